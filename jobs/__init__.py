@@ -1,0 +1,1 @@
+"""Top floor: what a person launches, one module per command."""

@@ -1,0 +1,1 @@
+"""Middle floor: configuration, plan, tasks, engines, replicas, dispatch and the run directory."""
