@@ -1,0 +1,66 @@
+"""The array types of this package, and the checks every public function makes on what it is given.
+
+A number that is missing or infinite has no place in a test: it is refused here by name rather than
+carried silently into a p-value.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+Ints: TypeAlias = NDArray[np.int64]
+Bools: TypeAlias = NDArray[np.bool_]
+
+SMALLEST_P = 1e-300
+"""Floor of every reported p-value: below it floats lose their digits, and a p-value is never zero."""
+
+
+class EvidenceError(ValueError):
+    """The data cannot support any verdict (nothing in common, no numbers, no variation to pair)."""
+
+
+def as_scores(values: ArrayLike, name: str = "scores") -> Floats:
+    """Check a vector of numbers, one per item.
+
+    Args:
+        values: one number per item.
+        name: what to call the vector in an error.
+
+    Returns:
+        A float64 array of shape (n,).
+
+    Raises:
+        EvidenceError: if it is empty, not one-dimensional, or holds a NaN or an infinity.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise EvidenceError(f"{name} must hold one number per item, but have {array.ndim} dimensions.")
+    if array.size == 0:
+        raise EvidenceError(f"{name} are empty: no evidence is never a pass.")
+    if not np.isfinite(array).all():
+        bad = int((~np.isfinite(array)).sum())
+        raise EvidenceError(f"{name} hold {bad} values that are not finite numbers.")
+    return array
+
+
+def block_sums(values: Floats, clusters: NDArray[np.generic] | None) -> Floats:
+    """Add up the values of each cluster: the blocks whose signs are flipped together.
+
+    Args:
+        values: shape (n,).
+        clusters: one label per value, shape (n,), or None where every item is a block of its own.
+
+    Returns:
+        One sum per cluster, in the order of the sorted labels; the values themselves without clusters.
+
+    Raises:
+        EvidenceError: if there are not as many labels as values.
+    """
+    if clusters is None:
+        return values
+    labels = np.asarray(clusters)
+    if labels.shape != values.shape:
+        raise EvidenceError(f"{labels.size} cluster labels for {values.size} items.")
+    return np.bincount(np.unique(labels, return_inverse=True)[1], weights=values)
