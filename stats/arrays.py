@@ -1,7 +1,7 @@
 """The array types of this package, and the checks every public function makes on what it is given.
 
-A number that is missing or infinite has no place in a test: it is refused here by name rather than
-carried silently into a p-value.
+A number that is missing or infinite has no place in a test: it is refused here by name rather than carried
+silently into a p-value.
 """
 
 from typing import TypeAlias
@@ -63,4 +63,5 @@ def block_sums(values: Floats, clusters: NDArray[np.generic] | None) -> Floats:
     labels = np.asarray(clusters)
     if labels.shape != values.shape:
         raise EvidenceError(f"{labels.size} cluster labels for {values.size} items.")
-    return np.bincount(np.unique(labels, return_inverse=True)[1], weights=values)
+    groups = np.unique(labels, return_inverse=True)[1]
+    return np.bincount(groups, weights=values).astype(np.float64)

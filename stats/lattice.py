@@ -31,6 +31,11 @@ class Lattice:
     step: float
     integers: Ints
 
+    @property
+    def observed(self) -> float:
+        """The sum of the values, without rounding on the way."""
+        return int(self.integers.sum()) * self.step
+
 
 def to_lattice(values: Floats, max_denominator: int = MAX_DENOMINATOR) -> Lattice | None:
     """Find a step of which all values are whole multiples.

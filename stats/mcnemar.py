@@ -1,7 +1,7 @@
 """McNemar's test: the sign-flip test for right-or-wrong answers, one run each.
 
-Only the flips count: b items the baseline has right and the variant wrong, c the other way round. We use the
-exact binomial tail, never the chi-square: on HellaSwag a chi-square p of .049 was an exact one of .054.
+Only the flips count: b items the baseline has right and the variant wrong, c the other way round. We use
+the exact binomial tail, never the chi-square: on HellaSwag a chi-square p of .049 was an exact one of .054.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stats.arrays import SMALLEST_P
-from stats.signflip import SignFlipLaw
+from stats.law import SignFlipLaw
 
 
 @dataclass(frozen=True)

@@ -2,23 +2,18 @@
 
 If the variant is not worse, swapping the two models' scores within an item changes nothing, so the sum of
 the differences behaves like S = Σ εᵢdᵢ with independent fair signs. On whole numbers the law of S needs no
-simulation: n items of size v contribute v·(2·Bin(n, ½) − n), and the law is one convolution per distinct size
-(Pagano & Tritchler 1983; Streitberg & Röhmel 1986). We convolve by FFT *after* an exponential tilt that moves
-the mass to the observed value: an untilted FFT has an absolute error of 1e-16 and ruins small tails, a tilted
-one keeps nine digits however small the tail.
+simulation (`stats.law`). Scores that fit no small lattice are simulated, and the result says so.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal, TypeAlias
 
 import numpy as np
-from scipy.fft import irfft, next_fast_len
-from scipy.optimize import brentq
-from scipy.special import expit
+from numpy.typing import NDArray
 
-from stats.arrays import SMALLEST_P, Floats, Ints, as_scores, block_sums
-from stats.lattice import Lattice, to_lattice
+from stats.arrays import SMALLEST_P, Floats, as_scores, block_sums
+from stats.lattice import to_lattice
+from stats.law import SignFlipLaw
 from stats.montecarlo import DRAWS, monte_carlo_sums, monte_carlo_tail
 
 Method: TypeAlias = Literal["exact", "monte-carlo"]
@@ -27,97 +22,47 @@ MAX_WORK = 1 << 24
 """Frequencies × distinct sizes beyond which simulating is cheaper than the exact law (about a second)."""
 
 
-@dataclass(frozen=True)
-class SignFlipLaw:
-    """The law of S = Σ εᵢwᵢ for whole numbers wᵢ > 0 and fair signs, stored as (size, how many) pairs.
+class SignFlipNull:
+    """The null distribution of Σ εᵢdᵢ: exact on a lattice, otherwise simulated.
 
     Attributes:
-        sizes: distinct |wᵢ|, shape (k,), ascending.
-        counts: how many items have each size, shape (k,).
+        observed: Σ dᵢ.
+        method: "exact" or "monte-carlo".
+        blocks: how many signs there are, those of zero differences included.
+        smallest_p: p if all differences pointed the same way, at least 1e-300.
     """
 
-    sizes: Ints
-    counts: Ints
+    def __init__(self, sums: Floats, draws: int = DRAWS, seed: int = 0) -> None:
+        lattice = to_lattice(sums)
+        law = None if lattice is None else SignFlipLaw.of(lattice.integers)
+        self.blocks = sums.size
+        self.smallest_p = max(float(np.exp2(-float(np.count_nonzero(sums)))), SMALLEST_P)
+        if lattice is None or law is None or law.work > MAX_WORK:
+            self.method: Method = "monte-carlo"
+            self.observed = float(sums.sum())
+            self.smallest_p = max(self.smallest_p, 1.0 / (draws + 1))
+            self._drawn = monte_carlo_sums(sums, draws, seed)
+        else:
+            self.method, self.observed = "exact", lattice.observed
+            self._law, self._step = law, lattice.step
 
-    @classmethod
-    def of(cls, integers: Ints) -> "SignFlipLaw":
-        """The law of the given differences; zeros carry no sign and drop out."""
-        sizes, counts = np.unique(np.abs(integers[integers != 0]), return_counts=True)
-        return cls(sizes.astype(np.int64), counts.astype(np.int64))
+    def log_tail(self, value: float) -> float:
+        """Natural logarithm of P(S ≥ value), ties counted."""
+        if self.method == "exact":
+            return self._law.log_tail(int(np.ceil(value / self._step - 1e-6)))
+        return float(np.log(monte_carlo_tail(self._drawn, value).p))
 
-    @cached_property
-    def reach(self) -> int:
-        """Largest value S can take."""
-        return int(self.sizes @ self.counts)
+    def standard_error(self) -> float:
+        """Of the p-value at the observed sum; 0 where it is exact."""
+        return 0.0 if self.method == "exact" else monte_carlo_tail(self._drawn, self.observed).standard_error
 
-    @cached_property
-    def blocks(self) -> int:
-        """Number of signs; the smallest possible p-value is 2 to the minus this."""
-        return int(self.counts.sum())
-
-    @cached_property
-    def scale(self) -> float:
-        """Standard deviation of S, √Σwᵢ²."""
-        return float(np.sqrt((self.sizes.astype(np.float64) ** 2) @ self.counts))
-
-    @property
-    def work(self) -> int:
-        """Cost of one tail: frequencies of the transform × distinct sizes."""
-        spread = _spread(self.scale**2 / 4, int(self.sizes.max(initial=0)))
-        return int(min(2 * spread, self.reach)) * self.sizes.size
-
-    def log_tail(self, value: int) -> float:
-        """Natural logarithm of P(S ≥ value), relative error of P below 1e-9.
-
-        Works on the number of units above the minimum, (S + reach)/2 = Σ size × Bin(count, ½).
-        """
-        ups = -((-value - self.reach) // 2)
-        if ups <= 0:
-            return 0.0
-        if ups > self.reach:
-            return -np.inf
-        if ups == self.reach:
-            return -self.blocks * float(np.log(2.0))
-        tilt = self._tilt(ups)
-        log_moment = float(self.counts @ (np.logaddexp(0.0, tilt * self.sizes) - np.log(2.0)))
-        law, length = self._tilted_law(ups, tilt)
-        offsets = np.arange(length)
-        total = float(law[:length] @ np.exp(-tilt * offsets))
-        return min(0.0, log_moment - tilt * ups + float(np.log(total)))
-
-    def _tilt(self, ups: int) -> float:
-        """The exponent under which the mean number of units is `ups` (0 in the lower half)."""
-        if 2 * ups <= self.reach:
-            return 0.0
-
-        def excess(tilt: float) -> float:
-            return float((self.sizes * self.counts) @ expit(tilt * self.sizes)) - ups
-
-        high = 1.0 / float(self.sizes[-1])
-        while excess(high) < 0.0:
-            high *= 2.0
-        return float(brentq(excess, 0.0, high, xtol=1e-14, rtol=1e-12))
-
-    def _tilted_law(self, ups: int, tilt: float) -> tuple[Floats, int]:
-        """The tilted law from `ups` upwards (cyclic), and how far upwards it is to be summed."""
-        chance = expit(tilt * self.sizes)
-        variance = float((self.sizes.astype(np.float64) ** 2 * chance * (1 - chance)) @ self.counts)
-        centre = int(round(float((self.sizes * chance) @ self.counts)))
-        spread = _spread(variance, int(self.sizes[-1]))
-        low, high = max(0, min(ups, centre - spread)), min(self.reach, max(ups, centre + spread))
-        period = next_fast_len(high - low + 1, real=True)
-        angles = (2.0 * np.pi / period) * np.arange(period // 2 + 1)
-        transform = np.exp(1j * angles * ups)
-        for size, count, up in zip(self.sizes, self.counts, chance, strict=True):
-            transform *= ((1.0 - up) + up * np.exp(-1j * angles * size)) ** int(count)
-        law: Floats = irfft(transform, period)
-        return law, high - ups + 1
-
-
-def _spread(variance: float, largest: int) -> int:
-    """Distance beyond which a sum of bounded terms has mass below 1e-18 on either side (Bernstein)."""
-    log_mass = 42.0
-    return int(np.ceil(log_mass * largest / 3 + np.sqrt((log_mass * largest / 3) ** 2 + 2 * log_mass * variance)))
+    def result(self) -> "SignFlipResult":
+        """The test of the observed sum."""
+        log_p = self.log_tail(self.observed)
+        p = max(float(np.exp(log_p)), SMALLEST_P)
+        return SignFlipResult(
+            p, log_p, self.observed, self.method, self.standard_error(), self.blocks, self.smallest_p
+        )
 
 
 @dataclass(frozen=True)
@@ -145,7 +90,7 @@ class SignFlipResult:
 
 def sign_flip_test(
     differences: Floats,
-    clusters: np.ndarray | None = None,
+    clusters: NDArray[np.generic] | None = None,
     *,
     draws: int = DRAWS,
     seed: int = 0,
@@ -165,23 +110,4 @@ def sign_flip_test(
     Raises:
         EvidenceError: if there are no differences, or some are not finite.
     """
-    sums = block_sums(as_scores(differences, "differences"), clusters)
-    lattice = to_lattice(sums)
-    statistic = float(sums.sum())
-    informative = int(np.count_nonzero(np.abs(sums) > 0.0))
-    if lattice is not None:
-        law = SignFlipLaw.of(lattice.integers)
-        if law.work <= MAX_WORK:
-            return _exact_result(law, lattice, sums.size)
-    draw = monte_carlo_tail(monte_carlo_sums(sums, draws, seed), statistic)
-    smallest = max(2.0**-informative, 1.0 / (draws + 1)) if informative < 1000 else 1.0 / (draws + 1)
-    log_p = float(np.log(draw.p))
-    return SignFlipResult(draw.p, log_p, statistic, "monte-carlo", draw.standard_error, sums.size, smallest)
-
-
-def _exact_result(law: SignFlipLaw, lattice: Lattice, blocks: int) -> SignFlipResult:
-    observed = int(lattice.integers.sum())
-    log_p = law.log_tail(observed)
-    p = max(float(np.exp(log_p)), SMALLEST_P)
-    smallest = max(float(np.exp2(-float(law.blocks))), SMALLEST_P)
-    return SignFlipResult(p, log_p, observed * lattice.step, "exact", 0.0, blocks, smallest)
+    return SignFlipNull(block_sums(as_scores(differences, "differences"), clusters), draws, seed).result()

@@ -1,0 +1,68 @@
+"""Many variants, one rate of false alarms.
+
+Every variant is compared with the same baseline on the same items, so the tests are dependent; Holm holds
+under any dependence. Benjamini–Hochberg bounds the share of false discoveries instead and is for tables one
+explores.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stats.arrays import Floats
+
+Adjust: TypeAlias = Literal["holm", "maxt", "bh", "none"]
+
+
+def holm(p_values: Sequence[float] | NDArray[np.float64]) -> Floats:
+    """Holm's (1979) step-down adjustment: family-wise error under any dependence.
+
+    Args:
+        p_values: shape (m,).
+
+    Returns:
+        Adjusted p-values in the same order; reject those ≤ α.
+    """
+    raw = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(raw, kind="stable")
+    adjusted = np.empty_like(raw)
+    adjusted[order] = np.maximum.accumulate(raw[order] * np.arange(raw.size, 0, -1))
+    return np.minimum(adjusted, 1.0)
+
+
+def benjamini_hochberg(p_values: Sequence[float] | NDArray[np.float64]) -> Floats:
+    """Benjamini & Hochberg's (1995) step-up adjustment: false discovery rate.
+
+    Args:
+        p_values: shape (m,).
+
+    Returns:
+        Adjusted p-values in the same order.
+    """
+    raw = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(raw, kind="stable")[::-1]
+    adjusted = np.empty_like(raw)
+    adjusted[order] = np.minimum.accumulate(raw[order] * raw.size / np.arange(raw.size, 0, -1))
+    return np.minimum(adjusted, 1.0)
+
+
+def adjust_p_values(p_values: Floats, adjust: Adjust) -> Floats:
+    """Adjust by name.
+
+    Args:
+        p_values: shape (m,).
+        adjust: "holm", "bh" or "none"; "maxt" needs the scores (`stats.maxt`).
+
+    Raises:
+        ValueError: if it is none of these.
+    """
+    match adjust:
+        case "holm":
+            return holm(p_values)
+        case "bh":
+            return benjamini_hochberg(p_values)
+        case "none":
+            return p_values
+    raise ValueError(f"P-values alone cannot be adjusted by {adjust!r}: use holm, bh or none.")

@@ -1,0 +1,100 @@
+"""The null law of one task's sum, as a table: what the combinations over tasks are made of.
+
+Exact from the sign-flip law where the scores fit a small lattice; otherwise the empirical law of simulated
+sums with the observed one among them, so that every p-value read from it is a valid (r + 1)/(B + 1).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from stats.arrays import SMALLEST_P, Floats, Ints
+from stats.lattice import to_lattice
+from stats.law import SignFlipLaw
+from stats.montecarlo import TIE_TOLERANCE, monte_carlo_sums
+
+MAX_TABLE_WORK = 1e9
+"""Multiplications beyond which a task's law is simulated (about a second)."""
+
+
+@dataclass(frozen=True)
+class NullTable:
+    """Law of a sum S under the null, with the value found.
+
+    Attributes:
+        support: values of S, ascending, shape (k,).
+        chances: their probabilities, shape (k,).
+        observed: the value found.
+        scale: standard deviation of S under the null, 0 where nothing differs.
+        exact: False where the law was simulated.
+    """
+
+    support: Floats
+    chances: Floats
+    observed: float
+    scale: float
+    exact: bool
+
+    @cached_property
+    def tails(self) -> Floats:
+        """P(S ≥ support), shape (k,)."""
+        return np.minimum(np.cumsum(self.chances[::-1])[::-1], 1.0)
+
+    @cached_property
+    def tolerance(self) -> float:
+        """Distance below which two sums are a tie."""
+        return TIE_TOLERANCE * max(float(np.abs(self.support).max()), abs(self.observed))
+
+    def tail(self, value: float) -> float:
+        """P(S ≥ value), ties within the tolerance counted."""
+        place = int(np.searchsorted(self.support, value - self.tolerance))
+        return float(self.tails[place]) if place < self.support.size else 0.0
+
+    @property
+    def p(self) -> float:
+        """P(S ≥ observed), at least 1e-300."""
+        return max(self.tail(self.observed), SMALLEST_P)
+
+    def draw(self, rng: np.random.Generator, draws: int) -> Ints:
+        """Draw positions in the support, shape (draws,)."""
+        cumulative = np.cumsum(self.chances)
+        places = np.searchsorted(cumulative, rng.random(draws) * cumulative[-1], side="right")
+        last: Ints = np.minimum(places, self.support.size - 1)
+        return last
+
+
+def null_table(sums: Floats, draws: int, seed: list[int]) -> NullTable:
+    """Tabulate the null law of the sum of one task's differences.
+
+    Args:
+        sums: difference per item or cluster, shape (G,).
+        draws: sign vectors where the law has to be simulated.
+        seed: of those.
+    """
+    scale = float(np.sqrt(sums @ sums))
+    lattice = to_lattice(sums)
+    if lattice is not None:
+        law = SignFlipLaw.of(lattice.integers)
+        if law.table_work <= MAX_TABLE_WORK:
+            values, chances = law.table()
+            return NullTable(values * lattice.step, chances, lattice.observed, scale, exact=True)
+    observed = float(sums.sum())
+    drawn = np.sort(np.append(monte_carlo_sums(sums, draws, seed), observed))
+    apart = np.append(True, np.diff(drawn) > TIE_TOLERANCE * float(np.abs(drawn).max()))
+    firsts = np.flatnonzero(apart)
+    chances: Floats = np.diff(np.append(firsts, drawn.size)).astype(np.float64) / drawn.size
+    return NullTable(drawn[firsts], chances, observed, scale, exact=False)
+
+
+def max_drop_p(tables: Sequence[NullTable], largest: float) -> float:
+    """P(max_t Z_t ≥ largest) = 1 − Π_t P(Z_t < largest) for independent tasks.
+
+    Args:
+        tables: null laws of the tasks in which anything differs.
+        largest: the largest S_t/√Σd² found.
+    """
+    with np.errstate(divide="ignore"):
+        below = sum(float(np.log1p(-min(1.0, table.tail(largest * table.scale)))) for table in tables)
+    return max(float(-np.expm1(below)), SMALLEST_P)

@@ -1,0 +1,115 @@
+"""How many items would decide it, and how small a drop the items at hand can show.
+
+Everything is on the scale of accuracy points over *all* pairs. The variance of one paired difference is v −
+δ², with v = E[d²]: the flip rate where answers are right or wrong. Power depends only on √(N/v)·δ, so
+dropping items that never flip loses nothing.
+"""
+
+import numpy as np
+from scipy import stats as sp
+from scipy.optimize import brentq
+
+EXACT_ITEMS = 2_000
+"""Below this many items the power is summed exactly instead of taken from the normal approximation."""
+
+
+def items_needed(drop: float, flip_rate: float, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Items with which a one-sided test detects a true drop.
+
+    Args:
+        drop: δ > 0, in accuracy points over all pairs.
+        flip_rate: p_flip, or E[d²] for averaged scores; at least δ².
+        alpha: one-sided level.
+        power: chance of detection.
+
+    Returns:
+        N = [z_α√p + z_β√(p − δ²)]²/δ², not rounded (Miettinen 1968, Connor 1987).
+
+    Raises:
+        ValueError: if the drop is not positive.
+    """
+    if drop <= 0.0:
+        raise ValueError(f"A drop of {drop} cannot be detected: it must be positive.")
+    spread = np.sqrt(max(flip_rate - drop**2, 0.0))
+    return float(((_z(alpha) * np.sqrt(flip_rate) + _z(1 - power) * spread) / drop) ** 2)
+
+
+def items_to_certify(
+    drop: float, flip_rate: float, margin: float, alpha: float = 0.05, power: float = 0.8
+) -> float:
+    """Items with which non-inferiority is shown when the true drop lies below the margin.
+
+    Args:
+        drop: true δ < M.
+        flip_rate: E[d²].
+        margin: M.
+        alpha: one-sided level.
+        power: chance of a certificate.
+
+    Returns:
+        N = (z_α + z_β)²(p − δ²)/(M − δ)², not rounded.
+
+    Raises:
+        ValueError: if the drop is not below the margin.
+    """
+    if drop >= margin:
+        raise ValueError(f"A drop of {drop} is never non-inferior within a margin of {margin}.")
+    return float((_z(alpha) + _z(1 - power)) ** 2 * max(flip_rate - drop**2, 0.0) / (margin - drop) ** 2)
+
+
+def minimal_detectable_effect(
+    items: float, flip_rate: float, alpha: float = 0.05, power: float = 0.8
+) -> float:
+    """Smallest true drop that is detected with the given power, in accuracy points over all pairs.
+
+    Args:
+        items: N.
+        flip_rate: p_flip, or E[d²].
+        alpha: one-sided level.
+        power: chance of detection.
+
+    Returns:
+        The δ with `items_needed` = N; √p (every flip to wrong) where N is too small for any. 0 where nothing
+        ever flips.
+    """
+    largest = float(np.sqrt(flip_rate))
+    if largest == 0.0:
+        return 0.0
+    if items_needed(largest, flip_rate, alpha, power) >= items:
+        return largest
+
+    def excess(drop: float) -> float:
+        return items_needed(drop, flip_rate, alpha, power) - items
+
+    return float(brentq(excess, 1e-9 * largest, largest))
+
+
+def decisive_items(
+    drop: float, flip_rate: float, margin: float, alpha: float = 0.05, power: float = 0.8
+) -> int | None:
+    """Items with which a verdict can be expected if drop and flip rate are as observed.
+
+    Args:
+        drop: observed δ.
+        flip_rate: observed E[d²]; 0 where nothing flips.
+        margin: non-inferiority margin M.
+        alpha: one-sided level.
+        power: chance of a verdict.
+
+    Returns:
+        The smaller of the numbers that show the drop (if there is one) or its acceptability (if it is
+        below the margin), at least 1; None where the numbers are not finite.
+    """
+    if flip_rate == 0.0:
+        return int(np.ceil(np.log(alpha) / np.log1p(-margin)))
+    ways = []
+    if drop > 0.0:
+        ways.append(items_needed(drop, flip_rate, alpha, power))
+    if drop < margin:
+        ways.append(items_to_certify(drop, flip_rate, margin, alpha, power))
+    fewest = min(ways)
+    return max(1, int(np.ceil(fewest))) if np.isfinite(fewest) else None
+
+
+def _z(tail: float) -> float:
+    return float(sp.norm.isf(tail))
