@@ -1,0 +1,99 @@
+"""What every engine can do: answer lm-eval's request types with given sampling parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+GENERATE = "generate_until"
+LOGLIKELIHOOD = "loglikelihood"
+ROLLING = "loglikelihood_rolling"
+
+
+@dataclass(frozen=True)
+class Query:
+    """One request to a model.
+
+    Attributes:
+        kind: lm-eval's request type: generate_until, loglikelihood or loglikelihood_rolling.
+        arguments: lm-eval's arguments: (context, generation settings), (context, continuation) or (text,).
+            Generation settings are lm-eval's: until, max_gen_toks, temperature, do_sample, top_p, …
+        seed: seed of the sampler.
+    """
+
+    kind: str
+    arguments: tuple[Any, ...]
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came back.
+
+    Attributes:
+        response: text, (log-likelihood, is-greedy), or a log-likelihood, after the kind of the query; None
+            with an error.
+        finish_reason: "stop" or "length" where the engine tells; None otherwise.
+        prompt_tokens: tokens read.
+        output_tokens: tokens written.
+        error: None, or "class: message"; such a sample is a row without scores, and the others go on.
+    """
+
+    response: Any
+    finish_reason: str | None = None
+    prompt_tokens: int | None = None
+    output_tokens: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """A model and how to run it: what a replica loads."""
+
+    model: str
+    revision: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """`vllm`, or `lm-eval:<model class>`."""
+        return str(self.options.get("kind", "vllm"))
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The options that go to the engine as they are."""
+        return {key: value for key, value in self.options.items() if key != "kind"}
+
+
+class EngineOptionError(Exception):
+    """The engine refuses its options or its model; trying again would not help."""
+
+
+class EngineDiedError(Exception):
+    """The engine can answer no more; its replica has to go."""
+
+
+class Engine(Protocol):
+    """A loaded model."""
+
+    @property
+    def appetite(self) -> int:
+        """Requests to keep in flight so that the engine never waits for work."""
+
+    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+        """Answer queries, in order; may be called from several threads at once.
+
+        Raises:
+            EngineDiedError: the engine is gone; none of the queries counts as answered.
+        """
+
+    def close(self) -> None:
+        """Free the model."""
+
+
+def error_text(error: BaseException) -> str:
+    """An exception as "class: message", on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000]

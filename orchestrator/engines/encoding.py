@@ -1,0 +1,92 @@
+"""Text to tokens exactly as lm-eval does it: special tokens, stop strings, truncation, context/continuation split."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from lm_eval.api.model import TemplateLM
+from lm_eval.models.utils import (
+    handle_stop_sequences,
+    has_bos_prefix,
+    maybe_truncate,
+    normalize_gen_kwargs,
+)
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+DEFAULT_MAX_GEN_TOKS = 256  # lm-eval's own default
+
+
+class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
+    """lm-eval's tokenization for a causal model, without a model.
+
+    Args:
+        tokenizer: a Hugging Face tokenizer.
+        max_length: longest sequence of the engine, in tokens.
+    """
+
+    def __init__(self, tokenizer: Any, max_length: int) -> None:
+        super().__init__()
+        self.tokenizer = tokenizer
+        self.max_length = max_length
+
+    @property
+    def eot_token_id(self) -> int:
+        """End-of-text token."""
+        return int(self.tokenizer.eos_token_id)
+
+    @property
+    def prefix_token_id(self) -> int:
+        """Token that stands before a text without context."""
+        bos = self.tokenizer.bos_token_id
+        return int(bos) if bos is not None else self.eot_token_id
+
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+        """Tokens of a text; a beginning-of-sequence token that is already there is not added again."""
+        if not string:
+            return []
+        if has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id)):
+            add_special_tokens = False
+        options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
+        return list(self.tokenizer(string, return_attention_mask=False, **options).input_ids)
+
+    def generation(self, context: str, settings: dict[str, Any]) -> tuple[list[int], int, list[str], dict[str, Any]]:
+        """Prompt tokens (cut from the left to fit), longest answer, stop strings, other sampling settings."""
+        kwargs = cast("dict[str, Any]", normalize_gen_kwargs(settings, DEFAULT_MAX_GEN_TOKS))
+        eos = self.tokenizer.decode(self.eot_token_id) or self.tokenizer.eos_token
+        until = handle_stop_sequences(kwargs.pop("until", None), eos=eos)
+        longest = int(kwargs.pop("max_gen_toks"))
+        kwargs.pop("do_sample", None)
+        tokens, longest = maybe_truncate(
+            self.tok_encode(context), max_gen_toks=longest, max_model_len=self.max_length, verbose=False
+        )
+        return tokens, longest, until, kwargs
+
+    def pair(self, context: str, continuation: str) -> tuple[list[int], int]:
+        """Tokens of context and continuation (cut from the left to fit), and where the continuation starts."""
+        if context == "":
+            tail = self.tok_encode(continuation, add_special_tokens=False)
+            head = [] if tail[:1] == [self.prefix_token_id] else [self.prefix_token_id]
+            head, tail = (head, tail) if head else (tail[:1], tail[1:])
+        else:
+            head, tail = self._encode_pair(context, continuation)
+        room = self.max_length - 1  # the engine always writes one token
+        overflow = max(0, len(head) + len(tail) - room)
+        return (head + tail)[overflow:], max(len(head) - overflow, 1)
+
+    def windows(self, text: str) -> list[tuple[list[int], int]]:
+        """Disjoint windows over a long text, each as tokens and where its scored part starts."""
+        pairs = map(
+            make_disjoint_window,
+            get_rolling_token_windows(
+                token_list=self.tok_encode(text),
+                prefix_token=self.prefix_token_id,
+                max_seq_len=self.max_length - 2,
+                context_len=1,
+            ),
+        )
+        return [(list(context) + list(scored), len(context)) for context, scored in pairs]
+
+    def _loglikelihood_tokens(self, requests: Any, **_: Any) -> Any:
+        raise TypeError("an encoding has no model to score with")
+
+    loglikelihood_rolling = generate_until = _loglikelihood_tokens

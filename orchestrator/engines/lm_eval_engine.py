@@ -1,0 +1,106 @@
+"""Any model class lm-eval knows (hf, local-completions, …) as an engine.
+
+lm-eval's classes take a list of requests of one kind and return when all are answered, so queries are grouped
+by kind and sampling parameters. Their seed never reaches the sampler, so it is set here: for the generators of
+this process, and for classes that send a seed to a server in the field they send.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from lm_eval.api.instance import Instance
+from lm_eval.api.registry import get_model
+
+from orchestrator.engines.base import GENERATE, ROLLING, Answer, EngineOptionError, error_text
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.engines.base import EngineSpec, Query
+
+BATCH = 64
+
+
+class LmEvalEngine:
+    """A model behind one of lm-eval's model classes.
+
+    Args:
+        spec: the model; options go to the class as they are (`model` becomes its `pretrained` or `model`).
+        name: lm-eval's name of the class.
+        on_cpu: whether the hf classes run on the CPU.
+
+    Raises:
+        EngineOptionError: no such class, or it refuses its options or the model.
+    """
+
+    def __init__(self, spec: EngineSpec, name: str, *, on_cpu: bool) -> None:
+        local = name.startswith(("hf", "huggingface", "vllm", "sglang"))
+        arguments: dict[str, Any] = {"pretrained" if local else "model": spec.model}
+        if spec.revision is not None:
+            arguments["revision"] = spec.revision
+        if local and on_cpu:
+            arguments["device"] = "cpu"
+        try:
+            self._lm: Any = get_model(name).create_from_arg_obj(arguments | spec.arguments)
+        except (ValueError, TypeError, KeyError, OSError, ImportError, AssertionError) as error:
+            raise EngineOptionError(error_text(error)) from error
+        self._lock = threading.Lock()
+
+    @property
+    def appetite(self) -> int:
+        """Requests to keep in flight."""
+        return BATCH
+
+    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+        """Answer queries in order; see `Engine.answer`."""
+        groups: dict[tuple[str, int, str], list[int]] = defaultdict(list)
+        for index, query in enumerate(queries):
+            settings = repr(query.arguments[1]) if query.kind == GENERATE else ""
+            groups[query.kind, query.seed, settings].append(index)
+        answers: dict[int, Answer] = {}
+        with self._lock:
+            for (kind, seed, _), indices in groups.items():
+                answers.update(zip(indices, self._answer_alike(kind, seed, [queries[i] for i in indices]), strict=True))
+        return [answers[index] for index in range(len(queries))]
+
+    def close(self) -> None:
+        """Free the model."""
+        self._lm = None
+
+    def _answer_alike(self, kind: str, seed: int, queries: list[Query]) -> list[Answer]:
+        """Answer queries of one kind and one sampling; if they fail together, each by itself."""
+        self._set_seed(seed)
+        requests = [
+            Instance(request_type=kind, doc={}, arguments=query.arguments, idx=index, metadata=("", index, 1))
+            for index, query in enumerate(queries)
+        ]
+        try:
+            responses = getattr(self._lm, kind)(requests, disable_tqdm=True)
+        except Exception as error:  # noqa: BLE001 - a model class of someone else's; one bad prompt may not sink the rest
+            if len(queries) == 1:
+                return [Answer(None, error=error_text(error))]
+            return [answer for query in queries for answer in self._answer_alike(kind, seed, [query])]
+        return [self._read(kind, query, response) for query, response in zip(queries, responses, strict=True)]
+
+    def _set_seed(self, seed: int) -> None:
+        from transformers import set_seed  # noqa: PLC0415 - after the model class has imported it
+
+        set_seed(seed)
+        if hasattr(self._lm, "_seed"):
+            self._lm._seed = seed  # noqa: SLF001 - lm-eval's API classes send this field with every request
+
+    def _read(self, kind: str, query: Query, response: Any) -> Answer:
+        if response is None:
+            return Answer(None, error="NoAnswer: the model class returned nothing")
+        context = query.arguments[0] if kind == ROLLING or kind == GENERATE else "".join(query.arguments)
+        written = self._count(response) if kind == GENERATE else 0
+        return Answer(response, None, self._count(context), written)
+
+    def _count(self, text: str) -> int | None:
+        try:
+            return len(self._lm.tok_encode(text))
+        except (AttributeError, NotImplementedError):
+            return None

@@ -1,0 +1,96 @@
+"""What decides an answer, as digests: two samples share a key exactly if they mean the same.
+
+Resume, extension and refusal all rest on these digests: a plan is a set of keys, what is on disk is a set of
+keys, and what is owed is the difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_EDGE_BYTES = 1 << 20
+_SMALL_FILE = 16 << 20
+
+
+@dataclass(frozen=True, order=True)
+class Rerun:
+    """One pass over the items: a temperature and, where something is sampled (or repeated), a seed."""
+
+    temperature: float
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Item:
+    """What decides an answer on the side of the task: the document and the prompt made of it."""
+
+    item: int
+    doc_hash: str
+    prompt_hash: str
+
+
+def digest(meaning: object) -> str:
+    """Hex digest (128 bits) of a JSON-like value; the order of mapping keys does not matter."""
+    text = json.dumps(meaning, sort_keys=True, default=str, ensure_ascii=False)
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def sample_key(cell: str, item: Item, rerun: Rerun) -> str:
+    """Key of one sample.
+
+    Args:
+        cell: digest of the variant, the task and the sampling parameters that all samples of one variant and
+            task share.
+        item: the document.
+        rerun: temperature and seed.
+
+    Returns:
+        32 hex digits.
+    """
+    text = f"{cell}\0{item.item}\0{item.doc_hash}\0{item.prompt_hash}\0{rerun.temperature!r}\0{rerun.seed}"
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def folder_digest(folder: Path) -> str:
+    """Digest of a local model folder: small files whole, weights by name, size, first and last megabyte.
+
+    Reading hundreds of gigabytes of weights before every sweep would cost more than it finds; a changed
+    tensor that leaves size, header, first and last megabyte alone is not noticed.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return digest([[str(path.relative_to(folder)), *_file_marks(path)] for path in files])
+
+
+def _file_marks(path: Path) -> list[int | str]:
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        if size <= _SMALL_FILE:
+            return [size, hashlib.blake2b(stream.read()).hexdigest()]
+        head = stream.read(_EDGE_BYTES)
+        stream.seek(-_EDGE_BYTES, 2)
+        return [size, hashlib.blake2b(head + stream.read()).hexdigest()]
+
+
+def differences(old: Any, new: Any, path: Sequence[str] = ()) -> Iterator[str]:
+    """Name the keys in which two nested mappings differ, as "a.b: old → new"."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys(), key=str):
+            yield from differences(_get(old, key), _get(new, key), [*path, str(key)])
+    elif old != new:
+        yield f"{'.'.join(path)}: {_short(old)} → {_short(new)}"
+
+
+def _get(mapping: Mapping[str, Any], key: str) -> Any:
+    return mapping.get(key, "(none)")
+
+
+def _short(value: object) -> str:
+    text = value if value == "(none)" else json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 60 else text[:57] + "…"

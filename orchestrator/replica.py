@@ -1,0 +1,148 @@
+"""A replica: a Ray actor that holds one loaded engine and turns blocks into Parquet files."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import ray
+
+from orchestrator.answering import answer_block
+from orchestrator.engines import open_engine
+from orchestrator.samples import block_table
+from orchestrator.store import RunStore
+from orchestrator.tasks import SweepTask, TaskItems, TaskLibrary
+
+if TYPE_CHECKING:
+    from orchestrator.config import SamplingConfig
+    from orchestrator.engines.base import Engine, EngineSpec
+    from orchestrator.plan import Block
+    from orchestrator.tasks import TaskSpec
+
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TQDM_DISABLE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+"""Environment of every process that loads a model: no usage reports, no progress bars in logs."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a replica needs to know of its variant.
+
+    Attributes:
+        tasks: leaf tasks by name.
+        items: per task, a one-element tuple with the Ray reference to its `TaskItems` (in a tuple so that Ray
+            hands over the reference, not the items).
+    """
+
+    variant: str
+    engine: EngineSpec
+    sampling: SamplingConfig
+    store_url: str
+    tasks: dict[str, TaskSpec]
+    items: dict[str, tuple[Any]]
+    gpus: float
+
+
+@dataclass(frozen=True)
+class BlockReport:
+    """What became of a block.
+
+    Attributes:
+        samples: rows written.
+        errors: rows among them with an error.
+        prompt_tokens, output_tokens: over all rows.
+    """
+
+    samples: int
+    errors: int
+    prompt_tokens: int
+    output_tokens: int
+
+
+class Replica:
+    """One loaded engine; `run` may be called from several threads, the engine mixes their work.
+
+    Args:
+        job: the variant and its tasks.
+        number: counts the replicas of a sweep; names the log.
+    """
+
+    def __init__(self, job: Job, number: int) -> None:
+        os.environ.update(QUIET)
+        self._job = job
+        self._store = RunStore(job.store_url)
+        self._library: dict[tuple[tuple[str, ...], bool], TaskLibrary] = {}
+        self._tasks: dict[str, tuple[SweepTask, TaskItems]] = {}
+        self._tasks_lock = Lock()
+        self._engine: Engine | None = None
+        self._redirect_output(number)
+
+    def load(self) -> int:
+        """Load the model; returns how many requests should be kept in flight.
+
+        Raises:
+            EngineOptionError: the engine refuses its options or its model.
+        """
+        started = time.monotonic()
+        self._engine = open_engine(self._job.engine, gpus=self._job.gpus)
+        print(f"lldeg: {self._job.variant} loaded in {time.monotonic() - started:.1f} s", flush=True)  # noqa: T201 - the replica's own log
+        return self._engine.appetite
+
+    def run(self, block: Block) -> BlockReport:
+        """Answer, score and write a block.
+
+        Raises:
+            EngineDiedError: the engine is gone, and with it the block.
+        """
+        if self._engine is None:
+            raise RuntimeError("run() before load()")
+        task, built = self._task(block.task)
+        samples = answer_block(block, task, built, self._engine, self._job.sampling)
+        self._store.write_block(block.variant, block.task, block.name, block_table(block, samples, task))
+        return BlockReport(
+            samples=len(samples),
+            errors=sum(sample.error is not None for sample in samples),
+            prompt_tokens=sum(sample.prompt_tokens or 0 for sample in samples),
+            output_tokens=sum(sample.output_tokens or 0 for sample in samples),
+        )
+
+    def close(self) -> None:
+        """Free the model."""
+        if self._engine is not None:
+            self._engine.close()
+
+    def _task(self, name: str) -> tuple[SweepTask, TaskItems]:
+        with self._tasks_lock:
+            if name not in self._tasks:
+                spec = self._job.tasks[name]
+                library = self._library.setdefault(
+                    (spec.include_path, spec.unsafe_code), TaskLibrary(spec.include_path, spec.unsafe_code)
+                )
+                (reference,) = self._job.items[name]
+                self._tasks[name] = library.open(spec), ray.get(reference)
+            return self._tasks[name]
+
+    def _redirect_output(self, number: int) -> None:
+        """Send what this process and the engine print to the run's own logs, where the run is on a local disk."""
+        folder = self._store.local_folder
+        if folder is None:
+            return
+        logs = Path(folder) / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in self._job.variant)
+        stream = (logs / f"replica-{number:03d}-{name}.log").open("a", buffering=1)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)

@@ -1,0 +1,208 @@
+"""The run directory: the one class that owns every path in it, on any filesystem pyarrow knows.
+
+Files appear whole or not at all: on a disk they are written under a hidden name and moved, on an object store
+an upload becomes visible when it is closed. A block has one name for ever, so writing it again replaces it.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import fs
+
+from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MANIFEST = "manifest.json"
+SWEEP = "sweep.yaml"
+_TEMPORARY = "."
+
+
+def segment(name: str) -> str:
+    """A name as one path segment: everything but letters, digits and -_. is percent-encoded, dots at the front too."""
+    encoded = quote(name, safe="")
+    return f"%2E{encoded[1:]}" if encoded.startswith(".") else encoded
+
+
+class RunStore:
+    """Reads and writes one run directory.
+
+    Args:
+        url: a folder, or a URL such as s3://bucket/runs/llama3.
+
+    Raises:
+        UserError: the URL names no filesystem that pyarrow knows.
+    """
+
+    def __init__(self, url: str | Path) -> None:
+        self.url = str(url)
+        try:
+            if "://" in self.url:
+                self._fs, self._root = fs.FileSystem.from_uri(self.url.rstrip("/"))
+            else:
+                self._fs, self._root = fs.LocalFileSystem(), str(Path(self.url).expanduser().absolute())
+        except (pa.ArrowInvalid, OSError) as error:
+            raise UserError(f"{self.url} is no place for a run: {error}.") from None
+
+    def __repr__(self) -> str:
+        return f"RunStore({self.url!r})"
+
+    @property
+    def local_folder(self) -> Path | None:
+        """The run directory as a local path; None on an object store."""
+        return Path(self._root) if isinstance(self._fs, fs.LocalFileSystem) else None
+
+    # documents ------------------------------------------------------------------------------------------
+
+    def has_run(self) -> bool:
+        """Whether a sweep was ever started here."""
+        return self._exists(MANIFEST)
+
+    def read_manifest(self) -> dict[str, Any]:
+        """The manifest.
+
+        Raises:
+            UserError: this is not a run directory, or its manifest is damaged.
+        """
+        try:
+            manifest = json.loads(self._read(MANIFEST))
+        except FileNotFoundError:
+            raise UserError(f"{self.url} is not a run directory: it has no {MANIFEST}.") from None
+        except ValueError:
+            raise UserError(f"{self.url}/{MANIFEST} is damaged: it is not JSON.") from None
+        if not isinstance(manifest, dict):
+            raise UserError(f"{self.url}/{MANIFEST} is damaged: it is not a JSON object.")
+        return manifest
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        """Replace the manifest."""
+        self._write(MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False).encode())
+
+    def read_sweep(self) -> str:
+        """The sweep's YAML text.
+
+        Raises:
+            UserError: this is not a run directory.
+        """
+        try:
+            return self._read(SWEEP).decode()
+        except FileNotFoundError:
+            raise UserError(f"{self.url} is not a run directory: it has no {SWEEP}.") from None
+
+    def write_sweep(self, text: str) -> None:
+        """Replace the sweep's YAML text."""
+        self._write(SWEEP, text.encode())
+
+    # items ----------------------------------------------------------------------------------------------
+
+    def write_items(self, task: str, items: pa.Table) -> None:
+        """Replace the items (documents and prompts) of a task."""
+        self._write_table(self._items_path(task), items)
+
+    def has_items(self, task: str) -> bool:
+        """Whether the items of a task stand here."""
+        return self._exists(self._items_path(task))
+
+    def read_items(self, task: str, columns: list[str] | None = None) -> pa.Table:
+        """The items of a task.
+
+        Raises:
+            FileNotFoundError: they were never written.
+        """
+        with self._fs.open_input_file(self._at(self._items_path(task))) as stream:
+            return pq.read_table(stream, columns=columns)
+
+    @staticmethod
+    def _items_path(task: str) -> str:
+        return f"items/{segment(task)}.parquet"
+
+    # samples --------------------------------------------------------------------------------------------
+
+    def write_block(self, variant: str, task: str, block: str, samples: pa.Table) -> None:
+        """Write the samples of one block as one file; the same block again replaces it."""
+        self._write_table(f"{self._cell(variant, task)}/{segment(block)}.parquet", samples)
+
+    def read_keys(self, variant: str, task: str) -> dict[str, bool]:
+        """Keys of the samples that are there, each with whether it is an answer (True) or an error (False).
+
+        A torn file (cut off by a dying disk, say) is removed, so that its samples are owed again.
+        """
+        keys: dict[str, bool] = {}
+        for path in self._block_paths(variant, task):
+            try:
+                with self._fs.open_input_file(path) as stream:
+                    table = pq.read_table(stream, columns=["sample_key", "error"])
+            except pa.ArrowInvalid:
+                self._fs.delete_file(path)
+                continue
+            answered = table["error"].is_null()
+            keys.update(zip(table["sample_key"].to_pylist(), answered.to_pylist(), strict=True))
+        return keys
+
+    def _block_paths(self, variant: str, task: str) -> list[str]:
+        selector = fs.FileSelector(self._at(self._cell(variant, task)), allow_not_found=True)
+        paths = [info.path for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File]
+        return sorted(path for path in paths if path.endswith(".parquet") and not _is_temporary(path))
+
+    def variants(self) -> list[str]:
+        """Variants of which samples are there."""
+        selector = fs.FileSelector(self._at("samples"), allow_not_found=True)
+        folders = [info.base_name for info in self._fs.get_file_info(selector)]
+        return sorted(unquote(name.removeprefix("variant=")) for name in folders if name.startswith("variant="))
+
+    @staticmethod
+    def _cell(variant: str, task: str) -> str:
+        return f"samples/variant={segment(variant)}/task={segment(task)}"
+
+    # files ----------------------------------------------------------------------------------------------
+
+    def append_log(self, name: str, line: str) -> None:
+        """Add a line to a log under logs/; on an object store, which cannot append, nothing is kept."""
+        folder = self.local_folder
+        if folder is None:
+            return
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        with (folder / "logs" / name).open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
+    def _at(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+    def _exists(self, path: str) -> bool:
+        return bool(self._fs.get_file_info(self._at(path)).type == fs.FileType.File)
+
+    def _read(self, path: str) -> bytes:
+        with self._fs.open_input_file(self._at(path)) as stream:
+            return bytes(stream.read())
+
+    def _write(self, path: str, content: bytes) -> None:
+        with self._replacing(path) as stream:
+            stream.write(content)
+
+    def _write_table(self, path: str, table: pa.Table) -> None:
+        with self._replacing(path) as stream:
+            pq.write_table(table, stream, compression="zstd")
+
+    @contextmanager
+    def _replacing(self, path: str) -> Iterator[Any]:
+        """A stream whose content appears under the path when, and only when, all of it was written."""
+        folder, _, name = self._at(path).rpartition("/")
+        self._fs.create_dir(folder, recursive=True)
+        local = isinstance(self._fs, fs.LocalFileSystem)
+        target = f"{folder}/{_TEMPORARY}{name}" if local else f"{folder}/{name}"
+        with self._fs.open_output_stream(target) as stream:
+            yield stream
+        if local:
+            self._fs.move(target, f"{folder}/{name}")
+
+
+def _is_temporary(path: str) -> bool:
+    return path.rpartition("/")[2].startswith(_TEMPORARY)

@@ -1,0 +1,357 @@
+"""A sweep from configuration to finished run: check, prepare, plan, dispatch.
+
+`prepare` finds every mistake before anything is written or started; `plan` compares the sweep with what is on
+disk; `execute` does what is owed. Submitting again is the resume.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+import yaml
+
+from orchestrator import manifest as manifests
+from orchestrator.chat import ChatTemplate
+from orchestrator.cluster import footprint, ray_cluster
+from orchestrator.config import load_config, suggestion
+from orchestrator.dispatch import Dispatcher
+from orchestrator.engine_options import vllm_options
+from orchestrator.engines import LM_EVAL_PREFIX
+from orchestrator.engines.base import EngineSpec
+from orchestrator.errors import UserError
+from orchestrator.identity import Item, digest
+from orchestrator.models import ModelNotFoundError, model_revision
+from orchestrator.plan import Cell, longest_first, reruns
+from orchestrator.progress import SweepProgress, VariantProgress
+from orchestrator.replica import Job
+from orchestrator.samples import failed_table, items_table
+from orchestrator.store import RunStore
+from orchestrator.tasks import SweepTask, TaskError, TaskItems, TaskLibrary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from orchestrator.config import SweepConfig
+    from orchestrator.dispatch import Watcher
+    from orchestrator.plan import Block
+
+PLAIN = "plain"  # the rendering of prompts without a chat template
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A checked sweep, ready to be planned.
+
+    Attributes:
+        revisions: identity of each variant's model.
+        tasks: leaf tasks by name.
+        renderings: per variant, the name of its way to render prompts.
+        built: requests by (rendering, task).
+    """
+
+    config: SweepConfig
+    store: RunStore
+    revisions: dict[str, str]
+    tasks: dict[str, SweepTask]
+    renderings: dict[str, str]
+    built: dict[tuple[str, str], TaskItems]
+
+    def engine(self, variant: str) -> EngineSpec:
+        """The model of a variant and how to run it."""
+        return EngineSpec(
+            self.config.model_of(variant), self.config.revision_of(variant), self.config.engine_of(variant)
+        )
+
+    def manifest(self) -> dict[str, Any]:
+        """What this sweep is made of."""
+        return {
+            "format": manifests.FORMAT,
+            "name": self.config.name,
+            "baseline": self.config.baseline,
+            **manifests.environment(),
+            "prompt": self.config.prompt.model_dump(),
+            "sampling": self._sampling_meaning(),
+            "variants": {name: self._variant_entry(name) for name in self.config.variants},
+            "tasks": {name: self._task_entry(task) for name, task in self.tasks.items()},
+        }
+
+    def _sampling_meaning(self) -> dict[str, Any]:
+        """The sampling settings all samples share; temperatures and seeds may be extended and stand in each row."""
+        return self.config.sampling.model_dump(exclude={"temperatures", "seeds", "repeat_greedy"})
+
+    def _variant_entry(self, name: str) -> dict[str, Any]:
+        engine = self.engine(name)
+        entry = {"model": engine.model, "revision": self.revisions[name], "engine": engine.options}
+        return {**entry, "digest": digest([name, entry])}
+
+    def _task_entry(self, task: SweepTask) -> dict[str, Any]:
+        metrics = task.metrics
+        return {
+            "digest": digest(task.definition),
+            "group": task.spec.group,
+            "output_type": task.output_type,
+            "metric": task.spec.metric or next(iter(metrics), None),
+            "metrics": metrics,
+            "cluster": task.spec.cluster,
+            "items": len(self.built[self.renderings[self.config.baseline], task.spec.name].requests),
+            "reruns": [[r.temperature, r.seed] for r in reruns(self.config.sampling, sampled=task.sampled)],
+            "definition": task.definition,
+        }
+
+
+def prepare(config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | None = None) -> Sweep:
+    """Check a sweep and build its prompts; nothing is written and no engine started.
+
+    Args:
+        config_path: the sweep's YAML file.
+        overrides: `--set` arguments, "dotted.key=value".
+        run_dir: where the run stands or shall stand; default runs/<name>.
+
+    Raises:
+        UserError: every mistake found, in one text.
+    """
+    config, problems = load_config(config_path, overrides)
+    revisions: dict[str, str] = {}
+    library = TaskLibrary()
+    if config is not None:
+        library = TaskLibrary(config.include_path, config.confirm_run_unsafe_code)
+        problems += [problem for task in config.tasks if (problem := library.unknown(task.task))]
+        for variant in config.variants:
+            problems += _engine_problems(config, variant)
+            problems += _find_model(config, variant, revisions)
+    if config is None or problems:
+        raise UserError(_all_problems(config_path, problems))
+    tasks, problems = _load_tasks(config, library)
+    if problems:
+        raise UserError(_all_problems(config_path, problems))
+    templates, renderings = _chat_templates(config)
+    try:
+        built = {
+            (rendering, name): task.build(config.prompt, template, rendering)
+            for rendering, template in templates.items()
+            for name, task in tasks.items()
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"The prompts cannot be built: {type(error).__name__}: {error}.") from error
+    return Sweep(config, RunStore(run_dir or f"runs/{config.name}"), revisions, tasks, renderings, built)
+
+
+def _all_problems(path: Path, problems: Sequence[str]) -> str:
+    if len(problems) == 1:
+        return f"{path}: {problems[0]}."
+    return f"{path} has {len(problems)} mistakes:\n" + "\n".join(f"  - {problem}" for problem in problems)
+
+
+def _engine_problems(config: SweepConfig, variant: str) -> list[str]:
+    engine = config.engine_of(variant)
+    kind = str(engine.pop("kind"))
+    if kind.startswith(LM_EVAL_PREFIX):
+        return []
+    if kind != "vllm":
+        return [f"variants.{variant}: there is no engine '{kind}'; engines are vllm and {LM_EVAL_PREFIX}<model class>"]
+    known = vllm_options()
+    return [
+        f"variants.{variant}: vLLM has no option '{option}'{suggestion(option, sorted(known))}"
+        for option in engine
+        if known and option not in known
+    ]
+
+
+def _find_model(config: SweepConfig, variant: str, revisions: dict[str, str]) -> list[str]:
+    """Record the identity of a variant's model; a served model has only its name."""
+    model, revision = config.model_of(variant), config.revision_of(variant)
+    if not model:
+        return []  # already reported
+    if config.engine_of(variant).get("base_url"):
+        revisions[variant] = model
+        return []
+    same = next((other for other in revisions if (config.model_of(other), config.revision_of(other)) == (model, revision)), None)
+    try:
+        revisions[variant] = revisions[same] if same else model_revision(model, revision)
+    except ModelNotFoundError as error:
+        return [f"variants.{variant}: {error}"]
+    return []
+
+
+def _load_tasks(config: SweepConfig, library: TaskLibrary) -> tuple[dict[str, SweepTask], list[str]]:
+    tasks: dict[str, SweepTask] = {}
+    problems: list[str] = []
+    for entry in config.tasks:
+        try:
+            for spec in library.leaves(entry):
+                if spec.name in tasks:
+                    problems.append(f"task '{spec.name}' is asked for twice, the second time through '{entry.task}'")
+                    continue
+                task = tasks[spec.name] = library.open(spec)
+                if spec.metric is not None and spec.metric not in task.metrics:
+                    problems.append(f"task '{spec.name}' has no metric '{spec.metric}'; it has {', '.join(task.metrics)}")
+        except TaskError as error:
+            problems.append(str(error))
+    return tasks, problems
+
+
+def _chat_templates(config: SweepConfig) -> tuple[dict[str, ChatTemplate | None], dict[str, str]]:
+    """The ways to render prompts by name, and the name each variant uses; models with equal templates share one."""
+    if not config.prompt.apply_chat_template:
+        return {PLAIN: None}, dict.fromkeys(config.variants, PLAIN)
+    templates: dict[str, ChatTemplate | None] = {}
+    renderings: dict[str, str] = {}
+    for variant in config.variants:
+        engine = config.engine_of(variant)
+        tokenizer = str(engine.get("tokenizer") or config.model_of(variant))
+        try:
+            template = ChatTemplate(
+                tokenizer,
+                config.revision_of(variant),
+                trust_remote_code=bool(engine.get("trust_remote_code", False)),
+            )
+        except (ValueError, OSError) as error:
+            raise UserError(f"variants.{variant}: its chat template cannot be had: {error}.") from None
+        templates[template.name] = template
+        renderings[variant] = template.name
+    return templates, renderings
+
+
+# what is owed ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A sweep held against its run directory.
+
+    Attributes:
+        manifest: of the run after this submit.
+        cells: every variant x task, with what is there.
+        warnings: what the user should know before the run goes on.
+    """
+
+    sweep: Sweep
+    manifest: dict[str, Any]
+    cells: tuple[Cell, ...]
+    warnings: tuple[str, ...]
+
+    def cells_of(self, variant: str) -> list[Cell]:
+        """The cells of a variant."""
+        return [cell for cell in self.cells if cell.variant == variant]
+
+
+def plan(sweep: Sweep, *, config_path: Path) -> Plan:
+    """Compare a sweep with its run directory; writes nothing but the removal of torn files.
+
+    Raises:
+        UserError: the directory holds a sweep of another meaning.
+    """
+    old = sweep.store.read_manifest() if sweep.store.has_run() else None
+    new = sweep.manifest()
+    command = f"lldeg submit {config_path} --run-dir {sweep.store.url}-2"
+    merged = manifests.merge(old, new, command)
+    changed = manifests.version_changes(old, new)
+    warnings = (f"the run goes on with other software than it began with: {'; '.join(changed)}",) if changed else ()
+    identities: dict[tuple[str, str], tuple[Item, ...]] = {
+        key: tuple(built.items()) for key, built in sweep.built.items()
+    }
+    cells = tuple(
+        _cell(sweep, new, variant, task, identities[sweep.renderings[variant], name])
+        for variant in sweep.config.variants
+        for name, task in sweep.tasks.items()
+    )
+    return Plan(sweep, merged, cells, warnings)
+
+
+def _cell(sweep: Sweep, manifest: dict[str, Any], variant: str, task: SweepTask, items: tuple[Item, ...]) -> Cell:
+    name = task.spec.name
+    shared = digest(
+        [manifest["variants"][variant]["digest"], name, manifest["tasks"][name]["digest"], manifest["sampling"]]
+    )
+    return Cell(
+        variant=variant,
+        task=name,
+        digest=shared,
+        items=items,
+        reruns=reruns(sweep.config.sampling, sampled=task.sampled),
+        longest_answer=task.longest_answer if task.sampled else 0,
+        done=sweep.store.read_keys(variant, name),
+    )
+
+
+# the run --------------------------------------------------------------------------------------------------
+
+
+def initial_progress(plan: Plan) -> SweepProgress:
+    """Counts before anything is done."""
+    counts = {}
+    for variant in plan.sweep.config.variants:
+        cells = plan.cells_of(variant)
+        planned = sum(cell.planned for cell in cells)
+        owed = sum(len(missing) for cell in cells for _, missing in cell.owed())
+        counts[variant] = VariantProgress(planned=planned, found=planned - owed)
+    return SweepProgress(counts)
+
+
+def execute(plan: Plan, progress: SweepProgress, *, address: str | None, watch: Watcher) -> None:
+    """Do everything the plan owes, on the Ray cluster at an address or on this machine.
+
+    Args:
+        progress: counts to keep; see `initial_progress`.
+        address: Ray cluster; None starts one here.
+        watch: called whenever something happened.
+
+    Raises:
+        UserError: no cluster, or no place on it for a replica.
+    """
+    sweep = plan.sweep
+    _write_documents(plan)
+    if not progress.owed:
+        return
+    with ray_cluster(address):
+        references = {key: (ray.put(built),) for key, built in sweep.built.items()}
+        jobs = [_job(plan, variant, references) for variant in sweep.config.variants]
+        sizes = [footprint(sweep.config.cluster, job.engine.options) for job in jobs]
+        jobs = [replace(job, gpus=size.gpus) for job, size in zip(jobs, sizes, strict=True)]
+        places = max(size.places(sweep.config.cluster.replicas) for size in sizes)
+        blocks = [
+            [block for cell in longest_first(plan.cells_of(job.variant)) for block in cell.blocks()] for job in jobs
+        ]
+        Dispatcher(
+            zip(jobs, sizes, blocks, strict=True),
+            places=places,
+            progress=progress,
+            give_up=_giver_up(sweep),
+            watch=watch,
+            log=lambda line: sweep.store.append_log("driver.log", line),
+        ).run()
+
+
+def _write_documents(plan: Plan) -> None:
+    sweep = plan.sweep
+    sweep.store.write_manifest(plan.manifest)
+    sweep.store.write_sweep(yaml.safe_dump(sweep.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    for name, task in sweep.tasks.items():
+        built = sweep.built[sweep.renderings[sweep.config.baseline], name]
+        sweep.store.write_items(name, items_table(task, built))
+
+
+def _job(plan: Plan, variant: str, references: dict[tuple[str, str], tuple[Any]]) -> Job:
+    sweep = plan.sweep
+    folder = sweep.store.local_folder
+    return Job(
+        variant=variant,
+        engine=sweep.engine(variant),
+        sampling=sweep.config.sampling,
+        store_url=str(folder) if folder is not None else sweep.store.url,
+        tasks={name: task.spec for name, task in sweep.tasks.items()},
+        items={name: references[sweep.renderings[variant], name] for name in sweep.tasks},
+        gpus=0,
+    )
+
+
+def _giver_up(sweep: Sweep) -> Callable[[Block, str], None]:
+    def give_up(block: Block, reason: str) -> None:
+        task = sweep.tasks[block.task]
+        rows = failed_table(block, list(task.metrics), task.filter_names, f"EngineDied: {reason}")
+        sweep.store.write_block(block.variant, block.task, block.name, rows)
+
+    return give_up
