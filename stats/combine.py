@@ -17,7 +17,7 @@ from stats.arrays import Floats
 from stats.fisher import SumLaw, chi_square_p, term_of
 from stats.joint import JointNull
 from stats.montecarlo import DRAWS
-from stats.nulls import NullTable, max_drop_p, null_table
+from stats.nulls import max_drop_p, null_table
 from stats.signflip import Method, SignFlipNull, SignFlipResult
 
 Combine: TypeAlias = Literal["joint", "pooled", "max-drop", "fisher", "any"]
@@ -34,7 +34,6 @@ class Combination:
         p_fisher_chi2: of the same sum under χ² with 2T degrees of freedom, conservative.
         p_joint: of the smallest of pooled, max-drop and Fisher, calibrated jointly.
         p_any: the smallest of the three as it is; its level is up to three times the nominal one.
-        task_p: sign-flip p-value of each task, shape (T,).
         method: "monte-carlo" where a law had to be simulated.
     """
 
@@ -44,7 +43,6 @@ class Combination:
     p_fisher_chi2: float
     p_joint: float
     p_any: float
-    task_p: Floats
     method: Method
 
     def p_value(self, combine: Combine) -> float:
@@ -67,36 +65,26 @@ def combine_tasks(sums: Sequence[Floats], draws: int = DRAWS, seed: int = 0) -> 
         seed: of those draws; the same input gives the same p-values.
 
     Returns:
-        Every combination, each with its own p-value.
+        Every combination, each with its own p-value; where at most one task differs, all are the pooled one.
     """
     pooled = SignFlipNull(np.concatenate(list(sums)), draws, seed)
-    tables = [null_table(values, draws, [seed, task]) for task, values in enumerate(sums)]
-    task_p = np.array([table.p for table in tables])
-    simulated = pooled.method == "monte-carlo" or not all(table.exact for table in tables)
-    total = -float(np.log(task_p).sum())
-    p_max, p_fisher, p_joint = _three(pooled, [t for t in tables if t.scale > 0.0], total, draws, seed)
     result = pooled.result()
+    if sum(bool(values.any()) for values in sums) <= 1:
+        chi2 = chi_square_p(-result.log_p, len(sums))
+        return Combination(result, result.p, result.p, chi2, result.p, result.p, result.method)
+    tables = [null_table(values, draws, [seed, task]) for task, values in enumerate(sums) if values.any()]
+    simulated = result.method == "monte-carlo" or not all(table.exact for table in tables)
+    largest = max(table.observed / table.scale for table in tables)
+    total = -float(np.log([table.p for table in tables]).sum())
+    fisher = SumLaw([term_of(table.tails, table.chances) for table in tables])
+    three = (result.p, max_drop_p(tables, largest), fisher.tail(total))
+    null = JointNull(pooled, tables, fisher)
     return Combination(
         pooled=result,
-        p_max_drop=p_max,
-        p_fisher=p_fisher,
-        p_fisher_chi2=chi_square_p(total, len(tables)),
-        p_joint=p_joint,
-        p_any=min(result.p, p_max, p_fisher),
-        task_p=task_p,
+        p_max_drop=three[1],
+        p_fisher=three[2],
+        p_fisher_chi2=chi_square_p(total, len(sums)),
+        p_joint=null.p_value(three, (pooled.observed, largest, total), draws, seed),
+        p_any=min(three),
         method="monte-carlo" if simulated else "exact",
     )
-
-
-def _three(
-    pooled: SignFlipNull, moving: list[NullTable], total: float, draws: int, seed: int
-) -> tuple[float, float, float]:
-    """Max-drop, Fisher and joint p-value; with a single task that differs they are the pooled one."""
-    p_pooled = pooled.result().p
-    if len(moving) <= 1:
-        return p_pooled, p_pooled, p_pooled
-    largest = max(table.observed / table.scale for table in moving)
-    fisher = SumLaw([term_of(table.tails, table.chances) for table in moving])
-    three = (p_pooled, max_drop_p(moving, largest), fisher.tail(total))
-    null = JointNull(pooled, moving, fisher)
-    return three[1], three[2], null.p_value(three, (pooled.observed, largest, total), draws, seed)

@@ -64,7 +64,7 @@ def compare_variants(
     raw = np.array([comparison.p_value(settings.combine) for comparison in measured.values()])
     if settings.adjust == "maxt" and len(variants) > 1:
         adjusted = step_down_max_t(
-            list(variants.values()), raw, settings.combine, settings.draws, settings.seed
+            list(variants.values()), raw, settings.combine, settings.sign_vectors, settings.seed
         )
     else:
         adjusted = adjust_p_values(raw, settings.adjust)

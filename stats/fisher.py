@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 from scipy.fft import irfft, rfft
 from scipy.optimize import brentq
-from scipy.special import gammaincc, gammainccinv, logsumexp
+from scipy.special import gammaincc, gammainccinv
 
 from stats.arrays import SMALLEST_P, Floats
 
@@ -128,16 +128,14 @@ def _gridded_law(terms: list[tuple[Floats, Floats]], step: float, cells: int) ->
 
 def _tilted_tail(terms: list[Term], total: float) -> float:
     """P(Σ ≥ total) by a grid around `total` under the exponential tilt that makes `total` the mean."""
-    tilt = _saddle(terms, total)
-    tilted = [_tilted(term, tilt) for term in terms]
-    log_moment = sum(moment for _, _, moment in tilted)
-    mean = sum(float(values @ chances) for values, chances, _ in tilted)
-    spread = np.sqrt(
-        sum(float(values**2 @ chances) - float(values @ chances) ** 2 for values, chances, _ in tilted)
-    )
-    half = 10.0 * spread + 45.0 * max(mean, 1.0) / len(terms) + abs(total - mean)
+    tilted = _TiltedTerms(terms)
+    tilt = tilted.saddle(total)
+    chances, log_moment = tilted.at(tilt)
+    mean, variance = tilted.moments(chances)
+    half = 10.0 * np.sqrt(variance) + 45.0 * max(mean, 1.0) / len(terms) + abs(total - mean)
     step = 2.0 * half / GRID
-    law = _gridded_law([(values, chances) for values, chances, _ in tilted], step, GRID)
+    pieces = np.split(chances, tilted.starts[1:])
+    law = _gridded_law([(term.values, piece) for term, piece in zip(terms, pieces, strict=True)], step, GRID)
     start = total / step
     cells = int(np.ceil(start)) + np.arange(GRID // 2)
     weights = np.exp(-tilt * (cells * step - total))
@@ -145,24 +143,41 @@ def _tilted_tail(terms: list[Term], total: float) -> float:
     return min(1.0, float(np.exp(log_moment - tilt * total)) * float(law[cells % GRID] @ weights))
 
 
-def _tilted(term: Term, tilt: float) -> tuple[Floats, Floats, float]:
-    """Values, tilted probabilities and the log moment of one term."""
-    logs = term.log_chances + tilt * term.values
-    moment = float(logsumexp(logs))
-    return term.values, np.exp(logs - moment), moment
+class _TiltedTerms:
+    """The atoms of all terms in one array, so that tilting them is one pass."""
 
+    def __init__(self, terms: list[Term]) -> None:
+        sizes = [term.values.size for term in terms]
+        self.starts = np.cumsum([0, *sizes[:-1]])
+        self.owner = np.repeat(np.arange(len(terms)), sizes)
+        self.values = np.concatenate([term.values for term in terms])
+        self.logs = np.concatenate([term.log_chances for term in terms])
 
-def _saddle(terms: list[Term], total: float) -> float:
-    """The tilt under which the mean of the sum is `total`; 0 below the mean."""
+    def at(self, tilt: float) -> tuple[Floats, float]:
+        """Tilted probabilities of all atoms, and the log moment of the sum."""
+        logs = self.logs + tilt * self.values
+        top = np.maximum.reduceat(logs, self.starts)
+        weights = np.exp(logs - top[self.owner])
+        totals = np.add.reduceat(weights, self.starts)
+        return weights / totals[self.owner], float((top + np.log(totals)).sum())
 
-    def excess(tilt: float) -> float:
-        return (
-            sum(float(values @ chances) for values, chances, _ in (_tilted(t, tilt) for t in terms)) - total
-        )
+    def moments(self, chances: Floats) -> tuple[float, float]:
+        """Mean and variance of the sum."""
+        means = np.add.reduceat(chances * self.values, self.starts)
+        squares = float((chances * self.values * self.values).sum())
+        return float(means.sum()), max(squares - float((means * means).sum()), 0.0)
 
-    if excess(0.0) >= 0.0:
-        return 0.0
-    high = 1.0
-    while excess(high) < 0.0 and high < 64.0:
-        high *= 2.0
-    return float(brentq(excess, 0.0, high)) if excess(high) > 0.0 else high
+    def saddle(self, total: float) -> float:
+        """The tilt under which the mean of the sum is `total`; 0 below the mean."""
+
+        def excess(tilt: float) -> float:
+            return self.moments(self.at(tilt)[0])[0] - total
+
+        if excess(0.0) >= 0.0:
+            return 0.0
+        high = 1.0
+        while excess(high) < 0.0:
+            if high > 64.0:
+                return high
+            high *= 2.0
+        return float(brentq(excess, 0.0, high, xtol=1e-6))

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from stats.arrays import Floats
 
@@ -53,24 +54,28 @@ def monte_carlo_sums(values: Floats, draws: int, seed: int | list[int]) -> Float
         Shape (draws,).
     """
     moving = values[values != 0.0]
-    parts = [signs @ moving for signs in sign_slices(moving.size, draws, seed)]
+    total = float(moving.sum())
+    parts = [total - 2.0 * (flips @ moving) for flips in flip_slices(moving.size, draws, seed)]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def sign_slices(items: int, draws: int, seed: int | list[int]) -> Iterator[Floats]:
-    """Yield random signs in slices of bounded memory.
+def flip_slices(
+    items: int, draws: int, seed: int | list[int], dtype: DTypeLike = np.float64
+) -> Iterator[NDArray[np.floating]]:
+    """Yield random flips in slices of bounded memory.
 
     Args:
-        items: signs per draw.
+        items: flips per draw.
         draws: rows in all.
         seed: of numpy's default generator.
+        dtype: of the result.
 
     Yields:
-        Arrays of −1 and +1, shape (rows of this slice, items).
+        Arrays of 0 and 1 (the sign is changed), shape (rows of this slice, items).
     """
     rng = np.random.default_rng(seed)
-    rows = max(1, SLICE_BYTES // (8 * max(items, 1)))
+    rows = max(1, SLICE_BYTES // (np.dtype(dtype).itemsize * max(items, 1)))
     for start in range(0, draws, rows):
         count = min(rows, draws - start)
         bits = np.unpackbits(np.frombuffer(rng.bytes(count * (-(-items // 8))), dtype=np.uint8))
-        yield 1.0 - 2.0 * bits.reshape(count, -1)[:, :items].astype(np.float64)
+        yield bits.reshape(count, -1)[:, :items].astype(dtype)

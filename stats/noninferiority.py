@@ -5,7 +5,7 @@ only when the opposite hypothesis, "the drop is at least the margin", is itself 
 """
 
 import numpy as np
-from scipy import stats as sp
+from scipy.special import ndtr, stdtr
 
 from stats.arrays import SMALLEST_P, Floats
 from stats.intervals import cluster_standard_error, tango_score
@@ -20,7 +20,7 @@ def tango_noninferiority(worse: int, better: int, items: int, margin: float) -> 
         items: n, all pairs.
         margin: M in (0, 1), in accuracy points over all pairs (Tango 1998).
     """
-    return max(float(sp.norm.cdf(tango_score(worse, better, items, margin))), SMALLEST_P)
+    return max(float(ndtr(tango_score(worse, better, items, margin))), SMALLEST_P)
 
 
 def t_noninferiority(sums: Floats, sizes: Floats | None, margin: float, reach: float = 1.0) -> float:
@@ -45,4 +45,4 @@ def t_noninferiority(sums: Floats, sizes: Floats | None, margin: float, reach: f
     if error <= 1e-12 * abs(mean):
         share = min(max((margin - mean) / (reach - mean), 0.0), 1.0) if mean < reach else 0.0
         return max(float((1.0 - share) ** sums.size), SMALLEST_P)
-    return max(float(sp.t.cdf((mean - margin) / error, sums.size - 1)), SMALLEST_P)
+    return max(float(stdtr(sums.size - 1, (mean - margin) / error)), SMALLEST_P)

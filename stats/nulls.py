@@ -58,11 +58,11 @@ class NullTable:
         return max(self.tail(self.observed), SMALLEST_P)
 
     def draw(self, rng: np.random.Generator, draws: int) -> Ints:
-        """Draw positions in the support, shape (draws,)."""
-        cumulative = np.cumsum(self.chances)
-        places = np.searchsorted(cumulative, rng.random(draws) * cumulative[-1], side="right")
-        last: Ints = np.minimum(places, self.support.size - 1)
-        return last
+        """Draw positions in the support, shape (draws,): how often each, then in random order."""
+        times = rng.multinomial(draws, self.chances / self.chances.sum())
+        places: Ints = np.repeat(np.arange(self.support.size), times)
+        rng.shuffle(places)
+        return places
 
 
 def null_table(sums: Floats, draws: int, seed: list[int]) -> NullTable:
@@ -79,13 +79,19 @@ def null_table(sums: Floats, draws: int, seed: list[int]) -> NullTable:
         law = SignFlipLaw.of(lattice.integers)
         if law.table_work <= MAX_TABLE_WORK:
             values, chances = law.table()
-            return NullTable(values * lattice.step, chances, lattice.observed, scale, exact=True)
+            support = np.asarray(values * lattice.step, dtype=np.float64)
+            return NullTable(support, chances, lattice.observed, scale, exact=True)
+    return _simulated_table(sums, scale, draws, seed)
+
+
+def _simulated_table(sums: Floats, scale: float, draws: int, seed: list[int]) -> NullTable:
+    """Empirical law of simulated sums and the observed one, values that only rounding separates merged."""
     observed = float(sums.sum())
     drawn = np.sort(np.append(monte_carlo_sums(sums, draws, seed), observed))
     apart = np.append(True, np.diff(drawn) > TIE_TOLERANCE * float(np.abs(drawn).max()))
     firsts = np.flatnonzero(apart)
-    chances: Floats = np.diff(np.append(firsts, drawn.size)).astype(np.float64) / drawn.size
-    return NullTable(drawn[firsts], chances, observed, scale, exact=False)
+    shares = np.asarray(np.diff(np.append(firsts, drawn.size)) / drawn.size, dtype=np.float64)
+    return NullTable(drawn[firsts], shares, observed, scale, exact=False)
 
 
 def max_drop_p(tables: Sequence[NullTable], largest: float) -> float:

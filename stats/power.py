@@ -6,8 +6,7 @@ dropping items that never flip loses nothing.
 """
 
 import numpy as np
-from scipy import stats as sp
-from scipy.optimize import brentq
+from scipy.special import ndtri
 
 EXACT_ITEMS = 2_000
 """Below this many items the power is summed exactly instead of taken from the normal approximation."""
@@ -69,19 +68,16 @@ def minimal_detectable_effect(
         power: chance of detection.
 
     Returns:
-        The δ with `items_needed` = N; √p (every flip to wrong) where N is too small for any. 0 where nothing
-        ever flips.
+        The δ whose `items_needed` is N: √p·[z_α√N + z_β√(N + z_β² − z_α²)]/(N + z_β²). Where N is too small
+        for any drop, √p, as if every flip were one to wrong; 0 where nothing ever flips.
     """
+    z_alpha, z_beta = _z(alpha), _z(1 - power)
+    inner = items + z_beta**2 - z_alpha**2
     largest = float(np.sqrt(flip_rate))
-    if largest == 0.0:
-        return 0.0
-    if items_needed(largest, flip_rate, alpha, power) >= items:
+    if inner <= 0.0:
         return largest
-
-    def excess(drop: float) -> float:
-        return items_needed(drop, flip_rate, alpha, power) - items
-
-    return float(brentq(excess, 1e-9 * largest, largest))
+    effect = (z_alpha * np.sqrt(items) + z_beta * np.sqrt(inner)) / (items + z_beta**2)
+    return largest * min(1.0, float(effect))
 
 
 def decisive_items(
@@ -112,4 +108,4 @@ def decisive_items(
 
 
 def _z(tail: float) -> float:
-    return float(sp.norm.isf(tail))
+    return -float(ndtri(tail))

@@ -20,7 +20,8 @@ class Settings:
         adjust: how p-values are adjusted for the number of variants.
         power: chance of detection behind the minimal detectable effect and the items needed.
         draws: simulated draws where a law is not exact.
-        seed: of those draws.
+        sign_vectors: draws of the step-down max-T, common to all variants.
+        seed: of all draws.
     """
 
     alpha: float = 0.05
@@ -29,6 +30,7 @@ class Settings:
     adjust: Adjust = "holm"
     power: float = 0.8
     draws: int = DRAWS
+    sign_vectors: int = 5_000
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -102,6 +102,13 @@ class TaskScores:
         """Items in each cluster, shape (G,)."""
         return block_sums(np.ones_like(self.differences), self.clusters)
 
+    @cached_property
+    def block_keys(self) -> NDArray[np.generic]:
+        """Identity of each block across variants: cluster label, else item, else position, shape (G,)."""
+        if self.clusters is not None:
+            return np.unique(self.clusters)
+        return np.arange(self.baseline.size) if self.items is None else self.items
+
     @property
     def binary(self) -> bool:
         """Whether every item is simply right or wrong for both models."""
