@@ -17,7 +17,7 @@ from scipy.special import betaincc, betaincinv, ndtr, ndtri, stdtrit
 
 from stats.arrays import Floats
 
-FEW_FLIPS = 200
+FEW_FLIPS = 20
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,15 @@ def fay_lumbard_interval(worse: int, better: int, items: int, alpha: float = 0.0
 def _melded_upper(worse: int, better: int, items: int, tail: float) -> float:
     """The 1 − tail quantile of the larger of T_L·g and T_U·g, with g = 2B_U − 1.
 
-    Where P(g > 0), the p-value of the exact test, is at most the tail, it is negative and T_L decides, else T_U.
-    P(T·g > x) is the mean of P(g > x/T) over T, which is smooth in T: a few nodes suffice. Without a flip for the
-    better g is 1 and the quantile is that of T_U.
+    Where P(g > 0), the p-value of the exact test, is at most the tail, it is negative and T_L decides,
+    else T_U. P(T·g > x) is the mean of P(g > x/T) over T, which is smooth in T: a few nodes suffice.
+    Without a flip for the better g is 1 and the quantile is that of T_U.
     """
     flips = worse + better
     if better == 0:
         return float(betaincinv(flips + 1, items - flips, 1.0 - tail)) if flips < items else 1.0
     negative = betaincc(worse + 1, better, 0.5) <= tail
-    quantiles, weights = _normal_nodes(41 if flips >= FEW_FLIPS else 401)
+    quantiles, weights = _normal_nodes(41 if min(worse, better) >= FEW_FLIPS else 401)
     first, second = (flips, items - flips + 1) if negative else (flips + 1, items - flips)
     share = betaincinv(first, second, quantiles) if second else np.ones_like(quantiles)
 
