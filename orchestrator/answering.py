@@ -14,16 +14,18 @@ if TYPE_CHECKING:
 
     from lm_eval.api.instance import Instance
 
+    from orchestrator.blocks import Block
     from orchestrator.config import SamplingConfig
     from orchestrator.engines.base import Answer, Engine
     from orchestrator.identity import Item, Rerun
-    from orchestrator.plan import Block
     from orchestrator.tasks import SweepTask, TaskItems
 
 _REPEAT_STRIDE = 1_000_003  # a prime: repeats of one seed get seeds far from those of the other reruns
 
 
-def answer_block(block: Block, task: SweepTask, built: TaskItems, engine: Engine, sampling: SamplingConfig) -> list[Sample]:
+def answer_block(
+    block: Block, task: SweepTask, built: TaskItems, engine: Engine, sampling: SamplingConfig
+) -> list[Sample]:
     """Ask the engine everything a block holds and score what it says.
 
     The queries of all items and reruns go to the engine together. An answer that is an error, or that the
@@ -59,9 +61,15 @@ def _queries(request: Instance, rerun: Rerun, sampling: SamplingConfig) -> Itera
         yield Query(GENERATE, arguments, (seed + repeat * _REPEAT_STRIDE) % 2**31)
 
 
-def generation_settings(settings: dict[str, Any], temperature: float, sampling: SamplingConfig) -> dict[str, Any]:
+def generation_settings(
+    settings: dict[str, Any], temperature: float, sampling: SamplingConfig
+) -> dict[str, Any]:
     """A task's own generation settings with the sweep's sampling laid over them."""
-    merged = {key: value for key, value in settings.items() if key not in {"top_p", "top_k", "do_sample", "temperature"}}
+    merged = {
+        key: value
+        for key, value in settings.items()
+        if key not in {"top_p", "top_k", "do_sample", "temperature"}
+    }
     merged |= {"do_sample": temperature > 0, "temperature": temperature}
     if temperature > 0:
         merged["top_p"] = sampling.top_p
@@ -72,7 +80,9 @@ def generation_settings(settings: dict[str, Any], temperature: float, sampling: 
     return merged
 
 
-def _sample(item: Item, rerun: Rerun, task: SweepTask, requests: Sequence[Instance], answers: list[Answer]) -> Sample:
+def _sample(
+    item: Item, rerun: Rerun, task: SweepTask, requests: Sequence[Instance], answers: list[Answer]
+) -> Sample:
     error = next((answer.error for answer in answers if answer.error is not None), None)
     if error is not None:
         return Sample.failed(item, rerun, error)
@@ -89,7 +99,8 @@ def _by_request(requests: Sequence[Instance], responses: Sequence[Any]) -> list[
     each = len(responses) // len(requests)
     groups = [list(responses[start : start + each]) for start in range(0, len(responses), each)]
     return [
-        group * (request.repeats or 1) if each == 1 else group for request, group in zip(requests, groups, strict=True)
+        group * (request.repeats or 1) if each == 1 else group
+        for request, group in zip(requests, groups, strict=True)
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator.identity import digest
 
@@ -45,10 +45,11 @@ class ChatTemplate:
         except TemplateError:
             return self._render([turn for turn in chat if turn["role"] != "system"], add_generation_prompt)
 
-    def _render(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool) -> Any:
-        return self._tokenizer.apply_chat_template(
+    def _render(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool) -> str:
+        rendered = self._tokenizer.apply_chat_template(
             list(chat),
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=not add_generation_prompt,
         )
+        return str(rendered)

@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-
 import ray
 
 from orchestrator.errors import UserError
+from orchestrator.quiet import be_quiet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,13 +29,16 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     Raises:
         UserError: there is no cluster at the address.
     """
+    be_quiet()
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
     try:
         ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"There is no Ray cluster to be reached at {address or 'this machine'}: {error}.") from None
+        raise UserError(
+            f"There is no Ray cluster to be reached at {address or 'this machine'}: {error}."
+        ) from None
     try:
         yield
     finally:
@@ -63,9 +64,10 @@ class Footprint:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         fitting = sum(self._fit(node) for node in nodes)
         if fitting == 0:
-            largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), default={})
+            nothing: dict[str, float] = {}
+            largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), default=nothing)
             raise UserError(
-                f"A replica needs {self.cpus:g} CPUs and {self.gpus:g} GPUs on one node; the largest node has "
+                f"A replica needs {self.cpus:g} CPUs and {self.gpus:g} GPUs on one node; the largest has "
                 f"{largest.get('CPU', 0):g} CPUs and {largest.get('GPU', 0):g} GPUs."
             )
         return fitting if replicas == "auto" else min(int(replicas), fitting)
@@ -84,7 +86,11 @@ def footprint(cluster: ClusterConfig, engine: dict[str, Any]) -> Footprint:
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     has_gpus = any(node.get("GPU", 0) for node in nodes)
     parallel = int(engine.get("tensor_parallel_size", 1)) * int(engine.get("pipeline_parallel_size", 1))
-    gpus = cluster.gpus_per_replica if cluster.gpus_per_replica is not None else float(parallel if has_gpus else 0)
+    gpus = (
+        cluster.gpus_per_replica
+        if cluster.gpus_per_replica is not None
+        else float(parallel if has_gpus else 0)
+    )
     if cluster.cpus_per_replica is not None:
         cpus = cluster.cpus_per_replica
     elif gpus:

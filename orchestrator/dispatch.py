@@ -1,45 +1,42 @@
 """Spreading blocks over replicas.
 
-The dispatcher runs in the driver. It starts a replica in each free place for the variant with most work left,
-keeps each one fed so that its engine never drains, and gives the place away when the variant has no work left.
-A replica that dies costs only the blocks it held: they are owed again. A block held at a death is from then on
-run alone; if its replica dies again it is halved, until the sample that kills engines is found and becomes a
-row with an error.
+The dispatcher runs in the driver. It starts a replica in each free place for the variant with most work
+left, keeps each one fed so that its engine never drains, and gives the place away when the variant has no
+work left. A replica that dies costs only the blocks it held: they are owed again. A block held at a death is
+from then on run alone; if its replica dies again it is halved, until the sample that kills engines is found
+and becomes a row with an error.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from orchestrator.engines.base import EngineDiedError, EngineOptionError, error_text
+from orchestrator.progress import SweepProgress
 from orchestrator.replica import Replica
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
+    from orchestrator.blocks import Block
     from orchestrator.cluster import Footprint
-    from orchestrator.plan import Block
-    from orchestrator.progress import SweepProgress
     from orchestrator.replica import BlockReport, Job
+
+Watcher = Callable[[SweepProgress], None]
+"""Sees the progress after everything that happens, and at least twice a second."""
 
 MOST_THREADS = 64  # blocks a replica works on at once
 MOST_FAILED_LOADS = 3  # in a row, per variant
 MOST_FAILURES = 3  # of one block whose replica lived
 DEATHS_UNTIL_SPLIT = 2
 POLL_SECONDS = 0.5
-
-
-class Watcher(Protocol):
-    """Sees the progress after everything that happens, and at least twice a second."""
-
-    def __call__(self, progress: SweepProgress) -> None:
-        """Look at the counts."""
 
 
 @dataclass
@@ -119,8 +116,14 @@ class Dispatcher:
     def _fill_places(self) -> bool:
         """Start replicas in free places; returns whether any variant still has blocks waiting."""
         while len(self._replicas) < self._places:
-            waiting = {name: sum(b.samples for b in work.blocks) for name, work in self._work.items() if work.blocks}
-            shares = {name: left / (1 + self._count(name)) for name, left in waiting.items() if self._wants_more(name)}
+            waiting = {
+                name: sum(b.samples for b in work.blocks) for name, work in self._work.items() if work.blocks
+            }
+            shares = {
+                name: left / (1 + self._count(name))
+                for name, left in waiting.items()
+                if self._wants_more(name)
+            }
             if not shares:
                 break
             self._start(max(shares, key=lambda name: shares[name]))
@@ -137,7 +140,11 @@ class Dispatcher:
     def _start(self, variant: str) -> None:
         work = self._work[variant]
         self._number += 1
-        options = {"num_cpus": work.footprint.cpus, "num_gpus": work.footprint.gpus, "max_concurrency": MOST_THREADS}
+        options = {
+            "num_cpus": work.footprint.cpus,
+            "num_gpus": work.footprint.gpus,
+            "max_concurrency": MOST_THREADS,
+        }
         actor = ray.remote(Replica).options(**options).remote(work.job, self._number)
         seat = _Seat(variant, actor, time.monotonic())
         self._replicas.append(seat)
@@ -172,7 +179,10 @@ class Dispatcher:
     def _may_take(seat: _Seat, block: Block) -> bool:
         if not seat.held:
             return True
-        hungry = seat.appetite is not None and seat.samples - max(b.samples for b in seat.held.values()) < seat.appetite
+        hungry = (
+            seat.appetite is not None
+            and seat.samples - max(b.samples for b in seat.held.values()) < seat.appetite
+        )
         return hungry and not block.deaths and not seat.alone and len(seat.held) < MOST_THREADS
 
     def _hand(self, seat: _Seat, block: Block) -> None:
@@ -231,7 +241,9 @@ class Dispatcher:
             self._work[block.variant].blocks.append(replace(block, failures=block.failures + 1))
             return
         self._progress.variants[block.variant].lost += block.samples
-        self._progress.notes.append(f"{block.variant}/{block.task}: {block.samples} samples given up for now: {reason}")
+        self._progress.notes.append(
+            f"{block.variant}/{block.task}: {block.samples} samples given up for now: {reason}"
+        )
 
     def _refuse(self, seat: _Seat, reason: str) -> None:
         """The engine will never run this variant: its blocks stay owed, the other variants go on."""
@@ -250,7 +262,9 @@ class Dispatcher:
         held = list(seat.held.values())
         self._leave(seat, dead=True)
         if work.failed_loads >= MOST_FAILED_LOADS:
-            self._progress.variants[seat.variant].refusal = f"its model failed to load {MOST_FAILED_LOADS} times: {reason}"
+            self._progress.variants[
+                seat.variant
+            ].refusal = f"its model failed to load {MOST_FAILED_LOADS} times: {reason}"
             work.blocks.clear()
             return
         self._owe_again(held, reason)

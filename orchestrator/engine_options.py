@@ -24,5 +24,7 @@ def vllm_options() -> frozenset[str]:
     classes = [node for node in ast.parse(source.read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
     fields = next((node.body for node in classes if node.name == "EngineArgs"), [])
     return frozenset(
-        node.target.id for node in fields if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+        node.target.id
+        for node in fields
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     )

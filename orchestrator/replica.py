@@ -14,25 +14,16 @@ import ray
 
 from orchestrator.answering import answer_block
 from orchestrator.engines import open_engine
-from orchestrator.samples import block_table
+from orchestrator.quiet import be_quiet
 from orchestrator.store import RunStore
 from orchestrator.tasks import SweepTask, TaskItems, TaskLibrary
 
 if TYPE_CHECKING:
+    from orchestrator.blocks import Block
     from orchestrator.config import SamplingConfig
     from orchestrator.engines.base import Engine, EngineSpec
-    from orchestrator.plan import Block
+    from orchestrator.samples import Columns
     from orchestrator.tasks import TaskSpec
-
-QUIET = {
-    "DO_NOT_TRACK": "1",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
-    "TQDM_DISABLE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
-    "VLLM_NO_USAGE_STATS": "1",
-}
-"""Environment of every process that loads a model: no usage reports, no progress bars in logs."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +42,7 @@ class Job:
     store_url: str
     tasks: dict[str, TaskSpec]
     items: dict[str, tuple[Any]]
+    columns: Columns
     gpus: float
 
 
@@ -79,7 +71,7 @@ class Replica:
     """
 
     def __init__(self, job: Job, number: int) -> None:
-        os.environ.update(QUIET)
+        be_quiet()
         self._job = job
         self._store = RunStore(job.store_url)
         self._library: dict[tuple[tuple[str, ...], bool], TaskLibrary] = {}
@@ -109,7 +101,9 @@ class Replica:
             raise RuntimeError("run() before load()")
         task, built = self._task(block.task)
         samples = answer_block(block, task, built, self._engine, self._job.sampling)
-        self._store.write_block(block.variant, block.task, block.name, block_table(block, samples, task))
+        self._store.write_block(
+            block.variant, block.task, block.name, self._job.columns.table(block, samples)
+        )
         return BlockReport(
             samples=len(samples),
             errors=sum(sample.error is not None for sample in samples),
@@ -134,7 +128,7 @@ class Replica:
             return self._tasks[name]
 
     def _redirect_output(self, number: int) -> None:
-        """Send what this process and the engine print to the run's own logs, where the run is on a local disk."""
+        """Send what this process and the engine print to the run's own logs, if it is on a local disk."""
         folder = self._store.local_folder
         if folder is None:
             return

@@ -12,11 +12,11 @@ from orchestrator.identity import sample_key
 from orchestrator.tasks import doc_hash, doc_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from orchestrator.blocks import Block
     from orchestrator.engines.base import Answer
     from orchestrator.identity import Item, Rerun
-    from orchestrator.plan import Block
     from orchestrator.tasks import Scored, SweepTask, TaskItems
 
 
@@ -39,7 +39,9 @@ class Sample:
         return cls(item, rerun, None, None, None, None, None, error)
 
     @classmethod
-    def answered(cls, item: Item, rerun: Rerun, answers: Sequence[Answer], scored: Scored, response: str) -> Sample:
+    def answered(
+        cls, item: Item, rerun: Rerun, answers: Sequence[Answer], scored: Scored, response: str
+    ) -> Sample:
         """A sample with the answers to all its requests."""
         return cls(
             item,
@@ -58,38 +60,55 @@ def _total(counts: Sequence[int | None]) -> int | None:
     return sum(known) if known else None
 
 
-def schema(metrics: Sequence[str], filters: Sequence[str]) -> pa.Schema:
-    """Columns of a block: one score per "metric,filter", one filtered text per filter."""
-    return pa.schema(
-        {
-            "item": pa.int32(),
-            "doc_hash": pa.string(),
-            "prompt_hash": pa.string(),
-            "temperature": pa.float32(),
-            "seed": pa.int32(),
-            "scores": pa.struct({metric: pa.float64() for metric in metrics}),
-            "response": pa.string(),
-            "filtered": pa.struct({name: pa.string() for name in filters}),
-            "finish_reason": pa.string(),
-            "prompt_tokens": pa.int32(),
-            "output_tokens": pa.int32(),
-            "error": pa.string(),
-            "sample_key": pa.string(),
-        }
-    )
+@dataclass(frozen=True)
+class Columns:
+    """Columns of every block of a run: a score per "metric,filter", a filtered text per filter, of all tasks.
+
+    All files of a run share them, so that a reader takes the whole folder for one table; what a task does not
+    have is null in its rows.
+    """
+
+    metrics: tuple[str, ...]
+    filters: tuple[str, ...]
+
+    @classmethod
+    def of(cls, tasks: Iterable[Mapping[str, Any]]) -> Columns:
+        """Columns for tasks, given as entries of a manifest."""
+        entries = list(tasks)
+        return cls(
+            tuple(sorted({metric for entry in entries for metric in entry["metrics"]})),
+            tuple(sorted({name for entry in entries for name in entry["filters"]})),
+        )
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Parquet schema."""
+        return pa.schema(
+            {
+                "item": pa.int32(),
+                "doc_hash": pa.string(),
+                "prompt_hash": pa.string(),
+                "temperature": pa.float32(),
+                "seed": pa.int32(),
+                "scores": pa.struct({metric: pa.float64() for metric in self.metrics}),
+                "response": pa.string(),
+                "filtered": pa.struct({name: pa.string() for name in self.filters}),
+                "finish_reason": pa.string(),
+                "prompt_tokens": pa.int32(),
+                "output_tokens": pa.int32(),
+                "error": pa.string(),
+                "sample_key": pa.string(),
+            }
+        )
+
+    def table(self, block: Block, samples: Sequence[Sample]) -> pa.Table:
+        """The samples of a block as a table."""
+        return pa.Table.from_pylist([_row(block.cell, sample) for sample in samples], schema=self.schema)
 
 
-def block_table(block: Block, samples: Sequence[Sample], task: SweepTask) -> pa.Table:
-    """The samples of a block as a table."""
-    columns = schema(list(task.metrics), task.filter_names)
-    rows = [_row(block.cell, sample) for sample in samples]
-    return pa.Table.from_pylist(rows, schema=columns)
-
-
-def failed_table(block: Block, metrics: Sequence[str], filters: Sequence[str], error: str) -> pa.Table:
-    """A block of which no sample can be answered, as rows with the reason."""
-    samples = [Sample.failed(item, rerun, error) for item in block.items for rerun in block.reruns]
-    return pa.Table.from_pylist([_row(block.cell, sample) for sample in samples], schema=schema(metrics, filters))
+def failed_block(block: Block, error: str) -> list[Sample]:
+    """The samples of a block that cannot be answered, each with the reason."""
+    return [Sample.failed(item, rerun, error) for item in block.items for rerun in block.reruns]
 
 
 def _row(cell: str, sample: Sample) -> dict[str, Any]:

@@ -6,6 +6,7 @@ an upload becomes visible when it is closed. A block has one name for ever, so w
 
 from __future__ import annotations
 
+import fcntl
 import json
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ _TEMPORARY = "."
 
 
 def segment(name: str) -> str:
-    """A name as one path segment: everything but letters, digits and -_. is percent-encoded, dots at the front too."""
+    """A name as one path segment: percent-encoded but for letters, digits and -_.~, a first dot too."""
     encoded = quote(name, safe="")
     return f"%2E{encoded[1:]}" if encoded.startswith(".") else encoded
 
@@ -156,11 +157,34 @@ class RunStore:
         """Variants of which samples are there."""
         selector = fs.FileSelector(self._at("samples"), allow_not_found=True)
         folders = [info.base_name for info in self._fs.get_file_info(selector)]
-        return sorted(unquote(name.removeprefix("variant=")) for name in folders if name.startswith("variant="))
+        return sorted(
+            unquote(name.removeprefix("variant=")) for name in folders if name.startswith("variant=")
+        )
 
     @staticmethod
     def _cell(variant: str, task: str) -> str:
         return f"samples/variant={segment(variant)}/task={segment(task)}"
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other submits out of a run on a local disk for as long as this one lasts, however it ends.
+
+        Raises:
+            UserError: another submit is at work here.
+        """
+        folder = self.local_folder
+        if folder is None:
+            yield
+            return
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        with (folder / "logs" / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"Another lldeg submit is at work in {self.url}; wait for it or stop it."
+                ) from None
+            yield
 
     # files ----------------------------------------------------------------------------------------------
 

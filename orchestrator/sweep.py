@@ -1,42 +1,28 @@
-"""A sweep from configuration to finished run: check, prepare, plan, dispatch.
-
-`prepare` finds every mistake before anything is written or started; `plan` compares the sweep with what is on
-disk; `execute` does what is owed. Submitting again is the resume.
-"""
+"""A checked sweep: every mistake is found, and every prompt built, before anything is written or started."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import ray
-import yaml
-
 from orchestrator import manifest as manifests
+from orchestrator.blocks import reruns
 from orchestrator.chat import ChatTemplate
-from orchestrator.cluster import footprint, ray_cluster
-from orchestrator.config import load_config, suggestion
-from orchestrator.dispatch import Dispatcher
+from orchestrator.config_file import load_config, suggestion
 from orchestrator.engine_options import vllm_options
 from orchestrator.engines import LM_EVAL_PREFIX
 from orchestrator.engines.base import EngineSpec
 from orchestrator.errors import UserError
-from orchestrator.identity import Item, digest
+from orchestrator.identity import digest
 from orchestrator.models import ModelNotFoundError, model_revision
-from orchestrator.plan import Cell, longest_first, reruns
-from orchestrator.progress import SweepProgress, VariantProgress
-from orchestrator.replica import Job
-from orchestrator.samples import failed_table, items_table
 from orchestrator.store import RunStore
 from orchestrator.tasks import SweepTask, TaskError, TaskItems, TaskLibrary
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
+    from pathlib import Path
 
     from orchestrator.config import SweepConfig
-    from orchestrator.dispatch import Watcher
-    from orchestrator.plan import Block
 
 PLAIN = "plain"  # the rendering of prompts without a chat template
 
@@ -79,7 +65,7 @@ class Sweep:
         }
 
     def _sampling_meaning(self) -> dict[str, Any]:
-        """The sampling settings all samples share; temperatures and seeds may be extended and stand in each row."""
+        """Sampling settings that all samples share; temperatures and seeds stand in each row and may grow."""
         return self.config.sampling.model_dump(exclude={"temperatures", "seeds", "repeat_greedy"})
 
     def _variant_entry(self, name: str) -> dict[str, Any]:
@@ -95,6 +81,7 @@ class Sweep:
             "output_type": task.output_type,
             "metric": task.spec.metric or next(iter(metrics), None),
             "metrics": metrics,
+            "filters": task.filter_names,
             "cluster": task.spec.cluster,
             "items": len(self.built[self.renderings[self.config.baseline], task.spec.name].requests),
             "reruns": [[r.temperature, r.seed] for r in reruns(self.config.sampling, sampled=task.sampled)],
@@ -151,7 +138,7 @@ def _engine_problems(config: SweepConfig, variant: str) -> list[str]:
     if kind.startswith(LM_EVAL_PREFIX):
         return []
     if kind != "vllm":
-        return [f"variants.{variant}: there is no engine '{kind}'; engines are vllm and {LM_EVAL_PREFIX}<model class>"]
+        return [f"variants.{variant}: no engine '{kind}'; engines are vllm and {LM_EVAL_PREFIX}<model class>"]
     known = vllm_options()
     return [
         f"variants.{variant}: vLLM has no option '{option}'{suggestion(option, sorted(known))}"
@@ -168,7 +155,14 @@ def _find_model(config: SweepConfig, variant: str, revisions: dict[str, str]) ->
     if config.engine_of(variant).get("base_url"):
         revisions[variant] = model
         return []
-    same = next((other for other in revisions if (config.model_of(other), config.revision_of(other)) == (model, revision)), None)
+    same = next(
+        (
+            other
+            for other in revisions
+            if (config.model_of(other), config.revision_of(other)) == (model, revision)
+        ),
+        None,
+    )
     try:
         revisions[variant] = revisions[same] if same else model_revision(model, revision)
     except ModelNotFoundError as error:
@@ -183,18 +177,22 @@ def _load_tasks(config: SweepConfig, library: TaskLibrary) -> tuple[dict[str, Sw
         try:
             for spec in library.leaves(entry):
                 if spec.name in tasks:
-                    problems.append(f"task '{spec.name}' is asked for twice, the second time through '{entry.task}'")
+                    problems.append(
+                        f"task '{spec.name}' is asked for twice, the second time through '{entry.task}'"
+                    )
                     continue
                 task = tasks[spec.name] = library.open(spec)
                 if spec.metric is not None and spec.metric not in task.metrics:
-                    problems.append(f"task '{spec.name}' has no metric '{spec.metric}'; it has {', '.join(task.metrics)}")
+                    problems.append(
+                        f"task '{spec.name}' has no metric '{spec.metric}'; it has {', '.join(task.metrics)}"
+                    )
         except TaskError as error:
             problems.append(str(error))
     return tasks, problems
 
 
 def _chat_templates(config: SweepConfig) -> tuple[dict[str, ChatTemplate | None], dict[str, str]]:
-    """The ways to render prompts by name, and the name each variant uses; models with equal templates share one."""
+    """The ways to render prompts by name, and the name each variant uses; equal templates are one."""
     if not config.prompt.apply_chat_template:
         return {PLAIN: None}, dict.fromkeys(config.variants, PLAIN)
     templates: dict[str, ChatTemplate | None] = {}
@@ -213,145 +211,3 @@ def _chat_templates(config: SweepConfig) -> tuple[dict[str, ChatTemplate | None]
         templates[template.name] = template
         renderings[variant] = template.name
     return templates, renderings
-
-
-# what is owed ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A sweep held against its run directory.
-
-    Attributes:
-        manifest: of the run after this submit.
-        cells: every variant x task, with what is there.
-        warnings: what the user should know before the run goes on.
-    """
-
-    sweep: Sweep
-    manifest: dict[str, Any]
-    cells: tuple[Cell, ...]
-    warnings: tuple[str, ...]
-
-    def cells_of(self, variant: str) -> list[Cell]:
-        """The cells of a variant."""
-        return [cell for cell in self.cells if cell.variant == variant]
-
-
-def plan(sweep: Sweep, *, config_path: Path) -> Plan:
-    """Compare a sweep with its run directory; writes nothing but the removal of torn files.
-
-    Raises:
-        UserError: the directory holds a sweep of another meaning.
-    """
-    old = sweep.store.read_manifest() if sweep.store.has_run() else None
-    new = sweep.manifest()
-    command = f"lldeg submit {config_path} --run-dir {sweep.store.url}-2"
-    merged = manifests.merge(old, new, command)
-    changed = manifests.version_changes(old, new)
-    warnings = (f"the run goes on with other software than it began with: {'; '.join(changed)}",) if changed else ()
-    identities: dict[tuple[str, str], tuple[Item, ...]] = {
-        key: tuple(built.items()) for key, built in sweep.built.items()
-    }
-    cells = tuple(
-        _cell(sweep, new, variant, task, identities[sweep.renderings[variant], name])
-        for variant in sweep.config.variants
-        for name, task in sweep.tasks.items()
-    )
-    return Plan(sweep, merged, cells, warnings)
-
-
-def _cell(sweep: Sweep, manifest: dict[str, Any], variant: str, task: SweepTask, items: tuple[Item, ...]) -> Cell:
-    name = task.spec.name
-    shared = digest(
-        [manifest["variants"][variant]["digest"], name, manifest["tasks"][name]["digest"], manifest["sampling"]]
-    )
-    return Cell(
-        variant=variant,
-        task=name,
-        digest=shared,
-        items=items,
-        reruns=reruns(sweep.config.sampling, sampled=task.sampled),
-        longest_answer=task.longest_answer if task.sampled else 0,
-        done=sweep.store.read_keys(variant, name),
-    )
-
-
-# the run --------------------------------------------------------------------------------------------------
-
-
-def initial_progress(plan: Plan) -> SweepProgress:
-    """Counts before anything is done."""
-    counts = {}
-    for variant in plan.sweep.config.variants:
-        cells = plan.cells_of(variant)
-        planned = sum(cell.planned for cell in cells)
-        owed = sum(len(missing) for cell in cells for _, missing in cell.owed())
-        counts[variant] = VariantProgress(planned=planned, found=planned - owed)
-    return SweepProgress(counts)
-
-
-def execute(plan: Plan, progress: SweepProgress, *, address: str | None, watch: Watcher) -> None:
-    """Do everything the plan owes, on the Ray cluster at an address or on this machine.
-
-    Args:
-        progress: counts to keep; see `initial_progress`.
-        address: Ray cluster; None starts one here.
-        watch: called whenever something happened.
-
-    Raises:
-        UserError: no cluster, or no place on it for a replica.
-    """
-    sweep = plan.sweep
-    _write_documents(plan)
-    if not progress.owed:
-        return
-    with ray_cluster(address):
-        references = {key: (ray.put(built),) for key, built in sweep.built.items()}
-        jobs = [_job(plan, variant, references) for variant in sweep.config.variants]
-        sizes = [footprint(sweep.config.cluster, job.engine.options) for job in jobs]
-        jobs = [replace(job, gpus=size.gpus) for job, size in zip(jobs, sizes, strict=True)]
-        places = max(size.places(sweep.config.cluster.replicas) for size in sizes)
-        blocks = [
-            [block for cell in longest_first(plan.cells_of(job.variant)) for block in cell.blocks()] for job in jobs
-        ]
-        Dispatcher(
-            zip(jobs, sizes, blocks, strict=True),
-            places=places,
-            progress=progress,
-            give_up=_giver_up(sweep),
-            watch=watch,
-            log=lambda line: sweep.store.append_log("driver.log", line),
-        ).run()
-
-
-def _write_documents(plan: Plan) -> None:
-    sweep = plan.sweep
-    sweep.store.write_manifest(plan.manifest)
-    sweep.store.write_sweep(yaml.safe_dump(sweep.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-    for name, task in sweep.tasks.items():
-        built = sweep.built[sweep.renderings[sweep.config.baseline], name]
-        sweep.store.write_items(name, items_table(task, built))
-
-
-def _job(plan: Plan, variant: str, references: dict[tuple[str, str], tuple[Any]]) -> Job:
-    sweep = plan.sweep
-    folder = sweep.store.local_folder
-    return Job(
-        variant=variant,
-        engine=sweep.engine(variant),
-        sampling=sweep.config.sampling,
-        store_url=str(folder) if folder is not None else sweep.store.url,
-        tasks={name: task.spec for name, task in sweep.tasks.items()},
-        items={name: references[sweep.renderings[variant], name] for name in sweep.tasks},
-        gpus=0,
-    )
-
-
-def _giver_up(sweep: Sweep) -> Callable[[Block, str], None]:
-    def give_up(block: Block, reason: str) -> None:
-        task = sweep.tasks[block.task]
-        rows = failed_table(block, list(task.metrics), task.filter_names, f"EngineDied: {reason}")
-        sweep.store.write_block(block.variant, block.task, block.name, rows)
-
-    return give_up

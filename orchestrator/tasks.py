@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable, hash_string
 
-from orchestrator.config import suggestion
+from orchestrator.config_file import suggestion
 from orchestrator.identity import Item
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class TaskLibrary:
     def _load(self, name: str) -> dict[str, Any]:
         try:
             return dict(self._manager(name).load([name]))
-        except Exception as error:  # noqa: BLE001 - loading a task runs the task author's code and downloads
+        except Exception as error:
             reason = str(error).strip().split("\n")[0][:300]
             raise TaskError(f"task '{name}' cannot be loaded: {type(error).__name__}: {reason}") from error
 
@@ -212,7 +212,7 @@ class SweepTask:
         requests: dict[int, list[Instance]] = defaultdict(list)
         for instance in self._task.instances:
             requests[instance.doc_id].append(instance)
-        self._task._instances = None  # noqa: SLF001 - lm-eval would hold all prompts for as long as the task lives
+        self._task._instances = None
         for instances in requests.values():
             instances.sort(key=lambda instance: instance.idx)
         return TaskItems(dict(requests))
@@ -231,7 +231,7 @@ class SweepTask:
             return None
         if self.spec.cluster not in doc:
             raise TaskError(
-                f"task '{self.spec.name}' has no field '{self.spec.cluster}' to cluster by; its fields are {', '.join(doc)}"
+                f"task '{self.spec.name}' has no field '{self.spec.cluster}' to cluster by, only {', '.join(doc)}"
             )
         return str(doc[self.spec.cluster])
 

@@ -1,4 +1,4 @@
-"""Text to tokens exactly as lm-eval does it: special tokens, stop strings, truncation, context/continuation split."""
+"""Text to tokens exactly as lm-eval does it: special tokens, stop strings, truncation, the split of pairs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
         return list(self.tokenizer(string, return_attention_mask=False, **options).input_ids)
 
-    def generation(self, context: str, settings: dict[str, Any]) -> tuple[list[int], int, list[str], dict[str, Any]]:
+    def generation(
+        self, context: str, settings: dict[str, Any]
+    ) -> tuple[list[int], int, list[str], dict[str, Any]]:
         """Prompt tokens (cut from the left to fit), longest answer, stop strings, other sampling settings."""
         kwargs = cast("dict[str, Any]", normalize_gen_kwargs(settings, DEFAULT_MAX_GEN_TOKS))
         eos = self.tokenizer.decode(self.eot_token_id) or self.tokenizer.eos_token
@@ -62,7 +64,7 @@ class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         return tokens, longest, until, kwargs
 
     def pair(self, context: str, continuation: str) -> tuple[list[int], int]:
-        """Tokens of context and continuation (cut from the left to fit), and where the continuation starts."""
+        """Tokens of both (cut from the left to fit), and where the continuation starts."""
         if context == "":
             tail = self.tok_encode(continuation, add_special_tokens=False)
             head = [] if tail[:1] == [self.prefix_token_id] else [self.prefix_token_id]
@@ -86,7 +88,7 @@ class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         )
         return [(list(context) + list(scored), len(context)) for context, scored in pairs]
 
-    def _loglikelihood_tokens(self, requests: Any, **_: Any) -> Any:
+    def _loglikelihood_tokens(self, *_: Any, **__: Any) -> Any:
         raise TypeError("an encoding has no model to score with")
 
     loglikelihood_rolling = generate_until = _loglikelihood_tokens

@@ -1,8 +1,8 @@
 """Any model class lm-eval knows (hf, local-completions, …) as an engine.
 
 lm-eval's classes take a list of requests of one kind and return when all are answered, so queries are grouped
-by kind and sampling parameters. Their seed never reaches the sampler, so it is set here: for the generators of
-this process, and for classes that send a seed to a server in the field they send.
+by kind and sampling parameters. Their seed never reaches the sampler, so it is set here: for the generators
+of this process, and for classes that send a seed to a server in the field they send.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class LmEvalEngine:
         answers: dict[int, Answer] = {}
         with self._lock:
             for (kind, seed, _), indices in groups.items():
-                answers.update(zip(indices, self._answer_alike(kind, seed, [queries[i] for i in indices]), strict=True))
+                answers.update(
+                    zip(indices, self._answer_alike(kind, seed, [queries[i] for i in indices]), strict=True)
+                )
         return [answers[index] for index in range(len(queries))]
 
     def close(self) -> None:
@@ -90,12 +92,12 @@ class LmEvalEngine:
 
         set_seed(seed)
         if hasattr(self._lm, "_seed"):
-            self._lm._seed = seed  # noqa: SLF001 - lm-eval's API classes send this field with every request
+            self._lm._seed = seed
 
     def _read(self, kind: str, query: Query, response: Any) -> Answer:
         if response is None:
             return Answer(None, error="NoAnswer: the model class returned nothing")
-        context = query.arguments[0] if kind == ROLLING or kind == GENERATE else "".join(query.arguments)
+        context = query.arguments[0] if kind in {ROLLING, GENERATE} else "".join(query.arguments)
         written = self._count(response) if kind == GENERATE else 0
         return Answer(response, None, self._count(context), written)
 

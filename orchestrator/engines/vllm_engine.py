@@ -13,7 +13,7 @@ from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.config import suggestion
+from orchestrator.config_file import suggestion
 from orchestrator.engine_options import vllm_options
 from orchestrator.engines.base import (
     GENERATE,
@@ -81,11 +81,11 @@ class VllmEngine:
     def __init__(self, spec: EngineSpec, *, on_cpu: bool) -> None:
         if on_cpu:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-        os.environ.setdefault("VLLM_CONFIGURE_LOGGING", "1")
         for option in spec.arguments:
             if vllm_options() and option not in vllm_options():
-                raise EngineOptionError(f"vLLM has no option '{option}'{suggestion(option, sorted(vllm_options()))}")
+                raise EngineOptionError(
+                    f"vLLM has no option '{option}'{suggestion(option, sorted(vllm_options()))}"
+                )
         from vllm import EngineArgs, LLMEngine, SamplingParams  # noqa: PLC0415 - ten seconds, in the replica only
 
         try:
@@ -95,7 +95,9 @@ class VllmEngine:
         self._sampling_params = SamplingParams
         config = self._engine.vllm_config
         self._slots = int(config.scheduler_config.max_num_seqs)
-        tokenizer = self._engine.renderer.tokenizer if hasattr(self._engine, "renderer") else self._engine.tokenizer
+        tokenizer = (
+            self._engine.renderer.tokenizer if hasattr(self._engine, "renderer") else self._engine.tokenizer
+        )
         self._encoding = Encoding(tokenizer, int(config.model_config.max_model_len))
         self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
         self._arrivals: deque[tuple[list[int], Any, _Pending, int]] = deque()
@@ -184,10 +186,14 @@ class VllmEngine:
         except (ValueError, TypeError) as error:
             failure = Answer(None, error=error_text(error))
             return [], lambda _: failure
-        params = self._sampling_params(temperature=0, prompt_logprobs=1, max_tokens=1, detokenize=False, seed=0)
+        params = self._sampling_params(
+            temperature=0, prompt_logprobs=1, max_tokens=1, detokenize=False, seed=0
+        )
         starts = [start for _, start in windows]
         whole = query.kind != LOGLIKELIHOOD
-        return [(tokens, params) for tokens, _ in windows], lambda outputs: _read_loglikelihood(outputs, starts, whole=whole)
+        return [(tokens, params) for tokens, _ in windows], lambda outputs: _read_loglikelihood(
+            outputs, starts, whole=whole
+        )
 
 
 def _failure(outputs: Sequence[Any]) -> Answer | None:

@@ -1,0 +1,60 @@
+"""The `lldeg` command: collects the subcommands and turns errors into one sentence and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+import typer
+
+from jobs.analyze import analyze
+from jobs.submit import submit
+from orchestrator.errors import UserError
+from orchestrator.quiet import be_quiet
+
+USAGE_ERROR = 2
+
+app = typer.Typer(
+    name="lldeg",
+    help="Finds out whether an optimized language model has become worse than its baseline.",
+    epilog="A typical session: lldeg submit configs/quickstart.yaml, then lldeg analyze runs/quickstart. "
+    "With --debug anywhere on the line an error shows its traceback.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+app.command()(submit)
+app.command()(analyze)
+
+
+def main() -> None:
+    """Run the command line; never returns."""
+    be_quiet()
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        sys.exit(app(arguments, standalone_mode=False))
+    except UserError as error:
+        _fail(str(error), debug=debug)
+    except click.Abort:
+        _fail("Stopped.", debug=debug)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BrokenPipeError:  # the reader of our output, `head` say, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - the outermost boundary: a bug, too, ends in one sentence
+        _fail(f"lldeg failed, {type(error).__name__}: {error}. Add --debug to see where.", debug=debug)
+
+
+def _fail(sentence: str, *, debug: bool) -> None:
+    if debug:
+        import traceback  # noqa: PLC0415 - for --debug only
+
+        traceback.print_exc()
+    click.echo(f"Error: {sentence}", err=True)
+    sys.exit(USAGE_ERROR)

@@ -1,0 +1,95 @@
+"""`lldeg submit`: run what a sweep still owes."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - Typer reads the annotations
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from jobs.submit_view import dry_run_table, follow, outcome
+from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    from orchestrator.plan import Plan
+    from orchestrator.progress import SweepProgress
+
+INCOMPLETE = 3
+
+
+def submit(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML file of the sweep.", show_default=False)
+    ],
+    *,
+    run_dir: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where the run stands; default runs/<name>. A folder or a URL."),
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDR", help="Ray cluster to use (auto, ray://…); default: this machine alone."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be run, and stop.")] = False,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a key of the configuration; may be repeated."
+        ),
+    ] = None,
+) -> None:
+    """Run a sweep, or what is left of it.
+
+    Answers land in the run directory as they come; submitting again does only what is missing. Ctrl-C stops
+    the run, and submitting again goes on with it.
+
+    Exit status: 0 everything asked for is there, 2 wrong usage or input, 3 the run is incomplete.
+
+    Examples:
+        lldeg submit configs/quickstart.yaml
+
+        lldeg submit configs/llama3.yaml --set sampling.seeds=10 --dry-run
+    """
+    from orchestrator.plan import initial_progress, plan_sweep  # noqa: PLC0415 - slow to import, and --help need not wait
+    from orchestrator.sweep import prepare  # noqa: PLC0415
+
+    console = Console()
+    with console.status("checking the sweep"):
+        sweep = prepare(config, overrides=set_ or (), run_dir=run_dir)
+        plan = plan_sweep(sweep, config_path=config)
+        progress = initial_progress(plan)
+    for warning in plan.warnings:
+        console.print(f"Warning: {warning}.", style="yellow", markup=False)
+    if dry_run:
+        console.print(dry_run_table(plan))
+        return
+    with sweep.store.exclusive():
+        _run(plan, progress, address, console)
+    console.print(outcome(plan, progress), markup=False, highlight=False, soft_wrap=True)
+    _raise_for(plan, progress)
+
+
+def _run(plan: Plan, progress: SweepProgress, address: str | None, console: Console) -> None:
+    from orchestrator.execute import execute  # noqa: PLC0415
+
+    try:
+        with follow(progress, console) as watch:
+            execute(plan, progress, address=address, watch=watch)
+    except KeyboardInterrupt:
+        url = plan.sweep.store.url
+        console.print(
+            f"Stopped. {progress.owed:,} samples are still owed to {url}; the same command goes on with them."
+        )
+        raise typer.Exit(INCOMPLETE) from None
+
+
+def _raise_for(plan: Plan, progress: SweepProgress) -> None:
+    refusals = [f"{name}: {counts.refusal}" for name, counts in progress.variants.items() if counts.refusal]
+    if refusals:
+        raise UserError(
+            f"The engine cannot run {'; '.join(refusals)}. "
+            f"What the other variants answered is kept; its words are in {plan.sweep.store.url}/logs."
+        )
+    if progress.owed:
+        raise typer.Exit(INCOMPLETE)

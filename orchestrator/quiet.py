@@ -1,0 +1,21 @@
+"""No usage reports and no progress bars of libraries, in the driver and in every process that loads a model."""
+
+from __future__ import annotations
+
+import os
+
+_QUIET = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TQDM_DISABLE": "1",
+    "VLLM_NO_USAGE_STATS": "1",
+}
+
+
+def be_quiet() -> None:
+    """Set the environment variables that libraries read when they are imported; the user's own stay."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
