@@ -1,0 +1,178 @@
+"""Pairs a baseline with every variant and hands the pairs to the statistics.
+
+One comparison per (variant, temperature), each against the baseline at the same temperature, and one
+adjustment over all comparisons of an invocation: whoever looks at more of them must not find more false
+alarms. What cannot be paired is said, counted and bounded, and where nothing can be paired there is no
+verdict but an error.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from jobs.analysis.pairing import Pair, Pairing, pair_up
+from jobs.analysis.scores import ScoreBook, Temperature, some
+from orchestrator.errors import UserError
+from stats.arrays import EvidenceError
+from stats.comparison import Settings, compare_variants
+from stats.results import Comparison
+
+FEW_ITEMS = 30
+LEAST_COMMON = 0.5
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to compare and how.
+
+    Attributes:
+        settings: level, margin, tests and adjustment.
+        baseline: name of the baseline; None for the one the input names, else the first model.
+        temperature: compare at this one only; None for all.
+        cluster: "none" for independent items, "task" for whole tasks, None for the input's clusters.
+        strict: refuse what would otherwise be a warning about the pairing.
+        least_common: smallest share of common items that is still compared.
+    """
+
+    settings: Settings
+    baseline: str | None = None
+    temperature: Temperature = None
+    cluster: str | None = None
+    strict: bool = False
+    least_common: float = LEAST_COMMON
+
+
+@dataclass(frozen=True)
+class VariantResult:
+    """The verdict on one variant at one temperature.
+
+    Attributes:
+        variant: its name.
+        temperature: sampling temperature, None if unknown.
+        comparison: all numbers, per task and in total.
+        pairs: the scores behind them, one per task.
+    """
+
+    variant: str
+    temperature: Temperature
+    comparison: Comparison
+    pairs: tuple[Pair, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """What an invocation found.
+
+    Attributes:
+        baseline: name of the baseline.
+        settings: level, margin, tests and adjustment.
+        warnings: sentences that a reader of the verdicts must know.
+        results: one per variant and temperature.
+        incomplete: whether samples that were asked for are not there.
+    """
+
+    baseline: str
+    settings: Settings
+    warnings: tuple[str, ...]
+    results: tuple[VariantResult, ...]
+    incomplete: bool
+
+
+def analyze_scores(book: ScoreBook, request: Request) -> Analysis:
+    """Compare every variant of a score book with the baseline.
+
+    Args:
+        book: the scores.
+        request: what to compare and how.
+
+    Raises:
+        UserError: if the baseline is unknown, nothing pairs, or too little pairs.
+    """
+    baseline = choose_baseline(book, request.baseline)
+    pairings = [
+        pair_up(book, baseline, variant, temperature, request.cluster)
+        for variant in book.models
+        if variant != baseline
+        for temperature in _temperatures(book, variant, request.temperature)
+    ]
+    usable = [pairing for pairing in pairings if pairing.pairs]
+    _refuse_no_evidence(baseline, pairings, usable)
+    for pairing in usable:
+        _refuse_thin_or_mixed(pairing, request)
+    found = _compare(usable, request.settings)
+    results = tuple(_result(pairing, comparison) for pairing, comparison in zip(usable, found, strict=True))
+    warnings = dict.fromkeys((*book.warnings, *(text for pairing in pairings for text in pairing.warnings)))
+    few = [
+        f"{r.variant}: only {r.comparison.items} items pair; only a drastic drop could show."
+        for r in results
+        if r.comparison.items < FEW_ITEMS
+    ]
+    incomplete = any(pairing.owed for pairing in pairings)
+    return Analysis(baseline, request.settings, (*warnings, *few), results, incomplete)
+
+
+def choose_baseline(book: ScoreBook, asked: str | None) -> str:
+    """The baseline: the one asked for, else the one the input names, else the first model.
+
+    Raises:
+        UserError: if there is no such model, or nothing to compare it with.
+    """
+    name = asked or book.baseline or book.models[0]
+    if name not in book.models:
+        raise UserError(f"There is no model {name!r} to be the baseline; there are {some(book.models, 20)}.")
+    if len(book.models) < 2:
+        raise UserError(f"There is only one model, {name}: a comparison needs a baseline and a variant.")
+    return name
+
+
+def _temperatures(book: ScoreBook, variant: str, asked: Temperature) -> Sequence[Temperature]:
+    found = book.temperatures(variant)
+    return found if asked is None else [t for t in found if t == asked]
+
+
+def _refuse_no_evidence(baseline: str, pairings: Sequence[Pairing], usable: Sequence[Pairing]) -> None:
+    if not pairings:
+        raise UserError("No variant has answers at that temperature: no evidence is never a pass.")
+    if not usable:
+        said = " ".join(dict.fromkeys(text for pairing in pairings for text in pairing.warnings))
+        raise UserError(
+            f"No item was answered by both {baseline} and a variant, so there is no verdict. {said}".strip()
+        )
+
+
+def _refuse_thin_or_mixed(pairing: Pairing, request: Request) -> None:
+    if pairing.common_share < request.least_common:
+        raise UserError(
+            f"{pairing.label} shares only {pairing.common_share:.0%} of its items with the baseline, under "
+            f"{request.least_common:.0%}: complete it, or accept that with --min-common."
+        )
+    if request.strict and pairing.mixed_prompts:
+        raise UserError(f"{pairing.mixed_prompts[0]} --strict refuses to compare them.")
+
+
+def _compare(pairings: Sequence[Pairing], settings: Settings) -> list[Comparison]:
+    tasks = {str(i): [pair.scores for pair in pairing.pairs] for i, pairing in enumerate(pairings)}
+    try:
+        return list(compare_variants(tasks, settings).values())
+    except EvidenceError as error:
+        raise UserError(str(error)) from error
+
+
+def _result(pairing: Pairing, comparison: Comparison) -> VariantResult:
+    tasks = tuple(
+        _with_missing(task, pair.missing) for task, pair in zip(comparison.tasks, pairing.pairs, strict=True)
+    )
+    total = replace(_with_missing(comparison, pairing.missing), tasks=tasks)
+    return VariantResult(pairing.variant, pairing.temperature, total, tuple(pairing.pairs))
+
+
+def _with_missing(comparison: Comparison, missing: int) -> Comparison:
+    """State the missing items, and bound the drop by each of them being the variant's loss, or its gain."""
+    if not missing:
+        return replace(comparison, missing=0)
+    share = missing / (comparison.items + missing)
+    low, high = (comparison.drop * (1 - share) + sign * share for sign in (-1, 1))
+    bound = (
+        f"{missing:,} items are missing; whatever their answers, the drop on all items would lie between "
+        f"{100 * low:.2f} and {100 * high:.2f} points."
+    )
+    return replace(comparison, missing=missing, reasons=(*comparison.reasons, bound))

@@ -1,0 +1,216 @@
+"""The files of `lm_eval --log_samples`, in every generation of the format, and which belong together.
+
+Files of one evaluation carry the same date in their names: results_<date>.json and
+samples_<task>_<date>.jsonl. Such a result set is the unit here; a folder that holds several holds reruns,
+or runs that must not be mixed.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import UserError
+
+DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
+SAMPLES = re.compile(rf"samples_(?P<task>.+)_(?P<date>{DATE})\.jsonl?")
+RESULTS = re.compile(rf"results_(?P<date>{DATE})\.json")
+LOWER_IS_BETTER = {
+    "perplexity",
+    "word_perplexity",
+    "byte_perplexity",
+    "bits_per_byte",
+    "ter",
+    "wer",
+    "brier_score",
+}
+COMMON_ARGUMENTS = ("model", "model_args", "gen_kwargs")
+COMMON_SETTINGS = ("system_instruction_sha", "chat_template_sha", "fewshot_as_multiturn")
+
+
+@dataclass(frozen=True)
+class ResultSet:
+    """One evaluation of one model.
+
+    Attributes:
+        folder: where its files lie.
+        date: the stamp in their names.
+        samples: the sample file of each task.
+    """
+
+    folder: Path
+    date: str
+    samples: dict[str, Path]
+
+    @property
+    def label(self) -> str:
+        """What to call it in a sentence."""
+        return str(self.folder / f"results_{self.date}.json")
+
+    @cached_property
+    def results(self) -> dict[str, Any]:
+        """Content of the results file; empty where there is none."""
+        path = Path(self.label)
+        if not path.is_file():
+            return {}
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise UserError(f"{path} is no JSON: {error}.") from error
+        return content if isinstance(content, dict) else {}
+
+    @property
+    def model(self) -> str | None:
+        """The model's name as lm-eval knows it."""
+        return self.results.get("model_name")
+
+    def config(self, task: str) -> dict[str, Any]:
+        """The task's configuration; empty where unknown."""
+        return dict(self.results.get("configs", {}).get(task, {}))
+
+    def temperature(self, task: str) -> float | None:
+        """Sampling temperature of a task: 0 where nothing is sampled, None where no results file says."""
+        config = self.config(task)
+        if not config:
+            return None
+        if config.get("output_type") != "generate_until":
+            return 0.0
+        given = self.results.get("config", {}).get("gen_kwargs")
+        settings = {**(config.get("generation_kwargs") or {}), **_pairs(given)}
+        if str(settings.get("do_sample", True)).lower() == "false":
+            return 0.0
+        return float(settings.get("temperature", 0.0))
+
+    def higher_is_better(self, task: str, metric: str) -> bool:
+        """Direction of a metric, as the results say, else by its name."""
+        name = metric.split(",", maxsplit=1)[0]
+        stated = self.results.get("higher_is_better", {}).get(task, {}).get(name)
+        return name not in LOWER_IS_BETTER if stated is None else bool(stated)
+
+    def group(self, task: str) -> str | None:
+        """The group that the task belongs to."""
+        groups = self.results.get("group_subtasks", {})
+        return next((name for name, members in groups.items() if task in members), None)
+
+    def listed_metrics(self, task: str) -> list[str]:
+        """Names of the task's metrics in the order of its configuration."""
+        return [entry["metric"] for entry in self.config(task).get("metric_list") or [] if "metric" in entry]
+
+    def arguments(self) -> dict[str, object]:
+        """What must agree between reruns: all that decides an answer, but the seed."""
+        config = self.results.get("config", {})
+        found: dict[str, object] = {name: _without_seed(config.get(name)) for name in COMMON_ARGUMENTS}
+        found |= {name: self.results.get(name) for name in COMMON_SETTINGS}
+        return found | {f"n-shot of {task}": shots for task, shots in self.results.get("n-shot", {}).items()}
+
+
+def find_sample_files(path: Path) -> list[Path]:
+    """Sample files at a path: the file itself, those of a results file, or all below a folder; sorted."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("samples_*.json*") if SAMPLES.fullmatch(file.name))
+    if SAMPLES.fullmatch(path.name):
+        return [path]
+    if match := RESULTS.fullmatch(path.name):
+        return sorted(
+            file
+            for file in path.parent.glob(f"samples_*_{match['date']}.json*")
+            if SAMPLES.fullmatch(file.name)
+        )
+    return []
+
+
+def result_sets(path: Path) -> list[ResultSet]:
+    """The evaluations at a path, oldest first.
+
+    Raises:
+        UserError: if there is none.
+    """
+    grouped: dict[tuple[str, Path], dict[str, Path]] = {}
+    for file in find_sample_files(path):
+        if match := SAMPLES.fullmatch(file.name):
+            grouped.setdefault((match["date"], file.parent), {})[match["task"]] = file
+    if not grouped:
+        raise UserError(f"{path} holds no sample files; lm-eval writes them with --log_samples.")
+    return [ResultSet(folder, date, samples) for (date, folder), samples in sorted(grouped.items())]
+
+
+def name_models(paths: Sequence[str]) -> dict[str, str]:
+    """Name each path: by the model in its results where files are given, else by the path's end.
+
+    Raises:
+        UserError: if one path stands twice.
+    """
+    resolved = [Path(path).resolve() for path in paths]
+    if len(set(resolved)) < len(resolved):
+        raise UserError("The same input is given twice: a model compared with itself decides nothing.")
+    if all(path.is_file() for path in resolved):
+        models = [result_sets(path)[0].model for path in resolved]
+        if None not in models and len(set(models)) == len(models):
+            return {str(model): path for model, path in zip(models, paths, strict=True)}
+    deepest = max(len(path.parts) for path in resolved)
+    names = (["/".join(path.parts[-depth:]) for path in resolved] for depth in range(1, deepest + 1))
+    unlike = next(found for found in names if len(set(found)) == len(found))
+    return dict(zip(unlike, paths, strict=True))
+
+
+def refuse_different(sets: Iterable[ResultSet]) -> None:
+    """Refuse result sets that are no reruns of each other.
+
+    Raises:
+        UserError: if the arguments of two differ; it names both and what differs.
+    """
+    first: ResultSet | None = None
+    for current in sets:
+        if first is None:
+            first = current
+            continue
+        known, found = first.arguments(), current.arguments()
+        differing = [name for name in known if name in found and known[name] != found[name]]
+        if differing and first.results and current.results:
+            what = "; ".join(f"{name}: {known[name]} against {found[name]}" for name in differing)
+            raise UserError(
+                f"{first.label} and {current.label} are no reruns of each other, for their arguments differ "
+                f"({what}). To compare the two, give both files instead of the folder."
+            )
+
+
+def read_rows(path: Path) -> Iterator[dict[str, Any]]:
+    """Rows of a sample file: JSON Lines whatever its suffix, or one JSON list.
+
+    Only a line feed ends a line: texts may hold other line separators.
+
+    Raises:
+        UserError: if a line is no JSON object.
+    """
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
+            try:
+                content = json.loads(line)
+            except ValueError as error:
+                raise UserError(f"Line {number} of {path} is no JSON: {error}.") from error
+            rows = content if isinstance(content, list) else [content]
+            if not all(isinstance(row, dict) and "doc_id" in row for row in rows):
+                raise UserError(f"Line {number} of {path} is no sample of lm-eval: it has no doc_id.")
+            yield from rows
+
+
+def _pairs(settings: object) -> Mapping[str, Any]:
+    """Generation settings given as a mapping or as "key=value,key=value"."""
+    if isinstance(settings, Mapping):
+        return settings
+    if not isinstance(settings, str):
+        return {}
+    return dict(part.split("=", 1) for part in settings.split(",") if "=" in part)
+
+
+def _without_seed(settings: object) -> object:
+    if isinstance(settings, str):
+        return re.sub(r"(^|,)seed=[^,]*", "", settings).strip(",")
+    if isinstance(settings, Mapping):
+        return {key: value for key, value in settings.items() if key != "seed"}
+    return settings

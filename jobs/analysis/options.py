@@ -1,0 +1,70 @@
+"""The options of `lldeg analyze`: names, choices and help, as types for the command's signature."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Combination(StrEnum):
+    """How the tasks of a variant are tested together."""
+
+    JOINT = "joint"
+    POOLED = "pooled"
+    MAX_DROP = "max-drop"
+    FISHER = "fisher"
+    ANY = "any"
+
+
+class Adjustment(StrEnum):
+    """How p-values are adjusted for the number of comparisons."""
+
+    HOLM = "holm"
+    MAXT = "maxt"
+    BH = "bh"
+    NONE = "none"
+
+
+class Gate(StrEnum):
+    """What has to be shown for exit status 0."""
+
+    DEGRADED = "degraded"
+    CERTIFIED = "certified"
+
+
+class Format(StrEnum):
+    """How the verdicts are shown."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    JSON = "json"
+
+
+_PATHS = "A run, a folder of runs, lm-eval output folders or results files, or score tables."
+_CLUSTER = (
+    "Items that belong together: a column of the documents, whole tasks, or none. The run's unless given."
+)
+_MARGIN = "Largest acceptable drop as a share of the metric's range: 0.01 is one point. The sweep's, or 0.01."
+
+Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help=_PATHS)]
+Out = Annotated[str | None, typer.Option(metavar="DIR", help="Where to write; RUN/analysis unless given.")]
+Baseline = Annotated[str | None, typer.Option(metavar="NAME", help="Baseline; the sweep's, else the first.")]
+AtTemperature = Annotated[float | None, typer.Option(metavar="T", help="Compare at this temperature only.")]
+Metric = Annotated[
+    list[str] | None,
+    typer.Option(metavar="TASK=METRIC", help="Metric of a task, a group or a pattern like '*'."),
+]
+Metrics = Annotated[Path | None, typer.Option(metavar="FILE", help="The same as a JSON file {task: metric}.")]
+Alpha = Annotated[float | None, typer.Option(metavar="A", help="Rate of false alarms; the sweep's, or 0.05.")]
+Margin = Annotated[float | None, typer.Option(metavar="M", help=_MARGIN)]
+Combine = Annotated[Combination, typer.Option(help="Test that decides over all tasks.")]
+Adjust = Annotated[Adjustment, typer.Option(help="Adjustment for the number of comparisons.")]
+Cluster = Annotated[str | None, typer.Option(metavar="COLUMN|task|none", help=_CLUSTER)]
+Where = Annotated[
+    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Rows of score tables to keep.")
+]
+MinCommon = Annotated[float, typer.Option(metavar="SHARE", help="Least share of common items to compare.")]
+GateOption = Annotated[Gate, typer.Option(help="Exit 0 if nothing is degraded, or only if all is certified.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse to compare answers to different prompts.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="How to show the verdicts.")]

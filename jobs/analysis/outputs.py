@@ -1,0 +1,155 @@
+"""The files an analysis leaves: verdicts.json for programs, tables for people and spreadsheets.
+
+Numbers are written as they were computed, never rounded: 4.8e-15 must not become 0.0 on the way to a gate.
+"""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Sequence
+from posixpath import join
+from typing import Any
+
+from jobs.analysis.compare import Analysis, VariantResult
+from jobs.analysis.groups import group_rows
+from jobs.analysis.locations import open_location
+from jobs.analysis.scores import ScoreBook
+from stats.results import Comparison
+
+TOTAL = "all"
+FIELDS = (
+    "verdict", "reasons", "items", "missing", "clusters", "reruns", "baseline_score", "variant_score", "drop",
+    "drop_interval", "worse", "better", "flip_rate", "p_pooled", "p_max_drop", "p_fisher", "p_joint",
+    "p_adjusted", "method", "p_noninferior", "mde", "items_needed",
+)  # fmt: skip
+"""The contract of verdicts.json, in its order."""
+
+Row = dict[str, Any]
+
+
+def verdicts(analysis: Analysis) -> Row:
+    """The content of verdicts.json."""
+    return {
+        "alpha": analysis.settings.alpha,
+        "margin": analysis.settings.margin,
+        "baseline": analysis.baseline,
+        "warnings": list(analysis.warnings),
+        "comparisons": [_verdict_entry(result) for result in analysis.results],
+    }
+
+
+def verdicts_json(analysis: Analysis) -> str:
+    """verdicts.json as text; what is not finite (an effect out of reach) is null."""
+    return json.dumps(verdicts(analysis), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_outputs(analysis: Analysis, book: ScoreBook, out: str) -> None:
+    """Write all files under a folder, which is made if need be.
+
+    Args:
+        analysis: what was found.
+        book: the scores it was found from.
+        out: path or URL of the folder.
+    """
+    plain, with_error = group_rows(book, analysis.baseline)
+    contents = {
+        "verdicts.json": verdicts_json(analysis),
+        "summary.csv": _csv([_flat(result, result.comparison) for result in analysis.results]),
+        "model_comparison.csv": _csv([row for result in analysis.results for row in _task_rows(result)]),
+        "model_differences.csv": _csv(
+            [row for result in analysis.results for row in _difference_rows(result)]
+        ),
+        "summary_without_stderr.csv": _csv(plain),
+        "summary_with_stderr.csv": _csv(with_error),
+    }
+    filesystem, folder = open_location(out)
+    filesystem.create_dir(folder, recursive=True)
+    for name, text in contents.items():
+        with filesystem.open_output_stream(join(folder, name)) as file:
+            file.write(text.encode())
+
+
+def _verdict_entry(result: VariantResult) -> Row:
+    entry = {"variant": result.variant, "temperature": result.temperature, **_entry(result.comparison)}
+    entry["tasks"] = [{"task": task.task, **_entry(task)} for task in result.comparison.tasks]
+    return entry
+
+
+def _entry(comparison: Comparison) -> Row:
+    return {name: _plain(getattr(comparison, name)) for name in FIELDS}
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 – whatever a field holds
+    if isinstance(value, tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return getattr(value, "value", value)
+
+
+def _flat(result: VariantResult, comparison: Comparison) -> Row:
+    """One row of a table: the fields of verdicts.json with pairs spread, and some more."""
+    row: Row = {
+        "variant": result.variant,
+        "temperature": result.temperature,
+        "task": comparison.task or TOTAL,
+    }
+    for name, value in _entry(comparison).items():
+        if name == "drop_interval":
+            row["drop_low"], row["drop_high"] = value
+            row["drop_macro"] = comparison.drop_macro
+        elif name == "reruns":
+            row["baseline_reruns"], row["variant_reruns"] = value
+        else:
+            row[name] = " ".join(value) if name == "reasons" else value
+    more = ("p_any", "p_fisher_chi2", "log_p_pooled", "standard_error", "smallest_p")
+    return row | {name: _plain(getattr(comparison, name)) for name in more}
+
+
+def _task_rows(result: VariantResult) -> list[Row]:
+    rows = [_flat(result, comparison) for comparison in (result.comparison, *result.comparison.tasks)]
+    metrics = ["", *(pair.info.metric for pair in result.pairs)]
+    groups = ["", *(pair.info.group or "" for pair in result.pairs)]
+    return [row | {"metric": m, "group": g} for row, m, g in zip(rows, metrics, groups, strict=True)]
+
+
+def _difference_rows(result: VariantResult) -> list[Row]:
+    """The fourfold table of each task: a both right, b only the baseline, c only the variant, d neither.
+
+    a and d exist only where every item is right or wrong; for graded scores, b and c count the items on
+    which the baseline, and the variant, scores higher.
+    """
+    rows = []
+    for pair in result.pairs:
+        scores, n = pair.scores, pair.scores.baseline.size
+        low, high = scores.bounds or (0.0, 1.0)
+        right = high if scores.higher_is_better else low
+        ties = scores.differences == 0
+        both = int((ties & (scores.baseline == right)).sum()) if scores.binary else None
+        rows.append({"task": pair.info.name, "items": n, "a": both, "b": scores.worse, "c": scores.better,
+                     "d": None if both is None else int(ties.sum()) - both})  # fmt: skip
+    known = [row["a"] for row in rows]
+    total: Row = {"task": TOTAL, **{key: sum(row[key] for row in rows) for key in ("items", "b", "c")}}
+    for key in ("a", "d"):
+        total[key] = None if None in known else sum(row[key] for row in rows)
+    return [_with_ratios(result, row) for row in (total, *rows)]
+
+
+def _with_ratios(result: VariantResult, row: Row) -> Row:
+    n, b, c = row["items"], row["b"], row["c"]
+    ratios = {
+        "disagreement": (b + c) / n,
+        "net_disagreement": (b - c) / n,
+        "worse_share_of_flips": b / (b + c) if b + c else None,
+    }
+    counts = {key: row[key] for key in ("task", "items", "a", "b", "c", "d")}
+    return {"variant": result.variant, "temperature": result.temperature, **counts, **ratios}
+
+
+def _csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
+    return text.getvalue()

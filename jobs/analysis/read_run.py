@@ -1,0 +1,208 @@
+"""Reads run directories: what a sweep has left, one or several of them taken together.
+
+Only the columns a test needs are read, and they are averaged as they stream, task by task, so that a run of
+millions of samples needs the memory of one task. Several runs are one body of evidence: what they hold of the
+same model and task is pooled, which is allowed only where their digests agree that it *is* the same.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from jobs.analysis.metrics import requested_metric, resolve_metric, unused_requests
+from jobs.analysis.run_files import RunFiles
+from jobs.analysis.run_items import RunItems, read_items
+from jobs.analysis.scores import Column, Reading, ScoreBook, TaskInfo, TaskTable, Temperature, some
+from jobs.analysis.tally import NO_SEED, Answers, Tally
+from orchestrator.errors import UserError
+from stats.arrays import Ints
+
+ROWS_PER_BATCH = 1 << 17
+
+
+@dataclass
+class _Notes:
+    """Sentences gathered while reading."""
+
+    warnings: list[str] = field(default_factory=list)
+    torn: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One task as it stands in the runs that hold it; prompts are numbered across all of its models."""
+
+    runs: Sequence[RunFiles]
+    items: RunItems
+    notes: _Notes
+    prompts: dict[str | None, int] = field(default_factory=dict)
+
+
+def read_runs(locations: Sequence[str], reading: Reading) -> ScoreBook:
+    """Read one run, or several as one.
+
+    Args:
+        locations: paths or URLs of run directories.
+        reading: metrics and clusters asked for.
+
+    Raises:
+        UserError: if a run is not readable, holds no answers, or contradicts another run.
+    """
+    runs = [RunFiles.open(location) for location in locations]
+    _refuse_contradictions(runs)
+    tasks = {name: entry.get("group") for run in runs for name, entry in run.tasks.items()}
+    if unknown := unused_requests(reading.metrics, tasks):
+        raise UserError(
+            f"--metric names no task of the run: {some(unknown)}; its tasks are {some(list(tasks), 20)}."
+        )
+    notes = _Notes()
+    scored = [_read_task(task, runs, reading, notes) for task in tasks]
+    models = tuple(dict.fromkeys(model for run in runs for model in run.models))
+    if not any(column.reruns for task in scored for column in task.columns.values()):
+        raise UserError(
+            f"{some(locations)} holds no samples yet: run `lldeg submit` on its configuration first."
+        )
+    alpha, margin = (_agreed(runs, key) for key in ("alpha", "margin"))
+    warnings = (*notes.warnings, *_torn(notes.torn))
+    return ScoreBook(models, tuple(scored), _baseline(runs), warnings, alpha, margin)
+
+
+def _refuse_contradictions(runs: Sequence[RunFiles]) -> None:
+    for kind in ("models", "tasks"):
+        first: dict[str, RunFiles] = {}
+        for run in runs:
+            for name, entry in getattr(run, kind).items():
+                known = first.setdefault(name, run)
+                if getattr(known, kind)[name].get("digest") != entry.get("digest"):
+                    what = "variant" if kind == "models" else "task"
+                    raise UserError(
+                        f"The {what} {name} means one thing in {known.location} and another in "
+                        f"{run.location} (their digests differ), so their samples cannot be pooled: rename one."
+                    )
+
+
+def _baseline(runs: Sequence[RunFiles]) -> str | None:
+    named = {run.baseline for run in runs if run.baseline}
+    return named.pop() if len(named) == 1 else None
+
+
+def _agreed(runs: Sequence[RunFiles], key: str) -> float | None:
+    values = {run.analysis[key] for run in runs if key in run.analysis}
+    return float(values.pop()) if len(values) == 1 else None
+
+
+def _torn(files: Sequence[str]) -> list[str]:
+    if not files:
+        return []
+    return [f"{len(files)} unreadable sample files were left out, as if not yet written: {some(files)}."]
+
+
+def _read_task(task: str, runs: Sequence[RunFiles], reading: Reading, notes: _Notes) -> TaskTable:
+    holders = [run for run in runs if task in run.tasks]
+    info = _task_info(task, holders[0].tasks[task], reading)
+    source = _Source(holders, read_items(task, holders, reading.cluster_column), notes)
+    columns: dict[tuple[str, Temperature], Column] = {}
+    for model in dict.fromkeys(model for run in holders for model in run.models):
+        tally = _tally(task, model, info.metric, source)
+        planned = _planned([run for run in holders if model in run.models], task)
+        columns |= {(model, t): column for t, column in tally.columns(planned).items()}
+        if tally.mixed_prompts:
+            notes.warnings.append(
+                f"{model}: reruns of the same item of {task} were asked with different prompts."
+            )
+    return TaskTable(info, source.items.ids, source.items.clusters, columns, planned=True)
+
+
+def _task_info(task: str, entry: dict[str, object], reading: Reading) -> TaskInfo:
+    metrics, group = entry["metrics"], entry.get("group")
+    if not isinstance(metrics, dict) or not metrics:
+        raise UserError(f"Task {task} has no metric with a number per sample, so there is nothing to test.")
+    group = str(group) if group else None
+    wanted = requested_metric(task, group, reading.metrics) or str(entry["metric"])
+    metric = resolve_metric(task, wanted, list(metrics))
+    return TaskInfo(task, metric, bool(metrics[metric].get("higher_is_better", True)), group)
+
+
+def _planned(runs: Sequence[RunFiles], task: str) -> dict[Temperature, int]:
+    """Samples one model owes, by temperature, over all runs that plan them (a rerun counts once)."""
+    owed: dict[tuple[float, int | None], int] = {}
+    for run in runs:
+        entry = run.tasks[task]
+        for temperature, seed in entry["reruns"]:
+            key = (float(temperature), seed)
+            owed[key] = max(owed.get(key, 0), int(entry["items"]))
+    planned: dict[Temperature, int] = {}
+    for (temperature, _), count in owed.items():
+        planned[temperature] = planned.get(temperature, 0) + count
+    return planned
+
+
+def _tally(task: str, model: str, metric: str, source: _Source) -> Tally:
+    """Average all answers of one model to one task, leaving out files that cannot be read."""
+    files = [(run, run.samples(model, task)) for run in source.runs]
+    try:
+        return _fill(task, metric, files, source)
+    except pa.ArrowInvalid:
+        # One torn file spoils a whole scan, so find it and begin again without it.
+        sound = [(run, [path for path in paths if _is_sound(run, path)]) for run, paths in files]
+    lost = [
+        path for (_, paths), (_, kept) in zip(files, sound, strict=True) for path in set(paths) - set(kept)
+    ]
+    if not lost:
+        raise UserError(f"The samples of {model} on {task} cannot be read with their metric {metric!r}.")
+    source.notes.torn += lost
+    return _fill(task, metric, sound, source)
+
+
+def _fill(task: str, metric: str, files: Sequence[tuple[RunFiles, list[str]]], source: _Source) -> Tally:
+    tally = Tally(len(source.items.ids))
+    for run, paths in files:
+        for batch in _scan(run, paths, metric):
+            tally.add(_answers(batch, task, run, source))
+    return tally
+
+
+def _scan(run: RunFiles, files: list[str], metric: str) -> Iterator[pa.RecordBatch]:
+    if not files:
+        return
+    dictionary = ds.ParquetReadOptions(dictionary_columns={"prompt_hash"})
+    data = ds.dataset(files, format=ds.ParquetFileFormat(read_options=dictionary), filesystem=run.filesystem)
+    columns = {name: ds.field(name) for name in ("item", "temperature", "seed", "prompt_hash")}
+    columns["score"] = ds.field("scores", metric)
+    yield from data.to_batches(columns=columns, batch_size=ROWS_PER_BATCH)
+
+
+def _is_sound(run: RunFiles, path: str) -> bool:
+    try:
+        pq.read_metadata(path, filesystem=run.filesystem)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _answers(batch: pa.RecordBatch, task: str, run: RunFiles, source: _Source) -> Answers:
+    score = batch.column("score").cast(pa.float64()).to_numpy(zero_copy_only=False)
+    if np.isinf(score).any():
+        raise UserError(
+            f"The samples of {task} in {run.location} hold infinite scores, which cannot be tested."
+        )
+    return Answers(
+        positions=source.items.positions(batch.column("item").to_numpy(), run.location),
+        temperature=batch.column("temperature").cast(pa.float32()).to_numpy(zero_copy_only=False),
+        rerun=batch.column("seed").fill_null(NO_SEED).to_numpy(zero_copy_only=False).astype(np.int64),
+        score=score,
+        prompts=_prompt_codes(batch.column("prompt_hash"), source.prompts),
+    )
+
+
+def _prompt_codes(hashes: pa.Array, known: dict[str | None, int]) -> Ints:
+    """A number per distinct prompt; the dictionary of the column is all that is looked up."""
+    codes = hashes if isinstance(hashes, pa.DictionaryArray) else hashes.dictionary_encode()
+    numbers = np.array([known.setdefault(text, len(known)) for text in codes.dictionary.to_pylist()] + [-1])
+    indices = codes.indices.fill_null(len(numbers) - 1).to_numpy(zero_copy_only=False)
+    prompts: Ints = numbers[indices]
+    return prompts

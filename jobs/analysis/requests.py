@@ -1,0 +1,44 @@
+"""Options of the form KEY=VALUE, and the file of metrics, as mappings."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from orchestrator.errors import UserError
+
+
+def parse_assignments(option: str, given: Sequence[str]) -> dict[str, str]:
+    """Turn ["a=b", …] into {a: b}.
+
+    Args:
+        option: the option's name, for the error.
+        given: what the user typed.
+
+    Raises:
+        UserError: if one has no "=", an empty side, or a key twice.
+    """
+    pairs = [text.partition("=") for text in given]
+    for text, (key, _, value) in zip(given, pairs, strict=True):
+        if not key or not value:
+            raise UserError(f"{option} {text}: write KEY=VALUE.")
+    keys = [key for key, _, _ in pairs]
+    if len(set(keys)) < len(keys):
+        raise UserError(f"{option} names {next(k for k in keys if keys.count(k) > 1)} twice.")
+    return {key: value for key, _, value in pairs}
+
+
+def read_metrics(path: Path | None) -> dict[str, str]:
+    """Read {task: metric} from a JSON file.
+
+    Raises:
+        UserError: if it is no such file.
+    """
+    if path is None:
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--metrics {path} cannot be read: {error}.") from error
+    if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
+        raise UserError(f"--metrics {path} must hold a mapping from task to metric.")
+    return content
