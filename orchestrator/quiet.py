@@ -1,4 +1,4 @@
-"""No usage reports and no progress bars of libraries, in the driver and in every process that loads a model."""
+"""No usage reports and no libraries' progress bars, in the driver and in every replica."""
 
 from __future__ import annotations
 

@@ -231,7 +231,7 @@ class SweepTask:
             return None
         if self.spec.cluster not in doc:
             raise TaskError(
-                f"task '{self.spec.name}' has no field '{self.spec.cluster}' to cluster by, only {', '.join(doc)}"
+                f"task '{self.spec.name}' has no field '{self.spec.cluster}' to cluster by: {', '.join(doc)}"
             )
         return str(doc[self.spec.cluster])
 

