@@ -6,7 +6,7 @@ dropping items that never flip loses nothing.
 """
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import bdtrc, bdtrik, ndtr, ndtri
 
 EXACT_ITEMS = 2_000
 """Below this many items the power is summed exactly instead of taken from the normal approximation."""
@@ -105,6 +105,82 @@ def decisive_items(
         ways.append(items_to_certify(drop, flip_rate, margin, alpha, power))
     fewest = min(ways)
     return max(1, int(np.ceil(fewest))) if np.isfinite(fewest) else None
+
+
+def detection_power(items: int, drop: float, flip_rate: float, alpha: float = 0.05) -> float:
+    """Chance that the one-sided test on all pairs detects a true drop.
+
+    Args:
+        items: N.
+        drop: δ, in accuracy points over all pairs.
+        flip_rate: p_flip ≥ |δ|, or E[d²].
+        alpha: one-sided level.
+
+    Returns:
+        Below 2,000 items the exact binomial sum over the number of flips and of flips to wrong, else the normal
+        approximation behind `items_needed`.
+
+    Raises:
+        ValueError: if the drop is larger than the flip rate can make it.
+    """
+    if abs(drop) > flip_rate:
+        raise ValueError(f"A flip rate of {flip_rate} allows no drop of {drop}.")
+    if flip_rate == 0.0:
+        return 0.0
+    if items < EXACT_ITEMS:
+        return _exact_power(items, drop, flip_rate, alpha)
+    spread = np.sqrt(max(flip_rate - drop**2, 1e-300))
+    return float(ndtr((drop * np.sqrt(items) - _z(alpha) * np.sqrt(flip_rate)) / spread))
+
+
+def _exact_power(items: int, drop: float, flip_rate: float, alpha: float) -> float:
+    """Σ P(m flips)·P(the exact test of m flips rejects)."""
+    flips = np.arange(items + 1)
+    chances = _binomial(flips, items, flip_rate)
+    worse_share = (1.0 + drop / flip_rate) / 2.0
+    critical = bdtrik(1.0 - alpha, np.maximum(flips, 1), 0.5)
+    needed = np.ceil(critical).astype(np.int64) + 1
+    needed += bdtrc(needed - 1, flips, 0.5) > alpha
+    needed -= bdtrc(needed - 2, flips, 0.5) <= alpha
+    rejects = np.where(needed <= flips, bdtrc(needed - 1, flips, worse_share), 0.0)
+    return float(chances @ rejects)
+
+
+def planned_items(drop: float, flip_rate: float, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Fewest items with which the exact test detects a drop, where that is below 2,000; else `items_needed`.
+
+    Args:
+        drop: δ > 0.
+        flip_rate: p_flip ≥ δ.
+        alpha: one-sided level.
+        power: chance of detection.
+
+    Raises:
+        ValueError: if the drop is not positive, or larger than the flip rate can make it.
+    """
+    guess = int(np.ceil(items_needed(drop, flip_rate, alpha, power)))
+    low, high = max(1, guess // 2), 2 * guess
+    while detection_power(min(high, EXACT_ITEMS - 1), drop, flip_rate, alpha) < power:
+        if high >= EXACT_ITEMS:
+            return max(guess, EXACT_ITEMS)
+        high *= 2
+    high = min(high, EXACT_ITEMS - 1)
+    while low < high:
+        middle = (low + high) // 2
+        enough = detection_power(middle, drop, flip_rate, alpha) >= power
+        low, high = (low, middle) if enough else (middle + 1, high)
+    return low
+
+
+def averaged_flip_rate(flip_rate: float, reruns: int, noise_share: float = 1.0) -> float:
+    """E[d²] after averaging reruns: p·((1 − r) + r/K).
+
+    Args:
+        flip_rate: p_flip of one run each.
+        reruns: K, of both models.
+        noise_share: r, the share of flips that is noise of the answers; 1 if reruns alone flip as often.
+    """
+    return flip_rate * (1.0 - noise_share + noise_share / reruns)
 
 
 def _z(tail: float) -> float:
