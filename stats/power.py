@@ -6,7 +6,8 @@ dropping items that never flip loses nothing.
 """
 
 import numpy as np
-from scipy.special import bdtrc, bdtrik, ndtr, ndtri
+from scipy.special import ndtr, ndtri
+from scipy.stats import binom
 
 EXACT_ITEMS = 2_000
 """Below this many items the power is summed exactly instead of taken from the normal approximation."""
@@ -117,8 +118,8 @@ def detection_power(items: int, drop: float, flip_rate: float, alpha: float = 0.
         alpha: one-sided level.
 
     Returns:
-        Below 2,000 items the exact binomial sum over the number of flips and of flips to wrong, else the normal
-        approximation behind `items_needed`.
+        Below 2,000 items the exact binomial sum over flips and flips to wrong, else the normal approximation
+        behind `items_needed`.
 
     Raises:
         ValueError: if the drop is larger than the flip rate can make it.
@@ -136,18 +137,13 @@ def detection_power(items: int, drop: float, flip_rate: float, alpha: float = 0.
 def _exact_power(items: int, drop: float, flip_rate: float, alpha: float) -> float:
     """Σ P(m flips)·P(the exact test of m flips rejects)."""
     flips = np.arange(items + 1)
-    chances = _binomial(flips, items, flip_rate)
-    worse_share = (1.0 + drop / flip_rate) / 2.0
-    critical = bdtrik(1.0 - alpha, np.maximum(flips, 1), 0.5)
-    needed = np.ceil(critical).astype(np.int64) + 1
-    needed += bdtrc(needed - 1, flips, 0.5) > alpha
-    needed -= bdtrc(needed - 2, flips, 0.5) <= alpha
-    rejects = np.where(needed <= flips, bdtrc(needed - 1, flips, worse_share), 0.0)
-    return float(chances @ rejects)
+    critical = binom.isf(alpha, flips, 0.5)
+    rejects = binom.sf(critical, flips, (1.0 + drop / flip_rate) / 2.0)
+    return float(binom.pmf(flips, items, flip_rate) @ rejects)
 
 
 def planned_items(drop: float, flip_rate: float, alpha: float = 0.05, power: float = 0.8) -> int:
-    """Fewest items with which the exact test detects a drop, where that is below 2,000; else `items_needed`.
+    """Items with which the exact test detects a drop, by exact power below 2,000 items, else `items_needed`.
 
     Args:
         drop: δ > 0.
