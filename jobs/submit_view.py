@@ -49,7 +49,8 @@ def _line_printer(console: Console) -> Callable[[SweepProgress], None]:
         printed, shown = now, state
         for name, counts in progress.variants.items():
             if counts.replicas:
-                console.print(f"{name}: {_line(counts)}{_eta(progress)}", markup=False, highlight=False)
+                line = f"{name}: {_line(counts)}{_eta(progress)}"
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     return print_line
 

@@ -38,7 +38,7 @@ def answer_block(
     asked: list[tuple[Item, Rerun, int]] = []
     for item in block.items:
         for rerun in block.reruns:
-            own = [q for request in built.requests[item.item] for q in _queries(request, rerun, sampling)]
+            own = [q for request in built.requests[item.item] for q in queries_of(request, rerun, sampling)]
             asked.append((item, rerun, len(own)))
             queries += own
     answers = iter(engine.answer(queries))
@@ -48,7 +48,7 @@ def answer_block(
     ]
 
 
-def _queries(request: Instance, rerun: Rerun, sampling: SamplingConfig) -> Iterator[Query]:
+def queries_of(request: Instance, rerun: Rerun, sampling: SamplingConfig) -> Iterator[Query]:
     """One query per repeat; what is not sampled has one answer, however often it is repeated."""
     seed = rerun.seed or 0
     if request.request_type != GENERATE:

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 Watcher = Callable[[SweepProgress], None]
 """Sees the progress after everything that happens, and at least twice a second."""
 
+Event = dict[str, Any]
+"""What happened, as JSON values; "event" says which kind."""
+
 MOST_THREADS = 64  # blocks a replica works on at once
 MOST_FAILED_LOADS = 3  # in a row, per variant
 MOST_FAILURES = 3  # of one block whose replica lived
@@ -43,9 +46,11 @@ POLL_SECONDS = 0.5
 class _Seat:
     """A replica in its place."""
 
+    number: int
     variant: str
     actor: Any
-    started: float
+    started: float  # loading or, once loaded, working
+    samples_done: int = 0
     appetite: int | None = None  # None while the model loads
     held: dict[Any, Block] = field(default_factory=dict)
 
@@ -77,7 +82,7 @@ class Dispatcher:
         progress: counts to keep.
         give_up: writes the rows of a block that cannot be answered, with the reason.
         watch: called whenever something happened.
-        log: gets a line about every replica started, lost or closed.
+        log: gets an event for every replica started, loaded, lost or closed and every block that failed.
     """
 
     def __init__(
@@ -88,7 +93,7 @@ class Dispatcher:
         progress: SweepProgress,
         give_up: Callable[[Block, str], None],
         watch: Watcher,
-        log: Callable[[str], None],
+        log: Callable[[Event], None],
     ) -> None:
         self._work = {job.variant: _Work(job, size, deque(blocks)) for job, size, blocks in jobs}
         self._places = places
@@ -146,11 +151,11 @@ class Dispatcher:
             "max_concurrency": MOST_THREADS,
         }
         actor = ray.remote(Replica).options(**options).remote(work.job, self._number)
-        seat = _Seat(variant, actor, time.monotonic())
+        seat = _Seat(self._number, variant, actor, time.monotonic())
         self._replicas.append(seat)
         self._seats[actor.load.remote()] = seat
         self._progress.variants[variant].replicas += 1
-        self._log(f"replica {self._number} of {variant}: loading")
+        self._log_seat("started", seat)
 
     def _leave(self, seat: _Seat, *, dead: bool = False) -> None:
         counts = self._progress.variants[seat.variant]
@@ -158,10 +163,15 @@ class Dispatcher:
         self._seats = {reference: other for reference, other in self._seats.items() if other is not seat}
         counts.replicas -= 1
         if seat.appetite is not None:
-            counts.busy_seconds += time.monotonic() - seat.started
+            seconds = time.monotonic() - seat.started
+            counts.busy_seconds += seconds
+            self._log_seat("closed", seat, samples=seat.samples_done, busy_seconds=seconds)
         if not dead and seat.appetite is not None and not seat.held:
             ray.wait([seat.actor.close.remote()], timeout=10)
         ray.kill(seat.actor)
+
+    def _log_seat(self, event: str, seat: _Seat, **facts: float | str) -> None:
+        self._log({"event": event, "replica": seat.number, "variant": seat.variant, **facts})
 
     # blocks ---------------------------------------------------------------------------------------------
 
@@ -214,11 +224,14 @@ class Dispatcher:
         if isinstance(result, int):
             seat.appetite = result
             counts.loads += 1
-            counts.load_seconds += time.monotonic() - seat.started
+            seconds = time.monotonic() - seat.started
+            counts.load_seconds += seconds
+            self._log_seat("loaded", seat, load_seconds=seconds)
             seat.started = time.monotonic()
             self._work[seat.variant].failed_loads = 0
             return
         del seat.held[reference]
+        seat.samples_done += result.samples
         counts.written += result.samples
         counts.errors += result.errors
         counts.prompt_tokens += result.prompt_tokens
@@ -236,7 +249,15 @@ class Dispatcher:
 
     def _block_failed(self, block: Block, reason: str) -> None:
         """The replica lives, but could not finish a block: its storage or its task's files failed, say."""
-        self._log(f"block {block.name} of {block.variant}/{block.task} failed: {reason}")
+        self._log(
+            {
+                "event": "failed",
+                "variant": block.variant,
+                "task": block.task,
+                "block": block.name,
+                "reason": reason,
+            }
+        )
         if block.failures + 1 < MOST_FAILURES:
             self._work[block.variant].blocks.append(replace(block, failures=block.failures + 1))
             return
@@ -248,14 +269,14 @@ class Dispatcher:
     def _refuse(self, seat: _Seat, reason: str) -> None:
         """The engine will never run this variant: its blocks stay owed, the other variants go on."""
         self._progress.variants[seat.variant].refusal = reason
-        self._log(f"{seat.variant}: refused by the engine: {reason}")
+        self._log_seat("refused", seat, reason=reason)
         self._work[seat.variant].blocks.clear()
         for other in [other for other in self._replicas if other.variant == seat.variant]:
             self._leave(other, dead=True)
 
     def _died(self, seat: _Seat, cause: BaseException) -> None:
         reason = error_text(cause)
-        self._log(f"a replica of {seat.variant} died holding {len(seat.held)} blocks: {reason}")
+        self._log_seat("died", seat, blocks=len(seat.held), reason=reason)
         work = self._work[seat.variant]
         if seat.appetite is None:
             work.failed_loads += 1

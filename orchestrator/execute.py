@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -55,7 +57,9 @@ def execute(plan: Plan, progress: SweepProgress, *, address: str | None, watch: 
             progress=progress,
             give_up=_giver_up(plan),
             watch=watch,
-            log=lambda line: sweep.store.append_log("driver.log", line),
+            log=lambda event: sweep.store.append_log(
+                "events.jsonl", json.dumps({"time": time.time(), **event})
+            ),
         ).run()
 
 

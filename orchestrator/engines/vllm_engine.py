@@ -10,25 +10,19 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from itertools import count
+from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.config_file import suggestion
 from orchestrator.engine_options import vllm_options
-from orchestrator.engines.base import (
-    GENERATE,
-    LOGLIKELIHOOD,
-    Answer,
-    EngineDiedError,
-    EngineOptionError,
-    error_text,
-)
+from orchestrator.engines.base import EngineDiedError, EngineOptionError, error_text
 from orchestrator.engines.encoding import Encoding
+from orchestrator.engines.vllm_requests import prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from orchestrator.engines.base import EngineSpec, Query
+    from orchestrator.engines.base import Answer, EngineSpec, Query
 
 CPU_KV_CACHE_BYTES = 4 << 30
 FEED_FACTOR = 2  # requests in flight per batch slot: while one batch runs, the next one waits at the door
@@ -50,6 +44,11 @@ def engine_arguments(spec: EngineSpec, *, on_cpu: bool) -> dict[str, Any]:
         if (longest := spec.arguments.get("max_model_len")) is not None:
             arguments["max_num_batched_tokens"] = max(int(longest), 4096)
     return arguments | spec.arguments
+
+
+def encoding_of(engine: Any) -> Encoding:
+    """The tokenization of a vLLM engine (`LLMEngine`) as lm-eval wants it."""
+    return Encoding(engine.get_tokenizer(), int(engine.vllm_config.model_config.max_model_len))
 
 
 class _Pending:
@@ -86,19 +85,14 @@ class VllmEngine:
                 raise EngineOptionError(
                     f"vLLM has no option '{option}'{suggestion(option, sorted(vllm_options()))}"
                 )
-        from vllm import EngineArgs, LLMEngine, SamplingParams  # noqa: PLC0415 - ten seconds, in the replica only
+        from vllm import EngineArgs, LLMEngine  # noqa: PLC0415 - ten seconds, in the replica only
 
         try:
             self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(spec, on_cpu=on_cpu)))
         except (ValueError, TypeError, NotImplementedError, OSError) as error:
             raise EngineOptionError(error_text(error)) from error
-        self._sampling_params = SamplingParams
-        config = self._engine.vllm_config
-        self._slots = int(config.scheduler_config.max_num_seqs)
-        tokenizer = (
-            self._engine.renderer.tokenizer if hasattr(self._engine, "renderer") else self._engine.tokenizer
-        )
-        self._encoding = Encoding(tokenizer, int(config.model_config.max_model_len))
+        self._slots = int(self._engine.vllm_config.scheduler_config.max_num_seqs)
+        self._encoding = encoding_of(self._engine)
         self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
         self._arrivals: deque[tuple[list[int], Any, _Pending, int]] = deque()
         self._wake = threading.Event()
@@ -115,18 +109,19 @@ class VllmEngine:
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Answer queries in order; see `Engine.answer`."""
         with self._encoding_lock:
-            prepared = [self._prepare(query) for query in queries]
-        pending = _Pending(sum(len(requests) for requests, _ in prepared))
-        indices = count()
-        for requests, _ in prepared:
-            self._arrivals.extend((tokens, params, pending, next(indices)) for tokens, params in requests)
-        if pending.outputs:
+            prepared = [prepare(query, self._encoding) for query in queries]
+        pending = _Pending(sum(len(one.requests) for one in prepared))
+        requests = [request for one in prepared for request in one.requests]
+        self._arrivals.extend(
+            (tokens, params, pending, index) for index, (tokens, params) in enumerate(requests)
+        )
+        if requests:
             self._wake.set()
             while not pending.done.wait(timeout=1.0):
                 if self._death is not None:
                     raise EngineDiedError(error_text(self._death))
         outputs = iter(pending.outputs)
-        return [read([next(outputs) for _ in requests]) for requests, read in prepared]
+        return [one.read(list(islice(outputs, len(one.requests)))) for one in prepared]
 
     def close(self) -> None:
         """Stop the thread and free the model."""
@@ -162,63 +157,3 @@ class VllmEngine:
                         pending.put(index, output)
         except BaseException as error:  # noqa: BLE001 - whatever killed the engine, the callers must hear of it
             self._death = error
-
-    # one query ------------------------------------------------------------------------------------------
-
-    def _prepare(self, query: Query) -> tuple[list[tuple[list[int], Any]], Callable[[list[Any]], Answer]]:
-        """The engine requests of a query, and how to read its answer from their outputs."""
-        try:
-            if query.kind == GENERATE:
-                context, settings = query.arguments
-                tokens, longest, until, kwargs = self._encoding.generation(context, settings)
-                params = self._sampling_params(
-                    **{"skip_special_tokens": False, "spaces_between_special_tokens": False, **kwargs},
-                    max_tokens=longest,
-                    stop=until,
-                    seed=query.seed,
-                )
-                return [(tokens, params)], lambda outputs: _read_text(outputs[0], until)
-            windows = (
-                [self._encoding.pair(*query.arguments)]
-                if query.kind == LOGLIKELIHOOD
-                else self._encoding.windows(*query.arguments)
-            )
-        except (ValueError, TypeError) as error:
-            failure = Answer(None, error=error_text(error))
-            return [], lambda _: failure
-        params = self._sampling_params(
-            temperature=0, prompt_logprobs=1, max_tokens=1, detokenize=False, seed=0
-        )
-        starts = [start for _, start in windows]
-        whole = query.kind != LOGLIKELIHOOD
-        return [(tokens, params) for tokens, _ in windows], lambda outputs: _read_loglikelihood(
-            outputs, starts, whole=whole
-        )
-
-
-def _failure(outputs: Sequence[Any]) -> Answer | None:
-    error = next((output for output in outputs if isinstance(output, Exception)), None)
-    return None if error is None else Answer(None, error=error_text(error))
-
-
-def _read_text(output: Any, until: Sequence[str]) -> Answer:
-    if (failure := _failure([output])) is not None:
-        return failure
-    completion = output.outputs[0]
-    text = completion.text
-    for stop in until:
-        text = text.split(stop)[0] if stop else text
-    return Answer(text, completion.finish_reason, len(output.prompt_token_ids), len(completion.token_ids))
-
-
-def _read_loglikelihood(outputs: Sequence[Any], starts: Sequence[int], *, whole: bool) -> Answer:
-    if (failure := _failure(outputs)) is not None:
-        return failure
-    total, greedy = 0.0, True
-    for output, start in zip(outputs, starts, strict=True):
-        scored = zip(output.prompt_token_ids[start:], output.prompt_logprobs[start:], strict=True)
-        for token, candidates in scored:
-            total += candidates[token].logprob
-            greedy &= candidates[token].rank == 1
-    tokens = sum(len(output.prompt_token_ids) for output in outputs)
-    return Answer(total if whole else (total, greedy), None, tokens, 0)

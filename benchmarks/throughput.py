@@ -1,0 +1,145 @@
+"""What lldeg costs on top of vLLM, and what it saves against the usual loop, on the real model in one run.
+
+Three ways to answer the same requests of the quickstart's baseline, in turn, each in fresh processes:
+
+bare   one `vllm.LLM.generate` call with all requests, tokenized beforehand, nothing scored or written;
+lldeg  `lldeg submit`: the same requests, tokenized, scored and written to Parquet;
+loop   one fresh engine for every (temperature, seed), as a shell loop over the lm_eval command does it.
+
+Printed are medians over the rounds of samples per second while the engine is loaded, of whole wall-clock time,
+and their ratios. Run: python benchmarks/throughput.py [--rounds 3] [--limit 60]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+CONFIG = ROOT / "configs" / "quickstart.yaml"
+BASELINE = "bf16"
+
+
+def overrides(limit: int) -> list[str]:
+    """The quickstart cut down to its baseline and so many items a task."""
+    only_baseline = json.dumps({BASELINE: {}})
+    tasks = json.dumps([{"task": "lldeg_quickstart", "limit": limit}])
+    return [f"variants={only_baseline}", f"tasks={tasks}"]
+
+
+def bare(limit: int, cell: int | None) -> dict[str, float]:
+    """Answer the requests of all reruns, or of one (temperature, seed), in one call; runs in its own process."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    from vllm import LLM  # the order of imports is that of a program which does nothing else
+
+    from orchestrator.answering import queries_of
+    from orchestrator.blocks import longest_first
+    from orchestrator.engines.vllm_engine import encoding_of, engine_arguments
+    from orchestrator.engines.vllm_requests import prepare as prepare_query
+    from orchestrator.plan import plan_sweep
+    from orchestrator.sweep import prepare
+
+    with tempfile.TemporaryDirectory() as folder:
+        sweep = prepare(CONFIG, overrides=overrides(limit), run_dir=folder)
+        plan = plan_sweep(sweep, config_path=CONFIG)
+    llm = LLM(**engine_arguments(sweep.engine(BASELINE), on_cpu=True))
+    encoding = encoding_of(llm.llm_engine)
+    samples, requests = 0, []
+    passes = sorted({rerun for task in plan.cells for rerun in task.reruns})
+    for task in longest_first(plan.cells):
+        built = sweep.built[sweep.renderings[BASELINE], task.task]
+        wanted = [rerun for rerun in task.reruns if cell is None or rerun == passes[cell]]
+        for item in task.items:
+            for rerun in wanted:
+                samples += 1
+                for request in built.requests[item.item]:
+                    for query in queries_of(request, rerun, sweep.config.sampling):
+                        requests += prepare_query(query, encoding).requests
+    started = time.monotonic()
+    llm.generate(
+        [{"prompt_token_ids": tokens} for tokens, _ in requests],
+        [params for _, params in requests],
+        use_tqdm=False,
+    )
+    return {"samples": samples, "seconds": time.monotonic() - started, "cells": len(passes)}
+
+
+def in_new_process(limit: int, cell: int | None) -> dict[str, float]:
+    """`bare` in a fresh process, with its whole wall-clock time."""
+    command = [sys.executable, __file__, "--bare", "--limit", str(limit)]
+    started = time.monotonic()
+    done = subprocess.run(
+        command + ([] if cell is None else ["--cell", str(cell)]),
+        check=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    facts: dict[str, float] = json.loads(done.stdout.decode().strip().splitlines()[-1])
+    return {**facts, "wall": time.monotonic() - started}
+
+
+def submitted(limit: int) -> dict[str, float]:
+    """`lldeg submit` into an empty folder, with the time its engine was loaded from the run's own log."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [str(Path(sys.executable).parent / "lldeg"), "submit", str(CONFIG), "--run-dir", folder]
+        for override in overrides(limit):
+            command += ["--set", override]
+        started = time.monotonic()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wall = time.monotonic() - started
+        lines = (Path(folder) / "logs" / "events.jsonl").read_text().splitlines()
+    (closed,) = [event for event in map(json.loads, lines) if event["event"] == "closed"]
+    return {"samples": closed["samples"], "seconds": closed["busy_seconds"], "wall": wall}
+
+
+def looped(limit: int, cells: int) -> dict[str, float]:
+    """One fresh engine per (temperature, seed)."""
+    runs = [in_new_process(limit, cell) for cell in range(cells)]
+    return {key: sum(run[key] for run in runs) for key in ("samples", "seconds", "wall")}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3, help="times each way is measured")
+    parser.add_argument("--limit", type=int, default=60, help="items per task")
+    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--cell", type=int, default=None, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.bare:
+        print(json.dumps(bare(arguments.limit, arguments.cell)))
+        return
+    rounds = []
+    for number in range(arguments.rounds):
+        direct = in_new_process(arguments.limit, None)
+        ours = submitted(arguments.limit)
+        rounds.append((direct, ours))
+        print(f"round {number + 1}: bare {rate(direct):.1f}, lldeg {rate(ours):.1f} samples/s", flush=True)
+    usual = looped(arguments.limit, int(rounds[0][0]["cells"]))
+    ratio = statistics.median(rate(ours) / rate(direct) for direct, ours in rounds)
+    whole = statistics.median(ours["wall"] for _, ours in rounds)
+    print(
+        f"samples per second while the engine is loaded, lldeg / bare vLLM: {ratio:.3f} (median of {len(rounds)})"
+    )
+    print(
+        f"whole time, loop of fresh engines / lldeg: {usual['wall'] / whole:.2f} ({usual['wall']:.0f} s / {whole:.0f} s)"
+    )
+
+
+def rate(run: dict[str, float]) -> float:
+    """Samples per second of engine time."""
+    return run["samples"] / run["seconds"]
+
+
+if __name__ == "__main__":
+    main()
