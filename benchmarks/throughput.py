@@ -6,8 +6,8 @@ bare   one `vllm.LLM.generate` call with all requests, tokenized beforehand, not
 lldeg  `lldeg submit`: the same requests, tokenized, scored and written to Parquet;
 loop   one fresh engine for every (temperature, seed), as a shell loop over the lm_eval command does it.
 
-Printed are medians over the rounds of samples per second while the engine is loaded, of whole wall-clock time,
-and their ratios. Run: python benchmarks/throughput.py [--rounds 3] [--limit 60]
+Printed are samples per second while the engine is loaded and whole wall-clock times, as ratios of medians
+over the rounds. Run: python benchmarks/throughput.py [--rounds 3] [--limit 60]
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def overrides(limit: int) -> list[str]:
 
 
 def bare(limit: int, cell: int | None) -> dict[str, float]:
-    """Answer the requests of all reruns, or of one (temperature, seed), in one call; runs in its own process."""
+    """Answer the requests of all reruns, or of one (temperature, seed), in one call."""
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM  # the order of imports is that of a program which does nothing else
 
@@ -128,12 +128,9 @@ def main() -> None:
     usual = looped(arguments.limit, int(rounds[0][0]["cells"]))
     ratio = statistics.median(rate(ours) / rate(direct) for direct, ours in rounds)
     whole = statistics.median(ours["wall"] for _, ours in rounds)
-    print(
-        f"samples per second while the engine is loaded, lldeg / bare vLLM: {ratio:.3f} (median of {len(rounds)})"
-    )
-    print(
-        f"whole time, loop of fresh engines / lldeg: {usual['wall'] / whole:.2f} ({usual['wall']:.0f} s / {whole:.0f} s)"
-    )
+    print(f"samples per second while the engine is loaded, lldeg / bare vLLM: {ratio:.3f}")
+    print(f"whole time, loop of fresh engines / lldeg: {usual['wall'] / whole:.2f}")
+    print(f"(whole seconds: loop {usual['wall']:.0f}, lldeg {whole:.0f}; medians of {len(rounds)} rounds)")
 
 
 def rate(run: dict[str, float]) -> float:
