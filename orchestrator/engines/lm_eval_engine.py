@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.instance import Instance
@@ -22,6 +23,13 @@ if TYPE_CHECKING:
     from orchestrator.engines.base import EngineSpec, Query
 
 BATCH = 64
+REFUSALS = (AssertionError, AttributeError, ImportError, KeyError, OSError, TypeError, ValueError)
+"""What model classes raise when they are given what they cannot run."""
+
+
+def _model_class(name: str) -> Any:
+    module, colon, attribute = name.partition(":")
+    return getattr(import_module(module), attribute) if colon else get_model(name)
 
 
 class LmEvalEngine:
@@ -29,7 +37,7 @@ class LmEvalEngine:
 
     Args:
         spec: the model; options go to the class as they are (`model` becomes its `pretrained` or `model`).
-        name: lm-eval's name of the class.
+        name: lm-eval's name of the class, or "package.module:Class" for one that lm-eval does not have.
         on_cpu: whether the hf classes run on the CPU.
 
     Raises:
@@ -44,8 +52,16 @@ class LmEvalEngine:
         if local and on_cpu:
             arguments["device"] = "cpu"
         try:
-            self._lm: Any = get_model(name).create_from_arg_obj(arguments | spec.arguments)
-        except (ValueError, TypeError, KeyError, OSError, ImportError, AssertionError) as error:
+            self._lm: Any = _model_class(name).create_from_arg_obj(arguments | spec.arguments)
+        except (
+            AttributeError,
+            ValueError,
+            TypeError,
+            KeyError,
+            OSError,
+            ImportError,
+            AssertionError,
+        ) as error:
             raise EngineOptionError(error_text(error)) from error
         self._lock = threading.Lock()
 
