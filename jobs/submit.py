@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path  # noqa: TC003 - Typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
@@ -57,14 +58,16 @@ def submit(
     console = Console()
     with console.status("checking the sweep"):
         sweep = prepare(config, overrides=set_ or (), run_dir=run_dir)
-        plan = plan_sweep(sweep, config_path=config)
+    with (
+        nullcontext() if dry_run else sweep.store.exclusive()
+    ):  # a plan made beside another submit would be stale
+        plan = plan_sweep(sweep, config_path=config, remove_torn=not dry_run)
+        for warning in plan.warnings:
+            console.print(f"Warning: {warning}.", style="yellow", markup=False)
+        if dry_run:
+            console.print(dry_run_table(plan))
+            return
         progress = initial_progress(plan)
-    for warning in plan.warnings:
-        console.print(f"Warning: {warning}.", style="yellow", markup=False)
-    if dry_run:
-        console.print(dry_run_table(plan))
-        return
-    with sweep.store.exclusive():
         _run(plan, progress, address, console)
     console.print(outcome(plan, progress), markup=False, highlight=False, soft_wrap=True)
     _raise_for(plan, progress)

@@ -43,8 +43,13 @@ class Plan:
         return [cell for cell in self.cells if cell.variant == variant]
 
 
-def plan_sweep(sweep: Sweep, *, config_path: Path) -> Plan:
-    """Compare a sweep with its run directory; writes nothing but the removal of torn files.
+def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> Plan:
+    """Compare a sweep with its run directory; writes nothing.
+
+    Args:
+        sweep: what is asked.
+        config_path: for the command that a refusal suggests.
+        remove_torn: whether to remove torn files, whose samples are owed in any case.
 
     Raises:
         UserError: the directory holds a sweep of another meaning.
@@ -61,7 +66,14 @@ def plan_sweep(sweep: Sweep, *, config_path: Path) -> Plan:
         key: tuple(built.items()) for key, built in sweep.built.items()
     }
     cells = tuple(
-        _cell(sweep, new, variant, task, identities[sweep.renderings[variant], name])
+        _cell(
+            sweep,
+            new,
+            variant,
+            task,
+            items=identities[sweep.renderings[variant], name],
+            done=sweep.store.read_keys(variant, name, remove_torn=remove_torn),
+        )
         for variant in sweep.config.variants
         for name, task in sweep.tasks.items()
     )
@@ -69,7 +81,13 @@ def plan_sweep(sweep: Sweep, *, config_path: Path) -> Plan:
 
 
 def _cell(
-    sweep: Sweep, manifest: dict[str, Any], variant: str, task: SweepTask, items: tuple[Item, ...]
+    sweep: Sweep,
+    manifest: dict[str, Any],
+    variant: str,
+    task: SweepTask,
+    *,
+    items: tuple[Item, ...],
+    done: dict[str, bool],
 ) -> Cell:
     name = task.spec.name
     shared = digest(
@@ -87,7 +105,7 @@ def _cell(
         items=items,
         reruns=reruns(sweep.config.sampling, sampled=task.sampled),
         longest_answer=task.longest_answer if task.sampled else 0,
-        done=sweep.store.read_keys(variant, name),
+        done=done,
     )
 
 

@@ -131,10 +131,11 @@ class RunStore:
         """Write the samples of one block as one file; the same block again replaces it."""
         self._write_table(f"{self._cell(variant, task)}/{segment(block)}.parquet", samples)
 
-    def read_keys(self, variant: str, task: str) -> dict[str, bool]:
+    def read_keys(self, variant: str, task: str, *, remove_torn: bool) -> dict[str, bool]:
         """Keys of the samples that are there, each with whether it is an answer (True) or an error (False).
 
-        A torn file (cut off by a dying disk, say) is removed, so that its samples are owed again.
+        A torn file (cut off by a dying disk, say) counts for nothing, so that its samples are owed again; it
+        is removed if asked for, since its block may not come back under the same name.
         """
         keys: dict[str, bool] = {}
         for path in self._block_paths(variant, task):
@@ -142,7 +143,8 @@ class RunStore:
                 with self._fs.open_input_file(path) as stream:
                     table = pq.read_table(stream, columns=["sample_key", "error"])
             except pa.ArrowInvalid:
-                self._fs.delete_file(path)
+                if remove_torn:
+                    self._fs.delete_file(path)
                 continue
             answered = table["error"].is_null()
             keys.update(zip(table["sample_key"].to_pylist(), answered.to_pylist(), strict=True))
