@@ -58,9 +58,8 @@ def submit(
     console = Console()
     with console.status("checking the sweep"):
         sweep = prepare(config, overrides=set_ or (), run_dir=run_dir)
-    with (
-        nullcontext() if dry_run else sweep.store.exclusive()
-    ):  # a plan made beside another submit would be stale
+    alone = nullcontext() if dry_run else sweep.store.exclusive()
+    with alone:  # a plan made while another submit writes would be stale
         plan = plan_sweep(sweep, config_path=config, remove_torn=not dry_run)
         for warning in plan.warnings:
             console.print(f"Warning: {warning}.", style="yellow", markup=False)

@@ -44,7 +44,7 @@ class Plan:
 
 
 def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> Plan:
-    """Compare a sweep with its run directory; writes nothing.
+    """Compare a sweep with its run directory.
 
     Args:
         sweep: what is asked.

@@ -53,15 +53,7 @@ class LmEvalEngine:
             arguments["device"] = "cpu"
         try:
             self._lm: Any = _model_class(name).create_from_arg_obj(arguments | spec.arguments)
-        except (
-            AttributeError,
-            ValueError,
-            TypeError,
-            KeyError,
-            OSError,
-            ImportError,
-            AssertionError,
-        ) as error:
+        except REFUSALS as error:
             raise EngineOptionError(error_text(error)) from error
         self._lock = threading.Lock()
 
