@@ -83,7 +83,7 @@ def differences(old: Any, new: Any, path: Sequence[str] = ()) -> Iterator[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys(), key=str):
             yield from differences(_get(old, key), _get(new, key), [*path, str(key)])
-    elif old != new:
+    elif digest(old) != digest(new):  # not `old != new`: 1 and True are equal there, and mean two things here
         yield f"{'.'.join(path)}: {_short(old)} → {_short(new)}"
 
 
