@@ -97,10 +97,10 @@ class ClusterConfig(Section):
     cpus_per_replica: float | None = Field(default=None, gt=0)
     """Default: 4 beside a GPU, all of a node's CPUs without one."""
 
-    @field_validator("replicas")
+    @field_validator("replicas", mode="before")
     @classmethod
-    def _positive(cls, value: Literal["auto"] | int) -> Literal["auto"] | int:
-        if isinstance(value, int) and value < 1:
+    def _auto_or_positive(cls, value: object) -> object:
+        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise ValueError('must be "auto" or at least 1')
         return value
 
@@ -132,6 +132,13 @@ class SweepConfig(Section):
     analysis: AnalysisConfig = AnalysisConfig()
     confirm_run_unsafe_code: bool = False
     """Allow tasks that execute the code a model wrote."""
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _nothing_to_defaults(cls, value: object) -> object:
+        if isinstance(value, dict):
+            return {name: {} if entry is None else entry for name, entry in value.items()}
+        return value
 
     @field_validator("tasks", mode="before")
     @classmethod

@@ -7,6 +7,7 @@ one by one, so that a file with five of them is mended in one go.
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -19,6 +20,7 @@ from orchestrator.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
 
+_YAML_WORDS = ((r"valid dictionary( or instance of \w+)?", "mapping"), (r"(valid )?\b[Tt]uple", "list"))
 SECRET_WORDS = ("api_key", "apikey", "token_secret", "password", "secret", "hf_token", "auth_token")
 
 
@@ -113,24 +115,38 @@ def _validate(raw: dict[str, Any]) -> tuple[SweepConfig | None, list[str]]:
     try:
         return SweepConfig.model_validate(raw), []
     except ValidationError as error:
-        problems = [_sentence(problem) for problem in error.errors(include_url=False)]
-        remaining = _without(raw, [problem["loc"] for problem in error.errors()])
+        found = list(_own_mistakes(error))
+        problems = [_sentence(problem) for problem in found]
+        remaining = _without(raw, [problem["loc"] for problem in found])
     try:
         return SweepConfig.model_validate(remaining), problems
     except ValidationError:
         return None, problems
 
 
+def _own_mistakes(error: ValidationError) -> Iterator[Any]:
+    """The problems but for "too short", which pydantic also says of a list whose entries are mistaken."""
+    found = error.errors(include_url=False)
+    for problem in found:
+        place = problem["loc"]
+        inner = any(other["loc"][: len(place)] == place != other["loc"] for other in found)
+        if problem["type"] != "too_short" or not inner:
+            yield problem
+
+
 def _without(raw: Any, locations: Sequence[Sequence[int | str]]) -> Any:
     """A copy of a nested mapping that lacks the mistaken places, for the checks that come after."""
-    if not isinstance(raw, dict):
+    parts = dict(enumerate(raw)) if isinstance(raw, list) else raw
+    if not isinstance(parts, dict):
         return raw
-    heads = {location[0] for location in locations if len(location) == 1}
-    return {
+    inside = {key for key, value in parts.items() if isinstance(value, (dict, list))}
+    heads = {location[0] for location in locations if len(location) == 1 or location[0] not in inside}
+    kept = {
         key: _without(value, [loc[1:] for loc in locations if len(loc) > 1 and loc[0] == key])
-        for key, value in raw.items()
+        for key, value in parts.items()
         if key not in heads
     }
+    return list(kept.values()) if isinstance(raw, list) else kept
 
 
 def _sentence(problem: Any) -> str:
@@ -141,6 +157,8 @@ def _sentence(problem: Any) -> str:
     if problem["type"] == "missing":
         return f"'{where}' is missing"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    for pydantics, yamls in _YAML_WORDS:
+        message = re.sub(pydantics, yamls, message)
     return f"{where}: {message[:1].lower()}{message[1:]} (it is {problem['input']!r})"
 
 
