@@ -1,0 +1,58 @@
+"""What all tests share: no network, the command in this process and in its own, the real model."""
+
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+
+import pytest
+from standin.command import Command
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command in this process ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def lldeg(monkeypatch, capsys, tmp_path):
+    """Runs `lldeg ...` in this process, in a folder of its own; fit for whatever starts no Ray."""
+    from jobs.cli import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["lldeg", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        return Result(end.value.code or 0, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def command():
+    """Runs `lldeg ...` in processes of its own; none of them outlives the module's tests."""
+    folder = Path(tempfile.mkdtemp(prefix="lldeg-"))
+    command = Command(folder)
+    yield command
+    command.end_all()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def model_folder():
+    """The quickstart's model, made the way the quickstart makes it if it is not there."""
+    from jobs.quickstart_model import FOLDER, main
+
+    assert main() == 0
+    return FOLDER

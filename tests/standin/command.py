@@ -1,0 +1,91 @@
+"""The `lldeg` command in processes of its own, and whether any of them is left."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN = "from jobs.cli import main; main()"
+
+
+@dataclass
+class Command:
+    """Starts lldeg with an environment that marks every process it starts.
+
+    Args:
+        ray_folder: where Ray keeps its sockets; short, for the length of a socket's name is limited.
+    """
+
+    ray_folder: Path
+    mark: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def start(self, *arguments, cwd):
+        """Start lldeg in a process group of its own, as a terminal does."""
+        path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+        own = {"PYTHONPATH": path, "RAY_TMPDIR": str(self.ray_folder), "LLDEG_TEST": self.mark}
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, *map(str, arguments)],
+            cwd=cwd,
+            env=os.environ | own,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments, cwd, timeout=300):
+        """Run lldeg to its end; returns (exit status, standard output, standard error)."""
+        process = self.start(*arguments, cwd=cwd)
+        try:
+            return finish(process, timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+
+    def alive(self):
+        """Processes that carry the mark."""
+        return [process for process in psutil.process_iter() if self._is_ours(process)]
+
+    def _is_ours(self, process):
+        try:
+            return process.environ().get("LLDEG_TEST") == self.mark and process.status() != "zombie"
+        except psutil.Error:
+            return False
+
+    def left_after(self, seconds):
+        """Processes that still live after a grace period."""
+        until = time.monotonic() + seconds
+        while (left := self.alive()) and time.monotonic() < until:
+            time.sleep(0.2)
+        return left
+
+    def end_all(self):
+        """End whatever carries the mark."""
+        for process in self.alive():
+            process.kill()
+
+
+def finish(process, timeout=300):
+    """Wait for a process; returns (exit status, standard output, standard error)."""
+    out, err = process.communicate(timeout=timeout)
+    return process.returncode, out, err
+
+
+def wait_for(condition, process, seconds=120):
+    """Wait until a condition holds while a process runs; returns what the condition gave."""
+    until = time.monotonic() + seconds
+    while not (found := condition()):
+        if process.poll() is not None:
+            raise AssertionError(f"lldeg ended too early: {process.communicate()}")
+        if time.monotonic() > until:
+            process.send_signal(signal.SIGKILL)
+            raise AssertionError(f"lldeg did not get there within {seconds} s")
+        time.sleep(0.05)
+    return found
