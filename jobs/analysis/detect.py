@@ -6,13 +6,14 @@ runs, lm-eval folders compare with lm-eval folders, score tables with score tabl
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from jobs.analysis.lm_eval_files import find_sample_files, name_models
 from jobs.analysis.locations import exists, subfolders
-from jobs.analysis.read_csv import read_score_paths, read_score_tables
+from jobs.analysis.read_csv import listed_rows, score_book, table_rows
 from jobs.analysis.read_lm_eval import read_lm_eval
 from jobs.analysis.read_run import read_runs
 from jobs.analysis.run_files import MANIFEST
@@ -37,6 +38,50 @@ ACCEPTED = (
 )
 
 
+@dataclass(frozen=True)
+class Input:
+    """What the user pointed at, sorted out; of the three only the one that `kind` speaks of is filled.
+
+    Attributes:
+        kind: RUN, LM_EVAL, SCORES or MODEL_PATHS.
+        paths: run directories, or score tables.
+        models: lm-eval folder or file by model.
+        tables: score table by model and task.
+    """
+
+    kind: Kind
+    paths: tuple[str, ...] = ()
+    models: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, dict[str, str]] = field(default_factory=dict)
+
+
+def resolve(paths: Sequence[str]) -> Input:
+    """Sort out what the paths are.
+
+    Args:
+        paths: what the user typed, at least one.
+
+    Raises:
+        UserError: if a path is nothing we read, or the kinds are mixed.
+    """
+    kinds = {path: detect(path) for path in paths}
+    found = set(kinds.values())
+    if found <= {Kind.RUN, Kind.RUNS}:
+        return Input(Kind.RUN, paths=tuple(dict.fromkeys(run for path in paths for run in runs_in(path))))
+    if len(found) > 1:
+        listed = "; ".join(f"{path} is {kind.value}" for path, kind in kinds.items())
+        raise UserError(f"These inputs are of different kinds and cannot be compared: {listed}.")
+    kind = found.pop()
+    if kind is Kind.LM_EVAL:
+        return Input(kind, models=name_models(paths))
+    if kind is Kind.SCORES:
+        return Input(kind, paths=tuple(paths))
+    if len(paths) > 1:
+        raise UserError("Give one list of models at a time.")
+    listing = _beside(Path(paths[0]).parent, _json(Path(paths[0])))
+    return Input(Kind.LM_EVAL, models=listing) if kind is Kind.CHECKPOINTS else Input(kind, tables=listing)
+
+
 def read_scores(paths: Sequence[str], reading: Reading) -> ScoreBook:
     """Read whatever the paths are.
 
@@ -47,22 +92,17 @@ def read_scores(paths: Sequence[str], reading: Reading) -> ScoreBook:
     Raises:
         UserError: if a path is nothing we read, the kinds are mixed, or the reader refuses.
     """
-    kinds = {path: detect(path) for path in paths}
-    if set(kinds.values()) <= {Kind.RUN, Kind.RUNS}:
-        return read_runs([run for path in paths for run in runs_in(path)], reading)
-    kind = next(iter(kinds.values()))
-    if len(set(kinds.values())) > 1:
-        listed = "; ".join(f"{path} is {found.value}" for path, found in kinds.items())
-        raise UserError(f"These inputs are of different kinds and cannot be compared: {listed}.")
-    if kind is Kind.LM_EVAL:
-        return read_lm_eval(name_models(paths), reading)
-    if kind is Kind.SCORES:
-        return read_score_tables(paths, reading)
-    if len(paths) > 1:
-        raise UserError("Give one list of models at a time.")
-    listing = _json(Path(paths[0]))
-    read = read_lm_eval if kind is Kind.CHECKPOINTS else read_score_paths
-    return read(_beside(Path(paths[0]).parent, listing), reading)
+    found = resolve(paths)
+    if reading.where and found.kind not in {Kind.SCORES, Kind.MODEL_PATHS}:
+        raise UserError("--where keeps rows of score tables; there are none here.")
+    if found.kind is Kind.RUN:
+        return read_runs(found.paths, reading)
+    if found.kind is Kind.LM_EVAL:
+        return read_lm_eval(found.models, reading)
+    rows = (
+        table_rows(found.paths, reading) if found.kind is Kind.SCORES else listed_rows(found.tables, reading)
+    )
+    return score_book(rows, reading)
 
 
 def detect(path: str) -> Kind:
@@ -119,7 +159,7 @@ def _json(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _beside(folder: Path, listing: Any) -> Any:  # noqa: ANN401 – a nest of mappings of paths
+def _beside(folder: Path, listing: Any) -> Any:
     """Take relative paths in a listing from the folder of the listing."""
     if isinstance(listing, dict):
         return {key: _beside(folder, value) for key, value in listing.items()}

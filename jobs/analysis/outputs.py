@@ -80,7 +80,7 @@ def _entry(comparison: Comparison) -> Row:
     return {name: _plain(getattr(comparison, name)) for name in FIELDS}
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 – whatever a field holds
+def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(part) for part in value]
     if isinstance(value, float) and not math.isfinite(value):

@@ -43,7 +43,7 @@ class ScoreRows:
         temperature: NaN where unknown.
         rerun: number that tells the rows of one prompt apart.
         score: the scores.
-        label: what --cluster groups by; None without it.
+        labels: further columns.
     """
 
     model: str
@@ -52,25 +52,7 @@ class ScoreRows:
     temperature: NDArray[np.float32]
     rerun: Ints
     score: Floats
-    label: Texts | None
-
-
-def read_score_tables(paths: Sequence[str], reading: Reading) -> ScoreBook:
-    """Read CSV files, each with a column `model` or being one model's, named as the file is.
-
-    Raises:
-        UserError: if a table is unreadable or ambiguous.
-    """
-    return score_book(table_rows(paths, reading), reading)
-
-
-def read_score_paths(listing: Mapping[str, Mapping[str, str]], reading: Reading) -> ScoreBook:
-    """Read a listing {model: {task: CSV file}}.
-
-    Raises:
-        UserError: if a table is unreadable or ambiguous.
-    """
-    return score_book(listed_rows(listing, reading), reading)
+    labels: dict[str, Texts]
 
 
 def table_rows(paths: Sequence[str], reading: Reading) -> list[ScoreRows]:
@@ -107,7 +89,9 @@ def score_book(rows: Sequence[ScoreRows], reading: Reading) -> ScoreBook:
         raise UserError(f"Model {twice[0][0]} has task {twice[0][1]} in two tables.")
     models = tuple(dict.fromkeys(part.model for part in rows))
     tasks = dict.fromkeys(part.task for part in rows)
-    tables = tuple(_table(task, [part for part in rows if part.task == task]) for task in tasks)
+    tables = tuple(
+        _table(task, [part for part in rows if part.task == task], reading.cluster_column) for task in tasks
+    )
     return ScoreBook(models, tables, warnings=_uneven(rows))
 
 
@@ -137,7 +121,7 @@ def _rows(table: ScoreTable, model: str, task: str, reading: Reading) -> ScoreRo
         temperature=_temperatures(table),
         rerun=_reruns(table, column),
         score=table.score,
-        label=table.texts[column] if column else None,
+        labels={name: table.texts[name] for name in table.labels},
     )
 
 
@@ -201,14 +185,14 @@ def _telling(table: ScoreTable, keys: Sequence[object], cluster: str | None) -> 
     return found
 
 
-def _table(task: str, parts: Sequence[ScoreRows]) -> TaskTable:
+def _table(task: str, parts: Sequence[ScoreRows], cluster: str | None) -> TaskTable:
     items = np.unique(np.concatenate([part.items for part in parts]).astype(str))
     columns: dict[tuple[str, Temperature], Column] = {}
     for part in parts:
         tally = Tally(items.size)
         tally.add(_answers(part, items))
         columns |= {(part.model, t): column for t, column in tally.columns().items()}
-    return TaskTable(TaskInfo(task, "score"), items, _clusters(task, items, parts), columns)
+    return TaskTable(TaskInfo(task, "score"), items, _clusters(task, items, parts, cluster), columns)
 
 
 def _answers(part: ScoreRows, items: NDArray[np.str_]) -> Answers:
@@ -217,15 +201,19 @@ def _answers(part: ScoreRows, items: NDArray[np.str_]) -> Answers:
     return Answers(positions, part.temperature, part.rerun, part.score, unknown)
 
 
-def _clusters(task: str, items: NDArray[np.str_], parts: Sequence[ScoreRows]) -> Ints | None:
+def _clusters(
+    task: str, items: NDArray[np.str_], parts: Sequence[ScoreRows], column: str | None
+) -> Ints | None:
+    if column is None:
+        return None
     labels: dict[str, str] = {}
     for part in parts:
-        for item, label in zip(part.items, part.label if part.label is not None else (), strict=False):
+        for item, label in zip(part.items, part.labels[column], strict=True):
             if labels.setdefault(item, label) != label:
                 raise UserError(
                     f"Prompt {item!r} of task {task} is in two clusters, {labels[item]!r} and {label!r}."
                 )
-    return label_codes(labels[item] for item in items.tolist()) if labels else None
+    return label_codes(labels[item] for item in items.tolist())
 
 
 def _uneven(rows: Sequence[ScoreRows]) -> tuple[str, ...]:

@@ -6,8 +6,9 @@ are its reruns, if their arguments agree.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +60,49 @@ class Sample:
 
 
 @dataclass
-class _Task:
-    """All samples of one task: rows by model and result set."""
+class LmEvalTask:
+    """All samples of one task.
+
+    Attributes:
+        name: its name.
+        rows: by model, the rows of each of its result sets.
+    """
 
     name: str
     rows: dict[str, list[tuple[ResultSet, list[Sample]]]] = field(default_factory=dict)
 
     @property
     def sets(self) -> list[ResultSet]:
+        """The result sets of all models."""
         return [result_set for held in self.rows.values() for result_set, _ in held]
 
     @property
     def samples(self) -> Iterable[Sample]:
+        """All rows."""
         return (row for held in self.rows.values() for _, rows in held for row in rows)
+
+    @property
+    def has_text_ids(self) -> bool:
+        """Whether some documents are numbered by text."""
+        return any(isinstance(doc_id, str) for doc_id in self.positions)
+
+    @cached_property
+    def positions(self) -> dict[DocId, int]:
+        """Position of every document in the order of their numbers.
+
+        Raises:
+            UserError: if one number stands for two documents.
+        """
+        hashes: dict[DocId, str | None] = {}
+        for row in self.samples:
+            known = hashes.setdefault(row.doc_id, row.doc_hash)
+            if known and row.doc_hash and known != row.doc_hash:
+                raise UserError(
+                    f"Document {row.doc_id} of task {self.name} is not the same document for all models: "
+                    "they were evaluated on different data and cannot be paired."
+                )
+        ordered = sorted(hashes, key=lambda doc_id: (isinstance(doc_id, str), doc_id))
+        return {doc_id: position for position, doc_id in enumerate(ordered)}
 
 
 def read_lm_eval(models: Mapping[str, str], reading: Reading) -> ScoreBook:
@@ -84,21 +115,14 @@ def read_lm_eval(models: Mapping[str, str], reading: Reading) -> ScoreBook:
     Raises:
         UserError: if a file is unreadable, result sets of a model differ, or nothing can be tested.
     """
-    sets = {model: result_sets(Path(path)) for model, path in models.items()}
-    for held in sets.values():
-        refuse_different(held)
-    names = dict.fromkeys(
-        task for held in sets.values() for result_set in held for task in result_set.samples
-    )
     warnings: list[str] = []
     tables: list[TaskTable] = []
     refused: list[str] = []
     groups: dict[str, str | None] = {}
-    for name in names:
-        task = _load(name, sets, reading)
-        groups[name] = task.sets[0].group(name)
-        if numeric := _numeric_metrics(task):
-            tables.append(_table(task, numeric, groups[name], reading, warnings))
+    for task in load_tasks(models, reading):
+        groups[task.name] = task.sets[0].group(task.name)
+        if numeric := numeric_metrics(task):
+            tables.append(_table(task, numeric, groups[task.name], reading, warnings))
         else:
             refused.append(_untestable(task))
     if unknown := unused_requests(reading.metrics, groups):
@@ -106,6 +130,25 @@ def read_lm_eval(models: Mapping[str, str], reading: Reading) -> ScoreBook:
     if not tables:
         raise UserError(" ".join(refused))
     return ScoreBook(tuple(models), tuple(tables), warnings=(*warnings, *refused))
+
+
+def load_tasks(models: Mapping[str, str], reading: Reading) -> Iterator[LmEvalTask]:
+    """The samples of all models, task by task.
+
+    Args:
+        models: folder, results file or sample file by the model's name.
+        reading: clusters asked for.
+
+    Raises:
+        UserError: if a file is unreadable, or result sets of a model differ.
+    """
+    sets = {model: result_sets(Path(path)) for model, path in models.items()}
+    for held in sets.values():
+        refuse_different(held)
+    for name in dict.fromkeys(
+        task for held in sets.values() for result_set in held for task in result_set.samples
+    ):
+        yield _load(name, sets, reading)
 
 
 def to_sample(row: Mapping[str, Any], cluster_column: str | None = None) -> Sample:
@@ -120,8 +163,8 @@ def to_sample(row: Mapping[str, Any], cluster_column: str | None = None) -> Samp
     )
 
 
-def _load(name: str, sets: Mapping[str, Sequence[ResultSet]], reading: Reading) -> _Task:
-    task = _Task(name)
+def _load(name: str, sets: Mapping[str, Sequence[ResultSet]], reading: Reading) -> LmEvalTask:
+    task = LmEvalTask(name)
     for model, held in sets.items():
         for result_set in held:
             if path := result_set.samples.get(name):
@@ -145,7 +188,7 @@ def _refuse_duplicates(path: Path, rows: Sequence[Sample]) -> None:
         seen.add((row.doc_id, row.filter))
 
 
-def _numeric_metrics(task: _Task) -> list[str]:
+def numeric_metrics(task: LmEvalTask) -> list[str]:
     """Keys of the metrics that are a number for every sample, in the order of the task's configuration."""
     numeric: dict[str, bool] = {}
     for row in task.samples:
@@ -159,7 +202,7 @@ def _numeric_metrics(task: _Task) -> list[str]:
     )
 
 
-def _untestable(task: _Task) -> str:
+def _untestable(task: LmEvalTask) -> str:
     names = sorted({name for row in task.samples for name in row.values})
     return (
         f"Task {task.name} has no metric with a number per sample ({some(names) or 'none'}: "
@@ -168,13 +211,13 @@ def _untestable(task: _Task) -> str:
 
 
 def _table(
-    task: _Task, numeric: Sequence[str], group: str | None, reading: Reading, warnings: list[str]
+    task: LmEvalTask, numeric: Sequence[str], group: str | None, reading: Reading, warnings: list[str]
 ) -> TaskTable:
     wanted = requested_metric(task.name, group, reading.metrics)
     metric = resolve_metric(task.name, wanted, numeric) if wanted else numeric[0]
     if not wanted:
         warnings += _other_filters(task.name, metric, numeric)
-    ids = _ids(task)
+    ids = task.positions
     codes: dict[str | None, int] = {}
     columns: dict[tuple[str, Temperature], Column] = {}
     for model, held in task.rows.items():
@@ -191,21 +234,7 @@ def _table(
     return TaskTable(info, np.array(list(ids)), _clusters(task, ids, reading), columns)
 
 
-def _ids(task: _Task) -> dict[DocId, int]:
-    """Position of every document; refuses one number for two documents."""
-    hashes: dict[DocId, str | None] = {}
-    for row in task.samples:
-        known = hashes.setdefault(row.doc_id, row.doc_hash)
-        if known and row.doc_hash and known != row.doc_hash:
-            raise UserError(
-                f"Document {row.doc_id} of task {task.name} is not the same document for all models: they "
-                "were evaluated on different data and cannot be paired."
-            )
-    ordered = sorted(hashes, key=lambda doc_id: (isinstance(doc_id, str), doc_id))
-    return {doc_id: position for position, doc_id in enumerate(ordered)}
-
-
-def _clusters(task: _Task, ids: Mapping[DocId, int], reading: Reading) -> Ints | None:
+def _clusters(task: LmEvalTask, ids: Mapping[DocId, int], reading: Reading) -> Ints | None:
     if not reading.cluster_column:
         return None
     labels: list[object] = [None] * len(ids)
@@ -215,7 +244,7 @@ def _clusters(task: _Task, ids: Mapping[DocId, int], reading: Reading) -> Ints |
 
 
 def _answers(
-    task: _Task,
+    task: LmEvalTask,
     metric: str,
     result_set: ResultSet,
     *,
@@ -239,7 +268,7 @@ def _answers(
     )
 
 
-def _temperatures(task: _Task, result_set: ResultSet, count: int) -> NDArray[np.float32]:
+def _temperatures(task: LmEvalTask, result_set: ResultSet, count: int) -> NDArray[np.float32]:
     """Where one result set does not say its temperature, that of all is unknown, so that they pair."""
     known = all(other.temperature(task.name) is not None for other in task.sets)
     return np.full(count, result_set.temperature(task.name) if known else np.nan, dtype=np.float32)

@@ -21,7 +21,7 @@ from jobs.analysis.tally import NO_SEED, Answers, Tally
 from orchestrator.errors import UserError
 from stats.arrays import Ints
 
-ROWS_PER_BATCH = 1 << 17
+ROWS_PER_PIECE = 1 << 17
 
 
 @dataclass
@@ -81,7 +81,7 @@ def _refuse_contradictions(runs: Sequence[RunFiles]) -> None:
                     what = "variant" if kind == "models" else "task"
                     raise UserError(
                         f"The {what} {name} means one thing in {known.location} and another in "
-                        f"{run.location} (their digests differ), so their samples cannot be pooled: rename one."
+                        f"{run.location} (their digests differ), so they cannot be pooled: rename one."
                     )
 
 
@@ -129,11 +129,11 @@ def _task_info(task: str, entry: dict[str, object], reading: Reading) -> TaskInf
 
 def _planned(runs: Sequence[RunFiles], task: str) -> dict[Temperature, int]:
     """Samples one model owes, by temperature, over all runs that plan them (a rerun counts once)."""
-    owed: dict[tuple[float, int | None], int] = {}
+    owed: dict[tuple[Temperature, int | None], int] = {}
     for run in runs:
         entry = run.tasks[task]
         for temperature, seed in entry["reruns"]:
-            key = (float(temperature), seed)
+            key = (None if temperature is None else float(temperature), seed)
             owed[key] = max(owed.get(key, 0), int(entry["items"]))
     planned: dict[Temperature, int] = {}
     for (temperature, _), count in owed.items():
@@ -161,19 +161,31 @@ def _tally(task: str, model: str, metric: str, source: _Source) -> Tally:
 def _fill(task: str, metric: str, files: Sequence[tuple[RunFiles, list[str]]], source: _Source) -> Tally:
     tally = Tally(len(source.items.ids))
     for run, paths in files:
-        for batch in _scan(run, paths, metric):
-            tally.add(_answers(batch, task, run, source))
+        for table in _scan(run, paths, metric):
+            tally.add(_answers(table, task, run, source))
     return tally
 
 
-def _scan(run: RunFiles, files: list[str], metric: str) -> Iterator[pa.RecordBatch]:
+def _scan(run: RunFiles, files: list[str], metric: str) -> Iterator[pa.Table]:
+    """The needed columns, in pieces of many files: a call per file would cost more than the reading."""
     if not files:
         return
     dictionary = ds.ParquetReadOptions(dictionary_columns={"prompt_hash"})
     data = ds.dataset(files, format=ds.ParquetFileFormat(read_options=dictionary), filesystem=run.filesystem)
     columns = {name: ds.field(name) for name in ("item", "temperature", "seed", "prompt_hash")}
     columns["score"] = ds.field("scores", metric)
-    yield from data.to_batches(columns=columns, batch_size=ROWS_PER_BATCH)
+    held: list[pa.RecordBatch] = []
+    for batch in data.to_batches(columns=columns, batch_size=ROWS_PER_PIECE):
+        held.append(batch)
+        if sum(piece.num_rows for piece in held) >= ROWS_PER_PIECE:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.Table:
+    return pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
 
 
 def _is_sound(run: RunFiles, path: str) -> bool:
@@ -184,18 +196,18 @@ def _is_sound(run: RunFiles, path: str) -> bool:
     return True
 
 
-def _answers(batch: pa.RecordBatch, task: str, run: RunFiles, source: _Source) -> Answers:
-    score = batch.column("score").cast(pa.float64()).to_numpy(zero_copy_only=False)
+def _answers(table: pa.Table, task: str, run: RunFiles, source: _Source) -> Answers:
+    score = table.column("score").cast(pa.float64()).to_numpy()
     if np.isinf(score).any():
         raise UserError(
             f"The samples of {task} in {run.location} hold infinite scores, which cannot be tested."
         )
     return Answers(
-        positions=source.items.positions(batch.column("item").to_numpy(), run.location),
-        temperature=batch.column("temperature").cast(pa.float32()).to_numpy(zero_copy_only=False),
-        rerun=batch.column("seed").fill_null(NO_SEED).to_numpy(zero_copy_only=False).astype(np.int64),
+        positions=source.items.positions(table.column("item").to_numpy(), run.location),
+        temperature=table.column("temperature").cast(pa.float32()).to_numpy(),
+        rerun=table.column("seed").fill_null(NO_SEED).to_numpy().astype(np.int64),
         score=score,
-        prompts=_prompt_codes(batch.column("prompt_hash"), source.prompts),
+        prompts=_prompt_codes(table.column("prompt_hash").combine_chunks(), source.prompts),
     )
 
 

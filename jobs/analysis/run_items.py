@@ -66,8 +66,8 @@ def read_items(task: str, runs: Sequence[RunFiles], cluster_column: str | None) 
     changed = np.flatnonzero(hashes != hashes[first][np.searchsorted(unique, ids)])
     if len(changed):
         raise UserError(
-            f"Item {ids[changed[0]]} of task {task} is one document in {runs[0].location} and another in a run "
-            "beside it: they were run on different data and cannot be paired."
+            f"Item {ids[changed[0]]} of task {task} is one document in {runs[0].location} and another in a "
+            "run beside it: they were run on different data and cannot be paired."
         )
     if not len(unique):
         raise UserError(f"The item table of task {task} in {runs[0].location} is empty.")

@@ -138,6 +138,12 @@ class Reading:
         return None if self.cluster in {None, "task", "none"} else self.cluster
 
 
+def as_temperature(value: float | np.float32) -> Temperature:
+    """The shortest decimal that is this float32 (0.3, not 0.30000001192); None for NaN."""
+    single = np.float32(value)
+    return None if np.isnan(single) else float(str(single))
+
+
 def label_codes(labels: Iterable[object]) -> Ints:
     """Number labels in order of first appearance; shape (labels,)."""
     seen: dict[object, int] = {}

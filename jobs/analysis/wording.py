@@ -21,10 +21,8 @@ def clean(text: str) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p-value with two significant digits, never rounded to 0 or, below 1, to 1."""
-    if p >= 0.001:
-        return "> 0.999" if 0.9995 <= p < 1.0 else f"{p:.3f}"
-    return f"{p:.1e}"
+    """A p-value with the digits that matter (0.0502, 4.8e-15): never rounded to 0 or across a level."""
+    return f"{p:.1e}" if p < 0.001 else f"{p:.3g}"
 
 
 def percent(share: float) -> str:

@@ -55,7 +55,7 @@ def make_run(folder: Path, tasks: dict[str, MadeTask], baseline="base", **sweep)
     (folder / "sweep.yaml").write_text(yaml.safe_dump({"name": folder.name, "baseline": baseline, **sweep}))
     for name, task in tasks.items():
         _write_items(folder, name, task)
-        for (variant, _), _reruns in task.scores.items():
+        for variant in dict.fromkeys(owner for owner, _ in task.scores):
             _write_samples(folder, name, task, variant)
     return folder
 

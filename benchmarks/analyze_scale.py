@@ -1,0 +1,152 @@
+"""How long `lldeg analyze` takes on a large run, beside a bare pyarrow read of the columns it needs.
+
+    python benchmarks/analyze_scale.py [--rows 20000000] [--folder DIR]
+
+A synthetic run of ten models, twenty tasks and twenty seeds is written (and kept, if --folder is given), then
+read by pyarrow alone and analyzed, each in a process of its own so that peak memory is its own. The analysis
+runs first on half of the items, to show that time grows with the rows.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import yaml
+
+MODELS, TASKS, SEEDS, BLOCK_ITEMS = 10, 20, 20, 250
+METRIC = "exact_match,none"
+TEMPERATURE = 0.7
+
+
+def make_run(folder: Path, items: int) -> None:
+    """Write a run of MODELS × TASKS × items × SEEDS samples, the last model being two points worse."""
+    models = [f"model-{i}" for i in range(MODELS)]
+    tasks = [f"task-{i}" for i in range(TASKS)]
+    entry = {
+        "digest": "t", "group": None, "output_type": "generate_until", "metric": METRIC, "items": items,
+        "metrics": {METRIC: {"higher_is_better": True}}, "cluster": None,
+        "reruns": [[TEMPERATURE, seed] for seed in range(SEEDS)],
+    }  # fmt: skip
+    manifest = {
+        "format": 1, "name": "scale", "versions": {},
+        "variants": {m: {"model": m, "revision": None, "engine": {}, "digest": m} for m in models},
+        "tasks": dict.fromkeys(tasks, entry),
+    }  # fmt: skip
+    (folder / "items").mkdir(parents=True)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "sweep.yaml").write_text(yaml.safe_dump({"name": "scale", "baseline": models[0]}))
+    random = np.random.default_rng(0)
+    for task in tasks:
+        difficulty = random.random(items)
+        hashes = [random.bytes(32).hex() for _ in range(items)]
+        write_items(folder / "items" / f"{task}.parquet", task, hashes)
+        for model in models:
+            cell = folder / "samples" / f"variant={model}" / f"task={task}"
+            cell.mkdir(parents=True)
+            right = difficulty - (0.02 if model == models[-1] else 0.0)
+            for start in range(0, items, BLOCK_ITEMS):
+                block = np.arange(start, min(start + BLOCK_ITEMS, items))
+                table = samples(block, right[block], hashes, random)
+                pq.write_table(table, cell / f"{start}.parquet", compression="zstd")
+
+
+def write_items(path: Path, task: str, hashes: list[str]) -> None:
+    """Write the item table of a task."""
+    n = len(hashes)
+    columns = {"task": pa.array([task] * n), "item": pa.array(range(n), pa.int32())}
+    columns |= dict.fromkeys(("doc_hash", "prompt_hash"), pa.array(hashes))
+    columns |= dict.fromkeys(("cluster", "prompt", "target", "doc"), pa.nulls(n, pa.string()))
+    pq.write_table(pa.table(columns), path)
+
+
+def samples(block: np.ndarray, right: np.ndarray, hashes: list[str], random: np.random.Generator) -> pa.Table:
+    """The samples of a block: all seeds of its items."""
+    item = np.repeat(block, SEEDS).astype(np.int32)
+    score = (random.random(item.size) < np.repeat(right, SEEDS)).astype(np.float64)
+    hashed = pa.DictionaryArray.from_arrays(
+        np.repeat(np.arange(block.size), SEEDS), [hashes[i] for i in block]
+    )
+    columns = {
+        "item": item,
+        "doc_hash": hashed.cast(pa.string()),
+        "prompt_hash": hashed.cast(pa.string()),
+        "temperature": np.full(item.size, TEMPERATURE, dtype=np.float32),
+        "seed": np.tile(np.arange(SEEDS, dtype=np.int32), block.size),
+        "scores": pa.StructArray.from_arrays([pa.array(score)], names=[METRIC]),
+        "response": pa.array(score.astype(int).astype(str)),
+        "error": pa.nulls(item.size, pa.string()),
+    }
+    return pa.table(columns)
+
+
+def bare_read(run: str) -> None:
+    """Read the columns that a test needs, and nothing else."""
+    data = ds.dataset(f"{run}/samples", format="parquet", partitioning="hive")
+    names = ("item", "temperature", "seed", "prompt_hash", "error")
+    columns = {name: ds.field(name) for name in names} | {"score": ds.field("scores", METRIC)}
+    rows = sum(batch.num_rows for batch in data.to_batches(columns=columns))
+    print(f"{rows} rows")
+
+
+def analyze_run(run: str) -> None:
+    """What `lldeg analyze RUN` does."""
+    import typer
+
+    from jobs.analyze import analyze
+
+    app = typer.Typer()
+    app.command()(analyze)
+    app([run], standalone_mode=False)
+
+
+def timed(what: str, run: Path) -> tuple[float, float]:
+    """Seconds and peak memory in GiB of one part, in a process of its own."""
+    start = time.perf_counter()
+    command = [sys.executable, __file__, "--part", what, "--folder", str(run)]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode not in {0, 1}:
+        raise SystemExit(done.stdout + done.stderr)
+    return time.perf_counter() - start, float(done.stderr.strip().splitlines()[-1]) / 2**20
+
+
+def main() -> None:
+    """Generate, read, analyze, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=20_000_000)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--part", choices=["bare_read", "analyze_run"])
+    given = parser.parse_args()
+    if given.part:
+        globals()[given.part](str(given.folder))
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        for share in (0.5, 1.0):
+            items = int(share * given.rows) // (MODELS * TASKS * SEEDS)
+            run = (given.folder or Path(scratch)) / f"scale-{items}"
+            if not run.exists():
+                make_run(run, items)
+            report(run, MODELS * TASKS * SEEDS * items)
+
+
+def report(run: Path, rows: int) -> None:
+    """Time both parts on one run, the bare read twice so that the second finds the files cached."""
+    timed("bare_read", run)
+    read, read_memory = timed("bare_read", run)
+    analysis, memory = timed("analyze_run", run)
+    print(f"{rows:,} rows: bare read {read:.1f} s and {read_memory:.2f} GiB")
+    print(f"  analyze {analysis:.1f} s and {memory:.2f} GiB")
+    print(f"  ratio {analysis / read:.2f}; {1e6 * analysis / rows:.2f} s per million rows")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""The files and tables of `lldeg analyze`."""
+
+import csv
+import json
+
+import pytest
+from analyze_runner import run_analyze
+from run_maker import MadeTask, make_run
+
+from jobs.analysis.groups import standard_error
+from jobs.analysis.options import Format
+from jobs.analysis.wording import clean, p_text
+
+FIELDS = {
+    "verdict", "reasons", "items", "missing", "clusters", "reruns", "baseline_score", "variant_score", "drop",
+    "drop_interval", "worse", "better", "flip_rate", "p_pooled", "p_max_drop", "p_fisher", "p_joint",
+    "p_adjusted", "method", "p_noninferior", "mde", "items_needed",
+}  # fmt: skip
+HOSTILE = "[red]x|y\x1b[31m<b>"
+
+
+def rows_of(path):
+    """Rows of a CSV file."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def a_run(folder, variant="v"):
+    """Two tasks of one group and a third; the variant loses 20 of 60 items on the first."""
+    right, lost = [1] * 40 + [0] * 20, [1] * 20 + [0] * 40
+    tasks = {
+        "a": MadeTask({("base", 0.0): [right], (variant, 0.0): [lost]}, group="g"),
+        "b": MadeTask({("base", 0.0): [right], (variant, 0.0): [right]}, group="g"),
+        "c": MadeTask({("base", 0.0): [[1] * 60], (variant, 0.0): [[1] * 60]}),
+    }
+    return make_run(folder / "run", tasks)
+
+
+@pytest.fixture
+def ran(tmp_path):
+    """An analysis of such a run."""
+    return run_analyze(a_run(tmp_path), out=tmp_path / "out")
+
+
+def test_verdicts_hold_exactly_the_fields_of_the_contract(ran):
+    """Programs rely on verdicts.json: the documented fields, no more and no less, in total and per task."""
+    assert set(ran.verdicts) == {"alpha", "margin", "baseline", "warnings", "comparisons"}
+    (comparison,) = ran.verdicts["comparisons"]
+    assert set(comparison) == FIELDS | {"variant", "temperature", "tasks"}
+    assert all(set(task) == FIELDS | {"task"} for task in comparison["tasks"])
+
+
+def test_floats_are_written_in_full(ran):
+    """A third is 0.3333333333333333 in the files, not 0.333."""
+    assert ran.comparison("v")["tasks"][0]["drop"] == 1 / 3
+    assert rows_of(ran.out / "model_comparison.csv")[1]["drop"] == repr(1 / 3)
+
+
+def test_the_model_comparison_holds_every_task_and_the_total(ran):
+    """A row per variant and task, the total first."""
+    assert [row["task"] for row in rows_of(ran.out / "model_comparison.csv")] == ["all", "a", "b", "c"]
+
+
+def test_differences_are_the_fourfold_table(ran):
+    """A both right, b only the baseline, c only the variant, d neither; the ratios follow from them."""
+    total, first, *_ = rows_of(ran.out / "model_differences.csv")
+    assert [first[key] for key in "abcd"] == ["20", "20", "0", "20"]
+    assert [total[key] for key in "abcd"] == ["120", "20", "0", "40"]
+    assert float(total["disagreement"]) == 20 / 180
+
+
+def test_the_summary_has_a_row_per_group(ran):
+    """Tasks of a group are one row, of the micro average; a task without a group is its own."""
+    plain = rows_of(ran.out / "summary_without_stderr.csv")
+    assert [(row["group"], row["tasks"]) for row in plain] == [("g", "2"), ("c", "1")]
+    assert float(plain[0]["base"]) == pytest.approx(2 / 3)
+    assert float(plain[0]["v"]) == pytest.approx(1 / 2)
+
+
+def test_a_standard_error_is_never_zero(ran):
+    """Sixty items all right do not make the score certain."""
+    assert float(rows_of(ran.out / "summary_with_stderr.csv")[1]["v_stderr"]) > 0
+
+
+def test_the_standard_error_is_that_of_a_mean():
+    """s/√n for one task, and weighted by items over two."""
+    import numpy as np
+
+    x, y = np.array([0.0, 1.0, 1.0, 0.5]), np.array([0.0, 1.0])
+    assert standard_error([x], [(0.0, 1.0)]) == pytest.approx(x.std(ddof=1) / 2)
+    expected = np.sqrt(4 * x.var(ddof=1) + 2 * y.var(ddof=1)) / 6
+    assert standard_error([x, y], [(0.0, 1.0)] * 2) == pytest.approx(expected)
+
+
+def test_json_on_standard_output_is_the_verdicts_alone(tmp_path):
+    """--format json can be piped: what is printed is verdicts.json."""
+    ran = run_analyze(a_run(tmp_path), "--format", "json", out=tmp_path / "out")
+    printed = ran.text[: ran.text.rindex("}") + 1]
+    assert json.loads(printed) == ran.verdicts
+
+
+@pytest.mark.parametrize("shown", Format)
+def test_names_from_outside_do_no_harm(tmp_path, shown):
+    """A name with markup, terminal escapes and table characters is shown as text in every format."""
+    ran = run_analyze(a_run(tmp_path, variant=HOSTILE), "--format", shown.value, out=tmp_path / "out")
+    assert ran.code == 1
+    assert "\x1b" not in ran.text
+    if shown is Format.MARKDOWN:
+        assert r"\[red\]x\|y" in ran.text
+        assert "<b>" not in ran.text
+    else:
+        assert "[red]" in ran.text
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_the_table_fits_the_terminal(tmp_path, width, monkeypatch):
+    """No line is longer than the terminal is wide, and the verdict is legible in one piece."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    ran = run_analyze(a_run(tmp_path), out=tmp_path / "o")
+    table = ran.text.split("Written to")[0]
+    assert max(map(len, table.splitlines())) <= width
+    assert "DEGRADED" in table
+
+
+def test_the_verdict_is_said_in_plain_words(ran):
+    """A sentence says what degraded means, beneath the table."""
+    text = " ".join(ran.text.split())
+    assert "v at temperature 0 is worse than base: it scores 11.11 points lower" in text
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(4.8e-15, "4.8e-15"), (0.0502, "0.0502"), (0.0004, "4.0e-04"), (1.0, "1"), (1e-300, "1.0e-300")],
+)
+def test_p_values_keep_the_digits_that_matter(p, text):
+    """A tiny p-value is never 0, and one beside the level does not round onto it."""
+    assert p_text(p) == text
+
+
+def test_control_characters_do_not_reach_a_terminal():
+    """Escapes and direction marks are replaced, line breaks become blanks."""
+    assert clean("a\x1b[31m\u202eb\nc") == "a\ufffd[31m\ufffdb c"
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path):
+    """Where the output folder cannot be made, the error says so and names --out."""
+    (tmp_path / "file").write_text("")
+    ran = run_analyze(a_run(tmp_path), out=tmp_path / "file" / "out")
+    assert (ran.code, "--out" in ran.error) == (2, True)

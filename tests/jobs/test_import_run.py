@@ -1,0 +1,125 @@
+"""`lldeg import`: a run directory made of other people's results reads like any other."""
+
+import json
+
+import pytest
+import typer
+from analyze_runner import run_analyze
+from typer.testing import CliRunner
+
+from jobs.import_ import import_
+from orchestrator.errors import UserError
+
+app = typer.Typer(pretty_exceptions_enable=False)
+app.command()(import_)
+
+
+def run_import(*arguments, out):
+    """Run the command; raises what it raises."""
+    done = CliRunner().invoke(app, [str(a) for a in arguments] + ["--out", str(out)])
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return out
+
+
+def a_table(folder):
+    """A score table of two models with reruns, clusters and temperatures."""
+    rows = ["model,prompt_id,rerun,temperature,case,score"]
+    for model, least in (("base", 1), ("int4", 3)):
+        rows += [
+            f"{model},q{i},{r},0.3,c{i // 4},{int((i + r) % 5 >= least)}" for i in range(40) for r in range(3)
+        ]
+    path = folder / "scores.csv"
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def lm_eval_folder(folder, scores):
+    """Sample files of one model: two filters, one corpus metric."""
+    folder.mkdir()
+    lines = [
+        json.dumps(
+            {
+                "doc_id": i + 7,
+                "doc": {"q": f"q{i}"},
+                "target": "4",
+                "arguments": {"gen_args_0": {"arg_0": f"ask {i}"}},
+                "resps": [["four"]],
+                "filtered_resps": ["4"],
+                "filter": name,
+                "metrics": ["exact_match", "f1"],
+                "doc_hash": f"d{i}",
+                "prompt_hash": f"p{i}",
+                "exact_match": score,
+                "f1": [1, 1],
+            }
+        )
+        for i, score in enumerate(scores)
+        for name in ("strict", "flexible")
+    ]
+    (folder / "samples_gsm_2025-01-01T10-00-00.000001.jsonl").write_text("\n".join(lines))
+    return folder
+
+
+def without_reasons(comparison):
+    """What has to agree: everything but names of tests' metrics."""
+    return {key: value for key, value in comparison.items() if key != "tasks"}
+
+
+def test_an_imported_table_gives_the_same_verdicts(tmp_path):
+    """Score tables, read directly or imported first, end in the same numbers."""
+    table = a_table(tmp_path)
+    direct = run_analyze(table, out=tmp_path / "a")
+    imported = run_analyze(run_import(table, out=tmp_path / "run"), out=tmp_path / "b")
+    assert imported.code == direct.code
+    assert without_reasons(imported.comparison("int4")) == without_reasons(direct.comparison("int4"))
+
+
+def test_imported_labels_can_be_clusters(tmp_path):
+    """A label of the table is a column of the run's documents."""
+    run = run_import(a_table(tmp_path), out=tmp_path / "run")
+    assert run_analyze(run, "--cluster", "case", out=tmp_path / "out").comparison("int4")["clusters"] == 10
+
+
+def test_imported_lm_eval_output_gives_the_same_verdicts(tmp_path):
+    """Sample files, read directly or imported first, end in the same numbers, whichever filter is chosen."""
+    folders = [
+        lm_eval_folder(tmp_path / "base", [1.0] * 30),
+        lm_eval_folder(tmp_path / "v", [0.0] * 9 + [1.0] * 21),
+    ]
+    run = run_import(*folders, out=tmp_path / "run")
+    for metric in ("strict", "flexible"):
+        options = ("--metric", f"gsm=exact_match,{metric}")
+        direct = run_analyze(*folders, *options, out=tmp_path / "a").comparison("v")
+        imported = run_analyze(run, *options, out=tmp_path / "b").comparison("v")
+        assert without_reasons(imported) == without_reasons(direct)
+
+
+def test_responses_prompts_and_all_numeric_metrics_are_kept(tmp_path):
+    """A plain Parquet reader finds the response, every number, and the prompt once in items."""
+    import duckdb
+
+    folders = [lm_eval_folder(tmp_path / name, [1.0] * 3) for name in ("base", "v")]
+    run = run_import(*folders, out=tmp_path / "run")
+    samples = f"read_parquet('{run}/samples/**/*.parquet', hive_partitioning = true)"
+    query = f"select variant, item, response, filtered.strict, scores from {samples} order by variant, item"
+    scores = {"exact_match,strict": 1.0, "exact_match,flexible": 1.0}
+    assert duckdb.sql(query).fetchall()[0] == ("base", 7, "four", "4", scores)
+    assert duckdb.sql(f"select prompt from '{run}/items/gsm.parquet' order by item").fetchall()[0] == (
+        "ask 0",
+    )
+
+
+def test_importing_into_a_run_is_refused(tmp_path):
+    """An existing run is not mixed with other results."""
+    table = a_table(tmp_path)
+    run = run_import(table, out=tmp_path / "run")
+    with pytest.raises(UserError, match="is a run already"):
+        run_import(table, out=run)
+
+
+def test_a_run_is_not_imported(tmp_path):
+    """What is a run needs no import."""
+    run = run_import(a_table(tmp_path), out=tmp_path / "run")
+    with pytest.raises(UserError, match="analyze it as it is"):
+        run_import(run, out=tmp_path / "other")
