@@ -17,7 +17,7 @@ from scipy.special import betaincc, betaincinv, ndtr, ndtri, stdtrit
 
 from stats.arrays import Floats
 
-FEW_FLIPS = 20
+FEW_FLIPS = 5
 
 
 @dataclass(frozen=True)

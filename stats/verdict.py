@@ -74,8 +74,8 @@ def explain(evidence: Evidence, alpha: float, margin: float) -> tuple[str, ...]:
     if evidence.smallest_p > alpha:
         kind = "clusters" if evidence.clustered else "items"
         reasons.append(
-            f"With {evidence.blocks} {kind} no result could be significant: "
-            f"the smallest possible p-value is {evidence.smallest_p:.3g}."
+            f"Even if every difference found among these {evidence.blocks} {kind} pointed to worse, "
+            f"p would be {evidence.smallest_p:.3g}."
         )
     if decide(evidence.p, evidence.p_noninferior, alpha) is Verdict.INCONCLUSIVE:
         reasons.append(_outlook(evidence))

@@ -1,0 +1,175 @@
+"""Confidence intervals for the drop, and non-inferiority."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as sp
+
+from stats.intervals import (
+    Interval,
+    bounded_interval,
+    cluster_standard_error,
+    fay_lumbard_interval,
+    t_interval,
+    tango_interval,
+    tango_score,
+)
+from stats.mcnemar import mcnemar_test
+from stats.noninferiority import t_noninferiority, tango_noninferiority
+
+ITEMS = 25_282
+COUNTS = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(1, 400))
+
+
+@pytest.mark.parametrize(
+    ("worse", "better", "low", "high"),
+    [(163, 168, -0.16, 0.12), (1096, 1107, -0.41, 0.32), (1241, 1042, 0.42, 1.16), (1816, 1378, 1.30, 2.17)],
+)
+def test_tango_on_published_counts(worse, better, low, high):
+    """Percent of all pairs, to the printed digits."""
+    found = tango_interval(worse, better, ITEMS)
+    assert (round(100 * found.low, 2), round(100 * found.high, 2)) == (low, high)
+
+
+def test_tango_on_fagerlands_table():
+    """B = 1, c = 7, n = 21: [−.517, −.026]."""
+    found = tango_interval(1, 7, 21)
+    assert (round(found.low, 3), round(found.high, 3)) == (-0.517, -0.026)
+
+
+@given(COUNTS, st.floats(-0.9, 0.9).filter(lambda drop: abs(drop) > 1e-3))
+def test_tangos_nuisance_share_maximises_the_likelihood(counts, drop):
+    """The score uses the restricted maximum-likelihood variance, found here on a fine grid."""
+    worse, better, extra = counts
+    items = worse + better + extra
+    shares = np.linspace(max(0.0, -drop), (1.0 - drop) / 2, 20_001)[1:-1]
+    likelihood = worse * np.log(shares + drop) + better * np.log(shares)
+    likelihood += extra * np.log(1 - 2 * shares - drop)
+    share = shares[np.argmax(likelihood)]
+    expected = (worse - better - items * drop) / np.sqrt(items * (2 * share + drop * (1 - drop)))
+    assert tango_score(worse, better, items, drop) == pytest.approx(expected, rel=0.02, abs=0.02)
+
+
+@settings(max_examples=200)
+@given(COUNTS)
+def test_fay_lumbard_excludes_zero_exactly_when_the_test_rejects(counts):
+    """One-sided at α/2, on either side."""
+    worse, better, extra = counts
+    found = fay_lumbard_interval(worse, better, worse + better + extra)
+    assert (found.low > 0.0) == (mcnemar_test(worse, better).p < 0.025)
+    assert (found.high < 0.0) == (mcnemar_test(better, worse).p < 0.025)
+
+
+@pytest.mark.parametrize(
+    ("worse", "better", "items"),
+    [(9, 2, 161), (40, 20, 160), (1, 7, 21), (7, 3, 12), (3, 0, 30), (300, 260, 9000)],
+)
+def test_fay_lumbard_is_the_quantile_of_the_melded_products(worse, better, items):
+    """Against a million draws from the confidence distributions of both shares."""
+    rng, draws, flips = np.random.default_rng(1), 1_000_000, worse + better
+    low_share = rng.beta(worse, better + 1, draws) if worse else np.zeros(draws)
+    high_share = rng.beta(worse + 1, better, draws) if better else np.ones(draws)
+    rarely, often = rng.beta(flips, items - flips + 1, draws), rng.beta(flips + 1, items - flips, draws)
+    low = min(np.quantile(t * (2 * low_share - 1), 0.025) for t in (rarely, often))
+    high = max(np.quantile(t * (2 * high_share - 1), 0.975) for t in (rarely, often))
+    found = fay_lumbard_interval(worse, better, items)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.006 * (high - low))
+
+
+def test_fay_lumbard_without_flips_is_the_rule_of_three():
+    """No flip among n: the share of flips is at most 1 − (α/2)^(1/n), in both directions."""
+    found = fay_lumbard_interval(0, 0, 50)
+    edge = 1 - 0.025 ** (1 / 50)
+    assert (found.low, found.high) == pytest.approx((-edge, edge), rel=1e-9)
+
+
+@given(COUNTS)
+def test_intervals_mirror_when_models_are_swapped(counts):
+    """The interval of c − b is that of b − c with its sign changed."""
+    worse, better, extra = counts
+    items = worse + better + extra
+    for interval in (fay_lumbard_interval, tango_interval):
+        one, other = interval(worse, better, items), interval(better, worse, items)
+        assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-9)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=60).filter(lambda d: np.std(d) > 1e-3))
+def test_t_interval_is_scipys(differences):
+    """Paired t with n − 1 degrees of freedom, cut to the possible range."""
+    values = np.array(differences)
+    reference = sp.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    found = t_interval(values)
+    expected = (max(reference.low, -1.0), min(reference.high, 1.0))
+    assert (found.low, found.high) == pytest.approx(expected, abs=1e-9)
+
+
+def test_equal_clusters_give_the_t_interval_of_their_means():
+    """With clusters of one size the ratio estimator is the paired t on cluster means."""
+    sums = np.random.default_rng(2).normal(1.0, 2.0, 14)
+    found = t_interval(sums, np.full(14, 20.0))
+    reference = t_interval(sums / 20.0)
+    assert (found.low, found.high) == pytest.approx((reference.low, reference.high), rel=1e-12)
+
+
+def test_one_cluster_says_nothing():
+    """A single cluster leaves the whole range and no certificate."""
+    assert t_interval(np.array([3.0]), np.array([10.0])) == Interval(-1.0, 1.0)
+    assert t_noninferiority(np.array([0.0]), np.array([10.0]), 0.01) == 1.0
+
+
+def test_standard_error_of_unequal_clusters():
+    """Against the textbook ratio estimator, written out."""
+    sums, sizes = np.array([2.0, 0.0, 5.0, -1.0]), np.array([4.0, 3.0, 9.0, 2.0])
+    ratio = 6.0 / 18.0
+    expected = np.sqrt(4 / 3 * sum((s - m * ratio) ** 2 for s, m in zip(sums, sizes, strict=True))) / 18.0
+    assert cluster_standard_error(sums, sizes) == pytest.approx(expected, rel=1e-12)
+
+
+def test_bounded_interval_is_never_wider_than_hoeffdings():
+    """Anderson's bound uses the spread of the data, Hoeffding's only the range."""
+    rng = np.random.default_rng(3)
+    for items in (5, 40, 700):
+        values = np.clip(rng.normal(0.1, 0.3, items), -1, 1)
+        found = bounded_interval(values)
+        half = 2 * np.sqrt(np.log(2 / 0.05) / (2 * items))
+        assert values.mean() - found.low <= half + 1e-12
+        assert found.high - values.mean() <= half + 1e-12
+
+
+def test_bounded_interval_is_the_extreme_mean_within_the_band():
+    """Anderson's bound, from the definition: the integral over the lowered distribution function."""
+    values = np.array([-0.5, 0.0, 0.0, 0.2, 0.3, 0.4, 0.5, 0.9])
+    band = np.sqrt(np.log(1 / 0.025) / (2 * values.size))
+    grid = (np.arange(400_000) + 0.5) / 200_000 - 1.0
+    lowered = np.maximum(np.searchsorted(np.sort(values), grid, side="right") / values.size - band, 0.0)
+    assert bounded_interval(values).high == pytest.approx(1.0 - lowered.sum() / 200_000, abs=1e-4)
+
+
+def test_non_inferiority_of_fp8_at_half_a_point():
+    """Published counts (1096, 1107): p = 1.7e-3."""
+    assert f"{tango_noninferiority(1096, 1107, ITEMS, 0.005):.1e}" == "1.7e-03"
+
+
+@given(COUNTS, st.floats(0.001, 0.5))
+def test_non_inferiority_agrees_with_the_interval(counts, margin):
+    """Certified at α/2 exactly when Tango's upper limit lies below the margin."""
+    worse, better, extra = counts
+    items = worse + better + extra
+    certified = tango_noninferiority(worse, better, items, margin) < 0.025
+    high = tango_interval(worse, better, items).high
+    assert certified == (high < margin) or high == pytest.approx(margin, abs=1e-6)
+
+
+def test_graded_non_inferiority_is_scipys_one_sided_t():
+    """Mean difference against the margin."""
+    values = np.random.default_rng(4).normal(0.0, 0.2, 80)
+    reference = sp.ttest_1samp(values, 0.03, alternative="less").pvalue
+    assert t_noninferiority(values, None, 0.03) == pytest.approx(reference, rel=1e-10)
+
+
+def test_items_that_all_agree_are_certified_by_their_number_only():
+    """No difference in n items: (1 − M)^n, not a standard error of 0."""
+    assert t_noninferiority(np.zeros(100), None, 0.01) == pytest.approx(0.99**100)
+    found = t_interval(np.zeros(100))
+    assert found.high == pytest.approx(1 - 0.025**0.01)

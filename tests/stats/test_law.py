@@ -1,0 +1,93 @@
+"""The exact law of a sum of sign-flipped whole numbers."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as sp
+
+from stats.law import SignFlipLaw
+
+WEIGHTS = st.lists(st.integers(-12, 12), min_size=1, max_size=11)
+
+
+def enumerated_sums(weights):
+    """All 2^n sums."""
+    signs = np.array(list(itertools.product([-1, 1], repeat=len(weights))))
+    return signs @ np.array(weights)
+
+
+@settings(max_examples=150)
+@given(WEIGHTS, st.integers(-150, 150))
+def test_tail_equals_enumeration(weights, value):
+    """P(S ≥ value) is the share of all sign vectors that reach the value, zeros and ties included."""
+    expected = np.mean(enumerated_sums(weights) >= value)
+    found = np.exp(SignFlipLaw.of(np.array(weights)).log_tail(value))
+    assert found == pytest.approx(expected, rel=1e-9, abs=0.0)
+
+
+@settings(max_examples=100)
+@given(WEIGHTS)
+def test_table_equals_enumeration(weights):
+    """The tabulated law has the probabilities of the enumerated sums."""
+    support, chances = SignFlipLaw.of(np.array(weights)).table()
+    values, counts = np.unique(enumerated_sums(weights), return_counts=True)
+    expected = dict(zip(values.tolist(), (counts / counts.sum()).tolist(), strict=True))
+    found = {s: p for s, p in zip(support.tolist(), chances.tolist(), strict=True) if p > 0.0}
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("flips", [40, 333, 1_000, 20_000])
+def test_small_tails_keep_nine_digits(flips):
+    """Against binomials summed in whole numbers, down to 1e-100."""
+    law = SignFlipLaw(np.array([1]), np.array([flips]))
+    for log10_p in (-2, -10, -30, -60, -100):
+        worse = int(sp.binom.isf(10.0**log10_p, flips, 0.5))
+        if worse >= flips:
+            continue
+        exact = _log_binomial_tail(flips, worse)
+        assert law.log_tail(2 * worse - flips) == pytest.approx(exact, abs=1e-9)
+
+
+def _log_binomial_tail(flips, worse):
+    """Ln Σ_{k ≥ worse} C(flips, k)/2^flips in exact integer arithmetic."""
+    term = total = _choose(flips, worse)
+    for k in range(worse, flips):
+        term = term * (flips - k) // (k + 1)
+        total += term
+    shift = max(total.bit_length() - 60, 0)
+    return float(np.log(total >> shift)) + (shift - flips) * float(np.log(2.0))
+
+
+def _choose(n, k):
+    result = 1
+    for i in range(min(k, n - k)):
+        result = result * (n - i) // (i + 1)
+    return result
+
+
+def test_tails_below_the_smallest_float_are_still_finite():
+    """10,000 flips all to wrong: ln p = −10,000 ln 2."""
+    law = SignFlipLaw(np.array([1]), np.array([10_000]))
+    assert law.log_tail(10_000) == pytest.approx(-10_000 * np.log(2.0), rel=1e-12)
+    assert law.log_tail(9_998) == pytest.approx(np.log(10_001.0) - 10_000 * np.log(2.0), rel=1e-12)
+
+
+def test_tail_and_table_agree_for_averaged_scores():
+    """Two ways to the same law: tilted transform and direct convolution, to nine digits over 60 decades."""
+    rng = np.random.default_rng(3)
+    law = SignFlipLaw.of(rng.integers(-10, 11, 800))
+    support, chances = law.table()
+    tails = np.cumsum(chances[::-1])[::-1]
+    for value in np.linspace(0, 16 * law.scale, 25):
+        place = int(np.searchsorted(support, value))
+        assert law.log_tail(int(support[place])) == pytest.approx(np.log(tails[place]), abs=1e-9)
+
+
+def test_nothing_differs():
+    """Without a difference S is 0 for sure."""
+    law = SignFlipLaw.of(np.zeros(4, dtype=np.int64))
+    assert law.log_tail(0) == 0.0
+    assert law.log_tail(1) == -np.inf

@@ -1,0 +1,119 @@
+"""Adjusting for many variants."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from statsmodels.stats.multitest import multipletests
+
+from stats.arrays import EvidenceError
+from stats.comparison import Settings, TaskScores, compare_variants
+from stats.maxt import step_down_max_t
+from stats.multiplicity import adjust_p_values, benjamini_hochberg, holm
+
+P_VALUES = st.lists(st.floats(1e-12, 1.0), min_size=1, max_size=20)
+
+
+@given(P_VALUES)
+def test_holm_agrees_with_statsmodels(p_values):
+    """Step-down Bonferroni."""
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1], rel=1e-12)
+
+
+@given(P_VALUES)
+def test_benjamini_hochberg_agrees_with_statsmodels(p_values):
+    """Step-up false discovery rate."""
+    assert benjamini_hochberg(p_values) == pytest.approx(
+        multipletests(p_values, method="fdr_bh")[1], rel=1e-12
+    )
+
+
+def test_an_unknown_adjustment_is_refused():
+    """Max-T cannot be had from p-values alone."""
+    with pytest.raises(ValueError, match="holm, bh or none"):
+        adjust_p_values(np.array([0.1]), "maxt")
+
+
+def variants_of(net, copies=1, items=400, seed=0):
+    """Variants that flip the same 100 items of two tasks, `net` more to wrong than to right."""
+    rng = np.random.default_rng(seed)
+    baseline = (rng.random(items) < 0.5).astype(float)
+    baseline[:100] = np.arange(100) < 50 + net / 2
+    flipped = np.where(np.arange(items) < 100, 1 - baseline, baseline)
+    half = items // 2
+    order = rng.permutation(items)
+    tasks = [
+        TaskScores(f"t{k}", baseline[order][s], flipped[order][s])
+        for k, s in enumerate((slice(0, half), slice(half, items)))
+    ]
+    return [tasks] * copies
+
+
+def adjusted(variants, combine="joint", adjust="maxt"):
+    named = {f"v{k}": tasks for k, tasks in enumerate(variants)}
+    found = compare_variants(named, Settings(combine=combine, adjust=adjust))
+    return [c.p_value(combine) for c in found.values()], [c.p_adjusted for c in found.values()]
+
+
+@pytest.mark.parametrize("combine", ["joint", "pooled", "max-drop", "fisher"])
+def test_identical_variants_cost_nothing_under_max_t(combine):
+    """Five copies of one variant are one test: max-T leaves its p-value, Holm multiplies it by five."""
+    raw, found = adjusted(variants_of(16, copies=5), combine)
+    _, by_holm = adjusted(variants_of(16, copies=5), combine, "holm")
+    assert found == pytest.approx(raw, abs=0.012)
+    assert by_holm[0] == pytest.approx(5 * raw[0])
+
+
+def test_independent_variants_cost_what_sidak_says():
+    """Variants that flip different items are independent: the smallest p-value becomes 1 − (1 − p)^4."""
+    items, rng = 800, np.random.default_rng(1)
+    baseline = (rng.random(items) < 0.5).astype(float)
+    variants = []
+    for k in range(4):
+        block = np.arange(200 * k, 200 * (k + 1))
+        baseline[block] = np.arange(200) < (118 if k == 0 else 100)
+        variants.append(block)
+    tasks = []
+    for block in variants:
+        scores = baseline.copy()
+        scores[block] = 1 - scores[block]
+        tasks.append([TaskScores("t", baseline, scores)])
+    raw, found = adjusted(tasks, "pooled")
+    assert found[0] == pytest.approx(1 - (1 - raw[0]) ** 4, abs=0.012)
+
+
+def test_max_t_keeps_the_order_and_lies_between_raw_and_one():
+    """Adjusted p-values never fall below the raw ones nor change their order."""
+    variants = [tasks for net in (30, 16, 6, 0, -8) for tasks in variants_of(net, seed=net + 20)]
+    raw, found = adjusted(variants)
+    assert all(r <= f <= 1.0 for r, f in zip(raw, found, strict=True))
+    assert np.array_equal(np.argsort(raw, kind="stable"), np.argsort(found, kind="stable"))
+
+
+def test_max_t_falls_back_on_holm_where_signs_cannot_resolve():
+    """A p-value of 1e-20 is not stuck at one in five thousand."""
+    quiet = [TaskScores("t", np.ones(400), np.ones(400))]
+    broken = [TaskScores("t", np.ones(400), (np.arange(400) >= 70).astype(float))]
+    _, found = adjusted([broken, quiet], "pooled")
+    assert found[0] == pytest.approx(2 * 2.0**-70)
+
+
+def test_variants_share_signs_by_the_names_of_items():
+    """The same items in another order, some missing, are still the same items."""
+    rng = np.random.default_rng(2)
+    baseline = (rng.random(300) < 0.5).astype(float)
+    variant = np.where(rng.random(300) < 0.2, 0.0, baseline)
+    order = rng.permutation(300)
+    first = [TaskScores("t", baseline, variant, items=np.arange(300))]
+    second = [TaskScores("t", baseline[order], variant[order], items=np.arange(300)[order])]
+    p_values = np.array([0.02, 0.02])
+    found = step_down_max_t([first, second], p_values, "pooled")
+    alone = step_down_max_t([first], p_values[:1], "pooled")
+    assert found[0] == pytest.approx(alone[0])
+
+
+def test_unnamed_items_of_different_number_are_refused():
+    """Without names there is no telling which items two variants share."""
+    variants = [[TaskScores("t", np.ones(n), np.zeros(n))] for n in (5, 6)]
+    with pytest.raises(EvidenceError, match="name the items"):
+        step_down_max_t(variants, np.array([0.5, 0.5]), "pooled")

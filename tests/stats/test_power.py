@@ -1,0 +1,114 @@
+"""Planning: items, power and the smallest drop that shows."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as sp
+
+from stats.mcnemar import mcnemar_test
+from stats.power import (
+    averaged_flip_rate,
+    decisive_items,
+    detection_power,
+    items_needed,
+    items_to_certify,
+    minimal_detectable_effect,
+    planned_items,
+)
+
+
+@pytest.mark.parametrize(
+    ("flip_rate", "drop", "items"),
+    [(0.09, 0.003, 61_824), (0.09, 0.01, 5_563), (0.03, 0.003, 20_607), (0.03, 0.01, 1_853)],
+)
+def test_items_needed_as_published(flip_rate, drop, items):
+    """One-sided .05, power .8."""
+    assert np.ceil(items_needed(drop, flip_rate)) == items
+
+
+@given(st.floats(0.02, 0.5), st.integers(300, 10**6), st.floats(0.55, 0.99))
+def test_the_smallest_detectable_effect_inverts_the_items_needed(flip_rate, items, power):
+    """N items detect δ if and only if δ needs N items."""
+    effect = minimal_detectable_effect(items, flip_rate, power=power)
+    if effect < 0.99 * flip_rate:
+        assert items_needed(effect, flip_rate, power=power) == pytest.approx(items, rel=1e-9)
+
+
+def test_nothing_flips_nothing_is_detectable_as_flips():
+    """A flip rate of 0 leaves no effect to detect."""
+    assert minimal_detectable_effect(100, 0.0) == 0.0
+
+
+@pytest.mark.parametrize(("items", "drop", "flip_rate"), [(40, 0.15, 0.3), (25, 0.0, 0.5)])
+def test_exact_power_equals_enumeration(items, drop, flip_rate):
+    """Sum over every table of counts that the exact test rejects."""
+    worse_rate, better_rate = (flip_rate + drop) / 2, (flip_rate - drop) / 2
+    expected = 0.0
+    for worse in range(items + 1):
+        for better in range(items + 1 - worse):
+            if mcnemar_test(worse, better).p <= 0.05:
+                counts, rates = (
+                    [worse, better, items - worse - better],
+                    [worse_rate, better_rate, 1 - flip_rate],
+                )
+                expected += sp.multinomial.pmf(counts, items, rates)
+    assert detection_power(items, drop, flip_rate) == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_exact_and_the_normal_power_meet_at_two_thousand_items():
+    """No jump where the formula takes over."""
+    assert detection_power(1_999, 0.02, 0.1) == pytest.approx(detection_power(2_000, 0.02, 0.1), abs=0.02)
+
+
+@settings(max_examples=15)
+@given(st.floats(0.05, 0.3), st.floats(0.3, 0.9))
+def test_planned_items_have_the_planned_power(flip_rate, ratio):
+    """The exact test reaches .8 with the planned number and not with clearly fewer."""
+    drop = ratio * flip_rate
+    items = planned_items(drop, flip_rate)
+    assert detection_power(items, drop, flip_rate) >= 0.8
+    assert detection_power(int(0.9 * items) - 1, drop, flip_rate) < 0.8
+
+
+def test_power_depends_on_flipping_items_only():
+    """Dropping items that never flip leaves N/p·δ² and so the power as it is."""
+    assert detection_power(20_000, 0.01, 0.05) == pytest.approx(detection_power(10_000, 0.02, 0.1), abs=2e-3)
+
+
+def test_items_to_certify_give_the_certificate():
+    """Simulated: with that many items four in five equivalent variants are certified."""
+    margin, flip_rate = 0.02, 0.1
+    items = int(np.ceil(items_to_certify(0.0, flip_rate, margin)))
+    rng = np.random.default_rng(1)
+    counts = rng.multinomial(items, [flip_rate / 2, flip_rate / 2, 1 - flip_rate], 4_000)
+    drops = (counts[:, 0] - counts[:, 1]) / items
+    errors = np.sqrt((counts[:, 0] + counts[:, 1]) / items**2)
+    assert np.mean((drops - margin) / errors <= -1.645) == pytest.approx(0.8, abs=0.03)
+
+
+def test_decisive_items_take_the_shorter_way():
+    """A drop inside the margin can be shown or certified; the smaller number counts."""
+    shown, certified = items_needed(0.008, 0.1), items_to_certify(0.008, 0.1, 0.01)
+    assert decisive_items(0.008, 0.1, 0.01) == int(np.ceil(min(shown, certified)))
+    assert decisive_items(0.0, 0.0, 0.01) == 299
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: items_needed(0.0, 0.1),
+        lambda: items_to_certify(0.02, 0.1, 0.01),
+        lambda: detection_power(100, 0.2, 0.1),
+    ],
+)
+def test_impossible_plans_are_refused(call):
+    """No drop, a drop beyond the margin, a drop beyond the flip rate."""
+    with pytest.raises(ValueError, match="drop"):
+        call()
+
+
+def test_reruns_average_noise_only():
+    """All noise falls with K, data variance stays."""
+    assert averaged_flip_rate(0.1, 10) == pytest.approx(0.01)
+    assert averaged_flip_rate(0.1, 10, noise_share=0.0) == pytest.approx(0.1)

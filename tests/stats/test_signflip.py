@@ -1,0 +1,113 @@
+"""The sign-flip test on scores."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats as sp
+
+from stats.arrays import EvidenceError
+from stats.signflip import sign_flip_test
+
+
+def enumerated_p(differences):
+    """Share of all sign vectors whose sum is at least the observed one, in whole numbers."""
+    sums = np.zeros(1, dtype=np.int64)
+    for value in differences:
+        sums = np.concatenate([sums + value, sums - value])
+    return np.mean(sums >= int(np.sum(differences)))
+
+
+@settings(max_examples=100)
+@given(st.lists(st.integers(-9, 9), min_size=2, max_size=12), st.data())
+def test_clusters_are_flipped_as_blocks(differences, data):
+    """The p-value is that of the enumerated signs of the cluster sums."""
+    size = len(differences)
+    labels = np.array(data.draw(st.lists(st.integers(0, 3), min_size=size, max_size=size)))
+    sums = [sum(d for d, g in zip(differences, labels, strict=True) if g == k) for k in set(labels.tolist())]
+    found = sign_flip_test(np.array(differences) / 9.0, labels)
+    assert found.p == pytest.approx(enumerated_p(sums), rel=1e-9)
+    assert found.blocks == len(sums)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 3)), min_size=1, max_size=12))
+def test_unequal_reruns_are_exact(successes):
+    """Means over 4 and over 3 reruns live on twelfths."""
+    pairs = np.array(successes)
+    found = sign_flip_test(pairs[:, 0] / 4 - pairs[:, 1] / 3)
+    assert found.method == "exact"
+    assert found.p == pytest.approx(enumerated_p(3 * pairs[:, 0] - 4 * pairs[:, 1]), rel=1e-9)
+
+
+def test_agrees_with_scipy_where_scipy_enumerates():
+    """Scipy's permutation_test goes through all 2^n sign vectors for small n."""
+    differences = np.array([0.5, -0.25, 0.75, 1.0, -0.5, 0.25, 0.5, 0.0, 1.0, -0.75])
+    reference = sp.permutation_test(
+        (differences,), np.sum, permutation_type="samples", alternative="greater", n_resamples=np.inf
+    )
+    assert sign_flip_test(differences).p == pytest.approx(reference.pvalue, rel=1e-12)
+
+
+@pytest.mark.parametrize("unit", [1.0, 10.0, 0.1, 1 / 3, np.pi, 1e-7])
+def test_the_unit_of_the_scores_does_not_matter(unit):
+    """Ties are counted alike whatever the data are multiplied with."""
+    differences = np.array([0.1, 0.2, -0.3, 0.3, -0.1, 0.4, -0.6])
+    expected = enumerated_p([1, 2, -3, 3, -1, 4, -6])
+    assert sign_flip_test(differences * unit).p == pytest.approx(expected, rel=1e-12)
+
+
+def test_no_difference_gives_one():
+    """Zero flips are no evidence against the variant."""
+    assert sign_flip_test(np.zeros(20)).p == 1.0
+
+
+def test_scores_on_no_lattice_are_simulated_and_say_so():
+    """A simulated p-value carries method and standard error and is close to the enumerated one."""
+    differences = np.random.default_rng(5).normal(0.3, 1.0, 14)
+    found = sign_flip_test(differences, draws=20_000, seed=1)
+    signs = 1 - 2 * ((np.arange(2**14)[:, None] >> np.arange(14)) & 1)
+    exact = np.mean(signs @ differences >= differences.sum() - 1e-12)
+    assert found.method == "monte-carlo"
+    assert found.standard_error == pytest.approx(np.sqrt(found.p * (1 - found.p) / 20_001), rel=1e-9)
+    assert abs(found.p - exact) < 4 * found.standard_error
+
+
+def test_a_simulated_p_value_is_never_zero():
+    """(r + 1)/(B + 1) with r = 0."""
+    found = sign_flip_test(np.random.default_rng(6).random(60) + 0.5, draws=999)
+    assert found.p == pytest.approx(1 / 1_000)
+    assert found.smallest_p == pytest.approx(1 / 1_000)
+
+
+def test_a_simulated_p_value_depends_on_the_seed_only():
+    """The same seed gives the same p-value, another one another."""
+    differences = np.random.default_rng(7).normal(size=50)
+    first, again, other = (sign_flip_test(differences, draws=999, seed=s).p for s in (1, 1, 2))
+    assert first == again != other
+
+
+def test_simulated_ties_count_despite_rounding():
+    """All sums of n equal irrational values that equal the observed one are ties."""
+    differences = np.array([np.pi, -np.pi, np.e, -np.e]) * (1 + 1e-15 * np.arange(4))
+    sums = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1])
+    assert sign_flip_test(differences, draws=20_000).p == pytest.approx(np.mean(sums >= 0), abs=0.02)
+
+
+def test_the_smallest_possible_p_value_is_reported():
+    """Three clusters can give 1/8 at best."""
+    found = sign_flip_test(np.ones(30), np.repeat([0, 1, 2], 10))
+    assert (found.p, found.smallest_p) == pytest.approx((1 / 8, 1 / 8))
+
+
+@pytest.mark.parametrize("bad", [[], [np.nan], [np.inf, 0.0]])
+def test_no_numbers_are_refused(bad):
+    """Neither an empty vector nor a NaN becomes a p-value."""
+    with pytest.raises(EvidenceError):
+        sign_flip_test(np.array(bad, dtype=float))
+
+
+def test_labels_of_another_length_are_refused():
+    """Every item needs its cluster."""
+    with pytest.raises(EvidenceError, match="3 cluster labels for 2 items"):
+        sign_flip_test(np.ones(2), np.array([1, 2, 3]))
