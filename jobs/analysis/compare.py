@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from jobs.analysis.pairing import Pair, Pairing, pair_up
-from jobs.analysis.scores import ScoreBook, Temperature, some
+from jobs.analysis.scores import ScoreBook, TaskTable, Temperature, some
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError
 from stats.comparison import Settings, compare_variants
@@ -18,6 +18,7 @@ from stats.results import Comparison
 
 FEW_ITEMS = 30
 LEAST_COMMON = 0.5
+UNIT = (0.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -100,14 +101,8 @@ def analyze_scores(book: ScoreBook, request: Request) -> Analysis:
         _refuse_thin_or_mixed(pairing, request)
     found = _compare(usable, request.settings)
     results = tuple(_result(pairing, comparison) for pairing, comparison in zip(usable, found, strict=True))
-    warnings = dict.fromkeys((*book.warnings, *(text for pairing in pairings for text in pairing.warnings)))
-    few = [
-        f"{r.variant}: only {r.comparison.items} items pair; only a drastic drop could show."
-        for r in results
-        if r.comparison.items < FEW_ITEMS
-    ]
     incomplete = any(pairing.owed for pairing in pairings)
-    return Analysis(baseline, request.settings, (*warnings, *few), results, incomplete)
+    return Analysis(baseline, request.settings, _warnings(book, pairings), results, incomplete)
 
 
 def choose_baseline(book: ScoreBook, asked: str | None) -> str:
@@ -124,6 +119,26 @@ def choose_baseline(book: ScoreBook, asked: str | None) -> str:
     return name
 
 
+def _warnings(book: ScoreBook, pairings: Sequence[Pairing]) -> tuple[str, ...]:
+    """What a reader must know, each thing once."""
+    scales = [sentence for table in book.tasks for sentence in _scale_warning(table)]
+    paired = [text for pairing in pairings for text in pairing.warnings]
+    few = [
+        f"{pairing.label}: only {pairing.common} items pair; only a drastic drop could show."
+        for pairing in pairings
+        if 0 < pairing.common < FEW_ITEMS
+    ]
+    return tuple(dict.fromkeys((*book.warnings, *scales, *paired, *few)))
+
+
+def _scale_warning(table: TaskTable) -> list[str]:
+    name = f"Scores of {table.info.name} ({table.info.metric})"
+    if table.bounds is None:
+        return [f"{name} have no range we know: drop and margin are in their own unit, not in shares."]
+    low, high = table.bounds
+    return [] if table.bounds == UNIT else [f"{name} are taken to range from {low:g} to {high:g}."]
+
+
 def _temperatures(book: ScoreBook, variant: str, asked: Temperature) -> Sequence[Temperature]:
     found = book.temperatures(variant)
     return found if asked is None else [t for t in found if t == asked]
@@ -131,7 +146,7 @@ def _temperatures(book: ScoreBook, variant: str, asked: Temperature) -> Sequence
 
 def _refuse_no_evidence(baseline: str, pairings: Sequence[Pairing], usable: Sequence[Pairing]) -> None:
     if not pairings:
-        raise UserError("No variant has answers at that temperature: no evidence is never a pass.")
+        raise UserError("No variant has answers at that temperature, so there is no verdict.")
     if not usable:
         said = " ".join(dict.fromkeys(text for pairing in pairings for text in pairing.warnings))
         raise UserError(
@@ -151,6 +166,8 @@ def _refuse_thin_or_mixed(pairing: Pairing, request: Request) -> None:
 
 def _compare(pairings: Sequence[Pairing], settings: Settings) -> list[Comparison]:
     tasks = {str(i): [pair.scores for pair in pairing.pairs] for i, pairing in enumerate(pairings)}
+    if len(tasks) == 1:  # nothing to adjust for, whatever was asked; max-T needs at least two
+        settings = replace(settings, adjust="holm")
     try:
         return list(compare_variants(tasks, settings).values())
     except EvidenceError as error:

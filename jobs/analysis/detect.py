@@ -16,9 +16,9 @@ from jobs.analysis.locations import exists, subfolders
 from jobs.analysis.read_csv import listed_rows, score_book, table_rows
 from jobs.analysis.read_lm_eval import read_lm_eval
 from jobs.analysis.read_run import read_runs
-from jobs.analysis.run_files import MANIFEST
 from jobs.analysis.scores import Reading, ScoreBook
 from orchestrator.errors import UserError
+from orchestrator.store import RunStore
 
 
 class Kind(Enum):
@@ -113,7 +113,7 @@ def detect(path: str) -> Kind:
     """
     if not exists(path):
         raise UserError(f"There is no {path}.")
-    if exists(path, MANIFEST):
+    if RunStore(path).has_run():
         return Kind.RUN
     if runs_in(path):
         return Kind.RUNS
@@ -132,9 +132,9 @@ def detect(path: str) -> Kind:
 
 def runs_in(path: str) -> list[str]:
     """The run itself, or the runs directly inside of a folder."""
-    if exists(path, MANIFEST):
+    if RunStore(path).has_run():
         return [path]
-    return [folder for folder in subfolders(path) if exists(folder, MANIFEST)]
+    return [folder for folder in subfolders(path) if RunStore(folder).has_run()]
 
 
 def _kind_of_file(path: Path) -> Kind:

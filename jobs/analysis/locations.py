@@ -4,7 +4,6 @@ Everything goes through pyarrow's filesystems, so that a run in a bucket is anal
 """
 
 from pathlib import Path
-from posixpath import join
 
 import pyarrow as pa
 import pyarrow.fs as pafs
@@ -28,10 +27,10 @@ def open_location(location: str) -> tuple[pafs.FileSystem, str]:
     return filesystem, path
 
 
-def exists(location: str, *inside: str) -> bool:
-    """Whether a file stands at a location (or inside of it)."""
+def exists(location: str) -> bool:
+    """Whether something stands at a location."""
     filesystem, path = open_location(location)
-    return bool(filesystem.get_file_info(join(path, *inside)).type != pafs.FileType.NotFound)
+    return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
 
 
 def subfolders(location: str) -> list[str]:

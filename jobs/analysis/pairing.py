@@ -57,10 +57,14 @@ class Pairing:
         )
 
     @property
+    def common(self) -> int:
+        """Items that pair, over all tasks."""
+        return sum(pair.scores.baseline.size for pair in self.pairs)
+
+    @property
     def common_share(self) -> float:
         """Common items as a share of all that should have paired."""
-        common = sum(pair.scores.baseline.size for pair in self.pairs)
-        return common / (common + self.missing)
+        return self.common / (self.common + self.missing)
 
 
 def pair_up(
@@ -163,7 +167,8 @@ def _note_columns(
 def _elsewhere(pairing: Pairing, tasks: Sequence[str], book: ScoreBook) -> str:
     found = {t for table in book.tasks if table.info.name in tasks for (_, t) in table.columns}
     where = some(sorted(f"{t:g}" for t in found if t is not None)) or "no known temperature"
-    return f"{pairing.label}: compared without {some(tasks)}, which stand only at {where}."
+    at = "" if pairing.temperature is None else f" at temperature {pairing.temperature:g}"
+    return f"Nothing is compared{at} on {some(tasks)}: answers to that stand only at temperature {where}."
 
 
 def _warn_of_gaps(pairing: Pairing) -> None:

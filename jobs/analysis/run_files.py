@@ -4,22 +4,19 @@ Files whose name begins with a dot are half-written and invisible. The manifest 
 it alone decides what is missing.
 """
 
-import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from posixpath import basename, join, relpath
+from posixpath import join, relpath
 from typing import Any
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 import yaml
 
 from jobs.analysis.locations import open_location
 from orchestrator.errors import UserError
-
-MANIFEST = "manifest.json"
-SWEEP = "sweep.yaml"
+from orchestrator.store import RunStore
 
 
 @dataclass(frozen=True)
@@ -27,16 +24,12 @@ class RunFiles:
     """An opened run.
 
     Attributes:
-        location: what the user called it.
-        filesystem: where it lies.
-        root: its path on that filesystem.
-        manifest: manifest.json.
-        sweep: sweep.yaml.
+        store: the run directory.
+        manifest: what was done, and with what.
+        sweep: what was asked for.
     """
 
-    location: str
-    filesystem: pafs.FileSystem
-    root: str
+    store: RunStore
     manifest: dict[str, Any]
     sweep: dict[str, Any]
 
@@ -45,16 +38,31 @@ class RunFiles:
         """Open a run directory.
 
         Raises:
-            UserError: if it is no run directory, or its manifest cannot be read.
+            UserError: if it is no run directory, or its manifest or sweep cannot be read.
         """
-        filesystem, root = open_location(location)
-        manifest = _parsed(location, filesystem, join(root, MANIFEST), json.loads)
-        sweep = _parsed(location, filesystem, join(root, SWEEP), yaml.safe_load)
+        store = RunStore(location)
+        manifest = store.read_manifest()
         if not isinstance(manifest.get("variants"), dict) or not isinstance(manifest.get("tasks"), dict):
             raise UserError(
-                f"{location}/{MANIFEST} names no variants and tasks, so it is no manifest of a run."
+                f"The manifest of {location} names no variants and tasks: it is not that of a run."
             )
-        return RunFiles(location, filesystem, root, manifest, sweep)
+        try:
+            sweep = yaml.safe_load(store.read_sweep())
+        except yaml.YAMLError as error:
+            raise UserError(
+                f"The sweep.yaml of {location} is no YAML: {' '.join(str(error).split())}."
+            ) from error
+        return RunFiles(store, manifest, sweep if isinstance(sweep, dict) else {})
+
+    @property
+    def location(self) -> str:
+        """What the user called it."""
+        return self.store.url
+
+    @cached_property
+    def filesystem(self) -> pafs.FileSystem:
+        """Where it lies."""
+        return open_location(self.location)[0]
 
     @property
     def models(self) -> dict[str, dict[str, Any]]:
@@ -76,9 +84,18 @@ class RunFiles:
         """The sweep's level and margin."""
         return dict(self.sweep.get("analysis") or {})
 
-    def items_file(self, task: str) -> str:
-        """Path of the item table of a task; the name is encoded, for it comes from outside."""
-        return join(self.root, "items", f"{quote(task, safe='')}.parquet")
+    def items(self, task: str, columns: list[str]) -> pa.Table:
+        """Columns of the item table of a task.
+
+        Raises:
+            UserError: if it is missing or unreadable.
+        """
+        try:
+            return self.store.read_items(task, columns)
+        except (FileNotFoundError, pa.ArrowInvalid) as error:
+            raise UserError(
+                f"The items of task {task} in {self.location} are missing or unreadable."
+            ) from error
 
     def samples(self, model: str, task: str) -> list[str]:
         """Paths of the sample files of one model and task, sorted."""
@@ -86,7 +103,7 @@ class RunFiles:
 
     @cached_property
     def _samples(self) -> dict[tuple[str, str], list[str]]:
-        folder = join(self.root, "samples")
+        folder = join(open_location(self.location)[1], "samples")
         selector = pafs.FileSelector(folder, recursive=True, allow_not_found=True)
         found: dict[tuple[str, str], list[str]] = {}
         for entry in sorted(self.filesystem.get_file_info(selector), key=lambda info: info.path):
@@ -96,20 +113,3 @@ class RunFiles:
                 model, task = (unquote(part.partition("=")[2]) for part in parts[:2])
                 found.setdefault((model, task), []).append(entry.path)
         return found
-
-
-def _parsed(
-    location: str, filesystem: pafs.FileSystem, path: str, parse: Callable[[bytes], object]
-) -> dict[str, Any]:
-    try:
-        with filesystem.open_input_file(path) as file:
-            content = parse(file.read())
-    except FileNotFoundError as error:
-        raise UserError(f"{location} is not a run directory: it has no {basename(path)}.") from error
-    except (ValueError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{basename(path)} of {location} cannot be read: {' '.join(str(error).split())}."
-        ) from error
-    if not isinstance(content, dict):
-        raise UserError(f"{basename(path)} of {location} holds no mapping.")
-    return content

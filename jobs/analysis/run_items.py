@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.analysis.run_files import RunFiles
 from jobs.analysis.scores import label_codes, some
@@ -76,15 +75,9 @@ def read_items(task: str, runs: Sequence[RunFiles], cluster_column: str | None) 
 
 
 def _table(task: str, run: RunFiles, *, with_docs: bool) -> pa.Table:
-    columns = ["item", "doc_hash", "cluster", *(["doc"] if with_docs else [])]
-    try:
-        table = pq.read_table(run.items_file(task), columns=columns, filesystem=run.filesystem)
-    except (FileNotFoundError, pa.ArrowInvalid) as error:
-        raise UserError(
-            f"The item table of task {task} in {run.location} is missing or unreadable."
-        ) from error
-    strings = {name: pa.string() for name in columns[1:]}
-    return table.cast(pa.schema({"item": pa.int64(), **strings}))
+    texts = ["doc_hash", "cluster", *(["doc"] if with_docs else [])]
+    schema = pa.schema({"item": pa.int64(), **dict.fromkeys(texts, pa.string())})
+    return run.items(task, schema.names).cast(schema)
 
 
 def _labels(task: str, table: pa.Table, column: str | None) -> list[object] | None:

@@ -36,8 +36,7 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
     """Show warnings, verdicts, their meaning, and the tasks behind them."""
     for warning in analysis.warnings:
         console.print(Text(f"Warning: {clean(warning)}", style="yellow"))
-    settings, margin = analysis.settings, margin_text(analysis.settings)
-    console.print(Text(f"Baseline {clean(analysis.baseline)}; level {settings.alpha:g}; margin {margin}."))
+    console.print(Text(_terms(analysis)))
     _print_rows(console, HEADER, _verdict_rows(analysis))
     for result in analysis.results:
         console.print(Text(meaning(result, analysis)))
@@ -47,9 +46,16 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
         _print_rows(console, TASK_HEADER, rows)
 
 
+def _terms(analysis: Analysis) -> str:
+    settings = analysis.settings
+    level = f"level {settings.alpha:g}, p adjusted by {settings.adjust}"
+    return f"Baseline {clean(analysis.baseline)}; {level}; margin {margin_text(settings)}."
+
+
 def markdown(analysis: Analysis) -> str:
     """The same as a Markdown document."""
     parts = [f"> **Warning:** {_escaped(warning)}\n" for warning in analysis.warnings]
+    parts.append(f"{_escaped(_terms(analysis))}\n")
     parts.append(_markdown_table(HEADER, _verdict_rows(analysis)))
     parts += [f"- {_escaped(meaning(result, analysis))}" for result in analysis.results]
     for title, rows in _task_tables(analysis):

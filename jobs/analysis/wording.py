@@ -32,7 +32,11 @@ def percent(share: float) -> str:
 
 def points(share: float) -> str:
     """A drop in points, with sign."""
-    return f"{100 * share + 0.0:+.2f}"
+    return f"{_rounded(share):+.2f}"
+
+
+def _rounded(share: float) -> float:
+    return round(100 * share, 2) + 0.0  # a rounded −0 is 0
 
 
 def temperature_text(temperature: Temperature) -> str:
@@ -42,7 +46,7 @@ def temperature_text(temperature: Temperature) -> str:
 
 def interval_text(comparison: Comparison) -> str:
     """The interval of the drop in points."""
-    low, high = (100 * limit + 0.0 for limit in comparison.drop_interval)
+    low, high = (_rounded(limit) for limit in comparison.drop_interval)
     return f"[{low:.2f}, {high:.2f}]"
 
 

@@ -83,7 +83,9 @@ def test_tasks_without_sampling_are_left_out_at_other_temperatures_with_a_word(t
     ran = run_analyze(make_run(tmp_path / "run", {"a": sampled, "b": choice}), out=tmp_path / "out")
     assert [task["task"] for task in ran.comparison("v", 0.7)["tasks"]] == ["a"]
     assert ran.comparison("v", 0.7)["missing"] == 0
-    assert any("without b" in warning for warning in ran.verdicts["warnings"])
+    assert any(
+        "Nothing is compared at temperature 0.7 on b" in warning for warning in ran.verdicts["warnings"]
+    )
     assert ran.code == 0
 
 
