@@ -18,6 +18,7 @@ from scipy.special import betaincc, betaincinv, ndtr, ndtri, stdtrit
 from stats.arrays import Floats
 
 FEW_FLIPS = 5
+"""Below this many flips in one direction the melded integrand has a kink and needs more nodes."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,9 @@ RESOLUTION = 20
 """Adjusted p-values worth fewer sign vectors than this are Holm's."""
 
 EXACT_IN_SINGLE = 1 << 24
-TIE = 1e-6
+"""Whole numbers up to this are exact in single precision."""
+
+TIE = 1e-9
 
 
 def step_down_max_t(
@@ -67,7 +69,6 @@ class _StatisticRows:
     def __init__(self, variants: int, rows: int) -> None:
         self.rows = rows
         self.sums = np.zeros((variants, rows))
-        self.squares = np.zeros(variants)
         self.largest = np.full((variants, rows), -np.inf)
         self.fisher = np.zeros((variants, rows))
 
@@ -140,9 +141,8 @@ def _row_p_values(statistic: Floats) -> Floats:
     """Share of the rows that are at least as large, ties counted, shape (V, rows)."""
     shares = np.empty_like(statistic)
     for variant, values in enumerate(statistic):
-        finite = np.where(np.isfinite(values), values, -1e300)
-        tolerance = TIE * float(np.abs(values[np.isfinite(values)]).max(initial=0.0)) / values.size
-        below = np.searchsorted(np.sort(finite), finite - tolerance)
+        tolerance = TIE * float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+        below = np.searchsorted(np.sort(values), values - tolerance)
         shares[variant] = (values.size - below) / values.size
     return shares
 

@@ -28,6 +28,16 @@ def test_tail_equals_enumeration(weights, value):
     assert found == pytest.approx(expected, rel=1e-9, abs=0.0)
 
 
+@settings(max_examples=60)
+@given(st.lists(st.sampled_from([1, 2, 7, 999, 1_000, 5_000]), min_size=1, max_size=10), st.floats(-1, 1))
+def test_tail_equals_enumeration_where_the_law_has_gaps(weights, place):
+    """Weights of very different size leave holes in the support, and the tail steps over them."""
+    value = int(place * sum(weights))
+    expected = np.mean(enumerated_sums(weights) >= value)
+    found = np.exp(SignFlipLaw.of(np.array(weights)).log_tail(value))
+    assert found == pytest.approx(expected, rel=1e-9, abs=0.0)
+
+
 @settings(max_examples=100)
 @given(WEIGHTS)
 def test_table_equals_enumeration(weights):
