@@ -108,18 +108,20 @@ class Dispatcher:
     def run(self) -> None:
         """Work until nothing is owed that can be had; replicas are gone afterwards, whatever happened."""
         try:
-            while self._fill_places() or self._replicas:
-                self._feed()
+            self._fill_places()
+            while self._replicas:
                 self._wait()
                 self._watch(self._progress)
+                self._feed()  # first, so that no replica is started for blocks that those at hand will take
+                self._fill_places()
         finally:
             for seat in list(self._replicas):
                 self._leave(seat)
 
     # places ---------------------------------------------------------------------------------------------
 
-    def _fill_places(self) -> bool:
-        """Start replicas in free places; returns whether any variant still has blocks waiting."""
+    def _fill_places(self) -> None:
+        """Start replicas in free places, for the variants with most work left per replica."""
         while len(self._replicas) < self._places:
             waiting = {
                 name: sum(b.samples for b in work.blocks) for name, work in self._work.items() if work.blocks
@@ -132,7 +134,6 @@ class Dispatcher:
             if not shares:
                 break
             self._start(max(shares, key=lambda name: shares[name]))
-        return any(work.blocks for work in self._work.values())
 
     def _count(self, variant: str) -> int:
         return sum(seat.variant == variant for seat in self._replicas)
