@@ -139,16 +139,29 @@ class RunStore:
         """
         keys: dict[str, bool] = {}
         for path in self._block_paths(variant, task):
-            try:
-                with self._fs.open_input_file(path) as stream:
-                    table = pq.read_table(stream, columns=["sample_key", "error"])
-            except pa.ArrowInvalid:
+            table = self._read_whole(path, ["sample_key", "error"])
+            if table is None:
                 if remove_torn:
                     self._fs.delete_file(path)
                 continue
             answered = table["error"].is_null()
             keys.update(zip(table["sample_key"].to_pylist(), answered.to_pylist(), strict=True))
         return keys
+
+    def _read_whole(self, path: str, columns: list[str]) -> pa.Table | None:
+        """Columns of a Parquet file; None if it is torn."""
+        try:
+            with self._fs.open_input_file(path) as stream:
+                return pq.read_table(stream, columns=columns)
+        except pa.ArrowInvalid:
+            return None
+        except OSError:  # of the storage or of the content: the file's bytes, read by themselves, tell which
+            with self._fs.open_input_file(path) as stream:
+                content = pa.BufferReader(stream.read())
+        try:
+            return pq.read_table(content, columns=columns)
+        except (pa.ArrowInvalid, OSError):
+            return None
 
     def _block_paths(self, variant: str, task: str) -> list[str]:
         selector = fs.FileSelector(self._at(self._cell(variant, task)), allow_not_found=True)
