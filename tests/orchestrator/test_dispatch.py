@@ -1,0 +1,271 @@
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from standin.fake_ray import FakeRay, ReplicaKilledError
+
+from orchestrator import dispatch
+from orchestrator.blocks import Block
+from orchestrator.cluster import Footprint
+from orchestrator.config import SamplingConfig
+from orchestrator.engines.base import EngineDiedError, EngineOptionError, EngineSpec
+from orchestrator.identity import Item, Rerun
+from orchestrator.progress import SweepProgress, VariantProgress
+from orchestrator.replica import Job
+from orchestrator.samples import Columns
+
+RERUNS = (Rerun(0.0), Rerun(0.7, 0))
+
+
+def block(variant, first, count):
+    """A block of items from a first one on."""
+    items = tuple(Item(i, f"d{i}", f"p{i}") for i in range(first, first + count))
+    return Block(variant, "t", "c", items, RERUNS)
+
+
+def cut(variant, blocks, size):
+    """Blocks of equal size, one after the other."""
+    return [block(variant, start * size, size) for start in range(blocks)]
+
+
+class Outcome:
+    """A sweep dispatched on a fake cluster, and what came of it."""
+
+    def __init__(self, ray, work, *, places=1):
+        self.ray, self.given_up, self.events, self.seen = ray, {}, [], 0
+        counts = {v: VariantProgress(planned=sum(b.samples for b in blocks)) for v, blocks in work.items()}
+        self.progress = SweepProgress(counts)
+        self.planned = Counter(
+            (b.variant, b.task, item.item, rerun)
+            for blocks in work.values()
+            for b in blocks
+            for item in b.items
+            for rerun in b.reruns
+        )
+        jobs = [(self._job(variant), Footprint(1, 0), blocks) for variant, blocks in work.items()]
+        patch = pytest.MonkeyPatch()
+        with patch.context() as context:
+            context.setattr(dispatch, "ray", ray)
+            dispatch.Dispatcher(
+                jobs,
+                places=places,
+                progress=self.progress,
+                give_up=self._give_up,
+                watch=lambda _: None,
+                log=self.events.append,
+            ).run()
+
+    @staticmethod
+    def _job(variant):
+        spec = EngineSpec("m")
+        return Job(variant, spec, SamplingConfig(), "store", {}, {}, Columns((), ()), 0)
+
+    def _give_up(self, lost, reason):
+        (item,), (rerun,) = lost.items, lost.reruns
+        self.given_up[lost.variant, lost.task, item.item, rerun] = reason
+
+    @property
+    def written(self):
+        """How often each sample got a row."""
+        return self.ray.answered + Counter(dict.fromkeys(self.given_up, 1))
+
+
+def killing(*deadly):
+    """Blocks with one of these items kill their replica."""
+
+    def on_block(_, held):
+        if any(item.item in deadly for item in held.items):
+            raise ReplicaKilledError
+
+    return on_block
+
+
+def test_every_sample_is_written_once():
+    """Without faults, all blocks of all variants are answered once, each by a single load per variant."""
+    ray = FakeRay()
+    outcome = Outcome(ray, {"a": cut("a", 5, 4), "b": cut("b", 3, 4)})
+    assert outcome.written == outcome.planned
+    assert sorted(ray.loads) == ["a", "b"]
+
+
+def test_nothing_owed_loads_nothing():
+    """A variant that is complete never costs a load."""
+    ray = FakeRay()
+    Outcome(ray, {"a": [], "b": cut("b", 1, 2)})
+    assert ray.loads == ["b"]
+
+
+def test_the_variant_with_most_work_left_gets_the_place():
+    """Large work starts first, so that it is not what everybody waits for in the end."""
+    ray = FakeRay()
+    Outcome(ray, {"small": cut("small", 1, 2), "large": cut("large", 9, 4)})
+    assert ray.loads == ["large", "small"]
+
+
+def test_places_are_shared_between_variants():
+    """With two places and two variants of equal work, both run at once."""
+    ray = FakeRay()
+    outcome = Outcome(ray, {"a": cut("a", 5, 4), "b": cut("b", 5, 4)}, places=2)
+    assert sorted(ray.loads[:2]) == ["a", "b"]
+    assert (ray.most_alive, outcome.written) == (2, outcome.planned)
+
+
+def test_no_more_replicas_than_places():
+    """The cluster is never asked for more than it has."""
+    ray = FakeRay()
+    Outcome(ray, {"a": cut("a", 50, 4)}, places=3)
+    assert ray.most_alive == 3
+
+
+def test_no_replica_is_loaded_for_work_that_others_will_have_taken():
+    """A single block needs a single engine, however many places are free."""
+    ray = FakeRay()
+    Outcome(ray, {"a": cut("a", 1, 4)}, places=4)
+    assert ray.loads == ["a"]
+
+
+def test_a_replica_is_fed_before_it_drains():
+    """Blocks beyond the appetite wait; below it the next one is handed over before the last comes back."""
+    ray = FakeRay(appetite=16)
+    Outcome(ray, {"a": cut("a", 20, 4)})
+    assert ray.most_held == 3  # of 8 samples: taking away any one leaves no more than 16 in flight
+
+
+def test_an_engine_hungrier_than_its_blocks_takes_several():
+    """A large batch is filled from many small blocks."""
+    ray = FakeRay(appetite=1000)
+    Outcome(ray, {"a": cut("a", 20, 4)})
+    assert ray.most_held == 20
+
+
+def test_no_replica_is_left_behind():
+    """At the end every replica was killed, so that no GPU stays taken."""
+    ray = FakeRay()
+    Outcome(ray, {"a": cut("a", 5, 4), "b": cut("b", 5, 4)}, places=2)
+    assert ray.alive == []
+
+
+def test_a_replica_that_dies_once_costs_nothing():
+    """The blocks it held are answered by the next one."""
+    deaths = iter([ReplicaKilledError()])
+
+    def on_block(replica, held):
+        if held.items[0].item == 8 and (death := next(deaths, None)):
+            raise death
+
+    ray = FakeRay(on_block=on_block)
+    outcome = Outcome(ray, {"a": cut("a", 5, 4)})
+    assert (outcome.written, outcome.given_up) == (outcome.planned, {})
+    assert ray.loads == ["a", "a"]
+
+
+@pytest.mark.parametrize("death", [ReplicaKilledError, lambda: EngineDiedError("out of memory")])
+def test_the_sample_that_kills_is_found_and_the_others_answered(death):
+    """Halving isolates one item; its samples become error rows, all the rest is answered."""
+
+    def on_block(_, held):
+        if any(item.item == 13 for item in held.items):
+            raise death()
+
+    outcome = Outcome(FakeRay(on_block=on_block), {"a": cut("a", 5, 8)})
+    assert set(outcome.given_up) == {("a", "t", 13, rerun) for rerun in RERUNS}
+    assert outcome.written == outcome.planned
+    assert outcome.progress.variants["a"].errors == 2
+    assert outcome.progress.owed == 0
+
+
+@given(
+    st.sets(st.integers(0, 23), max_size=3),
+    st.integers(1, 3),
+    st.integers(1, 200),
+    st.randoms(use_true_random=False),
+)
+def test_whatever_kills_and_in_whatever_order_results_arrive_every_sample_has_one_row(
+    deadly, places, appetite, random
+):
+    """Deaths, several replicas, any order: no sample twice, none missing, only deadly ones given up."""
+    ray = FakeRay(on_block=killing(*deadly), choose=lambda _: random.randrange(1000), appetite=appetite)
+    outcome = Outcome(ray, {"a": cut("a", 4, 6), "b": cut("b", 2, 6)}, places=places)
+    assert outcome.written == outcome.planned
+    assert {item for _, _, item, _ in outcome.given_up} <= deadly
+    assert outcome.progress.owed == 0
+    assert ray.alive == []
+
+
+def test_an_engine_that_refuses_is_loaded_once_and_the_others_go_on():
+    """Its blocks stay owed, its reason is kept, the other variant is complete."""
+
+    def on_load(replica):
+        if replica.variant == "a":
+            raise EngineOptionError("no such dtype")
+
+    ray = FakeRay(on_load=on_load)
+    outcome = Outcome(ray, {"a": cut("a", 5, 4), "b": cut("b", 2, 4)})
+    assert ray.loads.count("a") == 1
+    assert outcome.progress.variants["a"].refusal == "no such dtype"
+    assert outcome.progress.variants["b"].owed == 0
+    assert outcome.progress.variants["a"].owed == 40
+
+
+def test_an_engine_that_dies_while_loading_is_tried_three_times():
+    """A load may fail by bad luck, but not for ever."""
+
+    def on_load(replica):
+        if replica.variant == "a":
+            raise ReplicaKilledError
+
+    ray = FakeRay(on_load=on_load)
+    outcome = Outcome(ray, {"a": cut("a", 5, 4), "b": cut("b", 2, 4)})
+    assert ray.loads.count("a") == 3
+    assert "failed to load 3 times" in outcome.progress.variants["a"].refusal
+    assert outcome.progress.variants["b"].owed == 0
+
+
+def test_a_storage_that_fails_once_costs_nothing():
+    """The replica lives; the block is answered again."""
+    failures = iter([OSError("connection reset")])
+
+    def on_block(_, held):
+        if held.items[0].item == 4 and (failure := next(failures, None)):
+            raise failure
+
+    ray = FakeRay(on_block=on_block)
+    outcome = Outcome(ray, {"a": cut("a", 3, 4)})
+    assert (outcome.written, outcome.progress.owed) == (outcome.planned, 0)
+    assert ray.loads == ["a"]
+
+
+def test_a_storage_that_always_fails_leaves_its_block_owed():
+    """Three tries, then the samples are given up for now: owed, not error rows; the rest is done."""
+    tries = []
+
+    def on_block(_, held):
+        if held.items[0].item == 4:
+            tries.append(held.name)
+            raise OSError("read-only file system")
+
+    outcome = Outcome(FakeRay(on_block=on_block), {"a": cut("a", 3, 4)})
+    counts = outcome.progress.variants["a"]
+    assert (len(tries), counts.owed, counts.lost, counts.errors) == (3, 8, 8, 0)
+    assert outcome.given_up == {}
+    assert "read-only file system" in outcome.progress.notes[0]
+
+
+def test_an_interrupt_leaves_no_replica(monkeypatch):
+    """Ctrl-C ends every replica before it reaches the caller."""
+
+    def on_block(_, __):
+        raise KeyboardInterrupt
+
+    ray = FakeRay(on_block=on_block)
+    with pytest.raises(KeyboardInterrupt):
+        Outcome(ray, {"a": cut("a", 5, 4)})
+    assert ray.alive == []
+
+
+def test_what_happens_to_replicas_is_logged():
+    """The log tells starts, loads, deaths and ends, each with the variant."""
+    outcome = Outcome(FakeRay(on_block=killing(0)), {"a": cut("a", 1, 1)})
+    assert {event["event"] for event in outcome.events} == {"started", "loaded", "died", "closed"}
+    assert all(event["variant"] == "a" for event in outcome.events)

@@ -1,0 +1,204 @@
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from orchestrator.errors import UserError
+from orchestrator.store import RunStore
+
+STRANGE = ["a/b", "../../up", "..", ".hidden", "50%", "%2F", "ünï çode", "日本", "a b", "x=y", "\\", "a\nb"]
+
+
+def rows(*keys, error=None):
+    """Samples with what `read_keys` reads of them."""
+    return pa.table(
+        {"sample_key": pa.array(keys, pa.string()), "error": pa.array([error] * len(keys), pa.string())}
+    )
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A run directory two folders down, so that an escape would be seen."""
+    return RunStore(tmp_path / "runs" / "one")
+
+
+def files(folder):
+    """All files below a folder, as paths relative to it."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_keys_come_back_with_whether_they_are_answers(store):
+    """An error row is told from an answer."""
+    store.write_block("v", "t", "b1", rows("k1", "k2"))
+    store.write_block("v", "t", "b2", rows("k3", error="Died: x"))
+    assert store.read_keys("v", "t", remove_torn=True) == {"k1": True, "k2": True, "k3": False}
+
+
+def test_a_cell_of_which_nothing_is_there_has_no_keys(store):
+    """A run that was never started reads as empty."""
+    assert store.read_keys("v", "t", remove_torn=True) == {}
+
+
+@pytest.mark.parametrize("kept", [0, 3, 100, -1])
+def test_a_torn_file_is_owed_again_and_removed(store, tmp_path, kept):
+    """A file cut off anywhere counts for nothing, and the others still count."""
+    store.write_block("v", "t", "torn", rows("k1"))
+    store.write_block("v", "t", "whole", rows("k2"))
+    path = tmp_path / "runs/one/samples/variant=v/task=t/torn.parquet"
+    path.write_bytes(path.read_bytes()[:kept])
+    assert store.read_keys("v", "t", remove_torn=True) == {"k2": True}
+    assert not path.exists()
+
+
+def test_a_file_of_zeros_is_torn(store, tmp_path):
+    """A file whose size reached the disk before its content counts for nothing."""
+    store.write_block("v", "t", "b", rows("k1"))
+    path = tmp_path / "runs/one/samples/variant=v/task=t/b.parquet"
+    path.write_bytes(bytes(path.stat().st_size))
+    assert store.read_keys("v", "t", remove_torn=True) == {}
+
+
+def test_a_file_whose_start_never_reached_the_disk_is_torn(store, tmp_path):
+    """A file whose last page alone was written counts for nothing."""
+    store.write_block("v", "t", "b", rows(*map(str, range(1000))))
+    path = tmp_path / "runs/one/samples/variant=v/task=t/b.parquet"
+    content = path.read_bytes()
+    path.write_bytes(bytes(len(content) // 2) + content[len(content) // 2 :])
+    assert store.read_keys("v", "t", remove_torn=True) == {}
+
+
+def test_a_storage_that_cannot_be_read_is_no_torn_file(store, tmp_path):
+    """An error of the storage itself is passed on, and nothing is removed."""
+    (tmp_path / "runs/one/samples/variant=v").mkdir(parents=True)
+    (tmp_path / "runs/one/samples/variant=v/task=t").symlink_to("task=t")
+    with pytest.raises(OSError, match="symbolic"):
+        store.read_keys("v", "t", remove_torn=True)
+    assert (tmp_path / "runs/one/samples/variant=v/task=t").is_symlink()
+
+
+def test_a_torn_file_stays_where_nothing_may_be_written(store, tmp_path):
+    """A dry run sees that the samples are owed and leaves the file alone."""
+    store.write_block("v", "t", "b", rows("k1"))
+    path = tmp_path / "runs/one/samples/variant=v/task=t/b.parquet"
+    path.write_bytes(b"PAR1")
+    assert store.read_keys("v", "t", remove_torn=False) == {}
+    assert path.read_bytes() == b"PAR1"
+
+
+def test_unfinished_files_are_not_read(store, tmp_path):
+    """What a killed writer left under a temporary name is no sample."""
+    store.write_block("v", "t", "b", rows("k1"))
+    folder = tmp_path / "runs/one/samples/variant=v/task=t"
+    pq.write_table(rows("k2"), folder / ".other.parquet")
+    (folder / "notes.txt").write_text("mine")
+    assert store.read_keys("v", "t", remove_torn=True) == {"k1": True}
+    assert (folder / "notes.txt").exists()
+
+
+def test_a_failed_write_leaves_the_old_file(store, monkeypatch):
+    """A writer that dies half-way has changed nothing that counts."""
+    store.write_block("v", "t", "b", rows("k1"))
+
+    def fill_the_disk(_, stream, **_options):
+        stream.write(b"PAR1")
+        raise OSError("disk full")
+
+    monkeypatch.setattr("orchestrator.store.pq.write_table", fill_the_disk)
+    with pytest.raises(OSError, match="disk full"):
+        store.write_block("v", "t", "b", rows("k1"))
+    assert store.read_keys("v", "t", remove_torn=True) == {"k1": True}
+
+
+def test_readers_never_see_half_a_file(store, tmp_path):
+    """A file is replaced in one step: whoever opened the old one reads it to its end."""
+    store.write_manifest({"n": 1})
+    path = tmp_path / "runs/one/manifest.json"
+    with path.open() as reader:
+        before = os.fstat(reader.fileno()).st_ino
+        store.write_manifest({"n": 2})
+        assert '"n": 1' in reader.read()
+    assert path.stat().st_ino != before
+
+
+def test_the_same_block_again_replaces_itself(store, tmp_path):
+    """Writing a block twice leaves one file."""
+    store.write_block("v", "t", "b", rows("k1"))
+    store.write_block("v", "t", "b", rows("k1"))
+    assert files(tmp_path / "runs/one") == ["samples/variant=v/task=t/b.parquet"]
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_strange_names_stay_inside_and_come_back(store, tmp_path, name):
+    """A variant or task of any name has a folder of its own below samples/ and is found again."""
+    store.write_block(name, name, "b", rows("k1"))
+    assert store.read_keys(name, name, remove_torn=True) == {"k1": True}
+    assert store.variants() == [name]
+    assert [path.parent for path in tmp_path.rglob("*.parquet")][0].parents[
+        1
+    ] == tmp_path / "runs/one/samples"
+
+
+def test_strange_names_do_not_meet(store, tmp_path):
+    """Different names never share a folder."""
+    for name in STRANGE:
+        store.write_block(name, "t", "b", rows(name))
+    assert sorted(store.variants()) == sorted(STRANGE)
+    assert [store.read_keys(name, "t", remove_torn=True) for name in STRANGE] == [{n: True} for n in STRANGE]
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_items_of_strange_tasks_stay_inside(store, tmp_path, name):
+    """A task's documents stand in items/, whatever its name."""
+    store.write_items(name, pa.table({"item": [1]}))
+    assert store.read_items(name)["item"].to_pylist() == [1]
+    assert [path.parent for path in tmp_path.rglob("*.parquet")] == [tmp_path / "runs/one/items"]
+
+
+def test_a_second_submit_is_kept_out(store):
+    """While one holds the run, another is refused with a sentence."""
+    with store.exclusive(), pytest.raises(UserError, match="Another lldeg submit"), store.exclusive():
+        pass
+
+
+def test_the_lock_ends_with_its_holder(store):
+    """After an error in the first submit the next one may go on."""
+    with pytest.raises(RuntimeError), store.exclusive():
+        raise RuntimeError("died")
+    with store.exclusive():
+        pass
+
+
+def test_two_runs_do_not_lock_each_other(tmp_path):
+    """The lock belongs to a run directory, not to the machine."""
+    with RunStore(tmp_path / "a").exclusive(), RunStore(tmp_path / "b").exclusive():
+        pass
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path):
+    """Reading the manifest of some folder ends in a sentence."""
+    with pytest.raises(UserError, match="is not a run directory"):
+        RunStore(tmp_path).read_manifest()
+
+
+@pytest.mark.parametrize("text", ["{", "[]", ""])
+def test_a_damaged_manifest_is_named(tmp_path, text):
+    """A manifest that is not a JSON object ends in a sentence."""
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(UserError, match="is damaged"):
+        RunStore(tmp_path).read_manifest()
+
+
+@pytest.mark.parametrize("url", ["nonsense://x/y", "http://x/y"])
+def test_a_url_of_no_filesystem_is_named(url):
+    """A place that pyarrow does not know ends in a sentence."""
+    with pytest.raises(UserError, match="is no place for a run"):
+        RunStore(url)
+
+
+def test_a_file_url_is_a_local_folder(tmp_path):
+    """file:// names the same run as its path."""
+    RunStore(f"file://{tmp_path}/r").write_manifest({"n": 1})
+    assert RunStore(tmp_path / "r").read_manifest() == {"n": 1}
+    assert RunStore(f"file://{tmp_path}/r").local_folder == Path(tmp_path / "r")
