@@ -44,12 +44,15 @@ def task_power(
         seed: of both.
 
     Returns:
-        Power of the pooled and the max-drop test from their exact laws; of Fisher's and of the joint test with
-        critical values from the simulated null.
+        Power of the pooled and the max-drop test from their exact laws; of Fisher's and of the joint test
+        with critical values from the simulated null. With one task all four are the same test.
     """
     rng = np.random.default_rng(seed)
     null = _log_p_values(rng.binomial(flips, 0.5, (draws, shares.size)), flips)
     found = _log_p_values(rng.binomial(flips, shares, (draws, shares.size)), flips)
+    if shares.size == 1:
+        same = float((found[0] <= np.log(alpha)).mean())
+        return TaskPower(same, same, same, same)
     fisher_null = np.sort(null[2])
     ranks = [_log_rank(fisher_null, values[2]) for values in (null, found)]
     joint_null, joint = (
@@ -65,7 +68,7 @@ def task_power(
 
 
 def _log_p_values(worse: Ints, flips: int) -> tuple[Floats, Floats, Floats]:
-    """ln p pooled, ln p max-drop and Fisher's Σ ln p_t; shape (draws,) each."""
+    """Logarithms: p pooled, ln p max-drop, and Fisher's Σ ln p_t; shape (draws,) each."""
     tasks = worse.shape[1]
     tail = binom.logsf(np.arange(flips + 1) - 1, flips, 0.5)
     pooled: Floats = binom.logsf(worse.sum(axis=1) - 1, flips * tasks, 0.5)
@@ -75,7 +78,7 @@ def _log_p_values(worse: Ints, flips: int) -> tuple[Floats, Floats, Floats]:
 
 
 def _log_rank(null: Floats, values: Floats) -> Floats:
-    """ln of (r + 1)/(B + 1), r the sorted null draws that are as small, rounding apart."""
+    """Logarithm of (r + 1)/(B + 1), r the sorted null draws that are as small, rounding apart."""
     rank = np.searchsorted(null, values + 1e-9 * (1.0 + np.abs(values)), side="right")
     ranks: Floats = np.log((rank + 1.0) / (null.size + 1.0))
     return ranks

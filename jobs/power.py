@@ -1,0 +1,152 @@
+"""`lldeg power`: what a comparison can show, before anyone pays for it.
+
+Planning needs three numbers: the items, the flip rate (from `lldeg flips` on an earlier run, or from a
+similar change), and how much of the flip rate is noise that reruns average out. The answer comes in items,
+samples and, where a throughput is known, GPU-hours, for several numbers of reruns side by side.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from orchestrator.errors import UserError
+from stats.planning import Design
+from stats.task_power import TaskPower, task_power
+
+RERUNS = (1, 2, 3, 5, 10)
+
+
+def power(
+    *,
+    items: Annotated[int, typer.Option(metavar="N", help="Items, over all tasks together.")],
+    flip_rate: Annotated[
+        float,
+        typer.Option(
+            metavar="P", help="Share of items on which baseline and variant disagree, one run each."
+        ),
+    ],
+    drop: Annotated[
+        float | None,
+        typer.Option(metavar="D", help="True drop to plan for, as a share: 0.01 is one point."),
+    ] = None,
+    reruns: Annotated[int, typer.Option(metavar="K", help="Runs of each model per item.")] = 1,
+    tasks: Annotated[int, typer.Option(metavar="T", help="Tasks of equal size.")] = 1,
+    noise_rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="P0", help="Share on which two runs of the baseline disagree; all of P unless given."
+        ),
+    ] = None,
+    alpha: Annotated[float, typer.Option(metavar="A", help="Rate of false alarms.")] = 0.05,
+    chance: Annotated[
+        float, typer.Option("--power", metavar="B", help="Chance of detection to plan for.")
+    ] = 0.8,
+    throughput: Annotated[
+        float | None, typer.Option(metavar="R", help="Samples per second of one GPU, for the GPU-hours.")
+    ] = None,
+) -> None:
+    """Say what a comparison can detect, or what detecting a drop costs.
+
+    Examples:
+        lldeg power --items 5000 --flip-rate 0.09
+
+        lldeg power --items 5000 --flip-rate 0.09 --noise-rate 0.06 --drop 0.005 --tasks 6 --throughput 40
+    """
+    if throughput is not None and throughput <= 0:
+        raise UserError("--throughput is in samples per second and must be positive.")
+    if not 1 <= tasks <= items:
+        raise UserError(f"--tasks must lie between 1 and the number of items, but is {tasks}.")
+    console = Console()
+    try:
+        design = Design(items, flip_rate, reruns, noise_rate, alpha, chance)
+        for line in (*_summary(design, drop), *_over_tasks(design, drop, tasks)):
+            console.print(line, highlight=False, soft_wrap=True)
+        console.print(_rerun_table(design, drop, throughput))
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def detectable_text(design: Design) -> str:
+    """The smallest drop that a design finds, in points, or that it finds none."""
+    smallest = design.detectable_drop()
+    return "none" if smallest is None else f"{100 * smallest:.2f} points"
+
+
+def _summary(design: Design, drop: float | None) -> Iterator[str]:
+    runs = f"{design.reruns} runs" if design.reruns > 1 else "one run"
+    yield (
+        f"{design.items:,} items, {runs} of each model, flip rate {design.flip_rate:.2%}, one-sided level "
+        f"{design.alpha:g}."
+    )
+    yield f"Smallest drop found with power {design.power:g}: {detectable_text(design)}."
+    if drop is not None:
+        yield f"Power for a drop of {100 * drop:g} points: {design.power_at(drop):.3f}."
+        formula = int(np.ceil(design.items_by_formula(drop)))
+        yield (
+            f"Items needed for it with power {design.power:g}: {design.items_for(drop):,} "
+            f"({formula:,} by the large-sample formula)."
+        )
+
+
+def _over_tasks(design: Design, drop: float | None, tasks: int) -> Iterator[str]:
+    """How the tests over tasks share the power, for damage on all tasks and on one."""
+    if tasks == 1:
+        return
+    alone = replace(design, items=design.items // tasks, alpha=1 - (1 - design.alpha) ** (1 / tasks))
+    yield (
+        f"In each of {tasks} tasks of {alone.items:,} items by itself, level corrected for their number: "
+        f"{detectable_text(alone)}."
+    )
+    if drop is None:
+        return
+    if design.reruns > 1:
+        yield "Power over tasks is simulated for one run of each model: leave out --reruns to see it."
+        return
+    flips = round(design.items * design.flip_rate / tasks)
+    share = (1 + drop / design.flip_rate) / 2
+    yield _task_line("spread over all tasks", task_power(flips, np.full(tasks, share), design.alpha))
+    if drop * tasks <= design.flip_rate:
+        shares = np.full(tasks, 0.5)
+        shares[0] = (1 + tasks * drop / design.flip_rate) / 2
+        yield _task_line("all of it in one task", task_power(flips, shares, design.alpha))
+
+
+def _task_line(where: str, found: TaskPower) -> str:
+    return (
+        f"Power for that drop, {where}: joint {found.joint:.3f}, pooled {found.pooled:.3f}, max-drop "
+        f"{found.max_drop:.3f}, Fisher {found.fisher:.3f}."
+    )
+
+
+def _rerun_table(design: Design, drop: float | None, throughput: float | None) -> Table:
+    headings = ["reruns", "smallest drop", "samples"]
+    headings += [] if throughput is None else ["GPU-hours"]
+    headings += [] if drop is None else [f"items for {100 * drop:g} points", "samples"]
+    headings += [] if drop is None or throughput is None else ["GPU-hours"]
+    table = Table(*headings, box=None, header_style="bold")
+    for column in table.columns:
+        column.justify = "right"
+    for count in sorted({*RERUNS, design.reruns}):
+        table.add_row(*_rerun_row(design.with_reruns(count), drop, throughput))
+    return table
+
+
+def _rerun_row(design: Design, drop: float | None, throughput: float | None) -> list[str]:
+    row = [str(design.reruns), detectable_text(design), *_cost(design.items, design.reruns, throughput)]
+    if drop is None:
+        return row
+    if drop > design.largest_drop:  # so many reruns leave less variance than such a drop has by itself
+        return [*row, "", "", *([] if throughput is None else [""])]
+    needed = design.items_for(drop)
+    return [*row, f"{needed:,}", *_cost(needed, design.reruns, throughput)]
+
+
+def _cost(items: int, reruns: int, throughput: float | None) -> list[str]:
+    """Samples of baseline and variant together, and the hours they take."""
+    samples = 2 * items * reruns
+    return [f"{samples:,}", *([] if throughput is None else [f"{samples / throughput / 3600:.2g}"])]

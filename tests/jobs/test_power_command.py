@@ -1,0 +1,73 @@
+"""`lldeg power`: what is printed, and what is refused."""
+
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import jobs.power
+from orchestrator.errors import UserError
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Runs the command; returns what it printed, or raises the user's error."""
+    import typer
+
+    monkeypatch.setattr(jobs.power, "Console", lambda: Console(width=120))
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(jobs.power.power)
+
+    def invoke(*arguments):
+        done = CliRunner().invoke(app, list(arguments))
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.output
+
+    return invoke
+
+
+def test_published_numbers_come_out(run):
+    """A flip rate of 9 % needs 61,824 items for 0.3 points."""
+    assert "(61,824 by the large-sample formula)" in run(
+        "--items", "5000", "--flip-rate", "0.09", "--drop", "0.003"
+    )
+
+
+def test_cost_counts_both_models_and_all_reruns(run):
+    """1,000 items, 5 reruns, 2 models: 10,000 samples; at 10 a second 0.28 hours."""
+    line = next(
+        text
+        for text in run("--items", "1000", "--flip-rate", "0.1", "--throughput", "10").splitlines()
+        if text.split()[:1] == ["5"]
+    )
+    assert line.split()[-2:] == ["10,000", "0.28"]
+
+
+def test_tasks_are_judged_together_and_alone(run):
+    """Damage on all tasks and in one task are told apart, each by all four tests."""
+    shown = run("--items", "6000", "--flip-rate", "0.1", "--drop", "0.005", "--tasks", "6")
+    assert "spread over all tasks: joint" in shown
+    assert "all of it in one task: joint" in shown
+
+
+def test_a_drop_too_large_for_one_task_is_not_shown_there(run):
+    """Ten tasks cannot hide 2 points of damage in one where only 10 % of answers flip."""
+    shown = run("--items", "6000", "--flip-rate", "0.1", "--drop", "0.02", "--tasks", "10")
+    assert "all of it in one task" not in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--flip-rate", "0"], "flip rate must lie between 0 and 1"),
+        (["--flip-rate", "0.1", "--drop", "0.2"], "allows at most 0.1"),
+        (["--flip-rate", "0.1", "--drop", "-0.2"], "must be positive"),
+        (["--flip-rate", "0.1", "--noise-rate", "0.3"], "noise rate must lie"),
+        (["--flip-rate", "0.1", "--tasks", "0"], "--tasks must lie"),
+        (["--flip-rate", "0.1", "--throughput", "0"], "--throughput"),
+    ],
+)
+def test_wrong_numbers_are_refused_by_name(run, arguments, said):
+    """Each mistake is one sentence that names the number."""
+    with pytest.raises(UserError, match=said):
+        run("--items", "100", *arguments)
