@@ -91,7 +91,7 @@ def samples(block: np.ndarray, right: np.ndarray, hashes: list[str], random: np.
 def bare_read(run: str) -> None:
     """Read the columns that a test needs, and nothing else."""
     data = ds.dataset(f"{run}/samples", format="parquet", partitioning="hive")
-    names = ("item", "temperature", "seed", "prompt_hash", "error")
+    names = ("item", "temperature", "seed", "prompt_hash")
     columns = {name: ds.field(name) for name in names} | {"score": ds.field("scores", METRIC)}
     rows = sum(batch.num_rows for batch in data.to_batches(columns=columns))
     print(f"{rows} rows")

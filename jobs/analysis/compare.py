@@ -68,7 +68,7 @@ class Analysis:
         settings: level, margin, tests and adjustment.
         warnings: sentences that a reader of the verdicts must know.
         results: one per variant and temperature.
-        incomplete: whether samples that were asked for are not there.
+        incomplete: whether samples that were asked for are not there, or a variant could not be compared.
     """
 
     baseline: str
@@ -101,7 +101,7 @@ def analyze_scores(book: ScoreBook, request: Request) -> Analysis:
         _refuse_thin_or_mixed(pairing, request)
     found = _compare(usable, request.settings)
     results = tuple(_result(pairing, comparison) for pairing, comparison in zip(usable, found, strict=True))
-    incomplete = any(pairing.owed for pairing in pairings)
+    incomplete = any(pairing.owed or not pairing.pairs for pairing in pairings)
     return Analysis(baseline, request.settings, _warnings(book, pairings), results, incomplete)
 
 
@@ -109,9 +109,13 @@ def choose_baseline(book: ScoreBook, asked: str | None) -> str:
     """The baseline: the one asked for, else the one the input names, else the first model.
 
     Raises:
-        UserError: if there is no such model, or nothing to compare it with.
+        UserError: if there is no such model, the input names several, or there is nothing to compare with.
     """
-    name = asked or book.baseline or book.models[0]
+    if asked is None and len(book.baselines) > 1:
+        raise UserError(
+            f"The runs name different baselines ({some(book.baselines)}): choose with --baseline."
+        )
+    name = asked or (*book.baselines, *book.models)[0]
     if name not in book.models:
         raise UserError(f"There is no model {name!r} to be the baseline; there are {some(book.models, 20)}.")
     if len(book.models) < 2:

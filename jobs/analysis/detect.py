@@ -160,7 +160,8 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _beside(folder: Path, listing: Any) -> Any:
-    """Take relative paths in a listing from the folder of the listing."""
+    """Take relative paths in a listing from its folder, or from here if they do not lead anywhere there."""
     if isinstance(listing, dict):
         return {key: _beside(folder, value) for key, value in listing.items()}
-    return str(folder / listing)
+    beside = folder / listing
+    return listing if not beside.exists() and Path(listing).exists() else str(beside)

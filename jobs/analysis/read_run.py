@@ -7,6 +7,7 @@ same model and task is pooled, which is allowed only where their digests agree t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -60,15 +61,16 @@ def read_runs(locations: Sequence[str], reading: Reading) -> ScoreBook:
             f"--metric names no task of the run: {some(unknown)}; its tasks are {some(list(tasks), 20)}."
         )
     notes = _Notes()
-    scored = [_read_task(task, runs, reading, notes) for task in tasks]
+    testable = [task for task in tasks if _is_testable(task, runs, notes)]
+    scored = [_read_task(task, runs, reading, notes) for task in testable]
     models = tuple(dict.fromkeys(model for run in runs for model in run.models))
     if not any(column.reruns for task in scored for column in task.columns.values()):
-        raise UserError(
-            f"{some(locations)} holds no samples yet: run `lldeg submit` on its configuration first."
-        )
-    alpha, margin = (_agreed(runs, key) for key in ("alpha", "margin"))
+        said = " ".join(notes.warnings) or "run `lldeg submit` on its configuration first."
+        raise UserError(f"{some(locations)} holds no samples to test: {said}")
+    alpha, margin = (_agreed(runs, key, notes) for key in ("alpha", "margin"))
+    baselines = tuple(dict.fromkeys(run.baseline for run in runs if run.baseline))
     warnings = (*notes.warnings, *_torn(notes.torn))
-    return ScoreBook(models, tuple(scored), _baseline(runs), warnings, alpha, margin)
+    return ScoreBook(models, tuple(scored), baselines, warnings, alpha, margin)
 
 
 def _refuse_contradictions(runs: Sequence[RunFiles]) -> None:
@@ -85,14 +87,19 @@ def _refuse_contradictions(runs: Sequence[RunFiles]) -> None:
                     )
 
 
-def _baseline(runs: Sequence[RunFiles]) -> str | None:
-    named = {run.baseline for run in runs if run.baseline}
-    return named.pop() if len(named) == 1 else None
-
-
-def _agreed(runs: Sequence[RunFiles], key: str) -> float | None:
+def _agreed(runs: Sequence[RunFiles], key: str, notes: _Notes) -> float | None:
     values = {run.analysis[key] for run in runs if key in run.analysis}
+    if len(values) > 1:
+        notes.warnings.append(f"The runs ask for different values of {key}: none of them was taken.")
     return float(values.pop()) if len(values) == 1 else None
+
+
+def _is_testable(task: str, runs: Sequence[RunFiles], notes: _Notes) -> bool:
+    """Whether the task has a number per sample; if not, it is said and the others are tested."""
+    has_metric = all(run.tasks[task].get("metrics") for run in runs if task in run.tasks)
+    if not has_metric:
+        notes.warnings.append(f"Task {task} has no metric with a number per sample, so it is not tested.")
+    return has_metric
 
 
 def _torn(files: Sequence[str]) -> list[str]:
@@ -117,12 +124,9 @@ def _read_task(task: str, runs: Sequence[RunFiles], reading: Reading, notes: _No
     return TaskTable(info, source.items.ids, source.items.clusters, columns, planned=True)
 
 
-def _task_info(task: str, entry: dict[str, object], reading: Reading) -> TaskInfo:
+def _task_info(task: str, entry: dict[str, Any], reading: Reading) -> TaskInfo:
     metrics, group = entry["metrics"], entry.get("group")
-    if not isinstance(metrics, dict) or not metrics:
-        raise UserError(f"Task {task} has no metric with a number per sample, so there is nothing to test.")
-    group = str(group) if group else None
-    wanted = requested_metric(task, group, reading.metrics) or str(entry["metric"])
+    wanted = requested_metric(task, group, reading.metrics) or entry.get("metric") or next(iter(metrics))
     metric = resolve_metric(task, wanted, list(metrics))
     return TaskInfo(task, metric, bool(metrics[metric].get("higher_is_better", True)), group)
 

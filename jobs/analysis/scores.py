@@ -99,7 +99,7 @@ class ScoreBook:
     Attributes:
         models: names of the models, in the order of the input.
         tasks: one entry per task.
-        baseline: the baseline the input itself names, or None.
+        baselines: the baselines the input itself names: none, one, or several that disagree.
         warnings: sentences about the input that the reader of a verdict must know.
         alpha: the level the input asks for, or None.
         margin: the acceptable drop the input asks for, or None.
@@ -107,7 +107,7 @@ class ScoreBook:
 
     models: tuple[str, ...]
     tasks: tuple[TaskTable, ...]
-    baseline: str | None = None
+    baselines: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     alpha: float | None = None
     margin: float | None = None

@@ -209,6 +209,36 @@ def test_a_folder_of_runs_pairs_a_baseline_in_one_with_a_variant_in_another(tmp_
     assert (ran.code, ran.comparison("v")["worse"]) == (1, 30)
 
 
+def test_runs_with_different_baselines_need_a_choice(tmp_path):
+    """Where two runs disagree on the baseline none is guessed."""
+    make_run(tmp_path / "runs" / "a", {"t": MadeTask({("base", 0.0): [GOOD]})})
+    make_run(tmp_path / "runs" / "b", {"t": MadeTask({("v", 0.0): [BAD]})}, baseline="v")
+    ran = run_analyze(tmp_path / "runs", out=tmp_path / "out")
+    assert (ran.code, "base, v" in ran.error) == (2, True)
+
+
+def test_a_variant_without_a_counterpart_is_no_pass(tmp_path):
+    """A variant whose temperature the baseline was never asked at keeps the exit status from being 0."""
+    scores = {("base", 0.0): [GOOD], ("v", 0.0): [GOOD], ("v", 0.7): [GOOD]}
+    ran = run_analyze(make_run(tmp_path / "run", {"t": MadeTask(scores)}), out=tmp_path / "out")
+    assert [c["temperature"] for c in ran.verdicts["comparisons"]] == [0.0]
+    assert ran.code == 3
+
+
+def test_a_task_without_numbers_does_not_stop_the_others(tmp_path):
+    """A task whose metrics are all of a corpus is left out with a warning; alone it is an error."""
+    run = make_run(tmp_path / "run", {"t": two_variants(), "u": two_variants()})
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["tasks"]["u"] |= {"metrics": {}, "metric": None}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    ran = run_analyze(run, out=tmp_path / "a")
+    assert [task["task"] for task in ran.comparison("worse")["tasks"]] == ["t"]
+    assert any("Task u has no metric" in warning for warning in ran.verdicts["warnings"])
+    manifest["tasks"].pop("t")
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    assert run_analyze(run, out=tmp_path / "b").code == 2
+
+
 def test_seeds_in_two_runs_are_pooled(tmp_path):
     """The same variants with other seeds in a second run add reruns."""
     for name, seeds in (("a", [0, 1]), ("b", [2])):
