@@ -108,17 +108,18 @@ def _over_tasks(design: Design, drop: float | None, tasks: int) -> Iterator[str]
         yield "Power over tasks is simulated for one run of each model: leave out --reruns to see it."
         return
     flips = round(design.items * design.flip_rate / tasks)
+    yield f"Power over {tasks} tasks if each has the {flips:,} flips to be expected:"
     share = (1 + drop / design.flip_rate) / 2
-    yield _task_line("spread over all tasks", task_power(flips, np.full(tasks, share), design.alpha))
+    yield _task_line("drop spread over all of them", task_power(flips, np.full(tasks, share), design.alpha))
     if drop * tasks <= design.flip_rate:
         shares = np.full(tasks, 0.5)
         shares[0] = (1 + tasks * drop / design.flip_rate) / 2
-        yield _task_line("all of it in one task", task_power(flips, shares, design.alpha))
+        yield _task_line("all of it in one of them", task_power(flips, shares, design.alpha))
 
 
 def _task_line(where: str, found: TaskPower) -> str:
     return (
-        f"Power for that drop, {where}: joint {found.joint:.3f}, pooled {found.pooled:.3f}, max-drop "
+        f"  {where}: joint {found.joint:.3f}, pooled {found.pooled:.3f}, max-drop "
         f"{found.max_drop:.3f}, Fisher {found.fisher:.3f}."
     )
 
