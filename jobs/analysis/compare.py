@@ -179,17 +179,16 @@ def _compare(pairings: Sequence[Pairing], settings: Settings) -> list[Comparison
 
 
 def _result(pairing: Pairing, comparison: Comparison) -> VariantResult:
-    tasks = tuple(
-        _with_missing(task, pair.missing) for task, pair in zip(comparison.tasks, pairing.pairs, strict=True)
-    )
-    total = replace(_with_missing(comparison, pairing.missing), tasks=tasks)
+    parts = zip(comparison.tasks, pairing.pairs, strict=True)
+    tasks = tuple(_with_missing(task, pair.missing, [pair]) for task, pair in parts)
+    total = replace(_with_missing(comparison, pairing.missing, pairing.pairs), tasks=tasks)
     return VariantResult(pairing.variant, pairing.temperature, total, tuple(pairing.pairs))
 
 
-def _with_missing(comparison: Comparison, missing: int) -> Comparison:
+def _with_missing(comparison: Comparison, missing: int, pairs: Sequence[Pair]) -> Comparison:
     """State the missing items, and bound the drop by each of them being the variant's loss, or its gain."""
-    if not missing:
-        return replace(comparison, missing=0)
+    if not missing or any(pair.scores.bounds is None for pair in pairs):
+        return replace(comparison, missing=missing)
     share = missing / (comparison.items + missing)
     low, high = (comparison.drop * (1 - share) + sign * share for sign in (-1, 1))
     bound = (

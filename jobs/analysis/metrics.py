@@ -4,7 +4,6 @@ A test needs one number per sample. Metrics that lm-eval computes over a whole c
 leave a list per sample, from which nothing can be tested; they are named and left out rather than misread.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 
@@ -29,11 +28,6 @@ def as_number(value: object) -> float | None:
         return float(text)
     except ValueError:
         return None
-
-
-def is_finite(value: float | None) -> bool:
-    """Whether a score can enter a test."""
-    return value is not None and math.isfinite(value)
 
 
 def requested_metric(task: str, group: str | None, metrics: Mapping[str, str]) -> str | None:

@@ -64,7 +64,9 @@ Cluster = Annotated[str | None, typer.Option(metavar="COLUMN|task|none", help=_C
 Where = Annotated[
     list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Rows of score tables to keep.")
 ]
-MinCommon = Annotated[float, typer.Option(metavar="SHARE", help="Least share of common items to compare.")]
+MinCommon = Annotated[
+    float, typer.Option(metavar="SHARE", min=0, max=1, help="Least share of common items to compare.")
+]
 GateOption = Annotated[Gate, typer.Option(help="Exit 0 if nothing is degraded, or only if all is certified.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse to compare answers to different prompts.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to show the verdicts.")]

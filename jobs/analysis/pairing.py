@@ -172,8 +172,10 @@ def _elsewhere(pairing: Pairing, tasks: Sequence[str], book: ScoreBook) -> str:
 
 
 def _warn_of_gaps(pairing: Pairing) -> None:
+    if not pairing.pairs:
+        pairing.warnings = [f"{pairing.label}: not compared, for no item was answered by both models."]
+    elif pairing.missing:
+        pairing.warnings.append(f"{pairing.label}: {pairing.missing} items do not pair with the baseline.")
     if pairing.owed:
         owed = f"{pairing.owed} samples of it and the baseline are still owed"
         pairing.warnings.append(f"{pairing.label}: {owed}; the run is incomplete.")
-    if pairing.missing:
-        pairing.warnings.append(f"{pairing.label}: {pairing.missing} items do not pair with the baseline.")

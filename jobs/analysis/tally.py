@@ -108,7 +108,8 @@ class Tally:
 
     def _note_prompts(self, batch: Answers) -> None:
         known = self._prompts[batch.positions]
-        self.mixed_prompts += int(((known != -1) & (known != batch.prompts)).sum())
+        differs = (known != -1) & (batch.prompts != -1) & (known != batch.prompts)
+        self.mixed_prompts += int(differs.sum())
         self._prompts[batch.positions] = np.where(known == -1, batch.prompts, known)
 
 

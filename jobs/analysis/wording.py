@@ -73,7 +73,7 @@ def margin_text(settings: Settings) -> str:
 
 def _degraded(subject: str, baseline: str, comparison: Comparison, settings: Settings) -> str:
     text = (
-        f"{subject} is worse than {baseline}: it scores {100 * comparison.drop:.2f} points lower, "
+        f"{subject} is worse than {baseline}: it loses {100 * comparison.drop:.2f} points, "
         f"and chance alone would hardly do that (p = {p_text(comparison.p_adjusted)})."
     )
     if comparison.p_noninferior <= settings.alpha:

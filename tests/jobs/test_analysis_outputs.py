@@ -125,7 +125,7 @@ def test_the_table_fits_the_terminal(tmp_path, width, monkeypatch):
 def test_the_verdict_is_said_in_plain_words(ran):
     """A sentence says what degraded means, beneath the table."""
     text = " ".join(ran.text.split())
-    assert "v at temperature 0 is worse than base: it scores 11.11 points lower" in text
+    assert "v at temperature 0 is worse than base: it loses 11.11 points" in text
 
 
 @pytest.mark.parametrize(
