@@ -1,0 +1,135 @@
+"""What the page says, in the order it says it: verdicts, plots, tasks, reruns, what was run.
+
+Everything here is a view of verdicts.json and the manifests; the template only lays it out.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.analysis.compare import Analysis
+from jobs.analysis.outputs import verdicts
+from jobs.analysis.wording import meaning
+from jobs.report.forest import Axis, drop_axis
+from jobs.report.reruns import Curves, Histogram, curves_of, histograms_of
+from stats.verdict import Verdict
+
+Entry = Mapping[str, Any]
+GRAVEST_FIRST = (Verdict.DEGRADED, Verdict.INCONCLUSIVE, Verdict.CERTIFIED)
+WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "not decided", Verdict.CERTIFIED: "good enough"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison: its entry in verdicts.json, what that means in words, the axis of its tasks."""
+
+    entry: Entry
+    sentence: str
+    axis: Axis
+
+
+@dataclass(frozen=True)
+class Card:
+    """A variant with its cases, one per temperature, and the gravest verdict among them."""
+
+    variant: str
+    verdict: Verdict
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One run: its name, its manifest, and what is worth reading of it."""
+
+    name: str
+    manifest: Mapping[str, Any]
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """Engine, model and revision of each variant as one text."""
+        return {name: _settings(entry) for name, entry in self.manifest["variants"].items()}
+
+    @property
+    def text(self) -> str:
+        """The manifest as JSON without the task definitions, which are long."""
+        tasks = {
+            name: {key: value for key, value in entry.items() if key != "definition"}
+            for name, entry in self.manifest["tasks"].items()
+        }
+        return json.dumps({**self.manifest, "tasks": tasks}, indent=2, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Content:
+    """All of the page but the flips."""
+
+    title: str
+    headline: str
+    verdicts: Mapping[str, Any]
+    cards: tuple[Card, ...]
+    axis: Axis
+    curves: Curves | None
+    histograms: tuple[Histogram, ...]
+    ran: tuple[Ran, ...]
+
+    @property
+    def cases(self) -> list[Case]:
+        """All comparisons, the gravest variant first."""
+        return [case for card in self.cards for case in card.cases]
+
+    @property
+    def tasks(self) -> list[str]:
+        """Names of all tasks."""
+        return list(dict.fromkeys(task["task"] for case in self.cases for task in case.entry["tasks"]))
+
+
+def content_of(analysis: Analysis, manifests: Sequence[Mapping[str, Any]]) -> Content:
+    """Put together what the page says.
+
+    Args:
+        analysis: what was found.
+        manifests: of the runs behind it; empty where there are none.
+    """
+    found = verdicts(analysis)
+    sentences = [meaning(result, analysis) for result in analysis.results]
+    cards = _cards(found, sentences)
+    return Content(
+        title=", ".join(str(manifest.get("name", "run")) for manifest in manifests) or "Comparison",
+        headline=_headline(cards, analysis.baseline),
+        verdicts=found,
+        cards=cards,
+        axis=drop_axis(found["comparisons"], found["margin"]),
+        curves=curves_of(found),
+        histograms=tuple(histograms_of(analysis)),
+        ran=tuple(Ran(str(manifest.get("name", "run")), manifest) for manifest in manifests),
+    )
+
+
+def _cards(found: Mapping[str, Any], sentences: Sequence[str]) -> tuple[Card, ...]:
+    by_variant: dict[str, list[Case]] = {}
+    for entry, sentence in zip(found["comparisons"], sentences, strict=True):
+        case = Case(entry, sentence, drop_axis(entry["tasks"], found["margin"]))
+        by_variant.setdefault(entry["variant"], []).append(case)
+    cards = [Card(variant, _gravest(cases), tuple(cases)) for variant, cases in by_variant.items()]
+    return tuple(sorted(cards, key=lambda card: GRAVEST_FIRST.index(card.verdict)))
+
+
+def _gravest(cases: Sequence[Case]) -> Verdict:
+    return min((Verdict(case.entry["verdict"]) for case in cases), key=GRAVEST_FIRST.index)
+
+
+def _headline(cards: Sequence[Card], baseline: str) -> str:
+    """The answer in one sentence: how many variants are worse, how many undecided, how many good enough."""
+    count = {verdict: sum(card.verdict is verdict for card in cards) for verdict in GRAVEST_FIRST}
+    of = f"of {len(cards)} variants" if len(cards) > 1 else "variant"
+    worse = f"{count[Verdict.DEGRADED] or 'None'} {of} {'are' if count[Verdict.DEGRADED] > 1 else 'is'} worse than {baseline}"
+    rest = [f"{count[v]} {WORDS[v]}" for v in GRAVEST_FIRST[1:] if count[v]]
+    return f"{worse}; {', '.join(rest)}." if rest else f"{worse}."
+
+
+def _settings(entry: Mapping[str, Any]) -> str:
+    engine = dict(entry.get("engine") or {})
+    parts = [f"{key}={value}" for key, value in engine.items()]
+    revision = entry.get("revision")
+    return " · ".join([str(entry.get("model")), *([f"revision {revision}"] if revision else []), *parts])

@@ -1,0 +1,68 @@
+"""Places drops on a common axis, in percent of its width, so that a plot fits any screen without rescaling.
+
+SVG takes percentages as coordinates: lines keep their weight and letters their size, on a phone as on paper.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PADDING = 0.06
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A stretch of the number line.
+
+    Attributes:
+        low, high: its ends.
+        ticks: round numbers on it.
+    """
+
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+
+    def at(self, value: float | None) -> str:
+        """Where a value lies, as a percentage of the width; ends stand for what is beyond them."""
+        if value is None:
+            return "50%"
+        share = (value - self.low) / (self.high - self.low)
+        return f"{100 * min(max(share, 0.0), 1.0):.3f}%"
+
+    def up(self, value: float) -> str:
+        """Where a value lies on an upright axis, as a percentage of the height from its top."""
+        return self.at(self.low + self.high - value)
+
+    def width(self, low: float, high: float) -> str:
+        """How wide a stretch is, as a percentage."""
+        return f"{100 * max(0.0, (high - low) / (self.high - self.low)):.3f}%"
+
+
+def axis_over(values: Iterable[float | None], ticks: int = 5) -> Axis:
+    """The axis that holds all values and a little more.
+
+    Args:
+        values: at least one number; None is skipped.
+        ticks: about how many ticks.
+    """
+    known = [value for value in values if value is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    room = (high - low or 1.0) * PADDING
+    low, high = low - room, high + room
+    step = _round_step((high - low) / ticks)
+    first, last = math.ceil(low / step), math.floor(high / step)
+    return Axis(low, high, tuple(i * step for i in range(first, last + 1)))
+
+
+def _round_step(rough: float) -> float:
+    """The next of 1, 2, 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(rough))
+    return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= rough)
+
+
+def drop_axis(entries: Iterable[Mapping[str, Any]], margin: float) -> Axis:
+    """The axis for the drops of some entries of verdicts.json, with zero and the margin on it."""
+    ends = [end for entry in entries for end in (entry["drop"], *entry["drop_interval"])]
+    return axis_over([0.0, margin, *ends])

@@ -1,0 +1,39 @@
+"""report.html: the whole page as one file, beside the other outputs of an analysis."""
+
+from collections.abc import Sequence
+from posixpath import join
+
+from jobs.analysis.compare import Analysis
+from jobs.analysis.detect import Kind, resolve
+from jobs.analysis.locations import open_location
+from jobs.analysis.run_files import RunFiles
+from jobs.report.content import content_of
+from jobs.report.flips import flips_of
+from jobs.report.page import render
+from jobs.report.payload import embedded
+from jobs.report.texts import Texts
+
+REPORT = "report.html"
+
+
+def write_report(analysis: Analysis, paths: Sequence[str], out: str) -> None:
+    """Write report.html.
+
+    Args:
+        analysis: what was found.
+        paths: the inputs it was found in; where they are runs, prompts and answers are shown.
+        out: path or URL of the folder, which exists.
+    """
+    found = resolve(paths)
+    runs = [RunFiles.open(path) for path in found.paths] if found.kind is Kind.RUN else []
+    text = report(analysis, runs)
+    filesystem, folder = open_location(out)
+    with filesystem.open_output_stream(join(folder, REPORT)) as file:
+        file.write(text.encode())
+
+
+def report(analysis: Analysis, runs: Sequence[RunFiles]) -> str:
+    """The page as text."""
+    content = content_of(analysis, [run.manifest for run in runs])
+    flips = embedded(flips_of(analysis), Texts(runs))
+    return render("report.html.jinja", {"content": content, "flips": flips, "live": None})
