@@ -63,13 +63,14 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
         raise UserError(f"{path} is a folder; give the YAML file of a sweep.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         raw = loader.get_single_data()
     except (yaml.YAMLError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path} is not YAML{where}: {getattr(error, 'problem', error)}.") from None
+        reason = getattr(error, "problem", None) or getattr(error, "reason", error)
+        raise UserError(f"{path} is not YAML{where}: {reason}.") from None
     if not isinstance(raw, dict):
         raise UserError(
             f"{path} holds no sweep, which is a YAML mapping with name, baseline, variants and tasks."
@@ -87,10 +88,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
             if key.value in seen:
                 self.duplicates.append(f"'{key.value}' stands twice, again at line {key.start_mark.line + 1}")
-            elif isinstance(key, yaml.ScalarNode):
-                seen.add(key.value)
+            seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 

@@ -185,14 +185,18 @@ class RunStore:
         """Keep other submits out of a run on a local disk for as long as this one lasts, however it ends.
 
         Raises:
-            UserError: another submit is at work here.
+            UserError: another submit is at work here, or nothing can be written here.
         """
         folder = self.local_folder
         if folder is None:
             yield
             return
-        (folder / "logs").mkdir(parents=True, exist_ok=True)
-        with (folder / "logs" / "lock").open("w") as lock:
+        try:
+            (folder / "logs").mkdir(parents=True, exist_ok=True)
+            lock = (folder / "logs" / "lock").open("w")
+        except OSError as error:
+            raise UserError(f"{self.url} is no place for a run: {error}.") from None
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import manifest as manifests
@@ -20,7 +21,6 @@ from orchestrator.tasks import SweepTask, TaskError, TaskItems, TaskLibrary
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from orchestrator.config import SweepConfig
 
@@ -105,7 +105,10 @@ def prepare(config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | 
     library = TaskLibrary()
     if config is not None:
         library = TaskLibrary(config.include_path, config.confirm_run_unsafe_code)
-        problems += [problem for task in config.tasks if (problem := library.unknown(task.task))]
+        if all(
+            Path(folder).is_dir() for folder in config.include_path
+        ):  # else its tasks are unknown of course
+            problems += [problem for task in config.tasks if (problem := library.unknown(task.task))]
         for variant in config.variants:
             problems += _engine_problems(config, variant)
             problems += _find_model(config, variant, revisions)
