@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import cast
 
-import click
 import typer
 
 from jobs.analyze import analyze
@@ -14,6 +14,8 @@ from orchestrator.errors import UserError
 from orchestrator.quiet import be_quiet
 
 USAGE_ERROR = 2
+UsageMistake = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
+"""Click's UsageError, whether this version of Typer depends on Click or carries a copy of it."""
 
 app = typer.Typer(
     name="lldeg",
@@ -39,9 +41,9 @@ def main() -> None:
         sys.exit(app(arguments, standalone_mode=False))
     except UserError as error:
         _fail(str(error), debug=debug)
-    except click.Abort:
+    except typer.Abort:
         _fail("Stopped.", debug=debug)
-    except click.ClickException as error:
+    except UsageMistake as error:
         error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output, `head` say, has gone
@@ -56,5 +58,5 @@ def _fail(sentence: str, *, debug: bool) -> None:
         import traceback  # noqa: PLC0415 - for --debug only
 
         traceback.print_exc()
-    click.echo(f"Error: {sentence}", err=True)
+    typer.echo(f"Error: {sentence}", err=True)
     sys.exit(USAGE_ERROR)
