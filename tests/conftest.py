@@ -7,10 +7,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
-
 import pytest
 from standin.command import Command
+
+from orchestrator.quiet import be_quiet
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+be_quiet()  # before a test imports the libraries that read these variables
 
 
 @dataclass(frozen=True)

@@ -135,9 +135,8 @@ def test_strange_names_stay_inside_and_come_back(store, tmp_path, name):
     store.write_block(name, name, "b", rows("k1"))
     assert store.read_keys(name, name, remove_torn=True) == {"k1": True}
     assert store.variants() == [name]
-    assert [path.parent for path in tmp_path.rglob("*.parquet")][0].parents[
-        1
-    ] == tmp_path / "runs/one/samples"
+    (file,) = tmp_path.rglob("*.parquet")
+    assert file.parents[2] == tmp_path / "runs/one/samples"
 
 
 def test_strange_names_do_not_meet(store, tmp_path):

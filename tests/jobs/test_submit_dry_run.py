@@ -1,0 +1,131 @@
+import pytest
+from standin.files import questions, write_small_sweep, write_task
+
+from orchestrator.identity import sample_key
+from orchestrator.plan import plan_sweep
+from orchestrator.sweep import prepare
+
+SAMPLING = {"temperatures": [0.0, 0.7], "seeds": 3}
+
+
+def everything(folder):
+    """Every file and folder below a folder, with content and time of change."""
+    return {
+        path: (path.read_bytes() if path.is_file() else None, path.stat().st_mtime_ns)
+        for path in [folder, *folder.rglob("*")]
+        if "__pycache__" not in path.parts  # Python's own, of the task pack's loader
+    }
+
+
+def keys(path, run_dir, **cells):
+    """Keys of all samples a sweep plans."""
+    plan = plan_sweep(prepare(path, run_dir=str(run_dir)), config_path=path)
+    return {
+        (cell.variant, cell.task, item.item, rerun): sample_key(cell.digest, item, rerun)
+        for cell in plan.cells
+        for item in cell.items
+        for rerun in cell.reruns
+    }
+
+
+def write_answers(path, run_dir):
+    """Begin a run and write a file that is torn."""
+    sweep = prepare(path, run_dir=str(run_dir))
+    sweep.store.write_manifest(plan_sweep(sweep, config_path=path).manifest)
+    torn = run_dir / "samples/variant=base/task=asked/b.parquet"
+    torn.parent.mkdir(parents=True)
+    torn.write_bytes(b"PAR1")
+
+
+def test_a_dry_run_writes_nothing(lldeg, tmp_path):
+    """Neither the run directory nor anything beside the configuration comes to be."""
+    path = write_small_sweep(tmp_path)
+    before = everything(tmp_path)
+    assert lldeg("submit", path, "--dry-run").status == 0
+    assert everything(tmp_path) == before
+
+
+def test_a_dry_run_leaves_a_run_as_it_is(lldeg, tmp_path):
+    """Not even a torn file is removed, and no log or lock is made."""
+    path = write_small_sweep(tmp_path)
+    write_answers(path, tmp_path / "run")
+    before = everything(tmp_path)
+    assert lldeg("submit", path, "--dry-run", "--run-dir", tmp_path / "run").status == 0
+    assert everything(tmp_path) == before
+
+
+def test_a_dry_run_shows_the_plan(lldeg, tmp_path):
+    """Samples per variant and task, the sum, and which engines would be loaded."""
+    path = write_small_sweep(tmp_path, sampling=SAMPLING)
+    shown = " ".join(lldeg("submit", path, "--dry-run", "--run-dir", "r").out.split())
+    assert "r: 56 samples, 0 there, 56 owed; engines to load: base, other" in shown
+    assert shown.count("│ asked │ 6 │ 4 │ 24 │ 0 │ 24 │") == 2
+    assert shown.count("│ chosen │ 4 │ 1 │ 4 │ 0 │ 4 │") == 2
+
+
+@pytest.mark.parametrize(
+    "grown",
+    [
+        {"sampling": {"temperatures": [0.0, 0.7], "seeds": 5}},
+        {"sampling": {"temperatures": [0.0, 0.7, 1.0], "seeds": 3}},
+        {"analysis": {"alpha": 0.01}},
+        {"cluster": {"replicas": 1}},
+        {"name": "renamed"},
+        {"baseline": "other"},
+        {"tasks": ["asked", {"task": "chosen", "cluster": "answer"}]},
+        {"tasks": ["asked", {"task": "chosen", "metric": "acc,none"}]},
+    ],
+)
+def test_what_leaves_the_meaning_alone_leaves_the_keys_alone(tmp_path, grown):
+    """More reruns, and what concerns only the cluster or the analysis, keep every key there was."""
+    before = keys(write_small_sweep(tmp_path, sampling=SAMPLING), tmp_path / "r")
+    after = keys(write_small_sweep(tmp_path, **{"sampling": SAMPLING} | grown), tmp_path / "r")
+    assert before.items() <= after.items()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"sampling": SAMPLING | {"top_p": 0.9}},
+        {"sampling": SAMPLING | {"max_gen_toks": 4}},
+        {"engine": {"dtype": "float16"}},
+        {"prompt": {"system_instruction": "Be brief."}},
+    ],
+)
+def test_what_changes_the_meaning_changes_every_key(tmp_path, changed):
+    """Another sampling setting, engine option or prompt leaves no key in common."""
+    before = keys(write_small_sweep(tmp_path, sampling=SAMPLING), tmp_path / "r")
+    after = keys(write_small_sweep(tmp_path, **{"sampling": SAMPLING} | changed), tmp_path / "r")
+    assert not set(before.values()) & set(after.values())
+    assert before.keys() == after.keys()
+
+
+def test_no_two_samples_of_a_plan_share_a_key(tmp_path):
+    """Variants, tasks, items, temperatures and seeds are all in the key."""
+    found = keys(write_small_sweep(tmp_path, sampling=SAMPLING), tmp_path / "r")
+    assert len(set(found.values())) == len(found) == 56
+
+
+def test_another_model_behind_the_same_path_changes_the_keys(tmp_path):
+    """A model folder is known by its content, not by its name."""
+    path = write_small_sweep(tmp_path)
+    before = keys(path, tmp_path / "r")
+    (tmp_path / "model" / "config.json").write_text('{"n": 1}')
+    assert not set(before.values()) & set(keys(path, tmp_path / "r").values())
+
+
+def test_a_changed_document_changes_its_own_keys_only(tmp_path):
+    """Correcting one item owes that item again and no other."""
+    path = write_small_sweep(tmp_path)
+    before = keys(path, tmp_path / "r")
+    docs = questions(6)
+    docs[2]["question"] += "?"
+    (tmp_path / "pack" / "asked.jsonl").unlink()
+    rest = (tmp_path / "pack" / "asked.yaml").read_text()
+    write_task(tmp_path / "pack", "asked", docs)
+    (tmp_path / "pack" / "asked.yaml").write_text(rest)
+    after = keys(path, tmp_path / "r")
+    assert {place[:3] for place in before if before[place] != after[place]} == {
+        ("base", "asked", 2),
+        ("other", "asked", 2),
+    }
