@@ -123,7 +123,8 @@ def _headline(cards: Sequence[Card], baseline: str) -> str:
     """The answer in one sentence: how many variants are worse, how many undecided, how many good enough."""
     count = {verdict: sum(card.verdict is verdict for card in cards) for verdict in GRAVEST_FIRST}
     of = f"of {len(cards)} variants" if len(cards) > 1 else "variant"
-    worse = f"{count[Verdict.DEGRADED] or 'None'} {of} {'are' if count[Verdict.DEGRADED] > 1 else 'is'} worse than {baseline}"
+    bad = count[Verdict.DEGRADED]
+    worse = f"{bad or 'None'} {of} {'are' if bad > 1 else 'is'} worse than {baseline}"
     rest = [f"{count[v]} {WORDS[v]}" for v in GRAVEST_FIRST[1:] if count[v]]
     return f"{worse}; {', '.join(rest)}." if rest else f"{worse}."
 

@@ -123,8 +123,8 @@ def page(found: Sequence[Flips], start: int, count: int) -> Iterator[Flips]:
 
 
 def spread(index: Sequence[Flips], limit: int) -> list[Flips]:
-    """At most `limit` flips, the same number from every cell as far as they go: no cell crowds out another."""
-    share, left = {i: 0 for i in range(len(index))}, limit
+    """At most `limit` flips, as many from every cell as it has, so none crowds out another."""
+    share, left = dict.fromkeys(range(len(index)), 0), limit
     hungry = [i for i in share if len(index[i])]
     while hungry and left > 0:
         each = max(1, left // len(hungry))

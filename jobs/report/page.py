@@ -1,13 +1,14 @@
 """Lays the content out as HTML: one template, one style sheet, one script, all inside the page.
 
-Markup escapes by default, JSON inside a script element cannot end it, and a content security policy names the
-digests of the page's own style and script, so that even markup that slipped through could load or run nothing.
+Markup escapes by default, JSON inside a script element cannot end it, and a content security policy
+names the digests of the page's own style and script, so that markup that slipped through could still load and
+run nothing.
 """
 
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,20 @@ def _policy(style: str, script: str) -> str:
     )
 
 
+def _points(share: float | None, *, sign: bool = True) -> str:
+    if share is None:
+        return NO_VALUE
+    return points(share).replace("-", "−") if sign else f"{100 * share:.2f}"
+
+
+def _p(p: float | None) -> str | Markup:
+    """A p-value, powers of ten in full print: 4.8 × 10⁻¹⁵."""
+    if p is None:
+        return NO_VALUE
+    digits, _, power = p_text(p).partition("e")
+    return Markup("{} × 10<sup>−{}</sup>").format(digits, abs(int(power))) if power else digits
+
+
 def _number(value: float | None) -> str:
     return NO_VALUE if value is None else f"{value:,}"
 
@@ -61,17 +76,18 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
+    filters: dict[str, Callable[..., object]] = {
         "clean": clean,
         "visible": visible,
         "full": full,
         "script_json": script_json,
-        "p": lambda p: NO_VALUE if p is None else p_text(p),
+        "p": _p,
         "percent": lambda share: NO_VALUE if share is None else percent(share),
-        "points": lambda share: NO_VALUE if share is None else points(share),
+        "points": _points,
         "number": _number,
         "temperature": temperature_text,
     }
+    environment.filters.update(filters)
     return environment
 
 

@@ -1,4 +1,4 @@
-"""Flips with their texts as the JSON that the page's browser reads: embedded in a file, or served by the page.
+"""Flips with their texts as the JSON that the page's browser reads: embedded in a file, or served.
 
 Prompts recur in every variant and a baseline's answer in every comparison, so each text stands once, in a
 table of strings, and flips refer to it by number.
@@ -6,7 +6,7 @@ table of strings, and flips refer to it by number.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import takewhile, zip_longest
+from itertools import zip_longest
 from typing import Any
 
 from jobs.report.flips import Flips, spread
@@ -49,11 +49,15 @@ class Strings:
 
 def embedded(index: Sequence[Flips], texts: Texts) -> dict[str, Any]:
     """What goes into a file: as many flips as the limits allow, and how many there are."""
-    strings, flips = Strings(CLIP_EMBEDDED), []
+    strings = Strings(CLIP_EMBEDDED)
+    flips: list[dict[str, Any]] = []
     cells = spread(index, MOST_FLIPS)
     for number, cell in enumerate(cells):
         room = strings.size + (MOST_CHARACTERS - strings.size) // (len(cells) - number)
-        flips += takewhile(lambda _, room=room: strings.size <= room, _entries(cell, texts, strings))
+        for entry in _entries(cell, texts, strings):
+            flips.append(entry)
+            if strings.size > room:
+                break
     return {"strings": strings.texts, "flips": flips, "total": sum(len(cell) for cell in index)}
 
 
@@ -87,7 +91,7 @@ def _entries(flips: Flips, texts: Texts, strings: Strings) -> Iterator[dict[str,
 
 
 def _side_by_side(first: Sequence[Said], second: Sequence[Said], strings: Strings) -> list[list[Any]]:
-    """A row per rerun: the baseline's answer and the variant's, each None or [seed, score, text, extracted]."""
+    """A row per rerun: the baseline's answer and the variant's, as [seed, score, text, extracted] or None."""
     return [[_answer(a, strings), _answer(b, strings)] for a, b in zip_longest(first, second)]
 
 

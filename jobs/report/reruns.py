@@ -13,7 +13,6 @@ import numpy as np
 from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.scores import Temperature
 from jobs.report.forest import Axis, axis_over
-from stats.arrays import Floats
 
 MOST_RERUNS = 30
 """With more reruns a histogram has more bars than a phone has room for."""
@@ -114,7 +113,7 @@ def _success_counts(result: VariantResult, which: int) -> tuple[int, ...] | None
         return None
     counts = np.zeros(reruns + 1, dtype=np.int64)
     for pair in result.pairs:
-        scores: Floats = pair.scores.share((pair.scores.baseline, pair.scores.variant)[which]) * reruns
+        scores = pair.scores.share((pair.scores.baseline, pair.scores.variant)[which]) * reruns
         whole = np.rint(scores)
         if pair.scores.reruns[which] != reruns or np.abs(scores - whole).max() > 1e-6:
             return None

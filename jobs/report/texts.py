@@ -25,7 +25,7 @@ LIKELIHOODS = {"loglikelihood", "multiple_choice", "loglikelihood_rolling"}
 ASKED = ("item", "prompt", "target")
 SAID = ("item", "temperature", "seed", "scores", "response", "filtered", "error")
 
-Items = NDArray[np.generic]
+Items = NDArray[Any]
 
 
 @dataclass(frozen=True)
