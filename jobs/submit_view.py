@@ -73,29 +73,26 @@ def _duration(seconds: float) -> str:
 
 
 def progress_table(progress: SweepProgress) -> Table:
-    """Per variant: done and planned, rates, errors, state."""
+    """Per variant: done and planned, rates, errors where there are some, state."""
     left = progress.seconds_left()
     title = f"{progress.owed:,} samples to go" + ("" if left is None else f", about {_duration(left)}")
     table = Table(title=title, title_justify="left")
     table.add_column("variant", overflow="fold")
-    for heading in ("done", "planned", "samples/s", "tokens/s", "errors"):
-        table.add_column(heading, justify="right")
-    table.add_column("state")
+    failing = any(counts.errors for counts in progress.variants.values())
+    for heading in ("done", "planned", "samples/s", "tokens/s", *(("errors",) if failing else ())):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
     for name, counts in progress.variants.items():
-        rates = (
-            [f"{counts.samples_per_second:.1f}", f"{counts.tokens_per_second:.0f}"]
-            if counts.written
-            else ["", ""]
-        )
-        table.add_row(
-            Text(name),
-            f"{counts.done:,}",
-            f"{counts.planned:,}",
-            *rates,
-            f"{counts.errors:,}",
-            _state(counts),
-        )
+        table.add_row(Text(name), *_figures(counts, failing=failing), _state(counts))
     return table
+
+
+def _figures(counts: VariantProgress, *, failing: bool) -> list[str]:
+    rates = ("", "")
+    if counts.written:
+        rates = (f"{counts.samples_per_second:.1f}", f"{counts.tokens_per_second:.0f}")
+    errors = [f"{counts.errors:,}"] if failing else []
+    return [f"{counts.done:,}", f"{counts.planned:,}", *rates, *errors]
 
 
 def _state(counts: VariantProgress) -> str:
