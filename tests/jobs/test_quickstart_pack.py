@@ -7,6 +7,7 @@ import csv
 import importlib.util
 import itertools
 import json
+import math
 import re
 from collections import Counter
 from pathlib import Path
@@ -41,6 +42,15 @@ def _facts(table, key, value):
     return rows, {row[key]: row[value] for row in rows}
 
 
+def _spoken(text):
+    tens = {word: 10 * value for value, word in enumerate(GENERATOR.TENS, start=2)}
+    values = {word: value for value, word in enumerate(GENERATOR.ONES)} | tens
+    total = 0
+    for word in re.findall(r"[a-z]+", text):
+        total = total * 100 if word == "hundred" else total + values[word]
+    return total
+
+
 @pytest.fixture(scope="module")
 def loaded():
     tasks = TaskManager(include_path=str(PACK), include_defaults=False).load(["lldeg_quickstart"])["tasks"]
@@ -55,7 +65,7 @@ def test_committed_data_is_what_the_generator_writes(task):
     assert (PACK / "data" / f"{task}.jsonl").read_text("utf-8") == GENERATOR.text(task)
 
 
-@pytest.mark.parametrize("task", ["sums", "sequences", "lookup", "number_words"])
+@pytest.mark.parametrize("task", ["sums", "sequences", "lookup", "number_words", "spelling", "products"])
 def test_another_seed_gives_other_items(task):
     """The seed decides which exercises are drawn."""
     assert GENERATOR.text(task, 1) != GENERATOR.text(task)
@@ -93,13 +103,10 @@ def test_lookups_name_the_value_that_stands_beside_the_name():
 
 def test_number_words_say_the_number():
     """Reading the words aloud, hundreds before the rest, gives the digits."""
-    tens = {word: 10 * value for value, word in enumerate(GENERATOR.TENS, start=2)}
-    values = {word: value for value, word in enumerate(GENERATOR.ONES)} | tens
     for item in _items("number_words"):
-        total = 0
-        for word in re.findall(r"[a-z]+", item["question"]):
-            total = total * 100 if word == "hundred" else total + values[word]
-        assert str(total) == item["answer"], item
+        assert str(_spoken(item["question"])) == item["answer"], item
+    for item in _items("spelling"):
+        assert item["question"] == f"{_spoken(item['answer'])} =", item
 
 
 def test_elements_and_symbols_pair_one_to_one():
@@ -111,20 +118,22 @@ def test_elements_and_symbols_pair_one_to_one():
         assert symbols[item["question"].split()[-2]] == item["answer"]
 
 
-@pytest.mark.parametrize(
-    ("table", "key", "value", "pattern"),
-    [
-        ("capitals", "country", "capital", "The capital of (.+) is"),
-        ("opposites", "word", "opposite", "The opposite of (.+) is"),
-    ],
-)
-def test_choices_hold_the_fact_once_at_the_marked_place(table, key, value, pattern):
-    """The marked choice is the table's, and no other choice equals it or another."""
-    rows, fact = _facts(table, key, value)
-    assert len(fact) == len(rows) == len(_items(table))
-    for item in _items(table):
-        assert item["choices"][item["answer"]] == fact[re.fullmatch(pattern, item["question"])[1]]
-        assert len(set(item["choices"])) == len(item["choices"])
+def test_capitals_are_marked_among_other_cities():
+    """The marked choice is the table's capital, and the others are two different cities that are not it."""
+    rows, capital = _facts("capitals", "country", "capital")
+    assert len(capital) == len(rows) == len(_items("capitals"))
+    for item in _items("capitals"):
+        country = re.fullmatch("The capital of (.+) is", item["question"])[1]
+        assert item["choices"][item["answer"]] == capital[country]
+        assert len(set(item["choices"])) == 3, item
+
+
+def test_products_are_right_and_only_once():
+    """The marked choice is the product of the two numbers, and no other choice is."""
+    for item in _items("products"):
+        product = math.prod(map(int, re.findall(r"\d+", item["question"])))
+        right = [number for number, choice in enumerate(item["choices"]) if int(choice) == product]
+        assert right == [item["answer"]], item
 
 
 def test_calendar_counts_forward():
@@ -172,6 +181,8 @@ def test_pack_is_as_large_as_the_quickstart_promises(loaded):
         ("sums", " I do not know", False),
         ("elements", " {answer}.\n", True),
         ("elements", " {answer}x.", False),
+        ("spelling", " {answer}", True),
+        ("spelling", " {answer} thousand", False),
     ],
 )
 def test_only_the_whole_answer_scores(loaded, task, response, right):

@@ -59,13 +59,13 @@ def choose(question: str, right: str, wrong: list[str], rng: random.Random) -> I
 
 def sums(rng: random.Random) -> list[Item]:
     """Sums of two two-digit numbers."""
-    pairs = rng.sample([(a, b) for a in range(10, 100) for b in range(10, 100)], 110)
+    pairs = rng.sample([(a, b) for a in range(10, 100) for b in range(10, 100)], 80)
     return [{"question": f"{a} + {b} =", "answer": str(a + b)} for a, b in pairs]
 
 
 def sequences(rng: random.Random) -> list[Item]:
     """The next number of an arithmetic sequence."""
-    starts = rng.sample([(first, step) for first in range(1, 41) for step in range(2, 13)], 90)
+    starts = rng.sample([(first, step) for first in range(1, 41) for step in range(2, 13)], 80)
     rows = [[first + step * i for i in range(5)] for first, step in starts]
     return [{"question": ", ".join(map(str, row[:4])) + ",", "answer": str(row[4])} for row in rows]
 
@@ -73,7 +73,7 @@ def sequences(rng: random.Random) -> list[Item]:
 def lookup(rng: random.Random) -> list[Item]:
     """One value out of a list of ten names with values."""
     items = []
-    for _ in range(90):
+    for _ in range(80):
         names, values, asked = rng.sample(NAMES, 10), rng.sample(range(10, 100), 10), rng.randrange(10)
         listing = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
         items.append({"question": f"{listing}. {names[asked]}", "answer": str(values[asked])})
@@ -82,7 +82,12 @@ def lookup(rng: random.Random) -> list[Item]:
 
 def number_words(rng: random.Random) -> list[Item]:
     """Digits for a three-digit number given in words."""
-    return [{"question": f"{spell(n)} =", "answer": str(n)} for n in rng.sample(range(101, 1000), 90)]
+    return [{"question": f"{spell(n)} =", "answer": str(n)} for n in rng.sample(range(101, 1000), 100)]
+
+
+def spelling(rng: random.Random) -> list[Item]:
+    """Words for a three-digit number given in digits."""
+    return [{"question": f"{n} =", "answer": spell(n)} for n in rng.sample(range(101, 1000), 80)]
 
 
 def elements(_: random.Random) -> list[Item]:
@@ -94,32 +99,24 @@ def elements(_: random.Random) -> list[Item]:
 
 
 def capitals(rng: random.Random) -> list[Item]:
-    """Capitals of countries, out of four."""
+    """Capitals of countries, against another large city of the same country and another capital."""
     rows = facts("capitals")
-    towns = [row["capital"] for row in rows]
-    return [
-        choose(
-            f"The capital of {row['country']} is",
-            row["capital"],
-            rng.sample([town for town in towns if town != row["capital"]], 3),
-            rng,
-        )
-        for row in rows
-    ]
+    items = []
+    for row in rows:
+        elsewhere = rng.choice([other["capital"] for other in rows if other is not row])
+        question = f"The capital of {row['country']} is"
+        items.append(choose(question, row["capital"], [row["other city"], elsewhere], rng))
+    return items
 
 
-def opposites(rng: random.Random) -> list[Item]:
-    """Opposites of words, against a near-synonym and the opposite of another word."""
-    rows = facts("opposites")
-    return [
-        choose(
-            f"The opposite of {row['word']} is",
-            row["opposite"],
-            [row["near"], rng.choice([other["opposite"] for other in rows if other is not row])],
-            rng,
-        )
-        for row in rows
-    ]
+def products(rng: random.Random) -> list[Item]:
+    """Products of the multiplication table up to 12 x 19, against two of their neighbours in it."""
+    items = []
+    for a, b in rng.sample([(a, b) for a in range(3, 13) for b in range(6, 20)], 80):
+        neighbours = sorted({a * (b - 1), a * (b + 1), (a - 1) * b, (a + 1) * b})
+        wrong = [str(value) for value in rng.sample(neighbours, 2)]
+        items.append(choose(f"{a} x {b} =", str(a * b), wrong, rng))
+    return items
 
 
 def calendar(rng: random.Random) -> list[Item]:
@@ -137,7 +134,7 @@ def calendar(rng: random.Random) -> list[Item]:
 
 TASKS: dict[str, Callable[[random.Random], list[Item]]] = {
     builder.__name__: builder
-    for builder in (sums, sequences, lookup, number_words, elements, capitals, opposites, calendar)
+    for builder in (sums, sequences, lookup, number_words, spelling, elements, capitals, products, calendar)
 }
 
 
