@@ -11,12 +11,12 @@ from typing import Any
 from jobs.analysis.compare import Analysis
 from jobs.analysis.outputs import verdicts
 from jobs.analysis.wording import meaning
+from jobs.report.flips import GRAVEST_FIRST
 from jobs.report.forest import Axis, drop_axis
 from jobs.report.reruns import Curves, Histogram, curves_of, histograms_of
 from stats.verdict import Verdict
 
 Entry = Mapping[str, Any]
-GRAVEST_FIRST = (Verdict.DEGRADED, Verdict.INCONCLUSIVE, Verdict.CERTIFIED)
 WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "not decided", Verdict.CERTIFIED: "good enough"}
 
 
@@ -40,15 +40,21 @@ class Card:
 
 @dataclass(frozen=True)
 class Ran:
-    """One run: its name, its manifest, and what is worth reading of it."""
+    """One run: its name, the baseline, its manifest, and what is worth reading of it."""
 
     name: str
+    baseline: str
     manifest: Mapping[str, Any]
 
     @property
     def settings(self) -> dict[str, str]:
-        """Engine, model and revision of each variant as one text."""
-        return {name: _settings(entry) for name, entry in self.manifest["variants"].items()}
+        """Model and engine of the baseline, and of every variant what is different."""
+        variants = self.manifest["variants"]
+        base = _flat(variants[self.baseline]) if self.baseline in variants else {}
+        return {
+            name: _settings(_flat(entry), {} if name == self.baseline else base, self.baseline)
+            for name, entry in variants.items()
+        }
 
     @property
     def text(self) -> str:
@@ -102,7 +108,9 @@ def content_of(analysis: Analysis, manifests: Sequence[Mapping[str, Any]]) -> Co
         axis=drop_axis(found["comparisons"], found["margin"]),
         curves=curves_of(found),
         histograms=tuple(histograms_of(analysis)),
-        ran=tuple(Ran(str(manifest.get("name", "run")), manifest) for manifest in manifests),
+        ran=tuple(
+            Ran(str(manifest.get("name", "run")), analysis.baseline, manifest) for manifest in manifests
+        ),
     )
 
 
@@ -129,8 +137,16 @@ def _headline(cards: Sequence[Card], baseline: str) -> str:
     return f"{worse}; {', '.join(rest)}." if rest else f"{worse}."
 
 
-def _settings(entry: Mapping[str, Any]) -> str:
-    engine = dict(entry.get("engine") or {})
-    parts = [f"{key}={value}" for key, value in engine.items()]
-    revision = entry.get("revision")
-    return " · ".join([str(entry.get("model")), *([f"revision {revision}"] if revision else []), *parts])
+def _flat(entry: Mapping[str, Any]) -> dict[str, str]:
+    """What a variant is made of, as one level of names and texts."""
+    parts = {"model": entry.get("model"), "revision": entry.get("revision"), **(entry.get("engine") or {})}
+    return {key: str(value) for key, value in parts.items() if value is not None}
+
+
+def _settings(own: Mapping[str, str], base: Mapping[str, str], baseline: str) -> str:
+    """All of a variant's settings, or how they differ from a base."""
+    changed = [f"{key} = {value}" for key, value in own.items() if base.get(key) != value]
+    if not base:
+        return " · ".join(changed)
+    changed += [f"without {key}" for key in base if key not in own]
+    return f"as {baseline}, but {' · '.join(changed)}" if changed else f"as {baseline}"

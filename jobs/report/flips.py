@@ -6,7 +6,6 @@ It is taken from the scores that were tested, so it counts exactly the flips of 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,9 @@ from jobs.analysis.compare import Analysis
 from jobs.analysis.scores import Temperature
 from stats.arrays import Floats
 from stats.scores import TaskScores
+from stats.verdict import Verdict
 
-Direction = Literal["worse", "better"]
+GRAVEST_FIRST = (Verdict.DEGRADED, Verdict.INCONCLUSIVE, Verdict.CERTIFIED)
 
 
 @dataclass(frozen=True)
@@ -65,22 +65,22 @@ class Flips:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a reader asked to see; None means all."""
+    """What a reader asked to see; None means all. A direction is "worse" or "better"."""
 
     variant: str | None = None
     temperature: Temperature = None
     task: str | None = None
-    direction: Direction | None = None
+    direction: str | None = None
     item: str | None = None
 
 
 def flips_of(analysis: Analysis) -> list[Flips]:
-    """All flips, comparison by comparison, task by task."""
+    """All flips, comparison by comparison with the gravest first, task by task."""
     return [
         _flips(
             Cell(analysis.baseline, r.variant, r.temperature, pair.info.name, pair.info.metric), pair.scores
         )
-        for r in analysis.results
+        for r in sorted(analysis.results, key=lambda result: GRAVEST_FIRST.index(result.comparison.verdict))
         for pair in r.pairs
     ]
 

@@ -227,3 +227,55 @@ function browse() {
 }
 
 if (form) browse();
+
+/* Progress of a run that is not complete. */
+
+const SECONDS_BETWEEN_LOOKS = 3;
+
+function progressRow({ variant, planned, done, errors }) {
+  const bar = element("progress");
+  bar.max = planned;
+  bar.value = done;
+  bar.setAttribute("aria-label", `samples of ${variant}`);
+  const name = element("th", "", variant);
+  name.scope = "row";
+  return element("tr", "", name, element("td", "", bar),
+    element("td", "right", `${done.toLocaleString("en")} of ${planned.toLocaleString("en")}`),
+    element("td", "right", errors.toLocaleString("en")));
+}
+
+function pace(first, now) {
+  const rate = (now.done - first.done) / ((Date.now() - first.at) / 1000);
+  if (!(rate > 0)) return "No sample was written since this page was opened.";
+  const minutes = Math.ceil((now.planned - now.done) / rate / 60);
+  return `${rate.toFixed(1)} samples/s since this page was opened, about ${minutes.toLocaleString("en")} min left.`;
+}
+
+async function watch(section) {
+  let first = null;
+  for (;;) {
+    let now;
+    try {
+      now = await (await fetch(section.dataset.source)).json();
+      if (now.error) throw new Error(now.error);
+    } catch (error) {
+      byId("progress-note").textContent = `No progress can be read: ${error.message}`;
+      section.hidden = false;
+      return;
+    }
+    const complete = now.done >= now.planned;
+    if (!first && complete) return;
+    first ??= { done: now.done, at: Date.now() };
+    section.hidden = false;
+    byId("progress-rows").replaceChildren(...now.variants.map(progressRow));
+    byId("progress-note").textContent = complete ? "" : pace(first, now);
+    if (complete) {
+      byId("progress-title").textContent = "This run is complete";
+      byId("progress-note").append("Load this page again for its verdicts.");
+      return;
+    }
+    await new Promise((resolve) => setTimeout(resolve, SECONDS_BETWEEN_LOOKS * 1000));
+  }
+}
+
+if (byId("progress")) watch(byId("progress"));

@@ -14,11 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from jobs.analysis.run_files import RunFiles
-from jobs.analysis.scores import as_temperature
+from jobs.analysis.scores import Temperature, as_temperature
+from jobs.report.counts import Footers
 from jobs.report.flips import Cell
 
 LIKELIHOODS = {"loglikelihood", "multiple_choice", "loglikelihood_rolling"}
@@ -46,25 +46,17 @@ class Said:
     extracted: str | None
 
 
-@dataclass(frozen=True)
-class _Block:
-    """A sample file and the range of its items."""
-
-    path: str
-    first: int
-    last: int
-
-
 class Texts:
     """Prompts and answers of one or several runs.
 
     Args:
         runs: the runs; empty where the input held scores only.
+        footers: of their files, as far as they are known.
     """
 
-    def __init__(self, runs: Sequence[RunFiles]) -> None:
+    def __init__(self, runs: Sequence[RunFiles], footers: Footers | None = None) -> None:
         self._runs = runs
-        self._blocks: dict[tuple[str, str, str], list[_Block]] = {}
+        self._footers = footers or Footers()
 
     def asked(self, task: str, items: Items) -> dict[int, Asked]:
         """Prompt and target by item."""
@@ -74,42 +66,41 @@ class Texts:
     def said(self, cell: Cell, model: str, items: Items) -> dict[int, list[Said]]:
         """Answers of one model at the cell's temperature, by item, sorted by seed."""
         found: dict[int, dict[int, Said]] = {}
-        for table in self._samples(cell, model, items, SAID):
+        for table in self._samples(model, cell.task, items, SAID):
             for row in table.to_pylist():
                 if as_temperature(row["temperature"]) == cell.temperature:
                     seed = -1 if row["seed"] is None else row["seed"]
                     found.setdefault(row["item"], {}).setdefault(seed, self._answer(cell, row))
         return {item: [by_seed[seed] for seed in sorted(by_seed)] for item, by_seed in found.items()}
 
-    def mentioning(self, cell: Cell, needle: str, items: Items) -> Items:
-        """Those of some items whose prompt, target or answers hold a text, whatever its case."""
-        tables = self._items(cell.task, items)
-        for model in (cell.baseline, cell.variant):
-            tables += self._samples(cell, model, items, ("item", "response"))
-        hits = [
-            _hits(table, name, needle) for table in tables for name in table.column_names if name != "item"
-        ]
-        return np.unique(np.concatenate(hits)) if hits else items[:0]
+    def mentioned(self, task: str, items: Items, needle: str) -> Items:
+        """Those of some items whose prompt or target holds a text, whatever its case."""
+        tables = self._items(task, items)
+        return _hits([(table, name) for table in tables for name in ("prompt", "target")], needle)
+
+    def said_by(self, model: str, task: str, items: Items, needle: str) -> dict[Temperature, Items]:
+        """Those of some items in whose answers a model wrote a text, whatever its case, by temperature."""
+        tables = self._samples(model, task, items, ("item", "temperature", "response"))
+        temperatures = {t for table in tables for t in pc.unique(table["temperature"]).to_pylist()}
+        return {
+            as_temperature(t): _hits(
+                [(table.filter(pc.equal(table["temperature"], t)), "response") for table in tables], needle
+            )
+            for t in temperatures
+        }
 
     def _items(self, task: str, items: Items) -> list[pa.Table]:
         keep = ds.field("item").isin(items.tolist())
         return [run.items(task, list(ASKED)).filter(keep) for run in self._runs if task in run.tasks]
 
-    def _samples(self, cell: Cell, model: str, items: Items, columns: Sequence[str]) -> list[pa.Table]:
+    def _samples(self, model: str, task: str, items: Items, columns: Sequence[str]) -> list[pa.Table]:
         tables = []
         for run in self._runs:
-            blocks = self._ranges(run, model, cell.task)
-            paths = [b.path for b in blocks if np.any((items >= b.first) & (items <= b.last))]
+            footers = self._footers.of(run, model, task)
+            paths = [f.path for f in footers if np.any((items >= f.first) & (items <= f.last))]
             if paths:
                 tables.append(_read(run, paths, columns, items))
         return tables
-
-    def _ranges(self, run: RunFiles, model: str, task: str) -> list[_Block]:
-        key = (run.location, model, task)
-        if key not in self._blocks:
-            found = [_block(run, path) for path in run.samples(model, task)]
-            self._blocks[key] = [block for block in found if block]
-        return self._blocks[key]
 
     @cached_property
     def _kinds(self) -> dict[str, str]:
@@ -128,29 +119,20 @@ class Texts:
         return Said(row["seed"], score, text, None if extracted == text else extracted)
 
 
-def _block(run: RunFiles, path: str) -> _Block | None:
-    """The range of a file; None for a torn one, everything where its writer kept no statistics."""
-    try:
-        footer = pq.read_metadata(path, filesystem=run.filesystem)
-    except pa.ArrowInvalid:
-        return None
-    column = footer.schema.to_arrow_schema().get_field_index("item")
-    groups = [footer.row_group(i).column(column).statistics for i in range(footer.num_row_groups)]
-    if any(group is None or not group.has_min_max for group in groups):
-        return _Block(path, 0, np.iinfo(np.int64).max)
-    return _Block(path, min((g.min for g in groups), default=0), max((g.max for g in groups), default=-1))
-
-
 def _read(run: RunFiles, paths: Sequence[str], columns: Sequence[str], items: Items) -> pa.Table:
     data = ds.dataset(list(paths), format="parquet", filesystem=run.filesystem)
     present = [name for name in columns if name in data.schema.names]
     return data.to_table(columns=present, filter=ds.field("item").isin(items.tolist()))
 
 
-def _hits(table: pa.Table, column: str, needle: str) -> Items:
-    matches = pc.match_substring(table.column(column), needle, ignore_case=True)
-    hits: Items = table.filter(matches).column("item").to_numpy().astype(np.int64)
-    return hits
+def _hits(columns: Sequence[tuple[pa.Table, str]], needle: str) -> Items:
+    """Items in whose rows a column holds a text."""
+    found = [
+        table.filter(pc.match_substring(table[name], needle, ignore_case=True))["item"].to_numpy()
+        for table, name in columns
+        if name in table.column_names
+    ]
+    return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
 
 
 def _likelihoods(text: str | None) -> str | None:

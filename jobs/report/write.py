@@ -36,4 +36,4 @@ def report(analysis: Analysis, runs: Sequence[RunFiles]) -> str:
     """The page as text."""
     content = content_of(analysis, [run.manifest for run in runs])
     flips = embedded(flips_of(analysis), Texts(runs))
-    return render("report.html.jinja", {"content": content, "flips": flips, "live": None})
+    return render("report.html.jinja", {"content": content, "flips": flips, "live": False})

@@ -1,0 +1,133 @@
+"""The page as a small server: flips are paged from Parquet, and a sweep that still runs is counted.
+
+It answers only requests that name this machine, so that no other site can reach it through a browser.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import wraps
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from jobs.report.counts import Count, total
+from jobs.report.flips import Wanted, page
+from jobs.report.library import Library, Shelf
+from jobs.report.page import render
+from jobs.report.payload import served
+from orchestrator.errors import UserError
+
+MOST_PER_PAGE = 100
+HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
+
+Show = Callable[[Shelf, Request], Response]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A run in the list of runs: its count, or why it cannot be counted."""
+
+    key: str
+    name: str
+    count: Count | None
+    problem: str | None
+
+
+def application(library: Library) -> Starlette:
+    """The server for some runs."""
+    routes = [
+        Route("/", _list_of(library)),
+        Route("/runs/{key}/", _of_run(library, _show_run)),
+        Route("/runs/{key}/flips", _of_run(library, _show_flips)),
+        Route("/runs/{key}/progress", _of_run(library, _show_progress)),
+    ]
+    hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
+    return Starlette(routes=routes, middleware=[hosts])
+
+
+def _list_of(library: Library) -> Callable[[Request], Response]:
+    def show(_: Request) -> Response:
+        shelves = library.shelves()
+        if len(shelves) == 1:
+            return RedirectResponse(f"/runs/{next(iter(shelves))}/")
+        runs = [_listed(key, shelf) for key, shelf in shelves.items()]
+        return HTMLResponse(render("runs.html.jinja", {"title": "Runs", "runs": runs}), headers=HEADERS)
+
+    return show
+
+
+def _listed(key: str, shelf: Shelf) -> Listed:
+    try:
+        return Listed(key, key, total(shelf.counts().values()), None)
+    except UserError as error:
+        return Listed(key, key, None, str(error))
+
+
+def _of_run(library: Library, show: Show) -> Callable[[Request], Response]:
+    """An endpoint that finds its run first."""
+
+    @wraps(show)
+    def endpoint(request: Request) -> Response:
+        shelf = library.shelves().get(request.path_params["key"])
+        if shelf is None:
+            return JSONResponse({"error": "There is no such run."}, status_code=404)
+        try:
+            return show(shelf, request)
+        except UserError as error:
+            return JSONResponse({"error": str(error)}, status_code=400)
+
+    return endpoint
+
+
+def _show_run(shelf: Shelf, request: Request) -> Response:
+    try:
+        text = render("report.html.jinja", {"content": shelf.open().content, "flips": None, "live": True})
+    except UserError as error:
+        values = {"title": request.path_params["key"], "reason": str(error)}
+        text = render("waiting.html.jinja", values)
+    return HTMLResponse(text, headers=HEADERS)
+
+
+def _show_flips(shelf: Shelf, request: Request) -> Response:
+    query = request.query_params
+    wanted = _wanted(query)
+    start, count = _whole(query, "start", 0), min(_whole(query, "count", 20), MOST_PER_PAGE)
+    opened = shelf.open()
+    found = opened.find(wanted, query.get("text", ""))
+    size = sum(len(flips) for flips in found)
+    return JSONResponse(served(list(page(found, start, count)), opened.texts, size), headers=HEADERS)
+
+
+def _show_progress(shelf: Shelf, _: Request) -> Response:
+    counts = shelf.counts()
+    variants = [{"variant": name, **asdict(count)} for name, count in counts.items()]
+    return JSONResponse({"variants": variants, **asdict(total(counts.values()))}, headers=HEADERS)
+
+
+def _wanted(query: Any) -> Wanted:
+    direction = query.get("direction") or None
+    if direction not in {None, "worse", "better"}:
+        raise UserError("The direction is worse or better.")
+    try:
+        temperature = float(query["temperature"]) if query.get("temperature") else None
+    except ValueError:
+        raise UserError("The temperature is no number.") from None
+    return Wanted(
+        variant=query.get("variant") or None,
+        temperature=temperature,
+        task=query.get("task") or None,
+        direction=direction,
+        item=query.get("item") or None,
+    )
+
+
+def _whole(query: Any, name: str, default: int) -> int:
+    text = query.get(name, str(default))
+    if not (text.isascii() and text.isdecimal() and len(text) < 12):
+        raise UserError(f"The {name} is no whole number.")
+    return int(text)
