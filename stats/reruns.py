@@ -4,7 +4,6 @@ Two runs of the same model under the same settings disagree on some items. Their
 pairs of R runs, is what a lossless variant would show; only what goes beyond it is the variant's doing.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -15,7 +14,7 @@ from scipy.stats import t as student
 from stats.arrays import Bools, EvidenceError, Floats
 from stats.flips import Churn, churn
 from stats.intervals import t_interval
-from stats.variance import RunVariance, run_variance
+from stats.variance import run_variance
 
 
 @dataclass(frozen=True)
@@ -127,16 +126,13 @@ def variance_split(scores: Floats, alpha: float = 0.05) -> VarianceSplit:
     whole, without = _components(scores)
     pseudo = count * whole - (count - 1) * without
     spread = student.isf(alpha / 2, count - 1) * pseudo.std(axis=1, ddof=1) / np.sqrt(count)
-    estimate = _cut_at_zero(found, whole, spread)
-    return VarianceSplit(estimate("item", 0), estimate("temperature", 1), estimate("seed", 2))
-
-
-def _cut_at_zero(found: RunVariance, whole: Floats, spread: Floats) -> Callable[[str, int], Estimate]:
-    def estimate(name: str, row: int) -> Estimate:
-        centre, width = float(whole[row, 0]), float(spread[row])
-        return Estimate(float(getattr(found, name)), max(centre - width, 0.0), max(centre + width, 0.0))
-
-    return estimate
+    low, high = (np.maximum(whole[:, 0] + sign * spread, 0.0).tolist() for sign in (-1, 1))
+    temperature = (
+        Estimate(found.temperature, low[1], high[1]) if scores.shape[1] > 1 else Estimate(0.0, 0.0, 0.0)
+    )
+    return VarianceSplit(
+        Estimate(found.item, low[0], high[0]), temperature, Estimate(found.seed, low[2], high[2])
+    )
 
 
 def _components(scores: Floats) -> tuple[Floats, Floats]:

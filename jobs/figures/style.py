@@ -1,0 +1,77 @@
+"""One look for every plot: readable in print at half size, by the colour-blind, and the same bytes each time.
+
+Colours are those of Okabe and Ito (2008), and no series is told apart by colour alone. Files carry no date,
+so that a figure changes in version control only when its numbers do.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
+FORMATS = ("pdf", "png")
+WIDTH, HEIGHT = 6.4, 4.2
+"""Inches: half of it is a column of a two-column page, and text of 13 points is still readable there."""
+
+_LOOK: Any = {  # keys are names of matplotlib's parameters, which it types one by one
+    "font.size": 13,
+    "axes.labelsize": 13,
+    "axes.titlesize": 13,
+    "xtick.labelsize": 12,
+    "ytick.labelsize": 12,
+    "legend.fontsize": 11.5,
+    "legend.frameon": False,
+    "lines.linewidth": 2.0,
+    "lines.markersize": 6.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 200,
+}
+
+
+@contextmanager
+def look() -> Iterator[None]:
+    """Draw in our style, whatever the user's own matplotlib settings."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_LOOK)
+        yield
+
+
+def new_figure(width: float = WIDTH, height: float = HEIGHT) -> Figure:
+    """An empty figure that fits labels in by itself; needs no display."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as a vector and as a bitmap.
+
+    Args:
+        figure: what to write.
+        folder: where; made if it is not there.
+        name: file name without suffix.
+
+    Returns:
+        The paths written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{name}.{suffix}" for suffix in FORMATS]
+    metadata: Any = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+    with look():
+        for path, suffix in zip(paths, FORMATS, strict=True):
+            figure.savefig(path, metadata=metadata[suffix])
+    return paths
