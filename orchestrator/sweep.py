@@ -105,9 +105,7 @@ def prepare(config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | 
     library = TaskLibrary()
     if config is not None:
         library = TaskLibrary(config.include_path, config.confirm_run_unsafe_code)
-        if all(
-            Path(folder).is_dir() for folder in config.include_path
-        ):  # else of course unknown
+        if all(Path(folder).is_dir() for folder in config.include_path):  # else of course unknown
             problems += [problem for task in config.tasks if (problem := library.unknown(task.task))]
         for variant in config.variants:
             problems += _engine_problems(config, variant)
