@@ -9,6 +9,7 @@ from typing import cast
 import typer
 
 from jobs.analyze import analyze
+from jobs.import_ import import_
 from jobs.submit import submit
 from orchestrator.errors import UserError
 from orchestrator.quiet import be_quiet
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(submit)
 app.command()(analyze)
+app.command("import")(import_)
 
 
 def main() -> None:
