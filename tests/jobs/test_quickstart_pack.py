@@ -36,12 +36,6 @@ def _items(task):
     return [json.loads(line) for line in (PACK / "data" / f"{task}.jsonl").read_text("utf-8").splitlines()]
 
 
-def _facts(table, key, value):
-    with (PACK / "facts" / f"{table}.csv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return rows, {row[key]: row[value] for row in rows}
-
-
 def _spoken(text):
     tens = {word: 10 * value for value, word in enumerate(GENERATOR.TENS, start=2)}
     values = {word: value for value, word in enumerate(GENERATOR.ONES)} | tens
@@ -109,23 +103,21 @@ def test_number_words_say_the_number():
         assert item["question"] == f"{_spoken(item['answer'])} =", item
 
 
-def test_elements_and_symbols_pair_one_to_one():
-    """Every element has a symbol of its own, which looks like one, and the items repeat the table."""
-    rows, symbols = _facts("elements", "element", "symbol")
-    assert len(set(symbols.values())) == len(symbols) == len(rows)
-    assert all(re.fullmatch("[A-Z][a-z]?", symbol) for symbol in symbols.values())
-    for item in _items("elements"):
-        assert symbols[item["question"].split()[-2]] == item["answer"]
-
-
-def test_capitals_are_marked_among_other_cities():
-    """The marked choice is the table's capital, and the others are two different cities that are not it."""
-    rows, capital = _facts("capitals", "country", "capital")
-    assert len(capital) == len(rows) == len(_items("capitals"))
-    for item in _items("capitals"):
-        country = re.fullmatch("The capital of (.+) is", item["question"])[1]
-        assert item["choices"][item["answer"]] == capital[country]
-        assert len(set(item["choices"])) == 3, item
+@pytest.mark.parametrize(
+    ("table", "key", "value", "question", "form"),
+    [
+        ("elements", "element", "symbol", "The chemical symbol for {} is", "[A-Z][a-z]?"),
+        ("capitals", "country", "capital", "The capital of {} is", "[A-Z][A-Za-z -]+[a-z]"),
+    ],
+)
+def test_facts_pair_one_to_one(table, key, value, question, form):
+    """Every element (country) has a symbol (capital) of its own, and the items ask for just these."""
+    with (PACK / "facts" / f"{table}.csv").open(encoding="utf-8", newline="") as file:
+        answers = {row[key]: row[value] for row in csv.DictReader(file)}
+    assert len(set(answers.values())) == len(answers)
+    assert all(re.fullmatch(form, answer) for answer in answers.values())
+    asked = {item["question"]: item["answer"] for item in _items(table)}
+    assert asked == {question.format(name): answer for name, answer in answers.items()}
 
 
 def test_products_are_right_and_only_once():
@@ -181,6 +173,8 @@ def test_pack_is_as_large_as_the_quickstart_promises(loaded):
         ("sums", " I do not know", False),
         ("elements", " {answer}.\n", True),
         ("elements", " {answer}x.", False),
+        ("capitals", " {answer}, and", True),
+        ("capitals", " {answer} City", False),
         ("spelling", " {answer}", True),
         ("spelling", " {answer} thousand", False),
     ],
