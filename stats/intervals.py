@@ -17,6 +17,8 @@ from scipy.special import betaincc, betaincinv, ndtr, ndtri, stdtrit
 
 from stats.arrays import Floats
 
+ROOT_TOLERANCE = 1e-10
+
 FEW_FLIPS = 5
 """Below this many flips in one direction the melded integrand has a kink and needs more nodes."""
 
@@ -60,6 +62,7 @@ def _melded_upper(worse: int, better: int, items: int, tail: float) -> float:
     first, second = (flips, items - flips + 1) if negative else (flips + 1, items - flips)
     share = betaincinv(first, second, quantiles) if second else np.ones_like(quantiles)
 
+    @cache
     def excess(limit: float) -> float:
         gain = np.clip(limit / share, -1.0, 1.0)
         return float(weights @ betaincc(worse + 1, better, (1.0 + gain) / 2.0)) - tail
@@ -84,7 +87,7 @@ def _falling_root(
     low, high = max(bounds[0], guess - width), min(bounds[1], guess + width)
     if low >= high or not function(low) > 0.0 > function(high):
         low, high = bounds
-    return float(brentq(function, low, high, xtol=1e-12))
+    return float(brentq(function, low, high, xtol=ROOT_TOLERANCE))
 
 
 def tango_score(worse: int, better: int, items: int, drop: float) -> float:

@@ -63,11 +63,12 @@ class SignFlipLaw:
     def log_tail(self, value: int) -> float:
         """Natural logarithm of P(S ≥ value), relative error of P below 1e-9.
 
-        Works on the number of units above the minimum, (S + reach)/2 = Σ size × Bin(count, ½).
+        Works on the number of units above the minimum, (S + reach)/2 = Σ size × Bin(count, ½). The lower half
+        of the law mirrors the upper one, which is the one that is computed.
         """
+        if value <= 0:
+            return float(np.log1p(-np.exp(self.log_tail(1 - value))))
         ups = -((-value - self.reach) // 2)
-        if ups <= 0:
-            return 0.0
         if ups > self.reach:
             return -np.inf
         if ups == self.reach:
@@ -100,9 +101,7 @@ class SignFlipLaw:
         return length * float(np.minimum(self.counts, 38.0 * np.sqrt(self.counts)).sum())
 
     def _tilt(self, ups: int) -> float:
-        """The exponent under which the mean number of units is `ups` (0 in the lower half)."""
-        if 2 * ups <= self.reach:
-            return 0.0
+        """The exponent under which the mean number of units is `ups`, more than half of all."""
 
         def excess(tilt: float) -> float:
             return float((self.sizes * self.counts) @ expit(tilt * self.sizes)) - ups
@@ -113,12 +112,11 @@ class SignFlipLaw:
         return float(brentq(excess, 0.0, high, xtol=1e-14, rtol=1e-12))
 
     def _tilted_law(self, ups: int, tilt: float) -> tuple[Floats, int]:
-        """The tilted law from `ups` upwards (cyclic), and how far upwards it is to be summed."""
+        """The tilted law from its mean `ups` upwards (cyclic), and how far upwards it is to be summed."""
         chance = expit(tilt * self.sizes)
         variance = float((self.sizes.astype(np.float64) ** 2 * chance * (1 - chance)) @ self.counts)
-        centre = round(float((self.sizes * chance) @ self.counts))
         spread = _spread(variance, int(self.sizes[-1]))
-        low, high = max(0, min(ups, centre - spread)), min(self.reach, max(ups, centre + spread))
+        low, high = max(0, ups - spread), min(self.reach, ups + spread)
         period = next_fast_len(high - low + 1, real=True)
         angles = (2.0 * np.pi / period) * np.arange(period // 2 + 1)
         transform = np.exp(1j * angles * ups)

@@ -49,6 +49,13 @@ def test_total_and_tasks_use_the_same_counts():
     assert found.tasks[0].p_pooled == pytest.approx(mcnemar_test(30, 10).p)
 
 
+def test_p_values_of_tasks_are_adjusted_for_their_number():
+    """Holm over two tasks doubles the smaller p-value."""
+    found = compare([scores("a", 14, 5, 100), scores("b", 10, 10, 100)])
+    assert found.tasks[0].p_adjusted == pytest.approx(2 * mcnemar_test(14, 5).p)
+    assert found.tasks[0].verdict is Verdict.INCONCLUSIVE
+
+
 def test_a_metric_where_less_is_better_turns_the_drop_round():
     """A higher error rate is a degradation."""
     baseline, variant = np.zeros(100), (np.arange(100) < 20).astype(float)

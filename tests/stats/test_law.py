@@ -96,6 +96,14 @@ def test_tail_and_table_agree_for_averaged_scores():
         assert law.log_tail(int(support[place])) == pytest.approx(np.log(tails[place]), abs=1e-9)
 
 
+def test_the_lower_half_mirrors_the_upper():
+    """P(S ≥ −s) = 1 − P(S > s), at no greater cost far below the middle."""
+    law = SignFlipLaw.of(np.random.default_rng(4).integers(1, 60, 1_000))
+    value = int(law.scale)
+    assert np.exp(law.log_tail(-value)) == pytest.approx(1 - np.exp(law.log_tail(value + 1)), rel=1e-12)
+    assert law.log_tail(-law.reach // 2) == pytest.approx(0.0, abs=1e-12)
+
+
 def test_nothing_differs():
     """Without a difference S is 0 for sure."""
     law = SignFlipLaw.of(np.zeros(4, dtype=np.int64))
