@@ -17,16 +17,16 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 1)), (0, (8, 2)))
 FORMATS = ("pdf", "png")
-WIDTH, HEIGHT = 6.4, 4.2
-"""Inches: half of it is a column of a two-column page, and text of 13 points is still readable there."""
+WIDTH, WIDE, HEIGHT = 6.4, 9.8, 4.2
+"""Inches, for one panel and for two side by side; at half the size text of 13 points is still readable."""
 
 _LOOK: Any = {  # keys are names of matplotlib's parameters, which it types one by one
-    "font.size": 13,
-    "axes.labelsize": 13,
-    "axes.titlesize": 13,
-    "xtick.labelsize": 12,
-    "ytick.labelsize": 12,
-    "legend.fontsize": 11.5,
+    "font.size": 14,
+    "axes.labelsize": 14,
+    "axes.titlesize": 14,
+    "xtick.labelsize": 13,
+    "ytick.labelsize": 13,
+    "legend.fontsize": 13,
     "legend.frameon": False,
     "lines.linewidth": 2.0,
     "lines.markersize": 6.5,

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jobs.figures.style import COLOURS, HEIGHT, MARKERS, WIDTH, look, new_figure
+from jobs.figures.style import COLOURS, HEIGHT, MARKERS, WIDE, WIDTH, look, new_figure
 from jobs.seeds.summary import CellSummary, FlipReport
 from stats.reruns import Estimate
 
@@ -71,7 +71,7 @@ def temperature_curves(report: FlipReport) -> Figure | None:
         return None
     flips = [s for s in _series(report, "flip_rate") if s.temperatures]
     with look():
-        figure = new_figure(2 * WIDTH * 0.85, HEIGHT)
+        figure = new_figure(WIDE, HEIGHT)
         left, right = figure.subplots(1, 2, sharex=True)
         _curves(left, accuracy, "right answers (%)")
         _curves(right, flips, "flip rate between two runs (%)")
