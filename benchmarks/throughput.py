@@ -15,12 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "quickstart.yaml"
@@ -126,8 +127,8 @@ def main() -> None:
         rounds.append((direct, ours))
         print(f"round {number + 1}: bare {rate(direct):.1f}, lldeg {rate(ours):.1f} samples/s", flush=True)
     usual = looped(arguments.limit, int(rounds[0][0]["cells"]))
-    ratio = statistics.median(rate(ours) / rate(direct) for direct, ours in rounds)
-    whole = statistics.median(ours["wall"] for _, ours in rounds)
+    ratio = np.median([rate(ours) / rate(direct) for direct, ours in rounds])
+    whole = np.median([ours["wall"] for _, ours in rounds])
     print(f"samples per second while the engine is loaded, lldeg / bare vLLM: {ratio:.3f}")
     print(f"whole time, loop of fresh engines / lldeg: {usual['wall'] / whole:.2f}")
     print(f"(whole seconds: loop {usual['wall']:.0f}, lldeg {whole:.0f}; medians of {len(rounds)} rounds)")
