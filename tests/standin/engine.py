@@ -6,6 +6,7 @@ Not an lm-eval model by name; a sweep reaches it as `kind: "lm-eval:standin.engi
 import hashlib
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -21,21 +22,27 @@ class StandIn(LM):
     Args:
         model: unused; lm-eval's classes get the model's name.
         pids: folder where each process that loads the engine leaves its number.
-        delay: seconds every call takes.
+        hold: a file; as long as it is there, no call after the first `free` ones ends.
+        free: calls that end at once.
         dies: whether a prompt with the word DEADLY in it kills the process.
-        obstruct: a path that is made a file at the first call and removed at the second.
+        obstruct: a path that is a file until some seconds after the first call, so that nothing can be
+            written below it; calls take a second then, so that a block is not tried too often in that time.
         refuse: whether to refuse to load.
     """
 
-    def __init__(self, model, pids=None, delay=0.0, dies=False, obstruct=None, refuse=False):
+    def __init__(self, model, pids=None, hold=None, free=0, dies=False, obstruct=None, refuse=False):
         super().__init__()
         if refuse:
             raise ValueError("this engine cannot run this model")
         self._seed = 0  # set before every call, as for lm-eval's own classes
-        self._delay, self._dies, self._obstruct = delay, dies, obstruct
+        self._hold, self._free, self._dies = hold and Path(hold), free, dies
+        self._obstruct, self._seconds = obstruct and Path(obstruct), 1.0 if obstruct else 0.0
         if pids is not None:
             Path(pids).mkdir(parents=True, exist_ok=True)
             (Path(pids) / str(os.getpid())).touch()
+        if self._obstruct and not self._obstruct.exists():
+            self._obstruct.parent.mkdir(parents=True, exist_ok=True)
+            self._obstruct.touch()
 
     def generate_until(self, requests, disable_tqdm=False):
         """Texts that depend on prompt, temperature and seed alone."""
@@ -57,16 +64,17 @@ class StandIn(LM):
         return [-float(len(request.args[0])) for request in requests]
 
     def _misbehave(self, requests):
-        time.sleep(self._delay)
+        if self._obstruct:
+            threading.Timer(2.5, self._clear, [self._obstruct]).start()
+            self._obstruct = None
+        time.sleep(self._seconds)
+        self._free -= 1
+        while self._hold and self._free < 0 and self._hold.exists():
+            time.sleep(0.05)
         if self._dies and any(DEADLY in request.args[0] for request in requests):
             os.kill(os.getpid(), signal.SIGKILL)
-        if self._obstruct:
-            self._toggle(Path(self._obstruct))
 
-    def _toggle(self, path):
+    @staticmethod
+    def _clear(path):
         if path.is_file():
-            path.unlink()
-            self._obstruct = None
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            path.unlink(missing_ok=True)
