@@ -119,7 +119,7 @@ function score(value) {
 function answerBox(model, answer, content) {
   const about = answer[0] === null ? [] : [`seed ${answer[0]}`];
   return element("div", "",
-    element("h4", "", element("bdi", "", model), ` · ${[...about, score(answer[1])].join(" · ")}`), content);
+    element("h3", "", element("bdi", "", model), ` · ${[...about, score(answer[1])].join(" · ")}`), content);
 }
 
 function textBox(...content) {
@@ -134,7 +134,7 @@ function answerPair(flip, [first, second], strings) {
   const said = sides.map(([answer]) => answer && answer[2] !== null ? tokens(strings[answer[2]]) : []);
   const kept = commonTokens(...said);
   return element("div", "pair", ...sides.map(([answer, model], i) => {
-    if (!answer) return element("div", "", element("h4", "", model), element("p", "soft", "no answer"));
+    if (!answer) return element("div", "", element("h3", "", model), element("p", "soft", "no answer"));
     const box = answerBox(model, answer, textBox(...marked(said[i], kept[i], i ? "ins" : "del")));
     if (answer[3] !== null) box.append(element("p", "soft", "taken as the answer: ", element("bdi", "", strings[answer[3]])));
     return box;
@@ -145,8 +145,8 @@ function detail(flip, strings) {
   const link = element("a", "", "Link to this item");
   link.href = address({ variant: flip.variant, temperature: flip.temperature ?? "", task: flip.task, item: flip.item });
   const box = element("div", "detail");
-  if (flip.prompt !== null) box.append(element("div", "", element("h4", "", "Prompt"), textBox(strings[flip.prompt])));
-  if (flip.target !== null) box.append(element("div", "", element("h4", "", "Target"), textBox(strings[flip.target])));
+  if (flip.prompt !== null) box.append(element("div", "", element("h3", "", "Prompt"), textBox(strings[flip.prompt])));
+  if (flip.target !== null) box.append(element("div", "", element("h3", "", "Target"), textBox(strings[flip.target])));
   if (!flip.answers.length) box.append(element("p", "soft", "The input holds scores only; there is no text to show."));
   box.append(...flip.answers.map((pair) => answerPair(flip, pair, strings)));
   box.append(element("p", "soft", `metric ${flip.metric} · `, link));

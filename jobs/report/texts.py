@@ -136,7 +136,7 @@ def _hits(columns: Sequence[tuple[pa.Table, str]], needle: str) -> Items:
 
 
 def _likelihoods(text: str | None) -> str | None:
-    """Log-likelihoods, a line per choice, the greatest marked; the text as it is if it is something else."""
+    """Log-likelihoods, a line per choice (from 0, as lm-eval counts), the greatest marked; the text as it is if it is something else."""
     try:
         values = [float(value) for value, _ in json.loads(text or "")]
     except (ValueError, TypeError):
@@ -144,5 +144,5 @@ def _likelihoods(text: str | None) -> str | None:
     best = max(values, default=0.0)
     return "\n".join(
         f"choice {i}: {value:.4f}{'  ◀ most likely' if value == best else ''}"
-        for i, value in enumerate(values, 1)
+        for i, value in enumerate(values)
     )

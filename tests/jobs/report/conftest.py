@@ -1,0 +1,126 @@
+"""What the tests of the report share: reports of made runs, a server, a browser where there is one."""
+
+import json
+import re
+import shutil
+import socket
+import threading
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import pytest
+import uvicorn
+from told_run import HOSTILE, make_run, tell
+
+from jobs.analysis.compare import Request, analyze_scores
+from jobs.analysis.detect import read_scores
+from jobs.analysis.outputs import verdicts
+from jobs.analysis.scores import Reading
+from jobs.report import write_report
+from jobs.report.library import Library
+from jobs.report.server import application
+from stats.results import Settings
+
+
+class Page(HTMLParser):
+    """A parsed page: its elements with attributes, and the values of its <data> by what they are of."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.html, self.elements, self.numbers, self._owner = html, [], {}, {}
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        attributes = dict(attrs)
+        self.elements.append((tag, attributes))
+        if "data-variant" in attributes:
+            self._owner = attributes
+        if tag == "data":
+            key = tuple(self._owner.get(f"data-{name}") for name in ("variant", "temperature", "task"))
+            self.numbers.setdefault((*key, attributes["data-field"]), set()).add(attributes["value"])
+
+    @property
+    def payload(self):
+        """The embedded flips."""
+        text = re.search(r'<script type="application/json" id="data">(.*?)</script>', self.html, re.DOTALL)
+        return json.loads(text.group(1))
+
+
+@pytest.fixture
+def report(tmp_path):
+    """Analyzes inputs and returns the parsed report and the content of verdicts.json."""
+
+    def make(*paths, **settings):
+        analysis = analyze_scores(
+            read_scores([str(p) for p in paths], Reading({})), Request(Settings(**settings))
+        )
+        out = tmp_path / "analysis"
+        out.mkdir(exist_ok=True)
+        write_report(analysis, [str(p) for p in paths], str(out))
+        page = Page((out / "report.html").read_text(encoding="utf-8"))
+        return SimpleNamespace(path=out / "report.html", page=page, verdicts=verdicts(analysis))
+
+    return make
+
+
+@pytest.fixture
+def hostile_run(tmp_path):
+    """A run whose prompts, targets, answers and names attack whoever shows them; every item flips."""
+    texts = [text.encode("utf-8", "replace").decode() for text in HOSTILE.values()]
+    task = tell(
+        prompts=texts,
+        targets=texts,
+        base=[[(text, 1) for text in texts]],
+        variant=[[(text + " ", 0) for text in texts]],
+    )
+    return make_run(
+        tmp_path / "hostile", {"<img src=x onerror=alert(1)>": task}, {"variant": '"><script>1</script>'}
+    )
+
+
+@pytest.fixture
+def sampled_run(tmp_path):
+    """Two tasks of 12 items, one of them at two reruns: the variant loses some answers and gains one."""
+    questions = [f"What is {i} plus {i}?" for i in range(12)]
+    right = [(f"It is {2 * i}.", 1) for i in range(12)]
+    wrong = [(f"It is {2 * i + 1}, dear Vera.", 0) for i in range(12)]
+    greedy = tell(questions, base=[wrong[:1] + right[1:]], variant=[right[:4] + wrong[4:]])
+    sampled = tell(questions, temperature=0.5, base=[right, right], variant=[right, right[:6] + wrong[6:]])
+    return make_run(tmp_path / "sampled", {"greedy": greedy, "sampled": sampled})
+
+
+@pytest.fixture
+def serve():
+    """Serves runs on a free port of 127.0.0.1 and returns the address."""
+    stops = []
+
+    def start(*paths):
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        app = application(Library([str(path) for path in paths]))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        stops.append((server, thread, listener))
+        return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+    yield start
+    for server, thread, listener in stops:
+        server.should_exit = True
+        thread.join()
+        listener.close()
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """A real browser: Playwright driving the machine's Chromium; skips where either is not there."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="needs `pip install playwright`")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
