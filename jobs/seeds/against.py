@@ -69,7 +69,7 @@ def against_baseline(
 
 
 def _pair(baseline: RepeatedAnswers, variant: RepeatedAnswers) -> _Paired:
-    columns = _run_pairs(baseline, variant)
+    columns = run_pairs(baseline, variant)
     _, first, second = np.intersect1d(baseline.items, variant.items, return_indices=True)
     both = baseline.complete[first] & variant.complete[second]
     rights, answers = [], []
@@ -81,7 +81,7 @@ def _pair(baseline: RepeatedAnswers, variant: RepeatedAnswers) -> _Paired:
     return _Paired((rights[0], rights[1]), (answers[0], answers[1]))
 
 
-def _run_pairs(baseline: RepeatedAnswers, variant: RepeatedAnswers) -> list[tuple[int, int]]:
+def run_pairs(baseline: RepeatedAnswers, variant: RepeatedAnswers) -> list[tuple[int, int]]:
     """Runs of equal seeds; where the seeds have nothing in common, one after the other."""
     equal = [
         (i, j)

@@ -1,0 +1,177 @@
+"""The items worth running: the file `lldeg subset` writes, `lldeg submit` and `lm_eval --samples` read.
+
+The file maps each task to item numbers, as lm-eval wants it, and says under one more key, which lm-eval
+ignores, which runs chose the items. Those runs must not be tested on them: an item is in the file because it
+flipped there, and falls back to its mean in every other run, which looks like a difference between models.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.errors import UserError
+from stats.arrays import EvidenceError
+from stats.flips import refuse_reused_runs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+CHOSEN_BY = "chosen_by"
+Run = tuple[float | None, int | None]
+"""Temperature and seed."""
+
+
+@dataclass(frozen=True)
+class ChosenBy:
+    """The runs that chose a subset.
+
+    Attributes:
+        model: folder or hub name of the baseline.
+        revision: identity of its weights, None if unknown.
+        runs: temperature and seed of each.
+    """
+
+    model: str
+    revision: str | None
+    runs: tuple[Run, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """As it stands in the file and in the manifest of a run."""
+        return {"model": self.model, "revision": self.revision, "runs": [list(run) for run in self.runs]}
+
+    def is_model(self, model: str, revision: str | None) -> bool:
+        """Whether that is the same model: by its weights where they are known, else by its name."""
+        if self.revision is not None and revision is not None:
+            return self.revision == revision
+        return self.model == model
+
+
+@dataclass(frozen=True)
+class Subset:
+    """Items worth running.
+
+    Attributes:
+        items: numbers of the items by task, ascending; a task that is not there is run whole.
+        chosen_by: the runs that chose them; None for a file that does not say.
+    """
+
+    items: Mapping[str, tuple[int, ...]]
+    chosen_by: ChosenBy | None = None
+
+    def text(self) -> str:
+        """The file."""
+        content: dict[str, Any] = {task: list(items) for task, items in self.items.items()}
+        if self.chosen_by is not None:
+            content[CHOSEN_BY] = self.chosen_by.as_json()
+        return json.dumps(content, ensure_ascii=False) + "\n"
+
+
+def read_subset(path: Path) -> Subset:
+    """Read the file.
+
+    Raises:
+        UserError: if it is not there, or not of that form.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}; `lldeg subset` writes one.") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} must map tasks to lists of item numbers.")
+    origin = chosen_by(content.pop(CHOSEN_BY, None), str(path))
+    for task, items in content.items():
+        if not _is_item_list(items):
+            raise UserError(f"{path}: '{task}' must have a list of different item numbers, not empty.")
+    if not content:
+        raise UserError(f"{path} names no task.")
+    return Subset({task: tuple(sorted(items)) for task, items in content.items()}, origin)
+
+
+def _is_item_list(items: object) -> bool:
+    if not isinstance(items, list) or not items or len(set(map(str, items))) < len(items):
+        return False
+    return all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in items)
+
+
+def chosen_by(content: object, where: str) -> ChosenBy | None:
+    """Read what a file or a manifest says about the runs that chose.
+
+    Args:
+        content: what stands there; None for nothing.
+        where: for the error.
+
+    Raises:
+        UserError: if it is not of that form.
+    """
+    if content is None:
+        return None
+    try:
+        runs = tuple((temperature, seed) for temperature, seed in content["runs"])  # type: ignore[index]
+        return ChosenBy(content["model"], content["revision"], runs)  # type: ignore[index]
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{where}: '{CHOSEN_BY}' is damaged; write the file anew with `lldeg subset`."
+        ) from None
+
+
+def refuse_reused(
+    origin: ChosenBy | None, model: str, revision: str | None, runs: Iterable[Run], subset: str
+) -> None:
+    """Refuse to test a baseline on the items that its own runs chose.
+
+    Args:
+        origin: who chose.
+        model: the baseline under test.
+        revision: identity of its weights.
+        runs: temperature and seed of the runs under test.
+        subset: what to call the subset.
+
+    Raises:
+        UserError: if one of the runs chose the items.
+    """
+    if origin is None or not origin.is_model(model, revision):
+        return
+    try:
+        refuse_reused_runs([_name(run) for run in origin.runs], {_name(run) for run in runs})
+    except EvidenceError as error:
+        raise UserError(f"{subset}: {error}") from None
+
+
+def refuse_reused_in(
+    manifests: Sequence[Mapping[str, Any]], baseline: str, temperatures: Collection[float] | None = None
+) -> None:
+    """The same for an analysis of one or several runs together.
+
+    Args:
+        manifests: of all runs that are analyzed.
+        baseline: name of the baseline.
+        temperatures: those that are tested; None for all.
+
+    Raises:
+        UserError: if a run chose the items that it, or another of the runs, is to be tested on.
+    """
+    for manifest in manifests:
+        origin = chosen_by((manifest.get("subset") or {}).get(CHOSEN_BY), "the run's manifest")
+        for tested in manifests:
+            entry = tested["variants"].get(baseline)
+            if entry is not None:
+                runs = [run for run in _runs(tested) if temperatures is None or run[0] in temperatures]
+                refuse_reused(
+                    origin, entry["model"], entry.get("revision"), runs, "The run's subset of items"
+                )
+
+
+def _runs(manifest: Mapping[str, Any]) -> list[Run]:
+    reruns = {(t, seed) for entry in manifest["tasks"].values() for t, seed in entry["reruns"]}
+    return sorted(reruns, key=str)
+
+
+def _name(run: Run) -> str:
+    temperature, seed = run
+    where = "an unknown temperature" if temperature is None else f"temperature {temperature:g}"
+    return where if seed is None else f"{where}, seed {seed}"
