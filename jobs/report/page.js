@@ -187,7 +187,8 @@ async function show() {
   }
   if (mine !== request) return;
   const last = Math.min(start + PER_PAGE, found.total);
-  byId("count").textContent = found.total === 1 ? "1 flip" : `${found.total.toLocaleString("en")} flips`;
+  const cut = embedded && embedded.flips.length < embedded.total ? " in this file" : "";
+  byId("count").textContent = `${found.total.toLocaleString("en")} flip${found.total === 1 ? "" : "s"}${cut}`;
   byId("where").textContent = found.total ? `${start + 1}–${last} of ${found.total.toLocaleString("en")}` : "";
   byId("previous").disabled = start === 0;
   byId("next").disabled = last >= found.total;

@@ -136,7 +136,7 @@ def _hits(columns: Sequence[tuple[pa.Table, str]], needle: str) -> Items:
 
 
 def _likelihoods(text: str | None) -> str | None:
-    """Log-likelihoods, a line per choice (from 0, as lm-eval counts), the greatest marked; the text as it is if it is something else."""
+    """Log-likelihoods, a line per choice from 0 on, the greatest marked; anything else as it is."""
     try:
         values = [float(value) for value, _ in json.loads(text or "")]
     except (ValueError, TypeError):

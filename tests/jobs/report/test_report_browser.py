@@ -68,6 +68,17 @@ def test_a_link_opens_one_item(report, sampled_run, open_page):
     )
 
 
+@pytest.mark.parametrize("task", ["greedy", "sampled"])
+def test_an_item_links_to_itself(report_page, task):
+    """The link inside of an item leads to that item alone, at temperature 0 as elsewhere."""
+    page = report_page()
+    page.select_option("[name=task]", task)
+    page.locator(".flip summary").first.click()
+    page.click("text=Link to this item")
+    page.wait_for_selector("#count:text-is('1 flip')")
+    assert page.locator("select[name=temperature]").input_value() == {"greedy": "0", "sampled": "0.5"}[task]
+
+
 def test_the_difference_is_marked(report, sampled_run, open_page):
     """What only one of two answers says is marked in it; what both say is not."""
     page = open_page(f"{report(sampled_run).path.as_uri()}#flips?task=greedy&item=7")

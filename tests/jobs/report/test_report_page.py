@@ -37,7 +37,7 @@ def expected(entry, task, names):
 
 
 def test_every_number_equals_verdicts_json(report, sampled_run):
-    """Read back out of the page, each number is the one in verdicts.json, to the last digit, and all are there."""
+    """Read back out of the page, every number is that of verdicts.json to the last digit."""
     made = report(sampled_run)
     wanted = {}
     for entry in made.verdicts["comparisons"]:
@@ -56,7 +56,7 @@ def test_level_and_margin_stand_in_the_page(report, sampled_run):
 
 
 def test_hostile_text_makes_no_element(report, hostile_run):
-    """Scripts, images, links and handlers in prompts, answers and names become no element and no attribute."""
+    """Scripts, images, links and handlers in texts and names become no element and no attribute."""
     made = report(hostile_run)
     tags = [tag for tag, _ in made.page.elements]
     assert tags.count("script") == 2

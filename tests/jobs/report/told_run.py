@@ -39,7 +39,7 @@ def tell(prompts=("question",), targets=None, temperature=0.0, **answers):
 
 
 def make_run(folder, tasks, variants=None, block=2):
-    """Write a run directory; the first variant is the baseline. Names may be mapped to others by `variants`."""
+    """Write a run directory; the first variant is the baseline, and `variants` gives some other names."""
     names = variants or {}
     known = list(dict.fromkeys(v for task in tasks.values() for v in task.answers))
     store = RunStore(folder)

@@ -1,0 +1,49 @@
+"""The terminal twin of the page: hostile names do nothing on a terminal and in a Markdown document."""
+
+import dataclasses
+import unicodedata
+
+import pytest
+from rich.console import Console
+from told_run import HOSTILE
+
+from jobs.analysis.compare import Request, analyze_scores
+from jobs.analysis.read_run import read_runs
+from jobs.analysis.scores import Reading
+from jobs.analysis.tables import markdown, print_analysis
+from stats.results import Settings
+
+KINDS = [kind for kind in HOSTILE if kind != "megabyte"]
+
+
+@pytest.fixture
+def named(sampled_run):
+    """An analysis in which a variant and a warning carry a hostile text."""
+    analysis = analyze_scores(read_runs([str(sampled_run)], Reading({})), Request(Settings()))
+
+    def name(text):
+        results = tuple(dataclasses.replace(result, variant=text) for result in analysis.results)
+        return dataclasses.replace(analysis, results=results, warnings=(text,))
+
+    return name
+
+
+def acting(text):
+    """Characters that a terminal or a reader's eye would obey."""
+    return {char for char in text if unicodedata.category(char) in {"Cc", "Cf", "Cs"}} - {"\n"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_control_reaches_the_terminal(named, kind):
+    """Escape codes, direction and zero-width characters never reach the terminal."""
+    console = Console(width=200, record=True, color_system=None)
+    print_analysis(named(HOSTILE[kind]), console)
+    assert not acting(console.export_text())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_markdown_holds_no_markup_of_others(named, kind):
+    """Pasted into a pull request, a hostile name is text: no tag begins, nothing hides."""
+    text = markdown(named(HOSTILE[kind]))
+    assert not acting(text)
+    assert not [line for line in text.splitlines() if "<" in line]
