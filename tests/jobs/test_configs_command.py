@@ -1,0 +1,137 @@
+"""The sweeps that come with lldeg: valid as far as that can be seen without a network, listed and copied."""
+
+import pytest
+import typer
+import yaml
+from typer.testing import CliRunner
+
+from jobs.configs_command import config_folder, configs, purpose, shipped
+from orchestrator.config_file import load_config
+from orchestrator.engine_options import vllm_options
+from orchestrator.errors import UserError
+
+NAMES = [path.stem for path in shipped()]
+PAPER = {"llama3", "llama33-70b", "mistral-small31", "mmlu-temperature", "mmlu-true-models"}
+OURS = {"quickstart", "cpu-temperature"}
+
+
+@pytest.fixture(scope="module")
+def lm_eval_index():
+    """Every task, group and tag that lm-eval knows."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager().task_index
+
+
+@pytest.fixture
+def run():
+    """Runs `lldeg configs ...`; raises the user's error."""
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.add_typer(configs, name="configs")
+
+    @app.callback()
+    def _main():
+        """A group, as the real command is."""
+
+    def invoke(*arguments):
+        done = CliRunner().invoke(app, ["configs", *map(str, arguments)])
+        if done.exception and not isinstance(done.exception, SystemExit):
+            raise done.exception
+        return done.output
+
+    return invoke
+
+
+def _load(name):
+    config, problems = load_config(config_folder() / f"{name}.yaml")
+    assert problems == []
+    return config
+
+
+def test_every_promised_sweep_is_there():
+    """The paper's sweeps and those that run on a CPU."""
+    assert set(NAMES) >= PAPER | OURS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_keys_are_known_and_the_name_is_the_files(name):
+    """The configuration loads without a mistake and its run is called after the file."""
+    assert _load(name).name == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_tasks_exist(name, lm_eval_index):
+    """Each task is one of lm-eval's, or a file of the sweep's own task folders."""
+    from lm_eval.tasks import TaskManager
+
+    config = _load(name)
+    own = TaskManager(include_path=list(config.include_path), include_defaults=False).task_index
+    for task in config.tasks:
+        assert task.task in (own if config.include_path else lm_eval_index)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_engine_options_exist(name):
+    """Every engine option of every variant is one of the installed vLLM."""
+    config = _load(name)
+    for variant in config.variants:
+        options = config.engine_of(variant)
+        assert options.pop("kind") == "vllm"
+        assert not vllm_options() or set(options) <= vllm_options()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_says_what_it_is_for(name):
+    """The list has a whole sentence for each."""
+    assert purpose(config_folder() / f"{name}.yaml").endswith((".", "?"))
+
+
+def test_true_models_take_fresh_seeds():
+    """No seed of the runs that choose the items is tested on them."""
+    assert not set(_load("mmlu-temperature").sampling.seeds) & set(_load("mmlu-true-models").sampling.seeds)
+
+
+@pytest.mark.parametrize("arguments", [[], ["list"]])
+def test_all_are_listed(run, arguments):
+    """`lldeg configs` lists, with or without the word."""
+    shown = run(*arguments)
+    assert all(name in shown for name in NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_copy_is_complete(run, tmp_path, name):
+    """The copied sweep loads where it lands, its task files with it."""
+    assert "lldeg submit" in run("copy", name, tmp_path / "mine")
+    config, problems = load_config(tmp_path / "mine" / f"{name}.yaml")
+    assert problems == []
+    assert all(folder.startswith(str(tmp_path)) for folder in config.include_path)
+
+
+def test_a_copy_never_overwrites(run, tmp_path):
+    """An edited sweep stays as it is."""
+    run("copy", "llama3", tmp_path)
+    (tmp_path / "llama3.yaml").write_text("mine")
+    with pytest.raises(UserError, match="there already"):
+        run("copy", "llama3", tmp_path)
+    assert (tmp_path / "llama3.yaml").read_text() == "mine"
+
+
+def test_two_copies_share_their_tasks(run, tmp_path):
+    """A second sweep with the same task folder leaves the first one's tasks alone."""
+    run("copy", "quickstart", tmp_path)
+    (tmp_path / "tasks" / "quickstart" / "mine.txt").write_text("kept")
+    run("copy", "cpu-temperature", tmp_path)
+    assert (tmp_path / "tasks" / "quickstart" / "mine.txt").exists()
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(run, tmp_path):
+    """A typing mistake costs one sentence."""
+    with pytest.raises(UserError, match="did you mean 'llama3'"):
+        run("copy", "lama3", tmp_path)
+
+
+def test_the_baseline_variant_changes_nothing():
+    """In every sweep the baseline is the model as it is, with the sweep's own settings."""
+    for path in shipped():
+        raw = yaml.safe_load(path.read_text())
+        assert not raw["variants"][raw["baseline"]]
