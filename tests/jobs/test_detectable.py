@@ -1,0 +1,95 @@
+"""What a planned sweep will be able to detect, from a given or a measured flip rate."""
+
+import io
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from rich.console import Console
+from run_maker import MadeTask, make_run
+
+from jobs.detectable import detection_table, given_flip_rate, measured_flip_rates
+from orchestrator.blocks import Cell
+from orchestrator.errors import UserError
+from orchestrator.identity import Item, Rerun
+from stats.planning import Design
+
+
+def _plan(**tasks):
+    """A plan of two variants: by task, (items, reruns)."""
+    cells = [
+        Cell("base", task, "", tuple(Item(i, "", "") for i in range(items)), reruns, 0, {})
+        for task, (items, reruns) in tasks.items()
+    ]
+    config = SimpleNamespace(baseline="base", variants={"base": None, "cheap": None})
+    return SimpleNamespace(sweep=SimpleNamespace(config=config), cells_of=lambda name: cells)
+
+
+def _cells(table):
+    """The table's columns, row by row."""
+    return list(zip(*([str(cell) for cell in column.cells] for column in table.columns), strict=True))
+
+
+GREEDY = (Rerun(0.0),)
+
+
+def test_each_task_gets_its_share_of_the_level():
+    """Two tasks at one temperature: half of the level each, and all of it for both together."""
+    table = detection_table(_plan(sums=(1_000, GREEDY), words=(3_000, GREEDY)), given_flip_rate(0.1), 0.05)
+    drops = [
+        100 * Design(n, 0.1, alpha=a).detectable_drop()
+        for n, a in ((1_000, 0.025), (3_000, 0.025), (4_000, 0.05))
+    ]
+    assert [row[5] for row in _cells(table)] == [f"{drop:.2f} points" for drop in drops]
+    assert [row[0] for row in _cells(table)] == ["sums", "words", "all tasks"]
+
+
+def test_temperatures_are_planned_apart():
+    """One rerun at temperature 0, three at 0.7; the level of all together is shared by both temperatures."""
+    sampled = (Rerun(0.0), *(Rerun(0.7, seed) for seed in range(3)))
+    table = detection_table(_plan(sums=(500, sampled), choice=(500, GREEDY)), given_flip_rate(0.1), 0.05)
+    rows = [(row[0], row[1], row[3]) for row in _cells(table)]
+    assert rows == [("sums", "0", "1"), ("choice", "0", "1"), ("all tasks", "0", "1"), ("sums", "0.7", "3")]
+    together = 100 * Design(1_000, 0.1, alpha=0.025).detectable_drop()
+    assert _cells(table)[2][5] == f"{together:.2f} points"
+
+
+def test_too_few_items_detect_nothing():
+    """Ten items show no drop at all, and the table says so."""
+    assert _cells(detection_table(_plan(sums=(10, GREEDY)), given_flip_rate(0.05), 0.05))[0][5] == "none"
+
+
+def test_measured_rates_are_the_largest_of_any_variant(tmp_path):
+    """By task, from a run's own answers; the noise is the baseline's."""
+    rng = np.random.default_rng(1)
+    base = (rng.random((3, 100)) < 0.5).astype(float)
+    mild, wild = base.copy(), base.copy()
+    mild[:, :5] = 1 - mild[:, :5]
+    wild[:, :20] = 1 - wild[:, :20]
+    scores = {(name, 0.7): runs.tolist() for name, runs in (("base", base), ("mild", mild), ("wild", wild))}
+    rates = measured_flip_rates(str(make_run(tmp_path / "run", {"sums": MadeTask(scores)})))
+    flips, noise = rates.of("sums")
+    assert noise == pytest.approx(np.mean([(base[i] != base[j]).mean() for i, j in ((0, 1), (0, 2), (1, 2))]))
+    assert flips == max(0.2, noise)
+    assert rates.of("unknown") == (flips, None)
+
+
+def test_a_run_without_flips_measures_nothing(tmp_path):
+    """The sentence says what to give instead."""
+    task = MadeTask({(name, 0.0): [[1, 0]] for name in ("base", "cheap")})
+    with pytest.raises(UserError, match="--flip-rate"):
+        measured_flip_rates(str(make_run(tmp_path / "run", {"sums": task})))
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0, -0.1])
+def test_a_rate_is_a_share(rate):
+    """Anything else is refused."""
+    with pytest.raises(UserError, match="share between 0 and 1"):
+        given_flip_rate(rate)
+
+
+def test_the_title_says_what_was_assumed():
+    """A reader must know that nothing was measured."""
+    console = Console(width=100, file=io.StringIO())
+    console.print(detection_table(_plan(sums=(500, GREEDY)), given_flip_rate(None), 0.05))
+    assert "assuming that 10% of the answers flip" in console.file.getvalue()
