@@ -29,23 +29,28 @@ ASSUMED = 0.1
 """Flip rate where nothing is known: 4-bit weights flip about 13 % of the answers, 8-bit ones 9 % or less."""
 
 
+Rates = tuple[float, float | None]
+
+
 @dataclass(frozen=True)
 class FlipRates:
     """How often answers are expected to flip.
 
     Attributes:
         default: for tasks that nothing is known about.
-        by_task: (flip rate against the baseline, that of the baseline against itself or None), by task.
+        known: (flip rate against the baseline, that of the baseline against itself or None), by task and
+            temperature, and by task and None for a temperature that was not run.
         source: where they come from, for a sentence.
     """
 
     default: float
-    by_task: Mapping[str, tuple[float, float | None]]
+    known: Mapping[tuple[str, float | None], Rates]
     source: str
 
-    def of(self, task: str) -> tuple[float, float | None]:
-        """Flip rate and noise rate of a task."""
-        return self.by_task.get(task, (self.default, None))
+    def of(self, task: str, temperature: float) -> Rates:
+        """Flip rate and noise rate of a task at a temperature."""
+        anywhere = self.known.get((task, None), (self.default, None))
+        return self.known.get((task, temperature), anywhere)
 
 
 def given_flip_rate(rate: float | None) -> FlipRates:
@@ -62,30 +67,32 @@ def given_flip_rate(rate: float | None) -> FlipRates:
 
 
 def measured_flip_rates(location: str) -> FlipRates:
-    """The flip rates of an earlier run: the largest of any variant, by task.
+    """The flip rates of an earlier run: the largest of any variant, by task and temperature.
 
     Raises:
         UserError: if it is no run, or nothing flips in it.
     """
-    by_task = _measured(summarize(read_reruns([location], Wanted({}))))
-    if not by_task:
+    known = _measured(summarize(read_reruns([location], Wanted({}))))
+    if not known:
         raise UserError(f"No answer flips in {location}; give a flip rate with --flip-rate instead.")
-    known = [rate for rate, _ in by_task.values()]
-    return FlipRates(sum(known) / len(known), by_task, f"if answers flip as in {location}")
+    rates = [rate for (_, temperature), (rate, _) in known.items() if temperature is None]
+    return FlipRates(sum(rates) / len(rates), known, f"if answers flip as in {location}")
 
 
-def _measured(report: FlipReport) -> dict[str, tuple[float, float | None]]:
-    noise: dict[str, float] = {}
-    rates: dict[str, float] = {}
+def _measured(report: FlipReport) -> dict[tuple[str, float | None], Rates]:
+    noise: dict[tuple[str, float | None], float] = {}
+    rates: dict[tuple[str, float | None], float] = {}
     baseline = report.cells[0].variant if report.cells else ""
     for cell in report.cells:
         if cell.task is not None and cell.flip_rate is not None and cell.variant == baseline:
-            noise[cell.task] = max(noise.get(cell.task, 0.0), cell.flip_rate.value)
+            for key in ((cell.task, cell.temperature), (cell.task, None)):
+                noise[key] = max(noise.get(key, 0.0), cell.flip_rate.value)
     for entry in report.against:
         if entry.task is not None:
-            rates[entry.task] = max(rates.get(entry.task, 0.0), entry.flip_rate.value)
-    tasks = {task: max(rates.get(task, 0.0), noise.get(task, 0.0)) for task in (*rates, *noise)}
-    return {task: (rate, noise.get(task)) for task, rate in tasks.items() if 0.0 < rate < 1.0}
+            for key in ((entry.task, entry.temperature), (entry.task, None)):
+                rates[key] = max(rates.get(key, 0.0), entry.flip_rate.value)
+    found = {key: max(rates.get(key, 0.0), noise.get(key, 0.0)) for key in (*rates, *noise)}
+    return {key: (rate, noise.get(key)) for key, rate in found.items() if 0.0 < rate < 1.0}
 
 
 @dataclass(frozen=True)
@@ -119,7 +126,7 @@ def detection_table(plan: Plan, rates: FlipRates, alpha: float, power: float = 0
     for temperature in temperatures:
         here = [row for row in rows if row.temperature == temperature]
         for row in here:
-            rate, noise = rates.of(row.task)
+            rate, noise = rates.of(row.task, row.temperature)
             _add(table, row, Design(row.items, rate, row.reruns, noise, alpha / len(here), power))
         if len(here) > 1:
             _add(table, *_together(here, rates, alpha / comparisons, power))
@@ -138,7 +145,7 @@ def _rows(plan: Plan) -> list[_Row]:
 def _together(rows: Sequence[_Row], rates: FlipRates, alpha: float, power: float) -> tuple[_Row, Design]:
     """All tasks of a temperature as one: rates weighted by items, the fewest reruns of any."""
     items = sum(row.items for row in rows)
-    known = [(row.items / items, *rates.of(row.task)) for row in rows]
+    known = [(row.items / items, *rates.of(row.task, row.temperature)) for row in rows]
     rate = sum(weight * flips for weight, flips, _ in known)
     noise = sum(weight * (flips if noisy is None else noisy) for weight, flips, noisy in known)
     whole = _Row("all tasks", rows[0].temperature, items, min(row.reruns for row in rows))

@@ -68,10 +68,11 @@ def test_measured_rates_are_the_largest_of_any_variant(tmp_path):
     wild[:, :20] = 1 - wild[:, :20]
     scores = {(name, 0.7): runs.tolist() for name, runs in (("base", base), ("mild", mild), ("wild", wild))}
     rates = measured_flip_rates(str(make_run(tmp_path / "run", {"sums": MadeTask(scores)})))
-    flips, noise = rates.of("sums")
+    flips, noise = rates.of("sums", 0.7)
     assert noise == pytest.approx(np.mean([(base[i] != base[j]).mean() for i, j in ((0, 1), (0, 2), (1, 2))]))
     assert flips == max(0.2, noise)
-    assert rates.of("unknown") == (flips, None)
+    assert rates.of("sums", 0.3) == (flips, noise)
+    assert rates.of("unknown", 0.7) == (flips, None)
 
 
 def test_a_run_without_flips_measures_nothing(tmp_path):
