@@ -1,5 +1,7 @@
 """The page in a real browser: it opens, filters, links, marks differences, and lets nothing in or out."""
 
+import os
+
 import pytest
 from told_run import HOSTILE, make_run, tell
 
@@ -151,3 +153,17 @@ def test_a_running_sweep_is_watched(serve, sampled_run, open_page):
     assert "34 of 36" in page.inner_text("#progress")
     late.write_bytes(content)
     page.wait_for_selector("text=This run is complete", timeout=10_000)
+
+
+@pytest.mark.skipif("AXE" not in os.environ, reason="needs AXE=path/to/axe.min.js (npm package axe-core)")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_accessible(report, sampled_run, chromium, scheme):
+    """axe-core finds nothing against people who read with a screen reader, by keyboard or with weak eyes."""
+    context = chromium.new_context(color_scheme=scheme, bypass_csp=True)
+    page = context.new_page()
+    page.goto(report(sampled_run).path.as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((box) => { box.open = true; })")
+    page.wait_for_selector(".detail")
+    page.add_script_tag(path=os.environ["AXE"])
+    assert [found["id"] for found in page.evaluate("axe.run()")["violations"]] == []
+    context.close()
