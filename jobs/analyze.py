@@ -54,7 +54,7 @@ def analyze(
     alpha: Alpha = None,
     margin: Margin = None,
     combine: Combine = Combination.JOINT,
-    adjust: Adjust = Adjustment.HOLM,
+    adjust: Adjust = Adjustment.MAXT,
     cluster: Cluster = None,
     where: Where = None,
     min_common: MinCommon = LEAST_COMMON,

@@ -16,6 +16,9 @@ Bools: TypeAlias = NDArray[np.bool_]
 SMALLEST_P = 1e-300
 """Floor of every reported p-value: below it floats lose their digits, and a p-value is never zero."""
 
+ROUNDING = 1e-12
+"""A sum this small beside the sizes of its terms is rounding."""
+
 
 class EvidenceError(ValueError):
     """The data cannot support any verdict (nothing in common, no numbers, no variation to pair)."""
@@ -53,7 +56,8 @@ def block_sums(values: Floats, clusters: NDArray[np.generic] | None) -> Floats:
         clusters: one label per value, shape (n,), or None where every item is a block of its own.
 
     Returns:
-        One sum per cluster, in the order of the sorted labels; the values themselves without clusters.
+        One sum per cluster, in the order of the sorted labels; the values themselves without clusters. Values
+        that cancel but for rounding give 0: a sum of 1e-17 has a sign, and signs are what is tested.
 
     Raises:
         EvidenceError: if there are not as many labels as values.
@@ -64,4 +68,6 @@ def block_sums(values: Floats, clusters: NDArray[np.generic] | None) -> Floats:
     if labels.shape != values.shape:
         raise EvidenceError(f"{labels.size} cluster labels for {values.size} items.")
     groups = np.unique(labels, return_inverse=True)[1]
-    return np.bincount(groups, weights=values).astype(np.float64)
+    sums = np.bincount(groups, weights=values)
+    sizes = np.bincount(groups, weights=np.abs(values))
+    return np.where(np.abs(sums) > ROUNDING * sizes, sums, 0.0)

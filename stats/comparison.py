@@ -13,8 +13,8 @@ import numpy as np
 from stats.arrays import EvidenceError, Floats
 from stats.combine import Combination, combine_tasks
 from stats.intervals import Interval, fay_lumbard_interval, t_interval
-from stats.maxt import step_down_max_t
-from stats.multiplicity import adjust_p_values
+from stats.maxt import shares_blocks, step_down_max_t
+from stats.multiplicity import Adjust, adjust_p_values
 from stats.noninferiority import t_noninferiority, tango_noninferiority
 from stats.power import decisive_items, minimal_detectable_effect
 from stats.results import Comparison, Settings
@@ -24,6 +24,7 @@ from stats.verdict import Evidence, Verdict, decide, explain
 __all__ = ["Comparison", "Settings", "TaskScores", "Verdict", "compare", "compare_variants"]
 
 DEFAULTS = Settings()
+UNSHARED = "Adjusted by Holm, for it is not known which items the variants have in common."
 
 
 def compare(tasks: Sequence[TaskScores], settings: Settings = DEFAULTS) -> Comparison:
@@ -62,16 +63,32 @@ def compare_variants(
         raise EvidenceError("There is no variant to compare: no evidence is never a pass.")
     measured = {name: _measure_variant(tasks, settings) for name, tasks in variants.items()}
     raw = np.array([comparison.p_value(settings.combine) for comparison in measured.values()])
-    if settings.adjust == "maxt" and len(variants) > 1:
+    made = adjustment_for(variants, settings.adjust)
+    if made == "maxt":
         adjusted = step_down_max_t(
             list(variants.values()), raw, settings.combine, settings.sign_vectors, settings.seed
         )
     else:
-        adjusted = adjust_p_values(raw, settings.adjust)
+        adjusted = adjust_p_values(raw, made)
+    note = (UNSHARED,) if (settings.adjust, made) == ("maxt", "holm") else ()
     return {
-        name: _concluded(comparison, float(p), settings)
+        name: _concluded(comparison, float(p), settings, note)
         for (name, comparison), p in zip(measured.items(), adjusted, strict=True)
     }
+
+
+def adjustment_for(variants: Mapping[str, Sequence[TaskScores]], adjust: Adjust) -> Adjust:
+    """The adjustment that can be made: none of a single p-value, Holm's where max-T finds no common blocks.
+
+    Args:
+        variants: paired scores of every task, by variant.
+        adjust: what is asked for.
+    """
+    if len(variants) == 1:
+        return "none"
+    if adjust == "maxt" and not shares_blocks(list(variants.values())):
+        return "holm"
+    return adjust
 
 
 def _measure_variant(tasks: Sequence[TaskScores], settings: Settings) -> Comparison:
@@ -153,8 +170,10 @@ def _clustered(tasks: Sequence[TaskScores]) -> bool:
     return any(task.clusters is not None for task in tasks)
 
 
-def _concluded(found: Comparison, p_adjusted: float, settings: Settings) -> Comparison:
-    """Add the adjusted p-value, the verdict and its reasons."""
+def _concluded(
+    found: Comparison, p_adjusted: float, settings: Settings, note: tuple[str, ...] = ()
+) -> Comparison:
+    """Add the adjusted p-value, the verdict and its reasons, a note last."""
     verdict = decide(p_adjusted, found.p_noninferior, settings.alpha)
     needed = found.items_needed if verdict is Verdict.INCONCLUSIVE else None
     evidence = Evidence(
@@ -168,5 +187,5 @@ def _concluded(found: Comparison, p_adjusted: float, settings: Settings) -> Comp
         mde=found.mde,
         items_needed=needed,
     )
-    reasons = explain(evidence, settings.alpha, settings.margin)
+    reasons = (*explain(evidence, settings.alpha, settings.margin), *note)
     return replace(found, p_adjusted=p_adjusted, verdict=verdict, items_needed=needed, reasons=reasons)

@@ -1,7 +1,8 @@
 """The null law of one task's sum, as a table: what the combinations over tasks are made of.
 
-Exact from the sign-flip law where the scores fit a small lattice; otherwise the empirical law of simulated
-sums with the observed one among them, so that every p-value read from it is a valid (r + 1)/(B + 1).
+Exact from the sign-flip law where the scores fit a small lattice, or from all signs where there are few
+blocks; otherwise the empirical law of simulated sums with the observed one among them, so that every p-value
+read from it is a valid (r + 1)/(B + 1).
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from stats.arrays import SMALLEST_P, Floats, Ints
+from stats.enumeration import MAX_ENUMERATED, all_signed_sums
 from stats.lattice import to_lattice
 from stats.law import SignFlipLaw
 from stats.montecarlo import TIE_TOLERANCE, monte_carlo_sums
@@ -81,17 +83,19 @@ def null_table(sums: Floats, draws: int, seed: list[int]) -> NullTable:
             values, chances = law.table()
             support = np.asarray(values * lattice.step, dtype=np.float64)
             return NullTable(support, chances, lattice.observed, scale, exact=True)
-    return _simulated_table(sums, scale, draws, seed)
+    moving = sums[sums != 0.0]
+    exact = moving.size <= MAX_ENUMERATED
+    reached = all_signed_sums(moving) if exact else monte_carlo_sums(moving, draws, seed)
+    return _empirical_table(reached, float(sums.sum()), scale, exact=exact)
 
 
-def _simulated_table(sums: Floats, scale: float, draws: int, seed: list[int]) -> NullTable:
-    """Empirical law of simulated sums and the observed one, values that only rounding separates merged."""
-    observed = float(sums.sum())
-    drawn = np.sort(np.append(monte_carlo_sums(sums, draws, seed), observed))
-    apart = np.append(True, np.diff(drawn) > TIE_TOLERANCE * float(np.abs(drawn).max()))
+def _empirical_table(values: Floats, observed: float, scale: float, *, exact: bool) -> NullTable:
+    """Law of all sums, or of drawn ones and the observed one; values that only rounding separates merged."""
+    ordered = np.sort(values if exact else np.append(values, observed))
+    apart = np.append(True, np.diff(ordered) > TIE_TOLERANCE * float(np.abs(ordered).max()))
     firsts = np.flatnonzero(apart)
-    shares = np.asarray(np.diff(np.append(firsts, drawn.size)) / drawn.size, dtype=np.float64)
-    return NullTable(drawn[firsts], shares, observed, scale, exact=False)
+    shares = np.asarray(np.diff(np.append(firsts, ordered.size)) / ordered.size, dtype=np.float64)
+    return NullTable(ordered[firsts], shares, observed, scale, exact=exact)
 
 
 def max_drop_p(tables: Sequence[NullTable], largest: float) -> float:

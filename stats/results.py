@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from stats.combine import Combine
+from stats.maxt import SIGN_VECTORS
 from stats.montecarlo import DRAWS
 from stats.multiplicity import Adjust
 from stats.signflip import Method
@@ -20,17 +21,17 @@ class Settings:
         adjust: how p-values are adjusted for the number of variants.
         power: chance of detection behind the minimal detectable effect and the items needed.
         draws: simulated draws where a law is not exact.
-        sign_vectors: draws of the step-down max-T, common to all variants.
+        sign_vectors: most draws of the step-down max-T, common to all variants; none where it is exact.
         seed: of all draws.
     """
 
     alpha: float = 0.05
     margin: float = 0.01
     combine: Combine = "joint"
-    adjust: Adjust = "holm"
+    adjust: Adjust = "maxt"
     power: float = 0.8
     draws: int = DRAWS
-    sign_vectors: int = 5_000
+    sign_vectors: int = SIGN_VECTORS
     seed: int = 0
 
     def __post_init__(self) -> None:

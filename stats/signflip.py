@@ -2,9 +2,11 @@
 
 If the variant is not worse, swapping the two models' scores within an item changes nothing, so the sum of
 the differences behaves like S = Σ εᵢdᵢ with independent fair signs. On whole numbers the law of S needs no
-simulation (`stats.law`). Scores that fit no small lattice are simulated, and the result says so.
+simulation (`stats.law`), nor does it for up to 32 blocks of any size (`stats.enumeration`). Many scores that
+fit no small lattice are simulated, and the result says so.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stats.arrays import SMALLEST_P, Floats, as_scores, block_sums
+from stats.enumeration import EnumeratedLaw
 from stats.lattice import to_lattice
 from stats.law import SignFlipLaw
 from stats.montecarlo import DRAWS, monte_carlo_sums, monte_carlo_tail
@@ -23,7 +26,7 @@ MAX_WORK = 1 << 24
 
 
 class SignFlipNull:
-    """The null distribution of Σ εᵢdᵢ: exact on a lattice, otherwise simulated.
+    """The null distribution of Σ εᵢdᵢ: exact on a lattice or for few blocks, otherwise simulated.
 
     Attributes:
         observed: Σ dᵢ.
@@ -33,23 +36,21 @@ class SignFlipNull:
     """
 
     def __init__(self, sums: Floats, draws: int = DRAWS, seed: int = 0) -> None:
-        lattice = to_lattice(sums)
-        law = None if lattice is None else SignFlipLaw.of(lattice.integers)
         self.blocks = sums.size
         self.smallest_p = max(float(np.exp2(-float(np.count_nonzero(sums)))), SMALLEST_P)
-        if lattice is None or law is None or law.work > MAX_WORK:
-            self.method: Method = "monte-carlo"
-            self.observed = float(sums.sum())
+        self.observed, log_tail = _exact_tail(sums)
+        self.method: Method = "exact"
+        if log_tail is None:
+            self.method = "monte-carlo"
             self.smallest_p = max(self.smallest_p, 1.0 / (draws + 1))
             self._drawn = monte_carlo_sums(sums, draws, seed)
-        else:
-            self.method, self.observed = "exact", lattice.observed
-            self._law, self._step = law, lattice.step
+        self._log_tail = log_tail or self._simulated_log_tail
 
     def log_tail(self, value: float) -> float:
         """Natural logarithm of P(S ≥ value), ties counted."""
-        if self.method == "exact":
-            return self._law.log_tail(int(np.ceil(value / self._step - 1e-6)))
+        return self._log_tail(value)
+
+    def _simulated_log_tail(self, value: float) -> float:
         return float(np.log(monte_carlo_tail(self._drawn, value).p))
 
     def standard_error(self) -> float:
@@ -63,6 +64,17 @@ class SignFlipNull:
         return SignFlipResult(
             p, log_p, self.observed, self.method, self.standard_error(), self.blocks, self.smallest_p
         )
+
+
+def _exact_tail(sums: Floats) -> tuple[float, Callable[[float], float] | None]:
+    """The observed sum, and ln P(S ≥ ·) where it can be had without simulation."""
+    lattice = to_lattice(sums)
+    if lattice is not None:
+        law, step = SignFlipLaw.of(lattice.integers), lattice.step
+        if law.work <= MAX_WORK:
+            return lattice.observed, lambda value: law.log_tail(int(np.ceil(value / step - 1e-6)))
+    few = EnumeratedLaw.of(sums)
+    return float(sums.sum()), None if few is None else few.log_tail
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,7 @@ def sign_flip_test(
         differences: baseline − variant per item (means over reruns), shape (n,); higher is better.
         clusters: one label per item where items share a passage, subject or template; their differences
             are added and flipped as one block.
-        draws: sign vectors to draw where no small lattice exists.
+        draws: sign vectors to draw where there is neither a small lattice nor few blocks.
         seed: of those draws.
 
     Returns:

@@ -6,14 +6,14 @@ alarms. What cannot be paired is said, counted and bounded, and where nothing ca
 verdict but an error.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from jobs.analysis.pairing import Pair, Pairing, pair_up
 from jobs.analysis.scores import ScoreBook, TaskTable, Temperature, some
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError
-from stats.comparison import Settings, compare_variants
+from stats.comparison import Settings, TaskScores, adjustment_for, compare_variants
 from stats.results import Comparison
 
 FEW_ITEMS = 30
@@ -65,7 +65,7 @@ class Analysis:
 
     Attributes:
         baseline: name of the baseline.
-        settings: level, margin, tests and adjustment.
+        settings: level, margin, tests, and the adjustment that was made.
         warnings: sentences that a reader of the verdicts must know.
         results: one per variant and temperature.
         incomplete: whether samples that were asked for are not there, or a variant could not be compared.
@@ -99,10 +99,12 @@ def analyze_scores(book: ScoreBook, request: Request) -> Analysis:
     _refuse_no_evidence(baseline, pairings, usable)
     for pairing in usable:
         _refuse_thin_or_mixed(pairing, request)
-    found = _compare(usable, request.settings)
+    tasks = {str(i): [pair.scores for pair in pairing.pairs] for i, pairing in enumerate(usable)}
+    found = _compare(tasks, request.settings)
     results = tuple(_result(pairing, comparison) for pairing, comparison in zip(usable, found, strict=True))
     incomplete = any(pairing.owed or not pairing.pairs for pairing in pairings)
-    return Analysis(baseline, request.settings, _warnings(book, pairings), results, incomplete)
+    settings = replace(request.settings, adjust=adjustment_for(tasks, request.settings.adjust))
+    return Analysis(baseline, settings, _warnings(book, pairings), results, incomplete)
 
 
 def choose_baseline(book: ScoreBook, asked: str | None) -> str:
@@ -168,10 +170,7 @@ def _refuse_thin_or_mixed(pairing: Pairing, request: Request) -> None:
         raise UserError(f"{pairing.mixed_prompts[0]} --strict refuses to compare them.")
 
 
-def _compare(pairings: Sequence[Pairing], settings: Settings) -> list[Comparison]:
-    tasks = {str(i): [pair.scores for pair in pairing.pairs] for i, pairing in enumerate(pairings)}
-    if len(tasks) == 1:  # nothing to adjust for, whatever was asked; max-T needs at least two
-        settings = replace(settings, adjust="holm")
+def _compare(tasks: Mapping[str, Sequence[TaskScores]], settings: Settings) -> list[Comparison]:
     try:
         return list(compare_variants(tasks, settings).values())
     except EvidenceError as error:

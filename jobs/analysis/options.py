@@ -20,8 +20,8 @@ class Combination(StrEnum):
 class Adjustment(StrEnum):
     """How p-values are adjusted for the number of comparisons."""
 
-    HOLM = "holm"
     MAXT = "maxt"
+    HOLM = "holm"
     BH = "bh"
     NONE = "none"
 
@@ -43,7 +43,8 @@ class Format(StrEnum):
 
 _PATHS = "A run, a folder of runs, lm-eval output folders or results files, or score tables."
 _CLUSTER = (
-    "Items that belong together: a column of the documents, whole tasks, or none. The run's unless given."
+    "Items that belong together: a column of the documents or the table (prompt_id:| is prompt_id up to |), "
+    "whole tasks, or none. The run's unless given."
 )
 _MARGIN = "Largest acceptable drop as a share of the metric's range: 0.01 is one point. The sweep's, or 0.01."
 

@@ -43,7 +43,7 @@ class ScoreRows:
         temperature: NaN where unknown.
         rerun: number that tells the rows of one prompt apart.
         score: the scores.
-        labels: further columns.
+        labels: further columns, and the one that clusters them.
     """
 
     model: str
@@ -110,10 +110,8 @@ def _take(table: ScoreTable, chosen: Ints) -> ScoreTable:
 
 def _rows(table: ScoreTable, model: str, task: str, reading: Reading) -> ScoreRows:
     column = reading.cluster_column
-    if column and column not in table.texts:
-        raise UserError(
-            f"--cluster {column}: {table.path} has no such column; its labels are {some(table.labels, 20)}."
-        )
+    if column:
+        table = table.with_labels(column)
     return ScoreRows(
         model=model,
         task=task,
@@ -121,7 +119,7 @@ def _rows(table: ScoreTable, model: str, task: str, reading: Reading) -> ScoreRo
         temperature=_temperatures(table),
         rerun=_reruns(table, column),
         score=table.score,
-        labels={name: table.texts[name] for name in table.labels},
+        labels={name: table.texts[name] for name in (*table.labels, *([column] if column else []))},
     )
 
 

@@ -6,7 +6,7 @@ guessed.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,27 @@ class ScoreTable:
         """A column, or the default in every row where there is none."""
         found = self.texts.get(name)
         return np.full(self.score.size, default, dtype=object) if found is None else found
+
+    def with_labels(self, name: str) -> "ScoreTable":
+        """The table with a column of that name: one of the file's, or the start of one's texts.
+
+        Args:
+            name: a column, or "COLUMN:SEPARATOR" for what stands before the separator (`prompt_id:|`).
+
+        Raises:
+            UserError: if there is no such column.
+        """
+        column, _, separator = name.partition(":")
+        column = ALIASES.get(column, column)
+        if name in self.texts:
+            return self
+        if column not in self.texts or not separator:
+            raise UserError(
+                f"--cluster {name}: {self.path} has no such column; it has {some(list(self.texts), 20)}. "
+                "What stands before a character in a column is a cluster as COLUMN:CHARACTER."
+            )
+        labels = np.array([text.split(separator)[0] for text in self.texts[column]], dtype=object)
+        return replace(self, texts={**self.texts, name: labels})
 
 
 def read_table(path: str, where: Mapping[str, str]) -> ScoreTable:

@@ -47,8 +47,11 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
 
 
 def _terms(analysis: Analysis) -> str:
-    settings = analysis.settings
-    level = f"level {settings.alpha:g}, p adjusted by {settings.adjust}"
+    settings, count = analysis.settings, len(analysis.results)
+    p = f"adjusted by {settings.adjust} over {count} comparisons"
+    if settings.adjust == "none":
+        p = "not adjusted, for there is one comparison" if count == 1 else "not adjusted"
+    level = f"level {settings.alpha:g}, p {p}"
     return f"Baseline {clean(analysis.baseline)}; {level}; margin {margin_text(settings)}."
 
 

@@ -1,5 +1,7 @@
 """Adjusting for many variants."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -51,7 +53,7 @@ def variants_of(net, copies=1, items=400, seed=0):
 
 def adjusted(variants, combine="joint", adjust="maxt"):
     named = {f"v{k}": tasks for k, tasks in enumerate(variants)}
-    found = compare_variants(named, Settings(combine=combine, adjust=adjust))
+    found = compare_variants(named, Settings(combine=combine, adjust=adjust, sign_vectors=5_000))
     return [c.p_value(combine) for c in found.values()], [c.p_adjusted for c in found.values()]
 
 
@@ -112,8 +114,86 @@ def test_variants_share_signs_by_the_names_of_items():
     assert found[0] == pytest.approx(alone[0])
 
 
-def test_unnamed_items_of_different_number_are_refused():
-    """Without names there is no telling which items two variants share."""
-    variants = [[TaskScores("t", np.ones(n), np.zeros(n))] for n in (5, 6)]
-    with pytest.raises(EvidenceError, match="name the items"):
-        step_down_max_t(variants, np.array([0.5, 0.5]), "pooled")
+@pytest.mark.parametrize(
+    "details",
+    [({}, {}), ({"items": "named"}, {}), ({"clusters": "halves"}, {})],
+)
+def test_variants_without_known_common_blocks_get_holm(details):
+    """Unnamed items of different number, or clusters for one variant only: Holm, and the reasons say so."""
+    variants = {}
+    for name, n, chosen in zip("xy", (12, 13), details, strict=True):
+        labels = {"named": np.arange(n), "halves": np.arange(n) // 2}
+        named = {field: labels[kind] for field, kind in chosen.items()}
+        variants[name] = [TaskScores("t", np.ones(n), (np.arange(n) > 6).astype(float), **named)]
+    found = compare_variants(variants, Settings(adjust="maxt"))
+    by_holm = compare_variants(variants, Settings(adjust="holm"))
+    assert found["x"].p_adjusted == by_holm["x"].p_adjusted
+    assert any("Adjusted by Holm" in reason for reason in found["x"].reasons)
+    with pytest.raises(EvidenceError, match="name their items"):
+        step_down_max_t(list(variants.values()), np.array([0.5, 0.5]))
+
+
+def enumerated_step_down(blocks, statistic):
+    """Adjusted p-values by going through all sign vectors, for blocks of shape (G, V)."""
+    signs = [np.array(row) for row in product((1.0, -1.0), repeat=len(blocks))]
+    values = np.array([statistic(row[:, None] * blocks) for row in signs])
+    shares = np.array([[np.mean(column >= v - 1e-9) for v in column] for column in values.T]).T
+    order = np.argsort(shares[0], kind="stable")
+    adjusted = np.empty(order.size)
+    for place, variant in enumerate(order):
+        smallest = shares[:, order[place:]].min(axis=1)
+        adjusted[variant] = np.mean(smallest <= shares[0, variant] + 1e-12)
+    adjusted[order] = np.maximum.accumulate(adjusted[order])
+    return adjusted
+
+
+def test_few_blocks_are_adjusted_exactly():
+    """Nine blocks in two tasks: the adjusted p-values are those of all 512 common sign vectors."""
+    blocks = np.random.default_rng(3).normal(0.35, 0.8, (9, 4)).clip(-1, 1)
+    tasks = [
+        [TaskScores(name, np.maximum(d, 0), np.maximum(-d, 0)) for name, d in (("a", v[:5]), ("b", v[5:]))]
+        for v in blocks.T
+    ]
+    expected = enumerated_step_down(blocks, lambda signed: signed.sum(axis=0))
+    raw, found = adjusted(tasks, "pooled")
+    assert found == pytest.approx(expected, rel=1e-12)
+    assert max(found) > max(raw)
+
+
+def test_exact_adjustment_of_the_largest_drop_of_a_task():
+    """The same for the largest standardised drop."""
+    blocks = np.random.default_rng(4).normal(0.35, 0.8, (8, 3)).clip(-1, 1)
+    tasks = [
+        [TaskScores(name, np.maximum(d, 0), np.maximum(-d, 0)) for name, d in (("a", v[:5]), ("b", v[5:]))]
+        for v in blocks.T
+    ]
+
+    def largest(signed):
+        parts = [
+            signed[s].sum(axis=0) / np.sqrt((signed[s] ** 2).sum(axis=0)) for s in (slice(5), slice(5, 8))
+        ]
+        return np.maximum(*parts)
+
+    found = adjusted(tasks, "max-drop")[1]
+    assert found == pytest.approx(enumerated_step_down(blocks, largest), rel=1e-12)
+
+
+def test_a_single_variant_is_not_adjusted():
+    """One comparison costs nothing, whatever adjustment is asked for."""
+    tasks = variants_of(16)[0]
+    for adjust in ("maxt", "holm", "bh", "none"):
+        found = compare_variants({"v": tasks}, Settings(adjust=adjust))["v"]
+        assert found.p_adjusted == found.p_joint
+
+
+def test_a_task_that_one_variant_lacks_is_adjusted_for_where_it_stands():
+    """Variants need not have the same tasks: what one lacks adds nothing to it."""
+    blocks = np.random.default_rng(5).normal(0.4, 0.6, 8).clip(-1, 1)
+    task = TaskScores("a", np.maximum(blocks, 0), np.maximum(-blocks, 0))
+    other = TaskScores("b", np.ones(6), np.array([0, 0, 0, 0, 1, 1.0]))
+    _, found = adjusted([[task, other], [task]], "pooled")
+    both = np.concatenate([blocks, other.differences])
+    expected = enumerated_step_down(
+        np.column_stack([both, np.append(blocks, np.zeros(6))]), lambda s: s.sum(axis=0)
+    )
+    assert found == pytest.approx(expected, rel=1e-12)

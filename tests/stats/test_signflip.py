@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats as sp
 
 from stats.arrays import EvidenceError
+from stats.montecarlo import monte_carlo_sums, monte_carlo_tail
 from stats.signflip import sign_flip_test
 
 
@@ -62,15 +63,37 @@ def test_no_difference_gives_one():
     assert sign_flip_test(np.zeros(20)).p == 1.0
 
 
-def test_scores_on_no_lattice_are_simulated_and_say_so():
-    """A simulated p-value carries method and standard error and is close to the enumerated one."""
+def test_few_scores_on_no_lattice_are_enumerated():
+    """Fourteen irrational differences: the p-value is that of all 16,384 sign vectors, and exact."""
     differences = np.random.default_rng(5).normal(0.3, 1.0, 14)
-    found = sign_flip_test(differences, draws=20_000, seed=1)
+    found = sign_flip_test(differences)
     signs = 1 - 2 * ((np.arange(2**14)[:, None] >> np.arange(14)) & 1)
     exact = np.mean(signs @ differences >= differences.sum() - 1e-12)
+    assert (found.method, found.standard_error, found.smallest_p) == ("exact", 0.0, 2.0**-14)
+    assert found.p == pytest.approx(exact, rel=1e-12)
+
+
+def test_thirty_two_blocks_are_exact_and_thirty_three_simulated():
+    """All differences to one side: 2^−32 at best, then what the draws resolve."""
+    differences = np.random.default_rng(8).random(33) + 0.5
+    assert sign_flip_test(differences[:32]).p == pytest.approx(2.0**-32, rel=1e-12)
+    assert sign_flip_test(differences, draws=999).p == pytest.approx(1 / 1_000)
+
+
+def test_enumerated_ties_count_despite_rounding():
+    """Rounding errors on irrational sums do not break ties: ten of sixteen sums are at least 0."""
+    differences = np.array([np.pi, -np.pi, np.e, -np.e]) * (1 + 1e-15 * np.arange(4))
+    assert sign_flip_test(differences).p == pytest.approx(10 / 16)
+
+
+def test_scores_on_no_lattice_are_simulated_and_say_so():
+    """A simulated p-value carries method and standard error and is close to the normal limit."""
+    differences = np.random.default_rng(5).normal(0.1, 1.0, 200)
+    found = sign_flip_test(differences, draws=20_000, seed=1)
+    limit = sp.norm.sf(differences.sum() / np.sqrt(differences @ differences))
     assert found.method == "monte-carlo"
     assert found.standard_error == pytest.approx(np.sqrt(found.p * (1 - found.p) / 20_001), rel=1e-9)
-    assert abs(found.p - exact) < 4 * found.standard_error
+    assert abs(found.p - limit) < 4 * found.standard_error
 
 
 def test_a_simulated_p_value_is_never_zero():
@@ -88,10 +111,11 @@ def test_a_simulated_p_value_depends_on_the_seed_only():
 
 
 def test_simulated_ties_count_despite_rounding():
-    """All sums of n equal irrational values that equal the observed one are ties."""
-    differences = np.array([np.pi, -np.pi, np.e, -np.e]) * (1 + 1e-15 * np.arange(4))
-    sums = np.array([0, 0, 0, 0, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1])
-    assert sign_flip_test(differences, draws=20_000).p == pytest.approx(np.mean(sums >= 0), abs=0.02)
+    """Pairs of equal irrational values that cancel: every sum of 0 is a tie with the observed one."""
+    pair = np.repeat([np.pi, -np.pi], 20) * (1 + 1e-15 * np.arange(40))
+    assert monte_carlo_tail(monte_carlo_sums(pair, 20_000, 1), float(pair.sum())).p == pytest.approx(
+        sp.binom.sf(19, 40, 0.5), abs=0.015
+    )
 
 
 def test_the_smallest_possible_p_value_is_reported():
@@ -105,6 +129,13 @@ def test_no_numbers_are_refused(bad):
     """Neither an empty vector nor a NaN becomes a p-value."""
     with pytest.raises(EvidenceError):
         sign_flip_test(np.array(bad, dtype=float))
+
+
+def test_clusters_that_cancel_but_for_rounding_do_not_differ():
+    """0.1 + 0.2 − 0.3 is 5.6e-17, six times over; its sign is no evidence."""
+    differences = np.tile([0.1, 0.2, -0.3], 6)
+    assert differences[:3].sum() > 0.0
+    assert sign_flip_test(differences, np.repeat(np.arange(6), 3)).p == 1.0
 
 
 def test_labels_of_another_length_are_refused():
