@@ -174,4 +174,4 @@ def _runs(manifest: Mapping[str, Any]) -> list[Run]:
 def _name(run: Run) -> str:
     temperature, seed = run
     where = "an unknown temperature" if temperature is None else f"temperature {temperature:g}"
-    return where if seed is None else f"{where}, seed {seed}"
+    return where if seed is None else f"seed {seed} at {where}"

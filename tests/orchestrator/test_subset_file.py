@@ -54,7 +54,7 @@ def test_a_missing_file_is_refused(tmp_path):
 
 def test_the_runs_that_chose_are_refused():
     """The same weights, temperature and seed, whatever the folder is called."""
-    with pytest.raises(UserError, match=r"temperature 0\.3, seed 1 chose this subset"):
+    with pytest.raises(UserError, match=r"seed 1 at temperature 0\.3 chose this subset"):
         refuse_reused(ORIGIN, "elsewhere/base", "abc", [(0.3, 1), (0.3, 2)], "subset.json")
 
 
@@ -75,7 +75,7 @@ def _manifest(runs, *, subset=None):
 
 def test_an_analysis_with_the_choosing_seeds_is_refused():
     """The run of the subset asked the seeds again that chose it."""
-    with pytest.raises(UserError, match=r"seed 0 chose this subset"):
+    with pytest.raises(UserError, match=r"seed 0 at temperature 0\.3 chose this subset"):
         refuse_reused_in([_manifest([[0.3, 0], [0.3, 5]], subset=True)], "base")
 
 
