@@ -4,10 +4,8 @@ import socket
 from typing import Annotated
 
 import typer
-import uvicorn
 
 from jobs.report.library import Library
-from jobs.report.server import application
 from orchestrator.errors import UserError
 
 HOST = "127.0.0.1"
@@ -29,6 +27,10 @@ def view(
 
         lldeg view runs --port 9000
     """
+    import uvicorn  # noqa: PLC0415 - the other commands start faster without a server
+
+    from jobs.report.server import application  # noqa: PLC0415 - the same
+
     library = Library(paths)
     with _listen(port) as listener:
         typer.echo(f"http://{HOST}:{listener.getsockname()[1]}/ (Ctrl-C stops)")

@@ -32,7 +32,6 @@ Show = Callable[[Shelf, Request], Response]
 class Listed:
     """A run in the list of runs: its count, or why it cannot be counted."""
 
-    key: str
     name: str
     count: Count | None
     problem: str | None
@@ -63,9 +62,9 @@ def _list_of(library: Library) -> Callable[[Request], Response]:
 
 def _listed(key: str, shelf: Shelf) -> Listed:
     try:
-        return Listed(key, key, total(shelf.counts().values()), None)
+        return Listed(key, total(shelf.counts().values()), None)
     except UserError as error:
-        return Listed(key, key, None, str(error))
+        return Listed(key, None, str(error))
 
 
 def _of_run(library: Library, show: Show) -> Callable[[Request], Response]:
