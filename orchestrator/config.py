@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 
 class Section(BaseModel):
@@ -44,8 +44,14 @@ class PromptConfig(Section):
     """How prompts are put together; the names and meanings are lm-eval's."""
 
     apply_chat_template: bool = False
-    fewshot_as_multiturn: bool = False
+    fewshot_as_multiturn: bool | None = Field(default=None, validate_default=True)
+    """Examples as turns of the conversation; default, as in lm-eval: wherever there is a chat template."""
     system_instruction: str | None = None
+
+    @field_validator("fewshot_as_multiturn")
+    @classmethod
+    def _with_a_template(cls, value: bool | None, info: ValidationInfo) -> bool:
+        return bool(info.data.get("apply_chat_template")) if value is None else value
 
 
 class SamplingConfig(Section):

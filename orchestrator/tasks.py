@@ -205,7 +205,7 @@ class SweepTask:
             limit=self.spec.limit,
             system_instruction=prompt.system_instruction,
             apply_chat_template=chat_template is not None,
-            fewshot_as_multiturn=prompt.fewshot_as_multiturn,
+            fewshot_as_multiturn=bool(prompt.fewshot_as_multiturn),
             chat_template=chat_template,
             tokenizer_name=name,
         )
