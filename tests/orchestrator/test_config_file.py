@@ -217,3 +217,18 @@ def test_a_wrong_shape_is_named_in_words_of_yaml(load, keys):
     assert len(problems) == 1
     assert any(word in problems[0] for word in ("should be a mapping", "should be a list"))
     assert "Config" not in problems[0]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "multiturn"),
+    [
+        ({}, False),
+        ({"apply_chat_template": True}, True),
+        ({"apply_chat_template": True, "fewshot_as_multiturn": False}, False),
+    ],
+)
+def test_examples_are_turns_where_there_is_a_chat_template(load, prompt, multiturn):
+    """The default is lm-eval's own, so that prompts agree with `lm_eval --apply_chat_template`."""
+    config, problems = load(GOOD | {"prompt": prompt})
+    assert problems == []
+    assert config.prompt.fewshot_as_multiturn is multiturn
