@@ -11,6 +11,7 @@ import typer
 from jobs.analyze import analyze
 from jobs.import_ import import_
 from jobs.submit import submit
+from jobs.view import view
 from orchestrator.errors import UserError
 from orchestrator.quiet import be_quiet
 
@@ -31,6 +32,7 @@ app = typer.Typer(
 app.command()(submit)
 app.command()(analyze)
 app.command("import")(import_)
+app.command()(view)
 
 
 def main() -> None:
