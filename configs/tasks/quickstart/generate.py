@@ -59,7 +59,7 @@ def choose(question: str, right: str, wrong: list[str], rng: random.Random) -> I
 
 def sums(rng: random.Random) -> list[Item]:
     """Sums of two two-digit numbers."""
-    pairs = rng.sample([(a, b) for a in range(10, 100) for b in range(10, 100)], 80)
+    pairs = rng.sample([(a, b) for a in range(10, 100) for b in range(10, 100)], 60)
     return [{"question": f"{a} + {b} =", "answer": str(a + b)} for a, b in pairs]
 
 
@@ -73,7 +73,7 @@ def sequences(rng: random.Random) -> list[Item]:
 def lookup(rng: random.Random) -> list[Item]:
     """One value out of a list of ten names with values."""
     items = []
-    for _ in range(80):
+    for _ in range(100):
         names, values, asked = rng.sample(NAMES, 10), rng.sample(range(10, 100), 10), rng.randrange(10)
         listing = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
         items.append({"question": f"{listing}. {names[asked]}", "answer": str(values[asked])})
@@ -82,7 +82,7 @@ def lookup(rng: random.Random) -> list[Item]:
 
 def number_words(rng: random.Random) -> list[Item]:
     """Digits for a three-digit number given in words."""
-    return [{"question": f"{spell(n)} =", "answer": str(n)} for n in rng.sample(range(101, 1000), 100)]
+    return [{"question": f"{spell(n)} =", "answer": str(n)} for n in rng.sample(range(101, 1000), 120)]
 
 
 def spelling(rng: random.Random) -> list[Item]:
@@ -109,7 +109,7 @@ def capitals(_: random.Random) -> list[Item]:
 def products(rng: random.Random) -> list[Item]:
     """Products of the multiplication table up to 12 x 19, against two of their neighbours in it."""
     items = []
-    for a, b in rng.sample([(a, b) for a in range(3, 13) for b in range(6, 20)], 80):
+    for a, b in rng.sample([(a, b) for a in range(3, 13) for b in range(6, 20)], 100):
         neighbours = sorted({a * (b - 1), a * (b + 1), (a - 1) * b, (a + 1) * b})
         wrong = [str(value) for value in rng.sample(neighbours, 2)]
         items.append(choose(f"{a} x {b} =", str(a * b), wrong, rng))
