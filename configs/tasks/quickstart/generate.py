@@ -2,8 +2,8 @@
 
 The tasks are chosen for a model of 135 million parameters: each is something it half knows, because an item
 that is always right or always wrong cannot show a change. The prompts are a few plain lines to be continued,
-which such a model follows better than a chat. Items that are answered by looking back (sums, sequences,
-look-ups) are written out in full, since a damaged KV cache is felt there first.
+which such a model follows better than a chat. Most items are generated and need exact figures or names from
+the prompt, since a damaged KV cache is felt there first.
 """
 
 from __future__ import annotations
