@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jobs.figures.style import save
+from jobs.figures.style import FORMATS, save
 from jobs.seeds.plots import success_histogram, temperature_curves
 from jobs.seeds.read import Reruns
 from jobs.seeds.summary import FlipReport
@@ -33,6 +33,8 @@ def write_flips(reruns: Reruns, report: FlipReport, folder: Path) -> list[Path]:
         ("success_histogram", success_histogram(report)),
         ("temperature_curves", temperature_curves(report)),
     ):
+        for suffix in FORMATS:  # a picture of an earlier, wider reading would contradict the counts beside it
+            (folder / f"{name}.{suffix}").unlink(missing_ok=True)
         written += save(figure, folder, name) if figure is not None else []
     return written
 

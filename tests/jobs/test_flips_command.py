@@ -282,3 +282,9 @@ def test_files_are_the_same_every_time(run, run_folder):
         out = run(run_folder, "--variant", "base")
         written.append([(out / name).read_bytes() for name in names])
     assert written[0] == written[1]
+
+
+def test_no_picture_outlives_its_numbers(run, run_folder):
+    """Read again at one temperature, there is no curve left from the first reading."""
+    assert (run(run_folder) / "temperature_curves.png").exists()
+    assert not (run(run_folder, "--temperature", "0.3") / "temperature_curves.png").exists()
