@@ -79,9 +79,8 @@ def _write(path: Path, chosen: Subset) -> None:
 
 def _show(reruns: Reruns, choices: Sequence[TaskChoice], path: Path, console: Console) -> None:
     cell = choices[0].cell
-    console.print(
-        Text(f"Items on which {clean(cell.variant)} flips in its runs at temperature {cell.temperature:g}:")
-    )
+    where = temperature_text(cell.temperature)
+    console.print(Text(f"Items on which {clean(cell.variant)} flips in its runs at temperature {where}:"))
     console.print(_task_table(choices))
     if found := kept(reruns.cells, choices):
         console.print(_kept_table(found))

@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jobs.figures.style import COLOURS, HEIGHT, MARKERS, WIDE, WIDTH, look, new_figure
+from jobs.analysis.wording import temperature_text
+from jobs.figures.style import COLOURS, DASHES, HEIGHT, MARKERS, WIDE, WIDTH, look, new_figure
 from jobs.seeds.summary import CellSummary, FlipReport
 from stats.reruns import Estimate
 
@@ -48,7 +49,9 @@ def _histogram(axes: Axes, cell: CellSummary) -> None:
     axes.bar(list(inner), shares[1:-1], color=flipping, hatch="//", edgecolor="white", label="flips")
     axes.set_xticks(range(0, cell.runs + 1, max(1, cell.runs // 5)))
     axes.grid(visible=False, axis="x")
-    axes.set_title(f"{shorten(cell.variant)}, T = {cell.temperature:g}\n{shares[1:-1].sum():.0f} % flip")
+    axes.set_title(
+        f"{shorten(cell.variant)}, T = {temperature_text(cell.temperature)}\n{shares[1:-1].sum():.0f} % flip"
+    )
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ class _Series:
 
 
 def temperature_curves(report: FlipReport) -> Figure | None:
-    """Accuracy and flip rate of reruns against temperature, with 95 % intervals.
+    """Accuracy and, where there are reruns, their flip rate against temperature, with 95 % intervals.
 
     Returns:
         None where there are fewer than two temperatures.
@@ -71,14 +74,15 @@ def temperature_curves(report: FlipReport) -> Figure | None:
         return None
     flips = [s for s in _series(report, "flip_rate") if s.temperatures]
     with look():
-        figure = new_figure(WIDE, HEIGHT)
-        left, right = figure.subplots(1, 2, sharex=True)
-        _curves(left, accuracy, "right answers (%)")
-        _curves(right, flips, "flip rate between two runs (%)")
-        right.set_ylim(bottom=0)
-        figure.legend(
-            *left.get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(accuracy))
-        )
+        columns = 3 if flips else 2
+        figure = new_figure(WIDE if flips else WIDTH, HEIGHT + 0.25 * (len(accuracy) // columns))
+        panels = figure.subplots(1, 2 if flips else 1, sharex=True, squeeze=False)[0]
+        _curves(panels[0], accuracy, "right answers (%)")
+        if flips:
+            _curves(panels[1], flips, "flips between runs (%)")
+            panels[1].set_ylim(bottom=0)
+        handles = panels[0].get_legend_handles_labels()
+        figure.legend(*handles, loc="outside lower center", ncols=min(columns, len(accuracy)))
     return figure
 
 
@@ -102,7 +106,8 @@ def _curves(axes: Axes, series: Sequence[_Series], label: str) -> None:
             100 * middle,
             yerr=100 * limits,
             color=COLOURS[number % len(COLOURS)],
-            marker=MARKERS[number % len(MARKERS)],
+            marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
+            linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
             capsize=3,
             label=shorten(one.name),
         )

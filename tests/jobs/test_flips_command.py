@@ -1,6 +1,7 @@
 """`lldeg flips` against the same counts made with pandas from the raw Parquet, and on lm-eval folders."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -288,3 +289,54 @@ def test_no_picture_outlives_its_numbers(run, run_folder):
     """Read again at one temperature, there is no curve left from the first reading."""
     assert (run(run_folder) / "temperature_curves.png").exists()
     assert not (run(run_folder, "--temperature", "0.3") / "temperature_curves.png").exists()
+
+
+def test_an_unknown_temperature_is_no_obstacle(run, tmp_path):
+    """Runs imported without a temperature are counted and drawn; a curve they have none."""
+    task = MadeTask({("base", None): [[1, 0, 1], [1, 1, 0]]})
+    folder = make_run(tmp_path / "run", {"sums": task})
+    _give_seeds(folder)
+    out = run(folder)
+    (cell,) = json.loads((out / "success_counts.json").read_text())
+    assert (cell["temperature"], cell["items"]) == (None, {"0": 2, "1": 1, "2": 1})
+    assert (out / "success_histogram.png").exists()
+
+
+def _give_seeds(folder):
+    """Number the reruns of every item, where `make_run` sees nothing sampled."""
+    for path in (folder / "samples").rglob("*.parquet"):
+        table = pq.ParquetFile(path).read()
+        seeds = pd.Series(table["item"].to_pylist()).groupby(table["item"].to_pylist()).cumcount()
+        place = table.schema.get_field_index("seed")
+        pq.write_table(table.set_column(place, "seed", pa.array(seeds, pa.int32())), path)
+
+
+def test_single_runs_have_one_panel(run_folder):
+    """Where nothing was repeated there is no empty picture of flips."""
+    reruns = read_reruns([str(run_folder)], Wanted({}))
+    cells = tuple(
+        replace(c, runs=c.runs[:1], seeds=c.seeds[:1], scores=c.scores[:, :1], answers=c.answers[:, :1])
+        for c in reruns.cells
+    )
+    (axes,) = temperature_curves(summarize(replace(reruns, cells=cells))).axes
+    assert axes.get_ylabel() == "right answers (%)"
+
+
+def test_many_variants_stay_apart(run_folder):
+    """Twelve lines: no two with the same colour, marker and dashes."""
+    report = summarize(read_reruns([str(run_folder)], Wanted({}, variant="base")))
+    many = tuple(replace(c, variant=f"v{k}") for k in range(12) for c in report.curves)
+    axes = temperature_curves(replace(report, curves=many)).axes[0]
+    looks = {
+        (c.lines[0].get_color(), c.lines[0].get_marker(), c.lines[0].get_linestyle()) for c in axes.containers
+    }
+    assert len(looks) == 12
+
+
+def test_pictures_clip_nothing(report):
+    """All labels lie on the page."""
+    for figure in (success_histogram(report), temperature_curves(report)):
+        figure.draw_without_rendering()
+        box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
+        assert 0 <= box.x0 < box.x1 <= width
+        assert 0 <= box.y0 < box.y1 <= height
