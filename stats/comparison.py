@@ -15,7 +15,7 @@ from stats.combine import Combination, combine_tasks
 from stats.intervals import Interval, fay_lumbard_interval, t_interval
 from stats.maxt import shares_blocks, step_down_max_t
 from stats.multiplicity import Adjust, adjust_p_values
-from stats.noninferiority import t_noninferiority, tango_noninferiority
+from stats.noninferiority import flip_noninferiority, t_noninferiority
 from stats.power import decisive_items, minimal_detectable_effect
 from stats.results import Comparison, Settings
 from stats.scores import TaskScores
@@ -159,7 +159,7 @@ def _acceptability(tasks: Sequence[TaskScores], sums: Floats, settings: Settings
     if all(task.binary for task in tasks) and not _clustered(tasks):
         counts = (sum(t.worse for t in tasks), sum(t.better for t in tasks), sums.size)
         interval = fay_lumbard_interval(*counts, settings.alpha)
-        return interval, tango_noninferiority(*counts, settings.margin)
+        return interval, flip_noninferiority(*counts, settings.margin)
     sizes = np.concatenate([task.block_sizes for task in tasks])
     reach = max(task.reach for task in tasks)
     interval = t_interval(sums, sizes, settings.alpha, reach)

@@ -16,7 +16,7 @@ from stats.intervals import (
     tango_score,
 )
 from stats.mcnemar import mcnemar_test
-from stats.noninferiority import t_noninferiority, tango_noninferiority
+from stats.noninferiority import flip_noninferiority, t_noninferiority, tango_noninferiority
 
 ITEMS = 25_282
 COUNTS = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(1, 400))
@@ -94,14 +94,39 @@ def test_intervals_mirror_when_models_are_swapped(counts):
         assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-9)
 
 
-@given(st.lists(st.floats(-1, 1), min_size=3, max_size=60).filter(lambda d: np.std(d) > 1e-3))
-def test_t_interval_is_scipys(differences):
+@given(st.integers(50, 300), st.integers(0, 99))
+def test_t_interval_is_scipys(items, seed):
     """Paired t with n − 1 degrees of freedom, cut to the possible range."""
-    values = np.array(differences)
+    values = np.random.default_rng(seed).uniform(-1, 1, items)
     reference = sp.ttest_1samp(values, 0.0).confidence_interval(0.95)
     found = t_interval(values)
     expected = (max(reference.low, -1.0), min(reference.high, 1.0))
     assert (found.low, found.high) == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=3, max_size=49).filter(lambda d: np.std(d) > 1e-3))
+def test_few_differences_get_two_more_items(differences):
+    """Where under 50 items differ the interval covers scipy's on the items, and on the items and two extreme ones."""
+    largest = np.abs(differences).max()
+    references = [
+        sp.ttest_1samp(values, 0.0).confidence_interval(0.95)
+        for values in (differences, [*differences, largest, -largest])
+    ]
+    found = t_interval(np.array(differences))
+    expected = (max(min(r.low for r in references), -1.0), min(max(r.high for r in references), 1.0))
+    assert (found.low, found.high) == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("items", [5, 10, 20, 40])
+def test_small_samples_of_averages_are_covered(items):
+    """Ten reruns of items that are half certain and half not, five points lost: at least 94 % of 2,000."""
+    rng, covered = np.random.default_rng(8), 0
+    for _ in range(2_000):
+        ability = np.where(rng.random(items) < 0.5, rng.random(items) < 0.5, rng.uniform(0.2, 0.8, items))
+        lower = np.where((ability > 0.0) & (ability < 1.0), ability - 0.1, ability)
+        found = t_interval((rng.binomial(10, ability) - rng.binomial(10, lower)) / 10)
+        covered += found.low <= 0.05 <= found.high
+    assert covered >= 0.94 * 2_000
 
 
 def test_equal_clusters_give_the_t_interval_of_their_means():
@@ -161,9 +186,38 @@ def test_non_inferiority_agrees_with_the_interval(counts, margin):
     assert certified == (high < margin) or high == pytest.approx(margin, abs=1e-6)
 
 
+def test_many_flips_are_judged_by_tango_and_few_by_the_melded_interval():
+    """At 2,203 flips the published p-value stands; below 20 flips p ≤ α/2 exactly where the interval ends."""
+    assert flip_noninferiority(1096, 1107, ITEMS, 0.005) == tango_noninferiority(1096, 1107, ITEMS, 0.005)
+    for worse, better, items in ((0, 3, 9), (3, 7, 120), (0, 0, 300), (2, 12, 60), (4, 0, 4), (5, 14, 2_000)):
+        high = fay_lumbard_interval(worse, better, items).high
+        for margin in (high * 0.999, high * 1.001):
+            if 0.0 < margin < 1.0:
+                assert (flip_noninferiority(worse, better, items, margin) < 0.025) == (margin > high)
+
+
+def test_three_lucky_items_of_nine_are_no_certificate():
+    """No item worse and three better of nine: Tango says .038 at one point, though +16 points are possible."""
+    assert tango_noninferiority(0, 3, 9, 0.01) < 0.05
+    assert flip_noninferiority(0, 3, 9, 0.01) > 0.05
+
+
+@pytest.mark.parametrize("items", [5, 9, 20, 40, 80])
+@pytest.mark.parametrize("margin", [0.01, 0.05])
+def test_a_drop_as_large_as_the_margin_is_rarely_certified(items, margin):
+    """By enumeration of all flip counts, at most 5.5 % at α = .05 whatever the flip rate."""
+    counts = [(b, c) for b in range(items + 1) for c in range(items + 1 - b)]
+    counts = [(b, c) for b, c in counts if b - c < margin * items]  # nothing else is certified
+    found = [n for n in counts if flip_noninferiority(*n, items, margin) <= 0.05]
+    for flip_rate in (margin, 0.1, 0.3, 0.6, 0.9):
+        chances = [(flip_rate + margin) / 2, (flip_rate - margin) / 2, 1 - flip_rate]
+        law = sp.multinomial(items, chances)
+        assert sum(law.pmf([b, c, items - b - c]) for b, c in found) <= 0.055
+
+
 def test_graded_non_inferiority_is_scipys_one_sided_t():
     """Mean difference against the margin."""
-    values = np.random.default_rng(4).normal(0.0, 0.2, 80)
+    values = np.random.default_rng(4).normal(0.0, 0.2, 800)
     reference = sp.ttest_1samp(values, 0.03, alternative="less").pvalue
     assert t_noninferiority(values, None, 0.03) == pytest.approx(reference, rel=1e-10)
 
@@ -173,3 +227,28 @@ def test_items_that_all_agree_are_certified_by_their_number_only():
     assert t_noninferiority(np.zeros(100), None, 0.01) == pytest.approx(0.99**100)
     found = t_interval(np.zeros(100))
     assert found.high == pytest.approx(1 - 0.025**0.01)
+
+
+def test_a_few_equal_or_nearly_equal_items_are_no_certificate():
+    """Four items without a difference, or with a tiny spread, could miss any loss."""
+    assert t_noninferiority(np.zeros(4), None, 0.01) == pytest.approx(0.99**4)
+    assert t_noninferiority(np.array([0.0, 0.0, 0.0, -0.001]), None, 0.01) > 0.9
+    assert t_noninferiority(np.array([0.0, 0.0, -1.0]), np.full(3, 100.0), 0.01) > 0.9
+
+
+def test_rare_total_losses_are_not_certified_away():
+    """One item in a hundred loses all, the rest wobble a little: the margin is met at most 6 % of the time."""
+    rng = np.random.default_rng(6)
+    for items in (20, 100, 300):
+        certified = 0
+        for _ in range(1_000):
+            values = np.where(rng.random(items) < 0.01, 1.0, rng.normal(0.0, 0.05, items)).clip(-1, 1)
+            certified += t_noninferiority(values, None, 0.01) <= 0.05
+        assert certified <= 75
+
+
+def test_clusters_that_differ_are_judged_by_their_spread():
+    """Fourteen clusters with differences can be certified, by Student's t on their means."""
+    sums = np.random.default_rng(7).normal(-1.0, 1.0, 14)
+    reference = sp.ttest_1samp(sums / 200.0, 0.01, alternative="less").pvalue
+    assert t_noninferiority(sums, np.full(14, 200.0), 0.01) == pytest.approx(reference, rel=1e-9)
