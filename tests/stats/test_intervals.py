@@ -106,7 +106,7 @@ def test_t_interval_is_scipys(items, seed):
 
 @given(st.lists(st.floats(-1, 1), min_size=3, max_size=49).filter(lambda d: np.std(d) > 1e-3))
 def test_few_differences_get_two_more_items(differences):
-    """Where under 50 items differ the interval covers scipy's on the items, and on the items and two extreme ones."""
+    """With few differences it covers scipy's on the items, and on the items and two extreme ones."""
     largest = np.abs(differences).max()
     references = [
         sp.ttest_1samp(values, 0.0).confidence_interval(0.95)
@@ -197,7 +197,7 @@ def test_many_flips_are_judged_by_tango_and_few_by_the_melded_interval():
 
 
 def test_three_lucky_items_of_nine_are_no_certificate():
-    """No item worse and three better of nine: Tango says .038 at one point, though +16 points are possible."""
+    """None worse and three better of nine: Tango says .038 at one point, though +16 are possible."""
     assert tango_noninferiority(0, 3, 9, 0.01) < 0.05
     assert flip_noninferiority(0, 3, 9, 0.01) > 0.05
 
@@ -237,7 +237,7 @@ def test_a_few_equal_or_nearly_equal_items_are_no_certificate():
 
 
 def test_rare_total_losses_are_not_certified_away():
-    """One item in a hundred loses all, the rest wobble a little: the margin is met at most 6 % of the time."""
+    """One item in a hundred loses all, the rest wobble: a drop of the margin is hardly ever certified."""
     rng = np.random.default_rng(6)
     for items in (20, 100, 300):
         certified = 0
