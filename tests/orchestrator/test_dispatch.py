@@ -175,6 +175,14 @@ def test_the_sample_that_kills_is_found_and_the_others_answered(death):
     assert outcome.progress.owed == 0
 
 
+def test_the_sample_that_kills_is_found_by_halving():
+    """One in 256 items costs about as many loads as the logarithm says, not one for each item."""
+    ray = FakeRay(on_block=killing(200))
+    outcome = Outcome(ray, {"a": cut("a", 1, 256)})
+    assert outcome.written == outcome.planned
+    assert len(ray.loads) <= 2 + 8 + len(RERUNS) + 1
+
+
 @given(
     st.sets(st.integers(0, 23), max_size=3),
     st.integers(1, 3),
