@@ -30,12 +30,14 @@ from jobs.analysis.options import (
     Out,
     Paths,
     Strict,
+    TasksOption,
     Where,
 )
 from jobs.analysis.outputs import verdicts_json, write_outputs
 from jobs.analysis.requests import parse_assignments, read_metrics
 from jobs.analysis.scores import Reading, ScoreBook
 from jobs.analysis.tables import markdown, print_analysis
+from jobs.analysis.worst_tasks import Tasks
 from orchestrator.errors import UserError
 from stats.results import Settings
 from stats.verdict import Verdict
@@ -60,6 +62,7 @@ def analyze(
     min_common: MinCommon = LEAST_COMMON,
     gate: GateOption = Gate.DEGRADED,
     strict: Strict = False,
+    tasks: TasksOption = Tasks.WORST,
     format_: FormatOption = Format.TABLE,
 ) -> None:
     """Say which variants are worse than their baseline.
@@ -82,7 +85,7 @@ def analyze(
     analysis = analyze_scores(book, request)
     folder = out or default_folder(paths)
     write(analysis, book, folder)
-    show(analysis, format_)
+    show(analysis, format_, tasks)
     typer.echo(f"Written to {folder}", err=format_ is not Format.TABLE)
     raise typer.Exit(exit_status(analysis, gate))
 
@@ -128,12 +131,13 @@ def write(analysis: Analysis, book: ScoreBook, folder: str) -> None:
         raise UserError(f"Cannot write to {folder}: {error}. Name another folder with --out.") from error
 
 
-def show(analysis: Analysis, format_: Format) -> None:
+def show(analysis: Analysis, format_: Format, tasks: Tasks) -> None:
     """Show the verdicts on standard output."""
     if format_ is Format.TABLE:
-        print_analysis(analysis, Console())
+        print_analysis(analysis, Console(), tasks)
     else:
-        typer.echo(verdicts_json(analysis) if format_ is Format.JSON else markdown(analysis), nl=False)
+        text = verdicts_json(analysis) if format_ is Format.JSON else markdown(analysis, tasks)
+        typer.echo(text, nl=False)
 
 
 def exit_status(analysis: Analysis, gate: Gate) -> int:

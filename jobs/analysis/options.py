@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from jobs.analysis.worst_tasks import Tasks
+
 
 class Combination(StrEnum):
     """How the tasks of a variant are tested together."""
@@ -70,4 +72,5 @@ MinCommon = Annotated[
 ]
 GateOption = Annotated[Gate, typer.Option(help="Exit 0 if nothing is degraded, or only if all is certified.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse to compare answers to different prompts.")]
+TasksOption = Annotated[Tasks, typer.Option(help="Tasks to show: those behind a degradation, or all.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to show the verdicts.")]

@@ -9,8 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.analysis.compare import Analysis, VariantResult
+from jobs.analysis.compare import Analysis
 from jobs.analysis.wording import (
+    broken,
     clean,
     interval_text,
     margin_text,
@@ -20,19 +21,19 @@ from jobs.analysis.wording import (
     points,
     temperature_text,
 )
+from jobs.analysis.worst_tasks import TaskGroup, Tasks, hidden_tasks, task_groups
 from stats.results import Comparison
-from stats.verdict import Verdict
 
-STYLES = {Verdict.DEGRADED: "bold red", Verdict.CERTIFIED: "bold green", Verdict.INCONCLUSIVE: "bold yellow"}
+STYLES = {"DEGRADED": "bold red", "CERTIFIED": "bold green", "INCONCLUSIVE": "bold yellow"}
 NARROW = 76
 """Below so many columns a table would wrap inside its cells; each row becomes a few lines instead."""
 
 HEADER = ("variant", "T", "verdict", "score %", "drop, points", "worse/better", "p")
-TASK_HEADER = ("task", "T", "verdict", "score %", "drop, points", "worse/better", "p")
+TASK_HEADER = ("task", "verdict", "score %", "drop, points", "worse/better", "p")
 Cells = tuple[str, ...]
 
 
-def print_analysis(analysis: Analysis, console: Console) -> None:
+def print_analysis(analysis: Analysis, console: Console, tasks: Tasks = Tasks.WORST) -> None:
     """Show warnings, verdicts, their meaning, and the tasks behind them."""
     for warning in analysis.warnings:
         console.print(Text(f"Warning: {clean(warning)}", style="yellow"))
@@ -40,10 +41,28 @@ def print_analysis(analysis: Analysis, console: Console) -> None:
     _print_rows(console, HEADER, _verdict_rows(analysis))
     for result in analysis.results:
         console.print(Text(meaning(result, analysis)))
-    for title, rows in _task_tables(analysis):
+    groups = task_groups(analysis, tasks)
+    for group in groups:
         console.print()
-        console.print(Text(title, style="bold"))
-        _print_rows(console, TASK_HEADER, rows)
+        console.print(Text(_title(group), style="bold"))
+        _print_rows(console, TASK_HEADER, _task_rows(group))
+    if hidden := _hidden(analysis, groups):
+        console.print()
+        console.print(Text(hidden))
+
+
+def markdown(analysis: Analysis, tasks: Tasks = Tasks.WORST) -> str:
+    """The same as a Markdown document."""
+    parts = [f"> **Warning:** {_escaped(warning)}\n" for warning in analysis.warnings]
+    parts.append(f"{_escaped(_terms(analysis))}\n")
+    parts.append(_markdown_table(HEADER, _verdict_rows(analysis)))
+    parts += [f"- {_escaped(meaning(result, analysis))}" for result in analysis.results]
+    groups = task_groups(analysis, tasks)
+    for group in groups:
+        parts += [f"\n### {_escaped(_title(group))}\n", _markdown_table(TASK_HEADER, _task_rows(group))]
+    if hidden := _hidden(analysis, groups):
+        parts.append(f"\n{_escaped(hidden)}")
+    return "\n".join(parts) + "\n"
 
 
 def _terms(analysis: Analysis) -> str:
@@ -55,45 +74,32 @@ def _terms(analysis: Analysis) -> str:
     return f"Baseline {clean(analysis.baseline)}; {level}; margin {margin_text(settings)}."
 
 
-def markdown(analysis: Analysis) -> str:
-    """The same as a Markdown document."""
-    parts = [f"> **Warning:** {_escaped(warning)}\n" for warning in analysis.warnings]
-    parts.append(f"{_escaped(_terms(analysis))}\n")
-    parts.append(_markdown_table(HEADER, _verdict_rows(analysis)))
-    parts += [f"- {_escaped(meaning(result, analysis))}" for result in analysis.results]
-    for title, rows in _task_tables(analysis):
-        parts += [f"\n### {_escaped(title)}\n", _markdown_table(TASK_HEADER, rows)]
-    return "\n".join(parts) + "\n"
+def _title(group: TaskGroup) -> str:
+    at = "" if group.result.temperature is None else f" at temperature {group.result.temperature:g}"
+    return f"{clean(group.result.variant)}{at}, worst task first"
 
 
-def _cells(name: str, temperature: str, comparison: Comparison) -> Cells:
-    scores = f"{percent(comparison.baseline_score)} → {percent(comparison.variant_score)}"
-    drop = f"{points(comparison.drop)} {interval_text(comparison)}"
-    flips = f"{comparison.worse}/{comparison.better}"
-    verdict = comparison.verdict.value.upper()
-    return (clean(name), temperature, verdict, scores, drop, flips, p_text(comparison.p_adjusted))
+def _hidden(analysis: Analysis, groups: Sequence[TaskGroup]) -> str:
+    count = hidden_tasks(analysis, groups)
+    rows = f"{count} more task rows stand" if count > 1 else "One more task row stands"
+    return f"{rows} in model_comparison.csv; --tasks all shows them here." if count else ""
 
 
 def _verdict_rows(analysis: Analysis) -> list[Cells]:
-    return [_cells(r.variant, temperature_text(r.temperature), r.comparison) for r in analysis.results]
-
-
-def _task_tables(analysis: Analysis) -> list[tuple[str, list[Cells]]]:
-    """One table per variant, its temperatures and tasks being the rows."""
-    by_variant: dict[str, list[VariantResult]] = {}
-    for result in analysis.results:
-        by_variant.setdefault(result.variant, []).append(result)
     return [
-        (
-            f"{clean(variant)}, task by task",
-            [
-                _cells(task.task or "", temperature_text(result.temperature), task)
-                for result in results
-                for task in result.comparison.tasks
-            ],
-        )
-        for variant, results in by_variant.items()
+        (clean(r.variant), temperature_text(r.temperature), *_cells(r.comparison)) for r in analysis.results
     ]
+
+
+def _task_rows(group: TaskGroup) -> list[Cells]:
+    return [(clean(task.task or ""), *_cells(task)) for task in group.tasks]
+
+
+def _cells(comparison: Comparison) -> Cells:
+    scores = f"{percent(comparison.baseline_score)} → {percent(comparison.variant_score)}"
+    drop = f"{points(comparison.drop)} {interval_text(comparison)}"
+    flips = f"{comparison.worse}/{comparison.better}"
+    return (comparison.verdict.value.upper(), scores, drop, flips, p_text(comparison.p_adjusted))
 
 
 def _print_rows(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
@@ -103,28 +109,25 @@ def _print_rows(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
 
 def _table(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for i, name in enumerate(header):
-        table.add_column(
-            name.replace("/", "/\n"),
-            justify="left" if i in {0, 2} else "right",
-            overflow="fold",
-            no_wrap=i > 0,
-        )
-    for row in rows:
-        table.add_row(*(Text(cell, style=_style(cell, i)) for i, cell in enumerate(row)))
+    heads = [name.replace("/", "/\n") for name in header]
+    widths = [max(map(len, (*head.split("\n"), *cells))) for head, *cells in zip(heads, *rows, strict=True)]
+    for name, head in zip(header, heads, strict=True):
+        left = name in {header[0], "verdict"}
+        table.add_column(head, justify="left" if left else "right", no_wrap=name != header[0])
+    first = console.width - sum(widths[1:]) - len(widths)
+    for name, *cells in rows:
+        styled = (Text(cell, style=STYLES.get(cell, "")) for cell in cells)
+        table.add_row(Text(broken(name, first)), *styled)
     console.print(table)
 
 
 def _stacked(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
     for row in rows:
-        name, temperature, verdict, *rest = row
-        console.print(Text.assemble(f"{name} (T {temperature}) ", (verdict, _style(verdict, 2))))
-        for label, cell in zip(header[3:], rest, strict=True):
-            console.print(Text(f"  {label}: {cell}"))
-
-
-def _style(cell: str, column: int) -> str:
-    return STYLES[Verdict(cell.lower())] if column == 2 else ""
+        name, *temperature, verdict = row[:-4]
+        title = f"{name} (T {temperature[0]})" if temperature else name
+        console.print(Text.assemble(title, " ", (verdict, STYLES[verdict])))
+        said = [f"{label}: {cell}" for label, cell in zip(header[-4:], row[-4:], strict=True)]
+        console.print(Text(f"  {'; '.join(said[:2])}\n  {'; '.join(said[2:])}"))
 
 
 def _markdown_table(header: Cells, rows: Sequence[Cells]) -> str:

@@ -5,6 +5,7 @@ taken out here, and each format escapes the rest in its own way. Numbers keep th
 p-value is 4.8e-15, never 0.0.
 """
 
+import re
 import unicodedata
 
 from jobs.analysis.compare import Analysis, VariantResult
@@ -18,6 +19,16 @@ def clean(text: str) -> str:
     """Untrusted text on one line: control and direction characters become a replacement character."""
     spaced = text.replace("\n", " ").replace("\t", " ")
     return "".join("\ufffd" if unicodedata.category(char) in {"Cc", "Cf", "Cs"} else char for char in spaced)
+
+
+def broken(name: str, width: int) -> str:
+    """A name on lines of at most that width, broken after a separator where there is one."""
+    lines = [""]
+    for part in re.findall(r"[^\s_\-/.:|]*[\s_\-/.:|]?", name):
+        if len(lines[-1]) + len(part) > width and lines[-1]:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def p_text(p: float) -> str:

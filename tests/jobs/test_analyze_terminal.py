@@ -1,0 +1,80 @@
+"""What `lldeg analyze` shows of the tasks on a terminal."""
+
+import numpy as np
+import pytest
+from analyze_runner import run_analyze
+
+from jobs.analysis.wording import broken
+
+LONG = "leaderboard_mmlu_pro_computer_science"
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Fourteen tasks of 60 items: `bad` loses ever more from the first to the last, `same` nothing."""
+    rows = ["model,task,prompt_id,score"]
+    for model, step in (("base", 0), ("bad", 2), ("same", 0)):
+        for task in range(14):
+            name = f"task_{task}" if task < 13 else LONG
+            rows += [f"{model},{name},{i},{int(step * (task - 2) <= i)}" for i in range(60)]
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def tasks_in(text):
+    """The first words of the lines below a title of a task table."""
+    lines = text[text.index("worst task first") :].splitlines()
+    return [line.split()[0] for line in lines if line.startswith(("task_", LONG))]
+
+
+def test_the_most_damaged_tasks_of_a_degraded_variant_are_shown(table, tmp_path, monkeypatch):
+    """The ten worst of its tasks, the worst first; of a variant without damage none; the rest is counted."""
+    monkeypatch.setenv("COLUMNS", "120")
+    text = run_analyze(table, out=tmp_path / "out").text
+    assert tasks_in(text) == [LONG, *(f"task_{k}" for k in range(12, 3, -1))]
+    assert text.count("worst task first") == 1
+    assert "18 more task rows stand in model_comparison.csv; --tasks all shows them here." in text
+
+
+@pytest.mark.parametrize("shown", ["table", "markdown"])
+def test_all_tasks_are_shown_on_demand(table, tmp_path, monkeypatch, shown):
+    """--tasks all leaves nothing out."""
+    monkeypatch.setenv("COLUMNS", "120")
+    text = run_analyze(table, "--tasks", "all", "--format", shown, out=tmp_path / "out").text
+    assert text.count("worst task first") == 2
+    assert text.replace("\\_", "_").count("task_") == 26
+    assert "more task rows" not in text
+
+
+def test_a_damaged_task_of_a_variant_that_passes_is_shown(tmp_path):
+    """A task found worse is not hidden by a variant that is better elsewhere."""
+    rng = np.random.default_rng(0)
+    rows = ["model,task,prompt_id,score"]
+    for task in ("lost", "won"):
+        base = rng.random(400) < 0.5
+        for i, right in enumerate(base):
+            kept = not (task == "lost" and i < 40) and (right or (task == "won" and i < 300))
+            rows += [f"base,{task},{i},{int(right)}", f"v,{task},{i},{int(kept)}"]
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    ran = run_analyze(path, "--combine", "pooled", out=tmp_path / "out")
+    assert ran.comparison("v")["verdict"] != "degraded"
+    assert "lost" in ran.text.split("worst task first")[1]
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_long_names_break_at_their_separators(table, tmp_path, monkeypatch, width):
+    """No word of a task's name is cut, and no line is longer than the terminal is wide."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    text = run_analyze(table, out=tmp_path / "out").text.split("Written to")[0]
+    assert max(map(len, text.splitlines())) <= width
+    words = {word for line in text.splitlines() for word in line.replace("_", " ").split()}
+    assert {"leaderboard", "mmlu", "pro", "computer", "science"} <= words
+
+
+def test_a_name_is_broken_only_where_it_must_be():
+    """Short names stay, long ones break after separators, a word longer than the line stands alone."""
+    assert broken("task_a", 10) == "task_a"
+    assert broken("lldeg_number_words", 14) == "lldeg_number_\nwords"
+    assert broken("a_averylongword_b", 6) == "a_\naverylongword_\nb"
