@@ -144,15 +144,15 @@ def _fair_binomial(count: int) -> tuple[Floats, int]:
 
 
 def _dilated_convolution(law: Floats, flips: Floats, size: int) -> Floats:
-    """Convolve a law with a binomial whose unit is `size` steps."""
+    """Convolve a law with a binomial whose unit is `size` steps, in as few passes as possible."""
     result = np.zeros(law.size + size * (flips.size - 1))
-    if flips.size <= law.size:
+    phases = min(size, law.size)
+    if flips.size <= phases:
         for number, chance in enumerate(flips.tolist()):
             result[number * size : number * size + law.size] += chance * law
     else:
-        span = size * (flips.size - 1) + 1
-        for place, chance in enumerate(law.tolist()):
-            result[place : place + span : size] += chance * flips
+        for phase in range(phases):
+            result[phase::size] = np.convolve(law[phase::size], flips)
     return result
 
 

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike, NDArray
 from stats.arrays import Floats
 
 DRAWS = 20_000
-SLICE_BYTES = 1 << 26
+SLICE_BYTES = 1 << 24
 TIE_TOLERANCE = 1e-9
 
 
