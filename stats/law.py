@@ -80,17 +80,19 @@ class SignFlipLaw:
         total = float(law[:length] @ np.exp(-tilt * offsets))
         return min(0.0, log_moment - tilt * ups + float(np.log(total)))
 
-    def table(self) -> tuple[Ints, Floats]:
+    def table(self, floor: float = TABLE_FLOOR) -> tuple[Ints, Floats]:
         """The whole law by direct convolution of non-negative numbers, which never cancels.
 
+        Args:
+            floor: probabilities below it are left out at either end; a higher one is faster.
+
         Returns:
-            Values of S in ascending order, and their probabilities; those below 1e-290 at either end are
-            left out.
+            Values of S in ascending order, and their probabilities.
         """
         law, first = np.ones(1), 0
         for size, count in zip(self.sizes.tolist(), self.counts.tolist(), strict=True):
-            flips, skipped = _fair_binomial(count)
-            law, dropped = _trim(_dilated_convolution(law, flips, size))
+            flips, skipped = _fair_binomial(count, floor)
+            law, dropped = _trim(_dilated_convolution(law, flips, size), floor)
             first += size * skipped + dropped
         return 2 * (first + np.arange(law.size, dtype=np.int64)) - self.reach, law
 
@@ -134,13 +136,13 @@ def _spread(variance: float, largest: int) -> int:
     )
 
 
-def _fair_binomial(count: int) -> tuple[Floats, int]:
-    """Probabilities of Bin(count, ½) above 1e-290, by ratios from the middle, and the first number kept."""
+def _fair_binomial(count: int, floor: float) -> tuple[Floats, int]:
+    """Probabilities of Bin(count, ½) above the floor, by ratios from the middle; the first number kept."""
     middle = count // 2
     above = np.arange(middle, count, dtype=np.float64)
     upper = np.concatenate([np.ones(1), np.cumprod((count - above) / (above + 1.0))])
     law = np.concatenate([upper[: count % 2 : -1], upper])
-    return _trim(law / law.sum())
+    return _trim(law / law.sum(), floor)
 
 
 def _dilated_convolution(law: Floats, flips: Floats, size: int) -> Floats:
@@ -156,7 +158,7 @@ def _dilated_convolution(law: Floats, flips: Floats, size: int) -> Floats:
     return result
 
 
-def _trim(law: Floats) -> tuple[Floats, int]:
-    """Cut what lies below 1e-290 at both ends; denormal numbers would only be slow."""
-    kept = np.flatnonzero(law >= TABLE_FLOOR)
+def _trim(law: Floats, floor: float) -> tuple[Floats, int]:
+    """Cut what lies below the floor at both ends; denormal numbers would only be slow."""
+    kept = np.flatnonzero(law >= floor)
     return law[kept[0] : kept[-1] + 1], int(kept[0])

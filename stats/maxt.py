@@ -39,6 +39,9 @@ EXACT_IN_SINGLE = 1 << 24
 MAX_CELLS = 1 << 23
 """Sign vectors × variants beyond which signs are drawn: three arrays of this size are kept."""
 
+ROW_FLOOR = 1e-30
+"""Sums less likely than this count as no less likely: only the observed one can be, for Holm to judge."""
+
 TIE = 1e-9
 
 
@@ -126,7 +129,7 @@ class _StatisticRows:
         for variant, column in enumerate(columns):
             if column is None or not column.block_sums.any():
                 continue
-            table = null_table(column.block_sums, self.rows, [*seed, variant])
+            table = null_table(column.block_sums, self.rows, [*seed, variant], ROW_FLOOR)
             drawn = sums[:, variant]
             self.sums[variant] += drawn
             self.largest[variant] = np.maximum(self.largest[variant], drawn / table.scale)

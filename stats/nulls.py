@@ -14,7 +14,7 @@ import numpy as np
 from stats.arrays import SMALLEST_P, Floats, Ints
 from stats.enumeration import MAX_ENUMERATED, all_signed_sums
 from stats.lattice import to_lattice
-from stats.law import SignFlipLaw
+from stats.law import TABLE_FLOOR, SignFlipLaw
 from stats.montecarlo import TIE_TOLERANCE, monte_carlo_sums
 
 MAX_TABLE_WORK = 1e9
@@ -67,20 +67,21 @@ class NullTable:
         return places
 
 
-def null_table(sums: Floats, draws: int, seed: list[int]) -> NullTable:
+def null_table(sums: Floats, draws: int, seed: list[int], floor: float = TABLE_FLOOR) -> NullTable:
     """Tabulate the null law of the sum of one task's differences.
 
     Args:
         sums: difference per item or cluster, shape (G,).
         draws: sign vectors where the law has to be simulated.
         seed: of those.
+        floor: smallest probability of a value that is kept.
     """
     scale = float(np.sqrt(sums @ sums))
     lattice = to_lattice(sums)
     if lattice is not None:
         law = SignFlipLaw.of(lattice.integers)
         if law.table_work <= MAX_TABLE_WORK:
-            values, chances = law.table()
+            values, chances = law.table(floor)
             support = np.asarray(values * lattice.step, dtype=np.float64)
             return NullTable(support, chances, lattice.observed, scale, exact=True)
     moving = sums[sums != 0.0]
