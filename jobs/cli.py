@@ -9,8 +9,13 @@ from typing import cast
 import typer
 
 from jobs.analyze import analyze
+from jobs.configs_command import configs
+from jobs.figures.command import figures
+from jobs.flips import flips
 from jobs.import_ import import_
+from jobs.power import power
 from jobs.submit import submit
+from jobs.subset import subset
 from jobs.view import view
 from orchestrator.errors import UserError
 from orchestrator.quiet import be_quiet
@@ -33,6 +38,11 @@ app.command()(submit)
 app.command()(analyze)
 app.command("import")(import_)
 app.command()(view)
+app.command()(flips)
+app.command()(subset)
+app.command()(power)
+app.command()(figures)
+app.add_typer(configs, name="configs")
 
 
 def main() -> None:

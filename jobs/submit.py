@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from jobs.detectable import detection_table, given_flip_rate, measured_flip_rates
 from jobs.submit_view import dry_run_table, follow, outcome
 from orchestrator.errors import UserError
 
@@ -33,6 +34,13 @@ def submit(
         typer.Option(metavar="ADDR", help="Ray cluster to use (auto, ray://…); default: this machine alone."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be run, and stop.")] = False,
+    flip_rate: Annotated[
+        float | None,
+        typer.Option(metavar="P", help="For --dry-run: share of answers expected to flip; 0.1 unless given."),
+    ] = None,
+    flips_of: Annotated[
+        str | None, typer.Option(metavar="RUN", help="For --dry-run: take the flip rates of this run.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,6 +73,8 @@ def submit(
             console.print(f"Warning: {warning}.", style="yellow", markup=False)
         if dry_run:
             console.print(dry_run_table(plan))
+            rates = measured_flip_rates(flips_of) if flips_of else given_flip_rate(flip_rate)
+            console.print(detection_table(plan, rates, sweep.config.analysis.alpha))
             return
         progress = initial_progress(plan)
         _run(plan, progress, address, console)

@@ -130,6 +130,8 @@ class SweepConfig(Section):
     engine: dict[str, Any] = Field(default_factory=lambda: {"kind": "vllm"})
     variants: dict[str, VariantConfig] = Field(min_length=1)
     tasks: tuple[TaskConfig, ...] = Field(min_length=1)
+    items: str | None = None
+    """File of `lldeg subset`, relative to the configuration file: of the tasks it names, only these run."""
     include_path: tuple[str, ...] = ()
     """Folders with lm-eval task files of your own, relative to the configuration file."""
     prompt: PromptConfig = PromptConfig()

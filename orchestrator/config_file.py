@@ -47,9 +47,9 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig 
     if isinstance(raw.get("include_path"), str):
         raw["include_path"] = [raw["include_path"]]
     if config is not None:
-        config = config.model_copy(
-            update={"include_path": tuple(str((path.parent / p).resolve()) for p in config.include_path)}
-        )
+        folders = tuple(str((path.parent / p).resolve()) for p in config.include_path)
+        items = None if config.items is None else str((path.parent / config.items).resolve())
+        config = config.model_copy(update={"include_path": folders, "items": items})
         problems += list(_contradictions(config))
     return config, problems
 

@@ -84,6 +84,7 @@ def merge(old: Mapping[str, Any] | None, new: dict[str, Any], command: str) -> d
     ]
     changes += differences(old["prompt"], new["prompt"], ["prompt"])
     changes += differences(old["sampling"], new["sampling"], ["sampling"])
+    changes += differences(old.get("subset"), new.get("subset"), ["subset"])
     if changes:
         raise UserError(
             f"The run directory holds another sweep; what differs: {'; '.join(sorted(changes))}. "

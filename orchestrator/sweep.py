@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from orchestrator.errors import UserError
 from orchestrator.identity import digest
 from orchestrator.models import ModelNotFoundError, model_revision
 from orchestrator.store import RunStore
+from orchestrator.subset import CHOSEN_BY, Subset, read_subset, refuse_reused
 from orchestrator.tasks import SweepTask, TaskError, TaskItems, TaskLibrary
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Sweep:
         tasks: leaf tasks by name.
         renderings: per variant, the name of its way to render prompts.
         built: requests by (rendering, task).
+        subset: the items to run, None for all.
     """
 
     config: SweepConfig
@@ -44,6 +46,7 @@ class Sweep:
     tasks: dict[str, SweepTask]
     renderings: dict[str, str]
     built: dict[tuple[str, str], TaskItems]
+    subset: Subset | None = None
 
     def engine(self, variant: str) -> EngineSpec:
         """The model of a variant and how to run it."""
@@ -60,8 +63,21 @@ class Sweep:
             **manifests.environment(),
             "prompt": self.config.prompt.model_dump(),
             "sampling": self._sampling_meaning(),
+            **self._subset_entry(),
             "variants": {name: self._variant_entry(name) for name in self.config.variants},
             "tasks": {name: self._task_entry(task) for name, task in self.tasks.items()},
+        }
+
+    def _subset_entry(self) -> dict[str, Any]:
+        """Which items were chosen, and by which runs, so that an analysis can refuse those."""
+        if self.subset is None:
+            return {}
+        origin = self.subset.chosen_by
+        return {
+            "subset": {
+                "digest": digest(dict(self.subset.items)),
+                CHOSEN_BY: None if origin is None else origin.as_json(),
+            }
         }
 
     def _sampling_meaning(self) -> dict[str, Any]:
@@ -112,7 +128,8 @@ def prepare(config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | 
             problems += _find_model(config, variant, revisions)
     if config is None or problems:
         raise UserError(_all_problems(config_path, problems))
-    tasks, problems = _load_tasks(config, library)
+    subset = _read_items(config, revisions)
+    tasks, problems = _load_tasks(config, library, subset)
     if problems:
         raise UserError(_all_problems(config_path, problems))
     templates, renderings = _chat_templates(config)
@@ -124,7 +141,9 @@ def prepare(config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | 
         }
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"The prompts cannot be built: {type(error).__name__}: {error}.") from error
-    return Sweep(config, RunStore(run_dir or f"runs/{config.name}"), revisions, tasks, renderings, built)
+    return Sweep(
+        config, RunStore(run_dir or f"runs/{config.name}"), revisions, tasks, renderings, built, subset
+    )
 
 
 def _all_problems(path: Path, problems: Sequence[str]) -> str:
@@ -171,12 +190,26 @@ def _find_model(config: SweepConfig, variant: str, revisions: dict[str, str]) ->
     return []
 
 
-def _load_tasks(config: SweepConfig, library: TaskLibrary) -> tuple[dict[str, SweepTask], list[str]]:
+def _read_items(config: SweepConfig, revisions: dict[str, str]) -> Subset | None:
+    """The items to run, unless they were chosen by the very runs that are now to be tested on them."""
+    if config.items is None:
+        return None
+    subset = read_subset(Path(config.items))
+    model, revision = config.model_of(config.baseline), revisions[config.baseline]
+    runs = [(rerun.temperature, rerun.seed) for rerun in reruns(config.sampling, sampled=True)]
+    refuse_reused(subset.chosen_by, model, revision, runs, f"items: {config.items}")
+    return subset
+
+
+def _load_tasks(
+    config: SweepConfig, library: TaskLibrary, subset: Subset | None
+) -> tuple[dict[str, SweepTask], list[str]]:
     tasks: dict[str, SweepTask] = {}
     problems: list[str] = []
     for entry in config.tasks:
         try:
-            for spec in library.leaves(entry):
+            for leaf in library.leaves(entry):
+                spec = leaf if subset is None else replace(leaf, items=subset.items.get(leaf.name))
                 if spec.name in tasks:
                     problems.append(
                         f"task '{spec.name}' is asked for twice, the second time through '{entry.task}'"
@@ -189,6 +222,8 @@ def _load_tasks(config: SweepConfig, library: TaskLibrary) -> tuple[dict[str, Sw
                     )
         except TaskError as error:
             problems.append(str(error))
+    if subset is not None and tasks and not set(subset.items) & set(tasks):
+        problems.append(f"items: {config.items} names none of the sweep's tasks")
     return tasks, problems
 
 

@@ -47,6 +47,7 @@ class TaskSpec:
     group: str | None = None
     include_path: tuple[str, ...] = ()
     unsafe_code: bool = False
+    items: tuple[int, ...] | None = None
 
 
 @dataclass
@@ -215,7 +216,19 @@ class SweepTask:
         self._task._instances = None
         for instances in requests.values():
             instances.sort(key=lambda instance: instance.idx)
-        return TaskItems(dict(requests))
+        return TaskItems(self._chosen(requests))
+
+    def _chosen(self, requests: dict[int, list[Instance]]) -> dict[int, list[Instance]]:
+        """The items that the sweep asks for.
+
+        They are chosen after building, so that numbers and few-shot examples are those of the whole task:
+        lm-eval's own `samples` would number them anew.
+        """
+        if self.spec.items is None:
+            return dict(requests)
+        if unknown := [item for item in self.spec.items if item not in requests]:
+            raise ValueError(f"task '{self.spec.name}' has no item {unknown[0]}, which `items` names")
+        return {item: requests[item] for item in self.spec.items}
 
     def target(self, doc: Any) -> str:
         """The right answer as text."""

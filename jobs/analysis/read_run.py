@@ -20,6 +20,7 @@ from jobs.analysis.run_items import RunItems, read_items
 from jobs.analysis.scores import Column, Reading, ScoreBook, TaskInfo, TaskTable, Temperature, some
 from jobs.analysis.tally import NO_SEED, Answers, Tally
 from orchestrator.errors import UserError
+from orchestrator.subset import refuse_reused_in
 from stats.arrays import Ints
 
 ROWS_PER_PIECE = 1 << 17
@@ -55,6 +56,9 @@ def read_runs(locations: Sequence[str], reading: Reading) -> ScoreBook:
     """
     runs = [RunFiles.open(location) for location in locations]
     _refuse_contradictions(runs)
+    baselines = tuple(dict.fromkeys(run.baseline for run in runs if run.baseline))
+    for baseline in baselines:
+        refuse_reused_in([run.manifest for run in runs], baseline)
     tasks = {name: entry.get("group") for run in runs for name, entry in run.tasks.items()}
     if unknown := unused_requests(reading.metrics, tasks):
         raise UserError(
@@ -68,7 +72,6 @@ def read_runs(locations: Sequence[str], reading: Reading) -> ScoreBook:
         said = " ".join(notes.warnings) or "run `lldeg submit` on its configuration first."
         raise UserError(f"{some(locations)} holds no samples to test: {said}")
     alpha, margin = (_agreed(runs, key, notes) for key in ("alpha", "margin"))
-    baselines = tuple(dict.fromkeys(run.baseline for run in runs if run.baseline))
     warnings = (*notes.warnings, *_torn(notes.torn))
     return ScoreBook(models, tuple(scored), baselines, warnings, alpha, margin)
 

@@ -1,8 +1,9 @@
 """vLLM, fed continuously.
 
-One thread drives the engine: it takes whatever queries have come, steps, hands out what is finished. Blocks,
-tasks, seeds and temperatures share its batch, so it drains only when a variant has no work left. On a CPU the
-engine runs inside this process, which starts faster and leaves both threads of a small machine to it.
+One thread loads the engine and drives it: it takes whatever queries have come, steps, hands out what is
+finished. Blocks, tasks, seeds and temperatures share its batch, so it drains only when a variant has no work
+left. On a CPU the engine runs inside this process, which starts faster; vLLM binds the OpenMP threads of the
+thread that loads it to the cores there, and any other thread would drive it on a single core.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
+from concurrent.futures import Future
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
@@ -80,26 +82,30 @@ class VllmEngine:
     def __init__(self, spec: EngineSpec, *, on_cpu: bool) -> None:
         if on_cpu:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+            if os.environ.get("OMP_NUM_THREADS") == str(os.cpu_count()):
+                del os.environ["OMP_NUM_THREADS"]  # Ray set it; with it vLLM lets torch's threads spin
         for option in spec.arguments:
             if vllm_options() and option not in vllm_options():
                 raise EngineOptionError(
                     f"vLLM has no option '{option}'{suggestion(option, sorted(vllm_options()))}"
                 )
-        from vllm import EngineArgs, LLMEngine  # noqa: PLC0415 - ten seconds, in the replica only
-
-        try:
-            self._engine = LLMEngine.from_engine_args(EngineArgs(**engine_arguments(spec, on_cpu=on_cpu)))
-        except (ValueError, TypeError, NotImplementedError, OSError) as error:
-            raise EngineOptionError(error_text(error)) from error
-        self._slots = int(self._engine.vllm_config.scheduler_config.max_num_seqs)
-        self._encoding = encoding_of(self._engine)
         self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
         self._arrivals: deque[tuple[list[int], Any, _Pending, int]] = deque()
         self._wake = threading.Event()
         self._closing = False
         self._death: BaseException | None = None
-        self._thread = threading.Thread(target=self._drive, name="vllm-engine", daemon=True)
+        loaded: Future[Any] = Future()
+        arguments = engine_arguments(spec, on_cpu=on_cpu)
+        self._thread = threading.Thread(
+            target=self._live, args=(arguments, loaded), name="vllm-engine", daemon=True
+        )
         self._thread.start()
+        try:
+            engine = loaded.result()
+        except (ValueError, TypeError, NotImplementedError, OSError) as error:
+            raise EngineOptionError(error_text(error)) from error
+        self._slots = int(engine.vllm_config.scheduler_config.max_num_seqs)
+        self._encoding = encoding_of(engine)
 
     @property
     def appetite(self) -> int:
@@ -128,13 +134,22 @@ class VllmEngine:
         self._closing = True
         self._wake.set()
         self._thread.join(timeout=30)
-        shutdown = getattr(self._engine.engine_core, "shutdown", None)
-        if shutdown is not None:
-            shutdown()
 
     # the engine's thread --------------------------------------------------------------------------------
 
-    def _drive(self) -> None:
+    def _live(self, arguments: dict[str, Any], loaded: Future[Any]) -> None:
+        from vllm import EngineArgs, LLMEngine  # noqa: PLC0415 - ten seconds, in the replica only
+
+        try:
+            engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that waits has to hear it
+            loaded.set_exception(error)
+            return
+        loaded.set_result(engine)
+        self._drive(engine)
+        engine.engine_core.shutdown()
+
+    def _drive(self, engine: Any) -> None:
         waiting: dict[str, tuple[_Pending, int]] = {}
         numbers = count()
         try:
@@ -146,12 +161,12 @@ class VllmEngine:
                     tokens, params, pending, index = self._arrivals.popleft()
                     name = str(next(numbers))
                     try:
-                        self._engine.add_request(name, {"prompt_token_ids": tokens}, params)
+                        engine.add_request(name, {"prompt_token_ids": tokens}, params)
                     except ValueError as error:  # vLLM refuses this one request
                         pending.put(index, error)
                     else:
                         waiting[name] = (pending, index)
-                for output in self._engine.step() if waiting else ():
+                for output in engine.step() if waiting else ():
                     if output.finished:
                         pending, index = waiting.pop(output.request_id)
                         pending.put(index, output)
