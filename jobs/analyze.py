@@ -38,6 +38,7 @@ from jobs.analysis.requests import parse_assignments, read_metrics
 from jobs.analysis.scores import Reading, ScoreBook
 from jobs.analysis.tables import markdown, print_analysis
 from jobs.analysis.worst_tasks import Tasks
+from jobs.report import write_report
 from orchestrator.errors import UserError
 from stats.results import Settings
 from stats.verdict import Verdict
@@ -84,7 +85,7 @@ def analyze(
     request = Request(settings, baseline, temperature, cluster, strict, min_common)
     analysis = analyze_scores(book, request)
     folder = out or default_folder(paths)
-    write(analysis, book, folder)
+    write(analysis, book, paths, folder)
     show(analysis, format_, tasks)
     typer.echo(f"Written to {folder}", err=format_ is not Format.TABLE)
     raise typer.Exit(exit_status(analysis, gate))
@@ -119,14 +120,15 @@ def default_folder(paths: Sequence[str]) -> str:
     return "analysis"
 
 
-def write(analysis: Analysis, book: ScoreBook, folder: str) -> None:
-    """Write all files.
+def write(analysis: Analysis, book: ScoreBook, paths: Sequence[str], folder: str) -> None:
+    """Write all files, the report for people among them.
 
     Raises:
         UserError: if the folder cannot be written to.
     """
     try:
         write_outputs(analysis, book, folder)
+        write_report(analysis, paths, folder)
     except OSError as error:
         raise UserError(f"Cannot write to {folder}: {error}. Name another folder with --out.") from error
 

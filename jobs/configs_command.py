@@ -17,7 +17,10 @@ from rich.text import Text
 from orchestrator.config_file import suggestion
 from orchestrator.errors import UserError
 
-configs = typer.Typer(help="List the sweeps that come with lldeg, or copy one.", no_args_is_help=False)
+configs = typer.Typer(
+    help="List the sweeps that come with lldeg, or copy one. Example: lldeg configs copy llama3 my-sweeps",
+    no_args_is_help=False,
+)
 
 
 @configs.callback(invoke_without_command=True)

@@ -197,7 +197,8 @@ def _drawn_sums(blocks: Floats, rows: int, seed: list[int]) -> Floats:
             step, matrix = lattice.step, whole.astype(np.float32)
     total = matrix.sum(axis=0, keepdims=True)
     flipped = [flips @ matrix for flips in flip_slices(matrix.shape[0], rows - 1, seed, matrix.dtype)]
-    return np.concatenate([total, *(total - 2.0 * part for part in flipped)]).astype(np.float64) * step
+    sums: Floats = np.concatenate([total, *(total - 2.0 * part for part in flipped)]).astype(np.float64)
+    return sums * step
 
 
 def _row_p_values(statistic: Floats) -> Floats:
