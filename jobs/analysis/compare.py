@@ -129,12 +129,19 @@ def _warnings(book: ScoreBook, pairings: Sequence[Pairing]) -> tuple[str, ...]:
     """What a reader must know, each thing once."""
     scales = [sentence for table in book.tasks for sentence in _scale_warning(table)]
     paired = [text for pairing in pairings for text in pairing.warnings]
-    few = [
-        f"{pairing.label}: only {pairing.common} items pair; only a drastic drop could show."
-        for pairing in pairings
-        if 0 < pairing.common < FEW_ITEMS
+    return tuple(dict.fromkeys((*book.warnings, *scales, *paired, *_few_items(pairings))))
+
+
+def _few_items(pairings: Sequence[Pairing]) -> list[str]:
+    """One sentence per number of items, for whatever variants have so few."""
+    few: dict[int, list[str]] = {}
+    for pairing in pairings:
+        if 0 < pairing.common < FEW_ITEMS:
+            few.setdefault(pairing.common, []).append(pairing.label)
+    return [
+        f"{some(labels)}: only {common} items pair; only a drastic drop could show."
+        for common, labels in few.items()
     ]
-    return tuple(dict.fromkeys((*book.warnings, *scales, *paired, *few)))
 
 
 def _scale_warning(table: TaskTable) -> list[str]:

@@ -78,3 +78,26 @@ def test_a_name_is_broken_only_where_it_must_be():
     assert broken("task_a", 10) == "task_a"
     assert broken("lldeg_number_words", 14) == "lldeg_number_\nwords"
     assert broken("a_averylongword_b", 6) == "a_\naverylongword_\nb"
+
+
+def test_few_items_are_warned_of_once(tmp_path):
+    """Three variants with nine items each are one fact, hence one warning that names them all."""
+    rows = ["model,prompt_id,score", *(f"{m},{i},1" for m in ("base", "x", "y", "z") for i in range(9))]
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    warnings = run_analyze(path, out=tmp_path / "out").verdicts["warnings"]
+    assert [w for w in warnings if "only 9 items pair" in w] == [
+        "x, y, z: only 9 items pair; only a drastic drop could show."
+    ]
+
+
+def test_nine_items_certify_nothing(tmp_path):
+    """Three better and none worse of nine is no proof that a drop of a point is ruled out."""
+    rows = [
+        "model,prompt_id,score",
+        *(f"base,{i},{int(i > 2)}" for i in range(9)),
+        *(f"v,{i},1" for i in range(9)),
+    ]
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    assert run_analyze(path, out=tmp_path / "out").comparison("v")["verdict"] == "inconclusive"
