@@ -190,8 +190,9 @@ def t_interval(
     """Student's t interval for the mean difference, G − 1 degrees of freedom, within ± reach.
 
     Few and skewed differences make it too short, for the rare large ones are often not drawn. Where fewer
-    than 50 blocks differ it is therefore widened to cover the interval that two more blocks give, which
-    differ as much as the largest found, one in either direction (in the manner of Agresti & Coull 1998).
+    than 50 blocks differ, and those are under three quarters of all, it is therefore widened to cover the
+    interval that two more blocks give, which differ as much as the largest found, one in either direction
+    (in the manner of Agresti & Coull 1998).
 
     Args:
         sums: differences per item, or summed over each cluster, shape (G,).
@@ -210,7 +211,7 @@ def t_interval(
         half = _furthest(mean, reach) * unseen_share(sums.size, alpha / 2)
         return Interval(max(mean - half, -reach), min(mean + half, reach))
     found = _student(sums, counts, alpha)
-    if np.count_nonzero(sums) < FEW_DIFFERENCES:
+    if np.count_nonzero(sums) < min(FEW_DIFFERENCES, 0.75 * sums.size):
         largest = float(np.abs(sums).max())
         more = _student(np.append(sums, [largest, -largest]), np.append(counts, [counts.mean()] * 2), alpha)
         found = Interval(min(found.low, more.low), max(found.high, more.high))

@@ -36,8 +36,9 @@ def task_groups(analysis: Analysis, shown: Tasks) -> list[TaskGroup]:
 
     Args:
         analysis: what was found.
-        shown: all tasks, or of each comparison the tasks found worse and, where it is degraded as a whole,
-            those that lost points; ten at most.
+        shown: all tasks, or of each degraded comparison those that lost points, ten at most. A task's
+            p-value is not adjusted for the number of variants, so where the whole is not degraded a single
+            task's is no finding.
     """
     groups = [TaskGroup(result, _chosen(result.comparison, shown)) for result in analysis.results]
     return [group for group in groups if group.tasks]
@@ -53,6 +54,6 @@ def _chosen(comparison: Comparison, shown: Tasks) -> tuple[Comparison, ...]:
     ordered = sorted(comparison.tasks, key=lambda task: (task.verdict is not Verdict.DEGRADED, -task.drop))
     if shown is Tasks.ALL:
         return tuple(ordered)
-    whole = comparison.verdict is Verdict.DEGRADED
-    telling = [t for t in ordered if t.verdict is Verdict.DEGRADED or (whole and t.drop > 0.0)]
-    return tuple(telling[:MOST])
+    if comparison.verdict is not Verdict.DEGRADED:
+        return ()
+    return tuple(task for task in ordered[:MOST] if task.drop > 0.0)

@@ -1,6 +1,5 @@
 """What `lldeg analyze` shows of the tasks on a terminal."""
 
-import numpy as np
 import pytest
 from analyze_runner import run_analyze
 
@@ -47,20 +46,23 @@ def test_all_tasks_are_shown_on_demand(table, tmp_path, monkeypatch, shown):
     assert "more task rows" not in text
 
 
-def test_a_damaged_task_of_a_variant_that_passes_is_shown(tmp_path):
-    """A task found worse is not hidden by a variant that is better elsewhere."""
-    rng = np.random.default_rng(0)
+def test_a_task_of_a_variant_that_passes_is_no_finding(tmp_path):
+    """Where the whole is not degraded a single task's p-value is left to the files, and counted."""
     rows = ["model,task,prompt_id,score"]
-    for task in ("lost", "won"):
-        base = rng.random(400) < 0.5
-        for i, right in enumerate(base):
-            kept = not (task == "lost" and i < 40) and (right or (task == "won" and i < 300))
-            rows += [f"base,{task},{i},{int(right)}", f"v,{task},{i},{int(kept)}"]
+    for i in range(400):
+        rows += [
+            f"base,lost,{i},1",
+            f"v,lost,{i},{int(i >= 40)}",
+            f"base,won,{i},0",
+            f"v,won,{i},{int(i < 200)}",
+        ]
     path = tmp_path / "scores.csv"
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     ran = run_analyze(path, "--combine", "pooled", out=tmp_path / "out")
-    assert ran.comparison("v")["verdict"] != "degraded"
-    assert "lost" in ran.text.split("worst task first")[1]
+    found = ran.comparison("v")
+    assert (found["verdict"], found["tasks"][0]["verdict"]) == ("certified", "degraded")
+    assert "worst task first" not in ran.text
+    assert "2 more task rows" in ran.text
 
 
 @pytest.mark.parametrize("width", [60, 80])
