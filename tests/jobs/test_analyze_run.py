@@ -285,7 +285,7 @@ def test_an_unknown_baseline_lists_the_models(tmp_path):
 
 
 def test_without_out_the_files_go_into_the_run(tmp_path):
-    """A run keeps its own analysis, all six files of it."""
+    """A run keeps its own analysis, all seven files of it."""
     from analyze_runner import app
     from typer.testing import CliRunner
 
@@ -294,6 +294,7 @@ def test_without_out_the_files_go_into_the_run(tmp_path):
     assert sorted(file.name for file in (run / "analysis").iterdir()) == [
         "model_comparison.csv",
         "model_differences.csv",
+        "report.html",
         "summary.csv",
         "summary_with_stderr.csv",
         "summary_without_stderr.csv",
