@@ -74,7 +74,7 @@ def bare(limit: int, cell: int | None) -> dict[str, float]:
 
 def in_new_process(limit: int, cell: int | None) -> dict[str, float]:
     """`bare` in a fresh process, with its whole wall-clock time."""
-    command = [sys.executable, __file__, "--bare", "--limit", str(limit)]
+    command = [sys.executable, "-P", __file__, "--bare", "--limit", str(limit)]
     started = time.monotonic()
     done = subprocess.run(
         command + ([] if cell is None else ["--cell", str(cell)]),

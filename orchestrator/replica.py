@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -87,6 +87,7 @@ class Replica:
             EngineOptionError: the engine refuses its options or its model.
         """
         started = time.monotonic()
+        Thread(target=self._open_tasks, name="open-tasks", daemon=True).start()
         self._engine = open_engine(self._job.engine, gpus=self._job.gpus)
         print(f"lldeg: {self._job.variant} loaded in {time.monotonic() - started:.1f} s", flush=True)  # noqa: T201 - the replica's own log
         return self._engine.appetite
@@ -116,7 +117,17 @@ class Replica:
         if self._engine is not None:
             self._engine.close()
 
+    def _open_tasks(self) -> None:
+        """Open the tasks while the model loads, so that the engine need not wait for them afterwards."""
+        for name in self._job.tasks:
+            try:
+                self._task(name)
+            except Exception:  # noqa: BLE001 - the block that needs the task will meet it again, and report it
+                return
+
     def _task(self, name: str) -> tuple[SweepTask, TaskItems]:
+        if name in self._tasks:
+            return self._tasks[name]
         with self._tasks_lock:
             if name not in self._tasks:
                 spec = self._job.tasks[name]

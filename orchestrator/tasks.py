@@ -12,10 +12,11 @@ import logging
 import os
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+import lm_eval.utils
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable, hash_string
 
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from orchestrator.config import PromptConfig, TaskConfig
 
 FEWSHOT_SEED = 1234  # lm-eval's own default, so that few-shot prompts agree with the lm_eval command
+
+# lm-eval compiles a task's templates anew for every document, which is most of the time of a score.
+lm_eval.utils.env.from_string = lru_cache(maxsize=4096)(lm_eval.utils.env.from_string)
 
 for _logger in ("lm_eval", "datasets"):
     logging.getLogger(_logger).setLevel(logging.ERROR)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property, lru_cache
 from typing import Any, cast
 
 from lm_eval.api.model import TemplateLM
@@ -28,6 +29,7 @@ class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         super().__init__()
         self.tokenizer = tokenizer
         self.max_length = max_length
+        self._encode = lru_cache(maxsize=1024)(self._encode_once)
 
     @property
     def eot_token_id(self) -> int:
@@ -44,18 +46,29 @@ class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         """Tokens of a text; a beginning-of-sequence token that is already there is not added again."""
         if not string:
             return []
-        if has_bos_prefix(string, self.tokenizer.decode(self.prefix_token_id)):
+        return list(self._encode(string, add_special_tokens))
+
+    def _encode_once(self, string: str, add_special_tokens: bool | None) -> tuple[int, ...]:
+        """The reruns of an item, and the choices of a question, ask for the same text again and again."""
+        if has_bos_prefix(string, self._prefix):
             add_special_tokens = False
         options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
-        return list(self.tokenizer(string, return_attention_mask=False, **options).input_ids)
+        return tuple(self.tokenizer(string, return_attention_mask=False, **options).input_ids)
+
+    @cached_property
+    def _prefix(self) -> str:
+        return str(self.tokenizer.decode(self.prefix_token_id))
+
+    @cached_property
+    def _end_of_text(self) -> str:
+        return str(self.tokenizer.decode(self.eot_token_id) or self.tokenizer.eos_token)
 
     def generation(
         self, context: str, settings: dict[str, Any]
     ) -> tuple[list[int], int, list[str], dict[str, Any]]:
         """Prompt tokens (cut from the left to fit), longest answer, stop strings, other sampling settings."""
         kwargs = cast("dict[str, Any]", normalize_gen_kwargs(settings, DEFAULT_MAX_GEN_TOKS))
-        eos = self.tokenizer.decode(self.eot_token_id) or self.tokenizer.eos_token
-        until = handle_stop_sequences(kwargs.pop("until", None), eos=eos)
+        until = handle_stop_sequences(kwargs.pop("until", None), eos=self._end_of_text)
         longest = int(kwargs.pop("max_gen_toks"))
         kwargs.pop("do_sample", None)
         tokens, longest = maybe_truncate(
