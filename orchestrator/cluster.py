@@ -30,6 +30,7 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         UserError: there is no cluster at the address.
     """
     be_quiet()
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets anything else slow the engines down
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
