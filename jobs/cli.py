@@ -13,7 +13,10 @@ from jobs.configs_command import configs
 from jobs.figures.command import figures
 from jobs.flips import flips
 from jobs.import_ import import_
+from jobs.logs import logs
 from jobs.power import power
+from jobs.status import status
+from jobs.stop import stop
 from jobs.submit import submit
 from jobs.subset import subset
 from jobs.view import view
@@ -35,6 +38,9 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 app.command()(submit)
+app.command()(status)
+app.command()(logs)
+app.command()(stop)
 app.command()(analyze)
 app.command("import")(import_)
 app.command()(view)

@@ -31,8 +31,15 @@ def submit(
     ] = None,
     address: Annotated[
         str | None,
-        typer.Option(metavar="ADDR", help="Ray cluster to use (auto, ray://…); default: this machine alone."),
+        typer.Option(
+            metavar="ADDR",
+            help="Ray cluster to use: auto, ray://… driven from here, http://… as a job of the cluster; "
+            "default: this machine alone.",
+        ),
     ] = None,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="With --address http://…: return once the job is at work.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be run, and stop.")] = False,
     flip_rate: Annotated[
         float | None,
@@ -59,14 +66,28 @@ def submit(
         lldeg submit configs/quickstart.yaml
 
         lldeg submit configs/llama3.yaml --set sampling.seeds=10 --dry-run
+
+        lldeg submit configs/llama3.yaml --address http://head:8265 --run-dir s3://bucket/llama3 --detach
     """
-    from orchestrator.plan import initial_progress, plan_sweep  # noqa: PLC0415 - slow to import, and --help need not wait
+    as_job = address is not None and address.startswith(("http://", "https://"))
+    if detach and not as_job:
+        raise UserError(
+            "--detach needs a cluster that goes on without this machine: --address http://HEAD:8265."
+        )
+    if address is not None and as_job and not dry_run:
+        from jobs.remote import submit_job  # noqa: PLC0415 - slow to import, and needed here only
+
+        raise typer.Exit(submit_job(config, address, run_dir=run_dir, overrides=set_ or (), detach=detach))
+    from orchestrator.lease import exclusive  # noqa: PLC0415
+    from orchestrator.plan import initial_counts, plan_sweep  # noqa: PLC0415 - slow to import, and --help need not wait
+    from orchestrator.progress import SweepProgress  # noqa: PLC0415
     from orchestrator.sweep import prepare  # noqa: PLC0415
 
     console = Console()
     with console.status("checking the sweep"):
         sweep = prepare(config, overrides=set_ or (), run_dir=run_dir)
-    alone = nullcontext() if dry_run else sweep.store.exclusive()
+    progress = SweepProgress({})
+    alone = nullcontext() if dry_run else exclusive(sweep.store, on_loss=progress.taken_over)
     with alone:  # a plan made while another submit writes would be stale
         plan = plan_sweep(sweep, config_path=config, remove_torn=not dry_run)
         for warning in plan.warnings:
@@ -76,7 +97,7 @@ def submit(
             rates = measured_flip_rates(flips_of) if flips_of else given_flip_rate(flip_rate)
             console.print(detection_table(plan, rates, sweep.config.analysis.alpha))
             return
-        progress = initial_progress(plan)
+        progress.variants.update(initial_counts(plan))
         _run(plan, progress, address, console)
     console.print(outcome(plan, progress), markup=False, highlight=False, soft_wrap=True)
     _raise_for(plan, progress)
@@ -89,11 +110,14 @@ def _run(plan: Plan, progress: SweepProgress, address: str | None, console: Cons
         with follow(progress, console) as watch:
             execute(plan, progress, address=address, watch=watch)
     except KeyboardInterrupt:
+        progress.stop = "interrupted"
+    if progress.stop is not None:
         url = plan.sweep.store.url
         console.print(
-            f"Stopped. {progress.owed:,} samples are still owed to {url}; the same command goes on with them."
+            f"Stopped: {progress.stop}. {progress.owed:,} samples are still owed to {url}; "
+            "the same command goes on with them."
         )
-        raise typer.Exit(INCOMPLETE) from None
+        raise typer.Exit(INCOMPLETE)
 
 
 def _raise_for(plan: Plan, progress: SweepProgress) -> None:

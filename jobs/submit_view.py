@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from orchestrator.blocks import Cell
     from orchestrator.plan import Plan
     from orchestrator.progress import SweepProgress, VariantProgress
 
@@ -107,11 +106,9 @@ def _state(counts: VariantProgress) -> str:
 
 def dry_run_table(plan: Plan) -> Table:
     """The plan: per variant and task, what is planned, what is there, what is owed."""
-    loads = [
-        variant for variant in plan.sweep.config.variants if any(_owed(c) for c in plan.cells_of(variant))
-    ]
+    loads = [variant for variant in plan.sweep.config.variants if any(c.owed for c in plan.cells_of(variant))]
     total = sum(cell.planned for cell in plan.cells)
-    owed = sum(_owed(cell) for cell in plan.cells)
+    owed = sum(cell.owed for cell in plan.cells)
     engines = "no engine to load" if not loads else f"engines to load: {', '.join(loads)}"
     table = Table(
         title=f"{plan.sweep.store.url}: {total:,} samples, {total - owed:,} there, {owed:,} owed; {engines}",
@@ -122,14 +119,9 @@ def dry_run_table(plan: Plan) -> Table:
     for heading in ("items", "reruns", "planned", "there", "owed"):
         table.add_column(heading, justify="right")
     for cell in plan.cells:
-        missing = _owed(cell)
-        counts = (len(cell.items), len(cell.reruns), cell.planned, cell.planned - missing, missing)
+        counts = (len(cell.items), len(cell.reruns), cell.planned, cell.planned - cell.owed, cell.owed)
         table.add_row(Text(cell.variant), Text(cell.task), *(f"{count:,}" for count in counts))
     return table
-
-
-def _owed(cell: Cell) -> int:
-    return sum(len(missing) for _, missing in cell.owed())
 
 
 def outcome(plan: Plan, progress: SweepProgress) -> str:

@@ -6,14 +6,17 @@ still owed, so that an item's reruns share one prefill.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from orchestrator.identity import Item, Rerun, digest, sample_key
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterator, Sequence
+
+    from numpy.typing import NDArray
 
     from orchestrator.config import SamplingConfig
 
@@ -73,7 +76,7 @@ class Cell:
         items: the task's items with this variant's prompts.
         reruns: what each item is to be asked.
         longest_answer: upper bound on generated tokens per request; 0 for log-likelihood.
-        done: keys on disk, with whether each is an answer.
+        missing: bool, shape (items, reruns): which samples are owed.
     """
 
     variant: str
@@ -82,33 +85,58 @@ class Cell:
     items: tuple[Item, ...]
     reruns: tuple[Rerun, ...]
     longest_answer: int
-    done: dict[str, bool]
+    missing: NDArray[np.bool_]
 
     @property
     def planned(self) -> int:
         """Samples in all."""
         return len(self.items) * len(self.reruns)
 
-    def owed(self) -> Iterator[tuple[Item, tuple[Rerun, ...]]]:
-        """Items that lack samples, each with the reruns it lacks."""
-        for item in self.items:
-            missing = tuple(r for r in self.reruns if sample_key(self.digest, item, r) not in self.done)
-            if missing:
-                yield item, missing
+    @property
+    def owed(self) -> int:
+        """Samples that are not there."""
+        return int(np.count_nonzero(self.missing))
 
     def blocks(self) -> Iterator[Block]:
         """What is owed, as blocks of items that lack the same reruns."""
-        alike: dict[tuple[Rerun, ...], list[Item]] = defaultdict(list)
-        for item, missing in self.owed():
-            alike[missing].append(item)
-        for missing, items in alike.items():
-            size = max(1, self._block_samples() // len(missing))
-            for start in range(0, len(items), size):
-                yield Block(self.variant, self.task, self.digest, tuple(items[start : start + size]), missing)
+        rows, groups = np.unique(self.missing, axis=0, return_inverse=True)
+        for number, row in enumerate(rows):
+            passes = tuple(rerun for rerun, lacks in zip(self.reruns, row, strict=True) if lacks)
+            if not passes:
+                continue
+            members = np.flatnonzero(groups.reshape(-1) == number)
+            size = max(1, self._block_samples() // len(passes))
+            for start in range(0, len(members), size):
+                items = tuple(self.items[index] for index in members[start : start + size])
+                yield Block(self.variant, self.task, self.digest, items, passes)
 
     def _block_samples(self) -> int:
         """Small enough to spread over replicas and to lose little, large enough to keep files few."""
         return min(max(self.planned // BLOCKS_PER_CELL, SMALLEST_BLOCK), LARGEST_BLOCK)
+
+
+def missing_samples(
+    cell: str, items: Sequence[Item], reruns: Sequence[Rerun], found: NDArray[np.bytes_]
+) -> NDArray[np.bool_]:
+    """Which samples of a cell are owed.
+
+    Args:
+        cell: the cell's digest.
+        items: documents asked for.
+        reruns: passes asked for.
+        found: sorted keys of the samples that are there.
+
+    Returns:
+        shape (items, reruns).
+    """
+    missing = np.ones((len(items), len(reruns)), dtype=bool)
+    if not len(found) or not reruns:
+        return missing
+    for row, item in enumerate(items):
+        keys = np.array([sample_key(cell, item, rerun) for rerun in reruns], dtype=found.dtype)
+        places = np.minimum(np.searchsorted(found, keys), len(found) - 1)
+        missing[row] = found[places] != keys
+    return missing
 
 
 def reruns(sampling: SamplingConfig, *, sampled: bool) -> tuple[Rerun, ...]:

@@ -1,30 +1,39 @@
-"""Ray: joining or starting a cluster, and how many replicas fit on it."""
+"""Ray: joining or starting a cluster, and what of it a replica takes."""
 
 from __future__ import annotations
 
 import logging
-import math
 import os
+import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import ray
 
 from orchestrator.errors import UserError
-from orchestrator.quiet import be_quiet
+from orchestrator.quiet import be_quiet, quiet_environment
+from orchestrator.shipping import packages
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from orchestrator.config import ClusterConfig
+    from orchestrator.config import ReplicaConfig
+
+    Seated = tuple[str | None, "Footprint"]
+    """A replica that takes up room: its node's name, None as long as Ray looks for one, and its size."""
 
 CPUS_BESIDE_A_GPU = 4
+SECONDS_BETWEEN_LOOKS = 5.0
+_ROUNDING = 1e-9
 
 
 @contextmanager
 def ray_cluster(address: str | None) -> Iterator[None]:
     """Join the Ray cluster at an address, or start one on this machine; leave it at the end.
+
+    A cluster that is joined gets this program's code from here; its nodes need the dependencies only.
 
     Raises:
         UserError: there is no cluster at the address.
@@ -34,6 +43,8 @@ def ray_cluster(address: str | None) -> Iterator[None]:
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
         options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
+    else:
+        options["runtime_env"] = {"py_modules": packages(), "env_vars": quiet_environment()}
     try:
         ray.init(address=address, **options)
     except (ConnectionError, ValueError, RuntimeError) as error:
@@ -48,54 +59,146 @@ def ray_cluster(address: str | None) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Footprint:
-    """Ray resources of one replica."""
+    """What one replica takes of a node.
+
+    Attributes:
+        resources: custom resources of Ray by name.
+        labels: labels a node must have.
+    """
 
     cpus: float
     gpus: float
+    resources: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
-    def places(self, replicas: int | str) -> int:
-        """How many replicas may run at once.
+    def actor_options(self) -> dict[str, Any]:
+        """As options of a Ray actor."""
+        options: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
+        if self.resources:
+            options["resources"] = dict(self.resources)
+        if self.labels:
+            options["label_selector"] = dict(self.labels)
+        return options
 
-        Args:
-            replicas: a number, or "auto" for as many as the cluster holds.
+    @cached_property
+    def amounts(self) -> dict[str, float]:
+        """What it takes, by Ray's names; nothing it takes none of."""
+        amounts = {"CPU": self.cpus, "GPU": self.gpus, **self.resources}
+        return {name: amount for name, amount in amounts.items() if amount}
 
-        Raises:
-            UserError: not even one fits on any node.
-        """
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        fitting = sum(self._fit(node) for node in nodes)
-        if fitting == 0:
-            nothing: dict[str, float] = {}
-            largest = max(nodes, key=lambda node: (node.get("GPU", 0), node.get("CPU", 0)), default=nothing)
-            raise UserError(
-                f"A replica needs {self.cpus:g} CPUs and {self.gpus:g} GPUs on one node; the largest has "
-                f"{largest.get('CPU', 0):g} CPUs and {largest.get('GPU', 0):g} GPUs."
-            )
-        return fitting if replicas == "auto" else min(int(replicas), fitting)
-
-    def _fit(self, node: dict[str, float]) -> int:
-        wanted = {"CPU": self.cpus, "GPU": self.gpus}
-        return min(math.floor(node.get(kind, 0) / amount + 1e-9) for kind, amount in wanted.items() if amount)
+    def __str__(self) -> str:
+        wants = [f"{amount:g} {name}" for name, amount in self.amounts.items()]
+        wants += [f"the label {name}={value}" for name, value in self.labels.items()]
+        return ", ".join(wants)
 
 
-def footprint(cluster: ClusterConfig, engine: dict[str, Any]) -> Footprint:
-    """Resources of a replica with these engine options on the cluster at hand.
+@dataclass(frozen=True)
+class Node:
+    """A living node of the cluster: what it has, and its labels."""
+
+    name: str
+    amounts: Mapping[str, float]
+    labels: Mapping[str, str]
+
+    def __str__(self) -> str:
+        kinds = {name: amount for name, amount in self.amounts.items() if _is_countable(name)}
+        return ", ".join(f"{amount:g} {name}" for name, amount in kinds.items()) or "nothing"
+
+
+def _is_countable(name: str) -> bool:
+    """Not memory, nor the resources by which Ray tells nodes and accelerators apart."""
+    return name not in {"memory", "object_store_memory"} and ":" not in name
+
+
+def living_nodes() -> list[Node]:
+    """The nodes of the cluster that was joined."""
+    return [
+        Node(node["NodeID"], node["Resources"], node.get("Labels") or {})
+        for node in ray.nodes()
+        if node["Alive"]
+    ]
+
+
+class Nodes:
+    """The living nodes, looked up anew every few seconds, so that those that join or leave are noticed."""
+
+    def __init__(self) -> None:
+        self._nodes = living_nodes()
+        self._looked = time.monotonic()
+
+    def now(self) -> list[Node]:
+        """The nodes, seconds old at most."""
+        if time.monotonic() - self._looked > SECONDS_BETWEEN_LOOKS:
+            self._nodes = living_nodes()
+            self._looked = time.monotonic()
+        return self._nodes
+
+    def lives(self, name: str) -> bool:
+        """Whether a node lives, at this very moment."""
+        self._looked = float("-inf")
+        return any(node.name == name for node in self.now())
+
+    def room(self, size: Footprint, seated: Sequence[Seated]) -> bool:
+        """Whether one more replica finds room beside those that sit there."""
+        return has_room(self.now(), size, seated)
+
+
+def has_room(nodes: Sequence[Node], size: Footprint, seated: Sequence[Seated]) -> bool:
+    """Whether one more replica finds room beside those that sit there.
+
+    Those without a node yet are put where the least is left, the largest first.
+    """
+    free = {node.name: dict(node.amounts) for node in nodes}
+    labels = {node.name: node.labels for node in nodes}
+
+    def find(wanted: Footprint) -> str | None:
+        fitting = (name for name in free if _fits(wanted, free[name], labels[name]))
+        return min(
+            fitting, key=lambda name: sum(free[name].get(kind, 0) for kind in wanted.amounts), default=None
+        )
+
+    def take(name: str | None, taken: Footprint) -> None:
+        if name in free:
+            for kind, amount in taken.amounts.items():
+                free[name][kind] = free[name].get(kind, 0) - amount
+
+    for name, taken in seated:
+        take(name, taken)
+    looking = [taken for name, taken in seated if name is None]
+    for taken in sorted(looking, key=lambda one: (-one.gpus, -one.cpus)):
+        take(find(taken), taken)
+    return find(size) is not None
+
+
+def _fits(size: Footprint, amounts: Mapping[str, float], labels: Mapping[str, str]) -> bool:
+    return all(labels.get(name) == value for name, value in size.labels.items()) and all(
+        amounts.get(kind, 0) + _ROUNDING >= amount for kind, amount in size.amounts.items()
+    )
+
+
+def misfit(size: Footprint, nodes: Sequence[Node]) -> str | None:
+    """Why a replica fits on no node, or None if it does."""
+    if any(_fits(size, node.amounts, node.labels) for node in nodes):
+        return None
+    largest = max(
+        nodes, key=lambda node: (node.amounts.get("GPU", 0), node.amounts.get("CPU", 0)), default=None
+    )
+    there = f"the largest has {largest}" if largest else "there is no node"
+    return f"a replica needs {size} on one node; {there}"
+
+
+def footprint(cluster: ReplicaConfig, engine: Mapping[str, Any], nodes: Sequence[Node]) -> Footprint:
+    """What a replica with these engine options takes of the cluster at hand.
 
     Without GPUs a replica takes a whole node's CPUs: Ray tells the engine's threads by that number, and two
     engines on the same cores are slower than one.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    has_gpus = any(node.get("GPU", 0) for node in nodes)
+    has_gpus = any(node.amounts.get("GPU", 0) for node in nodes)
     parallel = int(engine.get("tensor_parallel_size", 1)) * int(engine.get("pipeline_parallel_size", 1))
-    gpus = (
-        cluster.gpus_per_replica
-        if cluster.gpus_per_replica is not None
-        else float(parallel if has_gpus else 0)
-    )
-    if cluster.cpus_per_replica is not None:
-        cpus = cluster.cpus_per_replica
-    elif gpus:
-        cpus = float(CPUS_BESIDE_A_GPU)
-    else:
-        cpus = max(float(node.get("CPU", 1)) for node in nodes)
-    return Footprint(cpus, gpus)
+    gpus = cluster.gpus_per_replica
+    if gpus is None:
+        gpus = float(parallel if has_gpus else 0)
+    cpus = cluster.cpus_per_replica
+    if cpus is None:
+        cpus = CPUS_BESIDE_A_GPU if gpus else max((node.amounts.get("CPU", 1) for node in nodes), default=1)
+    return Footprint(float(cpus), gpus, cluster.resources, cluster.labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -12,6 +12,40 @@ class Section(BaseModel):
     """A part of the configuration; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ReplicaConfig(Section):
+    """What one replica takes of a node of the Ray cluster."""
+
+    gpus_per_replica: float | None = Field(default=None, ge=0)
+    """Default: the engine's parallel sizes where the cluster has GPUs, else 0. A fraction shares a GPU."""
+    cpus_per_replica: float | None = Field(default=None, gt=0)
+    """Default: 4 beside a GPU, all of a node's CPUs without one."""
+    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Custom Ray resources, by name."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Labels the node must have, by name."""
+
+    @field_validator("gpus_per_replica")
+    @classmethod
+    def _a_fraction_or_whole(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and not value.is_integer():
+            raise ValueError("must be a whole number, or less than 1 to share a GPU")
+        return value
+
+
+class ClusterConfig(ReplicaConfig):
+    """Places for replicas on the Ray cluster."""
+
+    replicas: Literal["auto"] | int = "auto"
+    """Engines that run at the same time; auto: as many as the cluster holds."""
+
+    @field_validator("replicas", mode="before")
+    @classmethod
+    def _auto_or_positive(cls, value: object) -> object:
+        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError('must be "auto" or at least 1')
+        return value
 
 
 class VariantConfig(Section):
@@ -23,6 +57,8 @@ class VariantConfig(Section):
     """Branch, tag or commit on the Hugging Face hub."""
     engine: dict[str, Any] = Field(default_factory=dict)
     """Engine options laid over the sweep's `engine`."""
+    cluster: ReplicaConfig = ReplicaConfig()
+    """Where this variant's replicas run; what it leaves out comes from the sweep's `cluster`."""
 
 
 class TaskConfig(Section):
@@ -93,24 +129,6 @@ class SamplingConfig(Section):
         return value
 
 
-class ClusterConfig(Section):
-    """Places for replicas on the Ray cluster."""
-
-    replicas: Literal["auto"] | int = "auto"
-    """Engines that run at the same time; auto: as many as the cluster holds."""
-    gpus_per_replica: float | None = Field(default=None, ge=0)
-    """Default: the engine's parallel sizes where the cluster has GPUs, else 0."""
-    cpus_per_replica: float | None = Field(default=None, gt=0)
-    """Default: 4 beside a GPU, all of a node's CPUs without one."""
-
-    @field_validator("replicas", mode="before")
-    @classmethod
-    def _auto_or_positive(cls, value: object) -> object:
-        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise ValueError('must be "auto" or at least 1')
-        return value
-
-
 class AnalysisConfig(Section):
     """Defaults for `lldeg analyze`."""
 
@@ -173,3 +191,8 @@ class SweepConfig(Section):
     def engine_of(self, variant: str) -> dict[str, Any]:
         """Engine options of a variant, `kind` included."""
         return {"kind": "vllm", **self.engine, **self.variants[variant].engine}
+
+    def cluster_of(self, variant: str) -> ReplicaConfig:
+        """What a replica of a variant takes of a node."""
+        own = self.variants[variant].cluster
+        return self.cluster.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})

@@ -10,49 +10,57 @@ and becomes a row with an error.
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
+from orchestrator.block_queue import BlockQueue
 from orchestrator.engines.base import EngineDiedError, EngineOptionError, error_text
-from orchestrator.progress import SweepProgress
-from orchestrator.replica import Replica
+from orchestrator.progress import ReplicaProgress, SweepProgress
+from orchestrator.replica import Loaded, Replica
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from orchestrator.blocks import Block
-    from orchestrator.cluster import Footprint
+    from orchestrator.cluster import Footprint, Seated
     from orchestrator.replica import BlockReport, Job
 
-Watcher = Callable[[SweepProgress], None]
-"""Sees the progress after everything that happens, and at least twice a second."""
+    Watcher = Callable[[SweepProgress], None]
+    """Sees the progress after everything that happens, and at least twice a second."""
 
-Event = dict[str, Any]
-"""What happened, as JSON values; "event" says which kind."""
+    Event = dict[str, Any]
+    """What happened, as JSON values; "event" says which kind."""
+
+    Room = Callable[[Footprint, Sequence[Seated]], bool]
+    """Whether the cluster has room for one more replica beside those that sit there."""
 
 MOST_THREADS = 64  # blocks a replica works on at once
 MOST_FAILED_LOADS = 3  # in a row, per variant
 MOST_FAILURES = 3  # of one block whose replica lived
 DEATHS_UNTIL_SPLIT = 2
+DEATHS_OF_A_SAMPLE = 3  # by itself; bad luck rarely strikes the same one so often
 POLL_SECONDS = 0.5
+SECONDS_TO_CLOSE = 15.0
+SECONDS_WITHOUT_ROOM = 600.0
 
 
 @dataclass
 class _Seat:
     """A replica in its place."""
 
-    number: int
-    variant: str
     actor: Any
-    started: float  # loading or, once loaded, working
-    samples_done: int = 0
+    size: Footprint
+    progress: ReplicaProgress
+    since: float  # loading or, once loaded, working
     appetite: int | None = None  # None while the model loads
     held: dict[Any, Block] = field(default_factory=dict)
+
+    @property
+    def variant(self) -> str:
+        return self.progress.variant
 
     @property
     def samples(self) -> int:
@@ -68,8 +76,8 @@ class _Work:
     """A variant's blocks that no replica holds."""
 
     job: Job
-    footprint: Footprint
-    blocks: deque[Block]
+    size: Footprint
+    blocks: BlockQueue
     failed_loads: int = 0
 
 
@@ -78,38 +86,49 @@ class Dispatcher:
 
     Args:
         jobs: per variant, what its replicas need, what one takes of the cluster, and its blocks in order.
-        places: replicas that may run at once.
+        most: replicas that may run at once; None for as many as there is room for.
+        room: whether the cluster has room for one more.
         progress: counts to keep.
         give_up: writes the rows of a block that cannot be answered, with the reason.
         watch: called whenever something happened.
         log: gets an event for every replica started, loaded, lost or closed and every block that failed.
+        node_lives: whether a node of the cluster still lives.
     """
 
     def __init__(
         self,
         jobs: Iterable[tuple[Job, Footprint, Iterable[Block]]],
         *,
-        places: int,
+        most: int | None,
+        room: Room,
         progress: SweepProgress,
         give_up: Callable[[Block, str], None],
         watch: Watcher,
         log: Callable[[Event], None],
+        node_lives: Callable[[str], bool],
     ) -> None:
-        self._work = {job.variant: _Work(job, size, deque(blocks)) for job, size, blocks in jobs}
-        self._places = places
+        self._work = {
+            job.variant: _Work(job, size, BlockQueue(blocks, progress.variants[job.variant].owed))
+            for job, size, blocks in jobs
+        }
+        self._most = most
+        self._room = room
         self._progress = progress
         self._give_up = give_up
         self._watch = watch
         self._log = log
+        self._node_lives = node_lives
         self._seats: dict[Any, _Seat] = {}  # by the reference whose arrival concerns them
         self._replicas: list[_Seat] = []
+        self._closing: dict[Any, tuple[_Seat, float]] = {}  # by reference, with when to wait no longer
+        self._last_seat = time.monotonic()  # when a replica last sat somewhere
         self._number = 0
 
     def run(self) -> None:
-        """Work until nothing is owed that can be had; replicas are gone afterwards, whatever happened."""
+        """Work until nothing is owed that can be had or the sweep is to stop; no replica is left then."""
         try:
             self._fill_places()
-            while self._replicas:
+            while (self._replicas or self._may_find_room()) and self._progress.stop is None:
                 self._wait()
                 self._watch(self._progress)
                 self._feed()  # first, so that no replica is started for blocks that those at hand will take
@@ -117,23 +136,43 @@ class Dispatcher:
         finally:
             for seat in list(self._replicas):
                 self._leave(seat)
+            while self._closing:
+                self._wait()
 
     # places ---------------------------------------------------------------------------------------------
 
     def _fill_places(self) -> None:
-        """Start replicas in free places, for the variants with most work left per replica."""
-        while len(self._replicas) < self._places:
-            waiting = {
-                name: sum(b.samples for b in work.blocks) for name, work in self._work.items() if work.blocks
-            }
+        """Start replicas where there is room, for the variants with most work left per replica."""
+        while self._most is None or len(self._seated()) < self._most:
             shares = {
-                name: left / (1 + self._count(name))
-                for name, left in waiting.items()
+                name: work.blocks.samples / (1 + self._count(name))
+                for name, work in self._work.items()
                 if self._wants_more(name)
             }
-            if not shares:
+            seated = [(seat.progress.node, seat.size) for seat in self._seated()]
+            fitting = (
+                name
+                for name in sorted(shares, key=lambda name: -shares[name])
+                if self._room(self._work[name].size, seated)
+            )
+            if (first := next(fitting, None)) is None:
                 break
-            self._start(max(shares, key=lambda name: shares[name]))
+            self._start(first)
+
+    def _may_find_room(self) -> bool:
+        """Whether blocks wait for room, which a replica that is closing or a node that joins may give."""
+        if not any(work.blocks for work in self._work.values()):
+            return False
+        if time.monotonic() - self._last_seat < SECONDS_WITHOUT_ROOM:
+            return True
+        self._progress.notes.append(
+            f"for {SECONDS_WITHOUT_ROOM / 60:.0f} minutes no node of the cluster had room for a replica"
+        )
+        return False
+
+    def _seated(self) -> list[_Seat]:
+        """Replicas that take up room, those that are closing included."""
+        return [*self._replicas, *(seat for seat, _ in self._closing.values())]
 
     def _count(self, variant: str) -> int:
         return sum(seat.variant == variant for seat in self._replicas)
@@ -141,19 +180,17 @@ class Dispatcher:
     def _wants_more(self, variant: str) -> bool:
         """Another load pays only where blocks wait that the replicas still loading will not take at once."""
         loading = sum(seat.variant == variant and seat.appetite is None for seat in self._replicas)
-        return len(self._work[variant].blocks) > loading
+        return self._work[variant].blocks.holds(loading + 1)
 
     def _start(self, variant: str) -> None:
         work = self._work[variant]
         self._number += 1
-        options = {
-            "num_cpus": work.footprint.cpus,
-            "num_gpus": work.footprint.gpus,
-            "max_concurrency": MOST_THREADS,
-        }
+        options = {**work.size.actor_options(), "max_concurrency": MOST_THREADS}
         actor = ray.remote(Replica).options(**options).remote(work.job, self._number)
-        seat = _Seat(self._number, variant, actor, time.monotonic())
+        state = ReplicaProgress(self._number, variant)
+        seat = _Seat(actor, work.size, state, time.monotonic())
         self._replicas.append(seat)
+        self._progress.replicas[state.number] = state
         self._seats[actor.load.remote()] = seat
         self._progress.variants[variant].replicas += 1
         self._log_seat("started", seat)
@@ -163,16 +200,19 @@ class Dispatcher:
         self._replicas.remove(seat)
         self._seats = {reference: other for reference, other in self._seats.items() if other is not seat}
         counts.replicas -= 1
+        del self._progress.replicas[seat.progress.number]
         if seat.appetite is not None:
-            seconds = time.monotonic() - seat.started
+            seconds = time.monotonic() - seat.since
             counts.busy_seconds += seconds
-            self._log_seat("closed", seat, samples=seat.samples_done, busy_seconds=seconds)
+            self._log_seat("closed", seat, samples=seat.progress.samples, busy_seconds=seconds)
         if not dead and seat.appetite is not None and not seat.held:
-            ray.wait([seat.actor.close.remote()], timeout=10)
-        ray.kill(seat.actor)
+            self._closing[seat.actor.close.remote()] = seat, time.monotonic() + SECONDS_TO_CLOSE
+        else:
+            ray.kill(seat.actor)
+        self._last_seat = time.monotonic()
 
     def _log_seat(self, event: str, seat: _Seat, **facts: float | str) -> None:
-        self._log({"event": event, "replica": seat.number, "variant": seat.variant, **facts})
+        self._log({"event": event, "replica": seat.progress.number, "variant": seat.variant, **facts})
 
     # blocks ---------------------------------------------------------------------------------------------
 
@@ -181,8 +221,8 @@ class Dispatcher:
             if seat.appetite is None:
                 continue
             blocks = self._work[seat.variant].blocks
-            while blocks and self._may_take(seat, blocks[0]):
-                self._hand(seat, blocks.popleft())
+            while blocks and self._may_take(seat, blocks.first()):
+                self._hand(seat, blocks.take())
             if not blocks and not seat.held:
                 self._leave(seat)
 
@@ -206,9 +246,13 @@ class Dispatcher:
     # what comes back ------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        if not self._seats:
-            return
-        arrived, _ = ray.wait(list(self._seats), num_returns=1, timeout=POLL_SECONDS)
+        waiting = [*self._seats, *self._closing]
+        if waiting:
+            arrived, _ = ray.wait(waiting, num_returns=1, timeout=POLL_SECONDS)
+        else:
+            arrived = []
+            time.sleep(POLL_SECONDS)
+        self._end_closed(arrived)
         for reference in arrived:
             seat = self._seats.pop(reference, None)
             if seat is None:
@@ -220,19 +264,28 @@ class Dispatcher:
             else:
                 self._arrived(seat, reference, result)
 
-    def _arrived(self, seat: _Seat, reference: Any, result: int | BlockReport) -> None:
+    def _end_closed(self, arrived: Sequence[Any]) -> None:
+        """End the processes of replicas that have freed their model, or take too long over it."""
+        for reference, (seat, until) in list(self._closing.items()):
+            if reference in arrived or time.monotonic() > until:
+                del self._closing[reference]
+                ray.kill(seat.actor)
+
+    def _arrived(self, seat: _Seat, reference: Any, result: Loaded | BlockReport) -> None:
         counts = self._progress.variants[seat.variant]
-        if isinstance(result, int):
-            seat.appetite = result
+        if isinstance(result, Loaded):
+            seat.appetite = result.appetite
+            seat.progress.node = result.node
+            seat.progress.state = "at work"
             counts.loads += 1
-            seconds = time.monotonic() - seat.started
+            seconds = time.monotonic() - seat.since
             counts.load_seconds += seconds
-            self._log_seat("loaded", seat, load_seconds=seconds)
-            seat.started = time.monotonic()
+            self._log_seat("loaded", seat, load_seconds=seconds, node=result.node)
+            seat.since = time.monotonic()
             self._work[seat.variant].failed_loads = 0
             return
         del seat.held[reference]
-        seat.samples_done += result.samples
+        seat.progress.samples += result.samples
         counts.written += result.samples
         counts.errors += result.errors
         counts.prompt_tokens += result.prompt_tokens
@@ -243,7 +296,7 @@ class Dispatcher:
         cause = error.cause if isinstance(error, RayTaskError) else error
         if isinstance(cause, EngineOptionError):
             self._refuse(seat, str(cause))
-        elif isinstance(cause, (RayActorError, EngineDiedError)) or reference not in seat.held:
+        elif isinstance(cause, (RayError, EngineDiedError)) or reference not in seat.held:
             self._died(seat, cause)
         else:
             self._block_failed(seat.held.pop(reference), error_text(cause))
@@ -260,7 +313,7 @@ class Dispatcher:
             }
         )
         if block.failures + 1 < MOST_FAILURES:
-            self._work[block.variant].blocks.append(replace(block, failures=block.failures + 1))
+            self._work[block.variant].blocks.put_back(replace(block, failures=block.failures + 1))
             return
         self._progress.variants[block.variant].lost += block.samples
         self._progress.notes.append(
@@ -282,6 +335,7 @@ class Dispatcher:
         if seat.appetite is None:
             work.failed_loads += 1
         held = list(seat.held.values())
+        with_its_node = seat.progress.node is not None and not self._node_lives(seat.progress.node)
         self._leave(seat, dead=True)
         if work.failed_loads >= MOST_FAILED_LOADS:
             self._progress.variants[
@@ -289,18 +343,24 @@ class Dispatcher:
             ].refusal = f"its model failed to load {MOST_FAILED_LOADS} times: {reason}"
             work.blocks.clear()
             return
-        self._owe_again(held, reason)
-
-    def _owe_again(self, held: list[Block], reason: str) -> None:
         for block in held:
-            work = self._work[block.variant]
-            block = replace(block, deaths=block.deaths + 1)  # noqa: PLW2901
-            if block.deaths < DEATHS_UNTIL_SPLIT:
-                work.blocks.append(block)
-            elif block.samples > 1:
-                work.blocks.extend(replace(half, deaths=1) for half in block.halves())
+            if with_its_node:  # no fault of the block's
+                work.blocks.put_back(block)
             else:
+                self._owe_again(work.blocks, replace(block, deaths=block.deaths + 1), reason)
+
+    def _owe_again(self, blocks: BlockQueue, block: Block, reason: str) -> None:
+        if block.samples == 1 and block.deaths >= DEATHS_OF_A_SAMPLE:
+            try:
                 self._give_up(block, reason)
-                counts = self._progress.variants[block.variant]
-                counts.written += 1
-                counts.errors += 1
+            except OSError as error:
+                self._block_failed(block, error_text(error))
+                return
+            counts = self._progress.variants[block.variant]
+            counts.written += 1
+            counts.errors += 1
+        elif block.samples > 1 and block.deaths >= DEATHS_UNTIL_SPLIT:
+            for half in block.halves():
+                blocks.put_back(replace(half, deaths=1))
+        else:
+            blocks.put_back(block)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
-import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ray
 import yaml
 
 from orchestrator.blocks import longest_first
-from orchestrator.cluster import footprint, ray_cluster
+from orchestrator.cluster import Nodes, footprint, misfit, ray_cluster
 from orchestrator.dispatch import Dispatcher
+from orchestrator.errors import UserError
+from orchestrator.heartbeat import Heartbeat
 from orchestrator.replica import Job
 from orchestrator.samples import failed_block, items_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from orchestrator.blocks import Block
+    from orchestrator.cluster import Footprint
     from orchestrator.dispatch import Watcher
     from orchestrator.plan import Plan
     from orchestrator.progress import SweepProgress
@@ -30,7 +30,7 @@ def execute(plan: Plan, progress: SweepProgress, *, address: str | None, watch: 
 
     Args:
         plan: what is owed.
-        progress: counts to keep; see `initial_progress`.
+        progress: counts to keep; see `initial_counts`.
         address: Ray cluster; None starts one here.
         watch: called whenever something happened.
 
@@ -41,26 +41,47 @@ def execute(plan: Plan, progress: SweepProgress, *, address: str | None, watch: 
     _write_documents(plan)
     if not progress.owed:
         return
-    with ray_cluster(address):
-        references = {key: (ray.put(built),) for key, built in sweep.built.items()}
-        jobs = [_job(plan, variant, references) for variant in sweep.config.variants]
-        sizes = [footprint(sweep.config.cluster, job.engine.options) for job in jobs]
-        jobs = [replace(job, gpus=size.gpus) for job, size in zip(jobs, sizes, strict=True)]
-        places = max(size.places(sweep.config.cluster.replicas) for size in sizes)
-        blocks = [
-            [block for cell in longest_first(plan.cells_of(job.variant)) for block in cell.blocks()]
-            for job in jobs
-        ]
+    with ray_cluster(address), Heartbeat(sweep.store, progress) as heartbeat:
+        nodes = Nodes()
+        jobs = _jobs(plan, nodes)
+        replicas = sweep.config.cluster.replicas
         Dispatcher(
-            zip(jobs, sizes, blocks, strict=True),
-            places=places,
+            jobs,
+            most=None if replicas == "auto" else replicas,
+            room=nodes.room,
+            node_lives=nodes.lives,
             progress=progress,
             give_up=_giver_up(plan),
             watch=watch,
-            log=lambda event: sweep.store.append_log(
-                "events.jsonl", json.dumps({"time": time.time(), **event})
-            ),
+            log=heartbeat.log,
         ).run()
+
+
+def _jobs(plan: Plan, nodes: Nodes) -> list[tuple[Job, Footprint, Iterator[Block]]]:
+    """Per variant that owes something: what its replicas need, their size, and the blocks.
+
+    Raises:
+        UserError: replicas of some variants fit on no node.
+    """
+    sweep = plan.sweep
+    owing = [variant for variant in sweep.config.variants if any(c.owed for c in plan.cells_of(variant))]
+    sizes = {
+        variant: footprint(sweep.config.cluster_of(variant), sweep.engine(variant).options, nodes.now())
+        for variant in owing
+    }
+    misfits = [f"{name}: {why}" for name, size in sizes.items() if (why := misfit(size, nodes.now()))]
+    if misfits:
+        raise UserError(f"The cluster has no room for {'; '.join(misfits)}.")
+    references = {key: (ray.put(built),) for key, built in sweep.built.items()}
+    return [
+        (_job(plan, variant, sizes[variant].gpus, references), sizes[variant], _blocks(plan, variant))
+        for variant in owing
+    ]
+
+
+def _blocks(plan: Plan, variant: str) -> Iterator[Block]:
+    for cell in longest_first(plan.cells_of(variant)):
+        yield from cell.blocks()
 
 
 def _write_documents(plan: Plan) -> None:
@@ -74,7 +95,7 @@ def _write_documents(plan: Plan) -> None:
         sweep.store.write_items(name, items_table(task, built))
 
 
-def _job(plan: Plan, variant: str, references: dict[tuple[str, str], tuple[Any]]) -> Job:
+def _job(plan: Plan, variant: str, gpus: float, references: dict[tuple[str, str], tuple[Any]]) -> Job:
     sweep = plan.sweep
     folder = sweep.store.local_folder
     return Job(
@@ -85,7 +106,7 @@ def _job(plan: Plan, variant: str, references: dict[tuple[str, str], tuple[Any]]
         tasks={name: task.spec for name, task in sweep.tasks.items()},
         items={name: references[sweep.renderings[variant], name] for name in sweep.tasks},
         columns=plan.columns,
-        gpus=0,
+        gpus=gpus,
     )
 
 

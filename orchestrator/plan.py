@@ -6,13 +6,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator import manifest as manifests
-from orchestrator.blocks import Cell, reruns
+from orchestrator.blocks import Cell, missing_samples, reruns
 from orchestrator.identity import Item, digest
-from orchestrator.progress import SweepProgress, VariantProgress
+from orchestrator.progress import VariantProgress
 from orchestrator.samples import Columns
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from orchestrator.sweep import Sweep
     from orchestrator.tasks import SweepTask
@@ -72,7 +75,7 @@ def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> 
             variant,
             task,
             items=identities[sweep.renderings[variant], name],
-            done=sweep.store.read_keys(variant, name, remove_torn=remove_torn),
+            found=sweep.store.read_keys(variant, name, remove_torn=remove_torn),
         )
         for variant in sweep.config.variants
         for name, task in sweep.tasks.items()
@@ -87,7 +90,7 @@ def _cell(
     task: SweepTask,
     *,
     items: tuple[Item, ...],
-    done: dict[str, bool],
+    found: NDArray[np.bytes_],
 ) -> Cell:
     name = task.spec.name
     shared = digest(
@@ -98,23 +101,24 @@ def _cell(
             manifest["sampling"],
         ]
     )
+    passes = reruns(sweep.config.sampling, sampled=task.sampled)
     return Cell(
         variant=variant,
         task=name,
         digest=shared,
         items=items,
-        reruns=reruns(sweep.config.sampling, sampled=task.sampled),
+        reruns=passes,
         longest_answer=task.longest_answer if task.sampled else 0,
-        done=done,
+        missing=missing_samples(shared, items, passes, found),
     )
 
 
-def initial_progress(plan: Plan) -> SweepProgress:
-    """Counts before anything is done."""
+def initial_counts(plan: Plan) -> dict[str, VariantProgress]:
+    """Counts per variant before anything is done."""
     counts = {}
     for variant in plan.sweep.config.variants:
         cells = plan.cells_of(variant)
         planned = sum(cell.planned for cell in cells)
-        owed = sum(len(missing) for cell in cells for _, missing in cell.owed())
+        owed = sum(cell.owed for cell in cells)
         counts[variant] = VariantProgress(planned=planned, found=planned - owed)
-    return SweepProgress(counts)
+    return counts

@@ -69,12 +69,37 @@ class VariantProgress:
 
 
 @dataclass
+class ReplicaProgress:
+    """One engine.
+
+    Attributes:
+        number: counts the replicas of a submit from 1.
+        node: Ray's name of its node; None while it loads.
+        samples: rows it has written.
+    """
+
+    number: int
+    variant: str
+    state: str = "loading"
+    node: str | None = None
+    samples: int = 0
+
+
+@dataclass
 class SweepProgress:
-    """Counts of all variants, and what the dispatcher has to say."""
+    """Counts of all variants, and what the dispatcher has to say.
+
+    Attributes:
+        replicas: engines loaded or loading now, by number.
+        notes: what was given up, and why.
+        stop: set to a reason to make the dispatcher stop.
+    """
 
     variants: dict[str, VariantProgress]
     started: float = field(default_factory=time.monotonic)
+    replicas: dict[int, ReplicaProgress] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    stop: str | None = None
 
     @property
     def owed(self) -> int:
@@ -85,6 +110,10 @@ class SweepProgress:
     def written(self) -> int:
         """Rows written by this submit."""
         return sum(variant.written for variant in self.variants.values())
+
+    def taken_over(self) -> None:
+        """Stop, because another submit has taken the run."""
+        self.stop = "another lldeg submit has taken the run over while this one could not be heard"
 
     def seconds_left(self) -> float | None:
         """Estimate from the rate so far, loading included; None before anything was written."""

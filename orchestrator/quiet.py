@@ -17,5 +17,9 @@ _QUIET = {
 
 def be_quiet() -> None:
     """Set the environment variables that libraries read when they are imported; the user's own stay."""
-    for name, value in _QUIET.items():
-        os.environ.setdefault(name, value)
+    os.environ.update(quiet_environment())
+
+
+def quiet_environment() -> dict[str, str]:
+    """The same for processes elsewhere."""
+    return {name: os.environ.get(name, value) for name, value in _QUIET.items()}

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +11,10 @@ import ray
 
 from orchestrator.answering import answer_block
 from orchestrator.engines import open_engine
+from orchestrator.engines.base import EngineOptionError
+from orchestrator.patience import patiently
 from orchestrator.quiet import be_quiet
+from orchestrator.replica_log import keep_log, log_name
 from orchestrator.store import RunStore
 from orchestrator.tasks import SweepTask, TaskItems, TaskLibrary
 
@@ -44,6 +44,19 @@ class Job:
     items: dict[str, tuple[Any]]
     columns: Columns
     gpus: float
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of a load.
+
+    Attributes:
+        appetite: requests to keep in flight.
+        node: Ray's name of the replica's node.
+    """
+
+    appetite: int
+    node: str
 
 
 @dataclass(frozen=True)
@@ -78,19 +91,26 @@ class Replica:
         self._tasks: dict[str, tuple[SweepTask, TaskItems]] = {}
         self._tasks_lock = Lock()
         self._engine: Engine | None = None
-        self._redirect_output(number)
+        keep_log(self._store, log_name(number, job.variant))
 
-    def load(self) -> int:
-        """Load the model; returns how many requests should be kept in flight.
+    def load(self) -> Loaded:
+        """Load the model.
 
         Raises:
-            EngineOptionError: the engine refuses its options or its model.
+            EngineOptionError: the engine refuses its options or its model, or this node does not see the run
+                directory.
         """
         started = time.monotonic()
+        node = ray.get_runtime_context().get_node_id()
+        if not patiently(self._store.has_run):
+            raise EngineOptionError(
+                f"node {node[:8]} does not see the run directory {self._store.url}: give --run-dir a folder "
+                "that all nodes share, or a URL such as s3://bucket/run"
+            )
         Thread(target=self._open_tasks, name="open-tasks", daemon=True).start()
         self._engine = open_engine(self._job.engine, gpus=self._job.gpus)
         print(f"lldeg: {self._job.variant} loaded in {time.monotonic() - started:.1f} s", flush=True)  # noqa: T201 - the replica's own log
-        return self._engine.appetite
+        return Loaded(self._engine.appetite, node)
 
     def run(self, block: Block) -> BlockReport:
         """Answer, score and write a block.
@@ -102,9 +122,8 @@ class Replica:
             raise RuntimeError("run() before load()")
         task, built = self._task(block.task)
         samples = answer_block(block, task, built, self._engine, self._job.sampling)
-        self._store.write_block(
-            block.variant, block.task, block.name, self._job.columns.table(block, samples)
-        )
+        rows = self._job.columns.table(block, samples)
+        patiently(lambda: self._store.write_block(block.variant, block.task, block.name, rows))
         return BlockReport(
             samples=len(samples),
             errors=sum(sample.error is not None for sample in samples),
@@ -137,17 +156,3 @@ class Replica:
                 (reference,) = self._job.items[name]
                 self._tasks[name] = library.open(spec), ray.get(reference)
             return self._tasks[name]
-
-    def _redirect_output(self, number: int) -> None:
-        """Send what this process and the engine print to the run's own logs, if it is on a local disk."""
-        folder = self._store.local_folder
-        if folder is None:
-            return
-        logs = Path(folder) / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        name = "".join(c if c.isalnum() or c in "-_." else "_" for c in self._job.variant)
-        stream = (logs / f"replica-{number:03d}-{name}.log").open("a", buffering=1)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os.dup2(stream.fileno(), 1)
-        os.dup2(stream.fileno(), 2)

@@ -6,25 +6,31 @@ an upload becomes visible when it is closed. A block has one name for ever, so w
 
 from __future__ import annotations
 
-import fcntl
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import fs
 
 from orchestrator.errors import UserError
+from orchestrator.locations import open_location
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from numpy.typing import NDArray
+
 MANIFEST = "manifest.json"
 SWEEP = "sweep.yaml"
 _TEMPORARY = "."
+_KEY = "S32"  # of a sample
+_READERS = 16  # files read at a time
 
 
 def segment(name: str) -> str:
@@ -45,13 +51,8 @@ class RunStore:
 
     def __init__(self, url: str | Path) -> None:
         self.url = str(url)
-        try:
-            if "://" in self.url:
-                self._fs, self._root = fs.FileSystem.from_uri(self.url.rstrip("/"))
-            else:
-                self._fs, self._root = fs.LocalFileSystem(), str(Path(self.url).expanduser().absolute())
-        except (pa.ArrowInvalid, OSError) as error:
-            raise UserError(f"{self.url} is no place for a run: {error}.") from None
+        self._fs, self._root = open_location(self.url)
+        self._unsent: dict[str, list[str]] = {}  # lines of logs on an object store
 
     def __repr__(self) -> str:
         return f"RunStore({self.url!r})"
@@ -131,22 +132,21 @@ class RunStore:
         """Write the samples of one block as one file; the same block again replaces it."""
         self._write_table(f"{self._cell(variant, task)}/{segment(block)}.parquet", samples)
 
-    def read_keys(self, variant: str, task: str, *, remove_torn: bool) -> dict[str, bool]:
-        """Keys of the samples that are there, each with whether it is an answer (True) or an error (False).
+    def read_keys(self, variant: str, task: str, *, remove_torn: bool) -> NDArray[np.bytes_]:
+        """Keys of the samples that are there, with an answer or with an error; sorted.
 
         A torn file (cut off by a dying disk, say) counts for nothing, so that its samples are owed again; it
         is removed if asked for, since its block may not come back under the same name.
         """
-        keys: dict[str, bool] = {}
-        for path in self._block_paths(variant, task):
-            table = self._read_whole(path, ["sample_key", "error"])
-            if table is None:
-                if remove_torn:
+        paths = self._block_paths(variant, task)
+        with ThreadPoolExecutor(_READERS) as pool:  # an object store takes its time over each file
+            tables = list(pool.map(lambda path: self._read_whole(path, ["sample_key"]), paths))
+        if remove_torn:
+            for path, table in zip(paths, tables, strict=True):
+                if table is None:
                     self._fs.delete_file(path)
-                continue
-            answered = table["error"].is_null()
-            keys.update(zip(table["sample_key"].to_pylist(), answered.to_pylist(), strict=True))
-        return keys
+        keys = [np.array(table["sample_key"].to_numpy(), dtype=_KEY) for table in tables if table is not None]
+        return np.unique(np.concatenate([np.empty(0, _KEY), *keys]))
 
     def _read_whole(self, path: str, columns: list[str]) -> pa.Table | None:
         """Columns of a Parquet file; None if it is torn."""
@@ -180,41 +180,48 @@ class RunStore:
     def _cell(variant: str, task: str) -> str:
         return f"samples/variant={segment(variant)}/task={segment(task)}"
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Keep other submits out of a run on a local disk for as long as this one lasts, however it ends.
-
-        Raises:
-            UserError: another submit is at work here, or nothing can be written here.
-        """
-        folder = self.local_folder
-        if folder is None:
-            yield
-            return
-        try:
-            (folder / "logs").mkdir(parents=True, exist_ok=True)
-            lock = (folder / "logs" / "lock").open("w")
-        except OSError as error:
-            raise UserError(f"{self.url} is no place for a run: {error}.") from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"Another lldeg submit is at work in {self.url}; wait for it or stop it."
-                ) from None
-            yield
-
-    # files ----------------------------------------------------------------------------------------------
+    # logs: what happens, how far it is, who is at work ------------------------------------------------------
 
     def append_log(self, name: str, line: str) -> None:
-        """Add a line to a log under logs/; on an object store, which cannot append, nothing is kept."""
+        """Add a line to a log under logs/; on an object store, which cannot append, `send_logs` adds it."""
         folder = self.local_folder
         if folder is None:
+            self._unsent.setdefault(name, []).append(line)
             return
         (folder / "logs").mkdir(parents=True, exist_ok=True)
         with (folder / "logs" / name).open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
+
+    def send_logs(self) -> None:
+        """Add what was appended since the last time to the logs on an object store."""
+        for name, lines in self._unsent.items():
+            if count := len(lines):
+                text = "".join(line + "\n" for line in lines[:count])
+                self._write(f"logs/{name}", self.read_log(name) + text.encode())
+                del lines[:count]
+
+    def read_log(self, name: str) -> bytes:
+        """A log as it stands; nothing if there is none."""
+        try:
+            return self._read(f"logs/{name}")
+        except FileNotFoundError:
+            return b""
+
+    def write_log(self, name: str, content: bytes) -> None:
+        """Replace a log."""
+        self._write(f"logs/{name}", content)
+
+    def log_names(self) -> list[str]:
+        """Logs that are there, in order."""
+        selector = fs.FileSelector(self._at("logs"), allow_not_found=True)
+        return sorted(info.base_name for info in self._fs.get_file_info(selector) if info.is_file)
+
+    def remove_log(self, name: str) -> None:
+        """Remove a log if it is there."""
+        if self._exists(f"logs/{name}"):
+            self._fs.delete_file(self._at(f"logs/{name}"))
+
+    # files ----------------------------------------------------------------------------------------------
 
     def _at(self, path: str) -> str:
         return f"{self._root}/{path}"
@@ -238,8 +245,9 @@ class RunStore:
     def _replacing(self, path: str) -> Iterator[Any]:
         """A stream whose content appears under the path when, and only when, all of it was written."""
         folder, _, name = self._at(path).rpartition("/")
-        self._fs.create_dir(folder, recursive=True)
         local = isinstance(self._fs, fs.LocalFileSystem)
+        if local:
+            self._fs.create_dir(folder, recursive=True)
         target = f"{folder}/{_TEMPORARY}{name}" if local else f"{folder}/{name}"
         with self._fs.open_output_stream(target) as stream:
             yield stream

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from jobs.analysis.lm_eval_files import find_sample_files, name_models
-from jobs.analysis.locations import exists, subfolders
 from jobs.analysis.read_csv import listed_rows, score_book, table_rows
 from jobs.analysis.read_lm_eval import read_lm_eval
 from jobs.analysis.read_run import read_runs
 from jobs.analysis.scores import Reading, ScoreBook
 from orchestrator.errors import UserError
+from orchestrator.locations import exists, subfolders
 from orchestrator.store import RunStore
 
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.groups import group_rows
-from jobs.analysis.locations import open_location
 from jobs.analysis.scores import ScoreBook
+from orchestrator.locations import open_location
 from stats.results import Comparison
 
 TOTAL = "all"

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 import yaml
 
-from jobs.analysis.locations import open_location
 from orchestrator.errors import UserError
+from orchestrator.locations import open_location
 from orchestrator.store import RunStore
 
 

@@ -8,6 +8,7 @@ thread that loads it to the cores there, and any other thread would drive it on 
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections import deque
@@ -84,6 +85,10 @@ class VllmEngine:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             if os.environ.get("OMP_NUM_THREADS") == str(os.cpu_count()):
                 del os.environ["OMP_NUM_THREADS"]  # Ray set it; with it vLLM lets torch's threads spin
+            if spec.arguments.get("enforce_eager"):
+                os.environ.setdefault(
+                    "TORCH_COMPILE_DISABLE", "1"
+                )  # vLLM still compiles its sampler otherwise
         for option in spec.arguments:
             if vllm_options() and option not in vllm_options():
                 raise EngineOptionError(
@@ -145,6 +150,8 @@ class VllmEngine:
         except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that waits has to hear it
             loaded.set_exception(error)
             return
+        gc.collect()
+        gc.freeze()  # the collector need not walk the model and the libraries again and again
         loaded.set_result(engine)
         self._drive(engine)
         engine.engine_core.shutdown()

@@ -45,7 +45,7 @@ def prepare(query: Query, encoding: Encoding) -> Prepared:
     except (ValueError, TypeError) as error:
         failure = Answer(None, error=error_text(error))
         return Prepared((), lambda _: failure)
-    params = SamplingParams(temperature=0, prompt_logprobs=1, max_tokens=1, detokenize=False, seed=0)
+    params = SamplingParams(temperature=0, prompt_logprobs=0, max_tokens=1, detokenize=False, seed=0)
     starts = [start for _, start in windows]
     whole = query.kind != LOGLIKELIHOOD
     return Prepared(

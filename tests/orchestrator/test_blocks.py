@@ -1,11 +1,12 @@
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.blocks import LARGEST_BLOCK, Block, Cell, longest_first, reruns
+from orchestrator.blocks import LARGEST_BLOCK, Block, Cell, longest_first, missing_samples, reruns
 from orchestrator.config import SamplingConfig
 from orchestrator.identity import Item, Rerun, sample_key
 
@@ -24,8 +25,9 @@ def passes(seeds):
 
 def cell(count, seeds, done=()):
     """A cell of which some (item, rerun) are there."""
-    keys = {sample_key(CELL, item, rerun): True for item, rerun in done}
-    return Cell("v", "t", CELL, items(count), passes(seeds), 8, keys)
+    keys = np.array(sorted(sample_key(CELL, item, rerun) for item, rerun in done), dtype="S32")
+    missing = missing_samples(CELL, items(count), passes(seeds), keys)
+    return Cell("v", "t", CELL, items(count), passes(seeds), 8, missing)
 
 
 def in_blocks(blocks):
@@ -82,11 +84,11 @@ def test_a_higher_limit_owes_only_the_new_items(count, more):
     assert {item.item for item, _ in in_blocks(new.blocks())} == set(range(count, count + more))
 
 
-def test_an_error_row_is_not_owed_again():
-    """A sample that could not be answered is a row, not a hole."""
-    held = cell(3, 0)
-    errors = dict.fromkeys((sample_key(CELL, item, Rerun(0.0)) for item in held.items), False)
-    assert list(replace(held, done=errors).owed()) == []
+@given(cells())
+def test_what_is_owed_is_counted(drawn):
+    """A cell owes what is planned and not there."""
+    held, planned, done = drawn
+    assert (held.planned, held.owed) == (len(planned), len(planned) - len(done))
 
 
 def test_a_big_cell_is_cut_into_blocks_no_larger_than_allowed():

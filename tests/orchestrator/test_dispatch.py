@@ -32,7 +32,7 @@ def cut(variant, blocks, size):
 class Outcome:
     """A sweep dispatched on a fake cluster, and what came of it."""
 
-    def __init__(self, ray, work, *, places=1):
+    def __init__(self, ray, work, *, places=1, dead_nodes=()):
         self.ray, self.given_up, self.events, self.seen = ray, {}, [], 0
         counts = {v: VariantProgress(planned=sum(b.samples for b in blocks)) for v, blocks in work.items()}
         self.progress = SweepProgress(counts)
@@ -49,7 +49,9 @@ class Outcome:
             context.setattr(dispatch, "ray", ray)
             dispatch.Dispatcher(
                 jobs,
-                places=places,
+                most=places,
+                room=lambda *_: True,
+                node_lives=lambda node: node not in dead_nodes,
                 progress=self.progress,
                 give_up=self._give_up,
                 watch=lambda _: None,
@@ -180,7 +182,7 @@ def test_the_sample_that_kills_is_found_by_halving():
     ray = FakeRay(on_block=killing(200))
     outcome = Outcome(ray, {"a": cut("a", 1, 256)})
     assert outcome.written == outcome.planned
-    assert len(ray.loads) <= 2 + 8 + len(RERUNS) + 1
+    assert len(ray.loads) <= 2 + 8 + 2 * len(RERUNS) + 1
 
 
 @given(

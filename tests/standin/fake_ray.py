@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ray.exceptions import RayActorError, RayTaskError
 
 from orchestrator.dispatch import MOST_THREADS
-from orchestrator.replica import BlockReport
+from orchestrator.replica import BlockReport, Loaded
 
 
 @dataclass
@@ -53,6 +53,7 @@ class FakeRay:
         self.most_held = max(
             self.most_held, *(sum(r.replica is one for r in references) for one in self.alive), 0
         )
+        assert references, "nothing is under way that could arrive"
         chosen = references[self.choose(len(references)) % len(references)]
         return [chosen], [other for other in references if other is not chosen]
 
@@ -81,7 +82,7 @@ class FakeReplica:
     def _load(self):
         self.ray.loads.append(self.variant)
         self.ray.on_load(self)
-        return self.ray.appetite
+        return Loaded(self.ray.appetite, f"node-of-{self.number}")
 
     def _run(self, block):
         self.ray.on_block(self, block)

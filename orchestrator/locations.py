@@ -1,10 +1,13 @@
-"""Where inputs and outputs lie: a local path or a URL (s3://, gs://), opened in the same way.
+"""Where runs, inputs and outputs lie: a local path or a URL (s3://, gs://, …), opened in the same way.
 
 Everything goes through pyarrow's filesystems, so that a run in a bucket is analyzed without copying it first.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 import pyarrow.fs as pafs
 
@@ -12,17 +15,22 @@ from orchestrator.errors import UserError
 
 
 def open_location(location: str) -> tuple[pafs.FileSystem, str]:
-    """The filesystem of a location and the path on it.
+    """The filesystem of a location and the path on it; pyarrow's own, or else one that fsspec knows.
 
     Raises:
         UserError: if the URL's scheme is not known.
     """
     try:
-        if "://" in location:
-            filesystem, path = pafs.FileSystem.from_uri(location)
-        else:
-            filesystem, path = pafs.LocalFileSystem(), str(Path(location).expanduser().resolve())
-    except (pa.ArrowInvalid, OSError) as error:
+        if "://" not in location:
+            return pafs.LocalFileSystem(), str(Path(location).expanduser().absolute())
+        try:
+            filesystem, path = pafs.FileSystem.from_uri(location.rstrip("/"))
+        except pa.ArrowInvalid:
+            if location.startswith(("http://", "https://")):
+                raise  # nothing can be written there
+            other, path = fsspec.url_to_fs(location.rstrip("/"))
+            filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(other))
+    except (pa.ArrowInvalid, OSError, ValueError, ImportError) as error:
         raise UserError(f"{location} cannot be opened: {error}.") from error
     return filesystem, path
 
