@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from orchestrator.identity import digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+class ChatMessages:
+    """A conversation as it is, for servers that put it into text themselves."""
+
+    name = "messages"
+
+    def __call__(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:  # noqa: ARG002
+        """The conversation as JSON."""
+        return json.dumps(list(chat), ensure_ascii=False)
 
 
 class ChatTemplate:

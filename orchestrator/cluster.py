@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from orchestrator.engines import is_served
 from orchestrator.errors import UserError
 from orchestrator.quiet import be_quiet, quiet_environment
 from orchestrator.shipping import packages
@@ -191,8 +192,15 @@ def footprint(cluster: ReplicaConfig, engine: Mapping[str, Any], nodes: Sequence
     """What a replica with these engine options takes of the cluster at hand.
 
     Without GPUs a replica takes a whole node's CPUs: Ray tells the engine's threads by that number, and two
-    engines on the same cores are slower than one.
+    engines on the same cores are slower than one. A served model needs one CPU here, for sending and scoring.
     """
+    if is_served(engine):
+        return Footprint(
+            cluster.cpus_per_replica or 1.0,
+            cluster.gpus_per_replica or 0.0,
+            cluster.resources,
+            cluster.labels,
+        )
     has_gpus = any(node.amounts.get("GPU", 0) for node in nodes)
     parallel = int(engine.get("tensor_parallel_size", 1)) * int(engine.get("pipeline_parallel_size", 1))
     gpus = cluster.gpus_per_replica

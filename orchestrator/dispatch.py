@@ -71,12 +71,28 @@ class _Seat:
         return any(block.deaths for block in self.held.values())
 
 
+@dataclass(frozen=True)
+class Workload:
+    """A variant's work.
+
+    Attributes:
+        job: what its replicas need to know.
+        size: what one of them takes of the cluster.
+        blocks: what is owed, in order.
+        most: replicas of it that may run at once; None for as many as there is room for.
+    """
+
+    job: Job
+    size: Footprint
+    blocks: Iterable[Block]
+    most: int | None = None
+
+
 @dataclass
 class _Work:
     """A variant's blocks that no replica holds."""
 
-    job: Job
-    size: Footprint
+    load: Workload
     blocks: BlockQueue
     failed_loads: int = 0
 
@@ -85,7 +101,7 @@ class Dispatcher:
     """Runs the blocks of a sweep on replicas until none is owed.
 
     Args:
-        jobs: per variant, what its replicas need, what one takes of the cluster, and its blocks in order.
+        workloads: one per variant that owes something.
         most: replicas that may run at once; None for as many as there is room for.
         room: whether the cluster has room for one more.
         progress: counts to keep.
@@ -97,7 +113,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        jobs: Iterable[tuple[Job, Footprint, Iterable[Block]]],
+        workloads: Iterable[Workload],
         *,
         most: int | None,
         room: Room,
@@ -108,8 +124,8 @@ class Dispatcher:
         node_lives: Callable[[str], bool],
     ) -> None:
         self._work = {
-            job.variant: _Work(job, size, BlockQueue(blocks, progress.variants[job.variant].owed))
-            for job, size, blocks in jobs
+            load.job.variant: _Work(load, BlockQueue(load.blocks, progress.variants[load.job.variant].owed))
+            for load in workloads
         }
         self._most = most
         self._room = room
@@ -153,7 +169,7 @@ class Dispatcher:
             fitting = (
                 name
                 for name in sorted(shares, key=lambda name: -shares[name])
-                if self._room(self._work[name].size, seated)
+                if self._room(self._work[name].load.size, seated)
             )
             if (first := next(fitting, None)) is None:
                 break
@@ -179,16 +195,19 @@ class Dispatcher:
 
     def _wants_more(self, variant: str) -> bool:
         """Another load pays only where blocks wait that the replicas still loading will not take at once."""
+        most = self._work[variant].load.most
+        if most is not None and self._count(variant) >= most:
+            return False
         loading = sum(seat.variant == variant and seat.appetite is None for seat in self._replicas)
         return self._work[variant].blocks.holds(loading + 1)
 
     def _start(self, variant: str) -> None:
-        work = self._work[variant]
+        load = self._work[variant].load
         self._number += 1
-        options = {**work.size.actor_options(), "max_concurrency": MOST_THREADS}
-        actor = ray.remote(Replica).options(**options).remote(work.job, self._number)
+        options = {**load.size.actor_options(), "max_concurrency": MOST_THREADS}
+        actor = ray.remote(Replica).options(**options).remote(load.job, self._number)
         state = ReplicaProgress(self._number, variant)
-        seat = _Seat(actor, work.size, state, time.monotonic())
+        seat = _Seat(actor, load.size, state, time.monotonic())
         self._replicas.append(seat)
         self._progress.replicas[state.number] = state
         self._seats[actor.load.remote()] = seat

@@ -9,7 +9,8 @@ import yaml
 
 from orchestrator.blocks import longest_first
 from orchestrator.cluster import Nodes, footprint, misfit, ray_cluster
-from orchestrator.dispatch import Dispatcher
+from orchestrator.dispatch import Dispatcher, Workload
+from orchestrator.engines import is_served
 from orchestrator.errors import UserError
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.replica import Job
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from orchestrator.blocks import Block
-    from orchestrator.cluster import Footprint
     from orchestrator.dispatch import Watcher
     from orchestrator.plan import Plan
     from orchestrator.progress import SweepProgress
@@ -43,10 +43,10 @@ def execute(plan: Plan, progress: SweepProgress, *, address: str | None, watch: 
         return
     with ray_cluster(address), Heartbeat(sweep.store, progress) as heartbeat:
         nodes = Nodes()
-        jobs = _jobs(plan, nodes)
+        workloads = _workloads(plan, nodes)
         replicas = sweep.config.cluster.replicas
         Dispatcher(
-            jobs,
+            workloads,
             most=None if replicas == "auto" else replicas,
             room=nodes.room,
             node_lives=nodes.lives,
@@ -57,8 +57,8 @@ def execute(plan: Plan, progress: SweepProgress, *, address: str | None, watch: 
         ).run()
 
 
-def _jobs(plan: Plan, nodes: Nodes) -> list[tuple[Job, Footprint, Iterator[Block]]]:
-    """Per variant that owes something: what its replicas need, their size, and the blocks.
+def _workloads(plan: Plan, nodes: Nodes) -> list[Workload]:
+    """The work of every variant that owes something.
 
     Raises:
         UserError: replicas of some variants fit on no node.
@@ -74,7 +74,12 @@ def _jobs(plan: Plan, nodes: Nodes) -> list[tuple[Job, Footprint, Iterator[Block
         raise UserError(f"The cluster has no room for {'; '.join(misfits)}.")
     references = {key: (ray.put(built),) for key, built in sweep.built.items()}
     return [
-        (_job(plan, variant, sizes[variant].gpus, references), sizes[variant], _blocks(plan, variant))
+        Workload(
+            _job(plan, variant, sizes[variant].gpus, references),
+            sizes[variant],
+            _blocks(plan, variant),
+            most=1 if is_served(sweep.engine(variant).options) else None,  # one keeps a server busy
+        )
         for variant in owing
     ]
 

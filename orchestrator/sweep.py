@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator import manifest as manifests
 from orchestrator.blocks import reruns
-from orchestrator.chat import ChatTemplate
+from orchestrator.chat import ChatMessages, ChatTemplate
 from orchestrator.config_file import load_config, suggestion
 from orchestrator.engine_options import vllm_options
-from orchestrator.engines import LM_EVAL_PREFIX
+from orchestrator.engines import LM_EVAL_PREFIX, is_served, takes_messages
 from orchestrator.engines.base import EngineSpec
 from orchestrator.errors import UserError
 from orchestrator.identity import digest
@@ -155,6 +155,10 @@ def _all_problems(path: Path, problems: Sequence[str]) -> str:
 def _engine_problems(config: SweepConfig, variant: str) -> list[str]:
     engine = config.engine_of(variant)
     kind = str(engine.pop("kind"))
+    if takes_messages(kind) and not config.prompt.apply_chat_template:
+        return [
+            f"variants.{variant}: a chat server takes conversations: set prompt.apply_chat_template: true"
+        ]
     if kind.startswith(LM_EVAL_PREFIX):
         return []
     if kind != "vllm":
@@ -172,7 +176,7 @@ def _find_model(config: SweepConfig, variant: str, revisions: dict[str, str]) ->
     model, revision = config.model_of(variant), config.revision_of(variant)
     if not model:
         return []  # already reported
-    if config.engine_of(variant).get("base_url"):
+    if is_served(config.engine_of(variant)):
         revisions[variant] = model
         return []
     same = next(
@@ -227,23 +231,30 @@ def _load_tasks(
     return tasks, problems
 
 
-def _chat_templates(config: SweepConfig) -> tuple[dict[str, ChatTemplate | None], dict[str, str]]:
+def _chat_templates(
+    config: SweepConfig,
+) -> tuple[dict[str, ChatTemplate | ChatMessages | None], dict[str, str]]:
     """The ways to render prompts by name, and the name each variant uses; equal templates are one."""
     if not config.prompt.apply_chat_template:
         return {PLAIN: None}, dict.fromkeys(config.variants, PLAIN)
-    templates: dict[str, ChatTemplate | None] = {}
+    templates: dict[str, ChatTemplate | ChatMessages | None] = {}
     renderings: dict[str, str] = {}
     for variant in config.variants:
-        engine = config.engine_of(variant)
-        tokenizer = str(engine.get("tokenizer") or config.model_of(variant))
         try:
-            template = ChatTemplate(
-                tokenizer,
-                config.revision_of(variant),
-                trust_remote_code=bool(engine.get("trust_remote_code", False)),
-            )
+            template = _chat_template(config, variant)
         except (ValueError, OSError) as error:
             raise UserError(f"variants.{variant}: its chat template cannot be had: {error}.") from None
         templates[template.name] = template
         renderings[variant] = template.name
     return templates, renderings
+
+
+def _chat_template(config: SweepConfig, variant: str) -> ChatTemplate | ChatMessages:
+    engine = config.engine_of(variant)
+    if takes_messages(str(engine["kind"])):
+        return ChatMessages()
+    return ChatTemplate(
+        str(engine.get("tokenizer") or config.model_of(variant)),
+        config.revision_of(variant),
+        trust_remote_code=bool(engine.get("trust_remote_code", False)),
+    )

@@ -32,8 +32,8 @@ def _model_class(name: str) -> Any:
     return getattr(import_module(module), attribute) if colon else get_model(name)
 
 
-class LmEvalEngine:
-    """A model behind one of lm-eval's model classes.
+def load_lm(spec: EngineSpec, name: str, *, on_cpu: bool) -> Any:
+    """An instance of one of lm-eval's model classes.
 
     Args:
         spec: the model; options go to the class as they are (`model` becomes its `pretrained` or `model`).
@@ -43,18 +43,27 @@ class LmEvalEngine:
     Raises:
         EngineOptionError: no such class, or it refuses its options or the model.
     """
+    local = name.startswith(("hf", "huggingface", "vllm", "sglang"))
+    arguments: dict[str, Any] = {"pretrained" if local else "model": spec.model}
+    if spec.revision is not None:
+        arguments["revision"] = spec.revision
+    if local and on_cpu:
+        arguments["device"] = "cpu"
+    try:
+        return _model_class(name).create_from_arg_obj(arguments | spec.arguments)
+    except REFUSALS as error:
+        raise EngineOptionError(error_text(error)) from error
 
-    def __init__(self, spec: EngineSpec, name: str, *, on_cpu: bool) -> None:
-        local = name.startswith(("hf", "huggingface", "vllm", "sglang"))
-        arguments: dict[str, Any] = {"pretrained" if local else "model": spec.model}
-        if spec.revision is not None:
-            arguments["revision"] = spec.revision
-        if local and on_cpu:
-            arguments["device"] = "cpu"
-        try:
-            self._lm: Any = _model_class(name).create_from_arg_obj(arguments | spec.arguments)
-        except REFUSALS as error:
-            raise EngineOptionError(error_text(error)) from error
+
+class LmEvalEngine:
+    """A model in this process, behind one of lm-eval's model classes.
+
+    Args:
+        lm: the instance.
+    """
+
+    def __init__(self, lm: Any) -> None:
+        self._lm = lm
         self._lock = threading.Lock()
 
     @property

@@ -31,12 +31,16 @@ class Prepared:
 def prepare(query: Query, encoding: Encoding) -> Prepared:
     """Turn a query into requests for vLLM, each with a seed: one without would disturb the others."""
     from vllm import SamplingParams  # noqa: PLC0415 - ten seconds to import, in the replica only
+    from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415
 
+    whole_answers = {"output_kind": RequestOutputKind.FINAL_ONLY}  # not the text so far after every step
     try:
         if query.kind == GENERATE:
             tokens, longest, until, settings = encoding.generation(*query.arguments)
             settings = {"skip_special_tokens": False, "spaces_between_special_tokens": False, **settings}
-            params = SamplingParams(**settings, max_tokens=longest, stop=until, seed=query.seed)
+            params = SamplingParams(
+                **settings, **whole_answers, max_tokens=longest, stop=until, seed=query.seed
+            )
             return Prepared(((tokens, params),), lambda outputs: _read_text(outputs[0], until))
         if query.kind == LOGLIKELIHOOD:
             windows = [encoding.pair(*query.arguments)]
@@ -45,7 +49,9 @@ def prepare(query: Query, encoding: Encoding) -> Prepared:
     except (ValueError, TypeError) as error:
         failure = Answer(None, error=error_text(error))
         return Prepared((), lambda _: failure)
-    params = SamplingParams(temperature=0, prompt_logprobs=0, max_tokens=1, detokenize=False, seed=0)
+    params = SamplingParams(
+        temperature=0, prompt_logprobs=0, max_tokens=1, detokenize=False, seed=0, **whole_answers
+    )
     starts = [start for _, start in windows]
     whole = query.kind != LOGLIKELIHOOD
     return Prepared(

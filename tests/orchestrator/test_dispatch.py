@@ -43,7 +43,9 @@ class Outcome:
             for item in b.items
             for rerun in b.reruns
         )
-        jobs = [(self._job(variant), Footprint(1, 0), blocks) for variant, blocks in work.items()]
+        jobs = [
+            dispatch.Workload(self._job(variant), Footprint(1, 0), blocks) for variant, blocks in work.items()
+        ]
         patch = pytest.MonkeyPatch()
         with patch.context() as context:
             context.setattr(dispatch, "ray", ray)
