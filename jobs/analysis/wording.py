@@ -84,12 +84,21 @@ def margin_text(settings: Settings) -> str:
 
 def _degraded(subject: str, baseline: str, comparison: Comparison, settings: Settings) -> str:
     text = (
-        f"{subject} is worse than {baseline}: it loses {100 * comparison.drop:.2f} points, "
+        f"{subject} is worse than {baseline}: it loses {_loss(comparison, settings)}, "
         f"and chance alone would hardly do that (p = {p_text(comparison.p_adjusted)})."
     )
     if comparison.p_noninferior <= settings.alpha:
         return f"{text} The drop is real but stays within the margin of {margin_text(settings)}."
     return text
+
+
+def _loss(comparison: Comparison, settings: Settings) -> str:
+    """What is lost: overall or, where that alone could be chance, with the task that decided."""
+    points = f"{100 * comparison.drop:.2f} points"
+    if comparison.p_pooled <= settings.alpha or not comparison.tasks:
+        return points
+    worst = min(comparison.tasks, key=lambda task: task.log_p_pooled)
+    return f"{points} in all and {100 * worst.drop:.2f} on {clean(worst.task or '')}"
 
 
 def _inconclusive(subject: str, comparison: Comparison, settings: Settings) -> str:

@@ -103,3 +103,17 @@ def test_nine_items_certify_nothing(tmp_path):
     path = tmp_path / "scores.csv"
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     assert run_analyze(path, out=tmp_path / "out").comparison("v")["verdict"] == "inconclusive"
+
+
+def test_damage_in_one_task_is_told_where_the_average_could_be_chance(tmp_path, monkeypatch):
+    """If a single task decides, the sentence names it; the drop over all tasks would not convince anybody."""
+    monkeypatch.setenv("COLUMNS", "200")
+    rows = ["model,task,prompt_id,score"]
+    for i in range(60):
+        rows += [f"base,hit,{i},1", f"v,hit,{i},{int(i >= 14)}"]
+        rows += [f"base,even_{k},{i},{i % 2}" for k in range(5)]
+        rows += [f"v,even_{k},{i},{i % 2 if i < 40 else (i + 1) % 2}" for k in range(5)]
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    text = run_analyze(path, out=tmp_path / "out").text
+    assert "v is worse than base: it loses 3.89 points in all and 23.33 on hit, and chance alone" in text
