@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from orchestrator.identity import Item, Rerun, digest, sample_key
+from orchestrator.identity import Item, Rerun, digest, sample_keys
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SMALLEST_BLOCK, LARGEST_BLOCK = 32, 2048  # samples
 BLOCKS_PER_CELL = 16
+_KEYS_AT_A_TIME = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,36 @@ class Block:
 
 
 @dataclass(frozen=True)
+class Owed:
+    """The samples of a cell that are not there.
+
+    Most items lack the same reruns as many others, so a row is kept for each kind of item and not for each
+    item: the driver holds four bytes an item, however many reruns there are.
+
+    Attributes:
+        kinds: bool, shape (kinds, reruns): which reruns an item of that kind lacks.
+        kind_of: int32, shape (items,).
+    """
+
+    kinds: NDArray[np.bool_]
+    kind_of: NDArray[np.int32]
+
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        items = np.bincount(self.kind_of, minlength=len(self.kinds))
+        return int(items @ self.kinds.sum(axis=1))
+
+    def groups(self) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.intp]]]:
+        """Each kind's row with its items, in order."""
+        if not len(self.kind_of):
+            return
+        by_kind = np.argsort(self.kind_of, kind="stable")
+        ends = np.cumsum(np.bincount(self.kind_of))
+        yield from zip(self.kinds, np.split(by_kind, ends[:-1]), strict=True)
+
+
+@dataclass(frozen=True)
 class Cell:
     """All samples of one variant on one task.
 
@@ -76,7 +107,7 @@ class Cell:
         items: the task's items with this variant's prompts.
         reruns: what each item is to be asked.
         longest_answer: upper bound on generated tokens per request; 0 for log-likelihood.
-        missing: bool, shape (items, reruns): which samples are owed.
+        missing: which samples are owed.
     """
 
     variant: str
@@ -85,7 +116,7 @@ class Cell:
     items: tuple[Item, ...]
     reruns: tuple[Rerun, ...]
     longest_answer: int
-    missing: NDArray[np.bool_]
+    missing: Owed
 
     @property
     def planned(self) -> int:
@@ -95,16 +126,14 @@ class Cell:
     @property
     def owed(self) -> int:
         """Samples that are not there."""
-        return int(np.count_nonzero(self.missing))
+        return self.missing.samples
 
     def blocks(self) -> Iterator[Block]:
         """What is owed, as blocks of items that lack the same reruns."""
-        rows, groups = np.unique(self.missing, axis=0, return_inverse=True)
-        for number, row in enumerate(rows):
+        for row, members in self.missing.groups():
             passes = tuple(rerun for rerun, lacks in zip(self.reruns, row, strict=True) if lacks)
             if not passes:
                 continue
-            members = np.flatnonzero(groups.reshape(-1) == number)
             size = max(1, self._block_samples() // len(passes))
             for start in range(0, len(members), size):
                 items = tuple(self.items[index] for index in members[start : start + size])
@@ -117,7 +146,7 @@ class Cell:
 
 def missing_samples(
     cell: str, items: Sequence[Item], reruns: Sequence[Rerun], found: NDArray[np.bytes_]
-) -> NDArray[np.bool_]:
+) -> Owed:
     """Which samples of a cell are owed.
 
     Args:
@@ -125,18 +154,26 @@ def missing_samples(
         items: documents asked for.
         reruns: passes asked for.
         found: sorted keys of the samples that are there.
-
-    Returns:
-        shape (items, reruns).
     """
-    missing = np.ones((len(items), len(reruns)), dtype=bool)
-    if not len(found) or not reruns:
-        return missing
-    for row, item in enumerate(items):
-        keys = np.array([sample_key(cell, item, rerun) for rerun in reruns], dtype=found.dtype)
-        places = np.minimum(np.searchsorted(found, keys), len(found) - 1)
-        missing[row] = found[places] != keys
-    return missing
+    kinds: dict[bytes, int] = {}
+    kind_of = np.empty(len(items), np.int32)
+    step = max(1, _KEYS_AT_A_TIME // len(reruns))
+    for start in range(0, len(items), step):
+        rows = _missing(cell, items[start : start + step], reruns, found)
+        kind_of[start : start + step] = [kinds.setdefault(row.tobytes(), len(kinds)) for row in rows]
+    return Owed(np.frombuffer(b"".join(kinds), dtype=bool).reshape(-1, len(reruns)), kind_of)
+
+
+def _missing(
+    cell: str, items: Sequence[Item], reruns: Sequence[Rerun], found: NDArray[np.bytes_]
+) -> NDArray[np.bool_]:
+    """Which samples of some items are owed, shape (items, reruns)."""
+    if not len(found):
+        return np.ones((len(items), len(reruns)), dtype=bool)
+    keys = np.array(list(sample_keys(cell, items, reruns)), dtype=found.dtype)
+    places = np.minimum(np.searchsorted(found, keys), len(found) - 1)
+    missing: NDArray[np.bool_] = found[places] != keys
+    return missing.reshape(len(items), len(reruns))
 
 
 def reruns(sampling: SamplingConfig, *, sampled: bool) -> tuple[Rerun, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 _EDGE_BYTES = 1 << 20
@@ -54,8 +54,19 @@ def sample_key(cell: str, item: Item, rerun: Rerun) -> str:
     Returns:
         32 hex digits.
     """
-    text = f"{cell}\0{item.item}\0{item.doc_hash}\0{item.prompt_hash}\0{rerun.temperature!r}\0{rerun.seed}"
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+    return next(sample_keys(cell, (item,), (rerun,)))
+
+
+def sample_keys(cell: str, items: Iterable[Item], reruns: Iterable[Rerun]) -> Iterator[str]:
+    """Keys of all reruns of the first item, then of the next; what an item's keys share is hashed once."""
+    tails = [f"\0{rerun.temperature!r}\0{rerun.seed}".encode() for rerun in reruns]
+    for item in items:
+        text = f"{cell}\0{item.item}\0{item.doc_hash}\0{item.prompt_hash}"
+        head = hashlib.blake2b(text.encode(), digest_size=16)
+        for tail in tails:
+            key = head.copy()
+            key.update(tail)
+            yield key.hexdigest()
 
 
 def folder_digest(folder: Path) -> str:

@@ -91,6 +91,15 @@ def test_what_is_owed_is_counted(drawn):
     assert (held.planned, held.owed) == (len(planned), len(planned) - len(done))
 
 
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 4))
+def test_what_is_owed_takes_no_more_memory_with_more_seeds(done, fresh, more):
+    """Items that lack the same reruns share one row: done, new and extended ones make two kinds at most."""
+    finished = cell(done, 2)
+    extended = cell(done + fresh, 2 + more, in_blocks(finished.blocks()))
+    assert len(finished.missing.kinds) == 1
+    assert len(extended.missing.kinds) == 2
+
+
 def test_a_big_cell_is_cut_into_blocks_no_larger_than_allowed():
     """A loss costs at most one block's worth of work, and files stay few."""
     blocks = list(cell(20_000, 4).blocks())

@@ -2,7 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.identity import Item, Rerun, differences, digest, folder_digest, sample_key
+from orchestrator.identity import (
+    Item,
+    Rerun,
+    differences,
+    digest,
+    folder_digest,
+    sample_key,
+    sample_keys,
+)
 
 BASE = {"cell": "c", "item": 1, "doc": "d", "prompt": "p", "temperature": 0.7, "seed": 0}
 
@@ -47,6 +55,14 @@ def test_every_part_of_the_meaning_changes_the_key(part, value):
 def test_parts_cannot_run_into_each_other():
     """Text moved from one part to the next is another meaning."""
     assert key(doc="ab", prompt="c") != key(doc="a", prompt="bc")
+
+
+def test_keys_of_many_samples_are_those_of_each():
+    """What the keys of an item share is hashed once; that shows in no key."""
+    items = [Item(i, f"d{i}", f"p{i}") for i in range(3)]
+    reruns = [Rerun(0.0), Rerun(0.7, 0), Rerun(0.7, 11)]
+    each = [sample_key("c", item, rerun) for item in items for rerun in reruns]
+    assert list(sample_keys("c", items, reruns)) == each
 
 
 @given(st.dictionaries(st.text(max_size=4), meanings, min_size=2, max_size=5))
