@@ -8,6 +8,8 @@ metadata: the nodes have their own.
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import shlex
 import shutil
 import tempfile
@@ -18,20 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 import yaml
+from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from jobs.analysis.wording import clean
 from orchestrator.config_file import load_config
 from orchestrator.errors import UserError
 from orchestrator.quiet import quiet_environment
-from orchestrator.shipping import packages
+from orchestrator.shipping import copy_tasks, packages
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from orchestrator.config import SweepConfig
 
-START = "import sys; from jobs.cli import main; main()"
 CONFIG, ITEMS, TASKS = "sweep.yaml", "items.json", "tasks"
 SECONDS_UNTIL_AT_WORK = 120.0
 INCOMPLETE = 3
@@ -62,8 +64,9 @@ def submit_job(
     url = run_dir or f"runs/{config.name}"
     if "://" not in url:
         url = str(Path(url).expanduser().absolute())
+    logging.disable(logging.INFO)  # Ray's client tells of every package
     client = _connect(address)
-    command = f"python -c {shlex.quote(START)} submit {CONFIG} --address auto --run-dir {shlex.quote(url)}"
+    command = f"python -m jobs submit {CONFIG} --address auto --run-dir {shlex.quote(url)}"
     with tempfile.TemporaryDirectory(prefix="lldeg-") as folder:
         _stage(config, Path(folder))
         job = client.submit_job(
@@ -79,19 +82,26 @@ def submit_job(
 
 def _connect(address: str) -> Any:
     try:
-        return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+        return JobSubmissionClient(address, headers=_authorization())
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"There is no Ray job server to be reached at {address}: {reason}.") from None
+
+
+def _authorization() -> dict[str, str]:
+    """The cluster's token, where Ray keeps it; its job client does not look there by itself."""
+    token = os.environ.get("RAY_AUTH_TOKEN")
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    if token is None and path.is_file():
+        token = path.read_text(encoding="utf-8")
+    return {"Authorization": f"Bearer {token.strip()}"} if token else {}
 
 
 def _stage(config: SweepConfig, folder: Path) -> None:
     """Write the configuration, with the files it names beside it."""
     entries = config.model_dump(mode="json", exclude_unset=True)
-    entries["include_path"] = []
-    for number, tasks in enumerate(config.include_path):
-        shutil.copytree(tasks, folder / TASKS / str(number), ignore=shutil.ignore_patterns("__pycache__"))
-        entries["include_path"].append(f"{TASKS}/{number}")
+    copies = copy_tasks(config.include_path, folder / TASKS)
+    entries["include_path"] = [str(copy.relative_to(folder)) for copy in copies]
     if config.items is not None:
         shutil.copy(config.items, folder / ITEMS)
         entries["items"] = ITEMS

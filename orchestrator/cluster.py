@@ -11,11 +11,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray.exceptions import RayError
 
 from orchestrator.engines import is_served
 from orchestrator.errors import UserError
 from orchestrator.quiet import be_quiet, quiet_environment
-from orchestrator.shipping import packages
+from orchestrator.shipping import modules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,34 +29,43 @@ if TYPE_CHECKING:
 CPUS_BESIDE_A_GPU = 4
 SECONDS_BETWEEN_LOOKS = 5.0
 _ROUNDING = 1e-9
+_SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
 @contextmanager
-def ray_cluster(address: str | None) -> Iterator[None]:
+def ray_cluster(address: str | None, task_folders: Sequence[str] = ()) -> Iterator[None]:
     """Join the Ray cluster at an address, or start one on this machine; leave it at the end.
 
-    A cluster that is joined gets this program's code from here; its nodes need the dependencies only.
+    A cluster that is joined gets this program's code and the task files from here; its nodes need the
+    dependencies only. A cluster that is started is this machine's alone, whatever others run beside it.
 
     Raises:
         UserError: there is no cluster at the address.
     """
     be_quiet()
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets anything else slow the engines down
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
-    else:
-        options["runtime_env"] = {"py_modules": packages(), "env_vars": quiet_environment()}
     try:
-        ray.init(address=address, **options)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(
-            f"There is no Ray cluster to be reached at {address or 'this machine'}: {error}."
-        ) from None
+        if address is None:
+            _start()
+        else:
+            _join(address, task_folders)
+    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+        where = "started on this machine" if address is None else f"joined at {address}"
+        raise UserError(f"No Ray cluster can be {where}: {' '.join(str(error).split())}") from None
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start() -> None:
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets anything else slow the engines down
+    ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **_SILENT)
+
+
+def _join(address: str, task_folders: Sequence[str]) -> None:
+    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # as a Ray job: what the job shipped, and this
+    with modules(task_folders) as folders:
+        ray.init(address, runtime_env={"py_modules": folders, "env_vars": quiet_environment()}, **_SILENT)
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def execute(plan: Plan, progress: SweepProgress, *, address: str | None, watch: 
     _write_documents(plan)
     if not progress.owed:
         return
-    with ray_cluster(address), Heartbeat(sweep.store, progress) as heartbeat:
+    with ray_cluster(address, sweep.config.include_path), Heartbeat(sweep.store, progress) as heartbeat:
         nodes = Nodes()
         workloads = _workloads(plan, nodes)
         replicas = sweep.config.cluster.replicas

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from orchestrator.engines.base import EngineOptionError
 from orchestrator.patience import patiently
 from orchestrator.quiet import be_quiet
 from orchestrator.replica_log import keep_log, log_name
+from orchestrator.shipping import shipped_tasks
 from orchestrator.store import RunStore
 from orchestrator.tasks import SweepTask, TaskItems, TaskLibrary
 
@@ -150,6 +151,7 @@ class Replica:
         with self._tasks_lock:
             if name not in self._tasks:
                 spec = self._job.tasks[name]
+                spec = replace(spec, include_path=shipped_tasks() or spec.include_path)
                 library = self._library.setdefault(
                     (spec.include_path, spec.unsafe_code), TaskLibrary(spec.include_path, spec.unsafe_code)
                 )

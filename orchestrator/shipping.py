@@ -1,18 +1,55 @@
-"""This program's own code, for clusters that do not have it."""
+"""This program's own code, and a sweep's own task files, for clusters that have neither.
+
+Both go as Ray's `py_modules`: a node unpacks each once, and finds it again by its name.
+"""
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 PACKAGES = ("jobs", "orchestrator", "stats")
+TASKS = "lldeg_tasks"
+NOT_SHIPPED = ("__pycache__", ".git", ".gitignore")  # Ray would leave out what a .gitignore names: data, say
 
 
 def packages() -> list[str]:
-    """Folders of the packages that a node needs to run this program, as Ray's `py_modules` wants them."""
-    folders = []
-    for name in PACKAGES:
-        spec = find_spec(name)
-        if spec is None or not spec.submodule_search_locations:
-            raise RuntimeError(f"the package {name} is not there")
-        folders.append(spec.submodule_search_locations[0])
-    return folders
+    """Folders of the packages that a node needs to run this program."""
+    return [str(_folder(name)) for name in PACKAGES]
+
+
+@contextmanager
+def modules(task_folders: Sequence[str]) -> Iterator[list[str]]:
+    """Folders of everything a replica needs: the packages, and a copy of the task files for as long as it takes."""
+    with tempfile.TemporaryDirectory(prefix="lldeg-") as folder:
+        copies = Path(folder) / TASKS
+        copy_tasks(task_folders, copies)
+        yield [*packages(), *([str(copies)] if task_folders else [])]
+
+
+def copy_tasks(task_folders: Sequence[str], into: Path) -> list[Path]:
+    """Copy folders of task files into a folder, each under its number."""
+    return [
+        shutil.copytree(tasks, into / str(number), ignore=shutil.ignore_patterns(*NOT_SHIPPED))
+        for number, tasks in enumerate(task_folders)
+    ]
+
+
+def shipped_tasks() -> tuple[str, ...]:
+    """The task folders that came to this node with a sweep, in their order; none where none did."""
+    folder = _folder(TASKS)
+    if folder is None:
+        return ()
+    return tuple(str(path) for path in sorted(folder.iterdir(), key=lambda path: int(path.name)))
+
+
+def _folder(name: str) -> Path | None:
+    spec = find_spec(name)
+    return Path(spec.submodule_search_locations[0]) if spec and spec.submodule_search_locations else None

@@ -1,0 +1,15 @@
+"""`python -m jobs`: the command, where this code was shipped and its dependencies are the machine's own."""
+
+from __future__ import annotations
+
+import sys
+
+try:
+    from jobs.cli import main
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"Error: {sys.executable}, which is what `python` means to the cluster's head, has no module "
+        f"'{error.name}'; start Ray there with lldeg's dependencies installed and their environment activated."
+    )
+
+main()
