@@ -17,7 +17,7 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 
 from orchestrator.block_queue import BlockQueue
-from orchestrator.engines.base import EngineDiedError, EngineOptionError, error_text
+from orchestrator.engines.base import EngineAwayError, EngineDiedError, EngineOptionError, error_text
 from orchestrator.progress import ReplicaProgress, SweepProgress
 from orchestrator.replica import Loaded, Replica
 
@@ -315,6 +315,9 @@ class Dispatcher:
         cause = error.cause if isinstance(error, RayTaskError) else error
         if isinstance(cause, EngineOptionError):
             self._refuse(seat, str(cause))
+        elif isinstance(cause, EngineAwayError):
+            self._progress.notes.append(f"{seat.variant}: {cause}")
+            self._end_variant(seat, "away", str(cause))
         elif isinstance(cause, (RayError, EngineDiedError)) or reference not in seat.held:
             self._died(seat, cause)
         else:
@@ -340,9 +343,13 @@ class Dispatcher:
         )
 
     def _refuse(self, seat: _Seat, reason: str) -> None:
-        """The engine will never run this variant: its blocks stay owed, the other variants go on."""
+        """The engine will never run this variant."""
         self._progress.variants[seat.variant].refusal = reason
-        self._log_seat("refused", seat, reason=reason)
+        self._end_variant(seat, "refused", reason)
+
+    def _end_variant(self, seat: _Seat, event: str, reason: str) -> None:
+        """Its blocks stay owed, the other variants go on."""
+        self._log_seat(event, seat, reason=reason)
         self._work[seat.variant].blocks.clear()
         for other in [other for other in self._replicas if other.variant == seat.variant]:
             self._leave(other, dead=True)

@@ -11,7 +11,7 @@ from orchestrator.blocks import reruns
 from orchestrator.chat import ChatMessages, ChatTemplate
 from orchestrator.config_file import load_config, suggestion
 from orchestrator.engine_options import vllm_options
-from orchestrator.engines import LM_EVAL_PREFIX, is_served, takes_messages
+from orchestrator.engines import LM_EVAL_PREFIX, deciding, is_served, served_problems, takes_messages
 from orchestrator.engines.base import EngineSpec
 from orchestrator.errors import UserError
 from orchestrator.identity import digest
@@ -86,7 +86,8 @@ class Sweep:
 
     def _variant_entry(self, name: str) -> dict[str, Any]:
         engine = self.engine(name)
-        entry = {"model": engine.model, "revision": self.revisions[name], "engine": engine.options}
+        options = deciding(engine.options)
+        entry = {"model": engine.model, "revision": self.revisions[name], "engine": options}
         return {**entry, "digest": digest([name, entry])}
 
     def _task_entry(self, task: SweepTask) -> dict[str, Any]:
@@ -130,6 +131,7 @@ def prepare(config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | 
         raise UserError(_all_problems(config_path, problems))
     subset = _read_items(config, revisions)
     tasks, problems = _load_tasks(config, library, subset)
+    problems += _unanswerable(config, tasks)
     if problems:
         raise UserError(_all_problems(config_path, problems))
     templates, renderings = _chat_templates(config)
@@ -154,13 +156,14 @@ def _all_problems(path: Path, problems: Sequence[str]) -> str:
 
 def _engine_problems(config: SweepConfig, variant: str) -> list[str]:
     engine = config.engine_of(variant)
+    served = list(served_problems(engine)) if is_served(engine) else []
     kind = str(engine.pop("kind"))
     if takes_messages(kind) and not config.prompt.apply_chat_template:
         return [
             f"variants.{variant}: a chat server takes conversations: set prompt.apply_chat_template: true"
         ]
     if kind.startswith(LM_EVAL_PREFIX):
-        return []
+        return [f"variants.{variant}: {problem}" for problem in served]
     if kind != "vllm":
         return [f"variants.{variant}: no engine '{kind}'; engines are vllm and {LM_EVAL_PREFIX}<model class>"]
     known = vllm_options()
@@ -168,6 +171,17 @@ def _engine_problems(config: SweepConfig, variant: str) -> list[str]:
         f"variants.{variant}: vLLM has no option '{option}'{suggestion(option, sorted(known))}"
         for option in engine
         if known and option not in known
+    ]
+
+
+def _unanswerable(config: SweepConfig, tasks: dict[str, SweepTask]) -> list[str]:
+    """Tasks that an engine cannot answer, whatever the model."""
+    return [
+        f"variants.{variant}: a chat server tells no likelihoods, which task '{name}' needs"
+        for variant in config.variants
+        if takes_messages(str(config.engine_of(variant)["kind"]))
+        for name, task in tasks.items()
+        if not task.sampled
     ]
 
 

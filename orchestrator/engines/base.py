@@ -72,6 +72,10 @@ class EngineOptionError(Exception):
     """The engine refuses its options or its model; trying again would not help."""
 
 
+class EngineAwayError(Exception):
+    """The engine cannot be reached for longer than patience lasts; what it was asked is owed."""
+
+
 class EngineDiedError(Exception):
     """The engine can answer no more; its replica has to go."""
 
@@ -88,6 +92,8 @@ class Engine(Protocol):
 
         Raises:
             EngineDiedError: the engine is gone; none of the queries counts as answered.
+            EngineAwayError: the engine is away; likewise.
+            EngineOptionError: the engine turns out to refuse its options or its model.
         """
 
     def close(self) -> None:

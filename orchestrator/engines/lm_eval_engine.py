@@ -1,8 +1,8 @@
-"""Any model class lm-eval knows (hf, local-completions, …) as an engine.
+"""Any model class lm-eval knows that runs in this process (hf, …) as an engine.
 
 lm-eval's classes take a list of requests of one kind and return when all are answered, so queries are grouped
 by kind and sampling parameters. Their seed never reaches the sampler, so it is set here: for the generators
-of this process, and for classes that send a seed to a server in the field they send.
+of this process, and for classes that keep a seed of their own in that field.
 """
 
 from __future__ import annotations

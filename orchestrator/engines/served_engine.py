@@ -1,54 +1,44 @@
 """A model behind an HTTP server: any of lm-eval's API classes, fed continuously.
 
 What is asked and how an answer is read is the class's own (`_create_payload`, `parse_generations`,
-`parse_logprobs`). Sending is done here, since the classes wait for a whole batch before they take the next,
-keep one seed for all, and turn a server's bad hour into lost samples: requests of all blocks and seeds share
-one bounded pool, and what a server cannot answer for now is asked again, with growing pauses.
+`parse_logprobs`). Sending is done by `Server`, since the classes wait for a whole batch before they take the
+next, keep one seed for all, and turn a server's bad hour into lost samples.
 """
 
 from __future__ import annotations
 
 import asyncio
 import copy
-import random
+import os
+import re
 import threading
-import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import aiohttp
-
 from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, EngineOptionError, error_text
-from orchestrator.patience import LONGEST_PAUSE, SECONDS_OF_PATIENCE
+from orchestrator.engines.server import RequestRefusedError, Server
+from orchestrator.patience import SECONDS_OF_PATIENCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from orchestrator.engines.base import Query
 
 CONCURRENCY = 16  # requests at a time, unless num_concurrent says otherwise
 FEED_FACTOR = 2
-BUSY = {408, 409, 425, 429}  # and everything from 500 on
-NOT_ALLOWED = {401, 403, 404, 405}
-LONGEST_REASON = 300  # characters of a server's words
-UNREADABLE = (ValueError, TypeError, KeyError, IndexError, AssertionError)
+MOST_REFUSALS = 16  # of requests of one kind of which none was answered
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, AssertionError)
 """What lm-eval's classes raise when they cannot put a prompt or read an answer."""
-
-
-class ServerAwayError(OSError):
-    """The server did not answer for as long as patience lasts; what was asked is owed again."""
-
-
-class RequestRefusedError(Exception):
-    """The server refuses this one request."""
 
 
 @dataclass(frozen=True)
 class _Prepared:
     """A query as JSON bodies, and how the answers to them are read."""
 
+    kind: str
     bodies: tuple[dict[str, Any], ...]
-    read: Callable[[list[dict[str, Any]]], Answer]
+    read: Callable[[list[Any]], Answer]
 
 
 class ServedEngine:
@@ -57,18 +47,32 @@ class ServedEngine:
     Args:
         lm: an instance of lm-eval's `TemplateAPI`.
         concurrency: requests at a time.
+        patience: seconds the server may be away; None for as long as a storage may be.
         chat: whether the server takes conversations; prompts are then messages as JSON.
+
+    Raises:
+        EngineOptionError: the class lacks an address or a key.
     """
 
-    def __init__(self, lm: Any, *, concurrency: int, chat: bool) -> None:
+    def __init__(self, lm: Any, *, concurrency: int, patience: float | None, chat: bool) -> None:
         self._lm = lm
         self._concurrency = concurrency
         self._chat = chat
         self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
-        self._thread.start()
-        self._session, self._slots = self._run(self._open())
+        self._answered: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        try:
+            headers = dict(lm.header)
+        except ValueError as error:  # a class that insists on a key
+            raise EngineOptionError(str(error)) from None
+        self._server = Server(
+            str(lm.base_url or ""),
+            headers=headers,
+            concurrency=self._concurrency,
+            timeout=lm.timeout,
+            patience=patience or max(SECONDS_OF_PATIENCE, lm.timeout),  # what it works on is answered by then
+            verify=lm.verify_certificate,
+        )
 
     @property
     def appetite(self) -> int:
@@ -79,26 +83,25 @@ class ServedEngine:
         """Answer queries in order; see `Engine.answer`.
 
         Raises:
-            ServerAwayError: the server is away for longer than patience lasts.
-            EngineOptionError: the server will never answer: no such model, or no right to ask it.
+            EngineAwayError: the server is away for longer than patience lasts.
+            EngineOptionError: the server will never answer: no such model, no right to ask it, or not so.
         """
         prepared = [self._prepare(query) for query in queries]
-        return list(self._run(self._answer_all(prepared)))
+        return list(self._server.run(self._answer_all(prepared)))
 
     def close(self) -> None:
         """Close the connections."""
-        self._run(self._session.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
-
-    def _run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        self._server.close()
 
     # queries --------------------------------------------------------------------------------------------
 
     def _prepare(self, query: Query) -> _Prepared:
-        if self._chat and query.kind != GENERATE:
-            raise EngineOptionError("a chat server tells no likelihoods; leave out tasks that need them")
+        if query.kind != GENERATE and (self._chat or self._lm.tokenizer is None):
+            raise EngineOptionError(
+                "a chat server tells no likelihoods; leave out tasks that need them"
+                if self._chat
+                else "likelihoods need the model's tokenizer: set engine.tokenizer"
+            )
         try:
             with self._encoding_lock:
                 if query.kind == GENERATE:
@@ -108,7 +111,7 @@ class ServedEngine:
                 return self._loglikelihoods(query, self._windows(*query.arguments))
         except UNREADABLE as error:
             failure = Answer(None, error=error_text(error))
-            return _Prepared((), lambda _: failure)
+            return _Prepared(query.kind, (), lambda _: failure)
 
     def _generation(self, query: Query) -> _Prepared:
         from lm_eval.models.api_models import JsonChatStr  # noqa: PLC0415 - slow, in the replica only
@@ -116,8 +119,8 @@ class ServedEngine:
         context, settings = query.arguments
         message: Any = JsonChatStr(context) if self._chat else context
         if self._lm.tokenized_requests and not self._chat:
-            longest = self._lm.max_length - int(settings.get("max_gen_toks", self._lm._max_gen_toks))
-            message = self._lm.tok_encode(context, add_special_tokens=self._lm.add_bos_token)[-longest:]
+            message = self._lm.tok_encode(context, add_special_tokens=self._lm.add_bos_token)
+            message = message[-self._longest_prompt(settings) :]
         body = self._lm._create_payload(
             self._lm.create_message([message]),
             generate=True,
@@ -125,17 +128,39 @@ class ServedEngine:
             seed=query.seed,
             eos=self._lm.eos_string,
         )
-        return _Prepared((body,), self._read_text)
+        asked, sent = settings.get("temperature", 0), body.get("temperature")
+        if sent is not None and sent != asked:  # lm-eval does so where a name looks like a reasoning model's
+            raise EngineOptionError(
+                f"lm-eval's class sends temperature {sent} to this model, whatever is asked ({asked})"
+            )
+        return _Prepared(query.kind, (body,), self._read_text)
 
-    def _read_text(self, outputs: list[dict[str, Any]]) -> Answer:
+    def _longest_prompt(self, settings: Mapping[str, Any]) -> int:
+        answer = int(settings.get("max_gen_toks", self._lm._max_gen_toks))
+        if answer >= self._lm.max_length:
+            raise EngineOptionError(
+                f"answers of {answer} tokens leave no room for a prompt in engine.max_length "
+                f"{self._lm.max_length + 1}: set it to what the server takes"
+            )
+        return int(self._lm.max_length) - answer
+
+    def _read_text(self, outputs: list[Any]) -> Answer:
         (output,) = outputs
+        if self._chat and "choices" in output:
+            output["choices"][0]["message"]  # the class would take a choice without one for an empty answer
         text = self._lm.parse_generations(outputs=output)[0]
-        usage = output.get("usage") or {}
+        if text is None:
+            text = ""  # as lm-eval has it: a model may say nothing
+        if not isinstance(text, str):
+            raise TypeError(f"the answer is no text but {type(text).__name__}")
+        about = output if isinstance(output, dict) else {}
+        reason = (about.get("choices") or [{}])[0].get("finish_reason")
+        usage = about.get("usage") or {}
         return Answer(
-            "" if text is None else text,  # as lm-eval has it: a model may say nothing
-            output["choices"][0].get("finish_reason"),
-            usage.get("prompt_tokens"),
-            usage.get("completion_tokens"),
+            text,
+            reason if isinstance(reason, str) else None,
+            _number(usage.get("prompt_tokens")),
+            _number(usage.get("completion_tokens")),
         )
 
     def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -165,25 +190,28 @@ class ServedEngine:
             for tokens in inputs
         )
 
-        def read(outputs: list[dict[str, Any]]) -> Answer:
+        def read(outputs: list[Any]) -> Answer:
             scored = [
-                self._lm.parse_logprobs(outputs=output, tokens=[tokens], ctxlens=[start])[0]
+                self._read_logprobs(output, tokens, start)
                 for output, tokens, start in zip(outputs, inputs, starts, strict=True)
             ]
             response = scored[0] if query.kind == LOGLIKELIHOOD else sum(value for value, _ in scored)
             return Answer(response, None, sum(len(tokens) for tokens in inputs), 0)
 
-        return _Prepared(bodies, read)
+        return _Prepared(query.kind, bodies, read)
 
-    # requests, in the thread of the event loop ----------------------------------------------------------
+    def _read_logprobs(self, output: Any, tokens: list[int], start: int) -> tuple[float, bool]:
+        """Log-likelihood of the tokens from `start` on; lm-eval would sum up whatever is there."""
+        if isinstance(output, dict) and "choices" in output:
+            there = len(output["choices"][0]["logprobs"]["token_logprobs"])
+            if there != len(tokens) + 1:  # the prompt, and the one token that is always written
+                raise ValueError(f"likelihoods of {there} tokens instead of {len(tokens)} and one more")
+        scored: tuple[float, bool] = self._lm.parse_logprobs(
+            outputs=output, tokens=[tokens], ctxlens=[start]
+        )[0]
+        return scored
 
-    async def _open(self) -> tuple[aiohttp.ClientSession, asyncio.Semaphore]:
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._concurrency, ssl=self._lm.verify_certificate),
-            timeout=aiohttp.ClientTimeout(total=self._lm.timeout),
-            headers=self._lm.header,
-        )
-        return session, asyncio.Semaphore(self._concurrency)
+    # answers, in the server's thread --------------------------------------------------------------------
 
     async def _answer_all(self, queries: Sequence[_Prepared]) -> list[Answer]:
         try:
@@ -195,40 +223,36 @@ class ServedEngine:
 
     async def _answer(self, prepared: _Prepared) -> Answer:
         try:
-            return prepared.read([await self._ask(body) for body in prepared.bodies])
+            outputs = [await self._server.ask(body) for body in prepared.bodies]
+            answer = prepared.read(outputs)
         except (RequestRefusedError, *UNREADABLE) as error:
+            self._refused[prepared.kind] += 1
+            if not self._answered[prepared.kind] and self._refused[prepared.kind] >= MOST_REFUSALS:
+                raise EngineOptionError(
+                    f"{self._server.url} answers no {prepared.kind} request: {error_text(error)}"
+                ) from None
             return Answer(None, error=error_text(error))
-
-    async def _ask(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Send a request until it is answered or refused, or patience is at its end."""
-        until, pause = time.monotonic() + SECONDS_OF_PATIENCE, 0.5
-        while True:
-            try:
-                async with self._slots, self._session.post(self._lm.base_url, json=body) as response:
-                    if response.ok:
-                        output: dict[str, Any] = await response.json()
-                        return output
-                    reason = f"HTTP {response.status}: {(await response.text())[:LONGEST_REASON]}"
-                    self._raise_for(response.status, reason)
-                    wanted = _seconds(response.headers.get("Retry-After"))
-            except (aiohttp.ClientError, TimeoutError) as error:
-                reason, wanted = error_text(error), None
-            if time.monotonic() > until:
-                raise ServerAwayError(f"{self._lm.base_url} does not answer: {reason}")
-            await asyncio.sleep(wanted if wanted is not None else pause * random.uniform(0.5, 1.5))  # noqa: S311
-            pause = min(2 * pause, LONGEST_PAUSE)
-
-    def _raise_for(self, status: int, reason: str) -> None:
-        """Tell what cannot be had from what may be had later."""
-        if status in NOT_ALLOWED:
-            raise EngineOptionError(f"{self._lm.base_url} refuses: {reason}")
-        if status < 500 and status not in BUSY:
-            raise RequestRefusedError(reason)
+        self._answered[prepared.kind] += answer.error is None
+        return answer
 
 
-def _seconds(header: str | None) -> float | None:
-    """The pause a server asks for, if it names seconds; no longer than patience lasts."""
-    try:
-        return min(float(header), SECONDS_OF_PATIENCE) if header is not None else None
-    except ValueError:
-        return None
+def _number(value: Any) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def with_environment(header: Mapping[str, Any]) -> dict[str, str]:
+    """Headers with $NAME and ${NAME} replaced by variables of the environment.
+
+    Raises:
+        EngineOptionError: there is no such variable.
+    """
+
+    def variable(match: re.Match[str]) -> str:
+        name = match[1] or match[2]
+        if name not in os.environ:
+            raise EngineOptionError(f"engine.header needs ${name}, which the environment does not have")
+        return os.environ[name]
+
+    return {
+        str(name): re.sub(r"\$(?:(\w+)|\{(\w+)\})", variable, str(value)) for name, value in header.items()
+    }
