@@ -146,8 +146,10 @@ class ServedEngine:
 
     def _read_text(self, outputs: list[Any]) -> Answer:
         (output,) = outputs
-        if self._chat and "choices" in output:
-            output["choices"][0]["message"]  # the class would take a choice without one for an empty answer
+        if self._chat and "choices" in output:  # the class takes what it cannot read for an empty answer
+            (choice,) = output["choices"]
+            if choice["index"] != 0 or "message" not in choice:
+                raise ValueError("the answer holds no message")
         text = self._lm.parse_generations(outputs=output)[0]
         if text is None:
             text = ""  # as lm-eval has it: a model may say nothing

@@ -1,0 +1,380 @@
+"""A served model as an engine: what it is asked, how answers are read, what becomes of those that fail."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import yaml
+from lm_eval.api.instance import Instance
+from standin.server import StandInServer, completion, likelihoods, reply
+
+from orchestrator.config_file import load_config
+from orchestrator.engines import deciding, open_engine, served_problems
+from orchestrator.engines.base import (
+    GENERATE,
+    LOGLIKELIHOOD,
+    ROLLING,
+    EngineAwayError,
+    EngineOptionError,
+    EngineSpec,
+    Query,
+)
+
+COMPLETIONS, CHAT = "lm-eval:local-completions", "lm-eval:local-chat-completions"
+KEY = "sk-0123456789abcdef"
+WORDS = ["naught", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+SEED = 1234  # lm-eval's own
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    """A tokenizer that knows eleven words; the number of a word is its token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*WORDS, "<end>"])}, unk_token="<end>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    folder = tmp_path_factory.mktemp("tokenizer")
+    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>").save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def serve():
+    """Starts servers that behave so; all end with the test."""
+    servers = []
+
+    def start(behave=lambda _, body: completion(body)):
+        servers.append(StandInServer(behave))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.end()
+
+
+@pytest.fixture
+def open_served():
+    """Opens engines on servers; all are closed with the test."""
+    engines = []
+
+    def start(server, kind=COMPLETIONS, **options):
+        options = {"kind": kind, "base_url": server.url, "tokenizer_backend": "None", **options}
+        engines.append(open_engine(EngineSpec("small", options=options), gpus=0))
+        return engines[-1]
+
+    yield start
+    for engine in engines:
+        engine.close()
+
+
+def asked(text, seed=0, temperature=0.7, **settings):
+    """A query for text."""
+    settings = {"until": ["\n"], "max_gen_toks": 4, "temperature": temperature, "do_sample": True, **settings}
+    return Query(GENERATE, (text, settings), seed)
+
+
+def said(engine, *queries):
+    """What an engine says."""
+    return [answer.response for answer in engine.answer(queries)]
+
+
+# what is asked -----------------------------------------------------------------------------------------
+
+
+def test_answers_come_in_order_with_reason_and_tokens(serve, open_served):
+    """The server's own finish_reason and usage are kept."""
+    first, second = open_served(serve()).answer([asked("a one"), asked("a two", 5, 0.0)])
+    assert (first.response, second.response) == ("one at 0.7 with 0", "two at 0.0 with 5")
+    assert (first.finish_reason, first.prompt_tokens, first.output_tokens) == ("stop", 7, 3)
+
+
+def test_two_seeds_in_flight_at_the_same_time_are_two(serve, open_served):
+    """Each request carries its own seed, whatever else is on its way."""
+    both = threading.Barrier(2)
+
+    def behave(_, body):
+        both.wait(20)
+        return completion(body)
+
+    engine = open_served(serve(behave))
+    with ThreadPoolExecutor(2) as pool:  # two blocks
+        texts = list(pool.map(lambda seed: said(engine, asked("one", seed)), (1, 2)))
+    assert texts == [["one at 0.7 with 1"], ["one at 0.7 with 2"]]
+
+
+def test_blocks_and_seeds_share_the_requests_at_a_time(serve, open_served):
+    """num_concurrent bounds them all together, and is made use of."""
+    full = threading.Barrier(4)
+
+    def behave(_, body):
+        full.wait(20)
+        return completion(body)
+
+    server = serve(behave)
+    engine = open_served(server, num_concurrent=4)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda block: said(engine, *(asked(f"{block}", s) for s in range(8))), (1, 2)))
+    assert (server.most, len(server.bodies)) == (4, 16)
+    assert engine.appetite == 8
+
+
+def bodies_of_lm_eval(server, tokenizer, kind, argument_lists, **options):
+    """What lm-eval's own class asks."""
+    from lm_eval.api.registry import get_model
+
+    lm = get_model("local-completions")(
+        model="small", base_url=server.url, tokenizer=tokenizer, tokenizer_backend="huggingface", **options
+    )
+    answers = getattr(lm, kind)(
+        [
+            Instance(kind, {}, arguments, index, metadata=("", index, 1))
+            for index, arguments in enumerate(argument_lists)
+        ]
+    )
+    return sorted(server.bodies, key=str), answers
+
+
+REQUESTS = {
+    "text": (
+        GENERATE,
+        [("one two", {"until": ["x"], "max_gen_toks": 3, "temperature": 0, "do_sample": False})],
+    ),
+    "long text": (
+        GENERATE,
+        [("one two three " * 9, {"until": ["x"], "max_gen_toks": 3, "temperature": 0.5})],
+    ),
+    "choices": (LOGLIKELIHOOD, [("one two", " four"), ("one two", " three eight"), ("one ", "two")]),
+    "no context": (LOGLIKELIHOOD, [("", "four six")]),
+    "long context": (LOGLIKELIHOOD, [("one two three " * 9, " four")]),
+    "whole texts": (ROLLING, [("two three",), ("one two three four " * 12,)]),
+}
+
+
+@pytest.mark.parametrize(("kind", "arguments"), REQUESTS.values(), ids=REQUESTS.keys())
+def test_requests_and_answers_are_lm_evals(serve, open_served, tokenizer, kind, arguments):
+    """Every body is the one that lm-eval's class sends, and the answers are read the same."""
+    options = {"max_length": 20}
+    ours, theirs = serve(), serve()
+    engine = open_served(ours, tokenizer=tokenizer, tokenizer_backend="huggingface", **options)
+    responses = said(engine, *(Query(kind, each, SEED) for each in arguments))
+    bodies, expected = bodies_of_lm_eval(theirs, tokenizer, kind, arguments, **options)
+    assert sorted(ours.bodies, key=str) == bodies
+    assert responses == expected
+
+
+def test_a_chat_server_gets_messages(serve, open_served):
+    """The prompt, messages as JSON, goes out as messages."""
+    server = serve()
+    (text,) = said(open_served(server, CHAT), asked('[{"role": "user", "content": "say one"}]', 3))
+    assert text == "one at 0.7 with 3"
+    assert server.bodies[0]["messages"] == [{"role": "user", "content": "say one"}]
+
+
+def test_the_key_of_the_environment_is_sent(serve, open_served, monkeypatch):
+    """OPENAI_API_KEY goes into the usual header."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    server = serve()
+    said(open_served(server), asked("one"))
+    assert server.headers["Authorization"] == f"Bearer {KEY}"
+
+
+def test_a_header_takes_its_key_from_the_environment(serve, open_served, monkeypatch):
+    """Two providers with two keys: the file names the variables."""
+    monkeypatch.setenv("OTHER_KEY", KEY)
+    server = serve()
+    said(open_served(server, header={"api-key": "${OTHER_KEY}", "X-Title": "us"}), asked("one"))
+    assert (server.headers["api-key"], server.headers["X-Title"]) == (KEY, "us")
+
+
+# what fails --------------------------------------------------------------------------------------------
+
+
+def test_a_refused_request_is_a_row_and_the_others_are_unharmed(serve, open_served):
+    """HTTP 400 is the fault of one prompt."""
+    too_long = reply({"error": {"message": "too long"}}, 400)
+    engine = open_served(serve(lambda _, body: too_long if "bad" in body["prompt"] else completion(body)))
+    good, bad, other = engine.answer([asked("one"), asked("bad"), asked("two")])
+    assert (good.error, other.error) == (None, None)
+    assert bad.response is None
+    assert bad.error.startswith("RequestRefusedError: HTTP 400: ")
+    assert "too long" in bad.error
+
+
+def test_a_server_that_refuses_everything_refuses_the_way_it_is_asked(serve, open_served):
+    """No run full of rows with the same error."""
+    engine = open_served(serve(lambda *_: reply(b"no parameter seed", 400)))
+    with pytest.raises(EngineOptionError, match=r"answers no generate_until request: .*no parameter seed"):
+        engine.answer([asked(str(n)) for n in range(20)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda logprobs: {},
+        lambda logprobs: None,
+        lambda logprobs: {name: values[-1:] for name, values in logprobs.items()},
+        lambda logprobs: {name: values[:-1] for name, values in logprobs.items()},
+    ],
+    ids=["empty", "none", "of the answer alone", "of the prompt alone"],
+)
+def test_likelihoods_that_are_not_of_the_prompt_are_errors(serve, open_served, tokenizer, change):
+    """Lm-eval would add up whatever is there: to nought, for a server that does not echo."""
+
+    def behave(_, body):
+        return reply({"choices": [{"index": 0, "logprobs": change(likelihoods(body["prompt"][0]))}]})
+
+    engine = open_served(serve(behave), tokenizer=tokenizer, tokenizer_backend="huggingface")
+    (answer,) = engine.answer([Query(LOGLIKELIHOOD, ("one two", " three"))])
+    assert answer.response is None
+    assert answer.error is not None
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [{"index": 0}, {"index": 0, "message": {"content": [1]}}, {"index": 7, "message": {"content": ""}}],
+)
+def test_an_answer_without_text_is_an_error(serve, open_served, choice):
+    """It is a row with an error, never an empty answer that scores naught."""
+    (answer,) = open_served(serve(lambda *_: reply({"choices": [choice]})), CHAT).answer([asked("[{}]")])
+    assert answer.response is None
+    assert answer.error is not None
+
+
+def test_a_model_may_say_nothing(serve, open_served):
+    """As lm-eval has it: no content is an empty answer; the reason says why."""
+    nothing = {"index": 0, "message": {"content": None}, "finish_reason": "content_filter"}
+    (answer,) = open_served(serve(lambda *_: reply({"choices": [nothing]})), CHAT).answer([asked("[{}]")])
+    assert (answer.response, answer.finish_reason, answer.error) == ("", "content_filter", None)
+
+
+def test_strange_reasons_and_counts_are_left_out(serve, open_served):
+    """The columns hold a word and numbers."""
+    odd = {"choices": [{"index": 0, "text": "x", "finish_reason": {}}], "usage": {"prompt_tokens": "many"}}
+    (answer,) = open_served(serve(lambda *_: reply(odd))).answer([asked("one")])
+    assert (answer.response, answer.finish_reason, answer.prompt_tokens) == ("x", None, None)
+
+
+def test_a_server_that_does_not_come_back_is_away(serve, open_served):
+    """None of the queries counts as answered, those that were included."""
+    server = serve()
+    engine = open_served(server, patience=0.3)
+    assert said(engine, asked("one")) == ["one at 0.7 with 0"]
+    server.go()
+    with pytest.raises(EngineAwayError, match="does not answer"):
+        engine.answer([asked("one"), asked("two")])
+
+
+def test_an_engine_that_was_refused_is_refused_for_all(serve, open_served):
+    """The sentence is the server's, whichever request met it first."""
+    with pytest.raises(EngineOptionError, match=r"HTTP 404: .*no model small"):
+        open_served(serve(lambda *_: reply(b"no model small", 404))).answer([asked("one"), asked("two")])
+
+
+# what cannot be asked ----------------------------------------------------------------------------------
+
+
+def test_a_missing_variable_is_named(serve, open_served):
+    """Before anything is sent."""
+    with pytest.raises(EngineOptionError, match=r"\$NO_SUCH_KEY"):
+        open_served(serve(), header={"api-key": "$NO_SUCH_KEY"})
+
+
+def test_a_class_that_wants_a_key_says_so(serve, open_served, monkeypatch):
+    """OpenAI's own classes insist on one."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(EngineOptionError, match="OPENAI_API_KEY"):
+        open_served(serve(), "lm-eval:openai-chat-completions")
+
+
+def test_a_class_that_changes_the_temperature_is_refused(serve, open_served, monkeypatch):
+    """Lm-eval sends 1 to models whose names have a 5 in them; the rows would say what was not asked."""
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    engine = open_engine(
+        EngineSpec("gpt-5", options={"kind": "lm-eval:openai-chat-completions", "base_url": serve().url}),
+        gpus=0,
+    )
+    with pytest.raises(EngineOptionError, match="temperature 1"):
+        engine.answer([asked('[{"role": "user", "content": "one"}]', temperature=0.0)])
+    engine.close()
+
+
+def test_answers_longer_than_the_context_are_refused(serve, open_served, tokenizer):
+    """Lm-eval would cut the prompt at the wrong end."""
+    engine = open_served(serve(), tokenizer=tokenizer, tokenizer_backend="huggingface", max_length=32)
+    with pytest.raises(EngineOptionError, match=r"32 tokens leave no room .* engine.max_length 32"):
+        engine.answer([asked("one", max_gen_toks=32)])
+
+
+@pytest.mark.parametrize(("kind", "words"), [(CHAT, "no likelihoods"), (COMPLETIONS, "engine.tokenizer")])
+def test_likelihoods_need_a_tokenizer_and_no_chat(serve, open_served, kind, words):
+    """The sentence says which."""
+    with pytest.raises(EngineOptionError, match=words):
+        open_served(serve(), kind).answer([Query(LOGLIKELIHOOD, ("one", " two"))])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, "needs base_url"),
+        ({"base_url": "localhost:8000/v1"}, "http://"),
+        ({"base_url": "http://h", "header": "api-key: x"}, "header must be a mapping"),
+        ({"base_url": "http://h", "num_concurrent": 0}, "num_concurrent must be a number above 0"),
+        ({"base_url": "http://h", "patience": "long"}, "patience must be a number above 0"),
+    ],
+)
+def test_mistakes_are_named_before_anything_starts(options, words):
+    """One sentence for each."""
+    (problem,) = served_problems({"kind": COMPLETIONS, **options})
+    assert words in problem
+
+
+def test_a_right_server_has_no_problems():
+    """Nor does one of a class that knows its own address."""
+    assert list(served_problems({"kind": COMPLETIONS, "base_url": "https://h/v1", "timeout": 9})) == []
+    assert list(served_problems({"kind": "lm-eval:openai-completions"})) == []
+
+
+def test_how_requests_are_sent_decides_no_answer():
+    """A run may go on with other numbers, for a served model alone."""
+    options = {"kind": COMPLETIONS, "base_url": "u", "num_concurrent": 3, "timeout": 5, "patience": 9}
+    assert deciding(options) == {"kind": COMPLETIONS, "base_url": "u"}
+    assert deciding({"kind": "vllm", "timeout": 5}) == {"kind": "vllm", "timeout": 5}
+
+
+@pytest.mark.parametrize(
+    ("options", "key"),
+    [
+        ({"header": {"Authorization": f"Bearer {KEY}"}}, "header.Authorization"),
+        ({"header": {"x-api-key": KEY}}, "header.x-api-key"),
+        ({"base_url": f"https://me:{KEY}@host/v1"}, "base_url"),
+        ({"base_url": f"https://host/v1?api_key={KEY}"}, "base_url"),
+        ({"api_key": KEY}, "api_key"),
+    ],
+)
+def test_keys_in_the_file_are_refused(tmp_path, options, key):
+    """They would be copied into the run; the sentence does not repeat them."""
+    problems = problems_of(tmp_path, options)
+    assert [f"'{key}' looks like a secret" in problem for problem in problems] == [True]
+    assert KEY not in problems[0]
+
+
+def test_headers_without_keys_are_fine(tmp_path):
+    """So are names of variables, and addresses with ordinary parts."""
+    options = {"header": {"Authorization": "Bearer $MINE", "X-Title": "us"}, "base_url": "https://h/v1?a=b@c"}
+    assert problems_of(tmp_path, options) == []
+
+
+def problems_of(folder, options):
+    """Mistakes of a sweep whose only variant has these engine options."""
+    path = folder / "sweep.yaml"
+    engine = {"kind": COMPLETIONS, **options}
+    sweep = {
+        "name": "s",
+        "baseline": "a",
+        "model": "m",
+        "variants": {"a": {"engine": engine}},
+        "tasks": ["t"],
+    }
+    path.write_text(yaml.safe_dump(sweep))
+    return load_config(path)[1]
