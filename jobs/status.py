@@ -19,9 +19,12 @@ from orchestrator.lease import at_work
 from orchestrator.store import RunStore
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from jobs.report.counts import Count
 
 INCOMPLETE = 3
+SECONDS_UNTIL_MISSED = 15  # a submit is heard of every three
 
 
 def status(
@@ -80,6 +83,7 @@ def run_status(url: str) -> dict[str, Any]:
         "pid": told.get("pid"),
         "variants": {name: _variant(count, told, name, working=working) for name, count in counts.items()},
         "replicas": told.get("replicas", []) if working else [],
+        "trouble": told.get("trouble") if working else None,
         "notes": told.get("notes", []),
     }
 
@@ -118,13 +122,23 @@ def _show(facts: dict[str, Any], console: Console) -> None:
         where = f" on node {replica['node'][:8]}" if replica["node"] else ""
         told = f"replica {replica['number']}, {replica['variant']}: {replica['state']}{where}"
         console.print(Text(f"{told}, {replica['samples']:,} samples"))
+    for remark in _remarks(facts):
+        console.print(Text(remark))
+
+
+def _remarks(facts: dict[str, Any]) -> Iterator[str]:
     for name, entry in facts["variants"].items():
         if entry["refusal"]:
-            console.print(Text(f"{name} cannot be run: {entry['refusal']}"))
+            yield f"{name} cannot be run: {entry['refusal']}"
     for note in facts["notes"]:
-        console.print(Text(f"Given up: {note}"))
+        yield f"Given up: {note}"
+    if facts["trouble"]:
+        yield f"Nothing is lost, but {facts['trouble']}"
     if facts["state"] == "at work" and facts["heard"] is not None:
         ago = max(0, round(time.time() - facts["heard"]))
-        console.print(Text(f"Process {facts['pid']} on {facts['host']}, heard of {ago} s ago."))
+        line = f"Process {facts['pid']} on {facts['host']}, heard of {ago} s ago"
+        if ago > SECONDS_UNTIL_MISSED:
+            line += ": its machine hangs, or the storage refuses what it writes"
+        yield f"{line}."
     elif facts["state"] == "incomplete":
-        console.print("Nobody is at work; submit again to go on.")
+        yield "Nobody is at work; submit again to go on."

@@ -19,7 +19,7 @@ from ray.exceptions import RayError, RayTaskError
 from orchestrator.block_queue import BlockQueue
 from orchestrator.engines.base import EngineAwayError, EngineDiedError, EngineOptionError, error_text
 from orchestrator.progress import ReplicaProgress, SweepProgress
-from orchestrator.replica import Loaded, Replica
+from orchestrator.replica import Loaded, Replica, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -44,6 +44,7 @@ DEATHS_UNTIL_SPLIT = 2
 DEATHS_OF_A_SAMPLE = 3  # by itself; bad luck rarely strikes the same one so often
 POLL_SECONDS = 0.5
 SECONDS_TO_CLOSE = 15.0
+SECONDS_OF_SILENCE = 5.0  # of a replica at work, until it is asked whether the storage refuses
 SECONDS_WITHOUT_ROOM = 600.0
 
 
@@ -57,6 +58,8 @@ class _Seat:
     since: float  # loading or, once loaded, working
     appetite: int | None = None  # None while the model loads
     held: dict[Any, Block] = field(default_factory=dict)
+    heard: float = field(default_factory=time.monotonic)  # when something last came from it
+    asked: bool = False  # whether it can write
 
     @property
     def variant(self) -> str:
@@ -147,6 +150,7 @@ class Dispatcher:
             while (self._replicas or self._may_find_room()) and self._progress.stop is None:
                 self._wait()
                 self._watch(self._progress)
+                self._ask_the_silent()
                 self._feed()  # first, so that no replica is started for blocks that those at hand will take
                 self._fill_places()
         finally:
@@ -204,7 +208,8 @@ class Dispatcher:
     def _start(self, variant: str) -> None:
         load = self._work[variant].load
         self._number += 1
-        options = {**load.size.actor_options(), "max_concurrency": MOST_THREADS}
+        threads = MOST_THREADS + 1  # one to say what keeps the others
+        options = {**load.size.actor_options(), "max_concurrency": threads}
         actor = ray.remote(Replica).options(**options).remote(load.job, self._number)
         state = ReplicaProgress(self._number, variant)
         seat = _Seat(actor, load.size, state, time.monotonic())
@@ -262,6 +267,14 @@ class Dispatcher:
         counts = self._progress.variants[seat.variant]
         counts.first_work = counts.first_work or time.monotonic()
 
+    def _ask_the_silent(self) -> None:
+        """Find out whether replicas that are long over their blocks are kept from writing them."""
+        now = time.monotonic()
+        for seat in self._replicas:
+            if seat.held and not seat.asked and now - seat.heard > SECONDS_OF_SILENCE:
+                seat.asked = True
+                self._seats[seat.actor.trouble.remote()] = seat
+
     # what comes back ------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
@@ -290,8 +303,13 @@ class Dispatcher:
                 del self._closing[reference]
                 ray.kill(seat.actor)
 
-    def _arrived(self, seat: _Seat, reference: Any, result: Loaded | BlockReport) -> None:
+    def _arrived(self, seat: _Seat, reference: Any, result: Loaded | Trouble | BlockReport) -> None:
         counts = self._progress.variants[seat.variant]
+        seat.heard = time.monotonic()
+        if isinstance(result, Trouble):
+            seat.progress.trouble = result.reason
+            seat.asked = False
+            return
         if isinstance(result, Loaded):
             seat.appetite = result.appetite
             seat.progress.node = result.node
@@ -305,6 +323,7 @@ class Dispatcher:
             return
         del seat.held[reference]
         seat.progress.samples += result.samples
+        seat.progress.trouble = None
         counts.written += result.samples
         counts.errors += result.errors
         counts.prompt_tokens += result.prompt_tokens

@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
+from orchestrator.engines.base import error_text
+
 if TYPE_CHECKING:
     from orchestrator.progress import SweepProgress, VariantProgress
     from orchestrator.store import RunStore
@@ -46,7 +48,7 @@ class Heartbeat:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join(timeout=SECONDS_BETWEEN_BEATS)
-        with suppress(OSError):  # the storage is away; what it holds tells the next submit enough
+        with suppress(OSError):  # what stands there tells the next submit enough
             self._tell(state="complete" if not self._progress.owed else "incomplete")
 
     def log(self, event: dict[str, Any]) -> None:
@@ -56,10 +58,13 @@ class Heartbeat:
 
     def _beat_until_the_end(self) -> None:
         while not self._ended.is_set():
-            with suppress(OSError):
+            try:
                 self._tell(state="at work")
                 if self._store.read_log(STOP):
                     self._progress.stop = "it was asked to, by lldeg stop"
+                self._progress.silenced = None
+            except OSError as error:
+                self._progress.silenced = f"the storage refuses: {error_text(error)}"
             self._ended.wait(SECONDS_BETWEEN_BEATS)
 
     def _tell(self, *, state: str) -> None:
@@ -77,6 +82,7 @@ def _status(progress: SweepProgress, state: str) -> dict[str, Any]:
         "seconds_left": progress.seconds_left(),
         "variants": {name: _counts(counts) for name, counts in progress.variants.items()},
         "replicas": [asdict(replica) for replica in list(progress.replicas.values())],
+        "trouble": progress.trouble,
         "notes": list(progress.notes),
     }
 

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import UserError
@@ -90,11 +90,10 @@ def _holder(store: RunStore) -> dict[str, Any] | None:
     """Whose lease holds."""
     try:
         lease = json.loads(store.read_log(LEASE) or "null")
-    except ValueError:
+        old = time.time() - lease["renewed"] > SECONDS_UNTIL_OLD
+        return None if old or _is_dead(lease) else dict(lease)
+    except (ValueError, TypeError, KeyError):  # there is none, or it is damaged
         return None
-    if lease is None or time.time() - lease["renewed"] > SECONDS_UNTIL_OLD or _is_dead(lease):
-        return None
-    return dict(lease)
 
 
 def _is_dead(lease: dict[str, Any]) -> bool:
@@ -146,6 +145,7 @@ def _lease(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
     finally:
         ended.set()
         keeper.join(timeout=SECONDS_BETWEEN_RENEWALS)
-        holder = _holder(store)
-        if holder is not None and holder["owner"] == mine["owner"]:
-            store.remove_log(LEASE)
+        with suppress(OSError):  # the storage is away; the lease grows old by itself
+            holder = _holder(store)
+            if holder is not None and holder["owner"] == mine["owner"]:
+                store.remove_log(LEASE)

@@ -76,6 +76,7 @@ class ReplicaProgress:
         number: counts the replicas of a submit from 1.
         node: Ray's name of its node; None while it loads.
         samples: rows it has written.
+        trouble: why it cannot write them; None if it can.
     """
 
     number: int
@@ -83,6 +84,7 @@ class ReplicaProgress:
     state: str = "loading"
     node: str | None = None
     samples: int = 0
+    trouble: str | None = None
 
 
 @dataclass
@@ -92,6 +94,7 @@ class SweepProgress:
     Attributes:
         replicas: engines loaded or loading now, by number.
         notes: what was given up, and why.
+        silenced: why the run directory cannot be told how it goes; None if it can.
         stop: set to a reason to make the dispatcher stop.
     """
 
@@ -99,12 +102,19 @@ class SweepProgress:
     started: float = field(default_factory=time.monotonic)
     replicas: dict[int, ReplicaProgress] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    silenced: str | None = None
     stop: str | None = None
 
     @property
     def owed(self) -> int:
         """Samples not yet written."""
         return sum(variant.owed for variant in self.variants.values())
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps answers from being written now; None if nothing does."""
+        reasons = [replica.trouble for replica in list(self.replicas.values())]
+        return next(filter(None, [*reasons, self.silenced]), None)
 
     @property
     def written(self) -> int:

@@ -14,7 +14,7 @@ from orchestrator.engines import open_engine
 from orchestrator.engines.base import EngineOptionError
 from orchestrator.patience import patiently
 from orchestrator.quiet import be_quiet
-from orchestrator.replica_log import keep_log, log_name
+from orchestrator.replica_log import keep_log, log_name, say
 from orchestrator.shipping import shipped_tasks
 from orchestrator.store import RunStore
 from orchestrator.tasks import SweepTask, TaskItems, TaskLibrary
@@ -76,6 +76,13 @@ class BlockReport:
     output_tokens: int
 
 
+@dataclass(frozen=True)
+class Trouble:
+    """Why a replica cannot write what it has answered; None if it can."""
+
+    reason: str | None
+
+
 class Replica:
     """One loaded engine; `run` may be called from several threads, the engine mixes their work.
 
@@ -92,7 +99,8 @@ class Replica:
         self._tasks: dict[str, tuple[SweepTask, TaskItems]] = {}
         self._tasks_lock = Lock()
         self._engine: Engine | None = None
-        keep_log(self._store, log_name(number, job.variant))
+        self._trouble: str | None = None
+        self._end_log = keep_log(self._store, log_name(number, job.variant))
 
     def load(self) -> Loaded:
         """Load the model.
@@ -103,14 +111,14 @@ class Replica:
         """
         started = time.monotonic()
         node = ray.get_runtime_context().get_node_id()
-        if not patiently(self._store.has_run):
+        if not patiently(self._store.has_run, self._refused):
             raise EngineOptionError(
                 f"node {node[:8]} does not see the run directory {self._store.url}: give --run-dir a folder "
                 "that all nodes share, or a URL such as s3://bucket/run"
             )
         Thread(target=self._open_tasks, name="open-tasks", daemon=True).start()
         self._engine = open_engine(self._job.engine, gpus=self._job.gpus)
-        print(f"lldeg: {self._job.variant} loaded in {time.monotonic() - started:.1f} s", flush=True)  # noqa: T201 - the replica's own log
+        say(f"lldeg: {self._job.variant} loaded in {time.monotonic() - started:.1f} s")
         return Loaded(self._engine.appetite, node)
 
     def run(self, block: Block) -> BlockReport:
@@ -124,7 +132,8 @@ class Replica:
         task, built = self._task(block.task)
         samples = answer_block(block, task, built, self._engine, self._job.sampling)
         rows = self._job.columns.table(block, samples)
-        patiently(lambda: self._store.write_block(block.variant, block.task, block.name, rows))
+        patiently(lambda: self._store.write_block(block.variant, block.task, block.name, rows), self._refused)
+        self._trouble = None
         return BlockReport(
             samples=len(samples),
             errors=sum(sample.error is not None for sample in samples),
@@ -136,6 +145,15 @@ class Replica:
         """Free the model."""
         if self._engine is not None:
             self._engine.close()
+        self._end_log()
+
+    def trouble(self) -> Trouble:
+        """Whether the storage takes what is answered."""
+        return Trouble(self._trouble)
+
+    def _refused(self, reason: str) -> None:
+        self._trouble = f"the storage refuses: {reason}"
+        say(f"lldeg: the storage refuses, trying again: {reason}")
 
     def _open_tasks(self) -> None:
         """Open the tasks while the model loads, so that the engine need not wait for them afterwards."""

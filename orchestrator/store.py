@@ -1,14 +1,15 @@
 """The run directory: the one class that owns every path in it, on any filesystem pyarrow knows.
 
 Files appear whole or not at all: on a disk they are written under a hidden name and moved, on an object store
-an upload becomes visible when it is closed. A block has one name for ever, so writing it again replaces it.
+an upload becomes visible when it is closed, and is closed only when all of it was sent. A block has one name
+for ever, so writing it again replaces it.
 """
 
 from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -22,7 +23,7 @@ from orchestrator.errors import UserError
 from orchestrator.locations import open_location
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -194,7 +195,7 @@ class RunStore:
 
     def send_logs(self) -> None:
         """Add what was appended since the last time to the logs on an object store."""
-        for name, lines in self._unsent.items():
+        for name, lines in list(self._unsent.items()):
             if count := len(lines):
                 text = "".join(line + "\n" for line in lines[:count])
                 self._write(f"logs/{name}", self.read_log(name) + text.encode())
@@ -233,26 +234,30 @@ class RunStore:
         with self._fs.open_input_file(self._at(path)) as stream:
             return bytes(stream.read())
 
-    def _write(self, path: str, content: bytes) -> None:
-        with self._replacing(path) as stream:
-            stream.write(content)
-
     def _write_table(self, path: str, table: pa.Table) -> None:
-        with self._replacing(path) as stream:
-            pq.write_table(table, stream, compression="zstd")
+        content = pa.BufferOutputStream()
+        pq.write_table(table, content, compression="zstd")
+        self._write(path, content.getvalue())
 
-    @contextmanager
-    def _replacing(self, path: str) -> Iterator[Any]:
-        """A stream whose content appears under the path when, and only when, all of it was written."""
+    def _write(self, path: str, content: bytes | pa.Buffer) -> None:
+        """Make a file appear that has all of the content; if that fails, nothing has changed."""
+        if self.local_folder is None:
+            self._put(self._at(path), content)
+            return
         folder, _, name = self._at(path).rpartition("/")
-        local = isinstance(self._fs, fs.LocalFileSystem)
-        if local:
-            self._fs.create_dir(folder, recursive=True)
-        target = f"{folder}/{_TEMPORARY}{name}" if local else f"{folder}/{name}"
-        with self._fs.open_output_stream(target) as stream:
-            yield stream
-        if local:
-            self._fs.move(target, f"{folder}/{name}")
+        temporary = f"{folder}/{_TEMPORARY}{name}"
+        self._fs.create_dir(folder, recursive=True)
+        try:
+            self._put(temporary, content)
+            self._fs.move(temporary, f"{folder}/{name}")
+        except OSError:
+            with suppress(OSError):  # half of a file only fills a full disk
+                self._fs.delete_file(temporary)
+            raise
+
+    def _put(self, path: str, content: bytes | pa.Buffer) -> None:
+        with self._fs.open_output_stream(path) as stream:
+            stream.write(content)
 
 
 def _is_temporary(path: str) -> bool:

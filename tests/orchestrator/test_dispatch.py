@@ -1,8 +1,10 @@
 from collections import Counter
+from itertools import cycle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.exceptions import OutOfMemoryError
 from standin.fake_ray import FakeRay, ReplicaKilledError
 
 from orchestrator import dispatch
@@ -33,7 +35,7 @@ class Outcome:
     """A sweep dispatched on a fake cluster, and what came of it."""
 
     def __init__(self, ray, work, *, places=1, dead_nodes=()):
-        self.ray, self.given_up, self.events, self.seen = ray, {}, [], 0
+        self.ray, self.given_up, self.events, self.troubles = ray, {}, [], []
         counts = {v: VariantProgress(planned=sum(b.samples for b in blocks)) for v, blocks in work.items()}
         self.progress = SweepProgress(counts)
         self.planned = Counter(
@@ -56,7 +58,7 @@ class Outcome:
                 node_lives=lambda node: node not in dead_nodes,
                 progress=self.progress,
                 give_up=self._give_up,
-                watch=lambda _: None,
+                watch=lambda progress: self.troubles.append(progress.trouble),
                 log=self.events.append,
             ).run()
 
@@ -281,3 +283,27 @@ def test_what_happens_to_replicas_is_logged():
     outcome = Outcome(FakeRay(on_block=killing(0)), {"a": cut("a", 1, 1)})
     assert {event["event"] for event in outcome.events} == {"started", "loaded", "died", "closed"}
     assert all(event["variant"] == "a" for event in outcome.events)
+
+
+def test_a_replica_that_ray_ends_for_want_of_memory_has_died():
+    """Ray's memory monitor has an error of its own; its blocks go to the next replica, in halves."""
+
+    def on_block(_, held):
+        if held.samples > 4:
+            raise OutOfMemoryError("the node was running low on memory")
+
+    ray = FakeRay(on_block=on_block)
+    outcome = Outcome(ray, {"a": cut("a", 1, 4)})
+    assert (outcome.written, outcome.given_up) == (outcome.planned, {})
+    assert len(ray.loads) == 3
+    assert sum("OutOfMemoryError" in event.get("reason", "") for event in outcome.events) == 2
+
+
+def test_a_replica_that_is_silent_is_asked_what_keeps_it(monkeypatch):
+    """What the storage says stands in the progress as long as it lasts, and no longer."""
+    monkeypatch.setattr(dispatch, "SECONDS_OF_SILENCE", -1.0)
+    turns = cycle([-1, 0])
+    ray = FakeRay(choose=lambda _: next(turns), trouble="the storage refuses: disk full")
+    outcome = Outcome(ray, {"a": cut("a", 3, 4)})
+    assert "the storage refuses: disk full" in outcome.troubles
+    assert (outcome.troubles[-1], outcome.written) == (None, outcome.planned)

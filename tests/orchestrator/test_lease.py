@@ -111,7 +111,18 @@ def test_a_lease_is_renewed(objects, monkeypatch):
         assert json.loads(objects.read_log(LEASE))["renewed"] > first
 
 
-def test_a_damaged_lease_counts_for_nothing(objects):
+@pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"7", b'{"renewed": "now"}'])
+def test_a_damaged_lease_counts_for_nothing(objects, content):
     """A file that is no lease keeps nobody out."""
-    objects.write_log(LEASE, b"{")
+    objects.write_log(LEASE, content)
     hold(objects)
+
+
+def test_a_storage_that_is_away_at_the_end_does_no_harm(objects, monkeypatch):
+    """The lease cannot be given back then, and grows old by itself."""
+
+    def refuse(*_):
+        raise OSError("away")
+
+    with exclusive(objects, on_loss=lambda: None):
+        monkeypatch.setattr(RunStore, "read_log", refuse)

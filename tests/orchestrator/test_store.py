@@ -25,6 +25,16 @@ def store(tmp_path):
     return RunStore(tmp_path / "runs" / "one")
 
 
+def fill_the_disk(monkeypatch):
+    """From now on no file gets more than its first bytes."""
+
+    def put(_, path, content):
+        Path(path).write_bytes(bytes(content)[:4])
+        raise OSError("disk full")
+
+    monkeypatch.setattr(RunStore, "_put", put)
+
+
 def files(folder):
     """All files below a folder, as paths relative to it."""
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
@@ -107,14 +117,32 @@ def test_a_failed_write_leaves_the_old_file(store, monkeypatch):
     """A writer that dies half-way has changed nothing that counts."""
     store.write_block("v", "t", "b", rows("k1"))
 
-    def fill_the_disk(_, stream, **_options):
-        stream.write(b"PAR1")
-        raise OSError("disk full")
-
-    monkeypatch.setattr("orchestrator.store.pq.write_table", fill_the_disk)
+    fill_the_disk(monkeypatch)
     with pytest.raises(OSError, match="disk full"):
         store.write_block("v", "t", "b", rows("k1"))
     assert keys(store) == ["k1"]
+
+
+def test_a_failed_write_leaves_nothing_else(store, tmp_path, monkeypatch):
+    """Half a file would only keep a full disk full."""
+    fill_the_disk(monkeypatch)
+    with pytest.raises(OSError, match="disk full"):
+        store.write_block("v", "t", "b", rows("k1"))
+    assert files(tmp_path) == []
+
+
+def test_what_cannot_be_a_table_never_appears_on_an_object_store(monkeypatch):
+    """An upload is not even begun before there is all of it."""
+    store = RunStore(f"memory://{uuid.uuid4().hex}/run")
+
+    def fail_half_way(_, stream, **_options):
+        stream.write(b"PAR1")
+        raise pa.ArrowInvalid("no")
+
+    monkeypatch.setattr("orchestrator.store.pq.write_table", fail_half_way)
+    with pytest.raises(pa.ArrowInvalid):
+        store.write_block("v", "t", "b", rows("k1"))
+    assert store.variants() == []
 
 
 def test_readers_never_see_half_a_file(store, tmp_path):

@@ -6,10 +6,10 @@ Replicas answer blocks by noting their samples; which loads and blocks end in wh
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from orchestrator.dispatch import MOST_THREADS
-from orchestrator.replica import BlockReport, Loaded
+from orchestrator.replica import BlockReport, Loaded, Trouble
 
 
 @dataclass
@@ -21,12 +21,14 @@ class FakeRay:
         on_block: called with a replica and a block before the block counts as answered; may raise.
         choose: picks which of several results arrives first, as an index.
         appetite: requests a replica wants in flight.
+        trouble: what keeps replicas from writing.
     """
 
     on_load: object = lambda _: None
     on_block: object = lambda _, __: None
     choose: object = lambda _: 0
     appetite: int = 64
+    trouble: str | None = None
     answered: Counter = field(default_factory=Counter)
     loads: list = field(default_factory=list)
     most_alive: int = 0
@@ -39,7 +41,7 @@ class FakeRay:
 
     def options(self, *, max_concurrency, num_cpus, num_gpus):
         """Take its resources."""
-        assert max_concurrency == MOST_THREADS
+        assert max_concurrency > MOST_THREADS
 
         class Maker:
             @staticmethod
@@ -75,9 +77,8 @@ class FakeReplica:
         self.ray, self.variant, self.number, self.dead = ray, variant, number, False
         ray.alive.append(self)
         ray.most_alive = max(ray.most_alive, len(ray.alive))
-        self.load, self.run, self.close = (
-            Method(self, action) for action in (self._load, self._run, self._close)
-        )
+        actions = (self._load, self._run, self._close, self._trouble)
+        self.load, self.run, self.close, self.trouble = (Method(self, action) for action in actions)
 
     def _load(self):
         self.ray.loads.append(self.variant)
@@ -93,6 +94,9 @@ class FakeReplica:
 
     def _close(self):
         return None
+
+    def _trouble(self):
+        return Trouble(self.ray.trouble)
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,9 @@ class Reference:
         except ReplicaKilledError as error:
             self.replica.dead = True
             raise RayActorError from error
+        except OutOfMemoryError:
+            self.replica.dead = True
+            raise
         except Exception as error:
             raise RayTaskError("run", "traceback", error) from error
 
