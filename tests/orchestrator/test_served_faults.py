@@ -1,0 +1,144 @@
+"""On real Ray: servers that refuse a prompt, and leave in mid-sweep, for a while or for good.
+
+One sweep has a variant for each; it is submitted again when both servers are back.
+"""
+
+import json
+import threading
+
+import pytest
+from standin.files import GENERATE, questions, write_sweep, write_task
+from standin.rows import identities, planned, samples
+from standin.server import RESET, StandInServer, completion, reply
+
+KEY = "sk-0123456789abcdef"
+ITEMS, REFUSED, LEAVES_AT = 48, 7, 60
+SECONDS_AWAY = 4.0
+
+
+def leaving(seconds=None):
+    """A server that refuses one prompt, breaks down in the middle, and comes back after some seconds."""
+
+    def behave(number, body):
+        if number == LEAVES_AT:
+            threading.Thread(target=server.go).start()
+            if seconds is not None:
+                threading.Timer(seconds, server.come).start()
+            return RESET
+        if body["prompt"].endswith(f" {REFUSED}"):
+            return reply({"error": {"message": "too long"}}, 400)
+        return completion(body)
+
+    server = StandInServer(behave)
+    return server
+
+
+@pytest.fixture(scope="module")
+def servers():
+    """One for each variant."""
+    servers = {"away": leaving(SECONDS_AWAY), "gone": leaving()}
+    yield servers
+    for server in servers.values():
+        server.end()
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory, servers):
+    """The sweep of both servers."""
+    folder = tmp_path_factory.mktemp("served")
+    write_task(folder / "pack", "asked", questions(ITEMS), **GENERATE)
+    ways = {name: {"base_url": server.url} for name, server in servers.items()}
+    ways["gone"]["patience"] = 2
+    return write_sweep(
+        folder,
+        model="small",
+        baseline="away",
+        engine={"kind": "lm-eval:local-completions", "tokenizer_backend": "None", "num_concurrent": 4},
+        variants={name: {"engine": engine} for name, engine in ways.items()},
+        tasks=["asked"],
+        sampling={"temperatures": [0.0, 0.7], "seeds": 3},
+    )
+
+
+@pytest.fixture(scope="module")
+def run(sweep):
+    """Where the answers are."""
+    return sweep.parent / "run"
+
+
+@pytest.fixture(scope="module")
+def first(sweep, run, command):
+    """The first submit: its status and words, and the rows it left."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_API_KEY", KEY)
+        status, out, err = command.run("submit", sweep, "--run-dir", run, cwd=sweep.parent)
+    return status, out + err, samples(run)
+
+
+@pytest.fixture(scope="module")
+def second(first, sweep, run, servers, command):
+    """The second submit, with other numbers of how to send, once the server that had gone is back."""
+    servers["gone"].come()
+    status, out, err = command.run(
+        "submit", sweep, "--run-dir", run, "--set", "engine.num_concurrent=8", cwd=sweep.parent
+    )
+    return status, out + err
+
+
+def of(rows, variant):
+    """The rows of a variant."""
+    return [row for row in rows if row["variant"] == variant]
+
+
+def test_a_server_that_was_away_for_a_while_loses_nothing(first):
+    """All its answers are there in the end, but for the prompt it refuses in any case."""
+    rows = of(first[2], "away")
+    assert len(rows) == ITEMS * 4
+    assert {row["item"] for row in rows if row["error"] is not None} == {REFUSED}
+
+
+def test_a_server_that_does_not_come_back_leaves_its_samples_owed(first, servers):
+    """Exit 3, the reason once, and no row that says the server was away."""
+    status, said, rows = first
+    assert status == 3
+    assert said.count(f"gone: {servers['gone'].url} does not answer") == 1
+    assert len(of(rows, "gone")) < ITEMS * 4
+    assert {row["item"] for row in of(rows, "gone") if row["error"] is not None} <= {REFUSED}
+
+
+def test_a_refused_prompt_is_rows_with_the_servers_words(first):
+    """One for each temperature and seed."""
+    errors = [row["error"] for row in of(first[2], "away") if row["item"] == REFUSED]
+    assert len(errors) == 4
+    assert all("HTTP 400" in error and "too long" in error for error in errors)
+
+
+def test_every_answer_is_to_its_own_question_temperature_and_seed(first):
+    """The server was told the seed of the row, and its words and counts are kept."""
+    rows = [row for row in first[2] if row["error"] is None]
+    for row in rows:
+        assert row["response"] == f"{row['item']} at {round(row['temperature'], 2)} with {row['seed'] or 0}"
+        assert (row["finish_reason"], row["prompt_tokens"], row["output_tokens"]) == ("stop", 7, 3)
+
+
+def test_the_key_is_sent_and_stands_in_no_file(first, run, servers):
+    """Every server got it; neither rows nor manifest nor logs hold it."""
+    assert servers["away"].headers["Authorization"] == f"Bearer {KEY}"
+    files = [path for path in run.rglob("*") if path.is_file()]
+    assert {"manifest.json", "sweep.yaml", "events.jsonl", "status.json"} <= {file.name for file in files}
+    assert [path for path in files if KEY.encode() in path.read_bytes()] == []
+
+
+def test_submitting_again_completes_the_run(first, second, run):
+    """What was owed is there, everything once; how requests are sent may change in between."""
+    status, said = second
+    assert status == 0, said
+    assert identities(run) == planned(run)
+
+
+def test_what_went_wrong_is_in_the_logs(first, run):
+    """The replica says what it waits for; the events tell which variant ended and why."""
+    (log,) = (run / "logs").glob("replica-*-away.log")
+    assert "asking http://127.0.0.1" in log.read_text()
+    events = [json.loads(line) for line in (run / "logs" / "events.jsonl").read_text().splitlines()]
+    assert [event["variant"] for event in events if event["event"] == "away"] == ["gone"]
