@@ -9,7 +9,7 @@ try:
 except ModuleNotFoundError as error:
     sys.exit(
         f"Error: {sys.executable}, which is what `python` means to the cluster's head, has no module "
-        f"'{error.name}'; start Ray there with lldeg's dependencies installed and their environment activated."
+        f"'{error.name}'; start Ray there in an environment that has lldeg's dependencies."
     )
 
 main()

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shlex
 import shutil
 import tempfile
@@ -82,19 +81,10 @@ def submit_job(
 
 def _connect(address: str) -> Any:
     try:
-        return JobSubmissionClient(address, headers=_authorization())
+        return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"There is no Ray job server to be reached at {address}: {reason}.") from None
-
-
-def _authorization() -> dict[str, str]:
-    """The cluster's token, where Ray keeps it; its job client does not look there by itself."""
-    token = os.environ.get("RAY_AUTH_TOKEN")
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
-    if token is None and path.is_file():
-        token = path.read_text(encoding="utf-8")
-    return {"Authorization": f"Bearer {token.strip()}"} if token else {}
 
 
 def _stage(config: SweepConfig, folder: Path) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from jobs.detectable import detection_table, given_flip_rate, measured_flip_rates
 from jobs.submit_view import dry_run_table, follow, outcome
 from orchestrator.errors import UserError
+from orchestrator.ray_environment import prepare_for_ray
 
 if TYPE_CHECKING:
     from orchestrator.plan import Plan
@@ -74,6 +75,7 @@ def submit(
         raise UserError(
             "--detach needs a cluster that goes on without this machine: --address http://HEAD:8265."
         )
+    prepare_for_ray(address)
     if address is not None and as_job and not dry_run:
         from jobs.remote import submit_job  # noqa: PLC0415 - slow to import, and needed here only
 

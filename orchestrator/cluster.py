@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 CPUS_BESIDE_A_GPU = 4
 SECONDS_BETWEEN_LOOKS = 5.0
 _ROUNDING = 1e-9
+SECONDS_TO_CONNECT = 10.0
 _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
@@ -48,7 +50,7 @@ def ray_cluster(address: str | None, task_folders: Sequence[str] = ()) -> Iterat
             _start()
         else:
             _join(address, task_folders)
-    except (ConnectionError, ValueError, RuntimeError, RayError) as error:
+    except (OSError, ValueError, RuntimeError, RayError) as error:
         where = "started on this machine" if address is None else f"joined at {address}"
         raise UserError(f"No Ray cluster can be {where}: {' '.join(str(error).split())}") from None
     try:
@@ -58,12 +60,14 @@ def ray_cluster(address: str | None, task_folders: Sequence[str] = ()) -> Iterat
 
 
 def _start() -> None:
-    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets anything else slow the engines down
     ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **_SILENT)
 
 
 def _join(address: str, task_folders: Sequence[str]) -> None:
     os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # as a Ray job: what the job shipped, and this
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()  # Ray would try for minutes
     with modules(task_folders) as folders:
         ray.init(address, runtime_env={"py_modules": folders, "env_vars": quiet_environment()}, **_SILENT)
 

@@ -27,7 +27,7 @@ def packages() -> list[str]:
 
 @contextmanager
 def modules(task_folders: Sequence[str]) -> Iterator[list[str]]:
-    """Folders of everything a replica needs: the packages, and a copy of the task files for as long as it takes."""
+    """Folders of all that a replica needs: the packages and, for this while, copies of the task files."""
     with tempfile.TemporaryDirectory(prefix="lldeg-") as folder:
         copies = Path(folder) / TASKS
         copy_tasks(task_folders, copies)
