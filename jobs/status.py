@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.analysis.run_files import RunFiles
+from jobs.analysis.wording import clean
 from jobs.report.counts import Footers, total
 from orchestrator.heartbeat import read_status
 from orchestrator.lease import at_work
@@ -123,7 +124,7 @@ def _show(facts: dict[str, Any], console: Console) -> None:
         told = f"replica {replica['number']}, {replica['variant']}: {replica['state']}{where}"
         console.print(Text(f"{told}, {replica['samples']:,} samples"))
     for remark in _remarks(facts):
-        console.print(Text(remark))
+        console.print(Text(clean(remark)))
 
 
 def _remarks(facts: dict[str, Any]) -> Iterator[str]:

@@ -1,0 +1,105 @@
+import json
+import time
+
+import pytest
+from run_maker import MadeTask, make_run
+
+from orchestrator.lease import exclusive
+from orchestrator.store import RunStore
+
+ESC = "\x1b[31m"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """8 samples planned for each of two variants; one of the second is owed and one has an error."""
+    scores = {("base", 0.0): [[1.0] * 8], ("other", 0.0): [[1.0] * 6 + [None, "owed"]]}
+    return make_run(tmp_path / "run", {"sums": MadeTask(scores)})
+
+
+def tell(run, **facts):
+    """What the last submit told."""
+    status = {
+        "state": "at work",
+        "time": time.time(),
+        "host": "head",
+        "pid": 7,
+        "seconds_left": 90.4,
+        **facts,
+    }
+    RunStore(run).write_log("status.json", json.dumps(status).encode())
+
+
+def variant(**facts):
+    """What it told of a variant."""
+    return {"lost": 0, "loads": 1, "replicas": 1, "samples_per_second": 2.5, "refusal": None, **facts}
+
+
+def facts_of(lldeg, run):
+    """The command's answer for programs."""
+    result = lldeg("status", run, "--format", "json")
+    return result.status, json.loads(result.out)
+
+
+def test_counts_come_from_the_samples(lldeg, run):
+    """Done, owed and failed of each variant, without a word of any submit."""
+    status, facts = facts_of(lldeg, run)
+    assert (status, facts["state"]) == (3, "incomplete")
+    assert (facts["planned"], facts["done"], facts["owed"], facts["errors"]) == (16, 15, 1, 1)
+    assert {name: entry["owed"] for name, entry in facts["variants"].items()} == {"base": 0, "other": 1}
+
+
+def test_a_complete_run_ends_with_0(lldeg, tmp_path):
+    """Nothing owed, nobody at work."""
+    run = make_run(tmp_path / "whole", {"sums": MadeTask({("base", 0.0): [[1.0, 0.0]]})})
+    status, facts = facts_of(lldeg, run)
+    assert (status, facts["state"], facts["owed"]) == (0, "complete", 0)
+
+
+def test_a_run_at_work_shows_rates_replicas_and_time_left(lldeg, run):
+    """They come from the submit that is at work."""
+    replica = {"number": 3, "variant": "other", "state": "working", "node": "abcdef123456", "samples": 1200}
+    tell(run, variants={"other": variant()}, replicas=[replica], notes=[])
+    with exclusive(RunStore(run), on_loss=lambda: None):
+        result = lldeg("status", run)
+        status, facts = facts_of(lldeg, run)
+    assert (result.status, status, facts["state"], facts["seconds_left"]) == (0, 0, "at work", 90.4)
+    assert facts["variants"]["other"]["samples_per_second"] == 2.5
+    assert "about 0:01:30 left" in result.out
+    assert "replica 3, other: working on node abcdef12, 1,200 samples" in result.out
+    assert "Process 7 on head, heard of" in result.out
+
+
+def test_of_a_dead_submit_neither_replicas_nor_time_are_told(lldeg, run):
+    """Its last words are old; its notes stay true."""
+    replica = {"number": 1, "variant": "other", "state": "working", "node": None, "samples": 0}
+    tell(run, variants={"other": variant()}, replicas=[replica], notes=["other/sums: 1 sample"])
+    result = lldeg("status", run)
+    assert result.status == 3
+    assert "replica 1" not in result.out
+    assert "left" not in result.out
+    assert "Given up: other/sums: 1 sample" in result.out
+    assert "submit again to go on" in result.out
+
+
+def test_a_refusal_is_told(lldeg, run):
+    """With the engine's own words, which cannot steer the terminal."""
+    tell(run, variants={"other": variant(refusal=f"no such {ESC}option")}, replicas=[], notes=[])
+    result = lldeg("status", run)
+    assert "other cannot be run: no such" in result.out
+    assert "\x1b" not in result.out
+
+
+def test_damaged_words_are_no_words(lldeg, run):
+    """A status that is no JSON hides nothing else."""
+    RunStore(run).write_log("status.json", b"{")
+    status, facts = facts_of(lldeg, run)
+    assert (status, facts["done"], facts["heard"]) == (3, 15, None)
+
+
+def test_what_is_no_run_is_refused(lldeg, tmp_path):
+    """One sentence, status 2."""
+    result = lldeg("status", tmp_path / "nothing")
+    assert result.status == 2
+    assert "is not a run directory" in result.err
+    assert result.err.count("\n") == 1
