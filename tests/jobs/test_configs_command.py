@@ -8,11 +8,12 @@ from typer.testing import CliRunner
 from jobs.configs_command import config_folder, configs, purpose, shipped
 from orchestrator.config_file import load_config
 from orchestrator.engine_options import vllm_options
+from orchestrator.engines import is_served, served_problems
 from orchestrator.errors import UserError
 
 NAMES = [path.stem for path in shipped()]
 PAPER = {"llama3", "llama33-70b", "mistral-small31", "mmlu-temperature", "mmlu-true-models"}
-OURS = {"quickstart", "cpu-temperature"}
+OURS = {"quickstart", "cpu-temperature", "provider"}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def _load(name):
 
 
 def test_every_promised_sweep_is_there():
-    """The paper's sweeps and those that run on a CPU."""
+    """The paper's sweeps, those that run on a CPU, and the one for providers."""
     assert set(NAMES) >= PAPER | OURS
 
 
@@ -72,10 +73,13 @@ def test_tasks_exist(name, lm_eval_index):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_engine_options_exist(name):
-    """Every engine option of every variant is one of the installed vLLM."""
+    """Every engine option of every variant is one of the installed vLLM, or right for a served model."""
     config = _load(name)
     for variant in config.variants:
         options = config.engine_of(variant)
+        if is_served(options):
+            assert list(served_problems(options)) == []
+            continue
         assert options.pop("kind") == "vllm"
         assert not vllm_options() or set(options) <= vllm_options()
 
