@@ -1,0 +1,53 @@
+#!/bin/bash
+# Slurm: a Ray cluster over the nodes of one allocation, and a sweep on it. Edit what is marked, then
+#
+#     sbatch slurm.sh sweep.yaml runs/NAME
+#     lldeg status runs/NAME
+#
+# The run directory lies on a file system that the nodes share. When the time is over, the same command goes on.
+#SBATCH --job-name=lldeg
+#SBATCH --nodes=4
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=1
+#SBATCH --cpus-per-task=8
+#SBATCH --time=08:00:00
+#SBATCH --signal=B:TERM@120
+#SBATCH --output=lldeg-%j.log
+
+set -euo pipefail
+
+sweep=${1:?usage: sbatch slurm.sh SWEEP.yaml RUN_DIR}
+run_dir=${2:?usage: sbatch slurm.sh SWEEP.yaml RUN_DIR}
+
+source "$HOME/lldeg/bin/activate" # EDIT: an environment with lldeg[gpu] that all nodes see
+export RAY_USAGE_STATS_ENABLED=0
+export RAY_AUTH_MODE=token # nobody else on these nodes may use the cluster
+RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
+export RAY_AUTH_TOKEN
+
+export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK # srun does not take it from sbatch
+
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
+port=$((20000 + SLURM_JOB_ID % 10000)) # other jobs on the node have others
+temp_dir=/tmp/ray-$SLURM_JOB_ID
+limits=(--num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE:-0}")
+
+srun --nodes=1 --ntasks=1 --nodelist="$head" ray start --head --block --node-ip-address="$head_ip" \
+    --port="$port" --include-dashboard=false --temp-dir="$temp_dir" "${limits[@]}" &
+until ray status --address="$head_ip:$port" > /dev/null 2>&1; do sleep 2; done
+if ((SLURM_JOB_NUM_NODES > 1)); then
+    srun --nodes=$((SLURM_JOB_NUM_NODES - 1)) --ntasks=$((SLURM_JOB_NUM_NODES - 1)) --exclude="$head" \
+        ray start --block --address="$head_ip:$port" "${limits[@]}" &
+fi
+
+trap 'lldeg stop "$run_dir" || true' TERM # Slurm's warning: end in order
+lldeg submit "$sweep" --address "$head_ip:$port" --run-dir "$run_dir" &
+submit=$!
+status=0
+wait "$submit" || status=$?
+if ((status > 128)); then # the warning ended the wait, not the sweep
+    status=0
+    wait "$submit" || status=$?
+fi
+exit "$status"
