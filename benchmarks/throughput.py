@@ -50,7 +50,7 @@ def bare(limit: int, cell: int | None) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         sweep = prepare(CONFIG, overrides=overrides(limit), run_dir=folder)
         plan = plan_sweep(sweep, config_path=CONFIG)
-    llm = LLM(**engine_arguments(sweep.engine(BASELINE), on_cpu=True))
+    llm = LLM(**engine_arguments(sweep.engine(BASELINE), gpus=0))
     encoding = encoding_of(llm.llm_engine)
     samples, requests = 0, []
     passes = sorted({rerun for task in plan.cells for rerun in task.reruns})

@@ -57,7 +57,7 @@ def open_engine(spec: EngineSpec, *, gpus: float) -> Engine:
 
     Args:
         spec: the model and its options.
-        gpus: GPUs this process may use; 0 runs on the CPU.
+        gpus: GPUs this process may use, or the part of one; 0 runs on the CPU.
 
     Raises:
         EngineOptionError: the engine refuses its options or its model.
@@ -65,7 +65,7 @@ def open_engine(spec: EngineSpec, *, gpus: float) -> Engine:
     if spec.kind == "vllm":
         from orchestrator.engines.vllm_engine import VllmEngine  # noqa: PLC0415 - ten seconds to import
 
-        return VllmEngine(spec, on_cpu=gpus == 0)
+        return VllmEngine(spec, gpus=gpus)
     if spec.kind.startswith(LM_EVAL_PREFIX):
         return _open_lm_eval(spec, on_cpu=gpus == 0)
     raise EngineOptionError(f"there is no engine '{spec.kind}'")

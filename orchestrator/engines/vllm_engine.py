@@ -28,19 +28,23 @@ if TYPE_CHECKING:
     from orchestrator.engines.base import Answer, EngineSpec, Query
 
 CPU_KV_CACHE_BYTES = 4 << 30
+MEMORY_SHARE = 0.9  # of a GPU, which is vLLM's own default
 FEED_FACTOR = 2  # requests in flight per batch slot: while one batch runs, the next one waits at the door
 
 
-def engine_arguments(spec: EngineSpec, *, on_cpu: bool) -> dict[str, Any]:
-    """Arguments for vLLM's engine: the user's own over defaults that make reruns sound on a CPU.
+def engine_arguments(spec: EngineSpec, *, gpus: float) -> dict[str, Any]:
+    """Arguments for vLLM's engine: the user's own over defaults that fit where it runs.
 
-    Chunked prefill breaks seeded requests on the CPU; the automatic KV cache there takes nearly all memory
-    and half a minute to clear.
+    On a part of a GPU it takes that part of the memory that vLLM otherwise takes. On a CPU (0 GPUs), chunked
+    prefill breaks seeded requests; the automatic KV cache there takes nearly all memory and half a minute to
+    clear.
     """
     arguments: dict[str, Any] = {"model": spec.model, "disable_log_stats": True, "seed": 0}
     if spec.revision is not None:
         arguments["revision"] = spec.revision
-    if on_cpu:
+    if 0 < gpus < 1:
+        arguments["gpu_memory_utilization"] = MEMORY_SHARE * gpus
+    if gpus == 0:
         arguments["enable_chunked_prefill"] = False
         if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
             arguments["kv_cache_memory_bytes"] = CPU_KV_CACHE_BYTES
@@ -74,14 +78,14 @@ class VllmEngine:
 
     Args:
         spec: the model; options go to vLLM's EngineArgs as they are.
-        on_cpu: whether to run on the CPU.
+        gpus: GPUs it may use, or the part of one; 0 runs on the CPU.
 
     Raises:
         EngineOptionError: an option vLLM does not know, or a model or option it refuses.
     """
 
-    def __init__(self, spec: EngineSpec, *, on_cpu: bool) -> None:
-        if on_cpu:
+    def __init__(self, spec: EngineSpec, *, gpus: float) -> None:
+        if gpus == 0:
             os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
             if os.environ.get("OMP_NUM_THREADS") == str(os.cpu_count()):
                 del os.environ["OMP_NUM_THREADS"]  # Ray set it; with it vLLM lets torch's threads spin
@@ -100,7 +104,7 @@ class VllmEngine:
         self._closing = False
         self._death: BaseException | None = None
         loaded: Future[Any] = Future()
-        arguments = engine_arguments(spec, on_cpu=on_cpu)
+        arguments = engine_arguments(spec, gpus=gpus)
         self._thread = threading.Thread(
             target=self._live, args=(arguments, loaded), name="vllm-engine", daemon=True
         )
