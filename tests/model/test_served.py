@@ -1,0 +1,212 @@
+"""On a real vLLM server: lldeg against lm-eval itself, sample by sample; chat; a kill of the server."""
+
+import json
+from dataclasses import dataclass
+
+import pytest
+from standin.command import ROOT, finish, wait_for
+from standin.files import write_sweep
+from standin.real_server import NAME, RealServer
+from standin.reference import evaluate
+from standin.rows import block_files, contents, identities, planned, samples
+
+pytestmark = pytest.mark.model
+
+QUICKSTART = ROOT / "configs" / "tasks" / "quickstart"
+GENERATING, CHOOSING = "lldeg_sums", "lldeg_calendar"
+LIMIT, ITEMS, SEEDS = 10, 24, 3
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a submit ended, and what it left."""
+
+    status: int
+    err: str
+    rows: list
+
+
+@pytest.fixture(scope="module")
+def server(model_folder, tmp_path_factory):
+    """A server with the real model."""
+    server = RealServer(model_folder, tmp_path_factory.mktemp("server") / "log")
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="module")
+def write(server, model_folder, tmp_path_factory):
+    """Writes sweeps of the server's model, each in a folder of its own."""
+
+    def write(**keys):
+        return write_sweep(
+            tmp_path_factory.mktemp("sweep"),
+            model=NAME,
+            include_path=str(QUICKSTART),
+            **keys,
+        )
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def completions(server, model_folder):
+    """The engine of a variant that completes text."""
+    return {
+        "kind": "lm-eval:local-completions",
+        "base_url": f"{server.url}/v1/completions",
+        "tokenizer": str(model_folder),
+        "max_length": 512,
+    }
+
+
+@pytest.fixture(scope="module")
+def outcome(server, write, completions, command):
+    """Both kinds of task through lldeg."""
+    path = write(
+        baseline="served",
+        engine=completions,
+        variants={"served": {}},
+        tasks=[{"task": task, "limit": LIMIT} for task in (GENERATING, CHOOSING)],
+        sampling={"temperatures": [0.0, 0.7], "seeds": 2},
+    )
+    server.wait()
+    status, _, err = command.run("submit", path, "--run-dir", path.parent / "run", cwd=path.parent)
+    return Outcome(status, err, samples(path.parent / "run"))
+
+
+@pytest.fixture(scope="module")
+def reference(outcome, completions):
+    """The same through lm_eval.simple_evaluate, with the class that lm-eval has for such servers."""
+    from lm_eval.api.registry import get_model
+
+    arguments = {name: value for name, value in completions.items() if name != "kind"}
+    lm = get_model("local-completions")(model=NAME, **arguments)
+    return evaluate(lm, [QUICKSTART], [GENERATING, CHOOSING], LIMIT)
+
+
+@pytest.fixture(scope="module")
+def killed(server, write, completions, outcome, command):
+    """Chat and text on the same server, which is killed after the first block and started again."""
+    chat = {"kind": "lm-eval:local-chat-completions", "base_url": f"{server.url}/v1/chat/completions"}
+    path = write(
+        baseline="text",
+        variants={"text": {"engine": completions}, "chat": {"engine": chat}},
+        tasks=[{"task": GENERATING, "limit": ITEMS}],
+        prompt={"apply_chat_template": True},
+        sampling={"temperatures": [0.0, 0.7], "seeds": SEEDS},
+        cluster={"cpus_per_replica": 0.5},
+    )
+    run = path.parent / "run"
+    process = command.start("submit", path, "--run-dir", run, cwd=path.parent)
+    wait_for(lambda: block_files(run), process)
+    server.kill()
+    before = contents(block_files(run))
+    server.start()
+    status, _, err = finish(process)
+    return Outcome(status, err, samples(run)), run, before
+
+
+def greedy(rows, task):
+    """Rows of a task at temperature 0, by item."""
+    return {row["item"]: row for row in rows if row["task"] == task and row["temperature"] == 0}
+
+
+def own(struct):
+    """The fields of a row's struct that its task has."""
+    return {name: value for name, value in struct.items() if value is not None}
+
+
+def test_everything_is_answered(outcome):
+    """The command ended well, and no row is an error."""
+    assert outcome.status == 0, outcome.err
+    assert [row["error"] for row in outcome.rows if row["error"] is not None] == []
+    assert len(outcome.rows) == LIMIT * 3 + LIMIT  # sums at 0, and at 0.7 twice
+
+
+@pytest.mark.parametrize("task", [GENERATING, CHOOSING])
+def test_prompts_and_scores_are_lm_evals(outcome, reference, task):
+    """prompt_hash and every metric of every item agree with simple_evaluate."""
+    rows = greedy(outcome.rows, task)
+    assert rows.keys() == {item for name, item in reference if name == task}
+    for item, row in rows.items():
+        logged = reference[task, item]
+        assert row["prompt_hash"] == logged[0]["prompt_hash"]
+        assert own(row["scores"]) == {
+            f"{metric},{sample['filter']}": float(sample[metric])
+            for sample in logged
+            for metric in sample["metrics"]
+        }
+
+
+def test_answers_are_lm_evals(outcome, reference):
+    """Text and filtered answers at temperature 0."""
+    for item, row in greedy(outcome.rows, GENERATING).items():
+        logged = reference[GENERATING, item]
+        assert row["response"] == logged[0]["resps"][0][0]
+        assert own(row["filtered"]) == {sample["filter"]: sample["filtered_resps"][0] for sample in logged}
+
+
+def test_likelihoods_are_lm_evals(outcome, reference):
+    """Each option's value, and whether it is the likeliest text."""
+    for item, row in greedy(outcome.rows, CHOOSING).items():
+        values = json.loads(row["response"])
+        (logged,) = reference[CHOOSING, item]
+        expected = [option[0] for option in logged["resps"]]
+        assert [value for value, _ in values] == pytest.approx([value for value, _ in expected], rel=1e-6)
+        assert [likeliest for _, likeliest in values] == [bool(likeliest) for _, likeliest in expected]
+
+
+def test_the_parity_has_both_right_and_wrong_answers(outcome):
+    """Else agreement would show little."""
+    for task in (GENERATING, CHOOSING):
+        rows = greedy(outcome.rows, task).values()
+        (metric, *_) = own(next(iter(rows))["scores"])
+        assert 0 < sum(row["scores"][metric] for row in rows) < LIMIT
+
+
+def test_tokens_and_reasons_are_the_servers(outcome):
+    """They come from usage and finish_reason."""
+    for row in greedy(outcome.rows, GENERATING).values():
+        assert row["prompt_tokens"] > 10
+        assert 1 <= row["output_tokens"] <= 5
+        assert row["finish_reason"] in {"stop", "length"}
+
+
+def test_the_seed_reaches_the_sampler(outcome):
+    """At 0.7 two seeds say different things."""
+    texts = [
+        {
+            row["item"]: row["response"]
+            for row in outcome.rows
+            if (row["temperature"] > 0, row["seed"]) == (True, seed)
+        }
+        for seed in (0, 1)
+    ]
+    assert texts[0].keys() == texts[1].keys() != set()
+    assert texts[0] != texts[1]
+
+
+def test_a_server_killed_in_mid_sweep_loses_nothing(killed):
+    """Started again, it answers the rest; every sample stands once, without an error."""
+    outcome, run, before = killed
+    assert outcome.status == 0, outcome.err
+    assert identities(run) == planned(run)
+    assert [row["error"] for row in outcome.rows if row["error"] is not None] == []
+    assert 0 < len(before) < len(block_files(run))
+    assert before.items() <= contents(block_files(run)).items()
+
+
+def test_chat_is_the_text_with_the_template(killed):
+    """The server's own template gives the answers that ours gives, whatever temperature and seed."""
+    outcome, _, _ = killed
+    said = {
+        variant: {
+            (row["item"], row["temperature"], row["seed"]): row["response"]
+            for row in outcome.rows
+            if row["variant"] == variant
+        }
+        for variant in ("text", "chat")
+    }
+    assert said["text"] == said["chat"]
+    assert len(set(said["chat"].values())) > 10
