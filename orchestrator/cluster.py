@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import time
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
 CPUS_BESIDE_A_GPU = 4
 SECONDS_BETWEEN_LOOKS = 5.0
-_ROUNDING = 1e-9
 SECONDS_TO_CONNECT = 10.0
+_ROUNDING = 1e-9
 _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
@@ -64,10 +65,10 @@ def _start() -> None:
 
 
 def _join(address: str, task_folders: Sequence[str]) -> None:
-    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # as a Ray job: what the job shipped, and this
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
         socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()  # Ray would try for minutes
+    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # as a Ray job: what the job shipped, and this
     with modules(task_folders) as folders:
         ray.init(address, runtime_env={"py_modules": folders, "env_vars": quiet_environment()}, **_SILENT)
 
@@ -83,8 +84,8 @@ class Footprint:
 
     cpus: float
     gpus: float
-    resources: Mapping[str, float] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, float] = field(default_factory=dict, hash=False)
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def actor_options(self) -> dict[str, Any]:
         """As options of a Ray actor."""
@@ -165,24 +166,21 @@ def has_room(nodes: Sequence[Node], size: Footprint, seated: Sequence[Seated]) -
     """
     free = {node.name: dict(node.amounts) for node in nodes}
     labels = {node.name: node.labels for node in nodes}
-
-    def find(wanted: Footprint) -> str | None:
-        fitting = (name for name in free if _fits(wanted, free[name], labels[name]))
-        return min(
-            fitting, key=lambda name: sum(free[name].get(kind, 0) for kind in wanted.amounts), default=None
-        )
-
-    def take(name: str | None, taken: Footprint) -> None:
-        if name in free:
-            for kind, amount in taken.amounts.items():
-                free[name][kind] = free[name].get(kind, 0) - amount
-
     for name, taken in seated:
-        take(name, taken)
-    looking = [taken for name, taken in seated if name is None]
-    for taken in sorted(looking, key=lambda one: (-one.gpus, -one.cpus)):
-        take(find(taken), taken)
-    return find(size) is not None
+        if name in free:
+            _take(taken, free[name])
+    looking = Counter(taken for name, taken in seated if name is None)
+    for wanted in sorted(looking, key=lambda one: (-one.gpus, -one.cpus, -len(one.labels))):
+        for name in sorted(free, key=lambda name: sum(free[name].get(kind, 0) for kind in wanted.amounts)):
+            while looking[wanted] and _fits(wanted, free[name], labels[name]):
+                _take(wanted, free[name])
+                looking[wanted] -= 1
+    return any(_fits(size, free[name], labels[name]) for name in free)
+
+
+def _take(size: Footprint, amounts: dict[str, float]) -> None:
+    for kind, amount in size.amounts.items():
+        amounts[kind] = amounts.get(kind, 0) - amount
 
 
 def _fits(size: Footprint, amounts: Mapping[str, float], labels: Mapping[str, str]) -> bool:

@@ -10,6 +10,7 @@ and becomes a row with an error.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,12 @@ class _Work:
     blocks: BlockQueue
     failed_loads: int = 0
 
+    def wants_more(self, count: int, loading: int) -> bool:
+        """Another load pays only where blocks wait that the replicas still loading will not take at once."""
+        if self.load.most is not None and count >= self.load.most:
+            return False
+        return self.blocks.holds(loading + 1)
+
 
 class Dispatcher:
     """Runs the blocks of a sweep on replicas until none is owed.
@@ -164,20 +171,20 @@ class Dispatcher:
     def _fill_places(self) -> None:
         """Start replicas where there is room, for the variants with most work left per replica."""
         while self._most is None or len(self._seated()) < self._most:
+            count = Counter(seat.variant for seat in self._replicas)
+            loading = Counter(seat.variant for seat in self._replicas if seat.appetite is None)
             shares = {
-                name: work.blocks.samples / (1 + self._count(name))
+                name: work.blocks.samples / (1 + count[name])
                 for name, work in self._work.items()
-                if self._wants_more(name)
+                if work.wants_more(count[name], loading[name])
             }
             seated = [(seat.progress.node, seat.size) for seat in self._seated()]
-            fitting = (
-                name
-                for name in sorted(shares, key=lambda name: -shares[name])
-                if self._room(self._work[name].load.size, seated)
-            )
-            if (first := next(fitting, None)) is None:
+            sizes = {self._work[name].load.size for name in shares}
+            roomy = {size for size in sizes if self._room(size, seated)}
+            fitting = [name for name in shares if self._work[name].load.size in roomy]
+            if not fitting:
                 break
-            self._start(first)
+            self._start(max(fitting, key=lambda name: shares[name]))
 
     def _may_find_room(self) -> bool:
         """Whether blocks wait for room, which a replica that is closing or a node that joins may give."""
@@ -193,17 +200,6 @@ class Dispatcher:
     def _seated(self) -> list[_Seat]:
         """Replicas that take up room, those that are closing included."""
         return [*self._replicas, *(seat for seat, _ in self._closing.values())]
-
-    def _count(self, variant: str) -> int:
-        return sum(seat.variant == variant for seat in self._replicas)
-
-    def _wants_more(self, variant: str) -> bool:
-        """Another load pays only where blocks wait that the replicas still loading will not take at once."""
-        most = self._work[variant].load.most
-        if most is not None and self._count(variant) >= most:
-            return False
-        loading = sum(seat.variant == variant and seat.appetite is None for seat in self._replicas)
-        return self._work[variant].blocks.holds(loading + 1)
 
     def _start(self, variant: str) -> None:
         load = self._work[variant].load
@@ -280,7 +276,9 @@ class Dispatcher:
     def _wait(self) -> None:
         waiting = [*self._seats, *self._closing]
         if waiting:
-            arrived, _ = ray.wait(waiting, num_returns=1, timeout=POLL_SECONDS)
+            arrived, others = ray.wait(waiting, num_returns=1, timeout=POLL_SECONDS)
+            if arrived and others:  # among many replicas more than one may have something
+                arrived += ray.wait(others, num_returns=len(others), timeout=0)[0]
         else:
             arrived = []
             time.sleep(POLL_SECONDS)

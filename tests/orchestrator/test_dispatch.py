@@ -266,6 +266,20 @@ def test_a_storage_that_always_fails_leaves_its_block_owed():
     assert "read-only file system" in outcome.progress.notes[0]
 
 
+def test_results_that_arrive_together_all_count():
+    """Among them may be the death of a replica: what it held is done again, the others' work is not."""
+    deaths = iter([True])
+
+    def on_block(replica, _):
+        if replica.number == 2 and next(deaths, False):
+            raise ReplicaKilledError
+
+    ray = FakeRay(on_block=on_block, together=True)
+    outcome = Outcome(ray, {"a": cut("a", 12, 4)}, places=4)
+    assert (outcome.written, outcome.progress.owed) == (outcome.planned, 0)
+    assert len(ray.loads) > 4
+
+
 def test_an_interrupt_leaves_no_replica(monkeypatch):
     """Ctrl-C ends every replica before it reaches the caller."""
 

@@ -21,6 +21,7 @@ class FakeRay:
         on_block: called with a replica and a block before the block counts as answered; may raise.
         choose: picks which of several results arrives first, as an index.
         appetite: requests a replica wants in flight.
+        together: whether all results under way arrive at the same moment.
         trouble: what keeps replicas from writing.
     """
 
@@ -28,6 +29,7 @@ class FakeRay:
     on_block: object = lambda _, __: None
     choose: object = lambda _: 0
     appetite: int = 64
+    together: bool = False
     trouble: str | None = None
     answered: Counter = field(default_factory=Counter)
     loads: list = field(default_factory=list)
@@ -51,7 +53,9 @@ class FakeRay:
         return Maker
 
     def wait(self, references, num_returns=1, timeout=None):
-        """One result has arrived."""
+        """One result has arrived, or all of them where they arrive together."""
+        if timeout == 0:
+            return (references, []) if self.together else ([], references)
         self.most_held = max(
             self.most_held, *(sum(r.replica is one for r in references) for one in self.alive), 0
         )
