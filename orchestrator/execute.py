@@ -72,7 +72,7 @@ def _workloads(plan: Plan, nodes: Nodes) -> list[Workload]:
     misfits = [f"{name}: {why}" for name, size in sizes.items() if (why := misfit(size, nodes.now()))]
     if misfits:
         raise UserError(f"The cluster has no room for {'; '.join(misfits)}.")
-    references = {key: (ray.put(built),) for key, built in sweep.built.items()}
+    references = {key: (ray.put(sweep.built.pop(key)),) for key in list(sweep.built)}  # Ray keeps them now
     return [
         Workload(
             _job(plan, variant, sizes[variant].gpus, references),
