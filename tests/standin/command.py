@@ -21,9 +21,11 @@ class Command:
 
     Args:
         ray_folder: where Ray keeps its sockets; short, for the length of a socket's name is limited.
+        environment: variables beside the test's own.
     """
 
     ray_folder: Path
+    environment: dict = field(default_factory=dict)
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     def start(self, *arguments, cwd):
@@ -33,7 +35,7 @@ class Command:
         return subprocess.Popen(
             [sys.executable, "-c", RUN, *map(str, arguments)],
             cwd=cwd,
-            env=os.environ | own,
+            env=os.environ | own | self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -4,13 +4,18 @@ Not an lm-eval model by name; a sweep reaches it as `kind: "lm-eval:standin.engi
 """
 
 import hashlib
+import json
 import os
 import signal
 import threading
 import time
 from pathlib import Path
 
+import ray
 from lm_eval.api.model import LM
+
+import orchestrator
+from orchestrator.shipping import shipped_tasks
 
 KIND = "lm-eval:standin.engine:StandIn"
 DEADLY = "DEADLY"
@@ -21,16 +26,28 @@ class StandIn(LM):
 
     Args:
         model: unused; lm-eval's classes get the model's name.
-        pids: folder where each process that loads the engine leaves its number.
+        pids: folder where each process that loads the engine leaves its number, as a file that says where it
+            runs, what it sees of the hardware, and where its code and its tasks come from.
         hold: a file; as long as it is there, no call after the first `free` ones ends.
         free: calls that end at once.
         dies: whether a prompt with the word DEADLY in it kills the process.
         obstruct: a path that is a file until some seconds after the first call, so that nothing can be
             written below it; calls take a second then, so that a block is not tried too often in that time.
         refuse: whether to refuse to load.
+        tensor_parallel_size: unused, but for the size of a replica.
     """
 
-    def __init__(self, model, pids=None, hold=None, free=0, dies=False, obstruct=None, refuse=False):
+    def __init__(
+        self,
+        model,
+        pids=None,
+        hold=None,
+        free=0,
+        dies=False,
+        obstruct=None,
+        refuse=False,
+        tensor_parallel_size=1,
+    ):
         super().__init__()
         if refuse:
             raise ValueError("this engine cannot run this model")
@@ -38,8 +55,7 @@ class StandIn(LM):
         self._hold, self._free, self._dies = hold and Path(hold), free, dies
         self._obstruct, self._seconds = obstruct and Path(obstruct), 1.0 if obstruct else 0.0
         if pids is not None:
-            Path(pids).mkdir(parents=True, exist_ok=True)
-            (Path(pids) / str(os.getpid())).touch()
+            leave_word(Path(pids))
         if self._obstruct and not self._obstruct.exists():
             self._obstruct.parent.mkdir(parents=True, exist_ok=True)
             self._obstruct.touch()
@@ -78,3 +94,22 @@ class StandIn(LM):
     def _clear(path):
         if path.is_file():
             path.unlink(missing_ok=True)
+
+
+def leave_word(folder):
+    """Write what this process sees."""
+    folder.mkdir(parents=True, exist_ok=True)
+    seen = {
+        "node": ray.get_runtime_context().get_node_id() if ray.is_initialized() else None,
+        "devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
+        "code": orchestrator.__path__[0],
+        "tasks": shipped_tasks(),
+    }
+    draft = folder.with_name(f"{folder.name}.{os.getpid()}")
+    draft.write_text(json.dumps(seen))
+    draft.rename(folder / str(os.getpid()))
+
+
+def read_words(folder):
+    """What the processes that loaded the engine wrote, by process."""
+    return {int(path.name): json.loads(path.read_text()) for path in folder.glob("*")}

@@ -1,0 +1,221 @@
+"""A sweep as a Ray job, and driven from here, on a cluster that has no lldeg of its own.
+
+One run directory sees all of it: a job that is stopped, one whose watcher leaves, and extensions.
+"""
+
+import json
+import os
+import signal
+import time
+from dataclasses import dataclass
+
+import pytest
+from standin.cluster import free_ports
+from standin.command import ROOT, finish, wait_for
+from standin.engine import KIND, read_words
+from standin.files import GENERATE, questions, write_sweep, write_task
+from standin.rows import block_files, identities, planned
+
+SECRETS = {"HF_TOKEN": "hf_plantedplantedplanted", "OPENAI_API_KEY": "sk-plantedplantedplanted"}
+
+
+@dataclass(frozen=True)
+class History:
+    """What the commands ended with, (exit status, output, errors) each, and what was seen in between.
+
+    Attributes:
+        detached, status, logs, stopped: of the first job and of what was asked of its run directory.
+        watched: of the second, whose watcher was interrupted.
+        after: the run's status once the second job had ended, and the identities that stood then.
+        jobs: the job server's own words on both jobs.
+        first, second: where their replicas ran.
+    """
+
+    detached: tuple
+    status: tuple
+    logs: tuple
+    stopped: tuple
+    watched: tuple
+    after: tuple
+    jobs: list
+    first: dict
+    second: dict
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with the sweep."""
+    folder = tmp_path_factory.mktemp("remote")
+    write_task(folder / "pack", "asked", questions(40), **GENERATE)
+    (folder / "pack" / ".gitignore").write_text("*.jsonl\n")
+    return folder
+
+
+def write(folder):
+    """The sweep; its replicas stop after one call as long as there is a file `hold`."""
+    return write_sweep(
+        folder,
+        engine={"kind": KIND, "hold": str(folder / "hold"), "free": 1, "pids": str(folder / "pids")},
+        variants={"base": {}},
+        tasks=["asked"],
+        sampling={"temperatures": [0.7], "seeds": 1},
+        cluster={"cpus_per_replica": 1},
+    )
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    """Where the answers are."""
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def submit(cluster, command, folder, run):
+    """Arguments of a submit to the job server."""
+    command.environment.update(SECRETS)
+    return ("submit", write(folder), "--address", cluster.jobs, "--run-dir", run)
+
+
+@pytest.fixture(scope="module")
+def history(cluster, command, folder, run, submit):
+    """A detached job that is stopped, and a watched one whose watcher leaves while it works."""
+    pids, hold = folder / "pids", folder / "hold"
+    hold.touch()
+    detached = command.run(*submit, "--detach", cwd=folder)
+    until = time.monotonic() + 60
+    while not block_files(run) and time.monotonic() < until:
+        time.sleep(0.1)
+    status = command.run("status", run, "--format", "json", cwd=folder)
+    logs = command.run("logs", run, cwd=folder)
+    first = read_words(pids)
+    stopped = command.run("stop", run, cwd=folder)
+
+    watcher = command.start(*submit, cwd=folder)
+    wait_for(lambda: len(read_words(pids)) > len(first), watcher)
+    os.killpg(watcher.pid, signal.SIGINT)
+    watched = finish(watcher)
+    hold.unlink()
+    until = time.monotonic() + 120
+    while (after := command.run("status", run, "--format", "json", cwd=folder))[1].count('"at work"'):
+        assert time.monotonic() < until
+    jobs = cluster.ask("/api/jobs/")
+    while {job["status"] for job in jobs} & {"PENDING", "RUNNING"}:
+        assert time.monotonic() < until
+        jobs = cluster.ask("/api/jobs/")
+    second = {pid: word for pid, word in read_words(pids).items() if pid not in first}
+    return History(detached, status, logs, stopped, watched, (after, identities(run)), jobs, first, second)
+
+
+def test_a_detached_submit_returns_once_the_job_is_at_work(history, run):
+    """It names the job and the commands that watch and end it."""
+    status, out, err = history.detached
+    assert (status, err) == (0, "")
+    assert "It is at work." in out
+    assert all(f"lldeg {word} {run}" in out for word in ("status", "logs", "stop"))
+
+
+def test_status_tells_of_the_job(history):
+    """From the run directory alone: at work, how much is owed, and the replica with its node."""
+    status, out, _ = history.status
+    told = json.loads(out)
+    assert (status, told["state"]) == (0, "at work")
+    assert 0 < told["owed"] < told["planned"] == 40
+    (replica,) = told["replicas"]
+    assert replica["node"] in {word["node"] for word in history.first.values()}
+
+
+def test_logs_tell_of_the_job(history):
+    """The events are in the run directory."""
+    status, out, _ = history.logs
+    assert status == 0
+    assert "replica 1 (base) started" in out
+    assert "replica 1 (base) loaded" in out
+
+
+def test_stop_ends_the_job(history):
+    """The command waits until nobody is at work, and the job ends as incomplete."""
+    status, out, _ = history.stopped
+    assert status == 0
+    assert "has stopped" in out
+    codes = sorted(job["driver_exit_code"] for job in history.jobs)
+    assert codes == [0, 3]
+
+
+def test_a_watcher_may_leave(history, run):
+    """Ctrl-C leaves the job alone, says so, and the job finishes without it."""
+    status, out, err = history.watched
+    assert status == 3
+    assert " goes on." in out
+    assert "Traceback" not in out + err
+    (ended, told, _), present = history.after
+    assert (ended, json.loads(told)["state"]) == (0, "complete")
+    assert present == planned(run)
+
+
+def test_code_and_task_files_were_shipped(history, folder):
+    """The replicas ran what Ray unpacked on the node, and not what lies here."""
+    for word in (*history.first.values(), *history.second.values()):
+        assert not word["code"].startswith(str(ROOT))
+        (tasks,) = word["tasks"]
+        assert not tasks.startswith(str(folder))
+
+
+def test_nothing_secret_goes_with_a_job(history, cluster, run):
+    """Neither what the job server tells of a job nor anything in the run holds a token."""
+    told = json.dumps(history.jobs).encode()
+    written = b"".join(path.read_bytes() for path in run.rglob("*") if path.is_file())
+    for secret in (*SECRETS.values(), cluster.token):
+        assert secret.encode() not in told
+        assert secret.encode() not in written
+
+
+def test_a_watched_submit_ends_with_the_status_of_the_job(history, command, submit, folder, run):
+    """One more seed, watched to its end."""
+    status, out, err = command.run(*submit, "--set", "sampling.seeds=2", cwd=folder)
+    assert status == 0, out + err
+    assert "is complete: 80 samples, 40 new" in " ".join(out.split())
+    assert set(identities(run).values()) == {1}
+
+
+def test_a_mistake_that_only_the_cluster_can_see_is_told(history, command, submit, folder):
+    """The job's one sentence arrives, with its exit status."""
+    status, out, err = command.run(*submit, "--set", "model=/nowhere/model", cwd=folder)
+    assert status == 2
+    assert "Error: sweep.yaml: variants.base: " in out
+    assert "Traceback" not in out + err
+
+
+def test_a_mistake_in_the_file_is_told_before_the_job(command, cluster, folder, submit):
+    """No job is made of it."""
+    before = len(cluster.ask("/api/jobs/"))
+    status, out, err = command.run(*submit, "--set", "sampling.seeds=-1", cwd=folder)
+    assert (status, out) == (2, "")
+    assert "sampling.seeds: must be at least 1" in err
+    assert len(cluster.ask("/api/jobs/")) == before
+
+
+@pytest.mark.parametrize("way", ["gcs", "client"])
+def test_a_sweep_is_driven_from_here(cluster, command, folder, way):
+    """Over an address of the cluster or as Ray's client, with code and task files shipped."""
+    run, before = folder / way, read_words(folder / "pids")
+    status, out, err = command.run(
+        "submit", write(folder), "--address", getattr(cluster, way), "--run-dir", run, cwd=folder
+    )
+    assert status == 0, out + err
+    assert identities(run) == planned(run)
+    new = [word for pid, word in read_words(folder / "pids").items() if pid not in before]
+    assert new
+    assert all(not word["code"].startswith(str(ROOT)) and len(word["tasks"]) == 1 for word in new)
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://", "http://"])
+def test_a_cluster_that_is_not_there_is_told_at_once(command, folder, submit, scheme):
+    """One sentence with the address; Ray by itself would try for minutes."""
+    address = f"{scheme}127.0.0.1:{free_ports(1)[0]}"
+    status, _, err = command.run(
+        "submit", submit[1], "--address", address, "--run-dir", folder / "elsewhere", cwd=folder, timeout=60
+    )
+    assert status == 2
+    assert err.startswith("Error: ")
+    assert address in err
+    assert err.count("\n") == 1

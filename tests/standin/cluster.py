@@ -1,0 +1,144 @@
+"""A Ray cluster on this machine: nodes with an environment and processes of their own, which can be killed.
+
+The environment has lldeg's dependencies and not lldeg, as the nodes of a cluster do.
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sysconfig
+import time
+import urllib.request
+import uuid
+import venv
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+from standin.command import ROOT
+
+STARTED = "This command will now block"
+
+
+def bare_environment(folder):
+    """An environment that finds every package of this one but lldeg's own; returns its bin folder."""
+    venv.create(folder, with_pip=False, symlinks=True)
+    site = sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)})
+    (Path(site) / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder / "bin"
+
+
+def free_ports(count):
+    """Ports nobody listens on."""
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+@dataclass
+class Cluster:
+    """A head, and nodes as they are added.
+
+    Args:
+        folder: a short path, for Ray's sockets lie below it.
+        head: arguments of `ray start` for the head.
+    """
+
+    folder: Path
+    head: tuple = ("--num-cpus=2",)
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
+    nodes: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        self._bin = bare_environment(self.folder / "env")
+        self.gcs_port, self.job_port, self.client_port = free_ports(3)
+        own = [f"--port={self.gcs_port}", f"--ray-client-server-port={self.client_port}"]
+        own += [f"--dashboard-port={self.job_port}", f"--temp-dir={self.folder}"]
+        self.add("head", "--head", *own, *self.head)
+
+    @property
+    def environment(self):
+        """Variables that whoever talks to the cluster needs."""
+        return {"RAY_AUTH_TOKEN": self.token}
+
+    @property
+    def gcs(self):
+        """Address for drivers on its machines."""
+        return f"{self._ip}:{self.gcs_port}"
+
+    @property
+    def jobs(self):
+        """Address of its job server."""
+        return f"http://127.0.0.1:{self.job_port}"
+
+    @property
+    def client(self):
+        """Address for drivers elsewhere."""
+        return f"ray://127.0.0.1:{self.client_port}"
+
+    @property
+    def _ip(self):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                probe.connect(("192.0.2.1", 1))  # sends nothing
+            except OSError:
+                return "127.0.0.1"
+            return probe.getsockname()[0]
+
+    def add(self, name, *arguments):
+        """Start a node and wait until it belongs to the cluster."""
+        join = arguments if "--head" in arguments else (f"--address={self.gcs}", *arguments)
+        ports = ["--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=80000000"]
+        ports += [f"--dashboard-agent-listen-port={free_ports(1)[0]}"]
+        log = self.folder / f"{name}.log"
+        environment = {
+            "PATH": f"{self._bin}:/usr/bin:/bin",
+            "HOME": os.environ.get("HOME", "/"),
+            "PYTHONPATH": str(ROOT / "tests"),
+            "HF_HUB_OFFLINE": "1",
+            "RAY_AUTH_MODE": "token",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_prestart_worker_first_driver": "0",
+            "RAY_enable_worker_prestart": "0",
+            **self.environment,
+        }
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                [self._bin / "python", "-m", "ray.scripts.scripts", "start", "--block", *join, *ports],
+                env=environment,
+                cwd=self.folder,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.nodes[name] = process
+        until = time.monotonic() + 120
+        while STARTED not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.1)
+
+    def kill(self, name):
+        """End a node and all its processes at once, as a power cut does."""
+        process = self.nodes.pop(name)
+        if process.poll() is None:
+            parent = psutil.Process(process.pid)
+            for one in [*parent.children(recursive=True), parent]:
+                one.kill()
+        process.wait()
+
+    def end(self):
+        """End everything."""
+        for name in reversed(list(self.nodes)):
+            self.kill(name)
+
+    def ask(self, path):
+        """What the dashboard answers, as JSON values."""
+        request = urllib.request.Request(self.jobs + path, headers={"Authorization": f"Bearer {self.token}"})
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return json.load(response)
