@@ -79,6 +79,7 @@ class FakeReplica:
 
     def __init__(self, ray, variant, number):
         self.ray, self.variant, self.number, self.dead = ray, variant, number, False
+        self.node = f"node-of-{number}"
         ray.alive.append(self)
         ray.most_alive = max(ray.most_alive, len(ray.alive))
         actions = (self._load, self._run, self._close, self._trouble)
@@ -87,7 +88,7 @@ class FakeReplica:
     def _load(self):
         self.ray.loads.append(self.variant)
         self.ray.on_load(self)
-        return Loaded(self.ray.appetite, f"node-of-{self.number}")
+        return Loaded(self.ray.appetite, self.node)
 
     def _run(self, block):
         self.ray.on_block(self, block)
