@@ -57,6 +57,7 @@ def completions(server, model_folder):
         "base_url": f"{server.url}/v1/completions",
         "tokenizer": str(model_folder),
         "max_length": 512,
+        "patience": 900,  # a busy machine takes its time to start a server
     }
 
 
@@ -80,7 +81,7 @@ def reference(outcome, completions):
     """The same through lm_eval.simple_evaluate, with the class that lm-eval has for such servers."""
     from lm_eval.api.registry import get_model
 
-    arguments = {name: value for name, value in completions.items() if name != "kind"}
+    arguments = {name: value for name, value in completions.items() if name not in {"kind", "patience"}}
     lm = get_model("local-completions")(model=NAME, **arguments)
     return evaluate(lm, [QUICKSTART], [GENERATING, CHOOSING], LIMIT)
 
@@ -88,7 +89,8 @@ def reference(outcome, completions):
 @pytest.fixture(scope="module")
 def killed(server, write, completions, outcome, command):
     """Chat and text on the same server, which is killed after the first block and started again."""
-    chat = {"kind": "lm-eval:local-chat-completions", "base_url": f"{server.url}/v1/chat/completions"}
+    kind, address = "lm-eval:local-chat-completions", f"{server.url}/v1/chat/completions"
+    chat = {"kind": kind, "base_url": address, "patience": completions["patience"]}
     path = write(
         baseline="text",
         variants={"text": {"engine": completions}, "chat": {"engine": chat}},
