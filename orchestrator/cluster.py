@@ -7,12 +7,13 @@ import os
 import socket
 import time
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 
 from orchestrator.engines import is_served
@@ -135,24 +136,50 @@ def living_nodes() -> list[Node]:
     ]
 
 
+@contextmanager
+def wanted_places(sizes: Sequence[Footprint], count: int | None) -> Iterator[None]:
+    """Ask Ray's autoscaler, where there is one, for room for so many replicas, for as long as this lasts.
+
+    Args:
+        sizes: of the replicas; the largest is asked for.
+        count: None asks for nothing.
+    """
+    largest = max(sizes, key=lambda size: (size.gpus, size.cpus))
+    whole = {name: int(amount) if amount.is_integer() else amount for name, amount in largest.amounts.items()}
+    if count is not None:
+        request_resources(bundles=[whole] * count)
+    try:
+        yield
+    finally:
+        with suppress(RayError, RuntimeError, OSError):  # the cluster is gone, and the wish with it
+            if count is not None:
+                request_resources(bundles=[])
+
+
 class Nodes:
     """The living nodes, looked up anew every few seconds, so that those that join or leave are noticed."""
 
     def __init__(self) -> None:
+        self._lost: dict[str, float] = {}  # when it was noticed
         self._nodes = living_nodes()
         self._looked = time.monotonic()
 
     def now(self) -> list[Node]:
         """The nodes, seconds old at most."""
         if time.monotonic() - self._looked > SECONDS_BETWEEN_LOOKS:
-            self._nodes = living_nodes()
-            self._looked = time.monotonic()
+            self._look()
         return self._nodes
 
-    def lives(self, name: str) -> bool:
-        """Whether a node lives, at this very moment."""
-        self._looked = float("-inf")
-        return any(node.name == name for node in self.now())
+    def lost_since(self, moment: float) -> set[str]:
+        """Names of the nodes that live no more, as far as that was noticed after a moment or is right now."""
+        self._look()
+        return {name for name, noticed in self._lost.items() if noticed > moment}
+
+    def _look(self) -> None:
+        nodes, self._looked = living_nodes(), time.monotonic()
+        for name in {node.name for node in self._nodes} - {node.name for node in nodes}:
+            self._lost[name] = self._looked
+        self._nodes = nodes
 
     def room(self, size: Footprint, seated: Sequence[Seated]) -> bool:
         """Whether one more replica finds room beside those that sit there."""

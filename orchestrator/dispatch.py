@@ -23,7 +23,7 @@ from orchestrator.progress import ReplicaProgress, SweepProgress
 from orchestrator.replica import Loaded, Replica, Trouble
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from orchestrator.blocks import Block
     from orchestrator.cluster import Footprint, Seated
@@ -118,7 +118,7 @@ class Dispatcher:
         give_up: writes the rows of a block that cannot be answered, with the reason.
         watch: called whenever something happened.
         log: gets an event for every replica started, loaded, lost or closed and every block that failed.
-        node_lives: whether a node of the cluster still lives.
+        lost_since: the nodes of the cluster that were found lost since a moment of the monotonic clock.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Dispatcher:
         give_up: Callable[[Block, str], None],
         watch: Watcher,
         log: Callable[[Event], None],
-        node_lives: Callable[[str], bool],
+        lost_since: Callable[[float], Collection[str]],
     ) -> None:
         self._work = {
             load.job.variant: _Work(load, BlockQueue(load.blocks, progress.variants[load.job.variant].owed))
@@ -143,7 +143,7 @@ class Dispatcher:
         self._give_up = give_up
         self._watch = watch
         self._log = log
-        self._node_lives = node_lives
+        self._lost_since = lost_since
         self._seats: dict[Any, _Seat] = {}  # by the reference whose arrival concerns them
         self._replicas: list[_Seat] = []
         self._closing: dict[Any, tuple[_Seat, float]] = {}  # by reference, with when to wait no longer
@@ -375,10 +375,11 @@ class Dispatcher:
         reason = error_text(cause)
         self._log_seat("died", seat, blocks=len(seat.held), reason=reason)
         work = self._work[seat.variant]
-        if seat.appetite is None:
+        lost = self._lost_since(seat.since)
+        with_its_node = seat.progress.node in lost if seat.progress.node is not None else bool(lost)
+        if seat.appetite is None and not with_its_node:
             work.failed_loads += 1
         held = list(seat.held.values())
-        with_its_node = seat.progress.node is not None and not self._node_lives(seat.progress.node)
         self._leave(seat, dead=True)
         if work.failed_loads >= MOST_FAILED_LOADS:
             self._progress.variants[

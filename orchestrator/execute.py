@@ -8,7 +8,7 @@ import ray
 import yaml
 
 from orchestrator.blocks import longest_first
-from orchestrator.cluster import Nodes, footprint, misfit, ray_cluster
+from orchestrator.cluster import Nodes, footprint, misfit, ray_cluster, wanted_places
 from orchestrator.dispatch import Dispatcher, Workload
 from orchestrator.engines import is_served
 from orchestrator.errors import UserError
@@ -45,16 +45,19 @@ def execute(plan: Plan, progress: SweepProgress, *, address: str | None, watch: 
         nodes = Nodes()
         workloads = _workloads(plan, nodes)
         replicas = sweep.config.cluster.replicas
-        Dispatcher(
+        most = None if replicas == "auto" else replicas
+        dispatcher = Dispatcher(
             workloads,
-            most=None if replicas == "auto" else replicas,
+            most=most,
             room=nodes.room,
-            node_lives=nodes.lives,
+            lost_since=nodes.lost_since,
             progress=progress,
             give_up=_giver_up(plan),
             watch=watch,
             log=heartbeat.log,
-        ).run()
+        )
+        with wanted_places([load.size for load in workloads], None if address is None else most):
+            dispatcher.run()
 
 
 def _workloads(plan: Plan, nodes: Nodes) -> list[Workload]:

@@ -55,7 +55,7 @@ class Outcome:
                 jobs,
                 most=places,
                 room=lambda *_: True,
-                node_lives=lambda node: node not in dead_nodes,
+                lost_since=lambda _: dead_nodes,
                 progress=self.progress,
                 give_up=self._give_up,
                 watch=lambda progress: self.troubles.append(progress.trouble),
@@ -234,6 +234,36 @@ def test_an_engine_that_dies_while_loading_is_tried_three_times():
     assert ray.loads.count("a") == 3
     assert "failed to load 3 times" in outcome.progress.variants["a"].refusal
     assert outcome.progress.variants["b"].owed == 0
+
+
+def test_loads_that_end_with_their_node_are_no_fault_of_the_model():
+    """A node that dies takes along what was loading there, and what was sent there before anybody noticed."""
+    lost = []
+
+    def on_load(replica):
+        if len(lost) < 2 * dispatch.MOST_FAILED_LOADS:
+            lost.append(f"node-of-{replica.number}")
+            raise ReplicaKilledError
+
+    outcome = Outcome(FakeRay(on_load=on_load), {"a": cut("a", 5, 4)}, places=3, dead_nodes=lost)
+    assert outcome.progress.variants["a"].refusal is None
+    assert outcome.written == outcome.planned
+
+
+def test_blocks_that_die_with_their_node_are_not_suspected():
+    """However often nodes die, a block that was there is neither run alone nor split nor given up."""
+    lost = []
+
+    def on_block(replica, held):
+        if len(lost) < 2 * dispatch.DEATHS_OF_A_SAMPLE:
+            lost.append(f"node-of-{replica.number}")
+            raise ReplicaKilledError
+        assert held.deaths == 0
+        assert held.samples == 2
+
+    outcome = Outcome(FakeRay(on_block=on_block), {"a": [block("a", 0, 1)]}, dead_nodes=lost)
+    assert outcome.given_up == {}
+    assert outcome.written == outcome.planned
 
 
 def test_a_storage_that_fails_once_costs_nothing():
