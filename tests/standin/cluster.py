@@ -19,6 +19,7 @@ import psutil
 from standin.command import ROOT
 
 STARTED = "This command will now block"
+SECONDS_OF_PATIENCE = 300
 
 
 def bare_environment(folder):
@@ -47,10 +48,12 @@ class Cluster:
     Args:
         folder: a short path, for Ray's sockets lie below it.
         head: arguments of `ray start` for the head.
+        grows: kinds of nodes, in the words of Ray's autoscaler, which then starts and ends nodes here.
     """
 
     folder: Path
     head: tuple = ("--num-cpus=2",)
+    grows: dict | None = None
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     nodes: dict = field(default_factory=dict)
 
@@ -59,7 +62,7 @@ class Cluster:
         self.gcs_port, self.job_port, self.client_port = free_ports(3)
         own = [f"--port={self.gcs_port}", f"--ray-client-server-port={self.client_port}"]
         own += [f"--dashboard-port={self.job_port}", f"--temp-dir={self.folder}"]
-        self.add("head", "--head", *own, *self.head)
+        self.add("head", "--head", *own, *self.head, *self._autoscaling())
 
     @property
     def environment(self):
@@ -90,6 +93,29 @@ class Cluster:
                 return "127.0.0.1"
             return probe.getsockname()[0]
 
+    def _autoscaling(self):
+        if self.grows is None:
+            return ()
+        head = {"ray.head.default": {"resources": {"CPU": 2}, "node_config": {}, "max_workers": 0}}
+        config = {
+            "cluster_name": "fake",
+            "max_workers": 8,
+            "idle_timeout_minutes": 5,
+            "provider": {
+                "type": "fake_multinode",
+                "gcs_address": self.gcs,
+                "use_node_id_as_ip": True,
+                "disable_node_updaters": True,
+                "disable_launch_config_check": True,
+                "foreground_node_launch": True,
+            },
+            "available_node_types": head | self.grows,
+            "head_node_type": "ray.head.default",
+        }
+        path = self.folder / "autoscaling.json"
+        path.write_text(json.dumps(config))
+        return (f"--autoscaling-config={path}",)
+
     def add(self, name, *arguments):
         """Start a node and wait until it belongs to the cluster."""
         join = arguments if "--head" in arguments else (f"--address={self.gcs}", *arguments)
@@ -105,8 +131,11 @@ class Cluster:
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_prestart_worker_first_driver": "0",
             "RAY_enable_worker_prestart": "0",
+            "RAY_raylet_start_wait_time_s": "120",
             **self.environment,
         }
+        if self.grows is not None:
+            environment |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
         with log.open("w") as stream:
             process = subprocess.Popen(
                 [self._bin / "python", "-m", "ray.scripts.scripts", "start", "--block", *join, *ports],
@@ -117,7 +146,7 @@ class Cluster:
                 start_new_session=True,
             )
         self.nodes[name] = process
-        until = time.monotonic() + 120
+        until = time.monotonic() + SECONDS_OF_PATIENCE
         while STARTED not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < until, log.read_text()
@@ -142,3 +171,17 @@ class Cluster:
         request = urllib.request.Request(self.jobs + path, headers={"Authorization": f"Bearer {self.token}"})
         with urllib.request.urlopen(request, timeout=30) as response:
             return json.load(response)
+
+    def wait_for_nodes(self, count):
+        """Wait until so many nodes, the head among them, are alive."""
+        until = time.monotonic() + SECONDS_OF_PATIENCE
+        while len(self._alive()) < count:
+            assert time.monotonic() < until
+            time.sleep(0.2)
+
+    def _alive(self):
+        try:
+            nodes = self.ask("/nodes?view=summary")["data"]["summary"]
+        except OSError:  # the dashboard starts later than the head
+            return []
+        return [node for node in nodes if node["raylet"]["state"] == "ALIVE"]
