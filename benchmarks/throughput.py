@@ -6,8 +6,11 @@ bare   one `vllm.LLM.generate` call with all requests, tokenized beforehand, not
 lldeg  `lldeg submit`: the same requests, tokenized, scored and written to Parquet;
 loop   one fresh engine for every (temperature, seed), as a shell loop over the lm_eval command does it.
 
-Printed are samples per second while the engine is loaded and whole wall-clock times, as ratios of medians
-over the rounds. Run: python benchmarks/throughput.py [--rounds 3] [--limit 60]
+With --replicas N, N bare engines side by side, each with its part of cores and items, stand against
+`lldeg submit` with N replicas, and the loop is left out.
+
+Printed are samples per second while the engines are loaded and whole wall-clock times, as ratios of medians
+over the rounds. Run: python benchmarks/throughput.py [--rounds 3] [--limit 60] [--replicas 1]
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "quickstart.yaml"
 BASELINE = "bf16"
+SUBMIT = "from jobs.cli import main; main()"
 
 
 def overrides(limit: int) -> list[str]:
@@ -35,8 +39,16 @@ def overrides(limit: int) -> list[str]:
     return [f"variants={only_baseline}", f"tasks={tasks}"]
 
 
-def bare(limit: int, cell: int | None) -> dict[str, float]:
-    """Answer the requests of all reruns, or of one (temperature, seed), in one call."""
+def cores_each(replicas: int) -> int:
+    """Cores for one of several engines."""
+    return max(1, (os.cpu_count() or 1) // replicas)
+
+
+def bare(limit: int, cell: int | None, part: int, meeting: Path) -> dict[str, float]:
+    """Answer the requests of all reruns, or of one (temperature, seed), of a part of the items, in one call.
+
+    The folder `meeting` holds a file for each part; the engine starts when all of them are gone.
+    """
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM  # the order of imports is that of a program which does nothing else
 
@@ -52,17 +64,20 @@ def bare(limit: int, cell: int | None) -> dict[str, float]:
         plan = plan_sweep(sweep, config_path=CONFIG)
     llm = LLM(**engine_arguments(sweep.engine(BASELINE), gpus=0))
     encoding = encoding_of(llm.llm_engine)
-    samples, requests = 0, []
+    samples, requests, parts = 0, [], len(list(meeting.iterdir()))
     passes = sorted({rerun for task in plan.cells for rerun in task.reruns})
     for task in longest_first(plan.cells):
         built = sweep.built[sweep.renderings[BASELINE], task.task]
         wanted = [rerun for rerun in task.reruns if cell is None or rerun == passes[cell]]
-        for item in task.items:
+        for item in task.items[part::parts]:
             for rerun in wanted:
                 samples += 1
                 for request in built.requests[item.item]:
                     for query in queries_of(request, rerun, sweep.config.sampling):
                         requests += prepare_query(query, encoding).requests
+    (meeting / str(part)).unlink()
+    while any(meeting.iterdir()):
+        time.sleep(0.01)
     started = time.monotonic()
     llm.generate(
         [{"prompt_token_ids": tokens} for tokens, _ in requests],
@@ -72,38 +87,62 @@ def bare(limit: int, cell: int | None) -> dict[str, float]:
     return {"samples": samples, "seconds": time.monotonic() - started, "cells": len(passes)}
 
 
-def in_new_process(limit: int, cell: int | None) -> dict[str, float]:
-    """`bare` in a fresh process, with its whole wall-clock time."""
+def in_new_processes(limit: int, cell: int | None, engines: int = 1) -> dict[str, float]:
+    """`bare` in fresh processes, with their whole wall-clock time."""
     command = [sys.executable, "-P", __file__, "--bare", "--limit", str(limit)]
+    command += [] if cell is None else ["--cell", str(cell)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    if engines > 1:
+        environment["OMP_NUM_THREADS"] = str(cores_each(engines))
     started = time.monotonic()
-    done = subprocess.run(
-        command + ([] if cell is None else ["--cell", str(cell)]),
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    facts: dict[str, float] = json.loads(done.stdout.decode().strip().splitlines()[-1])
-    return {**facts, "wall": time.monotonic() - started}
+    with tempfile.TemporaryDirectory() as meeting:
+        for part in range(engines):
+            (Path(meeting) / str(part)).touch()
+        processes = [
+            subprocess.Popen(
+                [*command, "--meeting", meeting, "--part", str(part)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+            )
+            for part in range(engines)
+        ]
+        outputs = [process.communicate()[0].decode() for process in processes]
+    facts = [json.loads(output.strip().splitlines()[-1]) for output in outputs]
+    return {
+        "samples": sum(fact["samples"] for fact in facts),
+        "seconds": sum(fact["seconds"] for fact in facts) / engines,
+        "cells": facts[0]["cells"],
+        "wall": time.monotonic() - started,
+    }
 
 
-def submitted(limit: int) -> dict[str, float]:
-    """`lldeg submit` into an empty folder, with the time its engine was loaded from the run's own log."""
+def submitted(limit: int, replicas: int = 1) -> dict[str, float]:
+    """`lldeg submit` into an empty folder, with the time its engines were loaded from the run's own log."""
+    settings = overrides(limit)
+    settings += [f"cluster.replicas={replicas}", f"cluster.cpus_per_replica={cores_each(replicas)}"]
     with tempfile.TemporaryDirectory() as folder:
-        command = [str(Path(sys.executable).parent / "lldeg"), "submit", str(CONFIG), "--run-dir", folder]
-        for override in overrides(limit):
-            command += ["--set", override]
+        command = [sys.executable, "-P", "-c", SUBMIT, "submit", str(CONFIG), "--run-dir", folder]
+        for setting in settings:
+            command += ["--set", setting]
         started = time.monotonic()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        subprocess.run(
+            command,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
         wall = time.monotonic() - started
         lines = (Path(folder) / "logs" / "events.jsonl").read_text().splitlines()
-    (closed,) = [event for event in map(json.loads, lines) if event["event"] == "closed"]
-    return {"samples": closed["samples"], "seconds": closed["busy_seconds"], "wall": wall}
+    closed = [event for event in map(json.loads, lines) if event["event"] == "closed"]
+    seconds = sum(event["busy_seconds"] for event in closed) / replicas
+    return {"samples": sum(event["samples"] for event in closed), "seconds": seconds, "wall": wall}
 
 
 def looped(limit: int, cells: int) -> dict[str, float]:
     """One fresh engine per (temperature, seed)."""
-    runs = [in_new_process(limit, cell) for cell in range(cells)]
+    runs = [in_new_processes(limit, cell) for cell in range(cells)]
     return {key: sum(run[key] for run in runs) for key in ("samples", "seconds", "wall")}
 
 
@@ -114,28 +153,33 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3, help="times each way is measured")
     parser.add_argument("--limit", type=int, default=60, help="items per task")
+    parser.add_argument("--replicas", type=int, default=1, help="engines at the same time")
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--cell", type=int, default=None, help=argparse.SUPPRESS)
+    parser.add_argument("--part", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.bare:
-        print(json.dumps(bare(arguments.limit, arguments.cell)))
+        print(json.dumps(bare(arguments.limit, arguments.cell, arguments.part, arguments.meeting)))
         return
     rounds = []
     for number in range(arguments.rounds):
-        direct = in_new_process(arguments.limit, None)
-        ours = submitted(arguments.limit)
+        direct = in_new_processes(arguments.limit, None, arguments.replicas)
+        ours = submitted(arguments.limit, arguments.replicas)
         rounds.append((direct, ours))
         print(f"round {number + 1}: bare {rate(direct):.1f}, lldeg {rate(ours):.1f} samples/s", flush=True)
-    usual = looped(arguments.limit, int(rounds[0][0]["cells"]))
     ratio = np.median([rate(ours) / rate(direct) for direct, ours in rounds])
+    print(f"samples per second while the engines are loaded, lldeg / bare vLLM: {ratio:.3f}")
+    if arguments.replicas > 1:
+        return
+    usual = looped(arguments.limit, int(rounds[0][0]["cells"]))
     whole = np.median([ours["wall"] for _, ours in rounds])
-    print(f"samples per second while the engine is loaded, lldeg / bare vLLM: {ratio:.3f}")
     print(f"whole time, loop of fresh engines / lldeg: {usual['wall'] / whole:.2f}")
     print(f"(whole seconds: loop {usual['wall']:.0f}, lldeg {whole:.0f}; medians of {len(rounds)} rounds)")
 
 
 def rate(run: dict[str, float]) -> float:
-    """Samples per second of engine time."""
+    """Samples per second of the engines' time."""
     return run["samples"] / run["seconds"]
 
 

@@ -53,6 +53,22 @@ def engine_arguments(spec: EngineSpec, *, gpus: float) -> dict[str, Any]:
     return arguments | spec.arguments
 
 
+def set_up_cpu(spec: EngineSpec) -> None:
+    """Set what vLLM reads from the environment on a CPU, but for what the user has set.
+
+    Ray sets OMP_NUM_THREADS to the replica's CPUs. Where these are all, the variable makes vLLM let torch's
+    threads spin; where they are not, vLLM would bind each engine's threads to the same first cores.
+    """
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    threads = os.environ.get("OMP_NUM_THREADS")
+    if threads == str(os.cpu_count()):
+        del os.environ["OMP_NUM_THREADS"]
+    elif threads is not None:
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    if spec.arguments.get("enforce_eager"):
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # vLLM still compiles its sampler otherwise
+
+
 def encoding_of(engine: Any) -> Encoding:
     """The tokenization of a vLLM engine (`LLMEngine`) as lm-eval wants it."""
     return Encoding(engine.get_tokenizer(), int(engine.vllm_config.model_config.max_model_len))
@@ -86,13 +102,7 @@ class VllmEngine:
 
     def __init__(self, spec: EngineSpec, *, gpus: float) -> None:
         if gpus == 0:
-            os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-            if os.environ.get("OMP_NUM_THREADS") == str(os.cpu_count()):
-                del os.environ["OMP_NUM_THREADS"]  # Ray set it; with it vLLM lets torch's threads spin
-            if spec.arguments.get("enforce_eager"):
-                os.environ.setdefault(
-                    "TORCH_COMPILE_DISABLE", "1"
-                )  # vLLM still compiles its sampler otherwise
+            set_up_cpu(spec)
         for option in spec.arguments:
             if vllm_options() and option not in vllm_options():
                 raise EngineOptionError(

@@ -1,7 +1,9 @@
+import os
+
 import pytest
 
 from orchestrator.engines.base import EngineSpec
-from orchestrator.engines.vllm_engine import engine_arguments
+from orchestrator.engines.vllm_engine import engine_arguments, set_up_cpu
 
 
 def arguments(gpus, **options):
@@ -30,3 +32,31 @@ def test_chunked_prefill_is_off_on_a_cpu_only():
     """It breaks seeded requests there, and nowhere else."""
     assert arguments(0.0)["enable_chunked_prefill"] is False
     assert "enable_chunked_prefill" not in arguments(0.5)
+
+
+@pytest.fixture
+def cores(monkeypatch):
+    """Sets up an engine on so many of four cores; returns how vLLM is to bind threads, and how many."""
+
+    def set_up(threads, **environment):
+        monkeypatch.setattr(os, "cpu_count", lambda: 4)
+        monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": str(threads), **environment})
+        set_up_cpu(EngineSpec("model"))
+        return os.environ.get("VLLM_CPU_OMP_THREADS_BIND"), os.environ.get("OMP_NUM_THREADS")
+
+    return set_up
+
+
+def test_engines_beside_each_other_are_not_bound_to_the_same_cores(cores):
+    """Left alone, vLLM knows of no other engine on the machine and gives each the first cores."""
+    assert cores(1) == ("nobind", "1")
+
+
+def test_an_engine_with_all_cores_is_left_to_vllm(cores):
+    """It may bind its threads, and choose their number."""
+    assert cores(4) == (None, None)
+
+
+def test_the_users_own_binding_wins(cores):
+    """As every setting does."""
+    assert cores(2, VLLM_CPU_OMP_THREADS_BIND="2-3") == ("2-3", "2")
