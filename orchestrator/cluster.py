@@ -118,8 +118,8 @@ class Node:
     labels: Mapping[str, str]
 
     def __str__(self) -> str:
-        kinds = {name: amount for name, amount in self.amounts.items() if _is_countable(name)}
-        return ", ".join(f"{amount:g} {name}" for name, amount in kinds.items()) or "nothing"
+        names = sorted(filter(_is_countable, self.amounts), key=lambda name: name not in {"CPU", "GPU"})
+        return ", ".join(f"{self.amounts[name]:g} {name}" for name in names) or "nothing"
 
 
 def _is_countable(name: str) -> bool:

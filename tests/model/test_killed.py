@@ -1,9 +1,10 @@
-"""On the real model: the whole process tree killed in mid-sweep, and the sweep submitted again.
+"""On the real model: kill -9 of everything in mid-sweep, and of one replica of two.
 
-Both variants are the same engine, one request at a time and without a prefix cache, so that what is in a
-batch cannot change an answer: the same seed must give the same text in each.
+Where everything is killed, both variants are the same engine, one request at a time and without a prefix
+cache, so that what is in a batch cannot change an answer: the same seed must give the same text in each.
 """
 
+import json
 from dataclasses import dataclass
 
 import pytest
@@ -35,6 +36,18 @@ class History:
     rows: list
 
 
+def sums(folder, model_folder, *, items, **keys):
+    """A sweep of sums from the quickstart's pack."""
+    return write_sweep(
+        folder,
+        model=str(model_folder),
+        include_path=str(ROOT / "configs" / "tasks" / "quickstart"),
+        tasks=[{"task": "lldeg_sums", "limit": items}],
+        sampling={"temperatures": [0.7], "seeds": SEEDS},
+        **keys,
+    )
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Where the answers are."""
@@ -45,15 +58,7 @@ def run(tmp_path_factory):
 def history(run, model_folder, command):
     """Submit, kill -9 everything after the first block, submit again."""
     folder = run.parent
-    path = write_sweep(
-        folder,
-        model=str(model_folder),
-        engine=ENGINE,
-        variants={"base": {}, "other": {}},
-        include_path=str(ROOT / "configs" / "tasks" / "quickstart"),
-        tasks=[{"task": "lldeg_sums", "limit": ITEMS}],
-        sampling={"temperatures": [0.7], "seeds": SEEDS},
-    )
+    path = sums(folder, model_folder, items=ITEMS, engine=ENGINE, variants={"base": {}, "other": {}})
     process = command.start("submit", path, "--run-dir", run, cwd=folder)
     wait_for(lambda: block_files(run), process)
     command.end_all()
@@ -96,6 +101,36 @@ def test_the_same_seed_gives_the_same_text(history):
     assert len(set(texts["base"].values())) > SEEDS
 
 
-def test_no_process_outlives_the_command(history, command):
-    """After a kill and a resume nothing is left."""
+@pytest.fixture(scope="module")
+def halved(tmp_path_factory, model_folder, command):
+    """A run of two replicas, one of which gets SIGKILL when both are loaded; with how the submit ended."""
+    folder = tmp_path_factory.mktemp("halved")
+    cluster = {"replicas": 2, "cpus_per_replica": 1}
+    engine = {**ENGINE, "max_num_seqs": 4}
+    path = sums(folder, model_folder, items=60, engine=engine, variants={"base": {}}, cluster=cluster)
+    run = folder / "run"
+    process = command.start("submit", path, "--run-dir", run, cwd=folder)
+    wait_for(lambda: events(run).count("loaded") == 2, process)
+    replicas = [one for one in command.alive() if one.name().startswith("ray::Replica")]
+    replicas[0].kill()
+    return run, len(replicas), finish(process)
+
+
+def events(run):
+    """What happened to replicas, in order."""
+    log = run / "logs" / "events.jsonl"
+    return [json.loads(line)["event"] for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def test_one_replica_of_two_may_be_killed(halved):
+    """Its blocks are answered by another one: every sample stands once, none as an error."""
+    run, replicas, (status, _, err) = halved
+    assert (replicas, status) == (2, 0), err
+    assert events(run).count("died") == 1
+    assert identities(run) == planned(run)
+    assert [row["error"] for row in samples(run) if row["error"]] == []
+
+
+def test_no_process_outlives_the_command(history, halved, command):
+    """After kills and a resume nothing is left."""
     assert command.left_after(15) == []

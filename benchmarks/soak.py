@@ -1,0 +1,72 @@
+"""Many sweeps on a real Ray cluster of this machine, each disturbed by kills at random moments.
+
+A trial kills a replica, a node or the driver (and submits again), one to three of them in any order; in a
+quarter of the trials a prompt besides kills every engine that reads it. Afterwards every key has to stand
+once, no row may be an error but those of that prompt, and `lldeg analyze` must give what it gives for an
+undisturbed sweep. The engine is a stand-in. A seed names a trial; run it again with --first SEED --trials 1.
+
+Run: python benchmarks/soak.py [--trials 50] [--first 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import uuid
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def prepare() -> None:
+    """What all processes of the cluster have to find in their environment before they import Ray."""
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    os.environ |= {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": uuid.uuid4().hex,
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # all of it binds to 127.0.0.1
+        "RAY_TMPDIR": tempfile.mkdtemp(prefix="lldeg-ray-"),
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=50)
+    parser.add_argument("--first", type=int, default=1, help="seed of the first trial")
+    arguments = parser.parse_args()
+    prepare()
+    from standin.soak import Soak
+
+    folder = Path(tempfile.mkdtemp(prefix="lldeg-soak-"))
+    kills: Counter[str] = Counter()
+    events: Counter[str] = Counter()
+    failed, seconds, submits, deadly = [], [], 0, 0
+    with Soak(folder) as soak:
+        for seed in range(arguments.first, arguments.first + arguments.trials):
+            trial = soak.trial(seed)
+            told = ", ".join(trial.done) or "nothing"
+            outcome = "; ".join(trial.problems) or "as undisturbed"
+            print(
+                f"trial {seed}: killed {told}; {trial.submits} submits, {trial.seconds:.1f} s: {outcome}",
+                flush=True,
+            )
+            kills.update(trial.done)
+            events.update(trial.events)
+            submits += trial.submits
+            deadly += trial.deadly
+            seconds.append(trial.seconds)
+            failed += [seed] if trial.problems else []
+    print(f"{len(seconds)} trials, {deadly} of them with a deadly prompt; {submits} submits")
+    print(f"killed: {', '.join(f'{count} x {kind}' for kind, count in sorted(kills.items()))}")
+    print(f"noted: {', '.join(f'{count} x {kind}' for kind, count in sorted(events.items()))}")
+    print(f"seconds a trial: {min(seconds):.1f} to {max(seconds):.1f}, {sum(seconds):.0f} in all")
+    print(f"not as undisturbed: {failed or 'none'}" + (f"; what they left: {folder}" if failed else ""))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
