@@ -99,6 +99,17 @@ class Cluster:
         head = {"ray.head.default": {"resources": {"CPU": 2}, "node_config": {}, "max_workers": 0}}
         config = {
             "cluster_name": "fake",
+            "auth": {},
+            "cluster_synced_files": [],
+            "file_mounts": {},
+            "file_mounts_sync_continuously": False,
+            "initialization_commands": [],
+            "setup_commands": [],
+            "head_setup_commands": [],
+            "worker_setup_commands": [],
+            "head_start_ray_commands": [],
+            "worker_start_ray_commands": [],
+            "upscaling_speed": 1.0,
             "max_workers": 8,
             "idle_timeout_minutes": 5,
             "provider": {
