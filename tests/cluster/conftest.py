@@ -9,7 +9,7 @@ from standin.cluster import Cluster
 from standin.command import Command
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster():
     """A head with two CPUs; modules add nodes."""
     folder = Path(tempfile.mkdtemp(prefix="lldeg-"))
