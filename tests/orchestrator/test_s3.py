@@ -67,9 +67,14 @@ class Life:
         before = len(self.blocks())
         self.hold.touch()
         process = self.command.start("submit", self.sweep, "--run-dir", URL, cwd=self.folder)
-        wait_for(lambda: len(self.blocks()) > before, process)
+        wait_for(lambda: len(self.blocks()) > before and self._is_driven_by(process), process)
         yield process
         self.hold.unlink(missing_ok=True)
+
+    @staticmethod
+    def _is_driven_by(process):
+        """Whether it has said so; a replica of a killed driver may still write a block."""
+        return (read_status(RunStore(URL)) or {}).get("pid") == process.pid
 
     def be_killed(self):
         """The driver alone gets SIGKILL; before, somebody else tries to submit too."""
