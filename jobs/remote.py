@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from orchestrator.config import SweepConfig
 
 CONFIG, ITEMS, TASKS = "sweep.yaml", "items.json", "tasks"
+RAYS_LAST_WORDS = "Running entrypoint for job"
 SECONDS_UNTIL_AT_WORK = 120.0
 INCOMPLETE = 3
 EXITS = {JobStatus.SUCCEEDED: 0, JobStatus.STOPPED: INCOMPLETE}
@@ -113,12 +114,17 @@ def _until_at_work(client: Any, job: str) -> int:
         if status.is_terminal():
             typer.echo(clean_lines(client.get_job_logs(job)), nl=False)
             return _exit_status(client, job)
-        if status == JobStatus.RUNNING and client.get_job_logs(job).strip():
+        if status == JobStatus.RUNNING and _said(client.get_job_logs(job)):
             typer.echo("It is at work.")
             return 0
         time.sleep(1.0)
-    typer.echo("It waits for the cluster.")
+    typer.echo("It has not begun yet.")
     return 0
+
+
+def _said(log: str) -> str:
+    """What the job itself printed, which comes after what Ray has to say of it."""
+    return log.partition(RAYS_LAST_WORDS)[2].partition("\n")[2].strip()
 
 
 def _follow(client: Any, job: str) -> int:
@@ -132,10 +138,13 @@ def _follow(client: Any, job: str) -> int:
         asyncio.run(tail())
         while not client.get_job_status(job).is_terminal():
             time.sleep(0.5)
+        return _exit_status(client, job)
     except KeyboardInterrupt:
         typer.echo(f"The job {job} goes on.")
         return INCOMPLETE
-    return _exit_status(client, job)
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"Nothing more is heard of the job {job}, which may well go on: {reason}.") from None
 
 
 def clean_lines(text: str) -> str:

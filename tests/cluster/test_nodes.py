@@ -9,7 +9,7 @@ from standin.engine import KIND, read_words
 from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.rows import block_files, identities, planned, samples
 
-ITEMS, SEEDS = 200, 2
+ITEMS = 400
 PLACE = ("--num-cpus=1", '--resources={"place": 1}')
 
 
@@ -38,13 +38,13 @@ def folder(tmp_path_factory):
 
 
 def write(folder):
-    """The sweep, a replica to a node; none goes on after two calls as long as there is a file `hold`."""
+    """The sweep, a replica to a node; none goes on after a block (one call) while there is `hold`."""
     return write_sweep(
         folder,
-        engine={"kind": KIND, "hold": str(folder / "hold"), "free": 2, "pids": str(folder / "pids")},
+        engine={"kind": KIND, "hold": str(folder / "hold"), "free": 1, "pids": str(folder / "pids")},
         variants={"base": {}},
         tasks=["asked"],
-        sampling={"temperatures": [0.7], "seeds": SEEDS},
+        sampling={"temperatures": [0.7], "seeds": 1},
         cluster={"cpus_per_replica": 1, "resources": {"place": 1}},
     )
 

@@ -12,6 +12,7 @@ import time
 import urllib.request
 import uuid
 import venv
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -169,7 +170,8 @@ class Cluster:
         if process.poll() is None:
             parent = psutil.Process(process.pid)
             for one in [*parent.children(recursive=True), parent]:
-                one.kill()
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
         process.wait()
 
     def end(self):
