@@ -49,12 +49,10 @@ class Cluster:
     Args:
         folder: a short path, for Ray's sockets lie below it.
         head: arguments of `ray start` for the head.
-        grows: kinds of nodes, in the words of Ray's autoscaler, which then starts and ends nodes here.
     """
 
     folder: Path
     head: tuple = ("--num-cpus=2",)
-    grows: dict | None = None
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     nodes: dict = field(default_factory=dict)
 
@@ -63,7 +61,7 @@ class Cluster:
         self.gcs_port, self.job_port, self.client_port = free_ports(3)
         own = [f"--port={self.gcs_port}", f"--ray-client-server-port={self.client_port}"]
         own += [f"--dashboard-port={self.job_port}", f"--temp-dir={self.folder}"]
-        self.add("head", "--head", *own, *self.head, *self._autoscaling())
+        self.add("head", "--head", *own, *self.head)
 
     @property
     def environment(self):
@@ -94,40 +92,6 @@ class Cluster:
                 return "127.0.0.1"
             return probe.getsockname()[0]
 
-    def _autoscaling(self):
-        if self.grows is None:
-            return ()
-        head = {"ray.head.default": {"resources": {"CPU": 2}, "node_config": {}, "max_workers": 0}}
-        config = {
-            "cluster_name": "fake",
-            "auth": {},
-            "cluster_synced_files": [],
-            "file_mounts": {},
-            "file_mounts_sync_continuously": False,
-            "initialization_commands": [],
-            "setup_commands": [],
-            "head_setup_commands": [],
-            "worker_setup_commands": [],
-            "head_start_ray_commands": [],
-            "worker_start_ray_commands": [],
-            "upscaling_speed": 1.0,
-            "max_workers": 8,
-            "idle_timeout_minutes": 5,
-            "provider": {
-                "type": "fake_multinode",
-                "gcs_address": self.gcs,
-                "use_node_id_as_ip": True,
-                "disable_node_updaters": True,
-                "disable_launch_config_check": True,
-                "foreground_node_launch": True,
-            },
-            "available_node_types": head | self.grows,
-            "head_node_type": "ray.head.default",
-        }
-        path = self.folder / "autoscaling.json"
-        path.write_text(json.dumps(config))
-        return (f"--autoscaling-config={path}",)
-
     def add(self, name, *arguments):
         """Start a node and wait until it belongs to the cluster."""
         join = arguments if "--head" in arguments else (f"--address={self.gcs}", *arguments)
@@ -146,8 +110,6 @@ class Cluster:
             "RAY_raylet_start_wait_time_s": "120",
             **self.environment,
         }
-        if self.grows is not None:
-            environment |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
         with log.open("w") as stream:
             process = subprocess.Popen(
                 [self._bin / "python", "-m", "ray.scripts.scripts", "start", "--block", *join, *ports],
