@@ -84,7 +84,10 @@ def test_a_second_submit_is_refused(history):
     """While one is at work, another ends at once with a sentence and status 2."""
     status, _, err = history.second
     assert status == 2
-    assert err == "Error: Another lldeg submit is at work in runs/small; wait for it or stop it.\n"
+    assert err == (
+        "Error: Another lldeg submit is at work in runs/small; "
+        "wait for it, or end it with: lldeg stop runs/small\n"
+    )
 
 
 def test_ctrl_c_ends_with_status_3_and_says_how_to_go_on(history):
