@@ -183,16 +183,17 @@ def dispatch_to_a_crowd() -> float:
     from orchestrator.progress import SweepProgress, VariantProgress
     from orchestrator.replica import Job
     from orchestrator.samples import Columns
+    from orchestrator.seats import Workload
 
     nodes = [Node(f"node-{i}", {"CPU": 64, "GPU": 8}, {}) for i in range(CROWD // 8)]
     crowd = Crowd([node.name for node in nodes])
     each = CROWD_BLOCKS // CROWD_VARIANTS
     variants = [f"variant-{i}" for i in range(CROWD_VARIANTS)]
 
-    def work(variant: str) -> dispatch.Workload:
-        job = Job(variant, EngineSpec("m"), SamplingConfig(), "", {}, {}, Columns((), ()), 1)
+    def work(variant: str) -> Workload:
+        job = Job(variant, EngineSpec("m"), SamplingConfig(), "", {}, {}, Columns((), ()), 1, "")
         blocks = [Block(variant, "t", "c", (Item(i, "", ""),), (Rerun(0.0),)) for i in range(each)]
-        return dispatch.Workload(job, Footprint(4, 1), blocks)
+        return Workload(job, Footprint(4, 1), blocks)
 
     dispatch.ray = crowd
     progress = SweepProgress({variant: VariantProgress(planned=each) for variant in variants})
@@ -205,7 +206,7 @@ def dispatch_to_a_crowd() -> float:
         give_up=lambda *_: None,
         watch=lambda _: None,
         log=lambda _: None,
-        node_lives=lambda _: True,
+        lost_since=lambda _: (),
     ).run()
     if progress.owed or crowd.most_alive != CROWD:
         raise SystemExit(f"{progress.owed} blocks are owed, {crowd.most_alive} replicas were at work")

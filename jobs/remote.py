@@ -23,7 +23,8 @@ from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from jobs.analysis.wording import clean
-from orchestrator.config_file import load_config
+from jobs.exit_status import INCOMPLETE
+from orchestrator.config_file import load_config, mistaken
 from orchestrator.errors import UserError
 from orchestrator.quiet import quiet_environment
 from orchestrator.shipping import copy_tasks, packages
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 CONFIG, ITEMS, TASKS = "sweep.yaml", "items.json", "tasks"
 RAYS_LAST_WORDS = "Running entrypoint for job"
 SECONDS_UNTIL_AT_WORK = 120.0
-INCOMPLETE = 3
 EXITS = {JobStatus.SUCCEEDED: 0, JobStatus.STOPPED: INCOMPLETE}
 
 
@@ -60,7 +60,7 @@ def submit_job(
     """
     config, problems = load_config(config_path, overrides)
     if config is None or problems:
-        raise UserError(f"{config_path}: {'; '.join(problems)}.")
+        raise mistaken(config_path, problems)
     url = run_dir or f"runs/{config.name}"
     if "://" not in url:
         url = str(Path(url).expanduser().absolute())

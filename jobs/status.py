@@ -14,17 +14,16 @@ from rich.text import Text
 
 from jobs.analysis.run_files import RunFiles
 from jobs.analysis.wording import clean
+from jobs.exit_status import INCOMPLETE
 from jobs.report.counts import Footers, total
 from orchestrator.heartbeat import read_status
 from orchestrator.lease import at_work
-from orchestrator.store import RunStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from jobs.report.counts import Count
 
-INCOMPLETE = 3
 SECONDS_UNTIL_MISSED = 15  # a submit is heard of every three
 
 
@@ -66,9 +65,9 @@ def run_status(url: str) -> dict[str, Any]:
     Raises:
         UserError: the URL is no run directory.
     """
-    counts = Footers().count(RunFiles.open(url))
-    store = RunStore(url)
-    told, working = read_status(store) or {}, at_work(store)
+    run = RunFiles.open(url)
+    counts = Footers().count(run)
+    told, working = read_status(run.store) or {}, at_work(run.store)
     everything = total(counts.values())
     owed = everything.planned - everything.done
     return {

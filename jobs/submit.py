@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from jobs.detectable import detection_table, given_flip_rate, measured_flip_rates
+from jobs.exit_status import INCOMPLETE
 from jobs.submit_view import dry_run_table, follow, outcome
 from orchestrator.errors import UserError
 from orchestrator.ray_environment import prepare_for_ray
@@ -17,8 +18,6 @@ from orchestrator.ray_environment import prepare_for_ray
 if TYPE_CHECKING:
     from orchestrator.plan import Plan
     from orchestrator.progress import SweepProgress
-
-INCOMPLETE = 3
 
 
 def submit(
@@ -80,6 +79,7 @@ def submit(
         from jobs.remote import submit_job  # noqa: PLC0415 - slow to import, and needed here only
 
         raise typer.Exit(submit_job(config, address, run_dir=run_dir, overrides=set_ or (), detach=detach))
+    from orchestrator.heartbeat import forget_stop  # noqa: PLC0415
     from orchestrator.lease import exclusive  # noqa: PLC0415
     from orchestrator.plan import initial_counts, plan_sweep  # noqa: PLC0415 - slow to import, and --help need not wait
     from orchestrator.progress import SweepProgress  # noqa: PLC0415
@@ -91,6 +91,8 @@ def submit(
     progress = SweepProgress({})
     alone = nullcontext() if dry_run else exclusive(sweep.store, on_loss=progress.taken_over)
     with alone:  # a plan made while another submit writes would be stale
+        if not dry_run:
+            forget_stop(sweep.store)
         plan = plan_sweep(sweep, config_path=config, remove_torn=not dry_run)
         for warning in plan.warnings:
             console.print(f"Warning: {warning}.", style="yellow", markup=False)

@@ -39,7 +39,8 @@ class BlockQueue:
 
     def first(self) -> Block:
         """The next block, which stays; there has to be one."""
-        self.holds(1)
+        if not self._made and (block := next(self._fresh, None)):
+            self._made.append(block)
         return (self._made or self._put_back)[0]
 
     def take(self) -> Block:

@@ -56,6 +56,14 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig 
     return config, problems
 
 
+def mistaken(path: Path, problems: Sequence[str]) -> UserError:
+    """The error that names all mistakes of a configuration."""
+    if len(problems) == 1:
+        return UserError(f"{path}: {problems[0]}.")
+    listed = "\n".join(f"  - {problem}" for problem in problems)
+    return UserError(f"{path} has {len(problems)} mistakes:\n{listed}")
+
+
 def _read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         text = path.read_text(encoding="utf-8")

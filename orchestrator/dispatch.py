@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -21,13 +21,15 @@ from orchestrator.block_queue import BlockQueue
 from orchestrator.engines.base import EngineAwayError, EngineDiedError, EngineOptionError, error_text
 from orchestrator.progress import ReplicaProgress, SweepProgress
 from orchestrator.replica import Loaded, Replica, Trouble
+from orchestrator.seats import Seat, Work
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
 
     from orchestrator.blocks import Block
     from orchestrator.cluster import Footprint, Seated
-    from orchestrator.replica import BlockReport, Job
+    from orchestrator.replica import BlockReport
+    from orchestrator.seats import Workload
 
     Watcher = Callable[[SweepProgress], None]
     """Sees the progress after everything that happens, and at least twice a second."""
@@ -45,66 +47,8 @@ DEATHS_UNTIL_SPLIT = 2
 DEATHS_OF_A_SAMPLE = 3  # by itself; bad luck rarely strikes the same one so often
 POLL_SECONDS = 0.5
 SECONDS_TO_CLOSE = 15.0
-SECONDS_OF_SILENCE = 5.0  # of a replica at work, until it is asked whether the storage refuses
+SECONDS_OF_SILENCE = 5.0  # of a replica at work, until it is asked what keeps it
 SECONDS_WITHOUT_ROOM = 600.0
-
-
-@dataclass
-class _Seat:
-    """A replica in its place."""
-
-    actor: Any
-    size: Footprint
-    progress: ReplicaProgress
-    since: float  # loading or, once loaded, working
-    appetite: int | None = None  # None while the model loads
-    held: dict[Any, Block] = field(default_factory=dict)
-    heard: float = field(default_factory=time.monotonic)  # when something last came from it
-    asked: bool = False  # whether it can write
-
-    @property
-    def variant(self) -> str:
-        return self.progress.variant
-
-    @property
-    def samples(self) -> int:
-        return sum(block.samples for block in self.held.values())
-
-    @property
-    def alone(self) -> bool:
-        return any(block.deaths for block in self.held.values())
-
-
-@dataclass(frozen=True)
-class Workload:
-    """A variant's work.
-
-    Attributes:
-        job: what its replicas need to know.
-        size: what one of them takes of the cluster.
-        blocks: what is owed, in order.
-        most: replicas of it that may run at once; None for as many as there is room for.
-    """
-
-    job: Job
-    size: Footprint
-    blocks: Iterable[Block]
-    most: int | None = None
-
-
-@dataclass
-class _Work:
-    """A variant's blocks that no replica holds."""
-
-    load: Workload
-    blocks: BlockQueue
-    failed_loads: int = 0
-
-    def wants_more(self, count: int, loading: int) -> bool:
-        """Another load pays only where blocks wait that the replicas still loading will not take at once."""
-        if self.load.most is not None and count >= self.load.most:
-            return False
-        return self.blocks.holds(loading + 1)
 
 
 class Dispatcher:
@@ -134,7 +78,7 @@ class Dispatcher:
         lost_since: Callable[[float], Collection[str]],
     ) -> None:
         self._work = {
-            load.job.variant: _Work(load, BlockQueue(load.blocks, progress.variants[load.job.variant].owed))
+            load.job.variant: Work(load, BlockQueue(load.blocks, progress.variants[load.job.variant].owed))
             for load in workloads
         }
         self._most = most
@@ -144,9 +88,9 @@ class Dispatcher:
         self._watch = watch
         self._log = log
         self._lost_since = lost_since
-        self._seats: dict[Any, _Seat] = {}  # by the reference whose arrival concerns them
-        self._replicas: list[_Seat] = []
-        self._closing: dict[Any, tuple[_Seat, float]] = {}  # by reference, with when to wait no longer
+        self._seats: dict[Any, Seat] = {}  # by the reference whose arrival concerns them
+        self._replicas: list[Seat] = []
+        self._closing: dict[Any, tuple[Seat, float]] = {}  # by reference, with when to wait no longer
         self._last_seat = time.monotonic()  # when a replica last sat somewhere
         self._number = 0
 
@@ -188,16 +132,23 @@ class Dispatcher:
 
     def _may_find_room(self) -> bool:
         """Whether blocks wait for room, which a replica that is closing or a node that joins may give."""
-        if not any(work.blocks for work in self._work.values()):
+        sizes = {str(work.load.size) for work in self._work.values() if work.blocks}
+        self._progress.waiting = None
+        if not sizes:
             return False
         if time.monotonic() - self._last_seat < SECONDS_WITHOUT_ROOM:
+            if not self._closing:
+                wanted = " or ".join(sorted(sizes))
+                self._progress.waiting = (
+                    f"no node of the cluster has room for a replica, which needs {wanted}"
+                )
             return True
         self._progress.notes.append(
             f"for {SECONDS_WITHOUT_ROOM / 60:.0f} minutes no node of the cluster had room for a replica"
         )
         return False
 
-    def _seated(self) -> list[_Seat]:
+    def _seated(self) -> list[Seat]:
         """Replicas that take up room, those that are closing included."""
         return [*self._replicas, *(seat for seat, _ in self._closing.values())]
 
@@ -208,14 +159,15 @@ class Dispatcher:
         options = {**load.size.actor_options(), "max_concurrency": threads}
         actor = ray.remote(Replica).options(**options).remote(load.job, self._number)
         state = ReplicaProgress(self._number, variant)
-        seat = _Seat(actor, load.size, state, time.monotonic())
+        seat = Seat(actor, load.size, state, time.monotonic())
         self._replicas.append(seat)
         self._progress.replicas[state.number] = state
+        self._progress.waiting = None
         self._seats[actor.load.remote()] = seat
         self._progress.variants[variant].replicas += 1
         self._log_seat("started", seat)
 
-    def _leave(self, seat: _Seat, *, dead: bool = False) -> None:
+    def _leave(self, seat: Seat, *, dead: bool = False) -> None:
         counts = self._progress.variants[seat.variant]
         self._replicas.remove(seat)
         self._seats = {reference: other for reference, other in self._seats.items() if other is not seat}
@@ -231,7 +183,7 @@ class Dispatcher:
             ray.kill(seat.actor)
         self._last_seat = time.monotonic()
 
-    def _log_seat(self, event: str, seat: _Seat, **facts: float | str) -> None:
+    def _log_seat(self, event: str, seat: Seat, **facts: float | str) -> None:
         self._log({"event": event, "replica": seat.progress.number, "variant": seat.variant, **facts})
 
     # blocks ---------------------------------------------------------------------------------------------
@@ -247,7 +199,7 @@ class Dispatcher:
                 self._leave(seat)
 
     @staticmethod
-    def _may_take(seat: _Seat, block: Block) -> bool:
+    def _may_take(seat: Seat, block: Block) -> bool:
         if not seat.held:
             return True
         hungry = (
@@ -256,7 +208,7 @@ class Dispatcher:
         )
         return hungry and not block.deaths and not seat.alone and len(seat.held) < MOST_THREADS
 
-    def _hand(self, seat: _Seat, block: Block) -> None:
+    def _hand(self, seat: Seat, block: Block) -> None:
         reference = seat.actor.run.remote(block)
         seat.held[reference] = block
         self._seats[reference] = seat
@@ -264,7 +216,7 @@ class Dispatcher:
         counts.first_work = counts.first_work or time.monotonic()
 
     def _ask_the_silent(self) -> None:
-        """Find out whether replicas that are long over their blocks are kept from writing them."""
+        """Find out what keeps replicas that are long over their blocks."""
         now = time.monotonic()
         for seat in self._replicas:
             if seat.held and not seat.asked and now - seat.heard > SECONDS_OF_SILENCE:
@@ -301,7 +253,7 @@ class Dispatcher:
                 del self._closing[reference]
                 ray.kill(seat.actor)
 
-    def _arrived(self, seat: _Seat, reference: Any, result: Loaded | Trouble | BlockReport) -> None:
+    def _arrived(self, seat: Seat, reference: Any, result: Loaded | Trouble | BlockReport) -> None:
         counts = self._progress.variants[seat.variant]
         seat.heard = time.monotonic()
         if isinstance(result, Trouble):
@@ -328,7 +280,7 @@ class Dispatcher:
         counts.output_tokens += result.output_tokens
         counts.last_work = time.monotonic()
 
-    def _failed(self, seat: _Seat, reference: Any, error: RayError) -> None:
+    def _failed(self, seat: Seat, reference: Any, error: RayError) -> None:
         cause = error.cause if isinstance(error, RayTaskError) else error
         if isinstance(cause, EngineOptionError):
             self._refuse(seat, str(cause))
@@ -359,19 +311,19 @@ class Dispatcher:
             f"{block.variant}/{block.task}: {block.samples} samples given up for now: {reason}"
         )
 
-    def _refuse(self, seat: _Seat, reason: str) -> None:
+    def _refuse(self, seat: Seat, reason: str) -> None:
         """The engine will never run this variant."""
         self._progress.variants[seat.variant].refusal = reason
         self._end_variant(seat, "refused", reason)
 
-    def _end_variant(self, seat: _Seat, event: str, reason: str) -> None:
+    def _end_variant(self, seat: Seat, event: str, reason: str) -> None:
         """Its blocks stay owed, the other variants go on."""
         self._log_seat(event, seat, reason=reason)
         self._work[seat.variant].blocks.clear()
         for other in [other for other in self._replicas if other.variant == seat.variant]:
             self._leave(other, dead=True)
 
-    def _died(self, seat: _Seat, cause: BaseException) -> None:
+    def _died(self, seat: Seat, cause: BaseException) -> None:
         reason = error_text(cause)
         self._log_seat("died", seat, blocks=len(seat.held), reason=reason)
         work = self._work[seat.variant]

@@ -9,12 +9,14 @@ import yaml
 
 from orchestrator.blocks import longest_first
 from orchestrator.cluster import Nodes, footprint, misfit, ray_cluster, wanted_places
-from orchestrator.dispatch import Dispatcher, Workload
+from orchestrator.dispatch import Dispatcher
 from orchestrator.engines import is_served
 from orchestrator.errors import UserError
 from orchestrator.heartbeat import Heartbeat
+from orchestrator.lease import owner
 from orchestrator.replica import Job
 from orchestrator.samples import failed_block, items_table
+from orchestrator.seats import Workload
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,6 +117,7 @@ def _job(plan: Plan, variant: str, gpus: float, references: dict[tuple[str, str]
         items={name: references[sweep.renderings[variant], name] for name in sweep.tasks},
         columns=plan.columns,
         gpus=gpus,
+        owner=owner(sweep.store),
     )
 
 

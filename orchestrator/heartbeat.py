@@ -40,8 +40,6 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._beat_until_the_end, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
-        with suppress(OSError):
-            self._store.remove_log(STOP)  # meant for a submit that is over
         self._thread.start()
         return self
 
@@ -108,6 +106,12 @@ def read_status(store: RunStore) -> dict[str, Any] | None:
     except ValueError:
         return None
     return status if isinstance(status, dict) else None
+
+
+def forget_stop(store: RunStore) -> None:
+    """Drop a request that was meant for a submit that is over."""
+    with suppress(OSError):
+        store.remove_log(STOP)
 
 
 def request_stop(store: RunStore) -> None:

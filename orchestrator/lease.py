@@ -31,7 +31,8 @@ def exclusive(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
     """Keep other submits out of a run for as long as this one lasts, however it ends.
 
     A disk has a lock that the operating system gives back; an object store has a lease, a small file that is
-    renewed until its owner ends, and counts for nothing once it is a minute old.
+    renewed until its owner ends, and counts for nothing once it is a minute old. Both name their owner, so
+    that what a dead submit left at work finds out that the run is another's (`owner`).
 
     Args:
         store: the run.
@@ -61,6 +62,18 @@ def at_work(store: RunStore) -> bool:
     return False
 
 
+def owner(store: RunStore) -> str:
+    """Who has the run or had it last: a name that no other submit has; empty if nobody ever had it.
+
+    Raises:
+        OSError: the storage does not tell.
+    """
+    folder = store.local_folder
+    if folder is None:
+        return str(json.loads(store.read_log(LEASE) or "{}").get("owner", ""))
+    return store.read_log(LOCK).decode()
+
+
 def _refusal(url: str, holder: str = "") -> UserError:
     return UserError(
         f"Another lldeg submit is at work in {url}{holder}; wait for it, or end it with: lldeg stop {url}"
@@ -71,7 +84,7 @@ def _refusal(url: str, holder: str = "") -> UserError:
 def _lock(folder: Path, url: str) -> Iterator[None]:
     try:
         (folder / "logs").mkdir(parents=True, exist_ok=True)
-        lock = (folder / "logs" / LOCK).open("w")
+        lock = (folder / "logs" / LOCK).open("a")
     except OSError as error:
         raise UserError(f"{url} is no place for a run: {error}.") from None
     with lock:
@@ -83,6 +96,9 @@ def _lock(folder: Path, url: str) -> Iterator[None]:
                 if pause is None:
                     raise _refusal(url) from None
                 time.sleep(pause)
+        lock.truncate(0)
+        lock.write(uuid.uuid4().hex)
+        lock.flush()
         yield
 
 

@@ -76,7 +76,7 @@ class ReplicaProgress:
         number: counts the replicas of a submit from 1.
         node: Ray's name of its node; None while it loads.
         samples: rows it has written.
-        trouble: why it cannot write them; None if it can.
+        trouble: why it writes none now; None if nothing is in its way.
     """
 
     number: int
@@ -95,6 +95,7 @@ class SweepProgress:
         replicas: engines loaded or loading now, by number.
         notes: what was given up, and why.
         silenced: why the run directory cannot be told how it goes; None if it can.
+        waiting: what all blocks wait for; None if a replica is loaded or loading.
         stop: set to a reason to make the dispatcher stop.
     """
 
@@ -103,6 +104,7 @@ class SweepProgress:
     replicas: dict[int, ReplicaProgress] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     silenced: str | None = None
+    waiting: str | None = None
     stop: str | None = None
 
     @property
@@ -114,7 +116,7 @@ class SweepProgress:
     def trouble(self) -> str | None:
         """What keeps answers from being written now; None if nothing does."""
         reasons = [replica.trouble for replica in list(self.replicas.values())]
-        return next(filter(None, [*reasons, self.silenced]), None)
+        return next(filter(None, [*reasons, self.silenced, self.waiting]), None)
 
     @property
     def written(self) -> int:

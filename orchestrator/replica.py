@@ -12,6 +12,7 @@ import ray
 from orchestrator.answering import answer_block
 from orchestrator.engines import open_engine
 from orchestrator.engines.base import EngineOptionError
+from orchestrator.lease import owner
 from orchestrator.patience import patiently
 from orchestrator.quiet import be_quiet
 from orchestrator.replica_log import keep_log, log_name, say
@@ -20,6 +21,8 @@ from orchestrator.store import RunStore
 from orchestrator.tasks import SweepTask, TaskItems, TaskLibrary
 
 if TYPE_CHECKING:
+    from pyarrow import Table
+
     from orchestrator.blocks import Block
     from orchestrator.config import SamplingConfig
     from orchestrator.engines.base import Engine, EngineSpec
@@ -35,6 +38,7 @@ class Job:
         tasks: leaf tasks by name.
         items: per task, a one-element tuple with the Ray reference to its `TaskItems` (in a tuple so that Ray
             hands over the reference, not the items).
+        owner: the submit it works for; see `lease.owner`.
     """
 
     variant: str
@@ -45,6 +49,7 @@ class Job:
     items: dict[str, tuple[Any]]
     columns: Columns
     gpus: float
+    owner: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,7 @@ class BlockReport:
 
 @dataclass(frozen=True)
 class Trouble:
-    """Why a replica cannot write what it has answered; None if it can."""
+    """Why a replica cannot get answers or cannot write them; None if it can."""
 
     reason: str | None
 
@@ -132,7 +137,7 @@ class Replica:
         task, built = self._task(block.task)
         samples = answer_block(block, task, built, self._engine, self._job.sampling)
         rows = self._job.columns.table(block, samples)
-        patiently(lambda: self._store.write_block(block.variant, block.task, block.name, rows), self._refused)
+        patiently(lambda: self._write(block, rows), self._refused)
         self._trouble = None
         return BlockReport(
             samples=len(samples),
@@ -141,6 +146,15 @@ class Replica:
             output_tokens=sum(sample.output_tokens or 0 for sample in samples),
         )
 
+    def _write(self, block: Block, rows: Table) -> None:
+        """Write a block, unless this replica has outlived its submit and the run is another's by now.
+
+        That one may owe the same samples in another block, and they would stand twice.
+        """
+        if owner(self._store) != self._job.owner:
+            raise RuntimeError(f"another lldeg submit has taken over {self._store.url}")
+        self._store.write_block(block.variant, block.task, block.name, rows)
+
     def close(self) -> None:
         """Free the model."""
         if self._engine is not None:
@@ -148,8 +162,8 @@ class Replica:
         self._end_log()
 
     def trouble(self) -> Trouble:
-        """Whether the storage takes what is answered."""
-        return Trouble(self._trouble)
+        """Whether the storage takes what is answered, and a server answers."""
+        return Trouble(self._trouble or (self._engine.trouble if self._engine else None))
 
     def _refused(self, reason: str) -> None:
         self._trouble = f"the storage refuses: {reason}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator import manifest as manifests
 from orchestrator.blocks import reruns
 from orchestrator.chat import ChatMessages, ChatTemplate
-from orchestrator.config_file import load_config, suggestion
+from orchestrator.config_file import load_config, mistaken, suggestion
 from orchestrator.engine_options import vllm_options
 from orchestrator.engines import LM_EVAL_PREFIX, deciding, is_served, served_problems, takes_messages
 from orchestrator.engines.base import EngineSpec
@@ -128,12 +128,12 @@ def prepare(config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | 
             problems += _engine_problems(config, variant)
             problems += _find_model(config, variant, revisions)
     if config is None or problems:
-        raise UserError(_all_problems(config_path, problems))
+        raise mistaken(config_path, problems)
     subset = _read_items(config, revisions)
     tasks, problems = _load_tasks(config, library, subset)
     problems += _unanswerable(config, tasks)
     if problems:
-        raise UserError(_all_problems(config_path, problems))
+        raise mistaken(config_path, problems)
     templates, renderings = _chat_templates(config)
     try:
         built = {
@@ -146,12 +146,6 @@ def prepare(config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | 
     return Sweep(
         config, RunStore(run_dir or f"runs/{config.name}"), revisions, tasks, renderings, built, subset
     )
-
-
-def _all_problems(path: Path, problems: Sequence[str]) -> str:
-    if len(problems) == 1:
-        return f"{path}: {problems[0]}."
-    return f"{path} has {len(problems)} mistakes:\n" + "\n".join(f"  - {problem}" for problem in problems)
 
 
 def _engine_problems(config: SweepConfig, variant: str) -> list[str]:

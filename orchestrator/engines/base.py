@@ -87,6 +87,10 @@ class Engine(Protocol):
     def appetite(self) -> int:
         """Requests to keep in flight so that the engine never waits for work."""
 
+    @property
+    def trouble(self) -> str | None:
+        """What keeps the engine from answering now; None if nothing does."""
+
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Answer queries, in order; may be called from several threads at once.
 

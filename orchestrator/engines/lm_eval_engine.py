@@ -71,6 +71,11 @@ class LmEvalEngine:
         """Requests to keep in flight."""
         return BATCH
 
+    @property
+    def trouble(self) -> str | None:
+        """None; it is in this process."""
+        return None
+
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Answer queries in order; see `Engine.answer`."""
         groups: dict[tuple[str, int, str], list[int]] = defaultdict(list)

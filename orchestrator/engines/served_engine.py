@@ -79,6 +79,11 @@ class ServedEngine:
         """Requests to keep in flight."""
         return FEED_FACTOR * self._concurrency
 
+    @property
+    def trouble(self) -> str | None:
+        """What the server fails on, from its last answer until the next one."""
+        return self._server.trouble
+
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Answer queries in order; see `Engine.answer`.
 

@@ -70,6 +70,9 @@ class Server:
         patience: seconds the server may be away.
         verify: whether the server's certificate must be valid.
 
+    Attributes:
+        trouble: what came instead of the last answer; None if it came.
+
     Raises:
         EngineOptionError: not a URL, or a header of several lines.
     """
@@ -89,6 +92,7 @@ class Server:
                 f"base_url must be the http:// or https:// address to post to, not {url!r}"
             )
         self.url = url
+        self.trouble: str | None = None
         self._headers = {name: value.strip() for name, value in headers.items()}
         if several := [name for name, value in self._headers.items() if len(value.splitlines()) > 1]:
             raise EngineOptionError(f"the header {several[0]} has several lines")
@@ -127,6 +131,7 @@ class Server:
                 return outcome
             now = time.monotonic()
             failing_since = failing_since or now
+            self.trouble = f"{self.url} is asked again and again: {outcome.reason}"
             self._tell(outcome.reason)
             if now - failing_since >= self._patience:
                 if not outcome.busy and await self._answers_what_it_answered():
@@ -164,6 +169,7 @@ class Server:
         if not isinstance(output, (dict, list)) or (isinstance(output, dict) and output.get("error")):
             return _Trouble(self._words("no answer", text))  # gateways say 200 to what they could not get
         self._answered, self._answered_at = body, time.monotonic()
+        self.trouble = None
         return output
 
     def _refused(self, response: aiohttp.ClientResponse, text: str) -> _Trouble:

@@ -131,6 +131,11 @@ class VllmEngine:
         """Requests to keep in flight."""
         return FEED_FACTOR * self._slots
 
+    @property
+    def trouble(self) -> str | None:
+        """None; it is in this process."""
+        return None
+
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Answer queries in order; see `Engine.answer`."""
         with self._encoding_lock:

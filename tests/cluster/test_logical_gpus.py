@@ -25,7 +25,7 @@ def gpu_node(cluster):
     """A node with 8 GPUs by name, a label and a resource of its own."""
     cluster.add("gpus", *GPU_NODE)
     yield
-    cluster.kill("gpus")
+    cluster.remove("gpus")
 
 
 def write(folder, variants):

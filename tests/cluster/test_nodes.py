@@ -55,8 +55,7 @@ def nodes(cluster):
     for name in ("first", "second"):
         cluster.add(name, *PLACE)
     yield
-    for name in {"first", "second", "third"} & set(cluster.nodes):
-        cluster.kill(name)
+    cluster.remove("first", "second", "third")
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from orchestrator.identity import Item, Rerun
 from orchestrator.progress import SweepProgress, VariantProgress
 from orchestrator.replica import Job
 from orchestrator.samples import Columns
+from orchestrator.seats import Workload
 
 RERUNS = (Rerun(0.0), Rerun(0.7, 0))
 
@@ -34,7 +35,7 @@ def cut(variant, blocks, size):
 class Outcome:
     """A sweep dispatched on a fake cluster, and what came of it."""
 
-    def __init__(self, ray, work, *, places=1, dead_nodes=()):
+    def __init__(self, ray, work, *, places=1, dead_nodes=(), room=lambda *_: True):
         self.ray, self.given_up, self.events, self.troubles = ray, {}, [], []
         counts = {v: VariantProgress(planned=sum(b.samples for b in blocks)) for v, blocks in work.items()}
         self.progress = SweepProgress(counts)
@@ -45,16 +46,14 @@ class Outcome:
             for item in b.items
             for rerun in b.reruns
         )
-        jobs = [
-            dispatch.Workload(self._job(variant), Footprint(1, 0), blocks) for variant, blocks in work.items()
-        ]
+        jobs = [Workload(self._job(variant), Footprint(1, 0), blocks) for variant, blocks in work.items()]
         patch = pytest.MonkeyPatch()
         with patch.context() as context:
             context.setattr(dispatch, "ray", ray)
             dispatch.Dispatcher(
                 jobs,
                 most=places,
-                room=lambda *_: True,
+                room=room,
                 lost_since=lambda _: dead_nodes,
                 progress=self.progress,
                 give_up=self._give_up,
@@ -65,7 +64,7 @@ class Outcome:
     @staticmethod
     def _job(variant):
         spec = EngineSpec("m")
-        return Job(variant, spec, SamplingConfig(), "store", {}, {}, Columns((), ()), 0)
+        return Job(variant, spec, SamplingConfig(), "store", {}, {}, Columns((), ()), 0, "")
 
     def _give_up(self, lost, reason):
         (item,), (rerun,) = lost.items, lost.reruns
@@ -122,6 +121,17 @@ def test_no_more_replicas_than_places():
     ray = FakeRay()
     Outcome(ray, {"a": cut("a", 50, 4)}, places=3)
     assert ray.most_alive == 3
+
+
+def test_blocks_that_wait_for_room_are_trouble_until_there_is_some():
+    """Whoever watches learns what a replica needs; once one sits, or all is done, nothing is in the way."""
+    found = iter([False, False])
+    outcome = Outcome(FakeRay(), {"a": cut("a", 2, 4)}, room=lambda *_: next(found, True))
+    told, *later = outcome.troubles
+    assert told == "no node of the cluster has room for a replica, which needs 1 CPU"
+    assert set(later) <= {told, None}
+    assert later[-1] is None
+    assert outcome.written == outcome.planned
 
 
 def test_no_replica_is_loaded_for_work_that_others_will_have_taken():

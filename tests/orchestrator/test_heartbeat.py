@@ -5,7 +5,7 @@ import uuid
 import pytest
 
 from orchestrator import heartbeat
-from orchestrator.heartbeat import EVENTS, Heartbeat, read_status, request_stop
+from orchestrator.heartbeat import EVENTS, Heartbeat, forget_stop, read_status, request_stop
 from orchestrator.progress import ReplicaProgress, SweepProgress, VariantProgress
 from orchestrator.store import RunStore
 
@@ -72,6 +72,7 @@ def test_a_request_to_stop_is_heard(store, progress):
 def test_a_request_to_an_earlier_submit_is_not_heard(store, progress):
     """What was asked of a submit that is over does not stop the next one."""
     request_stop(store)
+    forget_stop(store)
     with Heartbeat(store, progress):
         until(lambda: read_status(store))
     assert progress.stop is None

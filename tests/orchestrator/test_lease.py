@@ -7,7 +7,7 @@ import pytest
 
 from orchestrator import lease
 from orchestrator.errors import UserError
-from orchestrator.lease import LEASE, at_work, exclusive
+from orchestrator.lease import LEASE, at_work, exclusive, owner
 from orchestrator.store import RunStore
 
 
@@ -44,6 +44,18 @@ def test_a_second_submit_is_kept_out(store):
         assert at_work(store)
         with pytest.raises(UserError, match=r"Another lldeg submit is at work .* lldeg stop"):
             hold(store)
+
+
+def test_every_submit_is_another_owner(store):
+    """What an earlier one left at work can tell that the run is not its own any more."""
+    assert owner(store) == ""
+    with exclusive(store, on_loss=lambda: None):
+        first = owner(store)
+        with pytest.raises(UserError):
+            hold(store)
+        assert owner(store) == first != ""
+    with exclusive(store, on_loss=lambda: None):
+        assert owner(store) not in {first, ""}
 
 
 def test_it_ends_with_its_holder(store):

@@ -6,6 +6,7 @@ held by a file wherever the sweep has to be in its middle.
 
 import json
 import re
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,7 @@ from orchestrator.store import RunStore
 RUN = "runs/one"
 ITEMS, SEEDS = 64, 3  # an engine call for each seed of a block
 URL = f"s3://bucket/{RUN}"
+SECONDS_TO_TELL = 120
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,10 @@ class Life:
             self.objects.door.close()
             before = self.blocks()
             self.hold.unlink()
+            too_long = threading.Timer(SECONDS_TO_TELL, process.kill)
+            too_long.start()
             self.seen["told"] = next((line for line in process.stdout if "storage refuses" in line), "")
+            too_long.cancel()
             self.seen["written while away"] = len(self.blocks()) - len(before)
             self.objects.door.open()
             self.seen["ended"] = finish(process)

@@ -61,8 +61,8 @@ def clock(monkeypatch):
 
 
 @pytest.fixture
-def ask():
-    """Starts a server that behaves so; returns it, and a function that asks it."""
+def serve():
+    """Starts a server that behaves so; returns it, and our side of it."""
     opened = []
 
     def start(behave, *, url=None, **options):
@@ -71,11 +71,22 @@ def ask():
         options = {"headers": {}, "concurrency": 4, "timeout": 60, "patience": 300, "verify": True} | options
         server = Server(url or stand_in.url, **options)
         opened.append(server.close)
-        return stand_in, lambda body: server.run(server.ask(body))
+        return stand_in, server
 
     yield start
     for end in reversed(opened):
         end()
+
+
+@pytest.fixture
+def ask(serve):
+    """Starts a server that behaves so; returns it, and a function that asks it."""
+
+    def start(behave, **options):
+        stand_in, server = serve(behave, **options)
+        return stand_in, lambda body: server.run(server.ask(body))
+
+    return start
 
 
 @pytest.mark.parametrize("trouble", PASSING.values(), ids=PASSING.keys())
@@ -84,6 +95,20 @@ def test_what_may_pass_is_asked_again(ask, clock, trouble):
     stand_in, post = ask(lambda number, _: trouble if number < 3 else FINE)
     assert post({"n": 1}) == {"choices": ["fine"]}
     assert stand_in.bodies == [{"n": 1}] * 3
+
+
+def test_what_a_server_fails_on_is_told_until_it_answers(serve, clock):
+    """Whoever watches learns why nothing comes, and that it is over."""
+    told = []
+
+    def behave(number, _):
+        told.append(server.trouble)
+        return reply(b"slow down", 429) if number == 1 else FINE
+
+    stand_in, server = serve(behave)
+    server.run(server.ask({}))
+    assert told == [None, f"{stand_in.url} is asked again and again: HTTP 429: slow down"]
+    assert server.trouble is None
 
 
 def test_an_answer_that_does_not_come_is_asked_for_again(ask):

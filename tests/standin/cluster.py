@@ -136,6 +136,15 @@ class Cluster:
                     one.kill()
         process.wait()
 
+    def remove(self, *names):
+        """End nodes and wait until the cluster has noticed, which takes it many seconds."""
+        for name in set(names) & set(self.nodes):
+            self.kill(name)
+        until = time.monotonic() + SECONDS_OF_PATIENCE
+        while self._alive() > len(self.nodes):
+            assert time.monotonic() < until
+            time.sleep(0.5)
+
     def end(self):
         """End everything."""
         for name in reversed(list(self.nodes)):
@@ -147,16 +156,6 @@ class Cluster:
         with urllib.request.urlopen(request, timeout=30) as response:
             return json.load(response)
 
-    def wait_for_nodes(self, count):
-        """Wait until so many nodes, the head among them, are alive."""
-        until = time.monotonic() + SECONDS_OF_PATIENCE
-        while len(self._alive()) < count:
-            assert time.monotonic() < until
-            time.sleep(0.2)
-
     def _alive(self):
-        try:
-            nodes = self.ask("/nodes?view=summary")["data"]["summary"]
-        except OSError:  # the dashboard starts later than the head
-            return []
-        return [node for node in nodes if node["raylet"]["state"] == "ALIVE"]
+        nodes = self.ask("/nodes?view=summary")["data"]["summary"]
+        return sum(node["raylet"]["state"] == "ALIVE" for node in nodes)

@@ -38,7 +38,7 @@ class Door:
     def close(self):
         """Cut all connections and refuse new ones."""
         self._open = False
-        for end in (self._listener, *self._pipes):
+        for end in (self._listener, *self._pipes.copy()):  # other threads change it
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
             end.close()

@@ -180,18 +180,18 @@ class Soak:
             time.sleep(0.05)
 
     def _kill_replica(self, trial, rng, run):
-        replicas = [pid for pid in self._engines(trial) if psutil.pid_exists(pid)]
+        replicas = sorted(self._engines(trial))
         if not replicas:
             return False
         with contextlib.suppress(ProcessLookupError):
-            os.kill(rng.choice(sorted(replicas)), signal.SIGKILL)
+            os.kill(rng.choice(replicas), signal.SIGKILL)
             return True
         return False
 
     def _engines(self, trial):
         """Processes that loaded an engine for the sweep; those that are gone are forgotten."""
         for path in (self.sweeps[trial.deadly].parent / "pids").glob("[0-9]*"):
-            if psutil.pid_exists(int(path.name)):
+            if _is_replica(int(path.name)):
                 yield int(path.name)
             else:
                 path.unlink(missing_ok=True)
@@ -226,3 +226,12 @@ class Soak:
             trial.problems.append(f"errors of {sorted(wrong)}")
         lines = (run / "logs" / "events.jsonl").read_text().splitlines()
         trial.events = Counter(json.loads(line)["event"] for line in lines)
+
+
+def _is_replica(pid):
+    """Whether a process is a replica of this cluster; a number may long be another process's."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        own = process.environ().get("RAY_TMPDIR") == os.environ.get("RAY_TMPDIR")
+        return own and process.name().startswith("ray::Replica")
+    return False
