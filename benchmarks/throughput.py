@@ -44,6 +44,13 @@ def cores_each(replicas: int) -> int:
     return max(1, (os.cpu_count() or 1) // replicas)
 
 
+def own_cores(part: int, engines: int) -> dict[str, str]:
+    """The variable that binds one of several bare engines to cores of its own."""
+    each = cores_each(engines)
+    cores = range(part * each, (part + 1) * each)
+    return {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, cores))} if engines > 1 else {}
+
+
 def bare(limit: int, cell: int | None, part: int, meeting: Path) -> dict[str, float]:
     """Answer the requests of all reruns, or of one (temperature, seed), of a part of the items, in one call.
 
@@ -92,8 +99,6 @@ def in_new_processes(limit: int, cell: int | None, engines: int = 1) -> dict[str
     command = [sys.executable, "-P", __file__, "--bare", "--limit", str(limit)]
     command += [] if cell is None else ["--cell", str(cell)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    if engines > 1:
-        environment["OMP_NUM_THREADS"] = str(cores_each(engines))
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as meeting:
         for part in range(engines):
@@ -103,7 +108,7 @@ def in_new_processes(limit: int, cell: int | None, engines: int = 1) -> dict[str
                 [*command, "--meeting", meeting, "--part", str(part)],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env=environment,
+                env=environment | own_cores(part, engines),
             )
             for part in range(engines)
         ]

@@ -118,7 +118,8 @@ class Node:
     labels: Mapping[str, str]
 
     def __str__(self) -> str:
-        names = sorted(filter(_is_countable, self.amounts), key=lambda name: name not in {"CPU", "GPU"})
+        countable = filter(_is_countable, self.amounts)  # Ray tells them in any order
+        names = sorted(countable, key=lambda name: (name not in {"CPU", "GPU"}, name))
         return ", ".join(f"{self.amounts[name]:g} {name}" for name in names) or "nothing"
 
 

@@ -15,7 +15,7 @@ from scipy.fft import irfft, next_fast_len
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from stats.arrays import Floats, Ints
+from stats.arrays import Complexes, Floats, Ints
 
 TABLE_FLOOR = 1e-290
 """Probabilities below this are left out of a table at either end."""
@@ -120,10 +120,11 @@ class SignFlipLaw:
         spread = _spread(variance, int(self.sizes[-1]))
         low, high = max(0, ups - spread), min(self.reach, ups + spread)
         period = next_fast_len(high - low + 1, real=True)
-        angles = (2.0 * np.pi / period) * np.arange(period // 2 + 1)
-        transform = np.exp(1j * angles * ups)
-        for size, count, up in zip(self.sizes, self.counts, chance, strict=True):
-            transform *= ((1.0 - up) + up * np.exp(-1j * angles * size)) ** int(count)
+        roots = np.exp((-2j * np.pi / period) * np.arange(period))
+        frequencies = np.arange(period // 2 + 1)
+        transform = roots[-frequencies * ups % period]
+        for size, count, up in zip(self.sizes.tolist(), self.counts.tolist(), chance.tolist(), strict=True):
+            transform *= _power((1.0 - up) + up * roots[frequencies * size % period], count)
         law: Floats = irfft(transform, period)
         return law, high - ups + 1
 
@@ -134,6 +135,16 @@ def _spread(variance: float, largest: int) -> int:
     return int(
         np.ceil(log_mass * largest / 3 + np.sqrt((log_mass * largest / 3) ** 2 + 2 * log_mass * variance))
     )
+
+
+def _power(values: Complexes, exponent: int) -> Complexes:
+    """A whole power, at least the first, by squaring; numpy's way is that of logarithms."""
+    result = values if exponent % 2 else np.ones_like(values)
+    while exponent := exponent // 2:
+        values = values * values
+        if exponent % 2:
+            result = result * values
+    return result
 
 
 def _fair_binomial(count: int, floor: float) -> tuple[Floats, int]:

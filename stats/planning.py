@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
-from scipy.stats import binom
 
-from stats.power import averaged_flip_rate, items_needed
+from stats.power import averaged_flip_rate, exact_power, items_needed
 
 
 @dataclass(frozen=True)
@@ -120,23 +119,3 @@ class Design:
     def with_reruns(self, reruns: int) -> "Design":
         """The same with another number of reruns."""
         return replace(self, reruns=reruns)
-
-
-def exact_power(items: int, drop: float, flip_rate: float, alpha: float) -> float:
-    """Power of the exact one-sided test of right-or-wrong answers: Σ P(m flips)·P(the test of m rejects).
-
-    Args:
-        items: N.
-        drop: δ, at most the flip rate.
-        flip_rate: p_flip.
-        alpha: level.
-
-    Returns:
-        The sum over all numbers of flips within eight standard deviations of the expected one.
-    """
-    expected = items * flip_rate
-    reach = 8.0 * np.sqrt(expected * (1.0 - flip_rate)) + 8.0
-    flips = np.arange(max(0, int(expected - reach)), min(items, int(expected + reach)) + 1)
-    critical = binom.isf(alpha, flips, 0.5)
-    rejects = binom.sf(critical, flips, (1.0 + drop / flip_rate) / 2.0)
-    return float(binom.pmf(flips, items, flip_rate) @ rejects)

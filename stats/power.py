@@ -7,7 +7,6 @@ dropping items that never flip loses nothing.
 
 import numpy as np
 from scipy.special import ndtr, ndtri
-from scipy.stats import binom
 
 EXACT_ITEMS = 2_000
 """Below this many items the power is summed exactly instead of taken from the normal approximation."""
@@ -129,14 +128,28 @@ def detection_power(items: int, drop: float, flip_rate: float, alpha: float = 0.
     if flip_rate == 0.0:
         return 0.0
     if items < EXACT_ITEMS:
-        return _exact_power(items, drop, flip_rate, alpha)
+        return exact_power(items, drop, flip_rate, alpha)
     spread = np.sqrt(max(flip_rate - drop**2, 1e-300))
     return float(ndtr((drop * np.sqrt(items) - _z(alpha) * np.sqrt(flip_rate)) / spread))
 
 
-def _exact_power(items: int, drop: float, flip_rate: float, alpha: float) -> float:
-    """Σ P(m flips)·P(the exact test of m flips rejects)."""
-    flips = np.arange(items + 1)
+def exact_power(items: int, drop: float, flip_rate: float, alpha: float) -> float:
+    """Power of the exact one-sided test of right-or-wrong answers: Σ P(m flips)·P(the test of m rejects).
+
+    Args:
+        items: N.
+        drop: δ, at most the flip rate.
+        flip_rate: p_flip.
+        alpha: level.
+
+    Returns:
+        The sum over all numbers of flips within eight standard deviations of the expected one.
+    """
+    from scipy.stats import binom  # noqa: PLC0415 - slow to import, and large samples do without
+
+    expected = items * flip_rate
+    reach = 8.0 * np.sqrt(expected * (1.0 - flip_rate)) + 8.0
+    flips = np.arange(max(0, int(expected - reach)), min(items, int(expected + reach)) + 1)
     critical = binom.isf(alpha, flips, 0.5)
     rejects = binom.sf(critical, flips, (1.0 + drop / flip_rate) / 2.0)
     return float(binom.pmf(flips, items, flip_rate) @ rejects)

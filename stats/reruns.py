@@ -9,7 +9,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from stats.arrays import Bools, EvidenceError, Floats
 from stats.flips import Churn, churn
@@ -125,7 +125,7 @@ def variance_split(scores: Floats, alpha: float = 0.05) -> VarianceSplit:
     found = run_variance(scores)
     whole, without = _components(scores)
     pseudo = count * whole - (count - 1) * without
-    spread = student.isf(alpha / 2, count - 1) * pseudo.std(axis=1, ddof=1) / np.sqrt(count)
+    spread = stdtrit(count - 1, 1.0 - alpha / 2) * pseudo.std(axis=1, ddof=1) / np.sqrt(count)
     low, high = (np.maximum(whole[:, 0] + sign * spread, 0.0).tolist() for sign in (-1, 1))
     temperature = (
         Estimate(found.temperature, low[1], high[1]) if scores.shape[1] > 1 else Estimate(0.0, 0.0, 0.0)

@@ -6,11 +6,14 @@ same model and task is pooled, which is allowed only where their digests agree t
 """
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
@@ -24,6 +27,7 @@ from orchestrator.subset import refuse_reused_in
 from stats.arrays import Ints
 
 ROWS_PER_PIECE = 1 << 17
+MODELS_AT_ONCE = 2  # one is read while the other is counted
 
 
 @dataclass
@@ -34,6 +38,27 @@ class _Notes:
     torn: list[str] = field(default_factory=list)
 
 
+class _Prompts:
+    """Numbers for the prompts of a task, given out as they come."""
+
+    def __init__(self) -> None:
+        self._known = pa.array([], pa.string())
+        self._lock = Lock()
+
+    def codes(self, hashes: pa.Array) -> Ints:
+        """A number per distinct hash, -1 for none; the dictionary of the column is all that is looked up."""
+        coded = hashes if isinstance(hashes, pa.DictionaryArray) else hashes.dictionary_encode()
+        hashes = coded.dictionary.cast(pa.string())
+        with self._lock:
+            strangers = hashes.filter(pc.is_null(pc.index_in(hashes, self._known)))
+            if len(strangers):
+                self._known = pa.concat_arrays([self._known, strangers.unique()])
+            numbers = pc.index_in(hashes, self._known).to_numpy(zero_copy_only=False)
+        indices = coded.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)
+        prompts: Ints = np.append(numbers, -1).astype(np.int64)[indices]
+        return prompts
+
+
 @dataclass(frozen=True)
 class _Source:
     """One task as it stands in the runs that hold it; prompts are numbered across all of its models."""
@@ -41,7 +66,7 @@ class _Source:
     runs: Sequence[RunFiles]
     items: RunItems
     notes: _Notes
-    prompts: dict[str | None, int] = field(default_factory=dict)
+    prompts: _Prompts = field(default_factory=_Prompts)
 
 
 def read_runs(locations: Sequence[str], reading: Reading) -> ScoreBook:
@@ -108,23 +133,32 @@ def _is_testable(task: str, runs: Sequence[RunFiles], notes: _Notes) -> bool:
 def _torn(files: Sequence[str]) -> list[str]:
     if not files:
         return []
-    return [f"{len(files)} unreadable sample files were left out, as if not yet written: {some(files)}."]
+    named = some(sorted(files))
+    return [f"{len(files)} unreadable sample files were left out, as if not yet written: {named}."]
 
 
 def _read_task(task: str, runs: Sequence[RunFiles], reading: Reading, notes: _Notes) -> TaskTable:
     holders = [run for run in runs if task in run.tasks]
     info = _task_info(task, holders[0].tasks[task], reading)
     source = _Source(holders, read_items(task, holders, reading.cluster_column), notes)
+    models = list(dict.fromkeys(model for run in holders for model in run.models))
+    with ThreadPoolExecutor(MODELS_AT_ONCE) as pool:
+        read = list(pool.map(lambda model: _read_model(model, info, source), models))
     columns: dict[tuple[str, Temperature], Column] = {}
-    for model in dict.fromkeys(model for run in holders for model in run.models):
-        tally = _tally(task, model, info.metric, source)
-        planned = _planned([run for run in holders if model in run.models], task)
-        columns |= {(model, t): column for t, column in tally.columns(planned).items()}
-        if tally.mixed_prompts:
+    for model, (averaged, are_mixed) in zip(models, read, strict=True):
+        columns |= {(model, t): column for t, column in averaged.items()}
+        if are_mixed:
             notes.warnings.append(
                 f"{model}: reruns of the same item of {task} were asked with different prompts."
             )
     return TaskTable(info, source.items.ids, source.items.clusters, columns, planned=True)
+
+
+def _read_model(model: str, info: TaskInfo, source: _Source) -> tuple[dict[Temperature, Column], bool]:
+    """The averaged answers of one model to a task, by temperature; whether reruns differ in their prompt."""
+    tally = _tally(info.name, model, info.metric, source)
+    planned = _planned([run for run in source.runs if model in run.models], info.name)
+    return tally.columns(planned), tally.mixed_prompts > 0
 
 
 def _task_info(task: str, entry: dict[str, Any], reading: Reading) -> TaskInfo:
@@ -214,14 +248,5 @@ def _answers(table: pa.Table, task: str, run: RunFiles, source: _Source) -> Answ
         temperature=table.column("temperature").cast(pa.float32()).to_numpy(),
         rerun=table.column("seed").fill_null(NO_SEED).to_numpy().astype(np.int64),
         score=score,
-        prompts=_prompt_codes(table.column("prompt_hash").combine_chunks(), source.prompts),
+        prompts=source.prompts.codes(table.column("prompt_hash").combine_chunks()),
     )
-
-
-def _prompt_codes(hashes: pa.Array, known: dict[str | None, int]) -> Ints:
-    """A number per distinct prompt; the dictionary of the column is all that is looked up."""
-    codes = hashes if isinstance(hashes, pa.DictionaryArray) else hashes.dictionary_encode()
-    numbers = np.array([known.setdefault(text, len(known)) for text in codes.dictionary.to_pylist()] + [-1])
-    indices = codes.indices.fill_null(len(numbers) - 1).to_numpy(zero_copy_only=False)
-    prompts: Ints = numbers[indices]
-    return prompts

@@ -39,9 +39,14 @@ class RunItems:
         Raises:
             UserError: if an item is not in the table.
         """
-        where: Ints = np.minimum(np.searchsorted(self.ids, items), len(self.ids) - 1)
-        strangers = items[self.ids[where] != items]
-        if len(strangers):
+        where: Ints = np.subtract(items, self.ids[0], dtype=np.int64)
+        if self.ids[-1] - self.ids[0] + 1 == len(self.ids):  # none is left out, as in most runs
+            known = (where >= 0) & (where < len(self.ids))
+        else:
+            where = np.minimum(np.searchsorted(self.ids, items), len(self.ids) - 1)
+            known = self.ids[where] == items
+        if not known.all():
+            strangers = items[~known]
             names = some(sorted(set(strangers.tolist())))
             raise UserError(f"{location} holds answers to items that its item table does not list: {names}.")
         return where

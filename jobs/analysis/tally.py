@@ -43,7 +43,7 @@ class Tally:
         self._items = items
         self._slots: dict[int, int] = {}
         self._scores = np.full((0, items), np.nan)
-        self._seen = np.zeros((0, items), dtype=np.bool_)
+        self._failed = np.zeros((0, items), dtype=np.bool_)  # at least once
         self._rows = np.zeros(0, dtype=np.int64)
         self._prompts = np.full(items, -1, dtype=np.int64)
         self.mixed_prompts = 0
@@ -52,12 +52,16 @@ class Tally:
         """Count a batch in."""
         slots = self._slots_of(batch)
         cells = slots * self._items + batch.positions
-        valid = ~np.isnan(batch.score)
-        self._rows += np.bincount(slots[valid], minlength=len(self._rows))
-        self._seen.ravel()[cells] = True
-        fresh = valid & np.isnan(self._scores.ravel()[cells])
+        scores, valid = batch.score, ~np.isnan(batch.score)
+        if not valid.all():
+            self._failed.ravel()[cells[~valid]] = True
+            slots, cells, scores = slots[valid], cells[valid], scores[valid]
+        self._rows += np.bincount(slots, minlength=len(self._rows))
+        fresh = np.isnan(self._scores.ravel()[cells])
+        if not fresh.all():
+            cells, scores = cells[fresh], scores[fresh]
         # Written backwards, so that of two copies in one batch the first stays.
-        self._scores.ravel()[cells[fresh][::-1]] = batch.score[fresh][::-1]
+        self._scores.ravel()[cells[::-1]] = scores[::-1]
         self._note_prompts(batch)
 
     def columns(self, planned: dict[Temperature, int] | None = None) -> dict[Temperature, Column]:
@@ -73,12 +77,12 @@ class Tally:
         return {t: self._column(slots, planned.get(t)) for t, slots in by_temperature.items()}
 
     def _column(self, slots: list[int], planned: int | None) -> Column:
-        scores, seen = self._scores[slots], self._seen[slots]
+        scores = self._scores[slots]
         valid = ~np.isnan(scores)
         answers = valid.sum(axis=0)
         total = np.where(valid, scores, 0.0).sum(axis=0)
         mean = np.divide(total, answers, out=np.full(self._items, np.nan), where=answers > 0)
-        present, scored = int(seen.sum()), int(answers.sum())
+        present, scored = int((valid | self._failed[slots]).sum()), int(answers.sum())
         return Column(
             scores=mean,
             answers=answers,
@@ -103,11 +107,13 @@ class Tally:
         more = slots - len(self._scores)
         if more > 0:
             self._scores = np.vstack([self._scores, np.full((more, self._items), np.nan)])
-            self._seen = np.vstack([self._seen, np.zeros((more, self._items), dtype=np.bool_)])
+            self._failed = np.vstack([self._failed, np.zeros((more, self._items), dtype=np.bool_)])
             self._rows = np.append(self._rows, np.zeros(more, dtype=np.int64))
 
     def _note_prompts(self, batch: Answers) -> None:
         known = self._prompts[batch.positions]
+        if np.array_equal(known, batch.prompts):
+            return
         differs = (known != -1) & (batch.prompts != -1) & (known != batch.prompts)
         self.mixed_prompts += int(differs.sum())
         self._prompts[batch.positions] = np.where(known == -1, batch.prompts, known)

@@ -10,7 +10,7 @@ from scipy.special import ndtr, ndtri
 
 from jobs.figures.style import COLOURS, MARKERS, look, new_figure
 from stats.arrays import Floats
-from stats.planning import exact_power
+from stats.power import exact_power
 
 ITEMS, ACCURACY, ALPHA = 5_000, 0.6, 0.05
 FLIP_RATES = (0.03, 0.09, 0.20)

@@ -5,7 +5,7 @@ are read. Nothing but those ranges is kept in memory.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -67,10 +67,10 @@ class Texts:
         """Answers of one model at the cell's temperature, by item, sorted by seed."""
         found: dict[int, dict[int, Said]] = {}
         for table in self._samples(model, cell.task, items, SAID):
-            for row in table.to_pylist():
-                if as_temperature(row["temperature"]) == cell.temperature:
-                    seed = -1 if row["seed"] is None else row["seed"]
-                    found.setdefault(row["item"], {}).setdefault(seed, self._answer(cell, row))
+            rows = table.filter(_at(table["temperature"], cell.temperature))
+            for item, said in zip(rows["item"].to_pylist(), self._answers(cell, rows), strict=True):
+                seed = -1 if said.seed is None else said.seed
+                found.setdefault(item, {}).setdefault(seed, said)
         return {item: [by_seed[seed] for seed in sorted(by_seed)] for item, by_seed in found.items()}
 
     def mentioned(self, task: str, items: Items, needle: str) -> Items:
@@ -108,21 +108,42 @@ class Texts:
             task: str(entry.get("output_type")) for run in self._runs for task, entry in run.tasks.items()
         }
 
-    def _answer(self, cell: Cell, row: dict[str, Any]) -> Said:
-        score = (row.get("scores") or {}).get(cell.metric)
-        if row.get("error") is not None:
-            return Said(row["seed"], score, f"[no answer: {row['error']}]", None)
-        text = row.get("response")
-        if self._kinds.get(cell.task) in LIKELIHOODS:
-            return Said(row["seed"], score, _likelihoods(text), None)
-        extracted = (row.get("filtered") or {}).get(cell.metric.partition(",")[2])
-        return Said(row["seed"], score, text, None if extracted == text else extracted)
+    def _answers(self, cell: Cell, rows: pa.Table) -> Iterator[Said]:
+        seeds, errors, texts = (_values(rows, name) for name in ("seed", "error", "response"))
+        scores = _values(rows, "scores", cell.metric)
+        extracted = _values(rows, "filtered", cell.metric.partition(",")[2])
+        are_likelihoods = self._kinds.get(cell.task) in LIKELIHOODS
+        for seed, score, error, text, part in zip(seeds, scores, errors, texts, extracted, strict=True):
+            if error is not None:
+                yield Said(seed, score, f"[no answer: {error}]", None)
+            elif are_likelihoods:
+                yield Said(seed, score, _likelihoods(text), None)
+            else:
+                yield Said(seed, score, text, None if part == text else part)
 
 
 def _read(run: RunFiles, paths: Sequence[str], columns: Sequence[str], items: Items) -> pa.Table:
     data = ds.dataset(list(paths), format="parquet", filesystem=run.filesystem)
     present = [name for name in columns if name in data.schema.names]
     return data.to_table(columns=present, filter=ds.field("item").isin(items.tolist()))
+
+
+def _at(temperatures: pa.ChunkedArray, wanted: Temperature) -> pa.ChunkedArray:
+    """Which rows are at a temperature."""
+    same = [t for t in pc.unique(temperatures).to_pylist() if as_temperature(t) == wanted]
+    return pc.is_in(temperatures, pa.array(same, temperatures.type))
+
+
+def _values(table: pa.Table, column: str, part: str | None = None) -> list[Any]:
+    """A column, or a part of a column of structs; None in every row where there is none."""
+    if column not in table.column_names:
+        return [None] * table.num_rows
+    if part is None:
+        return list(table[column].to_pylist())
+    kind = table.schema.field(column).type
+    if not pa.types.is_struct(kind) or kind.get_field_index(part) < 0:
+        return [None] * table.num_rows
+    return list(pc.struct_field(table[column], part).to_pylist())
 
 
 def _hits(columns: Sequence[tuple[pa.Table, str]], needle: str) -> Items:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 from standin.command import finish, wait_for
-from standin.engine import KIND, read_words
-from standin.files import GENERATE, questions, write_sweep, write_task
+from standin.engine import read_words, write_held_sweep
+from standin.files import GENERATE, questions, write_task
 from standin.rows import block_files, identities, planned, samples
 
 ITEMS = 400
@@ -38,15 +38,8 @@ def folder(tmp_path_factory):
 
 
 def write(folder):
-    """The sweep, a replica to a node; none goes on after a block (one call) while there is `hold`."""
-    return write_sweep(
-        folder,
-        engine={"kind": KIND, "hold": str(folder / "hold"), "free": 1, "pids": str(folder / "pids")},
-        variants={"base": {}},
-        tasks=["asked"],
-        sampling={"temperatures": [0.7], "seeds": 1},
-        cluster={"cpus_per_replica": 1, "resources": {"place": 1}},
-    )
+    """The sweep, a replica to a node."""
+    return write_held_sweep(folder, resources={"place": 1})
 
 
 @pytest.fixture(scope="module")

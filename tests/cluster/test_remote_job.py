@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import pytest
 from standin.cluster import SECONDS_OF_PATIENCE, free_ports
 from standin.command import ROOT, finish, wait_for
-from standin.engine import KIND, read_words
-from standin.files import GENERATE, questions, write_sweep, write_task
+from standin.engine import read_words, write_held_sweep
+from standin.files import GENERATE, questions, write_task
 from standin.rows import block_files, identities, planned
 
 SECRETS = {"HF_TOKEN": "hf_plantedplantedplanted", "OPENAI_API_KEY": "sk-plantedplantedplanted"}
@@ -51,18 +51,6 @@ def folder(tmp_path_factory):
     return folder
 
 
-def write(folder):
-    """The sweep; its replicas stop after one call as long as there is a file `hold`."""
-    return write_sweep(
-        folder,
-        engine={"kind": KIND, "hold": str(folder / "hold"), "free": 1, "pids": str(folder / "pids")},
-        variants={"base": {}},
-        tasks=["asked"],
-        sampling={"temperatures": [0.7], "seeds": 1},
-        cluster={"cpus_per_replica": 1},
-    )
-
-
 @pytest.fixture(scope="module")
 def run(folder):
     """Where the answers are."""
@@ -73,7 +61,7 @@ def run(folder):
 def submit(cluster, command, folder, run):
     """Arguments of a submit to the job server."""
     command.environment.update(SECRETS)
-    return ("submit", write(folder), "--address", cluster.jobs, "--run-dir", run)
+    return ("submit", write_held_sweep(folder), "--address", cluster.jobs, "--run-dir", run)
 
 
 def submitted(cluster):
@@ -211,7 +199,7 @@ def test_a_sweep_is_driven_from_here(cluster, command, folder, way):
     """Over an address of the cluster or as Ray's client, with code and task files shipped."""
     run, before = folder / way, read_words(folder / "pids")
     status, out, err = command.run(
-        "submit", write(folder), "--address", getattr(cluster, way), "--run-dir", run, cwd=folder
+        "submit", write_held_sweep(folder), "--address", getattr(cluster, way), "--run-dir", run, cwd=folder
     )
     assert status == 0, out + err
     assert identities(run) == planned(run)

@@ -1,8 +1,8 @@
 """Replicas whose submit has lost its run to another one."""
 
 from standin.command import finish, wait_for
-from standin.engine import KIND
-from standin.files import GENERATE, questions, write_sweep, write_task
+from standin.engine import write_held_sweep
+from standin.files import GENERATE, questions, write_task
 from standin.rows import block_files
 
 from orchestrator.lease import LOCK, owner
@@ -13,8 +13,7 @@ def test_replicas_of_a_submit_that_lost_its_run_write_nothing_more(tmp_path, com
     """They might write what the run's new owner writes too; the block that stood before is left alone."""
     write_task(tmp_path / "pack", "asked", questions(40), **GENERATE)
     hold, run = tmp_path / "hold", tmp_path / "run"
-    engine = {"kind": KIND, "hold": str(hold), "free": 1}
-    path = write_sweep(tmp_path, engine=engine, variants={"base": {}}, tasks=["asked"])
+    path = write_held_sweep(tmp_path)
     hold.touch()
     process = command.start("submit", path, "--run-dir", run, cwd=tmp_path)
     wait_for(lambda: block_files(run), process)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import ray
 from lm_eval.api.model import LM
+from standin.files import write_sweep
 
 import orchestrator
 from orchestrator.shipping import shipped_tasks
@@ -94,6 +95,21 @@ class StandIn(LM):
     def _clear(path):
         if path.is_file():
             path.unlink(missing_ok=True)
+
+
+def write_held_sweep(folder, **cluster):
+    """A sweep of one variant and the task "asked", whose replicas stop after one call while there is `hold`.
+
+    Each leaves its word in `pids`, and takes one CPU and what else the caller wants of the cluster.
+    """
+    return write_sweep(
+        folder,
+        engine={"kind": KIND, "hold": str(folder / "hold"), "free": 1, "pids": str(folder / "pids")},
+        variants={"base": {}},
+        tasks=["asked"],
+        sampling={"temperatures": [0.7], "seeds": 1},
+        cluster={"cpus_per_replica": 1, **cluster},
+    )
 
 
 def leave_word(folder):

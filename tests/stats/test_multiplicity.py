@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
@@ -16,6 +16,7 @@ from stats.multiplicity import adjust_p_values, benjamini_hochberg, holm
 P_VALUES = st.lists(st.floats(1e-12, 1.0), min_size=1, max_size=20)
 
 
+@settings(max_examples=25)  # statsmodels collects all garbage of the process each time
 @given(P_VALUES)
 def test_holm_agrees_with_statsmodels(p_values):
     """Step-down Bonferroni."""

@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import binom
 
 from stats.combine import combine_tasks
-from stats.planning import Design, exact_power
+from stats.planning import Design
+from stats.power import exact_power
 from stats.task_power import task_power
 
 SIMULATIONS = 40_000

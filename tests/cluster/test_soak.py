@@ -1,0 +1,24 @@
+"""Two trials of the many that benchmarks/soak.py runs."""
+
+import os
+import subprocess
+import sys
+
+from standin.command import ROOT
+
+SEED = 10  # this trial and the next kill nodes, replicas and the driver, three times each
+
+
+def test_kills_at_random_moments_leave_what_an_undisturbed_sweep_leaves(command):
+    """Every key once, no row an error, the same final tables."""
+    ended = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "soak.py", "--trials", "2", "--first", str(SEED)],
+        env=os.environ | {"LLDEG_TEST": command.mark},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert " x node" in ended.stdout
+    assert ended.stdout.rstrip().endswith("not as undisturbed: none")
