@@ -4,14 +4,18 @@ Prompts recur in every variant and a baseline's answer in every comparison, so e
 table of strings, and flips refer to it by number.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from jobs.report.flips import Flips, spread
 from jobs.report.texts import Asked, Said, Texts
 from jobs.report.visible import shown
+
+Entry: TypeAlias = dict[str, Any]
 
 MOST_FLIPS = 2_000
 MOST_CHARACTERS = 5_000_000
@@ -50,29 +54,52 @@ class Strings:
 def embedded(index: Sequence[Flips], texts: Texts) -> dict[str, Any]:
     """What goes into a file: as many flips as the limits allow, and how many there are."""
     strings = Strings(CLIP_EMBEDDED)
-    flips: list[dict[str, Any]] = []
     cells = spread(index, MOST_FLIPS)
-    for number, cell in enumerate(cells):
-        room = strings.size + (MOST_CHARACTERS - strings.size) // (len(cells) - number)
-        for entry in _entries(cell, texts, strings):
-            flips.append(entry)
+    kept: dict[int, list[Entry]] = {}
+    for number, entries in _by_cell(cells, texts, strings):
+        kept[number] = []
+        room = strings.size + (MOST_CHARACTERS - strings.size) // (len(cells) - len(kept) + 1)
+        for entry in entries:
+            kept[number].append(entry)
             if strings.size > room:
                 break
+    flips = [entry for number in range(len(cells)) for entry in kept[number]]
     return {"strings": strings.texts, "flips": flips, "total": sum(len(cell) for cell in index)}
 
 
 def served(cells: Sequence[Flips], texts: Texts, total: int) -> dict[str, Any]:
     """One page of an answer with `total` flips."""
     strings = Strings(CLIP_SERVED)
-    flips = [entry for cell in cells for entry in _entries(cell, texts, strings)]
+    found = {number: list(entries) for number, entries in _by_cell(cells, texts, strings)}
+    flips = [entry for number in range(len(cells)) for entry in found[number]]
     return {"strings": strings.texts, "flips": flips, "total": total}
 
 
-def _entries(flips: Flips, texts: Texts, strings: Strings) -> Iterator[dict[str, Any]]:
-    cell, items = flips.cell, flips.items
-    asked = texts.asked(cell.task, items)
-    first, second = (texts.said(cell, model, items) for model in (cell.baseline, cell.variant))
-    arrays = (items.tolist(), flips.baseline.tolist(), flips.variant.tolist(), flips.drop.tolist())
+def _by_cell(cells: Sequence[Flips], texts: Texts, strings: Strings) -> Iterator[tuple[int, Iterator[Entry]]]:
+    """The entries of every cell with its number, task by task: what its cells share is read once."""
+    for task, temperature in dict.fromkeys((flips.cell.task, flips.cell.temperature) for flips in cells):
+        together = {
+            number: flips
+            for number, flips in enumerate(cells)
+            if (flips.cell.task, flips.cell.temperature) == (task, temperature)
+        }
+        cell = next(iter(together.values())).cell
+        items = np.unique(np.concatenate([flips.items for flips in together.values()]))
+        asked, said = texts.asked(task, items), texts.said(cell, cell.baseline, items)
+        for number, flips in together.items():
+            yield number, _entries(flips, asked, said, texts, strings)
+
+
+def _entries(
+    flips: Flips,
+    asked: Mapping[int, Asked],
+    said: Mapping[int, Sequence[Said]],
+    texts: Texts,
+    strings: Strings,
+) -> Iterator[Entry]:
+    cell = flips.cell
+    of_variant = texts.said(cell, cell.variant, flips.items)
+    arrays = (flips.items.tolist(), flips.baseline.tolist(), flips.variant.tolist(), flips.drop.tolist())
     for item, baseline, variant, drop in zip(*arrays, strict=True):
         question = asked.get(item, Asked(None, None))
         yield {
@@ -86,7 +113,7 @@ def _entries(flips: Flips, texts: Texts, strings: Strings) -> Iterator[dict[str,
             "drop": drop,
             "prompt": strings.number(question.prompt),
             "target": strings.number(question.target),
-            "answers": _side_by_side(first.get(item, []), second.get(item, []), strings),
+            "answers": _side_by_side(said.get(item, []), of_variant.get(item, []), strings),
         }
 
 
