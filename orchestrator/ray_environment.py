@@ -5,18 +5,36 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+HARMLESS_CALL = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+SECONDS_TO_ANSWER = 5.0
+
 
 def prepare_for_ray(address: str | None) -> None:
     """Set up Ray for a cluster; must come before the first import of Ray. The user's own settings stay.
 
     A cluster that is started here listens on this machine's loopback interface only. A cluster elsewhere gets
-    its token wherever there is one, which Ray itself does for some kinds of address and not for others.
+    its token wherever there is one, which Ray itself does for some kinds of address and not for others; but a
+    driver that asks for tokens gets no word from a cluster that has none.
     """
     if address is None:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # "0": all of it binds to 127.0.0.1
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets anything else slow the engines down
-    elif _has_token():
+    elif _has_token() and not _answers_anyone(address):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _answers_anyone(address: str) -> bool:
+    """Whether the head at an address of the form host:port answers without a token."""
+    if "://" in address or ":" not in address:
+        return False
+    import grpc  # noqa: PLC0415 - slow to import, and needed here only
+
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary(HARMLESS_CALL)(b"", timeout=SECONDS_TO_ANSWER)
+        except grpc.RpcError:  # not so, or not at all, which joining it will tell better
+            return False
+    return True
 
 
 def _has_token() -> bool:
