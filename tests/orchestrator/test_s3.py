@@ -7,6 +7,7 @@ held by a file wherever the sweep has to be in its middle.
 import json
 import re
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from orchestrator.store import RunStore
 RUN = "runs/one"
 ITEMS, SEEDS = 64, 3  # an engine call for each seed of a block
 URL = f"s3://bucket/{RUN}"
-SECONDS_TO_TELL = 120
+SECONDS_AWAY, SECONDS_TO_TELL = 20, 120
 
 
 @pytest.fixture(scope="module")
@@ -96,16 +97,18 @@ class Life:
         self.seen["status when stopped"] = read_status(RunStore(URL))
 
     def lose_its_storage(self):
-        """The storage goes away just before answers are to be written, until the user is told."""
+        """The storage goes away just before answers are to be written, for a while and until it is told."""
         with self.submit() as process:
             events = len(RunStore(URL).read_log(EVENTS))
             self.objects.door.close()
+            back = time.monotonic() + SECONDS_AWAY
             before = self.blocks()
             self.hold.unlink()
             too_long = threading.Timer(SECONDS_TO_TELL, process.kill)
             too_long.start()
             self.seen["told"] = next((line for line in process.stdout if "storage refuses" in line), "")
             too_long.cancel()
+            time.sleep(max(0.0, back - time.monotonic()))
             self.seen["written while away"] = len(self.blocks()) - len(before)
             self.objects.door.open()
             self.seen["ended"] = finish(process)
