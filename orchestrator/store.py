@@ -11,6 +11,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from posixpath import relpath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -62,6 +63,11 @@ class RunStore:
     def local_folder(self) -> Path | None:
         """The run directory as a local path; None on an object store."""
         return Path(self._root) if isinstance(self._fs, fs.LocalFileSystem) else None
+
+    @property
+    def filesystem(self) -> fs.FileSystem:
+        """The filesystem it lies on."""
+        return self._fs
 
     # documents ------------------------------------------------------------------------------------------
 
@@ -167,15 +173,19 @@ class RunStore:
     def _block_paths(self, variant: str, task: str) -> list[str]:
         selector = fs.FileSelector(self._at(self._cell(variant, task)), allow_not_found=True)
         paths = [info.path for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File]
-        return sorted(path for path in paths if path.endswith(".parquet") and not _is_temporary(path))
+        return sorted(filter(_is_block, paths))
 
-    def variants(self) -> list[str]:
-        """Variants of which samples are there."""
-        selector = fs.FileSelector(self._at("samples"), allow_not_found=True)
-        folders = [info.base_name for info in self._fs.get_file_info(selector)]
-        return sorted(
-            unquote(name.removeprefix("variant=")) for name in folders if name.startswith("variant=")
-        )
+    def sample_paths(self) -> dict[tuple[str, str], list[str]]:
+        """Paths of all sample files by (variant, task), sorted; from one listing."""
+        folder = self._at("samples")
+        selector = fs.FileSelector(folder, recursive=True, allow_not_found=True)
+        found: dict[tuple[str, str], list[str]] = {}
+        for entry in sorted(self._fs.get_file_info(selector), key=lambda info: info.path):
+            parts = relpath(entry.path, folder).split("/")
+            if entry.type == fs.FileType.File and len(parts) == 3 and _is_block(entry.path):
+                variant, task = (unquote(part.partition("=")[2]) for part in parts[:2])
+                found.setdefault((variant, task), []).append(entry.path)
+        return found
 
     @staticmethod
     def _cell(variant: str, task: str) -> str:
@@ -260,5 +270,5 @@ class RunStore:
             stream.write(content)
 
 
-def _is_temporary(path: str) -> bool:
-    return path.rpartition("/")[2].startswith(_TEMPORARY)
+def _is_block(path: str) -> bool:
+    return path.endswith(".parquet") and not path.rpartition("/")[2].startswith(_TEMPORARY)

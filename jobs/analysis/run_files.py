@@ -6,16 +6,13 @@ it alone decides what is missing.
 
 from dataclasses import dataclass
 from functools import cached_property
-from posixpath import join, relpath
 from typing import Any
-from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import yaml
 
 from orchestrator.errors import UserError
-from orchestrator.locations import open_location
 from orchestrator.store import RunStore
 
 
@@ -59,10 +56,10 @@ class RunFiles:
         """What the user called it."""
         return self.store.url
 
-    @cached_property
+    @property
     def filesystem(self) -> pafs.FileSystem:
         """Where it lies."""
-        return open_location(self.location)[0]
+        return self.store.filesystem
 
     @property
     def models(self) -> dict[str, dict[str, Any]]:
@@ -103,13 +100,4 @@ class RunFiles:
 
     @cached_property
     def _samples(self) -> dict[tuple[str, str], list[str]]:
-        folder = join(open_location(self.location)[1], "samples")
-        selector = pafs.FileSelector(folder, recursive=True, allow_not_found=True)
-        found: dict[tuple[str, str], list[str]] = {}
-        for entry in sorted(self.filesystem.get_file_info(selector), key=lambda info: info.path):
-            parts = relpath(entry.path, folder).split("/")
-            is_block = len(parts) == 3 and parts[2].endswith(".parquet") and not parts[2].startswith(".")
-            if entry.type == pafs.FileType.File and is_block:
-                model, task = (unquote(part.partition("=")[2]) for part in parts[:2])
-                found.setdefault((model, task), []).append(entry.path)
-        return found
+        return self.store.sample_paths()

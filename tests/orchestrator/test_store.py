@@ -142,7 +142,7 @@ def test_what_cannot_be_a_table_never_appears_on_an_object_store(monkeypatch):
     monkeypatch.setattr("orchestrator.store.pq.write_table", fail_half_way)
     with pytest.raises(pa.ArrowInvalid):
         store.write_block("v", "t", "b", rows("k1"))
-    assert store.variants() == []
+    assert store.sample_paths() == {}
 
 
 def test_readers_never_see_half_a_file(store, tmp_path):
@@ -168,7 +168,7 @@ def test_strange_names_stay_inside_and_come_back(store, tmp_path, name):
     """A variant or task of any name has a folder of its own below samples/ and is found again."""
     store.write_block(name, name, "b", rows("k1"))
     assert keys(store, name, name) == ["k1"]
-    assert store.variants() == [name]
+    assert list(store.sample_paths()) == [(name, name)]
     (file,) = tmp_path.rglob("*.parquet")
     assert file.parents[2] == tmp_path / "runs/one/samples"
 
@@ -177,7 +177,7 @@ def test_strange_names_do_not_meet(store, tmp_path):
     """Different names never share a folder."""
     for number, name in enumerate(STRANGE):
         store.write_block(name, "t", "b", rows(f"k{number}"))
-    assert sorted(store.variants()) == sorted(STRANGE)
+    assert sorted(store.sample_paths()) == sorted((name, "t") for name in STRANGE)
     assert [keys(store, name) for name in STRANGE] == [[f"k{number}"] for number in range(len(STRANGE))]
 
 
@@ -218,7 +218,11 @@ def test_blocks_on_an_object_store_come_back():
     store = RunStore(f"memory://{uuid.uuid4().hex}/run")
     store.write_block("v/1", "t", "b1", rows("k1"))
     store.write_block("v/1", "t", "b1", rows("k1"))
-    assert (store.local_folder, store.variants(), keys(store, "v/1")) == (None, ["v/1"], ["k1"])
+    assert (store.local_folder, list(store.sample_paths()), keys(store, "v/1")) == (
+        None,
+        [("v/1", "t")],
+        ["k1"],
+    )
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
