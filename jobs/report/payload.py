@@ -77,15 +77,13 @@ def served(cells: Sequence[Flips], texts: Texts, total: int) -> dict[str, Any]:
 
 def _by_cell(cells: Sequence[Flips], texts: Texts, strings: Strings) -> Iterator[tuple[int, Iterator[Entry]]]:
     """The entries of every cell with its number, task by task: what its cells share is read once."""
-    for task, temperature in dict.fromkeys((flips.cell.task, flips.cell.temperature) for flips in cells):
-        together = {
-            number: flips
-            for number, flips in enumerate(cells)
-            if (flips.cell.task, flips.cell.temperature) == (task, temperature)
-        }
+    alike: dict[object, dict[int, Flips]] = {}
+    for number, flips in enumerate(cells):
+        alike.setdefault((flips.cell.task, flips.cell.temperature), {})[number] = flips
+    for together in alike.values():
         cell = next(iter(together.values())).cell
         items = np.unique(np.concatenate([flips.items for flips in together.values()]))
-        asked, said = texts.asked(task, items), texts.said(cell, cell.baseline, items)
+        asked, said = texts.asked(cell.task, items), texts.said(cell, cell.baseline, items)
         for number, flips in together.items():
             yield number, _entries(flips, asked, said, texts, strings)
 
