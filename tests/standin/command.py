@@ -43,7 +43,7 @@ class Command:
             start_new_session=True,
         )
 
-    def run(self, *arguments, cwd, timeout=300):
+    def run(self, *arguments, cwd, timeout=600):
         """Run lldeg to its end; returns (exit status, standard output, standard error)."""
         process = self.start(*arguments, cwd=cwd)
         try:
@@ -76,13 +76,13 @@ class Command:
                 process.kill()
 
 
-def finish(process, timeout=300):
+def finish(process, timeout=600):
     """Wait for a process; returns (exit status, standard output, standard error)."""
     out, err = process.communicate(timeout=timeout)
     return process.returncode, out, err
 
 
-def wait_for(condition, process, seconds=120):
+def wait_for(condition, process, seconds=300):
     """Wait until a condition holds while a process runs; returns what the condition gave."""
     until = time.monotonic() + seconds
     while not (found := condition()):
