@@ -216,7 +216,7 @@ def _scan(run: RunFiles, files: list[str], metric: str) -> Iterator[pa.Table]:
     columns = {name: ds.field(name) for name in ("item", "temperature", "seed", "prompt_hash")}
     columns["score"] = ds.field("scores", metric)
     held: list[pa.RecordBatch] = []
-    for batch in data.to_batches(columns=columns, batch_size=ROWS_PER_PIECE):
+    for batch in data.to_batches(columns=columns, batch_size=ROWS_PER_PIECE, use_threads=False):
         held.append(batch)
         if sum(piece.num_rows for piece in held) >= ROWS_PER_PIECE:
             yield _joined(held)

@@ -17,7 +17,7 @@ from jobs.report.visible import shown
 
 Entry: TypeAlias = dict[str, Any]
 
-MOST_FLIPS = 2_000
+MOST_FLIPS, MOST_ANSWERS = 2_000, 20_000
 MOST_CHARACTERS = 5_000_000
 """Limits of one report.html: what opens at once on a phone."""
 
@@ -51,10 +51,16 @@ class Strings:
         return self._known[safe]
 
 
-def embedded(index: Sequence[Flips], texts: Texts) -> dict[str, Any]:
-    """What goes into a file: as many flips as the limits allow, and how many there are."""
+def embedded(index: Sequence[Flips], texts: Texts, answers: int) -> dict[str, Any]:
+    """What goes into a file: as many flips as the limits allow, and how many there are.
+
+    Args:
+        index: all flips.
+        texts: what was asked and said.
+        answers: to each item, of both models together.
+    """
     strings = Strings(CLIP_EMBEDDED)
-    cells = spread(index, MOST_FLIPS)
+    cells = spread(index, min(MOST_FLIPS, max(1, MOST_ANSWERS // answers)))
     kept: dict[int, list[Entry]] = {}
     for number, entries in _by_cell(cells, texts, strings):
         kept[number] = []

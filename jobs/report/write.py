@@ -35,5 +35,6 @@ def write_report(analysis: Analysis, paths: Sequence[str], out: str) -> None:
 def report(analysis: Analysis, runs: Sequence[RunFiles]) -> str:
     """The page as text."""
     content = content_of(analysis, [run.manifest for run in runs])
-    flips = embedded(flips_of(analysis), Texts(runs))
+    answers = max(sum(result.comparison.reruns) for result in analysis.results)
+    flips = embedded(flips_of(analysis), Texts(runs), answers)
     return render("report.html.jinja", {"content": content, "flips": flips, "live": False})

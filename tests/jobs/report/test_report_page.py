@@ -114,9 +114,11 @@ def test_warnings_come_before_verdicts(report, sampled_run):
     assert made.page.html.index(made.verdicts["warnings"][0]) < made.page.html.index('class="card')
 
 
-def test_a_cut_report_says_so_and_takes_from_every_task(report, sampled_run, monkeypatch):
+@pytest.mark.parametrize("limit", ["MOST_FLIPS", "MOST_ANSWERS"])
+def test_a_cut_report_says_so_and_takes_from_every_task(report, sampled_run, monkeypatch, limit):
     """With more flips than fit, the page says how many there are, and no task is left out."""
-    monkeypatch.setattr(payload, "MOST_FLIPS", 4)
+    answers = max(sum(entry["reruns"]) for entry in report(sampled_run).verdicts["comparisons"])
+    monkeypatch.setattr(payload, limit, 4 if limit == "MOST_FLIPS" else 4 * answers)
     page = report(sampled_run).page
     assert "This file holds 4 of 15 flips" in page.html
     assert {flip["task"] for flip in page.payload["flips"]} == {"greedy", "sampled"}
