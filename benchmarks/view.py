@@ -166,10 +166,11 @@ def measure_pages(address: str) -> None:
 
 def measure_report(run: Path, out: Path) -> None:
     """Write a report and, if a browser is there, open it."""
-    analysis = analyze_scores(read_runs([str(run)], Reading({})), Request(Settings()))
+    book = read_runs([str(run)], Reading({}))
+    analysis = analyze_scores(book, Request(Settings()))
     out.mkdir(exist_ok=True)
     start = time.perf_counter()
-    write_report(analysis, [str(run)], str(out))
+    write_report(analysis, book.runs, str(out))
     path = out / "report.html"
     flips = sum(result.comparison.worse + result.comparison.better for result in analysis.results)
     seconds = time.perf_counter() - start

@@ -85,7 +85,7 @@ def analyze(
     request = Request(settings, baseline, temperature, cluster, strict, min_common)
     analysis = analyze_scores(book, request)
     folder = out or default_folder(paths)
-    write(analysis, book, paths, folder)
+    write(analysis, book, folder)
     show(analysis, format_, tasks)
     typer.echo(f"Written to {folder}", err=format_ is not Format.TABLE)
     raise typer.Exit(exit_status(analysis, gate))
@@ -120,7 +120,7 @@ def default_folder(paths: Sequence[str]) -> str:
     return "analysis"
 
 
-def write(analysis: Analysis, book: ScoreBook, paths: Sequence[str], folder: str) -> None:
+def write(analysis: Analysis, book: ScoreBook, folder: str) -> None:
     """Write all files, the report for people among them.
 
     Raises:
@@ -128,7 +128,7 @@ def write(analysis: Analysis, book: ScoreBook, paths: Sequence[str], folder: str
     """
     try:
         write_outputs(analysis, book, folder)
-        write_report(analysis, paths, folder)
+        write_report(analysis, book.runs, folder)
     except OSError as error:
         raise UserError(f"Cannot write to {folder}: {error}. Name another folder with --out.") from error
 

@@ -98,7 +98,7 @@ def read_runs(locations: Sequence[str], reading: Reading) -> ScoreBook:
         raise UserError(f"{some(locations)} holds no samples to test: {said}")
     alpha, margin = (_agreed(runs, key, notes) for key in ("alpha", "margin"))
     warnings = (*notes.warnings, *_torn(notes.torn))
-    return ScoreBook(models, tuple(scored), baselines, warnings, alpha, margin)
+    return ScoreBook(models, tuple(scored), baselines, warnings, alpha, margin, tuple(runs))
 
 
 def _refuse_contradictions(runs: Sequence[RunFiles]) -> None:
@@ -216,8 +216,11 @@ def _scan(run: RunFiles, files: list[str], metric: str) -> Iterator[pa.Table]:
     columns = {name: ds.field(name) for name in ("item", "temperature", "seed", "prompt_hash")}
     columns["score"] = ds.field("scores", metric)
     held: list[pa.RecordBatch] = []
-    for batch in data.to_batches(columns=columns, batch_size=ROWS_PER_PIECE, use_threads=False):
-        held.append(batch)
+    scanner = data.scanner(columns=columns, batch_size=ROWS_PER_PIECE, use_threads=False)
+    for tagged in scanner.scan_batches():
+        if tagged.record_batch.num_rows:
+            held.append(tagged.record_batch)
+            run.note_items(tagged.fragment.path, tagged.record_batch.column("item"))
         if sum(piece.num_rows for piece in held) >= ROWS_PER_PIECE:
             yield _joined(held)
             held = []
@@ -239,7 +242,7 @@ def _is_sound(run: RunFiles, path: str) -> bool:
 
 def _answers(table: pa.Table, task: str, run: RunFiles, source: _Source) -> Answers:
     score = table.column("score").cast(pa.float64()).to_numpy()
-    if np.isinf(score).any():
+    if np.isinf([np.fmin.reduce(score), np.fmax.reduce(score)]).any():
         raise UserError(
             f"The samples of {task} in {run.location} hold infinite scores, which cannot be tested."
         )

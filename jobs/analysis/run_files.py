@@ -4,11 +4,12 @@ Files whose name begins with a dot are half-written and invisible. The manifest 
 it alone decides what is missing.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import yaml
 
@@ -24,11 +25,13 @@ class RunFiles:
         store: the run directory.
         manifest: what was done, and with what.
         sweep: what was asked for.
+        spans: first and last item of the sample files that were read.
     """
 
     store: RunStore
     manifest: dict[str, Any]
     sweep: dict[str, Any]
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @staticmethod
     def open(location: str) -> "RunFiles":
@@ -97,6 +100,13 @@ class RunFiles:
     def samples(self, model: str, task: str) -> list[str]:
         """Paths of the sample files of one model and task, sorted."""
         return self._samples.get((model, task), [])
+
+    def note_items(self, path: str, items: pa.Array) -> None:
+        """Remember which items a file holds, of which these are some."""
+        found = pc.min_max(items)
+        first, last = found["min"].as_py(), found["max"].as_py()
+        known = self.spans.get(path, (first, last))
+        self.spans[path] = min(first, known[0]), max(last, known[1])
 
     @cached_property
     def _samples(self) -> dict[tuple[str, str], list[str]]:

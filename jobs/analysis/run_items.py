@@ -39,14 +39,12 @@ class RunItems:
         Raises:
             UserError: if an item is not in the table.
         """
-        where: Ints = np.subtract(items, self.ids[0], dtype=np.int64)
-        if self.ids[-1] - self.ids[0] + 1 == len(self.ids):  # none is left out, as in most runs
-            known = (where >= 0) & (where < len(self.ids))
-        else:
-            where = np.minimum(np.searchsorted(self.ids, items), len(self.ids) - 1)
-            known = self.ids[where] == items
-        if not known.all():
-            strangers = items[~known]
+        first, last = int(self.ids[0]), int(self.ids[-1])
+        if last - first + 1 == len(self.ids) and first <= items.min() and items.max() <= last:
+            return items.astype(np.int64) - first  # none is left out, as in most runs
+        where: Ints = np.minimum(np.searchsorted(self.ids, items), len(self.ids) - 1)
+        strangers = items[self.ids[where] != items]
+        if len(strangers):
             names = some(sorted(set(strangers.tolist())))
             raise UserError(f"{location} holds answers to items that its item table does not list: {names}.")
         return where

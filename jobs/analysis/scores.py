@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.analysis.run_files import RunFiles
 from stats.arrays import Floats, Ints
 
 Temperature = float | None
@@ -103,6 +104,7 @@ class ScoreBook:
         warnings: sentences about the input that the reader of a verdict must know.
         alpha: the level the input asks for, or None.
         margin: the acceptable drop the input asks for, or None.
+        runs: the run directories it was read from; none where the input was others' results.
     """
 
     models: tuple[str, ...]
@@ -111,6 +113,7 @@ class ScoreBook:
     warnings: tuple[str, ...] = ()
     alpha: float | None = None
     margin: float | None = None
+    runs: tuple[RunFiles, ...] = ()
 
     def temperatures(self, model: str) -> list[Temperature]:
         """Temperatures at which a model has answers, lowest first."""

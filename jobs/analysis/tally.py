@@ -94,10 +94,13 @@ class Tally:
         )
 
     def _slots_of(self, batch: Answers) -> Ints:
-        bits = batch.temperature.view(np.uint32).astype(np.int64) << 32
-        # Arrow's hash encoding is linear in the rows where numpy's unique sorts them.
-        coded = pa.array(bits | (batch.rerun & 0xFFFFFFFF)).dictionary_encode()
-        keys: list[int] = coded.dictionary.to_pylist()
+        bits = batch.temperature.view(np.uint32)
+        if (bits == bits[0]).all():
+            base, coded = int(bits[0]) << 32, pa.array(batch.rerun).dictionary_encode()
+            keys = [base | (rerun & 0xFFFFFFFF) for rerun in coded.dictionary.to_pylist()]
+        else:  # Arrow's hash encoding is linear in the rows where numpy's unique sorts them
+            coded = pa.array(bits.astype(np.int64) << 32 | (batch.rerun & 0xFFFFFFFF)).dictionary_encode()
+            keys = coded.dictionary.to_pylist()
         slots = [self._slots.setdefault(key, len(self._slots)) for key in keys]
         self._grow(len(self._slots))
         found: Ints = np.array(slots, dtype=np.int64)[coded.indices.to_numpy()]

@@ -38,7 +38,7 @@ class Opened:
         analysis = analyze_scores(book, Request(settings))
         self.content: Content = content_of(analysis, [run.manifest])
         self.index: list[Flips] = flips_of(analysis)
-        self.texts = Texts([run], footers)
+        self.texts = Texts(book.runs, footers)
         self.find = lru_cache(REMEMBERED)(self._find)
 
     def _find(self, wanted: Wanted, text: str) -> list[Flips]:

@@ -96,11 +96,18 @@ class Texts:
     def _samples(self, model: str, task: str, items: Items, columns: Sequence[str]) -> list[pa.Table]:
         tables = []
         for run in self._runs:
-            footers = self._footers.of(run, model, task)
-            paths = [f.path for f in footers if np.any((items >= f.first) & (items <= f.last))]
+            spans = self._spans(run, model, task)
+            paths = [path for path, first, last in spans if np.any((items >= first) & (items <= last))]
             if paths:
                 tables.append(_read(run, paths, columns, items))
         return tables
+
+    def _spans(self, run: RunFiles, model: str, task: str) -> list[tuple[str, int, int]]:
+        """Files of a cell with their first and last item: from whoever has read them, else from footers."""
+        files = run.samples(model, task)
+        if run.spans.keys() >= set(files):
+            return [(path, *run.spans[path]) for path in files]
+        return [(f.path, f.first, f.last) for f in self._footers.of(run, model, task)]
 
     @cached_property
     def _kinds(self) -> dict[str, str]:

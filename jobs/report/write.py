@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from posixpath import join
 
 from jobs.analysis.compare import Analysis
-from jobs.analysis.detect import Kind, resolve
 from jobs.analysis.run_files import RunFiles
 from jobs.report.content import content_of
 from jobs.report.flips import flips_of
@@ -16,16 +15,14 @@ from orchestrator.locations import open_location
 REPORT = "report.html"
 
 
-def write_report(analysis: Analysis, paths: Sequence[str], out: str) -> None:
+def write_report(analysis: Analysis, runs: Sequence[RunFiles], out: str) -> None:
     """Write report.html.
 
     Args:
         analysis: what was found.
-        paths: the inputs it was found in; where they are runs, prompts and answers are shown.
+        runs: where it was found, with prompts and answers to be shown; none where the input was scores only.
         out: path or URL of the folder, which exists.
     """
-    found = resolve(paths)
-    runs = [RunFiles.open(path) for path in found.paths] if found.kind is Kind.RUN else []
     text = report(analysis, runs)
     filesystem, folder = open_location(out)
     with filesystem.open_output_stream(join(folder, REPORT)) as file:

@@ -52,12 +52,11 @@ def report(tmp_path):
     """Analyzes inputs and returns the parsed report and the content of verdicts.json."""
 
     def make(*paths, **settings):
-        analysis = analyze_scores(
-            read_scores([str(p) for p in paths], Reading({})), Request(Settings(**settings))
-        )
+        book = read_scores([str(p) for p in paths], Reading({}))
+        analysis = analyze_scores(book, Request(Settings(**settings)))
         out = tmp_path / "analysis"
         out.mkdir(exist_ok=True)
-        write_report(analysis, [str(p) for p in paths], str(out))
+        write_report(analysis, book.runs, str(out))
         page = Page((out / "report.html").read_text(encoding="utf-8"))
         return SimpleNamespace(path=out / "report.html", page=page, verdicts=verdicts(analysis))
 
