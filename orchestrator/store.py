@@ -11,7 +11,6 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from posixpath import relpath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -181,7 +180,7 @@ class RunStore:
         selector = fs.FileSelector(folder, recursive=True, allow_not_found=True)
         found: dict[tuple[str, str], list[str]] = {}
         for entry in sorted(self._fs.get_file_info(selector), key=lambda info: info.path):
-            parts = relpath(entry.path, folder).split("/")
+            parts = entry.path.removeprefix(f"{folder}/").split("/")
             if entry.type == fs.FileType.File and len(parts) == 3 and _is_block(entry.path):
                 variant, task = (unquote(part.partition("=")[2]) for part in parts[:2])
                 found.setdefault((variant, task), []).append(entry.path)

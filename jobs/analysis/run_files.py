@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import yaml
 
@@ -103,8 +102,8 @@ class RunFiles:
 
     def note_items(self, path: str, items: pa.Array) -> None:
         """Remember which items a file holds, of which these are some."""
-        found = pc.min_max(items)
-        first, last = found["min"].as_py(), found["max"].as_py()
+        numbers = items.to_numpy()
+        first, last = int(numbers.min()), int(numbers.max())
         known = self.spans.get(path, (first, last))
         self.spans[path] = min(first, known[0]), max(last, known[1])
 
