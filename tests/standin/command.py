@@ -13,7 +13,10 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN = "from jobs.cli import main; main()"
+RUN = """import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have had it ignored
+from jobs.cli import main
+main()"""
 
 
 @dataclass
