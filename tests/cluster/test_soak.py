@@ -1,4 +1,4 @@
-"""Two trials of the many that benchmarks/soak.py runs."""
+"""One trial of the many that benchmarks/soak.py runs."""
 
 import os
 import subprocess
@@ -6,13 +6,13 @@ import sys
 
 from standin.command import ROOT
 
-SEED = 10  # this trial and the next kill nodes, replicas and the driver, three times each
+SEED = 11  # kills a node, then the driver, then a replica
 
 
 def test_kills_at_random_moments_leave_what_an_undisturbed_sweep_leaves(command):
     """Every key once, no row an error, the same final tables."""
     ended = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "soak.py", "--trials", "2", "--first", str(SEED)],
+        [sys.executable, ROOT / "benchmarks" / "soak.py", "--trials", "1", "--first", str(SEED)],
         env=os.environ | {"LLDEG_TEST": command.mark},
         capture_output=True,
         text=True,
