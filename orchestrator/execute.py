@@ -78,9 +78,10 @@ def _workloads(plan: Plan, nodes: Nodes) -> list[Workload]:
     if misfits:
         raise UserError(f"The cluster has no room for {'; '.join(misfits)}.")
     references = {key: (ray.put(sweep.built.pop(key)),) for key in list(sweep.built)}  # Ray keeps them now
+    holder = owner(sweep.store)
     return [
         Workload(
-            _job(plan, variant, sizes[variant].gpus, references),
+            _job(plan, variant, sizes[variant].gpus, references, holder),
             sizes[variant],
             _blocks(plan, variant),
             most=1 if is_served(sweep.engine(variant).options) else None,  # one keeps a server busy
@@ -105,7 +106,9 @@ def _write_documents(plan: Plan) -> None:
         sweep.store.write_items(name, items_table(task, built))
 
 
-def _job(plan: Plan, variant: str, gpus: float, references: dict[tuple[str, str], tuple[Any]]) -> Job:
+def _job(
+    plan: Plan, variant: str, gpus: float, references: dict[tuple[str, str], tuple[Any]], holder: str
+) -> Job:
     sweep = plan.sweep
     folder = sweep.store.local_folder
     return Job(
@@ -117,7 +120,7 @@ def _job(plan: Plan, variant: str, gpus: float, references: dict[tuple[str, str]
         items={name: references[sweep.renderings[variant], name] for name in sweep.tasks},
         columns=plan.columns,
         gpus=gpus,
-        owner=owner(sweep.store),
+        owner=holder,
     )
 
 

@@ -27,7 +27,7 @@ class Seat:
     appetite: int | None = None  # None while the model loads
     held: dict[Any, Block] = field(default_factory=dict)
     heard: float = field(default_factory=time.monotonic)  # when something last came from it
-    asked: bool = False  # whether it can write
+    asked: bool = False  # what keeps it
 
     @property
     def variant(self) -> str:
