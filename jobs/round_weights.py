@@ -101,7 +101,9 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def main(
-    source: Annotated[Path, typer.Argument(help="Folder of a Hugging Face model.", exists=True, file_okay=False)],
+    source: Annotated[
+        Path, typer.Argument(help="Folder of a Hugging Face model.", exists=True, file_okay=False)
+    ],
     target: Annotated[Path, typer.Argument(help="Folder to write.")],
     *,
     bits: Annotated[int, typer.Option(help="Bits of a weight.", min=2, max=8)] = 4,

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FORMAT = 1
+SKIPPED = "skipped"  # variants asked for that the machine could not run, and why
 _PACKAGES = (
     "lldeg",
     "vllm",
@@ -93,6 +94,8 @@ def merge(old: Mapping[str, Any] | None, new: dict[str, Any], command: str) -> d
     merged = {**new}
     for section in ("variants", "tasks"):
         merged[section] = {**old[section], **new[section]}
+    skipped = {**old.get(SKIPPED, {}), **new.get(SKIPPED, {})}
+    merged[SKIPPED] = {name: why for name, why in skipped.items() if name not in merged["variants"]}
     return merged
 
 

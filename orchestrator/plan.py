@@ -62,7 +62,7 @@ def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> 
     command = f"lldeg submit {config_path} --run-dir {sweep.store.url}-2"
     merged = manifests.merge(old, new, command)
     changed = manifests.version_changes(old, new)
-    warnings = (
+    software = (
         (f"the run goes on with other software than it began with: {'; '.join(changed)}",) if changed else ()
     )
     identities: dict[tuple[str, str], tuple[Item, ...]] = {
@@ -80,7 +80,7 @@ def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> 
         for variant in sweep.config.variants
         for name, task in sweep.tasks.items()
     )
-    return Plan(sweep, merged, cells, warnings)
+    return Plan(sweep, merged, cells, (*software, *sweep.warnings))
 
 
 def _cell(

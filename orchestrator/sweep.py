@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from orchestrator.engine_options import vllm_options
 from orchestrator.engines import LM_EVAL_PREFIX, deciding, is_served, served_problems, takes_messages
 from orchestrator.engines.base import EngineSpec
 from orchestrator.errors import UserError
+from orchestrator.fitting import Fitted, fit_to_this_machine
 from orchestrator.identity import digest
 from orchestrator.models import ModelNotFoundError, model_revision
 from orchestrator.store import RunStore
@@ -21,7 +22,7 @@ from orchestrator.subset import CHOSEN_BY, Subset, read_subset, refuse_reused
 from orchestrator.tasks import SweepTask, TaskError, TaskItems, TaskLibrary
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from orchestrator.config import SweepConfig
 
@@ -33,11 +34,16 @@ class Sweep:
     """A checked sweep, ready to be planned.
 
     Attributes:
+        config: the sweep fitted to this machine, if it runs here.
+        asked: the sweep as the user gave it.
         revisions: identity of each variant's model.
         tasks: leaf tasks by name.
         renderings: per variant, the name of its way to render prompts.
         built: requests by (rendering, task).
         subset: the items to run, None for all.
+        skipped: variants that this machine cannot run, and why.
+        notes: what was chosen for this machine, a sentence each.
+        warnings: what runs slowly here.
     """
 
     config: SweepConfig
@@ -46,7 +52,11 @@ class Sweep:
     tasks: dict[str, SweepTask]
     renderings: dict[str, str]
     built: dict[tuple[str, str], TaskItems]
+    asked: SweepConfig
     subset: Subset | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    warnings: Sequence[str] = ()
 
     def engine(self, variant: str) -> EngineSpec:
         """The model of a variant and how to run it."""
@@ -65,6 +75,7 @@ class Sweep:
             "sampling": self._sampling_meaning(),
             **self._subset_entry(),
             "variants": {name: self._variant_entry(name) for name in self.config.variants},
+            **({manifests.SKIPPED: dict(self.skipped)} if self.skipped else {}),
             "tasks": {name: self._task_entry(task) for name, task in self.tasks.items()},
         }
 
@@ -106,13 +117,16 @@ class Sweep:
         }
 
 
-def prepare(config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | None = None) -> Sweep:
+def prepare(
+    config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | None = None, here: bool = True
+) -> Sweep:
     """Check a sweep and build its prompts; nothing is written and no engine started.
 
     Args:
         config_path: the sweep's YAML file.
         overrides: `--set` arguments, "dotted.key=value".
         run_dir: where the run stands or shall stand; default runs/<name>.
+        here: whether it is to run on this machine, to whose hardware it is then fitted.
 
     Raises:
         UserError: every mistake found, in one text.
@@ -129,6 +143,10 @@ def prepare(config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | 
             problems += _find_model(config, variant, revisions)
     if config is None or problems:
         raise mistaken(config_path, problems)
+    asked, fitted = config, fit_to_this_machine(config) if here else Fitted(config)
+    if fitted.problems:
+        raise mistaken(config_path, fitted.problems)
+    config = fitted.config
     subset = _read_items(config, revisions)
     tasks, problems = _load_tasks(config, library, subset)
     problems += _unanswerable(config, tasks)
@@ -144,7 +162,17 @@ def prepare(config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | 
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"The prompts cannot be built: {type(error).__name__}: {error}.") from error
     return Sweep(
-        config, RunStore(run_dir or f"runs/{config.name}"), revisions, tasks, renderings, built, subset
+        config,
+        RunStore(run_dir or f"runs/{config.name}"),
+        revisions,
+        tasks,
+        renderings,
+        built,
+        asked,
+        subset,
+        fitted.skipped,
+        fitted.notes,
+        fitted.warnings,
     )
 
 
