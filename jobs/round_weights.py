@@ -1,10 +1,10 @@
-"""`python -m jobs.round_weights SOURCE TARGET --bits 4 --group-size 64`: a model with rounded weights, as a folder.
+"""`python -m jobs.round_weights SOURCE TARGET --bits 4 --group-size 64`: a model with its weights rounded.
 
-Weight-only quantization stores each weight as a small integer and a scale that neighbours share, and multiplies
-the two before it computes. What that does to a model's answers is in the products alone, so this writes the
-products: an ordinary Hugging Face folder that any engine runs on any CPU. It saves neither memory nor time. The
-linear layers are rounded to nearest; embeddings and the output layer stay as they are, as in the checkpoints that
-people ship.
+Weight-only quantization stores each weight as a small integer and a scale that neighbours share, and
+multiplies the two before it computes. What that does to a model's answers is in the products alone, so this writes the
+products: an ordinary Hugging Face folder, which any engine runs on any CPU. It saves neither memory nor time.
+The linear layers are rounded to nearest; embeddings and the output layer stay as they are, as is usual in
+published checkpoints.
 """
 
 from __future__ import annotations
@@ -61,8 +61,11 @@ def round_folder(source: Path, target: Path, *, bits: int, group_size: int | Non
     """Write a model folder whose linear layers are rounded; it appears whole or not at all.
 
     Raises:
-        UserError: the source holds no weights in safetensors files, or they do not divide into such groups.
+        UserError: the target exists, the source holds no weights in safetensors files, or they do not divide
+            into such groups.
     """
+    if target.exists():
+        raise UserError(f"{target} exists already.")
     files = sorted(source.glob("*.safetensors"))
     if not files:
         raise UserError(f"{source} is not a model folder: it has no *.safetensors file.")
@@ -75,7 +78,7 @@ def round_folder(source: Path, target: Path, *, bits: int, group_size: int | Non
 
 
 def _round_file(source: Path, target: Path, bits: int, group_size: int | None) -> None:
-    from safetensors.torch import load_file, save_file  # noqa: PLC0415 - seconds, and most calls find the model there
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415 - brings torch, seconds
 
     weights = load_file(source)
     for name, weight in weights.items():
@@ -101,9 +104,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 
 
 def main(
-    source: Annotated[
-        Path, typer.Argument(help="Folder of a Hugging Face model.", exists=True, file_okay=False)
-    ],
+    source: Annotated[Path, typer.Argument(help="Folder of a Hugging Face model.")],
     target: Annotated[Path, typer.Argument(help="Folder to write.")],
     *,
     bits: Annotated[int, typer.Option(help="Bits of a weight.", min=2, max=8)] = 4,
@@ -113,8 +114,6 @@ def main(
 ) -> None:
     """Write a model whose linear layers are rounded to integers times a scale, to nearest."""
     try:
-        if target.exists():
-            raise UserError(f"{target} exists already.")
         round_folder(source, target, bits=bits, group_size=group_size)
     except UserError as error:
         typer.echo(str(error), err=True)

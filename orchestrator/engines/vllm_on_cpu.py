@@ -28,7 +28,7 @@ def obstacles(options: Mapping[str, Any], machine: Hardware) -> Iterator[Obstacl
     cache = str(options.get("kv_cache_dtype", "auto"))
     if cache.startswith(QUANTIZED_CACHES) and not machine.fp8_kv_cache:
         yield Obstacle(
-            f"kv_cache_dtype: {cache} needs a CPU with AVX-512 or AMX, or a GPU, and this machine has neither",
+            f"kv_cache_dtype: {cache} needs a GPU or a CPU with AVX-512 or AMX, and this machine has neither",
             "remove it, or set skip_if_unsupported: true in a variant that may be left out",
         )
     if int(options.get("pipeline_parallel_size", 1)) > 1:

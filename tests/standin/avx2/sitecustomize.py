@@ -1,7 +1,7 @@
 """First on PYTHONPATH, this makes a process believe that its CPU has AVX2 and nothing above it.
 
-vLLM asks torch which of its compiled extensions to load and whether an FP8 KV cache is possible; oneDNN, MKL and
-ATen have variables of their own, set here as well, so that bfloat16 is emulated as it is on such a machine.
+vLLM asks torch which of its compiled extensions to load and whether an FP8 KV cache is possible; oneDNN, MKL
+and ATen have variables of their own, set here as well, so that bfloat16 is emulated as on such a machine.
 """
 
 import os
