@@ -96,8 +96,8 @@ def merge(old: Mapping[str, Any] | None, new: dict[str, Any], command: str) -> d
     for section in ("variants", "tasks"):
         merged[section] = {**old[section], **new[section]}
     skipped = {**old.get(SKIPPED, {}), **new.get(SKIPPED, {})}
-    merged[SKIPPED] = {name: why for name, why in skipped.items() if name not in merged["variants"]}
-    return merged
+    left_out = {name: why for name, why in skipped.items() if name not in merged["variants"]}
+    return {**merged, SKIPPED: left_out} if skipped else merged
 
 
 def _meaning(entry: Mapping[str, Any]) -> dict[str, Any]:

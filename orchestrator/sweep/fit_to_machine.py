@@ -13,7 +13,6 @@ from orchestrator.cluster.resources import Node, footprint, misfit
 from orchestrator.engines import is_served
 from orchestrator.engines.vllm_on_cpu import is_slow, number_format, obstacles
 from orchestrator.errors import UserError
-from orchestrator.errors import UserError
 from orchestrator.hardware import Obstacle, this_machine
 
 if TYPE_CHECKING:
