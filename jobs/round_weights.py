@@ -2,9 +2,9 @@
 
 Weight-only quantization stores each weight as a small integer and a scale that neighbours share, and
 multiplies the two before it computes. What that does to a model's answers is in the products alone, so this
-writes the products: an ordinary Hugging Face folder, which any engine runs on any CPU. It saves neither memory
-nor time. The linear layers are rounded to nearest; embeddings and the output layer stay as they are, as is usual
-in published checkpoints.
+writes the products: an ordinary Hugging Face folder, which any engine runs on any CPU. It saves neither
+memory nor time. The linear layers are rounded to nearest; embeddings and the output layer stay as they are,
+as is usual in published checkpoints.
 """
 
 from __future__ import annotations
