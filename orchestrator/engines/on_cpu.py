@@ -19,7 +19,7 @@ QUANTIZED_CACHES = ("fp8", "nvfp4", "int4", "int8")
 
 
 def number_format(options: Mapping[str, Any], machine: Hardware) -> str | None:
-    """The `dtype` for an engine whose options leave it open; None where they do not, or it is left to the engine.
+    """The `dtype` for an engine whose options leave it open; None if it is given, or the engine's to choose.
 
     transformers (hf) keeps the format of the checkpoint, which is right wherever the CPU is not slow in it.
     """

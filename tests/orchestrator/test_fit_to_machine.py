@@ -202,7 +202,7 @@ def test_what_to_set_works(begun):
 def test_a_run_of_a_cluster_goes_on_where_it_began(begun):
     """Where vLLM chose, no name of a format would mean the same."""
     begun(None)
-    with pytest.raises(UserError, match="the number format that vLLM chose.*submit it where it was started"):
+    with pytest.raises(UserError, match=r"the number format that vLLM chose.*submit it where it was started"):
         begun(AVX2)
 
 
