@@ -1,3 +1,5 @@
+"""`lldeg logs` and `lldeg stop` need the run directory alone."""
+
 import json
 import threading
 import time

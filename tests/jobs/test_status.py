@@ -1,3 +1,5 @@
+"""`lldeg status`: what is done, owed and failed, and whether a submit is running."""
+
 import json
 import time
 

@@ -26,6 +26,8 @@ from orchestrator.heartbeat import EVENTS, read_status
 from orchestrator.lease import at_work
 from orchestrator.store import RunStore
 
+pytestmark = pytest.mark.ray
+
 RUN = "runs/one"
 ITEMS, SEEDS = 64, 3  # an engine call for each seed of a block
 URL = f"s3://bucket/{RUN}"
