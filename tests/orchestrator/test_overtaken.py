@@ -6,8 +6,8 @@ from standin.engine import write_held_sweep
 from standin.files import GENERATE, questions, write_task
 from standin.rows import block_files
 
-from orchestrator.lease import LOCK, owner
-from orchestrator.store import RunStore
+from orchestrator.rundir.lease import LOCK, owner
+from orchestrator.rundir.store import RunStore
 
 pytestmark = pytest.mark.ray
 
