@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from run_maker import MadeTask, make_run
+from standin.runs import MadeTask, make_run
 
 from orchestrator.rundir.lease import exclusive
 from orchestrator.rundir.store import RunStore
