@@ -1,3 +1,5 @@
+"""`--help` of every command: it has an example and imports nothing slow."""
+
 import subprocess
 import sys
 
