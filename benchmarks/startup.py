@@ -1,7 +1,7 @@
 """What the command line costs before it does anything, against importing Typer and Rich alone.
 
-Every command runs in a fresh process, in turn with `python -c "import typer, rich"`; printed is the ratio of the
-medians of their CPU times (user and system). The aim for `lldeg --help` is 3 at most.
+Every command runs in a fresh process, in turn with `python -c "import typer, rich"`; printed are the medians
+of their CPU times (user and system) and the ratio. The aim for `lldeg --help` is 3 at most.
 
 Run: python benchmarks/startup.py [--rounds 15]
 """

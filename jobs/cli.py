@@ -1,6 +1,6 @@
 """The `lldeg` command: finds the subcommand and turns errors into one sentence and an exit status.
 
-A command's module is imported when that command is run, so that `lldeg --help`, `status` and `stop` do not wait for
+A command is imported when it is run, so that `lldeg --help`, `lldeg status` and `lldeg stop` do not wait for
 libraries that only a sweep or an analysis needs.
 """
 
