@@ -21,7 +21,7 @@ from jobs.commands.subset import subset
 from jobs.commands.view import view
 from jobs.figures.command import figures
 from orchestrator.errors import UserError
-from orchestrator.library_environment import be_quiet
+from orchestrator.library_environment import set_library_environment
 
 USAGE_ERROR = 2
 UsageMistake = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
@@ -53,7 +53,7 @@ app.add_typer(configs, name="configs")
 
 def main() -> None:
     """Run the command line; never returns."""
-    be_quiet()
+    set_library_environment()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from standin.command import Command
 
-from orchestrator.library_environment import be_quiet
+from orchestrator.library_environment import set_library_environment
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-be_quiet()  # before a test imports the libraries that read these variables
+set_library_environment()  # before a test imports the libraries that read these variables
 
 
 @dataclass(frozen=True)

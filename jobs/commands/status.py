@@ -15,7 +15,7 @@ from rich.text import Text
 from jobs.commands.exit_status import INCOMPLETE
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.report.counts import Footers, total
-from jobs.text.format import clean
+from jobs.text.format import clean, problem_text
 from orchestrator.rundir.heartbeat import read_status
 from orchestrator.rundir.lease import at_work
 
@@ -133,7 +133,7 @@ def _remarks(facts: dict[str, Any]) -> Iterator[str]:
     for note in facts["notes"]:
         yield f"Given up: {note}"
     if facts["trouble"]:
-        yield f"Nothing is lost, but {facts['trouble']}"
+        yield problem_text(facts["trouble"])
     if facts["state"] == "at work" and facts["heard"] is not None:
         ago = max(0, round(time.time() - facts["heard"]))
         line = f"Process {facts['pid']} on {facts['host']}, heard of {ago} s ago"

@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 
 from orchestrator.cluster.code_shipping import modules
 from orchestrator.errors import UserError
-from orchestrator.library_environment import be_quiet, quiet_environment
+from orchestrator.library_environment import library_variables, set_library_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ def ray_cluster(address: str | None, task_folders: Sequence[str] = ()) -> Iterat
     Raises:
         UserError: there is no cluster at the address.
     """
-    be_quiet()
+    set_library_environment()
     try:
         if address is None:
             _start()
@@ -57,4 +57,4 @@ def _join(address: str, task_folders: Sequence[str]) -> None:
         socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()  # Ray would try for minutes
     os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # as a Ray job: what the job shipped, and this
     with modules(task_folders) as folders:
-        ray.init(address, runtime_env={"py_modules": folders, "env_vars": quiet_environment()}, **_SILENT)
+        ray.init(address, runtime_env={"py_modules": folders, "env_vars": library_variables()}, **_SILENT)

@@ -31,6 +31,11 @@ def takes_messages(kind: str) -> bool:
     return kind.startswith(LM_EVAL_PREFIX) and "chat" in kind
 
 
+def parallel_workers(options: Mapping[str, Any]) -> int:
+    """GPUs that one engine is spread over: one for each of its tensor- and pipeline-parallel workers."""
+    return int(options.get("tensor_parallel_size", 1)) * int(options.get("pipeline_parallel_size", 1))
+
+
 def deciding(options: Mapping[str, Any]) -> dict[str, Any]:
     """The engine options that decide an answer: all but those that say how requests are sent to a server."""
     sending = SENDING if is_served(options) else ()

@@ -6,6 +6,7 @@ still owed, so that an item's reruns share one prefill.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,13 @@ class Block:
         """Samples in the block."""
         return len(self.items) * len(self.reruns)
 
+    def without(self, temperatures: Collection[float]) -> Block | None:
+        """The block without its reruns at some temperatures; None if nothing is left of it."""
+        kept = tuple(rerun for rerun in self.reruns if rerun.temperature not in temperatures)
+        if len(kept) == len(self.reruns):
+            return self
+        return replace(self, reruns=kept) if kept else None
+
     def halves(self) -> tuple[Block, Block]:
         """The block in two, by items or, for a single item, by reruns."""
         if len(self.items) > 1:
@@ -84,10 +92,16 @@ class Owed:
     kind_of: NDArray[np.int32]
 
     @property
-    def samples(self) -> int:
-        """How many there are."""
+    def per_rerun(self) -> NDArray[np.int64]:
+        """How many samples of each rerun are owed, shape (reruns,)."""
         items = np.bincount(self.kind_of, minlength=len(self.kinds))
-        return int(items @ self.kinds.sum(axis=1))
+        counts: NDArray[np.int64] = items @ self.kinds.astype(np.int64)
+        return counts
+
+    @property
+    def samples(self) -> int:
+        """How many samples are owed."""
+        return int(self.per_rerun.sum())
 
     def groups(self) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.intp]]]:
         """Each kind's row with its items, in order."""
@@ -127,6 +141,14 @@ class Cell:
     def owed(self) -> int:
         """Samples that are not there."""
         return self.missing.samples
+
+    @property
+    def owed_by_temperature(self) -> Counter[float]:
+        """Samples that are not there, by temperature."""
+        counts: Counter[float] = Counter()
+        for rerun, owed in zip(self.reruns, self.missing.per_rerun, strict=True):
+            counts[rerun.temperature] += int(owed)
+        return counts
 
     def blocks(self) -> Iterator[Block]:
         """What is owed, as blocks of items that lack the same reruns."""

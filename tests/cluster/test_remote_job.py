@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
-from standin.cluster import SECONDS_OF_PATIENCE, free_ports
+from standin.cluster import SECONDS_TO_WAIT, free_ports
 from standin.command import ROOT, finish, wait_for
 from standin.engine import read_words, write_held_sweep
 from standin.files import GENERATE, questions, write_task
@@ -80,7 +80,7 @@ def history(cluster, command, folder, run, submit):
     pids, hold = folder / "pids", folder / "hold"
     hold.touch()
     detached = command.run(*submit, "--detach", cwd=folder)
-    until = time.monotonic() + SECONDS_OF_PATIENCE
+    until = time.monotonic() + SECONDS_TO_WAIT
     status = (0, "{}", "")
     while not (block_files(run) and has_a_replica(status[1])):
         assert time.monotonic() < until, status
@@ -94,7 +94,7 @@ def history(cluster, command, folder, run, submit):
     os.killpg(watcher.pid, signal.SIGINT)
     watched = finish(watcher)
     hold.unlink()
-    until = time.monotonic() + SECONDS_OF_PATIENCE
+    until = time.monotonic() + SECONDS_TO_WAIT
     while (after := command.run("status", run, "--format", "json", cwd=folder))[1].count('"at work"'):
         assert time.monotonic() < until
     jobs = submitted(cluster)

@@ -106,7 +106,7 @@ class Life:
             self.hold.unlink()
             too_long = threading.Timer(SECONDS_TO_TELL, process.kill)
             too_long.start()
-            self.seen["told"] = next((line for line in process.stdout if "storage refuses" in line), "")
+            self.seen["told"] = next((line for line in process.stdout if "torage error" in line), "")
             too_long.cancel()
             time.sleep(max(0.0, back - time.monotonic()))
             self.seen["written while away"] = len(self.blocks()) - len(before)
@@ -154,13 +154,13 @@ def test_the_lease_of_a_killed_driver_keeps_nobody_out(life):
 def test_a_submit_stops_when_asked(life):
     """It says so, with the samples that are still owed; what stands stays."""
     _, out, _ = life.seen["stopped"]
-    assert "Stopped: it was asked to, by lldeg stop." in out
+    assert "Stopped: requested by lldeg stop." in out
     assert life.seen["status when stopped"]["state"] == "incomplete"
 
 
 def test_a_storage_that_is_away_is_told(life):
     """Whoever watches the submit sees why nothing moves."""
-    assert "Nothing is lost, but the storage refuses: OSError" in life.seen["told"]
+    assert "Storage error, retrying: OSError" in life.seen["told"]
     assert life.seen["written while away"] == 0
 
 

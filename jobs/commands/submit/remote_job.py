@@ -27,7 +27,7 @@ from jobs.text.format import clean
 from orchestrator.cluster.code_shipping import copy_tasks, packages
 from orchestrator.config.load import load_config, mistaken
 from orchestrator.errors import UserError
-from orchestrator.library_environment import quiet_environment
+from orchestrator.library_environment import library_variables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -72,7 +72,7 @@ def submit_job(
         job = client.submit_job(
             submission_id=f"lldeg-{config.name}-{uuid.uuid4().hex[:8]}",
             entrypoint=command,
-            runtime_env={"working_dir": folder, "py_modules": packages(), "env_vars": quiet_environment()},
+            runtime_env={"working_dir": folder, "py_modules": packages(), "env_vars": library_variables()},
             metadata={"run": url},
         )
     typer.echo(f"Job {job} on {address}; its run is {url}.")
