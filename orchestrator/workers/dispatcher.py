@@ -142,7 +142,7 @@ class Dispatcher:
         elif isinstance(result, Loaded):
             self._loaded(slot, result)
         else:
-            self._written(slot, slot.in_flight.pop(reference), result)
+            self._written(slot, slot.take_back(reference), result)
 
     def _loaded(self, slot: ReplicaSlot, loaded: Loaded) -> None:
         counts = self._progress.variants[slot.variant]
@@ -150,7 +150,7 @@ class Dispatcher:
         slot.target_in_flight = loaded.target_in_flight
         slot.progress.node = loaded.node
         slot.progress.state = "at work"
-        slot.since = time.monotonic()
+        slot.since = slot.progress.loaded = time.monotonic()
         counts.loads += 1
         counts.load_seconds += seconds
         self._slots.log("loaded", slot, load_seconds=seconds, node=loaded.node)
@@ -187,7 +187,7 @@ class Dispatcher:
         elif isinstance(cause, (RayError, EngineDiedError)) or reference not in slot.in_flight:
             self._died(slot, error_text(cause))
         else:
-            self._block_failed(slot.in_flight.pop(reference), error_text(cause))
+            self._block_failed(slot.take_back(reference), error_text(cause))
 
     def _died(self, slot: ReplicaSlot, reason: str) -> None:
         self._slots.log("died", slot, blocks=len(slot.in_flight), reason=reason)

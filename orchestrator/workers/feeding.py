@@ -91,7 +91,7 @@ class Feeder:
 
     def _hand(self, slot: ReplicaSlot, block: Block) -> None:
         reference = slot.actor.run.remote(block)
-        slot.in_flight[reference] = block
+        slot.hand_out(reference, block)
         self._slots.expect(reference, slot)
         counts = self._progress.variants[slot.variant]
         counts.first_work = counts.first_work or time.monotonic()

@@ -105,6 +105,17 @@ class ReplicaSlot:
         """Whether its model is not loaded yet."""
         return self.target_in_flight is None
 
+    def hand_out(self, reference: Any, block: Block) -> None:
+        """A block is in flight."""
+        self.in_flight[reference] = block
+        self.progress.in_flight += block.samples
+
+    def take_back(self, reference: Any) -> Block:
+        """A block is in flight no more."""
+        block = self.in_flight.pop(reference)
+        self.progress.in_flight -= block.samples
+        return block
+
     def may_take(self, block: Block) -> bool:
         """Whether it should work on one more block now.
 
