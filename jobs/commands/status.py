@@ -17,7 +17,7 @@ from jobs.inputs.run_directory.files import RunFiles
 from jobs.report.counts import Footers, total
 from jobs.text.format import clean, problem_text
 from orchestrator.rundir.heartbeat import read_status
-from orchestrator.rundir.lease import at_work
+from orchestrator.rundir.lease import is_running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ def run_status(url: str) -> dict[str, Any]:
     """
     run = RunFiles.open(url)
     counts = Footers().count(run)
-    told, working = read_status(run.store) or {}, at_work(run.store)
+    told, working = read_status(run.store) or {}, is_running(run.store)
     everything = total(counts.values())
     owed = everything.planned - everything.done
     return {

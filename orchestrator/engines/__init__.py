@@ -31,6 +31,12 @@ def takes_messages(kind: str) -> bool:
     return kind.startswith(LM_EVAL_PREFIX) and "chat" in kind
 
 
+def tokenizer_of(options: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """The tokenizer an engine is told to use, None for the model's own, and whether its code may run."""
+    tokenizer = options.get("tokenizer")
+    return (str(tokenizer) if tokenizer else None), bool(options.get("trust_remote_code", False))
+
+
 def parallel_workers(options: Mapping[str, Any]) -> int:
     """GPUs that one engine is spread over: one for each of its tensor- and pipeline-parallel workers."""
     return int(options.get("tensor_parallel_size", 1)) * int(options.get("pipeline_parallel_size", 1))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from orchestrator.rundir.schema import Manifest
+
 CHOSEN_BY = "chosen_by"
 Run = tuple[float | None, int | None]
 """Temperature and seed."""
@@ -29,12 +31,12 @@ class ChosenBy:
     """The runs that chose a subset.
 
     Attributes:
-        model: folder or hub name of the baseline.
+        model: folder or hub name of the baseline; None if unknown.
         revision: identity of its weights, None if unknown.
         runs: temperature and seed of each.
     """
 
-    model: str
+    model: str | None
     revision: str | None
     runs: tuple[Run, ...]
 
@@ -42,7 +44,7 @@ class ChosenBy:
         """As it stands in the file and in the manifest of a run."""
         return {"model": self.model, "revision": self.revision, "runs": [list(run) for run in self.runs]}
 
-    def is_model(self, model: str, revision: str | None) -> bool:
+    def is_model(self, model: str | None, revision: str | None) -> bool:
         """Whether that is the same model: by its weights where they are known, else by its name."""
         if self.revision is not None and revision is not None:
             return self.revision == revision
@@ -120,7 +122,7 @@ def chosen_by(content: object, where: str) -> ChosenBy | None:
 
 
 def refuse_reused(
-    origin: ChosenBy | None, model: str, revision: str | None, runs: Iterable[Run], subset: str
+    origin: ChosenBy | None, model: str | None, revision: str | None, runs: Iterable[Run], subset: str
 ) -> None:
     """Refuse to test a baseline on the items that its own runs chose.
 
@@ -143,7 +145,7 @@ def refuse_reused(
 
 
 def refuse_reused_in(
-    manifests: Sequence[Mapping[str, Any]], baseline: str, temperatures: Collection[float] | None = None
+    manifests: Sequence[Manifest], baseline: str, temperatures: Collection[float] | None = None
 ) -> None:
     """The same for an analysis of one or several runs together.
 
@@ -156,7 +158,8 @@ def refuse_reused_in(
         UserError: if a run chose the items that it, or another of the runs, is to be tested on.
     """
     for manifest in manifests:
-        origin = chosen_by((manifest.get("subset") or {}).get(CHOSEN_BY), "the run's manifest")
+        subset = manifest.get("subset")
+        origin = chosen_by(subset["chosen_by"] if subset else None, "the run's manifest")
         for tested in manifests:
             entry = tested["variants"].get(baseline)
             if entry is not None:
@@ -166,7 +169,7 @@ def refuse_reused_in(
                 )
 
 
-def _runs(manifest: Mapping[str, Any]) -> list[Run]:
+def _runs(manifest: Manifest) -> list[Run]:
     reruns = {(t, seed) for entry in manifest["tasks"].values() for t, seed in entry["reruns"]}
     return sorted(reruns, key=str)
 

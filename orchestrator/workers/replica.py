@@ -15,10 +15,10 @@ from orchestrator.engines.base import EngineOptionError
 from orchestrator.library_environment import set_library_environment
 from orchestrator.retry import retry_storage
 from orchestrator.rundir.lease import owner
-from orchestrator.rundir.store import RunStore
-from orchestrator.sweep.tasks import SweepTask, TaskItems, TaskLibrary
+from orchestrator.rundir.store import RunStore, replica_log_name
+from orchestrator.sweep.tasks import SweepTask, TaskItems, TaskLibrary, set_up_lm_eval
 from orchestrator.workers.answer_block import answer_block
-from orchestrator.workers.replica_log import keep_log, log_name, say
+from orchestrator.workers.replica_log import keep_log, say
 from orchestrator.workers.sample_rows import samples_table
 from orchestrator.workers.stopping import ItemScores
 
@@ -106,6 +106,7 @@ class Replica:
 
     def __init__(self, job: Job, number: int) -> None:
         set_library_environment()
+        set_up_lm_eval()
         self._job = job
         self._store = RunStore(job.store_url)
         self._library: dict[tuple[tuple[str, ...], bool], TaskLibrary] = {}
@@ -113,7 +114,7 @@ class Replica:
         self._tasks_lock = Lock()
         self._engine: Engine | None = None
         self._storage_error: str | None = None
-        self._end_log = keep_log(self._store, log_name(number, job.variant))
+        self._end_log = keep_log(self._store, replica_log_name(number, job.variant))
 
     def load(self) -> Loaded:
         """Load the model.

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import yaml
 
-ITEM_COLUMNS = ("task", "doc_hash", "prompt_hash", "cluster", "prompt", "target", "doc")
+from orchestrator.rundir.schema import ITEMS, SampleColumns
+from orchestrator.rundir.store import RunStore
 
 
 def digest(text):
@@ -71,6 +72,7 @@ def _entry(name, task):
         "output_type": "generate_until" if task.sampled else "multiple_choice",
         "metric": next(iter(task.metrics)),
         "metrics": {key: {"higher_is_better": up} for key, up in task.metrics.items()},
+        "filters": ["none"],
         "items": task.items,
         "cluster": "passage" if task.clusters else None,
         "reruns": owed,
@@ -91,11 +93,7 @@ def _write_items(folder, name, task):
         }
         for i in range(task.items)
     ]
-    (folder / "items").mkdir(exist_ok=True)
-    schema = pa.schema({"item": pa.int32(), **{column: pa.string() for column in ITEM_COLUMNS}})
-    pq.write_table(
-        pa.Table.from_pylist(rows, schema=schema), folder / "items" / f"{quote(name, safe='')}.parquet"
-    )
+    RunStore(folder).write_items(name, pa.Table.from_pylist(rows, schema=ITEMS))
 
 
 def sample_row(name, variant, item, temperature, seed, score, task):
@@ -115,20 +113,8 @@ def sample_row(name, variant, item, temperature, seed, score, task):
 
 
 def sample_schema(task):
-    """Types of the sample columns."""
-    return pa.schema(
-        {
-            "item": pa.int32(),
-            "doc_hash": pa.string(),
-            "prompt_hash": pa.string(),
-            "temperature": pa.float32(),
-            "seed": pa.int32(),
-            "scores": pa.struct({key: pa.float64() for key in task.metrics}),
-            "response": pa.string(),
-            "error": pa.string(),
-            "sample_key": pa.string(),
-        }
-    )
+    """Columns of the samples of a task."""
+    return SampleColumns(tuple(task.metrics), ("none",)).schema
 
 
 def cell_folder(folder, variant, task):

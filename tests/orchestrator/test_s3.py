@@ -23,7 +23,7 @@ from jobs.commands.status import run_status
 from jobs.commands.stop import stop
 from jobs.report.catalog import Library
 from orchestrator.rundir.heartbeat import EVENTS, read_status
-from orchestrator.rundir.lease import at_work
+from orchestrator.rundir.lease import is_running
 from orchestrator.rundir.store import RunStore
 
 RUN = "runs/one"
@@ -86,7 +86,7 @@ class Life:
             self.seen["second"] = self.command.run("submit", self.sweep, "--run-dir", URL, cwd=self.folder)
             process.kill()
             finish(process)
-        self.seen["at work when killed"] = at_work(RunStore(URL))
+        self.seen["at work when killed"] = is_running(RunStore(URL))
         self.seen["killed"] = self.blocks()
 
     def be_stopped(self):
@@ -135,10 +135,10 @@ def test_a_second_submit_is_refused(life):
     """One at a time; the sentence says who is at work and how to end it."""
     status, _, err = life.seen["second"]
     assert status == 2
-    assert re.search(r"Another lldeg submit is at work in s3://\S+ \(process \d+ on .*lldeg stop s3://", err)
+    assert re.search(r"Another lldeg submit is running in s3://\S+ \(process \d+ on .*lldeg stop s3://", err)
 
 
-def test_the_status_shows_a_sweep_at_work(life):
+def test_the_status_shows_a_sweep_is_running(life):
     """Some is done and some is owed, by the blocks that stand in the bucket."""
     status = life.seen["status"]
     assert status["state"] == "at work"

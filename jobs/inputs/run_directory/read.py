@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +22,7 @@ from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.items import RunItems, read_items
 from jobs.inputs.score_set import Column, Reading, ScoreBook, TaskInfo, TaskTable, Temperature, some
 from orchestrator.errors import UserError
+from orchestrator.rundir.schema import TaskEntry
 from orchestrator.sweep.item_subset import refuse_reused_in
 from stats.arrays import Ints
 
@@ -161,7 +161,7 @@ def _read_model(model: str, info: TaskInfo, source: _Source) -> tuple[dict[Tempe
     return tally.columns(planned), tally.mixed_prompts > 0
 
 
-def _task_info(task: str, entry: dict[str, Any], reading: Reading) -> TaskInfo:
+def _task_info(task: str, entry: TaskEntry, reading: Reading) -> TaskInfo:
     metrics, group = entry["metrics"], entry.get("group")
     wanted = requested_metric(task, group, reading.metrics) or entry.get("metric") or next(iter(metrics))
     metric = resolve_metric(task, wanted, list(metrics))

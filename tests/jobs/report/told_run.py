@@ -5,11 +5,10 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 
-from orchestrator.rundir.schema import SampleColumns
+from orchestrator.rundir.schema import ITEMS, SampleColumns
 from orchestrator.rundir.store import RunStore
 
 METRIC = "exact_match,none"
-ITEM_FIELDS = ("task", "doc_hash", "prompt_hash", "cluster", "prompt", "target", "doc")
 
 HOSTILE = {
     "script": "<script>window.hacked = 1</script>",
@@ -83,8 +82,7 @@ def _entry(name, task):
 
 def _items(name, task):
     rows = [
-        dict.fromkeys(ITEM_FIELDS)
-        | {
+        {
             "task": name,
             "item": i,
             "doc_hash": str(i),
@@ -95,9 +93,7 @@ def _items(name, task):
         }
         for i, (p, t) in enumerate(zip(task.prompts, task.targets, strict=True))
     ]
-    return pa.Table.from_pylist(
-        rows, schema=pa.schema({"item": pa.int32(), **dict.fromkeys(ITEM_FIELDS, pa.string())})
-    )
+    return pa.Table.from_pylist(rows, schema=ITEMS)
 
 
 def _rows(name, task, variant, reruns, items):
