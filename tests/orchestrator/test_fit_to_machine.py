@@ -47,6 +47,20 @@ def test_a_format_left_open_is_chosen_on_a_cpu(on, machine, dtype, given):
     assert len(fitted.notes) == (dtype is not None)
 
 
+@pytest.mark.parametrize(("machine", "dtype"), [(AVX2, "float32"), (AVX512, None)])
+def test_transformers_keep_the_checkpoints_format_unless_it_is_slow(on, machine, dtype):
+    """With lm-eval's hf class only what would be emulated is replaced."""
+    on(machine)
+    assert dtypes(fit_to_this_machine(sweep({}, engine={"kind": "lm-eval:hf"})).config) == [dtype] * 2
+
+
+def test_an_engine_of_which_nothing_is_known_is_left_alone(on):
+    """A class from elsewhere may not have such an option."""
+    on(AVX2)
+    fitted = fit_to_this_machine(sweep({}, engine={"kind": "lm-eval:some.module:Class", **FP8}))
+    assert (dtypes(fitted.config), fitted.problems) == ([None, None], [])
+
+
 @pytest.mark.parametrize(("machine", "warned"), [(AVX2, 1), (AVX512, 0), (GPU, 0)])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_an_explicit_format_is_kept_with_a_warning_where_it_is_slow(on, machine, warned, dtype):
