@@ -138,7 +138,7 @@ def _remarks(facts: dict[str, Any]) -> Iterator[str]:
         ago = max(0, round(time.time() - facts["heard"]))
         line = f"Process {facts['pid']} on {facts['host']}, heard of {ago} s ago"
         if ago > SECONDS_UNTIL_MISSED:
-            line += ": its machine hangs, or the storage refuses what it writes"
+            line += ": its machine hangs, or it cannot write to the storage"
         yield f"{line}."
     elif facts["state"] == "incomplete":
         yield "Nobody is at work; submit again to go on."

@@ -111,7 +111,7 @@ def test_a_detached_submit_returns_once_the_job_is_at_work(history, run):
     """It names the job and the commands that watch and end it."""
     status, out, err = history.detached
     assert (status, err) == (0, "")
-    assert "It is at work." in out
+    assert "It is running." in out
     assert all(f"lldeg {word} {run}" in out for word in ("status", "logs", "stop"))
 
 
@@ -147,7 +147,7 @@ def test_a_watcher_may_leave(history, run):
     """Ctrl-C leaves the job alone, says so, and the job finishes without it."""
     status, out, err = history.watched
     assert status == 3
-    assert " goes on." in out
+    assert " is still running." in out
     assert "Traceback" not in out + err
     (ended, told, _), present = history.after
     assert (ended, json.loads(told)["state"]) == (0, "complete")

@@ -97,7 +97,7 @@ def read_runs(locations: Sequence[str], reading: Reading) -> ScoreBook:
         said = " ".join(notes.warnings) or "run `lldeg submit` on its configuration first."
         raise UserError(f"{some(locations)} holds no samples to test: {said}")
     alpha, margin = (_agreed(runs, key, notes) for key in ("alpha", "margin"))
-    warnings = (*notes.warnings, *_torn(notes.torn))
+    warnings = (*notes.warnings, *_left_out(runs, models), *_torn(notes.torn))
     return ScoreBook(models, tuple(scored), baselines, warnings, alpha, margin, tuple(runs))
 
 
@@ -128,6 +128,12 @@ def _is_testable(task: str, runs: Sequence[RunFiles], notes: _Notes) -> bool:
     if not has_metric:
         notes.warnings.append(f"Task {task} has no metric with a number per sample, so it is not tested.")
     return has_metric
+
+
+def _left_out(runs: Sequence[RunFiles], models: Sequence[str]) -> list[str]:
+    """Variants that were asked for and could not run where the sweep ran."""
+    skipped = {name: why for run in runs for name, why in run.manifest.get("skipped", {}).items()}
+    return [f"{name} was left out of the run: {why}." for name, why in skipped.items() if name not in models]
 
 
 def _torn(files: Sequence[str]) -> list[str]:
