@@ -29,7 +29,7 @@ class Plan:
 
     Attributes:
         manifest: of the run after this submit.
-        cells: every variant x task, with what is there.
+        cells: every variant x task, with what is owed.
         warnings: what the user should know before the run goes on.
     """
 
@@ -52,12 +52,12 @@ def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> 
     """Compare a sweep with its run directory.
 
     Args:
-        sweep: what is asked.
+        sweep: what is asked for.
         config_path: for the command that a refusal suggests.
-        remove_torn: whether to remove torn files, whose samples are owed in any case.
+        remove_torn: whether to remove torn files; their samples are owed in any case.
 
     Raises:
-        UserError: the directory holds a sweep of another meaning.
+        UserError: the directory holds a sweep with other settings.
     """
     old = sweep.store.read_manifest() if sweep.store.has_run() else None
     new = sweep.manifest()

@@ -110,7 +110,7 @@ def test_a_hub_name_that_is_out_of_reach(refusal, tmp_path):
 def test_a_folder_that_holds_no_model(refusal, tmp_path):
     """A folder without config.json is not taken for a model."""
     path = write_small_sweep(tmp_path, model=str(tmp_path / "pack"), variants={"base": {}})
-    assert "holds no model (it has no config.json)" in refusal("submit", path)
+    assert "is not a model: it has no config.json" in refusal("submit", path)
 
 
 def test_several_mistakes_are_told_together(refusal, tmp_path):
