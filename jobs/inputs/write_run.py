@@ -14,16 +14,10 @@ import yaml
 
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import digest
+from orchestrator.rundir.schema import FORMAT, ITEMS, Manifest, SampleColumns, TaskEntry, VariantEntry
 from orchestrator.rundir.store import RunStore
 
 ROWS_PER_BLOCK = 100_000
-ITEM_SCHEMA = pa.schema(
-    {
-        "task": pa.string(),
-        "item": pa.int32(),
-        **dict.fromkeys(("doc_hash", "prompt_hash", "cluster", "prompt", "target", "doc"), pa.string()),
-    }
-)
 
 
 @dataclass
@@ -64,9 +58,9 @@ def write_run(out: str, models: Sequence[str], tasks: Sequence[ImportedTask]) ->
             f"{out} is a run already; importing into it would mix the two. Name another with --out."
         )
     for task in tasks:
-        store.write_items(task.name, pa.Table.from_pylist(_item_rows(task), schema=ITEM_SCHEMA))
+        store.write_items(task.name, pa.Table.from_pylist(_item_rows(task), schema=ITEMS))
         for model, rows in task.samples.items():
-            table = pa.Table.from_pylist(_sample_rows(task, model, rows), schema=_sample_schema(task))
+            table = pa.Table.from_pylist(_sample_rows(task, model, rows), schema=_columns(task).schema)
             for start in range(0, table.num_rows, ROWS_PER_BLOCK):
                 store.write_block(model, task.name, f"{start:012d}", table.slice(start, ROWS_PER_BLOCK))
     name = out.rstrip("/").rpartition("/")[2]
@@ -76,25 +70,29 @@ def write_run(out: str, models: Sequence[str], tasks: Sequence[ImportedTask]) ->
     store.write_manifest(_manifest(name, models, tasks))
 
 
-def _manifest(name: str, models: Sequence[str], tasks: Sequence[ImportedTask]) -> dict[str, Any]:
-    unknown: dict[str, Any] = {"model": None, "revision": None, "engine": {}}
+def _manifest(name: str, models: Sequence[str], tasks: Sequence[ImportedTask]) -> Manifest:
     return {
-        "format": 1,
+        "format": FORMAT,
         "name": name,
         "imported": True,
         "versions": {},
-        "variants": {model: {**unknown, "digest": digest(["imported", model])} for model in models},
+        "variants": {model: _variant_entry(model) for model in models},
         "tasks": {task.name: _task_entry(task) for task in tasks},
     }
 
 
-def _task_entry(task: ImportedTask) -> dict[str, Any]:
+def _variant_entry(model: str) -> VariantEntry:
+    return {"model": None, "revision": None, "engine": {}, "digest": digest(["imported", model])}
+
+
+def _task_entry(task: ImportedTask) -> TaskEntry:
     return {
         "digest": digest(["imported", task.name, [row["doc_hash"] for row in task.items.values()]]),
         "group": task.group,
         "output_type": task.output_type,
         "metric": next(iter(task.metrics)),
         "metrics": {key: {"higher_is_better": up} for key, up in task.metrics.items()},
+        "filters": list(_columns(task).filters),
         "items": len(task.items),
         "cluster": None,
         "reruns": [],  # nothing is owed: what was not in the input will not be computed
@@ -117,25 +115,9 @@ def _sample_rows(task: ImportedTask, model: str, rows: Sequence[Mapping[str, Any
     ]
 
 
-def _sample_schema(task: ImportedTask) -> pa.Schema:
+def _columns(task: ImportedTask) -> SampleColumns:
     filters = dict.fromkeys(key.partition(",")[2] or "none" for key in task.metrics)
-    return pa.schema(
-        {
-            "item": pa.int32(),
-            "doc_hash": pa.string(),
-            "prompt_hash": pa.string(),
-            "temperature": pa.float32(),
-            "seed": pa.int32(),
-            "scores": pa.struct({key: pa.float64() for key in task.metrics}),
-            "response": pa.string(),
-            "filtered": pa.struct(dict.fromkeys(filters, pa.string())),
-            "finish_reason": pa.string(),
-            "prompt_tokens": pa.int32(),
-            "output_tokens": pa.int32(),
-            "error": pa.string(),
-            "sample_key": pa.string(),
-        }
-    )
+    return SampleColumns(tuple(task.metrics), tuple(filters))
 
 
 def as_text(value: object) -> str | None:

@@ -112,3 +112,8 @@ def _inconclusive(subject: str, comparison: Comparison, settings: Settings) -> s
     if comparison.items_needed is None:
         return text
     return f"{text} About {comparison.items_needed:,} items would decide; these are {comparison.items:,}."
+
+
+def problem_text(reason: str) -> str:
+    """What keeps a running sweep from writing answers now, as a sentence."""
+    return f"{reason[:1].upper()}{reason[1:]} (no answers lost)"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cluster.resources import Node, footprint, misfit
+from orchestrator.cluster.resources import Node, replica_resources, why_unschedulable
 from orchestrator.engines import is_served
 from orchestrator.engines.on_cpu import is_slow, number_format, obstacles
 from orchestrator.errors import UserError
@@ -79,12 +79,13 @@ def _unsupported(config: SweepConfig, variant: str, machine: Hardware) -> Iterat
 def _too_large(config: SweepConfig, variant: str, machine: Hardware) -> Iterator[Obstacle]:
     cluster = config.cluster_of(variant).model_copy(update={"resources": {}, "labels": {}})
     node = _as_node(machine)
-    if why := misfit(footprint(cluster, config.engine_of(variant), [node]), [node]):
+    if why := why_unschedulable(replica_resources(cluster, config.engine_of(variant), [node]), [node]):
         yield Obstacle(why, "ask for less, or give --address a cluster with such a node")
 
 
 def _runs_on_cpu(config: SweepConfig, variant: str, machine: Hardware) -> bool:
-    return footprint(config.cluster_of(variant), config.engine_of(variant), [_as_node(machine)]).gpus == 0
+    node = _as_node(machine)
+    return replica_resources(config.cluster_of(variant), config.engine_of(variant), [node]).gpus == 0
 
 
 def _as_node(machine: Hardware) -> Node:

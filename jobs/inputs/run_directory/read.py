@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -23,7 +22,7 @@ from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.items import RunItems, read_items
 from jobs.inputs.score_set import Column, Reading, ScoreBook, TaskInfo, TaskTable, Temperature, some
 from orchestrator.errors import UserError
-from orchestrator.rundir.manifest import SKIPPED
+from orchestrator.rundir.schema import TaskEntry
 from orchestrator.sweep.item_subset import refuse_reused_in
 from stats.arrays import Ints
 
@@ -133,7 +132,7 @@ def _is_testable(task: str, runs: Sequence[RunFiles], notes: _Notes) -> bool:
 
 def _left_out(runs: Sequence[RunFiles], models: Sequence[str]) -> list[str]:
     """Variants that were asked for and could not run where the sweep ran."""
-    skipped = {name: why for run in runs for name, why in run.manifest.get(SKIPPED, {}).items()}
+    skipped = {name: why for run in runs for name, why in run.manifest.get("skipped", {}).items()}
     return [f"{name} was left out of the run: {why}." for name, why in skipped.items() if name not in models]
 
 
@@ -168,7 +167,7 @@ def _read_model(model: str, info: TaskInfo, source: _Source) -> tuple[dict[Tempe
     return tally.columns(planned), tally.mixed_prompts > 0
 
 
-def _task_info(task: str, entry: dict[str, Any], reading: Reading) -> TaskInfo:
+def _task_info(task: str, entry: TaskEntry, reading: Reading) -> TaskInfo:
     metrics, group = entry["metrics"], entry.get("group")
     wanted = requested_metric(task, group, reading.metrics) or entry.get("metric") or next(iter(metrics))
     metric = resolve_metric(task, wanted, list(metrics))
