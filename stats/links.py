@@ -1,8 +1,9 @@
 """Items that belong together although they are in different tasks.
 
-One document may be asked about in two tasks, and a cluster may span tasks. What such items have in common makes
-their differences dependent, so that their signs have to be flipped together in every statistic, within a task
-and across tasks. Two blocks of items are joined if any of their items share a label, directly or through others.
+One document may be asked about in two tasks, and a cluster may span tasks. What such items have in common
+makes their differences dependent, so that their signs have to be flipped together in every statistic, within
+a task and across tasks. Two blocks of items are joined if any of their items share a label, directly or
+through others.
 """
 
 from collections.abc import Sequence
@@ -54,8 +55,8 @@ def shared_blocks(
         tasks: the task of every group.
 
     Returns:
-        Per task the number of each block, 0, 1, ... over all tasks, equal where blocks are joined, and PRIVATE
-        where a block is joined to none of another task; None where all are private.
+        Per task the number of each block, 0, 1, ... over all tasks, equal where blocks are joined, and
+        PRIVATE where a block is joined to none of another task; None where all are private.
     """
     if len(set(tasks)) < 2:
         return None

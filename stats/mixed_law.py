@@ -14,7 +14,9 @@ from scipy.fft import irfft, next_fast_len
 from scipy.optimize import brentq
 
 from stats.arrays import Floats, Ints
+from stats.lattice import to_lattice
 from stats.law import TABLE_FLOOR, SignFlipLaw, complex_power, dilated_convolution, spread, trim
+from stats.splits import RunSplits
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,43 @@ class MixedLaw:
         )
 
 
+@dataclass(frozen=True)
+class ScaledLaw:
+    """A law on whole multiples of a step.
+
+    Attributes:
+        law: of the whole numbers.
+        step: the common unit of the scores.
+    """
+
+    law: MixedLaw
+    step: float
+
+    def log_tail(self, value: float) -> float:
+        """Natural logarithm of P(S ≥ value), ties counted."""
+        return self.law.log_tail(int(np.ceil(value / self.step - 1e-6)))
+
+
+def mixed_law(sums: Floats, splits: RunSplits) -> ScaledLaw | None:
+    """The law of sign-flipped sums and split items, or None where they have no small lattice in common.
+
+    Args:
+        sums: differences per block whose signs are flipped, shape (G,).
+        splits: the items whose runs are split.
+    """
+    laws = splits.laws
+    if laws is None:
+        return None
+    moving = [law for law in laws if law.values.size > 1]
+    lattice = to_lattice(np.concatenate([sums, *(law.values for law in moving)]))
+    if lattice is None:
+        return None
+    ends = np.cumsum([sums.size, *(law.values.size for law in moving)])
+    flips, *values = np.split(lattice.integers, ends[:-1])
+    components = [Component(whole, law.chances, law.count) for whole, law in zip(values, moving, strict=True)]
+    return ScaledLaw(MixedLaw(flips, components), lattice.step)
+
+
 class _Tilted:
     """A sum of components that all start at 0, under exponential tilts."""
 
@@ -201,10 +240,14 @@ def _power_law(places: Ints, chances: Floats, count: int, floor: float) -> tuple
     law, start, base_start = np.ones(1), 0, 0
     while True:
         if count % 2:
-            law, dropped = trim(np.convolve(law, base), floor)
+            law, dropped = trim(_convolved(law, base), floor)
             start += base_start + dropped
         count //= 2
         if not count:
             return law, start
-        base, dropped = trim(np.convolve(base, base), floor)
+        base, dropped = trim(_convolved(base, base), floor)
         base_start = 2 * base_start + dropped
+
+
+def _convolved(first: Floats, second: Floats) -> Floats:
+    return np.asarray(np.convolve(first, second), dtype=np.float64)

@@ -33,17 +33,17 @@ class TaskScores:
         bounds: least and greatest possible score; None for scores without bounds, which are left unscaled.
         reruns: how many reruns the means are over, (baseline, variant).
         missing: items that only one of the two models answered.
-        answers: how many runs each item's two means are over, (baseline, variant), shape (n,) each. None where
-            every item has as many of the one as of the other. Items with unequal numbers get a law of their own
-            (`stats.splits`).
-        runs: the single scores behind the means, shapes (n, K_B) and (n, K_V), NaN where a run is missing; read
-            where numbers are unequal. None where every run is right or wrong: mean × number says it all.
-        links: one label per item, comparable over tasks, shape (n,): items with the same label (one document in
-            two tasks, a cluster that spans tasks) flip together. None where the task shares nothing.
+        answers: how many runs each item's two means are over, (baseline, variant), shape (n,) each. None
+            where every item has as many of the one as of the other. Items with unequal numbers get a law of
+            their own (`stats.splits`).
+        runs: the single scores behind the means, shapes (n, K_B) and (n, K_V), NaN where a run is missing;
+            read where numbers are unequal. None where every run is right or wrong: mean × number says it all.
+        links: one label per item, comparable over tasks, shape (n,): items with the same label (one document
+            in two tasks, a cluster that spans tasks) flip together. None where the task shares nothing.
 
     Raises:
-        EvidenceError: if there are no items, the shapes differ, or scores are not finite or out of bounds; or if
-            means over unequal numbers of runs are no whole numbers of successes and `runs` is missing.
+        EvidenceError: if there are no items, the shapes differ, or scores are not finite or out of bounds; or
+            if means over unequal numbers of runs are no whole numbers of successes and `runs` is missing.
     """
 
     task: str
@@ -160,9 +160,10 @@ class TaskScores:
         """How much worse the variant is per item, in shares of the range, shape (n,)."""
         width = 1.0 if self.bounds is None else self.bounds[1] - self.bounds[0]
         sign = 1.0 if self.higher_is_better else -1.0
-        gaps = sign * (self.baseline - self.variant) / width
+        gaps: Floats = sign * (self.baseline - self.variant) / width
         least = SLACK if self.bounds is not None else ROUNDING * self._sizes
-        return np.where(np.abs(gaps) > least, gaps, 0.0)
+        found: Floats = np.where(np.abs(gaps) > least, gaps, 0.0)
+        return found
 
     @property
     def _sizes(self) -> Floats:
@@ -171,7 +172,7 @@ class TaskScores:
 
     @cached_property
     def labels(self) -> NDArray[np.generic] | None:
-        """The block of each item, shape (n,): its cluster, merged where links join; None where each is one."""
+        """The block of each item, shape (n,): its cluster, joined by links; None where each is one."""
         return merged_labels(self.clusters, self.links)
 
     @cached_property
@@ -184,12 +185,17 @@ class TaskScores:
         """Items in each cluster, shape (G,)."""
         return block_sums(np.ones_like(self.differences), self.labels)
 
+    @property
+    def item_keys(self) -> NDArray[np.generic]:
+        """The block of each item, known across variants: label, else name, else position, shape (n,)."""
+        if self.labels is not None:
+            return self.labels
+        return np.arange(self.baseline.size) if self.items is None else self.items
+
     @cached_property
     def block_keys(self) -> NDArray[np.generic]:
-        """Identity of each block across variants: label, else item, else position, shape (G,)."""
-        if self.labels is not None:
-            return np.unique(self.labels)
-        return np.arange(self.baseline.size) if self.items is None else self.items
+        """Identity of each block across variants, shape (G,)."""
+        return self.item_keys if self.labels is None else np.unique(self.labels)
 
     @property
     def binary(self) -> bool:
@@ -221,19 +227,18 @@ def from_reruns(task: str, baseline: ArrayLike, variant: ArrayLike, **details: A
     Raises:
         EvidenceError: if an item has no score at all in one of the models.
     """
-    runs = (np.asarray(baseline, dtype=np.float64), np.asarray(variant, dtype=np.float64))
-    first, second = answers = tuple((~np.isnan(scores)).sum(axis=1) for scores in runs)
-    if not (first.all() and second.all()):
+    first, second = (np.asarray(scores, dtype=np.float64) for scores in (baseline, variant))
+    answers = (np.count_nonzero(~np.isnan(first), axis=1), np.count_nonzero(~np.isnan(second), axis=1))
+    if not all(numbers.all() for numbers in answers):
         raise EvidenceError(f"Task {task!r} has items without any score in one of the models.")
-    return TaskScores(
-        task,
-        *(np.nanmean(scores, axis=1) for scores in runs),
-        reruns=(runs[0].shape[1], runs[1].shape[1]),
-        answers=answers,
-        runs=None if _right_or_wrong(runs, details.get("bounds", (0.0, 1.0))) else runs,
-        **details,
-    )
+    plain = all(_right_or_wrong(scores, details.get("bounds", (0.0, 1.0))) for scores in (first, second))
+    details |= {
+        "reruns": (first.shape[1], second.shape[1]),
+        "answers": answers,
+        "runs": None if plain else (first, second),
+    }
+    return TaskScores(task, np.nanmean(first, axis=1), np.nanmean(second, axis=1), **details)
 
 
-def _right_or_wrong(runs: tuple[Floats, Floats], bounds: tuple[float, float] | None) -> bool:
-    return bounds is not None and all(np.isin(scores[~np.isnan(scores)], bounds).all() for scores in runs)
+def _right_or_wrong(scores: Floats, bounds: tuple[float, float] | None) -> bool:
+    return bounds is not None and bool(np.isin(scores[~np.isnan(scores)], bounds).all())

@@ -1,10 +1,11 @@
 """Items with unequal numbers of runs: what a random split of all their runs into two groups would give.
 
-A mean over one run is more dispersed than a mean over ten, so the difference of the two is not symmetric under
-the null and its sign must not be flipped: 30 items with 10 runs against 1 rejected in 21 % of the cases at .05.
-If the two models do not differ on an item, its K_B + K_V runs are exchangeable instead, and the observed split
-is one of C(K_B + K_V, K_B) equally likely ones (Fisher 1935). Where runs are right or wrong the law is
-hypergeometric; where scores are multiples of one step it is counted out; otherwise splits are drawn.
+A mean over one run is more dispersed than a mean over ten, so the difference of the two is not symmetric
+under the null and its sign must not be flipped: 30 items with 10 runs against 1 rejected in 21 % of the cases
+at .05. If the two models do not differ on an item, its K_B + K_V runs are exchangeable instead, and the
+observed split is one of C(K_B + K_V, K_B) equally likely ones (Fisher 1935). Where runs are right or wrong
+the law is hypergeometric; where scores are multiples of one step it is counted out; otherwise splits are
+drawn.
 """
 
 from collections.abc import Iterator
@@ -43,6 +44,13 @@ class SplitLaw:
     def variance(self) -> float:
         """Of one item's difference."""
         return float(self.chances @ self.values**2)
+
+    def draw(self, draws: int, rng: np.random.Generator) -> Floats:
+        """Draw sums over all items with this law, shape (draws,)."""
+        if self.count == 1:
+            return rng.choice(self.values, draws, p=self.chances)
+        sums: Floats = rng.multinomial(self.count, self.chances, draws) @ self.values
+        return sums
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,13 @@ class RunSplits:
         """The distinct laws, or None where there are too many splits to count them."""
         return _hypergeometric_laws(self) if self.scores is None else _counted_laws(self, self.scores)
 
+    @property
+    def log_largest(self) -> float:
+        """Natural logarithm of the chance that every item's difference is the largest possible one."""
+        if self.laws is None:
+            return -self.items * float(np.log(2.0))
+        return float(sum(law.count * np.log(law.chances[-1]) for law in self.laws))
+
     def draw(self, draws: int, seed: int | list[int]) -> Floats:
         """Sums of the differences of random splits, shape (draws,).
 
@@ -94,8 +109,10 @@ class RunSplits:
         """
         rng = np.random.default_rng(seed)
         if self.laws is not None:
-            parts = (rng.multinomial(law.count, law.chances, draws) @ law.values for law in self.laws)
-            return np.sum(np.stack(list(parts)), axis=0)
+            sums = np.zeros(draws)
+            for law in self.laws:
+                sums += law.draw(draws, rng)
+            return sums
         return _drawn_splits(self, draws, rng)
 
 
