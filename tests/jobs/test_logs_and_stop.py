@@ -1,14 +1,16 @@
+"""`lldeg logs` and `lldeg stop` need the run directory alone."""
+
 import json
 import threading
 import time
 
 import pytest
-from run_maker import MadeTask, make_run
+from standin.runs import MadeTask, make_run
 
-from jobs import logs as logs_module
-from orchestrator.heartbeat import EVENTS, STOP
-from orchestrator.lease import exclusive
-from orchestrator.store import RunStore
+from jobs.commands import logs as logs_module
+from orchestrator.rundir.heartbeat import EVENTS, STOP
+from orchestrator.rundir.lease import exclusive
+from orchestrator.rundir.store import RunStore
 
 
 @pytest.fixture

@@ -1,11 +1,13 @@
+"""`lldeg status`: what is done, owed and failed, and whether a submit is running."""
+
 import json
 import time
 
 import pytest
-from run_maker import MadeTask, make_run
+from standin.runs import MadeTask, make_run
 
-from orchestrator.lease import exclusive
-from orchestrator.store import RunStore
+from orchestrator.rundir.lease import exclusive
+from orchestrator.rundir.store import RunStore
 
 ESC = "\x1b[31m"
 

@@ -1,6 +1,8 @@
+"""The queue of a variant's blocks: their order, their number, and that they are made only when needed."""
+
 from dataclasses import dataclass
 
-from orchestrator.block_queue import BlockQueue
+from orchestrator.workers.block_queue import BlockQueue
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,5 @@
+"""Cutting owed samples into blocks: each sample in one block, none of them too large."""
+
 from collections import Counter
 from dataclasses import replace
 
@@ -6,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.blocks import LARGEST_BLOCK, Block, Cell, longest_first, missing_samples, reruns
-from orchestrator.config import SamplingConfig
-from orchestrator.identity import Item, Rerun, sample_key
+from orchestrator.config.schema import SamplingConfig
+from orchestrator.rundir.identity import Item, Rerun, sample_key
+from orchestrator.sweep.blocks import LARGEST_BLOCK, Block, Cell, longest_first, missing_samples, reruns
 
 CELL = "c"
 

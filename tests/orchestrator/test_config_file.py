@@ -1,7 +1,9 @@
+"""Reading a configuration: every mistake is reported at once, each with its place."""
+
 import pytest
 import yaml
 
-from orchestrator.config_file import load_config
+from orchestrator.config.load import load_config
 from orchestrator.errors import UserError
 
 GOOD = {

@@ -1,8 +1,10 @@
+"""Digests and sample keys: what changes them, what does not, and that they stay what they were."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.identity import (
+from orchestrator.rundir.identity import (
     Item,
     Rerun,
     differences,

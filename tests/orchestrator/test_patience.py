@@ -1,7 +1,9 @@
+"""Retrying a storage that cannot be reached."""
+
 import pytest
 
-from orchestrator import patience
-from orchestrator.patience import patiently
+from orchestrator import retry as patience
+from orchestrator.retry import patiently
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,57 @@
+"""How far a run is, told from its files alone, so that a sweep on another machine can be watched too."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from jobs.inputs.run_directory.files import RunFiles
+from jobs.inputs.run_directory.footers import Footer, read_footer
+
+
+@dataclass(frozen=True)
+class Count:
+    """Samples of a variant, or of a run.
+
+    Attributes:
+        planned: what the sweep asked for.
+        done: rows that are there.
+        errors: of these, rows with an error instead of an answer.
+    """
+
+    planned: int
+    done: int
+    errors: int
+
+
+class Footers:
+    """Footers of sample files, each read once: a block that stands is never changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Footer | None] = {}
+
+    def of(self, run: RunFiles, variant: str, task: str) -> list[Footer]:
+        """Footers of the files of one cell that can be read."""
+        for path in run.samples(variant, task):
+            if path not in self._known:
+                self._known[path] = read_footer(run, path)
+        found = (self._known[path] for path in run.samples(variant, task))
+        return [footer for footer in found if footer is not None]
+
+    def count(self, run: RunFiles) -> dict[str, Count]:
+        """Samples by variant."""
+        planned = sum(int(entry["items"]) * len(entry["reruns"]) for entry in run.tasks.values())
+        counts = {}
+        for variant in run.models:
+            footers = [footer for task in run.tasks for footer in self.of(run, variant, task)]
+            rows, errors = sum(f.rows for f in footers), sum(f.errors for f in footers)
+            counts[variant] = Count(planned, rows, errors)
+        return counts
+
+
+def total(counts: Iterable[Count]) -> Count:
+    """All of them together."""
+    listed = list(counts)
+    return Count(
+        planned=sum(count.planned for count in listed),
+        done=sum(count.done for count in listed),
+        errors=sum(count.errors for count in listed),
+    )

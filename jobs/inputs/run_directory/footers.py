@@ -1,0 +1,56 @@
+"""What the footer of a sample file says without a row being read: how many, which items, how many errors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs.inputs.run_directory.files import RunFiles
+
+ANY = int(np.iinfo(np.int64).max)
+
+
+@dataclass(frozen=True)
+class Footer:
+    """A sample file.
+
+    Attributes:
+        path: where it lies.
+        rows: how many samples it holds.
+        errors: of these, how many are errors.
+        first, last: its least and greatest item; everything where the writer kept no statistics.
+    """
+
+    path: str
+    rows: int
+    errors: int
+    first: int
+    last: int
+
+
+def read_footer(run: RunFiles, path: str) -> Footer | None:
+    """Read the footer of a sample file; None if it is torn."""
+    try:
+        metadata = pq.read_metadata(path, filesystem=run.filesystem)
+    except pa.ArrowInvalid:
+        return None
+    items = _statistics(metadata, "item")
+    errors = _statistics(metadata, "error")
+    known = all(group is not None and group.has_min_max for group in items)
+    return Footer(
+        path,
+        rows=metadata.num_rows,
+        errors=sum(group.num_values for group in errors if group is not None),
+        first=min((group.min for group in items), default=0) if known else 0,
+        last=max((group.max for group in items), default=-1) if known else ANY,
+    )
+
+
+def _statistics(metadata: Any, column: str) -> list[Any]:
+    """Statistics of a top-level column in every row group; None where the writer kept none."""
+    number = next((i for i in range(metadata.num_columns) if metadata.schema.column(i).path == column), None)
+    if number is None:
+        return []
+    return [metadata.row_group(i).column(number).statistics for i in range(metadata.num_row_groups)]

@@ -1,0 +1,200 @@
+"""The sweep a user asks for: every key a configuration may have, and what it means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+
+class Section(BaseModel):
+    """A part of the configuration; unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ReplicaConfig(Section):
+    """What one replica takes of a node of the Ray cluster."""
+
+    gpus_per_replica: float | None = Field(default=None, ge=0)
+    """Default: the engine's parallel sizes where the cluster has GPUs, else 0. A fraction shares a GPU."""
+    cpus_per_replica: float | None = Field(default=None, gt=0)
+    """Default: 4 beside a GPU, all of a node's CPUs without one."""
+    resources: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    """Custom Ray resources, by name."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Labels the node must have, by name."""
+
+    @field_validator("gpus_per_replica")
+    @classmethod
+    def _a_fraction_or_whole(cls, value: float | None) -> float | None:
+        if value is not None and value > 1 and not value.is_integer():
+            raise ValueError("must be a whole number, or less than 1 to share a GPU")
+        return value
+
+
+class ClusterConfig(ReplicaConfig):
+    """Places for replicas on the Ray cluster."""
+
+    replicas: Literal["auto"] | int = "auto"
+    """Engines that run at the same time; auto: as many as the cluster holds."""
+
+    @field_validator("replicas", mode="before")
+    @classmethod
+    def _auto_or_positive(cls, value: object) -> object:
+        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError('must be "auto" or at least 1')
+        return value
+
+
+class VariantConfig(Section):
+    """One way to run the model; what it leaves out comes from the top of the file."""
+
+    model: str | None = None
+    """Folder or Hugging Face name; default: the sweep's `model`."""
+    revision: str | None = None
+    """Branch, tag or commit on the Hugging Face hub."""
+    engine: dict[str, Any] = Field(default_factory=dict)
+    """Engine options laid over the sweep's `engine`."""
+    cluster: ReplicaConfig = ReplicaConfig()
+    """Where this variant's replicas run; what it leaves out comes from the sweep's `cluster`."""
+    skip_if_unsupported: bool = False
+    """On a machine whose hardware cannot run it, leave this variant out instead of refusing the sweep."""
+
+
+class TaskConfig(Section):
+    """One lm-eval task or group."""
+
+    task: str
+    """Name of an lm-eval task, group or tag."""
+    metric: str | None = None
+    """The "metric,filter" that decides; default: the task's first numeric one."""
+    num_fewshot: int | None = Field(default=None, ge=0)
+    """Examples in the prompt; default: the task's own number."""
+    limit: int | None = Field(default=None, ge=1)
+    """Take only the first so many items."""
+    cluster: str | None = None
+    """Field of the document whose equal values form a cluster of dependent items."""
+
+
+class PromptConfig(Section):
+    """How prompts are put together; the names and meanings are lm-eval's."""
+
+    apply_chat_template: bool = False
+    fewshot_as_multiturn: bool | None = Field(default=None, validate_default=True)
+    """Examples as turns of the conversation; default, as in lm-eval: wherever there is a chat template."""
+    system_instruction: str | None = None
+
+    @field_validator("fewshot_as_multiturn")
+    @classmethod
+    def _with_a_template(cls, value: bool | None, info: ValidationInfo) -> bool:
+        return bool(info.data.get("apply_chat_template")) if value is None else value
+
+
+class SamplingConfig(Section):
+    """Reruns: every sampled request is answered once per temperature and seed."""
+
+    temperatures: tuple[float, ...] = (0.0,)
+    seeds: tuple[int, ...] = (0,)
+    """A count n (meaning 0 … n-1) or a list."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=1)
+    max_gen_toks: int | None = Field(default=None, ge=1)
+    """Longest answer in tokens; default: the task's own."""
+    repeat_greedy: bool = False
+    """Repeat unsampled requests once a seed too, to measure the noise of the engine itself."""
+
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _count_to_list(cls, value: object) -> object:
+        if isinstance(value, int) and not isinstance(value, bool):
+            if value < 1:
+                raise ValueError("must be at least 1")
+            return tuple(range(value))
+        return value
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if not value or len(set(value)) < len(value):
+            raise ValueError("must be a count or a list of different numbers")
+        if min(value) < 0 or max(value) >= 2**31:
+            raise ValueError("must lie between 0 and 2147483647")
+        return value
+
+    @field_validator("temperatures")
+    @classmethod
+    def _temperatures_distinct(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or len(set(value)) < len(value) or min(value) < 0 or max(value) > 100:
+            raise ValueError("must be a list of different temperatures, each at least 0")
+        return value
+
+
+class AnalysisConfig(Section):
+    """Defaults for `lldeg analyze`."""
+
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    """Rate of false alarms."""
+    margin: float = Field(default=0.01, ge=0)
+    """Drop, in accuracy points over all items (0.01 = one point), that is still acceptable."""
+
+
+class SweepConfig(Section):
+    """Everything `lldeg submit` needs: variants x tasks x temperatures x seeds."""
+
+    name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    baseline: str
+    model: str | None = None
+    revision: str | None = None
+    engine: dict[str, Any] = Field(default_factory=lambda: {"kind": "vllm"})
+    variants: dict[str, VariantConfig] = Field(min_length=1)
+    tasks: tuple[TaskConfig, ...] = Field(min_length=1)
+    items: str | None = None
+    """File of `lldeg subset`, relative to the configuration file: of the tasks it names, only these run."""
+    include_path: tuple[str, ...] = ()
+    """Folders with lm-eval task files of your own, relative to the configuration file."""
+    prompt: PromptConfig = PromptConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    cluster: ClusterConfig = ClusterConfig()
+    analysis: AnalysisConfig = AnalysisConfig()
+    confirm_run_unsafe_code: bool = False
+    """Allow tasks that execute the code a model wrote."""
+
+    @field_validator("variants", mode="before")
+    @classmethod
+    def _nothing_to_defaults(cls, value: object) -> object:
+        if isinstance(value, dict):
+            return {name: {} if entry is None else entry for name, entry in value.items()}
+        return value
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _names_to_tasks(cls, value: object) -> object:
+        if isinstance(value, list):
+            return [{"task": entry} if isinstance(entry, str) else entry for entry in value]
+        return value
+
+    @field_validator("include_path", mode="before")
+    @classmethod
+    def _one_to_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+    def model_of(self, variant: str) -> str:
+        """Model folder or hub name of a variant, with ~ expanded."""
+        model = self.variants[variant].model or self.model or ""
+        return str(Path(model).expanduser()) if model.startswith("~") else model
+
+    def revision_of(self, variant: str) -> str | None:
+        """Hub revision of a variant; the sweep's own holds only for the sweep's own model."""
+        config = self.variants[variant]
+        return config.revision or (self.revision if config.model is None else None)
+
+    def engine_of(self, variant: str) -> dict[str, Any]:
+        """Engine options of a variant, `kind` included."""
+        return {"kind": "vllm", **self.engine, **self.variants[variant].engine}
+
+    def cluster_of(self, variant: str) -> ReplicaConfig:
+        """What a replica of a variant takes of a node."""
+        own = self.variants[variant].cluster
+        return self.cluster.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})

@@ -1,0 +1,168 @@
+"""How far a sweep is: counts that the dispatcher keeps and whoever watches may read."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SECONDS_TO_SETTLE = 2.0  # before that a rate says little
+
+
+@dataclass
+class VariantProgress:
+    """Counts of one variant.
+
+    Attributes:
+        planned: samples of the sweep.
+        found: of these, answered before this submit.
+        written: rows written by this submit, errors included.
+        errors: of the rows written, those with an error.
+        lost: samples given up because the machinery failed too often.
+        prompt_tokens, output_tokens: over the rows written.
+        loads: how often the model was loaded.
+        load_seconds: time spent loading it.
+        busy_seconds: time its engines were loaded and at work, summed over replicas.
+        replicas: engines loaded or loading now.
+        refusal: why the engine cannot run this variant; None if it can.
+    """
+
+    planned: int
+    found: int = 0
+    written: int = 0
+    errors: int = 0
+    lost: int = 0
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    loads: int = 0
+    load_seconds: float = 0.0
+    busy_seconds: float = 0.0
+    replicas: int = 0
+    refusal: str | None = None
+    first_work: float | None = None
+    last_work: float | None = None
+
+    @property
+    def done(self) -> int:
+        """Samples that stand in the run directory."""
+        return self.found + self.written
+
+    @property
+    def owed(self) -> int:
+        """Samples that do not."""
+        return self.planned - self.done
+
+    def seconds_at_work(self) -> float:
+        """Wall-clock time between the first block fed and the last one written."""
+        if self.first_work is None or self.last_work is None:
+            return 0.0
+        return self.last_work - self.first_work
+
+    @property
+    def samples_per_second(self) -> float:
+        """Rate since the first block was fed; 0 before anything was written."""
+        seconds = self.seconds_at_work()
+        return self.written / seconds if seconds > 0 else 0.0
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens written by the model per second."""
+        seconds = self.seconds_at_work()
+        return self.output_tokens / seconds if seconds > 0 else 0.0
+
+
+@dataclass
+class ReplicaProgress:
+    """One engine.
+
+    Attributes:
+        number: counts the replicas of a submit from 1.
+        node: Ray's name of its node; None while it loads.
+        samples: rows it has written.
+        held: samples of the blocks it works on.
+        loaded: when its model was loaded, on the monotonic clock; None while it loads.
+        trouble: why it writes none now; None if nothing is in its way.
+    """
+
+    number: int
+    variant: str
+    state: str = "loading"
+    node: str | None = None
+    samples: int = 0
+    trouble: str | None = None
+    held: int = 0
+    loaded: float | None = None
+
+
+@dataclass
+class SweepProgress:
+    """Counts of all variants, and what the dispatcher has to say.
+
+    Attributes:
+        replicas: engines loaded or loading now, by number.
+        notes: what was given up, and why.
+        silenced: why the run directory cannot be told how it goes; None if it can.
+        waiting: what all blocks wait for; None if a replica is loaded or loading.
+        stop: set to a reason to make the dispatcher stop.
+    """
+
+    variants: dict[str, VariantProgress]
+    started: float = field(default_factory=time.monotonic)
+    replicas: dict[int, ReplicaProgress] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    silenced: str | None = None
+    waiting: str | None = None
+    stop: str | None = None
+
+    @property
+    def owed(self) -> int:
+        """Samples not yet written."""
+        return sum(variant.owed for variant in self.variants.values())
+
+    @property
+    def trouble(self) -> str | None:
+        """What keeps answers from being written now; None if nothing does."""
+        reasons = [replica.trouble for replica in list(self.replicas.values())]
+        return next(filter(None, [*reasons, self.silenced, self.waiting]), None)
+
+    @property
+    def written(self) -> int:
+        """Rows written by this submit."""
+        return sum(variant.written for variant in self.variants.values())
+
+    def taken_over(self) -> None:
+        """Stop, because another submit has taken the run."""
+        self.stop = "another lldeg submit has taken the run over while this one could not be heard"
+
+    def seconds_left(self) -> float | None:
+        """Estimate from the rate of the engines once loaded, and the loads that are still to come.
+
+        Blocks come back whole, so of those in work half is taken as done; without that the first estimates,
+        when hardly any has come back, would be several times too long.
+
+        Returns:
+            seconds; None before engines have worked for some seconds and written something.
+        """
+        now = time.monotonic()
+        engines = [replica for replica in list(self.replicas.values()) if replica.loaded is not None]
+        worked = sum(variant.busy_seconds for variant in self.variants.values())
+        worked += sum(now - replica.loaded for replica in engines if replica.loaded is not None)
+        if not self.written or worked < SECONDS_TO_SETTLE:
+            return None
+        in_work = sum(replica.held for replica in engines) / 2
+        work = (self.owed - in_work) * worked / (self.written + in_work)
+        return (work + self._loads_to_come(engines)) / max(1, len(engines))
+
+    def _loads_to_come(self, engines: Sequence[ReplicaProgress]) -> float:
+        """Seconds to load the variants that owe samples and have no engine."""
+        loads = sum(variant.loads for variant in self.variants.values())
+        seconds = sum(variant.load_seconds for variant in self.variants.values())
+        at_work = {replica.variant for replica in engines}
+        to_load = sum(
+            counts.owed > 0 and counts.refusal is None and name not in at_work
+            for name, counts in self.variants.items()
+        )
+        return to_load * seconds / loads if loads else 0.0
