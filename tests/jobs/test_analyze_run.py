@@ -298,3 +298,12 @@ def test_without_out_the_files_go_into_the_run(tmp_path):
         "summary_without_stderr.csv",
         "verdicts.json",
     ]
+
+
+def test_a_variant_that_was_left_out_is_named(tmp_path):
+    """What the machine could not run is missing from the table, and the warnings say why."""
+    run = make_run(tmp_path / "run", {"sums": two_variants()})
+    manifest = json.loads((run / "manifest.json").read_text())
+    (run / "manifest.json").write_text(json.dumps({**manifest, "skipped": {"kv-fp8": "it needs AVX-512"}}))
+    ran = run_analyze(run, out=tmp_path / "out")
+    assert "kv-fp8 was left out of the run: it needs AVX-512." in ran.verdicts["warnings"]

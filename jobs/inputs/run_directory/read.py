@@ -23,6 +23,7 @@ from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.items import RunItems, read_items
 from jobs.inputs.score_set import Column, Reading, ScoreBook, TaskInfo, TaskTable, Temperature, some
 from orchestrator.errors import UserError
+from orchestrator.rundir.manifest import SKIPPED
 from orchestrator.sweep.item_subset import refuse_reused_in
 from stats.arrays import Ints
 
@@ -97,7 +98,7 @@ def read_runs(locations: Sequence[str], reading: Reading) -> ScoreBook:
         said = " ".join(notes.warnings) or "run `lldeg submit` on its configuration first."
         raise UserError(f"{some(locations)} holds no samples to test: {said}")
     alpha, margin = (_agreed(runs, key, notes) for key in ("alpha", "margin"))
-    warnings = (*notes.warnings, *_torn(notes.torn))
+    warnings = (*notes.warnings, *_left_out(runs, models), *_torn(notes.torn))
     return ScoreBook(models, tuple(scored), baselines, warnings, alpha, margin, tuple(runs))
 
 
@@ -128,6 +129,12 @@ def _is_testable(task: str, runs: Sequence[RunFiles], notes: _Notes) -> bool:
     if not has_metric:
         notes.warnings.append(f"Task {task} has no metric with a number per sample, so it is not tested.")
     return has_metric
+
+
+def _left_out(runs: Sequence[RunFiles], models: Sequence[str]) -> list[str]:
+    """Variants that were asked for and could not run where the sweep ran."""
+    skipped = {name: why for run in runs for name, why in run.manifest.get(SKIPPED, {}).items()}
+    return [f"{name} was left out of the run: {why}." for name, why in skipped.items() if name not in models]
 
 
 def _torn(files: Sequence[str]) -> list[str]:
