@@ -6,11 +6,15 @@ effect comparable everywhere after.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stats.arrays import EvidenceError, Floats, as_scores, block_sums
+
+if TYPE_CHECKING:
+    from stats.missing import MissingAnswers
 
 SLACK = 1e-9
 
@@ -29,7 +33,10 @@ class TaskScores:
         higher_is_better: direction of the metric.
         bounds: least and greatest possible score; None for scores without bounds, which are left unscaled.
         reruns: how many reruns the means are over, (baseline, variant).
-        missing: items that only one of the two models answered.
+        missing: items that do not pair.
+        lacking: which answers are missing of those and of the pairs (`stats.missing`); without it, nothing is
+            known of the missing items.
+        margin: largest acceptable drop in the metric's own unit, for scores without bounds only.
 
     Raises:
         EvidenceError: if there are no items, the shapes differ, or scores are not finite or out of bounds.
@@ -44,6 +51,8 @@ class TaskScores:
     bounds: tuple[float, float] | None = (0.0, 1.0)
     reruns: tuple[int, int] = (1, 1)
     missing: int = 0
+    lacking: "MissingAnswers | None" = None
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         for field in ("baseline", "variant"):
@@ -58,6 +67,11 @@ class TaskScores:
                 )
         if self.items is not None and np.unique(self.items).size != self.items.size:
             raise EvidenceError(f"Task {self.task!r} lists an item more than once; average reruns first.")
+        if self.margin is not None and (self.bounds is not None or not self.margin > 0.0):
+            raise EvidenceError(
+                f"Task {self.task!r} has a margin of {self.margin:g} of its own: that must be positive, and is "
+                "for scores without bounds; others share the margin of the comparison."
+            )
 
     def _check_bounds(self, scores: Floats, field: str) -> None:
         if self.bounds is None:
