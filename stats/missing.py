@@ -7,7 +7,7 @@ reruns too (Manski 2003 on such bounds). Only the items concerned are kept.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,6 +61,7 @@ class MissingAnswers:
             possible, shape (m + k,) each; None where scores have no bounds.
         best: the same, as good for the variant as possible.
         clusters: labels of the k items, None where items are independent.
+        links: labels of the k items over tasks, as in `TaskScores`.
         bounds: least and greatest possible score.
         higher_is_better: direction of the metric.
     """
@@ -73,6 +74,7 @@ class MissingAnswers:
     worst: Sides | None
     best: Sides | None
     clusters: NDArray[np.generic] | None = None
+    links: NDArray[np.generic] | None = None
     bounds: tuple[float, float] | None = (0.0, 1.0)
     higher_is_better: bool = True
 
@@ -89,30 +91,27 @@ class MissingAnswers:
         sides = self.worst if case == "worst" else self.best
         if sides is None:
             return None
+        details: dict[str, Any] = {"higher_is_better": self.higher_is_better, "bounds": self.bounds}
         if task is None:
-            return TaskScores(self.task, *sides, None, self.clusters, self.higher_is_better, self.bounds)
-        baseline, variant = (
+            return TaskScores(self.task, *sides, clusters=self.clusters, links=self.links, **details)
+        scores = (
             _filled(pairs, self.positions, known)
             for pairs, known in zip((task.baseline, task.variant), sides, strict=True)
         )
-        return replace(
-            task,
-            baseline=baseline,
-            variant=variant,
-            items=None,
-            clusters=self._labels(task),
-            missing=0,
-            lacking=None,
-        )
+        clusters = self._extended(task.clusters, self.clusters)
+        links = self._extended(task.links, self.links)
+        return TaskScores(self.task, *scores, clusters=clusters, links=links, reruns=task.reruns, **details)
 
-    def _labels(self, task: TaskScores) -> NDArray[np.generic] | None:
-        """Clusters of the pairs and of the items without one; an unlabelled item is a cluster of its own."""
-        if task.clusters is None:
-            return None
-        if self.clusters is not None:
-            return np.concatenate([task.clusters, self.clusters])
-        numbers = np.unique(task.clusters, return_inverse=True)[1]
-        return np.concatenate([numbers, -1 - np.arange(self.items)])
+    def _extended(
+        self, labels: NDArray[np.generic] | None, more: NDArray[np.generic] | None
+    ) -> NDArray[np.generic] | None:
+        """Labels of the pairs and of the items without one, which are blocks of their own if unlabelled."""
+        if labels is None or not self.items:
+            return labels
+        if more is None:
+            own = [f"missing {number} of {self.task}" for number in range(self.items)]
+            return np.concatenate([labels.astype(np.str_), np.array(own)])
+        return np.concatenate([labels, more])
 
 
 def missing_answers(
@@ -123,6 +122,7 @@ def missing_answers(
     bounds: tuple[float, float] | None = (0.0, 1.0),
     higher_is_better: bool = True,
     clusters: NDArray[np.generic] | None = None,
+    links: NDArray[np.generic] | None = None,
 ) -> MissingAnswers | None:
     """Collect what is missing of one task.
 
@@ -133,6 +133,7 @@ def missing_answers(
         bounds: least and greatest possible score, None where there are none.
         higher_is_better: direction of the metric.
         clusters: one label per planned item, shape (N,).
+        links: one label per planned item, comparable over tasks, shape (N,).
 
     Returns:
         None where nothing is missing.
@@ -163,6 +164,7 @@ def missing_answers(
         worst=worst,
         best=best,
         clusters=None if clusters is None else np.asarray(clusters)[~paired],
+        links=None if links is None else np.asarray(links)[~paired],
         bounds=bounds,
         higher_is_better=higher_is_better,
     )
