@@ -1,16 +1,17 @@
 """Is a mean of bounded differences below a margin? A test that rare large losses cannot deceive.
 
-Student's t takes the spread of the sample at its word. Where a few items lose everything and the sample holds none
-or few of them, it certifies a drop of the margin up to .15 of the time at .05. Three answers are combined here by
-their maximum:
+Student's t takes the spread of the sample at its word. Where a few items lose everything and the sample holds
+none or few of them, it certifies a drop of the margin up to .15 of the time at .05. Three answers are
+combined here by their maximum:
 
-- *the score on the restricted likelihood*: the distribution that is most likely under "the mean is the margin",
-  with whatever mass that needs at the largest possible loss, gives the variance (Owen 2001; for right or wrong it
-  is Tango's score). Unseen losses count in it, so it is as powerful as t and keeps the level;
+- *the score on the restricted likelihood*: the distribution that is most likely under "the mean is the
+  margin", with whatever mass that needs at the largest possible loss, gives the variance (Owen 2001; for
+  right or wrong it is Tango's score). Unseen losses count in it, so it is as powerful as t and keeps the
+  level;
 - *missed losses*: the chance that the items miss every total loss that would bring the mean up to the margin;
-- *Gaffke's bound* on the large losses alone (Gaffke 2005; Learned-Miller & Thomas 2020), where nothing but the
-  jumps from one large loss to the next spreads the sum: a normal law knows no such jumps, and for right or wrong
-  Gaffke's bound is that of Clopper & Pearson.
+- *Gaffke's bound* on the large losses alone (Gaffke 2005; Learned-Miller & Thomas 2020), where nothing but
+  the jumps from one large loss to the next spreads the sum: a normal law knows no such jumps, and for right
+  or wrong Gaffke's bound is that of Clopper & Pearson.
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ LARGE_LOSS = 0.25
 """A loss this far above the mean, in shares of the range, is a jump of the sum."""
 
 SMOOTH = 0.5
-"""Sum of squares of all but the large losses, in squares of the largest, from which on the sum has no jumps."""
+"""Sum of squares of all but the large losses, in squares of the largest, above which the sum has no jumps."""
 
 INSIDE = 1.0 - 1e-12
 

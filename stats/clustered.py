@@ -1,9 +1,9 @@
 """The mean difference over clusters of any size: bias-reduced errors and Satterthwaite's degrees of freedom.
 
-A few large clusters decide the mean, and the usual ratio estimator then underrates its error and overrates its
-degrees of freedom: with 15 to 30 clusters of very unequal size a drop of the margin was certified up to .11 of the
-time at .05. The error here is CR2 (Bell & McCaffrey 2002), written out for a mean; with equal clusters it is
-Student's, G − 1 degrees of freedom.
+A few large clusters decide the mean, and the usual ratio estimator then underrates its error and overrates
+its degrees of freedom: with 15 to 30 clusters of very unequal size a drop of the margin was certified up to
+.11 of the time at .05. The error here is CR2 (Bell & McCaffrey 2002), written out for a mean; with equal
+clusters it is Student's, G − 1 degrees of freedom.
 """
 
 from dataclasses import dataclass
@@ -52,9 +52,9 @@ def clustered_mean(sums: Floats, sizes: Floats) -> ClusteredMean:
         sizes: items in each cluster, shape (G,).
 
     Returns:
-        SE² = Σ (sum − size·mean)²/(1 − h)/N² with h = size/N. The degrees of freedom are (tr B)²/tr B² of that
-        quadratic form under a working model, the smaller of independent items and of items that all agree
-        within a cluster.
+        SE² = Σ (sum − size·mean)²/(1 − h)/N² with h = size/N. The degrees of freedom are (tr B)²/tr B² of
+        that quadratic form under a working model, the smaller of independent items and of items that all
+        agree within a cluster.
     """
     total = float(sizes.sum())
     mean = float(sums.sum()) / total

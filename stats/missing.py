@@ -1,9 +1,9 @@
 """Answers that were planned and are not there, and what the drop would be at best and at worst with them.
 
-A variant that fails on the items it would get wrong looks as good as its baseline on the items that pair. So a
-certificate has to hold when every missing or failed answer of either model is a loss of the variant: a missing
-answer of the variant gets the lowest possible score, one of the baseline the highest, within the mean over an item's
-reruns too (Manski 2003 on such bounds). Only the items concerned are kept.
+A variant that fails on the items it would get wrong looks as good as its baseline on the items that pair. So
+a certificate has to hold when every missing or failed answer of either model is a loss of the variant: a
+missing answer of the variant gets the lowest possible score, one of the baseline the highest, within the mean
+over an item's reruns too (Manski 2003 on such bounds). Only the items concerned are kept.
 """
 
 from dataclasses import dataclass, replace
@@ -39,7 +39,8 @@ class SideAnswers:
         """Means over the planned reruns with every missing one at this score, shape (N,)."""
         planned = np.maximum(self.answered, self.planned)
         known = np.where(self.answered > 0, self.means, 0.0) * self.answered
-        return (known + score * (planned - self.answered)) / planned
+        means: Floats = (known + score * (planned - self.answered)) / planned
+        return means
 
     @property
     def gaps(self) -> Ints:
@@ -94,13 +95,13 @@ class MissingAnswers:
         details: dict[str, Any] = {"higher_is_better": self.higher_is_better, "bounds": self.bounds}
         if task is None:
             return TaskScores(self.task, *sides, clusters=self.clusters, links=self.links, **details)
-        scores = (
-            _filled(pairs, self.positions, known)
-            for pairs, known in zip((task.baseline, task.variant), sides, strict=True)
-        )
+        baseline = _filled(task.baseline, self.positions, sides[0])
+        variant = _filled(task.variant, self.positions, sides[1])
         clusters = self._extended(task.clusters, self.clusters)
         links = self._extended(task.links, self.links)
-        return TaskScores(self.task, *scores, clusters=clusters, links=links, reruns=task.reruns, **details)
+        return TaskScores(
+            self.task, baseline, variant, clusters=clusters, links=links, reruns=task.reruns, **details
+        )
 
     def _extended(
         self, labels: NDArray[np.generic] | None, more: NDArray[np.generic] | None
@@ -110,8 +111,9 @@ class MissingAnswers:
             return labels
         if more is None:
             own = [f"missing {number} of {self.task}" for number in range(self.items)]
-            return np.concatenate([labels.astype(np.str_), np.array(own)])
-        return np.concatenate([labels, more])
+            labels, more = labels.astype(np.str_), np.array(own)
+        extended: NDArray[np.generic] = np.concatenate([labels, more])
+        return extended
 
 
 def missing_answers(
@@ -128,7 +130,7 @@ def missing_answers(
 
     Args:
         task: its name.
-        baseline: its answers to all N planned items; those that both models answered are the pairs, in this order.
+        baseline: its answers to all N planned items; the pairs are those that both answered, in this order.
         variant: the same of the variant.
         bounds: least and greatest possible score, None where there are none.
         higher_is_better: direction of the metric.

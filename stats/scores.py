@@ -84,8 +84,8 @@ class TaskScores:
             raise EvidenceError(f"Task {self.task!r} lists an item more than once; average reruns first.")
         if self.margin is not None and (self.bounds is not None or not self.margin > 0.0):
             raise EvidenceError(
-                f"Task {self.task!r} has a margin of {self.margin:g} of its own: that must be positive, and is "
-                "for scores without bounds; others share the margin of the comparison."
+                f"Task {self.task!r} has a margin of {self.margin:g} in its own unit: that must be "
+                "positive, and is for scores without bounds only."
             )
 
     def _check_bounds(self, scores: Floats, field: str) -> None:
