@@ -175,13 +175,13 @@ class TaskScores:
         sign = 1.0 if self.higher_is_better else -1.0
         gaps: Floats = sign * (self.baseline - self.variant) / width
         least = SLACK if self.bounds is not None else ROUNDING * self._sizes
-        found: Floats = np.where(np.abs(gaps) > least, gaps, 0.0)
-        return found
+        return np.where(np.abs(gaps) > least, gaps, 0.0)
 
     @property
     def _sizes(self) -> Floats:
         """The larger of the two scores' absolute values per item, shape (n,)."""
-        return np.maximum(np.abs(self.baseline), np.abs(self.variant))
+        sizes: Floats = np.maximum(np.abs(self.baseline), np.abs(self.variant))
+        return sizes
 
     @cached_property
     def labels(self) -> NDArray[np.generic] | None:
