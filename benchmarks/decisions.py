@@ -90,7 +90,9 @@ def graded(rng: Rng, drop: float, *, items: int, kind: str) -> list[TaskScores]:
     return [TaskScores("t", middle + np.clip(change, -1, 1) / 2, middle - np.clip(change, -1, 1) / 2)]
 
 
-def reruns(rng: Rng, drop: float, *, items: int, runs: tuple[int, int], mixed: bool = False) -> list[TaskScores]:
+def reruns(
+    rng: Rng, drop: float, *, items: int, runs: tuple[int, int], mixed: bool = False
+) -> list[TaskScores]:
     """Means over reruns: half of the items certain, the others lose twice the drop."""
     open_ = rng.random(items) < 0.5
     ability = np.where(open_, rng.uniform(0.3, 0.8, items), rng.random(items) < 0.6)
@@ -115,13 +117,18 @@ def clusters(rng: Rng, drop: float, *, groups: int, size: float, sigma: float) -
     return [TaskScores("t", baseline, variant, clusters=np.repeat(np.arange(groups), sizes))]
 
 
-def missing(rng: Rng, drop: float, *, items: int, rate: float, share: float, at_random: bool) -> list[TaskScores]:
+def missing(
+    rng: Rng, drop: float, *, items: int, rate: float, share: float, at_random: bool
+) -> list[TaskScores]:
     """Some answers of both models are missing; or only the variant's, and only where it loses."""
     baseline, variant = flips(rng, drop, items, rate)
     gone = rng.random((2, items)) < share / 2
     if not at_random:
         gone = np.stack([np.zeros(items, dtype=bool), (variant < baseline) & (rng.random(items) < share)])
-    sides = [SideAnswers(np.where(g, np.nan, s), (~g).astype(int), 1) for g, s in zip(gone, (baseline, variant), strict=True)]
+    sides = [
+        SideAnswers(np.where(g, np.nan, s), (~g).astype(int), 1)
+        for g, s in zip(gone, (baseline, variant), strict=True)
+    ]
     both = ~gone.any(axis=0)
     return [TaskScores("t", baseline[both], variant[both], lacking=missing_answers("t", *sides))]
 
@@ -132,12 +139,21 @@ def all_settings() -> Iterator[Setting]:
         for rate in (0.03, 0.1, 0.3):
             margin = {30: 0.2, 100: 0.05, 300: 0.03}.get(items, 0.01)
             if rate >= margin:
-                yield Setting(f"binary, {items:,} items, {rate:.0%} flip", partial(binary, items=items, rate=rate), margin)
+                yield Setting(
+                    f"binary, {items:,} items, {rate:.0%} flip",
+                    partial(binary, items=items, rate=rate),
+                    margin,
+                )
     for items in (30, 100, 500, 2_000, 10_000):
         for kind in ("symmetric", "small", "rare losses", "half losses"):
             margin = {30: 0.1, 100: 0.05, 500: 0.03}.get(items, 0.01)
             simulations = 400 if items > 5_000 else 1_000 if items > 1_000 else 2_000
-            yield Setting(f"graded, {items:,} items, {kind}", partial(graded, items=items, kind=kind), margin, simulations)
+            yield Setting(
+                f"graded, {items:,} items, {kind}",
+                partial(graded, items=items, kind=kind),
+                margin,
+                simulations,
+            )
     for runs, mixed in (((3, 3), False), ((10, 1), False), ((3, 3), True), ((10, 10), False)):
         for items in (30, 200, 1_000):
             margin = {30: 0.1, 200: 0.05}.get(items, 0.02)
@@ -150,12 +166,16 @@ def all_settings() -> Iterator[Setting]:
             yield Setting(name, partial(clusters, groups=groups, size=30, sigma=sigma), 0.03)
     for tasks in (2, 10, 50):
         draw = partial(binary, items=100, rate=0.1, tasks=tasks)
-        yield Setting(f"{tasks} tasks of 100 items, 10% flip", draw, 0.03, {50: 500}.get(tasks, 1_000))
+        yield Setting(
+            f"{tasks} tasks of 100 items, 10% flip", draw, 0.03, {2: 1_000, 10: 600}.get(tasks, 150)
+        )
     for variants in (2, 5, 20):
         for certify in ("each", "all"):
             draw = partial(binary, items=400, rate=0.1)
             name = f"{variants} variants, certify {certify}, 400 items"
-            yield Setting(name, draw, 0.04, {20: 300}.get(variants, 1_000), variants, certify, certify == "each")
+            yield Setting(
+                name, draw, 0.04, {20: 200}.get(variants, 800), variants, certify, certify == "each"
+            )
     for share in (0.005, 0.02, 0.1):
         draw = partial(missing, items=2_000, rate=0.1, share=share, at_random=True)
         yield Setting(f"{share:.1%} missing at random, 2,000 items", draw, 0.02)
@@ -167,7 +187,11 @@ def all_settings() -> Iterator[Setting]:
 def simulate(setting: Setting, simulations: int, seed: int) -> Rates:
     """Both worlds of a setting."""
     settings = Settings(
-        alpha=ALPHA, margin=setting.margin, draws=999, sign_vectors=999, certify=setting.certify  # type: ignore[arg-type]
+        alpha=ALPHA,
+        margin=setting.margin,
+        draws=999,
+        sign_vectors=999,
+        certify=setting.certify,  # type: ignore[arg-type]
     )
     rates = []
     for world, drop in enumerate((0.0, setting.margin)):
@@ -210,18 +234,24 @@ def flags(rates: Rates) -> str:
     high = ALPHA + 2.0 * np.sqrt(ALPHA * (1 - ALPHA) / rates.simulations)
     low = 1 - 2 * ALPHA - 0.01 - 2.0 * np.sqrt(0.1 * 0.9 / rates.simulations)
     wrong = [name for name in ("degraded", "certified") if getattr(rates, name) > high]
-    return ", ".join(wrong + [name for name in ("covered_null", "covered_margin") if getattr(rates, name) < low])
+    return ", ".join(
+        wrong + [name for name in ("covered_null", "covered_margin") if getattr(rates, name) < low]
+    )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--fraction", type=float, default=1.0, help="of the simulations of each setting")
     parser.add_argument("--only", default="", help="settings whose name contains this")
     parser.add_argument("--processes", type=int, default=2)
     chosen = parser.parse_args()
     names = [setting.name for setting in all_settings()]
     jobs = [(name, chosen.fraction, seed) for seed, name in enumerate(names) if chosen.only in name]
-    print("| setting | degraded, no difference | certified, drop = margin | covered, no difference | covered, drop = margin | |")
+    print(
+        "| setting | degraded, no difference | certified, drop = margin | covered, no difference | covered, drop = margin | |"
+    )
     print("|---|---|---|---|---|---|")
     with ProcessPoolExecutor(chosen.processes) as pool:
         for name, rates in pool.map(_run, jobs):

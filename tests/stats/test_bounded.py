@@ -29,7 +29,9 @@ def test_gaffkes_bound_is_that_of_the_exponentials(margin):
         drawn += gap * rng.exponential(size=drawn.size)
     expected = (drawn >= 0.0).mean()
     error = np.sqrt(expected / drawn.size)
-    assert gaffke_p(Sample.of(differences), margin) == pytest.approx(expected, abs=4 * error + 0.01 * expected)
+    assert gaffke_p(Sample.of(differences), margin) == pytest.approx(
+        expected, abs=4 * error + 0.01 * expected
+    )
 
 
 @pytest.mark.parametrize(("losses", "items"), [(0, 300), (2, 120), (7, 1_000)])
@@ -43,9 +45,13 @@ def test_gaffkes_bound_on_losses_alone_is_clopper_pearsons(losses, items):
 @pytest.mark.parametrize(("worse", "better", "items"), [(30, 20, 500), (0, 25, 900), (300, 310, 5_000)])
 def test_the_score_on_flips_is_tangos(worse, better, items):
     """Differences of −1, 0 and 1 are right or wrong; the restricted likelihood is the same."""
-    values = Sample(np.array([-1.0, 0.0, 1.0]), np.array([better, items - worse - better, worse], dtype=float))
+    values = Sample(
+        np.array([-1.0, 0.0, 1.0]), np.array([better, items - worse - better, worse], dtype=float)
+    )
     margin = worse / items + 0.01
-    assert score_p(values, margin) == pytest.approx(sp.norm.cdf(tango_score(worse, better, items, margin)), rel=1e-6)
+    assert score_p(values, margin) == pytest.approx(
+        sp.norm.cdf(tango_score(worse, better, items, margin)), rel=1e-6
+    )
 
 
 def test_equal_differences_are_certified_by_their_number_only():
@@ -59,7 +65,9 @@ def test_equal_differences_are_certified_by_their_number_only():
 def test_the_limit_inverts_the_test(seed):
     """p is α at the limit, above it below and below it above."""
     rng = np.random.default_rng(seed)
-    sample = Sample.of(np.where(rng.random(150) < 0.03, 0.8, rng.normal(0, 0.1 * (seed % 3), 150)).clip(-1, 1))
+    sample = Sample.of(
+        np.where(rng.random(150) < 0.03, 0.8, rng.normal(0, 0.1 * (seed % 3), 150)).clip(-1, 1)
+    )
     limit = mean_upper(sample, 0.05)
     assert mean_noninferiority(sample, limit) == pytest.approx(0.05, rel=1e-3)
     assert mean_noninferiority(sample, limit - 1e-4) > 0.05 > mean_noninferiority(sample, limit + 1e-4)

@@ -30,7 +30,12 @@ def paired(baseline, variant, planned=1, failed=(0, 0), **details):
     lacking = missing_answers("t", *sides)
     both = (sides[0].answered > 0) & (sides[1].answered > 0)
     return TaskScores(
-        "t", sides[0].means[both], sides[1].means[both], lacking=lacking, missing=int((~both).sum()), **details
+        "t",
+        sides[0].means[both],
+        sides[1].means[both],
+        lacking=lacking,
+        missing=int((~both).sum()),
+        **details,
     )
 
 
@@ -159,7 +164,9 @@ def test_perplexity_needs_a_margin_in_its_own_unit():
     assert found.verdict is Verdict.DEGRADED
     assert "unbounded-without-margin" in found.reason_codes
     assert found.p_noninferior == 1.0
-    turned = compare([TaskScores("t", np.full(500, 6.6), np.full(500, 6.0), higher_is_better=False, bounds=None)])
+    turned = compare(
+        [TaskScores("t", np.full(500, 6.6), np.full(500, 6.0), higher_is_better=False, bounds=None)]
+    )
     assert turned.verdict is Verdict.INCONCLUSIVE
 
 
@@ -210,7 +217,10 @@ def scores_of(kind, items, seed):
         return TaskScores("t", baseline, np.clip(baseline - shift + rng.normal(0, 0.1, items), 0, 1))
     if kind == "reruns":
         ability = rng.random(items)
-        first, second = rng.random((items, 3)) < ability[:, None], rng.random((items, 3)) < ability[:, None] - shift
+        first, second = (
+            rng.random((items, 3)) < ability[:, None],
+            rng.random((items, 3)) < ability[:, None] - shift,
+        )
         return from_reruns("t", first, second)
     labels = rng.integers(0, 15, items)
     baseline = (rng.random(items) < 0.7).astype(float)

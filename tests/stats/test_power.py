@@ -5,8 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as sp
+from scipy.stats import binom
 
+from stats.acceptability import Flips
 from stats.mcnemar import mcnemar_test
+from stats.noninferiority import flip_noninferiority
+from stats.outlook import items_to_decide
 from stats.power import (
     averaged_flip_rate,
     detection_power,
