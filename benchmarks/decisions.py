@@ -1,10 +1,11 @@
 """How often each verdict is wrong where it is hardest to be right: every decision simulated at its boundary.
 
-Two worlds per setting. In the first nothing is worse (the two models are exchangeable on every item): how often is a
-variant called degraded? In the second the true drop is exactly the margin: how often is it certified? In both, how
-often does the interval that decides (1 − 2α) hold the true drop? All go through `compare_variants`, with fixed seeds.
+Two worlds per setting. In the first nothing is worse (the models are exchangeable on every item): how often is
+a variant called degraded? In the second the true drop is exactly the margin: how often is it certified? In
+both, how often does the interval that decides (1 − 2α) hold the true drop? All go through `compare_variants`,
+with fixed seeds. The last column names what is out of bounds by more than two standard errors.
 
-    python benchmarks/decisions.py                 # the table of docs/statistics.md, about 15 minutes on two cores
+    python benchmarks/decisions.py                 # the table of docs/statistics.md, 15 minutes on two cores
     python benchmarks/decisions.py --fraction 0.1  # a tenth of the simulations
     python benchmarks/decisions.py --only clusters # settings whose name contains this
 """
@@ -18,7 +19,7 @@ from functools import partial
 import numpy as np
 
 from stats.arrays import Floats
-from stats.comparison import Settings, TaskScores, Verdict, compare_variants
+from stats.comparison import Comparison, Settings, TaskScores, Verdict, compare_variants
 from stats.missing import SideAnswers, missing_answers
 from stats.scores import from_reruns
 
@@ -39,7 +40,7 @@ class Setting:
         simulations: sweeps in each world.
         variants: how many share the baseline.
         certify: each certificate by itself, or all together.
-        null: whether the first world is simulated; missing answers that depend on the score promise nothing there.
+        null: whether the first world is simulated; answers missing by their score promise nothing there.
     """
 
     name: str
@@ -212,7 +213,7 @@ def simulate(setting: Setting, simulations: int, seed: int) -> Rates:
     return Rates(first[0], rates[1][0] / count, first[1], rates[1][1] / count, count)
 
 
-def _says(found, verdict: Verdict) -> bool:
+def _says(found: Comparison, verdict: Verdict) -> bool:
     """Whether a certificate was given, also where the variant is significantly worse within the margin."""
     if verdict is Verdict.DEGRADED:
         return found.verdict is Verdict.DEGRADED
@@ -249,9 +250,14 @@ def main() -> None:
     chosen = parser.parse_args()
     names = [setting.name for setting in all_settings()]
     jobs = [(name, chosen.fraction, seed) for seed, name in enumerate(names) if chosen.only in name]
-    print(
-        "| setting | degraded, no difference | certified, drop = margin | covered, no difference | covered, drop = margin | |"
+    heads = (
+        "degraded, no drop",
+        "certified, drop = margin",
+        "covered, no drop",
+        "covered, drop = margin",
+        "",
     )
+    print(f"| setting | {' | '.join(heads)} |")
     print("|---|---|---|---|---|---|")
     with ProcessPoolExecutor(chosen.processes) as pool:
         for name, rates in pool.map(_run, jobs):

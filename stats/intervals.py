@@ -9,7 +9,7 @@ evidence of no drop, and the interval falls back on a bound that needs no varian
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
@@ -51,6 +51,7 @@ def fay_lumbard_interval(worse: int, better: int, items: int, alpha: float = 0.0
     return Interval(low, fay_lumbard_upper(worse, better, items, alpha / 2))
 
 
+@lru_cache(maxsize=1 << 14)
 def fay_lumbard_upper(worse: int, better: int, items: int, tail: float) -> float:
     """Upper limit at 1 − tail: that quantile of the larger of T_L·g and T_U·g, with g = 2B_U − 1.
 

@@ -63,7 +63,7 @@ def test_equal_differences_are_certified_by_their_number_only():
 
 @pytest.mark.parametrize("seed", range(6))
 def test_the_limit_inverts_the_test(seed):
-    """p is α at the limit, above it below and below it above."""
+    """The p-value is α at the limit, above it below and below it above."""
     rng = np.random.default_rng(seed)
     sample = Sample.of(
         np.where(rng.random(150) < 0.03, 0.8, rng.normal(0, 0.1 * (seed % 3), 150)).clip(-1, 1)

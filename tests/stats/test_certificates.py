@@ -94,12 +94,12 @@ def test_the_old_reading_is_there_for_those_who_ask():
     ],
 )
 def test_bounds_of_the_drop_by_hand(baseline, variant, worst, best):
-    """A missing answer of the variant gets the lowest score, one of the baseline the highest, and the reverse."""
+    """A missing answer of the variant gets the lowest score, one of the baseline the highest."""
     assert compare([paired(baseline, variant)]).drop_bounds == pytest.approx((best, worst))
 
 
 def test_missing_reruns_count_within_the_mean_of_their_item():
-    """Two of four planned runs of the variant are missing on one item of two: at worst it is right in a quarter."""
+    """Two of four runs of the variant are missing on one item of two: at worst it is right in a quarter."""
     whole, half = [1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]
     found = compare([paired([whole, half], [[1.0, 1.0, 1.0, 1.0], [1.0, np.nan, 0.0, np.nan]], planned=4)])
     assert found.missing == 0
@@ -159,7 +159,7 @@ def perplexity(**details):
 
 
 def test_perplexity_needs_a_margin_in_its_own_unit():
-    """A margin in shares of a range says nothing about scores without one; even a gain is not certified by it."""
+    """A margin in shares says nothing about scores without a range; not even a gain is certified by it."""
     found = compare([perplexity()], Settings(margin=0.99))
     assert found.verdict is Verdict.DEGRADED
     assert "unbounded-without-margin" in found.reason_codes

@@ -88,7 +88,7 @@ def test_items_needed_give_the_certificate():
 
 
 def test_items_needed_give_the_degradation():
-    """Simulated by the exact test: a drop as observed is found four times in five, at the adjusted level too."""
+    """Simulated by the exact test: a drop as observed is found four times in five, at any level."""
     for level in (0.05, 0.01):
         found = Flips(60, 40, 1_000)
         p = mcnemar_test(60, 40).p
