@@ -11,9 +11,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from jobs.inputs.links import linked
 from jobs.inputs.lm_eval.files import find_sample_files, name_models
 from jobs.inputs.lm_eval.read import read_lm_eval
 from jobs.inputs.run_directory.read import read_runs
+from jobs.inputs.scales import scaled
 from jobs.inputs.score_csv.read import listed_rows, score_book, table_rows
 from jobs.inputs.score_set import Reading, ScoreBook
 from orchestrator.errors import UserError
@@ -83,16 +85,19 @@ def resolve(paths: Sequence[str]) -> Input:
 
 
 def read_scores(paths: Sequence[str], reading: Reading) -> ScoreBook:
-    """Read whatever the paths are.
+    """Read whatever the paths are, settle direction and range of every task, and link what tasks share.
 
     Args:
         paths: what the user typed, at least one.
-        reading: metrics, clusters and filters asked for.
+        reading: metrics, clusters, filters and scales asked for.
 
     Raises:
-        UserError: if a path is nothing we read, the kinds are mixed, or the reader refuses.
+        UserError: if a path is nothing we read, the kinds are mixed, the reader refuses, or a scale is unknown.
     """
-    found = resolve(paths)
+    return linked(scaled(_read(resolve(paths), reading), reading.scales))
+
+
+def _read(found: Input, reading: Reading) -> ScoreBook:
     if reading.where and found.kind not in {Kind.SCORES, Kind.MODEL_PATHS}:
         raise UserError("--where keeps rows of score tables; there are none here.")
     if found.kind is Kind.RUN:

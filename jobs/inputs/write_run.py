@@ -37,6 +37,7 @@ class ImportedTask:
         output_type: lm-eval's word for what is asked of a model.
         items: rows of the item table, by item number.
         samples: rows of the sample table, by model.
+        ranges: how far scores can range, by metric, where the input says so.
     """
 
     name: str
@@ -45,6 +46,7 @@ class ImportedTask:
     output_type: str | None = None
     items: dict[int, dict[str, Any]] = field(default_factory=dict)
     samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    ranges: dict[str, str] = field(default_factory=dict)
 
 
 def write_run(out: str, models: Sequence[str], tasks: Sequence[ImportedTask]) -> None:
@@ -94,11 +96,16 @@ def _task_entry(task: ImportedTask) -> dict[str, Any]:
         "group": task.group,
         "output_type": task.output_type,
         "metric": next(iter(task.metrics)),
-        "metrics": {key: {"higher_is_better": up} for key, up in task.metrics.items()},
+        "metrics": {key: _metric_entry(key, task) for key in task.metrics},
         "items": len(task.items),
         "cluster": None,
         "reruns": [],  # nothing is owed: what was not in the input will not be computed
     }
+
+
+def _metric_entry(key: str, task: ImportedTask) -> dict[str, Any]:
+    entry: dict[str, Any] = {"higher_is_better": task.metrics[key]}
+    return entry | {"range": task.ranges[key]} if key in task.ranges else entry
 
 
 def _item_rows(task: ImportedTask) -> list[dict[str, Any]]:

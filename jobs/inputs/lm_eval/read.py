@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from jobs.inputs.lm_eval.files import ResultSet, read_rows, refuse_different, result_sets
 from jobs.inputs.metrics import as_number, requested_metric, resolve_metric, unused_requests
+from jobs.inputs.notices import Notice, NoticeCode, joined
 from jobs.inputs.rerun_means import Answers, Tally
 from jobs.inputs.score_set import (
     Column,
     Reading,
     ScoreBook,
+    Stated,
     TaskInfo,
     TaskTable,
     Temperature,
@@ -29,7 +31,6 @@ from jobs.inputs.score_set import (
     some,
 )
 from orchestrator.errors import UserError
-from stats.arrays import Ints
 
 NOT_METRICS = {
     "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics", "doc_hash",
@@ -115,9 +116,9 @@ def read_lm_eval(models: Mapping[str, str], reading: Reading) -> ScoreBook:
     Raises:
         UserError: if a file is unreadable, result sets of a model differ, or nothing can be tested.
     """
-    warnings: list[str] = []
+    warnings: list[Notice] = []
     tables: list[TaskTable] = []
-    refused: list[str] = []
+    refused: list[Notice] = []
     groups: dict[str, str | None] = {}
     for task in load_tasks(models, reading):
         groups[task.name] = task.sets[0].group(task.name)
@@ -128,7 +129,7 @@ def read_lm_eval(models: Mapping[str, str], reading: Reading) -> ScoreBook:
     if unknown := unused_requests(reading.metrics, groups):
         raise UserError(f"--metric names no task: {some(unknown)}; the tasks are {some(list(groups), 20)}.")
     if not tables:
-        raise UserError(" ".join(refused))
+        raise UserError(joined(refused))
     return ScoreBook(tuple(models), tuple(tables), warnings=(*warnings, *refused))
 
 
@@ -182,9 +183,7 @@ def _refuse_duplicates(path: Path, rows: Sequence[Sample]) -> None:
     seen: set[tuple[DocId, str]] = set()
     for row in rows:
         if (row.doc_id, row.filter) in seen:
-            raise UserError(
-                f"{path} holds document {row.doc_id} twice: which of the two counts is not for us to say."
-            )
+            raise UserError(f"{path} holds document {row.doc_id} twice: remove one of the two rows.")
         seen.add((row.doc_id, row.filter))
 
 
@@ -202,45 +201,74 @@ def numeric_metrics(task: LmEvalTask) -> list[str]:
     )
 
 
-def _untestable(task: LmEvalTask) -> str:
+def _untestable(task: LmEvalTask) -> Notice:
     names = sorted({name for row in task.samples for name in row.values})
-    return (
+    return Notice(
+        NoticeCode.NO_TESTABLE_METRIC,
         f"Task {task.name} has no metric with a number per sample ({some(names) or 'none'}: "
-        "computed over the whole corpus), so there is nothing to test."
+        "computed over the whole corpus), so there is nothing to test.",
     )
 
 
 def _table(
-    task: LmEvalTask, numeric: Sequence[str], group: str | None, reading: Reading, warnings: list[str]
+    task: LmEvalTask, numeric: Sequence[str], group: str | None, reading: Reading, warnings: list[Notice]
 ) -> TaskTable:
     wanted = requested_metric(task.name, group, reading.metrics)
     metric = resolve_metric(task.name, wanted, numeric) if wanted else numeric[0]
     if not wanted:
         warnings += _other_filters(task.name, metric, numeric)
     ids = task.positions
+    unlisted: dict[str, int] = {}
     codes: dict[str | None, int] = {}
     columns: dict[tuple[str, Temperature], Column] = {}
     for model, held in task.rows.items():
         tally = Tally(len(ids))
         for ordinal, (result_set, rows) in enumerate(held):
+            unlisted[model] = max(unlisted.get(model, 0), _evaluated(result_set, task.name) - len(ids))
             warnings += _cut_short(result_set, task.name, rows)
             tally.add(_answers(task, metric, result_set, ordinal=ordinal, rows=rows, ids=ids, codes=codes))
         columns |= {(model, t): column for t, column in tally.columns().items()}
         if tally.mixed_prompts:
-            warnings.append(
-                f"{model}: reruns of the same document of {task.name} were asked with different prompts."
-            )
-    info = TaskInfo(task.name, metric, task.sets[0].higher_is_better(task.name, metric), group)
-    return TaskTable(info, np.array(list(ids)), _clusters(task, ids, reading), columns)
+            said = f"{model}: reruns of the same document of {task.name} were asked with different prompts."
+            warnings.append(Notice(NoticeCode.MIXED_RERUN_PROMPTS, said))
+    info = TaskInfo(task.name, metric, group=group, stated=Stated(_direction(task, metric)))
+    names = _by_document(task, ids, "label") if reading.cluster_column else None
+    clusters = None if names is None else label_codes(names)
+    documents = _by_document(task, ids, "doc_hash")
+    return TaskTable(
+        info,
+        np.array(list(ids)),
+        clusters,
+        columns,
+        unlisted=unlisted,
+        documents=documents,
+        cluster_names=names,
+    )
 
 
-def _clusters(task: LmEvalTask, ids: Mapping[DocId, int], reading: Reading) -> Ints | None:
-    if not reading.cluster_column:
-        return None
-    labels: list[object] = [None] * len(ids)
+def _direction(task: LmEvalTask, metric: str) -> bool | None:
+    """Whether higher is better, as the results of all models state it.
+
+    Raises:
+        UserError: if they contradict each other.
+    """
+    stated = {result_set.stated_direction(task.name, metric) for result_set in task.sets} - {None}
+    if len(stated) > 1:
+        raise UserError(
+            f"The results of task {task.name} state that higher is better and that lower is better for {metric}: "
+            "the models were evaluated with different definitions of the task and cannot be paired."
+        )
+    return stated.pop() if stated else None
+
+
+def _by_document(task: LmEvalTask, ids: Mapping[DocId, int], name: str) -> NDArray[np.object_]:
+    """A field of the rows as text, by position of the document; None where no row has it."""
+    found: NDArray[np.object_] = np.full(len(ids), None, dtype=object)
     for row in task.samples:
-        labels[ids[row.doc_id]] = str(row.label)
-    return label_codes(labels)
+        value = getattr(row, name)
+        if value is not None:
+            found[ids[row.doc_id]] = str(value)
+    return found
 
 
 def _answers(
@@ -278,19 +306,25 @@ def _code(prompt_hash: str | None, codes: dict[str | None, int]) -> int:
     return -1 if prompt_hash is None else codes.setdefault(prompt_hash, len(codes))
 
 
-def _other_filters(task: str, metric: str, numeric: Sequence[str]) -> list[str]:
+def _other_filters(task: str, metric: str, numeric: Sequence[str]) -> list[Notice]:
     name = metric.split(",", maxsplit=1)[0]
     others = [key for key in numeric if key != metric and key.split(",")[0] == name]
     if not others:
         return []
-    return [f"{task} is tested by {metric}; it also has {some(others)} (choose with --metric {task}=METRIC)."]
+    said = f"{task} is tested by {metric}; it also has {some(others)} (choose with --metric {task}=METRIC)."
+    return [Notice(NoticeCode.OTHER_FILTERS, said)]
 
 
-def _cut_short(result_set: ResultSet, task: str, rows: Sequence[Sample]) -> list[str]:
+def _evaluated(result_set: ResultSet, task: str) -> int:
+    """Documents that were evaluated, by the results; 0 where they do not say."""
     effective = result_set.results.get("n-samples", {}).get(task, {}).get("effective")
-    found = len({row.doc_id for row in rows})
-    if not isinstance(effective, int) or found >= effective:
+    return effective if isinstance(effective, int) else 0
+
+
+def _cut_short(result_set: ResultSet, task: str, rows: Sequence[Sample]) -> list[Notice]:
+    evaluated, found = _evaluated(result_set, task), len({row.doc_id for row in rows})
+    if found >= evaluated:
         return []
-    return [
-        f"{result_set.samples[task].name} holds {found} of the {effective} documents that were evaluated."
-    ]
+    name = result_set.samples[task].name
+    said = f"{name} holds {found} of the {evaluated} documents that were evaluated."
+    return [Notice(NoticeCode.CUT_SHORT, said)]

@@ -13,12 +13,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.inputs.notices import Notice, NoticeCode
 from jobs.inputs.rerun_means import Answers, Tally
+from jobs.inputs.score_csv.scale import stated_scale, tested_metric
 from jobs.inputs.score_csv.table import ITEM, MODEL, RERUN, TASK, TEMPERATURE, ScoreTable, Texts, read_table
 from jobs.inputs.score_set import (
+    GENERIC,
     Column,
     Reading,
     ScoreBook,
+    Stated,
     TaskInfo,
     TaskTable,
     Temperature,
@@ -44,6 +48,8 @@ class ScoreRows:
         rerun: number that tells the rows of one prompt apart.
         score: the scores.
         labels: further columns, and the one that clusters them.
+        metric: what the scores are, if a column says so.
+        stated: direction and range, if columns say so.
     """
 
     model: str
@@ -53,6 +59,8 @@ class ScoreRows:
     rerun: Ints
     score: Floats
     labels: dict[str, Texts]
+    metric: str = GENERIC
+    stated: Stated = Stated()
 
 
 def table_rows(paths: Sequence[str], reading: Reading) -> list[ScoreRows]:
@@ -120,6 +128,8 @@ def _rows(table: ScoreTable, model: str, task: str, reading: Reading) -> ScoreRo
         rerun=_reruns(table, column),
         score=table.score,
         labels={name: table.texts[name] for name in (*table.labels, *([column] if column else []))},
+        metric=tested_metric(table),
+        stated=stated_scale(table, task),
     )
 
 
@@ -162,7 +172,7 @@ def _refuse_odd_repeats(
 def _repeated(table: ScoreTable, keys: Sequence[object], cluster: str | None) -> str:
     first = int(np.flatnonzero(np.diff(np.maximum.accumulate(label_codes(keys))) == 0)[0]) + 1
     name = table.texts[ITEM][first]
-    said = f"{table.path}: prompt_id {name!r} stands more than once (row {table.rows[first]})"
+    said = f"{table.path}: prompt_id {name!r} occurs more than once (row {table.rows[first]})"
     if telling := _telling(table, keys, cluster):
         values = sorted(set(table.texts[telling[0]]))
         return (
@@ -190,7 +200,28 @@ def _table(task: str, parts: Sequence[ScoreRows], cluster: str | None) -> TaskTa
         tally = Tally(items.size)
         tally.add(_answers(part, items))
         columns |= {(part.model, t): column for t, column in tally.columns().items()}
-    return TaskTable(TaskInfo(task, "score"), items, _clusters(task, items, parts, cluster), columns)
+    names = _clusters(task, items, parts, cluster)
+    clusters = None if names is None else label_codes(names)
+    return TaskTable(score_info(task, parts), items, clusters, columns, cluster_names=names)
+
+
+def _info(task: str, parts: Sequence[ScoreRows]) -> TaskInfo:
+    """What the tables say about the scores of a task; one that says nothing goes with the others.
+
+    Raises:
+        UserError: if two models' tables say different things.
+    """
+    metrics = {part.metric for part in parts}
+    directions = {part.stated.higher_is_better for part in parts} - {None}
+    ranges = {part.stated.bounds for part in parts} - {None}
+    for name, found in (("metric", metrics), ("higher_is_better", directions), ("range", ranges)):
+        if len(found) > 1:
+            raise UserError(
+                f"The tables of task {task} disagree on {name} ({some(sorted(map(str, found)))}): the models were "
+                "scored in different ways and cannot be paired."
+            )
+    stated = Stated(next(iter(directions), None), next(iter(ranges), None))
+    return TaskInfo(task, metrics.pop(), stated=stated)
 
 
 def _answers(part: ScoreRows, items: NDArray[np.str_]) -> Answers:
@@ -201,7 +232,7 @@ def _answers(part: ScoreRows, items: NDArray[np.str_]) -> Answers:
 
 def _clusters(
     task: str, items: NDArray[np.str_], parts: Sequence[ScoreRows], column: str | None
-) -> Ints | None:
+) -> Texts | None:
     if column is None:
         return None
     labels: dict[str, str] = {}
@@ -211,10 +242,10 @@ def _clusters(
                 raise UserError(
                     f"Prompt {item!r} of task {task} is in two clusters, {labels[item]!r} and {label!r}."
                 )
-    return label_codes(labels[item] for item in items.tolist())
+    return np.array([labels[item] for item in items.tolist()], dtype=object)
 
 
-def _uneven(rows: Sequence[ScoreRows]) -> tuple[str, ...]:
+def _uneven(rows: Sequence[ScoreRows]) -> tuple[Notice, ...]:
     """Say where prompts have unequal numbers of reruns: the mean of each still counts once."""
     found = []
     for part in rows:
@@ -223,6 +254,5 @@ def _uneven(rows: Sequence[ScoreRows]) -> tuple[str, ...]:
             found.append(part.model)
     if not found:
         return ()
-    return (
-        f"Prompts have unequal numbers of reruns in {some(found)}; each prompt counts once, as its mean.",
-    )
+    said = f"Prompts have unequal numbers of reruns in {some(found)}; each prompt counts once, as its mean."
+    return (Notice(NoticeCode.UNEQUAL_RERUNS, said),)

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from jobs.inputs.score_csv.read import ScoreRows
+from jobs.inputs.bounds import range_text
+from jobs.inputs.known_metrics import known_direction
+from jobs.inputs.score_csv.read import ScoreRows, score_info
 from jobs.inputs.score_set import as_temperature
 from jobs.inputs.write_run import ImportedTask, as_text
 from orchestrator.rundir.identity import digest
-
-METRIC = "score,none"
 
 
 def import_scores(rows: Sequence[ScoreRows]) -> list[ImportedTask]:
@@ -23,12 +23,17 @@ def import_scores(rows: Sequence[ScoreRows]) -> list[ImportedTask]:
 
 
 def _task(name: str, parts: Sequence[ScoreRows]) -> ImportedTask:
-    task = ImportedTask(name, {METRIC: True})
+    info = score_info(name, parts)
+    metric, stated = f"{info.metric},none", info.stated
+    higher = known_direction(info.metric) if stated.higher_is_better is None else stated.higher_is_better
+    task = ImportedTask(name, {metric: higher})
+    if stated.bounds is not None:
+        task.ranges[metric] = range_text(stated.bounds)
     numbers = {item: i for i, item in enumerate(sorted({item for part in parts for item in part.items}))}
     documents = _documents(parts)
     for item, number in numbers.items():
         document = {"prompt_id": item, **documents[item]}
-        task.items[number] = {"doc_hash": digest(item), "prompt_hash": None, "doc": as_text(document)}
+        task.items[number] = {"doc_hash": digest([name, item]), "prompt_hash": None, "doc": as_text(document)}
     for part in parts:
         columns = (part.items, part.temperature.tolist(), part.rerun.tolist(), part.score.tolist())
         task.samples[part.model] = [
@@ -37,7 +42,7 @@ def _task(name: str, parts: Sequence[ScoreRows]) -> ImportedTask:
                 "temperature": as_temperature(temperature),
                 "seed": rerun,
                 "prompt_hash": None,
-                "scores": {METRIC: score},
+                "scores": {metric: score},
             }
             for item, temperature, rerun, score in zip(*columns, strict=True)
         ]
