@@ -1,7 +1,7 @@
 """What the name of a metric says about its scores: which direction is better, and how far they can range.
 
-Ranges are those of a single sample's value. Where two scales are in use (BLEU as a share or in percent), the first
-one that holds all scores is meant. An error rate of words is not bounded: insertions can exceed the reference.
+Ranges are those of a single sample's value. Where two scales are in use (BLEU as a share or in percent), the
+first one that holds all scores is meant. A word error rate is not bounded: insertions can exceed the reference.
 """
 
 import re
@@ -23,33 +23,28 @@ class KnownMetric:
     ranges: tuple[Bounds, ...] = ()
 
 
-_LOWER_UNBOUNDED = KnownMetric(False, (UNBOUNDED,))
-_LOWER_SHARE = KnownMetric(False, (UNIT, PERCENT))
-_HIGHER_SHARE = KnownMetric(True, (UNIT, PERCENT))
-_HIGHER_UNBOUNDED = KnownMetric(True, (UNBOUNDED,))
-
 _BY_ENDING = {
-    "perplexity": _LOWER_UNBOUNDED, "ppl": _LOWER_UNBOUNDED, "bits_per_byte": _LOWER_UNBOUNDED,
-    "bits_per_char": _LOWER_UNBOUNDED, "bpb": _LOWER_UNBOUNDED, "loss": _LOWER_UNBOUNDED, "nll": _LOWER_UNBOUNDED,
-    "cross_entropy": _LOWER_UNBOUNDED, "kl_divergence": _LOWER_UNBOUNDED, "wer": _LOWER_UNBOUNDED,
-    "cer": _LOWER_UNBOUNDED, "ter": _LOWER_UNBOUNDED, "edit_distance": _LOWER_UNBOUNDED,
-    "levenshtein": _LOWER_UNBOUNDED, "levenshtein_distance": _LOWER_UNBOUNDED, "mae": _LOWER_UNBOUNDED,
-    "mse": _LOWER_UNBOUNDED, "rmse": _LOWER_UNBOUNDED,
-    "normalized_edit_distance": KnownMetric(False, (UNIT,)), "brier": KnownMetric(False, (UNIT, (0.0, 2.0))),
-    "brier_score": KnownMetric(False, (UNIT, (0.0, 2.0))), "ece": KnownMetric(False, (UNIT,)),
-    "error_rate": _LOWER_SHARE, "error": KnownMetric(False), "err": KnownMetric(False),
-    "hallucination_rate": _LOWER_SHARE, "toxicity": KnownMetric(False, (UNIT,)),
+    **dict.fromkeys(
+        ("perplexity", "ppl", "bits_per_byte", "bits_per_char", "bpb", "loss", "nll", "cross_entropy",
+         "kl_divergence", "wer", "cer", "ter", "edit_distance", "levenshtein", "levenshtein_distance", "mae",
+         "mse", "rmse"),
+        KnownMetric(False, (UNBOUNDED,)),
+    ),
+    **dict.fromkeys(("normalized_edit_distance", "ece", "toxicity"), KnownMetric(False, (UNIT,))),
+    **dict.fromkeys(("error_rate", "hallucination_rate"), KnownMetric(False, (UNIT, PERCENT))),
+    **dict.fromkeys(("brier", "brier_score"), KnownMetric(False, (UNIT, (0.0, 2.0)))),
+    **dict.fromkeys(("error", "err"), KnownMetric(False)),
 }  # fmt: skip
 """Names that say the direction wherever they end a longer one: valid_loss, word_perplexity."""
 
 _BY_NAME = {
-    "acc": _HIGHER_SHARE, "acc_norm": _HIGHER_SHARE, "accuracy": _HIGHER_SHARE, "exact_match": _HIGHER_SHARE,
-    "em": _HIGHER_SHARE, "f1": _HIGHER_SHARE, "bleu": _HIGHER_SHARE, "sacrebleu": _HIGHER_SHARE,
-    "chrf": _HIGHER_SHARE, "rouge1": _HIGHER_SHARE, "rouge2": _HIGHER_SHARE, "rougel": _HIGHER_SHARE,
-    "rougelsum": _HIGHER_SHARE, "meteor": _HIGHER_SHARE, "bleu_max": _HIGHER_SHARE,
-    "rouge1_max": _HIGHER_SHARE, "rouge2_max": _HIGHER_SHARE, "rougel_max": _HIGHER_SHARE,
-    "mcc": KnownMetric(True, ((-1.0, 1.0),)), "loglikelihood": _HIGHER_UNBOUNDED, "logprob": _HIGHER_UNBOUNDED,
-    "log_likelihood": _HIGHER_UNBOUNDED,
+    **dict.fromkeys(
+        ("acc", "acc_norm", "accuracy", "exact_match", "em", "f1", "bleu", "sacrebleu", "chrf", "rouge1", "rouge2",
+         "rougel", "rougelsum", "meteor", "bleu_max", "rouge1_max", "rouge2_max", "rougel_max"),
+        KnownMetric(True, (UNIT, PERCENT)),
+    ),
+    **dict.fromkeys(("loglikelihood", "log_likelihood", "logprob"), KnownMetric(True, (UNBOUNDED,))),
+    "mcc": KnownMetric(True, ((-1.0, 1.0),)),
 }  # fmt: skip
 
 _ENDING = re.compile(rf"(?:^|[\W_])({'|'.join(sorted(_BY_ENDING, key=len, reverse=True))})$")

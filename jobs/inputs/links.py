@@ -1,7 +1,7 @@
 """Which items of different tasks belong together: the same document, or clusters that span tasks.
 
-Such items are one observation in the sense of a test, so their signs flip together in all tasks. Items are joined by
-the hash of their document and by the name of their cluster; what is connected over both is one group.
+Such items are one observation in the sense of a test, so their signs flip together in all tasks. Items are joined
+by the hash of their document and by the name of their cluster; what is connected over both is one group.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ _KINDS = ("documents", "cluster_names")
 
 
 def _codes(columns: Sequence[NDArray[np.object_] | None], tables: Sequence[TaskTable]) -> Ints | None:
-    """A number per item of all tasks, equal for equal names; numbers of their own for items without a name."""
+    """A number per item of all tasks, equal for equal names; items without a name have their own."""
     if all(column is None for column in columns):
         return None
     chunks = [

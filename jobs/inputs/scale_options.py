@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jobs.inputs.bounds import Bounds, parse_range
+from jobs.inputs.key_values import parse_assignments
 from jobs.inputs.metrics import requested, unused_requests
 from orchestrator.errors import UserError
 
@@ -58,6 +59,34 @@ class ScaleOptions:
                 )
 
 
+AS_READ = ScaleOptions()
+
+
+def scale_options(
+    higher: Sequence[str] | None,
+    lower: Sequence[str] | None,
+    ranges: Sequence[str] | None,
+    margins: Sequence[str] | None,
+) -> tuple[float | None, ScaleOptions]:
+    """What the command line says about scores.
+
+    Args:
+        higher: of --higher-is-better.
+        lower: of --lower-is-better.
+        ranges: of --range.
+        margins: of --margin.
+
+    Returns:
+        The margin as a share of the range, None if none is given, and everything else.
+
+    Raises:
+        UserError: if an option cannot be read.
+    """
+    share, own = parse_margins(margins or [])
+    limits = parse_ranges(parse_assignments("--range", ranges or []))
+    return share, ScaleOptions(tuple(higher or ()), tuple(lower or ()), limits, own)
+
+
 def parse_ranges(given: Mapping[str, str]) -> dict[str, Bounds]:
     """Read {task: "LOW..HIGH" or "none"}.
 
@@ -91,8 +120,8 @@ def _positive(text: str, shown: str) -> float:
         number = 0.0
     if not 0.0 < number < float("inf"):
         raise UserError(
-            f"--margin {shown}: write a positive number, as a share of the metric's range (0.01 is one point), or "
-            "TASK=M in the unit of a metric without a range."
+            f"--margin {shown}: write a positive number, as a share of the metric's range (0.01 is one point), "
+            "or TASK=M in the unit of a metric without a range."
         )
     return number
 

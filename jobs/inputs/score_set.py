@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from jobs.inputs.bounds import Bounds
 from jobs.inputs.notices import Notice
 from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.scale_options import ScaleOptions
+from jobs.inputs.scale_options import AS_READ, ScaleOptions
 from stats.arrays import Floats, Ints
 
 Temperature = float | None
@@ -38,6 +38,9 @@ class Stated:
     bounds: Bounds | None = None
 
 
+UNSTATED = Stated()
+
+
 @dataclass(frozen=True)
 class TaskInfo:
     """What a task is called and how its scores read.
@@ -56,7 +59,7 @@ class TaskInfo:
     metric: str
     higher_is_better: bool = True
     group: str | None = None
-    stated: Stated = Stated()
+    stated: Stated = UNSTATED
     bounds: Bounds | None = None
     margin: float | None = None
 
@@ -74,7 +77,7 @@ class Column:
         errors: samples that are there but have no score, because the request failed.
         repeated: samples that occurred more than once; only the first was counted.
         planned: reruns that were to be there of every item; 0 for as many as there were passes.
-        runs: the single scores, shape (items, reruns), NaN where there is none; None where every score is 0 or 1.
+        runs: the single scores, shape (items, reruns), NaN where there is none; None where all are 0 or 1.
     """
 
     scores: Floats
@@ -104,10 +107,11 @@ class TaskTable:
         columns: by (model, temperature).
         planned: whether `items` is what was to be asked, rather than what was found answered.
         unlisted: by model, items that it was evaluated on and that no file lists.
-        documents: hash of each item's document, shape (items,), None where unknown; equal in all tasks that share it.
-        cluster_names: the cluster of each item by name, shape (items,), None for an item on its own; equal in all
-            tasks that share the cluster.
-        links: a number per item, equal for items of any task that belong together; None where no task shares any.
+        documents: hash of each item's document, shape (items,), None where unknown; the same in all tasks.
+        cluster_names: the cluster of each item by name, shape (items,), None for an item on its own; the same in
+            all tasks.
+        links: a number per item, equal for items of any task that belong together, shape (items,); None where
+            no task shares any.
     """
 
     info: TaskInfo
@@ -172,7 +176,7 @@ class Reading:
     metrics: dict[str, str]
     cluster: str | None = None
     where: dict[str, str] | None = None
-    scales: ScaleOptions = ScaleOptions()
+    scales: ScaleOptions = AS_READ
 
     @property
     def cluster_column(self) -> str | None:

@@ -92,7 +92,7 @@ def read_scores(paths: Sequence[str], reading: Reading) -> ScoreBook:
         reading: metrics, clusters, filters and scales asked for.
 
     Raises:
-        UserError: if a path is nothing we read, the kinds are mixed, the reader refuses, or a scale is unknown.
+        UserError: if a path is nothing we read, the kinds are mixed, a reader refuses, or a scale is unknown.
     """
     return linked(scaled(_read(resolve(paths), reading), reading.scales))
 

@@ -209,7 +209,7 @@ def _planned(runs: Sequence[RunFiles], task: str, items: int) -> dict[Temperatur
     Args:
         runs: those that know the model and the task.
         task: name of the task.
-        items: of the task, in all runs together. A rerun that was planned for fewer of them counts as samples only.
+        items: of the task, in all runs together; a rerun planned for fewer of them counts as samples only.
     """
     owed: dict[tuple[Temperature, int | None], int] = {}
     for run in runs:

@@ -19,6 +19,7 @@ from jobs.inputs.score_csv.scale import stated_scale, tested_metric
 from jobs.inputs.score_csv.table import ITEM, MODEL, RERUN, TASK, TEMPERATURE, ScoreTable, Texts, read_table
 from jobs.inputs.score_set import (
     GENERIC,
+    UNSTATED,
     Column,
     Reading,
     ScoreBook,
@@ -60,7 +61,7 @@ class ScoreRows:
     score: Floats
     labels: dict[str, Texts]
     metric: str = GENERIC
-    stated: Stated = Stated()
+    stated: Stated = UNSTATED
 
 
 def table_rows(paths: Sequence[str], reading: Reading) -> list[ScoreRows]:
@@ -205,7 +206,7 @@ def _table(task: str, parts: Sequence[ScoreRows], cluster: str | None) -> TaskTa
     return TaskTable(score_info(task, parts), items, clusters, columns, cluster_names=names)
 
 
-def _info(task: str, parts: Sequence[ScoreRows]) -> TaskInfo:
+def score_info(task: str, parts: Sequence[ScoreRows]) -> TaskInfo:
     """What the tables say about the scores of a task; one that says nothing goes with the others.
 
     Raises:
@@ -217,8 +218,8 @@ def _info(task: str, parts: Sequence[ScoreRows]) -> TaskInfo:
     for name, found in (("metric", metrics), ("higher_is_better", directions), ("range", ranges)):
         if len(found) > 1:
             raise UserError(
-                f"The tables of task {task} disagree on {name} ({some(sorted(map(str, found)))}): the models were "
-                "scored in different ways and cannot be paired."
+                f"The tables of task {task} disagree on {name} ({some(sorted(map(str, found)))}): the models "
+                "were scored in different ways and cannot be paired."
             )
     stated = Stated(next(iter(directions), None), next(iter(ranges), None))
     return TaskInfo(task, metrics.pop(), stated=stated)

@@ -1,18 +1,11 @@
 """What the columns of a score table say about its scores: metric, direction and range."""
 
 from jobs.inputs.bounds import parse_range
-from jobs.inputs.metrics import TRUTH
 from jobs.inputs.score_csv.table import HIGHER, METRIC, RANGE, ScoreTable
 from jobs.inputs.score_set import GENERIC, Stated, some
 from orchestrator.errors import UserError
 
-WORDS = {
-    **{word: value == 1.0 for word, value in TRUTH.items()},
-    "1": True,
-    "0": False,
-    "yes": True,
-    "no": False,
-}
+WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
 
 def tested_metric(table: ScoreTable) -> str:
@@ -46,6 +39,6 @@ def _single(table: ScoreTable, column: str, task: str) -> str | None:
     found = {text.strip() for text in table.texts.get(column, ())} - {""}
     if len(found) > 1:
         raise UserError(
-            f"{table.path}: {column} of task {task} has several values ({some(sorted(found))}): a task has one."
+            f"{table.path}: {column} of task {task} has several values ({some(sorted(found))}); write one."
         )
     return found.pop() if found else None
