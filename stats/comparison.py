@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 
 from stats.arrays import EvidenceError, Floats
-from stats.combine import Combination, combine_tasks
+from stats.combine import Combination, combine_scores
 from stats.intervals import Interval, fay_lumbard_interval, t_interval
 from stats.maxt import shares_blocks, step_down_max_t
 from stats.multiplicity import Adjust, adjust_p_values
@@ -19,6 +19,7 @@ from stats.noninferiority import flip_noninferiority, t_noninferiority
 from stats.power import decisive_items, minimal_detectable_effect
 from stats.results import Comparison, Settings
 from stats.scores import TaskScores
+from stats.sharing import links_tasks, merged_blocks
 from stats.verdict import Evidence, Verdict, decide, explain
 
 __all__ = ["Comparison", "Settings", "TaskScores", "Verdict", "compare", "compare_variants"]
@@ -95,9 +96,7 @@ def _measure_variant(tasks: Sequence[TaskScores], settings: Settings) -> Compari
     """All numbers of one variant; the p-values of its tasks are adjusted for their number only."""
     if not tasks:
         raise EvidenceError("There is no task to compare on: no evidence is never a pass.")
-    whole = _measure(
-        tasks, settings, combine_tasks([t.block_sums for t in tasks], settings.draws, settings.seed)
-    )
+    whole = _measure(tasks, settings, combine_scores(tasks, settings.draws, settings.seed))
     if len(tasks) == 1:
         parts = [replace(whole, task=tasks[0].task)]
     else:
@@ -109,7 +108,7 @@ def _measure_variant(tasks: Sequence[TaskScores], settings: Settings) -> Compari
 
 
 def _measure_task(task: TaskScores, settings: Settings) -> Comparison:
-    combination = combine_tasks([task.block_sums], settings.draws, settings.seed)
+    combination = combine_scores([task], settings.draws, settings.seed)
     return replace(_measure([task], settings, combination), task=task.task)
 
 
@@ -118,8 +117,8 @@ def _measure(tasks: Sequence[TaskScores], settings: Settings, found: Combination
     items = sum(task.differences.size for task in tasks)
     worse, better = sum(task.worse for task in tasks), sum(task.better for task in tasks)
     drop = sum(float(task.differences.sum()) for task in tasks) / items
-    sums = np.concatenate([task.block_sums for task in tasks])
-    interval, p_noninferior = _acceptability(tasks, sums, settings)
+    sums, sizes = merged_blocks(tasks)
+    interval, p_noninferior = _acceptability(tasks, sums, sizes, settings)
     return Comparison(
         items=items,
         missing=sum(task.missing for task in tasks),
@@ -154,20 +153,22 @@ def _measure(tasks: Sequence[TaskScores], settings: Settings, found: Combination
     )
 
 
-def _acceptability(tasks: Sequence[TaskScores], sums: Floats, settings: Settings) -> tuple[Interval, float]:
+def _acceptability(
+    tasks: Sequence[TaskScores], sums: Floats, sizes: Floats, settings: Settings
+) -> tuple[Interval, float]:
     """Interval of the drop and non-inferiority: from the counts where they say all, else Student's t."""
     if all(task.binary for task in tasks) and not _clustered(tasks):
         counts = (sum(t.worse for t in tasks), sum(t.better for t in tasks), sums.size)
         interval = fay_lumbard_interval(*counts, settings.alpha)
         return interval, flip_noninferiority(*counts, settings.margin)
-    sizes = np.concatenate([task.block_sizes for task in tasks])
     reach = max(task.reach for task in tasks)
     interval = t_interval(sums, sizes, settings.alpha, reach)
     return interval, t_noninferiority(sums, sizes, settings.margin, reach)
 
 
 def _clustered(tasks: Sequence[TaskScores]) -> bool:
-    return any(task.clusters is not None for task in tasks)
+    """Whether items are not independent: clusters within a task, or links within or across tasks."""
+    return any(task.clusters is not None or task.labels is not None for task in tasks) or links_tasks(tasks)
 
 
 def _concluded(
