@@ -1,7 +1,7 @@
 """Which items of different tasks belong together: the same document, or clusters that span tasks.
 
-Such items are one observation in the sense of a test, so their signs flip together in all tasks. Items are joined
-by the hash of their document and by the name of their cluster; what is connected over both is one group.
+Such items are one observation in the sense of a test, so their signs flip together in all tasks. Items are
+joined by the hash of their document and by the name of their cluster; what is connected over both is one group.
 """
 
 from collections.abc import Sequence
@@ -32,9 +32,7 @@ def linked(book: ScoreBook) -> ScoreBook:
     shared = [codes for codes in names if codes is not None and _spans_tasks(codes, book.tasks)]
     if not shared:
         return book
-    # Clusters hold their items together within a task as well, shared or not.
-    within = _within_tasks(book.tasks)
-    groups = _connected([*shared, within] if within is not None else shared)
+    groups = _connected(shared)
     parts = np.split(groups, np.cumsum([len(table.items) for table in book.tasks])[:-1])
     tables = tuple(replace(table, links=part) for table, part in zip(book.tasks, parts, strict=True))
     return replace(book, tasks=tables)
@@ -62,18 +60,6 @@ def _spans_tasks(codes: Ints, tables: Sequence[TaskTable]) -> bool:
     """Whether one number occurs in two tasks."""
     task = np.repeat(np.arange(len(tables)), [len(table.items) for table in tables])
     return bool(np.unique(codes * len(tables) + task).size > np.unique(codes).size)
-
-
-def _within_tasks(tables: Sequence[TaskTable]) -> Ints | None:
-    """The clusters of all tasks, numbered apart; None where no task has any."""
-    if all(table.clusters is None for table in tables):
-        return None
-    parts, first = [], 0
-    for table in tables:
-        own = np.arange(len(table.items)) if table.clusters is None else table.clusters
-        parts.append(own + first)
-        first += int(own.max()) + 1
-    return np.concatenate(parts)
 
 
 def _connected(partitions: Sequence[Ints]) -> Ints:

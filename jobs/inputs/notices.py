@@ -17,6 +17,9 @@ class NoticeCode(StrEnum):
     UNREADABLE_FILES = "unreadable-files"
     """Sample files could not be read and were left out."""
 
+    MISSING_VARIANT = "missing-variant"
+    """The sweep names a variant that the run knows nothing of."""
+
     SETTINGS_DISAGREE = "settings-disagree"
     """Runs ask for different levels or margins; none of them was taken."""
 

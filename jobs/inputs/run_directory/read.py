@@ -110,6 +110,7 @@ def read_runs(locations: Sequence[str], reading: Reading) -> ScoreBook:
     if not any(column.reruns for task in scored for column in task.columns.values()):
         said = joined(notes.warnings) or "run `lldeg submit` on its configuration first."
         raise UserError(f"{some(locations)} holds no samples to test: {said}")
+    _note_missing_variants(runs, models, notes)
     alpha, margin = (_agreed(runs, key, notes) for key in ("alpha", "margin"))
     warnings = (*notes.warnings, *_torn(notes.torn))
     return ScoreBook(models, tuple(scored), baselines, warnings, alpha, margin, tuple(runs))
@@ -127,6 +128,16 @@ def _refuse_contradictions(runs: Sequence[RunFiles]) -> None:
                         f"The {what} {name} means one thing in {known.location} and another in "
                         f"{run.location} (their digests differ), so they cannot be pooled: rename one."
                     )
+
+
+def _note_missing_variants(runs: Sequence[RunFiles], models: Sequence[str], notes: _Notes) -> None:
+    """Say which variants the sweeps name that no manifest knows."""
+    named = [name for run in runs for name in run.sweep.get("variants") or {}]
+    if unknown := [name for name in dict.fromkeys(named) if name not in models]:
+        notes.add(
+            NoticeCode.MISSING_VARIANT,
+            f"The sweep names variants that were not run ({some(unknown)}): submit it again to run them.",
+        )
 
 
 def _agreed(runs: Sequence[RunFiles], key: str, notes: _Notes) -> float | None:
