@@ -9,7 +9,8 @@ verdict but an error.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from jobs.analysis.pairing import Pair, Pairing, pair_up
+from jobs.analysis.pair_up import pair_up
+from jobs.analysis.pairing import Pair, Pairing
 from jobs.inputs.notices import Notice, NoticeCode, joined, once
 from jobs.inputs.score_set import ScoreBook, Temperature, some
 from orchestrator.errors import UserError
@@ -136,9 +137,7 @@ def choose_baseline(book: ScoreBook, asked: str | None) -> str:
     return name
 
 
-def _warnings(
-    book: ScoreBook, pairings: Sequence[Pairing], missing: Sequence[Notice]
-) -> tuple[Notice, ...]:
+def _warnings(book: ScoreBook, pairings: Sequence[Pairing], missing: Sequence[Notice]) -> tuple[Notice, ...]:
     """What a reader must know, each thing once."""
     paired = [notice for pairing in pairings for notice in pairing.warnings]
     return once((*book.warnings, *missing, *paired, *_few_items(pairings)))
@@ -201,9 +200,7 @@ def _refuse_thin_or_mixed(pairing: Pairing, request: Request) -> None:
         raise UserError(f"{pairing.mixed_prompts[0]} --strict refuses to compare them.")
 
 
-def _compare(
-    pairings: Sequence[Pairing], settings: Settings
-) -> tuple[tuple[VariantResult, ...], Settings]:
+def _compare(pairings: Sequence[Pairing], settings: Settings) -> tuple[tuple[VariantResult, ...], Settings]:
     """The comparison of every pairing, and the settings with the adjustment that was made."""
     tasks = {str(i): [pair.scores for pair in pairing.pairs] for i, pairing in enumerate(pairings)}
     absent = {str(i): pairing.absent for i, pairing in enumerate(pairings) if pairing.absent}

@@ -4,7 +4,6 @@ A missing answer is never a zero and never left out in silence: the statistics a
 answered, so that a certificate holds whatever the missing answers would have been.
 """
 
-from collections.abc import Sequence
 from zlib import crc32
 
 import numpy as np
@@ -51,9 +50,7 @@ def find_gaps(
     )
 
 
-def _extended(
-    table: TaskTable, labels: Ints | None, wanted: NDArray[np.bool_], unlisted: int
-) -> Ints | None:
+def _extended(table: TaskTable, labels: Ints | None, wanted: NDArray[np.bool_], unlisted: int) -> Ints | None:
     """Labels of the wanted items, and of items that no file lists: of those each is on its own, in any task."""
     if labels is None:
         return None
@@ -77,11 +74,3 @@ def _side(column: Column, wanted: NDArray[np.bool_], unlisted: int) -> SideAnswe
         planned=max(1, column.planned or column.reruns),
         failed=column.errors,
     )
-
-
-def listed(counts: Sequence[tuple[str, int]], limit: int = 3) -> str:
-    """Counts by task for a sentence: "10 of a, 3 of b and 2 more tasks"; the largest first."""
-    known = sorted(((task, count) for task, count in counts if count), key=lambda pair: -pair[1])
-    shown = ", ".join(f"{count:,} of {task}" for task, count in known[:limit])
-    more = len(known) - limit
-    return shown if more <= 0 else f"{shown} and {more} more task{'s' if more > 1 else ''}"

@@ -89,12 +89,18 @@ def write_outputs(analysis: Analysis, book: ScoreBook, out: str) -> None:
 def _verdict_entry(result: VariantResult) -> Row:
     entry = {"variant": result.variant, "temperature": result.temperature, **_entry(result.comparison)}
     entry["gaps"] = [
-        {"task": gap.task, "items": gap.items, "missing_answers": list(gap.missing), "failed_answers": list(gap.failed)}
+        {
+            "task": gap.task,
+            "items": gap.items,
+            "missing_answers": list(gap.missing),
+            "failed_answers": list(gap.failed),
+        }
         for gap in result.gaps
     ]
     scales = {pair.info.name: pair.info for pair in result.pairs}
     entry["tasks"] = [
-        {"task": task.task, **_scale(scales[task.task or ""]), **_entry(task)} for task in result.comparison.tasks
+        {"task": task.task, **_scale(scales[task.task or ""]), **_entry(task)}
+        for task in result.comparison.tasks
     ]
     return entry
 

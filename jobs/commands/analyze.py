@@ -39,8 +39,8 @@ from jobs.analysis.options import (
     TasksOption,
     Where,
 )
-from jobs.analysis.settings import choose_settings
 from jobs.analysis.outputs import verdicts_json, write_outputs
+from jobs.analysis.settings import choose_settings
 from jobs.analysis.worst_tasks import Tasks
 from jobs.inputs.key_values import parse_assignments, read_metrics
 from jobs.inputs.scale_options import scale_options

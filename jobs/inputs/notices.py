@@ -74,6 +74,9 @@ class NoticeCode(StrEnum):
     UNPAIRED_ITEMS = "unpaired-items"
     """Items have no answer of one of the models."""
 
+    MISSING_ANSWERS = "missing-answers"
+    """Every item pairs, but reruns of some are missing."""
+
     OWED_ANSWERS = "owed-answers"
     """The run is incomplete."""
 

@@ -63,7 +63,9 @@ class Tally:
         self.mixed_prompts = 0
 
     def add(self, batch: Answers) -> None:
-        """Count a batch in."""
+        """Count a batch in; an empty one changes nothing."""
+        if not batch.positions.size:
+            return
         slots = self._slots_of(batch)
         cells = slots * self._items + batch.positions
         scores, valid = batch.score, ~np.isnan(batch.score)

@@ -62,7 +62,9 @@ def _degraded(subject: str, baseline: str, result: VariantResult, settings: Sett
     task = _deciding(comparison)
     if task is not None:
         loss = amount_text(task.drop, task.margin_unit)
-        text = f"{subject} is worse than {baseline} on {clean(task.task or '')}: it loses {loss} there, {proof}"
+        text = (
+            f"{subject} is worse than {baseline} on {clean(task.task or '')}: it loses {loss} there, {proof}"
+        )
         text = f"{text}; over all tasks it {overall}."
     elif comparison.drop > 0.0:
         text = f"{subject} is worse than {baseline}: it {overall}, {proof}."
@@ -81,7 +83,13 @@ def _deciding(comparison: Comparison) -> Comparison | None:
 
 def _overall(comparison: Comparison) -> str:
     said = amount_text(comparison.drop, comparison.margin_unit)
-    return f"loses {said}" if comparison.drop > 0.0 else f"gains {said}" if comparison.drop < 0.0 else "loses nothing"
+    return (
+        f"loses {said}"
+        if comparison.drop > 0.0
+        else f"gains {said}"
+        if comparison.drop < 0.0
+        else "loses nothing"
+    )
 
 
 def _certified(subject: str, result: VariantResult) -> str:

@@ -94,9 +94,7 @@ def _hidden(analysis: Analysis, groups: Sequence[TaskGroup]) -> str:
 
 
 def _verdict_rows(analysis: Analysis) -> list[Cells]:
-    return [
-        (_name(r), temperature_text(r.temperature), *_cells(r.comparison)) for r in analysis.results
-    ]
+    return [(_name(r), temperature_text(r.temperature), *_cells(r.comparison)) for r in analysis.results]
 
 
 def _name(result: VariantResult) -> str:

@@ -323,8 +323,9 @@ def _evaluated(result_set: ResultSet, task: str) -> int:
 
 def _cut_short(result_set: ResultSet, task: str, rows: Sequence[Sample]) -> list[Notice]:
     evaluated, found = _evaluated(result_set, task), len({row.doc_id for row in rows})
-    if found >= evaluated:
+    if found >= max(evaluated, 1):
         return []
-    name = result_set.samples[task].name
-    said = f"{name} holds {found} of the {evaluated} documents that were evaluated."
+    path = result_set.samples[task]
+    held = f"{path.name} holds {found} of the {evaluated} documents that were evaluated."
+    said = held if evaluated else f"{path} holds no samples."
     return [Notice(NoticeCode.CUT_SHORT, said)]
