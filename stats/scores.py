@@ -6,7 +6,7 @@ effect comparable everywhere after.
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 from stats.arrays import ROUNDING, Bools, EvidenceError, Floats, Ints, as_scores, block_sums
 from stats.links import merged_labels
 from stats.splits import RunSplits
+
+if TYPE_CHECKING:
+    from stats.missing import MissingAnswers
 
 SLACK = 1e-9
 
@@ -32,7 +35,7 @@ class TaskScores:
         higher_is_better: direction of the metric.
         bounds: least and greatest possible score; None for scores without bounds, which are left unscaled.
         reruns: how many reruns the means are over, (baseline, variant).
-        missing: items that only one of the two models answered.
+        missing: items that do not pair.
         answers: how many runs each item's two means are over, (baseline, variant), shape (n,) each. None
             where every item has as many of the one as of the other. Items with unequal numbers get a law of
             their own (`stats.splits`).
@@ -40,6 +43,9 @@ class TaskScores:
             read where numbers are unequal. None where every run is right or wrong: mean × number says it all.
         links: one label per item, comparable over tasks, shape (n,): items with the same label (one document
             in two tasks, a cluster that spans tasks) flip together. None where the task shares nothing.
+        lacking: which answers are missing of those and of the pairs (`stats.missing`); without it, nothing is
+            known of the missing items.
+        margin: largest acceptable drop in the metric's own unit, for scores without bounds only.
 
     Raises:
         EvidenceError: if there are no items, the shapes differ, or scores are not finite or out of bounds; or
@@ -58,6 +64,8 @@ class TaskScores:
     answers: tuple[Ints, Ints] | None = None
     runs: tuple[Floats, Floats] | None = None
     links: NDArray[np.generic] | None = None
+    lacking: "MissingAnswers | None" = None
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         for field in ("baseline", "variant"):
@@ -74,6 +82,11 @@ class TaskScores:
         self._check_runs()
         if self.items is not None and np.unique(self.items).size != self.items.size:
             raise EvidenceError(f"Task {self.task!r} lists an item more than once; average reruns first.")
+        if self.margin is not None and (self.bounds is not None or not self.margin > 0.0):
+            raise EvidenceError(
+                f"Task {self.task!r} has a margin of {self.margin:g} in its own unit: that must be "
+                "positive, and is for scores without bounds only."
+            )
 
     def _check_bounds(self, scores: Floats, field: str) -> None:
         if self.bounds is None:
@@ -162,13 +175,13 @@ class TaskScores:
         sign = 1.0 if self.higher_is_better else -1.0
         gaps: Floats = sign * (self.baseline - self.variant) / width
         least = SLACK if self.bounds is not None else ROUNDING * self._sizes
-        found: Floats = np.where(np.abs(gaps) > least, gaps, 0.0)
-        return found
+        return np.where(np.abs(gaps) > least, gaps, 0.0)
 
     @property
     def _sizes(self) -> Floats:
         """The larger of the two scores' absolute values per item, shape (n,)."""
-        return np.maximum(np.abs(self.baseline), np.abs(self.variant))
+        sizes: Floats = np.maximum(np.abs(self.baseline), np.abs(self.variant))
+        return sizes
 
     @cached_property
     def labels(self) -> NDArray[np.generic] | None:
