@@ -6,6 +6,7 @@ import pytest
 from analyze_runner import run_analyze
 from lm_eval_maker import FIRST, SECOND, write_results, write_samples
 
+
 def test_two_folders_are_baseline_and_variant(tmp_path):
     """`lldeg analyze BASE VARIANT` pairs documents; other line separators inside of a line split nothing."""
     write_samples(tmp_path / "base", [1.0] * 40, end="")
