@@ -85,7 +85,7 @@ Alpha = Annotated[float | None, typer.Option(metavar="A", help="Rate of false al
 Margin = Annotated[list[str] | None, typer.Option(metavar="[TASK=]M", help=_MARGIN)]
 Higher = Annotated[list[str] | None, typer.Option("--higher-is-better", metavar="TASK", help=_HIGHER)]
 Lower = Annotated[list[str] | None, typer.Option("--lower-is-better", metavar="TASK", help=_LOWER)]
-Range = Annotated[list[str] | None, typer.Option(metavar="TASK=LOW..HIGH", help=_RANGE)]
+Range = Annotated[list[str] | None, typer.Option("--range", metavar="TASK=LOW..HIGH", help=_RANGE)]
 MissingOption = Annotated[Missing, typer.Option("--missing", help=_MISSING)]
 CertifyOption = Annotated[Certify, typer.Option("--certify", help=_CERTIFY)]
 Combine = Annotated[Combination, typer.Option(help="Test that decides over all tasks.")]

@@ -166,6 +166,6 @@ def _explain_status(analysis: Analysis, gate: Gate) -> str | None:
     if gate is not Gate.CERTIFIED or found != {Verdict.CERTIFIED} or exit_status(analysis, gate) == 0:
         return None
     return (
-        "Exit status 3 although all is certified: answers are missing or failed (see the warnings). Ask for them "
-        "again, or accept what is there with --missing drop."
+        "Exit status 3 although all is certified: answers are missing or failed (see the warnings). Ask for "
+        "them again, or accept what is there with --missing drop."
     )

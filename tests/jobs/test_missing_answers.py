@@ -18,7 +18,7 @@ def write_scores(path, scores):
 
 
 def lost_and_failed():
-    """18 points worse: of 280 items it loses 180 to failures; it wins 67 and loses none of those that pair."""
+    """18 points worse: it fails on the 247 items that it loses, and wins 67 of those that pair."""
     variant = list(RIGHT)
     variant[:247] = [None] * 247
     variant[700:767] = [1] * 67
@@ -86,7 +86,7 @@ def test_a_certificate_in_the_worst_case_holds_but_the_gate_stays_shut(tmp_path)
 
 
 def test_both_sides_are_counted_by_task(tmp_path):
-    """Failures and gaps of each side and task are in verdicts.json, on screen, in Markdown and in the report."""
+    """Failures and gaps of each side and task: in verdicts.json, on screen, in Markdown and in the report."""
     lost = {"a": [[None] * 3 + RIGHT[3:], RIGHT], "b": [RIGHT, ["owed"] * 5 + RIGHT[5:]]}
     tasks = {
         name: MadeTask({("base", 0.0): [base], ("v", 0.0): [variant]})
@@ -207,7 +207,7 @@ def test_a_cluster_that_spans_tasks_is_one_block(tmp_path):
 
 
 def test_prompt_ids_of_two_tasks_are_not_the_same_prompt(tmp_path):
-    """Score tables number the prompts of every task anew: equal ids in two tasks are two prompts, also imported."""
+    """Score tables number the prompts of every task anew: equal ids in two tasks are two prompts."""
     from typer.testing import CliRunner
 
     from jobs.cli import app
@@ -222,7 +222,7 @@ def test_prompt_ids_of_two_tasks_are_not_the_same_prompt(tmp_path):
 
 
 def test_several_certificates_are_said(tmp_path):
-    """With two certified variants the sentence says for what each certificate holds; --certify all is Holm's."""
+    """Of two certified variants it is said what each certificate promises; --certify all is Holm's."""
     paths = [write_scores(tmp_path / f"{name}.csv", RIGHT) for name in ("base", "v", "w")]
     each = run_analyze(*paths, out=tmp_path / "each")
     assert [c["verdict"] for c in each.verdicts["comparisons"]] == ["certified"] * 2

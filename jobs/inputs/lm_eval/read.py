@@ -255,8 +255,8 @@ def _direction(task: LmEvalTask, metric: str) -> bool | None:
     stated = {result_set.stated_direction(task.name, metric) for result_set in task.sets} - {None}
     if len(stated) > 1:
         raise UserError(
-            f"The results of task {task.name} disagree on whether higher or lower is better for {metric}: the "
-            "models were evaluated with different definitions of the task and cannot be paired."
+            f"The results of task {task.name} disagree on whether higher or lower is better for {metric}: "
+            "the models were evaluated with different definitions of the task and cannot be paired."
         )
     return stated.pop() if stated else None
 

@@ -1,8 +1,8 @@
 """One CSV file as columns of text and one of numbers, checked.
 
-`prompt_id` and `score` must be there; `model`, `task`, `temperature`, `rerun`, `higher_is_better` and `range`
-may be. Any further column is a label, to cluster by or to filter with. A score that is no finite number is refused
-with its row, never guessed.
+`prompt_id` and `score` must be there; `model`, `task`, `temperature`, `rerun`, `higher_is_better` and
+`range` may be. Any further column is a label, to cluster by or to filter with. A score that is not a finite
+number is refused with its row, never guessed.
 """
 
 from collections.abc import Mapping
