@@ -27,7 +27,7 @@ def meaning(result: VariantResult, analysis: Analysis) -> str:
 
 
 def margin_text(result: VariantResult) -> str:
-    """The margin with its unit: points (and their size on a scale that is not 0 to 1), or the metric's own."""
+    """The margin with its unit: points (and their size on another scale than 0 to 1), or the metric's own."""
     comparison = result.comparison
     infos = [pair.info for pair in result.pairs]
     if comparison.margin is None:
@@ -108,13 +108,13 @@ def _inconclusive(subject: str, result: VariantResult) -> str:
     comparison, unit = result.comparison, result.comparison.margin_unit
     if comparison.margin is None:
         return (
-            f"{subject} is not decided: no significant drop was found, and without a margin in the metric's own "
-            "unit (--margin TASK=M) it cannot be certified."
+            f"{subject} is not decided: no significant drop was found, and without a margin in the metric's "
+            "own unit (--margin TASK=M) it cannot be certified."
         )
     limit = amount(comparison.drop_interval_decision[1], unit, sign=False)
     text = (
-        f"{subject} is not decided: no significant drop was found, but one of {margin_text(result)} or more is not "
-        f"ruled out (it may be up to {limit}"
+        f"{subject} is not decided: no significant drop was found, but one of {margin_text(result)} or more is "
+        f"not ruled out (it may be up to {limit}"
     )
     if Code.WITHIN_MARGIN_PAIRS_ONLY in comparison.reason_codes:
         return f"{text}), because answers are missing or failed: on those that are there, it is."

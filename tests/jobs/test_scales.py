@@ -213,8 +213,8 @@ def test_a_run_says_the_direction_of_its_metrics(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["perplexity", "word_perplexity,none", "valid_loss", "WER", "brier_score", "bits_per_byte", "edit_distance",
-     "error_rate", "character-error-rate"],
+    ["perplexity", "word_perplexity,none", "valid_loss", "WER", "brier_score", "bits_per_byte",
+     "edit_distance", "error_rate", "character-error-rate"],
 )  # fmt: skip
 def test_names_that_go_down(name):
     """Metrics known to be better when lower, also as the end of a longer name."""
