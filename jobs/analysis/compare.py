@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from jobs.analysis.pairing import Pair, Pairing, pair_up
-from jobs.inputs.score_set import ScoreBook, TaskTable, Temperature, some
+from jobs.inputs.score_set import ScoreSet, TaskTable, Temperature, some
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError
 from stats.comparison import Settings, TaskScores, adjustment_for, compare_variants
@@ -78,7 +78,7 @@ class Analysis:
     incomplete: bool
 
 
-def analyze_scores(book: ScoreBook, request: Request) -> Analysis:
+def analyze_scores(book: ScoreSet, request: Request) -> Analysis:
     """Compare every variant of a score book with the baseline.
 
     Args:
@@ -107,7 +107,7 @@ def analyze_scores(book: ScoreBook, request: Request) -> Analysis:
     return Analysis(baseline, settings, _warnings(book, pairings), results, incomplete)
 
 
-def choose_baseline(book: ScoreBook, asked: str | None) -> str:
+def choose_baseline(book: ScoreSet, asked: str | None) -> str:
     """The baseline: the one asked for, else the one the input names, else the first model.
 
     Raises:
@@ -125,7 +125,7 @@ def choose_baseline(book: ScoreBook, asked: str | None) -> str:
     return name
 
 
-def _warnings(book: ScoreBook, pairings: Sequence[Pairing]) -> tuple[str, ...]:
+def _warnings(book: ScoreSet, pairings: Sequence[Pairing]) -> tuple[str, ...]:
     """What a reader must know, each thing once."""
     scales = [sentence for table in book.tasks for sentence in _scale_warning(table)]
     paired = [text for pairing in pairings for text in pairing.warnings]
@@ -152,7 +152,7 @@ def _scale_warning(table: TaskTable) -> list[str]:
     return [] if table.bounds == UNIT else [f"{name} are taken to range from {low:g} to {high:g}."]
 
 
-def _temperatures(book: ScoreBook, variant: str, asked: Temperature) -> Sequence[Temperature]:
+def _temperatures(book: ScoreSet, variant: str, asked: Temperature) -> Sequence[Temperature]:
     found = book.temperatures(variant)
     return found if asked is None else [t for t in found if t == asked]
 

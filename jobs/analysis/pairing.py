@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.inputs.score_set import Column, ScoreBook, TaskInfo, TaskTable, Temperature, some
+from jobs.inputs.score_set import Column, ScoreSet, TaskInfo, TaskTable, Temperature, some
 from stats.scores import TaskScores
 
 
@@ -68,7 +68,7 @@ class Pairing:
 
 
 def pair_up(
-    book: ScoreBook, baseline: str, variant: str, temperature: Temperature, cluster: str | None
+    book: ScoreSet, baseline: str, variant: str, temperature: Temperature, cluster: str | None
 ) -> Pairing:
     """Pair a variant with the baseline.
 
@@ -164,7 +164,7 @@ def _note_columns(
             )
 
 
-def _elsewhere(pairing: Pairing, tasks: Sequence[str], book: ScoreBook) -> str:
+def _elsewhere(pairing: Pairing, tasks: Sequence[str], book: ScoreSet) -> str:
     found = {t for table in book.tasks if table.info.name in tasks for (_, t) in table.columns}
     where = some(sorted(f"{t:g}" for t in found if t is not None)) or "no known temperature"
     at = "" if pairing.temperature is None else f" at temperature {pairing.temperature:g}"

@@ -35,8 +35,8 @@ from jobs.analysis.options import (
 from jobs.analysis.outputs import verdicts_json, write_outputs
 from jobs.analysis.worst_tasks import Tasks
 from jobs.inputs.key_values import parse_assignments, read_metrics
-from jobs.inputs.score_set import Reading, ScoreBook
-from jobs.inputs.sources import Kind, detect, read_scores
+from jobs.inputs.score_set import Reading, ScoreSet
+from jobs.inputs.sources import is_run, read_scores
 from jobs.report import write_report
 from jobs.text.verdict_tables import markdown, print_analysis
 from orchestrator.errors import UserError
@@ -92,7 +92,7 @@ def analyze(
 
 
 def choose_settings(
-    book: ScoreBook, alpha: float | None, margin: float | None, combine: Combination, adjust: Adjustment
+    book: ScoreSet, alpha: float | None, margin: float | None, combine: Combination, adjust: Adjustment
 ) -> Settings:
     """The settings of the tests: what the user says, else what the input says, else the defaults.
 
@@ -115,12 +115,12 @@ def choose_settings(
 
 def default_folder(paths: Sequence[str]) -> str:
     """Where the files go: into the run or folder of runs, but never beside inputs that are not ours."""
-    if len(paths) == 1 and detect(paths[0]) in {Kind.RUN, Kind.RUNS}:
+    if len(paths) == 1 and is_run(paths[0]):
         return f"{paths[0].rstrip('/')}/analysis"
     return "analysis"
 
 
-def write(analysis: Analysis, book: ScoreBook, folder: str) -> None:
+def write(analysis: Analysis, book: ScoreSet, folder: str) -> None:
     """Write all files, the report for people among them.
 
     Raises:

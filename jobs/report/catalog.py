@@ -7,9 +7,9 @@ from threading import Lock
 
 from jobs.analysis.compare import Request, analyze_scores
 from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.run_directory.read import read_runs
+from jobs.inputs.run_directory.read import runs_in
 from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import runs_in
+from jobs.inputs.sources import read_scores
 from jobs.report.content import Content, content_of
 from jobs.report.counts import Count, Footers
 from jobs.report.flips import Flips, Wanted, flips_of, select
@@ -32,7 +32,7 @@ class Opened:
     """
 
     def __init__(self, run: RunFiles, footers: Footers) -> None:
-        book = read_runs([run.location], Reading({}))
+        book = read_scores([run.location], Reading({}))
         defaults = Settings()
         settings = Settings(alpha=book.alpha or defaults.alpha, margin=book.margin or defaults.margin)
         analysis = analyze_scores(book, Request(settings))
