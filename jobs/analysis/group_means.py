@@ -85,7 +85,7 @@ def _mean_and_error(
         return None, None
     scores = [values for _, values in answered]
     return float(np.concatenate(scores).mean()), standard_error(
-        scores, [table.bounds for table, _ in answered]
+        scores, [table.info.bounds for table, _ in answered]
     )
 
 

@@ -10,8 +10,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from jobs.inputs.links import linked
 from jobs.inputs.rerun_set import RerunSet, Wanted
 from jobs.inputs.run_directory.read import runs_in
+from jobs.inputs.scales import scaled
 from jobs.inputs.score_set import Reading, ScoreSet, some
 from jobs.inputs.source import NamedPath, Source
 from jobs.inputs.write_run import ImportedRun
@@ -32,18 +34,18 @@ def sources() -> list[Source]:
 
 
 def read_scores(paths: Sequence[str], reading: Reading) -> ScoreSet:
-    """Read the scores of every item, averaged over reruns.
+    """Read scores averaged over reruns, settle direction and range of every task, and link what tasks share.
 
     Args:
         paths: what the user typed, at least one.
-        reading: metrics, clusters and filters asked for.
+        reading: metrics, clusters, filters and scales asked for.
 
     Raises:
-        UserError: if a path cannot be read, formats are mixed, or the reader refuses.
+        UserError: if a path cannot be read, formats are mixed, the reader refuses, or a scale is unknown.
     """
     source, named = resolve(paths)
     _refuse_where(source, reading)
-    return source.read_scores(named, reading)
+    return linked(scaled(source.read_scores(named, reading), reading.scales))
 
 
 def read_reruns(paths: Sequence[str], wanted: Wanted) -> RerunSet:

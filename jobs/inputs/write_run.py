@@ -26,6 +26,7 @@ class ImportedTask:
     Attributes:
         name: its name.
         metrics: whether higher is better, by "metric,filter" key; the first is the default.
+        ranges: how far scores can range, by the same keys, where the input states it.
         group: the group it belongs to.
         output_type: lm-eval's word for what is asked of a model, None where unknown.
         items: the item table, in the columns of `rundir.schema.ITEMS`.
@@ -34,6 +35,7 @@ class ImportedTask:
 
     name: str
     metrics: Mapping[str, bool]
+    ranges: Mapping[str, str]
     group: str | None
     output_type: str | None
     items: pa.Table
@@ -103,11 +105,16 @@ def _task_entry(task: ImportedTask) -> dict[str, Any]:
         "group": task.group,
         "output_type": task.output_type,
         "metric": next(iter(task.metrics)),
-        "metrics": {key: {"higher_is_better": up} for key, up in task.metrics.items()},
+        "metrics": {key: _metric_entry(key, task) for key in task.metrics},
         "items": task.items.num_rows,
         "cluster": None,
         "reruns": [],  # nothing is owed: what was not in the input will not be computed
     }
+
+
+def _metric_entry(key: str, task: ImportedTask) -> dict[str, Any]:
+    entry: dict[str, Any] = {"higher_is_better": task.metrics[key]}
+    return entry | {"range": task.ranges[key]} if key in task.ranges else entry
 
 
 def as_text(value: object) -> str | None:

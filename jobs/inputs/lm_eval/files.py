@@ -13,20 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from jobs.inputs.known_metrics import known_direction
 from orchestrator.errors import UserError
 
 DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
 SAMPLES = re.compile(rf"samples_(?P<task>.+)_(?P<date>{DATE})\.jsonl?")
 RESULTS = re.compile(rf"results_(?P<date>{DATE})\.json")
-LOWER_IS_BETTER = {
-    "perplexity",
-    "word_perplexity",
-    "byte_perplexity",
-    "bits_per_byte",
-    "ter",
-    "wer",
-    "brier_score",
-}
 COMMON_ARGUMENTS = ("model", "model_args", "gen_kwargs")
 COMMON_SETTINGS = ("system_instruction_sha", "chat_template_sha", "fewshot_as_multiturn")
 
@@ -84,11 +76,16 @@ class ResultSet:
             return 0.0
         return float(settings.get("temperature", 0.0))
 
-    def higher_is_better(self, task: str, metric: str) -> bool:
-        """Direction of a metric, as the results say, else by its name."""
+    def stated_direction(self, task: str, metric: str) -> bool | None:
+        """Whether higher is better, as the results state it; None where they do not."""
         name = metric.split(",", maxsplit=1)[0]
         stated = self.results.get("higher_is_better", {}).get(task, {}).get(name)
-        return name not in LOWER_IS_BETTER if stated is None else bool(stated)
+        return None if stated is None else bool(stated)
+
+    def higher_is_better(self, task: str, metric: str) -> bool:
+        """Direction of a metric, as the results state it, else by its name."""
+        stated = self.stated_direction(task, metric)
+        return known_direction(metric) if stated is None else stated
 
     def group(self, task: str) -> str | None:
         """The group that the task belongs to."""

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from jobs.inputs.lm_eval.files import ResultSet, find_sample_files, read_rows, result_sets
+from jobs.inputs.notices import Notice, NoticeCode
 from jobs.inputs.samples.batch import Evaluation, Query, Sample, SampleBatch, TaskFacts, in_batches
 from jobs.inputs.samples.gather import GatheredTask
 from jobs.inputs.samples.names import UNNAMED, Key, path_ends
 from jobs.inputs.samples.source import SampleSource
+from jobs.inputs.score_set import Stated
 from jobs.inputs.source import NamedPath, Source
 from jobs.inputs.write_run import as_text
 from orchestrator.errors import UserError
@@ -73,7 +75,8 @@ def _read(held: ResultSet, query: Query) -> Iterator[SampleBatch]:
         facts = TaskFacts(
             name=task,
             preferred=tuple(sorted(metrics, key=lambda metric: _rank(metric, listed))),
-            higher_is_better={metric: held.higher_is_better(task, metric) for metric in metrics},
+            stated={metric: Stated(held.stated_direction(task, metric)) for metric in metrics},
+            evaluated=_evaluated(held, task),
             group=held.group(task),
             output_type=held.config(task).get("output_type"),
             likelihoods=query.responses and _are_likelihoods(path),
@@ -170,8 +173,15 @@ def _single(responses: object) -> object:
     return responses
 
 
-def _cut_short(held: ResultSet, task: str, found: int) -> list[str]:
+def _evaluated(held: ResultSet, task: str) -> int:
+    """Documents that were evaluated, by the results; 0 where they do not say."""
     effective = held.results.get("n-samples", {}).get(task, {}).get("effective")
-    if not isinstance(effective, int) or found >= effective:
+    return effective if isinstance(effective, int) else 0
+
+
+def _cut_short(held: ResultSet, task: str, found: int) -> list[Notice]:
+    evaluated, path = _evaluated(held, task), held.samples[task]
+    if found >= max(evaluated, 1):
         return []
-    return [f"{held.samples[task].name} holds {found} of the {effective} documents that were evaluated."]
+    partly = f"{path.name} holds {found} of the {evaluated} documents that were evaluated."
+    return [Notice(NoticeCode.CUT_SHORT, partly if evaluated else f"{path} holds no samples.")]

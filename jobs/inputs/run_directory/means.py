@@ -15,12 +15,23 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from jobs.inputs.bounds import parse_range
 from jobs.inputs.metrics import requested_metric, resolve_metric, unused_requests
-from jobs.inputs.rerun_means import NO_SEED, Answers, RerunMeans
+from jobs.inputs.notices import Notice, NoticeCode, joined
+from jobs.inputs.rerun_means import NO_SEED, Answers, Planned, RerunMeans
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.items import RunItems, read_items
 from jobs.inputs.run_directory.scan import is_sound, scan
-from jobs.inputs.score_set import Column, Reading, ScoreSet, TaskInfo, TaskTable, Temperature, some
+from jobs.inputs.score_set import (
+    Column,
+    Reading,
+    ScoreSet,
+    Stated,
+    TaskInfo,
+    TaskTable,
+    Temperature,
+    some,
+)
 from orchestrator.errors import UserError
 from orchestrator.sweep.item_subset import refuse_reused_in
 from stats.arrays import Ints
@@ -30,10 +41,13 @@ MODELS_AT_ONCE = 2  # one is read while the other is counted
 
 @dataclass
 class _Notes:
-    """Sentences gathered while reading."""
+    """What is noticed while reading."""
 
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
+
+    def add(self, code: NoticeCode, text: str) -> None:
+        self.warnings.append(Notice(code, text))
 
 
 class _Prompts:
@@ -92,8 +106,9 @@ def read_runs(locations: Sequence[str], reading: Reading) -> ScoreSet:
     scored = [_read_task(task, runs, reading, notes) for task in testable]
     models = tuple(dict.fromkeys(model for run in runs for model in run.models))
     if not any(column.reruns for task in scored for column in task.columns.values()):
-        said = " ".join(notes.warnings) or "run `lldeg submit` on its configuration first."
+        said = joined(notes.warnings) or "run `lldeg submit` on its configuration first."
         raise UserError(f"{some(locations)} holds no samples to test: {said}")
+    _note_missing_variants(runs, models, notes)
     alpha, margin = (_agreed(runs, key, notes) for key in ("alpha", "margin"))
     warnings = (*notes.warnings, *_torn(notes.torn))
     return ScoreSet(models, tuple(scored), baselines, warnings, alpha, margin, tuple(runs))
@@ -113,10 +128,23 @@ def _refuse_contradictions(runs: Sequence[RunFiles]) -> None:
                     )
 
 
+def _note_missing_variants(runs: Sequence[RunFiles], models: Sequence[str], notes: _Notes) -> None:
+    """Say which variants the sweeps name that no manifest knows."""
+    named = [name for run in runs for name in run.sweep.get("variants") or {}]
+    if unknown := [name for name in dict.fromkeys(named) if name not in models]:
+        notes.add(
+            NoticeCode.MISSING_VARIANT,
+            f"The sweep names variants that were not run ({some(unknown)}): submit it again to run them.",
+        )
+
+
 def _agreed(runs: Sequence[RunFiles], key: str, notes: _Notes) -> float | None:
     values = {run.analysis[key] for run in runs if key in run.analysis}
     if len(values) > 1:
-        notes.warnings.append(f"The runs ask for different values of {key}: none of them was taken.")
+        notes.add(
+            NoticeCode.SETTINGS_DISAGREE,
+            f"The runs ask for different values of {key}: none of them is used.",
+        )
     return float(values.pop()) if len(values) == 1 else None
 
 
@@ -124,15 +152,20 @@ def _is_testable(task: str, runs: Sequence[RunFiles], notes: _Notes) -> bool:
     """Whether the task has a number per sample; if not, it is said and the others are tested."""
     has_metric = all(run.tasks[task].get("metrics") for run in runs if task in run.tasks)
     if not has_metric:
-        notes.warnings.append(f"Task {task} has no metric with a number per sample, so it is not tested.")
+        notes.add(
+            NoticeCode.NO_TESTABLE_METRIC,
+            f"Task {task} has no metric with a number per sample, so it is not tested.",
+        )
     return has_metric
 
 
-def _torn(files: Sequence[str]) -> list[str]:
+def _torn(files: Sequence[str]) -> list[Notice]:
     if not files:
         return []
-    named = some(sorted(files))
-    return [f"{len(files)} unreadable sample files were left out, as if not yet written: {named}."]
+    said = (
+        f"{len(files)} unreadable sample files were left out, as if not yet written: {some(sorted(files))}."
+    )
+    return [Notice(NoticeCode.UNREADABLE_FILES, said)]
 
 
 def _read_task(task: str, runs: Sequence[RunFiles], reading: Reading, notes: _Notes) -> TaskTable:
@@ -146,16 +179,27 @@ def _read_task(task: str, runs: Sequence[RunFiles], reading: Reading, notes: _No
     for model, (averaged, are_mixed) in zip(models, read, strict=True):
         columns |= {(model, t): column for t, column in averaged.items()}
         if are_mixed:
-            notes.warnings.append(
-                f"{model}: reruns of the same item of {task} were asked with different prompts."
+            notes.add(
+                NoticeCode.MIXED_RERUN_PROMPTS,
+                f"{model}: reruns of the same item of {task} were asked with different prompts.",
             )
-    return TaskTable(info, held.items.ids, held.items.clusters, columns, planned=True)
+    items = held.items
+    return TaskTable(
+        info,
+        items.ids,
+        items.clusters,
+        columns,
+        planned=True,
+        documents=items.documents,
+        cluster_names=items.cluster_names,
+    )
 
 
 def _read_model(model: str, info: TaskInfo, held: _Task) -> tuple[dict[Temperature, Column], bool]:
     """The averaged answers of one model to a task, by temperature; whether reruns differ in their prompt."""
     means = _means(info.name, model, info.metric, held)
-    planned = _planned([run for run in held.runs if model in run.models], info.name)
+    holders = [run for run in held.runs if model in run.models]
+    planned = _planned(holders, info.name, len(held.items.ids))
     return means.columns(planned), means.mixed_prompts > 0
 
 
@@ -163,21 +207,32 @@ def _task_info(task: str, entry: dict[str, Any], reading: Reading) -> TaskInfo:
     metrics, group = entry["metrics"], entry.get("group")
     wanted = requested_metric(task, group, reading.metrics) or entry.get("metric") or next(iter(metrics))
     metric = resolve_metric(task, wanted, list(metrics))
-    return TaskInfo(task, metric, bool(metrics[metric].get("higher_is_better", True)), group)
+    direction, limits = (metrics[metric].get(key) for key in ("higher_is_better", "range"))
+    stated = Stated(direction, parse_range(limits, f"range of {metric} of task {task}") if limits else None)
+    return TaskInfo(task, metric, direction is not False, group, stated)
 
 
-def _planned(runs: Sequence[RunFiles], task: str) -> dict[Temperature, int]:
-    """Samples one model owes, by temperature, over all runs that plan them (a rerun counts once)."""
+def _planned(runs: Sequence[RunFiles], task: str, items: int) -> dict[Temperature, Planned]:
+    """What one model was to answer, by temperature, over all runs that plan it (a rerun counts once).
+
+    Args:
+        runs: those that know the model and the task.
+        task: name of the task.
+        items: of the task, in all runs together; a rerun planned for fewer of them counts as samples only.
+    """
     owed: dict[tuple[Temperature, int | None], int] = {}
     for run in runs:
         entry = run.tasks[task]
         for temperature, seed in entry["reruns"]:
             key = (None if temperature is None else float(temperature), seed)
             owed[key] = max(owed.get(key, 0), int(entry["items"]))
-    planned: dict[Temperature, int] = {}
+    counts: dict[Temperature, list[int]] = {}
     for (temperature, _), count in owed.items():
-        planned[temperature] = planned.get(temperature, 0) + count
-    return planned
+        counts.setdefault(temperature, []).append(count)
+    return {
+        temperature: Planned(sum(found), max(1, sum(count >= items for count in found)))
+        for temperature, found in counts.items()
+    }
 
 
 def _means(task: str, model: str, metric: str, held: _Task) -> RerunMeans:

@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.inputs.metrics import as_number
+from jobs.inputs.notices import Notice
+from jobs.inputs.score_set import Stated
 from stats.arrays import Floats, Ints
 
 ItemId = int | str
@@ -44,7 +46,8 @@ class TaskFacts:
         name: its name.
         preferred: metrics in order of preference; the first that is a number in every sample is tested unless
             the user names one. Others follow in the order in which they appear.
-        higher_is_better: by metric; metrics that are not in it are better the higher they are.
+        stated: direction and range, by metric, as far as the data state them.
+        evaluated: items that were evaluated, as the data state it; 0 where they do not.
         group: the task group it belongs to.
         output_type: lm-eval's word for what is asked of a model.
         likelihoods: whether responses are JSON lists of [log-likelihood, is greedy], one per choice.
@@ -52,7 +55,8 @@ class TaskFacts:
 
     name: str
     preferred: tuple[str, ...] = ()
-    higher_is_better: Mapping[str, bool] = field(default_factory=dict)
+    stated: Mapping[str, Stated] = field(default_factory=dict)
+    evaluated: int = 0
     group: str | None = None
     output_type: str | None = None
     likelihoods: bool = False
@@ -76,7 +80,7 @@ class SampleBatch:
         responses, prompts, targets, docs, filtered: texts, documents (mappings) and filtered responses.
         errors: what went wrong where a request failed.
         finish_reasons, prompt_tokens, output_tokens: as run directories have them.
-        warnings: sentences about these samples that the reader of a verdict must know.
+        warnings: what the reader of a verdict must know about these samples.
     """
 
     task: TaskFacts
@@ -98,7 +102,7 @@ class SampleBatch:
     finish_reasons: Texts | None = None
     prompt_tokens: Sequence[int | None] | None = None
     output_tokens: Sequence[int | None] | None = None
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
 
     @property
     def temperatures(self) -> NDArray[np.float32]:
@@ -145,7 +149,7 @@ class Sample:
 
 
 def in_batches(
-    task: TaskFacts, model: str | None, samples: Iterable[Sample], warnings: Iterable[str] = ()
+    task: TaskFacts, model: str | None, samples: Iterable[Sample], warnings: Iterable[Notice] = ()
 ) -> Iterator[SampleBatch]:
     """Lay samples of one model and task out in columns, without ever holding more than a batch of them.
 
@@ -153,7 +157,7 @@ def in_batches(
         task: the task.
         model: the model's name as the data state it.
         samples: any number; none gives one empty batch, so that the task is known.
-        warnings: sentences to go with the first batch.
+        warnings: to go with the first batch.
     """
     stream, notes = iter(samples), tuple(warnings)
     held = list(islice(stream, SAMPLES_AT_ONCE))
@@ -163,7 +167,7 @@ def in_batches(
 
 
 def _batch(
-    task: TaskFacts, model: str | None, held: Sequence[Sample], warnings: tuple[str, ...]
+    task: TaskFacts, model: str | None, held: Sequence[Sample], warnings: tuple[Notice, ...]
 ) -> SampleBatch:
     metrics = dict.fromkeys(metric for sample in held for metric in sample.scores)
     columns = {metric: score_column([sample.scores.get(metric) for sample in held]) for metric in metrics}

@@ -29,6 +29,11 @@ class Cell:
     parts: tuple[Part, ...]
     temperature: NDArray[np.float32]
 
+    @property
+    def evaluated(self) -> int:
+        """Items that were evaluated, as the data state it; 0 where they do not."""
+        return max(part.evaluated for part in self.parts)
+
     @cached_property
     def items(self) -> Ints:
         """Number of the item of each sample."""
@@ -57,6 +62,10 @@ class Cell:
         """Scores by one metric, NaN where there is none."""
         return self.joined(lambda chunk: chunk.scores.get(metric, np.full(len(chunk.items), np.nan)))
 
+    def has(self, metric: str) -> bool:
+        """Whether some sample may have a score by a metric."""
+        return any(metric in chunk.scores for part in self.parts for chunk in part.chunks)
+
     def joined(self, column: Callable[[Chunk], NDArray[Number]]) -> NDArray[Number]:
         """One column of all parts."""
         return np.concatenate([_of(part, column) for part in self.parts])
@@ -84,8 +93,7 @@ def cells_of(task: GatheredTask, names: Mapping[tuple[int, str | None], str]) ->
     """
     by_model: dict[str, list[Part]] = {}
     for origin, part in task.parts.items():
-        if part.chunks:
-            by_model.setdefault(names[origin.place, origin.model], []).append(part)
+        by_model.setdefault(names[origin.place, origin.model], []).append(part)
     known = {model: _temperatures(parts) for model, parts in by_model.items()}
     blurred = _must_blur(list(known.values()))
     cells = [

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.inputs.notices import Notice
 from jobs.inputs.rerun_set import ABSENT, chosen_answer
 from jobs.inputs.samples.batch import Evaluation, ItemId, Query, SampleBatch, TaskFacts, text_hash
 from jobs.inputs.samples.documents import Documents
+from jobs.inputs.score_set import Stated  # noqa: TC001 - the annotation is read at run time
 from stats.arrays import Floats, Ints
 
 NO_RERUN = -1
@@ -66,14 +68,16 @@ class Part:
         label: what to call the evaluation.
         chunks: its samples, batch by batch.
         texts: further columns, by name, where documents were asked for.
-        warnings: sentences that came with the batches.
+        warnings: that came with the batches.
+        evaluated: items that were evaluated, as the data state it; 0 where they do not.
     """
 
     origin: Origin
     label: str
     chunks: list[Chunk] = field(default_factory=list)
     texts: dict[str, list[object]] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[Notice] = field(default_factory=list)
+    evaluated: int = 0
 
 
 class GatheredTask:
@@ -84,7 +88,7 @@ class GatheredTask:
         numbers: number of every item, in order of appearance.
         documents: what is known about the items.
         parts: by evaluation and model.
-        higher_is_better: by metric, as the first batch that knows it says.
+        stated: everything that is stated about direction and range, by metric.
         not_numbers: metrics that are not a number in every sample.
     """
 
@@ -93,7 +97,7 @@ class GatheredTask:
         self.numbers: dict[ItemId, int] = {}
         self.documents = Documents()
         self.parts: dict[Origin, Part] = {}
-        self.higher_is_better: dict[str, bool] = {}
+        self.stated: dict[str, set[Stated]] = {}
         self.not_numbers: set[str] = set()
         self._metrics: dict[str, None] = {}
         self._prompts: dict[Hashable, int] = {}
@@ -121,11 +125,12 @@ class GatheredTask:
         part.warnings += batch.warnings
         self._metrics |= dict.fromkeys(batch.scores)
         self.not_numbers |= batch.not_numbers
-        self.higher_is_better = {**batch.task.higher_is_better, **self.higher_is_better}
-        if not len(batch.items):
-            return
+        part.evaluated = max(part.evaluated, batch.task.evaluated)
+        for metric, stated in batch.task.stated.items():
+            self.stated.setdefault(metric, set()).add(stated)
         items = _numbered(batch.items, self.numbers)
-        self.documents.note(items.tolist(), batch, query)
+        if items.size:
+            self.documents.note(items.tolist(), batch, query)
         part.chunks.append(self._chunk(batch, items, query))
         if query.documents:
             for name in KEPT:

@@ -3,8 +3,11 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from jobs.inputs.known_metrics import known_direction
 from jobs.inputs.metrics import requested_metric, resolve_metric, unused_requests
+from jobs.inputs.notices import Notice, NoticeCode, joined
 from jobs.inputs.rerun_means import Answers, RerunMeans
 from jobs.inputs.samples.cells import Cell, item_order
 from jobs.inputs.samples.gather import GatheredTask
@@ -12,6 +15,7 @@ from jobs.inputs.score_set import (
     Column,
     Reading,
     ScoreSet,
+    Stated,
     TaskInfo,
     TaskTable,
     Temperature,
@@ -40,18 +44,18 @@ def score_set(
         UserError: if a metric is named for no task, or nothing can be tested.
     """
     refuse_unused(tasks, reading.metrics)
-    warnings: list[str] = []
+    warnings: list[Notice] = []
     tables: list[TaskTable] = []
-    refused: list[str] = []
+    refused: list[Notice] = []
     for name, task in tasks.items():
-        metric = metric_of(task, reading.metrics)
+        metric = metric_of(task, cells[name], reading.metrics)
         if metric is None:
             refused.append(_untestable(task))
         else:
             warnings += _other_filters(task, metric, reading)
             tables.append(_table(task, metric, cells[name], reading, warnings))
     if not tables:
-        raise UserError(" ".join(refused))
+        raise UserError(joined(refused))
     return ScoreSet(models, tuple(tables), warnings=(*warnings, *_uneven(tables), *refused))
 
 
@@ -65,27 +69,53 @@ def refuse_unused(tasks: Mapping[str, GatheredTask], metrics: Mapping[str, str])
         raise UserError(f"--metric names no task: {some(unknown)}; the tasks are {some(list(tasks), 20)}.")
 
 
-def metric_of(task: GatheredTask, metrics: Mapping[str, str]) -> str | None:
-    """The metric to test: the one asked for, else the first that is a number in every sample, or None.
+def metric_of(task: GatheredTask, cells: Sequence[Cell], metrics: Mapping[str, str]) -> str | None:
+    """The metric to test: the one asked for, else the first that is a number in every sample of every model.
+
+    Returns:
+        None where no metric is a number in every sample.
 
     Raises:
-        UserError: if the one asked for is not there.
+        UserError: if the one asked for is not there, or the models have no metric in common.
     """
     numeric = task.numeric_metrics
+    if not numeric:
+        return None
     asked = requested_metric(task.facts.name, task.facts.group, metrics)
-    if asked is not None and numeric:
+    if asked is not None:
         return resolve_metric(task.facts.name, asked, numeric)
-    return numeric[0] if numeric else None
+    answered = [cell for cell in cells if cell.items.size]
+    common = [metric for metric in numeric if all(cell.has(metric) for cell in answered)]
+    if not common:
+        raise UserError(
+            f"The models have no metric of task {task.facts.name} in common ({some(numeric)}): they were "
+            "scored in different ways and cannot be paired."
+        )
+    return common[0]
 
 
 def info_of(task: GatheredTask, metric: str) -> TaskInfo:
-    """The task with its metric, as the statistics know it."""
-    higher = task.higher_is_better.get(metric, True)
-    return TaskInfo(task.facts.name, metric, higher, task.facts.group)
+    """The task with its metric, as the statistics know it.
+
+    Raises:
+        UserError: if the data contradict each other.
+    """
+    found = task.stated.get(metric, set())
+    directions = {stated.higher_is_better for stated in found} - {None}
+    ranges = {stated.bounds for stated in found} - {None}
+    for what, several in (("whether higher or lower is better for", directions), ("the range of", ranges)):
+        if len(several) > 1:
+            raise UserError(
+                f"The results of task {task.facts.name} disagree on {what} {metric}: the models were scored "
+                "in different ways and cannot be paired."
+            )
+    stated = Stated(next(iter(directions), None), next(iter(ranges), None))
+    higher = known_direction(metric) if stated.higher_is_better is None else stated.higher_is_better
+    return TaskInfo(task.facts.name, metric, higher, task.facts.group, stated)
 
 
 def _table(
-    task: GatheredTask, metric: str, cells: Sequence[Cell], reading: Reading, warnings: list[str]
+    task: GatheredTask, metric: str, cells: Sequence[Cell], reading: Reading, warnings: list[Notice]
 ) -> TaskTable:
     order = item_order(task)
     place = np.empty_like(order)
@@ -97,13 +127,27 @@ def _table(
         means.add(_answers(task, metric, cell, place))
         columns |= {(cell.model, t): column for t, column in means.columns().items()}
         if means.mixed_prompts:
-            warnings.append(
-                f"{cell.model}: reruns of the same item of {task.facts.name} were asked with different "
-                "prompts."
-            )
-    names = list(task.numbers)
-    items = np.array([names[number] for number in order])
-    return TaskTable(info_of(task, metric), items, _clusters(task, order, reading), columns)
+            same = f"reruns of the same item of {task.facts.name}"
+            said = f"{cell.model}: {same} were asked with different prompts."
+            warnings.append(Notice(NoticeCode.MIXED_RERUN_PROMPTS, said))
+    names, documents = list(task.numbers), task.documents
+    labels = _in_order(documents.clusters, order) if reading.cluster_column else None
+    return TaskTable(
+        info_of(task, metric),
+        np.array([names[number] for number in order]),
+        None if labels is None else _clusters(task, labels, reading),
+        columns,
+        unlisted={cell.model: max(0, cell.evaluated - order.size) for cell in cells},
+        documents=_in_order(documents.hashes, order),
+        cluster_names=labels,
+    )
+
+
+def _in_order(values: Sequence[object], order: Ints) -> NDArray[np.object_]:
+    found: NDArray[np.object_] = np.full(order.size, None, dtype=object)
+    for place, number in enumerate(order.tolist()):
+        found[place] = values[number]
+    return found
 
 
 def _answers(task: GatheredTask, metric: str, cell: Cell, place: Ints) -> Answers:
@@ -122,28 +166,26 @@ def _answers(task: GatheredTask, metric: str, cell: Cell, place: Ints) -> Answer
     )
 
 
-def _clusters(task: GatheredTask, order: Ints, reading: Reading) -> Ints | None:
-    if reading.cluster_column is None:
-        return None
-    labels = task.documents.clusters
+def _clusters(task: GatheredTask, labels: NDArray[np.object_], reading: Reading) -> Ints:
     if all(label is None for label in labels):
         raise UserError(
             f"--cluster {reading.cluster_column}: the documents of task {task.facts.name} have no such "
             "column."
         )
     # An item without a label is a cluster of its own.
-    return label_codes((i,) if labels[i] is None else labels[i] for i in order.tolist())
+    return label_codes((i,) if label is None else label for i, label in enumerate(labels))
 
 
-def _untestable(task: GatheredTask) -> str:
+def _untestable(task: GatheredTask) -> Notice:
     names = sorted({metric.split(",")[0] for metric in task.metrics})
-    return (
+    return Notice(
+        NoticeCode.NO_TESTABLE_METRIC,
         f"Task {task.facts.name} has no metric with a number per sample ({some(names) or 'none'}: "
-        "computed over the whole corpus), so there is nothing to test."
+        "computed over the whole corpus), so there is nothing to test.",
     )
 
 
-def _other_filters(task: GatheredTask, metric: str, reading: Reading) -> list[str]:
+def _other_filters(task: GatheredTask, metric: str, reading: Reading) -> list[Notice]:
     if requested_metric(task.facts.name, task.facts.group, reading.metrics) is not None:
         return []
     name = metric.split(",", maxsplit=1)[0]
@@ -152,10 +194,11 @@ def _other_filters(task: GatheredTask, metric: str, reading: Reading) -> list[st
         return []
     task_name = task.facts.name
     choose = f"choose with --metric {task_name}=METRIC"
-    return [f"{task_name} is tested by {metric}; it also has {some(others)} ({choose})."]
+    said = f"{task_name} is tested by {metric}; it also has {some(others)} ({choose})."
+    return [Notice(NoticeCode.OTHER_FILTERS, said)]
 
 
-def _uneven(tables: Sequence[TaskTable]) -> list[str]:
+def _uneven(tables: Sequence[TaskTable]) -> list[Notice]:
     """Say where items have unequal numbers of reruns: the mean of each still counts once."""
     found = dict.fromkeys(
         model
@@ -166,4 +209,5 @@ def _uneven(tables: Sequence[TaskTable]) -> list[str]:
     if not found:
         return []
     models = some(list(found))
-    return [f"Prompts have unequal numbers of reruns in {models}; each prompt counts once, as its mean."]
+    said = f"Prompts have unequal numbers of reruns in {models}; each prompt counts once, as its mean."
+    return [Notice(NoticeCode.UNEQUAL_RERUNS, said)]

@@ -36,13 +36,14 @@ def rerun_set(
             if wanted.task in {None, name}
             for cell in cells[name]
             if wanted.variant in {None, cell.model}
-            for answers in _by_temperature(task, cell, wanted)
+            for answers in _by_temperature(task, cell, metric_of(task, cells[name], wanted.metrics), wanted)
         )
     )
 
 
-def _by_temperature(task: GatheredTask, cell: Cell, wanted: Wanted) -> Iterator[RepeatedAnswers]:
-    metric = metric_of(task, wanted.metrics)
+def _by_temperature(
+    task: GatheredTask, cell: Cell, metric: str | None, wanted: Wanted
+) -> Iterator[RepeatedAnswers]:
     if metric is None:
         raise UserError(
             f"Task {task.facts.name} has no metric with a number per sample, so nothing can flip."

@@ -72,7 +72,7 @@ class SampleSource(Source):
         refuse_repeated([path.path for path in paths if path.model is None])
         places = [self.evaluations(path) for path in paths]
         tasks = gather(places, query)
-        if not any(part.chunks for task in tasks.values() for part in task.parts.values()):
+        if not any(task.numbers for task in tasks.values()):
             raise UserError(f"{', '.join(path.path for path in paths)} holds no samples.")
         given = [path.path for path in paths]
         names = self.model_names(tasks, given) if are_models else self.rerun_names(tasks)

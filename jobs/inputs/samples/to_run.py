@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from jobs.inputs.bounds import range_text
 from jobs.inputs.samples.cells import Cell, item_order
 from jobs.inputs.samples.gather import KEPT, GatheredTask
+from jobs.inputs.samples.means import info_of
 from jobs.inputs.score_set import as_temperature
 from jobs.inputs.write_run import ImportedRun, ImportedTask, as_text
 from orchestrator.errors import UserError
@@ -44,7 +46,12 @@ def _task(task: GatheredTask, cells: Sequence[Cell]) -> ImportedTask:
     items = _items(task, numbers)
     return ImportedTask(
         name=task.facts.name,
-        metrics={key: task.higher_is_better.get(metric, True) for metric, key in keys.items()},
+        metrics={key: info_of(task, metric).higher_is_better for metric, key in keys.items()},
+        ranges={
+            key: range_text(bounds)
+            for metric, key in keys.items()
+            if (bounds := info_of(task, metric).stated.bounds) is not None
+        },
         group=task.facts.group,
         output_type=task.facts.output_type,
         items=items,
@@ -78,7 +85,7 @@ def _items(task: GatheredTask, numbers: Ints) -> pa.Table:
         {
             "task": task.facts.name,
             "item": int(numbers[i]),
-            "doc_hash": documents.hashes[i] or digest(names[i]),
+            "doc_hash": documents.hashes[i] or digest([task.facts.name, names[i]]),
             "prompt_hash": documents.texts["prompt_hashes"][i],
             "prompt": documents.texts["prompts"][i],
             "target": documents.texts["targets"][i],

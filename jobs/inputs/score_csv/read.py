@@ -17,6 +17,7 @@ from jobs.inputs.samples.batch import Evaluation, Query, SampleBatch, TaskFacts
 from jobs.inputs.samples.gather import GatheredTask
 from jobs.inputs.samples.names import Key, by_data
 from jobs.inputs.samples.source import SampleSource
+from jobs.inputs.score_csv.scale import stated_scale, tested_metric
 from jobs.inputs.score_csv.table import ITEM, MODEL, RERUN, TASK, TEMPERATURE, ScoreTable, read_table
 from jobs.inputs.score_set import label_codes, some
 from jobs.inputs.source import NamedPath, Source
@@ -24,7 +25,6 @@ from orchestrator.errors import UserError
 from stats.arrays import Ints
 
 DEFAULT_TASK = "scores"
-METRIC = "score"
 FEW_LABELS = 50
 
 
@@ -80,11 +80,12 @@ def _batch(table: ScoreTable, model: str | None, task: str, query: Query) -> Sam
     if query.cluster:
         table = table.with_labels(query.cluster)
     items = table.texts[ITEM].tolist()
+    metric = tested_metric(table)
     return SampleBatch(
-        task=TaskFacts(task),
+        task=TaskFacts(task, stated={metric: stated_scale(table, task)}),
         model=model,
         items=items,
-        scores={METRIC: table.score},
+        scores={metric: table.score},
         temperature=_temperatures(table),
         reruns=_reruns(table, query.cluster),
         clusters=table.texts[query.cluster].tolist() if query.cluster else None,

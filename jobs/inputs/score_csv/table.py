@@ -1,7 +1,8 @@
 """One CSV file as columns of text and one of numbers, checked.
 
-`prompt_id` and `score` must be there; `model`, `task`, `temperature` and `rerun` may be. Any further column
-is a label, to cluster by or to filter with. A score that is not a finite number is refused, with its row.
+`prompt_id` and `score` must be there; `model`, `task`, `temperature`, `rerun`, `higher_is_better` and `range`
+may be. Any further column is a label, to cluster by or to filter with. A score that is not a finite number is
+refused, with its row.
 """
 
 from collections.abc import Mapping
@@ -21,8 +22,9 @@ from stats.arrays import Floats
 
 ITEM, SCORE, RERUN = "prompt_id", "score", "rerun"
 MODEL, TASK, TEMPERATURE = "model", "task", "temperature"
+HIGHER, RANGE, METRIC = "higher_is_better", "range", "metric"
 ALIASES = {"item": ITEM, "doc_id": ITEM, "variant": MODEL, "seed": RERUN}
-KNOWN = {ITEM, SCORE, RERUN, MODEL, TASK, TEMPERATURE}
+KNOWN = {ITEM, SCORE, RERUN, MODEL, TASK, TEMPERATURE, HIGHER, RANGE}
 
 Texts = NDArray[np.object_]
 
