@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from run_maker import MadeTask, make_run
+from standin.runs import MadeTask, make_run
 
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import read_scores
