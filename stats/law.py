@@ -57,8 +57,8 @@ class SignFlipLaw:
     @property
     def work(self) -> int:
         """Cost of one tail: frequencies of the transform × distinct sizes."""
-        spread = _spread(self.scale**2 / 4, int(self.sizes.max(initial=0)))
-        return int(min(2 * spread, self.reach)) * self.sizes.size
+        width = spread(self.scale**2 / 4, int(self.sizes.max(initial=0)))
+        return int(min(2 * width, self.reach)) * self.sizes.size
 
     def log_tail(self, value: int) -> float:
         """Natural logarithm of P(S ≥ value), relative error of P below 1e-9.
@@ -92,7 +92,7 @@ class SignFlipLaw:
         law, first = np.ones(1), 0
         for size, count in zip(self.sizes.tolist(), self.counts.tolist(), strict=True):
             flips, skipped = _fair_binomial(count, floor)
-            law, dropped = _trim(_dilated_convolution(law, flips, size), floor)
+            law, dropped = trim(dilated_convolution(law, flips, size), floor)
             first += size * skipped + dropped
         return 2 * (first + np.arange(law.size, dtype=np.int64)) - self.reach, law
 
@@ -117,19 +117,19 @@ class SignFlipLaw:
         """The tilted law from its mean `ups` upwards (cyclic), and how far upwards it is to be summed."""
         chance = expit(tilt * self.sizes)
         variance = float((self.sizes.astype(np.float64) ** 2 * chance * (1 - chance)) @ self.counts)
-        spread = _spread(variance, int(self.sizes[-1]))
-        low, high = max(0, ups - spread), min(self.reach, ups + spread)
+        width = spread(variance, int(self.sizes[-1]))
+        low, high = max(0, ups - width), min(self.reach, ups + width)
         period = next_fast_len(high - low + 1, real=True)
         roots = np.exp((-2j * np.pi / period) * np.arange(period))
         frequencies = np.arange(period // 2 + 1)
         transform = roots[-frequencies * ups % period]
         for size, count, up in zip(self.sizes.tolist(), self.counts.tolist(), chance.tolist(), strict=True):
-            transform *= _power((1.0 - up) + up * roots[frequencies * size % period], count)
+            transform *= complex_power((1.0 - up) + up * roots[frequencies * size % period], count)
         law: Floats = irfft(transform, period)
         return law, high - ups + 1
 
 
-def _spread(variance: float, largest: int) -> int:
+def spread(variance: float, largest: int) -> int:
     """Distance beyond which a sum of bounded terms has mass below 1e-18 on either side (Bernstein)."""
     log_mass = 42.0
     return int(
@@ -137,7 +137,7 @@ def _spread(variance: float, largest: int) -> int:
     )
 
 
-def _power(values: Complexes, exponent: int) -> Complexes:
+def complex_power(values: Complexes, exponent: int) -> Complexes:
     """A whole power, at least the first, by squaring; numpy's way is that of logarithms."""
     result = values if exponent % 2 else np.ones_like(values)
     while exponent := exponent // 2:
@@ -153,10 +153,10 @@ def _fair_binomial(count: int, floor: float) -> tuple[Floats, int]:
     above = np.arange(middle, count, dtype=np.float64)
     upper = np.concatenate([np.ones(1), np.cumprod((count - above) / (above + 1.0))])
     law = np.concatenate([upper[: count % 2 : -1], upper])
-    return _trim(law / law.sum(), floor)
+    return trim(law / law.sum(), floor)
 
 
-def _dilated_convolution(law: Floats, flips: Floats, size: int) -> Floats:
+def dilated_convolution(law: Floats, flips: Floats, size: int) -> Floats:
     """Convolve a law with a binomial whose unit is `size` steps, in as few passes as possible."""
     result = np.zeros(law.size + size * (flips.size - 1))
     phases = min(size, law.size)
@@ -169,7 +169,7 @@ def _dilated_convolution(law: Floats, flips: Floats, size: int) -> Floats:
     return result
 
 
-def _trim(law: Floats, floor: float) -> tuple[Floats, int]:
+def trim(law: Floats, floor: float) -> tuple[Floats, int]:
     """Cut what lies below the floor at both ends; denormal numbers would only be slow."""
     kept = np.flatnonzero(law >= floor)
     return law[kept[0] : kept[-1] + 1], int(kept[0])

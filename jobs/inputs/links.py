@@ -1,0 +1,77 @@
+"""Which items of different tasks belong together: the same document, or clusters that span tasks.
+
+Such items are one observation in the sense of a test, so their signs flip together in all tasks. Items are
+joined by the hash of their document and by the name of their cluster; what is connected over both is one group.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from jobs.inputs.score_set import ScoreSet, TaskTable
+from stats.arrays import Ints
+
+
+def linked(book: ScoreSet) -> ScoreSet:
+    """Number the items so that those that belong together over tasks have one number.
+
+    Args:
+        book: scores of several tasks.
+
+    Returns:
+        The book with `TaskTable.links`; as it was where no task shares a document or a cluster with another.
+    """
+    if len(book.tasks) < 2:
+        return book
+    names = [_codes([getattr(table, kind) for table in book.tasks], book.tasks) for kind in _KINDS]
+    shared = [codes for codes in names if codes is not None and _spans_tasks(codes, book.tasks)]
+    if not shared:
+        return book
+    groups = _connected(shared)
+    parts = np.split(groups, np.cumsum([len(table.items) for table in book.tasks])[:-1])
+    tables = tuple(replace(table, links=part) for table, part in zip(book.tasks, parts, strict=True))
+    return replace(book, tasks=tables)
+
+
+_KINDS = ("documents", "cluster_names")
+
+
+def _codes(columns: Sequence[NDArray[np.object_] | None], tables: Sequence[TaskTable]) -> Ints | None:
+    """A number per item of all tasks, equal for equal names; items without a name have their own."""
+    if all(column is None for column in columns):
+        return None
+    chunks = [
+        pa.nulls(len(table.items), pa.string()) if column is None else pa.array(column, pa.string())
+        for column, table in zip(columns, tables, strict=True)
+    ]
+    codes = pa.chunked_array(chunks).combine_chunks().dictionary_encode().indices
+    known = codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    unnamed = known < 0
+    known[unnamed] = np.arange(int(unnamed.sum())) + known.max() + 1
+    return known
+
+
+def _spans_tasks(codes: Ints, tables: Sequence[TaskTable]) -> bool:
+    """Whether one number occurs in two tasks."""
+    task = np.repeat(np.arange(len(tables)), [len(table.items) for table in tables])
+    return bool(np.unique(codes * len(tables) + task).size > np.unique(codes).size)
+
+
+def _connected(partitions: Sequence[Ints]) -> Ints:
+    """Number of the group of each item, where items that any partition puts together are in one group."""
+    if len(partitions) == 1:
+        return partitions[0]
+    items = partitions[0].size
+    rows, columns, first = [], [], items
+    for codes in partitions:
+        rows.append(np.arange(items))
+        columns.append(codes + first)
+        first += int(codes.max()) + 1
+    edges = (np.ones(items * len(partitions)), (np.concatenate(rows), np.concatenate(columns)))
+    groups: Ints = connected_components(coo_array(edges, shape=(first, first)))[1][:items].astype(np.int64)
+    return groups
