@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from jobs.analysis.pair_up import pair_up
 from jobs.analysis.pairing import Pair, Pairing
 from jobs.inputs.notices import Notice, NoticeCode, joined, once
-from jobs.inputs.score_set import ScoreBook, Temperature, some
+from jobs.inputs.score_set import ScoreSet, Temperature, some
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError
 from stats.comparison import Settings, adjustment_for, compare_variants
@@ -86,7 +86,7 @@ class Analysis:
     gaps: bool = False
 
 
-def analyze_scores(book: ScoreBook, request: Request) -> Analysis:
+def analyze_scores(book: ScoreSet, request: Request) -> Analysis:
     """Compare every variant of a score book with the baseline.
 
     Args:
@@ -119,7 +119,7 @@ def analyze_scores(book: ScoreBook, request: Request) -> Analysis:
     )
 
 
-def choose_baseline(book: ScoreBook, asked: str | None) -> str:
+def choose_baseline(book: ScoreSet, asked: str | None) -> str:
     """The baseline: the one asked for, else the one the input names, else the first model.
 
     Raises:
@@ -137,13 +137,13 @@ def choose_baseline(book: ScoreBook, asked: str | None) -> str:
     return name
 
 
-def _warnings(book: ScoreBook, pairings: Sequence[Pairing], missing: Sequence[Notice]) -> tuple[Notice, ...]:
+def _warnings(book: ScoreSet, pairings: Sequence[Pairing], missing: Sequence[Notice]) -> tuple[Notice, ...]:
     """What a reader must know, each thing once."""
     paired = [notice for pairing in pairings for notice in pairing.warnings]
     return once((*book.warnings, *missing, *paired, *_few_items(pairings)))
 
 
-def _missing_temperatures(book: ScoreBook, baseline: str, asked: Temperature) -> list[Notice]:
+def _missing_temperatures(book: ScoreSet, baseline: str, asked: Temperature) -> list[Notice]:
     """Temperatures at which the baseline has answers and a variant was never asked."""
     wanted = _temperatures(book, baseline, asked)
     found = []
@@ -156,7 +156,7 @@ def _missing_temperatures(book: ScoreBook, baseline: str, asked: Temperature) ->
     return found
 
 
-def _cut_short(book: ScoreBook) -> bool:
+def _cut_short(book: ScoreSet) -> bool:
     return any(notice.code in INCOMPLETE for notice in book.warnings)
 
 
@@ -175,7 +175,7 @@ def _few_items(pairings: Sequence[Pairing]) -> list[Notice]:
     ]
 
 
-def _temperatures(book: ScoreBook, variant: str, asked: Temperature) -> Sequence[Temperature]:
+def _temperatures(book: ScoreSet, variant: str, asked: Temperature) -> Sequence[Temperature]:
     found = book.temperatures(variant)
     return found if asked is None else [t for t in found if t == asked]
 

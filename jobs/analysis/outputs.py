@@ -13,7 +13,7 @@ from typing import Any
 
 from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.group_means import group_rows
-from jobs.inputs.score_set import ScoreBook, TaskInfo
+from jobs.inputs.score_set import ScoreSet, TaskInfo
 from orchestrator.rundir.locations import open_location
 from stats.results import Comparison
 
@@ -60,7 +60,7 @@ def verdicts_json(analysis: Analysis) -> str:
     return json.dumps(verdicts(analysis), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_outputs(analysis: Analysis, book: ScoreBook, out: str) -> None:
+def write_outputs(analysis: Analysis, book: ScoreSet, out: str) -> None:
     """Write all files under a folder, which is made if need be.
 
     Args:

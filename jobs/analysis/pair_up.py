@@ -9,13 +9,13 @@ from jobs.analysis.gaps import find_gaps, wanted_items
 from jobs.analysis.pairing import Pair, Pairing
 from jobs.analysis.pairing_notes import note_gaps, note_other_temperature, note_prompts, note_repeats
 from jobs.inputs.notices import NoticeCode
-from jobs.inputs.score_set import Column, ScoreBook, TaskTable, Temperature
+from jobs.inputs.score_set import Column, ScoreSet, TaskTable, Temperature
 from stats.arrays import Floats, Ints
 from stats.scores import TaskScores
 
 
 def pair_up(
-    book: ScoreBook, baseline: str, variant: str, temperature: Temperature, cluster: str | None
+    book: ScoreSet, baseline: str, variant: str, temperature: Temperature, cluster: str | None
 ) -> Pairing:
     """Pair a variant with the baseline.
 

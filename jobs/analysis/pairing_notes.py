@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from jobs.analysis.pairing import Pairing
 from jobs.inputs.notices import Notice, NoticeCode
-from jobs.inputs.score_set import Column, ScoreBook, some
+from jobs.inputs.score_set import Column, ScoreSet, some
 
 Counts = Sequence[tuple[str, int]]
 """Numbers by task."""
@@ -43,7 +43,7 @@ def note_repeats(pairing: Pairing, repeated: Mapping[str, Counts]) -> None:
             )
 
 
-def note_other_temperature(pairing: Pairing, tasks: Sequence[str], book: ScoreBook) -> None:
+def note_other_temperature(pairing: Pairing, tasks: Sequence[str], book: ScoreSet) -> None:
     """Say which tasks have answers at other temperatures only."""
     found = {t for table in book.tasks if table.info.name in tasks for (_, t) in table.columns}
     where = some(sorted(f"{t:g}" for t in found if t is not None)) or "that is not known"

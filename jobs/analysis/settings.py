@@ -5,13 +5,13 @@
 
 from typing import Any
 
-from jobs.inputs.score_set import ScoreBook
+from jobs.inputs.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.results import Settings
 
 
 def choose_settings(
-    book: ScoreBook, *, alpha: float | None = None, margin: float | None = None, **choices: Any
+    book: ScoreSet, *, alpha: float | None = None, margin: float | None = None, **choices: Any
 ) -> Settings:
     """The settings for some scores.
 

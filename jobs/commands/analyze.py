@@ -44,8 +44,8 @@ from jobs.analysis.settings import choose_settings
 from jobs.analysis.worst_tasks import Tasks
 from jobs.inputs.key_values import parse_assignments, read_metrics
 from jobs.inputs.scale_options import scale_options
-from jobs.inputs.score_set import Reading, ScoreBook
-from jobs.inputs.sources import Kind, detect, read_scores
+from jobs.inputs.score_set import Reading, ScoreSet
+from jobs.inputs.sources import is_run, read_scores
 from jobs.report import write_report
 from jobs.text.verdict_tables import markdown, print_analysis
 from orchestrator.errors import UserError
@@ -116,12 +116,12 @@ def analyze(
 
 def default_folder(paths: Sequence[str]) -> str:
     """Where the files go: into the run or folder of runs, but never beside inputs that are not ours."""
-    if len(paths) == 1 and detect(paths[0]) in {Kind.RUN, Kind.RUNS}:
+    if len(paths) == 1 and is_run(paths[0]):
         return f"{paths[0].rstrip('/')}/analysis"
     return "analysis"
 
 
-def write(analysis: Analysis, book: ScoreBook, folder: str) -> None:
+def write(analysis: Analysis, book: ScoreSet, folder: str) -> None:
     """Write all files, the report for people among them.
 
     Raises:

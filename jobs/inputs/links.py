@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from jobs.inputs.score_set import ScoreBook, TaskTable
+from jobs.inputs.score_set import ScoreSet, TaskTable
 from stats.arrays import Ints
 
 
-def linked(book: ScoreBook) -> ScoreBook:
+def linked(book: ScoreSet) -> ScoreSet:
     """Number the items so that those that belong together over tasks have one number.
 
     Args:

@@ -1,4 +1,4 @@
-"""Averages answers as they stream by: one tally per model and task.
+"""Averages answers over reruns as they stream by, for one model and task at a time.
 
 A cell per (rerun, item) is all that is kept, so memory grows with the answers of one model to one task and
 time with the rows read. A cell is filled once: a score replaces an earlier failure of the same sample, but
@@ -50,7 +50,7 @@ class Planned:
     reruns: int
 
 
-class Tally:
+class RerunMeans:
     """Collects the answers of one model to one task and averages the reruns of each item."""
 
     def __init__(self, items: int) -> None:

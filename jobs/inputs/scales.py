@@ -13,13 +13,13 @@ from jobs.inputs.known_metrics import KnownMetric, known_metric
 from jobs.inputs.metrics import requested
 from jobs.inputs.notices import Notice, NoticeCode
 from jobs.inputs.scale_options import ScaleOptions
-from jobs.inputs.score_set import GENERIC, ScoreBook, TaskInfo, TaskTable
+from jobs.inputs.score_set import GENERIC, ScoreSet, TaskInfo, TaskTable
 from orchestrator.errors import UserError
 
 SLACK = 1e-9
 
 
-def scaled(book: ScoreBook, options: ScaleOptions) -> ScoreBook:
+def scaled(book: ScoreSet, options: ScaleOptions) -> ScoreSet:
     """Settle direction, range and own-unit margin of every task.
 
     Args:

@@ -135,7 +135,7 @@ class TaskTable:
 
 
 @dataclass(frozen=True)
-class ScoreBook:
+class ScoreSet:
     """Everything a comparison needs, whatever it was read from.
 
     Attributes:

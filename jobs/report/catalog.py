@@ -7,12 +7,13 @@ from threading import Lock
 
 from jobs.analysis.compare import Request, analyze_scores
 from jobs.analysis.settings import choose_settings
+from jobs.inputs.run_directory.counts import Count, Footers
 from jobs.inputs.run_directory.files import RunFiles
+from jobs.inputs.run_directory.read import runs_in
 from jobs.inputs.scale_options import AS_READ, ScaleOptions
 from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_scores, runs_in
+from jobs.inputs.sources import read_scores
 from jobs.report.content import Content, content_of
-from jobs.report.counts import Count, Footers
 from jobs.report.flips import Flips, Wanted, flips_of, select
 from jobs.report.search import search
 from jobs.report.texts import Texts

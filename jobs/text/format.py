@@ -5,12 +5,15 @@ taken out here, and each format escapes the rest in its own way. Numbers keep th
 p-value is 4.8e-15, never 0.0.
 """
 
+from __future__ import annotations
+
 import math
 import re
 import unicodedata
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from jobs.inputs.score_set import Temperature
+if TYPE_CHECKING:
+    from jobs.inputs.score_set import Temperature
 
 
 def clean(text: str) -> str:

@@ -113,8 +113,8 @@ def _inconclusive(subject: str, result: VariantResult) -> str:
         )
     limit = amount(comparison.drop_interval_decision[1], unit, sign=False)
     text = (
-        f"{subject} is not decided: no significant drop was found, but one of {margin_text(result)} or more is "
-        f"not ruled out (it may be up to {limit}"
+        f"{subject} is not decided: no significant drop was found, but one of {margin_text(result)} or more "
+        f"is not ruled out (it may be up to {limit}"
     )
     if Code.WITHIN_MARGIN_PAIRS_ONLY in comparison.reason_codes:
         return f"{text}), because answers are missing or failed: on those that are there, it is."

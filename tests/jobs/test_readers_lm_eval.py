@@ -75,7 +75,7 @@ def test_nan_scores_are_refused(tmp_path):
     write_samples(tmp_path / "base", [1.0] * 5)
     write_samples(tmp_path / "v", [1.0, float("nan"), 1.0, 1.0, 1.0])
     ran = run_analyze(tmp_path / "base", tmp_path / "v", out=tmp_path / "out")
-    assert (ran.code, "no finite number" in ran.error) == (2, True)
+    assert (ran.code, "not a finite number" in ran.error) == (2, True)
 
 
 def test_other_documents_under_the_same_number_are_refused(tmp_path):

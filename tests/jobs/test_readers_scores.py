@@ -184,7 +184,7 @@ def test_an_empty_folder_is_an_error_under_a_gate(tmp_path):
 
 def test_what_is_not_there_is_said(tmp_path):
     """A path that does not exist is named."""
-    assert "There is no" in run_analyze(tmp_path / "nowhere", out=tmp_path / "out").error
+    assert "nowhere does not exist" in run_analyze(tmp_path / "nowhere", out=tmp_path / "out").error
 
 
 @pytest.mark.parametrize(("option", "value"), [("--alpha", "0"), ("--alpha", "1.5"), ("--margin", "-1")])
