@@ -57,7 +57,7 @@ class Format(StrEnum):
     JSON = "json"
 
 
-_PATHS = "A run, a folder of runs, lm-eval output folders or results files, or score tables."
+_PATHS = "A run, a folder of runs, lm-eval output folders or results files, score tables, or a list of them."
 _HIGHER = "Task, group or pattern whose scores are better when higher."
 _LOWER = "Task, group or pattern whose scores are better when lower."
 _RANGE = "Least and greatest possible score of a task, a group or a pattern, or none if there is no limit."

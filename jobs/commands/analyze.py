@@ -82,7 +82,13 @@ def analyze(
     """Say which variants are worse than their baseline.
 
     Exit status: 0 nothing is degraded (with --gate certified: all is certified), 1 something is degraded,
-    2 wrong usage or input, 3 not certified under --gate certified, or the run is incomplete.
+    2 wrong usage or input, 3 the run is incomplete, or under --gate certified something is not certified,
+    missing or failed.
+
+    Score tables are CSV files with the columns prompt_id and score, and where they apply model, task,
+    temperature, rerun, metric, higher_is_better and range; other columns are labels for --cluster and
+    --where. Give a folder of them as FOLDER/*.csv, or a JSON file {model: {task: file}}; {model: folder}
+    lists lm-eval folders.
 
     Examples:
         lldeg analyze runs/quickstart

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from analyze_runner import run_analyze
-from run_maker import MadeTask, make_run
+from standin.runs import MadeTask, make_run
 
 RIGHT = [1] * 700 + [0] * 300
 """What a baseline with 70 % gets right of 1,000 items."""
@@ -134,24 +134,15 @@ def test_codes_are_parallel_to_sentences(failing, tmp_path):
         assert len(entry["reason_codes"]) == len(entry["reasons"]) > 0
 
 
-def test_half_of_the_reruns_is_no_difference(tmp_path):
-    """Ten reruns against one, without any difference, are not significant: the runs are split at random."""
-    import numpy as np
-
-    rng = np.random.default_rng(5)
-    chance = rng.uniform(0.1, 0.9, 30)
-    rejected = 0
-    for trial in range(40):
-        base, variant = (rng.random((runs, 30)) < chance for runs in (10, 1))
-        rows = ["model,rerun,prompt_id,score"]
-        for model, scores in (("base", base), ("v", variant)):
-            rows += [f"{model},{r},{i},{int(s)}" for r, run in enumerate(scores) for i, s in enumerate(run)]
-        path = tmp_path / f"{trial}.csv"
-        path.write_text("\n".join(rows) + "\n")
-        rejected += (
-            run_analyze(path, "--format", "json", out=tmp_path / "out").comparison("v")["p_pooled"] <= 0.05
-        )
-    assert rejected <= 6  # P(more than 6 of 40 at .05) = .003; the sign flips of before give 21 %
+def test_items_with_unequal_reruns_split_their_runs(tmp_path):
+    """Five items right once in two baseline runs and wrong in one of the variant: p = (2/3)^5, not 2^-5."""
+    rows = ["model,rerun,prompt_id,score"]
+    for model, runs in (("base", (1, 0)), ("v", (0,))):
+        rows += [f"{model},{r},{i},{score}" for r, score in enumerate(runs) for i in range(5)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(rows) + "\n")
+    found = run_analyze(path, out=tmp_path / "out").comparison("v")
+    assert found["p_pooled"] == pytest.approx((2 / 3) ** 5, rel=1e-9)
 
 
 def test_graded_runs_of_unequal_number_are_compared(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from analyze_runner import run_analyze
 from lm_eval_maker import write_results, write_samples
-from run_maker import MadeTask, make_run
+from standin.runs import MadeTask, make_run
 
 from jobs.inputs.known_metrics import known_direction, known_metric
 
@@ -145,7 +145,7 @@ def test_two_tables_must_agree(tmp_path):
         rows = [f"{i},{i % 10},{limits}" for i in range(40)]
         (tmp_path / f"{name}.csv").write_text("\n".join(["prompt_id,score,range", *rows]) + "\n")
     ran = run_analyze(tmp_path / "base.csv", tmp_path / "v.csv", out=tmp_path / "out")
-    assert (ran.code, "disagree on range" in ran.error) == (2, True)
+    assert (ran.code, "disagree on the range" in ran.error) == (2, True)
 
 
 def test_a_name_that_suggests_the_other_direction_is_not_passed_over(tmp_path):
