@@ -67,11 +67,11 @@ def _degraded(subject: str, baseline: str, result: VariantResult, settings: Sett
     if task is not None:
         loss = amount_text(task.drop, task.margin_unit)
         text = (
-            f"{subject} is worse than {baseline} on {clean(task.task or '')}: it loses {loss} there, {proof}"
+            f"{subject} is worse than {baseline} on {clean(task.task or '')}: it loses {loss} there, which is {proof}"
         )
         text = f"{text}; over all tasks it {overall}."
     elif comparison.drop > 0.0:
-        text = f"{subject} is worse than {baseline}: it {overall}, {proof}."
+        text = f"{subject} is worse than {baseline}: it {overall}, which is {proof}."
     else:
         text = (
             f"{subject} is worse than {baseline} on some tasks: the drops are {proof}; in all it {overall}."
