@@ -29,7 +29,7 @@ def margin_text(result: VariantResult) -> str:
     """The margin with its unit: points, and what they are on a scale other than 0 to 1; or the metric's own unit."""
     comparison = result.comparison
     infos = [pair.info for pair in result.pairs]
-    if Code.UNBOUNDED_WITHOUT_MARGIN in comparison.reason_codes:
+    if comparison.margin is None:
         return "not given"
     if comparison.margin_unit == "metric":
         metrics = sorted({info.metric.partition(",")[0] for info in infos})
@@ -50,8 +50,11 @@ def margin_text(result: VariantResult) -> str:
 def several_certificates(analysis: Analysis) -> str | None:
     """What more than one certificate promises; None for one or none."""
     certified = sum(result.comparison.verdict is Verdict.CERTIFIED for result in analysis.results)
-    note = certificates_note(certified, analysis.settings)
-    return None if note is None else note.text
+    adjusted = analysis.settings.certify == "all"
+    note = certificates_note(certified, analysis.settings.alpha, adjusted=adjusted)
+    if note is None:
+        return None
+    return note.text if adjusted else f"{note.text} That is --certify all."
 
 
 def _degraded(subject: str, baseline: str, result: VariantResult, settings: Settings) -> str:
@@ -100,7 +103,7 @@ def _certified(subject: str, result: VariantResult) -> str:
 
 def _inconclusive(subject: str, result: VariantResult) -> str:
     comparison, unit = result.comparison, result.comparison.margin_unit
-    if Code.UNBOUNDED_WITHOUT_MARGIN in comparison.reason_codes:
+    if comparison.margin is None:
         return (
             f"{subject} is not decided: no significant drop was found, and without a margin in the metric's own unit "
             "(--margin TASK=M) it cannot be certified."

@@ -89,7 +89,8 @@ def test_both_sides_are_counted_by_task(tmp_path):
     """Failures and gaps of each side and task are in verdicts.json, on screen, in Markdown and in the report."""
     lost = {"a": [[None] * 3 + RIGHT[3:], RIGHT], "b": [RIGHT, ["owed"] * 5 + RIGHT[5:]]}
     tasks = {
-        name: MadeTask({("base", 0.0): [base], ("v", 0.0): [variant]}) for name, (base, variant) in lost.items()
+        name: MadeTask({("base", 0.0): [base], ("v", 0.0): [variant]})
+        for name, (base, variant) in lost.items()
     }
     run = make_run(tmp_path / "run", tasks)
     ran = run_analyze(run, out=tmp_path / "out")
@@ -147,7 +148,9 @@ def test_half_of_the_reruns_is_no_difference(tmp_path):
             rows += [f"{model},{r},{i},{int(s)}" for r, run in enumerate(scores) for i, s in enumerate(run)]
         path = tmp_path / f"{trial}.csv"
         path.write_text("\n".join(rows) + "\n")
-        rejected += run_analyze(path, "--format", "json", out=tmp_path / "out").comparison("v")["p_pooled"] <= 0.05
+        rejected += (
+            run_analyze(path, "--format", "json", out=tmp_path / "out").comparison("v")["p_pooled"] <= 0.05
+        )
     assert rejected <= 6  # P(more than 6 of 40 at .05) = .003; the sign flips of before give 21 %
 
 
@@ -159,7 +162,10 @@ def test_graded_runs_of_unequal_number_are_compared(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("\n".join(rows) + "\n")
     found = run_analyze(path, out=tmp_path / "out")
-    assert (found.comparison("v")["reruns"], "fewer-reruns" in found.verdicts["warning_codes"]) == ([3, 2], True)
+    assert (found.comparison("v")["reruns"], "fewer-reruns" in found.verdicts["warning_codes"]) == (
+        [3, 2],
+        True,
+    )
 
 
 def test_a_document_in_two_tasks_is_one_observation(tmp_path):

@@ -8,7 +8,6 @@ from hostile import HOSTILE
 from rich.console import Console
 
 from jobs.analysis.compare import Request, analyze_scores
-from jobs.inputs.notices import Notice, NoticeCode
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import read_scores
 from jobs.text.verdict_tables import markdown, print_analysis
