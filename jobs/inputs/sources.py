@@ -24,6 +24,10 @@ FORMATS = (
     "run_directory",
     "score_csv",
     "lm_eval",
+    "inspect_ai",
+    "evalscope",
+    "helm",
+    "every_eval_ever",
 )
 """Folders beside this file, each with a `SOURCE` in its module `read`; the first to recognise a path wins."""
 

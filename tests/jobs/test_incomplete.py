@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from analyze_runner import run_analyze
 from lm_eval_maker import FIRST, SECOND, write_results, write_samples
-from run_maker import MadeTask, cell_folder, make_run
+from standin.runs import MadeTask, cell_folder, make_run
 from typer.testing import CliRunner
 
 N = 600

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from analyze_runner import run_analyze
-from run_maker import MadeTask, make_run
+from standin.runs import MadeTask, make_run
 
 RIGHT = [1] * 700 + [0] * 300
 """What a baseline with 70 % gets right of 1,000 items."""
