@@ -14,7 +14,14 @@ import numpy as np
 from stats.arrays import ROUNDING, Floats
 from stats.bounded import Sample, mean_noninferiority, mean_upper
 from stats.clustered import clustered_mean
-from stats.intervals import Interval, fay_lumbard_interval, t_interval, tango_interval, unseen_share
+from stats.intervals import (
+    Interval,
+    fay_lumbard_interval,
+    fay_lumbard_upper,
+    t_interval,
+    tango_interval,
+    unseen_share,
+)
 from stats.noninferiority import MANY_FLIPS, flip_noninferiority, needs_guard, t_noninferiority
 from stats.scores import TaskScores
 from stats.sharing import links_tasks, merged_blocks
@@ -76,10 +83,10 @@ class Flips:
 
     def limits(self, tail: float) -> Interval:
         """Fay & Lumbard's, above with 20 flips or more Tango's."""
-        found = fay_lumbard_interval(self.worse, self.better, self.items, 2.0 * tail)
+        low = -fay_lumbard_upper(self.better, self.worse, self.items, tail)
         if self.worse + self.better < MANY_FLIPS:
-            return found
-        return Interval(found.low, tango_interval(self.worse, self.better, self.items, 2.0 * tail).high)
+            return Interval(low, fay_lumbard_upper(self.worse, self.better, self.items, tail))
+        return Interval(low, tango_interval(self.worse, self.better, self.items, 2.0 * tail).high)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ evidence of no drop, and the interval falls back on a bound that needs no varian
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
@@ -47,12 +47,13 @@ def fay_lumbard_interval(worse: int, better: int, items: int, alpha: float = 0.0
         items: n, all pairs.
         alpha: 1 − confidence.
     """
-    low = -_melded_upper(better, worse, items, alpha / 2)
-    return Interval(low, _melded_upper(worse, better, items, alpha / 2))
+    low = -fay_lumbard_upper(better, worse, items, alpha / 2)
+    return Interval(low, fay_lumbard_upper(worse, better, items, alpha / 2))
 
 
-def _melded_upper(worse: int, better: int, items: int, tail: float) -> float:
-    """The 1 − tail quantile of the larger of T_L·g and T_U·g, with g = 2B_U − 1.
+@lru_cache(maxsize=1 << 14)
+def fay_lumbard_upper(worse: int, better: int, items: int, tail: float) -> float:
+    """Upper limit at 1 − tail: that quantile of the larger of T_L·g and T_U·g, with g = 2B_U − 1.
 
     Where P(g > 0), the p-value of the exact test, is at most the tail, it is negative and T_L decides,
     else T_U. P(T·g > x) is the mean of P(g > x/T) over T, which is smooth in T: a few nodes suffice.

@@ -14,13 +14,10 @@ import numpy as np
 from stats.arrays import SMALLEST_P, Floats, Ints
 from stats.enumeration import MAX_ENUMERATED, all_signed_sums
 from stats.lattice import to_lattice
-from stats.law import TABLE_FLOOR, SignFlipLaw
+from stats.law import MAX_TABLE_WORK, TABLE_FLOOR, SignFlipLaw
 from stats.mixed_law import mixed_law
 from stats.montecarlo import TIE_TOLERANCE, monte_carlo_sums
 from stats.splits import RunSplits
-
-MAX_TABLE_WORK = 1e9
-"""Multiplications beyond which a task's law is simulated (about a second)."""
 
 SPLIT_STREAM = 1 << 20
 """Added to a seed for the draws of splits, so that they are none of the signs'."""

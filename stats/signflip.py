@@ -16,16 +16,13 @@ from numpy.typing import NDArray
 from stats.arrays import SMALLEST_P, Floats, as_scores, block_sums
 from stats.enumeration import EnumeratedLaw
 from stats.lattice import to_lattice
-from stats.law import SignFlipLaw
+from stats.law import MAX_WORK, SignFlipLaw
 from stats.mixed_law import mixed_law
 from stats.montecarlo import DRAWS, monte_carlo_tail
 from stats.nulls import drawn_sums
 from stats.splits import RunSplits
 
 Method: TypeAlias = Literal["exact", "monte-carlo"]
-
-MAX_WORK = 1 << 24
-"""Frequencies × distinct sizes beyond which simulating is cheaper than the exact law (about a second)."""
 
 
 class SignFlipNull:
@@ -84,7 +81,7 @@ def _exact_tail(sums: Floats) -> tuple[float, Callable[[float], float] | None]:
     lattice = to_lattice(sums)
     if lattice is not None:
         law, step = SignFlipLaw.of(lattice.integers), lattice.step
-        if law.work <= MAX_WORK:
+        if law.feasible:
             return lattice.observed, lambda value: law.log_tail(int(np.ceil(value / step - 1e-6)))
     few = EnumeratedLaw.of(sums)
     return float(sums.sum()), None if few is None else few.log_tail

@@ -21,7 +21,12 @@ from stats.results import Comparison
 
 FEW_ITEMS = 30
 LEAST_COMMON = 0.5
-INCOMPLETE = {NoticeCode.CUT_SHORT, NoticeCode.UNREADABLE_FILES, NoticeCode.MISSING_VARIANT}
+INCOMPLETE = {
+    NoticeCode.CUT_SHORT,
+    NoticeCode.UNREADABLE_FILES,
+    NoticeCode.MISSING_VARIANT,
+    NoticeCode.LEFT_OUT,
+}
 """Warnings of the input that keep a gate from passing: something that was evaluated was not compared."""
 
 

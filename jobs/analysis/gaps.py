@@ -1,7 +1,7 @@
 """Which answers are missing or failed, per model and task, for the statistics and for people.
 
-A missing answer is never a zero and never left out in silence: the statistics are told of every item that was to be
-answered, so that a certificate holds whatever the missing answers would have been.
+A missing answer is never a zero and never left out in silence: the statistics are told of every item that
+was to be answered, so that a certificate holds whatever the missing answers would have been.
 """
 
 from zlib import crc32
@@ -51,16 +51,17 @@ def find_gaps(
 
 
 def _extended(table: TaskTable, labels: Ints | None, wanted: NDArray[np.bool_], unlisted: int) -> Ints | None:
-    """Labels of the wanted items, and of items that no file lists: of those each is on its own, in any task."""
+    """Labels of the wanted items, and of items that no file lists, each of which is on its own."""
     if labels is None:
         return None
     first = crc32(table.info.name.encode()) << MOST_ITEMS
     own = -1 - first - np.arange(unlisted)
-    return np.concatenate([labels[wanted], own])
+    extended: Ints = np.concatenate([labels[wanted], own])
+    return extended
 
 
 def wanted_items(table: TaskTable, sides: tuple[Column, Column]) -> NDArray[np.bool_]:
-    """Which items were to be compared, shape (items,): all that were planned, else all that one model answered."""
+    """Which items were to be compared, shape (items,): all planned ones, else all that one model answered."""
     if table.planned:
         return np.ones(len(table.items), dtype=np.bool_)
     either: NDArray[np.bool_] = sides[0].answered | sides[1].answered

@@ -57,7 +57,7 @@ class Format(StrEnum):
     JSON = "json"
 
 
-_PATHS = "A run, a folder of runs, lm-eval output folders or results files, or score tables."
+_PATHS = "A run, a folder of runs, lm-eval output folders or results files, score tables, or a list of them."
 _HIGHER = "Task, group or pattern whose scores are better when higher."
 _LOWER = "Task, group or pattern whose scores are better when lower."
 _RANGE = "Least and greatest possible score of a task, a group or a pattern, or none if there is no limit."
@@ -85,7 +85,7 @@ Alpha = Annotated[float | None, typer.Option(metavar="A", help="Rate of false al
 Margin = Annotated[list[str] | None, typer.Option(metavar="[TASK=]M", help=_MARGIN)]
 Higher = Annotated[list[str] | None, typer.Option("--higher-is-better", metavar="TASK", help=_HIGHER)]
 Lower = Annotated[list[str] | None, typer.Option("--lower-is-better", metavar="TASK", help=_LOWER)]
-Range = Annotated[list[str] | None, typer.Option(metavar="TASK=LOW..HIGH", help=_RANGE)]
+Range = Annotated[list[str] | None, typer.Option("--range", metavar="TASK=LOW..HIGH", help=_RANGE)]
 MissingOption = Annotated[Missing, typer.Option("--missing", help=_MISSING)]
 CertifyOption = Annotated[Certify, typer.Option("--certify", help=_CERTIFY)]
 Combine = Annotated[Combination, typer.Option(help="Test that decides over all tasks.")]

@@ -20,10 +20,10 @@ from stats.results import Comparison
 TOTAL = "all"
 FIELDS = (
     "verdict", "reasons", "reason_codes", "items", "missing", "missing_answers", "failed_answers", "clusters",
-    "reruns", "baseline_score", "variant_score", "drop", "drop_interval", "drop_interval_decision", "drop_bounds",
-    "worse", "better", "flip_rate", "p_pooled", "p_pooled_bounds", "p_max_drop", "p_fisher", "p_joint", "p_adjusted",
-    "method", "margin", "margin_unit", "p_noninferior", "p_noninferior_paired", "p_noninferior_adjusted",
-    "decided_by", "deciding_task", "mde", "items_needed",
+    "reruns", "baseline_score", "variant_score", "drop", "drop_interval", "drop_interval_decision",
+    "drop_bounds", "worse", "better", "flip_rate", "p_pooled", "p_pooled_bounds", "p_max_drop", "p_fisher",
+    "p_joint", "p_adjusted", "method", "margin", "margin_unit", "p_noninferior", "p_noninferior_paired",
+    "p_noninferior_adjusted", "decided_by", "deciding_task", "mde", "items_needed",
 )  # fmt: skip
 """The contract of verdicts.json, in its order."""
 

@@ -126,7 +126,7 @@ def _runs(sides: tuple[Column, Column], common: NDArray[np.bool_]) -> tuple[Floa
 
 
 def _single_scores(column: Column) -> Floats:
-    """Scores of the runs, shape (items, reruns); of a right-or-wrong model only how many are right is known."""
+    """Scores of the runs, shape (items, reruns), of a right-or-wrong model from how many are right."""
     if column.runs is not None:
         return column.runs
     right = np.rint(np.where(column.answered, column.scores * column.answers, 0.0))[:, None]

@@ -22,8 +22,8 @@ def note_prompts(
     different = int((first.prompts != second.prompts)[known].sum())
     if different:
         sentence = (
-            f"{pairing.label}: {different} of {int(common.sum())} items of {task} were asked with another prompt "
-            "than the baseline's, so the comparison is not of the models alone."
+            f"{pairing.label}: {different} of {int(common.sum())} items of {task} were asked with another "
+            "prompt than the baseline's, so the comparison is not of the models alone."
         )
         pairing.mixed_prompts.append(sentence)
         pairing.warn(NoticeCode.MIXED_PROMPTS, sentence)
@@ -89,7 +89,7 @@ def _lacking(pairing: Pairing) -> str:
 
 
 def _listed(counts: Counts, limit: int = 3) -> str:
-    """Numbers for a sentence: "10 of a, 3 of b and 2 more tasks", the largest first; empty where all are 0."""
+    """Numbers for a sentence: "10 of a, 3 of b and 2 more tasks", the largest first; empty if all are 0."""
     known = sorted(((task, count) for task, count in counts if count), key=lambda pair: -pair[1])
     shown = ", ".join(f"{count:,} of {task}" for task, count in known[:limit])
     more = len(known) - limit

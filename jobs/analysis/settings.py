@@ -24,16 +24,19 @@ def choose_settings(
     Raises:
         UserError: if the level or the margin is out of range; it says where that one comes from.
     """
-    given = {"alpha": (alpha, book.alpha), "margin": (margin, book.margin)}
-    stated = {
-        name: own if own is not None else of_input
-        for name, (own, of_input) in given.items()
-        if own is not None or of_input is not None
-    }
-    for name, value in stated.items():
-        if not 0.0 < value < 1.0:
-            source = f"--{name}" if given[name][0] is not None else f"analysis.{name} of the sweep"
-            raise UserError(
-                f"{source} must lie between 0 and 1, but is {value:g}. Give another with --{name}."
-            )
-    return Settings(**stated, **choices)
+    defaults = Settings()
+    return Settings(
+        alpha=_chosen("alpha", alpha, book.alpha, defaults.alpha),
+        margin=_chosen("margin", margin, book.margin, defaults.margin),
+        **choices,
+    )
+
+
+def _chosen(name: str, given: float | None, of_input: float | None, default: float) -> float:
+    stated = of_input if given is None else given
+    if stated is None:
+        return default
+    if not 0.0 < stated < 1.0:
+        source = f"analysis.{name} of the sweep" if given is None else f"--{name}"
+        raise UserError(f"{source} must lie between 0 and 1, but is {stated:g}. Give another with --{name}.")
+    return stated

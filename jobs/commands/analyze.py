@@ -82,7 +82,13 @@ def analyze(
     """Say which variants are worse than their baseline.
 
     Exit status: 0 nothing is degraded (with --gate certified: all is certified), 1 something is degraded,
-    2 wrong usage or input, 3 not certified under --gate certified, or the run is incomplete.
+    2 wrong usage or input, 3 the run is incomplete, or under --gate certified something is not certified,
+    missing or failed.
+
+    Score tables are CSV files with the columns prompt_id and score, and where they apply model, task,
+    temperature, rerun, metric, higher_is_better and range; other columns are labels for --cluster and
+    --where. Give a folder of them as FOLDER/*.csv, or a JSON file {model: {task: file}}; {model: folder}
+    lists lm-eval folders.
 
     Examples:
         lldeg analyze runs/quickstart
@@ -166,6 +172,6 @@ def _explain_status(analysis: Analysis, gate: Gate) -> str | None:
     if gate is not Gate.CERTIFIED or found != {Verdict.CERTIFIED} or exit_status(analysis, gate) == 0:
         return None
     return (
-        "Exit status 3 although all is certified: answers are missing or failed (see the warnings). Ask for them "
-        "again, or accept what is there with --missing drop."
+        "Exit status 3 although all is certified: answers are missing or failed (see the warnings). Ask for "
+        "them again, or accept what is there with --missing drop."
     )

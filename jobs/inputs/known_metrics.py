@@ -1,7 +1,8 @@
 """What the name of a metric says about its scores: which direction is better, and how far they can range.
 
-Ranges are those of a single sample's value. Where two scales are in use (BLEU as a share or in percent), the
-first one that holds all scores is meant. A word error rate is not bounded: insertions can exceed the reference.
+Ranges are those of a single sample's value. Where two scales are in use (BLEU as a share or in percent),
+the first one that holds all scores is meant. A word error rate has no limit: insertions can exceed the
+reference.
 """
 
 import re
@@ -39,8 +40,8 @@ _BY_ENDING = {
 
 _BY_NAME = {
     **dict.fromkeys(
-        ("acc", "acc_norm", "accuracy", "exact_match", "em", "f1", "bleu", "sacrebleu", "chrf", "rouge1", "rouge2",
-         "rougel", "rougelsum", "meteor", "bleu_max", "rouge1_max", "rouge2_max", "rougel_max"),
+        ("acc", "acc_norm", "accuracy", "exact_match", "em", "f1", "bleu", "sacrebleu", "chrf", "rouge1",
+         "rouge2", "rougel", "rougelsum", "meteor", "bleu_max", "rouge1_max", "rouge2_max", "rougel_max"),
         KnownMetric(True, (UNIT, PERCENT)),
     ),
     **dict.fromkeys(("loglikelihood", "log_likelihood", "logprob"), KnownMetric(True, (UNBOUNDED,))),

@@ -1,7 +1,8 @@
 """Which items of different tasks belong together: the same document, or clusters that span tasks.
 
 Such items are one observation in the sense of a test, so their signs flip together in all tasks. Items are
-joined by the hash of their document and by the name of their cluster; what is connected over both is one group.
+joined by the hash of their document and by the name of their cluster; connected over both, they are one
+group.
 """
 
 from collections.abc import Sequence
@@ -53,7 +54,8 @@ def _codes(columns: Sequence[NDArray[np.object_] | None], tables: Sequence[TaskT
     known = codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     unnamed = known < 0
     known[unnamed] = np.arange(int(unnamed.sum())) + known.max() + 1
-    return known
+    numbers: Ints = known
+    return numbers
 
 
 def _spans_tasks(codes: Ints, tables: Sequence[TaskTable]) -> bool:

@@ -20,6 +20,9 @@ class NoticeCode(StrEnum):
     MISSING_VARIANT = "missing-variant"
     """The sweep names a variant that the run knows nothing of."""
 
+    LEFT_OUT = "left-out"
+    """A variant that the sweep allows to leave out could not run on the machine of the sweep."""
+
     SETTINGS_DISAGREE = "settings-disagree"
     """Runs ask for different levels or margins; none of them was taken."""
 

@@ -120,8 +120,8 @@ def _positive(text: str, shown: str) -> float:
         number = 0.0
     if not 0.0 < number < float("inf"):
         raise UserError(
-            f"--margin {shown}: write a positive number, as a share of the metric's range (0.01 is one point), "
-            "or TASK=M in the unit of a metric without a range."
+            f"--margin {shown}: write a positive number, as a share of the metric's range (0.01 is one "
+            "point), or TASK=M in the unit of a metric without a range."
         )
     return number
 

@@ -1,8 +1,8 @@
 """Which direction of a task's scores is better, and how far they can range.
 
-Both decide what a drop means, so neither is guessed where a guess could turn a verdict around. In this order
-count: what the user says, what the input states (a column, a manifest, lm-eval's results), what the metric's name
-says. Only scores that all lie between 0 and 1 are taken for shares where nothing says more; anything else is
+Both decide what a drop means, so neither is guessed where a guess could turn a verdict around. The user
+comes first, then what the input states (a column, a manifest, lm-eval's results), then the metric's name.
+Only scores that all lie between 0 and 1 are taken for shares where nothing says more; anything else is
 refused with the option that settles it.
 """
 
@@ -82,8 +82,8 @@ def _direction(info: TaskInfo, known: KnownMetric | None, options: ScaleOptions)
     if known is not None:
         if stated is not None and stated != known.higher_is_better:
             raise UserError(
-                f"Task {info.name}: the input says that {_order(stated)} is better, but {info.metric} is known "
-                f"as a metric where {_order(known.higher_is_better)} is better. {_ask_direction(info)}"
+                f"Task {info.name}: the input says that {_order(stated)} is better, but {info.metric} is "
+                f"known as a metric where {_order(known.higher_is_better)} is better. {_ask_direction(info)}"
             )
         return known.higher_is_better
     if stated is not None:
@@ -119,8 +119,8 @@ def _range(
     if margin is not None:
         low, high = bounds
         raise UserError(
-            f"--margin {info.name}={margin:g}: {info.metric} of {info.name} ranges from {low:g} to {high:g}, and "
-            f"its margin is a share of that: write --margin {margin / (high - low):g}, which holds for all tasks."
+            f"--margin {info.name}={margin:g}: {info.metric} of {info.name} ranges from {low:g} to {high:g}, "
+            f"and its margin is a share of that: write --margin {margin / (high - low):g}, for all tasks."
         )
     return bounds, None
 
@@ -168,8 +168,8 @@ def _found(table: TaskTable) -> str:
 
 def _ask_range(info: TaskInfo) -> str:
     return (
-        f"State the range with --range {info.name}=LOW..HIGH (0..100 for percent, 1..10 for grades), or, where "
-        f"there is none, a margin in the metric's own unit with --margin {info.name}=M."
+        f"State the range with --range {info.name}=LOW..HIGH (0..100 for percent, 1..10 for grades), or, "
+        f"where there is none, a margin in the metric's own unit with --margin {info.name}=M."
     )
 
 

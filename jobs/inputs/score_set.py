@@ -108,8 +108,8 @@ class TaskTable:
         planned: whether `items` is what was to be asked, rather than what was found answered.
         unlisted: by model, items that it was evaluated on and that no file lists.
         documents: hash of each item's document, shape (items,), None where unknown; the same in all tasks.
-        cluster_names: the cluster of each item by name, shape (items,), None for an item on its own; the same in
-            all tasks.
+        cluster_names: the cluster of each item by name, shape (items,), None for an item on its own; the same
+            in all tasks.
         links: a number per item, equal for items of any task that belong together, shape (items,); None where
             no task shares any.
     """

@@ -134,6 +134,8 @@ def _unreadable(path: str, known: Sequence[Source]) -> str:
     local = Path(path)
     accepted = ", ".join(source.accepted for source in known)
     read = f"lldeg reads {accepted}, or a JSON file that lists them by model."
+    if local.is_dir() and any(local.glob("*.csv")):
+        return f"{path} is a folder of CSV files: give the files themselves, {path.rstrip('/')}/*.csv."
     if local.is_dir():
         what = "is empty" if not any(local.iterdir()) else "holds neither samples nor a manifest.json"
         return f"{path} {what}; {read} lm-eval writes samples only with --log_samples."

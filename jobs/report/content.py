@@ -25,7 +25,7 @@ WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "not decided", Verdict
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: its entry in verdicts.json, what that means in words, its margin, the axis of its tasks."""
+    """One comparison: its entry in verdicts.json, its meaning and margin in words, the axis of its tasks."""
 
     entry: Entry
     sentence: str

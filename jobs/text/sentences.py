@@ -1,7 +1,8 @@
 """What a verdict means, in plain words.
 
-Each sentence says what was found, in which unit, against which margin, and nothing that the numbers do not bear: a
-drop is only said to be lost where it is positive, and a margin only to be kept where that was shown.
+Each sentence says what was found, in which unit, against which margin, and nothing that the numbers do not
+bear: points are only said to be lost where the drop is positive, and a margin only to be kept where that
+was shown.
 """
 
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ def meaning(result: VariantResult, analysis: Analysis) -> str:
 
 
 def margin_text(result: VariantResult) -> str:
-    """The margin with its unit: points, and what they are on a scale other than 0 to 1; or the metric's own unit."""
+    """The margin with its unit: points (and their size on another scale than 0 to 1), or the metric's own."""
     comparison = result.comparison
     infos = [pair.info for pair in result.pairs]
     if comparison.margin is None:
@@ -66,13 +67,15 @@ def _degraded(subject: str, baseline: str, result: VariantResult, settings: Sett
     if task is not None:
         loss = amount_text(task.drop, task.margin_unit)
         text = (
-            f"{subject} is worse than {baseline} on {clean(task.task or '')}: it loses {loss} there, {proof}"
+            f"{subject} is worse than {baseline} on {clean(task.task or '')}: it loses {loss} there, which is {proof}"
         )
         text = f"{text}; over all tasks it {overall}."
     elif comparison.drop > 0.0:
-        text = f"{subject} is worse than {baseline}: it {overall}, {proof}."
+        text = f"{subject} is worse than {baseline}: it {overall}, which is {proof}."
     else:
-        text = f"{subject} is worse than {baseline} on some tasks: their drops are {proof}; overall it {overall}."
+        text = (
+            f"{subject} is worse than {baseline} on some tasks: the drops are {proof}; in all it {overall}."
+        )
     if comparison.p_noninferior_adjusted <= settings.alpha:
         where = "over all tasks" if len(comparison.tasks) > 1 else "all the same"
         return f"{text} A drop of {margin_text(result)} or more is ruled out {where}."
@@ -105,12 +108,13 @@ def _inconclusive(subject: str, result: VariantResult) -> str:
     comparison, unit = result.comparison, result.comparison.margin_unit
     if comparison.margin is None:
         return (
-            f"{subject} is not decided: no significant drop was found, and without a margin in the metric's own unit "
-            "(--margin TASK=M) it cannot be certified."
+            f"{subject} is not decided: no significant drop was found, and without a margin in the metric's "
+            "own unit (--margin TASK=M) it cannot be certified."
         )
+    limit = amount(comparison.drop_interval_decision[1], unit, sign=False)
     text = (
-        f"{subject} is not decided: no significant drop was found, but one of the margin of {margin_text(result)} "
-        f"or more is not ruled out (it may be up to {amount(comparison.drop_interval_decision[1], unit, sign=False)}"
+        f"{subject} is not decided: no significant drop was found, but one of {margin_text(result)} or more "
+        f"is not ruled out (it may be up to {limit}"
     )
     if Code.WITHIN_MARGIN_PAIRS_ONLY in comparison.reason_codes:
         return f"{text}), because answers are missing or failed: on those that are there, it is."

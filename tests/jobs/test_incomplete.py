@@ -236,7 +236,7 @@ WAYS = [name for name in vars(Ways) if not name.startswith("_")]
 
 @pytest.mark.parametrize("lacking", WAYS)
 def test_a_gate_never_passes_what_is_incomplete(tmp_path, lacking):
-    """Baseline and variant agree on every answer there is, and still something is missing: not 0, and it is said."""
+    """Baseline and variant agree on every answer, but something is missing: not 0, and it is said."""
     ran = run_analyze(*getattr(Ways(), lacking)(tmp_path), "--gate", "certified", out=tmp_path / "out")
     assert ran.code in {2, 3}
     assert ran.error or ran.verdicts["warning_codes"]

@@ -80,7 +80,7 @@ def test_scores_of_0_to_100_are_shares_of_their_range(tmp_path):
     small = write_pair(tmp_path, [1.0] * 30, [0.9] * 30)
     first = run_analyze(*small, out=tmp_path / "one").comparison("b")
     large = write_pair(tmp_path, [100] * 30, [90] * 30)
-    second = run_analyze(*large, out=tmp_path / "hundred").comparison("b")
+    second = run_analyze(*large, "--range", "scores=0..100", out=tmp_path / "hundred").comparison("b")
     assert first["drop"] == pytest.approx(0.1)
     assert second["drop"] == pytest.approx(0.1)
     assert first["p_pooled"] == pytest.approx(second["p_pooled"], rel=1e-9)

@@ -142,7 +142,7 @@ def test_shared_items_have_one_sign_for_all_variants():
 
 
 def test_drawn_signs_are_common_to_shared_items():
-    """One variant's drawn p-value over two tasks with all items in common is that of one task, up to draws."""
+    """The drawn p-value over two tasks with all items in common is that of one task, up to draws."""
     flips = [10] * 70 + [-10] * 45
     linked = [task(k, flips, links=np.arange(115)) for k in "ab"]
     found = combine_scores(linked)

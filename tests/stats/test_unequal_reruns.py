@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stats.arrays import EvidenceError
-from stats.combine import combine_scores, combine_tasks
+from stats.combine import combine_scores, combine_tasks, explained_by_runs
 from stats.comparison import Settings, TaskScores, compare, compare_variants
 from stats.scores import from_reruns
 from stats.signflip import SignFlipNull
@@ -16,7 +16,7 @@ from stats.splits import RunSplits
 
 
 def item_law(first, second):
-    """Differences of means under every split of an item's runs, or under both signs where numbers are equal."""
+    """Differences of means under every split of an item's runs, or both signs where numbers are equal."""
     first, second = [np.array(runs, dtype=float) for runs in (first, second)]
     first, second = first[~np.isnan(first)], second[~np.isnan(second)]
     if first.size == second.size:
@@ -149,11 +149,20 @@ def test_items_that_change_in_both_directions_are_no_drop():
     assert found <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
 
 
-def test_the_larger_of_the_two_p_values_counts():
-    """In every combination over tasks."""
-    rng = np.random.default_rng(6)
-    tasks = [from_reruns(n, rng.random((20, 4)) < 0.8, rng.random((20, 1)) < 0.6) for n in "ab"]
+@pytest.mark.parametrize("changed", [False, True])
+def test_the_larger_of_two_p_values_counts_where_runs_do_not_explain_the_differences(changed):
+    """In every combination over tasks; the splits alone where every difference is as runs scatter."""
+    before = np.tile([1.0, 1.0, 1.0, 0.0], (20, 1))
+    swapped = np.random.default_rng(6).random((2, 20, 1)) < 0.4
+    tasks = [
+        from_reruns(name, before, np.where(swap & changed, 0.0, [1.0, 1.0, 0.0]))
+        for name, swap in zip("ab", swapped, strict=True)
+    ]
     found = combine_scores(tasks)
+    assert explained_by_runs(tasks) is not changed
+    if not changed:
+        assert found == combine_tasks([t.even_sums for t in tasks], splits=[t.splits for t in tasks])
+        return
     signs = combine_tasks([task.block_sums for task in tasks])
     splits = combine_tasks([t.even_sums for t in tasks], splits=[t.splits for t in tasks])
     for name in ("p_max_drop", "p_fisher"):
@@ -185,7 +194,7 @@ def test_max_drop_and_fisher_of_split_runs_equal_enumeration():
 
 
 def test_variants_with_unequal_reruns_are_adjusted():
-    """Max-T lies between the raw p-value and Holm's, up to simulation error, and costs one variant nothing."""
+    """Max-T lies between the raw p-value and Holm's, up to simulation error."""
     rng = np.random.default_rng(7)
     base = rng.random((60, 5)) < 0.8
     variants = {f"v{k}": [from_reruns("t", base, rng.random((60, 2)) < 0.72)] for k in range(3)}

@@ -33,6 +33,7 @@ from jobs.inputs.score_set import (
     some,
 )
 from orchestrator.errors import UserError
+from orchestrator.rundir.manifest import SKIPPED
 from orchestrator.sweep.item_subset import refuse_reused_in
 from stats.arrays import Ints
 
@@ -129,9 +130,13 @@ def _refuse_contradictions(runs: Sequence[RunFiles]) -> None:
 
 
 def _note_missing_variants(runs: Sequence[RunFiles], models: Sequence[str], notes: _Notes) -> None:
-    """Say which variants the sweeps name that no manifest knows."""
-    named = [name for run in runs for name in run.sweep.get("variants") or {}]
-    if unknown := [name for name in dict.fromkeys(named) if name not in models]:
+    """Say which variants the sweeps name that no manifest knows, and which could not run on the machine."""
+    left_out = {name: why for run in runs for name, why in run.manifest.get(SKIPPED, {}).items()}
+    for name, why in left_out.items():
+        if name not in models:
+            notes.add(NoticeCode.LEFT_OUT, f"{name} was left out of the run: {why}.")
+    named = dict.fromkeys(name for run in runs for name in run.sweep.get("variants") or {})
+    if unknown := [name for name in named if name not in models and name not in left_out]:
         notes.add(
             NoticeCode.MISSING_VARIANT,
             f"The sweep names variants that were not run ({some(unknown)}): submit it again to run them.",

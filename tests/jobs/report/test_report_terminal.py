@@ -8,6 +8,7 @@ from hostile import HOSTILE
 from rich.console import Console
 
 from jobs.analysis.compare import Request, analyze_scores
+from jobs.inputs.notices import Notice, NoticeCode
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import read_scores
 from jobs.text.verdict_tables import markdown, print_analysis
@@ -23,7 +24,7 @@ def named(sampled_run):
 
     def name(text):
         results = tuple(dataclasses.replace(result, variant=text) for result in analysis.results)
-        return dataclasses.replace(analysis, results=results, warnings=(text,))
+        return dataclasses.replace(analysis, results=results, warnings=(Notice(NoticeCode.CUT_SHORT, text),))
 
     return name
 
