@@ -117,6 +117,9 @@ def test_damage_in_one_task_is_told_where_the_average_could_be_chance(tmp_path, 
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     ran = run_analyze(path, out=tmp_path / "out")
     assert ran.comparison("v")["deciding_task"] == "hit"
-    assert "v is worse than base on hit: it loses 23.33 points there, which is statistically significant" in ran.text
+    assert (
+        "v is worse than base on hit: it loses 23.33 points there, which is statistically significant"
+        in ran.text
+    )
     assert "over all tasks it loses 3.89 points" in ran.text
     assert "v (by task hit)" in ran.text

@@ -1,4 +1,4 @@
-"""`lldeg` on output of evalscope, HELM and Every Eval Ever, with numbers counted from the files themselves."""
+"""`lldeg` on output of evalscope, HELM and Every Eval Ever, with numbers counted from the files."""
 
 import json
 import random

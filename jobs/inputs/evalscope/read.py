@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from jobs.inputs.json_files import head_of, read_lines
 from jobs.inputs.samples.batch import Evaluation, Query, Sample, SampleBatch, TaskFacts, in_batches, text_hash
+from jobs.inputs.samples.json_files import head_of, read_lines
 from jobs.inputs.samples.source import SampleSource
 from jobs.inputs.source import NamedPath, Source
 from jobs.inputs.write_run import as_text

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.inputs.json_files import head_of, read_lines, read_object
 from jobs.inputs.samples.batch import (
     SAMPLES_AT_ONCE,
     Evaluation,
@@ -20,6 +19,7 @@ from jobs.inputs.samples.batch import (
     in_batches,
     text_hash,
 )
+from jobs.inputs.samples.json_files import head_of, read_lines, read_object
 from jobs.inputs.samples.source import SampleSource
 from jobs.inputs.score_set import Stated
 from jobs.inputs.source import NamedPath, Source

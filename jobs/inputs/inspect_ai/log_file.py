@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.inputs.json_files import head_of, parse_json, read_object
+from jobs.inputs.samples.json_files import head_of, parse_json, read_object
 from orchestrator.errors import UserError
 
 ZSTANDARD = 93
