@@ -43,7 +43,7 @@ from jobs.analysis.outputs import verdicts_json, write_outputs
 from jobs.analysis.settings import choose_settings
 from jobs.analysis.worst_tasks import Tasks
 from jobs.inputs.key_values import parse_assignments, read_metrics
-from jobs.inputs.scale_options import scale_options
+from jobs.inputs.scales.options import scale_options
 from jobs.inputs.score_set import Reading, ScoreSet
 from jobs.inputs.sources import is_run, read_scores
 from jobs.report import write_report

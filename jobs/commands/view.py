@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from jobs.analysis.options import Higher, Lower, Margin, Range
-from jobs.inputs.scale_options import scale_options
-from jobs.report.catalog import Chosen, Library
+from jobs.inputs.scales.options import scale_options
+from jobs.report.catalog import Catalog, Chosen
 from orchestrator.errors import UserError
 
 HOST = "127.0.0.1"
@@ -37,10 +37,10 @@ def view(
 
     from jobs.report.server import application  # noqa: PLC0415 - the same
 
-    library = Library(paths, Chosen(*scale_options(higher, lower, range_, margin)))
+    catalog = Catalog(paths, Chosen(*scale_options(higher, lower, range_, margin)))
     with _listen(port) as listener:
         typer.echo(f"http://{HOST}:{listener.getsockname()[1]}/ (Ctrl-C stops)")
-        config = uvicorn.Config(application(library), log_level="warning")
+        config = uvicorn.Config(application(catalog), log_level="warning")
         uvicorn.Server(config).run(sockets=[listener])
 
 

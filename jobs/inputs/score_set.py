@@ -12,10 +12,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.inputs.bounds import Bounds
 from jobs.inputs.notices import Notice
 from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.scale_options import AS_READ, ScaleOptions
+from jobs.inputs.scales.bounds import Bounds
+from jobs.inputs.scales.options import AS_READ, ScaleOptions
 from stats.arrays import Floats, Ints
 
 Temperature = float | None
@@ -50,7 +50,7 @@ class TaskInfo:
         metric: key of the metric under test, "metric,filter" where filters exist.
         higher_is_better: False turns a rise of the score into a loss.
         group: the task group it belongs to, or None.
-        stated: what the input says; readers fill it in, `jobs.inputs.scales` settles the rest.
+        stated: what the input says; readers fill it in, `jobs.inputs.scales.settle` settles the rest.
         bounds: least and greatest possible score; None for scores without a range.
         margin: largest acceptable drop in the metric's own unit, for scores without a range.
     """

@@ -13,7 +13,7 @@ from typing import Any
 from jobs.inputs.links import linked
 from jobs.inputs.rerun_set import RerunSet, Wanted
 from jobs.inputs.run_directory.read import runs_in
-from jobs.inputs.scales import scaled
+from jobs.inputs.scales.settle import scaled
 from jobs.inputs.score_set import Reading, ScoreSet, some
 from jobs.inputs.source import NamedPath, Source
 from jobs.inputs.write_run import ImportedRun
@@ -24,6 +24,10 @@ FORMATS = (
     "run_directory",
     "score_csv",
     "lm_eval",
+    "inspect_ai",
+    "evalscope",
+    "helm",
+    "every_eval_ever",
 )
 """Folders beside this file, each with a `SOURCE` in its module `read`; the first to recognise a path wins."""
 

@@ -10,7 +10,7 @@ from jobs.analysis.settings import choose_settings
 from jobs.inputs.run_directory.counts import Count, Footers
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.read import runs_in
-from jobs.inputs.scale_options import AS_READ, ScaleOptions
+from jobs.inputs.scales.options import AS_READ, ScaleOptions
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import read_scores
 from jobs.report.content import Content, content_of
@@ -34,7 +34,7 @@ class Chosen:
 AS_IN_THE_SWEEP = Chosen()
 
 
-class Opened:
+class AnalyzedRun:
     """A run as it stood at one moment.
 
     Attributes:
@@ -57,21 +57,21 @@ class Opened:
 
 
 @dataclass
-class Shelf:
-    """One run, opened or not."""
+class CachedRun:
+    """One run, and its analysis if somebody has looked at it."""
 
     location: str
     footers: Footers
     lock: Lock
     chosen: Chosen
     files: int = -1
-    opened: Opened | None = None
+    analyzed: AnalyzedRun | None = None
 
     def counts(self) -> dict[str, Count]:
         """Samples by variant, now."""
         return self.footers.count(RunFiles.open(self.location))
 
-    def open(self) -> Opened:
+    def analyze(self) -> AnalyzedRun:
         """The run as it stands now.
 
         Raises:
@@ -80,13 +80,13 @@ class Shelf:
         with self.lock:
             run = RunFiles.open(self.location)
             files = sum(len(run.samples(model, task)) for model in run.models for task in run.tasks)
-            if self.opened is None or files != self.files:
-                self.opened = None  # two of them at once would need twice the memory
-                self.opened, self.files = Opened(run, self.footers, self.chosen), files
-            return self.opened
+            if self.analyzed is None or files != self.files:
+                self.analyzed = None  # two of them at once would need twice the memory
+                self.analyzed, self.files = AnalyzedRun(run, self.footers, self.chosen), files
+            return self.analyzed
 
 
-class Library:
+class Catalog:
     """The runs that a server shows, by a name that is safe in a URL because it is only ever looked up.
 
     Args:
@@ -99,16 +99,16 @@ class Library:
 
     def __init__(self, paths: Sequence[str], chosen: Chosen = AS_IN_THE_SWEEP) -> None:
         self._paths, self._chosen = paths, chosen
-        self._shelves: dict[str, Shelf] = {}
-        if not self.shelves():
+        self._runs: dict[str, CachedRun] = {}
+        if not self.runs():
             raise UserError(f"There is no run in {', '.join(paths)}: lldeg view shows run directories.")
 
-    def shelves(self) -> dict[str, Shelf]:
+    def runs(self) -> dict[str, CachedRun]:
         """All runs there are now, those that came since included."""
         locations = dict.fromkeys(run for path in self._paths for run in runs_in(path))
         for location in locations:
-            if all(shelf.location != location for shelf in self._shelves.values()):
+            if all(run.location != location for run in self._runs.values()):
                 name = location.rstrip("/").rpartition("/")[2] or location
-                key = name if name not in self._shelves else f"{name}~{len(self._shelves)}"
-                self._shelves[key] = Shelf(location, Footers(), Lock(), self._chosen)
-        return {key: shelf for key, shelf in self._shelves.items() if shelf.location in locations}
+                key = name if name not in self._runs else f"{name}~{len(self._runs)}"
+                self._runs[key] = CachedRun(location, Footers(), Lock(), self._chosen)
+        return {key: run for key, run in self._runs.items() if run.location in locations}

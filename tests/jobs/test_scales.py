@@ -8,7 +8,7 @@ from analyze_runner import run_analyze
 from lm_eval_maker import write_results, write_samples
 from standin.runs import MadeTask, make_run
 
-from jobs.inputs.known_metrics import known_direction, known_metric
+from jobs.inputs.scales.known_metrics import known_direction, known_metric
 
 
 def table(path, base, variant, task="t", **columns):
@@ -256,7 +256,7 @@ def test_a_margin_of_zero_is_refused_by_all(tmp_path):
 
 def test_the_page_takes_the_same_options(tmp_path):
     """The page reads a range like analyze does, so that a run of grades has one verdict."""
-    from jobs.inputs.scale_options import scale_options
+    from jobs.inputs.scales.options import scale_options
     from jobs.report.catalog import Chosen, Library
 
     base, lower = grades(40)

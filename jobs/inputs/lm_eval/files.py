@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jobs.inputs.known_metrics import known_direction
+from jobs.inputs.scales.known_metrics import known_direction
 from orchestrator.errors import UserError
 
 DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"

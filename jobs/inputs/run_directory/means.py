@@ -14,13 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jobs.inputs.bounds import parse_range
 from jobs.inputs.metrics import requested_metric, resolve_metric, unused_requests
 from jobs.inputs.notices import Notice, NoticeCode, joined
 from jobs.inputs.rerun_means import NO_SEED, Answers, Planned, RerunMeans
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.items import RunItems, read_items
 from jobs.inputs.run_directory.scan import is_sound, scan
+from jobs.inputs.scales.bounds import parse_range
 from jobs.inputs.score_set import (
     Column,
     Reading,

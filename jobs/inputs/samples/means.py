@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.inputs.known_metrics import known_direction
 from jobs.inputs.metrics import requested_metric, resolve_metric, unused_requests
 from jobs.inputs.notices import Notice, NoticeCode, joined
 from jobs.inputs.rerun_means import Answers, RerunMeans
 from jobs.inputs.samples.cells import Cell, item_order
 from jobs.inputs.samples.gather import GatheredTask
+from jobs.inputs.scales.known_metrics import known_direction
 from jobs.inputs.score_set import (
     Column,
     Reading,

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from jobs.inputs.bounds import range_text
 from jobs.inputs.samples.cells import Cell, item_order
 from jobs.inputs.samples.gather import KEPT, GatheredTask
 from jobs.inputs.samples.means import info_of
+from jobs.inputs.scales.bounds import range_text
 from jobs.inputs.score_set import as_temperature
 from jobs.inputs.write_run import ImportedRun, ImportedTask, as_text
 from orchestrator.errors import UserError

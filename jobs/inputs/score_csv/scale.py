@@ -1,6 +1,6 @@
 """What the columns of a score table say about its scores: metric, direction and range."""
 
-from jobs.inputs.bounds import parse_range
+from jobs.inputs.scales.bounds import parse_range
 from jobs.inputs.score_csv.table import HIGHER, METRIC, RANGE, ScoreTable
 from jobs.inputs.score_set import GENERIC, Stated, some
 from orchestrator.errors import UserError

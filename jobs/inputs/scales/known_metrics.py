@@ -8,7 +8,7 @@ reference.
 import re
 from dataclasses import dataclass
 
-from jobs.inputs.bounds import PERCENT, UNBOUNDED, UNIT, Bounds
+from jobs.inputs.scales.bounds import PERCENT, UNBOUNDED, UNIT, Bounds
 
 
 @dataclass(frozen=True)

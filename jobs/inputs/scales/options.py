@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from jobs.inputs.bounds import Bounds, parse_range
 from jobs.inputs.key_values import parse_assignments
 from jobs.inputs.metrics import requested, unused_requests
+from jobs.inputs.scales.bounds import Bounds, parse_range
 from orchestrator.errors import UserError
 
 

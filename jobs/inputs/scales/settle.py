@@ -8,11 +8,11 @@ refused with the option that settles it.
 
 from dataclasses import replace
 
-from jobs.inputs.bounds import UNBOUNDED, UNIT, Bounds
-from jobs.inputs.known_metrics import KnownMetric, known_metric
 from jobs.inputs.metrics import requested
 from jobs.inputs.notices import Notice, NoticeCode
-from jobs.inputs.scale_options import ScaleOptions
+from jobs.inputs.scales.bounds import UNBOUNDED, UNIT, Bounds
+from jobs.inputs.scales.known_metrics import KnownMetric, known_metric
+from jobs.inputs.scales.options import ScaleOptions
 from jobs.inputs.score_set import GENERIC, ScoreSet, TaskInfo, TaskTable
 from orchestrator.errors import UserError
 
