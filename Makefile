@@ -14,10 +14,10 @@ PIP := $(BIN)/python -m pip
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint clean
+.PHONY: help quickstart test test-fast lint docs clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 quickstart: $(VENV)/.cpu  ## from nothing to a verdict on a real model, without a GPU
 	@$(BIN)/python -m jobs.quickstart_model
@@ -29,13 +29,19 @@ test: $(VENV)/.dev  ## run all tests, those on the real model included
 	@$(BIN)/python -m jobs.quickstart_model
 	@$(BIN)/python -m pytest
 
-lint: $(VENV)/.dev  ## check style, format and types
+test-fast: $(VENV)/.dev  ## run the tests that start neither Ray nor a server nor a model
+	@$(BIN)/python -m pytest -m "not ray and not model"
+
+lint: $(VENV)/.dev docs  ## check style, format, types and the documentation
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+docs: $(VENV)/.dev  ## build the documentation into site/; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:  ## remove the environment and what the tools leave; runs stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.cpu: pyproject.toml constraints.txt
 	@echo "Installing lldeg for this machine's CPU into $(VENV) (some minutes, once) ..."
@@ -48,5 +54,5 @@ $(VENV)/.cpu: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.cpu
 	@echo "Installing the tools for tests and linters into $(VENV) ..."
-	@$(INSTALL) --editable '.[dev]'
+	@$(INSTALL) --editable '.[dev,docs]'
 	@touch $@

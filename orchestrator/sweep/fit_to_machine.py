@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster.resources import Node, footprint, misfit
 from orchestrator.engines import is_served
-from orchestrator.engines.vllm_on_cpu import is_slow, number_format, obstacles
+from orchestrator.engines.on_cpu import is_slow, number_format, obstacles
 from orchestrator.errors import UserError
 from orchestrator.hardware import Obstacle, this_machine
 
@@ -72,7 +72,7 @@ def _unsupported(config: SweepConfig, variant: str, machine: Hardware) -> Iterat
     options = config.engine_of(variant)
     if str(options.get("device", "")).startswith("cuda") and not machine.gpus:
         yield Obstacle(f"device: {options['device']} needs a GPU, and this machine has none", "remove it")
-    if _is_vllm_on_cpu(config, variant, machine):
+    if _runs_on_cpu(config, variant, machine):
         yield from obstacles(options, machine)
 
 
@@ -83,10 +83,8 @@ def _too_large(config: SweepConfig, variant: str, machine: Hardware) -> Iterator
         yield Obstacle(why, "ask for less, or give --address a cluster with such a node")
 
 
-def _is_vllm_on_cpu(config: SweepConfig, variant: str, machine: Hardware) -> bool:
-    options = config.engine_of(variant)
-    size = footprint(config.cluster_of(variant), options, [_as_node(machine)])
-    return options["kind"] == "vllm" and size.gpus == 0
+def _runs_on_cpu(config: SweepConfig, variant: str, machine: Hardware) -> bool:
+    return footprint(config.cluster_of(variant), config.engine_of(variant), [_as_node(machine)]).gpus == 0
 
 
 def _as_node(machine: Hardware) -> Node:
@@ -94,9 +92,9 @@ def _as_node(machine: Hardware) -> Node:
 
 
 def _choose_formats(fitted: Fitted, variants: Sequence[str], machine: Hardware) -> None:
-    """Choose the number format of vLLM's engines on the CPU where it is left open."""
+    """Choose the number format of engines on the CPU where it is left open."""
     config = fitted.config
-    on_cpu = [name for name in variants if _is_vllm_on_cpu(config, name, machine)]
+    on_cpu = [name for name in variants if _runs_on_cpu(config, name, machine)]
     chosen = {name: number_format(config.engine_of(name), machine) for name in on_cpu}
     entries = {
         name: entry.model_copy(update={"engine": {**entry.engine, "dtype": chosen[name]}})

@@ -47,6 +47,20 @@ def test_a_format_left_open_is_chosen_on_a_cpu(on, machine, dtype, given):
     assert len(fitted.notes) == (dtype is not None)
 
 
+@pytest.mark.parametrize(("machine", "dtype"), [(AVX2, "float32"), (AVX512, None)])
+def test_transformers_keep_the_checkpoints_format_unless_it_is_slow(on, machine, dtype):
+    """With lm-eval's hf class only what would be emulated is replaced."""
+    on(machine)
+    assert dtypes(fit_to_this_machine(sweep({}, engine={"kind": "lm-eval:hf"})).config) == [dtype] * 2
+
+
+def test_an_engine_of_which_nothing_is_known_is_left_alone(on):
+    """A class from elsewhere may not have such an option."""
+    on(AVX2)
+    fitted = fit_to_this_machine(sweep({}, engine={"kind": "lm-eval:some.module:Class", **FP8}))
+    assert (dtypes(fitted.config), fitted.problems) == ([None, None], [])
+
+
 @pytest.mark.parametrize(("machine", "warned"), [(AVX2, 1), (AVX512, 0), (GPU, 0)])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_an_explicit_format_is_kept_with_a_warning_where_it_is_slow(on, machine, warned, dtype):
@@ -63,7 +77,9 @@ def test_a_quantized_kv_cache_is_refused_where_the_cpu_cannot(on, cache):
     """One sentence for all variants it concerns, with the way out."""
     on(AVX2)
     (problem,) = fit_to_this_machine(sweep({}, engine={"kv_cache_dtype": cache})).problems
-    assert problem.startswith(f"variants.base, other: kv_cache_dtype: {cache} needs a GPU or a CPU with AVX-512")
+    assert problem.startswith(
+        f"variants.base, other: kv_cache_dtype: {cache} needs a GPU or a CPU with AVX-512"
+    )
     assert "remove it" in problem
 
 
@@ -171,7 +187,9 @@ def test_the_chosen_format_is_recorded(begun):
 def test_another_choice_is_refused_with_what_to_set(begun):
     """A run begun in bfloat16 does not silently go on in float32."""
     begun(AVX512)
-    with pytest.raises(UserError, match=r"base of this run computes in bfloat16, .* set engine\.dtype=bfloat16"):
+    with pytest.raises(
+        UserError, match=r"base of this run computes in bfloat16, .* set engine\.dtype=bfloat16"
+    ):
         begun(AVX2)
 
 
@@ -184,7 +202,7 @@ def test_what_to_set_works(begun):
 def test_a_run_of_a_cluster_goes_on_where_it_began(begun):
     """Where vLLM chose, no name of a format would mean the same."""
     begun(None)
-    with pytest.raises(UserError, match="the number format that vLLM chose.*submit it where it was started"):
+    with pytest.raises(UserError, match=r"the number format that vLLM chose.*submit it where it was started"):
         begun(AVX2)
 
 

@@ -1,4 +1,4 @@
-"""What vLLM cannot do on a CPU, or does slowly there, as far as that is known before it is loaded."""
+"""What engines cannot do on a CPU, or do slowly there, as far as that is known before they are loaded."""
 
 from __future__ import annotations
 
@@ -11,20 +11,30 @@ if TYPE_CHECKING:
 
     from orchestrator.hardware import Hardware
 
+VLLM = "vllm"
+TRANSFORMERS = ("lm-eval:hf", "lm-eval:huggingface")
 HALF_PRECISION = ("bfloat16", "float16", "half")
 QUANTIZED_CACHES = ("fp8", "nvfp4", "int4", "int8")
 """How the names of quantized KV caches begin."""
 
 
 def number_format(options: Mapping[str, Any], machine: Hardware) -> str | None:
-    """The `dtype` for an engine whose options leave it open; None where they do not."""
-    if options.get("dtype") not in {None, "auto"}:
+    """The `dtype` for an engine whose options leave it open; None if it is given, or the engine's to choose.
+
+    transformers (hf) keeps the format of the checkpoint, which is right wherever the CPU is not slow in it.
+    """
+    kind = str(options["kind"])
+    if options.get("dtype") not in {None, "auto"} or not (kind == VLLM or kind.startswith(TRANSFORMERS)):
         return None
-    return "bfloat16" if machine.native_bfloat16 else "float32"
+    if not machine.native_bfloat16:
+        return "float32"
+    return "bfloat16" if kind == VLLM else None
 
 
 def obstacles(options: Mapping[str, Any], machine: Hardware) -> Iterator[Obstacle]:
-    """Why vLLM will not run these options on this CPU."""
+    """Why vLLM will not run these options on this CPU; of other engines nothing is known."""
+    if options["kind"] != VLLM:
+        return
     cache = str(options.get("kv_cache_dtype", "auto"))
     if cache.startswith(QUANTIZED_CACHES) and not machine.fp8_kv_cache:
         yield Obstacle(
