@@ -81,12 +81,8 @@ class EngineKind(ABC):
         *,
         on_cpu: bool,  # noqa: ARG002
     ) -> dict[str, Any]:
-        """Options that the user left open and that the machine decides."""
+        """Options that the user left open and that the machine decides (a number format, say)."""
         return {}
-
-    def explain_choices(self, machine: Hardware) -> str:  # noqa: ARG002
-        """Why the machine decides as it does, as a sentence for the user."""
-        return ""
 
     def slow(
         self,

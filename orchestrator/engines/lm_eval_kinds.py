@@ -1,18 +1,21 @@
-"""lm-eval's model classes, as the rest of lldeg sees them before one is loaded: in this process, or behind a server."""
+"""lm-eval's model classes before one is loaded: those that run in the replica, and those behind a server."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.engines import on_cpu as formats
 from orchestrator.engines.kind import EngineKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from orchestrator.engines.base import Engine, EngineSpec
+    from orchestrator.hardware import Hardware
 
 PREFIX = "lm-eval:"
+TRANSFORMERS = (f"{PREFIX}hf", f"{PREFIX}huggingface")
 SENDING = ("num_concurrent", "timeout", "patience")
 """Options of a served model that change no answer: requests at a time, and seconds to wait for an answer and
 for a server that is away."""
@@ -50,6 +53,17 @@ class LmEvalClass(EngineKind):
             patience=patience,
             chat=_takes_messages(spec.options),
         )
+
+    def choices(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
+        """float32 for transformers' models on a CPU that emulates the format of the checkpoint."""
+        emulated = on_cpu and not machine.native_bfloat16
+        if emulated and formats.is_open(options) and str(options["kind"]).startswith(TRANSFORMERS):
+            return {"dtype": "float32"}
+        return {}
+
+    def slow(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> str | None:
+        """A number format that the CPU emulates."""
+        return formats.why_slow(options, machine) if on_cpu else None
 
     def gpus(self, options: Mapping[str, Any]) -> int:
         """GPUs of all parallel ranks, which lm-eval's vLLM class names as vLLM does."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines import vllm_on_cpu
+from orchestrator.engines import on_cpu as formats
 from orchestrator.engines.base import DEFAULT_KIND
 from orchestrator.engines.kind import EngineKind
 from orchestrator.engines.vllm_options import vllm_options
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
     from orchestrator.engines.base import Engine, EngineSpec
     from orchestrator.hardware import Hardware
+
+
+QUANTIZED_CACHES = ("fp8", "nvfp4", "int4", "int8")
+"""How the names of quantized KV caches begin."""
 
 
 class Vllm(EngineKind):
@@ -51,22 +55,23 @@ class Vllm(EngineKind):
         """A GPU that is asked for and not there, and what vLLM's CPU backend cannot do."""
         if str(options.get("device", "")).startswith("cuda") and not machine.gpus:
             yield Obstacle(f"device: {options['device']} needs a GPU, and this machine has none", "remove it")
-        if on_cpu:
-            yield from vllm_on_cpu.obstacles(options, machine)
+        if not on_cpu:
+            return
+        cache = str(options.get("kv_cache_dtype", "auto"))
+        if cache.startswith(QUANTIZED_CACHES) and not machine.fp8_kv_cache:
+            yield Obstacle(
+                f"kv_cache_dtype: {cache} needs a GPU or a CPU with AVX-512 or AMX, and this machine has neither",
+                "remove it, or set skip_if_unsupported: true in a variant that may be left out",
+            )
+        if int(options.get("pipeline_parallel_size", 1)) > 1:
+            yield Obstacle("pipeline_parallel_size: vLLM has no pipeline parallelism on CPUs", "set it to 1")
 
     def choices(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
         """The number format, on a CPU."""
-        chosen = vllm_on_cpu.number_format(options, machine) if on_cpu else None
-        return {"dtype": chosen} if chosen else {}
-
-    def explain_choices(self, machine: Hardware) -> str:
-        """Which number format, and why."""
-        if machine.native_bfloat16:
-            return "Engines compute in bfloat16, which this CPU supports; set engine.dtype to change that."
-        return "Engines compute in float32: this CPU only emulates bfloat16; set engine.dtype to change that."
+        if not on_cpu or not formats.is_open(options):
+            return {}
+        return {"dtype": "bfloat16" if machine.native_bfloat16 else "float32"}
 
     def slow(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> str | None:
         """A number format that the CPU emulates."""
-        if on_cpu and vllm_on_cpu.is_slow(options, machine):
-            return "this CPU emulates bfloat16 and float16, which is several times slower than float32"
-        return None
+        return formats.why_slow(options, machine) if on_cpu else None
