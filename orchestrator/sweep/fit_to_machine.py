@@ -129,6 +129,6 @@ def refuse_other_choices(fitted: Fitted, recorded: Mapping[str, Any], again: str
             go_on = f"--set engine.{option}={theirs}" if theirs else "the machine or cluster where it began"
             raise UserError(
                 f"Variant {name} of this run has the {option} {theirs or 'that its engine chose'}, and where "
-                f"{option} is left open this machine chooses {ours}: to resume it use {go_on}, or start a new "
-                f"run: {again}"
+                f"{option} is left open this machine chooses {ours}: to resume it use {go_on}, or start a "
+                f"new run: {again}"
             )
