@@ -182,6 +182,11 @@ def misfit(size: Footprint, nodes: Sequence[Node]) -> str | None:
     return f"a replica needs {size} on one node; {there}"
 
 
+def _whole(value: object) -> int:
+    """A parallel size; 1 for what is none, which the engine itself will refuse."""
+    return value if isinstance(value, int) and value > 0 else 1
+
+
 def footprint(cluster: ReplicaConfig, engine: Mapping[str, Any], nodes: Sequence[Node]) -> Footprint:
     """What a replica with these engine options takes of the cluster at hand.
 
@@ -196,7 +201,7 @@ def footprint(cluster: ReplicaConfig, engine: Mapping[str, Any], nodes: Sequence
             cluster.labels,
         )
     has_gpus = any(node.amounts.get("GPU", 0) for node in nodes)
-    parallel = int(engine.get("tensor_parallel_size", 1)) * int(engine.get("pipeline_parallel_size", 1))
+    parallel = _whole(engine.get("tensor_parallel_size")) * _whole(engine.get("pipeline_parallel_size"))
     gpus = cluster.gpus_per_replica
     if gpus is None:
         gpus = float(parallel if has_gpus else 0)
