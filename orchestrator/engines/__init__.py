@@ -39,7 +39,12 @@ def tokenizer_of(options: Mapping[str, Any]) -> tuple[str | None, bool]:
 
 def parallel_workers(options: Mapping[str, Any]) -> int:
     """GPUs that one engine is spread over: one for each of its tensor- and pipeline-parallel workers."""
-    return int(options.get("tensor_parallel_size", 1)) * int(options.get("pipeline_parallel_size", 1))
+    return _whole(options.get("tensor_parallel_size")) * _whole(options.get("pipeline_parallel_size"))
+
+
+def _whole(value: object) -> int:
+    """A parallel size; 1 for anything else, which the engine itself will refuse."""
+    return value if isinstance(value, int) and value > 0 else 1
 
 
 def deciding(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -136,9 +136,11 @@ def refuse_other_format(fitted: Fitted, recorded: Mapping[str, Any], again: str)
         theirs = recorded[name]["engine"].get("dtype") if name in recorded else ours
         if theirs == ours:
             continue
-        began = f"variant {name} of this run computes in {theirs or 'the number format that vLLM chose'}"
-        go_on = f"set engine.dtype={theirs}" if theirs else "submit it where it was started"
+        began = (
+            f"variant {name} of this run computes in {theirs or 'the number format that its engine chose'}"
+        )
+        go_on = f"--set engine.dtype={theirs}" if theirs else "the machine or cluster where it began"
         raise UserError(
             f"{began[0].upper()}{began[1:]}, and where dtype is left open this machine chooses {ours}: "
-            f"to go on with it, {go_on}, or start a run of its own: {again}"
+            f"to go on with it use {go_on}, or start a run of its own: {again}"
         )
