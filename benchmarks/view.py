@@ -25,8 +25,8 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.analysis.compare import Request, analyze_scores
-from jobs.inputs.run_directory.read import read_runs
 from jobs.inputs.score_set import Reading
+from jobs.inputs.sources import read_scores
 from jobs.report import write_report
 from orchestrator.rundir.schema import FORMAT, ITEMS, SampleColumns
 from orchestrator.rundir.store import RunStore
@@ -167,7 +167,7 @@ def measure_pages(address: str) -> None:
 
 def measure_report(run: Path, out: Path) -> None:
     """Write a report and, if a browser is there, open it."""
-    book = read_runs([str(run)], Reading({}))
+    book = read_scores([str(run)], Reading({}))
     analysis = analyze_scores(book, Request(Settings()))
     out.mkdir(exist_ok=True)
     start = time.perf_counter()

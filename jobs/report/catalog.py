@@ -6,20 +6,32 @@ from functools import lru_cache
 from threading import Lock
 
 from jobs.analysis.compare import Request, analyze_scores
+from jobs.analysis.settings import choose_settings
 from jobs.inputs.run_directory.counts import Count, Footers
 from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.run_directory.read import read_runs
+from jobs.inputs.run_directory.read import runs_in
+from jobs.inputs.scale_options import AS_READ, ScaleOptions
 from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import runs_in
+from jobs.inputs.sources import read_scores
 from jobs.report.content import Content, content_of
 from jobs.report.flips import Flips, Wanted, flips_of, select
 from jobs.report.search import search
 from jobs.report.texts import Texts
 from orchestrator.errors import UserError
-from stats.results import Settings
 
 REMEMBERED = 16
 """Searches whose results are kept, so that turning a page does not search again."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the user says about the scores: direction and range of tasks, margins."""
+
+    margin: float | None = None
+    scales: ScaleOptions = AS_READ
+
+
+AS_IN_THE_SWEEP = Chosen()
 
 
 class Opened:
@@ -31,11 +43,9 @@ class Opened:
         texts: what was asked and said.
     """
 
-    def __init__(self, run: RunFiles, footers: Footers) -> None:
-        book = read_runs([run.location], Reading({}))
-        defaults = Settings()
-        settings = Settings(alpha=book.alpha or defaults.alpha, margin=book.margin or defaults.margin)
-        analysis = analyze_scores(book, Request(settings))
+    def __init__(self, run: RunFiles, footers: Footers, chosen: Chosen) -> None:
+        book = read_scores([run.location], Reading({}, scales=chosen.scales))
+        analysis = analyze_scores(book, Request(choose_settings(book, margin=chosen.margin)))
         self.content: Content = content_of(analysis, [run.manifest])
         self.index: list[Flips] = flips_of(analysis)
         self.texts = Texts(book.runs, footers)
@@ -53,6 +63,7 @@ class Shelf:
     location: str
     footers: Footers
     lock: Lock
+    chosen: Chosen
     files: int = -1
     opened: Opened | None = None
 
@@ -71,7 +82,7 @@ class Shelf:
             files = sum(len(run.samples(model, task)) for model in run.models for task in run.tasks)
             if self.opened is None or files != self.files:
                 self.opened = None  # two of them at once would need twice the memory
-                self.opened, self.files = Opened(run, self.footers), files
+                self.opened, self.files = Opened(run, self.footers, self.chosen), files
             return self.opened
 
 
@@ -80,13 +91,14 @@ class Library:
 
     Args:
         paths: runs, or folders of runs.
+        chosen: what the user says about the scores.
 
     Raises:
         UserError: if there is no run among them.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = paths
+    def __init__(self, paths: Sequence[str], chosen: Chosen = AS_IN_THE_SWEEP) -> None:
+        self._paths, self._chosen = paths, chosen
         self._shelves: dict[str, Shelf] = {}
         if not self.shelves():
             raise UserError(f"There is no run in {', '.join(paths)}: lldeg view shows run directories.")
@@ -98,5 +110,5 @@ class Library:
             if all(shelf.location != location for shelf in self._shelves.values()):
                 name = location.rstrip("/").rpartition("/")[2] or location
                 key = name if name not in self._shelves else f"{name}~{len(self._shelves)}"
-                self._shelves[key] = Shelf(location, Footers(), Lock())
+                self._shelves[key] = Shelf(location, Footers(), Lock(), self._chosen)
         return {key: shelf for key, shelf in self._shelves.items() if shelf.location in locations}

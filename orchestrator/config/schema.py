@@ -136,7 +136,7 @@ class AnalysisConfig(Section):
 
     alpha: float = Field(default=0.05, gt=0, lt=1)
     """Rate of false alarms."""
-    margin: float = Field(default=0.01, ge=0)
+    margin: float = Field(default=0.01, gt=0, lt=1)
     """Drop, in accuracy points over all items (0.01 = one point), that is still acceptable."""
 
 

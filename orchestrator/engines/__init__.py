@@ -43,7 +43,7 @@ def parallel_workers(options: Mapping[str, Any]) -> int:
 
 
 def _whole(value: object) -> int:
-    """A parallel size; 1 for anything else, which the engine itself will refuse."""
+    """A parallel size; 1 for what is none, which the engine itself will refuse."""
     return value if isinstance(value, int) and value > 0 else 1
 
 

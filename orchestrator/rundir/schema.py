@@ -89,9 +89,14 @@ class VariantEntry(TypedDict):
 
 
 class MetricEntry(TypedDict):
-    """A "metric,filter" of a task in the manifest."""
+    """A "metric,filter" of a task in the manifest.
+
+    Attributes:
+        range: how far scores can range ("LOW..HIGH"), where an imported input states it.
+    """
 
     higher_is_better: bool
+    range: NotRequired[str]
 
 
 class TaskEntry(TypedDict):

@@ -57,6 +57,7 @@ class Cluster:
     nodes: dict = field(default_factory=dict)
 
     def __post_init__(self):
+        assert os.environ.get("RAY_TMPDIR") != os.devnull, "mark this test with pytest.mark.ray"
         self._bin = bare_environment(self.folder / "env")
         self.gcs_port, self.job_port, self.client_port = free_ports(3)
         own = [f"--port={self.gcs_port}", f"--ray-client-server-port={self.client_port}"]
