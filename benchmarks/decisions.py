@@ -1,7 +1,7 @@
 """How often each verdict is wrong where it is hardest to be right: every decision simulated at its boundary.
 
-Two worlds per setting. In the first nothing is worse (the models are exchangeable on every item): how often is
-a variant called degraded? In the second the true drop is exactly the margin: how often is it certified? In
+Two worlds per setting. In the first nothing is worse (the models are exchangeable on every item): how often
+is a variant called degraded? In the second the true drop is exactly the margin: how often is it certified? In
 both, how often does the interval that decides (1 − 2α) hold the true drop? All go through `compare_variants`,
 with fixed seeds. The last column names what is out of bounds by more than two standard errors.
 

@@ -6,6 +6,7 @@ verdict.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -97,49 +98,18 @@ def conclude(
         notes: further reasons, last.
         task: name, if this is the comparison on one task.
     """
-    tasks, items, combination, certificate = found.tasks, found.items, found.combination, found.certificate
-    worse, better = sum(part.worse for part in tasks), sum(part.better for part in tasks)
     verdict = decide(levels.p, levels.p_noninferior, settings.alpha)
     decided_by, deciding_task = _decider(verdict, found, parts, settings)
     mde = detectable_drop(
-        items, found.blocks, found.squares / items, settings.alpha * levels.share, settings.power
+        found.items, found.blocks, found.squares / found.items, settings.alpha * levels.share, settings.power
     )
     needed = _items_needed(found, levels, settings) if verdict is Verdict.INCONCLUSIVE else None
     evidence = _evidence(found, levels, settings, task=deciding_task, mde=mde, needed=needed)
     reasons = (*explain(evidence, settings.alpha), *notes)
     return Comparison(
-        items=items,
-        missing=sum(part.missing for part in tasks) + sum(lacking.items for lacking in found.absent),
-        missing_answers=_totals([lacking.missing for lacking in certificate.lacking]),
-        failed_answers=_totals([lacking.failed for lacking in certificate.lacking]),
-        clusters=found.blocks if found.clustered else None,
-        reruns=(min(part.reruns[0] for part in tasks), min(part.reruns[1] for part in tasks)),
-        baseline_score=sum(float(part.share(part.baseline).sum()) for part in tasks) / items,
-        variant_score=sum(float(part.share(part.variant).sum()) for part in tasks) / items,
-        drop=_drop(tasks),
-        drop_macro=float(np.mean([part.differences.mean() for part in tasks])),
-        drop_interval=(certificate.interval.low, certificate.interval.high),
-        drop_interval_decision=(certificate.decision.low, certificate.decision.high),
-        drop_bounds=certificate.drop_bounds,
-        margin=certificate.margin,
-        margin_unit=certificate.unit,
-        worse=worse,
-        better=better,
-        flip_rate=(worse + better) / items,
-        p_pooled=combination.pooled.p,
-        p_pooled_bounds=certificate.p_pooled_bounds,
-        log_p_pooled=combination.pooled.log_p,
-        p_max_drop=combination.p_max_drop,
-        p_fisher=combination.p_fisher,
-        p_fisher_chi2=combination.p_fisher_chi2,
-        p_joint=combination.p_joint,
-        p_any=combination.p_any,
+        **_sizes(found),
+        **_p_values(found),
         p_adjusted=levels.p,
-        method=combination.method,
-        standard_error=combination.pooled.standard_error,
-        smallest_p=combination.pooled.smallest_p,
-        p_noninferior=certificate.p,
-        p_noninferior_paired=certificate.p_paired,
         p_noninferior_adjusted=levels.p_noninferior,
         mde=mde,
         items_needed=needed,
@@ -151,6 +121,52 @@ def conclude(
         task=task,
         tasks=parts,
     )
+
+
+def _sizes(found: Measured) -> dict[str, Any]:
+    """The fields of a comparison that count and measure."""
+    tasks, items, certificate = found.tasks, found.items, found.certificate
+    worse, better = sum(part.worse for part in tasks), sum(part.better for part in tasks)
+    return {
+        "items": items,
+        "missing": sum(part.missing for part in tasks) + sum(lacking.items for lacking in found.absent),
+        "missing_answers": _totals([lacking.missing for lacking in certificate.lacking]),
+        "failed_answers": _totals([lacking.failed for lacking in certificate.lacking]),
+        "clusters": found.blocks if found.clustered else None,
+        "reruns": (min(part.reruns[0] for part in tasks), min(part.reruns[1] for part in tasks)),
+        "baseline_score": sum(float(part.share(part.baseline).sum()) for part in tasks) / items,
+        "variant_score": sum(float(part.share(part.variant).sum()) for part in tasks) / items,
+        "drop": _drop(tasks),
+        "drop_macro": float(np.mean([part.differences.mean() for part in tasks])),
+        "drop_interval": (certificate.interval.low, certificate.interval.high),
+        "drop_interval_decision": (certificate.decision.low, certificate.decision.high),
+        "drop_bounds": certificate.drop_bounds,
+        "margin": certificate.margin,
+        "margin_unit": certificate.unit,
+        "worse": worse,
+        "better": better,
+        "flip_rate": (worse + better) / items,
+    }
+
+
+def _p_values(found: Measured) -> dict[str, Any]:
+    """The unadjusted p-values, and how they were found."""
+    combination, certificate = found.combination, found.certificate
+    return {
+        "p_pooled": combination.pooled.p,
+        "p_pooled_bounds": certificate.p_pooled_bounds,
+        "log_p_pooled": combination.pooled.log_p,
+        "p_max_drop": combination.p_max_drop,
+        "p_fisher": combination.p_fisher,
+        "p_fisher_chi2": combination.p_fisher_chi2,
+        "p_joint": combination.p_joint,
+        "p_any": combination.p_any,
+        "method": combination.method,
+        "standard_error": combination.pooled.standard_error,
+        "smallest_p": combination.pooled.smallest_p,
+        "p_noninferior": certificate.p,
+        "p_noninferior_paired": certificate.p_paired,
+    }
 
 
 def _drop(tasks: Sequence[TaskScores]) -> float:

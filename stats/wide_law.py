@@ -1,10 +1,10 @@
 """One tail of a sum of sign-flipped whole numbers on a lattice of millions of values.
 
-F1 scores have common denominators of up to 1e5, and multiplying a transform of millions of frequencies size by
-size takes minutes. But nearly all of these frequencies are empty: with u the tilted chance of a sign,
+F1 scores have common denominators of up to 1e5, and multiplying a transform of millions of frequencies size
+by size takes minutes. But nearly all of these frequencies are empty: with u the tilted chance of a sign,
 a = u(1 − u) and c = cos ωw, ln |φ(ω)| = ½ Σ ln(1 − 2a(1 − c)) ≤ −Σ [a(1 − c) + a²(1 − c)²], and that bound is
-had for all frequencies at once by one transform of the weights. Where it lies below e^−30 the transform is left
-out; the rest, some hundreds, is summed in closed form.
+had for all frequencies at once by one transform of the weights. Where it lies below e^−30 the transform is
+left out; the rest, some hundreds, is summed in closed form.
 """
 
 import numpy as np

@@ -171,7 +171,10 @@ def _explain_status(analysis: Analysis, gate: Gate) -> str | None:
     found = {result.comparison.verdict for result in analysis.results}
     if gate is not Gate.CERTIFIED or found != {Verdict.CERTIFIED} or exit_status(analysis, gate) == 0:
         return None
+    said = "Exit status 3 although all is certified:"
+    if analysis.incomplete:
+        return f"{said} the run is incomplete. Submit it again to finish it."
     return (
-        "Exit status 3 although all is certified: answers are missing or failed (see the warnings). Ask for "
-        "them again, or accept what is there with --missing drop."
+        f"{said} answers are missing or failed (see the warnings). Ask for them again, or accept what is "
+        "there with --missing drop."
     )

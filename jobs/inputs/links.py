@@ -25,21 +25,27 @@ def linked(book: ScoreSet) -> ScoreSet:
         book: scores of several tasks.
 
     Returns:
-        The book with `TaskTable.links`; as it was where no task shares a document or a cluster with another.
+        The same with `TaskTable.links` where tasks share a document or a cluster, without the names, of which
+        there may be millions.
     """
-    if len(book.tasks) < 2:
-        return book
-    names = [_codes([getattr(table, kind) for table in book.tasks], book.tasks) for kind in _KINDS]
-    shared = [codes for codes in names if codes is not None and _spans_tasks(codes, book.tasks)]
+    tables = (
+        replace(table, links=part, documents=None, cluster_names=None)
+        for table, part in zip(book.tasks, _links(book.tasks), strict=True)
+    )
+    return replace(book, tasks=tuple(tables))
+
+
+def _links(tables: Sequence[TaskTable]) -> Sequence[Ints | None]:
+    """Numbers of the items by task; None where no task shares anything with another."""
+    nothing = [None] * len(tables)
+    if len(tables) < 2:
+        return nothing
+    kinds = ([table.documents for table in tables], [table.cluster_names for table in tables])
+    codes = [_codes(names, tables) for names in kinds]
+    shared = [numbers for numbers in codes if numbers is not None and _spans_tasks(numbers, tables)]
     if not shared:
-        return book
-    groups = _connected(shared)
-    parts = np.split(groups, np.cumsum([len(table.items) for table in book.tasks])[:-1])
-    tables = tuple(replace(table, links=part) for table, part in zip(book.tasks, parts, strict=True))
-    return replace(book, tasks=tables)
-
-
-_KINDS = ("documents", "cluster_names")
+        return nothing
+    return np.split(_connected(shared), np.cumsum([len(table.items) for table in tables])[:-1])
 
 
 def _codes(columns: Sequence[NDArray[np.object_] | None], tables: Sequence[TaskTable]) -> Ints | None:

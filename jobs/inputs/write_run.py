@@ -7,13 +7,13 @@ samples, not made up.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 import yaml
 
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import digest
+from orchestrator.rundir.schema import FORMAT, Manifest, MetricEntry, TaskEntry, VariantEntry
 from orchestrator.rundir.store import RunStore
 
 ROWS_PER_BLOCK = 100_000
@@ -87,34 +87,40 @@ def write_run(out: str, run: ImportedRun) -> None:
     store.write_manifest(_manifest(name, run.models, run.tasks))
 
 
-def _manifest(name: str, models: Sequence[str], tasks: Sequence[ImportedTask]) -> dict[str, Any]:
-    unknown: dict[str, Any] = {"model": None, "revision": None, "engine": {}}
+def _manifest(name: str, models: Sequence[str], tasks: Sequence[ImportedTask]) -> Manifest:
     return {
-        "format": 1,
+        "format": FORMAT,
         "name": name,
         "imported": True,
         "versions": {},
-        "variants": {model: {**unknown, "digest": digest(["imported", model])} for model in models},
+        "variants": {model: _variant_entry(model) for model in models},
         "tasks": {task.name: _task_entry(task) for task in tasks},
     }
 
 
-def _task_entry(task: ImportedTask) -> dict[str, Any]:
+def _variant_entry(model: str) -> VariantEntry:
+    return {"model": None, "revision": None, "engine": {}, "digest": digest(["imported", model])}
+
+
+def _task_entry(task: ImportedTask) -> TaskEntry:
     return {
         "digest": digest(["imported", task.name, task.items.column("doc_hash").to_pylist()]),
         "group": task.group,
         "output_type": task.output_type,
         "metric": next(iter(task.metrics)),
         "metrics": {key: _metric_entry(key, task) for key in task.metrics},
+        "filters": list(dict.fromkeys(key.partition(",")[2] or "none" for key in task.metrics)),
         "items": task.items.num_rows,
         "cluster": None,
         "reruns": [],  # nothing is owed: what was not in the input will not be computed
     }
 
 
-def _metric_entry(key: str, task: ImportedTask) -> dict[str, Any]:
-    entry: dict[str, Any] = {"higher_is_better": task.metrics[key]}
-    return entry | {"range": task.ranges[key]} if key in task.ranges else entry
+def _metric_entry(key: str, task: ImportedTask) -> MetricEntry:
+    entry: MetricEntry = {"higher_is_better": task.metrics[key]}
+    if key in task.ranges:
+        entry["range"] = task.ranges[key]
+    return entry
 
 
 def as_text(value: object) -> str | None:

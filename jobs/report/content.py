@@ -31,6 +31,7 @@ class Case:
     sentence: str
     margin: str
     axis: Axis
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Content:
     verdicts: Mapping[str, Any]
     cards: tuple[Card, ...]
     axis: Axis
+    unit: str
     gaps: tuple[str, ...]
     note: str | None
     curves: Curves | None
@@ -112,6 +114,7 @@ def content_of(analysis: Analysis, manifests: Sequence[Mapping[str, Any]]) -> Co
         verdicts=found,
         cards=cards,
         axis=drop_axis(found["comparisons"]),
+        unit=_unit(found["comparisons"]),
         gaps=tuple(gap_lines(analysis.results, MOST_GAPS)),
         note=several_certificates(analysis),
         curves=curves_of(found),
@@ -125,10 +128,16 @@ def content_of(analysis: Analysis, manifests: Sequence[Mapping[str, Any]]) -> Co
 def _cards(found: Mapping[str, Any], said: Sequence[tuple[str, str]]) -> tuple[Card, ...]:
     by_variant: dict[str, list[Case]] = {}
     for entry, (sentence, margin) in zip(found["comparisons"], said, strict=True):
-        case = Case(entry, sentence, margin, drop_axis(entry["tasks"]))
+        case = Case(entry, sentence, margin, drop_axis(entry["tasks"]), _unit(entry["tasks"]))
         by_variant.setdefault(entry["variant"], []).append(case)
     cards = [Card(variant, _gravest(cases), tuple(cases)) for variant, cases in by_variant.items()]
     return tuple(sorted(cards, key=lambda card: GRAVEST_FIRST.index(card.verdict)))
+
+
+def _unit(entries: Sequence[Entry]) -> str:
+    """What the drops of some entries on one axis are counted in."""
+    units = {str(entry["margin_unit"]) for entry in entries}
+    return units.pop() if len(units) == 1 else "mixed"
 
 
 def _gravest(cases: Sequence[Case]) -> Verdict:

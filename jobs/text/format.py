@@ -78,3 +78,8 @@ def score_text(score: float, unit: Unit) -> str:
 def temperature_text(temperature: Temperature) -> str:
     """A temperature, or a dash where none is known."""
     return "–" if temperature is None else f"{temperature:g}"
+
+
+def problem_text(reason: str) -> str:
+    """What keeps a running sweep from writing answers now, as a sentence."""
+    return f"{reason[:1].upper()}{reason[1:]} (no answers lost)"

@@ -65,9 +65,9 @@ def _degraded(subject: str, baseline: str, result: VariantResult, settings: Sett
     overall = _overall(comparison)
     task = _deciding(comparison)
     if task is not None:
-        loss = amount_text(task.drop, task.margin_unit)
-        text = f"{subject} is worse than {baseline} on {clean(task.task or '')}: it loses {loss} there, which is {proof}"
-        text = f"{text}; over all tasks it {overall}."
+        where = f"on {clean(task.task or '')}"
+        loss = f"it loses {amount_text(task.drop, task.margin_unit)} there, which is {proof}"
+        text = f"{subject} is worse than {baseline} {where}: {loss}; over all tasks it {overall}."
     elif comparison.drop > 0.0:
         text = f"{subject} is worse than {baseline}: it {overall}, which is {proof}."
     else:

@@ -147,6 +147,7 @@ def test_one_run_offers_no_choice(run, tmp_path):
         run(make_run(tmp_path / "run", {"sums": MadeTask({("base", 0.5): [[1, 0]]})}))
 
 
+@pytest.mark.slow
 def test_lm_eval_takes_the_file(tmp_path):
     """`lm_eval --samples` evaluates the named items only, and is not troubled by the key of ours."""
     from lm_eval import simple_evaluate

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +32,7 @@ from jobs.inputs.score_set import (
     some,
 )
 from orchestrator.errors import UserError
-from orchestrator.rundir.manifest import SKIPPED
+from orchestrator.rundir.schema import TaskEntry
 from orchestrator.sweep.item_subset import refuse_reused_in
 from stats.arrays import Ints
 
@@ -131,7 +130,7 @@ def _refuse_contradictions(runs: Sequence[RunFiles]) -> None:
 
 def _note_missing_variants(runs: Sequence[RunFiles], models: Sequence[str], notes: _Notes) -> None:
     """Say which variants the sweeps name that no manifest knows, and which could not run on the machine."""
-    left_out = {name: why for run in runs for name, why in run.manifest.get(SKIPPED, {}).items()}
+    left_out = {name: why for run in runs for name, why in run.manifest.get("skipped", {}).items()}
     for name, why in left_out.items():
         if name not in models:
             notes.add(NoticeCode.LEFT_OUT, f"{name} was left out of the run: {why}.")
@@ -208,11 +207,11 @@ def _read_model(model: str, info: TaskInfo, held: _Task) -> tuple[dict[Temperatu
     return means.columns(planned), means.mixed_prompts > 0
 
 
-def _task_info(task: str, entry: dict[str, Any], reading: Reading) -> TaskInfo:
+def _task_info(task: str, entry: TaskEntry, reading: Reading) -> TaskInfo:
     metrics, group = entry["metrics"], entry.get("group")
     wanted = requested_metric(task, group, reading.metrics) or entry.get("metric") or next(iter(metrics))
     metric = resolve_metric(task, wanted, list(metrics))
-    direction, limits = (metrics[metric].get(key) for key in ("higher_is_better", "range"))
+    direction, limits = metrics[metric].get("higher_is_better"), metrics[metric].get("range")
     stated = Stated(direction, parse_range(limits, f"range of {metric} of task {task}") if limits else None)
     return TaskInfo(task, metric, direction is not False, group, stated)
 
