@@ -119,3 +119,20 @@ def exit_probabilities(
         below[look] = alive.masses.sum() - alive.beyond(low, time, drift)
         alive = alive.between(low, high, time, drift)
     return below, above
+
+
+def stagewise_p_value(fractions: tuple[float, ...], boundaries: tuple[float, ...], statistic: float) -> float:
+    """P(crossed at an earlier look, or now with at least this statistic) for a standard Brownian motion.
+
+    Args:
+        fractions: t_k of the looks taken, the present one last.
+        boundaries: c_k of the looks before, at least these, on the scale of Z.
+        statistic: Z found at the last.
+    """
+    alive, spent = START, 0.0
+    for time, boundary in zip(fractions[:-1], boundaries, strict=False):
+        limit = boundary * float(np.sqrt(time))
+        spent += alive.beyond(limit, time, 0.0)
+        alive = alive.between(-np.inf, limit, time, 0.0)
+    last = fractions[-1]
+    return min(1.0, spent + alive.beyond(statistic * float(np.sqrt(last)), last, 0.0))

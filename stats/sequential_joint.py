@@ -57,7 +57,14 @@ class SignVectors:
 
     @classmethod
     def start(
-        cls, levels: Floats, spending: Spending, tasks: int, combine: Combine, vectors: int, seed: int
+        cls,
+        levels: Floats,
+        spending: Spending,
+        *,
+        tasks: int,
+        combine: Combine,
+        vectors: int,
+        seed: int,
     ) -> "SignVectors":
         """The vectors before the first look.
 
@@ -172,15 +179,16 @@ def _extreme_ranks(sums: Ints, squares: Floats, combine: Combine) -> Ints:
 
 def _statistics(sums: Ints, pooled: Ints, largest: Floats, combine: Combine) -> Floats:
     """The p-value among the rows of the named statistic, or the smallest of the three, shape (rows,)."""
-    found = {}
-    if combine != "max-drop" and combine != "fisher":
+    found: dict[str, Floats] = {}
+    if combine not in {"max-drop", "fisher"}:
         found["pooled"] = _shares(pooled)
-    if combine != "pooled" and combine != "fisher":
+    if combine not in {"pooled", "fisher"}:
         found["max-drop"] = _shares(largest)
-    if combine != "pooled" and combine != "max-drop":
+    if combine not in {"pooled", "max-drop"}:
         logs = [np.log(_shares(task)) for task in sums.T]
         found["fisher"] = _shares(np.round(-np.sum(logs, axis=0), 9))
-    return np.minimum.reduce(list(found.values()))
+    smallest: Floats = np.minimum.reduce(list(found.values()))
+    return smallest
 
 
 def _shares(values: Ints | Floats) -> Floats:
@@ -188,6 +196,7 @@ def _shares(values: Ints | Floats) -> Floats:
     width = int(values.max() - values.min()) + 1
     if values.dtype.kind == "i" and width <= COUNTED_WIDTH:
         counts = np.bincount(values - values.min(), minlength=width)
-        return np.cumsum(counts[::-1])[::-1][values - values.min()] / values.size
-    below = np.searchsorted(np.sort(values), values)
-    return (values.size - below) / values.size
+        counted: Floats = np.cumsum(counts[::-1])[::-1][values - values.min()] / values.size
+        return counted
+    shares: Floats = (values.size - np.searchsorted(np.sort(values), values)) / values.size
+    return shares

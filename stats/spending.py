@@ -64,6 +64,6 @@ def parse_spending(name: str) -> Spending:
     found = re.fullmatch(r"hsd([+-]?\d+(?:\.\d+)?)", name)
     if found is None or abs(float(found[1])) > 50.0:
         raise ValueError(
-            f"{name!r} is not a spending function: use obf, or hsd and a number from -50 to 50, such as hsd-4."
+            f"{name!r} is not a spending function: use obf, or hsd with γ from -50 to 50, such as hsd-4."
         )
     return Spending(float(found[1]))
