@@ -102,7 +102,8 @@ def damage_table(simulations: int) -> None:
     """Power and mean share of five ways to find damage."""
     hsd, obf = Stopping(10), Stopping(10, degraded=parse_spending("obf"))
     print(
-        f"{'power, mean share until a verdict or the end':<46}fixed   HSD -2      OBF         union       e-process"
+        f"{'power, mean share until a verdict or the end':<46}"
+        "fixed       HSD -2      OBF         union       e-process"
     )
     for number, (name, row) in enumerate(DAMAGE.items()):
         judges = (fixed, sequential(row, hsd), sequential(row, obf), union_bound(obf.degraded, 10), watched)

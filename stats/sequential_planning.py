@@ -44,7 +44,7 @@ def expected_course(design: Design, drop: float, stopping: Stopping, margin: flo
     """What is to be expected if the true drop is as given.
 
     Args:
-        design: planned items, flip rate, reruns and level; for one of m comparisons the level is α/m at first.
+        design: planned items, flip rate, reruns and level; of m comparisons each starts with α/m.
         drop: δ, negative if the variant is better; |δ| at most what the flip rate allows.
         stopping: looks and spending.
         margin: non-inferiority margin M.

@@ -78,7 +78,7 @@ def test_the_boundary_is_the_lowest_that_spending_allows(looks, spending, level)
 @settings(max_examples=100)
 @given(LOOKS, SPENDING)
 def test_the_stagewise_p_value_equals_enumeration(looks, spending):
-    """P(crossed earlier, or now with at least the observed sum), and it is at most α where the last look crosses."""
+    """P(crossed earlier, or now with at least the observed sum); at most α where any look has crossed."""
     laws = walked(looks, [0.2], spending)
     statistics = enumerated_statistics(looks)
     crossed = np.zeros(len(statistics), dtype=bool)
@@ -101,7 +101,7 @@ def test_what_crosses_at_a_level_crosses_at_every_higher_one(looks, spending):
 @settings(max_examples=60)
 @given(st.lists(AVERAGED, min_size=1, max_size=40), st.sampled_from([0.05, 0.3]))
 def test_a_single_look_is_the_fixed_test(values, level):
-    """With one look the stagewise p-value is that of the sign-flip test, and it crosses where that is at most α."""
+    """With one look p is that of the sign-flip test, and it crosses where that is at most α."""
     law = walked([values], [level])[0]
     p = sign_flip_test(np.array(values)).p
     assert law.p_stagewise[0] == pytest.approx(p, rel=1e-9)

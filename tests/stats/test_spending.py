@@ -29,7 +29,7 @@ def test_other_names_are_refused(name):
 
 
 def test_obrien_fleming_boundaries_are_the_published_ones():
-    """Five looks, one-sided .025: 4.877, 3.357, 2.680, 2.290, 2.031 (Jennison & Turnbull 2000, and R's gsDesign)."""
+    """Five looks, one-sided .025: 4.877, 3.357, 2.680, 2.290, 2.031 (Lan & DeMets; R's gsDesign)."""
     found = lan_demets_boundaries(FIVE, parse_spending("obf"), 0.025)
     assert found == pytest.approx([4.8769, 3.3570, 2.6803, 2.2898, 2.0310], abs=5e-4)
 
