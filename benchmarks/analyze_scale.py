@@ -113,7 +113,7 @@ def analyze_run(run: str) -> None:
     """What `lldeg analyze RUN` does."""
     import typer
 
-    from jobs.analyze import analyze
+    from jobs.commands.analyze import analyze
 
     app = typer.Typer()
     app.command()(analyze)

@@ -174,16 +174,16 @@ class Crowd(FakeRay):
 
 def dispatch_to_a_crowd() -> float:
     """Milliseconds of the dispatcher's own work per block, starting and ending all replicas included."""
-    from orchestrator import dispatch
-    from orchestrator.blocks import Block
-    from orchestrator.cluster import Footprint, Node, has_room
-    from orchestrator.config import SamplingConfig
+    from orchestrator.cluster.resources import Footprint, Node, has_room
+    from orchestrator.config.schema import SamplingConfig
     from orchestrator.engines.base import EngineSpec
-    from orchestrator.identity import Item, Rerun
-    from orchestrator.progress import SweepProgress, VariantProgress
-    from orchestrator.replica import Job
-    from orchestrator.samples import Columns
-    from orchestrator.seats import Workload
+    from orchestrator.rundir.identity import Item, Rerun
+    from orchestrator.rundir.progress import SweepProgress, VariantProgress
+    from orchestrator.rundir.schema import SampleColumns
+    from orchestrator.sweep.blocks import Block
+    from orchestrator.workers import dispatcher as dispatch
+    from orchestrator.workers.replica import Job
+    from orchestrator.workers.replica_slots import Workload
 
     nodes = [Node(f"node-{i}", {"CPU": 64, "GPU": 8}, {}) for i in range(CROWD // 8)]
     crowd = Crowd([node.name for node in nodes])
@@ -191,7 +191,7 @@ def dispatch_to_a_crowd() -> float:
     variants = [f"variant-{i}" for i in range(CROWD_VARIANTS)]
 
     def work(variant: str) -> Workload:
-        job = Job(variant, EngineSpec("m"), SamplingConfig(), "", {}, {}, Columns((), ()), 1, "")
+        job = Job(variant, EngineSpec("m"), SamplingConfig(), "", {}, {}, SampleColumns((), ()), 1, "")
         blocks = [Block(variant, "t", "c", (Item(i, "", ""),), (Rerun(0.0),)) for i in range(each)]
         return Workload(job, Footprint(4, 1), blocks)
 

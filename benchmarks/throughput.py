@@ -58,12 +58,12 @@ def bare(limit: int, cell: int | None, part: int, meeting: Path) -> dict[str, fl
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM  # the order of imports is that of a program which does nothing else
 
-    from orchestrator.answering import queries_of
-    from orchestrator.blocks import longest_first
     from orchestrator.engines.vllm_engine import encoding_of, engine_arguments
     from orchestrator.engines.vllm_requests import prepare as prepare_query
-    from orchestrator.plan import plan_sweep
-    from orchestrator.sweep import prepare
+    from orchestrator.sweep.blocks import longest_first
+    from orchestrator.sweep.plan import plan_sweep
+    from orchestrator.sweep.prepare import prepare
+    from orchestrator.workers.answer_block import queries_of
 
     with tempfile.TemporaryDirectory() as folder:
         sweep = prepare(CONFIG, overrides=overrides(limit), run_dir=folder)

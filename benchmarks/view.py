@@ -25,16 +25,16 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.analysis.compare import Request, analyze_scores
-from jobs.analysis.read_run import read_runs
-from jobs.analysis.scores import Reading
+from jobs.inputs.run_directory.read import read_runs
+from jobs.inputs.score_set import Reading
 from jobs.report import write_report
-from orchestrator.samples import Columns
-from orchestrator.store import RunStore
+from orchestrator.rundir.schema import SampleColumns
+from orchestrator.rundir.store import RunStore
 from stats.results import Settings
 
 METRIC = "exact_match,none"
 TEMPERATURE = 0.7
-SERVE = "import sys, typer; from jobs.view import view; sys.argv[0] = 'view'; typer.run(view)"
+SERVE = "import sys, typer; from jobs.commands.view import view; sys.argv[0] = 'view'; typer.run(view)"
 PAGES = 30
 
 
@@ -110,7 +110,7 @@ def samples(
     item, n = np.repeat(block, shape.seeds).astype(np.int32), block.size * shape.seeds
     score = (random.random(n) < np.repeat(right, shape.seeds)).astype(np.float64)
     hashes = pa.array(item.astype(str))
-    schema = Columns((METRIC,), ("none",)).schema
+    schema = SampleColumns((METRIC,), ("none",)).schema
     columns = {
         "item": item,
         "doc_hash": hashes,

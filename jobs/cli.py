@@ -8,20 +8,20 @@ from typing import cast
 
 import typer
 
-from jobs.analyze import analyze
-from jobs.configs_command import configs
+from jobs.commands.analyze import analyze
+from jobs.commands.configs import configs
+from jobs.commands.flips import flips
+from jobs.commands.import_ import import_
+from jobs.commands.logs import logs
+from jobs.commands.power import power
+from jobs.commands.status import status
+from jobs.commands.stop import stop
+from jobs.commands.submit.command import submit
+from jobs.commands.subset import subset
+from jobs.commands.view import view
 from jobs.figures.command import figures
-from jobs.flips import flips
-from jobs.import_ import import_
-from jobs.logs import logs
-from jobs.power import power
-from jobs.status import status
-from jobs.stop import stop
-from jobs.submit import submit
-from jobs.subset import subset
-from jobs.view import view
 from orchestrator.errors import UserError
-from orchestrator.quiet import be_quiet
+from orchestrator.library_environment import be_quiet
 
 USAGE_ERROR = 2
 UsageMistake = cast("type[typer.BadParameter]", typer.BadParameter.__base__)

@@ -1,1 +1,1 @@
-"""Middle floor: configuration, plan, tasks, engines, replicas, dispatch and the run directory."""
+"""Middle floor: everything a sweep needs, from the configuration to the files of a run."""

@@ -1,4 +1,12 @@
-"""The errors that end in one sentence for the user instead of a traceback."""
+"""The error that ends in one sentence for the user instead of a traceback, and how errors are worded."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class UserError(Exception):
@@ -7,3 +15,14 @@ class UserError(Exception):
     Its text is a whole sentence that says what is wrong, where, and what to do about it; the command line
     prints it as it is and exits with status 2.
     """
+
+
+def error_text(error: BaseException) -> str:
+    """An exception as "class: message", on one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000]
+
+
+def suggestion(word: str, known: Sequence[str]) -> str:
+    """The words ", did you mean …?" where something known is close, else nothing."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f", did you mean '{close[0]}'?" if close else ""

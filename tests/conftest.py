@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from standin.command import Command
 
-from orchestrator.quiet import be_quiet
+from orchestrator.library_environment import be_quiet
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 be_quiet()  # before a test imports the libraries that read these variables

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from jobs.analysis.pairing import Pair, Pairing, pair_up
-from jobs.analysis.scores import ScoreBook, TaskTable, Temperature, some
+from jobs.inputs.score_set import ScoreBook, TaskTable, Temperature, some
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError
 from stats.comparison import Settings, TaskScores, adjustment_for, compare_variants

@@ -12,9 +12,9 @@ from posixpath import join
 from typing import Any
 
 from jobs.analysis.compare import Analysis, VariantResult
-from jobs.analysis.groups import group_rows
-from jobs.analysis.scores import ScoreBook
-from orchestrator.locations import open_location
+from jobs.analysis.group_means import group_rows
+from jobs.inputs.score_set import ScoreBook
+from orchestrator.rundir.locations import open_location
 from stats.results import Comparison
 
 TOTAL = "all"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.analysis.scores import Column, ScoreBook, TaskInfo, TaskTable, Temperature, some
+from jobs.inputs.score_set import Column, ScoreBook, TaskInfo, TaskTable, Temperature, some
 from stats.scores import TaskScores
 
 

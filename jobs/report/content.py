@@ -10,10 +10,10 @@ from typing import Any
 
 from jobs.analysis.compare import Analysis
 from jobs.analysis.outputs import verdicts
-from jobs.analysis.wording import meaning
 from jobs.report.flips import GRAVEST_FIRST
 from jobs.report.forest import Axis, drop_axis
 from jobs.report.reruns import Curves, Histogram, curves_of, histograms_of
+from jobs.text.format import meaning
 from stats.verdict import Verdict
 
 Entry = Mapping[str, Any]

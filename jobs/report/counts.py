@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from jobs.analysis.run_files import RunFiles
+from jobs.inputs.run_directory.files import RunFiles
 from jobs.report.footers import Footer, read_footer
 
 

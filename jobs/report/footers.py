@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.analysis.run_files import RunFiles
+from jobs.inputs.run_directory.files import RunFiles
 
 ANY = int(np.iinfo(np.int64).max)
 

@@ -15,8 +15,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from jobs.analysis.wording import clean, p_text, percent, points, temperature_text
 from jobs.report.visible import visible
+from jobs.text.format import clean, p_text, percent, points, temperature_text
 
 FOLDER = Path(__file__).parent
 NO_VALUE = "–"

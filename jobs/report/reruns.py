@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jobs.analysis.compare import Analysis, VariantResult
-from jobs.analysis.scores import Temperature
+from jobs.inputs.score_set import Temperature
 from jobs.report.forest import Axis, axis_over
 
 MOST_RERUNS = 30

@@ -16,8 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from jobs.analysis.run_files import RunFiles
-from jobs.analysis.scores import Temperature, as_temperature
+from jobs.inputs.run_directory.files import RunFiles
+from jobs.inputs.score_set import Temperature, as_temperature
 from jobs.report.counts import Footers
 from jobs.report.flips import Cell
 

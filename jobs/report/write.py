@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from posixpath import join
 
 from jobs.analysis.compare import Analysis
-from jobs.analysis.run_files import RunFiles
+from jobs.inputs.run_directory.files import RunFiles
 from jobs.report.content import content_of
 from jobs.report.flips import flips_of
 from jobs.report.page import render
 from jobs.report.payload import embedded
 from jobs.report.texts import Texts
-from orchestrator.locations import open_location
+from orchestrator.rundir.locations import open_location
 
 REPORT = "report.html"
 

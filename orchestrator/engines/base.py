@@ -102,8 +102,3 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the model."""
-
-
-def error_text(error: BaseException) -> str:
-    """An exception as "class: message", on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000]

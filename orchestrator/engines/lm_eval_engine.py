@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 
-from orchestrator.engines.base import GENERATE, ROLLING, Answer, EngineOptionError, error_text
+from orchestrator.engines.base import GENERATE, ROLLING, Answer, EngineOptionError
+from orchestrator.errors import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,9 +16,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, EngineOptionError, error_text
-from orchestrator.engines.server import RequestRefusedError, Server
-from orchestrator.patience import SECONDS_OF_PATIENCE
+from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, EngineOptionError
+from orchestrator.engines.http_client import RequestRefusedError, Server
+from orchestrator.errors import error_text
+from orchestrator.retry import SECONDS_OF_PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -16,11 +16,11 @@ from concurrent.futures import Future
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.config_file import suggestion
-from orchestrator.engine_options import vllm_options
-from orchestrator.engines.base import EngineDiedError, EngineOptionError, error_text
-from orchestrator.engines.encoding import Encoding
+from orchestrator.engines.base import EngineDiedError, EngineOptionError
+from orchestrator.engines.tokenization import Encoding
+from orchestrator.engines.vllm_options import vllm_options
 from orchestrator.engines.vllm_requests import prepare
+from orchestrator.errors import error_text, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

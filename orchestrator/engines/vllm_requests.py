@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, error_text
+from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer
+from orchestrator.errors import error_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from orchestrator.engines.base import Query
-    from orchestrator.engines.encoding import Encoding
+    from orchestrator.engines.tokenization import Encoding
 
 
 @dataclass(frozen=True)

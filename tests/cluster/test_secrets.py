@@ -6,7 +6,7 @@ from standin.command import finish, wait_for
 from standin.engine import KIND, read_words
 from standin.files import GENERATE, questions, write_small_sweep, write_sweep, write_task
 
-from orchestrator.quiet import quiet_environment
+from orchestrator.library_environment import quiet_environment
 
 SECRETS = {"HF_TOKEN": "hf_plantedplantedplanted", "OPENAI_API_KEY": "sk-plantedplantedplanted"}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 from typer.testing import CliRunner
 
-from jobs.analyze import analyze
+from jobs.commands.analyze import analyze
 from orchestrator.errors import UserError
 
 app = typer.Typer(pretty_exceptions_enable=False)

@@ -7,9 +7,9 @@ import pytest
 from analyze_runner import run_analyze
 from run_maker import MadeTask, make_run
 
-from jobs.analysis.groups import standard_error
+from jobs.analysis.group_means import standard_error
 from jobs.analysis.options import Format
-from jobs.analysis.wording import clean, p_text
+from jobs.text.format import clean, p_text
 
 FIELDS = {
     "verdict", "reasons", "items", "missing", "clusters", "reruns", "baseline_score", "variant_score", "drop",

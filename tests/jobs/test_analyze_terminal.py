@@ -3,7 +3,7 @@
 import pytest
 from analyze_runner import run_analyze
 
-from jobs.analysis.wording import broken
+from jobs.text.format import broken
 
 LONG = "leaderboard_mmlu_pro_computer_science"
 

@@ -4,8 +4,8 @@ import pytest
 import yaml
 from standin.files import write_small_sweep
 
-from orchestrator.plan import plan_sweep
-from orchestrator.sweep import prepare
+from orchestrator.sweep.plan import plan_sweep
+from orchestrator.sweep.prepare import prepare
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from jobs.configs_command import config_folder, configs, purpose, shipped
-from orchestrator.config_file import load_config
-from orchestrator.engine_options import vllm_options
+from jobs.commands.configs import config_folder, configs, purpose, shipped
+from orchestrator.config.load import load_config
 from orchestrator.engines import is_served, served_problems
+from orchestrator.engines.vllm_options import vllm_options
 from orchestrator.errors import UserError
 
 NAMES = [path.stem for path in shipped()]

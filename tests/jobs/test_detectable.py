@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 from run_maker import MadeTask, make_run
 
-from jobs.detectable import detection_table, given_flip_rate, measured_flip_rates
-from orchestrator.blocks import Cell
+from jobs.commands.submit.detectable_drops import detection_table, given_flip_rate, measured_flip_rates
 from orchestrator.errors import UserError
-from orchestrator.identity import Item, Rerun
+from orchestrator.rundir.identity import Item, Rerun
+from orchestrator.sweep.blocks import Cell
 from stats.planning import Design
 
 

@@ -12,10 +12,10 @@ import typer
 from run_maker import MadeTask, make_run
 from typer.testing import CliRunner
 
-from jobs.flips import flips
-from jobs.seeds.plots import success_histogram, temperature_curves
-from jobs.seeds.read import Wanted, read_reruns
-from jobs.seeds.summary import summarize
+from jobs.commands.flips import flips
+from jobs.reruns.plots import success_histogram, temperature_curves
+from jobs.reruns.read import Wanted, read_reruns
+from jobs.reruns.summary import summarize
 from orchestrator.errors import UserError
 
 SEEDS = 4

@@ -7,7 +7,7 @@ import typer
 from analyze_runner import run_analyze
 from typer.testing import CliRunner
 
-from jobs.import_ import import_
+from jobs.commands.import_ import import_
 from orchestrator.errors import UserError
 
 app = typer.Typer(pretty_exceptions_enable=False)

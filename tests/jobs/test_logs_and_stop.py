@@ -5,10 +5,10 @@ import time
 import pytest
 from run_maker import MadeTask, make_run
 
-from jobs import logs as logs_module
-from orchestrator.heartbeat import EVENTS, STOP
-from orchestrator.lease import exclusive
-from orchestrator.store import RunStore
+from jobs.commands import logs as logs_module
+from orchestrator.rundir.heartbeat import EVENTS, STOP
+from orchestrator.rundir.lease import exclusive
+from orchestrator.rundir.store import RunStore
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-import jobs.power
+import jobs.commands.power
 from orchestrator.errors import UserError
 
 
@@ -13,9 +13,9 @@ def run(monkeypatch):
     """Runs the command; returns what it printed, or raises the user's error."""
     import typer
 
-    monkeypatch.setattr(jobs.power, "Console", lambda: Console(width=120))
+    monkeypatch.setattr(jobs.commands.power, "Console", lambda: Console(width=120))
     app = typer.Typer(pretty_exceptions_enable=False)
-    app.command()(jobs.power.power)
+    app.command()(jobs.commands.power.power)
 
     def invoke(*arguments):
         done = CliRunner().invoke(app, list(arguments))

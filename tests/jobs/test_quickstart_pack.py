@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from lm_eval.tasks import TaskManager
 
-from orchestrator.config_file import load_config
+from orchestrator.config.load import load_config
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PACK = CONFIGS / "tasks" / "quickstart"

@@ -4,8 +4,8 @@ import time
 import pytest
 from run_maker import MadeTask, make_run
 
-from orchestrator.lease import exclusive
-from orchestrator.store import RunStore
+from orchestrator.rundir.lease import exclusive
+from orchestrator.rundir.store import RunStore
 
 ESC = "\x1b[31m"
 

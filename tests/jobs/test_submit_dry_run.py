@@ -1,9 +1,9 @@
 import pytest
 from standin.files import questions, write_small_sweep, write_task
 
-from orchestrator.identity import sample_key
-from orchestrator.plan import plan_sweep
-from orchestrator.sweep import prepare
+from orchestrator.rundir.identity import sample_key
+from orchestrator.sweep.plan import plan_sweep
+from orchestrator.sweep.prepare import prepare
 
 SAMPLING = {"temperatures": [0.0, 0.7], "seeds": 3}
 

@@ -9,11 +9,11 @@ import typer
 from run_maker import MadeTask, make_run
 from typer.testing import CliRunner
 
-from jobs.seeds.choose import choose, kept
-from jobs.seeds.read import Wanted, read_reruns
-from jobs.subset import subset
+from jobs.commands.subset import subset
+from jobs.reruns.choose import choose, kept
+from jobs.reruns.read import Wanted, read_reruns
 from orchestrator.errors import UserError
-from orchestrator.subset import read_subset
+from orchestrator.sweep.item_subset import read_subset
 
 
 @pytest.fixture

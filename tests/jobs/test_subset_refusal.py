@@ -5,8 +5,8 @@ import json
 import pytest
 from run_maker import MadeTask, make_run
 
-from jobs.analysis.read_run import read_runs
-from jobs.analysis.scores import Reading
+from jobs.inputs.run_directory.read import read_runs
+from jobs.inputs.score_set import Reading
 from orchestrator.errors import UserError
 
 

@@ -14,8 +14,8 @@ from standin.files import GENERATE, ROLLING, questions, write_sweep, write_task
 from standin.reference import Replay, evaluate
 from standin.rows import block_files, identities, planned, samples
 
-from orchestrator.config_file import load_config
-from orchestrator.sweep import prepare
+from orchestrator.config.load import load_config
+from orchestrator.sweep.prepare import prepare
 
 pytestmark = pytest.mark.model
 

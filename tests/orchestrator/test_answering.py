@@ -1,13 +1,14 @@
 import pytest
 from standin.files import CHOOSE, GENERATE, choices, questions, write_task
 
-from orchestrator.answering import answer_block, generation_settings
-from orchestrator.blocks import Block
-from orchestrator.config import PromptConfig, SamplingConfig
+from orchestrator.config.schema import PromptConfig, SamplingConfig
 from orchestrator.engines.base import Answer
-from orchestrator.identity import Rerun
-from orchestrator.samples import Columns
-from orchestrator.tasks import TaskLibrary, TaskSpec
+from orchestrator.rundir.identity import Rerun
+from orchestrator.rundir.schema import SampleColumns
+from orchestrator.sweep.blocks import Block
+from orchestrator.sweep.tasks import TaskLibrary, TaskSpec
+from orchestrator.workers.answer_block import answer_block, generation_settings
+from orchestrator.workers.sample_rows import samples_table
 
 TASKS_OWN = {
     "until": ["\n"],
@@ -183,5 +184,5 @@ def test_text_that_is_no_unicode_can_be_written(open_task):
     """A lone surrogate in a model's text does not sink the block."""
     task, built, block = open_task(questions(1), [Rerun(0.0)], **GENERATE)
     samples = answer_block(block, task, built, said("0 \ud800"), SamplingConfig())
-    columns = Columns(("exact_match,number", "exact_match,whole"), ("number", "whole"))
-    assert columns.table(block, samples)["response"].to_pylist() == ["0 ?"]
+    columns = SampleColumns(("exact_match,number", "exact_match,whole"), ("number", "whole"))
+    assert samples_table(block, samples, columns)["response"].to_pylist() == ["0 ?"]

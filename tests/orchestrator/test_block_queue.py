@@ -1,6 +1,6 @@
 from dataclasses import dataclass
 
-from orchestrator.block_queue import BlockQueue
+from orchestrator.workers.block_queue import BlockQueue
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.blocks import LARGEST_BLOCK, Block, Cell, longest_first, missing_samples, reruns
-from orchestrator.config import SamplingConfig
-from orchestrator.identity import Item, Rerun, sample_key
+from orchestrator.config.schema import SamplingConfig
+from orchestrator.rundir.identity import Item, Rerun, sample_key
+from orchestrator.sweep.blocks import LARGEST_BLOCK, Block, Cell, longest_first, missing_samples, reruns
 
 CELL = "c"
 

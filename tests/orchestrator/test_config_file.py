@@ -1,7 +1,7 @@
 import pytest
 import yaml
 
-from orchestrator.config_file import load_config
+from orchestrator.config.load import load_config
 from orchestrator.errors import UserError
 
 GOOD = {

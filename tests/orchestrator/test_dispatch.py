@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 from ray.exceptions import OutOfMemoryError
 from standin.fake_ray import FakeRay, ReplicaKilledError
 
-from orchestrator import dispatch
-from orchestrator.blocks import Block
-from orchestrator.cluster import Footprint
-from orchestrator.config import SamplingConfig
+from orchestrator.cluster.resources import Footprint
+from orchestrator.config.schema import SamplingConfig
 from orchestrator.engines.base import EngineDiedError, EngineOptionError, EngineSpec
-from orchestrator.identity import Item, Rerun
-from orchestrator.progress import SweepProgress, VariantProgress
-from orchestrator.replica import Job
-from orchestrator.samples import Columns
-from orchestrator.seats import Workload
+from orchestrator.rundir.identity import Item, Rerun
+from orchestrator.rundir.progress import SweepProgress, VariantProgress
+from orchestrator.rundir.schema import SampleColumns
+from orchestrator.sweep.blocks import Block
+from orchestrator.workers import dispatcher as dispatch
+from orchestrator.workers.replica import Job
+from orchestrator.workers.replica_slots import Workload
 
 RERUNS = (Rerun(0.0), Rerun(0.7, 0))
 
@@ -64,7 +64,7 @@ class Outcome:
     @staticmethod
     def _job(variant):
         spec = EngineSpec("m")
-        return Job(variant, spec, SamplingConfig(), "store", {}, {}, Columns((), ()), 0, "")
+        return Job(variant, spec, SamplingConfig(), "store", {}, {}, SampleColumns((), ()), 0, "")
 
     def _give_up(self, lost, reason):
         (item,), (rerun,) = lost.items, lost.reruns

@@ -2,7 +2,7 @@ from importlib.util import find_spec
 
 import pytest
 
-from orchestrator import engine_options
+from orchestrator.engines import vllm_options as engine_options
 
 needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
 

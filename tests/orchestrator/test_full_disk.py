@@ -10,8 +10,8 @@ from standin.engine import KIND
 from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.rows import block_files, identities, planned, samples
 
-from orchestrator.heartbeat import EVENTS
-from orchestrator.store import RunStore
+from orchestrator.rundir.heartbeat import EVENTS
+from orchestrator.rundir.store import RunStore
 
 
 @pytest.fixture(scope="module")

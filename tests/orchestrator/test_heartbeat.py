@@ -4,10 +4,10 @@ import uuid
 
 import pytest
 
-from orchestrator import heartbeat
-from orchestrator.heartbeat import EVENTS, Heartbeat, forget_stop, read_status, request_stop
-from orchestrator.progress import ReplicaProgress, SweepProgress, VariantProgress
-from orchestrator.store import RunStore
+from orchestrator.rundir import heartbeat
+from orchestrator.rundir.heartbeat import EVENTS, Heartbeat, forget_stop, read_status, request_stop
+from orchestrator.rundir.progress import ReplicaProgress, SweepProgress, VariantProgress
+from orchestrator.rundir.store import RunStore
 
 
 @pytest.fixture(params=["disk", "object store"])

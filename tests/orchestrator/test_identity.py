@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.identity import (
+from orchestrator.rundir.identity import (
     Item,
     Rerun,
     differences,

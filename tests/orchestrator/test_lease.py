@@ -5,10 +5,10 @@ import uuid
 
 import pytest
 
-from orchestrator import lease
 from orchestrator.errors import UserError
-from orchestrator.lease import LEASE, at_work, exclusive, owner
-from orchestrator.store import RunStore
+from orchestrator.rundir import lease
+from orchestrator.rundir.lease import LEASE, at_work, exclusive, owner
+from orchestrator.rundir.store import RunStore
 
 
 @pytest.fixture(params=["disk", "object store"])

@@ -3,7 +3,7 @@ import copy
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.manifest import environment, merge, version_changes
+from orchestrator.rundir.manifest import environment, merge, version_changes
 
 COMMAND = "lldeg submit x.yaml --run-dir runs/x-2"
 OLD = {

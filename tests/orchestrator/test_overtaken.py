@@ -5,8 +5,8 @@ from standin.engine import write_held_sweep
 from standin.files import GENERATE, questions, write_task
 from standin.rows import block_files
 
-from orchestrator.lease import LOCK, owner
-from orchestrator.store import RunStore
+from orchestrator.rundir.lease import LOCK, owner
+from orchestrator.rundir.store import RunStore
 
 
 def test_replicas_of_a_submit_that_lost_its_run_write_nothing_more(tmp_path, command):

@@ -1,7 +1,7 @@
 import pytest
 
-from orchestrator import patience
-from orchestrator.patience import patiently
+from orchestrator import retry as patience
+from orchestrator.retry import patiently
 
 
 @pytest.fixture(autouse=True)

@@ -19,12 +19,12 @@ from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.objects import ObjectStore
 from standin.rows import identities, planned, samples
 
-from jobs.report.library import Library
-from jobs.status import run_status
-from jobs.stop import stop
-from orchestrator.heartbeat import EVENTS, read_status
-from orchestrator.lease import at_work
-from orchestrator.store import RunStore
+from jobs.commands.status import run_status
+from jobs.commands.stop import stop
+from jobs.report.catalog import Library
+from orchestrator.rundir.heartbeat import EVENTS, read_status
+from orchestrator.rundir.lease import at_work
+from orchestrator.rundir.store import RunStore
 
 RUN = "runs/one"
 ITEMS, SEEDS = 64, 3  # an engine call for each seed of a block

@@ -8,7 +8,7 @@ import yaml
 from lm_eval.api.instance import Instance
 from standin.server import StandInServer, completion, likelihoods, reply
 
-from orchestrator.config_file import load_config
+from orchestrator.config.load import load_config
 from orchestrator.engines import deciding, open_engine, served_problems
 from orchestrator.engines.base import (
     GENERATE,

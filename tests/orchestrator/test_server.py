@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from standin.server import HANG, RESET, StandInServer, reply
 
-from orchestrator.engines import server as module
+from orchestrator.engines import http_client as module
 from orchestrator.engines.base import EngineAwayError, EngineOptionError
-from orchestrator.engines.server import RequestRefusedError, Server
+from orchestrator.engines.http_client import RequestRefusedError, Server
 
 FINE = reply({"choices": ["fine"]})
 KEY = "sk-0123456789abcdef"

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.store import RunStore
+from orchestrator.rundir.store import RunStore
 
 STRANGE = ["a/b", "../../up", "..", ".hidden", "50%", "%2F", "ünï çode", "日本", "a b", "x=y", "\\", "a\nb"]
 
@@ -139,7 +139,7 @@ def test_what_cannot_be_a_table_never_appears_on_an_object_store(monkeypatch):
         stream.write(b"PAR1")
         raise pa.ArrowInvalid("no")
 
-    monkeypatch.setattr("orchestrator.store.pq.write_table", fail_half_way)
+    monkeypatch.setattr("orchestrator.rundir.store.pq.write_table", fail_half_way)
     with pytest.raises(pa.ArrowInvalid):
         store.write_block("v", "t", "b", rows("k1"))
     assert store.sample_paths() == {}

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.subset import ChosenBy, Subset, read_subset, refuse_reused, refuse_reused_in
+from orchestrator.sweep.item_subset import ChosenBy, Subset, read_subset, refuse_reused, refuse_reused_in
 
 ORIGIN = ChosenBy("models/base", "abc", ((0.3, 0), (0.3, 1)))
 

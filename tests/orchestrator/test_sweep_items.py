@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from orchestrator.errors import UserError
-from orchestrator.plan import plan_sweep
-from orchestrator.sweep import prepare
+from orchestrator.sweep.plan import plan_sweep
+from orchestrator.sweep.prepare import prepare
 
 TASK = {
     "task": "toy",

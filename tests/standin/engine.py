@@ -16,7 +16,7 @@ from lm_eval.api.model import LM
 from standin.files import write_sweep
 
 import orchestrator
-from orchestrator.shipping import shipped_tasks
+from orchestrator.cluster.code_shipping import shipped_tasks
 
 KIND = "lm-eval:standin.engine:StandIn"
 DEADLY = "DEADLY"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
-from orchestrator.dispatch import MOST_THREADS
-from orchestrator.replica import BlockReport, Loaded, Trouble
+from orchestrator.workers.dispatcher import MOST_THREADS
+from orchestrator.workers.replica import BlockReport, Loaded, Trouble
 
 
 @dataclass

@@ -102,7 +102,9 @@ class Soak:
     def __init__(self, folder):
         self.folder = folder
         self._drivers = multiprocessing.get_context("forkserver")  # imports what a driver needs only once
-        self._drivers.set_forkserver_preload(["jobs.cli", "orchestrator.execute", "orchestrator.sweep"])
+        self._drivers.set_forkserver_preload(
+            ["jobs.cli", "orchestrator.workers.execute", "orchestrator.sweep.prepare"]
+        )
 
     def __enter__(self):
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **NODE})

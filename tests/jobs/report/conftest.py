@@ -13,11 +13,11 @@ import uvicorn
 from told_run import HOSTILE, make_run, tell
 
 from jobs.analysis.compare import Request, analyze_scores
-from jobs.analysis.detect import read_scores
 from jobs.analysis.outputs import verdicts
-from jobs.analysis.scores import Reading
+from jobs.inputs.score_set import Reading
+from jobs.inputs.sources import read_scores
 from jobs.report import write_report
-from jobs.report.library import Library
+from jobs.report.catalog import Library
 from jobs.report.server import application
 from stats.results import Settings
 

@@ -98,8 +98,8 @@ def test_one_temperature_makes_no_curve():
 def test_histograms_count_successes(sampled_run):
     """Items are counted by how many of their reruns succeed; greedy answers have no histogram."""
     from jobs.analysis.compare import Request, analyze_scores
-    from jobs.analysis.read_run import read_runs
-    from jobs.analysis.scores import Reading
+    from jobs.inputs.run_directory.read import read_runs
+    from jobs.inputs.score_set import Reading
     from stats.results import Settings
 
     analysis = analyze_scores(read_runs([str(sampled_run)], Reading({})), Request(Settings()))

@@ -8,9 +8,9 @@ from rich.console import Console
 from told_run import HOSTILE
 
 from jobs.analysis.compare import Request, analyze_scores
-from jobs.analysis.read_run import read_runs
-from jobs.analysis.scores import Reading
-from jobs.analysis.tables import markdown, print_analysis
+from jobs.inputs.run_directory.read import read_runs
+from jobs.inputs.score_set import Reading
+from jobs.text.verdict_tables import markdown, print_analysis
 from stats.results import Settings
 
 KINDS = [kind for kind in HOSTILE if kind != "megabyte"]

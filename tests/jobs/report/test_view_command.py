@@ -8,10 +8,10 @@ from urllib.request import urlopen
 
 import pytest
 
-from jobs.view import view
+from jobs.commands.view import view
 from orchestrator.errors import UserError
 
-RUN = "import typer; from jobs.view import view; typer.run(view)"
+RUN = "import typer; from jobs.commands.view import view; typer.run(view)"
 
 
 def test_it_says_where_it_listens(sampled_run):

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 import pytest
 from told_run import HOSTILE, make_run, tell
 
-from jobs.report.library import Library
+from jobs.report.catalog import Library
 from jobs.report.visible import visible
 from orchestrator.errors import UserError
 

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 
 import pyarrow as pa
 
-from orchestrator.samples import Columns
-from orchestrator.store import RunStore
+from orchestrator.rundir.schema import SampleColumns
+from orchestrator.rundir.store import RunStore
 
 METRIC = "exact_match,none"
 ITEM_FIELDS = ("task", "doc_hash", "prompt_hash", "cluster", "prompt", "target", "doc")
@@ -61,7 +61,7 @@ def make_run(folder, tasks, variants=None, block=2):
         for variant, reruns in task.answers.items():
             for start in range(0, len(task.prompts), block):
                 rows = _rows(name, task, variant, reruns, range(start, min(start + block, len(task.prompts))))
-                schema = Columns((METRIC,), ("none",)).schema
+                schema = SampleColumns((METRIC,), ("none",)).schema
                 samples = pa.Table.from_pylist(rows, schema=schema)
                 store.write_block(names.get(variant, variant), name, f"{start:07d}", samples)
     return folder

@@ -1,0 +1,108 @@
+"""`lldeg configs`: the sweeps that come with lldeg, to be copied and edited.
+
+They lie in the source tree and, in an installed wheel, inside of this package; a copy brings the task files
+along that the sweep names, so that it runs where it lands.
+"""
+
+import shutil
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.errors import UserError, suggestion
+
+configs = typer.Typer(
+    help="List the sweeps that come with lldeg, or copy one. Example: lldeg configs copy llama3 my-sweeps",
+    no_args_is_help=False,
+)
+
+
+@configs.callback(invoke_without_command=True)
+def _list_by_default(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        list_()
+
+
+@configs.command("list")
+def list_() -> None:
+    """List the sweeps and what each is for.
+
+    Example:
+        lldeg configs list
+    """
+    table = Table("name", "what it asks", box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for path in shipped():
+        table.add_row(Text(path.stem), Text(purpose(path)))
+    Console().print(table)
+
+
+@configs.command("copy")
+def copy(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `lldeg configs list` shows it.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made if it is not there.")],
+) -> None:
+    """Copy a sweep, and the task files it names, into a folder.
+
+    Example:
+        lldeg configs copy quickstart my-sweeps
+    """
+    source = _find(name)
+    extras = _include_paths(source)
+    try:
+        _refuse_existing(folder / source.name)
+        for extra in extras:
+            if not (folder / extra).exists():
+                shutil.copytree(source.parent / extra, folder / extra)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, folder / source.name)
+    except OSError as error:
+        raise UserError(f"Cannot copy to {folder}: {error}.") from error
+    typer.echo(f"{folder / source.name} is yours to edit. Next: lldeg submit {folder / source.name}")
+
+
+def config_folder() -> Path:
+    """Where the sweeps lie: inside of the installed package, or beside it in a source tree."""
+    package = Path(str(files("jobs")))
+    return next(
+        folder
+        for folder in (package / "configs", package.parent / "configs")
+        if (folder / "quickstart.yaml").exists()
+    )
+
+
+def shipped() -> list[Path]:
+    """The sweeps that come with lldeg, by name."""
+    return sorted(config_folder().glob("*.yaml"))
+
+
+def purpose(path: Path) -> str:
+    """What a sweep is for: the comment it begins with, as one paragraph."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    end = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return " ".join(line.lstrip("# ").strip() for line in lines[:end])
+
+
+def _find(name: str) -> Path:
+    names = {path.stem: path for path in shipped()}
+    wanted = name.removesuffix(".yaml")
+    if wanted not in names:
+        hint = suggestion(wanted, list(names)) or f"; there are {', '.join(names)}"
+        raise UserError(f"There is no sweep {name!r}{hint}.")
+    return names[wanted]
+
+
+def _include_paths(source: Path) -> list[str]:
+    """Folders of task files that a sweep names, relative to it."""
+    named = yaml.safe_load(source.read_text(encoding="utf-8")).get("include_path") or []
+    return [named] if isinstance(named, str) else list(named)
+
+
+def _refuse_existing(target: Path) -> None:
+    if target.exists():
+        raise UserError(f"{target} is there already: copy to another folder, or remove it first.")

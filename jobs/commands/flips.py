@@ -1,0 +1,86 @@
+"""`lldeg flips`: which answers change when nothing but the seed, the temperature or the run does."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from jobs.inputs.key_values import parse_assignments, read_metrics
+from jobs.inputs.sources import Kind, detect
+from jobs.reruns.read import Wanted, read_reruns
+from orchestrator.errors import UserError
+
+
+def flips(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Runs; or lm-eval output folders of one model, after a JSON file {task: metric} if need be.",
+        ),
+    ],
+    *,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where to write; RUN/analysis unless given.")
+    ] = None,
+    variant: Annotated[str | None, typer.Option(metavar="NAME", help="This variant only.")] = None,
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="This task only.")] = None,
+    temperature: Annotated[float | None, typer.Option(metavar="T", help="This temperature only.")] = None,
+    metric: Annotated[
+        list[str] | None,
+        typer.Option(metavar="TASK=METRIC", help="Metric of a task, a group or a pattern like '*'."),
+    ] = None,
+    by_task: Annotated[
+        bool, typer.Option("--by-task", help="Show every task, not only all together.")
+    ] = False,
+) -> None:
+    """Count which answers flip between reruns, against the baseline, and with temperature.
+
+    Writes success_counts.json, flips.json and plots.
+
+    Examples:
+        lldeg flips runs/quickstart
+
+        lldeg flips runs/monday runs/tuesday --variant bf16 --by-task
+
+        lldeg flips task_metrics.json results/seed0 results/seed1 results/seed2
+    """
+    from jobs.reruns.outputs import write_flips  # noqa: PLC0415 - matplotlib is slow to import, and --help need not wait
+    from jobs.reruns.summary import summarize  # noqa: PLC0415
+    from jobs.reruns.tables import print_flips  # noqa: PLC0415
+
+    listed, folders = _split(paths)
+    metrics = read_metrics(listed) | parse_assignments("--metric", metric or [])
+    reruns = read_reruns(folders, Wanted(metrics, variant, task, temperature))
+    report = summarize(reruns)
+    if not report.cells:
+        raise UserError(" ".join(report.warnings))
+    folder = out or default_folder(folders)
+    try:
+        written = write_flips(reruns, report, folder)
+    except OSError as error:
+        raise UserError(f"Cannot write to {folder}: {error}. Name another folder with --out.") from error
+    console = Console()
+    print_flips(report, console, by_task=by_task)
+    typer.echo(f"Written to {folder}: {', '.join(path.name for path in written)}")
+
+
+def _split(paths: list[str]) -> tuple[Path | None, list[str]]:
+    """The file of metrics, if the first path is one, and the rest."""
+    first = Path(paths[0])
+    if (
+        first.suffix == ".json"
+        and first.is_file()
+        and len(paths) > 1
+        and not first.name.startswith("results_")
+    ):
+        return first, paths[1:]
+    return None, paths
+
+
+def default_folder(paths: list[str]) -> Path:
+    """Into the run, or beside us where several were read or the input is not ours or not on this disk."""
+    if len(paths) == 1 and "://" not in paths[0] and detect(paths[0]) in {Kind.RUN, Kind.RUNS}:
+        return Path(paths[0]) / "analysis"
+    return Path("analysis")

@@ -1,0 +1,79 @@
+"""`lldeg logs`: what happened in a sweep, and what its replicas printed."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from jobs.text.format import clean
+from orchestrator.errors import UserError
+from orchestrator.rundir.heartbeat import EVENTS
+from orchestrator.rundir.lease import at_work
+from orchestrator.rundir.store import RunStore
+
+SECONDS_BETWEEN_LOOKS = 2.0
+
+
+def logs(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="Run directory, a folder or a URL.", show_default=False)
+    ],
+    *,
+    replica: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="What this replica and its engine printed.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until nobody is at work.")] = False,
+) -> None:
+    """Show what happened in a sweep: replicas started, loaded, lost and closed, blocks that failed, and why.
+
+    Examples:
+        lldeg logs runs/llama3 --follow
+
+        lldeg logs runs/llama3 --replica 3
+    """
+    store = RunStore(run)
+    store.read_manifest()
+    names = [EVENTS] if replica is None else _replica_logs(store, replica)
+    seen = dict.fromkeys(names, 0)
+    while True:
+        working = follow and at_work(store)
+        for name in names:
+            content = store.read_log(name)
+            whole = content.rfind(b"\n") + 1
+            for line in content[seen[name] : whole].decode(errors="replace").splitlines():
+                typer.echo(_event(line) if name == EVENTS else clean(line))
+            seen[name] = whole
+        if not working:
+            return
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _replica_logs(store: RunStore, number: int) -> list[str]:
+    names = [name for name in store.log_names() if name.startswith("replica-")]
+    found = [name for name in names if name.startswith(f"replica-{number:03d}-")]
+    if not found:
+        raise UserError(
+            f"{store.url} has no log of a replica {number}; it has {', '.join(names) or 'none at all'}."
+        )
+    return found
+
+
+def _event(line: str) -> str:
+    """An event as one line for people."""
+    try:
+        event: dict[str, Any] = json.loads(line)
+        moment = datetime.fromtimestamp(event.pop("time")).astimezone().isoformat(" ", "seconds")
+        kind, variant, number = event.pop("event"), event.pop("variant", ""), event.pop("replica", None)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return clean(line)
+    who = f"replica {number} ({variant})" if number is not None else variant
+    facts = ", ".join(f"{name} {_fact(value)}" for name, value in event.items())
+    return clean(f"{moment}  {who} {kind}" + (f": {facts}" if facts else ""))
+
+
+def _fact(value: object) -> str:
+    return f"{value:.1f}" if isinstance(value, float) else str(value)

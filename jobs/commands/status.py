@@ -1,0 +1,144 @@
+"""`lldeg status`: how far a sweep is, from its run directory alone."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.commands.exit_status import INCOMPLETE
+from jobs.inputs.run_directory.files import RunFiles
+from jobs.report.counts import Footers, total
+from jobs.text.format import clean
+from orchestrator.rundir.heartbeat import read_status
+from orchestrator.rundir.lease import at_work
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from jobs.report.counts import Count
+
+SECONDS_UNTIL_MISSED = 15  # a submit is heard of every three
+
+
+def status(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="Run directory, a folder or a URL.", show_default=False)
+    ],
+    *,
+    format_: Annotated[
+        Literal["table", "json"], typer.Option("--format", help="For people, or for programs.")
+    ] = "table",
+) -> None:
+    """Show how far a sweep is: done, owed, failed, rates, time left, replicas.
+
+    Works from any machine that sees the run directory, while the sweep is at work and afterwards.
+
+    Exit status: 0 complete or at work, 2 wrong usage or input, 3 samples are owed and nobody is at work.
+
+    Examples:
+        lldeg status runs/llama3
+
+        lldeg status s3://bucket/runs/llama3 --format json
+    """
+    facts = run_status(run)
+    if format_ == "json":
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        _show(facts, Console())
+    if facts["state"] == "incomplete":
+        raise typer.Exit(INCOMPLETE)
+
+
+def run_status(url: str) -> dict[str, Any]:
+    """How far a run is, as JSON values.
+
+    Counts come from the samples that stand there; rates, replicas and notes from what the submit that is at
+    work (or was the last one) told.
+
+    Raises:
+        UserError: the URL is no run directory.
+    """
+    run = RunFiles.open(url)
+    counts = Footers().count(run)
+    told, working = read_status(run.store) or {}, at_work(run.store)
+    everything = total(counts.values())
+    owed = everything.planned - everything.done
+    return {
+        "run": url,
+        "state": "at work" if working else "incomplete" if owed else "complete",
+        "planned": everything.planned,
+        "done": everything.done,
+        "owed": owed,
+        "errors": everything.errors,
+        "seconds_left": told.get("seconds_left") if working else None,
+        "heard": told.get("time"),
+        "host": told.get("host"),
+        "pid": told.get("pid"),
+        "variants": {name: _variant(count, told, name, working=working) for name, count in counts.items()},
+        "replicas": told.get("replicas", []) if working else [],
+        "trouble": told.get("trouble") if working else None,
+        "notes": told.get("notes", []),
+    }
+
+
+def _variant(count: Count, told: dict[str, Any], name: str, *, working: bool) -> dict[str, Any]:
+    tale = told.get("variants", {}).get(name, {})
+    return {
+        "planned": count.planned,
+        "done": count.done,
+        "owed": count.planned - count.done,
+        "errors": count.errors,
+        "lost": tale.get("lost", 0),
+        "loads": tale.get("loads", 0),
+        "replicas": tale.get("replicas", 0) if working else 0,
+        "samples_per_second": tale.get("samples_per_second", 0.0),
+        "tokens_per_second": tale.get("tokens_per_second", 0.0),
+        "refusal": tale.get("refusal"),
+    }
+
+
+def _show(facts: dict[str, Any], console: Console) -> None:
+    line = f"{facts['run']}: {facts['state']}, {facts['done']:,} of {facts['planned']:,} samples"
+    if facts["seconds_left"] is not None:
+        line += f", about {timedelta(seconds=round(facts['seconds_left']))} left"
+    console.print(Text(line))
+    table = Table()
+    table.add_column("variant", overflow="fold")
+    for heading in ("done", "owed", "errors", "samples/s", "tokens/s", "replicas"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, entry in facts["variants"].items():
+        counts = [f"{entry[key]:,}" for key in ("done", "owed", "errors")]
+        rates = [f"{entry['samples_per_second']:.1f}", f"{entry['tokens_per_second']:.0f}"]
+        table.add_row(Text(name), *counts, *(rates if entry["loads"] else ("", "")), str(entry["replicas"]))
+    console.print(table)
+    for replica in facts["replicas"]:
+        where = f" on node {replica['node'][:8]}" if replica["node"] else ""
+        told = f"replica {replica['number']}, {replica['variant']}: {replica['state']}{where}"
+        console.print(Text(f"{told}, {replica['samples']:,} samples"))
+    for remark in _remarks(facts):
+        console.print(Text(clean(remark)))
+
+
+def _remarks(facts: dict[str, Any]) -> Iterator[str]:
+    for name, entry in facts["variants"].items():
+        if entry["refusal"]:
+            yield f"{name} cannot be run: {entry['refusal']}"
+    for note in facts["notes"]:
+        yield f"Given up: {note}"
+    if facts["trouble"]:
+        yield f"Nothing is lost, but {facts['trouble']}"
+    if facts["state"] == "at work" and facts["heard"] is not None:
+        ago = max(0, round(time.time() - facts["heard"]))
+        line = f"Process {facts['pid']} on {facts['host']}, heard of {ago} s ago"
+        if ago > SECONDS_UNTIL_MISSED:
+            line += ": its machine hangs, or the storage refuses what it writes"
+        yield f"{line}."
+    elif facts["state"] == "incomplete":
+        yield "Nobody is at work; submit again to go on."

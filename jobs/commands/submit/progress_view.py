@@ -1,0 +1,151 @@
+"""What `lldeg submit` shows: a live table on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+    from orchestrator.rundir.progress import SweepProgress, VariantProgress
+    from orchestrator.sweep.plan import Plan
+
+SECONDS_BETWEEN_LINES = 10.0
+
+
+@contextmanager
+def follow(progress: SweepProgress, console: Console) -> Iterator[Callable[[SweepProgress], None]]:
+    """Show the progress while a sweep runs.
+
+    Yields:
+        a function to call with the progress whenever something happened.
+    """
+    if not console.is_terminal:
+        yield _line_printer(console)
+        return
+    with Live(progress_table(progress), console=console, refresh_per_second=4) as live:
+        yield lambda now: live.update(progress_table(now))
+
+
+def _line_printer(console: Console) -> Callable[[SweepProgress], None]:
+    printed, shown = time.monotonic(), ""
+
+    def print_line(progress: SweepProgress) -> None:
+        nonlocal printed, shown
+        state = " ".join(f"{name}:{c.replicas}:{c.loads}" for name, c in progress.variants.items())
+        state += f" {progress.trouble is None}"
+        now = time.monotonic()
+        if state == shown and now - printed < SECONDS_BETWEEN_LINES:
+            return
+        printed, shown = now, state
+        for name, counts in progress.variants.items():
+            if counts.replicas:
+                line = f"{name}: {_line(counts)}{_eta(progress)}"
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+        if progress.trouble:
+            console.print(_trouble(progress.trouble), soft_wrap=True)
+
+    return print_line
+
+
+def _trouble(reason: str) -> Text:
+    return Text(f"Nothing is lost, but {reason}", style="yellow")
+
+
+def _line(counts: VariantProgress) -> str:
+    if not counts.loads:
+        return f"loading, {counts.done:,}/{counts.planned:,} samples"
+    errors = f", {counts.errors:,} errors" if counts.errors else ""
+    rates = f"{counts.samples_per_second:.1f} samples/s, {counts.tokens_per_second:.0f} tokens/s"
+    return f"{counts.done:,}/{counts.planned:,} samples, {rates}{errors}"
+
+
+def _eta(progress: SweepProgress) -> str:
+    left = progress.seconds_left()
+    return "" if left is None else f", about {_duration(left)} left in all"
+
+
+def _duration(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
+
+
+def progress_table(progress: SweepProgress) -> Table:
+    """Per variant: done and planned, rates, errors where there are some, state."""
+    left = progress.seconds_left()
+    title = f"{progress.owed:,} samples to go" + ("" if left is None else f", about {_duration(left)}")
+    table = Table(title=title, title_justify="left")
+    table.add_column("variant", overflow="fold")
+    failing = any(counts.errors for counts in progress.variants.values())
+    for heading in ("done", "planned", "samples/s", "tokens/s", *(("errors",) if failing else ())):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for name, counts in progress.variants.items():
+        table.add_row(Text(name), *_figures(counts, failing=failing), _state(counts))
+    if progress.trouble:
+        table.caption, table.caption_justify = _trouble(progress.trouble), "left"
+    return table
+
+
+def _figures(counts: VariantProgress, *, failing: bool) -> list[str]:
+    rates = ("", "")
+    if counts.written:
+        rates = (f"{counts.samples_per_second:.1f}", f"{counts.tokens_per_second:.0f}")
+    errors = [f"{counts.errors:,}"] if failing else []
+    return [f"{counts.done:,}", f"{counts.planned:,}", *rates, *errors]
+
+
+def _state(counts: VariantProgress) -> str:
+    if counts.refusal:
+        return "refused"
+    if not counts.owed:
+        return "complete"
+    if not counts.replicas:
+        return "waiting"
+    return f"{counts.replicas} at work" if counts.first_work is not None else "loading"
+
+
+def dry_run_table(plan: Plan) -> Table:
+    """The plan: per variant and task, what is planned, what is there, what is owed."""
+    loads = [variant for variant in plan.sweep.config.variants if any(c.owed for c in plan.cells_of(variant))]
+    total = sum(cell.planned for cell in plan.cells)
+    owed = sum(cell.owed for cell in plan.cells)
+    engines = "no engine to load" if not loads else f"engines to load: {', '.join(loads)}"
+    table = Table(
+        title=f"{plan.sweep.store.url}: {total:,} samples, {total - owed:,} there, {owed:,} owed; {engines}",
+        title_justify="left",
+    )
+    for heading in ("variant", "task"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("items", "reruns", "planned", "there", "owed"):
+        table.add_column(heading, justify="right")
+    for cell in plan.cells:
+        counts = (len(cell.items), len(cell.reruns), cell.planned, cell.planned - cell.owed, cell.owed)
+        table.add_row(Text(cell.variant), Text(cell.task), *(f"{count:,}" for count in counts))
+    return table
+
+
+def outcome(plan: Plan, progress: SweepProgress) -> str:
+    """What a submit ends with."""
+    url = plan.sweep.store.url
+    planned = sum(counts.planned for counts in progress.variants.values())
+    errors = sum(counts.errors for counts in progress.variants.values())
+    lines = [f"Given up: {note}" for note in progress.notes]
+    if progress.owed:
+        lines.append(
+            f"{url} is incomplete: {progress.owed:,} of {planned:,} samples are owed; submit again to go on."
+        )
+    else:
+        what = f"{progress.written:,} new" if progress.written else "nothing was left to do"
+        lines.append(f"{url} is complete: {planned:,} samples, {what}. Next: lldeg analyze {url}")
+    if errors:
+        lines.append(f"{errors:,} samples could not be answered; their rows say why in the column error.")
+    return "\n".join(lines)

@@ -1,0 +1,162 @@
+"""`lldeg submit --address http://…`: the sweep as a Ray job, driven by the cluster instead of this machine.
+
+The job is `lldeg submit` again, beside the cluster's head, with the code, the configuration and its own task
+files shipped by Ray. Nothing of this machine's environment goes along, so that no token ends in a job's
+metadata: the nodes have their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shlex
+import shutil
+import tempfile
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+import yaml
+from ray.exceptions import RayError
+from ray.job_submission import JobStatus, JobSubmissionClient
+
+from jobs.commands.exit_status import INCOMPLETE
+from jobs.text.format import clean
+from orchestrator.cluster.code_shipping import copy_tasks, packages
+from orchestrator.config.load import load_config, mistaken
+from orchestrator.errors import UserError
+from orchestrator.library_environment import quiet_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from orchestrator.config.schema import SweepConfig
+
+CONFIG, ITEMS, TASKS = "sweep.yaml", "items.json", "tasks"
+RAYS_LAST_WORDS = "Running entrypoint for job"
+SECONDS_UNTIL_AT_WORK = 120.0
+EXITS = {JobStatus.SUCCEEDED: 0, JobStatus.STOPPED: INCOMPLETE}
+
+
+def submit_job(
+    config_path: Path, address: str, *, run_dir: str | None, overrides: Sequence[str], detach: bool
+) -> int:
+    """Submit a sweep as a Ray job.
+
+    Args:
+        config_path: the sweep's YAML file.
+        address: of the cluster's job server, http://head:8265.
+        run_dir: where the run stands, seen from the cluster; default runs/<name> under this folder.
+        overrides: `--set` arguments.
+        detach: whether to return once the job is at work, instead of following it to its end.
+
+    Returns:
+        exit status.
+
+    Raises:
+        UserError: the configuration is mistaken, or there is no job server at the address.
+    """
+    config, problems = load_config(config_path, overrides)
+    if config is None or problems:
+        raise mistaken(config_path, problems)
+    url = run_dir or f"runs/{config.name}"
+    if "://" not in url:
+        url = str(Path(url).expanduser().absolute())
+    logging.disable(logging.INFO)  # Ray's client tells of every package
+    client = _connect(address)
+    command = f"python -m jobs submit {CONFIG} --address auto --run-dir {shlex.quote(url)}"
+    with tempfile.TemporaryDirectory(prefix="lldeg-") as folder:
+        _stage(config, Path(folder))
+        job = client.submit_job(
+            submission_id=f"lldeg-{config.name}-{uuid.uuid4().hex[:8]}",
+            entrypoint=command,
+            runtime_env={"working_dir": folder, "py_modules": packages(), "env_vars": quiet_environment()},
+            metadata={"run": url},
+        )
+    typer.echo(f"Job {job} on {address}; its run is {url}.")
+    _say_how_to_watch(url)
+    return _until_at_work(client, job) if detach else _follow(client, job)
+
+
+def _connect(address: str) -> Any:
+    try:
+        return JobSubmissionClient(address)
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"There is no Ray job server to be reached at {address}: {reason}.") from None
+
+
+def _stage(config: SweepConfig, folder: Path) -> None:
+    """Write the configuration, with the files it names beside it."""
+    entries = config.model_dump(mode="json", exclude_unset=True)
+    copies = copy_tasks(config.include_path, folder / TASKS)
+    entries["include_path"] = [str(copy.relative_to(folder)) for copy in copies]
+    if config.items is not None:
+        shutil.copy(config.items, folder / ITEMS)
+        entries["items"] = ITEMS
+    text = yaml.safe_dump(entries, sort_keys=False, allow_unicode=True)
+    (folder / CONFIG).write_text(text, encoding="utf-8")
+
+
+def _say_how_to_watch(url: str) -> None:
+    typer.echo(f"Watch it: lldeg status {url} · lldeg logs {url} --follow · end it: lldeg stop {url}")
+    if "://" not in url and not Path(url).parent.is_dir():
+        typer.echo("This machine does not see that folder; ask from one that does.")
+
+
+def _until_at_work(client: Any, job: str) -> int:
+    """Wait until the job has said something, which is that it is at work or why it cannot be."""
+    until = time.monotonic() + SECONDS_UNTIL_AT_WORK
+    while time.monotonic() < until:
+        status = client.get_job_status(job)
+        if status.is_terminal():
+            typer.echo(clean_lines(client.get_job_logs(job)), nl=False)
+            return _exit_status(client, job)
+        if status == JobStatus.RUNNING and _said(client.get_job_logs(job)):
+            typer.echo("It is at work.")
+            return 0
+        time.sleep(1.0)
+    typer.echo("It has not begun yet.")
+    return 0
+
+
+def _said(log: str) -> str:
+    """What the job itself printed, which comes after what Ray has to say of it."""
+    return log.partition(RAYS_LAST_WORDS)[2].partition("\n")[2].strip()
+
+
+def _follow(client: Any, job: str) -> int:
+    """Show what the job prints until it ends; Ctrl-C leaves the job alone."""
+
+    async def tail() -> None:
+        async for text in client.tail_job_logs(job):
+            typer.echo(clean_lines(text), nl=False)
+
+    try:
+        asyncio.run(tail())
+        while not client.get_job_status(job).is_terminal():
+            time.sleep(0.5)
+        return _exit_status(client, job)
+    except KeyboardInterrupt:
+        typer.echo(f"The job {job} goes on.")
+        return INCOMPLETE
+    except (OSError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"Nothing more is heard of the job {job}, which may well go on: {reason}.") from None
+
+
+def clean_lines(text: str) -> str:
+    """Text of another machine, without what could steer a terminal."""
+    return "".join(clean(line) + "\n" for line in text.splitlines())
+
+
+def _exit_status(client: Any, job: str) -> int:
+    """The exit status of the `lldeg submit` that was the job."""
+    details = client.get_job_info(job)
+    if details.status in EXITS:
+        return EXITS[details.status]
+    if details.driver_exit_code is None:
+        raise UserError(f"The job {job} failed: {' '.join((details.message or '').split())}")
+    return int(details.driver_exit_code)

@@ -1,0 +1,50 @@
+"""`lldeg view`: the report of a run in a browser, with all its flips and the progress of a running sweep."""
+
+import socket
+from typing import Annotated
+
+import typer
+
+from jobs.report.catalog import Library
+from orchestrator.errors import UserError
+
+HOST = "127.0.0.1"
+PORT = 8737
+
+
+def view(
+    paths: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or folders of runs.")],
+    *,
+    port: Annotated[int, typer.Option(metavar="PORT", help="Port on 127.0.0.1; 0 for any free one.")] = PORT,
+) -> None:
+    """Show runs in a browser: verdicts, plots, every answer that changed, progress.
+
+    The server is reachable from this machine only; Ctrl-C stops it. A run that has grown is analyzed
+    anew when its page is loaded again.
+
+    Examples:
+        lldeg view runs/quickstart
+
+        lldeg view runs --port 9000
+    """
+    import uvicorn  # noqa: PLC0415 - the other commands start faster without a server
+
+    from jobs.report.server import application  # noqa: PLC0415 - the same
+
+    library = Library(paths)
+    with _listen(port) as listener:
+        typer.echo(f"http://{HOST}:{listener.getsockname()[1]}/ (Ctrl-C stops)")
+        config = uvicorn.Config(application(library), log_level="warning")
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((HOST, port))
+        listener.listen()
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise UserError(f"Port {port} cannot be used: {error}. Name another with --port, or 0.") from None
+    return listener

@@ -1,0 +1,1 @@
+"""Output folders of `lm_eval --log_samples`."""

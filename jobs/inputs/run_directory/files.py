@@ -1,0 +1,112 @@
+"""A run directory as the analysis sees it: its manifest, its configuration and where its samples lie.
+
+Files whose name begins with a dot are half-written and invisible. The manifest says what was to be done, so
+it alone decides what is missing.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import yaml
+
+from orchestrator.errors import UserError
+from orchestrator.rundir.store import RunStore
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """An opened run.
+
+    Attributes:
+        store: the run directory.
+        manifest: what was done, and with what.
+        sweep: what was asked for.
+        spans: first and last item of the sample files that were read.
+    """
+
+    store: RunStore
+    manifest: dict[str, Any]
+    sweep: dict[str, Any]
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @staticmethod
+    def open(location: str) -> "RunFiles":
+        """Open a run directory.
+
+        Raises:
+            UserError: if it is no run directory, or its manifest or sweep cannot be read.
+        """
+        store = RunStore(location)
+        manifest = store.read_manifest()
+        if not isinstance(manifest.get("variants"), dict) or not isinstance(manifest.get("tasks"), dict):
+            raise UserError(
+                f"The manifest of {location} names no variants and tasks: it is not that of a run."
+            )
+        try:
+            sweep = yaml.safe_load(store.read_sweep())
+        except yaml.YAMLError as error:
+            raise UserError(
+                f"The sweep.yaml of {location} is no YAML: {' '.join(str(error).split())}."
+            ) from error
+        return RunFiles(store, manifest, sweep if isinstance(sweep, dict) else {})
+
+    @property
+    def location(self) -> str:
+        """What the user called it."""
+        return self.store.url
+
+    @property
+    def filesystem(self) -> pafs.FileSystem:
+        """Where it lies."""
+        return self.store.filesystem
+
+    @property
+    def models(self) -> dict[str, dict[str, Any]]:
+        """Variants by name, as the manifest describes them."""
+        return dict(self.manifest["variants"])
+
+    @property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        """Tasks by name, as the manifest describes them."""
+        return dict(self.manifest["tasks"])
+
+    @property
+    def baseline(self) -> str | None:
+        """The baseline of the sweep."""
+        return self.sweep.get("baseline")
+
+    @property
+    def analysis(self) -> dict[str, float]:
+        """The sweep's level and margin."""
+        return dict(self.sweep.get("analysis") or {})
+
+    def items(self, task: str, columns: list[str]) -> pa.Table:
+        """Columns of the item table of a task.
+
+        Raises:
+            UserError: if it is missing or unreadable.
+        """
+        try:
+            return self.store.read_items(task, columns)
+        except (FileNotFoundError, pa.ArrowInvalid) as error:
+            raise UserError(
+                f"The items of task {task} in {self.location} are missing or unreadable."
+            ) from error
+
+    def samples(self, model: str, task: str) -> list[str]:
+        """Paths of the sample files of one model and task, sorted."""
+        return self._samples.get((model, task), [])
+
+    def note_items(self, path: str, items: pa.Array) -> None:
+        """Remember which items a file holds, of which these are some."""
+        numbers = items.to_numpy()
+        first, last = int(numbers.min()), int(numbers.max())
+        known = self.spans.get(path, (first, last))
+        self.spans[path] = min(first, known[0]), max(last, known[1])
+
+    @cached_property
+    def _samples(self) -> dict[tuple[str, str], list[str]]:
+        return self.store.sample_paths()

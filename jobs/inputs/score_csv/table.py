@@ -1,0 +1,148 @@
+"""One CSV file as columns of text and one of numbers, checked.
+
+`prompt_id` and `score` must be there; `model`, `task`, `temperature` and `rerun` may be. Any further column
+is a label, to cluster by or to filter with. A score that is no finite number is refused with its row, never
+guessed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+from numpy.typing import NDArray
+
+from jobs.inputs.metrics import as_number
+from jobs.inputs.score_set import some
+from orchestrator.errors import UserError
+from stats.arrays import Floats
+
+ITEM, SCORE, RERUN = "prompt_id", "score", "rerun"
+MODEL, TASK, TEMPERATURE = "model", "task", "temperature"
+ALIASES = {"item": ITEM, "doc_id": ITEM, "variant": MODEL, "seed": RERUN}
+KNOWN = {ITEM, SCORE, RERUN, MODEL, TASK, TEMPERATURE}
+
+Texts = NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """The rows of one file.
+
+    Attributes:
+        path: where they come from.
+        score: shape (rows,), finite.
+        texts: every other column, each of shape (rows,).
+        rows: their row numbers in the file, the header being row 1.
+    """
+
+    path: str
+    score: Floats
+    texts: dict[str, Texts]
+    rows: NDArray[np.int64]
+
+    @property
+    def labels(self) -> list[str]:
+        """Columns without a meaning of their own."""
+        return [name for name in self.texts if name not in KNOWN]
+
+    def column(self, name: str, default: str) -> Texts:
+        """A column, or the default in every row where there is none."""
+        found = self.texts.get(name)
+        return np.full(self.score.size, default, dtype=object) if found is None else found
+
+    def with_labels(self, name: str) -> "ScoreTable":
+        """The table with a column of that name: one of the file's, or the start of one's texts.
+
+        Args:
+            name: a column, or "COLUMN:SEPARATOR" for what stands before the separator (`prompt_id:|`).
+
+        Raises:
+            UserError: if there is no such column.
+        """
+        column, _, separator = name.partition(":")
+        column = ALIASES.get(column, column)
+        if name in self.texts:
+            return self
+        if column not in self.texts or not separator:
+            raise UserError(
+                f"--cluster {name}: {self.path} has no such column; it has {some(list(self.texts), 20)}. "
+                "What stands before a character in a column is a cluster as COLUMN:CHARACTER."
+            )
+        labels = np.array([text.split(separator)[0] for text in self.texts[column]], dtype=object)
+        return replace(self, texts={**self.texts, name: labels})
+
+
+def read_table(path: str, where: Mapping[str, str]) -> ScoreTable:
+    """Read a CSV file.
+
+    Args:
+        path: the file.
+        where: value that a column must have for a row to be kept.
+
+    Raises:
+        UserError: if it is no CSV with prompt_id and score, no row matches, or a score is no number.
+    """
+    table = _read(path)
+    for needed in (ITEM, SCORE):
+        if needed not in table.column_names:
+            raise UserError(f"{path} has no column {needed}; its columns are {some(table.column_names, 20)}.")
+    rows = np.arange(2, table.num_rows + 2)
+    keep = pa.array(np.ones(table.num_rows, dtype=bool))
+    for name, value in where.items():
+        if name not in table.column_names:
+            raise UserError(
+                f"--where {name}: {path} has no such column; it has {some(table.column_names, 20)}."
+            )
+        keep = pc.and_(keep, pc.equal(table.column(name), value))
+    table, rows = table.filter(keep), rows[keep.to_numpy(zero_copy_only=False)]
+    if not table.num_rows:
+        raise UserError(
+            f"{path} has no rows{' that match --where' if where else ''}: no evidence is never a pass."
+        )
+    score = _numbers(path, table.column(SCORE), rows)
+    texts = {name: _texts(table.column(name)) for name in table.column_names if name != SCORE}
+    return ScoreTable(path, score, texts, rows)
+
+
+def _read(path: str) -> pa.Table:
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"There is no {path}.")
+    parse = pacsv.ParseOptions(newlines_in_values=True)
+    try:
+        header = pacsv.open_csv(file, parse_options=parse).schema.names
+        convert = pacsv.ConvertOptions(
+            column_types={name: pa.string() for name in header}, strings_can_be_null=False
+        )
+        table = pacsv.read_csv(file, parse_options=parse, convert_options=convert)
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{path} cannot be read as CSV: {error}.") from error
+    names = [name.strip() for name in header]
+    renamed = [ALIASES.get(name, name) if ALIASES.get(name) not in names else name for name in names]
+    if len(set(renamed)) < len(renamed):
+        raise UserError(f"{path} has two columns of one name; its columns are {some(names, 20)}.")
+    return table.rename_columns(renamed)
+
+
+def _texts(column: pa.ChunkedArray) -> Texts:
+    texts: Texts = np.array(column.to_pylist(), dtype=object)
+    return texts
+
+
+def _numbers(path: str, column: pa.ChunkedArray, rows: NDArray[np.int64]) -> Floats:
+    try:
+        numbers: Floats = column.cast(pa.float64()).to_numpy()
+    except pa.ArrowInvalid:
+        values = [as_number(text) for text in column.to_pylist()]
+        numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if bad.size:
+        text = column[int(bad[0])].as_py()
+        raise UserError(
+            f"{path}: {bad.size} scores are no finite numbers, the first is {text!r} in row {rows[bad[0]]}."
+        )
+    return numbers

@@ -1,0 +1,159 @@
+"""The common form of all inputs: per task one list of items, and per model one column of scores over it.
+
+Every column of a task has the same length and order, so pairing two models is indexing, not joining; an
+item a model has not answered is a NaN there, never a zero. Reruns are averaged on the way in (an item is
+one observation, however often it was asked), and how many were averaged is kept beside the mean.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.inputs.run_directory.files import RunFiles
+from stats.arrays import Floats, Ints
+
+Temperature = float | None
+"""Sampling temperature; None where the input does not say."""
+
+RANGES = ((0.0, 1.0), (0.0, 100.0))
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What a task is called and how its scores read.
+
+    Attributes:
+        name: the task's name.
+        metric: key of the metric under test, "metric,filter" where filters exist.
+        higher_is_better: False turns a rise of the score into a loss.
+        group: the task group it belongs to, or None.
+    """
+
+    name: str
+    metric: str
+    higher_is_better: bool = True
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One model's scores on one task at one temperature; all arrays have shape (items of the task,).
+
+    Attributes:
+        scores: mean over the reruns that have a score; NaN where none has.
+        answers: how many reruns were averaged, per item.
+        prompts: a number per distinct prompt, equal across models for equal prompts; -1 where unknown.
+        reruns: how many passes over the task there were.
+        owed: samples that the sweep asked for and that are not there.
+        errors: samples that are there but have no score, because the request failed.
+        repeated: samples that stood there more than once; only the first was counted.
+    """
+
+    scores: Floats
+    answers: Ints
+    prompts: Ints
+    reruns: int
+    owed: int = 0
+    errors: int = 0
+    repeated: int = 0
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """Which items have at least one score, shape (items,)."""
+        return self.answers > 0
+
+
+@dataclass(frozen=True)
+class TaskTable:
+    """One task with the columns of all models.
+
+    Attributes:
+        info: name, metric, direction, group.
+        items: identifiers of the items, shape (items,), integers or strings.
+        clusters: a label per item, shape (items,), or None where items are independent.
+        columns: by (model, temperature).
+        planned: whether `items` is what was to be asked, rather than what was found answered.
+    """
+
+    info: TaskInfo
+    items: NDArray[np.generic]
+    clusters: Ints | None
+    columns: dict[tuple[str, Temperature], Column]
+    planned: bool = False
+
+    @cached_property
+    def bounds(self) -> tuple[float, float] | None:
+        """The metric's range as the scores show it: [0, 1], [0, 100], or None for anything else."""
+        known = [column.scores[column.answered] for column in self.columns.values() if column.answered.any()]
+        low = min((float(scores.min()) for scores in known), default=0.0)
+        high = max((float(scores.max()) for scores in known), default=0.0)
+        return next((bounds for bounds in RANGES if bounds[0] <= low and high <= bounds[1]), None)
+
+
+@dataclass(frozen=True)
+class ScoreBook:
+    """Everything a comparison needs, whatever it was read from.
+
+    Attributes:
+        models: names of the models, in the order of the input.
+        tasks: one entry per task.
+        baselines: the baselines the input itself names: none, one, or several that disagree.
+        warnings: sentences about the input that the reader of a verdict must know.
+        alpha: the level the input asks for, or None.
+        margin: the acceptable drop the input asks for, or None.
+        runs: the run directories it was read from; none where the input was others' results.
+    """
+
+    models: tuple[str, ...]
+    tasks: tuple[TaskTable, ...]
+    baselines: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    alpha: float | None = None
+    margin: float | None = None
+    runs: tuple[RunFiles, ...] = ()
+
+    def temperatures(self, model: str) -> list[Temperature]:
+        """Temperatures at which a model has answers, lowest first."""
+        found = {t for task in self.tasks for (name, t) in task.columns if name == model}
+        return sorted(found, key=lambda t: -1.0 if t is None else t)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the user asked the readers to do.
+
+    Attributes:
+        metrics: metric by task name, group name or pattern ("*"); empty for the defaults.
+        cluster: a column to cluster items by, "task", "none", or None for what the input itself says.
+        where: for score tables, the value that a column must have.
+    """
+
+    metrics: dict[str, str]
+    cluster: str | None = None
+    where: dict[str, str] | None = None
+
+    @property
+    def cluster_column(self) -> str | None:
+        """The column to read cluster labels from, if one was named."""
+        return None if self.cluster in {None, "task", "none"} else self.cluster
+
+
+def as_temperature(value: float | np.float32) -> Temperature:
+    """The shortest decimal that is this float32 (0.3, not 0.30000001192); None for NaN."""
+    single = np.float32(value)
+    return None if np.isnan(single) else float(str(single))
+
+
+def label_codes(labels: Iterable[object]) -> Ints:
+    """Number labels in order of first appearance; shape (labels,)."""
+    seen: dict[object, int] = {}
+    return np.array([seen.setdefault(label, len(seen)) for label in labels], dtype=np.int64)
+
+
+def some(names: Sequence[object], limit: int = 5) -> str:
+    """A few names for a sentence: all of them if they are few, else the first ones and how many follow."""
+    shown = ", ".join(str(name) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

@@ -1,0 +1,1 @@
+"""How verdicts, numbers and names read: on a terminal, in Markdown, in the report."""

@@ -1,0 +1,141 @@
+"""The verdicts as tables: for a terminal (80 columns, or fewer), as Markdown, or as JSON.
+
+All three say the same, warnings first. On a terminal names are shown as text, never as markup.
+"""
+
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.analysis.compare import Analysis
+from jobs.analysis.worst_tasks import TaskGroup, Tasks, hidden_tasks, task_groups
+from jobs.text.format import (
+    broken,
+    clean,
+    interval_text,
+    margin_text,
+    meaning,
+    p_text,
+    percent,
+    points,
+    temperature_text,
+)
+from stats.results import Comparison
+
+STYLES = {"DEGRADED": "bold red", "CERTIFIED": "bold green", "INCONCLUSIVE": "bold yellow"}
+NARROW = 76
+"""Below so many columns a table would wrap inside its cells; each row becomes a few lines instead."""
+
+HEADER = ("variant", "T", "verdict", "score %", "drop, points", "worse/better", "p")
+TASK_HEADER = ("task", "verdict", "score %", "drop, points", "worse/better", "p")
+Cells = tuple[str, ...]
+
+
+def print_analysis(analysis: Analysis, console: Console, tasks: Tasks = Tasks.WORST) -> None:
+    """Show warnings, verdicts, their meaning, and the tasks behind them."""
+    for warning in analysis.warnings:
+        console.print(Text(f"Warning: {clean(warning)}", style="yellow"))
+    console.print(Text(_terms(analysis)))
+    _print_rows(console, HEADER, _verdict_rows(analysis))
+    for result in analysis.results:
+        console.print(Text(meaning(result, analysis)))
+    groups = task_groups(analysis, tasks)
+    for group in groups:
+        console.print()
+        console.print(Text(_title(group), style="bold"))
+        _print_rows(console, TASK_HEADER, _task_rows(group))
+    if hidden := _hidden(analysis, groups):
+        console.print()
+        console.print(Text(hidden))
+
+
+def markdown(analysis: Analysis, tasks: Tasks = Tasks.WORST) -> str:
+    """The same as a Markdown document."""
+    parts = [f"> **Warning:** {_escaped(warning)}\n" for warning in analysis.warnings]
+    parts.append(f"{_escaped(_terms(analysis))}\n")
+    parts.append(_markdown_table(HEADER, _verdict_rows(analysis)))
+    parts += [f"- {_escaped(meaning(result, analysis))}" for result in analysis.results]
+    groups = task_groups(analysis, tasks)
+    for group in groups:
+        parts += [f"\n### {_escaped(_title(group))}\n", _markdown_table(TASK_HEADER, _task_rows(group))]
+    if hidden := _hidden(analysis, groups):
+        parts.append(f"\n{_escaped(hidden)}")
+    return "\n".join(parts) + "\n"
+
+
+def _terms(analysis: Analysis) -> str:
+    settings, count = analysis.settings, len(analysis.results)
+    p = f"adjusted by {settings.adjust} over {count} comparisons"
+    if settings.adjust == "none":
+        p = "not adjusted, for there is one comparison" if count == 1 else "not adjusted"
+    level = f"level {settings.alpha:g}, p {p}"
+    return f"Baseline {clean(analysis.baseline)}; {level}; margin {margin_text(settings)}."
+
+
+def _title(group: TaskGroup) -> str:
+    at = "" if group.result.temperature is None else f" at temperature {group.result.temperature:g}"
+    return f"{clean(group.result.variant)}{at}, worst task first"
+
+
+def _hidden(analysis: Analysis, groups: Sequence[TaskGroup]) -> str:
+    count = hidden_tasks(analysis, groups)
+    rows = f"{count} more task rows stand" if count > 1 else "One more task row stands"
+    return f"{rows} in model_comparison.csv; --tasks all shows them here." if count else ""
+
+
+def _verdict_rows(analysis: Analysis) -> list[Cells]:
+    return [
+        (clean(r.variant), temperature_text(r.temperature), *_cells(r.comparison)) for r in analysis.results
+    ]
+
+
+def _task_rows(group: TaskGroup) -> list[Cells]:
+    return [(clean(task.task or ""), *_cells(task)) for task in group.tasks]
+
+
+def _cells(comparison: Comparison) -> Cells:
+    scores = f"{percent(comparison.baseline_score)} → {percent(comparison.variant_score)}"
+    drop = f"{points(comparison.drop)} {interval_text(comparison)}"
+    flips = f"{comparison.worse}/{comparison.better}"
+    return (comparison.verdict.value.upper(), scores, drop, flips, p_text(comparison.p_adjusted))
+
+
+def _print_rows(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
+    show: Callable[[Console, Cells, Sequence[Cells]], None] = _stacked if console.width < NARROW else _table
+    show(console, header, rows)
+
+
+def _table(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    heads = [name.replace("/", "/\n") for name in header]
+    widths = [max(map(len, (*head.split("\n"), *cells))) for head, *cells in zip(heads, *rows, strict=True)]
+    for name, head in zip(header, heads, strict=True):
+        left = name in {header[0], "verdict"}
+        table.add_column(head, justify="left" if left else "right", no_wrap=name != header[0])
+    first = console.width - sum(widths[1:]) - len(widths)
+    for name, *cells in rows:
+        styled = (Text(cell, style=STYLES.get(cell, "")) for cell in cells)
+        table.add_row(Text(broken(name, first)), *styled)
+    console.print(table)
+
+
+def _stacked(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
+    for row in rows:
+        name, *temperature, verdict = row[:-4]
+        title = f"{name} (T {temperature[0]})" if temperature else name
+        console.print(Text.assemble(title, " ", (verdict, STYLES[verdict])))
+        said = [f"{label}: {cell}" for label, cell in zip(header[-4:], row[-4:], strict=True)]
+        console.print(Text(f"  {'; '.join(said[:2])}\n  {'; '.join(said[2:])}"))
+
+
+def _markdown_table(header: Cells, rows: Sequence[Cells]) -> str:
+    lines = [header, ("---",) * len(header), *(tuple(_escaped(cell) for cell in row) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    """Text that Markdown shows as it is: no table cell, tag, link or emphasis begins in it."""
+    safe = clean(text).replace("&", "&amp;").replace("<", "&lt;")
+    return "".join(f"\\{char}" if char in "\\|`*_[]#" else char for char in safe)

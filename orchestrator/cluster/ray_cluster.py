@@ -1,0 +1,60 @@
+"""Connecting to a Ray cluster, or starting one on this machine."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray.exceptions import RayError
+
+from orchestrator.cluster.code_shipping import modules
+from orchestrator.errors import UserError
+from orchestrator.library_environment import be_quiet, quiet_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SECONDS_TO_CONNECT = 10.0
+_SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+
+
+@contextmanager
+def ray_cluster(address: str | None, task_folders: Sequence[str] = ()) -> Iterator[None]:
+    """Join the Ray cluster at an address, or start one on this machine; leave it at the end.
+
+    A cluster that is joined gets this program's code and the task files from here; its nodes need the
+    dependencies only. A cluster that is started is this machine's alone, whatever others run beside it.
+
+    Raises:
+        UserError: there is no cluster at the address.
+    """
+    be_quiet()
+    try:
+        if address is None:
+            _start()
+        else:
+            _join(address, task_folders)
+    except (OSError, ValueError, RuntimeError, RayError) as error:
+        where = "started on this machine" if address is None else f"joined at {address}"
+        raise UserError(f"No Ray cluster can be {where}: {' '.join(str(error).split())}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _start() -> None:
+    ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **_SILENT)
+
+
+def _join(address: str, task_folders: Sequence[str]) -> None:
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()  # Ray would try for minutes
+    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # as a Ray job: what the job shipped, and this
+    with modules(task_folders) as folders:
+        ray.init(address, runtime_env={"py_modules": folders, "env_vars": quiet_environment()}, **_SILENT)

@@ -1,0 +1,1 @@
+"""The configuration: what every key means (`schema`), and reading the YAML file (`load`)."""

@@ -1,0 +1,219 @@
+"""Reading a sweep's YAML file, with every mistake in it named at once.
+
+Three steps: YAML without duplicate keys, `--set` overrides, pydantic. Mistakes are collected, never raised
+one by one, so that a file with five of them is mended in one go.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from orchestrator.config.schema import Section, SweepConfig
+from orchestrator.errors import UserError, suggestion
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
+
+_YAML_WORDS = ((r"valid dictionary( or instance of \w+)?", "mapping"), (r"(valid )?\b[Tt]uple", "list"))
+SECRET_WORDS = ("api_key", "apikey", "token_secret", "password", "secret", "hf_token", "auth_token")
+_SECRET_HEADER = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
+_URL_WITH_SECRET = re.compile(r"//[^/?#]*@|[?&][^=]*(key|token|secret)[^=]*=", re.IGNORECASE)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig | None, list[str]]:
+    """Read a sweep configuration and name every mistake in it.
+
+    Args:
+        path: the YAML file.
+        overrides: `--set` arguments, each "dotted.key=value" with the value in YAML.
+
+    Returns:
+        the configuration (with the mistaken parts left out where that is possible, so that further checks can
+        go on; None where it is not), and the mistakes, one sentence each. The configuration may be used only
+        if there are none.
+
+    Raises:
+        UserError: no such file, or not a YAML mapping.
+    """
+    raw, problems = _read_yaml(path)
+    for override in overrides:
+        _override(raw, override)
+    config, found = _validate(raw)
+    problems += found
+    if isinstance(raw.get("include_path"), str):
+        raw["include_path"] = [raw["include_path"]]
+    if config is not None:
+        folders = tuple(str((path.parent / p).resolve()) for p in config.include_path)
+        items = None if config.items is None else str((path.parent / config.items).resolve())
+        config = config.model_copy(update={"include_path": folders, "items": items})
+        problems += list(_contradictions(config))
+    return config, problems
+
+
+def mistaken(path: Path, problems: Sequence[str]) -> UserError:
+    """The error that names all mistakes of a configuration."""
+    if len(problems) == 1:
+        return UserError(f"{path}: {problems[0]}.")
+    listed = "\n".join(f"  - {problem}" for problem in problems)
+    return UserError(f"{path} has {len(problems)} mistakes:\n{listed}")
+
+
+def _read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}.") from None
+    except IsADirectoryError:
+        raise UserError(f"{path} is a folder; give the YAML file of a sweep.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}.") from None
+    try:
+        loader = _Loader(text)
+        raw = loader.get_single_data()
+    except (yaml.YAMLError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or getattr(error, "reason", error)
+        raise UserError(f"{path} is not YAML{where}: {reason}.") from None
+    if not isinstance(raw, dict):
+        raise UserError(
+            f"{path} holds no sweep, which is a YAML mapping with name, baseline, variants and tasks."
+        )
+    return raw, loader.duplicates
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without code, which notices a key that stands twice (plain YAML lets the last one win)."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self.duplicates: list[str] = []
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                self.duplicates.append(f"'{key.value}' stands twice, again at line {key.start_mark.line + 1}")
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override}: expected KEY=VALUE, for example --set sampling.seeds=5.")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override}: the value is not YAML.") from None
+    *parents, last = key.split(".")
+    section = raw
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise UserError(f"--set {override}: '{parent}' is not a section.")
+    section[last] = value
+
+
+def _validate(raw: dict[str, Any]) -> tuple[SweepConfig | None, list[str]]:
+    try:
+        return SweepConfig.model_validate(raw), []
+    except ValidationError as error:
+        found = list(_own_mistakes(error))
+        problems = [_sentence(problem) for problem in found]
+        remaining = _without(raw, [problem["loc"] for problem in found])
+    try:
+        return SweepConfig.model_validate(remaining), problems
+    except ValidationError:
+        return None, problems
+
+
+def _own_mistakes(error: ValidationError) -> Iterator[Any]:
+    """The problems but for "too short", which pydantic also says of a list whose entries are mistaken."""
+    found = error.errors(include_url=False)
+    for problem in found:
+        place = problem["loc"]
+        inner = any(other["loc"][: len(place)] == place != other["loc"] for other in found)
+        if problem["type"] != "too_short" or not inner:
+            yield problem
+
+
+def _without(raw: Any, locations: Sequence[Sequence[int | str]]) -> Any:
+    """A copy of a nested mapping that lacks the mistaken places, for the checks that come after."""
+    parts = dict(enumerate(raw)) if isinstance(raw, list) else raw
+    if not isinstance(parts, dict):
+        return raw
+    inside = {key for key, value in parts.items() if isinstance(value, (dict, list))}
+    heads = {location[0] for location in locations if len(location) == 1 or location[0] not in inside}
+    kept = {
+        key: _without(value, [loc[1:] for loc in locations if len(loc) > 1 and loc[0] == key])
+        for key, value in parts.items()
+        if key not in heads
+    }
+    return list(kept.values()) if isinstance(raw, list) else kept
+
+
+def _sentence(problem: Any) -> str:
+    location: list[int | str] = list(problem["loc"])
+    where = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        return f"unknown key '{where}'{suggestion(str(location[-1]), _fields_at(location[:-1]))}"
+    if problem["type"] == "missing":
+        return f"'{where}' is missing"
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    for pydantics, yamls in _YAML_WORDS:
+        message = re.sub(pydantics, yamls, message)
+    return f"{where}: {message[:1].lower()}{message[1:]} (it is {problem['input']!r})"
+
+
+def _fields_at(location: Sequence[int | str]) -> list[str]:
+    """The keys allowed at a place of the configuration, found by walking down the model classes."""
+    model: type[BaseModel] = SweepConfig
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            continue  # a variant's name or a position in a list: the class stays
+        kinds = [field.annotation, *get_args(field.annotation)]
+        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), model)
+    return list(model.model_fields)
+
+
+def _contradictions(config: SweepConfig) -> Iterator[str]:
+    """What is wrong between keys that are each right by themselves."""
+    if config.baseline not in config.variants:
+        hint = (
+            suggestion(config.baseline, list(config.variants))
+            or f"; variants are {', '.join(config.variants)}"
+        )
+        yield f"baseline '{config.baseline}' is not a variant{hint}"
+    names = [task.task for task in config.tasks]
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        yield f"task '{name}' is listed twice"
+    for name in config.variants:
+        if not config.model_of(name):
+            yield f"variants.{name} has no model: give it one, or give the sweep one"
+        if not name.strip() or name in {".", ".."} or len(name) > 100:
+            yield f"'{name}' cannot be the name of a variant"
+        for key in _secrets(config.engine_of(name)):
+            yield f"variants.{name}: '{key}' looks like a secret; give secrets in the environment"
+    for folder in config.include_path:
+        if not Path(folder).is_dir():
+            yield f"include_path: there is no folder {folder}"
+
+
+def _secrets(engine: Mapping[str, Any]) -> Iterator[str]:
+    """Engine options that look like secrets, which would stand in the files of the run."""
+    yield from (key for key in engine if any(word in key.lower() for word in SECRET_WORDS))
+    if _URL_WITH_SECRET.search(str(engine.get("base_url"))):
+        yield "base_url"
+    header = engine.get("header")
+    for name, value in header.items() if isinstance(header, dict) else ():
+        if _SECRET_HEADER.search(str(name)) and "$" not in str(value):
+            yield f"header.{name}"  # a value of $NAME is taken from the environment

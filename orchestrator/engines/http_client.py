@@ -1,0 +1,224 @@
+"""A server that takes and gives JSON, and may be busy, broken or away for a while.
+
+Requests of all callers share one bounded pool. What cannot be answered now is asked again, with growing
+pauses, until patience is at its end; then a request that was answered before is asked once more. If that is
+answered again, the fault is the new request's own; if not, the server is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import threading
+import time
+from dataclasses import dataclass
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from orchestrator.engines.base import EngineAwayError, EngineOptionError
+from orchestrator.errors import error_text
+from orchestrator.retry import LONGEST_PAUSE
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Mapping
+
+SHORTEST_PAUSE, FIRST_PAUSE = 0.1, 0.5
+SECONDS_TO_CONNECT = 30.0
+SECONDS_BETWEEN_WORDS = 10.0
+LONGEST_REASON = 300  # characters of a server's words
+SHORTEST_SECRET = 8  # characters
+BUSY = 429
+FOR_NOW = {408, 409, 425, BUSY}  # and everything from 500 on
+NO_RIGHT = {401, 402}
+NO_PLACE = {
+    403,
+    404,
+    405,
+    410,
+}  # unless something was answered there before: then a gateway has lost its server
+HOPELESS = (aiohttp.InvalidURL, aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError)
+
+
+class RequestRefusedError(Exception):
+    """The server refuses this one request."""
+
+
+@dataclass(frozen=True)
+class _Trouble:
+    """Why a request is to be asked again.
+
+    Attributes:
+        busy: whether the server lives and has too much to do.
+        pause: seconds the server asks for.
+    """
+
+    reason: str
+    busy: bool = False
+    pause: float | None = None
+
+
+class Server:
+    """A server, and the thread that talks to it.
+
+    Args:
+        url: where requests are posted.
+        headers: go with every request, and into no message.
+        concurrency: requests at a time.
+        timeout: seconds an answer may take.
+        patience: seconds the server may be away.
+        verify: whether the server's certificate must be valid.
+
+    Attributes:
+        trouble: what came instead of the last answer; None if it came.
+
+    Raises:
+        EngineOptionError: not a URL, or a header of several lines.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        concurrency: int,
+        timeout: float,
+        patience: float,
+        verify: bool,
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise EngineOptionError(
+                f"base_url must be the http:// or https:// address to post to, not {url!r}"
+            )
+        self.url = url
+        self.trouble: str | None = None
+        self._headers = {name: value.strip() for name, value in headers.items()}
+        if several := [name for name, value in self._headers.items() if len(value.splitlines()) > 1]:
+            raise EngineOptionError(f"the header {several[0]} has several lines")
+        self._patience = patience
+        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=SECONDS_TO_CONNECT)
+        self._answered: Any = None  # a request, the last that was answered
+        self._answered_at = self._spoke_at = float("-inf")
+        self._not_before = 0.0
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
+        self._thread.start()
+        self._session, self._slots = self.run(self._open(concurrency, verify))
+
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """The result of a coroutine, which runs in the server's own thread."""
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.run(self._session.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+    async def ask(self, body: Any) -> Any:
+        """Send a request until it is answered.
+
+        Raises:
+            RequestRefusedError: the server refuses it, or fails on it as long as patience lasts.
+            EngineAwayError: the server answers nothing any more.
+            EngineOptionError: the server will never answer: a wrong address, or no right to ask.
+        """
+        failing_since, pause = None, FIRST_PAUSE
+        while True:
+            outcome = await self._send(body)
+            if not isinstance(outcome, _Trouble):
+                return outcome
+            now = time.monotonic()
+            failing_since = failing_since or now
+            self.trouble = f"{self.url} is asked again and again: {outcome.reason}"
+            self._tell(outcome.reason)
+            if now - failing_since >= self._patience:
+                if not outcome.busy and await self._answers_what_it_answered():
+                    raise RequestRefusedError(outcome.reason)
+                if now - max(failing_since, self._answered_at) >= self._patience:
+                    raise EngineAwayError(f"{self.url} does not answer: {outcome.reason}")
+            await asyncio.sleep(outcome.pause or pause * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _open(self, concurrency: int, verify: bool) -> tuple[aiohttp.ClientSession, asyncio.Semaphore]:
+        session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=concurrency, ssl=verify),
+            timeout=self._timeout,
+            headers=self._headers,
+        )
+        return session, asyncio.Semaphore(concurrency)
+
+    async def _send(self, body: Any) -> Any:
+        """Send a request once; returns the answer, or the trouble with it."""
+        try:
+            async with self._slots:
+                await asyncio.sleep(self._not_before - time.monotonic())
+                async with self._session.post(self.url, json=body, allow_redirects=False) as response:
+                    text = await response.text(errors="replace")
+        except HOPELESS as error:
+            raise EngineOptionError(f"{self.url} cannot be asked: {error_text(error)}") from None
+        except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
+            return _Trouble(error_text(error))
+        if not 200 <= response.status < 300:
+            return self._refused(response, text)
+        try:
+            output = json.loads(text)
+        except ValueError:
+            return _Trouble(self._words("no JSON", text))
+        if not isinstance(output, (dict, list)) or (isinstance(output, dict) and output.get("error")):
+            return _Trouble(self._words("no answer", text))  # gateways say 200 to what they could not get
+        self._answered, self._answered_at = body, time.monotonic()
+        self.trouble = None
+        return output
+
+    def _refused(self, response: aiohttp.ClientResponse, text: str) -> _Trouble:
+        """Tell what may be had later from what cannot be had.
+
+        Raises:
+            RequestRefusedError, EngineOptionError: see `ask`.
+        """
+        status = response.status
+        reason = self._words(f"HTTP {status}", text)
+        if status < 400 or status in NO_RIGHT or (status in NO_PLACE and self._answered is None):
+            raise EngineOptionError(f"{self.url} refuses: {reason}")
+        if status < 500 and status not in FOR_NOW | NO_PLACE:
+            raise RequestRefusedError(reason)
+        pause = _seconds(response.headers.get("Retry-After"))
+        if pause is not None:
+            self._not_before = max(
+                self._not_before, time.monotonic() + pause
+            )  # the others would be told so too
+        return _Trouble(reason, busy=status == BUSY, pause=pause)
+
+    async def _answers_what_it_answered(self) -> bool:
+        """Whether the server answers, once more, what it has answered before."""
+        try:
+            return self._answered is not None and not isinstance(await self._send(self._answered), _Trouble)
+        except RequestRefusedError:
+            return False
+
+    def _words(self, what: str, text: str) -> str:
+        """What a server said, on one line and without the secrets it was told."""
+        words = f"{what}: {' '.join(text.split())}"
+        for value in self._headers.values():
+            for secret in value.split():
+                if len(secret) >= SHORTEST_SECRET:
+                    words = words.replace(secret, "…")
+        return words[:LONGEST_REASON]
+
+    def _tell(self, reason: str) -> None:
+        """Say in the replica's log what goes wrong, now and then."""
+        if time.monotonic() - self._spoke_at > SECONDS_BETWEEN_WORDS:
+            self._spoke_at = time.monotonic()
+            print(f"lldeg: asking {self.url} again: {reason}", flush=True)  # noqa: T201 - the replica's own log
+
+
+def _seconds(header: str | None) -> float | None:
+    """The pause a server asks for, if it names seconds."""
+    try:
+        seconds = float(header or "")
+    except ValueError:
+        return None
+    return max(seconds, SHORTEST_PAUSE) if isfinite(seconds) else None

@@ -1,0 +1,199 @@
+"""Cells and blocks: what is owed, cut into units of work.
+
+A cell is all samples of one variant on one task. A block is a run of its items with all the reruns they are
+still owed, so that an item's reruns share one prefill.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from orchestrator.rundir.identity import Item, Rerun, digest, sample_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from orchestrator.config.schema import SamplingConfig
+
+SMALLEST_BLOCK, LARGEST_BLOCK = 32, 2048  # samples
+BLOCKS_PER_CELL = 16
+_KEYS_AT_A_TIME = 1 << 16
+
+
+@dataclass(frozen=True)
+class Block:
+    """The unit of work: a replica takes it whole and writes it as one Parquet file.
+
+    Attributes:
+        cell: digest of everything the block's samples share; see `sample_key`.
+        items: documents, in order.
+        reruns: the passes every one of the items is owed.
+        deaths: how often a replica died while it held this block.
+        failures: how often a replica that lived could not finish it.
+    """
+
+    variant: str
+    task: str
+    cell: str
+    items: tuple[Item, ...]
+    reruns: tuple[Rerun, ...]
+    deaths: int = 0
+    failures: int = 0
+
+    @property
+    def name(self) -> str:
+        """File name: the first item for people, a digest of items and reruns for uniqueness."""
+        content = [
+            [item.item for item in self.items],
+            [[rerun.temperature, rerun.seed] for rerun in self.reruns],
+        ]
+        return f"{self.items[0].item:07d}-{digest(content)[:12]}"
+
+    @property
+    def samples(self) -> int:
+        """Samples in the block."""
+        return len(self.items) * len(self.reruns)
+
+    def halves(self) -> tuple[Block, Block]:
+        """The block in two, by items or, for a single item, by reruns."""
+        if len(self.items) > 1:
+            middle = len(self.items) // 2
+            return replace(self, items=self.items[:middle]), replace(self, items=self.items[middle:])
+        middle = len(self.reruns) // 2
+        return replace(self, reruns=self.reruns[:middle]), replace(self, reruns=self.reruns[middle:])
+
+
+@dataclass(frozen=True)
+class Owed:
+    """The samples of a cell that are not there.
+
+    Most items lack the same reruns as many others, so a row is kept for each kind of item and not for each
+    item: the driver holds four bytes an item, however many reruns there are.
+
+    Attributes:
+        kinds: bool, shape (kinds, reruns): which reruns an item of that kind lacks.
+        kind_of: int32, shape (items,).
+    """
+
+    kinds: NDArray[np.bool_]
+    kind_of: NDArray[np.int32]
+
+    @property
+    def samples(self) -> int:
+        """How many there are."""
+        items = np.bincount(self.kind_of, minlength=len(self.kinds))
+        return int(items @ self.kinds.sum(axis=1))
+
+    def groups(self) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.intp]]]:
+        """Each kind's row with its items, in order."""
+        if not len(self.kind_of):
+            return
+        by_kind = np.argsort(self.kind_of, kind="stable")
+        ends = np.cumsum(np.bincount(self.kind_of))
+        yield from zip(self.kinds, np.split(by_kind, ends[:-1]), strict=True)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """All samples of one variant on one task.
+
+    Attributes:
+        digest: what the samples share: variant, task definition, prompt and sampling settings.
+        items: the task's items with this variant's prompts.
+        reruns: what each item is to be asked.
+        longest_answer: upper bound on generated tokens per request; 0 for log-likelihood.
+        missing: which samples are owed.
+    """
+
+    variant: str
+    task: str
+    digest: str
+    items: tuple[Item, ...]
+    reruns: tuple[Rerun, ...]
+    longest_answer: int
+    missing: Owed
+
+    @property
+    def planned(self) -> int:
+        """Samples in all."""
+        return len(self.items) * len(self.reruns)
+
+    @property
+    def owed(self) -> int:
+        """Samples that are not there."""
+        return self.missing.samples
+
+    def blocks(self) -> Iterator[Block]:
+        """What is owed, as blocks of items that lack the same reruns."""
+        for row, members in self.missing.groups():
+            passes = tuple(rerun for rerun, lacks in zip(self.reruns, row, strict=True) if lacks)
+            if not passes:
+                continue
+            size = max(1, self._block_samples() // len(passes))
+            for start in range(0, len(members), size):
+                items = tuple(self.items[index] for index in members[start : start + size])
+                yield Block(self.variant, self.task, self.digest, items, passes)
+
+    def _block_samples(self) -> int:
+        """Small enough to spread over replicas and to lose little, large enough to keep files few."""
+        return min(max(self.planned // BLOCKS_PER_CELL, SMALLEST_BLOCK), LARGEST_BLOCK)
+
+
+def missing_samples(
+    cell: str, items: Sequence[Item], reruns: Sequence[Rerun], found: NDArray[np.bytes_]
+) -> Owed:
+    """Which samples of a cell are owed.
+
+    Args:
+        cell: the cell's digest.
+        items: documents asked for.
+        reruns: passes asked for.
+        found: sorted keys of the samples that are there.
+    """
+    kinds: dict[bytes, int] = {}
+    kind_of = np.empty(len(items), np.int32)
+    step = max(1, _KEYS_AT_A_TIME // len(reruns))
+    for start in range(0, len(items), step):
+        rows = _missing(cell, items[start : start + step], reruns, found)
+        kind_of[start : start + step] = [kinds.setdefault(row.tobytes(), len(kinds)) for row in rows]
+    return Owed(np.frombuffer(b"".join(kinds), dtype=bool).reshape(-1, len(reruns)), kind_of)
+
+
+def _missing(
+    cell: str, items: Sequence[Item], reruns: Sequence[Rerun], found: NDArray[np.bytes_]
+) -> NDArray[np.bool_]:
+    """Which samples of some items are owed, shape (items, reruns)."""
+    if not len(found):
+        return np.ones((len(items), len(reruns)), dtype=bool)
+    keys = np.array(list(sample_keys(cell, items, reruns)), dtype=found.dtype)
+    places = np.minimum(np.searchsorted(found, keys), len(found) - 1)
+    missing: NDArray[np.bool_] = found[places] != keys
+    return missing.reshape(len(items), len(reruns))
+
+
+def reruns(sampling: SamplingConfig, *, sampled: bool) -> tuple[Rerun, ...]:
+    """The passes over the items of a task.
+
+    A request without sampling (log-likelihood, or temperature 0) has one answer and is asked once, unless
+    `repeat_greedy` asks for the noise of the engine itself.
+
+    Args:
+        sampling: temperatures and seeds.
+        sampled: whether the task generates text; log-likelihoods know no temperature.
+    """
+    temperatures = sampling.temperatures if sampled else (0.0,)
+    passes: list[Rerun] = []
+    for temperature in temperatures:
+        seeded = temperature > 0 or sampling.repeat_greedy
+        passes += [Rerun(temperature, seed) for seed in (sampling.seeds if seeded else (None,))]
+    return tuple(passes)
+
+
+def longest_first(cells: Collection[Cell]) -> list[Cell]:
+    """Cells in the order they should be worked on: what takes longest first, so that no straggler is left."""
+    return sorted(cells, key=lambda cell: (-cell.longest_answer, -cell.planned, cell.task))

@@ -1,0 +1,66 @@
+"""Chat templates: a conversation as the text the model was trained to see."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from orchestrator.rundir.identity import digest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class ChatMessages:
+    """A conversation as it is, for servers that put it into text themselves."""
+
+    name = "messages"
+
+    def __call__(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:  # noqa: ARG002
+        """The conversation as JSON."""
+        return json.dumps(list(chat), ensure_ascii=False)
+
+
+class ChatTemplate:
+    """The chat template of a model's tokenizer, called the way lm-eval's model classes call it.
+
+    Args:
+        model: folder or hub name of the model or tokenizer.
+        revision: revision on the hub.
+        trust_remote_code: whether the tokenizer may run code of its own.
+
+    Raises:
+        ValueError: the tokenizer has no chat template.
+    """
+
+    def __init__(self, model: str, revision: str | None = None, *, trust_remote_code: bool = False) -> None:
+        from transformers import AutoTokenizer  # noqa: PLC0415 - four seconds, for chat prompts only
+
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            model, revision=revision, trust_remote_code=trust_remote_code
+        )
+        if not self._tokenizer.chat_template:
+            raise ValueError(f"the tokenizer of {model} has no chat template")
+
+    @property
+    def name(self) -> str:
+        """Digest of what decides the rendering; equal names render equal text."""
+        return digest([self._tokenizer.chat_template, self._tokenizer.special_tokens_map])
+
+    def __call__(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """Render a conversation; a model without a system role gets it without its system message."""
+        from jinja2.exceptions import TemplateError  # noqa: PLC0415
+
+        try:
+            return self._render(chat, add_generation_prompt)
+        except TemplateError:
+            return self._render([turn for turn in chat if turn["role"] != "system"], add_generation_prompt)
+
+    def _render(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool) -> str:
+        rendered = self._tokenizer.apply_chat_template(
+            list(chat),
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+        )
+        return str(rendered)

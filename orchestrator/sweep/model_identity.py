@@ -1,0 +1,57 @@
+"""Which model a name means: a folder on disk by its content, a hub name by its commit.
+
+The commit is looked up in the local Hugging Face cache first, so that a machine without network can run what
+it has, and then on the hub.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from orchestrator.rundir.identity import folder_digest
+
+
+class ModelNotFoundError(Exception):
+    """No model stands behind a name; the text says where it was looked for."""
+
+
+def model_revision(model: str, revision: str | None = None) -> str:
+    """What identifies a model's weights and tokenizer.
+
+    Args:
+        model: a folder or a Hugging Face hub name ("organization/model").
+        revision: branch, tag or commit on the hub; ignored for a folder.
+
+    Returns:
+        a digest of the folder's files, or the hub's commit hash.
+
+    Raises:
+        ModelNotFoundError: there is no such folder and no such model within reach.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelNotFoundError(f"the folder {model} holds no model (it has no config.json)")
+        return folder_digest(folder)
+    if folder.is_absolute() or model.startswith(".") or model.count("/") != 1:
+        raise ModelNotFoundError(f"there is no model folder {model}")
+    return _cached_commit(model, revision) or _hub_commit(model, revision)
+
+
+def _cached_commit(model: str, revision: str | None) -> str | None:
+    from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - a second to import, for hub names only
+
+    found = try_to_load_from_cache(model, "config.json", revision=revision)
+    return Path(found).parent.name if isinstance(found, str) else None
+
+
+def _hub_commit(model: str, revision: str | None) -> str:
+    from huggingface_hub import HfApi  # noqa: PLC0415
+
+    try:
+        return str(HfApi().model_info(model, revision=revision, timeout=10).sha)
+    except Exception as error:  # noqa: BLE001 - the hub client lets its HTTP library's errors through, whichever it uses
+        reason = str(error).strip().split("\n")[0][:200]
+        raise ModelNotFoundError(
+            f"'{model}' is neither a folder, nor in the Hugging Face cache, nor found on the hub ({reason})"
+        ) from None

@@ -1,0 +1,327 @@
+"""lm-eval's tasks: finding them, building their requests, scoring their answers.
+
+Everything that decides a prompt or a score is lm-eval's own code (`build_all_requests`, the filters,
+`process_results`), called the way `lm_eval.simple_evaluate` calls it; so prompts and scores agree with
+`lm_eval --log_samples` sample by sample.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+import lm_eval.utils
+from lm_eval.tasks import TaskManager
+from lm_eval.utils import handle_non_serializable, hash_string
+
+from orchestrator.errors import suggestion
+from orchestrator.rundir.identity import Item
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from lm_eval.api.instance import Instance
+
+    from orchestrator.config.schema import PromptConfig, TaskConfig
+
+FEWSHOT_SEED = 1234  # lm-eval's own default, so that few-shot prompts agree with the lm_eval command
+
+# lm-eval compiles a task's templates anew for every document, which is most of the time of a score.
+lm_eval.utils.env.from_string = lru_cache(maxsize=4096)(lm_eval.utils.env.from_string)
+
+for _logger in ("lm_eval", "datasets"):
+    logging.getLogger(_logger).setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """A leaf task as a sweep asks for it: what a replica needs to load the same task again."""
+
+    name: str
+    num_fewshot: int | None = None
+    limit: int | None = None
+    metric: str | None = None
+    cluster: str | None = None
+    group: str | None = None
+    include_path: tuple[str, ...] = ()
+    unsafe_code: bool = False
+    items: tuple[int, ...] | None = None
+
+
+@dataclass
+class TaskLibrary:
+    """Finds tasks by name in the user's folders and in lm-eval's own collection.
+
+    Scanning lm-eval's 14,000 task files takes six seconds, so that is put off until a name asks for it.
+    """
+
+    include_path: tuple[str, ...] = ()
+    unsafe_code: bool = False
+    _loaded: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def _own(self) -> TaskManager:
+        return TaskManager(include_path=list(self.include_path), include_defaults=False)
+
+    @cached_property
+    def _all(self) -> TaskManager:
+        return TaskManager(include_path=list(self.include_path) or None)
+
+    def _manager(self, name: str) -> TaskManager:
+        return self._own if self.include_path and name in self._own.task_index else self._all
+
+    def unknown(self, name: str) -> str | None:
+        """A sentence about a name that is no task, with the nearest one that is; None for a task."""
+        if name in self._manager(name).task_index:
+            return None
+        return f"unknown task '{name}'{suggestion(name, self._all.all_tasks)}"
+
+    def leaves(self, config: TaskConfig) -> list[TaskSpec]:
+        """The leaf tasks a configured task, group or tag stands for.
+
+        Raises:
+            TaskError: lm-eval cannot load one of them.
+        """
+        loaded = self._load(config.task)
+        parents = [group for group in loaded.get("groups", {}) if group != config.task] or [config.task]
+        children = loaded.get("group_map", {})
+        group_of = {child: parent for parent in parents for child in children.get(parent, ())}
+        single = list(loaded["tasks"]) == [config.task]
+        for name, task in loaded["tasks"].items():
+            self._loaded[name] = task
+        return [
+            TaskSpec(
+                name=name,
+                num_fewshot=config.num_fewshot,
+                limit=config.limit,
+                metric=config.metric,
+                cluster=config.cluster,
+                group=None if single else group_of.get(name, config.task),
+                include_path=self.include_path,
+                unsafe_code=self.unsafe_code,
+            )
+            for name in loaded["tasks"]
+        ]
+
+    def open(self, spec: TaskSpec) -> SweepTask:
+        """Load a leaf task, ready to build requests and to score.
+
+        Raises:
+            TaskError: lm-eval cannot load it, or it may not run as asked.
+        """
+        task = self._loaded.pop(spec.name, None) or self._load(spec.name)["tasks"][spec.name]
+        return SweepTask(spec, task)
+
+    def _load(self, name: str) -> dict[str, Any]:
+        try:
+            return dict(self._manager(name).load([name]))
+        except Exception as error:
+            reason = str(error).strip().split("\n")[0][:300]
+            raise TaskError(f"task '{name}' cannot be loaded: {type(error).__name__}: {reason}") from error
+
+
+class TaskError(Exception):
+    """A task cannot be run as asked; the text is the end of a sentence about it."""
+
+
+class SweepTask:
+    """One leaf task, set up as `lm_eval.simple_evaluate` sets it up.
+
+    Args:
+        spec: what the sweep asks of the task.
+        task: lm-eval's task object.
+
+    Raises:
+        TaskError: the task fixes its number of few-shot examples, runs generated code without leave, or needs
+            more than text.
+    """
+
+    def __init__(self, spec: TaskSpec, task: Any) -> None:
+        self.spec = spec
+        self._task = task
+        self._scoring = Lock()  # a task's metrics may keep state, and a replica scores several blocks at once
+        self.output_type = str(task.OUTPUT_TYPE)
+        own_shots = task.get_config("num_fewshot")
+        if spec.num_fewshot is not None and own_shots == 0 and spec.num_fewshot != 0:
+            raise TaskError(f"task '{spec.name}' is zero-shot by definition; leave out num_fewshot")
+        if spec.num_fewshot is not None or own_shots is None:
+            task.set_config(key="num_fewshot", value=spec.num_fewshot or 0)
+        task.set_fewshot_seed(seed=FEWSHOT_SEED)
+        if getattr(task, "MULTIMODAL", False):
+            raise TaskError(f"task '{spec.name}' needs images or sound; only text models can be compared")
+        if getattr(task, "UNSAFE_CODE", False):
+            if not spec.unsafe_code:
+                raise TaskError(
+                    f"task '{spec.name}' executes code that the model writes; if that is wanted, say "
+                    "confirm_run_unsafe_code: true"
+                )
+            os.environ["HF_ALLOW_CODE_EVAL"] = "1"
+
+    @property
+    def sampled(self) -> bool:
+        """Whether answers are generated, so that temperature and seed matter."""
+        return self.output_type == "generate_until"
+
+    @property
+    def longest_answer(self) -> int:
+        """Upper bound on generated tokens, for putting the longest work first."""
+        kwargs = self._task.get_config("generation_kwargs") or {}
+        limits = [kwargs[key] for key in ("max_gen_toks", "max_new_tokens", "max_tokens") if key in kwargs]
+        return int(limits[0]) if limits else 256
+
+    @cached_property
+    def definition(self) -> dict[str, Any]:
+        """The task's whole configuration, as JSON values: what decides prompts and scores."""
+        config = {key: value for key, value in self._task.dump_config().items() if key != "metadata"}
+        return dict(json.loads(json.dumps(config, default=handle_non_serializable, sort_keys=True)))
+
+    @property
+    def metrics(self) -> dict[str, dict[str, bool]]:
+        """Every "metric,filter" the task reports, with its direction."""
+        directions = self._task.higher_is_better()
+        return {
+            f"{metric},{name}": {"higher_is_better": bool(directions.get(metric, True))}
+            for metric in self._task.aggregation()
+            for name in self.filter_names
+        }
+
+    @cached_property
+    def filter_names(self) -> list[str]:
+        """Names of the task's filters; every one gives a filtered answer and its own scores."""
+        return [ensemble.name for ensemble in getattr(self._task, "_filters", [])] or ["none"]
+
+    # requests -------------------------------------------------------------------------------------------
+
+    def build(self, prompt: PromptConfig, chat_template: Callable[..., str] | None, name: str) -> TaskItems:
+        """Build the requests of all items, few-shot examples and chat template included.
+
+        Args:
+            prompt: how to put prompts together.
+            chat_template: renders a chat history as text; None without a chat template.
+            name: identifies the chat template (lm-eval's `tokenizer_name`).
+        """
+        self._task.build_all_requests(
+            limit=self.spec.limit,
+            system_instruction=prompt.system_instruction,
+            apply_chat_template=chat_template is not None,
+            fewshot_as_multiturn=bool(prompt.fewshot_as_multiturn),
+            chat_template=chat_template,
+            tokenizer_name=name,
+        )
+        requests: dict[int, list[Instance]] = defaultdict(list)
+        for instance in self._task.instances:
+            requests[instance.doc_id].append(instance)
+        self._task._instances = None
+        for instances in requests.values():
+            instances.sort(key=lambda instance: instance.idx)
+        return TaskItems(self._chosen(requests))
+
+    def _chosen(self, requests: dict[int, list[Instance]]) -> dict[int, list[Instance]]:
+        """The items that the sweep asks for.
+
+        They are chosen after building, so that numbers and few-shot examples are those of the whole task:
+        lm-eval's own `samples` would number them anew.
+        """
+        if self.spec.items is None:
+            return dict(requests)
+        if unknown := [item for item in self.spec.items if item not in requests]:
+            raise ValueError(f"task '{self.spec.name}' has no item {unknown[0]}, which `items` names")
+        return {item: requests[item] for item in self.spec.items}
+
+    def target(self, doc: Any) -> str:
+        """The right answer as text."""
+        return str(self._task.doc_to_target(doc))
+
+    def cluster_of(self, doc: Any) -> str | None:
+        """Value of the field that clusters items.
+
+        Raises:
+            TaskError: the documents have no such field.
+        """
+        if self.spec.cluster is None:
+            return None
+        if self.spec.cluster not in doc:
+            raise TaskError(
+                f"task '{self.spec.name}' has no field '{self.spec.cluster}' to cluster by: {', '.join(doc)}"
+            )
+        return str(doc[self.spec.cluster])
+
+    # scores ---------------------------------------------------------------------------------------------
+
+    def score(self, requests: Sequence[Instance], responses: Sequence[list[Any]]) -> Scored:
+        """Filter and score one item's answers, as lm-eval's evaluator does.
+
+        Args:
+            requests: the item's requests.
+            responses: per request, one response per repeat.
+        """
+        answered = [
+            replace(request, resps=list(response), filtered_resps={})
+            for request, response in zip(requests, responses, strict=True)
+        ]
+        with self._scoring:
+            return self._score(answered)
+
+    def _score(self, answered: list[Instance]) -> Scored:
+        for ensemble in getattr(self._task, "_filters", []):
+            ensemble.apply(answered)
+        scores: dict[str, float] = {}
+        filtered: dict[str, str | None] = {}
+        for name in self.filter_names:
+            kept = [request.filtered_resps[name] for request in answered]
+            for metric, value in self._task.process_results(answered[0].doc, kept).items():
+                number = _number(value)
+                if number is not None:
+                    scores[f"{metric},{name}"] = number
+            if self.sampled:
+                filtered[name] = kept[0] if isinstance(kept[0], str) else json.dumps(kept[0], default=str)
+        return Scored(scores, filtered)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores by "metric,filter" (numbers only: a corpus metric has none per item) and text by filter."""
+
+    scores: dict[str, float]
+    filtered: dict[str, str | None]
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, str) and value in {"True", "False"}:
+        return float(value == "True")
+    try:
+        return float(value)  # type: ignore[arg-type]  # bool, int, float and numpy scalars; others say so
+    except (TypeError, ValueError):
+        return None
+
+
+@dataclass(frozen=True)
+class TaskItems:
+    """The requests of a task, by item."""
+
+    requests: dict[int, list[Instance]]
+
+    def items(self) -> Iterator[Item]:
+        """Identity of each item, hashed the way lm-eval's sample logs hash documents and prompts."""
+        for item, requests in self.requests.items():
+            yield Item(item, doc_hash(requests[0].doc), self.prompt_hash(item))
+
+    def prompt_hash(self, item: int) -> str:
+        """lm-eval's own hash of an item's prompt."""
+        return str(hash_string(self.requests[item][0].arguments[0]))
+
+
+def doc_text(doc: Any) -> str:
+    """A document as JSON, the way lm-eval writes it in its sample logs."""
+    return json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
+
+
+def doc_hash(doc: Any) -> str:
+    """lm-eval's own hash of a document."""
+    return str(hash_string(doc_text(doc)))

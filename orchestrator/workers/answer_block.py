@@ -1,0 +1,112 @@
+"""From a block to samples: queries with their sampling parameters, answers, scores."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.engines.base import GENERATE, Query
+from orchestrator.errors import error_text
+from orchestrator.workers.sample_rows import Sample
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from lm_eval.api.instance import Instance
+
+    from orchestrator.config.schema import SamplingConfig
+    from orchestrator.engines.base import Answer, Engine
+    from orchestrator.rundir.identity import Item, Rerun
+    from orchestrator.sweep.blocks import Block
+    from orchestrator.sweep.tasks import SweepTask, TaskItems
+
+_REPEAT_STRIDE = 1_000_003  # a prime: repeats of one seed get seeds far from those of the other reruns
+
+
+def answer_block(
+    block: Block, task: SweepTask, built: TaskItems, engine: Engine, sampling: SamplingConfig
+) -> list[Sample]:
+    """Ask the engine everything a block holds and score what it says.
+
+    The queries of all items and reruns go to the engine together. An answer that is an error, or that the
+    task's code cannot score, becomes a sample with an error; the others are unharmed.
+
+    Raises:
+        EngineDiedError: the engine is gone; nothing of the block counts as answered.
+    """
+    queries: list[Query] = []
+    asked: list[tuple[Item, Rerun, int]] = []
+    for item in block.items:
+        for rerun in block.reruns:
+            own = [q for request in built.requests[item.item] for q in queries_of(request, rerun, sampling)]
+            asked.append((item, rerun, len(own)))
+            queries += own
+    answers = iter(engine.answer(queries))
+    return [
+        _sample(item, rerun, task, built.requests[item.item], list(islice(answers, size)))
+        for item, rerun, size in asked
+    ]
+
+
+def queries_of(request: Instance, rerun: Rerun, sampling: SamplingConfig) -> Iterator[Query]:
+    """One query per repeat; what is not sampled has one answer, however often it is repeated."""
+    seed = rerun.seed or 0
+    if request.request_type != GENERATE:
+        yield Query(request.request_type, request.args, seed)
+        return
+    context, settings = request.args[:2]
+    arguments = (context, generation_settings(settings, rerun.temperature, sampling))
+    repeats = (request.repeats or 1) if rerun.temperature > 0 else 1
+    for repeat in range(repeats):
+        yield Query(GENERATE, arguments, (seed + repeat * _REPEAT_STRIDE) % 2**31)
+
+
+def generation_settings(
+    settings: dict[str, Any], temperature: float, sampling: SamplingConfig
+) -> dict[str, Any]:
+    """A task's own generation settings with the sweep's sampling laid over them."""
+    merged = {
+        key: value
+        for key, value in settings.items()
+        if key not in {"top_p", "top_k", "do_sample", "temperature"}
+    }
+    merged |= {"do_sample": temperature > 0, "temperature": temperature}
+    if temperature > 0:
+        merged["top_p"] = sampling.top_p
+        if sampling.top_k is not None:
+            merged["top_k"] = sampling.top_k
+    if sampling.max_gen_toks is not None:
+        merged["max_gen_toks"] = sampling.max_gen_toks
+    return merged
+
+
+def _sample(
+    item: Item, rerun: Rerun, task: SweepTask, requests: Sequence[Instance], answers: list[Answer]
+) -> Sample:
+    error = next((answer.error for answer in answers if answer.error is not None), None)
+    if error is not None:
+        return Sample.failed(item, rerun, error)
+    responses = _by_request(requests, [answer.response for answer in answers])
+    try:
+        scored = task.score(requests, responses)
+    except Exception as failure:  # noqa: BLE001 - the task author's code on the model's text; one sample may not sink the rest
+        return Sample.failed(item, rerun, f"scoring: {error_text(failure)}")
+    return Sample.answered(item, rerun, answers, scored, _response_text(requests, responses))
+
+
+def _by_request(requests: Sequence[Instance], responses: Sequence[Any]) -> list[list[Any]]:
+    """Group responses by request, and repeat a single greedy one as often as the task wants it."""
+    each = len(responses) // len(requests)
+    groups = [list(responses[start : start + each]) for start in range(0, len(responses), each)]
+    return [
+        group * (request.repeats or 1) if each == 1 else group
+        for request, group in zip(requests, groups, strict=True)
+    ]
+
+
+def _response_text(requests: Sequence[Instance], responses: Sequence[Sequence[Any]]) -> str:
+    """What the model said: the text itself, or the list of values as JSON."""
+    if requests[0].request_type == GENERATE and len(requests) == 1 and len(set(responses[0])) == 1:
+        return str(responses[0][0])
+    return json.dumps([response[0] if len(response) == 1 else list(response) for response in responses])

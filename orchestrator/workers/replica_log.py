@@ -1,0 +1,91 @@
+"""What a replica and its engine print, kept in the run's own logs.
+
+A log is worth having, but never worth failing for: where it cannot be written, the replica goes on without.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+from contextlib import suppress
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from orchestrator.rundir.store import RunStore
+
+SECONDS_BETWEEN_SENDS = 10.0
+MOST_BYTES = 1 << 20  # of a log that has to be sent; its end is what matters
+
+
+def log_name(number: int, variant: str) -> str:
+    """Name of a replica's log under logs/."""
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in variant)
+    return f"replica-{number:03d}-{name}.log"
+
+
+def keep_log(store: RunStore, name: str) -> Callable[[], None]:
+    """Send what this process prints from now on, in any language, to a log of the run.
+
+    On a disk it is written there at once. For an object store it is kept on this node's disk, and the end of
+    it is sent every few seconds.
+
+    Returns:
+        what to call at the end, so that the last lines arrive too.
+    """
+    folder = store.local_folder
+    if folder is None:
+        return _Sender(store, name).end
+    with suppress(OSError):
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+        with (folder / "logs" / name).open("ab") as stream:
+            _print_to(stream)
+    return lambda: None
+
+
+def say(text: str) -> None:
+    """Print a line; a full disk under the log is no reason to fail."""
+    with suppress(OSError):
+        print(text, flush=True)  # noqa: T201 - the replica's own log
+
+
+def _print_to(stream: IO[bytes]) -> None:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.dup2(stream.fileno(), 1)
+    os.dup2(stream.fileno(), 2)
+
+
+class _Sender:
+    """Copies the end of what is printed to a log on an object store, every few seconds and at the end."""
+
+    def __init__(self, store: RunStore, name: str) -> None:
+        self._store, self._name = store, name
+        self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process lives
+        self._sent = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._send_until_the_end, name="send-log", daemon=True)
+        _print_to(self._spool)
+        self._thread.start()
+
+    def end(self) -> None:
+        """Send what is left."""
+        self._ended.set()
+        self._thread.join(timeout=SECONDS_BETWEEN_SENDS)
+
+    def _send_until_the_end(self) -> None:
+        while not self._ended.wait(SECONDS_BETWEEN_SENDS):
+            self._send()
+        self._send()
+
+    def _send(self) -> None:
+        size = os.fstat(self._spool.fileno()).st_size
+        if size == self._sent:
+            return
+        with suppress(OSError):
+            content = os.pread(self._spool.fileno(), MOST_BYTES, max(0, size - MOST_BYTES))
+            self._store.write_log(self._name, content)
+            self._sent = size
