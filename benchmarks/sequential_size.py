@@ -1,8 +1,8 @@
 """Do sequential decisions keep their level, however many looks are taken?
 
 Simulates nulls with fixed seeds and decides every sweep with the code that decides real ones: one comparison;
-4 variants × 2 temperatures of which some are damaged; 6 tasks with the joint statistic; clusters; certificates
-at a true drop of exactly the margin. A nominal .05 may be exceeded only by simulation error. Run
+4 variants × 2 temperatures, some of them damaged; 6 tasks with the joint statistic; clusters; certificates at
+a true drop of exactly the margin. A nominal .05 may be exceeded only by simulation error. Run
 `python benchmarks/sequential_size.py`; `--simulations` trades time for precision.
 """
 
@@ -28,7 +28,7 @@ def flips(rng: np.random.Generator, items: int, worse: float, better: float) -> 
 
 
 def averages(rng: np.random.Generator, items: int, reruns: int, drop: float) -> NDArray[np.float64]:
-    """Differences of means over reruns, items half easy or hard and half in between, the drop in the latter."""
+    """Differences of means over reruns, half of the items easy or hard; the drop is in the others."""
     ability = np.where(rng.random(items) < 0.5, rng.random(items) < 0.5, rng.uniform(0.2, 0.8, items))
     lower = np.where((ability > 0.0) & (ability < 1.0), ability - 2 * drop, ability)
     return (rng.binomial(reruns, ability) - rng.binomial(reruns, lower)) / reruns
@@ -60,7 +60,7 @@ def over_looks(
     wrong: object,
     name: str = "hsd-2",
 ) -> None:
-    """One question at 5, 10 and 20 looks; `wrong` is a verdict that is wrong for any comparison, or a test."""
+    """One question at 5, 10 and 20 looks; `wrong` is a verdict that no comparison may get, or a test."""
     until = "decided" if wrong is Verdict.CERTIFIED else "degraded"
     judge = (
         wrong if callable(wrong) and not isinstance(wrong, Verdict) else lambda ends: wrong in ends.values()

@@ -160,7 +160,8 @@ def _drawn_sums(steps: Ints, rows: int, seed: list[int]) -> Ints:
 def _extreme_ranks(sums: Ints, squares: Floats, combine: Combine) -> Ints:
     """Rank of every row, 0 for the most extreme; ties share one, and none is left out.
 
-    Rows with equal p-values, which are ranks themselves, are told apart by their larger standardised drop.
+    The smallest of three p-values, which are ranks themselves, is the same for rows that lead in different
+    statistics; the larger standardised drop then tells them apart.
     """
     moving = squares > 0.0
     if not moving.any():
@@ -170,6 +171,8 @@ def _extreme_ranks(sums: Ints, squares: Floats, combine: Combine) -> Ints:
     largest = (sums / scales).max(axis=1)
     p_values = _statistics(sums, pooled, largest, combine)
     drop = np.round(np.maximum(pooled / np.sqrt(squares.sum()), largest), 9)
+    if combine not in {"joint", "any"}:
+        drop = np.zeros_like(p_values)
     order = np.lexsort((-drop, p_values))
     apart = (np.diff(p_values[order]) > 0.0) | (np.diff(drop[order]) != 0.0)
     ranks = np.empty(order.size, dtype=np.int64)

@@ -5,9 +5,9 @@ compared with the nominal level of a Lan–DeMets boundary: Tango's z has, to fi
 increments in proportion to the items. Below 20 flips this limit is not trusted: the level of a look is then
 what the spending function releases between the look before and this one, which holds under any dependence.
 
-A variant may be worse by less than the margin: it could be certified at an early look and found degraded at a
-late one, and the order of the items would decide. A certificate is therefore held back as long as the test for
-damage has more than a small chance to succeed even without any further drop. Both levels hold as they did.
+A variant may be worse by less than the margin: it could be certified at an early look and found degraded at
+a late one, and the order of the items would decide. A certificate is therefore held back as long as the test
+for damage has more than a small chance to succeed even without any further drop. Both levels hold as before.
 """
 
 from dataclasses import dataclass
