@@ -41,7 +41,8 @@ class Acceptability:
     @property
     def counted(self) -> bool:
         """Whether worse and better say all: single items, each of them lost, won or equal."""
-        return bool((self.sizes == 1.0).all() and np.isin(self.sums, (-1.0, 0.0, 1.0)).all())
+        whole = (self.sums == 0.0) | (np.abs(self.sums) == 1.0)
+        return bool((self.sizes == 1.0).all() and whole.all())
 
     @property
     def few_flips(self) -> bool:

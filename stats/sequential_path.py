@@ -139,7 +139,8 @@ class ComparisonPath:
 
     def _take(self, look: int) -> None:
         fraction, new = self._plan.stopping.fractions[look - 1], self._plan.layout[look - 1]
-        blocks = _block_sums(new, self._values, self._reach)
+        values = self._values[new.items]
+        blocks = _block_sums(new, values, self._reach)
         if isinstance(self._walk, SignFlipWalk):
             self._walk, law = self._walk.look(fraction, blocks.paired.sum(axis=1))
         else:
@@ -148,7 +149,7 @@ class ComparisonPath:
         level = self._certificate.level(look, few_flips=seen.few_flips)
         p = seen.p_value(self._plan.margin)
         certified = p <= level and not self._certificate.held_back(look, law.statistic)
-        self._taken.append(_Taken(blocks, self._values[new.items], law, p, level, certified))
+        self._taken.append(_Taken(blocks, values, law, p, level, certified))
 
     def _seen(self, blocks: Sequence[_Blocks], *, losses: bool) -> Acceptability:
         """All blocks of the looks; missing items as losses, or left out."""

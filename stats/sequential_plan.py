@@ -180,15 +180,15 @@ class LookItems:
         """Add up values over blocks.
 
         Args:
-            values: one per item of all tasks, shape (N,).
+            values: one per item of the look, shape (n,).
 
         Returns:
             Shape (blocks, T); values that cancel but for rounding give 0.
         """
-        mine, cells = values[self.items], self.blocks * self.tasks
-        sums: Floats = np.bincount(self.cells, weights=mine, minlength=cells).astype(np.float64)
+        cells = self.blocks * self.tasks
+        sums: Floats = np.bincount(self.cells, weights=values, minlength=cells).astype(np.float64)
         if self.clustered:
-            sizes = np.bincount(self.cells, weights=np.abs(mine), minlength=cells)
+            sizes = np.bincount(self.cells, weights=np.abs(values), minlength=cells)
             sums = np.where(np.abs(sums) <= ROUNDING * sizes, 0.0, sums)
         return sums.reshape(self.blocks, self.tasks)
 
