@@ -16,10 +16,19 @@ from stats.intervals import Interval
 from stats.sequential_holm import Decision, holm_rounds
 from stats.sequential_noninferiority import Certificate
 from stats.sequential_path import ComparisonPath, Look
-from stats.sequential_plan import PlannedTask, SequentialPlan, Stopping
+from stats.sequential_plan import PlannedTask, SequentialPlan, Stopping, item_order
 from stats.verdict import Verdict
 
-__all__ = ["Course", "Look", "PlannedTask", "SequentialMonitor", "SequentialPlan", "Stopping", "replay"]
+__all__ = [
+    "Course",
+    "Look",
+    "PlannedTask",
+    "SequentialMonitor",
+    "SequentialPlan",
+    "Stopping",
+    "item_order",
+    "replay",
+]
 
 
 @dataclass(frozen=True)

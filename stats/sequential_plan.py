@@ -223,3 +223,24 @@ def _block_numbers(tasks: Sequence[PlannedTask]) -> Ints:
             used += task.items
     found: Ints = np.concatenate(numbers).astype(np.int64)
     return found
+
+
+def item_order(items: int, seed: int | list[int], blocks: NDArray[np.generic] | None = None) -> Ints:
+    """Draw the order in which the items of a task are asked.
+
+    Args:
+        items: how many.
+        seed: of numpy's default generator.
+        blocks: one label per item, shape (items,); items with one label stay together, and tasks with the
+            same labels get them in the same order under the same seed.
+
+    Returns:
+        A permutation of the items, shape (items,).
+    """
+    rng = np.random.default_rng(seed)
+    if blocks is None:
+        return rng.permutation(items)
+    numbers = np.unique(blocks, return_inverse=True)[1]
+    places = rng.permutation(int(numbers.max(initial=-1)) + 1)
+    order: Ints = np.argsort(places[numbers], kind="stable")
+    return order

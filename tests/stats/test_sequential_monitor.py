@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from stats.arrays import EvidenceError
 from stats.intervals import fay_lumbard_interval
 from stats.noninferiority import flip_noninferiority
-from stats.sequential import PlannedTask, SequentialMonitor, SequentialPlan, Stopping, replay
+from stats.sequential import PlannedTask, SequentialMonitor, SequentialPlan, Stopping, item_order, replay
 from stats.signflip import sign_flip_test
 from stats.spending import parse_spending
 from stats.verdict import Verdict
@@ -136,6 +136,21 @@ def test_a_block_counts_when_it_is_whole():
     ]
     assert [look.items for look in whole.looks] == [2, 4, 6]
     assert whole.p == pytest.approx(2.0**-6)
+
+
+def test_the_order_is_a_permutation_that_keeps_blocks_together():
+    """Every item once; clusters in one piece, and in the same order for tasks with the same labels."""
+    assert sorted(item_order(50, 1)) == list(range(50))
+    assert item_order(50, 1).tolist() != item_order(50, 2).tolist()
+    blocks = np.random.default_rng(3).integers(0, 8, 60)
+    asked = blocks[item_order(60, 1, blocks)]
+    runs = asked[np.flatnonzero(np.append(True, np.diff(asked) != 0))]
+    assert runs.size == np.unique(blocks).size
+    other = np.sort(blocks)
+    assert (
+        np.unique(other[item_order(60, 1, other)], return_index=True)[1].argsort()
+        == np.argsort(np.unique(asked, return_index=True)[1])
+    ).all()
 
 
 def test_items_with_one_label_flip_together_in_two_tasks():
