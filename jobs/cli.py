@@ -1,25 +1,19 @@
-"""The `lldeg` command: collects the subcommands and turns errors into one sentence and an exit status."""
+"""The `lldeg` command: finds the subcommand and turns errors into one sentence and an exit status.
+
+A command is imported when it is run, so that `lldeg --help`, `lldeg status` and `lldeg stop` do not wait for
+libraries that only a sweep or an analysis needs.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
-from typing import cast
+from importlib import import_module
+from typing import Annotated, Any, NamedTuple, cast
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from jobs.commands.analyze import analyze
-from jobs.commands.configs import configs
-from jobs.commands.flips import flips
-from jobs.commands.import_ import import_
-from jobs.commands.logs import logs
-from jobs.commands.power import power
-from jobs.commands.status import status
-from jobs.commands.stop import stop
-from jobs.commands.submit.command import submit
-from jobs.commands.subset import subset
-from jobs.commands.view import view
-from jobs.figures.command import figures
 from orchestrator.errors import UserError
 from orchestrator.library_environment import be_quiet
 
@@ -27,28 +21,88 @@ USAGE_ERROR = 2
 UsageMistake = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 """Click's UsageError, whether this version of Typer depends on Click or carries a copy of it."""
 
+
+class Entry(NamedTuple):
+    """Where a command is defined ("module:attribute"), and its line in the list of commands."""
+
+    target: str
+    summary: str
+
+
+COMMANDS = {
+    "submit": Entry("jobs.commands.submit.command:submit", "Run a sweep, or what is left of it."),
+    "status": Entry("jobs.commands.status:status", "Show how far a sweep is."),
+    "logs": Entry("jobs.commands.logs:logs", "Show what happened in a sweep."),
+    "stop": Entry("jobs.commands.stop:stop", "Stop a running submit; submitting again resumes it."),
+    "analyze": Entry("jobs.commands.analyze:analyze", "Say which variants are worse than their baseline."),
+    "import": Entry("jobs.commands.import_:import_", "Turn results of other tools into a run directory."),
+    "view": Entry("jobs.commands.view:view", "Show runs in a browser."),
+    "flips": Entry("jobs.commands.flips:flips", "Count which answers flip, and what makes them flip."),
+    "subset": Entry("jobs.commands.subset:subset", "Write the items on which the baseline itself flips."),
+    "power": Entry(
+        "jobs.commands.power:power", "Say what a comparison can detect, or what detecting a drop costs."
+    ),
+    "figures": Entry("jobs.figures.command:figures", "Draw the figures that explain the method."),
+    "configs": Entry("jobs.commands.configs:configs", "List the sweeps that come with lldeg, or copy one."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Lists commands by their summaries, and imports one only when it is run."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.commands.update(
+            {name: TyperCommand(name, help=entry.summary) for name, entry in COMMANDS.items()}
+        )
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        """The command that the arguments name, imported."""
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name in COMMANDS else found, rest
+
+
+def load_command(name: str) -> Any:
+    """Import a command; the result is Click's object for it."""
+    module, _, attribute = COMMANDS[name].target.partition(":")
+    found = getattr(import_module(module), attribute)
+    if isinstance(found, typer.Typer):
+        return typer.main.get_group(found)
+    single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
+    single.command(name)(found)
+    return typer.main.get_command(single)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415 - for --version only
+
+        typer.echo(f"lldeg {version('lldeg')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="lldeg",
+    cls=LazyGroup,
     help="Finds out whether an optimized language model has become worse than its baseline.",
     epilog="A typical session: lldeg submit configs/quickstart.yaml, then lldeg analyze runs/quickstart. "
     "With --debug anywhere on the line an error shows its traceback.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    rich_markup_mode="markdown",
+    rich_markup_mode=None,  # plain text: Rich would triple the time that `lldeg --help` takes
 )
-app.command()(submit)
-app.command()(status)
-app.command()(logs)
-app.command()(stop)
-app.command()(analyze)
-app.command("import")(import_)
-app.command()(view)
-app.command()(flips)
-app.command()(subset)
-app.command()(power)
-app.command()(figures)
-app.add_typer(configs, name="configs")
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Options of the program itself."""
 
 
 def main() -> None:

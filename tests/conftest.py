@@ -1,12 +1,14 @@
-"""What all tests share: no network, the command in this process and in its own, the real model."""
+"""What all tests share: lanes, no network, the command in this process and in its own, the real model."""
 
 import os
 import shutil
+import socket
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 from standin.command import Command
 
@@ -14,6 +16,27 @@ from orchestrator.library_environment import be_quiet
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 be_quiet()  # before a test imports the libraries that read these variables
+
+# The same examples on every machine and in every lane, and none is too slow for a busy one.
+hypothesis.settings.register_profile("lldeg", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("lldeg")
+
+SLOW_LANES = ("ray", "model")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Let a test start Ray or a server only if its mark says so, so that the fast lane stays what it is."""
+    if any(map(item.get_closest_marker, SLOW_LANES)):
+        return (yield)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_TMPDIR", os.devnull)  # no folder: Ray fails at once, in child processes as well
+        patch.setattr(socket.socket, "listen", _refuse_to_listen)
+        return (yield)
+
+
+def _refuse_to_listen(*_):
+    pytest.fail("this test starts a server: mark it with pytest.mark.ray", pytrace=True)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.commands.exit_status import INCOMPLETE
+from jobs.inputs.run_directory.counts import Footers, total
 from jobs.inputs.run_directory.files import RunFiles
-from jobs.report.counts import Footers, total
 from jobs.text.format import clean
 from orchestrator.rundir.heartbeat import read_status
 from orchestrator.rundir.lease import at_work
@@ -22,7 +22,7 @@ from orchestrator.rundir.lease import at_work
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from jobs.report.counts import Count
+    from jobs.inputs.run_directory.counts import Count
 
 SECONDS_UNTIL_MISSED = 15  # a submit is heard of every three
 

@@ -6,12 +6,12 @@ from functools import lru_cache
 from threading import Lock
 
 from jobs.analysis.compare import Request, analyze_scores
+from jobs.inputs.run_directory.counts import Count, Footers
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.read import read_runs
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import runs_in
 from jobs.report.content import Content, content_of
-from jobs.report.counts import Count, Footers
 from jobs.report.flips import Flips, Wanted, flips_of, select
 from jobs.report.search import search
 from jobs.report.texts import Texts

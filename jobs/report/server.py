@@ -15,8 +15,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from jobs.inputs.run_directory.counts import Count, total
 from jobs.report.catalog import Library, Shelf
-from jobs.report.counts import Count, total
 from jobs.report.flips import Wanted, page
 from jobs.report.page import render
 from jobs.report.payload import served

@@ -16,9 +16,9 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
+from jobs.inputs.run_directory.counts import Footers
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.score_set import Temperature, as_temperature
-from jobs.report.counts import Footers
 from jobs.report.flips import Cell
 
 LIKELIHOODS = {"loglikelihood", "multiple_choice", "loglikelihood_rolling"}

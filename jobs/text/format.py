@@ -5,14 +5,17 @@ taken out here, and each format escapes the rest in its own way. Numbers keep th
 p-value is 4.8e-15, never 0.0.
 """
 
+from __future__ import annotations
+
 import re
 import unicodedata
+from typing import TYPE_CHECKING
 
-from jobs.analysis.compare import Analysis, VariantResult
-from jobs.inputs.score_set import Temperature
-from stats.comparison import Settings
-from stats.results import Comparison
-from stats.verdict import Verdict
+if TYPE_CHECKING:
+    from jobs.analysis.compare import Analysis, VariantResult
+    from jobs.inputs.score_set import Temperature
+    from stats.comparison import Settings
+    from stats.results import Comparison
 
 
 def clean(text: str) -> str:
@@ -66,9 +69,9 @@ def meaning(result: VariantResult, analysis: Analysis) -> str:
     comparison, settings = result.comparison, analysis.settings
     at = "" if result.temperature is None else f" at temperature {result.temperature:g}"
     subject = f"{clean(result.variant)}{at}"
-    if comparison.verdict is Verdict.DEGRADED:
+    if comparison.verdict == "degraded":
         return _degraded(subject, clean(analysis.baseline), comparison, settings)
-    if comparison.verdict is Verdict.CERTIFIED:
+    if comparison.verdict == "certified":
         return (
             f"{subject} is good enough: a drop of {margin_text(settings)} or more is ruled out "
             f"(p = {p_text(comparison.p_noninferior)})."

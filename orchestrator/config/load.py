@@ -193,6 +193,8 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
             or f"; variants are {', '.join(config.variants)}"
         )
         yield f"baseline '{config.baseline}' is not a variant{hint}"
+    elif config.variants[config.baseline].skip_if_unsupported:
+        yield f"variants.{config.baseline} is the baseline and cannot be left out: remove skip_if_unsupported"
     names = [task.task for task in config.tasks]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"task '{name}' is listed twice"

@@ -59,6 +59,8 @@ class VariantConfig(Section):
     """Engine options laid over the sweep's `engine`."""
     cluster: ReplicaConfig = ReplicaConfig()
     """Where this variant's replicas run; what it leaves out comes from the sweep's `cluster`."""
+    skip_if_unsupported: bool = False
+    """On a machine whose hardware cannot run it, leave this variant out instead of refusing the sweep."""
 
 
 class TaskConfig(Section):

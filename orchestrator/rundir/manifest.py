@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 FORMAT = 1
+SKIPPED = "skipped"  # variants asked for that the machine could not run, and why
 _PACKAGES = (
     "lldeg",
     "vllm",
@@ -94,7 +95,9 @@ def merge(old: Mapping[str, Any] | None, new: dict[str, Any], command: str) -> d
     merged = {**new}
     for section in ("variants", "tasks"):
         merged[section] = {**old[section], **new[section]}
-    return merged
+    skipped = {**old.get(SKIPPED, {}), **new.get(SKIPPED, {})}
+    left_out = {name: why for name, why in skipped.items() if name not in merged["variants"]}
+    return {**merged, SKIPPED: left_out} if skipped else merged
 
 
 def _meaning(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SECONDS_TO_SETTLE = 2.0  # before that a rate says little
 
 
 @dataclass
@@ -76,6 +82,8 @@ class ReplicaProgress:
         number: counts the replicas of a submit from 1.
         node: Ray's name of its node; None while it loads.
         samples: rows it has written.
+        held: samples of the blocks it works on.
+        loaded: when its model was loaded, on the monotonic clock; None while it loads.
         trouble: why it writes none now; None if nothing is in its way.
     """
 
@@ -85,6 +93,8 @@ class ReplicaProgress:
     node: str | None = None
     samples: int = 0
     trouble: str | None = None
+    held: int = 0
+    loaded: float | None = None
 
 
 @dataclass
@@ -128,7 +138,31 @@ class SweepProgress:
         self.stop = "another lldeg submit has taken the run over while this one could not be heard"
 
     def seconds_left(self) -> float | None:
-        """Estimate from the rate so far, loading included; None before anything was written."""
-        if not self.written:
+        """Estimate from the rate of the engines once loaded, and the loads that are still to come.
+
+        Blocks come back whole, so of those in work half is taken as done; without that the first estimates,
+        when hardly any has come back, would be several times too long.
+
+        Returns:
+            seconds; None before engines have worked for some seconds and written something.
+        """
+        now = time.monotonic()
+        engines = [replica for replica in list(self.replicas.values()) if replica.loaded is not None]
+        worked = sum(variant.busy_seconds for variant in self.variants.values())
+        worked += sum(now - replica.loaded for replica in engines if replica.loaded is not None)
+        if not self.written or worked < SECONDS_TO_SETTLE:
             return None
-        return self.owed * (time.monotonic() - self.started) / self.written
+        in_work = sum(replica.held for replica in engines) / 2
+        work = (self.owed - in_work) * worked / (self.written + in_work)
+        return (work + self._loads_to_come(engines)) / max(1, len(engines))
+
+    def _loads_to_come(self, engines: Sequence[ReplicaProgress]) -> float:
+        """Seconds to load the variants that owe samples and have no engine."""
+        loads = sum(variant.loads for variant in self.variants.values())
+        seconds = sum(variant.load_seconds for variant in self.variants.values())
+        at_work = {replica.variant for replica in engines}
+        to_load = sum(
+            counts.owed > 0 and counts.refusal is None and name not in at_work
+            for name, counts in self.variants.items()
+        )
+        return to_load * seconds / loads if loads else 0.0

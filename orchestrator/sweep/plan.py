@@ -10,6 +10,7 @@ from orchestrator.rundir.identity import Item, digest
 from orchestrator.rundir.progress import VariantProgress
 from orchestrator.rundir.schema import SampleColumns
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
+from orchestrator.sweep.fit_to_machine import refuse_other_format
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,9 +61,11 @@ def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> 
     old = sweep.store.read_manifest() if sweep.store.has_run() else None
     new = sweep.manifest()
     command = f"lldeg submit {config_path} --run-dir {sweep.store.url}-2"
+    if old is not None:
+        refuse_other_format(sweep.fitted, old["variants"], command)
     merged = manifests.merge(old, new, command)
     changed = manifests.version_changes(old, new)
-    warnings = (
+    software = (
         (f"the run goes on with other software than it began with: {'; '.join(changed)}",) if changed else ()
     )
     identities: dict[tuple[str, str], tuple[Item, ...]] = {
@@ -80,7 +83,7 @@ def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> 
         for variant in sweep.config.variants
         for name, task in sweep.tasks.items()
     )
-    return Plan(sweep, merged, cells, warnings)
+    return Plan(sweep, merged, cells, (*software, *sweep.fitted.warnings))
 
 
 def _cell(

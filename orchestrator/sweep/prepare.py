@@ -16,6 +16,7 @@ from orchestrator.rundir.identity import digest
 from orchestrator.rundir.store import RunStore
 from orchestrator.sweep.blocks import reruns
 from orchestrator.sweep.chat_template import ChatMessages, ChatTemplate
+from orchestrator.sweep.fit_to_machine import Fitted, fit_to_this_machine
 from orchestrator.sweep.item_subset import CHOSEN_BY, Subset, read_subset, refuse_reused
 from orchestrator.sweep.model_identity import ModelNotFoundError, model_revision
 from orchestrator.sweep.tasks import SweepTask, TaskError, TaskItems, TaskLibrary
@@ -33,6 +34,8 @@ class Sweep:
     """A checked sweep, ready to be planned.
 
     Attributes:
+        asked: the sweep as the user gave it.
+        fitted: the sweep fitted to this machine, if it runs here.
         revisions: identity of each variant's model.
         tasks: leaf tasks by name.
         renderings: per variant, the name of its way to render prompts.
@@ -40,13 +43,19 @@ class Sweep:
         subset: the items to run, None for all.
     """
 
-    config: SweepConfig
+    asked: SweepConfig
+    fitted: Fitted
     store: RunStore
     revisions: dict[str, str]
     tasks: dict[str, SweepTask]
     renderings: dict[str, str]
     built: dict[tuple[str, str], TaskItems]
     subset: Subset | None = None
+
+    @property
+    def config(self) -> SweepConfig:
+        """The sweep that runs."""
+        return self.fitted.config
 
     def engine(self, variant: str) -> EngineSpec:
         """The model of a variant and how to run it."""
@@ -65,6 +74,7 @@ class Sweep:
             "sampling": self._sampling_meaning(),
             **self._subset_entry(),
             "variants": {name: self._variant_entry(name) for name in self.config.variants},
+            manifests.SKIPPED: self.fitted.skipped,
             "tasks": {name: self._task_entry(task) for name, task in self.tasks.items()},
         }
 
@@ -106,13 +116,16 @@ class Sweep:
         }
 
 
-def prepare(config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | None = None) -> Sweep:
+def prepare(
+    config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | None = None, here: bool = True
+) -> Sweep:
     """Check a sweep and build its prompts; nothing is written and no engine started.
 
     Args:
         config_path: the sweep's YAML file.
         overrides: `--set` arguments, "dotted.key=value".
         run_dir: where the run stands or shall stand; default runs/<name>.
+        here: whether it is to run on this machine, to whose hardware it is then fitted.
 
     Raises:
         UserError: every mistake found, in one text.
@@ -129,6 +142,10 @@ def prepare(config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | 
             problems += _find_model(config, variant, revisions)
     if config is None or problems:
         raise mistaken(config_path, problems)
+    asked, fitted = config, fit_to_this_machine(config) if here else Fitted(config)
+    if fitted.problems:
+        raise mistaken(config_path, fitted.problems)
+    config = fitted.config
     subset = _read_items(config, revisions)
     tasks, problems = _load_tasks(config, library, subset)
     problems += _unanswerable(config, tasks)
@@ -143,9 +160,8 @@ def prepare(config_path: Path, *, overrides: Sequence[str] = (), run_dir: str | 
         }
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"The prompts cannot be built: {type(error).__name__}: {error}.") from error
-    return Sweep(
-        config, RunStore(run_dir or f"runs/{config.name}"), revisions, tasks, renderings, built, subset
-    )
+    store = RunStore(run_dir or f"runs/{config.name}")
+    return Sweep(asked, fitted, store, revisions, tasks, renderings, built, subset)
 
 
 def _engine_problems(config: SweepConfig, variant: str) -> list[str]:

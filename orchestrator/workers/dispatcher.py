@@ -212,6 +212,7 @@ class Dispatcher:
     def _hand(self, seat: Seat, block: Block) -> None:
         reference = seat.actor.run.remote(block)
         seat.held[reference] = block
+        seat.progress.held = seat.samples
         self._seats[reference] = seat
         counts = self._progress.variants[seat.variant]
         counts.first_work = counts.first_work or time.monotonic()
@@ -269,10 +270,11 @@ class Dispatcher:
             seconds = time.monotonic() - seat.since
             counts.load_seconds += seconds
             self._log_seat("loaded", seat, load_seconds=seconds, node=result.node)
-            seat.since = time.monotonic()
+            seat.since = seat.progress.loaded = time.monotonic()
             self._work[seat.variant].failed_loads = 0
             return
         del seat.held[reference]
+        seat.progress.held = seat.samples
         seat.progress.samples += result.samples
         seat.progress.trouble = None
         counts.written += result.samples
@@ -291,7 +293,9 @@ class Dispatcher:
         elif isinstance(cause, (RayError, EngineDiedError)) or reference not in seat.held:
             self._died(seat, cause)
         else:
-            self._block_failed(seat.held.pop(reference), error_text(cause))
+            failed = seat.held.pop(reference)
+            seat.progress.held = seat.samples
+            self._block_failed(failed, error_text(cause))
 
     def _block_failed(self, block: Block, reason: str) -> None:
         """The replica lives, but could not finish a block: its storage or its task's files failed, say."""

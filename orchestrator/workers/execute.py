@@ -100,7 +100,7 @@ def _write_documents(plan: Plan) -> None:
     sweep = plan.sweep
     sweep.store.write_manifest(plan.manifest)
     sweep.store.write_sweep(
-        yaml.safe_dump(sweep.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        yaml.safe_dump(sweep.asked.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     )
     for name, task in sweep.tasks.items():
         built = sweep.built[sweep.renderings[sweep.config.baseline], name]

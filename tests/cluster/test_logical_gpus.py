@@ -8,6 +8,8 @@ from standin.engine import KIND, read_words
 from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.rows import identities, planned
 
+pytestmark = pytest.mark.ray
+
 ITEMS = 200
 GPU_NODE = ("--num-cpus=8", "--num-gpus=8", '--resources={"fast_disk": 1}', "--labels=card=fake")
 

@@ -9,6 +9,8 @@ from standin.engine import read_words, write_held_sweep
 from standin.files import GENERATE, questions, write_task
 from standin.rows import block_files, identities, planned, samples
 
+pytestmark = pytest.mark.ray
+
 ITEMS = 400
 PLACE = ("--num-cpus=1", '--resources={"place": 1}')
 

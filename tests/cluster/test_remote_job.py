@@ -16,6 +16,8 @@ from standin.engine import read_words, write_held_sweep
 from standin.files import GENERATE, questions, write_task
 from standin.rows import block_files, identities, planned
 
+pytestmark = pytest.mark.ray
+
 SECRETS = {"HF_TOKEN": "hf_plantedplantedplanted", "OPENAI_API_KEY": "sk-plantedplantedplanted"}
 
 

@@ -8,6 +8,8 @@ from standin.files import GENERATE, questions, write_small_sweep, write_sweep, w
 
 from orchestrator.library_environment import quiet_environment
 
+pytestmark = pytest.mark.ray
+
 SECRETS = {"HF_TOKEN": "hf_plantedplantedplanted", "OPENAI_API_KEY": "sk-plantedplantedplanted"}
 
 

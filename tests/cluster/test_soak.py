@@ -4,7 +4,10 @@ import os
 import subprocess
 import sys
 
+import pytest
 from standin.command import ROOT
+
+pytestmark = pytest.mark.ray
 
 SEED = 11  # kills a node, then the driver, then a replica
 

@@ -5,7 +5,7 @@ import json
 
 import pytest
 from analyze_runner import run_analyze
-from run_maker import MadeTask, make_run
+from standin.runs import MadeTask, make_run
 
 from jobs.analysis.group_means import standard_error
 from jobs.analysis.options import Format

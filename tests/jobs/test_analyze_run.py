@@ -7,15 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from analyze_runner import run_analyze
-from run_maker import MadeTask, cell_folder, make_run, sample_row, sample_schema
+from standin.runs import MadeTask, cell_folder, make_run, write_block
 
 GOOD, BAD = [1] * 60 + [0] * 40, [1] * 30 + [0] * 70
 
 
-def add_block(run, rows, task):
-    """Add a block to the samples of v on t, the last in the order of names."""
-    table = pa.Table.from_pylist(rows, schema=sample_schema(task))
-    pq.write_table(table, cell_folder(run, "v", "t") / "z.parquet")
+def answer_again(run, task, score):
+    """Add one more sample of v for the first item of t, in a file that is the last in the order of names."""
+    write_block(run, "t", task, "v", "z", [(0, 0.0, None, score)])
 
 
 def two_variants(**details):
@@ -121,8 +120,7 @@ def test_a_retried_failure_counts_as_the_answer_it_became(tmp_path):
     """Where a sample stands first as a failure, then as an answer, the answer counts and nothing is twice."""
     task = MadeTask({("base", 0.0): [GOOD], ("v", 0.0): [[None, *GOOD[1:]]]})
     run = make_run(tmp_path / "run", {"t": task})
-    again = [sample_row("t", "v", 0, 0.0, None, 1, task)]
-    add_block(run, again, task)
+    answer_again(run, task, 1)
     ran = run_analyze(run, out=tmp_path / "out")
     assert (ran.comparison("v")["items"], ran.verdicts["warnings"]) == (100, [])
 
@@ -131,8 +129,7 @@ def test_a_sample_that_stands_twice_counts_once_and_is_reported(tmp_path):
     """A duplicate is no rerun: the first copy counts, and a warning says so."""
     task = MadeTask({("base", 0.0): [GOOD], ("v", 0.0): [GOOD]})
     run = make_run(tmp_path / "run", {"t": task})
-    again = [sample_row("t", "v", 0, 0.0, None, 0, task)]
-    add_block(run, again, task)
+    answer_again(run, task, 0)
     ran = run_analyze(run, out=tmp_path / "out")
     assert ran.comparison("v")["worse"] == 0
     assert any("1 samples of t twice" in warning for warning in ran.verdicts["warnings"])
@@ -143,7 +140,8 @@ def test_half_written_and_torn_files_are_not_read(tmp_path):
     run = make_run(tmp_path / "run", {"t": two_variants()})
     cell = cell_folder(run, "same", "t")
     (cell / ".2.parquet").write_bytes(b"half")
-    (cell / "1.parquet").write_bytes((cell / "1.parquet").read_bytes()[:200])
+    torn = max(cell.glob("*.parquet"))
+    torn.write_bytes(torn.read_bytes()[:200])
     ran = run_analyze(run, out=tmp_path / "out")
     assert (ran.comparison("same")["items"], ran.comparison("same")["missing"]) == (50, 50)
     assert any("unreadable" in warning for warning in ran.verdicts["warnings"])
@@ -195,7 +193,7 @@ def test_the_named_metric_is_tested_and_an_unknown_one_lists_the_others(tmp_path
 
 def test_other_prompts_are_warned_of_and_refused_when_strict(tmp_path):
     """Items asked with another prompt are compared with a loud warning; --strict refuses them."""
-    run = make_run(tmp_path / "run", {"t": two_variants(prompts={"worse": "q"})})
+    run = make_run(tmp_path / "run", {"t": two_variants(reworded=("worse",))})
     ran = run_analyze(run, out=tmp_path / "a")
     assert any("100 of 100 items of t were asked with another prompt" in w for w in ran.verdicts["warnings"])
     assert run_analyze(run, "--strict", out=tmp_path / "b").code == 2

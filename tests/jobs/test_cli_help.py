@@ -1,5 +1,8 @@
+"""`--help` of every command: it has an example and imports nothing slow."""
+
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
 import typer
@@ -25,14 +28,27 @@ def test_the_main_help_lists_the_commands_and_has_an_example(lldeg):
     assert "lldeg submit configs/quickstart.yaml" in " ".join(result.out.split())
 
 
-def test_help_imports_nothing_slow():
-    """Help does not wait for Ray, vLLM, torch or lm-eval."""
+WATCHING = (["--help"], ["--version"], ["status", "."], ["logs", "."], ["stop", "."])
+PLANNING = (["submit", "--help"], ["analyze", "--help"])
+
+
+@pytest.mark.parametrize("arguments", [*WATCHING, *PLANNING], ids=" ".join)
+def test_nothing_slow_is_imported_without_need(arguments, tmp_path):
+    """Help and the commands that watch a sweep wait for no library that only a sweep or a plot needs."""
     script = (
-        "import sys; sys.argv = ['lldeg', 'submit', '--help']\n"
+        f"import sys; sys.argv = ['lldeg', *{arguments!r}]\n"
         "from jobs.cli import main\n"
         "try: main()\n"
         "except SystemExit: pass\n"
-        "print('slow:', *sorted({'ray', 'vllm', 'torch', 'lm_eval'} & set(sys.modules)))"
+        "print('imported:', *sorted(sys.modules))"
     )
-    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert out.splitlines()[-1] == "slow:"
+    command = [sys.executable, "-c", script]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
+    slow = {"ray", "vllm", "torch", "lm_eval", "transformers", "matplotlib"}
+    slow |= {"pandas"} if arguments in WATCHING else set()
+    assert not slow & set(ended.stdout.splitlines()[-1].split())
+
+
+def test_the_version_is_that_of_the_installed_package(lldeg):
+    """`lldeg --version` names the program and its version."""
+    assert lldeg("--version").out == f"lldeg {version('lldeg')}\n"

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from rich.console import Console
-from run_maker import MadeTask, make_run
+from standin.runs import MadeTask, make_run
 
 from jobs.commands.submit.detectable_drops import detection_table, given_flip_rate, measured_flip_rates
 from orchestrator.errors import UserError

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
-from run_maker import MadeTask, make_run
+from standin.runs import MadeTask, make_run
 from typer.testing import CliRunner
 
 from jobs.commands.flips import flips

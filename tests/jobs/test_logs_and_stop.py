@@ -1,9 +1,11 @@
+"""`lldeg logs` and `lldeg stop` need the run directory alone."""
+
 import json
 import threading
 import time
 
 import pytest
-from run_maker import MadeTask, make_run
+from standin.runs import MadeTask, make_run
 
 from jobs.commands import logs as logs_module
 from orchestrator.rundir.heartbeat import EVENTS, STOP

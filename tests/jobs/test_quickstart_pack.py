@@ -195,5 +195,5 @@ def test_quickstart_configuration_has_no_mistakes():
     """configs/quickstart.yaml is accepted, and its control differs from the baseline in batching only."""
     config, problems = load_config(CONFIGS / "quickstart.yaml")
     assert problems == []
-    baseline, control = config.engine_of("bf16"), config.engine_of("control")
+    baseline, control = config.engine_of(config.baseline), config.engine_of("control")
     assert {key for key in control if control[key] != baseline.get(key)} == {"max_num_seqs"}

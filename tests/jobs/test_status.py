@@ -1,8 +1,10 @@
+"""`lldeg status`: what is done, owed and failed, and whether a submit is running."""
+
 import json
 import time
 
 import pytest
-from run_maker import MadeTask, make_run
+from standin.runs import MadeTask, make_run
 
 from orchestrator.rundir.lease import exclusive
 from orchestrator.rundir.store import RunStore

@@ -1,3 +1,5 @@
+"""`lldeg submit --dry-run` shows what a sweep would run, and writes nothing."""
+
 import pytest
 from standin.files import questions, write_small_sweep, write_task
 

@@ -10,6 +10,8 @@ from standin.engine import KIND
 from standin.files import CHOOSE, GENERATE, choices, questions, write_sweep, write_task
 from standin.rows import block_files, contents, identities, planned, samples
 
+pytestmark = pytest.mark.ray
+
 FIRST_BLOCK = 3  # calls: one a rerun
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import typer
-from run_maker import MadeTask, make_run
+from standin.runs import MadeTask, make_run
 from typer.testing import CliRunner
 
 from jobs.commands.subset import subset

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from run_maker import MadeTask, make_run
+from standin.runs import MadeTask, make_run
 
 from jobs.inputs.run_directory.read import read_runs
 from jobs.inputs.score_set import Reading

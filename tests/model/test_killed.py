@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import pytest
 from standin.command import ROOT, finish, wait_for
 from standin.files import write_sweep
+from standin.machine import DTYPE
 from standin.rows import block_files, contents, identities, planned, samples
 
 pytestmark = pytest.mark.model
 
-ITEMS, SEEDS = 24, 3
+ITEMS, SEEDS = 24, 2
 ENGINE = {
-    "dtype": "bfloat16",
+    "dtype": DTYPE,
     "max_model_len": 256,
     "max_num_seqs": 1,
     "enable_prefix_caching": False,

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from standin.command import ROOT
 from standin.files import GENERATE, ROLLING, questions, write_sweep, write_task
+from standin.machine import DTYPE
 from standin.reference import Replay, evaluate
 from standin.rows import block_files, identities, planned, samples
 
@@ -23,7 +24,7 @@ QUICKSTART = ROOT / "configs" / "tasks" / "quickstart"
 CHOOSERS = (file for file in sorted(QUICKSTART.glob("*.yaml")) if "include: _choose" in file.read_text())
 CHOOSING = f"lldeg_{next(CHOOSERS).stem}"
 GENERATING, ROLLS, SHOTS = "lldeg_sums", "rolls", "shots"
-LIMIT = 12
+LIMIT = 10
 TEXTS = [
     {"text": "The quick brown fox jumps over the lazy dog."},
     {"text": "It was the best of times, it was the worst of times."},
@@ -31,7 +32,7 @@ TEXTS = [
 ]
 VLLM = {
     "kind": "vllm",
-    "dtype": "bfloat16",
+    "dtype": DTYPE,
     "max_model_len": 512,
     "max_num_seqs": 64,
     "enforce_eager": True,
@@ -82,7 +83,7 @@ def outcome(pack, model_folder, command):
         pack.parent,
         model=str(model_folder),
         baseline="hf",
-        variants={"hf": {"engine": {"kind": "lm-eval:hf"}}, "vllm": {"engine": VLLM}},
+        variants={"hf": {"engine": {"kind": "lm-eval:hf", "dtype": DTYPE}}, "vllm": {"engine": VLLM}},
         include_path=[str(QUICKSTART), "pack"],
         tasks=[{"task": task, "limit": LIMIT} for task in (GENERATING, CHOOSING, ROLLS)],
         sampling={"temperatures": [0.0, 0.7], "seeds": 2},
@@ -101,7 +102,7 @@ def hf(model_folder):
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield HFLM(pretrained=str(model_folder), device="cpu")
+    yield HFLM(pretrained=str(model_folder), device="cpu", dtype=DTYPE)
     torch.set_num_threads(threads)
 
 
@@ -183,7 +184,7 @@ def test_the_parity_has_both_right_and_wrong_answers(outcome):
 
 
 def test_log_likelihoods_of_vllm_are_close_to_hfs(outcome):
-    """Two implementations in bfloat16 agree on every option to a few percent."""
+    """Two implementations agree on every option to a few percent."""
     left, right = outcome.greedy("hf", CHOOSING), outcome.greedy("vllm", CHOOSING)
     for place, row in left.items():
         values = [[value for value, _ in json.loads(side["response"])] for side in (row, right[place])]

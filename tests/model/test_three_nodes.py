@@ -9,14 +9,15 @@ import pytest
 from standin.cluster import Cluster
 from standin.command import ROOT, Command
 from standin.files import write_sweep
+from standin.machine import DTYPE
 from standin.rows import identities, planned, samples
 
 pytestmark = pytest.mark.model
 
-ITEMS = 12
+ITEMS = 6
 NODE = ("--num-cpus=1", '--resources={"place": 1}')
 ENGINE = {
-    "dtype": "bfloat16",
+    "dtype": DTYPE,
     "max_model_len": 256,
     "max_num_seqs": 4,
     "enforce_eager": True,

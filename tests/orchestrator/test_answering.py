@@ -1,3 +1,5 @@
+"""Answering a block: which settings reach the engine, and what becomes a row."""
+
 import pytest
 from standin.files import CHOOSE, GENERATE, choices, questions, write_task
 

@@ -1,3 +1,5 @@
+"""The queue of a variant's blocks: their order, their number, and that they are made only when needed."""
+
 from dataclasses import dataclass
 
 from orchestrator.workers.block_queue import BlockQueue

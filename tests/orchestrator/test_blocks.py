@@ -1,3 +1,5 @@
+"""Cutting owed samples into blocks: each sample in one block, none of them too large."""
+
 from collections import Counter
 from dataclasses import replace
 

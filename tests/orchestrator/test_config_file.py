@@ -1,3 +1,5 @@
+"""Reading a configuration: every mistake is reported at once, each with its place."""
+
 import pytest
 import yaml
 

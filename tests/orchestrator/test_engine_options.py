@@ -1,3 +1,5 @@
+"""vLLM's options are known without importing it."""
+
 from importlib.util import find_spec
 
 import pytest

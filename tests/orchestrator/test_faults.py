@@ -13,6 +13,8 @@ from standin.engine import DEADLY, KIND
 from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.rows import block_files, identities, planned, samples
 
+pytestmark = pytest.mark.ray
+
 KILLERS_ITEM = 5
 
 

@@ -13,6 +13,8 @@ from standin.rows import block_files, identities, planned, samples
 from orchestrator.rundir.heartbeat import EVENTS
 from orchestrator.rundir.store import RunStore
 
+pytestmark = pytest.mark.ray
+
 
 @pytest.fixture(scope="module")
 def disk(tmp_path_factory):

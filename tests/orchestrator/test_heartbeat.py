@@ -1,3 +1,5 @@
+"""The status file and the event log of a sweep, and the request to stop it."""
+
 import json
 import time
 import uuid

@@ -1,3 +1,5 @@
+"""Digests and sample keys: what changes them, what does not, and that they stay what they were."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,3 +1,5 @@
+"""One submit at a time: the lease on a run directory, with and without locks."""
+
 import json
 import os
 import time

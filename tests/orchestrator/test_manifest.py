@@ -1,3 +1,5 @@
+"""Resuming a run: which changes are accepted, and which are refused with a command that works."""
+
 import copy
 
 import pytest

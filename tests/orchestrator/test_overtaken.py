@@ -1,5 +1,6 @@
 """Replicas whose submit has lost its run to another one."""
 
+import pytest
 from standin.command import finish, wait_for
 from standin.engine import write_held_sweep
 from standin.files import GENERATE, questions, write_task
@@ -7,6 +8,8 @@ from standin.rows import block_files
 
 from orchestrator.rundir.lease import LOCK, owner
 from orchestrator.rundir.store import RunStore
+
+pytestmark = pytest.mark.ray
 
 
 def test_replicas_of_a_submit_that_lost_its_run_write_nothing_more(tmp_path, command):

@@ -1,3 +1,5 @@
+"""Retrying a storage that cannot be reached."""
+
 import pytest
 
 from orchestrator import retry as patience

@@ -1,7 +1,6 @@
-"""A run in an object store: killed, resumed, kept for one submit at a time, its storage away, stopped.
+"""Runs in an object store: killed, stopped, refused to a second submit, their storage away, read in place.
 
-One run lives through all of it, and every test looks at one part of its life. The engine is the stand-in,
-held by a file wherever the sweep has to be in its middle.
+Each act has a run of its own. The engine is the stand-in, held by a file while a sweep must not end.
 """
 
 import json
@@ -9,8 +8,9 @@ import re
 import threading
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from standin.command import finish, wait_for
@@ -26,9 +26,9 @@ from orchestrator.rundir.heartbeat import EVENTS, read_status
 from orchestrator.rundir.lease import at_work
 from orchestrator.rundir.store import RunStore
 
-RUN = "runs/one"
+pytestmark = pytest.mark.ray
+
 ITEMS, SEEDS = 64, 3  # an engine call for each seed of a block
-URL = f"s3://bucket/{RUN}"
 SECONDS_AWAY, SECONDS_TO_TELL = 20, 120
 
 
@@ -40,13 +40,12 @@ def objects():
 
 
 @dataclass
-class Life:
-    """What was seen of the run while it was in its middle."""
+class Run:
+    """A run in the bucket, and the sweep on this machine that makes it."""
 
     objects: ObjectStore
     command: object
     folder: Path
-    seen: dict = field(default_factory=dict)
 
     def __post_init__(self):
         write_task(self.folder / "pack", "asked", questions(ITEMS), **GENERATE)
@@ -59,135 +58,154 @@ class Life:
             sampling={"temperatures": [0.7], "seeds": SEEDS},
             cluster={"cpus_per_replica": 1},
         )
+        self.path = f"runs/{self.folder.name}"
+        self.url = f"s3://bucket/{self.path}"
+        self.arguments = ("submit", self.sweep, "--run-dir", self.url)
+
+    @property
+    def store(self):
+        """The run directory."""
+        return RunStore(self.url)
 
     def blocks(self):
-        """Blocks that stand in the bucket."""
-        return self.objects.files(f"{RUN}/samples")
+        """Blocks that are in the bucket."""
+        return self.objects.files(f"{self.path}/samples")
+
+    def copy(self):
+        """A copy of the run on a disk."""
+        return self.objects.fetch(self.path, self.folder / "copy")
+
+    def submit(self):
+        """A submit to its end."""
+        return self.command.run(*self.arguments, cwd=self.folder)
 
     @contextmanager
-    def submit(self):
+    def held(self):
         """A submit that has written some blocks and is held in the middle of others."""
-        before = len(self.blocks())
         self.hold.touch()
-        process = self.command.start("submit", self.sweep, "--run-dir", URL, cwd=self.folder)
-        wait_for(lambda: len(self.blocks()) > before and self._is_driven_by(process), process)
+        process = self.command.start(*self.arguments, cwd=self.folder)
+        wait_for(lambda: self.blocks() and read_status(self.store), process)
         yield process
         self.hold.unlink(missing_ok=True)
 
-    @staticmethod
-    def _is_driven_by(process):
-        """Whether it has said so; a replica of a killed driver may still write a block."""
-        return (read_status(RunStore(URL)) or {}).get("pid") == process.pid
 
-    def be_killed(self):
-        """The driver alone gets SIGKILL; before, somebody else tries to submit too."""
-        with self.submit() as process:
-            self.seen["status"] = run_status(URL)
-            self.seen["second"] = self.command.run("submit", self.sweep, "--run-dir", URL, cwd=self.folder)
-            process.kill()
-            finish(process)
-        self.seen["at work when killed"] = at_work(RunStore(URL))
-        self.seen["killed"] = self.blocks()
-
-    def be_stopped(self):
-        """It is asked to stop through the bucket alone."""
-        with self.submit() as process:
-            stop(URL)
-            self.seen["stopped"] = finish(process)
-        self.seen["status when stopped"] = read_status(RunStore(URL))
-
-    def lose_its_storage(self):
-        """The storage goes away just before answers are to be written, for a while and until it is told."""
-        with self.submit() as process:
-            events = len(RunStore(URL).read_log(EVENTS))
-            self.objects.door.close()
-            back = time.monotonic() + SECONDS_AWAY
-            before = self.blocks()
-            self.hold.unlink()
-            too_long = threading.Timer(SECONDS_TO_TELL, process.kill)
-            too_long.start()
-            self.seen["told"] = next((line for line in process.stdout if "storage refuses" in line), "")
-            too_long.cancel()
-            time.sleep(max(0.0, back - time.monotonic()))
-            self.seen["written while away"] = len(self.blocks()) - len(before)
-            self.objects.door.open()
-            self.seen["ended"] = finish(process)
-        self.seen["events of the last"] = RunStore(URL).read_log(EVENTS)[events:].decode()
+@pytest.fixture(scope="module")
+def new_run(objects, command, tmp_path_factory):
+    """Makes a run by its name."""
+    return lambda name: Run(objects, command, tmp_path_factory.mktemp(name))
 
 
 @pytest.fixture(scope="module")
-def life(objects, command, tmp_path_factory):
-    """What became of the run."""
-    life = Life(objects, command, tmp_path_factory.mktemp("s3"))
-    life.be_killed()
-    life.be_stopped()
-    life.lose_its_storage()
-    return life
+def killed(new_run):
+    """A run whose driver alone gets SIGKILL; before, somebody else tries to submit too."""
+    run = new_run("killed")
+    with run.held() as process:
+        status, second = run_status(run.url), run.submit()
+        process.kill()
+        finish(process)
+    return SimpleNamespace(
+        run=run, status=status, second=second, at_work=at_work(run.store), blocks=run.blocks()
+    )
 
 
 @pytest.fixture(scope="module")
-def copy(life, objects, tmp_path_factory):
-    """The run as it is at the end, on a disk."""
-    return objects.fetch(RUN, tmp_path_factory.mktemp("copy") / "run")
+def complete(killed):
+    """The killed run, submitted once more."""
+    return SimpleNamespace(run=killed.run, ended=killed.run.submit())
 
 
-def test_a_second_submit_is_refused(life):
+@pytest.fixture(scope="module")
+def stopped(new_run):
+    """A run that is asked to stop through the bucket alone."""
+    run = new_run("stopped")
+    with run.held() as process:
+        stop(run.url)
+        ended = finish(process)
+    return SimpleNamespace(run=run, ended=ended, status=read_status(run.store))
+
+
+@pytest.fixture(scope="module")
+def outage(new_run, objects):
+    """A run whose storage goes away just before answers are written, until that has been reported."""
+    run = new_run("outage")
+    with run.held() as process:
+        objects.door.close()
+        back = time.monotonic() + SECONDS_AWAY
+        before = run.blocks()
+        run.hold.unlink()
+        too_long = threading.Timer(SECONDS_TO_TELL, process.kill)
+        too_long.start()
+        told = next((line for line in process.stdout if "storage refuses" in line), "")
+        too_long.cancel()
+        time.sleep(max(0.0, back - time.monotonic()))
+        written = len(run.blocks()) - len(before)
+        objects.door.open()
+        ended = finish(process)
+    return SimpleNamespace(run=run, told=told, written=written, ended=ended)
+
+
+def test_a_second_submit_is_refused(killed):
     """One at a time; the sentence says who is at work and how to end it."""
-    status, _, err = life.seen["second"]
+    status, _, err = killed.second
     assert status == 2
     assert re.search(r"Another lldeg submit is at work in s3://\S+ \(process \d+ on .*lldeg stop s3://", err)
 
 
-def test_the_status_shows_a_sweep_at_work(life):
+def test_the_status_shows_a_sweep_at_work(killed):
     """Some is done and some is owed, by the blocks that stand in the bucket."""
-    status = life.seen["status"]
+    status = killed.status
     assert status["state"] == "at work"
     assert 0 < status["done"] < status["planned"] == 2 * ITEMS * SEEDS
 
 
-def test_the_lease_of_a_killed_driver_keeps_nobody_out(life):
+def test_the_lease_of_a_killed_driver_keeps_nobody_out(killed, complete):
     """On the same machine the next submit need not wait until it is old."""
-    assert not life.seen["at work when killed"]
-    assert life.seen["stopped"][0] == 3  # at work, that is, until it was stopped
+    assert not killed.at_work
+    assert complete.ended[0] == 0, complete.ended
 
 
-def test_a_submit_stops_when_asked(life):
+def test_a_submit_stops_when_asked(stopped):
     """It says so, with the samples that are still owed; what stands stays."""
-    _, out, _ = life.seen["stopped"]
+    status, out, _ = stopped.ended
+    assert status == 3
     assert "Stopped: it was asked to, by lldeg stop." in out
-    assert life.seen["status when stopped"]["state"] == "incomplete"
+    assert stopped.status["state"] == "incomplete"
 
 
-def test_a_storage_that_is_away_is_told(life):
+def test_a_storage_that_is_away_is_told(outage):
     """Whoever watches the submit sees why nothing moves."""
-    assert "Nothing is lost, but the storage refuses: OSError" in life.seen["told"]
-    assert life.seen["written while away"] == 0
+    assert "Nothing is lost, but the storage refuses: OSError" in outage.told
+    assert outage.written == 0
 
 
-def test_a_storage_that_is_away_costs_no_answer(life):
+def test_a_storage_that_is_away_costs_no_answer(outage):
     """The sweep completes, no replica is lost, and nothing is asked twice."""
-    assert life.seen["ended"][0] == 0, life.seen["ended"]
-    kinds = [json.loads(line)["event"] for line in life.seen["events of the last"].splitlines()]
+    assert outage.ended[0] == 0, outage.ended
+    kinds = [json.loads(line)["event"] for line in outage.run.store.read_log(EVENTS).splitlines()]
     assert {"died", "failed", "refused"}.isdisjoint(kinds)
 
 
-def test_every_sample_stands_once(copy):
-    """After a kill, a stop and an outage: each planned sample, no key twice, no error."""
+@pytest.mark.parametrize("act", ["complete", "stopped", "outage"])
+def test_every_sample_stands_once(act, request):
+    """After a kill, a stop or an outage: each planned sample, no key twice, no error."""
+    run = request.getfixturevalue(act).run
+    assert run.submit()[0] == 0
+    copy = run.copy()
     assert identities(copy) == planned(copy)
     rows = samples(copy)
     assert len({row["sample_key"] for row in rows}) == len(rows) == 2 * ITEMS * SEEDS
     assert [row["error"] for row in rows if row["error"]] == []
 
 
-def test_what_stood_is_not_written_again(life, objects):
+def test_what_stood_is_not_written_again(killed, complete):
     """Blocks from before the kill are there under their names."""
-    assert set(life.seen["killed"]) < set(life.blocks())
+    assert set(killed.blocks) < set(complete.run.blocks())
 
 
-def test_logs_of_replicas_arrive(life, lldeg):
+def test_logs_of_replicas_arrive(complete, lldeg):
     """What engines print and what happened can be read from anywhere."""
-    assert "loaded in" in lldeg("logs", URL, "--replica", 1).out
-    happened = lldeg("logs", URL).out
+    assert "loaded in" in lldeg("logs", complete.run.url, "--replica", 1).out
+    happened = lldeg("logs", complete.run.url).out
     lives = [
         [f"replica 1 ({variant}) {event}" in happened for event in ("started", "loaded", "closed")]
         for variant in ("base", "other")  # the first replica is for whichever has more left to do
@@ -195,40 +213,43 @@ def test_logs_of_replicas_arrive(life, lldeg):
     assert any(map(all, lives))
 
 
-def test_the_status_of_a_complete_run(life, lldeg):
+def test_the_status_of_a_complete_run(complete, lldeg):
     """Complete, with nobody at work; exit 0."""
-    result = lldeg("status", URL, "--format", "json")
+    result = lldeg("status", complete.run.url, "--format", "json")
     facts = json.loads(result.out)
     assert (result.status, facts["state"], facts["owed"], facts["trouble"]) == (0, "complete", 0, None)
 
 
-def test_nobody_is_left_to_stop(life, lldeg):
+def test_nobody_is_left_to_stop(complete, lldeg):
     """The lease went with the last submit."""
-    assert "Nobody is at work" in lldeg("stop", URL).out
+    assert "Nobody is at work" in lldeg("stop", complete.run.url).out
 
 
-def test_it_is_analyzed_where_it_lies(life, objects, lldeg):
+def test_it_is_analyzed_where_it_lies(complete, objects, lldeg):
     """Verdicts and report are written beside the samples; two equal variants differ in nothing."""
-    assert lldeg("analyze", URL).status == 0
-    written = {path.rpartition("/")[2] for path in objects.files(f"{RUN}/analysis")}
+    path = complete.run.path
+    assert lldeg("analyze", complete.run.url).status == 0
+    written = {file.rpartition("/")[2] for file in objects.files(f"{path}/analysis")}
     assert {"verdicts.json", "summary.csv", "report.html"} <= written
-    verdicts = json.loads(objects.read(f"{RUN}/analysis/verdicts.json"))
+    verdicts = json.loads(objects.read(f"{path}/analysis/verdicts.json"))
     assert [(c["items"], c["missing"], c["worse"]) for c in verdicts["comparisons"]] == [(ITEMS, 0, 0)]
 
 
-def test_flips_and_view_read_it_where_it_lies(life, lldeg):
+def test_flips_and_view_read_it_where_it_lies(complete, lldeg):
     """No copy is needed for either."""
-    assert lldeg("flips", URL).status == 0
-    (shelf,) = Library([URL]).shelves().values()
+    assert lldeg("flips", complete.run.url).status == 0
+    (shelf,) = Library([complete.run.url]).shelves().values()
     assert shelf.counts()["other"].done == ITEMS * SEEDS
     assert shelf.open().content.tasks == ["asked"]
 
 
-def test_keys_of_the_store_stand_nowhere(copy):
+def test_keys_of_the_store_stand_nowhere(complete):
     """Neither in manifest, logs nor samples."""
-    assert [path for path in copy.rglob("*") if path.is_file() and b"planted-" in path.read_bytes()] == []
+    files = [path for path in complete.run.copy().rglob("*") if path.is_file()]
+    assert files
+    assert [path for path in files if b"planted-" in path.read_bytes()] == []
 
 
-def test_no_process_outlives_the_command(life, command):
+def test_no_process_outlives_the_command(complete, stopped, outage, command):
     """Whatever was killed, stopped or kept waiting."""
     assert command.left_after(15) == []

@@ -20,6 +20,8 @@ from orchestrator.engines.base import (
     Query,
 )
 
+pytestmark = pytest.mark.ray
+
 COMPLETIONS, CHAT = "lm-eval:local-completions", "lm-eval:local-chat-completions"
 KEY = "sk-0123456789abcdef"
 WORDS = ["naught", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]

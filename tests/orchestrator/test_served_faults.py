@@ -11,6 +11,8 @@ from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.rows import identities, planned, samples
 from standin.server import RESET, StandInServer, completion, reply
 
+pytestmark = pytest.mark.ray
+
 KEY = "sk-0123456789abcdef"
 ITEMS, REFUSED, LEAVES_AT = 48, 7, 60
 SECONDS_AWAY = 4.0

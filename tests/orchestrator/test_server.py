@@ -12,6 +12,8 @@ from orchestrator.engines import http_client as module
 from orchestrator.engines.base import EngineAwayError, EngineOptionError
 from orchestrator.engines.http_client import RequestRefusedError, Server
 
+pytestmark = pytest.mark.ray
+
 FINE = reply({"choices": ["fine"]})
 KEY = "sk-0123456789abcdef"
 PASSING = {

@@ -1,3 +1,5 @@
+"""The run directory on disks and object stores: names, torn files, full disks."""
+
 import os
 import uuid
 from pathlib import Path

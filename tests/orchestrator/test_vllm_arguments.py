@@ -1,3 +1,5 @@
+"""vLLM's arguments that depend on where a replica runs: its share of a GPU, its cores."""
+
 import os
 
 import pytest

@@ -35,7 +35,8 @@ class Command:
     def start(self, *arguments, cwd):
         """Start lldeg in a process group of its own, as a terminal does."""
         path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
-        own = {"PYTHONPATH": path, "RAY_TMPDIR": str(self.ray_folder), "LLDEG_TEST": self.mark}
+        ray_folder = os.environ.get("RAY_TMPDIR", str(self.ray_folder))  # set where no Ray may be started
+        own = {"PYTHONPATH": path, "RAY_TMPDIR": ray_folder, "LLDEG_TEST": self.mark}
         return subprocess.Popen(
             [sys.executable, "-c", RUN, *map(str, arguments)],
             cwd=cwd,

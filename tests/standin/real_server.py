@@ -10,8 +10,10 @@ import urllib.request
 from pathlib import Path
 from urllib.error import URLError
 
+from standin.machine import DTYPE
+
 ARGUMENTS = [
-    "--dtype=bfloat16",
+    f"--dtype={DTYPE}",
     "--enforce-eager",
     "--max-model-len=512",
     "--max-num-batched-tokens=4096",

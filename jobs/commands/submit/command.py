@@ -11,7 +11,7 @@ from rich.console import Console
 
 from jobs.commands.exit_status import INCOMPLETE
 from jobs.commands.submit.detectable_drops import detection_table, given_flip_rate, measured_flip_rates
-from jobs.commands.submit.progress_view import dry_run_table, follow, outcome
+from jobs.commands.submit.progress_view import dry_run_table, follow, outcome, sweep_notes
 from orchestrator.cluster.ray_environment import prepare_for_ray
 from orchestrator.errors import UserError
 
@@ -87,13 +87,15 @@ def submit(
 
     console = Console()
     with console.status("checking the sweep"):
-        sweep = prepare(config, overrides=set_ or (), run_dir=run_dir)
+        sweep = prepare(config, overrides=set_ or (), run_dir=run_dir, here=address is None)
     progress = SweepProgress({})
     alone = nullcontext() if dry_run else exclusive(sweep.store, on_loss=progress.taken_over)
     with alone:  # a plan made while another submit writes would be stale
         if not dry_run:
             forget_stop(sweep.store)
         plan = plan_sweep(sweep, config_path=config, remove_torn=not dry_run)
+        for note in sweep_notes(sweep):
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
         for warning in plan.warnings:
             console.print(f"Warning: {warning}.", style="yellow", markup=False)
         if dry_run:

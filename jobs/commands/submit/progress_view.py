@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from orchestrator.rundir.progress import SweepProgress, VariantProgress
     from orchestrator.sweep.plan import Plan
+    from orchestrator.sweep.prepare import Sweep
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -111,6 +112,12 @@ def _state(counts: VariantProgress) -> str:
     if not counts.replicas:
         return "waiting"
     return f"{counts.replicas} at work" if counts.first_work is not None else "loading"
+
+
+def sweep_notes(sweep: Sweep) -> list[str]:
+    """What this machine decided: a sentence each."""
+    fitted = sweep.fitted
+    return [*fitted.notes, *(f"{name} is left out: {why}." for name, why in fitted.skipped.items())]
 
 
 def dry_run_table(plan: Plan) -> Table:

@@ -10,7 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import uvicorn
-from told_run import HOSTILE, make_run, tell
+from hostile import HOSTILE
+from standin.runs import make_run, tell
 
 from jobs.analysis.compare import Request, analyze_scores
 from jobs.analysis.outputs import verdicts
@@ -67,15 +68,12 @@ def report(tmp_path):
 def hostile_run(tmp_path):
     """A run whose prompts, targets, answers and names attack whoever shows them; every item flips."""
     texts = [text.encode("utf-8", "replace").decode() for text in HOSTILE.values()]
-    task = tell(
-        prompts=texts,
-        targets=texts,
-        base=[[(text, 1) for text in texts]],
-        variant=[[(text + " ", 0) for text in texts]],
-    )
-    return make_run(
-        tmp_path / "hostile", {"<img src=x onerror=alert(1)>": task}, {"variant": '"><script>1</script>'}
-    )
+    answers = {
+        "base": [[(text, 1) for text in texts]],
+        '"><script>1</script>': [[(text + " ", 0) for text in texts]],
+    }
+    task = tell(prompts=texts, targets=texts, **answers)
+    return make_run(tmp_path / "hostile", {"<img src=x onerror=alert(1)>": task})
 
 
 @pytest.fixture

@@ -3,9 +3,12 @@
 import os
 
 import pytest
-from told_run import HOSTILE, make_run, tell
+from hostile import HOSTILE
+from standin.runs import make_run, tell
 
 from jobs.report.visible import visible
+
+pytestmark = pytest.mark.ray
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import json
 import re
 
 import pytest
-from told_run import HOSTILE, make_run, tell
+from hostile import HOSTILE
+from standin.runs import make_run, tell
 
 from jobs.report import payload
 from jobs.report.page import script_json
@@ -151,7 +152,7 @@ def test_log_likelihoods_are_readable(report, tmp_path):
     task = tell(
         base=[[("[[-2.5, false], [-1.0, true]]", 1)]], variant=[[("[[-1.0, true], [-2.5, false]]", 0)]]
     )
-    task.kind = "multiple_choice"
+    task.sampled = False
     strings = report(make_run(tmp_path / "choices", {"choose": task})).page.payload["strings"]
     assert "choice 0: -2.5000\nchoice 1: -1.0000  ◀ most likely" in strings
 

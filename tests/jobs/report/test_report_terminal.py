@@ -4,8 +4,8 @@ import dataclasses
 import unicodedata
 
 import pytest
+from hostile import HOSTILE
 from rich.console import Console
-from told_run import HOSTILE
 
 from jobs.analysis.compare import Request, analyze_scores
 from jobs.inputs.run_directory.read import read_runs

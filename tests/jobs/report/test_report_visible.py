@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from told_run import HOSTILE
+from hostile import HOSTILE
 
 from jobs.report.visible import clip, shown, visible
 

@@ -11,6 +11,8 @@ import pytest
 from jobs.commands.view import view
 from orchestrator.errors import UserError
 
+pytestmark = pytest.mark.ray
+
 RUN = "import typer; from jobs.commands.view import view; typer.run(view)"
 
 

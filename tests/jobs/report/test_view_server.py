@@ -8,11 +8,14 @@ from urllib.parse import quote, urlsplit
 from urllib.request import urlopen
 
 import pytest
-from told_run import HOSTILE, make_run, tell
+from hostile import HOSTILE
+from standin.runs import make_run, tell
 
 from jobs.report.catalog import Library
 from jobs.report.visible import visible
 from orchestrator.errors import UserError
+
+pytestmark = pytest.mark.ray
 
 
 def get(address):

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from jobs.inputs.run_directory.files import RunFiles
-from jobs.report.footers import Footer, read_footer
+from jobs.inputs.run_directory.footers import Footer, read_footer
 
 
 @dataclass(frozen=True)

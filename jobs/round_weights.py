@@ -1,0 +1,124 @@
+"""`python -m jobs.round_weights SOURCE TARGET --bits 4 --group-size 64`: a model with its weights rounded.
+
+Weight-only quantization stores each weight as a small integer and a scale that neighbours share, and
+multiplies the two before it computes. What that does to a model's answers is in the products alone, so this
+writes the products: an ordinary Hugging Face folder, which any engine runs on any CPU. It saves neither
+memory nor time. The linear layers are rounded to nearest; embeddings and the output layer stay as they are,
+as is usual in published checkpoints.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+KEPT = ("embed", "lm_head", "norm")
+
+
+def rounded(weight: Tensor, bits: int, group_size: int | None = None) -> Tensor:
+    """Weights after symmetric round-to-nearest quantization.
+
+    The scale of a group is its largest magnitude over half the integer range, kept in the weights' own number
+    format, which is how compressed-tensors computes and stores it (`calculate_qparams`, symmetric).
+
+    Args:
+        weight: (outputs, inputs).
+        bits: of the integers, 2 to 8.
+        group_size: consecutive inputs of one output that share a scale; None for all of them (per channel).
+
+    Returns:
+        (outputs, inputs) in float32, which holds the products of scale and integer exactly.
+
+    Raises:
+        UserError: the inputs cannot be divided into groups of that size.
+    """
+    outputs, inputs = weight.shape
+    size = inputs if group_size is None else group_size
+    if inputs % size:
+        raise UserError(f"{inputs} inputs cannot be divided into groups of {size}.")
+    groups = weight.float().reshape(outputs, inputs // size, size)
+    largest = groups.abs().amax(dim=-1, keepdim=True)
+    scale = (largest / ((2**bits - 1) / 2)).to(weight.dtype).float()
+    scale[scale == 0] = 1.0
+    integers = (groups / scale).round().clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+    return (integers * scale).reshape(outputs, inputs)
+
+
+def round_folder(source: Path, target: Path, *, bits: int, group_size: int | None = None) -> None:
+    """Write a model folder whose linear layers are rounded; it appears whole or not at all.
+
+    Raises:
+        UserError: the target exists, the source holds no weights in safetensors files, or they do not divide
+            into such groups.
+    """
+    if target.exists():
+        raise UserError(f"{target} exists already.")
+    files = sorted(source.glob("*.safetensors"))
+    if not files:
+        raise UserError(f"{source} is not a model folder: it has no *.safetensors file.")
+    with new_folder(target) as unfinished:
+        for file in source.iterdir():
+            if file.is_file() and file not in files:
+                shutil.copy(file, unfinished)
+        for file in files:
+            _round_file(file, unfinished / file.name, bits, group_size)
+
+
+def _round_file(source: Path, target: Path, bits: int, group_size: int | None) -> None:
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415 - brings torch, seconds
+
+    weights = load_file(source)
+    for name, weight in weights.items():
+        if weight.dim() == 2 and not any(part in name for part in KEPT):
+            weights[name] = rounded(weight, bits, group_size)
+    save_file(weights, target, metadata={"format": "pt"})
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which takes its name at the end; another process may be first, and wins."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def main(
+    source: Annotated[Path, typer.Argument(help="Folder of a Hugging Face model.")],
+    target: Annotated[Path, typer.Argument(help="Folder to write.")],
+    *,
+    bits: Annotated[int, typer.Option(help="Bits of a weight.", min=2, max=8)] = 4,
+    group_size: Annotated[
+        int | None, typer.Option(help="Weights that share a scale; default: all of an output.", min=1)
+    ] = None,
+) -> None:
+    """Write a model whose linear layers are rounded to integers times a scale, to nearest."""
+    try:
+        round_folder(source, target, bits=bits, group_size=group_size)
+    except UserError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    typer.run(main)

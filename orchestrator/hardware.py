@@ -1,0 +1,57 @@
+"""What this machine computes with: its GPUs, and what its CPU can do that not every CPU can.
+
+vLLM decides by what torch says of the CPU, so torch is asked here too.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+
+X86 = ("x86_64", "amd64", "i386", "i686")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """A machine.
+
+    Attributes:
+        fp8_kv_cache: whether vLLM's CPU build can keep a quantized KV cache here.
+        native_bfloat16: whether the CPU computes in bfloat16; elsewhere it is emulated, several times slower
+            than float32.
+    """
+
+    cpus: int
+    gpus: int
+    fp8_kv_cache: bool
+    native_bfloat16: bool
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why a machine cannot run something, and the way out."""
+
+    reason: str
+    way_out: str
+
+
+@cache
+def this_machine() -> Hardware | None:
+    """The machine this process runs on; None if torch, whom to ask, is not installed."""
+    if find_spec("torch") is None:
+        return None
+    import torch  # noqa: PLC0415 - two seconds, and not every sweep needs to know
+
+    def can(question: str) -> bool:
+        return bool(getattr(torch.cpu, question, lambda: False)())
+
+    amx = can("_is_amx_tile_supported")
+    return Hardware(
+        cpus=os.cpu_count() or 1,
+        gpus=torch.cuda.device_count(),
+        fp8_kv_cache=amx or can("_is_avx512_supported"),
+        native_bfloat16=amx or can("_is_avx512_bf16_supported") or platform.machine().lower() not in X86,
+    )

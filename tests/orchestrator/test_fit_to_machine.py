@@ -1,0 +1,234 @@
+"""What a sweep becomes on machines of several kinds: formats chosen, variants left out, sweeps refused."""
+
+import pytest
+import yaml
+from standin.files import write_small_sweep
+
+from orchestrator.config.schema import SweepConfig
+from orchestrator.errors import UserError
+from orchestrator.hardware import Hardware
+from orchestrator.sweep import fit_to_machine
+from orchestrator.sweep.fit_to_machine import fit_to_this_machine
+from orchestrator.sweep.plan import plan_sweep
+from orchestrator.sweep.prepare import prepare
+
+AVX2 = Hardware(cpus=2, gpus=0, fp8_kv_cache=False, native_bfloat16=False)
+AVX512 = Hardware(cpus=2, gpus=0, fp8_kv_cache=True, native_bfloat16=True)
+GPU = Hardware(cpus=8, gpus=1, fp8_kv_cache=False, native_bfloat16=False)
+FP8 = {"kv_cache_dtype": "fp8"}
+
+
+@pytest.fixture
+def on(monkeypatch):
+    """Makes a machine this one."""
+    return lambda machine: monkeypatch.setattr(fit_to_machine, "this_machine", lambda: machine)
+
+
+def sweep(variant, **keys):
+    """A sweep of a baseline and one variant."""
+    given = {"name": "s", "baseline": "base", "model": "m", "tasks": ["t"], **keys}
+    return SweepConfig.model_validate({**given, "variants": {"base": {}, "other": variant}})
+
+
+def dtypes(config):
+    """The number format of each variant."""
+    return [config.engine_of(name).get("dtype") for name in config.variants]
+
+
+@pytest.mark.parametrize(
+    ("machine", "dtype"), [(AVX2, "float32"), (AVX512, "bfloat16"), (GPU, None), (None, None)]
+)
+@pytest.mark.parametrize("given", [{}, {"dtype": "auto"}])
+def test_a_format_left_open_is_chosen_on_a_cpu(on, machine, dtype, given):
+    """float32 where bfloat16 is emulated, else bfloat16; on a GPU vLLM chooses."""
+    on(machine)
+    fitted = fit_to_this_machine(sweep({}, engine={"kind": "vllm", **given}))
+    assert dtypes(fitted.config) == [dtype or given.get("dtype")] * 2
+    assert len(fitted.notes) == (dtype is not None)
+
+
+@pytest.mark.parametrize(("machine", "dtype"), [(AVX2, "float32"), (AVX512, None)])
+def test_transformers_keep_the_checkpoints_format_unless_it_is_slow(on, machine, dtype):
+    """With lm-eval's hf class only what would be emulated is replaced."""
+    on(machine)
+    assert dtypes(fit_to_this_machine(sweep({}, engine={"kind": "lm-eval:hf"})).config) == [dtype] * 2
+
+
+def test_an_engine_of_which_nothing_is_known_is_left_alone(on):
+    """A class from elsewhere may not have such an option."""
+    on(AVX2)
+    fitted = fit_to_this_machine(sweep({}, engine={"kind": "lm-eval:some.module:Class", **FP8}))
+    assert (dtypes(fitted.config), fitted.problems) == ([None, None], [])
+
+
+@pytest.mark.parametrize(("machine", "warned"), [(AVX2, 1), (AVX512, 0), (GPU, 0)])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_an_explicit_format_is_kept_with_a_warning_where_it_is_slow(on, machine, warned, dtype):
+    """The user's choice stands, and its price is named."""
+    on(machine)
+    fitted = fit_to_this_machine(sweep({}, engine={"dtype": dtype}))
+    assert dtypes(fitted.config) == [dtype] * 2
+    assert len(fitted.warnings) == warned
+    assert fitted.notes == []
+
+
+@pytest.mark.parametrize("cache", ["fp8", "fp8_e4m3", "fp8_e5m2", "int8_per_token_head", "nvfp4"])
+def test_a_quantized_kv_cache_is_refused_where_the_cpu_cannot(on, cache):
+    """One sentence for all variants it concerns, with the way out."""
+    on(AVX2)
+    (problem,) = fit_to_this_machine(sweep({}, engine={"kv_cache_dtype": cache})).problems
+    assert problem.startswith(
+        f"variants.base, other: kv_cache_dtype: {cache} needs a GPU or a CPU with AVX-512"
+    )
+    assert "remove it" in problem
+
+
+@pytest.mark.parametrize("machine", [AVX512, GPU, None])
+def test_a_quantized_kv_cache_runs_elsewhere(on, machine):
+    """With AVX-512 or a GPU nothing is refused; where torch cannot be asked, the engine will tell."""
+    on(machine)
+    assert fit_to_this_machine(sweep({"engine": FP8})).problems == []
+
+
+def test_a_variant_that_may_be_left_out_is(on):
+    """It is no variant any more, the reason is kept, and the others run."""
+    on(AVX2)
+    fitted = fit_to_this_machine(sweep({"engine": FP8, "skip_if_unsupported": True}))
+    assert list(fitted.config.variants) == ["base"]
+    assert "needs a GPU or a CPU with AVX-512" in fitted.skipped["other"]
+    assert fitted.problems == []
+
+
+def test_a_variant_that_may_be_left_out_runs_where_it_can(on):
+    """The key changes nothing on a machine that supports the variant."""
+    on(AVX512)
+    fitted = fit_to_this_machine(sweep({"engine": FP8, "skip_if_unsupported": True}))
+    assert list(fitted.config.variants) == ["base", "other"]
+    assert fitted.skipped == {}
+
+
+@pytest.mark.parametrize(
+    ("keys", "sentence"),
+    [
+        ({"engine": {"kind": "lm-eval:hf", "device": "cuda:0"}}, "device: cuda:0 needs a GPU"),
+        ({"engine": {"pipeline_parallel_size": 2}}, "no pipeline parallelism on CPUs"),
+        ({"cluster": {"gpus_per_replica": 0.5}}, "needs 4 CPU, 0.5 GPU on one node; the largest has 2 CPU"),
+        ({"cluster": {"cpus_per_replica": 3}}, "needs 3 CPU on one node; the largest has 2 CPU"),
+    ],
+)
+def test_what_a_machine_without_gpu_cannot_run_is_named(on, keys, sentence):
+    """GPU options, and more of anything than there is."""
+    on(AVX512)
+    (problem,) = fit_to_this_machine(sweep({}, **keys)).problems
+    assert sentence in problem
+
+
+def test_more_gpus_than_there_are_is_named(on):
+    """Two GPUs for one replica, on a machine with one."""
+    on(GPU)
+    (problem,) = fit_to_this_machine(sweep({}, engine={"tensor_parallel_size": 2})).problems
+    assert "needs 4 CPU, 2 GPU on one node; the largest has 8 CPU, 1 GPU" in problem
+
+
+def test_a_served_model_needs_nothing_of_this_machine(on):
+    """Its server has its own hardware."""
+    on(AVX2)
+    engine = {"kind": "lm-eval:local-completions", "base_url": "http://h:1/v1/completions", **FP8}
+    fitted = fit_to_this_machine(sweep({}, engine=engine))
+    assert (fitted.problems, fitted.notes, dtypes(fitted.config)) == ([], [], [None, None])
+
+
+def test_a_cluster_elsewhere_is_not_judged_by_this_machine(on, tmp_path):
+    """With `here=False` nothing is chosen and nothing refused."""
+    on(AVX2)
+    path = write_small_sweep(tmp_path, engine=FP8)
+    assert prepare(path, here=False).engine("base").options == {"kind": "vllm", **FP8}
+
+
+def test_a_refused_sweep_exits_2_and_writes_nothing(on, lldeg, tmp_path):
+    """The command ends before anything is planned, with and without --dry-run."""
+    on(AVX2)
+    path = write_small_sweep(tmp_path, engine=FP8)
+    for arguments in ([], ["--dry-run"]):
+        result = lldeg("submit", path, *arguments, "--run-dir", tmp_path / "run")
+        assert result.status == 2
+        assert len(result.err.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_the_machine_decided_is_on_screen(on, lldeg, tmp_path):
+    """The format and the variant that is left out, a sentence each."""
+    on(AVX2)
+    variants = {"base": {}, "kv": {"engine": FP8, "skip_if_unsupported": True}}
+    shown = lldeg("submit", write_small_sweep(tmp_path, variants=variants), "--dry-run").out
+    assert "Engines compute in float32" in shown
+    assert "kv is left out: kv_cache_dtype: fp8 needs" in shown
+
+
+@pytest.fixture
+def begun(on, tmp_path):
+    """A function that begins or goes on with a run on a machine, and returns the manifest."""
+
+    def submit(machine, **keys):
+        on(machine)
+        path = write_small_sweep(tmp_path, **keys)
+        plan = plan_sweep(prepare(path, run_dir=str(tmp_path / "run")), config_path=path)
+        plan.sweep.store.write_manifest(plan.manifest)
+        return plan.manifest
+
+    return submit
+
+
+def test_the_chosen_format_is_recorded(begun):
+    """The manifest has the engine's options as resolved."""
+    assert begun(AVX2)["variants"]["base"]["engine"]["dtype"] == "float32"
+
+
+def test_another_choice_is_refused_with_what_to_set(begun):
+    """A run begun in bfloat16 does not silently go on in float32."""
+    begun(AVX512)
+    with pytest.raises(
+        UserError, match=r"base of this run computes in bfloat16, .* set engine\.dtype=bfloat16"
+    ):
+        begun(AVX2)
+
+
+def test_what_to_set_works(begun):
+    """With that format given, the run goes on on the other machine, under the same keys."""
+    first = begun(AVX512)
+    assert begun(AVX2, engine={"dtype": "bfloat16"})["variants"] == first["variants"]
+
+
+def test_a_run_of_a_cluster_goes_on_where_it_began(begun):
+    """Where vLLM chose, no name of a format would mean the same."""
+    begun(None)
+    with pytest.raises(UserError, match=r"the number format that vLLM chose.*submit it where it was started"):
+        begun(AVX2)
+
+
+def test_what_was_left_out_is_recorded_until_it_runs(begun):
+    """The manifest says why a variant is missing; on a machine that can run it, it joins the run."""
+    variants = {"base": {}, "kv": {"engine": FP8, "skip_if_unsupported": True}}
+    given = {"variants": variants, "engine": {"dtype": "float32"}}
+    first = begun(AVX2, **given)
+    assert (list(first["variants"]), list(first["skipped"])) == (["base"], ["kv"])
+    second = begun(AVX512, **given)
+    assert (list(second["variants"]), second["skipped"]) == (["base", "kv"], {})
+
+
+def test_the_baseline_may_not_be_left_out(lldeg, tmp_path):
+    """Without it there is nothing to compare with."""
+    path = write_small_sweep(tmp_path, variants={"base": {"skip_if_unsupported": True}, "other": {}})
+    result = lldeg("submit", path, "--dry-run")
+    assert result.status == 2
+    assert "base is the baseline and cannot be left out" in result.err
+
+
+def test_the_sweep_is_kept_as_it_was_asked(on, tmp_path):
+    """What the machine decided changes nothing in `Sweep.asked`, from which sweep.yaml is written."""
+    on(AVX2)
+    variants = {"base": {}, "kv": {"engine": FP8, "skip_if_unsupported": True}}
+    path = write_small_sweep(tmp_path, variants=variants)
+    asked = prepare(path).asked
+    assert list(asked.variants) == list(yaml.safe_load(path.read_text())["variants"])
+    assert dtypes(asked) == [None, None]
