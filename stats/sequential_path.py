@@ -188,8 +188,14 @@ class ComparisonPath:
         )
 
     def p_value(self, number: int, place: int) -> float:
-        """Stagewise p-value of "not worse", stopped at a look under the boundaries of a level."""
-        return float(self._taken[number - 1].law.p_stagewise[place])
+        """Stagewise p-value of "not worse" under the boundaries of a level, by the look that crosses first.
+
+        Args:
+            number: of the look at which the comparison ended, taken where none crosses.
+            place: of the level.
+        """
+        crossed = _first(taken.law.crossed[place] for taken in self._taken[:number])
+        return float(self._taken[(crossed or number) - 1].law.p_stagewise[place])
 
     def p_noninferior(self, number: int) -> float:
         """Stagewise p-value of "the drop is at least the margin", stopped at a look."""

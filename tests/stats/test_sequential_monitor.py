@@ -188,6 +188,19 @@ def test_a_degraded_comparison_passes_its_level_on():
     assert courses["bad"].p_adjusted <= 0.05
 
 
+def test_a_level_passed_on_counts_for_looks_already_taken():
+    """Seven of seven at look 1 (p = 1/128) cross α but not α/2: decided with the other at look 2, by look 1."""
+    early = np.r_[np.ones(7), np.zeros(3), -np.ones(7), np.zeros(3)]
+    late = np.r_[np.zeros(10), np.ones(10)]
+    plan = plan_of(20, comparisons=("early", "late"), stopping=Stopping(2))
+    courses = replay(plan, {"early": [early], "late": [late]})
+    assert [course.verdict for course in courses.values()] == [Verdict.DEGRADED] * 2
+    assert len(courses["early"].looks) == 2
+    assert courses["early"].p == courses["early"].p_adjusted == pytest.approx(1 / 128)
+    alone = replay(plan, {"early": [early], "late": [np.zeros(20)]})
+    assert alone["early"].verdict is Verdict.INCONCLUSIVE
+
+
 def test_unadjusted_comparisons_keep_the_whole_level():
     """`adjust="none"`: each is decided as if it were alone."""
     rng = np.random.default_rng(13)
