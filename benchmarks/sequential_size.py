@@ -2,8 +2,10 @@
 
 Simulates nulls with fixed seeds and decides every sweep with the code that decides real ones: one comparison;
 4 variants × 2 temperatures, some of them damaged; 6 tasks with the joint statistic; clusters; certificates at
-a true drop of exactly the margin. A nominal .05 may be exceeded only by simulation error. Run
-`python benchmarks/sequential_size.py`; `--simulations` trades time for precision.
+a true drop of exactly the margin. Rows that end in "signs" are the exact test with far less noise: for some
+draws its boundaries are computed once and a thousand sign vectors are held against them. A nominal .05 may be
+exceeded only by simulation error. Run `python benchmarks/sequential_size.py`; `--simulations` trades time for
+precision.
 """
 
 import argparse
@@ -12,7 +14,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from stats.group_sequential import SignFlipWalk
 from stats.sequential import PlannedTask, SequentialMonitor, SequentialPlan, Stopping
+from stats.sequential_holm import Crossings, holm_rounds
 from stats.spending import parse_spending
 from stats.verdict import Verdict
 
@@ -45,6 +49,57 @@ def rate(plan: SequentialPlan, draw: Draw, wrong: Callable[[dict[str, Verdict]],
     return found / runs
 
 
+def signed_rate(plan: SequentialPlan, draw: Draw, damaged: int, draws: int, signs: int = 1_000) -> float:
+    """The same for one task over random signs, an item's common to all comparisons that are not damaged."""
+    rng, found, task = np.random.default_rng([8, plan.stopping.looks, plan.items]), 0, plan.tasks[0]
+    labels = np.arange(task.items) if task.blocks is None else task.blocks
+    ends = [task.seen_at(look, plan.stopping.looks) for look in range(1, plan.stopping.looks + 1)]
+    for _ in range(draws):
+        scores = draw(rng)
+        flipped = rng.choice([-1.0, 1.0], (signs, int(labels.max()) + 1))[:, labels]
+        crossed = [
+            first_crossings(
+                plan, values[0], ends, flipped if number >= damaged else np.ones((signs, task.items))
+            )
+            for number, values in enumerate(scores.values())
+        ]
+        for row in range(signs):
+            tests = {
+                name: Crossings(len(ends), tuple(looks[row].tolist()), 0)
+                for name, looks in zip(scores, crossed, strict=True)
+            }
+            decided = list(holm_rounds(tests, len(ends))[0].values())
+            found += any(end.verdict is Verdict.DEGRADED for end in decided[damaged:])
+    return found / (draws * signs)
+
+
+def first_crossings(
+    plan: SequentialPlan, values: NDArray[np.float64], ends: list[int], flipped: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Look at which every sign vector first crosses each level, 0 for never, shape (vectors, L)."""
+    walk = SignFlipWalk.start(plan.levels, plan.stopping.degraded)
+    first = np.zeros((len(flipped), plan.levels.size), dtype=np.int64)
+    blocks, start = plan.tasks[0].blocks, 0
+    for look, end in enumerate(ends, 1):
+        walk, law = walk.look(
+            plan.stopping.fractions[look - 1], block_sums(values[start:end], blocks, start, end)
+        )
+        scale = np.sqrt((block_sums(values[:end], blocks, 0, end) ** 2).sum()) or 1.0
+        statistics = flipped[:, :end] @ values[:end] / scale
+        first = np.where((first == 0) & (statistics[:, None] >= law.boundary - 1e-9), look, first)
+        start = end
+    return first
+
+
+def block_sums(
+    values: NDArray[np.float64], blocks: NDArray[np.int64] | None, start: int, end: int
+) -> NDArray[np.float64]:
+    """Values added up over blocks that lie between two looks."""
+    if blocks is None:
+        return values
+    return np.bincount(blocks[start:end] - blocks[start], weights=values)
+
+
 def report(title: str, runs: int, rates: list[float]) -> None:
     """One line per question, a column per number of looks."""
     errors = 2.0 * np.sqrt(0.05 * 0.95 / runs)
@@ -69,6 +124,22 @@ def over_looks(
     report(title, runs, [rate(plan(stopping), draw, judge, runs) for stopping in kinds])
 
 
+def signs_over_looks(
+    title: str,
+    runs: int,
+    plan: Callable[[Stopping], SequentialPlan],
+    draw: Draw,
+    damaged: int = 0,
+    name: str = "hsd-2",
+) -> None:
+    """One question at 5, 10 and 20 looks, a hundredth of the runs as draws with 1,000 sign vectors each."""
+    draws = max(2, runs // 100)
+    kinds = [Stopping(looks, degraded=parse_spending(name)) for looks in LOOKS]
+    report(
+        f"{title}; signs", draws * 1_000, [signed_rate(plan(kind), draw, damaged, draws) for kind in kinds]
+    )
+
+
 def one(items: int, blocks: NDArray[np.int64] | None = None) -> Callable[[Stopping], SequentialPlan]:
     """A plan with one task and one variant."""
     task = PlannedTask("task", items, blocks)
@@ -77,19 +148,15 @@ def one(items: int, blocks: NDArray[np.int64] | None = None) -> Callable[[Stoppi
 
 def single(runs: int) -> None:
     """One comparison without damage."""
-    for title, items, flip_rate in (
-        ("780 items, 10 % flips", 780, 0.1),
-        ("3,000 items, 9 % flips", 3_000, 0.09),
-    ):
+    for items, flip_rate in ((780, 0.1), (3_000, 0.09)):
+        title = f"{items:,} items, {flip_rate:.0%} flips"
+
+        def draw(rng: np.random.Generator, n: int = items, p: float = flip_rate) -> Scores:
+            return {"variant": [flips(rng, n, p / 2, p / 2)]}
+
+        over_looks(f"degraded: {title}, hsd-2", runs, one(items), draw, Verdict.DEGRADED)
         for name in ("hsd-2", "hsd-4", "obf"):
-            over_looks(
-                f"degraded: {title}, {name}",
-                runs,
-                one(items),
-                lambda rng, n=items, p=flip_rate: {"variant": [flips(rng, n, p / 2, p / 2)]},
-                Verdict.DEGRADED,
-                name,
-            )
+            signs_over_looks(f"degraded: {title}, {name}", runs, one(items), draw, name=name)
     over_looks(
         "degraded: 300 items, means of 10 reruns",
         runs,
@@ -107,7 +174,7 @@ def single(runs: int) -> None:
 
 
 def clusters(runs: int) -> None:
-    """60 clusters of 20 items whose share of flips to wrong varies by 0.12 around one half."""
+    """60 clusters of 20 items whose share of flips to wrong varies by 0.25 around one half."""
     labels = np.repeat(np.arange(60), 20)
 
     def draw(rng: np.random.Generator) -> Scores:
@@ -115,6 +182,8 @@ def clusters(runs: int) -> None:
         flipped = rng.random(labels.size) < 0.2
         return {"variant": [np.where(flipped, np.where(rng.random(labels.size) < share, 1.0, -1.0), 0.0)]}
 
+    title = "degraded: 60 clusters of 20 items"
+    signs_over_looks(title, runs, one(1_200, labels), draw)
     over_looks(
         "degraded: 60 clusters of 20 items, signs by cluster",
         runs,
@@ -143,7 +212,12 @@ def variants(runs: int, damaged: int, items: int = 600) -> None:
 
     task = PlannedTask("task", items)
     title = f"degraded: 4 variants x 2 temperatures, {damaged} of 8 damaged"
-    over_looks(title, runs, lambda stopping: SequentialPlan((task,), tuple(names), stopping), draw, wrong)
+
+    def plan(stopping: Stopping) -> SequentialPlan:
+        return SequentialPlan((task,), tuple(names), stopping)
+
+    signs_over_looks(title, runs, plan, draw, damaged)
+    over_looks(title, runs, plan, draw, wrong)
 
 
 def tasks(runs: int) -> None:

@@ -189,7 +189,7 @@ def test_a_degraded_comparison_passes_its_level_on():
 
 
 def test_a_level_passed_on_counts_for_looks_already_taken():
-    """Seven of seven at look 1 (p = 1/128) cross α but not α/2: decided with the other at look 2, by look 1."""
+    """Seven of seven at look 1 (p = 1/128) cross α but not α/2: decided when the other is, by look 1."""
     early = np.r_[np.ones(7), np.zeros(3), -np.ones(7), np.zeros(3)]
     late = np.r_[np.zeros(10), np.ones(10)]
     plan = plan_of(20, comparisons=("early", "late"), stopping=Stopping(2))
