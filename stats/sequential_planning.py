@@ -40,14 +40,17 @@ class ExpectedCourse:
         return float(self.certified.sum())
 
 
-def expected_course(design: Design, drop: float, stopping: Stopping, margin: float) -> ExpectedCourse:
+def expected_course(
+    design: Design, drop: float, stopping: Stopping, margin: float, comparisons: int = 1
+) -> ExpectedCourse:
     """What is to be expected if the true drop is as given.
 
     Args:
-        design: planned items, flip rate, reruns and level; of m comparisons each starts with α/m.
+        design: planned items, flip rate, reruns and level α.
         drop: δ, negative if the variant is better; |δ| at most what the flip rate allows.
         stopping: looks and spending.
         margin: non-inferiority margin M.
+        comparisons: m; damage is tested at α/m, the level of a comparison before any is passed on.
 
     Raises:
         ValueError: if the flip rate does not allow the drop.
@@ -60,7 +63,8 @@ def expected_course(design: Design, drop: float, stopping: Stopping, margin: flo
     variance = design.variance
     spread = float(np.sqrt(max(variance - drop**2, 1e-12)))
     root, times = float(np.sqrt(design.items)), np.array(stopping.fractions)
-    bounds = np.array(lan_demets_boundaries(stopping.fractions, stopping.degraded, design.alpha))
+    level = design.alpha / comparisons
+    bounds = np.array(lan_demets_boundaries(stopping.fractions, stopping.degraded, level))
     upper = bounds * np.sqrt(variance * times) / spread
     lower = _certificate_boundary(design, stopping, margin) / spread
     below, above = exit_probabilities(stopping.fractions, lower, upper, drop * root / spread)

@@ -45,6 +45,17 @@ def test_no_drop_is_found_as_often_as_the_level_allows():
     assert found.power == pytest.approx(0.05, abs=1e-9)
 
 
+def test_more_comparisons_leave_less_for_each():
+    """Damage is found at α/m, and later; a certificate keeps its level."""
+    design, stopping = Design(3_000, 0.09), Stopping(10, "decided")
+    alone, among = (expected_course(design, 0.015, stopping, 0.01, comparisons=m) for m in (1, 8))
+    assert among.power < alone.power
+    assert among.share > alone.share
+    assert expected_course(design, 0.0, stopping, 0.01, comparisons=8).power == pytest.approx(
+        0.05 / 8, abs=1e-4
+    )
+
+
 def test_a_drop_that_no_flip_rate_allows_is_refused():
     """Not planned for in silence."""
     with pytest.raises(ValueError, match="allows a drop of at most"):
