@@ -15,8 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stats.group_sequential import SignFlipWalk
+from stats.noninferiority import MANY_FLIPS
 from stats.sequential import PlannedTask, SequentialMonitor, SequentialPlan, Stopping
 from stats.sequential_holm import Crossings, holm_rounds
+from stats.sequential_noninferiority import Certificate
 from stats.spending import parse_spending
 from stats.verdict import Verdict
 
@@ -263,6 +265,33 @@ def certificates(runs: int) -> None:
     )
 
 
+def certificate_boundaries(runs: int) -> None:
+    """The same for the boundaries of Tango's z alone: nothing is found degraded first, nothing held back."""
+    for items, flip_rate in ((25_282, 0.09), (3_000, 0.09), (3_000, 0.02), (600, 0.3)):
+        rng, rates = np.random.default_rng([9, items]), []
+        for looks in LOOKS:
+            certificate = Certificate(Stopping(looks, "decided"), 0.05)
+            boundaries = np.array([certificate.boundary(look) for look in range(1, looks + 1)])
+            seen = np.ceil(np.arange(1, looks + 1) * items / looks)
+            chances = [(flip_rate + 0.01) / 2, (flip_rate - 0.01) / 2, 1 - flip_rate]
+            parts = [rng.multinomial(int(new), chances, runs)[:, :2] for new in np.diff(seen, prepend=0)]
+            worse, better = np.cumsum(parts, axis=0).transpose(2, 1, 0)
+            crossed = (-tango_scores(worse, better, seen) >= boundaries) & (worse + better >= MANY_FLIPS)
+            rates.append(float(crossed.any(axis=1).mean()))
+        report(f"certificate boundary: {items:,} items, {flip_rate:.0%} flips", runs, rates)
+
+
+def tango_scores(
+    worse: NDArray[np.int64], better: NDArray[np.int64], items: NDArray[np.float64], drop: float = 0.01
+) -> NDArray[np.float64]:
+    """`stats.intervals.tango_score` for arrays."""
+    linear = -worse - better + (2 * items - worse + better) * drop
+    root = np.sqrt(linear**2 + 8.0 * items * better * drop * (1.0 - drop))
+    variance = items * ((root - linear) / (2.0 * items) + drop * (1.0 - drop))
+    scores: NDArray[np.float64] = (worse - better - items * drop) / np.sqrt(variance)
+    return scores
+
+
 def main() -> None:
     """Run everything and print it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -278,6 +307,7 @@ def main() -> None:
         variants(max(1, count // 2), damaged)
     tasks(count)
     certificates(count)
+    certificate_boundaries(20 * count)
 
 
 if __name__ == "__main__":
