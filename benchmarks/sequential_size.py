@@ -70,8 +70,8 @@ def signed_rate(plan: SequentialPlan, draw: Draw, damaged: int, draws: int, sign
                 name: Crossings(len(ends), tuple(looks[row].tolist()), 0)
                 for name, looks in zip(scores, crossed, strict=True)
             }
-            decided = list(holm_rounds(tests, len(ends))[0].values())
-            found += any(end.verdict is Verdict.DEGRADED for end in decided[damaged:])
+            decided, _ = holm_rounds(tests, len(ends))
+            found += any(decided[name].verdict is Verdict.DEGRADED for name in list(scores)[damaged:])
     return found / (draws * signs)
 
 
