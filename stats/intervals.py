@@ -2,20 +2,21 @@
 
 All are two-sided at 1 − α and in the unit of the scores, over *all* pairs, so that they can be compared
 with a margin. For right-or-wrong answers the interval of Fay & Lumbard is the default, because it cannot
-contradict the exact test: it excludes 0 exactly when the one-sided test rejects at α/2. Averages use
-Student's t on items or clusters; where every item agrees a standard error would be 0, which is no evidence
-of no drop, and the interval falls back on a bound that needs no variance.
+contradict the exact test: it excludes 0 exactly when the one-sided test rejects at α/2. Clusters, and
+scores without bounds, use Student's t; where every item agrees a standard error would be 0, which is no
+evidence of no drop, and the interval falls back on a bound that needs no variance.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import betaincc, betaincinv, ndtr, ndtri, stdtrit
+from scipy.special import betaincc, betaincinv, ndtr, ndtri
 
-from stats.arrays import Floats
+from stats.arrays import ROUNDING, Floats
+from stats.clustered import ClusteredMean, clustered_mean
 
 ROOT_TOLERANCE = 1e-10
 
@@ -46,12 +47,13 @@ def fay_lumbard_interval(worse: int, better: int, items: int, alpha: float = 0.0
         items: n, all pairs.
         alpha: 1 − confidence.
     """
-    low = -_melded_upper(better, worse, items, alpha / 2)
-    return Interval(low, _melded_upper(worse, better, items, alpha / 2))
+    low = -fay_lumbard_upper(better, worse, items, alpha / 2)
+    return Interval(low, fay_lumbard_upper(worse, better, items, alpha / 2))
 
 
-def _melded_upper(worse: int, better: int, items: int, tail: float) -> float:
-    """The 1 − tail quantile of the larger of T_L·g and T_U·g, with g = 2B_U − 1.
+@lru_cache(maxsize=1 << 14)
+def fay_lumbard_upper(worse: int, better: int, items: int, tail: float) -> float:
+    """Upper limit at 1 − tail: that quantile of the larger of T_L·g and T_U·g, with g = 2B_U − 1.
 
     Where P(g > 0), the p-value of the exact test, is at most the tail, it is negative and T_L decides,
     else T_U. P(T·g > x) is the mean of P(g > x/T) over T, which is smooth in T: a few nodes suffice.
@@ -73,7 +75,7 @@ def _melded_upper(worse: int, better: int, items: int, tail: float) -> float:
     return _falling_root(excess, guess, 0.1 * spread, (-1.0, 0.0) if negative else (0.0, 1.0))
 
 
-def _melded_tail(worse: int, better: int, share_law: tuple[int, int]) -> Callable[[float], float]:
+def _melded_tail(worse: float, better: float, share_law: tuple[float, float]) -> Callable[[float], float]:
     """P(T·g ≥ limit) as a function of the limit, for T ~ Beta(share_law), 1 where its second part is 0."""
     quantiles, weights = _normal_nodes(41 if min(worse, better) >= FEW_FLIPS else 401)
     share = betaincinv(*share_law, quantiles) if share_law[1] else np.ones_like(quantiles)
@@ -85,7 +87,7 @@ def _melded_tail(worse: int, better: int, share_law: tuple[int, int]) -> Callabl
     return above
 
 
-def melded_upper_tail(worse: int, better: int, items: int, drop: float) -> float:
+def melded_upper_tail(worse: float, better: float, items: float, drop: float) -> float:
     """P(upper confidence distribution ≥ drop): at most α/2 exactly where the melded interval ends below.
 
     Args:
@@ -120,7 +122,7 @@ def _falling_root(
     return float(brentq(function, low, high, xtol=ROOT_TOLERANCE))
 
 
-def tango_score(worse: int, better: int, items: int, drop: float) -> float:
+def tango_score(worse: float, better: float, items: float, drop: float) -> float:
     """Tango's score statistic for a true drop D, standard normal if D is true (Tango 1998).
 
     Args:
@@ -167,27 +169,10 @@ def tango_interval(worse: int, better: int, items: int, alpha: float = 0.05) -> 
     return Interval(limit(1.0, -edge), limit(-1.0, edge))
 
 
-def cluster_standard_error(sums: Floats, sizes: Floats) -> float:
-    """Standard error of Σ sums / Σ sizes over independent clusters (ratio estimator; items have size 1).
-
-    Args:
-        sums: difference summed over each cluster, shape (G,).
-        sizes: items in each cluster, shape (G,).
-
-    Returns:
-        √(G/(G − 1)·Σ(sum − size·mean)²)/Σ sizes, infinite for a single cluster.
-    """
-    groups = sums.size
-    if groups < 2:
-        return float("inf")
-    residuals = sums - sizes * (sums.sum() / sizes.sum())
-    return float(np.sqrt(groups / (groups - 1) * (residuals @ residuals)) / sizes.sum())
-
-
 def t_interval(
     sums: Floats, sizes: Floats | None = None, alpha: float = 0.05, reach: float = 1.0
 ) -> Interval:
-    """Student's t interval for the mean difference, G − 1 degrees of freedom, within ± reach.
+    """Student's t interval for the mean difference, within ± reach; error and degrees by `stats.clustered`.
 
     Few and skewed differences make it too short, for the rare large ones are often not drawn. Where fewer
     than 50 blocks differ, and those are under three quarters of all, it is therefore widened to cover the
@@ -205,23 +190,22 @@ def t_interval(
         blocks larger than that would have shown itself (the exact binomial bound for zero events).
     """
     counts = np.ones_like(sums) if sizes is None else sizes
-    mean = float(sums.sum() / counts.sum())
-    error = cluster_standard_error(sums, counts)
-    if error <= 1e-12 * abs(mean):
+    error, mean = clustered_mean(sums, counts), float(sums.sum() / counts.sum())
+    if error.standard_error <= ROUNDING * abs(mean):
         half = _furthest(mean, reach) * unseen_share(sums.size, alpha / 2)
         return Interval(max(mean - half, -reach), min(mean + half, reach))
-    found = _student(sums, counts, alpha)
+    found = _around(error, alpha)
     if np.count_nonzero(sums) < min(FEW_DIFFERENCES, 0.75 * sums.size):
         largest = float(np.abs(sums).max())
-        more = _student(np.append(sums, [largest, -largest]), np.append(counts, [counts.mean()] * 2), alpha)
+        further = np.append(sums, [largest, -largest]), np.append(counts, [counts.mean()] * 2)
+        more = _around(clustered_mean(*further), alpha)
         found = Interval(min(found.low, more.low), max(found.high, more.high))
     return Interval(max(found.low, -reach), min(found.high, reach))
 
 
-def _student(sums: Floats, counts: Floats, alpha: float) -> Interval:
-    mean = float(sums.sum() / counts.sum())
-    half = -float(stdtrit(max(sums.size - 1, 1), alpha / 2)) * cluster_standard_error(sums, counts)
-    return Interval(mean - half, mean + half)
+def _around(found: ClusteredMean, alpha: float) -> Interval:
+    half = found.half_width(alpha / 2)
+    return Interval(found.mean - half, found.mean + half)
 
 
 def _furthest(mean: float, reach: float) -> float:

@@ -14,7 +14,7 @@ import numpy as np
 
 from stats.arrays import Floats, Ints
 
-MAX_DENOMINATOR = 10_000
+MAX_DENOMINATOR = 100_000
 MAX_DISTINCT = 4_096
 TOLERANCE = 1e-10
 

@@ -16,6 +16,19 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from stats.arrays import Complexes, Floats, Ints
+from stats.wide_law import kept_frequencies, sparse_total
+
+MAX_WORK = 1 << 24
+"""Frequencies × distinct sizes beyond which the frequencies that matter are looked for first."""
+
+MAX_FREQUENCIES = 1 << 22
+"""Frequencies beyond which simulating is cheaper than the exact law."""
+
+MAX_TABLE_WORK = 1e9
+"""Multiplications beyond which a law is not tabulated (about a second)."""
+
+FEW_SIGNS_WORK = 2e8
+"""The same for a table that serves a single tail."""
 
 TABLE_FLOOR = 1e-290
 """Probabilities below this are left out of a table at either end."""
@@ -55,10 +68,15 @@ class SignFlipLaw:
         return float(np.sqrt((self.sizes.astype(np.float64) ** 2) @ self.counts))
 
     @property
-    def work(self) -> int:
-        """Cost of one tail: frequencies of the transform × distinct sizes."""
-        spread = _spread(self.scale**2 / 4, int(self.sizes.max(initial=0)))
-        return int(min(2 * spread, self.reach)) * self.sizes.size
+    def feasible(self) -> bool:
+        """Whether a tail takes no more than about a second."""
+        period = self._period
+        if period * self.sizes.size <= MAX_WORK or self.table_work <= FEW_SIGNS_WORK:
+            return True
+        if period > MAX_FREQUENCIES:
+            return False
+        kept = kept_frequencies(self.sizes, self.counts, np.full(self.sizes.size, 0.5), period)
+        return kept.size * self.sizes.size <= MAX_WORK / 4
 
     def log_tail(self, value: int) -> float:
         """Natural logarithm of P(S ≥ value), relative error of P below 1e-9.
@@ -73,11 +91,14 @@ class SignFlipLaw:
             return -np.inf
         if ups == self.reach:
             return -self.blocks * float(np.log(2.0))
+        if self._tabulated is not None:
+            values, tails = self._tabulated
+            place = int(np.searchsorted(values, value))
+            if place < values.size and tails[place] > 1e9 * TABLE_FLOOR:
+                return min(0.0, float(np.log(tails[place])))
         tilt = self._tilt(ups)
         log_moment = float(self.counts @ (np.logaddexp(0.0, tilt * self.sizes) - np.log(2.0)))
-        law, length = self._tilted_law(ups, tilt)
-        offsets = np.arange(length)
-        total = float(law[:length] @ np.exp(-tilt * offsets))
+        total = self._total_above(ups, tilt)
         return min(0.0, log_moment - tilt * ups + float(np.log(total)))
 
     def table(self, floor: float = TABLE_FLOOR) -> tuple[Ints, Floats]:
@@ -92,9 +113,23 @@ class SignFlipLaw:
         law, first = np.ones(1), 0
         for size, count in zip(self.sizes.tolist(), self.counts.tolist(), strict=True):
             flips, skipped = _fair_binomial(count, floor)
-            law, dropped = _trim(_dilated_convolution(law, flips, size), floor)
+            law, dropped = trim(dilated_convolution(law, flips, size), floor)
             first += size * skipped + dropped
         return 2 * (first + np.arange(law.size, dtype=np.int64)) - self.reach, law
+
+    @property
+    def _period(self) -> int:
+        """Frequencies of a transform that holds the law, untilted."""
+        width = spread(self.scale**2 / 4, int(self.sizes.max(initial=0)))
+        return int(min(2 * width, self.reach))
+
+    @cached_property
+    def _tabulated(self) -> tuple[Ints, Floats] | None:
+        """Values and their tails, where few signs on a wide lattice make the table the quickest way."""
+        if self._period * self.sizes.size <= MAX_WORK or self.table_work > FEW_SIGNS_WORK:
+            return None
+        values, law = self.table()
+        return values, np.cumsum(law[::-1])[::-1]
 
     @property
     def table_work(self) -> float:
@@ -113,23 +148,30 @@ class SignFlipLaw:
             high *= 2.0
         return float(brentq(excess, 0.0, high, xtol=1e-14, rtol=1e-12))
 
-    def _tilted_law(self, ups: int, tilt: float) -> tuple[Floats, int]:
-        """The tilted law from its mean `ups` upwards (cyclic), and how far upwards it is to be summed."""
+    def _total_above(self, ups: int, tilt: float) -> float:
+        """Σ P(x)·exp(−tilt·(x − ups)) of the tilted law over x from its mean `ups` upwards."""
         chance = expit(tilt * self.sizes)
         variance = float((self.sizes.astype(np.float64) ** 2 * chance * (1 - chance)) @ self.counts)
-        spread = _spread(variance, int(self.sizes[-1]))
-        low, high = max(0, ups - spread), min(self.reach, ups + spread)
-        period = next_fast_len(high - low + 1, real=True)
+        width = spread(variance, int(self.sizes[-1]))
+        low, high = max(0, ups - width), min(self.reach, ups + width)
+        if (high - low + 1) * self.sizes.size > MAX_WORK:
+            return sparse_total(self.sizes, self.counts, tilt, ups, (low, high))
+        law = self._tilted_law(ups, chance, next_fast_len(high - low + 1, real=True))
+        offsets = np.arange(high - ups + 1)
+        return float(law[: offsets.size] @ np.exp(-tilt * offsets))
+
+    def _tilted_law(self, ups: int, chance: Floats, period: int) -> Floats:
+        """The tilted law from `ups` upwards, cyclic."""
         roots = np.exp((-2j * np.pi / period) * np.arange(period))
         frequencies = np.arange(period // 2 + 1)
         transform = roots[-frequencies * ups % period]
         for size, count, up in zip(self.sizes.tolist(), self.counts.tolist(), chance.tolist(), strict=True):
-            transform *= _power((1.0 - up) + up * roots[frequencies * size % period], count)
+            transform *= complex_power((1.0 - up) + up * roots[frequencies * size % period], count)
         law: Floats = irfft(transform, period)
-        return law, high - ups + 1
+        return law
 
 
-def _spread(variance: float, largest: int) -> int:
+def spread(variance: float, largest: int) -> int:
     """Distance beyond which a sum of bounded terms has mass below 1e-18 on either side (Bernstein)."""
     log_mass = 42.0
     return int(
@@ -137,7 +179,7 @@ def _spread(variance: float, largest: int) -> int:
     )
 
 
-def _power(values: Complexes, exponent: int) -> Complexes:
+def complex_power(values: Complexes, exponent: int) -> Complexes:
     """A whole power, at least the first, by squaring; numpy's way is that of logarithms."""
     result = values if exponent % 2 else np.ones_like(values)
     while exponent := exponent // 2:
@@ -153,10 +195,10 @@ def _fair_binomial(count: int, floor: float) -> tuple[Floats, int]:
     above = np.arange(middle, count, dtype=np.float64)
     upper = np.concatenate([np.ones(1), np.cumprod((count - above) / (above + 1.0))])
     law = np.concatenate([upper[: count % 2 : -1], upper])
-    return _trim(law / law.sum(), floor)
+    return trim(law / law.sum(), floor)
 
 
-def _dilated_convolution(law: Floats, flips: Floats, size: int) -> Floats:
+def dilated_convolution(law: Floats, flips: Floats, size: int) -> Floats:
     """Convolve a law with a binomial whose unit is `size` steps, in as few passes as possible."""
     result = np.zeros(law.size + size * (flips.size - 1))
     phases = min(size, law.size)
@@ -169,7 +211,7 @@ def _dilated_convolution(law: Floats, flips: Floats, size: int) -> Floats:
     return result
 
 
-def _trim(law: Floats, floor: float) -> tuple[Floats, int]:
+def trim(law: Floats, floor: float) -> tuple[Floats, int]:
     """Cut what lies below the floor at both ends; denormal numbers would only be slow."""
     kept = np.flatnonzero(law >= floor)
     return law[kept[0] : kept[-1] + 1], int(kept[0])

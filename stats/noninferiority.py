@@ -8,10 +8,12 @@ that happened not to be drawn.
 """
 
 import numpy as np
-from scipy.special import ndtr, stdtr
+from scipy.special import ndtr
 
-from stats.arrays import SMALLEST_P, Floats
-from stats.intervals import cluster_standard_error, melded_upper_tail, tango_score
+from stats.arrays import ROUNDING, SMALLEST_P, Floats
+from stats.bounded import missed_losses
+from stats.clustered import clustered_mean
+from stats.intervals import melded_upper_tail, tango_score
 
 MANY_FLIPS = 20
 """From so many flips on Tango's normal limit holds its level to .3 %."""
@@ -20,7 +22,7 @@ MANY_CLUSTERS = 10
 """From so many clusters that differ on Student's t is trusted with their spread."""
 
 
-def tango_noninferiority(worse: int, better: int, items: int, margin: float) -> float:
+def tango_noninferiority(worse: float, better: float, items: float, margin: float) -> float:
     """One-sided p-value of "the drop is at least the margin", for right-or-wrong answers: Φ(T(M)).
 
     Args:
@@ -32,7 +34,7 @@ def tango_noninferiority(worse: int, better: int, items: int, margin: float) -> 
     return max(float(ndtr(tango_score(worse, better, items, margin))), SMALLEST_P)
 
 
-def flip_noninferiority(worse: int, better: int, items: int, margin: float) -> float:
+def flip_noninferiority(worse: float, better: float, items: float, margin: float) -> float:
     """One-sided p-value of "the drop is at least the margin", for right-or-wrong answers of any number.
 
     Args:
@@ -51,34 +53,35 @@ def flip_noninferiority(worse: int, better: int, items: int, margin: float) -> f
     return max(melded_upper_tail(worse, better, items, margin), SMALLEST_P)
 
 
-def t_noninferiority(sums: Floats, sizes: Floats | None, margin: float, reach: float = 1.0) -> float:
-    """One-sided p-value of "the drop is at least the margin", for averages: Student's t on items or clusters.
+def t_noninferiority(
+    sums: Floats, sizes: Floats | None, margin: float, reach: float = 1.0, scale: float = 1.0
+) -> float:
+    """One-sided p-value of "the drop is at least the margin", for means over clusters: Student's t.
 
     Args:
         sums: differences per item, or summed over each cluster, shape (G,).
         sizes: items per cluster, shape (G,); None where every block is one item.
         margin: M, in the unit of the scores.
-        reach: largest possible |difference| of one item.
+        reach: largest possible |difference| of one item: 1 in shares of the range, or infinite.
+        scale: as if there were so many times as many blocks.
 
     Returns:
-        P(t with G − 1 degrees of freedom ≤ (mean − M)/SE); for items, and where fewer than 10 clusters
-        differ, at least the chance that so many blocks miss all of the losses that would make up M.
+        P(t ≤ (mean − M)/SE) with error and degrees of freedom by `stats.clustered`; for items, and where
+        fewer than 10 clusters differ, at least the chance that so many blocks miss all of the losses that
+        would make up M.
     """
     counts = np.ones_like(sums) if sizes is None else sizes
-    mean = float(sums.sum() / counts.sum())
-    error = cluster_standard_error(sums, counts)
-    if not np.isfinite(error):
+    found = clustered_mean(sums, counts)
+    missed = missed_losses(found.mean, scale * sums.size, margin) if np.isfinite(reach) else 1.0
+    if not np.isfinite(found.standard_error):
         return 1.0
-    missed = _missed_losses(mean, sums.size, margin, reach)
-    if error <= 1e-12 * abs(mean):
+    if found.standard_error <= ROUNDING * abs(found.mean):
         return max(missed, SMALLEST_P)
-    p = float(stdtr(sums.size - 1, (mean - margin) / error))
-    clustered = bool((counts != 1.0).any())
-    guarded = np.isfinite(reach) and not (clustered and np.count_nonzero(sums) >= MANY_CLUSTERS)
-    return max(p, missed if guarded else 0.0, SMALLEST_P)
+    guard = missed if needs_guard(sums, counts, reach) else 0.0
+    return max(found.tail(margin, scale), guard, SMALLEST_P)
 
 
-def _missed_losses(mean: float, blocks: int, margin: float, reach: float) -> float:
-    """Chance to see none of the total losses whose share brings the mean from where it is up to M."""
-    share = min(max((margin - mean) / (reach - mean), 0.0), 1.0) if mean < reach else 0.0
-    return float((1.0 - share) ** blocks)
+def needs_guard(sums: Floats, sizes: Floats, reach: float) -> bool:
+    """Whether room is left for losses that were not drawn: for single items, or where few clusters differ."""
+    few = (sizes == 1.0).all() or np.count_nonzero(sums) < MANY_CLUSTERS
+    return bool(np.isfinite(reach) and few)

@@ -14,11 +14,13 @@ import numpy as np
 from stats.arrays import SMALLEST_P, Floats, Ints
 from stats.enumeration import MAX_ENUMERATED, all_signed_sums
 from stats.lattice import to_lattice
-from stats.law import TABLE_FLOOR, SignFlipLaw
+from stats.law import MAX_TABLE_WORK, TABLE_FLOOR, SignFlipLaw
+from stats.mixed_law import mixed_law
 from stats.montecarlo import TIE_TOLERANCE, monte_carlo_sums
+from stats.splits import RunSplits
 
-MAX_TABLE_WORK = 1e9
-"""Multiplications beyond which a task's law is simulated (about a second)."""
+SPLIT_STREAM = 1 << 20
+"""Added to a seed for the draws of splits, so that they are none of the signs'."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +69,20 @@ class NullTable:
         return places
 
 
-def null_table(sums: Floats, draws: int, seed: list[int], floor: float = TABLE_FLOOR) -> NullTable:
+def null_table(
+    sums: Floats, draws: int, seed: list[int], floor: float = TABLE_FLOOR, splits: RunSplits | None = None
+) -> NullTable:
     """Tabulate the null law of the sum of one task's differences.
 
     Args:
-        sums: difference per item or cluster, shape (G,).
+        sums: difference per item or cluster, shape (G,), whose signs are flipped.
         draws: sign vectors where the law has to be simulated.
         seed: of those.
         floor: smallest probability of a value that is kept.
+        splits: further items, whose runs are split.
     """
+    if splits is not None:
+        return _mixed_table(sums, splits, draws, seed, floor)
     scale = float(np.sqrt(sums @ sums))
     lattice = to_lattice(sums)
     if lattice is not None:
@@ -88,6 +95,25 @@ def null_table(sums: Floats, draws: int, seed: list[int], floor: float = TABLE_F
     exact = moving.size <= MAX_ENUMERATED
     reached = all_signed_sums(moving) if exact else monte_carlo_sums(moving, draws, seed)
     return _empirical_table(reached, float(sums.sum()), scale, exact=exact)
+
+
+def _mixed_table(sums: Floats, splits: RunSplits, draws: int, seed: list[int], floor: float) -> NullTable:
+    """Table of sign flips and splits together."""
+    scale = float(np.sqrt(sums @ sums + splits.variance))
+    observed = float(sums.sum()) + splits.observed
+    mixed = mixed_law(sums, splits)
+    if mixed is not None and mixed.law.table_work <= MAX_TABLE_WORK:
+        values, chances = mixed.law.table(floor)
+        support = np.asarray(values * mixed.step, dtype=np.float64)
+        return NullTable(support, chances, observed, scale, exact=True)
+    drawn = drawn_sums(sums, splits, draws, seed)
+    return _empirical_table(drawn, observed, scale, exact=False)
+
+
+def drawn_sums(sums: Floats, splits: RunSplits | None, draws: int, seed: list[int]) -> Floats:
+    """Draw sums of sign-flipped blocks and split items, shape (draws,)."""
+    flipped = monte_carlo_sums(sums, draws, seed)
+    return flipped if splits is None else flipped + splits.draw(draws, [*seed, SPLIT_STREAM])
 
 
 def _empirical_table(values: Floats, observed: float, scale: float, *, exact: bool) -> NullTable:

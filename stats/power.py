@@ -33,29 +33,6 @@ def items_needed(drop: float, flip_rate: float, alpha: float = 0.05, power: floa
     return float(((_z(alpha) * np.sqrt(flip_rate) + _z(1 - power) * spread) / drop) ** 2)
 
 
-def items_to_certify(
-    drop: float, flip_rate: float, margin: float, alpha: float = 0.05, power: float = 0.8
-) -> float:
-    """Items with which non-inferiority is shown when the true drop lies below the margin.
-
-    Args:
-        drop: true δ < M.
-        flip_rate: E[d²].
-        margin: M.
-        alpha: one-sided level.
-        power: chance of a certificate.
-
-    Returns:
-        N = (z_α + z_β)²(p − δ²)/(M − δ)², not rounded.
-
-    Raises:
-        ValueError: if the drop is not below the margin.
-    """
-    if drop >= margin:
-        raise ValueError(f"A drop of {drop} is never non-inferior within a margin of {margin}.")
-    return float((_z(alpha) + _z(1 - power)) ** 2 * max(flip_rate - drop**2, 0.0) / (margin - drop) ** 2)
-
-
 def minimal_detectable_effect(
     items: float, flip_rate: float, alpha: float = 0.05, power: float = 0.8
 ) -> float:
@@ -78,33 +55,6 @@ def minimal_detectable_effect(
         return largest
     effect = (z_alpha * np.sqrt(items) + z_beta * np.sqrt(inner)) / (items + z_beta**2)
     return largest * min(1.0, float(effect))
-
-
-def decisive_items(
-    drop: float, flip_rate: float, margin: float, alpha: float = 0.05, power: float = 0.8
-) -> int | None:
-    """Items with which a verdict can be expected if drop and flip rate are as observed.
-
-    Args:
-        drop: observed δ.
-        flip_rate: observed E[d²]; 0 where nothing flips.
-        margin: non-inferiority margin M.
-        alpha: one-sided level.
-        power: chance of a verdict.
-
-    Returns:
-        The smaller of the numbers that show the drop (if there is one) or its acceptability (if it is
-        below the margin), at least 1; None where the numbers are not finite.
-    """
-    if flip_rate == 0.0:
-        return int(np.ceil(np.log(alpha) / np.log1p(-margin)))
-    ways = []
-    if drop > 0.0:
-        ways.append(items_needed(drop, flip_rate, alpha, power))
-    if drop < margin:
-        ways.append(items_to_certify(drop, flip_rate, margin, alpha, power))
-    fewest = min(ways)
-    return max(1, int(np.ceil(fewest))) if np.isfinite(fewest) else None
 
 
 def detection_power(items: int, drop: float, flip_rate: float, alpha: float = 0.05) -> float:

@@ -1,13 +1,18 @@
 """What is asked of a comparison and what it answers: the two frozen records of this package's front door."""
 
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from stats.combine import Combine
 from stats.maxt import SIGN_VECTORS
 from stats.montecarlo import DRAWS
 from stats.multiplicity import Adjust
 from stats.signflip import Method
-from stats.verdict import Verdict
+from stats.verdict import Decider, Verdict
+
+Missing: TypeAlias = Literal["worst", "drop"]
+Certify: TypeAlias = Literal["each", "all"]
+Unit: TypeAlias = Literal["share", "metric", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,9 @@ class Settings:
         draws: simulated draws where a law is not exact.
         sign_vectors: most draws of the step-down max-T, common to all variants; none where it is exact.
         seed: of all draws.
+        missing: "worst" certifies only what holds with every missing or failed answer as a loss of the
+            variant; "drop" looks at the pairs alone.
+        certify: "each" certifies every variant at level α by itself; "all" adjusts for their number by Holm.
     """
 
     alpha: float = 0.05
@@ -33,6 +41,8 @@ class Settings:
     draws: int = DRAWS
     sign_vectors: int = SIGN_VECTORS
     seed: int = 0
+    missing: Missing = "worst"
+    certify: Certify = "each"
 
     def __post_init__(self) -> None:
         for name, value in (("alpha", self.alpha), ("margin", self.margin), ("power", self.power)):
@@ -48,18 +58,27 @@ class Comparison:
 
     Attributes:
         items: pairs.
-        missing: items that only one of the two models answered.
+        missing: items that do not pair.
+        missing_answers: planned answers that are not there and did not fail, (baseline, variant).
+        failed_answers: answers that are errors, (baseline, variant).
         clusters: number of clusters, None where items are independent.
         reruns: fewest reruns behind an item's score, (baseline, variant).
         baseline_score: mean score of the baseline on the pairs.
         variant_score: mean score of the variant on the pairs.
         drop: how much worse the variant is on average; negative if it is better.
         drop_macro: mean over tasks of each task's drop.
-        drop_interval: confidence interval of the drop, (low, high).
+        drop_interval: confidence interval of the drop at 1 − α, on the pairs, (low, high).
+        drop_interval_decision: the limits that decide, at 1 − α each: right of 0 exactly where p_pooled ≤ α,
+            left of the margin exactly where p_noninferior ≤ α.
+        drop_bounds: the drop over all planned items with every missing answer as good, and as bad, for the
+            variant as possible, (best, worst); infinite where scores have no bounds.
+        margin: largest acceptable drop; None where scores without bounds have none.
+        margin_unit: share of the metric's range, the metric's own unit, or one for each kind of task.
         worse: items on which the variant scores lower (b).
         better: items on which it scores higher (c).
         flip_rate: (b + c)/N.
         p_pooled: sign-flip test on all items together.
+        p_pooled_bounds: the same with missing answers as in drop_bounds, (best, worst).
         log_p_pooled: its natural logarithm, without the floor of 1e-300.
         p_max_drop: largest standardised drop of a task.
         p_fisher: Fisher's combination under its exact law.
@@ -70,17 +89,25 @@ class Comparison:
         method: whether every law was exact.
         standard_error: of p_pooled, 0 where it is exact.
         smallest_p: the smallest p_pooled that these blocks could give.
-        p_noninferior: p-value of "the drop is at least the margin".
-        mde: smallest true drop that these items show with the planned power.
+        p_noninferior: p-value of "the drop is at least the margin", in the worst case for missing answers.
+        p_noninferior_paired: the same on the pairs alone.
+        p_noninferior_adjusted: p_noninferior, adjusted for the number of variants where all certificates are
+            to hold together; certified where it is at most α.
+        mde: smallest true drop that these items show with the planned power; infinite where none is.
         items_needed: items that would decide an inconclusive verdict; None where decided or out of reach.
         verdict: degraded, certified or inconclusive.
+        decided_by: the statistic behind the verdict; None where it is inconclusive.
+        deciding_task: the task whose drop makes a variant degraded that the pooled test alone would not.
         reasons: sentences that say why.
+        reason_codes: a code for each sentence (`stats.verdict.Code`).
         task: name of the task, None for all together.
         tasks: the same for each task.
     """
 
     items: int
     missing: int
+    missing_answers: tuple[int, int]
+    failed_answers: tuple[int, int]
     clusters: int | None
     reruns: tuple[int, int]
     baseline_score: float
@@ -88,10 +115,15 @@ class Comparison:
     drop: float
     drop_macro: float
     drop_interval: tuple[float, float]
+    drop_interval_decision: tuple[float, float]
+    drop_bounds: tuple[float, float]
+    margin: float | None
+    margin_unit: Unit
     worse: int
     better: int
     flip_rate: float
     p_pooled: float
+    p_pooled_bounds: tuple[float, float]
     log_p_pooled: float
     p_max_drop: float
     p_fisher: float
@@ -103,10 +135,15 @@ class Comparison:
     standard_error: float
     smallest_p: float
     p_noninferior: float
+    p_noninferior_paired: float
+    p_noninferior_adjusted: float
     mde: float
     items_needed: int | None
     verdict: Verdict
+    decided_by: Decider | None
+    deciding_task: str | None
     reasons: tuple[str, ...]
+    reason_codes: tuple[str, ...]
     task: str | None = None
     tasks: tuple["Comparison", ...] = ()
 

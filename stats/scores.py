@@ -6,11 +6,17 @@ effect comparable everywhere after.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stats.arrays import EvidenceError, Floats, as_scores, block_sums
+from stats.arrays import ROUNDING, Bools, EvidenceError, Floats, Ints, as_scores, block_sums
+from stats.links import merged_labels
+from stats.splits import RunSplits
+
+if TYPE_CHECKING:
+    from stats.missing import MissingAnswers
 
 SLACK = 1e-9
 
@@ -29,10 +35,21 @@ class TaskScores:
         higher_is_better: direction of the metric.
         bounds: least and greatest possible score; None for scores without bounds, which are left unscaled.
         reruns: how many reruns the means are over, (baseline, variant).
-        missing: items that only one of the two models answered.
+        missing: items that do not pair.
+        answers: how many runs each item's two means are over, (baseline, variant), shape (n,) each. None
+            where every item has as many of the one as of the other. Items with unequal numbers get a law of
+            their own (`stats.splits`).
+        runs: the single scores behind the means, shapes (n, K_B) and (n, K_V), NaN where a run is missing;
+            read where numbers are unequal. None where every run is right or wrong: mean × number says it all.
+        links: one label per item, comparable over tasks, shape (n,): items with the same label (one document
+            in two tasks, a cluster that spans tasks) flip together. None where the task shares nothing.
+        lacking: which answers are missing of those and of the pairs (`stats.missing`); without it, nothing is
+            known of the missing items.
+        margin: largest acceptable drop in the metric's own unit, for scores without bounds only.
 
     Raises:
-        EvidenceError: if there are no items, the shapes differ, or scores are not finite or out of bounds.
+        EvidenceError: if there are no items, the shapes differ, or scores are not finite or out of bounds; or
+            if means over unequal numbers of runs are no whole numbers of successes and `runs` is missing.
     """
 
     task: str
@@ -44,20 +61,32 @@ class TaskScores:
     bounds: tuple[float, float] | None = (0.0, 1.0)
     reruns: tuple[int, int] = (1, 1)
     missing: int = 0
+    answers: tuple[Ints, Ints] | None = None
+    runs: tuple[Floats, Floats] | None = None
+    links: NDArray[np.generic] | None = None
+    lacking: "MissingAnswers | None" = None
+    margin: float | None = None
 
     def __post_init__(self) -> None:
         for field in ("baseline", "variant"):
             scores = as_scores(getattr(self, field), f"{field} scores of task {self.task!r}")
             self._check_bounds(scores, field)
             object.__setattr__(self, field, scores)
-        for name, array in (("variant", self.variant), ("items", self.items), ("clusters", self.clusters)):
+        for name in ("variant", "items", "clusters", "links"):
+            array = getattr(self, name)
             if array is not None and np.shape(array) != self.baseline.shape:
                 raise EvidenceError(
                     f"Task {self.task!r} has {self.baseline.size} baseline scores but {np.size(array)} "
                     f"{name} entries."
                 )
+        self._check_runs()
         if self.items is not None and np.unique(self.items).size != self.items.size:
             raise EvidenceError(f"Task {self.task!r} lists an item more than once; average reruns first.")
+        if self.margin is not None and (self.bounds is not None or not self.margin > 0.0):
+            raise EvidenceError(
+                f"Task {self.task!r} has a margin of {self.margin:g} in its own unit: that must be "
+                "positive, and is for scores without bounds only."
+            )
 
     def _check_bounds(self, scores: Floats, field: str) -> None:
         if self.bounds is None:
@@ -72,6 +101,54 @@ class TaskScores:
                 f"outside of [{low:g}, {high:g}]."
             )
 
+    def _check_runs(self) -> None:
+        """Numbers of runs fit the scores, and tell enough where they are unequal."""
+        if self.answers is None:
+            return
+        shapes = {np.shape(numbers) for numbers in self.answers}
+        if shapes != {self.baseline.shape} or min(int(np.min(numbers)) for numbers in self.answers) < 1:
+            raise EvidenceError(f"Task {self.task!r} needs a number of runs, at least 1, per item and model.")
+        if self.runs is not None:
+            found = [(~np.isnan(scores)).sum(axis=1) for scores in self.runs]
+            unequal = self.unequal
+            if any((a[unequal] != b[unequal]).any() for a, b in zip(found, self.answers, strict=True)):
+                raise EvidenceError(f"Task {self.task!r} has other runs than the numbers of runs it gives.")
+        elif self.splits is not None and np.abs(self.splits.successes % 1.0 - 0.5).min() < 0.5 - SLACK:
+            raise EvidenceError(
+                f"Task {self.task!r} has items with unequal numbers of runs whose scores are not right or "
+                "wrong; the single scores of these runs are needed."
+            )
+
+    @cached_property
+    def unequal(self) -> Bools:
+        """Items whose means are over unequal numbers of runs, shape (n,)."""
+        if self.answers is None:
+            return np.zeros(self.baseline.shape, dtype=np.bool_)
+        first, second = self.answers
+        found: Bools = np.asarray(first) != np.asarray(second)
+        return found
+
+    @cached_property
+    def splits(self) -> RunSplits | None:
+        """The items with unequal numbers of runs, whose runs are split at random; None without any."""
+        chosen = np.flatnonzero(self.unequal)
+        if self.answers is None or not chosen.size:
+            return None
+        first, second = (np.asarray(numbers)[chosen].astype(np.int64) for numbers in self.answers)
+        means = (self.oriented(self.baseline[chosen]), self.oriented(self.variant[chosen]))
+        successes = first * means[0] + second * means[1]
+        scores = None
+        if self.runs is not None:
+            scores = np.concatenate([self.oriented(runs[chosen]) for runs in self.runs], axis=1)
+        return RunSplits(scores, successes, first, second, float(self.differences[chosen].sum()))
+
+    @cached_property
+    def even_sums(self) -> Floats:
+        """Like `block_sums`, over the items with equal numbers of runs only, shape (G,)."""
+        if not self.unequal.any():
+            return self.block_sums
+        return block_sums(np.where(self.unequal, 0.0, self.differences), self.labels)
+
     @property
     def reach(self) -> float:
         """Largest possible |difference| of one item, in shares of the range."""
@@ -84,30 +161,54 @@ class TaskScores:
         low, high = self.bounds
         return (scores - low) / (high - low)
 
+    def oriented(self, scores: Floats) -> Floats:
+        """Scores as shares of the range above its worse end; without bounds merely with higher as better."""
+        shares = self.share(scores)
+        if self.higher_is_better:
+            return shares
+        return -shares if self.bounds is None else 1.0 - shares
+
     @cached_property
     def differences(self) -> Floats:
         """How much worse the variant is per item, in shares of the range, shape (n,)."""
         width = 1.0 if self.bounds is None else self.bounds[1] - self.bounds[0]
         sign = 1.0 if self.higher_is_better else -1.0
-        gaps = sign * (self.baseline - self.variant) / width
-        return np.where(np.abs(gaps) > SLACK, gaps, 0.0) if self.bounds is not None else gaps
+        gaps: Floats = sign * (self.baseline - self.variant) / width
+        least = SLACK if self.bounds is not None else ROUNDING * self._sizes
+        return np.where(np.abs(gaps) > least, gaps, 0.0)
+
+    @property
+    def _sizes(self) -> Floats:
+        """The larger of the two scores' absolute values per item, shape (n,)."""
+        sizes: Floats = np.maximum(np.abs(self.baseline), np.abs(self.variant))
+        return sizes
+
+    @cached_property
+    def labels(self) -> NDArray[np.generic] | None:
+        """The block of each item, shape (n,): its cluster, joined by links; None where each is one."""
+        return merged_labels(self.clusters, self.links)
 
     @cached_property
     def block_sums(self) -> Floats:
         """Differences added up over each cluster, shape (G,)."""
-        return block_sums(self.differences, self.clusters)
+        return block_sums(self.differences, self.labels)
 
     @cached_property
     def block_sizes(self) -> Floats:
         """Items in each cluster, shape (G,)."""
-        return block_sums(np.ones_like(self.differences), self.clusters)
+        return block_sums(np.ones_like(self.differences), self.labels)
+
+    @property
+    def item_keys(self) -> NDArray[np.generic]:
+        """The block of each item, known across variants: label, else name, else position, shape (n,)."""
+        if self.labels is not None:
+            return self.labels
+        return np.arange(self.baseline.size) if self.items is None else self.items
 
     @cached_property
     def block_keys(self) -> NDArray[np.generic]:
-        """Identity of each block across variants: cluster label, else item, else position, shape (G,)."""
-        if self.clusters is not None:
-            return np.unique(self.clusters)
-        return np.arange(self.baseline.size) if self.items is None else self.items
+        """Identity of each block across variants, shape (G,)."""
+        return self.item_keys if self.labels is None else np.unique(self.labels)
 
     @property
     def binary(self) -> bool:
@@ -127,7 +228,7 @@ class TaskScores:
         return int(np.count_nonzero(self.differences < 0.0))
 
 
-def from_reruns(task: str, baseline: ArrayLike, variant: ArrayLike, **details: object) -> TaskScores:
+def from_reruns(task: str, baseline: ArrayLike, variant: ArrayLike, **details: Any) -> TaskScores:
     """Average the reruns of every item first, so that repeats of an item never count as items.
 
     Args:
@@ -140,8 +241,17 @@ def from_reruns(task: str, baseline: ArrayLike, variant: ArrayLike, **details: o
         EvidenceError: if an item has no score at all in one of the models.
     """
     first, second = (np.asarray(scores, dtype=np.float64) for scores in (baseline, variant))
-    if np.isnan(first).all(axis=1).any() or np.isnan(second).all(axis=1).any():
+    answers = (np.count_nonzero(~np.isnan(first), axis=1), np.count_nonzero(~np.isnan(second), axis=1))
+    if not all(numbers.all() for numbers in answers):
         raise EvidenceError(f"Task {task!r} has items without any score in one of the models.")
-    reruns = (first.shape[1], second.shape[1])
-    means = (np.nanmean(first, axis=1), np.nanmean(second, axis=1))
-    return TaskScores(task, *means, reruns=reruns, **details)  # type: ignore[arg-type]
+    plain = all(_right_or_wrong(scores, details.get("bounds", (0.0, 1.0))) for scores in (first, second))
+    details |= {
+        "reruns": (first.shape[1], second.shape[1]),
+        "answers": answers,
+        "runs": None if plain else (first, second),
+    }
+    return TaskScores(task, np.nanmean(first, axis=1), np.nanmean(second, axis=1), **details)
+
+
+def _right_or_wrong(scores: Floats, bounds: tuple[float, float] | None) -> bool:
+    return bounds is not None and bool(np.isin(scores[~np.isnan(scores)], bounds).all())

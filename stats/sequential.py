@@ -71,7 +71,12 @@ class SequentialMonitor:
         certificate = Certificate(plan.stopping, plan.alpha)
         self._paths = {name: ComparisonPath(plan, certificate) for name in plan.comparisons}
 
-    def observe(self, comparison: str, differences: Sequence[ArrayLike]) -> int:
+    def observe(
+        self,
+        comparison: str,
+        differences: Sequence[ArrayLike],
+        worst: Sequence[ArrayLike] | None = None,
+    ) -> int:
         """Take the looks that have become possible.
 
         Args:
@@ -79,6 +84,9 @@ class SequentialMonitor:
             differences: per task how much worse the variant is on the first items, in the planned order, in
                 shares of the range, shape (items so far,); means over equally many reruns of both models.
                 NaN where a score is missing and will not come.
+            worst: the same as the certificate takes them, with the least favourable score for every missing
+                answer (`stats.missing`), infinite where that has no size, NaN where an item is left out. By
+                default an item without both scores is a loss.
 
         Returns:
             How many looks were taken of it in all.
@@ -89,7 +97,9 @@ class SequentialMonitor:
                 changed.
         """
         path = self._paths[comparison]
-        path.extend([np.asarray(values, dtype=np.float64) for values in differences])
+        parts = [np.asarray(values, dtype=np.float64) for values in differences]
+        losses = None if worst is None else [np.asarray(values, dtype=np.float64) for values in worst]
+        path.extend(parts, losses)
         return path.taken
 
     def decisions(self, *, closed: bool = False) -> dict[str, Decision]:
@@ -137,15 +147,20 @@ class SequentialMonitor:
         )
 
 
-def replay(plan: SequentialPlan, differences: Mapping[str, Sequence[ArrayLike]]) -> dict[str, Course]:
+def replay(
+    plan: SequentialPlan,
+    differences: Mapping[str, Sequence[ArrayLike]],
+    worst: Mapping[str, Sequence[ArrayLike]] | None = None,
+) -> dict[str, Course]:
     """Decide a sweep from all that came in.
 
     Args:
         plan: what was fixed beforehand.
         differences: by comparison and task, as `SequentialMonitor.observe` takes them; comparisons of which
             nothing came in may be left out.
+        worst: the same in the worst case.
     """
     monitor = SequentialMonitor(plan)
     for comparison, values in differences.items():
-        monitor.observe(comparison, values)
+        monitor.observe(comparison, values, worst[comparison] if worst else None)
     return monitor.courses(closed=True)

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from stats.acceptability import Clusters, Evidence, Flips, Means
 from stats.arrays import Floats
+from stats.bounded import Sample
 from stats.brownian import lan_demets_boundaries, stagewise_p_value
-from stats.noninferiority import MANY_FLIPS, flip_noninferiority, t_noninferiority
+from stats.noninferiority import MANY_FLIPS
 from stats.sequential_plan import Stopping
 
 UNLIKELY = 0.04
@@ -29,7 +31,7 @@ class Acceptability:
     """What has been seen of one comparison, block by block.
 
     Attributes:
-        sums: differences summed over each block, missing items as losses, shape (G,).
+        sums: differences summed over each block, shape (G,); infinite where a loss has no size.
         sizes: items per block, shape (G,).
         reach: largest possible |difference| of one item; infinite without a range.
     """
@@ -39,24 +41,26 @@ class Acceptability:
     reach: float
 
     @property
-    def counted(self) -> bool:
-        """Whether worse and better say all: single items, each of them lost, won or equal."""
-        whole = (self.sums == 0.0) | (np.abs(self.sums) == 1.0)
-        return bool((self.sizes == 1.0).all() and whole.all())
-
-    @property
     def few_flips(self) -> bool:
         """Whether so few blocks differ that limits for many are not trusted."""
         return int(np.count_nonzero(self.sums)) < MANY_FLIPS
+
+    @property
+    def evidence(self) -> Evidence:
+        """What the fixed analysis makes of these blocks."""
+        items = bool((self.sizes == 1.0).all())
+        if items and bool(((self.sums == 0.0) | (np.abs(self.sums) == 1.0)).all()):
+            worse, better = (int(np.count_nonzero(self.sums == sign)) for sign in (1.0, -1.0))
+            return Flips(worse, better, self.sums.size)
+        if items and np.isfinite(self.reach):
+            return Means(Sample.of(self.sums))
+        return Clusters(self.sums, self.sizes, self.reach)
 
     def p_value(self, margin: float) -> float:
         """P-value of "the drop is at least the margin"; 1 where losses have no size or nothing is seen."""
         if not self.sums.size or not np.isfinite(self.sums).all():
             return 1.0
-        if self.counted:
-            worse, better = (int(np.count_nonzero(self.sums == sign)) for sign in (1.0, -1.0))
-            return flip_noninferiority(worse, better, self.sums.size, margin)
-        return t_noninferiority(self.sums, self.sizes, margin, self.reach)
+        return self.evidence.p_noninferior(margin)
 
 
 class Certificate:

@@ -56,11 +56,11 @@ class Look:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Sums per block: differences of the items with both scores, and how many; the same with losses."""
+    """Sums per block: differences of the items with both scores, and how many; the same in the worst case."""
 
     paired: Floats
     present: Floats
-    lossy: Floats
+    worst: Floats
     sizes: Floats
 
 
@@ -87,7 +87,7 @@ class ComparisonPath:
     def __init__(self, plan: SequentialPlan, certificate: Certificate) -> None:
         self._plan, self._certificate = plan, certificate
         self._starts = np.cumsum([0] + [task.items for task in plan.tasks]).tolist()
-        self._values = np.full(plan.items, np.nan)
+        self._values, self._worst = np.full((2, plan.items), np.nan)
         self._counts = [0] * len(plan.tasks)
         self._taken: list[_Taken] = []
         self._walk = _start(plan)
@@ -106,11 +106,12 @@ class ComparisonPath:
         certified = _first(taken.certified for taken in self._taken)
         return Crossings(self.taken, tuple(degraded), certified)
 
-    def extend(self, differences: Sequence[Floats]) -> None:
+    def extend(self, differences: Sequence[Floats], worst: Sequence[Floats] | None = None) -> None:
         """Take in what has come in so far, and take all looks that it allows.
 
         Args:
             differences: the first items of every task, NaN where a score is missing.
+            worst: the same as the certificate takes them; by default missing scores as losses.
 
         Raises:
             EvidenceError: if there are too many, or they are out of range, or some that a look has used have
@@ -119,42 +120,44 @@ class ComparisonPath:
         if len(differences) != len(self._plan.tasks):
             raise EvidenceError(f"{len(differences)} tasks came in, but {len(self._plan.tasks)} are planned.")
         for number, values in enumerate(differences):
-            self._check(number, values)
-            start = self._starts[number]
-            self._values[start : start + values.size] = values
+            losses = np.where(np.isnan(values), self._reach, values) if worst is None else worst[number]
+            self._check(number, values, losses)
+            here = slice(self._starts[number], self._starts[number] + values.size)
+            self._values[here], self._worst[here] = values, losses
             self._counts[number] = max(self._counts[number], values.size)
         for look in range(self.taken + 1, self._plan.looks_in(self._counts) + 1):
             self._take(look)
 
-    def _check(self, number: int, values: Floats) -> None:
+    def _check(self, number: int, values: Floats, losses: Floats) -> None:
         task = self._plan.tasks[number]
-        if values.ndim != 1 or values.size > task.items:
+        if values.ndim != 1 or values.size > task.items or losses.shape != values.shape:
             raise EvidenceError(f"Task {task.task!r} has {task.items} items; {values.shape} came in.")
         if np.isinf(values).any() or (task.bounded and (np.abs(values) > 1.0 + SLACK).any()):
             raise EvidenceError(f"Differences of task {task.task!r} are not shares of its metric's range.")
         used = min(task.seen_at(self.taken, self._plan.stopping.looks), values.size)
-        start = self._starts[number]
-        if not np.array_equal(self._values[start : start + used], values[:used], equal_nan=True):
+        here = slice(self._starts[number], self._starts[number] + used)
+        before, now = (self._values[here], self._worst[here]), (values[:used], losses[:used])
+        if not np.array_equal(before, now, equal_nan=True):
             raise EvidenceError(f"Scores of task {task.task!r} that a look has used have changed since.")
 
     def _take(self, look: int) -> None:
         fraction, new = self._plan.stopping.fractions[look - 1], self._plan.layout[look - 1]
         values = self._values[new.items]
-        blocks = _block_sums(new, values, self._reach)
+        blocks = _block_sums(new, values, self._worst[new.items])
         if isinstance(self._walk, SignFlipWalk):
             self._walk, law = self._walk.look(fraction, blocks.paired.sum(axis=1))
         else:
             self._walk, law = self._walk.look(fraction, blocks.paired)
-        seen = self._seen([*(taken.blocks for taken in self._taken), blocks], losses=True)
+        seen = self._seen([*(taken.blocks for taken in self._taken), blocks], worst=True)
         level = self._certificate.level(look, few_flips=seen.few_flips)
         p = seen.p_value(self._plan.margin)
         certified = p <= level and not self._certificate.held_back(look, law.statistic)
         self._taken.append(_Taken(blocks, values, law, p, level, certified))
 
-    def _seen(self, blocks: Sequence[_Blocks], *, losses: bool) -> Acceptability:
-        """All blocks of the looks; missing items as losses, or left out."""
-        if losses:
-            sums, sizes = [part.lossy for part in blocks], [part.sizes for part in blocks]
+    def _seen(self, blocks: Sequence[_Blocks], *, worst: bool) -> Acceptability:
+        """All blocks of the looks; missing scores in the worst case, or left out."""
+        if worst:
+            sums, sizes = [part.worst for part in blocks], [part.sizes for part in blocks]
         else:
             sums, sizes = [part.paired.sum(axis=1) for part in blocks], [part.present for part in blocks]
         counts = np.concatenate(sizes)
@@ -199,15 +202,17 @@ class ComparisonPath:
 
     def p_noninferior(self, number: int) -> float:
         """Stagewise p-value of "the drop is at least the margin", stopped at a look."""
-        seen = self._seen([taken.blocks for taken in self._taken[:number]], losses=True)
+        seen = self._seen([taken.blocks for taken in self._taken[:number]], worst=True)
         p = self._taken[number - 1].acceptable_p
         return self._certificate.stagewise_p(number, p, few_flips=seen.few_flips)
 
     def interval(self, number: int, place: int) -> Interval:
         """Repeated confidence interval of the drop at a look, over the items that have both scores."""
         taken = self._taken[number - 1]
-        seen = self._seen([earlier.blocks for earlier in self._taken[:number]], losses=False)
-        return repeated_interval(seen, taken.law.nominal(place), taken.acceptable_level)
+        seen = self._seen([earlier.blocks for earlier in self._taken[:number]], worst=False)
+        if not seen.sums.size:
+            return Interval(-self._reach, self._reach)
+        return repeated_interval(seen.evidence, taken.law.nominal(place), taken.acceptable_level, self._reach)
 
 
 def _start(plan: SequentialPlan) -> SignFlipWalk | SignVectors:
@@ -224,15 +229,14 @@ def _start(plan: SequentialPlan) -> SignFlipWalk | SignVectors:
     )
 
 
-def _block_sums(new: LookItems, values: Floats, reach: float) -> _Blocks:
-    """Sums of the blocks that a look adds; a loss without bounds has no size, and gives NaN."""
-    missing = np.isnan(values)
-    loss = reach if np.isfinite(reach) else np.nan
+def _block_sums(new: LookItems, values: Floats, worst: Floats) -> _Blocks:
+    """Sums of the blocks that a look adds."""
+    missing, left_out = np.isnan(values), np.isnan(worst)
     return _Blocks(
         paired=new.block_sums(np.where(missing, 0.0, values)),
         present=new.block_sums((~missing).astype(np.float64)).sum(axis=1),
-        lossy=new.block_sums(np.where(missing, loss, values)).sum(axis=1),
-        sizes=new.block_sums(np.ones_like(values)).sum(axis=1),
+        worst=new.block_sums(np.where(left_out, 0.0, worst)).sum(axis=1),
+        sizes=new.block_sums((~left_out).astype(np.float64)).sum(axis=1),
     )
 
 

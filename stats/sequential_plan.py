@@ -189,7 +189,7 @@ class LookItems:
         sums: Floats = np.bincount(self.cells, weights=values, minlength=cells).astype(np.float64)
         if self.clustered:
             sizes = np.bincount(self.cells, weights=np.abs(values), minlength=cells)
-            sums = np.where(np.abs(sums) <= ROUNDING * sizes, 0.0, sums)
+            sums = np.where(np.abs(sums) < ROUNDING * sizes, 0.0, sums)
         return sums.reshape(self.blocks, self.tasks)
 
 

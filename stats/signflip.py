@@ -16,34 +16,44 @@ from numpy.typing import NDArray
 from stats.arrays import SMALLEST_P, Floats, as_scores, block_sums
 from stats.enumeration import EnumeratedLaw
 from stats.lattice import to_lattice
-from stats.law import SignFlipLaw
-from stats.montecarlo import DRAWS, monte_carlo_sums, monte_carlo_tail
+from stats.law import MAX_WORK, SignFlipLaw
+from stats.mixed_law import mixed_law
+from stats.montecarlo import DRAWS, monte_carlo_tail
+from stats.nulls import drawn_sums
+from stats.splits import RunSplits
 
 Method: TypeAlias = Literal["exact", "monte-carlo"]
-
-MAX_WORK = 1 << 24
-"""Frequencies × distinct sizes beyond which simulating is cheaper than the exact law (about a second)."""
 
 
 class SignFlipNull:
     """The null distribution of Σ εᵢdᵢ: exact on a lattice or for few blocks, otherwise simulated.
 
+    Items with unequal numbers of runs add a random split of their runs instead of a random sign.
+
     Attributes:
         observed: Σ dᵢ.
         method: "exact" or "monte-carlo".
-        blocks: how many signs there are, those of zero differences included.
+        blocks: how many signs and splits there are, those of zero differences included.
         smallest_p: p if all differences pointed the same way, at least 1e-300.
     """
 
-    def __init__(self, sums: Floats, draws: int = DRAWS, seed: int = 0) -> None:
+    def __init__(
+        self, sums: Floats, draws: int = DRAWS, seed: int = 0, splits: RunSplits | None = None
+    ) -> None:
         self.blocks = sums.size
-        self.smallest_p = max(float(np.exp2(-float(np.count_nonzero(sums)))), SMALLEST_P)
-        self.observed, log_tail = _exact_tail(sums)
+        smallest = float(np.exp2(-float(np.count_nonzero(sums))))
+        if splits is None:
+            self.observed, log_tail = _exact_tail(sums)
+        else:
+            self.blocks += splits.items
+            self.observed, log_tail = float(sums.sum()) + splits.observed, _mixed_tail(sums, splits)
+            smallest *= float(np.exp(splits.log_largest))
+        self.smallest_p = max(smallest, SMALLEST_P)
         self.method: Method = "exact"
         if log_tail is None:
             self.method = "monte-carlo"
             self.smallest_p = max(self.smallest_p, 1.0 / (draws + 1))
-            self._drawn = monte_carlo_sums(sums, draws, seed)
+            self._drawn = drawn_sums(sums, splits, draws, [seed])
         self._log_tail = log_tail or self._simulated_log_tail
 
     def log_tail(self, value: float) -> float:
@@ -71,10 +81,16 @@ def _exact_tail(sums: Floats) -> tuple[float, Callable[[float], float] | None]:
     lattice = to_lattice(sums)
     if lattice is not None:
         law, step = SignFlipLaw.of(lattice.integers), lattice.step
-        if law.work <= MAX_WORK:
+        if law.feasible:
             return lattice.observed, lambda value: law.log_tail(int(np.ceil(value / step - 1e-6)))
     few = EnumeratedLaw.of(sums)
     return float(sums.sum()), None if few is None else few.log_tail
+
+
+def _mixed_tail(sums: Floats, splits: RunSplits) -> Callable[[float], float] | None:
+    """The same with splits, where a lattice is found."""
+    mixed = mixed_law(sums, splits)
+    return mixed.log_tail if mixed is not None and mixed.law.work <= MAX_WORK else None
 
 
 @dataclass(frozen=True)

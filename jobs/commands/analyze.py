@@ -15,6 +15,8 @@ from jobs.analysis.options import (
     Alpha,
     AtTemperature,
     Baseline,
+    Certify,
+    CertifyOption,
     Cluster,
     Combination,
     Combine,
@@ -22,25 +24,31 @@ from jobs.analysis.options import (
     FormatOption,
     Gate,
     GateOption,
+    Higher,
+    Lower,
     Margin,
     Metric,
     Metrics,
     MinCommon,
+    Missing,
+    MissingOption,
     Out,
     Paths,
+    Range,
     Strict,
     TasksOption,
     Where,
 )
 from jobs.analysis.outputs import verdicts_json, write_outputs
+from jobs.analysis.settings import choose_settings
 from jobs.analysis.worst_tasks import Tasks
 from jobs.inputs.key_values import parse_assignments, read_metrics
-from jobs.inputs.score_set import Reading, ScoreBook
-from jobs.inputs.sources import Kind, detect, read_scores
+from jobs.inputs.scales.options import scale_options
+from jobs.inputs.score_set import Reading, ScoreSet
+from jobs.inputs.sources import is_run, read_scores
 from jobs.report import write_report
 from jobs.text.verdict_tables import markdown, print_analysis
 from orchestrator.errors import UserError
-from stats.results import Settings
 from stats.verdict import Verdict
 
 DEGRADED, UNDECIDED = 1, 3
@@ -60,6 +68,11 @@ def analyze(
     adjust: Adjust = Adjustment.MAXT,
     cluster: Cluster = None,
     where: Where = None,
+    higher: Higher = None,
+    lower: Lower = None,
+    range_: Range = None,
+    missing: MissingOption = Missing.WORST,
+    certify: CertifyOption = Certify.EACH,
     min_common: MinCommon = LEAST_COMMON,
     gate: GateOption = Gate.DEGRADED,
     strict: Strict = False,
@@ -69,7 +82,13 @@ def analyze(
     """Say which variants are worse than their baseline.
 
     Exit status: 0 nothing is degraded (with --gate certified: all is certified), 1 something is degraded,
-    2 wrong usage or input, 3 not certified under --gate certified, or the run is incomplete.
+    2 wrong usage or input, 3 the run is incomplete, or under --gate certified something is not certified,
+    missing or failed.
+
+    Score tables are CSV files with the columns prompt_id and score, and where they apply model, task,
+    temperature, rerun, metric, higher_is_better and range; other columns are labels for --cluster and
+    --where. Give a folder of them as FOLDER/*.csv, or a JSON file {model: {task: file}}; {model: folder}
+    lists lm-eval folders.
 
     Examples:
         lldeg analyze runs/quickstart
@@ -78,49 +97,37 @@ def analyze(
 
         lldeg analyze scores.csv --baseline fp16 --cluster passage --out verdicts
     """
+    share, scales = scale_options(higher, lower, range_, margin)
     chosen = read_metrics(metrics) | parse_assignments("--metric", metric or [])
-    reading = Reading(chosen, cluster, parse_assignments("--where", where or []))
-    book = read_scores(paths, reading)
-    settings = choose_settings(book, alpha, margin, combine, adjust)
+    book = read_scores(paths, Reading(chosen, cluster, parse_assignments("--where", where or []), scales))
+    settings = choose_settings(
+        book,
+        alpha=alpha,
+        margin=share,
+        combine=combine.value,
+        adjust=adjust.value,
+        missing=missing.value,
+        certify=certify.value,
+    )
     request = Request(settings, baseline, temperature, cluster, strict, min_common)
     analysis = analyze_scores(book, request)
     folder = out or default_folder(paths)
     write(analysis, book, folder)
     show(analysis, format_, tasks)
     typer.echo(f"Written to {folder}", err=format_ is not Format.TABLE)
+    if said := _explain_status(analysis, gate):
+        typer.echo(said, err=True)
     raise typer.Exit(exit_status(analysis, gate))
-
-
-def choose_settings(
-    book: ScoreBook, alpha: float | None, margin: float | None, combine: Combination, adjust: Adjustment
-) -> Settings:
-    """The settings of the tests: what the user says, else what the input says, else the defaults.
-
-    Raises:
-        UserError: if the level or the margin is out of range.
-    """
-    level = alpha if alpha is not None else book.alpha
-    acceptable = margin if margin is not None else book.margin
-    defaults = Settings()
-    try:
-        return Settings(
-            alpha=defaults.alpha if level is None else level,
-            margin=defaults.margin if acceptable is None else acceptable,
-            combine=combine.value,
-            adjust=adjust.value,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def default_folder(paths: Sequence[str]) -> str:
     """Where the files go: into the run or folder of runs, but never beside inputs that are not ours."""
-    if len(paths) == 1 and detect(paths[0]) in {Kind.RUN, Kind.RUNS}:
+    if len(paths) == 1 and is_run(paths[0]):
         return f"{paths[0].rstrip('/')}/analysis"
     return "analysis"
 
 
-def write(analysis: Analysis, book: ScoreBook, folder: str) -> None:
+def write(analysis: Analysis, book: ScoreSet, folder: str) -> None:
     """Write all files, the report for people among them.
 
     Raises:
@@ -147,6 +154,27 @@ def exit_status(analysis: Analysis, gate: Gate) -> int:
     found = {result.comparison.verdict for result in analysis.results}
     if Verdict.DEGRADED in found:
         return DEGRADED
-    if analysis.incomplete or (gate is Gate.CERTIFIED and found != {Verdict.CERTIFIED}):
+    if analysis.incomplete:
+        return UNDECIDED
+    if gate is Gate.CERTIFIED and (found != {Verdict.CERTIFIED} or _has_gaps(analysis)):
         return UNDECIDED
     return 0
+
+
+def _has_gaps(analysis: Analysis) -> bool:
+    """Whether answers are missing or failed, unless the user has said to go by what is there."""
+    return analysis.gaps and analysis.settings.missing == "worst"
+
+
+def _explain_status(analysis: Analysis, gate: Gate) -> str | None:
+    """Why certified variants do not make an exit status of 0; None if they do, or none of this applies."""
+    found = {result.comparison.verdict for result in analysis.results}
+    if gate is not Gate.CERTIFIED or found != {Verdict.CERTIFIED} or exit_status(analysis, gate) == 0:
+        return None
+    said = "Exit status 3 although all is certified:"
+    if analysis.incomplete:
+        return f"{said} the run is incomplete. Submit it again to finish it."
+    return (
+        f"{said} answers are missing or failed (see the warnings). Ask for them again, or accept what is "
+        "there with --missing drop."
+    )

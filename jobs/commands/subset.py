@@ -15,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.commands.flips import default_folder
+from jobs.inputs.rerun_set import RerunSet, Wanted
 from jobs.inputs.score_set import some
+from jobs.inputs.sources import read_reruns
 from jobs.reruns.choose import Kept, TaskChoice, choose, kept
-from jobs.reruns.read import Reruns, Wanted, read_reruns
 from jobs.text.format import clean, temperature_text
 from orchestrator.errors import UserError
 from orchestrator.sweep.item_subset import ChosenBy, Subset
@@ -60,7 +61,7 @@ def subset(
     _show(reruns, choices, path, Console())
 
 
-def to_subset(reruns: Reruns, choices: Sequence[TaskChoice]) -> Subset:
+def to_subset(reruns: RerunSet, choices: Sequence[TaskChoice]) -> Subset:
     """The file's content: chosen items by task, and which runs chose them."""
     items = {choice.task: tuple(choice.items) for choice in choices if choice.flips.any()}
     cells = [choice.cell for choice in choices]
@@ -77,7 +78,7 @@ def _write(path: Path, chosen: Subset) -> None:
         raise UserError(f"Cannot write {path}: {error}. Name another folder with --out.") from error
 
 
-def _show(reruns: Reruns, choices: Sequence[TaskChoice], path: Path, console: Console) -> None:
+def _show(reruns: RerunSet, choices: Sequence[TaskChoice], path: Path, console: Console) -> None:
     cell = choices[0].cell
     where = temperature_text(cell.temperature)
     console.print(Text(f"Items on which {clean(cell.variant)} flips in its runs at temperature {where}:"))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.inputs.rerun_set import RepeatedAnswers
 from jobs.inputs.score_set import Temperature, some
-from jobs.reruns.answers import RepeatedAnswers
 from jobs.reruns.versus_baseline import run_pairs
 from orchestrator.errors import UserError
 from stats.arrays import Bools, Ints

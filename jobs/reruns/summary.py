@@ -10,9 +10,8 @@ from itertools import groupby
 
 import numpy as np
 
+from jobs.inputs.rerun_set import RepeatedAnswers, RerunSet
 from jobs.inputs.score_set import Temperature, some
-from jobs.reruns.answers import RepeatedAnswers
-from jobs.reruns.read import Reruns
 from jobs.reruns.variance_components import Sources, variance_sources
 from jobs.reruns.versus_baseline import Against, against_baseline
 from stats.flips import Churn, Stability, stability
@@ -70,7 +69,7 @@ class FlipReport:
     warnings: tuple[str, ...]
 
 
-def summarize(reruns: Reruns) -> FlipReport:
+def summarize(reruns: RerunSet) -> FlipReport:
     """Summarize repeated answers; tasks whose scores are not right or wrong are left out with a warning."""
     usable = [cell for cell in reruns.cells if cell.binary and cell.complete.any()]
     warnings = [*_left_out(reruns.cells)]

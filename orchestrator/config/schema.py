@@ -18,7 +18,7 @@ class ReplicaConfig(Section):
     """What one replica takes of a node of the Ray cluster."""
 
     gpus_per_replica: float | None = Field(default=None, ge=0)
-    """Default: the engine's parallel sizes where the cluster has GPUs, else 0. A fraction shares a GPU."""
+    """Default: the engine's parallel sizes if the Ray cluster has GPUs, else 0. A fraction shares a GPU."""
     cpus_per_replica: float | None = Field(default=None, gt=0)
     """Default: 4 beside a GPU, all of a node's CPUs without one."""
     resources: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
@@ -35,10 +35,10 @@ class ReplicaConfig(Section):
 
 
 class ClusterConfig(ReplicaConfig):
-    """Places for replicas on the Ray cluster."""
+    """Replicas on the Ray cluster."""
 
     replicas: Literal["auto"] | int = "auto"
-    """Engines that run at the same time; auto: as many as the cluster holds."""
+    """Replicas that run at the same time; auto: as many as the Ray cluster has room for."""
 
     @field_validator("replicas", mode="before")
     @classmethod
@@ -136,7 +136,7 @@ class AnalysisConfig(Section):
 
     alpha: float = Field(default=0.05, gt=0, lt=1)
     """Rate of false alarms."""
-    margin: float = Field(default=0.01, ge=0)
+    margin: float = Field(default=0.01, gt=0, lt=1)
     """Drop, in accuracy points over all items (0.01 = one point), that is still acceptable."""
 
 

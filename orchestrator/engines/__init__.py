@@ -31,6 +31,22 @@ def takes_messages(kind: str) -> bool:
     return kind.startswith(LM_EVAL_PREFIX) and "chat" in kind
 
 
+def tokenizer_of(options: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """The tokenizer an engine is told to use, None for the model's own, and whether its code may run."""
+    tokenizer = options.get("tokenizer")
+    return (str(tokenizer) if tokenizer else None), bool(options.get("trust_remote_code", False))
+
+
+def parallel_workers(options: Mapping[str, Any]) -> int:
+    """GPUs that one engine is spread over: one for each of its tensor- and pipeline-parallel workers."""
+    return _whole(options.get("tensor_parallel_size")) * _whole(options.get("pipeline_parallel_size"))
+
+
+def _whole(value: object) -> int:
+    """A parallel size; 1 for what is none, which the engine itself will refuse."""
+    return value if isinstance(value, int) and value > 0 else 1
+
+
 def deciding(options: Mapping[str, Any]) -> dict[str, Any]:
     """The engine options that decide an answer: all but those that say how requests are sent to a server."""
     sending = SENDING if is_served(options) else ()

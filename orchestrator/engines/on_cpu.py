@@ -24,7 +24,7 @@ def number_format(options: Mapping[str, Any], machine: Hardware) -> str | None:
     transformers (hf) keeps the format of the checkpoint, which is right wherever the CPU is not slow in it.
     """
     kind = str(options["kind"])
-    if options.get("dtype") not in {None, "auto"} or not (kind == VLLM or kind.startswith(TRANSFORMERS)):
+    if options.get("dtype") not in (None, "auto") or not (kind == VLLM or kind.startswith(TRANSFORMERS)):
         return None
     if not machine.native_bfloat16:
         return "float32"
@@ -41,7 +41,7 @@ def obstacles(options: Mapping[str, Any], machine: Hardware) -> Iterator[Obstacl
             f"kv_cache_dtype: {cache} needs a GPU or a CPU with AVX-512 or AMX, and this machine has neither",
             "remove it, or set skip_if_unsupported: true in a variant that may be left out",
         )
-    if int(options.get("pipeline_parallel_size", 1)) > 1:
+    if options.get("pipeline_parallel_size", 1) not in (1, None):
         yield Obstacle("pipeline_parallel_size: vLLM has no pipeline parallelism on CPUs", "set it to 1")
 
 

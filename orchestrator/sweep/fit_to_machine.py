@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cluster.resources import Node, footprint, misfit
+from orchestrator.cluster.resources import Node, replica_resources, why_unschedulable
 from orchestrator.engines import is_served
 from orchestrator.engines.on_cpu import is_slow, number_format, obstacles
 from orchestrator.errors import UserError
@@ -79,12 +79,13 @@ def _unsupported(config: SweepConfig, variant: str, machine: Hardware) -> Iterat
 def _too_large(config: SweepConfig, variant: str, machine: Hardware) -> Iterator[Obstacle]:
     cluster = config.cluster_of(variant).model_copy(update={"resources": {}, "labels": {}})
     node = _as_node(machine)
-    if why := misfit(footprint(cluster, config.engine_of(variant), [node]), [node]):
+    if why := why_unschedulable(replica_resources(cluster, config.engine_of(variant), [node]), [node]):
         yield Obstacle(why, "ask for less, or give --address a cluster with such a node")
 
 
 def _runs_on_cpu(config: SweepConfig, variant: str, machine: Hardware) -> bool:
-    return footprint(config.cluster_of(variant), config.engine_of(variant), [_as_node(machine)]).gpus == 0
+    node = _as_node(machine)
+    return replica_resources(config.cluster_of(variant), config.engine_of(variant), [node]).gpus == 0
 
 
 def _as_node(machine: Hardware) -> Node:
@@ -135,9 +136,11 @@ def refuse_other_format(fitted: Fitted, recorded: Mapping[str, Any], again: str)
         theirs = recorded[name]["engine"].get("dtype") if name in recorded else ours
         if theirs == ours:
             continue
-        began = f"variant {name} of this run computes in {theirs or 'the number format that vLLM chose'}"
-        go_on = f"set engine.dtype={theirs}" if theirs else "submit it where it was started"
+        began = (
+            f"variant {name} of this run computes in {theirs or 'the number format that its engine chose'}"
+        )
+        go_on = f"--set engine.dtype={theirs}" if theirs else "the machine or cluster where it began"
         raise UserError(
             f"{began[0].upper()}{began[1:]}, and where dtype is left open this machine chooses {ours}: "
-            f"to go on with it, {go_on}, or start a run of its own: {again}"
+            f"to go on with it use {go_on}, or start a run of its own: {again}"
         )

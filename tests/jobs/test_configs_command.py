@@ -60,6 +60,7 @@ def test_keys_are_known_and_the_name_is_the_files(name):
     assert _load(name).name == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_tasks_exist(name, lm_eval_index):
     """Each task is one of lm-eval's, or a file of the sweep's own task folders."""

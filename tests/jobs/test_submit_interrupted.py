@@ -87,7 +87,7 @@ def test_a_second_submit_is_refused(history):
     status, _, err = history.second
     assert status == 2
     assert err == (
-        "Error: Another lldeg submit is at work in runs/small; "
+        "Error: Another lldeg submit is running in runs/small; "
         "wait for it, or end it with: lldeg stop runs/small\n"
     )
 

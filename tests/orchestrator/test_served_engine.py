@@ -118,7 +118,7 @@ def test_blocks_and_seeds_share_the_requests_at_a_time(serve, open_served):
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda block: said(engine, *(asked(f"{block}", s) for s in range(8))), (1, 2)))
     assert (server.most, len(server.bodies)) == (4, 16)
-    assert engine.appetite == 8
+    assert engine.target_in_flight == 8
 
 
 def bodies_of_lm_eval(server, tokenizer, kind, argument_lists, **options):

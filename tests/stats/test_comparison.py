@@ -166,6 +166,13 @@ def test_same_input_same_output():
     assert compare(tasks) == compare(tasks)
 
 
+def test_rounding_of_unbounded_scores_is_no_difference():
+    """Log-probabilities that differ by 2e-16 of themselves are ties: no flips and p = 1."""
+    scores = np.random.default_rng(4).uniform(-900, -1, 40)
+    found = compare([TaskScores("t", scores, scores * (1 - 2.0**-52), bounds=None)])
+    assert (found.worse, found.better, found.p_pooled) == (0, 0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("build", "message"),
     [

@@ -9,7 +9,6 @@ from scipy import stats as sp
 from stats.intervals import (
     Interval,
     bounded_interval,
-    cluster_standard_error,
     fay_lumbard_interval,
     t_interval,
     tango_interval,
@@ -150,14 +149,6 @@ def test_one_cluster_says_nothing():
     """A single cluster leaves the whole range and no certificate."""
     assert t_interval(np.array([3.0]), np.array([10.0])) == Interval(-1.0, 1.0)
     assert t_noninferiority(np.array([0.0]), np.array([10.0]), 0.01) == 1.0
-
-
-def test_standard_error_of_unequal_clusters():
-    """Against the textbook ratio estimator, written out."""
-    sums, sizes = np.array([2.0, 0.0, 5.0, -1.0]), np.array([4.0, 3.0, 9.0, 2.0])
-    ratio = 6.0 / 18.0
-    expected = np.sqrt(4 / 3 * sum((s - m * ratio) ** 2 for s, m in zip(sums, sizes, strict=True))) / 18.0
-    assert cluster_standard_error(sums, sizes) == pytest.approx(expected, rel=1e-12)
 
 
 def test_bounded_interval_is_never_wider_than_hoeffdings():

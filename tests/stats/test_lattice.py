@@ -39,6 +39,14 @@ def test_too_many_distinct_values_fit_no_lattice():
     assert to_lattice(np.arange(1, 5_001) / 9_973.0) is None
 
 
+def test_denominators_of_a_hundred_thousand_fit():
+    """F1 scores whose answers have 7, 9, 11, 13 and 10 words have the denominator 90,090."""
+    whole = np.array([90_090, 12_870, 10_010, 8_190, 6_930, 9_009])
+    lattice = to_lattice(whole / 90_090)
+    assert lattice is not None
+    assert lattice.integers.tolist() == whole.tolist()
+
+
 def test_all_zeros_fit():
     """Nothing differs: every number is zero."""
     lattice = to_lattice(np.zeros(3))

@@ -109,3 +109,25 @@ def test_nothing_differs():
     law = SignFlipLaw.of(np.zeros(4, dtype=np.int64))
     assert law.log_tail(0) == 0.0
     assert law.log_tail(1) == -np.inf
+
+
+@pytest.mark.parametrize(("signs", "largest"), [(200, 300), (400, 2_000)])
+def test_leaving_out_empty_frequencies_changes_nothing(signs, largest, monkeypatch):
+    """On wide lattices most of the transform is skipped; the tail keeps nine digits, far out as well."""
+    law = SignFlipLaw.of(np.random.default_rng(5).integers(1, largest, signs))
+    values = [int(z * law.scale) for z in (0.2, 2, 5, 9)]
+    whole = [law.log_tail(value) for value in values]
+    monkeypatch.setattr("stats.law.MAX_WORK", 0)
+    monkeypatch.setattr("stats.law.FEW_SIGNS_WORK", 0)
+    sparse = SignFlipLaw(law.sizes, law.counts)
+    assert [sparse.log_tail(value) for value in values] == pytest.approx(whole, abs=1e-9)
+
+
+def test_few_signs_on_a_wide_lattice_equal_enumeration():
+    """Fourteen signs with sizes up to 90,090, from a table."""
+    weights = np.random.default_rng(6).integers(1, 90_090, 14)
+    law = SignFlipLaw.of(weights)
+    assert law.feasible
+    for value in (1, int(law.scale), int(2 * law.scale)):
+        expected = np.mean(enumerated_sums(weights) >= value)
+        assert np.exp(law.log_tail(value)) == pytest.approx(expected, rel=1e-9)

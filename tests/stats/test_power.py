@@ -5,14 +5,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as sp
+from scipy.stats import binom
 
+from stats.acceptability import Flips
 from stats.mcnemar import mcnemar_test
+from stats.noninferiority import flip_noninferiority
+from stats.outlook import items_to_decide
 from stats.power import (
     averaged_flip_rate,
-    decisive_items,
     detection_power,
     items_needed,
-    items_to_certify,
     minimal_detectable_effect,
     planned_items,
 )
@@ -76,34 +78,40 @@ def test_power_depends_on_flipping_items_only():
     assert detection_power(20_000, 0.01, 0.05) == pytest.approx(detection_power(10_000, 0.02, 0.1), abs=2e-3)
 
 
-def test_items_to_certify_give_the_certificate():
-    """Simulated: with that many items four in five equivalent variants are certified."""
-    margin, flip_rate = 0.02, 0.1
-    items = int(np.ceil(items_to_certify(0.0, flip_rate, margin)))
-    rng = np.random.default_rng(1)
-    counts = rng.multinomial(items, [flip_rate / 2, flip_rate / 2, 1 - flip_rate], 4_000)
-    drops = (counts[:, 0] - counts[:, 1]) / items
-    errors = np.sqrt((counts[:, 0] + counts[:, 1]) / items**2)
-    assert np.mean((drops - margin) / errors <= -1.645) == pytest.approx(0.8, abs=0.03)
+def test_items_needed_give_the_certificate():
+    """Simulated by the deciding rule: with that many items four in five equivalent variants are certified."""
+    margin, found = 0.02, Flips(20, 20, 400)
+    items = items_to_decide(400, 0.6, found, margin, levels=(0.05, 0.05), power=0.8)
+    counts = np.random.default_rng(1).multinomial(items, [0.05, 0.05, 0.9], 2_000)
+    certified = [flip_noninferiority(int(b), int(c), items, margin) <= 0.05 for b, c, _ in counts]
+    assert np.mean(certified) == pytest.approx(0.8, abs=0.03)
 
 
-def test_decisive_items_take_the_shorter_way():
-    """A drop inside the margin can be shown or certified; the smaller number counts."""
-    shown, certified = items_needed(0.008, 0.1), items_to_certify(0.008, 0.1, 0.01)
-    assert decisive_items(0.008, 0.1, 0.01) == int(np.ceil(min(shown, certified)))
-    assert decisive_items(0.0, 0.0, 0.01) == 299
+def test_items_needed_give_the_degradation():
+    """Simulated by the exact test: a drop as observed is found four times in five, at any level."""
+    for level in (0.05, 0.01):
+        found = Flips(60, 40, 1_000)
+        p = mcnemar_test(60, 40).p
+        items = items_to_decide(1_000, p, found, 0.001, levels=(level, 0.05), power=0.8)
+        worse, better, _ = np.random.default_rng(2).multinomial(items, [0.06, 0.04, 0.9], 2_000).T
+        assert np.mean(binom.sf(worse - 1, worse + better, 0.5) <= level) == pytest.approx(0.8, abs=0.03)
+
+
+def test_without_flips_the_number_of_items_certifies():
+    """(1 − M)ⁿ ≤ α from 299 items on; no way leads to a certificate from a drop above the margin."""
+    assert items_to_decide(100, 1.0, Flips(0, 0, 100), 0.01, levels=(0.05, 0.05), power=0.8) == 299
+    assert items_to_decide(100, 0.9, None, None, levels=(0.05, 0.05), power=0.8) is None
 
 
 @pytest.mark.parametrize(
     "call",
     [
         lambda: items_needed(0.0, 0.1),
-        lambda: items_to_certify(0.02, 0.1, 0.01),
         lambda: detection_power(100, 0.2, 0.1),
     ],
 )
 def test_impossible_plans_are_refused(call):
-    """No drop, a drop beyond the margin, a drop beyond the flip rate."""
+    """No drop, a drop beyond the flip rate."""
     with pytest.raises(ValueError, match="drop"):
         call()
 

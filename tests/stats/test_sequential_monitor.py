@@ -5,9 +5,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stats.acceptability import evidence_of
 from stats.arrays import EvidenceError
 from stats.intervals import fay_lumbard_interval
 from stats.noninferiority import flip_noninferiority
+from stats.scores import TaskScores
 from stats.sequential import PlannedTask, SequentialMonitor, SequentialPlan, Stopping, item_order, replay
 from stats.signflip import sign_flip_test
 from stats.spending import parse_spending
@@ -113,6 +115,30 @@ def test_missing_scores_carry_no_sign_and_count_as_losses():
     assert holed.verdict is Verdict.INCONCLUSIVE
     assert (holed.looks[-1].items, holed.looks[-1].missing) == (900, 100)
     assert holed.p == pytest.approx(1.0)
+
+
+def test_the_worst_case_can_be_said():
+    """An answer that could not have been a loss, or is to be left out, does not stand in the way."""
+    values = np.zeros(1_000)
+    values[::10] = np.nan
+    plan = plan_of(1_000)
+    for worst in (np.zeros(1_000), values):
+        found = replay(plan, {"variant": [values]}, {"variant": [worst]})["variant"]
+        assert found.verdict is Verdict.CERTIFIED
+    with pytest.raises(EvidenceError, match="came in"):
+        SequentialMonitor(plan).observe("variant", [values], [np.zeros(3)])
+
+
+@pytest.mark.parametrize("kind", ["right or wrong", "means", "clusters"])
+def test_the_certificate_is_that_of_the_fixed_analysis(kind):
+    """At the end, without stopping for it: the p-value of `stats.acceptability` for the same scores."""
+    rng = np.random.default_rng(17)
+    values = flips(rng, 600, 0.05, 0.05) if kind == "right or wrong" else rng.integers(-3, 4, 600) / 10
+    blocks = np.repeat(np.arange(60), 10) if kind == "clusters" else None
+    course = replay(plan_of(600, blocks=blocks, margin=0.03), {"variant": [values]})["variant"]
+    scores = TaskScores("0", np.maximum(values, 0.0), np.maximum(-values, 0.0), clusters=blocks)
+    assert course.p_noninferior == pytest.approx(evidence_of([scores]).p_noninferior(0.03))
+    assert course.looks[-1].certified_boundary == pytest.approx(1.6449, abs=1e-4)
 
 
 def test_scores_without_bounds_are_never_certified_with_a_hole():

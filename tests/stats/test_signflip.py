@@ -142,3 +142,14 @@ def test_labels_of_another_length_are_refused():
     """Every item needs its cluster."""
     with pytest.raises(EvidenceError, match="3 cluster labels for 2 items"):
         sign_flip_test(np.ones(2), np.array([1, 2, 3]))
+
+
+def test_f1_scores_are_exact():
+    """Sixty F1 scores on the denominator 90,090, too many to enumerate: exact, as drawing signs says."""
+    rng = np.random.default_rng(9)
+    words = rng.choice([7, 9, 10, 11, 13], (2, 60))
+    differences = np.subtract(*(rng.integers(0, words + 1) / words)) + 0.0
+    found = sign_flip_test(differences)
+    drawn = monte_carlo_tail(monte_carlo_sums(differences, 20_000, 1), float(differences.sum()))
+    assert (found.method, found.standard_error) == ("exact", 0.0)
+    assert abs(found.p - drawn.p) < 4 * drawn.standard_error

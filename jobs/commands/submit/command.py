@@ -21,24 +21,25 @@ if TYPE_CHECKING:
 
 
 def submit(
+    context: typer.Context,
     config: Annotated[
         Path, typer.Argument(metavar="CONFIG", help="YAML file of the sweep.", show_default=False)
     ],
     *,
     run_dir: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Where the run stands; default runs/<name>. A folder or a URL."),
+        typer.Option(metavar="DIR", help="Run directory (path or URL); default runs/<name>."),
     ] = None,
     address: Annotated[
         str | None,
         typer.Option(
             metavar="ADDR",
-            help="Ray cluster to use: auto, ray://… driven from here, http://… as a job of the cluster; "
-            "default: this machine alone.",
+            help="Ray cluster to use: auto, ray://… driven from here, http://… as a Ray job; "
+            "default: this machine only.",
         ),
     ] = None,
     detach: Annotated[
-        bool, typer.Option("--detach", help="With --address http://…: return once the job is at work.")
+        bool, typer.Option("--detach", help="With --address http://…: return once the job is running.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be run, and stop.")] = False,
     flip_rate: Annotated[
@@ -57,10 +58,10 @@ def submit(
 ) -> None:
     """Run a sweep, or what is left of it.
 
-    Answers land in the run directory as they come; submitting again does only what is missing. Ctrl-C stops
-    the run, and submitting again goes on with it.
+    Answers are written to the run directory as they arrive; submitting again does only what is missing.
+    Ctrl-C stops the run, and submitting again resumes it.
 
-    Exit status: 0 everything asked for is there, 2 wrong usage or input, 3 the run is incomplete.
+    Exit status: 0 the run is complete, 2 wrong usage or input, 3 the run is incomplete.
 
     Examples:
         lldeg submit configs/quickstart.yaml
@@ -72,13 +73,13 @@ def submit(
     as_job = address is not None and address.startswith(("http://", "https://"))
     if detach and not as_job:
         raise UserError(
-            "--detach needs a cluster that goes on without this machine: --address http://HEAD:8265."
+            "--detach needs a Ray cluster that runs without this machine: --address http://HEAD:8265."
         )
     prepare_for_ray(address)
     if address is not None and as_job and not dry_run:
         from jobs.commands.submit.remote_job import submit_job  # noqa: PLC0415 - slow to import, and needed here only
 
-        raise typer.Exit(submit_job(config, address, run_dir=run_dir, overrides=set_ or (), detach=detach))
+        raise typer.Exit(submit_job(context.command, context.params))
     from orchestrator.rundir.heartbeat import forget_stop  # noqa: PLC0415
     from orchestrator.rundir.lease import exclusive  # noqa: PLC0415
     from orchestrator.rundir.progress import SweepProgress  # noqa: PLC0415
@@ -121,7 +122,7 @@ def _run(plan: Plan, progress: SweepProgress, address: str | None, console: Cons
         url = plan.sweep.store.url
         console.print(
             f"Stopped: {progress.stop}. {progress.owed:,} samples are still owed to {url}; "
-            "the same command goes on with them."
+            "the same command resumes the run."
         )
         raise typer.Exit(INCOMPLETE)
 

@@ -1,0 +1,269 @@
+"""How often each verdict is wrong where it is hardest to be right: every decision simulated at its boundary.
+
+Two worlds per setting. In the first nothing is worse (the models are exchangeable on every item): how often
+is a variant called degraded? In the second the true drop is exactly the margin: how often is it certified? In
+both, how often does the interval that decides (1 − 2α) hold the true drop? All go through `compare_variants`,
+with fixed seeds. The last column names what is out of bounds by more than two standard errors.
+
+    python benchmarks/decisions.py                 # the table of docs/statistics.md, 15 minutes on two cores
+    python benchmarks/decisions.py --fraction 0.1  # a tenth of the simulations
+    python benchmarks/decisions.py --only clusters # settings whose name contains this
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from stats.arrays import Floats
+from stats.comparison import Comparison, Settings, TaskScores, Verdict, compare_variants
+from stats.missing import SideAnswers, missing_answers
+from stats.scores import from_reruns
+
+ALPHA = 0.05
+Rng = np.random.Generator
+Draw = Callable[[Rng, float], list[TaskScores]]
+"""Scores of one variant with a true mean drop of so much."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A way in which sweeps come about.
+
+    Attributes:
+        name: what is drawn.
+        draw: one variant's tasks for a true drop.
+        margin: the true drop of the second world.
+        simulations: sweeps in each world.
+        variants: how many share the baseline.
+        certify: each certificate by itself, or all together.
+        null: whether the first world is simulated; answers missing by their score promise nothing there.
+    """
+
+    name: str
+    draw: Draw
+    margin: float
+    simulations: int = 2_000
+    variants: int = 1
+    certify: str = "each"
+    null: bool = True
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What was found: shares of wrong verdicts and of intervals that cover."""
+
+    degraded: float
+    certified: float
+    covered_null: float
+    covered_margin: float
+    simulations: int
+
+
+def flips(rng: Rng, drop: float, items: int, rate: float) -> tuple[Floats, Floats]:
+    """Right-or-wrong answers with a given flip rate and expected drop."""
+    baseline = (rng.random(items) < 0.6).astype(float)
+    # A flip to wrong needs a right baseline, so the chances are those of all pairs over the share that can.
+    worse = (baseline == 1.0) & (rng.random(items) < (rate + drop) / 1.2)
+    better = (baseline == 0.0) & (rng.random(items) < (rate - drop) / 0.8)
+    return baseline, np.where(worse, 0.0, np.where(better, 1.0, baseline))
+
+
+def binary(rng: Rng, drop: float, *, items: int, rate: float, tasks: int = 1) -> list[TaskScores]:
+    """One run each, the same on every task."""
+    return [TaskScores(f"t{k}", *flips(rng, drop, items, rate)) for k in range(tasks)]
+
+
+def graded(rng: Rng, drop: float, *, items: int, kind: str) -> list[TaskScores]:
+    """Grades on a fine scale: symmetric changes, rare total losses, or half losses beside small noise."""
+    middle = np.full(items, 0.5)
+    if kind == "symmetric":
+        change = np.round(rng.normal(0.0, 0.2, items) * 20) / 20 + drop
+    elif kind == "small":
+        change = np.round(rng.normal(0.0, 0.06, items) * 50) / 50 + drop
+    else:
+        size = 1.0 if kind == "rare losses" else 0.5
+        change = rng.choice([-0.1, 0.0, 0.1], items, p=[0.15, 0.7, 0.15])
+        change = np.where(rng.random(items) < drop / size, size, change)
+    return [TaskScores("t", middle + np.clip(change, -1, 1) / 2, middle - np.clip(change, -1, 1) / 2)]
+
+
+def reruns(
+    rng: Rng, drop: float, *, items: int, runs: tuple[int, int], mixed: bool = False
+) -> list[TaskScores]:
+    """Means over reruns: half of the items certain, the others lose twice the drop."""
+    open_ = rng.random(items) < 0.5
+    ability = np.where(open_, rng.uniform(0.3, 0.8, items), rng.random(items) < 0.6)
+    lower = np.where(open_, ability - 2.0 * drop, ability)
+    first, second = (
+        (rng.random((items, k)) < chance[:, None]).astype(float)
+        for k, chance in zip(runs, (ability, lower), strict=True)
+    )
+    if mixed:
+        second[rng.random(items) < 0.5, -1] = np.nan
+    return [from_reruns("t", first, second)]
+
+
+def clusters(rng: Rng, drop: float, *, groups: int, size: float, sigma: float) -> list[TaskScores]:
+    """Right or wrong in clusters, whose own drops scatter by five points around the drop."""
+    sizes = np.ceil(size * np.exp(sigma * rng.normal(size=groups) - sigma**2 / 2)).astype(int)
+    own = np.repeat(np.clip(rng.normal(drop, 0.05, groups), drop - 0.15, drop + 0.15), sizes)
+    baseline, variant = np.ones(own.size), np.ones(own.size)
+    draw = rng.random(own.size)
+    variant[draw < (0.2 + own) / 2] = 0.0
+    baseline[draw > 1.0 - (0.2 - own) / 2] = 0.0
+    return [TaskScores("t", baseline, variant, clusters=np.repeat(np.arange(groups), sizes))]
+
+
+def missing(
+    rng: Rng, drop: float, *, items: int, rate: float, share: float, at_random: bool
+) -> list[TaskScores]:
+    """Some answers of both models are missing; or only the variant's, and only where it loses."""
+    baseline, variant = flips(rng, drop, items, rate)
+    gone = rng.random((2, items)) < share / 2
+    if not at_random:
+        gone = np.stack([np.zeros(items, dtype=bool), (variant < baseline) & (rng.random(items) < share)])
+    sides = [
+        SideAnswers(np.where(g, np.nan, s), (~g).astype(int), 1)
+        for g, s in zip(gone, (baseline, variant), strict=True)
+    ]
+    both = ~gone.any(axis=0)
+    return [TaskScores("t", baseline[both], variant[both], lacking=missing_answers("t", *sides))]
+
+
+def all_settings() -> Iterator[Setting]:
+    """The settings, by what varies."""
+    for items in (30, 100, 300, 1_000, 5_000, 25_000):
+        for rate in (0.03, 0.1, 0.3):
+            margin = {30: 0.2, 100: 0.05, 300: 0.03}.get(items, 0.01)
+            if rate >= margin:
+                yield Setting(
+                    f"binary, {items:,} items, {rate:.0%} flip",
+                    partial(binary, items=items, rate=rate),
+                    margin,
+                )
+    for items in (30, 100, 500, 2_000, 10_000):
+        for kind in ("symmetric", "small", "rare losses", "half losses"):
+            margin = {30: 0.1, 100: 0.05, 500: 0.03}.get(items, 0.01)
+            simulations = 400 if items > 5_000 else 1_000 if items > 1_000 else 2_000
+            yield Setting(
+                f"graded, {items:,} items, {kind}",
+                partial(graded, items=items, kind=kind),
+                margin,
+                simulations,
+            )
+    for runs, mixed in (((3, 3), False), ((10, 1), False), ((3, 3), True), ((10, 10), False)):
+        for items in (30, 200, 1_000):
+            margin = {30: 0.1, 200: 0.05}.get(items, 0.02)
+            name = "3/2 mixed" if mixed else f"{runs[0]}/{runs[1]}"
+            draw = partial(reruns, items=items, runs=runs, mixed=mixed)
+            yield Setting(f"reruns {name}, {items:,} items", draw, margin, 1_000 if items > 500 else 2_000)
+    for groups in (15, 20, 30, 100):
+        for sigma in (0.0, 1.5):
+            name = f"clusters, {groups} of {'equal' if not sigma else 'very unequal'} size"
+            yield Setting(name, partial(clusters, groups=groups, size=30, sigma=sigma), 0.03)
+    for tasks in (2, 10, 50):
+        draw = partial(binary, items=100, rate=0.1, tasks=tasks)
+        yield Setting(
+            f"{tasks} tasks of 100 items, 10% flip", draw, 0.03, {2: 1_000, 10: 600}.get(tasks, 150)
+        )
+    for variants in (2, 5, 20):
+        for certify in ("each", "all"):
+            draw = partial(binary, items=400, rate=0.1)
+            name = f"{variants} variants, certify {certify}, 400 items"
+            yield Setting(
+                name, draw, 0.04, {20: 200}.get(variants, 800), variants, certify, certify == "each"
+            )
+    for share in (0.005, 0.02, 0.1):
+        draw = partial(missing, items=2_000, rate=0.1, share=share, at_random=True)
+        yield Setting(f"{share:.1%} missing at random, 2,000 items", draw, 0.02)
+    for share in (0.02, 0.3, 1.0):
+        draw = partial(missing, items=2_000, rate=0.1, share=share, at_random=False)
+        yield Setting(f"{share:.0%} of losses missing, 2,000 items", draw, 0.02, null=False)
+
+
+def simulate(setting: Setting, simulations: int, seed: int) -> Rates:
+    """Both worlds of a setting."""
+    settings = Settings(
+        alpha=ALPHA,
+        margin=setting.margin,
+        draws=999,
+        sign_vectors=999,
+        certify=setting.certify,  # type: ignore[arg-type]
+    )
+    rates = []
+    for world, drop in enumerate((0.0, setting.margin)):
+        rng = np.random.default_rng([seed, world])
+        wrong = covered = 0
+        for _ in range(simulations if world or setting.null else 0):
+            variants = {str(v): setting.draw(rng, drop) for v in range(setting.variants)}
+            found = list(compare_variants(variants, settings).values())
+            bad = Verdict.CERTIFIED if world else Verdict.DEGRADED
+            judged = found[:1] if world and setting.certify == "each" else found
+            wrong += any(_says(one, bad) for one in judged)
+            low, high = found[0].drop_interval_decision
+            covered += low <= drop <= high
+        rates.append((wrong, covered))
+    count = max(simulations, 1)
+    none = float("nan")
+    first = (rates[0][0] / count, rates[0][1] / count) if setting.null else (none, none)
+    return Rates(first[0], rates[1][0] / count, first[1], rates[1][1] / count, count)
+
+
+def _says(found: Comparison, verdict: Verdict) -> bool:
+    """Whether a certificate was given, also where the variant is significantly worse within the margin."""
+    if verdict is Verdict.DEGRADED:
+        return found.verdict is Verdict.DEGRADED
+    return found.p_noninferior_adjusted <= ALPHA
+
+
+def _run(job: tuple[str, float, int]) -> tuple[str, Rates]:
+    name, fraction, seed = job
+    setting = next(s for s in all_settings() if s.name == name)
+    return name, simulate(setting, max(1, round(fraction * setting.simulations)), seed)
+
+
+def _cell(rate: float) -> str:
+    return "–" if np.isnan(rate) else f"{rate:.3f}".lstrip("0") if rate < 1 else "1.000"
+
+
+def flags(rates: Rates) -> str:
+    """What is out of bounds by more than two standard errors."""
+    high = ALPHA + 2.0 * np.sqrt(ALPHA * (1 - ALPHA) / rates.simulations)
+    low = 1 - 2 * ALPHA - 0.01 - 2.0 * np.sqrt(0.1 * 0.9 / rates.simulations)
+    wrong = [name for name in ("degraded", "certified") if getattr(rates, name) > high]
+    return ", ".join(
+        wrong + [name for name in ("covered_null", "covered_margin") if getattr(rates, name) < low]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--fraction", type=float, default=1.0, help="of the simulations of each setting")
+    parser.add_argument("--only", default="", help="settings whose name contains this")
+    parser.add_argument("--processes", type=int, default=2)
+    chosen = parser.parse_args()
+    names = [setting.name for setting in all_settings()]
+    jobs = [(name, chosen.fraction, seed) for seed, name in enumerate(names) if chosen.only in name]
+    heads = (
+        "degraded, no drop",
+        "certified, drop = margin",
+        "covered, no drop",
+        "covered, drop = margin",
+        "",
+    )
+    print(f"| setting | {' | '.join(heads)} |")
+    print("|---|---|---|---|---|---|")
+    with ProcessPoolExecutor(chosen.processes) as pool:
+        for name, rates in pool.map(_run, jobs):
+            cells = (rates.degraded, rates.certified, rates.covered_null, rates.covered_margin)
+            print(f"| {name} | {' | '.join(map(_cell, cells))} | {flags(rates)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

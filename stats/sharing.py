@@ -1,0 +1,121 @@
+"""Which blocks of items several variants and several tasks have in common.
+
+Variants share a task's blocks by cluster label or item; tasks share them where items are linked
+(`stats.links`). A block that is shared over tasks has one sign in all of them.
+"""
+
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stats.arrays import Floats, Ints
+from stats.links import PRIVATE, shared_blocks
+from stats.scores import TaskScores
+
+Columns: TypeAlias = list[TaskScores | None]
+
+
+class Sharing:
+    """The blocks of all tasks of some variants, those of one task alone apart from those of several.
+
+    Attributes:
+        tasks: how many tasks.
+        variants: how many variants.
+        count: blocks that are shared over tasks.
+    """
+
+    def __init__(self, tasks: Sequence[Columns], *, split: bool = False) -> None:
+        """Match blocks by their keys; `split` leaves items with unequal numbers of runs out of the sums."""
+        self.tasks, self.variants = len(tasks), len(tasks[0])
+        self._columns, self._split = tasks, split
+        self._numbers = _shared_numbers(tasks)
+        self.count = 0 if self._numbers is None else 1 + max(int(part.max()) for part in self._numbers)
+
+    def private(self, task: int) -> Floats:
+        """Differences of the blocks of this task alone that move for any variant, shape (blocks, V)."""
+        blocks = self._aligned(task)
+        if self._numbers is not None:
+            blocks = blocks[self._numbers[task] == PRIVATE]
+        return blocks[np.any(blocks != 0.0, axis=1)]
+
+    def shared(self, task: int) -> Floats:
+        """Differences of what the shared blocks of all tasks have in this one, shape (count, V)."""
+        found = np.zeros((self.count, self.variants))
+        if self._numbers is not None:
+            joined = self._numbers[task] != PRIVATE
+            np.add.at(found, self._numbers[task][joined], self._aligned(task)[joined])
+        return found
+
+    def blocks(self, task: int, variant: int) -> Floats:
+        """Differences of one variant's blocks of one task, joined where other tasks join them, shape (G,)."""
+        column = self._columns[task][variant]
+        if column is None:
+            return np.zeros(0)
+        if self._numbers is None:
+            return self._sums(column)
+        private = self._numbers[task] == PRIVATE
+        return np.concatenate([self._aligned(task)[private, variant], self.shared(task)[:, variant]])
+
+    def _sums(self, column: TaskScores) -> Floats:
+        return column.even_sums if self._split else column.block_sums
+
+    def _aligned(self, task: int) -> Floats:
+        """Sums per block and variant, shape (blocks, V); 0 where a variant lacks the block."""
+        columns = self._columns[task]
+        keys = _keys(columns)
+        blocks = np.zeros((keys.size, len(columns)))
+        for variant, column in enumerate(columns):
+            if column is not None:
+                blocks[np.searchsorted(keys, column.block_keys), variant] = self._sums(column)
+        return blocks
+
+
+def merged_blocks(tasks: Sequence[TaskScores], *, split: bool = False) -> tuple[Floats, Floats]:
+    """Sums and sizes of the blocks of all tasks, those that are shared over tasks merged.
+
+    Args:
+        tasks: the scores of one variant on every task.
+        split: whether the sums leave out items with unequal numbers of runs.
+
+    Returns:
+        Differences added up over each block, and its number of items, shape (G,) each. Where tasks share
+        nothing, the blocks of one task after the other.
+    """
+    sums = np.concatenate([task.even_sums if split else task.block_sums for task in tasks])
+    sizes = np.concatenate([task.block_sizes for task in tasks])
+    numbers = _shared_numbers([[task] for task in tasks])
+    if numbers is None:
+        return sums, sizes
+    places = (np.searchsorted(_keys([task]), task.block_keys) for task in tasks)
+    joined = np.concatenate([part[place] for part, place in zip(numbers, places, strict=True)])
+    alone = joined == PRIVATE
+    merged = (np.bincount(joined[~alone], values[~alone]) for values in (sums, sizes))
+    shared_sums, shared_sizes = merged
+    return np.append(sums[alone], shared_sums), np.append(sizes[alone], shared_sizes)
+
+
+def links_tasks(tasks: Sequence[TaskScores]) -> bool:
+    """Whether some blocks are shared over the tasks of one variant."""
+    return _shared_numbers([[task] for task in tasks]) is not None
+
+
+def _shared_numbers(tasks: Sequence[Columns]) -> list[Ints] | None:
+    """Per task the number over all tasks of every block that is shared, in the order of the keys."""
+    linked = [
+        (number, column)
+        for number, columns in enumerate(tasks)
+        for column in columns
+        if column is not None and column.links is not None
+    ]
+    if len({number for number, _ in linked}) < 2:
+        return None
+    keys = [_keys(columns) for columns in tasks]
+    blocks = [np.searchsorted(keys[number], column.item_keys) for number, column in linked]
+    links = [column.links for _, column in linked if column.links is not None]
+    return shared_blocks([part.size for part in keys], blocks, links, [number for number, _ in linked])
+
+
+def _keys(columns: Columns) -> NDArray[np.generic]:
+    return np.unique(np.concatenate([column.block_keys for column in columns if column is not None]))

@@ -1,0 +1,150 @@
+"""Means of bounded differences and of clusters, against simulation and matrices written out."""
+
+import numpy as np
+import pytest
+from scipy import stats as sp
+
+from stats.bounded import (
+    Sample,
+    gaffke_p,
+    mean_noninferiority,
+    mean_upper,
+    missed_losses,
+    score_p,
+)
+from stats.clustered import clustered_mean
+from stats.intervals import tango_score
+from stats.noninferiority import t_noninferiority
+
+SIMULATIONS = 2_000
+
+
+@pytest.mark.parametrize("margin", [0.03, 0.04, 0.05])
+def test_gaffkes_bound_is_that_of_the_exponentials(margin):
+    """The saddlepoint against 200,000 draws of the weighted exponentials."""
+    rng = np.random.default_rng(1)
+    differences = np.where(rng.random(300) < 0.02, 1.0, rng.normal(0, 0.1, 300).round(2))
+    drawn = np.zeros(200_000)
+    for gap in np.append(differences - margin, 1.0 - margin):
+        drawn += gap * rng.exponential(size=drawn.size)
+    expected = (drawn >= 0.0).mean()
+    error = np.sqrt(expected / drawn.size)
+    assert gaffke_p(Sample.of(differences), margin) == pytest.approx(
+        expected, abs=4 * error + 0.01 * expected
+    )
+
+
+@pytest.mark.parametrize(("losses", "items"), [(0, 300), (2, 120), (7, 1_000)])
+def test_gaffkes_bound_on_losses_alone_is_clopper_pearsons(losses, items):
+    """P(Bin(n, M) ≤ k)."""
+    sample = Sample(np.array([0.0, 1.0]), np.array([items - losses, losses], dtype=float))
+    margin = (losses + 4) / items
+    assert gaffke_p(sample, margin) == pytest.approx(sp.binom.cdf(losses, items, margin), rel=0.02)
+
+
+@pytest.mark.parametrize(("worse", "better", "items"), [(30, 20, 500), (0, 25, 900), (300, 310, 5_000)])
+def test_the_score_on_flips_is_tangos(worse, better, items):
+    """Differences of −1, 0 and 1 are right or wrong; the restricted likelihood is the same."""
+    values = Sample(
+        np.array([-1.0, 0.0, 1.0]), np.array([better, items - worse - better, worse], dtype=float)
+    )
+    margin = worse / items + 0.01
+    assert score_p(values, margin) == pytest.approx(
+        sp.norm.cdf(tango_score(worse, better, items, margin)), rel=1e-6
+    )
+
+
+def test_equal_differences_are_certified_by_their_number_only():
+    """(1 − s)ⁿ, and n = 299 for no difference and one point."""
+    assert mean_noninferiority(Sample.of(np.zeros(298)), 0.01) > 0.05
+    assert mean_noninferiority(Sample.of(np.zeros(299)), 0.01) <= 0.05
+    assert missed_losses(0.0, 299, 0.01) == pytest.approx(0.99**299)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_limit_inverts_the_test(seed):
+    """The p-value is α at the limit, above it below and below it above."""
+    rng = np.random.default_rng(seed)
+    sample = Sample.of(
+        np.where(rng.random(150) < 0.03, 0.8, rng.normal(0, 0.1 * (seed % 3), 150)).clip(-1, 1)
+    )
+    limit = mean_upper(sample, 0.05)
+    assert mean_noninferiority(sample, limit) == pytest.approx(0.05, rel=1e-3)
+    assert mean_noninferiority(sample, limit - 1e-4) > 0.05 > mean_noninferiority(sample, limit + 1e-4)
+
+
+def rare_losses(rng, items):
+    """One item in a hundred loses everything, 30 % change by a tenth: the drop is one point."""
+    steps = np.where(rng.random(items) < 0.3, rng.choice([-0.1, 0.1], items), 0.0)
+    return np.where(rng.random(items) < 0.01, 1.0, steps)
+
+
+def test_rare_total_losses_at_the_margin_are_not_certified():
+    """N = 500: Student's t certifies more than .07, the bound at most .05 and simulation error."""
+    rng, found = np.random.default_rng(2), np.zeros(2)
+    for _ in range(SIMULATIONS):
+        differences = rare_losses(rng, 500)
+        p = sp.ttest_1samp(differences, 0.01, alternative="less").pvalue
+        found += [mean_noninferiority(Sample.of(differences), 0.01) <= 0.05, p <= 0.05]
+    bound, student = found / SIMULATIONS
+    assert bound <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / SIMULATIONS)
+    assert student > 0.07
+
+
+@pytest.mark.parametrize("loss", [1.0, 0.85, 0.5])
+@pytest.mark.parametrize(("items", "margin"), [(50, 0.05), (100, 0.05), (300, 0.02)])
+def test_losses_alone_keep_the_level_exactly(items, margin, loss):
+    """Nothing but losses of one size, by the binomial law of their number."""
+    chances = sp.binom.pmf(np.arange(items + 1), items, margin / loss)
+    rejected = 0.0
+    for losses in np.flatnonzero(chances > 1e-9):
+        values = np.repeat([0.0, loss], [items - losses, losses])
+        rejected += chances[losses] * (mean_noninferiority(Sample.of(values), margin) <= 0.05)
+    assert rejected <= 0.05
+
+
+def test_where_students_t_holds_its_level_no_power_is_lost():
+    """Symmetric changes, N = 500, one point: within two points of t."""
+    rng, found = np.random.default_rng(3), np.zeros(2)
+    for _ in range(SIMULATIONS):
+        differences = rng.normal(0.0, 0.1, 500).clip(-1, 1)
+        p = sp.ttest_1samp(differences, 0.01, alternative="less").pvalue
+        found += [mean_noninferiority(Sample.of(differences), 0.01) <= 0.05, p <= 0.05]
+    assert found[0] >= found[1] - 0.02 * SIMULATIONS
+
+
+def test_clustered_errors_are_cr2_with_satterthwaites_degrees():
+    """Against the matrices, for both working models."""
+    rng = np.random.default_rng(4)
+    sizes = rng.lognormal(2, 1.5, 12)
+    sums = rng.normal(size=12) * sizes
+    found, shares = clustered_mean(sums, sizes), sizes / sizes.sum()
+    projector = np.eye(12) - np.outer(shares, np.ones(12))
+    weights = np.diag(1 / np.sqrt(1 - shares))
+    freedoms = []
+    for variances in (shares, shares**2):
+        quadratic = weights @ projector @ np.diag(variances) @ projector.T @ weights
+        freedoms.append(np.trace(quadratic) ** 2 / np.trace(quadratic @ quadratic))
+    assert found.freedom == pytest.approx(min(freedoms))
+    residuals = weights @ (sums - sizes * found.mean)
+    assert found.standard_error == pytest.approx(np.sqrt(residuals @ residuals) / sizes.sum())
+
+
+def test_equal_clusters_have_all_degrees_but_one():
+    """Student's t."""
+    sums = np.random.default_rng(5).normal(size=14)
+    found = clustered_mean(sums, np.full(14, 20.0))
+    assert found.freedom == pytest.approx(13)
+    assert found.standard_error == pytest.approx(sums.std(ddof=1) / np.sqrt(14) / 20)
+
+
+@pytest.mark.parametrize("clusters", [15, 20, 30])
+@pytest.mark.parametrize("alike", [False, True])
+def test_clusters_of_very_unequal_size_keep_the_level(clusters, alike):
+    """Lognormal sizes with σ = 1.5; independent items, or clusters that differ as wholes."""
+    rng, certified = np.random.default_rng(6), 0
+    for _ in range(SIMULATIONS):
+        sizes = np.ceil(rng.lognormal(3.0, 1.5, clusters))
+        spread = 0.05 * sizes if alike else 0.3 * np.sqrt(sizes)
+        certified += t_noninferiority(rng.normal(0.03 * sizes, spread), sizes, 0.03) <= 0.05
+    assert certified / SIMULATIONS <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / SIMULATIONS)

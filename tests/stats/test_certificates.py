@@ -1,0 +1,338 @@
+"""Certificates that cannot be had by failing, and intervals that agree with the verdict."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stats.arrays import EvidenceError
+from stats.comparison import Settings, TaskScores, Verdict, compare, compare_variants
+from stats.mcnemar import mcnemar_test
+from stats.missing import SideAnswers, missing_answers
+from stats.scores import from_reruns
+from stats.verdict import certificates_note
+
+
+def side(scores, planned=1, failed=0):
+    """One model's answers from a table of runs, shape (items, runs), NaN where one is missing."""
+    table = np.asarray(scores, dtype=float).reshape(len(scores), -1)
+    answered = (~np.isnan(table)).sum(axis=1)
+    sums = np.where(np.isnan(table), 0.0, table).sum(axis=1)
+    means = np.divide(sums, answered, out=np.full(len(table), np.nan), where=answered > 0)
+    return SideAnswers(means, answered, planned, failed)
+
+
+def paired(baseline, variant, planned=1, failed=(0, 0), **details):
+    """The pairs of two tables of runs, with what is missing."""
+    sides = [side(scores, planned, f) for scores, f in zip((baseline, variant), failed, strict=True)]
+    lacking = missing_answers("t", *sides)
+    both = (sides[0].answered > 0) & (sides[1].answered > 0)
+    return TaskScores(
+        "t",
+        sides[0].means[both],
+        sides[1].means[both],
+        lacking=lacking,
+        missing=int((~both).sum()),
+        **details,
+    )
+
+
+def failing_variant():
+    """1,000 items; the variant agrees with the baseline but fails on 30 % of what the baseline gets right."""
+    rng = np.random.default_rng(1)
+    baseline = (rng.random(1_000) < 0.6).astype(float)
+    variant = np.where((baseline == 1.0) & (rng.random(1_000) < 0.3), np.nan, baseline)
+    return baseline, variant
+
+
+def test_failing_on_items_is_no_way_to_a_certificate():
+    """On the pairs nothing is worse; with the missing answers as losses the drop may be 17 points."""
+    found = compare([paired(*failing_variant())])
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.p_noninferior_paired <= 0.05 < found.p_noninferior
+    assert found.drop_bounds[1] == pytest.approx(found.missing / 1_000)
+    assert {"within-margin-pairs-only", "missing-worst-case"} <= set(found.reason_codes)
+
+
+def test_a_count_of_missing_items_is_enough_to_refuse():
+    """Items of which nothing is known count as full losses."""
+    found = compare([TaskScores("t", np.ones(1_000), np.ones(1_000), missing=173)])
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.drop_bounds == pytest.approx((-173 / 1_173, 173 / 1_173))
+
+
+def test_errors_on_the_items_it_loses_are_no_certificate():
+    """A variant 18 points worse whose losses end in errors looks 7 points better on the pairs."""
+    baseline = np.repeat([1.0, 0.0], [600, 400])
+    variant = baseline.copy()
+    variant[:240], variant[600:660] = np.nan, 1.0
+    found = compare([paired(baseline, variant, failed=(0, 240))])
+    assert found.drop < -0.05
+    assert found.drop_bounds[1] == pytest.approx(0.18)
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.failed_answers == (0, 240)
+    assert found.missing_answers == (0, 0)
+
+
+def test_the_old_reading_is_there_for_those_who_ask():
+    """`missing="drop"` certifies on the pairs, and says what it leaves out of account."""
+    found = compare([paired(*failing_variant())], Settings(missing="drop"))
+    assert found.verdict is Verdict.CERTIFIED
+    assert "missing-dropped" in found.reason_codes
+
+
+@pytest.mark.parametrize(
+    ("baseline", "variant", "worst", "best"),
+    [
+        ([1.0, 1.0], [1.0, np.nan], 0.5, 0.0),
+        ([1.0, 0.0], [1.0, np.nan], 0.0, -0.5),
+        ([1.0, np.nan], [1.0, 0.0], 0.5, 0.0),
+        ([1.0, np.nan], [1.0, 1.0], 0.0, -0.5),
+        ([1.0, np.nan], [1.0, np.nan], 0.5, -0.5),
+    ],
+)
+def test_bounds_of_the_drop_by_hand(baseline, variant, worst, best):
+    """A missing answer of the variant gets the lowest score, one of the baseline the highest."""
+    assert compare([paired(baseline, variant)]).drop_bounds == pytest.approx((best, worst))
+
+
+def test_missing_reruns_count_within_the_mean_of_their_item():
+    """Two of four runs of the variant are missing on one item of two: at worst it is right in a quarter."""
+    whole, half = [1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]
+    found = compare([paired([whole, half], [[1.0, 1.0, 1.0, 1.0], [1.0, np.nan, 0.0, np.nan]], planned=4)])
+    assert found.missing == 0
+    assert found.drop_bounds == pytest.approx((0.125, 0.375))
+
+
+def test_lower_is_better_turns_the_worst_case_round():
+    """A missing error rate of the variant is 1 at worst."""
+    sides = side([0.0, 0.0]), side([0.0, np.nan])
+    lacking = missing_answers("t", *sides, higher_is_better=False)
+    task = TaskScores("t", np.zeros(1), np.zeros(1), lacking=lacking, higher_is_better=False)
+    assert compare([task]).drop_bounds == pytest.approx((0.0, 0.5))
+
+
+def test_a_task_the_variant_never_answered_is_no_certificate():
+    """A planned task without a pair counts in full."""
+    nothing = side(np.full(500, np.nan))
+    absent = {"v": [missing_answers("other", side(np.ones(500)), nothing)]}
+    tasks = {"v": [TaskScores("t", np.ones(1_000), np.ones(1_000))]}
+    assert compare_variants(tasks)["v"].verdict is Verdict.CERTIFIED
+    found = compare_variants(tasks, absent=absent)["v"]
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.drop_bounds[1] == pytest.approx(1 / 3)
+    assert found.tasks[0].verdict is Verdict.CERTIFIED
+
+
+@pytest.mark.parametrize(("gone", "code"), [(20, "degraded-best-case"), (400, "not-degraded-best-case")])
+def test_degraded_says_what_the_missing_answers_could_change(gone, code):
+    """With few missing answers it stays degraded at best, with many it might not."""
+    baseline = np.ones(1_000)
+    variant = np.repeat([0.0, 1.0], [40, 960])
+    baseline[-gone:], variant[-gone:] = 0.0, np.nan
+    found = compare([paired(baseline, variant)])
+    assert found.verdict is Verdict.DEGRADED
+    assert code in found.reason_codes
+    assert found.p_pooled_bounds[1] <= found.p_pooled <= found.p_pooled_bounds[0]
+
+
+def test_clusters_of_missing_items_are_the_clusters_of_the_pairs():
+    """A cluster of which half is missing remains one cluster in the worst case."""
+    rng = np.random.default_rng(2)
+    labels, baseline = np.repeat(np.arange(40), 10), (rng.random(400) < 0.7).astype(float)
+    variant = np.where(rng.random(400) < 0.1, np.nan, baseline)
+    both = ~np.isnan(variant)
+    lacking = missing_answers("t", side(baseline), side(variant), clusters=labels)
+    task = TaskScores("t", baseline[both], variant[both], clusters=labels[both], lacking=lacking)
+    assert lacking.completed(task, "worst").block_sizes.tolist() == [10.0] * 40
+
+
+# Scores without a range
+
+
+def perplexity(**details):
+    rng = np.random.default_rng(3)
+    baseline = rng.lognormal(1.8, 0.3, 500)
+    return TaskScores("t", baseline, 1.1 * baseline, higher_is_better=False, bounds=None, **details)
+
+
+def test_perplexity_needs_a_margin_in_its_own_unit():
+    """A margin in shares says nothing about scores without a range; not even a gain is certified by it."""
+    found = compare([perplexity()], Settings(margin=0.99))
+    assert found.verdict is Verdict.DEGRADED
+    assert "unbounded-without-margin" in found.reason_codes
+    assert found.p_noninferior == 1.0
+    turned = compare(
+        [TaskScores("t", np.full(500, 6.6), np.full(500, 6.0), higher_is_better=False, bounds=None)]
+    )
+    assert turned.verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize(("margin", "within"), [(0.5, False), (1.0, True)])
+def test_a_margin_in_the_metrics_unit_decides(margin, within):
+    """Perplexity rises by about 0.63: within 1.0, not within 0.5."""
+    found = compare([perplexity(margin=margin)])
+    assert (found.p_noninferior <= 0.05) == within
+    assert (found.margin, found.margin_unit) == (margin, "metric")
+    assert (found.drop_interval_decision[1] < margin) == within
+
+
+def test_missing_scores_without_a_range_have_no_worst_case():
+    """One missing perplexity could be anything."""
+    found = compare([perplexity(margin=5.0, missing=1)])
+    assert found.p_noninferior == 1.0
+    assert "unbounded-missing" in found.reason_codes
+
+
+def test_tasks_of_two_units_are_certified_only_together():
+    """Right or wrong within a point, perplexity within its own margin: the larger p-value decides."""
+    exact = TaskScores("exact", np.ones(2_000), np.ones(2_000))
+    for margin, verdict in ((1.0, True), (0.5, False)):
+        found = compare([exact, perplexity(margin=margin)])
+        assert (found.p_noninferior <= 0.05) == verdict
+        assert found.margin_unit == "mixed"
+
+
+def test_a_bounded_task_shares_the_margin_of_the_comparison():
+    """A margin in the metric's unit beside bounds would be a second one."""
+    with pytest.raises(EvidenceError, match="without bounds only"):
+        TaskScores("t", np.ones(3), np.ones(3), margin=0.1)
+
+
+# One interval, one level
+
+
+def scores_of(kind, items, seed):
+    rng = np.random.default_rng(seed)
+    shift = rng.choice([-0.05, 0.0, 0.02, 0.1])
+    if kind == "binary":
+        baseline = (rng.random(items) < 0.7).astype(float)
+        flips = rng.random(items) < rng.choice([0.02, 0.2])
+        variant = np.where(flips, rng.random(items) < 0.5 - 2 * shift, baseline)
+        return TaskScores("t", baseline, variant.astype(float))
+    if kind == "graded":
+        baseline = rng.random(items)
+        return TaskScores("t", baseline, np.clip(baseline - shift + rng.normal(0, 0.1, items), 0, 1))
+    if kind == "reruns":
+        ability = rng.random(items)
+        first, second = (
+            rng.random((items, 3)) < ability[:, None],
+            rng.random((items, 3)) < ability[:, None] - shift,
+        )
+        return from_reruns("t", first, second)
+    labels = rng.integers(0, 15, items)
+    baseline = (rng.random(items) < 0.7).astype(float)
+    return TaskScores("t", baseline, (rng.random(items) < 0.7 - shift).astype(float), clusters=labels)
+
+
+@settings(max_examples=60)
+@given(
+    st.sampled_from(["binary", "graded", "reruns", "clusters"]),
+    st.integers(20, 400),
+    st.integers(0, 10_000),
+    st.sampled_from([0.01, 0.05, 0.1]),
+    st.integers(0, 12),
+)
+def test_the_deciding_interval_is_the_verdict(kind, items, seed, margin, missing):
+    """Left of the margin exactly where it is certified, right of 0 exactly where the pooled test rejects."""
+    task = scores_of(kind, items, seed)
+    found = compare([replace(task, missing=missing)], Settings(margin=margin))
+    low, high = found.drop_interval_decision
+    assert (high < margin) == (found.p_noninferior <= 0.05)
+    assert (low > 0.0) == (found.p_pooled <= 0.05)
+    assert low <= found.drop <= high
+
+
+def test_degraded_beside_an_interval_across_zero_names_the_task():
+    """One of eight tasks loses; the pooled test sees nothing, and the row says which task decides."""
+    tasks = [TaskScores(f"t{k}", *_flips(30, 30, 400)) for k in range(7)]
+    tasks.append(TaskScores("bad", *_flips(40, 6, 400)))
+    found = compare(tasks)
+    assert found.verdict is Verdict.DEGRADED
+    assert found.p_pooled > 0.05
+    assert found.drop_interval_decision[0] <= 0.0
+    assert (found.decided_by, found.deciding_task) == ("max-drop", "bad")
+    assert found.reason_codes[0] == "one-task-decides"
+
+
+def _flips(worse, better, items):
+    baseline, variant = np.ones(items), np.ones(items)
+    baseline[worse : worse + better] = 0.0
+    variant[:worse] = 0.0
+    return baseline, variant
+
+
+def test_the_pooled_test_is_named_where_it_decides():
+    """And non-inferiority where the certificate does."""
+    assert compare([TaskScores("t", *_flips(40, 10, 500))]).decided_by == "pooled"
+    assert compare([TaskScores("t", *_flips(20, 22, 5_000))]).decided_by == "noninferiority"
+    assert compare([TaskScores("t", *_flips(3, 3, 60))]).decided_by is None
+
+
+def test_every_reason_has_a_code():
+    """Sentences and codes are parallel."""
+    found = compare([paired(*failing_variant())])
+    assert len(found.reasons) == len(found.reason_codes) == len(set(found.reason_codes))
+
+
+# Several certificates
+
+
+def test_all_certificates_together_are_adjusted_by_holm():
+    """Five equal variants with p = .02 are certified each, and not together."""
+    tasks = [TaskScores("t", *_flips(300, 300, 5_000))]
+    variants = {f"v{k}": tasks for k in range(5)}
+    each = compare_variants(variants)
+    p = each["v0"].p_noninferior
+    assert 0.01 < p <= 0.05
+    assert {found.verdict for found in each.values()} == {Verdict.CERTIFIED}
+    together = compare_variants(variants, Settings(certify="all"))["v0"]
+    assert together.p_noninferior_adjusted == pytest.approx(5 * p)
+    assert together.verdict is Verdict.INCONCLUSIVE
+    assert "within-margin-unadjusted" in together.reason_codes
+
+
+@pytest.mark.parametrize(("certified", "said"), [(0, False), (1, False), (2, True)])
+def test_several_certificates_are_spoken_of(certified, said):
+    """One certificate needs no caveat."""
+    assert (certificates_note(certified, 0.05, adjusted=False) is not None) == said
+
+
+# What would decide it
+
+
+@pytest.mark.parametrize(("worse", "better", "items"), [(0, 1, 207), (2, 2, 300), (12, 12, 800), (6, 3, 60)])
+def test_as_many_items_as_were_named_decide_it(worse, better, items):
+    """With the same flips, multiplied, there is a verdict; below half of them there is none."""
+    found = compare([TaskScores("t", *_flips(worse, better, items))])
+    factor = found.items_needed / items
+
+    def times(scale):
+        counts = [int(np.ceil(scale * n)) for n in (worse, better, items)]
+        return compare([TaskScores("t", *_flips(*counts))]).verdict
+
+    assert factor > 1.0
+    assert times(factor) is not Verdict.INCONCLUSIVE
+
+
+def test_too_few_clusters_detect_no_drop():
+    """Four clusters cannot reach .05, so no effect is promised to be detectable."""
+    found = compare([TaskScores("t", *_flips(100, 0, 400), clusters=np.arange(400) % 4)])
+    assert found.mde == float("inf")
+
+
+def test_without_a_flip_the_detectable_effect_is_not_zero():
+    """Five items must flip for p ≤ .05: the drop that makes them is what 1,000 items detect."""
+    found = compare([TaskScores("t", np.ones(1_000), np.ones(1_000))])
+    assert mcnemar_test(5, 0).p <= 0.05 < mcnemar_test(4, 0).p
+    flips = np.random.default_rng(4).binomial(1_000, found.mde, 20_000)
+    assert (flips >= 5).mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_what_many_comparisons_detect_is_less():
+    """The detectable effect is that of the adjusted test."""
+    tasks = [TaskScores("t", *_flips(30, 30, 2_000))]
+    alone, among = compare(tasks), compare_variants({f"v{k}": tasks for k in range(10)})["v0"]
+    assert among.mde > 1.2 * alone.mde
