@@ -55,7 +55,7 @@ def several_certificates(analysis: Analysis) -> str | None:
     note = certificates_note(certified, analysis.settings.alpha, adjusted=adjusted)
     if note is None:
         return None
-    return note.text if adjusted else f"{note.text} That is --certify all."
+    return note.text if adjusted else f"{note.text} Use --certify all for that."
 
 
 def _degraded(subject: str, baseline: str, result: VariantResult, settings: Settings) -> str:
@@ -72,10 +72,10 @@ def _degraded(subject: str, baseline: str, result: VariantResult, settings: Sett
         text = f"{subject} is worse than {baseline}: it {overall}, which is {proof}."
     else:
         text = (
-            f"{subject} is worse than {baseline} on some tasks: the drops are {proof}; in all it {overall}."
+            f"{subject} is worse than {baseline} on some tasks: the drops are {proof}; overall it {overall}."
         )
     if comparison.p_noninferior_adjusted <= settings.alpha:
-        where = "over all tasks" if len(comparison.tasks) > 1 else "all the same"
+        where = "over all tasks" if len(comparison.tasks) > 1 else "nevertheless"
         return f"{text} A drop of {margin_text(result)} or more is ruled out {where}."
     return text
 
@@ -106,19 +106,22 @@ def _inconclusive(subject: str, result: VariantResult) -> str:
     comparison, unit = result.comparison, result.comparison.margin_unit
     if comparison.margin is None:
         return (
-            f"{subject} is not decided: no significant drop was found, and without a margin in the metric's "
+            f"{subject} is undecided: no significant drop was found, and without a margin in the metric's "
             "own unit (--margin TASK=M) it cannot be certified."
         )
     limit = amount(comparison.drop_interval_decision[1], unit, sign=False)
     text = (
-        f"{subject} is not decided: no significant drop was found, but one of {margin_text(result)} or more "
+        f"{subject} is undecided: no significant drop was found, but one of {margin_text(result)} or more "
         f"is not ruled out (it may be up to {limit}"
     )
     if Code.WITHIN_MARGIN_PAIRS_ONLY in comparison.reason_codes:
-        return f"{text}), because answers are missing or failed: on those that are there, it is."
+        return (
+            f"{text}), because answers are missing or failed; on the available answers alone it is ruled out."
+        )
     if comparison.items_needed is None:
         return f"{text})."
-    return f"{text}). About {comparison.items_needed:,} items would decide; these are {comparison.items:,}."
+    found, needed = f"{comparison.items:,}", f"{comparison.items_needed:,}"
+    return f"{text}). About {needed} items would decide; this comparison has {found}."
 
 
 def gap_lines(results: Sequence[VariantResult], limit: int) -> list[str]:
