@@ -101,7 +101,9 @@ class Catalog:
         self._paths, self._chosen = paths, chosen
         self._runs: dict[str, CachedRun] = {}
         if not self.runs():
-            raise UserError(f"There is no run in {', '.join(paths)}: lldeg view shows run directories.")
+            raise UserError(
+                f"There is no run directory in {', '.join(paths)}, and lldeg view shows only run directories."
+            )
 
     def runs(self) -> dict[str, CachedRun]:
         """All runs there are now, those that came since included."""

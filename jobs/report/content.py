@@ -18,9 +18,9 @@ from stats.verdict import Verdict
 
 Entry = Mapping[str, Any]
 MOST_GAPS = 50
-"""Tasks with missing answers that the page lists."""
+"""Number of tasks with missing answers that the page lists."""
 
-WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "not decided", Verdict.CERTIFIED: "non-inferior"}
+WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "undecided", Verdict.CERTIFIED: "non-inferior"}
 
 
 @dataclass(frozen=True)

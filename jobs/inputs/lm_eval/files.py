@@ -130,7 +130,7 @@ def result_sets(path: Path) -> list[ResultSet]:
         if match := SAMPLES.fullmatch(file.name):
             grouped.setdefault((match["date"], file.parent), {})[match["task"]] = file
     if not grouped:
-        raise UserError(f"{path} holds no sample files; lm-eval writes them with --log_samples.")
+        raise UserError(f"{path} contains no sample files; lm-eval writes them with --log_samples.")
     return [ResultSet(folder, date, samples) for (date, folder), samples in sorted(grouped.items())]
 
 

@@ -39,7 +39,7 @@ def read_object(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} does not hold a JSON object.")
+        raise UserError(f"{path} is not a JSON object.")
     return content
 
 
