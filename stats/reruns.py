@@ -47,7 +47,7 @@ def item_flip_rates(right: ArrayLike) -> Floats:
     answers: Bools = np.asarray(right, dtype=bool)
     if answers.ndim != 2 or answers.shape[0] == 0 or answers.shape[1] < 2:
         raise EvidenceError(
-            f"A flip rate of reruns needs items and two runs, but the shape is {answers.shape}."
+            f"A flip rate of reruns needs items and at least two runs, but the shape is {answers.shape}."
         )
     runs = answers.shape[1]
     successes = answers.sum(axis=1)

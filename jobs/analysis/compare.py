@@ -176,7 +176,7 @@ def _few_items(pairings: Sequence[Pairing]) -> list[Notice]:
     return [
         Notice(
             NoticeCode.FEW_ITEMS,
-            f"{some(labels)}: only {common} items can be paired, too few to detect anything but a drastic drop.",
+            f"{some(labels)}: only {common} items can be paired, too few to detect any but a drastic drop.",
         )
         for common, labels in few.items()
     ]
@@ -193,15 +193,15 @@ def _refuse_no_evidence(baseline: str, pairings: Sequence[Pairing], usable: Sequ
     if not usable:
         said = joined(once(notice for pairing in pairings for notice in pairing.warnings))
         raise UserError(
-            f"No item was answered by both {baseline} and a variant: nothing can be compared. {said}".strip()
+            f"No item was answered by both {baseline} and a variant, so there is no verdict. {said}".strip()
         )
 
 
 def _refuse_thin_or_mixed(pairing: Pairing, request: Request) -> None:
     if pairing.common_share < request.least_common:
         raise UserError(
-            f"{pairing.label} shares only {pairing.common_share:.0%} of its items with the baseline, fewer than "
-            f"{request.least_common:.0%}: complete it, or lower the limit with --min-common."
+            f"{pairing.label} shares only {pairing.common_share:.0%} of its items with the baseline, below "
+            f"the required {request.least_common:.0%}: complete it, or lower --min-common."
         )
     if request.strict and pairing.mixed_prompts:
         raise UserError(f"{pairing.mixed_prompts[0]} --strict refuses to compare them.")

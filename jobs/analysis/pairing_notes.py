@@ -22,8 +22,8 @@ def note_prompts(
     different = int((first.prompts != second.prompts)[known].sum())
     if different:
         sentence = (
-            f"{pairing.label}: {different} of {int(common.sum())} items of {task} had a different prompt than "
-            "in the baseline, so the comparison does not isolate the models."
+            f"{pairing.label}: {different} of {int(common.sum())} items of {task} had a different prompt "
+            "than in the baseline, so the comparison does not isolate the models."
         )
         pairing.mixed_prompts.append(sentence)
         pairing.warn(NoticeCode.MIXED_PROMPTS, sentence)

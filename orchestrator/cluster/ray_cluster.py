@@ -39,8 +39,8 @@ def ray_cluster(address: str | None, task_folders: Sequence[str] = ()) -> Iterat
         else:
             _join(address, task_folders)
     except (OSError, ValueError, RuntimeError, RayError) as error:
-        where = "started on this machine" if address is None else f"joined at {address}"
-        raise UserError(f"A Ray cluster could not be {where}: {' '.join(str(error).split())}") from None
+        what = "start Ray on this machine" if address is None else f"join the Ray cluster at {address}"
+        raise UserError(f"Cannot {what}: {' '.join(str(error).split())}") from None
     try:
         yield
     finally:

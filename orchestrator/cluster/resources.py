@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.config.schema import ReplicaConfig
 
     Placed = tuple[str | None, "ReplicaResources"]
-    """A replica that takes up resources: its node's ID, None until Ray has chosen one, and what it takes."""
+    """A placed replica: its node's ID (None until Ray has chosen one), and the resources it takes."""
 
 CPUS_BESIDE_A_GPU = 4
 SECONDS_BETWEEN_LOOKS = 5.0
@@ -179,7 +179,7 @@ def why_unschedulable(wanted: ReplicaResources, nodes: Sequence[Node]) -> str | 
     largest = max(
         nodes, key=lambda node: (node.amounts.get("GPU", 0), node.amounts.get("CPU", 0)), default=None
     )
-    there = f"the largest has {largest}" if largest else "there is no node"
+    there = f"the largest node has {largest}" if largest else "the cluster has no nodes"
     return f"a replica needs {wanted} on one node; {there}"
 
 

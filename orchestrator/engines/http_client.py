@@ -90,13 +90,13 @@ class Server:
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise EngineOptionError(
-                f"base_url must be the http:// or https:// address to post to, not {url!r}"
+                f"base_url must be the http:// or https:// address for requests, not {url!r}"
             )
         self.url = url
         self.trouble: str | None = None
         self._headers = {name: value.strip() for name, value in headers.items()}
         if several := [name for name, value in self._headers.items() if len(value.splitlines()) > 1]:
-            raise EngineOptionError(f"the header {several[0]} has several lines")
+            raise EngineOptionError(f"the header {several[0]} has line breaks")
         self._patience = patience
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=SECONDS_TO_CONNECT)
         self._answered: Any = None  # a request, the last that was answered
@@ -121,9 +121,9 @@ class Server:
         """Send a request until it is answered.
 
         Raises:
-            RequestRefusedError: the server refuses it, or fails on it as long as patience lasts.
-            EngineAwayError: the server answers nothing any more.
-            EngineOptionError: the server will never answer: a wrong address, or no right to ask.
+            RequestRefusedError: the server refuses the request, or still fails on it when retries run out.
+            EngineAwayError: the server has stopped answering altogether.
+            EngineOptionError: the server will never answer: the address is wrong, or access is denied.
         """
         failing_since, pause = None, FIRST_PAUSE
         while True:
@@ -132,7 +132,7 @@ class Server:
                 return outcome
             now = time.monotonic()
             failing_since = failing_since or now
-            self.trouble = f"{self.url} is asked again and again: {outcome.reason}"
+            self.trouble = f"retrying requests to {self.url}: {outcome.reason}"
             self._tell(outcome.reason)
             if now - failing_since >= self._patience:
                 if not outcome.busy and await self._answers_what_it_answered():
@@ -158,7 +158,7 @@ class Server:
                 async with self._session.post(self.url, json=body, allow_redirects=False) as response:
                     text = await response.text(errors="replace")
         except HOPELESS as error:
-            raise EngineOptionError(f"{self.url} cannot be asked: {error_text(error)}") from None
+            raise EngineOptionError(f"cannot connect to {self.url}: {error_text(error)}") from None
         except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
             return _Trouble(error_text(error))
         if not 200 <= response.status < 300:
@@ -166,15 +166,17 @@ class Server:
         try:
             output = json.loads(text)
         except ValueError:
-            return _Trouble(self._words("no JSON", text))
+            return _Trouble(self._words("invalid JSON", text))
         if not isinstance(output, (dict, list)) or (isinstance(output, dict) and output.get("error")):
-            return _Trouble(self._words("no answer", text))  # gateways say 200 to what they could not get
+            return _Trouble(
+                self._words("not an answer", text)
+            )  # gateways report upstream failures with status 200
         self._answered, self._answered_at = body, time.monotonic()
         self.trouble = None
         return output
 
     def _refused(self, response: aiohttp.ClientResponse, text: str) -> _Trouble:
-        """Tell what may be had later from what cannot be had.
+        """Distinguish failures that may pass from permanent ones.
 
         Raises:
             RequestRefusedError, EngineOptionError: see `ask`.
@@ -182,7 +184,7 @@ class Server:
         status = response.status
         reason = self._words(f"HTTP {status}", text)
         if status < 400 or status in NO_RIGHT or (status in NO_PLACE and self._answered is None):
-            raise EngineOptionError(f"{self.url} refuses: {reason}")
+            raise EngineOptionError(f"{self.url} refuses requests: {reason}")
         if status < 500 and status not in FOR_NOW | NO_PLACE:
             raise RequestRefusedError(reason)
         pause = _seconds(response.headers.get("Retry-After"))
@@ -200,7 +202,7 @@ class Server:
             return False
 
     def _words(self, what: str, text: str) -> str:
-        """What a server said, on one line and without the secrets it was told."""
+        """A server's message on one line, without the secrets of the request."""
         words = f"{what}: {' '.join(text.split())}"
         for value in self._headers.values():
             for secret in value.split():
@@ -209,10 +211,10 @@ class Server:
         return words[:LONGEST_REASON]
 
     def _tell(self, reason: str) -> None:
-        """Say in the replica's log what goes wrong, now and then."""
+        """Write the failure to the replica's log, at most once in a while."""
         if time.monotonic() - self._spoke_at > SECONDS_BETWEEN_WORDS:
             self._spoke_at = time.monotonic()
-            print(f"lldeg: asking {self.url} again: {reason}", flush=True)  # noqa: T201 - the replica's own log
+            print(f"lldeg: retrying requests to {self.url}: {reason}", flush=True)  # noqa: T201 - the replica's own log
 
 
 def _seconds(header: str | None) -> float | None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 PREFIX = "lm-eval:"
 TRANSFORMERS = (f"{PREFIX}hf", f"{PREFIX}huggingface")
 SENDING = ("num_concurrent", "timeout", "patience")
-"""Options of a served model that change no answer: requests at a time, and seconds to wait for an answer and
-for a server that is away."""
+"""Options of a served model that do not change answers: concurrent requests, and seconds to wait for an
+answer and for a server that is down."""
 
 
 class LmEvalClass(EngineKind):
@@ -103,7 +103,7 @@ class ServedClass(LmEvalClass):
         if not url and str(options["kind"]).startswith(f"{PREFIX}local-"):
             yield "a served model needs base_url, for example http://127.0.0.1:8000/v1/completions"
         if url and not url.startswith(("http://", "https://")):
-            yield f"base_url must be an address with http:// or https://, not '{url}'"
+            yield f"base_url must be an http:// or https:// address, not '{url}'"
         if not isinstance(options.get("header", {}), dict):
             yield "header must be a mapping of names to values"
         for name in SENDING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 QUANTIZED_CACHES = ("fp8", "nvfp4", "int4", "int8")
-"""How the names of quantized KV caches begin."""
+"""Prefixes of the names of quantized KV caches."""
 
 
 class Vllm(EngineKind):
@@ -59,10 +59,12 @@ class Vllm(EngineKind):
             needed = "a GPU or a CPU with AVX-512 or AMX"
             yield Obstacle(
                 f"kv_cache_dtype: {cache} needs {needed}, and this machine has neither",
-                "remove it, or set skip_if_unsupported: true in a variant that may be left out",
+                "remove it, or set skip_if_unsupported: true in a variant that may be skipped",
             )
         if options.get("pipeline_parallel_size", 1) not in (1, None):
-            yield Obstacle("pipeline_parallel_size: vLLM has no pipeline parallelism on CPUs", "set it to 1")
+            yield Obstacle(
+                "pipeline_parallel_size: vLLM does not support pipeline parallelism on CPUs", "set it to 1"
+            )
 
     def choices(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
         """The number format, on a CPU."""

@@ -78,8 +78,8 @@ def merge(old: Manifest | None, new: Manifest, command: str) -> Manifest:
     changes += differences(old.get("subset"), new.get("subset"), ["subset"])
     if changes:
         raise UserError(
-            f"The run directory holds another sweep; what differs: {'; '.join(sorted(changes))}. "
-            f"Change it back, or start a run of its own: {command}"
+            f"The run directory belongs to a different sweep; changed: {'; '.join(sorted(changes))}. "
+            f"Undo the changes, or start a new run: {command}"
         )
     merged: Manifest = {**new}
     merged["variants"] = {**old["variants"], **new["variants"]}

@@ -76,7 +76,7 @@ def _too_large(config: SweepConfig, variant: str, machine: Hardware) -> Iterator
     cluster = config.cluster_of(variant).model_copy(update={"resources": {}, "labels": {}})
     node = _as_node(machine)
     if why := why_unschedulable(replica_resources(cluster, config.engine_of(variant), [node]), [node]):
-        yield Obstacle(why, "ask for less, or give --address a cluster with such a node")
+        yield Obstacle(why, "request less, or use --address with a cluster that has such a node")
 
 
 def _runs_on_cpu(config: SweepConfig, variant: str, machine: Hardware) -> bool:
@@ -126,9 +126,8 @@ def refuse_other_choices(fitted: Fitted, recorded: Mapping[str, Any], again: str
             theirs = recorded[name]["engine"].get(option)
             if theirs == ours:
                 continue
-            go_on = f"--set engine.{option}={theirs}" if theirs else "the machine or cluster where it began"
+            same = f"--set engine.{option}={theirs}" if theirs else "the machine or cluster where it started"
             raise UserError(
-                f"Variant {name} of this run has the {option} {theirs or 'that its engine chose'}, and where "
-                f"{option} is left open this machine chooses {ours}: to resume it use {go_on}, or start a "
-                f"new run: {again}"
+                f"Variant {name} of this run uses {option} {theirs or 'as its engine chose it'}, but this "
+                f"machine would choose {ours}: to resume use {same}, or start a new run: {again}"
             )

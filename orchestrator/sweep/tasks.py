@@ -155,12 +155,12 @@ class SweepTask:
         self.output_type = str(task.OUTPUT_TYPE)
         own_shots = task.get_config("num_fewshot")
         if spec.num_fewshot is not None and own_shots == 0 and spec.num_fewshot != 0:
-            raise TaskError(f"task '{spec.name}' is zero-shot by definition; leave out num_fewshot")
+            raise TaskError(f"task '{spec.name}' is zero-shot by definition; remove num_fewshot")
         if spec.num_fewshot is not None or own_shots is None:
             task.set_config(key="num_fewshot", value=spec.num_fewshot or 0)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
         if getattr(task, "MULTIMODAL", False):
-            raise TaskError(f"task '{spec.name}' needs images or sound; only text models can be compared")
+            raise TaskError(f"task '{spec.name}' needs images or audio; only text models can be compared")
         if getattr(task, "UNSAFE_CODE", False):
             if not spec.unsafe_code:
                 raise TaskError(
@@ -237,7 +237,9 @@ class SweepTask:
         if self.spec.items is None:
             return dict(requests)
         if unknown := [item for item in self.spec.items if item not in requests]:
-            raise ValueError(f"task '{self.spec.name}' has no item {unknown[0]}, which `items` names")
+            raise ValueError(
+                f"`items` lists item {unknown[0]} of task '{self.spec.name}', which does not exist"
+            )
         return {item: requests[item] for item in self.spec.items}
 
     def target(self, doc: Any) -> str:

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from orchestrator.workers.replica import Job
 
     Event = dict[str, Any]
-    """What happened, as JSON values; "event" says which kind."""
+    """An event as JSON values; "event" names its kind."""
 
     Room = Callable[[ReplicaResources, Sequence[Placed]], bool]
-    """Whether the Ray cluster has room for one more replica beside those already placed."""
+    """Whether the Ray cluster has room for one more replica in addition to those already placed."""
 
 MAX_BLOCKS_IN_FLIGHT = 64  # per replica
 SECONDS_TO_CLOSE = 15.0

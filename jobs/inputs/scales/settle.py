@@ -91,7 +91,7 @@ def _direction(info: TaskInfo, known: KnownMetric | None, options: ScaleOptions)
     hint = known_metric(info.name) if info.metric == GENERIC else None
     if hint is not None and not hint.higher_is_better:
         raise UserError(
-            f"Task {info.name}: the name suggests that lower scores are better, but the input does not say so. "
+            f"Task {info.name}: the name suggests that lower scores are better, but the input does not say. "
             f"{_ask_direction(info)}"
         )
     return True
@@ -120,7 +120,7 @@ def _range(
         low, high = bounds
         raise UserError(
             f"--margin {info.name}={margin:g}: {info.metric} of {info.name} ranges from {low:g} to {high:g}, "
-            f"so its margin is a share of that range: write --margin {margin / (high - low):g}, for all tasks."
+            f"so its margin is a share of that: write --margin {margin / (high - low):g}, for all tasks."
         )
     return bounds, None
 

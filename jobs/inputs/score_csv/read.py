@@ -50,9 +50,7 @@ class ScoreCsv(SampleSource):
 
     def read_reruns(self, paths: Sequence[NamedPath], wanted: Wanted) -> RerunSet:  # noqa: ARG002 - the seam's
         """Refuses: a changed answer with the same score could not be told from an unchanged one."""
-        raise UserError(
-            f"Counting flips needs runs or evaluation logs with answers, but {paths[0].path} is a score table."
-        )
+        raise UserError(f"Counting flips needs runs or evaluation logs; {paths[0].path} is a score table.")
 
 
 SOURCE: Source = ScoreCsv()
