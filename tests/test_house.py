@@ -152,7 +152,7 @@ def test_folders_are_small():
 
 
 def test_only_engines_name_options_of_vllm():
-    """As far as their names have an underscore (`dtype` may mean something else); other tools' files have their own."""
+    """Names with an underscore only; `dtype` may mean something else, as names in other tools' files do."""
     names = {name for name in vllm_options() if "_" in name} - OTHER_MEANINGS
     if not names:
         pytest.skip("vLLM is not installed")

@@ -71,8 +71,10 @@ def write_outputs(analysis: Analysis, book: ScoreSet, out: str) -> None:
     plain, with_error = group_rows(book, analysis.baseline)
     contents = {
         "verdicts.json": verdicts_json(analysis),
-        "summary.csv": _csv([_flat(result, result.comparison) for result in analysis.results]),
-        "model_comparison.csv": _csv([row for result in analysis.results for row in _task_rows(result)]),
+        "summary.csv": _csv(summary_rows(analysis)),
+        "model_comparison.csv": _csv(
+            [row for result in analysis.results for row in _rows_with_metric(result, with_total=True)]
+        ),
         "model_differences.csv": _csv(
             [row for result in analysis.results for row in _difference_rows(result)]
         ),
@@ -84,6 +86,16 @@ def write_outputs(analysis: Analysis, book: ScoreSet, out: str) -> None:
     for name, text in contents.items():
         with filesystem.open_output_stream(join(folder, name)) as file:
             file.write(text.encode())
+
+
+def summary_rows(analysis: Analysis) -> list[Row]:
+    """One row per variant and temperature."""
+    return [_flat(result, result.comparison) for result in analysis.results]
+
+
+def task_rows(analysis: Analysis) -> list[Row]:
+    """One row per variant, temperature and task."""
+    return [row for result in analysis.results for row in _rows_with_metric(result, with_total=False)]
 
 
 def _verdict_entry(result: VariantResult) -> Row:
@@ -143,11 +155,13 @@ def _flat(result: VariantResult, comparison: Comparison) -> Row:
     return row | {name: _plain(getattr(comparison, name)) for name in more}
 
 
-def _task_rows(result: VariantResult) -> list[Row]:
-    rows = [_flat(result, comparison) for comparison in (result.comparison, *result.comparison.tasks)]
-    metrics = ["", *(pair.info.metric for pair in result.pairs)]
-    groups = ["", *(pair.info.group or "" for pair in result.pairs)]
-    return [row | {"metric": m, "group": g} for row, m, g in zip(rows, metrics, groups, strict=True)]
+def _rows_with_metric(result: VariantResult, *, with_total: bool) -> list[Row]:
+    rows = [
+        _flat(result, task) | {"metric": pair.info.metric, "group": pair.info.group or ""}
+        for task, pair in zip(result.comparison.tasks, result.pairs, strict=True)
+    ]
+    total = _flat(result, result.comparison) | {"metric": "", "group": ""}
+    return [total, *rows] if with_total else rows
 
 
 def _difference_rows(result: VariantResult) -> list[Row]:

@@ -3,12 +3,12 @@
 The command reads, compares, writes and shows, and its exit status is the verdict a pipeline can act on.
 """
 
-from collections.abc import Sequence
-
 import typer
 from rich.console import Console
 
-from jobs.analysis.compare import LEAST_COMMON, Analysis, Request, analyze_scores
+from jobs.analysis.analyze_inputs import analyze_inputs, default_folder
+from jobs.analysis.compare import LEAST_COMMON, Analysis
+from jobs.analysis.gate import exit_status, explain_status
 from jobs.analysis.options import (
     Adjust,
     Adjustment,
@@ -40,18 +40,13 @@ from jobs.analysis.options import (
     Where,
 )
 from jobs.analysis.outputs import verdicts_json, write_outputs
-from jobs.analysis.settings import choose_settings
 from jobs.analysis.worst_tasks import Tasks
 from jobs.inputs.key_values import parse_assignments, read_metrics
 from jobs.inputs.scales.options import scale_options
 from jobs.inputs.score_set import Reading, ScoreSet
-from jobs.inputs.sources import is_run, read_scores
 from jobs.report import write_report
 from jobs.text.verdict_tables import markdown, print_analysis
 from orchestrator.errors import UserError
-from stats.verdict import Verdict
-
-DEGRADED, UNDECIDED = 1, 3
 
 
 def analyze(
@@ -99,9 +94,13 @@ def analyze(
     """
     share, scales = scale_options(higher, lower, range_, margin)
     chosen = read_metrics(metrics) | parse_assignments("--metric", metric or [])
-    book = read_scores(paths, Reading(chosen, cluster, parse_assignments("--where", where or []), scales))
-    settings = choose_settings(
-        book,
+    scores, analysis = analyze_inputs(
+        paths,
+        Reading(chosen, cluster, parse_assignments("--where", where or []), scales),
+        baseline=baseline,
+        temperature=temperature,
+        strict=strict,
+        least_common=min_common,
         alpha=alpha,
         margin=share,
         combine=combine.value,
@@ -109,33 +108,24 @@ def analyze(
         missing=missing.value,
         certify=certify.value,
     )
-    request = Request(settings, baseline, temperature, cluster, strict, min_common)
-    analysis = analyze_scores(book, request)
     folder = out or default_folder(paths)
-    write(analysis, book, folder)
+    write(analysis, scores, folder)
     show(analysis, format_, tasks)
     typer.echo(f"Written to {folder}", err=format_ is not Format.TABLE)
-    if said := _explain_status(analysis, gate):
+    if said := explain_status(analysis, gate.value):
         typer.echo(said, err=True)
-    raise typer.Exit(exit_status(analysis, gate))
+    raise typer.Exit(exit_status(analysis, gate.value))
 
 
-def default_folder(paths: Sequence[str]) -> str:
-    """Where the files go: into the run or folder of runs, but never beside inputs that are not ours."""
-    if len(paths) == 1 and is_run(paths[0]):
-        return f"{paths[0].rstrip('/')}/analysis"
-    return "analysis"
-
-
-def write(analysis: Analysis, book: ScoreSet, folder: str) -> None:
+def write(analysis: Analysis, scores: ScoreSet, folder: str) -> None:
     """Write all files, the report for people among them.
 
     Raises:
         UserError: if the folder cannot be written to.
     """
     try:
-        write_outputs(analysis, book, folder)
-        write_report(analysis, book.runs, folder)
+        write_outputs(analysis, scores, folder)
+        write_report(analysis, scores.runs, folder)
     except OSError as error:
         raise UserError(f"Cannot write to {folder}: {error}. Name another folder with --out.") from error
 
@@ -147,34 +137,3 @@ def show(analysis: Analysis, format_: Format, tasks: Tasks) -> None:
     else:
         text = verdicts_json(analysis) if format_ is Format.JSON else markdown(analysis, tasks)
         typer.echo(text, nl=False)
-
-
-def exit_status(analysis: Analysis, gate: Gate) -> int:
-    """The exit status: a proven degradation first, then whatever keeps the rest from being an all-clear."""
-    found = {result.comparison.verdict for result in analysis.results}
-    if Verdict.DEGRADED in found:
-        return DEGRADED
-    if analysis.incomplete:
-        return UNDECIDED
-    if gate is Gate.CERTIFIED and (found != {Verdict.CERTIFIED} or _has_gaps(analysis)):
-        return UNDECIDED
-    return 0
-
-
-def _has_gaps(analysis: Analysis) -> bool:
-    """Whether answers are missing or failed, unless the user has said to go by what is there."""
-    return analysis.gaps and analysis.settings.missing == "worst"
-
-
-def _explain_status(analysis: Analysis, gate: Gate) -> str | None:
-    """Why certified variants do not make an exit status of 0; None if they do, or none of this applies."""
-    found = {result.comparison.verdict for result in analysis.results}
-    if gate is not Gate.CERTIFIED or found != {Verdict.CERTIFIED} or exit_status(analysis, gate) == 0:
-        return None
-    said = "Exit status 3 although all is certified:"
-    if analysis.incomplete:
-        return f"{said} the run is incomplete. Submit it again to finish it."
-    return (
-        f"{said} answers are missing or failed (see the warnings). Ask for them again, or accept what is "
-        "there with --missing drop."
-    )

@@ -1,4 +1,4 @@
-"""`lldeg subset`: the items that are worth running again, because the baseline itself wavers on them.
+"""`lldeg subset`: the items that are worth running again because the baseline itself flips on them.
 
 Items that a model always gets right or always wrong say nothing about a variant that is nearly the same, and
 dropping them loses no power. What the file chose must be tested on runs that did not choose it; the file
@@ -31,12 +31,16 @@ def subset(
     *,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where to write subset.json; RUN/analysis unless given."),
+        typer.Option(metavar="DIR", help="Output folder for subset.json; default RUN/analysis."),
     ] = None,
-    baseline: Annotated[str | None, typer.Option(metavar="NAME", help="Baseline; the sweep's own.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Baseline; default the sweep's.")
+    ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(metavar="T", help="Temperature of the runs that choose; the lowest with several seeds."),
+        typer.Option(
+            metavar="T", help="Temperature of the runs that choose; default the lowest with several seeds."
+        ),
     ] = None,
 ) -> None:
     """Write the items on which the baseline's answers flip between its runs.
@@ -50,7 +54,7 @@ def subset(
     """
     reruns = read_reruns(paths, Wanted({}))
     if not reruns.runs:
-        raise UserError("Items are chosen by runs of lldeg; turn other results into one with `lldeg import`.")
+        raise UserError("Items are chosen by runs of lldeg; import other results with `lldeg import` first.")
     name = baseline or reruns.baseline
     if name is None or name not in {cell.variant for cell in reruns.cells}:
         known = some(list(dict.fromkeys(cell.variant for cell in reruns.cells)), 20)

@@ -2,7 +2,7 @@
 
 A cell per (rerun, item) is all that is kept, so memory grows with the answers of one model to one task and
 time with the rows read. A cell is filled once: a score replaces an earlier failure of the same sample, but
-of two scores the first stays and the second is only counted, for a duplicate is no second rerun.
+of two scores the first stays and the second is only counted: a duplicate is not a second rerun.
 """
 
 from collections.abc import Mapping

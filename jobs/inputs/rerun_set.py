@@ -38,7 +38,7 @@ class Wanted:
     task: str | None = None
     temperature: Temperature = None
 
-    def refuse_strangers(self, tasks: Sequence[str], variants: Sequence[str]) -> None:
+    def refuse_unknown(self, tasks: Sequence[str], variants: Sequence[str]) -> None:
         """Refuse a task or a variant that is not there.
 
         Raises:
@@ -170,7 +170,7 @@ def favoured(choices: Sequence[Any]) -> Hashable:
     """What [[log-likelihood, is greedy], …] comes to: the likeliest choice; of a single one, if it is greedy.
 
     Returns:
-        The choices themselves as text where they are no such list.
+        The choices themselves as text where they are not such a list.
     """
     try:
         likelihoods = [float(choice[0]) for choice in choices]

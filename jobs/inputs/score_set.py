@@ -145,7 +145,7 @@ class ScoreSet:
         warnings: what the reader of a verdict must know about the input.
         alpha: the level the input asks for, or None.
         margin: the acceptable drop the input asks for, or None.
-        runs: the run directories it was read from; none where the input was others' results.
+        runs: the run directories it was read from; none where the input was another tool's.
     """
 
     models: tuple[str, ...]

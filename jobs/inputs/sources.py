@@ -143,7 +143,7 @@ def _unreadable(path: str, known: Sequence[Source]) -> str:
 
 
 def _listing(path: str) -> list[NamedPath] | None:
-    """The entries of a file {model: path} or {model: {task: path}}; None if it is no such file.
+    """The entries of a file {model: path} or {model: {task: path}}; None if it is not such a file.
 
     Raises:
         UserError: if it is not valid JSON.
@@ -162,7 +162,7 @@ def _listing(path: str) -> list[NamedPath] | None:
 
 
 def _entries(content: dict[str, Any], folder: Path) -> Iterator[NamedPath | None]:
-    """One per path that is listed; None for whatever is no path."""
+    """One per path that is listed; None for whatever is not a path."""
     for model, value in content.items():
         by_task = value if isinstance(value, dict) and value else {None: value}
         for task, path in by_task.items():

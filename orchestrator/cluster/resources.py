@@ -13,7 +13,7 @@ import ray
 from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 
-from orchestrator.engines import is_served, parallel_workers
+from orchestrator.engines import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -192,11 +192,12 @@ def replica_resources(
     engines on the same cores are slower than one. A served model needs one CPU here, for sending and scoring.
     """
     gpus, cpus = cluster.gpus_per_replica, cluster.cpus_per_replica
-    if is_served(engine):
+    kind = kind_of(engine)
+    if kind.served:
         return ReplicaResources(cpus or 1.0, gpus or 0.0, cluster.resources, cluster.labels)
     if gpus is None:
         has_gpus = any(node.amounts.get("GPU", 0) for node in nodes)
-        gpus = float(parallel_workers(engine) if has_gpus else 0)
+        gpus = float(kind.gpus(engine) if has_gpus else 0)
     if cpus is None:
         cpus = CPUS_BESIDE_A_GPU if gpus else max((node.amounts.get("CPU", 1) for node in nodes), default=1)
     return ReplicaResources(float(cpus), gpus, cluster.resources, cluster.labels)

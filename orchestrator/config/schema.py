@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from orchestrator.engines.base import DEFAULT_KIND
+
 
 class Section(BaseModel):
     """A part of the configuration; unknown keys are refused."""
@@ -147,7 +149,7 @@ class SweepConfig(Section):
     baseline: str
     model: str | None = None
     revision: str | None = None
-    engine: dict[str, Any] = Field(default_factory=lambda: {"kind": "vllm"})
+    engine: dict[str, Any] = Field(default_factory=lambda: {"kind": DEFAULT_KIND})
     variants: dict[str, VariantConfig] = Field(min_length=1)
     tasks: tuple[TaskConfig, ...] = Field(min_length=1)
     items: str | None = None
@@ -192,7 +194,7 @@ class SweepConfig(Section):
 
     def engine_of(self, variant: str) -> dict[str, Any]:
         """Engine options of a variant, `kind` included."""
-        return {"kind": "vllm", **self.engine, **self.variants[variant].engine}
+        return {"kind": DEFAULT_KIND, **self.engine, **self.variants[variant].engine}
 
     def cluster_of(self, variant: str) -> ReplicaConfig:
         """What a replica of a variant takes of a node."""

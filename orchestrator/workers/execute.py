@@ -10,7 +10,7 @@ import yaml
 
 from orchestrator.cluster.ray_cluster import ray_cluster
 from orchestrator.cluster.resources import Nodes, autoscaling_request, replica_resources, why_unschedulable
-from orchestrator.engines import is_served
+from orchestrator.engines import kind_of
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import Heartbeat
 from orchestrator.rundir.lease import owner
@@ -102,7 +102,9 @@ def _workloads(plan: Plan, nodes: Nodes, stopping: StoppingPolicy) -> list[Workl
             taken,
             _blocks(plan, variant),
             owed[variant],
-            max_replicas=1 if is_served(sweep.engine(variant).options) else None,  # one keeps a server busy
+            max_replicas=1
+            if kind_of(sweep.engine(variant).options).served
+            else None,  # one keeps a server busy
         )
         for variant, taken in resources.items()
     ]

@@ -123,3 +123,18 @@ def test_damage_in_one_task_is_told_where_the_average_could_be_chance(tmp_path, 
     )
     assert "over all tasks it loses 3.89 points" in ran.text
     assert "v (by task hit)" in ran.text
+
+
+def test_a_gain_is_not_called_a_loss(tmp_path, monkeypatch):
+    """A variant that loses one task and gains overall is worse on that task, and gains in all."""
+    monkeypatch.setenv("COLUMNS", "200")
+    rows = ["model,task,prompt_id,score"]
+    for i in range(100):
+        rows += [f"base,lost,{i},1", f"v,lost,{i},{int(i >= 20)}"]
+        rows += [f"base,won,{i},{i % 2}", f"v,won,{i},{int(i % 2 or i < 60)}"]
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    text = run_analyze(path, out=tmp_path / "out").text
+    assert "v is worse than base on lost: it loses 20.00 points there" in text
+    assert "over all tasks it gains 5.00 points" in text
+    assert "loses -" not in text

@@ -92,6 +92,7 @@ def test_a_missing_folder_of_tasks(refusal, tmp_path):
     assert refusal("submit", path) == f"{path}: include_path: there is no folder {tmp_path}/pakc."
 
 
+@pytest.mark.slow
 def test_an_unknown_task_gets_the_nearest_of_lm_evals(refusal, tmp_path):
     """Suggestions come from the user's own folder and from lm-eval's collection."""
     path = write_small_sweep(tmp_path, tasks=["askd", "gsm8"])

@@ -154,13 +154,16 @@ def _broken(path, how):
     elif how == "not JSON":
         with zipfile.ZipFile(path, "a") as archive:
             archive.writestr("samples/3_epoch_1.json", '{"id": 1')
+    elif how == "scores are a list":
+        write_eval(path, log([{**sample(1, "C"), "scores": ["C"]}]))
     elif how == "no samples":
         write_eval(path, log([]))
     return str(path)
 
 
 @pytest.mark.parametrize(
-    "how", ["cut short", "no header", "no id", "twice", "no scores", "not JSON", "no samples"]
+    "how",
+    ["cut short", "no header", "no id", "twice", "no scores", "scores are a list", "not JSON", "no samples"],
 )
 def test_a_broken_log_is_one_sentence(tmp_path, how):
     """Whatever is wrong is said with the file's name."""

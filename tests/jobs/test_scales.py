@@ -238,7 +238,7 @@ def test_a_margin_of_zero_is_refused_by_all(tmp_path):
     """A sweep's margin of 0 is refused by submit, analyze and view alike, never read as something else."""
     from pydantic import ValidationError
 
-    from jobs.report.catalog import Library
+    from jobs.report.catalog import Catalog
     from orchestrator.config.schema import AnalysisConfig
     from orchestrator.errors import UserError
 
@@ -246,9 +246,9 @@ def test_a_margin_of_zero_is_refused_by_all(tmp_path):
     run = make_run(tmp_path / "run", {"t": task}, analysis={"margin": 0})
     ran = run_analyze(run, out=tmp_path / "out")
     assert (ran.code, "analysis.margin of the sweep" in ran.error) == (2, True)
-    (shelf,) = Library([str(run)]).shelves().values()
+    (cached,) = Catalog([str(run)]).runs().values()
     with pytest.raises(UserError, match=r"analysis\.margin of the sweep"):
-        shelf.open()
+        cached.analyze()
     with pytest.raises(ValidationError):
         AnalysisConfig(margin=0)
     assert run_analyze(run, "--margin", "0.02", out=tmp_path / "out").code == 0
@@ -257,12 +257,12 @@ def test_a_margin_of_zero_is_refused_by_all(tmp_path):
 def test_the_page_takes_the_same_options(tmp_path):
     """The page reads a range like analyze does, so that a run of grades has one verdict."""
     from jobs.inputs.scales.options import scale_options
-    from jobs.report.catalog import Chosen, Library
+    from jobs.report.catalog import Catalog, Chosen
 
     base, lower = grades(40)
     run = make_run(tmp_path / "run", {"t": MadeTask({("base", 0.0): [base], ("v", 0.0): [lower]})})
     options = ("--range", "t=1..10", "--margin", "0.05")
     analyzed = run_analyze(run, *options, out=tmp_path / "out").verdicts
     chosen = Chosen(*scale_options(None, None, ["t=1..10"], ["0.05"]))
-    (shelf,) = Library([str(run)], chosen).shelves().values()
-    assert json.loads(json.dumps(shelf.open().content.verdicts)) == analyzed
+    (cached,) = Catalog([str(run)], chosen).runs().values()
+    assert json.loads(json.dumps(cached.analyze().content.verdicts)) == analyzed

@@ -5,6 +5,7 @@ of the metrics, and the temperature, are in the aggregates.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from jobs.inputs.samples.batch import (
 )
 from jobs.inputs.samples.json_files import head_of, read_lines, read_object
 from jobs.inputs.samples.source import SampleSource
+from jobs.inputs.scales.bounds import Bounds
 from jobs.inputs.score_set import Stated
 from jobs.inputs.source import NamedPath, Source
 from jobs.inputs.write_run import as_text
@@ -54,17 +56,29 @@ def _files(path: Path) -> Iterator[Path]:
             yield file
 
 
+@dataclass(frozen=True)
+class _Scoring:
+    """What the aggregates say about the scores of an evaluation."""
+
+    facts: TaskFacts
+    metric: str
+    temperature: float | None
+
+
 def _read(file: Path, query: Query) -> Iterator[SampleBatch]:
     aggregates = _aggregates(file)
+    scorings: dict[str, _Scoring] = {}
     held: dict[tuple[str, str], list[Sample]] = {}
     for number, row in read_lines(file):
-        key = _names(row, number, file)
-        samples = held.setdefault(key, [])
-        samples.append(_sample(row, aggregates.get(key[1], {}), query))
+        model, task = _names(row, number, file)
+        if task not in scorings:
+            scorings[task] = _scoring(task, aggregates.get(task, {}))
+        samples = held.setdefault((model, task), [])
+        samples.append(_sample(row, scorings[task], query))
         if len(samples) == SAMPLES_AT_ONCE:
-            yield from in_batches(_facts(key[1], aggregates), key[0], held.pop(key))
+            yield from in_batches(scorings[task].facts, model, held.pop((model, task)))
     for (model, task), samples in held.items():
-        yield from in_batches(_facts(task, aggregates), model, samples)
+        yield from in_batches(scorings[task].facts, model, samples)
 
 
 def _aggregates(file: Path) -> dict[str, dict[str, Any]]:
@@ -82,58 +96,49 @@ def _aggregates(file: Path) -> dict[str, dict[str, Any]]:
 
 def _names(row: Mapping[str, Any], number: int, file: Path) -> tuple[str, str]:
     """Model and evaluation of a line."""
-    model, task, sample = (row.get(name) for name in ("model_id", "evaluation_name", "sample_id"))
-    if not isinstance(model, str) or not isinstance(task, str) or not isinstance(sample, (str, int)):
-        raise UserError(
-            f"Line {number} of {file} is not a sample of Every Eval Ever: it lacks model_id, evaluation_name "
-            "or sample_id."
-        )
-    return model, task
+    model, task = row.get("model_id"), row.get("evaluation_name")
+    if isinstance(model, str) and isinstance(task, str) and isinstance(row.get("sample_id"), (str, int)):
+        return model, task
+    raise UserError(
+        f"Line {number} of {file} is not a sample of Every Eval Ever: it lacks model_id, evaluation_name or "
+        "sample_id."
+    )
 
 
-def _facts(task: str, aggregates: Mapping[str, Mapping[str, Any]]) -> TaskFacts:
-    config = aggregates.get(task, {}).get("metric_config") or {}
-    lower, limits = config.get("lower_is_better"), (config.get("min_score"), config.get("max_score"))
-    low, high = (float(limit) if isinstance(limit, (int, float)) else None for limit in limits)
-    bounds = None if low is None or high is None or not low < high else (low, high)
-    stated = Stated(None if lower is None else not lower, bounds)
-    return TaskFacts(task, stated={_metric(aggregates.get(task, {})): stated}, output_type="generate_until")
-
-
-def _metric(result: Mapping[str, Any]) -> str:
+def _scoring(task: str, result: Mapping[str, Any]) -> _Scoring:
     config = result.get("metric_config") or {}
-    return str(config.get("metric_id") or config.get("metric_name") or "score")
+    lower = config.get("lower_is_better")
+    bounds = _bounds(config.get("min_score"), config.get("max_score"))
+    stated = Stated(None if lower is None else not lower, bounds)
+    metric = str(config.get("metric_id") or config.get("metric_name") or "score")
+    generation = (result.get("generation_config") or {}).get("generation_args") or {}
+    temperature = generation.get("temperature")
+    return _Scoring(
+        TaskFacts(task, stated={metric: stated}, output_type="generate_until"),
+        metric,
+        float(temperature) if isinstance(temperature, (int, float)) else None,
+    )
 
 
-def _temperature(result: Mapping[str, Any]) -> float | None:
-    generation = result.get("generation_config") or {}
-    stated = (generation.get("generation_args") or {}).get("temperature")
-    return float(stated) if isinstance(stated, (int, float)) else None
-
-
-def _sample(row: Mapping[str, Any], result: Mapping[str, Any], query: Query) -> Sample:
-    asked, answered = (row.get(name) or {} for name in ("input", "output"))
-    evaluation, usage = row.get("evaluation") or {}, row.get("token_usage") or {}
+def _sample(row: Mapping[str, Any], scoring: _Scoring, query: Query) -> Sample:
+    asked, evaluation = row.get("input") or {}, row.get("evaluation") or {}
     score = evaluation.get("score")
-    prompt = as_text(asked.get("formatted") or asked.get("raw"))
+    prompt = asked.get("formatted") or asked.get("raw")
     label = (row.get("metadata") or {}).get(query.cluster) if query.cluster else None
     found = Sample(
         item=row["sample_id"],
-        scores={_metric(result): evaluation.get("is_correct") if score is None else score},
-        temperature=_temperature(result),
-        prompt_hash=text_hash(prompt),
+        scores={scoring.metric: evaluation.get("is_correct") if score is None else score},
+        temperature=scoring.temperature,
+        prompt_hash=text_hash(prompt if isinstance(prompt, str) else as_text(prompt)),
         doc_hash=row.get("sample_hash"),
         cluster=None if label is None else str(label),
         error=as_text(row.get("error")),
     )
     if query.responses or query.documents:
-        found.response = as_text(_single(answered.get("raw")))
+        found.response = as_text(_single((row.get("output") or {}).get("raw")))
     if query.documents:
-        reference = asked.get("reference")
-        found.prompt = prompt
-        found.target = as_text(
-            reference[0] if isinstance(reference, list) and len(reference) == 1 else reference
-        )
+        usage = row.get("token_usage") or {}
+        found.prompt, found.target = as_text(prompt), as_text(_single(asked.get("reference")))
         found.doc = {"id": row["sample_id"], "metadata": row.get("metadata")}
         found.prompt_tokens, found.output_tokens = usage.get("input_tokens"), usage.get("output_tokens")
     return found
@@ -142,3 +147,9 @@ def _sample(row: Mapping[str, Any], result: Mapping[str, Any], query: Query) -> 
 def _single(values: object) -> object:
     """What is in a list of one; several values stay a list."""
     return values[0] if isinstance(values, list) and len(values) == 1 else values
+
+
+def _bounds(low: object, high: object) -> Bounds | None:
+    if isinstance(low, (int, float)) and isinstance(high, (int, float)) and low < high:
+        return float(low), float(high)
+    return None

@@ -38,7 +38,7 @@ class RunFiles:
         """Open a run directory.
 
         Raises:
-            UserError: if it is no run directory, or its manifest or sweep cannot be read.
+            UserError: if it is not a run directory, or its manifest or sweep cannot be read.
         """
         store = RunStore(location)
         manifest = store.read_manifest()

@@ -1,6 +1,6 @@
 """The items of a task as the runs list them: what was to be asked, and which items belong together.
 
-The item tables, not the answers, say what the task consists of: an item nobody answered is missing, not
+The item tables, not the answers, say what the task consists of: an item without an answer is missing, not
 absent. Runs that are analyzed together must mean the same document by the same number.
 """
 

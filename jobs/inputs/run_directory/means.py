@@ -62,9 +62,9 @@ class _Prompts:
         coded = hashes if isinstance(hashes, pa.DictionaryArray) else hashes.dictionary_encode()
         hashes = coded.dictionary.cast(pa.string())
         with self._lock:
-            strangers = hashes.filter(pc.is_null(pc.index_in(hashes, self._known)))
-            if len(strangers):
-                self._known = pa.concat_arrays([self._known, strangers.unique()])
+            unknown = hashes.filter(pc.is_null(pc.index_in(hashes, self._known)))
+            if len(unknown):
+                self._known = pa.concat_arrays([self._known, unknown.unique()])
             numbers = pc.index_in(hashes, self._known).to_numpy(zero_copy_only=False)
         indices = coded.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)
         prompts: Ints = np.append(numbers, -1).astype(np.int64)[indices]
@@ -73,7 +73,7 @@ class _Prompts:
 
 @dataclass(frozen=True)
 class _Task:
-    """One task as it stands in the runs that hold it; prompts are numbered across all of its models."""
+    """One task in the runs that hold it; prompts are numbered across all of its models."""
 
     runs: Sequence[RunFiles]
     items: RunItems

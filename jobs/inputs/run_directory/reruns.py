@@ -57,7 +57,7 @@ def read_reruns(locations: Sequence[str], wanted: Wanted) -> RerunSet:
 def _read(runs: Sequence[RunFiles], wanted: Wanted) -> Iterator[RepeatedAnswers]:
     tasks = {name: entry for run in runs for name, entry in run.tasks.items()}
     variants = list(dict.fromkeys(name for run in runs for name in run.models))
-    wanted.refuse_strangers(list(tasks), variants)
+    wanted.refuse_unknown(list(tasks), variants)
     if unknown := unused_requests(
         wanted.metrics, {name: entry.get("group") for name, entry in tasks.items()}
     ):

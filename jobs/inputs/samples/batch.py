@@ -1,10 +1,10 @@
 """Samples as a reader hands them over: records in columns, evaluation by evaluation."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from stats.arrays import Floats, Ints
 ItemId = int | str
 Texts = Sequence[str | None]
 
-SAMPLES_AT_ONCE = 8192
+SAMPLES_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -170,24 +170,21 @@ def _batch(
     task: TaskFacts, model: str | None, held: Sequence[Sample], warnings: tuple[Notice, ...]
 ) -> SampleBatch:
     metrics = dict.fromkeys(metric for sample in held for metric in sample.scores)
-    columns = {metric: score_column([sample.scores.get(metric) for sample in held]) for metric in metrics}
+    scores = {metric: score_column([sample.scores.get(metric) for sample in held]) for metric in metrics}
+    fields = zip(*map(attrgetter(*OPTIONAL.values()), held), strict=True)
+    columns: dict[str, Any] = dict(zip(OPTIONAL, fields, strict=bool(held)))
     reruns = [sample.rerun for sample in held]
     return SampleBatch(
         task=task,
         model=model,
         items=[sample.item for sample in held],
-        scores={metric: scores for metric, (scores, _) in columns.items()},
-        not_numbers=frozenset(metric for metric, (_, numeric) in columns.items() if not numeric),
+        scores={metric: column for metric, (column, _) in scores.items()},
+        not_numbers=frozenset(metric for metric, (_, is_numeric) in scores.items() if not is_numeric),
         temperature=np.array([sample.temperature for sample in held], dtype=np.float32),
         reruns=None if None in reruns else np.array(reruns, dtype=np.int64),
         warnings=warnings,
-        **{column: _column(held, name) for column, name in OPTIONAL.items()},
+        **{name: column for name, column in columns.items() if column.count(None) < len(column)},
     )
-
-
-def _column(held: Sequence[Sample], name: str) -> Any:
-    values = [getattr(sample, name) for sample in held]
-    return values if any(value is not None for value in values) else None
 
 
 OPTIONAL = {
@@ -217,11 +214,12 @@ def score_column(values: Sequence[object]) -> tuple[Floats, bool]:
         Shape (samples,): NaN where there is no score, infinity where one is stated that is not finite; and
         whether all of those that are stated are numbers.
     """
-    stated = [(i, as_number(value)) for i, value in enumerate(values) if value is not None]
-    column = np.full(len(values), np.nan)
-    for i, number in stated:
-        column[i] = np.inf if number is None or math.isnan(number) else number
-    return column, all(number is not None for _, number in stated)
+    numbers = [value if type(value) is float else as_number(value) for value in values]
+    unstated = [i for i, number in enumerate(numbers) if number is None]
+    column = np.array([np.inf if number is None else number for number in numbers], dtype=np.float64)
+    column[np.isnan(column)] = np.inf
+    column[[i for i in unstated if values[i] is None]] = np.nan
+    return column, all(values[i] is None for i in unstated)
 
 
 def text_hash(text: str | None) -> str | None:

@@ -4,7 +4,8 @@ Items, prompts and answers are numbered as they come, so that a sample without t
 however long its prompt and its response are.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,6 +16,7 @@ from jobs.inputs.rerun_set import ABSENT, chosen_answer
 from jobs.inputs.samples.batch import Evaluation, ItemId, Query, SampleBatch, TaskFacts, text_hash
 from jobs.inputs.samples.documents import Documents
 from jobs.inputs.score_set import Stated  # noqa: TC001 - the annotation is read at run time
+from orchestrator.errors import UserError
 from stats.arrays import Floats, Ints
 
 NO_RERUN = -1
@@ -170,11 +172,29 @@ def gather(places: Sequence[Sequence[Evaluation]], query: Query) -> dict[str, Ga
     number = 0
     for place, evaluations in enumerate(places):
         for evaluation in evaluations:
-            for batch in evaluation.read(query):
-                task = tasks.setdefault(batch.task.name, GatheredTask(batch.task))
-                task.add(batch, Origin(place, number, batch.model), evaluation.label, query)
+            with sound_form(evaluation.label):
+                for batch in evaluation.read(query):
+                    task = tasks.setdefault(batch.task.name, GatheredTask(batch.task))
+                    task.add(batch, Origin(place, number, batch.model), evaluation.label, query)
             number += 1
     return tasks
+
+
+@contextmanager
+def sound_form(label: str) -> Iterator[None]:
+    """Turn what goes wrong inside of data that are not in the form their format promises into one sentence.
+
+    Args:
+        label: what to call the data.
+
+    Raises:
+        UserError: naming the data and the mistake.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(f"{label} is not in the form that its format promises ({said}).") from error
 
 
 def _numbered(keys: Iterable[Hashable], known: dict[ItemId, int]) -> Ints:

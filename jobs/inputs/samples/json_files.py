@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +49,16 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         UserError: if a line is not a JSON object, or is longer than any sample could be.
     """
-    number = 0
     with path.open("rb") as file:
-        while line := file.readline(LONGEST_LINE):
-            number += 1
+        for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), b""), 1):
             if len(line) == LONGEST_LINE:
                 raise UserError(f"Line {number} of {path} is longer than {LONGEST_LINE >> 20} MiB.")
-            if not line.strip():
-                continue
-            content = parse_json(line, f"Line {number} of {path}")
+            try:
+                content = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                if not line.strip():
+                    continue
+                raise UserError(f"Line {number} of {path} is not valid JSON: {error}.") from error
             if not isinstance(content, dict):
                 raise UserError(f"Line {number} of {path} is not a JSON object.")
             yield number, content

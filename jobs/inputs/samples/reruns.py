@@ -27,7 +27,7 @@ def rerun_set(
         UserError: if something wanted is not there, or a task has no metric that is a number per sample.
     """
     models = list(dict.fromkeys(cell.model for held in cells.values() for cell in held))
-    wanted.refuse_strangers(list(tasks), models)
+    wanted.refuse_unknown(list(tasks), models)
     refuse_unused(tasks, wanted.metrics)
     return RerunSet(
         tuple(

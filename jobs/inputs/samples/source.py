@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from jobs.inputs.rerun_set import RerunSet, Wanted
 from jobs.inputs.samples.batch import Evaluation, Query
 from jobs.inputs.samples.cells import Cell, cells_of
-from jobs.inputs.samples.gather import GatheredTask, gather
+from jobs.inputs.samples.gather import GatheredTask, gather, sound_form
 from jobs.inputs.samples.means import score_set
 from jobs.inputs.samples.names import (
     Key,
@@ -70,7 +70,7 @@ class SampleSource(Source):
     ) -> tuple[tuple[str, ...], dict[str, list[Cell]], dict[str, GatheredTask]]:
         """Names of the models, cells by task, tasks."""
         refuse_repeated([path.path for path in paths if path.model is None])
-        places = [self.evaluations(path) for path in paths]
+        places = [self._evaluations(path) for path in paths]
         tasks = gather(places, query)
         if not any(task.numbers for task in tasks.values()):
             raise UserError(f"{', '.join(path.path for path in paths)} holds no samples.")
@@ -83,6 +83,10 @@ class SampleSource(Source):
         cells = {name: cells_of(task, names) for name, task in tasks.items()}
         in_order = sorted(names, key=lambda key: key[0])
         return tuple(dict.fromkeys(names[key] for key in in_order)), cells, tasks
+
+    def _evaluations(self, path: NamedPath) -> Sequence[Evaluation]:
+        with sound_form(path.path):
+            return self.evaluations(path)
 
 
 def _refuse_mixtures(

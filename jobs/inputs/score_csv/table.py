@@ -85,7 +85,7 @@ def read_table(path: str, where: Mapping[str, str]) -> ScoreTable:
         where: value that a column must have for a row to be kept.
 
     Raises:
-        UserError: if it is not a CSV file with prompt_id and score, no row matches, or a score is no number.
+        UserError: if it is not a CSV file with prompt_id and score, no row matches, or a score is not finite.
     """
     table = _read(path)
     for needed in (ITEM, SCORE):
