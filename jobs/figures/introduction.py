@@ -51,7 +51,7 @@ def _accuracies(axes: Axes) -> None:
     bars = axes.bar(names, shares, width=0.6, color=(COLOURS[6], COLOURS[0], COLOURS[0]))
     axes.bar_label(bars, fmt="%.1f", padding=2)
     axes.set_ylim(50, 62.5)
-    axes.set_ylabel("correct answers (%), axis starts at 50")
+    axes.set_ylabel("right answers (%), axis from 50")
     axes.set_title("The same loss of accuracy …")
     axes.grid(visible=False, axis="x")
 

@@ -36,7 +36,7 @@ def success_histogram(report: FlipReport) -> Figure | None:
         for axes in panels[::columns]:
             axes.set_ylabel("share of items (%)")
         for axes in panels[max(0, len(cells) - columns) : len(cells)]:
-            axes.set_xlabel("correct runs")
+            axes.set_xlabel("runs that are right")
     return figure
 
 
@@ -77,7 +77,7 @@ def temperature_curves(report: FlipReport) -> Figure | None:
         columns = 3 if flips else 2
         figure = new_figure(WIDE if flips else WIDTH, HEIGHT + 0.25 * (len(accuracy) // columns))
         panels = figure.subplots(1, 2 if flips else 1, sharex=True, squeeze=False)[0]
-        _curves(panels[0], accuracy, "correct answers (%)")
+        _curves(panels[0], accuracy, "right answers (%)")
         if flips:
             _curves(panels[1], flips, "flips between runs (%)")
             panels[1].set_ylim(bottom=0)
