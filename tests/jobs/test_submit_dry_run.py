@@ -60,7 +60,7 @@ def test_a_dry_run_shows_the_plan(lldeg, tmp_path):
     """Samples per variant and task, the sum, and which engines would be loaded."""
     path = write_small_sweep(tmp_path, sampling=SAMPLING)
     shown = " ".join(lldeg("submit", path, "--dry-run", "--run-dir", "r").out.split())
-    assert "r: 56 samples, 0 there, 56 owed; engines to load: base, other" in shown
+    assert "r: 56 samples, 0 done, 56 missing; engines to load: base, other" in shown
     assert shown.count("│ asked │ 6 │ 4 │ 24 │ 0 │ 24 │") == 2
     assert shown.count("│ chosen │ 4 │ 1 │ 4 │ 0 │ 4 │") == 2
 

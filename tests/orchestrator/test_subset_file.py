@@ -28,7 +28,7 @@ def test_a_file_of_lm_evals_own_is_read(tmp_path):
     [
         ("[1]", "must map tasks"),
         ("{", "is not valid JSON"),
-        ("{}", "names no task"),
+        ("{}", "names no tasks"),
         ('{"sums": []}', "'sums' must have a list"),
         ('{"sums": [1, 1]}', "'sums' must have a list of different"),
         ('{"sums": [-1]}', "'sums' must have a list"),

@@ -119,7 +119,7 @@ def _state(counts: VariantProgress) -> str:
 def sweep_notes(sweep: Sweep) -> list[str]:
     """One sentence for each decision that depends on this machine."""
     fitted = sweep.fitted
-    return [*fitted.notes, *(f"{name} is left out: {why}." for name, why in fitted.skipped.items())]
+    return [*fitted.notes, *(f"{name} is skipped: {why}." for name, why in fitted.skipped.items())]
 
 
 def dry_run_table(plan: Plan) -> Table:

@@ -133,7 +133,7 @@ def _note_missing_variants(runs: Sequence[RunFiles], models: Sequence[str], note
     left_out = {name: why for run in runs for name, why in run.manifest.get("skipped", {}).items()}
     for name, why in left_out.items():
         if name not in models:
-            notes.add(NoticeCode.LEFT_OUT, f"{name} was left out of the run: {why}.")
+            notes.add(NoticeCode.LEFT_OUT, f"{name} was skipped in the run: {why}.")
     named = dict.fromkeys(name for run in runs for name in run.sweep.get("variants") or {})
     if unknown := [name for name in named if name not in models and name not in left_out]:
         notes.add(
