@@ -54,7 +54,7 @@ def block_sums(values: Floats, clusters: NDArray[np.generic] | None) -> Floats:
 
     Args:
         values: shape (n,).
-        clusters: one label per value, shape (n,), or None where every item is a block of its own.
+        clusters: one label per value, shape (n,), or None if every item is a separate block.
 
     Returns:
         One sum per cluster, in the order of the sorted labels; the values themselves without clusters. Values

@@ -137,7 +137,7 @@ def refuse_reused_runs(chosen_by: Collection[str], tested: Collection[str]) -> N
 
 @dataclass(frozen=True)
 class Churn:
-    """How many answers changed, whatever their scores.
+    """How many answers changed, regardless of their scores.
 
     Attributes:
         changed: items whose answer differs.

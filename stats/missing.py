@@ -80,7 +80,7 @@ class MissingAnswers:
     higher_is_better: bool = True
 
     def completed(self, task: TaskScores | None, case: Case) -> TaskScores | None:
-        """The task on all planned items, whatever is missing filled in.
+        """The task on all planned items, with missing scores filled in.
 
         Args:
             task: the pairs; None where nothing pairs.

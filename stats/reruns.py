@@ -1,4 +1,4 @@
-"""What one model does when it is asked again: the noise floor that every comparison stands on.
+"""What one model does when it is run again: the noise floor of every comparison.
 
 Two runs of the same model under the same settings disagree on some items. Their flip rate, estimated from all
 pairs of R runs, is what a lossless variant would show; only what goes beyond it is the variant's doing.

@@ -99,7 +99,7 @@ class TaskScores:
         slack = SLACK * (high - low)
         if scores.min() < low - slack or scores.max() > high + slack:
             raise EvidenceError(
-                f"{field} scores of task {self.task!r} lie between {scores.min():g} and {scores.max():g}, "
+                f"{field} scores of task {self.task!r} are between {scores.min():g} and {scores.max():g}, "
                 f"outside [{low:g}, {high:g}]."
             )
 

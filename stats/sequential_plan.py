@@ -36,7 +36,7 @@ class Stopping:
             certificate is tested once, at the end.
 
     Raises:
-        ValueError: if there is no look.
+        ValueError: if there are no looks.
     """
 
     looks: int = 10
@@ -62,7 +62,7 @@ class PlannedTask:
         task: its name.
         items: how many.
         blocks: one label per item, shape (items,): items with equal labels flip together, whichever task they
-            are in. None where every item has a sign of its own.
+            are in. None if every item has a separate sign.
         bounded: whether scores have a range; differences are then shares of it.
 
     Raises:

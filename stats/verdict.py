@@ -79,7 +79,7 @@ class Evidence:
         clustered: whether the blocks are clusters.
         items: how many pairs.
         mde: smallest drop found with the planned power.
-        items_needed: items that would decide it if the differences go on as observed; None if unknown.
+        items_needed: items that would be enough to decide, with differences as observed; None if unknown.
     """
 
     drop: float

@@ -1,9 +1,9 @@
 """Pairs a baseline with every variant and hands the pairs to the statistics.
 
 One comparison per (variant, temperature), each against the baseline at the same temperature, and one
-adjustment over all comparisons of an invocation: whoever looks at more of them must not find more false
-alarms. What cannot be paired is said, counted and bounded, and where nothing can be paired there is no
-verdict but an error.
+adjustment over all comparisons of an invocation, so that more comparisons do not mean more false alarms.
+Items that cannot be paired are reported, counted and bounded; if nothing can be paired, the result is an
+error, not a verdict.
 """
 
 from collections.abc import Sequence
@@ -168,7 +168,7 @@ def _cut_short(book: ScoreSet) -> bool:
 
 
 def _few_items(pairings: Sequence[Pairing]) -> list[Notice]:
-    """One sentence per number of items, for whatever variants have so few."""
+    """One sentence per number of items, naming the variants that have so few."""
     few: dict[int, list[str]] = {}
     for pairing in pairings:
         if 0 < pairing.common < FEW_ITEMS:

@@ -11,7 +11,7 @@ DEGRADED, UNDECIDED = 1, 3
 
 
 def exit_status(analysis: Analysis, gate: GateName) -> int:
-    """The exit status: a proven degradation first, then whatever keeps the rest from being an all-clear.
+    """The exit status: a proven degradation first, then anything that prevents an all-clear.
 
     Args:
         analysis: what was found.

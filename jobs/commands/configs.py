@@ -1,7 +1,7 @@
 """`lldeg configs`: the sweeps that come with lldeg, to be copied and edited.
 
-They lie in the source tree and, in an installed wheel, inside of this package; a copy brings the task files
-along that the sweep names, so that it runs where it lands.
+They are in the source tree and, in an installed wheel, inside this package. A copy includes the task files
+that the sweep names, so that it runs in its new place.
 """
 
 import shutil
@@ -70,7 +70,7 @@ def copy(
 
 
 def config_folder() -> Path:
-    """Where the sweeps lie: inside of the installed package, or beside it in a source tree."""
+    """The folder of the sweeps: inside the installed package, or next to it in a source tree."""
     package = Path(str(files("jobs")))
     return next(
         folder

@@ -136,7 +136,7 @@ class TaskTable:
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """Everything a comparison needs, whatever it was read from.
+    """Everything a comparison needs, from any input format.
 
     Attributes:
         models: names of the models, in the order of the input.

@@ -1,7 +1,7 @@
 """The input formats, and the one way from what the user typed to a reader.
 
-Formats are told apart by what they contain, and are not mixed: runs pool with runs, lm-eval folders compare
-with lm-eval folders, score tables with score tables.
+Formats are recognised by their content and never mixed: runs are pooled with runs, lm-eval folders are
+compared with lm-eval folders, and score tables with score tables.
 """
 
 import json
@@ -29,7 +29,7 @@ FORMATS = (
     "helm",
     "every_eval_ever",
 )
-"""Folders beside this file, each with a `SOURCE` in its module `read`; the first to recognise a path wins."""
+"""Folders here, each with a `SOURCE` in its module `read`; the first that recognises a path wins."""
 
 
 def sources() -> list[Source]:
@@ -162,7 +162,7 @@ def _listing(path: str) -> list[NamedPath] | None:
 
 
 def _entries(content: dict[str, Any], folder: Path) -> Iterator[NamedPath | None]:
-    """One per path that is listed; None for whatever is not a path."""
+    """One per listed path; None for entries that are not paths."""
     for model, value in content.items():
         by_task = value if isinstance(value, dict) and value else {None: value}
         for task, path in by_task.items():

@@ -72,7 +72,7 @@ class CachedRun:
         return self.footers.count(RunFiles.open(self.location))
 
     def analyze(self) -> AnalyzedRun:
-        """The run as it stands now.
+        """The run in its current state.
 
         Raises:
             UserError: if it cannot be read or compared.
@@ -94,7 +94,7 @@ class Catalog:
         chosen: what the user says about the scores.
 
     Raises:
-        UserError: if there is no run among them.
+        UserError: if none of them is a run.
     """
 
     def __init__(self, paths: Sequence[str], chosen: Chosen = AS_IN_THE_SWEEP) -> None:

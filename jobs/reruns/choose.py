@@ -66,7 +66,7 @@ class Kept:
 
     @property
     def flips_kept(self) -> float | None:
-        """Share of the flips that lie on chosen items; None where nothing flips."""
+        """Share of the flips that are on chosen items; None where nothing flips."""
         before, after = (b + c for b, c in zip(self.worse, self.better, strict=True))
         return after / before if before else None
 

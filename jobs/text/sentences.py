@@ -1,8 +1,8 @@
 """What a verdict means, in plain words.
 
-Each sentence says what was found, in which unit, against which margin, and nothing that the numbers do not
-bear: points are only said to be lost where the drop is positive, and a margin only to be kept where that
-was shown.
+Each sentence says what was found, in which unit and against which margin, and claims nothing that the numbers
+do not support: a loss of points only if the drop is positive, and a drop within the margin only if that was
+shown.
 """
 
 from collections.abc import Sequence
@@ -133,7 +133,7 @@ def gap_lines(results: Sequence[VariantResult], limit: int) -> list[str]:
 
     Args:
         results: the comparisons.
-        limit: most tasks to list; what is left out is counted on a line of its own.
+        limit: most tasks to list; a separate line counts the others.
     """
     gaps = [(result, gap) for result in results for gap in result.gaps]
     gaps.sort(key=lambda pair: -sum((*pair[1].missing, *pair[1].failed)))
@@ -150,7 +150,7 @@ def _gap_line(result: VariantResult, gap: MissingAnswers) -> str:
 
 
 def shown_warnings(warnings: Sequence[Notice]) -> list[str]:
-    """Warnings for people: of many of one kind (one per variant, say) the first ones and how many follow."""
+    """Warnings for people: of many of the same kind, the first ones and how many more there are."""
     kinds: dict[str, list[str]] = {}
     for warning in warnings:
         kinds.setdefault(warning.code, []).append(warning.text)

@@ -22,7 +22,7 @@ class ReplicaConfig(Section):
     gpus_per_replica: float | None = Field(default=None, ge=0)
     """Default: the engine's parallel sizes if the Ray cluster has GPUs, else 0. A fraction shares a GPU."""
     cpus_per_replica: float | None = Field(default=None, gt=0)
-    """Default: 4 beside a GPU, all of a node's CPUs without one."""
+    """Default: 4 with a GPU, all of a node's CPUs without one."""
     resources: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Custom Ray resources, by name."""
     labels: dict[str, str] = Field(default_factory=dict)

@@ -32,7 +32,7 @@ class UnknownKind(EngineKind):
         return True
 
     def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
-        """That there is no such kind."""
+        """The problem of an unknown kind."""
         known = " and ".join(dict.fromkeys(kind.name for kind in KINDS))
         yield f"unknown engine '{options.get('kind')}'; the engines are {known}"
 

@@ -191,7 +191,7 @@ class Server:
         if pause is not None:
             self._not_before = max(
                 self._not_before, time.monotonic() + pause
-            )  # the others would be told so too
+            )  # other requests would get the same answer
         return _Trouble(reason, busy=status == BUSY, pause=pause)
 
     async def _answers_what_it_answered(self) -> bool:

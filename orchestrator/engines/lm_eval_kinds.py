@@ -79,7 +79,7 @@ class ServedClass(LmEvalClass):
 
     @property
     def served(self) -> bool:
-        """True: the server has hardware of its own."""
+        """True: the server has its own hardware."""
         return True
 
     def recognises(self, options: Mapping[str, Any]) -> bool:

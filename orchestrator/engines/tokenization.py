@@ -38,7 +38,7 @@ class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     @property
     def prefix_token_id(self) -> int:
-        """Token that stands before a text without context."""
+        """Token that precedes a text without context."""
         bos = self.tokenizer.bos_token_id
         return int(bos) if bos is not None else self.eot_token_id
 

@@ -50,7 +50,7 @@ class Vllm(EngineKind):
         return parallel_workers(options)
 
     def obstacles(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> Iterator[Obstacle]:
-        """What vLLM's CPU backend cannot do, besides."""
+        """Further limits of vLLM's CPU backend."""
         yield from super().obstacles(options, machine, on_cpu=on_cpu)
         if not on_cpu:
             return

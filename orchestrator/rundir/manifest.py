@@ -64,10 +64,10 @@ def merge(old: Manifest | None, new: Manifest, command: str) -> Manifest:
     Args:
         old: the manifest found in the run directory; None for a new run.
         new: the manifest of this submit.
-        command: a command that would run the changed sweep in a directory of its own.
+        command: a command that would run the changed sweep in a new directory.
 
     Raises:
-        UserError: something kept its name and changed its meaning; names the keys that differ.
+        UserError: something kept its name but changed its definition; the message names the keys that differ.
     """
     if old is None:
         return new

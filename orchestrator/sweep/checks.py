@@ -123,7 +123,7 @@ def _load_task(
 
 
 def unanswerable(config: SweepConfig, tasks: Mapping[str, SweepTask]) -> list[str]:
-    """Tasks that an engine cannot answer, whatever the model."""
+    """Tasks that an engine cannot answer with any model."""
     return [
         f"variants.{variant}: chat endpoints return no log-likelihoods, which task '{name}' needs"
         for variant in config.variants

@@ -29,7 +29,7 @@ class Fitted:
         config: the sweep, without the variants that are left out, and with what was chosen.
         chosen: options that were left open and chosen here, by variant.
         skipped: variants left out, and why.
-        notes: what was chosen, for the user to know.
+        notes: what was chosen, as sentences for the user.
         warnings: what runs, but slowly.
         problems: what cannot run.
     """
@@ -109,15 +109,15 @@ def _choose_options(fitted: Fitted, variants: Sequence[str], machine: Hardware) 
 
 
 def refuse_other_choices(fitted: Fitted, recorded: Mapping[str, Any], again: str) -> None:
-    """Refuse to go on with a run for which another machine chose otherwise.
+    """Refuse to resume a run for which another machine chose otherwise.
 
     Args:
-        fitted: the sweep that is to go on.
+        fitted: the sweep to resume.
         recorded: the variants of the run's manifest.
-        again: a command that would run the sweep in a directory of its own.
+        again: a command that would run the sweep in a new directory.
 
     Raises:
-        UserError: says what to set to go on.
+        UserError: says what to set to resume.
     """
     for name, choices in fitted.chosen.items():
         if name not in recorded:

@@ -12,7 +12,7 @@ from orchestrator.rundir.identity import folder_digest
 
 
 class ModelNotFoundError(Exception):
-    """There is no model of this name; the text says where it was looked for."""
+    """No model of this name was found; the message says where it was searched."""
 
 
 def model_revision(model: str, revision: str | None = None) -> str:
@@ -26,7 +26,7 @@ def model_revision(model: str, revision: str | None = None) -> str:
         a digest of the folder's files, or the hub's commit hash.
 
     Raises:
-        ModelNotFoundError: there is no such folder, and no such model can be reached.
+        ModelNotFoundError: the folder does not exist, or the model cannot be reached.
     """
     folder = Path(model)
     if folder.is_dir():

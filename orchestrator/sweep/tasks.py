@@ -38,7 +38,7 @@ FEWSHOT_SEED = 1234  # lm-eval's own default, so that few-shot prompts agree wit
 def set_up_lm_eval() -> None:
     """Make lm-eval keep compiled templates, and log errors only; for the whole process.
 
-    lm-eval compiles a task's templates anew for every document, which is most of the time of a score.
+    lm-eval recompiles a task's templates for every document, which is most of the time of a score.
     """
     lm_eval.utils.env.from_string = lru_cache(maxsize=4096)(lm_eval.utils.env.from_string)
     for logger in ("lm_eval", "datasets"):
@@ -83,7 +83,7 @@ class TaskLibrary:
         return self._own if self.include_path and name in self._own.task_index else self._all
 
     def unknown(self, name: str) -> str | None:
-        """That there is no task of this name, and the nearest name; None for a task."""
+        """Why a name is not a task, with the nearest name; None for a task."""
         if name in self._manager(name).task_index:
             return None
         return f"unknown task '{name}'{suggestion(name, self._all.all_tasks)}"
@@ -232,7 +232,7 @@ class SweepTask:
         """The items that the sweep asks for.
 
         They are chosen after building, so that numbers and few-shot examples are those of the whole task:
-        lm-eval's own `samples` would number them anew.
+        lm-eval's own `samples` would renumber them.
         """
         if self.spec.items is None:
             return dict(requests)

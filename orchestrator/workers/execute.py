@@ -40,7 +40,7 @@ def execute(
     watch: Watcher,
     stopping: StoppingPolicy | None = None,
 ) -> None:
-    """Answer everything the plan owes, on the Ray cluster at an address or on this machine.
+    """Run all missing samples of a plan, on the Ray cluster at an address or on this machine.
 
     Args:
         plan: what is owed.

@@ -182,13 +182,13 @@ class ReplicaSlots:
         self._expected[reference] = slot
 
     def received(self, reference: Any) -> ReplicaSlot | None:
-        """The replica whose result has come; None if nobody waits for it any more."""
+        """The replica whose result has arrived; None if the result is no longer needed."""
         return self._expected.pop(reference, None)
 
     # starting -------------------------------------------------------------------------------------------
 
     def fill(self, work: Mapping[str, VariantWork], held_back: Collection[str]) -> None:
-        """Start replicas where there is room, for the variants with most work left per replica.
+        """Start replicas where there is room, for the variants with the most work left per replica.
 
         Args:
             work: all variants.

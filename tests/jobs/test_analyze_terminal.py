@@ -89,7 +89,7 @@ def test_few_items_are_warned_of_once(tmp_path):
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     warnings = run_analyze(path, out=tmp_path / "out").verdicts["warnings"]
     assert [w for w in warnings if "only 9 items" in w] == [
-            "x, y, z: only 9 items can be paired, too few to detect any but a drastic drop."
+        "x, y, z: only 9 items can be paired, too few to detect any but a drastic drop."
     ]
 
 

@@ -69,7 +69,10 @@ def test_a_folder_instead_of_a_file(refusal, tmp_path):
         ({"baseline": "xyz"}, "baseline 'xyz' is not a variant; variants are base, other"),
         ({"variants": {"base": {"engine": {"max_num_seq": 8}}}}, "did you mean 'max_num_seqs'?"),
         ({"engine": {"kind": "vlm"}, "variants": {"base": {}}}, "variants.base: unknown engine 'vlm'"),
-        ({"model": "/nowhere/model", "variants": {"base": {}}}, "the model folder /nowhere/model does not exist"),
+        (
+            {"model": "/nowhere/model", "variants": {"base": {}}},
+            "the model folder /nowhere/model does not exist",
+        ),
         ({"model": "./model-x", "variants": {"base": {}}}, "the model folder ./model-x does not exist"),
         ({"model": None, "variants": {"base": {}}}, "variants.base has no model"),
         ({"tasks": ["asked", "asked"]}, "task 'asked' is listed twice"),

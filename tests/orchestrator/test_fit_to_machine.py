@@ -112,7 +112,10 @@ def test_a_variant_that_may_be_left_out_runs_where_it_can(on):
     [
         ({"engine": {"kind": "lm-eval:hf", "device": "cuda:0"}}, "device: cuda:0 needs a GPU"),
         ({"engine": {"pipeline_parallel_size": 2}}, "no pipeline parallelism on CPUs"),
-        ({"cluster": {"gpus_per_replica": 0.5}}, "needs 4 CPU, 0.5 GPU on one node; the largest node has 2 CPU"),
+        (
+            {"cluster": {"gpus_per_replica": 0.5}},
+            "needs 4 CPU, 0.5 GPU on one node; the largest node has 2 CPU",
+        ),
         ({"cluster": {"cpus_per_replica": 3}}, "needs 3 CPU on one node; the largest node has 2 CPU"),
     ],
 )

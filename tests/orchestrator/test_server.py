@@ -182,7 +182,9 @@ def test_a_refused_request_is_not_asked_again(ask, status):
 def test_a_server_that_will_never_answer_is_named(ask, status):
     """No right to ask, no such model, another address: one sentence with the address, at once."""
     stand_in, post = ask(lambda *_: reply({"detail": "not here"}, status, Location="http://127.0.0.1:1/"))
-    with pytest.raises(EngineOptionError, match=rf"{stand_in.url} refuses requests: HTTP {status}: .*not here"):
+    with pytest.raises(
+        EngineOptionError, match=rf"{stand_in.url} refuses requests: HTTP {status}: .*not here"
+    ):
         post({})
     assert len(stand_in.bodies) == 1
 

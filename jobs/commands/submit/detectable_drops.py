@@ -58,7 +58,7 @@ def given_flip_rate(rate: float | None) -> FlipRates:
     """The same flip rate for all tasks.
 
     Raises:
-        UserError: if it is no share.
+        UserError: if it is not a share.
     """
     if rate is None:
         return FlipRates(ASSUMED, {}, f"assuming that {ASSUMED:.0%} of the answers flip")
@@ -71,7 +71,7 @@ def measured_flip_rates(location: str) -> FlipRates:
     """The flip rates of an earlier run: the largest of any variant, by task and temperature.
 
     Raises:
-        UserError: if it is no run, or nothing flips in it.
+        UserError: if it is not a run, or nothing flips in it.
     """
     known = _measured(summarize(read_reruns([location], Wanted({}))))
     if not known:

@@ -73,7 +73,7 @@ def run_sweep(
     announce: Callable[[Plan], None] = lambda _: None,
     follow: Callable[[SweepProgress], AbstractContextManager[Watcher]] = in_silence,
 ) -> Submitted:
-    """Run what a sweep still owes.
+    """Run the samples of a sweep that are still missing.
 
     Args:
         config: the YAML file.

@@ -28,7 +28,7 @@ class ResultSet:
     """One evaluation of one model.
 
     Attributes:
-        folder: where its files lie.
+        folder: where its files are.
         date: the stamp in their names.
         samples: the sample file of each task.
     """
@@ -135,7 +135,7 @@ def result_sets(path: Path) -> list[ResultSet]:
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a sample file: JSON Lines whatever its suffix, or one JSON list.
+    """Rows of a sample file: JSON Lines with any suffix, or one JSON list.
 
     Only a line feed ends a line: texts may hold other line separators.
 

@@ -1,6 +1,6 @@
 """Reads what `lm_eval --log_samples` wrote: an evaluation per results file, a sample per document.
 
-A row per filter is not an item of its own: filters are metrics ("metric,filter") of one sample. Several
+A row per filter is not a separate item: filters are metrics ("metric,filter") of one sample. Several
 evaluations in a folder are reruns of its model, provided that their arguments agree.
 """
 

@@ -1,4 +1,4 @@
-"""A run directory as the analysis sees it: its manifest, its configuration and where its samples lie.
+"""A run directory as the analysis sees it: its manifest, its configuration and where its samples are.
 
 Files whose name begins with a dot are half-written and invisible. The manifest says what was to be done, so
 it alone decides what is missing.
@@ -61,7 +61,7 @@ class RunFiles:
 
     @property
     def filesystem(self) -> pafs.FileSystem:
-        """Where it lies."""
+        """The file system that holds it."""
         return self.store.filesystem
 
     @property

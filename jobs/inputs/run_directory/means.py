@@ -153,7 +153,7 @@ def _agreed(runs: Sequence[RunFiles], key: str, notes: _Notes) -> float | None:
 
 
 def _is_testable(task: str, runs: Sequence[RunFiles], notes: _Notes) -> bool:
-    """Whether the task has a number per sample; if not, it is said and the others are tested."""
+    """Whether the task has a number per sample; if not, a warning says so and the others are tested."""
     has_metric = all(run.tasks[task].get("metrics") for run in runs if task in run.tasks)
     if not has_metric:
         notes.add(

@@ -1,4 +1,4 @@
-"""JSON and JSON Lines of unknown origin: whatever is wrong with them is one sentence that names the place."""
+"""JSON and JSON Lines of unknown origin: every error in them is one sentence that names the place."""
 
 import json
 from collections.abc import Iterator

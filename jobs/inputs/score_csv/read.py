@@ -40,7 +40,7 @@ class ScoreCsv(SampleSource):
         return Path(path).suffix == ".csv" and Path(path).is_file()
 
     def evaluations(self, path: NamedPath) -> Sequence[Evaluation]:
-        """The table is one evaluation, whatever it holds."""
+        """The table is always a single evaluation."""
         return [Evaluation(path.path, partial(_read, path))]
 
     def model_names(self, tasks: Mapping[str, GatheredTask], paths: Sequence[str]) -> dict[Key, str]:
@@ -49,7 +49,7 @@ class ScoreCsv(SampleSource):
         return by_data(tasks, stems if len(set(stems)) == len(stems) else paths)
 
     def read_reruns(self, paths: Sequence[NamedPath], wanted: Wanted) -> RerunSet:  # noqa: ARG002 - the seam's
-        """Refuses: a changed answer with the same score could not be told from an unchanged one."""
+        """Refuses: a changed answer with the same score could not be distinguished from an unchanged one."""
         raise UserError(f"Counting flips needs runs or evaluation logs; {paths[0].path} is a score table.")
 
 
