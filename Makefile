@@ -29,16 +29,17 @@ test: $(VENV)/.dev  ## run all tests, those on the real model included
 	@$(BIN)/python -m jobs.quickstart_model
 	@$(BIN)/python -m pytest
 
-test-fast: $(VENV)/.dev  ## run the tests that start neither Ray nor a server nor a model
-	@$(BIN)/python -m pytest -m "not ray and not model"
+test-fast: $(VENV)/.dev  ## run the tests that need neither Ray nor servers nor models, in a minute
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not ray and not model and not slow"
 
 lint: $(VENV)/.dev docs  ## check style, format, types and the documentation
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+# mkdocs counts only the warnings that it prints: with --quiet, --strict would pass anything.
 docs: $(VENV)/.dev  ## build the documentation into site/; a broken link is an error
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 clean:  ## remove the environment and what the tools leave; runs stay
 	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .hypothesis

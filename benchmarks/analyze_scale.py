@@ -9,7 +9,6 @@ show that time grows with the rows.
 """
 
 import argparse
-import json
 import resource
 import subprocess
 import sys
@@ -20,8 +19,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 import yaml
+
+from orchestrator.rundir.schema import FORMAT, ITEMS, SampleColumns
+from orchestrator.rundir.store import RunStore
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from standin.tables import table_of
 
 MODELS, TASKS, SEEDS, BLOCK_ITEMS = 10, 20, 20, 250
 METRIC = "exact_match,none"
@@ -35,39 +40,35 @@ def make_run(folder: Path, items: int) -> None:
     tasks = [f"task-{i}" for i in range(TASKS)]
     entry = {
         "digest": "t", "group": None, "output_type": "generate_until", "metric": METRIC, "items": items,
-        "metrics": {METRIC: {"higher_is_better": True}}, "cluster": None,
+        "filters": ["none"], "metrics": {METRIC: {"higher_is_better": True}}, "cluster": None,
         "reruns": [[TEMPERATURE, seed] for seed in range(SEEDS)],
     }  # fmt: skip
     manifest = {
-        "format": 1, "name": "scale", "versions": {},
+        "format": FORMAT, "name": "scale", "versions": {},
         "variants": {m: {"model": m, "revision": None, "engine": {}, "digest": m} for m in models},
         "tasks": dict.fromkeys(tasks, entry),
     }  # fmt: skip
-    (folder / "items").mkdir(parents=True)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-    (folder / "sweep.yaml").write_text(yaml.safe_dump({"name": "scale", "baseline": models[0]}))
+    store = RunStore(folder)
+    store.write_manifest(manifest)
+    store.write_sweep(yaml.safe_dump({"name": "scale", "baseline": models[0]}))
     random = np.random.default_rng(0)
     for task in tasks:
         difficulty = random.random(items)
         hashes = [random.bytes(32).hex() for _ in range(items)]
-        write_items(folder / "items" / f"{task}.parquet", task, hashes)
+        store.write_items(task, item_table(task, hashes))
         for model in models:
-            cell = folder / "samples" / f"variant={model}" / f"task={task}"
-            cell.mkdir(parents=True)
             right = difficulty - (0.02 if model == models[-1] else 0.0)
             for start in range(0, items, BLOCK_ITEMS):
                 block = np.arange(start, min(start + BLOCK_ITEMS, items))
-                table = samples(block, right[block], hashes, random)
-                pq.write_table(table, cell / f"{start}.parquet", compression="zstd")
+                store.write_block(model, task, str(start), samples(block, right[block], hashes, random))
 
 
-def write_items(path: Path, task: str, hashes: list[str]) -> None:
-    """Write the item table of a task."""
+def item_table(task: str, hashes: list[str]) -> pa.Table:
+    """The items of a task."""
     n = len(hashes)
-    columns = {"task": pa.array([task] * n), "item": pa.array(range(n), pa.int32())}
-    columns |= dict.fromkeys(("doc_hash", "prompt_hash"), pa.array(hashes))
-    columns |= dict.fromkeys(("cluster", "prompt", "target", "doc"), pa.nulls(n, pa.string()))
-    pq.write_table(pa.table(columns), path)
+    hashed = pa.array(hashes)
+    numbers = pa.array(range(n), pa.int32())
+    return table_of(ITEMS, n, task=pa.array([task] * n), item=numbers, doc_hash=hashed, prompt_hash=hashed)
 
 
 def samples(block: np.ndarray, right: np.ndarray, hashes: list[str], random: np.random.Generator) -> pa.Table:
@@ -77,17 +78,17 @@ def samples(block: np.ndarray, right: np.ndarray, hashes: list[str], random: np.
     hashed = pa.DictionaryArray.from_arrays(
         np.repeat(np.arange(block.size), SEEDS), [hashes[i] for i in block]
     )
-    columns = {
-        "item": item,
-        "doc_hash": hashed.cast(pa.string()),
-        "prompt_hash": hashed.cast(pa.string()),
-        "temperature": np.full(item.size, TEMPERATURE, dtype=np.float32),
-        "seed": np.tile(np.arange(SEEDS, dtype=np.int32), block.size),
-        "scores": pa.StructArray.from_arrays([pa.array(score)], names=[METRIC]),
-        "response": pa.array(score.astype(int).astype(str)),
-        "error": pa.nulls(item.size, pa.string()),
-    }
-    return pa.table(columns)
+    return table_of(
+        SampleColumns((METRIC,), ("none",)).schema,
+        item.size,
+        item=item,
+        doc_hash=hashed.cast(pa.string()),
+        prompt_hash=hashed.cast(pa.string()),
+        temperature=np.full(item.size, TEMPERATURE, dtype=np.float32),
+        seed=np.tile(np.arange(SEEDS, dtype=np.int32), block.size),
+        scores=pa.StructArray.from_arrays([pa.array(score)], names=[METRIC]),
+        response=pa.array(score.astype(int).astype(str)),
+    )
 
 
 def needed(run: str) -> tuple[ds.Dataset, dict[str, ds.Expression]]:

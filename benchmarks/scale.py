@@ -4,7 +4,7 @@ Real Ray on this machine and the tests' stand-in engine, five tasks of 2,000 ite
 (10,000 samples) and one of a hundred (1,000,000) are submitted, the large one twice: the second time nothing
 is left to do. The replicas wait until all of them are loaded, so that the work is measured without their
 start. Printed are the driver's memory (resident, and its own) and its processor time. At the end the
-dispatcher alone feeds a thousand replicas in pretence.
+dispatcher alone feeds a thousand simulated replicas.
 
     python benchmarks/scale.py [--seeds 100] [--replicas 16] [--folder DIR]
 """
@@ -138,14 +138,14 @@ def loaded(run: Path) -> int:
     return events.read_text().count('"loaded"') if events.exists() else 0
 
 
-# a thousand replicas in pretence ---------------------------------------------------------------------------
+# a thousand simulated replicas ---------------------------------------------------------------------------
 
 
 class Crowd(FakeRay):
     """Replicas on nodes of eight GPUs, of which one after the other has done its block."""
 
     def __init__(self, nodes: list[str]) -> None:
-        super().__init__(appetite=1, on_load=self._seat)
+        super().__init__(target_in_flight=1, on_load=self._place)
         self.on_node = Counter(dict.fromkeys(nodes, 0))
         self.turn = 0
 
@@ -166,7 +166,7 @@ class Crowd(FakeRay):
         super().kill(replica)
         self.on_node[replica.node] -= 1
 
-    def _seat(self, replica: FakeReplica) -> None:
+    def _place(self, replica: FakeReplica) -> None:
         """On the emptiest node."""
         replica.node = min(self.on_node, key=lambda node: self.on_node[node])
         self.on_node[replica.node] += 1
@@ -174,14 +174,14 @@ class Crowd(FakeRay):
 
 def dispatch_to_a_crowd() -> float:
     """Milliseconds of the dispatcher's own work per block, starting and ending all replicas included."""
-    from orchestrator.cluster.resources import Footprint, Node, has_room
+    from orchestrator.cluster.resources import Node, ReplicaResources, has_room
     from orchestrator.config.schema import SamplingConfig
     from orchestrator.engines.base import EngineSpec
     from orchestrator.rundir.identity import Item, Rerun
     from orchestrator.rundir.progress import SweepProgress, VariantProgress
     from orchestrator.rundir.schema import SampleColumns
     from orchestrator.sweep.blocks import Block
-    from orchestrator.workers import dispatcher as dispatch
+    from orchestrator.workers.dispatcher import Dispatcher
     from orchestrator.workers.replica import Job
     from orchestrator.workers.replica_slots import Workload
 
@@ -193,15 +193,15 @@ def dispatch_to_a_crowd() -> float:
     def work(variant: str) -> Workload:
         job = Job(variant, EngineSpec("m"), SamplingConfig(), "", {}, {}, SampleColumns((), ()), 1, "")
         blocks = [Block(variant, "t", "c", (Item(i, "", ""),), (Rerun(0.0),)) for i in range(each)]
-        return Workload(job, Footprint(4, 1), blocks)
+        return Workload(job, ReplicaResources(4, 1), blocks, {0.0: each})
 
-    dispatch.ray = crowd
+    crowd.install()
     progress = SweepProgress({variant: VariantProgress(planned=each) for variant in variants})
     started = time.perf_counter()
-    dispatch.Dispatcher(
+    Dispatcher(
         [work(variant) for variant in variants],
-        most=None,
-        room=lambda size, seated: has_room(nodes, size, seated),
+        max_replicas=None,
+        room=lambda wanted, placed: has_room(nodes, wanted, placed),
         progress=progress,
         give_up=lambda *_: None,
         watch=lambda _: None,

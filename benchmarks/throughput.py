@@ -28,7 +28,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "quickstart.yaml"
-BASELINE = "bf16"
+BASELINE = "original"
 SUBMIT = "from jobs.cli import main; main()"
 
 
@@ -36,7 +36,8 @@ def overrides(limit: int) -> list[str]:
     """The quickstart cut down to its baseline and so many items a task."""
     only_baseline = json.dumps({BASELINE: {}})
     tasks = json.dumps([{"task": "lldeg_quickstart", "limit": limit}])
-    return [f"variants={only_baseline}", f"tasks={tasks}"]
+    sampling = json.dumps({"temperatures": [0.0, 0.7], "seeds": 3})
+    return [f"variants={only_baseline}", f"tasks={tasks}", f"sampling={sampling}"]
 
 
 def cores_each(replicas: int) -> int:

@@ -25,12 +25,16 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.analysis.compare import Request, analyze_scores
-from jobs.inputs.run_directory.read import read_runs
 from jobs.inputs.score_set import Reading
+from jobs.inputs.sources import read_scores
 from jobs.report import write_report
-from orchestrator.rundir.schema import SampleColumns
+from orchestrator.rundir.schema import FORMAT, ITEMS, SampleColumns
 from orchestrator.rundir.store import RunStore
 from stats.results import Settings
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from standin.tables import table_of
 
 METRIC = "exact_match,none"
 TEMPERATURE = 0.7
@@ -63,7 +67,7 @@ def make_run(folder: Path, shape: Shape) -> None:
     variants = {m: {"model": m, "revision": None, "engine": {}, "digest": m} for m in models}
     store.write_manifest(
         {
-            "format": 1,
+            "format": FORMAT,
             "name": folder.name,
             "versions": {},
             "variants": variants,
@@ -93,14 +97,17 @@ def text(words: np.ndarray, count: int, length: int, random: np.random.Generator
 def items(task: str, shape: Shape, words: np.ndarray, random: np.random.Generator) -> pa.Table:
     """The item table of a task."""
     hashes = [str(i) for i in range(shape.items)]
-    columns = {"task": pa.array([task] * shape.items), "item": pa.array(range(shape.items), pa.int32())}
-    columns |= {"doc_hash": pa.array(hashes), "prompt_hash": pa.array(hashes)}
-    columns |= {"cluster": pa.nulls(shape.items, pa.string())}
-    columns |= {
-        "prompt": pa.array(text(words, shape.items, shape.prompt, random)),
-        "target": pa.array(hashes),
-    }
-    return pa.table(columns | {"doc": pa.array(["{}"] * shape.items)})
+    return table_of(
+        ITEMS,
+        shape.items,
+        task=pa.array([task] * shape.items),
+        item=pa.array(range(shape.items), pa.int32()),
+        doc_hash=pa.array(hashes),
+        prompt_hash=pa.array(hashes),
+        prompt=pa.array(text(words, shape.items, shape.prompt, random)),
+        target=pa.array(hashes),
+        doc=pa.array(["{}"] * shape.items),
+    )
 
 
 def samples(
@@ -110,23 +117,17 @@ def samples(
     item, n = np.repeat(block, shape.seeds).astype(np.int32), block.size * shape.seeds
     score = (random.random(n) < np.repeat(right, shape.seeds)).astype(np.float64)
     hashes = pa.array(item.astype(str))
-    schema = SampleColumns((METRIC,), ("none",)).schema
-    columns = {
-        "item": item,
-        "doc_hash": hashes,
-        "prompt_hash": hashes,
-        "temperature": np.full(n, TEMPERATURE, dtype=np.float32),
-        "seed": np.tile(np.arange(shape.seeds, dtype=np.int32), block.size),
-        "scores": pa.StructArray.from_arrays([pa.array(score)], names=[METRIC]),
-        "response": pa.array(text(words, n, shape.answer, random)),
-        "filtered": pa.nulls(n, schema.field("filtered").type),
-        "finish_reason": pa.nulls(n, pa.string()),
-        "prompt_tokens": pa.nulls(n, pa.int32()),
-        "output_tokens": pa.nulls(n, pa.int32()),
-        "error": pa.nulls(n, pa.string()),
-        "sample_key": pa.nulls(n, pa.string()),
-    }
-    return pa.table(columns, schema=schema)
+    return table_of(
+        SampleColumns((METRIC,), ("none",)).schema,
+        n,
+        item=item,
+        doc_hash=hashes,
+        prompt_hash=hashes,
+        temperature=np.full(n, TEMPERATURE, dtype=np.float32),
+        seed=np.tile(np.arange(shape.seeds, dtype=np.int32), block.size),
+        scores=pa.StructArray.from_arrays([pa.array(score)], names=[METRIC]),
+        response=pa.array(text(words, n, shape.answer, random)),
+    )
 
 
 def timed(address: str) -> tuple[float, bytes]:
@@ -166,7 +167,7 @@ def measure_pages(address: str) -> None:
 
 def measure_report(run: Path, out: Path) -> None:
     """Write a report and, if a browser is there, open it."""
-    book = read_runs([str(run)], Reading({}))
+    book = read_scores([str(run)], Reading({}))
     analysis = analyze_scores(book, Request(Settings()))
     out.mkdir(exist_ok=True)
     start = time.perf_counter()

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from orchestrator.errors import UserError
-from orchestrator.library_environment import be_quiet
+from orchestrator.library_environment import set_library_environment
 
 USAGE_ERROR = 2
 UsageMistake = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
@@ -107,7 +107,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; never returns."""
-    be_quiet()
+    set_library_environment()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]

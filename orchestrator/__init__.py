@@ -1,1 +1,1 @@
-"""Middle floor: everything a sweep needs, from the configuration to the files of a run."""
+"""The middle layer: everything a sweep needs, from its configuration to the files of a run."""

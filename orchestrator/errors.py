@@ -1,4 +1,4 @@
-"""The error that ends in one sentence for the user instead of a traceback, and how errors are worded."""
+"""The error that is shown to the user as one sentence instead of a traceback, and how errors are worded."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 class UserError(Exception):
     """Something the user asked for cannot be done.
 
-    Its text is a whole sentence that says what is wrong, where, and what to do about it; the command line
-    prints it as it is and exits with status 2.
+    Its text is a whole sentence that says what is wrong, where, and what to do; the command line prints it as
+    it is and exits with status 2.
     """
 
 
@@ -23,6 +23,6 @@ def error_text(error: BaseException) -> str:
 
 
 def suggestion(word: str, known: Sequence[str]) -> str:
-    """The words ", did you mean …?" where something known is close, else nothing."""
+    """The words ", did you mean …?" if something known is close, else nothing."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return f", did you mean '{close[0]}'?" if close else ""

@@ -1,10 +1,10 @@
-"""No usage reports and no libraries' progress bars, in the driver and in every replica."""
+"""Environment variables for libraries, in the driver and in replicas: no usage reports, no progress bars."""
 
 from __future__ import annotations
 
 import os
 
-_QUIET = {
+_DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -15,11 +15,11 @@ _QUIET = {
 }
 
 
-def be_quiet() -> None:
-    """Set the environment variables that libraries read when they are imported; the user's own stay."""
-    os.environ.update(quiet_environment())
+def set_library_environment() -> None:
+    """Set the variables that libraries read when they are imported; those that the user has set stay."""
+    os.environ.update(library_variables())
 
 
-def quiet_environment() -> dict[str, str]:
-    """The same for processes elsewhere."""
-    return {name: os.environ.get(name, value) for name, value in _QUIET.items()}
+def library_variables() -> dict[str, str]:
+    """The same variables, for processes elsewhere."""
+    return {name: os.environ.get(name, value) for name, value in _DEFAULTS.items()}

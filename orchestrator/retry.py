@@ -1,4 +1,4 @@
-"""Writing to a storage that may be away for a while."""
+"""Retrying storage operations: an object store or a network disk may be unavailable for a while."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from orchestrator.errors import error_text
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SECONDS_OF_PATIENCE = 300.0
+RETRY_SECONDS = 300.0
 LONGEST_PAUSE = 15.0
 
 Result = TypeVar("Result")
 
 
-def patiently(action: Callable[[], Result], trouble: Callable[[str], None]) -> Result:
-    """Do something that a storage may refuse, again and again until it works or patience is at its end.
+def retry_storage(action: Callable[[], Result], report: Callable[[str], None]) -> Result:
+    """Do something that needs the storage, again and again until it works or `RETRY_SECONDS` have passed.
 
     Args:
-        action: what to do; done again after an `OSError`.
-        trouble: told each time why it did not work, as "class: message".
+        action: what to do; repeated after an `OSError`.
+        report: called with each error, as "class: message".
 
     Raises:
-        OSError: the storage still refuses.
+        OSError: the last error, once the time is up.
     """
 
     def attempt() -> Result:
         try:
             return action()
         except OSError as error:
-            trouble(error_text(error))
+            report(error_text(error))
             raise
 
     retrying = Retrying(
         retry=retry_if_exception_type(OSError),
         wait=wait_random_exponential(multiplier=0.5, max=LONGEST_PAUSE),
-        stop=stop_after_delay(SECONDS_OF_PATIENCE),
+        stop=stop_after_delay(RETRY_SECONDS),
         reraise=True,
     )
     result: Result = retrying(attempt)

@@ -63,30 +63,20 @@ class Combination:
 def combine_scores(tasks: Sequence[TaskScores], draws: int = DRAWS, seed: int = 0) -> Combination:
     """Test all tasks of one variant together.
 
-    Items with unequal numbers of runs can be random in two ways: their runs are exchangeable (split at
-    random), or the two models are (signs flip). The first is off where a variant differs on single items in
-    both directions without being worse, the second where a mean over few runs meets one over many. The splits
-    count always, and the larger of the two p-values where the differences are larger than the runs explain.
+    Items with unequal numbers of runs can be random in two ways: the two models are exchangeable (signs
+    flip), or the runs are (they are split at random). The first is off where a mean over few runs meets one
+    over many, the second where a variant differs on single items in both directions without being worse. Of
+    each p-value the larger of the two counts.
 
     Args:
         tasks: the paired scores of every task.
         draws: draws of the joint null, and of laws that have to be simulated.
         seed: of those draws; the same input gives the same p-values.
     """
+    flipped = _combined(tasks, draws, seed, split=False)
     if all(task.splits is None for task in tasks):
-        return _combined(tasks, draws, seed, split=False)
-    found = _combined(tasks, draws, seed, split=True)
-    if explained_by_runs(tasks):
-        return found
-    return _larger(found, _combined(tasks, draws, seed, split=False))
-
-
-def explained_by_runs(tasks: Sequence[TaskScores]) -> bool:
-    """Whether Σd² is at most what random splits give on average: no sign of more than scatter of the runs."""
-    flipped, _ = merged_blocks(tasks)
-    even, _ = merged_blocks(tasks, split=True)
-    variance = sum(task.splits.variance for task in tasks if task.splits is not None)
-    return float(flipped @ flipped) <= float(even @ even) + variance
+        return flipped
+    return _larger(flipped, _combined(tasks, draws, seed, split=True))
 
 
 def _combined(tasks: Sequence[TaskScores], draws: int, seed: int, *, split: bool) -> Combination:

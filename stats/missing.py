@@ -10,10 +10,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from stats.arrays import EvidenceError, Floats, Ints
-from stats.scores import TaskScores
+from stats.scores import TaskScores, from_reruns
 
 Case: TypeAlias = Literal["best", "worst"]
 Sides: TypeAlias = tuple[Floats, Floats]
@@ -189,3 +189,68 @@ def _filled(pairs: Floats, positions: Ints, known: Floats) -> Floats:
     scores = pairs.copy()
     scores[positions] = known[: positions.size]
     return np.concatenate([scores, known[positions.size :]])
+
+
+def paired_scores(
+    task: str,
+    baseline: ArrayLike,
+    variant: ArrayLike,
+    *,
+    clusters: ArrayLike | None = None,
+    bounds: tuple[float, float] | None = (0.0, 1.0),
+    higher_is_better: bool = True,
+    margin: float | None = None,
+) -> TaskScores:
+    """Pair two models' scores on all planned items, and keep what is missing of them.
+
+    Args:
+        task: its name.
+        baseline: shape (N,), or (N, K_B) with a column per rerun; NaN where an answer is missing.
+        variant: shape (N,), or (N, K_V); NaN where an answer is missing.
+        clusters: one label per planned item, shape (N,).
+        bounds: least and greatest possible score, None where there are none.
+        higher_is_better: direction of the metric.
+        margin: largest acceptable drop in the metric's own unit, for scores without bounds only.
+
+    Raises:
+        EvidenceError: if the shapes do not fit, or no item has a score of both models.
+    """
+    first, second = (_as_columns(scores, task) for scores in (baseline, variant))
+    labels = None if clusters is None else np.asarray(clusters)
+    if len(first) != len(second) or (labels is not None and labels.shape != (len(first),)):
+        raise EvidenceError(
+            f"Task {task!r} has {len(first)} items of the baseline and {len(second)} of the variant"
+            + (", which must be as many." if labels is None else f" and {labels.size} clusters.")
+        )
+    sides = [_side(scores) for scores in (first, second)]
+    paired = (sides[0].answered > 0) & (sides[1].answered > 0)
+    if not paired.any():
+        raise EvidenceError(f"Task {task!r} has no item with a score of both models.")
+    lacking = missing_answers(task, *sides, bounds=bounds, higher_is_better=higher_is_better, clusters=labels)
+    return from_reruns(
+        task,
+        first[paired],
+        second[paired],
+        clusters=None if labels is None else labels[paired],
+        bounds=bounds,
+        higher_is_better=higher_is_better,
+        missing=int((~paired).sum()),
+        lacking=lacking,
+        margin=margin,
+    )
+
+
+def _as_columns(scores: ArrayLike, task: str) -> Floats:
+    array = np.asarray(scores, dtype=np.float64)
+    if array.ndim not in {1, 2} or not array.size:
+        raise EvidenceError(
+            f"Scores of task {task!r} have the shape {array.shape}; give (items,) or (items, reruns)."
+        )
+    return array.reshape(len(array), -1)
+
+
+def _side(scores: Floats) -> SideAnswers:
+    answered = np.count_nonzero(~np.isnan(scores), axis=1)
+    total = np.nansum(scores, axis=1)
+    means = np.divide(total, answered, out=np.full(len(scores), np.nan), where=answered > 0)
+    return SideAnswers(means, answered, planned=scores.shape[1])

@@ -12,10 +12,10 @@ import hypothesis
 import pytest
 from standin.command import Command
 
-from orchestrator.library_environment import be_quiet
+from orchestrator.library_environment import set_library_environment
 
 os.environ["HF_HUB_OFFLINE"] = "1"
-be_quiet()  # before a test imports the libraries that read these variables
+set_library_environment()  # before a test imports the libraries that read these variables
 
 # The same examples on every machine and in every lane, and none is too slow for a busy one.
 hypothesis.settings.register_profile("lldeg", deadline=None, derandomize=True)

@@ -6,19 +6,28 @@ alarms. What cannot be paired is said, counted and bounded, and where nothing ca
 verdict but an error.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from jobs.analysis.pairing import Pair, Pairing, pair_up
-from jobs.inputs.score_set import ScoreBook, TaskTable, Temperature, some
+from jobs.analysis.pair_up import pair_up
+from jobs.analysis.pairing import Pair, Pairing
+from jobs.inputs.notices import Notice, NoticeCode, joined, once
+from jobs.inputs.score_set import ScoreSet, Temperature, some
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError
-from stats.comparison import Settings, TaskScores, adjustment_for, compare_variants
+from stats.comparison import Settings, adjustment_for, compare_variants
+from stats.missing import MissingAnswers
 from stats.results import Comparison
 
 FEW_ITEMS = 30
 LEAST_COMMON = 0.5
-UNIT = (0.0, 1.0)
+INCOMPLETE = {
+    NoticeCode.CUT_SHORT,
+    NoticeCode.UNREADABLE_FILES,
+    NoticeCode.MISSING_VARIANT,
+    NoticeCode.LEFT_OUT,
+}
+"""Warnings of the input that keep a gate from passing: something that was evaluated was not compared."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +60,14 @@ class VariantResult:
         temperature: sampling temperature, None if unknown.
         comparison: all numbers, per task and in total.
         pairs: the scores behind them, one per task.
+        gaps: what is missing or failed, by task, those without a pair included.
     """
 
     variant: str
     temperature: Temperature
     comparison: Comparison
     pairs: tuple[Pair, ...] = field(repr=False)
+    gaps: tuple[MissingAnswers, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -66,19 +77,21 @@ class Analysis:
     Attributes:
         baseline: name of the baseline.
         settings: level, margin, tests, and the adjustment that was made.
-        warnings: sentences that a reader of the verdicts must know.
+        warnings: what a reader of the verdicts must know.
         results: one per variant and temperature.
         incomplete: whether samples that were asked for are not there, or a variant could not be compared.
+        gaps: whether anything is missing or failed that one of two models should have answered.
     """
 
     baseline: str
     settings: Settings
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
     results: tuple[VariantResult, ...]
     incomplete: bool
+    gaps: bool = False
 
 
-def analyze_scores(book: ScoreBook, request: Request) -> Analysis:
+def analyze_scores(book: ScoreSet, request: Request) -> Analysis:
     """Compare every variant of a score book with the baseline.
 
     Args:
@@ -99,15 +112,19 @@ def analyze_scores(book: ScoreBook, request: Request) -> Analysis:
     _refuse_no_evidence(baseline, pairings, usable)
     for pairing in usable:
         _refuse_thin_or_mixed(pairing, request)
-    tasks = {str(i): [pair.scores for pair in pairing.pairs] for i, pairing in enumerate(usable)}
-    found = _compare(tasks, request.settings)
-    results = tuple(_result(pairing, comparison) for pairing, comparison in zip(usable, found, strict=True))
-    incomplete = any(pairing.owed or not pairing.pairs for pairing in pairings)
-    settings = replace(request.settings, adjust=adjustment_for(tasks, request.settings.adjust))
-    return Analysis(baseline, settings, _warnings(book, pairings), results, incomplete)
+    results, settings = _compare(usable, request.settings)
+    missing = _missing_temperatures(book, baseline, request.temperature)
+    return Analysis(
+        baseline,
+        settings,
+        _warnings(book, pairings, missing),
+        results,
+        incomplete=any(pairing.owed or not pairing.pairs for pairing in pairings),
+        gaps=bool(missing) or _cut_short(book) or any(pairing.has_gaps for pairing in pairings),
+    )
 
 
-def choose_baseline(book: ScoreBook, asked: str | None) -> str:
+def choose_baseline(book: ScoreSet, asked: str | None) -> str:
     """The baseline: the one asked for, else the one the input names, else the first model.
 
     Raises:
@@ -125,34 +142,45 @@ def choose_baseline(book: ScoreBook, asked: str | None) -> str:
     return name
 
 
-def _warnings(book: ScoreBook, pairings: Sequence[Pairing]) -> tuple[str, ...]:
+def _warnings(book: ScoreSet, pairings: Sequence[Pairing], missing: Sequence[Notice]) -> tuple[Notice, ...]:
     """What a reader must know, each thing once."""
-    scales = [sentence for table in book.tasks for sentence in _scale_warning(table)]
-    paired = [text for pairing in pairings for text in pairing.warnings]
-    return tuple(dict.fromkeys((*book.warnings, *scales, *paired, *_few_items(pairings))))
+    paired = [notice for pairing in pairings for notice in pairing.warnings]
+    return once((*book.warnings, *missing, *paired, *_few_items(pairings)))
 
 
-def _few_items(pairings: Sequence[Pairing]) -> list[str]:
+def _missing_temperatures(book: ScoreSet, baseline: str, asked: Temperature) -> list[Notice]:
+    """Temperatures at which the baseline has answers and a variant was never asked."""
+    wanted = _temperatures(book, baseline, asked)
+    found = []
+    for variant in (model for model in book.models if model != baseline):
+        lacking = [t for t in wanted if t not in book.temperatures(variant)]
+        if lacking:
+            listed = some([f"{t:g}" for t in lacking if t is not None]) or "that is not known"
+            said = f"{variant} has no answers at temperature {listed}, where {baseline} has some."
+            found.append(Notice(NoticeCode.MISSING_TEMPERATURE, said))
+    return found
+
+
+def _cut_short(book: ScoreSet) -> bool:
+    return any(notice.code in INCOMPLETE for notice in book.warnings)
+
+
+def _few_items(pairings: Sequence[Pairing]) -> list[Notice]:
     """One sentence per number of items, for whatever variants have so few."""
     few: dict[int, list[str]] = {}
     for pairing in pairings:
         if 0 < pairing.common < FEW_ITEMS:
             few.setdefault(pairing.common, []).append(pairing.label)
     return [
-        f"{some(labels)}: only {common} items pair; only a drastic drop could show."
+        Notice(
+            NoticeCode.FEW_ITEMS,
+            f"{some(labels)}: only {common} items pair, too few to detect anything but a drastic drop.",
+        )
         for common, labels in few.items()
     ]
 
 
-def _scale_warning(table: TaskTable) -> list[str]:
-    name = f"Scores of {table.info.name} ({table.info.metric})"
-    if table.bounds is None:
-        return [f"{name} have no range we know: drop and margin are in their own unit, not in shares."]
-    low, high = table.bounds
-    return [] if table.bounds == UNIT else [f"{name} are taken to range from {low:g} to {high:g}."]
-
-
-def _temperatures(book: ScoreBook, variant: str, asked: Temperature) -> Sequence[Temperature]:
+def _temperatures(book: ScoreSet, variant: str, asked: Temperature) -> Sequence[Temperature]:
     found = book.temperatures(variant)
     return found if asked is None else [t for t in found if t == asked]
 
@@ -161,7 +189,7 @@ def _refuse_no_evidence(baseline: str, pairings: Sequence[Pairing], usable: Sequ
     if not pairings:
         raise UserError("No variant has answers at that temperature, so there is no verdict.")
     if not usable:
-        said = " ".join(dict.fromkeys(text for pairing in pairings for text in pairing.warnings))
+        said = joined(once(notice for pairing in pairings for notice in pairing.warnings))
         raise UserError(
             f"No item was answered by both {baseline} and a variant, so there is no verdict. {said}".strip()
         )
@@ -177,28 +205,16 @@ def _refuse_thin_or_mixed(pairing: Pairing, request: Request) -> None:
         raise UserError(f"{pairing.mixed_prompts[0]} --strict refuses to compare them.")
 
 
-def _compare(tasks: Mapping[str, Sequence[TaskScores]], settings: Settings) -> list[Comparison]:
+def _compare(pairings: Sequence[Pairing], settings: Settings) -> tuple[tuple[VariantResult, ...], Settings]:
+    """The comparison of every pairing, and the settings with the adjustment that was made."""
+    tasks = {str(i): [pair.scores for pair in pairing.pairs] for i, pairing in enumerate(pairings)}
+    absent = {str(i): pairing.absent for i, pairing in enumerate(pairings) if pairing.absent}
     try:
-        return list(compare_variants(tasks, settings).values())
+        found = compare_variants(tasks, settings, absent=absent).values()
     except EvidenceError as error:
         raise UserError(str(error)) from error
-
-
-def _result(pairing: Pairing, comparison: Comparison) -> VariantResult:
-    parts = zip(comparison.tasks, pairing.pairs, strict=True)
-    tasks = tuple(_with_missing(task, pair.missing, [pair]) for task, pair in parts)
-    total = replace(_with_missing(comparison, pairing.missing, pairing.pairs), tasks=tasks)
-    return VariantResult(pairing.variant, pairing.temperature, total, tuple(pairing.pairs))
-
-
-def _with_missing(comparison: Comparison, missing: int, pairs: Sequence[Pair]) -> Comparison:
-    """State the missing items, and bound the drop by each of them being the variant's loss, or its gain."""
-    if not missing or any(pair.scores.bounds is None for pair in pairs):
-        return replace(comparison, missing=missing)
-    share = missing / (comparison.items + missing)
-    low, high = (comparison.drop * (1 - share) + sign * share for sign in (-1, 1))
-    bound = (
-        f"{missing:,} items are missing; whatever their answers, the drop on all items would lie between "
-        f"{100 * low:.2f} and {100 * high:.2f} points."
+    results = tuple(
+        VariantResult(p.variant, p.temperature, comparison, tuple(p.pairs), tuple(p.gaps))
+        for p, comparison in zip(pairings, found, strict=True)
     )
-    return replace(comparison, missing=missing, reasons=(*comparison.reasons, bound))
+    return results, replace(settings, adjust=adjustment_for(tasks, settings.adjust))

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from jobs.inputs.score_set import Column, ScoreBook, TaskTable, Temperature
+from jobs.inputs.score_set import Column, ScoreSet, TaskTable, Temperature
 from stats.arrays import Floats
 
 Row = dict[str, Any]
 
 
-def group_rows(book: ScoreBook, baseline: str) -> tuple[list[Row], list[Row]]:
+def group_rows(book: ScoreSet, baseline: str) -> tuple[list[Row], list[Row]]:
     """Rows of summary_without_stderr.csv and summary_with_stderr.csv: one per temperature and group.
 
     Args:
@@ -63,12 +63,12 @@ def _variance(values: Floats, bounds: tuple[float, float] | None) -> float | Non
     return None if bounds is None else float(np.append(values, bounds).var(ddof=1))
 
 
-def _temperatures(book: ScoreBook) -> list[Temperature]:
+def _temperatures(book: ScoreSet) -> list[Temperature]:
     found = {t for table in book.tasks for _, t in table.columns}
     return sorted(found, key=lambda t: -1.0 if t is None else t)
 
 
-def _groups(book: ScoreBook, temperature: Temperature) -> dict[str, list[TaskTable]]:
+def _groups(book: ScoreSet, temperature: Temperature) -> dict[str, list[TaskTable]]:
     groups: dict[str, list[TaskTable]] = {}
     for table in book.tasks:
         if any(t == temperature for _, t in table.columns):
@@ -85,7 +85,7 @@ def _mean_and_error(
         return None, None
     scores = [values for _, values in answered]
     return float(np.concatenate(scores).mean()), standard_error(
-        scores, [table.bounds for table, _ in answered]
+        scores, [table.info.bounds for table, _ in answered]
     )
 
 

@@ -28,6 +28,20 @@ class Adjustment(StrEnum):
     NONE = "none"
 
 
+class Missing(StrEnum):
+    """What missing and failed answers mean for a certificate."""
+
+    WORST = "worst"
+    DROP = "drop"
+
+
+class Certify(StrEnum):
+    """What a certificate has to hold for."""
+
+    EACH = "each"
+    ALL = "all"
+
+
 class Gate(StrEnum):
     """What has to be shown for exit status 0."""
 
@@ -43,12 +57,20 @@ class Format(StrEnum):
     JSON = "json"
 
 
-_PATHS = "A run, a folder of runs, lm-eval output folders or results files, or score tables."
+_PATHS = "A run, a folder of runs, lm-eval output folders or results files, score tables, or a list of them."
+_HIGHER = "Task, group or pattern whose scores are better when higher."
+_LOWER = "Task, group or pattern whose scores are better when lower."
+_RANGE = "Least and greatest possible score of a task, a group or a pattern, or none if there is no limit."
+_MISSING = "Count missing and failed answers as the variant's losses, or certify on what pairs alone."
+_CERTIFY = "Each variant by itself (may this one ship?), or all certificates at once (which of these may?)."
 _CLUSTER = (
     "Items that belong together: a column of the documents or the table (prompt_id:| is prompt_id up to |), "
     "whole tasks, or none. The run's unless given."
 )
-_MARGIN = "Largest acceptable drop as a share of the metric's range: 0.01 is one point. The sweep's, or 0.01."
+_MARGIN = (
+    "Largest acceptable drop as a share of the metric's range: 0.01 is one point. The sweep's, or 0.01. "
+    "TASK=M for a metric without a range, in its own unit."
+)
 
 Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help=_PATHS)]
 Out = Annotated[str | None, typer.Option(metavar="DIR", help="Where to write; RUN/analysis unless given.")]
@@ -60,7 +82,12 @@ Metric = Annotated[
 ]
 Metrics = Annotated[Path | None, typer.Option(metavar="FILE", help="The same as a JSON file {task: metric}.")]
 Alpha = Annotated[float | None, typer.Option(metavar="A", help="Rate of false alarms; the sweep's, or 0.05.")]
-Margin = Annotated[float | None, typer.Option(metavar="M", help=_MARGIN)]
+Margin = Annotated[list[str] | None, typer.Option(metavar="[TASK=]M", help=_MARGIN)]
+Higher = Annotated[list[str] | None, typer.Option("--higher-is-better", metavar="TASK", help=_HIGHER)]
+Lower = Annotated[list[str] | None, typer.Option("--lower-is-better", metavar="TASK", help=_LOWER)]
+Range = Annotated[list[str] | None, typer.Option("--range", metavar="TASK=LOW..HIGH", help=_RANGE)]
+MissingOption = Annotated[Missing, typer.Option("--missing", help=_MISSING)]
+CertifyOption = Annotated[Certify, typer.Option("--certify", help=_CERTIFY)]
 Combine = Annotated[Combination, typer.Option(help="Test that decides over all tasks.")]
 Adjust = Annotated[Adjustment, typer.Option(help="Adjustment for the number of comparisons.")]
 Cluster = Annotated[str | None, typer.Option(metavar="COLUMN|task|none", help=_CLUSTER)]

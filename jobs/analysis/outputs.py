@@ -13,17 +13,30 @@ from typing import Any
 
 from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.group_means import group_rows
-from jobs.inputs.score_set import ScoreBook
+from jobs.inputs.score_set import ScoreSet, TaskInfo
 from orchestrator.rundir.locations import open_location
 from stats.results import Comparison
 
 TOTAL = "all"
 FIELDS = (
-    "verdict", "reasons", "items", "missing", "clusters", "reruns", "baseline_score", "variant_score", "drop",
-    "drop_interval", "worse", "better", "flip_rate", "p_pooled", "p_max_drop", "p_fisher", "p_joint",
-    "p_adjusted", "method", "p_noninferior", "mde", "items_needed",
+    "verdict", "reasons", "reason_codes", "items", "missing", "missing_answers", "failed_answers", "clusters",
+    "reruns", "baseline_score", "variant_score", "drop", "drop_interval", "drop_interval_decision",
+    "drop_bounds", "worse", "better", "flip_rate", "p_pooled", "p_pooled_bounds", "p_max_drop", "p_fisher",
+    "p_joint", "p_adjusted", "method", "margin", "margin_unit", "p_noninferior", "p_noninferior_paired",
+    "p_noninferior_adjusted", "decided_by", "deciding_task", "mde", "items_needed",
 )  # fmt: skip
 """The contract of verdicts.json, in its order."""
+
+SPREAD = {
+    "reruns": ("baseline_reruns", "variant_reruns"),
+    "drop_interval": ("drop_low", "drop_high"),
+    "drop_interval_decision": ("drop_decision_low", "drop_decision_high"),
+    "drop_bounds": ("drop_best", "drop_worst"),
+    "p_pooled_bounds": ("p_pooled_best", "p_pooled_worst"),
+    "missing_answers": ("baseline_missing", "variant_missing"),
+    "failed_answers": ("baseline_failed", "variant_failed"),
+}
+"""Pairs that are two columns in a table."""
 
 Row = dict[str, Any]
 
@@ -34,7 +47,10 @@ def verdicts(analysis: Analysis) -> Row:
         "alpha": analysis.settings.alpha,
         "margin": analysis.settings.margin,
         "baseline": analysis.baseline,
-        "warnings": list(analysis.warnings),
+        "missing": analysis.settings.missing,
+        "certify": analysis.settings.certify,
+        "warnings": [notice.text for notice in analysis.warnings],
+        "warning_codes": [notice.code for notice in analysis.warnings],
         "comparisons": [_verdict_entry(result) for result in analysis.results],
     }
 
@@ -44,7 +60,7 @@ def verdicts_json(analysis: Analysis) -> str:
     return json.dumps(verdicts(analysis), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_outputs(analysis: Analysis, book: ScoreBook, out: str) -> None:
+def write_outputs(analysis: Analysis, book: ScoreSet, out: str) -> None:
     """Write all files under a folder, which is made if need be.
 
     Args:
@@ -55,8 +71,10 @@ def write_outputs(analysis: Analysis, book: ScoreBook, out: str) -> None:
     plain, with_error = group_rows(book, analysis.baseline)
     contents = {
         "verdicts.json": verdicts_json(analysis),
-        "summary.csv": _csv([_flat(result, result.comparison) for result in analysis.results]),
-        "model_comparison.csv": _csv([row for result in analysis.results for row in _task_rows(result)]),
+        "summary.csv": _csv(summary_rows(analysis)),
+        "model_comparison.csv": _csv(
+            [row for result in analysis.results for row in _rows_with_metric(result, with_total=True)]
+        ),
         "model_differences.csv": _csv(
             [row for result in analysis.results for row in _difference_rows(result)]
         ),
@@ -70,10 +88,42 @@ def write_outputs(analysis: Analysis, book: ScoreBook, out: str) -> None:
             file.write(text.encode())
 
 
+def summary_rows(analysis: Analysis) -> list[Row]:
+    """One row per variant and temperature."""
+    return [_flat(result, result.comparison) for result in analysis.results]
+
+
+def task_rows(analysis: Analysis) -> list[Row]:
+    """One row per variant, temperature and task."""
+    return [row for result in analysis.results for row in _rows_with_metric(result, with_total=False)]
+
+
 def _verdict_entry(result: VariantResult) -> Row:
     entry = {"variant": result.variant, "temperature": result.temperature, **_entry(result.comparison)}
-    entry["tasks"] = [{"task": task.task, **_entry(task)} for task in result.comparison.tasks]
+    entry["gaps"] = [
+        {
+            "task": gap.task,
+            "items": gap.items,
+            "missing_answers": list(gap.missing),
+            "failed_answers": list(gap.failed),
+        }
+        for gap in result.gaps
+    ]
+    scales = {pair.info.name: pair.info for pair in result.pairs}
+    entry["tasks"] = [
+        {"task": task.task, **_scale(scales[task.task or ""]), **_entry(task)}
+        for task in result.comparison.tasks
+    ]
     return entry
+
+
+def _scale(info: TaskInfo) -> Row:
+    """What a task's scores mean: the metric, its direction and its range."""
+    return {
+        "metric": info.metric,
+        "higher_is_better": info.higher_is_better,
+        "range": None if info.bounds is None else list(info.bounds),
+    }
 
 
 def _entry(comparison: Comparison) -> Row:
@@ -96,22 +146,22 @@ def _flat(result: VariantResult, comparison: Comparison) -> Row:
         "task": comparison.task or TOTAL,
     }
     for name, value in _entry(comparison).items():
-        if name == "drop_interval":
-            row["drop_low"], row["drop_high"] = value
-            row["drop_macro"] = comparison.drop_macro
-        elif name == "reruns":
-            row["baseline_reruns"], row["variant_reruns"] = value
+        if name in SPREAD:
+            row |= dict(zip(SPREAD[name], value, strict=True))
         else:
-            row[name] = " ".join(value) if name == "reasons" else value
+            row[name] = " ".join(value) if name in {"reasons", "reason_codes"} else value
+    row["drop_macro"] = comparison.drop_macro
     more = ("p_any", "p_fisher_chi2", "log_p_pooled", "standard_error", "smallest_p")
     return row | {name: _plain(getattr(comparison, name)) for name in more}
 
 
-def _task_rows(result: VariantResult) -> list[Row]:
-    rows = [_flat(result, comparison) for comparison in (result.comparison, *result.comparison.tasks)]
-    metrics = ["", *(pair.info.metric for pair in result.pairs)]
-    groups = ["", *(pair.info.group or "" for pair in result.pairs)]
-    return [row | {"metric": m, "group": g} for row, m, g in zip(rows, metrics, groups, strict=True)]
+def _rows_with_metric(result: VariantResult, *, with_total: bool) -> list[Row]:
+    rows = [
+        _flat(result, task) | {"metric": pair.info.metric, "group": pair.info.group or ""}
+        for task, pair in zip(result.comparison.tasks, result.pairs, strict=True)
+    ]
+    total = _flat(result, result.comparison) | {"metric": "", "group": ""}
+    return [total, *rows] if with_total else rows
 
 
 def _difference_rows(result: VariantResult) -> list[Row]:

@@ -3,18 +3,20 @@
 The command reads, compares, writes and shows, and its exit status is the verdict a pipeline can act on.
 """
 
-from collections.abc import Sequence
-
 import typer
 from rich.console import Console
 
-from jobs.analysis.compare import LEAST_COMMON, Analysis, Request, analyze_scores
+from jobs.analysis.analyze_inputs import analyze_inputs, default_folder
+from jobs.analysis.compare import LEAST_COMMON, Analysis
+from jobs.analysis.gate import exit_status, explain_status
 from jobs.analysis.options import (
     Adjust,
     Adjustment,
     Alpha,
     AtTemperature,
     Baseline,
+    Certify,
+    CertifyOption,
     Cluster,
     Combination,
     Combine,
@@ -22,12 +24,17 @@ from jobs.analysis.options import (
     FormatOption,
     Gate,
     GateOption,
+    Higher,
+    Lower,
     Margin,
     Metric,
     Metrics,
     MinCommon,
+    Missing,
+    MissingOption,
     Out,
     Paths,
+    Range,
     Strict,
     TasksOption,
     Where,
@@ -35,15 +42,11 @@ from jobs.analysis.options import (
 from jobs.analysis.outputs import verdicts_json, write_outputs
 from jobs.analysis.worst_tasks import Tasks
 from jobs.inputs.key_values import parse_assignments, read_metrics
-from jobs.inputs.score_set import Reading, ScoreBook
-from jobs.inputs.sources import Kind, detect, read_scores
+from jobs.inputs.scales.options import scale_options
+from jobs.inputs.score_set import Reading, ScoreSet
 from jobs.report import write_report
 from jobs.text.verdict_tables import markdown, print_analysis
 from orchestrator.errors import UserError
-from stats.results import Settings
-from stats.verdict import Verdict
-
-DEGRADED, UNDECIDED = 1, 3
 
 
 def analyze(
@@ -60,6 +63,11 @@ def analyze(
     adjust: Adjust = Adjustment.MAXT,
     cluster: Cluster = None,
     where: Where = None,
+    higher: Higher = None,
+    lower: Lower = None,
+    range_: Range = None,
+    missing: MissingOption = Missing.WORST,
+    certify: CertifyOption = Certify.EACH,
     min_common: MinCommon = LEAST_COMMON,
     gate: GateOption = Gate.DEGRADED,
     strict: Strict = False,
@@ -69,7 +77,13 @@ def analyze(
     """Say which variants are worse than their baseline.
 
     Exit status: 0 nothing is degraded (with --gate certified: all is certified), 1 something is degraded,
-    2 wrong usage or input, 3 not certified under --gate certified, or the run is incomplete.
+    2 wrong usage or input, 3 the run is incomplete, or under --gate certified something is not certified,
+    missing or failed.
+
+    Score tables are CSV files with the columns prompt_id and score, and where they apply model, task,
+    temperature, rerun, metric, higher_is_better and range; other columns are labels for --cluster and
+    --where. Give a folder of them as FOLDER/*.csv, or a JSON file {model: {task: file}}; {model: folder}
+    lists lm-eval folders.
 
     Examples:
         lldeg analyze runs/quickstart
@@ -78,57 +92,40 @@ def analyze(
 
         lldeg analyze scores.csv --baseline fp16 --cluster passage --out verdicts
     """
+    share, scales = scale_options(higher, lower, range_, margin)
     chosen = read_metrics(metrics) | parse_assignments("--metric", metric or [])
-    reading = Reading(chosen, cluster, parse_assignments("--where", where or []))
-    book = read_scores(paths, reading)
-    settings = choose_settings(book, alpha, margin, combine, adjust)
-    request = Request(settings, baseline, temperature, cluster, strict, min_common)
-    analysis = analyze_scores(book, request)
+    scores, analysis = analyze_inputs(
+        paths,
+        Reading(chosen, cluster, parse_assignments("--where", where or []), scales),
+        baseline=baseline,
+        temperature=temperature,
+        strict=strict,
+        least_common=min_common,
+        alpha=alpha,
+        margin=share,
+        combine=combine.value,
+        adjust=adjust.value,
+        missing=missing.value,
+        certify=certify.value,
+    )
     folder = out or default_folder(paths)
-    write(analysis, book, folder)
+    write(analysis, scores, folder)
     show(analysis, format_, tasks)
     typer.echo(f"Written to {folder}", err=format_ is not Format.TABLE)
-    raise typer.Exit(exit_status(analysis, gate))
+    if said := explain_status(analysis, gate.value):
+        typer.echo(said, err=True)
+    raise typer.Exit(exit_status(analysis, gate.value))
 
 
-def choose_settings(
-    book: ScoreBook, alpha: float | None, margin: float | None, combine: Combination, adjust: Adjustment
-) -> Settings:
-    """The settings of the tests: what the user says, else what the input says, else the defaults.
-
-    Raises:
-        UserError: if the level or the margin is out of range.
-    """
-    level = alpha if alpha is not None else book.alpha
-    acceptable = margin if margin is not None else book.margin
-    defaults = Settings()
-    try:
-        return Settings(
-            alpha=defaults.alpha if level is None else level,
-            margin=defaults.margin if acceptable is None else acceptable,
-            combine=combine.value,
-            adjust=adjust.value,
-        )
-    except ValueError as error:
-        raise UserError(str(error)) from error
-
-
-def default_folder(paths: Sequence[str]) -> str:
-    """Where the files go: into the run or folder of runs, but never beside inputs that are not ours."""
-    if len(paths) == 1 and detect(paths[0]) in {Kind.RUN, Kind.RUNS}:
-        return f"{paths[0].rstrip('/')}/analysis"
-    return "analysis"
-
-
-def write(analysis: Analysis, book: ScoreBook, folder: str) -> None:
+def write(analysis: Analysis, scores: ScoreSet, folder: str) -> None:
     """Write all files, the report for people among them.
 
     Raises:
         UserError: if the folder cannot be written to.
     """
     try:
-        write_outputs(analysis, book, folder)
-        write_report(analysis, book.runs, folder)
+        write_outputs(analysis, scores, folder)
+        write_report(analysis, scores.runs, folder)
     except OSError as error:
         raise UserError(f"Cannot write to {folder}: {error}. Name another folder with --out.") from error
 
@@ -140,13 +137,3 @@ def show(analysis: Analysis, format_: Format, tasks: Tasks) -> None:
     else:
         text = verdicts_json(analysis) if format_ is Format.JSON else markdown(analysis, tasks)
         typer.echo(text, nl=False)
-
-
-def exit_status(analysis: Analysis, gate: Gate) -> int:
-    """The exit status: a proven degradation first, then whatever keeps the rest from being an all-clear."""
-    found = {result.comparison.verdict for result in analysis.results}
-    if Verdict.DEGRADED in found:
-        return DEGRADED
-    if analysis.incomplete or (gate is Gate.CERTIFIED and found != {Verdict.CERTIFIED}):
-        return UNDECIDED
-    return 0

@@ -1,4 +1,4 @@
-"""`lldeg flips`: which answers change when nothing but the seed, the temperature or the run does."""
+"""`lldeg flips`: which answers change when only the seed, the temperature or the run changes."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +7,8 @@ import typer
 from rich.console import Console
 
 from jobs.inputs.key_values import parse_assignments, read_metrics
-from jobs.inputs.sources import Kind, detect
-from jobs.reruns.read import Wanted, read_reruns
+from jobs.inputs.rerun_set import Wanted
+from jobs.inputs.sources import is_run, read_reruns
 from orchestrator.errors import UserError
 
 
@@ -17,23 +17,21 @@ def flips(
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Runs; or lm-eval output folders of one model, after a JSON file {task: metric} if need be.",
+            help="Runs, or evaluation logs of one model; a JSON file {task: metric} may come first.",
         ),
     ],
     *,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Where to write; RUN/analysis unless given.")
+        Path | None, typer.Option(metavar="DIR", help="Output folder; default RUN/analysis.")
     ] = None,
-    variant: Annotated[str | None, typer.Option(metavar="NAME", help="This variant only.")] = None,
-    task: Annotated[str | None, typer.Option(metavar="NAME", help="This task only.")] = None,
-    temperature: Annotated[float | None, typer.Option(metavar="T", help="This temperature only.")] = None,
+    variant: Annotated[str | None, typer.Option(metavar="NAME", help="Only this variant.")] = None,
+    task: Annotated[str | None, typer.Option(metavar="NAME", help="Only this task.")] = None,
+    temperature: Annotated[float | None, typer.Option(metavar="T", help="Only this temperature.")] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="TASK=METRIC", help="Metric of a task, a group or a pattern like '*'."),
+        typer.Option(metavar="TASK=METRIC", help="Metric of a task, a group or a pattern such as '*'."),
     ] = None,
-    by_task: Annotated[
-        bool, typer.Option("--by-task", help="Show every task, not only all together.")
-    ] = False,
+    by_task: Annotated[bool, typer.Option("--by-task", help="Show every task, not only the total.")] = False,
 ) -> None:
     """Count which answers flip between reruns, against the baseline, and with temperature.
 
@@ -46,7 +44,7 @@ def flips(
 
         lldeg flips task_metrics.json results/seed0 results/seed1 results/seed2
     """
-    from jobs.reruns.outputs import write_flips  # noqa: PLC0415 - matplotlib is slow to import, and --help need not wait
+    from jobs.reruns.outputs import write_flips  # noqa: PLC0415 - matplotlib is slow to import, which --help need not wait for
     from jobs.reruns.summary import summarize  # noqa: PLC0415
     from jobs.reruns.tables import print_flips  # noqa: PLC0415
 
@@ -80,7 +78,7 @@ def _split(paths: list[str]) -> tuple[Path | None, list[str]]:
 
 
 def default_folder(paths: list[str]) -> Path:
-    """Into the run, or beside us where several were read or the input is not ours or not on this disk."""
-    if len(paths) == 1 and "://" not in paths[0] and detect(paths[0]) in {Kind.RUN, Kind.RUNS}:
+    """Into the run; into ./analysis if there are several inputs, or one that is not a run on this disk."""
+    if len(paths) == 1 and "://" not in paths[0] and is_run(paths[0]):
         return Path(paths[0]) / "analysis"
     return Path("analysis")

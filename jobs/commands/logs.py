@@ -12,7 +12,7 @@ import typer
 from jobs.text.format import clean
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import EVENTS
-from orchestrator.rundir.lease import at_work
+from orchestrator.rundir.lease import is_running
 from orchestrator.rundir.store import RunStore
 
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -40,7 +40,7 @@ def logs(
     names = [EVENTS] if replica is None else _replica_logs(store, replica)
     seen = dict.fromkeys(names, 0)
     while True:
-        working = follow and at_work(store)
+        working = follow and is_running(store)
         for name in names:
             content = store.read_log(name)
             whole = content.rfind(b"\n") + 1
@@ -53,12 +53,10 @@ def logs(
 
 
 def _replica_logs(store: RunStore, number: int) -> list[str]:
-    names = [name for name in store.log_names() if name.startswith("replica-")]
-    found = [name for name in names if name.startswith(f"replica-{number:03d}-")]
+    found = store.replica_logs(number)
     if not found:
-        raise UserError(
-            f"{store.url} has no log of a replica {number}; it has {', '.join(names) or 'none at all'}."
-        )
+        names = ", ".join(store.replica_logs()) or "none at all"
+        raise UserError(f"{store.url} has no log of a replica {number}; it has {names}.")
     return found
 
 

@@ -15,9 +15,9 @@ from rich.text import Text
 from jobs.commands.exit_status import INCOMPLETE
 from jobs.inputs.run_directory.counts import Footers, total
 from jobs.inputs.run_directory.files import RunFiles
-from jobs.text.format import clean
+from jobs.text.format import clean, problem_text
 from orchestrator.rundir.heartbeat import read_status
-from orchestrator.rundir.lease import at_work
+from orchestrator.rundir.lease import is_running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ def run_status(url: str) -> dict[str, Any]:
     """
     run = RunFiles.open(url)
     counts = Footers().count(run)
-    told, working = read_status(run.store) or {}, at_work(run.store)
+    told, working = read_status(run.store) or {}, is_running(run.store)
     everything = total(counts.values())
     owed = everything.planned - everything.done
     return {
@@ -133,12 +133,12 @@ def _remarks(facts: dict[str, Any]) -> Iterator[str]:
     for note in facts["notes"]:
         yield f"Given up: {note}"
     if facts["trouble"]:
-        yield f"Nothing is lost, but {facts['trouble']}"
+        yield problem_text(facts["trouble"])
     if facts["state"] == "at work" and facts["heard"] is not None:
         ago = max(0, round(time.time() - facts["heard"]))
         line = f"Process {facts['pid']} on {facts['host']}, heard of {ago} s ago"
         if ago > SECONDS_UNTIL_MISSED:
-            line += ": its machine hangs, or the storage refuses what it writes"
+            line += ": its machine hangs, or it cannot write to the storage"
         yield f"{line}."
     elif facts["state"] == "incomplete":
         yield "Nobody is at work; submit again to go on."

@@ -9,7 +9,7 @@ import typer
 
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import request_stop
-from orchestrator.rundir.lease import at_work
+from orchestrator.rundir.lease import is_running
 from orchestrator.rundir.store import RunStore
 
 
@@ -35,12 +35,12 @@ def stop(
     """
     store = RunStore(run)
     store.read_manifest()
-    if not at_work(store):
+    if not is_running(store):
         typer.echo(f"Nobody is at work in {run}.")
         return
     request_stop(store)
     until = time.monotonic() + wait
-    while at_work(store):
+    while is_running(store):
         if time.monotonic() > until:
             raise UserError(
                 f"{run} was asked to stop and is still at work after {wait:g} s; see: lldeg status {run}"

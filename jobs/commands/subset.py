@@ -1,4 +1,4 @@
-"""`lldeg subset`: the items that are worth running again, because the baseline itself wavers on them.
+"""`lldeg subset`: the items that are worth running again because the baseline itself flips on them.
 
 Items that a model always gets right or always wrong say nothing about a variant that is nearly the same, and
 dropping them loses no power. What the file chose must be tested on runs that did not choose it; the file
@@ -15,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.commands.flips import default_folder
+from jobs.inputs.rerun_set import RerunSet, Wanted
 from jobs.inputs.score_set import some
+from jobs.inputs.sources import read_reruns
 from jobs.reruns.choose import Kept, TaskChoice, choose, kept
-from jobs.reruns.read import Reruns, Wanted, read_reruns
 from jobs.text.format import clean, temperature_text
 from orchestrator.errors import UserError
 from orchestrator.sweep.item_subset import ChosenBy, Subset
@@ -30,12 +31,16 @@ def subset(
     *,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Where to write subset.json; RUN/analysis unless given."),
+        typer.Option(metavar="DIR", help="Output folder for subset.json; default RUN/analysis."),
     ] = None,
-    baseline: Annotated[str | None, typer.Option(metavar="NAME", help="Baseline; the sweep's own.")] = None,
+    baseline: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Baseline; default the sweep's.")
+    ] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(metavar="T", help="Temperature of the runs that choose; the lowest with several seeds."),
+        typer.Option(
+            metavar="T", help="Temperature of the runs that choose; default the lowest with several seeds."
+        ),
     ] = None,
 ) -> None:
     """Write the items on which the baseline's answers flip between its runs.
@@ -49,7 +54,7 @@ def subset(
     """
     reruns = read_reruns(paths, Wanted({}))
     if not reruns.runs:
-        raise UserError("Items are chosen by runs of lldeg; turn other results into one with `lldeg import`.")
+        raise UserError("Items are chosen by runs of lldeg; import other results with `lldeg import` first.")
     name = baseline or reruns.baseline
     if name is None or name not in {cell.variant for cell in reruns.cells}:
         known = some(list(dict.fromkeys(cell.variant for cell in reruns.cells)), 20)
@@ -60,7 +65,7 @@ def subset(
     _show(reruns, choices, path, Console())
 
 
-def to_subset(reruns: Reruns, choices: Sequence[TaskChoice]) -> Subset:
+def to_subset(reruns: RerunSet, choices: Sequence[TaskChoice]) -> Subset:
     """The file's content: chosen items by task, and which runs chose them."""
     items = {choice.task: tuple(choice.items) for choice in choices if choice.flips.any()}
     cells = [choice.cell for choice in choices]
@@ -77,7 +82,7 @@ def _write(path: Path, chosen: Subset) -> None:
         raise UserError(f"Cannot write {path}: {error}. Name another folder with --out.") from error
 
 
-def _show(reruns: Reruns, choices: Sequence[TaskChoice], path: Path, console: Console) -> None:
+def _show(reruns: RerunSet, choices: Sequence[TaskChoice], path: Path, console: Console) -> None:
     cell = choices[0].cell
     where = temperature_text(cell.temperature)
     console.print(Text(f"Items on which {clean(cell.variant)} flips in its runs at temperature {where}:"))

@@ -5,7 +5,9 @@ from typing import Annotated
 
 import typer
 
-from jobs.report.catalog import Library
+from jobs.analysis.options import Higher, Lower, Margin, Range
+from jobs.inputs.scales.options import scale_options
+from jobs.report.catalog import Catalog, Chosen
 from orchestrator.errors import UserError
 
 HOST = "127.0.0.1"
@@ -16,6 +18,10 @@ def view(
     paths: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or folders of runs.")],
     *,
     port: Annotated[int, typer.Option(metavar="PORT", help="Port on 127.0.0.1; 0 for any free one.")] = PORT,
+    margin: Margin = None,
+    higher: Higher = None,
+    lower: Lower = None,
+    range_: Range = None,
 ) -> None:
     """Show runs in a browser: verdicts, plots, every answer that changed, progress.
 
@@ -31,10 +37,10 @@ def view(
 
     from jobs.report.server import application  # noqa: PLC0415 - the same
 
-    library = Library(paths)
+    catalog = Catalog(paths, Chosen(*scale_options(higher, lower, range_, margin)))
     with _listen(port) as listener:
         typer.echo(f"http://{HOST}:{listener.getsockname()[1]}/ (Ctrl-C stops)")
-        config = uvicorn.Config(application(library), log_level="warning")
+        config = uvicorn.Config(application(catalog), log_level="warning")
         uvicorn.Server(config).run(sockets=[listener])
 
 

@@ -31,7 +31,7 @@ def read_metrics(path: Path | None) -> dict[str, str]:
     """Read {task: metric} from a JSON file.
 
     Raises:
-        UserError: if it is no such file.
+        UserError: if it is not such a file.
     """
     if path is None:
         return {}

@@ -6,9 +6,11 @@ leave a list per sample, from which nothing can be tested; they are named and le
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import TypeVar
 
 from orchestrator.errors import UserError
 
+T = TypeVar("T")
 TRUTH = {"true": 1.0, "false": 0.0}
 
 
@@ -32,10 +34,15 @@ def as_number(value: object) -> float | None:
 
 def requested_metric(task: str, group: str | None, metrics: Mapping[str, str]) -> str | None:
     """The metric the user asked for: by the task's name, its group's, or a pattern; in this order."""
+    return requested(task, group, metrics)
+
+
+def requested(task: str, group: str | None, given: Mapping[str, T]) -> T | None:
+    """What the user said about a task: by its name, its group's, or a pattern; in this order."""
     for name in (task, group):
-        if name is not None and name in metrics:
-            return metrics[name]
-    return next((metric for pattern, metric in metrics.items() if fnmatchcase(task, pattern)), None)
+        if name is not None and name in given:
+            return given[name]
+    return next((value for pattern, value in given.items() if fnmatchcase(task, pattern)), None)
 
 
 def resolve_metric(task: str, wanted: str, available: Sequence[str]) -> str:

@@ -1,10 +1,11 @@
-"""Averages answers as they stream by: one tally per model and task.
+"""Averages answers over reruns as they stream by, for one model and task at a time.
 
 A cell per (rerun, item) is all that is kept, so memory grows with the answers of one model to one task and
 time with the rows read. A cell is filled once: a score replaces an earlier failure of the same sample, but
-of two scores the first stays and the second is only counted, for a duplicate is no second rerun.
+of two scores the first stays and the second is only counted: a duplicate is not a second rerun.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,20 @@ class Answers:
     prompts: Ints
 
 
-class Tally:
+@dataclass(frozen=True)
+class Planned:
+    """What a model was to answer at one temperature.
+
+    Attributes:
+        samples: answers in all.
+        reruns: of every item.
+    """
+
+    samples: int
+    reruns: int
+
+
+class RerunMeans:
     """Collects the answers of one model to one task and averages the reruns of each item."""
 
     def __init__(self, items: int) -> None:
@@ -49,7 +63,9 @@ class Tally:
         self.mixed_prompts = 0
 
     def add(self, batch: Answers) -> None:
-        """Count a batch in."""
+        """Count a batch in; an empty one changes nothing."""
+        if not batch.positions.size:
+            return
         slots = self._slots_of(batch)
         cells = slots * self._items + batch.positions
         scores, valid = batch.score, ~np.isnan(batch.score)
@@ -64,11 +80,11 @@ class Tally:
         self._scores.ravel()[cells[::-1]] = scores[::-1]
         self._note_prompts(batch)
 
-    def columns(self, planned: dict[Temperature, int] | None = None) -> dict[Temperature, Column]:
+    def columns(self, planned: Mapping[Temperature, Planned] | None = None) -> dict[Temperature, Column]:
         """The averaged scores, by temperature; an empty column where a plan is known and nothing is there.
 
         Args:
-            planned: samples that were to be there, by temperature; None where no plan is known.
+            planned: what was to be there, by temperature; None where no plan is known.
         """
         planned = planned or {}
         by_temperature: dict[Temperature, list[int]] = {t: [] for t in planned}
@@ -76,21 +92,24 @@ class Tally:
             by_temperature.setdefault(_temperature_of(key), []).append(slot)
         return {t: self._column(slots, planned.get(t)) for t, slots in by_temperature.items()}
 
-    def _column(self, slots: list[int], planned: int | None) -> Column:
+    def _column(self, slots: list[int], planned: Planned | None) -> Column:
         scores = self._scores[slots]
         valid = ~np.isnan(scores)
         answers = valid.sum(axis=0)
         total = np.where(valid, scores, 0.0).sum(axis=0)
         mean = np.divide(total, answers, out=np.full(self._items, np.nan), where=answers > 0)
         present, scored = int((valid | self._failed[slots]).sum()), int(answers.sum())
+        right_or_wrong = bool((~valid | (scores == 0.0) | (scores == 1.0)).all())
         return Column(
             scores=mean,
             answers=answers,
             prompts=self._prompts,
             reruns=len(slots),
-            owed=max(0, planned - present) if planned is not None else 0,
+            owed=max(0, planned.samples - present) if planned is not None else 0,
             errors=present - scored,
             repeated=int(self._rows[slots].sum()) - scored,
+            planned=planned.reruns if planned is not None else 0,
+            runs=None if right_or_wrong else scores.T,
         )
 
     def _slots_of(self, batch: Answers) -> Ints:

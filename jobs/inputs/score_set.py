@@ -5,20 +5,40 @@ item a model has not answered is a NaN there, never a zero. Reruns are averaged 
 one observation, however often it was asked), and how many were averaged is kept beside the mean.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.inputs.notices import Notice
 from jobs.inputs.run_directory.files import RunFiles
+from jobs.inputs.scales.bounds import Bounds
+from jobs.inputs.scales.options import AS_READ, ScaleOptions
 from stats.arrays import Floats, Ints
 
 Temperature = float | None
 """Sampling temperature; None where the input does not say."""
 
-RANGES = ((0.0, 1.0), (0.0, 100.0))
+GENERIC = "score"
+"""The metric of a score table that names none."""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """What an input itself says about the scores of a task; None where it does not.
+
+    Attributes:
+        higher_is_better: direction of the metric.
+        bounds: least and greatest possible score, infinite where there is no limit.
+    """
+
+    higher_is_better: bool | None = None
+    bounds: Bounds | None = None
+
+
+UNSTATED = Stated()
 
 
 @dataclass(frozen=True)
@@ -30,12 +50,18 @@ class TaskInfo:
         metric: key of the metric under test, "metric,filter" where filters exist.
         higher_is_better: False turns a rise of the score into a loss.
         group: the task group it belongs to, or None.
+        stated: what the input says; readers fill it in, `jobs.inputs.scales.settle` settles the rest.
+        bounds: least and greatest possible score; None for scores without a range.
+        margin: largest acceptable drop in the metric's own unit, for scores without a range.
     """
 
     name: str
     metric: str
     higher_is_better: bool = True
     group: str | None = None
+    stated: Stated = UNSTATED
+    bounds: Bounds | None = None
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +75,9 @@ class Column:
         reruns: how many passes over the task there were.
         owed: samples that the sweep asked for and that are not there.
         errors: samples that are there but have no score, because the request failed.
-        repeated: samples that stood there more than once; only the first was counted.
+        repeated: samples that occurred more than once; only the first was counted.
+        planned: reruns that were to be there of every item; 0 for as many as there were passes.
+        runs: the single scores, shape (items, reruns), NaN where there is none; None where all are 0 or 1.
     """
 
     scores: Floats
@@ -59,6 +87,8 @@ class Column:
     owed: int = 0
     errors: int = 0
     repeated: int = 0
+    planned: int = 0
+    runs: Floats | None = None
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -76,6 +106,12 @@ class TaskTable:
         clusters: a label per item, shape (items,), or None where items are independent.
         columns: by (model, temperature).
         planned: whether `items` is what was to be asked, rather than what was found answered.
+        unlisted: by model, items that it was evaluated on and that no file lists.
+        documents: hash of each item's document, shape (items,), None where unknown; the same in all tasks.
+        cluster_names: the cluster of each item by name, shape (items,), None for an item on its own; the same
+            in all tasks.
+        links: a number per item, equal for items of any task that belong together, shape (items,); None where
+            no task shares any.
     """
 
     info: TaskInfo
@@ -83,34 +119,39 @@ class TaskTable:
     clusters: Ints | None
     columns: dict[tuple[str, Temperature], Column]
     planned: bool = False
+    unlisted: Mapping[str, int] = field(default_factory=dict)
+    documents: NDArray[np.object_] | None = None
+    cluster_names: NDArray[np.object_] | None = None
+    links: Ints | None = None
 
     @cached_property
-    def bounds(self) -> tuple[float, float] | None:
-        """The metric's range as the scores show it: [0, 1], [0, 100], or None for anything else."""
+    def observed(self) -> Bounds | None:
+        """Least and greatest score of all models; None where there is none."""
         known = [column.scores[column.answered] for column in self.columns.values() if column.answered.any()]
-        low = min((float(scores.min()) for scores in known), default=0.0)
-        high = max((float(scores.max()) for scores in known), default=0.0)
-        return next((bounds for bounds in RANGES if bounds[0] <= low and high <= bounds[1]), None)
+        known += [column.runs for column in self.columns.values() if column.runs is not None]
+        if not known:
+            return None
+        return float(min(map(np.nanmin, known))), float(max(map(np.nanmax, known)))
 
 
 @dataclass(frozen=True)
-class ScoreBook:
+class ScoreSet:
     """Everything a comparison needs, whatever it was read from.
 
     Attributes:
         models: names of the models, in the order of the input.
         tasks: one entry per task.
         baselines: the baselines the input itself names: none, one, or several that disagree.
-        warnings: sentences about the input that the reader of a verdict must know.
+        warnings: what the reader of a verdict must know about the input.
         alpha: the level the input asks for, or None.
         margin: the acceptable drop the input asks for, or None.
-        runs: the run directories it was read from; none where the input was others' results.
+        runs: the run directories it was read from; none where the input was another tool's.
     """
 
     models: tuple[str, ...]
     tasks: tuple[TaskTable, ...]
     baselines: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
     alpha: float | None = None
     margin: float | None = None
     runs: tuple[RunFiles, ...] = ()
@@ -129,11 +170,13 @@ class Reading:
         metrics: metric by task name, group name or pattern ("*"); empty for the defaults.
         cluster: a column to cluster items by, "task", "none", or None for what the input itself says.
         where: for score tables, the value that a column must have.
+        scales: direction, range and margin of tasks.
     """
 
     metrics: dict[str, str]
     cluster: str | None = None
     where: dict[str, str] | None = None
+    scales: ScaleOptions = AS_READ
 
     @property
     def cluster_column(self) -> str | None:

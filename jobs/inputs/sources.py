@@ -1,167 +1,175 @@
-"""Finds out what the user pointed at, and reads it with the reader for that kind.
+"""The input formats, and the one way from what the user typed to a reader.
 
-The kinds are told apart by what they contain, never by how they are called, and are not mixed: runs pool with
-runs, lm-eval folders compare with lm-eval folders, score tables with score tables.
+Formats are told apart by what they contain, and are not mixed: runs pool with runs, lm-eval folders compare
+with lm-eval folders, score tables with score tables.
 """
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from jobs.inputs.lm_eval.files import find_sample_files, name_models
-from jobs.inputs.lm_eval.read import read_lm_eval
-from jobs.inputs.run_directory.read import read_runs
-from jobs.inputs.score_csv.read import listed_rows, score_book, table_rows
-from jobs.inputs.score_set import Reading, ScoreBook
+from jobs.inputs.links import linked
+from jobs.inputs.rerun_set import RerunSet, Wanted
+from jobs.inputs.run_directory.read import runs_in
+from jobs.inputs.scales.settle import scaled
+from jobs.inputs.score_set import Reading, ScoreSet, some
+from jobs.inputs.source import NamedPath, Source
+from jobs.inputs.write_run import ImportedRun
 from orchestrator.errors import UserError
-from orchestrator.rundir.locations import exists, subfolders
-from orchestrator.rundir.store import RunStore
+from orchestrator.rundir.locations import exists
 
-
-class Kind(Enum):
-    """What an input is."""
-
-    RUN = "a run directory"
-    RUNS = "a folder of runs"
-    LM_EVAL = "lm-eval output"
-    SCORES = "a score table"
-    MODEL_PATHS = "a list of score tables by model and task"
-    CHECKPOINTS = "a list of lm-eval folders by model"
-
-
-ACCEPTED = (
-    "a run directory, a folder of runs, lm-eval output folders or results files, score tables (.csv), "
-    "or a JSON file that lists one of the last two by model"
+FORMATS = (
+    "run_directory",
+    "score_csv",
+    "lm_eval",
+    "inspect_ai",
+    "evalscope",
+    "helm",
+    "every_eval_ever",
 )
+"""Folders beside this file, each with a `SOURCE` in its module `read`; the first to recognise a path wins."""
 
 
-@dataclass(frozen=True)
-class Input:
-    """What the user pointed at, sorted out; of the three only the one that `kind` speaks of is filled.
+def sources() -> list[Source]:
+    """All formats, in order."""
+    return [import_module(f"jobs.inputs.{name}.read").SOURCE for name in FORMATS]
 
-    Attributes:
-        kind: RUN, LM_EVAL, SCORES or MODEL_PATHS.
-        paths: run directories, or score tables.
-        models: lm-eval folder or file by model.
-        tables: score table by model and task.
+
+def read_scores(paths: Sequence[str], reading: Reading) -> ScoreSet:
+    """Read scores averaged over reruns, settle direction and range of every task, and link what tasks share.
+
+    Args:
+        paths: what the user typed, at least one.
+        reading: metrics, clusters, filters and scales asked for.
+
+    Raises:
+        UserError: if a path cannot be read, formats are mixed, the reader refuses, or a scale is unknown.
     """
-
-    kind: Kind
-    paths: tuple[str, ...] = ()
-    models: dict[str, str] = field(default_factory=dict)
-    tables: dict[str, dict[str, str]] = field(default_factory=dict)
+    source, named = resolve(paths)
+    _refuse_where(source, reading)
+    return linked(scaled(source.read_scores(named, reading), reading.scales))
 
 
-def resolve(paths: Sequence[str]) -> Input:
-    """Sort out what the paths are.
+def read_reruns(paths: Sequence[str], wanted: Wanted) -> RerunSet:
+    """Read the answers to every item, rerun by rerun.
+
+    Args:
+        paths: what the user typed, at least one.
+        wanted: what of it to read.
+
+    Raises:
+        UserError: if a path cannot be read, formats are mixed, the reader refuses, or nothing is left.
+    """
+    source, named = resolve(paths)
+    reruns = source.read_reruns(named, wanted)
+    if not reruns.cells:
+        raise UserError(f"{some(paths)} holds no answers that match; leave out a filter, or finish the run.")
+    return reruns
+
+
+def to_run(paths: Sequence[str], reading: Reading) -> ImportedRun:
+    """Read everything, as the content of a run directory.
+
+    Args:
+        paths: what the user typed, at least one.
+        reading: filters asked for.
+
+    Raises:
+        UserError: if a path cannot be read, formats are mixed, or the reader refuses.
+    """
+    source, named = resolve(paths)
+    _refuse_where(source, reading)
+    return source.to_run(named, reading)
+
+
+def resolve(paths: Sequence[str]) -> tuple[Source, list[NamedPath]]:
+    """Find the format of the paths, and the names that a listing gives them.
 
     Args:
         paths: what the user typed, at least one.
 
     Raises:
-        UserError: if a path is nothing we read, or the kinds are mixed.
+        UserError: if a path is in no format that is read, or formats are mixed.
     """
-    kinds = {path: detect(path) for path in paths}
-    found = set(kinds.values())
-    if found <= {Kind.RUN, Kind.RUNS}:
-        return Input(Kind.RUN, paths=tuple(dict.fromkeys(run for path in paths for run in runs_in(path))))
-    if len(found) > 1:
-        listed = "; ".join(f"{path} is {kind.value}" for path, kind in kinds.items())
-        raise UserError(f"These inputs are of different kinds and cannot be compared: {listed}.")
-    kind = found.pop()
-    if kind is Kind.LM_EVAL:
-        return Input(kind, models=name_models(paths))
-    if kind is Kind.SCORES:
-        return Input(kind, paths=tuple(paths))
-    if len(paths) > 1:
-        raise UserError("Give one list of models at a time.")
-    listing = _beside(Path(paths[0]).parent, _json(Path(paths[0])))
-    return Input(Kind.LM_EVAL, models=listing) if kind is Kind.CHECKPOINTS else Input(kind, tables=listing)
+    known = sources()
+    named = [NamedPath(path) for path in paths]
+    if len(paths) == 1 and _recognising(paths[0], known) is None:
+        named = _listing(paths[0]) or named
+    found = {name.path: _source_of(name.path, known) for name in named}
+    if len(set(found.values())) > 1:
+        kinds = "; ".join(f"{path} is {source.described}" for path, source in found.items())
+        raise UserError(f"These inputs are of different kinds and cannot be compared: {kinds}.")
+    return found[named[0].path], named
 
 
-def read_scores(paths: Sequence[str], reading: Reading) -> ScoreBook:
-    """Read whatever the paths are.
-
-    Args:
-        paths: what the user typed, at least one.
-        reading: metrics, clusters and filters asked for.
-
-    Raises:
-        UserError: if a path is nothing we read, the kinds are mixed, or the reader refuses.
-    """
-    found = resolve(paths)
-    if reading.where and found.kind not in {Kind.SCORES, Kind.MODEL_PATHS}:
-        raise UserError("--where keeps rows of score tables; there are none here.")
-    if found.kind is Kind.RUN:
-        return read_runs(found.paths, reading)
-    if found.kind is Kind.LM_EVAL:
-        return read_lm_eval(found.models, reading)
-    rows = (
-        table_rows(found.paths, reading) if found.kind is Kind.SCORES else listed_rows(found.tables, reading)
-    )
-    return score_book(rows, reading)
+def is_run(path: str) -> bool:
+    """Whether a path is a run directory or a folder of runs, into which outputs may be written."""
+    return bool(runs_in(path))
 
 
-def detect(path: str) -> Kind:
-    """Tell what kind of input a path is.
+def _refuse_where(source: Source, reading: Reading) -> None:
+    if reading.where and not source.takes_where:
+        takers = some([other.accepted for other in sources() if other.takes_where])
+        raise UserError(f"--where selects rows of {takers}; there are none here.")
 
-    Raises:
-        UserError: if it does not exist or is none of them.
-    """
+
+def _recognising(path: str, known: Sequence[Source]) -> Source | None:
     if not exists(path):
-        raise UserError(f"There is no {path}.")
-    if RunStore(path).has_run():
-        return Kind.RUN
-    if runs_in(path):
-        return Kind.RUNS
+        raise UserError(f"{path} does not exist.")
+    return next((source for source in known if source.recognises(path)), None)
+
+
+def _source_of(path: str, known: Sequence[Source]) -> Source:
+    source = _recognising(path, known)
+    if source is not None:
+        return source
+    if _listing(path) is not None:
+        raise UserError(f"{path} is a list of models: give one list at a time, and nothing beside it.")
+    raise UserError(_unreadable(path, known))
+
+
+def _unreadable(path: str, known: Sequence[Source]) -> str:
     local = Path(path)
-    if local.suffix == ".csv" and local.is_file():
-        return Kind.SCORES
-    if find_sample_files(local):
-        return Kind.LM_EVAL
+    accepted = ", ".join(source.accepted for source in known)
+    read = f"lldeg reads {accepted}, or a JSON file that lists them by model."
+    if local.is_dir() and any(local.glob("*.csv")):
+        return f"{path} is a folder of CSV files: give the files themselves, {path.rstrip('/')}/*.csv."
     if local.is_dir():
         what = "is empty" if not any(local.iterdir()) else "holds neither samples nor a manifest.json"
-        raise UserError(
-            f"{path} {what}; analyze reads {ACCEPTED}. lm-eval writes samples only with --log_samples."
-        )
-    return _kind_of_file(local)
+        return f"{path} {what}; {read} lm-eval writes samples only with --log_samples."
+    return f"{path} is in no format that can be analyzed; {read}"
 
 
-def runs_in(path: str) -> list[str]:
-    """The run itself, or the runs directly inside of a folder."""
-    if RunStore(path).has_run():
-        return [path]
-    return [folder for folder in subfolders(path) if RunStore(folder).has_run()]
+def _listing(path: str) -> list[NamedPath] | None:
+    """The entries of a file {model: path} or {model: {task: path}}; None if it is not such a file.
 
-
-def _kind_of_file(path: Path) -> Kind:
-    content = _json(path) if path.suffix == ".json" else {}
-    values = list(content.values())
-    if values and all(isinstance(value, str) for value in values):
-        return Kind.CHECKPOINTS
-    if values and all(isinstance(value, dict) and _all_text(value) for value in values):
-        return Kind.MODEL_PATHS
-    raise UserError(f"{path} is nothing that can be analyzed; analyze reads {ACCEPTED}.")
-
-
-def _all_text(tasks: dict[str, Any]) -> bool:
-    return bool(tasks) and all(isinstance(value, str) for value in tasks.values())
-
-
-def _json(path: Path) -> dict[str, Any]:
+    Raises:
+        UserError: if it is not valid JSON.
+    """
+    file = Path(path)
+    if file.suffix != ".json" or not file.is_file():
+        return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path} is no JSON: {error}.") from error
-    return content if isinstance(content, dict) else {}
+        raise UserError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(content, dict) or not content:
+        return None
+    entries = list(_entries(content, file.parent))
+    return [entry for entry in entries if entry is not None] if None not in entries else None
 
 
-def _beside(folder: Path, listing: Any) -> Any:
-    """Take relative paths in a listing from its folder, or from here if they do not lead anywhere there."""
-    if isinstance(listing, dict):
-        return {key: _beside(folder, value) for key, value in listing.items()}
-    beside = folder / listing
-    return listing if not beside.exists() and Path(listing).exists() else str(beside)
+def _entries(content: dict[str, Any], folder: Path) -> Iterator[NamedPath | None]:
+    """One per path that is listed; None for whatever is not a path."""
+    for model, value in content.items():
+        by_task = value if isinstance(value, dict) and value else {None: value}
+        for task, path in by_task.items():
+            yield NamedPath(_beside(folder, path), model, task) if isinstance(path, str) else None
+
+
+def _beside(folder: Path, path: str) -> str:
+    """Take a relative path from the folder of the listing, or from here if it leads nowhere there."""
+    beside = folder / path
+    return path if not beside.exists() and Path(path).exists() else str(beside)

@@ -6,23 +6,35 @@ from functools import lru_cache
 from threading import Lock
 
 from jobs.analysis.compare import Request, analyze_scores
+from jobs.analysis.settings import choose_settings
 from jobs.inputs.run_directory.counts import Count, Footers
 from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.run_directory.read import read_runs
+from jobs.inputs.run_directory.read import runs_in
+from jobs.inputs.scales.options import AS_READ, ScaleOptions
 from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import runs_in
+from jobs.inputs.sources import read_scores
 from jobs.report.content import Content, content_of
 from jobs.report.flips import Flips, Wanted, flips_of, select
 from jobs.report.search import search
 from jobs.report.texts import Texts
 from orchestrator.errors import UserError
-from stats.results import Settings
 
 REMEMBERED = 16
 """Searches whose results are kept, so that turning a page does not search again."""
 
 
-class Opened:
+@dataclass(frozen=True)
+class Chosen:
+    """What the user says about the scores: direction and range of tasks, margins."""
+
+    margin: float | None = None
+    scales: ScaleOptions = AS_READ
+
+
+AS_IN_THE_SWEEP = Chosen()
+
+
+class AnalyzedRun:
     """A run as it stood at one moment.
 
     Attributes:
@@ -31,11 +43,9 @@ class Opened:
         texts: what was asked and said.
     """
 
-    def __init__(self, run: RunFiles, footers: Footers) -> None:
-        book = read_runs([run.location], Reading({}))
-        defaults = Settings()
-        settings = Settings(alpha=book.alpha or defaults.alpha, margin=book.margin or defaults.margin)
-        analysis = analyze_scores(book, Request(settings))
+    def __init__(self, run: RunFiles, footers: Footers, chosen: Chosen) -> None:
+        book = read_scores([run.location], Reading({}, scales=chosen.scales))
+        analysis = analyze_scores(book, Request(choose_settings(book, margin=chosen.margin)))
         self.content: Content = content_of(analysis, [run.manifest])
         self.index: list[Flips] = flips_of(analysis)
         self.texts = Texts(book.runs, footers)
@@ -47,20 +57,21 @@ class Opened:
 
 
 @dataclass
-class Shelf:
-    """One run, opened or not."""
+class CachedRun:
+    """One run, and its analysis if somebody has looked at it."""
 
     location: str
     footers: Footers
     lock: Lock
+    chosen: Chosen
     files: int = -1
-    opened: Opened | None = None
+    analyzed: AnalyzedRun | None = None
 
     def counts(self) -> dict[str, Count]:
         """Samples by variant, now."""
         return self.footers.count(RunFiles.open(self.location))
 
-    def open(self) -> Opened:
+    def analyze(self) -> AnalyzedRun:
         """The run as it stands now.
 
         Raises:
@@ -69,34 +80,35 @@ class Shelf:
         with self.lock:
             run = RunFiles.open(self.location)
             files = sum(len(run.samples(model, task)) for model in run.models for task in run.tasks)
-            if self.opened is None or files != self.files:
-                self.opened = None  # two of them at once would need twice the memory
-                self.opened, self.files = Opened(run, self.footers), files
-            return self.opened
+            if self.analyzed is None or files != self.files:
+                self.analyzed = None  # two of them at once would need twice the memory
+                self.analyzed, self.files = AnalyzedRun(run, self.footers, self.chosen), files
+            return self.analyzed
 
 
-class Library:
+class Catalog:
     """The runs that a server shows, by a name that is safe in a URL because it is only ever looked up.
 
     Args:
         paths: runs, or folders of runs.
+        chosen: what the user says about the scores.
 
     Raises:
         UserError: if there is no run among them.
     """
 
-    def __init__(self, paths: Sequence[str]) -> None:
-        self._paths = paths
-        self._shelves: dict[str, Shelf] = {}
-        if not self.shelves():
+    def __init__(self, paths: Sequence[str], chosen: Chosen = AS_IN_THE_SWEEP) -> None:
+        self._paths, self._chosen = paths, chosen
+        self._runs: dict[str, CachedRun] = {}
+        if not self.runs():
             raise UserError(f"There is no run in {', '.join(paths)}: lldeg view shows run directories.")
 
-    def shelves(self) -> dict[str, Shelf]:
+    def runs(self) -> dict[str, CachedRun]:
         """All runs there are now, those that came since included."""
         locations = dict.fromkeys(run for path in self._paths for run in runs_in(path))
         for location in locations:
-            if all(shelf.location != location for shelf in self._shelves.values()):
+            if all(run.location != location for run in self._runs.values()):
                 name = location.rstrip("/").rpartition("/")[2] or location
-                key = name if name not in self._shelves else f"{name}~{len(self._shelves)}"
-                self._shelves[key] = Shelf(location, Footers(), Lock())
-        return {key: shelf for key, shelf in self._shelves.items() if shelf.location in locations}
+                key = name if name not in self._runs else f"{name}~{len(self._runs)}"
+                self._runs[key] = CachedRun(location, Footers(), Lock(), self._chosen)
+        return {key: run for key, run in self._runs.items() if run.location in locations}

@@ -13,20 +13,25 @@ from jobs.analysis.outputs import verdicts
 from jobs.report.flips import GRAVEST_FIRST
 from jobs.report.forest import Axis, drop_axis
 from jobs.report.reruns import Curves, Histogram, curves_of, histograms_of
-from jobs.text.format import meaning
+from jobs.text.sentences import gap_lines, margin_text, meaning, several_certificates
 from stats.verdict import Verdict
 
 Entry = Mapping[str, Any]
-WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "not decided", Verdict.CERTIFIED: "good enough"}
+MOST_GAPS = 50
+"""Tasks with missing answers that the page lists."""
+
+WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "not decided", Verdict.CERTIFIED: "non-inferior"}
 
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: its entry in verdicts.json, what that means in words, the axis of its tasks."""
+    """One comparison: its entry in verdicts.json, its meaning and margin in words, the axis of its tasks."""
 
     entry: Entry
     sentence: str
+    margin: str
     axis: Axis
+    unit: str
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,9 @@ class Content:
     verdicts: Mapping[str, Any]
     cards: tuple[Card, ...]
     axis: Axis
+    unit: str
+    gaps: tuple[str, ...]
+    note: str | None
     curves: Curves | None
     histograms: tuple[Histogram, ...]
     ran: tuple[Ran, ...]
@@ -98,14 +106,17 @@ def content_of(analysis: Analysis, manifests: Sequence[Mapping[str, Any]]) -> Co
         manifests: of the runs behind it; empty where there are none.
     """
     found = verdicts(analysis)
-    sentences = [meaning(result, analysis) for result in analysis.results]
-    cards = _cards(found, sentences)
+    said = [(meaning(result, analysis), margin_text(result)) for result in analysis.results]
+    cards = _cards(found, said)
     return Content(
         title=", ".join(str(manifest.get("name", "run")) for manifest in manifests) or "Comparison",
         headline=_headline(cards, analysis.baseline),
         verdicts=found,
         cards=cards,
-        axis=drop_axis(found["comparisons"], found["margin"]),
+        axis=drop_axis(found["comparisons"]),
+        unit=_unit(found["comparisons"]),
+        gaps=tuple(gap_lines(analysis.results, MOST_GAPS)),
+        note=several_certificates(analysis),
         curves=curves_of(found),
         histograms=tuple(histograms_of(analysis)),
         ran=tuple(
@@ -114,13 +125,19 @@ def content_of(analysis: Analysis, manifests: Sequence[Mapping[str, Any]]) -> Co
     )
 
 
-def _cards(found: Mapping[str, Any], sentences: Sequence[str]) -> tuple[Card, ...]:
+def _cards(found: Mapping[str, Any], said: Sequence[tuple[str, str]]) -> tuple[Card, ...]:
     by_variant: dict[str, list[Case]] = {}
-    for entry, sentence in zip(found["comparisons"], sentences, strict=True):
-        case = Case(entry, sentence, drop_axis(entry["tasks"], found["margin"]))
+    for entry, (sentence, margin) in zip(found["comparisons"], said, strict=True):
+        case = Case(entry, sentence, margin, drop_axis(entry["tasks"]), _unit(entry["tasks"]))
         by_variant.setdefault(entry["variant"], []).append(case)
     cards = [Card(variant, _gravest(cases), tuple(cases)) for variant, cases in by_variant.items()]
     return tuple(sorted(cards, key=lambda card: GRAVEST_FIRST.index(card.verdict)))
+
+
+def _unit(entries: Sequence[Entry]) -> str:
+    """What the drops of some entries on one axis are counted in."""
+    units = {str(entry["margin_unit"]) for entry in entries}
+    return units.pop() if len(units) == 1 else "mixed"
 
 
 def _gravest(cases: Sequence[Case]) -> Verdict:
@@ -128,7 +145,7 @@ def _gravest(cases: Sequence[Case]) -> Verdict:
 
 
 def _headline(cards: Sequence[Card], baseline: str) -> str:
-    """The answer in one sentence: how many variants are worse, how many undecided, how many good enough."""
+    """The answer in one sentence: how many variants are worse, how many undecided, how many non-inferior."""
     count = {verdict: sum(card.verdict is verdict for card in cards) for verdict in GRAVEST_FIRST}
     of = f"of {len(cards)} variants" if len(cards) > 1 else "variant"
     bad = count[Verdict.DEGRADED]

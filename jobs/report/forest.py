@@ -62,7 +62,9 @@ def _round_step(rough: float) -> float:
     return next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= rough)
 
 
-def drop_axis(entries: Iterable[Mapping[str, Any]], margin: float) -> Axis:
-    """The axis for the drops of some entries of verdicts.json, with zero and the margin on it."""
-    ends = [end for entry in entries for end in (entry["drop"], *entry["drop_interval"])]
-    return axis_over([0.0, margin, *ends])
+def drop_axis(entries: Iterable[Mapping[str, Any]]) -> Axis:
+    """The axis for the drops of some entries of verdicts.json, with zero and the margins on it."""
+    ends = [
+        end for entry in entries for end in (entry["drop"], entry["margin"], *entry["drop_interval_decision"])
+    ]
+    return axis_over([0.0, *ends])

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from jobs.report.visible import visible
-from jobs.text.format import clean, p_text, percent, points, temperature_text
+from jobs.text.format import Unit, amount, clean, p_text, percent, score_text, temperature_text
 
 FOLDER = Path(__file__).parent
 NO_VALUE = "–"
@@ -50,10 +50,13 @@ def _policy(style: str, script: str) -> str:
     )
 
 
-def _points(share: float | None, *, sign: bool = True) -> str:
-    if share is None:
-        return NO_VALUE
-    return points(share).replace("-", "−") if sign else f"{100 * share:.2f}"
+def _amount(drop: float | None, unit: Unit, *, sign: bool = True) -> str:
+    """A drop in its unit; a dash where it is not finite."""
+    return NO_VALUE if drop is None else amount(drop, unit, sign=sign).replace("-", "−")
+
+
+def _score(score: float | None, unit: Unit) -> str:
+    return NO_VALUE if score is None else score_text(score, unit)
 
 
 def _p(p: float | None) -> str | Markup:
@@ -83,7 +86,8 @@ def _environment() -> Environment:
         "script_json": script_json,
         "p": _p,
         "percent": lambda share: NO_VALUE if share is None else percent(share),
-        "points": _points,
+        "amount": _amount,
+        "score": _score,
         "number": _number,
         "temperature": temperature_text,
     }

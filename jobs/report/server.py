@@ -16,7 +16,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import Route
 
 from jobs.inputs.run_directory.counts import Count, total
-from jobs.report.catalog import Library, Shelf
+from jobs.report.catalog import CachedRun, Catalog
 from jobs.report.flips import Wanted, page
 from jobs.report.page import render
 from jobs.report.payload import served
@@ -25,7 +25,7 @@ from orchestrator.errors import UserError
 MOST_PER_PAGE = 100
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
 
-Show = Callable[[Shelf, Request], Response]
+Show = Callable[[CachedRun, Request], Response]
 
 
 @dataclass(frozen=True)
@@ -37,73 +37,73 @@ class Listed:
     problem: str | None
 
 
-def application(library: Library) -> Starlette:
+def application(catalog: Catalog) -> Starlette:
     """The server for some runs."""
     routes = [
-        Route("/", _list_of(library)),
-        Route("/runs/{key}/", _of_run(library, _show_run)),
-        Route("/runs/{key}/flips", _of_run(library, _show_flips)),
-        Route("/runs/{key}/progress", _of_run(library, _show_progress)),
+        Route("/", _list_of(catalog)),
+        Route("/runs/{key}/", _of_run(catalog, _show_run)),
+        Route("/runs/{key}/flips", _of_run(catalog, _show_flips)),
+        Route("/runs/{key}/progress", _of_run(catalog, _show_progress)),
     ]
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     return Starlette(routes=routes, middleware=[hosts])
 
 
-def _list_of(library: Library) -> Callable[[Request], Response]:
+def _list_of(catalog: Catalog) -> Callable[[Request], Response]:
     def show(_: Request) -> Response:
-        shelves = library.shelves()
-        if len(shelves) == 1:
-            return RedirectResponse(f"/runs/{next(iter(shelves))}/")
-        runs = [_listed(key, shelf) for key, shelf in shelves.items()]
+        cached = catalog.runs()
+        if len(cached) == 1:
+            return RedirectResponse(f"/runs/{next(iter(cached))}/")
+        runs = [_listed(key, run) for key, run in cached.items()]
         return HTMLResponse(render("runs.html.jinja", {"title": "Runs", "runs": runs}), headers=HEADERS)
 
     return show
 
 
-def _listed(key: str, shelf: Shelf) -> Listed:
+def _listed(key: str, run: CachedRun) -> Listed:
     try:
-        return Listed(key, total(shelf.counts().values()), None)
+        return Listed(key, total(run.counts().values()), None)
     except UserError as error:
         return Listed(key, None, str(error))
 
 
-def _of_run(library: Library, show: Show) -> Callable[[Request], Response]:
+def _of_run(catalog: Catalog, show: Show) -> Callable[[Request], Response]:
     """An endpoint that finds its run first."""
 
     @wraps(show)
     def endpoint(request: Request) -> Response:
-        shelf = library.shelves().get(request.path_params["key"])
-        if shelf is None:
+        run = catalog.runs().get(request.path_params["key"])
+        if run is None:
             return JSONResponse({"error": "There is no such run."}, status_code=404)
         try:
-            return show(shelf, request)
+            return show(run, request)
         except UserError as error:
             return JSONResponse({"error": str(error)}, status_code=400)
 
     return endpoint
 
 
-def _show_run(shelf: Shelf, request: Request) -> Response:
+def _show_run(run: CachedRun, request: Request) -> Response:
     try:
-        text = render("report.html.jinja", {"content": shelf.open().content, "flips": None, "live": True})
+        text = render("report.html.jinja", {"content": run.analyze().content, "flips": None, "live": True})
     except UserError as error:
         values = {"title": request.path_params["key"], "reason": str(error)}
         text = render("waiting.html.jinja", values)
     return HTMLResponse(text, headers=HEADERS)
 
 
-def _show_flips(shelf: Shelf, request: Request) -> Response:
+def _show_flips(run: CachedRun, request: Request) -> Response:
     query = request.query_params
     wanted = _wanted(query)
     start, count = _whole(query, "start", 0), min(_whole(query, "count", 20), MOST_PER_PAGE)
-    opened = shelf.open()
-    found = opened.find(wanted, query.get("text", ""))
+    analyzed = run.analyze()
+    found = analyzed.find(wanted, query.get("text", ""))
     size = sum(len(flips) for flips in found)
-    return JSONResponse(served(list(page(found, start, count)), opened.texts, size), headers=HEADERS)
+    return JSONResponse(served(list(page(found, start, count)), analyzed.texts, size), headers=HEADERS)
 
 
-def _show_progress(shelf: Shelf, _: Request) -> Response:
-    counts = shelf.counts()
+def _show_progress(run: CachedRun, _: Request) -> Response:
+    counts = run.counts()
     variants = [{"variant": name, **asdict(count)} for name, count in counts.items()]
     return JSONResponse({"variants": variants, **asdict(total(counts.values()))}, headers=HEADERS)
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.inputs.rerun_set import RepeatedAnswers
 from jobs.inputs.score_set import Temperature, some
-from jobs.reruns.answers import RepeatedAnswers
 from jobs.reruns.versus_baseline import run_pairs
 from orchestrator.errors import UserError
 from stats.arrays import Bools, Ints
@@ -94,7 +94,7 @@ def choose(cells: Sequence[RepeatedAnswers], baseline: str, asked: Temperature) 
         asked: the temperature of the runs that choose; None for the lowest at which there are several.
 
     Raises:
-        UserError: if there are no several runs of the baseline, or none of them differ.
+        UserError: if the baseline has fewer than two runs there, or none of them differ.
     """
     own = [c for c in cells if c.variant == baseline and len(c.runs) > 1]
     repeated = [c for c in own if c.binary and c.complete.any()]
@@ -104,7 +104,7 @@ def choose(cells: Sequence[RepeatedAnswers], baseline: str, asked: Temperature) 
         TaskChoice(c.info.name, c, flipping_items(c.right)) for c in repeated if c.temperature == temperature
     ]
     if not chosen:
-        there = f"there are several only at {some(found)}" if found else "there are no several at any"
+        there = f"there are several only at {some(found)}" if found else "no temperature has several"
         at = "" if asked is None else f" at temperature {asked:g}"
         raise UserError(
             f"Choosing items takes several runs of the baseline {baseline}{at}, but {there}: "

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from jobs.figures.style import FORMATS, save
+from jobs.inputs.rerun_set import RerunSet
 from jobs.reruns.plots import success_histogram, temperature_curves
-from jobs.reruns.read import Reruns
 from jobs.reruns.summary import FlipReport
 
 
-def write_flips(reruns: Reruns, report: FlipReport, folder: Path) -> list[Path]:
+def write_flips(reruns: RerunSet, report: FlipReport, folder: Path) -> list[Path]:
     """Write success_counts.json, flips.json and the plots.
 
     Args:
@@ -39,7 +39,7 @@ def write_flips(reruns: Reruns, report: FlipReport, folder: Path) -> list[Path]:
     return written
 
 
-def success_counts(reruns: Reruns) -> list[dict[str, Any]]:
+def success_counts(reruns: RerunSet) -> list[dict[str, Any]]:
     """Successes of every item that has a score in every run; keys of `items` are item identifiers."""
     return [
         {

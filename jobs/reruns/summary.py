@@ -10,9 +10,8 @@ from itertools import groupby
 
 import numpy as np
 
+from jobs.inputs.rerun_set import RepeatedAnswers, RerunSet
 from jobs.inputs.score_set import Temperature, some
-from jobs.reruns.answers import RepeatedAnswers
-from jobs.reruns.read import Reruns
 from jobs.reruns.variance_components import Sources, variance_sources
 from jobs.reruns.versus_baseline import Against, against_baseline
 from stats.flips import Churn, Stability, stability
@@ -70,8 +69,8 @@ class FlipReport:
     warnings: tuple[str, ...]
 
 
-def summarize(reruns: Reruns) -> FlipReport:
-    """Summarize repeated answers; tasks whose scores are not right or wrong are left out with a warning."""
+def summarize(reruns: RerunSet) -> FlipReport:
+    """Summarize repeated answers; tasks whose scores are not binary are left out with a warning."""
     usable = [cell for cell in reruns.cells if cell.binary and cell.complete.any()]
     warnings = [*_left_out(reruns.cells)]
     cells: list[CellSummary] = []
@@ -93,10 +92,10 @@ def summarize(reruns: Reruns) -> FlipReport:
 def _left_out(cells: Sequence[RepeatedAnswers]) -> Iterator[str]:
     graded = sorted({cell.info.name for cell in cells if not cell.binary})
     if graded:
-        yield f"Left out, for their scores are not right or wrong: {some(graded)}."
+        yield f"Left out because their scores are not binary: {some(graded)}."
     bare = sorted({f"{c.variant} on {c.info.name}" for c in cells if c.binary and not c.complete.any()})
     if bare:
-        yield f"Left out, for no item has a score in every run: {some(bare)}."
+        yield f"Left out because no item has a score in every run: {some(bare)}."
 
 
 def _groups(cells: Sequence[RepeatedAnswers]) -> Iterator[list[RepeatedAnswers]]:

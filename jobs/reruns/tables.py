@@ -79,7 +79,7 @@ def _print_floor(cells: Sequence[CellSummary], console: Console) -> None:
             console.print(
                 Text(
                     f"Noise floor: {where} flips like this against itself; on these {cell.items:,} items one "
-                    f"run each shows drops from {drop} on."
+                    f"run each detects drops of at least {drop}."
                 )
             )
 

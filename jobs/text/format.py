@@ -1,4 +1,4 @@
-"""How numbers, names and verdicts read: for people, on a terminal or in a document.
+"""How numbers and names read: for people, on a terminal or in a document.
 
 A name comes from outside and may hold anything; control characters (terminal escapes, text direction) are
 taken out here, and each format escapes the rest in its own way. Numbers keep the digits that matter: a tiny
@@ -7,15 +7,13 @@ p-value is 4.8e-15, never 0.0.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from jobs.analysis.compare import Analysis, VariantResult
     from jobs.inputs.score_set import Temperature
-    from stats.comparison import Settings
-    from stats.results import Comparison
 
 
 def clean(text: str) -> str:
@@ -53,62 +51,35 @@ def _rounded(share: float) -> float:
     return round(100 * share, 2) + 0.0  # a rounded −0 is 0
 
 
+Unit = Literal["share", "metric", "mixed"]
+"""What a drop is counted in: shares of the range, the metric's own unit, or both in different tasks."""
+
+
+def amount(drop: float, unit: Unit, *, sign: bool = True) -> str:
+    """A drop as a number: in points where it is a share of a range, else in the metric's own unit."""
+    if not math.isfinite(drop):
+        return "∞" if drop > 0 else "−∞"
+    if unit == "share":
+        return points(drop) if sign else f"{_rounded(drop):.2f}"
+    return f"{drop + 0.0:{'+' if sign else ''}.4g}"
+
+
+def amount_text(drop: float, unit: Unit) -> str:
+    """A drop, without sign, with its unit."""
+    number = amount(abs(drop), unit, sign=False)
+    return f"{number} points" if unit == "share" else number
+
+
+def score_text(score: float, unit: Unit) -> str:
+    """A mean score: in percent of the range, or in the metric's own unit."""
+    return percent(score) if unit == "share" else f"{score:.4g}"
+
+
 def temperature_text(temperature: Temperature) -> str:
     """A temperature, or a dash where none is known."""
     return "–" if temperature is None else f"{temperature:g}"
 
 
-def interval_text(comparison: Comparison) -> str:
-    """The interval of the drop in points."""
-    low, high = (_rounded(limit) for limit in comparison.drop_interval)
-    return f"[{low:.2f}, {high:.2f}]"
-
-
-def meaning(result: VariantResult, analysis: Analysis) -> str:
-    """What a verdict means, in plain words."""
-    comparison, settings = result.comparison, analysis.settings
-    at = "" if result.temperature is None else f" at temperature {result.temperature:g}"
-    subject = f"{clean(result.variant)}{at}"
-    if comparison.verdict == "degraded":
-        return _degraded(subject, clean(analysis.baseline), comparison, settings)
-    if comparison.verdict == "certified":
-        return (
-            f"{subject} is good enough: a drop of {margin_text(settings)} or more is ruled out "
-            f"(p = {p_text(comparison.p_noninferior)})."
-        )
-    return _inconclusive(subject, comparison, settings)
-
-
-def margin_text(settings: Settings) -> str:
-    """The margin in points."""
-    size = 100 * settings.margin
-    return f"{size:g} point" if size == 1 else f"{size:g} points"
-
-
-def _degraded(subject: str, baseline: str, comparison: Comparison, settings: Settings) -> str:
-    text = (
-        f"{subject} is worse than {baseline}: it loses {_loss(comparison, settings)}, "
-        f"and chance alone would hardly do that (p = {p_text(comparison.p_adjusted)})."
-    )
-    if comparison.p_noninferior <= settings.alpha:
-        return f"{text} The drop is real but stays within the margin of {margin_text(settings)}."
-    return text
-
-
-def _loss(comparison: Comparison, settings: Settings) -> str:
-    """What is lost: overall or, where that alone could be chance, with the task that decided."""
-    points = f"{100 * comparison.drop:.2f} points"
-    if comparison.p_pooled <= settings.alpha or not comparison.tasks:
-        return points
-    worst = min(comparison.tasks, key=lambda task: task.log_p_pooled)
-    return f"{points} in all and {100 * worst.drop:.2f} on {clean(worst.task or '')}"
-
-
-def _inconclusive(subject: str, comparison: Comparison, settings: Settings) -> str:
-    text = (
-        f"{subject} is not decided: no significant drop was seen, but one of more than the margin of "
-        f"{margin_text(settings)} is not ruled out (it may be up to {100 * comparison.drop_interval[1]:.2f})."
-    )
-    if comparison.items_needed is None:
-        return text
-    return f"{text} About {comparison.items_needed:,} items would decide; these are {comparison.items:,}."
+def problem_text(reason: str) -> str:
+    """What keeps a running sweep from writing answers now, as a sentence."""
+    return f"{reason[:1].upper()}{reason[1:]} (no answers lost)"

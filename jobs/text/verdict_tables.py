@@ -9,38 +9,37 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.analysis.compare import Analysis
+from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.worst_tasks import TaskGroup, Tasks, hidden_tasks, task_groups
-from jobs.text.format import (
-    broken,
-    clean,
-    interval_text,
-    margin_text,
-    meaning,
-    p_text,
-    percent,
-    points,
-    temperature_text,
-)
+from jobs.text.format import amount, broken, clean, p_text, score_text, temperature_text
+from jobs.text.sentences import gap_lines, margin_text, meaning, several_certificates, shown_warnings
 from stats.results import Comparison
 
+GAPS = "Answers that are missing or failed"
 STYLES = {"DEGRADED": "bold red", "CERTIFIED": "bold green", "INCONCLUSIVE": "bold yellow"}
 NARROW = 76
 """Below so many columns a table would wrap inside its cells; each row becomes a few lines instead."""
 
 HEADER = ("variant", "T", "verdict", "score %", "drop, points", "worse/better", "p")
 TASK_HEADER = ("task", "verdict", "score %", "drop, points", "worse/better", "p")
+MOST_GAPS = 10
+"""Tasks with missing answers that are listed; verdicts.json has all."""
 Cells = tuple[str, ...]
 
 
 def print_analysis(analysis: Analysis, console: Console, tasks: Tasks = Tasks.WORST) -> None:
     """Show warnings, verdicts, their meaning, and the tasks behind them."""
-    for warning in analysis.warnings:
+    for warning in shown_warnings(analysis.warnings):
         console.print(Text(f"Warning: {clean(warning)}", style="yellow"))
     console.print(Text(_terms(analysis)))
     _print_rows(console, HEADER, _verdict_rows(analysis))
-    for result in analysis.results:
-        console.print(Text(meaning(result, analysis)))
+    for sentence in _sentences(analysis):
+        console.print(Text(sentence))
+    if gaps := gap_lines(analysis.results, MOST_GAPS):
+        console.print()
+        console.print(Text(GAPS, style="bold"))
+        for line in gaps:
+            console.print(Text(f"  {line}"))
     groups = task_groups(analysis, tasks)
     for group in groups:
         console.print()
@@ -53,10 +52,12 @@ def print_analysis(analysis: Analysis, console: Console, tasks: Tasks = Tasks.WO
 
 def markdown(analysis: Analysis, tasks: Tasks = Tasks.WORST) -> str:
     """The same as a Markdown document."""
-    parts = [f"> **Warning:** {_escaped(warning)}\n" for warning in analysis.warnings]
+    parts = [f"> **Warning:** {_escaped(warning)}\n" for warning in shown_warnings(analysis.warnings)]
     parts.append(f"{_escaped(_terms(analysis))}\n")
     parts.append(_markdown_table(HEADER, _verdict_rows(analysis)))
-    parts += [f"- {_escaped(meaning(result, analysis))}" for result in analysis.results]
+    parts += [f"- {_escaped(sentence)}" for sentence in _sentences(analysis)]
+    if gaps := gap_lines(analysis.results, MOST_GAPS):
+        parts += [f"\n### {_escaped(GAPS)}\n", *(f"- {_escaped(line)}" for line in gaps)]
     groups = task_groups(analysis, tasks)
     for group in groups:
         parts += [f"\n### {_escaped(_title(group))}\n", _markdown_table(TASK_HEADER, _task_rows(group))]
@@ -69,9 +70,16 @@ def _terms(analysis: Analysis) -> str:
     settings, count = analysis.settings, len(analysis.results)
     p = f"adjusted by {settings.adjust} over {count} comparisons"
     if settings.adjust == "none":
-        p = "not adjusted, for there is one comparison" if count == 1 else "not adjusted"
-    level = f"level {settings.alpha:g}, p {p}"
-    return f"Baseline {clean(analysis.baseline)}; {level}; margin {margin_text(settings)}."
+        p = "unadjusted (one comparison)" if count == 1 else "unadjusted"
+    level = f"level {settings.alpha:g}, p {p}, {100 * (1 - 2 * settings.alpha):g} % intervals"
+    margins = "; ".join(dict.fromkeys(margin_text(result) for result in analysis.results))
+    return f"Baseline {clean(analysis.baseline)}; {level}; margin {margins}."
+
+
+def _sentences(analysis: Analysis) -> list[str]:
+    """What each verdict means, and what several certificates promise together."""
+    several = several_certificates(analysis)
+    return [*(meaning(result, analysis) for result in analysis.results), *([several] if several else [])]
 
 
 def _title(group: TaskGroup) -> str:
@@ -81,14 +89,18 @@ def _title(group: TaskGroup) -> str:
 
 def _hidden(analysis: Analysis, groups: Sequence[TaskGroup]) -> str:
     count = hidden_tasks(analysis, groups)
-    rows = f"{count} more task rows stand" if count > 1 else "One more task row stands"
+    rows = f"{count} more task rows are" if count > 1 else "One more task row is"
     return f"{rows} in model_comparison.csv; --tasks all shows them here." if count else ""
 
 
 def _verdict_rows(analysis: Analysis) -> list[Cells]:
-    return [
-        (clean(r.variant), temperature_text(r.temperature), *_cells(r.comparison)) for r in analysis.results
-    ]
+    return [(_name(r), temperature_text(r.temperature), *_cells(r.comparison)) for r in analysis.results]
+
+
+def _name(result: VariantResult) -> str:
+    """The variant, with the task whose drop alone makes the verdict."""
+    task = result.comparison.deciding_task
+    return clean(result.variant) if task is None else f"{clean(result.variant)} (by task {clean(task)})"
 
 
 def _task_rows(group: TaskGroup) -> list[Cells]:
@@ -96,8 +108,10 @@ def _task_rows(group: TaskGroup) -> list[Cells]:
 
 
 def _cells(comparison: Comparison) -> Cells:
-    scores = f"{percent(comparison.baseline_score)} → {percent(comparison.variant_score)}"
-    drop = f"{points(comparison.drop)} {interval_text(comparison)}"
+    unit = comparison.margin_unit
+    scores = " → ".join(score_text(s, unit) for s in (comparison.baseline_score, comparison.variant_score))
+    low, high = (amount(end, unit, sign=False) for end in comparison.drop_interval_decision)
+    drop = f"{amount(comparison.drop, unit)} [{low}, {high}]"
     flips = f"{comparison.worse}/{comparison.better}"
     return (comparison.verdict.value.upper(), scores, drop, flips, p_text(comparison.p_adjusted))
 

@@ -1,1 +1,1 @@
-"""The Ray cluster: connecting to it, what a replica takes of it, and shipping code there."""
+"""The Ray cluster: connecting to it, resources of replicas, and shipping code there."""

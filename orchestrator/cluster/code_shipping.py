@@ -1,6 +1,6 @@
-"""This program's own code, and a sweep's own task files, for clusters that have neither.
+"""Shipping lldeg's code and a sweep's own task files to Ray clusters that have neither.
 
-Both go as Ray's `py_modules`: a node unpacks each once, and finds it again by its name.
+Both are sent as Ray's `py_modules`: a node unpacks each once and finds it by its name.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ NOT_SHIPPED = ("__pycache__", ".git", ".gitignore")  # Ray would leave out what 
 
 
 def packages() -> list[str]:
-    """Folders of the packages that a node needs to run this program."""
+    """Folders of the packages that a node needs to run lldeg."""
     return [str(_folder(name)) for name in PACKAGES]
 
 
 @contextmanager
 def modules(task_folders: Sequence[str]) -> Iterator[list[str]]:
-    """Folders of all that a replica needs: the packages and, for this while, copies of the task files."""
+    """Folders of all that a replica needs: the packages and, within the context, copies of the task files."""
     with tempfile.TemporaryDirectory(prefix="lldeg-") as folder:
         copies = Path(folder) / TASKS
         copy_tasks(task_folders, copies)
@@ -43,7 +43,7 @@ def copy_tasks(task_folders: Sequence[str], into: Path) -> list[Path]:
 
 
 def shipped_tasks() -> tuple[str, ...]:
-    """The task folders that came to this node with a sweep, in their order; none where none did."""
+    """The task folders shipped to this node with a sweep, in their order; empty if there are none."""
     folder = _folder(TASKS)
     if folder is None:
         return ()

@@ -13,7 +13,7 @@ from ray.exceptions import RayError
 
 from orchestrator.cluster.code_shipping import modules
 from orchestrator.errors import UserError
-from orchestrator.library_environment import be_quiet, quiet_environment
+from orchestrator.library_environment import library_variables, set_library_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,13 +26,13 @@ _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERRO
 def ray_cluster(address: str | None, task_folders: Sequence[str] = ()) -> Iterator[None]:
     """Join the Ray cluster at an address, or start one on this machine; leave it at the end.
 
-    A cluster that is joined gets this program's code and the task files from here; its nodes need the
-    dependencies only. A cluster that is started is this machine's alone, whatever others run beside it.
+    A Ray cluster that is joined gets lldeg's code and the task files from here; its nodes need only the
+    dependencies. One that is started belongs to this sweep alone, whatever else runs on this machine.
 
     Raises:
-        UserError: there is no cluster at the address.
+        UserError: there is no Ray cluster at the address.
     """
-    be_quiet()
+    set_library_environment()
     try:
         if address is None:
             _start()
@@ -40,7 +40,7 @@ def ray_cluster(address: str | None, task_folders: Sequence[str] = ()) -> Iterat
             _join(address, task_folders)
     except (OSError, ValueError, RuntimeError, RayError) as error:
         where = "started on this machine" if address is None else f"joined at {address}"
-        raise UserError(f"No Ray cluster can be {where}: {' '.join(str(error).split())}") from None
+        raise UserError(f"A Ray cluster could not be {where}: {' '.join(str(error).split())}") from None
     try:
         yield
     finally:
@@ -54,7 +54,9 @@ def _start() -> None:
 def _join(address: str, task_folders: Sequence[str]) -> None:
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdigit():
-        socket.create_connection((host, int(port)), SECONDS_TO_CONNECT).close()  # Ray would try for minutes
-    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # as a Ray job: what the job shipped, and this
+        socket.create_connection(
+            (host, int(port)), SECONDS_TO_CONNECT
+        ).close()  # Ray itself would try for minutes
+    os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # within a Ray job: what the job shipped, and this
     with modules(task_folders) as folders:
-        ray.init(address, runtime_env={"py_modules": folders, "env_vars": quiet_environment()}, **_SILENT)
+        ray.init(address, runtime_env={"py_modules": folders, "env_vars": library_variables()}, **_SILENT)

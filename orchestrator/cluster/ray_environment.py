@@ -1,4 +1,4 @@
-"""What Ray has to find in the environment when it is imported."""
+"""Environment variables that must be set before Ray is imported."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ SECONDS_TO_ANSWER = 5.0
 
 
 def prepare_for_ray(address: str | None) -> None:
-    """Set up Ray for a cluster; must come before the first import of Ray. The user's own settings stay.
+    """Set up Ray for a Ray cluster, before the first import of Ray; settings of the user stay.
 
-    A cluster that is started here listens on this machine's loopback interface only. A cluster elsewhere gets
-    its token wherever there is one, which Ray itself does for some kinds of address and not for others; but a
-    driver that asks for tokens gets no word from a cluster that has none.
+    A Ray cluster that is started here listens on this machine's loopback interface only. One elsewhere gets
+    the token if there is one, which Ray itself does for some kinds of address and not for others. A driver
+    that uses tokens gets no answer from a Ray cluster without them, so that is tried first.
     """
     if address is None:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # "0": all of it binds to 127.0.0.1
@@ -32,7 +32,7 @@ def _answers_anyone(address: str) -> bool:
     with grpc.insecure_channel(address) as channel:
         try:
             channel.unary_unary(HARMLESS_CALL)(b"", timeout=SECONDS_TO_ANSWER)
-        except grpc.RpcError:  # not so, or not at all, which joining it will tell better
+        except grpc.RpcError:  # it wants a token, or does not answer; joining it will tell
             return False
     return True
 

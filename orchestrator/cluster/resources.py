@@ -1,4 +1,4 @@
-"""What a replica takes of a Ray cluster, and where it fits."""
+"""The resources one replica takes of a Ray cluster, and which nodes have them free."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ import ray
 from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
 
-from orchestrator.engines import is_served
+from orchestrator.engines import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from orchestrator.config.schema import ReplicaConfig
 
-    Seated = tuple[str | None, "Footprint"]
-    """A replica that takes up room: its node's name, None as long as Ray looks for one, and its size."""
+    Placed = tuple[str | None, "ReplicaResources"]
+    """A replica that takes up resources: its node's ID, None until Ray has chosen one, and what it takes."""
 
 CPUS_BESIDE_A_GPU = 4
 SECONDS_BETWEEN_LOOKS = 5.0
@@ -29,12 +29,12 @@ _ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
-class Footprint:
+class ReplicaResources:
     """What one replica takes of a node.
 
     Attributes:
-        resources: custom resources of Ray by name.
-        labels: labels a node must have.
+        resources: custom Ray resources by name.
+        labels: labels the node must have.
     """
 
     cpus: float
@@ -53,7 +53,7 @@ class Footprint:
 
     @cached_property
     def amounts(self) -> dict[str, float]:
-        """What it takes, by Ray's names; nothing it takes none of."""
+        """Amounts above zero by Ray's names."""
         amounts = {"CPU": self.cpus, "GPU": self.gpus, **self.resources}
         return {name: amount for name, amount in amounts.items() if amount}
 
@@ -65,14 +65,14 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Node:
-    """A living node of the cluster: what it has, and its labels."""
+    """A living node of the Ray cluster: its ID, its total resources and its labels."""
 
     name: str
     amounts: Mapping[str, float]
     labels: Mapping[str, str]
 
     def __str__(self) -> str:
-        countable = filter(_is_countable, self.amounts)  # Ray tells them in any order
+        countable = filter(_is_countable, self.amounts)  # Ray lists them in any order
         names = sorted(countable, key=lambda name: (name not in {"CPU", "GPU"}, name))
         return ", ".join(f"{self.amounts[name]:g} {name}" for name in names) or "nothing"
 
@@ -83,7 +83,7 @@ def _is_countable(name: str) -> bool:
 
 
 def living_nodes() -> list[Node]:
-    """The nodes of the cluster that was joined."""
+    """The living nodes of the Ray cluster."""
     return [
         Node(node["NodeID"], node["Resources"], node.get("Labels") or {})
         for node in ray.nodes()
@@ -92,27 +92,27 @@ def living_nodes() -> list[Node]:
 
 
 @contextmanager
-def wanted_places(sizes: Sequence[Footprint], count: int | None) -> Iterator[None]:
-    """Ask Ray's autoscaler, where there is one, for room for so many replicas, for as long as this lasts.
+def autoscaling_request(replicas: Sequence[ReplicaResources], count: int | None) -> Iterator[None]:
+    """Ask Ray's autoscaler, if there is one, to make room for replicas; withdraw the request at the end.
 
     Args:
-        sizes: of the replicas; the largest is asked for.
-        count: None asks for nothing.
+        replicas: what the replicas of each variant take; the largest is asked for.
+        count: how many of it; None asks for nothing.
     """
-    largest = max(sizes, key=lambda size: (size.gpus, size.cpus))
+    largest = max(replicas, key=lambda one: (one.gpus, one.cpus))
     whole = {name: int(amount) if amount.is_integer() else amount for name, amount in largest.amounts.items()}
     if count is not None:
         request_resources(bundles=[whole] * count)
     try:
         yield
     finally:
-        with suppress(RayError, RuntimeError, OSError):  # the cluster is gone, and the wish with it
+        with suppress(RayError, RuntimeError, OSError):  # the Ray cluster is gone, and the request with it
             if count is not None:
                 request_resources(bundles=[])
 
 
 class Nodes:
-    """The living nodes, looked up anew every few seconds, so that those that join or leave are noticed."""
+    """The living nodes, listed anew every few seconds, so that those that join or leave are noticed."""
 
     def __init__(self) -> None:
         self._lost: dict[str, float] = {}  # when it was noticed
@@ -120,13 +120,13 @@ class Nodes:
         self._looked = time.monotonic()
 
     def now(self) -> list[Node]:
-        """The nodes, seconds old at most."""
+        """The nodes as of at most `SECONDS_BETWEEN_LOOKS` ago."""
         if time.monotonic() - self._looked > SECONDS_BETWEEN_LOOKS:
             self._look()
         return self._nodes
 
     def lost_since(self, moment: float) -> set[str]:
-        """Names of the nodes that live no more, as far as that was noticed after a moment or is right now."""
+        """IDs of the nodes found dead after a moment of the monotonic clock, or right now."""
         self._look()
         return {name for name, noticed in self._lost.items() if noticed > moment}
 
@@ -136,71 +136,68 @@ class Nodes:
             self._lost[name] = self._looked
         self._nodes = nodes
 
-    def room(self, size: Footprint, seated: Sequence[Seated]) -> bool:
-        """Whether one more replica finds room beside those that sit there."""
-        return has_room(self.now(), size, seated)
+    def have_room(self, wanted: ReplicaResources, placed: Sequence[Placed]) -> bool:
+        """Whether one more replica fits beside those already placed."""
+        return has_room(self.now(), wanted, placed)
 
 
-def has_room(nodes: Sequence[Node], size: Footprint, seated: Sequence[Seated]) -> bool:
-    """Whether one more replica finds room beside those that sit there.
+def has_room(nodes: Sequence[Node], wanted: ReplicaResources, placed: Sequence[Placed]) -> bool:
+    """Whether one more replica fits on some node beside those already placed.
 
-    Those without a node yet are put where the least is left, the largest first.
+    Replicas for which Ray has not chosen a node yet are assumed to go where the least is left, the largest
+    first.
     """
     free = {node.name: dict(node.amounts) for node in nodes}
     labels = {node.name: node.labels for node in nodes}
-    for name, taken in seated:
+    for name, taken in placed:
         if name in free:
             _take(taken, free[name])
-    looking = Counter(taken for name, taken in seated if name is None)
-    for wanted in sorted(looking, key=lambda one: (-one.gpus, -one.cpus, -len(one.labels))):
-        for name in sorted(free, key=lambda name: sum(free[name].get(kind, 0) for kind in wanted.amounts)):
-            while looking[wanted] and _fits(wanted, free[name], labels[name]):
-                _take(wanted, free[name])
-                looking[wanted] -= 1
-    return any(_fits(size, free[name], labels[name]) for name in free)
+    pending = Counter(taken for name, taken in placed if name is None)
+    for one in sorted(pending, key=lambda one: (-one.gpus, -one.cpus, -len(one.labels))):
+        for name in sorted(free, key=lambda name: sum(free[name].get(kind, 0) for kind in one.amounts)):
+            while pending[one] and _fits(one, free[name], labels[name]):
+                _take(one, free[name])
+                pending[one] -= 1
+    return any(_fits(wanted, free[name], labels[name]) for name in free)
 
 
-def _take(size: Footprint, amounts: dict[str, float]) -> None:
-    for kind, amount in size.amounts.items():
+def _take(taken: ReplicaResources, amounts: dict[str, float]) -> None:
+    for kind, amount in taken.amounts.items():
         amounts[kind] = amounts.get(kind, 0) - amount
 
 
-def _fits(size: Footprint, amounts: Mapping[str, float], labels: Mapping[str, str]) -> bool:
-    return all(labels.get(name) == value for name, value in size.labels.items()) and all(
-        amounts.get(kind, 0) + _ROUNDING >= amount for kind, amount in size.amounts.items()
+def _fits(wanted: ReplicaResources, amounts: Mapping[str, float], labels: Mapping[str, str]) -> bool:
+    return all(labels.get(name) == value for name, value in wanted.labels.items()) and all(
+        amounts.get(kind, 0) + _ROUNDING >= amount for kind, amount in wanted.amounts.items()
     )
 
 
-def misfit(size: Footprint, nodes: Sequence[Node]) -> str | None:
-    """Why a replica fits on no node, or None if it does."""
-    if any(_fits(size, node.amounts, node.labels) for node in nodes):
+def why_unschedulable(wanted: ReplicaResources, nodes: Sequence[Node]) -> str | None:
+    """Why a replica fits on no node, even an empty one; None if it fits."""
+    if any(_fits(wanted, node.amounts, node.labels) for node in nodes):
         return None
     largest = max(
         nodes, key=lambda node: (node.amounts.get("GPU", 0), node.amounts.get("CPU", 0)), default=None
     )
     there = f"the largest has {largest}" if largest else "there is no node"
-    return f"a replica needs {size} on one node; {there}"
+    return f"a replica needs {wanted} on one node; {there}"
 
 
-def footprint(cluster: ReplicaConfig, engine: Mapping[str, Any], nodes: Sequence[Node]) -> Footprint:
-    """What a replica with these engine options takes of the cluster at hand.
+def replica_resources(
+    cluster: ReplicaConfig, engine: Mapping[str, Any], nodes: Sequence[Node]
+) -> ReplicaResources:
+    """What a replica with these engine options takes of a Ray cluster with these nodes.
 
-    Without GPUs a replica takes a whole node's CPUs: Ray tells the engine's threads by that number, and two
+    Without GPUs a replica takes all CPUs of a node: Ray sets the engine's threads to that number, and two
     engines on the same cores are slower than one. A served model needs one CPU here, for sending and scoring.
     """
-    if is_served(engine):
-        return Footprint(
-            cluster.cpus_per_replica or 1.0,
-            cluster.gpus_per_replica or 0.0,
-            cluster.resources,
-            cluster.labels,
-        )
-    has_gpus = any(node.amounts.get("GPU", 0) for node in nodes)
-    parallel = int(engine.get("tensor_parallel_size", 1)) * int(engine.get("pipeline_parallel_size", 1))
-    gpus = cluster.gpus_per_replica
+    gpus, cpus = cluster.gpus_per_replica, cluster.cpus_per_replica
+    kind = kind_of(engine)
+    if kind.served:
+        return ReplicaResources(cpus or 1.0, gpus or 0.0, cluster.resources, cluster.labels)
     if gpus is None:
-        gpus = float(parallel if has_gpus else 0)
-    cpus = cluster.cpus_per_replica
+        has_gpus = any(node.amounts.get("GPU", 0) for node in nodes)
+        gpus = float(kind.gpus(engine) if has_gpus else 0)
     if cpus is None:
         cpus = CPUS_BESIDE_A_GPU if gpus else max((node.amounts.get("CPU", 1) for node in nodes), default=1)
-    return Footprint(float(cpus), gpus, cluster.resources, cluster.labels)
+    return ReplicaResources(float(cpus), gpus, cluster.resources, cluster.labels)

@@ -1,7 +1,7 @@
-"""Reading a sweep's YAML file, with every mistake in it named at once.
+"""Reading a sweep's YAML file; every mistake in it is named at once.
 
-Three steps: YAML without duplicate keys, `--set` overrides, pydantic. Mistakes are collected, never raised
-one by one, so that a file with five of them is mended in one go.
+Three steps: YAML without duplicate keys, `--set` overrides, pydantic. Mistakes are collected instead of
+raised one by one, so that a file with five of them can be corrected in one go.
 """
 
 from __future__ import annotations
@@ -33,16 +33,14 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig 
         overrides: `--set` arguments, each "dotted.key=value" with the value in YAML.
 
     Returns:
-        the configuration (with the mistaken parts left out where that is possible, so that further checks can
-        go on; None where it is not), and the mistakes, one sentence each. The configuration may be used only
-        if there are none.
+        the configuration and the mistakes, one sentence each. With mistakes the configuration is only for
+        further checks: it lacks the mistaken parts, or is None if nothing usable is left.
 
     Raises:
         UserError: no such file, or not a YAML mapping.
     """
     raw, problems = _read_yaml(path)
-    for override in overrides:
-        _override(raw, override)
+    problems += [problem for override in overrides if (problem := _override(raw, override))]
     config, found = _validate(raw)
     problems += found
     if isinstance(raw.get("include_path"), str):
@@ -79,16 +77,16 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or getattr(error, "reason", error)
-        raise UserError(f"{path} is not YAML{where}: {reason}.") from None
+        raise UserError(f"{path} is not valid YAML{where}: {reason}.") from None
     if not isinstance(raw, dict):
         raise UserError(
-            f"{path} holds no sweep, which is a YAML mapping with name, baseline, variants and tasks."
+            f"{path} is not a sweep: a sweep is a YAML mapping with name, baseline, variants and tasks."
         )
     return raw, loader.duplicates
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML without code, which notices a key that stands twice (plain YAML lets the last one win)."""
+    """YAML without code, which notices duplicate keys (plain YAML lets the last one win)."""
 
     def __init__(self, stream: str) -> None:
         super().__init__(stream)
@@ -100,26 +98,28 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode):
                 continue
             if key.value in seen:
-                self.duplicates.append(f"'{key.value}' stands twice, again at line {key.start_mark.line + 1}")
+                self.duplicates.append(f"duplicate key '{key.value}' at line {key.start_mark.line + 1}")
             seen.add(key.value)
         return super().construct_mapping(node, deep=deep)
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
+def _override(raw: dict[str, Any], override: str) -> str | None:
+    """Set a key; returns what is wrong with the override, None if nothing is."""
     key, equals, text = override.partition("=")
     if not equals or not key:
-        raise UserError(f"--set {override}: expected KEY=VALUE, for example --set sampling.seeds=5.")
+        return f"--set {override}: expected KEY=VALUE, for example --set sampling.seeds=5"
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
-        raise UserError(f"--set {override}: the value is not YAML.") from None
+        return f"--set {override}: the value is not valid YAML"
     *parents, last = key.split(".")
     section = raw
     for parent in parents:
         section = section.setdefault(parent, {})
         if not isinstance(section, dict):
-            raise UserError(f"--set {override}: '{parent}' is not a section.")
+            return f"--set {override}: '{parent}' is not a section"
     section[last] = value
+    return None
 
 
 def _validate(raw: dict[str, Any]) -> tuple[SweepConfig | None, list[str]]:
@@ -136,7 +136,7 @@ def _validate(raw: dict[str, Any]) -> tuple[SweepConfig | None, list[str]]:
 
 
 def _own_mistakes(error: ValidationError) -> Iterator[Any]:
-    """The problems but for "too short", which pydantic also says of a list whose entries are mistaken."""
+    """The problems without "too short", which pydantic also reports for a list whose entries are wrong."""
     found = error.errors(include_url=False)
     for problem in found:
         place = problem["loc"]
@@ -146,7 +146,7 @@ def _own_mistakes(error: ValidationError) -> Iterator[Any]:
 
 
 def _without(raw: Any, locations: Sequence[Sequence[int | str]]) -> Any:
-    """A copy of a nested mapping that lacks the mistaken places, for the checks that come after."""
+    """A copy of a nested mapping without the mistaken parts, for the checks that follow."""
     parts = dict(enumerate(raw)) if isinstance(raw, list) else raw
     if not isinstance(parts, dict):
         return raw
@@ -174,19 +174,19 @@ def _sentence(problem: Any) -> str:
 
 
 def _fields_at(location: Sequence[int | str]) -> list[str]:
-    """The keys allowed at a place of the configuration, found by walking down the model classes."""
+    """The keys allowed at a location in the configuration, found by walking down the model classes."""
     model: type[BaseModel] = SweepConfig
     for part in location:
         field = model.model_fields.get(str(part))
         if field is None:
-            continue  # a variant's name or a position in a list: the class stays
+            continue  # a variant's name or a position in a list
         kinds = [field.annotation, *get_args(field.annotation)]
         model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Section)), model)
     return list(model.model_fields)
 
 
 def _contradictions(config: SweepConfig) -> Iterator[str]:
-    """What is wrong between keys that are each right by themselves."""
+    """Mistakes between keys that are each right by themselves."""
     if config.baseline not in config.variants:
         hint = (
             suggestion(config.baseline, list(config.variants))
@@ -204,14 +204,14 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
         if not name.strip() or name in {".", ".."} or len(name) > 100:
             yield f"'{name}' cannot be the name of a variant"
         for key in _secrets(config.engine_of(name)):
-            yield f"variants.{name}: '{key}' looks like a secret; give secrets in the environment"
+            yield f"variants.{name}: '{key}' looks like a secret; pass secrets in the environment"
     for folder in config.include_path:
         if not Path(folder).is_dir():
             yield f"include_path: there is no folder {folder}"
 
 
 def _secrets(engine: Mapping[str, Any]) -> Iterator[str]:
-    """Engine options that look like secrets, which would stand in the files of the run."""
+    """Engine options that look like secrets, which would be written to the files of the run."""
     yield from (key for key in engine if any(word in key.lower() for word in SECRET_WORDS))
     if _URL_WITH_SECRET.search(str(engine.get("base_url"))):
         yield "base_url"

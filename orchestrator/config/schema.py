@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from orchestrator.engines.base import DEFAULT_KIND
+
 
 class Section(BaseModel):
     """A part of the configuration; unknown keys are refused."""
@@ -18,7 +20,7 @@ class ReplicaConfig(Section):
     """What one replica takes of a node of the Ray cluster."""
 
     gpus_per_replica: float | None = Field(default=None, ge=0)
-    """Default: the engine's parallel sizes where the cluster has GPUs, else 0. A fraction shares a GPU."""
+    """Default: the engine's parallel sizes if the Ray cluster has GPUs, else 0. A fraction shares a GPU."""
     cpus_per_replica: float | None = Field(default=None, gt=0)
     """Default: 4 beside a GPU, all of a node's CPUs without one."""
     resources: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
@@ -35,10 +37,10 @@ class ReplicaConfig(Section):
 
 
 class ClusterConfig(ReplicaConfig):
-    """Places for replicas on the Ray cluster."""
+    """Replicas on the Ray cluster."""
 
     replicas: Literal["auto"] | int = "auto"
-    """Engines that run at the same time; auto: as many as the cluster holds."""
+    """Replicas that run at the same time; auto: as many as the Ray cluster has room for."""
 
     @field_validator("replicas", mode="before")
     @classmethod
@@ -136,7 +138,7 @@ class AnalysisConfig(Section):
 
     alpha: float = Field(default=0.05, gt=0, lt=1)
     """Rate of false alarms."""
-    margin: float = Field(default=0.01, ge=0)
+    margin: float = Field(default=0.01, gt=0, lt=1)
     """Drop, in accuracy points over all items (0.01 = one point), that is still acceptable."""
 
 
@@ -147,7 +149,7 @@ class SweepConfig(Section):
     baseline: str
     model: str | None = None
     revision: str | None = None
-    engine: dict[str, Any] = Field(default_factory=lambda: {"kind": "vllm"})
+    engine: dict[str, Any] = Field(default_factory=lambda: {"kind": DEFAULT_KIND})
     variants: dict[str, VariantConfig] = Field(min_length=1)
     tasks: tuple[TaskConfig, ...] = Field(min_length=1)
     items: str | None = None
@@ -192,7 +194,7 @@ class SweepConfig(Section):
 
     def engine_of(self, variant: str) -> dict[str, Any]:
         """Engine options of a variant, `kind` included."""
-        return {"kind": "vllm", **self.engine, **self.variants[variant].engine}
+        return {"kind": DEFAULT_KIND, **self.engine, **self.variants[variant].engine}
 
     def cluster_of(self, variant: str) -> ReplicaConfig:
         """What a replica of a variant takes of a node."""

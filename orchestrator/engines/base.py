@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 GENERATE = "generate_until"
 LOGLIKELIHOOD = "loglikelihood"
 ROLLING = "loglikelihood_rolling"
+DEFAULT_KIND = "vllm"
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class EngineSpec:
     @property
     def kind(self) -> str:
         """`vllm`, or `lm-eval:<model class>`."""
-        return str(self.options.get("kind", "vllm"))
+        return str(self.options.get("kind", DEFAULT_KIND))
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class EngineOptionError(Exception):
 
 
 class EngineAwayError(Exception):
-    """The engine cannot be reached for longer than patience lasts; what it was asked is owed."""
+    """The engine cannot be reached, and the time for retries is over; what it was asked is still owed."""
 
 
 class EngineDiedError(Exception):
@@ -84,11 +85,11 @@ class Engine(Protocol):
     """A loaded model."""
 
     @property
-    def appetite(self) -> int:
+    def target_in_flight(self) -> int:
         """Requests to keep in flight so that the engine never waits for work."""
 
     @property
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """What keeps the engine from answering now; None if nothing does."""
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:

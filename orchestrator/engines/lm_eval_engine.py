@@ -68,12 +68,12 @@ class LmEvalEngine:
         self._lock = threading.Lock()
 
     @property
-    def appetite(self) -> int:
+    def target_in_flight(self) -> int:
         """Requests to keep in flight."""
         return BATCH
 
     @property
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """None; it is in this process."""
         return None
 

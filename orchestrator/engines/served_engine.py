@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, EngineOptionError
 from orchestrator.engines.http_client import RequestRefusedError, Server
 from orchestrator.errors import error_text
-from orchestrator.retry import SECONDS_OF_PATIENCE
+from orchestrator.retry import RETRY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -71,17 +71,17 @@ class ServedEngine:
             headers=headers,
             concurrency=self._concurrency,
             timeout=lm.timeout,
-            patience=patience or max(SECONDS_OF_PATIENCE, lm.timeout),  # what it works on is answered by then
+            patience=patience or max(RETRY_SECONDS, lm.timeout),  # what it works on is answered by then
             verify=lm.verify_certificate,
         )
 
     @property
-    def appetite(self) -> int:
+    def target_in_flight(self) -> int:
         """Requests to keep in flight."""
         return FEED_FACTOR * self._concurrency
 
     @property
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """What the server fails on, from its last answer until the next one."""
         return self._server.trouble
 

@@ -127,12 +127,12 @@ class VllmEngine:
         self._encoding = encoding_of(engine)
 
     @property
-    def appetite(self) -> int:
+    def target_in_flight(self) -> int:
         """Requests to keep in flight."""
         return FEED_FACTOR * self._slots
 
     @property
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """None; it is in this process."""
         return None
 

@@ -1,7 +1,7 @@
-"""What a sweep at work tells its run directory every few seconds, and whether it was asked to stop.
+"""The heartbeat of a running sweep: its status, written every few seconds, and requests to stop it.
 
-Everything outside (`lldeg status`, `lldeg view`, `lldeg stop`) goes through these two files, so it works
-wherever the run directory can be reached, whichever machine does the work.
+`lldeg status`, `lldeg view` and `lldeg stop` only read and write these files, so they work on any machine
+that can reach the run directory.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Self
 
 from orchestrator.errors import error_text
 
 if TYPE_CHECKING:
-    from orchestrator.rundir.progress import SweepProgress, VariantProgress
+    from orchestrator.rundir.progress import ReplicaProgress, SweepProgress, VariantProgress
     from orchestrator.rundir.store import RunStore
 
 STATUS, STOP, EVENTS = "status.json", "stop", "events.jsonl"
@@ -26,11 +25,11 @@ SECONDS_BETWEEN_BEATS = 3.0
 
 
 class Heartbeat:
-    """Beats while a sweep is at work; a context manager.
+    """Writes the status for as long as the context lasts.
 
     Args:
         store: the run.
-        progress: what to tell; its `stop` is set when the run directory holds a request to stop.
+        progress: what to write; its `stop` is set when the run directory contains a request to stop.
     """
 
     def __init__(self, store: RunStore, progress: SweepProgress) -> None:
@@ -46,26 +45,26 @@ class Heartbeat:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join(timeout=SECONDS_BETWEEN_BEATS)
-        with suppress(OSError):  # what stands there tells the next submit enough
-            self._tell(state="complete" if not self._progress.owed else "incomplete")
+        with suppress(OSError):  # the status is informative only; samples decide what is owed
+            self._write(state="complete" if not self._progress.owed else "incomplete")
 
     def log(self, event: dict[str, Any]) -> None:
-        """Note what happened; a storage that is away loses the note and nothing else."""
+        """Append an event to the log; if the storage fails, only this event is lost."""
         with suppress(OSError):
             self._store.append_log(EVENTS, json.dumps({"time": time.time(), **event}))
 
     def _beat_until_the_end(self) -> None:
         while not self._ended.is_set():
             try:
-                self._tell(state="at work")
+                self._write(state="at work")
                 if self._store.read_log(STOP):
-                    self._progress.stop = "it was asked to, by lldeg stop"
-                self._progress.silenced = None
+                    self._progress.stop = "requested by lldeg stop"
+                self._progress.heartbeat_error = None
             except OSError as error:
-                self._progress.silenced = f"the storage refuses: {error_text(error)}"
+                self._progress.heartbeat_error = f"storage error, retrying: {error_text(error)}"
             self._ended.wait(SECONDS_BETWEEN_BEATS)
 
-    def _tell(self, *, state: str) -> None:
+    def _write(self, *, state: str) -> None:
         self._store.write_log(STATUS, json.dumps(_status(self._progress, state), indent=1).encode())
         self._store.send_logs()
 
@@ -79,8 +78,8 @@ def _status(progress: SweepProgress, state: str) -> dict[str, Any]:
         "seconds": time.monotonic() - progress.started,
         "seconds_left": progress.seconds_left(),
         "variants": {name: _counts(counts) for name, counts in progress.variants.items()},
-        "replicas": [asdict(replica) for replica in list(progress.replicas.values())],
-        "trouble": progress.trouble,
+        "replicas": [_replica(replica) for replica in list(progress.replicas.values())],
+        "trouble": progress.problem,
         "notes": list(progress.notes),
     }
 
@@ -99,8 +98,19 @@ def _counts(counts: VariantProgress) -> dict[str, Any]:
     }
 
 
+def _replica(replica: ReplicaProgress) -> dict[str, Any]:
+    return {
+        "number": replica.number,
+        "variant": replica.variant,
+        "state": replica.state,
+        "node": replica.node,
+        "samples": replica.samples,
+        "trouble": replica.problem,
+    }
+
+
 def read_status(store: RunStore) -> dict[str, Any] | None:
-    """What the last beat told; None if there was none."""
+    """The last status written; None if there is none."""
     try:
         status = json.loads(store.read_log(STATUS) or "null")
     except ValueError:
@@ -109,11 +119,11 @@ def read_status(store: RunStore) -> dict[str, Any] | None:
 
 
 def forget_stop(store: RunStore) -> None:
-    """Drop a request that was meant for a submit that is over."""
+    """Drop a request that was meant for an earlier submit."""
     with suppress(OSError):
         store.remove_log(STOP)
 
 
 def request_stop(store: RunStore) -> None:
-    """Ask the submit that is at work in a run to stop."""
+    """Ask the submit that is running in a run directory to stop."""
     store.write_log(STOP, b"stop\n")

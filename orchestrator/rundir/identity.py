@@ -1,7 +1,7 @@
 """What decides an answer, as digests: two samples share a key exactly if they mean the same.
 
-Resume, extension and refusal all rest on these digests: a plan is a set of keys, what is on disk is a set of
-keys, and what is owed is the difference.
+Resume, extension and refusal all rest on these digests: the plan is a set of keys, the samples on disk are a
+set of keys, and what is owed is the difference.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Rerun:
 
 @dataclass(frozen=True)
 class Item:
-    """What decides an answer on the side of the task: the document and the prompt made of it."""
+    """What decides an answer on the task's side: the document and the prompt made of it."""
 
     item: int
     doc_hash: str
@@ -72,8 +72,8 @@ def sample_keys(cell: str, items: Iterable[Item], reruns: Iterable[Rerun]) -> It
 def folder_digest(folder: Path) -> str:
     """Digest of a local model folder: small files whole, weights by name, size, first and last megabyte.
 
-    Reading hundreds of gigabytes of weights before every sweep would cost more than it finds; a changed
-    tensor that leaves size, header, first and last megabyte alone is not noticed.
+    Reading hundreds of gigabytes of weights before every sweep would take too long. So a changed tensor goes
+    unnoticed if size, header, first and last megabyte stay the same.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return digest([[str(path.relative_to(folder)), *_file_marks(path)] for path in files])

@@ -1,4 +1,4 @@
-"""One submit at a time in a run directory: a lock on a disk, a lease on an object store."""
+"""One submit at a time per run directory: a lock on a disk, a lease on an object store."""
 
 from __future__ import annotations
 
@@ -16,12 +16,11 @@ from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from orchestrator.rundir.store import RunStore
 
 LOCK, LEASE = "lock", "lease.json"
-SECONDS_UNTIL_OLD = 60.0  # a lease not renewed for so long belongs to nobody
+SECONDS_UNTIL_OLD = 60.0  # a lease not renewed for so long has expired
 SECONDS_BETWEEN_RENEWALS = 10.0
 SECONDS_TO_SETTLE = 2.0  # between taking a lease and believing it
 
@@ -30,80 +29,81 @@ SECONDS_TO_SETTLE = 2.0  # between taking a lease and believing it
 def exclusive(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
     """Keep other submits out of a run for as long as this one lasts, however it ends.
 
-    A disk has a lock that the operating system gives back; an object store has a lease, a small file that is
-    renewed until its owner ends, and counts for nothing once it is a minute old. Both name their owner, so
-    that what a dead submit left at work finds out that the run is another's (`owner`).
+    On a disk that is a lock, which the operating system releases; on an object store a lease, a small file
+    that is renewed until its owner ends, and has expired once it is a minute old. Both name their owner, so
+    that replicas left by a dead submit find out that the run belongs to another one (`owner`).
 
     Args:
         store: the run.
-        on_loss: called, in another thread, if another submit has taken the run over because this one was
-            stopped for longer than a lease lasts.
+        on_loss: called, in another thread, if another submit has taken over the run because this one was
+            suspended for longer than a lease lasts.
 
     Raises:
-        UserError: another submit is at work here, or nothing can be written here.
+        UserError: another submit is running, or the run directory cannot be written.
     """
-    folder = store.local_folder
-    with _lock(folder, store.url) if folder is not None else _lease(store, on_loss):
+    with _lock(store) if store.local_folder is not None else _lease(store, on_loss):
         yield
 
 
-def at_work(store: RunStore) -> bool:
-    """Whether a submit is at work in a run."""
-    folder = store.local_folder
-    if folder is None:
+def is_running(store: RunStore) -> bool:
+    """Whether a submit is running in a run directory."""
+    path = store.log_path(LOCK)
+    if path is None:
         return _holder(store) is not None
     try:
-        with (folder / "logs" / LOCK).open("r+") as lock:
+        with path.open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
-    except OSError:  # none was ever made, or not by this user
+    except OSError:  # no submit ever ran here, or none of this user
         return False
     return False
 
 
 def owner(store: RunStore) -> str:
-    """Who has the run or had it last: a name that no other submit has; empty if nobody ever had it.
+    """The submit that has the run or had it last: an ID of its own; empty if there was none.
 
     Raises:
-        OSError: the storage does not tell.
+        OSError: the storage cannot be read.
     """
-    folder = store.local_folder
-    if folder is None:
+    if store.local_folder is None:
         return str(json.loads(store.read_log(LEASE) or "{}").get("owner", ""))
     return store.read_log(LOCK).decode()
 
 
 def _refusal(url: str, holder: str = "") -> UserError:
     return UserError(
-        f"Another lldeg submit is at work in {url}{holder}; wait for it, or end it with: lldeg stop {url}"
+        f"Another lldeg submit is running in {url}{holder}; wait for it, or stop it with: lldeg stop {url}"
     )
 
 
 @contextmanager
-def _lock(folder: Path, url: str) -> Iterator[None]:
+def _lock(store: RunStore) -> Iterator[None]:
     try:
-        (folder / "logs").mkdir(parents=True, exist_ok=True)
-        lock = (folder / "logs" / LOCK).open("a")
+        lock = store.open_log(LOCK)
     except OSError as error:
-        raise UserError(f"{url} is no place for a run: {error}.") from None
+        raise _unusable(store, error) from None
     with lock:
-        for pause in (0.1, 0.1, None):  # whoever asks `at_work` holds it for a moment
+        for pause in (0.1, 0.1, None):  # `is_running` holds it for a moment
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if pause is None:
-                    raise _refusal(url) from None
+                    raise _refusal(store.url) from None
                 time.sleep(pause)
         lock.truncate(0)
-        lock.write(uuid.uuid4().hex)
+        lock.write(uuid.uuid4().hex.encode())
         lock.flush()
         yield
 
 
+def _unusable(store: RunStore, error: OSError) -> UserError:
+    return UserError(f"{store.url} cannot hold a run directory: {error}.")
+
+
 def _holder(store: RunStore) -> dict[str, Any] | None:
-    """Whose lease holds."""
+    """The lease that has not expired; None if there is none."""
     try:
         lease = json.loads(store.read_log(LEASE) or "null")
         old = time.time() - lease["renewed"] > SECONDS_UNTIL_OLD
@@ -113,7 +113,7 @@ def _holder(store: RunStore) -> dict[str, Any] | None:
 
 
 def _is_dead(lease: dict[str, Any]) -> bool:
-    """Whether the owner was a process of this machine that is no more."""
+    """Whether the owner was a process of this machine that has ended."""
     if lease["host"] != socket.gethostname():
         return False
     try:
@@ -141,7 +141,7 @@ def _lease(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
                     on_loss()
                     return
                 take()
-            except OSError:  # the storage is away; it may come back
+            except OSError:  # the storage is unavailable; it may come back
                 continue
 
     try:
@@ -151,7 +151,7 @@ def _lease(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
         time.sleep(SECONDS_TO_SETTLE)  # of two that took it at the same moment, the later one has it
         holder = _holder(store)
     except OSError as error:
-        raise UserError(f"{store.url} is no place for a run: {error}.") from None
+        raise _unusable(store, error) from None
     if holder is None or holder["owner"] != mine["owner"]:
         raise _refusal(store.url)
     keeper = threading.Thread(target=keep, name="lease", daemon=True)
@@ -161,7 +161,7 @@ def _lease(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
     finally:
         ended.set()
         keeper.join(timeout=SECONDS_BETWEEN_RENEWALS)
-        with suppress(OSError):  # the storage is away; the lease grows old by itself
+        with suppress(OSError):  # the storage is unavailable; the lease will expire
             holder = _holder(store)
             if holder is not None and holder["owner"] == mine["owner"]:
                 store.remove_log(LEASE)

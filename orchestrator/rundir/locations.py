@@ -1,4 +1,4 @@
-"""Where runs, inputs and outputs lie: a local path or a URL (s3://, gs://, …), opened in the same way.
+"""Locations of runs, inputs and outputs: a local path or a URL (s3://, gs://, …), opened in the same way.
 
 Everything goes through pyarrow's filesystems, so that a run in a bucket is analyzed without copying it first.
 """
@@ -15,10 +15,10 @@ from orchestrator.errors import UserError
 
 
 def open_location(location: str) -> tuple[pafs.FileSystem, str]:
-    """The filesystem of a location and the path on it; pyarrow's own, or else one that fsspec knows.
+    """The filesystem of a location and the path on it; pyarrow's own, or one that fsspec knows.
 
     Raises:
-        UserError: if the URL's scheme is not known.
+        UserError: the scheme of the URL is not known.
     """
     try:
         if "://" not in location:
@@ -36,13 +36,13 @@ def open_location(location: str) -> tuple[pafs.FileSystem, str]:
 
 
 def exists(location: str) -> bool:
-    """Whether something stands at a location."""
+    """Whether there is a file or folder at a location."""
     filesystem, path = open_location(location)
     return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
 
 
 def subfolders(location: str) -> list[str]:
-    """Locations of the folders directly inside of a folder, sorted; empty if it is none."""
+    """Locations of the folders directly inside a folder, sorted; empty if it is not a folder."""
     filesystem, path = open_location(location)
     if filesystem.get_file_info(path).type != pafs.FileType.Directory:
         return []

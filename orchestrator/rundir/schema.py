@@ -1,14 +1,20 @@
-"""The columns of samples and items in Parquet: what every reader of a run directory can rely on."""
+"""The schema of a run directory: columns of samples and items, keys of the manifest.
+
+Whoever writes or reads a run takes names and types from here; only pyarrow is needed for that.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 import pyarrow as pa
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+FORMAT = 1
+"""Version of all this, in every manifest."""
 
 ITEMS = pa.schema(
     {
@@ -22,12 +28,12 @@ ITEMS = pa.schema(
         "doc": pa.string(),
     }
 )
-"""Documents and prompts of a task; one row per item."""
+"""Documents and prompts of a task; one row per item. Items with equal `cluster` are dependent."""
 
 
 @dataclass(frozen=True)
 class SampleColumns:
-    """Columns of every block of a run: a score per "metric,filter", a filtered text per filter, of all tasks.
+    """Columns of samples: a score per "metric,filter" and a filtered text per filter, of all tasks of a run.
 
     All files of a run share them, so that a reader takes the whole folder for one table; what a task does not
     have is null in its rows.
@@ -47,7 +53,7 @@ class SampleColumns:
 
     @property
     def schema(self) -> pa.Schema:
-        """The Parquet schema."""
+        """The Parquet schema; one row per sample."""
         return pa.schema(
             {
                 "item": pa.int32(),
@@ -65,3 +71,97 @@ class SampleColumns:
                 "sample_key": pa.string(),
             }
         )
+
+
+class VariantEntry(TypedDict):
+    """A variant in the manifest; imported variants have neither model nor revision.
+
+    Attributes:
+        revision: identity of the weights.
+        engine: the options that decide answers.
+        digest: of all this.
+    """
+
+    model: str | None
+    revision: str | None
+    engine: dict[str, Any]
+    digest: str
+
+
+class MetricEntry(TypedDict):
+    """A "metric,filter" of a task in the manifest.
+
+    Attributes:
+        range: how far scores can range ("LOW..HIGH"), where an imported input states it.
+    """
+
+    higher_is_better: bool
+    range: NotRequired[str]
+
+
+class TaskEntry(TypedDict):
+    """A task in the manifest.
+
+    Attributes:
+        digest: of the definition.
+        group: the lm-eval group it was asked for with; None for a task asked for by itself.
+        output_type: lm-eval's word for what is asked of a model.
+        metric: the "metric,filter" that decides.
+        metrics: all of them.
+        filters: names of its filters.
+        cluster: field of the documents whose equal values form a cluster of dependent items.
+        items: how many there are.
+        reruns: temperature and seed of each pass over the items that was asked for.
+        definition: lm-eval's whole configuration of it; imported tasks have none.
+    """
+
+    digest: str
+    group: str | None
+    output_type: str | None
+    metric: str | None
+    metrics: dict[str, MetricEntry]
+    filters: list[str]
+    cluster: str | None
+    items: int
+    reruns: list[tuple[float | None, int | None]]
+    definition: NotRequired[dict[str, Any]]
+
+
+class SubsetEntry(TypedDict):
+    """The chosen items in the manifest; see `sweep.item_subset`."""
+
+    digest: str
+    chosen_by: dict[str, Any] | None
+
+
+class Environment(TypedDict):
+    """What a run was started with: package versions, commit of lldeg, hardware of the driver."""
+
+    versions: dict[str, str]
+    commit: str | None
+    hardware: dict[str, Any]
+
+
+class Manifest(TypedDict):
+    """manifest.json: what a run is made of.
+
+    Attributes:
+        prompt: how prompts are put together.
+        sampling: settings that all samples share.
+        skipped: variants left out because the machine could not run them, with the reason.
+        imported: whether it was made from other people's results.
+    """
+
+    format: int
+    name: str
+    baseline: NotRequired[str]
+    versions: dict[str, str]
+    commit: NotRequired[str | None]
+    hardware: NotRequired[dict[str, Any]]
+    prompt: NotRequired[dict[str, Any]]
+    sampling: NotRequired[dict[str, Any]]
+    subset: NotRequired[SubsetEntry]
+    skipped: NotRequired[dict[str, str]]
+    imported: NotRequired[bool]
+    variants: dict[str, VariantEntry]
+    tasks: dict[str, TaskEntry]

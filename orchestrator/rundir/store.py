@@ -1,8 +1,8 @@
 """The run directory: the one class that owns every path in it, on any filesystem pyarrow knows.
 
 Files appear whole or not at all: on a disk they are written under a hidden name and moved, on an object store
-an upload becomes visible when it is closed, and is closed only when all of it was sent. A block has one name
-for ever, so writing it again replaces it.
+an upload becomes visible when it is closed, and is closed only after all of it was sent. A block keeps its
+name, so writing it again replaces it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import quote, unquote
 
 import numpy as np
@@ -23,12 +23,14 @@ from orchestrator.errors import UserError
 from orchestrator.rundir.locations import open_location
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
+
+    from orchestrator.rundir.schema import Manifest
 
 MANIFEST = "manifest.json"
 SWEEP = "sweep.yaml"
+REPLICA_LOG = "replica-"
+_LOGS = "logs"
 _TEMPORARY = "."
 _KEY = "S32"  # of a sample
 _READERS = 16  # files read at a time
@@ -38,6 +40,12 @@ def segment(name: str) -> str:
     """A name as one path segment: percent-encoded but for letters, digits and -_.~, a first dot too."""
     encoded = quote(name, safe="")
     return f"%2E{encoded[1:]}" if encoded.startswith(".") else encoded
+
+
+def replica_log_name(number: int, variant: str) -> str:
+    """Name of the log of one replica."""
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in variant)
+    return f"{REPLICA_LOG}{number:03d}-{name}.log"
 
 
 class RunStore:
@@ -65,7 +73,7 @@ class RunStore:
 
     @property
     def filesystem(self) -> fs.FileSystem:
-        """The filesystem it lies on."""
+        """The filesystem of the run directory."""
         return self._fs
 
     # documents ------------------------------------------------------------------------------------------
@@ -74,7 +82,7 @@ class RunStore:
         """Whether a sweep was ever started here."""
         return self._exists(MANIFEST)
 
-    def read_manifest(self) -> dict[str, Any]:
+    def read_manifest(self) -> Manifest:
         """The manifest.
 
         Raises:
@@ -85,12 +93,12 @@ class RunStore:
         except FileNotFoundError:
             raise UserError(f"{self.url} is not a run directory: it has no {MANIFEST}.") from None
         except ValueError:
-            raise UserError(f"{self.url}/{MANIFEST} is damaged: it is not JSON.") from None
+            raise UserError(f"{self.url}/{MANIFEST} is damaged: it is not valid JSON.") from None
         if not isinstance(manifest, dict):
             raise UserError(f"{self.url}/{MANIFEST} is damaged: it is not a JSON object.")
-        return manifest
+        return cast("Manifest", manifest)
 
-    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+    def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest."""
         self._write(MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False).encode())
 
@@ -116,7 +124,7 @@ class RunStore:
         self._write_table(self._items_path(task), items)
 
     def has_items(self, task: str) -> bool:
-        """Whether the items of a task stand here."""
+        """Whether the items of a task have been written."""
         return self._exists(self._items_path(task))
 
     def read_items(self, task: str, columns: list[str] | None = None) -> pa.Table:
@@ -139,13 +147,13 @@ class RunStore:
         self._write_table(f"{self._cell(variant, task)}/{segment(block)}.parquet", samples)
 
     def read_keys(self, variant: str, task: str, *, remove_torn: bool) -> NDArray[np.bytes_]:
-        """Keys of the samples that are there, with an answer or with an error; sorted.
+        """Keys of the samples that have been written, with an answer or with an error; sorted.
 
-        A torn file (cut off by a dying disk, say) counts for nothing, so that its samples are owed again; it
-        is removed if asked for, since its block may not come back under the same name.
+        The samples of a torn file (cut off by a failing disk, say) are owed again; the file is removed if
+        asked for, since its samples may come back in another block.
         """
         paths = self._block_paths(variant, task)
-        with ThreadPoolExecutor(_READERS) as pool:  # an object store takes its time over each file
+        with ThreadPoolExecutor(_READERS) as pool:  # an object store has a high latency per file
             tables = list(pool.map(lambda path: self._read_whole(path, ["sample_key"]), paths))
         if remove_torn:
             for path, table in zip(paths, tables, strict=True):
@@ -161,7 +169,7 @@ class RunStore:
                 return pq.read_table(stream, columns=columns)
         except pa.ArrowInvalid:
             return None
-        except OSError:  # of the storage or of the content: the file's bytes, read by themselves, tell which
+        except OSError:  # of the storage or of the content: reading the bytes alone tells which
             with self._fs.open_input_file(path) as stream:
                 content = pa.BufferReader(stream.read())
         try:
@@ -190,46 +198,68 @@ class RunStore:
     def _cell(variant: str, task: str) -> str:
         return f"samples/variant={segment(variant)}/task={segment(task)}"
 
-    # logs: what happens, how far it is, who is at work ------------------------------------------------------
+    # logs: events, status, the lock of the running submit ------------------------------------------------
 
     def append_log(self, name: str, line: str) -> None:
-        """Add a line to a log under logs/; on an object store, which cannot append, `send_logs` adds it."""
-        folder = self.local_folder
-        if folder is None:
+        """Add a line to a log; on an object store, which cannot append, `send_logs` adds it."""
+        if self.local_folder is None:
             self._unsent.setdefault(name, []).append(line)
             return
-        (folder / "logs").mkdir(parents=True, exist_ok=True)
-        with (folder / "logs" / name).open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
+        with self.open_log(name) as stream:
+            stream.write(f"{line}\n".encode())
 
     def send_logs(self) -> None:
-        """Add what was appended since the last time to the logs on an object store."""
+        """On an object store, add the lines appended since the last call."""
         for name, lines in list(self._unsent.items()):
             if count := len(lines):
                 text = "".join(line + "\n" for line in lines[:count])
-                self._write(f"logs/{name}", self.read_log(name) + text.encode())
+                self.write_log(name, self.read_log(name) + text.encode())
                 del lines[:count]
 
+    def log_path(self, name: str) -> Path | None:
+        """Where a log is on a disk of this machine; None on an object store."""
+        folder = self.local_folder
+        return None if folder is None else folder / self._log(name)
+
+    def open_log(self, name: str) -> BinaryIO:
+        """A log on a disk of this machine, opened for appending; its folder is made if need be.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        path = Path(self._at(self._log(name)))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path.open("ab")
+
     def read_log(self, name: str) -> bytes:
-        """A log as it stands; nothing if there is none."""
+        """The content of a log; empty if there is none."""
         try:
-            return self._read(f"logs/{name}")
+            return self._read(self._log(name))
         except FileNotFoundError:
             return b""
 
     def write_log(self, name: str, content: bytes) -> None:
         """Replace a log."""
-        self._write(f"logs/{name}", content)
+        self._write(self._log(name), content)
 
     def log_names(self) -> list[str]:
-        """Logs that are there, in order."""
-        selector = fs.FileSelector(self._at("logs"), allow_not_found=True)
+        """Names of all logs, in order."""
+        selector = fs.FileSelector(self._at(_LOGS), allow_not_found=True)
         return sorted(info.base_name for info in self._fs.get_file_info(selector) if info.is_file)
+
+    def replica_logs(self, number: int | None = None) -> list[str]:
+        """Names of the logs of all replicas or of those with a number, in order."""
+        prefix = REPLICA_LOG if number is None else f"{REPLICA_LOG}{number:03d}-"
+        return [name for name in self.log_names() if name.startswith(prefix)]
 
     def remove_log(self, name: str) -> None:
         """Remove a log if it is there."""
-        if self._exists(f"logs/{name}"):
-            self._fs.delete_file(self._at(f"logs/{name}"))
+        if self._exists(self._log(name)):
+            self._fs.delete_file(self._at(self._log(name)))
+
+    @staticmethod
+    def _log(name: str) -> str:
+        return f"{_LOGS}/{name}"
 
     # files ----------------------------------------------------------------------------------------------
 

@@ -1,1 +1,1 @@
-"""A sweep before it runs: prompts built, models identified, the work still owed cut into blocks."""
+"""A sweep before it runs: checks, prompts, identities of models, and the owed work cut into blocks."""

@@ -1,11 +1,12 @@
-"""Cells and blocks: what is owed, cut into units of work.
+"""Cells and blocks: the owed samples, cut into units of work.
 
-A cell is all samples of one variant on one task. A block is a run of its items with all the reruns they are
-still owed, so that an item's reruns share one prefill.
+A cell is all samples of one variant on one task. A block is a sequence of its items with all the reruns they
+are still owed, so that an item's reruns share one prefill.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -59,6 +60,13 @@ class Block:
         """Samples in the block."""
         return len(self.items) * len(self.reruns)
 
+    def without(self, temperatures: Collection[float]) -> Block | None:
+        """The block without its reruns at some temperatures; None if nothing is left of it."""
+        kept = tuple(rerun for rerun in self.reruns if rerun.temperature not in temperatures)
+        if len(kept) == len(self.reruns):
+            return self
+        return replace(self, reruns=kept) if kept else None
+
     def halves(self) -> tuple[Block, Block]:
         """The block in two, by items or, for a single item, by reruns."""
         if len(self.items) > 1:
@@ -70,10 +78,10 @@ class Block:
 
 @dataclass(frozen=True)
 class Owed:
-    """The samples of a cell that are not there.
+    """The samples of a cell that have not been written.
 
-    Most items lack the same reruns as many others, so a row is kept for each kind of item and not for each
-    item: the driver holds four bytes an item, however many reruns there are.
+    Most items lack the same reruns as many others, so a row is kept for each kind of item instead of each
+    item: the driver needs four bytes an item, however many reruns there are.
 
     Attributes:
         kinds: bool, shape (kinds, reruns): which reruns an item of that kind lacks.
@@ -84,10 +92,16 @@ class Owed:
     kind_of: NDArray[np.int32]
 
     @property
-    def samples(self) -> int:
-        """How many there are."""
+    def per_rerun(self) -> NDArray[np.int64]:
+        """How many samples of each rerun are owed, shape (reruns,)."""
         items = np.bincount(self.kind_of, minlength=len(self.kinds))
-        return int(items @ self.kinds.sum(axis=1))
+        counts: NDArray[np.int64] = items @ self.kinds.astype(np.int64)
+        return counts
+
+    @property
+    def samples(self) -> int:
+        """How many samples are owed."""
+        return int(self.per_rerun.sum())
 
     def groups(self) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.intp]]]:
         """Each kind's row with its items, in order."""
@@ -105,7 +119,7 @@ class Cell:
     Attributes:
         digest: what the samples share: variant, task definition, prompt and sampling settings.
         items: the task's items with this variant's prompts.
-        reruns: what each item is to be asked.
+        reruns: the passes planned for each item.
         longest_answer: upper bound on generated tokens per request; 0 for log-likelihood.
         missing: which samples are owed.
     """
@@ -120,13 +134,21 @@ class Cell:
 
     @property
     def planned(self) -> int:
-        """Samples in all."""
+        """Samples planned in all."""
         return len(self.items) * len(self.reruns)
 
     @property
     def owed(self) -> int:
-        """Samples that are not there."""
+        """Samples that have not been written."""
         return self.missing.samples
+
+    @property
+    def owed_by_temperature(self) -> Counter[float]:
+        """Samples that have not been written, by temperature."""
+        counts: Counter[float] = Counter()
+        for rerun, owed in zip(self.reruns, self.missing.per_rerun, strict=True):
+            counts[rerun.temperature] += int(owed)
+        return counts
 
     def blocks(self) -> Iterator[Block]:
         """What is owed, as blocks of items that lack the same reruns."""
@@ -151,9 +173,9 @@ def missing_samples(
 
     Args:
         cell: the cell's digest.
-        items: documents asked for.
-        reruns: passes asked for.
-        found: sorted keys of the samples that are there.
+        items: the documents.
+        reruns: the passes.
+        found: sorted keys of the samples that have been written.
     """
     kinds: dict[bytes, int] = {}
     kind_of = np.empty(len(items), np.int32)
@@ -184,7 +206,7 @@ def reruns(sampling: SamplingConfig, *, sampled: bool) -> tuple[Rerun, ...]:
 
     Args:
         sampling: temperatures and seeds.
-        sampled: whether the task generates text; log-likelihoods know no temperature.
+        sampled: whether the task generates text; log-likelihoods have no temperature.
     """
     temperatures = sampling.temperatures if sampled else (0.0,)
     passes: list[Rerun] = []
@@ -195,5 +217,5 @@ def reruns(sampling: SamplingConfig, *, sampled: bool) -> tuple[Rerun, ...]:
 
 
 def longest_first(cells: Collection[Cell]) -> list[Cell]:
-    """Cells in the order they should be worked on: what takes longest first, so that no straggler is left."""
+    """Cells in the order of work: what takes longest first, so that no straggler is left at the end."""
     return sorted(cells, key=lambda cell: (-cell.longest_answer, -cell.planned, cell.task))

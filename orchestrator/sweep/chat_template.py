@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ChatMessages:
-    """A conversation as it is, for servers that put it into text themselves."""
+    """A conversation as it is, for servers that apply the chat template themselves."""
 
     name = "messages"
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.cluster.resources import Node, footprint, misfit
-from orchestrator.engines import is_served
-from orchestrator.engines.on_cpu import is_slow, number_format, obstacles
+from orchestrator.cluster.resources import Node, replica_resources, why_unschedulable
+from orchestrator.engines import kind_of
 from orchestrator.errors import UserError
 from orchestrator.hardware import Obstacle, this_machine
 
@@ -28,7 +27,7 @@ class Fitted:
 
     Attributes:
         config: the sweep, without the variants that are left out, and with what was chosen.
-        chosen: variants whose number format was chosen here.
+        chosen: options that were left open and chosen here, by variant.
         skipped: variants left out, and why.
         notes: what was chosen, for the user to know.
         warnings: what runs, but slowly.
@@ -36,7 +35,7 @@ class Fitted:
     """
 
     config: SweepConfig
-    chosen: list[str] = field(default_factory=list)
+    chosen: dict[str, dict[str, Any]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -46,7 +45,7 @@ class Fitted:
 def fit_to_this_machine(config: SweepConfig) -> Fitted:
     """Fit a sweep to this machine, if any of its engines computes here."""
     fitted = Fitted(config)
-    local = [name for name in config.variants if not is_served(config.engine_of(name))]
+    local = [name for name in config.variants if not kind_of(config.engine_of(name)).served]
     machine = this_machine() if local else None
     if machine is None:
         return fitted
@@ -64,63 +63,53 @@ def fit_to_this_machine(config: SweepConfig) -> Fitted:
     ]
     kept = {name: entry for name, entry in config.variants.items() if name not in fitted.skipped}
     fitted.config = config.model_copy(update={"variants": kept})
-    _choose_formats(fitted, [name for name in local if name in kept], machine)
+    _choose_options(fitted, [name for name in local if name in kept], machine)
     return fitted
 
 
 def _unsupported(config: SweepConfig, variant: str, machine: Hardware) -> Iterator[Obstacle]:
     options = config.engine_of(variant)
-    if str(options.get("device", "")).startswith("cuda") and not machine.gpus:
-        yield Obstacle(f"device: {options['device']} needs a GPU, and this machine has none", "remove it")
-    if _runs_on_cpu(config, variant, machine):
-        yield from obstacles(options, machine)
+    return kind_of(options).obstacles(options, machine, on_cpu=_runs_on_cpu(config, variant, machine))
 
 
 def _too_large(config: SweepConfig, variant: str, machine: Hardware) -> Iterator[Obstacle]:
     cluster = config.cluster_of(variant).model_copy(update={"resources": {}, "labels": {}})
     node = _as_node(machine)
-    if why := misfit(footprint(cluster, config.engine_of(variant), [node]), [node]):
+    if why := why_unschedulable(replica_resources(cluster, config.engine_of(variant), [node]), [node]):
         yield Obstacle(why, "ask for less, or give --address a cluster with such a node")
 
 
 def _runs_on_cpu(config: SweepConfig, variant: str, machine: Hardware) -> bool:
-    return footprint(config.cluster_of(variant), config.engine_of(variant), [_as_node(machine)]).gpus == 0
+    node = _as_node(machine)
+    return replica_resources(config.cluster_of(variant), config.engine_of(variant), [node]).gpus == 0
 
 
 def _as_node(machine: Hardware) -> Node:
     return Node("here", {"CPU": machine.cpus, "GPU": machine.gpus}, {})
 
 
-def _choose_formats(fitted: Fitted, variants: Sequence[str], machine: Hardware) -> None:
-    """Choose the number format of engines on the CPU where it is left open."""
-    config = fitted.config
-    on_cpu = [name for name in variants if _runs_on_cpu(config, name, machine)]
-    chosen = {name: number_format(config.engine_of(name), machine) for name in on_cpu}
-    entries = {
-        name: entry.model_copy(update={"engine": {**entry.engine, "dtype": chosen[name]}})
-        if chosen.get(name)
-        else entry
-        for name, entry in config.variants.items()
-    }
-    fitted.config = config.model_copy(update={"variants": entries})
-    fitted.chosen = [name for name in on_cpu if chosen[name]]
-    if fitted.chosen:
-        fitted.notes.append(_reason(machine))
-    if slow := [name for name in on_cpu if is_slow(fitted.config.engine_of(name), machine)]:
-        fitted.warnings.append(
-            f"this CPU emulates bfloat16 and float16, which is several times slower than float32; "
-            f"the dtype of {', '.join(slow)} is one of them"
-        )
+def _choose_options(fitted: Fitted, variants: Sequence[str], machine: Hardware) -> None:
+    """Choose what the variants leave open, and say what will be slow."""
+    slow: dict[str, list[str]] = {}
+    entries = dict(fitted.config.variants)
+    for name in variants:
+        options = fitted.config.engine_of(name)
+        kind, on_cpu = kind_of(options), _runs_on_cpu(fitted.config, name, machine)
+        if choices := kind.choices(options, machine, on_cpu=on_cpu):
+            fitted.chosen[name] = choices
+            engine = {**entries[name].engine, **choices}
+            entries[name] = entries[name].model_copy(update={"engine": engine})
+        if reason := kind.slow({**options, **choices}, machine, on_cpu=on_cpu):
+            slow.setdefault(reason, []).append(name)
+    fitted.config = fitted.config.model_copy(update={"variants": entries})
+    fitted.notes += dict.fromkeys(
+        kind_of(fitted.config.engine_of(name)).explain_choices(machine) for name in fitted.chosen
+    )
+    fitted.warnings += [f"{reason} ({', '.join(names)})" for reason, names in slow.items()]
 
 
-def _reason(machine: Hardware) -> str:
-    if machine.native_bfloat16:
-        return "Engines compute in bfloat16, which this CPU has; engine.dtype chooses otherwise."
-    return "Engines compute in float32: this CPU only emulates bfloat16; engine.dtype chooses otherwise."
-
-
-def refuse_other_format(fitted: Fitted, recorded: Mapping[str, Any], again: str) -> None:
-    """Refuse to go on with a run whose engines computed in a format that this machine would not choose.
+def refuse_other_choices(fitted: Fitted, recorded: Mapping[str, Any], again: str) -> None:
+    """Refuse to go on with a run for which another machine chose otherwise.
 
     Args:
         fitted: the sweep that is to go on.
@@ -130,14 +119,16 @@ def refuse_other_format(fitted: Fitted, recorded: Mapping[str, Any], again: str)
     Raises:
         UserError: says what to set to go on.
     """
-    for name in fitted.chosen:
-        ours = fitted.config.engine_of(name)["dtype"]
-        theirs = recorded[name]["engine"].get("dtype") if name in recorded else ours
-        if theirs == ours:
+    for name, choices in fitted.chosen.items():
+        if name not in recorded:
             continue
-        began = f"variant {name} of this run computes in {theirs or 'the number format that vLLM chose'}"
-        go_on = f"set engine.dtype={theirs}" if theirs else "submit it where it was started"
-        raise UserError(
-            f"{began[0].upper()}{began[1:]}, and where dtype is left open this machine chooses {ours}: "
-            f"to go on with it, {go_on}, or start a run of its own: {again}"
-        )
+        for option, ours in choices.items():
+            theirs = recorded[name]["engine"].get(option)
+            if theirs == ours:
+                continue
+            go_on = f"--set engine.{option}={theirs}" if theirs else "the machine or cluster where it began"
+            raise UserError(
+                f"Variant {name} of this run has the {option} {theirs or 'that its engine chose'}, and where "
+                f"{option} is left open this machine chooses {ours}: to resume it use {go_on}, or start a "
+                f"new run: {again}"
+            )

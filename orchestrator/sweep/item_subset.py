@@ -1,8 +1,8 @@
-"""The items worth running: the file `lldeg subset` writes, `lldeg submit` and `lm_eval --samples` read.
+"""A subset of items worth running: written by `lldeg subset`, read by `lldeg submit` and `lm_eval --samples`.
 
-The file maps each task to item numbers, as lm-eval wants it, and says under one more key, which lm-eval
-ignores, which runs chose the items. Those runs must not be tested on them: an item is in the file because it
-flipped there, and falls back to its mean in every other run, which looks like a difference between models.
+The file maps each task to item numbers, as lm-eval expects; one more key, which lm-eval ignores, says which
+runs chose the items. Those runs must not be tested on them: an item is in the file because it flipped there,
+and regresses to its mean in every other run, which looks like a difference between models.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from orchestrator.rundir.schema import Manifest
+
 CHOSEN_BY = "chosen_by"
 Run = tuple[float | None, int | None]
 """Temperature and seed."""
@@ -29,21 +31,21 @@ class ChosenBy:
     """The runs that chose a subset.
 
     Attributes:
-        model: folder or hub name of the baseline.
+        model: folder or hub name of the baseline; None if unknown.
         revision: identity of its weights, None if unknown.
         runs: temperature and seed of each.
     """
 
-    model: str
+    model: str | None
     revision: str | None
     runs: tuple[Run, ...]
 
     def as_json(self) -> dict[str, Any]:
-        """As it stands in the file and in the manifest of a run."""
+        """As in the file and in the manifest of a run."""
         return {"model": self.model, "revision": self.revision, "runs": [list(run) for run in self.runs]}
 
-    def is_model(self, model: str, revision: str | None) -> bool:
-        """Whether that is the same model: by its weights where they are known, else by its name."""
+    def is_model(self, model: str | None, revision: str | None) -> bool:
+        """Whether that is the same model: by its weights if they are known, else by its name."""
         if self.revision is not None and revision is not None:
             return self.revision == revision
         return self.model == model
@@ -54,7 +56,7 @@ class Subset:
     """Items worth running.
 
     Attributes:
-        items: numbers of the items by task, ascending; a task that is not there is run whole.
+        items: numbers of the items by task, ascending; tasks not listed are run whole.
         chosen_by: the runs that chose them; None for a file that does not say.
     """
 
@@ -73,20 +75,20 @@ def read_subset(path: Path) -> Subset:
     """Read the file.
 
     Raises:
-        UserError: if it is not there, or not of that form.
+        UserError: there is no such file, or its form is wrong.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"There is no file {path}; `lldeg subset` writes one.") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}.") from None
+        raise UserError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must map tasks to lists of item numbers.")
     origin = chosen_by(content.pop(CHOSEN_BY, None), str(path))
     for task, items in content.items():
         if not _is_item_list(items):
-            raise UserError(f"{path}: '{task}' must have a list of different item numbers, not empty.")
+            raise UserError(f"{path}: '{task}' must have a non-empty list of different item numbers.")
     if not content:
         raise UserError(f"{path} names no task.")
     return Subset({task: tuple(sorted(items)) for task, items in content.items()}, origin)
@@ -102,11 +104,11 @@ def chosen_by(content: object, where: str) -> ChosenBy | None:
     """Read what a file or a manifest says about the runs that chose.
 
     Args:
-        content: what stands there; None for nothing.
-        where: for the error.
+        content: the value found; None for nothing.
+        where: the file, for the error.
 
     Raises:
-        UserError: if it is not of that form.
+        UserError: the form is wrong.
     """
     if content is None:
         return None
@@ -115,12 +117,12 @@ def chosen_by(content: object, where: str) -> ChosenBy | None:
         return ChosenBy(content["model"], content["revision"], runs)  # type: ignore[index]
     except (KeyError, TypeError, ValueError):
         raise UserError(
-            f"{where}: '{CHOSEN_BY}' is damaged; write the file anew with `lldeg subset`."
+            f"{where}: '{CHOSEN_BY}' is damaged; write the file again with `lldeg subset`."
         ) from None
 
 
 def refuse_reused(
-    origin: ChosenBy | None, model: str, revision: str | None, runs: Iterable[Run], subset: str
+    origin: ChosenBy | None, model: str | None, revision: str | None, runs: Iterable[Run], subset: str
 ) -> None:
     """Refuse to test a baseline on the items that its own runs chose.
 
@@ -132,7 +134,7 @@ def refuse_reused(
         subset: what to call the subset.
 
     Raises:
-        UserError: if one of the runs chose the items.
+        UserError: one of the runs chose the items.
     """
     if origin is None or not origin.is_model(model, revision):
         return
@@ -143,7 +145,7 @@ def refuse_reused(
 
 
 def refuse_reused_in(
-    manifests: Sequence[Mapping[str, Any]], baseline: str, temperatures: Collection[float] | None = None
+    manifests: Sequence[Manifest], baseline: str, temperatures: Collection[float] | None = None
 ) -> None:
     """The same for an analysis of one or several runs together.
 
@@ -153,10 +155,11 @@ def refuse_reused_in(
         temperatures: those that are tested; None for all.
 
     Raises:
-        UserError: if a run chose the items that it, or another of the runs, is to be tested on.
+        UserError: a run chose the items that it, or another of the runs, is to be tested on.
     """
     for manifest in manifests:
-        origin = chosen_by((manifest.get("subset") or {}).get(CHOSEN_BY), "the run's manifest")
+        subset = manifest.get("subset")
+        origin = chosen_by(subset["chosen_by"] if subset else None, "the run's manifest")
         for tested in manifests:
             entry = tested["variants"].get(baseline)
             if entry is not None:
@@ -166,7 +169,7 @@ def refuse_reused_in(
                 )
 
 
-def _runs(manifest: Mapping[str, Any]) -> list[Run]:
+def _runs(manifest: Manifest) -> list[Run]:
     reruns = {(t, seed) for entry in manifest["tasks"].values() for t, seed in entry["reruns"]}
     return sorted(reruns, key=str)
 

@@ -1,7 +1,7 @@
-"""Which model a name means: a folder on disk by its content, a hub name by its commit.
+"""The identity of a model: a folder on disk by its content, a hub name by its commit.
 
-The commit is looked up in the local Hugging Face cache first, so that a machine without network can run what
-it has, and then on the hub.
+The commit is looked up in the local Hugging Face cache first, so that a machine without a network can run
+what it has, and then on the hub.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from orchestrator.rundir.identity import folder_digest
 
 
 class ModelNotFoundError(Exception):
-    """No model stands behind a name; the text says where it was looked for."""
+    """There is no model of this name; the text says where it was looked for."""
 
 
 def model_revision(model: str, revision: str | None = None) -> str:
@@ -26,12 +26,12 @@ def model_revision(model: str, revision: str | None = None) -> str:
         a digest of the folder's files, or the hub's commit hash.
 
     Raises:
-        ModelNotFoundError: there is no such folder and no such model within reach.
+        ModelNotFoundError: there is no such folder, and no such model can be reached.
     """
     folder = Path(model)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise ModelNotFoundError(f"the folder {model} holds no model (it has no config.json)")
+            raise ModelNotFoundError(f"the folder {model} is not a model: it has no config.json")
         return folder_digest(folder)
     if folder.is_absolute() or model.startswith(".") or model.count("/") != 1:
         raise ModelNotFoundError(f"there is no model folder {model}")
@@ -50,7 +50,7 @@ def _hub_commit(model: str, revision: str | None) -> str:
 
     try:
         return str(HfApi().model_info(model, revision=revision, timeout=10).sha)
-    except Exception as error:  # noqa: BLE001 - the hub client lets its HTTP library's errors through, whichever it uses
+    except Exception as error:  # noqa: BLE001 - the hub client raises the errors of whichever HTTP library it uses
         reason = str(error).strip().split("\n")[0][:200]
         raise ModelNotFoundError(
             f"'{model}' is neither a folder, nor in the Hugging Face cache, nor found on the hub ({reason})"

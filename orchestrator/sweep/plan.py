@@ -1,16 +1,16 @@
-"""The plan: a sweep held against its run directory; what is not there is owed."""
+"""The plan: a sweep compared with its run directory; what is missing there is owed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.identity import Item, digest
 from orchestrator.rundir.progress import VariantProgress
 from orchestrator.rundir.schema import SampleColumns
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
-from orchestrator.sweep.fit_to_machine import refuse_other_format
+from orchestrator.sweep.fit_to_machine import refuse_other_choices
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -18,22 +18,23 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from orchestrator.rundir.schema import Manifest
     from orchestrator.sweep.prepare import Sweep
     from orchestrator.sweep.tasks import SweepTask
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep held against its run directory.
+    """A sweep compared with its run directory.
 
     Attributes:
         manifest: of the run after this submit.
-        cells: every variant x task, with what is there.
+        cells: every variant x task, with what is owed.
         warnings: what the user should know before the run goes on.
     """
 
     sweep: Sweep
-    manifest: dict[str, Any]
+    manifest: Manifest
     cells: tuple[Cell, ...]
     warnings: tuple[str, ...]
 
@@ -51,22 +52,22 @@ def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> 
     """Compare a sweep with its run directory.
 
     Args:
-        sweep: what is asked.
+        sweep: what is asked for.
         config_path: for the command that a refusal suggests.
-        remove_torn: whether to remove torn files, whose samples are owed in any case.
+        remove_torn: whether to remove torn files; their samples are owed in any case.
 
     Raises:
-        UserError: the directory holds a sweep of another meaning.
+        UserError: the directory holds a sweep with other settings.
     """
     old = sweep.store.read_manifest() if sweep.store.has_run() else None
     new = sweep.manifest()
     command = f"lldeg submit {config_path} --run-dir {sweep.store.url}-2"
     if old is not None:
-        refuse_other_format(sweep.fitted, old["variants"], command)
+        refuse_other_choices(sweep.fitted, old["variants"], command)
     merged = manifests.merge(old, new, command)
     changed = manifests.version_changes(old, new)
     software = (
-        (f"the run goes on with other software than it began with: {'; '.join(changed)}",) if changed else ()
+        (f"package versions differ from those the run started with: {'; '.join(changed)}",) if changed else ()
     )
     identities: dict[tuple[str, str], tuple[Item, ...]] = {
         key: tuple(built.items()) for key, built in sweep.built.items()
@@ -88,7 +89,7 @@ def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> 
 
 def _cell(
     sweep: Sweep,
-    manifest: dict[str, Any],
+    manifest: Manifest,
     variant: str,
     task: SweepTask,
     *,

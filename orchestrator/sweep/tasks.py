@@ -12,7 +12,7 @@ import logging
 import os
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +29,20 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
     from orchestrator.config.schema import PromptConfig, TaskConfig
+    from orchestrator.rundir.schema import MetricEntry
 
 FEWSHOT_SEED = 1234  # lm-eval's own default, so that few-shot prompts agree with the lm_eval command
 
-# lm-eval compiles a task's templates anew for every document, which is most of the time of a score.
-lm_eval.utils.env.from_string = lru_cache(maxsize=4096)(lm_eval.utils.env.from_string)
 
-for _logger in ("lm_eval", "datasets"):
-    logging.getLogger(_logger).setLevel(logging.ERROR)
+@cache
+def set_up_lm_eval() -> None:
+    """Make lm-eval keep compiled templates, and log errors only; for the whole process.
+
+    lm-eval compiles a task's templates anew for every document, which is most of the time of a score.
+    """
+    lm_eval.utils.env.from_string = lru_cache(maxsize=4096)(lm_eval.utils.env.from_string)
+    for logger in ("lm_eval", "datasets"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
 
 
 @dataclass(frozen=True)
@@ -77,13 +83,13 @@ class TaskLibrary:
         return self._own if self.include_path and name in self._own.task_index else self._all
 
     def unknown(self, name: str) -> str | None:
-        """A sentence about a name that is no task, with the nearest one that is; None for a task."""
+        """That there is no task of this name, and the nearest name; None for a task."""
         if name in self._manager(name).task_index:
             return None
         return f"unknown task '{name}'{suggestion(name, self._all.all_tasks)}"
 
     def leaves(self, config: TaskConfig) -> list[TaskSpec]:
-        """The leaf tasks a configured task, group or tag stands for.
+        """The leaf tasks of a configured task, group or tag.
 
         Raises:
             TaskError: lm-eval cannot load one of them.
@@ -127,7 +133,7 @@ class TaskLibrary:
 
 
 class TaskError(Exception):
-    """A task cannot be run as asked; the text is the end of a sentence about it."""
+    """A task cannot be run as asked; the text is a sentence without its full stop."""
 
 
 class SweepTask:
@@ -138,8 +144,8 @@ class SweepTask:
         task: lm-eval's task object.
 
     Raises:
-        TaskError: the task fixes its number of few-shot examples, runs generated code without leave, or needs
-            more than text.
+        TaskError: the task fixes its number of few-shot examples, runs generated code without permission, or
+            needs more than text.
     """
 
     def __init__(self, spec: TaskSpec, task: Any) -> None:
@@ -158,7 +164,7 @@ class SweepTask:
         if getattr(task, "UNSAFE_CODE", False):
             if not spec.unsafe_code:
                 raise TaskError(
-                    f"task '{spec.name}' executes code that the model writes; if that is wanted, say "
+                    f"task '{spec.name}' executes code that the model writes; to allow that, set "
                     "confirm_run_unsafe_code: true"
                 )
             os.environ["HF_ALLOW_CODE_EVAL"] = "1"
@@ -182,7 +188,7 @@ class SweepTask:
         return dict(json.loads(json.dumps(config, default=handle_non_serializable, sort_keys=True)))
 
     @property
-    def metrics(self) -> dict[str, dict[str, bool]]:
+    def metrics(self) -> dict[str, MetricEntry]:
         """Every "metric,filter" the task reports, with its direction."""
         directions = self._task.higher_is_better()
         return {

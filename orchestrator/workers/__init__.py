@@ -1,1 +1,1 @@
-"""A sweep as it runs: the dispatcher in the driver, and the replicas that answer blocks."""
+"""A running sweep: the dispatcher in the driver, and the replicas that answer blocks."""

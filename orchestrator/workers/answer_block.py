@@ -27,10 +27,10 @@ _REPEAT_STRIDE = 1_000_003  # a prime: repeats of one seed get seeds far from th
 def answer_block(
     block: Block, task: SweepTask, built: TaskItems, engine: Engine, sampling: SamplingConfig
 ) -> list[Sample]:
-    """Ask the engine everything a block holds and score what it says.
+    """Ask the engine all queries of a block and score its answers.
 
     The queries of all items and reruns go to the engine together. An answer that is an error, or that the
-    task's code cannot score, becomes a sample with an error; the others are unharmed.
+    task's code cannot score, becomes a sample with an error; the others are not affected.
 
     Raises:
         EngineDiedError: the engine is gone; nothing of the block counts as answered.
@@ -50,7 +50,7 @@ def answer_block(
 
 
 def queries_of(request: Instance, rerun: Rerun, sampling: SamplingConfig) -> Iterator[Query]:
-    """One query per repeat; what is not sampled has one answer, however often it is repeated."""
+    """One query per repeat; without sampling one, since every repeat would give the same answer."""
     seed = rerun.seed or 0
     if request.request_type != GENERATE:
         yield Query(request.request_type, request.args, seed)
@@ -90,13 +90,13 @@ def _sample(
     responses = _by_request(requests, [answer.response for answer in answers])
     try:
         scored = task.score(requests, responses)
-    except Exception as failure:  # noqa: BLE001 - the task author's code on the model's text; one sample may not sink the rest
+    except Exception as failure:  # noqa: BLE001 - the task author's code on the model's text; one sample must not fail the others
         return Sample.failed(item, rerun, f"scoring: {error_text(failure)}")
     return Sample.answered(item, rerun, answers, scored, _response_text(requests, responses))
 
 
 def _by_request(requests: Sequence[Instance], responses: Sequence[Any]) -> list[list[Any]]:
-    """Group responses by request, and repeat a single greedy one as often as the task wants it."""
+    """Group responses by request, and repeat a single greedy one as often as the task expects."""
     each = len(responses) // len(requests)
     groups = [list(responses[start : start + each]) for start in range(0, len(responses), each)]
     return [

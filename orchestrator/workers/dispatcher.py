@@ -1,17 +1,13 @@
-"""Spreading blocks over replicas.
+"""The dispatcher: one loop in the driver that spreads the blocks of a sweep over replicas.
 
-The dispatcher runs in the driver. It starts a replica in each free place for the variant with most work
-left, keeps each one fed so that its engine never drains, and gives the place away when the variant has no
-work left. A replica that dies costs only the blocks it held: they are owed again. A block held at a death is
-from then on run alone; if its replica dies again it is halved, until the sample that kills engines is found
-and becomes a row with an error.
+It starts replicas where there is room (`replica_slots`), hands them blocks (`feeding`), takes what comes
+back, does what `failure_policy` says when something fails, and asks the stopping policy which samples are
+still needed. A replica that dies costs only the blocks in flight on it: they are owed again.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -19,37 +15,30 @@ from ray.exceptions import RayError, RayTaskError
 
 from orchestrator.engines.base import EngineAwayError, EngineDiedError, EngineOptionError
 from orchestrator.errors import error_text
-from orchestrator.rundir.progress import ReplicaProgress, SweepProgress
+from orchestrator.workers import failure_policy
 from orchestrator.workers.block_queue import BlockQueue
-from orchestrator.workers.replica import Loaded, Replica, Trouble
-from orchestrator.workers.replica_slots import Seat, Work
+from orchestrator.workers.failure_policy import EndVariant, GiveUp, LeaveOwed, PutBack
+from orchestrator.workers.feeding import Feeder
+from orchestrator.workers.replica import Loaded, ReplicaStatus
+from orchestrator.workers.replica_slots import ReplicaSlots, VariantWork
+from orchestrator.workers.stopping import NeverStop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable
 
-    from orchestrator.cluster.resources import Footprint, Seated
+    from orchestrator.rundir.progress import SweepProgress
     from orchestrator.sweep.blocks import Block
     from orchestrator.workers.replica import BlockReport
-    from orchestrator.workers.replica_slots import Workload
+    from orchestrator.workers.replica_slots import Event, ReplicaSlot, Room, Workload
+    from orchestrator.workers.stopping import ItemScores, StoppingPolicy
 
     Watcher = Callable[[SweepProgress], None]
     """Sees the progress after everything that happens, and at least twice a second."""
 
-    Event = dict[str, Any]
-    """What happened, as JSON values; "event" says which kind."""
+    GiveUpBlock = Callable[[Block, str], ItemScores | None]
+    """Writes an error row for each sample of a block, with the reason; returns the scores if wanted."""
 
-    Room = Callable[[Footprint, Sequence[Seated]], bool]
-    """Whether the cluster has room for one more replica beside those that sit there."""
-
-MOST_THREADS = 64  # blocks a replica works on at once
-MOST_FAILED_LOADS = 3  # in a row, per variant
-MOST_FAILURES = 3  # of one block whose replica lived
-DEATHS_UNTIL_SPLIT = 2
-DEATHS_OF_A_SAMPLE = 3  # by itself; bad luck rarely strikes the same one so often
 POLL_SECONDS = 0.5
-SECONDS_TO_CLOSE = 15.0
-SECONDS_OF_SILENCE = 5.0  # of a replica at work, until it is asked what keeps it
-SECONDS_WITHOUT_ROOM = 600.0
 
 
 class Dispatcher:
@@ -57,311 +46,202 @@ class Dispatcher:
 
     Args:
         workloads: one per variant that owes something.
-        most: replicas that may run at once; None for as many as there is room for.
-        room: whether the cluster has room for one more.
+        max_replicas: replicas that may run at once; None for as many as there is room for.
+        room: whether the Ray cluster has room for one more.
         progress: counts to keep.
-        give_up: writes the rows of a block that cannot be answered, with the reason.
+        give_up: writes the rows of a block that cannot be answered.
         watch: called whenever something happened.
-        log: gets an event for every replica started, loaded, lost or closed and every block that failed.
-        lost_since: the nodes of the cluster that were found lost since a moment of the monotonic clock.
+        log: gets an event for every replica started, loaded, lost or closed, every block that failed and
+            every temperature of a variant that was decided.
+        lost_since: the nodes of the Ray cluster found lost since a moment of the monotonic clock.
+        stopping: which samples are still needed.
     """
 
     def __init__(
         self,
         workloads: Iterable[Workload],
         *,
-        most: int | None,
+        max_replicas: int | None,
         room: Room,
         progress: SweepProgress,
-        give_up: Callable[[Block, str], None],
+        give_up: GiveUpBlock,
         watch: Watcher,
         log: Callable[[Event], None],
         lost_since: Callable[[float], Collection[str]],
+        stopping: StoppingPolicy | None = None,
     ) -> None:
         self._work = {
-            load.job.variant: Work(load, BlockQueue(load.blocks, progress.variants[load.job.variant].owed))
-            for load in workloads
+            load.job.variant: VariantWork(load, BlockQueue(load.blocks, load.owed)) for load in workloads
         }
-        self._most = most
-        self._room = room
         self._progress = progress
         self._give_up = give_up
         self._watch = watch
         self._log = log
         self._lost_since = lost_since
-        self._seats: dict[Any, Seat] = {}  # by the reference whose arrival concerns them
-        self._replicas: list[Seat] = []
-        self._closing: dict[Any, tuple[Seat, float]] = {}  # by reference, with when to wait no longer
-        self._last_seat = time.monotonic()  # when a replica last sat somewhere
-        self._number = 0
+        self._stopping = stopping or NeverStop()
+        self._slots = ReplicaSlots(max_replicas=max_replicas, room=room, progress=progress, log=log)
+        self._feeder = Feeder(self._work, self._slots, self._stopping, progress)
 
     def run(self) -> None:
-        """Work until nothing is owed that can be had or the sweep is to stop; no replica is left then."""
+        """Work until nothing more can be answered or the sweep is to stop; no replica is left then."""
         try:
-            self._fill_places()
-            while (self._replicas or self._may_find_room()) and self._progress.stop is None:
+            self._drop_decided()
+            self._fill_slots()
+            while (self._slots or self._slots.may_find_room(self._work.values())) and not self._progress.stop:
                 self._wait()
                 self._watch(self._progress)
-                self._ask_the_silent()
-                self._feed()  # first, so that no replica is started for blocks that those at hand will take
-                self._fill_places()
+                self._feeder.request_statuses()
+                self._drop_decided()
+                self._feeder.feed()  # first, so that no replica is started for blocks that others will take
+                self._fill_slots()
         finally:
-            for seat in list(self._replicas):
-                self._leave(seat)
-            while self._closing:
+            for slot in self._slots:
+                self._slots.close(slot)
+            while self._slots.are_closing:
                 self._wait()
 
-    # places ---------------------------------------------------------------------------------------------
+    def _fill_slots(self) -> None:
+        self._slots.fill(self._work, self._feeder.held_back())
 
-    def _fill_places(self) -> None:
-        """Start replicas where there is room, for the variants with most work left per replica."""
-        while self._most is None or len(self._seated()) < self._most:
-            count = Counter(seat.variant for seat in self._replicas)
-            loading = Counter(seat.variant for seat in self._replicas if seat.appetite is None)
-            shares = {
-                name: work.blocks.samples / (1 + count[name])
-                for name, work in self._work.items()
-                if work.wants_more(count[name], loading[name])
-            }
-            seated = [(seat.progress.node, seat.size) for seat in self._seated()]
-            sizes = {self._work[name].load.size for name in shares}
-            roomy = {size for size in sizes if self._room(size, seated)}
-            fitting = [name for name in shares if self._work[name].load.size in roomy]
-            if not fitting:
-                break
-            self._start(max(fitting, key=lambda name: shares[name]))
-
-    def _may_find_room(self) -> bool:
-        """Whether blocks wait for room, which a replica that is closing or a node that joins may give."""
-        sizes = {str(work.load.size) for work in self._work.values() if work.blocks}
-        self._progress.waiting = None
-        if not sizes:
-            return False
-        if time.monotonic() - self._last_seat < SECONDS_WITHOUT_ROOM:
-            if not self._closing:
-                wanted = " or ".join(sorted(sizes))
-                self._progress.waiting = (
-                    f"no node of the cluster has room for a replica, which needs {wanted}"
-                )
-            return True
-        self._progress.notes.append(
-            f"for {SECONDS_WITHOUT_ROOM / 60:.0f} minutes no node of the cluster had room for a replica"
-        )
-        return False
-
-    def _seated(self) -> list[Seat]:
-        """Replicas that take up room, those that are closing included."""
-        return [*self._replicas, *(seat for seat, _ in self._closing.values())]
-
-    def _start(self, variant: str) -> None:
-        load = self._work[variant].load
-        self._number += 1
-        threads = MOST_THREADS + 1  # one to say what keeps the others
-        options = {**load.size.actor_options(), "max_concurrency": threads}
-        actor = ray.remote(Replica).options(**options).remote(load.job, self._number)
-        state = ReplicaProgress(self._number, variant)
-        seat = Seat(actor, load.size, state, time.monotonic())
-        self._replicas.append(seat)
-        self._progress.replicas[state.number] = state
-        self._progress.waiting = None
-        self._seats[actor.load.remote()] = seat
-        self._progress.variants[variant].replicas += 1
-        self._log_seat("started", seat)
-
-    def _leave(self, seat: Seat, *, dead: bool = False) -> None:
-        counts = self._progress.variants[seat.variant]
-        self._replicas.remove(seat)
-        self._seats = {reference: other for reference, other in self._seats.items() if other is not seat}
-        counts.replicas -= 1
-        del self._progress.replicas[seat.progress.number]
-        if seat.appetite is not None:
-            seconds = time.monotonic() - seat.since
-            counts.busy_seconds += seconds
-            self._log_seat("closed", seat, samples=seat.progress.samples, busy_seconds=seconds)
-        if not dead and seat.appetite is not None and not seat.held:
-            self._closing[seat.actor.close.remote()] = seat, time.monotonic() + SECONDS_TO_CLOSE
-        else:
-            ray.kill(seat.actor)
-        self._last_seat = time.monotonic()
-
-    def _log_seat(self, event: str, seat: Seat, **facts: float | str) -> None:
-        self._log({"event": event, "replica": seat.progress.number, "variant": seat.variant, **facts})
-
-    # blocks ---------------------------------------------------------------------------------------------
-
-    def _feed(self) -> None:
-        for seat in list(self._replicas):
-            if seat.appetite is None:
-                continue
-            blocks = self._work[seat.variant].blocks
-            while blocks and self._may_take(seat, blocks.first()):
-                self._hand(seat, blocks.take())
-            if not blocks and not seat.held:
-                self._leave(seat)
-
-    @staticmethod
-    def _may_take(seat: Seat, block: Block) -> bool:
-        if not seat.held:
-            return True
-        hungry = (
-            seat.appetite is not None
-            and seat.samples - max(b.samples for b in seat.held.values()) < seat.appetite
-        )
-        return hungry and not block.deaths and not seat.alone and len(seat.held) < MOST_THREADS
-
-    def _hand(self, seat: Seat, block: Block) -> None:
-        reference = seat.actor.run.remote(block)
-        seat.held[reference] = block
-        seat.progress.held = seat.samples
-        self._seats[reference] = seat
-        counts = self._progress.variants[seat.variant]
-        counts.first_work = counts.first_work or time.monotonic()
-
-    def _ask_the_silent(self) -> None:
-        """Find out what keeps replicas that are long over their blocks."""
-        now = time.monotonic()
-        for seat in self._replicas:
-            if seat.held and not seat.asked and now - seat.heard > SECONDS_OF_SILENCE:
-                seat.asked = True
-                self._seats[seat.actor.trouble.remote()] = seat
+    def _drop_decided(self) -> None:
+        for variant, temperature, samples in self._feeder.drop_decided():
+            self._log(
+                {"event": "decided", "variant": variant, "temperature": temperature, "not_needed": samples}
+            )
 
     # what comes back ------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        waiting = [*self._seats, *self._closing]
-        if waiting:
-            arrived, others = ray.wait(waiting, num_returns=1, timeout=POLL_SECONDS)
-            if arrived and others:  # among many replicas more than one may have something
+        expected = self._slots.references
+        if expected:
+            arrived, others = ray.wait(expected, num_returns=1, timeout=POLL_SECONDS)
+            if arrived and others:  # of many replicas several may have finished
                 arrived += ray.wait(others, num_returns=len(others), timeout=0)[0]
         else:
             arrived = []
             time.sleep(POLL_SECONDS)
-        self._end_closed(arrived)
+        self._slots.end_closed(arrived)
         for reference in arrived:
-            seat = self._seats.pop(reference, None)
-            if seat is None:
+            slot = self._slots.received(reference)
+            if slot is None:
                 continue
             try:
                 result = ray.get(reference)
             except RayError as error:
-                self._failed(seat, reference, error)
+                self._failed(slot, reference, error)
             else:
-                self._arrived(seat, reference, result)
+                self._arrived(slot, reference, result)
 
-    def _end_closed(self, arrived: Sequence[Any]) -> None:
-        """End the processes of replicas that have freed their model, or take too long over it."""
-        for reference, (seat, until) in list(self._closing.items()):
-            if reference in arrived or time.monotonic() > until:
-                del self._closing[reference]
-                ray.kill(seat.actor)
+    def _arrived(
+        self, slot: ReplicaSlot, reference: Any, result: Loaded | ReplicaStatus | BlockReport
+    ) -> None:
+        slot.last_heard = time.monotonic()
+        if isinstance(result, ReplicaStatus):
+            slot.progress.problem = result.problem
+            slot.status_requested = False
+        elif isinstance(result, Loaded):
+            self._loaded(slot, result)
+        else:
+            self._written(slot, slot.take_back(reference), result)
 
-    def _arrived(self, seat: Seat, reference: Any, result: Loaded | Trouble | BlockReport) -> None:
-        counts = self._progress.variants[seat.variant]
-        seat.heard = time.monotonic()
-        if isinstance(result, Trouble):
-            seat.progress.trouble = result.reason
-            seat.asked = False
-            return
-        if isinstance(result, Loaded):
-            seat.appetite = result.appetite
-            seat.progress.node = result.node
-            seat.progress.state = "at work"
-            counts.loads += 1
-            seconds = time.monotonic() - seat.since
-            counts.load_seconds += seconds
-            self._log_seat("loaded", seat, load_seconds=seconds, node=result.node)
-            seat.since = seat.progress.loaded = time.monotonic()
-            self._work[seat.variant].failed_loads = 0
-            return
-        del seat.held[reference]
-        seat.progress.held = seat.samples
-        seat.progress.samples += result.samples
-        seat.progress.trouble = None
-        counts.written += result.samples
-        counts.errors += result.errors
-        counts.prompt_tokens += result.prompt_tokens
-        counts.output_tokens += result.output_tokens
+    def _loaded(self, slot: ReplicaSlot, loaded: Loaded) -> None:
+        counts = self._progress.variants[slot.variant]
+        seconds = time.monotonic() - slot.since
+        slot.target_in_flight = loaded.target_in_flight
+        slot.progress.node = loaded.node
+        slot.progress.state = "at work"
+        slot.since = slot.progress.loaded = time.monotonic()
+        counts.loads += 1
+        counts.load_seconds += seconds
+        self._slots.log("loaded", slot, load_seconds=seconds, node=loaded.node)
+        self._work[slot.variant].failed_loads = 0
+
+    def _written(self, slot: ReplicaSlot, block: Block, report: BlockReport) -> None:
+        counts = self._progress.variants[slot.variant]
+        slot.progress.samples += report.samples
+        slot.progress.problem = None
+        counts.written += report.samples
+        counts.errors += report.errors
+        counts.prompt_tokens += report.prompt_tokens
+        counts.output_tokens += report.output_tokens
         counts.last_work = time.monotonic()
+        self._report(block, report.scores)
 
-    def _failed(self, seat: Seat, reference: Any, error: RayError) -> None:
+    def _report(self, block: Block, scores: ItemScores | None) -> None:
+        if scores is not None:
+            self._stopping.report(block.variant, block.task, scores)
+
+    # what fails -----------------------------------------------------------------------------------------
+
+    def _failed(self, slot: ReplicaSlot, reference: Any, error: RayError) -> None:
         cause = error.cause if isinstance(error, RayTaskError) else error
         if isinstance(cause, EngineOptionError):
-            self._refuse(seat, str(cause))
+            self._slots.log("refused", slot, reason=str(cause))
+            self._end_variant(slot.variant, EndVariant(str(cause)))
+            self._kill_replicas(slot.variant)
         elif isinstance(cause, EngineAwayError):
-            self._progress.notes.append(f"{seat.variant}: {cause}")
-            self._end_variant(seat, "away", str(cause))
-        elif isinstance(cause, (RayError, EngineDiedError)) or reference not in seat.held:
-            self._died(seat, cause)
+            self._progress.notes.append(f"{slot.variant}: {cause}")
+            self._slots.log("away", slot, reason=str(cause))
+            self._end_variant(slot.variant, EndVariant(None))
+            self._kill_replicas(slot.variant)
+        elif isinstance(cause, (RayError, EngineDiedError)) or reference not in slot.in_flight:
+            self._died(slot, error_text(cause))
         else:
-            failed = seat.held.pop(reference)
-            seat.progress.held = seat.samples
-            self._block_failed(failed, error_text(cause))
+            self._block_failed(slot.take_back(reference), error_text(cause))
+
+    def _died(self, slot: ReplicaSlot, reason: str) -> None:
+        self._slots.log("died", slot, blocks=len(slot.in_flight), reason=reason)
+        node_lost = self._is_lost(slot)
+        blocks = list(slot.in_flight.values())
+        self._slots.close(slot, dead=True)
+        if slot.is_loading and not node_lost:
+            work = self._work[slot.variant]
+            work.failed_loads += 1
+            if end := failure_policy.after_failed_load(work.failed_loads, reason):
+                self._end_variant(slot.variant, end)
+        for block in blocks:
+            self._carry_out(failure_policy.after_death(block, node_lost=node_lost), reason)
+
+    def _is_lost(self, slot: ReplicaSlot) -> bool:
+        """Whether a replica died with its node; while Ray has not said which that is, any lost one counts."""
+        lost = self._lost_since(slot.since)
+        return slot.progress.node in lost if slot.progress.node is not None else bool(lost)
+
+    def _end_variant(self, variant: str, end: EndVariant) -> None:
+        self._work[variant].end()
+        if end.refusal is not None:
+            self._progress.variants[variant].refusal = end.refusal
+
+    def _kill_replicas(self, variant: str) -> None:
+        for slot in self._slots:
+            if slot.variant == variant:
+                self._slots.close(slot, dead=True)
 
     def _block_failed(self, block: Block, reason: str) -> None:
-        """The replica lives, but could not finish a block: its storage or its task's files failed, say."""
-        self._log(
-            {
-                "event": "failed",
-                "variant": block.variant,
-                "task": block.task,
-                "block": block.name,
-                "reason": reason,
-            }
-        )
-        if block.failures + 1 < MOST_FAILURES:
-            self._work[block.variant].blocks.put_back(replace(block, failures=block.failures + 1))
-            return
-        self._progress.variants[block.variant].lost += block.samples
-        self._progress.notes.append(
-            f"{block.variant}/{block.task}: {block.samples} samples given up for now: {reason}"
-        )
+        facts = {"variant": block.variant, "task": block.task, "block": block.name, "reason": reason}
+        self._log({"event": "failed", **facts})
+        self._carry_out(failure_policy.after_failure(block), reason)
 
-    def _refuse(self, seat: Seat, reason: str) -> None:
-        """The engine will never run this variant."""
-        self._progress.variants[seat.variant].refusal = reason
-        self._end_variant(seat, "refused", reason)
-
-    def _end_variant(self, seat: Seat, event: str, reason: str) -> None:
-        """Its blocks stay owed, the other variants go on."""
-        self._log_seat(event, seat, reason=reason)
-        self._work[seat.variant].blocks.clear()
-        for other in [other for other in self._replicas if other.variant == seat.variant]:
-            self._leave(other, dead=True)
-
-    def _died(self, seat: Seat, cause: BaseException) -> None:
-        reason = error_text(cause)
-        self._log_seat("died", seat, blocks=len(seat.held), reason=reason)
-        work = self._work[seat.variant]
-        lost = self._lost_since(seat.since)
-        with_its_node = seat.progress.node in lost if seat.progress.node is not None else bool(lost)
-        if seat.appetite is None and not with_its_node:
-            work.failed_loads += 1
-        held = list(seat.held.values())
-        self._leave(seat, dead=True)
-        if work.failed_loads >= MOST_FAILED_LOADS:
-            self._progress.variants[
-                seat.variant
-            ].refusal = f"its model failed to load {MOST_FAILED_LOADS} times: {reason}"
-            work.blocks.clear()
-            return
-        for block in held:
-            if with_its_node:  # no fault of the block's
-                work.blocks.put_back(block)
-            else:
-                self._owe_again(work.blocks, replace(block, deaths=block.deaths + 1), reason)
-
-    def _owe_again(self, blocks: BlockQueue, block: Block, reason: str) -> None:
-        if block.samples == 1 and block.deaths >= DEATHS_OF_A_SAMPLE:
-            try:
-                self._give_up(block, reason)
-            except OSError as error:
-                self._block_failed(block, error_text(error))
-                return
-            counts = self._progress.variants[block.variant]
-            counts.written += 1
-            counts.errors += 1
-        elif block.samples > 1 and block.deaths >= DEATHS_UNTIL_SPLIT:
-            for half in block.halves():
-                blocks.put_back(replace(half, deaths=1))
+    def _carry_out(self, action: PutBack | GiveUp | LeaveOwed, reason: str) -> None:
+        if isinstance(action, PutBack):
+            for block in action.blocks:
+                self._feeder.put_back(block)
+        elif isinstance(action, GiveUp):
+            self._write_errors(action.block, reason)
         else:
-            blocks.put_back(block)
+            block = action.block
+            self._progress.variants[block.variant].lost += block.samples
+            self._progress.notes.append(
+                f"{block.variant}/{block.task}: {block.samples} samples left owed, because {reason}"
+            )
+
+    def _write_errors(self, block: Block, reason: str) -> None:
+        try:
+            scores = self._give_up(block, reason)
+        except OSError as error:
+            self._block_failed(block, error_text(error))
+            return
+        counts = self._progress.variants[block.variant]
+        counts.written += block.samples
+        counts.errors += block.samples
+        self._report(block, scores)

@@ -1,15 +1,16 @@
-"""Doing what a plan owes: documents first, then every block on the Ray cluster."""
+"""Executing a plan: first its documents, then all its blocks on a Ray cluster."""
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import ray
 import yaml
 
 from orchestrator.cluster.ray_cluster import ray_cluster
-from orchestrator.cluster.resources import Nodes, footprint, misfit, wanted_places
-from orchestrator.engines import is_served
+from orchestrator.cluster.resources import Nodes, autoscaling_request, replica_resources, why_unschedulable
+from orchestrator.engines import kind_of
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import Heartbeat
 from orchestrator.rundir.lease import owner
@@ -18,77 +19,113 @@ from orchestrator.workers.dispatcher import Dispatcher
 from orchestrator.workers.replica import Job
 from orchestrator.workers.replica_slots import Workload
 from orchestrator.workers.sample_rows import failed_block, items_table, samples_table
+from orchestrator.workers.stopping import ItemScores, NeverStop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from orchestrator.cluster.resources import ReplicaResources
     from orchestrator.rundir.progress import SweepProgress
     from orchestrator.sweep.blocks import Block
     from orchestrator.sweep.plan import Plan
-    from orchestrator.workers.dispatcher import Watcher
+    from orchestrator.workers.dispatcher import GiveUpBlock, Watcher
+    from orchestrator.workers.stopping import StoppingPolicy
 
 
-def execute(plan: Plan, progress: SweepProgress, *, address: str | None, watch: Watcher) -> None:
-    """Do everything the plan owes, on the Ray cluster at an address or on this machine.
+def execute(
+    plan: Plan,
+    progress: SweepProgress,
+    *,
+    address: str | None,
+    watch: Watcher,
+    stopping: StoppingPolicy | None = None,
+) -> None:
+    """Answer everything the plan owes, on the Ray cluster at an address or on this machine.
 
     Args:
         plan: what is owed.
         progress: counts to keep; see `initial_counts`.
-        address: Ray cluster; None starts one here.
+        address: of a Ray cluster; None starts one here.
         watch: called whenever something happened.
+        stopping: which samples are no longer needed; by default all are needed.
 
     Raises:
-        UserError: no cluster, or no place on it for a replica.
+        UserError: there is no Ray cluster, or no node of it has the resources of a replica.
     """
     sweep = plan.sweep
+    stopping = stopping or NeverStop()
     _write_documents(plan)
     if not progress.owed:
         return
     with ray_cluster(address, sweep.config.include_path), Heartbeat(sweep.store, progress) as heartbeat:
         nodes = Nodes()
-        workloads = _workloads(plan, nodes)
+        workloads = _workloads(plan, nodes, stopping)
         replicas = sweep.config.cluster.replicas
-        most = None if replicas == "auto" else replicas
+        max_replicas = None if replicas == "auto" else replicas
         dispatcher = Dispatcher(
             workloads,
-            most=most,
-            room=nodes.room,
+            max_replicas=max_replicas,
+            room=nodes.have_room,
             lost_since=nodes.lost_since,
             progress=progress,
-            give_up=_giver_up(plan),
+            give_up=_give_up(plan, stopping),
             watch=watch,
             log=heartbeat.log,
+            stopping=stopping,
         )
-        with wanted_places([load.size for load in workloads], None if address is None else most):
+        requested = None if address is None else max_replicas
+        with autoscaling_request([load.resources for load in workloads], requested):
             dispatcher.run()
 
 
-def _workloads(plan: Plan, nodes: Nodes) -> list[Workload]:
+def _workloads(plan: Plan, nodes: Nodes, stopping: StoppingPolicy) -> list[Workload]:
     """The work of every variant that owes something.
 
     Raises:
         UserError: replicas of some variants fit on no node.
     """
     sweep = plan.sweep
-    owing = [variant for variant in sweep.config.variants if any(c.owed for c in plan.cells_of(variant))]
-    sizes = {
-        variant: footprint(sweep.config.cluster_of(variant), sweep.engine(variant).options, nodes.now())
-        for variant in owing
+    owed = {variant: _owed(plan, variant) for variant in sweep.config.variants}
+    resources = {
+        variant: replica_resources(
+            sweep.config.cluster_of(variant), sweep.engine(variant).options, nodes.now()
+        )
+        for variant in sweep.config.variants
+        if owed[variant]
     }
-    misfits = [f"{name}: {why}" for name, size in sizes.items() if (why := misfit(size, nodes.now()))]
-    if misfits:
-        raise UserError(f"The cluster has no room for {'; '.join(misfits)}.")
+    _refuse_unschedulable(resources, nodes)
     references = {key: (ray.put(sweep.built.pop(key)),) for key in list(sweep.built)}  # Ray keeps them now
     holder = owner(sweep.store)
     return [
         Workload(
-            _job(plan, variant, sizes[variant].gpus, references, holder),
-            sizes[variant],
+            _job(plan, variant, gpus=taken.gpus, references=references, holder=holder, stopping=stopping),
+            taken,
             _blocks(plan, variant),
-            most=1 if is_served(sweep.engine(variant).options) else None,  # one keeps a server busy
+            owed[variant],
+            max_replicas=1
+            if kind_of(sweep.engine(variant).options).served
+            else None,  # one keeps a server busy
         )
-        for variant in owing
+        for variant, taken in resources.items()
     ]
+
+
+def _refuse_unschedulable(resources: dict[str, ReplicaResources], nodes: Nodes) -> None:
+    reasons = [
+        f"{variant}: {why}"
+        for variant, taken in resources.items()
+        if (why := why_unschedulable(taken, nodes.now()))
+    ]
+    if reasons:
+        raise UserError(f"The Ray cluster has no room for {'; '.join(reasons)}.")
+
+
+def _owed(plan: Plan, variant: str) -> Counter[float]:
+    """Samples that a variant owes, by temperature; empty if it owes none."""
+    counts: Counter[float] = Counter()
+    for cell in plan.cells_of(variant):
+        counts += cell.owed_by_temperature  # leaves out zeros
+    return counts
 
 
 def _blocks(plan: Plan, variant: str) -> Iterator[Block]:
@@ -108,7 +145,13 @@ def _write_documents(plan: Plan) -> None:
 
 
 def _job(
-    plan: Plan, variant: str, gpus: float, references: dict[tuple[str, str], tuple[Any]], holder: str
+    plan: Plan,
+    variant: str,
+    *,
+    gpus: float,
+    references: dict[tuple[str, str], tuple[Any]],
+    holder: str,
+    stopping: StoppingPolicy,
 ) -> Job:
     sweep = plan.sweep
     folder = sweep.store.local_folder
@@ -122,12 +165,16 @@ def _job(
         columns=plan.columns,
         gpus=gpus,
         owner=holder,
+        deciding_metrics=dict(stopping.deciding_metrics),
     )
 
 
-def _giver_up(plan: Plan) -> Callable[[Block, str], None]:
-    def give_up(block: Block, reason: str) -> None:
-        rows = samples_table(block, failed_block(block, f"EngineDied: {reason}"), plan.columns)
+def _give_up(plan: Plan, stopping: StoppingPolicy) -> GiveUpBlock:
+    def give_up(block: Block, reason: str) -> ItemScores | None:
+        samples = failed_block(block, f"EngineDied: {reason}")
+        rows = samples_table(block, samples, plan.columns)
         plan.sweep.store.write_block(block.variant, block.task, block.name, rows)
+        metric = stopping.deciding_metrics.get(block.task)
+        return ItemScores.of(samples, metric) if metric else None
 
     return give_up

@@ -1,9 +1,9 @@
-"""A replica: a Ray actor that holds one loaded engine and turns blocks into Parquet files."""
+"""A replica: a Ray actor with one loaded engine, which writes the answers to each block as a Parquet file."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +12,19 @@ import ray
 from orchestrator.cluster.code_shipping import shipped_tasks
 from orchestrator.engines import open_engine
 from orchestrator.engines.base import EngineOptionError
-from orchestrator.library_environment import be_quiet
-from orchestrator.retry import patiently
+from orchestrator.library_environment import set_library_environment
+from orchestrator.retry import retry_storage
 from orchestrator.rundir.lease import owner
-from orchestrator.rundir.store import RunStore
-from orchestrator.sweep.tasks import SweepTask, TaskItems, TaskLibrary
+from orchestrator.rundir.store import RunStore, replica_log_name
+from orchestrator.sweep.tasks import SweepTask, TaskItems, TaskLibrary, set_up_lm_eval
 from orchestrator.workers.answer_block import answer_block
-from orchestrator.workers.replica_log import keep_log, log_name, say
+from orchestrator.workers.replica_log import keep_log, say
 from orchestrator.workers.sample_rows import samples_table
+from orchestrator.workers.stopping import ItemScores
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pyarrow import Table
 
     from orchestrator.config.schema import SamplingConfig
@@ -40,6 +43,7 @@ class Job:
         items: per task, a one-element tuple with the Ray reference to its `TaskItems` (in a tuple so that Ray
             hands over the reference, not the items).
         owner: the submit it works for; see `lease.owner`.
+        deciding_metrics: the "metric,filter" whose scores its reports carry, by task; see `StoppingPolicy`.
     """
 
     variant: str
@@ -51,106 +55,112 @@ class Job:
     columns: SampleColumns
     gpus: float
     owner: str
+    deciding_metrics: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """What became of a load.
+    """A model has been loaded.
 
     Attributes:
-        appetite: requests to keep in flight.
-        node: Ray's name of the replica's node.
+        target_in_flight: requests to keep in flight.
+        node: Ray's ID of the replica's node.
     """
 
-    appetite: int
+    target_in_flight: int
     node: str
 
 
 @dataclass(frozen=True)
 class BlockReport:
-    """What became of a block.
+    """A block has been written.
 
     Attributes:
         samples: rows written.
         errors: rows among them with an error.
         prompt_tokens, output_tokens: over all rows.
+        scores: under the task's deciding metric; None if the stopping policy wants none.
     """
 
     samples: int
     errors: int
     prompt_tokens: int
     output_tokens: int
+    scores: ItemScores | None = None
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """Why a replica cannot get answers or cannot write them; None if it can."""
+class ReplicaStatus:
+    """What keeps a replica from getting answers or writing them; None if nothing does."""
 
-    reason: str | None
+    problem: str | None
 
 
 class Replica:
-    """One loaded engine; `run` may be called from several threads, the engine mixes their work.
+    """One loaded engine; `run` may be called from several threads, whose requests share its batches.
 
     Args:
         job: the variant and its tasks.
-        number: counts the replicas of a sweep; names the log.
+        number: counts the replicas of a submit; part of the log's name.
     """
 
     def __init__(self, job: Job, number: int) -> None:
-        be_quiet()
+        set_library_environment()
+        set_up_lm_eval()
         self._job = job
         self._store = RunStore(job.store_url)
         self._library: dict[tuple[tuple[str, ...], bool], TaskLibrary] = {}
         self._tasks: dict[str, tuple[SweepTask, TaskItems]] = {}
         self._tasks_lock = Lock()
         self._engine: Engine | None = None
-        self._trouble: str | None = None
-        self._end_log = keep_log(self._store, log_name(number, job.variant))
+        self._storage_error: str | None = None
+        self._end_log = keep_log(self._store, replica_log_name(number, job.variant))
 
     def load(self) -> Loaded:
         """Load the model.
 
         Raises:
-            EngineOptionError: the engine refuses its options or its model, or this node does not see the run
+            EngineOptionError: the engine refuses its options or its model, or this node cannot see the run
                 directory.
         """
         started = time.monotonic()
         node = ray.get_runtime_context().get_node_id()
-        if not patiently(self._store.has_run, self._refused):
+        if not retry_storage(self._store.has_run, self._report_storage_error):
             raise EngineOptionError(
-                f"node {node[:8]} does not see the run directory {self._store.url}: give --run-dir a folder "
+                f"node {node[:8]} cannot see the run directory {self._store.url}: give --run-dir a folder "
                 "that all nodes share, or a URL such as s3://bucket/run"
             )
         Thread(target=self._open_tasks, name="open-tasks", daemon=True).start()
         self._engine = open_engine(self._job.engine, gpus=self._job.gpus)
         say(f"lldeg: {self._job.variant} loaded in {time.monotonic() - started:.1f} s")
-        return Loaded(self._engine.appetite, node)
+        return Loaded(self._engine.target_in_flight, node)
 
     def run(self, block: Block) -> BlockReport:
         """Answer, score and write a block.
 
         Raises:
-            EngineDiedError: the engine is gone, and with it the block.
+            EngineDiedError: the engine is gone; nothing of the block is written.
         """
         if self._engine is None:
             raise RuntimeError("run() before load()")
         task, built = self._task(block.task)
         samples = answer_block(block, task, built, self._engine, self._job.sampling)
         rows = samples_table(block, samples, self._job.columns)
-        patiently(lambda: self._write(block, rows), self._refused)
-        self._trouble = None
+        retry_storage(lambda: self._write(block, rows), self._report_storage_error)
+        self._storage_error = None
+        metric = self._job.deciding_metrics.get(block.task)
         return BlockReport(
             samples=len(samples),
             errors=sum(sample.error is not None for sample in samples),
             prompt_tokens=sum(sample.prompt_tokens or 0 for sample in samples),
             output_tokens=sum(sample.output_tokens or 0 for sample in samples),
+            scores=ItemScores.of(samples, metric) if metric else None,
         )
 
     def _write(self, block: Block, rows: Table) -> None:
-        """Write a block, unless this replica has outlived its submit and the run is another's by now.
+        """Write a block, unless another submit has taken over the run since this replica was started.
 
-        That one may owe the same samples in another block, and they would stand twice.
+        The other submit may have the same samples in another block, and they would be written twice.
         """
         if owner(self._store) != self._job.owner:
             raise RuntimeError(f"another lldeg submit has taken over {self._store.url}")
@@ -162,20 +172,20 @@ class Replica:
             self._engine.close()
         self._end_log()
 
-    def trouble(self) -> Trouble:
-        """Whether the storage takes what is answered, and a server answers."""
-        return Trouble(self._trouble or (self._engine.trouble if self._engine else None))
+    def status(self) -> ReplicaStatus:
+        """Whether the storage fails, or the server behind the engine."""
+        return ReplicaStatus(self._storage_error or (self._engine.problem if self._engine else None))
 
-    def _refused(self, reason: str) -> None:
-        self._trouble = f"the storage refuses: {reason}"
-        say(f"lldeg: the storage refuses, trying again: {reason}")
+    def _report_storage_error(self, reason: str) -> None:
+        self._storage_error = f"storage error, retrying: {reason}"
+        say(f"lldeg: {self._storage_error}")
 
     def _open_tasks(self) -> None:
-        """Open the tasks while the model loads, so that the engine need not wait for them afterwards."""
+        """Open the tasks while the model loads, so that the engine does not wait for them afterwards."""
         for name in self._job.tasks:
             try:
                 self._task(name)
-            except Exception:  # noqa: BLE001 - the block that needs the task will meet it again, and report it
+            except Exception:  # noqa: BLE001 - the block that needs the task will raise it again
                 return
 
     def _task(self, name: str) -> tuple[SweepTask, TaskItems]:

@@ -1,6 +1,6 @@
-"""What a replica and its engine print, kept in the run's own logs.
+"""The log of a replica: everything that it and its engine print.
 
-A log is worth having, but never worth failing for: where it cannot be written, the replica goes on without.
+A replica never fails because of its log: if it cannot be written, the replica goes on without.
 """
 
 from __future__ import annotations
@@ -18,36 +18,27 @@ if TYPE_CHECKING:
     from orchestrator.rundir.store import RunStore
 
 SECONDS_BETWEEN_SENDS = 10.0
-MOST_BYTES = 1 << 20  # of a log that has to be sent; its end is what matters
-
-
-def log_name(number: int, variant: str) -> str:
-    """Name of a replica's log under logs/."""
-    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in variant)
-    return f"replica-{number:03d}-{name}.log"
+MAX_BYTES = 1 << 20  # of a log that has to be sent; its end is what matters
 
 
 def keep_log(store: RunStore, name: str) -> Callable[[], None]:
-    """Send what this process prints from now on, in any language, to a log of the run.
+    """Redirect what this process prints from now on, native libraries included, to a log of the run.
 
-    On a disk it is written there at once. For an object store it is kept on this node's disk, and the end of
-    it is sent every few seconds.
+    On a disk it is written at once. For an object store it is kept on this node's disk, and the end of it is
+    sent every few seconds.
 
     Returns:
-        what to call at the end, so that the last lines arrive too.
+        what to call at the end, so that the last lines are sent too.
     """
-    folder = store.local_folder
-    if folder is None:
+    if store.local_folder is None:
         return _Sender(store, name).end
-    with suppress(OSError):
-        (folder / "logs").mkdir(parents=True, exist_ok=True)
-        with (folder / "logs" / name).open("ab") as stream:
-            _print_to(stream)
+    with suppress(OSError), store.open_log(name) as stream:
+        _print_to(stream)
     return lambda: None
 
 
 def say(text: str) -> None:
-    """Print a line; a full disk under the log is no reason to fail."""
+    """Print a line; if the disk under the log is full, the line is lost."""
     with suppress(OSError):
         print(text, flush=True)  # noqa: T201 - the replica's own log
 
@@ -86,6 +77,6 @@ class _Sender:
         if size == self._sent:
             return
         with suppress(OSError):
-            content = os.pread(self._spool.fileno(), MOST_BYTES, max(0, size - MOST_BYTES))
+            content = os.pread(self._spool.fileno(), MAX_BYTES, max(0, size - MAX_BYTES))
             self._store.write_log(self._name, content)
             self._sent = size

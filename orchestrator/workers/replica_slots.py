@@ -1,48 +1,35 @@
-"""What the dispatcher keeps of each replica and of each variant."""
+"""Placing replicas: which variant gets the next slot, whether the Ray cluster has room, and closing."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+import ray
 
-    from orchestrator.cluster.resources import Footprint
-    from orchestrator.rundir.progress import ReplicaProgress
+from orchestrator.rundir.progress import ReplicaProgress
+from orchestrator.workers.replica import Replica
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from orchestrator.cluster.resources import Placed, ReplicaResources
+    from orchestrator.rundir.progress import SweepProgress
     from orchestrator.sweep.blocks import Block
     from orchestrator.workers.block_queue import BlockQueue
     from orchestrator.workers.replica import Job
 
+    Event = dict[str, Any]
+    """What happened, as JSON values; "event" says which kind."""
 
-@dataclass
-class Seat:
-    """A replica in its place."""
+    Room = Callable[[ReplicaResources, Sequence[Placed]], bool]
+    """Whether the Ray cluster has room for one more replica beside those already placed."""
 
-    actor: Any
-    size: Footprint
-    progress: ReplicaProgress
-    since: float  # loading or, once loaded, working
-    appetite: int | None = None  # None while the model loads
-    held: dict[Any, Block] = field(default_factory=dict)
-    heard: float = field(default_factory=time.monotonic)  # when something last came from it
-    asked: bool = False  # what keeps it
-
-    @property
-    def variant(self) -> str:
-        """Whose engine it holds."""
-        return self.progress.variant
-
-    @property
-    def samples(self) -> int:
-        """Samples of the blocks it works on."""
-        return sum(block.samples for block in self.held.values())
-
-    @property
-    def alone(self) -> bool:
-        """Whether it works on a block that was there when a replica died, and gets no other one."""
-        return any(block.deaths for block in self.held.values())
+MAX_BLOCKS_IN_FLIGHT = 64  # per replica
+SECONDS_TO_CLOSE = 15.0
+SECONDS_WITHOUT_ROOM = 600.0
 
 
 @dataclass(frozen=True)
@@ -51,27 +38,251 @@ class Workload:
 
     Attributes:
         job: what its replicas need to know.
-        size: what one of them takes of the cluster.
+        resources: what one of them takes of the Ray cluster.
         blocks: what is owed, in order.
-        most: replicas of it that may run at once; None for as many as there is room for.
+        owed: how many samples that is, by temperature.
+        max_replicas: replicas of it that may run at once; None for as many as there is room for.
     """
 
     job: Job
-    size: Footprint
+    resources: ReplicaResources
     blocks: Iterable[Block]
-    most: int | None = None
+    owed: Mapping[float, int]
+    max_replicas: int | None = None
 
 
 @dataclass
-class Work:
-    """A variant's blocks that no replica holds."""
+class VariantWork:
+    """A variant's blocks that no replica works on.
+
+    Attributes:
+        failed_loads: loads of its model that failed in a row.
+        ended: whether none of its blocks is to be handed out any more.
+    """
 
     load: Workload
-    blocks: BlockQueue
+    queue: BlockQueue
     failed_loads: int = 0
+    ended: bool = False
 
-    def wants_more(self, count: int, loading: int) -> bool:
-        """Another load pays only where blocks wait that the replicas still loading will not take at once."""
-        if self.load.most is not None and count >= self.load.most:
+    def put_back(self, block: Block) -> None:
+        """Queue a block again, unless the variant has ended."""
+        if not self.ended:
+            self.queue.put_back(block)
+
+    def end(self) -> None:
+        """Hand out no more; what is queued stays owed."""
+        self.ended = True
+        self.queue.clear()
+
+    def wants_replica(self, replicas: int, loading: int) -> bool:
+        """Whether another load pays: more blocks wait than the replicas still loading will take at once."""
+        if self.load.max_replicas is not None and replicas >= self.load.max_replicas:
             return False
-        return self.blocks.holds(loading + 1)
+        return self.queue.holds(loading + 1)
+
+
+@dataclass
+class ReplicaSlot:
+    """A replica and what the dispatcher knows of it."""
+
+    actor: Any
+    resources: ReplicaResources
+    progress: ReplicaProgress
+    since: float  # loading or, once loaded, working
+    target_in_flight: int | None = None  # None while the model loads
+    in_flight: dict[Any, Block] = field(default_factory=dict)  # by the reference that will return the report
+    last_heard: float = field(default_factory=time.monotonic)
+    status_requested: bool = False
+
+    @property
+    def variant(self) -> str:
+        """The variant whose engine it holds."""
+        return self.progress.variant
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether its model is not loaded yet."""
+        return self.target_in_flight is None
+
+    def hand_out(self, reference: Any, block: Block) -> None:
+        """A block is in flight."""
+        self.in_flight[reference] = block
+        self.progress.in_flight += block.samples
+
+    def take_back(self, reference: Any) -> Block:
+        """A block is in flight no more."""
+        block = self.in_flight.pop(reference)
+        self.progress.in_flight -= block.samples
+        return block
+
+    def may_take(self, block: Block) -> bool:
+        """Whether it should work on one more block now.
+
+        It gets the next block while the others in flight, without the largest of them, are fewer samples than
+        the engine wants, so that the engine does not drain when the largest ends. A block that was in flight
+        when a replica died runs alone.
+        """
+        if self.target_in_flight is None:
+            return False
+        if not self.in_flight:
+            return True
+        samples = [held.samples for held in self.in_flight.values()]
+        suspects = block.deaths or any(held.deaths for held in self.in_flight.values())
+        below_target = sum(samples) - max(samples) < self.target_in_flight
+        return below_target and not suspects and len(samples) < MAX_BLOCKS_IN_FLIGHT
+
+
+class ReplicaSlots:
+    """The replicas of a sweep, from their start to the end of their processes.
+
+    Args:
+        max_replicas: how many may run at once; None for as many as there is room for.
+        room: whether the Ray cluster has room for one more.
+        progress: counts to keep.
+        log: gets an event for every replica started or closed.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_replicas: int | None,
+        room: Room,
+        progress: SweepProgress,
+        log: Callable[[Event], None],
+    ) -> None:
+        self._max_replicas = max_replicas
+        self._room = room
+        self._progress = progress
+        self._log = log
+        self._slots: list[ReplicaSlot] = []
+        self._expected: dict[Any, ReplicaSlot] = {}  # by the reference of the result
+        self._closing: dict[Any, tuple[ReplicaSlot, float]] = {}  # with when to wait no longer
+        self._last_occupied = time.monotonic()
+        self._number = 0
+
+    def __iter__(self) -> Iterator[ReplicaSlot]:
+        return iter(list(self._slots))
+
+    def __bool__(self) -> bool:
+        return bool(self._slots)
+
+    @property
+    def references(self) -> list[Any]:
+        """References of all results to come."""
+        return [*self._expected, *self._closing]
+
+    @property
+    def are_busy(self) -> bool:
+        """Whether a model is loading or a block is in flight."""
+        return any(slot.is_loading or slot.in_flight for slot in self._slots)
+
+    def expect(self, reference: Any, slot: ReplicaSlot) -> None:
+        """A result of a replica is to come."""
+        self._expected[reference] = slot
+
+    def received(self, reference: Any) -> ReplicaSlot | None:
+        """The replica whose result has come; None if nobody waits for it any more."""
+        return self._expected.pop(reference, None)
+
+    # starting -------------------------------------------------------------------------------------------
+
+    def fill(self, work: Mapping[str, VariantWork], held_back: Collection[str]) -> None:
+        """Start replicas where there is room, for the variants with most work left per replica.
+
+        Args:
+            work: all variants.
+            held_back: variants whose blocks wait for those of others, which get a first replica before them.
+        """
+        while self._max_replicas is None or len(self._occupied()) < self._max_replicas:
+            count = Counter(slot.variant for slot in self._slots)
+            loading = Counter(slot.variant for slot in self._slots if slot.is_loading)
+            shares = {
+                name: one.queue.samples / (1 + count[name])
+                for name, one in work.items()
+                if one.wants_replica(count[name], loading[name])
+            }
+            fitting = self._with_room(shares, work)
+            if not fitting:
+                break
+            leading = [name for name in fitting if held_back and name not in held_back and not count[name]]
+            self._start(work[max(leading or fitting, key=lambda name: shares[name])].load)
+
+    def _with_room(self, names: Iterable[str], work: Mapping[str, VariantWork]) -> list[str]:
+        """The variants a replica of which fits now; asks once for each size of replica."""
+        placed = [(slot.progress.node, slot.resources) for slot in self._occupied()]
+        wanted = {name: work[name].load.resources for name in names}
+        fitting = {one for one in set(wanted.values()) if self._room(one, placed)}
+        return [name for name, one in wanted.items() if one in fitting]
+
+    def _occupied(self) -> list[ReplicaSlot]:
+        """Replicas that take up resources, those that are closing included."""
+        return [*self._slots, *(slot for slot, _ in self._closing.values())]
+
+    def _start(self, load: Workload) -> None:
+        self._number += 1
+        variant = load.job.variant
+        threads = MAX_BLOCKS_IN_FLIGHT + 1  # one to answer `status`
+        options = {**load.resources.actor_options(), "max_concurrency": threads}
+        actor = ray.remote(Replica).options(**options).remote(load.job, self._number)
+        state = ReplicaProgress(self._number, variant)
+        slot = ReplicaSlot(actor, load.resources, state, time.monotonic())
+        self._slots.append(slot)
+        self._progress.replicas[state.number] = state
+        self._progress.waiting = None
+        self.expect(actor.load.remote(), slot)
+        self._progress.variants[variant].replicas += 1
+        self.log("started", slot)
+
+    def may_find_room(self, work: Iterable[VariantWork]) -> bool:
+        """Whether blocks wait for room, which a replica that is closing or a node that joins may give."""
+        wanted = {str(one.load.resources) for one in work if one.queue}
+        self._progress.waiting = None
+        if not wanted:
+            return False
+        if time.monotonic() - self._last_occupied < SECONDS_WITHOUT_ROOM:
+            if not self._closing:
+                needs = " or ".join(sorted(wanted))
+                self._progress.waiting = (
+                    f"no node of the Ray cluster has room for a replica, which needs {needs}"
+                )
+            return True
+        self._progress.notes.append(
+            f"no node of the Ray cluster had room for a replica for {SECONDS_WITHOUT_ROOM / 60:.0f} minutes"
+        )
+        return False
+
+    # closing --------------------------------------------------------------------------------------------
+
+    def close(self, slot: ReplicaSlot, *, dead: bool = False) -> None:
+        """End a replica: one with nothing in flight may free its model first, the others are killed."""
+        counts = self._progress.variants[slot.variant]
+        self._slots.remove(slot)
+        self._expected = {reference: one for reference, one in self._expected.items() if one is not slot}
+        counts.replicas -= 1
+        del self._progress.replicas[slot.progress.number]
+        if not slot.is_loading:
+            seconds = time.monotonic() - slot.since
+            counts.busy_seconds += seconds
+            self.log("closed", slot, samples=slot.progress.samples, busy_seconds=seconds)
+        if dead or slot.is_loading or slot.in_flight:
+            ray.kill(slot.actor)
+        else:
+            self._closing[slot.actor.close.remote()] = slot, time.monotonic() + SECONDS_TO_CLOSE
+        self._last_occupied = time.monotonic()
+
+    def end_closed(self, arrived: Sequence[Any]) -> None:
+        """Kill the replicas that have freed their model, or take too long over it."""
+        for reference, (slot, until) in list(self._closing.items()):
+            if reference in arrived or time.monotonic() > until:
+                del self._closing[reference]
+                ray.kill(slot.actor)
+
+    @property
+    def are_closing(self) -> bool:
+        """Whether some replicas have not ended yet."""
+        return bool(self._closing)
+
+    def log(self, event: str, slot: ReplicaSlot, **facts: float | str) -> None:
+        """Log an event of a replica."""
+        self._log({"event": event, "replica": slot.progress.number, "variant": slot.variant, **facts})

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sample:
-    """One row: an item, a rerun, what the model said, what that scored."""
+    """One row: an item, a rerun, the response and its scores."""
 
     item: Item
     rerun: Rerun
@@ -37,7 +37,7 @@ class Sample:
 
     @classmethod
     def failed(cls, item: Item, rerun: Rerun, error: str) -> Sample:
-        """A sample without an answer: no scores, and the reason."""
+        """A sample without an answer, with the reason."""
         return cls(item, rerun, None, None, None, None, None, error)
 
     @classmethod

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 import pytest
-from standin.cluster import SECONDS_OF_PATIENCE, free_ports
+from standin.cluster import SECONDS_TO_WAIT, free_ports
 from standin.command import ROOT, finish, wait_for
 from standin.engine import read_words, write_held_sweep
 from standin.files import GENERATE, questions, write_task
@@ -82,7 +82,7 @@ def history(cluster, command, folder, run, submit):
     pids, hold = folder / "pids", folder / "hold"
     hold.touch()
     detached = command.run(*submit, "--detach", cwd=folder)
-    until = time.monotonic() + SECONDS_OF_PATIENCE
+    until = time.monotonic() + SECONDS_TO_WAIT
     status = (0, "{}", "")
     while not (block_files(run) and has_a_replica(status[1])):
         assert time.monotonic() < until, status
@@ -96,7 +96,7 @@ def history(cluster, command, folder, run, submit):
     os.killpg(watcher.pid, signal.SIGINT)
     watched = finish(watcher)
     hold.unlink()
-    until = time.monotonic() + SECONDS_OF_PATIENCE
+    until = time.monotonic() + SECONDS_TO_WAIT
     while (after := command.run("status", run, "--format", "json", cwd=folder))[1].count('"at work"'):
         assert time.monotonic() < until
     jobs = submitted(cluster)
@@ -111,7 +111,7 @@ def test_a_detached_submit_returns_once_the_job_is_at_work(history, run):
     """It names the job and the commands that watch and end it."""
     status, out, err = history.detached
     assert (status, err) == (0, "")
-    assert "It is at work." in out
+    assert "It is running." in out
     assert all(f"lldeg {word} {run}" in out for word in ("status", "logs", "stop"))
 
 
@@ -147,7 +147,7 @@ def test_a_watcher_may_leave(history, run):
     """Ctrl-C leaves the job alone, says so, and the job finishes without it."""
     status, out, err = history.watched
     assert status == 3
-    assert " goes on." in out
+    assert " is still running." in out
     assert "Traceback" not in out + err
     (ended, told, _), present = history.after
     assert (ended, json.loads(told)["state"]) == (0, "complete")

@@ -6,7 +6,7 @@ from standin.command import finish, wait_for
 from standin.engine import KIND, read_words
 from standin.files import GENERATE, questions, write_small_sweep, write_sweep, write_task
 
-from orchestrator.library_environment import quiet_environment
+from orchestrator.library_environment import library_variables
 
 pytestmark = pytest.mark.ray
 
@@ -73,7 +73,7 @@ def test_usage_is_reported_to_nobody(monkeypatch):
         "HF_HUB_DISABLE_TELEMETRY",
     ):
         monkeypatch.delenv(name, raising=False)
-    quiet = quiet_environment()
+    quiet = library_variables()
     assert quiet["RAY_USAGE_STATS_ENABLED"] == "0"
     assert quiet["VLLM_NO_USAGE_STATS"] == quiet["DO_NOT_TRACK"] == quiet["HF_HUB_DISABLE_TELEMETRY"] == "1"
 

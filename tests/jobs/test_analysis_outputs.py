@@ -15,7 +15,11 @@ FIELDS = {
     "verdict", "reasons", "items", "missing", "clusters", "reruns", "baseline_score", "variant_score", "drop",
     "drop_interval", "worse", "better", "flip_rate", "p_pooled", "p_max_drop", "p_fisher", "p_joint",
     "p_adjusted", "method", "p_noninferior", "mde", "items_needed",
+    "reason_codes", "missing_answers", "failed_answers", "drop_interval_decision", "drop_bounds",
+    "p_pooled_bounds", "margin", "margin_unit", "p_noninferior_paired", "p_noninferior_adjusted",
+    "decided_by", "deciding_task",
 }  # fmt: skip
+SCALE = {"task", "metric", "higher_is_better", "range"}
 HOSTILE = "[red]x|y\x1b[31m<b>"
 
 
@@ -44,10 +48,12 @@ def ran(tmp_path):
 
 def test_verdicts_hold_exactly_the_fields_of_the_contract(ran):
     """Programs rely on verdicts.json: the documented fields, no more and no less, in total and per task."""
-    assert set(ran.verdicts) == {"alpha", "margin", "baseline", "warnings", "comparisons"}
+    assert set(ran.verdicts) == {
+        "alpha", "margin", "missing", "certify", "baseline", "warnings", "warning_codes", "comparisons"
+    }  # fmt: skip
     (comparison,) = ran.verdicts["comparisons"]
-    assert set(comparison) == FIELDS | {"variant", "temperature", "tasks"}
-    assert all(set(task) == FIELDS | {"task"} for task in comparison["tasks"])
+    assert set(comparison) == FIELDS | {"variant", "temperature", "gaps", "tasks"}
+    assert all(set(task) == FIELDS | SCALE for task in comparison["tasks"])
 
 
 def test_floats_are_written_in_full(ran):

@@ -60,4 +60,4 @@ def test_the_adjustment_is_named(table, tmp_path):
     both = " ".join(run_analyze(table, out=tmp_path / "a").text.split())
     assert "p adjusted by maxt over 2 comparisons" in both
     none = " ".join(run_analyze(table, "--adjust", "none", out=tmp_path / "b").text.split())
-    assert "p not adjusted;" in none
+    assert "p unadjusted," in none

@@ -33,7 +33,7 @@ def test_the_most_damaged_tasks_of_a_degraded_variant_are_shown(table, tmp_path,
     text = run_analyze(table, out=tmp_path / "out").text
     assert tasks_in(text) == [LONG, *(f"task_{k}" for k in range(12, 3, -1))]
     assert text.count("worst task first") == 1
-    assert "18 more task rows stand in model_comparison.csv; --tasks all shows them here." in text
+    assert "18 more task rows are in model_comparison.csv; --tasks all shows them here." in text
 
 
 @pytest.mark.parametrize("shown", ["table", "markdown"])
@@ -89,7 +89,7 @@ def test_few_items_are_warned_of_once(tmp_path):
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     warnings = run_analyze(path, out=tmp_path / "out").verdicts["warnings"]
     assert [w for w in warnings if "only 9 items pair" in w] == [
-        "x, y, z: only 9 items pair; only a drastic drop could show."
+        "x, y, z: only 9 items pair, too few to detect anything but a drastic drop."
     ]
 
 
@@ -115,5 +115,26 @@ def test_damage_in_one_task_is_told_where_the_average_could_be_chance(tmp_path, 
         rows += [f"v,even_{k},{i},{i % 2 if i < 40 else (i + 1) % 2}" for k in range(5)]
     path = tmp_path / "scores.csv"
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    ran = run_analyze(path, out=tmp_path / "out")
+    assert ran.comparison("v")["deciding_task"] == "hit"
+    assert (
+        "v is worse than base on hit: it loses 23.33 points there, which is statistically significant"
+        in ran.text
+    )
+    assert "over all tasks it loses 3.89 points" in ran.text
+    assert "v (by task hit)" in ran.text
+
+
+def test_a_gain_is_not_called_a_loss(tmp_path, monkeypatch):
+    """A variant that loses one task and gains overall is worse on that task, and gains in all."""
+    monkeypatch.setenv("COLUMNS", "200")
+    rows = ["model,task,prompt_id,score"]
+    for i in range(100):
+        rows += [f"base,lost,{i},1", f"v,lost,{i},{int(i >= 20)}"]
+        rows += [f"base,won,{i},{i % 2}", f"v,won,{i},{int(i % 2 or i < 60)}"]
+    path = tmp_path / "scores.csv"
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     text = run_analyze(path, out=tmp_path / "out").text
-    assert "v is worse than base: it loses 3.89 points in all and 23.33 on hit, and chance alone" in text
+    assert "v is worse than base on lost: it loses 20.00 points there" in text
+    assert "over all tasks it gains 5.00 points" in text
+    assert "loses -" not in text

@@ -1,5 +1,7 @@
 """Every mistake of a user ends in one sentence on standard error and exit status 2, without a traceback."""
 
+import json
+
 import pytest
 import yaml
 from standin.files import write_small_sweep
@@ -31,14 +33,14 @@ def is_one_sentence(text):
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (b"name: s\nbaseline: [", "sweep.yaml is not YAML at line 2: expected"),
+        (b"name: s\nbaseline: [", "sweep.yaml is not valid YAML at line 2: expected"),
         (b"\x80\x81\xff", "sweep.yaml cannot be read: 'utf-8' codec"),
-        (b"\x00\x01\x02", "sweep.yaml is not YAML: special characters are not allowed."),
-        (b"", "sweep.yaml holds no sweep, which is a YAML mapping"),
-        (b"- a\n- b\n", "sweep.yaml holds no sweep, which is a YAML mapping"),
-        (b"just words", "sweep.yaml holds no sweep, which is a YAML mapping"),
-        (b"a: &a [*a]\n? [x]\n: y\n", "sweep.yaml is not YAML at line"),
-        (b"name: s\n--- \nname: t\n", "sweep.yaml is not YAML at line"),
+        (b"\x00\x01\x02", "sweep.yaml is not valid YAML: special characters are not allowed."),
+        (b"", "sweep.yaml is not a sweep: a sweep is a YAML mapping"),
+        (b"- a\n- b\n", "sweep.yaml is not a sweep: a sweep is a YAML mapping"),
+        (b"just words", "sweep.yaml is not a sweep: a sweep is a YAML mapping"),
+        (b"a: &a [*a]\n? [x]\n: y\n", "sweep.yaml is not valid YAML at line"),
+        (b"name: s\n--- \nname: t\n", "sweep.yaml is not valid YAML at line"),
     ],
 )
 def test_a_file_that_is_no_sweep(refusal, tmp_path, content, sentence):
@@ -90,6 +92,7 @@ def test_a_missing_folder_of_tasks(refusal, tmp_path):
     assert refusal("submit", path) == f"{path}: include_path: there is no folder {tmp_path}/pakc."
 
 
+@pytest.mark.slow
 def test_an_unknown_task_gets_the_nearest_of_lm_evals(refusal, tmp_path):
     """Suggestions come from the user's own folder and from lm-eval's collection."""
     path = write_small_sweep(tmp_path, tasks=["askd", "gsm8"])
@@ -108,7 +111,7 @@ def test_a_hub_name_that_is_out_of_reach(refusal, tmp_path):
 def test_a_folder_that_holds_no_model(refusal, tmp_path):
     """A folder without config.json is not taken for a model."""
     path = write_small_sweep(tmp_path, model=str(tmp_path / "pack"), variants={"base": {}})
-    assert "holds no model (it has no config.json)" in refusal("submit", path)
+    assert "is not a model: it has no config.json" in refusal("submit", path)
 
 
 def test_several_mistakes_are_told_together(refusal, tmp_path):
@@ -123,6 +126,47 @@ def test_several_mistakes_are_told_together(refusal, tmp_path):
     assert f"{path} has 4 mistakes: - " in said
     for words in ("'basline'", "'bse'", "did you mean 'dtype'?", "/nowhere"):
         assert words in said
+
+
+def test_mistakes_of_every_check_are_told_in_one_round(refusal, tmp_path):
+    """--set, engine option, model, unknown task, metric and chat template: all at once."""
+    path = write_small_sweep(
+        tmp_path,
+        variants={"base": {}, "other": {"engine": {"dtyp": "half"}}, "third": {"model": "/nowhere"}},
+        tasks=["askd", {"task": "chosen", "metric": "bleu"}],
+        prompt={"apply_chat_template": True},
+    )
+    said = refusal("submit", path, "--set", "sampling.seeds")
+    for words in (
+        "--set sampling.seeds: expected KEY=VALUE",
+        "variants.other: vLLM has no option 'dtyp'",
+        "variants.third: there is no model folder /nowhere",
+        "unknown task 'askd', did you mean 'asked'?",
+        "task 'chosen' has no metric 'bleu'",
+        "variants.base: its chat template could not be loaded",
+    ):
+        assert words in said
+
+
+@pytest.mark.parametrize(
+    ("task", "subset", "words"),
+    [
+        ({"task": "asked", "cluster": "author"}, None, "task 'asked' has no field 'author' to cluster by"),
+        ("asked", {"asked": [0, 77]}, "task 'asked' has no item 77"),
+    ],
+)
+def test_a_mistake_that_only_the_prompts_show(refusal, tmp_path, task, subset, words):
+    """It is named together with the others, before anything is written."""
+    path = write_small_sweep(
+        tmp_path,
+        tasks=[task, "askd"],
+        **({} if subset is None else {"items": "subset.json"}),
+    )
+    (tmp_path / "subset.json").write_text(json.dumps(subset))
+    said = refusal("submit", path)
+    assert "has 2 mistakes" in said
+    assert words in said
+    assert "unknown task 'askd'" in said
 
 
 def test_a_broken_task_file_is_named(refusal, tmp_path):
@@ -165,7 +209,7 @@ def test_a_run_directory_that_is_a_file(refusal, tmp_path):
     """A file in the place of the run is a sentence, too."""
     (tmp_path / "run").write_text("mine")
     said = refusal("submit", write_small_sweep(tmp_path), "--run-dir", tmp_path / "run")
-    assert f"{tmp_path}/run is no place for a run" in said
+    assert f"{tmp_path}/run cannot hold a run directory" in said
     assert (tmp_path / "run").read_text() == "mine"
 
 

@@ -7,8 +7,7 @@ from typer.testing import CliRunner
 
 from jobs.commands.configs import config_folder, configs, purpose, shipped
 from orchestrator.config.load import load_config
-from orchestrator.engines import is_served, served_problems
-from orchestrator.engines.vllm_options import vllm_options
+from orchestrator.engines import kind_of
 from orchestrator.errors import UserError
 
 NAMES = [path.stem for path in shipped()]
@@ -60,6 +59,7 @@ def test_keys_are_known_and_the_name_is_the_files(name):
     assert _load(name).name == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_tasks_exist(name, lm_eval_index):
     """Each task is one of lm-eval's, or a file of the sweep's own task folders."""
@@ -77,11 +77,7 @@ def test_engine_options_exist(name):
     config = _load(name)
     for variant in config.variants:
         options = config.engine_of(variant)
-        if is_served(options):
-            assert list(served_problems(options)) == []
-            continue
-        assert options.pop("kind") == "vllm"
-        assert not vllm_options() or set(options) <= vllm_options()
+        assert list(kind_of(options).problems(options)) == []
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -126,6 +126,7 @@ def test_figures_are_the_same_every_time(tmp_path):
     assert first == second
 
 
+@pytest.mark.slow
 def test_the_command_writes_vector_and_bitmap(tmp_path):
     """Four figures, each as PDF and PNG, and every path printed."""
     app = typer.Typer()

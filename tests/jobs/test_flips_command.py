@@ -13,8 +13,9 @@ from standin.runs import MadeTask, make_run
 from typer.testing import CliRunner
 
 from jobs.commands.flips import flips
+from jobs.inputs.rerun_set import Wanted
+from jobs.inputs.sources import read_reruns
 from jobs.reruns.plots import success_histogram, temperature_curves
-from jobs.reruns.read import Wanted, read_reruns
 from jobs.reruns.summary import summarize
 from orchestrator.errors import UserError
 
@@ -176,9 +177,9 @@ def test_unanswered_items_are_left_out_and_counted(tmp_path):
 
 
 def test_graded_scores_do_not_flip(run, tmp_path):
-    """A task whose scores are no right or wrong is refused by name."""
+    """A task whose scores are not binary is refused by name."""
     folder = make_run(tmp_path / "run", {"essay": MadeTask({("base", 0.5): [[0.3, 0.9], [0.4, 0.9]]})})
-    with pytest.raises(UserError, match="not right or wrong: essay"):
+    with pytest.raises(UserError, match="not binary: essay"):
         run(folder)
 
 

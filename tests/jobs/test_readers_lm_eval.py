@@ -4,42 +4,7 @@ import json
 
 import pytest
 from analyze_runner import run_analyze
-
-FIRST, SECOND = "2025-01-01T10-00-00.000001", "2025-01-01T11-00-00.000001"
-
-
-def write_samples(
-    folder, scores, *, date=FIRST, task="gsm", filters=("none",), old=False, end="\n", **changes
-):
-    """Write a samples file: a row per document and filter."""
-    rows = []
-    for doc_id, score in enumerate(scores):
-        for name in filters:
-            row = {"doc_id": doc_id, "doc": {"q": f"line\u2028{doc_id}"}, "target": "4", "arguments": {},
-                   "resps": [["4"]], "filtered_resps": ["4"], "doc_hash": f"d{doc_id}",
-                   "prompt_hash": f"p{doc_id}", "exact_match": score}  # fmt: skip
-            row |= {} if old else {"filter": name, "metrics": ["exact_match"]}
-            rows.append(row | changes)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"samples_{task}_{date}.{'json' if old else 'jsonl'}"
-    path.write_text("\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + end, encoding="utf-8")
-    return path
-
-
-def write_results(folder, *, date=FIRST, task="gsm", model="m", temperature=None, **config):
-    """Write a results file beside the samples."""
-    generation = {"do_sample": temperature is not None, "temperature": temperature or 0.0}
-    content = {
-        "configs": {task: {"output_type": "generate_until", "generation_kwargs": generation}},
-        "config": {"model": "vllm", "model_args": f"pretrained={model}", **config},
-        "higher_is_better": {task: {"exact_match": True}},
-        "n-shot": {task: 5},
-        "model_name": model,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"results_{date}.json"
-    path.write_text(json.dumps(content))
-    return path
+from lm_eval_maker import FIRST, SECOND, write_results, write_samples
 
 
 def test_two_folders_are_baseline_and_variant(tmp_path):
@@ -110,7 +75,7 @@ def test_nan_scores_are_refused(tmp_path):
     write_samples(tmp_path / "base", [1.0] * 5)
     write_samples(tmp_path / "v", [1.0, float("nan"), 1.0, 1.0, 1.0])
     ran = run_analyze(tmp_path / "base", tmp_path / "v", out=tmp_path / "out")
-    assert (ran.code, "no finite number" in ran.error) == (2, True)
+    assert (ran.code, "not a finite number" in ran.error) == (2, True)
 
 
 def test_other_documents_under_the_same_number_are_refused(tmp_path):

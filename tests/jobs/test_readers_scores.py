@@ -80,7 +80,7 @@ def test_scores_of_0_to_100_are_shares_of_their_range(tmp_path):
     small = write_pair(tmp_path, [1.0] * 30, [0.9] * 30)
     first = run_analyze(*small, out=tmp_path / "one").comparison("b")
     large = write_pair(tmp_path, [100] * 30, [90] * 30)
-    second = run_analyze(*large, out=tmp_path / "hundred").comparison("b")
+    second = run_analyze(*large, "--range", "scores=0..100", out=tmp_path / "hundred").comparison("b")
     assert first["drop"] == pytest.approx(0.1)
     assert second["drop"] == pytest.approx(0.1)
     assert first["p_pooled"] == pytest.approx(second["p_pooled"], rel=1e-9)
@@ -118,7 +118,7 @@ def test_a_few_repeated_ids_are_an_error(tmp_path):
     b = write_table(tmp_path / "b.csv", [(i, 1) for i in range(10)])
     ran = run_analyze(a, b, out=tmp_path / "out")
     assert ran.code == 2
-    assert "prompt_id '3' stands more than once (row 12)" in ran.error
+    assert "prompt_id '3' occurs more than once (row 12)" in ran.error
 
 
 def test_clusters_come_from_a_column(tmp_path):
@@ -184,7 +184,7 @@ def test_an_empty_folder_is_an_error_under_a_gate(tmp_path):
 
 def test_what_is_not_there_is_said(tmp_path):
     """A path that does not exist is named."""
-    assert "There is no" in run_analyze(tmp_path / "nowhere", out=tmp_path / "out").error
+    assert "nowhere does not exist" in run_analyze(tmp_path / "nowhere", out=tmp_path / "out").error
 
 
 @pytest.mark.parametrize(("option", "value"), [("--alpha", "0"), ("--alpha", "1.5"), ("--margin", "-1")])

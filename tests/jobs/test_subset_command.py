@@ -10,8 +10,9 @@ from standin.runs import MadeTask, make_run
 from typer.testing import CliRunner
 
 from jobs.commands.subset import subset
+from jobs.inputs.rerun_set import Wanted
+from jobs.inputs.sources import read_reruns
 from jobs.reruns.choose import choose, kept
-from jobs.reruns.read import Wanted, read_reruns
 from orchestrator.errors import UserError
 from orchestrator.sweep.item_subset import read_subset
 
@@ -146,6 +147,7 @@ def test_one_run_offers_no_choice(run, tmp_path):
         run(make_run(tmp_path / "run", {"sums": MadeTask({("base", 0.5): [[1, 0]]})}))
 
 
+@pytest.mark.slow
 def test_lm_eval_takes_the_file(tmp_path):
     """`lm_eval --samples` evaluates the named items only, and is not troubled by the key of ours."""
     from lm_eval import simple_evaluate

@@ -5,8 +5,8 @@ import json
 import pytest
 from standin.runs import MadeTask, make_run
 
-from jobs.inputs.run_directory.read import read_runs
 from jobs.inputs.score_set import Reading
+from jobs.inputs.sources import read_scores
 from orchestrator.errors import UserError
 
 
@@ -26,9 +26,9 @@ def _run(folder, seeds):
 def test_a_run_with_a_choosing_seed_is_refused(tmp_path):
     """Seed 1 chose the items and is among the seeds of the run."""
     with pytest.raises(UserError, match=r"seed 1 at temperature 0\.5 chose this subset"):
-        read_runs([_run(tmp_path / "run", seeds=2)], Reading({}))
+        read_scores([_run(tmp_path / "run", seeds=2)], Reading({}))
 
 
 def test_a_run_of_fresh_seeds_is_read(tmp_path):
     """Seed 0 alone did not choose."""
-    assert read_runs([_run(tmp_path / "run", seeds=1)], Reading({})).models == ("base", "cheap")
+    assert read_scores([_run(tmp_path / "run", seeds=1)], Reading({})).models == ("base", "cheap")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import duckdb
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from standin.command import ROOT
@@ -16,6 +15,7 @@ from standin.reference import Replay, evaluate
 from standin.rows import block_files, identities, planned, samples
 
 from orchestrator.config.load import load_config
+from orchestrator.rundir.schema import ITEMS, SampleColumns
 from orchestrator.sweep.prepare import prepare
 
 pytestmark = pytest.mark.model
@@ -249,38 +249,16 @@ def test_chat_and_few_shot_prompts_are_lm_evals(outcome, hf, pack, prompt, monke
 def test_columns_and_types(outcome):
     """Every file has the promised columns; structs have a field per metric or filter of the run."""
     tasks = json.loads((outcome.run / "manifest.json").read_text())["tasks"].values()
-    text = pa.string()
-    scores, filtered = (
-        pa.struct(dict.fromkeys(sorted({name for task in tasks for name in task[key]}), kind))
-        for key, kind in (("metrics", pa.float64()), ("filters", text))
-    )
-    expected = pa.schema(
-        {
-            "item": pa.int32(),
-            "doc_hash": text,
-            "prompt_hash": text,
-            "temperature": pa.float32(),
-            "seed": pa.int32(),
-            "scores": scores,
-            "response": text,
-            "filtered": filtered,
-            "finish_reason": text,
-            "prompt_tokens": pa.int32(),
-            "output_tokens": pa.int32(),
-            "error": text,
-            "sample_key": text,
-        }
-    )
-    assert {"acc,none", "exact_match,number"} <= {field.name for field in scores}
+    expected = SampleColumns.of(tasks).schema
+    assert {"acc,none", "exact_match,number"} <= {field.name for field in expected.field("scores").type}
     for file in block_files(outcome.run):
         assert pq.read_schema(file).equals(expected)
 
 
 def test_columns_of_items(outcome):
     """The documents and prompts stand once per task, with the promised columns."""
-    names = ["task", "item", "doc_hash", "prompt_hash", "cluster", "prompt", "target", "doc"]
     for task in (GENERATING, CHOOSING, ROLLS):
-        assert pq.read_schema(outcome.run / "items" / f"{task}.parquet").names == names
+        assert pq.read_schema(outcome.run / "items" / f"{task}.parquet").equals(ITEMS)
 
 
 def test_pandas_reads_a_run_in_one_line(outcome):

@@ -25,7 +25,7 @@ TASKS_OWN = {
 class Recorder:
     """An engine that keeps what it was asked and answers as told."""
 
-    appetite = 1
+    target_in_flight = 1
 
     def __init__(self, reply):
         self.reply, self.calls = reply, []

@@ -82,7 +82,7 @@ def test_a_missing_key_is_named(load):
 def test_duplicate_keys_are_found(load):
     """Two variants of one name are a mistake, though YAML would silently let the second win."""
     _, problems = load("name: s\nbaseline: a\nmodel: m\ntasks: [t]\nvariants:\n  a: {}\n  a: {}\n")
-    assert problems == ["'a' stands twice, again at line 7"]
+    assert problems == ["duplicate key 'a' at line 7"]
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_sweeps_name_cannot_leave_its_folder(load, name):
 def test_yaml_cannot_run_code(load, tmp_path):
     """A YAML tag that would call Python is refused and not called."""
     mark = tmp_path / "called"
-    with pytest.raises(UserError, match="is not YAML at line 2"):
+    with pytest.raises(UserError, match="is not valid YAML at line 2"):
         load(f"name: s\nbaseline: !!python/object/apply:os.mkdir ['{mark}']\n")
     assert not mark.exists()
 
@@ -164,8 +164,8 @@ def test_set_overrides_a_nested_key(load):
 @pytest.mark.parametrize("override", ["sampling.seeds", "=3", "name.first=x", "sampling.seeds=[1"])
 def test_a_malformed_set_is_refused(load, override):
     """--set without a key, without a value, into something that is no section, or with broken YAML."""
-    with pytest.raises(UserError, match="--set"):
-        load(GOOD, override)
+    _, problems = load(GOOD, override)
+    assert [problem.split()[0] for problem in problems] == ["--set"]
 
 
 def test_a_mistake_in_set_is_named_like_one_in_the_file(load):

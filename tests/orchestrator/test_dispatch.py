@@ -1,4 +1,4 @@
-"""The dispatcher on a fake Ray: every block is answered once, whatever fails and in whatever order."""
+"""The dispatcher on a fake Ray: placing, feeding, failures, and stopping early."""
 
 from collections import Counter
 from itertools import cycle
@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from ray.exceptions import OutOfMemoryError
 from standin.fake_ray import FakeRay, ReplicaKilledError
 
-from orchestrator.cluster.resources import Footprint
+from orchestrator.cluster.resources import ReplicaResources
 from orchestrator.config.schema import SamplingConfig
 from orchestrator.engines.base import EngineDiedError, EngineOptionError, EngineSpec
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.rundir.progress import SweepProgress, VariantProgress
 from orchestrator.rundir.schema import SampleColumns
 from orchestrator.sweep.blocks import Block
-from orchestrator.workers import dispatcher as dispatch
+from orchestrator.workers import failure_policy, feeding
+from orchestrator.workers.dispatcher import Dispatcher
 from orchestrator.workers.replica import Job
 from orchestrator.workers.replica_slots import Workload
 
@@ -34,11 +35,16 @@ def cut(variant, blocks, size):
     return [block(variant, start * size, size) for start in range(blocks)]
 
 
+def owed(blocks):
+    """Samples of blocks by temperature."""
+    return Counter(rerun.temperature for b in blocks for rerun in b.reruns for _ in b.items)
+
+
 class Outcome:
     """A sweep dispatched on a fake cluster, and what came of it."""
 
-    def __init__(self, ray, work, *, places=1, dead_nodes=(), room=lambda *_: True):
-        self.ray, self.given_up, self.events, self.troubles = ray, {}, [], []
+    def __init__(self, ray, work, *, places=1, dead_nodes=(), room=lambda *_: True, stopping=None):
+        self.ray, self.given_up, self.events, self.problems = ray, {}, [], []
         counts = {v: VariantProgress(planned=sum(b.samples for b in blocks)) for v, blocks in work.items()}
         self.progress = SweepProgress(counts)
         self.planned = Counter(
@@ -48,25 +54,30 @@ class Outcome:
             for item in b.items
             for rerun in b.reruns
         )
-        jobs = [Workload(self._job(variant), Footprint(1, 0), blocks) for variant, blocks in work.items()]
+        metrics = stopping.deciding_metrics if stopping else {}
+        jobs = [
+            Workload(self._job(variant, metrics), ReplicaResources(1, 0), blocks, owed(blocks))
+            for variant, blocks in work.items()
+        ]
         patch = pytest.MonkeyPatch()
         with patch.context() as context:
-            context.setattr(dispatch, "ray", ray)
-            dispatch.Dispatcher(
+            ray.install(context.setattr)
+            Dispatcher(
                 jobs,
-                most=places,
+                max_replicas=places,
                 room=room,
                 lost_since=lambda _: dead_nodes,
                 progress=self.progress,
                 give_up=self._give_up,
-                watch=lambda progress: self.troubles.append(progress.trouble),
+                watch=lambda progress: self.problems.append(progress.problem),
                 log=self.events.append,
+                stopping=stopping,
             ).run()
 
     @staticmethod
-    def _job(variant):
+    def _job(variant, metrics):
         spec = EngineSpec("m")
-        return Job(variant, spec, SamplingConfig(), "store", {}, {}, SampleColumns((), ()), 0, "")
+        return Job(variant, spec, SamplingConfig(), "store", {}, {}, SampleColumns((), ()), 0, "", metrics)
 
     def _give_up(self, lost, reason):
         (item,), (rerun,) = lost.items, lost.reruns
@@ -125,12 +136,12 @@ def test_no_more_replicas_than_places():
     assert ray.most_alive == 3
 
 
-def test_blocks_that_wait_for_room_are_trouble_until_there_is_some():
+def test_blocks_that_wait_for_room_are_a_problem_until_there_is_some():
     """Whoever watches learns what a replica needs; once one sits, or all is done, nothing is in the way."""
     found = iter([False, False])
     outcome = Outcome(FakeRay(), {"a": cut("a", 2, 4)}, room=lambda *_: next(found, True))
-    told, *later = outcome.troubles
-    assert told == "no node of the cluster has room for a replica, which needs 1 CPU"
+    told, *later = outcome.problems
+    assert told == "no node of the Ray cluster has room for a replica, which needs 1 CPU"
     assert set(later) <= {told, None}
     assert later[-1] is None
     assert outcome.written == outcome.planned
@@ -144,15 +155,15 @@ def test_no_replica_is_loaded_for_work_that_others_will_have_taken():
 
 
 def test_a_replica_is_fed_before_it_drains():
-    """Blocks beyond the appetite wait; below it the next one is handed over before the last comes back."""
-    ray = FakeRay(appetite=16)
+    """Blocks beyond the engine's target wait; below it the next one is handed over before one comes back."""
+    ray = FakeRay(target_in_flight=16)
     Outcome(ray, {"a": cut("a", 20, 4)})
     assert ray.most_held == 3  # of 8 samples: taking away any one leaves no more than 16 in flight
 
 
-def test_an_engine_hungrier_than_its_blocks_takes_several():
+def test_an_engine_whose_target_exceeds_its_blocks_takes_several():
     """A large batch is filled from many small blocks."""
-    ray = FakeRay(appetite=1000)
+    ray = FakeRay(target_in_flight=1000)
     Outcome(ray, {"a": cut("a", 20, 4)})
     assert ray.most_held == 20
 
@@ -208,10 +219,10 @@ def test_the_sample_that_kills_is_found_by_halving():
     st.randoms(use_true_random=False),
 )
 def test_whatever_kills_and_in_whatever_order_results_arrive_every_sample_has_one_row(
-    deadly, places, appetite, random
+    deadly, places, target, random
 ):
     """Deaths, several replicas, any order: no sample twice, none missing, only deadly ones given up."""
-    ray = FakeRay(on_block=killing(*deadly), choose=lambda _: random.randrange(1000), appetite=appetite)
+    ray = FakeRay(on_block=killing(*deadly), choose=lambda _: random.randrange(1000), target_in_flight=target)
     outcome = Outcome(ray, {"a": cut("a", 4, 6), "b": cut("b", 2, 6)}, places=places)
     assert outcome.written == outcome.planned
     assert {item for _, _, item, _ in outcome.given_up} <= deadly
@@ -253,7 +264,7 @@ def test_loads_that_end_with_their_node_are_no_fault_of_the_model():
     lost = []
 
     def on_load(replica):
-        if len(lost) < 2 * dispatch.MOST_FAILED_LOADS:
+        if len(lost) < 2 * failure_policy.MAX_FAILED_LOADS:
             lost.append(f"node-of-{replica.number}")
             raise ReplicaKilledError
 
@@ -267,7 +278,7 @@ def test_blocks_that_die_with_their_node_are_not_suspected():
     lost = []
 
     def on_block(replica, held):
-        if len(lost) < 2 * dispatch.DEATHS_OF_A_SAMPLE:
+        if len(lost) < 2 * failure_policy.DEATHS_UNTIL_GIVEN_UP:
             lost.append(f"node-of-{replica.number}")
             raise ReplicaKilledError
         assert held.deaths == 0
@@ -355,11 +366,11 @@ def test_a_replica_that_ray_ends_for_want_of_memory_has_died():
     assert sum("OutOfMemoryError" in event.get("reason", "") for event in outcome.events) == 2
 
 
-def test_a_replica_that_is_silent_is_asked_what_keeps_it(monkeypatch):
+def test_a_replica_without_results_is_asked_for_its_status(monkeypatch):
     """What the storage says stands in the progress as long as it lasts, and no longer."""
-    monkeypatch.setattr(dispatch, "SECONDS_OF_SILENCE", -1.0)
+    monkeypatch.setattr(feeding, "SECONDS_UNTIL_STATUS", -1.0)
     turns = cycle([-1, 0])
-    ray = FakeRay(choose=lambda _: next(turns), trouble="the storage refuses: disk full")
+    ray = FakeRay(choose=lambda _: next(turns), problem="storage error, retrying: disk full")
     outcome = Outcome(ray, {"a": cut("a", 3, 4)})
-    assert "the storage refuses: disk full" in outcome.troubles
-    assert (outcome.troubles[-1], outcome.written) == (None, outcome.planned)
+    assert "storage error, retrying: disk full" in outcome.problems
+    assert (outcome.problems[-1], outcome.written) == (None, outcome.planned)

@@ -127,7 +127,7 @@ def test_a_refusing_engine_does_not_keep_the_others_from_finishing(ended, run, e
 def test_a_storage_that_comes_back_loses_nothing(ended, run, errors):
     """The replica keeps its answers, tries again, and says so in its log; nobody has to answer twice."""
     logs = [log.read_text() for log in (run / "logs").glob("replica-*-stumbles.log")]
-    assert any("the storage refuses, trying again" in log for log in logs)
+    assert any("storage error, retrying" in log for log in logs)
     assert events(run, "died", "stumbles") == events(run, "failed", "stumbles") == []
     assert present(run, "stumbles") == planned(run, ["stumbles"])
     assert errors["stumbles"] == []

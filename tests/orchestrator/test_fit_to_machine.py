@@ -188,7 +188,7 @@ def test_another_choice_is_refused_with_what_to_set(begun):
     """A run begun in bfloat16 does not silently go on in float32."""
     begun(AVX512)
     with pytest.raises(
-        UserError, match=r"base of this run computes in bfloat16, .* set engine\.dtype=bfloat16"
+        UserError, match=r"base of this run has the dtype bfloat16, .* use --set engine\.dtype=bfloat16"
     ):
         begun(AVX2)
 
@@ -202,7 +202,9 @@ def test_what_to_set_works(begun):
 def test_a_run_of_a_cluster_goes_on_where_it_began(begun):
     """Where vLLM chose, no name of a format would mean the same."""
     begun(None)
-    with pytest.raises(UserError, match=r"the number format that vLLM chose.*submit it where it was started"):
+    with pytest.raises(
+        UserError, match=r"the dtype that its engine chose.*use the machine or cluster where it began"
+    ):
         begun(AVX2)
 
 

@@ -52,7 +52,7 @@ def ended(disk, command, tmp_path_factory):
     wait_for(lambda: block_files(disk / "run"), process)
     fill(disk / "filler")
     hold.unlink()
-    told = next((line for line in process.stdout if "storage refuses" in line), "")
+    told = next((line for line in process.stdout if "torage error" in line), "")
     full = block_files(disk / "run")
     (disk / "filler").unlink()
     return told, full, finish(process)
@@ -61,7 +61,7 @@ def ended(disk, command, tmp_path_factory):
 def test_the_user_sees_that_the_disk_is_full(ended):
     """The submit says so as long as it lasts, in the system's own words."""
     told, full, _ = ended
-    assert "Nothing is lost, but the storage refuses: OSError" in told
+    assert "Storage error, retrying: OSError" in told
     assert "No space left on device" in told
     assert len(full) == 1
 

@@ -1,4 +1,4 @@
-"""The status file and the event log of a sweep, and the request to stop it."""
+"""The heartbeat: status, events and requests to stop, on a disk and on an object store."""
 
 import json
 import time
@@ -46,13 +46,13 @@ def refuse(monkeypatch, name):
 
 
 def test_the_run_directory_knows_how_far_it_is(store, progress):
-    """Counts, replicas and trouble, while the sweep is at work."""
-    progress.replicas[1] = ReplicaProgress(1, "base", "at work", "n1", 7, "the storage refuses: full")
+    """Counts, replicas and problems, while the sweep is running."""
+    progress.replicas[1] = ReplicaProgress(1, "base", "at work", "n1", 7, "storage error, retrying: full")
     with Heartbeat(store, progress):
         status = until(lambda: read_status(store))
     assert (status["state"], status["variants"]["base"]["done"]) == ("at work", 4)
     assert status["replicas"][0]["samples"] == 7
-    assert status["trouble"] == "the storage refuses: full"
+    assert status["trouble"] == "storage error, retrying: full"
 
 
 @pytest.mark.parametrize(("written", "state"), [(7, "complete"), (2, "incomplete")])
@@ -96,11 +96,11 @@ def test_a_storage_that_refuses_is_told_and_survived(store, progress, monkeypatc
     with Heartbeat(store, progress) as beat:
         until(lambda: read_status(store))
         come_back = refuse(monkeypatch, call)
-        until(lambda: progress.trouble)
-        assert "the storage refuses: ConnectionError: away" in progress.trouble
+        until(lambda: progress.problem)
+        assert "storage error, retrying: ConnectionError: away" in progress.problem
         beat.log({"event": "while it was away"})
         come_back()
-        until(lambda: progress.trouble is None)
+        until(lambda: progress.problem is None)
         request_stop(store)
         until(lambda: progress.stop)
     assert b"while it was away" in store.read_log(EVENTS)
@@ -120,7 +120,7 @@ def test_a_log_that_cannot_grow_stops_nothing(store, progress, monkeypatch):
 
 
 def test_a_damaged_status_is_none(store):
-    """Whoever asks in the middle of trouble gets nothing rather than an error."""
+    """Whoever asks in the middle of a write gets nothing rather than an error."""
     store.write_log(heartbeat.STATUS, b"{")
     assert read_status(store) is None
     store.write_log(heartbeat.STATUS, b"[]")

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.errors import UserError
 from orchestrator.rundir import lease
-from orchestrator.rundir.lease import LEASE, at_work, exclusive, owner
+from orchestrator.rundir.lease import LEASE, exclusive, is_running, owner
 from orchestrator.rundir.store import RunStore
 
 
@@ -43,8 +43,8 @@ def leave_lease(store, **facts):
 def test_a_second_submit_is_kept_out(store):
     """While one holds the run, another is refused with a sentence that says what to do."""
     with exclusive(store, on_loss=lambda: None):
-        assert at_work(store)
-        with pytest.raises(UserError, match=r"Another lldeg submit is at work .* lldeg stop"):
+        assert is_running(store)
+        with pytest.raises(UserError, match=r"Another lldeg submit is running .* lldeg stop"):
             hold(store)
 
 
@@ -64,7 +64,7 @@ def test_it_ends_with_its_holder(store):
     """After an error in the first submit the next one may go on."""
     with pytest.raises(RuntimeError), exclusive(store, on_loss=lambda: None):
         raise RuntimeError("died")
-    assert not at_work(store)
+    assert not is_running(store)
     hold(store)
 
 
@@ -76,7 +76,7 @@ def test_two_runs_do_not_lock_each_other(tmp_path):
 
 def test_nobody_is_at_work_where_nobody_ever_was(store):
     """Asking leaves nothing behind."""
-    assert not at_work(store)
+    assert not is_running(store)
     assert store.log_names() == []
 
 

@@ -21,9 +21,9 @@ from standin.rows import identities, planned, samples
 
 from jobs.commands.status import run_status
 from jobs.commands.stop import stop
-from jobs.report.catalog import Library
+from jobs.report.catalog import Catalog
 from orchestrator.rundir.heartbeat import EVENTS, read_status
-from orchestrator.rundir.lease import at_work
+from orchestrator.rundir.lease import is_running
 from orchestrator.rundir.store import RunStore
 
 pytestmark = pytest.mark.ray
@@ -104,7 +104,7 @@ def killed(new_run):
         process.kill()
         finish(process)
     return SimpleNamespace(
-        run=run, status=status, second=second, at_work=at_work(run.store), blocks=run.blocks()
+        run=run, status=status, second=second, at_work=is_running(run.store), blocks=run.blocks()
     )
 
 
@@ -135,7 +135,7 @@ def outage(new_run, objects):
         run.hold.unlink()
         too_long = threading.Timer(SECONDS_TO_TELL, process.kill)
         too_long.start()
-        told = next((line for line in process.stdout if "storage refuses" in line), "")
+        told = next((line for line in process.stdout if "torage error" in line), "")
         too_long.cancel()
         time.sleep(max(0.0, back - time.monotonic()))
         written = len(run.blocks()) - len(before)
@@ -148,10 +148,10 @@ def test_a_second_submit_is_refused(killed):
     """One at a time; the sentence says who is at work and how to end it."""
     status, _, err = killed.second
     assert status == 2
-    assert re.search(r"Another lldeg submit is at work in s3://\S+ \(process \d+ on .*lldeg stop s3://", err)
+    assert re.search(r"Another lldeg submit is running in s3://\S+ \(process \d+ on .*lldeg stop s3://", err)
 
 
-def test_the_status_shows_a_sweep_at_work(killed):
+def test_the_status_shows_a_sweep_is_running(killed):
     """Some is done and some is owed, by the blocks that stand in the bucket."""
     status = killed.status
     assert status["state"] == "at work"
@@ -168,13 +168,13 @@ def test_a_submit_stops_when_asked(stopped):
     """It says so, with the samples that are still owed; what stands stays."""
     status, out, _ = stopped.ended
     assert status == 3
-    assert "Stopped: it was asked to, by lldeg stop." in out
+    assert "Stopped: requested by lldeg stop." in out
     assert stopped.status["state"] == "incomplete"
 
 
 def test_a_storage_that_is_away_is_told(outage):
     """Whoever watches the submit sees why nothing moves."""
-    assert "Nothing is lost, but the storage refuses: OSError" in outage.told
+    assert "Storage error, retrying: OSError" in outage.told
     assert outage.written == 0
 
 
@@ -238,9 +238,9 @@ def test_it_is_analyzed_where_it_lies(complete, objects, lldeg):
 def test_flips_and_view_read_it_where_it_lies(complete, lldeg):
     """No copy is needed for either."""
     assert lldeg("flips", complete.run.url).status == 0
-    (shelf,) = Library([complete.run.url]).shelves().values()
-    assert shelf.counts()["other"].done == ITEMS * SEEDS
-    assert shelf.open().content.tasks == ["asked"]
+    (cached,) = Catalog([complete.run.url]).runs().values()
+    assert cached.counts()["other"].done == ITEMS * SEEDS
+    assert cached.analyze().content.tasks == ["asked"]
 
 
 def test_keys_of_the_store_stand_nowhere(complete):

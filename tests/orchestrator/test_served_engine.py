@@ -9,7 +9,7 @@ from lm_eval.api.instance import Instance
 from standin.server import StandInServer, completion, likelihoods, reply
 
 from orchestrator.config.load import load_config
-from orchestrator.engines import deciding, open_engine, served_problems
+from orchestrator.engines import kind_of, open_engine
 from orchestrator.engines.base import (
     GENERATE,
     LOGLIKELIHOOD,
@@ -53,6 +53,11 @@ def serve():
     yield start
     for server in servers:
         server.end()
+
+
+def problems(options):
+    """What is wrong with engine options."""
+    return list(kind_of(options).problems(options))
 
 
 @pytest.fixture
@@ -118,7 +123,7 @@ def test_blocks_and_seeds_share_the_requests_at_a_time(serve, open_served):
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda block: said(engine, *(asked(f"{block}", s) for s in range(8))), (1, 2)))
     assert (server.most, len(server.bodies)) == (4, 16)
-    assert engine.appetite == 8
+    assert engine.target_in_flight == 8
 
 
 def bodies_of_lm_eval(server, tokenizer, kind, argument_lists, **options):
@@ -327,21 +332,22 @@ def test_likelihoods_need_a_tokenizer_and_no_chat(serve, open_served, kind, word
 )
 def test_mistakes_are_named_before_anything_starts(options, words):
     """One sentence for each."""
-    (problem,) = served_problems({"kind": COMPLETIONS, **options})
+    (problem,) = problems({"kind": COMPLETIONS, **options})
     assert words in problem
 
 
 def test_a_right_server_has_no_problems():
     """Nor does one of a class that knows its own address."""
-    assert list(served_problems({"kind": COMPLETIONS, "base_url": "https://h/v1", "timeout": 9})) == []
-    assert list(served_problems({"kind": "lm-eval:openai-completions"})) == []
+    assert problems({"kind": COMPLETIONS, "base_url": "https://h/v1", "timeout": 9}) == []
+    assert problems({"kind": "lm-eval:openai-completions"}) == []
 
 
 def test_how_requests_are_sent_decides_no_answer():
     """A run may go on with other numbers, for a served model alone."""
     options = {"kind": COMPLETIONS, "base_url": "u", "num_concurrent": 3, "timeout": 5, "patience": 9}
-    assert deciding(options) == {"kind": COMPLETIONS, "base_url": "u"}
-    assert deciding({"kind": "vllm", "timeout": 5}) == {"kind": "vllm", "timeout": 5}
+    assert kind_of(options).deciding(options) == {"kind": COMPLETIONS, "base_url": "u"}
+    others = {"kind": "vllm", "timeout": 5}
+    assert kind_of(others).deciding(others) == others
 
 
 @pytest.mark.parametrize(

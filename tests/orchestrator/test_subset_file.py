@@ -27,7 +27,7 @@ def test_a_file_of_lm_evals_own_is_read(tmp_path):
     ("text", "said"),
     [
         ("[1]", "must map tasks"),
-        ("{", "cannot be read as JSON"),
+        ("{", "is not valid JSON"),
         ("{}", "names no task"),
         ('{"sums": []}', "'sums' must have a list"),
         ('{"sums": [1, 1]}', "'sums' must have a list of different"),

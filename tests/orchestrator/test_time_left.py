@@ -42,7 +42,7 @@ def test_the_first_blocks_of_many_in_work_do_not_frighten(sweep, clock):
     """4 s into work at 50 samples a second, little has come back; the estimate is of the right size."""
     clock["seconds"] = 24.0
     sweep.variants["base"].written = 30
-    sweep.replicas[1].held = 340
+    sweep.replicas[1].in_flight = 340
     assert sweep.seconds_left() == pytest.approx(1800 / 50 + 20)
 
 

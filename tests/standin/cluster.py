@@ -20,7 +20,7 @@ import psutil
 from standin.command import ROOT
 
 STARTED = "This command will now block"
-SECONDS_OF_PATIENCE = 300
+SECONDS_TO_WAIT = 300
 
 
 def bare_environment(folder):
@@ -57,6 +57,7 @@ class Cluster:
     nodes: dict = field(default_factory=dict)
 
     def __post_init__(self):
+        assert os.environ.get("RAY_TMPDIR") != os.devnull, "mark this test with pytest.mark.ray"
         self._bin = bare_environment(self.folder / "env")
         self.gcs_port, self.job_port, self.client_port = free_ports(3)
         own = [f"--port={self.gcs_port}", f"--ray-client-server-port={self.client_port}"]
@@ -120,7 +121,7 @@ class Cluster:
                 start_new_session=True,
             )
         self.nodes[name] = process
-        until = time.monotonic() + SECONDS_OF_PATIENCE
+        until = time.monotonic() + SECONDS_TO_WAIT
         while STARTED not in log.read_text():
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < until, log.read_text()
@@ -140,7 +141,7 @@ class Cluster:
         """End nodes and wait until the cluster has noticed, which takes it many seconds."""
         for name in set(names) & set(self.nodes):
             self.kill(name)
-        until = time.monotonic() + SECONDS_OF_PATIENCE
+        until = time.monotonic() + SECONDS_TO_WAIT
         while self._alive() > len(self.nodes):
             assert time.monotonic() < until
             time.sleep(0.5)

@@ -6,10 +6,12 @@ Replicas answer blocks by noting their samples; which loads and blocks end in wh
 from collections import Counter
 from dataclasses import dataclass, field
 
+import numpy as np
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
-from orchestrator.workers.dispatcher import MOST_THREADS
-from orchestrator.workers.replica import BlockReport, Loaded, Trouble
+from orchestrator.workers import dispatcher, replica_slots
+from orchestrator.workers.replica import BlockReport, Loaded, ReplicaStatus
+from orchestrator.workers.stopping import NO_SEED, ItemScores
 
 
 @dataclass
@@ -20,22 +22,29 @@ class FakeRay:
         on_load: called with a replica when it loads; may raise.
         on_block: called with a replica and a block before the block counts as answered; may raise.
         choose: picks which of several results arrives first, as an index.
-        appetite: requests a replica wants in flight.
+        target_in_flight: requests a replica wants in flight.
         together: whether all results under way arrive at the same moment.
-        trouble: what keeps replicas from writing.
+        problem: what keeps replicas from writing.
+        score: called with a replica, an item and a rerun for each score that is wanted.
     """
 
     on_load: object = lambda _: None
     on_block: object = lambda _, __: None
     choose: object = lambda _: 0
-    appetite: int = 64
+    target_in_flight: int = 64
     together: bool = False
-    trouble: str | None = None
+    problem: str | None = None
+    score: object = lambda *_: 1.0
     answered: Counter = field(default_factory=Counter)
     loads: list = field(default_factory=list)
     most_alive: int = 0
     most_held: int = 0
     alive: list = field(default_factory=list)
+
+    def install(self, patch=setattr):
+        """Take the place of Ray."""
+        for module in (dispatcher, replica_slots):
+            patch(module, "ray", self)
 
     def remote(self, _class):
         """Take an actor class."""
@@ -43,12 +52,12 @@ class FakeRay:
 
     def options(self, *, max_concurrency, num_cpus, num_gpus):
         """Take its resources."""
-        assert max_concurrency > MOST_THREADS
+        assert max_concurrency > replica_slots.MAX_BLOCKS_IN_FLIGHT
 
         class Maker:
             @staticmethod
             def remote(job, number):
-                return FakeReplica(self, job.variant, number)
+                return FakeReplica(self, job, number)
 
         return Maker
 
@@ -77,31 +86,42 @@ class FakeRay:
 class FakeReplica:
     """One loaded engine."""
 
-    def __init__(self, ray, variant, number):
-        self.ray, self.variant, self.number, self.dead = ray, variant, number, False
+    def __init__(self, ray, job, number):
+        self.ray, self.job, self.variant, self.number, self.dead = ray, job, job.variant, number, False
         self.node = f"node-of-{number}"
         ray.alive.append(self)
         ray.most_alive = max(ray.most_alive, len(ray.alive))
-        actions = (self._load, self._run, self._close, self._trouble)
-        self.load, self.run, self.close, self.trouble = (Method(self, action) for action in actions)
+        actions = (self._load, self._run, self._close, self._status)
+        self.load, self.run, self.close, self.status = (Method(self, action) for action in actions)
 
     def _load(self):
         self.ray.loads.append(self.variant)
         self.ray.on_load(self)
-        return Loaded(self.ray.appetite, self.node)
+        return Loaded(self.ray.target_in_flight, self.node)
 
     def _run(self, block):
         self.ray.on_block(self, block)
         for item in block.items:
             for rerun in block.reruns:
                 self.ray.answered[block.variant, block.task, item.item, rerun] += 1
-        return BlockReport(block.samples, 0, 0, 0)
+        return BlockReport(block.samples, 0, 0, 0, self._scores(block))
+
+    def _scores(self, block):
+        if block.task not in self.job.deciding_metrics:
+            return None
+        cells = [(item.item, rerun) for item in block.items for rerun in block.reruns]
+        return ItemScores(
+            np.array([item for item, _ in cells], np.int32),
+            np.array([rerun.temperature for _, rerun in cells]),
+            np.array([NO_SEED if rerun.seed is None else rerun.seed for _, rerun in cells], np.int32),
+            np.array([self.ray.score(self, item, rerun) for item, rerun in cells]),
+        )
 
     def _close(self):
         return None
 
-    def _trouble(self):
-        return Trouble(self.ray.trouble)
+    def _status(self):
+        return ReplicaStatus(self.ray.problem)
 
 
 @dataclass(frozen=True)

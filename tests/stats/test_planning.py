@@ -112,6 +112,7 @@ def test_impossible_drops_are_refused(drop):
         Design(100, 0.1).items_for(drop)
 
 
+@pytest.mark.slow
 def test_task_power_agrees_with_the_tests_themselves():
     """The table look-up against `combine_tasks`, six tasks of 100 flips, damage on one of them."""
     shares = np.array([0.65, 0.5, 0.5, 0.5, 0.5, 0.5])

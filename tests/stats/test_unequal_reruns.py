@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stats.arrays import EvidenceError
-from stats.combine import combine_scores, combine_tasks, explained_by_runs
+from stats.combine import combine_scores, combine_tasks
 from stats.comparison import Settings, TaskScores, compare, compare_variants
 from stats.scores import from_reruns
 from stats.signflip import SignFlipNull
@@ -130,7 +130,7 @@ def rejection_rates(first, second, simulations, items=30, abilities=(0.4, 0.4), 
 
 
 def test_ten_runs_against_one_keep_the_level():
-    """30 hard items without a difference: flipping signs rejects far too often, the test does not."""
+    """30 items that both models get right 5 % of the time: flipping signs rejects far too often."""
     found, signs, _ = rejection_rates([10], [1], 300, abilities=(5.0, 95.0))
     assert signs > 0.15
     assert found <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
@@ -149,20 +149,11 @@ def test_items_that_change_in_both_directions_are_no_drop():
     assert found <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
 
 
-@pytest.mark.parametrize("changed", [False, True])
-def test_the_larger_of_two_p_values_counts_where_runs_do_not_explain_the_differences(changed):
-    """In every combination over tasks; the splits alone where every difference is as runs scatter."""
-    before = np.tile([1.0, 1.0, 1.0, 0.0], (20, 1))
-    swapped = np.random.default_rng(6).random((2, 20, 1)) < 0.4
-    tasks = [
-        from_reruns(name, before, np.where(swap & changed, 0.0, [1.0, 1.0, 0.0]))
-        for name, swap in zip("ab", swapped, strict=True)
-    ]
+def test_the_larger_of_the_two_p_values_counts():
+    """In every combination over tasks."""
+    rng = np.random.default_rng(6)
+    tasks = [from_reruns(n, rng.random((20, 4)) < 0.8, rng.random((20, 1)) < 0.6) for n in "ab"]
     found = combine_scores(tasks)
-    assert explained_by_runs(tasks) is not changed
-    if not changed:
-        assert found == combine_tasks([t.even_sums for t in tasks], splits=[t.splits for t in tasks])
-        return
     signs = combine_tasks([task.block_sums for task in tasks])
     splits = combine_tasks([t.even_sums for t in tasks], splits=[t.splits for t in tasks])
     for name in ("p_max_drop", "p_fisher"):

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.commands.power import detectable_text
-from jobs.reruns.read import Wanted, read_reruns
+from jobs.inputs.rerun_set import Wanted
+from jobs.inputs.sources import read_reruns
 from jobs.reruns.summary import summarize
 from jobs.text.format import clean, temperature_text
 from orchestrator.errors import UserError

@@ -11,6 +11,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from jobs.text.format import problem_text
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -43,7 +45,7 @@ def _line_printer(console: Console) -> Callable[[SweepProgress], None]:
     def print_line(progress: SweepProgress) -> None:
         nonlocal printed, shown
         state = " ".join(f"{name}:{c.replicas}:{c.loads}" for name, c in progress.variants.items())
-        state += f" {progress.trouble is None}"
+        state += f" {progress.problem is None}"
         now = time.monotonic()
         if state == shown and now - printed < SECONDS_BETWEEN_LINES:
             return
@@ -52,14 +54,14 @@ def _line_printer(console: Console) -> Callable[[SweepProgress], None]:
             if counts.replicas:
                 line = f"{name}: {_line(counts)}{_eta(progress)}"
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
-        if progress.trouble:
-            console.print(_trouble(progress.trouble), soft_wrap=True)
+        if progress.problem:
+            console.print(_problem(progress.problem), soft_wrap=True)
 
     return print_line
 
 
-def _trouble(reason: str) -> Text:
-    return Text(f"Nothing is lost, but {reason}", style="yellow")
+def _problem(reason: str) -> Text:
+    return Text(problem_text(reason), style="yellow")
 
 
 def _line(counts: VariantProgress) -> str:
@@ -91,8 +93,8 @@ def progress_table(progress: SweepProgress) -> Table:
     table.add_column("state", no_wrap=True)
     for name, counts in progress.variants.items():
         table.add_row(Text(name), *_figures(counts, failing=failing), _state(counts))
-    if progress.trouble:
-        table.caption, table.caption_justify = _trouble(progress.trouble), "left"
+    if progress.problem:
+        table.caption, table.caption_justify = _problem(progress.problem), "left"
     return table
 
 

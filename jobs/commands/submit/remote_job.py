@@ -1,7 +1,7 @@
-"""`lldeg submit --address http://…`: the sweep as a Ray job, driven by the cluster instead of this machine.
+"""`lldeg submit --address http://…`: the sweep as a Ray job, driven by the Ray cluster, not by this machine.
 
-The job is `lldeg submit` again, beside the cluster's head, with the code, the configuration and its own task
-files shipped by Ray. Nothing of this machine's environment goes along, so that no token ends in a job's
+The job is `lldeg submit` again, on the cluster's head, with the code, the configuration and its own task
+files shipped by Ray. Nothing of this machine's environment goes along, so that no token ends up in a job's
 metadata: the nodes have their own.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shlex
 import shutil
 import tempfile
 import time
@@ -23,34 +22,31 @@ from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from jobs.commands.exit_status import INCOMPLETE
+from jobs.commands.submit.entrypoint import entrypoint
 from jobs.text.format import clean
 from orchestrator.cluster.code_shipping import copy_tasks, packages
 from orchestrator.config.load import load_config, mistaken
 from orchestrator.errors import UserError
-from orchestrator.library_environment import quiet_environment
+from orchestrator.library_environment import library_variables
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
 
     from orchestrator.config.schema import SweepConfig
 
 CONFIG, ITEMS, TASKS = "sweep.yaml", "items.json", "tasks"
 RAYS_LAST_WORDS = "Running entrypoint for job"
-SECONDS_UNTIL_AT_WORK = 120.0
+SECONDS_UNTIL_RUNNING = 120.0
 EXITS = {JobStatus.SUCCEEDED: 0, JobStatus.STOPPED: INCOMPLETE}
 
 
-def submit_job(
-    config_path: Path, address: str, *, run_dir: str | None, overrides: Sequence[str], detach: bool
-) -> int:
+def submit_job(command: Any, given: Mapping[str, Any]) -> int:
     """Submit a sweep as a Ray job.
 
     Args:
-        config_path: the sweep's YAML file.
-        address: of the cluster's job server, http://head:8265.
-        run_dir: where the run stands, seen from the cluster; default runs/<name> under this folder.
-        overrides: `--set` arguments.
-        detach: whether to return once the job is at work, instead of following it to its end.
+        command: Click's command `submit`.
+        given: the user's values by name of the parameter; the address is that of the Ray cluster's job
+            server, http://head:8265.
 
     Returns:
         exit status.
@@ -58,26 +54,30 @@ def submit_job(
     Raises:
         UserError: the configuration is mistaken, or there is no job server at the address.
     """
-    config, problems = load_config(config_path, overrides)
+    config, problems = load_config(given["config"], given["set_"] or ())
     if config is None or problems:
-        raise mistaken(config_path, problems)
-    url = run_dir or f"runs/{config.name}"
+        raise mistaken(given["config"], problems)
+    address, url = given["address"], given["run_dir"] or f"runs/{config.name}"
     if "://" not in url:
         url = str(Path(url).expanduser().absolute())
-    logging.disable(logging.INFO)  # Ray's client tells of every package
+    logging.disable(logging.INFO)  # Ray's client logs every package
     client = _connect(address)
-    command = f"python -m jobs submit {CONFIG} --address auto --run-dir {shlex.quote(url)}"
     with tempfile.TemporaryDirectory(prefix="lldeg-") as folder:
         _stage(config, Path(folder))
         job = client.submit_job(
             submission_id=f"lldeg-{config.name}-{uuid.uuid4().hex[:8]}",
-            entrypoint=command,
-            runtime_env={"working_dir": folder, "py_modules": packages(), "env_vars": quiet_environment()},
+            entrypoint=entrypoint(command, given, in_the_job(url)),
+            runtime_env={"working_dir": folder, "py_modules": packages(), "env_vars": library_variables()},
             metadata={"run": url},
         )
     typer.echo(f"Job {job} on {address}; its run is {url}.")
     _say_how_to_watch(url)
-    return _until_at_work(client, job) if detach else _follow(client, job)
+    return _until_running(client, job) if given["detach"] else _follow(client, job)
+
+
+def in_the_job(url: str) -> dict[str, Any]:
+    """Values that are others in the job: it has its own copy of the configuration, `--set` included."""
+    return {"config": CONFIG, "set_": (), "address": "auto", "run_dir": url, "detach": False}
 
 
 def _connect(address: str) -> Any:
@@ -85,7 +85,7 @@ def _connect(address: str) -> Any:
         return JobSubmissionClient(address)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"There is no Ray job server to be reached at {address}: {reason}.") from None
+        raise UserError(f"Cannot reach a Ray job server at {address}: {reason}.") from None
 
 
 def _stage(config: SweepConfig, folder: Path) -> None:
@@ -103,27 +103,27 @@ def _stage(config: SweepConfig, folder: Path) -> None:
 def _say_how_to_watch(url: str) -> None:
     typer.echo(f"Watch it: lldeg status {url} · lldeg logs {url} --follow · end it: lldeg stop {url}")
     if "://" not in url and not Path(url).parent.is_dir():
-        typer.echo("This machine does not see that folder; ask from one that does.")
+        typer.echo("This machine cannot see that folder; ask from one that can.")
 
 
-def _until_at_work(client: Any, job: str) -> int:
-    """Wait until the job has said something, which is that it is at work or why it cannot be."""
-    until = time.monotonic() + SECONDS_UNTIL_AT_WORK
+def _until_running(client: Any, job: str) -> int:
+    """Wait until the job has printed something: that it is running, or why it cannot."""
+    until = time.monotonic() + SECONDS_UNTIL_RUNNING
     while time.monotonic() < until:
         status = client.get_job_status(job)
         if status.is_terminal():
             typer.echo(clean_lines(client.get_job_logs(job)), nl=False)
             return _exit_status(client, job)
         if status == JobStatus.RUNNING and _said(client.get_job_logs(job)):
-            typer.echo("It is at work.")
+            typer.echo("It is running.")
             return 0
         time.sleep(1.0)
-    typer.echo("It has not begun yet.")
+    typer.echo("It has not started yet.")
     return 0
 
 
 def _said(log: str) -> str:
-    """What the job itself printed, which comes after what Ray has to say of it."""
+    """What the job itself printed, which comes after Ray's own lines."""
     return log.partition(RAYS_LAST_WORDS)[2].partition("\n")[2].strip()
 
 
@@ -140,11 +140,11 @@ def _follow(client: Any, job: str) -> int:
             time.sleep(0.5)
         return _exit_status(client, job)
     except KeyboardInterrupt:
-        typer.echo(f"The job {job} goes on.")
+        typer.echo(f"The job {job} is still running.")
         return INCOMPLETE
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"Nothing more is heard of the job {job}, which may well go on: {reason}.") from None
+        raise UserError(f"Lost contact with the job {job}; it may still be running: {reason}.") from None
 
 
 def clean_lines(text: str) -> str:

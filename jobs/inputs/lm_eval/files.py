@@ -7,26 +7,18 @@ or runs that must not be mixed.
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from jobs.inputs.scales.known_metrics import known_direction
 from orchestrator.errors import UserError
 
 DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
 SAMPLES = re.compile(rf"samples_(?P<task>.+)_(?P<date>{DATE})\.jsonl?")
 RESULTS = re.compile(rf"results_(?P<date>{DATE})\.json")
-LOWER_IS_BETTER = {
-    "perplexity",
-    "word_perplexity",
-    "byte_perplexity",
-    "bits_per_byte",
-    "ter",
-    "wer",
-    "brier_score",
-}
 COMMON_ARGUMENTS = ("model", "model_args", "gen_kwargs")
 COMMON_SETTINGS = ("system_instruction_sha", "chat_template_sha", "fewshot_as_multiturn")
 
@@ -59,7 +51,7 @@ class ResultSet:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise UserError(f"{path} is no JSON: {error}.") from error
+            raise UserError(f"{path} is not valid JSON: {error}.") from error
         return content if isinstance(content, dict) else {}
 
     @property
@@ -84,11 +76,16 @@ class ResultSet:
             return 0.0
         return float(settings.get("temperature", 0.0))
 
-    def higher_is_better(self, task: str, metric: str) -> bool:
-        """Direction of a metric, as the results say, else by its name."""
+    def stated_direction(self, task: str, metric: str) -> bool | None:
+        """Whether higher is better, as the results state it; None where they do not."""
         name = metric.split(",", maxsplit=1)[0]
         stated = self.results.get("higher_is_better", {}).get(task, {}).get(name)
-        return name not in LOWER_IS_BETTER if stated is None else bool(stated)
+        return None if stated is None else bool(stated)
+
+    def higher_is_better(self, task: str, metric: str) -> bool:
+        """Direction of a metric, as the results state it, else by its name."""
+        stated = self.stated_direction(task, metric)
+        return known_direction(metric) if stated is None else stated
 
     def group(self, task: str) -> str | None:
         """The group that the task belongs to."""
@@ -137,53 +134,13 @@ def result_sets(path: Path) -> list[ResultSet]:
     return [ResultSet(folder, date, samples) for (date, folder), samples in sorted(grouped.items())]
 
 
-def name_models(paths: Sequence[str]) -> dict[str, str]:
-    """Name each path: by the model in its results where files are given, else by the path's end.
-
-    Raises:
-        UserError: if one path stands twice.
-    """
-    resolved = [Path(path).resolve() for path in paths]
-    if len(set(resolved)) < len(resolved):
-        raise UserError("The same input is given twice: a model compared with itself decides nothing.")
-    if all(path.is_file() for path in resolved):
-        models = [result_sets(path)[0].model for path in resolved]
-        if None not in models and len(set(models)) == len(models):
-            return {str(model): path for model, path in zip(models, paths, strict=True)}
-    deepest = max(len(path.parts) for path in resolved)
-    names = (["/".join(path.parts[-depth:]) for path in resolved] for depth in range(1, deepest + 1))
-    unlike = next(found for found in names if len(set(found)) == len(found))
-    return dict(zip(unlike, paths, strict=True))
-
-
-def refuse_different(sets: Iterable[ResultSet]) -> None:
-    """Refuse result sets that are no reruns of each other.
-
-    Raises:
-        UserError: if the arguments of two differ; it names both and what differs.
-    """
-    first: ResultSet | None = None
-    for current in sets:
-        if first is None:
-            first = current
-            continue
-        known, found = first.arguments(), current.arguments()
-        differing = [name for name in known if name in found and known[name] != found[name]]
-        if differing and first.results and current.results:
-            what = "; ".join(f"{name}: {known[name]} against {found[name]}" for name in differing)
-            raise UserError(
-                f"{first.label} and {current.label} are no reruns of each other, for their arguments differ "
-                f"({what}). To compare the two, give both files instead of the folder."
-            )
-
-
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a sample file: JSON Lines whatever its suffix, or one JSON list.
 
     Only a line feed ends a line: texts may hold other line separators.
 
     Raises:
-        UserError: if a line is no JSON object.
+        UserError: if a line is not a JSON object.
     """
     with path.open(encoding="utf-8", newline="\n") as file:
         for number, line in enumerate(file, 1):
@@ -192,10 +149,10 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
             try:
                 content = json.loads(line)
             except ValueError as error:
-                raise UserError(f"Line {number} of {path} is no JSON: {error}.") from error
+                raise UserError(f"Line {number} of {path} is not valid JSON: {error}.") from error
             rows = content if isinstance(content, list) else [content]
             if not all(isinstance(row, dict) and "doc_id" in row for row in rows):
-                raise UserError(f"Line {number} of {path} is no sample of lm-eval: it has no doc_id.")
+                raise UserError(f"Line {number} of {path} is not an lm-eval sample: it has no doc_id.")
             yield from rows
 
 

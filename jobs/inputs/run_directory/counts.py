@@ -23,7 +23,7 @@ class Count:
 
 
 class Footers:
-    """Footers of sample files, each read once: a block that stands is never changed."""
+    """Footers of sample files, each read once: a finished block is never changed."""
 
     def __init__(self) -> None:
         self._known: dict[str, Footer | None] = {}

@@ -13,6 +13,7 @@ import pyarrow.fs as pafs
 import yaml
 
 from orchestrator.errors import UserError
+from orchestrator.rundir.schema import Manifest, TaskEntry, VariantEntry
 from orchestrator.rundir.store import RunStore
 
 
@@ -28,7 +29,7 @@ class RunFiles:
     """
 
     store: RunStore
-    manifest: dict[str, Any]
+    manifest: Manifest
     sweep: dict[str, Any]
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -37,7 +38,7 @@ class RunFiles:
         """Open a run directory.
 
         Raises:
-            UserError: if it is no run directory, or its manifest or sweep cannot be read.
+            UserError: if it is not a run directory, or its manifest or sweep cannot be read.
         """
         store = RunStore(location)
         manifest = store.read_manifest()
@@ -64,12 +65,12 @@ class RunFiles:
         return self.store.filesystem
 
     @property
-    def models(self) -> dict[str, dict[str, Any]]:
+    def models(self) -> dict[str, VariantEntry]:
         """Variants by name, as the manifest describes them."""
         return dict(self.manifest["variants"])
 
     @property
-    def tasks(self) -> dict[str, dict[str, Any]]:
+    def tasks(self) -> dict[str, TaskEntry]:
         """Tasks by name, as the manifest describes them."""
         return dict(self.manifest["tasks"])
 

@@ -1,6 +1,6 @@
 """The items of a task as the runs list them: what was to be asked, and which items belong together.
 
-The item tables, not the answers, say what the task consists of: an item nobody answered is missing, not
+The item tables, not the answers, say what the task consists of: an item without an answer is missing, not
 absent. Runs that are analyzed together must mean the same document by the same number.
 """
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.score_set import label_codes, some
@@ -24,10 +25,14 @@ class RunItems:
     Attributes:
         ids: sorted item numbers, shape (items,).
         clusters: a label per item, or None where the items are independent.
+        documents: hash of each item's document, shape (items,).
+        cluster_names: the labels by name, None for an item on its own; None where the items are independent.
     """
 
     ids: Ints
     clusters: Ints | None
+    documents: NDArray[np.object_]
+    cluster_names: NDArray[np.object_] | None
 
     def positions(self, items: Ints, location: str) -> Ints:
         """Index in `ids` of each item.
@@ -73,8 +78,12 @@ def read_items(task: str, runs: Sequence[RunFiles], cluster_column: str | None) 
         )
     if not len(unique):
         raise UserError(f"The item table of task {task} in {runs[0].location} is empty.")
-    labels = _labels(task, table.take(first), cluster_column)
-    return RunItems(unique.astype(np.int64), label_codes(labels) if labels is not None else None)
+    names = _cluster_names(task, table.take(first), cluster_column)
+    # An item without a label is on its own.
+    labels = (
+        None if names is None else label_codes((i,) if name is None else name for i, name in enumerate(names))
+    )
+    return RunItems(unique.astype(np.int64), labels, hashes[first], names)
 
 
 def _table(task: str, run: RunFiles, *, with_docs: bool) -> pa.Table:
@@ -83,16 +92,17 @@ def _table(task: str, run: RunFiles, *, with_docs: bool) -> pa.Table:
     return run.items(task, schema.names).cast(schema)
 
 
-def _labels(task: str, table: pa.Table, column: str | None) -> list[object] | None:
+def _cluster_names(task: str, table: pa.Table, column: str | None) -> NDArray[np.object_] | None:
     if column is None:
-        labels: list[object] = table.column("cluster").to_pylist()
-        # An item without a label stands alone.
-        return [(i,) if label is None else label for i, label in enumerate(labels)] if any(labels) else None
+        known = table.column("cluster").to_pylist()
+        return np.array(known, dtype=object) if any(known) else None
     documents = [json.loads(text or "{}") for text in table.column("doc").to_pylist()]
-    known = sorted({str(key) for document in documents for key in document})
-    if column not in known:
+    columns = sorted({str(key) for document in documents for key in document})
+    if column not in columns:
         raise UserError(
             f"--cluster {column}: the documents of task {task} have no such column; they have "
-            f"{some(known, 20)}."
+            f"{some(columns, 20)}."
         )
-    return [json.dumps(document.get(column), sort_keys=True) for document in documents]
+    return np.array(
+        [json.dumps(document.get(column), sort_keys=True) for document in documents], dtype=object
+    )

@@ -1,255 +1,57 @@
-"""Reads run directories: what a sweep has left, one or several of them taken together.
+"""Run directories as an input, with a fast path of their own: they are read by columns, not by samples."""
 
-Only the columns a test needs are read, and they are averaged as they stream, task by task, so that a run of
-millions of samples needs the memory of one task. Several runs are one body of evidence: what they hold of the
-same model and task is pooled, which is allowed only where their digests agree that it *is* the same.
-"""
+from collections.abc import Sequence
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from threading import Lock
-from typing import Any
-
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
-
-from jobs.inputs.metrics import requested_metric, resolve_metric, unused_requests
-from jobs.inputs.rerun_means import NO_SEED, Answers, Tally
-from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.run_directory.items import RunItems, read_items
-from jobs.inputs.score_set import Column, Reading, ScoreBook, TaskInfo, TaskTable, Temperature, some
+from jobs.inputs.rerun_set import RerunSet, Wanted
+from jobs.inputs.run_directory.means import read_runs
+from jobs.inputs.run_directory.reruns import read_reruns
+from jobs.inputs.score_set import Reading, ScoreSet
+from jobs.inputs.source import NamedPath, Source
+from jobs.inputs.write_run import ImportedRun
 from orchestrator.errors import UserError
-from orchestrator.sweep.item_subset import refuse_reused_in
-from stats.arrays import Ints
-
-ROWS_PER_PIECE = 1 << 17
-MODELS_AT_ONCE = 2  # one is read while the other is counted
+from orchestrator.rundir.locations import subfolders
+from orchestrator.rundir.store import RunStore
 
 
-@dataclass
-class _Notes:
-    """Sentences gathered while reading."""
+class RunDirectory(Source):
+    """What a sweep leaves, here or in a bucket; several runs are pooled."""
 
-    warnings: list[str] = field(default_factory=list)
-    torn: list[str] = field(default_factory=list)
+    described = "a run directory or a folder of runs"
+    accepted = "a run directory, a folder of runs"
 
+    def recognises(self, path: str) -> bool:
+        """Whether it is a run, or a folder of runs."""
+        return bool(runs_in(path))
 
-class _Prompts:
-    """Numbers for the prompts of a task, given out as they come."""
+    def read_scores(self, paths: Sequence[NamedPath], reading: Reading) -> ScoreSet:
+        """Scores of every item, averaged over reruns."""
+        return read_runs(_locations(paths), reading)
 
-    def __init__(self) -> None:
-        self._known = pa.array([], pa.string())
-        self._lock = Lock()
+    def read_reruns(self, paths: Sequence[NamedPath], wanted: Wanted) -> RerunSet:
+        """Scores and answers of every item, rerun by rerun."""
+        return read_reruns(_locations(paths), wanted)
 
-    def codes(self, hashes: pa.Array) -> Ints:
-        """A number per distinct hash, -1 for none; the dictionary of the column is all that is looked up."""
-        coded = hashes if isinstance(hashes, pa.DictionaryArray) else hashes.dictionary_encode()
-        hashes = coded.dictionary.cast(pa.string())
-        with self._lock:
-            strangers = hashes.filter(pc.is_null(pc.index_in(hashes, self._known)))
-            if len(strangers):
-                self._known = pa.concat_arrays([self._known, strangers.unique()])
-            numbers = pc.index_in(hashes, self._known).to_numpy(zero_copy_only=False)
-        indices = coded.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)
-        prompts: Ints = np.append(numbers, -1).astype(np.int64)[indices]
-        return prompts
+    def to_run(self, paths: Sequence[NamedPath], reading: Reading) -> ImportedRun:  # noqa: ARG002 - the seam's
+        """Refuses: there is nothing to import."""
+        raise UserError(f"{paths[0].path} is a run already: analyze it as it is.")
 
 
-@dataclass(frozen=True)
-class _Source:
-    """One task as it stands in the runs that hold it; prompts are numbered across all of its models."""
-
-    runs: Sequence[RunFiles]
-    items: RunItems
-    notes: _Notes
-    prompts: _Prompts = field(default_factory=_Prompts)
+SOURCE: Source = RunDirectory()
 
 
-def read_runs(locations: Sequence[str], reading: Reading) -> ScoreBook:
-    """Read one run, or several as one.
+def runs_in(path: str) -> list[str]:
+    """The run itself, or the runs directly inside of a folder."""
+    if RunStore(path).has_run():
+        return [path]
+    return [folder for folder in subfolders(path) if RunStore(folder).has_run()]
 
-    Args:
-        locations: paths or URLs of run directories.
-        reading: metrics and clusters asked for.
+
+def _locations(paths: Sequence[NamedPath]) -> list[str]:
+    """Every run once.
 
     Raises:
-        UserError: if a run is not readable, holds no answers, or contradicts another run.
+        UserError: if a listing gives a run a name: a run names its variants itself.
     """
-    runs = [RunFiles.open(location) for location in locations]
-    _refuse_contradictions(runs)
-    baselines = tuple(dict.fromkeys(run.baseline for run in runs if run.baseline))
-    for baseline in baselines:
-        refuse_reused_in([run.manifest for run in runs], baseline)
-    tasks = {name: entry.get("group") for run in runs for name, entry in run.tasks.items()}
-    if unknown := unused_requests(reading.metrics, tasks):
-        raise UserError(
-            f"--metric names no task of the run: {some(unknown)}; its tasks are {some(list(tasks), 20)}."
-        )
-    notes = _Notes()
-    testable = [task for task in tasks if _is_testable(task, runs, notes)]
-    scored = [_read_task(task, runs, reading, notes) for task in testable]
-    models = tuple(dict.fromkeys(model for run in runs for model in run.models))
-    if not any(column.reruns for task in scored for column in task.columns.values()):
-        said = " ".join(notes.warnings) or "run `lldeg submit` on its configuration first."
-        raise UserError(f"{some(locations)} holds no samples to test: {said}")
-    alpha, margin = (_agreed(runs, key, notes) for key in ("alpha", "margin"))
-    warnings = (*notes.warnings, *_torn(notes.torn))
-    return ScoreBook(models, tuple(scored), baselines, warnings, alpha, margin, tuple(runs))
-
-
-def _refuse_contradictions(runs: Sequence[RunFiles]) -> None:
-    for kind in ("models", "tasks"):
-        first: dict[str, RunFiles] = {}
-        for run in runs:
-            for name, entry in getattr(run, kind).items():
-                known = first.setdefault(name, run)
-                if getattr(known, kind)[name].get("digest") != entry.get("digest"):
-                    what = "variant" if kind == "models" else "task"
-                    raise UserError(
-                        f"The {what} {name} means one thing in {known.location} and another in "
-                        f"{run.location} (their digests differ), so they cannot be pooled: rename one."
-                    )
-
-
-def _agreed(runs: Sequence[RunFiles], key: str, notes: _Notes) -> float | None:
-    values = {run.analysis[key] for run in runs if key in run.analysis}
-    if len(values) > 1:
-        notes.warnings.append(f"The runs ask for different values of {key}: none of them was taken.")
-    return float(values.pop()) if len(values) == 1 else None
-
-
-def _is_testable(task: str, runs: Sequence[RunFiles], notes: _Notes) -> bool:
-    """Whether the task has a number per sample; if not, it is said and the others are tested."""
-    has_metric = all(run.tasks[task].get("metrics") for run in runs if task in run.tasks)
-    if not has_metric:
-        notes.warnings.append(f"Task {task} has no metric with a number per sample, so it is not tested.")
-    return has_metric
-
-
-def _torn(files: Sequence[str]) -> list[str]:
-    if not files:
-        return []
-    named = some(sorted(files))
-    return [f"{len(files)} unreadable sample files were left out, as if not yet written: {named}."]
-
-
-def _read_task(task: str, runs: Sequence[RunFiles], reading: Reading, notes: _Notes) -> TaskTable:
-    holders = [run for run in runs if task in run.tasks]
-    info = _task_info(task, holders[0].tasks[task], reading)
-    source = _Source(holders, read_items(task, holders, reading.cluster_column), notes)
-    models = list(dict.fromkeys(model for run in holders for model in run.models))
-    with ThreadPoolExecutor(MODELS_AT_ONCE) as pool:
-        read = list(pool.map(lambda model: _read_model(model, info, source), models))
-    columns: dict[tuple[str, Temperature], Column] = {}
-    for model, (averaged, are_mixed) in zip(models, read, strict=True):
-        columns |= {(model, t): column for t, column in averaged.items()}
-        if are_mixed:
-            notes.warnings.append(
-                f"{model}: reruns of the same item of {task} were asked with different prompts."
-            )
-    return TaskTable(info, source.items.ids, source.items.clusters, columns, planned=True)
-
-
-def _read_model(model: str, info: TaskInfo, source: _Source) -> tuple[dict[Temperature, Column], bool]:
-    """The averaged answers of one model to a task, by temperature; whether reruns differ in their prompt."""
-    tally = _tally(info.name, model, info.metric, source)
-    planned = _planned([run for run in source.runs if model in run.models], info.name)
-    return tally.columns(planned), tally.mixed_prompts > 0
-
-
-def _task_info(task: str, entry: dict[str, Any], reading: Reading) -> TaskInfo:
-    metrics, group = entry["metrics"], entry.get("group")
-    wanted = requested_metric(task, group, reading.metrics) or entry.get("metric") or next(iter(metrics))
-    metric = resolve_metric(task, wanted, list(metrics))
-    return TaskInfo(task, metric, bool(metrics[metric].get("higher_is_better", True)), group)
-
-
-def _planned(runs: Sequence[RunFiles], task: str) -> dict[Temperature, int]:
-    """Samples one model owes, by temperature, over all runs that plan them (a rerun counts once)."""
-    owed: dict[tuple[Temperature, int | None], int] = {}
-    for run in runs:
-        entry = run.tasks[task]
-        for temperature, seed in entry["reruns"]:
-            key = (None if temperature is None else float(temperature), seed)
-            owed[key] = max(owed.get(key, 0), int(entry["items"]))
-    planned: dict[Temperature, int] = {}
-    for (temperature, _), count in owed.items():
-        planned[temperature] = planned.get(temperature, 0) + count
-    return planned
-
-
-def _tally(task: str, model: str, metric: str, source: _Source) -> Tally:
-    """Average all answers of one model to one task, leaving out files that cannot be read."""
-    files = [(run, run.samples(model, task)) for run in source.runs]
-    try:
-        return _fill(task, metric, files, source)
-    except pa.ArrowInvalid:
-        # One torn file spoils a whole scan, so find it and begin again without it.
-        sound = [(run, [path for path in paths if _is_sound(run, path)]) for run, paths in files]
-    lost = [
-        path for (_, paths), (_, kept) in zip(files, sound, strict=True) for path in set(paths) - set(kept)
-    ]
-    if not lost:
-        raise UserError(f"The samples of {model} on {task} cannot be read with their metric {metric!r}.")
-    source.notes.torn += lost
-    return _fill(task, metric, sound, source)
-
-
-def _fill(task: str, metric: str, files: Sequence[tuple[RunFiles, list[str]]], source: _Source) -> Tally:
-    tally = Tally(len(source.items.ids))
-    for run, paths in files:
-        for table in _scan(run, paths, metric):
-            tally.add(_answers(table, task, run, source))
-    return tally
-
-
-def _scan(run: RunFiles, files: list[str], metric: str) -> Iterator[pa.Table]:
-    """The needed columns, in pieces of many files: a call per file would cost more than the reading."""
-    if not files:
-        return
-    dictionary = ds.ParquetReadOptions(dictionary_columns={"prompt_hash"})
-    data = ds.dataset(files, format=ds.ParquetFileFormat(read_options=dictionary), filesystem=run.filesystem)
-    columns = {name: ds.field(name) for name in ("item", "temperature", "seed", "prompt_hash")}
-    columns["score"] = ds.field("scores", metric)
-    held: list[pa.RecordBatch] = []
-    scanner = data.scanner(columns=columns, batch_size=ROWS_PER_PIECE, use_threads=False)
-    for tagged in scanner.scan_batches():
-        if tagged.record_batch.num_rows:
-            held.append(tagged.record_batch)
-            run.note_items(tagged.fragment.path, tagged.record_batch.column("item"))
-        if sum(piece.num_rows for piece in held) >= ROWS_PER_PIECE:
-            yield _joined(held)
-            held = []
-    if held:
-        yield _joined(held)
-
-
-def _joined(batches: list[pa.RecordBatch]) -> pa.Table:
-    return pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
-
-
-def _is_sound(run: RunFiles, path: str) -> bool:
-    try:
-        pq.read_metadata(path, filesystem=run.filesystem)
-    except pa.ArrowInvalid:
-        return False
-    return True
-
-
-def _answers(table: pa.Table, task: str, run: RunFiles, source: _Source) -> Answers:
-    score = table.column("score").cast(pa.float64()).to_numpy()
-    if np.isinf([np.fmin.reduce(score), np.fmax.reduce(score)]).any():
-        raise UserError(
-            f"The samples of {task} in {run.location} hold infinite scores, which cannot be tested."
-        )
-    return Answers(
-        positions=source.items.positions(table.column("item").to_numpy(), run.location),
-        temperature=table.column("temperature").cast(pa.float32()).to_numpy(),
-        rerun=table.column("seed").fill_null(NO_SEED).to_numpy().astype(np.int64),
-        score=score,
-        prompts=source.prompts.codes(table.column("prompt_hash").combine_chunks()),
-    )
+    if any(path.model is not None for path in paths):
+        raise UserError("A run names its variants itself, so it cannot be listed by model: give its path.")
+    return list(dict.fromkeys(run for path in paths for run in runs_in(path.path)))

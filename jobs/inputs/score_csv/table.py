@@ -1,8 +1,8 @@
 """One CSV file as columns of text and one of numbers, checked.
 
-`prompt_id` and `score` must be there; `model`, `task`, `temperature` and `rerun` may be. Any further column
-is a label, to cluster by or to filter with. A score that is no finite number is refused with its row, never
-guessed.
+`prompt_id` and `score` must be there; `model`, `task`, `temperature`, `rerun`, `higher_is_better` and `range`
+may be. Any further column is a label, to cluster by or to filter with. A score that is not a finite number is
+refused, with its row.
 """
 
 from collections.abc import Mapping
@@ -22,8 +22,9 @@ from stats.arrays import Floats
 
 ITEM, SCORE, RERUN = "prompt_id", "score", "rerun"
 MODEL, TASK, TEMPERATURE = "model", "task", "temperature"
+HIGHER, RANGE, METRIC = "higher_is_better", "range", "metric"
 ALIASES = {"item": ITEM, "doc_id": ITEM, "variant": MODEL, "seed": RERUN}
-KNOWN = {ITEM, SCORE, RERUN, MODEL, TASK, TEMPERATURE}
+KNOWN = {ITEM, SCORE, RERUN, MODEL, TASK, TEMPERATURE, HIGHER, RANGE}
 
 Texts = NDArray[np.object_]
 
@@ -46,7 +47,7 @@ class ScoreTable:
 
     @property
     def labels(self) -> list[str]:
-        """Columns without a meaning of their own."""
+        """Columns that have no meaning of their own."""
         return [name for name in self.texts if name not in KNOWN]
 
     def column(self, name: str, default: str) -> Texts:
@@ -55,10 +56,10 @@ class ScoreTable:
         return np.full(self.score.size, default, dtype=object) if found is None else found
 
     def with_labels(self, name: str) -> "ScoreTable":
-        """The table with a column of that name: one of the file's, or the start of one's texts.
+        """The table with a column of that name: one of the file's, or the start of its texts.
 
         Args:
-            name: a column, or "COLUMN:SEPARATOR" for what stands before the separator (`prompt_id:|`).
+            name: a column, or "COLUMN:SEPARATOR" for the text before the separator (`prompt_id:|`).
 
         Raises:
             UserError: if there is no such column.
@@ -70,7 +71,7 @@ class ScoreTable:
         if column not in self.texts or not separator:
             raise UserError(
                 f"--cluster {name}: {self.path} has no such column; it has {some(list(self.texts), 20)}. "
-                "What stands before a character in a column is a cluster as COLUMN:CHARACTER."
+                "To cluster by the text before a character, write COLUMN:CHARACTER."
             )
         labels = np.array([text.split(separator)[0] for text in self.texts[column]], dtype=object)
         return replace(self, texts={**self.texts, name: labels})
@@ -84,7 +85,7 @@ def read_table(path: str, where: Mapping[str, str]) -> ScoreTable:
         where: value that a column must have for a row to be kept.
 
     Raises:
-        UserError: if it is no CSV with prompt_id and score, no row matches, or a score is no number.
+        UserError: if it is not a CSV file with prompt_id and score, no row matches, or a score is not finite.
     """
     table = _read(path)
     for needed in (ITEM, SCORE):
@@ -101,7 +102,7 @@ def read_table(path: str, where: Mapping[str, str]) -> ScoreTable:
     table, rows = table.filter(keep), rows[keep.to_numpy(zero_copy_only=False)]
     if not table.num_rows:
         raise UserError(
-            f"{path} has no rows{' that match --where' if where else ''}: no evidence is never a pass."
+            f"{path} has no rows{' that match --where' if where else ''}: without data there is no verdict."
         )
     score = _numbers(path, table.column(SCORE), rows)
     texts = {name: _texts(table.column(name)) for name in table.column_names if name != SCORE}
@@ -111,7 +112,7 @@ def read_table(path: str, where: Mapping[str, str]) -> ScoreTable:
 def _read(path: str) -> pa.Table:
     file = Path(path)
     if not file.is_file():
-        raise UserError(f"There is no {path}.")
+        raise UserError(f"{path} does not exist.")
     parse = pacsv.ParseOptions(newlines_in_values=True)
     try:
         header = pacsv.open_csv(file, parse_options=parse).schema.names
@@ -124,7 +125,7 @@ def _read(path: str) -> pa.Table:
     names = [name.strip() for name in header]
     renamed = [ALIASES.get(name, name) if ALIASES.get(name) not in names else name for name in names]
     if len(set(renamed)) < len(renamed):
-        raise UserError(f"{path} has two columns of one name; its columns are {some(names, 20)}.")
+        raise UserError(f"{path} has two columns of the same name; its columns are {some(names, 20)}.")
     return table.rename_columns(renamed)
 
 
@@ -143,6 +144,6 @@ def _numbers(path: str, column: pa.ChunkedArray, rows: NDArray[np.int64]) -> Flo
     if bad.size:
         text = column[int(bad[0])].as_py()
         raise UserError(
-            f"{path}: {bad.size} scores are no finite numbers, the first is {text!r} in row {rows[bad[0]]}."
+            f"{path}: {bad.size} scores are not finite numbers; the first is {text!r} in row {rows[bad[0]]}."
         )
     return numbers

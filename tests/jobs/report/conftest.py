@@ -18,7 +18,7 @@ from jobs.analysis.outputs import verdicts
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import read_scores
 from jobs.report import write_report
-from jobs.report.catalog import Library
+from jobs.report.catalog import Catalog
 from jobs.report.server import application
 from stats.results import Settings
 
@@ -96,7 +96,7 @@ def serve():
         listener = socket.socket()
         listener.bind(("127.0.0.1", 0))
         listener.listen()
-        app = application(Library([str(path) for path in paths]))
+        app = application(Catalog([str(path) for path in paths]))
         server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

@@ -98,10 +98,10 @@ def test_one_temperature_makes_no_curve():
 def test_histograms_count_successes(sampled_run):
     """Items are counted by how many of their reruns succeed; greedy answers have no histogram."""
     from jobs.analysis.compare import Request, analyze_scores
-    from jobs.inputs.run_directory.read import read_runs
     from jobs.inputs.score_set import Reading
+    from jobs.inputs.sources import read_scores
     from stats.results import Settings
 
-    analysis = analyze_scores(read_runs([str(sampled_run)], Reading({})), Request(Settings()))
+    analysis = analyze_scores(read_scores([str(sampled_run)], Reading({})), Request(Settings()))
     found = {(h.model, h.temperature): h.counts for h in histograms_of(analysis)}
     assert found == {("base", 0.5): (0, 0, 12), ("variant", 0.5): (0, 6, 6)}

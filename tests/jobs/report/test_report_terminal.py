@@ -8,8 +8,9 @@ from hostile import HOSTILE
 from rich.console import Console
 
 from jobs.analysis.compare import Request, analyze_scores
-from jobs.inputs.run_directory.read import read_runs
+from jobs.inputs.notices import Notice, NoticeCode
 from jobs.inputs.score_set import Reading
+from jobs.inputs.sources import read_scores
 from jobs.text.verdict_tables import markdown, print_analysis
 from stats.results import Settings
 
@@ -19,11 +20,11 @@ KINDS = [kind for kind in HOSTILE if kind != "megabyte"]
 @pytest.fixture
 def named(sampled_run):
     """An analysis in which a variant and a warning carry a hostile text."""
-    analysis = analyze_scores(read_runs([str(sampled_run)], Reading({})), Request(Settings()))
+    analysis = analyze_scores(read_scores([str(sampled_run)], Reading({})), Request(Settings()))
 
     def name(text):
         results = tuple(dataclasses.replace(result, variant=text) for result in analysis.results)
-        return dataclasses.replace(analysis, results=results, warnings=(text,))
+        return dataclasses.replace(analysis, results=results, warnings=(Notice(NoticeCode.CUT_SHORT, text),))
 
     return name
 

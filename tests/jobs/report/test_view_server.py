@@ -11,7 +11,7 @@ import pytest
 from hostile import HOSTILE
 from standin.runs import make_run, tell
 
-from jobs.report.catalog import Library
+from jobs.report.catalog import Catalog
 from jobs.report.visible import visible
 from orchestrator.errors import UserError
 
@@ -158,4 +158,4 @@ def test_other_hosts_are_refused(serve, sampled_run):
 def test_a_folder_without_runs_is_refused(tmp_path):
     """There must be something to show."""
     with pytest.raises(UserError, match="There is no run in"):
-        Library([str(tmp_path)])
+        Catalog([str(tmp_path)])

@@ -1,15 +1,15 @@
-"""Retrying a storage that cannot be reached."""
+"""Storage operations are retried until they work or the time is up; nothing else is."""
 
 import pytest
 
-from orchestrator import retry as patience
-from orchestrator.retry import patiently
+from orchestrator import retry
+from orchestrator.retry import retry_storage
 
 
 @pytest.fixture(autouse=True)
 def hurry(monkeypatch):
     """Pauses of next to nothing."""
-    monkeypatch.setattr(patience, "LONGEST_PAUSE", 0.001)
+    monkeypatch.setattr(retry, "LONGEST_PAUSE", 0.001)
 
 
 def failing(times):
@@ -27,18 +27,18 @@ def failing(times):
 def test_what_works_at_last_is_returned():
     """Each failure before is told, with its class."""
     told = []
-    assert patiently(failing(3), told.append) == "done"
+    assert retry_storage(failing(3), told.append) == "done"
     assert told == [f"ConnectionError: away {n}" for n in range(3)]
 
 
-def test_patience_ends(monkeypatch):
+def test_retries_end(monkeypatch):
     """A storage that never comes back is an error of its own kind."""
-    monkeypatch.setattr(patience, "SECONDS_OF_PATIENCE", 0.0)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0.0)
     with pytest.raises(ConnectionError, match="away 0"):
-        patiently(failing(3), lambda _: None)
+        retry_storage(failing(3), lambda _: None)
 
 
-def test_only_storages_deserve_patience():
+def test_only_storage_errors_are_retried():
     """A mistake of ours is not tried again."""
     tries = []
 
@@ -47,5 +47,5 @@ def test_only_storages_deserve_patience():
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        patiently(mistaken, lambda _: None)
+        retry_storage(mistaken, lambda _: None)
     assert tries == [1]

@@ -1,0 +1,92 @@
+"""How fast the answers of another tool are read, beside `json.loads` over the same bytes.
+
+    python benchmarks/read_logs.py [--samples 1000000]
+
+Two files of samples in the schema of Every Eval Ever are written, half of the samples each, with prompts and
+responses of some hundred characters. They are parsed line by line and nothing else, then read for `lldeg
+analyze`, each in a process of its own so that peak memory is its own. Imports do not count.
+"""
+
+import argparse
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from jobs.inputs.score_set import Reading
+from jobs.inputs.sources import read_scores, sources
+
+ROUNDS = 3
+
+
+def write(path: Path, model: str, samples: int) -> None:
+    """Write a sample file."""
+    rng = random.Random(model)
+    text = "Which of the following statements explains best why the sky is blue? " * 5
+    with path.open("w") as file:
+        for i in range(samples):
+            row = {
+                "schema_version": "0.3.0",
+                "model_id": model,
+                "evaluation_name": "bench",
+                "sample_id": f"s{i}",
+                "sample_hash": f"{i:064x}",
+                "input": {"raw": f"{i}. {text}", "reference": ["4"]},
+                "output": {"raw": [f"{text} {rng.random()}"]},
+                "evaluation": {"score": float(rng.random() < 0.7), "is_correct": True},
+                "token_usage": {"input_tokens": 12, "output_tokens": 5, "total_tokens": 17},
+            }
+            file.write(json.dumps(row) + "\n")
+
+
+def parse(folder: str) -> None:
+    """Parse every line, and nothing else."""
+    for path in Path(folder).glob("*.jsonl"):
+        with path.open("rb") as file:
+            for line in file:
+                json.loads(line)
+
+
+def read(folder: str) -> None:
+    """Read the scores as `lldeg analyze` does."""
+    read_scores(sorted(str(path) for path in Path(folder).glob("*.jsonl")), Reading({}))
+
+
+def timed(part: str, folder: Path) -> tuple[float, float]:
+    """CPU seconds and peak memory in GiB of one part."""
+    command = [sys.executable, __file__, "--part", part, "--folder", str(folder)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    seconds, memory = done.stdout.split()
+    return float(seconds), float(memory)
+
+
+def main() -> None:
+    """Write, parse, read, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=1_000_000)
+    parser.add_argument("--folder")
+    parser.add_argument("--part", choices=["parse", "read"])
+    given = parser.parse_args()
+    if given.part:
+        sources()
+        start = time.process_time()
+        globals()[given.part](given.folder)
+        print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        for model in ("base", "int4"):
+            write(Path(scratch) / f"{model}_samples.jsonl", model, given.samples // 2)
+        rounds = [[timed(part, Path(scratch)) for part in ("parse", "read")] for _ in range(ROUNDS)]
+        (parsed, _), (seconds, memory) = (min(times) for times in zip(*rounds, strict=True))
+        print(
+            f"{given.samples:,} samples: json.loads {parsed:.1f} s; read {seconds:.1f} s and {memory:.2f} GiB"
+        )
+        print(f"  ratio {seconds / parsed:.2f} (2 is half of the speed)")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,46 @@
+"""From paths to verdicts: what `lldeg analyze` and the Python API have in common."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from jobs.analysis.compare import LEAST_COMMON, Analysis, Request, analyze_scores
+from jobs.analysis.settings import choose_settings
+from jobs.inputs.score_set import Reading, ScoreSet, Temperature
+from jobs.inputs.sources import is_run, read_scores
+
+
+def analyze_inputs(
+    paths: Sequence[str],
+    reading: Reading,
+    *,
+    baseline: str | None = None,
+    temperature: Temperature = None,
+    strict: bool = False,
+    least_common: float = LEAST_COMMON,
+    **choices: Any,
+) -> tuple[ScoreSet, Analysis]:
+    """Read scores and compare every variant with the baseline.
+
+    Args:
+        paths: what to read.
+        reading: how to read it.
+        baseline: as in `Request`.
+        temperature: as in `Request`.
+        strict: as in `Request`.
+        least_common: as in `Request`.
+        **choices: as in `choose_settings`.
+
+    Raises:
+        UserError: if the input cannot be read, or nothing can be compared.
+    """
+    scores = read_scores(paths, reading)
+    settings = choose_settings(scores, **choices)
+    request = Request(settings, baseline, temperature, reading.cluster, strict, least_common)
+    return scores, analyze_scores(scores, request)
+
+
+def default_folder(paths: Sequence[str]) -> str:
+    """Where the files go: into the run or folder of runs, but never beside inputs of other tools."""
+    if len(paths) == 1 and is_run(paths[0]):
+        return f"{paths[0].rstrip('/')}/analysis"
+    return "analysis"

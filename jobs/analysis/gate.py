@@ -1,0 +1,46 @@
+"""The exit status of an analysis: what a pipeline acts on."""
+
+from typing import Literal, TypeAlias
+
+from jobs.analysis.compare import Analysis
+from stats.verdict import Verdict
+
+GateName: TypeAlias = Literal["degraded", "certified"]
+
+DEGRADED, UNDECIDED = 1, 3
+
+
+def exit_status(analysis: Analysis, gate: GateName) -> int:
+    """The exit status: a proven degradation first, then whatever keeps the rest from being an all-clear.
+
+    Args:
+        analysis: what was found.
+        gate: "degraded" lets everything pass that is not degraded, "certified" only what is certified.
+    """
+    found = {result.comparison.verdict for result in analysis.results}
+    if Verdict.DEGRADED in found:
+        return DEGRADED
+    if analysis.incomplete:
+        return UNDECIDED
+    if gate == "certified" and (found != {Verdict.CERTIFIED} or _has_gaps(analysis)):
+        return UNDECIDED
+    return 0
+
+
+def explain_status(analysis: Analysis, gate: GateName) -> str | None:
+    """Why certified variants do not make an exit status of 0; None if they do, or none of this applies."""
+    found = {result.comparison.verdict for result in analysis.results}
+    if gate != "certified" or found != {Verdict.CERTIFIED} or exit_status(analysis, gate) == 0:
+        return None
+    said = "Exit status 3 although all is certified:"
+    if analysis.incomplete:
+        return f"{said} the run is incomplete. Submit it again to finish it."
+    return (
+        f"{said} answers are missing or failed (see the warnings). Ask for them again, or accept what is "
+        "there with --missing drop."
+    )
+
+
+def _has_gaps(analysis: Analysis) -> bool:
+    """Whether answers are missing or failed, unless the user has said to go by what is there."""
+    return analysis.gaps and analysis.settings.missing == "worst"

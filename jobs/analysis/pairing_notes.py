@@ -1,0 +1,96 @@
+"""Sentences about what does not pair, one per fact however many tasks it concerns."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.analysis.pairing import Pairing
+from jobs.inputs.notices import Notice, NoticeCode
+from jobs.inputs.score_set import Column, ScoreSet, some
+
+Counts = Sequence[tuple[str, int]]
+"""Numbers by task."""
+
+
+def note_prompts(
+    pairing: Pairing, task: str, sides: tuple[Column, Column], common: NDArray[np.bool_]
+) -> None:
+    """Say how many common items of a task were asked with different prompts."""
+    first, second = sides
+    known = common & (first.prompts != -1) & (second.prompts != -1)
+    different = int((first.prompts != second.prompts)[known].sum())
+    if different:
+        sentence = (
+            f"{pairing.label}: {different} of {int(common.sum())} items of {task} were asked with another "
+            "prompt than the baseline's, so the comparison is not of the models alone."
+        )
+        pairing.mixed_prompts.append(sentence)
+        pairing.warn(NoticeCode.MIXED_PROMPTS, sentence)
+
+
+def note_repeats(pairing: Pairing, repeated: Mapping[str, Counts]) -> None:
+    """Say which model has answers more than once.
+
+    Args:
+        pairing: what it concerns.
+        repeated: surplus answers by task, by model.
+    """
+    for who, counts in repeated.items():
+        if said := _listed(counts):
+            pairing.warn(
+                NoticeCode.REPEATED_ANSWERS, f"{who} has samples twice ({said}); the first of each counts."
+            )
+
+
+def note_other_temperature(pairing: Pairing, tasks: Sequence[str], book: ScoreSet) -> None:
+    """Say which tasks have answers at other temperatures only."""
+    found = {t for table in book.tasks if table.info.name in tasks for (_, t) in table.columns}
+    where = some(sorted(f"{t:g}" for t in found if t is not None)) or "that is not known"
+    now = "" if pairing.temperature is None else f" at {pairing.temperature:g}"
+    have, are = ("has", "it is") if len(tasks) == 1 else ("have", "they are")
+    pairing.warn(
+        NoticeCode.OTHER_TEMPERATURE,
+        f"{some(tasks)} {have} answers only at temperature {where}, so {are} not compared{now}.",
+    )
+
+
+def note_gaps(pairing: Pairing) -> None:
+    """Say what failed, what is missing, and what is still owed."""
+    if not pairing.pairs:
+        said = f"{pairing.label}: not compared, because no item was answered by both models."
+        pairing.warnings = [Notice(NoticeCode.NOT_COMPARED, said)]
+    for who, side in (("the baseline", 0), (pairing.label, 1)):
+        if failed := _listed([(gap.task, gap.failed[side]) for gap in pairing.gaps]):
+            said = f"{who} failed on samples that were not asked again ({failed}); they count as missing."
+            pairing.warn(NoticeCode.FAILED_ANSWERS, said)
+    lacking = _lacking(pairing)
+    if pairing.pairs and pairing.missing:
+        said = f"{pairing.label}: {pairing.missing:,} items do not pair with the baseline"
+        pairing.warn(NoticeCode.UNPAIRED_ITEMS, f"{said} ({lacking})." if lacking else f"{said}.")
+    elif pairing.pairs and lacking:
+        pairing.warn(NoticeCode.MISSING_ANSWERS, f"{pairing.label}: reruns are missing ({lacking}).")
+    if pairing.fewer_reruns:
+        found = some(pairing.fewer_reruns, 3)
+        said = f"{pairing.label}: baseline and variant have unequal numbers of reruns ({found})."
+        pairing.warn(NoticeCode.FEWER_RERUNS, said)
+    if pairing.owed:
+        owed = f"{pairing.owed} samples of it and the baseline are still owed"
+        pairing.warn(NoticeCode.OWED_ANSWERS, f"{pairing.label}: {owed}; the run is incomplete.")
+
+
+def _lacking(pairing: Pairing) -> str:
+    """Which model lacks how many answers to which tasks; empty where none is known to be missing."""
+    counts = {
+        who: _listed([(gap.task, gap.missing[side]) for gap in pairing.gaps])
+        for who, side in (("the baseline", 0), (pairing.variant, 1))
+    }
+    return "; ".join(f"{who} lacks {listed}" for who, listed in counts.items() if listed)
+
+
+def _listed(counts: Counts, limit: int = 3) -> str:
+    """Numbers for a sentence: "10 of a, 3 of b and 2 more tasks", the largest first; empty if all are 0."""
+    known = sorted(((task, count) for task, count in counts if count), key=lambda pair: -pair[1])
+    shown = ", ".join(f"{count:,} of {task}" for task, count in known[:limit])
+    more = len(known) - limit
+    return shown if more <= 0 else f"{shown} and {more} more task{'s' if more > 1 else ''}"

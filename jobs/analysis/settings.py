@@ -1,0 +1,42 @@
+"""The settings of the tests: what the user says, else what the input says, else the defaults.
+
+`lldeg analyze`, `lldeg view` and the report take theirs from here, so that one run has one verdict.
+"""
+
+from typing import Any
+
+from jobs.inputs.score_set import ScoreSet
+from orchestrator.errors import UserError
+from stats.results import Settings
+
+
+def choose_settings(
+    book: ScoreSet, *, alpha: float | None = None, margin: float | None = None, **choices: Any
+) -> Settings:
+    """The settings for some scores.
+
+    Args:
+        book: the scores; a run brings the level and the margin of its sweep.
+        alpha: level, None for the input's.
+        margin: largest acceptable drop as a share of the range, None for the input's.
+        **choices: further fields of `Settings`.
+
+    Raises:
+        UserError: if the level or the margin is out of range; it says where that one comes from.
+    """
+    defaults = Settings()
+    return Settings(
+        alpha=_chosen("alpha", alpha, book.alpha, defaults.alpha),
+        margin=_chosen("margin", margin, book.margin, defaults.margin),
+        **choices,
+    )
+
+
+def _chosen(name: str, given: float | None, of_input: float | None, default: float) -> float:
+    stated = of_input if given is None else given
+    if stated is None:
+        return default
+    if not 0.0 < stated < 1.0:
+        source = f"analysis.{name} of the sweep" if given is None else f"--{name}"
+        raise UserError(f"{source} must lie between 0 and 1, but is {stated:g}. Give another with --{name}.")
+    return stated

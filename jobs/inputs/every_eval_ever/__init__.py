@@ -1,0 +1,1 @@
+"""Sample files in the schema of Every Eval Ever."""

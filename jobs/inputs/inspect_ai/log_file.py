@@ -1,0 +1,144 @@
+"""One log of inspect_ai: a zip archive (.eval) or a JSON file, read without inspect_ai itself.
+
+Archives are read entry by entry and nothing is ever written to disk. Zstandard, the
+default of newer versions, is decompressed by pyarrow where this Python's zipfile does not know it.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from jobs.inputs.samples.json_files import head_of, parse_json, read_object
+from orchestrator.errors import UserError
+
+ZSTANDARD = 93
+LARGEST_ENTRY = 1 << 30
+"""Bytes of one sample. A larger one is damaged, or an archive made to fill the memory."""
+
+UNREADABLE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    pa.ArrowException,
+)
+
+
+def is_log(path: Path) -> bool:
+    """Whether a file is a log: by its entries, or by the beginning of its text."""
+    if path.suffix == ".eval":
+        return path.is_file()
+    if path.suffix != ".json":
+        return False
+    head = head_of(path).lstrip()
+    return head.startswith(b"{") and b'"version"' in head and b'"eval"' in head and b'"task"' in head
+
+
+@dataclass(frozen=True)
+class LogFile:
+    """A log.
+
+    Attributes:
+        path: where it is.
+        header: everything but the samples: status, eval, plan, results.
+    """
+
+    path: Path
+    header: dict[str, Any]
+
+    @staticmethod
+    def open(path: Path) -> "LogFile":
+        """Read the header.
+
+        Raises:
+            UserError: if the file is damaged, or is not a log.
+        """
+        header = _archive_header(path) if path.suffix == ".eval" else read_object(path)
+        if not isinstance(header.get("eval"), dict) or not {"task", "model"} <= header["eval"].keys():
+            raise UserError(f"{path} is not a log of inspect_ai: it does not name its task and its model.")
+        header.pop("samples", None)
+        return LogFile(path, header)
+
+    def samples(self) -> Iterator[dict[str, Any]]:
+        """The samples, one at a time.
+
+        Raises:
+            UserError: if one is damaged.
+        """
+        if self.path.suffix == ".eval":
+            yield from _archive_samples(self.path)
+            return
+        for sample in read_object(self.path).get("samples") or []:
+            yield _checked(sample, str(self.path))
+
+
+def _archive_header(path: Path) -> dict[str, Any]:
+    with _opened(path) as archive:
+        names = archive.namelist()
+        # A log whose evaluation did not end has only the beginning of its journal.
+        name = next((name for name in ("header.json", "_journal/start.json") if name in names), None)
+        if name is None:
+            raise UserError(f"{path} is not a log of inspect_ai: it has no header.json.")
+        header = parse_json(_content(archive, archive.getinfo(name), path), f"{name} in {path}")
+    if not isinstance(header, dict):
+        raise UserError(f"{name} in {path} does not hold a JSON object.")
+    return {"status": "started", **header}
+
+
+def _archive_samples(path: Path) -> Iterator[dict[str, Any]]:
+    with _opened(path) as archive:
+        for entry in archive.infolist():
+            if entry.filename.startswith("samples/") and entry.filename.endswith(".json"):
+                where = f"{entry.filename} in {path}"
+                yield _checked(parse_json(_content(archive, entry, path), where), where)
+
+
+def _checked(sample: object, where: str) -> dict[str, Any]:
+    if not isinstance(sample, dict) or not isinstance(sample.get("id"), (int, str)):
+        raise UserError(f"{where} is not a sample of inspect_ai: it has no id.")
+    return sample
+
+
+def _opened(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except UNREADABLE as error:
+        raise UserError(
+            f"{path} cannot be read as a log of inspect_ai: {error}. It may be cut short; copy it again."
+        ) from error
+
+
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> bytes:
+    where = f"{entry.filename} in {path}"
+    if entry.file_size > LARGEST_ENTRY:
+        raise UserError(f"{where} claims to be {entry.file_size:,} bytes long, more than a sample can be.")
+    try:
+        if entry.compress_type != ZSTANDARD:
+            return archive.read(entry)
+        content = pa.Codec("zstd").decompress(_raw(archive, entry), entry.file_size, asbytes=True)
+    except UNREADABLE as error:
+        raise UserError(f"{where} is damaged: {error}.") from error
+    if len(content) != entry.file_size or zlib.crc32(content) != entry.CRC:
+        raise UserError(f"{where} is damaged: its checksum does not match.")
+    return bytes(content)
+
+
+def _raw(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    """The compressed bytes of an entry: zipfile itself refuses methods that it cannot decompress."""
+    file = archive.fp
+    if file is None:
+        raise zipfile.BadZipFile("the archive is closed")
+    file.seek(entry.header_offset)
+    head = file.read(30)
+    if len(head) < 30 or head[:4] != b"PK\x03\x04":
+        raise zipfile.BadZipFile("its local header is missing")
+    name, extra = (int.from_bytes(head[start : start + 2], "little") for start in (26, 28))
+    file.seek(entry.header_offset + 30 + name + extra)
+    return file.read(entry.compress_size)

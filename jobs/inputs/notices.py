@@ -1,0 +1,110 @@
+"""What a reader of a verdict must know about its input: a sentence for people, a code for programs.
+
+Codes are part of verdicts.json (`warning_codes`, parallel to `warnings`); sentences may be reworded.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class NoticeCode(StrEnum):
+    """What a warning is about."""
+
+    NO_TESTABLE_METRIC = "no-testable-metric"
+    """A task has no metric with a number per sample and is not tested."""
+
+    UNREADABLE_FILES = "unreadable-files"
+    """Sample files could not be read and were left out."""
+
+    MISSING_VARIANT = "missing-variant"
+    """The sweep names a variant that the run knows nothing of."""
+
+    LEFT_OUT = "left-out"
+    """A variant that the sweep allows to leave out could not run on the machine of the sweep."""
+
+    SETTINGS_DISAGREE = "settings-disagree"
+    """Runs ask for different levels or margins; none of them was taken."""
+
+    MIXED_RERUN_PROMPTS = "mixed-rerun-prompts"
+    """Reruns of one item were asked with different prompts."""
+
+    OTHER_FILTERS = "other-filters"
+    """The metric under test exists under further filters."""
+
+    CUT_SHORT = "cut-short"
+    """A file holds fewer documents than were evaluated."""
+
+    UNEQUAL_RERUNS = "unequal-reruns"
+    """Items of a model have unequal numbers of reruns."""
+
+    FEWER_RERUNS = "fewer-reruns"
+    """One model has fewer reruns than the other."""
+
+    DIRECTION_BY_NAME = "direction-by-name"
+    """Lower scores count as better because of the metric's name alone."""
+
+    LOG_LIKELIHOODS = "log-likelihoods"
+    """Samples of a perplexity hold log-likelihoods: higher is better."""
+
+    OTHER_RANGE = "other-range"
+    """Scores range over something other than 0 to 1."""
+
+    NO_RANGE = "no-range"
+    """Scores have no range: drop and margin are in the metric's own unit."""
+
+    NOT_COMPARED = "not-compared"
+    """A variant has no item in common with the baseline, or no answers at all."""
+
+    NO_COMMON_ITEM = "no-common-item"
+    """A task has no item that both models answered."""
+
+    MISSING_TEMPERATURE = "missing-temperature"
+    """One model has answers at a temperature at which the other has none."""
+
+    OTHER_TEMPERATURE = "other-temperature"
+    """Tasks have answers only at other temperatures."""
+
+    MIXED_PROMPTS = "mixed-prompts"
+    """Baseline and variant were asked with different prompts."""
+
+    FAILED_ANSWERS = "failed-answers"
+    """Requests failed and were not asked again successfully."""
+
+    REPEATED_ANSWERS = "repeated-answers"
+    """Answers occur more than once; the first of each counts."""
+
+    UNPAIRED_ITEMS = "unpaired-items"
+    """Items have no answer of one of the models."""
+
+    MISSING_ANSWERS = "missing-answers"
+    """Every item pairs, but reruns of some are missing."""
+
+    OWED_ANSWERS = "owed-answers"
+    """The run is incomplete."""
+
+    FEW_ITEMS = "few-items"
+    """So few items pair that only a drastic drop could be significant."""
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One warning.
+
+    Attributes:
+        code: what it is about.
+        text: one or two sentences.
+    """
+
+    code: NoticeCode
+    text: str
+
+
+def once(notices: Iterable[Notice]) -> tuple[Notice, ...]:
+    """Each notice once, in order of first appearance."""
+    return tuple(dict.fromkeys(notices))
+
+
+def joined(notices: Iterable[Notice]) -> str:
+    """All sentences as one text."""
+    return " ".join(notice.text for notice in notices)

@@ -1,0 +1,58 @@
+"""Reads sample files: the columns that are needed, in large pieces."""
+
+from collections.abc import Iterator
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from jobs.inputs.run_directory.files import RunFiles
+
+ROWS_PER_PIECE = 1 << 17
+
+
+def scan(run: RunFiles, files: list[str], metric: str, text: str) -> Iterator[pa.Table]:
+    """Read samples, in pieces of many files: a call per file would cost more than the reading.
+
+    Args:
+        run: the run directory.
+        files: paths of its sample files.
+        metric: key of the metric.
+        text: a column of texts, "prompt_hash" or "response"; it comes dictionary-encoded.
+
+    Yields:
+        Tables with the columns item, temperature, seed, score and `text`.
+
+    Raises:
+        pyarrow.ArrowInvalid: if a file is torn, or no file has the metric.
+    """
+    if not files:
+        return
+    dictionary = ds.ParquetReadOptions(dictionary_columns={text})
+    data = ds.dataset(files, format=ds.ParquetFileFormat(read_options=dictionary), filesystem=run.filesystem)
+    columns = {name: ds.field(name) for name in ("item", "temperature", "seed", text)}
+    columns["score"] = ds.field("scores", metric)
+    held: list[pa.RecordBatch] = []
+    scanner = data.scanner(columns=columns, batch_size=ROWS_PER_PIECE, use_threads=False)
+    for tagged in scanner.scan_batches():
+        if tagged.record_batch.num_rows:
+            held.append(tagged.record_batch)
+            run.note_items(tagged.fragment.path, tagged.record_batch.column("item"))
+        if sum(piece.num_rows for piece in held) >= ROWS_PER_PIECE:
+            yield _joined(held)
+            held = []
+    if held:
+        yield _joined(held)
+
+
+def _joined(batches: list[pa.RecordBatch]) -> pa.Table:
+    return pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+
+
+def is_sound(run: RunFiles, path: str) -> bool:
+    """Whether a sample file was written to its end."""
+    try:
+        pq.read_metadata(path, filesystem=run.filesystem)
+    except pa.ArrowInvalid:
+        return False
+    return True

@@ -1,0 +1,73 @@
+"""JSON and JSON Lines of unknown origin: whatever is wrong with them is one sentence that names the place."""
+
+import json
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from orchestrator.errors import UserError
+
+LONGEST_LINE = 128 << 20
+"""Bytes. A longer line is a file that is not JSON Lines, and would fill the memory."""
+
+
+def parse_json(text: str | bytes, where: str) -> Any:
+    """Parse JSON.
+
+    Args:
+        text: what was read.
+        where: what to call it in the error.
+
+    Raises:
+        UserError: if it is not valid JSON.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not valid JSON: {error}.") from error
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read a file that holds one JSON object.
+
+    Raises:
+        UserError: if it cannot be read, or holds something else.
+    """
+    try:
+        content = parse_json(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} does not hold a JSON object.")
+    return content
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Read JSON Lines: the number of each line and the object in it; empty lines are passed over.
+
+    Raises:
+        UserError: if a line is not a JSON object, or is longer than any sample could be.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), b""), 1):
+            if len(line) == LONGEST_LINE:
+                raise UserError(f"Line {number} of {path} is longer than {LONGEST_LINE >> 20} MiB.")
+            try:
+                content = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                if not line.strip():
+                    continue
+                raise UserError(f"Line {number} of {path} is not valid JSON: {error}.") from error
+            if not isinstance(content, dict):
+                raise UserError(f"Line {number} of {path} is not a JSON object.")
+            yield number, content
+
+
+def head_of(path: Path, size: int = 4096) -> bytes:
+    """The first bytes of a file; none where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""

@@ -1,0 +1,102 @@
+"""A format that supplies evaluations; everything else is derived from their samples."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+
+from jobs.inputs.rerun_set import RerunSet, Wanted
+from jobs.inputs.samples.batch import Evaluation, Query
+from jobs.inputs.samples.cells import Cell, cells_of
+from jobs.inputs.samples.gather import GatheredTask, gather, sound_form
+from jobs.inputs.samples.means import score_set
+from jobs.inputs.samples.names import (
+    Key,
+    as_one_per_model,
+    by_data,
+    path_ends,
+    refuse_different,
+    refuse_repeated,
+)
+from jobs.inputs.samples.reruns import rerun_set
+from jobs.inputs.samples.to_run import imported_run
+from jobs.inputs.score_set import Reading, ScoreSet
+from jobs.inputs.source import NamedPath, Source
+from jobs.inputs.write_run import ImportedRun
+from orchestrator.errors import UserError
+
+
+class SampleSource(Source):
+    """A format of another tool. A subclass supplies `recognises` and `evaluations`, and names if need be."""
+
+    @abstractmethod
+    def evaluations(self, path: NamedPath) -> Sequence[Evaluation]:
+        """The evaluations at a path, in the order in which their reruns count; their samples are read later.
+
+        Raises:
+            UserError: if a file is unreadable.
+        """
+
+    def model_names(self, tasks: Mapping[str, GatheredTask], paths: Sequence[str]) -> dict[Key, str]:
+        """What to call the models that are compared.
+
+        Args:
+            tasks: what was read.
+            paths: where it was read.
+        """
+        return by_data(tasks, path_ends(paths))
+
+    def rerun_names(self, tasks: Mapping[str, GatheredTask]) -> dict[Key, str]:
+        """What to call the models whose reruns are counted; equal names are the same model."""
+        return as_one_per_model(tasks)
+
+    def read_scores(self, paths: Sequence[NamedPath], reading: Reading) -> ScoreSet:
+        """Scores of every item, averaged over reruns."""
+        query = Query(cluster=reading.cluster_column, where=reading.where or {})
+        names, cells, tasks = self._read(paths, query, are_models=True)
+        return score_set(tasks, cells, names, reading)
+
+    def read_reruns(self, paths: Sequence[NamedPath], wanted: Wanted) -> RerunSet:
+        """Scores and answers of every item, rerun by rerun."""
+        _, cells, tasks = self._read(paths, Query(responses=True), are_models=False)
+        return rerun_set(tasks, cells, wanted)
+
+    def to_run(self, paths: Sequence[NamedPath], reading: Reading) -> ImportedRun:
+        """Everything the evaluations hold, as the content of a run directory."""
+        query = Query(responses=True, documents=True, where=reading.where or {})
+        names, cells, tasks = self._read(paths, query, are_models=True)
+        return imported_run(tasks, cells, names)
+
+    def _read(
+        self, paths: Sequence[NamedPath], query: Query, *, are_models: bool
+    ) -> tuple[tuple[str, ...], dict[str, list[Cell]], dict[str, GatheredTask]]:
+        """Names of the models, cells by task, tasks."""
+        refuse_repeated([path.path for path in paths if path.model is None])
+        places = [self._evaluations(path) for path in paths]
+        tasks = gather(places, query)
+        if not any(task.numbers for task in tasks.values()):
+            raise UserError(f"{', '.join(path.path for path in paths)} holds no samples.")
+        given = [path.path for path in paths]
+        names = self.model_names(tasks, given) if are_models else self.rerun_names(tasks)
+        for place, model in names:
+            if paths[place].model is not None:
+                names[place, model] = str(paths[place].model)
+        _refuse_mixtures(places, tasks, names)
+        cells = {name: cells_of(task, names) for name, task in tasks.items()}
+        in_order = sorted(names, key=lambda key: key[0])
+        return tuple(dict.fromkeys(names[key] for key in in_order)), cells, tasks
+
+    def _evaluations(self, path: NamedPath) -> Sequence[Evaluation]:
+        with sound_form(path.path):
+            return self.evaluations(path)
+
+
+def _refuse_mixtures(
+    places: Sequence[Sequence[Evaluation]], tasks: Mapping[str, GatheredTask], names: Mapping[Key, str]
+) -> None:
+    """Refuse evaluations that are named the same model and were made with other settings."""
+    evaluations = [evaluation for place in places for evaluation in place]
+    by_model: dict[str, dict[int, None]] = {}
+    for task in tasks.values():
+        for origin in task.parts:
+            by_model.setdefault(names[origin.place, origin.model], {})[origin.evaluation] = None
+    for numbers in by_model.values():
+        refuse_different([evaluations[number] for number in sorted(numbers)])

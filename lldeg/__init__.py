@@ -1,0 +1,258 @@
+"""lldeg from Python: compare scores, analyze runs, load their samples, run sweeps.
+
+Everything here is also a command of `lldeg`; the functions return values and raise `UserError` where the
+command prints a sentence and exits. Importing this package is quick: each function imports what it needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from lldeg.result import AnalysisResult, IncompleteRunError, SubmitResult
+from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from os import PathLike
+
+    import pyarrow as pa
+    from numpy.typing import ArrayLike
+
+    from stats.results import Comparison
+
+__all__ = [
+    "AnalysisResult",
+    "IncompleteRunError",
+    "SubmitResult",
+    "UserError",
+    "analyze",
+    "compare",
+    "load_items",
+    "load_samples",
+    "submit",
+]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415 - only for those who ask
+
+        return version("lldeg")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def compare(
+    baseline_scores: ArrayLike,
+    variant_scores: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    bounds: tuple[float, float] | None = (0.0, 1.0),
+    higher_is_better: bool = True,
+    alpha: float = 0.05,
+    margin: float = 0.01,
+    missing: str = "worst",
+) -> Comparison:
+    """Test whether a variant scores lower than its baseline on the same items.
+
+    Args:
+        baseline_scores: shape (items,), or (items, reruns); NaN where an answer is missing or failed.
+        variant_scores: the same for the variant, items in the same order; reruns may differ in number.
+        clusters: one label per item where items depend on each other, shape (items,).
+        bounds: least and greatest possible score; None for scores without bounds, whose margin is then in
+            their own unit.
+        higher_is_better: direction of the scores.
+        alpha: level of the test and of the certificate.
+        margin: largest acceptable drop, as a share of the range of the scores (0.01 is one point).
+        missing: "worst" certifies only what holds with every missing answer as a loss of the variant; "drop"
+            leaves missing answers out.
+
+    Returns:
+        The comparison: `verdict`, `drop`, `drop_interval`, `p_pooled`, `p_noninferior` and more.
+
+    Raises:
+        UserError: the shapes do not fit, scores are out of bounds, or no item has a score of both models.
+    """
+    from stats.arrays import EvidenceError  # noqa: PLC0415
+    from stats.comparison import Settings  # noqa: PLC0415
+    from stats.comparison import compare as compare_tasks  # noqa: PLC0415
+    from stats.missing import paired_scores  # noqa: PLC0415
+
+    own_unit = bounds is None
+    try:
+        settings = Settings(alpha=alpha, missing=missing, **({} if own_unit else {"margin": margin}))  # type: ignore[arg-type]
+        scores = paired_scores(
+            "scores",
+            baseline_scores,
+            variant_scores,
+            clusters=clusters,
+            bounds=bounds,
+            higher_is_better=higher_is_better,
+            margin=margin if own_unit else None,
+        )
+        return compare_tasks([scores], settings)
+    except (EvidenceError, ValueError) as error:
+        raise UserError(str(error)) from None
+
+
+def analyze(
+    paths: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    baseline: str | None = None,
+    temperature: float | None = None,
+    metrics: Mapping[str, str] | None = None,
+    alpha: float | None = None,
+    margin: float | Mapping[str, float] | None = None,
+    combine: str = "joint",
+    adjust: str = "maxt",
+    cluster: str | None = None,
+    where: Mapping[str, str] | None = None,
+    higher_is_better: Sequence[str] = (),
+    lower_is_better: Sequence[str] = (),
+    ranges: Mapping[str, tuple[float, float]] | None = None,
+    missing: str = "worst",
+    certify: str = "each",
+    min_common: float = 0.5,
+    strict: bool = False,
+    out: str | None = None,
+) -> AnalysisResult:
+    """Say which variants are worse than their baseline; what `lldeg analyze` does.
+
+    Args:
+        paths: one or several of: a run directory, a folder of runs, lm-eval output folders, score tables;
+            as paths or URLs.
+        baseline: name of the baseline; None for the input's.
+        temperature: compare at this one only.
+        metrics: metric by task, group or pattern such as "*".
+        alpha: level; None for the sweep's, else 0.05.
+        margin: largest acceptable drop as a share of the metrics' range; or, by task, in the metric's unit.
+        combine: joint, pooled, max-drop, fisher or any.
+        adjust: maxt, holm, bh or none.
+        cluster: column to cluster items by, "task" or "none"; None for the input's.
+        where: for score tables, the value that a column must have.
+        higher_is_better: tasks whose scores are better when higher, where the input does not say.
+        lower_is_better: tasks whose scores are better when lower.
+        ranges: least and greatest possible score, by task.
+        missing: "worst" or "drop", as in `compare`.
+        certify: "each" variant at level alpha, or "all" together.
+        min_common: least share of common items to compare.
+        strict: refuse to compare answers to different prompts.
+        out: folder or URL for verdicts.json, tables, plots and report.html; None writes nothing.
+
+    Returns:
+        The verdicts; `.to_frame()` is a pandas table, `.verdicts` the content of verdicts.json.
+
+    Raises:
+        UserError: the input cannot be read, or nothing can be compared.
+    """
+    from jobs.analysis.analyze_inputs import analyze_inputs  # noqa: PLC0415
+    from jobs.inputs.scales.options import ScaleOptions  # noqa: PLC0415
+    from jobs.inputs.score_set import Reading  # noqa: PLC0415
+
+    share, own = (None, margin) if _is_mapping(margin) else (margin, {})
+    scales = ScaleOptions(tuple(higher_is_better), tuple(lower_is_better), ranges or {}, own)  # type: ignore[arg-type]
+    several = [paths] if isinstance(paths, str) or hasattr(paths, "__fspath__") else list(paths)
+    scores, analysis = analyze_inputs(
+        [str(path) for path in several],
+        Reading(dict(metrics or {}), cluster, dict(where or {}), scales),
+        baseline=baseline,
+        temperature=temperature,
+        strict=strict,
+        least_common=min_common,
+        alpha=alpha,
+        margin=share,
+        combine=combine,
+        adjust=adjust,
+        missing=missing,
+        certify=certify,
+    )
+    result = AnalysisResult(analysis, scores)
+    if out is not None:
+        result.write(out)
+    return result
+
+
+def _is_mapping(value: Any) -> bool:
+    from collections.abc import Mapping  # noqa: PLC0415
+
+    return isinstance(value, Mapping)
+
+
+def submit(
+    config: str | PathLike[str],
+    *,
+    run_dir: str | PathLike[str] | None = None,
+    address: str | None = None,
+    overrides: Sequence[str] = (),
+) -> SubmitResult:
+    """Run a sweep, or what is left of it; what `lldeg submit` does, in silence.
+
+    Args:
+        config: the sweep's YAML file.
+        run_dir: run directory, a path or a URL; None for runs/<name>.
+        address: Ray cluster to use, "auto" or "ray://…"; None for this machine only.
+        overrides: changes of the configuration, "KEY=VALUE" each.
+
+    Returns:
+        What is in the run directory now; the run is complete.
+
+    Raises:
+        IncompleteRunError: samples are missing because the sweep was stopped or replicas failed; its
+            `result` says how many. Submitting again resumes the run.
+        UserError: a mistake in the configuration, or an engine that cannot run a variant.
+        KeyboardInterrupt: after Ctrl-C, when what was answered has been written.
+    """
+    from pathlib import Path  # noqa: PLC0415
+
+    from jobs.commands.submit.run_sweep import run_sweep  # noqa: PLC0415
+
+    if address is not None and address.startswith(("http://", "https://")):
+        raise UserError(f"{address} takes Ray jobs: use `lldeg submit --address`, or a ray:// address here.")
+    submitted = run_sweep(
+        Path(config),
+        run_dir=None if run_dir is None else str(run_dir),
+        address=address,
+        overrides=overrides,
+    )
+    submitted.raise_for_refusals()
+    if submitted.progress.stop == "interrupted":
+        raise KeyboardInterrupt
+    result = SubmitResult.of(submitted)
+    if result.missing:
+        raise IncompleteRunError(result)
+    return result
+
+
+def load_samples(run: str | PathLike[str]) -> pa.Table:
+    """All samples of a run, a row per answer (docs/results.md says what the columns are).
+
+    Args:
+        run: run directory, a path or a URL.
+
+    Returns:
+        The table: the columns of the sample files after `variant` and `task`.
+
+    Raises:
+        UserError: it is not a run directory, or a file cannot be read.
+    """
+    from jobs.inputs.run_directory.files import RunFiles  # noqa: PLC0415
+    from jobs.inputs.run_directory.tables import samples_table  # noqa: PLC0415
+
+    return samples_table(RunFiles.open(str(run)))
+
+
+def load_items(run: str | PathLike[str]) -> pa.Table:
+    """All items of a run, with their prompts and targets.
+
+    Args:
+        run: run directory, a path or a URL.
+
+    Returns:
+        The table; a row per task and item.
+
+    Raises:
+        UserError: it is not a run directory, or a file is missing or cannot be read.
+    """
+    from jobs.inputs.run_directory.files import RunFiles  # noqa: PLC0415
+    from jobs.inputs.run_directory.tables import items_table  # noqa: PLC0415
+
+    return items_table(RunFiles.open(str(run)))

@@ -1,0 +1,137 @@
+"""What `lldeg.analyze` and `lldeg.submit` return."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pandas as pd
+
+    from jobs.analysis.compare import Analysis, VariantResult
+    from jobs.commands.submit.run_sweep import Submitted
+    from jobs.inputs.score_set import ScoreSet
+
+
+@dataclass(frozen=True)
+class AnalysisResult:
+    """The verdicts on all variants.
+
+    Attributes:
+        analysis: everything that was found, with the paired scores behind it.
+        scores: the scores as they were read.
+    """
+
+    analysis: Analysis = field(repr=False)
+    scores: ScoreSet = field(repr=False)
+
+    @property
+    def baseline(self) -> str:
+        """Name of the baseline."""
+        return self.analysis.baseline
+
+    @property
+    def comparisons(self) -> Sequence[VariantResult]:
+        """One per variant and temperature: `variant`, `temperature`, and `comparison` with all numbers."""
+        return self.analysis.results
+
+    @property
+    def degraded(self) -> tuple[str, ...]:
+        """Variants that are degraded at any temperature, each once."""
+        names = (result.variant for result in self.comparisons if result.comparison.verdict == "degraded")
+        return tuple(dict.fromkeys(names))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader of the verdicts must know, a sentence each."""
+        return tuple(notice.text for notice in self.analysis.warnings)
+
+    @property
+    def verdicts(self) -> dict[str, Any]:
+        """The content of verdicts.json, as JSON values (docs/results.md)."""
+        from jobs.analysis.outputs import verdicts  # noqa: PLC0415 - the package loads nothing before it is needed
+
+        return verdicts(self.analysis)
+
+    def to_frame(self, *, by_task: bool = False) -> pd.DataFrame:
+        """The verdicts as a pandas table, unrounded.
+
+        Args:
+            by_task: one row per variant, temperature and task instead of one per variant and temperature.
+        """
+        import pandas as pd  # noqa: PLC0415
+
+        from jobs.analysis.outputs import summary_rows, task_rows  # noqa: PLC0415
+
+        return pd.DataFrame(task_rows(self.analysis) if by_task else summary_rows(self.analysis))
+
+    def exit_status(self, gate: Literal["degraded", "certified"] = "degraded") -> int:
+        """The exit status that `lldeg analyze --gate GATE` would have: 0, 1 or 3."""
+        from jobs.analysis.gate import exit_status  # noqa: PLC0415
+
+        return exit_status(self.analysis, gate)
+
+    def write(self, folder: str) -> None:
+        """Write what `lldeg analyze` writes: verdicts.json, tables, plots and report.html.
+
+        Args:
+            folder: path or URL; made if it is not there.
+
+        Raises:
+            OSError: the folder cannot be written to.
+        """
+        from jobs.analysis.outputs import write_outputs  # noqa: PLC0415
+        from jobs.report import write_report  # noqa: PLC0415
+
+        write_outputs(self.analysis, self.scores, folder)
+        write_report(self.analysis, self.scores.runs, folder)
+
+
+@dataclass(frozen=True)
+class SubmitResult:
+    """What a submit left in the run directory.
+
+    Attributes:
+        run_dir: path or URL.
+        planned: samples that the sweep asks for.
+        written: samples written by this submit, errors included.
+        errors: of these, samples that could not be answered.
+        missing: samples that are still to be answered.
+    """
+
+    run_dir: str
+    planned: int
+    written: int
+    errors: int
+    missing: int
+
+    @classmethod
+    def of(cls, submitted: Submitted) -> SubmitResult:
+        """The counts over all variants."""
+        variants = submitted.progress.variants.values()
+        return cls(
+            run_dir=submitted.plan.sweep.store.url,
+            planned=sum(counts.planned for counts in variants),
+            written=sum(counts.written for counts in variants),
+            errors=sum(counts.errors for counts in variants),
+            missing=submitted.progress.owed,
+        )
+
+
+class IncompleteRunError(UserError):
+    """A submit ended with samples missing.
+
+    Attributes:
+        result: what is in the run directory.
+    """
+
+    def __init__(self, result: SubmitResult) -> None:
+        self.result = result
+        super().__init__(
+            f"{result.run_dir} is incomplete: {result.missing:,} of {result.planned:,} samples are missing; "
+            "submit again to resume."
+        )

@@ -1,0 +1,117 @@
+"""What lldeg has to know of a kind of engine before one is loaded: one class says all of it.
+
+Nothing outside this folder knows an option of an engine. A new kind is a module with a subclass of
+`EngineKind`, and a line in the registry (`orchestrator.engines`).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from orchestrator.hardware import Obstacle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from orchestrator.engines.base import Engine, EngineSpec
+    from orchestrator.hardware import Hardware
+
+
+def parallel_workers(options: Mapping[str, Any]) -> int:
+    """Tensor- and pipeline-parallel workers of one engine, by the names that vLLM has given these options."""
+    return _whole(options.get("tensor_parallel_size")) * _whole(options.get("pipeline_parallel_size"))
+
+
+def _whole(value: object) -> int:
+    """A parallel size; 1 for what is none, which the engine itself will refuse."""
+    return value if isinstance(value, int) and value > 0 else 1
+
+
+class EngineKind(ABC):
+    """A way to run models; the methods have the answers of an engine that runs in the replica's own process.
+
+    Attributes:
+        name: how a configuration names it, for messages.
+        packages: distributions whose versions the manifest of a run records.
+    """
+
+    name: ClassVar[str]
+    packages: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def recognises(self, options: Mapping[str, Any]) -> bool:
+        """Whether engine options, `kind` included, mean this kind."""
+
+    @abstractmethod
+    def load(self, spec: EngineSpec, *, gpus: float) -> Engine:
+        """Load a model; called in the replica.
+
+        Args:
+            spec: the model and its options.
+            gpus: GPUs this process may use, or the share of one; 0 runs on the CPU.
+
+        Raises:
+            EngineOptionError: the engine refuses its options or its model.
+        """
+
+    @property
+    def served(self) -> bool:
+        """Whether the model is behind a server, which has its own hardware."""
+        return False
+
+    def takes_messages(self, options: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        """Whether it takes conversations and renders them itself; it then returns no log-likelihoods."""
+        return False
+
+    def problems(self, options: Mapping[str, Any]) -> Iterator[str]:  # noqa: ARG002
+        """Mistakes in the options that are known before anything is loaded, each as the end of a sentence."""
+        return iter(())
+
+    def deciding(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that decide an answer, which are part of a sample's identity."""
+        return dict(options)
+
+    def gpus(self, options: Mapping[str, Any]) -> int:  # noqa: ARG002
+        """GPUs that one engine takes where there are GPUs."""
+        return 1
+
+    def tokenizer(self, options: Mapping[str, Any]) -> tuple[str | None, bool]:
+        """The tokenizer that the options name, None for the model's own, and whether its code may run."""
+        name = options.get("tokenizer")
+        return (str(name) if name else None), bool(options.get("trust_remote_code", False))
+
+    def obstacles(
+        self,
+        options: Mapping[str, Any],
+        machine: Hardware,
+        *,
+        on_cpu: bool,  # noqa: ARG002
+    ) -> Iterator[Obstacle]:
+        """Why a machine cannot run these options: a GPU, for one, that is asked for and not there."""
+        if str(options.get("device", "")).startswith("cuda") and not machine.gpus:
+            yield Obstacle(f"device: {options['device']} needs a GPU, and this machine has none", "remove it")
+
+    def choices(
+        self,
+        options: Mapping[str, Any],  # noqa: ARG002
+        machine: Hardware,  # noqa: ARG002
+        *,
+        on_cpu: bool,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """Options that the user left open and that the machine decides (a number format, say)."""
+        return {}
+
+    def explain_choices(self, machine: Hardware) -> str:  # noqa: ARG002
+        """Why the machine chooses as it does, as a sentence for the user."""
+        return ""
+
+    def slow(
+        self,
+        options: Mapping[str, Any],  # noqa: ARG002
+        machine: Hardware,  # noqa: ARG002
+        *,
+        on_cpu: bool,  # noqa: ARG002
+    ) -> str | None:
+        """Why these options are needlessly slow on a machine; None if they are not."""
+        return None

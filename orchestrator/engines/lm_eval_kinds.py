@@ -1,0 +1,116 @@
+"""lm-eval's model classes before one is loaded: those that run in the replica, and those behind a server."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.engines import on_cpu as formats
+from orchestrator.engines.kind import EngineKind, parallel_workers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from orchestrator.engines.base import Engine, EngineSpec
+    from orchestrator.hardware import Hardware
+
+PREFIX = "lm-eval:"
+TRANSFORMERS = (f"{PREFIX}hf", f"{PREFIX}huggingface")
+SENDING = ("num_concurrent", "timeout", "patience")
+"""Options of a served model that change no answer: requests at a time, and seconds to wait for an answer and
+for a server that is away."""
+
+
+class LmEvalClass(EngineKind):
+    """Any model class that lm-eval knows, in the replica's process."""
+
+    name = f"{PREFIX}<model class>"
+    packages = ("lm-eval", "transformers")
+
+    def recognises(self, options: Mapping[str, Any]) -> bool:
+        """By the prefix."""
+        return str(options.get("kind", "")).startswith(PREFIX)
+
+    def load(self, spec: EngineSpec, *, gpus: float) -> Engine:
+        """Make an instance of the class; one that talks to a server is fed continuously."""
+        from lm_eval.models.api_models import TemplateAPI  # noqa: PLC0415 - seconds to import, in the replica only
+
+        from orchestrator.engines.lm_eval_engine import LmEvalEngine, load_lm  # noqa: PLC0415
+        from orchestrator.engines.served_engine import CONCURRENCY, ServedEngine, with_environment  # noqa: PLC0415
+
+        name, options = spec.kind.removeprefix(PREFIX), dict(spec.options)
+        if name == "local-completions":  # its own default asks the server, which may be away
+            options.setdefault("tokenizer_backend", "huggingface")
+        if "header" in options:
+            options["header"] = with_environment(options["header"])
+        patience = options.pop("patience", None)
+        lm = load_lm(replace(spec, options=options), name, on_cpu=gpus == 0)
+        if not isinstance(lm, TemplateAPI):
+            return LmEvalEngine(lm)
+        return ServedEngine(
+            lm,
+            concurrency=int(options.get("num_concurrent", CONCURRENCY)),
+            patience=patience,
+            chat=_takes_messages(spec.options),
+        )
+
+    def choices(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
+        """float32 for transformers' models on a CPU that emulates the format of the checkpoint."""
+        emulated = on_cpu and not machine.native_bfloat16
+        if emulated and formats.is_open(options) and str(options["kind"]).startswith(TRANSFORMERS):
+            return {"dtype": "float32"}
+        return {}
+
+    def explain_choices(self, machine: Hardware) -> str:
+        """Which number format, and why."""
+        return formats.explain(machine)
+
+    def slow(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> str | None:
+        """A number format that the CPU emulates."""
+        return formats.why_slow(options, machine) if on_cpu else None
+
+    def gpus(self, options: Mapping[str, Any]) -> int:
+        """GPUs of all parallel ranks, which lm-eval's vLLM class names as vLLM does."""
+        return parallel_workers(options)
+
+
+class ServedClass(LmEvalClass):
+    """A model behind a server: lm-eval's classes for completions and for chat completions."""
+
+    @property
+    def served(self) -> bool:
+        """True: the server has hardware of its own."""
+        return True
+
+    def recognises(self, options: Mapping[str, Any]) -> bool:
+        """By an address, or by a class that talks to a server."""
+        kind = str(options.get("kind", ""))
+        return super().recognises(options) and (
+            bool(options.get("base_url")) or kind.endswith("completions") or _takes_messages(options)
+        )
+
+    def takes_messages(self, options: Mapping[str, Any]) -> bool:
+        """Chat servers do."""
+        return _takes_messages(options)
+
+    def deciding(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """All options but those that say how requests are sent."""
+        return {name: value for name, value in options.items() if name not in SENDING}
+
+    def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
+        """A missing or wrong address, and limits that are no positive numbers."""
+        url = str(options.get("base_url") or "")
+        if not url and str(options["kind"]).startswith(f"{PREFIX}local-"):
+            yield "a served model needs base_url, for example http://127.0.0.1:8000/v1/completions"
+        if url and not url.startswith(("http://", "https://")):
+            yield f"base_url must be an address with http:// or https://, not '{url}'"
+        if not isinstance(options.get("header", {}), dict):
+            yield "header must be a mapping of names to values"
+        for name in SENDING:
+            value = options.get(name, 1)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
+                yield f"{name} must be a number above 0, not {value!r}"
+
+
+def _takes_messages(options: Mapping[str, Any]) -> bool:
+    return "chat" in str(options.get("kind", ""))

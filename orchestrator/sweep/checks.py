@@ -1,0 +1,186 @@
+"""The checks of a sweep before it runs.
+
+Each returns what it found together with the mistakes, one sentence each without a full stop, so that all
+mistakes are reported in one round.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator.engines import kind_of
+from orchestrator.errors import UserError, error_text
+from orchestrator.sweep.blocks import reruns
+from orchestrator.sweep.chat_template import ChatMessages, ChatTemplate
+from orchestrator.sweep.item_subset import read_subset, refuse_reused
+from orchestrator.sweep.model_identity import ModelNotFoundError, model_revision
+from orchestrator.sweep.tasks import TaskError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.config.schema import SweepConfig, TaskConfig
+    from orchestrator.sweep.item_subset import Subset
+    from orchestrator.sweep.tasks import SweepTask, TaskItems, TaskLibrary
+
+    Template = ChatTemplate | ChatMessages | None
+    """How a conversation becomes text; None without a chat template."""
+
+PLAIN = "plain"  # the rendering of prompts without a chat template
+
+
+def engine_problems(config: SweepConfig, variant: str) -> list[str]:
+    """What is wrong with the engine options of a variant."""
+    options = config.engine_of(variant)
+    kind = kind_of(options)
+    if kind.takes_messages(options) and not config.prompt.apply_chat_template:
+        return [
+            f"variants.{variant}: chat endpoints take conversations: set prompt.apply_chat_template: true"
+        ]
+    return [f"variants.{variant}: {problem}" for problem in kind.problems(options)]
+
+
+def find_models(config: SweepConfig) -> tuple[dict[str, str], list[str]]:
+    """The identity of each variant's model; a served model has only its name."""
+    revisions: dict[str, str] = {}
+    found: dict[tuple[str, str | None], str] = {}
+    problems: list[str] = []
+    for variant in config.variants:
+        model, revision = config.model_of(variant), config.revision_of(variant)
+        if not model:
+            continue  # already reported
+        if kind_of(config.engine_of(variant)).served:
+            revisions[variant] = model
+            continue
+        try:
+            if (model, revision) not in found:
+                found[model, revision] = model_revision(model, revision)
+            revisions[variant] = found[model, revision]
+        except ModelNotFoundError as error:
+            problems.append(f"variants.{variant}: {error}")
+    return revisions, problems
+
+
+def read_items(config: SweepConfig, revisions: Mapping[str, str]) -> tuple[Subset | None, list[str]]:
+    """The items to run, unless they were chosen by the very runs that are now to be tested on them."""
+    if config.items is None:
+        return None, []
+    try:
+        subset = read_subset(Path(config.items))
+        if config.baseline in revisions:
+            model, revision = config.model_of(config.baseline), revisions[config.baseline]
+            runs = [(rerun.temperature, rerun.seed) for rerun in reruns(config.sampling, sampled=True)]
+            refuse_reused(subset.chosen_by, model, revision, runs, f"items: {config.items}")
+    except UserError as error:
+        return None, [str(error).removesuffix(".")]
+    return subset, []
+
+
+def load_tasks(
+    config: SweepConfig, library: TaskLibrary, subset: Subset | None
+) -> tuple[dict[str, SweepTask], list[str]]:
+    """The leaf tasks by name."""
+    tasks: dict[str, SweepTask] = {}
+    if not all(Path(folder).is_dir() for folder in config.include_path):
+        return tasks, []  # reported; which tasks the missing folder has is not known
+    problems: list[str] = []
+    once = {entry.task: entry for entry in reversed(config.tasks)}  # a name listed twice has been reported
+    for entry in reversed(once.values()):
+        problems += _load_task(entry, library, subset, tasks)
+    if subset is not None and tasks and not set(subset.items) & set(tasks):
+        problems.append(f"items: {config.items} names none of the sweep's tasks")
+    return tasks, problems
+
+
+def _load_task(
+    entry: TaskConfig, library: TaskLibrary, subset: Subset | None, tasks: dict[str, SweepTask]
+) -> list[str]:
+    """Add the leaves of one configured task."""
+    if unknown := library.unknown(entry.task):
+        return [unknown]
+    try:
+        leaves = library.leaves(entry)
+    except TaskError as error:
+        return [str(error)]
+    problems: list[str] = []
+    for leaf in leaves:
+        spec = leaf if subset is None else replace(leaf, items=subset.items.get(leaf.name))
+        if spec.name in tasks:
+            problems.append(f"task '{spec.name}' is listed twice, the second time through '{entry.task}'")
+            continue
+        try:
+            task = tasks[spec.name] = library.open(spec)
+        except TaskError as error:
+            problems.append(str(error))
+            continue
+        if spec.metric is not None and spec.metric not in task.metrics:
+            problems.append(
+                f"task '{spec.name}' has no metric '{spec.metric}'; it has {', '.join(task.metrics)}"
+            )
+    return problems
+
+
+def unanswerable(config: SweepConfig, tasks: Mapping[str, SweepTask]) -> list[str]:
+    """Tasks that an engine cannot answer, whatever the model."""
+    return [
+        f"variants.{variant}: chat endpoints return no log-likelihoods, which task '{name}' needs"
+        for variant in config.variants
+        if kind_of(config.engine_of(variant)).takes_messages(config.engine_of(variant))
+        for name, task in tasks.items()
+        if not task.sampled
+    ]
+
+
+def chat_templates(config: SweepConfig) -> tuple[dict[str, Template], dict[str, str], list[str]]:
+    """The ways to render prompts by name, the name each variant uses, and mistakes; equal ones are one."""
+    if not config.prompt.apply_chat_template:
+        return {PLAIN: None}, dict.fromkeys(config.variants, PLAIN), []
+    templates: dict[str, Template] = {}
+    renderings: dict[str, str] = {}
+    problems: list[str] = []
+    for variant in config.variants:
+        if not config.model_of(variant):
+            continue  # already reported
+        try:
+            template = _chat_template(config, variant)
+        except (ValueError, OSError) as error:
+            reason = " ".join(str(error).split())
+            problems.append(f"variants.{variant}: its chat template could not be loaded: {reason}")
+            continue
+        templates[template.name] = template
+        renderings[variant] = template.name
+    return templates, renderings, problems
+
+
+def _chat_template(config: SweepConfig, variant: str) -> ChatTemplate | ChatMessages:
+    options = config.engine_of(variant)
+    kind = kind_of(options)
+    if kind.takes_messages(options):
+        return ChatMessages()
+    tokenizer, trusted = kind.tokenizer(options)
+    return ChatTemplate(
+        tokenizer or config.model_of(variant), config.revision_of(variant), trust_remote_code=trusted
+    )
+
+
+def build_prompts(
+    config: SweepConfig, tasks: Mapping[str, SweepTask], templates: Mapping[str, Template]
+) -> tuple[dict[tuple[str, str], TaskItems], list[str]]:
+    """The requests of every task in every rendering."""
+    built: dict[tuple[str, str], TaskItems] = {}
+    problems: dict[str, str] = {}  # by task: it fails in the same way in every rendering
+    for rendering, template in templates.items():
+        for name, task in tasks.items():
+            try:
+                items = built[rendering, name] = task.build(config.prompt, template, rendering)
+                for requests in items.requests.values():
+                    task.cluster_of(requests[0].doc)
+            except TaskError as error:
+                problems.setdefault(name, str(error))
+            except (ValueError, KeyError, TypeError) as error:
+                problems.setdefault(
+                    name, f"the prompts of task '{name}' cannot be built: {error_text(error)}"
+                )
+    return built, list(problems.values())

@@ -1,0 +1,106 @@
+"""Feeding replicas: blocks are handed out before engines drain, and as the stopping policy allows."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from orchestrator.workers.stopping import Next
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from orchestrator.rundir.progress import SweepProgress
+    from orchestrator.sweep.blocks import Block
+    from orchestrator.workers.replica_slots import ReplicaSlot, ReplicaSlots, VariantWork
+    from orchestrator.workers.stopping import StoppingPolicy
+
+SECONDS_UNTIL_STATUS = 5.0  # without a result from a replica at work, until it is asked for its status
+
+
+class Feeder:
+    """Hands blocks to replicas.
+
+    Args:
+        work: the blocks of all variants.
+        slots: the replicas.
+        stopping: what comes next for a variant at a temperature.
+        progress: counts to keep.
+    """
+
+    def __init__(
+        self,
+        work: Mapping[str, VariantWork],
+        slots: ReplicaSlots,
+        stopping: StoppingPolicy,
+        progress: SweepProgress,
+    ) -> None:
+        self._work = work
+        self._slots = slots
+        self._stopping = stopping
+        self._progress = progress
+
+    def drop_decided(self) -> list[tuple[str, float, int]]:
+        """Drop what the stopping policy no longer needs from the queues.
+
+        Returns:
+            variant, temperature and number of samples of what was dropped.
+        """
+        return [
+            (name, temperature, self._drop(name, temperature))
+            for name, work in self._work.items()
+            for temperature in work.queue.temperatures
+            if self._stopping.next_for(name, temperature) is Next.STOP
+        ]
+
+    def _drop(self, variant: str, temperature: float) -> int:
+        queue = self._work[variant].queue
+        samples = queue.drop(temperature)
+        self._progress.variants[variant].not_needed = queue.dropped
+        return samples
+
+    def put_back(self, block: Block) -> None:
+        """Queue a block again, as far as it is still needed."""
+        work = self._work[block.variant]
+        work.put_back(block)
+        self._progress.variants[block.variant].not_needed = work.queue.dropped
+
+    def feed(self) -> None:
+        """Hand out what replicas may take, and close those whose variant has nothing left for them."""
+        for slot in self._slots:
+            if slot.is_loading:
+                continue
+            queue = self._work[slot.variant].queue
+            while queue and slot.may_take(queue.first()) and not self._must_wait(queue.first()):
+                self._hand(slot, queue.take())
+            if not queue and not slot.in_flight:
+                self._slots.close(slot)
+
+    def held_back(self) -> list[str]:
+        """Variants whose next block the stopping policy holds back."""
+        queues = {name: work.queue for name, work in self._work.items()}
+        return [name for name, queue in queues.items() if queue and self._is_held_back(queue.first())]
+
+    def _must_wait(self, block: Block) -> bool:
+        """Whether a block is not handed out now; if nothing else goes on, waiting could be forever."""
+        return self._slots.are_busy and self._is_held_back(block)
+
+    def _is_held_back(self, block: Block) -> bool:
+        temperatures = {rerun.temperature for rerun in block.reruns}
+        return any(self._stopping.next_for(block.variant, one) is Next.WAIT for one in temperatures)
+
+    def _hand(self, slot: ReplicaSlot, block: Block) -> None:
+        reference = slot.actor.run.remote(block)
+        slot.hand_out(reference, block)
+        self._slots.expect(reference, slot)
+        counts = self._progress.variants[slot.variant]
+        counts.first_work = counts.first_work or time.monotonic()
+
+    def request_statuses(self) -> None:
+        """Ask replicas without a result for long whether something keeps them from their blocks."""
+        now = time.monotonic()
+        for slot in self._slots:
+            overdue = slot.in_flight and now - slot.last_heard > SECONDS_UNTIL_STATUS
+            if overdue and not slot.status_requested:
+                slot.status_requested = True
+                self._slots.expect(slot.actor.status.remote(), slot)

@@ -1,0 +1,99 @@
+"""When to stop asking: the policy that decides, while a sweep runs, which samples are no longer needed.
+
+The dispatcher knows nothing of statistics. It reports the scores of every block that is written and asks what
+comes next for a variant at a temperature; the policy answers from all it has seen. What is in flight when the
+answer is `STOP` is kept, what is queued is dropped.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from orchestrator.workers.sample_rows import Sample
+
+NO_SEED = -1
+
+
+class Next(Enum):
+    """What comes next for a variant at a temperature."""
+
+    CONTINUE = "hand out its blocks"
+    WAIT = "hand out none of its blocks for now, unless nothing else is in flight"
+    STOP = "decided: drop its queued samples"
+
+
+@dataclass(frozen=True)
+class ItemScores:
+    """Scores of one variant's samples of one task under its deciding metric; arrays of shape (samples,).
+
+    Attributes:
+        item: int32, number of the item.
+        temperature: float64.
+        seed: int32, `NO_SEED` where nothing is sampled.
+        score: float64, NaN for a sample with an error or without this metric.
+    """
+
+    item: NDArray[np.int32]
+    temperature: NDArray[np.float64]
+    seed: NDArray[np.int32]
+    score: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, samples: Sequence[Sample], metric: str) -> ItemScores:
+        """The scores of samples.
+
+        Args:
+            samples: in any order.
+            metric: "metric,filter".
+        """
+        seeds = [NO_SEED if sample.rerun.seed is None else sample.rerun.seed for sample in samples]
+        scores = [sample.scored.scores.get(metric, np.nan) if sample.scored else np.nan for sample in samples]
+        return cls(
+            np.array([sample.item.item for sample in samples], np.int32),
+            np.array([sample.rerun.temperature for sample in samples], np.float64),
+            np.array(seeds, np.int32),
+            np.array(scores, np.float64),
+        )
+
+
+class StoppingPolicy(Protocol):
+    """Decides which variants are answered further; called by the dispatcher, in one thread."""
+
+    @property
+    def deciding_metrics(self) -> Mapping[str, str]:
+        """The "metric,filter" whose scores it wants to see, by task; empty if it wants none."""
+
+    def report(self, variant: str, task: str, scores: ItemScores) -> None:
+        """Take note of samples that have been written, in any order of blocks.
+
+        Samples that an earlier submit wrote are not reported; a policy that needs them reads the run
+        directory.
+        """
+
+    def next_for(self, variant: str, temperature: float) -> Next:
+        """What comes next; asked often, so the answer should be at hand. `STOP` is final."""
+
+
+class NeverStop:
+    """The default: every planned sample is needed."""
+
+    @property
+    def deciding_metrics(self) -> Mapping[str, str]:
+        """None are wanted."""
+        return {}
+
+    def report(self, variant: str, task: str, scores: ItemScores) -> None:
+        """Never called, since no metric is wanted."""
+
+    def next_for(self, variant: str, temperature: float) -> Next:  # noqa: ARG002 - the same for all
+        """Always `CONTINUE`."""
+        return Next.CONTINUE

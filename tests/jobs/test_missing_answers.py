@@ -1,0 +1,225 @@
+"""A verdict on answers of which some are missing or failed."""
+
+import json
+
+import pytest
+from analyze_runner import run_analyze
+from standin.runs import MadeTask, make_run
+
+RIGHT = [1] * 700 + [0] * 300
+"""What a baseline with 70 % gets right of 1,000 items."""
+
+
+def write_scores(path, scores):
+    """A score table; None leaves an item out."""
+    rows = [f"{i},{score}" for i, score in enumerate(scores) if score is not None]
+    path.write_text("\n".join(["prompt_id,score", *rows]) + "\n")
+    return path
+
+
+def lost_and_failed():
+    """18 points worse: it fails on the 247 items that it loses, and wins 67 of those that pair."""
+    variant = list(RIGHT)
+    variant[:247] = [None] * 247
+    variant[700:767] = [1] * 67
+    return variant
+
+
+@pytest.fixture
+def unanswered(tmp_path):
+    """A variant that leaves out 30 % of what the baseline gets right, as two score tables."""
+    variant = [None if score and i % 10 < 3 else score for i, score in enumerate(RIGHT)]
+    return [write_scores(tmp_path / "base.csv", RIGHT), write_scores(tmp_path / "v.csv", variant)]
+
+
+@pytest.fixture
+def failing(tmp_path):
+    """A run whose variant is 18 points worse, its engine failing on the items that it loses."""
+    task = MadeTask({("base", 0.0): [RIGHT], ("v", 0.0): [lost_and_failed()]})
+    return make_run(tmp_path / "run", {"t": task})
+
+
+def test_items_left_out_are_no_certificate(unanswered, tmp_path):
+    """No difference on the 79 % that pair proves nothing about the rest; the gate does not pass."""
+    ran = run_analyze(*unanswered, "--gate", "certified", out=tmp_path / "out")
+    found = ran.comparison("v")
+    assert (ran.code, found["verdict"], found["missing"]) == (3, "inconclusive", 210)
+    assert found["missing_answers"] == [0, 210]
+    assert "within-margin-pairs-only" in found["reason_codes"]
+
+
+def test_without_a_gate_an_undecided_variant_passes(unanswered, tmp_path):
+    """The default gate asks only whether anything is degraded."""
+    assert run_analyze(*unanswered, out=tmp_path / "out").code == 0
+
+
+def test_failures_on_what_it_loses_are_no_certificate(failing, tmp_path):
+    """Answers that failed count as losses in a certificate."""
+    ran = run_analyze(failing, "--gate", "certified", out=tmp_path / "out")
+    found = ran.comparison("v")
+    assert (ran.code, found["verdict"]) == (3, "inconclusive")
+    assert (found["failed_answers"], found["missing_answers"]) == ([0, 247], [0, 0])
+    assert found["drop_bounds"][0] < 0.0 < 0.17 < found["drop_bounds"][1]
+
+
+def test_dropping_what_is_missing_has_to_be_said(unanswered, tmp_path):
+    """--missing drop certifies on the pairs alone, and verdicts.json says that it did."""
+    ran = run_analyze(*unanswered, "--gate", "certified", "--missing", "drop", out=tmp_path / "out")
+    assert (ran.code, ran.comparison("v")["verdict"], ran.verdicts["missing"]) == (0, "certified", "drop")
+
+
+def test_a_run_that_owes_answers_is_incomplete_whatever_is_dropped(tmp_path):
+    """--missing drop does not finish a run."""
+    task = MadeTask({("base", 0.0): [RIGHT], ("v", 0.0): [["owed", *RIGHT[1:]]]})
+    run = make_run(tmp_path / "run", {"t": task})
+    assert run_analyze(run, "--missing", "drop", out=tmp_path / "out").code == 3
+
+
+def test_a_certificate_in_the_worst_case_holds_but_the_gate_stays_shut(tmp_path):
+    """One failed answer of 1,000 cannot cost a point: certified; the gate names what is left to do."""
+    task = MadeTask({("base", 0.0): [RIGHT], ("v", 0.0): [[None, *RIGHT[1:]]]})
+    run = make_run(tmp_path / "run", {"t": task})
+    ran = run_analyze(run, "--gate", "certified", out=tmp_path / "out")
+    assert (ran.code, ran.comparison("v")["verdict"]) == (3, "certified")
+    assert "--missing drop" in ran.text
+    assert run_analyze(run, "--gate", "certified", "--missing", "drop", out=tmp_path / "out").code == 0
+
+
+def test_both_sides_are_counted_by_task(tmp_path):
+    """Failures and gaps of each side and task: in verdicts.json, on screen, in Markdown and in the report."""
+    lost = {"a": [[None] * 3 + RIGHT[3:], RIGHT], "b": [RIGHT, ["owed"] * 5 + RIGHT[5:]]}
+    tasks = {
+        name: MadeTask({("base", 0.0): [base], ("v", 0.0): [variant]})
+        for name, (base, variant) in lost.items()
+    }
+    run = make_run(tmp_path / "run", tasks)
+    ran = run_analyze(run, out=tmp_path / "out")
+    assert ran.comparison("v")["gaps"] == [
+        {"task": "a", "items": 3, "missing_answers": [0, 0], "failed_answers": [3, 0]},
+        {"task": "b", "items": 5, "missing_answers": [0, 5], "failed_answers": [0, 0]},
+    ]
+    assert {"failed-answers", "owed-answers", "unpaired-items"} <= set(ran.verdicts["warning_codes"])
+    sides = "b at temperature 0: baseline 0 missing, 0 failed; v 5 missing, 0 failed"
+    assert sides in " ".join(ran.text.split())
+    assert sides in (ran.out / "report.html").read_text()
+    assert sides in run_analyze(run, "--format", "markdown", out=tmp_path / "md").text
+
+
+def test_a_task_that_nobody_can_pair_counts_as_lost(tmp_path):
+    """A variant that skips one of two tasks is not certified by the other."""
+    tasks = {
+        "a": MadeTask({("base", 0.0): [RIGHT], ("v", 0.0): [RIGHT]}),
+        "b": MadeTask({("base", 0.0): [RIGHT], ("v", 0.0): [[None] * 1000]}),
+    }
+    run = make_run(tmp_path / "run", tasks)
+    found = run_analyze(run, "--min-common", "0", out=tmp_path / "out").comparison("v")
+    assert (found["verdict"], [task["task"] for task in found["tasks"]]) == ("inconclusive", ["a"])
+    assert found["failed_answers"] == [0, 1000]
+    assert [gap["task"] for gap in found["gaps"]] == ["b"]
+
+
+def test_an_item_that_nobody_answered_is_missing(tmp_path):
+    """The item tables say what was to be asked; an item that both models lack is missing on both sides."""
+    owed = ["owed", *RIGHT[1:]]
+    run = make_run(tmp_path / "run", {"t": MadeTask({("base", 0.0): [owed], ("v", 0.0): [owed]})})
+    found = run_analyze(run, out=tmp_path / "out").comparison("v")
+    assert (found["missing"], found["missing_answers"]) == (1, [1, 1])
+
+
+def test_codes_are_parallel_to_sentences(failing, tmp_path):
+    """Every reason and every warning has a code at the same place."""
+    verdicts = run_analyze(failing, out=tmp_path / "out").verdicts
+    assert len(verdicts["warning_codes"]) == len(verdicts["warnings"]) > 0
+    for entry in verdicts["comparisons"]:
+        assert len(entry["reason_codes"]) == len(entry["reasons"]) > 0
+
+
+def test_items_with_unequal_reruns_split_their_runs(tmp_path):
+    """Five items right once in two baseline runs and wrong in one of the variant: p = (2/3)^5, not 2^-5."""
+    rows = ["model,rerun,prompt_id,score"]
+    for model, runs in (("base", (1, 0)), ("v", (0,))):
+        rows += [f"{model},{r},{i},{score}" for r, score in enumerate(runs) for i in range(5)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(rows) + "\n")
+    found = run_analyze(path, out=tmp_path / "out").comparison("v")
+    assert found["p_pooled"] == pytest.approx((2 / 3) ** 5, rel=1e-9)
+
+
+def test_graded_runs_of_unequal_number_are_compared(tmp_path):
+    """Graded scores of two runs against three reach the test one by one."""
+    rows = ["model,rerun,prompt_id,score"]
+    for model, runs in (("base", 3), ("v", 2)):
+        rows += [f"{model},{r},{i},{(i * 7 + r) % 10 / 10}" for r in range(runs) for i in range(40)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(rows) + "\n")
+    found = run_analyze(path, out=tmp_path / "out")
+    assert (found.comparison("v")["reruns"], "fewer-reruns" in found.verdicts["warning_codes"]) == (
+        [3, 2],
+        True,
+    )
+
+
+def test_a_document_in_two_tasks_is_one_observation(tmp_path):
+    """20 documents asked in two tasks are 20 signs, not 40."""
+    lost = [1] * 20
+    tasks = {name: MadeTask({("base", 0.0): [lost], ("v", 0.0): [[0] * 20]}) for name in ("a", "b")}
+    run = make_run(tmp_path / "run", tasks)
+    apart = run_analyze(run, out=tmp_path / "apart").comparison("v")
+    share_documents(run, "a", "b")
+    shared = run_analyze(run, out=tmp_path / "shared").comparison("v")
+    assert apart["p_pooled"] == pytest.approx(2.0**-40, rel=1e-9)
+    assert shared["p_pooled"] == pytest.approx(2.0**-20, rel=1e-9)
+
+
+def share_documents(run, first, second):
+    """Let the items of a task be the documents of another."""
+    import pyarrow.parquet as pq
+
+    hashes = pq.read_table(run / "items" / f"{first}.parquet").column("doc_hash")
+    path = run / "items" / f"{second}.parquet"
+    table = pq.read_table(path)
+    pq.write_table(table.set_column(table.schema.get_field_index("doc_hash"), "doc_hash", hashes), path)
+
+
+def test_a_cluster_that_spans_tasks_is_one_block(tmp_path):
+    """Ten passages with items in two tasks are ten signs; --cluster none makes them forty again."""
+    lost = [1] * 20
+    tasks = {
+        name: MadeTask(
+            {("base", 0.0): [lost], ("v", 0.0): [[0] * 20]}, clusters=[f"passage {i // 2}" for i in range(20)]
+        )
+        for name in ("a", "b")
+    }
+    run = make_run(tmp_path / "run", tasks)
+    found = run_analyze(run, out=tmp_path / "out").comparison("v")
+    assert found["p_pooled"] == pytest.approx(2.0**-10, rel=1e-9)
+    none = run_analyze(run, "--cluster", "none", out=tmp_path / "none").comparison("v")
+    assert none["p_pooled"] == pytest.approx(2.0**-40, rel=1e-9)
+
+
+def test_prompt_ids_of_two_tasks_are_not_the_same_prompt(tmp_path):
+    """Score tables number the prompts of every task anew: equal ids in two tasks are two prompts."""
+    from typer.testing import CliRunner
+
+    from jobs.cli import app
+
+    rows = [f"{m},{t},{i},{int(m == 'base')}" for m in ("base", "v") for t in "ab" for i in range(20)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["model,task,prompt_id,score", *rows]) + "\n")
+    CliRunner().invoke(app, ["import", str(path), "--out", str(tmp_path / "run")])
+    for given in (path, tmp_path / "run"):
+        found = run_analyze(given, out=tmp_path / "out").comparison("v")
+        assert found["p_pooled"] == pytest.approx(2.0**-40, rel=1e-9)
+
+
+def test_several_certificates_are_said(tmp_path):
+    """Of two certified variants it is said what each certificate promises; --certify all is Holm's."""
+    paths = [write_scores(tmp_path / f"{name}.csv", RIGHT) for name in ("base", "v", "w")]
+    each = run_analyze(*paths, out=tmp_path / "each")
+    assert [c["verdict"] for c in each.verdicts["comparisons"]] == ["certified"] * 2
+    assert "--certify all" in " ".join(each.text.split())
+    every = run_analyze(*paths, "--certify", "all", out=tmp_path / "all")
+    assert every.verdicts["certify"] == "all"
+    raw, adjusted = (every.comparison("v")[key] for key in ("p_noninferior", "p_noninferior_adjusted"))
+    assert adjusted == pytest.approx(2 * raw)
+    assert json.loads((every.out / "verdicts.json").read_text())["certify"] == "all"

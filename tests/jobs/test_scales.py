@@ -1,0 +1,279 @@
+"""Direction and range of scores: what is known, what is said, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+from analyze_runner import run_analyze
+from lm_eval_maker import write_results, write_samples
+from standin.runs import MadeTask, make_run
+
+from jobs.inputs.scales.known_metrics import known_direction, known_metric
+
+
+def table(path, base, variant, task="t", **columns):
+    """A score table of two models; `columns` are constant."""
+    tail = "".join(f",{value}" for value in columns.values())
+    rows = ["model,task,prompt_id,score" + "".join(f",{name}" for name in columns)]
+    for model, scores in (("base", base), ("v", variant)):
+        rows += [f"{model},{task},{i},{score}{tail}" for i, score in enumerate(scores)]
+    path.write_text("\n".join(rows) + "\n")
+    return path
+
+
+def perplexities(items=200):
+    """Perplexities around 6, and the same ten per cent higher."""
+    base = np.random.default_rng(3).uniform(4.0, 8.0, items)
+    return base.round(3).tolist(), (1.1 * base).round(3).tolist()
+
+
+def grades(items=400):
+    """A judge's grades from 1 to 10, and the same with one grade less on every fourth."""
+    base = np.random.default_rng(4).integers(2, 11, items)
+    return base.tolist(), (base - (np.arange(items) % 4 == 0)).tolist()
+
+
+def test_a_perplexity_that_rises_is_worse(tmp_path):
+    """Ten per cent more perplexity is DEGRADED: the metric's name says that lower is better."""
+    ran = run_analyze(table(tmp_path / "t.csv", *perplexities(), metric="perplexity"), out=tmp_path / "out")
+    found = ran.comparison("v")
+    assert (ran.code, found["verdict"]) == (1, "degraded")
+    assert 0.5 < found["drop"] < 0.7
+    assert "direction-by-name" in ran.verdicts["warning_codes"]
+    assert found["tasks"][0]["higher_is_better"] is False
+
+
+def test_a_score_without_a_known_range_is_refused_with_the_options(tmp_path):
+    """Scores around 6 that nothing explains are not taken for percent: the sentence names both ways out."""
+    ran = run_analyze(table(tmp_path / "t.csv", *perplexities()), out=tmp_path / "out")
+    assert ran.code == 2
+    assert "--range t=LOW..HIGH" in ran.error
+    assert "--margin t=M" in ran.error
+
+
+def test_scores_that_reach_a_hundred_are_percent(tmp_path):
+    """Full marks of 100 occur, so the scores are percent, and it is said; without them they are refused."""
+    base, worse = [100.0, 60.0, 80.0, 100.0] * 30, [100.0, 40.0, 80.0, 100.0] * 30
+    ran = run_analyze(table(tmp_path / "t.csv", base, worse), out=tmp_path / "out")
+    found = ran.comparison("v")
+    assert found["drop"] == pytest.approx(0.05)
+    assert found["tasks"][0]["range"] == [0.0, 100.0]
+    assert "other-range" in ran.verdicts["warning_codes"]
+    assert run_analyze(table(tmp_path / "u.csv", base[1:3] * 9, worse[1:3] * 9), out=tmp_path / "o").code == 2
+
+
+def test_the_direction_can_be_said(tmp_path):
+    """--lower-is-better and a margin in the metric's own unit settle a score that nothing explains."""
+    base, worse = perplexities()
+    given = ("--lower-is-better", "t", "--margin", "t=0.1")
+    worse_ran = run_analyze(table(tmp_path / "t.csv", base, worse), *given, out=tmp_path / "out")
+    assert worse_ran.comparison("v")["verdict"] == "degraded"
+    better_ran = run_analyze(table(tmp_path / "u.csv", worse, base), *given, out=tmp_path / "better")
+    assert better_ran.comparison("v")["drop"] == pytest.approx(-worse_ran.comparison("v")["drop"])
+
+
+def test_a_margin_in_the_metrics_own_unit_is_said_in_it(tmp_path):
+    """A hundredth more perplexity is certified at a margin of 0.1, which is not called points."""
+    base, _ = perplexities()
+    rows = table(tmp_path / "t.csv", base, [round(b + 0.01, 3) for b in base], metric="perplexity")
+    ran = run_analyze(rows, "--margin", "t=0.1", "--gate", "certified", out=tmp_path / "out")
+    found = ran.comparison("v")
+    assert (found["margin"], found["margin_unit"]) == (0.1, "metric")
+    assert "0.1 (in units of perplexity)" in " ".join(ran.text.split())
+    assert "0.1 points" not in ran.text
+
+
+def test_without_a_margin_of_its_own_a_loss_is_never_certified(tmp_path):
+    """A point of perplexity means nothing: without --margin t=M there is no certificate, and it is said."""
+    base, _ = perplexities()
+    ran = run_analyze(table(tmp_path / "t.csv", base, base, metric="loss"), out=tmp_path / "out")
+    found = ran.comparison("v")
+    assert (found["verdict"], found["margin"]) == ("inconclusive", None)
+    assert "unbounded-without-margin" in found["reason_codes"]
+    assert "--margin TASK=M" in ran.text
+
+
+def test_grades_are_not_percent(tmp_path):
+    """Grades from 1 to 10 are refused without their range; with it a quarter of a grade is 2.78 points."""
+    path = table(tmp_path / "t.csv", *grades())
+    assert run_analyze(path, out=tmp_path / "out").code == 2
+    ran = run_analyze(path, "--range", "t=1..10", out=tmp_path / "out")
+    found = ran.comparison("v")
+    assert found["drop"] == pytest.approx(0.25 / 9)
+    assert (ran.code, found["verdict"], found["tasks"][0]["range"]) == (1, "degraded", [1.0, 10.0])
+    assert "1 point (0.09 on the scale from 1 to 10)" in " ".join(ran.text.split())
+
+
+def test_columns_state_direction_and_range(tmp_path):
+    """The columns higher_is_better and range say for a table what the options say."""
+    base, lower = grades()
+    path = table(tmp_path / "t.csv", lower, base, higher_is_better="false", range="1..10")
+    found = run_analyze(path, out=tmp_path / "out").comparison("v")
+    assert (found["verdict"], found["drop"]) == ("degraded", pytest.approx(0.25 / 9))
+
+
+def test_the_import_keeps_direction_and_range(tmp_path):
+    """A run made of a table has the table's direction and range in its manifest, and the same verdict."""
+    from typer.testing import CliRunner
+
+    from jobs.cli import app
+
+    base, lower = grades()
+    path = table(tmp_path / "t.csv", lower, base, higher_is_better="false", range="1..10")
+    CliRunner().invoke(app, ["import", str(path), "--out", str(tmp_path / "run")])
+    first = run_analyze(path, out=tmp_path / "a").comparison("v")
+    second = run_analyze(tmp_path / "run", out=tmp_path / "b").comparison("v")
+    assert (first["drop"], first["p_pooled"]) == (second["drop"], second["p_pooled"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "said"),
+    [
+        ({"range": "0..5"}, (), "outside of the range that the input states"),
+        ({}, ("--range", "t=0..5"), "outside of --range t"),
+        ({"range": "0 to 10"}, (), "LOW..HIGH"),
+        ({"higher_is_better": "perhaps", "range": "0..10"}, (), "write true or false"),
+        ({"metric": "acc", "range": ""}, ("--margin", "t=0.5"), "is a share of that"),
+        ({"metric": "wer", "higher_is_better": "true"}, (), "--lower-is-better t"),
+        ({"range": "0..10"}, ("--higher-is-better", "t", "--lower-is-better", "*"), "both name task t"),
+        ({"range": "0..10"}, ("--lower-is-better", "u"), "names no task: u"),
+        ({"range": "0..10"}, ("--range", "t=10..0"), "LOW..HIGH"),
+        ({"range": "0..10"}, ("--range", "t"), "KEY=VALUE"),
+        ({"range": "0..10"}, ("--margin", "0"), "positive number"),
+        ({"range": "0..10"}, ("--margin", "0.01", "--margin", "0.02"), "given twice"),
+        ({"range": "0..10"}, ("--margin", "1.5"), "between 0 and 1"),
+    ],
+)
+def test_contradictions_are_refused(tmp_path, columns, options, said):
+    """What cannot be read, or says two things, ends in a sentence with what to do."""
+    ran = run_analyze(table(tmp_path / "t.csv", *grades(), **columns), *options, out=tmp_path / "out")
+    assert (ran.code, said in ran.error) == (2, True)
+
+
+def test_two_tables_must_agree(tmp_path):
+    """Models that were scored on different scales are not paired."""
+    for name, limits in (("base", "0..10"), ("v", "0..100")):
+        rows = [f"{i},{i % 10},{limits}" for i in range(40)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(["prompt_id,score,range", *rows]) + "\n")
+    ran = run_analyze(tmp_path / "base.csv", tmp_path / "v.csv", out=tmp_path / "out")
+    assert (ran.code, "disagree on the range" in ran.error) == (2, True)
+
+
+def test_a_name_that_suggests_the_other_direction_is_not_passed_over(tmp_path):
+    """A task called val_loss with scores between 0 and 1 and nothing else said could be read both ways."""
+    path = table(tmp_path / "t.csv", [0.5] * 40, [0.4] * 40, task="val_loss")
+    assert "--lower-is-better val_loss" in run_analyze(path, out=tmp_path / "out").error
+    ran = run_analyze(path, "--lower-is-better", "val_loss", out=tmp_path / "out")
+    assert ran.comparison("v")["drop"] == pytest.approx(-0.1)
+
+
+def test_all_tasks_without_a_range_are_named_at_once(tmp_path):
+    """Two tasks that need a range are two sentences in one refusal."""
+    rows = [f"{m},{t},{i},{i}" for m in ("base", "v") for t in ("one", "two") for i in range(30)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(["model,task,prompt_id,score", *rows]) + "\n")
+    ran = run_analyze(path, out=tmp_path / "out")
+    assert "--range one=" in ran.error
+    assert "--range two=" in ran.error
+    assert run_analyze(path, "--range", "*=0..29", out=tmp_path / "out").code == 0
+
+
+def test_a_share_in_the_unit_range_stays_what_it_was(tmp_path):
+    """Scores between 0 and 1 need nothing said, and no warning is made of them."""
+    ran = run_analyze(table(tmp_path / "t.csv", [1, 0] * 40, [1, 0] * 40), out=tmp_path / "out")
+    assert (ran.code, ran.verdicts["warnings"]) == (0, [])
+    assert ran.comparison("v")["tasks"][0]["range"] == [0.0, 1.0]
+
+
+def test_the_log_likelihoods_under_a_perplexity_go_up(tmp_path):
+    """lm-eval logs a sample's log-likelihood as its perplexity: a lower one is worse."""
+    likelihoods = np.random.default_rng(5).uniform(-9.0, -1.0, 60)
+    for name, values in (("base", likelihoods), ("v", likelihoods - 0.5)):
+        samples = [{"perplexity": value} for value in values.tolist()]
+        path = write_samples(tmp_path / name, samples)
+        rows = [json.loads(line) for line in path.read_text().strip().split("\n")]
+        for row in rows:
+            row |= {"metrics": ["perplexity"], **row.pop("exact_match")}
+        path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    ran = run_analyze(tmp_path / "base", tmp_path / "v", out=tmp_path / "out")
+    assert (ran.code, ran.comparison("v")["drop"]) == (1, pytest.approx(0.5))
+    assert "log-likelihoods" in ran.verdicts["warning_codes"]
+
+
+def test_results_that_contradict_each_other_are_refused(tmp_path):
+    """lm-eval's own higher_is_better must be the same for both models."""
+    for name, up in (("base", True), ("v", False)):
+        write_samples(tmp_path / name, [0.5] * 30)
+        path = write_results(tmp_path / name)
+        content = json.loads(path.read_text())
+        content["higher_is_better"]["gsm"]["exact_match"] = up
+        path.write_text(json.dumps(content))
+    ran = run_analyze(tmp_path / "base", tmp_path / "v", out=tmp_path / "out")
+    assert (ran.code, "disagree on whether higher or lower" in ran.error) == (2, True)
+
+
+def test_a_run_says_the_direction_of_its_metrics(tmp_path):
+    """The manifest's higher_is_better decides for a metric without a known name; a range in it, too."""
+    task = MadeTask({("base", 0.0): [[2] * 40], ("v", 0.0): [[8] * 40]}, metrics={"penalty,none": False})
+    run = make_run(tmp_path / "run", {"t": task})
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["tasks"]["t"]["metrics"]["penalty,none"]["range"] = "0..10"
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    assert run_analyze(run, out=tmp_path / "out").comparison("v")["drop"] == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["perplexity", "word_perplexity,none", "valid_loss", "WER", "brier_score", "bits_per_byte",
+     "edit_distance", "error_rate", "character-error-rate"],
+)  # fmt: skip
+def test_names_that_go_down(name):
+    """Metrics known to be better when lower, also as the end of a longer name."""
+    assert known_direction(name) is False
+
+
+@pytest.mark.parametrize("name", ["acc,none", "exact_match", "glossary", "parameter", "sweater", "score"])
+def test_names_that_do_not(name):
+    """Metrics better when higher, and names that only contain such a word."""
+    assert known_direction(name) is True
+
+
+def test_a_known_metric_on_an_impossible_scale_is_unknown():
+    """What is known of accuracy are shares and percent; word error rates have no upper limit."""
+    assert known_metric("acc").ranges == ((0.0, 1.0), (0.0, 100.0))
+    assert known_metric("wer").ranges == ((float("-inf"), float("inf")),)
+    assert known_metric("judge") is None
+
+
+def test_a_margin_of_zero_is_refused_by_all(tmp_path):
+    """A sweep's margin of 0 is refused by submit, analyze and view alike, never read as something else."""
+    from pydantic import ValidationError
+
+    from jobs.report.catalog import Catalog
+    from orchestrator.config.schema import AnalysisConfig
+    from orchestrator.errors import UserError
+
+    task = MadeTask({("base", 0.0): [[1, 0] * 20], ("v", 0.0): [[1, 0] * 20]})
+    run = make_run(tmp_path / "run", {"t": task}, analysis={"margin": 0})
+    ran = run_analyze(run, out=tmp_path / "out")
+    assert (ran.code, "analysis.margin of the sweep" in ran.error) == (2, True)
+    (cached,) = Catalog([str(run)]).runs().values()
+    with pytest.raises(UserError, match=r"analysis\.margin of the sweep"):
+        cached.analyze()
+    with pytest.raises(ValidationError):
+        AnalysisConfig(margin=0)
+    assert run_analyze(run, "--margin", "0.02", out=tmp_path / "out").code == 0
+
+
+def test_the_page_takes_the_same_options(tmp_path):
+    """The page reads a range like analyze does, so that a run of grades has one verdict."""
+    from jobs.inputs.scales.options import scale_options
+    from jobs.report.catalog import Catalog, Chosen
+
+    base, lower = grades(40)
+    run = make_run(tmp_path / "run", {"t": MadeTask({("base", 0.0): [base], ("v", 0.0): [lower]})})
+    options = ("--range", "t=1..10", "--margin", "0.05")
+    analyzed = run_analyze(run, *options, out=tmp_path / "out").verdicts
+    chosen = Chosen(*scale_options(None, None, ["t=1..10"], ["0.05"]))
+    (cached,) = Catalog([str(run)], chosen).runs().values()
+    assert json.loads(json.dumps(cached.analyze().content.verdicts)) == analyzed

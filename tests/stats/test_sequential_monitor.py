@@ -1,0 +1,269 @@
+"""The front door of sequential comparisons: replay, freezing, missing scores, blocks, reports."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stats.acceptability import evidence_of
+from stats.arrays import EvidenceError
+from stats.intervals import fay_lumbard_interval
+from stats.noninferiority import flip_noninferiority
+from stats.scores import TaskScores
+from stats.sequential import PlannedTask, SequentialMonitor, SequentialPlan, Stopping, item_order, replay
+from stats.signflip import sign_flip_test
+from stats.spending import parse_spending
+from stats.verdict import Verdict
+
+
+def flips(rng, items, worse, better):
+    """Independent items that flip with the given rates."""
+    uniform = rng.random(items)
+    return np.where(uniform < worse, 1.0, np.where(uniform > 1.0 - better, -1.0, 0.0))
+
+
+def plan_of(*sizes, comparisons=("variant",), blocks=None, **details):
+    tasks = tuple(PlannedTask(str(number), size, blocks) for number, size in enumerate(sizes))
+    return SequentialPlan(tasks, comparisons, **{"sign_vectors": 999, **details})
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.sampled_from(["degraded", "decided"]), st.data())
+def test_portions_and_order_have_no_say(seed, until, data):
+    """Three comparisons on two tasks, reported in any portions and order: the courses of a replay."""
+    rng = np.random.default_rng(seed)
+    plan = plan_of(90, 60, comparisons=("a", "b", "c"), stopping=Stopping(4, until), margin=0.15)
+    rates = data.draw(st.permutations([(0.25, 0.05), (0.1, 0.08), (0.03, 0.03)]))
+    scores = {
+        name: [flips(rng, task.items, *rate) for task in plan.tasks]
+        for name, rate in zip(plan.comparisons, rates, strict=True)
+    }
+    monitor, seen, verdicts = SequentialMonitor(plan), dict.fromkeys(scores, 0.0), {}
+    while min(seen.values()) < 1.0:
+        name = data.draw(st.sampled_from([name for name, share in seen.items() if share < 1.0]))
+        seen[name] = min(1.0, seen[name] + data.draw(st.sampled_from([0.1, 0.3, 0.5])))
+        monitor.observe(name, [values[: round(seen[name] * values.size)] for values in scores[name]])
+        for decided, end in monitor.decisions().items():
+            assert verdicts.setdefault(decided, end.verdict) is end.verdict
+    assert monitor.courses() == replay(plan, scores)
+
+
+def test_a_stopped_sweep_is_judged_from_its_samples_alone():
+    """Comparisons that stop asking once decided: a replay of what they asked gives the same courses."""
+    rng = np.random.default_rng(8)
+    plan = plan_of(2_000, comparisons=("bad", "good"), stopping=Stopping(10, "decided"), margin=0.03)
+    scores = {"bad": [flips(rng, 2_000, 0.15, 0.07)], "good": [flips(rng, 2_000, 0.02, 0.03)]}
+    monitor, asked = SequentialMonitor(plan), {}
+    for look in range(1, 11):
+        for name, values in scores.items():
+            if name not in monitor.decisions():
+                asked[name] = [values[0][: plan.tasks[0].seen_at(look, 10)]]
+                monitor.observe(name, asked[name])
+    courses = replay(plan, asked)
+    assert courses == monitor.courses(closed=True) == replay(plan, scores)
+    assert courses["bad"].verdict is Verdict.DEGRADED
+    assert courses["good"].verdict is Verdict.CERTIFIED
+    assert max(course.share_used for course in courses.values()) < 1.0
+
+
+def test_scores_that_a_look_has_used_may_not_change():
+    """Later items may still come and change; earlier ones are refused by the name of their task."""
+    monitor = SequentialMonitor(plan_of(20, stopping=Stopping(2)))
+    values = np.zeros(20)
+    assert monitor.observe("variant", [values[:12]]) == 1
+    changed = values.copy()
+    changed[3] = 1.0
+    with pytest.raises(EvidenceError, match="task '0' that a look has used have changed"):
+        monitor.observe("variant", [changed])
+
+
+@pytest.mark.parametrize("scores", [[np.zeros(21)], [np.full(20, 1.5)], [np.full(20, np.inf)], []])
+def test_impossible_scores_are_refused(scores):
+    """Too many, outside of the range, infinite, or no task at all."""
+    with pytest.raises(EvidenceError):
+        SequentialMonitor(plan_of(20)).observe("variant", scores)
+
+
+@pytest.mark.parametrize(
+    "mistake", [{"comparisons": ()}, {"comparisons": ("a", "a")}, {"alpha": 0.0}, {"margin": 1.0}]
+)
+def test_impossible_plans_are_refused(mistake):
+    """No or equal names, a level or margin out of range."""
+    with pytest.raises(ValueError, match=r"each of them once|between 0 and 1"):
+        plan_of(20, **mistake)
+
+
+def test_the_end_without_stopping_is_the_fixed_analysis_but_for_what_was_spent():
+    """A single look gives p of the sign-flip test, and the certificate at the end is the fixed one."""
+    values = flips(np.random.default_rng(9), 500, 0.04, 0.05)
+    once = replay(plan_of(500, stopping=Stopping(1), margin=0.05), {"variant": [values]})["variant"]
+    worse, better = int((values > 0).sum()), int((values < 0).sum())
+    assert once.p == pytest.approx(sign_flip_test(values).p)
+    many = replay(plan_of(500, margin=0.05), {"variant": [values]})["variant"]
+    assert many.p_noninferior == pytest.approx(flip_noninferiority(worse, better, 500, 0.05))
+    assert many.verdict is Verdict.CERTIFIED
+    assert not many.stopped
+
+
+def test_missing_scores_carry_no_sign_and_count_as_losses():
+    """Failed on the items that it would get wrong: not degraded for that, and not certified either."""
+    values = np.zeros(1_000)
+    clean = replay(plan_of(1_000), {"variant": [values]})["variant"]
+    values[::10] = np.nan
+    holed = replay(plan_of(1_000), {"variant": [values]})["variant"]
+    assert clean.verdict is Verdict.CERTIFIED
+    assert holed.verdict is Verdict.INCONCLUSIVE
+    assert (holed.looks[-1].items, holed.looks[-1].missing) == (900, 100)
+    assert holed.p == pytest.approx(1.0)
+
+
+def test_the_worst_case_can_be_said():
+    """An answer that could not have been a loss, or is to be left out, does not stand in the way."""
+    values = np.zeros(1_000)
+    values[::10] = np.nan
+    plan = plan_of(1_000)
+    for worst in (np.zeros(1_000), values):
+        found = replay(plan, {"variant": [values]}, {"variant": [worst]})["variant"]
+        assert found.verdict is Verdict.CERTIFIED
+    with pytest.raises(EvidenceError, match="came in"):
+        SequentialMonitor(plan).observe("variant", [values], [np.zeros(3)])
+
+
+@pytest.mark.parametrize("kind", ["right or wrong", "means", "clusters"])
+def test_the_certificate_is_that_of_the_fixed_analysis(kind):
+    """At the end, without stopping for it: the p-value of `stats.acceptability` for the same scores."""
+    rng = np.random.default_rng(17)
+    values = flips(rng, 600, 0.05, 0.05) if kind == "right or wrong" else rng.integers(-3, 4, 600) / 10
+    blocks = np.repeat(np.arange(60), 10) if kind == "clusters" else None
+    course = replay(plan_of(600, blocks=blocks, margin=0.03), {"variant": [values]})["variant"]
+    scores = TaskScores("0", np.maximum(values, 0.0), np.maximum(-values, 0.0), clusters=blocks)
+    assert course.p_noninferior == pytest.approx(evidence_of([scores]).p_noninferior(0.03))
+    assert course.looks[-1].certified_boundary == pytest.approx(1.6449, abs=1e-4)
+
+
+def test_scores_without_bounds_are_never_certified_with_a_hole():
+    """A loss has no size there."""
+    task = PlannedTask("bleu", 400, bounded=False)
+    plan = SequentialPlan((task,), ("variant",), margin=0.5)
+    values = np.random.default_rng(10).normal(0.0, 0.1, 400)
+    assert replay(plan, {"variant": [values]})["variant"].verdict is Verdict.CERTIFIED
+    values[7] = np.nan
+    assert replay(plan, {"variant": [values]})["variant"].verdict is Verdict.INCONCLUSIVE
+
+
+def test_a_block_counts_when_it_is_whole():
+    """Clusters in the order of the items count at their last one; what comes first of them is not used."""
+    blocks = np.array([0, 1, 2, 0, 3, 1])
+    plan = plan_of(6, blocks=blocks, stopping=Stopping(3))
+    looks = replay(plan, {"variant": [np.ones(6)]})["variant"].looks
+    assert [look.items for look in looks] == [0, 3, 6]
+    whole = replay(plan_of(6, blocks=np.arange(6), stopping=Stopping(3)), {"variant": [np.ones(6)]})[
+        "variant"
+    ]
+    assert [look.items for look in whole.looks] == [2, 4, 6]
+    assert whole.p == pytest.approx(2.0**-6)
+
+
+def test_the_order_is_a_permutation_that_keeps_blocks_together():
+    """Every item once; clusters in one piece, and in the same order for tasks with the same labels."""
+    assert sorted(item_order(50, 1)) == list(range(50))
+    assert item_order(50, 1).tolist() != item_order(50, 2).tolist()
+    blocks = np.random.default_rng(3).integers(0, 8, 60)
+    asked = blocks[item_order(60, 1, blocks)]
+    runs = asked[np.flatnonzero(np.append(True, np.diff(asked) != 0))]
+    assert runs.size == np.unique(blocks).size
+    other = np.sort(blocks)
+    assert (
+        np.unique(other[item_order(60, 1, other)], return_index=True)[1].argsort()
+        == np.argsort(np.unique(asked, return_index=True)[1])
+    ).all()
+
+
+def test_items_with_one_label_flip_together_in_two_tasks():
+    """Both tasks ask the same documents: as many signs as documents, not twice as many."""
+    documents = np.arange(30)
+    tasks = tuple(PlannedTask(name, 30, documents) for name in ("first", "second"))
+    plan = SequentialPlan(tasks, ("variant",), Stopping(1), combine="pooled")
+    values = np.repeat([1.0, 0.0, -1.0], [8, 20, 2])
+    found = replay(plan, {"variant": [values, values]})["variant"]
+    assert found.p == pytest.approx(sign_flip_test(values).p)
+
+
+def test_the_interval_of_a_look_excludes_zero_where_it_crosses():
+    """The lower limit is Fay & Lumbard's at the level of the boundary, on the side of 0 that decides."""
+    rng = np.random.default_rng(11)
+    for worse in (0.05, 0.07, 0.09, 0.12):
+        course = replay(plan_of(800), {"variant": [flips(rng, 800, worse, 0.05)]})["variant"]
+        crossed = course.looks[-1].statistic >= course.looks[-1].boundary
+        assert (course.interval.low >= -1e-9) == crossed
+        look = course.looks[-1]
+        fixed = fay_lumbard_interval(look.worse, look.better, look.items)
+        assert course.interval.low <= fixed.low or course.share_used == 1.0
+        assert course.interval.low < look.drop < course.interval.high
+
+
+def test_a_degraded_comparison_passes_its_level_on():
+    """Two comparisons: the level in force rises from α/2 to α in the round of the first rejection."""
+    rng = np.random.default_rng(12)
+    scores = {"bad": [flips(rng, 1_000, 0.2, 0.05)], "other": [flips(rng, 1_000, 0.06, 0.06)]}
+    courses = replay(plan_of(1_000, comparisons=("bad", "other")), scores)
+    end = courses["bad"].looks[-1].look
+    levels = [look.level for look in courses["other"].looks]
+    assert levels == [0.025] * (end - 1) + [0.05] * (10 - end + 1)
+    assert courses["bad"].p_adjusted == pytest.approx(min(1.0, 2 * courses["bad"].p))
+    assert courses["bad"].p_adjusted <= 0.05
+
+
+def test_a_level_passed_on_counts_for_looks_already_taken():
+    """Seven of seven at look 1 (p = 1/128) cross α but not α/2: decided when the other is, by look 1."""
+    early = np.r_[np.ones(7), np.zeros(3), -np.ones(7), np.zeros(3)]
+    late = np.r_[np.zeros(10), np.ones(10)]
+    plan = plan_of(20, comparisons=("early", "late"), stopping=Stopping(2))
+    courses = replay(plan, {"early": [early], "late": [late]})
+    assert [course.verdict for course in courses.values()] == [Verdict.DEGRADED] * 2
+    assert len(courses["early"].looks) == 2
+    assert courses["early"].p == courses["early"].p_adjusted == pytest.approx(1 / 128)
+    alone = replay(plan, {"early": [early], "late": [np.zeros(20)]})
+    assert alone["early"].verdict is Verdict.INCONCLUSIVE
+
+
+def test_unadjusted_comparisons_keep_the_whole_level():
+    """`adjust="none"`: each is decided as if it were alone."""
+    rng = np.random.default_rng(13)
+    scores = {name: [flips(rng, 300, 0.1, 0.05)] for name in ("a", "b", "c")}
+    together = replay(plan_of(300, comparisons=("a", "b", "c"), adjust="none"), scores)
+    for name, values in scores.items():
+        assert together[name] == replay(plan_of(300, comparisons=(name,)), {name: values})[name]
+
+
+def test_a_certificate_is_held_back_while_damage_may_still_be_found():
+    """Significant, nearly, and well within a wide margin: the looks before the last do not certify."""
+    values = np.tile(np.r_[np.ones(6), -np.ones(3), np.zeros(91)], 10)
+    plan = plan_of(1_000, stopping=Stopping(5, "decided"), margin=0.2)
+    course = replay(plan, {"variant": [values]})["variant"]
+    assert course.looks[0].certified_statistic >= course.looks[0].certified_boundary
+    assert course.verdict is Verdict.DEGRADED
+
+
+def test_until_degraded_tests_the_certificate_once():
+    """No boundary before the last look, the whole level there."""
+    course = replay(plan_of(300, stopping=Stopping(3)), {"variant": [np.zeros(300)]})["variant"]
+    assert [look.certified_spent for look in course.looks] == [0.0, 0.0, 0.05]
+    assert np.isinf([look.certified_boundary for look in course.looks[:2]]).all()
+
+
+def test_more_looks_than_items_are_taken_as_they_come():
+    """Three items, ten looks: some looks see nothing new, and nothing breaks."""
+    course = replay(plan_of(3), {"variant": [np.ones(3)]})["variant"]
+    assert len(course.looks) == 10
+    assert course.verdict is Verdict.INCONCLUSIVE
+
+
+def test_obrien_fleming_stops_later():
+    """The same clear damage: at a later look than under Hwang–Shih–DeCani."""
+    values = flips(np.random.default_rng(14), 2_000, 0.12, 0.06)
+    ends = [
+        replay(plan_of(2_000, stopping=Stopping(10, degraded=parse_spending(name))), {"variant": [values]})
+        for name in ("hsd-2", "obf")
+    ]
+    assert ends[0]["variant"].share_used < ends[1]["variant"].share_used < 1.0
