@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stats.arrays import Floats
 
-Adjust: TypeAlias = Literal["holm", "maxt", "bh", "none"]
+Adjust: TypeAlias = Literal["maxt", "holm", "bh", "none"]
 
 
 def holm(p_values: Sequence[float] | NDArray[np.float64]) -> Floats:
