@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from lldeg.result import AnalysisResult
+from lldeg.result import AnalysisResult, IncompleteRunError, SubmitResult
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     from stats.results import Comparison
 
-__all__ = ["AnalysisResult", "UserError", "analyze", "compare", "load_items", "load_samples"]
+__all__ = [
+    "AnalysisResult",
+    "IncompleteRunError",
+    "SubmitResult",
+    "UserError",
+    "analyze",
+    "compare",
+    "load_items",
+    "load_samples",
+    "submit",
+]
 
 
 def __getattr__(name: str) -> str:
@@ -165,6 +175,51 @@ def _is_mapping(value: Any) -> bool:
     from collections.abc import Mapping  # noqa: PLC0415
 
     return isinstance(value, Mapping)
+
+
+def submit(
+    config: str | PathLike[str],
+    *,
+    run_dir: str | PathLike[str] | None = None,
+    address: str | None = None,
+    overrides: Sequence[str] = (),
+) -> SubmitResult:
+    """Run a sweep, or what is left of it; what `lldeg submit` does, in silence.
+
+    Args:
+        config: the sweep's YAML file.
+        run_dir: run directory, a path or a URL; None for runs/<name>.
+        address: Ray cluster to use, "auto" or "ray://…"; None for this machine only.
+        overrides: changes of the configuration, "KEY=VALUE" each.
+
+    Returns:
+        What is in the run directory now; the run is complete.
+
+    Raises:
+        IncompleteRunError: samples are missing because the sweep was stopped or replicas failed; its
+            `result` says how many. Submitting again resumes the run.
+        UserError: a mistake in the configuration, or an engine that cannot run a variant.
+        KeyboardInterrupt: after Ctrl-C, when what was answered has been written.
+    """
+    from pathlib import Path  # noqa: PLC0415
+
+    from jobs.commands.submit.run_sweep import run_sweep  # noqa: PLC0415
+
+    if address is not None and address.startswith(("http://", "https://")):
+        raise UserError(f"{address} takes Ray jobs: use `lldeg submit --address`, or a ray:// address here.")
+    submitted = run_sweep(
+        Path(config),
+        run_dir=None if run_dir is None else str(run_dir),
+        address=address,
+        overrides=overrides,
+    )
+    submitted.raise_for_refusals()
+    if submitted.progress.stop == "interrupted":
+        raise KeyboardInterrupt
+    result = SubmitResult.of(submitted)
+    if result.missing:
+        raise IncompleteRunError(result)
+    return result
 
 
 def load_samples(run: str | PathLike[str]) -> pa.Table:
