@@ -17,6 +17,8 @@ from stats.nulls import max_drop_p
 from stats.task_laws import TaskLaws
 
 Combine: TypeAlias = Literal["pooled", "max-drop", "fisher", "joint", "any"]
+"""The tests over all tasks: all items together; the largest standardised drop of a task; Fisher's sum; the
+smallest of these three p-values, calibrated, or as it is (its level is up to three times α)."""
 
 Rows: TypeAlias = Floats | Ints
 """A number in every row, shape (rows,): whole where it counts steps of a lattice."""

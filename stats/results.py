@@ -11,7 +11,11 @@ from stats.signflip import Method
 from stats.verdict import Decider, Verdict
 
 Missing: TypeAlias = Literal["worst", "drop"]
+"""What missing and failed answers are for a certificate: losses of the variant, or left out."""
+
 Certify: TypeAlias = Literal["each", "all"]
+"""What a certificate holds for: each variant by itself, or all of them together."""
+
 Unit: TypeAlias = Literal["share", "metric", "mixed"]
 
 CHOICES: dict[str, tuple[str, ...]] = {

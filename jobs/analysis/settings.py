@@ -25,12 +25,10 @@ def choose_settings(
         UserError: if the level or the margin is out of range (it says where that one comes from), or a
             choice is none of those there are.
     """
-    given = {
-        "alpha": _chosen("alpha", alpha, book.alpha, Settings.alpha),
-        "margin": _chosen("margin", margin, book.margin, Settings.margin),
-    }
+    level = _chosen("alpha", alpha, book.alpha, Settings.alpha)
+    share = _chosen("margin", margin, book.margin, Settings.margin)
     try:
-        return Settings(**given, **choices)
+        return Settings(alpha=level, margin=share, **choices)
     except ValueError as error:
         raise UserError(str(error)) from None
 
