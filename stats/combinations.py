@@ -76,7 +76,7 @@ COMBINATIONS = (
             term=lambda sums, _scale, _log_tails: sums,
             join=np.add,
             start=0.0,
-            p_value=lambda laws: laws.pooled.result().p,
+            p_value=lambda laws: laws.p_pooled,
         ),
     ),
     Combination(

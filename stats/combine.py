@@ -124,7 +124,7 @@ def combine_tasks(
         return Combined(result, alike, chi_square_p(-result.log_p, len(sums)), result.method)
     tables = [null_table(sums[task], draws, [seed, task], splits=split[task]) for task in moving]
     simulated = result.method == "monte-carlo" or not all(table.exact for table in tables)
-    laws = TaskLaws(pooled, tables)
+    laws = TaskLaws(pooled, result.p, tables)
     p = {name: statistic.p_value(laws) for name, statistic in STATISTICS.items()}
     p["joint"] = joint_p_value(laws, p, draws, seed)
     p["any"] = smallest(p)

@@ -16,10 +16,12 @@ class TaskLaws:
 
     Attributes:
         pooled: null of the sum over all tasks.
+        p_pooled: P(that sum ≥ the one found).
         tables: null laws of the tasks in which anything differs, at least two.
     """
 
     pooled: SignFlipNull
+    p_pooled: float
     tables: list[NullTable]
 
     @cached_property
