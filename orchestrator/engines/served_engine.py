@@ -16,7 +16,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, EngineOptionError
+from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, EngineOptionError, log_likelihood
 from orchestrator.engines.http_client import RequestRefusedError, Server
 from orchestrator.errors import error_text
 from orchestrator.retry import RETRY_SECONDS
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CONCURRENCY = 16  # requests at a time, unless num_concurrent says otherwise
 FEED_FACTOR = 2
 MOST_REFUSALS = 16  # of requests of one kind of which none was answered
-UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, AssertionError)
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, AssertionError, OverflowError)
 """What lm-eval's classes raise when they cannot put a prompt or read an answer."""
 
 
@@ -211,9 +211,11 @@ class ServedEngine:
     def _read_logprobs(self, output: Any, tokens: list[int], start: int) -> tuple[float, bool]:
         """Log-likelihood of the tokens from `start` on; lm-eval would sum up whatever is there."""
         if isinstance(output, dict) and "choices" in output:
-            there = len(output["choices"][0]["logprobs"]["token_logprobs"])
-            if there != len(tokens) + 1:  # the prompt, and the one token that is always written
-                raise ValueError(f"likelihoods of {there} tokens instead of {len(tokens)} and one more")
+            values = output["choices"][0]["logprobs"]["token_logprobs"]
+            if len(values) != len(tokens) + 1:  # the prompt, and the one token that is always written
+                raise ValueError(f"likelihoods of {len(values)} tokens instead of {len(tokens)} and one more")
+            for value in values[start:-1]:
+                log_likelihood(value)  # a sum could hide a wrong one
         scored: tuple[float, bool] = self._lm.parse_logprobs(
             outputs=output, tokens=[tokens], ctxlens=[start]
         )[0]

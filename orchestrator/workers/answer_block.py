@@ -6,7 +6,7 @@ import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.base import GENERATE, Query
+from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, Query, log_likelihood
 from orchestrator.errors import error_text
 from orchestrator.workers.sample_rows import Sample
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
     from orchestrator.config.schema import SamplingConfig
-    from orchestrator.engines.base import Answer, Engine
+    from orchestrator.engines.base import Engine
     from orchestrator.rundir.identity import Item, Rerun
     from orchestrator.sweep.blocks import Block
     from orchestrator.sweep.tasks import SweepTask, TaskItems
@@ -42,11 +42,30 @@ def answer_block(
             own = [q for request in built.requests[item.item] for q in queries_of(request, rerun, sampling)]
             asked.append((item, rerun, len(own)))
             queries += own
-    answers = iter(engine.answer(queries))
+    answers = map(checked, queries, engine.answer(queries))
     return [
         _sample(item, rerun, task, built.requests[item.item], list(islice(answers, size)))
         for item, rerun, size in asked
     ]
+
+
+def checked(query: Query, answer: Answer) -> Answer:
+    """An answer of any engine as it is, or as an error if it is not what the query asks for.
+
+    A text must be text, and a log-likelihood the logarithm of a probability: a NaN compares as "not greater",
+    so lm-eval would score it as if the first choice had won.
+    """
+    if answer.error is not None:
+        return answer
+    if query.kind == GENERATE:
+        if isinstance(answer.response, str):
+            return answer
+        return Answer(None, error=f"TypeError: the answer is {type(answer.response).__name__}, not text")
+    try:
+        log_likelihood(answer.response[0] if query.kind == LOGLIKELIHOOD else answer.response)
+    except (ValueError, TypeError, LookupError, OverflowError) as error:
+        return Answer(None, error=error_text(error))
+    return answer
 
 
 def queries_of(request: Instance, rerun: Rerun, sampling: SamplingConfig) -> Iterator[Query]:
