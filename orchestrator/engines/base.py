@@ -14,6 +14,7 @@ GENERATE = "generate_until"
 LOGLIKELIHOOD = "loglikelihood"
 ROLLING = "loglikelihood_rolling"
 DEFAULT_KIND = "vllm"
+MOST_TOKENS = 2**31 - 1  # that a column holds
 ROUNDING = 1e-3  # by which the logarithm of a probability of 1 may come out above 0
 WITHHELD_REASONS = frozenset({"content_filter", "error", "abort"})
 """Values of finish_reason that say that the text is not, or not all of, what the model answered."""
@@ -98,6 +99,12 @@ def log_likelihood(value: Any) -> float:
     if not isfinite(number) or number > ROUNDING:
         raise ValueError(f"a log-likelihood is {number:g}, but must be finite and at most 0")
     return number
+
+
+def token_count(value: Any) -> int | None:
+    """A number of tokens as a column of Parquet holds it; None for what is none."""
+    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
+    return value if known else None
 
 
 class Engine(Protocol):
