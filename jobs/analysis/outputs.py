@@ -105,6 +105,7 @@ def task_rows(analysis: Analysis) -> list[Row]:
 
 def _verdict_entry(result: VariantResult) -> Row:
     entry = {"variant": result.variant, "temperature": result.temperature, **_entry(result.comparison)}
+    entry["withheld_answers"] = list(result.withheld)
     entry["gaps"] = [
         {
             "task": gap.task,
