@@ -6,47 +6,11 @@ from typing import Annotated
 
 import typer
 
+from jobs.analysis.gate import GateName
 from jobs.analysis.worst_tasks import Tasks
-
-
-class Combination(StrEnum):
-    """How the tasks of a variant are tested together."""
-
-    JOINT = "joint"
-    POOLED = "pooled"
-    MAX_DROP = "max-drop"
-    FISHER = "fisher"
-    ANY = "any"
-
-
-class Adjustment(StrEnum):
-    """How p-values are adjusted for the number of comparisons."""
-
-    MAXT = "maxt"
-    HOLM = "holm"
-    BH = "bh"
-    NONE = "none"
-
-
-class Missing(StrEnum):
-    """What missing and failed answers mean for a certificate."""
-
-    WORST = "worst"
-    DROP = "drop"
-
-
-class Certify(StrEnum):
-    """What a certificate has to hold for."""
-
-    EACH = "each"
-    ALL = "all"
-
-
-class Gate(StrEnum):
-    """What has to be shown for exit status 0."""
-
-    DEGRADED = "degraded"
-    CERTIFIED = "certified"
+from stats.combinations import Combine
+from stats.multiplicity import Adjust
+from stats.results import Certify, Missing
 
 
 class Format(StrEnum):
@@ -102,8 +66,8 @@ Lower = Annotated[list[str] | None, typer.Option("--lower-is-better", metavar="T
 Range = Annotated[list[str] | None, typer.Option("--range", metavar="TASK=LOW..HIGH", help=_RANGE)]
 MissingOption = Annotated[Missing, typer.Option("--missing", help=_MISSING)]
 CertifyOption = Annotated[Certify, typer.Option("--certify", help=_CERTIFY)]
-Combine = Annotated[Combination, typer.Option(help="Test that combines the tasks.")]
-Adjust = Annotated[Adjustment, typer.Option(help="Adjustment of p for the number of comparisons.")]
+CombineOption = Annotated[Combine, typer.Option(help="Test that combines the tasks.")]
+AdjustOption = Annotated[Adjust, typer.Option(help="Adjustment of p for the number of comparisons.")]
 Cluster = Annotated[str | None, typer.Option(metavar="COLUMN|task|none", help=_CLUSTER)]
 Where = Annotated[
     list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep only these rows of score tables.")
@@ -112,7 +76,7 @@ MinCommon = Annotated[
     float, typer.Option(metavar="SHARE", min=0, max=1, help="Smallest share of items in common.")
 ]
 GateOption = Annotated[
-    Gate, typer.Option(help="Exit 0 if nothing is degraded, or only if all are certified.")
+    GateName, typer.Option(help="Exit 0 if nothing is degraded, or only if all are certified.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse to compare answers to different prompts.")]
 TasksOption = Annotated[Tasks, typer.Option(help="Tasks to show: the worst of degraded variants, or all.")]
