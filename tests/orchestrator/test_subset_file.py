@@ -28,12 +28,12 @@ def test_a_file_of_lm_evals_own_is_read(tmp_path):
     [
         ("[1]", "must map tasks"),
         ("{", "is not valid JSON"),
-        ("{}", "names no tasks"),
-        ('{"sums": []}', "'sums' must have a list"),
-        ('{"sums": [1, 1]}', "'sums' must have a list of different"),
-        ('{"sums": [-1]}', "'sums' must have a list"),
-        ('{"sums": ["1"]}', "'sums' must have a list"),
-        ('{"sums": [true]}', "'sums' must have a list"),
+        ("{}", "names no task"),
+        ('{"sums": []}', "'sums' must have a non-empty list"),
+        ('{"sums": [1, 1]}', "'sums' must have a non-empty list of different"),
+        ('{"sums": [-1]}', "'sums' must have a non-empty list"),
+        ('{"sums": ["1"]}', "'sums' must have a non-empty list"),
+        ('{"sums": [true]}', "'sums' must have a non-empty list"),
         ('{"sums": [1], "chosen_by": {"model": "m"}}', "'chosen_by' is damaged"),
     ],
 )
