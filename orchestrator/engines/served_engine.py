@@ -104,7 +104,7 @@ class ServedEngine:
     def _prepare(self, query: Query) -> _Prepared:
         if query.kind != GENERATE and (self._chat or self._lm.tokenizer is None):
             raise EngineOptionError(
-                "a chat server tells no likelihoods; leave out tasks that need them"
+                "chat endpoints return no log-likelihoods; leave out tasks that need them"
                 if self._chat
                 else "likelihoods need the model's tokenizer: set engine.tokenizer"
             )
