@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import ArrayLike
 
-    from stats.results import Comparison
+    from stats.combinations import Combine
+    from stats.multiplicity import Adjust
+    from stats.results import Certify, Comparison, Missing
 
 __all__ = [
     "AnalysisResult",
@@ -50,7 +52,7 @@ def compare(
     higher_is_better: bool = True,
     alpha: float = 0.05,
     margin: float = 0.01,
-    missing: str = "worst",
+    missing: Missing = "worst",
 ) -> Comparison:
     """Test whether a variant scores lower than its baseline on the same items.
 
@@ -102,15 +104,15 @@ def analyze(
     metrics: Mapping[str, str] | None = None,
     alpha: float | None = None,
     margin: float | Mapping[str, float] | None = None,
-    combine: str = "joint",
-    adjust: str = "maxt",
+    combine: Combine = "joint",
+    adjust: Adjust = "maxt",
     cluster: str | None = None,
     where: Mapping[str, str] | None = None,
     higher_is_better: Sequence[str] = (),
     lower_is_better: Sequence[str] = (),
     ranges: Mapping[str, tuple[float, float]] | None = None,
-    missing: str = "worst",
-    certify: str = "each",
+    missing: Missing = "worst",
+    certify: Certify = "each",
     min_common: float = 0.5,
     strict: bool = False,
     out: str | None = None,
@@ -125,8 +127,8 @@ def analyze(
         metrics: metric by task, group or pattern such as "*".
         alpha: level; None for the sweep's, else 0.05.
         margin: largest acceptable drop as a share of the metrics' range; or, by task, in the metric's unit.
-        combine: joint, pooled, max-drop, fisher or any.
-        adjust: maxt, holm, bh or none.
+        combine: test that decides over all tasks.
+        adjust: adjustment for the number of comparisons.
         cluster: column to cluster items by, "task" or "none"; None for the input's.
         where: for score tables, the value that a column must have.
         higher_is_better: tasks whose scores are better when higher, where the input does not say.

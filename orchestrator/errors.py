@@ -17,6 +17,13 @@ class UserError(Exception):
     """
 
 
+class AnswerWithheldError(Exception):
+    """A provider has an answer and does not give it: a content filter, moderation, a failure of its own.
+
+    In the error of a sample its name tells what was withheld from what failed.
+    """
+
+
 def error_text(error: BaseException) -> str:
     """An exception as "class: message", on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000]

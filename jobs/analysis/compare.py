@@ -61,6 +61,7 @@ class VariantResult:
         comparison: all numbers, per task and in total.
         pairs: the scores behind them, one per task.
         gaps: what is missing or failed, by task, those without a pair included.
+        withheld: of the failed answers, those that the provider withheld, (baseline, variant).
     """
 
     variant: str
@@ -68,6 +69,7 @@ class VariantResult:
     comparison: Comparison
     pairs: tuple[Pair, ...] = field(repr=False)
     gaps: tuple[MissingAnswers, ...] = field(default=(), repr=False)
+    withheld: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -214,7 +216,7 @@ def _compare(pairings: Sequence[Pairing], settings: Settings) -> tuple[tuple[Var
     except EvidenceError as error:
         raise UserError(str(error)) from error
     results = tuple(
-        VariantResult(p.variant, p.temperature, comparison, tuple(p.pairs), tuple(p.gaps))
+        VariantResult(p.variant, p.temperature, comparison, tuple(p.pairs), tuple(p.gaps), p.all_withheld)
         for p, comparison in zip(pairings, found, strict=True)
     )
     return results, replace(settings, adjust=adjustment_for(tasks, settings.adjust))

@@ -64,6 +64,11 @@ def note_gaps(pairing: Pairing) -> None:
         if failed := _listed([(gap.task, gap.failed[side]) for gap in pairing.gaps]):
             said = f"{who} failed on samples that were not asked again ({failed}); they count as missing."
             pairing.warn(NoticeCode.FAILED_ANSWERS, said)
+        if withheld := _listed([(task, counts[side]) for task, counts in pairing.withheld]):
+            said = (
+                f"of {who}, the provider withheld answers ({withheld}); they count as failed, not as wrong."
+            )
+            pairing.warn(NoticeCode.WITHHELD_ANSWERS, said)
     lacking = _lacking(pairing)
     if pairing.pairs and pairing.missing:
         said = f"{pairing.label}: {pairing.missing:,} items do not pair with the baseline"

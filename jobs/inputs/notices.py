@@ -71,6 +71,9 @@ class NoticeCode(StrEnum):
     FAILED_ANSWERS = "failed-answers"
     """Requests failed and were not asked again successfully."""
 
+    WITHHELD_ANSWERS = "withheld-answers"
+    """A provider withheld answers (a content filter, for example); they count as failed."""
+
     REPEATED_ANSWERS = "repeated-answers"
     """Answers occur more than once; the first of each counts."""
 

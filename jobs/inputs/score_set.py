@@ -75,6 +75,7 @@ class Column:
         reruns: how many passes over the task there were.
         owed: samples that the sweep asked for and that are not there.
         errors: samples that are there but have no score, because the request failed.
+        withheld: of the errors, answers that the provider withheld.
         repeated: samples that occurred more than once; only the first was counted.
         planned: reruns that were to be there of every item; 0 for as many as there were passes.
         runs: the single scores, shape (items, reruns), NaN where there is none; None where all are 0 or 1.
@@ -89,6 +90,7 @@ class Column:
     repeated: int = 0
     planned: int = 0
     runs: Floats | None = None
+    withheld: int = 0
 
     @property
     def answered(self) -> NDArray[np.bool_]:

@@ -16,9 +16,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, EngineOptionError
-from orchestrator.engines.http_client import RequestRefusedError, Server
-from orchestrator.errors import error_text
+from orchestrator.engines.base import (
+    GENERATE,
+    LOGLIKELIHOOD,
+    Answer,
+    EngineOptionError,
+    log_likelihood,
+    token_count,
+)
+from orchestrator.engines.served.http_client import LARGEST_REPLY, RequestRefusedError, Server
+from orchestrator.errors import AnswerWithheldError, error_text
 from orchestrator.retry import RETRY_SECONDS
 
 if TYPE_CHECKING:
@@ -28,8 +35,10 @@ if TYPE_CHECKING:
 
 CONCURRENCY = 16  # requests at a time, unless num_concurrent says otherwise
 FEED_FACTOR = 2
+LONGEST_WORD = 64  # characters of a finish_reason
+THOUGHTS = ("reasoning_content", "reasoning")  # what vLLM and its kin call the thoughts beside a text
 MOST_REFUSALS = 16  # of requests of one kind of which none was answered
-UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, AssertionError)
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, AssertionError, OverflowError)
 """What lm-eval's classes raise when they cannot put a prompt or read an answer."""
 
 
@@ -50,12 +59,21 @@ class ServedEngine:
         concurrency: requests at a time.
         patience: seconds the server may be away; None for as long as a storage may be.
         chat: whether the server takes conversations; prompts are then messages as JSON.
+        largest_reply: bytes that a reply may have.
 
     Raises:
         EngineOptionError: the class lacks an address or a key.
     """
 
-    def __init__(self, lm: Any, *, concurrency: int, patience: float | None, chat: bool) -> None:
+    def __init__(
+        self,
+        lm: Any,
+        *,
+        concurrency: int,
+        patience: float | None,
+        chat: bool,
+        largest_reply: int = LARGEST_REPLY,
+    ) -> None:
         self._lm = lm
         self._concurrency = concurrency
         self._chat = chat
@@ -73,6 +91,7 @@ class ServedEngine:
             timeout=lm.timeout,
             patience=patience or max(RETRY_SECONDS, lm.timeout),  # what it works on is answered by then
             verify=lm.verify_certificate,
+            largest_reply=largest_reply,
         )
 
     @property
@@ -157,18 +176,21 @@ class ServedEngine:
             if choice["index"] != 0 or "message" not in choice:
                 raise ValueError("the answer holds no message")
         text = self._lm.parse_generations(outputs=output)[0]
-        if text is None:
-            text = ""  # as lm-eval has it: a model may say nothing
-        if not isinstance(text, str):
-            raise TypeError(f"the answer is no text but {type(text).__name__}")
         about = output if isinstance(output, dict) else {}
-        reason = (about.get("choices") or [{}])[0].get("finish_reason")
-        usage = about.get("usage") or {}
+        choice = (about.get("choices") or [{}])[0]
+        reason = choice.get("finish_reason")
+        reason = self._server.without_secrets(reason)[:LONGEST_WORD] if isinstance(reason, str) else None
+        if text is None and not _has_thought(choice):
+            raise AnswerWithheldError(f"the answer has no text (finish_reason: {reason})")
+        if not isinstance(text or "", str):
+            raise TypeError(f"the answer is no text but {type(text).__name__}")
+        usage = about.get("usage")
+        counts = usage if isinstance(usage, dict) else {}
         return Answer(
-            text,
-            reason if isinstance(reason, str) else None,
-            _number(usage.get("prompt_tokens")),
-            _number(usage.get("completion_tokens")),
+            self._server.without_secrets(text or ""),
+            reason,
+            token_count(counts.get("prompt_tokens")),
+            token_count(counts.get("completion_tokens")),
         )
 
     def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -211,9 +233,11 @@ class ServedEngine:
     def _read_logprobs(self, output: Any, tokens: list[int], start: int) -> tuple[float, bool]:
         """Log-likelihood of the tokens from `start` on; lm-eval would sum up whatever is there."""
         if isinstance(output, dict) and "choices" in output:
-            there = len(output["choices"][0]["logprobs"]["token_logprobs"])
-            if there != len(tokens) + 1:  # the prompt, and the one token that is always written
-                raise ValueError(f"likelihoods of {there} tokens instead of {len(tokens)} and one more")
+            values = output["choices"][0]["logprobs"]["token_logprobs"]
+            if len(values) != len(tokens) + 1:  # the prompt, and the one token that is always written
+                raise ValueError(f"likelihoods of {len(values)} tokens instead of {len(tokens)} and one more")
+            for value in values[start:-1]:
+                log_likelihood(value)  # a sum could hide a wrong one
         scored: tuple[float, bool] = self._lm.parse_logprobs(
             outputs=output, tokens=[tokens], ctxlens=[start]
         )[0]
@@ -233,6 +257,8 @@ class ServedEngine:
         try:
             outputs = [await self._server.ask(body) for body in prepared.bodies]
             answer = prepared.read(outputs)
+        except AnswerWithheldError as error:
+            return Answer(None, error=error_text(error))
         except (RequestRefusedError, *UNREADABLE) as error:
             self._refused[prepared.kind] += 1
             if not self._answered[prepared.kind] and self._refused[prepared.kind] >= MOST_REFUSALS:
@@ -244,8 +270,11 @@ class ServedEngine:
         return answer
 
 
-def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+def _has_thought(choice: Mapping[str, Any]) -> bool:
+    """Whether a message without text has the thoughts of a reasoning model, which then said nothing."""
+    message = choice.get("message")
+    thoughts = [message.get(name) for name in THOUGHTS] if isinstance(message, dict) else []
+    return any(isinstance(thought, str) and thought for thought in thoughts)
 
 
 def with_environment(header: Mapping[str, Any]) -> dict[str, str]:

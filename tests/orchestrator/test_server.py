@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from standin.server import HANG, RESET, StandInServer, reply
 
-from orchestrator.engines import http_client as module
 from orchestrator.engines.base import EngineAwayError, EngineOptionError
-from orchestrator.engines.http_client import RequestRefusedError, Server
+from orchestrator.engines.served import http_client as module
+from orchestrator.engines.served.http_client import RequestRefusedError, Server
 
 pytestmark = pytest.mark.ray
 
@@ -156,6 +156,8 @@ def test_the_pause_a_server_asks_for_holds_for_all(ask, clock):
     [
         ("2", 2),
         ("1.5", 1.5),
+        ("3600", 300),
+        ("1e12", 300),
         ("0", 0.1),
         ("-4", 0.1),
         ("nan", None),

@@ -7,7 +7,7 @@ same model and task is pooled, which is allowed only where their digests agree t
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 import numpy as np
@@ -20,6 +20,7 @@ from jobs.inputs.rerun_means import NO_SEED, Answers, Planned, RerunMeans
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.items import RunItems, read_items
 from jobs.inputs.run_directory.scan import is_sound, scan
+from jobs.inputs.run_directory.withheld import count_withheld
 from jobs.inputs.scales.bounds import parse_range
 from jobs.inputs.score_set import (
     Column,
@@ -203,8 +204,11 @@ def _read_model(model: str, info: TaskInfo, held: _Task) -> tuple[dict[Temperatu
     """The averaged answers of one model to a task, by temperature; whether reruns differ in their prompt."""
     means = _means(info.name, model, info.metric, held)
     holders = [run for run in held.runs if model in run.models]
-    planned = _planned(holders, info.name, len(held.items.ids))
-    return means.columns(planned), means.mixed_prompts > 0
+    columns = means.columns(_planned(holders, info.name, len(held.items.ids)))
+    if any(column.errors for column in columns.values()):
+        withheld = count_withheld(holders, model, info.name)
+        columns = {t: replace(column, withheld=withheld[t]) for t, column in columns.items()}
+    return columns, means.mixed_prompts > 0
 
 
 def _task_info(task: str, entry: TaskEntry, reading: Reading) -> TaskInfo:
