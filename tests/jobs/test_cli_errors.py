@@ -8,6 +8,7 @@ from standin.files import write_small_sweep
 
 from orchestrator.sweep.plan import plan_sweep
 from orchestrator.sweep.prepare import prepare
+from orchestrator.sweep.tasks import TaskLibrary
 
 
 @pytest.fixture
@@ -23,6 +24,12 @@ def refusal(lldeg):
         return " ".join(result.err.removeprefix("Error: ").split())
 
     return run
+
+
+@pytest.fixture
+def own_tasks_only(monkeypatch):
+    """Leave lm-eval's own collection out of the search for names: scanning it takes six seconds."""
+    monkeypatch.setattr(TaskLibrary, "_all", property(lambda library: library._own))
 
 
 def is_one_sentence(text):
@@ -131,6 +138,7 @@ def test_several_mistakes_are_told_together(refusal, tmp_path):
         assert words in said
 
 
+@pytest.mark.usefixtures("own_tasks_only")
 def test_mistakes_of_every_check_are_told_in_one_round(refusal, tmp_path):
     """--set, engine option, model, unknown task, metric and chat template: all at once."""
     path = write_small_sweep(
@@ -151,6 +159,7 @@ def test_mistakes_of_every_check_are_told_in_one_round(refusal, tmp_path):
         assert words in said
 
 
+@pytest.mark.usefixtures("own_tasks_only")
 @pytest.mark.parametrize(
     ("task", "subset", "words"),
     [
