@@ -49,6 +49,9 @@ def submit(
     flips_of: Annotated[
         str | None, typer.Option(metavar="RUN", help="For --dry-run: take the flip rates of this run.")
     ] = None,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Ask again for samples whose row is an error.")
+    ] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -94,7 +97,7 @@ def submit(
     with alone:  # a plan made while another submit writes would be stale
         if not dry_run:
             forget_stop(sweep.store)
-        plan = plan_sweep(sweep, config_path=config, remove_torn=not dry_run)
+        plan = plan_sweep(sweep, config_path=config, remove_torn=not dry_run, retry_errors=retry_errors)
         for note in sweep_notes(sweep):
             console.print(note, markup=False, highlight=False, soft_wrap=True)
         for warning in plan.warnings:
