@@ -8,7 +8,6 @@ independent of each other, and decides every path with the code that decides a s
 import argparse
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -155,7 +154,8 @@ def main() -> None:
     damage_table(count)
     for looks in (5, 10, 20):
         paper_table(count, Stopping(looks, "decided"))
-    paper_table(count, replace(Stopping(10), until="degraded"))
+    paper_table(count, Stopping(20, "decided", certified=parse_spending("hsd-6")))
+    paper_table(count, Stopping(10))
 
 
 if __name__ == "__main__":

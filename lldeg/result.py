@@ -1,9 +1,11 @@
-"""What `lldeg.analyze` returns."""
+"""What `lldeg.analyze` and `lldeg.submit` return."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -11,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from jobs.analysis.compare import Analysis, VariantResult
+    from jobs.commands.submit.run_sweep import Submitted
     from jobs.inputs.score_set import ScoreSet
 
 
@@ -86,3 +89,49 @@ class AnalysisResult:
 
         write_outputs(self.analysis, self.scores, folder)
         write_report(self.analysis, self.scores.runs, folder)
+
+
+@dataclass(frozen=True)
+class SubmitResult:
+    """What a submit left in the run directory.
+
+    Attributes:
+        run_dir: path or URL.
+        planned: samples that the sweep asks for.
+        written: samples written by this submit, errors included.
+        errors: of these, samples that could not be answered.
+        missing: samples that are still to be answered.
+    """
+
+    run_dir: str
+    planned: int
+    written: int
+    errors: int
+    missing: int
+
+    @classmethod
+    def of(cls, submitted: Submitted) -> SubmitResult:
+        """The counts over all variants."""
+        variants = submitted.progress.variants.values()
+        return cls(
+            run_dir=submitted.plan.sweep.store.url,
+            planned=sum(counts.planned for counts in variants),
+            written=sum(counts.written for counts in variants),
+            errors=sum(counts.errors for counts in variants),
+            missing=submitted.progress.owed,
+        )
+
+
+class IncompleteRunError(UserError):
+    """A submit ended with samples missing.
+
+    Attributes:
+        result: what is in the run directory.
+    """
+
+    def __init__(self, result: SubmitResult) -> None:
+        self.result = result
+        super().__init__(
+            f"{result.run_dir} is incomplete: {result.missing:,} of {result.planned:,} samples are missing; "
+            "submit again to resume."
+        )

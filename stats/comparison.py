@@ -123,7 +123,7 @@ def _measure_variant(
     whole = measure(tasks, absent, settings)
     parts = [whole] if len(tasks) == 1 and not absent else [measure([task], (), settings) for task in tasks]
     by_task: Adjust = settings.adjust if settings.adjust != "maxt" else "holm"
-    adjusted = adjust_p_values(np.array([part.combination.pooled.p for part in parts]), by_task)
+    adjusted = adjust_p_values(np.array([part.combined.pooled.p for part in parts]), by_task)
     share = _share(len(parts), by_task)
     concluded = (
         conclude(part, Levels(float(p), part.certificate.p, share), settings, task=task.task)

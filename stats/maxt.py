@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from stats.arrays import EvidenceError, Floats, Ints
-from stats.combine import Combine
+from stats.combinations import Combine
 from stats.multiplicity import holm
 from stats.rows import StatisticRows, statistic_rows
 from stats.scores import TaskScores

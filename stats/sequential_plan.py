@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stats.arrays import ROUNDING, Floats, Ints
-from stats.combine import Combine
+from stats.combinations import Combine
 from stats.maxt import SIGN_VECTORS
 from stats.spending import Spending
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
-Decider: TypeAlias = Literal["pooled", "max-drop", "fisher", "joint", "any", "noninferiority"]
+from stats.combinations import Combine
+
+Decider: TypeAlias = Combine | Literal["noninferiority"]
 
 
 class Verdict(StrEnum):

@@ -6,47 +6,11 @@ from typing import Annotated
 
 import typer
 
+from jobs.analysis.gate import GateName
 from jobs.analysis.worst_tasks import Tasks
-
-
-class Combination(StrEnum):
-    """How the tasks of a variant are tested together."""
-
-    JOINT = "joint"
-    POOLED = "pooled"
-    MAX_DROP = "max-drop"
-    FISHER = "fisher"
-    ANY = "any"
-
-
-class Adjustment(StrEnum):
-    """How p-values are adjusted for the number of comparisons."""
-
-    MAXT = "maxt"
-    HOLM = "holm"
-    BH = "bh"
-    NONE = "none"
-
-
-class Missing(StrEnum):
-    """What missing and failed answers mean for a certificate."""
-
-    WORST = "worst"
-    DROP = "drop"
-
-
-class Certify(StrEnum):
-    """What a certificate has to hold for."""
-
-    EACH = "each"
-    ALL = "all"
-
-
-class Gate(StrEnum):
-    """What has to be shown for exit status 0."""
-
-    DEGRADED = "degraded"
-    CERTIFIED = "certified"
+from stats.combinations import Combine
+from stats.multiplicity import Adjust
+from stats.results import Certify, Missing
 
 
 class Format(StrEnum):
@@ -63,6 +27,7 @@ _LOWER = "Task, group or pattern whose scores are better when lower."
 _RANGE = "Least and greatest possible score of a task, a group or a pattern, or none if there is no limit."
 _MISSING = "Count missing and failed answers as the variant's losses, or certify on what pairs alone."
 _CERTIFY = "Each variant by itself (may this one ship?), or all certificates at once (which of these may?)."
+_GATE = "Exit 0 if nothing is degraded, or only if all is certified."
 _CLUSTER = (
     "Items that belong together: a column of the documents or the table (prompt_id:| is prompt_id up to |), "
     "whole tasks, or none. The run's unless given."
@@ -88,8 +53,8 @@ Lower = Annotated[list[str] | None, typer.Option("--lower-is-better", metavar="T
 Range = Annotated[list[str] | None, typer.Option("--range", metavar="TASK=LOW..HIGH", help=_RANGE)]
 MissingOption = Annotated[Missing, typer.Option("--missing", help=_MISSING)]
 CertifyOption = Annotated[Certify, typer.Option("--certify", help=_CERTIFY)]
-Combine = Annotated[Combination, typer.Option(help="Test that decides over all tasks.")]
-Adjust = Annotated[Adjustment, typer.Option(help="Adjustment for the number of comparisons.")]
+CombineOption = Annotated[Combine, typer.Option(help="Test that decides over all tasks.")]
+AdjustOption = Annotated[Adjust, typer.Option(help="Adjustment for the number of comparisons.")]
 Cluster = Annotated[str | None, typer.Option(metavar="COLUMN|task|none", help=_CLUSTER)]
 Where = Annotated[
     list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Rows of score tables to keep.")
@@ -97,7 +62,9 @@ Where = Annotated[
 MinCommon = Annotated[
     float, typer.Option(metavar="SHARE", min=0, max=1, help="Least share of common items to compare.")
 ]
-GateOption = Annotated[Gate, typer.Option(help="Exit 0 if nothing is degraded, or only if all is certified.")]
+GateOption = Annotated[
+    GateName, typer.Option(help="Exit 0 if nothing is degraded, or only if all is certified.")
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse to compare answers to different prompts.")]
 TasksOption = Annotated[Tasks, typer.Option(help="Tasks to show: those behind a degradation, or all.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="How to show the verdicts.")]

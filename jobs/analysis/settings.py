@@ -22,14 +22,15 @@ def choose_settings(
         **choices: further fields of `Settings`.
 
     Raises:
-        UserError: if the level or the margin is out of range; it says where that one comes from.
+        UserError: if the level or the margin is out of range (it says where that one comes from), or a
+            choice is none of those there are.
     """
-    defaults = Settings()
-    return Settings(
-        alpha=_chosen("alpha", alpha, book.alpha, defaults.alpha),
-        margin=_chosen("margin", margin, book.margin, defaults.margin),
-        **choices,
-    )
+    level = _chosen("alpha", alpha, book.alpha, Settings.alpha)
+    share = _chosen("margin", margin, book.margin, Settings.margin)
+    try:
+        return Settings(alpha=level, margin=share, **choices)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _chosen(name: str, given: float | None, of_input: float | None, default: float) -> float:

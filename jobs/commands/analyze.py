@@ -10,19 +10,15 @@ from jobs.analysis.analyze_inputs import analyze_inputs, default_folder
 from jobs.analysis.compare import LEAST_COMMON, Analysis
 from jobs.analysis.gate import exit_status, explain_status
 from jobs.analysis.options import (
-    Adjust,
-    Adjustment,
+    AdjustOption,
     Alpha,
     AtTemperature,
     Baseline,
-    Certify,
     CertifyOption,
     Cluster,
-    Combination,
-    Combine,
+    CombineOption,
     Format,
     FormatOption,
-    Gate,
     GateOption,
     Higher,
     Lower,
@@ -30,7 +26,6 @@ from jobs.analysis.options import (
     Metric,
     Metrics,
     MinCommon,
-    Missing,
     MissingOption,
     Out,
     Paths,
@@ -47,6 +42,7 @@ from jobs.inputs.score_set import Reading, ScoreSet
 from jobs.report import write_report
 from jobs.text.verdict_tables import markdown, print_analysis
 from orchestrator.errors import UserError
+from stats.results import Settings
 
 
 def analyze(
@@ -59,17 +55,17 @@ def analyze(
     metrics: Metrics = None,
     alpha: Alpha = None,
     margin: Margin = None,
-    combine: Combine = Combination.JOINT,
-    adjust: Adjust = Adjustment.MAXT,
+    combine: CombineOption = Settings.combine,
+    adjust: AdjustOption = Settings.adjust,
     cluster: Cluster = None,
     where: Where = None,
     higher: Higher = None,
     lower: Lower = None,
     range_: Range = None,
-    missing: MissingOption = Missing.WORST,
-    certify: CertifyOption = Certify.EACH,
+    missing: MissingOption = Settings.missing,
+    certify: CertifyOption = Settings.certify,
     min_common: MinCommon = LEAST_COMMON,
-    gate: GateOption = Gate.DEGRADED,
+    gate: GateOption = "degraded",
     strict: Strict = False,
     tasks: TasksOption = Tasks.WORST,
     format_: FormatOption = Format.TABLE,
@@ -103,18 +99,18 @@ def analyze(
         least_common=min_common,
         alpha=alpha,
         margin=share,
-        combine=combine.value,
-        adjust=adjust.value,
-        missing=missing.value,
-        certify=certify.value,
+        combine=combine,
+        adjust=adjust,
+        missing=missing,
+        certify=certify,
     )
     folder = out or default_folder(paths)
     write(analysis, scores, folder)
     show(analysis, format_, tasks)
     typer.echo(f"Written to {folder}", err=format_ is not Format.TABLE)
-    if said := explain_status(analysis, gate.value):
+    if said := explain_status(analysis, gate):
         typer.echo(said, err=True)
-    raise typer.Exit(exit_status(analysis, gate.value))
+    raise typer.Exit(exit_status(analysis, gate))
 
 
 def write(analysis: Analysis, scores: ScoreSet, folder: str) -> None:

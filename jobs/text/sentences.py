@@ -8,10 +8,14 @@ was shown.
 from collections.abc import Sequence
 
 from jobs.analysis.compare import Analysis, VariantResult
+from jobs.inputs.notices import Notice
 from jobs.text.format import amount, amount_text, clean, p_text
 from stats.missing import MissingAnswers
 from stats.results import Comparison, Settings
 from stats.verdict import Code, Verdict, certificates_note
+
+MANY_ALIKE = 3
+"""Warnings of one kind that are shown one by one."""
 
 
 def meaning(result: VariantResult, analysis: Analysis) -> str:
@@ -140,3 +144,19 @@ def _gap_line(result: VariantResult, gap: MissingAnswers) -> str:
     sides = zip(("baseline", clean(result.variant)), gap.missing, gap.failed, strict=True)
     counts = [f"{who} {missing:,} missing, {failed:,} failed" for who, missing, failed in sides]
     return f"{clean(gap.task)}{at}: {'; '.join(counts)}"
+
+
+def shown_warnings(warnings: Sequence[Notice]) -> list[str]:
+    """Warnings for people: of many of one kind (one per variant, say) the first ones and how many follow."""
+    kinds: dict[str, list[str]] = {}
+    for warning in warnings:
+        kinds.setdefault(warning.code, []).append(warning.text)
+    shown = []
+    for texts in kinds.values():
+        listed, rest = texts[:MANY_ALIKE], len(texts) - MANY_ALIKE
+        if rest == 1:
+            listed, rest = texts, 0
+        shown += listed
+        if rest > 0:
+            shown.append(f"{rest} more warnings of this kind are in verdicts.json.")
+    return shown

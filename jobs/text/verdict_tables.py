@@ -12,7 +12,7 @@ from rich.text import Text
 from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.worst_tasks import TaskGroup, Tasks, hidden_tasks, task_groups
 from jobs.text.format import amount, broken, clean, p_text, score_text, temperature_text
-from jobs.text.sentences import gap_lines, margin_text, meaning, several_certificates
+from jobs.text.sentences import gap_lines, margin_text, meaning, several_certificates, shown_warnings
 from stats.results import Comparison
 
 GAPS = "Answers that are missing or failed"
@@ -29,8 +29,8 @@ Cells = tuple[str, ...]
 
 def print_analysis(analysis: Analysis, console: Console, tasks: Tasks = Tasks.WORST) -> None:
     """Show warnings, verdicts, their meaning, and the tasks behind them."""
-    for warning in analysis.warnings:
-        console.print(Text(f"Warning: {clean(warning.text)}", style="yellow"))
+    for warning in shown_warnings(analysis.warnings):
+        console.print(Text(f"Warning: {clean(warning)}", style="yellow"))
     console.print(Text(_terms(analysis)))
     _print_rows(console, HEADER, _verdict_rows(analysis))
     for sentence in _sentences(analysis):
@@ -52,7 +52,7 @@ def print_analysis(analysis: Analysis, console: Console, tasks: Tasks = Tasks.WO
 
 def markdown(analysis: Analysis, tasks: Tasks = Tasks.WORST) -> str:
     """The same as a Markdown document."""
-    parts = [f"> **Warning:** {_escaped(warning.text)}\n" for warning in analysis.warnings]
+    parts = [f"> **Warning:** {_escaped(warning)}\n" for warning in shown_warnings(analysis.warnings)]
     parts.append(f"{_escaped(_terms(analysis))}\n")
     parts.append(_markdown_table(HEADER, _verdict_rows(analysis)))
     parts += [f"- {_escaped(sentence)}" for sentence in _sentences(analysis)]

@@ -127,10 +127,11 @@ class ReplicaSlot:
             return False
         if not self.in_flight:
             return True
-        samples = [held.samples for held in self.in_flight.values()]
+        largest = max(held.samples for held in self.in_flight.values())
+        if self.progress.in_flight - largest >= self.target_in_flight:
+            return False
         suspects = block.deaths or any(held.deaths for held in self.in_flight.values())
-        below_target = sum(samples) - max(samples) < self.target_in_flight
-        return below_target and not suspects and len(samples) < MAX_BLOCKS_IN_FLIGHT
+        return not suspects and len(self.in_flight) < MAX_BLOCKS_IN_FLIGHT
 
 
 class ReplicaSlots:

@@ -2,9 +2,6 @@
 
 import pytest
 import torch
-from compressed_tensors.quantization import QuantizationArgs
-from compressed_tensors.quantization.lifecycle.forward import fake_quantize
-from compressed_tensors.quantization.utils import calculate_qparams
 from safetensors.torch import load_file, save_file
 
 from jobs.round_weights import round_folder, rounded
@@ -16,6 +13,11 @@ FORMATS = [(8, None), (4, 64), (4, 32), (2, None)]
 
 def by_compressed_tensors(weight, bits, group_size):
     """The same with the library that vLLM reads such checkpoints with."""
+    # imported here: collecting the tests would take twice as long
+    from compressed_tensors.quantization import QuantizationArgs
+    from compressed_tensors.quantization.lifecycle.forward import fake_quantize
+    from compressed_tensors.quantization.utils import calculate_qparams
+
     strategy = {"strategy": "group", "group_size": group_size} if group_size else {"strategy": "channel"}
     arguments = QuantizationArgs(num_bits=bits, symmetric=True, **strategy)
     groups = weight.unflatten(1, (-1, group_size or weight.shape[1]))

@@ -51,6 +51,17 @@ def test_a_score_without_a_known_range_is_refused_with_the_options(tmp_path):
     assert "--margin t=M" in ran.error
 
 
+def test_scores_that_reach_a_hundred_are_percent(tmp_path):
+    """Full marks of 100 occur, so the scores are percent, and it is said; without them they are refused."""
+    base, worse = [100.0, 60.0, 80.0, 100.0] * 30, [100.0, 40.0, 80.0, 100.0] * 30
+    ran = run_analyze(table(tmp_path / "t.csv", base, worse), out=tmp_path / "out")
+    found = ran.comparison("v")
+    assert found["drop"] == pytest.approx(0.05)
+    assert found["tasks"][0]["range"] == [0.0, 100.0]
+    assert "other-range" in ran.verdicts["warning_codes"]
+    assert run_analyze(table(tmp_path / "u.csv", base[1:3] * 9, worse[1:3] * 9), out=tmp_path / "o").code == 2
+
+
 def test_the_direction_can_be_said(tmp_path):
     """--lower-is-better and a margin in the metric's own unit settle a score that nothing explains."""
     base, worse = perplexities()

@@ -88,15 +88,15 @@ def test_a_second_submit_is_refused(history):
     assert status == 2
     assert err == (
         "Error: Another lldeg submit is running in runs/small; "
-        "wait for it, or end it with: lldeg stop runs/small\n"
+        "wait for it, or stop it with: lldeg stop runs/small\n"
     )
 
 
-def test_ctrl_c_ends_with_status_3_and_says_how_to_go_on(history):
+def test_ctrl_c_ends_with_status_3_and_says_how_to_resume(history):
     """An interrupted run is incomplete, not an error, and no traceback is shown."""
     status, out, err = history.stopped
     assert status == 3
-    assert "the same command goes on with them" in " ".join(out.split())
+    assert "the same command resumes the run" in " ".join(out.split())
     assert "Traceback" not in out + err
 
 

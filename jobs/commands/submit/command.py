@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path  # noqa: TC003 - Typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +11,10 @@ from rich.console import Console
 from jobs.commands.exit_status import INCOMPLETE
 from jobs.commands.submit.detectable_drops import detection_table, given_flip_rate, measured_flip_rates
 from jobs.commands.submit.progress_view import dry_run_table, follow, outcome, sweep_notes
-from orchestrator.cluster.ray_environment import prepare_for_ray
+from jobs.commands.submit.run_sweep import Submitted, plan_only, run_sweep
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
-    from orchestrator.rundir.progress import SweepProgress
     from orchestrator.sweep.plan import Plan
 
 
@@ -78,49 +76,44 @@ def submit(
         raise UserError(
             "--detach needs a Ray cluster that runs without this machine: --address http://HEAD:8265."
         )
-    prepare_for_ray(address)
-    if address is not None and as_job and not dry_run:
+    if as_job and not dry_run:
         from jobs.commands.submit.remote_job import submit_job  # noqa: PLC0415 - slow to import, and needed here only
 
         raise typer.Exit(submit_job(context.command, context.params))
-    from orchestrator.rundir.heartbeat import forget_stop  # noqa: PLC0415
-    from orchestrator.rundir.lease import exclusive  # noqa: PLC0415
-    from orchestrator.rundir.progress import SweepProgress  # noqa: PLC0415
-    from orchestrator.sweep.plan import initial_counts, plan_sweep  # noqa: PLC0415 - slow to import, and --help need not wait
-    from orchestrator.sweep.prepare import prepare  # noqa: PLC0415
-
     console = Console()
-    with console.status("checking the sweep"):
-        sweep = prepare(config, overrides=set_ or (), run_dir=run_dir, here=address is None)
-    progress = SweepProgress({})
-    alone = nullcontext() if dry_run else exclusive(sweep.store, on_loss=progress.taken_over)
-    with alone:  # a plan made while another submit writes would be stale
-        if not dry_run:
-            forget_stop(sweep.store)
-        plan = plan_sweep(sweep, config_path=config, remove_torn=not dry_run, retry_errors=retry_errors)
-        for note in sweep_notes(sweep):
+
+    def announce(plan: Plan) -> None:
+        for note in sweep_notes(plan.sweep):
             console.print(note, markup=False, highlight=False, soft_wrap=True)
         for warning in plan.warnings:
             console.print(f"Warning: {warning}.", style="yellow", markup=False)
-        if dry_run:
-            console.print(dry_run_table(plan))
-            rates = measured_flip_rates(flips_of) if flips_of else given_flip_rate(flip_rate)
-            console.print(detection_table(plan, rates, sweep.config.analysis.alpha))
-            return
-        progress.variants.update(initial_counts(plan))
-        _run(plan, progress, address, console)
-    console.print(outcome(plan, progress), markup=False, highlight=False, soft_wrap=True)
-    _raise_for(plan, progress)
+
+    if dry_run:
+        with console.status("checking the sweep"):
+            plan = plan_only(
+                config, run_dir=run_dir, address=address, overrides=set_ or (), retry_errors=retry_errors
+            )
+        announce(plan)
+        console.print(dry_run_table(plan))
+        rates = measured_flip_rates(flips_of) if flips_of else given_flip_rate(flip_rate)
+        console.print(detection_table(plan, rates, plan.sweep.config.analysis.alpha))
+        return
+    submitted = run_sweep(
+        config,
+        run_dir=run_dir,
+        address=address,
+        overrides=set_ or (),
+        retry_errors=retry_errors,
+        checking=lambda: console.status("checking the sweep"),
+        announce=announce,
+        follow=lambda progress: follow(progress, console),
+    )
+    _conclude(submitted, console)
 
 
-def _run(plan: Plan, progress: SweepProgress, address: str | None, console: Console) -> None:
-    from orchestrator.workers.execute import execute  # noqa: PLC0415
-
-    try:
-        with follow(progress, console) as watch:
-            execute(plan, progress, address=address, watch=watch)
-    except KeyboardInterrupt:
-        progress.stop = "interrupted"
+def _conclude(submitted: Submitted, console: Console) -> None:
+    """Say how the submit ended; the exit status is 3 if samples are missing."""
+    plan, progress = submitted.plan, submitted.progress
     if progress.stop is not None:
         url = plan.sweep.store.url
         console.print(
@@ -128,14 +121,7 @@ def _run(plan: Plan, progress: SweepProgress, address: str | None, console: Cons
             "the same command resumes the run."
         )
         raise typer.Exit(INCOMPLETE)
-
-
-def _raise_for(plan: Plan, progress: SweepProgress) -> None:
-    refusals = [f"{name}: {counts.refusal}" for name, counts in progress.variants.items() if counts.refusal]
-    if refusals:
-        raise UserError(
-            f"The engine cannot run {'; '.join(refusals)}. "
-            f"What the other variants answered is kept; its words are in {plan.sweep.store.url}/logs."
-        )
+    console.print(outcome(plan, progress), markup=False, highlight=False, soft_wrap=True)
+    submitted.raise_for_refusals()
     if progress.owed:
         raise typer.Exit(INCOMPLETE)

@@ -134,7 +134,8 @@ def _samples(
     }
     filters = dict.fromkeys(key.partition(",")[2] for key in keys.values())
     schema = SampleColumns(tuple(keys.values()), tuple(filters)).schema
-    arrays = [_column(columns[field.name], field.type) for field in schema]
+    unknown = [None] * len(items)  # in columns that only engines of our own can fill
+    arrays = [_column(columns.get(field.name, unknown), field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 

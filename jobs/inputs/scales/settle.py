@@ -2,15 +2,15 @@
 
 Both decide what a drop means, so neither is guessed where a guess could turn a verdict around. The user
 comes first, then what the input states (a column, a manifest, lm-eval's results), then the metric's name.
-Only scores that all lie between 0 and 1 are taken for shares where nothing says more; anything else is
-refused with the option that settles it.
+Where nothing says more, scores that all lie between 0 and 1 are taken for shares, and those between 0 and 100
+that reach 100 for percent; anything else is refused with the option that settles it.
 """
 
 from dataclasses import replace
 
 from jobs.inputs.metrics import requested
 from jobs.inputs.notices import Notice, NoticeCode
-from jobs.inputs.scales.bounds import UNBOUNDED, UNIT, Bounds
+from jobs.inputs.scales.bounds import PERCENT, UNBOUNDED, UNIT, Bounds
 from jobs.inputs.scales.known_metrics import KnownMetric, known_metric
 from jobs.inputs.scales.options import ScaleOptions
 from jobs.inputs.score_set import GENERIC, ScoreSet, TaskInfo, TaskTable
@@ -150,6 +150,8 @@ def _known_range(table: TaskTable, known: KnownMetric | None) -> Bounds | None:
 def _share_or_refuse(table: TaskTable) -> Bounds:
     if _holds(UNIT, table):
         return UNIT
+    if _holds(PERCENT, table) and table.observed is not None and table.observed[1] == PERCENT[1]:
+        return PERCENT  # said among the warnings
     raise UserError(f"{_found(table)}, and what they can range over is not known. {_ask_range(table.info)}")
 
 

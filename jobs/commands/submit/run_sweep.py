@@ -1,0 +1,128 @@
+"""Running a sweep on this machine or a Ray cluster: what the command and the Python API share."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from orchestrator.cluster.ray_environment import prepare_for_ray
+from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from orchestrator.rundir.progress import SweepProgress
+    from orchestrator.sweep.plan import Plan
+
+    Watcher = Callable[[SweepProgress], None]
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """What a submit planned, and how far it came."""
+
+    plan: Plan
+    progress: SweepProgress
+
+    def raise_for_refusals(self) -> None:
+        """Raise an error if an engine cannot run a variant.
+
+        Raises:
+            UserError: it names the variants and the reasons.
+        """
+        counts = self.progress.variants.items()
+        if refusals := [f"{name}: {count.refusal}" for name, count in counts if count.refusal]:
+            raise UserError(
+                f"The engine cannot run {'; '.join(refusals)}. What the other variants answered is kept; "
+                f"the engine's own messages are in {self.plan.sweep.store.url}/logs."
+            )
+
+
+@contextmanager
+def in_silence(_: SweepProgress) -> Iterator[Watcher]:
+    """Show no progress."""
+    yield lambda _: None
+
+
+def plan_only(
+    config: Path,
+    *,
+    run_dir: str | None,
+    address: str | None,
+    overrides: Sequence[str] = (),
+    retry_errors: bool = False,
+) -> Plan:
+    """The plan of a sweep; nothing is written, and no engine started.
+
+    Raises:
+        UserError: every mistake in the configuration.
+    """
+    prepare_for_ray(address)
+    from orchestrator.sweep.plan import plan_sweep  # noqa: PLC0415 - slow to import, and --help need not wait
+    from orchestrator.sweep.prepare import prepare  # noqa: PLC0415
+
+    sweep = prepare(config, overrides=overrides, run_dir=run_dir, here=address is None)
+    return plan_sweep(sweep, config_path=config, remove_torn=False, retry_errors=retry_errors)
+
+
+def run_sweep(
+    config: Path,
+    *,
+    run_dir: str | None,
+    address: str | None,
+    overrides: Sequence[str] = (),
+    retry_errors: bool = False,
+    checking: Callable[[], AbstractContextManager[object]] | None = None,
+    announce: Callable[[Plan], None] = lambda _: None,
+    follow: Callable[[SweepProgress], AbstractContextManager[Watcher]] = in_silence,
+) -> Submitted:
+    """Run what a sweep still owes.
+
+    Args:
+        config: the YAML file.
+        run_dir: run directory, a path or a URL; None for runs/<name>.
+        address: Ray cluster to join; None starts one on this machine.
+        overrides: "KEY=VALUE" changes of the configuration.
+        retry_errors: whether to ask again for samples whose row is an error.
+        checking: entered while the sweep is checked.
+        announce: gets the plan before anything runs.
+        follow: gives a function to call with the progress whenever something happened.
+
+    Returns:
+        The plan and the progress; after Ctrl-C the progress says "interrupted".
+
+    Raises:
+        UserError: every mistake in the configuration, or another submit runs in the run directory.
+    """
+    prepare_for_ray(address)
+    from orchestrator.rundir.heartbeat import forget_stop  # noqa: PLC0415 - slow to import, and --help need not wait
+    from orchestrator.rundir.lease import exclusive  # noqa: PLC0415
+    from orchestrator.rundir.progress import SweepProgress  # noqa: PLC0415
+    from orchestrator.sweep.plan import initial_counts, plan_sweep  # noqa: PLC0415
+    from orchestrator.sweep.prepare import prepare  # noqa: PLC0415
+    from orchestrator.workers.execute import execute  # noqa: PLC0415
+
+    with (checking or _nothing)():
+        sweep = prepare(config, overrides=overrides, run_dir=run_dir, here=address is None)
+    progress = SweepProgress({})
+    with exclusive(
+        sweep.store, on_loss=progress.taken_over
+    ):  # a plan made while another writes would be stale
+        forget_stop(sweep.store)
+        plan = plan_sweep(sweep, config_path=config, retry_errors=retry_errors)
+        announce(plan)
+        progress.variants.update(initial_counts(plan))
+        try:
+            with follow(progress) as watch:
+                execute(plan, progress, address=address, watch=watch)
+        except KeyboardInterrupt:
+            progress.stop = "interrupted"
+    return Submitted(plan, progress)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
