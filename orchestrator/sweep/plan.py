@@ -13,6 +13,7 @@ from orchestrator.sweep.blocks import Cell, missing_samples, reruns
 from orchestrator.sweep.fit_to_machine import refuse_other_choices
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -48,13 +49,16 @@ class Plan:
         return [cell for cell in self.cells if cell.variant == variant]
 
 
-def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> Plan:
+def plan_sweep(
+    sweep: Sweep, *, config_path: Path, remove_torn: bool = True, retry_errors: bool = False
+) -> Plan:
     """Compare a sweep with its run directory.
 
     Args:
         sweep: what is asked for.
         config_path: for the command that a refusal suggests.
-        remove_torn: whether to remove torn files; their samples are owed in any case.
+        remove_torn: whether to remove torn and damaged files; their samples are owed in any case.
+        retry_errors: whether samples with an error are owed again; their rows go if torn files do.
 
     Raises:
         UserError: the directory holds a sweep with other settings.
@@ -72,6 +76,7 @@ def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> 
     identities: dict[tuple[str, str], tuple[Item, ...]] = {
         key: tuple(built.items()) for key, built in sweep.built.items()
     }
+    damaged: list[str] = []
     cells = tuple(
         _cell(
             sweep,
@@ -79,12 +84,24 @@ def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> 
             variant,
             task,
             items=identities[sweep.renderings[variant], name],
-            found=sweep.store.read_keys(variant, name, remove_torn=remove_torn),
+            found=sweep.store.read_keys(
+                variant, name, remove_torn=remove_torn, errors=not retry_errors, report=damaged.append
+            ),
         )
         for variant in sweep.config.variants
         for name, task in sweep.tasks.items()
     )
-    return Plan(sweep, merged, cells, (*software, *sweep.fitted.warnings))
+    if retry_errors and remove_torn:
+        for cell in cells:
+            sweep.store.remove_errors(cell.variant, cell.task)
+    warnings = (*software, *_damage(damaged), *sweep.fitted.warnings)
+    return Plan(sweep, merged, cells, warnings)
+
+
+def _damage(files: Sequence[str]) -> Iterator[str]:
+    if files:
+        shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+        yield f"torn or damaged sample files, whose samples are owed again: {shown}"
 
 
 def _cell(

@@ -246,8 +246,8 @@ def _means(task: str, model: str, metric: str, held: _Task) -> RerunMeans:
     files = [(run, run.samples(model, task)) for run in held.runs]
     try:
         return _fill(task, metric, files, held)
-    except pa.ArrowInvalid:
-        # One torn file spoils a whole scan, so find it and begin again without it.
+    except (pa.ArrowInvalid, OSError):
+        # One torn or damaged file spoils a whole scan, so find it and begin again without it.
         sound = [(run, [path for path in paths if is_sound(run, path)]) for run, paths in files]
     lost = [
         path for (_, paths), (_, kept) in zip(files, sound, strict=True) for path in set(paths) - set(kept)
