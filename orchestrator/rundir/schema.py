@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 FORMAT = 1
-"""Version of all this, in every manifest."""
+"""Version of the format, recorded in every manifest."""
 
 ITEMS = pa.schema(
     {

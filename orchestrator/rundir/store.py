@@ -149,7 +149,7 @@ class RunStore:
     def read_keys(self, variant: str, task: str, *, remove_torn: bool) -> NDArray[np.bytes_]:
         """Keys of the samples that have been written, with an answer or with an error; sorted.
 
-        The samples of a torn file (cut off by a failing disk, say) are owed again; the file is removed if
+        The samples of a torn file (cut off by a failing disk, perhaps) are owed again; the file is removed if
         asked for, since its samples may come back in another block.
         """
         paths = self._block_paths(variant, task)
