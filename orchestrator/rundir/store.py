@@ -35,6 +35,7 @@ MANIFEST = "manifest.json"
 SWEEP = "sweep.yaml"
 REPLICA_LOG = "replica-"
 _LOGS = "logs"
+_LOCK = ".lock"
 _TEMPORARY = "."
 _KEY = "S32"  # of a sample
 _READERS = 16  # files read at a time
@@ -74,6 +75,16 @@ class RunStore:
     def local_folder(self) -> Path | None:
         """The run directory as a local path; None on an object store."""
         return Path(self._root) if isinstance(self._fs, fs.LocalFileSystem) else None
+
+    @property
+    def path(self) -> str:
+        """The run directory on its filesystem."""
+        return self._root
+
+    @property
+    def lock_path(self) -> Path | None:
+        """The lock of a submit, beside what a user may remove; None on an object store."""
+        return None if self.local_folder is None else self.local_folder / _LOCK
 
     @property
     def filesystem(self) -> fs.FileSystem:
@@ -275,6 +286,11 @@ class RunStore:
     def write_log(self, name: str, content: bytes) -> None:
         """Replace a log."""
         self._write(self._log(name), content)
+
+    def log_time(self, name: str) -> float | None:
+        """When a log was written, in seconds by the storage's own clock; None if it does not say."""
+        written = self._fs.get_file_info(self._at(self._log(name))).mtime
+        return None if written is None else float(written.timestamp())
 
     def log_names(self) -> list[str]:
         """Names of all logs, in order."""

@@ -10,6 +10,7 @@ from orchestrator.engines import kind_of
 from orchestrator.engines.base import EngineSpec
 from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.identity import digest
+from orchestrator.rundir.names import name_problems
 from orchestrator.rundir.schema import FORMAT
 from orchestrator.rundir.store import RunStore
 from orchestrator.sweep.blocks import reruns
@@ -156,7 +157,8 @@ def prepare(
     built, broken_prompts = build_prompts(fitted.config, tasks, templates)
     problems += [*missing_models, *mistaken_items, *mistaken_tasks, *unanswerable(fitted.config, tasks)]
     problems += [*missing_templates, *broken_prompts]
+    store = RunStore(run_dir or f"runs/{config.name}")
+    problems += name_problems(store, config.variants, tasks)
     if problems:
         raise mistaken(config_path, problems)
-    store = RunStore(run_dir or f"runs/{config.name}")
     return Sweep(config, fitted, store, revisions, tasks, renderings, built, subset)
