@@ -126,7 +126,7 @@ def _lease_file(store: RunStore) -> dict[str, Any] | None:
 
 
 def _age(store: RunStore, lease: dict[str, Any]) -> float:
-    """Seconds since a lease was renewed: by the storage's own clock, since those of two machines may differ."""
+    """Seconds since a lease was renewed, by the storage's clock: those of two machines may differ."""
     renewed, now = store.log_time(LEASE), _storage_time(store)
     if renewed is None or now is None:
         return time.time() - float(lease["renewed"])

@@ -23,6 +23,7 @@ from pyarrow import fs
 from orchestrator.errors import UserError
 from orchestrator.rundir.locations import open_location
 from orchestrator.rundir.sample_files import is_block, is_own, parquet_bytes, read_whole
+from orchestrator.rundir.schema import SOFTWARE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -157,8 +158,20 @@ class RunStore:
 
     # samples --------------------------------------------------------------------------------------------
 
-    def write_block(self, variant: str, task: str, block: str, samples: pa.Table) -> None:
-        """Write the samples of one block as one file; the same block again replaces it."""
+    def write_block(
+        self, variant: str, task: str, block: str, samples: pa.Table, software: str | None = None
+    ) -> None:
+        """Write the samples of one block as one file; the same block again replaces it.
+
+        Args:
+            variant: name of the variant.
+            task: name of the task.
+            block: name of the block.
+            samples: the rows.
+            software: the ID of what wrote them, as in the manifest.
+        """
+        if software is not None:
+            samples = samples.replace_schema_metadata({SOFTWARE_KEY: software.encode()})
         self._write_table(f"{self._cell(variant, task)}/{segment(block)}.parquet", samples)
 
     def read_keys(

@@ -12,6 +12,7 @@ from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.identity import digest
 from orchestrator.rundir.names import name_problems
 from orchestrator.rundir.schema import FORMAT
+from orchestrator.rundir.software import software_entry
 from orchestrator.rundir.store import RunStore
 from orchestrator.sweep.blocks import reruns
 from orchestrator.sweep.checks import (
@@ -80,6 +81,7 @@ class Sweep:
             "versions": environment["versions"],
             "commit": environment["commit"],
             "hardware": environment["hardware"],
+            "software": software_entry(environment["versions"], environment["commit"]),
             "prompt": self.config.prompt.model_dump(),
             "sampling": self._sampling_meaning(),
             "variants": {name: self._variant_entry(name) for name in self.config.variants},
