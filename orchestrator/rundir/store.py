@@ -23,6 +23,7 @@ from pyarrow import fs
 from orchestrator.errors import UserError
 from orchestrator.rundir.locations import open_location
 from orchestrator.rundir.sample_files import is_block, is_own, parquet_bytes, read_whole
+from orchestrator.rundir.schema import SOFTWARE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ MANIFEST = "manifest.json"
 SWEEP = "sweep.yaml"
 REPLICA_LOG = "replica-"
 _LOGS = "logs"
+_LOCK = ".lock"
 _TEMPORARY = "."
 _KEY = "S32"  # of a sample
 _READERS = 16  # files read at a time
@@ -74,6 +76,16 @@ class RunStore:
     def local_folder(self) -> Path | None:
         """The run directory as a local path; None on an object store."""
         return Path(self._root) if isinstance(self._fs, fs.LocalFileSystem) else None
+
+    @property
+    def path(self) -> str:
+        """The run directory on its filesystem."""
+        return self._root
+
+    @property
+    def lock_path(self) -> Path | None:
+        """The lock of a submit, beside what a user may remove; None on an object store."""
+        return None if self.local_folder is None else self.local_folder / _LOCK
 
     @property
     def filesystem(self) -> fs.FileSystem:
@@ -146,8 +158,20 @@ class RunStore:
 
     # samples --------------------------------------------------------------------------------------------
 
-    def write_block(self, variant: str, task: str, block: str, samples: pa.Table) -> None:
-        """Write the samples of one block as one file; the same block again replaces it."""
+    def write_block(
+        self, variant: str, task: str, block: str, samples: pa.Table, software: str | None = None
+    ) -> None:
+        """Write the samples of one block as one file; the same block again replaces it.
+
+        Args:
+            variant: name of the variant.
+            task: name of the task.
+            block: name of the block.
+            samples: the rows.
+            software: the ID of what wrote them, as in the manifest.
+        """
+        if software is not None:
+            samples = samples.replace_schema_metadata({SOFTWARE_KEY: software.encode()})
         self._write_table(f"{self._cell(variant, task)}/{segment(block)}.parquet", samples)
 
     def read_keys(
@@ -275,6 +299,11 @@ class RunStore:
     def write_log(self, name: str, content: bytes) -> None:
         """Replace a log."""
         self._write(self._log(name), content)
+
+    def log_time(self, name: str) -> float | None:
+        """When a log was written, in seconds by the storage's own clock; None if it does not say."""
+        written = self._fs.get_file_info(self._at(self._log(name))).mtime
+        return None if written is None else float(written.timestamp())
 
     def log_names(self) -> list[str]:
         """Names of all logs, in order."""

@@ -9,6 +9,7 @@ from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.identity import Item, digest
 from orchestrator.rundir.progress import VariantProgress
 from orchestrator.rundir.schema import SampleColumns
+from orchestrator.rundir.software import software_of
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
 from orchestrator.sweep.fit_to_machine import refuse_other_choices
 
@@ -32,12 +33,14 @@ class Plan:
         manifest: of the run after this submit.
         cells: every variant x task, with what is owed.
         warnings: what the user should know before the run continues.
+        software: the ID of what writes the samples, as in the manifest.
     """
 
     sweep: Sweep
     manifest: Manifest
     cells: tuple[Cell, ...]
     warnings: tuple[str, ...]
+    software: str
 
     @property
     def columns(self) -> SampleColumns:
@@ -77,6 +80,7 @@ def plan_sweep(
         key: tuple(built.items()) for key, built in sweep.built.items()
     }
     damaged: list[str] = []
+    (software_id,) = new["software"]
     cells = tuple(
         _cell(
             sweep,
@@ -91,11 +95,13 @@ def plan_sweep(
         for variant in sweep.config.variants
         for name, task in sweep.tasks.items()
     )
+    if old is not None and not any(cell.owed for cell in cells):
+        merged["software"] = software_of(old)  # this one writes no samples
     if retry_errors and remove_torn:
         for cell in cells:
             sweep.store.remove_errors(cell.variant, cell.task)
     warnings = (*software, *_damage(damaged), *sweep.fitted.warnings)
-    return Plan(sweep, merged, cells, warnings)
+    return Plan(sweep, merged, cells, warnings, software_id)
 
 
 def _damage(files: Sequence[str]) -> Iterator[str]:

@@ -43,6 +43,7 @@ class Job:
         items: per task, a one-element tuple with the Ray reference to its `TaskItems` (in a tuple so that Ray
             hands over the reference, not the items).
         owner: the submit it works for; see `lease.owner`.
+        software: the ID of what writes the samples, as in the manifest.
         deciding_metrics: the "metric,filter" whose scores its reports carry, by task; see `StoppingPolicy`.
     """
 
@@ -55,6 +56,7 @@ class Job:
     columns: SampleColumns
     gpus: float
     owner: str
+    software: str | None = None
     deciding_metrics: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -169,7 +171,7 @@ class Replica:
         """
         if owner(self._store) != self._job.owner:
             raise RuntimeError(f"another lldeg submit has taken over {self._store.url}")
-        self._store.write_block(block.variant, block.task, block.name, rows)
+        self._store.write_block(block.variant, block.task, block.name, rows, self._job.software)
 
     def close(self) -> None:
         """Free the model."""

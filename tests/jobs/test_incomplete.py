@@ -277,3 +277,16 @@ def test_a_damaged_file_is_named_and_left_out(tmp_path):
     assert "unreadable-files" in ran.verdicts["warning_codes"]
     assert first.name in " ".join(ran.text.split())
     assert ran.comparison("v")["items"] == 30
+
+
+def test_mixed_software_is_said_and_refused_when_strict(tmp_path):
+    """A run written by two versions is warned of for ever; --strict refuses it with what differs."""
+    run = make_run(tmp_path / "run", {"t": MadeTask({("base", 0.0): [RIGHT], ("v", 0.0): [RIGHT]})})
+    manifest = json.loads((run / "manifest.json").read_text())
+    software = {name: {"versions": {"vllm": name}, "commit": None} for name in ("0.27", "0.28")}
+    (run / "manifest.json").write_text(json.dumps({**manifest, "software": software}))
+    ran = run_analyze(run, out=tmp_path / "out")
+    assert "mixed-software" in ran.verdicts["warning_codes"]
+    strict = run_analyze(run, "--strict", out=tmp_path / "strict")
+    assert strict.code == 2
+    assert "0.27" in strict.error + strict.text
