@@ -185,6 +185,7 @@ def submit(
     run_dir: str | PathLike[str] | None = None,
     address: str | None = None,
     overrides: Sequence[str] = (),
+    retry_errors: bool = False,
 ) -> SubmitResult:
     """Run a sweep, or resume one, as `lldeg submit` does but without output.
 
@@ -193,6 +194,7 @@ def submit(
         run_dir: run directory, a path or a URL; None for runs/<name>.
         address: Ray cluster to use, "auto" or "ray://…"; None for this machine only.
         overrides: changes of the configuration, "KEY=VALUE" each.
+        retry_errors: whether to ask again for samples whose row is an error.
 
     Returns:
         What is in the run directory now; the run is complete.
@@ -214,6 +216,7 @@ def submit(
         run_dir=None if run_dir is None else str(run_dir),
         address=address,
         overrides=overrides,
+        retry_errors=retry_errors,
     )
     submitted.raise_for_refusals()
     if submitted.progress.stop == "interrupted":

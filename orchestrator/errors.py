@@ -24,6 +24,13 @@ class AnswerWithheldError(Exception):
     """
 
 
+class RequestRefusedError(Exception):
+    """A server refuses one request.
+
+    It may do so for now only (a 400 that says "overloaded"), so the sample is asked for once more at the end.
+    """
+
+
 def error_text(error: BaseException) -> str:
     """An exception as "class: message", on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000]

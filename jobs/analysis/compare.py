@@ -114,6 +114,8 @@ def analyze_scores(book: ScoreSet, request: Request) -> Analysis:
     _refuse_no_evidence(baseline, pairings, usable)
     for pairing in usable:
         _refuse_thin_or_mixed(pairing, request)
+    if request.strict:
+        _refuse_mixed_software(book)
     results, settings = _compare(usable, request.settings)
     missing = _missing_temperatures(book, baseline, request.temperature)
     return Analysis(
@@ -197,6 +199,12 @@ def _refuse_no_evidence(baseline: str, pairings: Sequence[Pairing], usable: Sequ
         raise UserError(
             f"No item was answered by both {baseline} and a variant, so there is no verdict. {said}".strip()
         )
+
+
+def _refuse_mixed_software(book: ScoreSet) -> None:
+    for notice in book.warnings:
+        if notice.code is NoticeCode.MIXED_SOFTWARE:
+            raise UserError(f"{notice.text} --strict refuses to compare them.")
 
 
 def _refuse_thin_or_mixed(pairing: Pairing, request: Request) -> None:

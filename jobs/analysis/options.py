@@ -78,6 +78,9 @@ MinCommon = Annotated[
 GateOption = Annotated[
     GateName, typer.Option(help="Exit 0 if nothing is degraded, or only if all are certified.")
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse to compare answers to different prompts.")]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Refuse to compare answers to different prompts or of different software."),
+]
 TasksOption = Annotated[Tasks, typer.Option(help="Tasks to show: the worst of degraded variants, or all.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="Output format of the verdicts.")]

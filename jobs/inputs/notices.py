@@ -23,6 +23,9 @@ class NoticeCode(StrEnum):
     LEFT_OUT = "left-out"
     """A variant that the sweep allows to leave out could not run on the machine of the sweep."""
 
+    MIXED_SOFTWARE = "mixed-software"
+    """Samples were written by more than one version of the software."""
+
     SETTINGS_DISAGREE = "settings-disagree"
     """Runs ask for different levels or margins; none of them was taken."""
 

@@ -14,15 +14,15 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.config.schema import Section, SweepConfig
+from orchestrator.config.secrets import secrets_in
 from orchestrator.errors import UserError, suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
 _YAML_WORDS = ((r"valid dictionary( or instance of \w+)?", "mapping"), (r"(valid )?\b[Tt]uple", "list"))
-SECRET_WORDS = ("api_key", "apikey", "token_secret", "password", "secret", "hf_token", "auth_token")
-_SECRET_HEADER = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
-_URL_WITH_SECRET = re.compile(r"//[^/?#]*@|[?&][^=]*(key|token|secret)[^=]*=", re.IGNORECASE)
+
+SECRETS = "set it in the environment, and write $NAME here if a header needs it"
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig | None, list[str]]:
@@ -203,19 +203,17 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
             yield f"variants.{name} has no model: set its model, or the model of the sweep"
         if not name.strip() or name in {".", ".."} or len(name) > 100:
             yield f"'{name}' cannot be used as the name of a variant"
-        for key in _secrets(config.engine_of(name)):
-            yield f"variants.{name}: '{key}' looks like a secret; pass secrets in the environment"
+    yield from _secrets(config)
     for folder in config.include_path:
         if not Path(folder).is_dir():
             yield f"include_path: the folder {folder} does not exist"
 
 
-def _secrets(engine: Mapping[str, Any]) -> Iterator[str]:
-    """Engine options that look like secrets, which would be written to the files of the run."""
-    yield from (key for key in engine if any(word in key.lower() for word in SECRET_WORDS))
-    if _URL_WITH_SECRET.search(str(engine.get("base_url"))):
-        yield "base_url"
-    header = engine.get("header")
-    for name, value in header.items() if isinstance(header, dict) else ():
-        if _SECRET_HEADER.search(str(name)) and "$" not in str(value):
-            yield f"header.{name}"  # a value of $NAME is taken from the environment
+def _secrets(config: SweepConfig) -> Iterator[str]:
+    """What looks like a secret, and would be written to the files of the run."""
+    for name in config.variants:
+        for key in secrets_in(config.engine_of(name)):
+            yield f"variants.{name}: '{key}' looks like a secret; {SECRETS}"
+    others = config.model_dump(exclude={"engine": True, "variants": {"__all__": {"engine"}}})
+    for key in secrets_in(others):
+        yield f"'{key}' looks like a secret; {SECRETS}"

@@ -24,8 +24,8 @@ from orchestrator.engines.base import (
     log_likelihood,
     token_count,
 )
-from orchestrator.engines.served.http_client import LARGEST_REPLY, RequestRefusedError, Server
-from orchestrator.errors import AnswerWithheldError, error_text
+from orchestrator.engines.served.http_client import LARGEST_REPLY, Server
+from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
 from orchestrator.retry import RETRY_SECONDS
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from orchestrator.engines import packages
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import differences
+from orchestrator.rundir.software import software_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -84,6 +85,8 @@ def merge(old: Manifest | None, new: Manifest, command: str) -> Manifest:
     merged: Manifest = {**new}
     merged["variants"] = {**old["variants"], **new["variants"]}
     merged["tasks"] = {**old["tasks"], **new["tasks"]}
+    if "software" in new:
+        merged["software"] = {**software_of(old), **new["software"]}
     if skipped := {**old.get("skipped", {}), **new.get("skipped", {})}:
         merged["skipped"] = {name: why for name, why in skipped.items() if name not in merged["variants"]}
     return merged

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from orchestrator.engines.base import (
     Query,
     log_likelihood,
 )
-from orchestrator.errors import AnswerWithheldError, error_text
+from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
 from orchestrator.workers.sample_rows import Sample
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from orchestrator.sweep.blocks import Block
     from orchestrator.sweep.tasks import SweepTask, TaskItems
 
+REFUSED = f"{RequestRefusedError.__name__}:"
+"""How the error of a sample begins that a server has refused."""
 LARGEST_SCORE = 1e100  # sums of their squares are finite
 _REPEAT_STRIDE = 1_000_003  # a prime: repeats of one seed get seeds far from those of the other reruns
 
@@ -125,6 +128,27 @@ def _sample(
     if wrong := [name for name, score in scored.scores.items() if abs(score) > LARGEST_SCORE]:
         return Sample.failed(item, rerun, f"scoring: {wrong[0]} is {scored.scores[wrong[0]]:g}")
     return Sample.answered(item, rerun, answers, scored, _response_text(requests, responses))
+
+
+def put_off_refused(block: Block, samples: Sequence[Sample]) -> tuple[list[Sample], tuple[Block, ...]]:
+    """Tell samples to be written from those that a server has refused for the first time.
+
+    Returns:
+        the samples to write, and blocks of the others, to be asked for once more when the rest is done.
+    """
+    if block.was_refused:
+        return list(samples), ()
+    refused: dict[Item, list[Rerun]] = {}
+    for sample in samples:
+        if (sample.error or "").startswith(REFUSED):
+            refused.setdefault(sample.item, []).append(sample.rerun)
+    alike: dict[tuple[Rerun, ...], list[Item]] = {}
+    for item, passes in refused.items():
+        alike.setdefault(tuple(passes), []).append(item)
+    later = tuple(
+        replace(block, items=tuple(items), reruns=passes, was_refused=True) for passes, items in alike.items()
+    )
+    return [sample for sample in samples if sample.rerun not in refused.get(sample.item, ())], later
 
 
 def _by_request(requests: Sequence[Instance], responses: Sequence[Any]) -> list[list[Any]]:

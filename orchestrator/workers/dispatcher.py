@@ -165,6 +165,8 @@ class Dispatcher:
         counts.prompt_tokens += report.prompt_tokens
         counts.output_tokens += report.output_tokens
         counts.last_work = time.monotonic()
+        for refused in report.put_off:
+            self._feeder.put_back(refused)
         self._report(block, report.scores)
 
     def _report(self, block: Block, scores: ItemScores | None) -> None:

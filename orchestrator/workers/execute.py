@@ -165,6 +165,7 @@ def _job(
         columns=plan.columns,
         gpus=gpus,
         owner=holder,
+        software=plan.software,
         deciding_metrics=dict(stopping.deciding_metrics),
     )
 
@@ -173,7 +174,7 @@ def _give_up(plan: Plan, stopping: StoppingPolicy) -> GiveUpBlock:
     def give_up(block: Block, reason: str) -> ItemScores | None:
         samples = failed_block(block, f"EngineDied: {reason}")
         rows = samples_table(block, samples, plan.columns)
-        plan.sweep.store.write_block(block.variant, block.task, block.name, rows)
+        plan.sweep.store.write_block(block.variant, block.task, block.name, rows, plan.software)
         metric = stopping.deciding_metrics.get(block.task)
         return ItemScores.of(samples, metric) if metric else None
 

@@ -35,7 +35,7 @@ def write_answers(path, run_dir):
     """Begin a run and write a file that is torn."""
     sweep = prepare(path, run_dir=str(run_dir))
     sweep.store.write_manifest(plan_sweep(sweep, config_path=path).manifest)
-    torn = run_dir / "samples/variant=base/task=asked/b.parquet"
+    torn = run_dir / "samples/variant=base/task=asked/0000000-0123456789ab.parquet"
     torn.parent.mkdir(parents=True)
     torn.write_bytes(b"PAR1")
 

@@ -10,7 +10,8 @@ from standin.server import HANG, RESET, StandInServer, reply
 
 from orchestrator.engines.base import EngineAwayError, EngineOptionError
 from orchestrator.engines.served import http_client as module
-from orchestrator.engines.served.http_client import RequestRefusedError, Server
+from orchestrator.engines.served.http_client import Server
+from orchestrator.errors import RequestRefusedError
 
 pytestmark = pytest.mark.ray
 

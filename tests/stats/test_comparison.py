@@ -183,7 +183,7 @@ def test_rounding_of_unbounded_scores_is_no_difference():
         (lambda: TaskScores("t", np.array([0.0, np.nan]), np.zeros(2)), "not finite"),
         (lambda: TaskScores("t", np.array([0.0, 7.0]), np.zeros(2)), "outside"),
         (lambda: TaskScores("t", np.zeros(2), np.zeros(2), items=np.array([4, 4])), "more than once"),
-        (lambda: from_reruns("t", [[np.nan], [1.0]], [[1.0], [1.0]]), "has no score"),
+        (lambda: from_reruns("t", [[np.nan], [1.0]], [[1.0], [1.0]]), "no score"),
     ],
 )
 def test_no_evidence_is_an_error(build, message):

@@ -49,6 +49,9 @@ def submit(
     flips_of: Annotated[
         str | None, typer.Option(metavar="RUN", help="For --dry-run: take the flip rates from this run.")
     ] = None,
+    retry_errors: Annotated[
+        bool, typer.Option("--retry-errors", help="Ask again for samples whose row is an error.")
+    ] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the configuration; repeatable."),
@@ -86,7 +89,9 @@ def submit(
 
     if dry_run:
         with console.status("checking the sweep"):
-            plan = plan_only(config, run_dir=run_dir, address=address, overrides=set_ or ())
+            plan = plan_only(
+                config, run_dir=run_dir, address=address, overrides=set_ or (), retry_errors=retry_errors
+            )
         announce(plan)
         console.print(dry_run_table(plan))
         rates = measured_flip_rates(flips_of) if flips_of else given_flip_rate(flip_rate)
@@ -97,6 +102,7 @@ def submit(
         run_dir=run_dir,
         address=address,
         overrides=set_ or (),
+        retry_errors=retry_errors,
         checking=lambda: console.status("checking the sweep"),
         announce=announce,
         follow=lambda progress: follow(progress, console),

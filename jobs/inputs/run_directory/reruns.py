@@ -123,7 +123,7 @@ def _passes(tables: Sequence[tuple[RunFiles, pa.Table]]) -> tuple[list[tuple[str
 def _tables(run: RunFiles, variant: str, info: TaskInfo) -> list[pa.Table]:
     try:
         return list(scan(run, run.samples(variant, info.name), info.metric, "response"))
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:
         raise UserError(
             f"The samples of {variant} on {info.name} in {run.location} cannot be read with the metric "
             f"{info.metric!r}. If a file is damaged, submitting the sweep again repairs it."

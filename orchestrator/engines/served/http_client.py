@@ -21,7 +21,7 @@ import aiohttp
 
 from orchestrator.engines.base import EngineAwayError, EngineOptionError
 from orchestrator.engines.served.redaction import long_words, secrets_in, strike, striker
-from orchestrator.errors import AnswerWithheldError, error_text
+from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
 from orchestrator.retry import LONGEST_PAUSE, RETRY_SECONDS
 
 if TYPE_CHECKING:
@@ -47,10 +47,6 @@ WITHHOLDING = re.compile(
 )
 """Words of a gateway that does not let a prompt or an answer pass."""
 HOPELESS = (aiohttp.InvalidURL, aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError)
-
-
-class RequestRefusedError(Exception):
-    """The server refuses this one request."""
 
 
 @dataclass(frozen=True)
