@@ -287,7 +287,7 @@ def test_an_engine_that_was_refused_is_refused_for_all(serve, open_served):
 
 def test_a_missing_variable_is_named(serve, open_served):
     """Before anything is sent."""
-    with pytest.raises(EngineOptionError, match=r"\$NO_SUCH_KEY"):
+    with pytest.raises(EngineOptionError, match="variable NO_SUCH_KEY"):
         open_served(serve(), header={"api-key": "$NO_SUCH_KEY"})
 
 
@@ -317,7 +317,7 @@ def test_answers_longer_than_the_context_are_refused(serve, open_served, tokeniz
         engine.answer([asked("one", max_gen_toks=32)])
 
 
-@pytest.mark.parametrize(("kind", "words"), [(CHAT, "no likelihoods"), (COMPLETIONS, "engine.tokenizer")])
+@pytest.mark.parametrize(("kind", "words"), [(CHAT, "no log-likelihoods"), (COMPLETIONS, "engine.tokenizer")])
 def test_likelihoods_need_a_tokenizer_and_no_chat(serve, open_served, kind, words):
     """The sentence says which."""
     with pytest.raises(EngineOptionError, match=words):

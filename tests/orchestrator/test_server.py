@@ -328,4 +328,4 @@ def test_what_goes_wrong_is_told_in_the_log(ask, clock, capfd):
     post({})
     said = capfd.readouterr().out
     assert f"retrying requests to {stand_in.url}: HTTP 500: oops" in said
-    assert 1 < said.count("again") < 8
+    assert 1 < said.count("retrying") < 8
