@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stats.combine import Combination, combine_tasks
+from stats.combine import Combined, combine_tasks
 from stats.eprocess import e_process
 from stats.intervals import Interval, bounded_interval, fay_lumbard_interval, t_interval, tango_interval
 from stats.signflip import sign_flip_test
@@ -20,14 +20,14 @@ ALPHA = 0.05
 PLENTIFUL = (460, 95, 43, 106, 963, 60)
 FEW = (12, 5, 3, 9, 40, 6)
 DRAWS = 4_000
-TESTS: dict[str, Callable[[Combination], float]] = {
+TESTS: dict[str, Callable[[Combined], float]] = {
     "pooled": lambda found: found.pooled.p,
-    "max-drop": lambda found: found.p_max_drop,
-    "fisher": lambda found: found.p_fisher,
+    "max-drop": lambda found: found.p["max-drop"],
+    "fisher": lambda found: found.p["fisher"],
     "fisher-chi2": lambda found: found.p_fisher_chi2,
-    "joint": lambda found: found.p_joint,
-    "bonferroni": lambda found: min(1.0, 3.0 * found.p_any),
-    "any": lambda found: found.p_any,
+    "joint": lambda found: found.p["joint"],
+    "bonferroni": lambda found: min(1.0, 3.0 * found.p["any"]),
+    "any": lambda found: found.p["any"],
 }
 
 

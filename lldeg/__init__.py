@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import ArrayLike
 
-    from stats.results import Comparison
+    from stats.combinations import Combine
+    from stats.multiplicity import Adjust
+    from stats.results import Certify, Comparison, Missing
 
 __all__ = [
     "AnalysisResult",
@@ -50,7 +52,7 @@ def compare(
     higher_is_better: bool = True,
     alpha: float = 0.05,
     margin: float = 0.01,
-    missing: str = "worst",
+    missing: Missing = "worst",
 ) -> Comparison:
     """Test whether a variant scores lower than its baseline on the same items.
 
@@ -102,20 +104,20 @@ def analyze(
     metrics: Mapping[str, str] | None = None,
     alpha: float | None = None,
     margin: float | Mapping[str, float] | None = None,
-    combine: str = "joint",
-    adjust: str = "maxt",
+    combine: Combine = "joint",
+    adjust: Adjust = "maxt",
     cluster: str | None = None,
     where: Mapping[str, str] | None = None,
     higher_is_better: Sequence[str] = (),
     lower_is_better: Sequence[str] = (),
     ranges: Mapping[str, tuple[float, float]] | None = None,
-    missing: str = "worst",
-    certify: str = "each",
+    missing: Missing = "worst",
+    certify: Certify = "each",
     min_common: float = 0.5,
     strict: bool = False,
     out: str | None = None,
 ) -> AnalysisResult:
-    """Say which variants are worse than their baseline; what `lldeg analyze` does.
+    """Report which variants are worse than the baseline, as `lldeg analyze` does.
 
     Args:
         paths: one or several of: a run directory, a folder of runs, lm-eval output folders, score tables;
@@ -125,8 +127,8 @@ def analyze(
         metrics: metric by task, group or pattern such as "*".
         alpha: level; None for the sweep's, else 0.05.
         margin: largest acceptable drop as a share of the metrics' range; or, by task, in the metric's unit.
-        combine: joint, pooled, max-drop, fisher or any.
-        adjust: maxt, holm, bh or none.
+        combine: test that decides over all tasks.
+        adjust: adjustment for the number of comparisons.
         cluster: column to cluster items by, "task" or "none"; None for the input's.
         where: for score tables, the value that a column must have.
         higher_is_better: tasks whose scores are better when higher, where the input does not say.
@@ -183,14 +185,16 @@ def submit(
     run_dir: str | PathLike[str] | None = None,
     address: str | None = None,
     overrides: Sequence[str] = (),
+    retry_errors: bool = False,
 ) -> SubmitResult:
-    """Run a sweep, or what is left of it; what `lldeg submit` does, in silence.
+    """Run a sweep, or resume one, as `lldeg submit` does but without output.
 
     Args:
         config: the sweep's YAML file.
         run_dir: run directory, a path or a URL; None for runs/<name>.
         address: Ray cluster to use, "auto" or "ray://…"; None for this machine only.
         overrides: changes of the configuration, "KEY=VALUE" each.
+        retry_errors: whether to ask again for samples whose row is an error.
 
     Returns:
         What is in the run directory now; the run is complete.
@@ -206,12 +210,13 @@ def submit(
     from jobs.commands.submit.run_sweep import run_sweep  # noqa: PLC0415
 
     if address is not None and address.startswith(("http://", "https://")):
-        raise UserError(f"{address} takes Ray jobs: use `lldeg submit --address`, or a ray:// address here.")
+        raise UserError(f"{address} is for Ray jobs: use `lldeg submit --address`, or a ray:// address here.")
     submitted = run_sweep(
         Path(config),
         run_dir=None if run_dir is None else str(run_dir),
         address=address,
         overrides=overrides,
+        retry_errors=retry_errors,
     )
     submitted.raise_for_refusals()
     if submitted.progress.stop == "interrupted":

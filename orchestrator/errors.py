@@ -17,6 +17,20 @@ class UserError(Exception):
     """
 
 
+class AnswerWithheldError(Exception):
+    """A provider has an answer and does not give it: a content filter, moderation, a failure of its own.
+
+    In the error of a sample its name tells what was withheld from what failed.
+    """
+
+
+class RequestRefusedError(Exception):
+    """A server refuses one request.
+
+    It may do so for now only (a 400 that says "overloaded"), so the sample is asked for once more at the end.
+    """
+
+
 def error_text(error: BaseException) -> str:
     """An exception as "class: message", on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000]

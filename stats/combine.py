@@ -7,60 +7,43 @@ and calibrate it under the null in which the tasks' sums are drawn from their ex
 1993), which keeps the level and loses little of the power.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from stats.arrays import Floats
-from stats.fisher import SumLaw, chi_square_p, term_of
-from stats.joint import RESOLUTION, JointNull
+from stats.combinations import COMBINATIONS, SMALLEST_OF, STATISTICS, Combine, smallest
+from stats.fisher import chi_square_p
+from stats.joint import RESOLUTION, joint_p_value
 from stats.montecarlo import DRAWS
-from stats.nulls import max_drop_p, null_table
+from stats.nulls import null_table
 from stats.rows import statistic_rows
 from stats.scores import TaskScores
 from stats.sharing import links_tasks, merged_blocks
 from stats.signflip import Method, SignFlipNull, SignFlipResult
 from stats.splits import RunSplits, join_splits
-
-Combine: TypeAlias = Literal["joint", "pooled", "max-drop", "fisher", "any"]
+from stats.task_laws import TaskLaws
 
 
 @dataclass(frozen=True)
-class Combination:
+class Combined:
     """The p-values of one variant over all its tasks.
 
     Attributes:
         pooled: sign-flip test on all items together.
-        p_max_drop: of the largest standardised drop of a task.
-        p_fisher: of Fisher's sum under its exact null law.
-        p_fisher_chi2: of the same sum under χ² with 2T degrees of freedom, conservative.
-        p_joint: of the smallest of pooled, max-drop and Fisher, calibrated jointly.
-        p_any: the smallest of the three as it is; its level is up to three times the nominal one.
+        p: of every combination, by name.
+        p_fisher_chi2: of Fisher's sum under χ² with 2T degrees of freedom, conservative.
         method: "monte-carlo" where a law had to be simulated.
     """
 
     pooled: SignFlipResult
-    p_max_drop: float
-    p_fisher: float
+    p: Mapping[Combine, float]
     p_fisher_chi2: float
-    p_joint: float
-    p_any: float
     method: Method
 
-    def p_value(self, combine: Combine) -> float:
-        """The p-value that the named combination decides by."""
-        return {
-            "joint": self.p_joint,
-            "pooled": self.pooled.p,
-            "max-drop": self.p_max_drop,
-            "fisher": self.p_fisher,
-            "any": self.p_any,
-        }[combine]
 
-
-def combine_scores(tasks: Sequence[TaskScores], draws: int = DRAWS, seed: int = 0) -> Combination:
+def combine_scores(tasks: Sequence[TaskScores], draws: int = DRAWS, seed: int = 0) -> Combined:
     """Test all tasks of one variant together.
 
     Items with unequal numbers of runs can be random in two ways: the two models are exchangeable (signs
@@ -79,7 +62,7 @@ def combine_scores(tasks: Sequence[TaskScores], draws: int = DRAWS, seed: int = 
     return _larger(flipped, _combined(tasks, draws, seed, split=True))
 
 
-def _combined(tasks: Sequence[TaskScores], draws: int, seed: int, *, split: bool) -> Combination:
+def _combined(tasks: Sequence[TaskScores], draws: int, seed: int, *, split: bool) -> Combined:
     """The combination under one null; where tasks share blocks, under common signs."""
     splits = [task.splits if split else None for task in tasks]
     if not links_tasks(tasks):
@@ -89,35 +72,27 @@ def _combined(tasks: Sequence[TaskScores], draws: int, seed: int, *, split: bool
     pooled = SignFlipNull(merged, draws, seed, join_splits([part for part in splits if part is not None]))
     result = pooled.result()
     rows = statistic_rows([[task] for task in tasks], draws, seed, split=split)
-    p_max_drop, p_fisher, p_joint = (
-        float(rows.p_values(name)[0, 0]) for name in ("max-drop", "fisher", "joint")
-    )
-    smallest = min(result.p, p_max_drop, p_fisher)
-    resolved = rows.exact or 3.0 * smallest * rows.rows > RESOLUTION
-    return Combination(
-        pooled=result,
-        p_max_drop=p_max_drop,
-        p_fisher=p_fisher,
-        p_fisher_chi2=p_fisher,
-        p_joint=max(p_joint, smallest) if resolved else 3.0 * smallest,
-        p_any=smallest,
-        method=result.method if rows.exact else "monte-carlo",
-    )
+    p = {name: float(rows.p_values(name)[0, 0]) for name in STATISTICS} | {"pooled": result.p}
+    least = smallest(p)
+    bound = len(SMALLEST_OF) * least
+    resolved = rows.exact or bound * rows.rows > RESOLUTION
+    p["joint"] = max(float(rows.p_values("joint")[0, 0]), least) if resolved else bound
+    p["any"] = least
+    return Combined(result, p, p["fisher"], result.method if rows.exact else "monte-carlo")
 
 
-def _larger(first: Combination, second: Combination) -> Combination:
+def _larger(first: Combined, second: Combined) -> Combined:
     """Of every p-value the larger one."""
     pooled = max(first.pooled, second.pooled, key=lambda result: result.log_p)
-    three = [max(getattr(first, name), getattr(second, name)) for name in ("p_max_drop", "p_fisher")]
-    p_any = min(pooled.p, *three)
-    return Combination(
-        pooled=pooled,
-        p_max_drop=three[0],
-        p_fisher=three[1],
-        p_fisher_chi2=max(first.p_fisher_chi2, second.p_fisher_chi2),
-        p_joint=max(first.p_joint, second.p_joint, p_any),
-        p_any=p_any,
-        method="monte-carlo" if "monte-carlo" in (first.method, second.method) else "exact",
+    p = {name: max(first.p[name], second.p[name]) for name in first.p} | {"pooled": pooled.p}
+    p["any"] = smallest(p)
+    p["joint"] = max(p["joint"], p["any"])
+    simulated = "monte-carlo" in (first.method, second.method)
+    return Combined(
+        pooled,
+        p,
+        max(first.p_fisher_chi2, second.p_fisher_chi2),
+        "monte-carlo" if simulated else "exact",
     )
 
 
@@ -126,7 +101,7 @@ def combine_tasks(
     draws: int = DRAWS,
     seed: int = 0,
     splits: Sequence[RunSplits | None] | None = None,
-) -> Combination:
+) -> Combined:
     """Test all tasks of one variant together, tasks that share nothing, under one null.
 
     Args:
@@ -146,21 +121,14 @@ def combine_tasks(
         task for task, part in enumerate(split) if sums[task].any() or (part is not None and part.variance)
     ]
     if len(moving) <= 1:
-        chi2 = chi_square_p(-result.log_p, len(sums))
-        return Combination(result, result.p, result.p, chi2, result.p, result.p, result.method)
+        alike = {combination.name: result.p for combination in COMBINATIONS}
+        return Combined(result, alike, chi_square_p(-result.log_p, len(sums)), result.method)
     tables = [null_table(sums[task], draws, [seed, task], splits=split[task]) for task in moving]
     simulated = result.method == "monte-carlo" or not all(table.exact for table in tables)
-    largest = max(table.observed / table.scale for table in tables)
-    total = -float(np.log([table.p for table in tables]).sum())
-    fisher = SumLaw([term_of(table.tails, table.chances) for table in tables])
-    three = (result.p, max_drop_p(tables, largest), fisher.tail(total))
-    null = JointNull(pooled, tables, fisher)
-    return Combination(
-        pooled=result,
-        p_max_drop=three[1],
-        p_fisher=three[2],
-        p_fisher_chi2=chi_square_p(total, len(sums)),
-        p_joint=null.p_value(three, (pooled.observed, largest, total), draws, seed),
-        p_any=min(three),
-        method="monte-carlo" if simulated else "exact",
+    laws = TaskLaws(pooled, result.p, tables)
+    p = {name: statistic.p_value(laws) for name, statistic in STATISTICS.items()}
+    p["joint"] = joint_p_value(laws, p, draws, seed)
+    p["any"] = smallest(p)
+    return Combined(
+        result, p, chi_square_p(laws.fisher_sum, len(sums)), "monte-carlo" if simulated else "exact"
     )

@@ -12,7 +12,8 @@ import numpy as np
 
 from stats.acceptability import clustered
 from stats.certificate import Certificate, certificate_of
-from stats.combine import Combination, Combine, combine_scores
+from stats.combinations import COMBINATIONS, Combine, parts_of
+from stats.combine import Combined, combine_scores
 from stats.missing import MissingAnswers
 from stats.outlook import detectable_drop, items_to_decide
 from stats.results import Comparison, Settings
@@ -28,7 +29,7 @@ class Measured:
     Attributes:
         tasks: the pairs.
         absent: planned tasks on which nothing pairs.
-        combination: p-values of "not worse".
+        combined: p-values of "not worse".
         certificate: size of the drop.
         blocks: items or clusters whose signs are flipped.
         squares: sum of their squared differences.
@@ -36,14 +37,14 @@ class Measured:
 
     tasks: Sequence[TaskScores]
     absent: Sequence[MissingAnswers]
-    combination: Combination
+    combined: Combined
     certificate: Certificate
     blocks: int
     squares: float
 
     def p(self, combine: Combine) -> float:
         """The unadjusted p-value that the named combination decides by."""
-        return self.combination.p_value(combine)
+        return self.combined.p[combine]
 
     @property
     def items(self) -> int:
@@ -63,7 +64,7 @@ class Levels:
     Attributes:
         p: of "not worse".
         p_noninferior: of "worse by the margin".
-        share: part of α that the pooled test can count on, whatever the others show.
+        share: part of α that the pooled test has in any case, independent of the other tests.
     """
 
     p: float
@@ -73,10 +74,10 @@ class Levels:
 
 def measure(tasks: Sequence[TaskScores], absent: Sequence[MissingAnswers], settings: Settings) -> Measured:
     """All numbers of one variant over the given tasks together."""
-    combination = combine_scores(tasks, settings.draws, settings.seed)
-    certificate = certificate_of(tasks, absent, settings, combination.pooled.p)
+    combined = combine_scores(tasks, settings.draws, settings.seed)
+    certificate = certificate_of(tasks, absent, settings, combined.pooled.p)
     sums = merged_blocks(tasks)[0]
-    return Measured(tasks, absent, combination, certificate, sums.size, float(sums @ sums))
+    return Measured(tasks, absent, combined, certificate, sums.size, float(sums @ sums))
 
 
 def conclude(
@@ -151,19 +152,15 @@ def _sizes(found: Measured) -> dict[str, Any]:
 
 def _p_values(found: Measured) -> dict[str, Any]:
     """The unadjusted p-values, and how they were found."""
-    combination, certificate = found.combination, found.certificate
+    combined, certificate = found.combined, found.certificate
     return {
-        "p_pooled": combination.pooled.p,
+        **{combination.field: combined.p[combination.name] for combination in COMBINATIONS},
         "p_pooled_bounds": certificate.p_pooled_bounds,
-        "log_p_pooled": combination.pooled.log_p,
-        "p_max_drop": combination.p_max_drop,
-        "p_fisher": combination.p_fisher,
-        "p_fisher_chi2": combination.p_fisher_chi2,
-        "p_joint": combination.p_joint,
-        "p_any": combination.p_any,
-        "method": combination.method,
-        "standard_error": combination.pooled.standard_error,
-        "smallest_p": combination.pooled.smallest_p,
+        "log_p_pooled": combined.pooled.log_p,
+        "p_fisher_chi2": combined.p_fisher_chi2,
+        "method": combined.method,
+        "standard_error": combined.pooled.standard_error,
+        "smallest_p": combined.pooled.smallest_p,
         "p_noninferior": certificate.p,
         "p_noninferior_paired": certificate.p_paired,
     }
@@ -183,12 +180,10 @@ def _decider(
     """The statistic behind the verdict, and the task where one task's drop made the difference."""
     if verdict is not Verdict.DEGRADED:
         return ("noninferiority" if verdict is Verdict.CERTIFIED else None), None
-    if found.combination.pooled.p <= settings.alpha:
+    p = found.combined.p
+    if p["pooled"] <= settings.alpha:
         return "pooled", None
-    if settings.combine in {"fisher", "max-drop"}:
-        by = settings.combine
-    else:
-        by = "max-drop" if found.combination.p_max_drop <= found.combination.p_fisher else "fisher"
+    by = min(parts_of(settings.combine), key=p.__getitem__)
     worst = min(parts, key=lambda part: part.log_p_pooled).task if by == "max-drop" and parts else None
     return by, worst
 
@@ -223,7 +218,7 @@ def _evidence(
         drop_bounds=certificate.drop_bounds,
         p_best=certificate.p_pooled_bounds[0],
         deciding_task=task,
-        smallest_p=found.combination.pooled.smallest_p,
+        smallest_p=found.combined.pooled.smallest_p,
         blocks=found.blocks,
         clustered=found.clustered,
         items=found.items,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from stats.arrays import Floats
 
-Adjust: TypeAlias = Literal["holm", "maxt", "bh", "none"]
+Adjust: TypeAlias = Literal["maxt", "holm", "bh", "none"]
+"""How p-values are adjusted for the number of comparisons: step-down max-T, Holm, Benjamini–Hochberg, not."""
 
 
 def holm(p_values: Sequence[float] | NDArray[np.float64]) -> Floats:

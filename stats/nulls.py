@@ -56,6 +56,11 @@ class NullTable:
         place = int(np.searchsorted(self.support, value - self.tolerance))
         return float(self.tails[place]) if place < self.support.size else 0.0
 
+    def log_tails(self, places: Ints) -> Floats:
+        """Logarithms of P(S ≥ ·) at positions in the support; one beyond its end counts as the last."""
+        logs: Floats = np.log(self.tails)[np.minimum(places, self.tails.size - 1)]
+        return logs
+
     @property
     def p(self) -> float:
         """P(S ≥ observed), at least 1e-300."""

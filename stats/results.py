@@ -1,9 +1,9 @@
 """What is asked of a comparison and what it answers: the two frozen records of this package's front door."""
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
-from stats.combine import Combine
+from stats.combinations import BY_NAME, Combine
 from stats.maxt import SIGN_VECTORS
 from stats.montecarlo import DRAWS
 from stats.multiplicity import Adjust
@@ -11,8 +11,20 @@ from stats.signflip import Method
 from stats.verdict import Decider, Verdict
 
 Missing: TypeAlias = Literal["worst", "drop"]
+"""What missing and failed answers are for a certificate: losses of the variant, or left out."""
+
 Certify: TypeAlias = Literal["each", "all"]
+"""What a certificate holds for: each variant by itself, or all of them together."""
+
 Unit: TypeAlias = Literal["share", "metric", "mixed"]
+
+CHOICES: dict[str, tuple[str, ...]] = {
+    "combine": tuple(BY_NAME),
+    "adjust": get_args(Adjust),
+    "missing": get_args(Missing),
+    "certify": get_args(Certify),
+}
+"""The settings that are one of several names."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,10 @@ class Settings:
     def __post_init__(self) -> None:
         for name, value in (("alpha", self.alpha), ("margin", self.margin), ("power", self.power)):
             if not 0.0 < value < 1.0:
-                raise ValueError(f"{name} must lie between 0 and 1, but is {value}.")
+                raise ValueError(f"{name} must be between 0 and 1, but is {value}.")
+        for name, choices in CHOICES.items():
+            if (value := getattr(self, name)) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {value!r}.")
 
 
 @dataclass(frozen=True)
@@ -149,10 +164,4 @@ class Comparison:
 
     def p_value(self, combine: Combine) -> float:
         """The unadjusted p-value that the named combination decides by."""
-        return {
-            "joint": self.p_joint,
-            "pooled": self.p_pooled,
-            "max-drop": self.p_max_drop,
-            "fisher": self.p_fisher,
-            "any": self.p_any,
-        }[combine]
+        return float(getattr(self, BY_NAME[combine].field))

@@ -7,20 +7,18 @@ p-values for any number of rows. Splits of runs are drawn for each variant on it
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from functools import partial
 
 import numpy as np
 
 from stats.arrays import Floats
+from stats.combinations import STATISTICS, Combine, parts_of
 from stats.enumeration import MAX_ENUMERATED, all_signed_sums
 from stats.lattice import to_lattice
 from stats.montecarlo import flip_slices
 from stats.nulls import SPLIT_STREAM, null_table
 from stats.sharing import Columns, Sharing
 from stats.splits import RunSplits
-
-if TYPE_CHECKING:
-    from stats.combine import Combine
 
 EXACT_IN_SINGLE = 1 << 24
 """Whole numbers up to this are exact in single precision."""
@@ -38,7 +36,7 @@ TIE = 1e-9
 
 
 class StatisticRows:
-    """The three statistics of every variant, in row 0 as observed and in the others under common signs.
+    """All statistics of every variant, in row 0 as observed and in the others under common signs.
 
     Attributes:
         rows: how many there are.
@@ -47,9 +45,9 @@ class StatisticRows:
 
     def __init__(self, variants: int, rows: int, *, exact: bool) -> None:
         self.rows, self.exact = rows, exact
-        self.sums = np.zeros((variants, rows))
-        self.largest = np.full((variants, rows), -np.inf)
-        self.fisher = np.zeros((variants, rows))
+        self._values = {
+            name: np.full((variants, rows), statistic.start) for name, statistic in STATISTICS.items()
+        }
 
     def add(
         self, variant: int, blocks: Floats, splits: RunSplits | None, sums: Floats, seed: list[int]
@@ -69,22 +67,14 @@ class StatisticRows:
         drawn = sums if splits is None else sums + _split_rows(splits, self.rows, seed)
         if table.scale == 0.0:
             return
-        self.sums[variant] += drawn
-        self.largest[variant] = np.maximum(self.largest[variant], drawn / table.scale)
-        places = np.searchsorted(table.support, drawn - table.tolerance)
-        self.fisher[variant] -= np.log(table.tails)[np.minimum(places, table.tails.size - 1)]
+        log_tails = partial(table.log_tails, np.searchsorted(table.support, drawn - table.tolerance))
+        for name, values in self._values.items():
+            STATISTICS[name].add(values[variant], drawn, table.scale, log_tails)
 
-    def p_values(self, combine: "Combine") -> Floats:
+    def p_values(self, combine: Combine) -> Floats:
         """The p-value of every row within its variant, shape (V, rows)."""
-        match combine:
-            case "pooled":
-                return _row_p_values(self.sums)
-            case "max-drop":
-                return _row_p_values(self.largest)
-            case "fisher":
-                return _row_p_values(self.fisher)
-        smallest = np.minimum(_row_p_values(self.sums), _row_p_values(self.largest))
-        return _row_p_values(-np.minimum(smallest, _row_p_values(self.fisher)))
+        p_values = [_row_p_values(self._values[name]) for name in parts_of(combine)]
+        return p_values[0] if len(p_values) == 1 else _row_p_values(-np.minimum.reduce(p_values))
 
 
 def statistic_rows(

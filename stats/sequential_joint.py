@@ -1,21 +1,21 @@
 """The group-sequential test of several tasks at once: the fixed analysis's statistics, followed over looks.
 
 Pooled sum, largest standardised drop and Fisher's sum have no common random walk, so their law over looks
-comes from sign vectors that all looks and tasks share: a block keeps its sign in whatever tasks and at
-whatever looks it counts. The observed signs are one row more. At every look the most extreme rows that have
-not crossed before cross, as many as the spending function allows together with those that did. Which rows
-cross depends on nothing that tells the observed row from the others under the null, so the probability that
-it is among them is at most what was spent, for any number of rows (Westfall & Young 1993; Phipson & Smyth
-2010).
+comes from sign vectors that all looks and tasks share: a block keeps its sign in all tasks and at all looks
+in which it counts. The observed signs are one row more. At every look the most extreme rows that have not
+crossed before cross, as many as the spending function allows together with those that did. Which rows cross
+depends on nothing that tells the observed row from the others under the null, so the probability that it is
+among them is at most what was spent, for any number of rows (Westfall & Young 1993; Phipson & Smyth 2010).
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from scipy.special import ndtri
 
 from stats.arrays import Bools, Floats, Ints
-from stats.combine import Combine
+from stats.combinations import STATISTICS, Combine, parts_of
 from stats.group_sequential import SLACK, LookLaw
 from stats.growing_lattice import GrowingLattice
 from stats.law import SignFlipLaw
@@ -167,11 +167,9 @@ def _extreme_ranks(sums: Ints, squares: Floats, combine: Combine) -> Ints:
     if not moving.any():
         return np.zeros(sums.shape[0], dtype=np.int64)
     sums, scales = sums[:, moving], np.sqrt(squares[moving])
-    pooled = sums.sum(axis=1)
-    largest = (sums / scales).max(axis=1)
-    p_values = _statistics(sums, pooled, largest, combine)
-    drop = np.round(np.maximum(pooled / np.sqrt(squares.sum()), largest), 9)
-    if combine not in {"joint", "any"}:
+    p_values = _smallest_p_values(sums, scales, combine)
+    drop = np.maximum(sums.sum(axis=1) / np.sqrt(squares.sum()), (sums / scales).max(axis=1)).round(9)
+    if combine in STATISTICS:
         drop = np.zeros_like(p_values)
     order = np.lexsort((-drop, p_values))
     apart = (np.diff(p_values[order]) > 0.0) | (np.diff(drop[order]) != 0.0)
@@ -180,18 +178,21 @@ def _extreme_ranks(sums: Ints, squares: Floats, combine: Combine) -> Ints:
     return ranks
 
 
-def _statistics(sums: Ints, pooled: Ints, largest: Floats, combine: Combine) -> Floats:
-    """The p-value among the rows of the named statistic, or the smallest of the three, shape (rows,)."""
-    found: dict[str, Floats] = {}
-    if combine not in {"max-drop", "fisher"}:
-        found["pooled"] = _shares(pooled)
-    if combine not in {"pooled", "fisher"}:
-        found["max-drop"] = _shares(largest)
-    if combine not in {"pooled", "max-drop"}:
-        logs = [np.log(_shares(task)) for task in sums.T]
-        found["fisher"] = _shares(np.round(-np.sum(logs, axis=0), 9))
-    smallest: Floats = np.minimum.reduce(list(found.values()))
+def _smallest_p_values(sums: Ints, scales: Floats, combine: Combine) -> Floats:
+    """The p-value among the rows of a statistic, or the smallest of those that count, shape (rows,)."""
+    found = []
+    for statistic in (STATISTICS[name] for name in parts_of(combine)):
+        terms = [
+            statistic.term(task, float(scale), partial(_log_shares, task))
+            for task, scale in zip(sums.T, scales, strict=True)
+        ]
+        found.append(_shares(statistic.join.reduce(terms).round(9)))
+    smallest: Floats = np.minimum.reduce(found)
     return smallest
+
+
+def _log_shares(values: Ints) -> Floats:
+    return np.log(_shares(values))
 
 
 def _shares(values: Ints | Floats) -> Floats:

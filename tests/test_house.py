@@ -7,12 +7,19 @@ but not between modules, where only imports that run can fail.
 
 import ast
 from collections import defaultdict
+from dataclasses import fields
 from functools import cache
+from inspect import signature
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import pytest
 
+import lldeg
+from jobs.commands.analyze import analyze
 from orchestrator.engines.vllm_options import vllm_options
+from stats.combinations import COMBINATIONS, SMALLEST_OF, STATISTICS, Combine
+from stats.results import CHOICES, Comparison, Settings
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ("lldeg", "jobs", "orchestrator", "stats")  # from top to bottom
@@ -165,3 +172,18 @@ def test_only_engines_name_options_of_vllm():
         if isinstance(node, ast.Constant) and node.value in names
     }
     assert found == set()
+
+
+def test_the_list_of_tests_over_tasks_is_whole():
+    """Every name has an entry and a field of a comparison; what is made of others is made of statistics."""
+    assert tuple(c.name for c in COMBINATIONS) == get_args(Combine)
+    assert {c.field for c in COMBINATIONS} <= {field.name for field in fields(Comparison)}
+    assert set(SMALLEST_OF) <= set(STATISTICS)
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_options_offer_what_the_statistics_know(name):
+    """Values and defaults of `lldeg analyze --combine` and its like are those of the statistics."""
+    assert get_args(get_type_hints(analyze)[name]) == CHOICES[name]
+    for function in (analyze, lldeg.analyze):
+        assert signature(function).parameters[name].default == getattr(Settings, name)

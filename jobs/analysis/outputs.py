@@ -15,17 +15,22 @@ from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.group_means import group_rows
 from jobs.inputs.score_set import ScoreSet, TaskInfo
 from orchestrator.rundir.locations import open_location
+from stats.combinations import COMBINATIONS
 from stats.results import Comparison
 
 TOTAL = "all"
+P_VALUES = tuple(combination.field for combination in COMBINATIONS if combination.keeps_level)
 FIELDS = (
     "verdict", "reasons", "reason_codes", "items", "missing", "missing_answers", "failed_answers", "clusters",
     "reruns", "baseline_score", "variant_score", "drop", "drop_interval", "drop_interval_decision",
-    "drop_bounds", "worse", "better", "flip_rate", "p_pooled", "p_pooled_bounds", "p_max_drop", "p_fisher",
-    "p_joint", "p_adjusted", "method", "margin", "margin_unit", "p_noninferior", "p_noninferior_paired",
+    "drop_bounds", "worse", "better", "flip_rate", P_VALUES[0], "p_pooled_bounds", *P_VALUES[1:],
+    "p_adjusted", "method", "margin", "margin_unit", "p_noninferior", "p_noninferior_paired",
     "p_noninferior_adjusted", "decided_by", "deciding_task", "mde", "items_needed",
 )  # fmt: skip
 """The contract of verdicts.json, in its order."""
+
+LIBERAL_P_VALUES = tuple(combination.field for combination in COMBINATIONS if not combination.keeps_level)
+"""For tables only: they reject more often than α says."""
 
 SPREAD = {
     "reruns": ("baseline_reruns", "variant_reruns"),
@@ -100,6 +105,7 @@ def task_rows(analysis: Analysis) -> list[Row]:
 
 def _verdict_entry(result: VariantResult) -> Row:
     entry = {"variant": result.variant, "temperature": result.temperature, **_entry(result.comparison)}
+    entry["withheld_answers"] = list(result.withheld)
     entry["gaps"] = [
         {
             "task": gap.task,
@@ -151,7 +157,7 @@ def _flat(result: VariantResult, comparison: Comparison) -> Row:
         else:
             row[name] = " ".join(value) if name in {"reasons", "reason_codes"} else value
     row["drop_macro"] = comparison.drop_macro
-    more = ("p_any", "p_fisher_chi2", "log_p_pooled", "standard_error", "smallest_p")
+    more = (*LIBERAL_P_VALUES, "p_fisher_chi2", "log_p_pooled", "standard_error", "smallest_p")
     return row | {name: _plain(getattr(comparison, name)) for name in more}
 
 

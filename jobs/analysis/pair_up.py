@@ -60,6 +60,7 @@ def _add_task(pairing: Pairing, table: TaskTable, sides: tuple[Column, Column], 
     missing = int(wanted_items(table, sides).sum() - common.sum()) + _unlisted(pairing, table)
     pairing.missing += missing
     pairing.owed += first.owed + second.owed
+    pairing.withheld.append((table.info.name, (first.withheld, second.withheld)))
     if lacking is not None:
         pairing.gaps.append(lacking)
     if not common.any():

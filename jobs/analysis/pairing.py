@@ -36,6 +36,7 @@ class Pairing:
         warnings: what does not pair.
         mixed_prompts: sentences about items whose prompts differ; also among the warnings.
         gaps: what is missing, by task.
+        withheld: answers that a provider withheld, (baseline, variant), by task.
         fewer_reruns: whether one model has fewer reruns than the other, without a plan that says so.
     """
 
@@ -50,6 +51,7 @@ class Pairing:
     mixed_prompts: list[str] = field(default_factory=list)
     gaps: list[MissingAnswers] = field(default_factory=list)
     fewer_reruns: list[str] = field(default_factory=list)
+    withheld: list[tuple[str, tuple[int, int]]] = field(default_factory=list)
 
     @property
     def label(self) -> str:
@@ -75,6 +77,12 @@ class Pairing:
     def has_gaps(self) -> bool:
         """Whether anything that one of the models should have answered is missing or failed."""
         return bool(self.gaps or self.fewer_reruns or not self.pairs)
+
+    @property
+    def all_withheld(self) -> tuple[int, int]:
+        """Answers that a provider withheld, (baseline, variant), over all tasks."""
+        baseline, variant = (sum(counts[side] for _, counts in self.withheld) for side in (0, 1))
+        return baseline, variant
 
     def warn(self, code: NoticeCode, text: str) -> None:
         """Add a warning."""

@@ -22,14 +22,15 @@ def choose_settings(
         **choices: further fields of `Settings`.
 
     Raises:
-        UserError: if the level or the margin is out of range; it says where that one comes from.
+        UserError: if the level or the margin is out of range (it says where that one comes from), or a
+            choice is none of those there are.
     """
-    defaults = Settings()
-    return Settings(
-        alpha=_chosen("alpha", alpha, book.alpha, defaults.alpha),
-        margin=_chosen("margin", margin, book.margin, defaults.margin),
-        **choices,
-    )
+    level = _chosen("alpha", alpha, book.alpha, Settings.alpha)
+    share = _chosen("margin", margin, book.margin, Settings.margin)
+    try:
+        return Settings(alpha=level, margin=share, **choices)
+    except ValueError as error:
+        raise UserError(str(error)) from None
 
 
 def _chosen(name: str, given: float | None, of_input: float | None, default: float) -> float:
@@ -38,5 +39,5 @@ def _chosen(name: str, given: float | None, of_input: float | None, default: flo
         return default
     if not 0.0 < stated < 1.0:
         source = f"analysis.{name} of the sweep" if given is None else f"--{name}"
-        raise UserError(f"{source} must lie between 0 and 1, but is {stated:g}. Give another with --{name}.")
+        raise UserError(f"{source} must be between 0 and 1, but is {stated:g}. Set it with --{name}.")
     return stated

@@ -10,19 +10,15 @@ from jobs.analysis.analyze_inputs import analyze_inputs, default_folder
 from jobs.analysis.compare import LEAST_COMMON, Analysis
 from jobs.analysis.gate import exit_status, explain_status
 from jobs.analysis.options import (
-    Adjust,
-    Adjustment,
+    AdjustOption,
     Alpha,
     AtTemperature,
     Baseline,
-    Certify,
     CertifyOption,
     Cluster,
-    Combination,
-    Combine,
+    CombineOption,
     Format,
     FormatOption,
-    Gate,
     GateOption,
     Higher,
     Lower,
@@ -30,7 +26,6 @@ from jobs.analysis.options import (
     Metric,
     Metrics,
     MinCommon,
-    Missing,
     MissingOption,
     Out,
     Paths,
@@ -47,6 +42,7 @@ from jobs.inputs.score_set import Reading, ScoreSet
 from jobs.report import write_report
 from jobs.text.verdict_tables import markdown, print_analysis
 from orchestrator.errors import UserError
+from stats.results import Settings
 
 
 def analyze(
@@ -59,33 +55,34 @@ def analyze(
     metrics: Metrics = None,
     alpha: Alpha = None,
     margin: Margin = None,
-    combine: Combine = Combination.JOINT,
-    adjust: Adjust = Adjustment.MAXT,
+    combine: CombineOption = Settings.combine,
+    adjust: AdjustOption = Settings.adjust,
     cluster: Cluster = None,
     where: Where = None,
     higher: Higher = None,
     lower: Lower = None,
     range_: Range = None,
-    missing: MissingOption = Missing.WORST,
-    certify: CertifyOption = Certify.EACH,
+    missing: MissingOption = Settings.missing,
+    certify: CertifyOption = Settings.certify,
     min_common: MinCommon = LEAST_COMMON,
-    gate: GateOption = Gate.DEGRADED,
+    gate: GateOption = "degraded",
     strict: Strict = False,
     tasks: TasksOption = Tasks.WORST,
     format_: FormatOption = Format.TABLE,
 ) -> None:
-    """Say which variants are worse than their baseline.
+    """Report which variants are worse than the baseline.
 
-    Exit status: 0 nothing is degraded (with --gate certified: all is certified), 1 something is degraded,
-    2 wrong usage or input, 3 the run is incomplete, or under --gate certified something is not certified,
-    missing or failed.
+    Exit status: 0 if nothing is degraded (with --gate certified: if everything is certified), 1 if something
+    is degraded, 2 for wrong usage or input, 3 if the run is incomplete or, with --gate certified, if
+    something is not certified, missing or failed.
 
-    Score tables are CSV files with the columns prompt_id and score, and where they apply model, task,
-    temperature, rerun, metric, higher_is_better and range; other columns are labels for --cluster and
-    --where. Give a folder of them as FOLDER/*.csv, or a JSON file {model: {task: file}}; {model: folder}
+    Score tables are CSV files with the columns prompt_id and score, and optionally model, task, temperature,
+    rerun, metric, higher_is_better and range; --cluster and --where can use any other column. Pass a folder
+    of them as FOLDER/*.csv, or list them in a JSON file {model: {task: file}}; a JSON file {model: folder}
     lists lm-eval folders.
 
-    Examples:
+    For example:
+
         lldeg analyze runs/quickstart
 
         lldeg analyze BASE_DIR VARIANT_DIR --margin 0.005 --gate certified
@@ -103,18 +100,18 @@ def analyze(
         least_common=min_common,
         alpha=alpha,
         margin=share,
-        combine=combine.value,
-        adjust=adjust.value,
-        missing=missing.value,
-        certify=certify.value,
+        combine=combine,
+        adjust=adjust,
+        missing=missing,
+        certify=certify,
     )
     folder = out or default_folder(paths)
     write(analysis, scores, folder)
     show(analysis, format_, tasks)
     typer.echo(f"Written to {folder}", err=format_ is not Format.TABLE)
-    if said := explain_status(analysis, gate.value):
+    if said := explain_status(analysis, gate):
         typer.echo(said, err=True)
-    raise typer.Exit(exit_status(analysis, gate.value))
+    raise typer.Exit(exit_status(analysis, gate))
 
 
 def write(analysis: Analysis, scores: ScoreSet, folder: str) -> None:
@@ -127,7 +124,7 @@ def write(analysis: Analysis, scores: ScoreSet, folder: str) -> None:
         write_outputs(analysis, scores, folder)
         write_report(analysis, scores.runs, folder)
     except OSError as error:
-        raise UserError(f"Cannot write to {folder}: {error}. Name another folder with --out.") from error
+        raise UserError(f"Cannot write to {folder}: {error}. Choose another folder with --out.") from error
 
 
 def show(analysis: Analysis, format_: Format, tasks: Tasks) -> None:

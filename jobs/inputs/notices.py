@@ -23,6 +23,9 @@ class NoticeCode(StrEnum):
     LEFT_OUT = "left-out"
     """A variant that the sweep allows to leave out could not run on the machine of the sweep."""
 
+    MIXED_SOFTWARE = "mixed-software"
+    """Samples were written by more than one version of the software."""
+
     SETTINGS_DISAGREE = "settings-disagree"
     """Runs ask for different levels or margins; none of them was taken."""
 
@@ -70,6 +73,9 @@ class NoticeCode(StrEnum):
 
     FAILED_ANSWERS = "failed-answers"
     """Requests failed and were not asked again successfully."""
+
+    WITHHELD_ANSWERS = "withheld-answers"
+    """A provider withheld answers (a content filter, for example); they count as failed."""
 
     REPEATED_ANSWERS = "repeated-answers"
     """Answers occur more than once; the first of each counts."""

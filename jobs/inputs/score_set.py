@@ -75,6 +75,7 @@ class Column:
         reruns: how many passes over the task there were.
         owed: samples that the sweep asked for and that are not there.
         errors: samples that are there but have no score, because the request failed.
+        withheld: of the errors, answers that the provider withheld.
         repeated: samples that occurred more than once; only the first was counted.
         planned: reruns that were to be there of every item; 0 for as many as there were passes.
         runs: the single scores, shape (items, reruns), NaN where there is none; None where all are 0 or 1.
@@ -89,6 +90,7 @@ class Column:
     repeated: int = 0
     planned: int = 0
     runs: Floats | None = None
+    withheld: int = 0
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -136,7 +138,7 @@ class TaskTable:
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """Everything a comparison needs, whatever it was read from.
+    """Everything a comparison needs, from any input format.
 
     Attributes:
         models: names of the models, in the order of the input.
@@ -200,3 +202,9 @@ def some(names: Sequence[object], limit: int = 5) -> str:
     """A few names for a sentence: all of them if they are few, else the first ones and how many follow."""
     shown = ", ".join(str(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def temperatures_text(temperatures: Iterable[Temperature]) -> str:
+    """Temperatures for a sentence: "temperature 0, 0.3", or "an unknown temperature"."""
+    known = sorted({t for t in temperatures if t is not None})
+    return f"temperature {some([f'{t:g}' for t in known])}" if known else "an unknown temperature"

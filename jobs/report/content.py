@@ -14,13 +14,22 @@ from jobs.report.flips import GRAVEST_FIRST
 from jobs.report.forest import Axis, drop_axis
 from jobs.report.reruns import Curves, Histogram, curves_of, histograms_of
 from jobs.text.sentences import gap_lines, margin_text, meaning, several_certificates
+from stats.combinations import default_first
+from stats.results import Settings
 from stats.verdict import Verdict
 
 Entry = Mapping[str, Any]
 MOST_GAPS = 50
-"""Tasks with missing answers that the page lists."""
+"""Number of tasks with missing answers that the page lists."""
 
-WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "not decided", Verdict.CERTIFIED: "non-inferior"}
+P_VALUES = (
+    ("p adjusted", "p_adjusted"),
+    *((f"p {c.title}", c.field) for c in default_first(Settings.combine) if c.keeps_level),
+    ("p non-inferior", "p_noninferior"),
+)
+"""Columns of the table of all numbers: heading and field."""
+
+WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "undecided", Verdict.CERTIFIED: "non-inferior"}
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,11 @@ class Content:
     curves: Curves | None
     histograms: tuple[Histogram, ...]
     ran: tuple[Ran, ...]
+
+    @property
+    def p_values(self) -> Sequence[tuple[str, str]]:
+        """Head and field of the columns of p-values."""
+        return P_VALUES
 
     @property
     def cases(self) -> list[Case]:

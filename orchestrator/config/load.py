@@ -14,15 +14,15 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.config.schema import Section, SweepConfig
+from orchestrator.config.secrets import secrets_in
 from orchestrator.errors import UserError, suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Hashable, Iterator, Sequence
 
 _YAML_WORDS = ((r"valid dictionary( or instance of \w+)?", "mapping"), (r"(valid )?\b[Tt]uple", "list"))
-SECRET_WORDS = ("api_key", "apikey", "token_secret", "password", "secret", "hf_token", "auth_token")
-_SECRET_HEADER = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
-_URL_WITH_SECRET = re.compile(r"//[^/?#]*@|[?&][^=]*(key|token|secret)[^=]*=", re.IGNORECASE)
+
+SECRETS = "set it in the environment, and write $NAME here if a header needs it"
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig | None, list[str]]:
@@ -65,9 +65,9 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"There is no file {path}.") from None
+        raise UserError(f"{path} does not exist.") from None
     except IsADirectoryError:
-        raise UserError(f"{path} is a folder; give the YAML file of a sweep.") from None
+        raise UserError(f"{path} is a folder; pass the YAML file of a sweep.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
     try:
@@ -194,28 +194,26 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
         )
         yield f"baseline '{config.baseline}' is not a variant{hint}"
     elif config.variants[config.baseline].skip_if_unsupported:
-        yield f"variants.{config.baseline} is the baseline and cannot be left out: remove skip_if_unsupported"
+        yield f"variants.{config.baseline} is the baseline and cannot be skipped: remove skip_if_unsupported"
     names = [task.task for task in config.tasks]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"task '{name}' is listed twice"
     for name in config.variants:
         if not config.model_of(name):
-            yield f"variants.{name} has no model: give it one, or give the sweep one"
+            yield f"variants.{name} has no model: set its model, or the model of the sweep"
         if not name.strip() or name in {".", ".."} or len(name) > 100:
-            yield f"'{name}' cannot be the name of a variant"
-        for key in _secrets(config.engine_of(name)):
-            yield f"variants.{name}: '{key}' looks like a secret; pass secrets in the environment"
+            yield f"'{name}' cannot be used as the name of a variant"
+    yield from _secrets(config)
     for folder in config.include_path:
         if not Path(folder).is_dir():
-            yield f"include_path: there is no folder {folder}"
+            yield f"include_path: the folder {folder} does not exist"
 
 
-def _secrets(engine: Mapping[str, Any]) -> Iterator[str]:
-    """Engine options that look like secrets, which would be written to the files of the run."""
-    yield from (key for key in engine if any(word in key.lower() for word in SECRET_WORDS))
-    if _URL_WITH_SECRET.search(str(engine.get("base_url"))):
-        yield "base_url"
-    header = engine.get("header")
-    for name, value in header.items() if isinstance(header, dict) else ():
-        if _SECRET_HEADER.search(str(name)) and "$" not in str(value):
-            yield f"header.{name}"  # a value of $NAME is taken from the environment
+def _secrets(config: SweepConfig) -> Iterator[str]:
+    """What looks like a secret, and would be written to the files of the run."""
+    for name in config.variants:
+        for key in secrets_in(config.engine_of(name)):
+            yield f"variants.{name}: '{key}' looks like a secret; {SECRETS}"
+    others = config.model_dump(exclude={"engine": True, "variants": {"__all__": {"engine"}}})
+    for key in secrets_in(others):
+        yield f"'{key}' looks like a secret; {SECRETS}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import isfinite
+from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -12,6 +14,10 @@ GENERATE = "generate_until"
 LOGLIKELIHOOD = "loglikelihood"
 ROLLING = "loglikelihood_rolling"
 DEFAULT_KIND = "vllm"
+MOST_TOKENS = 2**31 - 1  # that a column holds
+ROUNDING = 1e-3  # by which the logarithm of a probability of 1 may come out above 0
+WITHHELD_REASONS = frozenset({"content_filter", "error", "abort"})
+"""Values of finish_reason that say that the text is not, or not all of, what the model answered."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ class Answer:
         finish_reason: "stop" or "length" where the engine tells; None otherwise.
         prompt_tokens: tokens read.
         output_tokens: tokens written.
-        error: None, or "class: message"; such a sample is a row without scores, and the others go on.
+        error: None, or "class: message"; such a sample becomes a row without scores, and the others continue.
     """
 
     response: Any
@@ -79,6 +85,26 @@ class EngineAwayError(Exception):
 
 class EngineDiedError(Exception):
     """The engine can answer no more; its replica has to go."""
+
+
+def log_likelihood(value: Any) -> float:
+    """A value as the logarithm of a probability.
+
+    Raises:
+        ValueError: it is not one: not a number, not finite, or above 0 by more than rounding explains.
+    """
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ValueError(f"a log-likelihood is {type(value).__name__} instead of a number")  # noqa: TRY004
+    number = float(value)
+    if not isfinite(number) or number > ROUNDING:
+        raise ValueError(f"a log-likelihood is {number:g}, but must be finite and at most 0")
+    return number
+
+
+def token_count(value: Any) -> int | None:
+    """A number of tokens as a column of Parquet holds it; None for what is none."""
+    known = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
+    return value if known else None
 
 
 class Engine(Protocol):

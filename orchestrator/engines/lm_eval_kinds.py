@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from orchestrator.hardware import Hardware
 
 PREFIX = "lm-eval:"
+MIB = 1 << 20
 TRANSFORMERS = (f"{PREFIX}hf", f"{PREFIX}huggingface")
-SENDING = ("num_concurrent", "timeout", "patience")
-"""Options of a served model that change no answer: requests at a time, and seconds to wait for an answer and
-for a server that is away."""
+SENDING = {"num_concurrent": 10_000, "timeout": 86_400, "patience": 604_800, "max_reply_mib": 1_024}
+"""Options of a served model that do not change answers, each with its largest allowed value: concurrent
+requests, seconds to wait for an answer and for a server that is down, and the size of a reply."""
 
 
 class LmEvalClass(EngineKind):
@@ -36,6 +37,7 @@ class LmEvalClass(EngineKind):
         from lm_eval.models.api_models import TemplateAPI  # noqa: PLC0415 - seconds to import, in the replica only
 
         from orchestrator.engines.lm_eval_engine import LmEvalEngine, load_lm  # noqa: PLC0415
+        from orchestrator.engines.served.http_client import LARGEST_REPLY  # noqa: PLC0415
         from orchestrator.engines.served_engine import CONCURRENCY, ServedEngine, with_environment  # noqa: PLC0415
 
         name, options = spec.kind.removeprefix(PREFIX), dict(spec.options)
@@ -44,6 +46,7 @@ class LmEvalClass(EngineKind):
         if "header" in options:
             options["header"] = with_environment(options["header"])
         patience = options.pop("patience", None)
+        max_reply_mib = options.pop("max_reply_mib", LARGEST_REPLY / MIB)
         lm = load_lm(replace(spec, options=options), name, on_cpu=gpus == 0)
         if not isinstance(lm, TemplateAPI):
             return LmEvalEngine(lm)
@@ -51,6 +54,7 @@ class LmEvalClass(EngineKind):
             lm,
             concurrency=int(options.get("num_concurrent", CONCURRENCY)),
             patience=patience,
+            largest_reply=int(max_reply_mib * MIB),
             chat=_takes_messages(spec.options),
         )
 
@@ -79,7 +83,7 @@ class ServedClass(LmEvalClass):
 
     @property
     def served(self) -> bool:
-        """True: the server has hardware of its own."""
+        """True: the server has its own hardware."""
         return True
 
     def recognises(self, options: Mapping[str, Any]) -> bool:
@@ -103,13 +107,17 @@ class ServedClass(LmEvalClass):
         if not url and str(options["kind"]).startswith(f"{PREFIX}local-"):
             yield "a served model needs base_url, for example http://127.0.0.1:8000/v1/completions"
         if url and not url.startswith(("http://", "https://")):
-            yield f"base_url must be an address with http:// or https://, not '{url}'"
+            yield f"base_url must be an http:// or https:// address, not '{url}'"
         if not isinstance(options.get("header", {}), dict):
             yield "header must be a mapping of names to values"
-        for name in SENDING:
+        for name, most in SENDING.items():
             value = options.get(name, 1)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0:
-                yield f"{name} must be a number above 0, not {value!r}"
+            whole = name == "num_concurrent"
+            numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+            least = 1 if name == "timeout" else 0  # lm-eval drops fractions, and 0 s would mean forever
+            if not numeric or not least <= value <= most or not value:
+                bounds = f"from 1 to {most:,}" if whole or least else f"above 0 and at most {most:,}"
+                yield f"{name} must be a {'whole number' if whole else 'number'} {bounds}, not {value!r}"
 
 
 def _takes_messages(options: Mapping[str, Any]) -> bool:

@@ -16,9 +16,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, EngineOptionError
-from orchestrator.engines.http_client import RequestRefusedError, Server
-from orchestrator.errors import error_text
+from orchestrator.engines.base import (
+    GENERATE,
+    LOGLIKELIHOOD,
+    Answer,
+    EngineOptionError,
+    log_likelihood,
+    token_count,
+)
+from orchestrator.engines.served.http_client import LARGEST_REPLY, Server
+from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
 from orchestrator.retry import RETRY_SECONDS
 
 if TYPE_CHECKING:
@@ -28,9 +35,14 @@ if TYPE_CHECKING:
 
 CONCURRENCY = 16  # requests at a time, unless num_concurrent says otherwise
 FEED_FACTOR = 2
+LONGEST_WORD = 64  # characters of a finish_reason
+THOUGHTS = (
+    "reasoning_content",
+    "reasoning",
+)  # fields of vLLM and similar servers for thoughts that come with a text
 MOST_REFUSALS = 16  # of requests of one kind of which none was answered
-UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, AssertionError)
-"""What lm-eval's classes raise when they cannot put a prompt or read an answer."""
+UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, AssertionError, OverflowError)
+"""What lm-eval's classes raise when they cannot encode a prompt or parse an answer."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +62,21 @@ class ServedEngine:
         concurrency: requests at a time.
         patience: seconds the server may be away; None for as long as a storage may be.
         chat: whether the server takes conversations; prompts are then messages as JSON.
+        largest_reply: bytes that a reply may have.
 
     Raises:
         EngineOptionError: the class lacks an address or a key.
     """
 
-    def __init__(self, lm: Any, *, concurrency: int, patience: float | None, chat: bool) -> None:
+    def __init__(
+        self,
+        lm: Any,
+        *,
+        concurrency: int,
+        patience: float | None,
+        chat: bool,
+        largest_reply: int = LARGEST_REPLY,
+    ) -> None:
         self._lm = lm
         self._concurrency = concurrency
         self._chat = chat
@@ -73,6 +94,7 @@ class ServedEngine:
             timeout=lm.timeout,
             patience=patience or max(RETRY_SECONDS, lm.timeout),  # what it works on is answered by then
             verify=lm.verify_certificate,
+            largest_reply=largest_reply,
         )
 
     @property
@@ -82,7 +104,7 @@ class ServedEngine:
 
     @property
     def problem(self) -> str | None:
-        """What the server fails on, from its last answer until the next one."""
+        """The server's last failure; None once it answers again."""
         return self._server.trouble
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
@@ -104,9 +126,9 @@ class ServedEngine:
     def _prepare(self, query: Query) -> _Prepared:
         if query.kind != GENERATE and (self._chat or self._lm.tokenizer is None):
             raise EngineOptionError(
-                "a chat server tells no likelihoods; leave out tasks that need them"
+                "chat endpoints return no log-likelihoods; remove tasks that need them"
                 if self._chat
-                else "likelihoods need the model's tokenizer: set engine.tokenizer"
+                else "log-likelihoods need the model's tokenizer: set engine.tokenizer"
             )
         try:
             with self._encoding_lock:
@@ -137,7 +159,7 @@ class ServedEngine:
         asked, sent = settings.get("temperature", 0), body.get("temperature")
         if sent is not None and sent != asked:  # lm-eval does so where a name looks like a reasoning model's
             raise EngineOptionError(
-                f"lm-eval's class sends temperature {sent} to this model, whatever is asked ({asked})"
+                f"lm-eval's class always sends temperature {sent} to this model, not the requested {asked}"
             )
         return _Prepared(query.kind, (body,), self._read_text)
 
@@ -145,8 +167,8 @@ class ServedEngine:
         answer = int(settings.get("max_gen_toks", self._lm._max_gen_toks))
         if answer >= self._lm.max_length:
             raise EngineOptionError(
-                f"answers of {answer} tokens leave no room for a prompt in engine.max_length "
-                f"{self._lm.max_length + 1}: set it to what the server takes"
+                f"answers of up to {answer} tokens leave no room for a prompt within engine.max_length "
+                f"{self._lm.max_length + 1}: set it to the context length of the server"
             )
         return int(self._lm.max_length) - answer
 
@@ -155,20 +177,23 @@ class ServedEngine:
         if self._chat and "choices" in output:  # the class takes what it cannot read for an empty answer
             (choice,) = output["choices"]
             if choice["index"] != 0 or "message" not in choice:
-                raise ValueError("the answer holds no message")
+                raise ValueError("the answer contains no message")
         text = self._lm.parse_generations(outputs=output)[0]
-        if text is None:
-            text = ""  # as lm-eval has it: a model may say nothing
-        if not isinstance(text, str):
-            raise TypeError(f"the answer is no text but {type(text).__name__}")
         about = output if isinstance(output, dict) else {}
-        reason = (about.get("choices") or [{}])[0].get("finish_reason")
-        usage = about.get("usage") or {}
+        choice = (about.get("choices") or [{}])[0]
+        reason = choice.get("finish_reason")
+        reason = self._server.without_secrets(reason)[:LONGEST_WORD] if isinstance(reason, str) else None
+        if text is None and not _has_thought(choice):
+            raise AnswerWithheldError(f"the answer has no text (finish_reason: {reason})")
+        if not isinstance(text or "", str):
+            raise TypeError(f"the answer is not text but {type(text).__name__}")
+        usage = about.get("usage")
+        counts = usage if isinstance(usage, dict) else {}
         return Answer(
-            text,
-            reason if isinstance(reason, str) else None,
-            _number(usage.get("prompt_tokens")),
-            _number(usage.get("completion_tokens")),
+            self._server.without_secrets(text or ""),
+            reason,
+            token_count(counts.get("prompt_tokens")),
+            token_count(counts.get("completion_tokens")),
         )
 
     def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -211,9 +236,13 @@ class ServedEngine:
     def _read_logprobs(self, output: Any, tokens: list[int], start: int) -> tuple[float, bool]:
         """Log-likelihood of the tokens from `start` on; lm-eval would sum up whatever is there."""
         if isinstance(output, dict) and "choices" in output:
-            there = len(output["choices"][0]["logprobs"]["token_logprobs"])
-            if there != len(tokens) + 1:  # the prompt, and the one token that is always written
-                raise ValueError(f"likelihoods of {there} tokens instead of {len(tokens)} and one more")
+            values = output["choices"][0]["logprobs"]["token_logprobs"]
+            if len(values) != len(tokens) + 1:  # the prompt, and the one token that is always written
+                raise ValueError(
+                    f"log-likelihoods of {len(values)} tokens instead of {len(tokens)} and one more"
+                )
+            for value in values[start:-1]:
+                log_likelihood(value)  # a sum could hide a wrong one
         scored: tuple[float, bool] = self._lm.parse_logprobs(
             outputs=output, tokens=[tokens], ctxlens=[start]
         )[0]
@@ -233,19 +262,24 @@ class ServedEngine:
         try:
             outputs = [await self._server.ask(body) for body in prepared.bodies]
             answer = prepared.read(outputs)
+        except AnswerWithheldError as error:
+            return Answer(None, error=error_text(error))
         except (RequestRefusedError, *UNREADABLE) as error:
             self._refused[prepared.kind] += 1
             if not self._answered[prepared.kind] and self._refused[prepared.kind] >= MOST_REFUSALS:
                 raise EngineOptionError(
-                    f"{self._server.url} answers no {prepared.kind} request: {error_text(error)}"
+                    f"{self._server.url} cannot answer {prepared.kind} requests: {error_text(error)}"
                 ) from None
             return Answer(None, error=error_text(error))
         self._answered[prepared.kind] += answer.error is None
         return answer
 
 
-def _number(value: Any) -> int | None:
-    return value if isinstance(value, int) else None
+def _has_thought(choice: Mapping[str, Any]) -> bool:
+    """Whether a message without text has the thoughts of a reasoning model, which then said nothing."""
+    message = choice.get("message")
+    thoughts = [message.get(name) for name in THOUGHTS] if isinstance(message, dict) else []
+    return any(isinstance(thought, str) and thought for thought in thoughts)
 
 
 def with_environment(header: Mapping[str, Any]) -> dict[str, str]:
@@ -258,7 +292,7 @@ def with_environment(header: Mapping[str, Any]) -> dict[str, str]:
     def variable(match: re.Match[str]) -> str:
         name = match[1] or match[2]
         if name not in os.environ:
-            raise EngineOptionError(f"engine.header needs ${name}, which the environment does not have")
+            raise EngineOptionError(f"engine.header needs the environment variable {name}, which is not set")
         return os.environ[name]
 
     return {

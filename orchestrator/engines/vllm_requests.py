@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer
+from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, log_likelihood
 from orchestrator.errors import error_text
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Prepared:
     Attributes:
         requests: prompt tokens and sampling parameters; several for a text longer than the context, none for
             a query that cannot be asked.
-        read: makes the answer from the requests' outputs, or from the exceptions that stand in their place.
+        read: makes the answer from the requests' outputs, or from the exceptions in their place.
     """
 
     requests: tuple[tuple[list[int], Any], ...]
@@ -79,11 +79,24 @@ def _read_text(output: Any, until: Sequence[str]) -> Answer:
 def _read_loglikelihood(outputs: Sequence[Any], starts: Sequence[int], *, whole: bool) -> Answer:
     if (failure := _failure(outputs)) is not None:
         return failure
+    try:
+        total, greedy = _sum_loglikelihoods(outputs, starts)
+    except ValueError as error:
+        return Answer(None, error=error_text(error))
+    tokens = sum(len(output.prompt_token_ids) for output in outputs)
+    return Answer(total if whole else (total, greedy), None, tokens, 0)
+
+
+def _sum_loglikelihoods(outputs: Sequence[Any], starts: Sequence[int]) -> tuple[float, bool]:
+    """Log-likelihood of the tokens from the starts on, and whether each is the likeliest at its place.
+
+    Raises:
+        ValueError: one of the values is no log-likelihood (NaN from an overflow, for example).
+    """
     total, greedy = 0.0, True
     for output, start in zip(outputs, starts, strict=True):
         scored = zip(output.prompt_token_ids[start:], output.prompt_logprobs[start:], strict=True)
         for token, candidates in scored:
-            total += candidates[token].logprob
+            total += log_likelihood(candidates[token].logprob)
             greedy &= candidates[token].rank == 1
-    tokens = sum(len(output.prompt_token_ids) for output in outputs)
-    return Answer(total if whole else (total, greedy), None, tokens, 0)
+    return total, greedy

@@ -16,10 +16,12 @@ from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from orchestrator.rundir.store import RunStore
 
-LOCK, LEASE = "lock", "lease.json"
+LEASE = "lease.json"
+PROBE = "clock-"
 SECONDS_UNTIL_OLD = 60.0  # a lease not renewed for so long has expired
 SECONDS_BETWEEN_RENEWALS = 10.0
 SECONDS_TO_SETTLE = 2.0  # between taking a lease and believing it
@@ -41,13 +43,14 @@ def exclusive(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
     Raises:
         UserError: another submit is running, or the run directory cannot be written.
     """
-    with _lock(store) if store.local_folder is not None else _lease(store, on_loss):
+    path = store.lock_path
+    with _lease(store, on_loss) if path is None else _lock(store, path):
         yield
 
 
 def is_running(store: RunStore) -> bool:
     """Whether a submit is running in a run directory."""
-    path = store.log_path(LOCK)
+    path = store.lock_path
     if path is None:
         return _holder(store) is not None
     try:
@@ -61,14 +64,15 @@ def is_running(store: RunStore) -> bool:
 
 
 def owner(store: RunStore) -> str:
-    """The submit that has the run or had it last: an ID of its own; empty if there was none.
+    """ID of the submit that has the run or had it last; empty if there was none.
 
     Raises:
         OSError: the storage cannot be read.
     """
-    if store.local_folder is None:
+    path = store.lock_path
+    if path is None:
         return str(json.loads(store.read_log(LEASE) or "{}").get("owner", ""))
-    return store.read_log(LOCK).decode()
+    return path.read_text() if path.exists() else ""
 
 
 def _refusal(url: str, holder: str = "") -> UserError:
@@ -78,9 +82,10 @@ def _refusal(url: str, holder: str = "") -> UserError:
 
 
 @contextmanager
-def _lock(store: RunStore) -> Iterator[None]:
+def _lock(store: RunStore, path: Path) -> Iterator[None]:
     try:
-        lock = store.open_log(LOCK)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("ab")
     except OSError as error:
         raise _unusable(store, error) from None
     with lock:
@@ -104,12 +109,41 @@ def _unusable(store: RunStore, error: OSError) -> UserError:
 
 def _holder(store: RunStore) -> dict[str, Any] | None:
     """The lease that has not expired; None if there is none."""
+    lease = _lease_file(store)
+    if lease is None or _is_dead(lease) or _age(store, lease) > SECONDS_UNTIL_OLD:
+        return None
+    return lease
+
+
+def _lease_file(store: RunStore) -> dict[str, Any] | None:
+    """The lease, however old; None if there is none or it is damaged."""
     try:
         lease = json.loads(store.read_log(LEASE) or "null")
-        old = time.time() - lease["renewed"] > SECONDS_UNTIL_OLD
-        return None if old or _is_dead(lease) else dict(lease)
-    except (ValueError, TypeError, KeyError):  # there is none, or it is damaged
+        facts = {"owner": str(lease["owner"]), "host": str(lease["host"]), "pid": int(lease["pid"])}
+        return {**facts, "renewed": float(lease["renewed"])}
+    except (ValueError, TypeError, KeyError, OverflowError):
         return None
+
+
+def _age(store: RunStore, lease: dict[str, Any]) -> float:
+    """Seconds since a lease was renewed, by the storage's clock: those of two machines may differ."""
+    renewed, now = store.log_time(LEASE), _storage_time(store)
+    if renewed is None or now is None:
+        return time.time() - float(lease["renewed"])
+    return now - renewed
+
+
+def _storage_time(store: RunStore) -> float | None:
+    """What time it is for the storage; None if it does not say, or nothing may be written there."""
+    name = f"{PROBE}{uuid.uuid4().hex}"
+    try:
+        store.write_log(name, b"?")
+        return store.log_time(name)
+    except OSError:
+        return None
+    finally:
+        with suppress(OSError):
+            store.remove_log(name)
 
 
 def _is_dead(lease: dict[str, Any]) -> bool:
@@ -136,7 +170,7 @@ def _lease(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
     def keep() -> None:
         while not ended.wait(SECONDS_BETWEEN_RENEWALS):
             try:
-                holder = _holder(store)
+                holder = _lease_file(store)
                 if holder is not None and holder["owner"] != mine["owner"]:
                     on_loss()
                     return
@@ -149,7 +183,7 @@ def _lease(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
             raise _refusal(store.url, f" (process {holder['pid']} on {holder['host']})")
         take()
         time.sleep(SECONDS_TO_SETTLE)  # of two that took it at the same moment, the later one has it
-        holder = _holder(store)
+        holder = _lease_file(store)
     except OSError as error:
         raise _unusable(store, error) from None
     if holder is None or holder["owner"] != mine["owner"]:
@@ -162,6 +196,6 @@ def _lease(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
         ended.set()
         keeper.join(timeout=SECONDS_BETWEEN_RENEWALS)
         with suppress(OSError):  # the storage is unavailable; the lease will expire
-            holder = _holder(store)
+            holder = _lease_file(store)
             if holder is not None and holder["owner"] == mine["owner"]:
                 store.remove_log(LEASE)

@@ -13,8 +13,11 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+SOFTWARE_KEY = b"lldeg.software"
+"""In the metadata of a file of samples: the ID of the software that wrote it, as in the manifest."""
+
 FORMAT = 1
-"""Version of all this, in every manifest."""
+"""Version of the format, recorded in every manifest."""
 
 ITEMS = pa.schema(
     {
@@ -134,6 +137,13 @@ class SubsetEntry(TypedDict):
     chosen_by: dict[str, Any] | None
 
 
+class SoftwareEntry(TypedDict):
+    """Software that wrote samples: package versions and the commit of lldeg."""
+
+    versions: dict[str, str]
+    commit: str | None
+
+
 class Environment(TypedDict):
     """What a run was started with: package versions, commit of lldeg, hardware of the driver."""
 
@@ -149,6 +159,7 @@ class Manifest(TypedDict):
         prompt: how prompts are put together.
         sampling: settings that all samples share.
         skipped: variants left out because the machine could not run them, with the reason.
+        software: all software that wrote samples, by an ID that their files have in their metadata.
         imported: whether it was made from other people's results.
     """
 
@@ -161,6 +172,7 @@ class Manifest(TypedDict):
     prompt: NotRequired[dict[str, Any]]
     sampling: NotRequired[dict[str, Any]]
     subset: NotRequired[SubsetEntry]
+    software: NotRequired[dict[str, SoftwareEntry]]
     skipped: NotRequired[dict[str, str]]
     imported: NotRequired[bool]
     variants: dict[str, VariantEntry]

@@ -16,13 +16,18 @@ from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
 from orchestrator.errors import UserError
 from orchestrator.rundir.locations import open_location
+from orchestrator.rundir.sample_files import is_block, is_own, parquet_bytes, read_whole
+from orchestrator.rundir.schema import SOFTWARE_KEY
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from numpy.typing import NDArray
 
     from orchestrator.rundir.schema import Manifest
@@ -31,6 +36,7 @@ MANIFEST = "manifest.json"
 SWEEP = "sweep.yaml"
 REPLICA_LOG = "replica-"
 _LOGS = "logs"
+_LOCK = ".lock"
 _TEMPORARY = "."
 _KEY = "S32"  # of a sample
 _READERS = 16  # files read at a time
@@ -70,6 +76,16 @@ class RunStore:
     def local_folder(self) -> Path | None:
         """The run directory as a local path; None on an object store."""
         return Path(self._root) if isinstance(self._fs, fs.LocalFileSystem) else None
+
+    @property
+    def path(self) -> str:
+        """The run directory on its filesystem."""
+        return self._root
+
+    @property
+    def lock_path(self) -> Path | None:
+        """The lock of a submit, beside what a user may remove; None on an object store."""
+        return None if self.local_folder is None else self.local_folder / _LOCK
 
     @property
     def filesystem(self) -> fs.FileSystem:
@@ -134,7 +150,7 @@ class RunStore:
             FileNotFoundError: they were never written.
         """
         with self._fs.open_input_file(self._at(self._items_path(task))) as stream:
-            return pq.read_table(stream, columns=columns)
+            return pq.read_table(stream, columns=columns, page_checksum_verification=True)
 
     @staticmethod
     def _items_path(task: str) -> str:
@@ -142,45 +158,87 @@ class RunStore:
 
     # samples --------------------------------------------------------------------------------------------
 
-    def write_block(self, variant: str, task: str, block: str, samples: pa.Table) -> None:
-        """Write the samples of one block as one file; the same block again replaces it."""
+    def write_block(
+        self, variant: str, task: str, block: str, samples: pa.Table, software: str | None = None
+    ) -> None:
+        """Write the samples of one block as one file; the same block again replaces it.
+
+        Args:
+            variant: name of the variant.
+            task: name of the task.
+            block: name of the block.
+            samples: the rows.
+            software: the ID of what wrote them, as in the manifest.
+        """
+        if software is not None:
+            samples = samples.replace_schema_metadata({SOFTWARE_KEY: software.encode()})
         self._write_table(f"{self._cell(variant, task)}/{segment(block)}.parquet", samples)
 
-    def read_keys(self, variant: str, task: str, *, remove_torn: bool) -> NDArray[np.bytes_]:
-        """Keys of the samples that have been written, with an answer or with an error; sorted.
+    def read_keys(
+        self,
+        variant: str,
+        task: str,
+        *,
+        remove_torn: bool,
+        errors: bool = True,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> NDArray[np.bytes_]:
+        """Keys of the samples that have been written; sorted.
 
-        The samples of a torn file (cut off by a failing disk, say) are owed again; the file is removed if
-        asked for, since its samples may come back in another block.
+        The samples of a torn or damaged file (cut off by a failing disk, or with pages that differ from their
+        checksums) are owed again. It is removed if asked for, since they may come back in another block.
+
+        Args:
+            variant: name of the variant.
+            task: name of the task.
+            remove_torn: whether to remove torn and damaged files.
+            errors: whether samples with an error count as written.
+            report: called with the path of each torn or damaged file.
+
+        Raises:
+            UserError: there is a file that lldeg did not write; nothing has been removed.
         """
         paths = self._block_paths(variant, task)
         with ThreadPoolExecutor(_READERS) as pool:  # an object store has a high latency per file
-            tables = list(pool.map(lambda path: self._read_whole(path, ["sample_key"]), paths))
-        if remove_torn:
-            for path, table in zip(paths, tables, strict=True):
-                if table is None:
-                    self._fs.delete_file(path)
-        keys = [np.array(table["sample_key"].to_numpy(), dtype=_KEY) for table in tables if table is not None]
+            tables = list(pool.map(lambda path: read_whole(self._fs, path), paths))
+        found = dict(zip(paths, tables, strict=True))
+        self._refuse_foreign(found)
+        for path in (path for path, table in found.items() if table is None):
+            report(path)
+            if remove_torn:
+                self._fs.delete_file(path)
+        keys = [np.array(_keys(table, errors=errors), dtype=_KEY) for table in tables if table is not None]
         return np.unique(np.concatenate([np.empty(0, _KEY), *keys]))
 
-    def _read_whole(self, path: str, columns: list[str]) -> pa.Table | None:
-        """Columns of a Parquet file; None if it is torn."""
-        try:
-            with self._fs.open_input_file(path) as stream:
-                return pq.read_table(stream, columns=columns)
-        except pa.ArrowInvalid:
-            return None
-        except OSError:  # of the storage or of the content: reading the bytes alone tells which
-            with self._fs.open_input_file(path) as stream:
-                content = pa.BufferReader(stream.read())
-        try:
-            return pq.read_table(content, columns=columns)
-        except (pa.ArrowInvalid, OSError):
-            return None
+    @staticmethod
+    def _refuse_foreign(found: Mapping[str, pa.Table | None]) -> None:
+        for path, table in found.items():
+            if table is None and not is_own(path):
+                raise UserError(
+                    f"{path} is not a readable Parquet file, and lldeg did not write it: move it away."
+                )
+            if table is not None and "sample_key" not in table.column_names:
+                raise UserError(f"{path} holds no samples of a sweep (it has no sample_key): move it away.")
+
+    def remove_errors(self, variant: str, task: str) -> None:
+        """Remove the samples with an error, which are owed again then; a file is replaced in one step."""
+        for path in self._block_paths(variant, task):
+            rows = read_whole(self._fs, path)
+            if rows is None or "error" not in rows.column_names or rows["error"].null_count == len(rows):
+                continue
+            rows = read_whole(self._fs, path, texts=True)
+            if rows is None:  # `read_keys` will tell
+                continue
+            kept = rows.filter(pc.is_null(rows["error"]))
+            if len(kept):
+                self._write_table(path.removeprefix(f"{self._root}/"), kept)
+            else:
+                self._fs.delete_file(path)
 
     def _block_paths(self, variant: str, task: str) -> list[str]:
         selector = fs.FileSelector(self._at(self._cell(variant, task)), allow_not_found=True)
         paths = [info.path for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File]
-        return sorted(filter(_is_block, paths))
+        return sorted(filter(is_block, paths))
 
     def sample_paths(self) -> dict[tuple[str, str], list[str]]:
         """Paths of all sample files by (variant, task), sorted; from one listing."""
@@ -189,7 +247,7 @@ class RunStore:
         found: dict[tuple[str, str], list[str]] = {}
         for entry in sorted(self._fs.get_file_info(selector), key=lambda info: info.path):
             parts = entry.path.removeprefix(f"{folder}/").split("/")
-            if entry.type == fs.FileType.File and len(parts) == 3 and _is_block(entry.path):
+            if entry.type == fs.FileType.File and len(parts) == 3 and is_block(entry.path):
                 variant, task = (unquote(part.partition("=")[2]) for part in parts[:2])
                 found.setdefault((variant, task), []).append(entry.path)
         return found
@@ -242,6 +300,11 @@ class RunStore:
         """Replace a log."""
         self._write(self._log(name), content)
 
+    def log_time(self, name: str) -> float | None:
+        """When a log was written, in seconds by the storage's own clock; None if it does not say."""
+        written = self._fs.get_file_info(self._at(self._log(name))).mtime
+        return None if written is None else float(written.timestamp())
+
     def log_names(self) -> list[str]:
         """Names of all logs, in order."""
         selector = fs.FileSelector(self._at(_LOGS), allow_not_found=True)
@@ -274,9 +337,7 @@ class RunStore:
             return bytes(stream.read())
 
     def _write_table(self, path: str, table: pa.Table) -> None:
-        content = pa.BufferOutputStream()
-        pq.write_table(table, content, compression="zstd")
-        self._write(path, content.getvalue())
+        self._write(path, parquet_bytes(table))
 
     def _write(self, path: str, content: bytes | pa.Buffer) -> None:
         """Make a file appear that has all of the content; if that fails, nothing has changed."""
@@ -299,5 +360,9 @@ class RunStore:
             stream.write(content)
 
 
-def _is_block(path: str) -> bool:
-    return path.endswith(".parquet") and not path.rpartition("/")[2].startswith(_TEMPORARY)
+def _keys(samples: pa.Table, *, errors: bool) -> NDArray[np.object_]:
+    """Keys of samples, of those with an error only if asked for."""
+    if not errors and "error" in samples.column_names:
+        samples = samples.filter(pc.is_null(samples["error"]))
+    keys: NDArray[np.object_] = samples["sample_key"].to_numpy()
+    return keys

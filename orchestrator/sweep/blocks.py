@@ -36,6 +36,7 @@ class Block:
         reruns: the passes every one of the items is owed.
         deaths: how often a replica died while it held this block.
         failures: how often a replica that lived could not finish it.
+        was_refused: whether a server has refused its samples before.
     """
 
     variant: str
@@ -45,6 +46,7 @@ class Block:
     reruns: tuple[Rerun, ...]
     deaths: int = 0
     failures: int = 0
+    was_refused: bool = False
 
     @property
     def name(self) -> str:

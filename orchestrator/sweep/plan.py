@@ -9,10 +9,12 @@ from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.identity import Item, digest
 from orchestrator.rundir.progress import VariantProgress
 from orchestrator.rundir.schema import SampleColumns
+from orchestrator.rundir.software import software_of
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
 from orchestrator.sweep.fit_to_machine import refuse_other_choices
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -30,13 +32,15 @@ class Plan:
     Attributes:
         manifest: of the run after this submit.
         cells: every variant x task, with what is owed.
-        warnings: what the user should know before the run goes on.
+        warnings: what the user should know before the run continues.
+        software: the ID of what writes the samples, as in the manifest.
     """
 
     sweep: Sweep
     manifest: Manifest
     cells: tuple[Cell, ...]
     warnings: tuple[str, ...]
+    software: str
 
     @property
     def columns(self) -> SampleColumns:
@@ -48,13 +52,16 @@ class Plan:
         return [cell for cell in self.cells if cell.variant == variant]
 
 
-def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> Plan:
+def plan_sweep(
+    sweep: Sweep, *, config_path: Path, remove_torn: bool = True, retry_errors: bool = False
+) -> Plan:
     """Compare a sweep with its run directory.
 
     Args:
         sweep: what is asked for.
         config_path: for the command that a refusal suggests.
-        remove_torn: whether to remove torn files; their samples are owed in any case.
+        remove_torn: whether to remove torn and damaged files; their samples are owed in any case.
+        retry_errors: whether samples with an error are owed again; their rows go if torn files do.
 
     Raises:
         UserError: the directory holds a sweep with other settings.
@@ -72,6 +79,8 @@ def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> 
     identities: dict[tuple[str, str], tuple[Item, ...]] = {
         key: tuple(built.items()) for key, built in sweep.built.items()
     }
+    damaged: list[str] = []
+    (software_id,) = new["software"]
     cells = tuple(
         _cell(
             sweep,
@@ -79,12 +88,26 @@ def plan_sweep(sweep: Sweep, *, config_path: Path, remove_torn: bool = True) -> 
             variant,
             task,
             items=identities[sweep.renderings[variant], name],
-            found=sweep.store.read_keys(variant, name, remove_torn=remove_torn),
+            found=sweep.store.read_keys(
+                variant, name, remove_torn=remove_torn, errors=not retry_errors, report=damaged.append
+            ),
         )
         for variant in sweep.config.variants
         for name, task in sweep.tasks.items()
     )
-    return Plan(sweep, merged, cells, (*software, *sweep.fitted.warnings))
+    if old is not None and not any(cell.owed for cell in cells):
+        merged["software"] = software_of(old)  # this one writes no samples
+    if retry_errors and remove_torn:
+        for cell in cells:
+            sweep.store.remove_errors(cell.variant, cell.task)
+    warnings = (*software, *_damage(damaged), *sweep.fitted.warnings)
+    return Plan(sweep, merged, cells, warnings, software_id)
+
+
+def _damage(files: Sequence[str]) -> Iterator[str]:
+    if files:
+        shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+        yield f"torn or damaged sample files, whose samples are owed again: {shown}"
 
 
 def _cell(

@@ -10,7 +10,9 @@ from orchestrator.engines import kind_of
 from orchestrator.engines.base import EngineSpec
 from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.identity import digest
+from orchestrator.rundir.names import name_problems
 from orchestrator.rundir.schema import FORMAT
+from orchestrator.rundir.software import software_entry
 from orchestrator.rundir.store import RunStore
 from orchestrator.sweep.blocks import reruns
 from orchestrator.sweep.checks import (
@@ -79,6 +81,7 @@ class Sweep:
             "versions": environment["versions"],
             "commit": environment["commit"],
             "hardware": environment["hardware"],
+            "software": software_entry(environment["versions"], environment["commit"]),
             "prompt": self.config.prompt.model_dump(),
             "sampling": self._sampling_meaning(),
             "variants": {name: self._variant_entry(name) for name in self.config.variants},
@@ -156,7 +159,8 @@ def prepare(
     built, broken_prompts = build_prompts(fitted.config, tasks, templates)
     problems += [*missing_models, *mistaken_items, *mistaken_tasks, *unanswerable(fitted.config, tasks)]
     problems += [*missing_templates, *broken_prompts]
+    store = RunStore(run_dir or f"runs/{config.name}")
+    problems += name_problems(store, config.variants, tasks)
     if problems:
         raise mistaken(config_path, problems)
-    store = RunStore(run_dir or f"runs/{config.name}")
     return Sweep(config, fitted, store, revisions, tasks, renderings, built, subset)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.base import GENERATE, Query
-from orchestrator.errors import error_text
+from orchestrator.engines.base import (
+    GENERATE,
+    LOGLIKELIHOOD,
+    WITHHELD_REASONS,
+    Answer,
+    Query,
+    log_likelihood,
+)
+from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
 from orchestrator.workers.sample_rows import Sample
 
 if TYPE_CHECKING:
@@ -16,11 +24,14 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
     from orchestrator.config.schema import SamplingConfig
-    from orchestrator.engines.base import Answer, Engine
+    from orchestrator.engines.base import Engine
     from orchestrator.rundir.identity import Item, Rerun
     from orchestrator.sweep.blocks import Block
     from orchestrator.sweep.tasks import SweepTask, TaskItems
 
+REFUSED = f"{RequestRefusedError.__name__}:"
+"""How the error of a sample begins that a server has refused."""
+LARGEST_SCORE = 1e100  # sums of their squares are finite
 _REPEAT_STRIDE = 1_000_003  # a prime: repeats of one seed get seeds far from those of the other reruns
 
 
@@ -42,11 +53,33 @@ def answer_block(
             own = [q for request in built.requests[item.item] for q in queries_of(request, rerun, sampling)]
             asked.append((item, rerun, len(own)))
             queries += own
-    answers = iter(engine.answer(queries))
+    answers = map(checked, queries, engine.answer(queries))
     return [
         _sample(item, rerun, task, built.requests[item.item], list(islice(answers, size)))
         for item, rerun, size in asked
     ]
+
+
+def checked(query: Query, answer: Answer) -> Answer:
+    """An answer of any engine as it is, or as an error if it is not what the query asks for.
+
+    A text must be text that the provider has not cut or withheld, and a log-likelihood the logarithm of a
+    probability: a NaN compares as "not greater", so lm-eval would score it as if the first choice had won.
+    """
+    if answer.error is not None:
+        return answer
+    if query.kind == GENERATE:
+        if answer.finish_reason in WITHHELD_REASONS:
+            withheld = AnswerWithheldError(f"the answer ended with finish_reason {answer.finish_reason}")
+            return Answer(None, error=error_text(withheld))
+        if isinstance(answer.response, str):
+            return answer
+        return Answer(None, error=f"TypeError: the answer is {type(answer.response).__name__}, not text")
+    try:
+        log_likelihood(answer.response[0] if query.kind == LOGLIKELIHOOD else answer.response)
+    except (ValueError, TypeError, LookupError, OverflowError) as error:
+        return Answer(None, error=error_text(error))
+    return answer
 
 
 def queries_of(request: Instance, rerun: Rerun, sampling: SamplingConfig) -> Iterator[Query]:
@@ -92,7 +125,30 @@ def _sample(
         scored = task.score(requests, responses)
     except Exception as failure:  # noqa: BLE001 - the task author's code on the model's text; one sample must not fail the others
         return Sample.failed(item, rerun, f"scoring: {error_text(failure)}")
+    if wrong := [name for name, score in scored.scores.items() if abs(score) > LARGEST_SCORE]:
+        return Sample.failed(item, rerun, f"scoring: {wrong[0]} is {scored.scores[wrong[0]]:g}")
     return Sample.answered(item, rerun, answers, scored, _response_text(requests, responses))
+
+
+def put_off_refused(block: Block, samples: Sequence[Sample]) -> tuple[list[Sample], tuple[Block, ...]]:
+    """Tell samples to be written from those that a server has refused for the first time.
+
+    Returns:
+        the samples to write, and blocks of the others, to be asked for once more when the rest is done.
+    """
+    if block.was_refused:
+        return list(samples), ()
+    refused: dict[Item, list[Rerun]] = {}
+    for sample in samples:
+        if (sample.error or "").startswith(REFUSED):
+            refused.setdefault(sample.item, []).append(sample.rerun)
+    alike: dict[tuple[Rerun, ...], list[Item]] = {}
+    for item, passes in refused.items():
+        alike.setdefault(tuple(passes), []).append(item)
+    later = tuple(
+        replace(block, items=tuple(items), reruns=passes, was_refused=True) for passes, items in alike.items()
+    )
+    return [sample for sample in samples if sample.rerun not in refused.get(sample.item, ())], later
 
 
 def _by_request(requests: Sequence[Instance], responses: Sequence[Any]) -> list[list[Any]]:

@@ -23,7 +23,7 @@ class BlockQueue:
     """
 
     def __init__(self, fresh: Iterable[Block], owed: Mapping[float, int]) -> None:
-        self._fresh = iter(fresh)
+        self._fresh = self._all_needed(fresh)
         self._made: deque[Block] = deque()
         self._put_back: deque[Block] = deque()
         self._waiting = Counter({temperature: count for temperature, count in owed.items() if count})
@@ -31,7 +31,7 @@ class BlockQueue:
         self.dropped = 0
 
     def __bool__(self) -> bool:
-        return self.holds(1)
+        return bool(self._made or self._put_back) or self._make()
 
     @property
     def samples(self) -> int:
@@ -92,7 +92,7 @@ class BlockQueue:
 
     def _make(self) -> bool:
         """Make one more block, if there is one."""
-        block = next(self._all_needed(self._fresh), None)
+        block = next(self._fresh, None)
         if block is not None:
             self._made.append(block)
         return block is not None

@@ -40,7 +40,7 @@ def execute(
     watch: Watcher,
     stopping: StoppingPolicy | None = None,
 ) -> None:
-    """Answer everything the plan owes, on the Ray cluster at an address or on this machine.
+    """Run all missing samples of a plan, on the Ray cluster at an address or on this machine.
 
     Args:
         plan: what is owed.
@@ -117,7 +117,7 @@ def _refuse_unschedulable(resources: dict[str, ReplicaResources], nodes: Nodes) 
         if (why := why_unschedulable(taken, nodes.now()))
     ]
     if reasons:
-        raise UserError(f"The Ray cluster has no room for {'; '.join(reasons)}.")
+        raise UserError(f"The Ray cluster cannot fit these replicas: {'; '.join(reasons)}.")
 
 
 def _owed(plan: Plan, variant: str) -> Counter[float]:
@@ -165,6 +165,7 @@ def _job(
         columns=plan.columns,
         gpus=gpus,
         owner=holder,
+        software=plan.software,
         deciding_metrics=dict(stopping.deciding_metrics),
     )
 
@@ -173,7 +174,7 @@ def _give_up(plan: Plan, stopping: StoppingPolicy) -> GiveUpBlock:
     def give_up(block: Block, reason: str) -> ItemScores | None:
         samples = failed_block(block, f"EngineDied: {reason}")
         rows = samples_table(block, samples, plan.columns)
-        plan.sweep.store.write_block(block.variant, block.task, block.name, rows)
+        plan.sweep.store.write_block(block.variant, block.task, block.name, rows, plan.software)
         metric = stopping.deciding_metrics.get(block.task)
         return ItemScores.of(samples, metric) if metric else None
 

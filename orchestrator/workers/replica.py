@@ -17,7 +17,7 @@ from orchestrator.retry import retry_storage
 from orchestrator.rundir.lease import owner
 from orchestrator.rundir.store import RunStore, replica_log_name
 from orchestrator.sweep.tasks import SweepTask, TaskItems, TaskLibrary, set_up_lm_eval
-from orchestrator.workers.answer_block import answer_block
+from orchestrator.workers.answer_block import answer_block, put_off_refused
 from orchestrator.workers.replica_log import keep_log, say
 from orchestrator.workers.sample_rows import samples_table
 from orchestrator.workers.stopping import ItemScores
@@ -43,6 +43,7 @@ class Job:
         items: per task, a one-element tuple with the Ray reference to its `TaskItems` (in a tuple so that Ray
             hands over the reference, not the items).
         owner: the submit it works for; see `lease.owner`.
+        software: the ID of what writes the samples, as in the manifest.
         deciding_metrics: the "metric,filter" whose scores its reports carry, by task; see `StoppingPolicy`.
     """
 
@@ -55,6 +56,7 @@ class Job:
     columns: SampleColumns
     gpus: float
     owner: str
+    software: str | None = None
     deciding_metrics: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -79,6 +81,7 @@ class BlockReport:
         samples: rows written.
         errors: rows among them with an error.
         prompt_tokens, output_tokens: over all rows.
+        put_off: blocks of samples that were not written, since a server has refused them for the first time.
         scores: under the task's deciding metric; None if the stopping policy wants none.
     """
 
@@ -87,6 +90,7 @@ class BlockReport:
     prompt_tokens: int
     output_tokens: int
     scores: ItemScores | None = None
+    put_off: tuple[Block, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,8 @@ class Replica:
         node = ray.get_runtime_context().get_node_id()
         if not retry_storage(self._store.has_run, self._report_storage_error):
             raise EngineOptionError(
-                f"node {node[:8]} cannot see the run directory {self._store.url}: give --run-dir a folder "
-                "that all nodes share, or a URL such as s3://bucket/run"
+                f"node {node[:8]} cannot see the run directory {self._store.url}: set --run-dir to a folder "
+                "that all nodes share, or to a URL such as s3://bucket/run"
             )
         Thread(target=self._open_tasks, name="open-tasks", daemon=True).start()
         self._engine = open_engine(self._job.engine, gpus=self._job.gpus)
@@ -144,17 +148,20 @@ class Replica:
         if self._engine is None:
             raise RuntimeError("run() before load()")
         task, built = self._task(block.task)
-        samples = answer_block(block, task, built, self._engine, self._job.sampling)
+        answered = answer_block(block, task, built, self._engine, self._job.sampling)
+        samples, put_off = put_off_refused(block, answered)
         rows = samples_table(block, samples, self._job.columns)
-        retry_storage(lambda: self._write(block, rows), self._report_storage_error)
+        if samples:
+            retry_storage(lambda: self._write(block, rows), self._report_storage_error)
         self._storage_error = None
         metric = self._job.deciding_metrics.get(block.task)
         return BlockReport(
             samples=len(samples),
-            errors=sum(sample.error is not None for sample in samples),
+            errors=len(rows) - rows["error"].null_count,
             prompt_tokens=sum(sample.prompt_tokens or 0 for sample in samples),
             output_tokens=sum(sample.output_tokens or 0 for sample in samples),
             scores=ItemScores.of(samples, metric) if metric else None,
+            put_off=put_off,
         )
 
     def _write(self, block: Block, rows: Table) -> None:
@@ -164,7 +171,7 @@ class Replica:
         """
         if owner(self._store) != self._job.owner:
             raise RuntimeError(f"another lldeg submit has taken over {self._store.url}")
-        self._store.write_block(block.variant, block.task, block.name, rows)
+        self._store.write_block(block.variant, block.task, block.name, rows, self._job.software)
 
     def close(self) -> None:
         """Free the model."""

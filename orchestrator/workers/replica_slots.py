@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from orchestrator.workers.replica import Job
 
     Event = dict[str, Any]
-    """What happened, as JSON values; "event" says which kind."""
+    """An event as JSON values; "event" names its kind."""
 
     Room = Callable[[ReplicaResources, Sequence[Placed]], bool]
-    """Whether the Ray cluster has room for one more replica beside those already placed."""
+    """Whether the Ray cluster has room for one more replica in addition to those already placed."""
 
 MAX_BLOCKS_IN_FLIGHT = 64  # per replica
 SECONDS_TO_CLOSE = 15.0
@@ -127,10 +127,11 @@ class ReplicaSlot:
             return False
         if not self.in_flight:
             return True
-        samples = [held.samples for held in self.in_flight.values()]
+        largest = max(held.samples for held in self.in_flight.values())
+        if self.progress.in_flight - largest >= self.target_in_flight:
+            return False
         suspects = block.deaths or any(held.deaths for held in self.in_flight.values())
-        below_target = sum(samples) - max(samples) < self.target_in_flight
-        return below_target and not suspects and len(samples) < MAX_BLOCKS_IN_FLIGHT
+        return not suspects and len(self.in_flight) < MAX_BLOCKS_IN_FLIGHT
 
 
 class ReplicaSlots:
@@ -182,13 +183,13 @@ class ReplicaSlots:
         self._expected[reference] = slot
 
     def received(self, reference: Any) -> ReplicaSlot | None:
-        """The replica whose result has come; None if nobody waits for it any more."""
+        """The replica whose result has arrived; None if the result is no longer needed."""
         return self._expected.pop(reference, None)
 
     # starting -------------------------------------------------------------------------------------------
 
     def fill(self, work: Mapping[str, VariantWork], held_back: Collection[str]) -> None:
-        """Start replicas where there is room, for the variants with most work left per replica.
+        """Start replicas where there is room, for the variants with the most work left per replica.
 
         Args:
             work: all variants.

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from orchestrator.engines.base import token_count
+from orchestrator.errors import error_text
 from orchestrator.rundir.identity import sample_key
 from orchestrator.rundir.schema import ITEMS
 from orchestrator.sweep.tasks import doc_hash, doc_text
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     from orchestrator.rundir.schema import SampleColumns
     from orchestrator.sweep.blocks import Block
     from orchestrator.sweep.tasks import Scored, SweepTask, TaskItems
+
+UNSTORABLE = (pa.ArrowException, OverflowError, TypeError, ValueError)
+"""What pyarrow raises for a value that its column cannot hold."""
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,26 @@ class Sample:
 
 
 def _total(counts: Sequence[int | None]) -> int | None:
-    known = [count for count in counts if count is not None]
-    return sum(known) if known else None
+    known = [count for count in map(token_count, counts) if count is not None]
+    return token_count(sum(known)) if known else None
 
 
 def samples_table(block: Block, samples: Sequence[Sample], columns: SampleColumns) -> pa.Table:
-    """The samples of a block as a table."""
-    return pa.Table.from_pylist([_row(block.cell, sample) for sample in samples], schema=columns.schema)
+    """The samples of a block as a table; one that no row can hold is a row with an error."""
+    rows = [_row(block.cell, sample) for sample in samples]
+    try:
+        return pa.Table.from_pylist(rows, schema=columns.schema)
+    except UNSTORABLE:  # of one sample: the others are not lost with it
+        tables = [_table_of_one(block.cell, sample, columns.schema) for sample in samples]
+        return pa.concat_tables(tables)
+
+
+def _table_of_one(cell: str, sample: Sample, schema: pa.Schema) -> pa.Table:
+    try:
+        return pa.Table.from_pylist([_row(cell, sample)], schema=schema)
+    except UNSTORABLE as error:
+        failed = Sample.failed(sample.item, sample.rerun, f"storing: {error_text(error)}")
+        return pa.Table.from_pylist([_row(cell, failed)], schema=schema)
 
 
 def failed_block(block: Block, error: str) -> list[Sample]:
@@ -83,7 +101,7 @@ def _row(cell: str, sample: Sample) -> dict[str, Any]:
         "scores": sample.scored.scores if sample.scored else None,
         "response": _utf8(sample.response),
         "filtered": {name: _utf8(text) for name, text in filtered.items()} if filtered else None,
-        "finish_reason": sample.finish_reason,
+        "finish_reason": _utf8(sample.finish_reason),
         "prompt_tokens": sample.prompt_tokens,
         "output_tokens": sample.output_tokens,
         "error": _utf8(sample.error),

@@ -105,6 +105,6 @@ def test_a_run_directory_that_a_node_does_not_see_is_refused(history, cluster, c
         "submit", write(folder), "--address", cluster.gcs, "--run-dir", "/proc/self/cwd/unseen", cwd=folder
     )
     assert status == 2
-    assert "does not see the run directory /proc/self/cwd/unseen" in err
+    assert "cannot see the run directory /proc/self/cwd/unseen" in err
     assert "s3://bucket/run" in err
     assert "Traceback" not in err

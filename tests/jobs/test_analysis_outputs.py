@@ -52,7 +52,7 @@ def test_verdicts_hold_exactly_the_fields_of_the_contract(ran):
         "alpha", "margin", "missing", "certify", "baseline", "warnings", "warning_codes", "comparisons"
     }  # fmt: skip
     (comparison,) = ran.verdicts["comparisons"]
-    assert set(comparison) == FIELDS | {"variant", "temperature", "gaps", "tasks"}
+    assert set(comparison) == FIELDS | {"variant", "temperature", "gaps", "withheld_answers", "tasks"}
     assert all(set(task) == FIELDS | SCALE for task in comparison["tasks"])
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from types import SimpleNamespace
 
+import pyarrow.parquet as pq
 import pytest
 from analyze_runner import run_analyze
 from lm_eval_maker import FIRST, SECOND, write_results, write_samples
@@ -256,3 +257,36 @@ def test_a_gate_passes_what_is_complete(tmp_path, kind):
     """The same inputs with nothing missing are certified, with exit status 0."""
     ran = run_analyze(*getattr(complete(tmp_path), kind), "--gate", "certified", out=tmp_path / "out")
     assert (ran.code, {c["verdict"] for c in ran.verdicts["comparisons"]}) == (0, {"certified"})
+
+
+def test_a_damaged_file_is_named_and_left_out(tmp_path):
+    """A score whose bits have changed on the disk is no score: the file is named, its samples are missing."""
+    scores = [i % 2 for i in range(60)]
+    run = make_run(tmp_path / "run", {"t": MadeTask({("base", 0.0): [scores], ("v", 0.0): [scores]})})
+    first, _ = sorted(cell_folder(run, "v", "t").iterdir())
+    column = next(
+        part
+        for part in (pq.read_metadata(first).row_group(0).column(i) for i in range(12))
+        if part.path_in_schema.startswith("scores")
+    )
+    content = bytearray(first.read_bytes())
+    start = column.dictionary_page_offset or column.data_page_offset
+    content[start + column.total_compressed_size - 4] ^= 1
+    first.write_bytes(content)
+    ran = run_analyze(run, out=tmp_path / "out")
+    assert "unreadable-files" in ran.verdicts["warning_codes"]
+    assert first.name in " ".join(ran.text.split())
+    assert ran.comparison("v")["items"] == 30
+
+
+def test_mixed_software_is_said_and_refused_when_strict(tmp_path):
+    """A run written by two versions is warned of for ever; --strict refuses it with what differs."""
+    run = make_run(tmp_path / "run", {"t": MadeTask({("base", 0.0): [RIGHT], ("v", 0.0): [RIGHT]})})
+    manifest = json.loads((run / "manifest.json").read_text())
+    software = {name: {"versions": {"vllm": name}, "commit": None} for name in ("0.27", "0.28")}
+    (run / "manifest.json").write_text(json.dumps({**manifest, "software": software}))
+    ran = run_analyze(run, out=tmp_path / "out")
+    assert "mixed-software" in ran.verdicts["warning_codes"]
+    strict = run_analyze(run, "--strict", out=tmp_path / "strict")
+    assert strict.code == 2
+    assert "0.27" in strict.error + strict.text

@@ -223,3 +223,17 @@ def test_several_certificates_are_said(tmp_path):
     raw, adjusted = (every.comparison("v")[key] for key in ("p_noninferior", "p_noninferior_adjusted"))
     assert adjusted == pytest.approx(2 * raw)
     assert json.loads((every.out / "verdicts.json").read_text())["certify"] == "all"
+
+
+def test_withheld_answers_are_counted_by_side(tmp_path):
+    """Verdicts.json and a warning say how many answers the provider withheld, of which side."""
+    withheld = "AnswerWithheldError: the answer ended with finish_reason content_filter"
+    base = [withheld] * 2 + RIGHT[2:]
+    variant = [*RIGHT[:600], *[withheld] * 40, *[None] * 3, *RIGHT[643:]]
+    run = make_run(tmp_path / "run", {"t": MadeTask({("base", 0.0): [base], ("v", 0.0): [variant]})})
+    ran = run_analyze(run, out=tmp_path / "out")
+    found = ran.comparison("v")
+    assert (found["failed_answers"], found["withheld_answers"]) == ([2, 43], [2, 40])
+    assert ran.verdicts["warning_codes"].count("withheld-answers") == 2
+    assert "the provider withheld answers (40 of t)" in " ".join(ran.text.split())
+    assert found["verdict"] == "inconclusive"

@@ -35,7 +35,7 @@ def write_answers(path, run_dir):
     """Begin a run and write a file that is torn."""
     sweep = prepare(path, run_dir=str(run_dir))
     sweep.store.write_manifest(plan_sweep(sweep, config_path=path).manifest)
-    torn = run_dir / "samples/variant=base/task=asked/b.parquet"
+    torn = run_dir / "samples/variant=base/task=asked/0000000-0123456789ab.parquet"
     torn.parent.mkdir(parents=True)
     torn.write_bytes(b"PAR1")
 
@@ -69,7 +69,7 @@ def test_a_dry_run_shows_the_plan(lldeg, tmp_path):
     """Samples per variant and task, the sum, and which engines would be loaded."""
     path = write_small_sweep(tmp_path, sampling=SAMPLING)
     shown = " ".join(lldeg("submit", path, "--dry-run", "--run-dir", "r").out.split())
-    assert "r: 56 samples, 0 there, 56 owed; engines to load: base, other" in shown
+    assert "r: 56 samples, 0 done, 56 missing; engines to load: base, other" in shown
     assert shown.count("│ asked │ 6 │ 4 │ 24 │ 0 │ 24 │") == 2
     assert shown.count("│ chosen │ 4 │ 1 │ 4 │ 0 │ 4 │") == 2
 

@@ -9,7 +9,7 @@ from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import SampleColumns
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import TaskLibrary, TaskSpec
-from orchestrator.workers.answer_block import answer_block, generation_settings
+from orchestrator.workers.answer_block import answer_block, generation_settings, put_off_refused
 from orchestrator.workers.sample_rows import samples_table
 
 TASKS_OWN = {
@@ -188,3 +188,26 @@ def test_text_that_is_no_unicode_can_be_written(open_task):
     samples = answer_block(block, task, built, said("0 \ud800"), SamplingConfig())
     columns = SampleColumns(("exact_match,number", "exact_match,whole"), ("number", "whole"))
     assert samples_table(block, samples, columns)["response"].to_pylist() == ["0 ?"]
+
+
+def refusing(*items):
+    """An engine whose server refuses the seed 1 of some items."""
+
+    def behave(query):
+        if query.seed == 1 and any(f"Item {item} " in f"{query.arguments[0]} " for item in items):
+            return Answer(None, error="RequestRefusedError: HTTP 400: overloaded")
+        return Answer("0")
+
+    return Recorder(behave)
+
+
+def test_what_is_refused_is_put_off_once(open_task):
+    """The refused samples become a block of their own and no rows; refused again, they are rows."""
+    task, built, block = open_task(questions(3), [Rerun(0.7, 0), Rerun(0.7, 1)], **GENERATE)
+    samples = answer_block(block, task, built, refusing(0, 2), SamplingConfig())
+    kept, (later,) = put_off_refused(block, samples)
+    assert [(sample.item.item, sample.rerun.seed) for sample in kept] == [(0, 0), (1, 0), (1, 1), (2, 0)]
+    assert ([item.item for item in later.items], later.reruns) == ([0, 2], (Rerun(0.7, 1),))
+    again = answer_block(later, task, built, refusing(2), SamplingConfig())
+    written, none = put_off_refused(later, again)
+    assert ([sample.error is None for sample in written], none) == ([True, False], ())

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 import uuid
 
@@ -140,3 +141,41 @@ def test_a_storage_that_is_away_at_the_end_does_no_harm(objects, monkeypatch):
 
     with exclusive(objects, on_loss=lambda: None):
         monkeypatch.setattr(RunStore, "read_log", refuse)
+
+
+def test_the_lock_survives_the_removal_of_the_logs(tmp_path):
+    """A user who tidies up while a submit runs does not let another one in."""
+    store = RunStore(tmp_path / "run")
+    with exclusive(store, on_loss=lambda: None):
+        (tmp_path / "run/logs").mkdir(exist_ok=True)
+        shutil.rmtree(tmp_path / "run/logs")
+        assert is_running(store)
+        with pytest.raises(UserError, match="Another lldeg submit"):
+            hold(store)
+
+
+@pytest.fixture(params=[-120, 120], ids=["storage behind", "storage ahead"])
+def skewed(request, objects, monkeypatch):
+    """A storage whose clock differs by two minutes; it says when a file was written."""
+    times = {}
+    write = RunStore.write_log
+
+    def write_log(store, name, content):
+        times.setdefault(name, time.time() + request.param)
+        write(store, name, content)
+
+    monkeypatch.setattr(RunStore, "write_log", write_log)
+    monkeypatch.setattr(RunStore, "log_time", lambda _, name: times.get(name))
+    return objects, times
+
+
+@pytest.mark.parametrize("renewed", [-120, 0, 120])
+def test_clocks_that_differ_neither_rob_nor_lock_out(skewed, renewed):
+    """How old a lease is the storage's own clock says, whatever its owner's clock has written into it."""
+    store, times = skewed
+    leave_lease(store, renewed=time.time() + renewed)
+    with pytest.raises(UserError, match="process 1 on elsewhere"):
+        hold(store)
+    assert [name for name in store.log_names() if name != LEASE] == []
+    times[LEASE] -= 61
+    hold(store)

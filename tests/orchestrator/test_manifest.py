@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.errors import UserError
 from orchestrator.rundir.manifest import environment, merge, version_changes
+from orchestrator.rundir.software import software_entry
 
 COMMAND = "lldeg submit x.yaml --run-dir runs/x-2"
 OLD = {
@@ -103,3 +104,23 @@ def test_the_environment_holds_no_secrets(monkeypatch):
     found = environment()
     assert "s3cr3t" not in repr(found)
     assert {"python", "ray", "lm-eval"} <= set(found["versions"])
+
+
+def with_software(manifest, version):
+    """The manifest of a submit with a version of vLLM."""
+    versions = {"vllm": version}
+    return {**manifest, "versions": versions, "software": software_entry(versions, None)}
+
+
+def test_the_history_of_the_software_is_kept():
+    """Three submits with two versions: both stay in the manifest, whatever the last one is."""
+    merged = merge(None, with_software(OLD, "1"), COMMAND)
+    merged = merge(merged, with_software(OLD, "2"), COMMAND)
+    merged = merge(merged, with_software(OLD, "1"), COMMAND)
+    assert sorted(entry["versions"]["vllm"] for entry in merged["software"].values()) == ["1", "2"]
+
+
+def test_a_manifest_without_a_history_has_its_last_software():
+    """Runs of earlier versions of lldeg go on, and their software counts."""
+    merged = merge(OLD, with_software(OLD, "2"), COMMAND)
+    assert sorted(entry["versions"]["vllm"] for entry in merged["software"].values()) == ["1", "2"]

@@ -6,7 +6,7 @@ from standin.engine import write_held_sweep
 from standin.files import GENERATE, questions, write_task
 from standin.rows import block_files
 
-from orchestrator.rundir.lease import LOCK, owner
+from orchestrator.rundir.lease import owner
 from orchestrator.rundir.store import RunStore
 
 pytestmark = pytest.mark.ray
@@ -21,7 +21,7 @@ def test_replicas_of_a_submit_that_lost_its_run_write_nothing_more(tmp_path, com
     process = command.start("submit", path, "--run-dir", run, cwd=tmp_path)
     wait_for(lambda: block_files(run), process)
     before, first = block_files(run), owner(RunStore(run))
-    (run / "logs" / LOCK).write_text("another submit")
+    RunStore(run).lock_path.write_text("another submit")
     hold.unlink()
     status, out, err = finish(process)
     assert (first, status) != ("", 0)

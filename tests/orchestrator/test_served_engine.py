@@ -211,7 +211,9 @@ def test_a_refused_request_is_a_row_and_the_others_are_unharmed(serve, open_serv
 def test_a_server_that_refuses_everything_refuses_the_way_it_is_asked(serve, open_served):
     """No run full of rows with the same error."""
     engine = open_served(serve(lambda *_: reply(b"no parameter seed", 400)))
-    with pytest.raises(EngineOptionError, match=r"answers no generate_until request: .*no parameter seed"):
+    with pytest.raises(
+        EngineOptionError, match=r"cannot answer generate_until requests: .*no parameter seed"
+    ):
         engine.answer([asked(str(n)) for n in range(20)])
 
 
@@ -249,10 +251,12 @@ def test_an_answer_without_text_is_an_error(serve, open_served, choice):
 
 
 def test_a_model_may_say_nothing(serve, open_served):
-    """As lm-eval has it: no content is an empty answer; the reason says why."""
-    nothing = {"index": 0, "message": {"content": None}, "finish_reason": "content_filter"}
-    (answer,) = open_served(serve(lambda *_: reply({"choices": [nothing]})), CHAT).answer([asked("[{}]")])
-    assert (answer.response, answer.finish_reason, answer.error) == ("", "content_filter", None)
+    """An empty text is an answer, and so is none where the model used up its tokens on thoughts."""
+    thought = {"index": 0, "message": {"content": None, "reasoning_content": "hm"}, "finish_reason": "length"}
+    for choice in (thought, {"index": 0, "message": {"content": ""}, "finish_reason": "length"}):
+        engine = open_served(serve(lambda *_, said=choice: reply({"choices": [said]})), CHAT)
+        (answer,) = engine.answer([asked("[{}]")])
+        assert (answer.response, answer.finish_reason, answer.error) == ("", "length", None)
 
 
 def test_strange_reasons_and_counts_are_left_out(serve, open_served):
@@ -326,7 +330,13 @@ def test_likelihoods_need_a_tokenizer_and_no_chat(serve, open_served, kind, word
         ({}, "needs base_url"),
         ({"base_url": "localhost:8000/v1"}, "http://"),
         ({"base_url": "http://h", "header": "api-key: x"}, "header must be a mapping"),
-        ({"base_url": "http://h", "num_concurrent": 0}, "num_concurrent must be a number above 0"),
+        ({"base_url": "http://h", "num_concurrent": 0}, "num_concurrent must be a whole number from 1"),
+        ({"base_url": "http://h", "num_concurrent": 1.5}, "num_concurrent must be a whole number from 1"),
+        ({"base_url": "http://h", "timeout": 0.5}, "timeout must be a number from 1"),
+        ({"base_url": "http://h", "timeout": float("inf")}, "timeout must be a number from 1 to 86,400"),
+        ({"base_url": "http://h", "timeout": float("nan")}, "timeout must be a number from 1 to 86,400"),
+        ({"base_url": "http://h", "patience": 1e300}, "patience must be a number above 0 and at most"),
+        ({"base_url": "http://h", "max_reply_mib": 0}, "max_reply_mib must be a number above 0"),
         ({"base_url": "http://h", "patience": "long"}, "patience must be a number above 0"),
     ],
 )

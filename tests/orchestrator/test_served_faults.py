@@ -14,12 +14,16 @@ from standin.server import RESET, StandInServer, completion, reply
 pytestmark = pytest.mark.ray
 
 KEY = "sk-0123456789abcdef"
-ITEMS, REFUSED, LEAVES_AT = 48, 7, 60
+ITEMS, REFUSED, OVERLOADED, LEAVES_AT = 48, 7, 11, 60
 SECONDS_AWAY = 4.0
 
 
 def leaving(seconds=None):
-    """A server that refuses one prompt, breaks down in the middle, and comes back after some seconds."""
+    """A server that refuses one prompt, breaks down in the middle, and comes back after some seconds.
+
+    It refuses another prompt the first time only. What it refuses in any case it answers once it is `mended`.
+    """
+    seen = set()
 
     def behave(number, body):
         if number == LEAVES_AT:
@@ -27,11 +31,15 @@ def leaving(seconds=None):
             if seconds is not None:
                 threading.Timer(seconds, server.come).start()
             return RESET
-        if body["prompt"].endswith(f" {REFUSED}"):
+        if body["prompt"].endswith(f" {OVERLOADED}") and (key := str(body)) not in seen:
+            seen.add(key)
+            return reply({"error": {"message": "overloaded"}}, 400)
+        if body["prompt"].endswith(f" {REFUSED}") and not server.mended:
             return reply({"error": {"message": "too long"}}, 400)
         return completion(body)
 
     server = StandInServer(behave)
+    server.mended = False
     return server
 
 
@@ -144,3 +152,16 @@ def test_what_went_wrong_is_in_the_logs(first, run):
     assert "asking http://127.0.0.1" in log.read_text()
     events = [json.loads(line) for line in (run / "logs" / "events.jsonl").read_text().splitlines()]
     assert [event["variant"] for event in events if event["event"] == "away"] == ["gone"]
+
+
+def test_errors_are_asked_for_again_when_told(second, sweep, run, servers, command):
+    """A plain submit leaves error rows alone; with --retry-errors they are answered, every key once."""
+    for server in servers.values():
+        server.mended = True
+    status, out, err = command.run("submit", sweep, "--run-dir", run, cwd=sweep.parent)
+    assert status == 0, out + err
+    assert any(row["error"] for row in samples(run))
+    status, out, err = command.run("submit", sweep, "--run-dir", run, "--retry-errors", cwd=sweep.parent)
+    assert status == 0, out + err
+    assert [row["error"] for row in samples(run) if row["error"] is not None] == []
+    assert identities(run) == planned(run)

@@ -11,6 +11,7 @@ import pytest
 from orchestrator.errors import UserError
 from orchestrator.rundir.store import RunStore
 
+TORN = "0000000-0123456789ab"  # a name that a block may have
 STRANGE = ["a/b", "../../up", "..", ".hidden", "50%", "%2F", "ünï çode", "日本", "a b", "x=y", "\\", "a\nb"]
 
 
@@ -62,9 +63,9 @@ def test_a_cell_of_which_nothing_is_there_has_no_keys(store):
 @pytest.mark.parametrize("kept", [0, 3, 100, -1])
 def test_a_torn_file_is_owed_again_and_removed(store, tmp_path, kept):
     """A file cut off anywhere counts for nothing, and the others still count."""
-    store.write_block("v", "t", "torn", rows("k1"))
+    store.write_block("v", "t", TORN, rows("k1"))
     store.write_block("v", "t", "whole", rows("k2"))
-    path = tmp_path / "runs/one/samples/variant=v/task=t/torn.parquet"
+    path = tmp_path / f"runs/one/samples/variant=v/task=t/{TORN}.parquet"
     path.write_bytes(path.read_bytes()[:kept])
     assert keys(store) == ["k2"]
     assert not path.exists()
@@ -72,16 +73,16 @@ def test_a_torn_file_is_owed_again_and_removed(store, tmp_path, kept):
 
 def test_a_file_of_zeros_is_torn(store, tmp_path):
     """A file whose size reached the disk before its content counts for nothing."""
-    store.write_block("v", "t", "b", rows("k1"))
-    path = tmp_path / "runs/one/samples/variant=v/task=t/b.parquet"
+    store.write_block("v", "t", TORN, rows("k1"))
+    path = tmp_path / f"runs/one/samples/variant=v/task=t/{TORN}.parquet"
     path.write_bytes(bytes(path.stat().st_size))
     assert keys(store) == []
 
 
 def test_a_file_whose_start_never_reached_the_disk_is_torn(store, tmp_path):
     """A file whose last page alone was written counts for nothing."""
-    store.write_block("v", "t", "b", rows(*map(str, range(1000))))
-    path = tmp_path / "runs/one/samples/variant=v/task=t/b.parquet"
+    store.write_block("v", "t", TORN, rows(*map(str, range(1000))))
+    path = tmp_path / f"runs/one/samples/variant=v/task=t/{TORN}.parquet"
     content = path.read_bytes()
     path.write_bytes(bytes(len(content) // 2) + content[len(content) // 2 :])
     assert keys(store) == []
@@ -98,11 +99,64 @@ def test_a_storage_that_cannot_be_read_is_no_torn_file(store, tmp_path):
 
 def test_a_torn_file_stays_where_nothing_may_be_written(store, tmp_path):
     """A dry run sees that the samples are owed and leaves the file alone."""
-    store.write_block("v", "t", "b", rows("k1"))
-    path = tmp_path / "runs/one/samples/variant=v/task=t/b.parquet"
+    store.write_block("v", "t", TORN, rows("k1"))
+    path = tmp_path / f"runs/one/samples/variant=v/task=t/{TORN}.parquet"
     path.write_bytes(b"PAR1")
     assert keys(store, remove_torn=False) == []
     assert path.read_bytes() == b"PAR1"
+
+
+def cell_of(tmp_path):
+    """Where the files of the cell are."""
+    return tmp_path / "runs/one/samples/variant=v/task=t"
+
+
+@pytest.mark.parametrize("content", [b"", b"mine", None], ids=["empty", "no Parquet", "no samples"])
+def test_a_file_of_somebody_else_is_named_and_stays(store, tmp_path, content):
+    """Only what lldeg wrote is ever deleted, and nothing is if there is anything else."""
+    store.write_block("v", "t", TORN, rows("k1"))
+    torn = cell_of(tmp_path) / f"{TORN}.parquet"
+    torn.write_bytes(b"PAR1")
+    foreign = cell_of(tmp_path) / "mine.parquet"
+    if content is None:
+        pq.write_table(pa.table({"mine": [1, 2, 3]}), foreign)
+    else:
+        foreign.write_bytes(content)
+    before = foreign.read_bytes()
+    with pytest.raises(UserError, match=r"mine\.parquet .*: move it away"):
+        store.read_keys("v", "t", remove_torn=True)
+    assert (foreign.read_bytes(), torn.exists()) == (before, True)
+
+
+def test_a_changed_bit_is_owed_again(store, tmp_path):
+    """With a bit changed before the footer a file counts for nothing and is named, or reads as before."""
+    store.write_block("v", "t", TORN, rows(*(f"{n:032x}" for n in range(100))))
+    path, right = cell_of(tmp_path) / f"{TORN}.parquet", keys(store)
+    whole = path.read_bytes()
+    end = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")  # where the footer begins
+    owed = 0
+    for place in range(4, end, 5):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 4]) + whole[place + 1 :])
+        damaged = []
+        found = store.read_keys("v", "t", remove_torn=False, report=damaged.append)
+        assert (len(found) == 0) == ([Path(name).name for name in damaged] == [path.name])
+        assert not len(found) or [key.decode() for key in found] == right
+        owed += len(damaged)
+    assert owed > (end - 4) / 5 / 2
+
+
+def test_errors_can_be_owed_again(store, tmp_path):
+    """Their rows go, file by file; answers stay as they are, texts included."""
+    mixed = pa.concat_tables([rows("k1"), rows("k2", error="Died: x")])
+    mixed = mixed.append_column("response", pa.array(["said", None]))
+    store.write_block("v", "t", "b1", mixed)
+    store.write_block("v", "t", "b2", rows("k3", error="Died: x"))
+    assert [key.decode() for key in store.read_keys("v", "t", remove_torn=False, errors=False)] == ["k1"]
+    assert keys(store) == ["k1", "k2", "k3"]
+    store.remove_errors("v", "t")
+    assert keys(store) == ["k1"]
+    assert pq.read_table(cell_of(tmp_path) / "b1.parquet")["response"].to_pylist() == ["said"]
+    assert not (cell_of(tmp_path) / "b2.parquet").exists()
 
 
 def test_unfinished_files_are_not_read(store, tmp_path):

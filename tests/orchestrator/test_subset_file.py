@@ -30,7 +30,7 @@ def test_a_file_of_lm_evals_own_is_read(tmp_path):
         ("{", "is not valid JSON"),
         ("{}", "names no task"),
         ('{"sums": []}', "'sums' must have a non-empty list"),
-        ('{"sums": [1, 1]}', "'sums' must have a non-empty list of different"),
+        ('{"sums": [1, 1]}', "'sums' must have a non-empty list of distinct"),
         ('{"sums": [-1]}', "'sums' must have a non-empty list"),
         ('{"sums": ["1"]}', "'sums' must have a non-empty list"),
         ('{"sums": [true]}', "'sums' must have a non-empty list"),

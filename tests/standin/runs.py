@@ -24,7 +24,7 @@ class MadeTask:
 
     Args:
         scores: by (variant, temperature), a list per rerun with an entry per item: a score, an (answer,
-            score), None for a failed request, or "owed" for a sample that is missing.
+            score), None for a failed request, the text of another error, or "owed" for a missing sample.
         metrics: whether higher is better, by "metric,filter"; the first one decides.
         group: of lm-eval, if any.
         clusters: the cluster of each item, if the task has any.
@@ -164,6 +164,8 @@ def _write_samples(folder, name, task, variant):
 
 
 def _row(name, task, variant, item, temperature, seed, entry):
+    error = entry if isinstance(entry, str) else "ValueError: no"
+    entry = None if isinstance(entry, str) else entry
     answer, score = entry if isinstance(entry, tuple) else (None if entry is None else "42", entry)
     prompt = variant if variant in task.reworded else "p"
     return {
@@ -175,6 +177,6 @@ def _row(name, task, variant, item, temperature, seed, entry):
         "scores": None if score is None else dict.fromkeys(task.metrics, float(score)),
         "response": answer,
         "filtered": dict.fromkeys(task.filters, answer),
-        "error": "ValueError: no" if score is None else None,
+        "error": error if score is None else None,
         "sample_key": digest(f"{name}{variant}{item}{temperature}{seed}"),
     }

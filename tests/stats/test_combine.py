@@ -47,8 +47,8 @@ def test_every_combination_equals_enumeration(tasks):
     found = combine_tasks([np.array(task, dtype=float) for task in tasks], draws=200)
     assert found.pooled.p == pytest.approx(np.mean(sums >= sums[0]), rel=1e-9)
     if sum(any(task) for task in tasks) > 1:
-        assert found.p_max_drop == pytest.approx(np.mean(largest >= largest[0] - 1e-9), rel=1e-9)
-        assert found.p_fisher == pytest.approx(np.mean(fisher >= fisher[0] - 1e-9), rel=1e-9)
+        assert found.p["max-drop"] == pytest.approx(np.mean(largest >= largest[0] - 1e-9), rel=1e-9)
+        assert found.p["fisher"] == pytest.approx(np.mean(fisher >= fisher[0] - 1e-9), rel=1e-9)
 
 
 @settings(max_examples=15)
@@ -59,38 +59,38 @@ def test_joint_p_is_the_enumerated_law_of_the_smallest(tasks):
     smallest = p_values.min(axis=0)
     expected = np.mean(smallest <= smallest[0] * (1 + 1e-9))
     found = combine_tasks([np.array(task, dtype=float) for task in tasks], draws=20_000, seed=3)
-    assert found.p_joint == pytest.approx(expected, abs=5 * np.sqrt(0.25 / 20_000))
+    assert found.p["joint"] == pytest.approx(expected, abs=5 * np.sqrt(0.25 / 20_000))
 
 
 def test_a_tiny_joint_p_is_not_held_up_by_the_number_of_draws():
     """Below the resolution of the draws the joint p-value is the union bound, three times the smallest."""
     found = combine_tasks([flips(908, 1_597), flips(908, 1_597)], draws=1_000)
-    assert found.p_joint == pytest.approx(3 * found.p_any)
-    assert found.p_any < 1e-14
+    assert found.p["joint"] == pytest.approx(3 * found.p["any"])
+    assert found.p["any"] < 1e-14
 
 
 def test_joint_p_is_reproducible_and_never_zero():
     """A fixed seed gives a fixed p-value, a saturated study a positive one."""
     tasks = [flips(60, 100), flips(30, 61)]
     assert combine_tasks(tasks, seed=4) == combine_tasks(tasks, seed=4)
-    assert combine_tasks([np.ones(5_000), np.ones(5_000)]).p_joint > 0.0
+    assert combine_tasks([np.ones(5_000), np.ones(5_000)]).p["joint"] > 0.0
 
 
 def test_one_task_needs_no_combination():
     """With a single task all p-values are its own."""
     found = combine_tasks([flips(30, 45)])
-    assert found.pooled.p == found.p_max_drop == found.p_fisher == found.p_joint == found.p_any
+    assert found.pooled.p == found.p["max-drop"] == found.p["fisher"] == found.p["joint"] == found.p["any"]
 
 
 def test_tasks_without_flips_add_nothing():
     """Beside a quiet task the decision rests on the others alone."""
     found = combine_tasks([flips(30, 45), np.zeros(100), np.zeros(3)])
-    assert found.p_joint == combine_tasks([flips(30, 45)]).p_joint
+    assert found.p["joint"] == combine_tasks([flips(30, 45)]).p["joint"]
 
 
 def test_no_flips_anywhere_give_one():
     """Two hundred quiet tasks are no evidence."""
-    assert combine_tasks([np.zeros(5)] * 200).p_joint == 1.0
+    assert combine_tasks([np.zeros(5)] * 200).p["joint"] == 1.0
 
 
 def test_two_hundred_tasks():
@@ -102,8 +102,8 @@ def test_two_hundred_tasks():
     )
     observed = -100 * np.log(sp.binom.sf(6, 11, 0.5)) - 100 * np.log(sp.binom.sf(4, 10, 0.5))
     expected = np.mean(drawn >= observed - 1e-9)
-    assert found.p_fisher == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 40_000))
-    assert found.p_any <= found.p_joint <= 3 * found.p_any
+    assert found.p["fisher"] == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 40_000))
+    assert found.p["any"] <= found.p["joint"] <= 3 * found.p["any"]
 
 
 def test_scores_on_no_lattice_combine_by_simulation():
@@ -111,13 +111,13 @@ def test_scores_on_no_lattice_combine_by_simulation():
     rng = np.random.default_rng(8)
     found = combine_tasks([rng.normal(0.2, 1, 40), rng.normal(0.2, 1, 50)], draws=2_000)
     assert found.method == "monte-carlo"
-    assert found.p_any <= found.p_joint <= 3 * found.p_any + 3 / 2_001
+    assert found.p["any"] <= found.p["joint"] <= 3 * found.p["any"] + 3 / 2_001
 
 
 def test_max_drop_sees_one_damaged_task():
     """One task of six loses 40 of 60 flips net; max-drop is far below pooled."""
     found = combine_tasks([flips(50, 60)] + [flips(230, 460)] * 5)
-    assert found.p_max_drop < 1e-5 < found.pooled.p
+    assert found.p["max-drop"] < 1e-5 < found.pooled.p
 
 
 def test_fisher_chi_square_is_the_textbook_value():
@@ -130,7 +130,7 @@ def test_fisher_chi_square_is_the_textbook_value():
 def test_the_exact_fisher_law_is_below_the_chi_square():
     """For discrete p-values the χ² wastes level."""
     found = combine_tasks([flips(b, m) for b, m in ((9, 12), (4, 5), (2, 3), (6, 9), (25, 40), (4, 6))])
-    assert found.p_fisher < found.p_fisher_chi2
+    assert found.p["fisher"] < found.p_fisher_chi2
 
 
 @pytest.mark.parametrize("total", [4.0, 9.0, 25.0, 80.0, 300.0])

@@ -34,7 +34,7 @@ def test_one_look_is_the_fixed_analysis(combine):
     rng = np.random.default_rng(1)
     columns = [flips(rng, 60, 45), flips(rng, 25, 20), rng.integers(-10, 11, 30) / 10]
     law = started(3, combine).look(1.0, by_task(*columns))[1]
-    expected = combine_tasks(columns, draws=50_000).p_value(combine)
+    expected = combine_tasks(columns, draws=50_000).p[combine]
     assert law.p_stagewise[0] == pytest.approx(expected, abs=5 * np.sqrt(expected / 20_000))
 
 

@@ -60,10 +60,10 @@ def test_linked_items_have_one_sign_in_every_statistic(drawn):
     spanning = any(set(a) & set(b) for i, a in enumerate(links) for b in links[:i])
     if spanning:
         assert found.method == "exact"
-        assert found.p_max_drop == pytest.approx(p_values[1, 0], rel=1e-9)
-        assert found.p_fisher == pytest.approx(p_values[2, 0], rel=1e-9)
+        assert found.p["max-drop"] == pytest.approx(p_values[1, 0], rel=1e-9)
+        assert found.p["fisher"] == pytest.approx(p_values[2, 0], rel=1e-9)
         smallest = p_values.min(axis=0)
-        assert found.p_joint == pytest.approx(np.mean(smallest <= smallest[0] * (1 + 1e-9)), rel=1e-9)
+        assert found.p["joint"] == pytest.approx(np.mean(smallest <= smallest[0] * (1 + 1e-9)), rel=1e-9)
 
 
 def test_the_same_items_in_two_tasks_are_no_new_evidence():
@@ -89,7 +89,7 @@ def test_many_shared_items_are_drawn_and_keep_the_level():
         linked = [task(str(k), flips[p], links=p) for k, p in enumerate(places)]
         apart = [task(str(k), flips[p]) for k, p in enumerate(places)]
         for place, tasks in enumerate((linked, apart)):
-            rejected[place] += combine_scores(tasks, draws=400, seed=number).p_joint <= 0.05
+            rejected[place] += combine_scores(tasks, draws=400, seed=number).p["joint"] <= 0.05
     assert rejected[0] / 200 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
     assert rejected[1] / 200 > 0.07
 
@@ -149,4 +149,4 @@ def test_drawn_signs_are_common_to_shared_items():
     found = combine_scores(linked)
     alone = combine_scores([task("a", flips)])
     assert found.method == "monte-carlo"
-    assert found.p_joint == pytest.approx(alone.pooled.p, abs=0.004)
+    assert found.p["joint"] == pytest.approx(alone.pooled.p, abs=0.004)

@@ -159,10 +159,10 @@ def test_the_larger_of_the_two_p_values_counts():
     found = combine_scores(tasks)
     signs = combine_tasks([task.block_sums for task in tasks])
     splits = combine_tasks([t.even_sums for t in tasks], splits=[t.splits for t in tasks])
-    for name in ("p_max_drop", "p_fisher"):
-        assert getattr(found, name) == max(getattr(signs, name), getattr(splits, name))
+    for name in ("max-drop", "fisher"):
+        assert found.p[name] == max(signs.p[name], splits.p[name])
     assert found.pooled.p == max(signs.pooled.p, splits.pooled.p)
-    assert found.p_any <= found.p_joint <= 3 * found.p_any
+    assert found.p["any"] <= found.p["joint"] <= 3 * found.p["any"]
 
 
 def test_max_drop_and_fisher_of_split_runs_equal_enumeration():
@@ -181,10 +181,10 @@ def test_max_drop_and_fisher_of_split_runs_equal_enumeration():
     found = combine_tasks([t.even_sums for t in tasks], splits=[t.splits for t in tasks])
     z = np.maximum.outer(laws[0] / scales[0], laws[1] / scales[1])
     largest = max(s / scale for s, scale in zip(observed, scales, strict=True))
-    assert found.p_max_drop == pytest.approx(np.mean(z >= largest - 1e-9))
+    assert found.p["max-drop"] == pytest.approx(np.mean(z >= largest - 1e-9))
     logs = [np.array([-np.log(np.mean(law >= s - 1e-9)) for s in law]) for law in laws]
     total = sum(-np.log(np.mean(law >= s - 1e-9)) for law, s in zip(laws, observed, strict=True))
-    assert found.p_fisher == pytest.approx(np.mean(np.add.outer(*logs) >= total - 1e-9))
+    assert found.p["fisher"] == pytest.approx(np.mean(np.add.outer(*logs) >= total - 1e-9))
 
 
 def test_variants_with_unequal_reruns_are_adjusted():

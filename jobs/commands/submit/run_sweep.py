@@ -36,7 +36,7 @@ class Submitted:
         counts = self.progress.variants.items()
         if refusals := [f"{name}: {count.refusal}" for name, count in counts if count.refusal]:
             raise UserError(
-                f"The engine cannot run {'; '.join(refusals)}. What the other variants answered is kept; "
+                f"The engine cannot run {'; '.join(refusals)}. Answers of the other variants are kept; "
                 f"the engine's own messages are in {self.plan.sweep.store.url}/logs."
             )
 
@@ -48,7 +48,12 @@ def in_silence(_: SweepProgress) -> Iterator[Watcher]:
 
 
 def plan_only(
-    config: Path, *, run_dir: str | None, address: str | None, overrides: Sequence[str] = ()
+    config: Path,
+    *,
+    run_dir: str | None,
+    address: str | None,
+    overrides: Sequence[str] = (),
+    retry_errors: bool = False,
 ) -> Plan:
     """The plan of a sweep; nothing is written, and no engine started.
 
@@ -60,7 +65,7 @@ def plan_only(
     from orchestrator.sweep.prepare import prepare  # noqa: PLC0415
 
     sweep = prepare(config, overrides=overrides, run_dir=run_dir, here=address is None)
-    return plan_sweep(sweep, config_path=config, remove_torn=False)
+    return plan_sweep(sweep, config_path=config, remove_torn=False, retry_errors=retry_errors)
 
 
 def run_sweep(
@@ -69,17 +74,19 @@ def run_sweep(
     run_dir: str | None,
     address: str | None,
     overrides: Sequence[str] = (),
+    retry_errors: bool = False,
     checking: Callable[[], AbstractContextManager[object]] | None = None,
     announce: Callable[[Plan], None] = lambda _: None,
     follow: Callable[[SweepProgress], AbstractContextManager[Watcher]] = in_silence,
 ) -> Submitted:
-    """Run what a sweep still owes.
+    """Run the samples of a sweep that are still missing.
 
     Args:
         config: the YAML file.
         run_dir: run directory, a path or a URL; None for runs/<name>.
         address: Ray cluster to join; None starts one on this machine.
         overrides: "KEY=VALUE" changes of the configuration.
+        retry_errors: whether to ask again for samples whose row is an error.
         checking: entered while the sweep is checked.
         announce: gets the plan before anything runs.
         follow: gives a function to call with the progress whenever something happened.
@@ -105,7 +112,7 @@ def run_sweep(
         sweep.store, on_loss=progress.taken_over
     ):  # a plan made while another writes would be stale
         forget_stop(sweep.store)
-        plan = plan_sweep(sweep, config_path=config)
+        plan = plan_sweep(sweep, config_path=config, retry_errors=retry_errors)
         announce(plan)
         progress.variants.update(initial_counts(plan))
         try:

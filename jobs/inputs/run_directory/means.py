@@ -7,7 +7,7 @@ same model and task is pooled, which is allowed only where their digests agree t
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 
 import numpy as np
@@ -20,6 +20,7 @@ from jobs.inputs.rerun_means import NO_SEED, Answers, Planned, RerunMeans
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.items import RunItems, read_items
 from jobs.inputs.run_directory.scan import is_sound, scan
+from jobs.inputs.run_directory.withheld import count_withheld
 from jobs.inputs.scales.bounds import parse_range
 from jobs.inputs.score_set import (
     Column,
@@ -32,7 +33,9 @@ from jobs.inputs.score_set import (
     some,
 )
 from orchestrator.errors import UserError
+from orchestrator.rundir.identity import differences
 from orchestrator.rundir.schema import TaskEntry
+from orchestrator.rundir.software import software_of
 from orchestrator.sweep.item_subset import refuse_reused_in
 from stats.arrays import Ints
 
@@ -99,15 +102,16 @@ def read_runs(locations: Sequence[str], reading: Reading) -> ScoreSet:
     tasks = {name: entry.get("group") for run in runs for name, entry in run.tasks.items()}
     if unknown := unused_requests(reading.metrics, tasks):
         raise UserError(
-            f"--metric names no task of the run: {some(unknown)}; its tasks are {some(list(tasks), 20)}."
+            f"--metric matches no task of the run: {some(unknown)}; its tasks are {some(list(tasks), 20)}."
         )
     notes = _Notes()
+    _note_software(runs, notes)
     testable = [task for task in tasks if _is_testable(task, runs, notes)]
     scored = [_read_task(task, runs, reading, notes) for task in testable]
     models = tuple(dict.fromkeys(model for run in runs for model in run.models))
     if not any(column.reruns for task in scored for column in task.columns.values()):
         said = joined(notes.warnings) or "run `lldeg submit` on its configuration first."
-        raise UserError(f"{some(locations)} holds no samples to test: {said}")
+        raise UserError(f"{some(locations)} has no samples to test: {said}")
     _note_missing_variants(runs, models, notes)
     alpha, margin = (_agreed(runs, key, notes) for key in ("alpha", "margin"))
     warnings = (*notes.warnings, *_torn(notes.torn))
@@ -123,9 +127,22 @@ def _refuse_contradictions(runs: Sequence[RunFiles]) -> None:
                 if getattr(known, kind)[name].get("digest") != entry.get("digest"):
                     what = "variant" if kind == "models" else "task"
                     raise UserError(
-                        f"The {what} {name} means one thing in {known.location} and another in "
+                        f"The {what} {name} is defined differently in {known.location} and in "
                         f"{run.location} (their digests differ), so they cannot be pooled: rename one."
                     )
+
+
+def _note_software(runs: Sequence[RunFiles], notes: _Notes) -> None:
+    """Say that more than one version of the software wrote the samples, and what differs."""
+    known = {name: entry for run in runs for name, entry in software_of(run.manifest).items()}
+    first, *others = known.values()
+    if others:
+        changes = dict.fromkeys(change for other in others for change in differences(first, other))
+        notes.add(
+            NoticeCode.MIXED_SOFTWARE,
+            f"{len(known)} versions of the software wrote the samples, so the comparison is not of the "
+            f"models alone ({some(list(changes))}).",
+        )
 
 
 def _note_missing_variants(runs: Sequence[RunFiles], models: Sequence[str], notes: _Notes) -> None:
@@ -133,7 +150,7 @@ def _note_missing_variants(runs: Sequence[RunFiles], models: Sequence[str], note
     left_out = {name: why for run in runs for name, why in run.manifest.get("skipped", {}).items()}
     for name, why in left_out.items():
         if name not in models:
-            notes.add(NoticeCode.LEFT_OUT, f"{name} was left out of the run: {why}.")
+            notes.add(NoticeCode.LEFT_OUT, f"{name} was skipped in the run: {why}.")
     named = dict.fromkeys(name for run in runs for name in run.sweep.get("variants") or {})
     if unknown := [name for name in named if name not in models and name not in left_out]:
         notes.add(
@@ -147,13 +164,13 @@ def _agreed(runs: Sequence[RunFiles], key: str, notes: _Notes) -> float | None:
     if len(values) > 1:
         notes.add(
             NoticeCode.SETTINGS_DISAGREE,
-            f"The runs ask for different values of {key}: none of them is used.",
+            f"The runs set different values of {key}: none of them is used.",
         )
     return float(values.pop()) if len(values) == 1 else None
 
 
 def _is_testable(task: str, runs: Sequence[RunFiles], notes: _Notes) -> bool:
-    """Whether the task has a number per sample; if not, it is said and the others are tested."""
+    """Whether the task has a number per sample; if not, a warning says so and the others are tested."""
     has_metric = all(run.tasks[task].get("metrics") for run in runs if task in run.tasks)
     if not has_metric:
         notes.add(
@@ -166,9 +183,7 @@ def _is_testable(task: str, runs: Sequence[RunFiles], notes: _Notes) -> bool:
 def _torn(files: Sequence[str]) -> list[Notice]:
     if not files:
         return []
-    said = (
-        f"{len(files)} unreadable sample files were left out, as if not yet written: {some(sorted(files))}."
-    )
+    said = f"{len(files)} unreadable sample files were ignored, as if not yet written: {some(sorted(files))}."
     return [Notice(NoticeCode.UNREADABLE_FILES, said)]
 
 
@@ -185,7 +200,7 @@ def _read_task(task: str, runs: Sequence[RunFiles], reading: Reading, notes: _No
         if are_mixed:
             notes.add(
                 NoticeCode.MIXED_RERUN_PROMPTS,
-                f"{model}: reruns of the same item of {task} were asked with different prompts.",
+                f"{model}: reruns of the same item of {task} had different prompts.",
             )
     items = held.items
     return TaskTable(
@@ -203,8 +218,11 @@ def _read_model(model: str, info: TaskInfo, held: _Task) -> tuple[dict[Temperatu
     """The averaged answers of one model to a task, by temperature; whether reruns differ in their prompt."""
     means = _means(info.name, model, info.metric, held)
     holders = [run for run in held.runs if model in run.models]
-    planned = _planned(holders, info.name, len(held.items.ids))
-    return means.columns(planned), means.mixed_prompts > 0
+    columns = means.columns(_planned(holders, info.name, len(held.items.ids)))
+    if any(column.errors for column in columns.values()):
+        withheld = count_withheld(holders, model, info.name)
+        columns = {t: replace(column, withheld=withheld[t]) for t, column in columns.items()}
+    return columns, means.mixed_prompts > 0
 
 
 def _task_info(task: str, entry: TaskEntry, reading: Reading) -> TaskInfo:
@@ -244,14 +262,14 @@ def _means(task: str, model: str, metric: str, held: _Task) -> RerunMeans:
     files = [(run, run.samples(model, task)) for run in held.runs]
     try:
         return _fill(task, metric, files, held)
-    except pa.ArrowInvalid:
-        # One torn file spoils a whole scan, so find it and begin again without it.
+    except (pa.ArrowInvalid, OSError):
+        # One torn or damaged file spoils a whole scan, so find it and begin again without it.
         sound = [(run, [path for path in paths if is_sound(run, path)]) for run, paths in files]
     lost = [
         path for (_, paths), (_, kept) in zip(files, sound, strict=True) for path in set(paths) - set(kept)
     ]
     if not lost:
-        raise UserError(f"The samples of {model} on {task} cannot be read with their metric {metric!r}.")
+        raise UserError(f"The samples of {model} on {task} cannot be read: they lack the metric {metric!r}.")
     held.notes.torn += lost
     return _fill(task, metric, sound, held)
 
@@ -268,7 +286,7 @@ def _answers(table: pa.Table, task: str, run: RunFiles, held: _Task) -> Answers:
     score = table.column("score").cast(pa.float64()).to_numpy()
     if np.isinf([np.fmin.reduce(score), np.fmax.reduce(score)]).any():
         raise UserError(
-            f"The samples of {task} in {run.location} hold infinite scores, which cannot be tested."
+            f"The samples of {task} in {run.location} contain infinite scores, which cannot be tested."
         )
     return Answers(
         positions=held.items.positions(table.column("item").to_numpy(), run.location),

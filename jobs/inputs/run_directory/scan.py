@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from jobs.inputs.run_directory.files import RunFiles
+from orchestrator.rundir.sample_files import read_whole
 
 ROWS_PER_PIECE = 1 << 17
 
@@ -25,11 +25,14 @@ def scan(run: RunFiles, files: list[str], metric: str, text: str) -> Iterator[pa
 
     Raises:
         pyarrow.ArrowInvalid: if a file is torn, or no file has the metric.
+        OSError: if a page of a file differs from its checksum, or the storage fails.
     """
     if not files:
         return
     dictionary = ds.ParquetReadOptions(dictionary_columns={text})
-    data = ds.dataset(files, format=ds.ParquetFileFormat(read_options=dictionary), filesystem=run.filesystem)
+    verified = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+    form = ds.ParquetFileFormat(read_options=dictionary, default_fragment_scan_options=verified)
+    data = ds.dataset(files, format=form, filesystem=run.filesystem)
     columns = {name: ds.field(name) for name in ("item", "temperature", "seed", text)}
     columns["score"] = ds.field("scores", metric)
     held: list[pa.RecordBatch] = []
@@ -50,9 +53,5 @@ def _joined(batches: list[pa.RecordBatch]) -> pa.Table:
 
 
 def is_sound(run: RunFiles, path: str) -> bool:
-    """Whether a sample file was written to its end."""
-    try:
-        pq.read_metadata(path, filesystem=run.filesystem)
-    except pa.ArrowInvalid:
-        return False
-    return True
+    """Whether a sample file was written to its end, and nothing in it has changed since."""
+    return read_whole(run.filesystem, path, texts=True) is not None

@@ -36,7 +36,7 @@ def imported_run(
     """
     imported = [_task(task, cells[name]) for name, task in tasks.items() if task.numeric_metrics]
     if not imported:
-        raise UserError("No task there has a metric with a number per sample, so there is nothing to import.")
+        raise UserError("No task has a metric with a number per sample, so there is nothing to import.")
     return ImportedRun(models, tuple(imported))
 
 
@@ -134,7 +134,8 @@ def _samples(
     }
     filters = dict.fromkeys(key.partition(",")[2] for key in keys.values())
     schema = SampleColumns(tuple(keys.values()), tuple(filters)).schema
-    arrays = [_column(columns[field.name], field.type) for field in schema]
+    unknown = [None] * len(items)  # in columns that only engines of our own can fill
+    arrays = [_column(columns.get(field.name, unknown), field.type) for field in schema]
     return pa.Table.from_arrays(arrays, schema=schema)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import re
 import threading
 import time
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from orchestrator.engines.base import EngineAwayError, EngineOptionError
-from orchestrator.errors import error_text
-from orchestrator.retry import LONGEST_PAUSE
+from orchestrator.engines.served.redaction import long_words, secrets_in, strike, striker
+from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
+from orchestrator.retry import LONGEST_PAUSE, RETRY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
@@ -29,7 +31,8 @@ SHORTEST_PAUSE, FIRST_PAUSE = 0.1, 0.5
 SECONDS_TO_CONNECT = 30.0
 SECONDS_BETWEEN_WORDS = 10.0
 LONGEST_REASON = 300  # characters of a server's words
-SHORTEST_SECRET = 8  # characters
+LARGEST_REPLY = 32 << 20  # bytes, decompressed
+PIECE = 1 << 16  # bytes read at a time
 BUSY = 429
 FOR_NOW = {408, 409, 425, BUSY}  # and everything from 500 on
 NO_RIGHT = {401, 402}
@@ -39,11 +42,11 @@ NO_PLACE = {
     405,
     410,
 }  # unless something was answered there before: then a gateway has lost its server
+WITHHOLDING = re.compile(
+    r"content[ _-]?(filter|policy|management)|responsible ?ai|moderation|\bflagged\b", re.IGNORECASE
+)
+"""Words of a gateway that does not let a prompt or an answer pass."""
 HOPELESS = (aiohttp.InvalidURL, aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError)
-
-
-class RequestRefusedError(Exception):
-    """The server refuses this one request."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ class Server:
         timeout: seconds an answer may take.
         patience: seconds the server may be away.
         verify: whether the server's certificate must be valid.
+        largest_reply: bytes that a reply may have once it is decompressed.
 
     Attributes:
         trouble: what came instead of the last answer; None if it came.
@@ -87,16 +91,20 @@ class Server:
         timeout: float,
         patience: float,
         verify: bool,
+        largest_reply: int = LARGEST_REPLY,
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise EngineOptionError(
-                f"base_url must be the http:// or https:// address to post to, not {url!r}"
+                f"base_url must be the http:// or https:// address for requests, not {url!r}"
             )
         self.url = url
         self.trouble: str | None = None
         self._headers = {name: value.strip() for name, value in headers.items()}
         if several := [name for name, value in self._headers.items() if len(value.splitlines()) > 1]:
-            raise EngineOptionError(f"the header {several[0]} has several lines")
+            raise EngineOptionError(f"the header {several[0]} has line breaks")
+        self._secrets = striker(secrets_in(self._headers))
+        self._told = striker([*long_words(self._headers.values()), *secrets_in(self._headers)])
+        self._largest_reply = largest_reply
         self._patience = patience
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=SECONDS_TO_CONNECT)
         self._answered: Any = None  # a request, the last that was answered
@@ -117,13 +125,18 @@ class Server:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=5)
 
+    def without_secrets(self, text: str) -> str:
+        """A text of the server without the secrets it was sent."""
+        return strike(text, self._secrets)
+
     async def ask(self, body: Any) -> Any:
         """Send a request until it is answered.
 
         Raises:
-            RequestRefusedError: the server refuses it, or fails on it as long as patience lasts.
-            EngineAwayError: the server answers nothing any more.
-            EngineOptionError: the server will never answer: a wrong address, or no right to ask.
+            AnswerWithheldError: a filter of the provider blocks the prompt or the answer.
+            RequestRefusedError: the server refuses the request, or still fails on it when retries run out.
+            EngineAwayError: the server has stopped answering altogether.
+            EngineOptionError: the server will never answer: the address is wrong, or access is denied.
         """
         failing_since, pause = None, FIRST_PAUSE
         while True:
@@ -132,7 +145,7 @@ class Server:
                 return outcome
             now = time.monotonic()
             failing_since = failing_since or now
-            self.trouble = f"{self.url} is asked again and again: {outcome.reason}"
+            self.trouble = f"retrying requests to {self.url}: {outcome.reason}"
             self._tell(outcome.reason)
             if now - failing_since >= self._patience:
                 if not outcome.busy and await self._answers_what_it_answered():
@@ -147,6 +160,7 @@ class Server:
             connector=aiohttp.TCPConnector(limit=concurrency, ssl=verify),
             timeout=self._timeout,
             headers=self._headers,
+            cookie_jar=aiohttp.DummyCookieJar(),
         )
         return session, asyncio.Semaphore(concurrency)
 
@@ -156,69 +170,91 @@ class Server:
             async with self._slots:
                 await asyncio.sleep(self._not_before - time.monotonic())
                 async with self._session.post(self.url, json=body, allow_redirects=False) as response:
-                    text = await response.text(errors="replace")
+                    text = await self._read(response)
         except HOPELESS as error:
-            raise EngineOptionError(f"{self.url} cannot be asked: {error_text(error)}") from None
+            raise EngineOptionError(f"cannot connect to {self.url}: {error_text(error)}") from None
         except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
-            return _Trouble(error_text(error))
+            return _Trouble(strike(error_text(error), self._told))
         if not 200 <= response.status < 300:
             return self._refused(response, text)
         try:
             output = json.loads(text)
+        except RecursionError:
+            raise RequestRefusedError("the reply is JSON that is nested too deeply") from None
         except ValueError:
-            return _Trouble(self._words("no JSON", text))
+            return _Trouble(self._words("invalid JSON", text))
         if not isinstance(output, (dict, list)) or (isinstance(output, dict) and output.get("error")):
-            return _Trouble(self._words("no answer", text))  # gateways say 200 to what they could not get
+            self._raise_if_withheld("not an answer", text)
+            return _Trouble(
+                self._words("not an answer", text)
+            )  # gateways send upstream errors with status 200
         self._answered, self._answered_at = body, time.monotonic()
         self.trouble = None
         return output
 
-    def _refused(self, response: aiohttp.ClientResponse, text: str) -> _Trouble:
-        """Tell what may be had later from what cannot be had.
+    async def _read(self, response: aiohttp.ClientResponse) -> str:
+        """The text of a reply, of which never more than the limit is kept in memory.
 
         Raises:
-            RequestRefusedError, EngineOptionError: see `ask`.
+            RequestRefusedError: it is larger.
+        """
+        content = bytearray()
+        async for piece in response.content.iter_chunked(PIECE):
+            content += piece
+            if len(content) > self._largest_reply:
+                response.close()
+                raise RequestRefusedError(
+                    f"the reply is larger than {self._largest_reply / (1 << 20):g} MiB (engine.max_reply_mib)"
+                )
+        return content.decode("utf-8", errors="replace")
+
+    def _raise_if_withheld(self, what: str, text: str) -> None:
+        if WITHHOLDING.search(text):
+            raise AnswerWithheldError(self._words(what, text))
+
+    def _refused(self, response: aiohttp.ClientResponse, text: str) -> _Trouble:
+        """Distinguish failures that may pass from permanent ones.
+
+        Raises:
+            AnswerWithheldError, RequestRefusedError, EngineOptionError: see `ask`.
         """
         status = response.status
         reason = self._words(f"HTTP {status}", text)
+        if 400 <= status < 500 and status not in FOR_NOW | NO_RIGHT:
+            self._raise_if_withheld(f"HTTP {status}", text)
         if status < 400 or status in NO_RIGHT or (status in NO_PLACE and self._answered is None):
-            raise EngineOptionError(f"{self.url} refuses: {reason}")
+            raise EngineOptionError(f"{self.url} refuses requests: {reason}")
         if status < 500 and status not in FOR_NOW | NO_PLACE:
             raise RequestRefusedError(reason)
         pause = _seconds(response.headers.get("Retry-After"))
         if pause is not None:
             self._not_before = max(
                 self._not_before, time.monotonic() + pause
-            )  # the others would be told so too
+            )  # other requests would get the same answer
         return _Trouble(reason, busy=status == BUSY, pause=pause)
 
     async def _answers_what_it_answered(self) -> bool:
         """Whether the server answers, once more, what it has answered before."""
         try:
             return self._answered is not None and not isinstance(await self._send(self._answered), _Trouble)
-        except RequestRefusedError:
+        except (RequestRefusedError, AnswerWithheldError):
             return False
 
     def _words(self, what: str, text: str) -> str:
-        """What a server said, on one line and without the secrets it was told."""
-        words = f"{what}: {' '.join(text.split())}"
-        for value in self._headers.values():
-            for secret in value.split():
-                if len(secret) >= SHORTEST_SECRET:
-                    words = words.replace(secret, "…")
-        return words[:LONGEST_REASON]
+        """A server's message on one line, without the secrets of the request."""
+        return strike(f"{what}: {' '.join(text.split())}", self._told)[:LONGEST_REASON]
 
     def _tell(self, reason: str) -> None:
-        """Say in the replica's log what goes wrong, now and then."""
+        """Write the failure to the replica's log, at most once in a while."""
         if time.monotonic() - self._spoke_at > SECONDS_BETWEEN_WORDS:
             self._spoke_at = time.monotonic()
-            print(f"lldeg: asking {self.url} again: {reason}", flush=True)  # noqa: T201 - the replica's own log
+            print(f"lldeg: retrying requests to {self.url}: {reason}", flush=True)  # noqa: T201 - the replica's own log
 
 
 def _seconds(header: str | None) -> float | None:
-    """The pause a server asks for, if it names seconds."""
+    """The pause a server asks for, if it names seconds; no longer than a server may be away."""
     try:
         seconds = float(header or "")
     except ValueError:
         return None
-    return max(seconds, SHORTEST_PAUSE) if isfinite(seconds) else None
+    return min(max(seconds, SHORTEST_PAUSE), RETRY_SECONDS) if isfinite(seconds) else None

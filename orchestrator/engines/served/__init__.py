@@ -1,0 +1,1 @@
+"""Talking to a server that may be busy, broken, away or hostile."""

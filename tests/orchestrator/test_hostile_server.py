@@ -1,0 +1,164 @@
+"""Nothing that a server says becomes a false score, a lost block, a leak or an endless wait."""
+
+import base64
+import math
+from types import SimpleNamespace
+
+import pytest
+from standin import hostile
+from standin.files import GENERATE, questions, write_task
+from standin.server import StandInServer, likelihoods, reply
+
+from orchestrator.config.schema import PromptConfig, SamplingConfig
+from orchestrator.engines import open_engine
+from orchestrator.engines.base import LOGLIKELIHOOD, Answer, EngineSpec, Query
+from orchestrator.rundir.identity import Rerun
+from orchestrator.rundir.schema import SampleColumns
+from orchestrator.sweep.blocks import Block
+from orchestrator.sweep.tasks import TaskLibrary, TaskSpec
+from orchestrator.workers.answer_block import answer_block
+from orchestrator.workers.sample_rows import samples_table
+
+pytestmark = pytest.mark.ray
+
+COLUMNS = SampleColumns(("exact_match,number", "exact_match,whole"), ("number", "whole"))
+ITEMS = len(hostile.MISBEHAVIOURS)
+WITHHELD = "AnswerWithheldError: "
+COMPLETIONS = "lm-eval:local-completions"
+
+
+def misbehave(_, body):
+    """Item n meets the n-th misbehaviour; the question of another request is answered."""
+    number = int(body["prompt"].split()[-1])
+    return list(hostile.MISBEHAVIOURS.values())[number][0](body)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """The rows of a block of which each item meets another misbehaviour, by the name of that."""
+    folder = tmp_path_factory.mktemp("hostile")
+    name = write_task(folder / "pack", "t", questions(ITEMS), **GENERATE)
+    library = TaskLibrary((str(folder / "pack"),))
+    task = library.open(TaskSpec(name, include_path=library.include_path))
+    built = task.build(PromptConfig(), None, "plain")
+    block = Block("v", name, "c", tuple(built.items()), (Rerun(0.0),))
+    server = StandInServer(misbehave)
+    options = {"base_url": server.url, "tokenizer_backend": "None", "max_reply_mib": 2, "patience": 1}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HOSTILE_KEY", hostile.KEY)
+        header = {"Authorization": "Bearer $HOSTILE_KEY"}
+        spec = EngineSpec("small", options={"kind": COMPLETIONS, "header": header, **options})
+        engine = open_engine(spec, gpus=0)
+    try:
+        samples = answer_block(block, task, built, engine, SamplingConfig())
+    finally:
+        engine.close()
+        server.end()
+    return dict(zip(hostile.MISBEHAVIOURS, samples_table(block, samples, COLUMNS).to_pylist(), strict=True))
+
+
+def test_there_are_many_misbehaviours():
+    """At least 25, each a function of its own."""
+    assert ITEMS >= 25
+
+
+@pytest.mark.parametrize("name", hostile.MISBEHAVIOURS)
+def test_a_misbehaviour_costs_at_most_its_own_sample(rows, name):
+    """What is no answer is an error and has no score; what was withheld is an error of its own kind."""
+    row, outcome = rows[name], hostile.MISBEHAVIOURS[name][1]
+    found = "answered" if row["error"] is None else "failed"
+    if (row["error"] or "").startswith(WITHHELD):
+        found = "withheld"
+    assert (found, row["error"]) == (outcome, row["error"])
+    assert (row["scores"] is None) == (row["error"] is not None)
+
+
+@pytest.mark.parametrize("name", [name for name in hostile.MISBEHAVIOURS if name.startswith("counts_")])
+def test_counts_that_are_none_are_null(rows, name):
+    """A token count is a number that the column holds, or unknown."""
+    assert (rows[name]["prompt_tokens"], rows[name]["output_tokens"]) == (None, None)
+
+
+def test_the_key_is_in_no_row(rows):
+    """Neither as it is nor encoded for a URL, in base64 at any offset, or in hexadecimal."""
+    text = str(list(rows.values()))
+    forms = [hostile.KEY, "sk-Hostile", hostile.KEY.encode().hex(), "sk-Hostile%2B"]
+    forms += [base64.b64encode(b"\0" * n + hostile.KEY.encode()).decode()[4:-4] for n in range(3)]
+    assert [form for form in forms if form in text] == []
+    assert rows["echoes_the_key"]["response"] == "the key is …!"
+    assert rows["echoes_the_key"]["finish_reason"] == "key:…"
+
+
+@pytest.fixture
+def tokenizer(tmp_path):
+    """A tokenizer that knows four words; the number of a word is its token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["naught", "one", "two", "three", "<end>"]
+    made = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<end>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>").save_pretrained(tmp_path)
+    return str(tmp_path)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 5.0, True, "-1", 10**400], ids=str)
+def test_a_likelihood_that_is_none_is_an_error(tokenizer, value):
+    """NaN, infinite, positive or no number: for one token it is an error, though the sum may look sound."""
+
+    def behave(_, body):
+        tokens = body["prompt"][0]
+        logprobs = likelihoods(tokens)
+        logprobs["token_logprobs"][-2] = value
+        return reply({"choices": [{"index": 0, "text": "", "logprobs": logprobs}]})
+
+    server = StandInServer(behave)
+    options = {"base_url": server.url, "tokenizer": tokenizer, "tokenizer_backend": "huggingface"}
+    spec = EngineSpec("small", options={"kind": COMPLETIONS, **options})
+    engine = open_engine(spec, gpus=0)
+    try:
+        (answer,) = engine.answer([Query(LOGLIKELIHOOD, ("one two", " three one"))])
+    finally:
+        engine.close()
+        server.end()
+    assert (answer.response, answer.error is None) == (None, False)
+
+
+def test_a_reply_that_trickles_ends_with_the_timeout(monkeypatch):
+    """A byte now and then does not keep a request alive."""
+    calls = []
+
+    def send_or_trickle(handler, status, headers, data):
+        calls.append(None)
+        if len(calls) == 1:
+            hostile.trickle(handler, data, server._ended)
+        else:
+            send(handler, status, headers, data)
+
+    send = StandInServer._send
+    monkeypatch.setattr(StandInServer, "_send", staticmethod(send_or_trickle))
+    server = StandInServer()
+    options = {"base_url": server.url, "tokenizer_backend": "None", "timeout": 1}
+    engine = open_engine(EngineSpec("small", options={"kind": COMPLETIONS, **options}), gpus=0)
+    try:
+        (answer,) = engine.answer([Query("generate_until", ("one", {"until": [], "temperature": 0}))])
+    finally:
+        engine.close()
+        server.end()
+    assert (answer.error, len(calls)) == (None, 2)
+
+
+def test_scores_beyond_measure_are_errors(tmp_path):
+    """A task's own code may return anything; what no sum can hold is an error of that sample alone."""
+    name = write_task(tmp_path / "pack", "t", questions(2), **GENERATE)
+    library = TaskLibrary((str(tmp_path / "pack"),))
+    task = library.open(TaskSpec(name, include_path=library.include_path))
+    built = task.build(PromptConfig(), None, "plain")
+    block = Block("v", name, "c", tuple(built.items()), (Rerun(0.0),))
+    engine = SimpleNamespace(answer=lambda queries: [Answer("0") for _ in queries])
+    scores = iter([math.inf, 1.0])
+    task._task.process_results = lambda doc, kept: {"exact_match": next(scores)}
+    task._task.config.filter_list = task._task.config.filter_list[:1]
+    task._task._filters = task._task._filters[:1]
+    first, second = answer_block(block, task, built, engine, SamplingConfig())
+    assert (first.error, second.error) == ("scoring: exact_match,number is inf", None)
