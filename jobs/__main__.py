@@ -8,7 +8,7 @@ try:
     from jobs.cli import main
 except ModuleNotFoundError as error:
     sys.exit(
-        f"Error: {sys.executable}, which is what `python` means to the cluster's head, has no module "
+        f"Error: {sys.executable}, the `python` of the Ray cluster's head node, has no module "
         f"'{error.name}'; start Ray there in an environment that has lldeg's dependencies."
     )
 

@@ -30,17 +30,18 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "submit": Entry("jobs.commands.submit.command:submit", "Run a sweep, or what is left of it."),
-    "status": Entry("jobs.commands.status:status", "Show how far a sweep is."),
-    "logs": Entry("jobs.commands.logs:logs", "Show what happened in a sweep."),
-    "stop": Entry("jobs.commands.stop:stop", "Stop a running submit; submitting again resumes it."),
-    "analyze": Entry("jobs.commands.analyze:analyze", "Say which variants are worse than their baseline."),
-    "import": Entry("jobs.commands.import_:import_", "Turn results of other tools into a run directory."),
+    "submit": Entry("jobs.commands.submit.command:submit", "Run a sweep, or resume one."),
+    "status": Entry("jobs.commands.status:status", "Show the progress of a sweep."),
+    "logs": Entry("jobs.commands.logs:logs", "Show the events and logs of a sweep."),
+    "stop": Entry("jobs.commands.stop:stop", "Stop a running sweep; submitting it again resumes it."),
+    "analyze": Entry("jobs.commands.analyze:analyze", "Report which variants are worse than the baseline."),
+    "import": Entry("jobs.commands.import_:import_", "Convert results of other tools into a run directory."),
     "view": Entry("jobs.commands.view:view", "Show runs in a browser."),
-    "flips": Entry("jobs.commands.flips:flips", "Count which answers flip, and what makes them flip."),
-    "subset": Entry("jobs.commands.subset:subset", "Write the items on which the baseline itself flips."),
+    "flips": Entry("jobs.commands.flips:flips", "Count the answers that flip, and show why."),
+    "subset": Entry("jobs.commands.subset:subset", "List the items on which the baseline itself flips."),
     "power": Entry(
-        "jobs.commands.power:power", "Say what a comparison can detect, or what detecting a drop costs."
+        "jobs.commands.power:power",
+        "Compute which drop a comparison detects, or how many items a drop needs.",
     ),
     "figures": Entry("jobs.figures.command:figures", "Draw the figures that explain the method."),
     "configs": Entry("jobs.commands.configs:configs", "List the sweeps that come with lldeg, or copy one."),
@@ -84,9 +85,9 @@ def _show_version(wanted: bool) -> None:
 app = typer.Typer(
     name="lldeg",
     cls=LazyGroup,
-    help="Finds out whether an optimized language model has become worse than its baseline.",
+    help="Tests whether an optimized language model has become worse than its baseline.",
     epilog="A typical session: lldeg submit configs/quickstart.yaml, then lldeg analyze runs/quickstart. "
-    "With --debug anywhere on the line an error shows its traceback.",
+    "Add --debug to any command to see the traceback of an error.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -124,7 +125,10 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the outermost boundary: a bug, too, ends in one sentence
-        _fail(f"lldeg failed, {type(error).__name__}: {error}. Add --debug to see where.", debug=debug)
+        _fail(
+            f"lldeg failed with {type(error).__name__}: {error}. Add --debug to see the traceback.",
+            debug=debug,
+        )
 
 
 def _fail(sentence: str, *, debug: bool) -> None:

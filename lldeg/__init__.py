@@ -117,7 +117,7 @@ def analyze(
     strict: bool = False,
     out: str | None = None,
 ) -> AnalysisResult:
-    """Say which variants are worse than their baseline; what `lldeg analyze` does.
+    """Report which variants are worse than the baseline, as `lldeg analyze` does.
 
     Args:
         paths: one or several of: a run directory, a folder of runs, lm-eval output folders, score tables;
@@ -187,7 +187,7 @@ def submit(
     overrides: Sequence[str] = (),
     retry_errors: bool = False,
 ) -> SubmitResult:
-    """Run a sweep, or what is left of it; what `lldeg submit` does, in silence.
+    """Run a sweep, or resume one, as `lldeg submit` does but without output.
 
     Args:
         config: the sweep's YAML file.
@@ -210,7 +210,7 @@ def submit(
     from jobs.commands.submit.run_sweep import run_sweep  # noqa: PLC0415
 
     if address is not None and address.startswith(("http://", "https://")):
-        raise UserError(f"{address} takes Ray jobs: use `lldeg submit --address`, or a ray:// address here.")
+        raise UserError(f"{address} is for Ray jobs: use `lldeg submit --address`, or a ray:// address here.")
     submitted = run_sweep(
         Path(config),
         run_dir=None if run_dir is None else str(run_dir),

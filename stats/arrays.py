@@ -15,10 +15,10 @@ Ints: TypeAlias = NDArray[np.int64]
 Bools: TypeAlias = NDArray[np.bool_]
 
 SMALLEST_P = 1e-300
-"""Floor of every reported p-value: below it floats lose their digits, and a p-value is never zero."""
+"""Floor of every reported p-value: below it floats lose precision, and a p-value is never zero."""
 
 ROUNDING = 1e-12
-"""A sum this small beside the sizes of its terms is rounding."""
+"""A sum this small relative to the sizes of its terms is rounding error."""
 
 
 class EvidenceError(ValueError):
@@ -42,7 +42,7 @@ def as_scores(values: ArrayLike, name: str = "scores") -> Floats:
     if array.ndim != 1:
         raise EvidenceError(f"{name} must hold one number per item, but have {array.ndim} dimensions.")
     if array.size == 0:
-        raise EvidenceError(f"{name} are empty: no evidence is never a pass.")
+        raise EvidenceError(f"{name} are empty: without data there is no verdict.")
     if not np.isfinite(array).all():
         bad = int((~np.isfinite(array)).sum())
         raise EvidenceError(f"{name} hold {bad} values that are not finite numbers.")
@@ -54,7 +54,7 @@ def block_sums(values: Floats, clusters: NDArray[np.generic] | None) -> Floats:
 
     Args:
         values: shape (n,).
-        clusters: one label per value, shape (n,), or None where every item is a block of its own.
+        clusters: one label per value, shape (n,), or None if every item is a separate block.
 
     Returns:
         One sum per cluster, in the order of the sorted labels; the values themselves without clusters. Values

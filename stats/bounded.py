@@ -5,7 +5,7 @@ none or few of them, it certifies a drop of the margin up to .15 of the time at 
 combined here by their maximum:
 
 - *the score on the restricted likelihood*: the distribution that is most likely under "the mean is the
-  margin", with whatever mass that needs at the largest possible loss, gives the variance (Owen 2001; for
+  margin", with the mass that this needs at the largest possible loss, gives the variance (Owen 2001; for
   right or wrong it is Tango's score). Unseen losses count in it, so it is as powerful as t and keeps the
   level;
 - *missed losses*: the chance that the items miss every total loss that would bring the mean up to the margin;

@@ -1,4 +1,4 @@
-"""The certificate: is the drop below the margin, whatever the missing answers would have been?
+"""The certificate: is the drop below the margin for any value of the missing answers?
 
 Shares of a range and units of a metric cannot be averaged. Scores without bounds have a margin in their own
 unit or no certificate, and a variant measured on several kinds of scores is certified where every one of them
@@ -19,7 +19,7 @@ from stats.sharing import merged_blocks
 from stats.signflip import SignFlipNull
 
 BARELY = 1e-9
-"""A limit that has to lie on one side of a value, and would not by itself, lies this far from it."""
+"""Distance from a value at which a limit is put that must be on one side of it but is not."""
 
 MOST_TAIL = 0.49
 """One-sided limits exist for levels below ½ only."""

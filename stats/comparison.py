@@ -22,7 +22,7 @@ __all__ = ["Comparison", "Settings", "TaskScores", "Verdict", "compare", "compar
 
 DEFAULTS = Settings()
 UNSHARED = Reason(
-    Code.UNSHARED_ITEMS, "Adjusted by Holm, because it is not known which items the variants have in common."
+    Code.UNSHARED_ITEMS, "Adjusted by Holm, because it is unknown which items the variants have in common."
 )
 
 
@@ -62,7 +62,7 @@ def compare_variants(
         EvidenceError: if there is no variant, or one without a task.
     """
     if not variants:
-        raise EvidenceError("There is no variant to compare, so there is no verdict.")
+        raise EvidenceError("There are no variants to compare, so there is no verdict.")
     missing = absent or {}
     measured = {
         name: _measure_variant(tasks, missing.get(name, ()), settings) for name, tasks in variants.items()
@@ -119,7 +119,7 @@ def _measure_variant(
 ) -> tuple[Measured, tuple[Comparison, ...]]:
     """All numbers of one variant, and its tasks concluded at levels adjusted for their own number."""
     if not tasks:
-        raise EvidenceError("There is no task to compare on, so there is no verdict.")
+        raise EvidenceError("There are no tasks to compare on, so there is no verdict.")
     whole = measure(tasks, absent, settings)
     parts = [whole] if len(tasks) == 1 and not absent else [measure([task], (), settings) for task in tasks]
     by_task: Adjust = settings.adjust if settings.adjust != "maxt" else "holm"

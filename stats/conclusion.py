@@ -64,7 +64,7 @@ class Levels:
     Attributes:
         p: of "not worse".
         p_noninferior: of "worse by the margin".
-        share: part of α that the pooled test can count on, whatever the others show.
+        share: part of α that the pooled test has in any case, independent of the other tests.
     """
 
     p: float

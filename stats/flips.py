@@ -131,13 +131,13 @@ def refuse_reused_runs(chosen_by: Collection[str], tested: Collection[str]) -> N
     if both:
         raise EvidenceError(
             f"Runs {', '.join(both)} chose this subset and cannot be tested on it: items chosen because they "
-            "flipped there fall back to their mean, which looks like a drop; use fresh runs of the baseline."
+            "flipped in them regress to their mean, which looks like a drop; use fresh runs of the baseline."
         )
 
 
 @dataclass(frozen=True)
 class Churn:
-    """How many answers changed, whatever their scores.
+    """How many answers changed, regardless of their scores.
 
     Attributes:
         changed: items whose answer differs.
@@ -178,15 +178,15 @@ def churn(
 def _paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if first.shape != second.shape or first.ndim != 1:
         raise EvidenceError(
-            f"Pairs need one value per item of both, but shapes are {first.shape} and {second.shape}."
+            f"Pairs need one value per item and side, but the shapes are {first.shape} and {second.shape}."
         )
     if first.size == 0:
-        raise EvidenceError("There are no items to pair: no evidence is never a pass.")
+        raise EvidenceError("There are no items to pair: without data there is no verdict.")
     return first, second
 
 
 def _runs(right: ArrayLike) -> Bools:
     answers = np.asarray(right, dtype=bool)
     if answers.ndim != 2 or answers.size == 0:
-        raise EvidenceError(f"Answers over runs need the shape (items, runs), but have {answers.shape}.")
+        raise EvidenceError(f"Answers over runs must have the shape (items, runs), but have {answers.shape}.")
     return answers

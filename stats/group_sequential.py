@@ -1,6 +1,6 @@
 """The exact group-sequential sign-flip test: may the variant be called worse before all items are in?
 
-Under the null the signs of the differences are fair coins given their sizes, whatever the order of the items.
+Under the null the signs of the differences are fair coins given their sizes, for any order of the items.
 The sums at the looks are then a random walk whose law is computed, not simulated: the sub-density of the sum
 over the paths that have not crossed is convolved with the law of the new items' sum; the boundary is the
 smallest value whose upper tail, together with what was spent before, stays within the spending function; the

@@ -174,7 +174,7 @@ def t_interval(
 ) -> Interval:
     """Student's t interval for the mean difference, within ± reach; error and degrees by `stats.clustered`.
 
-    Few and skewed differences make it too short, for the rare large ones are often not drawn. Where fewer
+    Few and skewed differences make it too short, because the rare large ones are often not drawn. Where fewer
     than 50 blocks differ, and those are under three quarters of all, it is therefore widened to cover the
     interval that two more blocks give, which differ as much as the largest found, one in either direction
     (in the manner of Agresti & Coull 1998).

@@ -30,7 +30,7 @@ def merged_labels(
 
     Returns:
         The clusters themselves where links join nothing further, the links where there are no clusters; None
-        where every item is a block of its own.
+        if every item is a separate block.
     """
     if links is None or np.unique(links).size == links.size:
         return clusters

@@ -54,7 +54,9 @@ def step_down_max_t(
     """
     tasks = _columns(variants)
     if not shares_blocks(variants):
-        raise EvidenceError("Variants share no signs: name their items, and cluster all of them or none.")
+        raise EvidenceError(
+            "Variants have no signs in common: name their items, and cluster all of them or none."
+        )
     vectors = min(sign_vectors, _affordable(variants))
     adjusted = _adjusted(statistic_rows(tasks, vectors, seed), p_values, combine)
     if any(task.splits is not None for scores in variants for task in scores):

@@ -45,7 +45,7 @@ def mcnemar_test(worse: int, better: int) -> McNemarResult:
         ValueError: if a count is negative.
     """
     if worse < 0 or better < 0:
-        raise ValueError(f"Counts of flips cannot be negative, but are {worse} and {better}.")
+        raise ValueError(f"Counts of flips must not be negative, but are {worse} and {better}.")
     if worse + better == 0:
         return McNemarResult(1.0, 0.0, 1.0, 1.0, 1.0)
     law = SignFlipLaw(np.array([1]), np.array([worse + better]))

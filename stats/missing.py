@@ -80,7 +80,7 @@ class MissingAnswers:
     higher_is_better: bool = True
 
     def completed(self, task: TaskScores | None, case: Case) -> TaskScores | None:
-        """The task on all planned items, whatever is missing filled in.
+        """The task on all planned items, with missing scores filled in.
 
         Args:
             task: the pairs; None where nothing pairs.
@@ -144,7 +144,7 @@ def missing_answers(
         EvidenceError: if the two models' items differ in number.
     """
     if baseline.answered.shape != variant.answered.shape:
-        raise EvidenceError(f"Task {task!r} has planned items of different number for the two models.")
+        raise EvidenceError(f"Task {task!r} has different numbers of planned items for the two models.")
     gaps = (baseline.gaps, variant.gaps)
     if not (gaps[0].any() or gaps[1].any()):
         return None
@@ -220,12 +220,16 @@ def paired_scores(
     if len(first) != len(second) or (labels is not None and labels.shape != (len(first),)):
         raise EvidenceError(
             f"Task {task!r} has {len(first)} items of the baseline and {len(second)} of the variant"
-            + (", which must be as many." if labels is None else f" and {labels.size} clusters.")
+            + (
+                ", but the numbers must be equal."
+                if labels is None
+                else f" and {labels.size} cluster labels."
+            )
         )
     sides = [_side(scores) for scores in (first, second)]
     paired = (sides[0].answered > 0) & (sides[1].answered > 0)
     if not paired.any():
-        raise EvidenceError(f"Task {task!r} has no item with a score of both models.")
+        raise EvidenceError(f"Task {task!r} has no item with scores of both models.")
     lacking = missing_answers(task, *sides, bounds=bounds, higher_is_better=higher_is_better, clusters=labels)
     return from_reruns(
         task,
@@ -244,7 +248,7 @@ def _as_columns(scores: ArrayLike, task: str) -> Floats:
     array = np.asarray(scores, dtype=np.float64)
     if array.ndim not in {1, 2} or not array.size:
         raise EvidenceError(
-            f"Scores of task {task!r} have the shape {array.shape}; give (items,) or (items, reruns)."
+            f"Scores of task {task!r} have the shape {array.shape}; pass (items,) or (items, reruns)."
         )
     return array.reshape(len(array), -1)
 

@@ -1,6 +1,6 @@
 """Is the drop acceptable? Non-inferiority within a margin.
 
-"Not significantly worse" is no certificate: a test on too few items finds nothing. A variant is certified
+"Not significantly worse" is not a certificate: a test on too few items finds nothing. A variant is certified
 only when the opposite hypothesis, "the drop is at least the margin", is itself rejected. A few lucky items
 must not do that: the normal and Student's law both take a small spread in a small sample at its word. So
 few flips are judged by the melded confidence distribution, and averages must also leave no room for losses

@@ -45,7 +45,7 @@ def items_to_decide(
     levels: tuple[float, float],
     power: float,
 ) -> int | None:
-    """Items with which a verdict can be expected if the differences go on as observed.
+    """Items with which a verdict can be expected if further differences are like those observed.
 
     Args:
         items: N.

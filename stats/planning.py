@@ -40,12 +40,12 @@ class Design:
     def __post_init__(self) -> None:
         for name, value in (("flip rate", self.flip_rate), ("level", self.alpha), ("power", self.power)):
             if not 0.0 < value < 1.0:
-                raise ValueError(f"The {name} must lie between 0 and 1, but is {value:g}.")
+                raise ValueError(f"The {name} must be between 0 and 1, but is {value:g}.")
         if self.items < 1 or self.reruns < 1:
-            raise ValueError("Items and reruns are counted from 1 on.")
+            raise ValueError("Items and reruns must be at least 1.")
         if self.noise_rate is not None and not 0.0 <= self.noise_rate <= self.flip_rate:
             raise ValueError(
-                f"The noise rate must lie between 0 and the flip rate of {self.flip_rate:g}, but is "
+                f"The noise rate must be between 0 and the flip rate of {self.flip_rate:g}, but is "
                 f"{self.noise_rate:g}."
             )
 

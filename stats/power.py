@@ -74,7 +74,7 @@ def detection_power(items: int, drop: float, flip_rate: float, alpha: float = 0.
         ValueError: if the drop is larger than the flip rate can make it.
     """
     if abs(drop) > flip_rate:
-        raise ValueError(f"A flip rate of {flip_rate} allows no drop of {drop}.")
+        raise ValueError(f"With a flip rate of {flip_rate} a drop of {drop} is impossible.")
     if flip_rate == 0.0:
         return 0.0
     if items < EXACT_ITEMS:

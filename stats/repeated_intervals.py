@@ -1,4 +1,4 @@
-"""Intervals of the drop that hold at every look together, whatever the reason for stopping.
+"""Intervals of the drop that hold at all looks together, for any reason to stop.
 
 A repeated confidence interval is the fixed interval with its levels replaced by those of the boundaries at
 the look (Jennison & Turnbull 1989; 2000, ch. 9): its upper limit lies below the margin where the look

@@ -1,4 +1,4 @@
-"""What one model does when it is asked again: the noise floor that every comparison stands on.
+"""What one model does when it is run again: the noise floor of every comparison.
 
 Two runs of the same model under the same settings disagree on some items. Their flip rate, estimated from all
 pairs of R runs, is what a lossless variant would show; only what goes beyond it is the variant's doing.
@@ -47,7 +47,7 @@ def item_flip_rates(right: ArrayLike) -> Floats:
     answers: Bools = np.asarray(right, dtype=bool)
     if answers.ndim != 2 or answers.shape[0] == 0 or answers.shape[1] < 2:
         raise EvidenceError(
-            f"A flip rate of reruns needs items and two runs, but the shape is {answers.shape}."
+            f"A flip rate of reruns needs items and at least two runs, but the shape is {answers.shape}."
         )
     runs = answers.shape[1]
     successes = answers.sum(axis=1)

@@ -59,7 +59,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, value in (("alpha", self.alpha), ("margin", self.margin), ("power", self.power)):
             if not 0.0 < value < 1.0:
-                raise ValueError(f"{name} must lie between 0 and 1, but is {value}.")
+                raise ValueError(f"{name} must be between 0 and 1, but is {value}.")
         for name, choices in CHOICES.items():
             if (value := getattr(self, name)) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {value!r}.")

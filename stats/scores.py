@@ -76,16 +76,16 @@ class TaskScores:
             array = getattr(self, name)
             if array is not None and np.shape(array) != self.baseline.shape:
                 raise EvidenceError(
-                    f"Task {self.task!r} has {self.baseline.size} baseline scores but {np.size(array)} "
-                    f"{name} entries."
+                    f"Task {self.task!r} has {self.baseline.size} baseline scores, but {name} has "
+                    f"{np.size(array)} entries."
                 )
         self._check_runs()
         if self.items is not None and np.unique(self.items).size != self.items.size:
             raise EvidenceError(f"Task {self.task!r} lists an item more than once; average reruns first.")
         if self.margin is not None and (self.bounds is not None or not self.margin > 0.0):
             raise EvidenceError(
-                f"Task {self.task!r} has a margin of {self.margin:g} in its own unit: that must be "
-                "positive, and is for scores without bounds only."
+                f"Task {self.task!r} has a margin of {self.margin:g} in its own unit: it must be positive, "
+                "and is only allowed for scores without bounds."
             )
 
     def _check_bounds(self, scores: Floats, field: str) -> None:
@@ -93,12 +93,14 @@ class TaskScores:
             return
         low, high = self.bounds
         if not low < high:
-            raise EvidenceError(f"Bounds of task {self.task!r} are {low} and {high}, which is no range.")
+            raise EvidenceError(
+                f"Bounds of task {self.task!r} are {low} and {high}: the first must be less than the second."
+            )
         slack = SLACK * (high - low)
         if scores.min() < low - slack or scores.max() > high + slack:
             raise EvidenceError(
-                f"{field} scores of task {self.task!r} lie between {scores.min():g} and {scores.max():g}, "
-                f"outside of [{low:g}, {high:g}]."
+                f"{field} scores of task {self.task!r} are between {scores.min():g} and {scores.max():g}, "
+                f"outside [{low:g}, {high:g}]."
             )
 
     def _check_runs(self) -> None:
@@ -107,16 +109,18 @@ class TaskScores:
             return
         shapes = {np.shape(numbers) for numbers in self.answers}
         if shapes != {self.baseline.shape} or min(int(np.min(numbers)) for numbers in self.answers) < 1:
-            raise EvidenceError(f"Task {self.task!r} needs a number of runs, at least 1, per item and model.")
+            raise EvidenceError(
+                f"Task {self.task!r} needs the number of runs of each item and model, at least 1."
+            )
         if self.runs is not None:
             found = [(~np.isnan(scores)).sum(axis=1) for scores in self.runs]
             unequal = self.unequal
             if any((a[unequal] != b[unequal]).any() for a, b in zip(found, self.answers, strict=True)):
-                raise EvidenceError(f"Task {self.task!r} has other runs than the numbers of runs it gives.")
+                raise EvidenceError(f"Task {self.task!r} has runs that do not match its numbers of runs.")
         elif self.splits is not None and np.abs(self.splits.successes % 1.0 - 0.5).min() < 0.5 - SLACK:
             raise EvidenceError(
-                f"Task {self.task!r} has items with unequal numbers of runs whose scores are not right or "
-                "wrong; the single scores of these runs are needed."
+                f"Task {self.task!r} has items with unequal numbers of runs whose scores are not binary; "
+                "pass the score of every run."
             )
 
     @cached_property
@@ -243,7 +247,7 @@ def from_reruns(task: str, baseline: ArrayLike, variant: ArrayLike, **details: A
     first, second = (np.asarray(scores, dtype=np.float64) for scores in (baseline, variant))
     answers = (np.count_nonzero(~np.isnan(first), axis=1), np.count_nonzero(~np.isnan(second), axis=1))
     if not all(numbers.all() for numbers in answers):
-        raise EvidenceError(f"Task {task!r} has items without any score in one of the models.")
+        raise EvidenceError(f"Task {task!r} has items for which one of the models has no score.")
     plain = all(_right_or_wrong(scores, details.get("bounds", (0.0, 1.0))) for scores in (first, second))
     details |= {
         "reruns": (first.shape[1], second.shape[1]),

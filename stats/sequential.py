@@ -1,8 +1,8 @@
 """From scores that come in to decisions that stay: the front door of sequential comparisons.
 
-A `SequentialMonitor` is told what has come in so far and says what is decided. Decisions are a pure function
+A `SequentialMonitor` receives the scores so far and returns what is decided. Decisions are a pure function
 of the plan and of the scores: it does not matter in what order comparisons report, in how many portions, or
-whether a new monitor is told everything at once. So a sweep that is stopped by one monitor is judged in the
+whether a new monitor receives everything at once. So a sweep that is stopped by one monitor is judged in the
 same way by another, which reads nothing but the samples.
 """
 

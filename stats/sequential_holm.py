@@ -51,7 +51,7 @@ class Decision:
 
 @dataclass
 class _Round:
-    """Where all comparisons stand: rejected for certain, rejected for all that is known, and decided."""
+    """The state of all comparisons: certainly rejected, rejected as far as known, and decided."""
 
     rejected: set[str] = field(default_factory=set)
     possible: set[str] = field(default_factory=set)

@@ -1,12 +1,11 @@
 """The group-sequential test of several tasks at once: the fixed analysis's statistics, followed over looks.
 
 Pooled sum, largest standardised drop and Fisher's sum have no common random walk, so their law over looks
-comes from sign vectors that all looks and tasks share: a block keeps its sign in whatever tasks and at
-whatever looks it counts. The observed signs are one row more. At every look the most extreme rows that have
-not crossed before cross, as many as the spending function allows together with those that did. Which rows
-cross depends on nothing that tells the observed row from the others under the null, so the probability that
-it is among them is at most what was spent, for any number of rows (Westfall & Young 1993; Phipson & Smyth
-2010).
+comes from sign vectors that all looks and tasks share: a block keeps its sign in all tasks and at all looks
+in which it counts. The observed signs are one row more. At every look the most extreme rows that have not
+crossed before cross, as many as the spending function allows together with those that did. Which rows cross
+depends on nothing that tells the observed row from the others under the null, so the probability that it is
+among them is at most what was spent, for any number of rows (Westfall & Young 1993; Phipson & Smyth 2010).
 """
 
 from dataclasses import dataclass, replace

@@ -118,7 +118,7 @@ class ComparisonPath:
                 changed.
         """
         if len(differences) != len(self._plan.tasks):
-            raise EvidenceError(f"{len(differences)} tasks came in, but {len(self._plan.tasks)} are planned.")
+            raise EvidenceError(f"Got {len(differences)} tasks, but {len(self._plan.tasks)} are planned.")
         for number, values in enumerate(differences):
             losses = np.where(np.isnan(values), self._reach, values) if worst is None else worst[number]
             self._check(number, values, losses)
@@ -131,14 +131,16 @@ class ComparisonPath:
     def _check(self, number: int, values: Floats, losses: Floats) -> None:
         task = self._plan.tasks[number]
         if values.ndim != 1 or values.size > task.items or losses.shape != values.shape:
-            raise EvidenceError(f"Task {task.task!r} has {task.items} items; {values.shape} came in.")
+            raise EvidenceError(
+                f"Task {task.task!r} has {task.items} items, but got an array of shape {values.shape}."
+            )
         if np.isinf(values).any() or (task.bounded and (np.abs(values) > 1.0 + SLACK).any()):
             raise EvidenceError(f"Differences of task {task.task!r} are not shares of its metric's range.")
         used = min(task.seen_at(self.taken, self._plan.stopping.looks), values.size)
         here = slice(self._starts[number], self._starts[number] + used)
         before, now = (self._values[here], self._worst[here]), (values[:used], losses[:used])
         if not np.array_equal(before, now, equal_nan=True):
-            raise EvidenceError(f"Scores of task {task.task!r} that a look has used have changed since.")
+            raise EvidenceError(f"Scores of task {task.task!r} that an earlier look used have changed since.")
 
     def _take(self, look: int) -> None:
         fraction, new = self._plan.stopping.fractions[look - 1], self._plan.layout[look - 1]

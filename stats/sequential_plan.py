@@ -36,7 +36,7 @@ class Stopping:
             certificate is tested once, at the end.
 
     Raises:
-        ValueError: if there is no look.
+        ValueError: if there are no looks.
     """
 
     looks: int = 10
@@ -62,7 +62,7 @@ class PlannedTask:
         task: its name.
         items: how many.
         blocks: one label per item, shape (items,): items with equal labels flip together, whichever task they
-            are in. None where every item has a sign of its own.
+            are in. None if every item has a separate sign.
         bounded: whether scores have a range; differences are then shares of it.
 
     Raises:
@@ -78,7 +78,9 @@ class PlannedTask:
         if self.items < 1:
             raise ValueError(f"Task {self.task!r} has no items.")
         if self.blocks is not None and np.shape(self.blocks) != (self.items,):
-            raise ValueError(f"Task {self.task!r} has {self.items} items but {np.size(self.blocks)} labels.")
+            raise ValueError(
+                f"Task {self.task!r} has {self.items} items but {np.size(self.blocks)} block labels."
+            )
 
     def seen_at(self, look: int, looks: int) -> int:
         """Items that have come in at a look, ⌈k·n/K⌉."""
@@ -117,10 +119,10 @@ class SequentialPlan:
     def __post_init__(self) -> None:
         for kind, names in (("task", [task.task for task in self.tasks]), ("comparison", self.comparisons)):
             if not names or len(set(names)) < len(names):
-                raise ValueError(f"A sequential plan needs at least one {kind}, and each of them once.")
+                raise ValueError(f"A sequential plan needs at least one {kind}, without duplicates.")
         for name, value in (("alpha", self.alpha), ("margin", self.margin)):
             if not 0.0 < value < 1.0:
-                raise ValueError(f"{name} must lie between 0 and 1, but is {value}.")
+                raise ValueError(f"{name} must be between 0 and 1, but is {value}.")
 
     @property
     def levels(self) -> Floats:

@@ -75,7 +75,7 @@ def paired_variance(baseline: Floats, variant: Floats) -> PairedVariance:
         EvidenceError: if there are fewer than two items or reruns, or the items differ in number.
     """
     if baseline.shape[0] != variant.shape[0] or baseline.shape[0] < 2:
-        raise EvidenceError("Splitting the variance needs the same two or more items for both models.")
+        raise EvidenceError("Splitting the variance needs at least two items, the same for both models.")
     if min(baseline.shape[1], variant.shape[1]) < 2:
         raise EvidenceError("Splitting the variance needs at least two reruns of both models.")
     noise = (_mean_variance(baseline), _mean_variance(variant))

@@ -81,7 +81,7 @@ class Evidence:
         clustered: whether the blocks are clusters.
         items: how many pairs.
         mde: smallest drop found with the planned power.
-        items_needed: items that would decide it if the differences go on as observed; None if unknown.
+        items_needed: items that would be enough to decide, with differences as observed; None if unknown.
     """
 
     drop: float
@@ -138,8 +138,8 @@ def explain(evidence: Evidence, alpha: float) -> tuple[Reason, ...]:
     if evidence.smallest_p > alpha:
         kind = "clusters" if evidence.clustered else "items"
         text = (
-            f"Even if every difference found among these {evidence.blocks} {kind} pointed to worse, "
-            f"p would be {evidence.smallest_p:.3g}."
+            f"Even if every difference found among these {evidence.blocks} {kind} were in the baseline's "
+            f"favour, p would be {evidence.smallest_p:.3g}."
         )
         reasons.append(Reason(Code.SMALLEST_P, text))
     if verdict is Verdict.INCONCLUSIVE:
@@ -162,7 +162,7 @@ def certificates_note(certified: int, alpha: float, *, adjusted: bool) -> Reason
     else:
         text = (
             f"Each of the {certified} certificates holds by itself at level {alpha:g}. The chance that at "
-            "least one of them is wrong can be higher: adjust for their number to choose among the variants."
+            "least one of them is wrong can be higher: adjust for their number when choosing among variants."
         )
     return Reason(Code.SEVERAL_CERTIFICATES, text)
 
@@ -187,7 +187,7 @@ def _significance(evidence: Evidence, alpha: float) -> Reason:
 def _acceptability(evidence: Evidence, alpha: float) -> Reason:
     if evidence.margin is None:
         text = (
-            "The scores have no known range, so a margin in shares of it means nothing: a certificate needs "
+            "The scores have no known range, so a margin as a share of it is undefined: a certificate needs "
             "a margin in the metric's own unit."
         )
         return Reason(Code.UNBOUNDED_WITHOUT_MARGIN, text)
@@ -195,15 +195,16 @@ def _acceptability(evidence: Evidence, alpha: float) -> Reason:
     if p <= alpha:
         text = f"The drop is within the margin of {margin}: non-inferiority p = {p:.3g} ≤ {alpha:g}."
         return Reason(Code.WITHIN_MARGIN, text)
-    text = (
-        f"The drop is not shown to be within the margin of {margin}: non-inferiority p = {p:.3g} > {alpha:g}."
-    )
+    text = f"The drop was not shown to be within the margin of {margin}: non-inferiority "
+    f"p = {p:.3g} > {alpha:g}."
     if evidence.p_noninferior <= alpha:
         code = Code.WITHIN_MARGIN_UNADJUSTED
-        text += f" By itself, not adjusted for the other variants, p is {evidence.p_noninferior:.3g}."
+        text += f" Unadjusted for the other variants, p is {evidence.p_noninferior:.3g}."
     elif evidence.gaps and evidence.p_noninferior_paired <= alpha:
         code = Code.WITHIN_MARGIN_PAIRS_ONLY
-        text += f" On the items that pair p is {evidence.p_noninferior_paired:.3g}, but answers are missing."
+        text += (
+            f" On the paired items alone p is {evidence.p_noninferior_paired:.3g}, but answers are missing."
+        )
     else:
         code = Code.NOT_WITHIN_MARGIN
     return Reason(code, text)
@@ -213,13 +214,13 @@ def _missing(evidence: Evidence) -> Reason:
     gaps = f"{evidence.gaps:,} planned answers are missing or failed"
     best, worst = evidence.drop_bounds
     if not best > -float("inf"):
-        text = f"{gaps}, and scores without a range set no bound to what they could change."
+        text = f"{gaps}, and for scores without a range their effect has no bound."
         return Reason(Code.UNBOUNDED_MISSING, text)
-    bounds = f"the drop over all planned items lies between {evidence.size(best)} and {evidence.size(worst)}"
+    bounds = f"the drop over all planned items is between {evidence.size(best)} and {evidence.size(worst)}"
     if evidence.gaps_dropped:
-        text = f"{gaps} and left out of account; whatever they were, {bounds}."
+        text = f"{gaps} and are ignored; whatever their scores, {bounds}."
         return Reason(Code.MISSING_DROPPED, text)
-    return Reason(Code.MISSING_WORST_CASE, f"{gaps}; whatever they were, {bounds}.")
+    return Reason(Code.MISSING_WORST_CASE, f"{gaps}; whatever their scores, {bounds}.")
 
 
 def _best_case(evidence: Evidence, alpha: float) -> Reason:
@@ -238,7 +239,9 @@ def _outlook(evidence: Evidence) -> Reason:
     if evidence.mde == float("inf"):
         able = f"These {evidence.blocks:,} {kind} are too few to detect any drop"
     if evidence.items_needed is None:
-        rest = "with differences as observed, no number of items would decide it"
+        rest = "with differences as observed, no number of items would be enough to decide"
     else:
-        rest = f"with differences as observed, about {evidence.items_needed:,} items would decide it"
+        rest = (
+            f"with differences as observed, about {evidence.items_needed:,} items would be enough to decide"
+        )
     return Reason(Code.OUTLOOK, f"{able}; {rest}.")

@@ -31,6 +31,7 @@ OTHER_MEANINGS = {
 }
 
 
+@cache
 def modules():
     """Every module of the packages by its dotted name."""
     return {

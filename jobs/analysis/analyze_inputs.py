@@ -40,7 +40,7 @@ def analyze_inputs(
 
 
 def default_folder(paths: Sequence[str]) -> str:
-    """Where the files go: into the run or folder of runs, but never beside inputs of other tools."""
+    """Where the files go: into the run or folder of runs, but never next to inputs of other tools."""
     if len(paths) == 1 and is_run(paths[0]):
         return f"{paths[0].rstrip('/')}/analysis"
     return "analysis"

@@ -1,9 +1,9 @@
 """Pairs a baseline with every variant and hands the pairs to the statistics.
 
 One comparison per (variant, temperature), each against the baseline at the same temperature, and one
-adjustment over all comparisons of an invocation: whoever looks at more of them must not find more false
-alarms. What cannot be paired is said, counted and bounded, and where nothing can be paired there is no
-verdict but an error.
+adjustment over all comparisons of an invocation, so that more comparisons do not mean more false alarms.
+Items that cannot be paired are reported, counted and bounded; if nothing can be paired, the result is an
+error, not a verdict.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from jobs.analysis.pair_up import pair_up
 from jobs.analysis.pairing import Pair, Pairing
 from jobs.inputs.notices import Notice, NoticeCode, joined, once
-from jobs.inputs.score_set import ScoreSet, Temperature, some
+from jobs.inputs.score_set import ScoreSet, Temperature, some, temperatures_text
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError
 from stats.comparison import Settings, adjustment_for, compare_variants
@@ -27,7 +27,7 @@ INCOMPLETE = {
     NoticeCode.MISSING_VARIANT,
     NoticeCode.LEFT_OUT,
 }
-"""Warnings of the input that keep a gate from passing: something that was evaluated was not compared."""
+"""Warnings about the input that keep a gate from passing: something that was evaluated was not compared."""
 
 
 @dataclass(frozen=True)
@@ -140,14 +140,16 @@ def choose_baseline(book: ScoreSet, asked: str | None) -> str:
         )
     name = asked or (*book.baselines, *book.models)[0]
     if name not in book.models:
-        raise UserError(f"There is no model {name!r} to be the baseline; there are {some(book.models, 20)}.")
+        raise UserError(
+            f"There is no model {name!r} to use as the baseline; the models are {some(book.models, 20)}."
+        )
     if len(book.models) < 2:
         raise UserError(f"There is only one model, {name}: a comparison needs a baseline and a variant.")
     return name
 
 
 def _warnings(book: ScoreSet, pairings: Sequence[Pairing], missing: Sequence[Notice]) -> tuple[Notice, ...]:
-    """What a reader must know, each thing once."""
+    """All warnings, each one once."""
     paired = [notice for pairing in pairings for notice in pairing.warnings]
     return once((*book.warnings, *missing, *paired, *_few_items(pairings)))
 
@@ -159,8 +161,8 @@ def _missing_temperatures(book: ScoreSet, baseline: str, asked: Temperature) -> 
     for variant in (model for model in book.models if model != baseline):
         lacking = [t for t in wanted if t not in book.temperatures(variant)]
         if lacking:
-            listed = some([f"{t:g}" for t in lacking if t is not None]) or "that is not known"
-            said = f"{variant} has no answers at temperature {listed}, where {baseline} has some."
+            at = temperatures_text(lacking)
+            said = f"{variant} has no answers at {at}, where {baseline} has some."
             found.append(Notice(NoticeCode.MISSING_TEMPERATURE, said))
     return found
 
@@ -170,7 +172,7 @@ def _cut_short(book: ScoreSet) -> bool:
 
 
 def _few_items(pairings: Sequence[Pairing]) -> list[Notice]:
-    """One sentence per number of items, for whatever variants have so few."""
+    """One sentence per number of items, naming the variants that have so few."""
     few: dict[int, list[str]] = {}
     for pairing in pairings:
         if 0 < pairing.common < FEW_ITEMS:
@@ -178,7 +180,7 @@ def _few_items(pairings: Sequence[Pairing]) -> list[Notice]:
     return [
         Notice(
             NoticeCode.FEW_ITEMS,
-            f"{some(labels)}: only {common} items pair, too few to detect anything but a drastic drop.",
+            f"{some(labels)}: only {common} items can be paired, too few to detect any but a drastic drop.",
         )
         for common, labels in few.items()
     ]
@@ -191,7 +193,7 @@ def _temperatures(book: ScoreSet, variant: str, asked: Temperature) -> Sequence[
 
 def _refuse_no_evidence(baseline: str, pairings: Sequence[Pairing], usable: Sequence[Pairing]) -> None:
     if not pairings:
-        raise UserError("No variant has answers at that temperature, so there is no verdict.")
+        raise UserError("No variant has answers at that temperature: there is nothing to compare.")
     if not usable:
         said = joined(once(notice for pairing in pairings for notice in pairing.warnings))
         raise UserError(
@@ -208,8 +210,8 @@ def _refuse_mixed_software(book: ScoreSet) -> None:
 def _refuse_thin_or_mixed(pairing: Pairing, request: Request) -> None:
     if pairing.common_share < request.least_common:
         raise UserError(
-            f"{pairing.label} shares only {pairing.common_share:.0%} of its items with the baseline, under "
-            f"{request.least_common:.0%}: complete it, or accept that with --min-common."
+            f"{pairing.label} shares only {pairing.common_share:.0%} of its items with the baseline, below "
+            f"the required {request.least_common:.0%}: complete it, or lower --min-common."
         )
     if request.strict and pairing.mixed_prompts:
         raise UserError(f"{pairing.mixed_prompts[0]} --strict refuses to compare them.")

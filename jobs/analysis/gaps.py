@@ -1,7 +1,7 @@
 """Which answers are missing or failed, per model and task, for the statistics and for people.
 
-A missing answer is never a zero and never left out in silence: the statistics are told of every item that
-was to be answered, so that a certificate holds whatever the missing answers would have been.
+A missing answer is never counted as zero and never silently ignored: the statistics receive every planned
+item, so that a certificate holds for any value of the missing answers.
 """
 
 from zlib import crc32

@@ -11,7 +11,7 @@ DEGRADED, UNDECIDED = 1, 3
 
 
 def exit_status(analysis: Analysis, gate: GateName) -> int:
-    """The exit status: a proven degradation first, then whatever keeps the rest from being an all-clear.
+    """The exit status: a proven degradation first, then anything that prevents an all-clear.
 
     Args:
         analysis: what was found.
@@ -32,12 +32,12 @@ def explain_status(analysis: Analysis, gate: GateName) -> str | None:
     found = {result.comparison.verdict for result in analysis.results}
     if gate != "certified" or found != {Verdict.CERTIFIED} or exit_status(analysis, gate) == 0:
         return None
-    said = "Exit status 3 although all is certified:"
+    said = "Exit status 3 although every variant is certified:"
     if analysis.incomplete:
         return f"{said} the run is incomplete. Submit it again to finish it."
     return (
-        f"{said} answers are missing or failed (see the warnings). Ask for them again, or accept what is "
-        "there with --missing drop."
+        f"{said} answers are missing or failed (see the warnings). Submit the sweep again, or use only the "
+        "available answers with --missing drop."
     )
 
 

@@ -21,53 +21,66 @@ class Format(StrEnum):
     JSON = "json"
 
 
-_PATHS = "A run, a folder of runs, lm-eval output folders or results files, score tables, or a list of them."
-_HIGHER = "Task, group or pattern whose scores are better when higher."
-_LOWER = "Task, group or pattern whose scores are better when lower."
-_RANGE = "Least and greatest possible score of a task, a group or a pattern, or none if there is no limit."
-_MISSING = "Count missing and failed answers as the variant's losses, or certify on what pairs alone."
-_CERTIFY = "Each variant by itself (may this one ship?), or all certificates at once (which of these may?)."
-_GATE = "Exit 0 if nothing is degraded, or only if all is certified."
+_PATHS = (
+    "A run, a folder of runs, lm-eval output folders or results files, logs of other tools, score tables, "
+    "or a JSON file that lists them by model."
+)
+_HIGHER = "Task, group or pattern for which higher scores are better."
+_LOWER = "Task, group or pattern for which lower scores are better."
+_RANGE = "Lowest and highest possible score of a task, group or pattern; none if there is no limit."
+_MISSING = (
+    "For certificates: count missing and failed answers as losses of the variant (worst), or use only "
+    "items that both models answered (drop)."
+)
+_CERTIFY = (
+    "Control the error of each certificate (may this variant ship?), or of all together (which ones may?)."
+)
 _CLUSTER = (
-    "Items that belong together: a column of the documents or the table (prompt_id:| is prompt_id up to |), "
-    "whole tasks, or none. The run's unless given."
+    "Groups of dependent items: a column of the documents or the table (prompt_id:| means prompt_id up to "
+    "|), whole tasks, or none; default: those of the run."
 )
 _MARGIN = (
-    "Largest acceptable drop as a share of the metric's range: 0.01 is one point. The sweep's, or 0.01. "
-    "TASK=M for a metric without a range, in its own unit."
+    "Largest acceptable drop as a share of the metric's range (0.01 is one point); default: the sweep's, or "
+    "0.01. TASK=M sets it for a metric without a range, in the metric's own unit."
 )
 
 Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help=_PATHS)]
-Out = Annotated[str | None, typer.Option(metavar="DIR", help="Where to write; RUN/analysis unless given.")]
-Baseline = Annotated[str | None, typer.Option(metavar="NAME", help="Baseline; the sweep's, else the first.")]
-AtTemperature = Annotated[float | None, typer.Option(metavar="T", help="Compare at this temperature only.")]
+Out = Annotated[str | None, typer.Option(metavar="DIR", help="Output folder; default: RUN/analysis.")]
+Baseline = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Baseline; default: the sweep's, else the first.")
+]
+AtTemperature = Annotated[float | None, typer.Option(metavar="T", help="Compare only at this temperature.")]
 Metric = Annotated[
     list[str] | None,
-    typer.Option(metavar="TASK=METRIC", help="Metric of a task, a group or a pattern like '*'."),
+    typer.Option(metavar="TASK=METRIC", help="Metric of a task, group or pattern such as '*'."),
 ]
-Metrics = Annotated[Path | None, typer.Option(metavar="FILE", help="The same as a JSON file {task: metric}.")]
-Alpha = Annotated[float | None, typer.Option(metavar="A", help="Rate of false alarms; the sweep's, or 0.05.")]
+Metrics = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The same, in a JSON file {task: metric}.")
+]
+Alpha = Annotated[
+    float | None, typer.Option(metavar="A", help="False alarm rate; default: the sweep's, or 0.05.")
+]
 Margin = Annotated[list[str] | None, typer.Option(metavar="[TASK=]M", help=_MARGIN)]
 Higher = Annotated[list[str] | None, typer.Option("--higher-is-better", metavar="TASK", help=_HIGHER)]
 Lower = Annotated[list[str] | None, typer.Option("--lower-is-better", metavar="TASK", help=_LOWER)]
 Range = Annotated[list[str] | None, typer.Option("--range", metavar="TASK=LOW..HIGH", help=_RANGE)]
 MissingOption = Annotated[Missing, typer.Option("--missing", help=_MISSING)]
 CertifyOption = Annotated[Certify, typer.Option("--certify", help=_CERTIFY)]
-CombineOption = Annotated[Combine, typer.Option(help="Test that decides over all tasks.")]
-AdjustOption = Annotated[Adjust, typer.Option(help="Adjustment for the number of comparisons.")]
+CombineOption = Annotated[Combine, typer.Option(help="Test that combines the tasks.")]
+AdjustOption = Annotated[Adjust, typer.Option(help="Adjustment of p for the number of comparisons.")]
 Cluster = Annotated[str | None, typer.Option(metavar="COLUMN|task|none", help=_CLUSTER)]
 Where = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Rows of score tables to keep.")
+    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep only these rows of score tables.")
 ]
 MinCommon = Annotated[
-    float, typer.Option(metavar="SHARE", min=0, max=1, help="Least share of common items to compare.")
+    float, typer.Option(metavar="SHARE", min=0, max=1, help="Smallest share of items in common.")
 ]
 GateOption = Annotated[
-    GateName, typer.Option(help="Exit 0 if nothing is degraded, or only if all is certified.")
+    GateName, typer.Option(help="Exit 0 if nothing is degraded, or only if all are certified.")
 ]
 Strict = Annotated[
     bool,
     typer.Option("--strict", help="Refuse to compare answers to different prompts or of different software."),
 ]
-TasksOption = Annotated[Tasks, typer.Option(help="Tasks to show: those behind a degradation, or all.")]
-FormatOption = Annotated[Format, typer.Option("--format", help="How to show the verdicts.")]
+TasksOption = Annotated[Tasks, typer.Option(help="Tasks to show: the worst of degraded variants, or all.")]
+FormatOption = Annotated[Format, typer.Option("--format", help="Output format of the verdicts.")]

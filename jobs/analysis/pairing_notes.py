@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from jobs.analysis.pairing import Pairing
 from jobs.inputs.notices import Notice, NoticeCode
-from jobs.inputs.score_set import Column, ScoreSet, some
+from jobs.inputs.score_set import Column, ScoreSet, some, temperatures_text
 
 Counts = Sequence[tuple[str, int]]
 """Numbers by task."""
@@ -22,8 +22,8 @@ def note_prompts(
     different = int((first.prompts != second.prompts)[known].sum())
     if different:
         sentence = (
-            f"{pairing.label}: {different} of {int(common.sum())} items of {task} were asked with another "
-            "prompt than the baseline's, so the comparison is not of the models alone."
+            f"{pairing.label}: {different} of {int(common.sum())} items of {task} had a different prompt "
+            "than in the baseline, so the comparison does not isolate the models."
         )
         pairing.mixed_prompts.append(sentence)
         pairing.warn(NoticeCode.MIXED_PROMPTS, sentence)
@@ -39,19 +39,20 @@ def note_repeats(pairing: Pairing, repeated: Mapping[str, Counts]) -> None:
     for who, counts in repeated.items():
         if said := _listed(counts):
             pairing.warn(
-                NoticeCode.REPEATED_ANSWERS, f"{who} has samples twice ({said}); the first of each counts."
+                NoticeCode.REPEATED_ANSWERS,
+                f"{who} has duplicate samples ({said}); only the first of each counts.",
             )
 
 
 def note_other_temperature(pairing: Pairing, tasks: Sequence[str], book: ScoreSet) -> None:
     """Say which tasks have answers at other temperatures only."""
     found = {t for table in book.tasks if table.info.name in tasks for (_, t) in table.columns}
-    where = some(sorted(f"{t:g}" for t in found if t is not None)) or "that is not known"
+    where = temperatures_text(found)
     now = "" if pairing.temperature is None else f" at {pairing.temperature:g}"
     have, are = ("has", "it is") if len(tasks) == 1 else ("have", "they are")
     pairing.warn(
         NoticeCode.OTHER_TEMPERATURE,
-        f"{some(tasks)} {have} answers only at temperature {where}, so {are} not compared{now}.",
+        f"{some(tasks)} {have} answers only at {where}, so {are} not compared{now}.",
     )
 
 
@@ -62,7 +63,7 @@ def note_gaps(pairing: Pairing) -> None:
         pairing.warnings = [Notice(NoticeCode.NOT_COMPARED, said)]
     for who, side in (("the baseline", 0), (pairing.label, 1)):
         if failed := _listed([(gap.task, gap.failed[side]) for gap in pairing.gaps]):
-            said = f"{who} failed on samples that were not asked again ({failed}); they count as missing."
+            said = f"{who} failed on samples that were not retried ({failed}); they count as missing."
             pairing.warn(NoticeCode.FAILED_ANSWERS, said)
         if withheld := _listed([(task, counts[side]) for task, counts in pairing.withheld]):
             said = (
@@ -71,7 +72,7 @@ def note_gaps(pairing: Pairing) -> None:
             pairing.warn(NoticeCode.WITHHELD_ANSWERS, said)
     lacking = _lacking(pairing)
     if pairing.pairs and pairing.missing:
-        said = f"{pairing.label}: {pairing.missing:,} items do not pair with the baseline"
+        said = f"{pairing.label}: {pairing.missing:,} items cannot be paired with the baseline"
         pairing.warn(NoticeCode.UNPAIRED_ITEMS, f"{said} ({lacking})." if lacking else f"{said}.")
     elif pairing.pairs and lacking:
         pairing.warn(NoticeCode.MISSING_ANSWERS, f"{pairing.label}: reruns are missing ({lacking}).")
@@ -80,7 +81,7 @@ def note_gaps(pairing: Pairing) -> None:
         said = f"{pairing.label}: baseline and variant have unequal numbers of reruns ({found})."
         pairing.warn(NoticeCode.FEWER_RERUNS, said)
     if pairing.owed:
-        owed = f"{pairing.owed} samples of it and the baseline are still owed"
+        owed = f"{pairing.owed} samples of this variant and the baseline have not been run yet"
         pairing.warn(NoticeCode.OWED_ANSWERS, f"{pairing.label}: {owed}; the run is incomplete.")
 
 

@@ -39,5 +39,5 @@ def _chosen(name: str, given: float | None, of_input: float | None, default: flo
         return default
     if not 0.0 < stated < 1.0:
         source = f"analysis.{name} of the sweep" if given is None else f"--{name}"
-        raise UserError(f"{source} must lie between 0 and 1, but is {stated:g}. Give another with --{name}.")
+        raise UserError(f"{source} must be between 0 and 1, but is {stated:g}. Set it with --{name}.")
     return stated

@@ -38,7 +38,7 @@ def task_groups(analysis: Analysis, shown: Tasks) -> list[TaskGroup]:
         analysis: what was found.
         shown: all tasks, or of each degraded comparison those that lost points, ten at most. A task's
             p-value is not adjusted for the number of variants, so where the whole is not degraded a single
-            task's is no finding.
+            task's is not a finding.
     """
     groups = [TaskGroup(result, _chosen(result.comparison, shown)) for result in analysis.results]
     return [group for group in groups if group.tasks]

@@ -70,18 +70,19 @@ def analyze(
     tasks: TasksOption = Tasks.WORST,
     format_: FormatOption = Format.TABLE,
 ) -> None:
-    """Say which variants are worse than their baseline.
+    """Report which variants are worse than the baseline.
 
-    Exit status: 0 nothing is degraded (with --gate certified: all is certified), 1 something is degraded,
-    2 wrong usage or input, 3 the run is incomplete, or under --gate certified something is not certified,
-    missing or failed.
+    Exit status: 0 if nothing is degraded (with --gate certified: if everything is certified), 1 if something
+    is degraded, 2 for wrong usage or input, 3 if the run is incomplete or, with --gate certified, if
+    something is not certified, missing or failed.
 
-    Score tables are CSV files with the columns prompt_id and score, and where they apply model, task,
-    temperature, rerun, metric, higher_is_better and range; other columns are labels for --cluster and
-    --where. Give a folder of them as FOLDER/*.csv, or a JSON file {model: {task: file}}; {model: folder}
+    Score tables are CSV files with the columns prompt_id and score, and optionally model, task, temperature,
+    rerun, metric, higher_is_better and range; --cluster and --where can use any other column. Pass a folder
+    of them as FOLDER/*.csv, or list them in a JSON file {model: {task: file}}; a JSON file {model: folder}
     lists lm-eval folders.
 
-    Examples:
+    For example:
+
         lldeg analyze runs/quickstart
 
         lldeg analyze BASE_DIR VARIANT_DIR --margin 0.005 --gate certified
@@ -123,7 +124,7 @@ def write(analysis: Analysis, scores: ScoreSet, folder: str) -> None:
         write_outputs(analysis, scores, folder)
         write_report(analysis, scores.runs, folder)
     except OSError as error:
-        raise UserError(f"Cannot write to {folder}: {error}. Name another folder with --out.") from error
+        raise UserError(f"Cannot write to {folder}: {error}. Choose another folder with --out.") from error
 
 
 def show(analysis: Analysis, format_: Format, tasks: Tasks) -> None:

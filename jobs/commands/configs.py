@@ -1,7 +1,7 @@
 """`lldeg configs`: the sweeps that come with lldeg, to be copied and edited.
 
-They lie in the source tree and, in an installed wheel, inside of this package; a copy brings the task files
-along that the sweep names, so that it runs where it lands.
+They are in the source tree and, in an installed wheel, inside this package. A copy includes the task files
+that the sweep names, so that it runs in its new place.
 """
 
 import shutil
@@ -18,7 +18,8 @@ from rich.text import Text
 from orchestrator.errors import UserError, suggestion
 
 configs = typer.Typer(
-    help="List the sweeps that come with lldeg, or copy one. Example: lldeg configs copy llama3 my-sweeps",
+    help="List the sweeps that come with lldeg, or copy one. "
+    "For example: lldeg configs copy llama3 my-sweeps",
     no_args_is_help=False,
 )
 
@@ -31,12 +32,13 @@ def _list_by_default(context: typer.Context) -> None:
 
 @configs.command("list")
 def list_() -> None:
-    """List the sweeps and what each is for.
+    """List the sweeps and the question each one answers.
 
-    Example:
+    For example:
+
         lldeg configs list
     """
-    table = Table("name", "what it asks", box=None, header_style="bold", padding=(0, 2, 0, 0))
+    table = Table("name", "question", box=None, header_style="bold", padding=(0, 2, 0, 0))
     for path in shipped():
         table.add_row(Text(path.stem), Text(purpose(path)))
     Console().print(table)
@@ -44,12 +46,13 @@ def list_() -> None:
 
 @configs.command("copy")
 def copy(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="As `lldeg configs list` shows it.")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made if it is not there.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Name shown by `lldeg configs list`.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Target folder; created if necessary.")],
 ) -> None:
     """Copy a sweep, and the task files it names, into a folder.
 
-    Example:
+    For example:
+
         lldeg configs copy quickstart my-sweeps
     """
     source = _find(name)
@@ -63,11 +66,11 @@ def copy(
         shutil.copyfile(source, folder / source.name)
     except OSError as error:
         raise UserError(f"Cannot copy to {folder}: {error}.") from error
-    typer.echo(f"{folder / source.name} is yours to edit. Next: lldeg submit {folder / source.name}")
+    typer.echo(f"{folder / source.name} is ready to edit. Next: lldeg submit {folder / source.name}")
 
 
 def config_folder() -> Path:
-    """Where the sweeps lie: inside of the installed package, or beside it in a source tree."""
+    """The folder of the sweeps: inside the installed package, or next to it in a source tree."""
     package = Path(str(files("jobs")))
     return next(
         folder
@@ -92,7 +95,7 @@ def _find(name: str) -> Path:
     names = {path.stem: path for path in shipped()}
     wanted = name.removesuffix(".yaml")
     if wanted not in names:
-        hint = suggestion(wanted, list(names)) or f"; there are {', '.join(names)}"
+        hint = suggestion(wanted, list(names)) or f"; available: {', '.join(names)}"
         raise UserError(f"There is no sweep {name!r}{hint}.")
     return names[wanted]
 
@@ -105,4 +108,4 @@ def _include_paths(source: Path) -> list[str]:
 
 def _refuse_existing(target: Path) -> None:
     if target.exists():
-        raise UserError(f"{target} is there already: copy to another folder, or remove it first.")
+        raise UserError(f"{target} already exists: copy to another folder, or remove it first.")

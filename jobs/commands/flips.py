@@ -17,27 +17,28 @@ def flips(
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Runs, or evaluation logs of one model; a JSON file {task: metric} may come first.",
+            help="Runs, or evaluation logs of one model, optionally after a JSON file {task: metric}.",
         ),
     ],
     *,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Output folder; default RUN/analysis.")
+        Path | None, typer.Option(metavar="DIR", help="Output folder; default: RUN/analysis.")
     ] = None,
     variant: Annotated[str | None, typer.Option(metavar="NAME", help="Only this variant.")] = None,
     task: Annotated[str | None, typer.Option(metavar="NAME", help="Only this task.")] = None,
     temperature: Annotated[float | None, typer.Option(metavar="T", help="Only this temperature.")] = None,
     metric: Annotated[
         list[str] | None,
-        typer.Option(metavar="TASK=METRIC", help="Metric of a task, a group or a pattern such as '*'."),
+        typer.Option(metavar="TASK=METRIC", help="Metric of a task, group or pattern such as '*'."),
     ] = None,
-    by_task: Annotated[bool, typer.Option("--by-task", help="Show every task, not only the total.")] = False,
+    by_task: Annotated[bool, typer.Option("--by-task", help="Show each task, not only the total.")] = False,
 ) -> None:
-    """Count which answers flip between reruns, against the baseline, and with temperature.
+    """Count the answers that flip between reruns, against the baseline, and with temperature.
 
     Writes success_counts.json, flips.json and plots.
 
-    Examples:
+    For example:
+
         lldeg flips runs/quickstart
 
         lldeg flips runs/monday runs/tuesday --variant bf16 --by-task
@@ -58,7 +59,7 @@ def flips(
     try:
         written = write_flips(reruns, report, folder)
     except OSError as error:
-        raise UserError(f"Cannot write to {folder}: {error}. Name another folder with --out.") from error
+        raise UserError(f"Cannot write to {folder}: {error}. Choose another folder with --out.") from error
     console = Console()
     print_flips(report, console, by_task=by_task)
     typer.echo(f"Written to {folder}: {', '.join(path.name for path in written)}")

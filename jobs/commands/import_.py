@@ -22,11 +22,12 @@ def import_(
     out: Annotated[str, typer.Option(metavar="RUN", help="The run directory to create.")],
     where: Where = None,
 ) -> None:
-    """Turn the results of another tool into a run directory.
+    """Convert the results of another tool into a run directory.
 
     The first model becomes the baseline of the run.
 
-    Example:
+    For example:
+
         lldeg import results/bf16 results/int4 --out runs/imported
     """
     run = to_run(paths, Reading({}, where=parse_assignments("--where", where or [])))

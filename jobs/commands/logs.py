@@ -20,17 +20,20 @@ SECONDS_BETWEEN_LOOKS = 2.0
 
 def logs(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Run directory, a folder or a URL.", show_default=False)
+        str, typer.Argument(metavar="RUN", help="Run directory (path or URL).", show_default=False)
     ],
     *,
     replica: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help="What this replica and its engine printed.")
+        int | None, typer.Option(metavar="N", min=1, help="Show the output of this replica and its engine.")
     ] = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until nobody is at work.")] = False,
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Keep printing until the sweep ends.")
+    ] = False,
 ) -> None:
-    """Show what happened in a sweep: replicas started, loaded, lost and closed, blocks that failed, and why.
+    """Show the events of a sweep: replicas started, loaded, lost and closed, blocks that failed, and why.
 
-    Examples:
+    For example:
+
         lldeg logs runs/llama3 --follow
 
         lldeg logs runs/llama3 --replica 3
@@ -55,8 +58,8 @@ def logs(
 def _replica_logs(store: RunStore, number: int) -> list[str]:
     found = store.replica_logs(number)
     if not found:
-        names = ", ".join(store.replica_logs()) or "none at all"
-        raise UserError(f"{store.url} has no log of a replica {number}; it has {names}.")
+        names = ", ".join(store.replica_logs()) or "none"
+        raise UserError(f"{store.url} has no log of replica {number}; available logs: {names}.")
     return found
 
 

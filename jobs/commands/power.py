@@ -23,44 +23,46 @@ RERUNS = (1, 2, 3, 5, 10)
 
 def power(
     *,
-    items: Annotated[int, typer.Option(metavar="N", help="Items, over all tasks together.")],
+    items: Annotated[int, typer.Option(metavar="N", help="Number of items, summed over tasks.")],
     flip_rate: Annotated[
         float,
         typer.Option(
-            metavar="P", help="Share of items on which baseline and variant disagree, one run each."
+            metavar="P",
+            help="Share of items on which one run of the baseline and one of the variant disagree.",
         ),
     ],
     drop: Annotated[
         float | None,
         typer.Option(metavar="D", help="True drop to plan for, as a share: 0.01 is one point."),
     ] = None,
-    reruns: Annotated[int, typer.Option(metavar="K", help="Runs of each model per item.")] = 1,
-    tasks: Annotated[int, typer.Option(metavar="T", help="Tasks of equal size.")] = 1,
+    reruns: Annotated[int, typer.Option(metavar="K", help="Reruns per item, for each model.")] = 1,
+    tasks: Annotated[int, typer.Option(metavar="T", help="Number of tasks, of equal size.")] = 1,
     noise_rate: Annotated[
         float | None,
         typer.Option(
-            metavar="P0", help="Share on which two runs of the baseline disagree; all of P unless given."
+            metavar="P0", help="Share of items on which two runs of the baseline disagree; default: P."
         ),
     ] = None,
-    alpha: Annotated[float, typer.Option(metavar="A", help="Rate of false alarms.")] = 0.05,
+    alpha: Annotated[float, typer.Option(metavar="A", help="False alarm rate.")] = 0.05,
     chance: Annotated[
-        float, typer.Option("--power", metavar="B", help="Chance of detection to plan for.")
+        float, typer.Option("--power", metavar="B", help="Probability of detection to plan for.")
     ] = 0.8,
     throughput: Annotated[
-        float | None, typer.Option(metavar="R", help="Samples per second of one GPU, for the GPU-hours.")
+        float | None, typer.Option(metavar="R", help="Samples per second on one GPU; adds GPU-hours.")
     ] = None,
 ) -> None:
-    """Say what a comparison can detect, or what detecting a drop costs.
+    """Compute which drop a comparison detects, or how many items a drop needs.
 
-    Examples:
+    For example:
+
         lldeg power --items 5000 --flip-rate 0.09
 
         lldeg power --items 5000 --flip-rate 0.09 --noise-rate 0.06 --drop 0.005 --tasks 6 --throughput 40
     """
     if throughput is not None and throughput <= 0:
-        raise UserError("--throughput is in samples per second and must be positive.")
+        raise UserError("--throughput, in samples per second, must be positive.")
     if not 1 <= tasks <= items:
-        raise UserError(f"--tasks must lie between 1 and the number of items, but is {tasks}.")
+        raise UserError(f"--tasks must be between 1 and the number of items, but is {tasks}.")
     console = Console()
     try:
         design = Design(items, flip_rate, reruns, noise_rate, alpha, chance)
@@ -83,12 +85,12 @@ def _summary(design: Design, drop: float | None) -> Iterator[str]:
         f"{design.items:,} items, {runs} of each model, flip rate {design.flip_rate:.2%}, one-sided level "
         f"{design.alpha:g}."
     )
-    yield f"Smallest drop found with power {design.power:g}: {detectable_text(design)}."
+    yield f"Smallest drop detected with power {design.power:g}: {detectable_text(design)}."
     if drop is not None:
-        yield f"Power for a drop of {100 * drop:g} points: {design.power_at(drop):.3f}."
+        yield f"Power to detect a drop of {100 * drop:g} points: {design.power_at(drop):.3f}."
         formula = int(np.ceil(design.items_by_formula(drop)))
         yield (
-            f"Items needed for it with power {design.power:g}: {design.items_for(drop):,} "
+            f"Items needed to detect it with power {design.power:g}: {design.items_for(drop):,} "
             f"({formula:,} by the large-sample formula)."
         )
 
@@ -99,22 +101,22 @@ def _over_tasks(design: Design, drop: float | None, tasks: int) -> Iterator[str]
         return
     alone = replace(design, items=design.items // tasks, alpha=1 - (1 - design.alpha) ** (1 / tasks))
     yield (
-        f"In each of {tasks} tasks of {alone.items:,} items by itself, level corrected for their number: "
-        f"{detectable_text(alone)}."
+        f"In a single one of {tasks} tasks of {alone.items:,} items, at a level corrected for the number of "
+        f"tasks: {detectable_text(alone)}."
     )
     if drop is None:
         return
     if design.reruns > 1:
-        yield "Power over tasks is simulated for one run of each model: leave out --reruns to see it."
+        yield "Power over tasks is simulated only for one run of each model: omit --reruns to see it."
         return
     flips = round(design.items * design.flip_rate / tasks)
-    yield f"Power over {tasks} tasks if each has the {flips:,} flips to be expected:"
+    yield f"Power over {tasks} tasks, each with the expected {flips:,} flips:"
     share = (1 + drop / design.flip_rate) / 2
-    yield _task_line("drop spread over all of them", task_power(flips, np.full(tasks, share), design.alpha))
+    yield _task_line("drop spread over all tasks", task_power(flips, np.full(tasks, share), design.alpha))
     if drop * tasks <= design.flip_rate:
         shares = np.full(tasks, 0.5)
         shares[0] = (1 + tasks * drop / design.flip_rate) / 2
-        yield _task_line("all of it in one of them", task_power(flips, shares, design.alpha))
+        yield _task_line("entire drop in one task", task_power(flips, shares, design.alpha))
 
 
 def _task_line(where: str, found: TaskPower) -> str:

@@ -24,25 +24,25 @@ if TYPE_CHECKING:
 
     from jobs.inputs.run_directory.counts import Count
 
-SECONDS_UNTIL_MISSED = 15  # a submit is heard of every three
+SECONDS_UNTIL_MISSED = 15  # a submit writes a heartbeat every three
 
 
 def status(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Run directory, a folder or a URL.", show_default=False)
+        str, typer.Argument(metavar="RUN", help="Run directory (path or URL).", show_default=False)
     ],
     *,
-    format_: Annotated[
-        Literal["table", "json"], typer.Option("--format", help="For people, or for programs.")
-    ] = "table",
+    format_: Annotated[Literal["table", "json"], typer.Option("--format", help="Output format.")] = "table",
 ) -> None:
-    """Show how far a sweep is: done, owed, failed, rates, time left, replicas.
+    """Show the progress of a sweep: samples done, missing and failed, rates, time left, replicas.
 
-    Works from any machine that sees the run directory, while the sweep is at work and afterwards.
+    Works from any machine that can read the run directory, during the sweep and afterwards.
 
-    Exit status: 0 complete or at work, 2 wrong usage or input, 3 samples are owed and nobody is at work.
+    Exit status: 0 if the sweep is complete or running, 2 for wrong usage or input, 3 if samples are missing
+    and no submit is running.
 
-    Examples:
+    For example:
+
         lldeg status runs/llama3
 
         lldeg status s3://bucket/runs/llama3 --format json
@@ -57,13 +57,13 @@ def status(
 
 
 def run_status(url: str) -> dict[str, Any]:
-    """How far a run is, as JSON values.
+    """The progress of a run, as JSON values.
 
-    Counts come from the samples that stand there; rates, replicas and notes from what the submit that is at
-    work (or was the last one) told.
+    Counts come from the samples on disk; rates, replicas and notes come from the last heartbeat of the submit
+    that is running, or of the last one that ran.
 
     Raises:
-        UserError: the URL is no run directory.
+        UserError: the URL is not a run directory.
     """
     run = RunFiles.open(url)
     counts = Footers().count(run)
@@ -105,13 +105,13 @@ def _variant(count: Count, told: dict[str, Any], name: str, *, working: bool) ->
 
 
 def _show(facts: dict[str, Any], console: Console) -> None:
-    line = f"{facts['run']}: {facts['state']}, {facts['done']:,} of {facts['planned']:,} samples"
+    line = f"{facts['run']}: {_state(facts)}, {facts['done']:,} of {facts['planned']:,} samples"
     if facts["seconds_left"] is not None:
         line += f", about {timedelta(seconds=round(facts['seconds_left']))} left"
     console.print(Text(line))
     table = Table()
     table.add_column("variant", overflow="fold")
-    for heading in ("done", "owed", "errors", "samples/s", "tokens/s", "replicas"):
+    for heading in ("done", "missing", "errors", "samples/s", "tokens/s", "replicas"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, entry in facts["variants"].items():
         counts = [f"{entry[key]:,}" for key in ("done", "owed", "errors")]
@@ -120,10 +120,14 @@ def _show(facts: dict[str, Any], console: Console) -> None:
     console.print(table)
     for replica in facts["replicas"]:
         where = f" on node {replica['node'][:8]}" if replica["node"] else ""
-        told = f"replica {replica['number']}, {replica['variant']}: {replica['state']}{where}"
-        console.print(Text(f"{told}, {replica['samples']:,} samples"))
+        line = f"replica {replica['number']}, {replica['variant']}: {_state(replica)}{where}"
+        console.print(Text(f"{line}, {replica['samples']:,} samples"))
     for remark in _remarks(facts):
         console.print(Text(clean(remark)))
+
+
+def _state(entry: dict[str, Any]) -> str:
+    return "running" if entry["state"] == "at work" else str(entry["state"])
 
 
 def _remarks(facts: dict[str, Any]) -> Iterator[str]:
@@ -136,9 +140,9 @@ def _remarks(facts: dict[str, Any]) -> Iterator[str]:
         yield problem_text(facts["trouble"])
     if facts["state"] == "at work" and facts["heard"] is not None:
         ago = max(0, round(time.time() - facts["heard"]))
-        line = f"Process {facts['pid']} on {facts['host']}, heard of {ago} s ago"
+        line = f"Process {facts['pid']} on {facts['host']}, last heartbeat {ago} s ago"
         if ago > SECONDS_UNTIL_MISSED:
-            line += ": its machine hangs, or it cannot write to the storage"
+            line += ": its machine hangs, or it cannot write to storage"
         yield f"{line}."
     elif facts["state"] == "incomplete":
-        yield "Nobody is at work; submit again to go on."
+        yield "No submit is running; submit again to resume."

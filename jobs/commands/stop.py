@@ -1,4 +1,4 @@
-"""`lldeg stop`: end a sweep that is at work, wherever it is."""
+"""`lldeg stop`: end a running sweep, on whichever machine it runs."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from orchestrator.rundir.store import RunStore
 
 def stop(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Run directory, a folder or a URL.", show_default=False)
+        str, typer.Argument(metavar="RUN", help="Run directory (path or URL).", show_default=False)
     ],
     *,
     wait: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait until it has stopped.")
+        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for it to stop.")
     ] = 60.0,
 ) -> None:
-    """Stop the submit that is at work in a run; what is answered stays, and submitting again goes on.
+    """Stop the submit that is running in a run directory. Answers are kept; submitting again resumes.
 
-    The request is a file in the run directory, so it works from any machine that sees it.
+    The request is a file in the run directory, so it works from any machine that can write there.
 
-    Exit status: 0 nobody is at work any more, 2 wrong usage or input, or it does not stop.
+    Exit status: 0 if no submit is running any more, 2 for wrong usage or input or if it did not stop.
 
-    Examples:
+    For example:
+
         lldeg stop runs/llama3
 
         lldeg stop s3://bucket/runs/llama3 --wait 300
@@ -36,14 +37,15 @@ def stop(
     store = RunStore(run)
     store.read_manifest()
     if not is_running(store):
-        typer.echo(f"Nobody is at work in {run}.")
+        typer.echo(f"No submit is running in {run}.")
         return
     request_stop(store)
     until = time.monotonic() + wait
     while is_running(store):
         if time.monotonic() > until:
             raise UserError(
-                f"{run} was asked to stop and is still at work after {wait:g} s; see: lldeg status {run}"
+                f"The submit in {run} was asked to stop but is still running after {wait:g} s; "
+                f"see: lldeg status {run}"
             )
         time.sleep(0.5)
-    typer.echo(f"{run} has stopped; submit again to go on.")
+    typer.echo(f"The submit in {run} has stopped; submit again to resume.")

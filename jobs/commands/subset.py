@@ -31,30 +31,33 @@ def subset(
     *,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Output folder for subset.json; default RUN/analysis."),
+        typer.Option(metavar="DIR", help="Output folder for subset.json; default: RUN/analysis."),
     ] = None,
     baseline: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Baseline; default the sweep's.")
+        str | None, typer.Option(metavar="NAME", help="Baseline; default: the sweep's.")
     ] = None,
     temperature: Annotated[
         float | None,
         typer.Option(
-            metavar="T", help="Temperature of the runs that choose; default the lowest with several seeds."
+            metavar="T", help="Temperature of the choosing runs; default: the lowest with several seeds."
         ),
     ] = None,
 ) -> None:
-    """Write the items on which the baseline's answers flip between its runs.
+    """List the items on which the baseline's answers flip between its runs.
 
-    Put `items: subset.json` into a sweep to run only these, with seeds that did not choose them.
+    To run only these, put `items: subset.json` into a sweep, with seeds other than those that chose them.
 
-    Examples:
+    For example:
+
         lldeg subset runs/quickstart
 
         lldeg subset runs/mmlu-temperature --temperature 0.3 --out subsets
     """
     reruns = read_reruns(paths, Wanted({}))
     if not reruns.runs:
-        raise UserError("Items are chosen by runs of lldeg; import other results with `lldeg import` first.")
+        raise UserError(
+            "Items can only be chosen from runs of lldeg; convert other results with `lldeg import` first."
+        )
     name = baseline or reruns.baseline
     if name is None or name not in {cell.variant for cell in reruns.cells}:
         known = some(list(dict.fromkeys(cell.variant for cell in reruns.cells)), 20)
@@ -79,24 +82,26 @@ def _write(path: Path, chosen: Subset) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(chosen.text(), encoding="utf-8")
     except OSError as error:
-        raise UserError(f"Cannot write {path}: {error}. Name another folder with --out.") from error
+        raise UserError(f"Cannot write {path}: {error}. Choose another folder with --out.") from error
 
 
 def _show(reruns: RerunSet, choices: Sequence[TaskChoice], path: Path, console: Console) -> None:
     cell = choices[0].cell
     where = temperature_text(cell.temperature)
-    console.print(Text(f"Items on which {clean(cell.variant)} flips in its runs at temperature {where}:"))
+    console.print(
+        Text(f"Items on which {clean(cell.variant)} flips between its runs at temperature {where}:")
+    )
     console.print(_task_table(choices))
     if found := kept(reruns.cells, choices):
         console.print(_kept_table(found))
     steady = [choice.task for choice in choices if not choice.flips.any()]
     if steady:
-        console.print(Text(f"No item flips in {some(steady)}: leave these tasks out of the sweep."))
+        console.print(Text(f"No item flips in {some(steady)}: omit these tasks from the sweep."))
     asked = {c.info.name for c in reruns.cells if c.variant == cell.variant}
     if single := sorted(asked - {choice.task for choice in choices}):
-        console.print(Text(f"Run once only, so nothing was chosen and they stay whole: {some(single)}."))
+        console.print(Text(f"Run only once, so no items were chosen and all are kept: {some(single)}."))
     fresh = _fresh_seeds(choices)
-    console.print(Text(f"Written to {path}. In the sweep that uses it: items: {path.name}, seeds: {fresh}."))
+    console.print(Text(f"Written to {path}. To use it in a sweep, set items: {path.name}, seeds: {fresh}."))
 
 
 def _task_table(choices: Sequence[TaskChoice]) -> Table:

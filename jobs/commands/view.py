@@ -17,18 +17,19 @@ PORT = 8737
 def view(
     paths: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or folders of runs.")],
     *,
-    port: Annotated[int, typer.Option(metavar="PORT", help="Port on 127.0.0.1; 0 for any free one.")] = PORT,
+    port: Annotated[int, typer.Option(metavar="PORT", help="Port on 127.0.0.1; 0 picks a free one.")] = PORT,
     margin: Margin = None,
     higher: Higher = None,
     lower: Lower = None,
     range_: Range = None,
 ) -> None:
-    """Show runs in a browser: verdicts, plots, every answer that changed, progress.
+    """Show runs in a browser: verdicts, plots, every answer that changed, and progress.
 
-    The server is reachable from this machine only; Ctrl-C stops it. A run that has grown is analyzed
-    anew when its page is loaded again.
+    The server is reachable only from this machine; Ctrl-C stops it. Reloading the page of a run that has
+    grown analyzes it again.
 
-    Examples:
+    For example:
+
         lldeg view runs/quickstart
 
         lldeg view runs --port 9000
@@ -52,5 +53,7 @@ def _listen(port: int) -> socket.socket:
         listener.listen()
     except (OSError, OverflowError) as error:
         listener.close()
-        raise UserError(f"Port {port} cannot be used: {error}. Name another with --port, or 0.") from None
+        raise UserError(
+            f"Port {port} cannot be used: {error}. Choose another with --port, or 0 for a free one."
+        ) from None
     return listener

@@ -1,4 +1,4 @@
-"""`lldeg figures`: the studies behind the method, computed and drawn anew."""
+"""`lldeg figures`: computes and draws the studies behind the method."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,13 +10,14 @@ from orchestrator.errors import UserError
 
 def figures(
     *,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where to write; made if it is not there.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder; created if necessary.")],
 ) -> None:
     """Draw the figures that explain the method, each as PDF and PNG.
 
-    They come out the same every time: introduction, paired_power, p_values, tasks_and_power.
+    The figures are introduction, paired_power, p_values and tasks_and_power; they are the same every time.
 
-    Example:
+    For example:
+
         lldeg figures --out figures
     """
     from jobs.figures.introduction import introduction  # noqa: PLC0415 - matplotlib is slow to import, and --help need not wait

@@ -1,4 +1,4 @@
-"""What pairing is worth: the power of the exact paired test beside that of comparing two averages."""
+"""What pairing gains: the power of the exact paired test compared with that of comparing two averages."""
 
 from dataclasses import dataclass
 from typing import Any

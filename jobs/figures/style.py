@@ -1,6 +1,6 @@
 """One look for every plot: readable in print at half size, by the colour-blind, and the same bytes each time.
 
-Colours are those of Okabe and Ito (2008), and no series is told apart by colour alone. Files carry no date,
+Colours are those of Okabe and Ito (2008), and series never differ by colour alone. Files carry no date,
 so that a figure changes in version control only when its numbers do.
 """
 

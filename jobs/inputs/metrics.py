@@ -62,7 +62,7 @@ def resolve_metric(task: str, wanted: str, available: Sequence[str]) -> str:
     if len(matches) == 1:
         return matches[0]
     if matches:
-        raise UserError(f"Task {task} has {wanted} under several filters: choose one of {_quoted(matches)}.")
+        raise UserError(f"Task {task} has {wanted} with several filters: choose one of {_quoted(matches)}.")
     raise UserError(
         f"Task {task} has no metric {wanted!r} with a number per sample; it has {_quoted(available)}."
     )

@@ -45,9 +45,9 @@ class Wanted:
             UserError: naming it, and what there is.
         """
         if self.task is not None and self.task not in tasks:
-            raise UserError(f"There is no task {self.task!r}; there are {some(tasks, 20)}.")
+            raise UserError(f"There is no task {self.task!r}; the tasks are {some(tasks, 20)}.")
         if self.variant is not None and self.variant not in variants:
-            raise UserError(f"There is no variant {self.variant!r}; there are {some(variants, 20)}.")
+            raise UserError(f"There is no variant {self.variant!r}; the variants are {some(variants, 20)}.")
 
 
 @dataclass(frozen=True)

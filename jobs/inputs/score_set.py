@@ -138,7 +138,7 @@ class TaskTable:
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """Everything a comparison needs, whatever it was read from.
+    """Everything a comparison needs, from any input format.
 
     Attributes:
         models: names of the models, in the order of the input.
@@ -202,3 +202,9 @@ def some(names: Sequence[object], limit: int = 5) -> str:
     """A few names for a sentence: all of them if they are few, else the first ones and how many follow."""
     shown = ", ".join(str(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+def temperatures_text(temperatures: Iterable[Temperature]) -> str:
+    """Temperatures for a sentence: "temperature 0, 0.3", or "an unknown temperature"."""
+    known = sorted({t for t in temperatures if t is not None})
+    return f"temperature {some([f'{t:g}' for t in known])}" if known else "an unknown temperature"

@@ -1,7 +1,7 @@
 """The input formats, and the one way from what the user typed to a reader.
 
-Formats are told apart by what they contain, and are not mixed: runs pool with runs, lm-eval folders compare
-with lm-eval folders, score tables with score tables.
+Formats are recognised by their content and never mixed: runs are pooled with runs, lm-eval folders are
+compared with lm-eval folders, and score tables with score tables.
 """
 
 import json
@@ -29,7 +29,7 @@ FORMATS = (
     "helm",
     "every_eval_ever",
 )
-"""Folders beside this file, each with a `SOURCE` in its module `read`; the first to recognise a path wins."""
+"""Folders here, each with a `SOURCE` in its module `read`; the first that recognises a path wins."""
 
 
 def sources() -> list[Source]:
@@ -65,7 +65,7 @@ def read_reruns(paths: Sequence[str], wanted: Wanted) -> RerunSet:
     source, named = resolve(paths)
     reruns = source.read_reruns(named, wanted)
     if not reruns.cells:
-        raise UserError(f"{some(paths)} holds no answers that match; leave out a filter, or finish the run.")
+        raise UserError(f"{some(paths)} has no matching answers; remove a filter, or finish the run.")
     return reruns
 
 
@@ -100,7 +100,7 @@ def resolve(paths: Sequence[str]) -> tuple[Source, list[NamedPath]]:
     found = {name.path: _source_of(name.path, known) for name in named}
     if len(set(found.values())) > 1:
         kinds = "; ".join(f"{path} is {source.described}" for path, source in found.items())
-        raise UserError(f"These inputs are of different kinds and cannot be compared: {kinds}.")
+        raise UserError(f"These inputs have different formats and cannot be compared: {kinds}.")
     return found[named[0].path], named
 
 
@@ -112,7 +112,7 @@ def is_run(path: str) -> bool:
 def _refuse_where(source: Source, reading: Reading) -> None:
     if reading.where and not source.takes_where:
         takers = some([other.accepted for other in sources() if other.takes_where])
-        raise UserError(f"--where selects rows of {takers}; there are none here.")
+        raise UserError(f"--where only applies to {takers}, and there are none among the inputs.")
 
 
 def _recognising(path: str, known: Sequence[Source]) -> Source | None:
@@ -126,7 +126,7 @@ def _source_of(path: str, known: Sequence[Source]) -> Source:
     if source is not None:
         return source
     if _listing(path) is not None:
-        raise UserError(f"{path} is a list of models: give one list at a time, and nothing beside it.")
+        raise UserError(f"{path} is a list of models: pass a single list and nothing else.")
     raise UserError(_unreadable(path, known))
 
 
@@ -135,11 +135,11 @@ def _unreadable(path: str, known: Sequence[Source]) -> str:
     accepted = ", ".join(source.accepted for source in known)
     read = f"lldeg reads {accepted}, or a JSON file that lists them by model."
     if local.is_dir() and any(local.glob("*.csv")):
-        return f"{path} is a folder of CSV files: give the files themselves, {path.rstrip('/')}/*.csv."
+        return f"{path} is a folder of CSV files: pass the files themselves, {path.rstrip('/')}/*.csv."
     if local.is_dir():
-        what = "is empty" if not any(local.iterdir()) else "holds neither samples nor a manifest.json"
+        what = "is empty" if not any(local.iterdir()) else "contains neither samples nor a manifest.json"
         return f"{path} {what}; {read} lm-eval writes samples only with --log_samples."
-    return f"{path} is in no format that can be analyzed; {read}"
+    return f"{path} is not in a supported format; {read}"
 
 
 def _listing(path: str) -> list[NamedPath] | None:
@@ -162,7 +162,7 @@ def _listing(path: str) -> list[NamedPath] | None:
 
 
 def _entries(content: dict[str, Any], folder: Path) -> Iterator[NamedPath | None]:
-    """One per path that is listed; None for whatever is not a path."""
+    """One per listed path; None for entries that are not paths."""
     for model, value in content.items():
         by_task = value if isinstance(value, dict) and value else {None: value}
         for task, path in by_task.items():

@@ -73,7 +73,7 @@ def write_run(out: str, run: ImportedRun) -> None:
     store = RunStore(out)
     if store.has_run():
         raise UserError(
-            f"{out} is a run already; importing into it would mix the two. Name another with --out."
+            f"{out} is already a run directory; importing into it would mix the two. Change --out."
         )
     for task in run.tasks:
         store.write_items(task.name, task.items)

@@ -72,7 +72,7 @@ class CachedRun:
         return self.footers.count(RunFiles.open(self.location))
 
     def analyze(self) -> AnalyzedRun:
-        """The run as it stands now.
+        """The run in its current state.
 
         Raises:
             UserError: if it cannot be read or compared.
@@ -94,14 +94,16 @@ class Catalog:
         chosen: what the user says about the scores.
 
     Raises:
-        UserError: if there is no run among them.
+        UserError: if none of them is a run.
     """
 
     def __init__(self, paths: Sequence[str], chosen: Chosen = AS_IN_THE_SWEEP) -> None:
         self._paths, self._chosen = paths, chosen
         self._runs: dict[str, CachedRun] = {}
         if not self.runs():
-            raise UserError(f"There is no run in {', '.join(paths)}: lldeg view shows run directories.")
+            raise UserError(
+                f"There is no run directory in {', '.join(paths)}, and lldeg view shows only run directories."
+            )
 
     def runs(self) -> dict[str, CachedRun]:
         """All runs there are now, those that came since included."""

@@ -20,16 +20,16 @@ from stats.verdict import Verdict
 
 Entry = Mapping[str, Any]
 MOST_GAPS = 50
-"""Tasks with missing answers that the page lists."""
+"""Number of tasks with missing answers that the page lists."""
 
 P_VALUES = (
     ("p adjusted", "p_adjusted"),
     *((f"p {c.title}", c.field) for c in default_first(Settings.combine) if c.keeps_level),
     ("p non-inferior", "p_noninferior"),
 )
-"""Columns of the table of all numbers: head and field."""
+"""Columns of the table of all numbers: heading and field."""
 
-WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "not decided", Verdict.CERTIFIED: "non-inferior"}
+WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "undecided", Verdict.CERTIFIED: "non-inferior"}
 
 
 @dataclass(frozen=True)

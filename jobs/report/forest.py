@@ -25,14 +25,14 @@ class Axis:
     ticks: tuple[float, ...]
 
     def at(self, value: float | None) -> str:
-        """Where a value lies, as a percentage of the width; ends stand for what is beyond them."""
+        """The position of a value as a percentage of the width; values beyond the ends are clipped."""
         if value is None:
             return "50%"
         share = (value - self.low) / (self.high - self.low)
         return f"{100 * min(max(share, 0.0), 1.0):.3f}%"
 
     def up(self, value: float) -> str:
-        """Where a value lies on an upright axis, as a percentage of the height from its top."""
+        """The position of a value on a vertical axis, as a percentage of the height from the top."""
         return self.at(self.low + self.high - value)
 
     def width(self, low: float, high: float) -> str:

@@ -136,7 +136,7 @@ function answerPair(flip, [first, second], strings) {
   return element("div", "pair", ...sides.map(([answer, model], i) => {
     if (!answer) return element("div", "", element("h3", "", model), element("p", "soft", "no answer"));
     const box = answerBox(model, answer, textBox(...marked(said[i], kept[i], i ? "ins" : "del")));
-    if (answer[3] !== null) box.append(element("p", "soft", "taken as the answer: ", element("bdi", "", strings[answer[3]])));
+    if (answer[3] !== null) box.append(element("p", "soft", "extracted answer: ", element("bdi", "", strings[answer[3]])));
     return box;
   }));
 }
@@ -147,7 +147,7 @@ function detail(flip, strings) {
   const box = element("div", "detail");
   if (flip.prompt !== null) box.append(element("div", "", element("h3", "", "Prompt"), textBox(strings[flip.prompt])));
   if (flip.target !== null) box.append(element("div", "", element("h3", "", "Target"), textBox(strings[flip.target])));
-  if (!flip.answers.length) box.append(element("p", "soft", "The input holds scores only; there is no text to show."));
+  if (!flip.answers.length) box.append(element("p", "soft", "The input contains only scores; there is no text to show."));
   box.append(...flip.answers.map((pair) => answerPair(flip, pair, strings)));
   box.append(element("p", "soft", `metric ${flip.metric} · `, link));
   return box;
@@ -182,7 +182,7 @@ async function show() {
   try {
     found = await fetchFlips(filters);
   } catch (error) {
-    byId("count").textContent = `The flips cannot be read: ${error.message}`;
+    byId("count").textContent = `Cannot load the flips: ${error.message}`;
     return;
   }
   if (mine !== request) return;
@@ -247,7 +247,7 @@ function progressRow({ variant, planned, done, errors }) {
 
 function pace(first, now) {
   const rate = (now.done - first.done) / ((Date.now() - first.at) / 1000);
-  if (!(rate > 0)) return "No sample was written since this page was opened.";
+  if (!(rate > 0)) return "No samples have been written since this page was opened.";
   const minutes = Math.ceil((now.planned - now.done) / rate / 60);
   return `${rate.toFixed(1)} samples/s since this page was opened, about ${minutes.toLocaleString("en")} min left.`;
 }
@@ -260,7 +260,7 @@ async function watch(section) {
       now = await (await fetch(section.dataset.source)).json();
       if (now.error) throw new Error(now.error);
     } catch (error) {
-      byId("progress-note").textContent = `No progress can be read: ${error.message}`;
+      byId("progress-note").textContent = `Cannot read the progress: ${error.message}`;
       section.hidden = false;
       return;
     }
@@ -272,7 +272,7 @@ async function watch(section) {
     byId("progress-note").textContent = complete ? "" : pace(first, now);
     if (complete) {
       byId("progress-title").textContent = "This run is complete";
-      byId("progress-note").append("Load this page again for its verdicts.");
+      byId("progress-note").append("Reload this page to see its verdicts.");
       return;
     }
     await new Promise((resolve) => setTimeout(resolve, SECONDS_BETWEEN_LOOKS * 1000));

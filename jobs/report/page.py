@@ -27,7 +27,7 @@ def _read(name: str) -> Markup:
 
 
 def script_json(value: Any) -> Markup:
-    """A value as JSON that may stand in a script element: nothing in it ends the element or opens another."""
+    """A value as JSON that is safe in a script element: nothing in it closes the element or opens another."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for char in "<>&\u2028\u2029":
         text = text.replace(char, f"\\u{ord(char):04x}")
@@ -35,7 +35,7 @@ def script_json(value: Any) -> Markup:
 
 
 def full(value: Any) -> str:
-    """A value of verdicts.json as it stands there, no digit lost."""
+    """A value of verdicts.json exactly as it is there, without rounding."""
     return json.dumps(value)
 
 

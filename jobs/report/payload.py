@@ -1,6 +1,6 @@
 """Flips with their texts as the JSON that the page's browser reads: embedded in a file, or served.
 
-Prompts recur in every variant and a baseline's answer in every comparison, so each text stands once, in a
+Prompts recur in every variant and a baseline's answer in every comparison, so each text is stored once, in a
 table of strings, and flips refer to it by number.
 """
 

@@ -1,7 +1,8 @@
 """What repeating shows: scores against temperature, and how often an item succeeds.
 
-Curves compare like with like, so they are taken over the tasks that stand at every temperature. The histogram
-is the one thing on the page that verdicts.json does not hold; it is counted from the scores behind it.
+Curves compare like with like, so they are taken over the tasks that were run at every temperature. The
+histogram is the one thing on the page that verdicts.json does not hold; it is counted from the scores behind
+it.
 """
 
 from collections.abc import Sequence

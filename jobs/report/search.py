@@ -10,7 +10,7 @@ from jobs.report.texts import Texts
 
 
 def search(found: Sequence[Flips], texts: Texts, needle: str) -> list[Flips]:
-    """The flips whose prompt, target or answers hold a text, whatever its case, in cells that have any."""
+    """The flips whose prompt, target or answers contain a text, ignoring case, in cells that have any."""
     order = {id(flips): i for i, flips in enumerate(found)}
     by_task = groupby(sorted(found, key=lambda flips: flips.cell.task), key=lambda flips: flips.cell.task)
     hits = [hit for task, cells in by_task for hit in _search_task(task, list(cells), texts, needle, order)]

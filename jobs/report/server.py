@@ -111,11 +111,11 @@ def _show_progress(run: CachedRun, _: Request) -> Response:
 def _wanted(query: Any) -> Wanted:
     direction = query.get("direction") or None
     if direction not in {None, "worse", "better"}:
-        raise UserError("The direction is worse or better.")
+        raise UserError("The direction must be worse or better.")
     try:
         temperature = float(query["temperature"]) if query.get("temperature") else None
     except ValueError:
-        raise UserError("The temperature is no number.") from None
+        raise UserError("The temperature must be a number.") from None
     return Wanted(
         variant=query.get("variant") or None,
         temperature=temperature,
@@ -128,5 +128,5 @@ def _wanted(query: Any) -> Wanted:
 def _whole(query: Any, name: str, default: int) -> int:
     text = query.get(name, str(default))
     if not (text.isascii() and text.isdecimal() and len(text) < 12):
-        raise UserError(f"The {name} is no whole number.")
+        raise UserError(f"The {name} must be a whole number.")
     return int(text)

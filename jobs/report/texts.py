@@ -1,4 +1,4 @@
-"""Fetches what was asked and what was said, for a few items at a time.
+"""Reads prompts and answers, a few items at a time.
 
 A block holds a range of items, and Parquet's own statistics say which, so only blocks that can hold an item
 are read. Nothing but those ranges is kept in memory.
@@ -74,12 +74,12 @@ class Texts:
         return {item: [by_seed[seed] for seed in sorted(by_seed)] for item, by_seed in found.items()}
 
     def mentioned(self, task: str, items: Items, needle: str) -> Items:
-        """Those of some items whose prompt or target holds a text, whatever its case."""
+        """Those of some items whose prompt or target contains a text, ignoring case."""
         tables = self._items(task, items)
         return _hits([(table, name) for table in tables for name in ("prompt", "target")], needle)
 
     def said_by(self, model: str, task: str, items: Items, needle: str) -> dict[Temperature, Items]:
-        """Those of some items in whose answers a model wrote a text, whatever its case, by temperature."""
+        """Those of some items in whose answers a model wrote a text, ignoring case, by temperature."""
         tables = self._samples(model, task, items, ("item", "temperature", "response"))
         temperatures = {t for table in tables for t in pc.unique(table["temperature"]).to_pylist()}
         return {
@@ -103,7 +103,7 @@ class Texts:
         return tables
 
     def _spans(self, run: RunFiles, model: str, task: str) -> list[tuple[str, int, int]]:
-        """Files of a cell with their first and last item: from whoever has read them, else from footers."""
+        """Files of a cell with their first and last item: known from an earlier read, else from footers."""
         files = run.samples(model, task)
         if run.spans.keys() >= set(files):
             return [(path, *run.spans[path]) for path in files]

@@ -35,7 +35,7 @@ def clip(text: str, limit: int) -> str:
         return text
     head = limit // 3
     left_out = len(text) - limit
-    return f"{text[:head]}\n[… {left_out:,} characters are left out here …]\n{text[head - limit :]}"
+    return f"{text[:head]}\n[… {left_out:,} characters omitted here …]\n{text[head - limit :]}"
 
 
 def shown(text: str | None, limit: int) -> str | None:

@@ -1,4 +1,4 @@
-"""report.html: the whole page as one file, beside the other outputs of an analysis."""
+"""report.html: the whole page as one file, next to the other outputs of an analysis."""
 
 from collections.abc import Sequence
 from posixpath import join

@@ -66,7 +66,7 @@ class Kept:
 
     @property
     def flips_kept(self) -> float | None:
-        """Share of the flips that lie on chosen items; None where nothing flips."""
+        """Share of the flips that are on chosen items; None where nothing flips."""
         before, after = (b + c for b, c in zip(self.worse, self.better, strict=True))
         return after / before if before else None
 
@@ -104,10 +104,10 @@ def choose(cells: Sequence[RepeatedAnswers], baseline: str, asked: Temperature) 
         TaskChoice(c.info.name, c, flipping_items(c.right)) for c in repeated if c.temperature == temperature
     ]
     if not chosen:
-        there = f"there are several only at {some(found)}" if found else "no temperature has several"
+        there = f"has several only at {some(found)}" if found else "has several at no temperature"
         at = "" if asked is None else f" at temperature {asked:g}"
         raise UserError(
-            f"Choosing items takes several runs of the baseline {baseline}{at}, but {there}: "
+            f"Choosing items needs several runs of the baseline {baseline}{at}, which {there}: "
             "run it with more seeds."
         )
     if not any(choice.flips.any() for choice in chosen):

@@ -79,4 +79,4 @@ def _write(path: Path, content: object) -> Path:
 def _plain(value: object) -> object:
     if isinstance(value, np.ndarray):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} has no place in a JSON file.")
+    raise TypeError(f"{type(value).__name__} cannot be written to a JSON file.")

@@ -92,10 +92,10 @@ def summarize(reruns: RerunSet) -> FlipReport:
 def _left_out(cells: Sequence[RepeatedAnswers]) -> Iterator[str]:
     graded = sorted({cell.info.name for cell in cells if not cell.binary})
     if graded:
-        yield f"Left out because their scores are not binary: {some(graded)}."
+        yield f"Skipped because scores are not binary: {some(graded)}."
     bare = sorted({f"{c.variant} on {c.info.name}" for c in cells if c.binary and not c.complete.any()})
     if bare:
-        yield f"Left out because no item has a score in every run: {some(bare)}."
+        yield f"Skipped because no item has a score in every run: {some(bare)}."
 
 
 def _groups(cells: Sequence[RepeatedAnswers]) -> Iterator[list[RepeatedAnswers]]:
@@ -114,7 +114,7 @@ def _equal_runs(group: list[RepeatedAnswers], warnings: list[str]) -> list[Repea
     fewer = [cell.info.name for cell in group if len(cell.runs) < most]
     if fewer:
         warnings.append(
-            f"{group[0].variant} at temperature {group[0].temperature}: the numbers over all tasks leave out "
+            f"{group[0].variant} at temperature {group[0].temperature}: the numbers over all tasks exclude "
             f"those with fewer than {most} runs: {some(fewer)}."
         )
     return [cell for cell in group if len(cell.runs) == most]

@@ -34,7 +34,7 @@ def print_flips(report: FlipReport, console: Console, *, by_task: bool) -> None:
             "T",
             "runs",
             "items",
-            "right %",
+            "correct %",
             "always",
             "never",
             "flip",
@@ -78,8 +78,8 @@ def _print_floor(cells: Sequence[CellSummary], console: Console) -> None:
             drop = f"{100 * cell.hidden_drop:.2f} points"
             console.print(
                 Text(
-                    f"Noise floor: {where} flips like this against itself; on these {cell.items:,} items one "
-                    f"run each detects drops of at least {drop}."
+                    f"Noise floor: {where} flips this often against itself; on these {cell.items:,} "
+                    f"items, one run of each model detects drops of at least {drop}."
                 )
             )
 

@@ -1,10 +1,10 @@
 #!/bin/bash
-# Slurm: a Ray cluster over the nodes of one allocation, and a sweep on it. Edit what is marked, then
+# Slurm: a Ray cluster on the nodes of one allocation, and a sweep on it. Edit the lines marked EDIT, then
 #
 #     sbatch slurm.sh sweep.yaml runs/NAME
 #     lldeg status runs/NAME
 #
-# The run directory lies on a file system that the nodes share. When the time is over, the same command goes on.
+# The run directory must be on a file system that the nodes share. If time runs out, the same command resumes.
 #SBATCH --job-name=lldeg
 #SBATCH --nodes=4
 #SBATCH --ntasks-per-node=1
@@ -21,7 +21,7 @@ run_dir=${2:?usage: sbatch slurm.sh SWEEP.yaml RUN_DIR}
 
 source "$HOME/lldeg/bin/activate" # EDIT: an environment with lldeg[gpu] that all nodes see
 export RAY_USAGE_STATS_ENABLED=0
-export RAY_AUTH_MODE=token # nobody else on these nodes may use the cluster
+export RAY_AUTH_MODE=token # keeps other users of these nodes out of the cluster
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
 export RAY_AUTH_TOKEN
 
@@ -29,7 +29,7 @@ export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK # srun does not take it from sbat
 
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
-port=$((20000 + SLURM_JOB_ID % 10000)) # other jobs on the node have others
+port=$((20000 + SLURM_JOB_ID % 10000)) # differs from those of other jobs on the node
 temp_dir=/tmp/ray-$SLURM_JOB_ID
 limits=(--num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE:-0}")
 
@@ -41,7 +41,7 @@ if ((SLURM_JOB_NUM_NODES > 1)); then
         ray start --block --address="$head_ip:$port" "${limits[@]}" &
 fi
 
-trap 'lldeg stop "$run_dir" || true' TERM # Slurm's warning: end in order
+trap 'lldeg stop "$run_dir" || true' TERM # Slurm's warning: stop cleanly
 lldeg submit "$sweep" --address "$head_ip:$port" --run-dir "$run_dir" &
 submit=$!
 status=0

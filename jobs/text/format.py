@@ -52,7 +52,7 @@ def _rounded(share: float) -> float:
 
 
 Unit = Literal["share", "metric", "mixed"]
-"""What a drop is counted in: shares of the range, the metric's own unit, or both in different tasks."""
+"""Unit of a drop: shares of the range, the metric's own unit, or both in different tasks."""
 
 
 def amount(drop: float, unit: Unit, *, sign: bool = True) -> str:

@@ -1,8 +1,8 @@
 """What a verdict means, in plain words.
 
-Each sentence says what was found, in which unit, against which margin, and nothing that the numbers do not
-bear: points are only said to be lost where the drop is positive, and a margin only to be kept where that
-was shown.
+Each sentence says what was found, in which unit and against which margin, and claims nothing that the numbers
+do not support: a loss of points only if the drop is positive, and a drop within the margin only if that was
+shown.
 """
 
 from collections.abc import Sequence
@@ -59,7 +59,7 @@ def several_certificates(analysis: Analysis) -> str | None:
     note = certificates_note(certified, analysis.settings.alpha, adjusted=adjusted)
     if note is None:
         return None
-    return note.text if adjusted else f"{note.text} That is --certify all."
+    return note.text if adjusted else f"{note.text} Use --certify all for that."
 
 
 def _degraded(subject: str, baseline: str, result: VariantResult, settings: Settings) -> str:
@@ -76,10 +76,10 @@ def _degraded(subject: str, baseline: str, result: VariantResult, settings: Sett
         text = f"{subject} is worse than {baseline}: it {overall}, which is {proof}."
     else:
         text = (
-            f"{subject} is worse than {baseline} on some tasks: the drops are {proof}; in all it {overall}."
+            f"{subject} is worse than {baseline} on some tasks: the drops are {proof}; overall it {overall}."
         )
     if comparison.p_noninferior_adjusted <= settings.alpha:
-        where = "over all tasks" if len(comparison.tasks) > 1 else "all the same"
+        where = "over all tasks" if len(comparison.tasks) > 1 else "nevertheless"
         return f"{text} A drop of {margin_text(result)} or more is ruled out {where}."
     return text
 
@@ -110,19 +110,22 @@ def _inconclusive(subject: str, result: VariantResult) -> str:
     comparison, unit = result.comparison, result.comparison.margin_unit
     if comparison.margin is None:
         return (
-            f"{subject} is not decided: no significant drop was found, and without a margin in the metric's "
+            f"{subject} is undecided: no significant drop was found, and without a margin in the metric's "
             "own unit (--margin TASK=M) it cannot be certified."
         )
     limit = amount(comparison.drop_interval_decision[1], unit, sign=False)
     text = (
-        f"{subject} is not decided: no significant drop was found, but one of {margin_text(result)} or more "
+        f"{subject} is undecided: no significant drop was found, but one of {margin_text(result)} or more "
         f"is not ruled out (it may be up to {limit}"
     )
     if Code.WITHIN_MARGIN_PAIRS_ONLY in comparison.reason_codes:
-        return f"{text}), because answers are missing or failed: on those that are there, it is."
+        return (
+            f"{text}), because answers are missing or failed; on the available answers alone it is ruled out."
+        )
     if comparison.items_needed is None:
         return f"{text})."
-    return f"{text}). About {comparison.items_needed:,} items would decide; these are {comparison.items:,}."
+    found, needed = f"{comparison.items:,}", f"{comparison.items_needed:,}"
+    return f"{text}). About {needed} items would decide; this comparison has {found}."
 
 
 def gap_lines(results: Sequence[VariantResult], limit: int) -> list[str]:
@@ -130,7 +133,7 @@ def gap_lines(results: Sequence[VariantResult], limit: int) -> list[str]:
 
     Args:
         results: the comparisons.
-        limit: most tasks to list; what is left out is counted on a line of its own.
+        limit: most tasks to list; a separate line counts the others.
     """
     gaps = [(result, gap) for result in results for gap in result.gaps]
     gaps.sort(key=lambda pair: -sum((*pair[1].missing, *pair[1].failed)))
@@ -147,7 +150,7 @@ def _gap_line(result: VariantResult, gap: MissingAnswers) -> str:
 
 
 def shown_warnings(warnings: Sequence[Notice]) -> list[str]:
-    """Warnings for people: of many of one kind (one per variant, say) the first ones and how many follow."""
+    """Warnings for people: of many of the same kind, the first ones and how many more there are."""
     kinds: dict[str, list[str]] = {}
     for warning in warnings:
         kinds.setdefault(warning.code, []).append(warning.text)

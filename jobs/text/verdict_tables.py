@@ -15,7 +15,7 @@ from jobs.text.format import amount, broken, clean, p_text, score_text, temperat
 from jobs.text.sentences import gap_lines, margin_text, meaning, several_certificates, shown_warnings
 from stats.results import Comparison
 
-GAPS = "Answers that are missing or failed"
+GAPS = "Missing or failed answers"
 STYLES = {"DEGRADED": "bold red", "CERTIFIED": "bold green", "INCONCLUSIVE": "bold yellow"}
 NARROW = 76
 """Below so many columns a table would wrap inside its cells; each row becomes a few lines instead."""
@@ -89,7 +89,7 @@ def _title(group: TaskGroup) -> str:
 
 def _hidden(analysis: Analysis, groups: Sequence[TaskGroup]) -> str:
     count = hidden_tasks(analysis, groups)
-    rows = f"{count} more task rows are" if count > 1 else "One more task row is"
+    rows = f"{count} more rows of tasks are" if count > 1 else "One more row of a task is"
     return f"{rows} in model_comparison.csv; --tasks all shows them here." if count else ""
 
 
@@ -100,7 +100,7 @@ def _verdict_rows(analysis: Analysis) -> list[Cells]:
 def _name(result: VariantResult) -> str:
     """The variant, with the task whose drop alone makes the verdict."""
     task = result.comparison.deciding_task
-    return clean(result.variant) if task is None else f"{clean(result.variant)} (by task {clean(task)})"
+    return clean(result.variant) if task is None else f"{clean(result.variant)} (on task {clean(task)})"
 
 
 def _task_rows(group: TaskGroup) -> list[Cells]:

@@ -27,7 +27,7 @@ def ray_cluster(address: str | None, task_folders: Sequence[str] = ()) -> Iterat
     """Join the Ray cluster at an address, or start one on this machine; leave it at the end.
 
     A Ray cluster that is joined gets lldeg's code and the task files from here; its nodes need only the
-    dependencies. One that is started belongs to this sweep alone, whatever else runs on this machine.
+    dependencies. One that is started belongs to this sweep alone, even if others run on this machine.
 
     Raises:
         UserError: there is no Ray cluster at the address.
@@ -39,8 +39,8 @@ def ray_cluster(address: str | None, task_folders: Sequence[str] = ()) -> Iterat
         else:
             _join(address, task_folders)
     except (OSError, ValueError, RuntimeError, RayError) as error:
-        where = "started on this machine" if address is None else f"joined at {address}"
-        raise UserError(f"A Ray cluster could not be {where}: {' '.join(str(error).split())}") from None
+        what = "start Ray on this machine" if address is None else f"join the Ray cluster at {address}"
+        raise UserError(f"Cannot {what}: {' '.join(str(error).split())}") from None
     try:
         yield
     finally:

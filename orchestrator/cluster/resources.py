@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.config.schema import ReplicaConfig
 
     Placed = tuple[str | None, "ReplicaResources"]
-    """A replica that takes up resources: its node's ID, None until Ray has chosen one, and what it takes."""
+    """A placed replica: its node's ID (None until Ray has chosen one), and the resources it takes."""
 
 CPUS_BESIDE_A_GPU = 4
 SECONDS_BETWEEN_LOOKS = 5.0
@@ -112,7 +112,7 @@ def autoscaling_request(replicas: Sequence[ReplicaResources], count: int | None)
 
 
 class Nodes:
-    """The living nodes, listed anew every few seconds, so that those that join or leave are noticed."""
+    """The live nodes, listed again every few seconds, so that nodes that join or leave are noticed."""
 
     def __init__(self) -> None:
         self._lost: dict[str, float] = {}  # when it was noticed
@@ -137,12 +137,12 @@ class Nodes:
         self._nodes = nodes
 
     def have_room(self, wanted: ReplicaResources, placed: Sequence[Placed]) -> bool:
-        """Whether one more replica fits beside those already placed."""
+        """Whether one more replica fits in addition to those already placed."""
         return has_room(self.now(), wanted, placed)
 
 
 def has_room(nodes: Sequence[Node], wanted: ReplicaResources, placed: Sequence[Placed]) -> bool:
-    """Whether one more replica fits on some node beside those already placed.
+    """Whether one more replica fits on some node in addition to those already placed.
 
     Replicas for which Ray has not chosen a node yet are assumed to go where the least is left, the largest
     first.
@@ -179,7 +179,7 @@ def why_unschedulable(wanted: ReplicaResources, nodes: Sequence[Node]) -> str | 
     largest = max(
         nodes, key=lambda node: (node.amounts.get("GPU", 0), node.amounts.get("CPU", 0)), default=None
     )
-    there = f"the largest has {largest}" if largest else "there is no node"
+    there = f"the largest node has {largest}" if largest else "the cluster has no nodes"
     return f"a replica needs {wanted} on one node; {there}"
 
 

@@ -65,9 +65,9 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"There is no file {path}.") from None
+        raise UserError(f"{path} does not exist.") from None
     except IsADirectoryError:
-        raise UserError(f"{path} is a folder; give the YAML file of a sweep.") from None
+        raise UserError(f"{path} is a folder; pass the YAML file of a sweep.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
     try:
@@ -194,19 +194,19 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
         )
         yield f"baseline '{config.baseline}' is not a variant{hint}"
     elif config.variants[config.baseline].skip_if_unsupported:
-        yield f"variants.{config.baseline} is the baseline and cannot be left out: remove skip_if_unsupported"
+        yield f"variants.{config.baseline} is the baseline and cannot be skipped: remove skip_if_unsupported"
     names = [task.task for task in config.tasks]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"task '{name}' is listed twice"
     for name in config.variants:
         if not config.model_of(name):
-            yield f"variants.{name} has no model: give it one, or give the sweep one"
+            yield f"variants.{name} has no model: set its model, or the model of the sweep"
         if not name.strip() or name in {".", ".."} or len(name) > 100:
-            yield f"'{name}' cannot be the name of a variant"
+            yield f"'{name}' cannot be used as the name of a variant"
     yield from _secrets(config)
     for folder in config.include_path:
         if not Path(folder).is_dir():
-            yield f"include_path: there is no folder {folder}"
+            yield f"include_path: the folder {folder} does not exist"
 
 
 def _secrets(config: SweepConfig) -> Iterator[str]:

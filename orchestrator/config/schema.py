@@ -22,11 +22,11 @@ class ReplicaConfig(Section):
     gpus_per_replica: float | None = Field(default=None, ge=0)
     """Default: the engine's parallel sizes if the Ray cluster has GPUs, else 0. A fraction shares a GPU."""
     cpus_per_replica: float | None = Field(default=None, gt=0)
-    """Default: 4 beside a GPU, all of a node's CPUs without one."""
+    """Default: 4 with a GPU, all of a node's CPUs without one."""
     resources: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Custom Ray resources, by name."""
     labels: dict[str, str] = Field(default_factory=dict)
-    """Labels the node must have, by name."""
+    """Ray node labels that are required, by name."""
 
     @field_validator("gpus_per_replica")
     @classmethod
@@ -58,11 +58,11 @@ class VariantConfig(Section):
     revision: str | None = None
     """Branch, tag or commit on the Hugging Face hub."""
     engine: dict[str, Any] = Field(default_factory=dict)
-    """Engine options laid over the sweep's `engine`."""
+    """Engine options that override the sweep's `engine`."""
     cluster: ReplicaConfig = ReplicaConfig()
-    """Where this variant's replicas run; what it leaves out comes from the sweep's `cluster`."""
+    """Where this variant's replicas run; unset fields come from the sweep's `cluster`."""
     skip_if_unsupported: bool = False
-    """On a machine whose hardware cannot run it, leave this variant out instead of refusing the sweep."""
+    """Skip this variant on hardware that cannot run it, instead of refusing the sweep."""
 
 
 class TaskConfig(Section):
@@ -71,11 +71,11 @@ class TaskConfig(Section):
     task: str
     """Name of an lm-eval task, group or tag."""
     metric: str | None = None
-    """The "metric,filter" that decides; default: the task's first numeric one."""
+    """The "metric,filter" to test; default: the task's first numeric one."""
     num_fewshot: int | None = Field(default=None, ge=0)
-    """Examples in the prompt; default: the task's own number."""
+    """Number of examples in the prompt; default: as the task defines it."""
     limit: int | None = Field(default=None, ge=1)
-    """Take only the first so many items."""
+    """Use only the first items, up to this number."""
     cluster: str | None = None
     """Field of the document whose equal values form a cluster of dependent items."""
 
@@ -85,7 +85,7 @@ class PromptConfig(Section):
 
     apply_chat_template: bool = False
     fewshot_as_multiturn: bool | None = Field(default=None, validate_default=True)
-    """Examples as turns of the conversation; default, as in lm-eval: wherever there is a chat template."""
+    """Send examples as turns of the conversation; default, as in lm-eval: if there is a chat template."""
     system_instruction: str | None = None
 
     @field_validator("fewshot_as_multiturn")
@@ -103,9 +103,9 @@ class SamplingConfig(Section):
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int | None = Field(default=None, ge=1)
     max_gen_toks: int | None = Field(default=None, ge=1)
-    """Longest answer in tokens; default: the task's own."""
+    """Maximum number of tokens of an answer; default: as the task defines it."""
     repeat_greedy: bool = False
-    """Repeat unsampled requests once a seed too, to measure the noise of the engine itself."""
+    """Repeat unsampled requests for each seed too, to measure the noise of the engine itself."""
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -120,16 +120,16 @@ class SamplingConfig(Section):
     @classmethod
     def _seeds_distinct(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or len(set(value)) < len(value):
-            raise ValueError("must be a count or a list of different numbers")
+            raise ValueError("must be a count or a list of distinct numbers")
         if min(value) < 0 or max(value) >= 2**31:
-            raise ValueError("must lie between 0 and 2147483647")
+            raise ValueError("must be between 0 and 2147483647")
         return value
 
     @field_validator("temperatures")
     @classmethod
     def _temperatures_distinct(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not value or len(set(value)) < len(value) or min(value) < 0 or max(value) > 100:
-            raise ValueError("must be a list of different temperatures, each at least 0")
+            raise ValueError("must be a list of distinct temperatures, each at least 0")
         return value
 
 
@@ -137,9 +137,9 @@ class AnalysisConfig(Section):
     """Defaults for `lldeg analyze`."""
 
     alpha: float = Field(default=0.05, gt=0, lt=1)
-    """Rate of false alarms."""
+    """False alarm rate (level of the tests)."""
     margin: float = Field(default=0.01, gt=0, lt=1)
-    """Drop, in accuracy points over all items (0.01 = one point), that is still acceptable."""
+    """Largest acceptable drop over all items, as a share of the metric's range (0.01 = one point)."""
 
 
 class SweepConfig(Section):
@@ -153,9 +153,9 @@ class SweepConfig(Section):
     variants: dict[str, VariantConfig] = Field(min_length=1)
     tasks: tuple[TaskConfig, ...] = Field(min_length=1)
     items: str | None = None
-    """File of `lldeg subset`, relative to the configuration file: of the tasks it names, only these run."""
+    """File of `lldeg subset`, relative to the configuration file: tasks that it names run only its items."""
     include_path: tuple[str, ...] = ()
-    """Folders with lm-eval task files of your own, relative to the configuration file."""
+    """Folders with your own lm-eval task files, relative to the configuration file."""
     prompt: PromptConfig = PromptConfig()
     sampling: SamplingConfig = SamplingConfig()
     cluster: ClusterConfig = ClusterConfig()

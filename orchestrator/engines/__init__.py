@@ -32,9 +32,9 @@ class UnknownKind(EngineKind):
         return True
 
     def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
-        """That there is no such kind."""
+        """The problem of an unknown kind."""
         known = " and ".join(dict.fromkeys(kind.name for kind in KINDS))
-        yield f"no engine '{options.get('kind')}'; engines are {known}"
+        yield f"unknown engine '{options.get('kind')}'; the engines are {known}"
 
     def load(self, spec: EngineSpec, *, gpus: float) -> Engine:  # noqa: ARG002
         """Refuse."""

@@ -46,7 +46,7 @@ class Answer:
         finish_reason: "stop" or "length" where the engine tells; None otherwise.
         prompt_tokens: tokens read.
         output_tokens: tokens written.
-        error: None, or "class: message"; such a sample is a row without scores, and the others go on.
+        error: None, or "class: message"; such a sample becomes a row without scores, and the others continue.
     """
 
     response: Any

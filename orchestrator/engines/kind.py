@@ -99,7 +99,7 @@ class EngineKind(ABC):
         *,
         on_cpu: bool,  # noqa: ARG002
     ) -> dict[str, Any]:
-        """Options that the user left open and that the machine decides (a number format, say)."""
+        """Options that the user did not set and that depend on the machine (for example a number format)."""
         return {}
 
     def explain_choices(self, machine: Hardware) -> str:  # noqa: ARG002

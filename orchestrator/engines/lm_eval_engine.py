@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BATCH = 64
 REFUSALS = (AssertionError, AttributeError, ImportError, KeyError, OSError, TypeError, ValueError)
-"""What model classes raise when they are given what they cannot run."""
+"""What model classes raise for inputs that they cannot run."""
 
 
 def _model_class(name: str) -> Any:

@@ -18,8 +18,8 @@ PREFIX = "lm-eval:"
 MIB = 1 << 20
 TRANSFORMERS = (f"{PREFIX}hf", f"{PREFIX}huggingface")
 SENDING = {"num_concurrent": 10_000, "timeout": 86_400, "patience": 604_800, "max_reply_mib": 1_024}
-"""Options of a served model that change no answer, each with the most that is sensible: requests at a time,
-seconds to wait for an answer and for a server that is away, and the size of a reply."""
+"""Options of a served model that do not change answers, each with its largest allowed value: concurrent
+requests, seconds to wait for an answer and for a server that is down, and the size of a reply."""
 
 
 class LmEvalClass(EngineKind):
@@ -83,7 +83,7 @@ class ServedClass(LmEvalClass):
 
     @property
     def served(self) -> bool:
-        """True: the server has hardware of its own."""
+        """True: the server has its own hardware."""
         return True
 
     def recognises(self, options: Mapping[str, Any]) -> bool:
@@ -107,14 +107,14 @@ class ServedClass(LmEvalClass):
         if not url and str(options["kind"]).startswith(f"{PREFIX}local-"):
             yield "a served model needs base_url, for example http://127.0.0.1:8000/v1/completions"
         if url and not url.startswith(("http://", "https://")):
-            yield f"base_url must be an address with http:// or https://, not '{url}'"
+            yield f"base_url must be an http:// or https:// address, not '{url}'"
         if not isinstance(options.get("header", {}), dict):
             yield "header must be a mapping of names to values"
         for name, most in SENDING.items():
             value = options.get(name, 1)
             whole = name == "num_concurrent"
             numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-            least = 1 if name == "timeout" else 0  # lm-eval cuts off fractions, and 0 s would be for ever
+            least = 1 if name == "timeout" else 0  # lm-eval drops fractions, and 0 s would mean forever
             if not numeric or not least <= value <= most or not value:
                 bounds = f"from 1 to {most:,}" if whole or least else f"above 0 and at most {most:,}"
                 yield f"{name} must be a {'whole number' if whole else 'number'} {bounds}, not {value!r}"

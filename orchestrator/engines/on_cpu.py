@@ -20,8 +20,8 @@ def is_open(options: Mapping[str, Any]) -> bool:
 def explain(machine: Hardware) -> str:
     """Which number format is chosen on this CPU, and why."""
     if machine.native_bfloat16:
-        return "Engines compute in bfloat16, which this CPU has; engine.dtype chooses otherwise."
-    return "Engines compute in float32: this CPU only emulates bfloat16; engine.dtype chooses otherwise."
+        return "Engines compute in bfloat16, which this CPU supports; set engine.dtype to change this."
+    return "Engines compute in float32: this CPU only emulates bfloat16; set engine.dtype to change this."
 
 
 def why_slow(options: Mapping[str, Any], machine: Hardware) -> str | None:

@@ -36,10 +36,13 @@ if TYPE_CHECKING:
 CONCURRENCY = 16  # requests at a time, unless num_concurrent says otherwise
 FEED_FACTOR = 2
 LONGEST_WORD = 64  # characters of a finish_reason
-THOUGHTS = ("reasoning_content", "reasoning")  # what vLLM and its kin call the thoughts beside a text
+THOUGHTS = (
+    "reasoning_content",
+    "reasoning",
+)  # fields of vLLM and similar servers for thoughts that come with a text
 MOST_REFUSALS = 16  # of requests of one kind of which none was answered
 UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, AssertionError, OverflowError)
-"""What lm-eval's classes raise when they cannot put a prompt or read an answer."""
+"""What lm-eval's classes raise when they cannot encode a prompt or parse an answer."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ class ServedEngine:
 
     @property
     def problem(self) -> str | None:
-        """What the server fails on, from its last answer until the next one."""
+        """The server's last failure; None once it answers again."""
         return self._server.trouble
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
@@ -123,9 +126,9 @@ class ServedEngine:
     def _prepare(self, query: Query) -> _Prepared:
         if query.kind != GENERATE and (self._chat or self._lm.tokenizer is None):
             raise EngineOptionError(
-                "a chat server tells no likelihoods; leave out tasks that need them"
+                "chat endpoints return no log-likelihoods; remove tasks that need them"
                 if self._chat
-                else "likelihoods need the model's tokenizer: set engine.tokenizer"
+                else "log-likelihoods need the model's tokenizer: set engine.tokenizer"
             )
         try:
             with self._encoding_lock:
@@ -156,7 +159,7 @@ class ServedEngine:
         asked, sent = settings.get("temperature", 0), body.get("temperature")
         if sent is not None and sent != asked:  # lm-eval does so where a name looks like a reasoning model's
             raise EngineOptionError(
-                f"lm-eval's class sends temperature {sent} to this model, whatever is asked ({asked})"
+                f"lm-eval's class always sends temperature {sent} to this model, not the requested {asked}"
             )
         return _Prepared(query.kind, (body,), self._read_text)
 
@@ -164,8 +167,8 @@ class ServedEngine:
         answer = int(settings.get("max_gen_toks", self._lm._max_gen_toks))
         if answer >= self._lm.max_length:
             raise EngineOptionError(
-                f"answers of {answer} tokens leave no room for a prompt in engine.max_length "
-                f"{self._lm.max_length + 1}: set it to what the server takes"
+                f"answers of up to {answer} tokens leave no room for a prompt within engine.max_length "
+                f"{self._lm.max_length + 1}: set it to the context length of the server"
             )
         return int(self._lm.max_length) - answer
 
@@ -174,7 +177,7 @@ class ServedEngine:
         if self._chat and "choices" in output:  # the class takes what it cannot read for an empty answer
             (choice,) = output["choices"]
             if choice["index"] != 0 or "message" not in choice:
-                raise ValueError("the answer holds no message")
+                raise ValueError("the answer contains no message")
         text = self._lm.parse_generations(outputs=output)[0]
         about = output if isinstance(output, dict) else {}
         choice = (about.get("choices") or [{}])[0]
@@ -183,7 +186,7 @@ class ServedEngine:
         if text is None and not _has_thought(choice):
             raise AnswerWithheldError(f"the answer has no text (finish_reason: {reason})")
         if not isinstance(text or "", str):
-            raise TypeError(f"the answer is no text but {type(text).__name__}")
+            raise TypeError(f"the answer is not text but {type(text).__name__}")
         usage = about.get("usage")
         counts = usage if isinstance(usage, dict) else {}
         return Answer(
@@ -235,7 +238,9 @@ class ServedEngine:
         if isinstance(output, dict) and "choices" in output:
             values = output["choices"][0]["logprobs"]["token_logprobs"]
             if len(values) != len(tokens) + 1:  # the prompt, and the one token that is always written
-                raise ValueError(f"likelihoods of {len(values)} tokens instead of {len(tokens)} and one more")
+                raise ValueError(
+                    f"log-likelihoods of {len(values)} tokens instead of {len(tokens)} and one more"
+                )
             for value in values[start:-1]:
                 log_likelihood(value)  # a sum could hide a wrong one
         scored: tuple[float, bool] = self._lm.parse_logprobs(
@@ -263,7 +268,7 @@ class ServedEngine:
             self._refused[prepared.kind] += 1
             if not self._answered[prepared.kind] and self._refused[prepared.kind] >= MOST_REFUSALS:
                 raise EngineOptionError(
-                    f"{self._server.url} answers no {prepared.kind} request: {error_text(error)}"
+                    f"{self._server.url} cannot answer {prepared.kind} requests: {error_text(error)}"
                 ) from None
             return Answer(None, error=error_text(error))
         self._answered[prepared.kind] += answer.error is None
@@ -287,7 +292,7 @@ def with_environment(header: Mapping[str, Any]) -> dict[str, str]:
     def variable(match: re.Match[str]) -> str:
         name = match[1] or match[2]
         if name not in os.environ:
-            raise EngineOptionError(f"engine.header needs ${name}, which the environment does not have")
+            raise EngineOptionError(f"engine.header needs the environment variable {name}, which is not set")
         return os.environ[name]
 
     return {

@@ -38,7 +38,7 @@ class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     @property
     def prefix_token_id(self) -> int:
-        """Token that stands before a text without context."""
+        """Token that precedes a text without context."""
         bos = self.tokenizer.bos_token_id
         return int(bos) if bos is not None else self.eot_token_id
 
@@ -102,6 +102,6 @@ class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         return [(list(context) + list(scored), len(context)) for context, scored in pairs]
 
     def _loglikelihood_tokens(self, *_: Any, **__: Any) -> Any:
-        raise TypeError("an encoding has no model to score with")
+        raise TypeError("a tokenizer cannot score text")
 
     loglikelihood_rolling = generate_until = _loglikelihood_tokens

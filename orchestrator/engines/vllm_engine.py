@@ -166,7 +166,7 @@ class VllmEngine:
 
         try:
             engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the thread that waits has to hear it
+        except BaseException as error:  # noqa: BLE001 - the waiting thread must receive any error
             loaded.set_exception(error)
             return
         gc.collect()
@@ -196,5 +196,5 @@ class VllmEngine:
                     if output.finished:
                         pending, index = waiting.pop(output.request_id)
                         pending.put(index, output)
-        except BaseException as error:  # noqa: BLE001 - whatever killed the engine, the callers must hear of it
+        except BaseException as error:  # noqa: BLE001 - callers must receive any error that kills the engine
             self._death = error

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 QUANTIZED_CACHES = ("fp8", "nvfp4", "int4", "int8")
-"""How the names of quantized KV caches begin."""
+"""Prefixes of the names of quantized KV caches."""
 
 
 class Vllm(EngineKind):
@@ -50,7 +50,7 @@ class Vllm(EngineKind):
         return parallel_workers(options)
 
     def obstacles(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> Iterator[Obstacle]:
-        """What vLLM's CPU backend cannot do, besides."""
+        """Further limits of vLLM's CPU backend."""
         yield from super().obstacles(options, machine, on_cpu=on_cpu)
         if not on_cpu:
             return
@@ -59,10 +59,12 @@ class Vllm(EngineKind):
             needed = "a GPU or a CPU with AVX-512 or AMX"
             yield Obstacle(
                 f"kv_cache_dtype: {cache} needs {needed}, and this machine has neither",
-                "remove it, or set skip_if_unsupported: true in a variant that may be left out",
+                "remove it, or set skip_if_unsupported: true in a variant that may be skipped",
             )
         if options.get("pipeline_parallel_size", 1) not in (1, None):
-            yield Obstacle("pipeline_parallel_size: vLLM has no pipeline parallelism on CPUs", "set it to 1")
+            yield Obstacle(
+                "pipeline_parallel_size: vLLM does not support pipeline parallelism on CPUs", "set it to 1"
+            )
 
     def choices(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
         """The number format, on a CPU."""

@@ -22,7 +22,7 @@ class Prepared:
     Attributes:
         requests: prompt tokens and sampling parameters; several for a text longer than the context, none for
             a query that cannot be asked.
-        read: makes the answer from the requests' outputs, or from the exceptions that stand in their place.
+        read: makes the answer from the requests' outputs, or from the exceptions in their place.
     """
 
     requests: tuple[tuple[list[int], Any], ...]

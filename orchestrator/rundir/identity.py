@@ -1,7 +1,7 @@
 """What decides an answer, as digests: two samples share a key exactly if they mean the same.
 
 Resume, extension and refusal all rest on these digests: the plan is a set of keys, the samples on disk are a
-set of keys, and what is owed is the difference.
+set of keys, and what is owed (still missing) is the difference.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ def is_running(store: RunStore) -> bool:
 
 
 def owner(store: RunStore) -> str:
-    """The submit that has the run or had it last: an ID of its own; empty if there was none.
+    """ID of the submit that has the run or had it last; empty if there was none.
 
     Raises:
         OSError: the storage cannot be read.

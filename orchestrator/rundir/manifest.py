@@ -65,10 +65,10 @@ def merge(old: Manifest | None, new: Manifest, command: str) -> Manifest:
     Args:
         old: the manifest found in the run directory; None for a new run.
         new: the manifest of this submit.
-        command: a command that would run the changed sweep in a directory of its own.
+        command: a command that would run the changed sweep in a new directory.
 
     Raises:
-        UserError: something kept its name and changed its meaning; names the keys that differ.
+        UserError: something kept its name but changed its definition; the message names the keys that differ.
     """
     if old is None:
         return new
@@ -79,8 +79,8 @@ def merge(old: Manifest | None, new: Manifest, command: str) -> Manifest:
     changes += differences(old.get("subset"), new.get("subset"), ["subset"])
     if changes:
         raise UserError(
-            f"The run directory holds another sweep; what differs: {'; '.join(sorted(changes))}. "
-            f"Change it back, or start a run of its own: {command}"
+            f"The run directory belongs to a different sweep; changed: {'; '.join(sorted(changes))}. "
+            f"Undo the changes, or start a new run: {command}"
         )
     merged: Manifest = {**new}
     merged["variants"] = {**old["variants"], **new["variants"]}

@@ -139,7 +139,9 @@ class SweepProgress:
 
     def taken_over(self) -> None:
         """Stop, because another submit has taken over the run."""
-        self.stop = "another lldeg submit has taken over the run, whose lease this one did not renew in time"
+        self.stop = (
+            "another lldeg submit has taken over the run, because this one did not renew its lease in time"
+        )
 
     def seconds_left(self) -> float | None:
         """Estimate from the rate of the engines once loaded, and the loads that are still to come.

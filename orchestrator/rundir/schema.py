@@ -17,7 +17,7 @@ SOFTWARE_KEY = b"lldeg.software"
 """In the metadata of a file of samples: the ID of the software that wrote it, as in the manifest."""
 
 FORMAT = 1
-"""Version of all this, in every manifest."""
+"""Version of the format, recorded in every manifest."""
 
 ITEMS = pa.schema(
     {

@@ -27,7 +27,7 @@ class ChatTemplate:
     Args:
         model: folder or hub name of the model or tokenizer.
         revision: revision on the hub.
-        trust_remote_code: whether the tokenizer may run code of its own.
+        trust_remote_code: whether the tokenizer may run its own code.
 
     Raises:
         ValueError: the tokenizer has no chat template.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from orchestrator.sweep.tasks import SweepTask, TaskItems, TaskLibrary
 
     Template = ChatTemplate | ChatMessages | None
-    """How a conversation becomes text; None without a chat template."""
+    """The chat template, which renders a conversation as text; None without one."""
 
 PLAIN = "plain"  # the rendering of prompts without a chat template
 
@@ -37,7 +37,7 @@ def engine_problems(config: SweepConfig, variant: str) -> list[str]:
     kind = kind_of(options)
     if kind.takes_messages(options) and not config.prompt.apply_chat_template:
         return [
-            f"variants.{variant}: chat endpoints take conversations: set prompt.apply_chat_template: true"
+            f"variants.{variant}: chat endpoints need conversations: set prompt.apply_chat_template: true"
         ]
     return [f"variants.{variant}: {problem}" for problem in kind.problems(options)]
 
@@ -123,7 +123,7 @@ def _load_task(
 
 
 def unanswerable(config: SweepConfig, tasks: Mapping[str, SweepTask]) -> list[str]:
-    """Tasks that an engine cannot answer, whatever the model."""
+    """Tasks that an engine cannot answer with any model."""
     return [
         f"variants.{variant}: chat endpoints return no log-likelihoods, which task '{name}' needs"
         for variant in config.variants

@@ -29,7 +29,7 @@ class Fitted:
         config: the sweep, without the variants that are left out, and with what was chosen.
         chosen: options that were left open and chosen here, by variant.
         skipped: variants left out, and why.
-        notes: what was chosen, for the user to know.
+        notes: what was chosen, as sentences for the user.
         warnings: what runs, but slowly.
         problems: what cannot run.
     """
@@ -76,7 +76,7 @@ def _too_large(config: SweepConfig, variant: str, machine: Hardware) -> Iterator
     cluster = config.cluster_of(variant).model_copy(update={"resources": {}, "labels": {}})
     node = _as_node(machine)
     if why := why_unschedulable(replica_resources(cluster, config.engine_of(variant), [node]), [node]):
-        yield Obstacle(why, "ask for less, or give --address a cluster with such a node")
+        yield Obstacle(why, "request less, or use --address with a cluster that has such a node")
 
 
 def _runs_on_cpu(config: SweepConfig, variant: str, machine: Hardware) -> bool:
@@ -109,15 +109,15 @@ def _choose_options(fitted: Fitted, variants: Sequence[str], machine: Hardware) 
 
 
 def refuse_other_choices(fitted: Fitted, recorded: Mapping[str, Any], again: str) -> None:
-    """Refuse to go on with a run for which another machine chose otherwise.
+    """Refuse to resume a run for which another machine chose otherwise.
 
     Args:
-        fitted: the sweep that is to go on.
+        fitted: the sweep to resume.
         recorded: the variants of the run's manifest.
-        again: a command that would run the sweep in a directory of its own.
+        again: a command that would run the sweep in a new directory.
 
     Raises:
-        UserError: says what to set to go on.
+        UserError: says what to set to resume.
     """
     for name, choices in fitted.chosen.items():
         if name not in recorded:
@@ -126,9 +126,8 @@ def refuse_other_choices(fitted: Fitted, recorded: Mapping[str, Any], again: str
             theirs = recorded[name]["engine"].get(option)
             if theirs == ours:
                 continue
-            go_on = f"--set engine.{option}={theirs}" if theirs else "the machine or cluster where it began"
+            same = f"--set engine.{option}={theirs}" if theirs else "the machine or cluster where it started"
             raise UserError(
-                f"Variant {name} of this run has the {option} {theirs or 'that its engine chose'}, and where "
-                f"{option} is left open this machine chooses {ours}: to resume it use {go_on}, or start a "
-                f"new run: {again}"
+                f"Variant {name} of this run uses {option} {theirs or 'as its engine chose it'}, but this "
+                f"machine would choose {ours}: to resume use {same}, or start a new run: {again}"
             )

@@ -80,7 +80,7 @@ def read_subset(path: Path) -> Subset:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UserError(f"There is no file {path}; `lldeg subset` writes one.") from None
+        raise UserError(f"{path} does not exist; `lldeg subset` writes such a file.") from None
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(content, dict):
@@ -88,9 +88,9 @@ def read_subset(path: Path) -> Subset:
     origin = chosen_by(content.pop(CHOSEN_BY, None), str(path))
     for task, items in content.items():
         if not _is_item_list(items):
-            raise UserError(f"{path}: '{task}' must have a non-empty list of different item numbers.")
+            raise UserError(f"{path}: '{task}' must have a non-empty list of distinct item numbers.")
     if not content:
-        raise UserError(f"{path} names no task.")
+        raise UserError(f"{path} names no tasks.")
     return Subset({task: tuple(sorted(items)) for task, items in content.items()}, origin)
 
 
@@ -117,7 +117,7 @@ def chosen_by(content: object, where: str) -> ChosenBy | None:
         return ChosenBy(content["model"], content["revision"], runs)  # type: ignore[index]
     except (KeyError, TypeError, ValueError):
         raise UserError(
-            f"{where}: '{CHOSEN_BY}' is damaged; write the file again with `lldeg subset`."
+            f"{where}: '{CHOSEN_BY}' is damaged; recreate the file with `lldeg subset`."
         ) from None
 
 

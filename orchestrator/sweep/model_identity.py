@@ -12,7 +12,7 @@ from orchestrator.rundir.identity import folder_digest
 
 
 class ModelNotFoundError(Exception):
-    """There is no model of this name; the text says where it was looked for."""
+    """No model of this name was found; the message says where it was searched."""
 
 
 def model_revision(model: str, revision: str | None = None) -> str:
@@ -26,7 +26,7 @@ def model_revision(model: str, revision: str | None = None) -> str:
         a digest of the folder's files, or the hub's commit hash.
 
     Raises:
-        ModelNotFoundError: there is no such folder, and no such model can be reached.
+        ModelNotFoundError: the folder does not exist, or the model cannot be reached.
     """
     folder = Path(model)
     if folder.is_dir():
@@ -34,7 +34,7 @@ def model_revision(model: str, revision: str | None = None) -> str:
             raise ModelNotFoundError(f"the folder {model} is not a model: it has no config.json")
         return folder_digest(folder)
     if folder.is_absolute() or model.startswith(".") or model.count("/") != 1:
-        raise ModelNotFoundError(f"there is no model folder {model}")
+        raise ModelNotFoundError(f"the model folder {model} does not exist")
     return _cached_commit(model, revision) or _hub_commit(model, revision)
 
 
@@ -53,5 +53,5 @@ def _hub_commit(model: str, revision: str | None) -> str:
     except Exception as error:  # noqa: BLE001 - the hub client raises the errors of whichever HTTP library it uses
         reason = str(error).strip().split("\n")[0][:200]
         raise ModelNotFoundError(
-            f"'{model}' is neither a folder, nor in the Hugging Face cache, nor found on the hub ({reason})"
+            f"'{model}' is not a folder, not in the Hugging Face cache, and not on the hub ({reason})"
         ) from None

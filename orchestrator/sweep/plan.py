@@ -32,7 +32,7 @@ class Plan:
     Attributes:
         manifest: of the run after this submit.
         cells: every variant x task, with what is owed.
-        warnings: what the user should know before the run goes on.
+        warnings: what the user should know before the run continues.
         software: the ID of what writes the samples, as in the manifest.
     """
 

@@ -38,7 +38,7 @@ FEWSHOT_SEED = 1234  # lm-eval's own default, so that few-shot prompts agree wit
 def set_up_lm_eval() -> None:
     """Make lm-eval keep compiled templates, and log errors only; for the whole process.
 
-    lm-eval compiles a task's templates anew for every document, which is most of the time of a score.
+    lm-eval recompiles a task's templates for every document, which is most of the time of a score.
     """
     lm_eval.utils.env.from_string = lru_cache(maxsize=4096)(lm_eval.utils.env.from_string)
     for logger in ("lm_eval", "datasets"):
@@ -83,7 +83,7 @@ class TaskLibrary:
         return self._own if self.include_path and name in self._own.task_index else self._all
 
     def unknown(self, name: str) -> str | None:
-        """That there is no task of this name, and the nearest name; None for a task."""
+        """Why a name is not a task, with the nearest name; None for a task."""
         if name in self._manager(name).task_index:
             return None
         return f"unknown task '{name}'{suggestion(name, self._all.all_tasks)}"
@@ -155,12 +155,12 @@ class SweepTask:
         self.output_type = str(task.OUTPUT_TYPE)
         own_shots = task.get_config("num_fewshot")
         if spec.num_fewshot is not None and own_shots == 0 and spec.num_fewshot != 0:
-            raise TaskError(f"task '{spec.name}' is zero-shot by definition; leave out num_fewshot")
+            raise TaskError(f"task '{spec.name}' is zero-shot by definition; remove num_fewshot")
         if spec.num_fewshot is not None or own_shots is None:
             task.set_config(key="num_fewshot", value=spec.num_fewshot or 0)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
         if getattr(task, "MULTIMODAL", False):
-            raise TaskError(f"task '{spec.name}' needs images or sound; only text models can be compared")
+            raise TaskError(f"task '{spec.name}' needs images or audio; only text models can be compared")
         if getattr(task, "UNSAFE_CODE", False):
             if not spec.unsafe_code:
                 raise TaskError(
@@ -232,12 +232,14 @@ class SweepTask:
         """The items that the sweep asks for.
 
         They are chosen after building, so that numbers and few-shot examples are those of the whole task:
-        lm-eval's own `samples` would number them anew.
+        lm-eval's own `samples` would renumber them.
         """
         if self.spec.items is None:
             return dict(requests)
         if unknown := [item for item in self.spec.items if item not in requests]:
-            raise ValueError(f"task '{self.spec.name}' has no item {unknown[0]}, which `items` names")
+            raise ValueError(
+                f"`items` lists item {unknown[0]} of task '{self.spec.name}', which does not exist"
+            )
         return {item: requests[item] for item in self.spec.items}
 
     def target(self, doc: Any) -> str:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from orchestrator.workers.stopping import ItemScores, StoppingPolicy
 
     Watcher = Callable[[SweepProgress], None]
-    """Sees the progress after everything that happens, and at least twice a second."""
+    """Called with the progress after every event, and at least twice a second."""
 
     GiveUpBlock = Callable[[Block, str], ItemScores | None]
     """Writes an error row for each sample of a block, with the reason; returns the scores if wanted."""
@@ -234,7 +234,7 @@ class Dispatcher:
             block = action.block
             self._progress.variants[block.variant].lost += block.samples
             self._progress.notes.append(
-                f"{block.variant}/{block.task}: {block.samples} samples left owed, because {reason}"
+                f"{block.variant}/{block.task}: {block.samples} samples remain missing, because {reason}"
             )
 
     def _write_errors(self, block: Block, reason: str) -> None:

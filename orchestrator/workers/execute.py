@@ -40,7 +40,7 @@ def execute(
     watch: Watcher,
     stopping: StoppingPolicy | None = None,
 ) -> None:
-    """Answer everything the plan owes, on the Ray cluster at an address or on this machine.
+    """Run all missing samples of a plan, on the Ray cluster at an address or on this machine.
 
     Args:
         plan: what is owed.
@@ -117,7 +117,7 @@ def _refuse_unschedulable(resources: dict[str, ReplicaResources], nodes: Nodes) 
         if (why := why_unschedulable(taken, nodes.now()))
     ]
     if reasons:
-        raise UserError(f"The Ray cluster has no room for {'; '.join(reasons)}.")
+        raise UserError(f"The Ray cluster cannot fit these replicas: {'; '.join(reasons)}.")
 
 
 def _owed(plan: Plan, variant: str) -> Counter[float]:

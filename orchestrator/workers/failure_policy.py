@@ -1,9 +1,9 @@
 """What to do about a failure: pure decisions, which the dispatcher carries out.
 
-A block that a replica held when it died is a suspect: it is owed again, run alone from then on, and halved if
-a replica dies on it again, until the one sample that kills engines is found and becomes a row with an error.
-Nothing counts against a block whose replica was lost with its node. A block that a living replica cannot
-finish (its storage or its task's files fail, say) is tried again a few times and then stays owed.
+A block that a replica held when it died is a suspect: it is queued again, run alone from then on, and halved
+if a replica dies on it again, until the one sample that kills engines is found and becomes a row with an
+error. A replica that was lost with its node does not count. A block that a living replica cannot finish (for
+example because storage or the task's files fail) is retried a few times and then stays missing.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class GiveUp:
 
 @dataclass(frozen=True)
 class LeaveOwed:
-    """Try this block no more; a later submit will."""
+    """Stop trying this block; a later submit will retry it."""
 
     block: Block
 
 
 @dataclass(frozen=True)
 class EndVariant:
-    """Answer no more of this variant; its blocks stay owed, and the other variants go on.
+    """Stop this variant; its blocks stay missing, and the other variants continue.
 
     Attributes:
         refusal: why the engine can never run the variant; None if a later submit may succeed.

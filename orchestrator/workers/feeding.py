@@ -82,7 +82,7 @@ class Feeder:
         return [name for name, queue in queues.items() if queue and self._is_held_back(queue.first())]
 
     def _must_wait(self, block: Block) -> bool:
-        """Whether a block is not handed out now; if nothing else goes on, waiting could be forever."""
+        """Whether to hold a block back for now; never if nothing else is in flight."""
         return self._slots.are_busy and self._is_held_back(block)
 
     def _is_held_back(self, block: Block) -> bool:

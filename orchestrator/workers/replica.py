@@ -131,8 +131,8 @@ class Replica:
         node = ray.get_runtime_context().get_node_id()
         if not retry_storage(self._store.has_run, self._report_storage_error):
             raise EngineOptionError(
-                f"node {node[:8]} cannot see the run directory {self._store.url}: give --run-dir a folder "
-                "that all nodes share, or a URL such as s3://bucket/run"
+                f"node {node[:8]} cannot see the run directory {self._store.url}: set --run-dir to a folder "
+                "that all nodes share, or to a URL such as s3://bucket/run"
             )
         Thread(target=self._open_tasks, name="open-tasks", daemon=True).start()
         self._engine = open_engine(self._job.engine, gpus=self._job.gpus)

@@ -1,6 +1,6 @@
 """The log of a replica: everything that it and its engine print.
 
-A replica never fails because of its log: if it cannot be written, the replica goes on without.
+A replica never fails because of its log: if it cannot be written, the replica continues without it.
 """
 
 from __future__ import annotations

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from orchestrator.workers.replica import Job
 
     Event = dict[str, Any]
-    """What happened, as JSON values; "event" says which kind."""
+    """An event as JSON values; "event" names its kind."""
 
     Room = Callable[[ReplicaResources, Sequence[Placed]], bool]
-    """Whether the Ray cluster has room for one more replica beside those already placed."""
+    """Whether the Ray cluster has room for one more replica in addition to those already placed."""
 
 MAX_BLOCKS_IN_FLIGHT = 64  # per replica
 SECONDS_TO_CLOSE = 15.0
@@ -183,13 +183,13 @@ class ReplicaSlots:
         self._expected[reference] = slot
 
     def received(self, reference: Any) -> ReplicaSlot | None:
-        """The replica whose result has come; None if nobody waits for it any more."""
+        """The replica whose result has arrived; None if the result is no longer needed."""
         return self._expected.pop(reference, None)
 
     # starting -------------------------------------------------------------------------------------------
 
     def fill(self, work: Mapping[str, VariantWork], held_back: Collection[str]) -> None:
-        """Start replicas where there is room, for the variants with most work left per replica.
+        """Start replicas where there is room, for the variants with the most work left per replica.
 
         Args:
             work: all variants.

@@ -135,9 +135,9 @@ def test_what_fits_nowhere_is_refused_before_anything_starts(cluster, gpu_node, 
         "submit", write(folder, variants), "--address", cluster.gcs, "--run-dir", run, cwd=folder
     )
     assert status == 2
-    assert err.startswith("Error: The cluster has no room for ")
+    assert err.startswith("Error: The Ray cluster cannot fit these replicas: ")
     assert (
-        "sixteen: a replica needs 0.5 CPU, 16 GPU on one node; the largest has 8 CPU, 8 GPU, 1 fast_disk"
+        "sixteen: a replica needs 0.5 CPU, 16 GPU on one node; the largest node has 8 CPU, 8 GPU, 1 fast_disk"
         in err
     )
     assert "elsewhere: a replica needs 0.5 CPU, 1 GPU, the label card=real on one node" in err

@@ -111,7 +111,7 @@ def test_a_detached_submit_returns_once_the_job_is_at_work(history, run):
     """It names the job and the commands that watch and end it."""
     status, out, err = history.detached
     assert (status, err) == (0, "")
-    assert "It is running." in out
+    assert "The job is running." in out
     assert all(f"lldeg {word} {run}" in out for word in ("status", "logs", "stop"))
 
 

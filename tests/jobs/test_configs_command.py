@@ -111,7 +111,7 @@ def test_a_copy_never_overwrites(run, tmp_path):
     """An edited sweep stays as it is."""
     run("copy", "llama3", tmp_path)
     (tmp_path / "llama3.yaml").write_text("mine")
-    with pytest.raises(UserError, match="there already"):
+    with pytest.raises(UserError, match="already exists"):
         run("copy", "llama3", tmp_path)
     assert (tmp_path / "llama3.yaml").read_text() == "mine"
 

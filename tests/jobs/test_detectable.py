@@ -85,7 +85,7 @@ def test_a_run_without_flips_measures_nothing(tmp_path):
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1])
 def test_a_rate_is_a_share(rate):
     """Anything else is refused."""
-    with pytest.raises(UserError, match="share between 0 and 1"):
+    with pytest.raises(UserError, match="between 0 and 1"):
         given_flip_rate(rate)
 
 

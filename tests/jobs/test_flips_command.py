@@ -197,8 +197,8 @@ def test_lower_is_better_turns_right_and_wrong(tmp_path):
     [
         ("--task", "sume", "no task 'sume'"),
         ("--variant", "x", "no variant 'x'"),
-        ("--temperature", "9", "no answers that match"),
-        ("--metric", "nothing=acc", "given for nothing"),
+        ("--temperature", "9", "no matching answers"),
+        ("--metric", "nothing=acc", "matches no task: nothing"),
     ],
 )
 def test_filters_that_match_nothing_are_refused(run, run_folder, option, value, said):

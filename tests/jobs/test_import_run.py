@@ -114,12 +114,12 @@ def test_importing_into_a_run_is_refused(tmp_path):
     """An existing run is not mixed with other results."""
     table = a_table(tmp_path)
     run = run_import(table, out=tmp_path / "run")
-    with pytest.raises(UserError, match="is a run already"):
+    with pytest.raises(UserError, match="already a run directory"):
         run_import(table, out=run)
 
 
 def test_a_run_is_not_imported(tmp_path):
     """What is a run needs no import."""
     run = run_import(a_table(tmp_path), out=tmp_path / "run")
-    with pytest.raises(UserError, match="analyze it as it is"):
+    with pytest.raises(UserError, match="analyze it directly"):
         run_import(run, out=tmp_path / "other")

@@ -63,7 +63,7 @@ def test_a_replica_that_never_was_is_refused(lldeg, run):
     RunStore(run).append_log("replica-001-base.log", "one")
     result = lldeg("logs", run, "--replica", 2)
     assert result.status == 2
-    assert "has no log of a replica 2; it has replica-001-base.log." in result.err
+    assert "has no log of replica 2; available logs: replica-001-base.log." in result.err
 
 
 def test_following_goes_on_until_nobody_is_at_work(lldeg, run, monkeypatch):
@@ -91,7 +91,7 @@ def test_following_goes_on_until_nobody_is_at_work(lldeg, run, monkeypatch):
 def test_stopping_where_nobody_works_says_so(lldeg, run):
     """And leaves no request behind that would stop the next submit."""
     result = lldeg("stop", run)
-    assert (result.status, result.out) == (0, f"Nobody is at work in {run}.\n")
+    assert (result.status, result.out) == (0, f"No submit is running in {run}.\n")
     assert RunStore(run).read_log(STOP) == b""
 
 
@@ -113,7 +113,7 @@ def test_stop_waits_until_the_submit_has_ended(lldeg, run):
     result = lldeg("stop", run)
     worker.join()
     assert asked.is_set()
-    assert (result.status, "has stopped; submit again to go on" in result.out) == (0, True)
+    assert (result.status, "has stopped; submit again to resume" in result.out) == (0, True)
 
 
 def test_a_submit_that_does_not_stop_is_told(lldeg, run):

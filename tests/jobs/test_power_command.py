@@ -46,7 +46,7 @@ def test_cost_counts_both_models_and_all_reruns(run):
 def test_tasks_are_judged_together_and_alone(run):
     """Damage on all tasks and in one task are told apart, each by all four tests."""
     shown = run("--items", "6000", "--flip-rate", "0.1", "--drop", "0.005", "--tasks", "6")
-    assert "spread over all of them: joint" in shown
+    assert "spread over all tasks: joint" in shown
     assert "all of it in one of them: joint" in shown
 
 
@@ -59,11 +59,11 @@ def test_a_drop_too_large_for_one_task_is_not_shown_there(run):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--flip-rate", "0"], "flip rate must lie between 0 and 1"),
+        (["--flip-rate", "0"], "flip rate must be between 0 and 1"),
         (["--flip-rate", "0.1", "--drop", "0.2"], "allows at most 0.1"),
         (["--flip-rate", "0.1", "--drop", "-0.2"], "must be positive"),
-        (["--flip-rate", "0.1", "--noise-rate", "0.3"], "noise rate must lie"),
-        (["--flip-rate", "0.1", "--tasks", "0"], "--tasks must lie"),
+        (["--flip-rate", "0.1", "--noise-rate", "0.3"], "noise rate must be between"),
+        (["--flip-rate", "0.1", "--tasks", "0"], "--tasks must be between"),
         (["--flip-rate", "0.1", "--throughput", "0"], "--throughput"),
     ],
 )

@@ -21,7 +21,7 @@ def test_a_row_per_filter_is_no_item_of_its_own(tmp_path):
         write_samples(tmp_path / name, [1.0] * 30, filters=("strict", "flexible"))
     ran = run_analyze(tmp_path / "base", tmp_path / "v", out=tmp_path / "out")
     assert ran.comparison("v")["items"] == 30
-    assert any("tested by exact_match,strict" in warning for warning in ran.verdicts["warnings"])
+    assert any("tested on exact_match,strict" in warning for warning in ran.verdicts["warnings"])
 
 
 def test_the_filter_can_be_chosen(tmp_path):
@@ -83,7 +83,7 @@ def test_other_documents_under_the_same_number_are_refused(tmp_path):
     write_samples(tmp_path / "base", [1.0] * 5)
     write_samples(tmp_path / "v", [1.0] * 5, doc_hash="other")
     ran = run_analyze(tmp_path / "base", tmp_path / "v", out=tmp_path / "out")
-    assert (ran.code, "not the same document" in ran.error) == (2, True)
+    assert (ran.code, "is not the same for all models" in ran.error) == (2, True)
 
 
 def test_result_sets_with_equal_arguments_are_reruns(tmp_path):
@@ -115,7 +115,8 @@ def test_other_prompts_are_warned_of(tmp_path):
     write_samples(tmp_path / "base", [1.0] * 30)
     write_samples(tmp_path / "v", [1.0] * 30, prompt_hash="other")
     ran = run_analyze(tmp_path / "base", tmp_path / "v", out=tmp_path / "out")
-    assert any("30 of 30 items of gsm were asked with another prompt" in w for w in ran.verdicts["warnings"])
+    assert "mixed-prompts" in ran.verdicts["warning_codes"]
+    assert any("30 of 30 items of gsm" in warning for warning in ran.verdicts["warnings"])
 
 
 def test_a_listing_of_folders_with_a_file_of_metrics(tmp_path):
@@ -133,7 +134,7 @@ def test_few_documents_are_warned_of(tmp_path):
     for name in ("base", "v"):
         write_samples(tmp_path / name, [1.0] * 3)
     ran = run_analyze(tmp_path / "base", tmp_path / "v", out=tmp_path / "out")
-    assert any("only 3 items pair" in warning for warning in ran.verdicts["warnings"])
+    assert any("only 3 items" in warning for warning in ran.verdicts["warnings"])
 
 
 @pytest.mark.parametrize("line", ["not json", '{"x": 1}'])

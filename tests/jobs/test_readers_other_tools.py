@@ -190,7 +190,7 @@ def test_other_documents_under_one_id_are_refused(tmp_path):
     first = every_eval_ever(tmp_path / "a", "a", [1.0] * 3)
     second = every_eval_ever(tmp_path / "b", "b", [1.0] * 3)
     second.write_text(second.read_text().replace('"h1"', '"other"'))
-    with pytest.raises(UserError, match="s1 of task bench is not the same document"):
+    with pytest.raises(UserError, match="s1 of task bench is not the same for all models"):
         read_scores([str(first), str(second)], Reading({}))
 
 

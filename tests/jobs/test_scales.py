@@ -129,14 +129,14 @@ def test_the_import_keeps_direction_and_range(tmp_path):
 @pytest.mark.parametrize(
     ("columns", "options", "said"),
     [
-        ({"range": "0..5"}, (), "outside of the range that the input states"),
-        ({}, ("--range", "t=0..5"), "outside of --range t"),
+        ({"range": "0..5"}, (), "outside the range that the input states"),
+        ({}, ("--range", "t=0..5"), "outside --range t"),
         ({"range": "0 to 10"}, (), "LOW..HIGH"),
         ({"higher_is_better": "perhaps", "range": "0..10"}, (), "write true or false"),
         ({"metric": "acc", "range": ""}, ("--margin", "t=0.5"), "is a share of that"),
         ({"metric": "wer", "higher_is_better": "true"}, (), "--lower-is-better t"),
         ({"range": "0..10"}, ("--higher-is-better", "t", "--lower-is-better", "*"), "both name task t"),
-        ({"range": "0..10"}, ("--lower-is-better", "u"), "names no task: u"),
+        ({"range": "0..10"}, ("--lower-is-better", "u"), "matches no task: u"),
         ({"range": "0..10"}, ("--range", "t=10..0"), "LOW..HIGH"),
         ({"range": "0..10"}, ("--range", "t"), "KEY=VALUE"),
         ({"range": "0..10"}, ("--margin", "0"), "positive number"),

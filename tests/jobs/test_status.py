@@ -69,7 +69,7 @@ def test_a_run_at_work_shows_rates_replicas_and_time_left(lldeg, run):
     assert facts["variants"]["other"]["samples_per_second"] == 2.5
     assert "about 0:01:30 left" in result.out
     assert "replica 3, other: working on node abcdef12, 1,200 samples" in result.out
-    assert "Process 7 on head, heard of" in result.out
+    assert "Process 7 on head, last heartbeat" in result.out
 
 
 def test_of_a_dead_submit_neither_replicas_nor_time_are_told(lldeg, run):
@@ -81,7 +81,7 @@ def test_of_a_dead_submit_neither_replicas_nor_time_are_told(lldeg, run):
     assert "replica 1" not in result.out
     assert "left" not in result.out
     assert "Given up: other/sums: 1 sample" in result.out
-    assert "submit again to go on" in result.out
+    assert "submit again to resume" in result.out
 
 
 def test_a_refusal_is_told(lldeg, run):

@@ -1,5 +1,7 @@
 """`lldeg submit --dry-run` shows what a sweep would run, and writes nothing."""
 
+import sys
+
 import pytest
 from standin.files import questions, write_small_sweep, write_task
 
@@ -15,7 +17,6 @@ def everything(folder):
     return {
         path: (path.read_bytes() if path.is_file() else None, path.stat().st_mtime_ns)
         for path in [folder, *folder.rglob("*")]
-        if "__pycache__" not in path.parts  # Python's own, of the task pack's loader
     }
 
 
@@ -39,6 +40,13 @@ def write_answers(path, run_dir):
     torn.write_bytes(b"PAR1")
 
 
+@pytest.fixture
+def no_bytecode(monkeypatch):
+    """Keep Python from writing bytecode of the task pack's loader."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+
+@pytest.mark.usefixtures("no_bytecode")
 def test_a_dry_run_writes_nothing(lldeg, tmp_path):
     """Neither the run directory nor anything beside the configuration comes to be."""
     path = write_small_sweep(tmp_path)
@@ -47,6 +55,7 @@ def test_a_dry_run_writes_nothing(lldeg, tmp_path):
     assert everything(tmp_path) == before
 
 
+@pytest.mark.usefixtures("no_bytecode")
 def test_a_dry_run_leaves_a_run_as_it_is(lldeg, tmp_path):
     """Not even a torn file is removed, and no log or lock is made."""
     path = write_small_sweep(tmp_path)
@@ -60,7 +69,7 @@ def test_a_dry_run_shows_the_plan(lldeg, tmp_path):
     """Samples per variant and task, the sum, and which engines would be loaded."""
     path = write_small_sweep(tmp_path, sampling=SAMPLING)
     shown = " ".join(lldeg("submit", path, "--dry-run", "--run-dir", "r").out.split())
-    assert "r: 56 samples, 0 there, 56 owed; engines to load: base, other" in shown
+    assert "r: 56 samples, 0 done, 56 missing; engines to load: base, other" in shown
     assert shown.count("│ asked │ 6 │ 4 │ 24 │ 0 │ 24 │") == 2
     assert shown.count("│ chosen │ 4 │ 1 │ 4 │ 0 │ 4 │") == 2
 

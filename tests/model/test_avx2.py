@@ -68,7 +68,7 @@ def test_the_sweep_is_complete(outcome):
 def test_the_screen_says_what_the_machine_decided(outcome):
     """The number format, and the variant that is left out."""
     assert "Engines compute in float32" in outcome.out
-    assert "kv-fp8 is left out" in outcome.out
+    assert "kv-fp8 is skipped" in outcome.out
 
 
 def test_the_manifest_says_it_too(outcome):

@@ -17,7 +17,8 @@ VALUES = [
 ]  # fmt: skip
 FINE = {
     "tokenizer": "org/model", "max_tokens": 5, "tokens": "many", "trust_remote_code": True,
-    "eos_token": "</s>", "pad_token_id": 0, "token": "$HF_TOKEN", "key": "${KEY}", "header": {"Authorization": "Bearer $MINE"},
+    "eos_token": "</s>", "pad_token_id": 0, "token": "$HF_TOKEN", "key": "${KEY}",
+    "header": {"Authorization": "Bearer $MINE"},
     "author": "somebody",
     "base_url": "https://host/v1?a=b@c", "model": "sk-learn/small",
     "metric": "acc,none",

@@ -112,8 +112,11 @@ def test_a_variant_that_may_be_left_out_runs_where_it_can(on):
     [
         ({"engine": {"kind": "lm-eval:hf", "device": "cuda:0"}}, "device: cuda:0 needs a GPU"),
         ({"engine": {"pipeline_parallel_size": 2}}, "no pipeline parallelism on CPUs"),
-        ({"cluster": {"gpus_per_replica": 0.5}}, "needs 4 CPU, 0.5 GPU on one node; the largest has 2 CPU"),
-        ({"cluster": {"cpus_per_replica": 3}}, "needs 3 CPU on one node; the largest has 2 CPU"),
+        (
+            {"cluster": {"gpus_per_replica": 0.5}},
+            "needs 4 CPU, 0.5 GPU on one node; the largest node has 2 CPU",
+        ),
+        ({"cluster": {"cpus_per_replica": 3}}, "needs 3 CPU on one node; the largest node has 2 CPU"),
     ],
 )
 def test_what_a_machine_without_gpu_cannot_run_is_named(on, keys, sentence):
@@ -127,7 +130,7 @@ def test_more_gpus_than_there_are_is_named(on):
     """Two GPUs for one replica, on a machine with one."""
     on(GPU)
     (problem,) = fit_to_this_machine(sweep({}, engine={"tensor_parallel_size": 2})).problems
-    assert "needs 4 CPU, 2 GPU on one node; the largest has 8 CPU, 1 GPU" in problem
+    assert "needs 4 CPU, 2 GPU on one node; the largest node has 8 CPU, 1 GPU" in problem
 
 
 def test_a_served_model_needs_nothing_of_this_machine(on):
@@ -162,7 +165,7 @@ def test_what_the_machine_decided_is_on_screen(on, lldeg, tmp_path):
     variants = {"base": {}, "kv": {"engine": FP8, "skip_if_unsupported": True}}
     shown = lldeg("submit", write_small_sweep(tmp_path, variants=variants), "--dry-run").out
     assert "Engines compute in float32" in shown
-    assert "kv is left out: kv_cache_dtype: fp8 needs" in shown
+    assert "kv is skipped: kv_cache_dtype: fp8 needs" in shown
 
 
 @pytest.fixture
@@ -223,7 +226,7 @@ def test_the_baseline_may_not_be_left_out(lldeg, tmp_path):
     path = write_small_sweep(tmp_path, variants={"base": {"skip_if_unsupported": True}, "other": {}})
     result = lldeg("submit", path, "--dry-run")
     assert result.status == 2
-    assert "base is the baseline and cannot be left out" in result.err
+    assert "base is the baseline and cannot be skipped" in result.err
 
 
 def test_the_sweep_is_kept_as_it_was_asked(on, tmp_path):

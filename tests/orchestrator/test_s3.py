@@ -222,7 +222,7 @@ def test_the_status_of_a_complete_run(complete, lldeg):
 
 def test_nobody_is_left_to_stop(complete, lldeg):
     """The lease went with the last submit."""
-    assert "Nobody is at work" in lldeg("stop", complete.run.url).out
+    assert "No submit is running" in lldeg("stop", complete.run.url).out
 
 
 def test_it_is_analyzed_where_it_lies(complete, objects, lldeg):

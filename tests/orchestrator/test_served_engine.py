@@ -211,7 +211,9 @@ def test_a_refused_request_is_a_row_and_the_others_are_unharmed(serve, open_serv
 def test_a_server_that_refuses_everything_refuses_the_way_it_is_asked(serve, open_served):
     """No run full of rows with the same error."""
     engine = open_served(serve(lambda *_: reply(b"no parameter seed", 400)))
-    with pytest.raises(EngineOptionError, match=r"answers no generate_until request: .*no parameter seed"):
+    with pytest.raises(
+        EngineOptionError, match=r"cannot answer generate_until requests: .*no parameter seed"
+    ):
         engine.answer([asked(str(n)) for n in range(20)])
 
 

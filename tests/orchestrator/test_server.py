@@ -110,7 +110,7 @@ def test_what_a_server_fails_on_is_told_until_it_answers(serve, clock):
 
     stand_in, server = serve(behave)
     server.run(server.ask({}))
-    assert told == [None, f"{stand_in.url} is asked again and again: HTTP 429: slow down"]
+    assert told == [None, f"retrying requests to {stand_in.url}: HTTP 429: slow down"]
     assert server.trouble is None
 
 
@@ -185,7 +185,9 @@ def test_a_refused_request_is_not_asked_again(ask, status):
 def test_a_server_that_will_never_answer_is_named(ask, status):
     """No right to ask, no such model, another address: one sentence with the address, at once."""
     stand_in, post = ask(lambda *_: reply({"detail": "not here"}, status, Location="http://127.0.0.1:1/"))
-    with pytest.raises(EngineOptionError, match=rf"{stand_in.url} refuses: HTTP {status}: .*not here"):
+    with pytest.raises(
+        EngineOptionError, match=rf"{stand_in.url} refuses requests: HTTP {status}: .*not here"
+    ):
         post({})
     assert len(stand_in.bodies) == 1
 
@@ -316,7 +318,7 @@ def test_headers_are_sent_and_stand_in_no_message(ask):
 
 def test_a_header_of_several_lines_is_refused():
     """It could not be sent."""
-    with pytest.raises(EngineOptionError, match="header K has several lines"):
+    with pytest.raises(EngineOptionError, match="header K has line breaks"):
         Server("http://h", headers={"K": "a\nb"}, concurrency=1, timeout=1, patience=1, verify=True)
 
 

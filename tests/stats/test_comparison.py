@@ -99,7 +99,7 @@ def test_an_inconclusive_verdict_says_what_would_decide_it():
     assert found.items_needed is not None
     assert found.items_needed > 60
     assert found.mde > found.drop
-    assert f"{found.items_needed:,} items would decide it" in found.reasons[-1]
+    assert f"{found.items_needed:,} items would be enough to decide" in found.reasons[-1]
 
 
 def test_too_few_clusters_are_explained():

@@ -52,5 +52,5 @@ def test_reusing_the_choosing_runs_would_look_like_a_drop():
 
 def test_no_items_are_refused():
     """An empty comparison has no table."""
-    with pytest.raises(EvidenceError, match="no evidence"):
+    with pytest.raises(EvidenceError, match="no verdict"):
         flip_table([], [])

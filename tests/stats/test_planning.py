@@ -101,7 +101,7 @@ def test_reruns_help_only_against_noise():
 )
 def test_impossible_designs_are_refused(wrong):
     """Numbers out of range end in an error that names them."""
-    with pytest.raises(ValueError, match=r"must lie|counted from 1"):
+    with pytest.raises(ValueError, match=r"must be between|must be at least 1"):
         Design(**{"items": 100, "flip_rate": 0.1, **wrong})
 
 

@@ -1,4 +1,4 @@
-"""`lldeg submit`: run what a sweep still owes."""
+"""`lldeg submit`: run the samples of a sweep that are still missing."""
 
 from __future__ import annotations
 
@@ -26,45 +26,46 @@ def submit(
     *,
     run_dir: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Run directory (path or URL); default runs/<name>."),
+        typer.Option(
+            metavar="DIR", help="Run directory (path or URL); default: runs/NAME, with the sweep's name."
+        ),
     ] = None,
     address: Annotated[
         str | None,
         typer.Option(
             metavar="ADDR",
-            help="Ray cluster to use: auto, ray://… driven from here, http://… as a Ray job; "
-            "default: this machine only.",
+            help="Ray cluster: auto, ray://… (driven from here) or http://… (runs as a Ray job); "
+            "default: only this machine.",
         ),
     ] = None,
     detach: Annotated[
         bool, typer.Option("--detach", help="With --address http://…: return once the job is running.")
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be run, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and exit.")] = False,
     flip_rate: Annotated[
         float | None,
-        typer.Option(metavar="P", help="For --dry-run: share of answers expected to flip; 0.1 unless given."),
+        typer.Option(metavar="P", help="For --dry-run: expected share of answers that flip; default: 0.1."),
     ] = None,
     flips_of: Annotated[
-        str | None, typer.Option(metavar="RUN", help="For --dry-run: take the flip rates of this run.")
+        str | None, typer.Option(metavar="RUN", help="For --dry-run: take the flip rates from this run.")
     ] = None,
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Ask again for samples whose row is an error.")
     ] = False,
     set_: Annotated[
         list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a key of the configuration; may be repeated."
-        ),
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the configuration; repeatable."),
     ] = None,
 ) -> None:
-    """Run a sweep, or what is left of it.
+    """Run a sweep, or resume one.
 
-    Answers are written to the run directory as they arrive; submitting again does only what is missing.
+    Answers are written to the run directory as they arrive; submitting again computes only what is missing.
     Ctrl-C stops the run, and submitting again resumes it.
 
-    Exit status: 0 the run is complete, 2 wrong usage or input, 3 the run is incomplete.
+    Exit status: 0 if the run is complete, 2 for wrong usage or input, 3 if the run is incomplete.
 
-    Examples:
+    For example:
+
         lldeg submit configs/quickstart.yaml
 
         lldeg submit configs/llama3.yaml --set sampling.seeds=10 --dry-run
@@ -73,9 +74,7 @@ def submit(
     """
     as_job = address is not None and address.startswith(("http://", "https://"))
     if detach and not as_job:
-        raise UserError(
-            "--detach needs a Ray cluster that runs without this machine: --address http://HEAD:8265."
-        )
+        raise UserError("--detach needs a sweep that runs as a Ray job: add --address http://HEAD:8265.")
     if as_job and not dry_run:
         from jobs.commands.submit.remote_job import submit_job  # noqa: PLC0415 - slow to import, and needed here only
 
@@ -117,7 +116,7 @@ def _conclude(submitted: Submitted, console: Console) -> None:
     if progress.stop is not None:
         url = plan.sweep.store.url
         console.print(
-            f"Stopped: {progress.stop}. {progress.owed:,} samples are still owed to {url}; "
+            f"Stopped: {progress.stop}. {progress.owed:,} samples of {url} are still missing; "
             "the same command resumes the run."
         )
         raise typer.Exit(INCOMPLETE)

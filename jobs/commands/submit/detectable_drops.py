@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from orchestrator.sweep.plan import Plan
 
 ASSUMED = 0.1
-"""Flip rate where nothing is known: 4-bit weights flip about 13 % of the answers, 8-bit ones 9 % or less."""
+"""Flip rate assumed by default: 4-bit weights flip about 13 % of the answers, 8-bit ones 9 % or less."""
 
 
 Rates = tuple[float, float | None]
@@ -58,12 +58,12 @@ def given_flip_rate(rate: float | None) -> FlipRates:
     """The same flip rate for all tasks.
 
     Raises:
-        UserError: if it is no share.
+        UserError: if it is not a share.
     """
     if rate is None:
         return FlipRates(ASSUMED, {}, f"assuming that {ASSUMED:.0%} of the answers flip")
     if not 0.0 < rate < 1.0:
-        raise UserError(f"--flip-rate is a share between 0 and 1, but is {rate:g}.")
+        raise UserError(f"--flip-rate must be between 0 and 1, but is {rate:g}.")
     return FlipRates(rate, {}, f"if {rate:.1%} of the answers flip")
 
 
@@ -71,11 +71,11 @@ def measured_flip_rates(location: str) -> FlipRates:
     """The flip rates of an earlier run: the largest of any variant, by task and temperature.
 
     Raises:
-        UserError: if it is no run, or nothing flips in it.
+        UserError: if it is not a run, or nothing flips in it.
     """
     known = _measured(summarize(read_reruns([location], Wanted({}))))
     if not known:
-        raise UserError(f"No answer flips in {location}; give a flip rate with --flip-rate instead.")
+        raise UserError(f"No answer flips in {location}; set the rate with --flip-rate instead.")
     rates = [rate for (_, temperature), (rate, _) in known.items() if temperature is None]
     return FlipRates(sum(rates) / len(rates), known, f"if answers flip as in {location}")
 
@@ -119,7 +119,7 @@ def detection_table(plan: Plan, rates: FlipRates, alpha: float, power: float = 0
     temperatures = sorted({row.temperature for row in rows})
     comparisons = max(1, len(plan.sweep.config.variants) - 1) * len(temperatures)
     table = Table(
-        title=f"Smallest drops found with power {power:g} at level {alpha:g}, {rates.source}",
+        title=f"Smallest detectable drops with power {power:g} at level {alpha:g}, {rates.source}",
         title_justify="left",
     )
     for heading in ("task", "T", "items", "reruns", "flips %", "smallest drop"):

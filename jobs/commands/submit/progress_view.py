@@ -74,7 +74,7 @@ def _line(counts: VariantProgress) -> str:
 
 def _eta(progress: SweepProgress) -> str:
     left = progress.seconds_left()
-    return "" if left is None else f", about {_duration(left)} left in all"
+    return "" if left is None else f", about {_duration(left)} left in total"
 
 
 def _duration(seconds: float) -> str:
@@ -84,7 +84,7 @@ def _duration(seconds: float) -> str:
 def progress_table(progress: SweepProgress) -> Table:
     """Per variant: done and planned, rates, errors where there are some, state."""
     left = progress.seconds_left()
-    title = f"{progress.owed:,} samples to go" + ("" if left is None else f", about {_duration(left)}")
+    title = f"{progress.owed:,} samples left" + ("" if left is None else f", about {_duration(left)}")
     table = Table(title=title, title_justify="left")
     table.add_column("variant", overflow="fold")
     failing = any(counts.errors for counts in progress.variants.values())
@@ -113,48 +113,47 @@ def _state(counts: VariantProgress) -> str:
         return "complete"
     if not counts.replicas:
         return "waiting"
-    return f"{counts.replicas} at work" if counts.first_work is not None else "loading"
+    return f"{counts.replicas} running" if counts.first_work is not None else "loading"
 
 
 def sweep_notes(sweep: Sweep) -> list[str]:
-    """What this machine decided: a sentence each."""
+    """One sentence for each decision that depends on this machine."""
     fitted = sweep.fitted
-    return [*fitted.notes, *(f"{name} is left out: {why}." for name, why in fitted.skipped.items())]
+    return [*fitted.notes, *(f"{name} is skipped: {why}." for name, why in fitted.skipped.items())]
 
 
 def dry_run_table(plan: Plan) -> Table:
-    """The plan: per variant and task, what is planned, what is there, what is owed."""
+    """The plan: per variant and task, the samples planned, done and missing."""
     loads = [variant for variant in plan.sweep.config.variants if any(c.owed for c in plan.cells_of(variant))]
     total = sum(cell.planned for cell in plan.cells)
     owed = sum(cell.owed for cell in plan.cells)
     engines = "no engine to load" if not loads else f"engines to load: {', '.join(loads)}"
-    table = Table(
-        title=f"{plan.sweep.store.url}: {total:,} samples, {total - owed:,} there, {owed:,} owed; {engines}",
-        title_justify="left",
-    )
+    counts = f"{total:,} samples, {total - owed:,} done, {owed:,} missing"
+    table = Table(title=f"{plan.sweep.store.url}: {counts}; {engines}", title_justify="left")
     for heading in ("variant", "task"):
         table.add_column(heading, overflow="fold")
-    for heading in ("items", "reruns", "planned", "there", "owed"):
+    for heading in ("items", "reruns", "planned", "done", "missing"):
         table.add_column(heading, justify="right")
     for cell in plan.cells:
-        counts = (len(cell.items), len(cell.reruns), cell.planned, cell.planned - cell.owed, cell.owed)
-        table.add_row(Text(cell.variant), Text(cell.task), *(f"{count:,}" for count in counts))
+        numbers = (len(cell.items), len(cell.reruns), cell.planned, cell.planned - cell.owed, cell.owed)
+        table.add_row(Text(cell.variant), Text(cell.task), *(f"{number:,}" for number in numbers))
     return table
 
 
 def outcome(plan: Plan, progress: SweepProgress) -> str:
-    """What a submit ends with."""
+    """The last lines that a submit prints."""
     url = plan.sweep.store.url
     planned = sum(counts.planned for counts in progress.variants.values())
     errors = sum(counts.errors for counts in progress.variants.values())
     lines = [f"Given up: {note}" for note in progress.notes]
     if progress.owed:
         lines.append(
-            f"{url} is incomplete: {progress.owed:,} of {planned:,} samples are owed; submit again to go on."
+            f"{url} is incomplete: {progress.owed:,} of {planned:,} samples are missing; "
+            "submit again to resume."
         )
     else:
-        what = f"{progress.written:,} new" if progress.written else "nothing was left to do"
+        what = f"{progress.written:,} new" if progress.written else "none new"
         lines.append(f"{url} is complete: {planned:,} samples, {what}. Next: lldeg analyze {url}")
     if errors:
-        lines.append(f"{errors:,} samples could not be answered; their rows say why in the column error.")
+        lines.append(f"{errors:,} samples failed; see the column error of their rows.")
     return "\n".join(lines)

@@ -52,7 +52,7 @@ def submit_job(command: Any, given: Mapping[str, Any]) -> int:
         exit status.
 
     Raises:
-        UserError: the configuration is mistaken, or there is no job server at the address.
+        UserError: the configuration is invalid, or no job server answers at the address.
     """
     config, problems = load_config(given["config"], given["set_"] or ())
     if config is None or problems:
@@ -70,13 +70,13 @@ def submit_job(command: Any, given: Mapping[str, Any]) -> int:
             runtime_env={"working_dir": folder, "py_modules": packages(), "env_vars": library_variables()},
             metadata={"run": url},
         )
-    typer.echo(f"Job {job} on {address}; its run is {url}.")
+    typer.echo(f"Submitted job {job} to {address}; run directory: {url}.")
     _say_how_to_watch(url)
     return _until_running(client, job) if given["detach"] else _follow(client, job)
 
 
 def in_the_job(url: str) -> dict[str, Any]:
-    """Values that are others in the job: it has its own copy of the configuration, `--set` included."""
+    """Values that differ in the job, which has its own copy of the configuration with `--set` applied."""
     return {"config": CONFIG, "set_": (), "address": "auto", "run_dir": url, "detach": False}
 
 
@@ -101,9 +101,9 @@ def _stage(config: SweepConfig, folder: Path) -> None:
 
 
 def _say_how_to_watch(url: str) -> None:
-    typer.echo(f"Watch it: lldeg status {url} · lldeg logs {url} --follow · end it: lldeg stop {url}")
+    typer.echo(f"To watch it: lldeg status {url} · lldeg logs {url} --follow · to stop it: lldeg stop {url}")
     if "://" not in url and not Path(url).parent.is_dir():
-        typer.echo("This machine cannot see that folder; ask from one that can.")
+        typer.echo("This machine cannot see that folder; run these commands on one that can.")
 
 
 def _until_running(client: Any, job: str) -> int:
@@ -115,10 +115,10 @@ def _until_running(client: Any, job: str) -> int:
             typer.echo(clean_lines(client.get_job_logs(job)), nl=False)
             return _exit_status(client, job)
         if status == JobStatus.RUNNING and _said(client.get_job_logs(job)):
-            typer.echo("It is running.")
+            typer.echo("The job is running.")
             return 0
         time.sleep(1.0)
-    typer.echo("It has not started yet.")
+    typer.echo("The job has not started yet.")
     return 0
 
 
@@ -140,15 +140,15 @@ def _follow(client: Any, job: str) -> int:
             time.sleep(0.5)
         return _exit_status(client, job)
     except KeyboardInterrupt:
-        typer.echo(f"The job {job} is still running.")
+        typer.echo(f"Job {job} is still running.")
         return INCOMPLETE
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"Lost contact with the job {job}; it may still be running: {reason}.") from None
+        raise UserError(f"Lost contact with job {job}; it may still be running: {reason}.") from None
 
 
 def clean_lines(text: str) -> str:
-    """Text of another machine, without what could steer a terminal."""
+    """Text from another machine, without terminal control sequences."""
     return "".join(clean(line) + "\n" for line in text.splitlines())
 
 
@@ -158,5 +158,5 @@ def _exit_status(client: Any, job: str) -> int:
     if details.status in EXITS:
         return EXITS[details.status]
     if details.driver_exit_code is None:
-        raise UserError(f"The job {job} failed: {' '.join((details.message or '').split())}")
+        raise UserError(f"Job {job} failed: {' '.join((details.message or '').split())}")
     return int(details.driver_exit_code)

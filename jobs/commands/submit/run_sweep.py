@@ -36,7 +36,7 @@ class Submitted:
         counts = self.progress.variants.items()
         if refusals := [f"{name}: {count.refusal}" for name, count in counts if count.refusal]:
             raise UserError(
-                f"The engine cannot run {'; '.join(refusals)}. What the other variants answered is kept; "
+                f"The engine cannot run {'; '.join(refusals)}. Answers of the other variants are kept; "
                 f"the engine's own messages are in {self.plan.sweep.store.url}/logs."
             )
 
@@ -79,7 +79,7 @@ def run_sweep(
     announce: Callable[[Plan], None] = lambda _: None,
     follow: Callable[[SweepProgress], AbstractContextManager[Watcher]] = in_silence,
 ) -> Submitted:
-    """Run what a sweep still owes.
+    """Run the samples of a sweep that are still missing.
 
     Args:
         config: the YAML file.

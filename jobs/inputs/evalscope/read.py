@@ -96,7 +96,7 @@ def _sample(row: Mapping[str, Any], number: int, file: Path, query: Query) -> tu
     of_sample = of_sample if isinstance(of_sample, dict) else {}
     score = of_sample.get("score")
     if not isinstance(row.get("index"), int) or not isinstance(score, dict):
-        raise UserError(f"Line {number} of {file} is not a review of evalscope: it has no index or no score.")
+        raise UserError(f"Line {number} of {file} is not a review of evalscope: it lacks index or score.")
     group = of_sample.get("group_id")
     prompt = _prompt(row.get("messages"))
     metadata = of_sample.get("sample_metadata") or {}

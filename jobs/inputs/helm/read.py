@@ -53,7 +53,9 @@ def _evaluation(folder: Path) -> Evaluation:
     spec = read_object(folder / SPEC)
     adapter = spec.get("adapter_spec")
     if not isinstance(spec.get("name"), str) or not isinstance(adapter, dict):
-        raise UserError(f"{folder / SPEC} does not name a run and its adapter_spec: it is not one of HELM.")
+        raise UserError(
+            f"{folder / SPEC} is not a run specification of HELM: it names no run and adapter_spec."
+        )
     task = re.sub(r"(,|(?<=:))model=[^,]*,?", "", spec["name"]).rstrip(":")
     settings = {f"{name} of {task}": value for name, value in adapter.items() if name != "model_deployment"}
     return Evaluation(str(folder), partial(_read, folder, task, adapter), settings)

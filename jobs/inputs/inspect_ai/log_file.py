@@ -62,7 +62,7 @@ class LogFile:
         """
         header = _archive_header(path) if path.suffix == ".eval" else read_object(path)
         if not isinstance(header.get("eval"), dict) or not {"task", "model"} <= header["eval"].keys():
-            raise UserError(f"{path} is not a log of inspect_ai: it does not name its task and its model.")
+            raise UserError(f"{path} is not a log of inspect_ai: it names no task and model.")
         header.pop("samples", None)
         return LogFile(path, header)
 
@@ -88,7 +88,7 @@ def _archive_header(path: Path) -> dict[str, Any]:
             raise UserError(f"{path} is not a log of inspect_ai: it has no header.json.")
         header = parse_json(_content(archive, archive.getinfo(name), path), f"{name} in {path}")
     if not isinstance(header, dict):
-        raise UserError(f"{name} in {path} does not hold a JSON object.")
+        raise UserError(f"{name} in {path} is not a JSON object.")
     return {"status": "started", **header}
 
 
@@ -118,7 +118,7 @@ def _opened(path: Path) -> zipfile.ZipFile:
 def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> bytes:
     where = f"{entry.filename} in {path}"
     if entry.file_size > LARGEST_ENTRY:
-        raise UserError(f"{where} claims to be {entry.file_size:,} bytes long, more than a sample can be.")
+        raise UserError(f"{where} claims to be {entry.file_size:,} bytes long, too large for a sample.")
     try:
         if entry.compress_type != ZSTANDARD:
             return archive.read(entry)

@@ -28,7 +28,7 @@ class ResultSet:
     """One evaluation of one model.
 
     Attributes:
-        folder: where its files lie.
+        folder: where its files are.
         date: the stamp in their names.
         samples: the sample file of each task.
     """
@@ -130,12 +130,12 @@ def result_sets(path: Path) -> list[ResultSet]:
         if match := SAMPLES.fullmatch(file.name):
             grouped.setdefault((match["date"], file.parent), {})[match["task"]] = file
     if not grouped:
-        raise UserError(f"{path} holds no sample files; lm-eval writes them with --log_samples.")
+        raise UserError(f"{path} contains no sample files; lm-eval writes them with --log_samples.")
     return [ResultSet(folder, date, samples) for (date, folder), samples in sorted(grouped.items())]
 
 
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a sample file: JSON Lines whatever its suffix, or one JSON list.
+    """Rows of a sample file: JSON Lines with any suffix, or one JSON list.
 
     Only a line feed ends a line: texts may hold other line separators.
 

@@ -1,6 +1,6 @@
 """Reads what `lm_eval --log_samples` wrote: an evaluation per results file, a sample per document.
 
-A row per filter is not an item of its own: filters are metrics ("metric,filter") of one sample. Several
+A row per filter is not a separate item: filters are metrics ("metric,filter") of one sample. Several
 evaluations in a folder are reruns of its model, provided that their arguments agree.
 """
 
@@ -101,7 +101,7 @@ def _samples(held: ResultSet, task: str, path: Path, query: Query) -> list[Sampl
     for row in read_rows(path):
         doc_id, filter_name = row["doc_id"], row.get("filter") or "none"
         if (doc_id, filter_name) in seen:
-            raise UserError(f"{path} holds document {doc_id} twice: remove one of the two.")
+            raise UserError(f"{path} contains document {doc_id} twice: remove one of the two.")
         seen.add((doc_id, filter_name))
         if doc_id not in samples:
             samples[doc_id] = _sample(row, temperature, query)
@@ -183,5 +183,5 @@ def _cut_short(held: ResultSet, task: str, found: int) -> list[Notice]:
     evaluated, path = _evaluated(held, task), held.samples[task]
     if found >= max(evaluated, 1):
         return []
-    partly = f"{path.name} holds {found} of the {evaluated} documents that were evaluated."
-    return [Notice(NoticeCode.CUT_SHORT, partly if evaluated else f"{path} holds no samples.")]
+    partly = f"{path.name} contains only {found} of the {evaluated} documents that were evaluated."
+    return [Notice(NoticeCode.CUT_SHORT, partly if evaluated else f"{path} contains no samples.")]

@@ -1,4 +1,4 @@
-"""How far a run is, told from its files alone, so that a sweep on another machine can be watched too."""
+"""The progress of a run, counted from its files, so that a sweep on another machine can be watched too."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A run directory as the analysis sees it: its manifest, its configuration and where its samples lie.
+"""A run directory as the analysis sees it: its manifest, its configuration and where its samples are.
 
 Files whose name begins with a dot are half-written and invisible. The manifest says what was to be done, so
 it alone decides what is missing.
@@ -44,13 +44,13 @@ class RunFiles:
         manifest = store.read_manifest()
         if not isinstance(manifest.get("variants"), dict) or not isinstance(manifest.get("tasks"), dict):
             raise UserError(
-                f"The manifest of {location} names no variants and tasks: it is not that of a run."
+                f"The manifest of {location} lists no variants and tasks: this is not a run directory."
             )
         try:
             sweep = yaml.safe_load(store.read_sweep())
         except yaml.YAMLError as error:
             raise UserError(
-                f"The sweep.yaml of {location} is no YAML: {' '.join(str(error).split())}."
+                f"The sweep.yaml of {location} is not valid YAML: {' '.join(str(error).split())}."
             ) from error
         return RunFiles(store, manifest, sweep if isinstance(sweep, dict) else {})
 
@@ -61,7 +61,7 @@ class RunFiles:
 
     @property
     def filesystem(self) -> pafs.FileSystem:
-        """Where it lies."""
+        """The file system that holds it."""
         return self.store.filesystem
 
     @property

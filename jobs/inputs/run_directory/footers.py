@@ -17,7 +17,7 @@ class Footer:
     """A sample file.
 
     Attributes:
-        path: where it lies.
+        path: where it is.
         rows: how many samples it holds.
         errors: of these, how many are errors.
         first, last: its least and greatest item; everything where the writer kept no statistics.

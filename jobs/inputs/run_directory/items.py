@@ -51,7 +51,9 @@ class RunItems:
         strangers = items[self.ids[where] != items]
         if len(strangers):
             names = some(sorted(set(strangers.tolist())))
-            raise UserError(f"{location} holds answers to items that its item table does not list: {names}.")
+            raise UserError(
+                f"{location} contains answers to items that its item table does not list: {names}."
+            )
         return where
 
 
@@ -73,8 +75,8 @@ def read_items(task: str, runs: Sequence[RunFiles], cluster_column: str | None) 
     changed = np.flatnonzero(hashes != hashes[first][np.searchsorted(unique, ids)])
     if len(changed):
         raise UserError(
-            f"Item {ids[changed[0]]} of task {task} is one document in {runs[0].location} and another in a "
-            "run beside it: they were run on different data and cannot be paired."
+            f"Item {ids[changed[0]]} of task {task} is a different document in {runs[0].location} than in "
+            "another of the runs: they used different data and cannot be paired."
         )
     if not len(unique):
         raise UserError(f"The item table of task {task} in {runs[0].location} is empty.")

@@ -102,7 +102,7 @@ def read_runs(locations: Sequence[str], reading: Reading) -> ScoreSet:
     tasks = {name: entry.get("group") for run in runs for name, entry in run.tasks.items()}
     if unknown := unused_requests(reading.metrics, tasks):
         raise UserError(
-            f"--metric names no task of the run: {some(unknown)}; its tasks are {some(list(tasks), 20)}."
+            f"--metric matches no task of the run: {some(unknown)}; its tasks are {some(list(tasks), 20)}."
         )
     notes = _Notes()
     _note_software(runs, notes)
@@ -111,7 +111,7 @@ def read_runs(locations: Sequence[str], reading: Reading) -> ScoreSet:
     models = tuple(dict.fromkeys(model for run in runs for model in run.models))
     if not any(column.reruns for task in scored for column in task.columns.values()):
         said = joined(notes.warnings) or "run `lldeg submit` on its configuration first."
-        raise UserError(f"{some(locations)} holds no samples to test: {said}")
+        raise UserError(f"{some(locations)} has no samples to test: {said}")
     _note_missing_variants(runs, models, notes)
     alpha, margin = (_agreed(runs, key, notes) for key in ("alpha", "margin"))
     warnings = (*notes.warnings, *_torn(notes.torn))
@@ -127,7 +127,7 @@ def _refuse_contradictions(runs: Sequence[RunFiles]) -> None:
                 if getattr(known, kind)[name].get("digest") != entry.get("digest"):
                     what = "variant" if kind == "models" else "task"
                     raise UserError(
-                        f"The {what} {name} means one thing in {known.location} and another in "
+                        f"The {what} {name} is defined differently in {known.location} and in "
                         f"{run.location} (their digests differ), so they cannot be pooled: rename one."
                     )
 
@@ -150,7 +150,7 @@ def _note_missing_variants(runs: Sequence[RunFiles], models: Sequence[str], note
     left_out = {name: why for run in runs for name, why in run.manifest.get("skipped", {}).items()}
     for name, why in left_out.items():
         if name not in models:
-            notes.add(NoticeCode.LEFT_OUT, f"{name} was left out of the run: {why}.")
+            notes.add(NoticeCode.LEFT_OUT, f"{name} was skipped in the run: {why}.")
     named = dict.fromkeys(name for run in runs for name in run.sweep.get("variants") or {})
     if unknown := [name for name in named if name not in models and name not in left_out]:
         notes.add(
@@ -164,13 +164,13 @@ def _agreed(runs: Sequence[RunFiles], key: str, notes: _Notes) -> float | None:
     if len(values) > 1:
         notes.add(
             NoticeCode.SETTINGS_DISAGREE,
-            f"The runs ask for different values of {key}: none of them is used.",
+            f"The runs set different values of {key}: none of them is used.",
         )
     return float(values.pop()) if len(values) == 1 else None
 
 
 def _is_testable(task: str, runs: Sequence[RunFiles], notes: _Notes) -> bool:
-    """Whether the task has a number per sample; if not, it is said and the others are tested."""
+    """Whether the task has a number per sample; if not, a warning says so and the others are tested."""
     has_metric = all(run.tasks[task].get("metrics") for run in runs if task in run.tasks)
     if not has_metric:
         notes.add(
@@ -183,9 +183,7 @@ def _is_testable(task: str, runs: Sequence[RunFiles], notes: _Notes) -> bool:
 def _torn(files: Sequence[str]) -> list[Notice]:
     if not files:
         return []
-    said = (
-        f"{len(files)} unreadable sample files were left out, as if not yet written: {some(sorted(files))}."
-    )
+    said = f"{len(files)} unreadable sample files were ignored, as if not yet written: {some(sorted(files))}."
     return [Notice(NoticeCode.UNREADABLE_FILES, said)]
 
 
@@ -202,7 +200,7 @@ def _read_task(task: str, runs: Sequence[RunFiles], reading: Reading, notes: _No
         if are_mixed:
             notes.add(
                 NoticeCode.MIXED_RERUN_PROMPTS,
-                f"{model}: reruns of the same item of {task} were asked with different prompts.",
+                f"{model}: reruns of the same item of {task} had different prompts.",
             )
     items = held.items
     return TaskTable(
@@ -271,7 +269,7 @@ def _means(task: str, model: str, metric: str, held: _Task) -> RerunMeans:
         path for (_, paths), (_, kept) in zip(files, sound, strict=True) for path in set(paths) - set(kept)
     ]
     if not lost:
-        raise UserError(f"The samples of {model} on {task} cannot be read with their metric {metric!r}.")
+        raise UserError(f"The samples of {model} on {task} cannot be read: they lack the metric {metric!r}.")
     held.notes.torn += lost
     return _fill(task, metric, sound, held)
 
@@ -288,7 +286,7 @@ def _answers(table: pa.Table, task: str, run: RunFiles, held: _Task) -> Answers:
     score = table.column("score").cast(pa.float64()).to_numpy()
     if np.isinf([np.fmin.reduce(score), np.fmax.reduce(score)]).any():
         raise UserError(
-            f"The samples of {task} in {run.location} hold infinite scores, which cannot be tested."
+            f"The samples of {task} in {run.location} contain infinite scores, which cannot be tested."
         )
     return Answers(
         positions=held.items.positions(table.column("item").to_numpy(), run.location),

@@ -33,7 +33,7 @@ class RunDirectory(Source):
 
     def to_run(self, paths: Sequence[NamedPath], reading: Reading) -> ImportedRun:  # noqa: ARG002 - the seam's
         """Refuses: there is nothing to import."""
-        raise UserError(f"{paths[0].path} is a run already: analyze it as it is.")
+        raise UserError(f"{paths[0].path} is already a run directory: analyze it directly.")
 
 
 SOURCE: Source = RunDirectory()
@@ -53,5 +53,7 @@ def _locations(paths: Sequence[NamedPath]) -> list[str]:
         UserError: if a listing gives a run a name: a run names its variants itself.
     """
     if any(path.model is not None for path in paths):
-        raise UserError("A run names its variants itself, so it cannot be listed by model: give its path.")
+        raise UserError(
+            "A run directory already names its variants and cannot be listed by model: pass its path."
+        )
     return list(dict.fromkeys(run for path in paths for run in runs_in(path.path)))

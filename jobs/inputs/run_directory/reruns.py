@@ -61,7 +61,7 @@ def _read(runs: Sequence[RunFiles], wanted: Wanted) -> Iterator[RepeatedAnswers]
     if unknown := unused_requests(
         wanted.metrics, {name: entry.get("group") for name, entry in tasks.items()}
     ):
-        raise UserError(f"A metric is given for {some(unknown)}, but the tasks are {some(list(tasks), 20)}.")
+        raise UserError(f"--metric matches no task: {some(unknown)}; the tasks are {some(list(tasks), 20)}.")
     for task, entry in tasks.items():
         if wanted.task in {None, task}:
             answers = _Answers(entry.get("output_type") == "generate_until")
@@ -126,5 +126,5 @@ def _tables(run: RunFiles, variant: str, info: TaskInfo) -> list[pa.Table]:
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(
             f"The samples of {variant} on {info.name} in {run.location} cannot be read with the metric "
-            f"{info.metric!r}. If a file is torn, submitting the sweep again repairs it."
+            f"{info.metric!r}. If a file is damaged, submitting the sweep again repairs it."
         ) from error

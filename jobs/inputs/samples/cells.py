@@ -128,7 +128,7 @@ def _refuse_duplicates(cell: Cell, task: GatheredTask) -> None:
     sample = int(np.setdiff1d(np.arange(len(keys)), first)[0])
     part = cell.parts[cell.runs[int(cell.run_of[sample])][0]]
     item = list(task.numbers)[int(cell.items[sample])]
-    raise UserError(f"{part.label} holds item {item} of task {task.facts.name} twice: remove one of them.")
+    raise UserError(f"{part.label} contains item {item} of task {task.facts.name} twice: remove one of them.")
 
 
 def item_order(task: GatheredTask) -> Ints:
@@ -141,7 +141,7 @@ def item_order(task: GatheredTask) -> Ints:
     documents = task.documents
     if documents.changed is not None:
         raise UserError(
-            f"Document {names[documents.changed]} of task {task.facts.name} is not the same document for all "
+            f"Document {names[documents.changed]} of task {task.facts.name} is not the same for all "
             "models: they were evaluated on different data and cannot be paired."
         )
     if documents.torn is not None:

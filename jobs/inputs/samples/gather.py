@@ -194,7 +194,7 @@ def sound_form(label: str) -> Iterator[None]:
         yield
     except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
         said = f"{type(error).__name__}: {error}"
-        raise UserError(f"{label} is not in the form that its format promises ({said}).") from error
+        raise UserError(f"{label} does not conform to its format ({said}).") from error
 
 
 def _numbered(keys: Iterable[Hashable], known: dict[ItemId, int]) -> Ints:

@@ -1,4 +1,4 @@
-"""JSON and JSON Lines of unknown origin: whatever is wrong with them is one sentence that names the place."""
+"""JSON and JSON Lines of unknown origin: every error in them is one sentence that names the place."""
 
 import json
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def read_object(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}.") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path} does not hold a JSON object.")
+        raise UserError(f"{path} is not a JSON object.")
     return content
 
 

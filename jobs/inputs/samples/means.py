@@ -66,7 +66,7 @@ def refuse_unused(tasks: Mapping[str, GatheredTask], metrics: Mapping[str, str])
         UserError: naming it, and the tasks there are.
     """
     if unknown := unused_requests(metrics, {name: task.facts.group for name, task in tasks.items()}):
-        raise UserError(f"--metric names no task: {some(unknown)}; the tasks are {some(list(tasks), 20)}.")
+        raise UserError(f"--metric matches no task: {some(unknown)}; the tasks are {some(list(tasks), 20)}.")
 
 
 def metric_of(task: GatheredTask, cells: Sequence[Cell], metrics: Mapping[str, str]) -> str | None:
@@ -128,7 +128,7 @@ def _table(
         columns |= {(cell.model, t): column for t, column in means.columns().items()}
         if means.mixed_prompts:
             same = f"reruns of the same item of {task.facts.name}"
-            said = f"{cell.model}: {same} were asked with different prompts."
+            said = f"{cell.model}: {same} had different prompts."
             warnings.append(Notice(NoticeCode.MIXED_RERUN_PROMPTS, said))
     names, documents = list(task.numbers), task.documents
     labels = _in_order(documents.clusters, order) if reading.cluster_column else None
@@ -181,7 +181,7 @@ def _untestable(task: GatheredTask) -> Notice:
     return Notice(
         NoticeCode.NO_TESTABLE_METRIC,
         f"Task {task.facts.name} has no metric with a number per sample ({some(names) or 'none'}: "
-        "computed over the whole corpus), so there is nothing to test.",
+        "computed over the whole corpus), so it cannot be tested.",
     )
 
 
@@ -194,7 +194,7 @@ def _other_filters(task: GatheredTask, metric: str, reading: Reading) -> list[No
         return []
     task_name = task.facts.name
     choose = f"choose with --metric {task_name}=METRIC"
-    said = f"{task_name} is tested by {metric}; it also has {some(others)} ({choose})."
+    said = f"{task_name} is tested on {metric}; it also has {some(others)} ({choose})."
     return [Notice(NoticeCode.OTHER_FILTERS, said)]
 
 
@@ -209,5 +209,5 @@ def _uneven(tables: Sequence[TaskTable]) -> list[Notice]:
     if not found:
         return []
     models = some(list(found))
-    said = f"Prompts have unequal numbers of reruns in {models}; each prompt counts once, as its mean."
+    said = f"Prompts have unequal numbers of reruns in {models}; each prompt counts once, by its mean."
     return [Notice(NoticeCode.UNEQUAL_RERUNS, said)]

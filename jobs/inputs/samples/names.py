@@ -20,7 +20,7 @@ def refuse_repeated(paths: Sequence[str]) -> None:
     """
     resolved = [Path(path).resolve() for path in paths]
     if len(set(resolved)) < len(resolved):
-        raise UserError("The same input is given twice: a model compared with itself decides nothing.")
+        raise UserError("The same input is given twice: comparing a model with itself says nothing.")
 
 
 def path_ends(paths: Sequence[str]) -> list[str]:
@@ -80,5 +80,5 @@ def refuse_different(evaluations: Sequence[Evaluation]) -> None:
             what = "; ".join(f"{name}: {known[name]} and {found[name]}" for name in differing)
             raise UserError(
                 f"{first.label} and {current.label} are not reruns of each other: their settings differ "
-                f"({what}). To compare the two, give both files instead of the folder."
+                f"({what}). To compare the two, pass both files instead of the folder."
             )

@@ -73,7 +73,7 @@ class SampleSource(Source):
         places = [self._evaluations(path) for path in paths]
         tasks = gather(places, query)
         if not any(task.numbers for task in tasks.values()):
-            raise UserError(f"{', '.join(path.path for path in paths)} holds no samples.")
+            raise UserError(f"{', '.join(path.path for path in paths)} contains no samples.")
         given = [path.path for path in paths]
         names = self.model_names(tasks, given) if are_models else self.rerun_names(tasks)
         for place, model in names:

@@ -36,7 +36,7 @@ def imported_run(
     """
     imported = [_task(task, cells[name]) for name, task in tasks.items() if task.numeric_metrics]
     if not imported:
-        raise UserError("No task there has a metric with a number per sample, so there is nothing to import.")
+        raise UserError("No task has a metric with a number per sample, so there is nothing to import.")
     return ImportedRun(models, tuple(imported))
 
 

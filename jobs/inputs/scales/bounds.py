@@ -28,7 +28,7 @@ def parse_range(text: str, where: str) -> Bounds:
         bounds = UNBOUNDED
     if not float("-inf") < bounds[0] < bounds[1] < float("inf"):
         raise UserError(
-            f"{where}: write a range as LOW..HIGH, such as 0..10, or none for scores without one."
+            f"{where}: write a range as LOW..HIGH, such as 0..10, or none for scores without limits."
         )
     return bounds
 

@@ -55,7 +55,7 @@ class ScaleOptions:
         for option, names in given.items():
             if unknown := unused_requests(dict.fromkeys(names, ""), tasks):
                 raise UserError(
-                    f"{option} names no task: {', '.join(unknown)}; the tasks are {_few(list(tasks))}."
+                    f"{option} matches no task: {', '.join(unknown)}; the tasks are {_few(list(tasks))}."
                 )
 
 
@@ -108,7 +108,7 @@ def parse_margins(given: Sequence[str]) -> tuple[float | None, dict[str, float]]
     shares = [_positive(text, text) for text in given if "=" not in text]
     pairs = [text.rpartition("=") for text in given if "=" in text]
     if len(shares) > 1 or len({task for task, _, _ in pairs}) < len(pairs):
-        raise UserError("--margin is given twice for the same: remove one.")
+        raise UserError("--margin is given twice for the same task, or twice for all: remove one.")
     margins = {task: _positive(number, f"{task}={number}") for task, _, number in pairs}
     return (shares[0] if shares else None), margins
 
@@ -121,7 +121,7 @@ def _positive(text: str, shown: str) -> float:
     if not 0.0 < number < float("inf"):
         raise UserError(
             f"--margin {shown}: write a positive number, as a share of the metric's range (0.01 is one "
-            "point), or TASK=M in the unit of a metric without a range."
+            "point), or TASK=M, in the unit of a metric without a range."
         )
     return number
 

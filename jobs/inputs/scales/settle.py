@@ -82,8 +82,8 @@ def _direction(info: TaskInfo, known: KnownMetric | None, options: ScaleOptions)
     if known is not None:
         if stated is not None and stated != known.higher_is_better:
             raise UserError(
-                f"Task {info.name}: the input says that {_order(stated)} is better, but {info.metric} is "
-                f"known as a metric where {_order(known.higher_is_better)} is better. {_ask_direction(info)}"
+                f"Task {info.name}: the input states that {_order(stated)} is better, but for {info.metric} "
+                f"{_order(known.higher_is_better)} is normally better. {_ask_direction(info)}"
             )
         return known.higher_is_better
     if stated is not None:
@@ -91,7 +91,7 @@ def _direction(info: TaskInfo, known: KnownMetric | None, options: ScaleOptions)
     hint = known_metric(info.name) if info.metric == GENERIC else None
     if hint is not None and not hint.higher_is_better:
         raise UserError(
-            f"Task {info.name}: its name suggests that lower scores are better, and nothing states it. "
+            f"Task {info.name}: the name suggests that lower scores are better, but the input does not say. "
             f"{_ask_direction(info)}"
         )
     return True
@@ -102,7 +102,7 @@ def _order(higher: bool) -> str:
 
 
 def _ask_direction(info: TaskInfo) -> str:
-    return f"State it with --lower-is-better {info.name} or --higher-is-better {info.name}."
+    return f"Choose with --lower-is-better {info.name} or --higher-is-better {info.name}."
 
 
 def _range(
@@ -120,7 +120,7 @@ def _range(
         low, high = bounds
         raise UserError(
             f"--margin {info.name}={margin:g}: {info.metric} of {info.name} ranges from {low:g} to {high:g}, "
-            f"and its margin is a share of that: write --margin {margin / (high - low):g}, for all tasks."
+            f"so its margin is a share of that: write --margin {margin / (high - low):g}, for all tasks."
         )
     return bounds, None
 
@@ -132,7 +132,7 @@ def _stated_range(table: TaskTable, options: ScaleOptions) -> Bounds | None:
     if bounds is not None and not _holds(bounds, table):
         who = f"--range {info.name}" if asked else f"the range that the input states for {info.name}"
         raise UserError(
-            f"{_found(table)}, outside of {who} ({bounds[0]:g} to {bounds[1]:g}): correct one of them."
+            f"{_found(table)}, outside {who} ({bounds[0]:g} to {bounds[1]:g}): correct one of them."
         )
     return bounds
 
@@ -151,8 +151,8 @@ def _share_or_refuse(table: TaskTable) -> Bounds:
     if _holds(UNIT, table):
         return UNIT
     if _holds(PERCENT, table) and table.observed is not None and table.observed[1] == PERCENT[1]:
-        return PERCENT  # said among the warnings
-    raise UserError(f"{_found(table)}, and what they can range over is not known. {_ask_range(table.info)}")
+        return PERCENT  # with a warning
+    raise UserError(f"{_found(table)}, and their possible range is unknown. {_ask_range(table.info)}")
 
 
 def _holds(bounds: Bounds, table: TaskTable) -> bool:
@@ -165,28 +165,29 @@ def _holds(bounds: Bounds, table: TaskTable) -> bool:
 
 def _found(table: TaskTable) -> str:
     low, high = table.observed or UNIT
-    return f"Scores of task {table.info.name} ({table.info.metric}) lie between {low:g} and {high:g}"
+    return f"Scores of task {table.info.name} ({table.info.metric}) are between {low:g} and {high:g}"
 
 
 def _ask_range(info: TaskInfo) -> str:
     return (
-        f"State the range with --range {info.name}=LOW..HIGH (0..100 for percent, 1..10 for grades), or, "
-        f"where there is none, a margin in the metric's own unit with --margin {info.name}=M."
+        f"Set the range with --range {info.name}=LOW..HIGH (0..100 for percent, 1..10 for grades) or, if "
+        f"there is none, a margin in the metric's own unit with --margin {info.name}=M."
     )
 
 
 def _notices(info: TaskInfo, *, by_name: bool, holds_likelihoods: bool) -> list[Notice]:
     name, found = f"Scores of {info.name} ({info.metric})", []
     if holds_likelihoods:
-        found.append(
-            Notice(NoticeCode.LOG_LIKELIHOODS, f"{name} are log-likelihoods of samples: higher is better.")
-        )
+        found.append(Notice(NoticeCode.LOG_LIKELIHOODS, f"{name} are log-likelihoods: higher is better."))
     elif by_name:
         found.append(
-            Notice(NoticeCode.DIRECTION_BY_NAME, f"{name} count as better when lower, by their name.")
+            Notice(
+                NoticeCode.DIRECTION_BY_NAME,
+                f"{name}: lower is taken to be better, because of the metric's name.",
+            )
         )
     if info.bounds is None:
-        unit = "no margin is given for it" if info.margin is None else f"its margin is {info.margin:g}"
+        unit = "it has no margin" if info.margin is None else f"its margin is {info.margin:g}"
         found.append(
             Notice(
                 NoticeCode.NO_RANGE, f"{name} have no range: a drop is in the metric's own unit, and {unit}."

@@ -40,7 +40,7 @@ class ScoreCsv(SampleSource):
         return Path(path).suffix == ".csv" and Path(path).is_file()
 
     def evaluations(self, path: NamedPath) -> Sequence[Evaluation]:
-        """The table is one evaluation, whatever it holds."""
+        """The table is always a single evaluation."""
         return [Evaluation(path.path, partial(_read, path))]
 
     def model_names(self, tasks: Mapping[str, GatheredTask], paths: Sequence[str]) -> dict[Key, str]:
@@ -49,10 +49,8 @@ class ScoreCsv(SampleSource):
         return by_data(tasks, stems if len(set(stems)) == len(stems) else paths)
 
     def read_reruns(self, paths: Sequence[NamedPath], wanted: Wanted) -> RerunSet:  # noqa: ARG002 - the seam's
-        """Refuses: a changed answer with the same score could not be told from an unchanged one."""
-        raise UserError(
-            f"Flips are counted over runs or evaluation logs with answers; {paths[0].path} is a score table."
-        )
+        """Refuses: a changed answer with the same score could not be distinguished from an unchanged one."""
+        raise UserError(f"Counting flips needs runs or evaluation logs; {paths[0].path} is a score table.")
 
 
 SOURCE: Source = ScoreCsv()
@@ -106,7 +104,7 @@ def _temperatures(table: ScoreTable) -> NDArray[np.float32]:
     try:
         return texts.astype(np.float32)
     except ValueError as error:
-        raise UserError(f"{table.path}: a temperature is not a number: {error}.") from error
+        raise UserError(f"{table.path}: the column temperature must hold numbers: {error}.") from error
 
 
 def _reruns(table: ScoreTable, cluster: str | None) -> Ints:
@@ -144,10 +142,10 @@ def _repeated(table: ScoreTable, keys: Sequence[object], cluster: str | None) ->
     if telling := _telling(table, keys, cluster):
         values = sorted(set(table.texts[telling[0]]))
         return (
-            f"{said}, and column {telling[0]} tells the rows apart: keep one of its values "
+            f"{said}, and column {telling[0]} distinguishes the rows: keep one of its values "
             f"({some(values)}) with --where {telling[0]}=VALUE, or rename it to rerun if it numbers reruns."
         )
-    return f"{said} while most do not: remove the copies, or number reruns in a column named rerun."
+    return f"{said}, while most occur once: remove the duplicates, or number reruns in a column named rerun."
 
 
 def _telling(table: ScoreTable, keys: Sequence[object], cluster: str | None) -> list[str]:

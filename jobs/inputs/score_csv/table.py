@@ -102,7 +102,7 @@ def read_table(path: str, where: Mapping[str, str]) -> ScoreTable:
     table, rows = table.filter(keep), rows[keep.to_numpy(zero_copy_only=False)]
     if not table.num_rows:
         raise UserError(
-            f"{path} has no rows{' that match --where' if where else ''}: without data there is no verdict."
+            f"{path} has no rows{' that match --where' if where else ''}: there is nothing to compare."
         )
     score = _numbers(path, table.column(SCORE), rows)
     texts = {name: _texts(table.column(name)) for name in table.column_names if name != SCORE}
@@ -125,7 +125,7 @@ def _read(path: str) -> pa.Table:
     names = [name.strip() for name in header]
     renamed = [ALIASES.get(name, name) if ALIASES.get(name) not in names else name for name in names]
     if len(set(renamed)) < len(renamed):
-        raise UserError(f"{path} has two columns of the same name; its columns are {some(names, 20)}.")
+        raise UserError(f"{path} has two columns with the same name; its columns are {some(names, 20)}.")
     return table.rename_columns(renamed)
 
 

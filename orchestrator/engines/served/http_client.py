@@ -95,13 +95,13 @@ class Server:
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise EngineOptionError(
-                f"base_url must be the http:// or https:// address to post to, not {url!r}"
+                f"base_url must be the http:// or https:// address for requests, not {url!r}"
             )
         self.url = url
         self.trouble: str | None = None
         self._headers = {name: value.strip() for name, value in headers.items()}
         if several := [name for name, value in self._headers.items() if len(value.splitlines()) > 1]:
-            raise EngineOptionError(f"the header {several[0]} has several lines")
+            raise EngineOptionError(f"the header {several[0]} has line breaks")
         self._secrets = striker(secrets_in(self._headers))
         self._told = striker([*long_words(self._headers.values()), *secrets_in(self._headers)])
         self._largest_reply = largest_reply
@@ -133,10 +133,10 @@ class Server:
         """Send a request until it is answered.
 
         Raises:
-            AnswerWithheldError: a filter of the provider does not let the prompt or the answer pass.
-            RequestRefusedError: the server refuses it, or fails on it as long as patience lasts.
-            EngineAwayError: the server answers nothing any more.
-            EngineOptionError: the server will never answer: a wrong address, or no right to ask.
+            AnswerWithheldError: a filter of the provider blocks the prompt or the answer.
+            RequestRefusedError: the server refuses the request, or still fails on it when retries run out.
+            EngineAwayError: the server has stopped answering altogether.
+            EngineOptionError: the server will never answer: the address is wrong, or access is denied.
         """
         failing_since, pause = None, FIRST_PAUSE
         while True:
@@ -145,7 +145,7 @@ class Server:
                 return outcome
             now = time.monotonic()
             failing_since = failing_since or now
-            self.trouble = f"{self.url} is asked again and again: {outcome.reason}"
+            self.trouble = f"retrying requests to {self.url}: {outcome.reason}"
             self._tell(outcome.reason)
             if now - failing_since >= self._patience:
                 if not outcome.busy and await self._answers_what_it_answered():
@@ -172,7 +172,7 @@ class Server:
                 async with self._session.post(self.url, json=body, allow_redirects=False) as response:
                     text = await self._read(response)
         except HOPELESS as error:
-            raise EngineOptionError(f"{self.url} cannot be asked: {error_text(error)}") from None
+            raise EngineOptionError(f"cannot connect to {self.url}: {error_text(error)}") from None
         except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
             return _Trouble(strike(error_text(error), self._told))
         if not 200 <= response.status < 300:
@@ -182,16 +182,18 @@ class Server:
         except RecursionError:
             raise RequestRefusedError("the reply is JSON that is nested too deeply") from None
         except ValueError:
-            return _Trouble(self._words("no JSON", text))
+            return _Trouble(self._words("invalid JSON", text))
         if not isinstance(output, (dict, list)) or (isinstance(output, dict) and output.get("error")):
-            self._raise_if_withheld("no answer", text)
-            return _Trouble(self._words("no answer", text))  # gateways say 200 to what they could not get
+            self._raise_if_withheld("not an answer", text)
+            return _Trouble(
+                self._words("not an answer", text)
+            )  # gateways send upstream errors with status 200
         self._answered, self._answered_at = body, time.monotonic()
         self.trouble = None
         return output
 
     async def _read(self, response: aiohttp.ClientResponse) -> str:
-        """The text of a reply, of which no more is kept in memory than it may have.
+        """The text of a reply, of which never more than the limit is kept in memory.
 
         Raises:
             RequestRefusedError: it is larger.
@@ -211,7 +213,7 @@ class Server:
             raise AnswerWithheldError(self._words(what, text))
 
     def _refused(self, response: aiohttp.ClientResponse, text: str) -> _Trouble:
-        """Tell what may be had later from what cannot be had.
+        """Distinguish failures that may pass from permanent ones.
 
         Raises:
             AnswerWithheldError, RequestRefusedError, EngineOptionError: see `ask`.
@@ -221,14 +223,14 @@ class Server:
         if 400 <= status < 500 and status not in FOR_NOW | NO_RIGHT:
             self._raise_if_withheld(f"HTTP {status}", text)
         if status < 400 or status in NO_RIGHT or (status in NO_PLACE and self._answered is None):
-            raise EngineOptionError(f"{self.url} refuses: {reason}")
+            raise EngineOptionError(f"{self.url} refuses requests: {reason}")
         if status < 500 and status not in FOR_NOW | NO_PLACE:
             raise RequestRefusedError(reason)
         pause = _seconds(response.headers.get("Retry-After"))
         if pause is not None:
             self._not_before = max(
                 self._not_before, time.monotonic() + pause
-            )  # the others would be told so too
+            )  # other requests would get the same answer
         return _Trouble(reason, busy=status == BUSY, pause=pause)
 
     async def _answers_what_it_answered(self) -> bool:
@@ -239,14 +241,14 @@ class Server:
             return False
 
     def _words(self, what: str, text: str) -> str:
-        """What a server said, on one line and without the secrets it was told."""
+        """A server's message on one line, without the secrets of the request."""
         return strike(f"{what}: {' '.join(text.split())}", self._told)[:LONGEST_REASON]
 
     def _tell(self, reason: str) -> None:
-        """Say in the replica's log what goes wrong, now and then."""
+        """Write the failure to the replica's log, at most once in a while."""
         if time.monotonic() - self._spoke_at > SECONDS_BETWEEN_WORDS:
             self._spoke_at = time.monotonic()
-            print(f"lldeg: asking {self.url} again: {reason}", flush=True)  # noqa: T201 - the replica's own log
+            print(f"lldeg: retrying requests to {self.url}: {reason}", flush=True)  # noqa: T201 - the replica's own log
 
 
 def _seconds(header: str | None) -> float | None:

@@ -78,7 +78,7 @@ def test_a_megabyte_line_is_cut(report, hostile_run):
     """An answer of a megabyte does not make a report of a megabyte."""
     made = report(hostile_run)
     assert made.path.stat().st_size < 300_000
-    assert any("characters are left out" in text for text in made.page.payload["strings"])
+    assert any("characters omitted" in text for text in made.page.payload["strings"])
 
 
 def test_json_cannot_end_its_script():
@@ -122,7 +122,7 @@ def test_a_cut_report_says_so_and_takes_from_every_task(report, sampled_run, mon
     answers = max(sum(entry["reruns"]) for entry in report(sampled_run).verdicts["comparisons"])
     monkeypatch.setattr(payload, limit, 4 if limit == "MOST_FLIPS" else 4 * answers)
     page = report(sampled_run).page
-    assert "This file holds 4 of 15 flips" in page.html
+    assert "4 of 15 flips" in page.html
     assert {flip["task"] for flip in page.payload["flips"]} == {"greedy", "sampled"}
 
 
@@ -131,7 +131,7 @@ def test_a_whole_report_does_not_speak_of_cutting(report, sampled_run):
     made = report(sampled_run)
     counted = sum(entry["worse"] + entry["better"] for entry in made.verdicts["comparisons"])
     assert len(made.page.payload["flips"]) == counted == 15
-    assert "This file holds" not in made.page.html
+    assert "This file contains" not in made.page.html
 
 
 def test_a_flip_shows_both_answers_of_every_rerun(report, sampled_run):

@@ -47,7 +47,7 @@ def test_a_long_text_keeps_its_ends_and_says_what_is_missing():
     text = shown("begin" + "x" * 1_000_000 + "end", 300)
     assert text.startswith("begin")
     assert text.endswith("end")
-    assert "999,708 characters are left out" in text
+    assert "999,708 characters omitted" in text
     assert len(text) < 400
 
 

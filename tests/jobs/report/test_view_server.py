@@ -157,5 +157,5 @@ def test_other_hosts_are_refused(serve, sampled_run):
 
 def test_a_folder_without_runs_is_refused(tmp_path):
     """There must be something to show."""
-    with pytest.raises(UserError, match="There is no run in"):
+    with pytest.raises(UserError, match="no run directory in"):
         Catalog([str(tmp_path)])
