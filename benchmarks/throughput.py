@@ -28,7 +28,7 @@ import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = ROOT / "configs" / "quickstart.yaml"
-BASELINE = "original"
+BASELINE = "bf16"
 SUBMIT = "from jobs.cli import main; main()"
 
 

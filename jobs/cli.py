@@ -41,7 +41,7 @@ COMMANDS = {
     "subset": Entry("jobs.commands.subset:subset", "List the items on which the baseline itself flips."),
     "power": Entry(
         "jobs.commands.power:power",
-        "Compute which drop a comparison detects, or how many items a drop needs.",
+        "Plan a comparison: detectable drops, items and samples needed.",
     ),
     "figures": Entry("jobs.figures.command:figures", "Draw the figures that explain the method."),
     "configs": Entry("jobs.commands.configs:configs", "List the sweeps that come with lldeg, or copy one."),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stats.arrays import Floats
-from stats.combinations import COMBINATIONS, STATISTICS, Combine, smallest
+from stats.combinations import COMBINATIONS, SMALLEST_OF, STATISTICS, Combine, smallest
 from stats.fisher import chi_square_p
 from stats.joint import RESOLUTION, joint_p_value
 from stats.montecarlo import DRAWS
@@ -74,8 +74,9 @@ def _combined(tasks: Sequence[TaskScores], draws: int, seed: int, *, split: bool
     rows = statistic_rows([[task] for task in tasks], draws, seed, split=split)
     p = {name: float(rows.p_values(name)[0, 0]) for name in STATISTICS} | {"pooled": result.p}
     least = smallest(p)
-    resolved = rows.exact or 3.0 * least * rows.rows > RESOLUTION
-    p["joint"] = max(float(rows.p_values("joint")[0, 0]), least) if resolved else 3.0 * least
+    bound = len(SMALLEST_OF) * least
+    resolved = rows.exact or bound * rows.rows > RESOLUTION
+    p["joint"] = max(float(rows.p_values("joint")[0, 0]), least) if resolved else bound
     p["any"] = least
     return Combined(result, p, p["fisher"], result.method if rows.exact else "monte-carlo")
 

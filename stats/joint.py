@@ -60,21 +60,21 @@ def _draw(tables: Sequence[NullTable], draws: int, seed: int) -> dict[Combine, F
     return drawn
 
 
-def _as_small(drawn: Floats, tail: Callable[[float], float], smallest: float, found: float | None) -> Bools:
-    """Which draws have a p-value of at most `smallest`; `tail` falls as the statistic rises."""
-    limit = found if found is not None else _critical(np.sort(drawn), tail, smallest)
+def _as_small(drawn: Floats, tail: Callable[[float], float], least: float, found: float | None) -> Bools:
+    """Which draws have a p-value of at most `least`; `tail` falls as the statistic rises."""
+    limit = found if found is not None else _critical(np.sort(drawn), tail, least)
     hits: Bools = (
         drawn >= limit - 1e-9 * max(1.0, abs(limit)) if np.isfinite(limit) else np.zeros(drawn.shape, bool)
     )
     return hits
 
 
-def _critical(ordered: Floats, tail: Callable[[float], float], smallest: float) -> float:
-    """The smallest drawn value whose p-value is at most `smallest`, by bisection; infinite if none."""
+def _critical(ordered: Floats, tail: Callable[[float], float], least: float) -> float:
+    """The smallest drawn value whose p-value is at most `least`, by bisection; infinite if none."""
     low, high = 0, ordered.size
     while low < high:
         middle = (low + high) // 2
-        if tail(float(ordered[middle])) <= smallest * (1.0 + 1e-9):
+        if tail(float(ordered[middle])) <= least * (1.0 + 1e-9):
             high = middle
         else:
             low = middle + 1

@@ -195,8 +195,8 @@ def _acceptability(evidence: Evidence, alpha: float) -> Reason:
     if p <= alpha:
         text = f"The drop is within the margin of {margin}: non-inferiority p = {p:.3g} ≤ {alpha:g}."
         return Reason(Code.WITHIN_MARGIN, text)
-    text = f"The drop was not shown to be within the margin of {margin}: non-inferiority "
-    f"p = {p:.3g} > {alpha:g}."
+    found = f"non-inferiority p = {p:.3g} > {alpha:g}"
+    text = f"The drop was not shown to be within the margin of {margin}: {found}."
     if evidence.p_noninferior <= alpha:
         code = Code.WITHIN_MARGIN_UNADJUSTED
         text += f" Unadjusted for the other variants, p is {evidence.p_noninferior:.3g}."

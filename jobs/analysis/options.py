@@ -73,7 +73,7 @@ Where = Annotated[
     list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep only these rows of score tables.")
 ]
 MinCommon = Annotated[
-    float, typer.Option(metavar="SHARE", min=0, max=1, help="Smallest share of items in common.")
+    float, typer.Option(metavar="SHARE", min=0, max=1, help="Smallest accepted share of common items.")
 ]
 GateOption = Annotated[
     GateName, typer.Option(help="Exit 0 if nothing is degraded, or only if all are certified.")

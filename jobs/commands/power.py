@@ -51,7 +51,7 @@ def power(
         float | None, typer.Option(metavar="R", help="Samples per second on one GPU; adds GPU-hours.")
     ] = None,
 ) -> None:
-    """Compute which drop a comparison detects, or how many items a drop needs.
+    """Plan a comparison: the drops it can detect, and the items and samples that a drop needs.
 
     For example:
 

@@ -126,8 +126,9 @@ def refuse_other_choices(fitted: Fitted, recorded: Mapping[str, Any], again: str
             theirs = recorded[name]["engine"].get(option)
             if theirs == ours:
                 continue
+            used = f"{option} {theirs}" if theirs else f"the {option} chosen by its engine"
             same = f"--set engine.{option}={theirs}" if theirs else "the machine or cluster where it started"
             raise UserError(
-                f"Variant {name} of this run uses {option} {theirs or 'as its engine chose it'}, but this "
-                f"machine would choose {ours}: to resume use {same}, or start a new run: {again}"
+                f"Variant {name} of this run uses {used}, but this machine would choose {ours}: to resume "
+                f"use {same}, or start a new run: {again}"
             )

@@ -25,9 +25,9 @@ def folder(tmp_path_factory):
     write_task(folder / "pack", "sums", questions(40), **GENERATE)
     write_sweep(
         folder,
-        baseline="original",
+        baseline="bf16",
         engine={"kind": "lm-eval:dummy"},
-        variants={"original": {}, "int8": {}},
+        variants={"bf16": {}, "int8": {}},
         tasks=["sums"],
         cluster={"cpus_per_replica": 1},
     )
@@ -62,7 +62,7 @@ def test_tables_have_all_samples_and_items(printed, folder):
     """A row per answer, with variant and task; a row per item."""
     samples = lldeg.load_samples(folder / "runs" / "quickstart")
     assert samples.num_rows == 80
-    assert set(samples["variant"].to_pylist()) == {"original", "int8"}
+    assert set(samples["variant"].to_pylist()) == {"bf16", "int8"}
     assert len(set(samples["sample_key"].to_pylist())) == 80
     assert lldeg.load_items(folder / "runs" / "quickstart").num_rows == 40
 

@@ -164,7 +164,7 @@ def test_mistakes_of_every_check_are_told_in_one_round(refusal, tmp_path):
     ("task", "subset", "words"),
     [
         ({"task": "asked", "cluster": "author"}, None, "task 'asked' has no field 'author' to cluster by"),
-        ("asked", {"asked": [0, 77]}, "task 'asked' has no item 77"),
+        ("asked", {"asked": [0, 77]}, "item 77 of task 'asked', which does not exist"),
     ],
 )
 def test_a_mistake_that_only_the_prompts_show(refusal, tmp_path, task, subset, words):

@@ -111,7 +111,7 @@ def test_a_variant_that_may_be_left_out_runs_where_it_can(on):
     ("keys", "sentence"),
     [
         ({"engine": {"kind": "lm-eval:hf", "device": "cuda:0"}}, "device: cuda:0 needs a GPU"),
-        ({"engine": {"pipeline_parallel_size": 2}}, "no pipeline parallelism on CPUs"),
+        ({"engine": {"pipeline_parallel_size": 2}}, "not support pipeline parallelism on CPUs"),
         (
             {"cluster": {"gpus_per_replica": 0.5}},
             "needs 4 CPU, 0.5 GPU on one node; the largest node has 2 CPU",
@@ -191,7 +191,7 @@ def test_another_choice_is_refused_with_what_to_set(begun):
     """A run begun in bfloat16 does not silently go on in float32."""
     begun(AVX512)
     with pytest.raises(
-        UserError, match=r"base of this run has the dtype bfloat16, .* use --set engine\.dtype=bfloat16"
+        UserError, match=r"base of this run uses dtype bfloat16, .* use --set engine\.dtype=bfloat16"
     ):
         begun(AVX2)
 
@@ -206,7 +206,7 @@ def test_a_run_of_a_cluster_goes_on_where_it_began(begun):
     """Where vLLM chose, no name of a format would mean the same."""
     begun(None)
     with pytest.raises(
-        UserError, match=r"the dtype that its engine chose.*use the machine or cluster where it began"
+        UserError, match=r"the dtype chosen by its engine.*use the machine or cluster where it started"
     ):
         begun(AVX2)
 

@@ -79,7 +79,7 @@ def test_a_file_for_other_tasks_is_refused(sweep):
 
 def test_an_item_that_is_not_there_is_refused(sweep):
     """A file made for other data is found out before anything starts."""
-    with pytest.raises(UserError, match="'toy' has no item 80"):
+    with pytest.raises(UserError, match="item 80 of task 'toy', which does not exist"):
         sweep({"toy": [1, 80]})
 
 
