@@ -65,7 +65,7 @@ def test_no_such_file(refusal):
 
 def test_a_folder_instead_of_a_file(refusal, tmp_path):
     """A folder is called one."""
-    assert refusal("submit", str(tmp_path)) == f"{tmp_path} is a folder; give the YAML file of a sweep."
+    assert refusal("submit", str(tmp_path)) == f"{tmp_path} is a folder; pass the YAML file of a sweep."
 
 
 @pytest.mark.parametrize(

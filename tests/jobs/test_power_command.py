@@ -47,13 +47,13 @@ def test_tasks_are_judged_together_and_alone(run):
     """Damage on all tasks and in one task are told apart, each by all four tests."""
     shown = run("--items", "6000", "--flip-rate", "0.1", "--drop", "0.005", "--tasks", "6")
     assert "spread over all tasks: joint" in shown
-    assert "all of it in one of them: joint" in shown
+    assert "entire drop in one task: joint" in shown
 
 
 def test_a_drop_too_large_for_one_task_is_not_shown_there(run):
     """Ten tasks cannot hide 2 points of damage in one where only 10 % of answers flip."""
     shown = run("--items", "6000", "--flip-rate", "0.1", "--drop", "0.02", "--tasks", "10")
-    assert "all of it in one of them" not in shown
+    assert "entire drop in one task" not in shown
 
 
 @pytest.mark.parametrize(

@@ -197,7 +197,7 @@ def test_tasks_of_two_units_are_certified_only_together():
 
 def test_a_bounded_task_shares_the_margin_of_the_comparison():
     """A margin in the metric's unit beside bounds would be a second one."""
-    with pytest.raises(EvidenceError, match="without bounds only"):
+    with pytest.raises(EvidenceError, match="for scores without bounds"):
         TaskScores("t", np.ones(3), np.ones(3), margin=0.1)
 
 

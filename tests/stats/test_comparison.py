@@ -179,11 +179,11 @@ def test_rounding_of_unbounded_scores_is_no_difference():
         (lambda: compare([]), "no task"),
         (lambda: compare_variants({}), "no variant"),
         (lambda: TaskScores("t", np.zeros(0), np.zeros(0)), "empty"),
-        (lambda: TaskScores("t", np.zeros(3), np.zeros(4)), "3 baseline scores but 4"),
+        (lambda: TaskScores("t", np.zeros(3), np.zeros(4)), "3 baseline scores, but variant has 4"),
         (lambda: TaskScores("t", np.array([0.0, np.nan]), np.zeros(2)), "not finite"),
         (lambda: TaskScores("t", np.array([0.0, 7.0]), np.zeros(2)), "outside"),
         (lambda: TaskScores("t", np.zeros(2), np.zeros(2), items=np.array([4, 4])), "more than once"),
-        (lambda: from_reruns("t", [[np.nan], [1.0]], [[1.0], [1.0]]), "without any score"),
+        (lambda: from_reruns("t", [[np.nan], [1.0]], [[1.0], [1.0]]), "no score"),
     ],
 )
 def test_no_evidence_is_an_error(build, message):

@@ -33,7 +33,7 @@ def test_churn_tells_text_from_score():
 
 def test_runs_that_chose_a_subset_are_refused_for_its_test():
     """The error names them and says why."""
-    with pytest.raises(EvidenceError, match=r"seed-1 .*fall back to their mean"):
+    with pytest.raises(EvidenceError, match=r"seed-1 .*regress to their mean"):
         refuse_reused_runs({"seed-0", "seed-1"}, {"seed-1", "seed-2"})
     refuse_reused_runs({"seed-0"}, {"seed-2"})
 

@@ -44,6 +44,6 @@ def test_the_runs_that_chose_are_biased():
 
 def test_the_runs_that_chose_are_refused():
     """The refusal names them and says why."""
-    with pytest.raises(EvidenceError, match=r"seed 1.*fall back to their mean"):
+    with pytest.raises(EvidenceError, match=r"seed 1.*regress to their mean"):
         refuse_reused_runs(["seed 0", "seed 1"], ["seed 1", "seed 2"])
     refuse_reused_runs(["seed 0"], ["seed 2"])

@@ -207,11 +207,11 @@ def test_equal_numbers_of_runs_are_flipped_as_before():
 def test_numbers_of_runs_without_scores_are_refused_where_they_do_not_suffice():
     """A mean of .35 over two runs is no number of successes; with the runs it is fine."""
     means, numbers = (np.array([0.35]), np.array([1.0])), (np.array([2]), np.array([1]))
-    with pytest.raises(EvidenceError, match="single scores of these runs are needed"):
+    with pytest.raises(EvidenceError, match="pass the score of every run"):
         TaskScores("t", *means, answers=numbers)
     runs = (np.array([[0.3, 0.4]]), np.array([[1.0]]))
     assert isinstance(TaskScores("t", *means, answers=numbers, runs=runs).splits, RunSplits)
-    with pytest.raises(EvidenceError, match="other runs"):
+    with pytest.raises(EvidenceError, match="do not match its numbers of runs"):
         TaskScores("t", *means, answers=(np.array([3]), np.array([1])), runs=runs)
     with pytest.raises(EvidenceError, match="at least 1"):
         TaskScores("t", *means, answers=(np.array([0]), np.array([1])))
