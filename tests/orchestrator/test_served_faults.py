@@ -149,7 +149,7 @@ def test_submitting_again_completes_the_run(first, second, run):
 def test_what_went_wrong_is_in_the_logs(first, run):
     """The replica says what it waits for; the events tell which variant ended and why."""
     (log,) = (run / "logs").glob("replica-*-away.log")
-    assert "asking http://127.0.0.1" in log.read_text()
+    assert "retrying requests to http://127.0.0.1" in log.read_text()
     events = [json.loads(line) for line in (run / "logs" / "events.jsonl").read_text().splitlines()]
     assert [event["variant"] for event in events if event["event"] == "away"] == ["gone"]
 

@@ -327,5 +327,5 @@ def test_what_goes_wrong_is_told_in_the_log(ask, clock, capfd):
     stand_in, post = ask(lambda number, _: reply(b"oops", 500) if number < 9 else FINE)
     post({})
     said = capfd.readouterr().out
-    assert f"asking {stand_in.url} again: HTTP 500: oops" in said
+    assert f"retrying requests to {stand_in.url}: HTTP 500: oops" in said
     assert 1 < said.count("again") < 8
