@@ -203,9 +203,20 @@ def _with_ratios(result: VariantResult, row: Row) -> Row:
     return {"variant": result.variant, "temperature": result.temperature, **counts, **ratios}
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
+
+
 def _csv(rows: Sequence[Row]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows({key: "" if value is None else value for key, value in row.items()} for row in rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([_cell(name) for name in rows[0]])
+    writer.writerows([_cell(row.get(name)) for name in rows[0]] for row in rows)
     return text.getvalue()
+
+
+def _cell(value: object) -> object:
+    """A value for a table; a text that would be a formula is marked as text, as spreadsheets do."""
+    if isinstance(value, str) and value.startswith(FORMULA):
+        return f"'{value}"
+    return "" if value is None else value

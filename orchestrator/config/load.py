@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.config.plain import unusable_values
 from orchestrator.config.schema import Section, SweepConfig
 from orchestrator.config.secrets import secrets_in
 from orchestrator.errors import UserError, suggestion
@@ -41,16 +42,33 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig 
     """
     raw, problems = _read_yaml(path)
     problems += [problem for override in overrides if (problem := _override(raw, override))]
+    if unusable := unusable_values(raw):
+        raise mistaken(path, [*problems, *unusable])
     config, found = _validate(raw)
     problems += found
     if isinstance(raw.get("include_path"), str):
         raw["include_path"] = [raw["include_path"]]
     if config is not None:
-        folders = tuple(str((path.parent / p).resolve()) for p in config.include_path)
-        items = None if config.items is None else str((path.parent / config.items).resolve())
+        folders = tuple(_beside(path, folder) for folder in config.include_path)
+        items = None if config.items is None else _beside(path, config.items)
         config = config.model_copy(update={"include_path": folders, "items": items})
         problems += list(_contradictions(config))
     return config, problems
+
+
+def _beside(path: Path, name: str) -> str:
+    """A path relative to the configuration file, as an absolute one; as it is if it cannot be a path."""
+    try:
+        return str((path.parent / name).resolve())
+    except (OSError, ValueError, RuntimeError):
+        return name
+
+
+def _is_folder(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # no name that a disk can hold
+        return False
 
 
 def mistaken(path: Path, problems: Sequence[str]) -> UserError:
@@ -73,7 +91,7 @@ def _read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
     try:
         loader = _Loader(text)
         raw = loader.get_single_data()
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError) as error:  # a 13th month, for example
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or getattr(error, "reason", error)
@@ -110,7 +128,7 @@ def _override(raw: dict[str, Any], override: str) -> str | None:
         return f"--set {override}: expected KEY=VALUE, for example --set sampling.seeds=5"
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError):
         return f"--set {override}: the value is not valid YAML"
     *parents, last = key.split(".")
     section = raw
@@ -205,7 +223,7 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
             yield f"'{name}' cannot be used as the name of a variant"
     yield from _secrets(config)
     for folder in config.include_path:
-        if not Path(folder).is_dir():
+        if not _is_folder(folder):
             yield f"include_path: the folder {folder} does not exist"
 
 

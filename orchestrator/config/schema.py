@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
+from math import isfinite
+from struct import pack
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from orchestrator.engines.base import DEFAULT_KIND
+
+MOST_SEEDS = 100_000
 
 
 class Section(BaseModel):
@@ -111,8 +115,8 @@ class SamplingConfig(Section):
     @classmethod
     def _count_to_list(cls, value: object) -> object:
         if isinstance(value, int) and not isinstance(value, bool):
-            if value < 1:
-                raise ValueError("must be at least 1")
+            if not 1 <= value <= MOST_SEEDS:
+                raise ValueError(f"must be at least 1 and at most {MOST_SEEDS:,}")
             return tuple(range(value))
         return value
 
@@ -128,7 +132,8 @@ class SamplingConfig(Section):
     @field_validator("temperatures")
     @classmethod
     def _temperatures_distinct(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or len(set(value)) < len(value) or min(value) < 0 or max(value) > 100:
+        stored = {pack("f", number) for number in value if isfinite(number) and 0 <= number <= 100}
+        if not value or len(stored) < len(value):  # as rows hold them: 0.7 is 0.7000000001
             raise ValueError("must be a list of distinct temperatures, each at least 0")
         return value
 
@@ -185,7 +190,7 @@ class SweepConfig(Section):
     def model_of(self, variant: str) -> str:
         """Model folder or hub name of a variant, with ~ expanded."""
         model = self.variants[variant].model or self.model or ""
-        return str(Path(model).expanduser()) if model.startswith("~") else model
+        return os.path.expanduser(model)  # noqa: PTH111 - Path refuses an unknown user with a traceback
 
     def revision_of(self, variant: str) -> str | None:
         """Hub revision of a variant; the sweep's own holds only for the sweep's own model."""

@@ -30,7 +30,7 @@ def open_location(location: str) -> tuple[pafs.FileSystem, str]:
                 raise  # nothing can be written there
             other, path = fsspec.url_to_fs(location.rstrip("/"))
             filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(other))
-    except (pa.ArrowInvalid, OSError, ValueError, ImportError) as error:
+    except (pa.ArrowInvalid, OSError, ValueError, ImportError, RuntimeError) as error:
         raise UserError(f"{location} cannot be opened: {error}.") from error
     return filesystem, path
 

@@ -1,6 +1,7 @@
 """The files and tables of `lldeg analyze`."""
 
 import csv
+import io
 import json
 
 import pytest
@@ -153,3 +154,14 @@ def test_a_folder_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     ran = run_analyze(a_run(tmp_path), out=tmp_path / "file" / "out")
     assert (ran.code, "--out" in ran.error) == (2, True)
+
+
+def test_names_are_no_formulas_in_a_spreadsheet(tmp_path):
+    """A variant or task whose name begins like a formula is text in every table; numbers stay numbers."""
+    scores = {("base", 0.0): [[1, 0] * 10], ("=1+1", 0.0): [[0, 0] * 10]}
+    run = make_run(tmp_path / "run", {"@t": MadeTask(scores)})
+    ran = run_analyze(run, out=tmp_path / "out")
+    tables = [path.read_text() for path in ran.out.glob("*.csv")]
+    cells = [cell for table in tables for row in csv.reader(io.StringIO(table)) for cell in row]
+    assert {"'=1+1", "'@t"} <= set(cells)
+    assert [cell for cell in cells if cell.startswith(("=", "@", "+"))] == []

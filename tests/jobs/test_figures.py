@@ -119,6 +119,7 @@ def test_labels_say_what_the_axes_are(drawn, name):
     assert all(panel.get_xlabel() or panel.get_xticklabels()[0].get_text() for panel in axes[:2])
 
 
+@pytest.mark.slow
 def test_figures_are_the_same_every_time(tmp_path):
     """Drawn twice, the files are the same bytes."""
     written = [save(tasks_and_power(), tmp_path / folder, "figure") for folder in ("one", "two")]

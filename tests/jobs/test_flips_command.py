@@ -276,6 +276,7 @@ def test_curves_show_accuracy_and_flip_rate(report):
             assert heights == pytest.approx([100 * getattr(c, field).value for c in cells])
 
 
+@pytest.mark.slow
 def test_files_are_the_same_every_time(run, run_folder):
     """Vector and bitmap carry no date: two runs write the same bytes."""
     names = ("success_histogram.pdf", "success_histogram.png", "flips.json", "temperature_curves.pdf")
@@ -286,6 +287,7 @@ def test_files_are_the_same_every_time(run, run_folder):
     assert written[0] == written[1]
 
 
+@pytest.mark.slow
 def test_no_picture_outlives_its_numbers(run, run_folder):
     """Read again at one temperature, there is no curve left from the first reading."""
     assert (run(run_folder) / "temperature_curves.png").exists()

@@ -200,6 +200,7 @@ def test_a_metric_has_no_meaning_for_score_tables(tmp_path):
     assert "--metric" in run_analyze(a, b, "--metric", "x=acc", out=tmp_path / "out").error
 
 
+@pytest.mark.slow
 def test_every_combination_and_adjustment_gives_a_verdict(tmp_path):
     """Each choice of --combine and --adjust runs and finds a drop of half of the items."""
     a, b = write_pair(tmp_path, [1] * 40, [0] * 20 + [1] * 20)

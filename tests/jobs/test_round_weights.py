@@ -25,6 +25,7 @@ def by_compressed_tensors(weight, bits, group_size):
     return fake_quantize(weight.float(), scale.float(), zero, arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("bits", "group_size"), FORMATS)
 def test_values_are_those_of_compressed_tensors(bits, group_size):
     """Scale, integer and product are what the usual library for such checkpoints computes."""

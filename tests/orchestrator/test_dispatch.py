@@ -77,7 +77,18 @@ class Outcome:
     @staticmethod
     def _job(variant, metrics):
         spec = EngineSpec("m")
-        return Job(variant, spec, SamplingConfig(), "store", {}, {}, SampleColumns((), ()), 0, "", metrics)
+        return Job(
+            variant,
+            spec,
+            SamplingConfig(),
+            "store",
+            {},
+            {},
+            SampleColumns((), ()),
+            0,
+            "",
+            deciding_metrics=metrics,
+        )
 
     def _give_up(self, lost, reason):
         (item,), (rerun,) = lost.items, lost.reruns

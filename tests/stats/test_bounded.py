@@ -79,6 +79,7 @@ def rare_losses(rng, items):
     return np.where(rng.random(items) < 0.01, 1.0, steps)
 
 
+@pytest.mark.slow
 def test_rare_total_losses_at_the_margin_are_not_certified():
     """N = 500: Student's t certifies more than .07, the bound at most .05 and simulation error."""
     rng, found = np.random.default_rng(2), np.zeros(2)
@@ -103,6 +104,7 @@ def test_losses_alone_keep_the_level_exactly(items, margin, loss):
     assert rejected <= 0.05
 
 
+@pytest.mark.slow
 def test_where_students_t_holds_its_level_no_power_is_lost():
     """Symmetric changes, N = 500, one point: within two points of t."""
     rng, found = np.random.default_rng(3), np.zeros(2)

@@ -137,6 +137,7 @@ def test_no_flips_are_certified_by_enough_items_only():
     assert (few.verdict, many.verdict) == (Verdict.INCONCLUSIVE, Verdict.CERTIFIED)
 
 
+@pytest.mark.slow
 def test_two_hundred_tasks_one_comparison():
     """Every task stands inside, and the whole has one p-value."""
     found = compare([scores(f"t{k}", 3, 3, 20) for k in range(200)])

@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,6 +64,7 @@ def test_without_certificates_the_rejections_are_those_of_holm(sweep):
     assert rejected == [p <= 0.05 + 1e-12 for p in holm(smallest)]
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(SWEEPS, st.data())
 def test_a_verdict_given_early_is_the_one_given_at_the_end(sweep, data):

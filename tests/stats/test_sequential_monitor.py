@@ -27,6 +27,7 @@ def plan_of(*sizes, comparisons=("variant",), blocks=None, **details):
     return SequentialPlan(tasks, comparisons, **{"sign_vectors": 999, **details})
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["degraded", "decided"]), st.data())
 def test_portions_and_order_have_no_say(seed, until, data):

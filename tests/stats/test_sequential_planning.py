@@ -9,6 +9,7 @@ from stats.sequential_planning import expected_course
 from stats.verdict import Verdict
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("until", "drop"), [("degraded", 0.02), ("decided", 0.02), ("decided", 0.0)])
 def test_expectations_are_those_of_simulated_sweeps(until, drop):
     """Power, certificates and share of 300 sweeps of 3,000 items with 9 % flips, to three standard errors."""

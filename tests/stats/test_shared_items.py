@@ -78,6 +78,7 @@ def test_the_same_items_in_two_tasks_are_no_new_evidence():
     assert apart.p_pooled < two.p_pooled
 
 
+@pytest.mark.slow
 def test_many_shared_items_are_drawn_and_keep_the_level():
     """60 of 80 documents in both tasks, strongly correlated: the joint test rejects at most .05."""
     rng = np.random.default_rng(1)

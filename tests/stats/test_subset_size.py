@@ -29,6 +29,7 @@ def _rejections(draw_ability):
     return rejected / STUDIES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(0.4, 2.0), (1.0, 1.0), (2.0, 0.4)])
 def test_fresh_runs_keep_the_level_on_a_subset(shape):
     """Hard, mixed and easy items: at most .05, three standard errors of simulation apart."""

@@ -129,6 +129,7 @@ def rejection_rates(first, second, simulations, items=30, abilities=(0.4, 0.4), 
     return counts / simulations
 
 
+@pytest.mark.slow
 def test_ten_runs_against_one_keep_the_level():
     """30 items that both models get right 5 % of the time: flipping signs rejects far too often."""
     found, signs, _ = rejection_rates([10], [1], 300, abilities=(5.0, 95.0))
@@ -136,12 +137,14 @@ def test_ten_runs_against_one_keep_the_level():
     assert found <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "second"), [([1], [1]), ([3], [3]), ([3, 2], [2, 3, 1])])
 def test_other_numbers_of_runs_keep_the_level(first, second):
     """1/1, 3/3 and mixed numbers from item to item."""
     assert rejection_rates(first, second, 300)[0] <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 300)
 
 
+@pytest.mark.slow
 def test_items_that_change_in_both_directions_are_no_drop():
     """A variant that answers 15 % of the items differently, half of them better, in an unfinished sweep."""
     found, _, splits = rejection_rates([10], [9], 300, changed=0.15)

@@ -13,6 +13,7 @@ import pyarrow.fs as pafs
 import yaml
 
 from orchestrator.errors import UserError
+from orchestrator.rundir.manifest_shape import misshapen
 from orchestrator.rundir.schema import Manifest, TaskEntry, VariantEntry
 from orchestrator.rundir.store import RunStore
 
@@ -46,6 +47,8 @@ class RunFiles:
             raise UserError(
                 f"The manifest of {location} lists no variants and tasks: this is not a run directory."
             )
+        if (part := misshapen(dict(manifest))) is not None:
+            raise UserError(f"The manifest of {location} is damaged: {part} is not what it should be.")
         try:
             sweep = yaml.safe_load(store.read_sweep())
         except yaml.YAMLError as error:

@@ -1,0 +1,87 @@
+"""The shape of a manifest that somebody else may have written or damaged."""
+
+from __future__ import annotations
+
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+def misshapen(manifest: dict[str, Any]) -> str | None:
+    """The first part of a manifest that is not what a reader relies on; None if there is none."""
+    return next(_problems(manifest), None)
+
+
+def _problems(manifest: dict[str, Any]) -> Iterator[str]:
+    for part, entries in (("variants", _VARIANT), ("tasks", _TASK)):
+        if not _mapping_of_mappings(manifest.get(part)):
+            yield part
+            return
+        for name, entry in manifest[part].items():
+            yield from (f"{part}.{name}.{key}" for key, fits in entries.items() if not fits(entry.get(key)))
+    yield from (key for key, fits in _TOP.items() if key in manifest and not fits(manifest[key]))
+
+
+def _mapping(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+def _mapping_of_mappings(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(entry, dict) for entry in value.values())
+
+
+def _software(value: Any) -> bool:
+    return (
+        bool(value)
+        and _mapping_of_mappings(value)
+        and all(_mapping(e.get("versions")) for e in value.values())
+    )
+
+
+def _text_or_none(value: Any) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(entry, str) for entry in value)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31
+
+
+def _reruns(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(entry, list) and len(entry) == 2 and _temperature(entry[0]) and _seed(entry[1])
+        for entry in value
+    )
+
+
+def _temperature(value: Any) -> bool:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return value is None or (is_number and isfinite(value) and 0 <= value <= 1e6)
+
+
+def _seed(value: Any) -> bool:
+    return value is None or _whole(value)
+
+
+_VARIANT: dict[str, Callable[[Any], bool]] = {"digest": _text_or_none}
+_TASK: dict[str, Callable[[Any], bool]] = {
+    "digest": _text_or_none,
+    "group": _text_or_none,
+    "metric": _text_or_none,
+    "metrics": _mapping_of_mappings,
+    "filters": _texts,
+    "cluster": _text_or_none,
+    "items": _whole,
+    "reruns": _reruns,
+}
+_TOP: dict[str, Callable[[Any], bool]] = {
+    "baseline": _text_or_none,
+    "versions": _mapping,
+    "skipped": _mapping,
+    "software": _software,
+}
