@@ -12,6 +12,7 @@ from jobs.commands.exit_status import INCOMPLETE
 from jobs.commands.submit.detectable_drops import detection_table, given_flip_rate, measured_flip_rates
 from jobs.commands.submit.progress_view import dry_run_table, follow, outcome, sweep_notes
 from jobs.commands.submit.run_sweep import Submitted, plan_only, run_sweep
+from orchestrator.cluster.ray_environment import prepare_for_ray
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def submit(
     as_job = address is not None and address.startswith(("http://", "https://"))
     if detach and not as_job:
         raise UserError("--detach needs a sweep that runs as a Ray job: add --address http://HEAD:8265.")
+    prepare_for_ray(address)
     if as_job and not dry_run:
         from jobs.commands.submit.remote_job import submit_job  # noqa: PLC0415 - slow to import, and needed here only
 

@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orchestrator.cluster.ray_environment import prepare_for_ray
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
@@ -60,7 +59,6 @@ def plan_only(
     Raises:
         UserError: every mistake in the configuration.
     """
-    prepare_for_ray(address)
     from orchestrator.sweep.plan import plan_sweep  # noqa: PLC0415 - slow to import, and --help need not wait
     from orchestrator.sweep.prepare import prepare  # noqa: PLC0415
 
@@ -97,7 +95,6 @@ def run_sweep(
     Raises:
         UserError: every mistake in the configuration, or another submit runs in the run directory.
     """
-    prepare_for_ray(address)
     from orchestrator.rundir.heartbeat import forget_stop  # noqa: PLC0415 - slow to import, and --help need not wait
     from orchestrator.rundir.lease import exclusive  # noqa: PLC0415
     from orchestrator.rundir.progress import SweepProgress  # noqa: PLC0415
@@ -108,9 +105,8 @@ def run_sweep(
     with (checking or _nothing)():
         sweep = prepare(config, overrides=overrides, run_dir=run_dir, here=address is None)
     progress = SweepProgress({})
-    with exclusive(
-        sweep.store, on_loss=progress.taken_over
-    ):  # a plan made while another writes would be stale
+    # A plan made while another submit writes would be stale.
+    with exclusive(sweep.store, on_loss=progress.taken_over):
         forget_stop(sweep.store)
         plan = plan_sweep(sweep, config_path=config, retry_errors=retry_errors)
         announce(plan)
