@@ -18,6 +18,8 @@ from jobs.inputs.sources import read_scores
 from orchestrator.config.load import load_config
 from orchestrator.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 INPUTS = int(os.environ.get("LLDEG_FUZZ", "200"))
 often = settings(
     max_examples=INPUTS,

@@ -93,6 +93,7 @@ def test_no_flips_anywhere_give_one():
     assert combine_tasks([np.zeros(5)] * 200).p["joint"] == 1.0
 
 
+@pytest.mark.slow
 def test_two_hundred_tasks():
     """Beyond enumeration Fisher's law still is that of the sum, found here by drawing from it."""
     found = combine_tasks([flips(7, 11)] * 100 + [flips(5, 10)] * 100, draws=2_000)

@@ -34,6 +34,7 @@ def test_obrien_fleming_boundaries_are_the_published_ones():
     assert found == pytest.approx([4.8769, 3.3570, 2.6803, 2.2898, 2.0310], abs=5e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["hsd-4", "hsd1", "obf"])
 def test_boundaries_spend_what_they_should(name):
     """P(no crossing by look k) from the joint normal law of Z₁ … Z_k, at irregular fractions."""
