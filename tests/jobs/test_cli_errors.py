@@ -139,6 +139,7 @@ def test_several_mistakes_are_told_together(refusal, tmp_path):
 
 
 @pytest.mark.usefixtures("own_tasks_only")
+@pytest.mark.slow
 def test_mistakes_of_every_check_are_told_in_one_round(refusal, tmp_path):
     """--set, engine option, model, unknown task, metric and chat template: all at once."""
     path = write_small_sweep(

@@ -32,7 +32,11 @@ WATCHING = (["--help"], ["--version"], ["status", "."], ["logs", "."], ["stop", 
 PLANNING = (["submit", "--help"], ["analyze", "--help"])
 
 
-@pytest.mark.parametrize("arguments", [*WATCHING, *PLANNING], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments",
+    [*WATCHING, *(pytest.param(words, marks=pytest.mark.slow) for words in PLANNING)],
+    ids=" ".join,
+)
 def test_nothing_slow_is_imported_without_need(arguments, tmp_path):
     """Help and the commands that watch a sweep wait for no library that only a sweep or a plot needs."""
     script = (

@@ -94,6 +94,7 @@ def _cell(report, variant, temperature, task=None):
     return next(c for c in report.cells if (c.variant, c.temperature, c.task) == (variant, temperature, task))
 
 
+@pytest.mark.slow
 def test_success_counts_are_those_of_pandas(run, run_folder, raw):
     """Every variant, task, temperature and item."""
     cells = json.loads((run(run_folder) / "success_counts.json").read_text())
