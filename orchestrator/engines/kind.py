@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from orchestrator.engines import on_cpu as formats
 from orchestrator.hardware import Obstacle
 
 if TYPE_CHECKING:
@@ -102,16 +103,10 @@ class EngineKind(ABC):
         """Options that the user did not set and that depend on the machine (for example a number format)."""
         return {}
 
-    def explain_choices(self, machine: Hardware) -> str:  # noqa: ARG002
+    def explain_choices(self, machine: Hardware) -> str:
         """Why the machine chooses as it does, as a sentence for the user."""
-        return ""
+        return formats.explain(machine)
 
-    def slow(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        machine: Hardware,  # noqa: ARG002
-        *,
-        on_cpu: bool,  # noqa: ARG002
-    ) -> str | None:
+    def slow(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> str | None:
         """Why these options are needlessly slow on a machine; None if they are not."""
-        return None
+        return formats.why_slow(options, machine) if on_cpu else None

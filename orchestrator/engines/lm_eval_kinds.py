@@ -65,14 +65,6 @@ class LmEvalClass(EngineKind):
             return {"dtype": "float32"}
         return {}
 
-    def explain_choices(self, machine: Hardware) -> str:
-        """Which number format, and why."""
-        return formats.explain(machine)
-
-    def slow(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> str | None:
-        """A number format that the CPU emulates."""
-        return formats.why_slow(options, machine) if on_cpu else None
-
     def gpus(self, options: Mapping[str, Any]) -> int:
         """GPUs of all parallel ranks, which lm-eval's vLLM class names as vLLM does."""
         return parallel_workers(options)

@@ -71,11 +71,3 @@ class Vllm(EngineKind):
         if not on_cpu or not formats.is_open(options):
             return {}
         return {"dtype": "bfloat16" if machine.native_bfloat16 else "float32"}
-
-    def explain_choices(self, machine: Hardware) -> str:
-        """Which number format, and why."""
-        return formats.explain(machine)
-
-    def slow(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> str | None:
-        """A number format that the CPU emulates."""
-        return formats.why_slow(options, machine) if on_cpu else None
