@@ -9,7 +9,13 @@ import ray
 import yaml
 
 from orchestrator.cluster.ray_cluster import ray_cluster
-from orchestrator.cluster.resources import Nodes, autoscaling_request, replica_resources, why_unschedulable
+from orchestrator.cluster.resources import (
+    Nodes,
+    autoscaling_request,
+    replica_resources,
+    scoring_processes,
+    why_unschedulable,
+)
 from orchestrator.engines import kind_of
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import Heartbeat
@@ -98,7 +104,7 @@ def _workloads(plan: Plan, nodes: Nodes, stopping: StoppingPolicy) -> list[Workl
     holder = owner(sweep.store)
     return [
         Workload(
-            _job(plan, variant, gpus=taken.gpus, references=references, holder=holder, stopping=stopping),
+            _job(plan, variant, taken, references=references, holder=holder, stopping=stopping),
             taken,
             _blocks(plan, variant),
             owed[variant],
@@ -147,8 +153,8 @@ def _write_documents(plan: Plan) -> None:
 def _job(
     plan: Plan,
     variant: str,
+    taken: ReplicaResources,
     *,
-    gpus: float,
     references: dict[tuple[str, str], tuple[Any]],
     holder: str,
     stopping: StoppingPolicy,
@@ -163,9 +169,10 @@ def _job(
         tasks={name: task.spec for name, task in sweep.tasks.items()},
         items={name: references[sweep.renderings[variant], name] for name in sweep.tasks},
         columns=plan.columns,
-        gpus=gpus,
+        gpus=taken.gpus,
         owner=holder,
         software=plan.software,
+        scoring_processes=scoring_processes(taken),
         deciding_metrics=dict(stopping.deciding_metrics),
     )
 
