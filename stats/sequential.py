@@ -69,7 +69,7 @@ class SequentialMonitor:
     def __init__(self, plan: SequentialPlan) -> None:
         self.plan = plan
         certificate = Certificate(plan.stopping, plan.alpha)
-        self._paths = {name: ComparisonPath(plan, certificate) for name in plan.comparisons}
+        self._paths = {name: ComparisonPath(plan.of(name), certificate) for name in plan.comparisons}
 
     def observe(
         self,
@@ -81,9 +81,9 @@ class SequentialMonitor:
 
         Args:
             comparison: one of those planned.
-            differences: per task how much worse the variant is on the first items, in the planned order, in
-                shares of the range, shape (items so far,); means over equally many reruns of both models.
-                NaN where a score is missing and will not come.
+            differences: per task of the comparison how much worse the variant is on the first items, in the
+                planned order, in shares of the range, shape (items so far,); means over equally many reruns
+                of both models. NaN where a score is missing and will not come.
             worst: the same as the certificate takes them, with the least favourable score for every missing
                 answer (`stats.missing`), infinite where that has no size, NaN where an item is left out. By
                 default an item without both scores is a loss.
@@ -121,9 +121,10 @@ class SequentialMonitor:
             closed: whether nothing more will come in.
         """
         decisions, places = self._rounds(closed=closed)
-        return {name: self._course(path, decisions.get(name), places) for name, path in self._paths.items()}
+        return {name: self._course(name, decisions.get(name), places) for name in self._paths}
 
-    def _course(self, path: ComparisonPath, decision: Decision | None, places: list[int]) -> Course:
+    def _course(self, comparison: str, decision: Decision | None, places: list[int]) -> Course:
+        path, plan = self._paths[comparison], self.plan.of(comparison)
         last = min(decision.look, path.taken) if decision else path.taken
         in_force = places[:last]
         if decision and last:
@@ -132,16 +133,16 @@ class SequentialMonitor:
         looks = tuple(path.look(number, in_force[number - 1]) for number in range(1, last + 1))
         interval = path.interval(last, place) if last else None
         if decision is None:
-            return Course(None, False, looks, self.plan.share(last), False, None, None, None, interval)
+            return Course(None, False, looks, plan.share(last), False, None, None, None, interval)
         p = path.p_value(last, place)
         return Course(
             verdict=decision.verdict,
             settled=decision.settled,
             looks=looks,
-            share_used=self.plan.share(last),
-            stopped=last < self.plan.stopping.looks,
+            share_used=plan.share(last),
+            stopped=last < plan.stopping.looks,
             p=p,
-            p_adjusted=min(1.0, p * self.plan.alpha / float(self.plan.levels[place])),
+            p_adjusted=min(1.0, p * plan.alpha / float(plan.levels[place])),
             p_noninferior=path.p_noninferior(last),
             interval=interval,
         )

@@ -148,8 +148,8 @@ class StoppingEntry(TypedDict):
         margin: largest acceptable drop, as a share of the metric's range.
         comparisons: variant and temperature of each.
         metrics: the "metric,filter" that decides, by task.
-        seed: of the order of the items.
-        order: by task, the item numbers in the order in which they are asked, separated by spaces.
+        seed: of the order in which items are asked (`stats.sequential_plan.item_order`); an item's label is
+            its cluster or, without one, its doc_hash.
         finished: whether the samples that a decision left out have been asked for, too.
     """
 
@@ -161,7 +161,6 @@ class StoppingEntry(TypedDict):
     comparisons: list[tuple[str, float]]
     metrics: dict[str, str]
     seed: int
-    order: dict[str, str]
     finished: NotRequired[bool]
 
 

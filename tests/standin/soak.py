@@ -47,7 +47,7 @@ class Paced(StandIn):
         """Texts that depend on prompt, temperature and seed alone."""
         time.sleep(self._pace)
         texts = super().generate_until(requests, disable_tqdm)
-        return [f"x{text}" if int(text[-4:], 16) < self._slips * 16**4 else text for text in texts]
+        return ["none" if int(text[-4:], 16) < self._slips * 16**4 else text for text in texts]
 
 
 def submit(sweep, run, address, log):
