@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from orchestrator.engines.base import DEFAULT_KIND
+from orchestrator.rundir.manifest_shape import MOST_LOOKS
 from stats.sequential_plan import Stopping, Until
 from stats.spending import parse_spending
 
@@ -164,7 +165,7 @@ class SpendingConfig(Section):
 class StoppingConfig(Section):
     """When a variant is stopped early, at one of several equally spaced looks at its answers."""
 
-    looks: int = Field(default=Stopping.looks, ge=2, le=100)
+    looks: int = Field(default=Stopping.looks, ge=2, le=MOST_LOOKS)
     until: Until = Stopping.until
     """degraded: stop for damage only; decided: also for a certificate."""
     spending: SpendingConfig = SpendingConfig()

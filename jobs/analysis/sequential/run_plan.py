@@ -12,7 +12,7 @@ from jobs.inputs.run_directory.items import RunItems, read_items
 from jobs.inputs.run_directory.means import task_info
 from jobs.inputs.scales.options import ScaleOptions
 from jobs.inputs.scales.settle import scaled
-from jobs.inputs.score_set import Reading, ScoreSet, TaskInfo, TaskTable
+from jobs.inputs.score_set import Reading, ScoreSet, TaskInfo, TaskTable, some
 from orchestrator.errors import UserError
 from orchestrator.rundir.schema import StoppingEntry
 from orchestrator.workers.stopping import NO_SEED
@@ -78,8 +78,12 @@ def read_run_plan(run: RunFiles) -> RunPlan:
     entry = run.manifest.get("stopping")
     if entry is None:
         raise UserError(f"{run.location} does not stop early.")
+    if unknown := entry["metrics"].keys() - run.tasks.keys():
+        raise UserError(
+            f"The manifest of {run.location} is damaged: there is no task {some(sorted(unknown))}."
+        )
     items = {name: read_items(name, [run], None) for name in entry["metrics"]}
-    tables = _tables(run, entry, items)
+    tables = _empty_tables(run, entry, items)
     blocks = sign_blocks(tables)
     tasks = tuple(_asked(run, entry, table, items[table.info.name]) for table in tables)
     planned = tuple(
@@ -103,10 +107,12 @@ def read_run_plan(run: RunFiles) -> RunPlan:
         )
     except ValueError as error:
         raise UserError(f"The manifest of {run.location} is damaged: {error}") from None
-    return RunPlan(run.manifest["baseline"], tasks, places, plan)
+    return RunPlan(run.manifest.get("baseline") or run.baseline or "", tasks, places, plan)
 
 
-def _tables(run: RunFiles, entry: StoppingEntry, items: Mapping[str, RunItems]) -> tuple[TaskTable, ...]:
+def _empty_tables(
+    run: RunFiles, entry: StoppingEntry, items: Mapping[str, RunItems]
+) -> tuple[TaskTable, ...]:
     """The tasks without any answers: what decides must not depend on answers, their ranges included."""
     reading = Reading(metrics=dict(entry["metrics"]))
     tables = tuple(
