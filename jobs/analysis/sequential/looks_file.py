@@ -10,29 +10,29 @@ from math import isfinite
 from typing import Any
 
 from jobs.analysis.sequential.run_plan import Place
-from stats.sequential import Course, Look
+from stats.sequential import Look, Outline
 
 FORMAT = 1
 
 
-def looks_text(courses: Mapping[Place, Course]) -> str:
+def looks_text(outlines: Mapping[Place, Outline]) -> str:
     """The file.
 
     Args:
-        courses: by variant and temperature.
+        outlines: by variant and temperature.
     """
-    comparisons = [_comparison(*place, course) for place, course in courses.items()]
+    comparisons = [_comparison(*place, outline) for place, outline in outlines.items()]
     return json.dumps({"format": FORMAT, "comparisons": comparisons}, indent=1, ensure_ascii=False) + "\n"
 
 
-def _comparison(variant: str, temperature: float, course: Course) -> dict[str, Any]:
+def _comparison(variant: str, temperature: float, outline: Outline) -> dict[str, Any]:
     return {
         "variant": variant,
         "temperature": temperature,
-        "verdict": course.verdict.value if course.verdict else None,
-        "stopped": course.stopped,
-        "share_used": course.share_used,
-        "looks": [look_json(look) for look in course.looks],
+        "verdict": outline.verdict.value if outline.verdict else None,
+        "stopped": outline.stopped,
+        "share_used": outline.share_used,
+        "looks": [look_json(look) for look in outline.looks],
     }
 
 

@@ -11,7 +11,7 @@ from jobs.inputs.run_directory.files import RunFiles
 from orchestrator.rundir.progress import Standing
 from orchestrator.workers.stopping import ItemScores, Next
 from stats.arrays import EvidenceError
-from stats.sequential import Course
+from stats.sequential import Outline
 
 
 class SequentialPolicy:
@@ -73,20 +73,20 @@ class SequentialPolicy:
         return self._standing
 
     def _note_looks(self) -> None:
-        courses = self._monitor.courses()
-        decided = {place for place, course in courses.items() if course.verdict is not None}
-        temperatures = {temperature for _, temperature in courses}
-        whole = {t for t in temperatures if all(place in decided for place in courses if place[1] == t)}
+        outlines = self._monitor.outlines()
+        decided = {place for place, outline in outlines.items() if outline.verdict is not None}
+        temperatures = {temperature for _, temperature in outlines}
+        whole = {t for t in temperatures if all(place in decided for place in outlines if place[1] == t)}
         self._stopped = decided | {(self._plan.baseline, temperature) for temperature in whole}
-        self._standing = _standing(courses, self._plan.plan.stopping.looks)
-        self._save(looks_text(courses))
+        self._standing = _standing(outlines, self._plan.plan.stopping.looks)
+        self._save(looks_text(outlines))
 
 
-def _standing(courses: Mapping[Place, Course], looks: int) -> dict[str, tuple[Standing, ...]]:
+def _standing(outlines: Mapping[Place, Outline], looks: int) -> dict[str, tuple[Standing, ...]]:
     found: dict[str, list[Standing]] = {}
-    for (variant, temperature), course in courses.items():
-        if course.looks:
-            last = course.looks[-1]
+    for (variant, temperature), outline in outlines.items():
+        if outline.looks:
+            last = outline.looks[-1]
             found.setdefault(variant, []).append(
                 Standing(
                     temperature,
@@ -96,7 +96,7 @@ def _standing(courses: Mapping[Place, Course], looks: int) -> dict[str, tuple[St
                     last.boundary,
                     last.certified_statistic,
                     last.certified_boundary,
-                    course.verdict.value if course.verdict else None,
+                    outline.verdict.value if outline.verdict else None,
                 )
             )
     return {variant: tuple(standings) for variant, standings in found.items()}

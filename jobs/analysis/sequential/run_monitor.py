@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from jobs.analysis.sequential.run_plan import AskedTask, Place, RunPlan
 from orchestrator.workers.stopping import ItemScores
 from stats.arrays import Floats
-from stats.sequential import Course, SequentialMonitor
+from stats.sequential import Course, Outline, SequentialMonitor
 
 
 @dataclass
@@ -111,8 +111,12 @@ class RunMonitor:
             worst.append(_worst_differences(baseline, scores, task))
         return self._monitor.observe(name, paired, worst)
 
+    def outlines(self) -> dict[Place, Outline]:
+        """Looks and verdicts of every comparison."""
+        return {self.plan.places[name]: outline for name, outline in self._monitor.outlines().items()}
+
     def courses(self) -> dict[Place, Course]:
-        """Every comparison from its first look to its end, or as far as it has come."""
+        """The same with p-values and intervals."""
         return {self.plan.places[name]: course for name, course in self._monitor.courses().items()}
 
 
