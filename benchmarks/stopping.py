@@ -37,7 +37,7 @@ class Submit:
     """A submit that has ended.
 
     Attributes:
-        cpu: processor time of the driver, in seconds.
+        cpu: processor time of the driver since the first replica was loaded, in seconds.
         ended: when each process of a replica was last seen, by process.
     """
 
@@ -73,6 +73,7 @@ def submit(sweep: Path, run: Path, *more: str) -> Submit:
     program = "from jobs.cli import main; main()"
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     done, started, alive = Submit(), time.monotonic(), set[int]()
+    events, start = run / "logs" / "events.jsonl", 0.0
     with subprocess.Popen(
         [sys.executable, "-c", program, "submit", str(sweep), "--run-dir", str(run), *more],
         env=os.environ | {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1"},
@@ -82,7 +83,9 @@ def submit(sweep: Path, run: Path, *more: str) -> Submit:
         while process.poll() is None:
             try:
                 times = driver.cpu_times()
-                done.cpu = times.user + times.system
+                if not start and events.exists() and '"loaded"' in events.read_text():
+                    start = times.user + times.system
+                done.cpu = times.user + times.system - start if start else 0.0
             except psutil.Error:
                 break
             known = {int(path.name) for path in (sweep.parent / "pids").glob("v*/[0-9]*")}
@@ -137,7 +140,7 @@ def main() -> None:
             costs[name] = 1e6 * done.cpu / count
             print(
                 f"{name}: {count:,} samples in {done.seconds:.0f} s; driver: {costs[name]:.0f} µs of "
-                "processor time per sample, start included",
+                "processor time per sample while replicas were at work",
                 flush=True,
             )
         print(f"ratio of the driver's time per sample: {costs['stopping'] / costs['fixed']:.2f}")
