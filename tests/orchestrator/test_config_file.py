@@ -242,12 +242,15 @@ def test_the_environment_of_a_variant_is_laid_over_that_of_the_sweep(load):
         GOOD
         | {
             "engine": {"env": {"VLLM_BATCH_INVARIANT": 1}},
-            "variants": {"a": {}, "b": {"env": {"VLLM_ATTENTION_BACKEND": "X", "VLLM_BATCH_INVARIANT": "0"}}},
+            "variants": {
+                "a": {},
+                "b": {"env": {"VLLM_USE_FLASHINFER_SAMPLER": "X", "VLLM_BATCH_INVARIANT": "0"}},
+            },
         }
     )
     assert problems == []
     assert config.engine_of("a")["env"] == {"VLLM_BATCH_INVARIANT": "1"}
-    assert config.engine_of("b")["env"] == {"VLLM_BATCH_INVARIANT": "0", "VLLM_ATTENTION_BACKEND": "X"}
+    assert config.engine_of("b")["env"] == {"VLLM_BATCH_INVARIANT": "0", "VLLM_USE_FLASHINFER_SAMPLER": "X"}
     assert "env" not in load(GOOD)[0].engine_of("a")
 
 
