@@ -120,6 +120,28 @@ class PromptConfig(Section):
     fewshot_as_multiturn: bool | None = Field(default=None, validate_default=True)
     """Send examples as turns of the conversation; default, as in lm-eval: if there is a chat template."""
     system_instruction: str | None = None
+    enable_thinking: bool | None = None
+    """Whether a reasoning model thinks before it answers; an argument of its chat template."""
+    chat_template_args: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of the chat template, by name."""
+    think_end_token: str | None = Field(default=None, min_length=1)
+    """Text that ends the thinking part of an answer; what follows its last occurrence is scored."""
+
+    @property
+    def template_arguments(self) -> dict[str, Any]:
+        """All arguments of the chat template."""
+        thinking = {} if self.enable_thinking is None else {"enable_thinking": self.enable_thinking}
+        return {**self.chat_template_args, **thinking}
+
+    def thinking(self) -> dict[str, Any]:
+        """What decides answers of reasoning models, as far as it is set."""
+        own = self.model_dump(include={"enable_thinking", "chat_template_args", "think_end_token"})
+        return {name: value for name, value in own.items() if value not in (None, {})}
+
+    def meaning(self) -> dict[str, Any]:
+        """What decides prompts and answers; the first three keys even if they are not set."""
+        first = {"apply_chat_template", "fewshot_as_multiturn", "system_instruction"}
+        return {**self.model_dump(include=first), **self.thinking()}
 
     @field_validator("fewshot_as_multiturn")
     @classmethod

@@ -61,11 +61,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """A model and how to run it: what a replica loads."""
+    """A model and how to run it: what a replica loads.
+
+    Attributes:
+        template_arguments: arguments of the chat template, for an engine that applies it itself.
+    """
 
     model: str
     revision: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    template_arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:

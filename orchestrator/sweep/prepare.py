@@ -68,7 +68,10 @@ class Sweep:
     def engine(self, variant: str) -> EngineSpec:
         """The model of a variant and how to run it."""
         return EngineSpec(
-            self.config.model_of(variant), self.config.revision_of(variant), self.config.engine_of(variant)
+            self.config.model_of(variant),
+            self.config.revision_of(variant),
+            self.config.engine_of(variant),
+            self.config.prompt.template_arguments,
         )
 
     def manifest(self) -> Manifest:
@@ -82,7 +85,7 @@ class Sweep:
             "commit": environment["commit"],
             "hardware": environment["hardware"],
             "software": software_entry(environment["versions"], environment["commit"]),
-            "prompt": self.config.prompt.model_dump(),
+            "prompt": self.config.prompt.meaning(),
             "sampling": self._sampling_meaning(),
             "variants": {name: self._variant_entry(name) for name in self.config.variants},
             "skipped": self.fitted.skipped,

@@ -179,6 +179,7 @@ def _job(
         owner=holder,
         software=plan.software,
         scoring_processes=scoring_processes(taken),
+        think_end_token=sweep.config.prompt.think_end_token,
         deciding_metrics=dict(stopping.deciding_metrics),
     )
 
