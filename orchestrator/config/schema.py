@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from orchestrator.config.environment import layered
-from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA
+from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA, PYTHON
 from orchestrator.rundir.manifest_shape import MOST_LOOKS
 from stats.sequential_plan import Stopping, Until
 from stats.spending import parse_spending
@@ -69,6 +69,8 @@ class VariantConfig(Section):
     """Engine options that override the sweep's `engine`."""
     lora: str | None = None
     """Folder of a LoRA adapter that every request uses (kind vllm only)."""
+    python: str | None = None
+    """Python interpreter of an environment in which the replicas run, for another version of the engine."""
     env: dict[str, Any] = Field(default_factory=dict)
     """Environment variables of the replica, in addition to those of the sweep's `engine`."""
     cluster: ReplicaConfig = ReplicaConfig()
@@ -277,13 +279,15 @@ class SweepConfig(Section):
         return config.revision or (self.revision if config.model is None else None)
 
     def engine_of(self, variant: str) -> dict[str, Any]:
-        """Engine options of a variant, `kind` included, and its adapter and environment if it has any."""
+        """Engine options of a variant, `kind` included; its adapter, Python and environment if it has any."""
         own = self.variants[variant]
         options = {"kind": DEFAULT_KIND, **self.engine, **own.engine}
-        if own.lora is not None:
-            options[LORA] = own.lora
-        if isinstance(options.get(LORA), str):
-            options[LORA] = os.path.expanduser(options[LORA])  # noqa: PTH111 - see `model_of`
+        options |= {
+            key: value for key, value in ((LORA, own.lora), (PYTHON, own.python)) if value is not None
+        }
+        for key in (LORA, PYTHON):
+            if isinstance(options.get(key), str):
+                options[key] = os.path.expanduser(options[key])  # noqa: PTH111 - see `model_of`
         env = layered(self.engine.get(ENV), own.engine.get(ENV), own.env)
         return {name: value for name, value in options.items() if name != ENV} | ({ENV: env} if env else {})
 

@@ -84,14 +84,17 @@ class VariantEntry(TypedDict):
 
     Attributes:
         revision: identity of the weights.
-        engine: the options that decide answers.
+        engine: the options that decide answers; with a Python of its own also `packages`, the versions of
+            its engine.
         digest: of all this.
+        versions: of Python and packages, if it has a Python of its own.
     """
 
     model: str | None
     revision: str | None
     engine: dict[str, Any]
     digest: str
+    versions: NotRequired[dict[str, str]]
 
 
 class MetricEntry(TypedDict):

@@ -61,7 +61,11 @@ def execute(
     _note_decided(plan, progress, stopping)
     if not progress.owed:
         return
-    with ray_cluster(address, sweep.config.include_path), Heartbeat(sweep.store, progress) as heartbeat:
+    folders, elsewhere = sweep.config.include_path, bool(sweep.versions)
+    with (
+        ray_cluster(address, folders, ship_code=elsewhere),
+        Heartbeat(sweep.store, progress) as heartbeat,
+    ):
         nodes = Nodes()
         workloads = _workloads(plan, nodes, stopping)
         replicas = sweep.config.cluster.replicas
