@@ -115,6 +115,7 @@ def analyze(
     certify: Certify = "each",
     min_common: float = 0.5,
     strict: bool = False,
+    policy: str | PathLike[str] | Mapping[str, Any] | None = None,
     out: str | None = None,
 ) -> AnalysisResult:
     """Report which variants are worse than the baseline, as `lldeg analyze` does.
@@ -138,36 +139,39 @@ def analyze(
         certify: "each" variant at level alpha, or "all" together.
         min_common: least share of common items to compare.
         strict: refuse to compare answers to different prompts.
+        policy: what each task must show, as a YAML file or as its content; `decision` says whether it holds.
         out: folder or URL for verdicts.json, tables, plots and report.html; None writes nothing.
 
     Returns:
         The verdicts; `.to_frame()` is a pandas table, `.verdicts` the content of verdicts.json.
 
     Raises:
-        UserError: the input cannot be read, or nothing can be compared.
+        UserError: the input cannot be read, nothing can be compared, or the policy does not fit.
     """
-    from jobs.analysis.analyze_inputs import analyze_inputs  # noqa: PLC0415
+    from jobs.analysis.policy.apply import analyze_for_release  # noqa: PLC0415
+    from jobs.analysis.policy.load import load_policy  # noqa: PLC0415
     from jobs.inputs.scales.options import ScaleOptions  # noqa: PLC0415
     from jobs.inputs.score_set import Reading  # noqa: PLC0415
 
     share, own = (None, margin) if _is_mapping(margin) else (margin, {})
     scales = ScaleOptions(tuple(higher_is_better), tuple(lower_is_better), ranges or {}, own)  # type: ignore[arg-type]
     several = [paths] if isinstance(paths, str) or hasattr(paths, "__fspath__") else list(paths)
-    scores, analysis = analyze_inputs(
+    scores, analysis, decision = analyze_for_release(
         [str(path) for path in several],
         Reading(dict(metrics or {}), cluster, dict(where or {}), scales),
+        None if policy is None else load_policy(policy if _is_mapping(policy) else str(policy)),  # type: ignore[arg-type]
         baseline=baseline,
         temperature=temperature,
         strict=strict,
         least_common=min_common,
         alpha=alpha,
-        margin=share,
+        margin=share,  # type: ignore[arg-type]
         combine=combine,
         adjust=adjust,
         missing=missing,
         certify=certify,
     )
-    result = AnalysisResult(analysis, scores)
+    result = AnalysisResult(analysis, scores, decision)
     if out is not None:
         result.write(out)
     return result

@@ -22,7 +22,7 @@ def exit_status(analysis: Analysis, gate: GateName) -> int:
         return DEGRADED
     if analysis.incomplete:
         return UNDECIDED
-    if gate == "certified" and (found != {Verdict.CERTIFIED} or _has_gaps(analysis)):
+    if gate == "certified" and (found != {Verdict.CERTIFIED} or has_gaps(analysis)):
         return UNDECIDED
     return 0
 
@@ -41,6 +41,6 @@ def explain_status(analysis: Analysis, gate: GateName) -> str | None:
     )
 
 
-def _has_gaps(analysis: Analysis) -> bool:
+def has_gaps(analysis: Analysis) -> bool:
     """Whether answers are missing or failed, unless the user has said to go by what is there."""
     return analysis.gaps and analysis.settings.missing == "worst"

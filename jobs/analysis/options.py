@@ -19,8 +19,11 @@ class Format(StrEnum):
     TABLE = "table"
     MARKDOWN = "markdown"
     JSON = "json"
+    JUNIT = "junit"
+    LINE = "line"
 
 
+_POLICY = "YAML file that says what each task must show; it decides the exit status."
 _PATHS = (
     "A run, a folder of runs, lm-eval output folders or results files, logs of other tools, score tables, "
     "or a JSON file that lists them by model."
@@ -78,6 +81,7 @@ MinCommon = Annotated[
 GateOption = Annotated[
     GateName, typer.Option(help="Exit 0 if nothing is degraded, or only if all are certified.")
 ]
+PolicyOption = Annotated[Path | None, typer.Option("--policy", metavar="FILE", help=_POLICY)]
 Strict = Annotated[
     bool,
     typer.Option("--strict", help="Refuse to compare answers to different prompts or of different software."),

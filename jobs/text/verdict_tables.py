@@ -1,6 +1,6 @@
-"""The verdicts as tables: for a terminal (80 columns, or fewer), as Markdown, or as JSON.
+"""The verdicts as tables for a terminal of 80 columns or fewer, warnings first.
 
-All three say the same, warnings first. On a terminal names are shown as text, never as markup.
+Names are shown as text, never as markup. `jobs.text.markdown` says the same in a document.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,9 +31,9 @@ def print_analysis(analysis: Analysis, console: Console, tasks: Tasks = Tasks.WO
     """Show warnings, verdicts, their meaning, and the tasks behind them."""
     for warning in shown_warnings(analysis.warnings):
         console.print(Text(f"Warning: {clean(warning)}", style="yellow"))
-    console.print(Text(_terms(analysis)))
-    _print_rows(console, HEADER, _verdict_rows(analysis))
-    for sentence in _sentences(analysis):
+    console.print(Text(terms(analysis)))
+    _print_rows(console, HEADER, verdict_rows(analysis))
+    for sentence in sentences(analysis):
         console.print(Text(sentence))
     if gaps := gap_lines(analysis.results, MOST_GAPS):
         console.print()
@@ -43,30 +43,15 @@ def print_analysis(analysis: Analysis, console: Console, tasks: Tasks = Tasks.WO
     groups = task_groups(analysis, tasks)
     for group in groups:
         console.print()
-        console.print(Text(_title(group), style="bold"))
-        _print_rows(console, TASK_HEADER, _task_rows(group))
-    if hidden := _hidden(analysis, groups):
+        console.print(Text(title_of(group), style="bold"))
+        _print_rows(console, TASK_HEADER, task_rows(group))
+    if hidden := hidden_note(analysis, groups):
         console.print()
         console.print(Text(hidden))
 
 
-def markdown(analysis: Analysis, tasks: Tasks = Tasks.WORST) -> str:
-    """The same as a Markdown document."""
-    parts = [f"> **Warning:** {_escaped(warning)}\n" for warning in shown_warnings(analysis.warnings)]
-    parts.append(f"{_escaped(_terms(analysis))}\n")
-    parts.append(_markdown_table(HEADER, _verdict_rows(analysis)))
-    parts += [f"- {_escaped(sentence)}" for sentence in _sentences(analysis)]
-    if gaps := gap_lines(analysis.results, MOST_GAPS):
-        parts += [f"\n### {_escaped(GAPS)}\n", *(f"- {_escaped(line)}" for line in gaps)]
-    groups = task_groups(analysis, tasks)
-    for group in groups:
-        parts += [f"\n### {_escaped(_title(group))}\n", _markdown_table(TASK_HEADER, _task_rows(group))]
-    if hidden := _hidden(analysis, groups):
-        parts.append(f"\n{_escaped(hidden)}")
-    return "\n".join(parts) + "\n"
-
-
-def _terms(analysis: Analysis) -> str:
+def terms(analysis: Analysis) -> str:
+    """Baseline, level, adjustment and margins: what the numbers of a table mean."""
     settings, count = analysis.settings, len(analysis.results)
     p = f"adjusted by {settings.adjust} over {count} comparisons"
     if settings.adjust == "none":
@@ -76,24 +61,27 @@ def _terms(analysis: Analysis) -> str:
     return f"Baseline {clean(analysis.baseline)}; {level}; margin {margins}."
 
 
-def _sentences(analysis: Analysis) -> list[str]:
+def sentences(analysis: Analysis) -> list[str]:
     """What each verdict means, and what several certificates promise together."""
     several = several_certificates(analysis)
     return [*(meaning(result, analysis) for result in analysis.results), *([several] if several else [])]
 
 
-def _title(group: TaskGroup) -> str:
+def title_of(group: TaskGroup) -> str:
+    """The heading of a table of tasks."""
     at = "" if group.result.temperature is None else f" at temperature {group.result.temperature:g}"
     return f"{clean(group.result.variant)}{at}, worst task first"
 
 
-def _hidden(analysis: Analysis, groups: Sequence[TaskGroup]) -> str:
+def hidden_note(analysis: Analysis, groups: Sequence[TaskGroup]) -> str:
+    """How many tasks are not shown; empty if all are."""
     count = hidden_tasks(analysis, groups)
     rows = f"{count} more rows of tasks are" if count > 1 else "One more row of a task is"
     return f"{rows} in model_comparison.csv; --tasks all shows them here." if count else ""
 
 
-def _verdict_rows(analysis: Analysis) -> list[Cells]:
+def verdict_rows(analysis: Analysis) -> list[Cells]:
+    """A row per comparison, under `HEADER`."""
     return [(_name(r), temperature_text(r.temperature), *_cells(r.comparison)) for r in analysis.results]
 
 
@@ -103,7 +91,8 @@ def _name(result: VariantResult) -> str:
     return clean(result.variant) if task is None else f"{clean(result.variant)} (on task {clean(task)})"
 
 
-def _task_rows(group: TaskGroup) -> list[Cells]:
+def task_rows(group: TaskGroup) -> list[Cells]:
+    """A row per task, under `TASK_HEADER`."""
     return [(clean(task.task or ""), *_cells(task)) for task in group.tasks]
 
 
@@ -142,14 +131,3 @@ def _stacked(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
         console.print(Text.assemble(title, " ", (verdict, STYLES[verdict])))
         said = [f"{label}: {cell}" for label, cell in zip(header[-4:], row[-4:], strict=True)]
         console.print(Text(f"  {'; '.join(said[:2])}\n  {'; '.join(said[2:])}"))
-
-
-def _markdown_table(header: Cells, rows: Sequence[Cells]) -> str:
-    lines = [header, ("---",) * len(header), *(tuple(_escaped(cell) for cell in row) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is: no table cell, tag, link or emphasis begins in it."""
-    safe = clean(text).replace("&", "&amp;").replace("<", "&lt;")
-    return "".join(f"\\{char}" if char in "\\|`*_[]#" else char for char in safe)

@@ -11,7 +11,8 @@ from jobs.analysis.compare import Request, analyze_scores
 from jobs.inputs.notices import Notice, NoticeCode
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import read_scores
-from jobs.text.verdict_tables import markdown, print_analysis
+from jobs.text.markdown import markdown
+from jobs.text.verdict_tables import print_analysis
 from stats.results import Settings
 
 KINDS = [kind for kind in HOSTILE if kind != "megabyte"]
