@@ -2,12 +2,14 @@
 
     python benchmarks/policy_error_rates.py [SIMULATIONS]
 
-A release is two variants at two temperatures on six tasks, which share the baseline's answers. All cases are
-in the family that can block, as is each variant and temperature over all tasks: 28 hypotheses. Prints, with
-standard errors: the probability that a release without damage is blocked for damage (at most alpha); the
-probability that a release passes in which one task, or every task, is worse by exactly the margin and must be
-certified (at most alpha: intersection-union); and, beside it, the probability that some single task of such a
-release is certified, which no policy controls.
+Prints, with standard errors:
+
+- the probability that a release without any damage is blocked for damage. It is two variants at two
+  temperatures on six tasks, which share the baseline's answers; all cases, and the tasks together, can block.
+- for one variant on six tasks that must all be certified, one or all of which are worse by exactly the
+  margin: the probability that all certificates are there (at most alpha: an intersection-union test), that
+  the release passes (damage may block it, too), and that some single task at the margin is certified, which
+  is no claim of a policy.
 """
 
 import sys
@@ -20,18 +22,22 @@ from stats.results import Settings
 from stats.scores import TaskScores
 from stats.verdict import Verdict
 
-TASKS, VARIANTS, TEMPERATURES = 6, 2, 2
+TASKS = 6
 ALPHA, MARGIN, FLIPS = 0.05, 0.02, 0.04
-BLOCKED_AT = {"200 items a task": 200, "1,000 items a task": 1000}
+MARGIN_ITEMS = 1500
 
 
 @dataclass
 class Release:
-    """One simulated release: whether it is blocked, whether it passes, how many single certificates it has."""
+    """One simulated release.
+
+    Attributes:
+        blocked: whether damage was found.
+        certified: for every task, whether all of its certificates are there.
+    """
 
     blocked: bool
-    passes: bool
-    certified_at_margin: int
+    certified: list[bool]
 
 
 def answers(rng: np.random.Generator, baseline: np.ndarray, drop: float) -> np.ndarray:
@@ -42,25 +48,24 @@ def answers(rng: np.random.Generator, baseline: np.ndarray, drop: float) -> np.n
     return np.where(baseline > 0, (u >= lose) * 1.0, (u < gain) * 1.0)
 
 
-def release(rng: np.random.Generator, items: int, drops: list[float], *, certify: bool) -> Release:
+def release(
+    rng: np.random.Generator, items: int, drops: list[float], variants: int, temperatures: int
+) -> Release:
     """Simulate one; every task of every variant and temperature has its drop."""
-    hypotheses, at_margin = [], []
-    bases = {(t, k): (rng.random(items) < 0.7) * 1.0 for t in range(TEMPERATURES) for k in range(TASKS)}
-    for _ in range(VARIANTS):
-        for t in range(TEMPERATURES):
-            scores = [
-                TaskScores(str(k), bases[t, k], answers(rng, bases[t, k], drops[k]), np.arange(items))
-                for k in range(TASKS)
-            ]
-            groups = [*([task] for task in scores), scores]
-            hypotheses += [Hypothesis(group, (), ALPHA, MARGIN, blocks=True) for group in groups]
-            at_margin += [*(drop > 0 for drop in drops), False]
+    hypotheses = []
+    bases = [[(rng.random(items) < 0.7) * 1.0 for _ in drops] for _ in range(temperatures)]
+    for base in [base for base in bases for _ in range(variants)]:
+        scores = [
+            TaskScores(str(number), base[number], answers(rng, base[number], drop), np.arange(items))
+            for number, drop in enumerate(drops)
+        ]
+        groups = [*([task] for task in scores), scores]
+        hypotheses += [Hypothesis(group, (), ALPHA, MARGIN, blocks=True) for group in groups]
     found = compare_family(hypotheses, Settings(draws=2000))
-    blocked = any(each.verdict is Verdict.DEGRADED for each in found)
-    single = [each.p_noninferior <= ALPHA for each in found]
-    tasks = [ok for number, ok in enumerate(single) if (number + 1) % (TASKS + 1)]
-    certified = sum(ok and worse for ok, worse in zip(single, at_margin, strict=True))
-    return Release(blocked, not blocked and (all(tasks) or not certify), certified)
+    certified = [
+        all(each.p_noninferior <= ALPHA for each in found[number :: TASKS + 1]) for number in range(TASKS)
+    ]
+    return Release(any(each.verdict is Verdict.DEGRADED for each in found), certified)
 
 
 def rate(hits: list[bool]) -> str:
@@ -72,20 +77,22 @@ def rate(hits: list[bool]) -> str:
 def main() -> None:
     """Print all rates."""
     simulations = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
-    for name, items in BLOCKED_AT.items():
+    for items in (200, 1000):
         runs = [
-            release(np.random.default_rng([1, items, i]), items, [0.0] * TASKS, certify=False)
+            release(np.random.default_rng([1, items, i]), items, [0.0] * TASKS, 2, 2)
             for i in range(simulations)
         ]
-        print(f"{name}: blocked without damage {rate([r.blocked for r in runs])}")
-    one, every = [MARGIN] + [0.0] * (TASKS - 1), [MARGIN] * TASKS
-    for name, drops in {"one task at the margin": one, "every task at the margin": every}.items():
+        print(f"{items} items a task: blocked without damage {rate([r.blocked for r in runs])}")
+    for damaged in (1, TASKS):
+        drops = [MARGIN] * damaged + [0.0] * (TASKS - damaged)
         runs = [
-            release(np.random.default_rng([2, len(set(drops)), i]), 3000, drops, certify=True)
+            release(np.random.default_rng([2, damaged, i]), MARGIN_ITEMS, drops, 1, 1)
             for i in range(simulations)
         ]
-        print(f"{name}, 3,000 items: passes {rate([r.passes for r in runs])}", end="; ")
-        print(f"some task at the margin certified {rate([r.certified_at_margin > 0 for r in runs])}")
+        print(f"{damaged} of {TASKS} tasks at the margin, {MARGIN_ITEMS} items a task:")
+        print(f"  all certificates {rate([all(r.certified) for r in runs])}")
+        print(f"  the release passes {rate([all(r.certified) and not r.blocked for r in runs])}")
+        print(f"  some task at the margin certified {rate([any(r.certified[:damaged]) for r in runs])}")
 
 
 if __name__ == "__main__":

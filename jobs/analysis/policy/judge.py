@@ -152,7 +152,8 @@ def _damage(question: Question, comparison: Comparison | None) -> Reason | None:
         return None
     p, alpha = comparison.p_adjusted, question.demand.alpha
     return Reason(
-        Code.DEGRADED, f"Significantly worse: p = {p:.3g} ≤ {alpha:g}, adjusted over all that can block."
+        Code.DEGRADED,
+        f"Significantly worse: p = {p:.3g} ≤ {alpha:g}, adjusted over everything that can block.",
     )
 
 

@@ -33,6 +33,7 @@ def task(baseline, variant, temperature=0.0, **details):
 
 
 A, B = task(SAME, SAME), task(SAME, SAME)
+IMPROVED = task(SAME, BETTER)
 DAMAGED = task(SAME, WORSE)
 BOTH = {"a": A, "b": B}
 NO_RANGE = {"bits_per_byte,none": False}
