@@ -73,7 +73,9 @@ def _parts(analysis: Analysis, tasks: Tasks, decision: Decision | None) -> Itera
 
 
 def _folded(title: str, lines: Sequence[str]) -> str:
-    return _details(title, "\n".join(f"- {escaped(line)}" for line in lines) + "\n")
+    shown = [f"- {escaped(line)}" for line in lines[:MOST_ROWS]]
+    more = len(lines) - MOST_ROWS
+    return _details(title, "\n".join([*shown, *([f"- {more} more"] if more > 0 else [])]) + "\n")
 
 
 def _details(title: str, content: str) -> str:
