@@ -35,6 +35,7 @@ COMMANDS = {
     "logs": Entry("jobs.commands.logs:logs", "Show the events and logs of a sweep."),
     "stop": Entry("jobs.commands.stop:stop", "Stop a running sweep; submitting it again resumes it."),
     "analyze": Entry("jobs.commands.analyze:analyze", "Report which variants are worse than the baseline."),
+    "history": Entry("jobs.commands.history.command:history", "Follow a model over dates, with an alarm."),
     "import": Entry("jobs.commands.import_:import_", "Convert results of other tools into a run directory."),
     "view": Entry("jobs.commands.view:view", "Show runs in a browser."),
     "flips": Entry("jobs.commands.flips:flips", "Count the answers that flip, and show why."),

@@ -85,7 +85,8 @@ def watch(dates: Sequence[DateFlips], alpha: float = 0.05) -> Watched:
     threshold = float(-np.log(alpha))
     reached = np.flatnonzero(evidence >= threshold)
     alarm = int(reached[0]) if reached.size else None
-    return Watched(evidence, *found.T, threshold=threshold, alarm=alarm)
+    starts, worse, better = found.T
+    return Watched(evidence, starts, worse, better, threshold, alarm)
 
 
 def _new_flips(date: DateFlips, last_asked: dict[object, int], now: int) -> Ints:

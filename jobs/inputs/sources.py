@@ -47,9 +47,14 @@ def read_scores(paths: Sequence[str], reading: Reading) -> ScoreSet:
     Raises:
         UserError: if a path cannot be read, formats are mixed, the reader refuses, or a scale is unknown.
     """
+    return linked(read_unlinked(paths, reading))
+
+
+def read_unlinked(paths: Sequence[str], reading: Reading) -> ScoreSet:
+    """The same without links, which are numbers of one reading: documents and clusters keep their names."""
     source, named = resolve(paths)
     _refuse_where(source, reading)
-    return linked(scaled(source.read_scores(named, reading), reading.scales))
+    return scaled(source.read_scores(named, reading), reading.scales)
 
 
 def read_reruns(paths: Sequence[str], wanted: Wanted) -> RerunSet:
