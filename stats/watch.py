@@ -17,8 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import xlogy
 
-from stats.arrays import EvidenceError, Floats, Ints
+from stats.arrays import ROUNDING, EvidenceError, Floats, Ints
 from stats.eprocess import log_e_value
 
 
@@ -79,14 +80,29 @@ def watch(dates: Sequence[DateFlips], alpha: float = 0.05) -> Watched:
     for now, date in enumerate(dates):
         counts[: now + 1] += _new_flips(date, last_asked, now)
         worse, better = counts[: now + 1].T
-        logs = log_e_value(worse, better) + log_weights[: now + 1]
-        best = int(np.argmax(logs))
-        evidence[now], found[now] = logs[best], (best, worse[best], better[best])
+        best, evidence[now] = _strongest(worse, better, log_weights[: now + 1])
+        found[now] = best, worse[best], better[best]
     threshold = float(-np.log(alpha))
     reached = np.flatnonzero(evidence >= threshold)
     alarm = int(reached[0]) if reached.size else None
     starts, worse, better = found.T
     return Watched(evidence, starts, worse, better, threshold, alarm)
+
+
+def _strongest(worse: Ints, better: Ints, log_weights: Floats) -> tuple[int, float]:
+    """The process with the largest ln E + ln w, and that value.
+
+    No mixture exceeds the largest likelihood ratio, so only processes whose ratio could win are worked out.
+    """
+    flips = np.maximum(worse + better, 1)
+    ratio = flips * np.log(2.0) + xlogy(worse, worse / flips) + xlogy(better, better / flips)
+    bounds = np.where(worse > better, ratio, 0.0) + log_weights
+    first = int(np.argmax(bounds))
+    least = float(log_e_value(worse[first], better[first])) + log_weights[first]
+    chosen = np.flatnonzero(bounds >= least - ROUNDING)
+    logs = log_e_value(worse[chosen], better[chosen]) + log_weights[chosen]
+    best = int(np.argmax(logs))
+    return int(chosen[best]), float(logs[best])
 
 
 def _new_flips(date: DateFlips, last_asked: dict[object, int], now: int) -> Ints:

@@ -47,6 +47,26 @@ def test_the_same_answers_every_day_are_no_new_evidence():
     assert found.log_evidence.max() == found.log_evidence[0]
 
 
+def test_the_strongest_process_is_found():
+    """Against working out every process at every date."""
+    rng = np.random.default_rng(3)
+    dates = [date(**{f"u{unit}": int(rng.choice([-1, 0, 1])) for unit in rng.choice(60, 20, replace=False)})
+             for _ in range(40)]  # fmt: skip
+    expected = []
+    for now in range(40):
+        logs = []
+        for start in range(now + 1):
+            first = {}
+            for one in dates[start : now + 1]:
+                for unit, sign in zip(one.units.tolist(), one.signs.tolist(), strict=True):
+                    first.setdefault(unit, sign)
+            signs = list(first.values())
+            weight = np.log((start + 1) * (start + 2))
+            logs.append(float(log_e_value(signs.count(1), signs.count(-1))) - weight)
+        expected.append(max(logs))
+    assert watch(dates).log_evidence == pytest.approx(expected)
+
+
 def test_a_late_change_is_dated():
     """After 30 quiet dates the same 3,000 items lose: the alarm comes at once, and dates the change."""
     quiet, changed = one_way(range(3000), 20, 20), one_way(range(3000), 250, 110)

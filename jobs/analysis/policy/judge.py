@@ -46,6 +46,7 @@ def decide_release(policy: Policy, scores: ScoreSet, analysis: Analysis) -> Deci
     settings = analysis.settings
     wanted, mistakes = demands(policy, settings, [table.info for table in scores.tasks])
     mistakes += _unknown_variants(policy, analysis)
+    mistakes += _stops_early(scores)
     if not BY_NAME[settings.combine].keeps_level:
         said = f"a policy controls false alarms, which --combine {settings.combine} does not"
         mistakes.append((Mistake.INVALID, said))
@@ -70,6 +71,14 @@ def _unknown_variants(policy: Policy, analysis: Analysis) -> Iterator[tuple[Mist
         if name not in known:
             hint = suggestion(name, known) or f"; those compared are {some(known, 20)}"
             yield Mistake.UNKNOWN_VARIANT, f"variants: there is no variant '{name}' to judge{hint}"
+
+
+def _stops_early(scores: ScoreSet) -> Iterator[tuple[Mistake, str]]:
+    """Runs whose number of samples depended on their scores."""
+    for run in scores.runs:
+        if run.manifest.get("stopping"):
+            said = f"{run.location} stops variants early, and a policy tests all planned samples once: run "
+            yield Mistake.STOPS_EARLY, f"{said}the sweep without stopping, or leave out the policy"
 
 
 def _questions(

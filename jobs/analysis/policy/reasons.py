@@ -73,6 +73,9 @@ class Mistake(StrEnum):
     ALPHA_TOO_LARGE = "alpha-too-large"
     """A rule asks for a level above that of the whole policy."""
 
+    STOPS_EARLY = "stops-early"
+    """The run stops variants early: its looks are tests of their own."""
+
     WRONG_MARGIN = "wrong-margin"
     """A margin in a unit that the metric does not have."""
 

@@ -7,6 +7,7 @@ from standin.runs import MadeTask, make_run
 from test_policy_table import CERTIFIED, DAMAGED, SAME, UNHARMED, WORSE, A, task
 
 import lldeg
+from jobs.analysis.policy.reasons import PolicyError
 
 
 def decision_of(folder, tasks, policy, **options):
@@ -97,6 +98,20 @@ def test_only_the_variants_named_are_judged(tmp_path):
     tried = MadeTask({("base", 0.0): [SAME], ("v", 0.0): [SAME], ("w", 0.0): [WORSE]})
     assert decision_of(tmp_path / "1", {"a": tried}, UNHARMED)["exit_status"] == 1
     assert decision_of(tmp_path / "2", {"a": tried}, UNHARMED | {"variants": ["v"]})["exit_status"] == 0
+
+
+def test_a_run_that_stops_early_is_refused(tmp_path):
+    """How many samples there are depended on their scores, and its looks have tests of their own."""
+    run = make_run(tmp_path / "run", {"a": A}, baseline="base")
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["stopping"] = {
+        "looks": 5, "until": "degraded", "spending": {"degraded": "hsd-2", "certified": "hsd-4"},
+        "alpha": 0.05, "margin": 0.01, "comparisons": [["v", 0.0]], "metrics": {"a": "acc,none"}, "seed": 0,
+    }  # fmt: skip
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(PolicyError) as error:
+        lldeg.analyze(run, policy=UNHARMED)
+    assert error.value.codes == ("stops-early",)
 
 
 def test_without_a_policy_there_is_no_decision(tmp_path):
