@@ -36,10 +36,12 @@ def print_history(series: Sequence[Series], console: Console, alpha: float) -> N
 
 def alarm_text(series: Series, alpha: float) -> str:
     """What the alarm says."""
-    if series.alarm is None or series.since is None:
-        return f"No alarm. The probability of any false alarm over this history and its future is {alpha:g}."
-    at, since = date_text([series.alarm.date, series.since.date])
-    return f"ALARM on {at}: worse than the reference, on the evidence since {since}."
+    alarm = series.watched.alarm
+    if alarm is None:
+        return f"No alarm; a false one, ever, has a probability of at most {alpha:g}."
+    dates = date_text([point.date for point in series.points])
+    since = dates[series.watched.starts[alarm]]
+    return f"ALARM on {dates[alarm]}: worse than the reference, on the evidence since {since}."
 
 
 def history_entry(series: Sequence[Series], alpha: float) -> dict[str, Any]:

@@ -40,6 +40,7 @@ def test_a_silent_change_is_found(lldeg, daily):
     ended = lldeg("history", daily)
     (series,) = entry_of(daily)["series"]
     assert ended.status == 1
+    assert "ALARM on 2026-10-04: worse than the reference, on the evidence since 2026-10-04." in ended.out
     assert (series["model"], series["reference"]) == ("provider", "reference")
     assert series["alarm"].startswith("2026-10-04")
     assert series["since"].startswith("2026-10-04")
@@ -132,6 +133,15 @@ def test_folders_without_a_history_are_refused(lldeg, tmp_path, names):
     ended = lldeg("history", tmp_path / "runs")
     assert ended.status == 2
     assert ended.err.startswith("Error: ")
+
+
+def test_the_picture_is_the_same_bytes_each_time(lldeg, daily):
+    """Nothing in it depends on the time or on chance."""
+    path = daily / "analysis" / "history.svg"
+    lldeg("history", daily)
+    first = path.read_bytes()
+    lldeg("history", daily)
+    assert path.read_bytes() == first
 
 
 def test_json_is_the_file(lldeg, daily):
