@@ -190,6 +190,7 @@ def submit(
     address: str | None = None,
     overrides: Sequence[str] = (),
     retry_errors: bool = False,
+    finish: bool = False,
 ) -> SubmitResult:
     """Run a sweep, or resume one, as `lldeg submit` does but without output.
 
@@ -199,6 +200,8 @@ def submit(
         address: Ray cluster to use, "auto" or "ray://…"; None for this machine only.
         overrides: changes of the configuration, "KEY=VALUE" each.
         retry_errors: whether to ask again for samples whose row is an error.
+        finish: whether to answer what the decisions of a run that stops early have left out. To stop early,
+            put `stopping` into the sweep or "stopping.until=degraded" into the overrides.
 
     Returns:
         What is in the run directory now; the run is complete.
@@ -223,6 +226,7 @@ def submit(
         address=address,
         overrides=overrides,
         retry_errors=retry_errors,
+        finish=finish,
     )
     submitted.raise_for_refusals()
     if submitted.progress.stop == "interrupted":

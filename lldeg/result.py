@@ -24,7 +24,7 @@ class AnalysisResult:
 
     Attributes:
         analysis: everything that was found, with the paired scores behind it.
-        scores: the scores as they were read.
+        scores: the scores as they were read; of a run that stops early, those that count.
         decision: of the policy; None without one.
     """
 

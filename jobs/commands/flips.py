@@ -1,11 +1,13 @@
 """`lldeg flips`: which answers change when only the seed, the temperature or the run changes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from jobs.analysis.sequential.stopped_note import stopped_notes
 from jobs.inputs.key_values import parse_assignments, read_metrics
 from jobs.inputs.rerun_set import Wanted
 from jobs.inputs.sources import is_run, read_reruns
@@ -53,6 +55,7 @@ def flips(
     metrics = read_metrics(listed) | parse_assignments("--metric", metric or [])
     reruns = read_reruns(folders, Wanted(metrics, variant, task, temperature))
     report = summarize(reruns)
+    report = replace(report, warnings=(*stopped_notes(reruns.runs), *report.warnings))
     if not report.cells:
         raise UserError(" ".join(report.warnings))
     folder = out or default_folder(folders)

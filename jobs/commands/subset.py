@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.analysis.sequential.stopped_note import stopped_notes
 from jobs.commands.flips import default_folder
 from jobs.inputs.rerun_set import RerunSet, Wanted
 from jobs.inputs.score_set import some
@@ -65,6 +66,8 @@ def subset(
     choices = choose(reruns.cells, name, temperature)
     path = (out or default_folder(paths)) / FILE
     _write(path, to_subset(reruns, choices))
+    for note in stopped_notes(reruns.runs):
+        typer.echo(f"Warning: {clean(note)}")
     _show(reruns, choices, path, Console())
 
 

@@ -16,7 +16,6 @@ from jobs.text.headline import headline
 from jobs.text.sentences import gap_lines, shown_warnings
 from jobs.text.verdict_tables import (
     GAPS,
-    HEADER,
     MOST_GAPS,
     TASK_HEADER,
     Cells,
@@ -25,7 +24,7 @@ from jobs.text.verdict_tables import (
     task_rows,
     terms,
     title_of,
-    verdict_rows,
+    verdict_table,
 )
 
 MOST_ROWS = 50
@@ -59,7 +58,7 @@ def _parts(analysis: Analysis, tasks: Tasks, decision: Decision | None) -> Itera
             yield f"- {escaped(line)}"
         yield ""
         yield _table(CASE_HEADER, case_rows(judged_first(decision)))
-    yield _table(HEADER, verdict_rows(analysis))
+    yield _table(*verdict_table(analysis, wide=True))
     yield _folded("What the verdicts mean", [terms(analysis), *sentences(analysis)])
     if warnings := shown_warnings(analysis.warnings):
         yield _folded(f"Warnings ({len(warnings)})", warnings)

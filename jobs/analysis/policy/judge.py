@@ -8,6 +8,7 @@ from jobs.analysis.policy.decision import Case, Decision, Status
 from jobs.analysis.policy.reasons import Code, Mistake, PolicyError, Reason
 from jobs.analysis.policy.resolve import Demand, demands
 from jobs.analysis.policy.schema import Policy
+from jobs.analysis.sequential.refusals import stops_early
 from jobs.inputs.notices import NoticeCode
 from jobs.inputs.score_set import ScoreSet, TaskTable, Temperature, some
 from orchestrator.errors import suggestion
@@ -46,7 +47,9 @@ def decide_release(policy: Policy, scores: ScoreSet, analysis: Analysis) -> Deci
     settings = analysis.settings
     wanted, mistakes = demands(policy, settings, [table.info for table in scores.tasks])
     mistakes += _unknown_variants(policy, analysis)
-    mistakes += _stops_early(scores)
+    if stops_early(scores):
+        said = "the run stops variants early, and a policy tests all planned samples once: leave it out"
+        mistakes.append((Mistake.STOPS_EARLY, said))
     if not BY_NAME[settings.combine].keeps_level:
         said = f"a policy controls false alarms, which --combine {settings.combine} does not"
         mistakes.append((Mistake.INVALID, said))
@@ -71,14 +74,6 @@ def _unknown_variants(policy: Policy, analysis: Analysis) -> Iterator[tuple[Mist
         if name not in known:
             hint = suggestion(name, known) or f"; those compared are {some(known, 20)}"
             yield Mistake.UNKNOWN_VARIANT, f"variants: there is no variant '{name}' to judge{hint}"
-
-
-def _stops_early(scores: ScoreSet) -> Iterator[tuple[Mistake, str]]:
-    """Runs whose number of samples depended on their scores."""
-    for run in scores.runs:
-        if run.manifest.get("stopping"):
-            said = f"{run.location} stops variants early, and a policy tests all planned samples once: run "
-            yield Mistake.STOPS_EARLY, f"{said}the sweep without stopping, or leave out the policy"
 
 
 def _questions(
