@@ -54,6 +54,7 @@ def verdicts(analysis: Analysis) -> Row:
         "baseline": analysis.baseline,
         "missing": analysis.settings.missing,
         "certify": analysis.settings.certify,
+        "pair_by": analysis.paired_by,
         "warnings": [notice.text for notice in analysis.warnings],
         "warning_codes": [notice.code for notice in analysis.warnings],
         "comparisons": [_verdict_entry(result) for result in analysis.results],
@@ -106,6 +107,7 @@ def task_rows(analysis: Analysis) -> list[Row]:
 def _verdict_entry(result: VariantResult) -> Row:
     entry = {"variant": result.variant, "temperature": result.temperature, **_entry(result.comparison)}
     entry["withheld_answers"] = list(result.withheld)
+    entry["paired_share"] = _paired_share(result.comparison)
     entry["gaps"] = [
         {
             "task": gap.task,
@@ -121,6 +123,12 @@ def _verdict_entry(result: VariantResult) -> Row:
         for task in result.comparison.tasks
     ]
     return entry
+
+
+def _paired_share(comparison: Comparison) -> float | None:
+    """Share of the items to be compared that both models answered."""
+    items = comparison.items + comparison.missing
+    return comparison.items / items if items else None
 
 
 def _scale(info: TaskInfo) -> Row:

@@ -134,11 +134,13 @@ def _sample(row: Mapping[str, Any], scoring: _Scoring, query: Query) -> Sample:
         cluster=None if label is None else str(label),
         error=as_text(row.get("error")),
     )
-    if query.responses or query.documents:
+    if query.needs_prompts:
+        found.prompt = as_text(prompt)
+    if query.needs_responses:
         found.response = as_text(_single((row.get("output") or {}).get("raw")))
     if query.documents:
         usage = row.get("token_usage") or {}
-        found.prompt, found.target = as_text(prompt), as_text(_single(asked.get("reference")))
+        found.target = as_text(_single(asked.get("reference")))
         found.doc = {"id": row["sample_id"], "metadata": row.get("metadata")}
         found.prompt_tokens, found.output_tokens = usage.get("input_tokens"), usage.get("output_tokens")
     return found

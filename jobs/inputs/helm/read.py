@@ -132,11 +132,13 @@ def _add_texts(sample: Sample, state: Mapping[str, Any] | None, query: Query) ->
     sample.doc_hash = text_hash(as_text(instance.get("input")))
     if result.get("success") is False:
         sample.error, sample.scores = as_text(result.get("error") or "request failed"), {}
-    if query.responses or query.documents:
+    if query.needs_prompts:
+        sample.prompt = prompt
+    if query.needs_responses:
         completion = next(iter(result.get("completions") or []), None) or {}
         sample.response = as_text(completion.get("text"))
     if query.documents:
-        sample.prompt, sample.target = prompt, as_text(_correct(instance))
+        sample.target = as_text(_correct(instance))
         sample.doc = {"id": sample.item, "input": (instance.get("input") or {}).get("text")}
 
 

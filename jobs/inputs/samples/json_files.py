@@ -8,6 +8,8 @@ from typing import Any
 
 from orchestrator.errors import UserError
 
+DECODER = json.JSONDecoder()
+HEAD = 1 << 16
 LONGEST_LINE = 128 << 20
 """Bytes. A longer line is a file that is not JSON Lines, and would fill the memory."""
 
@@ -54,7 +56,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             if len(line) == LONGEST_LINE:
                 raise UserError(f"Line {number} of {path} is longer than {LONGEST_LINE >> 20} MiB.")
             try:
-                content = json.loads(line)
+                content = _parsed(line)
             except (ValueError, RecursionError) as error:
                 if not line.strip():
                     continue
@@ -64,6 +66,17 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             yield number, content
 
 
+def _parsed(line: bytes) -> Any:
+    """The value in a line. What json.loads does besides decoding takes a third of its time."""
+    try:
+        content, end = DECODER.raw_decode(text := line.decode())
+        if not text[end:].strip():
+            return content
+    except ValueError:
+        pass
+    return json.loads(line)  # a byte order mark, leading space, or a mistake to be named
+
+
 def head_of(path: Path, size: int = 4096) -> bytes:
     """The first bytes of a file; none where it cannot be read."""
     try:
@@ -71,3 +84,15 @@ def head_of(path: Path, size: int = 4096) -> bytes:
             return file.read(size)
     except OSError:
         return b""
+
+
+def files_with(path: Path, name: str, key: bytes) -> Iterator[Path]:
+    """JSON Lines files with a key near their beginning: the file itself, or those of a name below a folder.
+
+    Args:
+        path: a file or a folder.
+        name: what they are called below a folder.
+        key: with its quotation marks.
+    """
+    files = sorted(path.rglob(name)) if path.is_dir() else [path]
+    return (file for file in files if file.suffix == ".jsonl" and key in head_of(file, HEAD))
