@@ -168,7 +168,7 @@ def test_other_results_can_be_viewed_as_a_run(tmp_path, contents):
         ("item=id,scor=metrics.acc", "unknown role 'scor', did you mean 'score'"),
         ("item=id,score", "write ROLE=COLUMN"),
         ("item=id,item=id,score=metrics.acc", "names item twice"),
-        ("item=id,score=metrics.acx", r"Line 1 of .* has no metrics\.acx \(score\), did you mean 'metrics.acc'"),
+        ("item=id,score=metrics.acx", r"Line 1 .* has no metrics\.acx \(score\), did you mean 'metrics.acc'"),
         ("item=id,score=metrics.acc,prompt=inputs", r"No row of .* has inputs \(prompt\), did you mean"),
         ("item=metrics,score=metrics.acc", r"Line 1 of .*: metrics \(item\) is .*, not a number or a text"),
         ("item=id,score=input", r"Line 1 of .*: input \(score\) is 'ask 0', not a number"),

@@ -33,10 +33,8 @@ class Verifiers(SampleSource):
         return next(_files(path), None) is not None
 
     def evaluations(self, path: NamedPath) -> Sequence[Evaluation]:
-        """One per file, the oldest first."""
-        read = [(_metadata(file), file) for file in _files(path.path)]
-        dated = sorted(read, key=lambda pair: (str(pair[0].get("date")), str(pair[1])))
-        return [_evaluation(file, metadata) for metadata, file in dated]
+        """One per file; several of one model and environment are further rollouts, since none has a date."""
+        return [_evaluation(file, _metadata(file)) for file in _files(path.path)]
 
 
 SOURCE: Source = Verifiers()
@@ -65,7 +63,6 @@ def _evaluation(file: Path, metadata: Mapping[str, Any]) -> Evaluation:
         str(file),
         partial(_read, file, task, model, sampling.get("temperature")),
         settings if metadata else {},
-        subject=None if model is None else (str(model), task),
     )
 
 
