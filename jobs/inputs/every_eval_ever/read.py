@@ -69,7 +69,11 @@ def _read(file: Path, query: Query) -> Iterator[SampleBatch]:
     aggregates = _aggregates(file)
     scorings: dict[str, _Scoring] = {}
     held: dict[tuple[str, str], list[Sample]] = {}
+    version = None
     for number, row in read_lines(file):
+        version = version or row.get("schema_version")
+        if row.get("schema_version") != version:
+            raise UserError(f"Line {number} of {file} has another schema_version than the lines before it.")
         model, task = _names(row, number, file)
         if task not in scorings:
             scorings[task] = _scoring(task, aggregates.get(task, {}))

@@ -10,6 +10,9 @@ from orchestrator.errors import UserError
 
 DECODER = json.JSONDecoder()
 HEAD = 1 << 16
+LARGEST_FILE = 512 << 20
+"""Bytes of a file that is read as a whole."""
+
 LONGEST_LINE = 128 << 20
 """Bytes. A longer line is a file that is not JSON Lines, and would fill the memory."""
 
@@ -30,16 +33,28 @@ def parse_json(text: str | bytes, where: str) -> Any:
         raise UserError(f"{where} is not valid JSON: {error}.") from error
 
 
+def read_json(path: Path) -> Any:
+    """Read a file that holds one JSON value.
+
+    Raises:
+        UserError: if it cannot be read, or is larger than fits into memory.
+    """
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise UserError(f"{path} is larger than {LARGEST_FILE >> 20} MiB.")
+        return parse_json(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}.") from error
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
     Raises:
         UserError: if it cannot be read, or holds something else.
     """
-    try:
-        content = parse_json(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}.") from error
+    content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a JSON object.")
     return content
@@ -51,18 +66,32 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         UserError: if a line is not a JSON object, or is longer than any sample could be.
     """
+    for number, content in parsed_lines(path, LONGEST_LINE):
+        if not isinstance(content, dict):
+            raise UserError(f"Line {number} of {path} is not a JSON object.")
+        yield number, content
+
+
+def parsed_lines(path: Path, longest: int) -> Iterator[tuple[int, Any]]:
+    """The number of each line and the value in it; only a line feed ends a line, empty ones are passed over.
+
+    Args:
+        path: the file.
+        longest: bytes that a line may have.
+
+    Raises:
+        UserError: if a line is not valid JSON, or is longer.
+    """
     with path.open("rb") as file:
-        for number, line in enumerate(iter(partial(file.readline, LONGEST_LINE), b""), 1):
-            if len(line) == LONGEST_LINE:
-                raise UserError(f"Line {number} of {path} is longer than {LONGEST_LINE >> 20} MiB.")
+        for number, line in enumerate(iter(partial(file.readline, longest), b""), 1):
+            if len(line) == longest:
+                raise UserError(f"Line {number} of {path} is longer than {longest >> 20} MiB.")
             try:
                 content = _parsed(line)
             except (ValueError, RecursionError) as error:
                 if not line.strip():
                     continue
                 raise UserError(f"Line {number} of {path} is not valid JSON: {error}.") from error
-            if not isinstance(content, dict):
-                raise UserError(f"Line {number} of {path} is not a JSON object.")
             yield number, content
 
 

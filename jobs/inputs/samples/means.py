@@ -178,11 +178,9 @@ def _clusters(task: GatheredTask, labels: NDArray[np.object_], reading: Reading)
 
 def _untestable(task: GatheredTask) -> Notice:
     names = sorted({metric.split(",")[0] for metric in task.metrics})
-    return Notice(
-        NoticeCode.NO_TESTABLE_METRIC,
-        f"Task {task.facts.name} has no metric with a number per sample ({some(names) or 'none'}: "
-        "computed over the whole corpus), so it cannot be tested.",
-    )
+    why = f"no metric with a number per sample ({some(names)}: computed over the whole corpus)"
+    said = f"Task {task.facts.name} has {why if names else 'no score at all'}, so it cannot be tested."
+    return Notice(NoticeCode.NO_TESTABLE_METRIC, said)
 
 
 def _other_metrics(task: GatheredTask, metric: str, reading: Reading) -> list[Notice]:
