@@ -129,6 +129,7 @@ def _sample(row: Mapping[str, Any], scoring: _Scoring, query: Query) -> Sample:
     score = evaluation.get("score")
     prompt = asked.get("formatted") or asked.get("raw")
     label = (row.get("metadata") or {}).get(query.cluster) if query.cluster else None
+    failure = row.get("error")
     found = Sample(
         item=row["sample_id"],
         scores={scoring.metric: evaluation.get("is_correct") if score is None else score},
@@ -136,7 +137,7 @@ def _sample(row: Mapping[str, Any], scoring: _Scoring, query: Query) -> Sample:
         prompt_hash=text_hash(prompt if isinstance(prompt, str) else as_text(prompt)),
         doc_hash=row.get("sample_hash"),
         cluster=None if label is None else str(label),
-        error=as_text(row.get("error")),
+        error=None if failure is None else as_text(failure),
     )
     if query.needs_prompts:
         found.prompt = as_text(prompt)

@@ -4,6 +4,7 @@ Items, prompts and answers are numbered as they come, so that a sample without t
 however long its prompt and its response are.
 """
 
+import gc
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -172,12 +173,24 @@ def gather(places: Sequence[Sequence[Evaluation]], query: Query) -> dict[str, Ga
     number = 0
     for place, evaluations in enumerate(places):
         for evaluation in evaluations:
-            with sound_form(evaluation.label):
+            with sound_form(evaluation.label), _without_cycle_search():
                 for batch in evaluation.read(query):
                     task = tasks.setdefault(batch.task.name, GatheredTask(batch.task))
                     task.add(batch, Origin(place, number, batch.model), evaluation.label, query)
             number += 1
     return tasks
+
+
+@contextmanager
+def _without_cycle_search() -> Iterator[None]:
+    """Pause Python's search for reference cycles: parsed data have none, and it would walk all over them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,8 @@ from orchestrator.errors import UserError
 
 DECODER = json.JSONDecoder()
 HEAD = 1 << 16
+AT_ONCE = 1 << 20
+BLANK = object()
 LARGEST_FILE = 512 << 20
 """Bytes of a file that is read as a whole."""
 
@@ -82,28 +83,68 @@ def parsed_lines(path: Path, longest: int) -> Iterator[tuple[int, Any]]:
     Raises:
         UserError: if a line is not valid JSON, or is longer.
     """
-    with path.open("rb") as file:
-        for number, line in enumerate(iter(partial(file.readline, longest), b""), 1):
-            if len(line) == longest:
-                raise UserError(f"Line {number} of {path} is longer than {longest >> 20} MiB.")
-            try:
-                content = _parsed(line)
-            except (ValueError, RecursionError) as error:
-                if not line.strip():
-                    continue
-                raise UserError(f"Line {number} of {path} is not valid JSON: {error}.") from error
-            yield number, content
-
-
-def _parsed(line: bytes) -> Any:
-    """The value in a line. What json.loads does besides decoding takes a third of its time."""
+    number = 1
     try:
-        content, end = DECODER.raw_decode(text := line.decode())
-        if not text[end:].strip():
-            return content
-    except ValueError:
+        for block in _blocks(path, longest):
+            for content in _values(block, path, number):
+                if content is not BLANK:
+                    yield number, content
+                number += 1
+    except _TooLongError as error:
+        raise UserError(f"Line {number} of {path} is longer than {longest >> 20} MiB.") from error
+
+
+class _TooLongError(Exception):
+    """A line is longer than any sample could be."""
+
+
+def _blocks(path: Path, longest: int) -> Iterator[bytes]:
+    """Whole lines, about a megabyte at a time."""
+    held = bytearray()
+    with path.open("rb") as file:
+        while chunk := file.read(AT_ONCE):
+            end = chunk.rfind(b"\n") + 1
+            if end:
+                yield bytes(held) + chunk[:end]
+                held.clear()
+            held += chunk[end:]
+            if len(held) > longest:
+                raise _TooLongError
+    if held:
+        yield bytes(held)
+
+
+def _values(block: bytes, path: Path, number: int) -> Iterator[Any]:
+    """The value in each line of a block, BLANK for an empty line.
+
+    Decoding the block at once and each value where it begins takes less time than json.loads of each line.
+    What that does not understand is left to json.loads: an empty line, leading space, a mistake to be named.
+    """
+    done = at = 0
+    try:
+        text = block.decode()
+        while at < len(text):
+            end = text.find("\n", at) + 1 or len(text)
+            content, found = DECODER.raw_decode(text, at)
+            if found > end or text[found:end].strip():
+                break
+            yield content
+            at, done = end, done + 1
+        else:
+            return
+    except (ValueError, RecursionError):
         pass
-    return json.loads(line)  # a byte order mark, leading space, or a mistake to be named
+    for offset, line in enumerate(block.removesuffix(b"\n").split(b"\n")[done:]):
+        yield _parsed(line, path, number + done + offset)
+
+
+def _parsed(line: bytes, path: Path, number: int) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        if not line.strip():
+            return BLANK
+        raise UserError(f"Line {number} of {path} is not valid JSON: {error}.") from error
 
 
 def head_of(path: Path, size: int = 4096) -> bytes:
