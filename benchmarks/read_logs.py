@@ -4,7 +4,7 @@
 
 Two files of samples in the schema of Every Eval Ever are written, half of the samples each, with prompts and
 responses of some hundred characters. They are parsed line by line and nothing else, then read for `lldeg
-analyze`: as what they are, and as JSON Lines with named columns. Each is done in a process of its own, so that
+analyze`: as what they are, and as JSON Lines with named columns; each in a process of its own, so that
 peak memory is its own. Imports do not count.
 """
 
