@@ -4,8 +4,9 @@ A trial kills a replica, a node or the driver (and submits again), one to three 
 quarter of the trials a prompt besides kills every engine that reads it. Afterwards every key has to stand
 once, no row may be an error but those of that prompt, and `lldeg analyze` must give what it gives for an
 undisturbed sweep. The engine is a stand-in. A seed names a trial; run it again with --first SEED --trials 1.
+With --stopping the sweep stops its variants early, and looks.json has to be the same, too.
 
-Run: python benchmarks/soak.py [--trials 50] [--first 1]
+Run: python benchmarks/soak.py [--trials 50] [--first 1] [--stopping]
 """
 
 from __future__ import annotations
@@ -37,15 +38,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--first", type=int, default=1, help="seed of the first trial")
+    parser.add_argument("--stopping", action="store_true", help="let the sweep stop its variants early")
     arguments = parser.parse_args()
     prepare()
     from standin.soak import Soak
+    from standin.stopping_soak import StoppingSoak
 
     folder = Path(tempfile.mkdtemp(prefix="lldeg-soak-"))
     kills: Counter[str] = Counter()
     events: Counter[str] = Counter()
     failed, seconds, submits, deadly = [], [], 0, 0
-    with Soak(folder) as soak:
+    with (StoppingSoak if arguments.stopping else Soak)(folder) as soak:
         for seed in range(arguments.first, arguments.first + arguments.trials):
             trial = soak.trial(seed)
             told = ", ".join(trial.done) or "nothing"

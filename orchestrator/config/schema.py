@@ -10,6 +10,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from orchestrator.engines.base import DEFAULT_KIND
+from orchestrator.rundir.manifest_shape import MOST_LOOKS
+from stats.sequential_plan import Stopping, Until
+from stats.spending import parse_spending
 
 MOST_SEEDS = 100_000
 
@@ -147,6 +150,27 @@ class AnalysisConfig(Section):
     """Largest acceptable drop over all items, as a share of the metric's range (0.01 = one point)."""
 
 
+class SpendingConfig(Section):
+    """How the level is spent over the looks: "obf", or "hsd" with its parameter, such as "hsd-4"."""
+
+    degraded: str = str(Stopping.degraded)
+    certified: str = str(Stopping.certified)
+
+    @field_validator("degraded", "certified")
+    @classmethod
+    def _a_known_function(cls, value: str) -> str:
+        return str(parse_spending(value))
+
+
+class StoppingConfig(Section):
+    """When a variant is stopped early, at one of several equally spaced looks at its answers."""
+
+    looks: int = Field(default=Stopping.looks, ge=2, le=MOST_LOOKS)
+    until: Until = Stopping.until
+    """degraded: stop for damage only; decided: also for a certificate."""
+    spending: SpendingConfig = SpendingConfig()
+
+
 class SweepConfig(Section):
     """Everything `lldeg submit` needs: variants x tasks x temperatures x seeds."""
 
@@ -165,6 +189,8 @@ class SweepConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
     cluster: ClusterConfig = ClusterConfig()
     analysis: AnalysisConfig = AnalysisConfig()
+    stopping: StoppingConfig | None = None
+    """Stop a variant as soon as its verdict is certain; default: answer every planned sample."""
     confirm_run_unsafe_code: bool = False
     """Allow tasks that execute the code a model wrote."""
 

@@ -90,11 +90,13 @@ def _counts(counts: VariantProgress) -> dict[str, Any]:
         "done": counts.done,
         "errors": counts.errors,
         "lost": counts.lost,
+        "not_needed": counts.not_needed,
         "loads": counts.loads,
         "replicas": counts.replicas,
         "refusal": counts.refusal,
         "samples_per_second": counts.samples_per_second,
         "tokens_per_second": counts.tokens_per_second,
+        "looks": [standing.as_json() for standing in counts.standing],
     }
 
 

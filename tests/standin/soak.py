@@ -47,7 +47,7 @@ class Paced(StandIn):
         """Texts that depend on prompt, temperature and seed alone."""
         time.sleep(self._pace)
         texts = super().generate_until(requests, disable_tqdm)
-        return [f"x{text}" if int(text[-4:], 16) < self._slips * 16**4 else text for text in texts]
+        return ["none" if int(text[-4:], 16) < self._slips * 16**4 else text for text in texts]
 
 
 def submit(sweep, run, address, log):
@@ -140,16 +140,24 @@ class Soak:
             run = self._run(trial, random.Random(0), [])
             if trial.problems:
                 raise AssertionError(f"undisturbed: {trial.problems}")
-            self._expected[deadly] = analyze(run)
+            self._expected[deadly] = self.result(run)
         return self._expected[deadly]
+
+    def result(self, run):
+        """What has to be the same after any faults."""
+        return analyze(run)
+
+    def expected_rows(self, run):
+        """How often each sample has to be there."""
+        return planned(run)
 
     def trial(self, seed):
         """Run the sweep under faults that the seed decides; what it leaves goes if all is well."""
         rng = random.Random(seed)
         trial = Trial(seed, deadly=rng.random() < 0.25)
         run = self._run(trial, rng, rng.choices(FAULTS, k=rng.choice((1, 1, 2, 3))))
-        if not trial.problems and analyze(run) != self._undisturbed(deadly=trial.deadly):
-            trial.problems.append("the final tables differ")
+        if not trial.problems and self.result(run) != self._undisturbed(deadly=trial.deadly):
+            trial.problems.append("the result differs")
         if not trial.problems:
             shutil.rmtree(run.parent)
         return trial
@@ -221,16 +229,20 @@ class Soak:
             self._driver.kill()
             return
         rows = samples(run)
-        if identities(run) != planned(run):
+        if identities(run) != self.expected_rows(run):
             twice = [key for key, count in identities(run).items() if count > 1]
             trial.problems.append(f"{len(rows)} rows, {len(twice)} samples twice: {twice[:3]}")
         if len({row["sample_key"] for row in rows}) != len(rows):
             trial.problems.append("a key stands twice")
-        wrong = {(row["variant"], row["task"], row["item"]) for row in rows if row["error"] is not None}
-        if wrong != ({("worse", "first", DEADLY_ITEM)} if trial.deadly else set()):
+        wrong = _asked(row for row in rows if row["error"] is not None)
+        if wrong != ({("worse", "first", DEADLY_ITEM)} if trial.deadly else set()) & _asked(rows):
             trial.problems.append(f"errors of {sorted(wrong)}")
         lines = (run / "logs" / "events.jsonl").read_text().splitlines()
         trial.events = Counter(json.loads(line)["event"] for line in lines)
+
+
+def _asked(rows):
+    return {(row["variant"], row["task"], row["item"]) for row in rows}
 
 
 def _is_replica(pid):
