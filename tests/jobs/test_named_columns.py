@@ -125,6 +125,14 @@ def test_rows_and_clusters_are_chosen_by_dotted_paths(tmp_path):
     assert (found["items"], found["clusters"]) == (20, 5)
 
 
+def test_a_filter_by_a_column_that_is_not_there_is_refused(tmp_path):
+    """It names the closest one."""
+    path = write_lines(tmp_path / "a.jsonl", [{"i": 1, "s": 1, "split": "dev"}])
+    reading = Reading({}, where={"splt": "dev"}, columns=parse_columns(["item=i,score=s"]))
+    with pytest.raises(UserError, match=r"--where splt: .* did you mean 'split'"):
+        read_scores([str(path)], reading)
+
+
 def test_repeated_items_are_reruns_in_order(tmp_path):
     """Without a column for it, the second row of an item is its second rerun."""
     content = [{"i": i, "s": s} for s in (1, 0) for i in range(5)]

@@ -58,6 +58,7 @@ class ColumnReader:
         self._paths, self._metric = columns.paths, columns.metric
         self._query, self._model = query, model
         self._found: set[str] = set()
+        self._filtered: set[str] = set()
         self._first: Rows | None = None
         self._reruns: dict[Hashable, int] = {}
         self._counts: dict[Group, dict[Hashable, int]] = {}
@@ -94,6 +95,9 @@ class ColumnReader:
         """
         if self._first is None:
             raise UserError(f"{file} contains no rows.")
+        for path in self._query.where:
+            if path not in self._filtered:
+                raise UserError(f"--where {path}: {file} has no such column{self._first.hint(path)}")
         for role, path in self._paths.items() if self._found else ():
             if role not in self._found and role != "error" and self._wants(role):
                 raise UserError(f"No row of {file} has {path} ({role}){self._first.hint(path)}")
@@ -112,11 +116,11 @@ class ColumnReader:
 
     def _selected(self, rows: Rows) -> Rows:
         """The rows that --where keeps."""
-        is_first, self._first = self._first is None, self._first or rows.take([0])
+        self._first = self._first or rows.take([0])
         for path, wanted in self._query.where.items():
             values = rows.values(path)
-            if is_first and all(value is ABSENT for value in values):
-                raise UserError(f"--where {path}: {rows.path} has no such column{rows.hint(path)}")
+            if any(value is not ABSENT for value in values):
+                self._filtered.add(path)
             rows = rows.take([i for i, value in enumerate(values) if as_text(value) == wanted])
         return rows
 
