@@ -10,7 +10,7 @@ import numpy as np
 from jobs.inputs.columns.mapping import Columns
 from jobs.inputs.columns.rows import ABSENT, Rows
 from jobs.inputs.metrics import as_number
-from jobs.inputs.samples.batch import Query, SampleBatch, TaskFacts, score_column, text_hash
+from jobs.inputs.samples.batch import Query, SampleBatch, TaskFacts, prompt_hash, score_column
 from jobs.inputs.samples.names import DEFAULT_TASK
 from jobs.inputs.write_run import as_text
 from orchestrator.errors import UserError
@@ -61,7 +61,8 @@ class ColumnReader:
         self._filtered: set[str] = set()
         self._first: Rows | None = None
         self._reruns: dict[Hashable, int] = {}
-        self._counts: dict[Group, dict[Hashable, int]] = {}
+        self._answered: dict[Group, set[Hashable]] = {}
+        self._counts: dict[tuple[Group, Hashable], int] = {}
         self._repeated: str | None = None
 
     def batches(self, rows: Rows) -> Iterator[SampleBatch]:
@@ -101,9 +102,7 @@ class ColumnReader:
         for role, path in self._paths.items() if self._found else ():
             if role not in self._found and role != "error" and self._wants(role):
                 raise UserError(f"No row of {file} has {path} ({role}){self._first.hint(path)}")
-        counts = [count for of_group in self._counts.values() for count in of_group.values()]
-        repeated = sum(count > 1 for count in counts)
-        if 0 < repeated * 2 < len(counts):
+        if 0 < len(self._counts) * 2 < sum(map(len, self._answered.values())):
             raise UserError(
                 f"{self._repeated} has an item that occurred before, while most occur once: remove it, or "
                 "name the column that distinguishes answers to one item with rerun=COLUMN."
@@ -134,7 +133,7 @@ class ColumnReader:
             scores={self._metric: score_column(self._scores(rows, errors))[0]},
             temperature=None if temperatures is None else np.array(temperatures, dtype=np.float32),
             reruns=self._reruns_of(rows, (model, task), items, temperatures),
-            prompt_hashes=None if prompts is None else list(map(text_hash, prompts)),
+            prompt_hashes=None if prompts is None else [prompt_hash(text, self._query) for text in prompts],
             clusters=self._clusters(rows),
             prompts=prompts if self._query.needs_prompts else None,
             responses=self._texts(rows, "response"),
@@ -216,14 +215,21 @@ class ColumnReader:
         values = self._checked(rows, "rerun", NAMES)
         if values is not None:
             return np.array(list(map(self._rerun, values)), dtype=np.int64)
-        counts = self._counts.setdefault(group, {})
+        keys = list(zip(items, temperatures, strict=True)) if temperatures else items
+        answered = self._answered.setdefault(group, set())
+        before = len(answered)
+        if answered.isdisjoint(keys):
+            answered.update(keys)
+            if len(answered) == before + len(keys):
+                return np.zeros(len(keys), dtype=np.int64)
+            answered.difference_update(keys)
         numbers = []
-        for i, item in enumerate(items):
-            key = (item, temperatures[i]) if temperatures else item
-            count = counts.get(key, 0)
-            if count and self._repeated is None:
-                self._repeated = rows.name(i)
-            counts[key] = count + 1
+        for i, key in enumerate(keys):
+            count = self._counts.get((group, key), 0) + 1 if key in answered else 0
+            if count:
+                self._counts[group, key] = count
+                self._repeated = self._repeated or rows.name(i)
+            answered.add(key)
             numbers.append(count)
         return np.array(numbers, dtype=np.int64)
 

@@ -18,7 +18,7 @@ from jobs.inputs.samples.batch import (
     SampleBatch,
     TaskFacts,
     in_batches,
-    text_hash,
+    prompt_hash,
 )
 from jobs.inputs.samples.json_files import head_of, read_lines, read_object
 from jobs.inputs.samples.source import SampleSource
@@ -134,7 +134,7 @@ def _sample(row: Mapping[str, Any], scoring: _Scoring, query: Query) -> Sample:
         item=row["sample_id"],
         scores={scoring.metric: evaluation.get("is_correct") if score is None else score},
         temperature=scoring.temperature,
-        prompt_hash=text_hash(prompt if isinstance(prompt, str) else as_text(prompt)),
+        prompt_hash=prompt_hash(prompt if isinstance(prompt, str) else as_text(prompt), query),
         doc_hash=row.get("sample_hash"),
         cluster=None if label is None else str(label),
         error=None if failure is None else as_text(failure),

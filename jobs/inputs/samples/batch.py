@@ -236,6 +236,13 @@ def score_column(values: Sequence[object]) -> tuple[Floats, bool]:
     return column, all(values[i] is None for i in unstated)
 
 
+def prompt_hash(text: str | None, query: Query) -> str | None:
+    """Hash of a prompt: one to keep where documents are kept, else a cheap one of this process."""
+    if text is None or query.documents:
+        return text_hash(text)
+    return str(hash(text))
+
+
 def text_hash(text: str | None) -> str | None:
     """Hash of a prompt or a document (128 bits, hexadecimal), for formats that have none of their own."""
     return None if text is None else blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()

@@ -145,7 +145,11 @@ class GatheredTask:
             items=items,
             temperature=batch.temperatures,
             reruns=np.full(samples, NO_RERUN) if batch.reruns is None else batch.reruns,
-            prompts=_coded(batch.prompt_hashes, self._prompts, samples),
+            prompts=(
+                _coded(batch.prompt_hashes, self._prompts, samples)
+                if query.documents
+                else _hashed(batch.prompt_hashes, samples)
+            ),
             answers=_coded(self._answered(batch) if query.responses else None, self._answers, samples),
             scores=dict(batch.scores),
         )
@@ -221,6 +225,13 @@ def _coded(texts: Sequence[Hashable] | None, known: dict[Hashable, int], samples
     return np.array(
         [ABSENT if text is None else known.setdefault(text, len(known)) for text in texts], dtype=np.int64
     )
+
+
+def _hashed(texts: Sequence[Hashable] | None, samples: int) -> Ints:
+    """A 64-bit number per distinct text, which holds in this process only; -1 for None."""
+    if texts is None:
+        return np.full(samples, ABSENT, dtype=np.int64)
+    return np.array([ABSENT if text is None else hash(text) for text in texts], dtype=np.int64)
 
 
 def _short(answer: Hashable) -> Hashable:
