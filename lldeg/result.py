@@ -23,7 +23,7 @@ class AnalysisResult:
 
     Attributes:
         analysis: everything that was found, with the paired scores behind it.
-        scores: the scores as they were read.
+        scores: the scores as they were read; of a run that stops early, those that count.
     """
 
     analysis: Analysis = field(repr=False)

@@ -35,10 +35,10 @@ def explain_status(analysis: Analysis, gate: GateName) -> str | None:
     said = "Exit status 3 although every variant is certified:"
     if analysis.incomplete:
         return f"{said} the run is incomplete. Submit it again to finish it."
-    return (
-        f"{said} answers are missing or failed (see the warnings). Submit the sweep again, or use only the "
-        "available answers with --missing drop."
-    )
+    said = f"{said} answers are missing or failed (see the warnings)"
+    if analysis.plan is not None:
+        return f"{said}, and a run that stops early does not ask for them again."
+    return f"{said}. Submit the sweep again, or use only the available answers with --missing drop."
 
 
 def _has_gaps(analysis: Analysis) -> bool:

@@ -1,5 +1,6 @@
 """`lldeg flips`: which answers change when only the seed, the temperature or the run changes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 from rich.console import Console
 
 from jobs.analysis.options import Columns
+from jobs.analysis.sequential.stopped_note import stopped_notes
 from jobs.inputs.columns.mapping import parse_columns
 from jobs.inputs.key_values import parse_assignments, read_metrics
 from jobs.inputs.rerun_set import Wanted
@@ -56,6 +58,7 @@ def flips(
     metrics = read_metrics(listed) | parse_assignments("--metric", metric or [])
     reruns = read_reruns(folders, Wanted(metrics, variant, task, temperature, parse_columns(columns)))
     report = summarize(reruns)
+    report = replace(report, warnings=(*stopped_notes(reruns.runs), *report.warnings))
     if not report.cells:
         raise UserError(" ".join(report.warnings))
     folder = out or default_folder(folders)

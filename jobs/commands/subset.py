@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.analysis.options import Columns
+from jobs.analysis.sequential.stopped_note import stopped_notes
 from jobs.commands.flips import default_folder
 from jobs.inputs.as_runs import as_runs
 from jobs.inputs.columns.mapping import parse_columns
@@ -69,6 +70,8 @@ def subset(
     choices = choose(reruns.cells, name, temperature)
     path = (out or default_folder(paths)) / FILE
     _write(path, to_subset(reruns, choices))
+    for note in stopped_notes(reruns.runs):
+        typer.echo(f"Warning: {clean(note)}")
     _show(reruns, choices, path, Console())
 
 

@@ -104,6 +104,12 @@ class NoticeCode(StrEnum):
     OWED_ANSWERS = "owed-answers"
     """The run is incomplete."""
 
+    LOOKS_MISSING = "looks-missing"
+    """A run that stops early has no readable record of its looks."""
+
+    LOOKS_DIFFER = "looks-differ"
+    """The record of the looks is not what the samples give."""
+
     FEW_ITEMS = "few-items"
     """So few items pair that only a drastic drop could be significant."""
 

@@ -81,6 +81,7 @@ class Column:
         owed: samples that the sweep asked for and that are not there.
         errors: samples that are there but have no score, because the request failed.
         withheld: of the errors, answers that the provider withheld.
+        failed: the errors of every item; None where their places are unknown.
         repeated: samples that occurred more than once; only the first was counted.
         planned: reruns that were to be there of every item; 0 for as many as there were passes.
         runs: the single scores, shape (items, reruns), NaN where there is none; None where all are 0 or 1.
@@ -96,6 +97,7 @@ class Column:
     planned: int = 0
     runs: Floats | None = None
     withheld: int = 0
+    failed: Ints | None = None
 
     @property
     def answered(self) -> NDArray[np.bool_]:

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from orchestrator.config.environment import problems_of
 from orchestrator.config.plain import unusable_values
 from orchestrator.config.schema import Section, SweepConfig
 from orchestrator.config.secrets import secrets_in
+from orchestrator.engines.base import ENV
 from orchestrator.errors import UserError, suggestion
 
 if TYPE_CHECKING:
@@ -221,6 +223,10 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
             yield f"variants.{name} has no model: set its model, or the model of the sweep"
         if not name.strip() or name in {".", ".."} or len(name) > 100:
             yield f"'{name}' cannot be used as the name of a variant"
+    yield from problems_of(config.engine.get(ENV), f"engine.{ENV}")
+    for name, own in config.variants.items():
+        yield from problems_of(own.engine.get(ENV), f"variants.{name}.engine.{ENV}")
+        yield from problems_of(own.env, f"variants.{name}.{ENV}")
     yield from _secrets(config)
     for folder in config.include_path:
         if not _is_folder(folder):
@@ -230,8 +236,8 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
 def _secrets(config: SweepConfig) -> Iterator[str]:
     """What looks like a secret, and would be written to the files of the run."""
     for name in config.variants:
-        for key in secrets_in(config.engine_of(name)):
+        for key in secrets_in({**config.engine_of(name), ENV: {}}):
             yield f"variants.{name}: '{key}' looks like a secret; {SECRETS}"
-    others = config.model_dump(exclude={"engine": True, "variants": {"__all__": {"engine"}}})
+    others = config.model_dump(exclude={"engine": True, "variants": {"__all__": {"engine", ENV}}})
     for key in secrets_in(others):
         yield f"'{key}' looks like a secret; {SECRETS}"

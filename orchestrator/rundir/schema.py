@@ -116,6 +116,7 @@ class TaskEntry(TypedDict):
         items: how many there are.
         reruns: temperature and seed of each pass over the items that was asked for.
         definition: lm-eval's whole configuration of it; imported tasks have none.
+        sampling: what it sets differently from the run's sampling, if anything.
     """
 
     digest: str
@@ -128,6 +129,7 @@ class TaskEntry(TypedDict):
     items: int
     reruns: list[tuple[float | None, int | None]]
     definition: NotRequired[dict[str, Any]]
+    sampling: NotRequired[dict[str, Any]]
 
 
 class SubsetEntry(TypedDict):

@@ -142,14 +142,11 @@ def _cell(
     found: NDArray[np.bytes_],
 ) -> Cell:
     name = task.spec.name
-    shared = digest(
-        [
-            manifest["variants"][variant]["digest"],
-            name,
-            manifest["tasks"][name]["digest"],
-            manifest["sampling"],
-        ]
-    )
+    entry = manifest["tasks"][name]
+    meaning = [manifest["variants"][variant]["digest"], name, entry["digest"], manifest["sampling"]]
+    if "sampling" in entry:
+        meaning.append(entry["sampling"])
+    shared = digest(meaning)
     passes = reruns(sweep.config.sampling, sampled=task.sampled)
     return Cell(
         variant=variant,

@@ -24,7 +24,7 @@ from orchestrator.sweep.checks import (
     read_items,
     unanswerable,
 )
-from orchestrator.sweep.fit_to_machine import Fitted, fit_to_this_machine
+from orchestrator.sweep.fit_to_machine import Fitted, fit_elsewhere, fit_to_this_machine
 from orchestrator.sweep.tasks import TaskLibrary, set_up_lm_eval
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Sweep:
 
     def _sampling_meaning(self) -> dict[str, Any]:
         """Sampling settings that all samples share; temperatures and seeds are in each row and may grow."""
-        return self.config.sampling.model_dump(exclude={"temperatures", "seeds", "repeat_greedy"})
+        return self.config.sampling.meaning()
 
     def _variant_entry(self, name: str) -> VariantEntry:
         engine = self.engine(name)
@@ -107,7 +107,7 @@ class Sweep:
 
     def _task_entry(self, task: SweepTask) -> TaskEntry:
         metrics = task.metrics
-        return {
+        entry: TaskEntry = {
             "digest": digest(task.definition),
             "group": task.spec.group,
             "output_type": task.output_type,
@@ -119,6 +119,9 @@ class Sweep:
             "reruns": [(r.temperature, r.seed) for r in reruns(self.config.sampling, sampled=task.sampled)],
             "definition": task.definition,
         }
+        if own := task.spec.sampling.meaning():
+            entry["sampling"] = own
+        return entry
 
 
 def _subset_entry(subset: Subset) -> SubsetEntry:
@@ -148,7 +151,7 @@ def prepare(
     if config is None:
         raise mistaken(config_path, problems)
     set_up_lm_eval()
-    fitted = fit_to_this_machine(config) if here else Fitted(config)
+    fitted = fit_to_this_machine(config) if here else fit_elsewhere(config)
     problems += fitted.problems
     problems += [problem for variant in config.variants for problem in engine_problems(config, variant)]
     revisions, missing_models = find_models(config)

@@ -9,7 +9,13 @@ import ray
 import yaml
 
 from orchestrator.cluster.ray_cluster import ray_cluster
-from orchestrator.cluster.resources import Nodes, autoscaling_request, replica_resources, why_unschedulable
+from orchestrator.cluster.resources import (
+    Nodes,
+    autoscaling_request,
+    replica_resources,
+    scoring_processes,
+    why_unschedulable,
+)
 from orchestrator.engines import kind_of
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import Heartbeat
@@ -102,7 +108,7 @@ def _workloads(plan: Plan, nodes: Nodes, stopping: StoppingPolicy) -> list[Workl
     holder = owner(sweep.store)
     return [
         Workload(
-            _job(plan, variant, gpus=taken.gpus, references=references, holder=holder, stopping=stopping),
+            _job(plan, variant, taken, references=references, holder=holder, stopping=stopping),
             taken,
             in_order_of_work(plan.cells_of(variant)),
             _owed(plan, variant),
@@ -153,8 +159,8 @@ def write_documents(plan: Plan) -> None:
 def _job(
     plan: Plan,
     variant: str,
+    taken: ReplicaResources,
     *,
-    gpus: float,
     references: dict[tuple[str, str], tuple[Any]],
     holder: str,
     stopping: StoppingPolicy,
@@ -169,9 +175,10 @@ def _job(
         tasks={name: task.spec for name, task in sweep.tasks.items()},
         items={name: references[sweep.renderings[variant], name] for name in sweep.tasks},
         columns=plan.columns,
-        gpus=gpus,
+        gpus=taken.gpus,
         owner=holder,
         software=plan.software,
+        scoring_processes=scoring_processes(taken),
         deciding_metrics=dict(stopping.deciding_metrics),
     )
 

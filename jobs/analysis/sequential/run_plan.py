@@ -101,7 +101,7 @@ def read_run_plan(run: RunFiles) -> RunPlan:
             planned,
             tuple(places),
             tasks_of=_tasks_of(tasks, places),
-            stopping=_stopping(entry),
+            stopping=stopping_of(entry),
             alpha=entry["alpha"],
             margin=entry["margin"],
         )
@@ -152,6 +152,7 @@ def _tasks_of(tasks: tuple[AskedTask, ...], places: Mapping[str, Place]) -> dict
     return {name: has for name, has in found.items() if len(has) < len(tasks)}
 
 
-def _stopping(entry: StoppingEntry) -> Stopping:
+def stopping_of(entry: StoppingEntry) -> Stopping:
+    """Looks and spending of a plan in a manifest."""
     spending = {name: parse_spending(text) for name, text in entry["spending"].items()}
     return Stopping(entry["looks"], entry["until"], spending["degraded"], spending["certified"])
