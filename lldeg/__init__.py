@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import ArrayLike
 
+    from jobs.inputs.score_set import PairBy
     from stats.combinations import Combine
     from stats.multiplicity import Adjust
     from stats.results import Certify, Comparison, Missing
@@ -115,12 +116,14 @@ def analyze(
     certify: Certify = "each",
     min_common: float = 0.5,
     strict: bool = False,
+    columns: Mapping[str, str] | None = None,
+    pair_by: PairBy | None = None,
     out: str | None = None,
 ) -> AnalysisResult:
     """Report which variants are worse than the baseline, as `lldeg analyze` does.
 
     Args:
-        paths: one or several of: a run directory, a folder of runs, lm-eval output folders, score tables;
+        paths: one or several of: a run directory, a folder of runs, results of other tools, score tables;
             as paths or URLs.
         baseline: name of the baseline; None for the input's.
         temperature: compare at this one only.
@@ -138,6 +141,8 @@ def analyze(
         certify: "each" variant at level alpha, or "all" together.
         min_common: least share of common items to compare.
         strict: refuse to compare answers to different prompts.
+        columns: columns of JSON Lines and CSV files by role ("item", "score", …; docs/inputs.md).
+        pair_by: "id" or "prompt": what tells that the items of two models are the same; None for "id".
         out: folder or URL for verdicts.json, tables, plots and report.html; None writes nothing.
 
     Returns:
@@ -147,6 +152,7 @@ def analyze(
         UserError: the input cannot be read, or nothing can be compared.
     """
     from jobs.analysis.analyze_inputs import analyze_inputs  # noqa: PLC0415
+    from jobs.inputs.columns.mapping import Columns  # noqa: PLC0415
     from jobs.inputs.scales.options import ScaleOptions  # noqa: PLC0415
     from jobs.inputs.score_set import Reading  # noqa: PLC0415
 
@@ -155,7 +161,14 @@ def analyze(
     several = [paths] if isinstance(paths, str) or hasattr(paths, "__fspath__") else list(paths)
     scores, analysis = analyze_inputs(
         [str(path) for path in several],
-        Reading(dict(metrics or {}), cluster, dict(where or {}), scales),
+        Reading(
+            dict(metrics or {}),
+            cluster,
+            dict(where or {}),
+            scales,
+            None if columns is None else Columns.of(columns, "columns"),
+            pair_by,
+        ),
         baseline=baseline,
         temperature=temperature,
         strict=strict,

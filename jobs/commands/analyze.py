@@ -16,6 +16,7 @@ from jobs.analysis.options import (
     Baseline,
     CertifyOption,
     Cluster,
+    Columns,
     CombineOption,
     Format,
     FormatOption,
@@ -28,6 +29,7 @@ from jobs.analysis.options import (
     MinCommon,
     MissingOption,
     Out,
+    PairByOption,
     Paths,
     Range,
     Strict,
@@ -36,6 +38,7 @@ from jobs.analysis.options import (
 )
 from jobs.analysis.outputs import verdicts_json, write_outputs
 from jobs.analysis.worst_tasks import Tasks
+from jobs.inputs.columns.mapping import parse_columns
 from jobs.inputs.key_values import parse_assignments, read_metrics
 from jobs.inputs.scales.options import scale_options
 from jobs.inputs.score_set import Reading, ScoreSet
@@ -59,6 +62,8 @@ def analyze(
     adjust: AdjustOption = Settings.adjust,
     cluster: Cluster = None,
     where: Where = None,
+    columns: Columns = None,
+    pair_by: PairByOption = None,
     higher: Higher = None,
     lower: Lower = None,
     range_: Range = None,
@@ -88,12 +93,21 @@ def analyze(
         lldeg analyze BASE_DIR VARIANT_DIR --margin 0.005 --gate certified
 
         lldeg analyze scores.csv --baseline fp16 --cluster passage --out verdicts
+
+        lldeg analyze base.jsonl int4.jsonl --columns item=id,score=metrics.acc,prompt=input,response=output
     """
     share, scales = scale_options(higher, lower, range_, margin)
     chosen = read_metrics(metrics) | parse_assignments("--metric", metric or [])
     scores, analysis = analyze_inputs(
         paths,
-        Reading(chosen, cluster, parse_assignments("--where", where or []), scales),
+        Reading(
+            chosen,
+            cluster,
+            parse_assignments("--where", where or []),
+            scales,
+            parse_columns(columns),
+            pair_by,
+        ),
         baseline=baseline,
         temperature=temperature,
         strict=strict,
