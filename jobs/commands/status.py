@@ -14,7 +14,6 @@ from rich.text import Text
 
 from jobs.commands.exit_status import INCOMPLETE
 from jobs.commands.submit.progress_view import standing_text
-from jobs.commands.submit.progress_view import standing_text
 from jobs.inputs.run_directory.counts import Footers, total
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.text.format import clean, problem_text
