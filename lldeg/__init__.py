@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import ArrayLike
 
+    from jobs.inputs.score_set import PairBy
     from stats.combinations import Combine
     from stats.multiplicity import Adjust
     from stats.results import Certify, Comparison, Missing
@@ -115,13 +116,15 @@ def analyze(
     certify: Certify = "each",
     min_common: float = 0.5,
     strict: bool = False,
+    columns: Mapping[str, str] | None = None,
+    pair_by: PairBy | None = None,
     policy: str | PathLike[str] | Mapping[str, Any] | None = None,
     out: str | None = None,
 ) -> AnalysisResult:
     """Report which variants are worse than the baseline, as `lldeg analyze` does.
 
     Args:
-        paths: one or several of: a run directory, a folder of runs, lm-eval output folders, score tables;
+        paths: one or several of: a run directory, a folder of runs, results of other tools, score tables;
             as paths or URLs.
         baseline: name of the baseline; None for the input's.
         temperature: compare at this one only.
@@ -139,6 +142,8 @@ def analyze(
         certify: "each" variant at level alpha, or "all" together.
         min_common: least share of common items to compare.
         strict: refuse to compare answers to different prompts.
+        columns: columns of JSON Lines and CSV files by role ("item", "score", …; docs/inputs.md).
+        pair_by: "id" or "prompt": what tells that the items of two models are the same; None for "id".
         policy: what each task must show, as a YAML file or as its content; `decision` says whether it holds.
         out: folder or URL for verdicts.json, tables, plots and report.html; None writes nothing.
 
@@ -150,6 +155,7 @@ def analyze(
     """
     from jobs.analysis.policy.apply import analyze_for_release  # noqa: PLC0415
     from jobs.analysis.policy.load import load_policy  # noqa: PLC0415
+    from jobs.inputs.columns.mapping import Columns  # noqa: PLC0415
     from jobs.inputs.scales.options import ScaleOptions  # noqa: PLC0415
     from jobs.inputs.score_set import Reading  # noqa: PLC0415
 
@@ -158,7 +164,14 @@ def analyze(
     several = [paths] if isinstance(paths, str) or hasattr(paths, "__fspath__") else list(paths)
     scores, analysis, decision = analyze_for_release(
         [str(path) for path in several],
-        Reading(dict(metrics or {}), cluster, dict(where or {}), scales),
+        Reading(
+            dict(metrics or {}),
+            cluster,
+            dict(where or {}),
+            scales,
+            None if columns is None else Columns.of(columns, "columns"),
+            pair_by,
+        ),
         None if policy is None else load_policy(policy if _is_mapping(policy) else str(policy)),  # type: ignore[arg-type]
         baseline=baseline,
         temperature=temperature,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from jobs.analysis.pair_up import pair_up
 from jobs.analysis.pairing import Pair, Pairing
 from jobs.inputs.notices import Notice, NoticeCode, joined, once
-from jobs.inputs.score_set import ScoreSet, Temperature, some, temperatures_text
+from jobs.inputs.score_set import PairBy, ScoreSet, Temperature, some, temperatures_text
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError
 from stats.comparison import Settings, adjustment_for, compare_variants
@@ -88,6 +88,7 @@ class Analysis:
         results: one per variant and temperature.
         incomplete: whether samples that were asked for are not there, or a variant could not be compared.
         gaps: whether anything is missing or failed that one of two models should have answered.
+        paired_by: what tells that the items of two models are the same.
         plan: of the looks, in a run that stops early.
         finished: whether such a run asked for the samples that its decisions had left out, too.
     """
@@ -98,6 +99,7 @@ class Analysis:
     results: tuple[VariantResult, ...]
     incomplete: bool
     gaps: bool = False
+    paired_by: PairBy = "id"
     plan: SequentialPlan | None = field(default=None, repr=False)
     finished: bool = False
 
@@ -128,6 +130,7 @@ def analyze_scores(book: ScoreSet, request: Request) -> Analysis:
         _warnings(book, pairings, missing),
         results,
         incomplete=any(pairing.owed or not pairing.pairs for pairing in pairings),
+        paired_by=book.paired_by or "id",
         gaps=bool(missing) or cut_short(book) or any(pairing.has_gaps for pairing in pairings),
     )
 

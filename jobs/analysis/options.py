@@ -8,6 +8,9 @@ import typer
 
 from jobs.analysis.gate import GateName
 from jobs.analysis.worst_tasks import Tasks
+from jobs.inputs.columns.mapping import FILE as COLUMNS_FILE
+from jobs.inputs.columns.mapping import ROLES
+from jobs.inputs.score_set import PairBy
 from stats.combinations import Combine
 from stats.multiplicity import Adjust
 from stats.results import Certify, Missing
@@ -47,6 +50,15 @@ _MARGIN = (
     "0.01. TASK=M sets it for a metric without a range, in the metric's own unit."
 )
 
+_COLUMNS = (
+    f"Columns of JSON Lines and CSV files: {', '.join(ROLES)}. A dotted path leads into nested objects; "
+    f"default: {COLUMNS_FILE} next to the file."
+)
+_PAIR_BY = (
+    "What tells that the items of two models are the same: their identifiers, or the texts of their prompts, "
+    "where tools number items differently; default: id."
+)
+
 Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help=_PATHS)]
 Out = Annotated[str | None, typer.Option(metavar="DIR", help="Output folder; default: RUN/analysis.")]
 Baseline = Annotated[
@@ -73,8 +85,10 @@ CombineOption = Annotated[Combine, typer.Option(help="Test that combines the tas
 AdjustOption = Annotated[Adjust, typer.Option(help="Adjustment of p for the number of comparisons.")]
 Cluster = Annotated[str | None, typer.Option(metavar="COLUMN|task|none", help=_CLUSTER)]
 Where = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep only these rows of score tables.")
+    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep only these rows of tables.")
 ]
+Columns = Annotated[list[str] | None, typer.Option("--columns", metavar="ROLE=COLUMN,...", help=_COLUMNS)]
+PairByOption = Annotated[PairBy | None, typer.Option("--pair-by", help=_PAIR_BY)]
 MinCommon = Annotated[
     float, typer.Option(metavar="SHARE", min=0, max=1, help="Smallest accepted share of common items.")
 ]

@@ -55,6 +55,7 @@ def verdicts(analysis: Analysis) -> Row:
         "baseline": analysis.baseline,
         "missing": analysis.settings.missing,
         "certify": analysis.settings.certify,
+        "pair_by": analysis.paired_by,
         "stopping": plan_fields(analysis),
         "warnings": [notice.text for notice in analysis.warnings],
         "warning_codes": [notice.code for notice in analysis.warnings],
@@ -109,6 +110,7 @@ def _verdict_entry(result: VariantResult) -> Row:
     entry = {"variant": result.variant, "temperature": result.temperature, **_entry(result.comparison)}
     entry |= look_fields(result) | {"looks": looks_taken(result)}
     entry["withheld_answers"] = list(result.withheld)
+    entry["paired_share"] = _paired_share(result.comparison)
     entry["gaps"] = [
         {
             "task": gap.task,
@@ -124,6 +126,12 @@ def _verdict_entry(result: VariantResult) -> Row:
         for task in result.comparison.tasks
     ]
     return entry
+
+
+def _paired_share(comparison: Comparison) -> float | None:
+    """Share of the items to be compared that both models answered."""
+    items = comparison.items + comparison.missing
+    return comparison.items / items if items else None
 
 
 def _scale(info: TaskInfo) -> Row:

@@ -15,6 +15,7 @@ from jobs.analysis.options import (
     Baseline,
     CertifyOption,
     Cluster,
+    Columns,
     CombineOption,
     Format,
     FormatOption,
@@ -27,6 +28,7 @@ from jobs.analysis.options import (
     MinCommon,
     MissingOption,
     Out,
+    PairByOption,
     Paths,
     PolicyOption,
     Range,
@@ -39,6 +41,7 @@ from jobs.analysis.policy.apply import analyze_for_release
 from jobs.analysis.policy.decision import Decision
 from jobs.analysis.policy.load import load_policy
 from jobs.analysis.worst_tasks import Tasks
+from jobs.inputs.columns.mapping import parse_columns
 from jobs.inputs.key_values import parse_assignments, read_metrics
 from jobs.inputs.scales.options import scale_options
 from jobs.inputs.score_set import Reading, ScoreSet
@@ -62,6 +65,8 @@ def analyze(
     adjust: AdjustOption = Settings.adjust,
     cluster: Cluster = None,
     where: Where = None,
+    columns: Columns = None,
+    pair_by: PairByOption = None,
     higher: Higher = None,
     lower: Lower = None,
     range_: Range = None,
@@ -94,6 +99,8 @@ def analyze(
 
         lldeg analyze scores.csv --baseline fp16 --cluster passage --out verdicts
 
+        lldeg analyze base.jsonl int4.jsonl --columns item=id,score=metrics.acc,prompt=input,response=output
+
         lldeg analyze runs/quickstart --policy policy.yaml --format markdown
     """
     if policy is not None and gate == "certified":
@@ -103,7 +110,14 @@ def analyze(
     chosen = read_metrics(metrics) | parse_assignments("--metric", metric or [])
     scores, analysis, decision = analyze_for_release(
         paths,
-        Reading(chosen, cluster, parse_assignments("--where", where or []), scales),
+        Reading(
+            chosen,
+            cluster,
+            parse_assignments("--where", where or []),
+            scales,
+            parse_columns(columns),
+            pair_by,
+        ),
         release,
         baseline=baseline,
         temperature=temperature,

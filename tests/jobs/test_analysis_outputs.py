@@ -51,11 +51,12 @@ def ran(tmp_path):
 def test_verdicts_hold_exactly_the_fields_of_the_contract(ran):
     """Programs rely on verdicts.json: the documented fields, no more and no less, in total and per task."""
     assert set(ran.verdicts) == {
-        "alpha", "margin", "missing", "certify", "stopping", "baseline", "warnings", "warning_codes",
-        "comparisons",
+        "alpha", "margin", "missing", "certify", "pair_by", "stopping", "baseline", "warnings",
+        "warning_codes", "comparisons",
     }  # fmt: skip
     (comparison,) = ran.verdicts["comparisons"]
-    assert set(comparison) == FIELDS | LOOKS | {"variant", "temperature", "gaps", "withheld_answers", "tasks"}
+    more = {"variant", "temperature", "gaps", "withheld_answers", "paired_share", "tasks"}
+    assert set(comparison) == FIELDS | LOOKS | more
     assert all(set(task) == FIELDS | SCALE for task in comparison["tasks"])
 
 
