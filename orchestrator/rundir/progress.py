@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, field
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,6 +41,13 @@ class Standing:
     def as_json(self) -> dict[str, float | str | None]:
         """As JSON values; what is infinite is null."""
         return {name: None if value in {inf, -inf} else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Standing:
+        """From what `as_json` gave; missing boundaries are out of reach."""
+        boundaries = {name: inf for name in ("boundary", "certified_boundary") if values[name] is None}
+        statistics = {name: -inf for name in ("statistic", "certified_statistic") if values[name] is None}
+        return cls(**{**values, **boundaries, **statistics})
 
 
 @dataclass

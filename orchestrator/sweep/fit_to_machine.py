@@ -80,6 +80,8 @@ def same_as_baseline(config: SweepConfig, machine: Hardware | None) -> list[str]
         config: the sweep.
         machine: where it runs; None if that is not known.
     """
+    if config.baseline not in config.variants:
+        return []  # already reported
     baseline = _settings(config, config.baseline, machine)
     return [
         f"{name} does not differ from the baseline {config.baseline}: its engine has the same settings; a "

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.config.load import load_config, mistaken
+from orchestrator.config.load import load_config
+from orchestrator.config.yaml_file import mistaken
 from orchestrator.engines import kind_of
 from orchestrator.engines.base import EngineSpec
 from orchestrator.rundir import manifest as manifests

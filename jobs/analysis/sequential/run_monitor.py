@@ -144,10 +144,12 @@ def _differences(baseline: Floats, variant: Floats, task: AskedTask) -> Floats:
 
 
 def _worst_differences(baseline: Floats, variant: Floats, task: AskedTask) -> Floats:
-    """The same with every missing rerun as bad for the variant as possible; infinite without a range."""
-    missing = np.isnan(baseline) | np.isnan(variant)
+    """The same with every missing rerun as bad for the variant as possible.
+
+    Infinite without a range, of which the margin of a run is a share: nothing can be certified then.
+    """
     if task.info.bounds is None:
-        return np.where(missing.any(axis=1), np.inf, np.nan_to_num(_differences(baseline, variant, task)))
+        return np.full(len(variant), np.inf)
     low, high = task.info.bounds if task.info.higher_is_better else task.info.bounds[::-1]
     filled = _losses(
         np.where(np.isnan(baseline), high, baseline), np.where(np.isnan(variant), low, variant), task

@@ -1,7 +1,7 @@
 """The plan of a run that stops early as the statistics take it, from its manifest and its items alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -10,6 +10,8 @@ from jobs.inputs.links import sign_blocks
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.items import RunItems, read_items
 from jobs.inputs.run_directory.means import task_info
+from jobs.inputs.scales.bounds import Bounds
+from jobs.inputs.scales.known_metrics import certain_range
 from jobs.inputs.scales.options import ScaleOptions
 from jobs.inputs.scales.settle import scaled
 from jobs.inputs.score_set import Reading, ScoreSet, TaskInfo, TaskTable, some
@@ -101,7 +103,7 @@ def read_run_plan(run: RunFiles) -> RunPlan:
             planned,
             tuple(places),
             tasks_of=_tasks_of(tasks, places),
-            stopping=_stopping(entry),
+            stopping=stopping_of(entry),
             alpha=entry["alpha"],
             margin=entry["margin"],
         )
@@ -113,7 +115,11 @@ def read_run_plan(run: RunFiles) -> RunPlan:
 def _empty_tables(
     run: RunFiles, entry: StoppingEntry, items: Mapping[str, RunItems]
 ) -> tuple[TaskTable, ...]:
-    """The tasks without any answers: what decides must not depend on answers, their ranges included."""
+    """The tasks without any answers: what decides must not depend on answers, their ranges included.
+
+    Where a range is not certain without answers, there is none: damage is found all the same, but nothing is
+    certified.
+    """
     reading = Reading(metrics=dict(entry["metrics"]))
     tables = tuple(
         TaskTable(
@@ -126,7 +132,12 @@ def _empty_tables(
         )
         for name, held in items.items()
     )
-    return scaled(ScoreSet((), tables), ScaleOptions()).tasks
+    settled = scaled(ScoreSet((), tables), ScaleOptions()).tasks
+    return tuple(replace(table, info=replace(table.info, bounds=_range(table.info))) for table in settled)
+
+
+def _range(info: TaskInfo) -> Bounds | None:
+    return info.bounds if info.stated.bounds else certain_range(info.metric)
 
 
 def _asked(run: RunFiles, entry: StoppingEntry, table: TaskTable, items: RunItems) -> AskedTask:
@@ -152,6 +163,7 @@ def _tasks_of(tasks: tuple[AskedTask, ...], places: Mapping[str, Place]) -> dict
     return {name: has for name, has in found.items() if len(has) < len(tasks)}
 
 
-def _stopping(entry: StoppingEntry) -> Stopping:
+def stopping_of(entry: StoppingEntry) -> Stopping:
+    """Looks and spending of a plan in a manifest."""
     spending = {name: parse_spending(text) for name, text in entry["spending"].items()}
     return Stopping(entry["looks"], entry["until"], spending["degraded"], spending["certified"])
