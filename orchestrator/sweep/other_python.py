@@ -10,6 +10,7 @@ import json
 import platform
 import subprocess
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.engines import kind_of
@@ -58,14 +59,17 @@ def find_versions(config: SweepConfig) -> tuple[dict[str, dict[str, str]], list[
 
 def versions_of(python: str) -> dict[str, str] | str:
     """Versions of an interpreter and of the packages that a manifest records, or why it cannot say."""
+    if not Path(python).is_absolute():
+        return "must be an absolute path"
     command = [python, "-I", "-c", ASK, *PACKAGES]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER, check=True)  # noqa: S603 - the user's interpreter and fixed words
-        return dict(json.loads(ran.stdout))
+        found = json.loads(ran.stdout)
     except FileNotFoundError:
         return "does not exist"
     except (OSError, subprocess.SubprocessError, ValueError):
-        return "is not a Python interpreter"
+        found = None
+    return found if isinstance(found, dict) and "python" in found else "is not a Python interpreter"
 
 
 def of_the_engine(options: Mapping[str, object], versions: Versions) -> dict[str, str]:

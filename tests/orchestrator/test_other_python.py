@@ -83,6 +83,7 @@ def test_another_version_is_another_variant(tmp_path, python):
     [
         (None, "does not exist"),
         ("hello", "is not a Python interpreter"),
+        ("5", "is not a Python interpreter"),
         ({"ray": "1.0"}, "has ray 1.0"),
         ({"lm-eval": "0.1"}, "has lm-eval 0.1"),
         ({"python": "3.9.1"}, "has python 3.9"),
@@ -98,6 +99,11 @@ def test_an_environment_that_cannot_be_compared_is_refused(tmp_path, answer, wro
     with pytest.raises(UserError) as refused:
         prepare(sweep_with(tmp_path, python), run_dir=str(tmp_path / "run"))
     assert f"variants.other: python: {python} {wrong}" in str(refused.value)
+
+
+def test_the_path_must_be_absolute():
+    """Replicas run in another folder, on other nodes."""
+    assert "absolute" in versions_of("bin/python")
 
 
 def test_options_of_another_version_are_not_checked_here():
