@@ -18,7 +18,7 @@ from orchestrator.cluster.resources import (
 )
 from orchestrator.engines import kind_of
 from orchestrator.errors import UserError
-from orchestrator.rundir.heartbeat import Heartbeat
+from orchestrator.rundir.heartbeat import Heartbeat, write_status
 from orchestrator.rundir.lease import owner
 from orchestrator.sweep.blocks import in_order_of_work
 from orchestrator.workers.dispatcher import Dispatcher
@@ -60,6 +60,7 @@ def execute(
     stopping = stopping or NeverStop()
     _note_decided(plan, progress, stopping)
     if not progress.owed:
+        write_status(sweep.store, progress)  # what is not needed may be news
         return
     with ray_cluster(address, sweep.config.include_path), Heartbeat(sweep.store, progress) as heartbeat:
         nodes = Nodes()

@@ -22,16 +22,21 @@ class SequentialPolicy:
     nothing any more, and says so.
 
     Args:
-        monitor: the looks of the run, with all samples that earlier submits have written.
-        save: writes looks.json, and may fail.
+        monitor: the answers that earlier submits have written.
+        save: writes looks.json.
         warn: gets a sentence if looks can no longer be taken.
+        finish: whether every sample is asked for all the same; the looks are still taken.
     """
 
-    def __init__(self, monitor: RunMonitor, save: Callable[[str], None], warn: Callable[[str], None]) -> None:
-        self._monitor, self._save, self._warn = monitor, save, warn
+    def __init__(
+        self, monitor: RunMonitor, save: Callable[[str], None], warn: Callable[[str], None], *, finish: bool
+    ) -> None:
+        self._monitor, self._save, self._warn, self._finish = monitor, save, warn, finish
         self._plan = monitor.plan
+        self._compared = set(self._plan.places.values())
         self._ended: set[str] = set()
         self._failed = False
+        self._advance()
         self._note_looks()
 
     @property
@@ -44,12 +49,17 @@ class SequentialPolicy:
         if self._failed:
             return
         self._monitor.add(variant, task, scores)
+        if self._advance():
+            self._note_looks()
+
+    def _advance(self) -> bool:
+        """Take all looks that have become possible; whether there were any."""
         try:
-            if self._monitor.advance():
-                self._note_looks()
+            return self._monitor.advance()
         except EvidenceError as error:
             self._failed = True
             self._warn(f"stopping early was switched off, because no more looks can be taken: {error}")
+            return False
 
     def ended(self, variant: str) -> None:
         """If the baseline has ended, nobody waits for it."""
@@ -57,9 +67,12 @@ class SequentialPolicy:
 
     def next_for(self, variant: str, temperature: float) -> Next:
         """STOP where it is decided; WAIT where the baseline is to come in first with its next look."""
+        if self._finish:
+            return Next.CONTINUE
         if (variant, temperature) in self._stopped:
             return Next.STOP
-        if variant == self._plan.baseline or self._plan.baseline in self._ended or self._failed:
+        waits_for_nothing = self._failed or self._plan.baseline in self._ended
+        if waits_for_nothing or (variant, temperature) not in self._compared:
             return Next.CONTINUE
         lead = self._looks(self._plan.baseline, temperature)
         is_ahead = lead < self._plan.plan.stopping.looks and self._looks(variant, temperature) >= lead
@@ -102,12 +115,13 @@ def _standing(outlines: Mapping[Place, Outline], looks: int) -> dict[str, tuple[
     return {variant: tuple(standings) for variant, standings in found.items()}
 
 
-def stopping_policy(location: str, warn: Callable[[str], None]) -> SequentialPolicy:
+def stopping_policy(location: str, warn: Callable[[str], None], *, finish: bool = False) -> SequentialPolicy:
     """The policy of a run that stops early, with all that is known from the samples in it.
 
     Args:
         location: the run directory; its manifest and items have been written.
         warn: gets a sentence if looks can no longer be taken.
+        finish: whether every sample is asked for, also those that decisions have left out.
 
     Raises:
         UserError: something in the run is damaged.
@@ -118,4 +132,4 @@ def stopping_policy(location: str, warn: Callable[[str], None]) -> SequentialPol
         with suppress(OSError):  # the samples decide; the file is written again at the next look
             run.store.write_looks(text)
 
-    return SequentialPolicy(monitor_of(run), save, warn)
+    return SequentialPolicy(monitor_of(run), save, warn, finish=finish)

@@ -126,13 +126,14 @@ def run_sweep(
 
 
 def _stopping(plan: Plan, progress: SweepProgress) -> StoppingPolicy | None:
-    """What stops variants early; None if every planned sample is needed."""
+    """What takes the looks and stops variants early; None in a run that does not stop early."""
     entry = plan.manifest.get("stopping")
-    if entry is None or entry.get("finished"):
+    if entry is None:
         return None
     from jobs.analysis.sequential.policy import stopping_policy  # noqa: PLC0415 - not needed otherwise
 
-    return stopping_policy(plan.sweep.store.url, progress.notes.append)
+    finish = bool(entry.get("finished"))
+    return stopping_policy(plan.sweep.store.url, progress.notes.append, finish=finish)
 
 
 @contextmanager
