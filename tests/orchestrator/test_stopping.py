@@ -209,11 +209,17 @@ def test_nobody_waits_for_a_baseline_whose_blocks_are_left_to_a_later_submit():
 def test_what_was_left_to_a_later_submit_is_not_needed_once_it_is_decided():
     """Nothing is owed then, whatever has failed before."""
 
-    class OnceOthersAreDone(StopAfter):
+    class OnceAllHasFailed(NeverStop):
         def next_for(self, variant, temperature):
-            return Next.STOP if variant == "a" and len(self.seen["b", 0.0]) == 36 else Next.CONTINUE
+            return Next.STOP if variant == "a" and len(tries) == 6 else Next.CONTINUE
 
-    policy = OnceOthersAreDone("a", 0.0, 0)
-    work = {"a": cut("a", 2, 4), "b": cut("b", 9, 4)}
-    outcome = Outcome(FakeRay(on_block=unwritable("a")), work, places=2, stopping=policy)
-    assert (outcome.progress.owed, outcome.progress.variants["a"].not_needed) == (0, 16)
+    def on_block(_, held):
+        if held.variant == "a":
+            tries.append(held.name)
+            raise OSError("read-only file system")
+
+    tries = []
+    work = {"a": cut("a", 2, 4), "b": cut("b", 1, 4)}
+    outcome = Outcome(FakeRay(on_block=on_block), work, stopping=OnceAllHasFailed())
+    counts = outcome.progress.variants["a"]
+    assert (counts.lost, counts.not_needed, outcome.progress.owed) == (16, 16, 0)
