@@ -115,13 +115,16 @@ def _standing(outlines: Mapping[Place, Outline], looks: int) -> dict[str, tuple[
     return {variant: tuple(standings) for variant, standings in found.items()}
 
 
-def stopping_policy(location: str, warn: Callable[[str], None], *, finish: bool = False) -> SequentialPolicy:
+def stopping_policy(
+    location: str, warn: Callable[[str], None], *, finish: bool = False, record: bool = True
+) -> SequentialPolicy:
     """The policy of a run that stops early, with all that is known from the samples in it.
 
     Args:
         location: the run directory; its manifest and items have been written.
         warn: gets a sentence if looks can no longer be taken.
         finish: whether every sample is asked for, also those that decisions have left out.
+        record: whether to write looks.json.
 
     Raises:
         UserError: something in the run is damaged.
@@ -129,7 +132,8 @@ def stopping_policy(location: str, warn: Callable[[str], None], *, finish: bool 
     run = RunFiles.open(location)
 
     def save(text: str) -> None:
-        with suppress(OSError):  # the samples decide; the file is written again at the next look
-            run.store.write_looks(text)
+        if record:
+            with suppress(OSError):  # the samples decide; the file is written again at the next look
+                run.store.write_looks(text)
 
     return SequentialPolicy(monitor_of(run), save, warn, finish=finish)
