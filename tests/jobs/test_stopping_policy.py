@@ -172,3 +172,29 @@ def test_finishing_asks_for_everything_and_still_takes_the_looks(scores, undistu
         policy.report(*block)
         assert {policy.next_for(*key) for key in scores} == {Next.CONTINUE}
     assert run.record == undisturbed.record
+
+
+def test_the_baseline_is_not_asked_for_a_variant_that_has_ended(scores, tmp_path):
+    """An engine refuses one variant: the baseline stops with the last look that the others can take."""
+    run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(NOTHING))
+    policy = stopping_policy(str(run.path), pytest.fail)
+    for variant in ("worse", "same"):
+        policy.ended(variant)
+    assert policy.next_for(BASE, 0.7) is Next.CONTINUE
+    for block in reports(scores, np.random.default_rng(4)):
+        if block[0] in {BASE, "broken"}:
+            policy.report(*block)
+    assert decided(policy)["broken", 0.7] == "degraded"
+    assert policy.next_for(BASE, 0.7) is Next.STOP
+
+
+def test_a_variant_that_was_answered_whole_still_needs_the_baseline(scores, tmp_path):
+    """Its looks are taken as those of the baseline come in."""
+    run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(NOTHING))
+    policy = stopping_policy(str(run.path), pytest.fail)
+    for block in reports(scores, np.random.default_rng(6)):
+        if block[0] != BASE:
+            policy.report(*block)
+    for variant in VARIANTS:
+        policy.ended(variant)
+    assert policy.next_for(BASE, 0.7) is Next.CONTINUE

@@ -15,7 +15,7 @@ from stats.sequential import Outline
 
 
 class SequentialPolicy:
-    """Stops a variant at a temperature once its comparison is decided, and the baseline once all are.
+    """Stops a variant at a temperature once its comparison is decided, and the baseline once all have ended.
 
     Its decisions depend on the plan and the scores alone, never on the order or the portions in which they
     come in. If scores turn out to be outside of their metric's range, no look can be taken: it then stops
@@ -62,8 +62,10 @@ class SequentialPolicy:
             return False
 
     def ended(self, variant: str) -> None:
-        """If the baseline has ended, nobody waits for it."""
+        """Nobody waits for a baseline that has ended; a variant that has ended needs no more of it."""
         self._ended.add(variant)
+        if not self._failed:
+            self._note_stops()
 
     def next_for(self, variant: str, temperature: float) -> Next:
         """STOP where it is decided; WAIT where the baseline is to come in first with its next look."""
@@ -87,12 +89,20 @@ class SequentialPolicy:
 
     def _note_looks(self) -> None:
         outlines = self._monitor.outlines()
-        decided = {place for place, outline in outlines.items() if outline.verdict is not None}
-        temperatures = {temperature for _, temperature in outlines}
-        whole = {t for t in temperatures if all(place in decided for place in outlines if place[1] == t)}
-        self._stopped = decided | {(self._plan.baseline, temperature) for temperature in whole}
+        self._decided = {place for place, outline in outlines.items() if outline.verdict is not None}
+        self._note_stops()
         self._standing = _standing(outlines, self._plan.plan.stopping.looks)
         self._save(looks_text(outlines))
+
+    def _note_stops(self) -> None:
+        open_at = {t for variant, t in self._compared - self._decided if self._needs_baseline(variant, t)}
+        baseline = {(self._plan.baseline, t) for _, t in self._compared if t not in open_at}
+        self._stopped = self._decided | baseline
+
+    def _needs_baseline(self, variant: str, temperature: float) -> bool:
+        """Whether a comparison that is not decided can have a look that the baseline lacks."""
+        lead = self._looks(self._plan.baseline, temperature)
+        return variant not in self._ended or self._looks(variant, temperature) > lead
 
 
 def _standing(outlines: Mapping[Place, Outline], looks: int) -> dict[str, tuple[Standing, ...]]:
