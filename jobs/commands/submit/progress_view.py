@@ -119,13 +119,15 @@ def standing_text(standing: Standing) -> str:
     where = f"T {standing.temperature:g}: {standing.look}/{standing.looks}"
     if standing.verdict is not None:
         return f"{where} {standing.verdict}"
-    if not isfinite(standing.statistic):
-        return f"{where} no difference"
-    text = f"{where} z {standing.statistic:.2f}"
-    if isfinite(standing.boundary):
-        text += f", degraded at {standing.boundary:.2f}"
-    if isfinite(standing.certified_boundary):
-        text += f"; {standing.certified_statistic:.2f}, certified at {standing.certified_boundary:.2f}"
+    text = f"{where} no sign of damage"
+    if isfinite(standing.statistic):
+        text = f"{where} z {standing.statistic:.2f}"
+        if isfinite(standing.boundary):
+            text += f", degraded at {standing.boundary:.2f}"
+    if isfinite(standing.certified_boundary) and isfinite(standing.certified_statistic):
+        text += (
+            f"; margin z {standing.certified_statistic:.2f}, certified at {standing.certified_boundary:.2f}"
+        )
     return text
 
 
