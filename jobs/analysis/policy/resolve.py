@@ -1,7 +1,7 @@
 """From the rules of a policy to one requirement for every task that was measured."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from jobs.analysis.policy.reasons import Mistake
@@ -43,6 +43,10 @@ class Demand:
     def blocks(self) -> bool:
         """Whether damage here can block the release."""
         return self.require != "watched"
+
+    def asks_the_same(self, other: "Demand") -> bool:
+        """Whether two demands differ in what they are called only."""
+        return replace(self, task=other.task, rule=other.rule) == other
 
 
 def demands(
