@@ -71,7 +71,7 @@ def write_history(series: Sequence[Series], alpha: float, out: str) -> None:
 
 
 def ever_p(series: Series) -> list[float]:
-    """After each date, the smallest level of this series at which there would have been an alarm so far."""
+    """After each date, the smallest level of the history at which there would have been an alarm so far."""
     best, found = -math.inf, []
     for evidence in series.watched.log_evidence:
         best = max(best, float(evidence))
