@@ -107,7 +107,7 @@ def test_the_level_is_shared_by_series(lldeg, tmp_path):
 
 
 def test_a_reference_run_uses_no_level(lldeg, tmp_path):
-    """The oldest run of a single model is no look: the next one has half of the level, as a first date has."""
+    """The oldest run of a single model is no look: the next one has the level of a first date."""
     single, paired = tmp_path / "single", tmp_path / "paired"
     for date, right in ((1, 700), (2, 690), (3, 690)):
         day(single, date, {"a": scores(right)})
