@@ -50,6 +50,9 @@ class NoticeCode(StrEnum):
     LOW_PAIRED_SHARE = "low-paired-share"
     """The same, where it is only a part of them."""
 
+    REPEATED_PROMPTS = "repeated-prompts"
+    """Items pair by prompt, and several have the same one: these pair in their order."""
+
     CUT_SHORT = "cut-short"
     """A file holds fewer documents than were evaluated."""
 
