@@ -124,10 +124,12 @@ class Notice:
     Attributes:
         code: what it is about.
         text: one or two sentences.
+        task: the one that it is about, where programs need to know.
     """
 
     code: NoticeCode
     text: str
+    task: str | None = None
 
 
 def once(notices: Iterable[Notice]) -> tuple[Notice, ...]:

@@ -13,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from standin.runs import MadeTask, make_run
 
+import lldeg
+from jobs.analysis.policy.load import load_policy
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import read_scores
 from orchestrator.config.load import load_config
@@ -89,6 +91,45 @@ def test_any_bytes_are_a_sweep_or_mistaken(tmp_path, content):
     or_a_sentence(lambda: load_config(path))
 
 
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A small run, and its manifest."""
+    task = MadeTask({("base", 0.0): [[1, 0, 1]], ("v", 0.0): [[1, 1, 0]]})
+    folder = make_run(tmp_path_factory.mktemp("fuzz") / "run", {"t": task})
+    return folder, json.loads((folder / "manifest.json").read_text())
+
+
+RULES = st.one_of(TREES, st.sampled_from(["certified", "not-degraded", "watched"]), st.fixed_dictionaries(
+    {"require": st.one_of(SCALARS, st.just("certified"))},
+    optional=dict.fromkeys(("alpha", "margin", "margin_own_unit", "min_items", "max_missing"), SCALARS),
+))  # fmt: skip
+NAMES = st.one_of(st.sampled_from(["t", "*", "[", "g*"]), KEYS)
+POLICIES = st.fixed_dictionaries(
+    {"tasks": st.one_of(TREES, st.dictionaries(NAMES, RULES))},
+    optional={"alpha": SCALARS, "margin": SCALARS, "min_items": SCALARS, "max_missing": SCALARS,
+              "variants": TREES, "overall": RULES},
+)  # fmt: skip
+
+
+@often
+@given(st.one_of(POLICIES, TREES))
+def test_any_tree_is_a_policy_or_mistaken(tmp_path, run, tree):
+    """Whatever YAML can say, as far as the decision."""
+    path, folder = tmp_path / "policy.yaml", run[0]
+    (folder / "manifest.json").write_text(json.dumps(run[1]))
+    path.write_text(yaml.dump(tree, allow_unicode=False), "utf-8")
+    or_a_sentence(lambda: lldeg.analyze(folder, policy=path))
+
+
+@often
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_policy_or_mistaken(tmp_path, content):
+    """Not even YAML."""
+    path = tmp_path / "policy.yaml"
+    path.write_bytes(content)
+    or_a_sentence(lambda: load_policy(path))
+
+
 STRANGE = {
     "a 13th month": "name: 2024-13-45",
     "aliases that explode": "a: &a [x]\n"
@@ -113,6 +154,8 @@ def test_strange_yaml_is_a_sentence(tmp_path, text):
     path.write_text(text)
     with pytest.raises(UserError):
         load_config(path)
+    with pytest.raises(UserError):
+        load_policy(path)
 
 
 @pytest.mark.parametrize(
@@ -138,14 +181,6 @@ def test_impossible_reruns_are_named(tmp_path, sampling):
 
 PARTS = ["variants", "tasks", "t", "v", "metrics", "reruns", "items", "metric", "group", "digest", "software",
          "versions", "skipped", "filters", "baseline"]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A small run, and its manifest."""
-    task = MadeTask({("base", 0.0): [[1, 0, 1]], ("v", 0.0): [[1, 1, 0]]})
-    folder = make_run(tmp_path_factory.mktemp("fuzz") / "run", {"t": task})
-    return folder, json.loads((folder / "manifest.json").read_text())
 
 
 @often

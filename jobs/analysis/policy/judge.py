@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from jobs.analysis.compare import INCOMPLETE, Analysis, VariantResult
 from jobs.analysis.policy.decision import Case, Decision, Status
 from jobs.analysis.policy.reasons import Code, Mistake, PolicyError, Reason
-from jobs.analysis.policy.resolve import Demand, demands
+from jobs.analysis.policy.resolve import Demand, demands, requires_anything
 from jobs.analysis.policy.schema import Policy, Rule
 from jobs.analysis.sequential.refusals import stops_early
 from jobs.inputs.notices import NoticeCode
@@ -45,7 +45,8 @@ def decide_release(policy: Policy, scores: ScoreSet, analysis: Analysis) -> Deci
         PolicyError: the policy does not fit the scores; it names all mistakes.
     """
     settings = analysis.settings
-    wanted, mistakes = demands(policy, settings, [table.info for table in scores.tasks])
+    untested = [notice.task for notice in analysis.warnings if notice.task is not None]
+    wanted, mistakes = demands(policy, settings, [table.info for table in scores.tasks], untested)
     mistakes += _unknown_variants(policy, analysis)
     if stops_early(scores):
         said = "the run stops variants early, and a policy tests all planned samples once: leave it out"
@@ -63,7 +64,7 @@ def decide_release(policy: Policy, scores: ScoreSet, analysis: Analysis) -> Deci
     ]
     found = compare_family([question.hypothesis for question in questions], settings)
     cases = tuple(_case(question, comparison) for question, comparison in zip(questions, found, strict=True))
-    reasons = tuple(_release_reasons(analysis))
+    reasons = tuple(_release_reasons(policy, analysis))
     family = sum(question.hypothesis.blocks for question in questions)
     return Decision(_status(cases, reasons), settings.alpha, family, analysis.baseline, cases, reasons)
 
@@ -210,12 +211,12 @@ def _all_clear(demand: Demand) -> Reason:
     return Reason(Code.NOT_DEGRADED, "No significant drop.")
 
 
-def _release_reasons(analysis: Analysis) -> Iterator[Reason]:
+def _release_reasons(policy: Policy, analysis: Analysis) -> Iterator[Reason]:
     """What concerns no single case: parts of the run that could not be judged at all."""
     if analysis.incomplete:
         yield Reason(Code.INCOMPLETE_RUN, "The run is incomplete: submit it again to finish it.")
     for notice in analysis.warnings:
-        if notice.code in FAILS_CLOSED:
+        if notice.code in FAILS_CLOSED or (notice.task and requires_anything(policy, notice.task)):
             yield Reason(notice.code.value, notice.text)
 
 

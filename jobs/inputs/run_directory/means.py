@@ -49,8 +49,8 @@ class _Notes:
     warnings: list[Notice] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
 
-    def add(self, code: NoticeCode, text: str) -> None:
-        self.warnings.append(Notice(code, text))
+    def add(self, code: NoticeCode, text: str, task: str | None = None) -> None:
+        self.warnings.append(Notice(code, text, task))
 
 
 class _Prompts:
@@ -176,6 +176,7 @@ def _is_testable(task: str, runs: Sequence[RunFiles], notes: _Notes) -> bool:
         notes.add(
             NoticeCode.NO_TESTABLE_METRIC,
             f"Task {task} has no metric with a number per sample, so it is not tested.",
+            task,
         )
     return has_metric
 

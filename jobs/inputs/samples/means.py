@@ -180,7 +180,7 @@ def _untestable(task: GatheredTask) -> Notice:
     names = sorted({metric.split(",")[0] for metric in task.metrics})
     why = f"no metric with a number per sample ({some(names)}: computed over the whole corpus)"
     said = f"Task {task.facts.name} has {why if names else 'no score at all'}, so it cannot be tested."
-    return Notice(NoticeCode.NO_TESTABLE_METRIC, said)
+    return Notice(NoticeCode.NO_TESTABLE_METRIC, said, task.facts.name)
 
 
 def _other_metrics(task: GatheredTask, metric: str, reading: Reading) -> list[Notice]:
