@@ -121,6 +121,7 @@ def main() -> None:
     except typer.Abort:
         _fail("Stopped.", debug=debug)
     except UsageMistake as error:
+        error.message = error.message.replace("Value error, ", "")  # the checking library's words
         error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output, `head` say, has gone

@@ -24,14 +24,25 @@ def print_history(series: Sequence[Series], console: Console, alpha: float) -> N
     for one in series:
         at = "" if one.temperature is None else f" at temperature {one.temperature:g}"
         console.print(Text(f"{clean(one.model)}{at}, compared with {clean(one.reference)}", style="bold"))
-        table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-        for number, name in enumerate(HEADER):
-            table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
-        for row in _rows(one):
-            table.add_row(*map(Text, row))
-        console.print(table)
+        _print_rows(console, _rows(one))
         console.print(Text(alarm_text(one, alpha), style="bold red" if one.alarm else ""))
         console.print()
+
+
+def _print_rows(console: Console, rows: Sequence[tuple[str, ...]]) -> None:
+    """A table, or where it does not fit, some lines for each row."""
+    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
+    if sum(widths) + len(widths) > console.width + 1:
+        for date, *cells in rows:
+            said = "; ".join(f"{name}: {cell}" for name, cell in zip(HEADER[1:], cells, strict=True))
+            console.print(Text(f"{date}\n  {said}"))
+        return
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for number, name in enumerate(HEADER):
+        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
 
 
 def alarm_text(series: Series, alpha: float) -> str:

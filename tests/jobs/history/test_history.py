@@ -178,3 +178,13 @@ def test_the_picture_is_the_same_bytes_each_time(lldeg, daily):
 def test_json_is_the_file(lldeg, daily):
     """`--format json` prints what history.json holds."""
     assert json.loads(lldeg("history", daily, "--format", "json").out) == entry_of(daily)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_no_number_is_cut_on_a_terminal(lldeg, daily, monkeypatch, columns):
+    """A table that does not fit becomes lines."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    told = lldeg("history", daily).out
+    assert "…" not in told
+    assert max(map(len, told.splitlines())) <= max(columns, len("Written to ") + len(str(daily / "analysis")))
+    assert "150/0" in told
