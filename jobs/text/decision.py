@@ -7,7 +7,7 @@ from rich.text import Text
 
 from jobs.analysis.policy.decision import Case, Decision, Status
 from jobs.text.format import amount, clean, p_text, temperature_text
-from jobs.text.headline import STATUS_WORDS
+from jobs.text.headline import STATUS_WORDS, place
 
 CASE_HEADER = ("variant", "T", "task", "required", "decision", "drop, points", "why")
 ORDER = (Status.BLOCKED, Status.INSUFFICIENT, Status.PASS, Status.WATCHED)
@@ -66,9 +66,8 @@ def print_decision(decision: Decision, console: Console) -> None:
 
 
 def _sentence(case: Case) -> str:
-    at = "" if case.temperature is None else f" at temperature {case.temperature:g}"
     why = " ".join(clean(reason.text) for reason in case.reasons)
-    return f"{clean(case.variant)}{at}, {task_name(case)}: {STATUS_WORDS[case.status]}. {why}"
+    return f"{place(case.variant, case.temperature)}, {task_name(case)}: {STATUS_WORDS[case.status]}. {why}"
 
 
 def _drop(case: Case) -> str:

@@ -70,6 +70,7 @@ def demands(
         if name == info.name:
             mistakes += _unit_mistakes(info, rule)
         found.append(_demand(info.name, name, rule, policy, settings))
+    mistakes += _units_without_effect(policy, found, tasks)
     found.append(_demand(None, "overall", policy.overall, policy, settings))
     mistakes += _levels_too_large(policy, settings)
     if not mistakes and not any(demand.blocks for demand in found[:-1]):
@@ -130,6 +131,18 @@ def _unit_mistakes(info: TaskInfo, rule: Rule) -> Iterator[tuple[Mistake, str]]:
         share = rule.margin_own_unit / (high - low)
         said = f"{info.metric} ranges from {low:g} to {high:g}, so its margin is a share: margin: {share:g}"
         yield Mistake.WRONG_MARGIN, f"tasks.{info.name}: {said}"
+
+
+def _units_without_effect(
+    policy: Policy, found: Sequence[Demand], tasks: Sequence[TaskInfo]
+) -> Iterator[tuple[Mistake, str]]:
+    """Rules for several tasks with a margin in the metric's own unit, where every metric has a range."""
+    names = {info.name for info in tasks}
+    for name, rule in policy.tasks.items():
+        ruled = [info for info, demand in zip(tasks, found, strict=True) if demand.rule == name]
+        if ruled and name not in names and rule.margin_own_unit and all(info.bounds for info in ruled):
+            said = f"tasks.{name}: the metrics of its tasks have ranges, so its margin is a share: margin"
+            yield Mistake.WRONG_MARGIN, said
 
 
 def _levels_too_large(policy: Policy, settings: Settings) -> Iterator[tuple[Mistake, str]]:

@@ -14,6 +14,7 @@ from jobs.commands.history.dated_runs import date_text
 from jobs.commands.history.plot import picture
 from jobs.commands.history.series import Series
 from jobs.text.format import amount, clean, p_text, score_text
+from jobs.text.headline import place
 from orchestrator.rundir.locations import open_location
 
 HEADER = ("date", "items", "score %", "drop, points", "worse/better", "missing", "p ever")
@@ -22,8 +23,9 @@ HEADER = ("date", "items", "score %", "drop, points", "worse/better", "missing",
 def print_history(series: Sequence[Series], console: Console, alpha: float) -> None:
     """Show a table for every series, and its alarm."""
     for one in series:
-        at = "" if one.temperature is None else f" at temperature {one.temperature:g}"
-        console.print(Text(f"{clean(one.model)}{at}, compared with {clean(one.reference)}", style="bold"))
+        console.print(
+            Text(f"{place(one.model, one.temperature)}, compared with {clean(one.reference)}", style="bold")
+        )
         _print_rows(console, _rows(one))
         console.print(Text(alarm_text(one, alpha), style="bold red" if one.alarm else ""))
         console.print()

@@ -148,3 +148,11 @@ def test_a_task_without_a_number_per_sample_fails_closed(tmp_path, rules, expect
     decision = lldeg.analyze(run, policy={"tasks": rules}).decision
     assert decision.status.value == expected
     assert [reason.code for reason in decision.reasons] == ["no-testable-metric"] * (expected != "pass")
+
+
+def test_a_margin_that_fits_no_task_of_a_pattern_is_refused(tmp_path):
+    """Accuracies have a range; a margin in their own unit would be left out without a word."""
+    run = make_run(tmp_path / "run", {"a": A, "b": A}, baseline="base")
+    with pytest.raises(PolicyError) as raised:
+        lldeg.analyze(run, policy={"tasks": {"*": {"require": "certified", "margin_own_unit": 0.2}}})
+    assert raised.value.codes == ("wrong-margin",)
