@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from orchestrator.errors import UserError
+from orchestrator.rundir.manifest_shape import MOST_LOOKS
 from stats.planning import Design
 from stats.sequential_plan import SequentialPlan, Stopping, Until
 from stats.sequential_planning import expected_course
@@ -55,7 +56,12 @@ def power(
     ] = None,
     looks: Annotated[
         int | None,
-        typer.Option(metavar="K", min=1, help="Stop early at one of K looks; adds the expected samples."),
+        typer.Option(
+            metavar="K",
+            min=2,
+            max=MOST_LOOKS,
+            help="Stop early at one of K looks; adds the expected samples.",
+        ),
     ] = None,
     until: Annotated[
         Until, typer.Option(help="With --looks: stop for damage only, or also for a certificate.")

@@ -93,12 +93,11 @@ def run_status(url: str) -> dict[str, Any]:
 
 def _variant(count: Count, told: dict[str, Any], name: str, *, working: bool) -> dict[str, Any]:
     tale = told.get("variants", {}).get(name, {})
-    not_needed = min(tale.get("not_needed", 0), count.planned - count.done)
     return {
         "planned": count.planned,
         "done": count.done,
-        "owed": count.planned - count.done - not_needed,
-        "not_needed": not_needed,
+        "owed": count.needed - count.done,
+        "not_needed": count.not_needed,
         "looks": tale.get("looks", []),
         "errors": count.errors,
         "lost": tale.get("lost", 0),

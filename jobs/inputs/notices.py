@@ -110,6 +110,9 @@ class NoticeCode(StrEnum):
     LOOKS_MISSING = "looks-missing"
     """A run that stops early has no readable record of its looks."""
 
+    LOOKS_BEHIND = "looks-behind"
+    """The record of the looks ends before those that the samples give."""
+
     LOOKS_DIFFER = "looks-differ"
     """The record of the looks is not what the samples give."""
 

@@ -233,22 +233,22 @@ if (form) browse();
 
 const SECONDS_BETWEEN_LOOKS = 3;
 
-function progressRow({ variant, planned, done, errors }) {
+function progressRow({ variant, needed, done, errors }) {
   const bar = element("progress");
-  bar.max = planned;
+  bar.max = needed;
   bar.value = done;
   bar.setAttribute("aria-label", `samples of ${variant}`);
   const name = element("th", "", variant);
   name.scope = "row";
   return element("tr", "", name, element("td", "", bar),
-    element("td", "right", `${done.toLocaleString("en")} of ${planned.toLocaleString("en")}`),
+    element("td", "right", `${done.toLocaleString("en")} of ${needed.toLocaleString("en")}`),
     element("td", "right", errors.toLocaleString("en")));
 }
 
 function pace(first, now) {
   const rate = (now.done - first.done) / ((Date.now() - first.at) / 1000);
   if (!(rate > 0)) return "No samples have been written since this page was opened.";
-  const minutes = Math.ceil((now.planned - now.done) / rate / 60);
+  const minutes = Math.ceil((now.needed - now.done) / rate / 60);
   return `${rate.toFixed(1)} samples/s since this page was opened, about ${minutes.toLocaleString("en")} min left.`;
 }
 
@@ -264,7 +264,7 @@ async function watch(section) {
       section.hidden = false;
       return;
     }
-    const complete = now.done >= now.planned;
+    const complete = now.done >= now.needed;
     if (!first && complete) return;
     first ??= { done: now.done, at: Date.now() };
     section.hidden = false;

@@ -104,8 +104,12 @@ def _show_flips(run: CachedRun, request: Request) -> Response:
 
 def _show_progress(run: CachedRun, _: Request) -> Response:
     counts = run.counts()
-    variants = [{"variant": name, **asdict(count)} for name, count in counts.items()]
-    return JSONResponse({"variants": variants, **asdict(total(counts.values()))}, headers=HEADERS)
+    variants = [{"variant": name, **_counted(count)} for name, count in counts.items()]
+    return JSONResponse({"variants": variants, **_counted(total(counts.values()))}, headers=HEADERS)
+
+
+def _counted(count: Count) -> dict[str, int]:
+    return {**asdict(count), "needed": count.needed}
 
 
 def _wanted(query: Any) -> Wanted:

@@ -45,8 +45,9 @@ class Heartbeat:
     def __exit__(self, *_: object) -> None:
         self._ended.set()
         self._thread.join(timeout=SECONDS_BETWEEN_BEATS)
-        with suppress(OSError):  # the status is informative only; samples decide what is owed
-            self._write(state="complete" if not self._progress.owed else "incomplete")
+        with suppress(OSError):
+            self._store.send_logs()
+        write_status(self._store, self._progress)
 
     def log(self, event: dict[str, Any]) -> None:
         """Append an event to the log; if the storage fails, only this event is lost."""
@@ -56,7 +57,8 @@ class Heartbeat:
     def _beat_until_the_end(self) -> None:
         while not self._ended.is_set():
             try:
-                self._write(state="at work")
+                _write(self._store, self._progress, "at work")
+                self._store.send_logs()
                 if self._store.read_log(STOP):
                     self._progress.stop = "requested by lldeg stop"
                 self._progress.heartbeat_error = None
@@ -64,9 +66,15 @@ class Heartbeat:
                 self._progress.heartbeat_error = f"storage error, retrying: {error_text(error)}"
             self._ended.wait(SECONDS_BETWEEN_BEATS)
 
-    def _write(self, *, state: str) -> None:
-        self._store.write_log(STATUS, json.dumps(_status(self._progress, state), indent=1).encode())
-        self._store.send_logs()
+
+def write_status(store: RunStore, progress: SweepProgress) -> None:
+    """Write what a submit ends with, if the storage takes it: the samples decide what is owed."""
+    with suppress(OSError):
+        _write(store, progress, "incomplete" if progress.owed else "complete")
+
+
+def _write(store: RunStore, progress: SweepProgress, state: str) -> None:
+    store.write_log(STATUS, json.dumps(_status(progress, state), indent=1).encode())
 
 
 def _status(progress: SweepProgress, state: str) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class BlockQueue:
         self._made: deque[Block] = deque()
         self._put_back: deque[Block] = deque()
         self._waiting = Counter({temperature: count for temperature, count in owed.items() if count})
+        self._left: Counter[float] = Counter()  # samples that this submit asks no more
         self._not_needed: set[float] = set()
         self.dropped = 0
 
@@ -73,11 +74,15 @@ class BlockQueue:
 
     def put_back(self, block: Block) -> None:
         """Queue a block again, without the samples that are no longer needed."""
-        kept = self._needed(block)
-        self.dropped += block.samples - (kept.samples if kept else 0)
-        if kept:
+        if kept := self._drop_from(block):
             insort(self._put_back, kept, key=attrgetter("look"))
             self._count(kept, 1)
+
+    def leave(self, block: Block) -> None:
+        """Leave a block to a later submit: its samples stay owed until their temperature is dropped."""
+        if kept := self._drop_from(block):
+            for rerun in kept.reruns:
+                self._left[rerun.temperature] += len(kept.items)
 
     def drop(self, temperature: float) -> int:
         """Drop all samples at a temperature, also from blocks not made yet and from those put back later.
@@ -88,15 +93,16 @@ class BlockQueue:
         self._not_needed.add(temperature)
         self._made = deque(self._all_needed(self._made))
         self._put_back = deque(self._all_needed(self._put_back))
-        dropped = self._waiting.pop(temperature, 0)
+        dropped = self._waiting.pop(temperature, 0) + self._left.pop(temperature, 0)
         self.dropped += dropped
         return dropped
 
     def clear(self) -> None:
-        """Remove all blocks; they stay owed."""
+        """Leave all blocks to a later submit."""
         self._fresh = iter(())
         self._made.clear()
         self._put_back.clear()
+        self._left += self._waiting
         self._waiting.clear()
 
     def _make(self) -> bool:
@@ -108,6 +114,12 @@ class BlockQueue:
 
     def _all_needed(self, blocks: Iterable[Block]) -> Iterator[Block]:
         return (kept for block in blocks if (kept := self._needed(block)))
+
+    def _drop_from(self, block: Block) -> Block | None:
+        """The samples of a block that are still needed; the others count as dropped."""
+        kept = self._needed(block)
+        self.dropped += block.samples - (kept.samples if kept else 0)
+        return kept
 
     def _needed(self, block: Block) -> Block | None:
         return block.without(self._not_needed) if self._not_needed else block

@@ -224,6 +224,8 @@ class Dispatcher:
     def _kill_replicas(self, variant: str) -> None:
         for slot in self._slots:
             if slot.variant == variant:
+                for block in slot.in_flight.values():
+                    self._feeder.put_back(block)
                 self._slots.close(slot, dead=True)
 
     def _block_failed(self, block: Block, reason: str) -> None:
@@ -239,6 +241,7 @@ class Dispatcher:
             self._write_errors(action.block, reason)
         else:
             block = action.block
+            self._feeder.leave(block)
             self._progress.variants[block.variant].lost += block.samples
             self._progress.notes.append(
                 f"{block.variant}/{block.task}: {block.samples} samples remain missing, because {reason}"

@@ -18,14 +18,14 @@ from orchestrator.cluster.resources import (
 )
 from orchestrator.engines import kind_of
 from orchestrator.errors import UserError
-from orchestrator.rundir.heartbeat import Heartbeat
+from orchestrator.rundir.heartbeat import Heartbeat, write_status
 from orchestrator.rundir.lease import owner
 from orchestrator.sweep.blocks import in_order_of_work
 from orchestrator.workers.dispatcher import Dispatcher
 from orchestrator.workers.replica import Job
 from orchestrator.workers.replica_slots import Workload
 from orchestrator.workers.sample_rows import failed_block, items_table, samples_table
-from orchestrator.workers.stopping import ItemScores, NeverStop, Next
+from orchestrator.workers.stopping import ItemScores, NeverStop, still_needed
 
 if TYPE_CHECKING:
     from orchestrator.cluster.resources import ReplicaResources
@@ -60,6 +60,7 @@ def execute(
     stopping = stopping or NeverStop()
     _note_decided(plan, progress, stopping)
     if not progress.owed:
+        write_status(sweep.store, progress)  # what is not needed may be news
         return
     with ray_cluster(address, sweep.config.include_path), Heartbeat(sweep.store, progress) as heartbeat:
         nodes = Nodes()
@@ -86,7 +87,7 @@ def _note_decided(plan: Plan, progress: SweepProgress, stopping: StoppingPolicy)
     """Count what earlier submits have decided as not needed."""
     for variant, counts in progress.variants.items():
         counts.standing = stopping.standing().get(variant, ())
-        counts.not_needed = _owed(plan, variant).total() - _needed(plan, variant, stopping).total()
+        counts.not_needed = _owed(plan, variant).total() - still_needed(plan.cells_of(variant), stopping)
 
 
 def _workloads(plan: Plan, nodes: Nodes, stopping: StoppingPolicy) -> list[Workload]:
@@ -96,7 +97,7 @@ def _workloads(plan: Plan, nodes: Nodes, stopping: StoppingPolicy) -> list[Workl
         UserError: replicas of some variants fit on no node.
     """
     sweep = plan.sweep
-    needing = [variant for variant in sweep.config.variants if _needed(plan, variant, stopping)]
+    needing = [variant for variant in sweep.config.variants if still_needed(plan.cells_of(variant), stopping)]
     resources = {
         variant: replica_resources(
             sweep.config.cluster_of(variant), sweep.engine(variant).options, nodes.now()
@@ -136,12 +137,6 @@ def _owed(plan: Plan, variant: str) -> Counter[float]:
     for cell in plan.cells_of(variant):
         counts += cell.owed_by_temperature  # leaves out zeros
     return counts
-
-
-def _needed(plan: Plan, variant: str, stopping: StoppingPolicy) -> Counter[float]:
-    """The samples of them that are not decided yet."""
-    owed = _owed(plan, variant).items()
-    return Counter({t: count for t, count in owed if stopping.next_for(variant, t) is not Next.STOP})
 
 
 def write_documents(plan: Plan) -> None:

@@ -86,6 +86,12 @@ class Feeder:
                 self._hand(slot, queue.take())
             if not queue and not slot.in_flight:
                 self._slots.close(slot)
+                if all(other.variant != slot.variant for other in self._slots):
+                    self._stopping.ended(slot.variant)
+
+    def leave(self, block: Block) -> None:
+        """Leave a block to a later submit."""
+        self._work[block.variant].queue.leave(block)
 
     def held_back(self) -> list[str]:
         """Variants whose next block the stopping policy holds back."""

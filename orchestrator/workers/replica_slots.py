@@ -66,8 +66,10 @@ class VariantWork:
     ended: bool = False
 
     def put_back(self, block: Block) -> None:
-        """Queue a block again, unless the variant has ended."""
-        if not self.ended:
+        """Queue a block again, or leave it to a later submit if the variant has ended."""
+        if self.ended:
+            self.queue.leave(block)
+        else:
             self.queue.put_back(block)
 
     def end(self) -> None:

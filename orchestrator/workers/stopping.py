@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
 
     from orchestrator.rundir.progress import Standing
+    from orchestrator.sweep.blocks import Cell
     from orchestrator.workers.sample_rows import Sample
 
 NO_SEED = -1
@@ -88,6 +89,16 @@ class StoppingPolicy(Protocol):
 
     def standing(self) -> Mapping[str, tuple[Standing, ...]]:
         """The last look of every comparison that had one, by variant; asked after each report."""
+
+
+def still_needed(cells: Iterable[Cell], stopping: StoppingPolicy) -> int:
+    """How many of the samples that cells owe are not decided yet."""
+    return sum(
+        count
+        for cell in cells
+        for temperature, count in cell.owed_by_temperature.items()
+        if stopping.next_for(cell.variant, temperature) is not Next.STOP
+    )
 
 
 class NeverStop:

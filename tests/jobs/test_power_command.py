@@ -87,3 +87,9 @@ def test_stopping_early_has_its_power_and_its_share_of_the_samples(run):
         course = expected_course(Design(5_000, 0.09), drop, Stopping(5, "decided"), 0.01)
         numbers = [f"{course.power:.3f}", f"{course.certificate:.3f}", f"{100 * course.share:.0f} %"]
         assert all(number in line for number in numbers)
+
+
+@pytest.mark.parametrize("looks", ["1", "101"])
+def test_as_many_looks_as_a_sweep_may_have(lldeg, looks):
+    """A submit would refuse one look and more than 100."""
+    assert lldeg("power", "--items", "100", "--flip-rate", "0.1", "--looks", looks).status == 2

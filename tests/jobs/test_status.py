@@ -2,11 +2,14 @@
 
 import json
 import time
+from math import inf
 
 import pytest
 from standin.runs import MadeTask, make_run
 
+from jobs.commands.submit.progress_view import standing_text
 from orchestrator.rundir.lease import exclusive
+from orchestrator.rundir.progress import Standing
 from orchestrator.rundir.store import RunStore
 
 ESC = "\x1b[31m"
@@ -105,3 +108,16 @@ def test_what_is_no_run_is_refused(lldeg, tmp_path):
     assert result.status == 2
     assert "is not a run directory" in result.err
     assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("standing", "text"),
+    [
+        (Standing(0.7, 2, 10, 1.5, 3.1, -inf, 2.9), "T 0.7: 2/10 z 1.50, degraded at 3.10"),
+        (Standing(0.0, 1, 5, -inf, inf, 1.2, 2.9), "no sign of damage; margin z 1.20, certified at 2.90"),
+        (Standing(0.0, 5, 5, -inf, inf, 1.2, 2.9, "certified"), "T 0: 5/5 certified"),
+    ],
+)
+def test_a_look_is_told_with_its_distance_to_the_boundaries(standing, text):
+    """Both of them, where there are any, and no infinite numbers."""
+    assert standing_text(standing).endswith(text)

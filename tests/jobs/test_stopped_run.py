@@ -212,6 +212,16 @@ def test_a_record_that_the_samples_contradict_is_named(tmp_path, stopped, what):
     assert run_analyze(stopped.path, "--strict", out=tmp_path / "c").code == 2
 
 
+def test_a_record_of_an_earlier_moment_is_not_called_changed(tmp_path, stopped):
+    """Whatever wrote it was interrupted after blocks had come in, or is still at work."""
+    record = stopped.record
+    record["comparisons"][0]["looks"].pop()
+    record["comparisons"][0].update(verdict=None, stopped=False)
+    stopped.write_record(record)
+    ran = run_analyze(stopped.path, out=tmp_path / "out")
+    assert ran.verdicts["warning_codes"] == ["looks-behind"]
+
+
 @pytest.mark.parametrize("content", [None, "", "{", "[]", '{"comparisons": [1]}', "\udcff"])
 def test_a_record_that_cannot_be_read_is_named(tmp_path, stopped, content):
     """Missing, empty or damaged: the verdicts come from the samples anyway."""

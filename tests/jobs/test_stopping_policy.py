@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from standin.sequential_runs import BASE, a_sweep, make_stopped_run
+from standin.runs import digest
+from standin.sequential_runs import BASE, a_sweep, make_stopped_run, write_samples
 
 from jobs.analysis.sequential.policy import stopping_policy
 from orchestrator.workers.stopping import NO_SEED, ItemScores, Next
+from stats.sequential_plan import item_order
 
 TASKS = {"first": 120, "second": 80}
 VARIANTS = {"broken": {"worse": 0.4}, "worse": {"worse": 0.12, "better": 0.02}, "same": {}}
@@ -140,3 +142,59 @@ def test_answers_outside_of_the_plan_are_ignored(scores, tmp_path):
         one = ItemScores(np.array([item], np.int32), np.array([t]), np.array([seed], np.int32), np.ones(1))
         policy.report(BASE, task, one)
     assert policy.standing() == {}
+
+
+def test_a_later_submit_is_told_of_scores_out_of_range_too(scores, tmp_path):
+    """What ended the looks of the first submit ends those of the next, and not the submit itself."""
+    beyond = {**scores, ("same", 0.0): {t: 7.0 * v + 1 for t, v in scores["same", 0.0].items()}}
+    run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(NOTHING))
+    made = (run.path / "manifest.json").read_bytes()
+    order = {task: item_order([digest(f"{task}{i}") for i in range(n)]) for task, n in TASKS.items()}
+    write_samples(run.path, beyond, None, order, dict.fromkeys(scores, 1.0))
+    (run.path / "manifest.json").write_bytes(made)
+    said = []
+    policy = stopping_policy(str(run.path), said.append)
+    assert len(said) == 1
+    assert policy.next_for("same", 0.0) is Next.CONTINUE
+
+
+def test_what_is_not_compared_never_waits(scores, tmp_path):
+    """A task without a metric may be the only one with answers at a temperature."""
+    run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(NOTHING))
+    assert stopping_policy(str(run.path), pytest.fail).next_for("same", 0.3) is Next.CONTINUE
+
+
+def test_finishing_asks_for_everything_and_still_takes_the_looks(scores, undisturbed, tmp_path):
+    """Nothing stops or waits; looks.json of a run that was finished undecided is that of the whole run."""
+    run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(dict.fromkeys(VARIANTS, 0.2)))
+    policy = stopping_policy(str(run.path), pytest.fail, finish=True)
+    for block in reports(scores, np.random.default_rng(3)):
+        policy.report(*block)
+        assert {policy.next_for(*key) for key in scores} == {Next.CONTINUE}
+    assert run.record == undisturbed.record
+
+
+def test_the_baseline_is_not_asked_for_a_variant_that_has_ended(scores, tmp_path):
+    """An engine refuses one variant: the baseline stops with the last look that the others can take."""
+    run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(NOTHING))
+    policy = stopping_policy(str(run.path), pytest.fail)
+    for variant in ("worse", "same"):
+        policy.ended(variant)
+    assert policy.next_for(BASE, 0.7) is Next.CONTINUE
+    for block in reports(scores, np.random.default_rng(4)):
+        if block[0] in {BASE, "broken"}:
+            policy.report(*block)
+    assert decided(policy)["broken", 0.7] == "degraded"
+    assert policy.next_for(BASE, 0.7) is Next.STOP
+
+
+def test_a_variant_that_was_answered_whole_still_needs_the_baseline(scores, tmp_path):
+    """Its looks are taken as those of the baseline come in."""
+    run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(NOTHING))
+    policy = stopping_policy(str(run.path), pytest.fail)
+    for block in reports(scores, np.random.default_rng(6)):
+        if block[0] != BASE:
+            policy.report(*block)
+    for variant in VARIANTS:
+        policy.ended(variant)
+    assert policy.next_for(BASE, 0.7) is Next.CONTINUE

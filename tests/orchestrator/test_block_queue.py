@@ -126,3 +126,14 @@ def test_every_sample_is_waiting_in_flight_or_dropped(kinds, steps):
     while queue:
         waiting.append(queue.take())
     assert set(owed(waiting)).isdisjoint(dropped)
+
+
+def test_what_is_left_to_a_later_submit_is_dropped_with_its_temperature():
+    """Whether its variant has ended or its block failed too often: it is not handed out, and not needed."""
+    queue = queue_of(*(block(name, GREEDY, SAMPLED) for name in "abc"))
+    queue.leave(queue.take())
+    queue.clear()
+    assert (taken(queue), queue.samples, queue.dropped) == ([], 0, 0)
+    assert (queue.drop(0.7), queue.dropped) == (6, 6)
+    queue.leave(block("d", GREEDY, SAMPLED))
+    assert queue.dropped == 8

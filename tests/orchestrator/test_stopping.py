@@ -177,3 +177,49 @@ def test_scores_of_samples():
     assert scores.temperature.tolist() == [0.7, 0.0, 0.0]
     assert scores.seed.tolist() == [5, NO_SEED, NO_SEED]
     np.testing.assert_array_equal(scores.score, [1.0, np.nan, np.nan])
+
+
+def unwritable(variant):
+    """Makes every block of a variant fail until it is left to a later submit."""
+
+    def on_block(replica, _):
+        if replica.job.variant == variant:
+            raise OSError("read-only file system")
+
+    return on_block
+
+
+def test_nobody_waits_for_a_baseline_whose_blocks_are_left_to_a_later_submit():
+    """The policy hears that no more will come, before most of the others' blocks are handed out."""
+
+    class Ended(Lead):
+        def ended(self, variant):
+            heard.setdefault(variant, len(self.order))
+
+    heard = {}
+    work = {"base": cut("base", 2, 4), "big": cut("big", 9, 4)}
+    outcome = Outcome(
+        FakeRay(on_block=unwritable("base"), target_in_flight=1), work, places=2, stopping=Ended("base", 9)
+    )
+    assert outcome.progress.variants["big"].owed == 0
+    assert heard["base"] < len(outcome.planned)
+    assert heard["base"] <= 2
+
+
+def test_what_was_left_to_a_later_submit_is_not_needed_once_it_is_decided():
+    """Nothing is owed then, whatever has failed before."""
+
+    class OnceAllHasFailed(NeverStop):
+        def next_for(self, variant, temperature):
+            return Next.STOP if variant == "a" and len(tries) == 6 else Next.CONTINUE
+
+    def on_block(_, held):
+        if held.variant == "a":
+            tries.append(held.name)
+            raise OSError("read-only file system")
+
+    tries = []
+    work = {"a": cut("a", 2, 4), "b": cut("b", 1, 4)}
+    outcome = Outcome(FakeRay(on_block=on_block), work, stopping=OnceAllHasFailed())
+    counts = outcome.progress.variants["a"]
+    assert (counts.lost, counts.not_needed, outcome.progress.owed) == (16, 16, 0)

@@ -142,3 +142,10 @@ def test_errors_are_final(plan):
     plan(write=True, stopping={"looks": 4})
     with pytest.raises(UserError, match="--retry-errors"):
         plan(retry_errors=True)
+
+
+def test_there_must_be_a_variant_to_decide_on(plan, tmp_path):
+    """With a baseline alone nothing can be decided; that is said before a run directory exists."""
+    with pytest.raises(UserError, match="no variant"):
+        plan(write=True, stopping={"looks": 4}, variants={"base": {}})
+    assert not (tmp_path / "run").exists()

@@ -104,6 +104,21 @@ def test_the_status_of_a_stopped_sweep_is_complete(stopped, sweep, command):
     assert told["variants"]["bad"]["not_needed"] > 0
 
 
+def test_a_submit_with_nothing_to_do_tells_what_is_not_needed(stopped, submit, sweep, command):
+    """The submit before it may have died after the deciding block, with a status that knew less."""
+    run = sweep.parent / "run"
+    (run / "logs" / "status.json").unlink()
+    assert submit()[0] == 0
+    assert command.run("status", run, cwd=sweep.parent)[0] == 0
+
+
+def test_a_dry_run_of_a_stopped_sweep_plans_nothing(stopped, submit, sweep):
+    """What is not needed is not missing, no engine would be loaded, and the looks stay as they are."""
+    status, said = submit("--dry-run")
+    assert (status, "no engine to load" in " ".join(said.split())) == (0, True), said
+    assert json.loads((sweep.parent / "run" / "looks.json").read_text()) == stopped[4]
+
+
 def test_finishing_answers_the_rest_and_keeps_the_verdict(stopped, submit, sweep):
     """Every planned sample is there then; the look that decided stays the same."""
     status, said = submit("--finish")

@@ -90,7 +90,9 @@ def make_stopped_run(folder, scores, *, clusters=None, extra=0.0, owed=None, fin
     pairs = {key: _differences(scores, key, order) for key in map(tuple, entry["comparisons"])}
     blocks = {task: labels[task][order[task]] for task in tasks} if clusters else dict.fromkeys(tasks)
     courses = _decide(entry, tasks, blocks, pairs, owed or {})
-    _write(folder, scores, clusters, order, _shares(entry, courses, owed or {}, extra, finished=finished))
+    write_samples(
+        folder, scores, clusters, order, _shares(entry, courses, owed or {}, extra, finished=finished)
+    )
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"baseline": BASE, "stopping": entry}))
     counted = {
@@ -171,7 +173,8 @@ def _shares(entry, courses, owed, extra, *, finished):
     return shares | {(BASE, t): max(shares.values()) for _, t in shares}
 
 
-def _write(folder, scores, clusters, order, shares):
+def write_samples(folder, scores, clusters, order, shares):
+    """Write the first items in the order of asking, as many as the shares say."""
     tasks = {}
     for task, items in order.items():
         columns = {}

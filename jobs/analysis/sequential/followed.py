@@ -51,10 +51,10 @@ def follow(run: RunFiles) -> Followed:
     Raises:
         UserError: the run does not stop early, or something in it is damaged.
     """
+    monitor = monitor_of(run)
     try:
-        monitor = monitor_of(run)
-        courses = monitor.courses()
+        monitor.advance()
     except EvidenceError as error:
         raise UserError(f"The looks of {run.location} cannot be taken: {error}") from None
     entry = run.manifest.get("stopping")
-    return Followed(monitor.plan, courses, bool(entry and entry.get("finished")))
+    return Followed(monitor.plan, monitor.courses(), bool(entry and entry.get("finished")))

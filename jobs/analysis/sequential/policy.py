@@ -15,23 +15,28 @@ from stats.sequential import Outline
 
 
 class SequentialPolicy:
-    """Stops a variant at a temperature once its comparison is decided, and the baseline once all are.
+    """Stops a variant at a temperature once its comparison is decided, and the baseline once all have ended.
 
     Its decisions depend on the plan and the scores alone, never on the order or the portions in which they
     come in. If scores turn out to be outside of their metric's range, no look can be taken: it then stops
     nothing any more, and says so.
 
     Args:
-        monitor: the looks of the run, with all samples that earlier submits have written.
-        save: writes looks.json, and may fail.
+        monitor: the answers that earlier submits have written.
+        save: writes looks.json.
         warn: gets a sentence if looks can no longer be taken.
+        finish: whether every sample is asked for all the same; the looks are still taken.
     """
 
-    def __init__(self, monitor: RunMonitor, save: Callable[[str], None], warn: Callable[[str], None]) -> None:
-        self._monitor, self._save, self._warn = monitor, save, warn
+    def __init__(
+        self, monitor: RunMonitor, save: Callable[[str], None], warn: Callable[[str], None], *, finish: bool
+    ) -> None:
+        self._monitor, self._save, self._warn, self._finish = monitor, save, warn, finish
         self._plan = monitor.plan
+        self._compared = set(self._plan.places.values())
         self._ended: set[str] = set()
         self._failed = False
+        self._advance()
         self._note_looks()
 
     @property
@@ -44,22 +49,32 @@ class SequentialPolicy:
         if self._failed:
             return
         self._monitor.add(variant, task, scores)
+        if self._advance():
+            self._note_looks()
+
+    def _advance(self) -> bool:
+        """Take all looks that have become possible; whether there were any."""
         try:
-            if self._monitor.advance():
-                self._note_looks()
+            return self._monitor.advance()
         except EvidenceError as error:
             self._failed = True
             self._warn(f"stopping early was switched off, because no more looks can be taken: {error}")
+            return False
 
     def ended(self, variant: str) -> None:
-        """If the baseline has ended, nobody waits for it."""
+        """Nobody waits for a baseline that has ended; a variant that has ended needs no more of it."""
         self._ended.add(variant)
+        if not self._failed:
+            self._note_stops()
 
     def next_for(self, variant: str, temperature: float) -> Next:
         """STOP where it is decided; WAIT where the baseline is to come in first with its next look."""
+        if self._finish:
+            return Next.CONTINUE
         if (variant, temperature) in self._stopped:
             return Next.STOP
-        if variant == self._plan.baseline or self._plan.baseline in self._ended or self._failed:
+        waits_for_nothing = self._failed or self._plan.baseline in self._ended
+        if waits_for_nothing or (variant, temperature) not in self._compared:
             return Next.CONTINUE
         lead = self._looks(self._plan.baseline, temperature)
         is_ahead = lead < self._plan.plan.stopping.looks and self._looks(variant, temperature) >= lead
@@ -74,12 +89,20 @@ class SequentialPolicy:
 
     def _note_looks(self) -> None:
         outlines = self._monitor.outlines()
-        decided = {place for place, outline in outlines.items() if outline.verdict is not None}
-        temperatures = {temperature for _, temperature in outlines}
-        whole = {t for t in temperatures if all(place in decided for place in outlines if place[1] == t)}
-        self._stopped = decided | {(self._plan.baseline, temperature) for temperature in whole}
+        self._decided = {place for place, outline in outlines.items() if outline.verdict is not None}
+        self._note_stops()
         self._standing = _standing(outlines, self._plan.plan.stopping.looks)
         self._save(looks_text(outlines))
+
+    def _note_stops(self) -> None:
+        open_at = {t for variant, t in self._compared - self._decided if self._needs_baseline(variant, t)}
+        baseline = {(self._plan.baseline, t) for _, t in self._compared if t not in open_at}
+        self._stopped = self._decided | baseline
+
+    def _needs_baseline(self, variant: str, temperature: float) -> bool:
+        """Whether a comparison that is not decided can have a look that the baseline lacks."""
+        lead = self._looks(self._plan.baseline, temperature)
+        return variant not in self._ended or self._looks(variant, temperature) > lead
 
 
 def _standing(outlines: Mapping[Place, Outline], looks: int) -> dict[str, tuple[Standing, ...]]:
@@ -102,12 +125,16 @@ def _standing(outlines: Mapping[Place, Outline], looks: int) -> dict[str, tuple[
     return {variant: tuple(standings) for variant, standings in found.items()}
 
 
-def stopping_policy(location: str, warn: Callable[[str], None]) -> SequentialPolicy:
+def stopping_policy(
+    location: str, warn: Callable[[str], None], *, finish: bool = False, record: bool = True
+) -> SequentialPolicy:
     """The policy of a run that stops early, with all that is known from the samples in it.
 
     Args:
         location: the run directory; its manifest and items have been written.
         warn: gets a sentence if looks can no longer be taken.
+        finish: whether every sample is asked for, also those that decisions have left out.
+        record: whether to write looks.json.
 
     Raises:
         UserError: something in the run is damaged.
@@ -115,7 +142,8 @@ def stopping_policy(location: str, warn: Callable[[str], None]) -> SequentialPol
     run = RunFiles.open(location)
 
     def save(text: str) -> None:
-        with suppress(OSError):  # the samples decide; the file is written again at the next look
-            run.store.write_looks(text)
+        if record:
+            with suppress(OSError):  # the samples decide; the file is written again at the next look
+                run.store.write_looks(text)
 
-    return SequentialPolicy(monitor_of(run), save, warn)
+    return SequentialPolicy(monitor_of(run), save, warn, finish=finish)

@@ -39,6 +39,13 @@ def note_looks(run: RunFiles, followed: Followed) -> list[Notice]:
     differing += [_label(key) for key in recorded if key not in expected]
     if not differing:
         return []
+    behind = [_label(key) for key, entry in expected.items() if _is_behind(recorded.get(key), entry)]
+    if set(differing) <= set(behind):
+        said = (
+            f"{LOOKS} ends before the looks that the samples give ({some(differing)}): the sweep was "
+            "interrupted, or is running. The verdicts are computed from the samples."
+        )
+        return [Notice(NoticeCode.LOOKS_BEHIND, said)]
     said = (
         f"{LOOKS} does not record the looks that the samples give ({some(differing)}): either of them was "
         "changed. The verdicts are computed from the samples."
@@ -60,6 +67,14 @@ def _by_place(text: str | bytes) -> dict[Place, Entry]:
 
 def _label(key: Place) -> str:
     return f"{key[0]} at temperature {key[1]:g}"
+
+
+def _is_behind(recorded: Entry | None, computed: Entry) -> bool:
+    """Whether a record is that of an earlier moment, when the comparison had not been decided."""
+    if recorded is None or recorded.get("verdict") is not None:
+        return False
+    looks = recorded.get("looks")
+    return isinstance(looks, list) and _same(looks, computed["looks"][: len(looks)])
 
 
 def _same(recorded: Any, computed: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The looks of a run, taken from its samples alone."""
+"""The answers of a run, read from its samples, for the looks to be taken again."""
 
 from collections.abc import Iterator
 
@@ -6,40 +6,23 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.analysis.sequential.run_monitor import RunMonitor
-from jobs.analysis.sequential.run_plan import Place, read_run_plan
+from jobs.analysis.sequential.run_plan import read_run_plan
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.scan import is_sound, scan
-from orchestrator.errors import UserError
 from orchestrator.workers.stopping import NO_SEED, ItemScores
-from stats.arrays import EvidenceError
-from stats.sequential import Course
-
-
-def replay_run(run: RunFiles) -> dict[Place, Course]:
-    """Every comparison of a run that stops early, from its first look to its end or as far as it has come.
-
-    Raises:
-        UserError: the run does not stop early, or something in it is damaged.
-    """
-    try:
-        return monitor_of(run).courses()
-    except EvidenceError as error:
-        raise UserError(f"The looks of {run.location} cannot be taken: {error}") from None
 
 
 def monitor_of(run: RunFiles) -> RunMonitor:
-    """The looks of a run as far as its samples allow.
+    """All answers of a run; `advance` takes the looks that they allow.
 
     Raises:
         UserError: the run does not stop early, or something in it is damaged.
-        EvidenceError: scores are outside of their metric's range.
     """
     monitor = RunMonitor(read_run_plan(run))
     for task in monitor.plan.tasks:
         for model in run.models:
             for scores in _scores(run, model, task.info.name, task.info.metric):
                 monitor.add(model, task.info.name, scores)
-    monitor.advance()
     return monitor
 
 

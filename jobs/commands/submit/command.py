@@ -11,12 +11,14 @@ from rich.console import Console
 from jobs.commands.exit_status import INCOMPLETE
 from jobs.commands.submit.detectable_drops import detection_table, given_flip_rate, measured_flip_rates
 from jobs.commands.submit.progress_view import dry_run_table, follow, outcome, sweep_notes
-from jobs.commands.submit.run_sweep import Submitted, plan_only, run_sweep
+from jobs.commands.submit.run_sweep import Submitted, plan_only, run_sweep, stopping_of
 from orchestrator.cluster.ray_environment import prepare_for_ray
 from orchestrator.errors import UserError
+from orchestrator.workers.stopping import NeverStop
 
 if TYPE_CHECKING:
     from orchestrator.sweep.plan import Plan
+    from orchestrator.workers.stopping import StoppingPolicy
 
 
 def submit(
@@ -114,7 +116,7 @@ def submit(
                 finish=finish,
             )
         announce(plan)
-        console.print(dry_run_table(plan))
+        console.print(dry_run_table(plan, _decided_before(plan)))
         rates = measured_flip_rates(flips_of) if flips_of else given_flip_rate(flip_rate)
         console.print(detection_table(plan, rates, plan.sweep.config.analysis.alpha))
         return
@@ -130,6 +132,12 @@ def submit(
         follow=lambda progress: follow(progress, console),
     )
     _conclude(submitted, console)
+
+
+def _decided_before(plan: Plan) -> StoppingPolicy:
+    """What the samples of an earlier submit have decided."""
+    begun = plan.sweep.store.has_run()
+    return (stopping_of(plan, lambda _: None, record=False) if begun else None) or NeverStop()
 
 
 def _until(*, degraded: bool, decided: bool, finish: bool) -> list[str]:

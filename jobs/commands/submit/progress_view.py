@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.text.format import problem_text
+from orchestrator.workers.stopping import still_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from orchestrator.rundir.progress import Standing, SweepProgress, VariantProgress
     from orchestrator.sweep.plan import Plan
     from orchestrator.sweep.prepare import Sweep
+    from orchestrator.workers.stopping import StoppingPolicy
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -117,13 +119,15 @@ def standing_text(standing: Standing) -> str:
     where = f"T {standing.temperature:g}: {standing.look}/{standing.looks}"
     if standing.verdict is not None:
         return f"{where} {standing.verdict}"
-    if not isfinite(standing.statistic):
-        return f"{where} no difference"
-    text = f"{where} z {standing.statistic:.2f}"
-    if isfinite(standing.boundary):
-        text += f", degraded at {standing.boundary:.2f}"
-    if isfinite(standing.certified_boundary):
-        text += f"; {standing.certified_statistic:.2f}, certified at {standing.certified_boundary:.2f}"
+    text = f"{where} no sign of damage"
+    if isfinite(standing.statistic):
+        text = f"{where} z {standing.statistic:.2f}"
+        if isfinite(standing.boundary):
+            text += f", degraded at {standing.boundary:.2f}"
+    if isfinite(standing.certified_boundary) and isfinite(standing.certified_statistic):
+        text += (
+            f"; margin z {standing.certified_statistic:.2f}, certified at {standing.certified_boundary:.2f}"
+        )
     return text
 
 
@@ -143,20 +147,22 @@ def sweep_notes(sweep: Sweep) -> list[str]:
     return [*fitted.notes, *(f"{name} is skipped: {why}." for name, why in fitted.skipped.items())]
 
 
-def dry_run_table(plan: Plan) -> Table:
-    """The plan: per variant and task, the samples planned, done and missing."""
-    loads = [variant for variant in plan.sweep.config.variants if any(c.owed for c in plan.cells_of(variant))]
+def dry_run_table(plan: Plan, stopping: StoppingPolicy) -> Table:
+    """The plan: per variant and task, the samples planned, done and missing; those not needed are not."""
+    missing = [still_needed([cell], stopping) for cell in plan.cells]
+    loads = dict.fromkeys(cell.variant for cell, count in zip(plan.cells, missing, strict=True) if count)
     total = sum(cell.planned for cell in plan.cells)
     owed = sum(cell.owed for cell in plan.cells)
+    not_needed = f", {owed - sum(missing):,} not needed" if owed > sum(missing) else ""
     engines = "no engine to load" if not loads else f"engines to load: {', '.join(loads)}"
-    counts = f"{total:,} samples, {total - owed:,} done, {owed:,} missing"
+    counts = f"{total:,} samples, {total - owed:,} done, {sum(missing):,} missing{not_needed}"
     table = Table(title=f"{plan.sweep.store.url}: {counts}; {engines}", title_justify="left")
     for heading in ("variant", "task"):
         table.add_column(heading, overflow="fold")
     for heading in ("items", "reruns", "planned", "done", "missing"):
         table.add_column(heading, justify="right")
-    for cell in plan.cells:
-        numbers = (len(cell.items), len(cell.reruns), cell.planned, cell.planned - cell.owed, cell.owed)
+    for cell, count in zip(plan.cells, missing, strict=True):
+        numbers = (len(cell.items), len(cell.reruns), cell.planned, cell.planned - cell.owed, count)
         table.add_row(Text(cell.variant), Text(cell.task), *(f"{number:,}" for number in numbers))
     return table
 

@@ -116,7 +116,7 @@ def run_sweep(
         announce(plan)
         progress.variants.update(initial_counts(plan))
         write_documents(plan)
-        stopping = _stopping(plan, progress)
+        stopping = stopping_of(plan, progress.notes.append)
         try:
             with follow(progress) as watch:
                 execute(plan, progress, address=address, watch=watch, stopping=stopping)
@@ -125,14 +125,21 @@ def run_sweep(
     return Submitted(plan, progress)
 
 
-def _stopping(plan: Plan, progress: SweepProgress) -> StoppingPolicy | None:
-    """What stops variants early; None if every planned sample is needed."""
+def stopping_of(plan: Plan, warn: Callable[[str], None], *, record: bool = True) -> StoppingPolicy | None:
+    """What takes the looks and stops variants early; None in a run that does not stop early.
+
+    Args:
+        plan: of a run whose manifest and items have been written.
+        warn: gets a sentence if looks can no longer be taken.
+        record: whether to write looks.json.
+    """
     entry = plan.manifest.get("stopping")
-    if entry is None or entry.get("finished"):
+    if entry is None:
         return None
     from jobs.analysis.sequential.policy import stopping_policy  # noqa: PLC0415 - not needed otherwise
 
-    return stopping_policy(plan.sweep.store.url, progress.notes.append)
+    finish = bool(entry.get("finished"))
+    return stopping_policy(plan.sweep.store.url, warn, finish=finish, record=record)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.footers import Footer, read_footer
+from orchestrator.rundir.heartbeat import read_status
 
 
 @dataclass(frozen=True)
@@ -15,11 +16,18 @@ class Count:
         planned: what the sweep asked for.
         done: rows that are there.
         errors: of these, rows with an error instead of an answer.
+        not_needed: samples that are not there because their comparison was decided, by the last heartbeat.
     """
 
     planned: int
     done: int
     errors: int
+    not_needed: int = 0
+
+    @property
+    def needed(self) -> int:
+        """Samples that are there or still to come."""
+        return self.planned - self.not_needed
 
 
 class Footers:
@@ -39,11 +47,13 @@ class Footers:
     def count(self, run: RunFiles) -> dict[str, Count]:
         """Samples by variant."""
         planned = sum(int(entry["items"]) * len(entry["reruns"]) for entry in run.tasks.values())
+        told = (read_status(run.store) or {}).get("variants", {})
         counts = {}
         for variant in run.models:
             footers = [footer for task in run.tasks for footer in self.of(run, variant, task)]
             rows, errors = sum(f.rows for f in footers), sum(f.errors for f in footers)
-            counts[variant] = Count(planned, rows, errors)
+            not_needed = min(told.get(variant, {}).get("not_needed", 0), planned - rows)
+            counts[variant] = Count(planned, rows, errors, not_needed)
         return counts
 
 
@@ -54,4 +64,5 @@ def total(counts: Iterable[Count]) -> Count:
         planned=sum(count.planned for count in listed),
         done=sum(count.done for count in listed),
         errors=sum(count.errors for count in listed),
+        not_needed=sum(count.not_needed for count in listed),
     )

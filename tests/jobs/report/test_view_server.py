@@ -14,6 +14,7 @@ from standin.runs import make_run, tell
 from jobs.report.catalog import Catalog
 from jobs.report.visible import visible
 from orchestrator.errors import UserError
+from orchestrator.rundir.store import RunStore
 
 pytestmark = pytest.mark.ray
 
@@ -84,6 +85,15 @@ def test_errors_are_counted(serve, tmp_path):
     task = tell(["q"] * 3, base=[[("a", 1)] * 3], variant=[[("a", 1), (None, None), ("a", 0)]])
     counts = get(f"{serve(make_run(tmp_path / 'run', {'t': task}))}/runs/run/progress")
     assert (counts["done"], counts["errors"]) == (6, 1)
+
+
+def test_what_is_not_needed_is_not_to_come(serve, sampled_run):
+    """Of a sweep that stopped early, the page does not wait for samples that nobody asks for."""
+    shutil.rmtree(sampled_run / "samples" / "variant=variant" / "task=greedy")
+    told = {"variants": {"variant": {"not_needed": 12}}}
+    RunStore(sampled_run).write_log("status.json", json.dumps(told).encode())
+    counts = get(f"{serve(sampled_run)}/runs/sampled/progress")
+    assert (counts["planned"], counts["needed"], counts["done"]) == (72, 60, 60)
 
 
 def test_a_torn_file_is_owed_and_breaks_nothing(serve, sampled_run):
