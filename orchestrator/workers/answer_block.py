@@ -17,6 +17,7 @@ from orchestrator.engines.base import (
 )
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
 from orchestrator.workers.sample_rows import Sample
+from stats.arrays import LARGEST_SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 REFUSED = f"{RequestRefusedError.__name__}:"
 """How the error of a sample begins that a server has refused."""
-LARGEST_SCORE = 1e100  # sums of their squares are finite
 _REPEAT_STRIDE = 1_000_003  # a prime: repeats of one seed get seeds far from those of the other reruns
 
 
