@@ -119,6 +119,9 @@ class _Read(BaseModel):
 
 
 class _ReadCounts(_Read):
+    planned: int = 0
+    done: int = 0
+    errors: int = 0
     lost: int = 0
     loads: int = 0
     replicas: int = 0
@@ -137,6 +140,8 @@ class _ReadReplica(_Read):
 
 
 class _ReadStatus(_Read):
+    state: str | None = None
+    seconds: float | None = None
     time: float | None = None
     host: str | None = None
     pid: int | None = None
