@@ -155,7 +155,7 @@ class _ReadStatus(_Read):
 def read_status(store: RunStore) -> dict[str, Any] | None:
     """The last status written; None if there is none, or it is damaged."""
     try:
-        return _ReadStatus.model_validate_json(store.read_log(STATUS)).model_dump(exclude_unset=True)
+        return _ReadStatus.model_validate_json(store.read_log(STATUS)).model_dump()
     except (OSError, ValueError):
         return None
 
