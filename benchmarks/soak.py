@@ -5,7 +5,10 @@ quarter of the trials a prompt besides kills every engine that reads it. Afterwa
 once, no row may be an error but those of that prompt, and `lldeg analyze` must give what it gives for an
 undisturbed sweep. The engine is a stand-in. A seed names a trial; run it again with --first SEED --trials 1.
 
-Run: python benchmarks/soak.py [--trials 50] [--first 1]
+With --hostile the engine asks a server that misbehaves in every way of tests/standin/hostile.py and is
+itself killed as well; then every sample has to be what the server makes of it, with the right score or none.
+
+Run: python benchmarks/soak.py [--trials 50 | --kills 200] [--first 1] [--hostile]
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import sys
 import tempfile
 import uuid
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,6 +41,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--first", type=int, default=1, help="seed of the first trial")
+    parser.add_argument("--kills", type=int, default=0, help="end after so many, instead of after --trials")
+    parser.add_argument("--hostile", action="store_true", help="ask a server that misbehaves")
     arguments = parser.parse_args()
     prepare()
     from standin.soak import Soak
@@ -45,8 +51,10 @@ def main() -> int:
     kills: Counter[str] = Counter()
     events: Counter[str] = Counter()
     failed, seconds, submits, deadly = [], [], 0, 0
-    with Soak(folder) as soak:
-        for seed in range(arguments.first, arguments.first + arguments.trials):
+    with Soak(folder, hostile=arguments.hostile) as soak:
+        for seed in count(arguments.first):
+            if kills.total() >= arguments.kills if arguments.kills else len(seconds) >= arguments.trials:
+                break
             trial = soak.trial(seed)
             told = ", ".join(trial.done) or "nothing"
             outcome = "; ".join(trial.problems) or "as undisturbed"
@@ -57,12 +65,12 @@ def main() -> int:
             kills.update(trial.done)
             events.update(trial.events)
             submits += trial.submits
-            deadly += trial.deadly
+            deadly += trial.kind == "deadly"
             seconds.append(trial.seconds)
             failed += [seed] if trial.problems else []
     print(f"{len(seconds)} trials, {deadly} of them with a deadly prompt; {submits} submits")
-    print(f"killed: {', '.join(f'{count} x {kind}' for kind, count in sorted(kills.items()))}")
-    print(f"noted: {', '.join(f'{count} x {kind}' for kind, count in sorted(events.items()))}")
+    print(f"killed: {', '.join(f'{number} x {kind}' for kind, number in sorted(kills.items()))}")
+    print(f"noted: {', '.join(f'{number} x {kind}' for kind, number in sorted(events.items()))}")
     print(f"seconds a trial: {min(seconds):.1f} to {max(seconds):.1f}, {sum(seconds):.0f} in all")
     print(f"not as undisturbed: {failed or 'none'}" + (f"; what they left: {folder}" if failed else ""))
     return 1 if failed else 0
