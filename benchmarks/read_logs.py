@@ -4,7 +4,8 @@
 
 Two files of samples in the schema of Every Eval Ever are written, half of the samples each, with prompts and
 responses of some hundred characters. They are parsed line by line and nothing else, then read for `lldeg
-analyze`, each in a process of its own so that peak memory is its own. Imports do not count.
+analyze`: as what they are, and as JSON Lines with named columns; each in a process of its own, so that
+peak memory is its own. Imports do not count.
 """
 
 import argparse
@@ -17,10 +18,12 @@ import tempfile
 import time
 from pathlib import Path
 
+from jobs.inputs.columns.mapping import parse_columns
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import read_scores, sources
 
 ROUNDS = 3
+COLUMNS = ["item=sample_id,score=evaluation.score,variant=model_id,prompt=input.raw,response=output.raw"]
 
 
 def write(path: Path, model: str, samples: int) -> None:
@@ -56,6 +59,15 @@ def read(folder: str) -> None:
     read_scores(sorted(str(path) for path in Path(folder).glob("*.jsonl")), Reading({}))
 
 
+def read_columns(folder: str) -> None:
+    """Read them as `lldeg analyze --columns` does."""
+    paths = sorted(str(path) for path in Path(folder).glob("*.jsonl"))
+    read_scores(paths, Reading({}, columns=parse_columns(COLUMNS)))
+
+
+PARTS = {"parse": parse, "Every Eval Ever": read, "named columns": read_columns}
+
+
 def timed(part: str, folder: Path) -> tuple[float, float]:
     """CPU seconds and peak memory in GiB of one part."""
     command = [sys.executable, __file__, "--part", part, "--folder", str(folder)]
@@ -69,23 +81,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=1_000_000)
     parser.add_argument("--folder")
-    parser.add_argument("--part", choices=["parse", "read"])
+    parser.add_argument("--part", choices=list(PARTS))
     given = parser.parse_args()
     if given.part:
         sources()
         start = time.process_time()
-        globals()[given.part](given.folder)
+        PARTS[given.part](given.folder)
         print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
         return
     with tempfile.TemporaryDirectory() as scratch:
         for model in ("base", "int4"):
             write(Path(scratch) / f"{model}_samples.jsonl", model, given.samples // 2)
-        rounds = [[timed(part, Path(scratch)) for part in ("parse", "read")] for _ in range(ROUNDS)]
-        (parsed, _), (seconds, memory) = (min(times) for times in zip(*rounds, strict=True))
-        print(
-            f"{given.samples:,} samples: json.loads {parsed:.1f} s; read {seconds:.1f} s and {memory:.2f} GiB"
-        )
-        print(f"  ratio {seconds / parsed:.2f} (2 is half of the speed)")
+        rounds = [[timed(part, Path(scratch)) for part in PARTS] for _ in range(ROUNDS)]
+        (parsed, _), *best = (min(times) for times in zip(*rounds, strict=True))
+        print(f"{given.samples:,} samples: json.loads {parsed:.1f} s")
+        for part, (seconds, memory) in zip(list(PARTS)[1:], best, strict=True):
+            ratio = f"ratio {seconds / parsed:.2f} (2 is half of the speed)"
+            print(f"  {part}: {seconds:.1f} s and {memory:.2f} GiB, {ratio}")
 
 
 if __name__ == "__main__":

@@ -59,7 +59,8 @@ def bare(limit: int, cell: int | None, part: int, meeting: Path) -> dict[str, fl
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM  # the order of imports is that of a program which does nothing else
 
-    from orchestrator.engines.vllm_engine import encoding_of, engine_arguments
+    from orchestrator.engines.vllm_engine import encoding_of
+    from orchestrator.engines.vllm_loading import engine_arguments
     from orchestrator.engines.vllm_requests import prepare as prepare_query
     from orchestrator.sweep.blocks import longest_first
     from orchestrator.sweep.plan import plan_sweep
@@ -69,7 +70,7 @@ def bare(limit: int, cell: int | None, part: int, meeting: Path) -> dict[str, fl
     with tempfile.TemporaryDirectory() as folder:
         sweep = prepare(CONFIG, overrides=overrides(limit), run_dir=folder)
         plan = plan_sweep(sweep, config_path=CONFIG)
-    llm = LLM(**engine_arguments(sweep.engine(BASELINE), gpus=0))
+    llm = LLM(**engine_arguments(sweep.engine(BASELINE), gpus=0, on_cpu=True))
     encoding = encoding_of(llm.llm_engine)
     samples, requests, parts = 0, [], len(list(meeting.iterdir()))
     passes = sorted({rerun for task in plan.cells for rerun in task.reruns})

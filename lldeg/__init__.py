@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import ArrayLike
 
+    from jobs.inputs.score_set import PairBy
     from stats.combinations import Combine
     from stats.multiplicity import Adjust
     from stats.results import Certify, Comparison, Missing
@@ -115,12 +116,15 @@ def analyze(
     certify: Certify = "each",
     min_common: float = 0.5,
     strict: bool = False,
+    columns: Mapping[str, str] | None = None,
+    pair_by: PairBy | None = None,
+    policy: str | PathLike[str] | Mapping[str, Any] | None = None,
     out: str | None = None,
 ) -> AnalysisResult:
     """Report which variants are worse than the baseline, as `lldeg analyze` does.
 
     Args:
-        paths: one or several of: a run directory, a folder of runs, lm-eval output folders, score tables;
+        paths: one or several of: a run directory, a folder of runs, results of other tools, score tables;
             as paths or URLs.
         baseline: name of the baseline; None for the input's.
         temperature: compare at this one only.
@@ -138,36 +142,49 @@ def analyze(
         certify: "each" variant at level alpha, or "all" together.
         min_common: least share of common items to compare.
         strict: refuse to compare answers to different prompts.
+        columns: columns of JSON Lines and CSV files by role ("item", "score", …; docs/inputs.md).
+        pair_by: "id" or "prompt": what tells that the items of two models are the same; None for "id".
+        policy: what each task must show, as a YAML file or as its content; `decision` says whether it holds.
         out: folder or URL for verdicts.json, tables, plots and report.html; None writes nothing.
 
     Returns:
         The verdicts; `.to_frame()` is a pandas table, `.verdicts` the content of verdicts.json.
 
     Raises:
-        UserError: the input cannot be read, or nothing can be compared.
+        UserError: the input cannot be read, nothing can be compared, or the policy does not fit.
     """
-    from jobs.analysis.analyze_inputs import analyze_inputs  # noqa: PLC0415
+    from jobs.analysis.policy.apply import analyze_for_release  # noqa: PLC0415
+    from jobs.analysis.policy.load import load_policy  # noqa: PLC0415
+    from jobs.inputs.columns.mapping import Columns  # noqa: PLC0415
     from jobs.inputs.scales.options import ScaleOptions  # noqa: PLC0415
     from jobs.inputs.score_set import Reading  # noqa: PLC0415
 
     share, own = (None, margin) if _is_mapping(margin) else (margin, {})
     scales = ScaleOptions(tuple(higher_is_better), tuple(lower_is_better), ranges or {}, own)  # type: ignore[arg-type]
     several = [paths] if isinstance(paths, str) or hasattr(paths, "__fspath__") else list(paths)
-    scores, analysis = analyze_inputs(
+    scores, analysis, decision = analyze_for_release(
         [str(path) for path in several],
-        Reading(dict(metrics or {}), cluster, dict(where or {}), scales),
+        Reading(
+            dict(metrics or {}),
+            cluster,
+            dict(where or {}),
+            scales,
+            None if columns is None else Columns.of(columns, "columns"),
+            pair_by,
+        ),
+        None if policy is None else load_policy(policy if _is_mapping(policy) else str(policy)),  # type: ignore[arg-type]
         baseline=baseline,
         temperature=temperature,
         strict=strict,
         least_common=min_common,
         alpha=alpha,
-        margin=share,
+        margin=share,  # type: ignore[arg-type]
         combine=combine,
         adjust=adjust,
         missing=missing,
         certify=certify,
     )
-    result = AnalysisResult(analysis, scores)
+    result = AnalysisResult(analysis, scores, decision)
     if out is not None:
         result.write(out)
     return result
@@ -186,6 +203,7 @@ def submit(
     address: str | None = None,
     overrides: Sequence[str] = (),
     retry_errors: bool = False,
+    finish: bool = False,
 ) -> SubmitResult:
     """Run a sweep, or resume one, as `lldeg submit` does but without output.
 
@@ -195,6 +213,8 @@ def submit(
         address: Ray cluster to use, "auto" or "ray://…"; None for this machine only.
         overrides: changes of the configuration, "KEY=VALUE" each.
         retry_errors: whether to ask again for samples whose row is an error.
+        finish: whether to answer what the decisions of a run that stops early have left out. To stop early,
+            put `stopping` into the sweep or "stopping.until=degraded" into the overrides.
 
     Returns:
         What is in the run directory now; the run is complete.
@@ -219,6 +239,7 @@ def submit(
         address=address,
         overrides=overrides,
         retry_errors=retry_errors,
+        finish=finish,
     )
     submitted.raise_for_refusals()
     if submitted.progress.stop == "interrupted":

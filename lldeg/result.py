@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from jobs.analysis.compare import Analysis, VariantResult
+    from jobs.analysis.policy.decision import Decision
     from jobs.commands.submit.run_sweep import Submitted
     from jobs.inputs.score_set import ScoreSet
 
@@ -23,11 +24,13 @@ class AnalysisResult:
 
     Attributes:
         analysis: everything that was found, with the paired scores behind it.
-        scores: the scores as they were read.
+        scores: the scores as they were read; of a run that stops early, those that count.
+        decision: of the policy; None without one.
     """
 
     analysis: Analysis = field(repr=False)
     scores: ScoreSet = field(repr=False)
+    decision: Decision | None = None
 
     @property
     def baseline(self) -> str:
@@ -70,13 +73,15 @@ class AnalysisResult:
         return pd.DataFrame(task_rows(self.analysis) if by_task else summary_rows(self.analysis))
 
     def exit_status(self, gate: Literal["degraded", "certified"] = "degraded") -> int:
-        """The exit status that `lldeg analyze --gate GATE` would have: 0, 1 or 3."""
+        """The exit status of `lldeg analyze --gate GATE`: 0, 1 or 3; with a policy, that of its decision."""
+        if self.decision is not None:
+            return self.decision.exit_status
         from jobs.analysis.gate import exit_status  # noqa: PLC0415
 
         return exit_status(self.analysis, gate)
 
     def write(self, folder: str) -> None:
-        """Write what `lldeg analyze` writes: verdicts.json, tables, plots and report.html.
+        """Write what `lldeg analyze` writes: verdicts.json, decision.json, tables and report.html.
 
         Args:
             folder: path or URL; made if it is not there.
@@ -86,8 +91,10 @@ class AnalysisResult:
         """
         from jobs.analysis.outputs import write_outputs  # noqa: PLC0415
         from jobs.report import write_report  # noqa: PLC0415
+        from jobs.text.hand_over import write_hand_over  # noqa: PLC0415
 
         write_outputs(self.analysis, self.scores, folder)
+        write_hand_over(self.analysis, self.decision, "degraded", folder)
         write_report(self.analysis, self.scores.runs, folder)
 
 

@@ -22,12 +22,16 @@ class Hardware:
         fp8_kv_cache: whether vLLM's CPU build can keep a quantized KV cache here.
         native_bfloat16: whether the CPU computes in bfloat16; elsewhere it is emulated, several times slower
             than float32.
+        gpu_bytes: memory of the first GPU; 0 without one.
+        gpu_name: its name.
     """
 
     cpus: int
     gpus: int
     fp8_kv_cache: bool
     native_bfloat16: bool
+    gpu_bytes: int = 0
+    gpu_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,10 +52,13 @@ def this_machine() -> Hardware | None:
     def can(question: str) -> bool:
         return bool(getattr(torch.cpu, question, lambda: False)())
 
+    gpus = torch.cuda.device_count()
     amx = can("_is_amx_tile_supported")
     return Hardware(
         cpus=os.cpu_count() or 1,
-        gpus=torch.cuda.device_count(),
+        gpus=gpus,
         fp8_kv_cache=amx or can("_is_avx512_supported"),
         native_bfloat16=amx or can("_is_avx512_bf16_supported") or platform.machine().lower() not in X86,
+        gpu_bytes=torch.cuda.get_device_properties(0).total_memory if gpus else 0,
+        gpu_name=torch.cuda.get_device_name(0) if gpus else "",
     )

@@ -68,10 +68,10 @@ def certificate_of(
         p_pooled: p-value of the pooled test, with which the deciding interval agrees about 0.
     """
     lacking = tuple(found for found in (*map(lacking_of, tasks), *absent) if found is not None)
-    unit, margin = _unit(tasks, settings)
+    unit, margin = unit_of(tasks, settings)
     paired = evidence_of(tasks)
     p_paired = _p_value(tasks, settings)
-    best, worst = (_completed(tasks, absent, case) for case in ("best", "worst"))
+    best, worst = (completed(tasks, absent, case) for case in ("best", "worst"))
     counted = bool(lacking) and settings.missing == "worst"
     deciding, p = paired, p_paired
     if counted and worst is not None:
@@ -86,14 +86,14 @@ def certificate_of(
         margin=margin,
         unit=unit,
         lacking=lacking,
-        drop_bounds=_drop_bounds(best, worst),
+        drop_bounds=bounds_of_drop(best, worst),
         p_pooled_bounds=_p_bounds(best, worst, p_pooled) if lacking else (p_pooled, p_pooled),
         unbounded=worst is None,
         evidence=deciding if margin is not None and not (counted and worst is None) else None,
     )
 
 
-def _unit(tasks: Sequence[TaskScores], settings: Settings) -> tuple[Unit, float | None]:
+def unit_of(tasks: Sequence[TaskScores], settings: Settings) -> tuple[Unit, float | None]:
     """The unit of drop and margin, and the margin where there is one."""
     if all(task.bounds is not None for task in tasks):
         return "share", settings.margin
@@ -109,10 +109,10 @@ def _p_value(tasks: Sequence[TaskScores], settings: Settings) -> float:
     return max(found)
 
 
-def _completed(
+def completed(
     tasks: Sequence[TaskScores], absent: Sequence[MissingAnswers], case: Case
 ) -> list[TaskScores] | None:
-    """All planned items; None where something without bounds is missing."""
+    """All planned items, missing scores filled in; None where something without bounds is missing."""
     filled: list[TaskScores | None] = []
     for task in tasks:
         lacking = lacking_of(task)
@@ -139,7 +139,8 @@ def _decision(
     return Interval(low, min(high, margin * (1.0 - BARELY)) if p <= alpha else max(high, margin))
 
 
-def _drop_bounds(best: list[TaskScores] | None, worst: list[TaskScores] | None) -> tuple[float, float]:
+def bounds_of_drop(best: list[TaskScores] | None, worst: list[TaskScores] | None) -> tuple[float, float]:
+    """Mean drop over all planned items, at best and at worst; infinite where there is no best and worst."""
     if best is None or worst is None:
         return -float("inf"), float("inf")
     return _mean(best), _mean(worst)

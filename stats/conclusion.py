@@ -108,8 +108,8 @@ def conclude(
     evidence = _evidence(found, levels, settings, task=deciding_task, mde=mde, needed=needed)
     reasons = (*explain(evidence, settings.alpha), *notes)
     return Comparison(
-        **_sizes(found),
-        **_p_values(found),
+        **sizes(found),
+        **p_values(found),
         p_adjusted=levels.p,
         p_noninferior_adjusted=levels.p_noninferior,
         mde=mde,
@@ -124,7 +124,7 @@ def conclude(
     )
 
 
-def _sizes(found: Measured) -> dict[str, Any]:
+def sizes(found: Measured) -> dict[str, Any]:
     """The fields of a comparison that count and measure."""
     tasks, items, certificate = found.tasks, found.items, found.certificate
     worse, better = sum(part.worse for part in tasks), sum(part.better for part in tasks)
@@ -150,7 +150,7 @@ def _sizes(found: Measured) -> dict[str, Any]:
     }
 
 
-def _p_values(found: Measured) -> dict[str, Any]:
+def p_values(found: Measured) -> dict[str, Any]:
     """The unadjusted p-values, and how they were found."""
     combined, certificate = found.combined, found.certificate
     return {

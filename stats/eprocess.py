@@ -73,9 +73,12 @@ def e_process(flips: ArrayLike, alpha: float = 0.05, concentration: float = CONC
 
 def _log_upper_half(first: Floats, second: Floats) -> Floats:
     """Ln P[Beta(first, second) > ½], by a series of positive terms where the probability underflows."""
-    chance = betainc(second, first, 0.5)
+    chance = np.asarray(betainc(second, first, 0.5))
     with np.errstate(divide="ignore"):
-        return np.where(chance > 1e-200, np.log(chance), _log_lower_half_series(second, first))
+        logs: Floats = np.log(chance)
+    if (tiny := chance <= 1e-200).any():
+        logs = np.where(tiny, _log_lower_half_series(second, first), logs)
+    return logs
 
 
 def _log_lower_half_series(first: Floats, second: Floats) -> Floats:

@@ -69,7 +69,9 @@ class Settings:
 class Comparison:
     """A variant against its baseline, over all tasks or on one of them.
 
-    Scores and drops are shares of the metric's range, averaged over all pairs (micro average).
+    Scores and drops are shares of the metric's range, averaged over all pairs (micro average). Where
+    looks decided (`stats.sequential_conclusion`), the p-values of tests that are made once are NaN, and both
+    intervals are the repeated one.
 
     Attributes:
         items: pairs.

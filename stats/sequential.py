@@ -7,7 +7,7 @@ same way by another, which reads nothing but the samples.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -22,6 +22,7 @@ from stats.verdict import Verdict
 __all__ = [
     "Course",
     "Look",
+    "Outline",
     "PlannedTask",
     "SequentialMonitor",
     "SequentialPlan",
@@ -32,7 +33,7 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class Course:
+class Outline:
     """One comparison from its first look to its end, or as far as it has come.
 
     Attributes:
@@ -42,10 +43,6 @@ class Course:
         looks: those taken until the decision.
         share_used: of the planned items, at the decision or so far.
         stopped: whether it was decided before the last look.
-        p: stagewise p-value of "not worse" (Jennison & Turnbull 2000, ch. 8.4), None while it continues.
-        p_adjusted: the same for the number of comparisons left, at most α where degraded.
-        p_noninferior: stagewise p-value of "the drop is at least the margin"; None while it continues.
-        interval: repeated confidence interval of the drop; None before the first look.
     """
 
     verdict: Verdict | None
@@ -53,6 +50,19 @@ class Course:
     looks: tuple[Look, ...]
     share_used: float
     stopped: bool
+
+
+@dataclass(frozen=True)
+class Course(Outline):
+    """An outline with p-values and an interval.
+
+    Attributes:
+        p: stagewise p-value of "not worse" (Jennison & Turnbull 2000, ch. 8.4), None while it continues.
+        p_adjusted: the same for the number of comparisons left, at most α where degraded.
+        p_noninferior: stagewise p-value of "the drop is at least the margin"; None while it continues.
+        interval: repeated confidence interval of the drop; None before the first look.
+    """
+
     p: float | None
     p_adjusted: float | None
     p_noninferior: float | None
@@ -69,7 +79,7 @@ class SequentialMonitor:
     def __init__(self, plan: SequentialPlan) -> None:
         self.plan = plan
         certificate = Certificate(plan.stopping, plan.alpha)
-        self._paths = {name: ComparisonPath(plan, certificate) for name in plan.comparisons}
+        self._paths = {name: ComparisonPath(plan.of(name), certificate) for name in plan.comparisons}
 
     def observe(
         self,
@@ -81,9 +91,9 @@ class SequentialMonitor:
 
         Args:
             comparison: one of those planned.
-            differences: per task how much worse the variant is on the first items, in the planned order, in
-                shares of the range, shape (items so far,); means over equally many reruns of both models.
-                NaN where a score is missing and will not come.
+            differences: per task of the comparison how much worse the variant is on the first items, in the
+                planned order, in shares of the range, shape (items so far,); means over equally many reruns
+                of both models. NaN where a score is missing and will not come.
             worst: the same as the certificate takes them, with the least favourable score for every missing
                 answer (`stats.missing`), infinite where that has no size, NaN where an item is left out. By
                 default an item without both scores is a loss.
@@ -114,6 +124,15 @@ class SequentialMonitor:
         tests = {name: path.crossings for name, path in self._paths.items()}
         return holm_rounds(tests, self.plan.stopping.looks, closed=closed)
 
+    def outlines(self, *, closed: bool = False) -> dict[str, Outline]:
+        """All comparisons without p-values and intervals, which take far longer than everything else.
+
+        Args:
+            closed: whether nothing more will come in.
+        """
+        decisions, places = self._rounds(closed=closed)
+        return {name: self._outline(name, decisions.get(name), places)[0] for name in self._paths}
+
     def courses(self, *, closed: bool = False) -> dict[str, Course]:
         """All comparisons from their first look to their end, or as far as they have come.
 
@@ -121,27 +140,36 @@ class SequentialMonitor:
             closed: whether nothing more will come in.
         """
         decisions, places = self._rounds(closed=closed)
-        return {name: self._course(path, decisions.get(name), places) for name, path in self._paths.items()}
+        return {name: self._course(name, decisions.get(name), places) for name in self._paths}
 
-    def _course(self, path: ComparisonPath, decision: Decision | None, places: list[int]) -> Course:
+    def _outline(self, comparison: str, decision: Decision | None, places: list[int]) -> tuple[Outline, int]:
+        """A comparison, and the place of the level in force at its last look."""
+        path, plan = self._paths[comparison], self.plan.of(comparison)
         last = min(decision.look, path.taken) if decision else path.taken
         in_force = places[:last]
         if decision and last:
             in_force[-1] = decision.place
-        place = in_force[-1] if last else 0
-        looks = tuple(path.look(number, in_force[number - 1]) for number in range(1, last + 1))
+        outline = Outline(
+            verdict=decision.verdict if decision else None,
+            settled=decision.settled if decision else False,
+            looks=tuple(path.look(number, in_force[number - 1]) for number in range(1, last + 1)),
+            share_used=plan.share(last),
+            stopped=decision is not None and last < plan.stopping.looks,
+        )
+        return outline, in_force[-1] if last else 0
+
+    def _course(self, comparison: str, decision: Decision | None, places: list[int]) -> Course:
+        outline, place = self._outline(comparison, decision, places)
+        path, plan, last = self._paths[comparison], self.plan.of(comparison), len(outline.looks)
+        found = {field.name: getattr(outline, field.name) for field in fields(outline)}
         interval = path.interval(last, place) if last else None
         if decision is None:
-            return Course(None, False, looks, self.plan.share(last), False, None, None, None, interval)
+            return Course(**found, p=None, p_adjusted=None, p_noninferior=None, interval=interval)
         p = path.p_value(last, place)
         return Course(
-            verdict=decision.verdict,
-            settled=decision.settled,
-            looks=looks,
-            share_used=self.plan.share(last),
-            stopped=last < self.plan.stopping.looks,
+            **found,
             p=p,
-            p_adjusted=min(1.0, p * self.plan.alpha / float(self.plan.levels[place])),
+            p_adjusted=min(1.0, p * plan.alpha / float(plan.levels[place])),
             p_noninferior=path.p_noninferior(last),
             interval=interval,
         )

@@ -5,9 +5,10 @@ takes the first ⌈k·n/K⌉ items of every task, in the order that was drawn fo
 cluster or one document in two tasks, count together: from the look at which all of them are in.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from hashlib import blake2b
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -83,8 +84,8 @@ class PlannedTask:
             )
 
     def seen_at(self, look: int, looks: int) -> int:
-        """Items that have come in at a look, ⌈k·n/K⌉."""
-        return -(-look * self.items // looks)
+        """Items that have come in at a look."""
+        return items_at_look(look, looks, self.items)
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +93,7 @@ class SequentialPlan:
     """What decides a sweep with early stopping, apart from the scores.
 
     Attributes:
-        tasks: the tasks of every comparison.
+        tasks: the tasks of all comparisons.
         comparisons: names of all comparisons planned: variants, at each temperature.
         stopping: looks and spending.
         alpha: level, of damage over all comparisons and of each certificate.
@@ -101,6 +102,7 @@ class SequentialPlan:
         adjust: "holm" over the comparisons, or "none".
         sign_vectors: how many are drawn where several tasks are combined.
         seed: of those.
+        tasks_of: names of the tasks of those comparisons that do not have all of them.
 
     Raises:
         ValueError: if tasks or comparisons are missing or named twice, or a number is out of range.
@@ -115,6 +117,7 @@ class SequentialPlan:
     adjust: Literal["holm", "none"] = "holm"
     sign_vectors: int = SIGN_VECTORS
     seed: int = 0
+    tasks_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for kind, names in (("task", [task.task for task in self.tasks]), ("comparison", self.comparisons)):
@@ -123,6 +126,28 @@ class SequentialPlan:
         for name, value in (("alpha", self.alpha), ("margin", self.margin)):
             if not 0.0 < value < 1.0:
                 raise ValueError(f"{name} must be between 0 and 1, but is {value}.")
+
+        if unknown := set(self.tasks_of) - set(self.comparisons):
+            raise ValueError(f"Tasks are given for comparisons that are not planned: {sorted(unknown)}.")
+
+    def of(self, comparison: str) -> "SequentialPlan":
+        """The plan of one comparison, with its own tasks only.
+
+        Raises:
+            KeyError: if the comparison was not planned.
+        """
+        if comparison not in self.comparisons:
+            raise KeyError(comparison)
+        names = self.tasks_of.get(comparison)
+        return self if names is None else self._restricted[names]
+
+    @cached_property
+    def _restricted(self) -> "dict[tuple[str, ...], SequentialPlan]":
+        """Plans of comparisons that lack some tasks, by the tasks that they have."""
+        return {
+            names: replace(self, tasks=tuple(t for t in self.tasks if t.task in names), tasks_of={})
+            for names in set(self.tasks_of.values())
+        }
 
     @property
     def levels(self) -> Floats:
@@ -227,22 +252,24 @@ def _block_numbers(tasks: Sequence[PlannedTask]) -> Ints:
     return found
 
 
-def item_order(items: int, seed: int | list[int], blocks: NDArray[np.generic] | None = None) -> Ints:
-    """Draw the order in which the items of a task are asked.
+def items_at_look(look: int, looks: int, items: int) -> int:
+    """How many of a task's first items count at look k of K: ⌈k·n/K⌉."""
+    return -(-look * items // looks)
+
+
+def item_order(labels: Iterable[object], seed: int = 0) -> Ints:
+    """The order in which the items of a task are asked: random, but the same on every machine.
+
+    Items are sorted by a digest (BLAKE2b, 128 bits) of the seed and their label, so items with equal labels
+    stay together, and tasks that share labels get them in the same order.
 
     Args:
-        items: how many.
-        seed: of numpy's default generator.
-        blocks: one label per item, shape (items,); items with one label stay together, and tasks with the
-            same labels get them in the same order under the same seed.
+        labels: one per item, shape (items,); their text counts.
+        seed: another one gives another order.
 
     Returns:
         A permutation of the items, shape (items,).
     """
-    rng = np.random.default_rng(seed)
-    if blocks is None:
-        return rng.permutation(items)
-    numbers = np.unique(blocks, return_inverse=True)[1]
-    places = rng.permutation(int(numbers.max(initial=-1)) + 1)
-    order: Ints = np.argsort(places[numbers], kind="stable")
+    keys = [blake2b(f"{seed}\0{label}".encode(), digest_size=16).digest() for label in labels]
+    order: Ints = np.argsort(np.array(keys, dtype="S16"), kind="stable")
     return order

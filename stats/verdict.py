@@ -48,6 +48,13 @@ class Code(StrEnum):
     OUTLOOK = "outlook"
     UNSHARED_ITEMS = "unshared-items"
     SEVERAL_CERTIFICATES = "several-certificates"
+    STOPPED_DEGRADED = "stopped-degraded"
+    STOPPED_CERTIFIED = "stopped-certified"
+    LAST_LOOK = "last-look"
+    LOOKS_PENDING = "looks-pending"
+    ESTIMATE_AFTER_STOP = "estimate-after-stop"
+    FINISHED_LATER = "finished-later"
+    TASK_NOT_TESTED = "task-not-tested"
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,12 @@ class Evidence:
 
     def size(self, drop: float) -> str:
         """A drop with its unit."""
-        return f"{100 * drop:.2f} points" if self.shares else f"{drop:.4g} in the metric's unit"
+        return size_text(drop, shares=self.shares)
+
+
+def size_text(drop: float, *, shares: bool) -> str:
+    """A drop with its unit: points, or the metric's own."""
+    return f"{100 * drop:.2f} points" if shares else f"{drop:.4g} in the metric's unit"
 
 
 def decide(p: float, p_noninferior: float, alpha: float) -> Verdict:
@@ -132,7 +144,11 @@ def explain(evidence: Evidence, alpha: float) -> tuple[Reason, ...]:
     verdict = decide(evidence.p, evidence.p_noninferior_adjusted, alpha)
     reasons = [_significance(evidence, alpha), _acceptability(evidence, alpha)]
     if evidence.gaps:
-        reasons.append(_missing(evidence))
+        reasons.append(
+            missing_reason(
+                evidence.gaps, evidence.drop_bounds, shares=evidence.shares, dropped=evidence.gaps_dropped
+            )
+        )
         if verdict is Verdict.DEGRADED:
             reasons.append(_best_case(evidence, alpha))
     if evidence.smallest_p > alpha:
@@ -210,17 +226,34 @@ def _acceptability(evidence: Evidence, alpha: float) -> Reason:
     return Reason(code, text)
 
 
-def _missing(evidence: Evidence) -> Reason:
-    gaps = f"{evidence.gaps:,} planned answers are missing or failed"
-    best, worst = evidence.drop_bounds
+def missing_reason(
+    count: int,
+    bounds: tuple[float, float],
+    *,
+    shares: bool,
+    dropped: bool = False,
+    items: str = "all planned items",
+) -> Reason:
+    """How far missing and failed answers could move the drop.
+
+    Args:
+        count: missing and failed answers, of both models.
+        bounds: drop over these items at best and at worst for the variant; infinite without a range.
+        shares: whether these are shares of the range.
+        dropped: whether such answers are left out of account.
+        items: which ones count.
+    """
+    gaps = f"{count:,} planned answers are missing or failed"
+    best, worst = bounds
     if not best > -float("inf"):
         text = f"{gaps}, and for scores without a range their effect has no bound."
         return Reason(Code.UNBOUNDED_MISSING, text)
-    bounds = f"the drop over all planned items is between {evidence.size(best)} and {evidence.size(worst)}"
-    if evidence.gaps_dropped:
-        text = f"{gaps} and are ignored; whatever their scores, {bounds}."
+    limits = " and ".join(size_text(drop, shares=shares) for drop in (best, worst))
+    bounded = f"the drop over {items} is between {limits}"
+    if dropped:
+        text = f"{gaps} and are ignored; whatever their scores, {bounded}."
         return Reason(Code.MISSING_DROPPED, text)
-    return Reason(Code.MISSING_WORST_CASE, f"{gaps}; whatever their scores, {bounds}.")
+    return Reason(Code.MISSING_WORST_CASE, f"{gaps}; whatever their scores, {bounded}.")
 
 
 def _best_case(evidence: Evidence, alpha: float) -> Reason:

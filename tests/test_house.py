@@ -27,6 +27,7 @@ MAX_LINES, MAX_FILES, MAX_ROOMS = 400, 12, 10
 MAY_BE_FULL = {"stats", "jobs/report"}
 OTHER_MEANINGS = {
     "hf_token",  # a word that betrays a secret
+    "generation_config",  # a field of Every Eval Ever's files
     "quantization_config",  # a key of a Hugging Face model's config.json
 }
 

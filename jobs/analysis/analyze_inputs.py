@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs.analysis.compare import LEAST_COMMON, Analysis, Request, analyze_scores
+from jobs.analysis.sequential.refusals import plan_settings, stops_early
+from jobs.analysis.sequential.verdicts import analyze_by_looks
 from jobs.analysis.settings import choose_settings
 from jobs.inputs.score_set import Reading, ScoreSet, Temperature
 from jobs.inputs.sources import is_run, read_scores
@@ -30,12 +32,17 @@ def analyze_inputs(
         least_common: as in `Request`.
         **choices: as in `choose_settings`.
 
+    Returns:
+        The scores (of a run that stops early, those that count), and what was found.
+
     Raises:
         UserError: if the input cannot be read, or nothing can be compared.
     """
     scores = read_scores(paths, reading)
-    settings = choose_settings(scores, **choices)
+    settings = plan_settings(scores, reading, baseline, choices) or choose_settings(scores, **choices)
     request = Request(settings, baseline, temperature, reading.cluster, strict, least_common)
+    if stops_early(scores):
+        return analyze_by_looks(scores, request)
     return scores, analyze_scores(scores, request)
 
 

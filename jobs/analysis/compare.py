@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, replace
 from jobs.analysis.pair_up import pair_up
 from jobs.analysis.pairing import Pair, Pairing
 from jobs.inputs.notices import Notice, NoticeCode, joined, once
-from jobs.inputs.score_set import ScoreSet, Temperature, some, temperatures_text
+from jobs.inputs.score_set import PairBy, ScoreSet, Temperature, some, temperatures_text
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError
 from stats.comparison import Settings, adjustment_for, compare_variants
 from stats.missing import MissingAnswers
 from stats.results import Comparison
+from stats.sequential import Course, SequentialPlan
 
 FEW_ITEMS = 30
 LEAST_COMMON = 0.5
@@ -62,6 +63,8 @@ class VariantResult:
         pairs: the scores behind them, one per task.
         gaps: what is missing or failed, by task, those without a pair included.
         withheld: of the failed answers, those that the provider withheld, (baseline, variant).
+        course: the looks that decided, in a run that stops early.
+        looks_planned: how many looks such a run has.
     """
 
     variant: str
@@ -70,6 +73,8 @@ class VariantResult:
     pairs: tuple[Pair, ...] = field(repr=False)
     gaps: tuple[MissingAnswers, ...] = field(default=(), repr=False)
     withheld: tuple[int, int] = (0, 0)
+    course: Course | None = field(default=None, repr=False)
+    looks_planned: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,9 @@ class Analysis:
         results: one per variant and temperature.
         incomplete: whether samples that were asked for are not there, or a variant could not be compared.
         gaps: whether anything is missing or failed that one of two models should have answered.
+        paired_by: what tells that the items of two models are the same.
+        plan: of the looks, in a run that stops early.
+        finished: whether such a run asked for the samples that its decisions had left out, too.
     """
 
     baseline: str
@@ -91,6 +99,9 @@ class Analysis:
     results: tuple[VariantResult, ...]
     incomplete: bool
     gaps: bool = False
+    paired_by: PairBy = "id"
+    plan: SequentialPlan | None = field(default=None, repr=False)
+    finished: bool = False
 
 
 def analyze_scores(book: ScoreSet, request: Request) -> Analysis:
@@ -110,22 +121,35 @@ def analyze_scores(book: ScoreSet, request: Request) -> Analysis:
         if variant != baseline
         for temperature in _temperatures(book, variant, request.temperature)
     ]
-    usable = [pairing for pairing in pairings if pairing.pairs]
-    _refuse_no_evidence(baseline, pairings, usable)
-    for pairing in usable:
-        _refuse_thin_or_mixed(pairing, request)
-    if request.strict:
-        _refuse_mixed_software(book)
+    usable = usable_pairings(book, baseline, pairings, request)
     results, settings = _compare(usable, request.settings)
-    missing = _missing_temperatures(book, baseline, request.temperature)
+    missing = missing_temperatures(book, baseline, request.temperature)
     return Analysis(
         baseline,
         settings,
         _warnings(book, pairings, missing),
         results,
         incomplete=any(pairing.owed or not pairing.pairs for pairing in pairings),
-        gaps=bool(missing) or _cut_short(book) or any(pairing.has_gaps for pairing in pairings),
+        paired_by=book.paired_by or "id",
+        gaps=bool(missing) or cut_short(book) or any(pairing.has_gaps for pairing in pairings),
     )
+
+
+def usable_pairings(
+    book: ScoreSet, baseline: str, pairings: Sequence[Pairing], request: Request
+) -> list[Pairing]:
+    """The pairings with something to compare.
+
+    Raises:
+        UserError: if nothing pairs, too little does, or a strict request finds what it refuses.
+    """
+    usable = [pairing for pairing in pairings if pairing.pairs]
+    _refuse_no_evidence(baseline, pairings, usable)
+    for pairing in usable:
+        _refuse_thin_or_mixed(pairing, request)
+    if request.strict:
+        _refuse_mixed_software(book)
+    return usable
 
 
 def choose_baseline(book: ScoreSet, asked: str | None) -> str:
@@ -154,7 +178,7 @@ def _warnings(book: ScoreSet, pairings: Sequence[Pairing], missing: Sequence[Not
     return once((*book.warnings, *missing, *paired, *_few_items(pairings)))
 
 
-def _missing_temperatures(book: ScoreSet, baseline: str, asked: Temperature) -> list[Notice]:
+def missing_temperatures(book: ScoreSet, baseline: str, asked: Temperature) -> list[Notice]:
     """Temperatures at which the baseline has answers and a variant was never asked."""
     wanted = _temperatures(book, baseline, asked)
     found = []
@@ -167,7 +191,8 @@ def _missing_temperatures(book: ScoreSet, baseline: str, asked: Temperature) -> 
     return found
 
 
-def _cut_short(book: ScoreSet) -> bool:
+def cut_short(book: ScoreSet) -> bool:
+    """Whether the input says that something which was evaluated cannot be compared."""
     return any(notice.code in INCOMPLETE for notice in book.warnings)
 
 

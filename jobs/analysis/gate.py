@@ -22,7 +22,7 @@ def exit_status(analysis: Analysis, gate: GateName) -> int:
         return DEGRADED
     if analysis.incomplete:
         return UNDECIDED
-    if gate == "certified" and (found != {Verdict.CERTIFIED} or _has_gaps(analysis)):
+    if gate == "certified" and (found != {Verdict.CERTIFIED} or has_gaps(analysis)):
         return UNDECIDED
     return 0
 
@@ -35,12 +35,12 @@ def explain_status(analysis: Analysis, gate: GateName) -> str | None:
     said = "Exit status 3 although every variant is certified:"
     if analysis.incomplete:
         return f"{said} the run is incomplete. Submit it again to finish it."
-    return (
-        f"{said} answers are missing or failed (see the warnings). Submit the sweep again, or use only the "
-        "available answers with --missing drop."
-    )
+    said = f"{said} answers are missing or failed (see the warnings)"
+    if analysis.plan is not None:
+        return f"{said}, and a run that stops early does not ask for them again."
+    return f"{said}. Submit the sweep again, or use only the available answers with --missing drop."
 
 
-def _has_gaps(analysis: Analysis) -> bool:
+def has_gaps(analysis: Analysis) -> bool:
     """Whether answers are missing or failed, unless the user has said to go by what is there."""
     return analysis.gaps and analysis.settings.missing == "worst"

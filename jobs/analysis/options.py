@@ -8,6 +8,9 @@ import typer
 
 from jobs.analysis.gate import GateName
 from jobs.analysis.worst_tasks import Tasks
+from jobs.inputs.columns.mapping import FILE as COLUMNS_FILE
+from jobs.inputs.columns.mapping import ROLES
+from jobs.inputs.score_set import PairBy
 from stats.combinations import Combine
 from stats.multiplicity import Adjust
 from stats.results import Certify, Missing
@@ -19,8 +22,11 @@ class Format(StrEnum):
     TABLE = "table"
     MARKDOWN = "markdown"
     JSON = "json"
+    JUNIT = "junit"
+    LINE = "line"
 
 
+_POLICY = "YAML file that says what each task must show; it decides the exit status."
 _PATHS = (
     "A run, a folder of runs, lm-eval output folders or results files, logs of other tools, score tables, "
     "or a JSON file that lists them by model."
@@ -42,6 +48,15 @@ _CLUSTER = (
 _MARGIN = (
     "Largest acceptable drop as a share of the metric's range (0.01 is one point); default: the sweep's, or "
     "0.01. TASK=M sets it for a metric without a range, in the metric's own unit."
+)
+
+_COLUMNS = (
+    f"Columns of JSON Lines and CSV files: {', '.join(ROLES)}. A dotted path leads into nested objects; "
+    f"default: {COLUMNS_FILE} next to the file."
+)
+_PAIR_BY = (
+    "What tells that the items of two models are the same: their identifiers, or the texts of their prompts, "
+    "where tools number items differently; default: id."
 )
 
 Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help=_PATHS)]
@@ -70,14 +85,17 @@ CombineOption = Annotated[Combine, typer.Option(help="Test that combines the tas
 AdjustOption = Annotated[Adjust, typer.Option(help="Adjustment of p for the number of comparisons.")]
 Cluster = Annotated[str | None, typer.Option(metavar="COLUMN|task|none", help=_CLUSTER)]
 Where = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep only these rows of score tables.")
+    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep only these rows of tables.")
 ]
+Columns = Annotated[list[str] | None, typer.Option("--columns", metavar="ROLE=COLUMN,...", help=_COLUMNS)]
+PairByOption = Annotated[PairBy | None, typer.Option("--pair-by", help=_PAIR_BY)]
 MinCommon = Annotated[
     float, typer.Option(metavar="SHARE", min=0, max=1, help="Smallest accepted share of common items.")
 ]
 GateOption = Annotated[
     GateName, typer.Option(help="Exit 0 if nothing is degraded, or only if all are certified.")
 ]
+PolicyOption = Annotated[Path | None, typer.Option("--policy", metavar="FILE", help=_POLICY)]
 Strict = Annotated[
     bool,
     typer.Option("--strict", help="Refuse to compare answers to different prompts or of different software."),

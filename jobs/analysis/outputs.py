@@ -13,6 +13,7 @@ from typing import Any
 
 from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.group_means import group_rows
+from jobs.analysis.sequential.fields import look_fields, looks_taken, plan_fields
 from jobs.inputs.score_set import ScoreSet, TaskInfo
 from orchestrator.rundir.locations import open_location
 from stats.combinations import COMBINATIONS
@@ -54,6 +55,8 @@ def verdicts(analysis: Analysis) -> Row:
         "baseline": analysis.baseline,
         "missing": analysis.settings.missing,
         "certify": analysis.settings.certify,
+        "pair_by": analysis.paired_by,
+        "stopping": plan_fields(analysis),
         "warnings": [notice.text for notice in analysis.warnings],
         "warning_codes": [notice.code for notice in analysis.warnings],
         "comparisons": [_verdict_entry(result) for result in analysis.results],
@@ -105,7 +108,9 @@ def task_rows(analysis: Analysis) -> list[Row]:
 
 def _verdict_entry(result: VariantResult) -> Row:
     entry = {"variant": result.variant, "temperature": result.temperature, **_entry(result.comparison)}
+    entry |= look_fields(result) | {"looks": looks_taken(result)}
     entry["withheld_answers"] = list(result.withheld)
+    entry["paired_share"] = _paired_share(result.comparison)
     entry["gaps"] = [
         {
             "task": gap.task,
@@ -121,6 +126,12 @@ def _verdict_entry(result: VariantResult) -> Row:
         for task in result.comparison.tasks
     ]
     return entry
+
+
+def _paired_share(comparison: Comparison) -> float | None:
+    """Share of the items to be compared that both models answered."""
+    items = comparison.items + comparison.missing
+    return comparison.items / items if items else None
 
 
 def _scale(info: TaskInfo) -> Row:
@@ -156,6 +167,7 @@ def _flat(result: VariantResult, comparison: Comparison) -> Row:
             row |= dict(zip(SPREAD[name], value, strict=True))
         else:
             row[name] = " ".join(value) if name in {"reasons", "reason_codes"} else value
+    row |= look_fields(result)
     row["drop_macro"] = comparison.drop_macro
     more = (*LIBERAL_P_VALUES, "p_fisher_chi2", "log_p_pooled", "standard_error", "smallest_p")
     return row | {name: _plain(getattr(comparison, name)) for name in more}

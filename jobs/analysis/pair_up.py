@@ -7,7 +7,13 @@ from numpy.typing import NDArray
 
 from jobs.analysis.gaps import find_gaps, wanted_items
 from jobs.analysis.pairing import Pair, Pairing
-from jobs.analysis.pairing_notes import note_gaps, note_other_temperature, note_prompts, note_repeats
+from jobs.analysis.pairing_notes import (
+    note_gaps,
+    note_other_temperature,
+    note_prompts,
+    note_repeats,
+    note_share,
+)
 from jobs.inputs.notices import NoticeCode
 from jobs.inputs.score_set import Column, ScoreSet, TaskTable, Temperature
 from stats.arrays import Floats, Ints
@@ -43,6 +49,8 @@ def pair_up(
         note_other_temperature(pairing, elsewhere, book)
     note_repeats(pairing, repeated)
     note_gaps(pairing)
+    if book.paired_by is not None:
+        note_share(pairing, book.paired_by)
     return pairing
 
 

@@ -7,7 +7,10 @@ from numpy.typing import NDArray
 
 from jobs.analysis.pairing import Pairing
 from jobs.inputs.notices import Notice, NoticeCode
-from jobs.inputs.score_set import Column, ScoreSet, some, temperatures_text
+from jobs.inputs.score_set import Column, PairBy, ScoreSet, some, temperatures_text
+
+FULL_SHARE = 0.95
+"""Least share of items that pair if two tools have asked the same questions, but for failed answers."""
 
 Counts = Sequence[tuple[str, int]]
 """Numbers by task."""
@@ -83,6 +86,18 @@ def note_gaps(pairing: Pairing) -> None:
     if pairing.owed:
         owed = f"{pairing.owed} samples of this variant and the baseline have not been run yet"
         pairing.warn(NoticeCode.OWED_ANSWERS, f"{pairing.label}: {owed}; the run is incomplete.")
+
+
+def note_share(pairing: Pairing, paired_by: PairBy) -> None:
+    """Say how many items pair, where that is not a matter of course."""
+    items = pairing.common + pairing.missing
+    what = "the text of the prompt" if paired_by == "prompt" else "identifier"
+    said = f"{pairing.label}: {pairing.common:,} of {items:,} items pair with the baseline by {what}"
+    if pairing.common < FULL_SHARE * items:
+        hint = " (--pair-by prompt pairs by the text of the prompt)" if paired_by == "id" else ""
+        pairing.warn(NoticeCode.LOW_PAIRED_SHARE, f"{said}, so the verdict is about these only{hint}.")
+    else:
+        pairing.warn(NoticeCode.PAIRED, f"{said}.")
 
 
 def _lacking(pairing: Pairing) -> str:

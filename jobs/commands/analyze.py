@@ -4,11 +4,10 @@ The command reads, compares, writes and shows, and its exit status is the verdic
 """
 
 import typer
-from rich.console import Console
 
-from jobs.analysis.analyze_inputs import analyze_inputs, default_folder
+from jobs.analysis.analyze_inputs import default_folder
 from jobs.analysis.compare import LEAST_COMMON, Analysis
-from jobs.analysis.gate import exit_status, explain_status
+from jobs.analysis.gate import GateName, exit_status, explain_status
 from jobs.analysis.options import (
     AdjustOption,
     Alpha,
@@ -16,6 +15,7 @@ from jobs.analysis.options import (
     Baseline,
     CertifyOption,
     Cluster,
+    Columns,
     CombineOption,
     Format,
     FormatOption,
@@ -28,19 +28,25 @@ from jobs.analysis.options import (
     MinCommon,
     MissingOption,
     Out,
+    PairByOption,
     Paths,
+    PolicyOption,
     Range,
     Strict,
     TasksOption,
     Where,
 )
-from jobs.analysis.outputs import verdicts_json, write_outputs
+from jobs.analysis.outputs import write_outputs
+from jobs.analysis.policy.apply import analyze_for_release
+from jobs.analysis.policy.decision import Decision
+from jobs.analysis.policy.load import load_policy
 from jobs.analysis.worst_tasks import Tasks
+from jobs.inputs.columns.mapping import parse_columns
 from jobs.inputs.key_values import parse_assignments, read_metrics
 from jobs.inputs.scales.options import scale_options
 from jobs.inputs.score_set import Reading, ScoreSet
 from jobs.report import write_report
-from jobs.text.verdict_tables import markdown, print_analysis
+from jobs.text.hand_over import formatted, print_tables, write_hand_over
 from orchestrator.errors import UserError
 from stats.results import Settings
 
@@ -59,6 +65,8 @@ def analyze(
     adjust: AdjustOption = Settings.adjust,
     cluster: Cluster = None,
     where: Where = None,
+    columns: Columns = None,
+    pair_by: PairByOption = None,
     higher: Higher = None,
     lower: Lower = None,
     range_: Range = None,
@@ -66,6 +74,7 @@ def analyze(
     certify: CertifyOption = Settings.certify,
     min_common: MinCommon = LEAST_COMMON,
     gate: GateOption = "degraded",
+    policy: PolicyOption = None,
     strict: Strict = False,
     tasks: TasksOption = Tasks.WORST,
     format_: FormatOption = Format.TABLE,
@@ -74,7 +83,8 @@ def analyze(
 
     Exit status: 0 if nothing is degraded (with --gate certified: if everything is certified), 1 if something
     is degraded, 2 for wrong usage or input, 3 if the run is incomplete or, with --gate certified, if
-    something is not certified, missing or failed.
+    something is not certified, missing or failed. With --policy: 0 if the release passes, 1 if damage blocks
+    it, 3 if not enough was measured or shown; decision.json gives every reason.
 
     Score tables are CSV files with the columns prompt_id and score, and optionally model, task, temperature,
     rerun, metric, higher_is_better and range; --cluster and --where can use any other column. Pass a folder
@@ -88,12 +98,27 @@ def analyze(
         lldeg analyze BASE_DIR VARIANT_DIR --margin 0.005 --gate certified
 
         lldeg analyze scores.csv --baseline fp16 --cluster passage --out verdicts
+
+        lldeg analyze base.jsonl int4.jsonl --columns item=id,score=metrics.acc,prompt=input,response=output
+
+        lldeg analyze runs/quickstart --policy policy.yaml --format markdown
     """
+    if policy is not None and gate == "certified":
+        raise UserError("--policy says what must be certified: leave out --gate.")
+    release = None if policy is None else load_policy(policy)
     share, scales = scale_options(higher, lower, range_, margin)
     chosen = read_metrics(metrics) | parse_assignments("--metric", metric or [])
-    scores, analysis = analyze_inputs(
+    scores, analysis, decision = analyze_for_release(
         paths,
-        Reading(chosen, cluster, parse_assignments("--where", where or []), scales),
+        Reading(
+            chosen,
+            cluster,
+            parse_assignments("--where", where or []),
+            scales,
+            parse_columns(columns),
+            pair_by,
+        ),
+        release,
         baseline=baseline,
         temperature=temperature,
         strict=strict,
@@ -106,31 +131,30 @@ def analyze(
         certify=certify,
     )
     folder = out or default_folder(paths)
-    write(analysis, scores, folder)
-    show(analysis, format_, tasks)
+    write(analysis, scores, folder, decision, gate)
+    if format_ is Format.TABLE:
+        print_tables(analysis, decision, tasks)
+    else:
+        typer.echo(formatted(analysis, decision, gate, format_, tasks), nl=False)
     typer.echo(f"Written to {folder}", err=format_ is not Format.TABLE)
+    if decision is not None:
+        raise typer.Exit(decision.exit_status)
     if said := explain_status(analysis, gate):
         typer.echo(said, err=True)
     raise typer.Exit(exit_status(analysis, gate))
 
 
-def write(analysis: Analysis, scores: ScoreSet, folder: str) -> None:
-    """Write all files, the report for people among them.
+def write(
+    analysis: Analysis, scores: ScoreSet, folder: str, decision: Decision | None, gate: GateName
+) -> None:
+    """Write all files, those for people and pipelines among them.
 
     Raises:
         UserError: if the folder cannot be written to.
     """
     try:
         write_outputs(analysis, scores, folder)
+        write_hand_over(analysis, decision, gate, folder)
         write_report(analysis, scores.runs, folder)
     except OSError as error:
         raise UserError(f"Cannot write to {folder}: {error}. Choose another folder with --out.") from error
-
-
-def show(analysis: Analysis, format_: Format, tasks: Tasks) -> None:
-    """Show the verdicts on standard output."""
-    if format_ is Format.TABLE:
-        print_analysis(analysis, Console(), tasks)
-    else:
-        text = verdicts_json(analysis) if format_ is Format.JSON else markdown(analysis, tasks)
-        typer.echo(text, nl=False)

@@ -1,11 +1,15 @@
 """`lldeg flips`: which answers change when only the seed, the temperature or the run changes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from jobs.analysis.options import Columns
+from jobs.analysis.sequential.stopped_note import stopped_notes
+from jobs.inputs.columns.mapping import parse_columns
 from jobs.inputs.key_values import parse_assignments, read_metrics
 from jobs.inputs.rerun_set import Wanted
 from jobs.inputs.sources import is_run, read_reruns
@@ -31,6 +35,7 @@ def flips(
         list[str] | None,
         typer.Option(metavar="TASK=METRIC", help="Metric of a task, group or pattern such as '*'."),
     ] = None,
+    columns: Columns = None,
     by_task: Annotated[bool, typer.Option("--by-task", help="Show each task, not only the total.")] = False,
 ) -> None:
     """Count the answers that flip between reruns, against the baseline, and with temperature.
@@ -51,8 +56,9 @@ def flips(
 
     listed, folders = _split(paths)
     metrics = read_metrics(listed) | parse_assignments("--metric", metric or [])
-    reruns = read_reruns(folders, Wanted(metrics, variant, task, temperature))
+    reruns = read_reruns(folders, Wanted(metrics, variant, task, temperature, parse_columns(columns)))
     report = summarize(reruns)
+    report = replace(report, warnings=(*stopped_notes(reruns.runs), *report.warnings))
     if not report.cells:
         raise UserError(" ".join(report.warnings))
     folder = out or default_folder(folders)

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.analysis.options import Where
+from jobs.analysis.options import Columns, PairByOption, Where
+from jobs.inputs.columns.mapping import parse_columns
 from jobs.inputs.key_values import parse_assignments
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import to_run
@@ -21,6 +22,8 @@ def import_(
     *,
     out: Annotated[str, typer.Option(metavar="RUN", help="The run directory to create.")],
     where: Where = None,
+    columns: Columns = None,
+    pair_by: PairByOption = None,
 ) -> None:
     """Convert the results of another tool into a run directory.
 
@@ -30,7 +33,8 @@ def import_(
 
         lldeg import results/bf16 results/int4 --out runs/imported
     """
-    run = to_run(paths, Reading({}, where=parse_assignments("--where", where or [])))
+    rows = parse_assignments("--where", where or [])
+    run = to_run(paths, Reading({}, where=rows, columns=parse_columns(columns), pair_by=pair_by))
     write_run(out, run)
     typer.echo(
         f"{run.samples:,} samples of {len(run.models)} models on {len(run.tasks)} tasks written to {out}"

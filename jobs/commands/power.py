@@ -17,9 +17,12 @@ from rich.table import Table
 
 from orchestrator.errors import UserError
 from stats.planning import Design
+from stats.sequential_plan import SequentialPlan, Stopping, Until
+from stats.sequential_planning import expected_course
 from stats.task_power import TaskPower, task_power
 
 RERUNS = (1, 2, 3, 5, 10)
+POINT = 0.01
 
 
 def power(
@@ -51,6 +54,16 @@ def power(
     throughput: Annotated[
         float | None, typer.Option(metavar="R", help="Samples per second on one GPU; adds GPU-hours.")
     ] = None,
+    looks: Annotated[
+        int | None,
+        typer.Option(metavar="K", min=1, help="Stop early at one of K looks; adds the expected samples."),
+    ] = None,
+    until: Annotated[
+        Until, typer.Option(help="With --looks: stop for damage only, or also for a certificate.")
+    ] = Stopping.until,
+    margin: Annotated[
+        float, typer.Option(metavar="M", help="With --until decided: largest acceptable drop, as a share.")
+    ] = SequentialPlan.margin,
 ) -> None:
     """Plan a comparison: the drops it can detect, and the items and samples that a drop needs.
 
@@ -59,6 +72,8 @@ def power(
         lldeg power --items 5000 --flip-rate 0.09
 
         lldeg power --items 5000 --flip-rate 0.09 --noise-rate 0.06 --drop 0.005 --tasks 6 --throughput 40
+
+        lldeg power --items 5000 --flip-rate 0.09 --drop 0.01 --looks 10 --until decided
     """
     if throughput is not None and not 0 < throughput < inf:
         raise UserError("--throughput, in samples per second, must be positive.")
@@ -69,6 +84,9 @@ def power(
         design = Design(items, flip_rate, reruns, noise_rate, alpha, chance)
         for line in (*_summary(design, drop), *_over_tasks(design, drop, tasks)):
             console.print(line, highlight=False, soft_wrap=True)
+        if looks is not None:
+            for line in _stopping_early(design, drop, Stopping(looks, until), margin):
+                console.print(line, highlight=False, soft_wrap=True)
         console.print(_rerun_table(design, drop, throughput))
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -94,6 +112,24 @@ def _summary(design: Design, drop: float | None) -> Iterator[str]:
             f"Items needed to detect it with power {design.power:g}: {design.items_for(drop):,} "
             f"({formula:,} by the large-sample formula)."
         )
+
+
+def _stopping_early(design: Design, drop: float | None, stopping: Stopping, margin: float) -> Iterator[str]:
+    """Power, and the share of the samples that is used, with and without a drop."""
+    if not 0.0 < margin < 1.0:
+        raise UserError(f"--margin must be between 0 and 1, but is {margin:g}.")
+    yield f"Stopping early at one of {stopping.looks} looks, until {stopping.until}:"
+    for assumed in (0.0, *([] if drop is None else [drop])):
+        course = expected_course(design, assumed, stopping, margin)
+        what = f"a drop of {points_text(assumed)}" if assumed else "no drop"
+        certified = f", certified {course.certificate:.3f}" if stopping.until == "decided" else ""
+        share = f"{100 * course.share:.0f} % of the variant's samples expected"
+        yield f"  {what}: degraded {course.power:.3f}{certified}; {share}."
+
+
+def points_text(drop: float) -> str:
+    """A drop in points, for a sentence."""
+    return f"{100 * drop:g} point{'' if drop == POINT else 's'}"
 
 
 def _over_tasks(design: Design, drop: float | None, tasks: int) -> Iterator[str]:

@@ -13,11 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.commands.exit_status import INCOMPLETE
+from jobs.commands.submit.progress_view import standing_text
 from jobs.inputs.run_directory.counts import Footers, total
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.text.format import clean, problem_text
 from orchestrator.rundir.heartbeat import read_status
 from orchestrator.rundir.lease import is_running
+from orchestrator.rundir.progress import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +71,8 @@ def run_status(url: str) -> dict[str, Any]:
     counts = Footers().count(run)
     told, working = read_status(run.store) or {}, is_running(run.store)
     everything = total(counts.values())
-    owed = everything.planned - everything.done
+    variants = {name: _variant(count, told, name, working=working) for name, count in counts.items()}
+    owed = sum(entry["owed"] for entry in variants.values())
     return {
         "run": url,
         "state": "at work" if working else "incomplete" if owed else "complete",
@@ -81,7 +84,7 @@ def run_status(url: str) -> dict[str, Any]:
         "heard": told.get("time"),
         "host": told.get("host"),
         "pid": told.get("pid"),
-        "variants": {name: _variant(count, told, name, working=working) for name, count in counts.items()},
+        "variants": variants,
         "replicas": told.get("replicas", []) if working else [],
         "trouble": told.get("trouble") if working else None,
         "notes": told.get("notes", []),
@@ -90,10 +93,13 @@ def run_status(url: str) -> dict[str, Any]:
 
 def _variant(count: Count, told: dict[str, Any], name: str, *, working: bool) -> dict[str, Any]:
     tale = told.get("variants", {}).get(name, {})
+    not_needed = min(tale.get("not_needed", 0), count.planned - count.done)
     return {
         "planned": count.planned,
         "done": count.done,
-        "owed": count.planned - count.done,
+        "owed": count.planned - count.done - not_needed,
+        "not_needed": not_needed,
+        "looks": tale.get("looks", []),
         "errors": count.errors,
         "lost": tale.get("lost", 0),
         "loads": tale.get("loads", 0),
@@ -104,19 +110,33 @@ def _variant(count: Count, told: dict[str, Any], name: str, *, working: bool) ->
     }
 
 
+def _table(variants: dict[str, dict[str, Any]]) -> Table:
+    """Counts and rates of the variants and, if the sweep stops early, their last looks."""
+    stops = any(entry["looks"] or entry["not_needed"] for entry in variants.values())
+    keys = {"done": "done", "missing": "owed", "not needed": "not_needed", "errors": "errors"}
+    if not stops:
+        del keys["not needed"]
+    table = Table()
+    table.add_column("variant", overflow="fold")
+    for heading in (*keys, "samples/s", "tokens/s", "replicas"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if stops:
+        table.add_column("last look")
+    for name, entry in variants.items():
+        counts = [f"{entry[key]:,}" for key in keys.values()]
+        rates = [f"{entry['samples_per_second']:.1f}", f"{entry['tokens_per_second']:.0f}"]
+        looks = "\n".join(standing_text(Standing.from_json(look)) for look in entry["looks"])
+        shown = rates if entry["loads"] else ("", "")
+        table.add_row(Text(name), *counts, *shown, str(entry["replicas"]), *([looks] if stops else []))
+    return table
+
+
 def _show(facts: dict[str, Any], console: Console) -> None:
     line = f"{facts['run']}: {_state(facts)}, {facts['done']:,} of {facts['planned']:,} samples"
     if facts["seconds_left"] is not None:
         line += f", about {timedelta(seconds=round(facts['seconds_left']))} left"
     console.print(Text(line))
-    table = Table()
-    table.add_column("variant", overflow="fold")
-    for heading in ("done", "missing", "errors", "samples/s", "tokens/s", "replicas"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, entry in facts["variants"].items():
-        counts = [f"{entry[key]:,}" for key in ("done", "owed", "errors")]
-        rates = [f"{entry['samples_per_second']:.1f}", f"{entry['tokens_per_second']:.0f}"]
-        table.add_row(Text(name), *counts, *(rates if entry["loads"] else ("", "")), str(entry["replicas"]))
+    table = _table(facts["variants"])
     console.print(table)
     for replica in facts["replicas"]:
         where = f" on node {replica['node'][:8]}" if replica["node"] else ""

@@ -14,9 +14,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.analysis.options import Columns
+from jobs.analysis.sequential.stopped_note import stopped_notes
 from jobs.commands.flips import default_folder
+from jobs.inputs.as_runs import as_runs
+from jobs.inputs.columns.mapping import parse_columns
 from jobs.inputs.rerun_set import RerunSet, Wanted
-from jobs.inputs.score_set import some
+from jobs.inputs.score_set import Reading, some
 from jobs.inputs.sources import read_reruns
 from jobs.reruns.choose import Kept, TaskChoice, choose, kept
 from jobs.text.format import clean, temperature_text
@@ -27,7 +31,10 @@ FILE = "subset.json"
 
 
 def subset(
-    paths: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs with several seeds.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Runs, or results of other tools, with several seeds."),
+    ],
     *,
     out: Annotated[
         Path | None,
@@ -42,6 +49,7 @@ def subset(
             metavar="T", help="Temperature of the choosing runs; default: the lowest with several seeds."
         ),
     ] = None,
+    columns: Columns = None,
 ) -> None:
     """List the items on which the baseline's answers flip between its runs.
 
@@ -53,11 +61,8 @@ def subset(
 
         lldeg subset runs/mmlu-temperature --temperature 0.3 --out subsets
     """
-    reruns = read_reruns(paths, Wanted({}))
-    if not reruns.runs:
-        raise UserError(
-            "Items can only be chosen from runs of lldeg; convert other results with `lldeg import` first."
-        )
+    with as_runs(paths, Reading({}, columns=parse_columns(columns))) as runs:
+        reruns = read_reruns(runs, Wanted({}))
     name = baseline or reruns.baseline
     if name is None or name not in {cell.variant for cell in reruns.cells}:
         known = some(list(dict.fromkeys(cell.variant for cell in reruns.cells)), 20)
@@ -65,6 +70,8 @@ def subset(
     choices = choose(reruns.cells, name, temperature)
     path = (out or default_folder(paths)) / FILE
     _write(path, to_subset(reruns, choices))
+    for note in stopped_notes(reruns.runs):
+        typer.echo(f"Warning: {clean(note)}")
     _show(reruns, choices, path, Console())
 
 

@@ -5,8 +5,11 @@ from typing import Annotated
 
 import typer
 
-from jobs.analysis.options import Higher, Lower, Margin, Range
+from jobs.analysis.options import Columns, Higher, Lower, Margin, PairByOption, Range
+from jobs.inputs.as_runs import as_runs
+from jobs.inputs.columns.mapping import parse_columns
 from jobs.inputs.scales.options import scale_options
+from jobs.inputs.score_set import Reading
 from jobs.report.catalog import Catalog, Chosen
 from orchestrator.errors import UserError
 
@@ -15,13 +18,18 @@ PORT = 8737
 
 
 def view(
-    paths: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs, or folders of runs.")],
+    paths: Annotated[
+        list[str],
+        typer.Argument(metavar="PATH...", help="Runs, folders of runs, or results of other tools."),
+    ],
     *,
     port: Annotated[int, typer.Option(metavar="PORT", help="Port on 127.0.0.1; 0 picks a free one.")] = PORT,
     margin: Margin = None,
     higher: Higher = None,
     lower: Lower = None,
     range_: Range = None,
+    columns: Columns = None,
+    pair_by: PairByOption = None,
 ) -> None:
     """Show runs in a browser: verdicts, plots, every answer that changed, and progress.
 
@@ -33,13 +41,17 @@ def view(
         lldeg view runs/quickstart
 
         lldeg view runs --port 9000
+
+        lldeg view base.eval int4.eval
     """
     import uvicorn  # noqa: PLC0415 - the other commands start faster without a server
 
     from jobs.report.server import application  # noqa: PLC0415 - the same
 
-    catalog = Catalog(paths, Chosen(*scale_options(higher, lower, range_, margin)))
-    with _listen(port) as listener:
+    chosen = Chosen(*scale_options(higher, lower, range_, margin))
+    reading = Reading({}, columns=parse_columns(columns), pair_by=pair_by)
+    with as_runs(paths, reading) as runs, _listen(port) as listener:
+        catalog = Catalog(runs, chosen)
         typer.echo(f"http://{HOST}:{listener.getsockname()[1]}/ (Ctrl-C stops)")
         config = uvicorn.Config(application(catalog), log_level="warning")
         uvicorn.Server(config).run(sockets=[listener])

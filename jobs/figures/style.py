@@ -37,6 +37,7 @@ _LOOK: Any = {  # keys are names of matplotlib's parameters, which it types one 
     "grid.linewidth": 0.7,
     "axes.axisbelow": True,
     "pdf.fonttype": 42,
+    "svg.hashsalt": "lldeg",
     "savefig.dpi": 200,
 }
 

@@ -35,6 +35,23 @@ def linked(book: ScoreSet) -> ScoreSet:
     return replace(book, tasks=tuple(tables))
 
 
+def sign_blocks(tables: Sequence[TaskTable]) -> Sequence[Ints | None]:
+    """Numbers of the items by task, equal for items of any task whose signs flip together.
+
+    Those are items of one cluster, and the same document in several tasks.
+
+    Returns:
+        Shape (items,) for each task; None for all where every item has a separate sign.
+    """
+    documents = _codes([table.documents for table in tables], tables)
+    clusters = _codes([table.cluster_names for table in tables], tables)
+    shared = [codes for codes in (documents,) if codes is not None and _spans_tasks(codes, tables)]
+    shared += [] if clusters is None else [clusters]
+    if not shared:
+        return [None] * len(tables)
+    return np.split(_connected(shared), np.cumsum([len(table.items) for table in tables])[:-1])
+
+
 def _links(tables: Sequence[TaskTable]) -> Sequence[Ints | None]:
     """Numbers of the items by task; None where no task shares anything with another."""
     nothing = [None] * len(tables)

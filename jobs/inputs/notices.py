@@ -35,6 +35,21 @@ class NoticeCode(StrEnum):
     OTHER_FILTERS = "other-filters"
     """The metric under test exists under further filters."""
 
+    OTHER_METRICS = "other-metrics"
+    """A task has several metrics, and nothing says which of them matters: the first is tested."""
+
+    OTHER_NAMES = "other-names"
+    """Tools name a task or its metric differently; they were taken to be the same."""
+
+    OLDER_RESULTS = "older-results"
+    """A folder has several results of one model and task; only the newest counts."""
+
+    PAIRED = "paired"
+    """How many items pair where inputs are of several tools, or pair by prompt."""
+
+    LOW_PAIRED_SHARE = "low-paired-share"
+    """The same, where it is only a part of them."""
+
     CUT_SHORT = "cut-short"
     """A file holds fewer documents than were evaluated."""
 
@@ -88,6 +103,12 @@ class NoticeCode(StrEnum):
 
     OWED_ANSWERS = "owed-answers"
     """The run is incomplete."""
+
+    LOOKS_MISSING = "looks-missing"
+    """A run that stops early has no readable record of its looks."""
+
+    LOOKS_DIFFER = "looks-differ"
+    """The record of the looks is not what the samples give."""
 
     FEW_ITEMS = "few-items"
     """So few items pair that only a drastic drop could be significant."""

@@ -98,7 +98,9 @@ class RerunMeans:
         answers = valid.sum(axis=0)
         total = np.where(valid, scores, 0.0).sum(axis=0)
         mean = np.divide(total, answers, out=np.full(self._items, np.nan), where=answers > 0)
-        present, scored = int((valid | self._failed[slots]).sum()), int(answers.sum())
+        failed = (self._failed[slots] & ~valid).sum(axis=0)
+        scored = int(answers.sum())
+        present = scored + int(failed.sum())
         right_or_wrong = bool((~valid | (scores == 0.0) | (scores == 1.0)).all())
         return Column(
             scores=mean,
@@ -110,6 +112,7 @@ class RerunMeans:
             repeated=int(self._rows[slots].sum()) - scored,
             planned=planned.reruns if planned is not None else 0,
             runs=None if right_or_wrong else scores.T,
+            failed=failed,
         )
 
     def _slots_of(self, batch: Answers) -> Ints:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.inputs.columns.mapping import Columns
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.score_set import TaskInfo, Temperature, some
 from orchestrator.errors import UserError
@@ -31,12 +32,14 @@ class Wanted:
         variant: one variant only.
         task: one task only.
         temperature: one temperature only.
+        columns: which columns of JSON Lines and CSV files mean what, if the user says so.
     """
 
     metrics: Mapping[str, str]
     variant: str | None = None
     task: str | None = None
     temperature: Temperature = None
+    columns: Columns | None = None
 
     def refuse_unknown(self, tasks: Sequence[str], variants: Sequence[str]) -> None:
         """Refuse a task or a variant that is not there.
@@ -78,6 +81,11 @@ class RepeatedAnswers:
     def binary(self) -> bool:
         """Whether every score is right or wrong."""
         return bool(np.isin(self.scores[~np.isnan(self.scores)], (0.0, 1.0)).all())
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether the input says what was answered, not only how it was scored."""
+        return bool((self.answers != ABSENT).any())
 
     @cached_property
     def complete(self) -> Bools:

@@ -8,15 +8,20 @@ one observation, however often it was asked), and how many were averaged is kept
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.inputs.columns.mapping import Columns
 from jobs.inputs.notices import Notice
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.scales.bounds import Bounds
 from jobs.inputs.scales.options import AS_READ, ScaleOptions
 from stats.arrays import Floats, Ints
+
+PairBy = Literal["id", "prompt"]
+"""What tells that the items of two models are the same: their identifiers, or the texts of their prompts."""
 
 Temperature = float | None
 """Sampling temperature; None where the input does not say."""
@@ -76,6 +81,7 @@ class Column:
         owed: samples that the sweep asked for and that are not there.
         errors: samples that are there but have no score, because the request failed.
         withheld: of the errors, answers that the provider withheld.
+        failed: the errors of every item; None where their places are unknown.
         repeated: samples that occurred more than once; only the first was counted.
         planned: reruns that were to be there of every item; 0 for as many as there were passes.
         runs: the single scores, shape (items, reruns), NaN where there is none; None where all are 0 or 1.
@@ -91,6 +97,7 @@ class Column:
     planned: int = 0
     runs: Floats | None = None
     withheld: int = 0
+    failed: Ints | None = None
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -148,6 +155,7 @@ class ScoreSet:
         alpha: the level the input asks for, or None.
         margin: the acceptable drop the input asks for, or None.
         runs: the run directories it was read from; none where the input was another tool's.
+        paired_by: what pairs the items, where the user says so or the inputs are of several tools; else None.
     """
 
     models: tuple[str, ...]
@@ -157,6 +165,7 @@ class ScoreSet:
     alpha: float | None = None
     margin: float | None = None
     runs: tuple[RunFiles, ...] = ()
+    paired_by: PairBy | None = None
 
     def temperatures(self, model: str) -> list[Temperature]:
         """Temperatures at which a model has answers, lowest first."""
@@ -173,12 +182,16 @@ class Reading:
         cluster: a column to cluster items by, "task", "none", or None for what the input itself says.
         where: for score tables, the value that a column must have.
         scales: direction, range and margin of tasks.
+        columns: which columns of JSON Lines and CSV files mean what, if the user says so.
+        pair_by: what pairs the items of models; None for their identifiers.
     """
 
     metrics: dict[str, str]
     cluster: str | None = None
     where: dict[str, str] | None = None
     scales: ScaleOptions = AS_READ
+    columns: Columns | None = None
+    pair_by: PairBy | None = None
 
     @property
     def cluster_column(self) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from jobs.inputs.columns.mapping import Columns
 from jobs.inputs.rerun_set import RerunSet, Wanted
 from jobs.inputs.score_set import Reading, ScoreSet
 from jobs.inputs.write_run import ImportedRun
@@ -18,11 +19,13 @@ class NamedPath:
         path: a local path or a URL.
         model: name of the model whose results it holds; None if the listing, or its absence, leaves it open.
         task: name of the task, likewise.
+        columns: which of its columns mean what, where the user says so.
     """
 
     path: str
     model: str | None = None
     task: str | None = None
+    columns: Columns | None = None
 
 
 class Source(ABC):
@@ -36,7 +39,7 @@ class Source(ABC):
 
     described: ClassVar[str]
     accepted: ClassVar[str]
-    takes_where: ClassVar[bool] = False
+    takes_where: bool = False
 
     @abstractmethod
     def recognises(self, path: str) -> bool:

@@ -1,18 +1,24 @@
 """The input formats, and the one way from what the user typed to a reader.
 
-Formats are recognised by their content and never mixed: runs are pooled with runs, lm-eval folders are
-compared with lm-eval folders, and score tables with score tables.
+Formats are recognised by their content, unless the user names columns. Runs are pooled with runs and never
+mixed with anything else; the results of different tools can be compared with each other.
 """
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from jobs.inputs.across_tools.mixed import MixedSources
+from jobs.inputs.columns.mapping import Columns
+from jobs.inputs.columns.read import SOURCE as NAMED_COLUMNS
+from jobs.inputs.columns.read import data_files
 from jobs.inputs.links import linked
 from jobs.inputs.rerun_set import RerunSet, Wanted
 from jobs.inputs.run_directory.read import runs_in
+from jobs.inputs.samples.source import SampleSource
 from jobs.inputs.scales.settle import scaled
 from jobs.inputs.score_set import Reading, ScoreSet, some
 from jobs.inputs.source import NamedPath, Source
@@ -22,12 +28,16 @@ from orchestrator.rundir.locations import exists
 
 FORMATS = (
     "run_directory",
+    "columns",
     "score_csv",
     "lm_eval",
     "inspect_ai",
     "evalscope",
     "helm",
     "every_eval_ever",
+    "lighteval",
+    "verifiers",
+    "nemo_evaluator",
 )
 """Folders here, each with a `SOURCE` in its module `read`; the first that recognises a path wins."""
 
@@ -47,9 +57,14 @@ def read_scores(paths: Sequence[str], reading: Reading) -> ScoreSet:
     Raises:
         UserError: if a path cannot be read, formats are mixed, the reader refuses, or a scale is unknown.
     """
-    source, named = resolve(paths)
-    _refuse_where(source, reading)
-    return linked(scaled(source.read_scores(named, reading), reading.scales))
+    return linked(read_unlinked(paths, reading))
+
+
+def read_unlinked(paths: Sequence[str], reading: Reading) -> ScoreSet:
+    """The same without links, which are numbers of one reading: documents and clusters keep their names."""
+    source, named = resolve(paths, reading.columns)
+    _refuse_options(source, reading)
+    return scaled(source.read_scores(named, reading), reading.scales)
 
 
 def read_reruns(paths: Sequence[str], wanted: Wanted) -> RerunSet:
@@ -62,7 +77,7 @@ def read_reruns(paths: Sequence[str], wanted: Wanted) -> RerunSet:
     Raises:
         UserError: if a path cannot be read, formats are mixed, the reader refuses, or nothing is left.
     """
-    source, named = resolve(paths)
+    source, named = resolve(paths, wanted.columns)
     reruns = source.read_reruns(named, wanted)
     if not reruns.cells:
         raise UserError(f"{some(paths)} has no matching answers; remove a filter, or finish the run.")
@@ -79,29 +94,56 @@ def to_run(paths: Sequence[str], reading: Reading) -> ImportedRun:
     Raises:
         UserError: if a path cannot be read, formats are mixed, or the reader refuses.
     """
-    source, named = resolve(paths)
-    _refuse_where(source, reading)
+    source, named = resolve(paths, reading.columns)
+    _refuse_options(source, reading)
     return source.to_run(named, reading)
 
 
-def resolve(paths: Sequence[str]) -> tuple[Source, list[NamedPath]]:
+def resolve(paths: Sequence[str], columns: Columns | None = None) -> tuple[Source, list[NamedPath]]:
     """Find the format of the paths, and the names that a listing gives them.
 
     Args:
         paths: what the user typed, at least one.
+        columns: which columns mean what in JSON Lines and CSV files.
 
     Raises:
-        UserError: if a path is in no format that is read, or formats are mixed.
+        UserError: if a path is in no format that is read, or formats are mixed that cannot be.
     """
     known = sources()
     named = [NamedPath(path) for path in paths]
     if len(paths) == 1 and _recognising(paths[0], known) is None:
         named = _listing(paths[0]) or named
-    found = {name.path: _source_of(name.path, known) for name in named}
-    if len(set(found.values())) > 1:
+    if columns is not None:
+        named = _with_columns(named, columns, known)
+    found = {
+        name.path: NAMED_COLUMNS if name.columns is not None else _source_of(name.path, known)
+        for name in named
+    }
+    if len(set(found.values())) == 1:
+        return found[named[0].path], named
+    mixable = {path: source for path, source in found.items() if isinstance(source, SampleSource)}
+    if len(mixable) < len(found):
         kinds = "; ".join(f"{path} is {source.described}" for path, source in found.items())
         raise UserError(f"These inputs have different formats and cannot be compared: {kinds}.")
-    return found[named[0].path], named
+    return MixedSources(mixable), named
+
+
+def _with_columns(named: Sequence[NamedPath], columns: Columns, known: Sequence[Source]) -> list[NamedPath]:
+    """The paths, those with named columns marked: files, and folders of files that are in no other format."""
+    chosen = [
+        replace(name, columns=columns)
+        if data_files(name.path) and (Path(name.path).is_file() or _is_unknown(name.path, known))
+        else name
+        for name in named
+    ]
+    if all(name.columns is None for name in chosen):
+        paths = some([name.path for name in named])
+        raise UserError(f"--columns applies to .jsonl, .ndjson and .csv files; there is none in {paths}.")
+    return chosen
+
+
+def _is_unknown(path: str, known: Sequence[Source]) -> bool:
+    return _recognising(path, known) in {None, NAMED_COLUMNS}
 
 
 def is_run(path: str) -> bool:
@@ -109,7 +151,9 @@ def is_run(path: str) -> bool:
     return bool(runs_in(path))
 
 
-def _refuse_where(source: Source, reading: Reading) -> None:
+def _refuse_options(source: Source, reading: Reading) -> None:
+    if reading.pair_by == "prompt" and not isinstance(source, SampleSource):
+        raise UserError("--pair-by prompt does not apply to runs of lldeg: their items pair by id.")
     if reading.where and not source.takes_where:
         takers = some([other.accepted for other in sources() if other.takes_where])
         raise UserError(f"--where only applies to {takers}, and there are none among the inputs.")

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from threading import Lock
 
-from jobs.analysis.compare import Request, analyze_scores
-from jobs.analysis.settings import choose_settings
+from jobs.analysis.analyze_inputs import analyze_inputs
 from jobs.inputs.run_directory.counts import Count, Footers
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.read import runs_in
 from jobs.inputs.scales.options import AS_READ, ScaleOptions
 from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_scores
 from jobs.report.content import Content, content_of
 from jobs.report.flips import Flips, Wanted, flips_of, select
 from jobs.report.search import search
@@ -44,8 +42,8 @@ class AnalyzedRun:
     """
 
     def __init__(self, run: RunFiles, footers: Footers, chosen: Chosen) -> None:
-        book = read_scores([run.location], Reading({}, scales=chosen.scales))
-        analysis = analyze_scores(book, Request(choose_settings(book, margin=chosen.margin)))
+        reading = Reading({}, scales=chosen.scales)
+        book, analysis = analyze_inputs([run.location], reading, margin=chosen.margin)
         self.content: Content = content_of(analysis, [run.manifest])
         self.index: list[Flips] = flips_of(analysis)
         self.texts = Texts(book.runs, footers)

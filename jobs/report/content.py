@@ -12,7 +12,9 @@ from jobs.analysis.compare import Analysis
 from jobs.analysis.outputs import verdicts
 from jobs.report.flips import GRAVEST_FIRST
 from jobs.report.forest import Axis, drop_axis
+from jobs.report.looks import LookPlot, look_plots
 from jobs.report.reruns import Curves, Histogram, curves_of, histograms_of
+from jobs.text.looks import estimates_note
 from jobs.text.sentences import gap_lines, margin_text, meaning, several_certificates
 from stats.combinations import default_first
 from stats.results import Settings
@@ -28,6 +30,9 @@ P_VALUES = (
     ("p non-inferior", "p_noninferior"),
 )
 """Columns of the table of all numbers: heading and field."""
+
+P_VALUES_OF_LOOKS = (P_VALUES[0], P_VALUES[-1])
+"""The same where looks decide: no other test is made."""
 
 WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "undecided", Verdict.CERTIFIED: "non-inferior"}
 
@@ -91,15 +96,16 @@ class Content:
     axis: Axis
     unit: str
     gaps: tuple[str, ...]
-    note: str | None
+    notes: tuple[str, ...]
+    looks: tuple[LookPlot, ...]
     curves: Curves | None
     histograms: tuple[Histogram, ...]
     ran: tuple[Ran, ...]
 
     @property
     def p_values(self) -> Sequence[tuple[str, str]]:
-        """Head and field of the columns of p-values."""
-        return P_VALUES
+        """Head and field of the columns of p-values: those of the tests that were made."""
+        return P_VALUES if self.verdicts["stopping"] is None else P_VALUES_OF_LOOKS
 
     @property
     def cases(self) -> list[Case]:
@@ -130,7 +136,8 @@ def content_of(analysis: Analysis, manifests: Sequence[Mapping[str, Any]]) -> Co
         axis=drop_axis(found["comparisons"]),
         unit=_unit(found["comparisons"]),
         gaps=tuple(gap_lines(analysis.results, MOST_GAPS)),
-        note=several_certificates(analysis),
+        notes=tuple(filter(None, (several_certificates(analysis), estimates_note(analysis)))),
+        looks=tuple(look_plots(found["comparisons"])),
         curves=curves_of(found),
         histograms=tuple(histograms_of(analysis)),
         ran=tuple(

@@ -64,7 +64,13 @@ def _round_step(rough: float) -> float:
 
 def drop_axis(entries: Iterable[Mapping[str, Any]]) -> Axis:
     """The axis for the drops of some entries of verdicts.json, with zero and the margins on it."""
-    ends = [
-        end for entry in entries for end in (entry["drop"], entry["margin"], *entry["drop_interval_decision"])
-    ]
+    ends = [end for entry in entries for end in (entry["drop"], entry["margin"], *limits(entry))]
     return axis_over([0.0, *ends])
+
+
+def limits(entry: Mapping[str, Any]) -> list[float | None]:
+    """Ends of the interval that decides; None where it has none, or none before scores end."""
+    ends = entry["drop_interval_decision"]
+    if entry.get("looks") is None:
+        return list(ends)
+    return [None if end is not None and abs(end) >= 1.0 else end for end in ends]

@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from jobs.report.forest import limits
 from jobs.report.visible import visible
 from jobs.text.format import Unit, amount, clean, p_text, percent, score_text, temperature_text
 
@@ -85,6 +86,7 @@ def _environment() -> Environment:
         "full": full,
         "script_json": script_json,
         "p": _p,
+        "limits": limits,
         "percent": lambda share: NO_VALUE if share is None else percent(share),
         "amount": _amount,
         "score": _score,

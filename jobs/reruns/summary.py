@@ -34,7 +34,7 @@ class CellSummary:
         stability: histogram of successes, always right, always wrong, flipping.
         flip_rate: chance that two runs disagree, the A/A noise floor; None with one run.
         hidden_drop: smallest drop that one run each would show above that noise (level .05, power .8).
-        churn: changed answers over all pairs of runs; None with one run.
+        churn: changed answers over all pairs of runs; None with one run, or where only scores are known.
     """
 
     variant: str
@@ -133,6 +133,7 @@ def _summary(cells: Sequence[RepeatedAnswers], task: str | None) -> CellSummary:
     right = np.concatenate([cell.right for cell in cells])
     answers = np.concatenate([cell.answers[cell.complete] for cell in cells])
     repeated = right.shape[1] > 1
+    has_answers = all(cell.has_answers for cell in cells)
     noise = mean_share(item_flip_rates(right)) if repeated else None
     return CellSummary(
         variant=cells[0].variant,
@@ -145,7 +146,7 @@ def _summary(cells: Sequence[RepeatedAnswers], task: str | None) -> CellSummary:
         stability=stability(right),
         flip_rate=noise,
         hidden_drop=_hidden_drop(right.shape[0], noise),
-        churn=rerun_churn(answers, right) if repeated else None,
+        churn=rerun_churn(answers, right) if repeated and has_answers else None,
     )
 
 

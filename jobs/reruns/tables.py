@@ -10,6 +10,7 @@ from jobs.reruns.summary import CellSummary, FlipReport
 from jobs.reruns.variance_components import Sources
 from jobs.reruns.versus_baseline import Against
 from jobs.text.format import clean, temperature_text
+from stats.flips import Churn
 from stats.reruns import Estimate
 
 Cells = tuple[str, ...]
@@ -91,7 +92,6 @@ def _name(variant: str, task: str | None) -> str:
 def _cell(cell: CellSummary) -> Cells:
     counts = cell.stability
     repeated = cell.runs > 1
-    churned = f"{100 * cell.churn.changed_same_score / cell.churn.items:.1f}" if cell.churn else ""
     return (
         _name(cell.variant, cell.task),
         temperature_text(cell.temperature),
@@ -102,7 +102,7 @@ def _cell(cell: CellSummary) -> Cells:
         f"{counts.always_wrong:,}" if repeated else "",
         f"{counts.flipping:,}" if repeated else "",
         _percent(cell.flip_rate) if cell.flip_rate else "",
-        churned,
+        _changed(cell.churn),
     )
 
 
@@ -115,7 +115,7 @@ def _against(entry: Against) -> Cells:
         f"{entry.flips.better:,}",
         f"{100 * entry.flips.net:+.2f}",
         _percent(entry.flip_rate),
-        f"{100 * entry.churn.changed_same_score / entry.churn.items:.1f}",
+        _changed(entry.churn),
     )
 
 
@@ -131,6 +131,10 @@ def _source(entry: Sources) -> Cells:
         texts[1] if several else "",
         texts[2],
     )
+
+
+def _changed(churn: Churn | None) -> str:
+    return "" if churn is None else f"{100 * churn.changed_same_score / churn.items:.1f}"
 
 
 def _percent(estimate: Estimate) -> str:

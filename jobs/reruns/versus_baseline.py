@@ -23,7 +23,7 @@ class Against:
         pairs: pairs of runs, of equal seeds where both have them.
         flips: outcomes added up over the pairs of runs.
         flip_rate: gross flips per item, with an interval over items.
-        churn: changed answers, added up likewise.
+        churn: changed answers, added up likewise; None where only scores are known.
     """
 
     variant: str
@@ -32,7 +32,7 @@ class Against:
     pairs: int
     flips: FlipTable
     flip_rate: Estimate
-    churn: Churn
+    churn: Churn | None
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,7 @@ class _Paired:
 
     right: tuple[Bools, Bools]
     answers: tuple[Ints, Ints]
+    has_answers: bool
 
 
 def against_baseline(
@@ -78,7 +79,8 @@ def _pair(baseline: RepeatedAnswers, variant: RepeatedAnswers) -> _Paired:
         picked = np.ix_(rows, np.array([pair[chosen] for pair in columns], dtype=np.int64))
         rights.append(cell.scores[picked] == best)
         answers.append(cell.answers[picked])
-    return _Paired((rights[0], rights[1]), (answers[0], answers[1]))
+    has_answers = baseline.has_answers and variant.has_answers
+    return _Paired((rights[0], rights[1]), (answers[0], answers[1]), has_answers)
 
 
 def run_pairs(baseline: RepeatedAnswers, variant: RepeatedAnswers) -> list[tuple[int, int]]:
@@ -108,7 +110,7 @@ def _against(cell: RepeatedAnswers, task: str | None, pairs: Sequence[_Paired]) 
         pairs=max(p.right[0].shape[1] for p in pairs),
         flips=FlipTable(*counts.tolist()),
         flip_rate=mean_share(gross),
-        churn=total_churn(changes),
+        churn=total_churn(changes) if all(p.has_answers for p in pairs) else None,
     )
 
 

@@ -33,7 +33,12 @@ def broken(name: str, width: int) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p-value with the digits that matter (0.0502, 4.8e-15): never rounded to 0 or across a level."""
+    """A p-value with the digits that matter (0.0502, 4.8e-15): never rounded to 0 or across a level.
+
+    A dash stands where there was no test.
+    """
+    if math.isnan(p):
+        return "–"
     return f"{p:.1e}" if p < 0.001 else f"{p:.3g}"
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from jobs.analysis.compare import Analysis, VariantResult
 from jobs.inputs.notices import Notice
 from jobs.text.format import amount, amount_text, clean, p_text
+from jobs.text.looks import look_meaning
 from stats.missing import MissingAnswers
 from stats.results import Comparison, Settings
 from stats.verdict import Code, Verdict, certificates_note
@@ -22,6 +23,8 @@ def meaning(result: VariantResult, analysis: Analysis) -> str:
     """What the verdict on a variant means."""
     at = "" if result.temperature is None else f" at temperature {result.temperature:g}"
     subject = f"{clean(result.variant)}{at}"
+    if result.course is not None:
+        return look_meaning(subject, result, result.course, analysis, margin_text(result))
     verdict = result.comparison.verdict
     if verdict is Verdict.DEGRADED:
         return _degraded(subject, clean(analysis.baseline), result, analysis.settings)
@@ -59,7 +62,8 @@ def several_certificates(analysis: Analysis) -> str | None:
     note = certificates_note(certified, analysis.settings.alpha, adjusted=adjusted)
     if note is None:
         return None
-    return note.text if adjusted else f"{note.text} Use --certify all for that."
+    offered = not adjusted and analysis.plan is None
+    return f"{note.text} Use --certify all for that." if offered else note.text
 
 
 def _degraded(subject: str, baseline: str, result: VariantResult, settings: Settings) -> str:

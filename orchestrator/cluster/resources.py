@@ -201,3 +201,8 @@ def replica_resources(
     if cpus is None:
         cpus = CPUS_BESIDE_A_GPU if gpus else max((node.amounts.get("CPU", 1) for node in nodes), default=1)
     return ReplicaResources(float(cpus), gpus, cluster.resources, cluster.labels)
+
+
+def scoring_processes(taken: ReplicaResources) -> int:
+    """Most processes that a replica scores with: half its CPUs beside a GPU; one if CPUs run the engine."""
+    return max(1, int(taken.cpus) // 2) if taken.gpus else 1

@@ -9,7 +9,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from orchestrator.engines.base import DEFAULT_KIND
+from orchestrator.config.environment import layered
+from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA
+from orchestrator.rundir.manifest_shape import MOST_LOOKS
+from stats.sequential_plan import Stopping, Until
+from stats.spending import parse_spending
 
 MOST_SEEDS = 100_000
 
@@ -63,10 +67,33 @@ class VariantConfig(Section):
     """Branch, tag or commit on the Hugging Face hub."""
     engine: dict[str, Any] = Field(default_factory=dict)
     """Engine options that override the sweep's `engine`."""
+    lora: str | None = None
+    """Folder of a LoRA adapter that every request uses (kind vllm only)."""
+    env: dict[str, Any] = Field(default_factory=dict)
+    """Environment variables of the replica, in addition to those of the sweep's `engine`."""
     cluster: ReplicaConfig = ReplicaConfig()
     """Where this variant's replicas run; unset fields come from the sweep's `cluster`."""
     skip_if_unsupported: bool = False
     """Skip this variant on hardware that cannot run it, instead of refusing the sweep."""
+
+
+class TokenSampling(Section):
+    """How tokens are drawn, and how many at most; what is not set is left to the engine or server."""
+
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0)
+    """0 considers all tokens."""
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    repetition_penalty: float | None = Field(default=None, gt=0)
+    """1 is none. This and the next two also act at temperature 0."""
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    max_gen_toks: int | None = Field(default=None, ge=1)
+    """Maximum number of tokens of an answer; default: as the task defines it."""
+
+    def meaning(self) -> dict[str, Any]:
+        """What decides answers, as far as it is set."""
+        return self.model_dump(include=set(TokenSampling.model_fields), exclude_none=True)
 
 
 class TaskConfig(Section):
@@ -82,6 +109,8 @@ class TaskConfig(Section):
     """Use only the first items, up to this number."""
     cluster: str | None = None
     """Field of the document whose equal values form a cluster of dependent items."""
+    sampling: TokenSampling = TokenSampling()
+    """What this task sets differently from the sweep's `sampling`."""
 
 
 class PromptConfig(Section):
@@ -98,18 +127,23 @@ class PromptConfig(Section):
         return bool(info.data.get("apply_chat_template")) if value is None else value
 
 
-class SamplingConfig(Section):
+class SamplingConfig(TokenSampling):
     """Reruns: every sampled request is answered once per temperature and seed."""
 
     temperatures: tuple[float, ...] = (0.0,)
     seeds: tuple[int, ...] = (0,)
     """A count n (meaning 0 … n-1) or a list."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=1)
-    max_gen_toks: int | None = Field(default=None, ge=1)
-    """Maximum number of tokens of an answer; default: as the task defines it."""
     repeat_greedy: bool = False
     """Repeat unsampled requests for each seed too, to measure the noise of the engine itself."""
+
+    def meaning(self) -> dict[str, Any]:
+        """What decides answers; the first three keys even if they are not set, as in every run so far."""
+        return {"top_p": self.top_p, "top_k": None, "max_gen_toks": None, **super().meaning()}
+
+    def of_task(self, own: TokenSampling) -> SamplingConfig:
+        """With what a task sets differently."""
+        return self.model_copy(update=own.meaning())
 
     @field_validator("seeds", mode="before")
     @classmethod
@@ -147,6 +181,27 @@ class AnalysisConfig(Section):
     """Largest acceptable drop over all items, as a share of the metric's range (0.01 = one point)."""
 
 
+class SpendingConfig(Section):
+    """How the level is spent over the looks: "obf", or "hsd" with its parameter, such as "hsd-4"."""
+
+    degraded: str = str(Stopping.degraded)
+    certified: str = str(Stopping.certified)
+
+    @field_validator("degraded", "certified")
+    @classmethod
+    def _a_known_function(cls, value: str) -> str:
+        return str(parse_spending(value))
+
+
+class StoppingConfig(Section):
+    """When a variant is stopped early, at one of several equally spaced looks at its answers."""
+
+    looks: int = Field(default=Stopping.looks, ge=2, le=MOST_LOOKS)
+    until: Until = Stopping.until
+    """degraded: stop for damage only; decided: also for a certificate."""
+    spending: SpendingConfig = SpendingConfig()
+
+
 class SweepConfig(Section):
     """Everything `lldeg submit` needs: variants x tasks x temperatures x seeds."""
 
@@ -165,6 +220,8 @@ class SweepConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
     cluster: ClusterConfig = ClusterConfig()
     analysis: AnalysisConfig = AnalysisConfig()
+    stopping: StoppingConfig | None = None
+    """Stop a variant as soon as its verdict is certain; default: answer every planned sample."""
     confirm_run_unsafe_code: bool = False
     """Allow tasks that execute the code a model wrote."""
 
@@ -198,8 +255,15 @@ class SweepConfig(Section):
         return config.revision or (self.revision if config.model is None else None)
 
     def engine_of(self, variant: str) -> dict[str, Any]:
-        """Engine options of a variant, `kind` included."""
-        return {"kind": DEFAULT_KIND, **self.engine, **self.variants[variant].engine}
+        """Engine options of a variant, `kind` included, and its adapter and environment if it has any."""
+        own = self.variants[variant]
+        options = {"kind": DEFAULT_KIND, **self.engine, **own.engine}
+        if own.lora is not None:
+            options[LORA] = own.lora
+        if isinstance(options.get(LORA), str):
+            options[LORA] = os.path.expanduser(options[LORA])  # noqa: PTH111 - see `model_of`
+        env = layered(self.engine.get(ENV), own.engine.get(ENV), own.env)
+        return {name: value for name, value in options.items() if name != ENV} | ({ENV: env} if env else {})
 
     def cluster_of(self, variant: str) -> ReplicaConfig:
         """What a replica of a variant takes of a node."""

@@ -34,23 +34,30 @@ def secrets_in(value: Any, place: str = "") -> Iterator[str]:
     if isinstance(value, dict):
         for name, inner in value.items():
             below = f"{place}.{name}" if place else str(name)
-            if isinstance(inner, str) and _is_named(str(name)) and inner and not _VARIABLE.fullmatch(inner):
+            if (
+                isinstance(inner, str)
+                and is_secret_name(str(name))
+                and inner
+                and not _VARIABLE.fullmatch(inner)
+            ):
                 yield below
             else:
                 yield from secrets_in(inner, below)
     elif isinstance(value, (list, tuple)):
         for number, inner in enumerate(value):
             yield from secrets_in(inner, f"{place}.{number}")
-    elif isinstance(value, str) and _is_secret(value):
+    elif isinstance(value, str) and is_secret(value):
         yield place
 
 
-def _is_named(name: str) -> bool:
+def is_secret_name(name: str) -> bool:
+    """Whether a name says that its value is a secret."""
     return bool(SECRET_NAME.search(name)) and not _SPECIAL_TOKEN.search(name)
 
 
-def _is_secret(text: str) -> bool:
+def is_secret(text: str) -> bool:
+    """Whether a text has the form of a key, or holds one."""
     if _VALUES.search(text) or _URL_PASSWORD.search(text):
         return True
     parameters = _QUERY.findall(text) if "://" in text else []
-    return any(_is_named(name) and not _VARIABLE.fullmatch(value) for name, value in parameters)
+    return any(is_secret_name(name) and not _VARIABLE.fullmatch(value) for name, value in parameters)

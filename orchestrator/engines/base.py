@@ -14,6 +14,9 @@ GENERATE = "generate_until"
 LOGLIKELIHOOD = "loglikelihood"
 ROLLING = "loglikelihood_rolling"
 DEFAULT_KIND = "vllm"
+ENV, LORA = "env", "lora"
+OWN_OPTIONS = frozenset({"kind", ENV, LORA})
+"""Engine options that lldeg itself reads: the kind, environment variables of the replica, and an adapter."""
 MOST_TOKENS = 2**31 - 1  # that a column holds
 ROUNDING = 1e-3  # by which the logarithm of a probability of 1 may come out above 0
 WITHHELD_REASONS = frozenset({"content_filter", "error", "abort"})
@@ -70,9 +73,19 @@ class EngineSpec:
         return str(self.options.get("kind", DEFAULT_KIND))
 
     @property
+    def env(self) -> dict[str, str]:
+        """Environment variables of the replica."""
+        return dict(self.options.get(ENV, {}))
+
+    @property
+    def lora(self) -> str | None:
+        """Folder of the adapter that every query uses."""
+        return self.options.get(LORA)
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """The options that go to the engine as they are."""
-        return {key: value for key, value in self.options.items() if key != "kind"}
+        return {key: value for key, value in self.options.items() if key not in OWN_OPTIONS}
 
 
 class EngineOptionError(Exception):

@@ -7,9 +7,11 @@ Nothing outside this folder knows an option of an engine. A new kind is a module
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from orchestrator.engines import on_cpu as formats
+from orchestrator.engines.base import LORA
 from orchestrator.hardware import Obstacle
 
 if TYPE_CHECKING:
@@ -19,9 +21,25 @@ if TYPE_CHECKING:
     from orchestrator.hardware import Hardware
 
 
+PARALLEL_SIZES = (
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "prefill_context_parallel_size",
+    "tp_size",
+)
+"""Options whose product is the number of workers of one engine, by the names of vLLM and SGLang."""
+
+
 def parallel_workers(options: Mapping[str, Any]) -> int:
-    """Tensor- and pipeline-parallel workers of one engine, by the names that vLLM has given these options."""
-    return _whole(options.get("tensor_parallel_size")) * _whole(options.get("pipeline_parallel_size"))
+    """Workers of one engine, each of which takes a GPU."""
+    return prod(_whole(options.get(name)) for name in PARALLEL_SIZES)
+
+
+def data_parallel_problem(options: Mapping[str, Any]) -> Iterator[str]:
+    """Data parallelism inside an engine, of which only one rank would be fed."""
+    for name in ("data_parallel_size", "dp_size"):
+        if options.get(name) not in (None, 1):
+            yield f"{name} would feed one of its engines only: remove it, and set cluster.replicas instead"
 
 
 def _whole(value: object) -> int:
@@ -65,13 +83,18 @@ class EngineKind(ABC):
         """Whether it takes conversations and renders them itself; it then returns no log-likelihoods."""
         return False
 
-    def problems(self, options: Mapping[str, Any]) -> Iterator[str]:  # noqa: ARG002
+    def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
         """Mistakes in the options that are known before anything is loaded, each as the end of a sentence."""
-        return iter(())
+        if LORA in options:
+            yield "lora is supported by the kind vllm only"
 
     def deciding(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options that decide an answer, which are part of a sample's identity."""
         return dict(options)
+
+    def runs_on_cpu(self, gpus: float) -> bool:
+        """Whether an engine with so many GPUs computes on the CPU."""
+        return gpus == 0
 
     def gpus(self, options: Mapping[str, Any]) -> int:  # noqa: ARG002
         """GPUs that one engine takes where there are GPUs."""
@@ -92,6 +115,22 @@ class EngineKind(ABC):
         """Why a machine cannot run these options: a GPU, for one, that is asked for and not there."""
         if str(options.get("device", "")).startswith("cuda") and not machine.gpus:
             yield Obstacle(f"device: {options['device']} needs a GPU, and this machine has none", "remove it")
+
+    def effective(
+        self,
+        options: Mapping[str, Any],
+        machine: Hardware | None,  # noqa: ARG002
+        *,
+        on_cpu: bool,  # noqa: ARG002
+    ) -> dict[str, Any]:
+        """The options that decide answers as the engine will read them, with defaults that are known.
+
+        Args:
+            options: engine options, `kind` included.
+            machine: where it runs; None if that is not known.
+            on_cpu: whether it computes on the CPU.
+        """
+        return self.deciding(options)
 
     def choices(
         self,

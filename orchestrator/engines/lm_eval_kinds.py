@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.engines import on_cpu as formats
-from orchestrator.engines.kind import EngineKind, parallel_workers
+from orchestrator.engines.kind import EngineKind, data_parallel_problem, parallel_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,8 +65,13 @@ class LmEvalClass(EngineKind):
             return {"dtype": "float32"}
         return {}
 
+    def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
+        """Data parallelism inside an engine, and what only other kinds take."""
+        yield from super().problems(options)
+        yield from data_parallel_problem(options)
+
     def gpus(self, options: Mapping[str, Any]) -> int:
-        """GPUs of all parallel ranks, which lm-eval's vLLM class names as vLLM does."""
+        """GPUs of all parallel ranks, which lm-eval's classes name as their engines do."""
         return parallel_workers(options)
 
 
@@ -95,6 +100,7 @@ class ServedClass(LmEvalClass):
 
     def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
         """A missing or wrong address, and limits that are no positive numbers."""
+        yield from super().problems(options)
         url = str(options.get("base_url") or "")
         if not url and str(options["kind"]).startswith(f"{PREFIX}local-"):
             yield "a served model needs base_url, for example http://127.0.0.1:8000/v1/completions"

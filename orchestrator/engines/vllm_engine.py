@@ -9,7 +9,6 @@ thread that loads it to the cores there, and any other thread would drive it on 
 from __future__ import annotations
 
 import gc
-import os
 import threading
 from collections import deque
 from concurrent.futures import Future
@@ -18,8 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.engines.base import EngineDiedError, EngineOptionError
 from orchestrator.engines.tokenization import Encoding
+from orchestrator.engines.vllm_loading import (
+    PrintedSince,
+    engine_arguments,
+    load_llm_engine,
+    set_up_cpu,
+    why_not_loaded,
+)
 from orchestrator.engines.vllm_options import vllm_options
-from orchestrator.engines.vllm_requests import prepare
+from orchestrator.engines.vllm_requests import Preparation, adder, lora_request, prepare
 from orchestrator.errors import error_text, suggestion
 
 if TYPE_CHECKING:
@@ -27,46 +33,7 @@ if TYPE_CHECKING:
 
     from orchestrator.engines.base import Answer, EngineSpec, Query
 
-CPU_KV_CACHE_BYTES = 4 << 30
-MEMORY_SHARE = 0.9  # of a GPU, which is vLLM's own default
 FEED_FACTOR = 2  # requests in flight per batch slot: while one batch runs, the next one waits at the door
-
-
-def engine_arguments(spec: EngineSpec, *, gpus: float) -> dict[str, Any]:
-    """Arguments for vLLM's engine: the user's own over defaults that fit where it runs.
-
-    On a part of a GPU it takes that part of the memory that vLLM otherwise takes. On a CPU (0 GPUs), chunked
-    prefill breaks seeded requests; the automatic KV cache there takes nearly all memory and half a minute to
-    clear.
-    """
-    arguments: dict[str, Any] = {"model": spec.model, "disable_log_stats": True, "seed": 0}
-    if spec.revision is not None:
-        arguments["revision"] = spec.revision
-    if 0 < gpus < 1:
-        arguments["gpu_memory_utilization"] = MEMORY_SHARE * gpus
-    if gpus == 0:
-        arguments["enable_chunked_prefill"] = False
-        if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
-            arguments["kv_cache_memory_bytes"] = CPU_KV_CACHE_BYTES
-        if (longest := spec.arguments.get("max_model_len")) is not None:
-            arguments["max_num_batched_tokens"] = max(int(longest), 4096)
-    return arguments | spec.arguments
-
-
-def set_up_cpu(spec: EngineSpec) -> None:
-    """Set what vLLM reads from the environment on a CPU, but for what the user has set.
-
-    Ray sets OMP_NUM_THREADS to the replica's CPUs. Where these are all, the variable makes vLLM let torch's
-    threads spin; where they are not, vLLM would bind each engine's threads to the same first cores.
-    """
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-    threads = os.environ.get("OMP_NUM_THREADS")
-    if threads == str(os.cpu_count()):
-        del os.environ["OMP_NUM_THREADS"]
-    elif threads is not None:
-        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
-    if spec.arguments.get("enforce_eager"):
-        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # vLLM still compiles its sampler otherwise
 
 
 def encoding_of(engine: Any) -> Encoding:
@@ -94,14 +61,16 @@ class VllmEngine:
 
     Args:
         spec: the model; options go to vLLM's EngineArgs as they are.
-        gpus: GPUs it may use, or the part of one; 0 runs on the CPU.
+        gpus: GPUs it may use, or the part of one.
+        on_cpu: whether the installed vLLM runs on the CPU.
 
     Raises:
         EngineOptionError: an option vLLM does not know, or a model or option it refuses.
+        EngineDiedError: it could not be loaded now.
     """
 
-    def __init__(self, spec: EngineSpec, *, gpus: float) -> None:
-        if gpus == 0:
+    def __init__(self, spec: EngineSpec, *, gpus: float, on_cpu: bool) -> None:
+        if on_cpu:
             set_up_cpu(spec)
         for option in spec.arguments:
             if vllm_options() and option not in vllm_options():
@@ -109,20 +78,22 @@ class VllmEngine:
                     f"vLLM has no option '{option}'{suggestion(option, sorted(vllm_options()))}"
                 )
         self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
+        self._preparation = Preparation()
+        self._lora = None if spec.lora is None else lora_request(spec.lora)
         self._arrivals: deque[tuple[list[int], Any, _Pending, int]] = deque()
         self._wake = threading.Event()
         self._closing = False
         self._death: BaseException | None = None
         loaded: Future[Any] = Future()
-        arguments = engine_arguments(spec, gpus=gpus)
+        arguments, printed = engine_arguments(spec, gpus=gpus, on_cpu=on_cpu), PrintedSince()
         self._thread = threading.Thread(
             target=self._live, args=(arguments, loaded), name="vllm-engine", daemon=True
         )
         self._thread.start()
         try:
             engine = loaded.result()
-        except (ValueError, TypeError, NotImplementedError, OSError) as error:
-            raise EngineOptionError(error_text(error)) from error
+        except Exception as error:
+            raise why_not_loaded(error, printed.read()) from error
         self._slots = int(engine.vllm_config.scheduler_config.max_num_seqs)
         self._encoding = encoding_of(engine)
 
@@ -140,6 +111,7 @@ class VllmEngine:
         """Answer queries in order; see `Engine.answer`."""
         with self._encoding_lock:
             prepared = [prepare(query, self._encoding) for query in queries]
+        self._preparation.check(prepared)
         pending = _Pending(sum(len(one.requests) for one in prepared))
         requests = [request for one in prepared for request in one.requests]
         self._arrivals.extend(
@@ -162,10 +134,8 @@ class VllmEngine:
     # the engine's thread --------------------------------------------------------------------------------
 
     def _live(self, arguments: dict[str, Any], loaded: Future[Any]) -> None:
-        from vllm import EngineArgs, LLMEngine  # noqa: PLC0415 - ten seconds, in the replica only
-
         try:
-            engine = LLMEngine.from_engine_args(EngineArgs(**arguments))
+            engine = load_llm_engine(arguments)
         except BaseException as error:  # noqa: BLE001 - the waiting thread must receive any error
             loaded.set_exception(error)
             return
@@ -178,6 +148,7 @@ class VllmEngine:
     def _drive(self, engine: Any) -> None:
         waiting: dict[str, tuple[_Pending, int]] = {}
         numbers = count()
+        add = adder(engine, self._lora)
         try:
             while not self._closing:
                 if not self._arrivals and not waiting:
@@ -187,7 +158,7 @@ class VllmEngine:
                     tokens, params, pending, index = self._arrivals.popleft()
                     name = str(next(numbers))
                     try:
-                        engine.add_request(name, {"prompt_token_ids": tokens}, params)
+                        add(name, tokens, params)
                     except ValueError as error:  # vLLM refuses this one request
                         pending.put(index, error)
                     else:

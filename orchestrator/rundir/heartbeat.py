@@ -93,11 +93,13 @@ def _counts(counts: VariantProgress) -> dict[str, Any]:
         "done": counts.done,
         "errors": counts.errors,
         "lost": counts.lost,
+        "not_needed": counts.not_needed,
         "loads": counts.loads,
         "replicas": counts.replicas,
         "refusal": counts.refusal,
         "samples_per_second": counts.samples_per_second,
         "tokens_per_second": counts.tokens_per_second,
+        "looks": [standing.as_json() for standing in counts.standing],
     }
 
 
@@ -118,16 +120,29 @@ class _Read(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False)
 
 
+class _ReadLook(_Read):
+    temperature: float
+    look: int
+    looks: int
+    statistic: float | None
+    boundary: float | None
+    certified_statistic: float | None
+    certified_boundary: float | None
+    verdict: str | None = None
+
+
 class _ReadCounts(_Read):
     planned: int = 0
     done: int = 0
     errors: int = 0
     lost: int = 0
+    not_needed: int = Field(default=0, ge=0)
     loads: int = 0
     replicas: int = 0
     refusal: str | None = None
     samples_per_second: float = 0.0
     tokens_per_second: float = 0.0
+    looks: list[_ReadLook] = Field(default_factory=list)
 
 
 class _ReadReplica(_Read):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Entry = VariantEntry | TaskEntry
 
-_DECIDING = ("model", "revision", "engine", "definition")
+_DECIDING = ("model", "revision", "engine", "definition", "sampling")
 _PACKAGES = ("lldeg", *packages(), "torch", "ray", "pyarrow", "numpy", "scipy")
 
 

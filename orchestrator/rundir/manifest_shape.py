@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
+MOST_LOOKS = 100
+
+
 def misshapen(manifest: dict[str, Any]) -> str | None:
     """The first part of a manifest that is not what a reader relies on; None if there is none."""
     return next(_problems(manifest), None)
@@ -75,11 +78,43 @@ def _seed(value: Any) -> bool:
     return value is None or _whole(value)
 
 
-def _numbers(value: Any) -> bool:
-    return _mapping(value) and all(
-        isinstance(number, (int, float)) and not isinstance(number, bool) and abs(number) <= 1e6
-        for number in value.values()
+def _number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+
+
+def _stopping(value: Any) -> bool:
+    return _mapping(value) and all(fits(value.get(key)) for key, fits in _STOPPING.items())
+
+
+def _comparisons(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(entry, list)
+        and len(entry) == 2
+        and isinstance(entry[0], str)
+        and entry[1] is not None
+        and _temperature(entry[1])
+        for entry in value
     )
+
+
+def _mapping_of_texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(entry, str) for entry in value.values())
+
+
+_STOPPING: dict[str, Callable[[Any], bool]] = {
+    "looks": lambda looks: _whole(looks) and 1 <= looks <= MOST_LOOKS,
+    "until": lambda until: until in {"degraded", "decided"},
+    "spending": lambda spending: _mapping_of_texts(spending) and {"degraded", "certified"} <= spending.keys(),
+    "alpha": _number,
+    "margin": _number,
+    "comparisons": _comparisons,
+    "metrics": _mapping_of_texts,
+    "seed": _whole,
+}
+
+
+def _numbers(value: Any) -> bool:
+    return _mapping(value) and all(_number(number) and abs(number) <= 1e6 for number in value.values())
 
 
 _SWEEP: dict[str, Callable[[Any], bool]] = {
@@ -103,4 +138,5 @@ _TOP: dict[str, Callable[[Any], bool]] = {
     "versions": _mapping,
     "skipped": _mapping,
     "software": _software,
+    "stopping": _stopping,
 }

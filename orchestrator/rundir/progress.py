@@ -3,13 +3,51 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from math import inf
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 SECONDS_TO_SETTLE = 2.0  # before that a rate says little
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A variant at one temperature, after its last look, in a sweep that stops early.
+
+    Statistics are on the normal scale; those at a boundary or beyond decide.
+
+    Attributes:
+        look: number of the look, from 1 on.
+        looks: how many are planned.
+        statistic: evidence that the variant is worse.
+        boundary: from which on it is degraded.
+        certified_statistic: evidence that the drop is below the margin.
+        certified_boundary: from which on it is certified; infinite where that is not tested yet.
+        verdict: "degraded", "certified" or "inconclusive"; None while it goes on.
+    """
+
+    temperature: float
+    look: int
+    looks: int
+    statistic: float
+    boundary: float
+    certified_statistic: float
+    certified_boundary: float
+    verdict: str | None = None
+
+    def as_json(self) -> dict[str, float | str | None]:
+        """As JSON values; what is infinite is null."""
+        return {name: None if value in {inf, -inf} else value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Standing:
+        """From what `as_json` gave; missing boundaries are out of reach."""
+        boundaries = {name: inf for name in ("boundary", "certified_boundary") if values[name] is None}
+        statistics = {name: -inf for name in ("statistic", "certified_statistic") if values[name] is None}
+        return cls(**{**values, **boundaries, **statistics})
 
 
 @dataclass
@@ -29,6 +67,7 @@ class VariantProgress:
         busy_seconds: time its engines were loaded, summed over replicas.
         replicas: engines loaded or loading now.
         refusal: why the engine cannot run this variant; None if it can.
+        standing: after the last look at each temperature, if the sweep stops early.
         first_work, last_work: when the first block was handed out and the last one written, monotonic clock.
     """
 
@@ -45,6 +84,7 @@ class VariantProgress:
     busy_seconds: float = 0.0
     replicas: int = 0
     refusal: str | None = None
+    standing: tuple[Standing, ...] = ()
     first_work: float | None = None
     last_work: float | None = None
 

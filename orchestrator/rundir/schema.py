@@ -6,7 +6,7 @@ Whoever writes or reads a run takes names and types from here; only pyarrow is n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 import pyarrow as pa
 
@@ -116,6 +116,7 @@ class TaskEntry(TypedDict):
         items: how many there are.
         reruns: temperature and seed of each pass over the items that was asked for.
         definition: lm-eval's whole configuration of it; imported tasks have none.
+        sampling: what it sets differently from the run's sampling, if anything.
     """
 
     digest: str
@@ -128,6 +129,7 @@ class TaskEntry(TypedDict):
     items: int
     reruns: list[tuple[float | None, int | None]]
     definition: NotRequired[dict[str, Any]]
+    sampling: NotRequired[dict[str, Any]]
 
 
 class SubsetEntry(TypedDict):
@@ -135,6 +137,33 @@ class SubsetEntry(TypedDict):
 
     digest: str
     chosen_by: dict[str, Any] | None
+
+
+class StoppingEntry(TypedDict):
+    """The plan of a run whose variants are stopped early; fixed by the first submit.
+
+    Attributes:
+        looks: how many, equally spaced.
+        until: "degraded" or "decided".
+        spending: names of the spending functions, by "degraded" and "certified".
+        alpha: level of the tests.
+        margin: largest acceptable drop, as a share of the metric's range.
+        comparisons: variant and temperature of each.
+        metrics: the "metric,filter" that decides, by task.
+        seed: of the order in which items are asked (`stats.sequential_plan.item_order`); an item's label is
+            its cluster or, without one, its doc_hash.
+        finished: whether the samples that a decision left out have been asked for, too.
+    """
+
+    looks: int
+    until: Literal["degraded", "decided"]
+    spending: dict[str, str]
+    alpha: float
+    margin: float
+    comparisons: list[tuple[str, float]]
+    metrics: dict[str, str]
+    seed: int
+    finished: NotRequired[bool]
 
 
 class SoftwareEntry(TypedDict):
@@ -158,6 +187,7 @@ class Manifest(TypedDict):
     Attributes:
         prompt: how prompts are put together.
         sampling: settings that all samples share.
+        stopping: how variants are stopped early; missing if every planned sample is asked for.
         skipped: variants left out because the machine could not run them, with the reason.
         software: all software that wrote samples, by an ID that their files have in their metadata.
         imported: whether it was made from other people's results.
@@ -172,6 +202,7 @@ class Manifest(TypedDict):
     prompt: NotRequired[dict[str, Any]]
     sampling: NotRequired[dict[str, Any]]
     subset: NotRequired[SubsetEntry]
+    stopping: NotRequired[StoppingEntry]
     software: NotRequired[dict[str, SoftwareEntry]]
     skipped: NotRequired[dict[str, str]]
     imported: NotRequired[bool]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 SWEEP = "sweep.yaml"
+LOOKS = "looks.json"
 REPLICA_LOG = "replica-"
 _LOGS = "logs"
 _LOCK = ".lock"
@@ -132,6 +133,21 @@ class RunStore:
     def write_sweep(self, text: str) -> None:
         """Replace the sweep's YAML text."""
         self._write(SWEEP, text.encode())
+
+    def read_looks(self) -> bytes:
+        """looks.json; empty if there is none."""
+        try:
+            return self._read(LOOKS)
+        except FileNotFoundError:
+            return b""
+
+    def write_looks(self, text: str) -> None:
+        """Replace looks.json, the looks of a run that stops early.
+
+        Raises:
+            OSError: the storage fails.
+        """
+        self._write(LOOKS, text.encode())
 
     # items ----------------------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orchestrator.rundir.identity import Item, Rerun, digest, sample_keys
+from stats.sequential_plan import items_at_look
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -34,6 +35,7 @@ class Block:
         cell: digest of everything the block's samples share; see `sample_key`.
         items: documents, in order.
         reruns: the passes every one of the items is owed.
+        look: of a sweep that stops early, the first look that counts these items; else 1.
         deaths: how often a replica died while it held this block.
         failures: how often a replica that lived could not finish it.
         was_refused: whether a server has refused its samples before.
@@ -44,6 +46,7 @@ class Block:
     cell: str
     items: tuple[Item, ...]
     reruns: tuple[Rerun, ...]
+    look: int = 1
     deaths: int = 0
     failures: int = 0
     was_refused: bool = False
@@ -105,12 +108,13 @@ class Owed:
         """How many samples are owed."""
         return int(self.per_rerun.sum())
 
-    def groups(self) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.intp]]]:
-        """Each kind's row with its items, in order."""
-        if not len(self.kind_of):
+    def groups(self, first: int, end: int) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.intp]]]:
+        """Each kind's row with its items among those from `first` to before `end`, in order."""
+        kind_of = self.kind_of[first:end]
+        if not len(kind_of):
             return
-        by_kind = np.argsort(self.kind_of, kind="stable")
-        ends = np.cumsum(np.bincount(self.kind_of))
+        by_kind = first + np.argsort(kind_of, kind="stable")
+        ends = np.cumsum(np.bincount(kind_of, minlength=len(self.kinds)))
         yield from zip(self.kinds, np.split(by_kind, ends[:-1]), strict=True)
 
 
@@ -120,10 +124,11 @@ class Cell:
 
     Attributes:
         digest: what the samples share: variant, task definition, prompt and sampling settings.
-        items: the task's items with this variant's prompts.
+        items: the task's items with this variant's prompts, in the order in which they are asked.
         reruns: the passes planned for each item.
         longest_answer: upper bound on generated tokens per request; 0 for log-likelihood.
         missing: which samples are owed.
+        looks: at how many looks a sweep that stops early evaluates the answers; else 1.
     """
 
     variant: str
@@ -133,6 +138,7 @@ class Cell:
     reruns: tuple[Rerun, ...]
     longest_answer: int
     missing: Owed
+    looks: int = 1
 
     @property
     def planned(self) -> int:
@@ -154,14 +160,20 @@ class Cell:
 
     def blocks(self) -> Iterator[Block]:
         """What is owed, as blocks of items that lack the same reruns."""
-        for row, members in self.missing.groups():
+        for look in range(1, self.looks + 1):
+            yield from self.blocks_of(look)
+
+    def blocks_of(self, look: int) -> Iterator[Block]:
+        """The blocks whose items count from one look on."""
+        first, end = (items_at_look(number, self.looks, len(self.items)) for number in (look - 1, look))
+        for row, members in self.missing.groups(first, end):
             passes = tuple(rerun for rerun, lacks in zip(self.reruns, row, strict=True) if lacks)
             if not passes:
                 continue
             size = max(1, self._block_samples() // len(passes))
             for start in range(0, len(members), size):
                 items = tuple(self.items[index] for index in members[start : start + size])
-                yield Block(self.variant, self.task, self.digest, items, passes)
+                yield Block(self.variant, self.task, self.digest, items, passes, look)
 
     def _block_samples(self) -> int:
         """Small enough to spread over replicas and to lose little, large enough to keep files few."""
@@ -221,3 +233,10 @@ def reruns(sampling: SamplingConfig, *, sampled: bool) -> tuple[Rerun, ...]:
 def longest_first(cells: Collection[Cell]) -> list[Cell]:
     """Cells in the order of work: what takes longest first, so that no straggler is left at the end."""
     return sorted(cells, key=lambda cell: (-cell.longest_answer, -cell.planned, cell.task))
+
+
+def in_order_of_work(cells: Collection[Cell]) -> Iterator[Block]:
+    """Blocks of the cells of one variant: look by look, and in each what takes longest first."""
+    for look in range(1, max((cell.looks for cell in cells), default=0) + 1):
+        for cell in longest_first(cells):
+            yield from cell.blocks_of(look)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from orchestrator.cluster.task_files import unreadable_tasks
 from orchestrator.engines import kind_of
+from orchestrator.engines.base import LORA
 from orchestrator.errors import UserError, error_text
 from orchestrator.sweep.blocks import reruns
 from orchestrator.sweep.chat_template import ChatMessages, ChatTemplate
 from orchestrator.sweep.item_subset import read_subset, refuse_reused
-from orchestrator.sweep.model_identity import ModelNotFoundError, model_revision
+from orchestrator.sweep.model_identity import ModelNotFoundError, model_revision, with_adapter
 from orchestrator.sweep.tasks import TaskError
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def engine_problems(config: SweepConfig, variant: str) -> list[str]:
 
 
 def find_models(config: SweepConfig) -> tuple[dict[str, str], list[str]]:
-    """The identity of each variant's model; a served model has only its name."""
+    """The identity of each variant's model and adapter; a served model has only its name."""
     revisions: dict[str, str] = {}
     found: dict[tuple[str, str | None], str] = {}
     problems: list[str] = []
@@ -58,7 +59,8 @@ def find_models(config: SweepConfig) -> tuple[dict[str, str], list[str]]:
         try:
             if (model, revision) not in found:
                 found[model, revision] = model_revision(model, revision)
-            revisions[variant] = found[model, revision]
+            adapter = config.engine_of(variant).get(LORA)
+            revisions[variant] = with_adapter(found[model, revision], adapter)
         except ModelNotFoundError as error:
             problems.append(f"variants.{variant}: {error}")
     return revisions, problems
@@ -174,9 +176,11 @@ def build_prompts(
     built: dict[tuple[str, str], TaskItems] = {}
     problems: dict[str, str] = {}  # by task: it fails in the same way in every rendering
     for rendering, template in templates.items():
+        draws = {id(task.draws): task.draws.copy() for task in tasks.values()}  # the same in every rendering
         for name, task in tasks.items():
             try:
-                items = built[rendering, name] = task.build(config.prompt, template, rendering)
+                with draws[id(task.draws)]:
+                    items = built[rendering, name] = task.build(config.prompt, template, rendering)
                 for requests in items.requests.values():
                     task.cluster_of(requests[0].doc)
             except TaskError as error:

@@ -48,7 +48,7 @@ def fit_to_this_machine(config: SweepConfig) -> Fitted:
     local = [name for name in config.variants if not kind_of(config.engine_of(name)).served]
     machine = this_machine() if local else None
     if machine is None:
-        return fitted
+        return fit_elsewhere(config)
     refused: dict[Obstacle, list[str]] = {}
     for name in local:
         found = [*_too_large(config, name, machine), *_unsupported(config, name, machine)]
@@ -64,7 +64,41 @@ def fit_to_this_machine(config: SweepConfig) -> Fitted:
     kept = {name: entry for name, entry in config.variants.items() if name not in fitted.skipped}
     fitted.config = config.model_copy(update={"variants": kept})
     _choose_options(fitted, [name for name in local if name in kept], machine)
+    fitted.warnings += same_as_baseline(fitted.config, machine)
     return fitted
+
+
+def fit_elsewhere(config: SweepConfig) -> Fitted:
+    """A sweep that runs on machines that are not known."""
+    return Fitted(config, warnings=same_as_baseline(config, None))
+
+
+def same_as_baseline(config: SweepConfig, machine: Hardware | None) -> list[str]:
+    """Variants that run as the baseline does, so that they can show nothing; served models have noise.
+
+    Args:
+        config: the sweep.
+        machine: where it runs; None if that is not known.
+    """
+    if config.baseline not in config.variants:
+        return []  # already reported
+    baseline = _settings(config, config.baseline, machine)
+    return [
+        f"{name} does not differ from the baseline {config.baseline}: its engine has the same settings; a "
+        "control changes one that must not matter, for example the batch size"
+        for name in config.variants
+        if name != config.baseline
+        and not kind_of(config.engine_of(name)).served
+        and _settings(config, name, machine) == baseline
+    ]
+
+
+def _settings(config: SweepConfig, variant: str, machine: Hardware | None) -> tuple[object, ...]:
+    """All that decides the answers of a variant."""
+    options = config.engine_of(variant)
+    on_cpu = machine is not None and _runs_on_cpu(config, variant, machine)
+    effective = kind_of(options).effective(options, machine, on_cpu=on_cpu)
+    return config.model_of(variant), config.revision_of(variant), effective
 
 
 def _unsupported(config: SweepConfig, variant: str, machine: Hardware) -> Iterator[Obstacle]:
@@ -80,8 +114,9 @@ def _too_large(config: SweepConfig, variant: str, machine: Hardware) -> Iterator
 
 
 def _runs_on_cpu(config: SweepConfig, variant: str, machine: Hardware) -> bool:
-    node = _as_node(machine)
-    return replica_resources(config.cluster_of(variant), config.engine_of(variant), [node]).gpus == 0
+    options = config.engine_of(variant)
+    taken = replica_resources(config.cluster_of(variant), options, [_as_node(machine)])
+    return kind_of(options).runs_on_cpu(taken.gpus)
 
 
 def _as_node(machine: Hardware) -> Node:

@@ -38,6 +38,13 @@ def model_revision(model: str, revision: str | None = None) -> str:
     return _cached_commit(model, revision) or _hub_commit(model, revision)
 
 
+def with_adapter(revision: str, adapter: str | None) -> str:
+    """What identifies a model together with a LoRA adapter, a folder; without one, the model alone."""
+    if adapter is None or not Path(adapter).is_dir():  # reported where engine options are checked
+        return revision
+    return f"{revision} with adapter {folder_digest(Path(adapter))}"
+
+
 def _cached_commit(model: str, revision: str | None) -> str | None:
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - a second to import, for hub names only
 

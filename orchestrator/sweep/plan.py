@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from orchestrator.errors import UserError
 from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.identity import Item, digest
 from orchestrator.rundir.progress import VariantProgress
@@ -12,6 +13,7 @@ from orchestrator.rundir.schema import SampleColumns
 from orchestrator.rundir.software import software_of
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
 from orchestrator.sweep.fit_to_machine import refuse_other_choices
+from orchestrator.sweep.stopping_plan import in_order, stopping_entry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -53,7 +55,12 @@ class Plan:
 
 
 def plan_sweep(
-    sweep: Sweep, *, config_path: Path, remove_torn: bool = True, retry_errors: bool = False
+    sweep: Sweep,
+    *,
+    config_path: Path,
+    remove_torn: bool = True,
+    retry_errors: bool = False,
+    finish: bool = False,
 ) -> Plan:
     """Compare a sweep with its run directory.
 
@@ -62,6 +69,7 @@ def plan_sweep(
         config_path: for the command that a refusal suggests.
         remove_torn: whether to remove torn and damaged files; their samples are owed in any case.
         retry_errors: whether samples with an error are owed again; their rows go if torn files do.
+        finish: whether a run that stops early is to answer what its decisions have left out.
 
     Raises:
         UserError: the directory holds a sweep with other settings.
@@ -72,12 +80,16 @@ def plan_sweep(
     if old is not None:
         refuse_other_choices(sweep.fitted, old["variants"], command)
     merged = manifests.merge(old, new, command)
+    stopping = stopping_entry(old, new, sweep, command, finish=finish)
+    if stopping is not None:
+        _refuse_retries(retry_errors=retry_errors)
+        merged["stopping"] = stopping
     changed = manifests.version_changes(old, new)
     software = (
         (f"package versions differ from those the run started with: {'; '.join(changed)}",) if changed else ()
     )
     identities: dict[tuple[str, str], tuple[Item, ...]] = {
-        key: tuple(built.items()) for key, built in sweep.built.items()
+        key: in_order(sweep.tasks[key[1]], built, stopping) for key, built in sweep.built.items()
     }
     damaged: list[str] = []
     (software_id,) = new["software"]
@@ -88,6 +100,7 @@ def plan_sweep(
             variant,
             task,
             items=identities[sweep.renderings[variant], name],
+            looks=stopping["looks"] if stopping else 1,
             found=sweep.store.read_keys(
                 variant, name, remove_torn=remove_torn, errors=not retry_errors, report=damaged.append
             ),
@@ -104,6 +117,14 @@ def plan_sweep(
     return Plan(sweep, merged, cells, warnings, software_id)
 
 
+def _refuse_retries(*, retry_errors: bool) -> None:
+    if retry_errors:
+        raise UserError(
+            "--retry-errors would change scores that the looks of this run have used: a run that stops early "
+            "counts an answer that failed as missing for good."
+        )
+
+
 def _damage(files: Sequence[str]) -> Iterator[str]:
     if files:
         shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
@@ -117,17 +138,15 @@ def _cell(
     task: SweepTask,
     *,
     items: tuple[Item, ...],
+    looks: int,
     found: NDArray[np.bytes_],
 ) -> Cell:
     name = task.spec.name
-    shared = digest(
-        [
-            manifest["variants"][variant]["digest"],
-            name,
-            manifest["tasks"][name]["digest"],
-            manifest["sampling"],
-        ]
-    )
+    entry = manifest["tasks"][name]
+    meaning = [manifest["variants"][variant]["digest"], name, entry["digest"], manifest["sampling"]]
+    if "sampling" in entry:
+        meaning.append(entry["sampling"])
+    shared = digest(meaning)
     passes = reruns(sweep.config.sampling, sampled=task.sampled)
     return Cell(
         variant=variant,
@@ -137,6 +156,7 @@ def _cell(
         reruns=passes,
         longest_answer=task.longest_answer if task.sampled else 0,
         missing=missing_samples(shared, items, passes, found),
+        looks=looks,
     )
 
 

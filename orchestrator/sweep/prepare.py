@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster.task_files import size_problem
-from orchestrator.config.load import load_config, mistaken
+from orchestrator.config.load import load_config
+from orchestrator.config.yaml_file import mistaken
 from orchestrator.engines import kind_of
 from orchestrator.engines.base import EngineSpec
 from orchestrator.rundir import manifest as manifests
@@ -25,7 +26,7 @@ from orchestrator.sweep.checks import (
     read_items,
     unanswerable,
 )
-from orchestrator.sweep.fit_to_machine import Fitted, fit_to_this_machine
+from orchestrator.sweep.fit_to_machine import Fitted, fit_elsewhere, fit_to_this_machine
 from orchestrator.sweep.tasks import TaskLibrary, set_up_lm_eval
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ class Sweep:
 
     def _sampling_meaning(self) -> dict[str, Any]:
         """Sampling settings that all samples share; temperatures and seeds are in each row and may grow."""
-        return self.config.sampling.model_dump(exclude={"temperatures", "seeds", "repeat_greedy"})
+        return self.config.sampling.meaning()
 
     def _variant_entry(self, name: str) -> VariantEntry:
         engine = self.engine(name)
@@ -108,7 +109,7 @@ class Sweep:
 
     def _task_entry(self, task: SweepTask) -> TaskEntry:
         metrics = task.metrics
-        return {
+        entry: TaskEntry = {
             "digest": digest(task.definition),
             "group": task.spec.group,
             "output_type": task.output_type,
@@ -120,6 +121,9 @@ class Sweep:
             "reruns": [(r.temperature, r.seed) for r in reruns(self.config.sampling, sampled=task.sampled)],
             "definition": task.definition,
         }
+        if own := task.spec.sampling.meaning():
+            entry["sampling"] = own
+        return entry
 
 
 def _subset_entry(subset: Subset) -> SubsetEntry:
@@ -149,7 +153,7 @@ def prepare(
     if config is None:
         raise mistaken(config_path, problems)
     set_up_lm_eval()
-    fitted = fit_to_this_machine(config) if here else Fitted(config)
+    fitted = fit_to_this_machine(config) if here else fit_elsewhere(config)
     problems += fitted.problems
     problems += [problem for variant in config.variants for problem in engine_problems(config, variant)]
     revisions, missing_models = find_models(config)

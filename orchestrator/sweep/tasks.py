@@ -13,19 +13,20 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import lm_eval.utils
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable, hash_string
 
-from orchestrator.errors import suggestion
+from orchestrator.config.schema import TokenSampling
+from orchestrator.errors import error_text, suggestion
 from orchestrator.rundir.identity import Item
+from orchestrator.sweep.global_random import GlobalRandom
 from orchestrator.sweep.task_names import likely_names, may_be_task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from lm_eval.api.instance import Instance
 
@@ -59,6 +60,7 @@ class TaskSpec:
     include_path: tuple[str, ...] = ()
     unsafe_code: bool = False
     items: tuple[int, ...] | None = None
+    sampling: TokenSampling = field(default_factory=TokenSampling)
 
 
 @dataclass
@@ -70,7 +72,7 @@ class TaskLibrary:
 
     include_path: tuple[str, ...] = ()
     unsafe_code: bool = False
-    _loaded: dict[str, Any] = field(default_factory=dict)
+    _loaded: dict[str, tuple[Any, GlobalRandom]] = field(default_factory=dict)
 
     @cached_property
     def _own(self) -> TaskManager:
@@ -96,13 +98,15 @@ class TaskLibrary:
         Raises:
             TaskError: lm-eval cannot load one of them.
         """
-        loaded = self._load(config.task)
+        draws = GlobalRandom()
+        with draws:
+            loaded = self._load(config.task)
         parents = [group for group in loaded.get("groups", {}) if group != config.task] or [config.task]
         children = loaded.get("group_map", {})
         group_of = {child: parent for parent in parents for child in children.get(parent, ())}
         single = list(loaded["tasks"]) == [config.task]
         for name, task in loaded["tasks"].items():
-            self._loaded[name] = task
+            self._loaded[name] = task, draws
         return [
             TaskSpec(
                 name=name,
@@ -113,6 +117,7 @@ class TaskLibrary:
                 group=None if single else group_of.get(name, config.task),
                 include_path=self.include_path,
                 unsafe_code=self.unsafe_code,
+                sampling=config.sampling,
             )
             for name in loaded["tasks"]
         ]
@@ -123,8 +128,11 @@ class TaskLibrary:
         Raises:
             TaskError: lm-eval cannot load it, or it may not run as asked.
         """
-        task = self._loaded.pop(spec.name, None) or self._load(spec.name)["tasks"][spec.name]
-        return SweepTask(spec, task)
+        if spec.name not in self._loaded:
+            draws = GlobalRandom()
+            with draws:
+                self._loaded[spec.name] = self._load(spec.name)["tasks"][spec.name], draws
+        return SweepTask(spec, *self._loaded.pop(spec.name))
 
     def _load(self, name: str) -> dict[str, Any]:
         try:
@@ -144,16 +152,17 @@ class SweepTask:
     Args:
         spec: what the sweep asks of the task.
         task: lm-eval's task object.
+        draws: the random state after it was loaded, which the tasks of a group share.
 
     Raises:
         TaskError: the task fixes its number of few-shot examples, runs generated code without permission, or
             needs more than text.
     """
 
-    def __init__(self, spec: TaskSpec, task: Any) -> None:
+    def __init__(self, spec: TaskSpec, task: Any, draws: GlobalRandom) -> None:
         self.spec = spec
+        self.draws = draws
         self._task = task
-        self._scoring = Lock()  # a task's metrics may keep state, and a replica scores several blocks at once
         self.output_type = str(task.OUTPUT_TYPE)
         own_shots = task.get_config("num_fewshot")
         if spec.num_fewshot is not None and own_shots == 0 and spec.num_fewshot != 0:
@@ -264,21 +273,23 @@ class SweepTask:
 
     # scores ---------------------------------------------------------------------------------------------
 
-    def score(self, requests: Sequence[Instance], responses: Sequence[list[Any]]) -> Scored:
-        """Filter and score one item's answers, as lm-eval's evaluator does.
+    def score_each(self, samples: Iterable[Answered]) -> Iterator[Scored | Unscorable]:
+        """Score samples in order; one that the task's code cannot score does not stop the others."""
+        for sample in samples:
+            try:
+                yield self.score(sample)
+            except Exception as error:  # noqa: BLE001 - the task author's code on the model's text
+                yield Unscorable(error_text(error))
 
-        Args:
-            requests: the item's requests.
-            responses: per request, one response per repeat.
+    def score(self, sample: Answered) -> Scored:
+        """Filter and score one sample, as lm-eval's evaluator does; must run in the main thread of a process.
+
+        A task's metrics may keep state, and some set alarms.
         """
         answered = [
             replace(request, resps=list(response), filtered_resps={})
-            for request, response in zip(requests, responses, strict=True)
+            for request, response in zip(sample.requests, sample.responses, strict=True)
         ]
-        with self._scoring:
-            return self._score(answered)
-
-    def _score(self, answered: list[Instance]) -> Scored:
         for ensemble in getattr(self._task, "_filters", []):
             ensemble.apply(answered)
         scores: dict[str, float] = {}
@@ -292,6 +303,21 @@ class SweepTask:
             if self.sampled:
                 filtered[name] = kept[0] if isinstance(kept[0], str) else json.dumps(kept[0], default=str)
         return Scored(scores, filtered)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An item's requests and, for each of them, one response per repeat."""
+
+    requests: Sequence[Instance]
+    responses: Sequence[list[Any]]
+
+
+@dataclass(frozen=True)
+class Unscorable:
+    """A sample that could not be scored, and why, as "class: message"."""
+
+    reason: str
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +16,12 @@ from orchestrator.engines.base import (
     log_likelihood,
 )
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
+from orchestrator.sweep.tasks import Answered, Scored, Unscorable
 from orchestrator.workers.sample_rows import Sample
 from stats.arrays import LARGEST_SCORE
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from lm_eval.api.instance import Instance
 
@@ -28,20 +29,26 @@ if TYPE_CHECKING:
     from orchestrator.engines.base import Engine
     from orchestrator.rundir.identity import Item, Rerun
     from orchestrator.sweep.blocks import Block
-    from orchestrator.sweep.tasks import SweepTask, TaskItems
+    from orchestrator.sweep.tasks import TaskItems
+
+    Scorer = Callable[[Sequence[Answered]], Iterable[Scored | Unscorable]]
+    """Scores answers to a task, in order."""
 
 REFUSED = f"{RequestRefusedError.__name__}:"
 """How the error of a sample begins that a server has refused."""
+DRAWING = frozenset({"top_p", "top_k", "min_p"})
+"""Settings of the draw, which have no effect on the likeliest token."""
 _REPEAT_STRIDE = 1_000_003  # a prime: repeats of one seed get seeds far from those of the other reruns
 
 
 def answer_block(
-    block: Block, task: SweepTask, built: TaskItems, engine: Engine, sampling: SamplingConfig
+    block: Block, score: Scorer, built: TaskItems, engine: Engine, sampling: SamplingConfig
 ) -> list[Sample]:
     """Ask the engine all queries of a block and score its answers.
 
-    The queries of all items and reruns go to the engine together. An answer that is an error, or that the
-    task's code cannot score, becomes a sample with an error; the others are not affected.
+    The queries of all items and reruns go to the engine together, and so do the answers to what scores them.
+    An answer that is an error, or that the task's code cannot score, becomes a sample with an error; the
+    others are not affected.
 
     Raises:
         EngineDiedError: the engine is gone; nothing of the block counts as answered.
@@ -54,10 +61,30 @@ def answer_block(
             asked.append((item, rerun, len(own)))
             queries += own
     answers = map(checked, queries, engine.answer(queries))
+    given = [_Given(item, rerun, list(islice(answers, size))) for item, rerun, size in asked]
+    whole = [one for one in given if one.error is None]
+    answered = [_answered(built.requests[one.item.item], one.answers) for one in whole]
+    scored = zip(answered, score(answered), strict=True)
     return [
-        _sample(item, rerun, task, built.requests[item.item], list(islice(answers, size)))
-        for item, rerun, size in asked
+        Sample.failed(one.item, one.rerun, one.error)
+        if one.error is not None
+        else _sample(one, *next(scored))
+        for one in given
     ]
+
+
+@dataclass(frozen=True)
+class _Given:
+    """The answers to all queries of one sample."""
+
+    item: Item
+    rerun: Rerun
+    answers: list[Answer]
+
+    @property
+    def error(self) -> str | None:
+        """The first error among them."""
+        return next((answer.error for answer in self.answers if answer.error is not None), None)
 
 
 def checked(query: Query, answer: Answer) -> Answer:
@@ -104,30 +131,24 @@ def generation_settings(
         for key, value in settings.items()
         if key not in {"top_p", "top_k", "do_sample", "temperature"}
     }
-    merged |= {"do_sample": temperature > 0, "temperature": temperature}
-    if temperature > 0:
-        merged["top_p"] = sampling.top_p
-        if sampling.top_k is not None:
-            merged["top_k"] = sampling.top_k
-    if sampling.max_gen_toks is not None:
-        merged["max_gen_toks"] = sampling.max_gen_toks
-    return merged
+    own = sampling.meaning()
+    unset = {name for name, value in own.items() if value is None}
+    without = unset if temperature > 0 else unset | DRAWING
+    merged |= {name: value for name, value in own.items() if name not in without}
+    return merged | {"do_sample": temperature > 0, "temperature": temperature}
 
 
-def _sample(
-    item: Item, rerun: Rerun, task: SweepTask, requests: Sequence[Instance], answers: list[Answer]
-) -> Sample:
-    error = next((answer.error for answer in answers if answer.error is not None), None)
-    if error is not None:
-        return Sample.failed(item, rerun, error)
-    responses = _by_request(requests, [answer.response for answer in answers])
-    try:
-        scored = task.score(requests, responses)
-    except Exception as failure:  # noqa: BLE001 - the task author's code on the model's text; one sample must not fail the others
-        return Sample.failed(item, rerun, f"scoring: {error_text(failure)}")
+def _answered(requests: Sequence[Instance], answers: Sequence[Answer]) -> Answered:
+    return Answered(requests, _by_request(requests, [answer.response for answer in answers]))
+
+
+def _sample(given: _Given, answered: Answered, scored: Scored | Unscorable) -> Sample:
+    if isinstance(scored, Unscorable):
+        return Sample.failed(given.item, given.rerun, f"scoring: {scored.reason}")
     if wrong := [name for name, score in scored.scores.items() if abs(score) > LARGEST_SCORE]:
-        return Sample.failed(item, rerun, f"scoring: {wrong[0]} is {scored.scores[wrong[0]]:g}")
-    return Sample.answered(item, rerun, answers, scored, _response_text(requests, responses))
+        return Sample.failed(given.item, given.rerun, f"scoring: {wrong[0]} is {scored.scores[wrong[0]]:g}")
+    text = _response_text(answered.requests, answered.responses)
+    return Sample.answered(given.item, given.rerun, given.answers, scored, text)
 
 
 def put_off_refused(block: Block, samples: Sequence[Sample]) -> tuple[list[Sample], tuple[Block, ...]]:

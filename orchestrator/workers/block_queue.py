@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import Counter, deque
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 class BlockQueue:
     """Blocks in order: first those never handed out, made only when they are needed, then those put back.
+
+    Of a sweep that stops early, both kinds of one look come before those of the next.
 
     Args:
         fresh: blocks never handed out.
@@ -51,23 +55,28 @@ class BlockQueue:
 
     def first(self) -> Block:
         """The next block, which stays; there must be one."""
-        if not self._made:
-            self._make()
-        return (self._made or self._put_back)[0]
+        return self._next()[0]
 
     def take(self) -> Block:
         """The next block, which leaves; there must be one."""
-        block = self.first()
-        (self._made or self._put_back).popleft()
+        block = self._next().popleft()
         self._count(block, -1)
         return block
+
+    def _next(self) -> deque[Block]:
+        """Where the next block is: what was put back comes last, but before the blocks of later looks."""
+        if not self._made:
+            self._make()
+        if self._made and self._put_back and self._put_back[0].look < self._made[0].look:
+            return self._put_back
+        return self._made or self._put_back
 
     def put_back(self, block: Block) -> None:
         """Queue a block again, without the samples that are no longer needed."""
         kept = self._needed(block)
         self.dropped += block.samples - (kept.samples if kept else 0)
         if kept:
-            self._put_back.append(kept)
+            insort(self._put_back, kept, key=attrgetter("look"))
             self._count(kept, 1)
 
     def drop(self, temperature: float) -> int:

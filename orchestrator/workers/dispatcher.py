@@ -170,8 +170,14 @@ class Dispatcher:
         self._report(block, report.scores)
 
     def _report(self, block: Block, scores: ItemScores | None) -> None:
-        if scores is not None:
-            self._stopping.report(block.variant, block.task, scores)
+        if scores is None:
+            return
+        self._stopping.report(block.variant, block.task, scores)
+        for variant, standing in self._stopping.standing().items():
+            counts = self._progress.variants[variant]
+            for look in set(standing) - set(counts.standing):
+                self._log({"event": "look", "variant": variant, **look.as_json()})
+            counts.standing = standing
 
     # what fails -----------------------------------------------------------------------------------------
 
@@ -211,6 +217,7 @@ class Dispatcher:
 
     def _end_variant(self, variant: str, end: EndVariant) -> None:
         self._work[variant].end()
+        self._stopping.ended(variant)
         if end.refusal is not None:
             self._progress.variants[variant].refusal = end.refusal
 

@@ -1,4 +1,4 @@
-"""Executing a plan: first its documents, then all its blocks on a Ray cluster."""
+"""Executing a plan: its documents, then all its blocks on a Ray cluster."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ import ray
 import yaml
 
 from orchestrator.cluster.ray_cluster import ray_cluster
-from orchestrator.cluster.resources import Nodes, autoscaling_request, replica_resources, why_unschedulable
+from orchestrator.cluster.resources import (
+    Nodes,
+    autoscaling_request,
+    replica_resources,
+    scoring_processes,
+    why_unschedulable,
+)
 from orchestrator.engines import kind_of
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import Heartbeat
 from orchestrator.rundir.lease import owner
-from orchestrator.sweep.blocks import longest_first
+from orchestrator.sweep.blocks import in_order_of_work
 from orchestrator.workers.dispatcher import Dispatcher
 from orchestrator.workers.replica import Job
 from orchestrator.workers.replica_slots import Workload
 from orchestrator.workers.sample_rows import failed_block, items_table, samples_table
-from orchestrator.workers.stopping import ItemScores, NeverStop
+from orchestrator.workers.stopping import ItemScores, NeverStop, Next
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from orchestrator.cluster.resources import ReplicaResources
     from orchestrator.rundir.progress import SweepProgress
     from orchestrator.sweep.blocks import Block
@@ -43,7 +47,7 @@ def execute(
     """Run all missing samples of a plan, on the Ray cluster at an address or on this machine.
 
     Args:
-        plan: what is owed.
+        plan: what is owed; its documents have been written.
         progress: counts to keep; see `initial_counts`.
         address: of a Ray cluster; None starts one here.
         watch: called whenever something happened.
@@ -54,7 +58,7 @@ def execute(
     """
     sweep = plan.sweep
     stopping = stopping or NeverStop()
-    _write_documents(plan)
+    _note_decided(plan, progress, stopping)
     if not progress.owed:
         return
     with ray_cluster(address, sweep.config.include_path), Heartbeat(sweep.store, progress) as heartbeat:
@@ -78,6 +82,13 @@ def execute(
             dispatcher.run()
 
 
+def _note_decided(plan: Plan, progress: SweepProgress, stopping: StoppingPolicy) -> None:
+    """Count what earlier submits have decided as not needed."""
+    for variant, counts in progress.variants.items():
+        counts.standing = stopping.standing().get(variant, ())
+        counts.not_needed = _owed(plan, variant).total() - _needed(plan, variant, stopping).total()
+
+
 def _workloads(plan: Plan, nodes: Nodes, stopping: StoppingPolicy) -> list[Workload]:
     """The work of every variant that owes something.
 
@@ -85,23 +96,22 @@ def _workloads(plan: Plan, nodes: Nodes, stopping: StoppingPolicy) -> list[Workl
         UserError: replicas of some variants fit on no node.
     """
     sweep = plan.sweep
-    owed = {variant: _owed(plan, variant) for variant in sweep.config.variants}
+    needing = [variant for variant in sweep.config.variants if _needed(plan, variant, stopping)]
     resources = {
         variant: replica_resources(
             sweep.config.cluster_of(variant), sweep.engine(variant).options, nodes.now()
         )
-        for variant in sweep.config.variants
-        if owed[variant]
+        for variant in needing
     }
     _refuse_unschedulable(resources, nodes)
     references = {key: (ray.put(sweep.built.pop(key)),) for key in list(sweep.built)}  # Ray keeps them now
     holder = owner(sweep.store)
     return [
         Workload(
-            _job(plan, variant, gpus=taken.gpus, references=references, holder=holder, stopping=stopping),
+            _job(plan, variant, taken, references=references, holder=holder, stopping=stopping),
             taken,
-            _blocks(plan, variant),
-            owed[variant],
+            in_order_of_work(plan.cells_of(variant)),
+            _owed(plan, variant),
             max_replicas=1
             if kind_of(sweep.engine(variant).options).served
             else None,  # one keeps a server busy
@@ -128,12 +138,14 @@ def _owed(plan: Plan, variant: str) -> Counter[float]:
     return counts
 
 
-def _blocks(plan: Plan, variant: str) -> Iterator[Block]:
-    for cell in longest_first(plan.cells_of(variant)):
-        yield from cell.blocks()
+def _needed(plan: Plan, variant: str, stopping: StoppingPolicy) -> Counter[float]:
+    """The samples of them that are not decided yet."""
+    owed = _owed(plan, variant).items()
+    return Counter({t: count for t, count in owed if stopping.next_for(variant, t) is not Next.STOP})
 
 
-def _write_documents(plan: Plan) -> None:
+def write_documents(plan: Plan) -> None:
+    """Write the manifest, the sweep and the items."""
     sweep = plan.sweep
     sweep.store.write_manifest(plan.manifest)
     sweep.store.write_sweep(
@@ -147,8 +159,8 @@ def _write_documents(plan: Plan) -> None:
 def _job(
     plan: Plan,
     variant: str,
+    taken: ReplicaResources,
     *,
-    gpus: float,
     references: dict[tuple[str, str], tuple[Any]],
     holder: str,
     stopping: StoppingPolicy,
@@ -163,9 +175,10 @@ def _job(
         tasks={name: task.spec for name, task in sweep.tasks.items()},
         items={name: references[sweep.renderings[variant], name] for name in sweep.tasks},
         columns=plan.columns,
-        gpus=gpus,
+        gpus=taken.gpus,
         owner=holder,
         software=plan.software,
+        scoring_processes=scoring_processes(taken),
         deciding_metrics=dict(stopping.deciding_metrics),
     )
 

@@ -39,25 +39,36 @@ class Feeder:
         self._slots = slots
         self._stopping = stopping
         self._progress = progress
+        self._decided: set[tuple[str, float]] = set()
 
     def drop_decided(self) -> list[tuple[str, float, int]]:
-        """Drop what the stopping policy no longer needs from the queues.
+        """Drop what the stopping policy no longer needs, and withdraw replicas that have nothing else to do.
 
         Returns:
-            variant, temperature and number of samples of what was dropped.
+            variant, temperature and number of queued samples of what has been decided since the last call.
         """
-        return [
-            (name, temperature, self._drop(name, temperature))
-            for name, work in self._work.items()
-            for temperature in work.queue.temperatures
-            if self._stopping.next_for(name, temperature) is Next.STOP
-        ]
+        found = []
+        for name, work in self._work.items():
+            for temperature in work.load.owed:
+                key = name, temperature
+                if key not in self._decided and self._stopping.next_for(*key) is Next.STOP:
+                    self._decided.add(key)
+                    found.append((*key, work.queue.drop(temperature)))
+            self._progress.variants[name].not_needed = work.queue.dropped
+        for name in {name for name, _, _ in found}:
+            if all((name, temperature) in self._decided for temperature in self._work[name].load.owed):
+                self._withdraw(name)
+        return found
 
-    def _drop(self, variant: str, temperature: float) -> int:
-        queue = self._work[variant].queue
-        samples = queue.drop(temperature)
-        self._progress.variants[variant].not_needed = queue.dropped
-        return samples
+    def _withdraw(self, variant: str) -> None:
+        """End the replicas of a variant that is decided, whatever they work on."""
+        for slot in self._slots:
+            if slot.variant == variant:
+                if slot.in_flight:
+                    self._slots.log("withdrawn", slot, in_flight=slot.progress.in_flight)
+                for block in slot.in_flight.values():
+                    self.put_back(block)  # drops it
+                self._slots.close(slot)
 
     def put_back(self, block: Block) -> None:
         """Queue a block again, as far as it is still needed."""

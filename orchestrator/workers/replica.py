@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
-from threading import Lock, Thread
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import ray
 
-from orchestrator.cluster.code_shipping import shipped_tasks
+from orchestrator.cluster.process_group import end_children_with_this_process
 from orchestrator.engines import open_engine
 from orchestrator.engines.base import EngineOptionError
 from orchestrator.library_environment import set_library_environment
 from orchestrator.retry import retry_storage
 from orchestrator.rundir.lease import owner
 from orchestrator.rundir.store import RunStore, replica_log_name
-from orchestrator.sweep.tasks import SweepTask, TaskItems, TaskLibrary, set_up_lm_eval
+from orchestrator.sweep.tasks import set_up_lm_eval
 from orchestrator.workers.answer_block import answer_block, put_off_refused
 from orchestrator.workers.replica_log import keep_log, say
 from orchestrator.workers.sample_rows import samples_table
+from orchestrator.workers.scoring.pool import ScoringPool
 from orchestrator.workers.stopping import ItemScores
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from orchestrator.engines.base import Engine, EngineSpec
     from orchestrator.rundir.schema import SampleColumns
     from orchestrator.sweep.blocks import Block
-    from orchestrator.sweep.tasks import TaskSpec
+    from orchestrator.sweep.tasks import TaskItems, TaskSpec
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,7 @@ class Job:
             hands over the reference, not the items).
         owner: the submit it works for; see `lease.owner`.
         software: the ID of what writes the samples, as in the manifest.
+        scoring_processes: most of them at a time.
         deciding_metrics: the "metric,filter" whose scores its reports carry, by task; see `StoppingPolicy`.
     """
 
@@ -57,6 +58,7 @@ class Job:
     gpus: float
     owner: str
     software: str | None = None
+    scoring_processes: int = 1
     deciding_metrics: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -109,13 +111,13 @@ class Replica:
     """
 
     def __init__(self, job: Job, number: int) -> None:
+        end_children_with_this_process()
         set_library_environment()
         set_up_lm_eval()
         self._job = job
         self._store = RunStore(job.store_url)
-        self._library: dict[tuple[tuple[str, ...], bool], TaskLibrary] = {}
-        self._tasks: dict[str, tuple[SweepTask, TaskItems]] = {}
-        self._tasks_lock = Lock()
+        self._items: dict[str, TaskItems] = {}
+        self._scoring = ScoringPool(job.tasks, job.scoring_processes)
         self._engine: Engine | None = None
         self._storage_error: str | None = None
         self._end_log = keep_log(self._store, replica_log_name(number, job.variant))
@@ -134,7 +136,7 @@ class Replica:
                 f"node {node[:8]} cannot see the run directory {self._store.url}: set --run-dir to a folder "
                 "that all nodes share, or to a URL such as s3://bucket/run"
             )
-        Thread(target=self._open_tasks, name="open-tasks", daemon=True).start()
+        self._scoring.start()
         self._engine = open_engine(self._job.engine, gpus=self._job.gpus)
         say(f"lldeg: {self._job.variant} loaded in {time.monotonic() - started:.1f} s")
         return Loaded(self._engine.target_in_flight, node)
@@ -147,8 +149,9 @@ class Replica:
         """
         if self._engine is None:
             raise RuntimeError("run() before load()")
-        task, built = self._task(block.task)
-        answered = answer_block(block, task, built, self._engine, self._job.sampling)
+        score, built = self._scoring.scorer(block.task), self._built(block.task)
+        sampling = self._job.sampling.of_task(self._job.tasks[block.task].sampling)
+        answered = answer_block(block, score, built, self._engine, sampling)
         samples, put_off = put_off_refused(block, answered)
         rows = samples_table(block, samples, self._job.columns)
         if samples:
@@ -177,6 +180,7 @@ class Replica:
         """Free the model."""
         if self._engine is not None:
             self._engine.close()
+        self._scoring.close()
         self._end_log()
 
     def status(self) -> ReplicaStatus:
@@ -187,24 +191,9 @@ class Replica:
         self._storage_error = f"storage error, retrying: {reason}"
         say(f"lldeg: {self._storage_error}")
 
-    def _open_tasks(self) -> None:
-        """Open the tasks while the model loads, so that the engine does not wait for them afterwards."""
-        for name in self._job.tasks:
-            try:
-                self._task(name)
-            except Exception:  # noqa: BLE001 - the block that needs the task will raise it again
-                return
-
-    def _task(self, name: str) -> tuple[SweepTask, TaskItems]:
-        if name in self._tasks:
-            return self._tasks[name]
-        with self._tasks_lock:
-            if name not in self._tasks:
-                spec = self._job.tasks[name]
-                spec = replace(spec, include_path=shipped_tasks() or spec.include_path)
-                library = self._library.setdefault(
-                    (spec.include_path, spec.unsafe_code), TaskLibrary(spec.include_path, spec.unsafe_code)
-                )
-                (reference,) = self._job.items[name]
-                self._tasks[name] = library.open(spec), ray.get(reference)
-            return self._tasks[name]
+    def _built(self, task: str) -> TaskItems:
+        """The requests of a task, fetched once."""
+        if task not in self._items:
+            (reference,) = self._job.items[task]
+            self._items[task] = ray.get(reference)
+        return self._items[task]

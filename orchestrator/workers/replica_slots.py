@@ -225,6 +225,8 @@ class ReplicaSlots:
         variant = load.job.variant
         threads = MAX_BLOCKS_IN_FLIGHT + 1  # one to answer `status`
         options = {**load.resources.actor_options(), "max_concurrency": threads}
+        if env := load.job.engine.env:
+            options["runtime_env"] = {"env_vars": env}  # set before any library reads it
         actor = ray.remote(Replica).options(**options).remote(load.job, self._number)
         state = ReplicaProgress(self._number, variant)
         slot = ReplicaSlot(actor, load.resources, state, time.monotonic())

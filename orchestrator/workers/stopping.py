@@ -1,8 +1,8 @@
 """When to stop asking: the policy that decides, while a sweep runs, which samples are no longer needed.
 
 The dispatcher knows nothing of statistics. It reports the scores of every block that is written and asks what
-comes next for a variant at a temperature; the policy answers from all it has seen. What is in flight when the
-answer is `STOP` is kept, what is queued is dropped.
+comes next for a variant at a temperature; the policy answers from all it has seen. What is queued when the
+answer is `STOP` is dropped. What is in flight is kept as long as its replica has other work, else withdrawn.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from orchestrator.rundir.progress import Standing
     from orchestrator.workers.sample_rows import Sample
 
 NO_SEED = -1
@@ -79,8 +80,14 @@ class StoppingPolicy(Protocol):
         directory.
         """
 
+    def ended(self, variant: str) -> None:
+        """Take note that no more answers of a variant will come in this submit."""
+
     def next_for(self, variant: str, temperature: float) -> Next:
         """What comes next; asked often, so the answer should be at hand. `STOP` is final."""
+
+    def standing(self) -> Mapping[str, tuple[Standing, ...]]:
+        """The last look of every comparison that had one, by variant; asked after each report."""
 
 
 class NeverStop:
@@ -94,6 +101,13 @@ class NeverStop:
     def report(self, variant: str, task: str, scores: ItemScores) -> None:
         """Never called, since no metric is wanted."""
 
+    def ended(self, variant: str) -> None:
+        """Makes no difference."""
+
     def next_for(self, variant: str, temperature: float) -> Next:  # noqa: ARG002 - the same for all
         """Always `CONTINUE`."""
         return Next.CONTINUE
+
+    def standing(self) -> Mapping[str, tuple[Standing, ...]]:
+        """There are no looks."""
+        return {}

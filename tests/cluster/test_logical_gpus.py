@@ -49,7 +49,7 @@ def write(folder, variants):
 def seats(cluster, gpu_node, command, folder):
     """Per variant, what the replicas saw that ran at the same time; and how the sweep ended."""
     variants = {
-        "one": ({}, {}),
+        "one": ({"env": {"LLDEG_MARK": 1}}, {}),
         "four": ({"tensor_parallel_size": 4}, {}),
         "half": ({}, {"gpus_per_replica": 0.5}),
         "labelled": ({}, {"gpus_per_replica": 0, "labels": {"card": "fake"}}),
@@ -103,6 +103,13 @@ def test_tensor_parallel_replicas_get_as_many_gpus(seats):
     seen, _ = seats
     assert [len(devices(word)) for word in seen["four"]] == [4]
     assert {len(devices(word)) for word in seen["one"]} == {1}
+
+
+def test_replicas_have_the_environment_of_their_variant(seats):
+    """What `env` sets is there, as text, and in no other variant."""
+    seen, _ = seats
+    assert {word["mark"] for word in seen["one"]} == {"1"}
+    assert {word["mark"] for name in ("four", "half", "placed") for word in seen[name]} == {None}
 
 
 def test_replicas_that_take_half_a_gpu_share_one(seats):

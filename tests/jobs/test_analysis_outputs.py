@@ -20,6 +20,7 @@ FIELDS = {
     "p_pooled_bounds", "margin", "margin_unit", "p_noninferior_paired", "p_noninferior_adjusted",
     "decided_by", "deciding_task",
 }  # fmt: skip
+LOOKS = {"looks", "look", "looks_planned", "share_used", "stopped"}
 SCALE = {"task", "metric", "higher_is_better", "range"}
 HOSTILE = "[red]x|y\x1b[31m<b>"
 
@@ -50,10 +51,12 @@ def ran(tmp_path):
 def test_verdicts_hold_exactly_the_fields_of_the_contract(ran):
     """Programs rely on verdicts.json: the documented fields, no more and no less, in total and per task."""
     assert set(ran.verdicts) == {
-        "alpha", "margin", "missing", "certify", "baseline", "warnings", "warning_codes", "comparisons"
+        "alpha", "margin", "missing", "certify", "pair_by", "stopping", "baseline", "warnings",
+        "warning_codes", "comparisons",
     }  # fmt: skip
     (comparison,) = ran.verdicts["comparisons"]
-    assert set(comparison) == FIELDS | {"variant", "temperature", "gaps", "withheld_answers", "tasks"}
+    more = {"variant", "temperature", "gaps", "withheld_answers", "paired_share", "tasks"}
+    assert set(comparison) == FIELDS | LOOKS | more
     assert all(set(task) == FIELDS | SCALE for task in comparison["tasks"])
 
 

@@ -282,17 +282,19 @@ def test_an_unknown_baseline_lists_the_models(tmp_path):
 
 
 def test_without_out_the_files_go_into_the_run(tmp_path):
-    """A run keeps its own analysis, all seven files of it."""
+    """A run keeps its own analysis, all nine files of it."""
     from analyze_runner import app
     from typer.testing import CliRunner
 
     run = make_run(tmp_path / "run", {"t": two_variants()})
     CliRunner().invoke(app, [str(run)])
     assert sorted(file.name for file in (run / "analysis").iterdir()) == [
+        "junit.xml",
         "model_comparison.csv",
         "model_differences.csv",
         "report.html",
         "summary.csv",
+        "summary.md",
         "summary_with_stderr.csv",
         "summary_without_stderr.csv",
         "verdicts.json",

@@ -7,8 +7,10 @@ from typer.testing import CliRunner
 
 from jobs.commands.configs import config_folder, configs, purpose, shipped
 from orchestrator.config.load import load_config
-from orchestrator.engines import kind_of
+from orchestrator.engines import kind_of, vllm_kind
 from orchestrator.errors import UserError
+from orchestrator.hardware import Hardware
+from orchestrator.sweep.fit_to_machine import same_as_baseline
 
 NAMES = [path.stem for path in shipped()]
 PAPER = {"llama3", "llama33-70b", "mistral-small31", "mmlu-temperature", "mmlu-true-models"}
@@ -78,6 +80,15 @@ def test_engine_options_exist(name):
     for variant in config.variants:
         options = config.engine_of(variant)
         assert list(kind_of(options).problems(options)) == []
+
+
+@pytest.mark.parametrize("gpu_bytes", [24 << 30, 80 << 30])
+@pytest.mark.parametrize("name", NAMES)
+def test_no_control_is_the_baseline_itself(monkeypatch, name, gpu_bytes):
+    """On none of the GPUs does vLLM choose by itself what a variant asks for."""
+    monkeypatch.setattr(vllm_kind, "built_for_cpus", lambda: False)
+    machine = Hardware(8, 8, fp8_kv_cache=False, native_bfloat16=True, gpu_bytes=gpu_bytes)
+    assert same_as_baseline(_load(name), machine) == []
 
 
 @pytest.mark.parametrize("name", NAMES)

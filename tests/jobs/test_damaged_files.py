@@ -26,6 +26,8 @@ STATUSES = {
     "no numbers": b'{"variants": {"base": {"loads": 1, "samples_per_second": "many"}}}',
     "no replicas": b'{"replicas": [{}]}',
     "no notes": b'{"notes": 1}',
+    "less than needed": b'{"variants": {"base": {"not_needed": -5}}}',
+    "no looks": b'{"variants": {"base": {"looks": [{"temperature": 0.5}]}}}',
     "no name": b'{"notes": ["\\ud800"]}',
 }
 

@@ -1,6 +1,7 @@
 """What a planned sweep will be able to detect, from a given or a measured flip rate."""
 
 import io
+import re
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,16 +14,21 @@ from orchestrator.errors import UserError
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.sweep.blocks import Cell
 from stats.planning import Design
+from stats.sequential import Stopping
+from stats.sequential_planning import expected_course
 
 
-def _plan(**tasks):
+def _plan(stopping=None, **tasks):
     """A plan of two variants: by task, (items, reruns)."""
     cells = [
         Cell("base", task, "", tuple(Item(i, "", "") for i in range(items)), reruns, 0, {})
         for task, (items, reruns) in tasks.items()
     ]
     config = SimpleNamespace(baseline="base", variants={"base": None, "cheap": None})
-    return SimpleNamespace(sweep=SimpleNamespace(config=config), cells_of=lambda name: cells)
+    manifest = {"stopping": stopping} if stopping else {}
+    return SimpleNamespace(
+        sweep=SimpleNamespace(config=config), cells_of=lambda name: cells, manifest=manifest
+    )
 
 
 def _cells(table):
@@ -94,3 +100,28 @@ def test_the_title_says_what_was_assumed():
     console = Console(width=100, file=io.StringIO())
     console.print(detection_table(_plan(sums=(500, GREEDY)), given_flip_rate(None), 0.05))
     assert "assuming that 10% of the answers flip" in console.file.getvalue()
+
+
+STOPPING = {
+    "looks": 10,
+    "until": "degraded",
+    "spending": {"degraded": "hsd-2", "certified": "hsd-4"},
+    "alpha": 0.05,
+    "margin": 0.01,
+    "comparisons": [("cheap", 0.0)],
+}
+
+
+def test_what_stopping_early_saves_is_said():
+    """The share of the samples if the drop is 2 points, and without one, as the statistics expect them."""
+    table = detection_table(_plan(STOPPING, sums=(2_000, GREEDY)), given_flip_rate(0.1), 0.05)
+    shares = [
+        round(100 * expected_course(Design(2_000, 0.1), drop, Stopping(), 0.01).share) for drop in (0.02, 0.0)
+    ]
+    assert [int(share) for share in re.findall(r"(\d+) %", table.caption)] == shares
+    assert shares[0] < 80 < shares[1]
+
+
+def test_a_sweep_that_asks_everything_says_nothing_of_stopping():
+    """No caption."""
+    assert detection_table(_plan(sums=(2_000, GREEDY)), given_flip_rate(0.1), 0.05).caption is None

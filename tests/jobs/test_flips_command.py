@@ -344,3 +344,14 @@ def test_pictures_clip_nothing(report):
         box, (width, height) = figure.get_tightbbox(), figure.get_size_inches()
         assert 0 <= box.x0 < box.x1 <= width
         assert 0 <= box.y0 < box.y1 <= height
+
+
+def test_score_tables_flip_by_their_scores(run, tmp_path):
+    """Without answers there is a flip rate, and nothing about answers that changed with the same score."""
+    table = tmp_path / "scores.csv"
+    rows = [f"q{i},{rerun},{int((i + rerun) % 3 == 0)}" for i in range(30) for rerun in range(2)]
+    table.write_text("prompt_id,rerun,score\n" + "\n".join(rows) + "\n")
+    found = json.loads((run(table) / "flips.json").read_text())
+    flipping = sum((i % 3 == 0) != ((i + 1) % 3 == 0) for i in range(30))
+    assert found["cells"][0]["flip_rate"]["value"] == pytest.approx(flipping / 30)
+    assert found["cells"][0]["churn"] is None

@@ -6,6 +6,9 @@ from typer.testing import CliRunner
 
 import jobs.commands.power
 from orchestrator.errors import UserError
+from stats.planning import Design
+from stats.sequential import Stopping
+from stats.sequential_planning import expected_course
 
 
 @pytest.fixture
@@ -65,9 +68,22 @@ def test_a_drop_too_large_for_one_task_is_not_shown_there(run):
         (["--flip-rate", "0.1", "--noise-rate", "0.3"], "noise rate must be between"),
         (["--flip-rate", "0.1", "--tasks", "0"], "--tasks must be between"),
         (["--flip-rate", "0.1", "--throughput", "0"], "--throughput"),
+        (["--flip-rate", "0.1", "--looks", "5", "--margin", "2"], "--margin must be between"),
     ],
 )
 def test_wrong_numbers_are_refused_by_name(run, arguments, said):
     """Each mistake is one sentence that names the number."""
     with pytest.raises(UserError, match=said):
         run("--items", "100", *arguments)
+
+
+def test_stopping_early_has_its_power_and_its_share_of_the_samples(run):
+    """With and without the drop, as the statistics expect them."""
+    shown = run(
+        "--items", "5000", "--flip-rate", "0.09", "--drop", "0.01", "--looks", "5", "--until", "decided"
+    )
+    lines = [line for line in shown.splitlines() if "expected" in line]
+    for line, drop in zip(lines, (0.0, 0.01), strict=True):
+        course = expected_course(Design(5_000, 0.09), drop, Stopping(5, "decided"), 0.01)
+        numbers = [f"{course.power:.3f}", f"{course.certificate:.3f}", f"{100 * course.share:.0f} %"]
+        assert all(number in line for number in numbers)

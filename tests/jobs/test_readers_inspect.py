@@ -82,7 +82,7 @@ def test_a_failed_sample_is_missing(tmp_path):
 
 
 def test_several_scorers_and_mappings_are_metrics(tmp_path):
-    """A mapping is a metric per key, "scorer.key"; --metric chooses."""
+    """A mapping is a metric per key, "scorer.key"; --metric chooses, and else the others are named."""
     one = sample(1, {"f1": 0.25, "em": 0}, scorer="squad")
     one["scores"]["match"] = {"value": "C"}
     path = str(write_json(tmp_path / "a.json", log([one])))
@@ -90,6 +90,10 @@ def test_several_scorers_and_mappings_are_metrics(tmp_path):
         (table,) = read_scores([path], Reading({"arc": metric})).tasks
         (column,) = table.columns.values()
         assert column.scores.tolist() == [score]
+    (notice,) = read_scores([path], Reading({})).warnings
+    assert notice.code == "other-metrics"
+    assert "squad.f1" in notice.text
+    assert "match" in notice.text
 
 
 def test_an_unfinished_log_is_noticed(tmp_path):
@@ -109,6 +113,46 @@ def test_of_a_retried_log_the_last_counts(tmp_path):
     (table,) = read_scores([str(tmp_path)], Reading({})).tasks
     (column,) = table.columns.values()
     assert (column.scores.tolist(), column.reruns) == ([1.0], 1)
+
+
+def test_of_several_logs_in_a_folder_the_newest_counts(tmp_path):
+    """Two logs of one model and task with the same settings: the older one is left out, and that is said."""
+    for name, value in (("1", "I"), ("2", "C")):
+        content = log([sample(1, value)], task_id=name, created=f"2025-01-0{name}")
+        write_eval(tmp_path / f"{name}.eval", content)
+    read = read_scores([str(tmp_path)], Reading({}))
+    (column,) = read.tasks[0].columns.values()
+    assert (column.scores.tolist(), column.reruns) == ([1.0], 1)
+    assert [notice.code for notice in read.warnings] == ["older-results"]
+
+
+def test_flips_count_all_logs_of_a_folder(tmp_path):
+    """There they are the reruns that are asked for."""
+    for name, value in (("1", "I"), ("2", "C")):
+        write_eval(tmp_path / f"{name}.eval", log([sample(1, value)], task_id=name))
+    (cell,) = read_reruns([str(tmp_path)], Wanted({})).cells
+    assert sorted(cell.scores.tolist()[0]) == [0.0, 1.0]
+
+
+def test_logs_with_other_settings_in_a_folder_are_refused(tmp_path):
+    """Two temperatures are neither reruns nor an older and a newer version."""
+    for name, temperature in (("1", 0.0), ("2", 0.7)):
+        content = log([sample(1, "C")], task_id=name, temperature=temperature)
+        write_eval(tmp_path / f"{name}.eval", content)
+    with pytest.raises(UserError, match="settings differ"):
+        read_scores([str(tmp_path)], Reading({}))
+
+
+def test_a_large_json_log_is_read_in_pieces(tmp_path):
+    """Samples that are longer than what is read at once, keys in another order, and escapes at the edges."""
+    text = 'é\\\n"' * (1 << 18)
+    content = log([sample(i, "C", answer=text + str(i)) for i in range(3)])
+    order = ("version", "eval", "samples", "plan", "status")
+    reordered = {name: content[name] for name in order}
+    run = to_run([str(write_json(tmp_path / "a.json", reordered))], Reading({}))
+    assert [row["response"] for row in run.tasks[0].samples["openai/m"].to_pylist()] == [
+        text + str(i) for i in range(3)
+    ]
 
 
 def test_flips_between_epochs_are_counted(tmp_path):

@@ -201,11 +201,3 @@ def test_a_broken_line_is_named(tmp_path, line):
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(UserError, match=r"Line 4 of .*u_samples\.jsonl"):
         read_scores([str(path)], Reading({}))
-
-
-def test_output_of_different_tools_is_not_mixed(tmp_path):
-    """Two formats in one call are refused by name."""
-    first = every_eval_ever(tmp_path / "a", "a", [1.0])
-    second = evalscope(tmp_path / "b", "m", [[1.0]])
-    with pytest.raises(UserError, match=r"Every Eval Ever; .* is output of evalscope"):
-        read_scores([str(first), str(second)], Reading({}))

@@ -8,7 +8,7 @@ from analyze_runner import run_analyze
 from lm_eval_maker import write_results, write_samples
 from standin.runs import MadeTask, make_run
 
-from jobs.inputs.scales.known_metrics import known_direction, known_metric
+from jobs.inputs.scales.known_metrics import certain_range, known_direction, known_metric
 
 
 def table(path, base, variant, task="t", **columns):
@@ -243,6 +243,25 @@ def test_a_known_metric_on_an_impossible_scale_is_unknown():
     assert known_metric("acc").ranges == ((0.0, 1.0), (0.0, 100.0))
     assert known_metric("wer").ranges == ((float("-inf"), float("inf")),)
     assert known_metric("judge") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "bounds"),
+    [
+        ("acc,none", (0.0, 1.0)),
+        ("exact_match_original,none", (0.0, 1.0)),
+        ("prompt_level_strict_acc,none", (0.0, 1.0)),
+        ("pass@1,create_test", (0.0, 1.0)),
+        ("mcc", (-1.0, 1.0)),
+        ("bleu", None),  # a share or percent
+        ("f1", None),
+        ("word_perplexity", None),
+        ("impact", None),  # not an accuracy
+    ],
+)
+def test_the_range_that_a_name_makes_certain(name, bounds):
+    """Before any value has been seen, as a plan with looks needs it."""
+    assert certain_range(name) == bounds
 
 
 def test_a_margin_of_zero_is_refused_by_all(tmp_path):

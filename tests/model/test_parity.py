@@ -9,21 +9,25 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from standin.command import ROOT
-from standin.files import GENERATE, ROLLING, questions, write_sweep, write_task
+from standin.files import GENERATE, ROLLING, SHUFFLING, questions, write_sweep, write_task
 from standin.machine import DTYPE
 from standin.reference import Replay, evaluate
 from standin.rows import block_files, identities, planned, samples
 
 from orchestrator.config.load import load_config
+from orchestrator.engines.lm_eval_engine import LmEvalEngine
+from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import ITEMS, SampleColumns
+from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.prepare import prepare
+from orchestrator.workers.answer_block import answer_block
 
 pytestmark = pytest.mark.model
 
 QUICKSTART = ROOT / "configs" / "tasks" / "quickstart"
 CHOOSERS = (file for file in sorted(QUICKSTART.glob("*.yaml")) if "include: _choose" in file.read_text())
 CHOOSING = f"lldeg_{next(CHOOSERS).stem}"
-GENERATING, ROLLS, SHOTS = "lldeg_sums", "rolls", "shots"
+GENERATING, ROLLS, SHOTS, SHUFFLED = "lldeg_sums", "rolls", "shots", "shuffled"
 LIMIT = 10
 TEXTS = [
     {"text": "The quick brown fox jumps over the lazy dog."},
@@ -69,10 +73,13 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
-    """A pack of our own: a rolling task with one text longer than the context, and one with examples."""
+    """A pack of our own: a rolling task with one too long text, one with examples, one that shuffles."""
     folder = tmp_path_factory.mktemp("parity")
     write_task(folder / "pack", ROLLS, TEXTS, **ROLLING)
-    write_task(folder / "pack", SHOTS, questions(6), **GENERATE, num_fewshot=2, fewshot_split="test")
+    write_task(
+        folder / "pack", SHOTS, questions(6), **{**GENERATE, "num_fewshot": 2, "fewshot_split": "test"}
+    )
+    write_task(folder / "pack", SHUFFLED, questions(6), {"process_docs": SHUFFLING}, **GENERATE)
     return folder / "pack"
 
 
@@ -244,6 +251,29 @@ def test_chat_and_few_shot_prompts_are_lm_evals(outcome, hf, pack, prompt, monke
             built = sweep.built[sweep.renderings[variant], task]
             assert built.requests[item][0].args[0] == logged[0]["arguments"][0][0]
             assert built.prompt_hash(item) == logged[0]["prompt_hash"]
+
+
+@pytest.mark.parametrize(("task", "prompt"), [(SHUFFLED, {}), (SHOTS, CHAT)])
+def test_answers_and_scores_of_such_prompts_are_lm_evals(outcome, hf, pack, task, prompt):
+    """Shuffled documents, and examples as turns under a system instruction: each sample is lm-eval's."""
+    settings = [f"prompt.{key}={json.dumps(value)}" for key, value in prompt.items()]
+    settings += [f"tasks=[{task}]", "sampling.temperatures=[0.0]"]
+    sweep = prepare(outcome.path, overrides=settings, run_dir="unused")
+    built = sweep.built[sweep.renderings["hf"], task]
+    block = Block("hf", task, "cell", tuple(built.items()), (Rerun(0.0),))
+    samples = answer_block(
+        block, sweep.tasks[task].score_each, built, LmEvalEngine(hf), sweep.config.sampling
+    )
+    expected = evaluate(hf, [pack], [task], None, **prompt)
+    assert len(samples) == len(expected) == 6
+    for sample in samples:
+        logged = expected[task, sample.item.item]
+        assert (sample.item.doc_hash, sample.item.prompt_hash) == (
+            logged[0]["doc_hash"],
+            logged[0]["prompt_hash"],
+        )
+        assert sample.response == logged[0]["resps"][0][0]
+        assert (sample.scored.scores, sample.scored.filtered) == (scores_of(logged), filtered_of(logged))
 
 
 def test_columns_and_types(outcome):

@@ -82,6 +82,15 @@ def test_top_k_and_the_longest_answer_are_passed_on_where_asked_for():
     assert (settings["top_k"], settings["max_gen_toks"]) == (3, 99)
 
 
+@pytest.mark.parametrize("temperature", [0.0, 0.7])
+def test_penalties_are_sent_at_every_temperature(temperature):
+    """They change the likeliest token, too; a server would otherwise take its own."""
+    penalties = {"repetition_penalty": 1.0, "presence_penalty": 0.5, "frequency_penalty": 0.0}
+    settings = generation_settings(TASKS_OWN, temperature, SamplingConfig(**penalties, min_p=0.1))
+    assert {name: settings[name] for name in penalties} == penalties
+    assert settings.get("min_p") == (0.1 if temperature else None)
+
+
 def test_a_task_does_not_change_under_its_settings():
     """The task's own settings are read, never written."""
     before = dict(TASKS_OWN)
@@ -93,7 +102,7 @@ def test_everything_a_block_holds_is_asked_at_once(open_task):
     """All items and reruns go to the engine in one call, so that it can batch them."""
     task, built, block = open_task(questions(3), [Rerun(0.0), Rerun(0.7, 1)], **GENERATE)
     engine = said("1")
-    answer_block(block, task, built, engine, SamplingConfig())
+    answer_block(block, task.score_each, built, engine, SamplingConfig())
     assert [len(call) for call in engine.calls] == [6]
 
 
@@ -101,7 +110,7 @@ def test_the_seed_of_a_rerun_goes_with_its_requests(open_task):
     """Every request carries its own temperature and seed."""
     task, built, block = open_task(questions(1), [Rerun(0.0), Rerun(0.7, 4), Rerun(0.9, 5)], **GENERATE)
     engine = said("1")
-    answer_block(block, task, built, engine, SamplingConfig())
+    answer_block(block, task.score_each, built, engine, SamplingConfig())
     asked = [(query.arguments[1]["temperature"], query.seed) for query in engine.calls[0]]
     assert asked == [(0.0, 0), (0.7, 4), (0.9, 5)]
 
@@ -110,7 +119,7 @@ def test_repeats_of_a_task_are_sampled_with_seeds_of_their_own(open_task):
     """A task that wants three answers per item gets three different ones from each seed."""
     task, built, block = open_task(questions(1), [Rerun(0.7, 0), Rerun(0.7, 1)], repeats=3, **GENERATE)
     engine = said("1")
-    answer_block(block, task, built, engine, SamplingConfig())
+    answer_block(block, task.score_each, built, engine, SamplingConfig())
     seeds = [query.seed for query in engine.calls[0]]
     assert len(set(seeds)) == 6
     assert {0, 1} <= set(seeds)
@@ -123,7 +132,7 @@ def test_repeats_at_temperature_zero_are_asked_once(open_task):
         questions(1), [Rerun(0.0)], repeats=3, **{**GENERATE, "filter_list": [seen]}
     )
     engine = said("0")
-    (sample,) = answer_block(block, task, built, engine, SamplingConfig())
+    (sample,) = answer_block(block, task.score_each, built, engine, SamplingConfig())
     assert len(engine.calls[0]) == 1
     assert sample.error is None
 
@@ -131,7 +140,7 @@ def test_repeats_at_temperature_zero_are_asked_once(open_task):
 def test_every_filter_has_its_answer_and_its_score(open_task):
     """One row holds what each filter made of the text, and what that scored."""
     task, built, block = open_task(questions(1), [Rerun(0.0)], **GENERATE)
-    (sample,) = answer_block(block, task, built, said("it is 0, I think"), SamplingConfig())
+    (sample,) = answer_block(block, task.score_each, built, said("it is 0, I think"), SamplingConfig())
     assert sample.response == "it is 0, I think"
     assert sample.scored.filtered == {"number": "0", "whole": "it is 0, I think"}
     assert sample.scored.scores == {"exact_match,number": 1.0, "exact_match,whole": 0.0}
@@ -141,7 +150,7 @@ def test_log_likelihoods_keep_the_list_of_values(open_task):
     """For a choice the response is what each option got, and the score lm-eval's own."""
     task, built, block = open_task(choices(2), [Rerun(0.0)], **CHOOSE)
     engine = Recorder(lambda query: Answer((-float(len(query.arguments[1])), False), None, 3, 0))
-    samples = answer_block(block, task, built, engine, SamplingConfig())
+    samples = answer_block(block, task.score_each, built, engine, SamplingConfig())
     assert samples[0].response == "[[-2.0, false], [-4.0, false]]"
     assert [sample.scored.scores["acc,none"] for sample in samples] == [1.0, 0.0]
 
@@ -152,7 +161,7 @@ def test_a_failed_answer_is_an_error_row_and_the_others_are_unharmed(open_task):
     engine = Recorder(
         lambda query: Answer(None, error="Bad: prompt") if "Item 1" in query.arguments[0] else Answer("0")
     )
-    samples = answer_block(block, task, built, engine, SamplingConfig())
+    samples = answer_block(block, task.score_each, built, engine, SamplingConfig())
     assert [sample.error for sample in samples] == [None, "Bad: prompt", None]
     assert (samples[1].scored, samples[1].response) == (None, None)
 
@@ -167,7 +176,7 @@ def test_one_failed_option_fails_its_item_only(open_task):
             else Answer((-1.0, False))
         )
     )
-    samples = answer_block(block, task, built, engine, SamplingConfig())
+    samples = answer_block(block, task.score_each, built, engine, SamplingConfig())
     assert [sample.error for sample in samples] == ["Bad: x", None]
 
 
@@ -177,7 +186,7 @@ def test_an_answer_that_cannot_be_scored_is_an_error_row(open_task):
     docs = [{"question": f"Q{i}", "answer": "1"} for i in range(3)]
     task, built, block = open_task(docs, [Rerun(0.0)], **{**GENERATE, "doc_to_target": "{{answer}}"})
     task._task.config.doc_to_target = broken
-    samples = answer_block(block, task, built, said("1"), SamplingConfig())
+    samples = answer_block(block, task.score_each, built, said("1"), SamplingConfig())
     assert [sample.error is None for sample in samples] == [True, False, True]
     assert samples[1].error.startswith("scoring: ZeroDivisionError")
 
@@ -185,7 +194,7 @@ def test_an_answer_that_cannot_be_scored_is_an_error_row(open_task):
 def test_text_that_is_no_unicode_can_be_written(open_task):
     """A lone surrogate in a model's text does not sink the block."""
     task, built, block = open_task(questions(1), [Rerun(0.0)], **GENERATE)
-    samples = answer_block(block, task, built, said("0 \ud800"), SamplingConfig())
+    samples = answer_block(block, task.score_each, built, said("0 \ud800"), SamplingConfig())
     columns = SampleColumns(("exact_match,number", "exact_match,whole"), ("number", "whole"))
     assert samples_table(block, samples, columns)["response"].to_pylist() == ["0 ?"]
 
@@ -204,10 +213,10 @@ def refusing(*items):
 def test_what_is_refused_is_put_off_once(open_task):
     """The refused samples become a block of their own and no rows; refused again, they are rows."""
     task, built, block = open_task(questions(3), [Rerun(0.7, 0), Rerun(0.7, 1)], **GENERATE)
-    samples = answer_block(block, task, built, refusing(0, 2), SamplingConfig())
+    samples = answer_block(block, task.score_each, built, refusing(0, 2), SamplingConfig())
     kept, (later,) = put_off_refused(block, samples)
     assert [(sample.item.item, sample.rerun.seed) for sample in kept] == [(0, 0), (1, 0), (1, 1), (2, 0)]
     assert ([item.item for item in later.items], later.reruns) == ([0, 2], (Rerun(0.7, 1),))
-    again = answer_block(later, task, built, refusing(2), SamplingConfig())
+    again = answer_block(later, task.score_each, built, refusing(2), SamplingConfig())
     written, none = put_off_refused(later, again)
     assert ([sample.error is None for sample in written], none) == ([True, False], ())

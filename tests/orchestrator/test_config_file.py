@@ -234,3 +234,64 @@ def test_examples_are_turns_where_there_is_a_chat_template(load, prompt, multitu
     config, problems = load(GOOD | {"prompt": prompt})
     assert problems == []
     assert config.prompt.fewshot_as_multiturn is multiturn
+
+
+def test_the_environment_of_a_variant_is_laid_over_that_of_the_sweep(load):
+    """All values are text; a variant without any has no such key, so that its identity is what it was."""
+    config, problems = load(
+        GOOD
+        | {
+            "engine": {"env": {"VLLM_BATCH_INVARIANT": 1}},
+            "variants": {
+                "a": {},
+                "b": {"env": {"VLLM_USE_FLASHINFER_SAMPLER": "X", "VLLM_BATCH_INVARIANT": "0"}},
+            },
+        }
+    )
+    assert problems == []
+    assert config.engine_of("a")["env"] == {"VLLM_BATCH_INVARIANT": "1"}
+    assert config.engine_of("b")["env"] == {"VLLM_BATCH_INVARIANT": "0", "VLLM_USE_FLASHINFER_SAMPLER": "X"}
+    assert "env" not in load(GOOD)[0].engine_of("a")
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"HF_TOKEN": "abc"},
+        {"HF_TOKEN": "$HF_TOKEN"},
+        {"X": "Bearer abcdefghijkl"},
+        {"A B": 1},
+        {"A": True},
+        {"A": [1]},
+    ],
+)
+def test_secrets_and_what_is_no_variable_are_refused(load, env):
+    """Once, and without repeating a secret."""
+    _, problems = load(GOOD | {"variants": {"a": {"env": env}, "b": {}}})
+    assert len(problems) == 1
+    assert "abc" not in problems[0]
+
+
+def test_a_tasks_own_sampling_wins(load):
+    """Over the sweep's, for what it sets."""
+    config, problems = load(
+        GOOD
+        | {
+            "sampling": {"top_k": 5, "repetition_penalty": 1.1},
+            "tasks": [{"task": "t", "sampling": {"top_k": 0, "max_gen_toks": 99}}],
+        }
+    )
+    assert problems == []
+    assert config.sampling.of_task(config.tasks[0].sampling).meaning() == {
+        "top_p": 1.0,
+        "top_k": 0,
+        "repetition_penalty": 1.1,
+        "max_gen_toks": 99,
+    }
+
+
+def test_sampling_that_is_not_set_leaves_the_keys_of_samples_alone(load):
+    """What runs before these settings have recorded, and nothing else."""
+    config, _ = load(GOOD)
+    assert config.sampling.meaning() == {"top_p": 1.0, "top_k": None, "max_gen_toks": None}
+    assert config.tasks[0].sampling.meaning() == {}

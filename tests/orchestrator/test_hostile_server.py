@@ -51,7 +51,7 @@ def rows(tmp_path_factory):
         spec = EngineSpec("small", options={"kind": COMPLETIONS, "header": header, **options})
         engine = open_engine(spec, gpus=0)
     try:
-        samples = answer_block(block, task, built, engine, SamplingConfig())
+        samples = answer_block(block, task.score_each, built, engine, SamplingConfig())
     finally:
         engine.close()
         server.end()
@@ -161,7 +161,7 @@ def test_scores_beyond_measure_are_errors(tmp_path):
     task._task.process_results = lambda doc, kept: {"exact_match": next(scores)}
     task._task.config.filter_list = task._task.config.filter_list[:1]
     task._task._filters = task._task._filters[:1]
-    first, second = answer_block(block, task, built, engine, SamplingConfig())
+    first, second = answer_block(block, task.score_each, built, engine, SamplingConfig())
     assert (first.error, second.error) == ("scoring: exact_match,number is inf", None)
 
 

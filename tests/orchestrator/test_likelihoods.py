@@ -59,6 +59,6 @@ def test_nan_everywhere_is_no_score(tmp_path):
     built = task.build(PromptConfig(), None, "plain")
     block = Block("v", name, "c", tuple(built.items()), (Rerun(0.0),))
     engine = SimpleNamespace(answer=lambda queries: [Answer((math.nan, False)) for _ in queries])
-    samples = answer_block(block, task, built, engine, SamplingConfig())
+    samples = answer_block(block, task.score_each, built, engine, SamplingConfig())
     assert [sample.scored for sample in samples] == [None, None]
     assert all("log-likelihood is nan" in sample.error for sample in samples)

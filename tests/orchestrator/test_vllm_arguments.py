@@ -5,12 +5,14 @@ import os
 import pytest
 
 from orchestrator.engines.base import EngineSpec
-from orchestrator.engines.vllm_engine import engine_arguments, set_up_cpu
+from orchestrator.engines.vllm_loading import engine_arguments, set_up_cpu
 
 
 def arguments(gpus, **options):
     """Arguments for a model with some options."""
-    return engine_arguments(EngineSpec("model", None, {"kind": "vllm", **options}), gpus=gpus)
+    return engine_arguments(
+        EngineSpec("model", None, {"kind": "vllm", **options}), gpus=gpus, on_cpu=not gpus
+    )
 
 
 @pytest.mark.parametrize(("gpus", "share"), [(0.5, 0.45), (0.25, 0.225)])

@@ -120,6 +120,7 @@ def leave_word(folder):
         "devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         "code": orchestrator.__path__[0],
         "tasks": shipped_tasks(),
+        "mark": os.environ.get("LLDEG_MARK"),
     }
     draft = folder.with_name(f"{folder.name}.{os.getpid()}")
     draft.write_text(json.dumps(seen))

@@ -60,8 +60,25 @@ def choices(count):
     return [{"question": f"Number {i}:", "choices": ["a", "bbb"], "answer": i % 2} for i in range(count)]
 
 
-def write_task(folder, name, docs, **settings):
-    """Write one lm-eval task with its documents beside it; returns its name."""
+SHUFFLING = """
+import random
+import numpy
+
+def process_docs(dataset):
+    def shuffled(doc):
+        words = doc["question"].split()
+        random.shuffle(words)
+        return {**doc, "question": " ".join([*words, str(numpy.random.randint(1000))])}
+
+    return dataset.map(shuffled)
+"""
+
+
+def write_task(folder, name, docs, functions=None, **settings):
+    """Write one lm-eval task with its documents beside it; returns its name.
+
+    `functions` are Python sources by keys of the task; each defines a function with the name of its key.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "loader.py").write_text(LOADER)
     (folder / f"{name}.jsonl").write_text("".join(json.dumps(doc) + "\n" for doc in docs))
@@ -73,7 +90,9 @@ def write_task(folder, name, docs, **settings):
         **settings,
     }
     text = yaml.safe_dump({**task, "metadata": {"version": 1.0}})
-    (folder / f"{name}.yaml").write_text(f"custom_dataset: !function loader.load\n{text}")
+    (folder / f"{name}_code.py").write_text("".join((functions or {}).values()))
+    lines = [f"{key}: !function {name}_code.{key}\n" for key in functions or {}]
+    (folder / f"{name}.yaml").write_text(f"custom_dataset: !function loader.load\n{text}{''.join(lines)}")
     return name
 
 

@@ -1,8 +1,7 @@
 """Sweeps under random kills on one real Ray cluster: replicas, nodes and drivers, at random moments.
 
 After each, the run has to be what an undisturbed sweep leaves: every key once, no error but those provoked,
-and the same final tables. Behind a hostile server every sample has to be what the server makes of it, too,
-and the server itself is killed as well.
+and the same final tables.
 """
 
 import contextlib
@@ -21,14 +20,11 @@ import psutil
 from ray.cluster_utils import Cluster
 from standin.engine import DEADLY, StandIn
 from standin.files import GENERATE, questions, write_sweep, write_task
-from standin.hostile import KEY
-from standin.misbehaving import MisbehavingServer, misjudged, write_served_sweep
 from standin.rows import block_files, identities, planned, samples
 
 ITEMS, NODES, CPUS = 96, 2, 2
 DEADLY_ITEM = 41
 FAULTS = ("replica", "node", "driver")
-ORDINARY, A_DEADLY_PROMPT, A_HOSTILE_SERVER = "ordinary", "deadly", "hostile"
 NODE = {"include_dashboard": False, "object_store_memory": 80_000_000}
 SECONDS_OF_WORK = 5.0  # about as long as an undisturbed sweep answers
 SECONDS_FOR_A_TRIAL = 600.0
@@ -52,7 +48,7 @@ class Paced(StandIn):
         """Texts that depend on prompt, temperature and seed alone."""
         time.sleep(self._pace)
         texts = super().generate_until(requests, disable_tqdm)
-        return [f"x{text}" if int(text[-4:], 16) < self._slips * 16**4 else text for text in texts]
+        return ["none" if int(text[-4:], 16) < self._slips * 16**4 else text for text in texts]
 
 
 def submit(sweep, run, address, log):
@@ -82,7 +78,6 @@ class Trial:
     """One sweep under faults.
 
     Attributes:
-        kind: what is wrong with it beside the kills.
         done: faults that took effect, in order.
         submits: how often the sweep was submitted.
         problems: what is not as it has to be.
@@ -90,7 +85,7 @@ class Trial:
     """
 
     seed: int
-    kind: str
+    deadly: bool
     done: list = field(default_factory=list)
     submits: int = 0
     seconds: float = 0.0
@@ -103,12 +98,17 @@ class Soak:
 
     Args:
         folder: for runs and logs.
-        hostile: whether the sweeps ask a hostile server.
+
+    Attributes:
+        faults: what is killed.
+        numbers: how many faults a trial has; one is chosen.
+        deadly: share of the trials with a prompt that kills engines.
     """
 
-    def __init__(self, folder, *, hostile=False):
-        self.folder, self._hostile = folder, hostile
-        os.environ["HOSTILE_KEY"] = KEY  # the nodes have it from here
+    faults, numbers, deadly = FAULTS, (1, 1, 2, 3), 0.25
+
+    def __init__(self, folder):
+        self.folder = folder
         self._drivers = multiprocessing.get_context("forkserver")  # imports what a driver needs only once
         self._drivers.set_forkserver_preload(
             ["jobs.cli", "orchestrator.workers.execute", "orchestrator.sweep.prepare"]
@@ -117,74 +117,74 @@ class Soak:
     def __enter__(self):
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **NODE})
         self._nodes = [self._new_node() for _ in range(NODES)]
-        self._server = MisbehavingServer()
-        self.sweeps = {
-            ORDINARY: self._write_sweep(ORDINARY, deadly=False),
-            A_DEADLY_PROMPT: self._write_sweep(A_DEADLY_PROMPT, deadly=True),
-            A_HOSTILE_SERVER: write_served_sweep(self.folder / A_HOSTILE_SERVER, self._server.url),
-        }
+        self.sweeps = {deadly: self._write_sweep(deadly=deadly) for deadly in (False, True)}
         self._expected = {}
         return self
 
     def __exit__(self, *_):
         self._cluster.shutdown()
-        self._server.end()
 
-    def _write_sweep(self, kind, *, deadly):
-        folder = self.folder / kind
+    def _write_sweep(self, *, deadly):
+        folder = self.folder / ("deadly" if deadly else "ordinary")
         docs = questions(ITEMS)
         if deadly:
             docs[DEADLY_ITEM]["question"] = f"{DEADLY} Item {DEADLY_ITEM}"
         write_task(folder / "pack", "first", docs, **GENERATE)
         write_task(folder / "pack", "second", questions(ITEMS), **GENERATE)
+        options = {"pace": 0.1, "pids": str(folder / "pids")}
         return write_sweep(
             folder,
-            engine={"kind": "lm-eval:standin.soak:Paced", "pace": 0.1},
+            engine={"kind": "lm-eval:standin.soak:Paced", **options},
             variants={"base": {}, "worse": {"engine": {"slips": 0.2, "dies": deadly}}},
             tasks=["first", "second"],
             sampling={"temperatures": [0.0, 0.7], "seeds": 2},
             cluster={"replicas": 3, "cpus_per_replica": 1},
         )
 
-    def _undisturbed(self, kind):
+    def _undisturbed(self, *, deadly):
         """The final tables of a sweep that nothing happens to; run once."""
-        if kind not in self._expected:
-            trial = Trial(0, kind)
+        if deadly not in self._expected:
+            trial = Trial(0, deadly)
             run = self._run(trial, random.Random(0), [])
             if trial.problems:
                 raise AssertionError(f"undisturbed: {trial.problems}")
-            self._expected[kind] = analyze(run)
-        return self._expected[kind]
+            self._expected[deadly] = self.result(run)
+        return self._expected[deadly]
+
+    def result(self, run):
+        """What has to be the same after any faults."""
+        return analyze(run)
+
+    def expected_rows(self, run):
+        """How often each sample has to be there."""
+        return planned(run)
+
+    def misjudged(self, trial, rows):
+        """Samples that are errors and should not be, or the other way round."""
+        provoked = {("worse", "first", DEADLY_ITEM)} if trial.deadly else set()
+        return sorted(_asked(row for row in rows if row["error"] is not None) ^ (provoked & _asked(rows)))
 
     def trial(self, seed):
         """Run the sweep under faults that the seed decides; what it leaves goes if all is well."""
         rng = random.Random(seed)
-        kind = A_DEADLY_PROMPT if rng.random() < 0.25 else ORDINARY
-        trial = Trial(seed, A_HOSTILE_SERVER if self._hostile else kind)
-        faults, numbers = (FAULTS, (1, 1, 2, 3)) if not self._hostile else ((*FAULTS, "server"), (4, 5, 6))
-        run = self._run(trial, rng, rng.choices(faults, k=rng.choice(numbers)))
-        if not trial.problems and analyze(run) != self._undisturbed(trial.kind):
-            trial.problems.append("the final tables differ")
+        trial = Trial(seed, deadly=rng.random() < self.deadly)
+        run = self._run(trial, rng, rng.choices(self.faults, k=rng.choice(self.numbers)))
+        if not trial.problems and self.result(run) != self._undisturbed(deadly=trial.deadly):
+            trial.problems.append("the result differs")
         if not trial.problems:
             shutil.rmtree(run.parent)
         return trial
 
     def _run(self, trial, rng, faults):
-        run = self.folder / f"trial-{trial.seed}-{trial.kind}" / "run"
+        run = self.folder / f"trial-{trial.seed}-{trial.deadly}" / "run"
         run.parent.mkdir()
         started = time.monotonic()
-        kill = {
-            "replica": self._kill_replica,
-            "node": self._kill_node,
-            "driver": self._kill_driver,
-            "server": self._kill_server,
-        }
         self._submit(trial, run)
         for fault in faults:
             if rng.random() < 0.8:  # or else while it starts
                 self._await_a_block(run)
             self._driver.join(rng.uniform(0, SECONDS_OF_WORK))
-            if self._driver.is_alive() and kill[fault](trial, rng, run):
+            if self._driver.is_alive() and getattr(self, f"_kill_{fault}")(trial, rng, run):
                 trial.done.append(fault)
         self._driver.join(SECONDS_FOR_A_TRIAL)
         trial.seconds = time.monotonic() - started
@@ -194,7 +194,7 @@ class Soak:
     def _submit(self, trial, run):
         trial.submits += 1
         self._stood = len(block_files(run))
-        work = (self.sweeps[trial.kind], run, self._cluster.address, run.parent / "log")
+        work = (self.sweeps[trial.deadly], run, self._cluster.address, run.parent / "log")
         self._driver = self._drivers.Process(target=submit, args=work)
         self._driver.start()
 
@@ -205,13 +205,21 @@ class Soak:
             time.sleep(0.05)
 
     def _kill_replica(self, trial, rng, run):
-        replicas = sorted(pid for pid in psutil.pids() if _is_replica(pid))
+        replicas = sorted(self._engines(trial))
         if not replicas:
             return False
         with contextlib.suppress(ProcessLookupError):
             os.kill(rng.choice(replicas), signal.SIGKILL)
             return True
         return False
+
+    def _engines(self, trial):
+        """Processes that loaded an engine for the sweep; those that are gone are forgotten."""
+        for path in (self.sweeps[trial.deadly].parent / "pids").glob("[0-9]*"):
+            if is_replica(int(path.name)):
+                yield int(path.name)
+            else:
+                path.unlink(missing_ok=True)
 
     def _kill_node(self, trial, rng, run):
         """A node goes with all that ran on it, and another one comes."""
@@ -233,10 +241,6 @@ class Soak:
         self._submit(trial, run)
         return True
 
-    def _kill_server(self, trial, rng, run):
-        self._server.go_for(rng.uniform(0.2, 1.0))
-        return True
-
     def _check(self, trial, run):
         """Note what is not as it has to be."""
         if self._driver.exitcode != 0:
@@ -244,24 +248,22 @@ class Soak:
             self._driver.kill()
             return
         rows = samples(run)
-        if identities(run) != planned(run):
+        if identities(run) != self.expected_rows(run):
             twice = [key for key, count in identities(run).items() if count > 1]
             trial.problems.append(f"{len(rows)} rows, {len(twice)} samples twice: {twice[:3]}")
         if len({row["sample_key"] for row in rows}) != len(rows):
             trial.problems.append("a key stands twice")
-        if trial.kind == A_HOSTILE_SERVER:
-            wrong = misjudged(rows)
-        else:
-            errors = {(row["variant"], row["task"], row["item"]) for row in rows if row["error"] is not None}
-            provoked = {("worse", "first", DEADLY_ITEM)} if trial.kind == A_DEADLY_PROMPT else set()
-            wrong = sorted(errors ^ provoked)
-        if wrong:
+        if wrong := self.misjudged(trial, rows):
             trial.problems.append(f"{len(wrong)} samples are not what they have to be: {wrong[:3]}")
         lines = (run / "logs" / "events.jsonl").read_text().splitlines()
         trial.events = Counter(json.loads(line)["event"] for line in lines)
 
 
-def _is_replica(pid):
+def _asked(rows):
+    return {(row["variant"], row["task"], row["item"]) for row in rows}
+
+
+def is_replica(pid):
     """Whether a process is a replica of this cluster; a number may long be another process's."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)

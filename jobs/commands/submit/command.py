@@ -53,6 +53,16 @@ def submit(
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Ask again for samples whose row is an error.")
     ] = False,
+    until_degraded: Annotated[
+        bool, typer.Option("--until-degraded", help="Stop a variant as soon as it is known to be degraded.")
+    ] = False,
+    until_decided: Annotated[
+        bool,
+        typer.Option("--until-decided", help="The same, and also as soon as it is certified."),
+    ] = False,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Answer what was left out by stopping early; verdicts stay.")
+    ] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the configuration; repeatable."),
@@ -62,6 +72,9 @@ def submit(
 
     Answers are written to the run directory as they arrive; submitting again computes only what is missing.
     Ctrl-C stops the run, and submitting again resumes it.
+
+    With --until-degraded or --until-decided (or `stopping` in the configuration) no more is asked of a
+    variant once its verdict is certain; the false alarm rate stays the same.
 
     Exit status: 0 if the run is complete, 2 for wrong usage or input, 3 if the run is incomplete.
 
@@ -76,6 +89,7 @@ def submit(
     as_job = address is not None and address.startswith(("http://", "https://"))
     if detach and not as_job:
         raise UserError("--detach needs a sweep that runs as a Ray job: add --address http://HEAD:8265.")
+    overrides = [*(set_ or ()), *_until(degraded=until_degraded, decided=until_decided, finish=finish)]
     prepare_for_ray(address)
     if as_job and not dry_run:
         from jobs.commands.submit.remote_job import submit_job  # noqa: PLC0415 - slow to import, and needed here only
@@ -92,7 +106,12 @@ def submit(
     if dry_run:
         with console.status("checking the sweep"):
             plan = plan_only(
-                config, run_dir=run_dir, address=address, overrides=set_ or (), retry_errors=retry_errors
+                config,
+                run_dir=run_dir,
+                address=address,
+                overrides=overrides,
+                retry_errors=retry_errors,
+                finish=finish,
             )
         announce(plan)
         console.print(dry_run_table(plan))
@@ -103,13 +122,26 @@ def submit(
         config,
         run_dir=run_dir,
         address=address,
-        overrides=set_ or (),
+        overrides=overrides,
         retry_errors=retry_errors,
+        finish=finish,
         checking=lambda: console.status("checking the sweep"),
         announce=announce,
         follow=lambda progress: follow(progress, console),
     )
     _conclude(submitted, console)
+
+
+def _until(*, degraded: bool, decided: bool, finish: bool) -> list[str]:
+    """What the options for stopping early set in the configuration.
+
+    Raises:
+        UserError: if they contradict each other.
+    """
+    given = [name for name, is_given in (("degraded", degraded), ("decided", decided)) if is_given]
+    if len(given) + finish > 1:
+        raise UserError("Use only one of --until-degraded, --until-decided and --finish.")
+    return [f"stopping.until={name}" for name in given]
 
 
 def _conclude(submitted: Submitted, console: Console) -> None:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.commands.power import detectable_text
+from jobs.commands.submit.expected_samples import expectation
 from jobs.inputs.rerun_set import Wanted
 from jobs.inputs.sources import read_reruns
 from jobs.reruns.summary import summarize
@@ -109,6 +110,8 @@ class _Row:
 def detection_table(plan: Plan, rates: FlipRates, alpha: float, power: float = 0.8) -> Table:
     """Smallest drop that each task, and all together, will show at each temperature.
 
+    For a sweep that stops early, the caption says which share of the samples it is expected to use.
+
     Args:
         plan: the sweep.
         rates: expected flips.
@@ -131,6 +134,10 @@ def detection_table(plan: Plan, rates: FlipRates, alpha: float, power: float = 0
             _add(table, row, Design(row.items, rate, row.reruns, noise, alpha / len(here), power))
         if len(here) > 1:
             _add(table, *_together(here, rates, alpha / comparisons, power))
+    if entry := plan.manifest.get("stopping"):
+        by_temperature = {t: [row for row in rows if row.temperature == t] for t in temperatures}
+        designs = {t: _together(here, rates, alpha, power)[1] for t, here in by_temperature.items()}
+        table.caption, table.caption_justify = expectation(entry, designs), "left"
     return table
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import contextmanager
 from datetime import timedelta
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from rich.live import Live
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from orchestrator.rundir.progress import SweepProgress, VariantProgress
+    from orchestrator.rundir.progress import Standing, SweepProgress, VariantProgress
     from orchestrator.sweep.plan import Plan
     from orchestrator.sweep.prepare import Sweep
 
@@ -69,7 +70,8 @@ def _line(counts: VariantProgress) -> str:
         return f"loading, {counts.done:,}/{counts.planned:,} samples"
     errors = f", {counts.errors:,} errors" if counts.errors else ""
     rates = f"{counts.samples_per_second:.1f} samples/s, {counts.tokens_per_second:.0f} tokens/s"
-    return f"{counts.done:,}/{counts.planned:,} samples, {rates}{errors}"
+    looks = "".join(f"; look at {standing_text(standing)}" for standing in counts.standing)
+    return f"{counts.done:,}/{counts.planned:,} samples, {rates}{errors}{looks}"
 
 
 def _eta(progress: SweepProgress) -> str:
@@ -91,8 +93,12 @@ def progress_table(progress: SweepProgress) -> Table:
     for heading in ("done", "planned", "samples/s", "tokens/s", *(("errors",) if failing else ())):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("state", no_wrap=True)
+    looks = any(counts.standing for counts in progress.variants.values())
+    if looks:
+        table.add_column("last look")
     for name, counts in progress.variants.items():
-        table.add_row(Text(name), *_figures(counts, failing=failing), _state(counts))
+        last = ["\n".join(map(standing_text, counts.standing))] if looks else []
+        table.add_row(Text(name), *_figures(counts, failing=failing), _state(counts), *last)
     if progress.problem:
         table.caption, table.caption_justify = _problem(progress.problem), "left"
     return table
@@ -106,11 +112,26 @@ def _figures(counts: VariantProgress, *, failing: bool) -> list[str]:
     return [f"{counts.done:,}", f"{counts.planned:,}", *rates, *errors]
 
 
+def standing_text(standing: Standing) -> str:
+    """A look in a few words: which one, and how far the statistics are from their boundaries."""
+    where = f"T {standing.temperature:g}: {standing.look}/{standing.looks}"
+    if standing.verdict is not None:
+        return f"{where} {standing.verdict}"
+    if not isfinite(standing.statistic):
+        return f"{where} no difference"
+    text = f"{where} z {standing.statistic:.2f}"
+    if isfinite(standing.boundary):
+        text += f", degraded at {standing.boundary:.2f}"
+    if isfinite(standing.certified_boundary):
+        text += f"; {standing.certified_statistic:.2f}, certified at {standing.certified_boundary:.2f}"
+    return text
+
+
 def _state(counts: VariantProgress) -> str:
     if counts.refusal:
         return "refused"
     if not counts.owed:
-        return "complete"
+        return "decided" if counts.not_needed else "complete"
     if not counts.replicas:
         return "waiting"
     return f"{counts.replicas} running" if counts.first_work is not None else "loading"
@@ -153,7 +174,9 @@ def outcome(plan: Plan, progress: SweepProgress) -> str:
         )
     else:
         what = f"{progress.written:,} new" if progress.written else "none new"
-        lines.append(f"{url} is complete: {planned:,} samples, {what}. Next: lldeg analyze {url}")
+        left_out = sum(counts.not_needed for counts in progress.variants.values())
+        not_needed = f", {left_out:,} not needed" if left_out else ""
+        lines.append(f"{url} is complete: {planned:,} samples, {what}{not_needed}. Next: lldeg analyze {url}")
     if errors:
         lines.append(f"{errors:,} samples failed; see the column error of their rows.")
     return "\n".join(lines)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from orchestrator.rundir.progress import SweepProgress
     from orchestrator.sweep.plan import Plan
+    from orchestrator.workers.stopping import StoppingPolicy
 
     Watcher = Callable[[SweepProgress], None]
 
@@ -53,6 +54,7 @@ def plan_only(
     address: str | None,
     overrides: Sequence[str] = (),
     retry_errors: bool = False,
+    finish: bool = False,
 ) -> Plan:
     """The plan of a sweep; nothing is written, and no engine started.
 
@@ -63,7 +65,7 @@ def plan_only(
     from orchestrator.sweep.prepare import prepare  # noqa: PLC0415
 
     sweep = prepare(config, overrides=overrides, run_dir=run_dir, here=address is None)
-    return plan_sweep(sweep, config_path=config, remove_torn=False, retry_errors=retry_errors)
+    return plan_sweep(sweep, config_path=config, remove_torn=False, retry_errors=retry_errors, finish=finish)
 
 
 def run_sweep(
@@ -73,6 +75,7 @@ def run_sweep(
     address: str | None,
     overrides: Sequence[str] = (),
     retry_errors: bool = False,
+    finish: bool = False,
     checking: Callable[[], AbstractContextManager[object]] | None = None,
     announce: Callable[[Plan], None] = lambda _: None,
     follow: Callable[[SweepProgress], AbstractContextManager[Watcher]] = in_silence,
@@ -85,6 +88,7 @@ def run_sweep(
         address: Ray cluster to join; None starts one on this machine.
         overrides: "KEY=VALUE" changes of the configuration.
         retry_errors: whether to ask again for samples whose row is an error.
+        finish: whether to answer what the decisions of a run that stops early have left out.
         checking: entered while the sweep is checked.
         announce: gets the plan before anything runs.
         follow: gives a function to call with the progress whenever something happened.
@@ -100,7 +104,7 @@ def run_sweep(
     from orchestrator.rundir.progress import SweepProgress  # noqa: PLC0415
     from orchestrator.sweep.plan import initial_counts, plan_sweep  # noqa: PLC0415
     from orchestrator.sweep.prepare import prepare  # noqa: PLC0415
-    from orchestrator.workers.execute import execute  # noqa: PLC0415
+    from orchestrator.workers.execute import execute, write_documents  # noqa: PLC0415
 
     with (checking or _nothing)():
         sweep = prepare(config, overrides=overrides, run_dir=run_dir, here=address is None)
@@ -108,15 +112,27 @@ def run_sweep(
     # A plan made while another submit writes would be stale.
     with exclusive(sweep.store, on_loss=progress.taken_over):
         forget_stop(sweep.store)
-        plan = plan_sweep(sweep, config_path=config, retry_errors=retry_errors)
+        plan = plan_sweep(sweep, config_path=config, retry_errors=retry_errors, finish=finish)
         announce(plan)
         progress.variants.update(initial_counts(plan))
+        write_documents(plan)
+        stopping = _stopping(plan, progress)
         try:
             with follow(progress) as watch:
-                execute(plan, progress, address=address, watch=watch)
+                execute(plan, progress, address=address, watch=watch, stopping=stopping)
         except KeyboardInterrupt:
             progress.stop = "interrupted"
     return Submitted(plan, progress)
+
+
+def _stopping(plan: Plan, progress: SweepProgress) -> StoppingPolicy | None:
+    """What stops variants early; None if every planned sample is needed."""
+    entry = plan.manifest.get("stopping")
+    if entry is None or entry.get("finished"):
+        return None
+    from jobs.analysis.sequential.policy import stopping_policy  # noqa: PLC0415 - not needed otherwise
+
+    return stopping_policy(plan.sweep.store.url, progress.notes.append)
 
 
 @contextmanager

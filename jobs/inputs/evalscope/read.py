@@ -86,7 +86,8 @@ def _read(file: Path, query: Query) -> Iterator[SampleBatch]:
     if all(count == 0 for count in repeats.values()):
         for _, sample in rows:
             sample.rerun = None
-    facts = TaskFacts(file.stem, output_type="generate_until")
+    main = next((name for _, sample in rows for name in sample.scores), None)
+    facts = TaskFacts(file.stem, preferred=() if main is None else (main,), output_type="generate_until")
     yield from in_batches(facts, file.parent.name, (sample for _, sample in rows))
 
 
@@ -106,10 +107,11 @@ def _sample(row: Mapping[str, Any], number: int, file: Path, query: Query) -> tu
         scores=_main_first(score),
         prompt_hash=text_hash(prompt),
         cluster=None if label is None else str(label),
-        response=as_text(score.get("prediction")) if query.responses or query.documents else None,
+        prompt=prompt if query.needs_prompts else None,
+        response=as_text(score.get("prediction")) if query.needs_responses else None,
     )
     if query.documents:
-        found.prompt, found.target = prompt, as_text(row.get("target"))
+        found.target = as_text(row.get("target"))
         found.doc = {"id": found.item, "metadata": metadata}
         found.filtered = {"none": as_text(score.get("extracted_prediction"))}
     return row["index"], found

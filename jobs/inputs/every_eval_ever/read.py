@@ -18,7 +18,7 @@ from jobs.inputs.samples.batch import (
     SampleBatch,
     TaskFacts,
     in_batches,
-    text_hash,
+    prompt_hash,
 )
 from jobs.inputs.samples.json_files import head_of, read_lines, read_object
 from jobs.inputs.samples.source import SampleSource
@@ -69,7 +69,11 @@ def _read(file: Path, query: Query) -> Iterator[SampleBatch]:
     aggregates = _aggregates(file)
     scorings: dict[str, _Scoring] = {}
     held: dict[tuple[str, str], list[Sample]] = {}
+    version = None
     for number, row in read_lines(file):
+        version = version or row.get("schema_version")
+        if row.get("schema_version") != version:
+            raise UserError(f"Line {number} of {file} has another schema_version than the lines before it.")
         model, task = _names(row, number, file)
         if task not in scorings:
             scorings[task] = _scoring(task, aggregates.get(task, {}))
@@ -125,20 +129,23 @@ def _sample(row: Mapping[str, Any], scoring: _Scoring, query: Query) -> Sample:
     score = evaluation.get("score")
     prompt = asked.get("formatted") or asked.get("raw")
     label = (row.get("metadata") or {}).get(query.cluster) if query.cluster else None
+    failure = row.get("error")
     found = Sample(
         item=row["sample_id"],
         scores={scoring.metric: evaluation.get("is_correct") if score is None else score},
         temperature=scoring.temperature,
-        prompt_hash=text_hash(prompt if isinstance(prompt, str) else as_text(prompt)),
+        prompt_hash=prompt_hash(prompt if isinstance(prompt, str) else as_text(prompt), query),
         doc_hash=row.get("sample_hash"),
         cluster=None if label is None else str(label),
-        error=as_text(row.get("error")),
+        error=None if failure is None else as_text(failure),
     )
-    if query.responses or query.documents:
+    if query.needs_prompts:
+        found.prompt = as_text(prompt)
+    if query.needs_responses:
         found.response = as_text(_single((row.get("output") or {}).get("raw")))
     if query.documents:
         usage = row.get("token_usage") or {}
-        found.prompt, found.target = as_text(prompt), as_text(_single(asked.get("reference")))
+        found.target = as_text(_single(asked.get("reference")))
         found.doc = {"id": row["sample_id"], "metadata": row.get("metadata")}
         found.prompt_tokens, found.output_tokens = usage.get("input_tokens"), usage.get("output_tokens")
     return found

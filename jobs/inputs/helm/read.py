@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.inputs.samples.batch import Evaluation, Query, Sample, SampleBatch, TaskFacts, in_batches, text_hash
-from jobs.inputs.samples.json_files import parse_json, read_object
+from jobs.inputs.samples.json_files import read_json, read_object
 from jobs.inputs.samples.source import SampleSource
 from jobs.inputs.source import NamedPath, Source
 from jobs.inputs.write_run import as_text
@@ -83,7 +83,7 @@ def _read(folder: Path, task: str, adapter: Mapping[str, Any], query: Query) -> 
 
 def _instances(folder: Path) -> list[dict[str, Any]]:
     path = folder / STATS
-    content = parse_json(path.read_bytes(), str(path))
+    content = read_json(path)
     if not isinstance(content, list) or not all(
         isinstance(entry, dict) and isinstance(entry.get("instance_id"), str) for entry in content
     ):
@@ -132,11 +132,13 @@ def _add_texts(sample: Sample, state: Mapping[str, Any] | None, query: Query) ->
     sample.doc_hash = text_hash(as_text(instance.get("input")))
     if result.get("success") is False:
         sample.error, sample.scores = as_text(result.get("error") or "request failed"), {}
-    if query.responses or query.documents:
+    if query.needs_prompts:
+        sample.prompt = prompt
+    if query.needs_responses:
         completion = next(iter(result.get("completions") or []), None) or {}
         sample.response = as_text(completion.get("text"))
     if query.documents:
-        sample.prompt, sample.target = prompt, as_text(_correct(instance))
+        sample.target = as_text(_correct(instance))
         sample.doc = {"id": sample.item, "input": (instance.get("input") or {}).get("text")}
 
 

@@ -13,11 +13,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.inputs.samples.json_files import head_of, parse_json, read_object
+from jobs.inputs.samples.json_files import head_of, parse_json
+from jobs.inputs.samples.json_stream import JsonObject
 from orchestrator.errors import UserError
 
 ZSTANDARD = 93
-LARGEST_ENTRY = 1 << 30
+VERSIONS = (1, 2)
+NEEDED = {"version", "status", "eval", "plan"}
+LARGEST_ENTRY = 1 << 29
 """Bytes of one sample. A larger one is damaged, or an archive made to fill the memory."""
 
 UNREADABLE = (
@@ -60,10 +63,13 @@ class LogFile:
         Raises:
             UserError: if the file is damaged, or is not a log.
         """
-        header = _archive_header(path) if path.suffix == ".eval" else read_object(path)
+        header = _archive_header(path) if path.suffix == ".eval" else _json_header(path)
         if not isinstance(header.get("eval"), dict) or not {"task", "model"} <= header["eval"].keys():
             raise UserError(f"{path} is not a log of inspect_ai: it names no task and model.")
-        header.pop("samples", None)
+        if header.get("version", 1) not in VERSIONS:
+            raise UserError(
+                f"{path} is a log of version {header['version']}, which this lldeg does not know."
+            )
         return LogFile(path, header)
 
     def samples(self) -> Iterator[dict[str, Any]]:
@@ -75,8 +81,28 @@ class LogFile:
         if self.path.suffix == ".eval":
             yield from _archive_samples(self.path)
             return
-        for sample in read_object(self.path).get("samples") or []:
-            yield _checked(sample, str(self.path))
+        with JsonObject(self.path) as log:
+            for key in log:
+                if key != "samples":
+                    log.value()
+                    continue
+                for sample in log.items():
+                    yield _checked(sample, str(self.path))
+
+
+def _json_header(path: Path) -> dict[str, Any]:
+    """Everything before the samples, which inspect_ai writes last; what follows only if something lacks."""
+    header: dict[str, Any] = {}
+    with JsonObject(path) as log:
+        for key in log:
+            if key != "samples":
+                header[key] = log.value()
+            elif header.keys() >= NEEDED:
+                break
+            else:
+                for _ in log.items():
+                    pass
+    return header
 
 
 def _archive_header(path: Path) -> dict[str, Any]:
@@ -108,11 +134,18 @@ def _checked(sample: object, where: str) -> dict[str, Any]:
 
 def _opened(path: Path) -> zipfile.ZipFile:
     try:
-        return zipfile.ZipFile(path)
+        archive = zipfile.ZipFile(path)
     except UNREADABLE as error:
         raise UserError(
             f"{path} cannot be read as a log of inspect_ai: {error}. It may be cut short; copy it again."
         ) from error
+    for name in archive.namelist():
+        if name.startswith("/") or ".." in name.split("/"):
+            archive.close()
+            raise UserError(
+                f"{path} is not a log of inspect_ai: it has an entry outside of itself, {name!r}."
+            )
+    return archive
 
 
 def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> bytes:

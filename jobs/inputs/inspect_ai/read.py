@@ -35,8 +35,8 @@ class InspectAi(SampleSource):
     def evaluations(self, path: NamedPath) -> Sequence[Evaluation]:
         """One per log, the oldest first."""
         logs = [LogFile.open(file) for file in sorted(_logs(Path(path.path)))]
-        kept = _newest(sorted(logs, key=lambda log: str(log.header["eval"].get("created"))))
-        return [Evaluation(str(log.path), partial(_read, log), _settings(log)) for log in kept]
+        kept = _last_attempts(sorted(logs, key=lambda log: str(log.header["eval"].get("created"))))
+        return [_evaluation(log) for log in kept]
 
 
 SOURCE: Source = InspectAi()
@@ -49,7 +49,13 @@ def _logs(path: Path) -> Iterator[Path]:
         yield path
 
 
-def _newest(logs: Sequence[LogFile]) -> list[LogFile]:
+def _evaluation(log: LogFile) -> Evaluation:
+    of_eval = log.header["eval"]
+    subject = (str(of_eval["model"]), str(of_eval["task"]))
+    return Evaluation(str(log.path), partial(_read, log), _settings(log), subject)
+
+
+def _last_attempts(logs: Sequence[LogFile]) -> list[LogFile]:
     """Of several attempts at one task (`inspect eval-retry`) only the last: it holds what the others did."""
     last = {
         (log.header["eval"].get("task_id") or str(log.path), log.header["eval"]["model"]): log for log in logs
@@ -112,10 +118,12 @@ def _sample(
         cluster=None if label is None else str(label),
         error=as_text(failure.get("message")) if isinstance(failure, dict) else as_text(failure),
     )
-    if query.responses or query.documents:
+    if query.needs_prompts:
+        found.prompt = prompt
+    if query.needs_responses:
         _add_output(found, sample)
     if query.documents:
-        found.prompt, found.target = prompt, as_text(sample.get("target"))
+        found.target = as_text(sample.get("target"))
         found.doc = {name: sample[name] for name in ("id", "choices", "metadata") if sample.get(name)}
     return found
 

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from jobs.inputs.samples.json_files import LARGEST_FILE, parsed_lines
 from jobs.inputs.scales.known_metrics import known_direction
 from jobs.inputs.write_run import as_text
 from orchestrator.errors import UserError
@@ -138,27 +139,18 @@ def result_sets(path: Path) -> list[ResultSet]:
 def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a sample file: JSON Lines with any suffix, or one JSON list.
 
-    Only a line feed ends a line: texts may hold other line separators.
-
     Raises:
-        UserError: if a line is not a JSON object.
+        UserError: if a line is not a JSON object, or is longer than fits into memory.
     """
-    with path.open(encoding="utf-8", newline="\n") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                content = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise UserError(f"Line {number} of {path} is not valid JSON: {error}.") from error
-            rows = content if isinstance(content, list) else [content]
-            if not all(isinstance(row, dict) and "doc_id" in row for row in rows):
-                raise UserError(f"Line {number} of {path} is not an lm-eval sample: it has no doc_id.")
-            if odd := [row["doc_id"] for row in rows if not _is_identifier(row["doc_id"])]:
-                raise UserError(
-                    f"Line {number} of {path} has the doc_id {odd[0]!r:.50}, which identifies no document."
-                )
-            yield from rows
+    for number, content in parsed_lines(path, LARGEST_FILE):
+        rows = content if isinstance(content, list) else [content]
+        if not all(isinstance(row, dict) and "doc_id" in row for row in rows):
+            raise UserError(f"Line {number} of {path} is not an lm-eval sample: it has no doc_id.")
+        if odd := [row["doc_id"] for row in rows if not _is_identifier(row["doc_id"])]:
+            raise UserError(
+                f"Line {number} of {path} has the doc_id {odd[0]!r:.50}, which identifies no document."
+            )
+        yield from rows
 
 
 def _is_identifier(value: object) -> bool:

@@ -127,9 +127,10 @@ def _sample(row: Mapping[str, Any], temperature: float | None, query: Query) -> 
         cluster=None if label is None else str(label),
         response=_response(row.get("resps")) if query.responses else None,
     )
+    if query.needs_prompts:
+        sample.prompt = as_text(_prompt(row.get("arguments")))
     if query.documents:
         sample.doc_hash = sample.doc_hash or digest(document)
-        sample.prompt = as_text(_prompt(row.get("arguments")))
         sample.target = as_text(row.get("target"))
         sample.doc = document
     return sample

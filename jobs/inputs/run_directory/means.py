@@ -189,7 +189,7 @@ def _torn(files: Sequence[str]) -> list[Notice]:
 
 def _read_task(task: str, runs: Sequence[RunFiles], reading: Reading, notes: _Notes) -> TaskTable:
     holders = [run for run in runs if task in run.tasks]
-    info = _task_info(task, holders[0].tasks[task], reading)
+    info = task_info(task, holders[0].tasks[task], reading)
     held = _Task(holders, read_items(task, holders, reading.cluster_column), notes)
     models = list(dict.fromkeys(model for run in holders for model in run.models))
     with ThreadPoolExecutor(MODELS_AT_ONCE) as pool:
@@ -225,7 +225,8 @@ def _read_model(model: str, info: TaskInfo, held: _Task) -> tuple[dict[Temperatu
     return columns, means.mixed_prompts > 0
 
 
-def _task_info(task: str, entry: TaskEntry, reading: Reading) -> TaskInfo:
+def task_info(task: str, entry: TaskEntry, reading: Reading) -> TaskInfo:
+    """Metric and direction of a task, and what its manifest states of the range."""
     metrics, group = entry["metrics"], entry.get("group")
     wanted = requested_metric(task, group, reading.metrics) or entry.get("metric") or next(iter(metrics))
     metric = resolve_metric(task, wanted, list(metrics))

@@ -27,6 +27,16 @@ def samples_table(run: RunFiles) -> pa.Table:
     return pa.concat_tables(tables, promote_options="permissive")
 
 
+def cell_table(run: RunFiles, variant: str, task: str) -> pa.Table | None:
+    """The samples of one variant on one task; None if there are none.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    tables = [_read(run, path, variant, task) for path in run.samples(variant, task)]
+    return pa.concat_tables(tables, promote_options="permissive") if tables else None
+
+
 def items_table(run: RunFiles) -> pa.Table:
     """The items of all tasks.
 

@@ -28,14 +28,26 @@ class Query:
     Attributes:
         responses: what was answered.
         documents: prompts, targets, documents and whatever else a run directory keeps.
+        prompts: prompts, for pairing by them.
         cluster: the column of the documents to take cluster labels from; None for none.
         where: the value that a column must have for a row to be kept.
     """
 
     responses: bool = False
     documents: bool = False
+    prompts: bool = False
     cluster: str | None = None
     where: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def needs_responses(self) -> bool:
+        """Whether responses are wanted for themselves or as part of everything."""
+        return self.responses or self.documents
+
+    @property
+    def needs_prompts(self) -> bool:
+        """Whether prompts are wanted for themselves or as part of everything."""
+        return self.prompts or self.documents
 
 
 @dataclass(frozen=True)
@@ -119,11 +131,13 @@ class Evaluation:
         label: what to call it in a sentence, as a rule its path.
         read: hands over its samples; the same model and task may come in several batches.
         settings: everything that decides an answer except the seed; must agree between reruns.
+        subject: (model, task), where several evaluations of it in a folder are no reruns: the newest counts.
     """
 
     label: str
     read: Callable[[Query], Iterable[SampleBatch]]
     settings: Mapping[str, object] = field(default_factory=dict)
+    subject: tuple[str, str] | None = None
 
 
 @dataclass(slots=True)
@@ -232,6 +246,13 @@ def score_column(values: Sequence[object]) -> tuple[Floats, bool]:
     column[np.isnan(column)] = np.inf
     column[[i for i in unstated if values[i] is None]] = np.nan
     return column, all(values[i] is None for i in unstated)
+
+
+def prompt_hash(text: str | None, query: Query) -> str | None:
+    """Hash of a prompt: one to keep where documents are kept, else a cheap one of this process."""
+    if text is None or query.documents:
+        return text_hash(text)
+    return str(hash(text))
 
 
 def text_hash(text: str | None) -> str | None:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jobs.inputs.samples.batch import ItemId
 from jobs.inputs.samples.gather import NO_RERUN, Chunk, GatheredTask, Part
 from orchestrator.errors import UserError
 from stats.arrays import Floats, Ints
@@ -149,5 +150,10 @@ def item_order(task: GatheredTask) -> Ints:
         raise UserError(
             f"Item {names[item]!r} of task {task.facts.name} is in two clusters, {first!r} and {second!r}."
         )
-    ordered = sorted(range(len(names)), key=lambda number: (isinstance(names[number], str), names[number]))
-    return np.array(ordered, dtype=np.int64)
+    return np.array(sorted(range(len(names)), key=_sort_key(names)), dtype=np.int64)
+
+
+def _sort_key(names: Sequence[ItemId]) -> Callable[[int], Any]:
+    if len(set(map(type, names))) <= 1:
+        return names.__getitem__
+    return lambda number: (isinstance(names[number], str), names[number])

@@ -4,6 +4,7 @@ Items, prompts and answers are numbered as they come, so that a sample without t
 however long its prompt and its response are.
 """
 
+import gc
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -144,7 +145,11 @@ class GatheredTask:
             items=items,
             temperature=batch.temperatures,
             reruns=np.full(samples, NO_RERUN) if batch.reruns is None else batch.reruns,
-            prompts=_coded(batch.prompt_hashes, self._prompts, samples),
+            prompts=(
+                _coded(batch.prompt_hashes, self._prompts, samples)
+                if query.documents
+                else _hashed(batch.prompt_hashes, samples)
+            ),
             answers=_coded(self._answered(batch) if query.responses else None, self._answers, samples),
             scores=dict(batch.scores),
         )
@@ -172,12 +177,24 @@ def gather(places: Sequence[Sequence[Evaluation]], query: Query) -> dict[str, Ga
     number = 0
     for place, evaluations in enumerate(places):
         for evaluation in evaluations:
-            with sound_form(evaluation.label):
+            with sound_form(evaluation.label), _without_cycle_search():
                 for batch in evaluation.read(query):
                     task = tasks.setdefault(batch.task.name, GatheredTask(batch.task))
                     task.add(batch, Origin(place, number, batch.model), evaluation.label, query)
             number += 1
     return tasks
+
+
+@contextmanager
+def _without_cycle_search() -> Iterator[None]:
+    """Pause Python's search for reference cycles: parsed data have none, and it would walk all over them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @contextmanager
@@ -208,6 +225,13 @@ def _coded(texts: Sequence[Hashable] | None, known: dict[Hashable, int], samples
     return np.array(
         [ABSENT if text is None else known.setdefault(text, len(known)) for text in texts], dtype=np.int64
     )
+
+
+def _hashed(texts: Sequence[Hashable] | None, samples: int) -> Ints:
+    """A 64-bit number per distinct text, which holds in this process only; -1 for None."""
+    if texts is None:
+        return np.full(samples, ABSENT, dtype=np.int64)
+    return np.array([ABSENT if text is None else hash(text) for text in texts], dtype=np.int64)
 
 
 def _short(answer: Hashable) -> Hashable:

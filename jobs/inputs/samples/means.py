@@ -52,7 +52,7 @@ def score_set(
         if metric is None:
             refused.append(_untestable(task))
         else:
-            warnings += _other_filters(task, metric, reading)
+            warnings += _other_metrics(task, metric, reading)
             tables.append(_table(task, metric, cells[name], reading, warnings))
     if not tables:
         raise UserError(joined(refused))
@@ -181,24 +181,27 @@ def _clusters(task: GatheredTask, labels: NDArray[np.object_], reading: Reading)
 
 def _untestable(task: GatheredTask) -> Notice:
     names = sorted({metric.split(",")[0] for metric in task.metrics})
-    return Notice(
-        NoticeCode.NO_TESTABLE_METRIC,
-        f"Task {task.facts.name} has no metric with a number per sample ({some(names) or 'none'}: "
-        "computed over the whole corpus), so it cannot be tested.",
-    )
+    why = f"no metric with a number per sample ({some(names)}: computed over the whole corpus)"
+    said = f"Task {task.facts.name} has {why if names else 'no score at all'}, so it cannot be tested."
+    return Notice(NoticeCode.NO_TESTABLE_METRIC, said)
 
 
-def _other_filters(task: GatheredTask, metric: str, reading: Reading) -> list[Notice]:
+def _other_metrics(task: GatheredTask, metric: str, reading: Reading) -> list[Notice]:
+    """Say what else could be tested: other filters of the metric, or any metric where none is preferred."""
     if requested_metric(task.facts.name, task.facts.group, reading.metrics) is not None:
         return []
     name = metric.split(",", maxsplit=1)[0]
     others = [key for key in task.numeric_metrics if key != metric and key.split(",")[0] == name]
+    code = NoticeCode.OTHER_FILTERS
+    if metric not in task.facts.preferred:
+        others = [key for key in task.numeric_metrics if key != metric]
+        code = NoticeCode.OTHER_METRICS
     if not others:
         return []
     task_name = task.facts.name
     choose = f"choose with --metric {task_name}=METRIC"
     said = f"{task_name} is tested on {metric}; it also has {some(others)} ({choose})."
-    return [Notice(NoticeCode.OTHER_FILTERS, said)]
+    return [Notice(code, said)]
 
 
 def _uneven(tables: Sequence[TaskTable]) -> list[Notice]:

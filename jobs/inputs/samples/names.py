@@ -1,13 +1,19 @@
 """What to call the models of several inputs."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from jobs.inputs.notices import Notice, NoticeCode
 from jobs.inputs.samples.batch import Evaluation
 from jobs.inputs.samples.gather import GatheredTask
+from jobs.inputs.score_set import some
 from orchestrator.errors import UserError
 
 UNNAMED = "model"
+DEFAULT_TASK = "scores"
+"""The task of a table that names none."""
+
 Key = tuple[int, str | None]
 """Number of a path, and a model's name as the data in it state it."""
 
@@ -29,6 +35,12 @@ def path_ends(paths: Sequence[str]) -> list[str]:
     deepest = max(len(path.parts) for path in resolved)
     ends = (["/".join(path.parts[-depth:]) for path in resolved] for depth in range(1, deepest + 1))
     return next(found for found in ends if len(set(found)) == len(found))
+
+
+def path_stems(paths: Sequence[str]) -> Sequence[str]:
+    """Names of files without their endings if that tells them apart, else the paths."""
+    stems = [Path(path).stem for path in paths]
+    return stems if len(set(stems)) == len(stems) else paths
 
 
 def by_data(tasks: Mapping[str, GatheredTask], ends: Sequence[str]) -> dict[Key, str]:
@@ -64,6 +76,37 @@ def as_one_per_model(tasks: Mapping[str, GatheredTask]) -> dict[Key, str]:
     """Names for counting reruns: the same model is the same model, whichever path holds it."""
     keys = {(origin.place, origin.model) for task in tasks.values() for origin in task.parts}
     return {(place, model): model or UNNAMED for place, model in keys}
+
+
+def newest(places: Sequence[Sequence[Evaluation]]) -> tuple[list[list[Evaluation]], tuple[Notice, ...]]:
+    """Of several evaluations of one thing in a folder, the last one.
+
+    Args:
+        places: the evaluations of each path, the oldest first.
+
+    Returns:
+        Those that count, and a notice for each thing that was evaluated more than once.
+    """
+    kept, notices = [], []
+    for place in places:
+        by_subject: dict[object, list[Evaluation]] = {}
+        for evaluation in place:
+            by_subject.setdefault(_what(evaluation), []).append(evaluation)
+        kept.append([same[-1] for same in by_subject.values()])
+        for same in by_subject.values():
+            if len(same) > 1:
+                older = some([evaluation.label for evaluation in same[:-1]], 3)
+                said = f"Of {len(same)} results of {' on '.join(same[0].subject or ())} only the newest"
+                text = f"{said} counts, {same[-1].label}; pass others by their paths (not used: {older})."
+                notices.append(Notice(NoticeCode.OLDER_RESULTS, text))
+    return kept, tuple(notices)
+
+
+def _what(evaluation: Evaluation) -> object:
+    """What was evaluated and how; unique for an evaluation that is a rerun if there are others."""
+    if evaluation.subject is None:
+        return id(evaluation)
+    return evaluation.subject, json.dumps(evaluation.settings, sort_keys=True, default=str)
 
 
 def refuse_different(evaluations: Sequence[Evaluation]) -> None:

@@ -2,7 +2,11 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
+from jobs.inputs.across_tools.align import Aligned, gather_aligned
+from jobs.inputs.notices import Notice
 from jobs.inputs.rerun_set import RerunSet, Wanted
 from jobs.inputs.samples.batch import Evaluation, Query
 from jobs.inputs.samples.cells import Cell, cells_of
@@ -12,20 +16,40 @@ from jobs.inputs.samples.names import (
     Key,
     as_one_per_model,
     by_data,
+    newest,
     path_ends,
     refuse_different,
     refuse_repeated,
 )
 from jobs.inputs.samples.reruns import rerun_set
 from jobs.inputs.samples.to_run import imported_run
-from jobs.inputs.score_set import Reading, ScoreSet
+from jobs.inputs.score_set import PairBy, Reading, ScoreSet
 from jobs.inputs.source import NamedPath, Source
 from jobs.inputs.write_run import ImportedRun
 from orchestrator.errors import UserError
 
+NO_METRICS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What was read: names of the models, cells and samples by task, metrics that were chosen, notices."""
+
+    models: tuple[str, ...]
+    cells: Mapping[str, list[Cell]]
+    tasks: Mapping[str, GatheredTask]
+    metrics: Mapping[str, str]
+    notices: tuple[Notice, ...]
+
 
 class SampleSource(Source):
-    """A format of another tool. A subclass supplies `recognises` and `evaluations`, and names if need be."""
+    """A format of another tool. A subclass supplies `recognises` and `evaluations`, and names if need be.
+
+    Attributes:
+        is_mixed: whether the inputs are of several tools.
+    """
+
+    is_mixed: ClassVar[bool] = False
 
     @abstractmethod
     def evaluations(self, path: NamedPath) -> Sequence[Evaluation]:
@@ -51,27 +75,42 @@ class SampleSource(Source):
     def read_scores(self, paths: Sequence[NamedPath], reading: Reading) -> ScoreSet:
         """Scores of every item, averaged over reruns."""
         query = Query(cluster=reading.cluster_column, where=reading.where or {})
-        names, cells, tasks = self._read(paths, query, are_models=True)
-        return score_set(tasks, cells, names, reading)
+        by = reading.pair_by or ("id" if self.is_mixed else None)
+        read = self._read(paths, query, by=by, metrics=reading.metrics)
+        metrics = {**reading.metrics, **read.metrics}
+        scores = score_set(read.tasks, read.cells, read.models, replace(reading, metrics=metrics))
+        return replace(scores, warnings=(*read.notices, *scores.warnings), paired_by=by)
 
     def read_reruns(self, paths: Sequence[NamedPath], wanted: Wanted) -> RerunSet:
         """Scores and answers of every item, rerun by rerun."""
-        _, cells, tasks = self._read(paths, Query(responses=True), are_models=False)
-        return rerun_set(tasks, cells, wanted)
+        read = self._read(paths, Query(responses=True), are_models=False)
+        return rerun_set(read.tasks, read.cells, wanted)
 
     def to_run(self, paths: Sequence[NamedPath], reading: Reading) -> ImportedRun:
         """Everything the evaluations hold, as the content of a run directory."""
         query = Query(responses=True, documents=True, where=reading.where or {})
-        names, cells, tasks = self._read(paths, query, are_models=True)
-        return imported_run(tasks, cells, names)
+        by = reading.pair_by or ("id" if self.is_mixed else None)
+        read = self._read(paths, query, by=by, metrics=reading.metrics)
+        return imported_run(read.tasks, read.cells, read.models)
 
     def _read(
-        self, paths: Sequence[NamedPath], query: Query, *, are_models: bool
-    ) -> tuple[tuple[str, ...], dict[str, list[Cell]], dict[str, GatheredTask]]:
-        """Names of the models, cells by task, tasks."""
+        self,
+        paths: Sequence[NamedPath],
+        query: Query,
+        *,
+        are_models: bool = True,
+        by: PairBy | None = None,
+        metrics: Mapping[str, str] = NO_METRICS,
+    ) -> _Read:
         refuse_repeated([path.path for path in paths if path.model is None])
-        places = [self._evaluations(path) for path in paths]
-        tasks = gather(places, query)
+        every = [self._evaluations(path) for path in paths]
+        places, older = newest(every) if are_models else (every, ())
+        aligned = (
+            Aligned(places, gather(places, query), {}, ())
+            if by is None
+            else gather_aligned(paths, places, query, by, metrics)
+        )
+        tasks = aligned.tasks
         if not any(task.numbers for task in tasks.values()):
             raise UserError(f"{', '.join(path.path for path in paths)} contains no samples.")
         given = [path.path for path in paths]
@@ -79,10 +118,10 @@ class SampleSource(Source):
         for place, model in names:
             if paths[place].model is not None:
                 names[place, model] = str(paths[place].model)
-        _refuse_mixtures(places, tasks, names)
+        _refuse_mixtures(aligned.places, tasks, names)
         cells = {name: cells_of(task, names) for name, task in tasks.items()}
-        in_order = sorted(names, key=lambda key: key[0])
-        return tuple(dict.fromkeys(names[key] for key in in_order)), cells, tasks
+        models = tuple(dict.fromkeys(names[key] for key in sorted(names, key=lambda key: key[0])))
+        return _Read(models, cells, tasks, aligned.metrics, (*older, *aligned.notices))
 
     def _evaluations(self, path: NamedPath) -> Sequence[Evaluation]:
         with sound_form(path.path):

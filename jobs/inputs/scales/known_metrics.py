@@ -48,6 +48,9 @@ _BY_NAME = {
     "mcc": KnownMetric(True, ((-1.0, 1.0),)),
 }  # fmt: skip
 
+_SHARE_OF_RIGHT = re.compile(r"(?:^|_)(?:acc|accuracy|exact_match|pass(?:@\d+)?)(?:_|$)")
+"""Right or wrong in longer names, too: prompt_level_strict_acc, exact_match_original, pass@1."""
+
 _ENDING = re.compile(rf"(?:^|[\W_])({'|'.join(sorted(_BY_ENDING, key=len, reverse=True))})$")
 
 
@@ -60,11 +63,33 @@ def known_metric(name: str) -> KnownMetric | None:
     Returns:
         None where the name says nothing.
     """
-    plain = name.partition(",")[0].strip().lower()
+    plain = _plain(name)
     if plain in _BY_NAME:
         return _BY_NAME[plain]
-    found = _ENDING.search(plain.replace("-", "_").replace(" ", "_"))
-    return None if found is None else _BY_ENDING[found[1]]
+    if found := _ENDING.search(plain):
+        return _BY_ENDING[found[1]]
+    return KnownMetric(True, (UNIT, PERCENT)) if _SHARE_OF_RIGHT.search(plain) else None
+
+
+def certain_range(name: str) -> Bounds | None:
+    """The range of a metric's values as far as it is certain before any has been seen.
+
+    Args:
+        name: as for `known_metric`.
+
+    Returns:
+        None where the values have no range, or the name leaves several possible.
+    """
+    known = known_metric(name)
+    if known is None or not known.ranges:
+        return None
+    is_certain = len(known.ranges) == 1 or _SHARE_OF_RIGHT.search(_plain(name))
+    return known.ranges[0] if is_certain and known.ranges[0] != UNBOUNDED else None
+
+
+def _plain(name: str) -> str:
+    """The metric alone, its words joined by underscores."""
+    return name.partition(",")[0].strip().lower().replace("-", "_").replace(" ", "_")
 
 
 def known_direction(name: str) -> bool:

@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.inputs.rerun_set import RerunSet, Wanted
 from jobs.inputs.samples.batch import Evaluation, Query, SampleBatch, TaskFacts
 from jobs.inputs.samples.gather import GatheredTask
-from jobs.inputs.samples.names import Key, by_data
+from jobs.inputs.samples.names import DEFAULT_TASK, Key, by_data, path_stems
 from jobs.inputs.samples.source import SampleSource
 from jobs.inputs.score_csv.scale import stated_scale, tested_metric
 from jobs.inputs.score_csv.table import ITEM, MODEL, RERUN, TASK, TEMPERATURE, ScoreTable, read_table
@@ -24,7 +23,6 @@ from jobs.inputs.source import NamedPath, Source
 from orchestrator.errors import UserError
 from stats.arrays import Ints
 
-DEFAULT_TASK = "scores"
 FEW_LABELS = 50
 
 
@@ -45,12 +43,7 @@ class ScoreCsv(SampleSource):
 
     def model_names(self, tasks: Mapping[str, GatheredTask], paths: Sequence[str]) -> dict[Key, str]:
         """As the tables state them; tables without a column for it are called as their files are."""
-        stems = [Path(path).stem for path in paths]
-        return by_data(tasks, stems if len(set(stems)) == len(stems) else paths)
-
-    def read_reruns(self, paths: Sequence[NamedPath], wanted: Wanted) -> RerunSet:  # noqa: ARG002 - the seam's
-        """Refuses: a changed answer with the same score could not be distinguished from an unchanged one."""
-        raise UserError(f"Counting flips needs runs or evaluation logs; {paths[0].path} is a score table.")
+        return by_data(tasks, path_stems(paths))
 
 
 SOURCE: Source = ScoreCsv()

@@ -50,6 +50,12 @@ class Page(HTMLParser):
 
 
 @pytest.fixture
+def parsed():
+    """Parses a page."""
+    return lambda path: Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
 def report(tmp_path):
     """Analyzes inputs and returns the parsed report and the content of verdicts.json."""
 

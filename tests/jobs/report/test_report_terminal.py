@@ -11,7 +11,8 @@ from jobs.analysis.compare import Request, analyze_scores
 from jobs.inputs.notices import Notice, NoticeCode
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import read_scores
-from jobs.text.verdict_tables import markdown, print_analysis
+from jobs.text.markdown import markdown
+from jobs.text.verdict_tables import print_analysis
 from stats.results import Settings
 
 KINDS = [kind for kind in HOSTILE if kind != "megabyte"]
@@ -44,7 +45,10 @@ def test_no_control_reaches_the_terminal(named, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_markdown_holds_no_markup_of_others(named, kind):
-    """Pasted into a pull request, a hostile name is text: no tag begins, nothing hides."""
+    """Pasted into a pull request, a hostile name is text: no tag but our own begins, nothing hides."""
     text = markdown(named(HOSTILE[kind]))
     assert not acting(text)
-    assert not [line for line in text.splitlines() if "<" in line]
+    own = ("<details>", "</details>", "<summary>", "</summary>", "<!-- -->")
+    for tag in own:
+        text = text.replace(tag, "")
+    assert "<" not in text

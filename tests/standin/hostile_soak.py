@@ -1,13 +1,16 @@
-"""A sweep whose server misbehaves, prompt by prompt and now and then, and what must become of its samples."""
+"""Random kills of sweeps whose server misbehaves, prompt by prompt and now and then, and dies as well."""
 
 import json
+import os
 import re
 import threading
 import time
 
+import psutil
 from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.hostile import ANSWERED, FAILED, KEY, MISBEHAVIOURS, WITHHELD
 from standin.server import RESET, StandInServer, completion, reply
+from standin.soak import FAULTS, Soak, is_replica
 
 ITEMS = 2 * len(MISBEHAVIOURS)  # of each of two tasks; every other one of the first meets a misbehaviour
 PACE = 0.1  # seconds an answer takes
@@ -43,30 +46,55 @@ class MisbehavingServer(StandInServer):
         timer.start()
 
 
-def write_served_sweep(folder, url):
-    """A sweep of two models behind a server."""
-    for task in ("first", "second"):
-        docs = [{**doc, "question": f"{task}: {doc['question']}"} for doc in questions(ITEMS)]
-        write_task(folder / "pack", task, docs, **GENERATE)
-    options = {"base_url": url, "header": HEADER, "tokenizer_backend": "None", "num_concurrent": 4}
-    return write_sweep(
-        folder,
-        model="good",
-        engine={"kind": "lm-eval:local-completions", "max_reply_mib": 2, "patience": 2, **options},
-        variants={"base": {}, "worse": {"model": WORSE}},
-        tasks=["first", "second"],
-        sampling={"temperatures": [0.0, 0.7], "seeds": 2},
-        cluster={"replicas": 3, "cpus_per_replica": 1},
-    )
+class HostileSoak(Soak):
+    """The same faults, and those of the server, in a sweep of two models behind it; see `Soak`."""
 
+    faults, numbers, deadly = (*FAULTS, "server"), (4, 5, 6), 0.0
 
-def misjudged(rows):
-    """Samples that are not what the server makes of them: lost, scored falsely, or with its key in them."""
-    return [
-        (row["variant"], row["task"], row["item"], row["seed"], row["error"])
-        for row in rows
-        if _outcome(row) != _expected(row) or not _is_scored_rightly(row) or KEY in str(row)
-    ]
+    def __enter__(self):
+        os.environ["HOSTILE_KEY"] = KEY  # the nodes have it from here
+        self._server = MisbehavingServer()
+        return super().__enter__()
+
+    def __exit__(self, *_):
+        super().__exit__()
+        self._server.end()
+
+    def _write_sweep(self, *, deadly):
+        folder = self.folder / ("second" if deadly else "first")
+        for task in ("first", "second"):
+            docs = [{**doc, "question": f"{task}: {doc['question']}"} for doc in questions(ITEMS)]
+            write_task(folder / "pack", task, docs, **GENERATE)
+        options = {"header": HEADER, "tokenizer_backend": "None", "num_concurrent": 4, "patience": 2}
+        return write_sweep(
+            folder,
+            model="good",
+            engine={
+                "kind": "lm-eval:local-completions",
+                "base_url": self._server.url,
+                "max_reply_mib": 2,
+                **options,
+            },
+            variants={"base": {}, "worse": {"model": WORSE}},
+            tasks=["first", "second"],
+            sampling={"temperatures": [0.0, 0.7], "seeds": 2},
+            cluster={"replicas": 3, "cpus_per_replica": 1},
+        )
+
+    def _engines(self, trial):
+        return filter(is_replica, psutil.pids())
+
+    def _kill_server(self, trial, rng, run):
+        self._server.go_for(rng.uniform(0.2, 1.0))
+        return True
+
+    def misjudged(self, trial, rows):
+        """Samples that are lost, scored falsely, or hold the key of the server."""
+        return [
+            (row["variant"], row["task"], row["item"], row["seed"], row["error"])
+            for row in rows
+            if _outcome(row) != _expected(row) or not _is_scored_rightly(row) or KEY in str(row)
+        ]
 
 
 def _outcome(row):

@@ -1,0 +1,93 @@
+"""The items that a comparison counts: those of the looks taken, and nothing that happened to come in after.
+
+When a comparison is decided, blocks of it are in flight; whether they are written depends on the machines. So
+what is reported counts the items of the deciding look alone, as a pure function of the plan and the scores.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.inputs.run_directory.withheld import count_withheld
+from jobs.inputs.score_set import Column, ScoreSet, TaskTable, Temperature
+from stats.arrays import Ints
+
+
+def counted(
+    book: ScoreSet, models: tuple[str, str], temperature: Temperature, items: Mapping[str, Ints]
+) -> ScoreSet:
+    """The scores of two models at one temperature on the items that count.
+
+    Args:
+        book: all scores of the run.
+        models: baseline and variant.
+        temperature: at which they are compared.
+        items: numbers of the items that count, by task; tasks that are not among them stay whole.
+    """
+    tables = (
+        _restricted(book, table, [(model, temperature) for model in models], items[table.info.name])
+        if table.info.name in items
+        else table
+        for table in book.tasks
+    )
+    return replace(book, tasks=tuple(tables))
+
+
+def _restricted(
+    book: ScoreSet, table: TaskTable, keys: list[tuple[str, Temperature]], items: Ints
+) -> TaskTable:
+    kept = np.flatnonzero(np.isin(table.items, items))
+    columns = {key: _part(table.columns[key], kept) for key in keys if key in table.columns}
+    for (model, temperature), column in columns.items():
+        if column.withheld:
+            withheld = count_withheld(book.runs, model, table.info.name, items)[temperature]
+            columns[model, temperature] = replace(column, withheld=withheld)
+    return replace(
+        table,
+        items=table.items[kept],
+        clusters=None if table.clusters is None else table.clusters[kept],
+        links=None if table.links is None else table.links[kept],
+        columns=columns,
+    )
+
+
+def _part(column: Column, kept: Ints) -> Column:
+    """A column of some items; what is owed and what failed is counted anew."""
+    answers = column.answers[kept]
+    failed = np.zeros_like(answers) if column.failed is None else column.failed[kept]
+    return replace(
+        column,
+        scores=column.scores[kept],
+        answers=answers,
+        prompts=column.prompts[kept],
+        owed=int(np.maximum(column.planned - answers - failed, 0).sum()),
+        errors=int(failed.sum()),
+        runs=None if column.runs is None else column.runs[kept],
+        failed=failed,
+    )
+
+
+def blanked(book: ScoreSet, items: Mapping[tuple[str, Temperature], Mapping[str, Ints]]) -> ScoreSet:
+    """The scores with every answer that does not count taken out.
+
+    Args:
+        book: all scores of the run.
+        items: numbers of the items that count, by model and temperature and by task.
+    """
+    tables = []
+    for table in book.tasks:
+        columns = {
+            key: _blanked(column, np.isin(table.items, items[key].get(table.info.name, [])))
+            if key in items
+            else column
+            for key, column in table.columns.items()
+        }
+        tables.append(replace(table, columns=columns))
+    return replace(book, tasks=tuple(tables))
+
+
+def _blanked(column: Column, counts: NDArray[np.bool_]) -> Column:
+    scores = np.where(counts, column.scores, np.nan)
+    return replace(column, scores=scores, answers=np.where(counts, column.answers, 0))

@@ -1,0 +1,121 @@
+"""The stopping policy of a sweep: it takes the looks as blocks come in, and stops what is decided."""
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from jobs.analysis.sequential.looks_file import looks_text
+from jobs.analysis.sequential.replay import monitor_of
+from jobs.analysis.sequential.run_monitor import RunMonitor
+from jobs.analysis.sequential.run_plan import Place
+from jobs.inputs.run_directory.files import RunFiles
+from orchestrator.rundir.progress import Standing
+from orchestrator.workers.stopping import ItemScores, Next
+from stats.arrays import EvidenceError
+from stats.sequential import Outline
+
+
+class SequentialPolicy:
+    """Stops a variant at a temperature once its comparison is decided, and the baseline once all are.
+
+    Its decisions depend on the plan and the scores alone, never on the order or the portions in which they
+    come in. If scores turn out to be outside of their metric's range, no look can be taken: it then stops
+    nothing any more, and says so.
+
+    Args:
+        monitor: the looks of the run, with all samples that earlier submits have written.
+        save: writes looks.json, and may fail.
+        warn: gets a sentence if looks can no longer be taken.
+    """
+
+    def __init__(self, monitor: RunMonitor, save: Callable[[str], None], warn: Callable[[str], None]) -> None:
+        self._monitor, self._save, self._warn = monitor, save, warn
+        self._plan = monitor.plan
+        self._ended: set[str] = set()
+        self._failed = False
+        self._note_looks()
+
+    @property
+    def deciding_metrics(self) -> Mapping[str, str]:
+        """Those of the plan."""
+        return {task.info.name: task.info.metric for task in self._plan.tasks}
+
+    def report(self, variant: str, task: str, scores: ItemScores) -> None:
+        """Take note of scores, and take the looks that they make possible."""
+        if self._failed:
+            return
+        self._monitor.add(variant, task, scores)
+        try:
+            if self._monitor.advance():
+                self._note_looks()
+        except EvidenceError as error:
+            self._failed = True
+            self._warn(f"stopping early was switched off, because no more looks can be taken: {error}")
+
+    def ended(self, variant: str) -> None:
+        """If the baseline has ended, nobody waits for it."""
+        self._ended.add(variant)
+
+    def next_for(self, variant: str, temperature: float) -> Next:
+        """STOP where it is decided; WAIT where the baseline is to come in first with its next look."""
+        if (variant, temperature) in self._stopped:
+            return Next.STOP
+        if variant == self._plan.baseline or self._plan.baseline in self._ended or self._failed:
+            return Next.CONTINUE
+        lead = self._looks(self._plan.baseline, temperature)
+        is_ahead = lead < self._plan.plan.stopping.looks and self._looks(variant, temperature) >= lead
+        return Next.WAIT if is_ahead else Next.CONTINUE
+
+    def _looks(self, model: str, temperature: float) -> int:
+        return self._monitor.looks_of(model, temperature)
+
+    def standing(self) -> Mapping[str, tuple[Standing, ...]]:
+        """The last look of every comparison that had one."""
+        return self._standing
+
+    def _note_looks(self) -> None:
+        outlines = self._monitor.outlines()
+        decided = {place for place, outline in outlines.items() if outline.verdict is not None}
+        temperatures = {temperature for _, temperature in outlines}
+        whole = {t for t in temperatures if all(place in decided for place in outlines if place[1] == t)}
+        self._stopped = decided | {(self._plan.baseline, temperature) for temperature in whole}
+        self._standing = _standing(outlines, self._plan.plan.stopping.looks)
+        self._save(looks_text(outlines))
+
+
+def _standing(outlines: Mapping[Place, Outline], looks: int) -> dict[str, tuple[Standing, ...]]:
+    found: dict[str, list[Standing]] = {}
+    for (variant, temperature), outline in outlines.items():
+        if outline.looks:
+            last = outline.looks[-1]
+            found.setdefault(variant, []).append(
+                Standing(
+                    temperature,
+                    last.look,
+                    looks,
+                    last.statistic,
+                    last.boundary,
+                    last.certified_statistic,
+                    last.certified_boundary,
+                    outline.verdict.value if outline.verdict else None,
+                )
+            )
+    return {variant: tuple(standings) for variant, standings in found.items()}
+
+
+def stopping_policy(location: str, warn: Callable[[str], None]) -> SequentialPolicy:
+    """The policy of a run that stops early, with all that is known from the samples in it.
+
+    Args:
+        location: the run directory; its manifest and items have been written.
+        warn: gets a sentence if looks can no longer be taken.
+
+    Raises:
+        UserError: something in the run is damaged.
+    """
+    run = RunFiles.open(location)
+
+    def save(text: str) -> None:
+        with suppress(OSError):  # the samples decide; the file is written again at the next look
+            run.store.write_looks(text)
+
+    return SequentialPolicy(monitor_of(run), save, warn)

@@ -1,0 +1,165 @@
+"""The looks of a run: answers go in, in any order; decisions come out.
+
+The scores of each model are kept rerun by rerun. An item counts once all of its reruns are known, failed ones
+included. Its difference is the mean over the reruns that both models have, so that both means are over
+equally many; in the worst case, which certificates are tested in, every missing rerun is a loss.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.analysis.sequential.run_plan import AskedTask, Place, RunPlan
+from orchestrator.workers.stopping import ItemScores
+from stats.arrays import Floats
+from stats.sequential import Course, Outline, SequentialMonitor
+
+
+@dataclass
+class _Answers:
+    """One model's answers to one task at one temperature, items in the order in which they are asked.
+
+    Attributes:
+        scores: shape (items, reruns), NaN where one failed or is not known.
+        known: shape (items, reruns).
+        complete: how many first items have all of their reruns.
+    """
+
+    scores: Floats
+    known: NDArray[np.bool_]
+    complete: int = 0
+
+    def count(self) -> None:
+        """Count the first items that have all of their reruns."""
+        rest = self.known[self.complete :].all(axis=1)
+        self.complete += rest.size if rest.all() else int(rest.argmin())
+
+
+@dataclass(eq=False)
+class RunMonitor:
+    """Takes the looks of a run as its answers become known.
+
+    Attributes:
+        plan: of the run.
+    """
+
+    plan: RunPlan
+    _answers: dict[tuple[str, str, float], _Answers] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._monitor = SequentialMonitor(self.plan.plan)
+        self._taken = dict.fromkeys(self.plan.places, 0)
+        self._looks: dict[tuple[str, float], int] = {}
+        for model in (self.plan.baseline, *{variant for variant, _ in self.plan.places.values()}):
+            for task in self.plan.tasks:
+                for temperature, seeds in task.seeds.items():
+                    shape = (task.items.size, seeds.size)
+                    self._answers[model, task.info.name, temperature] = _Answers(
+                        np.full(shape, np.nan), np.zeros(shape, dtype=np.bool_)
+                    )
+
+    def add(self, model: str, task: str, scores: ItemScores) -> None:
+        """Take note of answers; those that are not part of the plan are ignored."""
+        asked = next((one for one in self.plan.tasks if one.info.name == task), None)
+        if asked is None:
+            return
+        for temperature in asked.seeds:
+            here = scores.temperature.astype(np.float32) == np.float32(temperature)
+            answers = self._answers.get((model, task, temperature))
+            if answers is not None and here.any():
+                _enter(answers, asked, temperature, scores, here)
+                self._looks[model, temperature] = self._looks_in(model, temperature)
+
+    def looks_of(self, model: str, temperature: float) -> int:
+        """How many looks the answers of one model at a temperature would allow."""
+        return self._looks.get((model, temperature), 0)
+
+    def _looks_in(self, model: str, temperature: float) -> int:
+        tasks = self.plan.tasks_at(temperature)
+        complete = [self._answers[model, task.info.name, temperature].complete for task in tasks]
+        name = next(name for name, place in self.plan.places.items() if place[1] == temperature)
+        return self.plan.plan.of(name).looks_in(complete)
+
+    def advance(self) -> bool:
+        """Take all looks that have become possible.
+
+        Returns:
+            whether there were any.
+
+        Raises:
+            EvidenceError: scores are outside of their metric's range.
+        """
+        before = dict(self._taken)
+        for name, (variant, temperature) in self.plan.places.items():
+            possible = min(self.looks_of(model, temperature) for model in (self.plan.baseline, variant))
+            if possible > self._taken[name]:
+                self._taken[name] = self._observe(name, possible)
+        return self._taken != before
+
+    def _observe(self, name: str, look: int) -> int:
+        variant, temperature = self.plan.places[name]
+        plan = self.plan.plan.of(name)
+        paired, worst = [], []
+        for task, planned in zip(self.plan.tasks_at(temperature), plan.tasks, strict=True):
+            seen = planned.seen_at(look, plan.stopping.looks)
+            baseline, scores = (
+                self._answers[model, task.info.name, temperature].scores[:seen]
+                for model in (self.plan.baseline, variant)
+            )
+            paired.append(_differences(baseline, scores, task))
+            worst.append(_worst_differences(baseline, scores, task))
+        return self._monitor.observe(name, paired, worst)
+
+    def outlines(self) -> dict[Place, Outline]:
+        """Looks and verdicts of every comparison."""
+        return {self.plan.places[name]: outline for name, outline in self._monitor.outlines().items()}
+
+    def courses(self) -> dict[Place, Course]:
+        """The same with p-values and intervals."""
+        return {self.plan.places[name]: course for name, course in self._monitor.courses().items()}
+
+
+def _enter(
+    answers: _Answers, task: AskedTask, temperature: float, scores: ItemScores, here: NDArray[np.bool_]
+) -> None:
+    item, seed = scores.item[here], scores.seed[here]
+    seeds = task.seeds[temperature]
+    where = np.minimum(np.searchsorted(task.items, item), task.items.size - 1)
+    column = np.minimum(np.searchsorted(seeds, seed), seeds.size - 1)
+    planned = (task.items[where] == item) & (seeds[column] == seed)
+    rank, column = task.ranks[where[planned]], column[planned]
+    answers.scores[rank, column] = scores.score[here][planned]
+    answers.known[rank, column] = True
+    answers.count()
+
+
+def _differences(baseline: Floats, variant: Floats, task: AskedTask) -> Floats:
+    """How much worse the variant is on each item, over the reruns that both have; NaN without any."""
+    both = ~(np.isnan(baseline) | np.isnan(variant))
+    sums = np.where(both, _losses(baseline, variant, task), 0.0).sum(axis=1)
+    counts = both.sum(axis=1)
+    found: Floats = np.divide(sums, counts, out=np.full(sums.size, np.nan), where=counts > 0)
+    return found
+
+
+def _worst_differences(baseline: Floats, variant: Floats, task: AskedTask) -> Floats:
+    """The same with every missing rerun as bad for the variant as possible.
+
+    Infinite without a range, of which the margin of a run is a share: nothing can be certified then.
+    """
+    if task.info.bounds is None:
+        return np.full(len(variant), np.inf)
+    low, high = task.info.bounds if task.info.higher_is_better else task.info.bounds[::-1]
+    filled = _losses(
+        np.where(np.isnan(baseline), high, baseline), np.where(np.isnan(variant), low, variant), task
+    )
+    worst: Floats = filled.mean(axis=1)
+    return worst
+
+
+def _losses(baseline: Floats, variant: Floats, task: AskedTask) -> Floats:
+    """How much worse the variant is, in shares of the range where there is one."""
+    low, high = task.info.bounds or (0.0, 1.0)
+    losses: Floats = (baseline - variant) / (high - low)
+    return losses if task.info.higher_is_better else -losses

@@ -1,0 +1,169 @@
+"""The plan of a run that stops early as the statistics take it, from its manifest and its items alone."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from jobs.inputs.links import sign_blocks
+from jobs.inputs.run_directory.files import RunFiles
+from jobs.inputs.run_directory.items import RunItems, read_items
+from jobs.inputs.run_directory.means import task_info
+from jobs.inputs.scales.bounds import Bounds
+from jobs.inputs.scales.known_metrics import certain_range
+from jobs.inputs.scales.options import ScaleOptions
+from jobs.inputs.scales.settle import scaled
+from jobs.inputs.score_set import Reading, ScoreSet, TaskInfo, TaskTable, some
+from orchestrator.errors import UserError
+from orchestrator.rundir.schema import StoppingEntry
+from orchestrator.workers.stopping import NO_SEED
+from stats.arrays import Ints
+from stats.sequential import PlannedTask, SequentialPlan, Stopping, item_order
+from stats.spending import parse_spending
+
+Place = tuple[str, float]
+"""Variant and temperature of a comparison."""
+
+
+@dataclass(frozen=True, eq=False)
+class AskedTask:
+    """A task with its items in the order in which they are asked.
+
+    Attributes:
+        info: metric, direction and range.
+        items: item numbers, ascending, shape (items,).
+        order: indices into `items` in the order of asking, shape (items,).
+        seeds: those of its reruns by temperature, ascending, `NO_SEED` for answers without one.
+    """
+
+    info: TaskInfo
+    items: Ints
+    order: Ints
+    seeds: Mapping[float, Ints]
+
+    @cached_property
+    def ranks(self) -> Ints:
+        """Place of each item in the order, shape (items,)."""
+        ranks = np.empty_like(self.order)
+        ranks[self.order] = np.arange(self.order.size)
+        return ranks
+
+
+@dataclass(frozen=True, eq=False)
+class RunPlan:
+    """What decides the run, apart from its answers.
+
+    Attributes:
+        baseline: name of the baseline.
+        tasks: in the order of the plan.
+        places: variant and temperature of every comparison by its name in the plan.
+        plan: looks, spending and levels.
+    """
+
+    baseline: str
+    tasks: tuple[AskedTask, ...]
+    places: dict[str, Place]
+    plan: SequentialPlan
+
+    def tasks_at(self, temperature: float) -> tuple[AskedTask, ...]:
+        """The tasks that have answers at a temperature."""
+        return tuple(task for task in self.tasks if temperature in task.seeds)
+
+
+def read_run_plan(run: RunFiles) -> RunPlan:
+    """The plan of a run that stops early.
+
+    Raises:
+        UserError: the run does not stop early, or its items or its plan are damaged.
+    """
+    entry = run.manifest.get("stopping")
+    if entry is None:
+        raise UserError(f"{run.location} does not stop early.")
+    if unknown := entry["metrics"].keys() - run.tasks.keys():
+        raise UserError(
+            f"The manifest of {run.location} is damaged: there is no task {some(sorted(unknown))}."
+        )
+    items = {name: read_items(name, [run], None) for name in entry["metrics"]}
+    tables = _empty_tables(run, entry, items)
+    blocks = sign_blocks(tables)
+    tasks = tuple(_asked(run, entry, table, items[table.info.name]) for table in tables)
+    planned = tuple(
+        PlannedTask(
+            task.info.name,
+            task.items.size,
+            None if labels is None else labels[task.order],
+            bounded=task.info.bounds is not None,
+        )
+        for task, labels in zip(tasks, blocks, strict=True)
+    )
+    places = {f"{variant} at {t!r}": (variant, float(t)) for variant, t in entry["comparisons"]}
+    try:
+        plan = SequentialPlan(
+            planned,
+            tuple(places),
+            tasks_of=_tasks_of(tasks, places),
+            stopping=stopping_of(entry),
+            alpha=entry["alpha"],
+            margin=entry["margin"],
+        )
+    except ValueError as error:
+        raise UserError(f"The manifest of {run.location} is damaged: {error}") from None
+    return RunPlan(run.manifest.get("baseline") or run.baseline or "", tasks, places, plan)
+
+
+def _empty_tables(
+    run: RunFiles, entry: StoppingEntry, items: Mapping[str, RunItems]
+) -> tuple[TaskTable, ...]:
+    """The tasks without any answers: what decides must not depend on answers, their ranges included.
+
+    Where a range is not certain without answers, there is none: damage is found all the same, but nothing is
+    certified.
+    """
+    reading = Reading(metrics=dict(entry["metrics"]))
+    tables = tuple(
+        TaskTable(
+            task_info(name, run.tasks[name], reading),
+            held.ids,
+            held.clusters,
+            {},
+            documents=held.documents,
+            cluster_names=held.cluster_names,
+        )
+        for name, held in items.items()
+    )
+    settled = scaled(ScoreSet((), tables), ScaleOptions()).tasks
+    return tuple(replace(table, info=replace(table.info, bounds=_range(table.info))) for table in settled)
+
+
+def _range(info: TaskInfo) -> Bounds | None:
+    return info.bounds if info.stated.bounds else certain_range(info.metric)
+
+
+def _asked(run: RunFiles, entry: StoppingEntry, table: TaskTable, items: RunItems) -> AskedTask:
+    clusters = [None] * len(items.ids) if items.cluster_names is None else items.cluster_names
+    labels = [cluster or document for cluster, document in zip(clusters, items.documents, strict=True)]
+    seeds: dict[float, list[int]] = {}
+    for temperature, seed in run.tasks[table.info.name]["reruns"]:
+        seeds.setdefault(float(temperature or 0.0), []).append(NO_SEED if seed is None else seed)
+    return AskedTask(
+        table.info,
+        items.ids,
+        item_order(labels, entry["seed"]),
+        {temperature: np.array(sorted(found), dtype=np.int64) for temperature, found in seeds.items()},
+    )
+
+
+def _tasks_of(tasks: tuple[AskedTask, ...], places: Mapping[str, Place]) -> dict[str, tuple[str, ...]]:
+    """Tasks of the comparisons at temperatures at which not all have answers (log-likelihoods have one)."""
+    found = {
+        name: tuple(task.info.name for task in tasks if temperature in task.seeds)
+        for name, (_, temperature) in places.items()
+    }
+    return {name: has for name, has in found.items() if len(has) < len(tasks)}
+
+
+def stopping_of(entry: StoppingEntry) -> Stopping:
+    """Looks and spending of a plan in a manifest."""
+    spending = {name: parse_spending(text) for name, text in entry["spending"].items()}
+    return Stopping(entry["looks"], entry["until"], spending["degraded"], spending["certified"])

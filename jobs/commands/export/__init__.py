@@ -1,0 +1,1 @@
+"""`lldeg export`: a run in the formats of other tools."""

@@ -1,0 +1,88 @@
+"""A run as passes over its items: what other tools call an evaluation."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow.compute as pc
+
+from jobs.inputs.run_directory.files import RunFiles
+from jobs.inputs.run_directory.tables import cell_table
+from jobs.inputs.score_set import Temperature, as_temperature
+from orchestrator.rundir.schema import ITEMS
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rerun:
+    """One pass of one variant over one task.
+
+    Attributes:
+        variant: name of the variant.
+        task: name of the task.
+        temperature: sampling temperature, None if unknown.
+        seed: None where nothing is sampled.
+        samples: rows of the sample files that have scores, in order of the items.
+        failed: number of samples that are errors.
+    """
+
+    variant: str
+    task: str
+    temperature: Temperature
+    seed: int | None
+    samples: list[Row]
+    failed: int
+
+
+def reruns_of(run: RunFiles, variant: str, task: str) -> Iterator[Rerun]:
+    """All passes of a variant over a task.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    table = cell_table(run, variant, task)
+    if table is None:
+        return
+    passes = table.group_by(["temperature", "seed"]).aggregate([]).to_pylist()
+    for chosen in sorted(passes, key=lambda one: tuple(-1.0 if v is None else v for v in one.values())):
+        mask = None
+        for name, value in chosen.items():
+            same = pc.is_null(table[name]) if value is None else pc.equal(table[name], value)
+            mask = same if mask is None else pc.and_kleene(mask, same)
+        rows = table.filter(mask).sort_by("item").to_pylist()
+        samples = [row for row in rows if row["error"] is None and row["scores"] is not None]
+        temperature = None if chosen["temperature"] is None else as_temperature(chosen["temperature"])
+        yield Rerun(variant, task, temperature, chosen["seed"], samples, len(rows) - len(samples))
+
+
+def items_of(run: RunFiles, task: str) -> dict[int, Row]:
+    """The items of a task by number, documents as values.
+
+    Raises:
+        UserError: the file is missing or cannot be read.
+    """
+    rows = run.items(task, ITEMS.names).to_pylist()
+    return {row["item"]: row | {"doc": _value(row["doc"])} for row in rows}
+
+
+def numbers(scores: Row) -> dict[str, float]:
+    """The scores of a sample that are numbers, by "metric,filter"."""
+    return {name: value for name, value in scores.items() if value is not None}
+
+
+def responses(sample: Row, output_type: str | None) -> list[Any]:
+    """What the model said: one text, or a [log-likelihood, is greedy] for each choice."""
+    if output_type in {None, "generate_until"}:
+        return [sample["response"]]
+    found = _value(sample["response"])
+    return found if isinstance(found, list) else [found]
+
+
+def _value(text: str | None) -> Any:
+    """A JSON text as its value, any other text as it is."""
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return text

@@ -1,0 +1,85 @@
+"""`lldeg history`: has a model or an endpoint become worse over the dates of a folder of runs?"""
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from jobs.analysis.options import AtTemperature, Cluster, Metric
+from jobs.inputs.key_values import parse_assignments
+from jobs.inputs.score_set import Reading
+from orchestrator.errors import UserError
+
+ALARM, UNMEASURED = 1, 3
+
+
+class Format(StrEnum):
+    """How a history is shown."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def history(
+    folder: Annotated[
+        str, typer.Argument(metavar="FOLDER", help="Folder with a run directory for each date.")
+    ],
+    *,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Run whose baseline is the reference on every date; default: the baseline of each run, or "
+            "the first date where runs hold a single model.",
+        ),
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Output folder; default: FOLDER/analysis.")
+    ] = None,
+    alpha: Annotated[
+        float, typer.Option(metavar="A", min=1e-12, max=0.5, help="Probability of any false alarm, ever.")
+    ] = 0.05,
+    temperature: AtTemperature = None,
+    metric: Metric = None,
+    cluster: Cluster = None,
+    format_: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
+) -> None:
+    """Follow a model over dates, with an alarm that stays valid however often one looks.
+
+    The date of a run is the one in the name of its folder, else that of its first event. Writes history.json
+    and history.svg.
+
+    Exit status: 0 without an alarm, 1 with one, 2 for wrong usage or input, 3 if the newest run could not be
+    compared.
+
+    For example:
+
+        lldeg history runs/daily
+
+        lldeg history s3://bucket/daily --reference runs/reference
+    """
+    from jobs.commands.history.dated_runs import dated_runs  # noqa: PLC0415 - --help need not wait for these
+    from jobs.commands.history.outputs import history_json, print_history, write_history  # noqa: PLC0415
+    from jobs.commands.history.series import series_of  # noqa: PLC0415
+    from jobs.inputs.sources import read_unlinked  # noqa: PLC0415
+
+    reading = Reading(parse_assignments("--metric", metric or []), cluster)
+    runs = dated_runs(folder, reading)
+    old = None if reference is None else read_unlinked([reference], reading)
+    series = series_of(runs, old, alpha=alpha, temperature=temperature, cluster=cluster)
+    target = out or f"{folder.rstrip('/')}/analysis"
+    try:
+        write_history(series, alpha, target)
+    except OSError as error:
+        raise UserError(f"Cannot write to {target}: {error}. Choose another folder with --out.") from error
+    if format_ is Format.JSON:
+        typer.echo(history_json(series, alpha), nl=False)
+    else:
+        print_history(series, Console(), alpha)
+    typer.echo(f"Written to {target}", err=format_ is Format.JSON)
+    if any(one.alarm for one in series):
+        raise typer.Exit(ALARM)
+    if all(one.points[-1].run is not runs[-1] for one in series):
+        typer.echo(f"The newest run, {runs[-1].location}, could not be compared.", err=True)
+        raise typer.Exit(UNMEASURED)

@@ -1,0 +1,127 @@
+"""A history as a table for the terminal, as JSON, and as files."""
+
+import json
+import math
+from collections.abc import Sequence
+from posixpath import join
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.commands.history.dated_runs import date_text
+from jobs.commands.history.plot import picture
+from jobs.commands.history.series import Series
+from jobs.text.format import amount, clean, p_text, score_text
+from orchestrator.rundir.locations import open_location
+
+HEADER = ("date", "items", "score %", "drop, points", "worse/better", "missing", "p ever")
+
+
+def print_history(series: Sequence[Series], console: Console, alpha: float) -> None:
+    """Show a table for every series, and its alarm."""
+    for one in series:
+        at = "" if one.temperature is None else f" at temperature {one.temperature:g}"
+        console.print(Text(f"{clean(one.model)}{at}, compared with {clean(one.reference)}", style="bold"))
+        table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+        for number, name in enumerate(HEADER):
+            table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
+        for row in _rows(one):
+            table.add_row(*map(Text, row))
+        console.print(table)
+        console.print(Text(alarm_text(one, alpha), style="bold red" if one.alarm else ""))
+        console.print()
+
+
+def alarm_text(series: Series, alpha: float) -> str:
+    """What the alarm says."""
+    alarm = series.watched.alarm
+    if alarm is None:
+        return f"No alarm; a false one, ever, has a probability of at most {alpha:g}."
+    dates = date_text([point.date for point in series.points])
+    since = dates[series.watched.starts[alarm]]
+    return f"ALARM on {dates[alarm]}: worse than the reference, on the evidence since {since}."
+
+
+def history_entry(series: Sequence[Series], alpha: float) -> dict[str, Any]:
+    """The content of history.json; what is not finite is null."""
+    return {"alpha": alpha, "series": [_series_entry(one) for one in series]}
+
+
+def history_json(series: Sequence[Series], alpha: float) -> str:
+    """history.json as text."""
+    return json.dumps(history_entry(series, alpha), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def write_history(series: Sequence[Series], alpha: float, out: str) -> None:
+    """Write history.json and history.svg.
+
+    Args:
+        series: what was found.
+        alpha: probability of any false alarm.
+        out: path or URL of the folder, which is made if need be.
+    """
+    contents = {"history.json": history_json(series, alpha), "history.svg": picture(series)}
+    filesystem, folder = open_location(out)
+    filesystem.create_dir(folder, recursive=True)
+    for name, text in contents.items():
+        with filesystem.open_output_stream(join(folder, name)) as file:
+            file.write(text.encode())
+
+
+def ever_p(series: Series) -> list[float]:
+    """After each date, the smallest level of this series at which there would have been an alarm so far."""
+    best, found = -math.inf, []
+    for evidence in series.watched.log_evidence:
+        best = max(best, float(evidence))
+        found.append(min(1.0, math.exp(-best)))
+    return found
+
+
+def _rows(series: Series) -> list[tuple[str, ...]]:
+    dates = date_text([point.date for point in series.points])
+    rows: list[tuple[str, ...]] = []
+    for date, point, p in zip(dates, series.points, ever_p(series), strict=True):
+        found = point.comparison
+        unit = found.margin_unit
+        scores = " → ".join(score_text(s, unit) for s in (found.baseline_score, found.variant_score))
+        low, high = (amount(end, unit, sign=False) for end in found.drop_interval)
+        drop = f"{amount(found.drop, unit)} [{low}, {high}]"
+        flips, missing = f"{found.worse}/{found.better}", f"{point.missing_share:.1%}"
+        rows.append((date, f"{found.items:,}", scores, drop, flips, missing, p_text(p)))
+    return rows
+
+
+def _series_entry(series: Series) -> dict[str, Any]:
+    alarm, since = series.alarm, series.since
+    return {
+        "model": series.model,
+        "temperature": series.temperature,
+        "reference": series.reference,
+        "threshold": series.watched.threshold,
+        "alarm": None if alarm is None else alarm.date.isoformat(),
+        "since": None if since is None else since.date.isoformat(),
+        "points": [_point_entry(series, number) for number in range(len(series.points))],
+    }
+
+
+def _point_entry(series: Series, number: int) -> dict[str, Any]:
+    point, watched = series.points[number], series.watched
+    found = point.comparison
+    limits = [end if math.isfinite(end) else None for end in found.drop_interval]
+    return {
+        "date": point.date.isoformat(),
+        "run": point.run.location,
+        "items": found.items,
+        "missing_share": point.missing_share,
+        "reference_score": found.baseline_score,
+        "score": found.variant_score,
+        "drop": found.drop,
+        "drop_interval": limits,
+        "worse": found.worse,
+        "better": found.better,
+        "log_evidence": float(watched.log_evidence[number]),
+        "evidence_since": series.points[watched.starts[number]].date.isoformat(),
+        "p_ever": ever_p(series)[number],
+    }

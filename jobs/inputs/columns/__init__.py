@@ -1,0 +1,1 @@
+"""Any JSON Lines or CSV file, by the names of its columns."""

@@ -1,0 +1,182 @@
+"""The scoring processes of a replica.
+
+Each gets whole batches, so that a cheap score costs a share of one message; a second one is started when the
+first is busy. A sample that takes too long, or that ends its process, becomes an error; a new process then
+scores the rest of the batch as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.connection import Pipe
+from queue import LifoQueue
+from typing import TYPE_CHECKING
+
+from orchestrator.sweep.tasks import Unscorable
+from orchestrator.workers.scoring.process import COUNTER_BYTES, Counter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from orchestrator.sweep.tasks import Answered, Scored, TaskSpec
+
+    Result = Scored | Unscorable
+
+SECONDS_PER_SAMPLE = 60.0
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_TO_END = 5.0
+MOST_STARTS = 3  # without a result and without a sample to blame
+CODE = "from orchestrator.workers.scoring.process import main; main()"
+
+
+class ScoringError(Exception):
+    """A batch cannot be scored: its task cannot be opened, or scoring processes die before they begin."""
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What became of a batch: results of its first samples and, if the process ended early, why and where."""
+
+    results: list[Result]
+    reason: str | None = None
+    culprit: int | None = None
+
+
+class ScoringPool:
+    """The scoring processes of a replica; its methods may be called from several threads.
+
+    Args:
+        tasks: all tasks of the variant.
+        size: most processes at a time.
+        seconds_per_sample: how long a sample may take.
+    """
+
+    def __init__(
+        self, tasks: Mapping[str, TaskSpec], size: int, seconds_per_sample: float = SECONDS_PER_SAMPLE
+    ) -> None:
+        self._all = [_Process(tasks, seconds_per_sample) for _ in range(size)]
+        self._free: LifoQueue[_Process] = LifoQueue()  # the last one used is warm
+        for process in self._all:
+            self._free.put(process)
+
+    def start(self) -> None:
+        """Start a process ahead of the first batch; it opens the tasks meanwhile."""
+        process = self._free.get()
+        process.start()
+        self._free.put(process)
+
+    def scorer(self, task: str) -> Callable[[Sequence[Answered]], list[Result]]:
+        """What scores answers to a task."""
+        return partial(self._score, task)
+
+    def _score(self, task: str, batch: Sequence[Answered]) -> list[Result]:
+        """Score a batch, one result for each sample.
+
+        Raises:
+            ScoringError: the task cannot be opened, or no process begins.
+        """
+        if not batch:
+            return []
+        process = self._free.get()
+        try:
+            return _score_all(process, task, batch)
+        finally:
+            self._free.put(process)
+
+    def close(self) -> None:
+        """End all processes."""
+        for process in self._all:
+            process.end()
+
+
+def _score_all(process: _Process, task: str, batch: Sequence[Answered]) -> list[Result]:
+    """Score a batch in spite of samples that end the process."""
+    results: dict[int, Result] = {}
+    fruitless = 0
+    while left := [number for number in range(len(batch)) if number not in results]:
+        outcome = process.score(task, [batch[number] for number in left])
+        results |= zip(left, outcome.results, strict=False)
+        if outcome.culprit is not None:
+            results[left[outcome.culprit]] = Unscorable(f"ScoringStopped: {outcome.reason}")
+        fruitless = 0 if outcome.results or outcome.culprit is not None else fruitless + 1
+        if fruitless == MOST_STARTS:
+            raise ScoringError(f"no process can score task '{task}': {outcome.reason}")
+    return [results[number] for number in range(len(batch))]
+
+
+class _Process:
+    """One process, started when it is needed."""
+
+    def __init__(self, tasks: Mapping[str, TaskSpec], seconds_per_sample: float) -> None:
+        self._tasks = dict(tasks)
+        self._seconds = seconds_per_sample
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the process, unless it lives."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        ours, theirs = Pipe()
+        memory = os.memfd_create("lldeg-scoring")
+        os.ftruncate(memory, COUNTER_BYTES)
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter and fixed words
+            [sys.executable, "-c", CODE, str(theirs.fileno()), str(memory)],
+            pass_fds=(theirs.fileno(), memory),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdin=subprocess.DEVNULL,
+        )
+        self._connection, self._counter = ours, Counter(memory)
+        theirs.close()
+        os.close(memory)
+        with suppress(OSError):  # it is dead already, as the first batch will find out
+            self._connection.send(self._tasks)
+
+    def score(self, task: str, batch: Sequence[Answered]) -> _Outcome:
+        """Have a batch scored, until it is done or the process ends.
+
+        Raises:
+            ScoringError: the task cannot be opened.
+        """
+        self.start()
+        results: list[Result] = []
+        try:
+            self._connection.send((task, batch))
+            error = self._connection.recv().error  # opening a task may take as long as it needs
+            if error is not None:
+                raise ScoringError(error)
+            if self._collect(results, len(batch)):
+                return _Outcome(results)
+            reason = f"scoring took longer than {self._seconds:g} s"
+        except (EOFError, OSError):
+            reason = "scoring ended its process"
+        culprit = max(self._counter.value, len(results))
+        begun = self._counter.value >= 0
+        self.end()
+        return _Outcome(results, reason, culprit if begun and culprit < len(batch) else None)
+
+    def _collect(self, results: list[Result], size: int) -> bool:
+        """Add results as they come; returns whether all have come, False if one takes too long."""
+        reached, since = 0, time.monotonic()
+        while len(results) < size:
+            if self._connection.poll(SECONDS_BETWEEN_LOOKS):
+                results += self._connection.recv()
+            if self._counter.value != reached:
+                reached, since = self._counter.value, time.monotonic()
+            elif time.monotonic() - since > self._seconds:
+                return False
+        return True
+
+    def end(self) -> None:
+        """Kill the process, if there is one."""
+        if self._process is not None:
+            self._process.kill()
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(SECONDS_TO_END)
+            self._process = None
+            self._connection.close()

@@ -1,0 +1,123 @@
+"""Watching a model over dates: an alarm that stays valid however long one watches.
+
+Every date brings paired differences from a reference. A process that starts at date j follows the flips from
+then on, an e-process (`stats.eprocess`): under the null hypothesis it ever reaches 1/a with a probability of
+at most a (Ville's inequality). In each process an item counts once, when it is first asked: asked again, it
+says more about itself and nothing about other items, and an endpoint that differs on it today will do so
+tomorrow. So its sign is a fair coin under the null whether answers are noise, the same every day, or
+compared with one old answer of the reference.
+
+A change long after the start would take long to outweigh all that came before, and items would be used up.
+So a process starts at every date, at level a·w_j with w_j = 1/(j(j + 1)). Levels add up to a, so that some
+alarm is ever raised with a probability of at most a, whatever the processes have in common (the union bound).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import xlogy
+
+from stats.arrays import ROUNDING, EvidenceError, Floats, Ints
+from stats.eprocess import log_e_value
+
+
+@dataclass(frozen=True)
+class DateFlips:
+    """What was asked on one date.
+
+    Attributes:
+        units: items, or clusters of dependent items, shape (n,); the same label means the same unit on any
+            date.
+        signs: 1 where the model did worse than the reference, −1 where better, 0 where equal, shape (n,).
+    """
+
+    units: NDArray[np.generic]
+    signs: Ints
+
+    def __post_init__(self) -> None:
+        if self.units.shape != self.signs.shape or np.unique(self.units).size != self.units.size:
+            raise EvidenceError("A date needs one sign for every unit, and every unit once.")
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The evidence that the model does worse than the reference, after each of T dates.
+
+    Attributes:
+        log_evidence: over the processes so far, the largest ln E + ln w_j, shape (T,).
+        starts: the date at which that process started, shape (T,).
+        worse, better: flips that count in it, shape (T,) each.
+        threshold: ln(1/α); an alarm is raised once the evidence reaches it.
+        alarm: the date of the alarm, None if there is none.
+    """
+
+    log_evidence: Floats
+    starts: Ints
+    worse: Ints
+    better: Ints
+    threshold: float
+    alarm: int | None
+
+
+def watch(dates: Sequence[DateFlips], alpha: float = 0.05) -> Watched:
+    """Follow a model over dates, one look after each.
+
+    Args:
+        dates: in order, at least one.
+        alpha: probability of ever raising an alarm if the model never does worse than the reference.
+
+    Raises:
+        EvidenceError: if there is no date.
+    """
+    if not dates:
+        raise EvidenceError("There is no date to look at.")
+    counts = np.zeros((len(dates), 2), dtype=np.int64)
+    last_asked: dict[object, int] = {}
+    log_weights = -np.log(np.arange(1.0, len(dates) + 1) * np.arange(2.0, len(dates) + 2))
+    evidence, found = np.zeros(len(dates)), np.zeros((len(dates), 3), dtype=np.int64)
+    for now, date in enumerate(dates):
+        counts[: now + 1] += _new_flips(date, last_asked, now)
+        worse, better = counts[: now + 1].T
+        best, evidence[now] = _strongest(worse, better, log_weights[: now + 1])
+        found[now] = best, worse[best], better[best]
+    threshold = float(-np.log(alpha))
+    reached = np.flatnonzero(evidence >= threshold)
+    alarm = int(reached[0]) if reached.size else None
+    starts, worse, better = found.T
+    return Watched(evidence, starts, worse, better, threshold, alarm)
+
+
+def _strongest(worse: Ints, better: Ints, log_weights: Floats) -> tuple[int, float]:
+    """The process with the largest ln E + ln w, and that value.
+
+    No mixture exceeds the largest likelihood ratio, so only processes whose ratio could win are worked out.
+    """
+    flips = np.maximum(worse + better, 1)
+    ratio = flips * np.log(2.0) + xlogy(worse, worse / flips) + xlogy(better, better / flips)
+    bounds = np.where(worse > better, ratio, 0.0) + log_weights
+    first = int(np.argmax(bounds))
+    least = float(log_e_value(worse[first], better[first])) + log_weights[first]
+    chosen = np.flatnonzero(bounds >= least - ROUNDING)
+    logs = log_e_value(worse[chosen], better[chosen]) + log_weights[chosen]
+    best = int(np.argmax(logs))
+    return int(chosen[best]), float(logs[best])
+
+
+def _new_flips(date: DateFlips, last_asked: dict[object, int], now: int) -> Ints:
+    """Flips of a date by process, shape (now + 1, 2): a unit counts in those that started after it was asked.
+
+    Args:
+        date: what was asked.
+        last_asked: the last date of every unit; brought up to date here.
+        now: number of the date.
+    """
+    firsts = np.zeros((now + 2, 2), dtype=np.int64)
+    for unit, sign in zip(date.units.tolist(), date.signs.tolist(), strict=True):
+        start = last_asked.get(unit, -1) + 1
+        last_asked[unit] = now
+        if sign:
+            firsts[start, int(sign < 0)] += 1
+    summed: Ints = np.cumsum(firsts[: now + 1], axis=0)
+    return summed

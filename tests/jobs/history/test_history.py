@@ -1,0 +1,149 @@
+"""`lldeg history` on folders of runs: dates, references, the alarm, and its files."""
+
+import json
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from standin.runs import MadeTask, make_run
+
+N = 1000
+
+
+def scores(right):
+    """One rerun of N items, so many of them right, always the first ones."""
+    return [[1] * right + [0] * (N - right)]
+
+
+def day(folder, date, models, **details):
+    """The run of a date: answers to one task, by model; the first model is the baseline."""
+    task = MadeTask({(name, 0.0): found for name, found in models.items()}, **details)
+    return make_run(folder / f"daily-2026-10-{date:02}", {"t": task})
+
+
+@pytest.fixture
+def daily(tmp_path):
+    """Five dates with a reference and an endpoint, which loses 15 points from the fourth on."""
+    for date in range(1, 6):
+        right = 700 if date < 4 else 550
+        day(tmp_path / "runs", date, {"reference": scores(700), "provider": scores(right)})
+    return tmp_path / "runs"
+
+
+def entry_of(folder):
+    """history.json."""
+    return json.loads((folder / "analysis" / "history.json").read_text())
+
+
+def test_a_silent_change_is_found(lldeg, daily):
+    """Exit status 1, the date of the alarm and the date since when the evidence counts."""
+    ended = lldeg("history", daily)
+    (series,) = entry_of(daily)["series"]
+    assert ended.status == 1
+    assert "ALARM on 2026-10-04: worse than the reference, on the evidence since 2026-10-04." in ended.out
+    assert (series["model"], series["reference"]) == ("provider", "reference")
+    assert series["alarm"].startswith("2026-10-04")
+    assert series["since"].startswith("2026-10-04")
+    assert [point["drop"] for point in series["points"]] == pytest.approx([0, 0, 0, 0.15, 0.15])
+
+
+def test_no_change_is_no_alarm(lldeg, tmp_path):
+    """Exit status 0; a difference that stays the same is no new evidence."""
+    rng = np.random.default_rng(0)
+    base = rng.random(N) < 0.7
+    other = np.where(rng.random(N) < 0.05, ~base, base)
+    for date in range(1, 13):
+        models = {"reference": [base.astype(int).tolist()], "provider": [other.astype(int).tolist()]}
+        day(tmp_path / "runs", date, models)
+    assert lldeg("history", tmp_path / "runs").status == 0
+
+
+def test_single_models_are_compared_with_their_first_date(lldeg, tmp_path):
+    """A daily run of the endpoint alone: the oldest run is the reference."""
+    for date, right in ((1, 700), (2, 700), (3, 500)):
+        day(tmp_path / "runs", date, {"provider": scores(right)})
+    ended = lldeg("history", tmp_path / "runs")
+    (series,) = entry_of(tmp_path / "runs")["series"]
+    assert ended.status == 1
+    assert series["reference"] == "provider on 2026-10-01"
+    assert len(series["points"]) == 2
+
+
+def test_a_run_elsewhere_may_be_the_reference(lldeg, tmp_path):
+    """`--reference RUN`: its baseline is what every date is compared with."""
+    reference = make_run(tmp_path / "old", {"t": MadeTask({("bf16", 0.0): scores(700)})})
+    for date in (1, 2):
+        day(tmp_path / "runs", date, {"provider": scores(500)})
+    ended = lldeg("history", tmp_path / "runs", "--reference", reference)
+    (series,) = entry_of(tmp_path / "runs")["series"]
+    assert (ended.status, len(series["points"])) == (1, 2)
+    assert series["points"][0]["reference_score"] == pytest.approx(0.7)
+
+
+def test_other_documents_under_the_same_numbers_are_refused(lldeg, tmp_path, monkeypatch):
+    """Answers to other questions are not compared."""
+    day(tmp_path / "runs", 1, {"provider": scores(700)})
+    monkeypatch.setattr("standin.runs.digest", lambda text: f"other {text}")
+    day(tmp_path / "runs", 2, {"provider": scores(700)})
+    ended = lldeg("history", tmp_path / "runs")
+    assert ended.status == 2
+    assert "other documents" in ended.err
+
+
+def test_the_level_is_shared_by_series(lldeg, tmp_path):
+    """Two endpoints: each has half of the level."""
+    for date in (1, 2):
+        day(tmp_path / "runs", date, {"reference": scores(700), "a": scores(700), "b": scores(700)})
+    lldeg("history", tmp_path / "runs")
+    assert [s["threshold"] for s in entry_of(tmp_path / "runs")["series"]] == pytest.approx([np.log(40)] * 2)
+
+
+def test_a_newest_run_without_answers_is_not_a_pass(lldeg, tmp_path):
+    """A job that has stopped measuring must not look healthy: exit status 3."""
+    for date in (1, 2):
+        day(tmp_path / "runs", date, {"reference": scores(700), "provider": scores(700)})
+    day(tmp_path / "runs", 3, {"reference": scores(700), "provider": [[None] * N]})
+    assert lldeg("history", tmp_path / "runs").status == 3
+
+
+def test_clusters_are_the_units(lldeg, tmp_path):
+    """A hundred items that fail together are one flip, not a hundred."""
+    clusters = [number // 100 for number in range(N)]
+    for date in (1, 2):
+        models = {"reference": scores(700), "provider": scores(500)}
+        day(tmp_path / "runs", date, models, clusters=clusters)
+    assert lldeg("history", tmp_path / "runs").status == 0
+    assert lldeg("history", tmp_path / "runs", "--cluster", "none").status == 1
+
+
+def test_the_picture_is_valid_and_shows_names_as_text(lldeg, tmp_path):
+    """history.svg is XML, whatever the model is called."""
+    for date in (1, 2):
+        day(tmp_path / "runs", date, {"reference": scores(700), "$x <b>": scores(700)})
+    assert lldeg("history", tmp_path / "runs").status == 0
+    text = (tmp_path / "runs" / "analysis" / "history.svg").read_text()
+    assert ET.fromstring(text).tag.endswith("svg")
+
+
+@pytest.mark.parametrize("names", [["2026-10-01"], ["monday", "2026-10-02"]])
+def test_folders_without_a_history_are_refused(lldeg, tmp_path, names):
+    """One run is no history, and a run without a date has no place in one."""
+    for name in names:
+        make_run(tmp_path / "runs" / name, {"t": MadeTask({("base", 0.0): scores(700)})})
+    ended = lldeg("history", tmp_path / "runs")
+    assert ended.status == 2
+    assert ended.err.startswith("Error: ")
+
+
+def test_the_picture_is_the_same_bytes_each_time(lldeg, daily):
+    """Nothing in it depends on the time or on chance."""
+    path = daily / "analysis" / "history.svg"
+    lldeg("history", daily)
+    first = path.read_bytes()
+    lldeg("history", daily)
+    assert path.read_bytes() == first
+
+
+def test_json_is_the_file(lldeg, daily):
+    """`--format json` prints what history.json holds."""
+    assert json.loads(lldeg("history", daily, "--format", "json").out) == entry_of(daily)

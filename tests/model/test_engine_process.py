@@ -1,0 +1,99 @@
+"""vLLM in processes of its own, as on GPUs: what is left of a killed replica, and why a load failed."""
+
+import json
+import shutil
+import time
+from contextlib import suppress
+
+import psutil
+import pytest
+from standin.command import ROOT, wait_for
+from standin.files import write_sweep
+
+pytestmark = pytest.mark.model
+
+SECONDS_TO_DIE = 5
+OWN_PROCESS = {"VLLM_ENABLE_V1_MULTIPROCESSING": 1}
+ENGINE = {
+    "dtype": "float32",
+    "max_model_len": 256,
+    "enforce_eager": True,
+    "kv_cache_memory_bytes": 1 << 26,
+}
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory, model_folder):
+    """A random Llama of 8 heads, a number that two workers can share, with the quickstart's tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("llama")
+    torch.manual_seed(0)
+    shape = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 8}
+    LlamaForCausalLM(LlamaConfig(vocab_size=49152, max_position_embeddings=512, **shape)).save_pretrained(
+        folder
+    )
+    for file in model_folder.glob("token*"):
+        shutil.copy(file, folder)
+    return folder
+
+
+def sums(folder, model, engine, env):
+    """A sweep of sums from the quickstart's pack."""
+    return write_sweep(
+        folder,
+        model=str(model),
+        include_path=str(ROOT / "configs" / "tasks" / "quickstart"),
+        tasks=[{"task": "lldeg_sums", "limit": 60}],
+        engine={**ENGINE, **engine},
+        variants={"base": {"env": env}},
+        sampling={"temperatures": [0.7], "seeds": 20},
+    )
+
+
+def events(run):
+    """What happened to replicas, in order."""
+    log = run / "logs" / "events.jsonl"
+    return [json.loads(line)["event"] for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def living(processes):
+    """Those that have not ended."""
+    found = []
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.name())
+    return found
+
+
+def test_nothing_is_left_of_a_killed_replica(tmp_path, llama, command, monkeypatch):
+    """Neither vLLM's engine process nor its workers, also where Ray does not see to that."""
+    monkeypatch.setenv("RAY_process_group_cleanup_enabled", "0")
+    env = {**OWN_PROCESS, "VLLM_CPU_OMP_THREADS_BIND": "0|1"}
+    parallel = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
+    run = tmp_path / "run"
+    process = command.start("submit", sums(tmp_path, llama, parallel, env), "--run-dir", run, cwd=tmp_path)
+    wait_for(lambda: "loaded" in events(run), process, seconds=500)
+    (replica,) = [one for one in command.alive() if one.name().startswith("ray::Replica")]
+    children = replica.children(recursive=True)
+    started = {child.name().split("_")[0] for child in children}
+    replica.kill()
+    until = time.monotonic() + SECONDS_TO_DIE
+    while (left := living(children)) and time.monotonic() < until:
+        time.sleep(0.1)
+    command.end_all()
+    process.communicate()
+    assert len(children) >= 3, started
+    assert left == []
+
+
+def test_a_refusal_is_shown_in_the_engines_own_words_and_once(tmp_path, llama, command):
+    """The parent of the engine process learns only that it failed."""
+    path = sums(tmp_path, llama, {"kv_cache_memory_bytes": 1 << 12}, OWN_PROCESS)
+    status, _, err = command.run("submit", path, "--run-dir", tmp_path / "run", cwd=tmp_path)
+    assert status == 2
+    assert "ValueError: " in " ".join(err.split())
+    assert "cache" in err
+    assert events(tmp_path / "run").count("started") == 1

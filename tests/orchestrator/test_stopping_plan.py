@@ -1,0 +1,144 @@
+"""The plan of a sweep that stops early: what the first submit fixes, and what a later one may not change."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from standin.files import CHOOSE, GENERATE, choices, questions, write_sweep, write_task
+
+from jobs.analysis.sequential.run_plan import read_run_plan
+from jobs.inputs.run_directory.files import RunFiles
+from orchestrator.errors import UserError
+from orchestrator.sweep.blocks import in_order_of_work
+from orchestrator.sweep.plan import plan_sweep
+from orchestrator.sweep.prepare import prepare
+from orchestrator.workers.execute import write_documents
+from stats.sequential_plan import items_at_look
+
+SAMPLING = {"temperatures": [0.0, 0.7], "seeds": 2}
+
+
+@pytest.fixture
+def plan(tmp_path):
+    """Plans a sweep over a generating and a choosing task; writes its manifest and items if asked."""
+    docs = [{**doc, "passage": f"p{number // 5}"} for number, doc in enumerate(questions(41))]
+    write_task(tmp_path / "pack", "asked", docs, **GENERATE)
+    write_task(tmp_path / "pack", "chosen", choices(23), **CHOOSE)
+
+    def make(*, write=False, finish=False, retry_errors=False, **keys):
+        asked = {"task": "asked", "cluster": "passage"}
+        path = write_sweep(tmp_path, **{"tasks": [asked, "chosen"], "sampling": SAMPLING, **keys})
+        sweep = prepare(path, run_dir=str(tmp_path / "run"))
+        made = plan_sweep(sweep, config_path=path, finish=finish, retry_errors=retry_errors)
+        if write:
+            write_documents(made)
+        return made
+
+    return make
+
+
+def test_without_it_nothing_changes(plan):
+    """No entry in the manifest, items in the order of the task, blocks of one look."""
+    made = plan()
+    assert "stopping" not in made.manifest
+    assert [item.item for item in made.cells[0].items] == list(range(41))
+    assert {block.look for cell in made.cells for block in cell.blocks()} == {1}
+
+
+def test_the_manifest_holds_the_whole_plan(plan):
+    """Looks, spending, level, margin, and every variant at every temperature."""
+    entry = plan(stopping={"looks": 4}, analysis={"margin": 0.02}).manifest["stopping"]
+    assert entry == {
+        "looks": 4,
+        "until": "degraded",
+        "spending": {"degraded": "hsd-2", "certified": "hsd-4"},
+        "alpha": 0.05,
+        "margin": 0.02,
+        "comparisons": [("other", 0.0), ("other", 0.7)],
+        "metrics": {"asked": "exact_match,number", "chosen": "acc,none"},
+        "seed": 0,
+    }
+
+
+def test_blocks_come_look_by_look_with_all_reruns(plan):
+    """The first blocks hold ⌈n/K⌉ items of every task, at all temperatures and seeds; no sample twice."""
+    made = plan(stopping={"looks": 4})
+    blocks = list(in_order_of_work(made.cells_of("base")))
+    assert [block.look for block in blocks] == sorted(block.look for block in blocks)
+    for name, items in (("asked", 41), ("chosen", 23)):
+        of_task = [block for block in blocks if block.task == name]
+        for look in range(1, 5):
+            seen = [item.item for block in of_task if block.look <= look for item in block.items]
+            assert len(seen) == len(set(seen)) == items_at_look(look, 4, items)
+    assert sum(block.samples for block in blocks) == sum(cell.planned for cell in made.cells_of("base"))
+
+
+def test_the_analysis_finds_the_order_that_was_asked(plan, tmp_path):
+    """From the items in the run directory alone; items of a cluster stay together."""
+    made = plan(write=True, stopping={"looks": 4})
+    asked = {cell.task: [item.item for item in cell.items] for cell in made.cells_of("other")}
+    tasks = read_run_plan(RunFiles.open(str(tmp_path / "run"))).tasks
+    assert {task.info.name: task.items[task.order].tolist() for task in tasks} == asked
+    assert asked["asked"] != sorted(asked["asked"])
+    clusters = [item // 5 for item in asked["asked"]]
+    assert sum(a != b for a, b in pairwise(clusters)) == len(set(clusters)) - 1
+
+
+def test_tasks_without_sampling_count_at_temperature_0_only(plan, tmp_path):
+    """A comparison at 0.7 has the generating task alone."""
+    plan(write=True, stopping={"looks": 4})
+    found = read_run_plan(RunFiles.open(str(tmp_path / "run")))
+    at = {place: [task.task for task in found.plan.of(name).tasks] for name, place in found.places.items()}
+    assert at == {("other", 0.0): ["asked", "chosen"], ("other", 0.7): ["asked"]}
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        ({"stopping": {"looks": 5}}, "stopping.looks"),
+        ({"stopping": {"looks": 4, "until": "decided"}}, "stopping.until"),
+        ({"stopping": {"looks": 4, "spending": {"degraded": "obf"}}}, "stopping.spending.degraded"),
+        ({"analysis": {"alpha": 0.01}}, "stopping.alpha"),
+        ({"sampling": {"temperatures": [0.0, 0.7], "seeds": 3}}, "tasks.asked.reruns"),
+        ({"sampling": {"temperatures": [0.0], "seeds": 2}}, "stopping.comparisons"),
+        ({"variants": {"base": {}, "other": {}, "third": {}}}, "stopping.comparisons"),
+        ({"tasks": ["chosen"]}, "stopping.metrics"),
+        ({"tasks": [{"task": "asked", "cluster": "passage", "limit": 30}, "chosen"]}, "tasks.asked.items"),
+    ],
+)
+def test_what_decides_must_not_change(plan, changed, key):
+    """Whether the looks have begun or not: the refusal names what differs."""
+    plan(write=True, stopping={"looks": 4}, variants={"base": {}, "other": {}})
+    keys = {"stopping": {"looks": 4}, "variants": {"base": {}, "other": {}}, **changed}
+    with pytest.raises(UserError, match=key):
+        plan(**keys)
+
+
+def test_it_goes_on_stopping_if_that_is_asked_for_no_more(plan):
+    """The first submit decides; a later one without the section or the option keeps the plan."""
+    first = plan(write=True, stopping={"looks": 4})
+    again = plan()
+    assert json.dumps(again.manifest["stopping"]) == json.dumps(first.manifest["stopping"])
+
+
+def test_it_cannot_be_added_later(plan):
+    """Answers of the run may have been seen."""
+    plan(write=True)
+    with pytest.raises(UserError, match="cannot be added"):
+        plan(stopping={"looks": 4})
+
+
+def test_finishing_is_noted_for_good_and_changes_nothing_else(plan):
+    """The manifest says so, also after later submits; a run that does not stop has nothing to finish."""
+    with pytest.raises(UserError, match="--finish"):
+        plan(finish=True)
+    plan(write=True, stopping={"looks": 4})
+    assert plan(write=True, finish=True).manifest["stopping"]["finished"]
+    assert plan().manifest["stopping"]["finished"]
+
+
+def test_errors_are_final(plan):
+    """A look has counted them as missing."""
+    plan(write=True, stopping={"looks": 4})
+    with pytest.raises(UserError, match="--retry-errors"):
+        plan(retry_errors=True)

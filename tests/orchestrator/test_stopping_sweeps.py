@@ -1,0 +1,113 @@
+"""On real Ray: served models that stop early, the end of a stopped sweep, and finishing it."""
+
+import json
+
+import pytest
+from standin.files import GENERATE, questions, write_sweep, write_task
+from standin.rows import identities, planned
+from standin.server import StandInServer, completion
+
+pytestmark = pytest.mark.ray
+
+KEY = "sk-0123456789abcdef"
+ITEMS, SEEDS = 200, 2
+PLANNED = 2 * ITEMS * SEEDS
+
+
+def forgetful(share):
+    """A server that knows only some of the answers."""
+
+    def behave(_, body):
+        known = hash_of(body) % 100 >= 100 * share
+        return completion(body, None if known else "no idea")
+
+    return StandInServer(behave)
+
+
+def hash_of(body):
+    """The same for the same item, whatever the seed."""
+    return sum(map(ord, body["prompt"])) * 7919
+
+
+@pytest.fixture(scope="module")
+def servers():
+    """The baseline's, and one that has forgotten half."""
+    servers = {"good": forgetful(0.0), "bad": forgetful(0.5)}
+    yield servers
+    for server in servers.values():
+        server.end()
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory, servers):
+    """A sweep over both, in four looks."""
+    folder = tmp_path_factory.mktemp("stopping")
+    write_task(folder / "pack", "asked", questions(ITEMS), **GENERATE)
+    return write_sweep(
+        folder,
+        model="small",
+        baseline="good",
+        engine={"kind": "lm-eval:local-completions", "tokenizer_backend": "None", "num_concurrent": 2},
+        variants={name: {"engine": {"base_url": server.url}} for name, server in servers.items()},
+        tasks=["asked"],
+        sampling={"temperatures": [0.7], "seeds": SEEDS},
+    )
+
+
+@pytest.fixture(scope="module")
+def submit(sweep, command):
+    """Submits the sweep; returns status and output."""
+
+    def run(*options):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("OPENAI_API_KEY", KEY)
+            status, out, err = command.run(
+                "submit", sweep, "--run-dir", sweep.parent / "run", *options, cwd=sweep.parent
+            )
+        return status, out + err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def stopped(submit, sweep, servers, command):
+    """What the stopped sweep said and left, and how many requests it cost."""
+    status, said = submit("--until-degraded", "--set", "stopping.looks=4")
+    run = sweep.parent / "run"
+    analyzed = command.run("analyze", run, "--strict", cwd=sweep.parent)
+    asked = sum(len(server.bodies) for server in servers.values())
+    return status, said, analyzed, asked, json.loads((run / "looks.json").read_text())
+
+
+def test_a_served_variant_is_asked_no_more_once_it_is_degraded(stopped):
+    """The sweep is complete with fewer requests than planned: each of them is paid for."""
+    status, said, _, asked, looks = stopped
+    (comparison,) = looks["comparisons"]
+    assert status == 0, said
+    assert "not needed" in said
+    assert (comparison["verdict"], comparison["stopped"]) == ("degraded", True)
+    assert asked < PLANNED
+
+
+def test_the_analysis_of_a_stopped_sweep_is_complete(stopped):
+    """Exit status 1 for the verdict, not 3, and in agreement with looks.json (--strict)."""
+    status, out, err = stopped[2]
+    assert status == 1, out + err
+    assert "DEGRADED" in out
+
+
+def test_the_status_of_a_stopped_sweep_is_complete(stopped, sweep, command):
+    """Samples that are not needed are not missing."""
+    status, out, _ = command.run("status", sweep.parent / "run", "--format", "json", cwd=sweep.parent)
+    told = json.loads(out)
+    assert (status, told["state"], told["owed"]) == (0, "complete", 0)
+    assert told["variants"]["bad"]["not_needed"] > 0
+
+
+def test_finishing_answers_the_rest_and_keeps_the_verdict(stopped, submit, sweep):
+    """Every planned sample is there then; the look that decided stays the same."""
+    status, said = submit("--finish")
+    run = sweep.parent / "run"
+    assert status == 0, said
+    assert identities(run) == planned(run)
+    assert json.loads((run / "looks.json").read_text()) == stopped[4]

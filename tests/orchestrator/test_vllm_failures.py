@@ -1,0 +1,114 @@
+"""What goes wrong in vLLM or on the way to it, and what becomes of it."""
+
+import os
+from types import SimpleNamespace
+
+import pytest
+
+from orchestrator.engines.base import Answer, EngineDiedError, EngineOptionError
+from orchestrator.engines.vllm_loading import PrintedSince, why_not_loaded
+from orchestrator.engines.vllm_requests import MOST_FAILURES, Preparation, Prepared, adder
+
+IN_PROCESS = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
+PREFIX = "(EngineCore pid=15083) ERROR 11-26 04:15:55 [core.py:1510] "
+LOG = f"""(EngineCore pid=15083) INFO 11-26 04:15:51 [worker.py:1] ValueError: not this one, it informs
+{PREFIX}EngineCore failed to start.
+{PREFIX}Traceback (most recent call last):
+{PREFIX}  File "core.py", line 1194, in __init__
+{PREFIX}    raise ValueError(
+{PREFIX}ValueError: No room for the cache: give it more.
+(EngineCore pid=15083) Process EngineCore:
+(EngineCore pid=15083) Traceback (most recent call last):
+(EngineCore pid=15083) ValueError: No room for the cache: give it more.
+Traceback (most recent call last):
+RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {{}}
+"""
+
+
+def test_a_refusal_in_the_engines_process_has_its_own_words():
+    """They are in the log of the replica."""
+    reason = why_not_loaded(IN_PROCESS, LOG)
+    assert isinstance(reason, EngineOptionError)
+    assert str(reason) == "ValueError: No room for the cache: give it more."
+
+
+def test_the_first_hand_error_of_a_worker_is_found():
+    """The engine process only repeats that a worker failed."""
+    log = (
+        "(Worker_TP0 pid=7) ERROR 11-26 04:15:55 [multiproc_executor.py:10] TypeError: no such kernel\n"
+        f"{PREFIX}Exception: WorkerProc initialization failed due to an exception in a background process.\n"
+    )
+    assert str(why_not_loaded(IN_PROCESS, log)) == "TypeError: no such kernel"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB",
+        "ValueError: Free memory on device cuda:0 (3/79 GiB) on startup is less than desired",
+        "RuntimeError: CUDA error: an illegal memory access was encountered",
+    ],
+)
+def test_what_may_pass_is_tried_again(words):
+    """Another process may still hold the memory; the reason is kept for when it does not pass."""
+    reason = why_not_loaded(IN_PROCESS, f"{PREFIX}{words}\n")
+    assert isinstance(reason, EngineDiedError)
+    assert str(reason) == words
+
+
+def test_without_a_log_the_error_stays_as_it_is():
+    """Nothing is invented."""
+    assert why_not_loaded(IN_PROCESS, "") is IN_PROCESS
+
+
+def test_a_refusal_in_this_process_needs_no_log():
+    """On a CPU vLLM raises it where it is loaded."""
+    assert isinstance(why_not_loaded(ValueError("no"), ""), EngineOptionError)
+
+
+def test_only_what_was_printed_since_is_read(tmp_path):
+    """A replica's log is a file; what an earlier load printed is not a reason."""
+    saved = os.dup(2)
+    try:
+        with (tmp_path / "log").open("ab") as log:
+            os.dup2(log.fileno(), 2)
+        os.write(2, b"before\n")
+        printed = PrintedSince()
+        os.write(2, b"after\n")
+        assert printed.read() == "after\n"
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def failing(count):
+    """Queries that could not be prepared."""
+    return [Prepared((), lambda _: Answer(None), "TypeError: unexpected keyword")] * count
+
+
+def test_a_variant_of_which_nothing_can_be_asked_stops():
+    """An error of our own code is not written as an answer of the model, sample by sample."""
+    preparation = Preparation()
+    preparation.check(failing(MOST_FAILURES - 1))
+    with pytest.raises(EngineOptionError, match="unexpected keyword"):
+        preparation.check(failing(1))
+
+
+def test_single_failures_stop_nothing():
+    """Once a query could be asked, the others are on their own."""
+    preparation = Preparation()
+    preparation.check([*failing(MOST_FAILURES - 1), Prepared((), lambda _: Answer(""))])
+    preparation.check(failing(2 * MOST_FAILURES))
+
+
+def test_prompts_go_to_the_engine_as_its_renderer_makes_them():
+    """Raw prompts are deprecated; an engine without a renderer still takes them."""
+    seen = []
+    engine = SimpleNamespace(add_request=lambda *given, **named: seen.append((*given, named["lora_request"])))
+    adder(engine, None)("0", [1, 2], "params")
+    engine.renderer = SimpleNamespace(render_cmpl=lambda prompts: [{"type": "token", **prompts[0]}])
+    adder(engine, "adapter")("1", [3], "params")
+    assert seen == [
+        ("0", {"prompt_token_ids": [1, 2]}, "params", None),
+        ("1", {"type": "token", "prompt_token_ids": [3]}, "params", "adapter"),
+    ]
