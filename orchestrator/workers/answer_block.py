@@ -18,6 +18,7 @@ from orchestrator.engines.base import (
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
 from orchestrator.sweep.tasks import Answered, Scored, Unscorable
 from orchestrator.workers.sample_rows import Sample
+from stats.arrays import LARGEST_SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,7 +38,6 @@ REFUSED = f"{RequestRefusedError.__name__}:"
 """How the error of a sample begins that a server has refused."""
 DRAWING = frozenset({"top_p", "top_k", "min_p"})
 """Settings of the draw, which have no effect on the likeliest token."""
-LARGEST_SCORE = 1e100  # sums of their squares are finite
 _REPEAT_STRIDE = 1_000_003  # a prime: repeats of one seed get seeds far from those of the other reruns
 
 
