@@ -10,7 +10,9 @@ With --replicas N, N bare engines side by side, each with its part of cores and 
 `lldeg submit` with N replicas, and the loop is left out.
 
 Printed are samples per second while the engines are loaded and whole wall-clock times, as ratios of medians
-over the rounds. Run: python benchmarks/throughput.py [--rounds 3] [--limit 60] [--replicas 1]
+over the rounds.
+
+Run: python benchmarks/throughput.py [--rounds 3] [--limit 60] [--replicas 1] [--model FOLDER]
 """
 
 from __future__ import annotations
@@ -32,12 +34,13 @@ BASELINE = "bf16"
 SUBMIT = "from jobs.cli import main; main()"
 
 
-def overrides(limit: int) -> list[str]:
-    """The quickstart cut down to its baseline and so many items a task."""
+def overrides(limit: int, model: str | None = None) -> list[str]:
+    """The quickstart cut down to its baseline and so many items a task, on its own model or another."""
     only_baseline = json.dumps({BASELINE: {}})
     tasks = json.dumps([{"task": "lldeg_quickstart", "limit": limit}])
     sampling = json.dumps({"temperatures": [0.0, 0.7], "seeds": 3})
-    return [f"variants={only_baseline}", f"tasks={tasks}", f"sampling={sampling}"]
+    settings = [f"variants={only_baseline}", f"tasks={tasks}", f"sampling={sampling}"]
+    return settings if model is None else [*settings, f"model={model}"]
 
 
 def cores_each(replicas: int) -> int:
@@ -51,12 +54,18 @@ def side_by_side(engines: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": threads, "VLLM_CPU_OMP_THREADS_BIND": "nobind"} if engines > 1 else {}
 
 
-def bare(limit: int, cell: int | None, part: int, meeting: Path) -> dict[str, float]:
+def bare(
+    limit: int, cell: int | None, part: int, meeting: Path, model: str | None = None
+) -> dict[str, float]:
     """Answer the requests of all reruns, or of one (temperature, seed), of a part of the items, in one call.
 
     The folder `meeting` holds a file for each part; the engine starts when all of them are gone.
     """
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    from orchestrator.engines.vllm_options import built_for_cpus
+
+    on_cpu = bool(built_for_cpus())
+    if on_cpu:
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM  # the order of imports is that of a program which does nothing else
 
     from orchestrator.engines.vllm_engine import encoding_of
@@ -68,9 +77,9 @@ def bare(limit: int, cell: int | None, part: int, meeting: Path) -> dict[str, fl
     from orchestrator.workers.answer_block import queries_of
 
     with tempfile.TemporaryDirectory() as folder:
-        sweep = prepare(CONFIG, overrides=overrides(limit), run_dir=folder)
+        sweep = prepare(CONFIG, overrides=overrides(limit, model), run_dir=folder)
         plan = plan_sweep(sweep, config_path=CONFIG)
-    llm = LLM(**engine_arguments(sweep.engine(BASELINE), gpus=0, on_cpu=True))
+    llm = LLM(**engine_arguments(sweep.engine(BASELINE), gpus=int(not on_cpu), on_cpu=on_cpu))
     encoding = encoding_of(llm.llm_engine)
     samples, requests, parts = 0, [], len(list(meeting.iterdir()))
     passes = sorted({rerun for task in plan.cells for rerun in task.reruns})
@@ -95,10 +104,13 @@ def bare(limit: int, cell: int | None, part: int, meeting: Path) -> dict[str, fl
     return {"samples": samples, "seconds": time.monotonic() - started, "cells": len(passes)}
 
 
-def in_new_processes(limit: int, cell: int | None, engines: int = 1) -> dict[str, float]:
+def in_new_processes(
+    limit: int, cell: int | None, engines: int = 1, model: str | None = None
+) -> dict[str, float]:
     """`bare` in fresh processes, with their whole wall-clock time."""
     command = [sys.executable, "-P", __file__, "--bare", "--limit", str(limit)]
     command += [] if cell is None else ["--cell", str(cell)]
+    command += [] if model is None else ["--model", model]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **side_by_side(engines)}
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as meeting:
@@ -123,9 +135,9 @@ def in_new_processes(limit: int, cell: int | None, engines: int = 1) -> dict[str
     }
 
 
-def submitted(limit: int, replicas: int = 1) -> dict[str, float]:
+def submitted(limit: int, replicas: int = 1, model: str | None = None) -> dict[str, float]:
     """`lldeg submit` into an empty folder, with the time its engines were loaded from the run's own log."""
-    settings = overrides(limit)
+    settings = overrides(limit, model)
     settings += [f"cluster.replicas={replicas}", f"cluster.cpus_per_replica={cores_each(replicas)}"]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-P", "-c", SUBMIT, "submit", str(CONFIG), "--run-dir", folder]
@@ -146,9 +158,9 @@ def submitted(limit: int, replicas: int = 1) -> dict[str, float]:
     return {"samples": sum(event["samples"] for event in closed), "seconds": seconds, "wall": wall}
 
 
-def looped(limit: int, cells: int) -> dict[str, float]:
+def looped(limit: int, cells: int, model: str | None = None) -> dict[str, float]:
     """One fresh engine per (temperature, seed)."""
-    runs = [in_new_processes(limit, cell) for cell in range(cells)]
+    runs = [in_new_processes(limit, cell, model=model) for cell in range(cells)]
     return {key: sum(run[key] for run in runs) for key in ("samples", "seconds", "wall")}
 
 
@@ -160,25 +172,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="times each way is measured")
     parser.add_argument("--limit", type=int, default=60, help="items per task")
     parser.add_argument("--replicas", type=int, default=1, help="engines at the same time")
+    parser.add_argument("--model", help="folder or name; default: the quickstart's")
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--cell", type=int, default=None, help=argparse.SUPPRESS)
     parser.add_argument("--part", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--meeting", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.bare:
-        print(json.dumps(bare(arguments.limit, arguments.cell, arguments.part, arguments.meeting)))
+        cell, part, meeting = arguments.cell, arguments.part, arguments.meeting
+        print(json.dumps(bare(arguments.limit, cell, part, meeting, arguments.model)))
         return
     rounds = []
     for number in range(arguments.rounds):
-        direct = in_new_processes(arguments.limit, None, arguments.replicas)
-        ours = submitted(arguments.limit, arguments.replicas)
+        direct = in_new_processes(arguments.limit, None, arguments.replicas, arguments.model)
+        ours = submitted(arguments.limit, arguments.replicas, arguments.model)
         rounds.append((direct, ours))
         print(f"round {number + 1}: bare {rate(direct):.1f}, lldeg {rate(ours):.1f} samples/s", flush=True)
     ratio = np.median([rate(ours) / rate(direct) for direct, ours in rounds])
     print(f"samples per second while the engines are loaded, lldeg / bare vLLM: {ratio:.3f}")
     if arguments.replicas > 1:
         return
-    usual = looped(arguments.limit, int(rounds[0][0]["cells"]))
+    usual = looped(arguments.limit, int(rounds[0][0]["cells"]), arguments.model)
     whole = np.median([ours["wall"] for _, ours in rounds])
     print(f"whole time, loop of fresh engines / lldeg: {usual['wall'] / whole:.2f}")
     print(f"(whole seconds: loop {usual['wall']:.0f}, lldeg {whole:.0f}; medians of {len(rounds)} rounds)")

@@ -16,6 +16,10 @@ FULL_SHARE = 0.95
 Counts = Sequence[tuple[str, int]]
 """Numbers by task."""
 
+LEAST_CUT_SHARE = 0.01
+"""Share of a model's answers to a task that makes a warning if the limit of tokens ended them: fewer change
+the score by less than one point, the default margin."""
+
 
 def note_prompts(
     pairing: Pairing, task: str, sides: tuple[Column, Column], common: NDArray[np.bool_]
@@ -74,6 +78,7 @@ def note_gaps(pairing: Pairing) -> None:
                 f"of {who}, the provider withheld answers ({withheld}); they count as failed, not as wrong."
             )
             pairing.warn(NoticeCode.WITHHELD_ANSWERS, said)
+        _note_cut(pairing, who, side)
     lacking = _lacking(pairing)
     if pairing.pairs and pairing.missing:
         said = f"{pairing.label}: {pairing.missing:,} items cannot be paired with the baseline"
@@ -87,6 +92,18 @@ def note_gaps(pairing: Pairing) -> None:
     if pairing.owed:
         owed = f"{pairing.owed} samples of this variant and the baseline have not been run yet"
         pairing.warn(NoticeCode.OWED_ANSWERS, f"{pairing.label}: {owed}; the run is incomplete.")
+
+
+def _note_cut(pairing: Pairing, who: str, side: int) -> None:
+    """Say which tasks have answers of one model that are often cut by the limit of tokens."""
+    shares = [(shares[side], task) for task, shares in pairing.cut if shares[side] >= LEAST_CUT_SHARE]
+    if shares:
+        found = some([f"{share:.0%} of {task}" for share, task in sorted(shares, reverse=True)], 3)
+        pairing.warn(
+            NoticeCode.CUT_ANSWERS,
+            f"{who} reached the token limit in answers ({found}), which are scored as far as they go: raise "
+            "max_gen_toks if they need more room.",
+        )
 
 
 def note_share(pairing: Pairing, paired_by: PairBy) -> None:

@@ -95,6 +95,9 @@ class NoticeCode(StrEnum):
     WITHHELD_ANSWERS = "withheld-answers"
     """A provider withheld answers (a content filter, for example); they count as failed."""
 
+    CUT_ANSWERS = "cut-answers"
+    """The limit of tokens ended answers; they were scored as far as they went."""
+
     REPEATED_ANSWERS = "repeated-answers"
     """Answers occur more than once; the first of each counts."""
 

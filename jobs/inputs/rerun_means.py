@@ -28,6 +28,7 @@ class Answers:
         rerun: seed or ordinal that tells the reruns of an item apart; NO_SEED where nothing is sampled.
         score: NaN where the request failed.
         prompts: a number per distinct prompt; -1 where unknown.
+        cut: whether the limit of tokens ended the answer; None where that is unknown.
     """
 
     positions: Ints
@@ -35,6 +36,7 @@ class Answers:
     rerun: Ints
     score: Floats
     prompts: Ints
+    cut: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class RerunMeans:
         self._slots: dict[int, int] = {}
         self._scores = np.full((0, items), np.nan)
         self._failed = np.zeros((0, items), dtype=np.bool_)  # at least once
+        self._cut = np.zeros((0, items), dtype=np.bool_)
         self._rows = np.zeros(0, dtype=np.int64)
         self._prompts = np.full(items, -1, dtype=np.int64)
         self.mixed_prompts = 0
@@ -68,6 +71,8 @@ class RerunMeans:
             return
         slots = self._slots_of(batch)
         cells = slots * self._items + batch.positions
+        if batch.cut is not None:
+            self._cut.ravel()[cells[batch.cut]] = True
         scores, valid = batch.score, ~np.isnan(batch.score)
         if not valid.all():
             self._failed.ravel()[cells[~valid]] = True
@@ -111,6 +116,7 @@ class RerunMeans:
             errors=present - scored,
             repeated=int(self._rows[slots].sum()) - scored,
             planned=planned.reruns if planned is not None else 0,
+            cut=int((valid & self._cut[slots]).sum()),
             runs=None if right_or_wrong else scores.T,
             failed=failed,
         )
@@ -133,6 +139,7 @@ class RerunMeans:
         if more > 0:
             self._scores = np.vstack([self._scores, np.full((more, self._items), np.nan)])
             self._failed = np.vstack([self._failed, np.zeros((more, self._items), dtype=np.bool_)])
+            self._cut = np.vstack([self._cut, np.zeros((more, self._items), dtype=np.bool_)])
             self._rows = np.append(self._rows, np.zeros(more, dtype=np.int64))
 
     def _note_prompts(self, batch: Answers) -> None:

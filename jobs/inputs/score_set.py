@@ -81,6 +81,7 @@ class Column:
         owed: samples that the sweep asked for and that are not there.
         errors: samples that are there but have no score, because the request failed.
         withheld: of the errors, answers that the provider withheld.
+        cut: of the scored samples, those whose answer the limit of tokens ended, as far as that is known.
         failed: the errors of every item; None where their places are unknown.
         repeated: samples that occurred more than once; only the first was counted.
         planned: reruns that were to be there of every item; 0 for as many as there were passes.
@@ -97,12 +98,18 @@ class Column:
     planned: int = 0
     runs: Floats | None = None
     withheld: int = 0
+    cut: int = 0
     failed: Ints | None = None
 
     @property
     def answered(self) -> NDArray[np.bool_]:
         """Which items have at least one score, shape (items,)."""
         return self.answers > 0
+
+    @property
+    def cut_share(self) -> float:
+        """Share of the scored samples whose answer the limit of tokens ended."""
+        return self.cut / max(1, int(self.answers.sum()))
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,16 @@ import tempfile
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from shlex import quote
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster.task_files import size_problem, task_files
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from orchestrator.engines.base import EngineSpec
 
 PACKAGES = ("jobs", "orchestrator", "stats")
 TASKS = "lldeg_tasks"
@@ -34,6 +37,14 @@ def modules(task_folders: Sequence[str]) -> Iterator[list[str]]:
         copies = Path(folder) / TASKS
         copy_tasks(task_folders, copies)
         yield [*packages(), *([str(copies)] if task_folders else [])]
+
+
+def replica_environment(engine: EngineSpec) -> dict[str, Any]:
+    """Ray's runtime environment of a replica: its Python, and variables that libraries read at import."""
+    environment: dict[str, Any] = {"env_vars": engine.env} if engine.env else {}
+    if engine.python is not None:
+        environment["py_executable"] = quote(engine.python)
+    return environment
 
 
 def copy_tasks(task_folders: Sequence[str], into: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import RayError
 
-from orchestrator.cluster.code_shipping import modules
+from orchestrator.cluster.code_shipping import modules, packages
 from orchestrator.errors import UserError
 from orchestrator.library_environment import library_variables, set_library_environment
 
@@ -23,11 +23,18 @@ _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERRO
 
 
 @contextmanager
-def ray_cluster(address: str | None, task_folders: Sequence[str] = ()) -> Iterator[None]:
+def ray_cluster(
+    address: str | None, task_folders: Sequence[str] = (), *, ship_code: bool = False
+) -> Iterator[None]:
     """Join the Ray cluster at an address, or start one on this machine; leave it at the end.
 
     A Ray cluster that is joined gets lldeg's code and the task files from here; its nodes need only the
     dependencies. One that is started belongs to this sweep alone, even if others run on this machine.
+
+    Args:
+        address: of a Ray cluster; None starts one here.
+        task_folders: the sweep's own task files.
+        ship_code: whether replicas here, too, run in environments without lldeg's code.
 
     Raises:
         UserError: there is no Ray cluster at the address.
@@ -35,7 +42,7 @@ def ray_cluster(address: str | None, task_folders: Sequence[str] = ()) -> Iterat
     set_library_environment()
     try:
         if address is None:
-            _start()
+            _start(packages() if ship_code else [])
         else:
             _join(address, task_folders)
     except (OSError, ValueError, RuntimeError, RayError) as error:
@@ -47,8 +54,9 @@ def ray_cluster(address: str | None, task_folders: Sequence[str] = ()) -> Iterat
         ray.shutdown()
 
 
-def _start() -> None:
-    ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **_SILENT)
+def _start(folders: Sequence[str]) -> None:
+    shipped = {"runtime_env": {"py_modules": folders}} if folders else {}
+    ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **shipped, **_SILENT)
 
 
 def _join(address: str, task_folders: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from orchestrator.config.environment import problems_of
 from orchestrator.config.plain import unusable_values
-from orchestrator.config.schema import SweepConfig
+from orchestrator.config.schema import PromptConfig, SweepConfig
 from orchestrator.config.secrets import secrets_in
 from orchestrator.config.yaml_file import mistake_sentence, mistaken, own_mistakes, read_mapping
 from orchestrator.engines.base import ENV
@@ -23,6 +23,10 @@ from orchestrator.errors import suggestion
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+RENDERING = frozenset(
+    {"conversation", "tokenize", "add_generation_prompt", "continue_final_message", "enable_thinking"}
+)
+"""Arguments of a chat template that lldeg sets, as lm-eval does, or that have a key of their own."""
 SECRETS = "set it in the environment, and write $NAME here if a header needs it"
 
 
@@ -136,6 +140,7 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
             yield f"variants.{name} has no model: set its model, or the model of the sweep"
         if not name.strip() or name in {".", ".."} or len(name) > 100:
             yield f"'{name}' cannot be used as the name of a variant"
+    yield from _thinking_problems(config.prompt)
     yield from problems_of(config.engine.get(ENV), f"engine.{ENV}")
     for name, own in config.variants.items():
         yield from problems_of(own.engine.get(ENV), f"variants.{name}.engine.{ENV}")
@@ -144,6 +149,20 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
     for folder in config.include_path:
         if not _is_folder(folder):
             yield f"include_path: the folder {folder} does not exist"
+
+
+def _thinking_problems(prompt: PromptConfig) -> Iterator[str]:
+    """Arguments of a chat template that is not used or sets them itself, and thinking without an end."""
+    if prompt.template_arguments and not prompt.apply_chat_template:
+        first = next(iter(prompt.thinking()))
+        yield f"prompt.{first} is an argument of the chat template: set prompt.apply_chat_template: true"
+    for name in sorted(RENDERING & prompt.chat_template_args.keys()):
+        yield f"prompt.chat_template_args: '{name}' cannot be set here"
+    if prompt.enable_thinking and prompt.think_end_token is None:
+        yield (
+            'prompt.enable_thinking needs prompt.think_end_token, for example "</think>", or thoughts would '
+            "be scored"
+        )
 
 
 def _secrets(config: SweepConfig) -> Iterator[str]:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from orchestrator.config.environment import layered
-from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA
+from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA, PYTHON
 from orchestrator.rundir.manifest_shape import MOST_LOOKS
 from stats.sequential_plan import Stopping, Until
 from stats.spending import parse_spending
@@ -69,6 +69,8 @@ class VariantConfig(Section):
     """Engine options that override the sweep's `engine`."""
     lora: str | None = None
     """Folder of a LoRA adapter that every request uses (kind vllm only)."""
+    python: str | None = None
+    """Python interpreter of an environment in which the replicas run, for another version of the engine."""
     env: dict[str, Any] = Field(default_factory=dict)
     """Environment variables of the replica, in addition to those of the sweep's `engine`."""
     cluster: ReplicaConfig = ReplicaConfig()
@@ -120,6 +122,28 @@ class PromptConfig(Section):
     fewshot_as_multiturn: bool | None = Field(default=None, validate_default=True)
     """Send examples as turns of the conversation; default, as in lm-eval: if there is a chat template."""
     system_instruction: str | None = None
+    enable_thinking: bool | None = None
+    """Whether a reasoning model thinks before it answers; an argument of its chat template."""
+    chat_template_args: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of the chat template, by name."""
+    think_end_token: str | None = Field(default=None, min_length=1)
+    """Text that ends the thinking part of an answer; what follows its last occurrence is scored."""
+
+    @property
+    def template_arguments(self) -> dict[str, Any]:
+        """All arguments of the chat template."""
+        thinking = {} if self.enable_thinking is None else {"enable_thinking": self.enable_thinking}
+        return {**self.chat_template_args, **thinking}
+
+    def thinking(self) -> dict[str, Any]:
+        """What decides answers of reasoning models, as far as it is set."""
+        own = self.model_dump(include={"enable_thinking", "chat_template_args", "think_end_token"})
+        return {name: value for name, value in own.items() if value not in (None, {})}
+
+    def meaning(self) -> dict[str, Any]:
+        """What decides prompts and answers; the first three keys even if they are not set."""
+        first = {"apply_chat_template", "fewshot_as_multiturn", "system_instruction"}
+        return {**self.model_dump(include=first), **self.thinking()}
 
     @field_validator("fewshot_as_multiturn")
     @classmethod
@@ -255,13 +279,15 @@ class SweepConfig(Section):
         return config.revision or (self.revision if config.model is None else None)
 
     def engine_of(self, variant: str) -> dict[str, Any]:
-        """Engine options of a variant, `kind` included, and its adapter and environment if it has any."""
+        """Engine options of a variant, `kind` included; its adapter, Python and environment if it has any."""
         own = self.variants[variant]
         options = {"kind": DEFAULT_KIND, **self.engine, **own.engine}
-        if own.lora is not None:
-            options[LORA] = own.lora
-        if isinstance(options.get(LORA), str):
-            options[LORA] = os.path.expanduser(options[LORA])  # noqa: PTH111 - see `model_of`
+        options |= {
+            key: value for key, value in ((LORA, own.lora), (PYTHON, own.python)) if value is not None
+        }
+        for key in (LORA, PYTHON):
+            if isinstance(options.get(key), str):
+                options[key] = os.path.expanduser(options[key])  # noqa: PTH111 - see `model_of`
         env = layered(self.engine.get(ENV), own.engine.get(ENV), own.env)
         return {name: value for name, value in options.items() if name != ENV} | ({ENV: env} if env else {})
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _VARIABLE = re.compile(r"([A-Za-z]+ )?\$(\w+|\{\w+\})")
 """$NAME or ${NAME}, after a word such as Bearer."""
 _SPECIAL_TOKEN = re.compile(
-    r"(eos|bos|pad|unk|sep|cls|mask|prefix|image|audio|video)_token(_\w+)?$", re.IGNORECASE
+    r"(eos|bos|pad|unk|sep|cls|mask|prefix|image|audio|video|think_end)_token(_\w+)?$", re.IGNORECASE
 )
 _VALUES = re.compile(
     r"\bsk-[\w-]{16,}|\bhf_[A-Za-z0-9]{20,}|\bgh[opsu]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}"

@@ -14,9 +14,9 @@ GENERATE = "generate_until"
 LOGLIKELIHOOD = "loglikelihood"
 ROLLING = "loglikelihood_rolling"
 DEFAULT_KIND = "vllm"
-ENV, LORA = "env", "lora"
-OWN_OPTIONS = frozenset({"kind", ENV, LORA})
-"""Engine options that lldeg itself reads: the kind, environment variables of the replica, and an adapter."""
+ENV, LORA, PYTHON = "env", "lora", "python"
+OWN_OPTIONS = frozenset({"kind", ENV, LORA, PYTHON})
+"""Engine options that lldeg itself reads: the kind, the replica's variables and Python, an adapter."""
 MOST_TOKENS = 2**31 - 1  # that a column holds
 ROUNDING = 1e-3  # by which the logarithm of a probability of 1 may come out above 0
 WITHHELD_REASONS = frozenset({"content_filter", "error", "abort"})
@@ -61,11 +61,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """A model and how to run it: what a replica loads."""
+    """A model and how to run it: what a replica loads.
+
+    Attributes:
+        template_arguments: arguments of the chat template, for an engine that applies it itself.
+    """
 
     model: str
     revision: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    template_arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
     def kind(self) -> str:
@@ -76,6 +81,11 @@ class EngineSpec:
     def env(self) -> dict[str, str]:
         """Environment variables of the replica."""
         return dict(self.options.get(ENV, {}))
+
+    @property
+    def python(self) -> str | None:
+        """The interpreter of the replica; None for that of lldeg."""
+        return self.options.get(PYTHON)
 
     @property
     def lora(self) -> str | None:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 PREFIX = "lm-eval:"
 MIB = 1 << 20
 TRANSFORMERS = (f"{PREFIX}hf", f"{PREFIX}huggingface")
+OF_PROMPTS = {"enable_thinking", "chat_template_args", "think_end_token"}
+"""Options of lm-eval's classes that a sweep has for all engines in its section `prompt`."""
 SENDING = {"num_concurrent": 10_000, "timeout": 86_400, "patience": 604_800, "max_reply_mib": 1_024}
 """Options of a served model that do not change answers, each with its largest allowed value: concurrent
 requests, seconds to wait for an answer and for a server that is down, and the size of a reply."""
@@ -56,6 +58,7 @@ class LmEvalClass(EngineKind):
             patience=patience,
             largest_reply=int(max_reply_mib * MIB),
             chat=_takes_messages(spec.options),
+            template_arguments=spec.template_arguments,
         )
 
     def choices(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
@@ -69,6 +72,8 @@ class LmEvalClass(EngineKind):
         """Data parallelism inside an engine, and what only other kinds take."""
         yield from super().problems(options)
         yield from data_parallel_problem(options)
+        for option in OF_PROMPTS & options.keys():
+            yield f"{option} has no effect on prompts here: set prompt.{option} instead"
 
     def gpus(self, options: Mapping[str, Any]) -> int:
         """GPUs of all parallel ranks, which lm-eval's classes name as their engines do."""

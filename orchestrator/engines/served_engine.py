@@ -63,6 +63,7 @@ class ServedEngine:
         concurrency: requests at a time.
         patience: seconds the server may be away; None for as long as a storage may be.
         chat: whether the server takes conversations; prompts are then messages as JSON.
+        template_arguments: arguments of the chat template, which the server applies.
         largest_reply: bytes that a reply may have.
 
     Raises:
@@ -76,9 +77,11 @@ class ServedEngine:
         concurrency: int,
         patience: float | None,
         chat: bool,
+        template_arguments: Mapping[str, Any] | None = None,
         largest_reply: int = LARGEST_REPLY,
     ) -> None:
         self._lm = lm
+        self._template_arguments = dict(template_arguments or {})
         self._concurrency = concurrency
         self._chat = chat
         self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
@@ -162,6 +165,8 @@ class ServedEngine:
             raise EngineOptionError(
                 f"lm-eval's class always sends temperature {sent} to this model, not the requested {asked}"
             )
+        if self._chat and self._template_arguments:
+            body["chat_template_kwargs"] = self._template_arguments
         return _Prepared(query, (body,), self._read_text)
 
     def _longest_prompt(self, settings: Mapping[str, Any]) -> int:

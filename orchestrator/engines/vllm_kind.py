@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.engines import on_cpu as formats
-from orchestrator.engines.base import DEFAULT_KIND, LORA, OWN_OPTIONS
+from orchestrator.engines.base import DEFAULT_KIND, LORA, OWN_OPTIONS, PYTHON
 from orchestrator.engines.kind import EngineKind, data_parallel_problem, parallel_workers
 from orchestrator.engines.vllm_options import built_for_cpus, vllm_options
 from orchestrator.errors import suggestion
@@ -49,7 +49,7 @@ class Vllm(EngineKind):
 
     def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
         """Options that the installed vLLM does not know, and those that would not do what they say."""
-        known = vllm_options()
+        known = vllm_options() if options.get(PYTHON) is None else ()  # another version has other options
         for option in options:
             if known and option not in OWN_OPTIONS | known:
                 yield f"vLLM has no option '{option}'{suggestion(option, sorted(known))}"

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Entry = VariantEntry | TaskEntry
 
 _DECIDING = ("model", "revision", "engine", "definition", "sampling")
-_PACKAGES = ("lldeg", *packages(), "torch", "ray", "pyarrow", "numpy", "scipy")
+PACKAGES = ("lldeg", *packages(), "torch", "ray", "pyarrow", "numpy", "scipy")
 
 
 def environment() -> Environment:
@@ -37,7 +37,7 @@ def environment() -> Environment:
 
 def _versions() -> dict[str, str]:
     found: dict[str, str] = {}
-    for package in _PACKAGES:
+    for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 SOFTWARE_KEY = b"lldeg.software"
 """In the metadata of a file of samples: the ID of the software that wrote it, as in the manifest."""
 
+CUT = "length"
+"""The finish_reason of an answer that the limit of tokens has ended."""
+
 FORMAT = 1
 """Version of the format, recorded in every manifest."""
 
@@ -81,14 +84,17 @@ class VariantEntry(TypedDict):
 
     Attributes:
         revision: identity of the weights.
-        engine: the options that decide answers.
+        engine: the options that decide answers; with a Python of its own also `packages`, the versions of
+            its engine.
         digest: of all this.
+        versions: of Python and packages, if it has a Python of its own.
     """
 
     model: str | None
     revision: str | None
     engine: dict[str, Any]
     digest: str
+    versions: NotRequired[dict[str, str]]
 
 
 class MetricEntry(TypedDict):

@@ -15,9 +15,9 @@ from orchestrator.engines import kind_of
 from orchestrator.engines.base import LORA
 from orchestrator.errors import UserError, error_text
 from orchestrator.sweep.blocks import reruns
-from orchestrator.sweep.chat_template import ChatMessages, ChatTemplate
 from orchestrator.sweep.item_subset import read_subset, refuse_reused
 from orchestrator.sweep.model_identity import ModelNotFoundError, model_revision, with_adapter
+from orchestrator.sweep.prompts.chat_template import ChatMessages, ChatTemplate
 from orchestrator.sweep.tasks import TaskError
 
 if TYPE_CHECKING:
@@ -127,8 +127,14 @@ def _load_task(
 
 
 def unanswerable(config: SweepConfig, tasks: Mapping[str, SweepTask]) -> list[str]:
-    """Tasks that an engine cannot answer with any model."""
-    return [
+    """Tasks that an engine cannot answer with any model, and those that leave no room for thinking."""
+    thoughtless = [
+        f"task '{name}' asks for log-likelihoods, which leave no room for thinking: remove it, or "
+        "prompt.enable_thinking"
+        for name, task in tasks.items()
+        if config.prompt.enable_thinking and not task.sampled
+    ]
+    return thoughtless + [
         f"variants.{variant}: chat endpoints return no log-likelihoods, which task '{name}' needs"
         for variant in config.variants
         if kind_of(config.engine_of(variant)).takes_messages(config.engine_of(variant))
@@ -165,7 +171,10 @@ def _chat_template(config: SweepConfig, variant: str) -> ChatTemplate | ChatMess
         return ChatMessages()
     tokenizer, trusted = kind.tokenizer(options)
     return ChatTemplate(
-        tokenizer or config.model_of(variant), config.revision_of(variant), trust_remote_code=trusted
+        tokenizer or config.model_of(variant),
+        config.revision_of(variant),
+        trust_remote_code=trusted,
+        arguments=config.prompt.template_arguments,
     )
 
 

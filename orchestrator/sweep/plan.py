@@ -146,6 +146,8 @@ def _cell(
     meaning = [manifest["variants"][variant]["digest"], name, entry["digest"], manifest["sampling"]]
     if "sampling" in entry:
         meaning.append(entry["sampling"])
+    if thinking := sweep.config.prompt.thinking():
+        meaning.append(thinking)
     shared = digest(meaning)
     passes = reruns(sweep.config.sampling, sampled=task.sampled)
     return Cell(

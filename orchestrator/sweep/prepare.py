@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster.task_files import size_problem
@@ -27,6 +27,7 @@ from orchestrator.sweep.checks import (
     unanswerable,
 )
 from orchestrator.sweep.fit_to_machine import Fitted, fit_elsewhere, fit_to_this_machine
+from orchestrator.sweep.other_python import find_versions, of_the_engine
 from orchestrator.sweep.tasks import TaskLibrary, set_up_lm_eval
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Sweep:
         renderings: per variant, the name of its way to render prompts.
         built: requests by (rendering, task).
         subset: the items to run, None for all.
+        versions: of Python and packages, by variant, where a variant has a Python of its own.
     """
 
     asked: SweepConfig
@@ -61,6 +63,7 @@ class Sweep:
     renderings: dict[str, str]
     built: dict[tuple[str, str], TaskItems]
     subset: Subset | None = None
+    versions: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def config(self) -> SweepConfig:
@@ -70,8 +73,18 @@ class Sweep:
     def engine(self, variant: str) -> EngineSpec:
         """The model of a variant and how to run it."""
         return EngineSpec(
-            self.config.model_of(variant), self.config.revision_of(variant), self.config.engine_of(variant)
+            self.config.model_of(variant),
+            self.config.revision_of(variant),
+            self.config.engine_of(variant),
+            self.config.prompt.template_arguments,
         )
+
+    def engine_versions(self, variant: str) -> str:
+        """A sentence about the engine of a variant with a Python of its own."""
+        engine = self.engine(variant)
+        packages = of_the_engine(engine.options, self.versions[variant])
+        listed = ", ".join(f"{name} {number}" for name, number in packages.items())
+        return f"{variant} runs in {engine.python}: {listed or 'its engine is not installed there'}."
 
     def manifest(self) -> Manifest:
         """What this sweep is made of."""
@@ -84,7 +97,7 @@ class Sweep:
             "commit": environment["commit"],
             "hardware": environment["hardware"],
             "software": software_entry(environment["versions"], environment["commit"]),
-            "prompt": self.config.prompt.model_dump(),
+            "prompt": self.config.prompt.meaning(),
             "sampling": self._sampling_meaning(),
             "variants": {name: self._variant_entry(name) for name in self.config.variants},
             "skipped": self.fitted.skipped,
@@ -100,12 +113,13 @@ class Sweep:
 
     def _variant_entry(self, name: str) -> VariantEntry:
         engine = self.engine(name)
-        meaning = {
-            "model": engine.model,
-            "revision": self.revisions[name],
-            "engine": kind_of(engine.options).deciding(engine.options),
-        }
-        return {**meaning, "digest": digest([name, meaning])}  # type: ignore[typeddict-item]
+        deciding = kind_of(engine.options).deciding(engine.options)
+        versions = self.versions.get(name)
+        if versions is not None:
+            deciding["packages"] = of_the_engine(engine.options, versions)
+        meaning = {"model": engine.model, "revision": self.revisions[name], "engine": deciding}
+        entry: VariantEntry = {**meaning, "digest": digest([name, meaning])}  # type: ignore[typeddict-item]
+        return entry if versions is None else {**entry, "versions": versions}
 
     def _task_entry(self, task: SweepTask) -> TaskEntry:
         metrics = task.metrics
@@ -157,12 +171,19 @@ def prepare(
     problems += fitted.problems
     problems += [problem for variant in config.variants for problem in engine_problems(config, variant)]
     revisions, missing_models = find_models(config)
+    versions, mistaken_pythons = find_versions(fitted.config)
     subset, mistaken_items = read_items(config, revisions)
     library = TaskLibrary(config.include_path, config.confirm_run_unsafe_code)
     tasks, mistaken_tasks = load_tasks(fitted.config, library, subset)
     templates, renderings, missing_templates = chat_templates(fitted.config)
     built, broken_prompts = build_prompts(fitted.config, tasks, templates)
-    problems += [*missing_models, *mistaken_items, *mistaken_tasks, *unanswerable(fitted.config, tasks)]
+    problems += [
+        *missing_models,
+        *mistaken_pythons,
+        *mistaken_items,
+        *mistaken_tasks,
+        *unanswerable(fitted.config, tasks),
+    ]
     problems += [*missing_templates, *broken_prompts]
     store = RunStore(run_dir or f"runs/{config.name}")
     problems += name_problems(store, config.variants, tasks)
@@ -170,4 +191,4 @@ def prepare(
         problems.append(too_large)
     if problems:
         raise mistaken(config_path, problems)
-    return Sweep(config, fitted, store, revisions, tasks, renderings, built, subset)
+    return Sweep(config, fitted, store, revisions, tasks, renderings, built, subset, versions)

@@ -22,7 +22,7 @@ from lm_eval.utils import handle_non_serializable, hash_string
 from orchestrator.config.schema import TokenSampling
 from orchestrator.errors import error_text, suggestion
 from orchestrator.rundir.identity import Item
-from orchestrator.sweep.global_random import GlobalRandom
+from orchestrator.sweep.prompts.global_random import GlobalRandom
 from orchestrator.sweep.task_names import likely_names, may_be_task
 
 if TYPE_CHECKING:

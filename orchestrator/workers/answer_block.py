@@ -18,6 +18,7 @@ from orchestrator.engines.base import (
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
 from orchestrator.sweep.tasks import Answered, Scored, Unscorable
 from orchestrator.workers.sample_rows import Sample
+from orchestrator.workers.scoring.thinking import thoughtless
 from stats.arrays import LARGEST_SCORE
 
 if TYPE_CHECKING:
@@ -42,13 +43,28 @@ _REPEAT_STRIDE = 1_000_003  # a prime: repeats of one seed get seeds far from th
 
 
 def answer_block(
-    block: Block, score: Scorer, built: TaskItems, engine: Engine, sampling: SamplingConfig
+    block: Block,
+    score: Scorer,
+    built: TaskItems,
+    engine: Engine,
+    sampling: SamplingConfig,
+    *,
+    think_end_token: str | None = None,
 ) -> list[Sample]:
     """Ask the engine all queries of a block and score its answers.
 
     The queries of all items and reruns go to the engine together, and so do the answers to what scores them.
     An answer that is an error, or that the task's code cannot score, becomes a sample with an error; the
     others are not affected.
+
+    Args:
+        block: what is asked.
+        score: scores the answers.
+        built: the requests of the task.
+        engine: answers them.
+        sampling: how tokens are drawn.
+        think_end_token: text that ends the thinking part of an answer, which is not scored but kept; None
+            without one.
 
     Raises:
         EngineDiedError: the engine is gone; nothing of the block counts as answered.
@@ -57,14 +73,18 @@ def answer_block(
     asked: list[tuple[Item, Rerun, int]] = []
     for item in block.items:
         for rerun in block.reruns:
-            own = [q for request in built.requests[item.item] for q in queries_of(request, rerun, sampling)]
+            own = [
+                query
+                for request in built.requests[item.item]
+                for query in queries_of(request, rerun, sampling, thinks=think_end_token is not None)
+            ]
             asked.append((item, rerun, len(own)))
             queries += own
     answers = map(checked, queries, engine.answer(queries))
     given = [_Given(item, rerun, list(islice(answers, size))) for item, rerun, size in asked]
     whole = [one for one in given if one.error is None]
     answered = [_answered(built.requests[one.item.item], one.answers) for one in whole]
-    scored = zip(answered, score(answered), strict=True)
+    scored = zip(answered, score(list(map(thoughtless(think_end_token), answered))), strict=True)
     return [
         Sample.failed(one.item, one.rerun, one.error)
         if one.error is not None
@@ -109,14 +129,22 @@ def checked(query: Query, answer: Answer) -> Answer:
     return answer
 
 
-def queries_of(request: Instance, rerun: Rerun, sampling: SamplingConfig) -> Iterator[Query]:
-    """One query per repeat; without sampling one, since every repeat would give the same answer."""
+def queries_of(
+    request: Instance, rerun: Rerun, sampling: SamplingConfig, *, thinks: bool = False
+) -> Iterator[Query]:
+    """One query per repeat; without sampling one, since every repeat would give the same answer.
+
+    A model that thinks is not stopped by the task's stop strings, which thoughts may contain.
+    """
     seed = rerun.seed or 0
     if request.request_type != GENERATE:
         yield Query(request.request_type, request.args, seed)
         return
-    context, settings = request.args[:2]
-    arguments = (context, generation_settings(settings, rerun.temperature, sampling))
+    context, own = request.args[:2]
+    settings = generation_settings(own, rerun.temperature, sampling)
+    if thinks:
+        settings.pop("until", None)
+    arguments = (context, settings)
     repeats = (request.repeats or 1) if rerun.temperature > 0 else 1
     for repeat in range(repeats):
         yield Query(GENERATE, arguments, (seed + repeat * _REPEAT_STRIDE) % 2**31)

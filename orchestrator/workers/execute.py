@@ -62,7 +62,11 @@ def execute(
     if not progress.owed:
         write_status(sweep.store, progress)  # what is not needed may be news
         return
-    with ray_cluster(address, sweep.config.include_path), Heartbeat(sweep.store, progress) as heartbeat:
+    folders, elsewhere = sweep.config.include_path, bool(sweep.versions)
+    with (
+        ray_cluster(address, folders, ship_code=elsewhere),
+        Heartbeat(sweep.store, progress) as heartbeat,
+    ):
         nodes = Nodes()
         workloads = _workloads(plan, nodes, stopping)
         replicas = sweep.config.cluster.replicas
@@ -174,6 +178,7 @@ def _job(
         owner=holder,
         software=plan.software,
         scoring_processes=scoring_processes(taken),
+        think_end_token=sweep.config.prompt.think_end_token,
         deciding_metrics=dict(stopping.deciding_metrics),
     )
 

@@ -45,6 +45,7 @@ class Job:
         owner: the submit it works for; see `lease.owner`.
         software: the ID of what writes the samples, as in the manifest.
         scoring_processes: most of them at a time.
+        think_end_token: text that ends the thinking part of an answer; None without one.
         deciding_metrics: the "metric,filter" whose scores its reports carry, by task; see `StoppingPolicy`.
     """
 
@@ -59,6 +60,7 @@ class Job:
     owner: str
     software: str | None = None
     scoring_processes: int = 1
+    think_end_token: str | None = None
     deciding_metrics: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -151,7 +153,9 @@ class Replica:
             raise RuntimeError("run() before load()")
         score, built = self._scoring.scorer(block.task), self._built(block.task)
         sampling = self._job.sampling.of_task(self._job.tasks[block.task].sampling)
-        answered = answer_block(block, score, built, self._engine, sampling)
+        answered = answer_block(
+            block, score, built, self._engine, sampling, think_end_token=self._job.think_end_token
+        )
         samples, put_off = put_off_refused(block, answered)
         rows = samples_table(block, samples, self._job.columns)
         if samples:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from orchestrator.cluster.code_shipping import replica_environment
 from orchestrator.rundir.progress import ReplicaProgress
 from orchestrator.workers.replica import Replica
 
@@ -227,8 +228,8 @@ class ReplicaSlots:
         variant = load.job.variant
         threads = MAX_BLOCKS_IN_FLIGHT + 1  # one to answer `status`
         options = {**load.resources.actor_options(), "max_concurrency": threads}
-        if env := load.job.engine.env:
-            options["runtime_env"] = {"env_vars": env}  # set before any library reads it
+        if environment := replica_environment(load.job.engine):
+            options["runtime_env"] = environment
         actor = ray.remote(Replica).options(**options).remote(load.job, self._number)
         state = ReplicaProgress(self._number, variant)
         slot = ReplicaSlot(actor, load.resources, state, time.monotonic())

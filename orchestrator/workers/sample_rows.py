@@ -11,7 +11,7 @@ import pyarrow as pa
 from orchestrator.engines.base import token_count
 from orchestrator.errors import error_text
 from orchestrator.rundir.identity import sample_key
-from orchestrator.rundir.schema import ITEMS
+from orchestrator.rundir.schema import CUT, ITEMS
 from orchestrator.sweep.tasks import doc_hash, doc_text
 
 if TYPE_CHECKING:
@@ -55,11 +55,16 @@ class Sample:
             rerun,
             response,
             scored,
-            answers[-1].finish_reason,
+            _end([answer.finish_reason for answer in answers]),
             _total([answer.prompt_tokens for answer in answers]),
             _total([answer.output_tokens for answer in answers]),
             None,
         )
+
+
+def _end(reasons: Sequence[str | None]) -> str | None:
+    """Why a sample's answers ended: by the limit of tokens if one of them did."""
+    return CUT if CUT in reasons else reasons[-1]
 
 
 def _total(counts: Sequence[int | None]) -> int | None:

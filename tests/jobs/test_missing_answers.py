@@ -225,6 +225,19 @@ def test_several_certificates_are_said(tmp_path):
     assert json.loads((every.out / "verdicts.json").read_text())["certify"] == "all"
 
 
+@pytest.mark.parametrize(
+    ("cut", "sides"),
+    [(None, 0), ({"base": 9, "v": 9}, 0), ({"base": 9, "v": 10}, 1), ({"base": 10, "v": 500}, 2)],
+)
+def test_answers_that_the_token_limit_cut_are_said(tmp_path, cut, sides):
+    """A side is named if one in a hundred of its answers to a task was cut; fewer change less than that."""
+    scores = {("base", 0.0): [[1] * 1000], ("v", 0.0): [[1] * 1000]}
+    run = make_run(tmp_path / "run", {"t": MadeTask(scores, cut=cut)})
+    ran = run_analyze(run, out=tmp_path / "out")
+    assert ran.verdicts["warning_codes"].count("cut-answers") == sides
+    assert ("50% of t" in " ".join(ran.text.split())) == (sides == 2)
+
+
 def test_withheld_answers_are_counted_by_side(tmp_path):
     """Verdicts.json and a warning say how many answers the provider withheld, of which side."""
     withheld = "AnswerWithheldError: the answer ended with finish_reason content_filter"

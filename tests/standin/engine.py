@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from pathlib import Path
@@ -120,6 +121,7 @@ def leave_word(folder):
         "devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         "code": orchestrator.__path__[0],
         "tasks": shipped_tasks(),
+        "prefix": sys.prefix,
         "mark": os.environ.get("LLDEG_MARK"),
     }
     draft = folder.with_name(f"{folder.name}.{os.getpid()}")

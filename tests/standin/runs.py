@@ -32,6 +32,7 @@ class MadeTask:
         prompts: texts of the items; counted questions if left out.
         targets: right answers of the items.
         reworded: variants that were given prompts of their own.
+        cut: how many of the first items the limit of tokens has cut, by variant; unknown if left out.
         block: items per file; half of the items if left out.
     """
 
@@ -43,6 +44,7 @@ class MadeTask:
     prompts: list | None = None
     targets: list | None = None
     reworded: tuple = ()
+    cut: dict | None = None
     block: int | None = None
 
     def __post_init__(self):
@@ -177,6 +179,7 @@ def _row(name, task, variant, item, temperature, seed, entry):
         "scores": None if score is None else dict.fromkeys(task.metrics, float(score)),
         "response": answer,
         "filtered": dict.fromkeys(task.filters, answer),
+        "finish_reason": None if task.cut is None else "length" if item < task.cut[variant] else "stop",
         "error": error if score is None else None,
         "sample_key": digest(f"{name}{variant}{item}{temperature}{seed}"),
     }

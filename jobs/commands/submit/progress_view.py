@@ -142,9 +142,10 @@ def _state(counts: VariantProgress) -> str:
 
 
 def sweep_notes(sweep: Sweep) -> list[str]:
-    """One sentence for each decision that depends on this machine."""
+    """A sentence for each decision that depends on this machine, and for each variant with its own Python."""
     fitted = sweep.fitted
-    return [*fitted.notes, *(f"{name} is skipped: {why}." for name, why in fitted.skipped.items())]
+    skipped = [f"{name} is skipped: {why}." for name, why in fitted.skipped.items()]
+    return [*fitted.notes, *skipped, *map(sweep.engine_versions, sweep.versions)]
 
 
 def dry_run_table(plan: Plan, stopping: StoppingPolicy) -> Table:

@@ -297,4 +297,5 @@ def _answers(table: pa.Table, task: str, run: RunFiles, held: _Task) -> Answers:
         rerun=table.column("seed").fill_null(NO_SEED).to_numpy().astype(np.int64),
         score=score,
         prompts=held.prompts.codes(table.column("prompt_hash").combine_chunks()),
+        cut=table.column("cut").fill_null(False).to_numpy(),
     )

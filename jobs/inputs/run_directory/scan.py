@@ -7,6 +7,7 @@ import pyarrow.dataset as ds
 
 from jobs.inputs.run_directory.files import RunFiles
 from orchestrator.rundir.sample_files import read_whole
+from orchestrator.rundir.schema import CUT
 
 ROWS_PER_PIECE = 1 << 17
 
@@ -21,7 +22,8 @@ def scan(run: RunFiles, files: list[str], metric: str, text: str) -> Iterator[pa
         text: a column of texts, "prompt_hash" or "response"; it comes dictionary-encoded.
 
     Yields:
-        Tables with the columns item, temperature, seed, score and `text`.
+        Tables with the columns item, temperature, seed, score, cut (whether the limit of tokens ended the
+        answer; null where that is unknown) and `text`.
 
     Raises:
         pyarrow.ArrowInvalid: if a file is torn, or no file has the metric.
@@ -35,6 +37,8 @@ def scan(run: RunFiles, files: list[str], metric: str, text: str) -> Iterator[pa
     data = ds.dataset(files, format=form, filesystem=run.filesystem)
     columns = {name: ds.field(name) for name in ("item", "temperature", "seed", text)}
     columns["score"] = ds.field("scores", metric)
+    tells_why = "finish_reason" in data.schema.names
+    columns["cut"] = ds.field("finish_reason") == CUT if tells_why else ds.scalar(None).cast("bool")
     held: list[pa.RecordBatch] = []
     scanner = data.scanner(columns=columns, batch_size=ROWS_PER_PIECE, use_threads=False)
     for tagged in scanner.scan_batches():

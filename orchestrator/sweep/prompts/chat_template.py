@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import re
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.rundir.identity import digest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 class ChatMessages:
@@ -28,12 +29,20 @@ class ChatTemplate:
         model: folder or hub name of the model or tokenizer.
         revision: revision on the hub.
         trust_remote_code: whether the tokenizer may run its own code.
+        arguments: further arguments of the template, by name.
 
     Raises:
-        ValueError: the tokenizer has no chat template.
+        ValueError: the tokenizer has no chat template, or it does not use one of the arguments.
     """
 
-    def __init__(self, model: str, revision: str | None = None, *, trust_remote_code: bool = False) -> None:
+    def __init__(
+        self,
+        model: str,
+        revision: str | None = None,
+        *,
+        trust_remote_code: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+    ) -> None:
         from transformers import AutoTokenizer  # noqa: PLC0415 - four seconds, for chat prompts only
 
         self._tokenizer = AutoTokenizer.from_pretrained(
@@ -41,11 +50,16 @@ class ChatTemplate:
         )
         if not self._tokenizer.chat_template:
             raise ValueError(f"the tokenizer of {model} has no chat template")
+        self._arguments = dict(arguments or {})
+        for name in self._arguments:
+            if not re.search(rf"\b{re.escape(name)}\b", str(self._tokenizer.chat_template)):
+                raise ValueError(f"the chat template of {model} does not use '{name}'")
 
     @property
     def name(self) -> str:
         """Digest of what decides the rendering; equal names render equal text."""
-        return digest([self._tokenizer.chat_template, self._tokenizer.special_tokens_map])
+        own = [self._arguments] if self._arguments else []
+        return digest([self._tokenizer.chat_template, self._tokenizer.special_tokens_map, *own])
 
     def __call__(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Render a conversation; a model without a system role gets it without its system message."""
@@ -62,5 +76,6 @@ class ChatTemplate:
             tokenize=False,
             add_generation_prompt=add_generation_prompt,
             continue_final_message=not add_generation_prompt,
+            **self._arguments,
         )
         return str(rendered)
