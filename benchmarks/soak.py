@@ -4,9 +4,11 @@ A trial kills a replica, a node or the driver (and submits again), one to three 
 quarter of the trials a prompt besides kills every engine that reads it. Afterwards every key has to stand
 once, no row may be an error but those of that prompt, and `lldeg analyze` must give what it gives for an
 undisturbed sweep. The engine is a stand-in. A seed names a trial; run it again with --first SEED --trials 1.
-With --stopping the sweep stops its variants early, and looks.json has to be the same, too.
+With --stopping the sweep stops its variants early, and looks.json has to be the same, too. With --hostile
+its server misbehaves in every way of tests/standin/hostile.py and is itself killed; then every sample has to
+be what the server makes of it, with the score of its text or none.
 
-Run: python benchmarks/soak.py [--trials 50] [--first 1] [--stopping]
+Run: python benchmarks/soak.py [--trials 50 | --kills 200] [--first 1] [--stopping | --hostile]
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import uuid
 from collections import Counter
+from itertools import count
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,9 +41,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--first", type=int, default=1, help="seed of the first trial")
+    parser.add_argument("--kills", type=int, default=0, help="end after so many, instead of after --trials")
     parser.add_argument("--stopping", action="store_true", help="let the sweep stop its variants early")
+    parser.add_argument("--hostile", action="store_true", help="ask a server that misbehaves")
     arguments = parser.parse_args()
     prepare()
+    from standin.hostile_soak import HostileSoak
     from standin.soak import Soak
     from standin.stopping_soak import StoppingSoak
 
@@ -48,8 +54,11 @@ def main() -> int:
     kills: Counter[str] = Counter()
     events: Counter[str] = Counter()
     failed, seconds, submits, deadly = [], [], 0, 0
-    with (StoppingSoak if arguments.stopping else Soak)(folder) as soak:
-        for seed in range(arguments.first, arguments.first + arguments.trials):
+    kind = HostileSoak if arguments.hostile else StoppingSoak if arguments.stopping else Soak
+    with kind(folder) as soak:
+        for seed in count(arguments.first):
+            if kills.total() >= arguments.kills if arguments.kills else len(seconds) >= arguments.trials:
+                break
             trial = soak.trial(seed)
             told = ", ".join(trial.done) or "nothing"
             outcome = "; ".join(trial.problems) or "as undisturbed"
@@ -64,8 +73,8 @@ def main() -> int:
             seconds.append(trial.seconds)
             failed += [seed] if trial.problems else []
     print(f"{len(seconds)} trials, {deadly} of them with a deadly prompt; {submits} submits")
-    print(f"killed: {', '.join(f'{count} x {kind}' for kind, count in sorted(kills.items()))}")
-    print(f"noted: {', '.join(f'{count} x {kind}' for kind, count in sorted(events.items()))}")
+    print(f"killed: {', '.join(f'{number} x {what}' for what, number in sorted(kills.items()))}")
+    print(f"noted: {', '.join(f'{number} x {what}' for what, number in sorted(events.items()))}")
     print(f"seconds a trial: {min(seconds):.1f} to {max(seconds):.1f}, {sum(seconds):.0f} in all")
     print(f"not as undisturbed: {failed or 'none'}" + (f"; what they left: {folder}" if failed else ""))
     return 1 if failed else 0

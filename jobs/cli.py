@@ -121,11 +121,14 @@ def main() -> None:
     except typer.Abort:
         _fail("Stopped.", debug=debug)
     except UsageMistake as error:
+        error.message = error.message.replace("Value error, ", "")  # the checking library's words
         error.show()
         sys.exit(error.exit_code)
     except BrokenPipeError:  # the reader of our output, `head` say, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        _fail(f"A file, folder or server cannot be used: {' '.join(str(error).split())}.", debug=debug)
     except Exception as error:  # noqa: BLE001 - the outermost boundary: a bug, too, ends in one sentence
         _fail(
             f"lldeg failed with {type(error).__name__}: {error}. Add --debug to see the traceback.",

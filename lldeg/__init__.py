@@ -14,10 +14,13 @@ from orchestrator.errors import UserError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from os import PathLike
+    from typing import Literal
 
     import pyarrow as pa
     from numpy.typing import ArrayLike
 
+    from jobs.commands.export.export_run import Exported
+    from jobs.commands.history.follow import History
     from jobs.inputs.score_set import PairBy
     from stats.combinations import Combine
     from stats.multiplicity import Adjust
@@ -30,6 +33,8 @@ __all__ = [
     "UserError",
     "analyze",
     "compare",
+    "export",
+    "history",
     "load_items",
     "load_samples",
     "submit",
@@ -248,6 +253,77 @@ def submit(
     if result.missing:
         raise IncompleteRunError(result)
     return result
+
+
+def history(
+    folder: str | PathLike[str],
+    *,
+    reference: str | PathLike[str] | None = None,
+    alpha: float = 0.05,
+    temperature: float | None = None,
+    metrics: Mapping[str, str] | None = None,
+    cluster: str | None = None,
+    out: str | None = None,
+) -> History:
+    """Follow models over the dates of a folder of runs, as `lldeg history` does.
+
+    Args:
+        folder: folder with a run directory for each date, a path or a URL.
+        reference: run whose baseline is the reference on every date; None for the baseline of each run, or
+            the first date where runs hold a single model.
+        alpha: probability of any false alarm, ever.
+        temperature: this one only.
+        metrics: metric by task, group or pattern such as "*".
+        cluster: column to cluster items by, "task" or "none"; None for the runs'.
+        out: folder or URL for history.json and history.svg; None writes nothing.
+
+    Returns:
+        The series; `.alarms` are those with an alarm, `.entry` the content of history.json.
+
+    Raises:
+        UserError: a run cannot be read or has no date, nothing can be compared, or `alpha` is not above 0 and
+            at most 0.5.
+    """
+    from jobs.commands.history.follow import follow  # noqa: PLC0415
+    from jobs.inputs.score_set import Reading  # noqa: PLC0415
+
+    if not 0.0 < alpha <= 0.5:
+        raise UserError(f"alpha must be above 0 and at most 0.5; it is {alpha:g}.")
+    found = follow(
+        str(folder),
+        Reading(dict(metrics or {}), cluster),
+        reference=None if reference is None else str(reference),
+        alpha=alpha,
+        temperature=temperature,
+    )
+    if out is not None:
+        found.write(out)
+    return found
+
+
+def export(
+    run: str | PathLike[str], *, to: Literal["lm-eval", "every-eval-ever"], out: str | PathLike[str]
+) -> Exported:
+    """Write the samples of a run as files that another tool reads, as `lldeg export` does.
+
+    Args:
+        run: run directory, a path or a URL.
+        to: the format.
+        out: new or empty folder for the files, a path or a URL.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: the run cannot be read, there is no such format, or the folder has files or cannot be
+            written to.
+    """
+    from jobs.commands.export.export_run import export_run  # noqa: PLC0415
+    from jobs.commands.export.target import Target  # noqa: PLC0415
+
+    if to not in list(Target):
+        raise UserError(f"There is no format {to!r} to export to; the formats are {', '.join(Target)}.")
+    return export_run(str(run), Target(to), str(out))
 
 
 def load_samples(run: str | PathLike[str]) -> pa.Table:

@@ -95,7 +95,7 @@ class AnalysisResult:
 
         write_outputs(self.analysis, self.scores, folder)
         write_hand_over(self.analysis, self.decision, "degraded", folder)
-        write_report(self.analysis, self.scores.runs, folder)
+        write_report(self.analysis, self.scores.runs, folder, self.decision)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,9 @@ Bools: TypeAlias = NDArray[np.bool_]
 SMALLEST_P = 1e-300
 """Floor of every reported p-value: below it floats lose precision, and a p-value is never zero."""
 
+LARGEST_SCORE = 1e100
+"""Largest absolute value of a score: sums of squares beyond it overflow, and a test of them means nothing."""
+
 ROUNDING = 1e-12
 """A sum this small relative to the sizes of its terms is rounding error."""
 
@@ -36,7 +39,8 @@ def as_scores(values: ArrayLike, name: str = "scores") -> Floats:
         A float64 array of shape (n,).
 
     Raises:
-        EvidenceError: if it is empty, not one-dimensional, or holds a NaN or an infinity.
+        EvidenceError: if it is empty, not one-dimensional, or holds a NaN, an infinity or a number beyond
+            `LARGEST_SCORE`.
     """
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
@@ -46,6 +50,8 @@ def as_scores(values: ArrayLike, name: str = "scores") -> Floats:
     if not np.isfinite(array).all():
         bad = int((~np.isfinite(array)).sum())
         raise EvidenceError(f"{name} hold {bad} values that are not finite numbers.")
+    if np.abs(array).max() > LARGEST_SCORE:
+        raise EvidenceError(f"{name} hold numbers beyond ±{LARGEST_SCORE:g}, which cannot be tested.")
     return array
 
 

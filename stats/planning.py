@@ -13,6 +13,9 @@ from scipy.special import ndtr, ndtri
 
 from stats.power import averaged_flip_rate, exact_power, items_needed
 
+MOST = 10**7
+"""Most items and reruns of a design: the exact power of more takes minutes."""
+
 
 @dataclass(frozen=True)
 class Design:
@@ -43,6 +46,8 @@ class Design:
                 raise ValueError(f"The {name} must be between 0 and 1, but is {value:g}.")
         if self.items < 1 or self.reruns < 1:
             raise ValueError("Items and reruns must be at least 1.")
+        if max(self.items, self.reruns) > MOST:
+            raise ValueError(f"At most {MOST:,} items and reruns can be planned for.")
         if self.noise_rate is not None and not 0.0 <= self.noise_rate <= self.flip_rate:
             raise ValueError(
                 f"The noise rate must be between 0 and the flip rate of {self.flip_rate:g}, but is "
@@ -86,7 +91,7 @@ class Design:
         """Items with which a true drop is found with the wanted power.
 
         Raises:
-            ValueError: if the drop is not positive, or larger than the flip rate allows.
+            ValueError: if the drop is not positive, too large for the flip rate, or needs too many items.
         """
         enough = int(np.ceil(self.items_by_formula(drop)))
         if self.reruns > 1:
@@ -104,10 +109,14 @@ class Design:
         """The same by the large-sample formula of `stats.power.items_needed`, not rounded.
 
         Raises:
-            ValueError: if the drop is not positive, or larger than the flip rate allows.
+            ValueError: if the drop is not positive, too large for the flip rate, or needs too many items.
         """
         self._check(drop)
-        return items_needed(drop, self.variance, self.alpha, self.power)
+        with np.errstate(over="ignore"):
+            needed = items_needed(drop, self.variance, self.alpha, self.power)
+        if needed > MOST:
+            raise ValueError(f"To detect a drop of {drop:g}, more than {MOST:,} items are needed.")
+        return needed
 
     def _check(self, drop: float) -> None:
         if not 0.0 < drop <= self.largest_drop:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stats.arrays import ROUNDING, Bools, EvidenceError, Floats, Ints, as_scores, block_sums
+from stats.arrays import (
+    LARGEST_SCORE,
+    ROUNDING,
+    Bools,
+    EvidenceError,
+    Floats,
+    Ints,
+    as_scores,
+    block_sums,
+)
 from stats.links import merged_labels
 from stats.splits import RunSplits
 
@@ -92,9 +101,10 @@ class TaskScores:
         if self.bounds is None:
             return
         low, high = self.bounds
-        if not low < high:
+        if not -LARGEST_SCORE <= low < high <= LARGEST_SCORE:
             raise EvidenceError(
-                f"Bounds of task {self.task!r} are {low} and {high}: the first must be less than the second."
+                f"Bounds of task {self.task!r} are {low} and {high}: the first must be less than the second, "
+                f"and both within ±{LARGEST_SCORE:g}."
             )
         slack = SLACK * (high - low)
         if scores.min() < low - slack or scores.max() > high + slack:

@@ -10,9 +10,13 @@ compared with one old answer of the reference.
 A change long after the start would take long to outweigh all that came before, and items would be used up.
 So a process starts at every date, at level a·w_j with w_j = 1/(j(j + 1)). Levels add up to a, so that some
 alarm is ever raised with a probability of at most a, whatever the processes have in common (the union bound).
+
+Several series share the level of every date equally: a process of a date on which m of them have begun has
+w_j/m. A series that comes later takes nothing from processes that run, whose levels have been used, and the
+levels of all still add up to a.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,12 +65,32 @@ class Watched:
     alarm: int | None
 
 
-def watch(dates: Sequence[DateFlips], alpha: float = 0.05) -> Watched:
+def process_weights(series: Sequence[Iterable[int]], dates: int) -> list[Floats]:
+    """The share of the level that the processes of several series have.
+
+    Args:
+        series: of each one the numbers of its dates in the history, from 0 on, in order.
+        dates: how many dates the history has.
+
+    Returns:
+        For each series the weights of the processes that start on its dates; over all series they add up to
+        at most 1.
+    """
+    asked = [np.array(list(own), dtype=np.int64) for own in series]
+    begun = np.zeros(dates, dtype=np.int64)
+    for own in asked:
+        begun[own[0] :] += 1
+    return [1.0 / ((own + 1.0) * (own + 2.0) * begun[own]) for own in asked]
+
+
+def watch(dates: Sequence[DateFlips], alpha: float = 0.05, weights: Floats | None = None) -> Watched:
     """Follow a model over dates, one look after each.
 
     Args:
         dates: in order, at least one.
         alpha: probability of ever raising an alarm if the model never does worse than the reference.
+        weights: share of the level for the process that starts on each date, shape (T,); by default those of
+            a single series that has all dates.
 
     Raises:
         EvidenceError: if there is no date.
@@ -75,7 +99,7 @@ def watch(dates: Sequence[DateFlips], alpha: float = 0.05) -> Watched:
         raise EvidenceError("There is no date to look at.")
     counts = np.zeros((len(dates), 2), dtype=np.int64)
     last_asked: dict[object, int] = {}
-    log_weights = -np.log(np.arange(1.0, len(dates) + 1) * np.arange(2.0, len(dates) + 2))
+    log_weights = np.log(process_weights([range(len(dates))], len(dates))[0] if weights is None else weights)
     evidence, found = np.zeros(len(dates)), np.zeros((len(dates), 3), dtype=np.int64)
     for now, date in enumerate(dates):
         counts[: now + 1] += _new_flips(date, last_asked, now)

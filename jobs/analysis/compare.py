@@ -144,7 +144,7 @@ def usable_pairings(
         UserError: if nothing pairs, too little does, or a strict request finds what it refuses.
     """
     usable = [pairing for pairing in pairings if pairing.pairs]
-    _refuse_no_evidence(baseline, pairings, usable)
+    _refuse_no_evidence(book, baseline, pairings, usable)
     for pairing in usable:
         _refuse_thin_or_mixed(pairing, request)
     if request.strict:
@@ -216,14 +216,27 @@ def _temperatures(book: ScoreSet, variant: str, asked: Temperature) -> Sequence[
     return found if asked is None else [t for t in found if t == asked]
 
 
-def _refuse_no_evidence(baseline: str, pairings: Sequence[Pairing], usable: Sequence[Pairing]) -> None:
+def _refuse_no_evidence(
+    book: ScoreSet, baseline: str, pairings: Sequence[Pairing], usable: Sequence[Pairing]
+) -> None:
     if not pairings:
         raise UserError("No variant has answers at that temperature: there is nothing to compare.")
     if not usable:
         said = joined(once(notice for pairing in pairings for notice in pairing.warnings))
         raise UserError(
-            f"No item was answered by both {baseline} and a variant, so there is no verdict. {said}".strip()
+            f"No item was answered by both {baseline} and a variant, so there is no verdict. {said}"
+            f"{_prompt_hint(book)}".strip()
         )
+
+
+def _prompt_hint(book: ScoreSet) -> str:
+    """The option that may help where other tools' items have prompts and do not pair by identifier."""
+    has_prompts = any(
+        (column.prompts != -1).any() for table in book.tasks for column in table.columns.values()
+    )
+    if book.runs or book.paired_by == "prompt" or not has_prompts:
+        return ""
+    return " If the same questions have other identifiers, --pair-by prompt pairs them by their text."
 
 
 def _refuse_mixed_software(book: ScoreSet) -> None:

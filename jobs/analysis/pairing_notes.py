@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.analysis.pairing import Pairing
+from jobs.inputs.across_tools.pair_keys import repeats_a_prompt
 from jobs.inputs.notices import Notice, NoticeCode
 from jobs.inputs.score_set import Column, PairBy, ScoreSet, some, temperatures_text
 
@@ -106,7 +107,11 @@ def _note_cut(pairing: Pairing, who: str, side: int) -> None:
 
 
 def note_share(pairing: Pairing, paired_by: PairBy) -> None:
-    """Say how many items pair, where that is not a matter of course."""
+    """Say how many items pair, where that is not a matter of course, and how many of them by their order."""
+    if not pairing.pairs:
+        return
+    if paired_by == "prompt":
+        _note_repeated_prompts(pairing)
     items = pairing.common + pairing.missing
     what = "the text of the prompt" if paired_by == "prompt" else "identifier"
     said = f"{pairing.label}: {pairing.common:,} of {items:,} items pair with the baseline by {what}"
@@ -115,6 +120,16 @@ def note_share(pairing: Pairing, paired_by: PairBy) -> None:
         pairing.warn(NoticeCode.LOW_PAIRED_SHARE, f"{said}, so the verdict is about these only{hint}.")
     else:
         pairing.warn(NoticeCode.PAIRED, f"{said}.")
+
+
+def _note_repeated_prompts(pairing: Pairing) -> None:
+    named = [pair.scores.items for pair in pairing.pairs if pair.scores.items is not None]
+    if repeated := sum(repeats_a_prompt(item) for items in named for item in items):
+        said = (
+            f"{pairing.label}: {repeated:,} of {pairing.common:,} items repeat the prompt of another item, "
+            "so they pair in the order of their rows, which must be the same for both models."
+        )
+        pairing.warn(NoticeCode.REPEATED_PROMPTS, said)
 
 
 def _lacking(pairing: Pairing) -> str:

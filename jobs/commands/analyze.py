@@ -155,6 +155,6 @@ def write(
     try:
         write_outputs(analysis, scores, folder)
         write_hand_over(analysis, decision, gate, folder)
-        write_report(analysis, scores.runs, folder)
+        write_report(analysis, scores.runs, folder, decision)
     except OSError as error:
         raise UserError(f"Cannot write to {folder}: {error}. Choose another folder with --out.") from error

@@ -69,7 +69,7 @@ def _event(line: str) -> str:
         event: dict[str, Any] = json.loads(line)
         moment = datetime.fromtimestamp(event.pop("time")).astimezone().isoformat(" ", "seconds")
         kind, variant, number = event.pop("event"), event.pop("variant", ""), event.pop("replica", None)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
         return clean(line)
     who = f"replica {number} ({variant})" if number is not None else variant
     facts = ", ".join(f"{name} {_fact(value)}" for name, value in event.items())

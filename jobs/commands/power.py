@@ -7,6 +7,7 @@ samples and, where a throughput is known, GPU-hours, for several numbers of reru
 
 from collections.abc import Iterator
 from dataclasses import replace
+from math import inf
 from typing import Annotated
 
 import numpy as np
@@ -80,7 +81,7 @@ def power(
 
         lldeg power --items 5000 --flip-rate 0.09 --drop 0.01 --looks 10 --until decided
     """
-    if throughput is not None and throughput <= 0:
+    if throughput is not None and not 0 < throughput < inf:
         raise UserError("--throughput, in samples per second, must be positive.")
     if not 1 <= tasks <= items:
         raise UserError(f"--tasks must be between 1 and the number of items, but is {tasks}.")

@@ -37,7 +37,7 @@ def read_metrics(path: Path | None) -> dict[str, str]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--metrics {path} cannot be read: {error}.") from error
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
         raise UserError(f"--metrics {path} must hold a mapping from task to metric.")

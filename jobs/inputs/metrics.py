@@ -6,6 +6,7 @@ leave a list per sample, from which nothing can be tested; they are named and le
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from math import inf
 from typing import TypeVar
 
 from orchestrator.errors import UserError
@@ -20,7 +21,7 @@ def as_number(value: object) -> float | None:
     NaN and infinities come back as they are, for the caller to refuse by name.
     """
     if isinstance(value, (bool, int, float)):
-        return float(value)
+        return _float(value)
     if not isinstance(value, str):
         return None
     text = value.strip().lower()
@@ -30,6 +31,13 @@ def as_number(value: object) -> float | None:
         return float(text)
     except ValueError:
         return None
+
+
+def _float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # JSON has integers of any size
+        return inf
 
 
 def requested_metric(task: str, group: str | None, metrics: Mapping[str, str]) -> str | None:

@@ -50,6 +50,9 @@ class NoticeCode(StrEnum):
     LOW_PAIRED_SHARE = "low-paired-share"
     """The same, where it is only a part of them."""
 
+    REPEATED_PROMPTS = "repeated-prompts"
+    """Items pair by prompt, and several have the same one: these pair in their order."""
+
     CUT_SHORT = "cut-short"
     """A file holds fewer documents than were evaluated."""
 
@@ -127,10 +130,12 @@ class Notice:
     Attributes:
         code: what it is about.
         text: one or two sentences.
+        task: the one that it is about, where programs need to know.
     """
 
     code: NoticeCode
     text: str
+    task: str | None = None
 
 
 def once(notices: Iterable[Notice]) -> tuple[Notice, ...]:

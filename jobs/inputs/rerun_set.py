@@ -170,7 +170,7 @@ def chosen_answer(response: str | None) -> Hashable:
     """
     try:
         return favoured(json.loads(response or ""))
-    except ValueError:
+    except (ValueError, RecursionError):
         return response
 
 
@@ -183,5 +183,5 @@ def favoured(choices: Sequence[Any]) -> Hashable:
     try:
         likelihoods = [float(choice[0]) for choice in choices]
         return str(choices[0][1]) if len(choices) == 1 else int(np.argmax(likelihoods))
-    except (TypeError, ValueError, IndexError, KeyError):
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError):
         return json.dumps(choices)

@@ -197,7 +197,7 @@ def _listing(path: str) -> list[NamedPath] | None:
         return None
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}.") from error
     if not isinstance(content, dict) or not content:
         return None
@@ -216,4 +216,4 @@ def _entries(content: dict[str, Any], folder: Path) -> Iterator[NamedPath | None
 def _beside(folder: Path, path: str) -> str:
     """Take a relative path from the folder of the listing, or from here if it leads nowhere there."""
     beside = folder / path
-    return path if not beside.exists() and Path(path).exists() else str(beside)
+    return path if not exists(str(beside)) and exists(path) else str(beside)

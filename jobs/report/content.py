@@ -10,10 +10,13 @@ from typing import Any
 
 from jobs.analysis.compare import Analysis
 from jobs.analysis.outputs import verdicts
+from jobs.analysis.policy.decision import Decision
 from jobs.report.flips import GRAVEST_FIRST
 from jobs.report.forest import Axis, drop_axis
 from jobs.report.looks import LookPlot, look_plots
 from jobs.report.reruns import Curves, Histogram, curves_of, histograms_of
+from jobs.text.decision import CASE_HEADER, case_rows, decision_lines, judged_first
+from jobs.text.headline import STATUS_WORDS
 from jobs.text.looks import estimates_note
 from jobs.text.sentences import gap_lines, margin_text, meaning, several_certificates
 from stats.combinations import default_first
@@ -101,6 +104,23 @@ class Content:
     curves: Curves | None
     histograms: tuple[Histogram, ...]
     ran: tuple[Ran, ...]
+    decision: Decision | None = None
+    policy_header: Sequence[str] = CASE_HEADER
+
+    @property
+    def decided(self) -> str:
+        """The decision of the policy in words; empty without one."""
+        return "" if self.decision is None else STATUS_WORDS[self.decision.status]
+
+    @property
+    def policy_rows(self) -> list[tuple[str, ...]]:
+        """The cases that the policy names, those that keep the release from passing first."""
+        return [] if self.decision is None else case_rows(judged_first(self.decision))
+
+    @property
+    def policy_sentences(self) -> list[str]:
+        """Why the release does not pass."""
+        return [] if self.decision is None else decision_lines(self.decision)
 
     @property
     def p_values(self) -> Sequence[tuple[str, str]]:
@@ -118,12 +138,15 @@ class Content:
         return list(dict.fromkeys(task["task"] for case in self.cases for task in case.entry["tasks"]))
 
 
-def content_of(analysis: Analysis, manifests: Sequence[Mapping[str, Any]]) -> Content:
+def content_of(
+    analysis: Analysis, manifests: Sequence[Mapping[str, Any]], decision: Decision | None = None
+) -> Content:
     """Put together what the page says.
 
     Args:
         analysis: what was found.
         manifests: of the runs behind it; empty where there are none.
+        decision: of a policy, if there is one.
     """
     found = verdicts(analysis)
     said = [(meaning(result, analysis), margin_text(result)) for result in analysis.results]
@@ -143,6 +166,7 @@ def content_of(analysis: Analysis, manifests: Sequence[Mapping[str, Any]]) -> Co
         ran=tuple(
             Ran(str(manifest.get("name", "run")), analysis.baseline, manifest) for manifest in manifests
         ),
+        decision=decision,
     )
 
 

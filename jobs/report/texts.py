@@ -167,7 +167,7 @@ def _likelihoods(text: str | None) -> str | None:
     """Log-likelihoods, a line per choice from 0 on, the greatest marked; anything else as it is."""
     try:
         values = [float(value) for value, _ in json.loads(text or "")]
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return text
     best = max(values, default=0.0)
     return "\n".join(

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from jobs.analysis.policy.decision import Case, Decision, Status
 from jobs.text.format import amount, clean, p_text, temperature_text
-from jobs.text.headline import STATUS_WORDS
+from jobs.text.headline import STATUS_WORDS, place
 
 CASE_HEADER = ("variant", "T", "task", "required", "decision", "drop, points", "why")
 ORDER = (Status.BLOCKED, Status.INSUFFICIENT, Status.PASS, Status.WATCHED)
@@ -47,23 +47,27 @@ def release_lines(decision: Decision) -> list[str]:
     return [reason.text for reason in decision.reasons]
 
 
+def decision_lines(decision: Decision) -> list[str]:
+    """Why a release does not pass, a line each: what concerns all of it, then every case in its way."""
+    stopping = {Status.BLOCKED, Status.INSUFFICIENT}
+    cases = [_sentence(case) for case in judged_first(decision) if case.status in stopping]
+    return [*release_lines(decision), *cases]
+
+
 def print_decision(decision: Decision, console: Console) -> None:
     """Show the decision and every case that does not pass."""
     status = decision.status
     console.print()
-    said = f"{STATUS_WORDS[status].upper()} ({len(decision.cases)} cases, {decision.family} can block)."
+    cases = f"{len(decision.cases)} case{'s' * (len(decision.cases) != 1)}"
+    said = f"{STATUS_WORDS[status].upper()} ({cases}, {decision.family} can block)."
     console.print(Text.assemble("Release policy: ", (said, STYLES[status])))
-    for line in release_lines(decision):
+    for line in decision_lines(decision):
         console.print(Text(f"  {clean(line)}"))
-    for case in judged_first(decision):
-        if case.status in {Status.BLOCKED, Status.INSUFFICIENT}:
-            console.print(Text(f"  {_sentence(case)}"))
 
 
 def _sentence(case: Case) -> str:
-    at = "" if case.temperature is None else f" at temperature {case.temperature:g}"
     why = " ".join(clean(reason.text) for reason in case.reasons)
-    return f"{clean(case.variant)}{at}, {task_name(case)}: {STATUS_WORDS[case.status]}. {why}"
+    return f"{place(case.variant, case.temperature)}, {task_name(case)}: {STATUS_WORDS[case.status]}. {why}"
 
 
 def _drop(case: Case) -> str:

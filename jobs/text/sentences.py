@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from jobs.analysis.compare import Analysis, VariantResult
 from jobs.inputs.notices import Notice
 from jobs.text.format import amount, amount_text, clean, p_text
+from jobs.text.headline import place
 from jobs.text.looks import look_meaning
 from stats.missing import MissingAnswers
 from stats.results import Comparison, Settings
@@ -21,8 +22,7 @@ MANY_ALIKE = 3
 
 def meaning(result: VariantResult, analysis: Analysis) -> str:
     """What the verdict on a variant means."""
-    at = "" if result.temperature is None else f" at temperature {result.temperature:g}"
-    subject = f"{clean(result.variant)}{at}"
+    subject = place(result.variant, result.temperature)
     if result.course is not None:
         return look_meaning(subject, result, result.course, analysis, margin_text(result))
     verdict = result.comparison.verdict

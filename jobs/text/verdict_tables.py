@@ -12,6 +12,7 @@ from rich.text import Text
 from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.worst_tasks import TaskGroup, Tasks, hidden_tasks, task_groups
 from jobs.text.format import amount, broken, clean, p_text, score_text, temperature_text
+from jobs.text.headline import place
 from jobs.text.looks import LOOK_HEADER, estimates_note, limit_text, look_cells, look_terms
 from jobs.text.sentences import gap_lines, margin_text, meaning, several_certificates, shown_warnings
 from stats.results import Comparison
@@ -76,8 +77,7 @@ def sentences(analysis: Analysis) -> list[str]:
 
 def title_of(group: TaskGroup) -> str:
     """The heading of a table of tasks."""
-    at = "" if group.result.temperature is None else f" at temperature {group.result.temperature:g}"
-    return f"{clean(group.result.variant)}{at}, worst task first"
+    return f"{place(group.result.variant, group.result.temperature)}, worst task first"
 
 
 def hidden_note(analysis: Analysis, groups: Sequence[TaskGroup]) -> str:

@@ -13,6 +13,9 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.cluster.task_files import size_problem, task_files
+from orchestrator.errors import UserError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -20,7 +23,6 @@ if TYPE_CHECKING:
 
 PACKAGES = ("jobs", "orchestrator", "stats")
 TASKS = "lldeg_tasks"
-NOT_SHIPPED = ("__pycache__", ".git", ".gitignore")  # Ray would leave out what a .gitignore names: data, say
 
 
 def packages() -> list[str]:
@@ -46,11 +48,22 @@ def replica_environment(engine: EngineSpec) -> dict[str, Any]:
 
 
 def copy_tasks(task_folders: Sequence[str], into: Path) -> list[Path]:
-    """Copy folders of task files into a folder, each under its number."""
-    return [
-        shutil.copytree(tasks, into / str(number), ignore=shutil.ignore_patterns(*NOT_SHIPPED))
-        for number, tasks in enumerate(task_folders)
-    ]
+    """Copy the task files of folders into a folder, each under its number.
+
+    Raises:
+        UserError: they are too large to be sent.
+    """
+    if problem := size_problem(task_folders):
+        raise UserError(f"{problem}.")
+    return [_copy(Path(tasks), into / str(number)) for number, tasks in enumerate(task_folders)]
+
+
+def _copy(tasks: Path, into: Path) -> Path:
+    into.mkdir(parents=True)
+    for file in task_files(tasks):
+        (into / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(tasks / file, into / file)
+    return into
 
 
 def shipped_tasks() -> tuple[str, ...]:

@@ -101,6 +101,8 @@ def mistake_sentence(problem: Any, root: type[BaseModel]) -> str:
         return f"unknown key '{where}'{suggestion(str(location[-1]), _fields_at(location[:-1], root))}"
     if problem["type"] == "missing":
         return f"'{where}' is missing"
+    if problem["type"] == "too_short" and not problem["input"]:
+        return f"'{where}' is empty"
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     for pydantics, yamls in _YAML_WORDS:
         message = re.sub(pydantics, yamls, message)

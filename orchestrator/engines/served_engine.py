@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import os
 import re
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.engines.base import (
@@ -40,7 +41,7 @@ THOUGHTS = (
     "reasoning_content",
     "reasoning",
 )  # fields of vLLM and similar servers for thoughts that come with a text
-MOST_REFUSALS = 16  # of requests of one kind of which none was answered
+MOST_REFUSALS = 16  # of requests of one kind of which none was answered, until a harmless one is tried
 UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, AssertionError, OverflowError)
 """What lm-eval's classes raise when they cannot encode a prompt or parse an answer."""
 
@@ -49,7 +50,7 @@ UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, AssertionError
 class _Prepared:
     """A query as JSON bodies, and how the answers to them are read."""
 
-    kind: str
+    query: Query
     bodies: tuple[dict[str, Any], ...]
     read: Callable[[list[Any]], Answer]
 
@@ -142,7 +143,7 @@ class ServedEngine:
                 return self._loglikelihoods(query, self._windows(*query.arguments))
         except UNREADABLE as error:
             failure = Answer(None, error=error_text(error))
-            return _Prepared(query.kind, (), lambda _: failure)
+            return _Prepared(query, (), lambda _: failure)
 
     def _generation(self, query: Query) -> _Prepared:
         from lm_eval.models.api_models import JsonChatStr  # noqa: PLC0415 - slow, in the replica only
@@ -166,7 +167,7 @@ class ServedEngine:
             )
         if self._chat and self._template_arguments:
             body["chat_template_kwargs"] = self._template_arguments
-        return _Prepared(query.kind, (body,), self._read_text)
+        return _Prepared(query, (body,), self._read_text)
 
     def _longest_prompt(self, settings: Mapping[str, Any]) -> int:
         answer = int(settings.get("max_gen_toks", self._lm._max_gen_toks))
@@ -236,7 +237,7 @@ class ServedEngine:
             response = scored[0] if query.kind == LOGLIKELIHOOD else sum(value for value, _ in scored)
             return Answer(response, None, sum(len(tokens) for tokens in inputs), 0)
 
-        return _Prepared(query.kind, bodies, read)
+        return _Prepared(query, bodies, read)
 
     def _read_logprobs(self, output: Any, tokens: list[int], start: int) -> tuple[float, bool]:
         """Log-likelihood of the tokens from `start` on; lm-eval would sum up whatever is there."""
@@ -270,14 +271,31 @@ class ServedEngine:
         except AnswerWithheldError as error:
             return Answer(None, error=error_text(error))
         except (RequestRefusedError, *UNREADABLE) as error:
-            self._refused[prepared.kind] += 1
-            if not self._answered[prepared.kind] and self._refused[prepared.kind] >= MOST_REFUSALS:
-                raise EngineOptionError(
-                    f"{self._server.url} cannot answer {prepared.kind} requests: {error_text(error)}"
-                ) from None
-            return Answer(None, error=error_text(error))
-        self._answered[prepared.kind] += answer.error is None
+            reason, kind = error_text(error), prepared.query.kind
+            self._refused[kind] += 1
+            if not self._answered[kind] and self._refused[kind] >= MOST_REFUSALS:
+                await self._try_harmless(prepared.query, reason)
+            return Answer(None, error=reason)
+        self._answered[prepared.query.kind] += answer.error is None
         return answer
+
+    async def _try_harmless(self, query: Query, reason: str) -> None:
+        """Tell refused prompts, which may be all that is left for a replica, from a refused way to ask.
+
+        Raises:
+            EngineOptionError: the same request with a prompt of one word is refused, too.
+        """
+        prompt = json.dumps([{"role": "user", "content": "1"}]) if self._chat else "1"
+        prepared = self._prepare(replace(query, arguments=(prompt, *query.arguments[1:])))
+        try:
+            answer = prepared.read([await self._server.ask(body) for body in prepared.bodies])
+        except AnswerWithheldError:
+            return
+        except (RequestRefusedError, *UNREADABLE):
+            answer = Answer(None, error=reason)
+        if answer.error is not None:
+            raise EngineOptionError(f"{self._server.url} cannot answer {query.kind} requests: {reason}")
+        self._answered[query.kind] += 1
 
 
 def _has_thought(choice: Mapping[str, Any]) -> bool:

@@ -14,6 +14,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from orchestrator.errors import error_text
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 STATUS, STOP, EVENTS = "status.json", "stop", "events.jsonl"
 SECONDS_BETWEEN_BEATS = 3.0
+LONGEST = 1e10  # seconds, some three hundred years
 
 
 class Heartbeat:
@@ -119,13 +122,65 @@ def _replica(replica: ReplicaProgress) -> dict[str, Any]:
     }
 
 
+class _Read(BaseModel):
+    """What may be read: values of the right type and of a sensible size; other keys are ignored."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class _ReadLook(_Read):
+    temperature: float
+    look: int
+    looks: int
+    statistic: float | None
+    boundary: float | None
+    certified_statistic: float | None
+    certified_boundary: float | None
+    verdict: str | None = None
+
+
+class _ReadCounts(_Read):
+    planned: int = 0
+    done: int = 0
+    errors: int = 0
+    lost: int = 0
+    not_needed: int = Field(default=0, ge=0)
+    loads: int = 0
+    replicas: int = 0
+    refusal: str | None = None
+    samples_per_second: float = 0.0
+    tokens_per_second: float = 0.0
+    looks: list[_ReadLook] = Field(default_factory=list)
+
+
+class _ReadReplica(_Read):
+    number: int
+    variant: str
+    state: str
+    node: str | None = None
+    samples: int = 0
+    trouble: str | None = None
+
+
+class _ReadStatus(_Read):
+    state: str | None = None
+    seconds: float | None = None
+    time: float | None = None
+    host: str | None = None
+    pid: int | None = None
+    seconds_left: float | None = Field(default=None, ge=0, le=LONGEST)
+    variants: dict[str, _ReadCounts] = Field(default_factory=dict)
+    replicas: list[_ReadReplica] = Field(default_factory=list)
+    trouble: str | None = None
+    notes: list[str] = Field(default_factory=list)
+
+
 def read_status(store: RunStore) -> dict[str, Any] | None:
-    """The last status written; None if there is none."""
+    """The last status written; None if there is none, or it is damaged."""
     try:
-        status = json.loads(store.read_log(STATUS) or "null")
-    except ValueError:
+        return _ReadStatus.model_validate_json(store.read_log(STATUS)).model_dump()
+    except (OSError, ValueError):
         return None
-    return status if isinstance(status, dict) else None
 
 
 def forget_stop(store: RunStore) -> None:

@@ -71,7 +71,8 @@ def owner(store: RunStore) -> str:
     """
     path = store.lock_path
     if path is None:
-        return str(json.loads(store.read_log(LEASE) or "{}").get("owner", ""))
+        lease = _lease_file(store)
+        return "" if lease is None else str(lease["owner"])
     return path.read_text() if path.exists() else ""
 
 
@@ -121,7 +122,7 @@ def _lease_file(store: RunStore) -> dict[str, Any] | None:
         lease = json.loads(store.read_log(LEASE) or "null")
         facts = {"owner": str(lease["owner"]), "host": str(lease["host"]), "pid": int(lease["pid"])}
         return {**facts, "renewed": float(lease["renewed"])}
-    except (ValueError, TypeError, KeyError, OverflowError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         return None
 
 

@@ -5,6 +5,7 @@ Everything goes through pyarrow's filesystems, so that a run in a bucket is anal
 
 from __future__ import annotations
 
+from errno import ENAMETOOLONG
 from pathlib import Path
 
 import fsspec
@@ -38,7 +39,14 @@ def open_location(location: str) -> tuple[pafs.FileSystem, str]:
 def exists(location: str) -> bool:
     """Whether there is a file or folder at a location."""
     filesystem, path = open_location(location)
-    return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
+    try:
+        return bool(filesystem.get_file_info(path).type != pafs.FileType.NotFound)
+    except ValueError:  # no name that a disk can hold
+        return False
+    except OSError as error:
+        if error.errno == ENAMETOOLONG:
+            return False
+        raise
 
 
 def subfolders(location: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The shape of a manifest that somebody else may have written or damaged."""
+"""The shape of a manifest and of a sweep that somebody else may have written or damaged."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ MOST_LOOKS = 100
 def misshapen(manifest: dict[str, Any]) -> str | None:
     """The first part of a manifest that is not what a reader relies on; None if there is none."""
     return next(_problems(manifest), None)
+
+
+def misshapen_sweep(sweep: dict[str, Any]) -> str | None:
+    """The first part of a run's sweep.yaml that is not what a reader relies on; None if there is none."""
+    return next(
+        (key for key, fits in _SWEEP.items() if sweep.get(key) is not None and not fits(sweep[key])), None
+    )
 
 
 def _problems(manifest: dict[str, Any]) -> Iterator[str]:
@@ -103,6 +110,17 @@ _STOPPING: dict[str, Callable[[Any], bool]] = {
     "comparisons": _comparisons,
     "metrics": _mapping_of_texts,
     "seed": _whole,
+}
+
+
+def _numbers(value: Any) -> bool:
+    return _mapping(value) and all(_number(number) and abs(number) <= 1e6 for number in value.values())
+
+
+_SWEEP: dict[str, Callable[[Any], bool]] = {
+    "baseline": _text_or_none,
+    "variants": _mapping,
+    "analysis": _numbers,
 }
 _VARIANT: dict[str, Callable[[Any], bool]] = {"digest": _text_or_none}
 _TASK: dict[str, Callable[[Any], bool]] = {

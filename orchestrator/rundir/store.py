@@ -109,7 +109,7 @@ class RunStore:
             manifest = json.loads(self._read(MANIFEST))
         except FileNotFoundError:
             raise UserError(f"{self.url} is not a run directory: it has no {MANIFEST}.") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UserError(f"{self.url}/{MANIFEST} is damaged: it is not valid JSON.") from None
         if not isinstance(manifest, dict):
             raise UserError(f"{self.url}/{MANIFEST} is damaged: it is not a JSON object.")

@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from orchestrator.cluster.task_files import unreadable_tasks
 from orchestrator.engines import kind_of
 from orchestrator.engines.base import LORA
 from orchestrator.errors import UserError, error_text
 from orchestrator.sweep.blocks import reruns
-from orchestrator.sweep.chat_template import ChatMessages, ChatTemplate
 from orchestrator.sweep.item_subset import read_subset, refuse_reused
 from orchestrator.sweep.model_identity import ModelNotFoundError, model_revision, with_adapter
+from orchestrator.sweep.prompts.chat_template import ChatMessages, ChatTemplate
 from orchestrator.sweep.tasks import TaskError
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ def load_tasks(
     tasks: dict[str, SweepTask] = {}
     if not all(Path(folder).is_dir() for folder in config.include_path):
         return tasks, []  # reported; which tasks the missing folder has is not known
-    problems: list[str] = []
+    if problems := unreadable_tasks(config.include_path):
+        return tasks, problems
     once = {entry.task: entry for entry in reversed(config.tasks)}  # a name listed twice has been reported
     for entry in reversed(once.values()):
         problems += _load_task(entry, library, subset, tasks)

@@ -81,7 +81,7 @@ def read_subset(path: Path) -> Subset:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} does not exist; `lldeg subset` writes such a file.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is not valid JSON: {error}.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} must map tasks to lists of item numbers.")

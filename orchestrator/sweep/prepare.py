@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.cluster.task_files import size_problem
 from orchestrator.config.load import load_config
 from orchestrator.config.yaml_file import mistaken
 from orchestrator.engines import kind_of
@@ -186,6 +187,8 @@ def prepare(
     problems += [*missing_templates, *broken_prompts]
     store = RunStore(run_dir or f"runs/{config.name}")
     problems += name_problems(store, config.variants, tasks)
+    if not here and (too_large := size_problem(config.include_path)):
+        problems.append(too_large)
     if problems:
         raise mistaken(config_path, problems)
     return Sweep(config, fitted, store, revisions, tasks, renderings, built, subset, versions)

@@ -22,7 +22,8 @@ from lm_eval.utils import handle_non_serializable, hash_string
 from orchestrator.config.schema import TokenSampling
 from orchestrator.errors import error_text, suggestion
 from orchestrator.rundir.identity import Item
-from orchestrator.sweep.global_random import GlobalRandom
+from orchestrator.sweep.prompts.global_random import GlobalRandom
+from orchestrator.sweep.task_names import likely_names, may_be_task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -86,9 +87,10 @@ class TaskLibrary:
 
     def unknown(self, name: str) -> str | None:
         """Why a name is not a task, with the nearest name; None for a task."""
-        if name in self._manager(name).task_index:
+        own = self._own.all_tasks if self.include_path else []
+        if name in own or (may_be_task(name) and name in self._all.task_index):
             return None
-        return f"unknown task '{name}'{suggestion(name, self._all.all_tasks)}"
+        return f"unknown task '{name}'{suggestion(name, [*own, *likely_names()])}"
 
     def leaves(self, config: TaskConfig) -> list[TaskSpec]:
         """The leaf tasks of a configured task, group or tag.

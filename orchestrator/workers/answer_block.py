@@ -19,6 +19,7 @@ from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_
 from orchestrator.sweep.tasks import Answered, Scored, Unscorable
 from orchestrator.workers.sample_rows import Sample
 from orchestrator.workers.scoring.thinking import thoughtless
+from stats.arrays import LARGEST_SCORE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -38,7 +39,6 @@ REFUSED = f"{RequestRefusedError.__name__}:"
 """How the error of a sample begins that a server has refused."""
 DRAWING = frozenset({"top_p", "top_k", "min_p"})
 """Settings of the draw, which have no effect on the likeliest token."""
-LARGEST_SCORE = 1e100  # sums of their squares are finite
 _REPEAT_STRIDE = 1_000_003  # a prime: repeats of one seed get seeds far from those of the other reruns
 
 

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from standin.runs import MadeTask, make_run
 
 import lldeg
 
@@ -111,3 +112,40 @@ def test_the_version_is_that_of_the_package():
     from importlib.metadata import version
 
     assert lldeg.__version__ == version("lldeg")
+
+
+def daily(folder):
+    """Two dates; on the second the endpoint loses 30 points."""
+    for date, right in ((1, 700), (2, 400)):
+        sides = {
+            ("reference", 0.0): [[1] * 700 + [0] * 300],
+            ("v", 0.0): [[1] * right + [0] * (1000 - right)],
+        }
+        make_run(folder / f"2026-10-0{date}", {"t": MadeTask(sides)})
+    return folder
+
+
+def test_history_is_that_of_the_command(tmp_path):
+    """The alarm with its date, the exit status, and history.json."""
+    found = lldeg.history(daily(tmp_path / "runs"), out=str(tmp_path / "out"))
+    (series,) = found.alarms
+    assert (series.model, series.alarm.date.day, found.exit_status) == ("v", 2, 1)
+    assert json.loads((tmp_path / "out" / "history.json").read_text()) == found.entry
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.6, float("nan")])
+def test_history_refuses_a_level_that_is_none(tmp_path, alpha):
+    """As the command line does."""
+    with pytest.raises(lldeg.UserError):
+        lldeg.history(tmp_path, alpha=alpha)
+
+
+def test_export_writes_what_the_command_writes(tmp_path):
+    """Counts of files and rows; a folder with files, or a format that does not exist, is refused."""
+    run = daily(tmp_path / "runs") / "2026-10-01"
+    done = lldeg.export(run, to="lm-eval", out=tmp_path / "out")
+    assert (done.files, done.rows) == (sum(path.is_file() for path in (tmp_path / "out").rglob("*")), 2000)
+    with pytest.raises(lldeg.UserError):
+        lldeg.export(run, to="lm-eval", out=tmp_path / "out")
+    with pytest.raises(lldeg.UserError):
+        lldeg.export(run, to="helm", out=tmp_path / "other")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from standin.command import ROOT
 from standin.files import GENERATE, questions, write_sweep, write_task
+from standin.runs import MadeTask, make_run
 
 import lldeg
 
@@ -20,7 +21,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DO
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with the sweep that the page speaks of."""
+    """A folder with the sweep and the daily runs that the page speaks of."""
     folder = tmp_path_factory.mktemp("api")
     write_task(folder / "pack", "sums", questions(40), **GENERATE)
     write_sweep(
@@ -31,6 +32,9 @@ def folder(tmp_path_factory):
         tasks=["sums"],
         cluster={"cpus_per_replica": 1},
     )
+    for date in ("2026-11-25", "2026-11-26"):
+        answers = {(model, 0.0): [[1] * 30 + [0] * 10] for model in ("reference", "endpoint")}
+        make_run(folder / "runs" / "daily" / date, {"sums": MadeTask(answers)})
     return folder
 
 

@@ -94,7 +94,6 @@ def test_nothing_pairs_is_refused(tmp_path, scores):
     variant = lines(tmp_path / "int4.jsonl", scores[1], name="gsm-{}".format)
     ran = run_analyze(inspect_log(tmp_path / "base.eval", scores[0]), variant, *COLUMNS, out=tmp_path / "out")
     assert ran.code == 2
-    assert "0 of 120" in ran.error
     assert "--pair-by prompt" in ran.error
     assert not ran.out.exists()
 
@@ -163,3 +162,32 @@ def test_prompts_that_are_not_there_cannot_pair(tmp_path, scores):
     named = parse_columns(["item=id,score=acc"])
     with pytest.raises(UserError, match=r"a\.jsonl has no prompt of item 1"):
         read_scores(paths, Reading({}, columns=named, pair_by="prompt"))
+
+
+def test_items_that_share_a_prompt_are_counted(tmp_path, scores):
+    """A prompt that is the same everywhere pairs all items by their order, which is said."""
+    paths = [
+        lines(tmp_path / f"{name}.jsonl", s, ask="Answer.") for name, s in zip("ab", scores, strict=True)
+    ]
+    ran = run_analyze(*paths, *COLUMNS, "--pair-by", "prompt", out=tmp_path / "out")
+    assert set(ran.verdicts["warning_codes"]) == {"repeated-prompts", "paired"}
+    assert f"{ITEMS - 1} of {ITEMS} items repeat the prompt" in " ".join(ran.verdicts["warnings"])
+
+
+def test_nothing_pairs_within_one_tool_names_the_option(tmp_path, scores):
+    """Two files of one kind whose items are numbered differently."""
+    paths = [
+        lines(tmp_path / f"{mark}.jsonl", found, name=(mark + "{}").format)
+        for mark, found in zip("ab", scores, strict=True)
+    ]
+    ran = run_analyze(*paths, *COLUMNS, out=tmp_path / "out")
+    assert (ran.code, "--pair-by prompt" in ran.error) == (2, True)
+
+
+@pytest.mark.parametrize("blank", ["", " \n", "[]", '[{"role": "system", "content": "Be brief."}]'])
+def test_a_prompt_without_text_pairs_nothing(tmp_path, scores, blank):
+    """Items whose prompt is blank, or a system message alone, would all be the same question."""
+    asked = blank.replace("{", "{{").replace("}", "}}")
+    paths = [str(lines(tmp_path / f"{m}.jsonl", scores[0], ask=asked)) for m in "ab"]
+    with pytest.raises(UserError, match="has no prompt of item 1"):
+        read_scores(paths, Reading({}, columns=parse_columns([COLUMNS[1]]), pair_by="prompt"))

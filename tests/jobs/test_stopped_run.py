@@ -194,6 +194,7 @@ def changed(record, key, value):
 
 TAMPERED = {
     "a statistic": lambda record: changed(record, "statistic", 99.0),
+    "a statistic beyond measure": lambda record: changed(record, "statistic", 10**400),
     "a level left out": lambda record: changed(record, "level", None),
     "a verdict": lambda record: record["comparisons"][0].update(verdict="certified") or record,
     "a look too few": lambda record: record["comparisons"][0]["looks"].pop() and record,
@@ -222,7 +223,12 @@ def test_a_record_of_an_earlier_moment_is_not_called_changed(tmp_path, stopped):
     assert ran.verdicts["warning_codes"] == ["looks-behind"]
 
 
-@pytest.mark.parametrize("content", [None, "", "{", "[]", '{"comparisons": [1]}', "\udcff"])
+HUGE = f'{{"comparisons": [{{"variant": "v", "temperature": {10**400}}}]}}'
+
+
+@pytest.mark.parametrize(
+    "content", [None, "", "{", "[]", '{"comparisons": [1]}', "\udcff", "[" * 10**5, HUGE]
+)
 def test_a_record_that_cannot_be_read_is_named(tmp_path, stopped, content):
     """Missing, empty or damaged: the verdicts come from the samples anyway."""
     path = stopped.path / "looks.json"

@@ -1,14 +1,18 @@
 """On real Ray: Ctrl-C, going on, two submits at once, and an extension, one after the other on one run."""
 
+import json
 import os
 import signal
 from dataclasses import dataclass
 
+import pyarrow.parquet as pq
 import pytest
 from standin.command import finish, wait_for
 from standin.engine import KIND
 from standin.files import CHOOSE, GENERATE, choices, questions, write_sweep, write_task
 from standin.rows import block_files, contents, identities, planned, samples
+
+from orchestrator.rundir.schema import SOFTWARE_KEY
 
 pytestmark = pytest.mark.ray
 
@@ -140,6 +144,13 @@ def test_every_sample_has_a_key_of_its_own(history, run):
     """No key stands twice over three submits."""
     keys = [row["sample_key"] for row in samples(run)]
     assert len(set(keys)) == len(keys)
+
+
+def test_every_file_of_samples_names_its_software(history, run):
+    """By an ID that the manifest explains: versions of packages, and the commit."""
+    known = json.loads((run / "manifest.json").read_text())["software"]
+    named = {pq.read_schema(path).metadata[SOFTWARE_KEY].decode() for path in block_files(run)}
+    assert named == set(known)
 
 
 def test_seeds_and_temperatures_reach_the_engine(history, run):

@@ -3,12 +3,13 @@
 import json
 import time
 import uuid
+from math import inf
 
 import pytest
 
 from orchestrator.rundir import heartbeat
-from orchestrator.rundir.heartbeat import EVENTS, Heartbeat, forget_stop, read_status, request_stop
-from orchestrator.rundir.progress import ReplicaProgress, SweepProgress, VariantProgress
+from orchestrator.rundir.heartbeat import EVENTS, STATUS, Heartbeat, forget_stop, read_status, request_stop
+from orchestrator.rundir.progress import ReplicaProgress, Standing, SweepProgress, VariantProgress
 from orchestrator.rundir.store import RunStore
 
 
@@ -53,6 +54,15 @@ def test_the_run_directory_knows_how_far_it_is(store, progress):
     assert (status["state"], status["variants"]["base"]["done"]) == ("at work", 4)
     assert status["replicas"][0]["samples"] == 7
     assert status["trouble"] == "storage error, retrying: full"
+
+
+def test_what_is_written_is_read(store, progress):
+    """Every field of it, looks of a sweep that stops early included."""
+    progress.replicas[1] = ReplicaProgress(1, "base", "at work", "n1", 7)
+    progress.variants["base"].standing = (Standing(0.5, 1, 6, 0.1, 2.0, -1.0, inf, "inconclusive"),)
+    with Heartbeat(store, progress):
+        pass
+    assert read_status(store) == json.loads(store.read_log(STATUS))
 
 
 @pytest.mark.parametrize(("written", "state"), [(7, "complete"), (2, "incomplete")])

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pytest
 from standin import hostile
 from standin.files import GENERATE, questions, write_task
-from standin.server import StandInServer, likelihoods, reply
+from standin.server import StandInServer, completion, likelihoods, reply
 
 from orchestrator.config.schema import PromptConfig, SamplingConfig
 from orchestrator.engines import open_engine
-from orchestrator.engines.base import LOGLIKELIHOOD, Answer, EngineSpec, Query
+from orchestrator.engines.base import GENERATE as TEXT
+from orchestrator.engines.base import LOGLIKELIHOOD, Answer, EngineOptionError, EngineSpec, Query
 from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import SampleColumns
 from orchestrator.sweep.blocks import Block
@@ -162,3 +163,27 @@ def test_scores_beyond_measure_are_errors(tmp_path):
     task._task._filters = task._task._filters[:1]
     first, second = answer_block(block, task.score_each, built, engine, SamplingConfig())
     assert (first.error, second.error) == ("scoring: exact_match,number is inf", None)
+
+
+@pytest.mark.parametrize("words", ["1", None])
+def test_a_replica_that_gets_only_refused_prompts_is_not_refused_itself(words):
+    """After a restart they may be all that is left: a prompt of one word shows whether the server answers."""
+
+    def behave(number, body):
+        return completion(body) if body["prompt"] == words else hostile.refuses_the_prompt(body)
+
+    server = StandInServer(behave)
+    options = {"base_url": server.url, "tokenizer_backend": "None"}
+    engine = open_engine(EngineSpec("small", options={"kind": COMPLETIONS, **options}), gpus=0)
+    queries = [Query(TEXT, (f"bad {n}", {"until": [], "temperature": 0})) for n in range(20)]
+    try:
+        if words is None:
+            with pytest.raises(EngineOptionError):
+                engine.answer(queries)
+        else:
+            assert {answer.error.partition(":")[0] for answer in engine.answer(queries)} == {
+                "RequestRefusedError"
+            }
+    finally:
+        engine.close()
+        server.end()

@@ -27,7 +27,8 @@ DEADLY_ITEM = 41
 FAULTS = ("replica", "node", "driver")
 NODE = {"include_dashboard": False, "object_store_memory": 80_000_000}
 SECONDS_OF_WORK = 5.0  # about as long as an undisturbed sweep answers
-SECONDS_FOR_A_TRIAL = 300.0
+SECONDS_FOR_A_TRIAL = 600.0
+TRIES_FOR_A_NODE = 5
 
 
 class Paced(StandIn):
@@ -97,7 +98,14 @@ class Soak:
 
     Args:
         folder: for runs and logs.
+
+    Attributes:
+        faults: what is killed.
+        numbers: how many faults a trial has; one is chosen.
+        deadly: share of the trials with a prompt that kills engines.
     """
+
+    faults, numbers, deadly = FAULTS, (1, 1, 2, 3), 0.25
 
     def __init__(self, folder):
         self.folder = folder
@@ -108,7 +116,7 @@ class Soak:
 
     def __enter__(self):
         self._cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **NODE})
-        self._nodes = [self._cluster.add_node(num_cpus=CPUS, **NODE) for _ in range(NODES)]
+        self._nodes = [self._new_node() for _ in range(NODES)]
         self.sweeps = {deadly: self._write_sweep(deadly=deadly) for deadly in (False, True)}
         self._expected = {}
         return self
@@ -151,11 +159,16 @@ class Soak:
         """How often each sample has to be there."""
         return planned(run)
 
+    def misjudged(self, trial, rows):
+        """Samples that are errors and should not be, or the other way round."""
+        provoked = {("worse", "first", DEADLY_ITEM)} if trial.deadly else set()
+        return sorted(_asked(row for row in rows if row["error"] is not None) ^ (provoked & _asked(rows)))
+
     def trial(self, seed):
         """Run the sweep under faults that the seed decides; what it leaves goes if all is well."""
         rng = random.Random(seed)
-        trial = Trial(seed, deadly=rng.random() < 0.25)
-        run = self._run(trial, rng, rng.choices(FAULTS, k=rng.choice((1, 1, 2, 3))))
+        trial = Trial(seed, deadly=rng.random() < self.deadly)
+        run = self._run(trial, rng, rng.choices(self.faults, k=rng.choice(self.numbers)))
         if not trial.problems and self.result(run) != self._undisturbed(deadly=trial.deadly):
             trial.problems.append("the result differs")
         if not trial.problems:
@@ -166,13 +179,12 @@ class Soak:
         run = self.folder / f"trial-{trial.seed}-{trial.deadly}" / "run"
         run.parent.mkdir()
         started = time.monotonic()
-        kill = {"replica": self._kill_replica, "node": self._kill_node, "driver": self._kill_driver}
         self._submit(trial, run)
         for fault in faults:
             if rng.random() < 0.8:  # or else while it starts
                 self._await_a_block(run)
             self._driver.join(rng.uniform(0, SECONDS_OF_WORK))
-            if self._driver.is_alive() and kill[fault](trial, rng, run):
+            if self._driver.is_alive() and getattr(self, f"_kill_{fault}")(trial, rng, run):
                 trial.done.append(fault)
         self._driver.join(SECONDS_FOR_A_TRIAL)
         trial.seconds = time.monotonic() - started
@@ -204,7 +216,7 @@ class Soak:
     def _engines(self, trial):
         """Processes that loaded an engine for the sweep; those that are gone are forgotten."""
         for path in (self.sweeps[trial.deadly].parent / "pids").glob("[0-9]*"):
-            if _is_replica(int(path.name)):
+            if is_replica(int(path.name)):
                 yield int(path.name)
             else:
                 path.unlink(missing_ok=True)
@@ -213,8 +225,15 @@ class Soak:
         """A node goes with all that ran on it, and another one comes."""
         node = self._nodes.pop(rng.randrange(len(self._nodes)))
         self._cluster.remove_node(node, allow_graceful=False)
-        self._nodes.append(self._cluster.add_node(num_cpus=CPUS, **NODE))
+        self._nodes.append(self._new_node())
         return True
+
+    def _new_node(self):
+        """A node; on a busy machine it may not start within the 30 seconds that Ray gives it."""
+        for _ in range(TRIES_FOR_A_NODE):
+            with contextlib.suppress(Exception):
+                return self._cluster.add_node(num_cpus=CPUS, **NODE)
+        raise AssertionError("Ray starts no node: the machine is too busy")
 
     def _kill_driver(self, trial, rng, run):
         self._driver.kill()
@@ -234,9 +253,8 @@ class Soak:
             trial.problems.append(f"{len(rows)} rows, {len(twice)} samples twice: {twice[:3]}")
         if len({row["sample_key"] for row in rows}) != len(rows):
             trial.problems.append("a key stands twice")
-        wrong = _asked(row for row in rows if row["error"] is not None)
-        if wrong != ({("worse", "first", DEADLY_ITEM)} if trial.deadly else set()) & _asked(rows):
-            trial.problems.append(f"errors of {sorted(wrong)}")
+        if wrong := self.misjudged(trial, rows):
+            trial.problems.append(f"{len(wrong)} samples are not what they have to be: {wrong[:3]}")
         lines = (run / "logs" / "events.jsonl").read_text().splitlines()
         trial.events = Counter(json.loads(line)["event"] for line in lines)
 
@@ -245,7 +263,7 @@ def _asked(rows):
     return {(row["variant"], row["task"], row["item"]) for row in rows}
 
 
-def _is_replica(pid):
+def is_replica(pid):
     """Whether a process is a replica of this cluster; a number may long be another process's."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)

@@ -5,7 +5,7 @@ import pytest
 
 from stats.arrays import EvidenceError
 from stats.eprocess import log_e_value
-from stats.watch import DateFlips, watch
+from stats.watch import DateFlips, process_weights, watch
 
 
 def date(**signs):
@@ -77,6 +77,15 @@ def test_a_late_change_is_dated():
 def test_an_improvement_is_no_alarm():
     """Only worse counts."""
     assert watch([one_way(range(1000), 10, 200)]).alarm is None
+
+
+def test_series_that_come_later_take_nothing_from_those_that_run():
+    """Two series from the first date on, a third from the fourth: shares add up to the level at most."""
+    first, second, third = process_weights([range(10), [0, 1, 5], range(3, 10)], 10)
+    assert first[:3] == pytest.approx([1 / 4, 1 / 12, 1 / 24])
+    assert second == pytest.approx([1 / 4, 1 / 12, 1 / 126])
+    assert third[0] == first[3] == pytest.approx(1 / 60)
+    assert first.sum() + second.sum() + third.sum() <= 1.0
 
 
 def test_no_date_and_repeated_units_are_refused():

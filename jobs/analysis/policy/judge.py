@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from jobs.analysis.compare import INCOMPLETE, Analysis, VariantResult
 from jobs.analysis.policy.decision import Case, Decision, Status
 from jobs.analysis.policy.reasons import Code, Mistake, PolicyError, Reason
-from jobs.analysis.policy.resolve import Demand, demands
-from jobs.analysis.policy.schema import Policy
+from jobs.analysis.policy.resolve import Demand, demands, requires_anything
+from jobs.analysis.policy.schema import Policy, Rule
 from jobs.analysis.sequential.refusals import stops_early
 from jobs.inputs.notices import NoticeCode
 from jobs.inputs.score_set import ScoreSet, TaskTable, Temperature, some
@@ -45,7 +45,8 @@ def decide_release(policy: Policy, scores: ScoreSet, analysis: Analysis) -> Deci
         PolicyError: the policy does not fit the scores; it names all mistakes.
     """
     settings = analysis.settings
-    wanted, mistakes = demands(policy, settings, [table.info for table in scores.tasks])
+    untested = [notice.task for notice in analysis.warnings if notice.task is not None]
+    wanted, mistakes = demands(policy, settings, [table.info for table in scores.tasks], untested)
     mistakes += _unknown_variants(policy, analysis)
     if stops_early(scores):
         said = "the run stops variants early, and a policy tests all planned samples once: leave it out"
@@ -59,11 +60,11 @@ def decide_release(policy: Policy, scores: ScoreSet, analysis: Analysis) -> Deci
         question
         for result in analysis.results
         if policy.variants is None or result.variant in policy.variants
-        for question in _questions(result, wanted, scores, analysis.baseline)
+        for question in _questions(result, wanted, scores, analysis.baseline, policy.overall)
     ]
     found = compare_family([question.hypothesis for question in questions], settings)
     cases = tuple(_case(question, comparison) for question, comparison in zip(questions, found, strict=True))
-    reasons = tuple(_release_reasons(analysis))
+    reasons = tuple(_release_reasons(policy, analysis))
     family = sum(question.hypothesis.blocks for question in questions)
     return Decision(_status(cases, reasons), settings.alpha, family, analysis.baseline, cases, reasons)
 
@@ -77,18 +78,22 @@ def _unknown_variants(policy: Policy, analysis: Analysis) -> Iterator[tuple[Mist
 
 
 def _questions(
-    result: VariantResult, wanted: Sequence[Demand], scores: ScoreSet, baseline: str
+    result: VariantResult, wanted: Sequence[Demand], scores: ScoreSet, baseline: str, overall: Rule
 ) -> Iterator[Question]:
-    """One per task, and one over all tasks that are not only watched if there are several of them."""
+    """One per task, and one over all tasks that are not only watched.
+
+    The latter is left out where only one task is judged, unless the policy says something else of all tasks.
+    """
     models = (baseline, result.variant)
     tables = {table.info.name: table for table in scores.tasks if _applies(table, models, result.temperature)}
     applying = [demand for demand in wanted if demand.task is None or demand.task in tables]
-    judged = [demand.task for demand in applying if demand.task is not None and demand.blocks]
+    judged = [demand for demand in applying if demand.task is not None and demand.blocks]
+    says_more = overall.require == "certified" or bool(overall.limits)
     for demand in applying:
         if demand.task is not None:
             yield _question(result, demand, [tables[demand.task]], baseline)
-        elif len(judged) > 1:
-            yield _question(result, demand, [tables[name] for name in judged], baseline)
+        elif len(judged) > 1 or (judged and says_more and not demand.asks_the_same(judged[0])):
+            yield _question(result, demand, [tables[own.task] for own in judged if own.task], baseline)
 
 
 def _applies(table: TaskTable, models: tuple[str, str], temperature: Temperature) -> bool:
@@ -206,12 +211,12 @@ def _all_clear(demand: Demand) -> Reason:
     return Reason(Code.NOT_DEGRADED, "No significant drop.")
 
 
-def _release_reasons(analysis: Analysis) -> Iterator[Reason]:
+def _release_reasons(policy: Policy, analysis: Analysis) -> Iterator[Reason]:
     """What concerns no single case: parts of the run that could not be judged at all."""
     if analysis.incomplete:
         yield Reason(Code.INCOMPLETE_RUN, "The run is incomplete: submit it again to finish it.")
     for notice in analysis.warnings:
-        if notice.code in FAILS_CLOSED:
+        if notice.code in FAILS_CLOSED or (notice.task and requires_anything(policy, notice.task)):
             yield Reason(notice.code.value, notice.text)
 
 

@@ -1,7 +1,7 @@
 """From the rules of a policy to one requirement for every task that was measured."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from jobs.analysis.policy.reasons import Mistake
@@ -44,9 +44,13 @@ class Demand:
         """Whether damage here can block the release."""
         return self.require != "watched"
 
+    def asks_the_same(self, other: "Demand") -> bool:
+        """Whether two demands differ in what they are called only."""
+        return replace(self, task=other.task, rule=other.rule) == other
+
 
 def demands(
-    policy: Policy, settings: Settings, tasks: Sequence[TaskInfo]
+    policy: Policy, settings: Settings, tasks: Sequence[TaskInfo], untested: Sequence[str] = ()
 ) -> tuple[list[Demand], list[tuple[Mistake, str]]]:
     """One demand per task, then the one over all of them; and what is wrong with the policy.
 
@@ -54,17 +58,19 @@ def demands(
         policy: the rules.
         settings: level and margin where the policy has none.
         tasks: those that were measured, or were to be.
+        untested: names of tasks without a number per sample, which rules may name.
     """
-    mistakes = list(_unknown_tasks(policy, tasks))
+    mistakes = list(_unknown_tasks(policy, tasks, untested))
     found = []
     for info in tasks:
-        name, clash = _rule_for(info, policy.tasks)
+        name, clash = _rule_for(info.name, info.group, policy.tasks)
         if clash is not None:
             mistakes.append((Mistake.AMBIGUOUS, clash))
         rule = UNNAMED if name is None else policy.tasks[name]
         if name == info.name:
             mistakes += _unit_mistakes(info, rule)
         found.append(_demand(info.name, name, rule, policy, settings))
+    mistakes += _units_without_effect(policy, found, tasks)
     found.append(_demand(None, "overall", policy.overall, policy, settings))
     mistakes += _levels_too_large(policy, settings)
     if not mistakes and not any(demand.blocks for demand in found[:-1]):
@@ -84,14 +90,20 @@ def _demand(task: str | None, name: str | None, rule: Rule, policy: Policy, sett
     return Demand(task, name, rule.require, **(defaults | rule.limits))
 
 
-def _rule_for(info: TaskInfo, rules: Mapping[str, Rule]) -> tuple[str | None, str | None]:
+def requires_anything(policy: Policy, task: str) -> bool:
+    """Whether a rule requires something of a task that could not be tested, whose group is unknown."""
+    name, _ = _rule_for(task, None, policy.tasks)
+    return name is not None and policy.tasks[name].require != "watched"
+
+
+def _rule_for(task: str, group: str | None, rules: Mapping[str, Rule]) -> tuple[str | None, str | None]:
     """The rule of a task (by its name, its group's, a pattern, "*"; in this order), and a contradiction."""
-    for name in (info.name, info.group):
+    for name in (task, group):
         if name is not None and name in rules:
             return name, None
-    matching = [name for name in rules if name != ALL and fnmatchcase(info.name, name)]
+    matching = [name for name in rules if name != ALL and fnmatchcase(task, name)]
     if len({rules[name] for name in matching}) > 1:
-        said = f"{_listed(matching)} match task {info.name} with different rules: name the task itself"
+        said = f"{_listed(matching)} match task {task} with different rules: name the task itself"
         return matching[0], said
     return next(iter([*matching, *([ALL] if ALL in rules else [])]), None), None
 
@@ -100,8 +112,10 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(f"tasks.{name}" for name in names)
 
 
-def _unknown_tasks(policy: Policy, tasks: Sequence[TaskInfo]) -> Iterator[tuple[Mistake, str]]:
-    names = {info.name: info.group for info in tasks}
+def _unknown_tasks(
+    policy: Policy, tasks: Sequence[TaskInfo], untested: Sequence[str]
+) -> Iterator[tuple[Mistake, str]]:
+    names = {info.name: info.group for info in tasks} | dict.fromkeys(untested)
     known = [*names, *(group for group in names.values() if group)]
     for name in unused_requests(dict.fromkeys(policy.tasks, ""), names):
         hint = suggestion(name, known) or f"; the tasks are {some(list(names), 20)}"
@@ -117,6 +131,18 @@ def _unit_mistakes(info: TaskInfo, rule: Rule) -> Iterator[tuple[Mistake, str]]:
         share = rule.margin_own_unit / (high - low)
         said = f"{info.metric} ranges from {low:g} to {high:g}, so its margin is a share: margin: {share:g}"
         yield Mistake.WRONG_MARGIN, f"tasks.{info.name}: {said}"
+
+
+def _units_without_effect(
+    policy: Policy, found: Sequence[Demand], tasks: Sequence[TaskInfo]
+) -> Iterator[tuple[Mistake, str]]:
+    """Rules for several tasks with a margin in the metric's own unit, where every metric has a range."""
+    names = {info.name for info in tasks}
+    for name, rule in policy.tasks.items():
+        ruled = [info for info, demand in zip(tasks, found, strict=True) if demand.rule == name]
+        if ruled and name not in names and rule.margin_own_unit and all(info.bounds for info in ruled):
+            said = f"tasks.{name}: the metrics of its tasks have ranges, so its margin is a share: margin"
+            yield Mistake.WRONG_MARGIN, said
 
 
 def _levels_too_large(policy: Policy, settings: Settings) -> Iterator[tuple[Mistake, str]]:

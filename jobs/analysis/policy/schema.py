@@ -36,7 +36,11 @@ class Rule(BaseModel):
 
 
 def _from_word(value: object) -> object:
-    return {"require": value} if isinstance(value, str) else value
+    if isinstance(value, str):
+        return {"require": value}
+    if not isinstance(value, dict | Rule):
+        raise ValueError("should be certified, not-degraded or watched, or a mapping with require")  # noqa: TRY004 - pydantic's way
+    return value
 
 
 RuleOrWord = Annotated[Rule, BeforeValidator(_from_word)]

@@ -20,6 +20,9 @@ from orchestrator.rundir.store import LOOKS
 CLOSE = 1e-6
 """Relative difference up to which numbers are the same: machines add up in different orders."""
 
+LARGEST = 1e300
+"""JSON has numbers of any size, floats have not."""
+
 Entry = Mapping[str, Any]
 
 
@@ -56,7 +59,7 @@ def note_looks(run: RunFiles, followed: Followed) -> list[Notice]:
 def _read(run: RunFiles) -> dict[Place, Entry] | None:
     try:
         return _by_place(run.store.read_looks())
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
@@ -82,7 +85,9 @@ def _same(recorded: Any, computed: Any) -> bool:
     if isinstance(recorded, bool) or isinstance(computed, bool):
         return recorded is computed
     if isinstance(recorded, int | float) and isinstance(computed, int | float):
-        return math.isclose(recorded, computed, rel_tol=CLOSE, abs_tol=1e-3 * CLOSE)
+        return abs(recorded) <= LARGEST and math.isclose(
+            recorded, computed, rel_tol=CLOSE, abs_tol=1e-3 * CLOSE
+        )
     if isinstance(recorded, dict) and isinstance(computed, dict):
         return recorded.keys() == computed.keys() and all(_same(recorded[k], computed[k]) for k in computed)
     if isinstance(recorded, list) and isinstance(computed, list):

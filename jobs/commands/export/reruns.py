@@ -84,5 +84,5 @@ def _value(text: str | None) -> Any:
     """A JSON text as its value, any other text as it is."""
     try:
         return None if text is None else json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text

@@ -9,9 +9,6 @@ from rich.console import Console
 from jobs.analysis.options import AtTemperature, Cluster, Metric
 from jobs.inputs.key_values import parse_assignments
 from jobs.inputs.score_set import Reading
-from orchestrator.errors import UserError
-
-ALARM, UNMEASURED = 1, 3
 
 
 class Format(StrEnum):
@@ -59,27 +56,18 @@ def history(
 
         lldeg history s3://bucket/daily --reference runs/reference
     """
-    from jobs.commands.history.dated_runs import dated_runs  # noqa: PLC0415 - --help need not wait for these
-    from jobs.commands.history.outputs import history_json, print_history, write_history  # noqa: PLC0415
-    from jobs.commands.history.series import series_of  # noqa: PLC0415
-    from jobs.inputs.sources import read_unlinked  # noqa: PLC0415
+    from jobs.commands.history.follow import follow  # noqa: PLC0415 - --help need not wait for these
+    from jobs.commands.history.outputs import history_json, print_history  # noqa: PLC0415
 
     reading = Reading(parse_assignments("--metric", metric or []), cluster)
-    runs = dated_runs(folder, reading)
-    old = None if reference is None else read_unlinked([reference], reading)
-    series = series_of(runs, old, alpha=alpha, temperature=temperature, cluster=cluster)
+    found = follow(folder, reading, reference=reference, alpha=alpha, temperature=temperature)
     target = out or f"{folder.rstrip('/')}/analysis"
-    try:
-        write_history(series, alpha, target)
-    except OSError as error:
-        raise UserError(f"Cannot write to {target}: {error}. Choose another folder with --out.") from error
+    found.write(target)
     if format_ is Format.JSON:
-        typer.echo(history_json(series, alpha), nl=False)
+        typer.echo(history_json(found.series, alpha), nl=False)
     else:
-        print_history(series, Console(), alpha)
+        print_history(found.series, Console(), alpha)
     typer.echo(f"Written to {target}", err=format_ is Format.JSON)
-    if any(one.alarm for one in series):
-        raise typer.Exit(ALARM)
-    if all(one.points[-1].run is not runs[-1] for one in series):
-        typer.echo(f"The newest run, {runs[-1].location}, could not be compared.", err=True)
-        raise typer.Exit(UNMEASURED)
+    if not found.measured:
+        typer.echo(f"The newest run, {found.newest}, could not be compared.", err=True)
+    raise typer.Exit(found.exit_status)

@@ -81,8 +81,8 @@ def _first_event(location: str) -> datetime | None:
     try:
         line = RunStore(location).read_log(EVENTS).partition(b"\n")[0]
         return datetime.fromtimestamp(float(json.loads(line)["time"]), tz=UTC)
-    except (OSError, ValueError, KeyError, TypeError, OverflowError):  # no log, or none of ours
-        return None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None  # no log, or none of ours
 
 
 def date_text(moments: Sequence[datetime]) -> list[str]:

@@ -14,6 +14,7 @@ from jobs.commands.history.dated_runs import date_text
 from jobs.commands.history.plot import picture
 from jobs.commands.history.series import Series
 from jobs.text.format import amount, clean, p_text, score_text
+from jobs.text.headline import place
 from orchestrator.rundir.locations import open_location
 
 HEADER = ("date", "items", "score %", "drop, points", "worse/better", "missing", "p ever")
@@ -22,16 +23,28 @@ HEADER = ("date", "items", "score %", "drop, points", "worse/better", "missing",
 def print_history(series: Sequence[Series], console: Console, alpha: float) -> None:
     """Show a table for every series, and its alarm."""
     for one in series:
-        at = "" if one.temperature is None else f" at temperature {one.temperature:g}"
-        console.print(Text(f"{clean(one.model)}{at}, compared with {clean(one.reference)}", style="bold"))
-        table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-        for number, name in enumerate(HEADER):
-            table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
-        for row in _rows(one):
-            table.add_row(*map(Text, row))
-        console.print(table)
+        console.print(
+            Text(f"{place(one.model, one.temperature)}, compared with {clean(one.reference)}", style="bold")
+        )
+        _print_rows(console, _rows(one))
         console.print(Text(alarm_text(one, alpha), style="bold red" if one.alarm else ""))
         console.print()
+
+
+def _print_rows(console: Console, rows: Sequence[tuple[str, ...]]) -> None:
+    """A table, or where it does not fit, some lines for each row."""
+    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
+    if sum(widths) + len(widths) > console.width + 1:
+        for date, *cells in rows:
+            said = "; ".join(f"{name}: {cell}" for name, cell in zip(HEADER[1:], cells, strict=True))
+            console.print(Text(f"{date}\n  {said}"))
+        return
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for number, name in enumerate(HEADER):
+        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console.print(table)
 
 
 def alarm_text(series: Series, alpha: float) -> str:
@@ -71,7 +84,7 @@ def write_history(series: Sequence[Series], alpha: float, out: str) -> None:
 
 
 def ever_p(series: Series) -> list[float]:
-    """After each date, the smallest level of this series at which there would have been an alarm so far."""
+    """After each date, the smallest level of the history at which there would have been an alarm so far."""
     best, found = -math.inf, []
     for evidence in series.watched.log_evidence:
         best = max(best, float(evidence))

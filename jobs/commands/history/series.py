@@ -16,7 +16,7 @@ from orchestrator.errors import UserError
 from stats.arrays import block_sums
 from stats.comparison import Settings, compare
 from stats.results import Comparison
-from stats.watch import DateFlips, Watched, watch
+from stats.watch import DateFlips, Watched, process_weights, watch
 
 Key = tuple[str, Temperature]
 
@@ -80,7 +80,7 @@ def series_of(
     temperature: Temperature = None,
     cluster: str | None = None,
 ) -> list[Series]:
-    """All series of a history; the level is shared between them equally.
+    """All series of a history; they share its level (`stats.watch.process_weights`).
 
     Args:
         runs: oldest first.
@@ -93,21 +93,27 @@ def series_of(
     Raises:
         UserError: if nothing can be compared.
     """
-    points: dict[Key, list[Point]] = {}
+    points: dict[Key, dict[int, Point]] = {}
     references: dict[Key, str] = {}
-    for run in runs:
+    for number, run in enumerate(runs):
         for pairing, scores in _pairings(run, runs[0], reference, cluster):
             if (temperature is not None and pairing.temperature != temperature) or not pairing.pairs:
                 continue
             key = (pairing.variant, pairing.temperature)
-            points.setdefault(key, []).append(_point(run, pairing, scores, alpha))
+            points.setdefault(key, {})[number] = _point(run, pairing, scores, alpha)
             references[key] = pairing.baseline
     if not points:
         raise UserError("No date has answers that can be compared with a reference.")
-    share = alpha / len(points)
+    first = min(min(own) for own in points.values())
+    weights = process_weights([[number - first for number in own] for own in points.values()], len(runs))
     return [
-        Series(*key, references[key], tuple(own), watch([point.flips for point in own], share))
-        for key, own in points.items()
+        Series(
+            *key,
+            references[key],
+            tuple(own.values()),
+            watch([point.flips for point in own.values()], alpha, own_weights),
+        )
+        for (key, own), own_weights in zip(points.items(), weights, strict=True)
     ]
 
 

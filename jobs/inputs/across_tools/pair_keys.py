@@ -85,12 +85,21 @@ def _by_prompt(
     return found
 
 
+def repeats_a_prompt(item: ItemId) -> bool:
+    """Whether an item that is named by its prompt is not the first one with this prompt."""
+    return " " in str(item)
+
+
 def _prompt_key(prompt: str | None) -> str | None:
-    """Hash of the texts of a prompt, however it is spaced and whether or not it is in messages."""
+    """Hash of the texts of a prompt, however it is spaced and whether or not it is in messages.
+
+    None where there is no text: all items without one would be the same.
+    """
     if prompt is None:
         return None
     texts = _messages(prompt) if prompt.startswith("[") else None
-    return text_hash(" ".join(" ".join(texts or [prompt]).split()))
+    words = " ".join([prompt] if texts is None else texts).split()
+    return text_hash(" ".join(words)) if words else None
 
 
 def _messages(prompt: str) -> list[str] | None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from jobs.inputs.samples.json_files import LARGEST_FILE, parsed_lines
 from jobs.inputs.scales.known_metrics import known_direction
+from jobs.inputs.write_run import as_text
 from orchestrator.errors import UserError
 
 DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
@@ -51,14 +52,14 @@ class ResultSet:
             return {}
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path} is not valid JSON: {error}.") from error
         return content if isinstance(content, dict) else {}
 
     @property
     def model(self) -> str | None:
         """The model's name as lm-eval knows it."""
-        return self.results.get("model_name")
+        return as_text(self.results.get("model_name"))
 
     def config(self, task: str) -> dict[str, Any]:
         """The task's configuration; empty where unknown."""
@@ -145,7 +146,16 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
         rows = content if isinstance(content, list) else [content]
         if not all(isinstance(row, dict) and "doc_id" in row for row in rows):
             raise UserError(f"Line {number} of {path} is not an lm-eval sample: it has no doc_id.")
+        if odd := [row["doc_id"] for row in rows if not _is_identifier(row["doc_id"])]:
+            raise UserError(
+                f"Line {number} of {path} has the doc_id {odd[0]!r:.50}, which identifies no document."
+            )
         yield from rows
+
+
+def _is_identifier(value: object) -> bool:
+    """Whether it is a number or a text; a bool is neither, though Python counts it among the integers."""
+    return type(value) in {int, str}
 
 
 def _pairs(settings: object) -> Mapping[str, Any]:

@@ -13,7 +13,7 @@ import pyarrow.fs as pafs
 import yaml
 
 from orchestrator.errors import UserError
-from orchestrator.rundir.manifest_shape import misshapen
+from orchestrator.rundir.manifest_shape import misshapen, misshapen_sweep
 from orchestrator.rundir.schema import Manifest, TaskEntry, VariantEntry
 from orchestrator.rundir.store import RunStore
 
@@ -51,11 +51,14 @@ class RunFiles:
             raise UserError(f"The manifest of {location} is damaged: {part} is not what it should be.")
         try:
             sweep = yaml.safe_load(store.read_sweep())
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
             raise UserError(
                 f"The sweep.yaml of {location} is not valid YAML: {' '.join(str(error).split())}."
             ) from error
-        return RunFiles(store, manifest, sweep if isinstance(sweep, dict) else {})
+        sweep = sweep if isinstance(sweep, dict) else {}
+        if (part := misshapen_sweep(sweep)) is not None:
+            raise UserError(f"The sweep.yaml of {location} is damaged: {part} is not what it should be.")
+        return RunFiles(store, manifest, sweep)
 
     @property
     def location(self) -> str:

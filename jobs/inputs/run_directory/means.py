@@ -37,7 +37,7 @@ from orchestrator.rundir.identity import differences
 from orchestrator.rundir.schema import TaskEntry
 from orchestrator.rundir.software import software_of
 from orchestrator.sweep.item_subset import refuse_reused_in
-from stats.arrays import Ints
+from stats.arrays import LARGEST_SCORE, Ints
 
 MODELS_AT_ONCE = 2  # one is read while the other is counted
 
@@ -49,8 +49,8 @@ class _Notes:
     warnings: list[Notice] = field(default_factory=list)
     torn: list[str] = field(default_factory=list)
 
-    def add(self, code: NoticeCode, text: str) -> None:
-        self.warnings.append(Notice(code, text))
+    def add(self, code: NoticeCode, text: str, task: str | None = None) -> None:
+        self.warnings.append(Notice(code, text, task))
 
 
 class _Prompts:
@@ -176,6 +176,7 @@ def _is_testable(task: str, runs: Sequence[RunFiles], notes: _Notes) -> bool:
         notes.add(
             NoticeCode.NO_TESTABLE_METRIC,
             f"Task {task} has no metric with a number per sample, so it is not tested.",
+            task,
         )
     return has_metric
 
@@ -285,9 +286,10 @@ def _fill(task: str, metric: str, files: Sequence[tuple[RunFiles, list[str]]], h
 
 def _answers(table: pa.Table, task: str, run: RunFiles, held: _Task) -> Answers:
     score = table.column("score").cast(pa.float64()).to_numpy()
-    if np.isinf([np.fmin.reduce(score), np.fmax.reduce(score)]).any():
+    if np.fmax.reduce(np.abs(score)) > LARGEST_SCORE:
         raise UserError(
-            f"The samples of {task} in {run.location} contain infinite scores, which cannot be tested."
+            f"The samples of {task} in {run.location} contain scores beyond ±{LARGEST_SCORE:g}, "
+            "which cannot be tested."
         )
     return Answers(
         positions=held.items.positions(table.column("item").to_numpy(), run.location),

@@ -187,6 +187,7 @@ def _batch(
     scores = {metric: score_column([sample.scores.get(metric) for sample in held]) for metric in metrics}
     fields = zip(*map(attrgetter(*OPTIONAL.values()), held), strict=True)
     columns: dict[str, Any] = dict(zip(OPTIONAL, fields, strict=bool(held)))
+    columns |= {name: [_text(name, value) for value in columns.get(name, ())] for name in TEXTS}
     reruns = [sample.rerun for sample in held]
     return SampleBatch(
         task=task,
@@ -216,6 +217,17 @@ OPTIONAL = {
     "output_tokens": "output_tokens",
 }
 """Columns of a batch that may be absent, and the field of a sample each is made of."""
+
+TEXTS = ("prompt_hashes", "doc_hashes", "responses", "prompts", "targets", "errors", "finish_reasons")
+
+
+def _text(name: str, value: object) -> str | None:
+    """A text that a file can hold: lone surrogates become replacement characters."""
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise TypeError(f"an entry of {name} is {type(value).__name__}, not text")
+    return value.encode("utf-8", "replace").decode()
 
 
 def score_column(values: Sequence[object]) -> tuple[Floats, bool]:

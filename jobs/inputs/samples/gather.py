@@ -209,7 +209,7 @@ def sound_form(label: str) -> Iterator[None]:
     """
     try:
         yield
-    except (AttributeError, LookupError, TypeError, ValueError, OverflowError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
         said = f"{type(error).__name__}: {error}"
         raise UserError(f"{label} does not conform to its format ({said}).") from error
 

@@ -23,7 +23,7 @@ from jobs.inputs.score_set import (
     some,
 )
 from orchestrator.errors import UserError
-from stats.arrays import Ints
+from stats.arrays import LARGEST_SCORE, Ints
 
 
 def score_set(
@@ -152,11 +152,14 @@ def _in_order(values: Sequence[object], order: Ints) -> NDArray[np.object_]:
 
 def _answers(task: GatheredTask, metric: str, cell: Cell, place: Ints) -> Answers:
     scores = cell.score(metric)
-    if np.isinf(scores).any():
-        sample = int(np.flatnonzero(np.isinf(scores))[0])
+    untestable = np.flatnonzero(np.abs(scores) > LARGEST_SCORE)
+    if untestable.size:
+        sample = int(untestable[0])
         part = cell.parts[cell.runs[int(cell.run_of[sample])][0]]
         item = list(task.numbers)[int(cell.items[sample])]
-        raise UserError(f"{metric} of item {item} in {part.label} is not a finite number.")
+        raise UserError(
+            f"{metric} of item {item} in {part.label} is not a finite number up to {LARGEST_SCORE:g}."
+        )
     return Answers(
         positions=place[cell.items],
         temperature=cell.temperature,
@@ -180,7 +183,7 @@ def _untestable(task: GatheredTask) -> Notice:
     names = sorted({metric.split(",")[0] for metric in task.metrics})
     why = f"no metric with a number per sample ({some(names)}: computed over the whole corpus)"
     said = f"Task {task.facts.name} has {why if names else 'no score at all'}, so it cannot be tested."
-    return Notice(NoticeCode.NO_TESTABLE_METRIC, said)
+    return Notice(NoticeCode.NO_TESTABLE_METRIC, said, task.facts.name)
 
 
 def _other_metrics(task: GatheredTask, metric: str, reading: Reading) -> list[Notice]:

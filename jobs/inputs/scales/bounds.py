@@ -1,6 +1,7 @@
 """How far scores can range, and how that is written: LOW..HIGH, or none."""
 
 from orchestrator.errors import UserError
+from stats.arrays import LARGEST_SCORE
 
 Bounds = tuple[float, float]
 
@@ -26,7 +27,7 @@ def parse_range(text: str, where: str) -> Bounds:
         bounds = (float(low), float(high))
     except ValueError:
         bounds = UNBOUNDED
-    if not float("-inf") < bounds[0] < bounds[1] < float("inf"):
+    if not -LARGEST_SCORE <= bounds[0] < bounds[1] <= LARGEST_SCORE:
         raise UserError(
             f"{where}: write a range as LOW..HIGH, such as 0..10, or none for scores without limits."
         )

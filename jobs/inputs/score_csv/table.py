@@ -5,6 +5,7 @@ may be. Any further column is a label, to cluster by or to filter with. A score 
 refused, with its row.
 """
 
+import csv
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,13 +19,15 @@ from numpy.typing import NDArray
 from jobs.inputs.metrics import as_number
 from jobs.inputs.score_set import some
 from orchestrator.errors import UserError
-from stats.arrays import Floats
+from stats.arrays import LARGEST_SCORE, Floats
 
 ITEM, SCORE, RERUN = "prompt_id", "score", "rerun"
 MODEL, TASK, TEMPERATURE = "model", "task", "temperature"
 HIGHER, RANGE, METRIC = "higher_is_better", "range", "metric"
 ALIASES = {"item": ITEM, "doc_id": ITEM, "variant": MODEL, "seed": RERUN}
 KNOWN = {ITEM, SCORE, RERUN, MODEL, TASK, TEMPERATURE, HIGHER, RANGE}
+
+MOST_COLUMNS = 1_000  # labels are a handful; Arrow takes minutes for 100,000 columns
 
 Texts = NDArray[np.object_]
 
@@ -113,6 +116,10 @@ def _read(path: str) -> pa.Table:
     file = Path(path)
     if not file.is_file():
         raise UserError(f"{path} does not exist.")
+    if _has_more_columns(file, MOST_COLUMNS):
+        raise UserError(
+            f"{path} has more than {MOST_COLUMNS:,} columns: keep those that the comparison needs."
+        )
     parse = pacsv.ParseOptions(newlines_in_values=True)
     try:
         header = pacsv.open_csv(file, parse_options=parse).schema.names
@@ -129,6 +136,14 @@ def _read(path: str) -> pa.Table:
     return table.rename_columns(renamed)
 
 
+def _has_more_columns(file: Path, most: int) -> bool:
+    with file.open(encoding="utf-8", errors="replace", newline="") as lines:
+        try:
+            return len(next(csv.reader(lines), ())) > most
+        except csv.Error:  # not CSV; Arrow says why
+            return False
+
+
 def _texts(column: pa.ChunkedArray) -> Texts:
     texts: Texts = np.array(column.to_pylist(), dtype=object)
     return texts
@@ -140,10 +155,11 @@ def _numbers(path: str, column: pa.ChunkedArray, rows: NDArray[np.int64]) -> Flo
     except pa.ArrowInvalid:
         values = [as_number(text) for text in column.to_pylist()]
         numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    bad = np.flatnonzero(~np.isfinite(numbers))
+    bad = np.flatnonzero(~(np.abs(numbers) <= LARGEST_SCORE))
     if bad.size:
         text = column[int(bad[0])].as_py()
         raise UserError(
-            f"{path}: {bad.size} scores are not finite numbers; the first is {text!r} in row {rows[bad[0]]}."
+            f"{path}: {bad.size} scores are not finite numbers of a sensible size (up to {LARGEST_SCORE:g}); "
+            f"the first is {text!r} in row {rows[bad[0]]}."
         )
     return numbers

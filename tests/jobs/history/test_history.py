@@ -90,12 +90,43 @@ def test_other_documents_under_the_same_numbers_are_refused(lldeg, tmp_path, mon
     assert "other documents" in ended.err
 
 
+def first_evidence(folder):
+    """By model, the evidence after the first date."""
+    return {s["model"]: s["points"][0]["log_evidence"] for s in entry_of(folder)["series"]}
+
+
 def test_the_level_is_shared_by_series(lldeg, tmp_path):
-    """Two endpoints: each has half of the level."""
+    """Two endpoints from the first date on: each has half of the level."""
+    alone, both = tmp_path / "alone", tmp_path / "both"
     for date in (1, 2):
-        day(tmp_path / "runs", date, {"reference": scores(700), "a": scores(700), "b": scores(700)})
-    lldeg("history", tmp_path / "runs")
-    assert [s["threshold"] for s in entry_of(tmp_path / "runs")["series"]] == pytest.approx([np.log(40)] * 2)
+        day(alone, date, {"reference": scores(700), "a": scores(690)})
+        day(both, date, {"reference": scores(700), "a": scores(690), "b": scores(700)})
+    lldeg("history", alone)
+    lldeg("history", both)
+    assert first_evidence(both)["a"] == pytest.approx(first_evidence(alone)["a"] - np.log(2))
+
+
+def test_a_reference_run_uses_no_level(lldeg, tmp_path):
+    """The oldest run of a single model is no look: the next one has the level of a first date."""
+    single, paired = tmp_path / "single", tmp_path / "paired"
+    for date, right in ((1, 700), (2, 690), (3, 690)):
+        day(single, date, {"a": scores(right)})
+        day(paired, date, {"reference": scores(700), "a": scores(690)})
+    lldeg("history", single)
+    lldeg("history", paired)
+    assert first_evidence(single) == first_evidence(paired)
+
+
+def test_an_endpoint_that_comes_later_changes_nothing_before(lldeg, tmp_path):
+    """An alarm that has been raised is not taken back, and the level of the dates before is used up."""
+    alone, both = tmp_path / "alone", tmp_path / "both"
+    for date in (1, 2, 3):
+        models = {"reference": scores(700), "a": scores(690)}
+        day(alone, date, models)
+        day(both, date, models | ({"b": scores(700)} if date == 3 else {}))
+    lldeg("history", alone)
+    lldeg("history", both)
+    assert first_evidence(both)["a"] == first_evidence(alone)["a"]
 
 
 def test_a_newest_run_without_answers_is_not_a_pass(lldeg, tmp_path):
@@ -147,3 +178,13 @@ def test_the_picture_is_the_same_bytes_each_time(lldeg, daily):
 def test_json_is_the_file(lldeg, daily):
     """`--format json` prints what history.json holds."""
     assert json.loads(lldeg("history", daily, "--format", "json").out) == entry_of(daily)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_no_number_is_cut_on_a_terminal(lldeg, daily, monkeypatch, columns):
+    """A table that does not fit becomes lines."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    told = lldeg("history", daily).out
+    assert "…" not in told
+    assert max(map(len, told.splitlines())) <= max(columns, len("Written to ") + len(str(daily / "analysis")))
+    assert "150/0" in told

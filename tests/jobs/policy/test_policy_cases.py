@@ -127,3 +127,32 @@ def test_a_policys_level_and_margin_are_those_of_the_verdicts(tmp_path):
     decision_of(tmp_path, {"a": A}, CERTIFIED | {"alpha": 0.01})
     verdicts = json.loads((tmp_path / "out" / "verdicts.json").read_text())
     assert (verdicts["alpha"], verdicts["margin"]) == (0.01, 0.02)
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ({"*": "not-degraded"}, "insufficient"),
+        ({"a": "not-degraded", "corpus": "certified"}, "insufficient"),
+        ({"a": "not-degraded"}, "pass"),
+        ({"*": "not-degraded", "corpus": "watched"}, "pass"),
+    ],
+    ids=["a pattern", "its name", "no rule", "watched"],
+)
+def test_a_task_without_a_number_per_sample_fails_closed(tmp_path, rules, expected):
+    """A metric over the whole corpus cannot be tested: what requires something of it does not pass."""
+    run = make_run(tmp_path / "run", {"a": A, "corpus": A}, baseline="base")
+    manifest = json.loads((run / "manifest.json").read_text())
+    manifest["tasks"]["corpus"] |= {"metrics": {}, "metric": None}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    decision = lldeg.analyze(run, policy={"tasks": rules}).decision
+    assert decision.status.value == expected
+    assert [reason.code for reason in decision.reasons] == ["no-testable-metric"] * (expected != "pass")
+
+
+def test_a_margin_that_fits_no_task_of_a_pattern_is_refused(tmp_path):
+    """Accuracies have a range; a margin in their own unit would be left out without a word."""
+    run = make_run(tmp_path / "run", {"a": A, "b": A}, baseline="base")
+    with pytest.raises(PolicyError) as raised:
+        lldeg.analyze(run, policy={"tasks": {"*": {"require": "certified", "margin_own_unit": 0.2}}})
+    assert raised.value.codes == ("wrong-margin",)

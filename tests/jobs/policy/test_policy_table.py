@@ -108,6 +108,24 @@ DECIDED = {
         3,
         "no-margin",
     ),
+    "a certificate over all tasks where only one is judged": (
+        {"a": A},
+        {"margin": 0.002, "tasks": {"a": "not-degraded"}, "overall": "certified"},
+        3,
+        "not-certified",
+    ),
+    "more items over all tasks than the only one has": (
+        {"a": A},
+        {"tasks": {"a": "not-degraded"}, "overall": {"require": "not-degraded", "min_items": 500}},
+        3,
+        "too-few-items",
+    ),
+    "a watched whole where only one task is judged": (
+        {"a": A},
+        {"tasks": {"a": {"require": "not-degraded", "min_items": 400}}, "overall": "watched"},
+        0,
+        "not-degraded",
+    ),
     "little damage on every task": (
         {name: task(SAME, [0] * 6 + SAME[6:]) for name in "abcdefgh"},
         {"alpha": 0.001, "tasks": {"*": "not-degraded"}},

@@ -1,8 +1,8 @@
 """What the tests of the report share: reports of made runs, a server, a browser where there is one."""
 
 import json
+import os
 import re
-import shutil
 import socket
 import threading
 from html.parser import HTMLParser
@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 import uvicorn
 from hostile import HOSTILE
+from standin.browser import NoBrowserError, packages_missing, started
 from standin.runs import make_run, tell
 
 from jobs.analysis.compare import Request, analyze_scores
@@ -118,12 +119,21 @@ def serve():
 
 @pytest.fixture(scope="session")
 def chromium():
-    """A real browser: Playwright driving the machine's Chromium; skips where either is not there."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs `pip install playwright`")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("needs Chromium (Debian: apt-get install chromium)")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    """A real browser; skips where none starts, unless LLDEG_BROWSER says that there must be one."""
+    if missing := packages_missing():
+        _do_without(f".ci/browser installs {', '.join(missing)}")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        try:
+            browser = started(driver)
+        except NoBrowserError as error:
+            _do_without(f"needs Chromium (Debian: apt-get install chromium): {error}")
         yield browser
         browser.close()
+
+
+def _do_without(reason):
+    if os.environ.get("LLDEG_BROWSER"):
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -1,6 +1,7 @@
 """The page in a real browser: it opens, filters, links, marks differences, and lets nothing in or out."""
 
-import os
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hostile import HOSTILE
@@ -158,15 +159,21 @@ def test_a_running_sweep_is_watched(serve, sampled_run, open_page):
     page.wait_for_selector("text=This run is complete", timeout=10_000)
 
 
-@pytest.mark.skipif("AXE" not in os.environ, reason="needs AXE=path/to/axe.min.js (npm package axe-core)")
+@pytest.fixture
+def axe(chromium):
+    """The script of axe-core, which the Python package that drives it carries."""
+    (folder,) = find_spec("axe_playwright_python").submodule_search_locations
+    return Path(folder) / "axe.min.js"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_is_accessible(report, sampled_run, chromium, scheme):
+def test_the_page_is_accessible(report, sampled_run, chromium, axe, scheme):
     """axe-core finds nothing against people who read with a screen reader, by keyboard or with weak eyes."""
     context = chromium.new_context(color_scheme=scheme, bypass_csp=True)
     page = context.new_page()
     page.goto(report(sampled_run).path.as_uri())
     page.evaluate("document.querySelectorAll('details').forEach((box) => { box.open = true; })")
     page.wait_for_selector(".detail")
-    page.add_script_tag(path=os.environ["AXE"])
+    page.add_script_tag(path=axe)
     assert [found["id"] for found in page.evaluate("axe.run()")["violations"]] == []
     context.close()

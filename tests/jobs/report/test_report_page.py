@@ -7,8 +7,9 @@ import re
 
 import pytest
 from hostile import HOSTILE
-from standin.runs import make_run, tell
+from standin.runs import MadeTask, make_run, tell
 
+import lldeg
 from jobs.report import payload
 from jobs.report.page import script_json
 from jobs.report.visible import visible
@@ -55,6 +56,22 @@ def test_level_and_margin_stand_in_the_page(report, sampled_run):
     page = report(sampled_run, alpha=0.01, margin=0.03).page
     shown = {key[3]: values for key, values in page.numbers.items() if key[0] is None}
     assert shown == {"alpha": {"0.01"}, "margin": {"0.03"}}
+
+
+def test_the_decision_of_a_policy_is_in_the_page(tmp_path):
+    """Decision, reasons and a row for every case, names as text; without a policy, no such section."""
+    worse = MadeTask({("base", 0.0): [[1] * 200], ("<i>v", 0.0): [[1] * 100 + [0] * 100]})
+    run = make_run(tmp_path / "run", {"t": worse}, baseline="base")
+    pages = {}
+    for name, policy in (("with", {"tasks": {"t": "not-degraded"}}), ("without", None)):
+        lldeg.analyze(run, policy=policy, out=str(tmp_path / name))
+        pages[name] = (tmp_path / name / "report.html").read_text("utf-8")
+    section = pages["with"].partition('id="policy"')[2].partition("</section>")[0]
+    assert re.search(r'data-field="decision">.*</span> blocked</span>', section)
+    assert "&lt;i&gt;v" in section
+    assert "<i>" not in section
+    assert "adjusted over everything that can block" in section
+    assert 'id="policy"' not in pages["without"]
 
 
 def test_hostile_text_makes_no_element(report, hostile_run):

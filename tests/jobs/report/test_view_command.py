@@ -40,5 +40,5 @@ def test_a_taken_port_is_refused(sampled_run):
 
 def test_what_is_no_run_is_refused(tmp_path):
     """A folder without runs opens no port."""
-    with pytest.raises(UserError, match="no run"):
+    with pytest.raises(UserError, match="is empty"):
         view([str(tmp_path)], port=0)

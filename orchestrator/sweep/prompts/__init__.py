@@ -1,0 +1,1 @@
+"""How prompts are put together: chat templates, and the random state that tasks shuffle with."""
