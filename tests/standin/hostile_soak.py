@@ -24,7 +24,7 @@ class MisbehavingServer(StandInServer):
     """Answers half of the prompts as a hostile server would, and each the same way whenever it is asked."""
 
     def __init__(self):
-        self._asked = set()
+        self._asked, self._return = set(), None
         super().__init__(self._misbehave)
 
     def _misbehave(self, number, body):
@@ -39,11 +39,14 @@ class MisbehavingServer(StandInServer):
         return completion(body, f"{item + (body['model'] == WORSE and item % 5 == 0)}")
 
     def go_for(self, seconds):
-        """Break all connections, and come back after a while."""
+        """Break all connections, and come back after a while; returns whether it was there."""
+        if self._return is not None and self._return.is_alive():
+            return False
         self.go()
-        timer = threading.Timer(seconds, self.come)
-        timer.daemon = True
-        timer.start()
+        self._return = threading.Timer(seconds, self.come)
+        self._return.daemon = True
+        self._return.start()
+        return True
 
 
 class HostileSoak(Soak):
@@ -85,8 +88,7 @@ class HostileSoak(Soak):
         return filter(is_replica, psutil.pids())
 
     def _kill_server(self, trial, rng, run):
-        self._server.go_for(rng.uniform(0.2, 1.0))
-        return True
+        return self._server.go_for(rng.uniform(0.2, 1.0))
 
     def misjudged(self, trial, rows):
         """Samples that are lost, scored falsely, or hold the key of the server."""
