@@ -69,7 +69,8 @@ def _add_task(pairing: Pairing, table: TaskTable, sides: tuple[Column, Column], 
     pairing.missing += missing
     pairing.owed += first.owed + second.owed
     pairing.withheld.append((table.info.name, (first.withheld, second.withheld)))
-    pairing.cut.append((table.info.name, (first.cut_share, second.cut_share)))
+    pairing.cut.append((table.info.name, (first.cut, second.cut)))
+    pairing.scored.append((int(first.answers.sum()), int(second.answers.sum())))
     if lacking is not None:
         pairing.gaps.append(lacking)
     if not common.any():

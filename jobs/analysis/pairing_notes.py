@@ -17,8 +17,8 @@ Counts = Sequence[tuple[str, int]]
 """Numbers by task."""
 
 LEAST_CUT_SHARE = 0.01
-"""Share of a model's answers to a task that makes a warning if the limit of tokens ended them: fewer change
-the score by less than one point, the default margin."""
+"""Share of a model's answers that makes a warning if the limit of tokens ended them: fewer change the score
+by less than one point, the default margin."""
 
 
 def note_prompts(
@@ -95,10 +95,16 @@ def note_gaps(pairing: Pairing) -> None:
 
 
 def _note_cut(pairing: Pairing, who: str, side: int) -> None:
-    """Say which tasks have answers of one model that are often cut by the limit of tokens."""
-    shares = [(shares[side], task) for task, shares in pairing.cut if shares[side] >= LEAST_CUT_SHARE]
-    if shares:
-        found = some([f"{share:.0%} of {task}" for share, task in sorted(shares, reverse=True)], 3)
+    """Say which tasks have answers of one model that the limit of tokens cut, if there are many in all."""
+    answers = [counts[side] for counts in pairing.scored]
+    cut = [counts[side] for _, counts in pairing.cut]
+    if sum(cut) and sum(cut) >= LEAST_CUT_SHARE * sum(answers):
+        tasks = [task for task, _ in pairing.cut]
+        shares = sorted(
+            ((part / count, task) for part, count, task in zip(cut, answers, tasks, strict=True) if part),
+            reverse=True,
+        )
+        found = some([f"{share:.0%} of {task}" for share, task in shares], 3)
         pairing.warn(
             NoticeCode.CUT_ANSWERS,
             f"{who} reached the token limit in answers ({found}), which are scored as far as they go: raise "

@@ -106,11 +106,6 @@ class Column:
         """Which items have at least one score, shape (items,)."""
         return self.answers > 0
 
-    @property
-    def cut_share(self) -> float:
-        """Share of the scored samples whose answer the limit of tokens ended."""
-        return self.cut / max(1, int(self.answers.sum()))
-
 
 @dataclass(frozen=True)
 class TaskTable:
