@@ -16,7 +16,7 @@ from stats.intervals import Interval
 from stats.sequential_holm import Decision, holm_rounds
 from stats.sequential_noninferiority import Certificate
 from stats.sequential_path import ComparisonPath, Look
-from stats.sequential_plan import PlannedTask, SequentialPlan, Stopping, item_order
+from stats.sequential_plan import PlannedTask, SequentialPlan, Stopping, asking_order, item_order
 from stats.verdict import Verdict
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "SequentialMonitor",
     "SequentialPlan",
     "Stopping",
+    "asking_order",
     "item_order",
     "replay",
 ]

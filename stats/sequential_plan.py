@@ -252,6 +252,21 @@ def _block_numbers(tasks: Sequence[PlannedTask]) -> Ints:
     return found
 
 
+def asking_order(documents: Iterable[str], clusters: Iterable[str | None], seed: int) -> Ints:
+    """The order in which the items of a task are asked: clusters and repeated documents in one piece.
+
+    Args:
+        documents: hash of each item's document, shape (items,).
+        clusters: the cluster of each item, None for an item on its own, shape (items,).
+        seed: as for `item_order`.
+
+    Returns:
+        A permutation of the items, shape (items,).
+    """
+    labels = [cluster or document for cluster, document in zip(clusters, documents, strict=True)]
+    return item_order(labels, seed)
+
+
 def items_at_look(look: int, looks: int, items: int) -> int:
     """How many of a task's first items count at look k of K: ⌈k·n/K⌉."""
     return -(-look * items // looks)

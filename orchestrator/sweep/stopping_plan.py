@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.config.schema import SpendingConfig, StoppingConfig
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import differences
-from stats.sequential_plan import item_order
+from stats.sequential_plan import asking_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,5 +109,5 @@ def in_order(task: SweepTask, built: TaskItems, entry: StoppingEntry | None) -> 
     if entry is None:
         return items
     clusters = [task.cluster_of(requests[0].doc) for requests in built.requests.values()]
-    labels = [cluster or item.doc_hash for item, cluster in zip(items, clusters, strict=True)]
-    return tuple(items[place] for place in item_order(labels, entry["seed"]))
+    order = asking_order((item.doc_hash for item in items), clusters, entry["seed"])
+    return tuple(items[place] for place in order)

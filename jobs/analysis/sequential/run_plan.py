@@ -19,7 +19,7 @@ from orchestrator.errors import UserError
 from orchestrator.rundir.schema import StoppingEntry
 from orchestrator.workers.stopping import NO_SEED
 from stats.arrays import Ints
-from stats.sequential import PlannedTask, SequentialPlan, Stopping, item_order
+from stats.sequential import PlannedTask, SequentialPlan, Stopping, asking_order
 from stats.spending import parse_spending
 
 Place = tuple[str, float]
@@ -142,14 +142,13 @@ def _range(info: TaskInfo) -> Bounds | None:
 
 def _asked(run: RunFiles, entry: StoppingEntry, table: TaskTable, items: RunItems) -> AskedTask:
     clusters = [None] * len(items.ids) if items.cluster_names is None else items.cluster_names
-    labels = [cluster or document for cluster, document in zip(clusters, items.documents, strict=True)]
     seeds: dict[float, list[int]] = {}
     for temperature, seed in run.tasks[table.info.name]["reruns"]:
         seeds.setdefault(float(temperature or 0.0), []).append(NO_SEED if seed is None else seed)
     return AskedTask(
         table.info,
         items.ids,
-        item_order(labels, entry["seed"]),
+        asking_order(items.documents, clusters, entry["seed"]),
         {temperature: np.array(sorted(found), dtype=np.int64) for temperature, found in seeds.items()},
     )
 
