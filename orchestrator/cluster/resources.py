@@ -1,4 +1,8 @@
-"""The resources one replica takes of a Ray cluster, and which nodes have them free."""
+"""The resources one replica takes of a Ray cluster, and which nodes have them free.
+
+A replica takes the same of each of its nodes. Nearly all have one; an engine whose GPUs no node has all of is
+spread over as few as can hold them.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +20,12 @@ from ray.exceptions import RayError
 from orchestrator.engines import kind_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from orchestrator.config.schema import ReplicaConfig
 
-    Placed = tuple[str | None, "ReplicaResources"]
-    """A placed replica: its node's ID (None until Ray has chosen one), and the resources it takes."""
+    Placed = tuple[Collection[str], "ReplicaResources"]
+    """A placed replica: the IDs of its nodes (none until Ray has chosen them), and the resources it takes."""
 
 CPUS_BESIDE_A_GPU = 4
 SECONDS_BETWEEN_LOOKS = 5.0
@@ -30,17 +34,19 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class ReplicaResources:
-    """What one replica takes of a node.
+    """What one replica takes of each of its nodes.
 
     Attributes:
         resources: custom Ray resources by name.
         labels: labels the node must have.
+        nodes: how many nodes it runs on.
     """
 
     cpus: float
     gpus: float
     resources: Mapping[str, float] = field(default_factory=dict, hash=False)
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    nodes: int = 1
 
     def actor_options(self) -> dict[str, Any]:
         """As options of a Ray actor."""
@@ -60,7 +66,8 @@ class ReplicaResources:
     def __str__(self) -> str:
         wants = [f"{amount:g} {name}" for name, amount in self.amounts.items()]
         wants += [f"the label {name}={value}" for name, value in self.labels.items()]
-        return ", ".join(wants)
+        where = "" if self.nodes == 1 else f" on each of {self.nodes} nodes"
+        return ", ".join(wants) + where
 
 
 @dataclass(frozen=True)
@@ -99,10 +106,10 @@ def autoscaling_request(replicas: Sequence[ReplicaResources], count: int | None)
         replicas: what the replicas of each variant take; the largest is asked for.
         count: how many of it; None asks for nothing.
     """
-    largest = max(replicas, key=lambda one: (one.gpus, one.cpus))
+    largest = max(replicas, key=lambda one: (one.nodes * one.gpus, one.nodes * one.cpus))
     whole = {name: int(amount) if amount.is_integer() else amount for name, amount in largest.amounts.items()}
     if count is not None:
-        request_resources(bundles=[whole] * count)
+        request_resources(bundles=[whole] * (count * largest.nodes))
     try:
         yield
     finally:
@@ -142,23 +149,34 @@ class Nodes:
 
 
 def has_room(nodes: Sequence[Node], wanted: ReplicaResources, placed: Sequence[Placed]) -> bool:
-    """Whether one more replica fits on some node in addition to those already placed.
+    """Whether one more replica fits in addition to those already placed.
 
-    Replicas for which Ray has not chosen a node yet are assumed to go where the least is left, the largest
+    Replicas for which Ray has not chosen nodes yet are assumed to go where the least is left, the largest
     first.
     """
     free = {node.name: dict(node.amounts) for node in nodes}
     labels = {node.name: node.labels for node in nodes}
-    for name, taken in placed:
-        if name in free:
+    for names, taken in placed:
+        for name in free.keys() & set(names):
             _take(taken, free[name])
-    pending = Counter(taken for name, taken in placed if name is None)
-    for one in sorted(pending, key=lambda one: (-one.gpus, -one.cpus, -len(one.labels))):
-        for name in sorted(free, key=lambda name: sum(free[name].get(kind, 0) for kind in one.amounts)):
-            while pending[one] and _fits(one, free[name], labels[name]):
+    pending = Counter(taken for names, taken in placed if not names)
+    for one in sorted(pending, key=lambda one: (-one.nodes, -one.gpus, -one.cpus, -len(one.labels))):
+        while pending[one] and (chosen := _fullest(one, free, labels)):
+            for name in chosen:
                 _take(one, free[name])
-                pending[one] -= 1
-    return any(_fits(wanted, free[name], labels[name]) for name in free)
+            pending[one] -= 1
+    return bool(_fullest(wanted, free, labels))
+
+
+def _fullest(
+    wanted: ReplicaResources,
+    free: Mapping[str, Mapping[str, float]],
+    labels: Mapping[str, Mapping[str, str]],
+) -> list[str]:
+    """The nodes for one replica, those with the least left that it fits on; empty if there are too few."""
+    fitting = [name for name in free if _fits(wanted, free[name], labels[name])]
+    fitting.sort(key=lambda name: sum(free[name].get(kind, 0) for kind in wanted.amounts))
+    return fitting[: wanted.nodes] if len(fitting) >= wanted.nodes else []
 
 
 def _take(taken: ReplicaResources, amounts: dict[str, float]) -> None:
@@ -173,14 +191,17 @@ def _fits(wanted: ReplicaResources, amounts: Mapping[str, float], labels: Mappin
 
 
 def why_unschedulable(wanted: ReplicaResources, nodes: Sequence[Node]) -> str | None:
-    """Why a replica fits on no node, even an empty one; None if it fits."""
-    if any(_fits(wanted, node.amounts, node.labels) for node in nodes):
+    """Why a replica does not even fit on empty nodes; None if it fits."""
+    fitting = sum(_fits(wanted, node.amounts, node.labels) for node in nodes)
+    if fitting >= wanted.nodes:
         return None
     largest = max(
         nodes, key=lambda node: (node.amounts.get("GPU", 0), node.amounts.get("CPU", 0)), default=None
     )
     there = f"the largest node has {largest}" if largest else "the cluster has no nodes"
-    return f"a replica needs {wanted} on one node; {there}"
+    if wanted.nodes == 1:
+        return f"a replica needs {wanted} on one node; {there}"
+    return f"a replica needs {wanted}; {fitting} of {len(nodes)} nodes have that, {there}"
 
 
 def replica_resources(
@@ -198,9 +219,21 @@ def replica_resources(
     if gpus is None:
         has_gpus = any(node.amounts.get("GPU", 0) for node in nodes)
         gpus = float(kind.gpus(engine) if has_gpus else 0)
+    count = cluster.nodes_per_replica or (_fewest_nodes(gpus, nodes) if kind.spans_nodes(engine) else 1)
     if cpus is None:
         cpus = CPUS_BESIDE_A_GPU if gpus else max((node.amounts.get("CPU", 1) for node in nodes), default=1)
-    return ReplicaResources(float(cpus), gpus, cluster.resources, cluster.labels)
+    return ReplicaResources(float(cpus), gpus / count, cluster.resources, cluster.labels, count)
+
+
+def _fewest_nodes(gpus: float, nodes: Sequence[Node]) -> int:
+    """Over how many nodes to spread GPUs evenly; 1 if that is impossible."""
+    sizes = [node.amounts.get("GPU", 0) for node in nodes]
+    largest = max(sizes, default=0)
+    if gpus <= max(largest, 1):
+        return 1
+    counts = [count for count in range(2, int(gpus) + 1) if gpus % count == 0 and gpus / count <= largest]
+    enough = (count for count in counts if sum(size >= gpus / count for size in sizes) >= count)
+    return next(enough, counts[0] if counts else 1)
 
 
 def scoring_processes(taken: ReplicaResources) -> int:

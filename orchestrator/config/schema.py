@@ -25,14 +25,16 @@ class Section(BaseModel):
 
 
 class ReplicaConfig(Section):
-    """What one replica takes of a node of the Ray cluster."""
+    """What one replica takes of the Ray cluster."""
 
     gpus_per_replica: float | None = Field(default=None, ge=0)
     """Default: the engine's parallel sizes if the Ray cluster has GPUs, else 0. A fraction shares a GPU."""
+    nodes_per_replica: int | None = Field(default=None, ge=1)
+    """Nodes over which one engine is spread; default: as few as can hold its GPUs (kind vllm only)."""
     cpus_per_replica: float | None = Field(default=None, gt=0)
-    """Default: 4 with a GPU, all of a node's CPUs without one."""
+    """On each of its nodes; default: 4 with a GPU, all of a node's CPUs without one."""
     resources: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
-    """Custom Ray resources, by name."""
+    """Custom Ray resources on each of its nodes, by name."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Ray node labels that are required, by name."""
 

@@ -98,6 +98,20 @@ class EngineSpec:
         return {key: value for key, value in self.options.items() if key not in OWN_OPTIONS}
 
 
+@dataclass(frozen=True)
+class NodeGroup:
+    """The nodes that run one engine together; the first of them has rank 0 and leads.
+
+    Attributes:
+        nodes: how many.
+        address, port: where the others find the first one.
+    """
+
+    nodes: int
+    address: str
+    port: int
+
+
 class EngineOptionError(Exception):
     """The engine refuses its options or its model; trying again would not help."""
 

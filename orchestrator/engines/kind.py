@@ -11,13 +11,13 @@ from math import prod
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from orchestrator.engines import on_cpu as formats
-from orchestrator.engines.base import LORA
+from orchestrator.engines.base import LORA, EngineOptionError
 from orchestrator.hardware import Obstacle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from orchestrator.engines.base import Engine, EngineSpec
+    from orchestrator.engines.base import Engine, EngineSpec, NodeGroup
     from orchestrator.hardware import Hardware
 
 
@@ -73,6 +73,30 @@ class EngineKind(ABC):
         Raises:
             EngineOptionError: the engine refuses its options or its model.
         """
+
+    def spans_nodes(self, options: Mapping[str, Any]) -> bool:  # noqa: ARG002
+        """Whether one engine can be spread over several nodes."""
+        return False
+
+    def on_node(self, spec: EngineSpec, group: NodeGroup, rank: int) -> EngineSpec:  # noqa: ARG002
+        """What one of several nodes loads (rank 0) or follows (the others).
+
+        Raises:
+            EngineOptionError: the engine cannot be spread over nodes with these options.
+        """
+        raise EngineOptionError(f"an engine of kind {self.name} runs on one node")
+
+    def follow(self, spec: EngineSpec, *, gpus: float) -> None:  # noqa: ARG002
+        """Run the part of an engine that is on another node than the first, for as long as the engine lives.
+
+        Args:
+            spec: as `on_node` returns it.
+            gpus: GPUs this process may use.
+
+        Raises:
+            EngineOptionError: the engine refuses its options or its model.
+        """
+        raise EngineOptionError(f"an engine of kind {self.name} runs on one node")
 
     @property
     def served(self) -> bool:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.engines import on_cpu as formats
-from orchestrator.engines.base import DEFAULT_KIND, LORA, OWN_OPTIONS, PYTHON
+from orchestrator.engines.base import DEFAULT_KIND, LORA, OWN_OPTIONS, PYTHON, EngineOptionError
 from orchestrator.engines.kind import EngineKind, data_parallel_problem, parallel_workers
 from orchestrator.engines.vllm_options import built_for_cpus, vllm_options
 from orchestrator.errors import suggestion
@@ -15,12 +16,15 @@ from orchestrator.hardware import Obstacle
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from orchestrator.engines.base import Engine, EngineSpec
+    from orchestrator.engines.base import Engine, EngineSpec, NodeGroup
     from orchestrator.hardware import Hardware
 
 
 QUANTIZED_CACHES = ("fp8", "nvfp4", "int4", "int8")
 """Prefixes of the names of quantized KV caches."""
+EXECUTOR = "distributed_executor_backend"
+PLACES = ("nnodes", "node_rank", "master_addr", "master_port")
+"""Options that tell vLLM on which node it is."""
 LARGE_GPU_BYTES = 70 << 30
 BATCH_ON_LARGE_GPU, BATCH = 1024, 256
 """The default of max_num_seqs in `vllm.LLM` (0.11 to 0.32: EngineArgs.get_batch_defaults)."""
@@ -42,6 +46,29 @@ class Vllm(EngineKind):
 
         return VllmEngine(spec, gpus=gpus, on_cpu=self.runs_on_cpu(gpus))
 
+    def spans_nodes(self, options: Mapping[str, Any]) -> bool:
+        """From vLLM 0.11.1 on, whose own executor for several nodes does without a Ray cluster of its own."""
+        return options.get(PYTHON) is not None or not vllm_options() or "nnodes" in vllm_options()
+
+    def on_node(self, spec: EngineSpec, group: NodeGroup, rank: int) -> EngineSpec:
+        """With the options of vLLM's multiprocessing executor for this node."""
+        if spec.options.get(EXECUTOR) not in (None, "mp"):
+            raise EngineOptionError(f"{EXECUTOR} must be mp for a replica over several nodes: remove it")
+        own = {
+            EXECUTOR: "mp",
+            "nnodes": group.nodes,
+            "node_rank": rank,
+            "master_addr": group.address,
+            "master_port": group.port,
+        }
+        return replace(spec, options={**spec.options, **own})
+
+    def follow(self, spec: EngineSpec, *, gpus: float) -> None:
+        """Run vLLM's workers of this node."""
+        from orchestrator.engines.vllm_loading import run_workers  # noqa: PLC0415 - in the replica only
+
+        run_workers(spec, gpus=gpus, on_cpu=self.runs_on_cpu(gpus))
+
     def runs_on_cpu(self, gpus: float) -> bool:
         """A matter of the build: on nodes whose GPUs Ray does not count, a replica takes none and has one."""
         built = built_for_cpus()
@@ -54,6 +81,9 @@ class Vllm(EngineKind):
             if known and option not in OWN_OPTIONS | known:
                 yield f"vLLM has no option '{option}'{suggestion(option, sorted(known))}"
         yield from data_parallel_problem(options)
+        for option in PLACES:
+            if options.get(option) is not None:
+                yield f"{option} is set by lldeg: remove it, and set cluster.nodes_per_replica instead"
         adapter = options.get(LORA)
         if adapter is not None and not (Path(str(adapter)) / "adapter_config.json").is_file():
             yield f"lora must be the folder of an adapter, with its adapter_config.json, not '{adapter}'"

@@ -82,16 +82,48 @@ def load_llm_engine(arguments: dict[str, Any]) -> Any:
     Without that usage context an engine would get the small batches of an unknown use. Long prompts are
     prefilled in parts, as far as chunked prefill is on and the user has not said otherwise.
     """
-    from vllm import EngineArgs, LLMEngine  # noqa: PLC0415 - ten seconds, in the replica only
+    from vllm import LLMEngine  # noqa: PLC0415 - ten seconds, in the replica only
     from vllm.usage.usage_lib import UsageContext  # noqa: PLC0415
 
-    config = EngineArgs(**arguments).create_engine_config(UsageContext.LLM_CLASS)
+    return LLMEngine.from_vllm_config(
+        _engine_config(arguments),
+        usage_context=UsageContext.LLM_CLASS,
+        disable_log_stats=arguments["disable_log_stats"],
+    )
+
+
+def run_workers(spec: EngineSpec, *, gpus: float, on_cpu: bool) -> None:
+    """Run the workers of an engine whose first node is another one, until one of them ends.
+
+    This is what `vllm serve --headless` does there (run_headless in vllm/entrypoints/cli/serve.py).
+
+    Raises:
+        EngineOptionError: vLLM refuses its options or the model.
+        EngineDiedError: the workers could not be started now.
+    """
+    from vllm.v1.executor.multiproc_executor import MultiprocExecutor  # noqa: PLC0415
+
+    if on_cpu:
+        set_up_cpu(spec)
+    printed = PrintedSince()
+    try:
+        config = _engine_config(engine_arguments(spec, gpus=gpus, on_cpu=on_cpu), headless=True)
+        executor = MultiprocExecutor(config, monitor_workers=False)
+    except Exception as error:
+        raise why_not_loaded(error, printed.read()) from error
+    executor.start_worker_monitor(inline=True)
+
+
+def _engine_config(arguments: dict[str, Any], *, headless: bool = False) -> Any:
+    from vllm import EngineArgs  # noqa: PLC0415
+    from vllm.usage.usage_lib import UsageContext  # noqa: PLC0415
+
+    headless_only = {"headless": True} if headless else {}  # not known to versions without several nodes
+    config = EngineArgs(**arguments).create_engine_config(UsageContext.LLM_CLASS, **headless_only)
     scheduler = config.scheduler_config
     if scheduler.enable_chunked_prefill and "long_prefill_token_threshold" not in arguments:
         scheduler.long_prefill_token_threshold = min(PREFILL_TOKENS, config.model_config.max_model_len)
-    return LLMEngine.from_vllm_config(
-        config, usage_context=UsageContext.LLM_CLASS, disable_log_stats=arguments["disable_log_stats"]
-    )
+    return config
 
 
 class PrintedSince:

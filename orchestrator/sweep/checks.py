@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster.task_files import unreadable_tasks
 from orchestrator.engines import kind_of
@@ -21,9 +21,9 @@ from orchestrator.sweep.prompts.chat_template import ChatMessages, ChatTemplate
 from orchestrator.sweep.tasks import TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
-    from orchestrator.config.schema import SweepConfig, TaskConfig
+    from orchestrator.config.schema import ReplicaConfig, SweepConfig, TaskConfig
     from orchestrator.sweep.item_subset import Subset
     from orchestrator.sweep.tasks import SweepTask, TaskItems, TaskLibrary
 
@@ -41,7 +41,21 @@ def engine_problems(config: SweepConfig, variant: str) -> list[str]:
         return [
             f"variants.{variant}: chat endpoints need conversations: set prompt.apply_chat_template: true"
         ]
-    return [f"variants.{variant}: {problem}" for problem in kind.problems(options)]
+    problems = [*kind.problems(options), *_node_problems(config.cluster_of(variant), options)]
+    return [f"variants.{variant}: {problem}" for problem in problems]
+
+
+def _node_problems(cluster: ReplicaConfig, options: Mapping[str, Any]) -> Iterator[str]:
+    """Why an engine cannot be spread over as many nodes as asked for."""
+    nodes, kind = cluster.nodes_per_replica or 1, kind_of(options)
+    workers = kind.gpus(options)
+    if nodes > 1 and not kind.spans_nodes(options):
+        yield f"nodes_per_replica: the installed engine of kind {kind.name} runs on one node only"
+    elif workers % nodes:
+        yield (
+            f"nodes_per_replica: {nodes} nodes cannot share {workers} worker{'s' * (workers > 1)} evenly; "
+            "set tensor_parallel_size or pipeline_parallel_size to a multiple"
+        )
 
 
 def find_models(config: SweepConfig) -> tuple[dict[str, str], list[str]]:

@@ -149,11 +149,13 @@ class Dispatcher:
         seconds = time.monotonic() - slot.since
         slot.target_in_flight = loaded.target_in_flight
         slot.progress.node = loaded.node
+        slot.nodes = slot.place.nodes(loaded.node)
         slot.progress.state = "at work"
         slot.since = slot.progress.loaded = time.monotonic()
         counts.loads += 1
         counts.load_seconds += seconds
-        self._slots.log("loaded", slot, load_seconds=seconds, node=loaded.node)
+        further = {"nodes": list(slot.nodes)} if len(slot.nodes) > 1 else {}
+        self._slots.log("loaded", slot, load_seconds=seconds, node=loaded.node, **further)
         self._work[slot.variant].failed_loads = 0
 
     def _written(self, slot: ReplicaSlot, block: Block, report: BlockReport) -> None:
@@ -211,9 +213,9 @@ class Dispatcher:
             self._carry_out(failure_policy.after_death(block, node_lost=node_lost), reason)
 
     def _is_lost(self, slot: ReplicaSlot) -> bool:
-        """Whether a replica died with its node; while Ray has not said which that is, any lost one counts."""
-        lost = self._lost_since(slot.since)
-        return slot.progress.node in lost if slot.progress.node is not None else bool(lost)
+        """Whether a replica died with a node; while Ray has not said which it has, any lost one counts."""
+        lost = set(self._lost_since(slot.since))
+        return bool(lost & set(slot.nodes)) if slot.nodes else bool(lost)
 
     def _end_variant(self, variant: str, end: EndVariant) -> None:
         self._work[variant].end()

@@ -17,6 +17,7 @@ from orchestrator.rundir.lease import owner
 from orchestrator.rundir.store import RunStore, replica_log_name
 from orchestrator.sweep.tasks import set_up_lm_eval
 from orchestrator.workers.answer_block import answer_block, put_off_refused
+from orchestrator.workers.follower import form_group, on_this_node
 from orchestrator.workers.replica_log import keep_log, say
 from orchestrator.workers.sample_rows import samples_table
 from orchestrator.workers.scoring.pool import ScoringPool
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from pyarrow import Table
 
     from orchestrator.config.schema import SamplingConfig
-    from orchestrator.engines.base import Engine, EngineSpec
+    from orchestrator.engines.base import Engine, EngineSpec, NodeGroup
     from orchestrator.rundir.schema import SampleColumns
     from orchestrator.sweep.blocks import Block
     from orchestrator.sweep.tasks import TaskItems, TaskSpec
@@ -70,7 +71,7 @@ class Loaded:
 
     Attributes:
         target_in_flight: requests to keep in flight.
-        node: Ray's ID of the replica's node.
+        node: Ray's ID of the replica's node, or of its first one.
     """
 
     target_in_flight: int
@@ -124,8 +125,15 @@ class Replica:
         self._storage_error: str | None = None
         self._end_log = keep_log(self._store, replica_log_name(number, job.variant))
 
-    def load(self) -> Loaded:
+    def form_group(self, nodes: int) -> NodeGroup:
+        """Where the followers of this replica will find it."""
+        return form_group(nodes)
+
+    def load(self, group: NodeGroup | None = None) -> Loaded:
         """Load the model.
+
+        Args:
+            group: the nodes of the engine, of which this is the first; None if it is the only one.
 
         Raises:
             EngineOptionError: the engine refuses its options or its model, or this node cannot see the run
@@ -139,7 +147,8 @@ class Replica:
                 "that all nodes share, or to a URL such as s3://bucket/run"
             )
         self._scoring.start()
-        self._engine = open_engine(self._job.engine, gpus=self._job.gpus)
+        spec = self._job.engine if group is None else on_this_node(self._job.engine, group, 0)
+        self._engine = open_engine(spec, gpus=self._job.gpus)
         say(f"lldeg: {self._job.variant} loaded in {time.monotonic() - started:.1f} s")
         return Loaded(self._engine.target_in_flight, node)
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from orchestrator.cluster.code_shipping import replica_environment
+from orchestrator.cluster.placement import Placement
 from orchestrator.rundir.progress import ReplicaProgress
+from orchestrator.workers.follower import Follower
 from orchestrator.workers.replica import Replica
 
 if TYPE_CHECKING:
@@ -90,9 +92,11 @@ class ReplicaSlot:
     """A replica and what the dispatcher knows of it."""
 
     actor: Any
-    resources: ReplicaResources
+    place: Placement
     progress: ReplicaProgress
     since: float  # loading or, once loaded, working
+    followers: Sequence[Any] = ()  # its actors on other nodes
+    nodes: Sequence[str] = ()  # empty while the model loads
     target_in_flight: int | None = None  # None while the model loads
     in_flight: dict[Any, Block] = field(default_factory=dict)  # by the reference that will return the report
     last_heard: float = field(default_factory=time.monotonic)
@@ -118,6 +122,12 @@ class ReplicaSlot:
         block = self.in_flight.pop(reference)
         self.progress.in_flight -= block.samples
         return block
+
+    def kill(self) -> None:
+        """End its processes and give its place back."""
+        for actor in (self.actor, *self.followers):
+            ray.kill(actor)
+        self.place.free()
 
     def may_take(self, block: Block) -> bool:
         """Whether it should work on one more block now.
@@ -214,7 +224,7 @@ class ReplicaSlots:
 
     def _with_room(self, names: Iterable[str], work: Mapping[str, VariantWork]) -> list[str]:
         """The variants a replica of which fits now; asks once for each size of replica."""
-        placed = [(slot.progress.node, slot.resources) for slot in self._occupied()]
+        placed = [(slot.nodes, slot.place.resources) for slot in self._occupied()]
         wanted = {name: work[name].load.resources for name in names}
         fitting = {one for one in set(wanted.values()) if self._room(one, placed)}
         return [name for name, one in wanted.items() if one in fitting]
@@ -225,18 +235,27 @@ class ReplicaSlots:
 
     def _start(self, load: Workload) -> None:
         self._number += 1
-        variant = load.job.variant
+        variant, place = load.job.variant, Placement(load.resources)
+        environment = replica_environment(load.job.engine)
+        shared = {"runtime_env": environment} if environment else {}
         threads = MAX_BLOCKS_IN_FLIGHT + 1  # one to answer `status`
-        options = {**load.resources.actor_options(), "max_concurrency": threads}
-        if environment := replica_environment(load.job.engine):
-            options["runtime_env"] = environment
+        options = {**place.actor_options(0), **shared, "max_concurrency": threads}
         actor = ray.remote(Replica).options(**options).remote(load.job, self._number)
+        followers = [
+            ray.remote(Follower)
+            .options(**place.actor_options(rank), **shared)
+            .remote(load.job, self._number, rank)
+            for rank in range(1, load.resources.nodes)
+        ]
         state = ReplicaProgress(self._number, variant)
-        slot = ReplicaSlot(actor, load.resources, state, time.monotonic())
+        slot = ReplicaSlot(actor, place, state, time.monotonic(), followers)
         self._slots.append(slot)
         self._progress.replicas[state.number] = state
         self._progress.waiting = None
-        self.expect(actor.load.remote(), slot)
+        group = [actor.form_group.remote(load.resources.nodes)] if followers else []
+        self.expect(actor.load.remote(*group), slot)
+        for follower in followers:
+            self.expect(follower.follow.remote(*group), slot)  # returns only if it fails
         self._progress.variants[variant].replicas += 1
         self.log("started", slot)
 
@@ -249,12 +268,10 @@ class ReplicaSlots:
         if time.monotonic() - self._last_occupied < SECONDS_WITHOUT_ROOM:
             if not self._closing:
                 needs = " or ".join(sorted(wanted))
-                self._progress.waiting = (
-                    f"no node of the Ray cluster has room for a replica, which needs {needs}"
-                )
+                self._progress.waiting = f"the Ray cluster has no room for a replica, which needs {needs}"
             return True
         self._progress.notes.append(
-            f"no node of the Ray cluster had room for a replica for {SECONDS_WITHOUT_ROOM / 60:.0f} minutes"
+            f"the Ray cluster had no room for a replica for {SECONDS_WITHOUT_ROOM / 60:.0f} minutes"
         )
         return False
 
@@ -272,7 +289,7 @@ class ReplicaSlots:
             counts.busy_seconds += seconds
             self.log("closed", slot, samples=slot.progress.samples, busy_seconds=seconds)
         if dead or slot.is_loading or slot.in_flight:
-            ray.kill(slot.actor)
+            slot.kill()
         else:
             self._closing[slot.actor.close.remote()] = slot, time.monotonic() + SECONDS_TO_CLOSE
         self._last_occupied = time.monotonic()
@@ -282,13 +299,13 @@ class ReplicaSlots:
         for reference, (slot, until) in list(self._closing.items()):
             if reference in arrived or time.monotonic() > until:
                 del self._closing[reference]
-                ray.kill(slot.actor)
+                slot.kill()
 
     @property
     def are_closing(self) -> bool:
         """Whether some replicas have not ended yet."""
         return bool(self._closing)
 
-    def log(self, event: str, slot: ReplicaSlot, **facts: float | str) -> None:
+    def log(self, event: str, slot: ReplicaSlot, **facts: object) -> None:
         """Log an event of a replica."""
         self._log({"event": event, "replica": slot.progress.number, "variant": slot.variant, **facts})

@@ -1,7 +1,6 @@
 """vLLM in processes of its own, as on GPUs: what is left of a killed replica, and why a load failed."""
 
 import json
-import shutil
 import time
 from contextlib import suppress
 
@@ -20,23 +19,6 @@ ENGINE = {
     "enforce_eager": True,
     "kv_cache_memory_bytes": 1 << 26,
 }
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory, model_folder):
-    """A random Llama of 8 heads, a number that two workers can share, with the quickstart's tokenizer."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    folder = tmp_path_factory.mktemp("llama")
-    torch.manual_seed(0)
-    shape = {"hidden_size": 256, "intermediate_size": 256, "num_hidden_layers": 2, "num_attention_heads": 8}
-    LlamaForCausalLM(LlamaConfig(vocab_size=49152, max_position_embeddings=512, **shape)).save_pretrained(
-        folder
-    )
-    for file in model_folder.glob("token*"):
-        shutil.copy(file, folder)
-    return folder
 
 
 def sums(folder, model, engine, env):

@@ -152,7 +152,7 @@ def test_blocks_that_wait_for_room_are_a_problem_until_there_is_some():
     found = iter([False, False])
     outcome = Outcome(FakeRay(), {"a": cut("a", 2, 4)}, room=lambda *_: next(found, True))
     told, *later = outcome.problems
-    assert told == "no node of the Ray cluster has room for a replica, which needs 1 CPU"
+    assert told == "the Ray cluster has no room for a replica, which needs 1 CPU"
     assert set(later) <= {told, None}
     assert later[-1] is None
     assert outcome.written == outcome.planned

@@ -157,6 +157,13 @@ class Cluster:
         with urllib.request.urlopen(request, timeout=30) as response:
             return json.load(response)
 
+    def named(self, resource):
+        """Ray's ID of the node that has a resource of its own."""
+        (node,) = (one for one in self._raylets() if resource in one["resourcesTotal"])
+        return node["nodeId"]
+
     def _alive(self):
-        nodes = self.ask("/nodes?view=summary")["data"]["summary"]
-        return sum(node["raylet"]["state"] == "ALIVE" for node in nodes)
+        return sum(node["state"] == "ALIVE" for node in self._raylets())
+
+    def _raylets(self):
+        return [node["raylet"] for node in self.ask("/nodes?view=summary")["data"]["summary"]]

@@ -1,0 +1,148 @@
+"""Engines that need more GPUs than a node has: how many nodes they take, and what is refused."""
+
+import pytest
+
+from orchestrator.cluster.resources import (
+    Node,
+    ReplicaResources,
+    has_room,
+    replica_resources,
+    why_unschedulable,
+)
+from orchestrator.config.schema import ReplicaConfig, SweepConfig
+from orchestrator.engines import kind_of, vllm_kind
+from orchestrator.engines.base import EngineOptionError, EngineSpec, NodeGroup
+from orchestrator.sweep.checks import engine_problems
+
+
+def gpu_nodes(*gpus):
+    """A node for each number of GPUs."""
+    return [Node(f"node-{index}", {"CPU": 64.0, "GPU": float(count)}, {}) for index, count in enumerate(gpus)]
+
+
+def vllm(**options):
+    """Options of a vLLM engine."""
+    return {"kind": "vllm", **options}
+
+
+@pytest.mark.parametrize(
+    ("engine", "gpus", "nodes", "each"),
+    [
+        ({"tensor_parallel_size": 8}, (8, 8), 1, 8),
+        ({"tensor_parallel_size": 16}, (8, 8), 2, 8),
+        ({"tensor_parallel_size": 8, "pipeline_parallel_size": 2}, (8, 8, 8), 2, 8),
+        ({"tensor_parallel_size": 6}, (4, 4), 2, 3),
+        ({"tensor_parallel_size": 12}, (8, 4, 4), 3, 4),
+        ({"tensor_parallel_size": 16}, (8, 4), 2, 8),
+        ({"tensor_parallel_size": 4}, (0, 0), 1, 0),
+        ({}, (1, 1), 1, 1),
+    ],
+)
+def test_an_engine_takes_as_few_nodes_as_can_hold_its_gpus(engine, gpus, nodes, each):
+    """With the same number on each; without GPUs one node is enough."""
+    taken = replica_resources(ReplicaConfig(), vllm(**engine), gpu_nodes(*gpus))
+    assert (taken.nodes, taken.gpus) == (nodes, each)
+
+
+def test_the_number_of_nodes_may_be_set():
+    """Then it is taken, also where one node would do and where there are no GPUs."""
+    config = ReplicaConfig(nodes_per_replica=2, cpus_per_replica=3)
+    engine = vllm(tensor_parallel_size=4)
+    assert replica_resources(config, engine, gpu_nodes(8, 8)) == ReplicaResources(3, 2, nodes=2)
+    assert replica_resources(config, engine, gpu_nodes(0, 0)) == ReplicaResources(3, 0, nodes=2)
+
+
+def test_other_engines_stay_on_one_node():
+    """What one node cannot hold is refused for them."""
+    engine = {"kind": "lm-eval:hf", "tensor_parallel_size": 16}
+    taken = replica_resources(ReplicaConfig(), engine, gpu_nodes(8, 8))
+    assert (taken.nodes, taken.gpus) == (1, 16)
+    assert "on one node; the largest node has 64 CPU, 8 GPU" in why_unschedulable(taken, gpu_nodes(8, 8))
+
+
+SPREAD = ReplicaResources(4, 8, nodes=2)
+
+
+@pytest.mark.parametrize(
+    ("placed", "room"),
+    [
+        ([], True),
+        ([(("node-0",), ReplicaResources(4, 1))], True),
+        ([(("node-0",), ReplicaResources(4, 1)), (("node-1",), ReplicaResources(4, 1))], False),
+        ([(("node-0", "node-2"), SPREAD)], False),
+        ([((), SPREAD)], False),
+        ([((), ReplicaResources(4, 8))], True),
+        ([((), ReplicaResources(4, 4)), ((), ReplicaResources(4, 4))], True),
+    ],
+)
+def test_room_is_needed_on_several_nodes_at_once(placed, room):
+    """Two of the three must be free; what Ray has not placed yet is assumed to share a node if it can."""
+    assert has_room(gpu_nodes(8, 8, 8), SPREAD, placed) is room
+
+
+def test_what_too_few_nodes_can_hold_is_named():
+    """With how many nodes would do, and what the largest has."""
+    assert why_unschedulable(SPREAD, gpu_nodes(8, 8)) is None
+    assert why_unschedulable(SPREAD, gpu_nodes(8, 4)) == (
+        "a replica needs 4 CPU, 8 GPU on each of 2 nodes; 1 of 2 nodes have that, "
+        "the largest node has 64 CPU, 8 GPU"
+    )
+
+
+def sweep(engine, cluster):
+    """A sweep of one variant."""
+    return SweepConfig.model_validate(
+        {
+            "name": "s",
+            "baseline": "base",
+            "model": "m",
+            "tasks": ["t"],
+            "variants": {"base": {"engine": engine, "cluster": cluster}},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("engine", "nodes", "problem"),
+    [
+        ({"kind": "lm-eval:hf"}, 2, "the installed engine of kind lm-eval runs on one node only"),
+        (vllm(tensor_parallel_size=3), 2, "2 nodes cannot share 3 workers evenly"),
+        (vllm(), 2, "2 nodes cannot share 1 worker evenly"),
+        (
+            vllm(nnodes=2),
+            None,
+            "nnodes is set by lldeg: remove it, and set cluster.nodes_per_replica instead",
+        ),
+    ],
+)
+def test_impossible_spreads_are_refused_before_anything_starts(engine, nodes, problem):
+    """Each with one sentence."""
+    (found,) = engine_problems(sweep(engine, {"nodes_per_replica": nodes}), "base")
+    assert problem in found
+
+
+def test_an_old_vllm_stays_on_one_node(monkeypatch):
+    """It has no option for several."""
+    monkeypatch.setattr(vllm_kind, "vllm_options", lambda: frozenset({"tensor_parallel_size"}))
+    engine = vllm(tensor_parallel_size=16)
+    assert replica_resources(ReplicaConfig(), engine, gpu_nodes(8, 8)).nodes == 1
+    assert engine_problems(sweep(engine, {"nodes_per_replica": 2}), "base")
+    elsewhere = {**engine, "python": "/env/bin/python"}
+    assert replica_resources(ReplicaConfig(), elsewhere, gpu_nodes(8, 8)).nodes == 2
+
+
+def test_each_node_is_told_which_it_is():
+    """By vLLM's own options; another executor than its multiprocessing one is refused."""
+    group = NodeGroup(2, "10.0.0.1", 29500)
+    spec = EngineSpec("m", options=vllm(tensor_parallel_size=16))
+    assert kind_of(spec.options).on_node(spec, group, 1).arguments == {
+        "tensor_parallel_size": 16,
+        "distributed_executor_backend": "mp",
+        "nnodes": 2,
+        "node_rank": 1,
+        "master_addr": "10.0.0.1",
+        "master_port": 29500,
+    }
+    other = EngineSpec("m", options=vllm(distributed_executor_backend="ray"))
+    with pytest.raises(EngineOptionError, match="must be mp"):
+        kind_of(other.options).on_node(other, group, 1)
