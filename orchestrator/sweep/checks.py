@@ -50,7 +50,7 @@ def _node_problems(cluster: ReplicaConfig, options: Mapping[str, Any]) -> Iterat
     nodes, kind = cluster.nodes_per_replica or 1, kind_of(options)
     workers = kind.gpus(options)
     if nodes > 1 and not kind.spans_nodes(options):
-        yield f"nodes_per_replica: the installed engine of kind {kind.name} runs on one node only"
+        yield f"nodes_per_replica: an engine of the installed {kind.name} runs on one node only"
     elif workers % nodes:
         yield (
             f"nodes_per_replica: {nodes} nodes cannot share {workers} worker{'s' * (workers > 1)} evenly; "
