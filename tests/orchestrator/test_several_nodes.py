@@ -105,7 +105,7 @@ def sweep(engine, cluster):
 @pytest.mark.parametrize(
     ("engine", "nodes", "problem"),
     [
-        ({"kind": "lm-eval:hf"}, 2, "the installed engine of kind lm-eval runs on one node only"),
+        ({"kind": "lm-eval:hf"}, 2, "an engine of the installed lm-eval:<model class> runs on one node only"),
         (vllm(tensor_parallel_size=3), 2, "2 nodes cannot share 3 workers evenly"),
         (vllm(), 2, "2 nodes cannot share 1 worker evenly"),
         (
