@@ -201,7 +201,8 @@ def why_unschedulable(wanted: ReplicaResources, nodes: Sequence[Node]) -> str | 
     there = f"the largest node has {largest}" if largest else "the cluster has no nodes"
     if wanted.nodes == 1:
         return f"a replica needs {wanted} on one node; {there}"
-    return f"a replica needs {wanted}; {fitting} of {len(nodes)} nodes have that, {there}"
+    having = {0: "no node has", 1: "only 1 node has"}.get(fitting, f"only {fitting} nodes have")
+    return f"a replica needs {wanted}, and {having} that; {there}"
 
 
 def replica_resources(

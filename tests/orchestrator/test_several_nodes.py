@@ -84,7 +84,7 @@ def test_what_too_few_nodes_can_hold_is_named():
     """With how many nodes would do, and what the largest has."""
     assert why_unschedulable(SPREAD, gpu_nodes(8, 8)) is None
     assert why_unschedulable(SPREAD, gpu_nodes(8, 4)) == (
-        "a replica needs 4 CPU, 8 GPU on each of 2 nodes; 1 of 2 nodes have that, "
+        "a replica needs 4 CPU, 8 GPU on each of 2 nodes, and only 1 node has that; "
         "the largest node has 64 CPU, 8 GPU"
     )
 
