@@ -55,8 +55,8 @@ _COLUMNS = (
     f"default: {COLUMNS_FILE} next to the file."
 )
 _PAIR_BY = (
-    "What tells that the items of two models are the same: their identifiers, or the texts of their prompts, "
-    "where tools number items differently; default: id."
+    "How to match items between models: by identifier (id), or by prompt text (prompt) where tools number "
+    "items differently; default: id."
 )
 
 Paths = Annotated[list[str], typer.Argument(metavar="PATH...", help=_PATHS)]

@@ -154,7 +154,7 @@ def _remarks(facts: dict[str, Any]) -> Iterator[str]:
         if entry["refusal"]:
             yield f"{name} cannot be run: {entry['refusal']}"
     for note in facts["notes"]:
-        yield f"Given up: {note}"
+        yield f"Note: {note}"
     if facts["trouble"]:
         yield problem_text(facts["trouble"])
     if facts["state"] == "at work" and facts["heard"] is not None:

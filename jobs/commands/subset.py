@@ -53,11 +53,11 @@ def subset(
 ) -> None:
     """List the items on which the baseline's answers flip between its runs.
 
-    To run only these, put `items: subset.json` into a sweep, with seeds other than those that chose them.
+    To run only these, name the file as `items` of a sweep, with seeds other than those that chose them.
 
     For example:
 
-        lldeg subset runs/quickstart
+        lldeg subset runs/cpu-temperature --temperature 0.7
 
         lldeg subset runs/mmlu-temperature --temperature 0.3 --out subsets
     """
@@ -108,7 +108,9 @@ def _show(reruns: RerunSet, choices: Sequence[TaskChoice], path: Path, console: 
     if single := sorted(asked - {choice.task for choice in choices}):
         console.print(Text(f"Run only once, so no items were chosen and all are kept: {some(single)}."))
     fresh = _fresh_seeds(choices)
-    console.print(Text(f"Written to {path}. To use it in a sweep, set items: {path.name}, seeds: {fresh}."))
+    console.print(
+        Text(f"Written to {path}. To use it in a sweep, set items: {path.resolve()}, seeds: {fresh}.")
+    )
 
 
 def _task_table(choices: Sequence[TaskChoice]) -> Table:

@@ -84,8 +84,8 @@ def same_as_baseline(config: SweepConfig, machine: Hardware | None) -> list[str]
         return []  # already reported
     baseline = _settings(config, config.baseline, machine)
     return [
-        f"{name} does not differ from the baseline {config.baseline}: its engine has the same settings; a "
-        "control changes one that must not matter, for example the batch size"
+        f"{name} has the same engine settings as the baseline {config.baseline}, so comparing them shows "
+        "nothing; for a control, change a setting that should not affect answers, such as the batch size"
         for name in config.variants
         if name != config.baseline
         and not kind_of(config.engine_of(name)).served

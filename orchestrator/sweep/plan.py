@@ -128,7 +128,7 @@ def _refuse_retries(*, retry_errors: bool) -> None:
 def _damage(files: Sequence[str]) -> Iterator[str]:
     if files:
         shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
-        yield f"torn or damaged sample files, whose samples are owed again: {shown}"
+        yield f"incomplete or damaged sample files, whose samples will be run again: {shown}"
 
 
 def _cell(

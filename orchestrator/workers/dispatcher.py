@@ -245,9 +245,8 @@ class Dispatcher:
             block = action.block
             self._feeder.leave(block)
             self._progress.variants[block.variant].lost += block.samples
-            self._progress.notes.append(
-                f"{block.variant}/{block.task}: {block.samples} samples remain missing, because {reason}"
-            )
+            remain = "1 sample remains" if block.samples == 1 else f"{block.samples} samples remain"
+            self._progress.notes.append(f"{block.variant}/{block.task}: {remain} missing, because {reason}")
 
     def _write_errors(self, block: Block, reason: str) -> None:
         try:

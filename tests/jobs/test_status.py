@@ -83,7 +83,7 @@ def test_of_a_dead_submit_neither_replicas_nor_time_are_told(lldeg, run):
     assert result.status == 3
     assert "replica 1" not in result.out
     assert "left" not in result.out
-    assert "Given up: other/sums: 1 sample" in result.out
+    assert "Note: other/sums: 1 sample" in result.out
     assert "submit again to resume" in result.out
 
 

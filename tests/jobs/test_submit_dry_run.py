@@ -146,5 +146,5 @@ def test_a_control_that_is_the_baseline_itself_is_named(lldeg, tmp_path):
     """Once for each such variant; one with another batch size is none."""
     variants = {"base": {}, "same": {}, "control": {"engine": {"max_num_seqs": 8}}}
     shown = " ".join(lldeg("submit", write_small_sweep(tmp_path, variants=variants), "--dry-run").out.split())
-    assert "Warning: same does not differ from the baseline base" in shown
+    assert "Warning: same has the same engine settings as the baseline base" in shown
     assert "control does not differ" not in shown

@@ -58,7 +58,7 @@ class SequentialPolicy:
             return self._monitor.advance()
         except EvidenceError as error:
             self._failed = True
-            self._warn(f"stopping early was switched off, because no more looks can be taken: {error}")
+            self._warn(f"early stopping is now off, because further looks cannot be taken: {error}")
             return False
 
     def ended(self, variant: str) -> None:

@@ -51,10 +51,10 @@ def alarm_text(series: Series, alpha: float) -> str:
     """What the alarm says."""
     alarm = series.watched.alarm
     if alarm is None:
-        return f"No alarm; a false one, ever, has a probability of at most {alpha:g}."
+        return f"No alarm. The probability of ever raising a false alarm is at most {alpha:g}."
     dates = date_text([point.date for point in series.points])
     since = dates[series.watched.starts[alarm]]
-    return f"ALARM on {dates[alarm]}: worse than the reference, on the evidence since {since}."
+    return f"ALARM on {dates[alarm]}: worse than the reference, based on the evidence since {since}."
 
 
 def history_entry(series: Sequence[Series], alpha: float) -> dict[str, Any]:

@@ -34,8 +34,8 @@ def _extended(table: TaskTable, old: TaskTable, model: str, name: str) -> TaskTa
         different = int((table.documents[here] != old.documents[there]).sum())
         if different:
             raise UserError(
-                f"{different} items of task {table.info.name} are other documents than in the run that they "
-                "are compared with: keep the task unchanged, or start a new history."
+                f"In task {table.info.name}, {different} items refer to different documents than in the "
+                "reference run: keep the task unchanged, or start a new history."
             )
     columns = {
         (name, temperature): _moved(column, len(table.items), here, there)

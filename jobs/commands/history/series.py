@@ -130,8 +130,8 @@ def _pairings(
             return
         if baseline not in first.scores.models:
             raise UserError(
-                f"{run.location} holds only {baseline}, which the oldest run has no answers of: name a run "
-                "to compare with by --reference."
+                f"{run.location} contains only {baseline}, and the oldest run has no answers from it: choose "
+                "a reference run with --reference."
             )
         model, baseline = baseline, f"{baseline} on {first.date:%Y-%m-%d}"
         scores = with_reference(scores, first.scores, model, baseline)

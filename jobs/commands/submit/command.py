@@ -63,7 +63,7 @@ def submit(
         typer.Option("--until-decided", help="The same, and also as soon as it is certified."),
     ] = False,
     finish: Annotated[
-        bool, typer.Option("--finish", help="Answer what was left out by stopping early; verdicts stay.")
+        bool, typer.Option("--finish", help="Run the samples that early stopping skipped; verdicts stay.")
     ] = False,
     set_: Annotated[
         list[str] | None,
@@ -75,8 +75,8 @@ def submit(
     Answers are written to the run directory as they arrive; submitting again computes only what is missing.
     Ctrl-C stops the run, and submitting again resumes it.
 
-    With --until-degraded or --until-decided (or `stopping` in the configuration) no more is asked of a
-    variant once its verdict is certain; the false alarm rate stays the same.
+    With --until-degraded or --until-decided (or `stopping` in the configuration) a variant is no longer
+    sampled once its verdict is decided; the false alarm rate stays the same.
 
     Exit status: 0 if the run is complete, 2 for wrong usage or input, 3 if the run is incomplete.
 

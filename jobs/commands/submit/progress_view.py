@@ -173,7 +173,7 @@ def outcome(plan: Plan, progress: SweepProgress) -> str:
     url = plan.sweep.store.url
     planned = sum(counts.planned for counts in progress.variants.values())
     errors = sum(counts.errors for counts in progress.variants.values())
-    lines = [f"Given up: {note}" for note in progress.notes]
+    lines = [f"Note: {note}" for note in progress.notes]
     if progress.owed:
         lines.append(
             f"{url} is incomplete: {progress.owed:,} of {planned:,} samples are missing; "
