@@ -42,16 +42,12 @@ class Placement:
             options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._group, rank)
         return options
 
-    def nodes(self, leader: str) -> Sequence[str]:
-        """Ray's IDs of all nodes, once the replica has loaded.
-
-        Args:
-            leader: that of the first.
-        """
+    def reserved(self) -> Sequence[str]:
+        """Ray's IDs of the nodes that are reserved; empty until they are, and where nothing is reserved."""
         if self._group is None:
-            return (leader,)
-        bundles = placement_group_table(self._group)["bundles_to_node_id"]
-        return tuple(bundles.values())
+            return ()
+        table = placement_group_table(self._group)
+        return tuple(table["bundles_to_node_id"].values()) if table["state"] == "CREATED" else ()
 
     def free(self) -> None:
         """Give the nodes back; actors that are still there are killed."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -109,8 +109,10 @@ def autoscaling_request(replicas: Sequence[ReplicaResources], count: int | None)
     """
     largest = max(replicas, key=lambda one: (one.nodes * one.gpus, one.nodes * one.cpus))
     whole = {name: int(amount) if amount.is_integer() else amount for name, amount in largest.amounts.items()}
+    bundles = [] if count is None else [whole] * (count * largest.nodes)
+    labels = {"bundle_label_selectors": [dict(largest.labels)] * len(bundles)} if largest.labels else {}
     if count is not None:
-        request_resources(bundles=[whole] * (count * largest.nodes))
+        request_resources(bundles=bundles, **labels)
     try:
         yield
     finally:
@@ -227,15 +229,18 @@ def replica_resources(
     if gpus is None:
         has_gpus = any(node.amounts.get("GPU", 0) for node in nodes)
         gpus = float(kind.gpus(engine) if has_gpus else 0)
-    count = cluster.nodes_per_replica or (_fewest_nodes(gpus, nodes) if kind.spans_nodes(engine) else 1)
     if cpus is None:
         cpus = CPUS_BESIDE_A_GPU if gpus else max((node.amounts.get("CPU", 1) for node in nodes), default=1)
-    return ReplicaResources(float(cpus), gpus / count, cluster.resources, cluster.labels, count)
+    besides = ReplicaResources(float(cpus), 0.0, cluster.resources, cluster.labels)
+    count = cluster.nodes_per_replica or 1
+    if cluster.nodes_per_replica is None and kind.spans_nodes(engine):
+        fitting = [node for node in nodes if _fits(besides, node.amounts, node.labels)]
+        count = _fewest_nodes(gpus, [node.amounts.get("GPU", 0) for node in fitting or nodes])
+    return replace(besides, gpus=gpus / count, nodes=count)
 
 
-def _fewest_nodes(gpus: float, nodes: Sequence[Node]) -> int:
-    """Over how many nodes to spread GPUs evenly; 1 if that is impossible."""
-    sizes = [node.amounts.get("GPU", 0) for node in nodes]
+def _fewest_nodes(gpus: float, sizes: Sequence[float]) -> int:
+    """Over how many nodes with so many GPUs each to spread an engine evenly; 1 if that is impossible."""
     largest = max(sizes, default=0)
     if gpus <= max(largest, 1):
         return 1

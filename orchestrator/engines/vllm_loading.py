@@ -23,13 +23,14 @@ in float32 and in memory that it has not set aside: with a vocabulary of 128,000
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM reserves memory for
 REFUSALS = (ValueError, TypeError, NotImplementedError, OSError)
 """What vLLM raises for options or a model that it cannot run."""
-FOR_NOW = ("out of memory", "outofmemory", "free memory on device")
-"""Words of errors that another attempt may not meet, because other processes are using the memory."""
-IN_ITS_PROCESS = "Engine core initialization failed"
+FOR_NOW = ("out of memory", "outofmemory", "free memory on device", "address already in use")
+"""Words of errors that another attempt may not meet, because other processes use the memory or a port."""
+ELSEWHERE = ("Engine core initialization failed", "WorkerProc initialization failed")
+"""What a process says of one that it started: the reason is in what that one printed."""
 MOST_LOG = 1 << 20  # bytes of a log to look through
 _PREFIX = re.compile(r"^(\([^()]*pid=\d+\) ?)?((ERROR|CRITICAL) \S+ \S+ \[[^]]*\] ?)?")
 _ERROR = re.compile(r"^([A-Za-z_][\w.]*\.)?([A-Z]\w*(Error|Exception|Warning|Interrupt)): .")
-_SECOND_HAND = (IN_ITS_PROCESS, "See root cause above", "WorkerProc initialization failed")
+_SECOND_HAND = (*ELSEWHERE, "See root cause above", "Connection closed by peer", "Broken pipe")
 
 
 def engine_arguments(spec: EngineSpec, *, gpus: float, on_cpu: bool) -> dict[str, Any]:
@@ -156,7 +157,7 @@ def why_not_loaded(error: BaseException, printed: str) -> BaseException:
         error: what loading raised.
         printed: what was printed meanwhile.
     """
-    if IN_ITS_PROCESS not in str(error):
+    if not any(words in str(error) for words in ELSEWHERE):
         is_refusal, words = isinstance(error, REFUSALS), error_text(error)
     elif found := _last_error(printed):
         name, words = found

@@ -48,7 +48,7 @@ def engine_problems(config: SweepConfig, variant: str) -> list[str]:
 def _node_problems(cluster: ReplicaConfig, options: Mapping[str, Any]) -> Iterator[str]:
     """Why an engine cannot be spread over as many nodes as asked for."""
     nodes, kind = cluster.nodes_per_replica or 1, kind_of(options)
-    workers = kind.gpus(options)
+    workers, gpus = kind.gpus(options), cluster.gpus_per_replica
     if nodes > 1 and not kind.spans_nodes(options):
         yield f"nodes_per_replica: an engine of the installed {kind.name} runs on one node only"
     elif workers % nodes:
@@ -56,6 +56,8 @@ def _node_problems(cluster: ReplicaConfig, options: Mapping[str, Any]) -> Iterat
             f"nodes_per_replica: {nodes} nodes cannot share {workers} worker{'s' * (workers > 1)} evenly; "
             "set tensor_parallel_size or pipeline_parallel_size to a multiple"
         )
+    elif nodes > 1 and gpus not in (None, 0, workers):
+        yield f"gpus_per_replica: an engine over {nodes} nodes takes a GPU for each of its {workers} workers"
 
 
 def find_models(config: SweepConfig) -> tuple[dict[str, str], list[str]]:

@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import RayError, RayTaskError
+from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from orchestrator.engines.base import EngineAwayError, EngineDiedError, EngineOptionError
 from orchestrator.errors import error_text
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     """Writes an error row for each sample of a block, with the reason; returns the scores if wanted."""
 
 POLL_SECONDS = 0.5
+SECONDS_TO_FAIL = 5.0  # of all parts of a replica over several nodes, after the first of them
 
 
 class Dispatcher:
@@ -90,6 +91,7 @@ class Dispatcher:
             while (self._slots or self._slots.may_find_room(self._work.values())) and not self._progress.stop:
                 self._wait()
                 self._watch(self._progress)
+                self._slots.settle()
                 self._feeder.request_statuses()
                 self._drop_decided()
                 self._feeder.feed()  # first, so that no replica is started for blocks that others will take
@@ -121,6 +123,7 @@ class Dispatcher:
             arrived = []
             time.sleep(POLL_SECONDS)
         self._slots.end_closed(arrived)
+        failed = []  # after what has been written, so that it counts as written
         for reference in arrived:
             slot = self._slots.received(reference)
             if slot is None:
@@ -128,9 +131,12 @@ class Dispatcher:
             try:
                 result = ray.get(reference)
             except RayError as error:
-                self._failed(slot, reference, error)
+                failed.append((slot, reference, error))
             else:
                 self._arrived(slot, reference, result)
+        for slot, reference, failure in failed:
+            if slot in self._slots:
+                self._failed(slot, reference, _most_telling(failure, slot))
 
     def _arrived(
         self, slot: ReplicaSlot, reference: Any, result: Loaded | ReplicaStatus | BlockReport
@@ -149,7 +155,7 @@ class Dispatcher:
         seconds = time.monotonic() - slot.since
         slot.target_in_flight = loaded.target_in_flight
         slot.progress.node = loaded.node
-        slot.nodes = slot.place.nodes(loaded.node)
+        slot.nodes = slot.place.reserved() or (loaded.node,)
         slot.progress.state = "at work"
         slot.since = slot.progress.loaded = time.monotonic()
         counts.loads += 1
@@ -183,8 +189,7 @@ class Dispatcher:
 
     # what fails -----------------------------------------------------------------------------------------
 
-    def _failed(self, slot: ReplicaSlot, reference: Any, error: RayError) -> None:
-        cause = error.cause if isinstance(error, RayTaskError) else error
+    def _failed(self, slot: ReplicaSlot, reference: Any, cause: Exception) -> None:
         if isinstance(cause, EngineOptionError):
             self._slots.log("refused", slot, reason=str(cause))
             self._end_variant(slot.variant, EndVariant(str(cause)))
@@ -195,13 +200,15 @@ class Dispatcher:
             self._end_variant(slot.variant, EndVariant(None))
             self._kill_replicas(slot.variant)
         elif isinstance(cause, (RayError, EngineDiedError)) or reference not in slot.in_flight:
-            self._died(slot, error_text(cause))
+            self._died(slot, cause)
         else:
             self._block_failed(slot.take_back(reference), error_text(cause))
 
-    def _died(self, slot: ReplicaSlot, reason: str) -> None:
-        self._slots.log("died", slot, blocks=len(slot.in_flight), reason=reason)
-        node_lost = self._is_lost(slot)
+    def _died(self, slot: ReplicaSlot, cause: Exception) -> None:
+        reason = error_text(cause)
+        node_lost = isinstance(cause, ActorUnavailableError) or self._is_lost(slot)
+        facts = {"blocks": len(slot.in_flight), "node_lost": node_lost, "reason": reason}
+        self._slots.log("died", slot, **facts)
         blocks = list(slot.in_flight.values())
         self._slots.close(slot, dead=True)
         if slot.is_loading and not node_lost:
@@ -213,7 +220,11 @@ class Dispatcher:
             self._carry_out(failure_policy.after_death(block, node_lost=node_lost), reason)
 
     def _is_lost(self, slot: ReplicaSlot) -> bool:
-        """Whether a replica died with a node; while Ray has not said which it has, any lost one counts."""
+        """Whether a replica died with a node; while Ray has not said which it has, any lost one counts.
+
+        Ray notices the loss of a node after some seconds. Until then the actors on it are *unavailable*; that
+        of a process alone it knows at once.
+        """
         lost = set(self._lost_since(slot.since))
         return bool(lost & set(slot.nodes)) if slot.nodes else bool(lost)
 
@@ -258,3 +269,27 @@ class Dispatcher:
         counts.written += block.samples
         counts.errors += block.samples
         self._report(block, scores)
+
+
+def _most_telling(error: RayError, slot: ReplicaSlot) -> Exception:
+    """Why a replica failed: of several nodes, often the first to fail only lost its connection to another.
+
+    A refusal tells most, then a part that is unavailable with its node, then what came first.
+    """
+    causes = [_cause(error)]
+    if slot.parts:
+        done, _ = ray.wait(list(slot.parts), num_returns=len(slot.parts), timeout=SECONDS_TO_FAIL)
+        for reference in done:
+            try:
+                ray.get(reference)
+            except RayError as other:
+                causes.append(_cause(other))
+    for kind in (EngineOptionError, ActorUnavailableError):
+        if telling := next((cause for cause in causes if isinstance(cause, kind)), None):
+            return telling
+    return causes[0]
+
+
+def _cause(error: RayError) -> Exception:
+    cause: Exception = error.cause if isinstance(error, RayTaskError) else error
+    return cause

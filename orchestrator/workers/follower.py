@@ -6,6 +6,7 @@ import os
 import socket
 from typing import TYPE_CHECKING
 
+import psutil
 import ray
 
 from orchestrator.cluster.process_group import end_children_with_this_process
@@ -34,8 +35,19 @@ def on_this_node(spec: EngineSpec, group: NodeGroup, rank: int) -> EngineSpec:
     Raises:
         EngineOptionError: the engine cannot be spread over nodes with these options.
     """
-    os.environ.setdefault("VLLM_HOST_IP", ray.util.get_node_ip_address())
+    address = ray.util.get_node_ip_address()
+    os.environ["VLLM_HOST_IP"] = address
+    if interface := _interface_of(address):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
     return kind_of(spec.options).on_node(spec, group, rank)
+
+
+def _interface_of(address: str) -> str | None:
+    """The network interface with an address; gloo would take the one of the host's name, often a loopback."""
+    return next(
+        (name for name, held in psutil.net_if_addrs().items() if any(one.address == address for one in held)),
+        None,
+    )
 
 
 class Follower:

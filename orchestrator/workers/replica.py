@@ -139,6 +139,13 @@ class Replica:
             EngineOptionError: the engine refuses its options or its model, or this node cannot see the run
                 directory.
         """
+        try:
+            return self._load(group)
+        except BaseException:
+            self._end_log()  # the replica is about to be killed, and its last words tell why
+            raise
+
+    def _load(self, group: NodeGroup | None) -> Loaded:
         started = time.monotonic()
         node = ray.get_runtime_context().get_node_id()
         if not retry_storage(self._store.has_run, self._report_storage_error):

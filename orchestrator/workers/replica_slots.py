@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 MAX_BLOCKS_IN_FLIGHT = 64  # per replica
 SECONDS_TO_CLOSE = 15.0
 SECONDS_WITHOUT_ROOM = 600.0
+SECONDS_TO_RESERVE = 60.0  # several nodes; longer than Ray takes to notice that one is lost
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class ReplicaSlot:
     progress: ReplicaProgress
     since: float  # loading or, once loaded, working
     followers: Sequence[Any] = ()  # its actors on other nodes
+    parts: Sequence[Any] = ()  # with followers, what fails when the engine does on one of its nodes
     nodes: Sequence[str] = ()  # empty while the model loads
     target_in_flight: int | None = None  # None while the model loads
     in_flight: dict[Any, Block] = field(default_factory=dict)  # by the reference that will return the report
@@ -125,9 +127,11 @@ class ReplicaSlot:
 
     def kill(self) -> None:
         """End its processes and give its place back."""
-        for actor in (self.actor, *self.followers):
-            ray.kill(actor)
-        self.place.free()
+        try:
+            for actor in (*self.followers, self.actor):
+                ray.kill(actor)
+        finally:
+            self.place.free()
 
     def may_take(self, block: Block) -> bool:
         """Whether it should work on one more block now.
@@ -253,11 +257,24 @@ class ReplicaSlots:
         self._progress.replicas[state.number] = state
         self._progress.waiting = None
         group = [actor.form_group.remote(load.resources.nodes)] if followers else []
-        self.expect(actor.load.remote(*group), slot)
-        for follower in followers:
-            self.expect(follower.follow.remote(*group), slot)  # returns only if it fails
+        parts = [actor.load.remote(*group), *(follower.follow.remote(*group) for follower in followers)]
+        for part in parts:
+            self.expect(part, slot)
+        slot.parts = parts if followers else ()
         self._progress.variants[variant].replicas += 1
         self.log("started", slot)
+
+    def settle(self) -> None:
+        """Note which nodes Ray has reserved, and withdraw the replicas for which it has found too few.
+
+        There seems to be room on a lost node, too, until Ray notices the loss.
+        """
+        for slot in self:
+            if slot.followers and not slot.nodes:
+                slot.nodes = slot.place.reserved()
+                if not slot.nodes and time.monotonic() - slot.since > SECONDS_TO_RESERVE:
+                    self.log("not placed", slot)
+                    self.close(slot, dead=True)
 
     def may_find_room(self, work: Iterable[VariantWork]) -> bool:
         """Whether blocks wait for room, which a replica that is closing or a node that joins may give."""

@@ -1,6 +1,6 @@
-"""An engine over two nodes, real vLLM on both: nodes with one GPU by name, two of which hold a replica.
+"""An engine over two nodes, real vLLM on both: the nodes have one GPU each by name.
 
-The node that does not lead is killed in the middle, and a third one takes its place.
+The node that does not lead is killed in the middle, and a third one joins and takes its place.
 """
 
 import json
@@ -16,7 +16,7 @@ from standin.rows import block_files, identities, planned, samples
 
 pytestmark = pytest.mark.model
 
-NODES = ("first", "second", "third")
+NODES = ("first", "second")
 ENGINE = {
     "dtype": "float32",
     "tensor_parallel_size": 2,
@@ -34,13 +34,18 @@ def events(run, kind):
     return [event for event in map(json.loads, lines) if event["event"] == kind]
 
 
+def add(cluster, name):
+    """Add a node with a GPU, and a resource by which it is known."""
+    cluster.add(name, "--num-cpus=1", "--num-gpus=1", f'--resources={{"{name}": 1}}')
+
+
 @pytest.fixture(scope="module")
 def cluster():
-    """A head without GPUs, and three nodes with one each."""
+    """A head without GPUs, and two nodes with one each."""
     folder = Path(tempfile.mkdtemp(prefix="lldeg-"))
     cluster = Cluster(folder)
     for name in NODES:
-        cluster.add(name, "--num-cpus=1", "--num-gpus=1", f'--resources={{"{name}": 1}}')
+        add(cluster, name)
     yield cluster
     cluster.end()
     shutil.rmtree(folder, ignore_errors=True)
@@ -68,6 +73,8 @@ def run(cluster, llama, tmp_path_factory):
     _, follower = loaded["nodes"]
     (lost,) = (name for name in NODES if cluster.named(name) == follower)
     cluster.kill(lost)
+    wait_for(lambda: events(run, "died"), process)
+    add(cluster, "third")
     status, out, err = finish(process)
     assert status == 0, out + err
     return run
@@ -84,6 +91,7 @@ def test_the_lost_node_cost_only_the_blocks_in_flight(run):
     """The replica died once, and everything planned is there once, none of it as an error."""
     (died,) = events(run, "died")
     assert died["blocks"] > 0
+    assert died["node_lost"]
     assert identities(run) == planned(run)
     assert all(row["error"] is None for row in samples(run))
 

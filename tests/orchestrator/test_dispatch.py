@@ -6,7 +6,7 @@ from itertools import cycle
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ray.exceptions import OutOfMemoryError
+from ray.exceptions import ActorUnavailableError, OutOfMemoryError
 from standin.fake_ray import FakeRay, ReplicaKilledError
 
 from orchestrator.cluster.resources import ReplicaResources
@@ -298,6 +298,19 @@ def test_blocks_that_die_with_their_node_are_not_suspected():
     outcome = Outcome(FakeRay(on_block=on_block), {"a": [block("a", 0, 1)]}, dead_nodes=lost)
     assert outcome.given_up == {}
     assert outcome.written == outcome.planned
+
+
+def test_blocks_of_a_replica_that_is_unavailable_are_not_suspected():
+    """Ray calls it so as long as it does not know that its node is lost."""
+    left = iter(range(2 * failure_policy.DEATHS_UNTIL_GIVEN_UP))
+
+    def on_block(_, held):
+        if next(left, None) is not None:
+            raise ActorUnavailableError("the socket is closed", None)
+        assert held.deaths == 0
+
+    outcome = Outcome(FakeRay(on_block=on_block), {"a": [block("a", 0, 1)]})
+    assert (outcome.given_up, outcome.written) == ({}, outcome.planned)
 
 
 def test_a_storage_that_fails_once_costs_nothing():

@@ -1,5 +1,8 @@
 """Engines that need more GPUs than a node has: how many nodes they take, and what is refused."""
 
+from types import SimpleNamespace
+from unittest.mock import MagicMock
+
 import pytest
 
 from orchestrator.cluster.resources import (
@@ -12,7 +15,13 @@ from orchestrator.cluster.resources import (
 from orchestrator.config.schema import ReplicaConfig, SweepConfig
 from orchestrator.engines import kind_of, vllm_kind
 from orchestrator.engines.base import EngineOptionError, EngineSpec, NodeGroup
+from orchestrator.rundir.identity import Item, Rerun
+from orchestrator.rundir.progress import SweepProgress, VariantProgress
+from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.checks import engine_problems
+from orchestrator.workers import replica_slots
+from orchestrator.workers.block_queue import BlockQueue
+from orchestrator.workers.replica_slots import ReplicaSlots, VariantWork, Workload
 
 
 def gpu_nodes(*gpus):
@@ -50,6 +59,17 @@ def test_the_number_of_nodes_may_be_set():
     engine = vllm(tensor_parallel_size=4)
     assert replica_resources(config, engine, gpu_nodes(8, 8)) == ReplicaResources(3, 2, nodes=2)
     assert replica_resources(config, engine, gpu_nodes(0, 0)) == ReplicaResources(3, 0, nodes=2)
+
+
+def test_only_nodes_with_the_labels_count():
+    """A larger node without them is no place for the replica."""
+    nodes = [
+        Node("other", {"CPU": 64.0, "GPU": 8.0}, {}),
+        *(Node(name, {"CPU": 64.0, "GPU": 4.0}, {"card": "h"}) for name in ("first", "second")),
+    ]
+    taken = replica_resources(ReplicaConfig(labels={"card": "h"}), vllm(tensor_parallel_size=8), nodes)
+    assert (taken.nodes, taken.gpus) == (2, 4)
+    assert why_unschedulable(taken, nodes) is None
 
 
 def test_other_engines_stay_on_one_node():
@@ -121,6 +141,13 @@ def test_impossible_spreads_are_refused_before_anything_starts(engine, nodes, pr
     assert problem in found
 
 
+def test_gpus_and_workers_must_agree_over_nodes():
+    """Half a GPU on each node would be possible for Ray, and not for the engine."""
+    config = sweep(vllm(tensor_parallel_size=2), {"nodes_per_replica": 2, "gpus_per_replica": 1})
+    (found,) = engine_problems(config, "base")
+    assert "gpus_per_replica: an engine over 2 nodes takes a GPU for each of its 2 workers" in found
+
+
 def test_an_old_vllm_stays_on_one_node(monkeypatch):
     """It has no option for several."""
     monkeypatch.setattr(vllm_kind, "vllm_options", lambda: frozenset({"tensor_parallel_size"}))
@@ -146,3 +173,46 @@ def test_each_node_is_told_which_it_is():
     other = EngineSpec("m", options=vllm(distributed_executor_backend="ray"))
     with pytest.raises(EngineOptionError, match="must be mp"):
         kind_of(other.options).on_node(other, group, 1)
+
+
+class Place:
+    """Several nodes that Ray never finds."""
+
+    def __init__(self, resources):
+        self.resources, self.is_free = resources, False
+
+    def actor_options(self, _):
+        """None are needed."""
+        return {}
+
+    def reserved(self):
+        """None."""
+        return ()
+
+    def free(self):
+        """Note it."""
+        self.is_free = True
+
+
+def test_a_replica_whose_nodes_are_not_found_is_withdrawn(monkeypatch):
+    """It is no failed load; what waits for room is told as for any other replica."""
+    monkeypatch.setattr(replica_slots, "ray", MagicMock())
+    monkeypatch.setattr(replica_slots, "Placement", Place)
+    progress, events = SweepProgress({"a": VariantProgress(planned=1)}), []
+    slots = ReplicaSlots(max_replicas=1, room=lambda *_: True, progress=progress, log=events.append)
+    job = SimpleNamespace(variant="a", engine=EngineSpec("m"))
+    block = Block("a", "t", "c", (Item(0, "d", "p"),), (Rerun(0.0),))
+    load = Workload(job, ReplicaResources(1, 8, nodes=2), [block], {0.0: 1})
+    work = VariantWork(load, BlockQueue(load.blocks, load.owed))
+    slots.fill({"a": work}, ())
+    (slot,) = slots
+    slots.settle()
+    assert list(slots) == [slot]
+    monkeypatch.setattr(replica_slots, "SECONDS_TO_RESERVE", 0)
+    slots.settle()
+    assert not slots
+    assert slot.place.is_free
+    assert [event["event"] for event in events] == ["started", "not placed"]
+    assert work.failed_loads == 0
+    assert slots.may_find_room([work])
+    assert progress.waiting.endswith("needs 1 CPU, 8 GPU on each of 2 nodes")

@@ -41,6 +41,18 @@ def test_the_first_hand_error_of_a_worker_is_found():
     assert str(why_not_loaded(IN_PROCESS, log)) == "TypeError: no such kernel"
 
 
+def test_a_refusal_in_a_worker_of_another_node_is_final():
+    """There the workers are started by the follower itself, whom they tell only that they failed."""
+    error = Exception("WorkerProc initialization failed due to an exception in a background process.")
+    log = (
+        "(Worker_TP1 pid=7) ERROR 11-26 04:15:55 [multiproc_executor.py:10] ValueError: unsupported format\n"
+        "(Worker_TP1 pid=7) ERROR 11-26 04:15:56 [x.py:1] RuntimeError: Connection closed by peer\n"
+    )
+    reason = why_not_loaded(error, log)
+    assert isinstance(reason, EngineOptionError)
+    assert str(reason) == "ValueError: unsupported format"
+
+
 @pytest.mark.parametrize(
     "words",
     [
