@@ -24,19 +24,6 @@ hypothesis.settings.load_profile("lldeg")
 SLOW_LANES = ("ray", "model")
 
 
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    """Where tests run side by side, keep those of a file together, and all those of the real model."""
-    from xdist.scheduler import LoadFileScheduling
-
-    class Scheduling(LoadFileScheduling):
-        def _split_scope(self, nodeid):
-            file = super()._split_scope(nodeid)
-            return "tests/model" if file.startswith("tests/model/") else file
-
-    return Scheduling(config, log)
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Let a test start Ray or a server only if its mark says so, so that the fast lane stays what it is."""

@@ -62,7 +62,7 @@ def run(cluster, llama, tmp_path_factory):
         tasks=[{"task": "lldeg_sums", "limit": 60}],
         engine=ENGINE,
         variants={"base": {}},
-        sampling={"temperatures": [0.7], "seeds": 20},
+        sampling={"temperatures": [0.7], "seeds": 8},
         cluster={"cpus_per_replica": 1},
     )
     run = folder / "run"

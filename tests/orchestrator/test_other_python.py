@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from standin.cluster import bare_environment
-from standin.command import Command
 from standin.engine import KIND, read_words
 from standin.files import write_small_sweep
 from standin.rows import identities, planned
@@ -113,14 +112,10 @@ def test_options_of_another_version_are_not_checked_here():
 
 
 @pytest.mark.ray
-def test_a_variant_runs_in_its_own_environment(tmp_path, tmp_path_factory, python):
+def test_a_variant_runs_in_its_own_environment(tmp_path, command, python):
     """Both variants are answered, the second by the other interpreter with the code that was sent there."""
-    command = Command(tmp_path_factory.mktemp("ray"))
     path, run = sweep_with(tmp_path, python, pids=str(tmp_path / "pids")), tmp_path / "run"
-    try:
-        status, out, err = command.run("submit", path, "--run-dir", run, cwd=tmp_path)
-    finally:
-        command.end_all()
+    status, out, err = command.run("submit", path, "--run-dir", run, cwd=tmp_path)
     assert status == 0, err
     assert identities(run) == planned(run)
     assert MARKED in " ".join(out.split())
