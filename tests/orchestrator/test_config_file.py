@@ -2,8 +2,10 @@
 
 import pytest
 import yaml
+from standin.command import ROOT
 
 from orchestrator.config.load import load_config
+from orchestrator.config.schema import Section
 from orchestrator.errors import UserError
 
 GOOD = {
@@ -32,6 +34,18 @@ def test_a_right_file_has_no_mistakes(load):
     config, problems = load(GOOD)
     assert problems == []
     assert config.tasks[0].task == "t"
+
+
+def every(section):
+    """A kind of section and all below it."""
+    return {section}.union(*map(every, section.__subclasses__()))
+
+
+def test_every_key_is_documented():
+    """In the page of the keys of a sweep."""
+    page = (ROOT / "docs" / "sweep.md").read_text("utf-8")
+    keys = {key for section in every(Section) for key in section.model_fields}
+    assert {key for key in keys if f"`{key}`" not in page} == set()
 
 
 def test_all_mistakes_are_named_at_once(load):
