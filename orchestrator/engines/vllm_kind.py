@@ -47,7 +47,7 @@ class Vllm(EngineKind):
         return VllmEngine(spec, gpus=gpus, on_cpu=self.runs_on_cpu(gpus))
 
     def spans_nodes(self, options: Mapping[str, Any]) -> bool:
-        """From vLLM 0.11.1 on, whose own executor for several nodes does without a Ray cluster of its own."""
+        """If this vLLM has an executor for several nodes."""
         return options.get(PYTHON) is not None or not vllm_options() or "nnodes" in vllm_options()
 
     def on_node(self, spec: EngineSpec, group: NodeGroup, rank: int) -> EngineSpec:
