@@ -107,7 +107,9 @@ def _unsupported(config: SweepConfig, variant: str, machine: Hardware) -> Iterat
 
 
 def _too_large(config: SweepConfig, variant: str, machine: Hardware) -> Iterator[Obstacle]:
-    cluster = config.cluster_of(variant).model_copy(update={"resources": {}, "labels": {}})
+    asked = config.cluster_of(variant)
+    here = {"resources": {}, "labels": {}, "nodes_per_replica": asked.nodes_per_replica or 1}
+    cluster = asked.model_copy(update=here)
     node = _as_node(machine)
     if why := why_unschedulable(replica_resources(cluster, config.engine_of(variant), [node]), [node]):
         yield Obstacle(why, "request less, or use --address with a cluster that has such a node")
