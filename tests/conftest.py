@@ -24,6 +24,11 @@ hypothesis.settings.load_profile("lldeg")
 SLOW_LANES = ("ray", "model")
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the tests of the real model, the longest, so that no worker ends long before the others."""
+    items.sort(key=lambda item: item.get_closest_marker("model") is None)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Let a test start Ray or a server only if its mark says so, so that the fast lane stays what it is."""
