@@ -73,8 +73,8 @@ class Follower:
             EngineOptionError: the engine refuses its options or its model.
             EngineDiedError: they have ended; without them the engine cannot go on.
         """
-        spec = on_this_node(self._job.engine, group, self._rank)
         try:
+            spec = on_this_node(self._job.engine, group, self._rank)
             kind_of(spec.options).follow(spec, gpus=self._job.gpus)
         finally:
             self._end_log()

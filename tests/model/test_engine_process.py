@@ -1,6 +1,5 @@
 """vLLM in processes of its own, as on GPUs: what is left of a killed replica, and why a load failed."""
 
-import json
 import time
 from contextlib import suppress
 
@@ -8,6 +7,7 @@ import psutil
 import pytest
 from standin.command import ROOT, wait_for
 from standin.files import write_sweep
+from standin.rows import events
 
 pytestmark = pytest.mark.model
 
@@ -34,12 +34,6 @@ def sums(folder, model, engine, env):
     )
 
 
-def events(run):
-    """What happened to replicas, in order."""
-    log = run / "logs" / "events.jsonl"
-    return [json.loads(line)["event"] for line in log.read_text().splitlines()] if log.exists() else []
-
-
 def living(processes):
     """Those that have not ended."""
     found = []
@@ -57,7 +51,7 @@ def test_nothing_is_left_of_a_killed_replica(tmp_path, llama, command, monkeypat
     parallel = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
     run = tmp_path / "run"
     process = command.start("submit", sums(tmp_path, llama, parallel, env), "--run-dir", run, cwd=tmp_path)
-    wait_for(lambda: "loaded" in events(run), process, seconds=500)
+    wait_for(lambda: events(run, "loaded"), process, seconds=500)
     (replica,) = [one for one in command.alive() if one.name().startswith("ray::Replica")]
     children = replica.children(recursive=True)
     started = {child.name().split("_")[0] for child in children}
@@ -78,4 +72,4 @@ def test_a_refusal_is_shown_in_the_engines_own_words_and_once(tmp_path, llama, c
     assert status == 2
     assert "ValueError: " in " ".join(err.split())
     assert "cache" in err
-    assert events(tmp_path / "run").count("started") == 1
+    assert len(events(tmp_path / "run", "started")) == 1

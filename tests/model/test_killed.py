@@ -4,14 +4,13 @@ Where everything is killed, both variants are the same engine, one request at a 
 cache, so that what is in a batch cannot change an answer: the same seed must give the same text in each.
 """
 
-import json
 from dataclasses import dataclass
 
 import pytest
 from standin.command import ROOT, finish, wait_for
 from standin.files import write_sweep
 from standin.machine import DTYPE
-from standin.rows import block_files, contents, identities, planned, samples
+from standin.rows import block_files, contents, events, identities, planned, samples
 
 pytestmark = pytest.mark.model
 
@@ -111,23 +110,17 @@ def halved(tmp_path_factory, model_folder, command):
     path = sums(folder, model_folder, items=60, engine=engine, variants={"base": {}}, cluster=cluster)
     run = folder / "run"
     process = command.start("submit", path, "--run-dir", run, cwd=folder)
-    wait_for(lambda: events(run).count("loaded") == 2, process)
+    wait_for(lambda: len(events(run, "loaded")) == 2, process)
     replicas = [one for one in command.alive() if one.name().startswith("ray::Replica")]
     replicas[0].kill()
     return run, len(replicas), finish(process)
-
-
-def events(run):
-    """What happened to replicas, in order."""
-    log = run / "logs" / "events.jsonl"
-    return [json.loads(line)["event"] for line in log.read_text().splitlines()] if log.exists() else []
 
 
 def test_one_replica_of_two_may_be_killed(halved):
     """Its blocks are answered by another one: every sample stands once, none as an error."""
     run, replicas, (status, _, err) = halved
     assert (replicas, status) == (2, 0), err
-    assert events(run).count("died") == 1
+    assert len(events(run, "died")) == 1
     assert identities(run) == planned(run)
     assert [row["error"] for row in samples(run) if row["error"]] == []
 

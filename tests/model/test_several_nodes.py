@@ -3,7 +3,6 @@
 The node that does not lead is killed in the middle, and a third one joins and takes its place.
 """
 
-import json
 import shutil
 import tempfile
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 from standin.cluster import Cluster
 from standin.command import ROOT, Command, finish, wait_for
 from standin.files import write_sweep
-from standin.rows import block_files, identities, planned, samples
+from standin.rows import block_files, events, identities, planned, samples
 
 pytestmark = pytest.mark.model
 
@@ -25,13 +24,6 @@ ENGINE = {
     "enforce_eager": True,
     "kv_cache_memory_bytes": 1 << 26,
 }
-
-
-def events(run, kind):
-    """The events of one kind, in order."""
-    log = run / "logs" / "events.jsonl"
-    lines = log.read_text().splitlines() if log.exists() else []
-    return [event for event in map(json.loads, lines) if event["event"] == kind]
 
 
 def add(cluster, name):

@@ -17,6 +17,13 @@ def contents(files):
     return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
+def events(run, kind):
+    """What happened of one kind, such as "loaded", in order; empty as long as there is no log."""
+    log = run / "logs" / "events.jsonl"
+    lines = log.read_text().splitlines() if log.exists() else []
+    return [event for event in map(json.loads, lines) if event["event"] == kind]
+
+
 def samples(run):
     """All samples as dictionaries, variant and task included."""
     return ds.dataset(run / "samples", partitioning="hive").to_table().to_pylist()
