@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from orchestrator.config.schema import PromptConfig, TaskConfig
     from orchestrator.rundir.schema import MetricEntry
 
+ALLOW_CODE = "HF_ALLOW_CODE_EVAL"
+"""What Hugging Face's code_eval asks for, which HumanEval and MBPP try out while they are loaded."""
+RUNS_CODE = "task '{}' executes code that the model writes; to allow that, set confirm_run_unsafe_code: true"
 FEWSHOT_SEED = 1234  # lm-eval's own default, so that few-shot prompts agree with the lm_eval command
 
 
@@ -135,9 +138,13 @@ class TaskLibrary:
         return SweepTask(spec, *self._loaded.pop(spec.name))
 
     def _load(self, name: str) -> dict[str, Any]:
+        if self.unsafe_code:
+            os.environ[ALLOW_CODE] = "1"
         try:
             return dict(self._manager(name).load([name]))
         except Exception as error:
+            if ALLOW_CODE in str(error) and not self.unsafe_code:
+                raise TaskError(RUNS_CODE.format(name)) from error
             reason = str(error).strip().split("\n")[0][:300]
             raise TaskError(f"task '{name}' cannot be loaded: {type(error).__name__}: {reason}") from error
 
@@ -172,13 +179,8 @@ class SweepTask:
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
         if getattr(task, "MULTIMODAL", False):
             raise TaskError(f"task '{spec.name}' needs images or audio; only text models can be compared")
-        if getattr(task, "UNSAFE_CODE", False):
-            if not spec.unsafe_code:
-                raise TaskError(
-                    f"task '{spec.name}' executes code that the model writes; to allow that, set "
-                    "confirm_run_unsafe_code: true"
-                )
-            os.environ["HF_ALLOW_CODE_EVAL"] = "1"
+        if getattr(task, "UNSAFE_CODE", False) and not spec.unsafe_code:
+            raise TaskError(RUNS_CODE.format(spec.name))
 
     @property
     def sampled(self) -> bool:
