@@ -31,6 +31,10 @@ class RequestRefusedError(Exception):
     """
 
 
+class PromptTooLongError(ValueError):
+    """A prompt does not fit into the context of the model, and may not be cut."""
+
+
 def error_text(error: BaseException) -> str:
     """An exception as "class: message", on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000]

@@ -69,8 +69,10 @@ def _add_task(pairing: Pairing, table: TaskTable, sides: tuple[Column, Column], 
     pairing.missing += missing
     pairing.owed += first.owed + second.owed
     pairing.withheld.append((table.info.name, (first.withheld, second.withheld)))
-    pairing.cut.append((table.info.name, (first.cut, second.cut)))
-    pairing.scored.append((int(first.answers.sum()), int(second.answers.sum())))
+    for code in first.marked.keys() | second.marked.keys():
+        before, after = (int(np.sum(side.marked.get(code, 0))) for side in sides)
+        pairing.marked.setdefault(code, {})[table.info.name] = before, after
+    pairing.scored[table.info.name] = int(first.answers.sum()), int(second.answers.sum())
     if lacking is not None:
         pairing.gaps.append(lacking)
     if not common.any():

@@ -37,8 +37,8 @@ class Pairing:
         mixed_prompts: sentences about items whose prompts differ; also among the warnings.
         gaps: what is missing, by task.
         withheld: answers that a provider withheld, (baseline, variant), by task.
-        cut: scored answers that the limit of tokens ended, (baseline, variant), by task.
-        scored: all scored answers, in the same order.
+        marked: for a notice, the scored answers it holds of, (baseline, variant), by task.
+        scored: all scored answers, (baseline, variant), by task.
         fewer_reruns: whether one model has fewer reruns than the other, without a plan that says so.
     """
 
@@ -54,8 +54,8 @@ class Pairing:
     gaps: list[MissingAnswers] = field(default_factory=list)
     fewer_reruns: list[str] = field(default_factory=list)
     withheld: list[tuple[str, tuple[int, int]]] = field(default_factory=list)
-    cut: list[tuple[str, tuple[int, int]]] = field(default_factory=list)
-    scored: list[tuple[int, int]] = field(default_factory=list)
+    marked: dict[NoticeCode, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    scored: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

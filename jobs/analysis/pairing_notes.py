@@ -78,7 +78,13 @@ def note_gaps(pairing: Pairing) -> None:
                 f"of {who}, the provider withheld answers ({withheld}); they count as failed, not as wrong."
             )
             pairing.warn(NoticeCode.WITHHELD_ANSWERS, said)
-        _note_cut(pairing, who, side)
+        _note_cut_answers(pairing, who, side)
+        if cut := _listed(_marked(pairing, NoticeCode.CUT_PROMPTS, side)):
+            said = (
+                f"prompts of {who} were too long and lost their beginning ({cut}), maybe even the question: "
+                "raise max_model_len or max_length, or lower max_gen_toks or num_fewshot."
+            )
+            pairing.warn(NoticeCode.CUT_PROMPTS, said)
     lacking = _lacking(pairing)
     if pairing.pairs and pairing.missing:
         said = f"{pairing.label}: {pairing.missing:,} items cannot be paired with the baseline"
@@ -94,16 +100,17 @@ def note_gaps(pairing: Pairing) -> None:
         pairing.warn(NoticeCode.OWED_ANSWERS, f"{pairing.label}: {owed}; the run is incomplete.")
 
 
-def _note_cut(pairing: Pairing, who: str, side: int) -> None:
+def _marked(pairing: Pairing, code: NoticeCode, side: int) -> Counts:
+    """Of how many answers of one model a notice holds."""
+    return [(task, counts[side]) for task, counts in pairing.marked.get(code, {}).items() if counts[side]]
+
+
+def _note_cut_answers(pairing: Pairing, who: str, side: int) -> None:
     """Say which tasks have answers of one model that the limit of tokens cut, if there are many in all."""
-    answers = [counts[side] for counts in pairing.scored]
-    cut = [counts[side] for _, counts in pairing.cut]
-    if sum(cut) and sum(cut) >= LEAST_CUT_SHARE * sum(answers):
-        tasks = [task for task, _ in pairing.cut]
-        shares = sorted(
-            ((part / count, task) for part, count, task in zip(cut, answers, tasks, strict=True) if part),
-            reverse=True,
-        )
+    answers = {task: counts[side] for task, counts in pairing.scored.items()}
+    cut = _marked(pairing, NoticeCode.CUT_ANSWERS, side)
+    if cut and sum(count for _, count in cut) >= LEAST_CUT_SHARE * sum(answers.values()):
+        shares = sorted(((count / answers[task], task) for task, count in cut), reverse=True)
         found = some([f"{share:.0%} of {task}" for share, task in shares], 3)
         pairing.warn(
             NoticeCode.CUT_ANSWERS,

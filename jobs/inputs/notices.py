@@ -98,6 +98,9 @@ class NoticeCode(StrEnum):
     CUT_ANSWERS = "cut-answers"
     """The limit of tokens ended answers; they were scored as far as they went."""
 
+    CUT_PROMPTS = "cut-prompts"
+    """Prompts did not fit into the context of the model and lost their beginning."""
+
     REPEATED_ANSWERS = "repeated-answers"
     """Answers occur more than once; the first of each counts."""
 

@@ -6,12 +6,13 @@ of two scores the first stays and the second is only counted: a duplicate is not
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from jobs.inputs.notices import NoticeCode
 from jobs.inputs.score_set import Column, Temperature, as_temperature
 from stats.arrays import Floats, Ints
 
@@ -28,7 +29,7 @@ class Answers:
         rerun: seed or ordinal that tells the reruns of an item apart; NO_SEED where nothing is sampled.
         score: NaN where the request failed.
         prompts: a number per distinct prompt; -1 where unknown.
-        cut: whether the limit of tokens ended the answer; None where that is unknown.
+        marked: for a notice, of which answers it holds.
     """
 
     positions: Ints
@@ -36,7 +37,7 @@ class Answers:
     rerun: Ints
     score: Floats
     prompts: Ints
-    cut: NDArray[np.bool_] | None = None
+    marked: Mapping[NoticeCode, NDArray[np.bool_]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class RerunMeans:
         self._slots: dict[int, int] = {}
         self._scores = np.full((0, items), np.nan)
         self._failed = np.zeros((0, items), dtype=np.bool_)  # at least once
-        self._cut = np.zeros((0, items), dtype=np.bool_)
+        self._marked: dict[NoticeCode, NDArray[np.bool_]] = {}
         self._rows = np.zeros(0, dtype=np.int64)
         self._prompts = np.full(items, -1, dtype=np.int64)
         self.mixed_prompts = 0
@@ -71,8 +72,10 @@ class RerunMeans:
             return
         slots = self._slots_of(batch)
         cells = slots * self._items + batch.positions
-        if batch.cut is not None:
-            self._cut.ravel()[cells[batch.cut]] = True
+        for code, marked in batch.marked.items():
+            if marked.any():
+                known = self._marked.setdefault(code, np.zeros_like(self._failed))
+                known.ravel()[cells[marked]] = True
         scores, valid = batch.score, ~np.isnan(batch.score)
         if not valid.all():
             self._failed.ravel()[cells[~valid]] = True
@@ -116,7 +119,7 @@ class RerunMeans:
             errors=present - scored,
             repeated=int(self._rows[slots].sum()) - scored,
             planned=planned.reruns if planned is not None else 0,
-            cut=int((valid & self._cut[slots]).sum()),
+            marked={code: (valid & known[slots]).sum(axis=0) for code, known in self._marked.items()},
             runs=None if right_or_wrong else scores.T,
             failed=failed,
         )
@@ -138,8 +141,9 @@ class RerunMeans:
         more = slots - len(self._scores)
         if more > 0:
             self._scores = np.vstack([self._scores, np.full((more, self._items), np.nan)])
-            self._failed = np.vstack([self._failed, np.zeros((more, self._items), dtype=np.bool_)])
-            self._cut = np.vstack([self._cut, np.zeros((more, self._items), dtype=np.bool_)])
+            unmarked = np.zeros((more, self._items), dtype=np.bool_)
+            self._failed = np.vstack([self._failed, unmarked])
+            self._marked = {code: np.vstack([known, unmarked]) for code, known in self._marked.items()}
             self._rows = np.append(self._rows, np.zeros(more, dtype=np.int64))
 
     def _note_prompts(self, batch: Answers) -> None:

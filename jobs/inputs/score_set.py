@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.inputs.columns.mapping import Columns
-from jobs.inputs.notices import Notice
+from jobs.inputs.notices import Notice, NoticeCode
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.scales.bounds import Bounds
 from jobs.inputs.scales.options import AS_READ, ScaleOptions
@@ -81,7 +81,7 @@ class Column:
         owed: samples that the sweep asked for and that are not there.
         errors: samples that are there but have no score, because the request failed.
         withheld: of the errors, answers that the provider withheld.
-        cut: of the scored samples, those whose answer the limit of tokens ended, as far as that is known.
+        marked: for a notice, how many of each item's scored samples it holds of, as far as that is known.
         failed: the errors of every item; None where their places are unknown.
         repeated: samples that occurred more than once; only the first was counted.
         planned: reruns that were to be there of every item; 0 for as many as there were passes.
@@ -98,7 +98,7 @@ class Column:
     planned: int = 0
     runs: Floats | None = None
     withheld: int = 0
-    cut: int = 0
+    marked: Mapping[NoticeCode, Ints] = field(default_factory=dict)
     failed: Ints | None = None
 
     @property

@@ -7,6 +7,8 @@ from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol
 
+from orchestrator.errors import PromptTooLongError
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -32,11 +34,22 @@ class Query:
         arguments: lm-eval's arguments: (context, generation settings), (context, continuation) or (text,).
             Generation settings are lm-eval's: until, max_gen_toks, temperature, do_sample, top_p, …
         seed: seed of the sampler.
+        whole: whether a prompt that does not fit is an error; else its beginning is cut, as lm-eval does.
     """
 
     kind: str
     arguments: tuple[Any, ...]
     seed: int = 0
+    whole: bool = False
+
+    def check_cut(self, cut: int) -> None:
+        """Allow tokens of the prompt to be cut.
+
+        Raises:
+            PromptTooLongError: the prompt must stay whole.
+        """
+        if self.whole and cut:
+            raise PromptTooLongError(f"{cut:,} tokens of the prompt do not fit beside the answer")
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,7 @@ class Answer:
         finish_reason: "stop" or "length" where the engine tells; None otherwise.
         prompt_tokens: tokens read.
         output_tokens: tokens written.
+        prompt_cut: tokens cut from the beginning of the prompt because they did not fit; None if unknown.
         error: None, or "class: message"; such a sample becomes a row without scores, and the others continue.
     """
 
@@ -57,6 +71,7 @@ class Answer:
     prompt_tokens: int | None = None
     output_tokens: int | None = None
     error: str | None = None
+    prompt_cut: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ of this process, and for classes that keep a seed of their own in that field.
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import defaultdict
 from importlib import import_module
@@ -14,9 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
+from lm_eval.models.utils import normalize_gen_kwargs
 
-from orchestrator.engines.base import GENERATE, ROLLING, Answer, EngineOptionError
-from orchestrator.errors import error_text
+from orchestrator.engines.base import (
+    GENERATE,
+    LOGLIKELIHOOD,
+    MOST_TOKENS,
+    ROLLING,
+    Answer,
+    EngineOptionError,
+)
+from orchestrator.errors import PromptTooLongError, error_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,10 +89,13 @@ class LmEvalEngine:
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Answer queries in order; see `Engine.answer`."""
         groups: dict[tuple[str, int, str], list[int]] = defaultdict(list)
+        answers: dict[int, Answer] = {}
         for index, query in enumerate(queries):
+            if query.whole and (error := self._too_long(query)) is not None:
+                answers[index] = Answer(None, error=error)
+                continue
             settings = repr(query.arguments[1]) if query.kind == GENERATE else ""
             groups[query.kind, query.seed, settings].append(index)
-        answers: dict[int, Answer] = {}
         with self._lock:
             for (kind, seed, _), indices in groups.items():
                 answers.update(
@@ -117,12 +129,41 @@ class LmEvalEngine:
         if hasattr(self._lm, "_seed"):
             self._lm._seed = seed
 
+    def _too_long(self, query: Query) -> str | None:
+        with self._lock:
+            _, cut = self._prompt(query)
+        try:
+            query.check_cut(cut or 0)
+        except PromptTooLongError as error:
+            return error_text(error)
+        return None
+
+    def _prompt(self, query: Query) -> tuple[int | None, int | None]:
+        """How many tokens of the prompt the hf classes read, and how many they cut; None where unknown."""
+        text = "".join(query.arguments) if query.kind == LOGLIKELIHOOD else query.arguments[0]
+        tokens, longest = self._count(text), self._longest_prompt(query)
+        if tokens is None or longest is None:
+            return tokens, None
+        return min(tokens, longest), max(0, tokens - longest)
+
+    def _longest_prompt(self, query: Query) -> int | None:
+        """Tokens that a prompt may have, the continuation of a log-likelihood included; None if unknown."""
+        hf = sys.modules.get("lm_eval.models.huggingface")
+        if hf is None or not isinstance(self._lm, hf.HFLM) or self._lm.backend != "causal":
+            return None
+        if query.kind == ROLLING:  # is read in windows
+            return MOST_TOKENS
+        if query.kind == LOGLIKELIHOOD:  # the last token is not read
+            return int(self._lm.max_length) + 1
+        settings = normalize_gen_kwargs(query.arguments[1], self._lm.max_gen_toks)
+        return int(self._lm.max_length) - int(settings["max_gen_toks"])
+
     def _read(self, kind: str, query: Query, response: Any) -> Answer:
         if response is None:
             return Answer(None, error="NoAnswer: the model class returned nothing")
-        context = query.arguments[0] if kind in {ROLLING, GENERATE} else "".join(query.arguments)
         written = self._count(response) if kind == GENERATE else 0
-        return Answer(response, None, self._count(context), written)
+        tokens, cut = self._prompt(query)
+        return Answer(response, None, tokens, written, prompt_cut=cut)
 
     def _count(self, text: str) -> int | None:
         try:

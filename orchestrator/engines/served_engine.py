@@ -48,11 +48,12 @@ UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, AssertionError
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A query as JSON bodies, and how the answers to them are read."""
+    """A query as JSON bodies, how the answers to them are read, and what was cut off it, if that is known."""
 
     query: Query
     bodies: tuple[dict[str, Any], ...]
     read: Callable[[list[Any]], Answer]
+    cut: int | None = None
 
 
 class ServedEngine:
@@ -150,9 +151,12 @@ class ServedEngine:
 
         context, settings = query.arguments
         message: Any = JsonChatStr(context) if self._chat else context
+        cut = None
         if self._lm.tokenized_requests and not self._chat:
             message = self._lm.tok_encode(context, add_special_tokens=self._lm.add_bos_token)
-            message = message[-self._longest_prompt(settings) :]
+            cut = max(0, len(message) - self._longest_prompt(settings))
+            query.check_cut(cut)
+            message = message[cut:]
         body = self._lm._create_payload(
             self._lm.create_message([message]),
             generate=True,
@@ -167,7 +171,7 @@ class ServedEngine:
             )
         if self._chat and self._template_arguments:
             body["chat_template_kwargs"] = self._template_arguments
-        return _Prepared(query, (body,), self._read_text)
+        return _Prepared(query, (body,), self._read_text, cut)
 
     def _longest_prompt(self, settings: Mapping[str, Any]) -> int:
         answer = int(settings.get("max_gen_toks", self._lm._max_gen_toks))
@@ -224,6 +228,9 @@ class ServedEngine:
     def _loglikelihoods(self, query: Query, pairs: Sequence[tuple[list[int], list[int]]]) -> _Prepared:
         chunks = [[(None, context, continuation)] for context, continuation in pairs]
         inputs, starts, _ = self._lm.batch_loglikelihood_requests(chunks)
+        whole = sum(len(context) + len(continuation) for context, continuation in pairs)
+        cut = whole - sum(len(tokens) for tokens in inputs)
+        query.check_cut(cut)
         bodies = tuple(
             self._lm._create_payload(self._lm.create_message([tokens]), generate=False, seed=query.seed)
             for tokens in inputs
@@ -237,7 +244,7 @@ class ServedEngine:
             response = scored[0] if query.kind == LOGLIKELIHOOD else sum(value for value, _ in scored)
             return Answer(response, None, sum(len(tokens) for tokens in inputs), 0)
 
-        return _Prepared(query, bodies, read)
+        return _Prepared(query, bodies, read, cut)
 
     def _read_logprobs(self, output: Any, tokens: list[int], start: int) -> tuple[float, bool]:
         """Log-likelihood of the tokens from `start` on; lm-eval would sum up whatever is there."""
@@ -267,7 +274,7 @@ class ServedEngine:
     async def _answer(self, prepared: _Prepared) -> Answer:
         try:
             outputs = [await self._server.ask(body) for body in prepared.bodies]
-            answer = prepared.read(outputs)
+            answer = replace(prepared.read(outputs), prompt_cut=prepared.cut)
         except AnswerWithheldError as error:
             return Answer(None, error=error_text(error))
         except (RequestRefusedError, *UNREADABLE) as error:

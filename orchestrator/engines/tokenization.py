@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property, lru_cache
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from lm_eval.api.model import TemplateLM
 from lm_eval.models.utils import (
@@ -15,6 +15,13 @@ from lm_eval.models.utils import (
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 DEFAULT_MAX_GEN_TOKS = 256  # lm-eval's own default
+
+
+class Fitted(NamedTuple):
+    """A prompt as far as it fits: its tokens, and how many were cut from its beginning."""
+
+    tokens: list[int]
+    cut: int
 
 
 class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
@@ -65,19 +72,20 @@ class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     def generation(
         self, context: str, settings: dict[str, Any]
-    ) -> tuple[list[int], int, list[str], dict[str, Any]]:
-        """Prompt tokens (cut from the left to fit), longest answer, stop strings, other sampling settings."""
+    ) -> tuple[Fitted, int, list[str], dict[str, Any]]:
+        """The prompt, longest answer, stop strings, other sampling settings."""
         kwargs = cast("dict[str, Any]", normalize_gen_kwargs(settings, DEFAULT_MAX_GEN_TOKS))
         until = handle_stop_sequences(kwargs.pop("until", None), eos=self._end_of_text)
         longest = int(kwargs.pop("max_gen_toks"))
         kwargs.pop("do_sample", None)
+        whole = self.tok_encode(context)
         tokens, longest = maybe_truncate(
-            self.tok_encode(context), max_gen_toks=longest, max_model_len=self.max_length, verbose=False
+            whole, max_gen_toks=longest, max_model_len=self.max_length, verbose=False
         )
-        return tokens, longest, until, kwargs
+        return Fitted(tokens, len(whole) - len(tokens)), longest, until, kwargs
 
-    def pair(self, context: str, continuation: str) -> tuple[list[int], int]:
-        """Tokens of both (cut from the left to fit), and where the continuation starts."""
+    def pair(self, context: str, continuation: str) -> tuple[Fitted, int]:
+        """Tokens of both, and where the continuation starts."""
         if context == "":
             tail = self.tok_encode(continuation, add_special_tokens=False)
             head = [] if tail[:1] == [self.prefix_token_id] else [self.prefix_token_id]
@@ -86,7 +94,7 @@ class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
             head, tail = self._encode_pair(context, continuation)
         room = self.max_length - 1  # the engine always writes one token
         overflow = max(0, len(head) + len(tail) - room)
-        return (head + tail)[overflow:], max(len(head) - overflow, 1)
+        return Fitted((head + tail)[overflow:], overflow), max(len(head) - overflow, 1)
 
     def windows(self, text: str) -> list[tuple[list[int], int]]:
         """Disjoint windows over a long text, each as tokens and where its scored part starts."""

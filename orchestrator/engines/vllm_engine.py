@@ -12,6 +12,7 @@ import gc
 import threading
 from collections import deque
 from concurrent.futures import Future
+from dataclasses import replace
 from itertools import count, islice
 from typing import TYPE_CHECKING, Any
 
@@ -123,7 +124,8 @@ class VllmEngine:
                 if self._death is not None:
                     raise EngineDiedError(error_text(self._death))
         outputs = iter(pending.outputs)
-        return [one.read(list(islice(outputs, len(one.requests)))) for one in prepared]
+        answers = [one.read(list(islice(outputs, len(one.requests)))) for one in prepared]
+        return [replace(answer, prompt_cut=one.cut) for answer, one in zip(answers, prepared, strict=True)]
 
     def close(self) -> None:
         """Stop the thread and free the model."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, EngineOptionError, log_likelihood
-from orchestrator.errors import error_text
+from orchestrator.errors import PromptTooLongError, error_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -25,12 +25,14 @@ class Prepared:
         requests: prompt tokens and sampling parameters; several for a text longer than the context, none for
             a query that cannot be asked.
         read: makes the answer from the requests' outputs, or from the exceptions in their place.
-        failure: why there are no requests.
+        failure: why no request could be made of it, if that may have been the fault of more than the query.
+        cut: tokens cut from the beginning of the prompt, so that it fits.
     """
 
     requests: tuple[tuple[list[int], Any], ...]
     read: Callable[[Sequence[Any]], Answer]
     failure: str | None = None
+    cut: int = 0
 
 
 class Preparation:
@@ -93,19 +95,23 @@ def prepare(query: Query, encoding: Encoding) -> Prepared:
     whole_answers = {"output_kind": RequestOutputKind.FINAL_ONLY}  # not the text so far after every step
     try:
         if query.kind == GENERATE:
-            tokens, longest, until, settings = encoding.generation(*query.arguments)
+            (tokens, cut), longest, until, settings = encoding.generation(*query.arguments)
+            query.check_cut(cut)
             settings = {"skip_special_tokens": False, "spaces_between_special_tokens": False, **settings}
             params = SamplingParams(
                 **settings, **whole_answers, max_tokens=longest, stop=until, seed=query.seed
             )
-            return Prepared(((tokens, params),), lambda outputs: _read_text(outputs[0], until))
+            return Prepared(((tokens, params),), lambda outputs: _read_text(outputs[0], until), cut=cut)
         if query.kind == LOGLIKELIHOOD:
-            windows = [encoding.pair(*query.arguments)]
+            (tokens, cut), start = encoding.pair(*query.arguments)
+            query.check_cut(cut)
+            windows = [(tokens, start)]
         else:
-            windows = encoding.windows(*query.arguments)
+            windows, cut = encoding.windows(*query.arguments), 0
     except (ValueError, TypeError) as error:
         failure = Answer(None, error=error_text(error))
-        return Prepared((), lambda _: failure, failure.error)
+        is_long = isinstance(error, PromptTooLongError)
+        return Prepared((), lambda _: failure, None if is_long else failure.error)
     params = SamplingParams(
         temperature=0, prompt_logprobs=0, max_tokens=1, detokenize=False, seed=0, **whole_answers
     )
@@ -114,6 +120,7 @@ def prepare(query: Query, encoding: Encoding) -> Prepared:
     return Prepared(
         tuple((tokens, params) for tokens, _ in windows),
         lambda outputs: _read_loglikelihood(outputs, starts, whole=whole),
+        cut=cut,
     )
 
 

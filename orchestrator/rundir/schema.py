@@ -73,6 +73,7 @@ class SampleColumns:
                 "finish_reason": pa.string(),
                 "prompt_tokens": pa.int32(),
                 "output_tokens": pa.int32(),
+                "prompt_cut": pa.int32(),
                 "error": pa.string(),
                 "sample_key": pa.string(),
             }

@@ -39,6 +39,7 @@ class Sample:
     prompt_tokens: int | None
     output_tokens: int | None
     error: str | None
+    prompt_cut: int | None = None
 
     @classmethod
     def failed(cls, item: Item, rerun: Rerun, error: str) -> Sample:
@@ -59,6 +60,7 @@ class Sample:
             _total([answer.prompt_tokens for answer in answers]),
             _total([answer.output_tokens for answer in answers]),
             None,
+            _total([answer.prompt_cut for answer in answers]),
         )
 
 
@@ -109,6 +111,7 @@ def _row(cell: str, sample: Sample) -> dict[str, Any]:
         "finish_reason": _utf8(sample.finish_reason),
         "prompt_tokens": sample.prompt_tokens,
         "output_tokens": sample.output_tokens,
+        "prompt_cut": sample.prompt_cut,
         "error": _utf8(sample.error),
         "sample_key": sample_key(cell, sample.item, sample.rerun),
     }

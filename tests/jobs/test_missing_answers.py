@@ -2,9 +2,10 @@
 
 import json
 
+import pyarrow.parquet as pq
 import pytest
 from analyze_runner import run_analyze
-from standin.runs import MadeTask, make_run
+from standin.runs import MadeTask, cell_folder, make_run
 
 RIGHT = [1] * 700 + [0] * 300
 """What a baseline with 70 % gets right of 1,000 items."""
@@ -250,3 +251,25 @@ def test_withheld_answers_are_counted_by_side(tmp_path):
     assert ran.verdicts["warning_codes"].count("withheld-answers") == 2
     assert "the provider withheld answers (40 of t)" in " ".join(ran.text.split())
     assert found["verdict"] == "inconclusive"
+
+
+def test_prompts_that_were_cut_are_said_by_task_and_side(tmp_path):
+    """However few they are: what is lost may be the question."""
+    scores = {("base", 0.0): [[1] * 500], ("v", 0.0): [[1] * 500]}
+    tasks = {"s": MadeTask(scores), "t": MadeTask(scores, prompt_cut={"base": 0, "v": 3})}
+    ran = run_analyze(make_run(tmp_path / "run", tasks), out=tmp_path / "out")
+    assert ran.verdicts["warning_codes"].count("cut-prompts") == 1
+    assert "prompts of v at temperature 0 were too long and lost their beginning (3 of t)" in " ".join(
+        ran.verdicts["warnings"]
+    )
+
+
+def test_files_without_the_column_of_cut_prompts_are_read(tmp_path):
+    """Older files lack it; those that have it count, whichever comes first."""
+    scores = {("base", 0.0): [[1] * 20], ("v", 0.0): [[1] * 20]}
+    run = make_run(tmp_path / "run", {"t": MadeTask(scores, prompt_cut={"base": 0, "v": 20})})
+    for number, path in enumerate(sorted(cell_folder(run, "v", "t").iterdir())):
+        if number == 0:
+            pq.write_table(pq.read_table(path, partitioning=None).drop_columns("prompt_cut"), path)
+    ran = run_analyze(run, out=tmp_path / "out")
+    assert "(10 of t)" in " ".join(ran.verdicts["warnings"])

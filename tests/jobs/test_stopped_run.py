@@ -5,6 +5,8 @@ import math
 import shutil
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from analyze_runner import run_analyze
 from standin.runs import cell_folder
@@ -319,3 +321,19 @@ def test_python_gets_the_same(tmp_path, stopped):
     assert frame.loc["bad", "looks_planned"] == 10
     assert json.loads(json.dumps(found.verdicts, allow_nan=False)) == found.verdicts
     assert found.exit_status() == 1
+
+
+def test_cut_answers_are_those_of_the_items_that_count(tmp_path):
+    """Answers that came in after the decision make no share of more than all."""
+    run = make_stopped_run(tmp_path / "run", a_sweep({"bad": BAD}, TASKS, {0.0: 1}), extra=0.3)
+    for path in cell_folder(run.path, "bad", "sums").iterdir():
+        rows = pq.read_table(path, partitioning=None)
+        place = rows.column_names.index("finish_reason")
+        pq.write_table(rows.set_column(place, "finish_reason", pa.array(["length"] * len(rows))), path)
+    assert run.courses["bad", 0.0].stopped
+    (said,) = [
+        text
+        for text in run_analyze(run.path, out=tmp_path / "out").verdicts["warnings"]
+        if "token limit" in text
+    ]
+    assert "(100% of sums)" in said

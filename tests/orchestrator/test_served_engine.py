@@ -7,6 +7,7 @@ import pytest
 import yaml
 from lm_eval.api.instance import Instance
 from standin.server import StandInServer, completion, likelihoods, reply
+from standin.words import word_tokenizer
 
 from orchestrator.config.load import load_config
 from orchestrator.engines import kind_of, open_engine
@@ -24,20 +25,14 @@ pytestmark = pytest.mark.ray
 
 COMPLETIONS, CHAT = "lm-eval:local-completions", "lm-eval:local-chat-completions"
 KEY = "sk-0123456789abcdef"
-WORDS = ["naught", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 SEED = 1234  # lm-eval's own
 
 
 @pytest.fixture(scope="module")
 def tokenizer(tmp_path_factory):
-    """A tokenizer that knows eleven words; the number of a word is its token."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    made = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*WORDS, "<end>"])}, unk_token="<end>"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    """The folder of a tokenizer that knows eleven words."""
     folder = tmp_path_factory.mktemp("tokenizer")
-    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>").save_pretrained(folder)
+    word_tokenizer().save_pretrained(folder)
     return str(folder)
 
 

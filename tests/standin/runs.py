@@ -33,6 +33,7 @@ class MadeTask:
         targets: right answers of the items.
         reworded: variants that were given prompts of their own.
         cut: how many of the first items the limit of tokens has cut, by variant; unknown if left out.
+        prompt_cut: the same of items whose prompt was cut.
         block: items per file; half of the items if left out.
     """
 
@@ -45,6 +46,7 @@ class MadeTask:
     targets: list | None = None
     reworded: tuple = ()
     cut: dict | None = None
+    prompt_cut: dict | None = None
     block: int | None = None
 
     def __post_init__(self):
@@ -180,6 +182,7 @@ def _row(name, task, variant, item, temperature, seed, entry):
         "response": answer,
         "filtered": dict.fromkeys(task.filters, answer),
         "finish_reason": None if task.cut is None else "length" if item < task.cut[variant] else "stop",
+        "prompt_cut": None if task.prompt_cut is None else 7 * (item < task.prompt_cut[variant]),
         "error": error if score is None else None,
         "sample_key": digest(f"{name}{variant}{item}{temperature}{seed}"),
     }

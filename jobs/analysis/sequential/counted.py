@@ -65,6 +65,7 @@ def _part(column: Column, kept: Ints) -> Column:
         owed=int(np.maximum(column.planned - answers - failed, 0).sum()),
         errors=int(failed.sum()),
         runs=None if column.runs is None else column.runs[kept],
+        marked={code: counts[kept] for code, counts in column.marked.items()},
         failed=failed,
     )
 

@@ -19,7 +19,7 @@ from jobs.inputs.notices import Notice, NoticeCode, joined
 from jobs.inputs.rerun_means import NO_SEED, Answers, Planned, RerunMeans
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.items import RunItems, read_items
-from jobs.inputs.run_directory.scan import is_sound, scan
+from jobs.inputs.run_directory.scan import MARKS, is_sound, scan
 from jobs.inputs.run_directory.withheld import count_withheld
 from jobs.inputs.scales.bounds import parse_range
 from jobs.inputs.score_set import (
@@ -297,5 +297,5 @@ def _answers(table: pa.Table, task: str, run: RunFiles, held: _Task) -> Answers:
         rerun=table.column("seed").fill_null(NO_SEED).to_numpy().astype(np.int64),
         score=score,
         prompts=held.prompts.codes(table.column("prompt_hash").combine_chunks()),
-        cut=table.column("cut").fill_null(False).to_numpy(),
+        marked={code: table.column(code).fill_null(False).to_numpy() for code in MARKS},
     )

@@ -5,11 +5,17 @@ from collections.abc import Iterator
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from jobs.inputs.notices import NoticeCode
 from jobs.inputs.run_directory.files import RunFiles
 from orchestrator.rundir.sample_files import read_whole
 from orchestrator.rundir.schema import CUT
 
 ROWS_PER_PIECE = 1 << 17
+MARKS = {
+    NoticeCode.CUT_ANSWERS: (("finish_reason", pa.string()), ds.field("finish_reason") == CUT),
+    NoticeCode.CUT_PROMPTS: (("prompt_cut", pa.int32()), ds.field("prompt_cut") > 0),
+}
+"""What is noted of an answer: the column that tells, which older files may lack, and when it does."""
 
 
 def scan(run: RunFiles, files: list[str], metric: str, text: str) -> Iterator[pa.Table]:
@@ -22,8 +28,8 @@ def scan(run: RunFiles, files: list[str], metric: str, text: str) -> Iterator[pa
         text: a column of texts, "prompt_hash" or "response"; it comes dictionary-encoded.
 
     Yields:
-        Tables with the columns item, temperature, seed, score, cut (whether the limit of tokens ended the
-        answer; null where that is unknown) and `text`.
+        Tables with the columns item, temperature, seed, score, `text`, and one for each of `MARKS`: whether
+        it holds of the answer, null where that is unknown.
 
     Raises:
         pyarrow.ArrowInvalid: if a file is torn, or no file has the metric.
@@ -37,8 +43,10 @@ def scan(run: RunFiles, files: list[str], metric: str, text: str) -> Iterator[pa
     data = ds.dataset(files, format=form, filesystem=run.filesystem)
     columns = {name: ds.field(name) for name in ("item", "temperature", "seed", text)}
     columns["score"] = ds.field("scores", metric)
-    tells_why = "finish_reason" in data.schema.names
-    columns["cut"] = ds.field("finish_reason") == CUT if tells_why else ds.scalar(None).cast("bool")
+    for code, (field, holds) in MARKS.items():
+        columns[code] = holds
+        if field[0] not in data.schema.names:
+            data = data.replace_schema(data.schema.append(pa.field(*field)))
     held: list[pa.RecordBatch] = []
     scanner = data.scanner(columns=columns, batch_size=ROWS_PER_PIECE, use_threads=False)
     for tagged in scanner.scan_batches():

@@ -1,0 +1,13 @@
+"""A tokenizer whose tokens are words."""
+
+WORDS = ["naught", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+
+
+def word_tokenizer():
+    """A tokenizer that knows eleven words; the number of a word is its token."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    made = Tokenizer(models.WordLevel({w: i for i, w in enumerate([*WORDS, "<end>"])}, unk_token="<end>"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>")
