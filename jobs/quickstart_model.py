@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from jobs.round_weights import new_folder, round_folder
+from jobs.round_weights import round_folder
 from orchestrator.errors import UserError
+from orchestrator.rundir.locations import new_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

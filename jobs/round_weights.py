@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import shutil
 import sys
-import tempfile
-from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path  # noqa: TC003 - Typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.errors import UserError
+from orchestrator.rundir.locations import new_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor
 
 KEPT = ("embed", "lm_head", "norm")
@@ -85,22 +82,6 @@ def _round_file(source: Path, target: Path, bits: int, group_size: int | None) -
         if weight.dim() == 2 and not any(part in name for part in KEPT):
             weights[name] = rounded(weight, bits, group_size)
     save_file(weights, target, metadata={"format": "pt"})
-
-
-@contextmanager
-def new_folder(folder: Path) -> Iterator[Path]:
-    """A folder to write into, which takes its name at the end; another process may be first, and wins."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield unfinished
-        unfinished.chmod(0o755)
-        unfinished.rename(folder)
-    except OSError:
-        if not folder.exists():
-            raise
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def main(

@@ -1,18 +1,36 @@
 """Locations of runs, inputs and outputs: a local path or a URL (s3://, gs://, …), opened in the same way.
 
 Everything goes through pyarrow's filesystems, so that a run in a bucket is analyzed without copying it first.
+Every file that lldeg leaves somewhere is written by `write_whole`, or is one of a `FileSet`.
 """
 
 from __future__ import annotations
 
-from errno import ENAMETOOLONG
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+from contextlib import ExitStack, contextmanager, suppress
+from errno import EINVAL, ENAMETOOLONG, ENOTSUP
+from fnmatch import fnmatchcase
+from hashlib import sha256
 from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import fsspec
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+UNFINISHED = re.compile(r"\.lldeg-[0-9a-f]{32}")
+"""Names of files that are still being written, or never were to the end."""
 
 
 def open_location(location: str) -> tuple[pafs.FileSystem, str]:
@@ -57,3 +75,270 @@ def subfolders(location: str) -> list[str]:
     inside = filesystem.get_file_info(pafs.FileSelector(path))
     names = sorted(info.base_name for info in inside if info.type == pafs.FileType.Directory)
     return [f"{location.rstrip('/')}/{name}" for name in names if not name.startswith(".")]
+
+
+def write_whole(
+    filesystem: pafs.FileSystem, path: str, content: bytes | pa.Buffer, *, sync: bool = True
+) -> None:
+    """Make a file appear that has all of the content; if that fails, nothing has changed.
+
+    On a disk it is written under a hidden name and moved; an object store shows an upload when it is closed.
+
+    Args:
+        filesystem: where.
+        path: on it; missing folders are made.
+        content: of the file.
+        sync: whether the file must be on the disk when this returns, so that it survives a power failure.
+
+    Raises:
+        OSError: the storage fails.
+    """
+    if not isinstance(filesystem, pafs.LocalFileSystem):
+        _upload(filesystem, path, content)
+        return
+    target = Path(path)
+    made = [folder for folder in target.parents if not folder.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with hidden_file(target.parent, content, sync=sync) as unfinished:
+        unfinished.replace(target)
+    for folder in (target.parent, *(new.parent for new in made)) if sync else ():
+        sync_folder(folder)
+
+
+def _upload(filesystem: pafs.FileSystem, path: str, content: bytes | pa.Buffer) -> None:
+    handler = getattr(filesystem, "handler", None)
+    if isinstance(handler, pafs.FSSpecHandler):  # whose streams may show what they have so far
+        handler.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        handler.fs.pipe_file(path, bytes(content))
+        return
+    with filesystem.open_output_stream(path) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def hidden_file(folder: Path, content: bytes | pa.Buffer, *, sync: bool) -> Iterator[Path]:
+    """A new file under a hidden name, gone at the end of the context unless it was moved.
+
+    It is locked until then, so that `remove_unfinished` can tell it from what a killed process has left.
+    """
+    path = folder / f".lldeg-{uuid4().hex}"
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with suppress(OSError):  # some network disks have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(file, rest) :]
+        if sync:
+            os.fsync(file)
+        yield path
+    finally:
+        with suppress(OSError):  # it was moved, or the disk fails
+            path.unlink()
+        os.close(file)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names of the files in a folder are on the disk."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in {EINVAL, ENOTSUP}:  # some network disks cannot, and keep names anyway
+            raise
+    finally:
+        os.close(opened)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes have left half-written in a folder; what one still writes is locked."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if UNFINISHED.fullmatch(path.name):
+            with suppress(OSError), path.open("r+b") as file:  # still being written, or somebody else's
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which takes its name at the end; another process may be first, and wins."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)
+        os.sync()
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+class FileSet:
+    """The files of a command in a folder that may hold others: all of them are there, or none that counts.
+
+    A hidden list is written before the first of them appears. What an earlier or interrupted command has left
+    is removed by its list, unless somebody has changed it since, and nothing else is.
+
+    Args:
+        location: path or URL of the folder.
+        command: whose files they are.
+        names: patterns of their paths in the folder; the last one tells that the set is complete.
+    """
+
+    def __init__(self, location: str, command: str, names: Sequence[str]) -> None:
+        self._filesystem, self._folder = open_location(location)
+        self._is_local = isinstance(self._filesystem, pafs.LocalFileSystem)
+        self._list = f".lldeg-{command}.json"
+        self._names = names
+
+    def remove(self) -> None:
+        """Remove the files, the last one first.
+
+        Raises:
+            OSError: the storage fails.
+        """
+        if self._type("") == pafs.FileType.Directory:
+            with self._locked():
+                self._remove(self._listed() or self._unlisted())
+
+    def replace(self, contents: Mapping[str, bytes]) -> None:
+        """Put new files in the place of the old ones; if that fails, neither are there.
+
+        Args:
+            contents: by name; the last one tells that the set is complete.
+
+        Raises:
+            OSError: the storage fails.
+        """
+        with self._locked(), self._removed_on_error():
+            self._remove(self._listed() or self._unlisted())
+            self._note({name: sha256(content).hexdigest() for name, content in contents.items()})
+            if self._is_local:
+                _appear_together(Path(self._folder), contents)
+                return
+            for name, content in contents.items():
+                _upload(self._filesystem, self._at(name), content)
+
+    @contextmanager
+    def filling(self) -> Iterator[Callable[[Iterable[str]], None]]:
+        """Write the files within the context; if it fails, they are removed, at the latest by the next one.
+
+        Yields:
+            what to call with the names of files before they are written.
+
+        Raises:
+            OSError: the storage fails.
+        """
+        noted: dict[str, None] = {}
+
+        def note(names: Iterable[str]) -> None:
+            noted.update(dict.fromkeys(names))
+            self._note(noted)
+
+        with self._locked(), self._removed_on_error():
+            self._remove(self._listed())
+            yield note
+            self._delete(self._list)
+
+    def _note(self, digests: Mapping[str, str | None]) -> None:
+        write_whole(self._filesystem, self._at(self._list), json.dumps(digests, indent=0).encode())
+
+    def _listed(self) -> dict[str, str | None]:
+        """The files by name with their digests; None of those that were being written one by one."""
+        try:
+            listed = json.loads(self._read(self._list))
+        except (FileNotFoundError, ValueError, RecursionError):
+            return {}
+        return listed if isinstance(listed, dict) else {}
+
+    def _unlisted(self) -> dict[str, str | None]:
+        """The files of a version of lldeg that kept no list."""
+        is_complete = self._type(self._names[-1]) == pafs.FileType.File
+        return dict.fromkeys(self._names) if is_complete else {}
+
+    def _remove(self, listed: Mapping[str, str | None]) -> None:
+        for name in reversed(list(listed)):
+            if self._is_own(name, listed[name]):
+                self._delete(name)
+        self._delete(self._list)
+        if self._is_local:
+            root = Path(self._folder)
+            for folder in sorted({(root / name).parent for name in (self._list, *listed)}, reverse=True):
+                remove_unfinished(folder)
+                _remove_empty(folder, root)
+
+    def _is_own(self, name: str, digest: str | None) -> bool:
+        """Whether a file may be removed: a list may come from anywhere, and a file may have been changed."""
+        if ".." in name.split("/") or not any(fnmatchcase(name, pattern) for pattern in self._names):
+            return False
+        try:
+            return digest is None or sha256(self._read(name)).hexdigest() == digest
+        except FileNotFoundError:
+            return False
+
+    def _at(self, name: str) -> str:
+        return f"{self._folder}/{name}".rstrip("/")
+
+    def _type(self, name: str) -> pafs.FileType:
+        return self._filesystem.get_file_info(self._at(name)).type
+
+    def _read(self, name: str) -> bytes:
+        with self._filesystem.open_input_file(self._at(name)) as stream:
+            return bytes(stream.read())
+
+    def _delete(self, name: str) -> None:
+        with suppress(FileNotFoundError):
+            if self._is_local:
+                Path(self._at(name)).unlink()
+            else:
+                self._filesystem.delete_file(self._at(name))
+
+    @contextmanager
+    def _removed_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError, MemoryError):  # then the next command removes them
+                self._remove(self._listed())
+            raise
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Keep other commands from writing to the folder, where it is on a disk that has locks."""
+        if not self._is_local:
+            yield
+            return
+        Path(self._folder).mkdir(parents=True, exist_ok=True)
+        opened = os.open(self._folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):
+                fcntl.flock(opened, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(opened)
+
+
+def _appear_together(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write all files of a folder before the first one appears."""
+    with ExitStack() as hidden:
+        unfinished = {
+            name: hidden.enter_context(hidden_file(folder, content, sync=True))
+            for name, content in contents.items()
+        }
+        *others, last = unfinished
+        for name in others:
+            unfinished[name].replace(folder / name)
+        sync_folder(folder)
+        unfinished[last].replace(folder / last)
+        sync_folder(folder)
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Remove a folder inside another, and those around it, as far as they are empty."""
+    with suppress(OSError):
+        while folder != root:
+            folder.rmdir()
+            folder = folder.parent

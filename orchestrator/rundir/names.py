@@ -44,7 +44,7 @@ def _size(kind: str, name: str) -> int:
     """Bytes of the longest part of a path that holds a name."""
     parts = [f"{kind}={segment(name)}"]
     if kind == "task":
-        parts.append(f".{segment(name)}.parquet")
+        parts.append(f"{segment(name)}.parquet")
     else:
         parts.append(replica_log_name(_LAST_REPLICA, name))
     return max(len(part.encode()) for part in parts)

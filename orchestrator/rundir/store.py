@@ -1,15 +1,14 @@
 """The run directory: the one class that owns every path in it, on any filesystem pyarrow knows.
 
-Files appear whole or not at all: on a disk they are written under a hidden name and moved, on an object store
-an upload becomes visible when it is closed, and is closed only after all of it was sent. A block keeps its
-name, so writing it again replaces it.
+Files appear whole or not at all (`locations.write_whole`). A block keeps its name, so writing it again
+replaces it.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 from urllib.parse import quote, unquote
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from orchestrator.errors import UserError
-from orchestrator.rundir.locations import open_location
+from orchestrator.rundir.locations import open_location, remove_unfinished, write_whole
 from orchestrator.rundir.sample_files import is_block, is_own, parquet_bytes, read_whole
 from orchestrator.rundir.schema import SOFTWARE_KEY
 
@@ -38,7 +37,6 @@ LOOKS = "looks.json"
 REPLICA_LOG = "replica-"
 _LOGS = "logs"
 _LOCK = ".lock"
-_TEMPORARY = "."
 _KEY = "S32"  # of a sample
 _READERS = 16  # files read at a time
 
@@ -87,6 +85,11 @@ class RunStore:
     def lock_path(self) -> Path | None:
         """The lock of a submit, beside what a user may remove; None on an object store."""
         return None if self.local_folder is None else self.local_folder / _LOCK
+
+    def remove_unfinished(self) -> None:
+        """Remove the half-written files that killed processes have left."""
+        for folder, _, _ in os.walk(self._root) if self.local_folder else ():
+            remove_unfinished(Path(folder))
 
     @property
     def filesystem(self) -> fs.FileSystem:
@@ -313,8 +316,8 @@ class RunStore:
             return b""
 
     def write_log(self, name: str, content: bytes) -> None:
-        """Replace a log."""
-        self._write(self._log(name), content)
+        """Replace a log; after a power failure the old one may be back."""
+        self._write(self._log(name), content, sync=False)
 
     def log_time(self, name: str) -> float | None:
         """When a log was written, in seconds by the storage's own clock; None if it does not say."""
@@ -355,25 +358,8 @@ class RunStore:
     def _write_table(self, path: str, table: pa.Table) -> None:
         self._write(path, parquet_bytes(table))
 
-    def _write(self, path: str, content: bytes | pa.Buffer) -> None:
-        """Make a file appear that has all of the content; if that fails, nothing has changed."""
-        if self.local_folder is None:
-            self._put(self._at(path), content)
-            return
-        folder, _, name = self._at(path).rpartition("/")
-        temporary = f"{folder}/{_TEMPORARY}{name}"
-        self._fs.create_dir(folder, recursive=True)
-        try:
-            self._put(temporary, content)
-            self._fs.move(temporary, f"{folder}/{name}")
-        except OSError:
-            with suppress(OSError):  # half of a file only fills a full disk
-                self._fs.delete_file(temporary)
-            raise
-
-    def _put(self, path: str, content: bytes | pa.Buffer) -> None:
-        with self._fs.open_output_stream(path) as stream:
-            stream.write(content)
+    def _write(self, path: str, content: bytes | pa.Buffer, *, sync: bool = True) -> None:
+        write_whole(self._fs, self._at(path), content, sync=sync)
 
 
 def _keys(samples: pa.Table, *, errors: bool) -> NDArray[np.object_]:

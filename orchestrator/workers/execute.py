@@ -144,15 +144,15 @@ def _owed(plan: Plan, variant: str) -> Counter[float]:
 
 
 def write_documents(plan: Plan) -> None:
-    """Write the manifest, the sweep and the items."""
+    """Write the items, the sweep, and last the manifest, which says that the others are there."""
     sweep = plan.sweep
-    sweep.store.write_manifest(plan.manifest)
-    sweep.store.write_sweep(
-        yaml.safe_dump(sweep.asked.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
-    )
     for name, task in sweep.tasks.items():
         built = sweep.built[sweep.renderings[sweep.config.baseline], name]
         sweep.store.write_items(name, items_table(task, built))
+    sweep.store.write_sweep(
+        yaml.safe_dump(sweep.asked.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    )
+    sweep.store.write_manifest(plan.manifest)
 
 
 def _job(

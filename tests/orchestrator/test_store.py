@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.errors import UserError
+from orchestrator.rundir.locations import hidden_file
 from orchestrator.rundir.store import RunStore
 
 TORN = "0000000-0123456789ab"  # a name that a block may have
@@ -30,12 +31,13 @@ def store(tmp_path):
 
 def fill_the_disk(monkeypatch):
     """From now on no file gets more than its first bytes."""
+    write = os.write
 
-    def put(_, path, content):
-        Path(path).write_bytes(bytes(content)[:4])
+    def write_little(file, content):
+        write(file, bytes(content)[:4])
         raise OSError("disk full")
 
-    monkeypatch.setattr(RunStore, "_put", put)
+    monkeypatch.setattr(os, "write", write_little)
 
 
 def files(folder):
@@ -217,6 +219,17 @@ def test_the_same_block_again_replaces_itself(store, tmp_path):
     store.write_block("v", "t", "b", rows("k1"))
     store.write_block("v", "t", "b", rows("k1"))
     assert files(tmp_path / "runs/one") == ["samples/variant=v/task=t/b.parquet"]
+
+
+def test_what_a_killed_writer_left_is_removed(store, tmp_path):
+    """A submit removes half-written files, but none that is still being written, nor anybody else's."""
+    store.write_block("v", "t", "b", rows("k1"))
+    left, notes = cell_of(tmp_path) / f".lldeg-{uuid.uuid4().hex}", cell_of(tmp_path) / ".notes"
+    left.write_bytes(b"PAR1")
+    notes.touch()
+    with hidden_file(cell_of(tmp_path), b"half", sync=False) as unfinished:
+        store.remove_unfinished()
+        assert (left.exists(), unfinished.exists(), notes.exists()) == (False, True, True)
 
 
 @pytest.mark.parametrize("name", STRANGE)

@@ -112,6 +112,7 @@ def run_sweep(
     # A plan made while another submit writes would be stale.
     with exclusive(sweep.store, on_loss=progress.taken_over):
         forget_stop(sweep.store)
+        sweep.store.remove_unfinished()
         plan = plan_sweep(sweep, config_path=config, retry_errors=retry_errors, finish=finish)
         announce(plan)
         progress.variants.update(initial_counts(plan))
