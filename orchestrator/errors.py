@@ -35,6 +35,10 @@ class PromptTooLongError(ValueError):
     """A prompt does not fit into the context of the model, and may not be cut."""
 
 
+class ServerBusyError(Exception):
+    """A server that answers other requests is too busy for one, however often it is asked (429)."""
+
+
 def error_text(error: BaseException) -> str:
     """An exception as "class: message", on one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:2000]

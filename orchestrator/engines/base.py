@@ -7,7 +7,7 @@ from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.errors import PromptTooLongError
+from orchestrator.errors import AnswerWithheldError, PromptTooLongError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +21,17 @@ OWN_OPTIONS = frozenset({"kind", ENV, LORA, PYTHON})
 """Engine options that lldeg itself reads: the kind, the replica's variables and Python, an adapter."""
 MOST_TOKENS = 2**31 - 1  # that a column holds
 ROUNDING = 1e-3  # by which the logarithm of a probability of 1 may come out above 0
-WITHHELD_REASONS = frozenset({"content_filter", "error", "abort"})
-"""Values of finish_reason that say that the text is not, or not all of, what the model answered."""
+CUT = "length"
+"""The finish_reason of an answer that the limit of tokens has ended."""
+CUT_REASONS = frozenset({CUT, "max_tokens", "max_output_tokens"})
+END_REASONS = CUT_REASONS | {
+    *("stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "completed", "repetition")
+}
+"""The finish_reasons of an answer, by the names of several providers; after any other one nobody knows what
+the model would have answered."""
+TOOL_REASONS = frozenset({"tool_calls", "function_call", "tool_use"})
+"""Further ones, of an answer to a request that offered tools."""
+LONGEST_REASON = 64  # characters
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Answer:
     Attributes:
         response: text, (log-likelihood, is-greedy), or a log-likelihood, after the kind of the query; None
             with an error.
-        finish_reason: "stop" or "length" where the engine tells; None otherwise.
+        finish_reason: one of `END_REASONS` where the engine tells; None otherwise.
         prompt_tokens: tokens read.
         output_tokens: tokens written.
         prompt_cut: tokens cut from the beginning of the prompt because they did not fit; None if unknown.
@@ -127,16 +136,46 @@ class NodeGroup:
     port: int
 
 
-class EngineOptionError(Exception):
+class EngineEndedError(Exception):
+    """The engine answers no more.
+
+    Attributes:
+        answers: those it had given to the queries of the same call, None where there is none; may be empty.
+    """
+
+    answers: Sequence[Answer | None] = ()
+
+
+class EngineOptionError(EngineEndedError):
     """The engine refuses its options or its model; trying again would not help."""
 
 
-class EngineAwayError(Exception):
-    """The engine cannot be reached, and the time for retries is over; what it was asked is still owed."""
+class EngineAwayError(EngineEndedError):
+    """The engine cannot be reached, and the time for retries is over; what it was asked is still missing."""
 
 
 class EngineDiedError(Exception):
     """The engine can answer no more; its replica has to go."""
+
+
+def end_reason(reason: object, *, tools: bool = False) -> str | None:
+    """A finish_reason of an answer: lower case, and "length" by whichever name the limit of tokens ended it.
+
+    Args:
+        reason: None where the engine tells none.
+        tools: whether the request offered tools.
+
+    Raises:
+        AnswerWithheldError: it is not the reason of an answer (`END_REASONS`).
+    """
+    if reason is None:
+        return None
+    word = reason.lower() if isinstance(reason, str) else ""
+    if tools and word in TOOL_REASONS:
+        return "stop"
+    if word not in END_REASONS:
+        raise AnswerWithheldError(f"the answer ended with finish_reason {str(reason)[:LONGEST_REASON]}")
+    return CUT if word in CUT_REASONS else word
 
 
 def log_likelihood(value: Any) -> float:
@@ -175,8 +214,8 @@ class Engine(Protocol):
 
         Raises:
             EngineDiedError: the engine is gone; none of the queries counts as answered.
-            EngineAwayError: the engine is away; likewise.
-            EngineOptionError: the engine turns out to refuse its options or its model.
+            EngineAwayError: the engine is away; the exception has the answers it gave before.
+            EngineOptionError: the engine turns out to refuse its options or its model; likewise.
         """
 
     def close(self) -> None:

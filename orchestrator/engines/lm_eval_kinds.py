@@ -45,8 +45,9 @@ class LmEvalClass(EngineKind):
         name, options = spec.kind.removeprefix(PREFIX), dict(spec.options)
         if name == "local-completions":  # its own default asks the server, which may be away
             options.setdefault("tokenizer_backend", "huggingface")
+        secrets: list[str] = []
         if "header" in options:
-            options["header"] = with_environment(options["header"])
+            options["header"], secrets = with_environment(options["header"])
         patience = options.pop("patience", None)
         max_reply_mib = options.pop("max_reply_mib", LARGEST_REPLY / MIB)
         lm = load_lm(replace(spec, options=options), name, on_cpu=gpus == 0)
@@ -59,6 +60,7 @@ class LmEvalClass(EngineKind):
             largest_reply=int(max_reply_mib * MIB),
             chat=_takes_messages(spec.options),
             template_arguments=spec.template_arguments,
+            secrets=secrets,
         )
 
     def choices(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:

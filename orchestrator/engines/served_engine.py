@@ -15,17 +15,19 @@ import re
 import threading
 from collections import Counter
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.engines.base import (
     GENERATE,
     LOGLIKELIHOOD,
     Answer,
+    EngineEndedError,
     EngineOptionError,
-    log_likelihood,
     token_count,
 )
 from orchestrator.engines.served.http_client import LARGEST_REPLY, Server
+from orchestrator.engines.served.reply import check_logprobs, only_choice, said
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
 from orchestrator.retry import RETRY_SECONDS
 
@@ -36,14 +38,11 @@ if TYPE_CHECKING:
 
 CONCURRENCY = 16  # requests at a time, unless num_concurrent says otherwise
 FEED_FACTOR = 2
-LONGEST_WORD = 64  # characters of a finish_reason
-THOUGHTS = (
-    "reasoning_content",
-    "reasoning",
-)  # fields of vLLM and similar servers for thoughts that come with a text
 MOST_REFUSALS = 16  # of requests of one kind of which none was answered, until a harmless one is tried
-UNREADABLE = (ValueError, TypeError, AttributeError, LookupError, AssertionError, OverflowError)
-"""What lm-eval's classes raise when they cannot encode a prompt or parse an answer."""
+UNREADABLE = (
+    *(ValueError, TypeError, AttributeError, LookupError, AssertionError, OverflowError, RecursionError),
+)
+"""What lm-eval's classes raise when they cannot encode a prompt or parse an answer, and `reply` likewise."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,7 @@ class ServedEngine:
         chat: whether the server takes conversations; prompts are then messages as JSON.
         template_arguments: arguments of the chat template, which the server applies.
         largest_reply: bytes that a reply may have.
+        secrets: values that no text of the server may hold, in addition to those of telling headers.
 
     Raises:
         EngineOptionError: the class lacks an address or a key.
@@ -80,6 +80,7 @@ class ServedEngine:
         chat: bool,
         template_arguments: Mapping[str, Any] | None = None,
         largest_reply: int = LARGEST_REPLY,
+        secrets: Sequence[str] = (),
     ) -> None:
         self._lm = lm
         self._template_arguments = dict(template_arguments or {})
@@ -100,7 +101,9 @@ class ServedEngine:
             patience=patience or max(RETRY_SECONDS, lm.timeout),  # what it works on is answered by then
             verify=lm.verify_certificate,
             largest_reply=largest_reply,
+            secrets=secrets,
         )
+        self._ended: asyncio.Future[EngineEndedError] = self._server.run(_future())
 
     @property
     def target_in_flight(self) -> int:
@@ -171,7 +174,7 @@ class ServedEngine:
             )
         if self._chat and self._template_arguments:
             body["chat_template_kwargs"] = self._template_arguments
-        return _Prepared(query, (body,), self._read_text, cut)
+        return _Prepared(query, (body,), partial(self._read_text, tools="tools" in body), cut)
 
     def _longest_prompt(self, settings: Mapping[str, Any]) -> int:
         answer = int(settings.get("max_gen_toks", self._lm._max_gen_toks))
@@ -182,26 +185,17 @@ class ServedEngine:
             )
         return int(self._lm.max_length) - answer
 
-    def _read_text(self, outputs: list[Any]) -> Answer:
+    def _read_text(self, outputs: list[Any], *, tools: bool) -> Answer:
         (output,) = outputs
-        if self._chat and "choices" in output:  # the class takes what it cannot read for an empty answer
-            (choice,) = output["choices"]
-            if choice["index"] != 0 or "message" not in choice:
-                raise ValueError("the answer contains no message")
-        text = self._lm.parse_generations(outputs=output)[0]
-        about = output if isinstance(output, dict) else {}
-        choice = (about.get("choices") or [{}])[0]
-        reason = choice.get("finish_reason")
-        reason = self._server.without_secrets(reason)[:LONGEST_WORD] if isinstance(reason, str) else None
-        if text is None and not _has_thought(choice):
-            raise AnswerWithheldError(f"the answer has no text (finish_reason: {reason})")
-        if not isinstance(text or "", str):
-            raise TypeError(f"the answer is not text but {type(text).__name__}")
-        usage = about.get("usage")
+        choice = only_choice(output, self._server.without_secrets, tools=tools)
+        text = said(choice, chat=self._chat, tools=tools)
+        if text:
+            (text,) = self._lm.parse_generations(outputs=output)  # as lm-eval reads it
+        usage = output.get("usage")
         counts = usage if isinstance(usage, dict) else {}
         return Answer(
-            self._server.without_secrets(text or ""),
-            reason,
+            self._server.without_secrets(text),
+            choice["finish_reason"],
             token_count(counts.get("prompt_tokens")),
             token_count(counts.get("completion_tokens")),
         )
@@ -247,15 +241,8 @@ class ServedEngine:
         return _Prepared(query, bodies, read, cut)
 
     def _read_logprobs(self, output: Any, tokens: list[int], start: int) -> tuple[float, bool]:
-        """Log-likelihood of the tokens from `start` on; lm-eval would sum up whatever is there."""
-        if isinstance(output, dict) and "choices" in output:
-            values = output["choices"][0]["logprobs"]["token_logprobs"]
-            if len(values) != len(tokens) + 1:  # the prompt, and the one token that is always written
-                raise ValueError(
-                    f"log-likelihoods of {len(values)} tokens instead of {len(tokens)} and one more"
-                )
-            for value in values[start:-1]:
-                log_likelihood(value)  # a sum could hide a wrong one
+        """Log-likelihood of the tokens from `start` on, and whether each is the likeliest at its place."""
+        check_logprobs(only_choice(output, self._server.without_secrets), len(tokens), start)
         scored: tuple[float, bool] = self._lm.parse_logprobs(
             outputs=output, tokens=[tokens], ctxlens=[start]
         )[0]
@@ -264,27 +251,66 @@ class ServedEngine:
     # answers, in the server's thread --------------------------------------------------------------------
 
     async def _answer_all(self, queries: Sequence[_Prepared]) -> list[Answer]:
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._answer(prepared)) for prepared in queries]
-        except ExceptionGroup as failures:  # the others were cancelled
-            raise failures.exceptions[0] from None
-        return [task.result() for task in tasks]
+        """Answer queries; once one of any call ends the engine, all calls end with what they have by then."""
+        tasks = [asyncio.create_task(self._answer(prepared)) for prepared in queries]
+        if not tasks:
+            return []
+        finished: asyncio.Future[Any] = asyncio.ensure_future(
+            asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+        )
+        await asyncio.wait((finished, self._ended), return_when=asyncio.FIRST_COMPLETED)
+        for future in (*tasks, finished):
+            future.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        answers = [outcome if isinstance(outcome, Answer) else None for outcome in outcomes]
+        if None not in answers:
+            return [answer for answer in answers if answer is not None]
+        if not self._ended.done():
+            raise next(outcome for outcome in outcomes if isinstance(outcome, Exception))
+        ended = self._ended.result()
+        left = type(ended)(str(ended))
+        left.answers = answers
+        raise left
 
     async def _answer(self, prepared: _Prepared) -> Answer:
         try:
-            outputs = [await self._server.ask(body) for body in prepared.bodies]
-            answer = replace(prepared.read(outputs), prompt_cut=prepared.cut)
-        except AnswerWithheldError as error:
-            return Answer(None, error=error_text(error))
-        except (RequestRefusedError, *UNREADABLE) as error:
-            reason, kind = error_text(error), prepared.query.kind
-            self._refused[kind] += 1
-            if not self._answered[kind] and self._refused[kind] >= MOST_REFUSALS:
-                await self._try_harmless(prepared.query, reason)
-            return Answer(None, error=reason)
+            answer = await self._read_answer(prepared)
+        except EngineEndedError as ended:
+            if not self._ended.done():
+                self._ended.set_result(ended)
+            raise
         self._answered[prepared.query.kind] += answer.error is None
         return answer
+
+    async def _read_answer(self, prepared: _Prepared) -> Answer:
+        """What the server answers; what is no answer as an error.
+
+        Raises:
+            EngineAwayError, EngineOptionError: see `answer`.
+        """
+        try:
+            return await self._ask(prepared)
+        except AnswerWithheldError as error:
+            return Answer(None, error=error_text(error))
+        except RequestRefusedError as error:
+            reason, kind = error_text(error), prepared.query.kind
+        self._refused[kind] += 1
+        if not self._answered[kind] and self._refused[kind] >= MOST_REFUSALS:
+            await self._try_harmless(prepared.query, reason)
+        return Answer(None, error=reason)
+
+    async def _ask(self, prepared: _Prepared) -> Answer:
+        """Send the requests of a query and read the replies.
+
+        Raises:
+            AnswerWithheldError, RequestRefusedError, EngineAwayError, EngineOptionError: see `Server.ask`; a
+                reply that is no answer is refused, or withheld if it speaks of a filter.
+        """
+        outputs = [await self._server.ask(body) for body in prepared.bodies]
+        try:
+            return replace(prepared.read(outputs), prompt_cut=prepared.cut)
+        except UNREADABLE as error:
+            raise self._server.no_answer(str(error) or error_text(error), outputs[-1]) from None
 
     async def _try_harmless(self, query: Query, reason: str) -> None:
         """Tell refused prompts, which may be all that is left for a replica, from a refused way to ask.
@@ -295,36 +321,37 @@ class ServedEngine:
         prompt = json.dumps([{"role": "user", "content": "1"}]) if self._chat else "1"
         prepared = self._prepare(replace(query, arguments=(prompt, *query.arguments[1:])))
         try:
-            answer = prepared.read([await self._server.ask(body) for body in prepared.bodies])
+            answer = await self._ask(prepared)
         except AnswerWithheldError:
             return
-        except (RequestRefusedError, *UNREADABLE):
+        except RequestRefusedError:
             answer = Answer(None, error=reason)
         if answer.error is not None:
             raise EngineOptionError(f"{self._server.url} cannot answer {query.kind} requests: {reason}")
         self._answered[query.kind] += 1
 
 
-def _has_thought(choice: Mapping[str, Any]) -> bool:
-    """Whether a message without text has the thoughts of a reasoning model, which then said nothing."""
-    message = choice.get("message")
-    thoughts = [message.get(name) for name in THOUGHTS] if isinstance(message, dict) else []
-    return any(isinstance(thought, str) and thought for thought in thoughts)
+async def _future() -> asyncio.Future[Any]:
+    """A future of the loop that runs this."""
+    return asyncio.get_running_loop().create_future()
 
 
-def with_environment(header: Mapping[str, Any]) -> dict[str, str]:
-    """Headers with $NAME and ${NAME} replaced by variables of the environment.
+def with_environment(header: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
+    """Headers with $NAME and ${NAME} replaced by variables of the environment, and the values of these.
 
     Raises:
         EngineOptionError: there is no such variable.
     """
+    values: list[str] = []
 
     def variable(match: re.Match[str]) -> str:
         name = match[1] or match[2]
         if name not in os.environ:
             raise EngineOptionError(f"engine.header needs the environment variable {name}, which is not set")
-        return os.environ[name]
+        values.append(os.environ[name])
+        return values[-1]
 
-    return {
+    replaced = {
         str(name): re.sub(r"\$(?:(\w+)|\{(\w+)\})", variable, str(value)) for name, value in header.items()
     }
+    return replaced, values

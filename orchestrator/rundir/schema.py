@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 SOFTWARE_KEY = b"lldeg.software"
 """In the metadata of a file of samples: the ID of the software that wrote it, as in the manifest."""
 
-CUT = "length"
-"""The finish_reason of an answer that the limit of tokens has ended."""
-
 FORMAT = 1
 """Version of the format, recorded in every manifest."""
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.engines.base import (
     GENERATE,
     LOGLIKELIHOOD,
-    WITHHELD_REASONS,
     Answer,
     Query,
+    end_reason,
     log_likelihood,
 )
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
@@ -116,11 +116,12 @@ def checked(query: Query, answer: Answer) -> Answer:
     if answer.error is not None:
         return answer
     if query.kind == GENERATE:
-        if answer.finish_reason in WITHHELD_REASONS:
-            withheld = AnswerWithheldError(f"the answer ended with finish_reason {answer.finish_reason}")
+        try:
+            reason = end_reason(answer.finish_reason)
+        except AnswerWithheldError as withheld:
             return Answer(None, error=error_text(withheld))
         if isinstance(answer.response, str):
-            return answer
+            return replace(answer, finish_reason=reason)
         return Answer(None, error=f"TypeError: the answer is {type(answer.response).__name__}, not text")
     try:
         log_likelihood(answer.response[0] if query.kind == LOGLIKELIHOOD else answer.response)

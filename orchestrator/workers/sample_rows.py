@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from orchestrator.engines.base import token_count
+from orchestrator.engines.base import CUT, token_count
 from orchestrator.errors import error_text
 from orchestrator.rundir.identity import sample_key
-from orchestrator.rundir.schema import CUT, ITEMS
+from orchestrator.rundir.schema import ITEMS
 from orchestrator.sweep.tasks import doc_hash, doc_text
 
 if TYPE_CHECKING:

@@ -87,7 +87,7 @@ def test_the_key_is_in_no_row(rows):
     forms += [base64.b64encode(b"\0" * n + hostile.KEY.encode()).decode()[4:-4] for n in range(3)]
     assert [form for form in forms if form in text] == []
     assert rows["echoes_the_key"]["response"] == "the key is …!"
-    assert rows["echoes_the_key"]["finish_reason"] == "key:…"
+    assert rows["echoes_the_key_as_a_reason"]["error"].endswith(f"finish_reason key:{'.' * 40}…")
 
 
 @pytest.fixture

@@ -254,21 +254,51 @@ def test_a_model_may_say_nothing(serve, open_served):
         assert (answer.response, answer.finish_reason, answer.error) == ("", "length", None)
 
 
-def test_strange_reasons_and_counts_are_left_out(serve, open_served):
-    """The columns hold a word and numbers."""
-    odd = {"choices": [{"index": 0, "text": "x", "finish_reason": {}}], "usage": {"prompt_tokens": "many"}}
+def test_strange_counts_are_left_out(serve, open_served):
+    """The columns hold numbers."""
+    odd = {"choices": [{"index": 0, "text": "x"}], "usage": {"prompt_tokens": "many"}}
     (answer,) = open_served(serve(lambda *_: reply(odd))).answer([asked("one")])
     assert (answer.response, answer.finish_reason, answer.prompt_tokens) == ("x", None, None)
 
 
+@pytest.mark.parametrize(
+    ("reason", "kept"),
+    [("stop", "stop"), ("STOP", "stop"), ("MAX_TOKENS", "length"), ("end_turn", "end_turn"), (None, None)],
+)
+def test_the_end_of_an_answer_has_many_names(serve, open_served, reason, kept):
+    """They are kept in lower case, that of the limit of tokens as "length"."""
+    choice = {"index": 0, "text": "x", "finish_reason": reason}
+    (answer,) = open_served(serve(lambda *_: reply({"choices": [choice]}))).answer([asked("one")])
+    assert (answer.response, answer.finish_reason) == ("x", kept)
+
+
+def test_a_tool_may_be_called_where_one_was_offered(serve, open_served):
+    """The answer then has no text; where none was offered, the call is no answer."""
+    call = {"index": 0, "message": {"content": None, "tool_calls": [{}]}, "finish_reason": "tool_calls"}
+    engine = open_served(serve(lambda *_: reply({"choices": [call]})), CHAT)
+    offered, not_offered = engine.answer([asked("[{}]", tools=[{}]), asked("[{}]")])
+    assert (offered.response, offered.error) == ("", None)
+    assert not_offered.response is None
+
+
 def test_a_server_that_does_not_come_back_is_away(serve, open_served):
-    """None of the queries counts as answered, those that were included."""
-    server = serve()
-    engine = open_served(server, patience=0.3)
-    assert said(engine, asked("one")) == ["one at 0.7 with 0"]
-    server.go()
-    with pytest.raises(EngineAwayError, match="does not answer"):
-        engine.answer([asked("one"), asked("two")])
+    """What it has answered until then is not lost, in whichever call it was asked."""
+    answered = set()
+
+    def behave(_, body):
+        if body["prompt"] in {"two", *answered}:
+            return reply({}, 503)
+        answered.add(body["prompt"])
+        return completion(body)
+
+    engine = open_served(serve(behave), patience=0.3)
+    with ThreadPoolExecutor(2) as pool:
+        blocks = [[asked("one"), asked("two")], [asked("two"), asked("three")]]
+        failures = [call.exception() for call in [pool.submit(engine.answer, block) for block in blocks]]
+    assert {type(failure) for failure in failures} == {EngineAwayError}
+    assert "does not answer" in str(failures[0])
+    texts = [[answer and answer.response for answer in failure.answers] for failure in failures]
+    assert texts == [["one at 0.7 with 0", None], [None, "three at 0.7 with 0"]]
 
 
 def test_an_engine_that_was_refused_is_refused_for_all(serve, open_served):

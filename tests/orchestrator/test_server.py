@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 
 import pytest
 from standin.server import HANG, RESET, StandInServer, reply
@@ -11,7 +12,7 @@ from standin.server import HANG, RESET, StandInServer, reply
 from orchestrator.engines.base import EngineAwayError, EngineOptionError
 from orchestrator.engines.served import http_client as module
 from orchestrator.engines.served.http_client import Server
-from orchestrator.errors import RequestRefusedError
+from orchestrator.errors import RequestRefusedError, ServerBusyError
 
 pytestmark = pytest.mark.ray
 
@@ -258,17 +259,38 @@ def test_a_request_that_the_server_fails_on_is_refused(ask, clock, trouble):
     assert clock.now - 1000 >= 300
 
 
-def test_a_request_waits_its_turn_as_long_as_others_have_theirs(ask, clock):
-    """A rate limit that lets the others through is no reason to give up."""
+def test_a_request_waits_its_turn_under_a_rate_limit(serve, clock):
+    """Of many that are told "busy" one is answered now and then: whose turn has not come is not at fault."""
+    turns = count(1)
 
     def behave(_, body):
-        if "other" in body or clock.now > 2000:
+        if "other" in body:
+            return FINE if next(turns) % 20 == 0 else reply(b"", 429)
+        if clock.now > 2000:
             return FINE
-        post({"other": 1})  # somebody else has just been answered
+        for _ in range(10):
+            server.run(server._send({"other": 1}))
         return reply(b"", 429)
 
+    stand_in, server = serve(behave)
+    assert server.run(server.ask({"late": 1})) == {"choices": ["fine"]}
+
+
+def test_a_request_that_alone_meets_busy_is_refused_as_such(ask, clock):
+    """The others are answered meanwhile, so the server is not away; nor is it where nobody else asks."""
+
+    def behave(_, body):
+        if "other" in body:
+            return FINE
+        if body["others"]:
+            post({"other": 1})
+        return reply(b"slow down", 429)
+
     _, post = ask(behave)
-    assert post({"late": 1}) == {"choices": ["fine"]}
+    post({"other": 1})
+    for others in (True, False):
+        with pytest.raises(ServerBusyError, match="slow down"):
+            post({"late": 1, "others": others})
 
 
 def test_a_server_that_was_away_in_between_loses_nothing(ask, monkeypatch):

@@ -30,8 +30,9 @@ def expected(outcome):
 
 
 def said(text="1", finish_reason="stop", usage=None, **more):
-    """A completion."""
-    choice = {"index": 0, "text": text, "finish_reason": finish_reason, **more}
+    """What a server says, in the form of a completion and in that of a chat."""
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "text": text, "message": message, "finish_reason": finish_reason, **more}
     return {"choices": [choice], "usage": usage or {"prompt_tokens": 7, "completion_tokens": 3}}
 
 
@@ -122,7 +123,8 @@ def nests_deeply(_):
 @expected(FAILED)
 def nests_below_the_limit(_):
     """JSON that is just readable, where a text should be."""
-    return reply(b'{"choices":[{"index":0,"text":' + b"[" * 400 + b"]" * 400 + b"}]}")
+    nested = b"[" * 400 + b"]" * 400
+    return reply(b'{"choices":[{"index":0,"text":' + nested + b',"message":{"content":' + nested + b"}}]}")
 
 
 @expected(FAILED)
@@ -156,6 +158,18 @@ def refuses_with_binary(_):
     return reply(bytes(range(256)), 422)
 
 
+@expected(FAILED)
+def says_that_it_is_busy(_):
+    """A gateway's own error, with the status of an answer."""
+    return reply({"code": 50001, "msg": "busy"})
+
+
+@expected(FAILED)
+def says_bytes_that_are_no_text(_):
+    """What could only be scored with characters of ours in it."""
+    return reply(json.dumps(said("1?")).encode().replace(b"?", b"\xff"))
+
+
 # strange details of an answer -----------------------------------------------------------------------------
 
 
@@ -183,13 +197,13 @@ def counts_in_a_list(_):
     return reply(said(usage=[1, 2]))
 
 
-@expected(ANSWERED)
+@expected(WITHHELD)
 def gives_a_strange_reason(_):
     """A finish_reason that is no word."""
     return reply(said(finish_reason={"why": ["not"]}))
 
 
-@expected(ANSWERED)
+@expected(WITHHELD)
 def gives_a_long_reason(_):
     """A megabyte of it."""
     return reply(said(finish_reason="stop" * (1 << 18)))
@@ -198,7 +212,7 @@ def gives_a_long_reason(_):
 @expected(ANSWERED)
 def says_half_a_character(_):
     """Lone surrogates, which no file can hold."""
-    return reply(b'{"choices":[{"index":0,"text":"1 \\ud800","finish_reason":"\\udfff"}]}')
+    return reply(said("1 \ud800"))
 
 
 @expected(ANSWERED)
@@ -217,8 +231,8 @@ def sends_cookies_and_links(_):
 
 
 def echo(form):
-    """A text and a reason with the key in some form."""
-    return reply(said(f"the key is {form}!", f"key:{form}"))
+    """A text with the key in some form."""
+    return reply(said(f"the key is {form}!"))
 
 
 @expected(ANSWERED)
@@ -249,6 +263,12 @@ def echoes_the_key_in_base64_for_urls(_):
 def echoes_the_key_in_hexadecimal(_):
     """Two digits a byte."""
     return echo(KEY.encode().hex())
+
+
+@expected(WITHHELD)
+def echoes_the_key_as_a_reason(_):
+    """Where a finish_reason should be; cut off in the middle of it, it would still be most of the key."""
+    return reply(said(finish_reason="key:" + "." * 40 + KEY))
 
 
 @expected(FAILED)

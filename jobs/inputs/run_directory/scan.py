@@ -7,8 +7,8 @@ import pyarrow.dataset as ds
 
 from jobs.inputs.notices import NoticeCode
 from jobs.inputs.run_directory.files import RunFiles
+from orchestrator.engines.base import CUT
 from orchestrator.rundir.sample_files import read_whole
-from orchestrator.rundir.schema import CUT
 
 ROWS_PER_PIECE = 1 << 17
 MARKS = {

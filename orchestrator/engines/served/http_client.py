@@ -21,16 +21,18 @@ import aiohttp
 
 from orchestrator.engines.base import EngineAwayError, EngineOptionError
 from orchestrator.engines.served.redaction import long_words, secrets_in, strike, striker
-from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
+from orchestrator.errors import AnswerWithheldError, RequestRefusedError, ServerBusyError, error_text
 from orchestrator.retry import LONGEST_PAUSE, RETRY_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping, Sequence
 
 SHORTEST_PAUSE, FIRST_PAUSE = 0.1, 0.5
 SECONDS_TO_CONNECT = 30.0
 SECONDS_BETWEEN_WORDS = 10.0
 LONGEST_REASON = 300  # characters of a server's words
+UNLIKELY = 1e-3
+"""Chance of meeting "busy" so often by bad luck alone, below which a request itself is the cause."""
 LARGEST_REPLY = 32 << 20  # bytes, decompressed
 PIECE = 1 << 16  # bytes read at a time
 BUSY = 429
@@ -74,6 +76,7 @@ class Server:
         patience: seconds the server may be away.
         verify: whether the server's certificate must be valid.
         largest_reply: bytes that a reply may have once it is decompressed.
+        secrets: values that no text of the server may hold, in addition to those of telling headers.
 
     Attributes:
         trouble: what came instead of the last answer; None if it came.
@@ -92,6 +95,7 @@ class Server:
         patience: float,
         verify: bool,
         largest_reply: int = LARGEST_REPLY,
+        secrets: Sequence[str] = (),
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise EngineOptionError(
@@ -102,12 +106,13 @@ class Server:
         self._headers = {name: value.strip() for name, value in headers.items()}
         if several := [name for name, value in self._headers.items() if len(value.splitlines()) > 1]:
             raise EngineOptionError(f"the header {several[0]} has line breaks")
-        self._secrets = striker(secrets_in(self._headers))
-        self._told = striker([*long_words(self._headers.values()), *secrets_in(self._headers)])
+        self._secrets = striker([*secrets_in(self._headers), *long_words(secrets)])
+        self._told = striker(long_words([*self._headers.values(), *secrets]))
         self._largest_reply = largest_reply
         self._patience = patience
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=SECONDS_TO_CONNECT)
         self._answered: Any = None  # a request, the last that was answered
+        self._sent = self._answers = 0  # requests and answers so far
         self._answered_at = self._spoke_at = float("-inf")
         self._not_before = 0.0
         self._loop = asyncio.new_event_loop()
@@ -135,11 +140,14 @@ class Server:
         Raises:
             AnswerWithheldError: a filter of the provider blocks the prompt or the answer.
             RequestRefusedError: the server refuses the request, or still fails on it when retries run out.
+            ServerBusyError: it is still too busy for this request, and not for others.
             EngineAwayError: the server has stopped answering altogether.
             EngineOptionError: the server will never answer: the address is wrong, or access is denied.
         """
         failing_since, pause = None, FIRST_PAUSE
+        sent, answers, tries = self._sent, self._answers, 0
         while True:
+            tries += 1
             outcome = await self._send(body)
             if not isinstance(outcome, _Trouble):
                 return outcome
@@ -148,12 +156,27 @@ class Server:
             self.trouble = f"retrying requests to {self.url}: {outcome.reason}"
             self._tell(outcome.reason)
             if now - failing_since >= self._patience:
-                if not outcome.busy and await self._answers_what_it_answered():
-                    raise RequestRefusedError(outcome.reason)
+                others = self._sent - sent - tries
+                if outcome.busy and others:  # under a rate limit it may be bad luck
+                    luck = (1 - (self._answers - answers) / others) ** tries
+                    is_at_fault = luck < UNLIKELY
+                else:
+                    is_at_fault = await self._answers_what_it_answered()
+                if is_at_fault:
+                    raise (ServerBusyError if outcome.busy else RequestRefusedError)(outcome.reason)
                 if now - max(failing_since, self._answered_at) >= self._patience:
                     raise EngineAwayError(f"{self.url} does not answer: {outcome.reason}")
             await asyncio.sleep(outcome.pause or pause * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    def no_answer(self, why: str, reply: Any) -> Exception:
+        """The error of a reply that is no answer: withheld if it speaks of a filter, else refused."""
+        try:
+            text = json.dumps(reply, ensure_ascii=False)
+        except RecursionError:
+            text = ""
+        kind = AnswerWithheldError if WITHHOLDING.search(text) else RequestRefusedError
+        return kind(self._words(why, text))
 
     async def _open(self, concurrency: int, verify: bool) -> tuple[aiohttp.ClientSession, asyncio.Semaphore]:
         session = aiohttp.ClientSession(
@@ -169,18 +192,23 @@ class Server:
         try:
             async with self._slots:
                 await asyncio.sleep(self._not_before - time.monotonic())
+                self._sent += 1
                 async with self._session.post(self.url, json=body, allow_redirects=False) as response:
-                    text = await self._read(response)
+                    content = await self._read(response)
         except HOPELESS as error:
             raise EngineOptionError(f"cannot connect to {self.url}: {error_text(error)}") from None
         except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
             return _Trouble(strike(error_text(error), self._told))
+        text = content.decode(errors="replace")
         if not 200 <= response.status < 300:
             return self._refused(response, text)
         try:
             output = json.loads(text)
+            content.decode()
         except RecursionError:
             raise RequestRefusedError("the reply is JSON that is nested too deeply") from None
+        except UnicodeDecodeError:
+            raise RequestRefusedError(self._words("the reply is not UTF-8", text)) from None
         except ValueError:
             return _Trouble(self._words("invalid JSON", text))
         if not isinstance(output, (dict, list)) or (isinstance(output, dict) and output.get("error")):
@@ -189,11 +217,12 @@ class Server:
                 self._words("not an answer", text)
             )  # gateways send upstream errors with status 200
         self._answered, self._answered_at = body, time.monotonic()
+        self._answers += 1
         self.trouble = None
         return output
 
-    async def _read(self, response: aiohttp.ClientResponse) -> str:
-        """The text of a reply, of which never more than the limit is kept in memory.
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        """The content of a reply, of which never more than the limit is kept in memory.
 
         Raises:
             RequestRefusedError: it is larger.
@@ -206,7 +235,7 @@ class Server:
                 raise RequestRefusedError(
                     f"the reply is larger than {self._largest_reply / (1 << 20):g} MiB (engine.max_reply_mib)"
                 )
-        return content.decode("utf-8", errors="replace")
+        return bytes(content)
 
     def _raise_if_withheld(self, what: str, text: str) -> None:
         if WITHHOLDING.search(text):

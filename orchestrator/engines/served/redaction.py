@@ -31,8 +31,9 @@ def secrets_in(headers: Mapping[str, str]) -> list[str]:
 
 
 def long_words(values: Iterable[str]) -> list[str]:
-    """Words of some values that are long enough to be secrets."""
-    return [word for value in values for word in value.split() if len(word) >= SHORTEST_SECRET]
+    """Some values and their words, as far as they are long enough to be secrets."""
+    words = (word for value in values for word in (value.strip(), *value.split()))
+    return [word for word in words if len(word) >= SHORTEST_SECRET]
 
 
 def striker(secrets: Iterable[str]) -> re.Pattern[str] | None:

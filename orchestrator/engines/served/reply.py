@@ -1,0 +1,123 @@
+"""Reading a server's reply: what is not plainly one answer is none.
+
+Gateways report overload, filters and failures of their own in dozens of shapes with status 200, and lm-eval's
+parsers take most of them for an empty answer. So a reply must have OpenAI's form with exactly one choice, the
+source of both text and finish_reason, and nothing in it may speak of a filter or an error.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from math import isfinite
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+from orchestrator.engines.base import ROUNDING, end_reason, log_likelihood
+from orchestrator.errors import AnswerWithheldError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+THOUGHTS = ("reasoning_content", "reasoning")
+"""Fields of vLLM and similar servers for thoughts that come with a text."""
+SPEAKERS = (None, "assistant", "model")
+_FILTERS = re.compile(r"filter|safety|moderation")
+_FILTERED = re.compile(r'"(filtered|blocked|flagged)": (?!false|null)')
+"""In the JSON of what a filter says."""
+
+
+def only_choice(reply: Any, clean: Callable[[str], str], *, tools: bool = False) -> dict[str, Any]:
+    """The choice of a reply, with its finish_reason as rows have it.
+
+    Args:
+        reply: JSON values.
+        clean: takes secrets out of a text.
+        tools: whether the request offered tools.
+
+    Raises:
+        AnswerWithheldError: a filter or a failure of the provider ended the answer.
+        ValueError: the reply has not one choice of index 0.
+    """
+    choices = reply.get("choices") if isinstance(reply, dict) else None
+    if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
+        raise ValueError("the reply has not exactly one choice")
+    choice = choices[0]
+    if type(choice.get("index")) is not int or choice["index"] != 0:
+        raise ValueError("the choice of the reply has not the index 0")
+    kind = str(reply.get("object"))
+    if kind == "error" or kind.endswith(".chunk"):
+        raise ValueError(f"the reply is an object of the kind {kind}")
+    if reply.get("errors") or choice.get("error"):
+        raise AnswerWithheldError("the answer comes with an error")
+    if any(map(_is_filtered, (reply, choice))):
+        raise AnswerWithheldError("a filter of the provider blocks the prompt or the answer")
+    names = ("native_finish_reason", "finish_reason")  # the provider's own, where a gateway tells it
+    for word in (choice.get(name) for name in names):
+        reason = end_reason(None if word is None else clean(str(word)), tools=tools)
+    return choice | {"finish_reason": reason}
+
+
+def _is_filtered(part: dict[str, Any]) -> bool:
+    return any(_FILTERS.search(name) and _FILTERED.search(json.dumps(value)) for name, value in part.items())
+
+
+def said(choice: dict[str, Any], *, chat: bool, tools: bool = False) -> str:
+    """The text of a choice; empty where a reasoning model only thought, or only called a tool that it had.
+
+    Raises:
+        AnswerWithheldError: there is no text, or a refusal in its place.
+        ValueError, TypeError: the choice has not the form of an answer.
+    """
+    part = choice.get("message") if chat else choice
+    if not isinstance(part, dict):
+        raise ValueError("the choice has no message")  # noqa: TRY004 - as of all replies in a wrong form
+    if part.get("role") not in SPEAKERS:
+        raise ValueError("the message is not the assistant's")
+    if part.get("refusal") or part.get("error"):
+        raise AnswerWithheldError("the message is a refusal or an error")
+    called = bool(part.get("tool_calls") or part.get("function_call"))
+    if called and not tools:
+        raise ValueError("the answer calls a tool, and none was offered")
+    text = part.get("content" if chat else "text")
+    if text is None and (called or any(isinstance(part.get(name), str) and part[name] for name in THOUGHTS)):
+        return ""
+    if text is None:
+        raise AnswerWithheldError(f"the answer has no text (finish_reason: {choice['finish_reason']})")
+    if not isinstance(text, str):
+        raise TypeError(f"the answer is not text but {type(text).__name__}")
+    return text
+
+
+def check_logprobs(choice: dict[str, Any], tokens: int, start: int) -> None:
+    """Check what lm-eval would add up and compare without a look at it.
+
+    Args:
+        choice: of a reply that echoes the prompt.
+        tokens: of the prompt.
+        start: the first of them that counts.
+
+    Raises:
+        ValueError: the log-likelihoods are not of these tokens, or are none, or the likeliest token is less
+            likely than the prompt's own.
+    """
+    logprobs = choice.get("logprobs")
+    if not isinstance(logprobs, dict):
+        raise ValueError("the reply has no log-likelihoods")  # noqa: TRY004 - as of all replies in a wrong form
+    columns = []
+    for name in ("token_logprobs", "top_logprobs"):
+        column = logprobs.get(name)
+        if not isinstance(column, list) or len(column) != tokens + 1:
+            found = len(column) if isinstance(column, list) else "no"
+            raise ValueError(f"{name} of {found} tokens instead of {tokens} and one more")
+        columns.append(column[start:-1])
+    for value, top in zip(*columns, strict=True):
+        own = log_likelihood(value)  # one by one, since a sum could hide a wrong one
+        if not isinstance(top, dict) or not top or not all(map(_is_finite, top.values())):
+            raise ValueError("top_logprobs are not the log-likelihoods of a token's alternatives")
+        if max(top.values()) < own - ROUNDING:
+            raise ValueError("the likeliest token is less likely than the prompt's own")
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)
