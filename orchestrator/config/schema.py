@@ -249,7 +249,7 @@ class SweepConfig(Section):
     stopping: StoppingConfig | None = None
     """Stop a variant as soon as its verdict is certain; default: answer every planned sample."""
     confirm_run_unsafe_code: bool = False
-    """Allow tasks that execute the code a model wrote."""
+    """Allow tasks that execute the code a model wrote, in a sandbox."""
 
     @field_validator("variants", mode="before")
     @classmethod

@@ -119,10 +119,10 @@ class TaskLibrary:
                 cluster=config.cluster,
                 group=None if single else group_of.get(name, config.task),
                 include_path=self.include_path,
-                unsafe_code=self.unsafe_code,
+                unsafe_code=self.unsafe_code and bool(getattr(task, "UNSAFE_CODE", False)),
                 sampling=config.sampling,
             )
-            for name in loaded["tasks"]
+            for name, task in loaded["tasks"].items()
         ]
 
     def open(self, spec: TaskSpec) -> SweepTask:

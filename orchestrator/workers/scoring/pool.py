@@ -2,29 +2,34 @@
 
 Each gets whole batches, so that a cheap score costs a share of one message; a second one is started when the
 first is busy. A sample that takes too long, or that ends its process, becomes an error; a new process then
-scores the rest of the batch as if nothing had happened.
+scores the rest of the batch as if nothing had happened. Tasks that run code of the model have sandboxed
+processes of their own.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Pipe
 from queue import LifoQueue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.sweep.tasks import Unscorable
+from orchestrator.sweep.tasks import Scored, Unscorable
 from orchestrator.workers.scoring.process import COUNTER_BYTES, Counter
+from orchestrator.workers.scoring.sandbox import environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from orchestrator.sweep.tasks import Answered, Scored, TaskSpec
+    from orchestrator.sweep.tasks import Answered, TaskSpec
 
     Result = Scored | Unscorable
 
@@ -32,7 +37,15 @@ SECONDS_PER_SAMPLE = 60.0
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 5.0
 MOST_STARTS = 3  # without a result and without a sample to blame
+MOST_BYTES = 1 << 28  # of one message of results
 CODE = "from orchestrator.workers.scoring.process import main; main()"
+SANDBOXED_CODE = """
+import sys
+from orchestrator.workers.scoring.sandbox import begin
+sandbox = begin(sys.argv[3])  # before anything starts a thread
+from orchestrator.workers.scoring.process import main
+main(sandbox)
+"""
 
 
 class ScoringError(Exception):
@@ -60,16 +73,23 @@ class ScoringPool:
     def __init__(
         self, tasks: Mapping[str, TaskSpec], size: int, seconds_per_sample: float = SECONDS_PER_SAMPLE
     ) -> None:
-        self._all = [_Process(tasks, seconds_per_sample) for _ in range(size)]
-        self._free: LifoQueue[_Process] = LifoQueue()  # the last one used is warm
-        for process in self._all:
-            self._free.put(process)
+        self._sandboxed = {name: spec.unsafe_code for name, spec in tasks.items()}
+        self._free: dict[bool, LifoQueue[_Process]] = {}  # by sandboxed or not; the last one used is warm
+        self._all: list[_Process] = []
+        for sandboxed in set(self._sandboxed.values()):
+            own = {name: spec for name, spec in tasks.items() if spec.unsafe_code == sandboxed}
+            processes = [_Process(own, seconds_per_sample, sandboxed=sandboxed) for _ in range(size)]
+            self._free[sandboxed] = LifoQueue()
+            for process in processes:
+                self._free[sandboxed].put(process)
+            self._all += processes
 
     def start(self) -> None:
-        """Start a process ahead of the first batch; it opens the tasks meanwhile."""
-        process = self._free.get()
-        process.start()
-        self._free.put(process)
+        """Start a process of each kind ahead of the first batch; it opens the tasks meanwhile."""
+        for free in self._free.values():
+            process = free.get()
+            process.start()
+            free.put(process)
 
     def scorer(self, task: str) -> Callable[[Sequence[Answered]], list[Result]]:
         """What scores answers to a task."""
@@ -83,11 +103,12 @@ class ScoringPool:
         """
         if not batch:
             return []
-        process = self._free.get()
+        free = self._free[self._sandboxed[task]]
+        process = free.get()
         try:
             return _score_all(process, task, batch)
         finally:
-            self._free.put(process)
+            free.put(process)
 
     def close(self) -> None:
         """End all processes."""
@@ -113,22 +134,29 @@ def _score_all(process: _Process, task: str, batch: Sequence[Answered]) -> list[
 class _Process:
     """One process, started when it is needed."""
 
-    def __init__(self, tasks: Mapping[str, TaskSpec], seconds_per_sample: float) -> None:
+    def __init__(self, tasks: Mapping[str, TaskSpec], seconds_per_sample: float, *, sandboxed: bool) -> None:
         self._tasks = dict(tasks)
         self._seconds = seconds_per_sample
+        self._sandboxed = sandboxed
+        self._folder: str | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the process, unless it lives."""
         if self._process is not None and self._process.poll() is None:
             return
+        self.end()
+        if self._sandboxed:
+            self._folder = tempfile.mkdtemp(prefix="lldeg-")
         ours, theirs = Pipe()
         memory = os.memfd_create("lldeg-scoring")
         os.ftruncate(memory, COUNTER_BYTES)
+        code, folder = (CODE, []) if self._folder is None else (SANDBOXED_CODE, [self._folder])
+        variables = os.environ if self._folder is None else environment(self._folder)
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter and fixed words
-            [sys.executable, "-c", CODE, str(theirs.fileno()), str(memory)],
+            [sys.executable, "-c", code, str(theirs.fileno()), str(memory), *folder],
             pass_fds=(theirs.fileno(), memory),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env={**variables, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             stdin=subprocess.DEVNULL,
         )
         self._connection, self._counter = ours, Counter(memory)
@@ -147,25 +175,35 @@ class _Process:
         results: list[Result] = []
         try:
             self._connection.send((task, batch))
-            error = self._connection.recv().error  # opening a task may take as long as it needs
+            error = self._receive()  # opening a task may take as long as it needs
             if error is not None:
-                raise ScoringError(error)
+                raise ScoringError(str(error))
             if self._collect(results, len(batch)):
                 return _Outcome(results)
             reason = f"scoring took longer than {self._seconds:g} s"
-        except (EOFError, OSError):
+        except (
+            EOFError,
+            OSError,
+            ValueError,
+            TypeError,
+            AttributeError,
+            LookupError,
+        ):  # also of a forged message
             reason = "scoring ended its process"
-        culprit = max(self._counter.value, len(results))
+        culprit = min(max(self._counter.value, len(results)), len(batch) - 1)
         begun = self._counter.value >= 0
         self.end()
-        return _Outcome(results, reason, culprit if begun and culprit < len(batch) else None)
+        return _Outcome(results, reason, culprit if begun else None)
+
+    def _receive(self) -> Any:
+        return json.loads(self._connection.recv_bytes(MOST_BYTES))
 
     def _collect(self, results: list[Result], size: int) -> bool:
         """Add results as they come; returns whether all have come, False if one takes too long."""
         reached, since = 0, time.monotonic()
         while len(results) < size:
             if self._connection.poll(SECONDS_BETWEEN_LOOKS):
-                results += self._connection.recv()
+                results += [_result(one) for one in self._receive()]
             if self._counter.value != reached:
                 reached, since = self._counter.value, time.monotonic()
             elif time.monotonic() - since > self._seconds:
@@ -180,3 +218,15 @@ class _Process:
                 self._process.wait(SECONDS_TO_END)
             self._process = None
             self._connection.close()
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._folder = None
+
+
+def _result(fields: dict[str, Any]) -> Result:
+    """A result from its message; a forged one must not be more than wrong."""
+    if "reason" in fields:
+        return Unscorable(str(fields["reason"]))
+    return Scored(
+        **{**fields, "scores": {str(name): float(score) for name, score in fields["scores"].items()}}
+    )

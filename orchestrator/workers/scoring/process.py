@@ -2,41 +2,36 @@
 
 Scoring runs in the main thread, because code of tasks (math_verify, lm-eval's own `timeout`) sets alarms,
 which Python allows only there. The number of the sample in progress is in memory that the replica can read:
-code that never ends may hold the interpreter, and could then say nothing itself.
+code that never ends may hold the interpreter, and could then say nothing itself. Results are sent as JSON,
+since a process that runs code of a model must not be trusted with pickles.
 """
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 import signal
 import sys
 import time
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster.code_shipping import shipped_tasks
 from orchestrator.errors import error_text
 from orchestrator.sweep.tasks import TaskLibrary, set_up_lm_eval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from orchestrator.sweep.tasks import Answered, Scored, SweepTask, TaskSpec, Unscorable
-
-    Results = list[Scored | Unscorable]
+    from orchestrator.workers.scoring.sandbox import Sandbox
 
 SECONDS_BETWEEN_RESULTS = 0.2
 COUNTER_BYTES = 8
 NOT_BEGUN = -1
-
-
-@dataclass(frozen=True)
-class Opened:
-    """The task of a batch is open, or cannot be opened; scoring begins."""
-
-    error: str | None = None
 
 
 class Counter:
@@ -64,6 +59,11 @@ class _Tasks:
         self._open: dict[str, SweepTask] = {}
         self._libraries: dict[tuple[tuple[str, ...], bool], TaskLibrary] = {}
 
+    @property
+    def folders(self) -> set[str]:
+        """Where their files are."""
+        return {folder for spec in self._specs.values() for folder in shipped_tasks() or spec.include_path}
+
     def open(self, name: str) -> SweepTask:
         """A task, ready to score."""
         if name not in self._open:
@@ -75,10 +75,10 @@ class _Tasks:
             self._open[name] = library.open(spec)
         return self._open[name]
 
-    def open_ahead(self, connection: Connection) -> None:
-        """Open the tasks until the first batch arrives."""
+    def open_ahead(self, stop: Callable[[], bool]) -> None:
+        """Open the tasks, or as many as there is time for."""
         for name in self._specs:
-            if connection.poll():
+            if stop():
                 return
             try:
                 self.open(name)
@@ -86,44 +86,71 @@ class _Tasks:
                 return
 
 
-def serve(connection: Connection, counter: Counter) -> None:
-    """Score batches until the replica closes the connection or dies."""
+def serve(connection: Connection, counter: Counter, sandbox: Sandbox | None) -> None:
+    """Score batches until the replica closes the connection or dies.
+
+    Before each batch a message says whether its task can be opened: null, or an error.
+    """
     set_up_lm_eval()
     tasks = _Tasks(connection.recv())
-    tasks.open_ahead(connection)
+    tasks.open_ahead((lambda: False) if sandbox else connection.poll)  # later a sandbox can open none
     while True:
         counter.value = NOT_BEGUN
         name, batch = connection.recv()
         try:
             task = tasks.open(name)
         except Exception as error:  # noqa: BLE001 - code of a task's author; the replica gets it as its own error
-            connection.send(Opened(error_text(error)))
+            _send(connection, error_text(error))
+            if sandbox and sandbox.entered:
+                return  # another process may be able to
             continue
+        if sandbox and not sandbox.entered:
+            _enter(sandbox, tasks)
         counter.value = 0
-        connection.send(Opened())
-        _score(task, batch, connection, counter)
+        _send(connection, None)
+        _score(task, batch, connection, counter, sandbox)
 
 
-def _score(task: SweepTask, batch: Sequence[Answered], connection: Connection, counter: Counter) -> None:
+def _enter(sandbox: Sandbox, tasks: _Tasks) -> None:
+    if refused := sandbox.enter(tasks.folders):
+        print(  # noqa: T201 - the replica's log
+            f"lldeg: this system does not allow a sandbox everything: code that the model wrote runs without "
+            f"{', '.join(refused)}.",
+            flush=True,
+        )
+
+
+def _score(
+    task: SweepTask,
+    batch: Sequence[Answered],
+    connection: Connection,
+    counter: Counter,
+    sandbox: Sandbox | None,
+) -> None:
     """Score a batch; results are sent together, every now and then."""
-    results: Results = []
+    results: list[Scored | Unscorable] = []
     sent = time.monotonic()
     for number, result in enumerate(task.score_each(batch), start=1):
         results.append(result)
+        if sandbox:
+            sandbox.end_others()
         counter.value = number
         if time.monotonic() - sent > SECONDS_BETWEEN_RESULTS:
-            connection.send(results)
+            _send(connection, [asdict(one) for one in results])
             results, sent = [], time.monotonic()
     if results:
-        connection.send(results)
+        _send(connection, [asdict(one) for one in results])
 
 
-def main() -> None:
+def _send(connection: Connection, message: Any) -> None:
+    connection.send_bytes(json.dumps(message).encode())
+
+
+def main(sandbox: Sandbox | None = None) -> None:
     """Serve on the descriptors that the replica has passed on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the driver, which ends the replicas
     connection, counter = Connection(int(sys.argv[1])), Counter(int(sys.argv[2]))
-    try:
-        serve(connection, counter)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        sys.stdout.flush()
-        os._exit(0)  # threads that a task has left behind must not keep the process
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        serve(connection, counter, sandbox)
+    sys.stdout.flush()
+    os._exit(0)  # threads that a task has left behind must not keep the process

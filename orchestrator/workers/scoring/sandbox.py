@@ -1,0 +1,285 @@
+"""Where code that a model wrote is run: a process that cannot reach what the replica can.
+
+It is made in two steps. `begin` comes first of all, while the process has one thread: namespaces of its own,
+in which it is process 1, so that whatever it starts dies with it. Then tasks are opened, which may need the
+network and caches. `Sandbox.enter` gives up the rest for good: network, user, memory, files. What the system
+does not allow (containers often forbid namespaces) is left out, and `enter` says what.
+
+The kernel is called through ctypes; the numbers are those of Linux's headers sched.h, mount.h, prctl.h,
+capability.h and landlock.h, the same on x86-64 and ARM. How Landlock restricts files:
+https://docs.kernel.org/userspace-api/landlock.html
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+import resource
+import signal
+import struct
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+MEMORY = 4 << 30  # bytes that a process may take in addition to what it has when it enters
+TASKS = 64  # processes and threads, likewise
+FILE_SIZE = 64 << 20
+FOLDER_SIZE = 256 << 20  # of all files, where the folder can be a filesystem of its own
+
+VARIABLES = re.compile(
+    r"HOME|LANG|LANGUAGE|LC_\w+|LD_LIBRARY_PATH|NLTK_DATA|OMP_NUM_THREADS|PATH|PYTHON\w*|TZ|XDG_CACHE_HOME"
+    r"|(CURL|REQUESTS)_CA_BUNDLE|SSL_CERT_(DIR|FILE)|(HF|TRANSFORMERS)_(\w+_)?(CACHE|ENDPOINT|HOME|OFFLINE)"
+    r"|(HF_HUB|TQDM)_DISABLE\w*|TOKENIZERS_PARALLELISM"
+)
+"""Environment variables that the process gets: none is a secret."""
+PROXIES = re.compile(r"(ALL|HTTPS?|NO)_PROXY", re.IGNORECASE)
+"""Further ones, if they contain no password."""
+
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/proc", "/sys/devices/system/cpu")
+SETTINGS = ("alternatives", "group", "hosts", "ld.so.cache", "localtime", "nsswitch.conf", "passwd", "ssl")
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - where the semaphores of multiprocessing are
+
+_NEW_MOUNTS, _NEW_IPC, _NEW_USER, _NEW_PIDS, _NEW_NETWORK = 1 << 17, 1 << 27, 1 << 28, 1 << 29, 1 << 30
+_RECURSIVELY_PRIVATE = 1 << 18 | 1 << 14
+_NO_SETUID, _NO_DEVICES = 1 << 1, 1 << 2
+_DEATH_SIGNAL, _DUMPABLE, _KEEP_CAPABILITIES, _SUBREAPER, _NO_NEW_PRIVILEGES, _AMBIENT = 1, 4, 8, 36, 38, 47
+_RAISE = 2  # an ambient capability
+_READ_ANY_FILE = 2  # the capability
+_CAPABILITY_VERSION = 0x20080522
+_CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446  # system calls
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR, _TRUNCATE = 1 << 0, 1 << 1, 1 << 2, 1 << 3, 1 << 14
+_FILE_RIGHTS = (13, 14, 15, 16, 16)  # how many of them versions 1 to 5 of Landlock know
+_ALL_TCP = 0b11  # from version 4 on
+_ALL_SCOPES = 0b11  # abstract sockets and signals, from version 6 on
+_FIRST_USER, _USERS = 50_000, 15_000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def environment(folder: str) -> dict[str, str]:
+    """The environment of a sandboxed process, made of this one's: no tokens, no keys.
+
+    Args:
+        folder: where it may write; temporary files and the caches of metrics are put there.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if VARIABLES.fullmatch(name) or (PROXIES.fullmatch(name) and "@" not in value)
+    }
+    return kept | {"TMPDIR": folder, "HF_METRICS_CACHE": folder}
+
+
+def begin(folder: str) -> Sandbox:
+    """Take namespaces of one's own, if the system allows that; the process must have one thread.
+
+    The caller goes on as a child of the process that called, which ends with it.
+
+    Args:
+        folder: an empty one, where the process may write.
+    """
+    sandbox = Sandbox(
+        Path(folder), _FIRST_USER + os.getpid() % _USERS, _in_a_child(lambda: _separate(folder))
+    )
+    if not sandbox.apart:
+        return sandbox
+    _separate(folder)
+    child = os.fork()
+    if child:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF)
+    _die_with_parent()
+    return sandbox
+
+
+@dataclass
+class Sandbox:
+    """A process that gives up its rights.
+
+    Attributes:
+        folder: the one folder where it may write.
+        user: the number of a user who owns nothing, for root to become.
+        apart: whether it has namespaces of its own.
+        entered: whether it has given them up.
+    """
+
+    folder: Path
+    user: int
+    apart: bool
+    entered: bool = False
+
+    def enter(self, readable: Iterable[str]) -> list[str]:
+        """Give up what code of a model must not have; must be called by the thread that runs such code.
+
+        Args:
+            readable: files and folders that may be read in addition to the system's and Python's own.
+
+        Returns:
+            what the system does not let it give up, in words.
+        """
+        self.entered = True
+        os.chdir(self.folder)
+        tempfile.tempdir = None  # computed again, from TMPDIR
+        steps: dict[str, Callable[[], None]] = {
+            "its own network": self._leave_network,
+            "its own user": self._leave_user,
+            "limits of memory and processes": self._limit,
+            "read-only files": lambda: _restrict_files(self._rules(readable)),
+        }
+        refused = []
+        for what, step in steps.items():
+            try:
+                step()
+            except OSError:
+                refused.append(what)
+        return refused
+
+    def end_others(self) -> None:
+        """Kill all that code of a model has started and not ended."""
+        if self.apart or os.geteuid() == self.user:
+            with suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGKILL)  # all that this process may kill, but itself
+        else:
+            import psutil  # noqa: PLC0415 - needed here only
+
+            while others := psutil.Process().children(recursive=True):
+                for process in others:
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
+                psutil.wait_procs(others, timeout=1)
+        with suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+
+    def _leave_network(self) -> None:
+        if not self.apart:
+            raise PermissionError
+        _check(_libc.unshare(_NEW_NETWORK))
+
+    def _leave_user(self) -> None:
+        """Drop capabilities, and root becomes a user who owns nothing: no limit of processes stops root."""
+        _libc.prctl(_SUBREAPER, 1, 0, 0, 0)
+        if os.geteuid() != 0:
+            _keep_capabilities(0)
+            return
+        for path in (self.folder, *self.folder.rglob("*")):
+            os.chown(path, self.user, self.user, follow_symlinks=False)
+        Path("/proc/self/oom_score_adj").write_text("1000", "ascii")  # the first to go when memory runs out
+        _check(_libc.prctl(_KEEP_CAPABILITIES, 1, 0, 0, 0))
+        os.setgroups([])
+        os.setresgid(self.user, self.user, self.user)
+        os.setresuid(self.user, self.user, self.user)
+        _keep_capabilities(1 << _READ_ANY_FILE)  # Python may be in a folder of root
+        _libc.prctl(_AMBIENT, _RAISE, _READ_ANY_FILE, 0, 0)
+        _libc.prctl(_DUMPABLE, 1, 0, 0, 0)
+        if self.apart:
+            _die_with_parent()
+
+    def _limit(self) -> None:
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+        _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY)
+        _lower(resource.RLIMIT_NPROC, self._tasks() + TASKS)
+        _lower(resource.RLIMIT_FSIZE, FILE_SIZE)
+        _lower(resource.RLIMIT_CORE, 0)
+
+    def _tasks(self) -> int:
+        """How many count towards the limit: those of the user or, in a namespace, of this process."""
+        folders = [Path("/proc/self")] if self.apart else Path("/proc").glob("[0-9]*")
+        count = 0
+        for folder in folders:
+            with suppress(OSError):
+                if folder.stat().st_uid == os.geteuid():
+                    count += len(list((folder / "task").iterdir()))
+        return count
+
+    def _rules(self, readable: Iterable[str]) -> Iterable[tuple[str, bool]]:
+        """Paths that may be reached, and whether they may be changed."""
+        home = Path("~").expanduser() if "HOME" in os.environ else Path("/")
+        own = {*sys.path, sys.prefix, sys.base_prefix, *readable}
+        for path in {Path(name).resolve() for name in own if name} - {home, *home.parents}:
+            yield str(path), False
+        yield from ((path, False) for path in (*SYSTEM, *(f"/etc/{name}" for name in SETTINGS)))
+        yield from ((path, True) for path in (str(self.folder), SHARED_MEMORY, *DEVICES))
+
+
+def _separate(folder: str) -> None:
+    """Leave the namespaces of mounts, processes and IPC; the next child is process 1.
+
+    Raises:
+        OSError: the system does not allow it.
+    """
+    user, group = os.geteuid(), os.getegid()
+    _check(_libc.unshare(_NEW_MOUNTS | _NEW_PIDS | _NEW_IPC | (_NEW_USER if user else 0)))
+    if user:
+        Path("/proc/self/setgroups").write_text("deny", "ascii")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1", "ascii")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1", "ascii")
+    _check(_libc.mount(None, b"/", None, _RECURSIVELY_PRIVATE, None))
+    for path in (folder, SHARED_MEMORY):
+        options = f"size={FOLDER_SIZE},mode=1777".encode()
+        _check(_libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", _NO_SETUID | _NO_DEVICES, options))
+
+
+def _in_a_child(action: Callable[[], None]) -> bool:
+    """Whether an action, and a network of one's own after it, succeeds in a child process."""
+    child = os.fork()
+    if not child:
+        with suppress(BaseException):  # whatever it is, the parent goes on without
+            action()
+            os._exit(_libc.unshare(_NEW_NETWORK) & 1)
+        os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def _restrict_files(rules: Iterable[tuple[str, bool]]) -> None:
+    """Restrict this thread and its children to the files of rules, by Landlock.
+
+    Raises:
+        OSError: the kernel does not have it.
+    """
+    version = _check(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1))
+    everything = (1 << _FILE_RIGHTS[min(version, len(_FILE_RIGHTS)) - 1]) - 1
+    fields = [everything, _ALL_TCP if version >= 4 else 0, _ALL_SCOPES if version >= 6 else 0]
+    asked = struct.pack("=QQQ", *fields)[: 8 if version < 4 else 16 if version < 6 else 24]
+    ruleset = _check(_libc.syscall(_CREATE_RULESET, asked, ctypes.c_size_t(len(asked)), 0))
+    reading = _EXECUTE | _READ_FILE | _READ_DIR
+    of_files = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
+    for path, writable in rules:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            target = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            allowed = everything & (-1 if writable else reading) & (-1 if Path(path).is_dir() else of_files)
+            rule = struct.pack("=Qi", allowed, target)
+            _check(_libc.syscall(_ADD_RULE, ruleset, 1, rule, 0))
+            os.close(target)
+    _check(_libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
+    _check(_libc.syscall(_RESTRICT_SELF, ruleset, 0))
+    os.close(ruleset)
+
+
+def _keep_capabilities(kept: int) -> None:
+    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    _check(_libc.capset(header, struct.pack("=6I", kept, kept, kept, 0, 0, 0)))
+
+
+def _lower(limit: int, value: int) -> None:
+    highest = resource.getrlimit(limit)[1]
+    value = value if highest == resource.RLIM_INFINITY else min(value, highest)
+    resource.setrlimit(limit, (value, value))
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+    return result
