@@ -14,6 +14,7 @@ from typing import Annotated, Any, NamedTuple, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from jobs.text.terminal import printable_output
 from orchestrator.errors import UserError
 from orchestrator.library_environment import set_library_environment
 
@@ -110,6 +111,11 @@ def _options(
 
 def main() -> None:
     """Run the command line; never returns."""
+    with printable_output():
+        _run()
+
+
+def _run() -> None:
     set_library_environment()
     arguments = sys.argv[1:]
     debug = "--debug" in arguments

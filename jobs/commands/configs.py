@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 import yaml
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.text.terminal import terminal
 from orchestrator.errors import UserError, suggestion
 
 configs = typer.Typer(
@@ -41,7 +41,7 @@ def list_() -> None:
     table = Table("name", "question", box=None, header_style="bold", padding=(0, 2, 0, 0))
     for path in shipped():
         table.add_row(Text(path.stem), Text(purpose(path)))
-    Console().print(table)
+    terminal().print(table)
 
 
 @configs.command("copy")

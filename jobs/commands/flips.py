@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from jobs.analysis.options import Columns
 from jobs.analysis.sequential.stopped_note import stopped_notes
@@ -13,6 +12,7 @@ from jobs.inputs.columns.mapping import parse_columns
 from jobs.inputs.key_values import parse_assignments, read_metrics
 from jobs.inputs.rerun_set import Wanted
 from jobs.inputs.sources import is_run, read_reruns
+from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
 
 
@@ -66,7 +66,7 @@ def flips(
         written = write_flips(reruns, report, folder)
     except OSError as error:
         raise UserError(f"Cannot write to {folder}: {error}. Choose another folder with --out.") from error
-    console = Console()
+    console = terminal()
     print_flips(report, console, by_task=by_task)
     typer.echo(f"Written to {folder}: {', '.join(path.name for path in written)}")
 

@@ -12,9 +12,9 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from rich.console import Console
 from rich.table import Table
 
+from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
 from orchestrator.rundir.manifest_shape import MOST_LOOKS
 from stats.planning import Design
@@ -85,7 +85,7 @@ def power(
         raise UserError("--throughput, in samples per second, must be positive.")
     if not 1 <= tasks <= items:
         raise UserError(f"--tasks must be between 1 and the number of items, but is {tasks}.")
-    console = Console()
+    console = terminal()
     try:
         design = Design(items, flip_rate, reruns, noise_rate, alpha, chance)
         for line in (*_summary(design, drop), *_over_tasks(design, drop, tasks)):

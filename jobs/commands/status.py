@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -17,12 +16,15 @@ from jobs.commands.submit.progress_view import standing_text
 from jobs.inputs.run_directory.counts import Footers, total
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.text.format import clean, problem_text
+from jobs.text.terminal import terminal
 from orchestrator.rundir.heartbeat import read_status
 from orchestrator.rundir.lease import is_running
 from orchestrator.rundir.progress import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from rich.console import Console
 
     from jobs.inputs.run_directory.counts import Count
 
@@ -53,7 +55,7 @@ def status(
     if format_ == "json":
         typer.echo(json.dumps(facts, indent=2))
     else:
-        _show(facts, Console())
+        _show(facts, terminal())
     if facts["state"] == "incomplete":
         raise typer.Exit(INCOMPLETE)
 

@@ -24,6 +24,7 @@ from jobs.inputs.score_set import Reading, some
 from jobs.inputs.sources import read_reruns
 from jobs.reruns.choose import Kept, TaskChoice, choose, kept
 from jobs.text.format import clean, temperature_text
+from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
 from orchestrator.sweep.item_subset import ChosenBy, Subset
 
@@ -72,7 +73,7 @@ def subset(
     _write(path, to_subset(reruns, choices))
     for note in stopped_notes(reruns.runs):
         typer.echo(f"Warning: {clean(note)}")
-    _show(reruns, choices, path, Console())
+    _show(reruns, choices, path, terminal())
 
 
 def to_subset(reruns: RerunSet, choices: Sequence[TaskChoice]) -> Subset:

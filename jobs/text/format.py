@@ -16,10 +16,21 @@ if TYPE_CHECKING:
     from jobs.inputs.score_set import Temperature
 
 
+_UNUSUAL = re.compile(r"[^\n\t -~]")
+
+
+def printable(text: str) -> str:
+    """Untrusted text: control and direction characters, but no line feed or tab, become a replacement."""
+    return _UNUSUAL.sub(_or_replaced, text)
+
+
+def _or_replaced(match: re.Match[str]) -> str:
+    return "\ufffd" if unicodedata.category(match[0]) in {"Cc", "Cf", "Cs"} else match[0]
+
+
 def clean(text: str) -> str:
-    """Untrusted text on one line: control and direction characters become a replacement character."""
-    spaced = text.replace("\n", " ").replace("\t", " ")
-    return "".join("\ufffd" if unicodedata.category(char) in {"Cc", "Cf", "Cs"} else char for char in spaced)
+    """The same on one line."""
+    return printable(text.replace("\n", " ").replace("\t", " "))
 
 
 def broken(name: str, width: int) -> str:

@@ -3,8 +3,6 @@
 import json
 from posixpath import join
 
-from rich.console import Console
-
 from jobs.analysis.compare import Analysis
 from jobs.analysis.gate import GateName
 from jobs.analysis.options import Format
@@ -15,6 +13,7 @@ from jobs.text.decision import print_decision
 from jobs.text.headline import headline
 from jobs.text.junit import junit
 from jobs.text.markdown import markdown
+from jobs.text.terminal import terminal
 from jobs.text.verdict_tables import print_analysis
 from orchestrator.rundir.locations import open_location
 
@@ -59,7 +58,7 @@ def formatted(
 
 def print_tables(analysis: Analysis, decision: Decision | None, tasks: Tasks) -> None:
     """The verdicts as tables on the terminal, and then the decision of a policy."""
-    console = Console()
+    console = terminal()
     print_analysis(analysis, console, tasks)
     if decision is not None:
         print_decision(decision, console)

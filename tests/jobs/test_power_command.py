@@ -16,7 +16,7 @@ def run(monkeypatch):
     """Runs the command; returns what it printed, or raises the user's error."""
     import typer
 
-    monkeypatch.setattr(jobs.commands.power, "Console", lambda: Console(width=120))
+    monkeypatch.setattr(jobs.commands.power, "terminal", lambda: Console(width=120))
     app = typer.Typer(pretty_exceptions_enable=False)
     app.command()(jobs.commands.power.power)
 

@@ -4,11 +4,11 @@ from enum import StrEnum
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from jobs.analysis.options import AtTemperature, Cluster, Metric
 from jobs.inputs.key_values import parse_assignments
 from jobs.inputs.score_set import Reading
+from jobs.text.terminal import terminal
 
 
 class Format(StrEnum):
@@ -66,7 +66,7 @@ def history(
     if format_ is Format.JSON:
         typer.echo(history_json(found.series, alpha), nl=False)
     else:
-        print_history(found.series, Console(), alpha)
+        print_history(found.series, terminal(), alpha)
     typer.echo(f"Written to {target}", err=format_ is Format.JSON)
     if not found.measured:
         typer.echo(f"The newest run, {found.newest}, could not be compared.", err=True)

@@ -6,17 +6,19 @@ from pathlib import Path  # noqa: TC003 - Typer reads the annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from jobs.commands.exit_status import INCOMPLETE
 from jobs.commands.submit.detectable_drops import detection_table, given_flip_rate, measured_flip_rates
 from jobs.commands.submit.progress_view import dry_run_table, follow, outcome, sweep_notes
 from jobs.commands.submit.run_sweep import Submitted, plan_only, run_sweep, stopping_of
+from jobs.text.terminal import terminal
 from orchestrator.cluster.ray_environment import prepare_for_ray
 from orchestrator.errors import UserError
 from orchestrator.workers.stopping import NeverStop
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from orchestrator.sweep.plan import Plan
     from orchestrator.workers.stopping import StoppingPolicy
 
@@ -97,7 +99,7 @@ def submit(
         from jobs.commands.submit.remote_job import submit_job  # noqa: PLC0415 - slow to import, and needed here only
 
         raise typer.Exit(submit_job(context.command, context.params))
-    console = Console()
+    console = terminal()
 
     def announce(plan: Plan) -> None:
         for note in sweep_notes(plan.sweep):

@@ -1,0 +1,64 @@
+"""The one place through which everything printed goes: no text from outside can steer a terminal.
+
+Names of foreign files and words of servers reach the standard streams in a hundred sentences. What is written
+to these streams is cleaned here, and so is the text that Rich lays out; only Rich's own codes for colours and
+moving lines, which it writes around that text, pass.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from typing import TYPE_CHECKING, Any, TextIO
+
+from jobs.text.format import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.console import Console
+
+
+class _Printable:
+    """A standard stream for text alone; Rich's consoles find the stream itself under a name of theirs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.rich_proxied_file = stream
+
+    def write(self, text: str) -> int:
+        self.rich_proxied_file.write(printable(text))
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        self.write("".join(lines))
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "buffer":  # bytes would pass by
+            raise AttributeError(name)
+        return getattr(self.rich_proxied_file, name)
+
+
+@contextmanager
+def printable_output() -> Iterator[None]:
+    """Clean what is printed; what the terminal's encoding lacks is replaced instead of ending the program."""
+    with redirect_stdout(_cleaning(sys.stdout)), redirect_stderr(_cleaning(sys.stderr)):
+        yield
+
+
+def _cleaning(stream: Any) -> Any:
+    if isinstance(stream, io.TextIOWrapper):
+        stream.reconfigure(errors="replace")
+    return None if stream is None else _Printable(stream)
+
+
+def terminal() -> Console:
+    """A console for tables and colours on standard output."""
+    from rich.console import Console  # noqa: PLC0415 - `lldeg --help` need not wait for it
+
+    class Terminal(Console):
+        def render(self, *given: Any, **options: Any) -> Any:
+            for part in super().render(*given, **options):
+                yield part if part.control else part._replace(text=printable(part.text))
+
+    return Terminal(file=getattr(sys.stdout, "rich_proxied_file", sys.stdout))
