@@ -15,8 +15,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from jobs.text.terminal import printable_output
+from orchestrator.config.environment import set_library_environment
 from orchestrator.errors import UserError
-from orchestrator.library_environment import set_library_environment
 
 USAGE_ERROR = 2
 UsageMistake = cast("type[typer.BadParameter]", typer.BadParameter.__base__)

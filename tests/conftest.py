@@ -12,7 +12,7 @@ import hypothesis
 import pytest
 from standin.command import Command
 
-from orchestrator.library_environment import set_library_environment
+from orchestrator.config.environment import set_library_environment
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 set_library_environment()  # before a test imports the libraries that read these variables

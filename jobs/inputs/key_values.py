@@ -1,10 +1,10 @@
 """Options of the form KEY=VALUE, and the file of metrics, as mappings."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator.errors import UserError
+from orchestrator.input_files import read_json
 
 
 def parse_assignments(option: str, given: Sequence[str]) -> dict[str, str]:
@@ -35,10 +35,7 @@ def read_metrics(path: Path | None) -> dict[str, str]:
     """
     if path is None:
         return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"--metrics {path} cannot be read: {error}.") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(value, str) for value in content.values()):
         raise UserError(f"--metrics {path} must hold a mapping from task to metric.")
     return content

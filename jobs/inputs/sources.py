@@ -4,7 +4,6 @@ Formats are recognised by their content, unless the user names columns. Runs are
 mixed with anything else; the results of different tools can be compared with each other.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -24,6 +23,7 @@ from jobs.inputs.score_set import Reading, ScoreSet, some
 from jobs.inputs.source import NamedPath, Source
 from jobs.inputs.write_run import ImportedRun
 from orchestrator.errors import UserError
+from orchestrator.input_files import read_json
 from orchestrator.rundir.locations import exists
 
 FORMATS = (
@@ -195,10 +195,7 @@ def _listing(path: str) -> list[NamedPath] | None:
     file = Path(path)
     if file.suffix != ".json" or not file.is_file():
         return None
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}.") from error
+    content = read_json(file)
     if not isinstance(content, dict) or not content:
         return None
     entries = list(_entries(content, file.parent))

@@ -12,8 +12,8 @@ import ray
 from ray.exceptions import RayError
 
 from orchestrator.cluster.code_shipping import modules, packages
+from orchestrator.config.environment import library_variables, set_library_environment
 from orchestrator.errors import UserError
-from orchestrator.library_environment import library_variables, set_library_environment
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from orchestrator.errors import UserError, suggestion
+from orchestrator.input_files import LARGEST_YAML, read_input
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
@@ -32,12 +33,12 @@ def read_mapping(path: Path, what: str, keys: str) -> tuple[dict[str, Any], list
         UserError: no such file, or not a YAML mapping.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_input(path, LARGEST_YAML).decode()
     except FileNotFoundError:
         raise UserError(f"{path} does not exist.") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder; pass the YAML file of {what}.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read: {error}.") from None
     try:
         loader = _Loader(text)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import UserError
+from orchestrator.input_files import read_json
 from stats.arrays import EvidenceError
 from stats.flips import refuse_reused_runs
 
@@ -77,12 +78,9 @@ def read_subset(path: Path) -> Subset:
     Raises:
         UserError: there is no such file, or its form is wrong.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; `lldeg subset` writes such a file.") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is not valid JSON: {error}.") from None
+    if not path.exists():
+        raise UserError(f"{path} does not exist; `lldeg subset` writes such a file.")
+    content = read_json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} must map tasks to lists of item numbers.")
     origin = chosen_by(content.pop(CHOSEN_BY, None), str(path))

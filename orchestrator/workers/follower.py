@@ -10,9 +10,9 @@ import psutil
 import ray
 
 from orchestrator.cluster.process_group import end_children_with_this_process
+from orchestrator.config.environment import set_library_environment
 from orchestrator.engines import kind_of
 from orchestrator.engines.base import EngineDiedError, NodeGroup
-from orchestrator.library_environment import set_library_environment
 from orchestrator.rundir.store import RunStore, replica_log_name
 from orchestrator.workers.replica_log import keep_log
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from orchestrator.cluster.process_group import end_children_with_this_process
+from orchestrator.config.environment import set_library_environment
 from orchestrator.engines import open_engine
 from orchestrator.engines.base import EngineOptionError
-from orchestrator.library_environment import set_library_environment
 from orchestrator.retry import retry_storage
 from orchestrator.rundir.lease import owner
 from orchestrator.rundir.store import RunStore, replica_log_name

@@ -6,7 +6,7 @@ from standin.command import finish, wait_for
 from standin.engine import KIND, read_words
 from standin.files import GENERATE, questions, write_small_sweep, write_sweep, write_task
 
-from orchestrator.library_environment import library_variables
+from orchestrator.config.environment import library_variables
 
 pytestmark = pytest.mark.ray
 

@@ -25,10 +25,10 @@ from jobs.commands.exit_status import INCOMPLETE
 from jobs.commands.submit.entrypoint import entrypoint
 from jobs.text.format import clean
 from orchestrator.cluster.code_shipping import copy_tasks, packages
+from orchestrator.config.environment import library_variables
 from orchestrator.config.load import load_config
 from orchestrator.config.yaml_file import mistaken
 from orchestrator.errors import UserError
-from orchestrator.library_environment import library_variables
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

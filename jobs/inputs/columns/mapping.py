@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 
 from orchestrator.errors import UserError, suggestion
+from orchestrator.input_files import LARGEST_YAML, read_input
 
 FILE = "lldeg-columns.yaml"
 """In the folder of the data."""
@@ -96,7 +97,7 @@ def columns_beside(path: Path) -> Columns | None:
     if not file.is_file():
         return None
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_input(file, LARGEST_YAML))
     except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):

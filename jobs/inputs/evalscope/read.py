@@ -17,6 +17,7 @@ from jobs.inputs.samples.source import SampleSource
 from jobs.inputs.source import NamedPath, Source
 from jobs.inputs.write_run import as_text
 from orchestrator.errors import UserError
+from orchestrator.input_files import LARGEST_YAML, read_input
 
 FOLDER = "reviews"
 
@@ -56,7 +57,7 @@ def _config(run: Path) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.safe_load(read_input(path, LARGEST_YAML))
     except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
     return content if isinstance(content, dict) else {}

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from jobs.inputs.samples.batch import Evaluation, Query, Sample, SampleBatch, TaskFacts, in_batches, text_hash
-from jobs.inputs.samples.json_files import read_json, read_object
+from jobs.inputs.samples.json_files import read_object
+from jobs.inputs.samples.json_stream import JsonObject
 from jobs.inputs.samples.source import SampleSource
 from jobs.inputs.source import NamedPath, Source
 from jobs.inputs.write_run import as_text
@@ -81,14 +82,13 @@ def _read(folder: Path, task: str, adapter: Mapping[str, Any], query: Query) -> 
         yield from in_batches(facts, model if isinstance(model, str) else None, samples)
 
 
-def _instances(folder: Path) -> list[dict[str, Any]]:
+def _instances(folder: Path) -> Iterator[dict[str, Any]]:
     path = folder / STATS
-    content = read_json(path)
-    if not isinstance(content, list) or not all(
-        isinstance(entry, dict) and isinstance(entry.get("instance_id"), str) for entry in content
-    ):
-        raise UserError(f"{path} is not a list of statistics by instance_id.")
-    return content
+    with JsonObject(path) as content:
+        for entry in content.items():
+            if not isinstance(entry, dict) or not isinstance(entry.get("instance_id"), str):
+                raise UserError(f"{path} is not a list of statistics by instance_id.")
+            yield entry
 
 
 def _key(instance: object, entry: Mapping[str, Any]) -> Key:
@@ -113,7 +113,7 @@ def _states(folder: Path) -> dict[Key, dict[str, Any]]:
     if not path.is_file():
         return {}
     states: dict[Key, dict[str, Any]] = {}
-    for state in read_object(path).get("request_states") or []:
+    for state in _request_states(path):
         instance = state.get("instance") or {}
         entry = {
             "train_trial_index": state.get("train_trial_index"),
@@ -121,6 +121,15 @@ def _states(folder: Path) -> dict[Key, dict[str, Any]]:
         }
         states.setdefault(_key(instance.get("id"), entry), state)
     return states
+
+
+def _request_states(path: Path) -> Iterator[dict[str, Any]]:
+    with JsonObject(path) as content:
+        for key in content:
+            if key == "request_states":
+                yield from content.items()
+            else:
+                content.value()
 
 
 def _add_texts(sample: Sample, state: Mapping[str, Any] | None, query: Query) -> None:

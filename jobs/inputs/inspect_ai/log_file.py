@@ -13,15 +13,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from jobs.inputs.samples.json_files import head_of, parse_json
+from jobs.inputs.samples.json_files import head_of
 from jobs.inputs.samples.json_stream import JsonObject
 from orchestrator.errors import UserError
+from orchestrator.input_files import LARGEST_JSON, parse_json
 
 ZSTANDARD = 93
 VERSIONS = (1, 2)
 NEEDED = {"version", "status", "eval", "plan"}
-LARGEST_ENTRY = 1 << 29
-"""Bytes of one sample. A larger one is damaged, or an archive made to fill the memory."""
+MOST_ENTRIES = 250_000
+LARGEST_RATIO, ALWAYS_READ = 100, 512 << 20
+"""An archive may hold so many times its own size, and so many bytes in any case."""
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, ZSTANDARD)
 
 UNREADABLE = (
     zipfile.BadZipFile,
@@ -139,22 +142,35 @@ def _opened(path: Path) -> zipfile.ZipFile:
         raise UserError(
             f"{path} cannot be read as a log of inspect_ai: {error}. It may be cut short; copy it again."
         ) from error
-    for name in archive.namelist():
-        if name.startswith("/") or ".." in name.split("/"):
-            archive.close()
-            raise UserError(
-                f"{path} is not a log of inspect_ai: it has an entry outside of itself, {name!r}."
-            )
+    if problem := _archive_problem(archive.infolist(), path.stat().st_size):
+        archive.close()
+        raise UserError(f"{path} is not a log of inspect_ai: {problem}.")
     return archive
+
+
+def _archive_problem(entries: list[zipfile.ZipInfo], size: int) -> str | None:
+    """What no log has, and what an archive has that is made to fill the memory or to take hours."""
+    if len(entries) > MOST_ENTRIES:
+        return f"it has more than {MOST_ENTRIES:,} entries"
+    if sum(entry.compress_size for entry in entries) > size:
+        return "its entries overlap"
+    if sum(entry.file_size for entry in entries) > max(ALWAYS_READ, LARGEST_RATIO * size):
+        return f"it holds more than {LARGEST_RATIO} times its own size"
+    names = (entry.filename for entry in entries)
+    outside = next((name for name in names if name.startswith("/") or ".." in name.split("/")), None)
+    return None if outside is None else f"it has an entry outside of itself, {outside!r}"
 
 
 def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> bytes:
     where = f"{entry.filename} in {path}"
-    if entry.file_size > LARGEST_ENTRY:
-        raise UserError(f"{where} claims to be {entry.file_size:,} bytes long, too large for a sample.")
+    if entry.file_size > LARGEST_JSON:
+        raise UserError(f"{where} is larger than {LARGEST_JSON >> 20} MiB.")
+    if entry.compress_type not in METHODS:  # zipfile expands others without a limit
+        raise UserError(f"{where} is compressed by a method that inspect_ai does not use.")
     try:
         if entry.compress_type != ZSTANDARD:
-            return archive.read(entry)
+            with archive.open(entry) as content:
+                return content.read(LARGEST_JSON)  # a wrong size shows in the checksum
         content = pa.Codec("zstd").decompress(_raw(archive, entry), entry.file_size, asbytes=True)
     except UNREADABLE as error:
         raise UserError(f"{where} is damaged: {error}.") from error

@@ -5,7 +5,6 @@ samples_<task>_<date>.jsonl. Such a result set is the unit here; a folder that h
 or runs that must not be mixed.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,10 +12,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jobs.inputs.samples.json_files import LARGEST_FILE, parsed_lines
+from jobs.inputs.samples.json_files import head_of, parsed_lines
+from jobs.inputs.samples.json_stream import JsonObject
 from jobs.inputs.scales.known_metrics import known_direction
 from jobs.inputs.write_run import as_text
 from orchestrator.errors import UserError
+from orchestrator.input_files import read_json
 
 DATE = r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?"
 SAMPLES = re.compile(rf"samples_(?P<task>.+)_(?P<date>{DATE})\.jsonl?")
@@ -48,12 +49,7 @@ class ResultSet:
     def results(self) -> dict[str, Any]:
         """Content of the results file; empty where there is none."""
         path = Path(self.label)
-        if not path.is_file():
-            return {}
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path} is not valid JSON: {error}.") from error
+        content = read_json(path) if path.is_file() else {}
         return content if isinstance(content, dict) else {}
 
     @property
@@ -140,17 +136,23 @@ def read_rows(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a sample file: JSON Lines with any suffix, or one JSON list.
 
     Raises:
-        UserError: if a line is not a JSON object, or is longer than fits into memory.
+        UserError: if a line is not a JSON object, or is beyond the limits.
     """
-    for number, content in parsed_lines(path, LARGEST_FILE):
-        rows = content if isinstance(content, list) else [content]
-        if not all(isinstance(row, dict) and "doc_id" in row for row in rows):
-            raise UserError(f"Line {number} of {path} is not an lm-eval sample: it has no doc_id.")
-        if odd := [row["doc_id"] for row in rows if not _is_identifier(row["doc_id"])]:
-            raise UserError(
-                f"Line {number} of {path} has the doc_id {odd[0]!r:.50}, which identifies no document."
-            )
-        yield from rows
+    if head_of(path).lstrip().startswith(b"["):
+        with JsonObject(path) as content:
+            for row in content.items():
+                yield _checked(row, f"A sample in {path}")
+        return
+    for number, row in parsed_lines(path):
+        yield _checked(row, f"Line {number} of {path}")
+
+
+def _checked(row: Any, where: str) -> dict[str, Any]:
+    if not isinstance(row, dict) or "doc_id" not in row:
+        raise UserError(f"{where} is not an lm-eval sample: it has no doc_id.")
+    if not _is_identifier(row["doc_id"]):
+        raise UserError(f"{where} has the doc_id {row['doc_id']!r:.50}, which identifies no document.")
+    return row
 
 
 def _is_identifier(value: object) -> bool:

@@ -6,47 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import UserError
+from orchestrator.input_files import LARGEST_JSON, json_problem, open_input, read_json
 
 DECODER = json.JSONDecoder()
 HEAD = 1 << 16
 AT_ONCE = 1 << 20
 BLANK = object()
-LARGEST_FILE = 512 << 20
-"""Bytes of a file that is read as a whole."""
-
-LONGEST_LINE = 128 << 20
-"""Bytes. A longer line is a file that is not JSON Lines, and would fill the memory."""
-
-
-def parse_json(text: str | bytes, where: str) -> Any:
-    """Parse JSON.
-
-    Args:
-        text: what was read.
-        where: what to call it in the error.
-
-    Raises:
-        UserError: if it is not valid JSON.
-    """
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{where} is not valid JSON: {error}.") from error
-
-
-def read_json(path: Path) -> Any:
-    """Read a file that holds one JSON value.
-
-    Raises:
-        UserError: if it cannot be read, or is larger than fits into memory.
-    """
-    try:
-        size = path.stat().st_size
-        if size > LARGEST_FILE:
-            raise UserError(f"{path} is larger than {LARGEST_FILE >> 20} MiB.")
-        return parse_json(path.read_bytes(), str(path))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}.") from error
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -67,49 +32,39 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises:
         UserError: if a line is not a JSON object, or is longer than any sample could be.
     """
-    for number, content in parsed_lines(path, LONGEST_LINE):
+    for number, content in parsed_lines(path):
         if not isinstance(content, dict):
             raise UserError(f"Line {number} of {path} is not a JSON object.")
         yield number, content
 
 
-def parsed_lines(path: Path, longest: int) -> Iterator[tuple[int, Any]]:
+def parsed_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """The number of each line and the value in it; only a line feed ends a line, empty ones are passed over.
 
-    Args:
-        path: the file.
-        longest: bytes that a line may have.
-
     Raises:
-        UserError: if a line is not valid JSON, or is longer.
+        UserError: if a line is not valid JSON, or is beyond the limits.
     """
     number = 1
-    try:
-        for block in _blocks(path, longest):
-            for content in _values(block, path, number):
-                if content is not BLANK:
-                    yield number, content
-                number += 1
-    except _TooLongError as error:
-        raise UserError(f"Line {number} of {path} is longer than {longest >> 20} MiB.") from error
+    for block in _blocks(path):
+        if problem := json_problem(block):
+            raise UserError(f"Line {number} of {path} {problem}.")
+        for content in _values(block, path, number):
+            if content is not BLANK:
+                yield number, content
+            number += 1
 
 
-class _TooLongError(Exception):
-    """A line is longer than any sample could be."""
-
-
-def _blocks(path: Path, longest: int) -> Iterator[bytes]:
-    """Whole lines, about a megabyte at a time."""
+def _blocks(path: Path) -> Iterator[bytes]:
+    """Whole lines, about a megabyte at a time; of a line that is too long only the beginning."""
     held = bytearray()
-    with path.open("rb") as file:
-        while chunk := file.read(AT_ONCE):
+    with open_input(path) as file:
+        while len(held) <= LARGEST_JSON and (chunk := file.read(AT_ONCE)):
             end = chunk.rfind(b"\n") + 1
             if end:
-                yield bytes(held) + chunk[:end]
+                held += chunk[:end]
+                yield bytes(held)
                 held.clear()
             held += chunk[end:]
-            if len(held) > longest:
-                raise _TooLongError
     if held:
         yield bytes(held)
 
@@ -150,7 +105,7 @@ def _parsed(line: bytes, path: Path, number: int) -> Any:
 def head_of(path: Path, size: int = 4096) -> bytes:
     """The first bytes of a file; none where it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_input(path) as file:
             return file.read(size)
     except OSError:
         return b""

@@ -1,13 +1,14 @@
-"""One large JSON object, read value by value: no more of it is in memory than the value at hand."""
+"""One large JSON object or list, read value by value: no more of it is in memory than the value at hand."""
 
 import json
 from collections.abc import Iterator
+from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from jobs.inputs.samples.json_files import LONGEST_LINE
 from orchestrator.errors import UserError
+from orchestrator.input_files import json_problem, open_input
 
 AT_ONCE = 1 << 20
 SPACE = " \t\n\r"
@@ -16,18 +17,18 @@ LONGEST_TOKEN = 16
 
 
 class JsonObject:
-    """A file that holds one JSON object.
+    """A file that holds one JSON object, whose keys it iterates over, or one list, which `items` reads.
 
     Args:
         path: the file.
 
     Raises:
-        UserError: in all methods, if it is not valid JSON, or one value is larger than any sample could be.
+        UserError: in all methods, if it is not valid JSON, or one value is beyond the limits.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._file = path.open(encoding="utf-8-sig", errors="surrogatepass", newline="")
+        self._file = TextIOWrapper(open_input(path), "utf-8-sig", "surrogatepass", newline="")
         self._decode = json.JSONDecoder().raw_decode
         self._text, self._at = "", 0
 
@@ -57,6 +58,8 @@ class JsonObject:
         """The next value."""
         self._peek()
         while True:
+            if problem := json_problem(self._text):
+                raise UserError(f"A value in {self._path} {problem}.")
             try:
                 found, end = self._decode(self._text, self._at)
             except (ValueError, RecursionError) as error:
@@ -107,8 +110,6 @@ class JsonObject:
     def _read_more(self) -> bool:
         """Read as much again as is not yet decoded, so that a value is not decoded in many vain attempts."""
         rest = self._text[self._at :]
-        if len(rest) > LONGEST_LINE:
-            raise UserError(f"{self._path} has a value of more than {LONGEST_LINE >> 20} MiB.")
         try:
             more = self._file.read(max(AT_ONCE, len(rest)))
         except ValueError as error:

@@ -1,0 +1,95 @@
+"""Files that may come from anybody: opened at once, and read within limits.
+
+A pipe is refused instead of waited for. JSON is limited by its values, too, since three characters of it can
+take 64 bytes of memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from errno import EINVAL, EISDIR
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from orchestrator.errors import UserError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LARGEST_JSON = 64 << 20
+"""Bytes of one JSON value: a file, a line of JSON Lines, an item of a long list, an entry of an archive."""
+LARGEST_YAML = 1 << 20
+"""Bytes of a file that a person writes: some 30,000 lines, which take seconds to parse."""
+MOST_PARTS = 4_000_000
+"""Values and keys in one; each takes up to 90 bytes of memory, an empty list of three characters 64."""
+
+
+def open_input(path: Path) -> BinaryIO:
+    """Open a file for reading, at once.
+
+    Raises:
+        OSError: it cannot be opened, or is a folder, a pipe or a device.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for a writer
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
+    raise OSError(EINVAL, "It is a pipe or a device, not a file", str(path))
+
+
+def read_input(path: Path, most: int = LARGEST_JSON) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: it cannot be read.
+        UserError: it is larger than `most` bytes.
+    """
+    with open_input(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise UserError(f"{path} is larger than {most >> 20} MiB.")
+    return content
+
+
+def read_json(path: Path) -> Any:
+    """Read a file that holds one JSON value.
+
+    Raises:
+        UserError: it cannot be read, is not valid JSON, or is beyond the limits.
+    """
+    try:
+        return parse_json(read_input(path), str(path))
+    except (OSError, ValueError) as error:  # ValueError: no name that a disk can hold
+        raise UserError(f"{path} cannot be read: {error}.") from error
+
+
+def parse_json(text: bytes, where: str) -> Any:
+    """Parse JSON of unknown origin.
+
+    Args:
+        text: what was read.
+        where: what to call it in the error.
+
+    Raises:
+        UserError: it is not valid JSON, or beyond the limits.
+    """
+    if problem := json_problem(text):
+        raise UserError(f"{where} {problem}.")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where} is not valid JSON: {error}.") from error
+
+
+def json_problem(text: str | bytes) -> str | None:
+    """Why JSON is not read, as the end of a sentence; None if it is within the limits."""
+    marks: Any = ",:[{" if isinstance(text, str) else b",:[{"
+    if len(text) > LARGEST_JSON:
+        return f"is larger than {LARGEST_JSON >> 20} MiB"
+    if len(text) > MOST_PARTS and sum(map(text.count, marks)) > MOST_PARTS:
+        return f"has more than {MOST_PARTS:,} values"
+    return None
