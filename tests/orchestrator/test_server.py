@@ -272,7 +272,7 @@ def test_a_request_waits_its_turn_under_a_rate_limit(serve, clock):
             server.run(server._send({"other": 1}))
         return reply(b"", 429)
 
-    stand_in, server = serve(behave)
+    _, server = serve(behave)
     assert server.run(server.ask({"late": 1})) == {"choices": ["fine"]}
 
 
