@@ -121,13 +121,21 @@ def checked(query: Query, answer: Answer) -> Answer:
         except AnswerWithheldError as withheld:
             return Answer(None, error=error_text(withheld))
         if isinstance(answer.response, str):
-            return replace(answer, finish_reason=reason)
+            return _stopped(query, replace(answer, finish_reason=reason))
         return Answer(None, error=f"TypeError: the answer is {type(answer.response).__name__}, not text")
     try:
         log_likelihood(answer.response[0] if query.kind == LOGLIKELIHOOD else answer.response)
     except (ValueError, TypeError, LookupError, OverflowError) as error:
         return Answer(None, error=error_text(error))
     return answer
+
+
+def _stopped(query: Query, answer: Answer) -> Answer:
+    """A text up to the first stop string: a server of chats takes four, and some tasks have more."""
+    from lm_eval.models.utils import postprocess_generated_text  # noqa: PLC0415 - slow, in the replica only
+
+    text = postprocess_generated_text(answer.response, query.arguments[1].get("until"), None)
+    return answer if text == answer.response else replace(answer, response=text, finish_reason="stop")
 
 
 def queries_of(

@@ -98,6 +98,17 @@ def test_a_task_does_not_change_under_its_settings():
     assert before == TASKS_OWN
 
 
+def test_stop_strings_that_an_engine_does_not_know_are_applied_afterwards(open_task):
+    """A text ends before the first of them, and is then no longer one that the limit of tokens has ended."""
+    kwargs = {**GENERATE["generation_kwargs"], "until": ["A", "B", "C", "D", "5", "2"]}
+    task, built, block = open_task(questions(1), [Rerun(0.0)], **GENERATE | {"generation_kwargs": kwargs})
+    ends = {"1 2 5": ("1 ", "stop"), "1": ("1", "length"), "": ("", "length")}
+    for text, end in ends.items():
+        engine = Recorder(lambda _, text=text: Answer(text, "length", 5, 1))
+        (sample,) = answer_block(block, task.score_each, built, engine, SamplingConfig())
+        assert (sample.response, sample.finish_reason) == end
+
+
 def test_everything_a_block_holds_is_asked_at_once(open_task):
     """All items and reruns go to the engine in one call, so that it can batch them."""
     task, built, block = open_task(questions(3), [Rerun(0.0), Rerun(0.7, 1)], **GENERATE)
