@@ -154,7 +154,7 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
 def _thinking_problems(prompt: PromptConfig) -> Iterator[str]:
     """Arguments of a chat template that is not used or sets them itself, and thinking without an end."""
     if prompt.template_arguments and not prompt.apply_chat_template:
-        first = next(iter(prompt.thinking()))
+        first = "enable_thinking" if prompt.enable_thinking is not None else "chat_template_args"
         yield f"prompt.{first} is an argument of the chat template: set prompt.apply_chat_template: true"
     for name in sorted(RENDERING & prompt.chat_template_args.keys()):
         yield f"prompt.chat_template_args: '{name}' cannot be set here"

@@ -7,7 +7,7 @@ from math import isfinite
 from struct import pack
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.config.environment import layered
 from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA, PYTHON
@@ -100,6 +100,31 @@ class TokenSampling(Section):
         return self.model_dump(include=set(TokenSampling.model_fields), exclude_none=True)
 
 
+class LimitConfig(Section):
+    """How many items of each task to use, and which; one of the two."""
+
+    random: int | None = Field(default=None, ge=1)
+    """So many, chosen at random: the same ones for every variant and on every machine."""
+    first: int | None = Field(default=None, ge=1)
+    """So many from the first on, as lm-eval's own limit."""
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> LimitConfig:
+        if (self.random is None) == (self.first is None):
+            raise ValueError("must be a number, or one of {random: N} and {first: N}")
+        return self
+
+    @property
+    def items(self) -> int:
+        """How many."""
+        return self.random or self.first or 0
+
+    @property
+    def kind(self) -> str:
+        """Which: "random" or "first"."""
+        return "random" if self.first is None else "first"
+
+
 class TaskConfig(Section):
     """One lm-eval task or group."""
 
@@ -109,18 +134,28 @@ class TaskConfig(Section):
     """The "metric,filter" to test; default: the task's first numeric one."""
     num_fewshot: int | None = Field(default=None, ge=0)
     """Number of examples in the prompt; default: as the task defines it."""
-    limit: int | None = Field(default=None, ge=1)
-    """Use only the first items, up to this number."""
+    limit: LimitConfig | None = None
+    """Use only so many items; a number n means {random: n}."""
     cluster: str | None = None
     """Field of the document whose equal values form a cluster of dependent items."""
     sampling: TokenSampling = TokenSampling()
     """What this task sets differently from the sweep's `sampling`."""
 
+    @field_validator("limit", mode="before")
+    @classmethod
+    def _number_to_random(cls, value: object) -> object:
+        if value is None or isinstance(value, (dict, LimitConfig)):
+            return value
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError("must be a whole number of at least 1, {random: N} or {first: N}")
+        return {"random": value}
+
 
 class PromptConfig(Section):
     """How prompts are put together; the names and meanings are lm-eval's."""
 
-    apply_chat_template: bool = False
+    apply_chat_template: bool | str = False
+    """Render prompts with the model's chat template; a name chooses one of several, as in lm-eval."""
     fewshot_as_multiturn: bool | None = Field(default=None, validate_default=True)
     """Send examples as turns of the conversation; default, as in lm-eval: if there is a chat template."""
     system_instruction: str | None = None
@@ -130,6 +165,9 @@ class PromptConfig(Section):
     """Further arguments of the chat template, by name."""
     think_end_token: str | None = Field(default=None, min_length=1)
     """Text that ends the thinking part of an answer; what follows its last occurrence is scored."""
+    overflow: Literal["cut", "error", "refuse"] = "cut"
+    """A prompt that does not fit loses its beginning, as in lm-eval; makes its samples errors; or keeps the
+    sweep from starting."""
 
     @property
     def template_arguments(self) -> dict[str, Any]:
@@ -137,15 +175,28 @@ class PromptConfig(Section):
         thinking = {} if self.enable_thinking is None else {"enable_thinking": self.enable_thinking}
         return {**self.chat_template_args, **thinking}
 
-    def thinking(self) -> dict[str, Any]:
-        """What decides answers of reasoning models, as far as it is set."""
+    @property
+    def must_fit(self) -> bool:
+        """Whether no prompt may be cut."""
+        return self.overflow != "cut"
+
+    def beyond_prompts(self) -> dict[str, Any]:
+        """What decides answers and does not show in the text of a prompt, as far as it is set."""
         own = self.model_dump(include={"enable_thinking", "chat_template_args", "think_end_token"})
+        own["overflow"] = "error" if self.must_fit else None
         return {name: value for name, value in own.items() if value not in (None, {})}
 
     def meaning(self) -> dict[str, Any]:
         """What decides prompts and answers; the first three keys even if they are not set."""
         first = {"apply_chat_template", "fewshot_as_multiturn", "system_instruction"}
-        return {**self.model_dump(include=first), **self.thinking()}
+        return {**self.model_dump(include=first), **self.beyond_prompts()}
+
+    @field_validator("apply_chat_template", mode="before")
+    @classmethod
+    def _yes_no_or_name(cls, value: object) -> object:
+        if not isinstance(value, (bool, str)) or value == "":
+            raise ValueError("must be true, false or the name of a chat template")
+        return value
 
     @field_validator("fewshot_as_multiturn")
     @classmethod

@@ -74,6 +74,7 @@ def merge(old: Manifest | None, new: Manifest, command: str) -> Manifest:
         return new
     changes = [*_changes("variants", old["variants"], new["variants"])]
     changes += _changes("tasks", old["tasks"], new["tasks"])
+    changes += _other_items(old["tasks"], new["tasks"])
     changes += differences(old.get("prompt"), new.get("prompt"), ["prompt"])
     changes += differences(old.get("sampling"), new.get("sampling"), ["sampling"])
     changes += differences(old.get("subset"), new.get("subset"), ["subset"])
@@ -100,6 +101,16 @@ def _changes(section: str, old: Mapping[str, Entry], new: Mapping[str, Entry]) -
 def _meaning(entry: Entry) -> dict[str, object]:
     """The part of a manifest entry that decides answers; the rest may grow or change."""
     return {key: value for key, value in entry.items() if key in _DECIDING}
+
+
+def _other_items(old: Mapping[str, TaskEntry], new: Mapping[str, TaskEntry]) -> Iterator[str]:
+    """Tasks whose limit means other items, or leaves out items that the run has."""
+    for name in old.keys() & new.keys():
+        before, after = (next(iter(entry.get("limit") or {}), None) for entry in (old[name], new[name]))
+        if before and after:
+            yield from differences(before, after, ["tasks", name, "limit"])
+        if new[name]["items"] < old[name]["items"]:
+            yield from differences(old[name]["items"], new[name]["items"], ["tasks", name, "items"])
 
 
 def version_changes(old: Manifest | None, new: Manifest) -> list[str]:

@@ -130,6 +130,7 @@ _TASK: dict[str, Callable[[Any], bool]] = {
     "metrics": _mapping_of_mappings,
     "filters": _texts,
     "cluster": _text_or_none,
+    "limit": lambda limit: limit is None or (_mapping(limit) and all(map(_whole, limit.values()))),
     "items": _whole,
     "reruns": _reruns,
 }

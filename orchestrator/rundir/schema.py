@@ -117,6 +117,8 @@ class TaskEntry(TypedDict):
         metrics: all of them.
         filters: names of its filters.
         cluster: field of the documents whose equal values form a cluster of dependent items.
+        limit: how many of the task's items were asked for, {"random": n} or {"first": n}; None for all. Runs
+            of older versions lack it; where they have a limit, it is of the first items.
         items: how many there are.
         reruns: temperature and seed of each pass over the items that was asked for.
         definition: lm-eval's whole configuration of it; imported tasks have none.
@@ -130,6 +132,7 @@ class TaskEntry(TypedDict):
     metrics: dict[str, MetricEntry]
     filters: list[str]
     cluster: str | None
+    limit: NotRequired[dict[str, int] | None]
     items: int
     reruns: list[tuple[float | None, int | None]]
     definition: NotRequired[dict[str, Any]]

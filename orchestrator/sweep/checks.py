@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster.task_files import unreadable_tasks
+from orchestrator.config.schema import LimitConfig
 from orchestrator.engines import kind_of
 from orchestrator.engines.base import LORA
 from orchestrator.errors import UserError, error_text
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from orchestrator.config.schema import ReplicaConfig, SweepConfig, TaskConfig
+    from orchestrator.rundir.schema import TaskEntry
     from orchestrator.sweep.item_subset import Subset
     from orchestrator.sweep.tasks import SweepTask, TaskItems, TaskLibrary
 
@@ -40,6 +42,10 @@ def engine_problems(config: SweepConfig, variant: str) -> list[str]:
     if kind.takes_messages(options) and not config.prompt.apply_chat_template:
         return [
             f"variants.{variant}: chat endpoints need conversations: set prompt.apply_chat_template: true"
+        ]
+    if kind.takes_messages(options) and isinstance(config.prompt.apply_chat_template, str):
+        return [
+            f"variants.{variant}: its server chooses the chat template: set prompt.apply_chat_template: true"
         ]
     problems = [*kind.problems(options), *_node_problems(config.cluster_of(variant), options)]
     return [f"variants.{variant}: {problem}" for problem in problems]
@@ -98,9 +104,16 @@ def read_items(config: SweepConfig, revisions: Mapping[str, str]) -> tuple[Subse
 
 
 def load_tasks(
-    config: SweepConfig, library: TaskLibrary, subset: Subset | None
+    config: SweepConfig, library: TaskLibrary, subset: Subset | None, recorded: Mapping[str, TaskEntry]
 ) -> tuple[dict[str, SweepTask], list[str]]:
-    """The leaf tasks by name."""
+    """The leaf tasks by name.
+
+    Args:
+        config: the sweep.
+        library: finds tasks.
+        subset: the items to run; None for all.
+        recorded: the tasks of the run that the sweep continues.
+    """
     tasks: dict[str, SweepTask] = {}
     if not all(Path(folder).is_dir() for folder in config.include_path):
         return tasks, []  # reported; which tasks the missing folder has is not known
@@ -108,14 +121,18 @@ def load_tasks(
         return tasks, problems
     once = {entry.task: entry for entry in reversed(config.tasks)}  # a name listed twice has been reported
     for entry in reversed(once.values()):
-        problems += _load_task(entry, library, subset, tasks)
+        problems += _load_task(entry, library, subset, recorded, tasks)
     if subset is not None and tasks and not set(subset.items) & set(tasks):
         problems.append(f"items: {config.items} names none of the sweep's tasks")
     return tasks, problems
 
 
 def _load_task(
-    entry: TaskConfig, library: TaskLibrary, subset: Subset | None, tasks: dict[str, SweepTask]
+    entry: TaskConfig,
+    library: TaskLibrary,
+    subset: Subset | None,
+    recorded: Mapping[str, TaskEntry],
+    tasks: dict[str, SweepTask],
 ) -> list[str]:
     """Add the leaves of one configured task."""
     if unknown := library.unknown(entry.task):
@@ -127,6 +144,8 @@ def _load_task(
     problems: list[str] = []
     for leaf in leaves:
         spec = leaf if subset is None else replace(leaf, items=subset.items.get(leaf.name))
+        if spec.limit is not None and takes_first(recorded.get(leaf.name)):
+            spec = replace(spec, limit=LimitConfig(first=spec.limit.items))
         if spec.name in tasks:
             problems.append(f"task '{spec.name}' is listed twice, the second time through '{entry.task}'")
             continue
@@ -140,6 +159,11 @@ def _load_task(
                 f"task '{spec.name}' has no metric '{spec.metric}'; it has {', '.join(task.metrics)}"
             )
     return problems
+
+
+def takes_first(recorded: TaskEntry | None) -> bool:
+    """Whether a run limits a task to its first items, as all runs of older versions do."""
+    return recorded is not None and "first" in (recorded.get("limit", {"first": None}) or {})
 
 
 def unanswerable(config: SweepConfig, tasks: Mapping[str, SweepTask]) -> list[str]:
@@ -186,11 +210,13 @@ def _chat_template(config: SweepConfig, variant: str) -> ChatTemplate | ChatMess
     if kind.takes_messages(options):
         return ChatMessages()
     tokenizer, trusted = kind.tokenizer(options)
+    asked = config.prompt.apply_chat_template
     return ChatTemplate(
         tokenizer or config.model_of(variant),
         config.revision_of(variant),
         trust_remote_code=trusted,
         arguments=config.prompt.template_arguments,
+        chosen=asked if isinstance(asked, str) else None,
     )
 
 

@@ -113,7 +113,8 @@ def plan_sweep(
     if retry_errors and remove_torn:
         for cell in cells:
             sweep.store.remove_errors(cell.variant, cell.task)
-    warnings = (*software, *_damage(damaged), *sweep.fitted.warnings)
+    followed = _first_items(sweep, old)
+    warnings = (*software, *followed, *_damage(damaged), *sweep.fitted.warnings)
     return Plan(sweep, merged, cells, warnings, software_id)
 
 
@@ -122,6 +123,21 @@ def _refuse_retries(*, retry_errors: bool) -> None:
         raise UserError(
             "--retry-errors would change scores that the looks of this run have used: a run that stops early "
             "counts an answer that failed as missing for good."
+        )
+
+
+def _first_items(sweep: Sweep, old: Manifest | None) -> Iterator[str]:
+    """Say that a limit means the first items, because it does so in the run."""
+    asked = {entry.task for entry in sweep.config.tasks if entry.limit and entry.limit.random}
+    names = [
+        name
+        for name, task in sweep.tasks.items()
+        if old is not None and task.spec.limit and task.spec.limit.first and {name, task.spec.group} & asked
+    ]
+    if names:
+        yield (
+            f"this run was started with the first items of {', '.join(names)}, so `limit` means those again, "
+            "not items chosen at random"
         )
 
 
@@ -146,8 +162,8 @@ def _cell(
     meaning = [manifest["variants"][variant]["digest"], name, entry["digest"], manifest["sampling"]]
     if "sampling" in entry:
         meaning.append(entry["sampling"])
-    if thinking := sweep.config.prompt.thinking():
-        meaning.append(thinking)
+    if beyond := sweep.config.prompt.beyond_prompts():
+        meaning.append(beyond)
     shared = digest(meaning)
     passes = reruns(sweep.config.sampling, sampled=task.sampled)
     return Cell(

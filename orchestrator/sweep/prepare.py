@@ -131,6 +131,7 @@ class Sweep:
             "metrics": metrics,
             "filters": task.filter_names,
             "cluster": task.spec.cluster,
+            "limit": task.spec.limit.model_dump(exclude_none=True) if task.spec.limit else None,
             "items": len(self.built[self.renderings[self.config.baseline], task.spec.name].requests),
             "reruns": [(r.temperature, r.seed) for r in reruns(self.config.sampling, sampled=task.sampled)],
             "definition": task.definition,
@@ -174,7 +175,9 @@ def prepare(
     versions, mistaken_pythons = find_versions(fitted.config)
     subset, mistaken_items = read_items(config, revisions)
     library = TaskLibrary(config.include_path, config.confirm_run_unsafe_code)
-    tasks, mistaken_tasks = load_tasks(fitted.config, library, subset)
+    store = RunStore(run_dir or f"runs/{config.name}")
+    recorded = store.read_manifest()["tasks"] if store.has_run() else {}
+    tasks, mistaken_tasks = load_tasks(fitted.config, library, subset, recorded)
     templates, renderings, missing_templates = chat_templates(fitted.config)
     built, broken_prompts = build_prompts(fitted.config, tasks, templates)
     problems += [
@@ -185,7 +188,6 @@ def prepare(
         *unanswerable(fitted.config, tasks),
     ]
     problems += [*missing_templates, *broken_prompts]
-    store = RunStore(run_dir or f"runs/{config.name}")
     problems += name_problems(store, config.variants, tasks)
     if not here and (too_large := size_problem(config.include_path)):
         problems.append(too_large)

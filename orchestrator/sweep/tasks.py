@@ -19,11 +19,12 @@ import lm_eval.utils
 from lm_eval.tasks import TaskManager
 from lm_eval.utils import handle_non_serializable, hash_string
 
-from orchestrator.config.schema import TokenSampling
+from orchestrator.config.schema import LimitConfig, TokenSampling
 from orchestrator.errors import error_text, suggestion
 from orchestrator.rundir.identity import Item
 from orchestrator.sweep.prompts.global_random import GlobalRandom
 from orchestrator.sweep.task_names import likely_names, may_be_task
+from stats.sequential_plan import item_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,6 +38,8 @@ ALLOW_CODE = "HF_ALLOW_CODE_EVAL"
 """What Hugging Face's code_eval asks for, which HumanEval and MBPP try out while they are loaded."""
 RUNS_CODE = "task '{}' executes code that the model writes; to allow that, set confirm_run_unsafe_code: true"
 FEWSHOT_SEED = 1234  # lm-eval's own default, so that few-shot prompts agree with the lm_eval command
+CHOICE_SEED = 1234
+"""Of the order by which `limit` chooses items: that of BLAKE2b of "1234 NUMBER" (`item_order`)."""
 
 
 @cache
@@ -56,7 +59,7 @@ class TaskSpec:
 
     name: str
     num_fewshot: int | None = None
-    limit: int | None = None
+    limit: LimitConfig | None = None
     metric: str | None = None
     cluster: str | None = None
     group: str | None = None
@@ -225,8 +228,9 @@ class SweepTask:
             chat_template: renders a chat history as text; None without a chat template.
             name: identifies the chat template (lm-eval's `tokenizer_name`).
         """
+        limit = self.spec.limit
         self._task.build_all_requests(
-            limit=self.spec.limit,
+            limit=limit.first if limit is not None and self.spec.items is None else None,
             system_instruction=prompt.system_instruction,
             apply_chat_template=chat_template is not None,
             fewshot_as_multiturn=bool(prompt.fewshot_as_multiturn),
@@ -245,15 +249,16 @@ class SweepTask:
         """The items that the sweep asks for.
 
         They are chosen after building, so that numbers and few-shot examples are those of the whole task:
-        lm-eval's own `samples` would renumber them.
+        lm-eval's own `samples` would renumber them. A higher limit adds to the items of a lower one.
         """
-        if self.spec.items is None:
-            return dict(requests)
-        if unknown := [item for item in self.spec.items if item not in requests]:
+        listed, limit = self.spec.items or tuple(sorted(requests)), self.spec.limit
+        if unknown := [item for item in listed if item not in requests]:
             raise ValueError(
                 f"`items` lists item {unknown[0]} of task '{self.spec.name}', which does not exist"
             )
-        return {item: requests[item] for item in self.spec.items}
+        if limit is not None and limit.random is not None:
+            listed = tuple(sorted(listed[place] for place in item_order(listed, CHOICE_SEED)[: limit.items]))
+        return {item: requests[item] for item in listed[: limit.items if limit else None]}
 
     def target(self, doc: Any) -> str:
         """The right answer as text."""

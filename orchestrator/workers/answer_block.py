@@ -50,6 +50,7 @@ def answer_block(
     sampling: SamplingConfig,
     *,
     think_end_token: str | None = None,
+    must_fit: bool = False,
 ) -> list[Sample]:
     """Ask the engine all queries of a block and score its answers.
 
@@ -65,6 +66,7 @@ def answer_block(
         sampling: how tokens are drawn.
         think_end_token: text that ends the thinking part of an answer, which is not scored but kept; None
             without one.
+        must_fit: whether a prompt that does not fit is an error; else it is cut.
 
     Raises:
         EngineDiedError: the engine is gone; nothing of the block counts as answered.
@@ -74,7 +76,7 @@ def answer_block(
     for item in block.items:
         for rerun in block.reruns:
             own = [
-                query
+                replace(query, whole=must_fit)
                 for request in built.requests[item.item]
                 for query in queries_of(request, rerun, sampling, thinks=think_end_token is not None)
             ]

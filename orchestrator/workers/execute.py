@@ -179,6 +179,7 @@ def _job(
         software=plan.software,
         scoring_processes=scoring_processes(taken),
         think_end_token=sweep.config.prompt.think_end_token,
+        must_fit=sweep.config.prompt.must_fit,
         deciding_metrics=dict(stopping.deciding_metrics),
     )
 

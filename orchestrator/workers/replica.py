@@ -47,6 +47,7 @@ class Job:
         software: the ID of what writes the samples, as in the manifest.
         scoring_processes: most of them at a time.
         think_end_token: text that ends the thinking part of an answer; None without one.
+        must_fit: whether a prompt that does not fit is an error; else it is cut.
         deciding_metrics: the "metric,filter" whose scores its reports carry, by task; see `StoppingPolicy`.
     """
 
@@ -62,6 +63,7 @@ class Job:
     software: str | None = None
     scoring_processes: int = 1
     think_end_token: str | None = None
+    must_fit: bool = False
     deciding_metrics: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -170,7 +172,13 @@ class Replica:
         score, built = self._scoring.scorer(block.task), self._built(block.task)
         sampling = self._job.sampling.of_task(self._job.tasks[block.task].sampling)
         answered = answer_block(
-            block, score, built, self._engine, sampling, think_end_token=self._job.think_end_token
+            block,
+            score,
+            built,
+            self._engine,
+            sampling,
+            think_end_token=self._job.think_end_token,
+            must_fit=self._job.must_fit,
         )
         samples, put_off = put_off_refused(block, answered)
         rows = samples_table(block, samples, self._job.columns)

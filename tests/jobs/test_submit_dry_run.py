@@ -148,3 +148,14 @@ def test_a_control_that_is_the_baseline_itself_is_named(lldeg, tmp_path):
     shown = " ".join(lldeg("submit", write_small_sweep(tmp_path, variants=variants), "--dry-run").out.split())
     assert "Warning: same has the same engine settings as the baseline base" in shown
     assert "control does not differ" not in shown
+
+
+def test_a_prompt_that_may_not_be_cut_has_other_answers(tmp_path):
+    """`error` and `refuse` mean the same answers, with other keys than those of prompts that were cut."""
+    cut, error, refuse = (
+        keys(write_small_sweep(tmp_path, prompt={"overflow": overflow}), tmp_path / "r")
+        for overflow in ("cut", "error", "refuse")
+    )
+    assert keys(write_small_sweep(tmp_path), tmp_path / "r") == cut
+    assert error == refuse
+    assert not set(cut.values()) & set(error.values())

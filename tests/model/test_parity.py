@@ -92,7 +92,7 @@ def outcome(pack, model_folder, command):
         baseline="hf",
         variants={"hf": {"engine": {"kind": "lm-eval:hf", "dtype": DTYPE}}, "vllm": {"engine": VLLM}},
         include_path=[str(QUICKSTART), "pack"],
-        tasks=[{"task": task, "limit": LIMIT} for task in (GENERATING, CHOOSING, ROLLS)],
+        tasks=[{"task": task, "limit": {"first": LIMIT}} for task in (GENERATING, CHOOSING, ROLLS)],
         sampling={"temperatures": [0.0, 0.7], "seeds": 2},
         cluster={"replicas": 1, "cpus_per_replica": 1},  # one thread, as the reference below has
     )

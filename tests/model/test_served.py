@@ -68,7 +68,7 @@ def outcome(server, write, completions, command):
         baseline="served",
         engine=completions,
         variants={"served": {}},
-        tasks=[{"task": task, "limit": LIMIT} for task in (GENERATING, CHOOSING)],
+        tasks=[{"task": task, "limit": {"first": LIMIT}} for task in (GENERATING, CHOOSING)],
         sampling={"temperatures": [0.0, 0.7], "seeds": 2},
     )
     server.wait()
