@@ -15,6 +15,7 @@ from jobs.commands.exit_status import INCOMPLETE
 from jobs.commands.submit.progress_view import standing_text
 from jobs.inputs.run_directory.counts import Footers, total
 from jobs.inputs.run_directory.files import RunFiles
+from jobs.inputs.score_set import some
 from jobs.text.format import clean, problem_text
 from jobs.text.terminal import terminal
 from orchestrator.rundir.heartbeat import read_status
@@ -82,6 +83,7 @@ def run_status(url: str) -> dict[str, Any]:
         "done": everything.done,
         "owed": owed,
         "errors": everything.errors,
+        "damaged": list(everything.damaged),
         "seconds_left": told.get("seconds_left") if working else None,
         "heard": told.get("time"),
         "host": told.get("host"),
@@ -155,6 +157,8 @@ def _remarks(facts: dict[str, Any]) -> Iterator[str]:
     for name, entry in facts["variants"].items():
         if entry["refusal"]:
             yield f"{name} cannot be run: {entry['refusal']}"
+    if facts["damaged"]:
+        yield f"Torn or damaged sample files, whose samples are missing: {some(facts['damaged'])}."
     for note in facts["notes"]:
         yield f"Note: {note}"
     if facts["trouble"]:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from jobs.inputs.run_directory.counts import Footers
 from jobs.inputs.run_directory.files import RunFiles
+from jobs.inputs.run_directory.scan import read_files
 from jobs.inputs.score_set import Temperature, as_temperature
 from jobs.report.flips import Cell
 
@@ -98,8 +99,8 @@ class Texts:
         for run in self._runs:
             spans = self._spans(run, model, task)
             paths = [path for path, first, last in spans if np.any((items >= first) & (items <= last))]
-            if paths:
-                tables.append(_read(run, paths, columns, items))
+            files = (table for _, table in read_files(run, paths, columns) if table is not None)
+            tables += [table.filter(ds.field("item").isin(items.tolist())) for table in files]
         return tables
 
     def _spans(self, run: RunFiles, model: str, task: str) -> list[tuple[str, int, int]]:
@@ -127,12 +128,6 @@ class Texts:
                 yield Said(seed, score, _likelihoods(text), None)
             else:
                 yield Said(seed, score, text, None if part == text else part)
-
-
-def _read(run: RunFiles, paths: Sequence[str], columns: Sequence[str], items: Items) -> pa.Table:
-    data = ds.dataset(list(paths), format="parquet", filesystem=run.filesystem)
-    present = [name for name in columns if name in data.schema.names]
-    return data.to_table(columns=present, filter=ds.field("item").isin(items.tolist()))
 
 
 def _at(temperatures: pa.ChunkedArray, wanted: Temperature) -> pa.ChunkedArray:

@@ -1,24 +1,37 @@
-"""Files of samples: how they are written, which of them lldeg wrote, and whether one is whole.
+"""Files of samples and items: how they are written, which of them lldeg wrote, and whether one is whole.
 
-Pages carry checksums, and every reader verifies them: a bit that has changed on the disk is noticed, and its
-file counts for nothing, instead of a score that no model earned.
+Every file holds a checksum of itself, and every reader opens it here, where that is verified: a bit that has
+changed on the disk is noticed, and its file counts for nothing, instead of a score that no model earned. The
+checksum (BLAKE2b, 128 bits, of all other bytes) stands right before Parquet's footer, where no offset points,
+so that other programs read the files as they are. It covers footer and page headers, too, which Parquet's
+checksums of pages leave out; those alone find the damage in files of earlier versions.
 """
 
 from __future__ import annotations
 
 import re
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from orchestrator.rundir.schema import SampleColumns
+
 if TYPE_CHECKING:
-    from typing import BinaryIO
+    from collections.abc import Sequence
 
     from pyarrow import fs
 
-TEXTS = ("response", "filtered")
-"""Columns that no verdict rests on, and that fill most of a file."""
+READERS = 16
+"""Files that are read at a time: an object store has a high latency per file."""
+DECIDING = [name for name in SampleColumns((), ()).schema.names if name not in {"response", "filtered"}]
+"""Columns of samples but for the texts, which fill most of a file and which no verdict rests on."""
+DAMAGE = (pa.ArrowException, OSError, ValueError, MemoryError)
+"""What pyarrow raises for content that is not what it was; it is in memory, so that no storage fails."""
+_MARK = b"lldeg.checksum="
+_LENGTH = len(_MARK) + 32
+_END = 8  # bytes after Parquet's footer: its length, and "PAR1"
 _OWN_NAME = re.compile(r"(\d{7}-[0-9a-f]{12}|\d{12})\.parquet")
 _TEMPORARY = "."
 
@@ -33,42 +46,78 @@ def is_own(path: str) -> bool:
     return bool(_OWN_NAME.fullmatch(_name(path)))
 
 
-def parquet_bytes(table: pa.Table) -> pa.Buffer:
-    """A table as the content of a Parquet file, with a checksum for every page."""
-    content = pa.BufferOutputStream()
-    pq.write_table(table, content, compression="zstd", write_page_checksum=True)
-    return content.getvalue()
+def parquet_bytes(table: pa.Table) -> bytes:
+    """A table as the content of a Parquet file, with a checksum for every page and one of the whole."""
+    stream = pa.BufferOutputStream()
+    pq.write_table(table, stream, compression="zstd", write_page_checksum=True)
+    content: bytes = stream.getvalue().to_pybytes()
+    place = _footer(memoryview(content))
+    data, footer = content[:place], content[place:]
+    return data + _MARK + _checksum(data, footer) + footer
 
 
-def read_whole(filesystem: fs.FileSystem, path: str, *, texts: bool = False) -> pa.Table | None:
-    """A file of samples, its checksums verified; None if it is torn or damaged.
+def _footer(content: memoryview) -> int:
+    """Where the footer of a Parquet file begins, by its end."""
+    return len(content) - _END - int.from_bytes(content[-_END : 4 - _END], "little")
+
+
+def _checksum(*parts: bytes | memoryview) -> bytes:
+    found = blake2b(digest_size=16)
+    for part in parts:
+        found.update(part)
+    return found.hexdigest().encode()
+
+
+def _is_as_written(content: memoryview) -> bool:
+    """Whether a file is what its checksum says, if it has one."""
+    footer = _footer(content)
+    place = max(0, footer - _LENGTH)
+    stated = bytes(content[place:footer])
+    return not stated.startswith(_MARK) or stated == _MARK + _checksum(content[:place], content[footer:])
+
+
+def open_whole(filesystem: fs.FileSystem, path: str, texts: Sequence[str] = ()) -> pq.ParquetFile | None:
+    """A file of samples or items in memory, its checksum verified; None if it is torn or damaged.
 
     Args:
         filesystem: where it lies.
         path: of the file.
-        texts: whether to read the columns of texts, too.
+        texts: columns that come dictionary-encoded.
 
     Raises:
         OSError: the storage cannot be read.
     """
-    try:
-        with filesystem.open_input_file(path) as stream:
-            return _read(stream, texts=texts)
-    except pa.ArrowInvalid:
+    with filesystem.open_input_file(path) as stream:
+        content = stream.read_buffer()
+    if not _is_as_written(memoryview(content)):
         return None
-    except OSError:  # of the storage or of the content: reading the bytes alone tells which
-        with filesystem.open_input_file(path) as stream:
-            content = pa.BufferReader(stream.read())
     try:
-        return _read(content, texts=texts)
-    except (pa.ArrowInvalid, OSError):
+        return pq.ParquetFile(
+            pa.BufferReader(content), read_dictionary=list(texts), page_checksum_verification=True
+        )
+    except DAMAGE:
         return None
 
 
-def _read(stream: BinaryIO, *, texts: bool) -> pa.Table:
-    file = pq.ParquetFile(stream, page_checksum_verification=True)
-    names = [name for name in file.schema_arrow.names if texts or name not in TEXTS]
-    return file.read(columns=names)
+def read_whole(
+    filesystem: fs.FileSystem, path: str, columns: Sequence[str] | None = None, texts: Sequence[str] = ()
+) -> pa.Table | None:
+    """Columns of a file of samples or items, its checksums verified; None if it is torn or damaged.
+
+    Args:
+        filesystem: where it lies.
+        path: of the file.
+        columns: those to read, as far as the file has them, parts of structs as "struct.part"; None for all.
+        texts: columns that come dictionary-encoded.
+
+    Raises:
+        OSError: the storage cannot be read.
+    """
+    file = open_whole(filesystem, path, texts)
+    try:
+        return None if file is None else file.read(columns=columns, use_threads=False)
+    except DAMAGE:
+        return None
 
 
 def _name(path: str) -> str:

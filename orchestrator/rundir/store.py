@@ -16,12 +16,11 @@ from urllib.parse import quote, unquote
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pyarrow import fs
 
 from orchestrator.errors import UserError
 from orchestrator.rundir.locations import open_location, remove_unfinished, write_whole
-from orchestrator.rundir.sample_files import is_block, is_own, parquet_bytes, read_whole
+from orchestrator.rundir.sample_files import DECIDING, READERS, is_block, is_own, parquet_bytes, read_whole
 from orchestrator.rundir.schema import SOFTWARE_KEY
 
 if TYPE_CHECKING:
@@ -38,7 +37,6 @@ REPLICA_LOG = "replica-"
 _LOGS = "logs"
 _LOCK = ".lock"
 _KEY = "S32"  # of a sample
-_READERS = 16  # files read at a time
 
 
 def segment(name: str) -> str:
@@ -167,9 +165,12 @@ class RunStore:
 
         Raises:
             FileNotFoundError: they were never written.
+            pyarrow.ArrowInvalid: the file is torn or damaged.
         """
-        with self._fs.open_input_file(self._at(self._items_path(task))) as stream:
-            return pq.read_table(stream, columns=columns, page_checksum_verification=True)
+        items = read_whole(self._fs, self._at(self._items_path(task)), columns)
+        if items is None:
+            raise pa.ArrowInvalid(f"{self.url}/{self._items_path(task)} is torn or damaged")
+        return items
 
     @staticmethod
     def _items_path(task: str) -> str:
@@ -218,8 +219,8 @@ class RunStore:
             UserError: there is a file that lldeg did not write; nothing has been removed.
         """
         paths = self._block_paths(variant, task)
-        with ThreadPoolExecutor(_READERS) as pool:  # an object store has a high latency per file
-            tables = list(pool.map(lambda path: read_whole(self._fs, path), paths))
+        with ThreadPoolExecutor(READERS) as pool:
+            tables = list(pool.map(lambda path: read_whole(self._fs, path, DECIDING), paths))
         found = dict(zip(paths, tables, strict=True))
         self._refuse_foreign(found)
         for path in (path for path, table in found.items() if table is None):
@@ -242,10 +243,10 @@ class RunStore:
     def remove_errors(self, variant: str, task: str) -> None:
         """Remove the samples with an error, which are owed again then; a file is replaced in one step."""
         for path in self._block_paths(variant, task):
-            rows = read_whole(self._fs, path)
+            rows = read_whole(self._fs, path, ["error"])
             if rows is None or "error" not in rows.column_names or rows["error"].null_count == len(rows):
                 continue
-            rows = read_whole(self._fs, path, texts=True)
+            rows = read_whole(self._fs, path)
             if rows is None:  # `read_keys` will tell
                 continue
             kept = rows.filter(pc.is_null(rows["error"]))

@@ -54,6 +54,16 @@ def test_counts_come_from_the_samples(lldeg, run):
     assert {name: entry["owed"] for name, entry in facts["variants"].items()} == {"base": 0, "other": 1}
 
 
+def test_a_damaged_file_is_named_and_its_samples_are_missing(lldeg, run):
+    """In the table and for programs; the other file of the variant still counts."""
+    path = min((run / "samples/variant=base/task=sums").iterdir())
+    content = path.read_bytes()
+    path.write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
+    status, facts = facts_of(lldeg, run)
+    assert (status, facts["damaged"], facts["variants"]["base"]["owed"]) == (3, [str(path)], 4)
+    assert path.name in lldeg("status", run).out.replace("\n", "")
+
+
 def test_a_complete_run_ends_with_0(lldeg, tmp_path):
     """Nothing owed, nobody at work."""
     run = make_run(tmp_path / "whole", {"sums": MadeTask({("base", 0.0): [[1.0, 0.0]]})})

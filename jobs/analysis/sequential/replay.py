@@ -8,7 +8,7 @@ import pyarrow as pa
 from jobs.analysis.sequential.run_monitor import RunMonitor
 from jobs.analysis.sequential.run_plan import read_run_plan
 from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.run_directory.scan import is_sound, scan
+from jobs.inputs.run_directory.scan import scan
 from orchestrator.workers.stopping import NO_SEED, ItemScores
 
 
@@ -27,12 +27,8 @@ def monitor_of(run: RunFiles) -> RunMonitor:
 
 
 def _scores(run: RunFiles, model: str, task: str, metric: str) -> Iterator[ItemScores]:
-    files = run.samples(model, task)
-    try:
-        tables = list(scan(run, files, metric, "prompt_hash"))
-    except (pa.ArrowInvalid, OSError):  # a torn or damaged file: its samples are owed again
-        tables = list(scan(run, [path for path in files if is_sound(run, path)], metric, "prompt_hash"))
-    for table in tables:
+    damaged: list[str] = []  # which a submit has removed and an analysis named
+    for table in scan(run, run.samples(model, task), metric, "prompt_hash", damaged):
         yield ItemScores(
             table.column("item").to_numpy(),
             table.column("temperature").cast(pa.float64()).to_numpy(),

@@ -1,11 +1,14 @@
 """The progress of a run, counted from its files, so that a sweep on another machine can be watched too."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.footers import Footer, read_footer
 from orchestrator.rundir.heartbeat import read_status
+from orchestrator.rundir.sample_files import READERS
 
 
 @dataclass(frozen=True)
@@ -17,12 +20,14 @@ class Count:
         done: rows that are there.
         errors: of these, rows with an error instead of an answer.
         not_needed: samples that are not there because their comparison was decided, by the last heartbeat.
+        damaged: sample files that are torn or damaged; nothing in them is there.
     """
 
     planned: int
     done: int
     errors: int
     not_needed: int = 0
+    damaged: tuple[str, ...] = ()
 
     @property
     def needed(self) -> int:
@@ -38,11 +43,16 @@ class Footers:
 
     def of(self, run: RunFiles, variant: str, task: str) -> list[Footer]:
         """Footers of the files of one cell that can be read."""
-        for path in run.samples(variant, task):
-            if path not in self._known:
-                self._known[path] = read_footer(run, path)
-        found = (self._known[path] for path in run.samples(variant, task))
-        return [footer for footer in found if footer is not None]
+        paths = run.samples(variant, task)
+        unknown = [path for path in paths if path not in self._known]
+        with ThreadPoolExecutor(READERS) as pool:
+            self._known.update(zip(unknown, pool.map(partial(read_footer, run), unknown), strict=True))
+        return [footer for path in paths if (footer := self._known[path]) is not None]
+
+    def damaged(self, run: RunFiles, variant: str) -> tuple[str, ...]:
+        """Those files of a variant that cannot be read, of the ones that `of` was asked for."""
+        paths = (path for task in run.tasks for path in run.samples(variant, task))
+        return tuple(path for path in paths if self._known.get(path, path) is None)
 
     def count(self, run: RunFiles) -> dict[str, Count]:
         """Samples by variant."""
@@ -53,7 +63,7 @@ class Footers:
             footers = [footer for task in run.tasks for footer in self.of(run, variant, task)]
             rows, errors = sum(f.rows for f in footers), sum(f.errors for f in footers)
             not_needed = min(told.get(variant, {}).get("not_needed", 0), planned - rows)
-            counts[variant] = Count(planned, rows, errors, not_needed)
+            counts[variant] = Count(planned, rows, errors, not_needed, self.damaged(run, variant))
         return counts
 
 
@@ -65,4 +75,5 @@ def total(counts: Iterable[Count]) -> Count:
         done=sum(count.done for count in listed),
         errors=sum(count.errors for count in listed),
         not_needed=sum(count.not_needed for count in listed),
+        damaged=tuple(path for count in listed for path in count.damaged),
     )

@@ -100,19 +100,18 @@ class RunFiles:
             return self.store.read_items(task, columns)
         except (FileNotFoundError, pa.ArrowInvalid) as error:
             raise UserError(
-                f"The items of task {task} in {self.location} are missing or unreadable."
+                f"The items of task {task} in {self.location} are missing or damaged; submitting the sweep "
+                "again writes them anew."
             ) from error
 
     def samples(self, model: str, task: str) -> list[str]:
         """Paths of the sample files of one model and task, sorted."""
         return self._samples.get((model, task), [])
 
-    def note_items(self, path: str, items: pa.Array) -> None:
-        """Remember which items a file holds, of which these are some."""
+    def note_items(self, path: str, items: pa.ChunkedArray) -> None:
+        """Remember the first and the last item of a file."""
         numbers = items.to_numpy()
-        first, last = int(numbers.min()), int(numbers.max())
-        known = self.spans.get(path, (first, last))
-        self.spans[path] = min(first, known[0]), max(last, known[1])
+        self.spans[path] = int(numbers.min()), int(numbers.max())
 
     @cached_property
     def _samples(self) -> dict[tuple[str, str], list[str]]:

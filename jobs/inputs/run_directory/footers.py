@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.inputs.run_directory.files import RunFiles
+from orchestrator.rundir.sample_files import open_whole
 
 ANY = int(np.iinfo(np.int64).max)
 
@@ -31,11 +30,11 @@ class Footer:
 
 
 def read_footer(run: RunFiles, path: str) -> Footer | None:
-    """Read the footer of a sample file; None if it is torn."""
-    try:
-        metadata = pq.read_metadata(path, filesystem=run.filesystem)
-    except pa.ArrowInvalid:
+    """Read the footer of a sample file; None if the file is torn or damaged."""
+    file = open_whole(run.filesystem, path)
+    if file is None:
         return None
+    metadata = file.metadata
     items = _statistics(metadata, "item")
     errors = _statistics(metadata, "error")
     known = all(group is not None and group.has_min_max for group in items)

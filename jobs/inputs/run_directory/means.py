@@ -19,7 +19,7 @@ from jobs.inputs.notices import Notice, NoticeCode, joined
 from jobs.inputs.rerun_means import NO_SEED, Answers, Planned, RerunMeans
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.items import RunItems, read_items
-from jobs.inputs.run_directory.scan import MARKS, is_sound, scan
+from jobs.inputs.run_directory.scan import MARKS, scan
 from jobs.inputs.run_directory.withheld import count_withheld
 from jobs.inputs.scales.bounds import parse_range
 from jobs.inputs.score_set import (
@@ -260,26 +260,10 @@ def _planned(runs: Sequence[RunFiles], task: str, items: int) -> dict[Temperatur
 
 
 def _means(task: str, model: str, metric: str, held: _Task) -> RerunMeans:
-    """Average all answers of one model to one task, leaving out files that cannot be read."""
-    files = [(run, run.samples(model, task)) for run in held.runs]
-    try:
-        return _fill(task, metric, files, held)
-    except (pa.ArrowInvalid, OSError):
-        # One torn or damaged file spoils a whole scan, so find it and begin again without it.
-        sound = [(run, [path for path in paths if is_sound(run, path)]) for run, paths in files]
-    lost = [
-        path for (_, paths), (_, kept) in zip(files, sound, strict=True) for path in set(paths) - set(kept)
-    ]
-    if not lost:
-        raise UserError(f"The samples of {model} on {task} cannot be read: they lack the metric {metric!r}.")
-    held.notes.torn += lost
-    return _fill(task, metric, sound, held)
-
-
-def _fill(task: str, metric: str, files: Sequence[tuple[RunFiles, list[str]]], held: _Task) -> RerunMeans:
+    """Average all answers of one model to one task, leaving out files that are damaged."""
     means = RerunMeans(len(held.items.ids))
-    for run, paths in files:
-        for table in scan(run, paths, metric, "prompt_hash"):
+    for run in held.runs:
+        for table in scan(run, run.samples(model, task), metric, "prompt_hash", held.notes.torn):
             means.add(_answers(table, task, run, held))
     return means
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from jobs.inputs.metrics import requested_metric, resolve_metric, unused_requests
 from jobs.inputs.rerun_set import ABSENT, RepeatedAnswers, RerunSet, Samples, Wanted, chosen_answer, lay_out
 from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.run_directory.scan import scan
+from jobs.inputs.run_directory.scan import refuse_damaged, scan
 from jobs.inputs.score_set import TaskInfo, as_temperature, some
 from orchestrator.errors import UserError
 from stats.arrays import Ints
@@ -121,10 +121,7 @@ def _passes(tables: Sequence[tuple[RunFiles, pa.Table]]) -> tuple[list[tuple[str
 
 
 def _tables(run: RunFiles, variant: str, info: TaskInfo) -> list[pa.Table]:
-    try:
-        return list(scan(run, run.samples(variant, info.name), info.metric, "response"))
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"The samples of {variant} on {info.name} in {run.location} cannot be read with the metric "
-            f"{info.metric!r}. If a file is damaged, submitting the sweep again repairs it."
-        ) from error
+    damaged: list[str] = []
+    tables = list(scan(run, run.samples(variant, info.name), info.metric, "response", damaged))
+    refuse_damaged(damaged)
+    return tables

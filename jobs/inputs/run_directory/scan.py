@@ -1,69 +1,108 @@
-"""Reads sample files: the columns that are needed, in large pieces."""
+"""Reads sample files: the columns that are needed, in large pieces; files that are damaged are named."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from posixpath import dirname
 
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 
 from jobs.inputs.notices import NoticeCode
 from jobs.inputs.run_directory.files import RunFiles
+from jobs.inputs.score_set import some
 from orchestrator.engines.base import CUT
-from orchestrator.rundir.sample_files import read_whole
+from orchestrator.errors import UserError
+from orchestrator.rundir.sample_files import READERS, read_whole
 
 ROWS_PER_PIECE = 1 << 17
-MARKS = {
-    NoticeCode.CUT_ANSWERS: (("finish_reason", pa.string()), ds.field("finish_reason") == CUT),
-    NoticeCode.CUT_PROMPTS: (("prompt_cut", pa.int32()), ds.field("prompt_cut") > 0),
+PLACE = ("item", "temperature", "seed")
+MARKS: dict[NoticeCode, tuple[str, Callable[[pa.ChunkedArray], pa.ChunkedArray]]] = {
+    NoticeCode.CUT_ANSWERS: ("finish_reason", lambda reasons: pc.equal(reasons, CUT)),
+    NoticeCode.CUT_PROMPTS: ("prompt_cut", lambda tokens: pc.greater(tokens, 0)),
 }
 """What is noted of an answer: the column that tells, which older files may lack, and when it does."""
 
 
-def scan(run: RunFiles, files: list[str], metric: str, text: str) -> Iterator[pa.Table]:
-    """Read samples, in pieces of many files: a call per file would cost more than the reading.
+def read_files(
+    run: RunFiles, files: Sequence[str], columns: Sequence[str] | None = None, texts: Sequence[str] = ()
+) -> Iterator[tuple[str, pa.Table | None]]:
+    """Columns of files of samples, as `read_whole` gives them, in their order; None for a damaged file.
+
+    Raises:
+        OSError: if the storage fails.
+    """
+    with ThreadPoolExecutor(READERS) as pool:
+        for start in range(0, len(files), READERS):  # not all at once, so that no more than these are held
+            paths = files[start : start + READERS]
+            tables = pool.map(lambda path: read_whole(run.filesystem, path, columns, texts), paths)
+            yield from zip(paths, tables, strict=True)
+
+
+def refuse_damaged(files: Sequence[str]) -> None:
+    """End where an answer that is left out would be taken for one that never was.
+
+    Raises:
+        UserError: if there are damaged files; it names them.
+    """
+    if files:
+        raise UserError(
+            f"These sample files are torn or damaged: {some(files)}. Submit the sweep again to replace their "
+            "samples."
+        )
+
+
+def scan(
+    run: RunFiles, files: Sequence[str], metric: str, text: str, damaged: list[str]
+) -> Iterator[pa.Table]:
+    """Read samples, in pieces of many files.
 
     Args:
         run: the run directory.
         files: paths of its sample files.
         metric: key of the metric.
         text: a column of texts, "prompt_hash" or "response"; it comes dictionary-encoded.
+        damaged: gets the paths of the files that are torn or damaged; nothing of them is read.
 
     Yields:
         Tables with the columns item, temperature, seed, score, `text`, and one for each of `MARKS`: whether
         it holds of the answer, null where that is unknown.
 
     Raises:
-        pyarrow.ArrowInvalid: if a file is torn, or no file has the metric.
-        OSError: if a page of a file differs from its checksum, or the storage fails.
+        UserError: if no file has the metric.
+        OSError: if the storage fails.
     """
-    if not files:
-        return
-    dictionary = ds.ParquetReadOptions(dictionary_columns={text})
-    verified = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
-    form = ds.ParquetFileFormat(read_options=dictionary, default_fragment_scan_options=verified)
-    data = ds.dataset(files, format=form, filesystem=run.filesystem)
-    columns = {name: ds.field(name) for name in ("item", "temperature", "seed", text)}
-    columns["score"] = ds.field("scores", metric)
-    for code, (field, holds) in MARKS.items():
-        columns[code] = holds
-        if field[0] not in data.schema.names:
-            data = data.replace_schema(data.schema.append(pa.field(*field)))
-    held: list[pa.RecordBatch] = []
-    scanner = data.scanner(columns=columns, batch_size=ROWS_PER_PIECE, use_threads=False)
-    for tagged in scanner.scan_batches():
-        if tagged.record_batch.num_rows:
-            held.append(tagged.record_batch)
-            run.note_items(tagged.fragment.path, tagged.record_batch.column("item"))
+    needed, has_metric = {*PLACE, text}, False
+    read = [*needed, f"scores.{metric}", *(column for column, _ in MARKS.values())]
+    held: list[pa.Table] = []
+    for path, table in read_files(run, files, read, [text]):
+        if table is None or not needed <= set(table.column_names):
+            damaged.append(path)
+        elif table.num_rows:
+            run.note_items(path, table["item"])
+            held.append(_projected(table, metric, text))
+            has_metric |= "scores" in table.column_names
         if sum(piece.num_rows for piece in held) >= ROWS_PER_PIECE:
             yield _joined(held)
             held = []
+    if run.spans.keys() & set(files) and not has_metric:
+        raise UserError(f"No file in {dirname(files[0])} has the metric {metric!r}.")
     if held:
         yield _joined(held)
 
 
-def _joined(batches: list[pa.RecordBatch]) -> pa.Table:
-    return pa.Table.from_batches(batches).unify_dictionaries().combine_chunks()
+def _projected(table: pa.Table, metric: str, text: str) -> pa.Table:
+    """The columns that `scan` yields; what the file does not have is null."""
+    columns = {name: table[name] for name in (*PLACE, text)}
+    there, rows = table.column_names, table.num_rows
+    has_metric = "scores" in there
+    columns["score"] = (
+        pc.struct_field(table["scores"], [metric]) if has_metric else pa.nulls(rows, pa.float64())
+    )
+    for code, (column, holds) in MARKS.items():
+        columns[code] = holds(table[column]) if column in there else pa.nulls(rows, pa.bool_())
+    return pa.table(columns)
 
 
-def is_sound(run: RunFiles, path: str) -> bool:
-    """Whether a sample file was written to its end, and nothing in it has changed since."""
-    return read_whole(run.filesystem, path, texts=True) is not None
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    joined = pa.concat_tables(tables, promote_options="permissive")
+    return joined.unify_dictionaries().combine_chunks()

@@ -1,10 +1,11 @@
 """A whole run as two Arrow tables: its samples, and its items."""
 
+from collections.abc import Iterator
+
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs.inputs.run_directory.files import RunFiles
-from orchestrator.errors import UserError
+from jobs.inputs.run_directory.scan import read_files, refuse_damaged
 from orchestrator.rundir.schema import ITEMS
 
 MODEL_AND_TASK = ("variant", "task")
@@ -16,12 +17,7 @@ def samples_table(run: RunFiles) -> pa.Table:
     Raises:
         UserError: a file cannot be read.
     """
-    tables = [
-        _read(run, path, variant, task)
-        for variant in run.models
-        for task in run.tasks
-        for path in run.samples(variant, task)
-    ]
+    tables = [table for v in run.models for task in run.tasks for table in _labelled(run, v, task)]
     if not tables:
         return pa.table({name: pa.array([], pa.string()) for name in MODEL_AND_TASK})
     return pa.concat_tables(tables, promote_options="permissive")
@@ -33,7 +29,7 @@ def cell_table(run: RunFiles, variant: str, task: str) -> pa.Table | None:
     Raises:
         UserError: a file cannot be read.
     """
-    tables = [_read(run, path, variant, task) for path in run.samples(variant, task)]
+    tables = list(_labelled(run, variant, task))
     return pa.concat_tables(tables, promote_options="permissive") if tables else None
 
 
@@ -47,14 +43,15 @@ def items_table(run: RunFiles) -> pa.Table:
     return pa.concat_tables(tables, promote_options="permissive") if tables else ITEMS.empty_table()
 
 
-def _read(run: RunFiles, path: str, variant: str, task: str) -> pa.Table:
-    try:
-        table = pq.read_table(path, filesystem=run.filesystem, partitioning=None)
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): remove it, and submit the sweep again to replace its samples."
-        ) from None
-    labels = [pa.array([label] * table.num_rows, pa.string()) for label in (variant, task)]
-    for position, (name, label) in enumerate(zip(MODEL_AND_TASK, labels, strict=True)):
-        table = table.add_column(position, name, label)
-    return table
+def _labelled(run: RunFiles, variant: str, task: str) -> Iterator[pa.Table]:
+    damaged = []
+    for path, table in read_files(run, run.samples(variant, task)):
+        if table is None:
+            damaged.append(path)
+            continue
+        labelled = table.replace_schema_metadata()
+        for position, (name, label) in enumerate(zip(MODEL_AND_TASK, (variant, task), strict=True)):
+            labels = pa.array([label] * table.num_rows, pa.string())
+            labelled = labelled.add_column(position, name, labels)
+        yield labelled
+    refuse_damaged(damaged)

@@ -6,10 +6,9 @@ from collections.abc import Iterable
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.run_directory.footers import read_footer
+from jobs.inputs.run_directory.scan import read_files
 from jobs.inputs.score_set import Temperature, as_temperature
 from orchestrator.errors import AnswerWithheldError
 from stats.arrays import Ints
@@ -21,7 +20,7 @@ MARK = f"{AnswerWithheldError.__name__}:"
 def count_withheld(
     runs: Iterable[RunFiles], model: str, task: str, items: Ints | None = None
 ) -> Counter[Temperature]:
-    """How many answers of a model to a task were withheld, by temperature; reads files with errors only.
+    """How many answers of a model to a task were withheld, by temperature.
 
     Args:
         runs: where the answers are.
@@ -31,12 +30,9 @@ def count_withheld(
     """
     counts: Counter[Temperature] = Counter()
     for run in runs:
-        for path in run.samples(model, task):
-            footer = read_footer(run, path)
-            if footer is None or not footer.errors:
+        for _, table in read_files(run, run.samples(model, task), ["item", "temperature", "error"]):
+            if table is None or table["error"].null_count == table.num_rows:
                 continue
-            columns = ["item", "temperature", "error"]
-            table = pq.read_table(path, columns=columns, filesystem=run.filesystem)
             withheld = table.filter(pc.starts_with(table["error"], MARK))
             if items is not None:
                 withheld = withheld.filter(np.isin(withheld["item"].to_numpy(), items))

@@ -1,0 +1,141 @@
+"""A changed bit anywhere in the files of a run: every reader names the file, or finds what it found before.
+
+12 bits in an ordinary run; as many as LLDEG_FUZZ says in the nightly one.
+"""
+
+import contextlib
+import functools
+import io
+import os
+import random
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from standin.runs import MadeTask, make_run
+
+import lldeg as api
+from jobs.analysis.analyze_inputs import analyze_inputs
+from jobs.analysis.outputs import verdicts
+from jobs.commands.status import run_status
+from jobs.inputs.rerun_set import Wanted as WantedReruns
+from jobs.inputs.score_set import Reading
+from jobs.inputs.sources import read_reruns
+from jobs.report.catalog import Catalog
+from jobs.report.flips import Wanted
+from jobs.report.write import report
+from jobs.reruns.summary import summarize
+from orchestrator.errors import UserError
+from orchestrator.rundir.store import RunStore
+
+BITS = int(os.environ.get("LLDEG_FUZZ", "12"))
+ITEMS = 24
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Two models whose answers differ, at two temperatures, in twelve files of samples and one of items."""
+    draw = random.Random(0)
+
+    def asked(reruns):
+        scores = [[draw.random() < 0.5 for _ in range(ITEMS)] for _ in range(reruns)]
+        return [[(f"answer {draw.random()}", float(score)) for score in rerun] for rerun in scores]
+
+    scores = {(model, t): asked(reruns) for t, reruns in ((0.0, 1), (0.7, 3)) for model in ("base", "v")}
+    task = MadeTask(scores, block=4, clusters=[i // 2 for i in range(ITEMS)])
+    return make_run(tmp_path_factory.mktemp("bits") / "run", {"t": task})
+
+
+def analyzed(run):
+    """All verdicts and warnings."""
+    return verdicts(analyze_inputs([str(run)], Reading({}))[1])
+
+
+def reported(run):
+    """The page, with prompts and answers."""
+    book, analysis = analyze_inputs([str(run)], Reading({}))
+    return report(analysis, book.runs)
+
+
+def viewed(run):
+    """What a search of the answers finds, beside all warnings."""
+    (seen,) = Catalog([str(run)]).runs().values()
+    looked = seen.analyze()
+    found = looked.find(Wanted(), "answer")
+    return looked.content.verdicts, found, [looked.texts.said(f.cell, "v", f.items) for f in found]
+
+
+def exported(run):
+    """The samples in lm-eval's form."""
+    with TemporaryDirectory() as folder:
+        api.export(run, to="lm-eval", out=folder)
+        return [path.read_text() for path in sorted(Path(folder).rglob("samples*.jsonl"))]
+
+
+READERS = {
+    "analyze": analyzed,
+    "report": reported,
+    "view": viewed,
+    "status": lambda run: run_status(str(run)),
+    "flips": lambda run: summarize(read_reruns([str(run)], WantedReruns({}))),
+    "subset": lambda run: [cell.scores for cell in read_reruns([str(run)], WantedReruns({})).cells],
+    "export": exported,
+    "load_samples": lambda run: api.load_samples(run).to_pylist(),
+    "load_items": lambda run: api.load_items(run).to_pylist(),
+    "submit": lambda run: RunStore(run).read_keys("v", "t", remove_torn=False, report=print).tolist(),
+}
+
+
+def told(run):
+    """What every reader finds, as text, or the sentence that it ends in."""
+    return {name: _told(run, read) for name, read in READERS.items()}
+
+
+def _told(run, read):
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            found = repr(read(run))
+    except UserError as error:
+        found = f"refused: {error}"
+    return re.sub(r"samples_t_[-0-9T.]+", "", found) + printed.getvalue()
+
+
+@pytest.fixture(scope="module")
+def whole(run):
+    """What every reader finds in the run as it was written."""
+    return told(run)
+
+
+@pytest.fixture(scope="module")
+def without(run):
+    """The same with one file torn to nothing; all of those readers that need the file name it."""
+
+    @functools.cache
+    def find(path):
+        content = path.read_bytes()
+        path.write_bytes(b"")
+        try:
+            return told(run)
+        finally:
+            path.write_bytes(content)
+
+    return find
+
+
+@pytest.mark.parametrize("number", range(BITS))
+def test_a_changed_bit_is_named_or_harmless(run, whole, without, number):
+    """Every reader finds what the whole run has, or what it finds without the file, which it names."""
+    draw = random.Random(number)
+    path = draw.choice(sorted(run.rglob("*.parquet")))
+    content = path.read_bytes()
+    place, bit = draw.randrange(len(content)), draw.randrange(8)
+    torn = without(path)
+    path.write_bytes(content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :])
+    found = told(run)
+    path.write_bytes(content)
+    for reader, text in found.items():
+        assert text in (whole[reader], torn[reader]), (reader, path, place)
+        is_for_nothing = torn[reader] == whole[reader]
+        assert is_for_nothing or path.name in torn[reader] or "items of task t" in torn[reader], reader
