@@ -129,6 +129,23 @@ class EngineKind(ABC):
         name = options.get("tokenizer")
         return (str(name) if name else None), bool(options.get("trust_remote_code", False))
 
+    def longest_prompt(
+        self,
+        options: Mapping[str, Any],  # noqa: ARG002
+        request: str,  # noqa: ARG002
+        answer: int,  # noqa: ARG002
+        context: int | None,  # noqa: ARG002
+    ) -> int | None:
+        """Tokens that a prompt may have before its beginning is cut; None if that is unknown.
+
+        Args:
+            options: engine options, `kind` included.
+            request: lm-eval's request type; of a log-likelihood, the continuation is a part of the prompt.
+            answer: most tokens of an answer.
+            context: of the model, as its configuration states it; None if that is unknown.
+        """
+        return None
+
     def obstacles(
         self,
         options: Mapping[str, Any],

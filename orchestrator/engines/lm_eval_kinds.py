@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.engines import on_cpu as formats
+from orchestrator.engines.base import MOST_TOKENS, ROLLING
 from orchestrator.engines.kind import EngineKind, data_parallel_problem, parallel_workers
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from orchestrator.hardware import Hardware
 
 PREFIX = "lm-eval:"
+API_LENGTH = 2048
+"""The default of lm-eval for the context of a served model."""
 MIB = 1 << 20
 TRANSFORMERS = (f"{PREFIX}hf", f"{PREFIX}huggingface")
 OF_PROMPTS = {"enable_thinking", "chat_template_args", "think_end_token"}
@@ -70,6 +73,15 @@ class LmEvalClass(EngineKind):
             return {"dtype": "float32"}
         return {}
 
+    def longest_prompt(
+        self, options: Mapping[str, Any], request: str, answer: int, context: int | None
+    ) -> int | None:
+        """For the hf classes; they need not read the last token of a log-likelihood."""
+        if not str(options["kind"]).startswith(TRANSFORMERS):
+            return None
+        length = options.get("max_length") or context
+        return _beside(answer, request, length, -1) if isinstance(length, int) else None
+
     def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
         """Data parallelism inside an engine, and what only other kinds take."""
         yield from super().problems(options)
@@ -101,6 +113,18 @@ class ServedClass(LmEvalClass):
         """Chat servers do."""
         return _takes_messages(options)
 
+    def longest_prompt(
+        self,
+        options: Mapping[str, Any],
+        request: str,
+        answer: int,
+        context: int | None,  # noqa: ARG002
+    ) -> int | None:
+        """What its class of lm-eval sends, if it sends tokens: a server may cut text without a word."""
+        if _takes_messages(options) or (answer and not options.get("tokenized_requests", True)):
+            return None
+        return _beside(answer, request, int(options.get("max_length") or API_LENGTH) - 1, 0)
+
     def deciding(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """All options but those that say how requests are sent."""
         return {name: value for name, value in options.items() if name not in SENDING}
@@ -123,6 +147,11 @@ class ServedClass(LmEvalClass):
             if not numeric or not least <= value <= most or not value:
                 bounds = f"from 1 to {most:,}" if whole or least else f"above 0 and at most {most:,}"
                 yield f"{name} must be a {'whole number' if whole else 'number'} {bounds}, not {value!r}"
+
+
+def _beside(answer: int, request: str, length: int, last: int) -> int:
+    """Tokens that are left for a prompt."""
+    return MOST_TOKENS if request == ROLLING else length - (answer or last)
 
 
 def _takes_messages(options: Mapping[str, Any]) -> bool:

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.engines import on_cpu as formats
-from orchestrator.engines.base import DEFAULT_KIND, LORA, OWN_OPTIONS, PYTHON, EngineOptionError
+from orchestrator.engines.base import (
+    DEFAULT_KIND,
+    LORA,
+    MOST_TOKENS,
+    OWN_OPTIONS,
+    PYTHON,
+    ROLLING,
+    EngineOptionError,
+)
 from orchestrator.engines.kind import EngineKind, data_parallel_problem, parallel_workers
 from orchestrator.engines.vllm_options import built_for_cpus, vllm_options
 from orchestrator.errors import suggestion
@@ -93,6 +101,15 @@ class Vllm(EngineKind):
     def gpus(self, options: Mapping[str, Any]) -> int:
         """GPUs of all parallel ranks of one engine."""
         return parallel_workers(options)
+
+    def longest_prompt(
+        self, options: Mapping[str, Any], request: str, answer: int, context: int | None
+    ) -> int | None:
+        """What is left beside the answer, or beside the token that is written after a log-likelihood."""
+        if request == ROLLING:
+            return MOST_TOKENS
+        length = options.get("max_model_len") or context
+        return length - (answer or 1) if isinstance(length, int) and length > 0 else None
 
     def obstacles(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> Iterator[Obstacle]:
         """Further limits of vLLM's CPU backend."""

@@ -105,6 +105,8 @@ def _counts(counts: VariantProgress) -> dict[str, Any]:
         "loads": counts.loads,
         "replicas": counts.replicas,
         "refusal": counts.refusal,
+        "prompt_tokens": counts.prompt_tokens,
+        "output_tokens": counts.output_tokens,
         "samples_per_second": counts.samples_per_second,
         "tokens_per_second": counts.tokens_per_second,
         "looks": [standing.as_json() for standing in counts.standing],
@@ -148,6 +150,8 @@ class _ReadCounts(_Read):
     loads: int = 0
     replicas: int = 0
     refusal: str | None = None
+    prompt_tokens: int = Field(default=0, ge=0)
+    output_tokens: int = Field(default=0, ge=0)
     samples_per_second: float = 0.0
     tokens_per_second: float = 0.0
     looks: list[_ReadLook] = Field(default_factory=list)

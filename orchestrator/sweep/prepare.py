@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster.task_files import size_problem
@@ -28,6 +29,7 @@ from orchestrator.sweep.checks import (
 )
 from orchestrator.sweep.fit_to_machine import Fitted, fit_elsewhere, fit_to_this_machine
 from orchestrator.sweep.other_python import find_versions, of_the_engine
+from orchestrator.sweep.prompts.lengths import PromptLengths
 from orchestrator.sweep.tasks import TaskLibrary, set_up_lm_eval
 
 if TYPE_CHECKING:
@@ -69,6 +71,11 @@ class Sweep:
     def config(self) -> SweepConfig:
         """The sweep that runs."""
         return self.fitted.config
+
+    @cached_property
+    def lengths(self) -> PromptLengths:
+        """Of its prompts."""
+        return PromptLengths(self.config, self.tasks, self.renderings, self.built)
 
     def engine(self, variant: str) -> EngineSpec:
         """The model of a variant and how to run it."""
@@ -191,6 +198,9 @@ def prepare(
     problems += name_problems(store, config.variants, tasks)
     if not here and (too_large := size_problem(config.include_path)):
         problems.append(too_large)
+    sweep = Sweep(config, fitted, store, revisions, tasks, renderings, built, subset, versions)
+    if config.prompt.overflow == "refuse" and not problems:
+        problems += sweep.lengths.refusals()
     if problems:
         raise mistaken(config_path, problems)
-    return Sweep(config, fitted, store, revisions, tasks, renderings, built, subset, versions)
+    return sweep

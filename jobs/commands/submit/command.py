@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from jobs.commands.exit_status import INCOMPLETE
-from jobs.commands.submit.detectable_drops import detection_table, given_flip_rate, measured_flip_rates
+from jobs.commands.submit.detectable_drops import (
+    FlipRates,
+    detection_table,
+    given_flip_rate,
+    measured_flip_rates,
+    whole_designs,
+)
+from jobs.commands.submit.expected_samples import expected_shares
+from jobs.commands.submit.expected_work import rate_of, work_lines
 from jobs.commands.submit.progress_view import dry_run_table, follow, outcome, sweep_notes
 from jobs.commands.submit.run_sweep import Submitted, plan_only, run_sweep, stopping_of
 from jobs.text.terminal import terminal
@@ -53,6 +61,14 @@ def submit(
     ] = None,
     flips_of: Annotated[
         str | None, typer.Option(metavar="RUN", help="For --dry-run: take the flip rates from this run.")
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="TOKENS_PER_SECOND",
+            help="For --dry-run: tokens (prompts and answers) that all engines together process in a second; "
+            "default: as in the last submit of the run.",
+        ),
     ] = None,
     retry_errors: Annotated[
         bool, typer.Option("--retry-errors", help="Ask again for samples whose row is an error.")
@@ -118,9 +134,7 @@ def submit(
                 finish=finish,
             )
         announce(plan)
-        console.print(dry_run_table(plan, _decided_before(plan)))
-        rates = measured_flip_rates(flips_of) if flips_of else given_flip_rate(flip_rate)
-        console.print(detection_table(plan, rates, plan.sweep.config.analysis.alpha))
+        _show(plan, console, measured_flip_rates(flips_of) if flips_of else given_flip_rate(flip_rate), rate)
         return
     submitted = run_sweep(
         config,
@@ -134,6 +148,23 @@ def submit(
         follow=lambda progress: follow(progress, console),
     )
     _conclude(submitted, console)
+
+
+def _show(plan: Plan, console: Console, flips: FlipRates, tokens_per_second: float | None) -> None:
+    """The dry run: what would run, how much that is, and what it can detect."""
+    decided, alpha = _decided_before(plan), plan.sweep.config.analysis.alpha
+    rate = rate_of(plan, tokens_per_second)
+    console.print(dry_run_table(plan, decided))
+    entry = plan.manifest.get("stopping")
+    shares = expected_shares(entry, whole_designs(plan, flips, alpha)) if entry else None
+    for line in work_lines(plan, decided, rate, shares):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    fate = (
+        "their samples will be errors" if plan.sweep.config.prompt.must_fit else "they lose their beginning"
+    )
+    for said in plan.sweep.lengths.too_long():
+        console.print(f"Warning: {said}: {fate}.", style="yellow", markup=False, soft_wrap=True)
+    console.print(detection_table(plan, flips, alpha))
 
 
 def _decided_before(plan: Plan) -> StoppingPolicy:

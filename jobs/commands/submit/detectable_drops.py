@@ -135,10 +135,16 @@ def detection_table(plan: Plan, rates: FlipRates, alpha: float, power: float = 0
         if len(here) > 1:
             _add(table, *_together(here, rates, alpha / comparisons, power))
     if entry := plan.manifest.get("stopping"):
-        by_temperature = {t: [row for row in rows if row.temperature == t] for t in temperatures}
-        designs = {t: _together(here, rates, alpha, power)[1] for t, here in by_temperature.items()}
-        table.caption, table.caption_justify = expectation(entry, designs), "left"
+        table.caption, table.caption_justify = expectation(entry, whole_designs(plan, rates, alpha)), "left"
     return table
+
+
+def whole_designs(plan: Plan, rates: FlipRates, alpha: float, power: float = 0.8) -> dict[float, Design]:
+    """By temperature, all tasks together."""
+    by_temperature: dict[float, list[_Row]] = {}
+    for row in _rows(plan):
+        by_temperature.setdefault(row.temperature, []).append(row)
+    return {t: _together(here, rates, alpha, power)[1] for t, here in sorted(by_temperature.items())}
 
 
 def _rows(plan: Plan) -> list[_Row]:

@@ -35,6 +35,19 @@ def expected_share(entry: StoppingEntry, design: Design, drop: float) -> float:
     return expected_course(whole, drop, stopping_of(entry), entry["margin"], comparisons).share
 
 
+def expected_shares(entry: StoppingEntry, designs: Mapping[float, Design]) -> tuple[float, float]:
+    """Shares of a sweep's samples that are expected to be used: if there is a drop, and if there is none."""
+    with_drop, without = (
+        [expected_share(entry, design, drop) for design in designs.values()]
+        for drop in (_assumed(designs), 0.0)
+    )
+    return sum(with_drop) / len(with_drop), sum(without) / len(without)
+
+
+def _assumed(designs: Mapping[float, Design]) -> float:
+    return min(DROP, *(design.largest_drop for design in designs.values()))
+
+
 def expectation(entry: StoppingEntry, designs: Mapping[float, Design]) -> str:
     """What stopping early is expected to save, as a sentence.
 
@@ -42,7 +55,7 @@ def expectation(entry: StoppingEntry, designs: Mapping[float, Design]) -> str:
         entry: the plan of the run.
         designs: by temperature, all tasks together.
     """
-    drop = min(DROP, *(design.largest_drop for design in designs.values()))
+    drop = _assumed(designs)
     with_drop, without = (_shares(entry, designs, assumed) for assumed in (drop, 0.0))
     return (
         f"Stopping early, until {entry['until']}: expected to use {with_drop} of a variant's samples if the "

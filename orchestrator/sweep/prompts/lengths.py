@@ -1,0 +1,199 @@
+"""How long prompts are and what of them does not fit, before anything is asked.
+
+Where prompts are asked they are counted exactly. Here one is tokenized only if it may be too long by its
+bytes, of which every token has at least one, and the tokens of a task are estimated from some of its prompts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
+
+from orchestrator.engines import kind_of
+from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, MOST_TOKENS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from lm_eval.api.instance import Instance
+
+    from orchestrator.config.schema import SweepConfig
+    from orchestrator.engines.tokenization import Encoding
+    from orchestrator.sweep.tasks import SweepTask, TaskItems
+
+MEASURED = 32
+"""Requests of a task from which its tokens are estimated, by the bytes of all of them."""
+SPECIAL = 16  # bytes, more than the special tokens that a tokenizer adds
+BYTES_PER_TOKEN = 4  # of English, where there is no tokenizer
+AS_STATED = (None, "default", "llama3")
+"""Kinds of rotary embeddings with which the context is as long as the configuration of a model says."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The prompts of a task for a variant, every item asked once.
+
+    Attributes:
+        items: how many.
+        requests: to ask all of them.
+        repeats: how often each request is made where tokens are drawn.
+        tokens: of all their prompts, estimated.
+        answer: most tokens of an answer; 0 for log-likelihoods.
+        room: tokens that a prompt may have; None if that is unknown.
+        too_long: items with a prompt that does not fit.
+        excess: tokens by which the longest prompt is too long.
+    """
+
+    items: int
+    requests: int
+    repeats: int
+    tokens: float
+    answer: int
+    room: int | None
+    too_long: int = 0
+    excess: int = 0
+
+
+@dataclass
+class PromptLengths:
+    """The lengths of the prompts of a sweep; equal ones are measured once.
+
+    Attributes:
+        config: the sweep.
+        tasks: leaf tasks by name.
+        renderings: per variant, the name of its way to render prompts.
+        built: requests by (rendering, task).
+    """
+
+    config: SweepConfig
+    tasks: Mapping[str, SweepTask]
+    renderings: Mapping[str, str]
+    built: Mapping[tuple[str, str], TaskItems]
+    _known: dict[tuple[object, ...], Lengths] = field(default_factory=dict)
+
+    def of(self, variant: str, task: str) -> Lengths:
+        """The prompts of a task for a variant."""
+        options, place = self.config.engine_of(variant), (self.renderings[variant], task)
+        items = list(self.built[place].requests.values())
+        sampling = self.config.sampling.of_task(self.tasks[task].spec.sampling)
+        answer = _longest_answer(items[0][0], sampling.max_gen_toks or options.get("max_gen_toks"))
+        encoding, context = self._encoding(variant)
+        room = kind_of(options).longest_prompt(options, items[0][0].request_type, answer, context)
+        key = (*place, id(encoding), answer, room)
+        if key not in self._known:
+            self._known[key] = _measure(items, encoding, answer, room)
+        return self._known[key]
+
+    def _encoding(self, variant: str) -> tuple[Encoding | None, int | None]:
+        """The tokenizer of a variant and the context of its model; each None if it is unknown."""
+        options, model = self.config.engine_of(variant), self.config.model_of(variant)
+        kind, revision = kind_of(options), self.config.revision_of(variant)
+        tokenizer, trusted = kind.tokenizer(options)
+        if kind.served:  # its name may be that of no model on the hub
+            return (None if tokenizer is None else _encoding(tokenizer, None, trusted)), None
+        encoding = _encoding(tokenizer or model, revision, trusted)
+        if encoding is None or (context := _context(model, revision, trusted)) is None:
+            return encoding, None
+        return encoding, min(context, encoding.tokenizer.model_max_length)
+
+    def too_long(self) -> Iterator[str]:
+        """Prompts that do not fit, a sentence without its full stop for each task."""
+        for task in self.tasks:
+            found = {variant: self.of(variant, task) for variant in self.config.variants}
+            if variants := [name for name, lengths in found.items() if lengths.too_long]:
+                lengths = max((found[name] for name in variants), key=lambda one: one.excess)
+                yield (
+                    f"task '{task}': {lengths.too_long:,} of {lengths.items:,} prompts do not fit for "
+                    f"{', '.join(variants)}, the longest by {lengths.excess:,} tokens"
+                )
+
+    def refusals(self) -> Iterator[str]:
+        """Why a sweep whose prompts must fit cannot start, sentences without their full stop."""
+        yield from (f"{said} (prompt.overflow: refuse)" for said in self.too_long())
+        for variant in self.config.variants:
+            if any(self.of(variant, task).room is None for task in self.tasks):
+                yield (
+                    f"variants.{variant}: nothing says whether its prompts fit (prompt.overflow: refuse): "
+                    "set its tokenizer and max_model_len or max_length, or prompt.overflow: error"
+                )
+
+
+def _longest_answer(request: Instance, set_by_sweep: int | None) -> int:
+    from lm_eval.models.utils import normalize_gen_kwargs  # noqa: PLC0415 - seconds to import
+
+    from orchestrator.engines.tokenization import DEFAULT_MAX_GEN_TOKS  # noqa: PLC0415
+
+    if request.request_type != GENERATE:
+        return 0
+    return int(set_by_sweep or normalize_gen_kwargs(request.args[1], DEFAULT_MAX_GEN_TOKS)["max_gen_toks"])
+
+
+def _measure(
+    items: Sequence[Sequence[Instance]], encoding: Encoding | None, answer: int, room: int | None
+) -> Lengths:
+    requests = [request for item in items for request in item]
+    sample = requests[:: -(-len(requests) // MEASURED)]
+    density = sum(_tokens(request, encoding) for request in sample) / max(1, sum(map(_size, sample)))
+    fits = MOST_TOKENS if room is None or encoding is None else room
+    excesses = [
+        max((_tokens(one, encoding) - fits for one in item if _size(one) + SPECIAL > fits), default=0)
+        for item in items
+    ]
+    return Lengths(
+        items=len(items),
+        requests=len(requests),
+        repeats=items[0][0].repeats or 1,
+        tokens=density * sum(map(_size, requests)),
+        answer=answer,
+        room=None if encoding is None else room,
+        too_long=sum(excess > 0 for excess in excesses),
+        excess=max(0, *excesses),
+    )
+
+
+def _text(request: Instance) -> str:
+    return "".join(request.args) if request.request_type == LOGLIKELIHOOD else request.args[0]
+
+
+def _size(request: Instance) -> int:
+    return len(_text(request).encode("utf-8", "replace"))
+
+
+def _tokens(request: Instance, encoding: Encoding | None) -> int:
+    """Tokens of a prompt, with the continuation of a log-likelihood."""
+    if encoding is None:
+        return _size(request) // BYTES_PER_TOKEN
+    if request.request_type == LOGLIKELIHOOD:
+        (tokens, _), _ = encoding.pair(*request.args)
+        return len(tokens)
+    return len(encoding.tok_encode(request.args[0]))
+
+
+@cache
+def _encoding(name: str, revision: str | None, trusted: bool) -> Encoding | None:
+    """The tokenization of a model; None if its tokenizer cannot be loaded."""
+    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
+
+    from orchestrator.engines.tokenization import Encoding  # noqa: PLC0415
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trusted)
+        return Encoding(tokenizer, MOST_TOKENS)
+    except Exception:  # noqa: BLE001 - somebody else's files and code; lengths are then unknown
+        return None
+
+
+@cache
+def _context(model: str, revision: str | None, trusted: bool) -> int | None:
+    """The context that the configuration of a model states; None if it does not, or makes it longer."""
+    from lm_eval.models.utils import resolve_max_length  # noqa: PLC0415 - seconds to import
+    from transformers import AutoConfig  # noqa: PLC0415
+
+    try:
+        config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=trusted)
+        rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+        stated: int | None = resolve_max_length(config, default=0) or None
+        return stated if rope.get("rope_type", rope.get("type")) in AS_STATED else None
+    except Exception:  # noqa: BLE001 - likewise
+        return None
