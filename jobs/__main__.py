@@ -1,15 +1,26 @@
-"""`python -m jobs`: the command, where this code was shipped and its dependencies are the machine's own."""
+"""The `lldeg` command, and `python -m jobs` where this code was shipped and its dependencies were not."""
 
 from __future__ import annotations
 
 import sys
 
-try:
-    from jobs.cli import main
-except ModuleNotFoundError as error:
-    sys.exit(
-        f"Error: {sys.executable}, the `python` of the Ray cluster's head node, has no module "
-        f"'{error.name}'; start Ray there in an environment that has lldeg's dependencies."
-    )
+from jobs.commands.exit_status import end_interrupted, end_on_signals
 
-main()
+
+def main() -> None:
+    """Run the command line; never returns."""
+    end_on_signals()
+    try:
+        from jobs.cli import main as command  # noqa: PLC0415 - signals may come while it is imported
+    except KeyboardInterrupt:
+        end_interrupted()
+    except ModuleNotFoundError as error:
+        sys.exit(
+            f"Error: {sys.executable}, the `python` of the Ray cluster's head node, has no module "
+            f"'{error.name}'; start Ray there in an environment that has lldeg's dependencies."
+        )
+    command()
+
+
+if __name__ == "__main__":
+    main()

@@ -6,7 +6,6 @@ libraries that only a sweep or an analysis needs.
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple, cast
@@ -14,6 +13,7 @@ from typing import Annotated, Any, NamedTuple, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from jobs.commands.exit_status import INTERRUPTED, end_interrupted, end_on_signals, end_unread
 from jobs.text.terminal import printable_output
 from orchestrator.config.environment import set_library_environment
 from orchestrator.errors import UserError
@@ -111,6 +111,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; never returns."""
+    end_on_signals()
     with printable_output():
         _run()
 
@@ -121,18 +122,24 @@ def _run() -> None:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
-        sys.exit(app(arguments, standalone_mode=False))
+        status = app(arguments, standalone_mode=False)
+        if status == INTERRUPTED:  # what Typer makes of KeyboardInterrupt
+            end_interrupted()
+        sys.exit(status)
     except UserError as error:
         _fail(str(error), debug=debug)
-    except typer.Abort:
-        _fail("Stopped.", debug=debug)
+    except (KeyboardInterrupt, typer.Abort):
+        end_interrupted()
     except UsageMistake as error:
         error.message = error.message.replace("Value error, ", "")  # the checking library's words
         error.show()
         sys.exit(error.exit_code)
-    except BrokenPipeError:  # the reader of our output, `head` say, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    except BrokenPipeError:
+        end_unread()
+    except SystemExit as end:  # with which Typer and Rich answer a pipe that is closed
+        if isinstance(end.__context__, BrokenPipeError):
+            end_unread()
+        raise
     except OSError as error:
         _fail(f"A file, folder or server cannot be used: {' '.join(str(error).split())}.", debug=debug)
     except Exception as error:  # noqa: BLE001 - the outermost boundary: a bug, too, ends in one sentence

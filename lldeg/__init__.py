@@ -247,7 +247,7 @@ def submit(
         finish=finish,
     )
     submitted.raise_for_refusals()
-    if submitted.progress.stop == "interrupted":
+    if (submitted.progress.stop or "").startswith("interrupted"):
         raise KeyboardInterrupt
     result = SubmitResult.of(submitted)
     if result.missing:

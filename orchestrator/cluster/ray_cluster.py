@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -41,17 +43,46 @@ def ray_cluster(
     """
     set_library_environment()
     try:
-        if address is None:
-            _start(packages() if ship_code else [])
-        else:
-            _join(address, task_folders)
-    except (OSError, ValueError, RuntimeError, RayError) as error:
-        what = "start Ray on this machine" if address is None else f"join the Ray cluster at {address}"
-        raise UserError(f"Cannot {what}: {' '.join(str(error).split())}") from None
-    try:
+        _connect(address, task_folders, ship_code=ship_code)
         yield
     finally:
         ray.shutdown()
+
+
+def _connect(address: str | None, task_folders: Sequence[str], *, ship_code: bool) -> None:
+    try:
+        with _own_signal_handlers():
+            if address is None:
+                _start(packages() if ship_code else [])
+            else:
+                _join(address, task_folders)
+    except (OSError, ValueError, RuntimeError, RayError) as error:
+        what = "start Ray on this machine" if address is None else f"join the Ray cluster at {address}"
+        raise UserError(f"Cannot {what}: {' '.join(str(error).split())}") from None
+
+
+@contextmanager
+def _own_signal_handlers() -> Iterator[None]:
+    """Keep Ray's hands off signals that end the driver.
+
+    Its handler of SIGTERM, set before it starts anything, would end this process with status 15. What it
+    starts must live through a SIGHUP, which a terminal sends to all of its processes, or this one could not
+    stop the sweep in order.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # where nobody sets handlers
+        return
+    ours, mask = signal.getsignal(signal.SIGTERM), signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    except SystemExit as end:
+        signal.signal(signal.SIGTERM, ours)
+        if end.code == signal.SIGTERM:
+            signal.raise_signal(signal.SIGTERM)
+        raise
+    finally:
+        signal.signal(signal.SIGTERM, ours)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _start(folders: Sequence[str]) -> None:

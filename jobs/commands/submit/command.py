@@ -188,7 +188,7 @@ def _until(*, degraded: bool, decided: bool, finish: bool) -> list[str]:
 def _conclude(submitted: Submitted, console: Console) -> None:
     """Say how the submit ended; the exit status is 3 if samples are missing."""
     plan, progress = submitted.plan, submitted.progress
-    if progress.stop is not None:
+    if progress.stop is not None and progress.owed:
         url = plan.sweep.store.url
         console.print(
             f"Stopped: {progress.stop}. {progress.owed:,} samples of {url} are still missing; "

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from jobs.commands.exit_status import interruption
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def run_sweep(
         follow: gives a function to call with the progress whenever something happened.
 
     Returns:
-        The plan and the progress; after Ctrl-C the progress says "interrupted".
+        The plan and the progress; after Ctrl-C or a signal the progress says "interrupted by …".
 
     Raises:
         UserError: every mistake in the configuration, or another submit runs in the run directory.
@@ -122,7 +123,7 @@ def run_sweep(
             with follow(progress) as watch:
                 execute(plan, progress, address=address, watch=watch, stopping=stopping)
         except KeyboardInterrupt:
-            progress.stop = "interrupted"
+            progress.stop = f"interrupted by {interruption()}"
     return Submitted(plan, progress)
 
 
