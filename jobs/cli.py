@@ -13,7 +13,7 @@ from typing import Annotated, Any, NamedTuple, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from jobs.commands.exit_status import INTERRUPTED, end_interrupted, end_on_signals, end_unread
+from jobs.commands.exit_status import INTERRUPTED, end, end_interrupted, end_on_signals, end_unread
 from jobs.text.terminal import printable_output
 from orchestrator.config.environment import set_library_environment
 from orchestrator.errors import UserError
@@ -125,7 +125,7 @@ def _run() -> None:
         status = app(arguments, standalone_mode=False)
         if status == INTERRUPTED:  # what Typer makes of KeyboardInterrupt
             end_interrupted()
-        sys.exit(status)
+        end(status)
     except UserError as error:
         _fail(str(error), debug=debug)
     except (KeyboardInterrupt, typer.Abort):
@@ -136,8 +136,8 @@ def _run() -> None:
         sys.exit(error.exit_code)
     except BrokenPipeError:
         end_unread()
-    except SystemExit as end:  # with which Typer and Rich answer a pipe that is closed
-        if isinstance(end.__context__, BrokenPipeError):
+    except SystemExit as exit_:  # with which Typer and Rich answer a pipe that is closed
+        if isinstance(exit_.__context__, BrokenPipeError):
             end_unread()
         raise
     except OSError as error:

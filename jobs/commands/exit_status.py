@@ -48,7 +48,15 @@ def interruption() -> str:
 def end_interrupted() -> NoReturn:
     """End a command that was interrupted, with a sentence and the signal's status."""
     print(f"Stopped by {interruption()} before it was done.", file=sys.stderr)  # noqa: T201 - typer may not be there yet
-    sys.exit(SIGNALLED + _received[-1] if _received else INTERRUPTED)
+    end(SIGNALLED + _received[-1] if _received else INTERRUPTED)
+
+
+def end(status: int | None) -> NoReturn:
+    """End with a status; after a signal at once, for what is half started may crash at an orderly end."""
+    if _received:
+        sys.stdout.flush()
+        os._exit(status or 0)
+    sys.exit(status)
 
 
 def end_unread() -> NoReturn:

@@ -26,6 +26,7 @@ class History:
     Attributes:
         second: of a submit while the first was at work.
         stopped: of the first, which got Ctrl-C.
+        hung_up: of the same command again, whose terminal closed.
         resumed: of the same command again.
         extended: of the same with more seeds.
         after: files of samples after stopped, resumed and extended.
@@ -33,6 +34,7 @@ class History:
 
     second: tuple
     stopped: tuple
+    hung_up: tuple
     resumed: tuple
     extended: tuple
     after: dict
@@ -68,7 +70,7 @@ def run(folder):
 
 @pytest.fixture(scope="module")
 def history(folder, run, command):
-    """Ctrl-C in mid-sweep with another submit before it; then the same again; then one seed more."""
+    """Ctrl-C in mid-sweep, another submit before it; SIGHUP; then the same to its end; then one seed more."""
     path, after = write(folder, 2), {}
     (folder / "hold").touch()
     process = command.start("submit", path, cwd=folder)
@@ -77,13 +79,18 @@ def history(folder, run, command):
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
     stopped = finish(process)
     left = command.left_after(15)
-    (folder / "hold").unlink()
     after["stopped"] = contents(block_files(run))
+    process = command.start("submit", path, cwd=folder)
+    wait_for(lambda: contents(block_files(run)) != after["stopped"], process)
+    os.killpg(process.pid, signal.SIGHUP)
+    hung_up = finish(process)
+    left += command.left_after(15)
+    (folder / "hold").unlink()
     resumed = command.run("submit", path, cwd=folder)
     after["resumed"], first = contents(block_files(run)), identities(run)
     extended = command.run("submit", write(folder, 3), cwd=folder)
     after["extended"] = contents(block_files(run))
-    return History(second, stopped, resumed, extended, after, first, left)
+    return History(second, stopped, hung_up, resumed, extended, after, first, left)
 
 
 def test_a_second_submit_is_refused(history):
@@ -104,8 +111,16 @@ def test_ctrl_c_ends_with_status_3_and_says_how_to_resume(history):
     assert "Traceback" not in out + err
 
 
-def test_ctrl_c_leaves_no_process(history):
-    """Ray and the replicas are gone with the command."""
+def test_a_terminal_that_closes_ends_a_sweep_as_ctrl_c_does(history):
+    """SIGHUP reaches Ray's processes, too, and the driver still ends in order."""
+    status, out, err = history.hung_up
+    assert status == 3
+    assert "Stopped: interrupted by SIGHUP." in " ".join(out.split())
+    assert "Traceback" not in out + err
+
+
+def test_an_interruption_leaves_no_process(history):
+    """Ray and the replicas are gone with the command, after Ctrl-C and after SIGHUP."""
     assert history.left == []
 
 
