@@ -28,7 +28,7 @@ from orchestrator.engines.base import (
 )
 from orchestrator.engines.served.http_client import LARGEST_REPLY, Server
 from orchestrator.engines.served.reply import check_logprobs, only_choice, said
-from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
+from orchestrator.errors import AnswerWithheldError, RequestRefusedError, ServerBusyError, error_text
 from orchestrator.retry import RETRY_SECONDS
 
 if TYPE_CHECKING:
@@ -283,14 +283,14 @@ class ServedEngine:
         return answer
 
     async def _read_answer(self, prepared: _Prepared) -> Answer:
-        """What the server answers; what is no answer as an error.
+        """What the server answers, or its error.
 
         Raises:
             EngineAwayError, EngineOptionError: see `answer`.
         """
         try:
             return await self._ask(prepared)
-        except AnswerWithheldError as error:
+        except (AnswerWithheldError, ServerBusyError) as error:
             return Answer(None, error=error_text(error))
         except RequestRefusedError as error:
             reason, kind = error_text(error), prepared.query.kind
@@ -322,7 +322,7 @@ class ServedEngine:
         prepared = self._prepare(replace(query, arguments=(prompt, *query.arguments[1:])))
         try:
             answer = await self._ask(prepared)
-        except AnswerWithheldError:
+        except (AnswerWithheldError, ServerBusyError):
             return
         except RequestRefusedError:
             answer = Answer(None, error=reason)

@@ -11,6 +11,7 @@ from orchestrator.engines.base import (
     GENERATE,
     LOGLIKELIHOOD,
     Answer,
+    EngineEndedError,
     Query,
     end_reason,
     log_likelihood,
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 
 REFUSED = f"{RequestRefusedError.__name__}:"
 """How the error of a sample begins that a server has refused."""
+UNANSWERED = "not answered before the engine ended"
+"""The error of a sample that is still missing; it never stands in a row."""
 DRAWING = frozenset({"top_p", "top_k", "min_p"})
 """Settings of the draw, which have no effect on the likeliest token."""
 _REPEAT_STRIDE = 1_000_003  # a prime: repeats of one seed get seeds far from those of the other reruns
@@ -51,6 +54,7 @@ def answer_block(
     *,
     think_end_token: str | None = None,
     must_fit: bool = False,
+    on_end: Callable[[EngineEndedError], None] | None = None,
 ) -> list[Sample]:
     """Ask the engine all queries of a block and score its answers.
 
@@ -67,9 +71,11 @@ def answer_block(
         think_end_token: text that ends the thinking part of an answer, which is not scored but kept; None
             without one.
         must_fit: whether a prompt that does not fit is an error; else it is cut.
+        on_end: called if the engine ends; samples that it has not answered then have the error `UNANSWERED`.
 
     Raises:
         EngineDiedError: the engine is gone; nothing of the block counts as answered.
+        EngineEndedError: it ends, and there is no `on_end`.
     """
     queries: list[Query] = []
     asked: list[tuple[Item, Rerun, int]] = []
@@ -82,7 +88,7 @@ def answer_block(
             ]
             asked.append((item, rerun, len(own)))
             queries += own
-    answers = map(checked, queries, engine.answer(queries))
+    answers = map(checked, queries, _answers(engine, queries, on_end))
     given = [_Given(item, rerun, list(islice(answers, size))) for item, rerun, size in asked]
     whole = [one for one in given if one.error is None]
     answered = [_answered(built.requests[one.item.item], one.answers) for one in whole]
@@ -93,6 +99,19 @@ def answer_block(
         else _sample(one, *next(scored))
         for one in given
     ]
+
+
+def _answers(
+    engine: Engine, queries: Sequence[Query], on_end: Callable[[EngineEndedError], None] | None
+) -> list[Answer]:
+    try:
+        return engine.answer(queries)
+    except EngineEndedError as ended:
+        if on_end is None:
+            raise
+        on_end(ended)
+        unanswered = Answer(None, error=UNANSWERED)
+        return [answer or unanswered for answer in ended.answers or [None] * len(queries)]
 
 
 @dataclass(frozen=True)
@@ -191,24 +210,24 @@ def _sample(given: _Given, answered: Answered, scored: Scored | Unscorable) -> S
 
 
 def put_off_refused(block: Block, samples: Sequence[Sample]) -> tuple[list[Sample], tuple[Block, ...]]:
-    """Tell samples to be written from those that a server has refused for the first time.
+    """Tell samples to be written from those to be asked again.
 
     Returns:
-        the samples to write, and blocks of the others, to be asked for once more when the rest is done.
+        the samples to write, and blocks of the others: those that a server has refused for the first time, to
+        be asked for once more when the rest is done, and those that an engine did not answer before its end.
     """
-    if block.was_refused:
-        return list(samples), ()
-    refused: dict[Item, list[Rerun]] = {}
+    again = (UNANSWERED,) if block.was_refused else (UNANSWERED, REFUSED)
+    put_off: dict[Item, list[Rerun]] = {}
     for sample in samples:
-        if (sample.error or "").startswith(REFUSED):
-            refused.setdefault(sample.item, []).append(sample.rerun)
+        if (sample.error or "").startswith(again):
+            put_off.setdefault(sample.item, []).append(sample.rerun)
     alike: dict[tuple[Rerun, ...], list[Item]] = {}
-    for item, passes in refused.items():
+    for item, passes in put_off.items():
         alike.setdefault(tuple(passes), []).append(item)
     later = tuple(
         replace(block, items=tuple(items), reruns=passes, was_refused=True) for passes, items in alike.items()
     )
-    return [sample for sample in samples if sample.rerun not in refused.get(sample.item, ())], later
+    return [sample for sample in samples if sample.rerun not in put_off.get(sample.item, ())], later
 
 
 def _by_request(requests: Sequence[Instance], responses: Sequence[Any]) -> list[list[Any]]:

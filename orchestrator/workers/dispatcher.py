@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
-from orchestrator.engines.base import EngineAwayError, EngineDiedError, EngineOptionError
+from orchestrator.engines.base import EngineDiedError, EngineEndedError, EngineOptionError
 from orchestrator.errors import error_text
 from orchestrator.workers import failure_policy
 from orchestrator.workers.block_queue import BlockQueue
@@ -173,8 +173,10 @@ class Dispatcher:
         counts.prompt_tokens += report.prompt_tokens
         counts.output_tokens += report.output_tokens
         counts.last_work = time.monotonic()
-        for refused in report.put_off:
-            self._feeder.put_back(refused)
+        if report.ended is not None:
+            self._ended(slot, report.ended)  # which then has no more to do than the blocks in flight on it
+        for later in report.put_off:
+            self._feeder.put_back(later)
         self._report(block, report.scores)
 
     def _report(self, block: Block, scores: ItemScores | None) -> None:
@@ -190,19 +192,23 @@ class Dispatcher:
     # what fails -----------------------------------------------------------------------------------------
 
     def _failed(self, slot: ReplicaSlot, reference: Any, cause: Exception) -> None:
-        if isinstance(cause, EngineOptionError):
-            self._slots.log("refused", slot, reason=str(cause))
-            self._end_variant(slot.variant, EndVariant(str(cause)))
-            self._kill_replicas(slot.variant)
-        elif isinstance(cause, EngineAwayError):
-            self._progress.notes.append(f"{slot.variant}: {cause}")
-            self._slots.log("away", slot, reason=str(cause))
-            self._end_variant(slot.variant, EndVariant(None))
+        if isinstance(cause, EngineEndedError):
+            self._ended(slot, cause)
             self._kill_replicas(slot.variant)
         elif isinstance(cause, (RayError, EngineDiedError)) or reference not in slot.in_flight:
             self._died(slot, cause)
         else:
             self._block_failed(slot.take_back(reference), error_text(cause))
+
+    def _ended(self, slot: ReplicaSlot, cause: EngineEndedError) -> None:
+        """End a variant whose engine refuses its options or is away; once for all blocks that it leaves."""
+        if self._work[slot.variant].ended:
+            return
+        refused = isinstance(cause, EngineOptionError)
+        self._slots.log("refused" if refused else "away", slot, reason=str(cause))
+        if not refused:
+            self._progress.notes.append(f"{slot.variant}: {cause}")
+        self._end_variant(slot.variant, EndVariant(str(cause) if refused else None))
 
     def _died(self, slot: ReplicaSlot, cause: Exception) -> None:
         reason = error_text(cause)

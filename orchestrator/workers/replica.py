@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pyarrow import Table
 
     from orchestrator.config.schema import SamplingConfig
-    from orchestrator.engines.base import Engine, EngineSpec, NodeGroup
+    from orchestrator.engines.base import Engine, EngineEndedError, EngineSpec, NodeGroup
     from orchestrator.rundir.schema import SampleColumns
     from orchestrator.sweep.blocks import Block
     from orchestrator.sweep.tasks import TaskItems, TaskSpec
@@ -88,7 +88,9 @@ class BlockReport:
         samples: rows written.
         errors: rows among them with an error.
         prompt_tokens, output_tokens: over all rows.
-        put_off: blocks of samples that were not written, since a server has refused them for the first time.
+        put_off: blocks of samples that were not written, since a server has refused them for the first time,
+            or the engine ended before it had answered them.
+        ended: why the engine answers no more; None if it does.
         scores: under the task's deciding metric; None if the stopping policy wants none.
     """
 
@@ -98,6 +100,7 @@ class BlockReport:
     output_tokens: int
     scores: ItemScores | None = None
     put_off: tuple[Block, ...] = ()
+    ended: EngineEndedError | None = None
 
 
 @dataclass(frozen=True)
@@ -162,7 +165,7 @@ class Replica:
         return Loaded(self._engine.target_in_flight, node)
 
     def run(self, block: Block) -> BlockReport:
-        """Answer, score and write a block.
+        """Answer, score and write a block; if the engine ends, as much of it as was answered by then.
 
         Raises:
             EngineDiedError: the engine is gone; nothing of the block is written.
@@ -171,6 +174,7 @@ class Replica:
             raise RuntimeError("run() before load()")
         score, built = self._scoring.scorer(block.task), self._built(block.task)
         sampling = self._job.sampling.of_task(self._job.tasks[block.task].sampling)
+        ends: list[EngineEndedError] = []
         answered = answer_block(
             block,
             score,
@@ -179,6 +183,7 @@ class Replica:
             sampling,
             think_end_token=self._job.think_end_token,
             must_fit=self._job.must_fit,
+            on_end=ends.append,
         )
         samples, put_off = put_off_refused(block, answered)
         rows = samples_table(block, samples, self._job.columns)
@@ -193,6 +198,7 @@ class Replica:
             output_tokens=sum(sample.output_tokens or 0 for sample in samples),
             scores=ItemScores.of(samples, metric) if metric else None,
             put_off=put_off,
+            ended=next((type(end)(str(end)) for end in ends), None),
         )
 
     def _write(self, block: Block, rows: Table) -> None:
