@@ -60,6 +60,7 @@ class VariantProgress:
         written: rows written by this submit, errors included.
         errors: of the rows written, those with an error.
         lost: samples left owed because replicas failed on their blocks too often.
+        asked_again: samples asked for once more, since a server had refused them or a replica had failed.
         not_needed: samples dropped from the plan because their variant and temperature were decided early.
         prompt_tokens, output_tokens: over the rows written.
         loads: how often the model was loaded.
@@ -76,6 +77,7 @@ class VariantProgress:
     written: int = 0
     errors: int = 0
     lost: int = 0
+    asked_again: int = 0
     not_needed: int = 0
     prompt_tokens: int = 0
     output_tokens: int = 0

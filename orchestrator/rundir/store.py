@@ -200,8 +200,9 @@ class RunStore:
         task: str,
         *,
         remove_torn: bool,
-        errors: bool = True,
+        errors: bool | str = True,
         report: Callable[[str], None] = lambda _: None,
+        left_out: Callable[[int], None] = lambda _: None,
     ) -> NDArray[np.bytes_]:
         """Keys of the samples that have been written; sorted.
 
@@ -212,8 +213,9 @@ class RunStore:
             variant: name of the variant.
             task: name of the task.
             remove_torn: whether to remove torn and damaged files.
-            errors: whether samples with an error count as written.
+            errors: whether samples with an error count as written, or the beginning of errors that do not.
             report: called with the path of each torn or damaged file.
+            left_out: called with the number of samples whose error does not count, if there are any.
 
         Raises:
             UserError: there is a file that lldeg did not write; nothing has been removed.
@@ -227,7 +229,12 @@ class RunStore:
             report(path)
             if remove_torn:
                 self._fs.delete_file(path)
-        keys = [np.array(_keys(table, errors=errors), dtype=_KEY) for table in tables if table is not None]
+        whole = all_rows = [table for table in tables if table is not None]
+        if errors is not True:
+            whole = [_without_errors(table, errors or "") for table in all_rows]
+            if number := sum(map(len, all_rows)) - sum(map(len, whole)):
+                left_out(number)
+        keys = [table["sample_key"].to_numpy().astype(_KEY) for table in whole]
         return np.unique(np.concatenate([np.empty(0, _KEY), *keys]))
 
     @staticmethod
@@ -240,16 +247,16 @@ class RunStore:
             if table is not None and "sample_key" not in table.column_names:
                 raise UserError(f"{path} holds no samples of a sweep (it has no sample_key): move it away.")
 
-    def remove_errors(self, variant: str, task: str) -> None:
-        """Remove the samples with an error, which are owed again then; a file is replaced in one step."""
+    def remove_errors(self, variant: str, task: str, beginning: str = "") -> None:
+        """Remove the samples whose error begins so: they are missing then. Files are replaced in one step."""
         for path in self._block_paths(variant, task):
             rows = read_whole(self._fs, path, ["error"])
-            if rows is None or "error" not in rows.column_names or rows["error"].null_count == len(rows):
+            if rows is None or len(_without_errors(rows, beginning)) == len(rows):
                 continue
             rows = read_whole(self._fs, path)
             if rows is None:  # `read_keys` will tell
                 continue
-            kept = rows.filter(pc.is_null(rows["error"]))
+            kept = _without_errors(rows, beginning)
             if len(kept):
                 self._write_table(path.removeprefix(f"{self._root}/"), kept)
             else:
@@ -363,9 +370,9 @@ class RunStore:
         write_whole(self._fs, self._at(path), content, sync=sync)
 
 
-def _keys(samples: pa.Table, *, errors: bool) -> NDArray[np.object_]:
-    """Keys of samples, of those with an error only if asked for."""
-    if not errors and "error" in samples.column_names:
-        samples = samples.filter(pc.is_null(samples["error"]))
-    keys: NDArray[np.object_] = samples["sample_key"].to_numpy()
-    return keys
+def _without_errors(samples: pa.Table, beginning: str) -> pa.Table:
+    """The samples without those whose error begins so."""
+    if "error" not in samples.column_names or samples["error"].null_count == len(samples):
+        return samples
+    matches = pc.fill_null(pc.starts_with(samples["error"], beginning), fill_value=False)
+    return samples.filter(pc.invert(matches))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
-from orchestrator.errors import UserError
+from orchestrator.errors import ServerBusyError, UserError
 from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.identity import Item, digest
 from orchestrator.rundir.progress import VariantProgress
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from orchestrator.rundir.schema import Manifest
     from orchestrator.sweep.prepare import Sweep
     from orchestrator.sweep.tasks import SweepTask
+
+BUSY = f"{ServerBusyError.__name__}:"
+"""How the error begins of a sample for which a server was too busy; every submit asks for it again."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,8 @@ def plan_sweep(
         sweep: what is asked for.
         config_path: for the command that a refusal suggests.
         remove_torn: whether to remove torn and damaged files; their samples are owed in any case.
-        retry_errors: whether samples with an error are owed again; their rows go if torn files do.
+        retry_errors: whether samples with an error are owed again, and not only those for which a server was
+            too busy; their rows go if torn files do.
         finish: whether a run that stops early is to answer what its decisions have left out.
 
     Raises:
@@ -92,6 +97,8 @@ def plan_sweep(
         key: in_order(sweep.tasks[key[1]], built, stopping) for key, built in sweep.built.items()
     }
     damaged: list[str] = []
+    retried: dict[tuple[str, str], int] = {}
+    beginning = "" if retry_errors else BUSY
     (software_id,) = new["software"]
     cells = tuple(
         _cell(
@@ -102,7 +109,12 @@ def plan_sweep(
             items=identities[sweep.renderings[variant], name],
             looks=stopping["looks"] if stopping else 1,
             found=sweep.store.read_keys(
-                variant, name, remove_torn=remove_torn, errors=not retry_errors, report=damaged.append
+                variant,
+                name,
+                remove_torn=remove_torn,
+                errors=beginning if stopping is None else True,
+                report=damaged.append,
+                left_out=partial(retried.__setitem__, (variant, name)),
             ),
         )
         for variant in sweep.config.variants
@@ -110,11 +122,13 @@ def plan_sweep(
     )
     if old is not None and not any(cell.owed for cell in cells):
         merged["software"] = software_of(old)  # this one writes no samples
-    if retry_errors and remove_torn:
-        for cell in cells:
-            sweep.store.remove_errors(cell.variant, cell.task)
+    if remove_torn:
+        for variant, task in retried:
+            sweep.store.remove_errors(variant, task, beginning)
+    failed = sum(retried.values())
+    again = (f"{failed:,} samples that failed will be asked for again",) if failed else ()
     followed = _first_items(sweep, old)
-    warnings = (*software, *followed, *_damage(damaged), *sweep.fitted.warnings)
+    warnings = (*software, *followed, *_damage(damaged), *again, *sweep.fitted.warnings)
     return Plan(sweep, merged, cells, warnings, software_id)
 
 

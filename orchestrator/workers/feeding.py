@@ -72,9 +72,11 @@ class Feeder:
 
     def put_back(self, block: Block) -> None:
         """Queue a block again, as far as it is still needed."""
-        work = self._work[block.variant]
+        work, counts = self._work[block.variant], self._progress.variants[block.variant]
+        waiting = work.queue.samples
         work.put_back(block)
-        self._progress.variants[block.variant].not_needed = work.queue.dropped
+        counts.asked_again += work.queue.samples - waiting
+        counts.not_needed = work.queue.dropped
 
     def feed(self) -> None:
         """Hand out what replicas may take, and close those whose variant has nothing left for them."""

@@ -1,10 +1,13 @@
 """Answering a block: which settings reach the engine, and what becomes a row."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 from standin.files import CHOOSE, GENERATE, choices, questions, write_task
 
 from orchestrator.config.schema import PromptConfig, SamplingConfig
-from orchestrator.engines.base import Answer
+from orchestrator.engines.base import Answer, EngineAwayError
 from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import SampleColumns
 from orchestrator.sweep.blocks import Block
@@ -219,6 +222,25 @@ def refusing(*items):
         return Answer("0")
 
     return Recorder(behave)
+
+
+def test_what_an_ended_engine_has_answered_is_kept(open_task):
+    """The samples that it has not answered become a block of their own, however often they were refused."""
+    task, built, block = open_task(questions(3), [Rerun(0.0)], **GENERATE)
+
+    def end(queries):
+        ended = EngineAwayError("gone")
+        ended.answers = [Answer("0"), None, Answer("2")]
+        raise ended
+
+    engine, ends = SimpleNamespace(answer=end), []
+    block = replace(block, was_refused=True)
+    samples = answer_block(block, task.score_each, built, engine, SamplingConfig(), on_end=ends.append)
+    kept, (later,) = put_off_refused(block, samples)
+    assert [(sample.item.item, sample.error) for sample in kept] == [(0, None), (2, None)]
+    assert ([item.item for item in later.items], [str(end) for end in ends]) == ([1], ["gone"])
+    with pytest.raises(EngineAwayError):
+        answer_block(block, task.score_each, built, engine, SamplingConfig())
 
 
 def test_what_is_refused_is_put_off_once(open_task):

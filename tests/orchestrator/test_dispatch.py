@@ -11,7 +11,7 @@ from standin.fake_ray import FakeRay, ReplicaKilledError
 
 from orchestrator.cluster.resources import ReplicaResources
 from orchestrator.config.schema import SamplingConfig
-from orchestrator.engines.base import EngineDiedError, EngineOptionError, EngineSpec
+from orchestrator.engines.base import EngineAwayError, EngineDiedError, EngineOptionError, EngineSpec
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.rundir.progress import SweepProgress, VariantProgress
 from orchestrator.rundir.schema import SampleColumns
@@ -93,6 +93,10 @@ class Outcome:
     def _give_up(self, lost, reason):
         (item,), (rerun,) = lost.items, lost.reruns
         self.given_up[lost.variant, lost.task, item.item, rerun] = reason
+
+    def written_of(self, variant):
+        """How many rows a variant got."""
+        return sum(count for key, count in self.written.items() if key[0] == variant)
 
     @property
     def written(self):
@@ -254,6 +258,34 @@ def test_an_engine_that_refuses_is_loaded_once_and_the_others_go_on():
     assert outcome.progress.variants["a"].refusal == "no such dtype"
     assert outcome.progress.variants["b"].owed == 0
     assert outcome.progress.variants["a"].owed == 40
+
+
+@pytest.mark.parametrize("error", [EngineAwayError("gone"), EngineOptionError("revoked")])
+def test_what_blocks_have_answered_when_their_engine_ends_counts(error):
+    """All blocks in flight are written as far as they were answered; the rest stays missing, others go on."""
+    blocks = {"a": cut("a", 5, 4), "b": cut("b", 2, 4)}
+    outcome = Outcome(FakeRay(on_block=lambda replica, _: error if replica.variant == "a" else None), blocks)
+    answered = {item for variant, _, item, _ in outcome.written if variant == "a"}
+    assert len(answered) > 1
+    assert outcome.progress.variants["a"].owed == outcome.progress.variants["a"].planned - outcome.written_of(
+        "a"
+    )
+    assert outcome.progress.variants["b"].owed == 0
+    assert [event["event"] for event in outcome.events].count("away") == isinstance(error, EngineAwayError)
+    assert outcome.progress.notes == (["a: gone"] if isinstance(error, EngineAwayError) else [])
+
+
+def test_what_was_asked_twice_is_counted():
+    """Samples that a dead replica had in flight are asked for again."""
+    deaths = iter([True])
+
+    def on_block(*_):
+        if next(deaths, False):
+            raise ReplicaKilledError
+
+    outcome = Outcome(FakeRay(on_block=on_block), {"a": cut("a", 3, 4)})
+    (in_flight,) = [event["blocks"] for event in outcome.events if event["event"] == "died"]
+    assert outcome.progress.variants["a"].asked_again == in_flight * cut("a", 3, 4)[0].samples > 0
 
 
 def test_an_engine_that_dies_while_loading_is_tried_three_times():

@@ -14,7 +14,7 @@ from standin.server import RESET, StandInServer, completion, reply
 pytestmark = pytest.mark.ray
 
 KEY = "sk-0123456789abcdef"
-ITEMS, REFUSED, OVERLOADED, LEAVES_AT = 48, 7, 11, 60
+ITEMS, REFUSED, OVERLOADED, BUSY, LEAVES_AT = 48, 7, 11, 13, 60
 SECONDS_AWAY = 4.0
 
 
@@ -43,10 +43,23 @@ def leaving(seconds=None):
     return server
 
 
+def busy():
+    """A server that is always too busy for one prompt, until it is `mended`."""
+
+    def behave(_, body):
+        if body["prompt"].endswith(f" {BUSY}") and not server.mended:
+            return reply({"error": {"message": "slow down"}}, 429)
+        return completion(body)
+
+    server = StandInServer(behave)
+    server.mended = False
+    return server
+
+
 @pytest.fixture(scope="module")
 def servers():
     """One for each variant."""
-    servers = {"away": leaving(SECONDS_AWAY), "gone": leaving()}
+    servers = {"away": leaving(SECONDS_AWAY), "gone": leaving(), "busy": busy()}
     yield servers
     for server in servers.values():
         server.end()
@@ -58,7 +71,7 @@ def sweep(tmp_path_factory, servers):
     folder = tmp_path_factory.mktemp("served")
     write_task(folder / "pack", "asked", questions(ITEMS), **GENERATE)
     ways = {name: {"base_url": server.url} for name, server in servers.items()}
-    ways["gone"]["patience"] = 2
+    ways["gone"]["patience"] = ways["busy"]["patience"] = 2
     return write_sweep(
         folder,
         model="small",
@@ -89,6 +102,8 @@ def first(sweep, run, command):
 def second(first, sweep, run, servers, command):
     """The second submit, with other numbers of how to send, once the server that had gone is back."""
     servers["gone"].come()
+    servers["busy"].mended = True
+    servers["busy"].bodies.clear()
     status, out, err = command.run(
         "submit", sweep, "--run-dir", run, "--set", "engine.num_concurrent=8", cwd=sweep.parent
     )
@@ -108,12 +123,27 @@ def test_a_server_that_was_away_for_a_while_loses_nothing(first):
 
 
 def test_a_server_that_does_not_come_back_leaves_its_samples_owed(first, servers):
-    """Exit 3, the reason once, and no row that says the server was away."""
+    """Exit 3, the reason once, no row that says the server was away, and what it had answered is kept."""
     status, said, rows = first
     assert status == 3
     assert said.count(f"gone: {servers['gone'].url} does not answer") == 1
-    assert len(of(rows, "gone")) < ITEMS * 4
+    assert LEAVES_AT - 12 < len(of(rows, "gone")) < LEAVES_AT  # but those refused, or on their way then
     assert {row["item"] for row in of(rows, "gone") if row["error"] is not None} <= {REFUSED}
+
+
+def test_a_prompt_that_alone_meets_busy_costs_no_other(first):
+    """Its rows are errors of their own kind; every other prompt is answered at the first submit."""
+    rows = of(first[2], "busy")
+    assert len(rows) == ITEMS * 4
+    assert {row["item"] for row in rows if row["error"] is not None} == {BUSY}
+    assert all(row["error"].startswith("ServerBusyError: HTTP 429") for row in rows if row["item"] == BUSY)
+
+
+def test_the_next_submit_asks_for_busy_prompts_alone(second, servers):
+    """It says so; what was answered is not paid for again."""
+    assert "samples that failed will be asked for again" in " ".join(second[1].split())
+    assert len(servers["busy"].bodies) == 4
+    assert all(body["prompt"].endswith(f" {BUSY}") for body in servers["busy"].bodies)
 
 
 def test_a_refused_prompt_is_rows_with_the_servers_words(first):

@@ -4,7 +4,7 @@ Replicas answer blocks by noting their samples; which loads and blocks end in wh
 """
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
@@ -20,7 +20,8 @@ class FakeRay:
 
     Args:
         on_load: called with a replica when it loads; may raise.
-        on_block: called with a replica and a block before the block counts as answered; may raise.
+        on_block: called with a replica and a block before the block counts as answered; may raise, or return
+            why the engine ends after the first item of the block.
         choose: picks which of several results arrives first, as an index.
         target_in_flight: requests a replica wants in flight.
         together: whether all results under way arrive at the same moment.
@@ -100,11 +101,13 @@ class FakeReplica:
         return Loaded(self.ray.target_in_flight, self.node)
 
     def _run(self, block):
-        self.ray.on_block(self, block)
+        ended = self.ray.on_block(self, block)
+        later = (replace(block, items=block.items[1:]),) if ended and block.items[1:] else ()
+        block = replace(block, items=block.items[:1]) if ended else block
         for item in block.items:
             for rerun in block.reruns:
                 self.ray.answered[block.variant, block.task, item.item, rerun] += 1
-        return BlockReport(block.samples, 0, 0, 0, self._scores(block))
+        return BlockReport(block.samples, 0, 0, 0, self._scores(block), put_off=later, ended=ended)
 
     def _scores(self, block):
         if block.task not in self.job.deciding_metrics:

@@ -184,6 +184,8 @@ def outcome(plan: Plan, progress: SweepProgress) -> str:
         left_out = sum(counts.not_needed for counts in progress.variants.values())
         not_needed = f", {left_out:,} not needed" if left_out else ""
         lines.append(f"{url} is complete: {planned:,} samples, {what}{not_needed}. Next: lldeg analyze {url}")
+    if again := sum(counts.asked_again for counts in progress.variants.values()):
+        lines.append(f"{again:,} samples were asked for twice: a server refused them, or a replica failed.")
     if errors:
         lines.append(f"{errors:,} samples failed; see the column error of their rows.")
     return "\n".join(lines)
