@@ -16,9 +16,10 @@ GENERATE = "generate_until"
 LOGLIKELIHOOD = "loglikelihood"
 ROLLING = "loglikelihood_rolling"
 DEFAULT_KIND = "vllm"
-ENV, LORA, PYTHON = "env", "lora", "python"
-OWN_OPTIONS = frozenset({"kind", ENV, LORA, PYTHON})
-"""Engine options that lldeg itself reads: the kind, the replica's variables and Python, an adapter."""
+ENV, LORA, PYTHON, COMMITS = "env", "lora", "python", "commits"
+OWN_OPTIONS = frozenset({"kind", ENV, LORA, PYTHON, COMMITS})
+"""Engine options that lldeg itself reads: the kind, the replica's variables and Python, an adapter, and the
+commits (which it adds itself) of repositories that other options name."""
 MOST_TOKENS = 2**31 - 1  # that a column holds
 ROUNDING = 1e-3  # by which the logarithm of a probability of 1 may come out above 0
 CUT = "length"
@@ -88,6 +89,7 @@ class EngineSpec:
     """A model and how to run it: what a replica loads.
 
     Attributes:
+        revision: commit of the model on the hub; None for a folder.
         template_arguments: arguments of the chat template, for an engine that applies it itself.
     """
 
@@ -115,6 +117,11 @@ class EngineSpec:
     def lora(self) -> str | None:
         """Folder of the adapter that every query uses."""
         return self.options.get(LORA)
+
+    @property
+    def commits(self) -> dict[str, str]:
+        """Commits of other repositories, by the option that names them; see `EngineKind.repositories`."""
+        return dict(self.options.get(COMMITS, {}))
 
     @property
     def arguments(self) -> dict[str, Any]:

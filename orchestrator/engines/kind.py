@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from orchestrator.engines import on_cpu as formats
-from orchestrator.engines.base import LORA, EngineOptionError
+from orchestrator.engines.base import COMMITS, LORA, EngineOptionError
 from orchestrator.hardware import Obstacle
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.hardware import Hardware
 
 
+TOKENIZER = "tokenizer"
 PARALLEL_SIZES = (
     "tensor_parallel_size",
     "pipeline_parallel_size",
@@ -30,9 +31,32 @@ PARALLEL_SIZES = (
 """Options whose product is the number of workers of one engine, by the names of vLLM and SGLang."""
 
 
+class Repository(NamedTuple):
+    """What an option names: a folder, or a repository on the hub with the branch, tag or commit asked for."""
+
+    option: str
+    name: str
+    revision: str | None
+
+
+class Tokenizer(NamedTuple):
+    """A tokenizer: its folder, or its repository and the commit, and whether its code may run."""
+
+    name: str
+    revision: str | None
+    trusted: bool
+
+
 def parallel_workers(options: Mapping[str, Any]) -> int:
     """Workers of one engine, each of which takes a GPU."""
     return prod(_whole(options.get(name)) for name in PARALLEL_SIZES)
+
+
+def revision_problem(options: Mapping[str, Any]) -> Iterator[str]:
+    """A revision in a place from where it would not be recorded."""
+    for option in ("revision", COMMITS):
+        if option in options:
+            yield f"{option} is no engine option: set the key revision of the sweep or the variant"
 
 
 def data_parallel_problem(options: Mapping[str, Any]) -> Iterator[str]:
@@ -111,6 +135,7 @@ class EngineKind(ABC):
         """Mistakes in the options that are known before anything is loaded, each as the end of a sentence."""
         if LORA in options:
             yield "lora is supported by the kind vllm only"
+        yield from revision_problem(options)
 
     def deciding(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options that decide an answer, which are part of a sample's identity."""
@@ -124,10 +149,19 @@ class EngineKind(ABC):
         """GPUs that one engine takes where there are GPUs."""
         return 1
 
-    def tokenizer(self, options: Mapping[str, Any]) -> tuple[str | None, bool]:
-        """The tokenizer that the options name, None for the model's own, and whether its code may run."""
-        name = options.get("tokenizer")
-        return (str(name) if name else None), bool(options.get("trust_remote_code", False))
+    def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[Repository]:
+        """Repositories and folders that options name beside the model, to be loaded at one commit by all."""
+        name, revision = options.get(TOKENIZER), options.get(f"{TOKENIZER}_revision")
+        if name or revision:
+            yield Repository(TOKENIZER, str(name or model), revision)
+
+    def tokenizer(self, options: Mapping[str, Any], model: str, revision: str | None) -> Tokenizer:
+        """The tokenizer that the options name, or the model's own."""
+        trusted, commits = bool(options.get("trust_remote_code", False)), options.get(COMMITS, {})
+        for named in self.repositories(options, model):
+            if named.option == TOKENIZER:
+                return Tokenizer(named.name, commits.get(TOKENIZER), trusted)
+        return Tokenizer(model, revision, trusted)
 
     def longest_prompt(
         self,

@@ -11,6 +11,7 @@ import sys
 import threading
 from collections import defaultdict
 from importlib import import_module
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.instance import Instance
@@ -25,6 +26,7 @@ from orchestrator.engines.base import (
     Answer,
     EngineOptionError,
 )
+from orchestrator.engines.kind import TOKENIZER
 from orchestrator.errors import PromptTooLongError, error_text
 
 if TYPE_CHECKING:
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from orchestrator.engines.base import EngineSpec, Query
 
 BATCH = 64
+WEIGHTS = ["*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx"]
+LOCAL = ("hf", "huggingface", "vllm", "sglang")
+"""Beginnings of the names of classes that load a model by its repository and revision themselves."""
 REFUSALS = (AssertionError, AttributeError, ImportError, KeyError, OSError, TypeError, ValueError)
 """What model classes raise for inputs that they cannot run."""
 
@@ -53,16 +58,44 @@ def load_lm(spec: EngineSpec, name: str, *, on_cpu: bool) -> Any:
     Raises:
         EngineOptionError: no such class, or it refuses its options or the model.
     """
-    local = name.startswith(("hf", "huggingface", "vllm", "sglang"))
-    arguments: dict[str, Any] = {"pretrained" if local else "model": spec.model}
-    if spec.revision is not None:
-        arguments["revision"] = spec.revision
-    if local and on_cpu:
-        arguments["device"] = "cpu"
+    local = name.startswith(LOCAL)
+    device = {"device": "cpu"} if local and on_cpu else {}
     try:
-        return _model_class(name).create_from_arg_obj(arguments | spec.arguments)
+        model_class = _model_class(name)
+        model = _model(spec, name, model_class)
+        return model_class.create_from_arg_obj({**device, **model, **spec.arguments, **_copies(spec)})
     except REFUSALS as error:
         raise EngineOptionError(error_text(error)) from error
+
+
+def _model(spec: EngineSpec, name: str, model_class: Any) -> dict[str, Any]:
+    """The arguments that name a model and its commit; a class that knows no commits gets a folder."""
+    key = "pretrained" if name.startswith(LOCAL) else "model"
+    if spec.revision is None:
+        return {key: spec.model}
+    if not name.startswith(LOCAL) and not _takes_revision(model_class):
+        return {key: _local_copy(spec.model, spec.revision)}
+    tokenizer = {"tokenizer_revision": spec.revision} if name.startswith("vllm") else {}
+    return {key: spec.model, "revision": spec.revision, **tokenizer}
+
+
+def _takes_revision(model_class: Any) -> bool:
+    return any("revision" in signature(one.__init__).parameters for one in model_class.__mro__)
+
+
+def _copies(spec: EngineSpec) -> dict[str, str]:
+    """Folders for the other repositories that options name: the classes have one revision for all."""
+    return {
+        option: _local_copy(spec.arguments.get(option, spec.model), commit, weights=option != TOKENIZER)
+        for option, commit in spec.commits.items()
+    }
+
+
+def _local_copy(repository: str, commit: str, *, weights: bool = True) -> str:
+    """A folder with the files of a repository at a commit, from the cache or the hub."""
+    from huggingface_hub import snapshot_download  # noqa: PLC0415 - a second to import, for hub names only
+
+    return str(snapshot_download(repository, revision=commit, ignore_patterns=None if weights else WEIGHTS))
 
 
 class LmEvalEngine:

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.engines import on_cpu as formats
 from orchestrator.engines.base import MOST_TOKENS, ROLLING
-from orchestrator.engines.kind import EngineKind, data_parallel_problem, parallel_workers
+from orchestrator.engines.kind import (
+    TOKENIZER,
+    EngineKind,
+    Repository,
+    data_parallel_problem,
+    parallel_workers,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -65,6 +71,13 @@ class LmEvalClass(EngineKind):
             template_arguments=spec.template_arguments,
             secrets=secrets,
         )
+
+    def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[Repository]:
+        """Also the adapters of the hf classes."""
+        yield from super().repositories(options, model)
+        for option in ("peft", "delta"):
+            if options.get(option):
+                yield Repository(option, str(options[option]), None)
 
     def choices(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
         """float32 for transformers' models on a CPU that emulates the format of the checkpoint."""
@@ -124,6 +137,14 @@ class ServedClass(LmEvalClass):
         if _takes_messages(options) or (answer and not options.get("tokenized_requests", True)):
             return None
         return _beside(answer, request, int(options.get("max_length") or API_LENGTH) - 1, 0)
+
+    def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[Repository]:
+        """Also the tokenizer that is found by the model's name, if there is one."""
+        named = list(super().repositories(options, model))
+        yield from named
+        own = options.get(f"{TOKENIZER}_backend", "huggingface") == "huggingface"
+        if own and not _takes_messages(options) and not any(one.option == TOKENIZER for one in named):
+            yield Repository(TOKENIZER, model, None)
 
     def deciding(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """All options but those that say how requests are sent."""

@@ -16,7 +16,13 @@ from orchestrator.engines.base import (
     ROLLING,
     EngineOptionError,
 )
-from orchestrator.engines.kind import EngineKind, data_parallel_problem, parallel_workers
+from orchestrator.engines.kind import (
+    EngineKind,
+    Repository,
+    data_parallel_problem,
+    parallel_workers,
+    revision_problem,
+)
 from orchestrator.engines.vllm_options import built_for_cpus, vllm_options
 from orchestrator.errors import suggestion
 from orchestrator.hardware import Obstacle
@@ -31,6 +37,7 @@ if TYPE_CHECKING:
 QUANTIZED_CACHES = ("fp8", "nvfp4", "int4", "int8")
 """Prefixes of the names of quantized KV caches."""
 EXECUTOR = "distributed_executor_backend"
+DRAFT = "speculative_config"
 PLACES = ("nnodes", "node_rank", "master_addr", "master_port")
 """Options that tell vLLM on which node it is."""
 LARGE_GPU_BYTES = 70 << 30
@@ -89,6 +96,7 @@ class Vllm(EngineKind):
             if known and option not in OWN_OPTIONS | known:
                 yield f"vLLM has no option '{option}'{suggestion(option, sorted(known))}"
         yield from data_parallel_problem(options)
+        yield from revision_problem(options)
         for option in PLACES:
             if options.get(option) is not None:
                 yield f"{option} is set by lldeg: remove it, and set cluster.nodes_per_replica instead"
@@ -97,6 +105,13 @@ class Vllm(EngineKind):
             yield f"lora must be the folder of an adapter, with its adapter_config.json, not '{adapter}'"
         if options.get("enable_lora") and adapter is None:
             yield "enable_lora alone would run the model without an adapter: set lora to the adapter's folder"
+
+    def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[Repository]:
+        """Also the draft model of speculative decoding."""
+        yield from super().repositories(options, model)
+        draft = options.get(DRAFT)
+        if isinstance(draft, dict) and draft.get("model"):
+            yield Repository(DRAFT, str(draft["model"]), draft.get("revision"))
 
     def gpus(self, options: Mapping[str, Any]) -> int:
         """GPUs of all parallel ranks of one engine."""

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.engines.base import EngineDiedError, EngineOptionError
+from orchestrator.engines.kind import TOKENIZER
+from orchestrator.engines.vllm_kind import DRAFT
 from orchestrator.errors import error_text
 
 if TYPE_CHECKING:
@@ -40,8 +42,6 @@ def engine_arguments(spec: EngineSpec, *, gpus: float, on_cpu: bool) -> dict[str
     breaks seeded requests; the automatic KV cache there takes nearly all memory and half a minute to clear.
     """
     arguments: dict[str, Any] = {"model": spec.model, "disable_log_stats": True, "seed": 0}
-    if spec.revision is not None:
-        arguments["revision"] = spec.revision
     if 0 < gpus < 1:
         arguments["gpu_memory_utilization"] = MEMORY_SHARE * gpus
     if on_cpu:
@@ -52,7 +52,19 @@ def engine_arguments(spec: EngineSpec, *, gpus: float, on_cpu: bool) -> dict[str
             arguments["max_num_batched_tokens"] = max(int(longest), 4096)
     if spec.lora is not None:
         arguments |= {"enable_lora": True, "max_lora_rank": _room_for(spec.lora)}
-    return arguments | spec.arguments
+    return arguments | spec.arguments | _revisions(spec)
+
+
+def _revisions(spec: EngineSpec) -> dict[str, Any]:
+    """Arguments by which vLLM loads the recorded commits of a model on the hub and of its tokenizer."""
+    commits = spec.commits
+    arguments: dict[str, Any] = {
+        "revision": spec.revision,
+        "tokenizer_revision": commits.get(TOKENIZER, spec.revision),
+    }
+    if DRAFT in commits:
+        arguments[DRAFT] = {**spec.arguments[DRAFT], "revision": commits[DRAFT]}
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _room_for(adapter: str) -> int:

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     Entry = VariantEntry | TaskEntry
 
-_DECIDING = ("model", "revision", "engine", "definition", "sampling")
+_DECIDING = frozenset({"model", "revision", "engine", "definition", "sampling", "commits"})
+"""Keys of an entry that decide answers; the others may grow or change."""
 PACKAGES = ("lldeg", *packages(), "torch", "ray", "pyarrow", "numpy", "scipy")
 
 
@@ -95,12 +96,9 @@ def merge(old: Manifest | None, new: Manifest, command: str) -> Manifest:
 
 def _changes(section: str, old: Mapping[str, Entry], new: Mapping[str, Entry]) -> Iterator[str]:
     for name in old.keys() & new.keys():
-        yield from differences(_meaning(old[name]), _meaning(new[name]), [section, name])
-
-
-def _meaning(entry: Entry) -> dict[str, object]:
-    """The part of a manifest entry that decides answers; the rest may grow or change."""
-    return {key: value for key, value in entry.items() if key in _DECIDING}
+        known = _DECIDING if "commits" in old[name] else _DECIDING - {"commits"}  # not of older runs
+        before, after = ({k: v for k, v in one[name].items() if k in known} for one in (old, new))
+        yield from differences(before, after, [section, name])
 
 
 def _other_items(old: Mapping[str, TaskEntry], new: Mapping[str, TaskEntry]) -> Iterator[str]:

@@ -85,6 +85,7 @@ class VariantEntry(TypedDict):
         engine: the options that decide answers; with a Python of its own also `packages`, the versions of
             its engine.
         digest: of all this.
+        commits: of other repositories that engine options name (a tokenizer), by option.
         versions: of Python and packages, if it has a Python of its own.
     """
 
@@ -92,6 +93,7 @@ class VariantEntry(TypedDict):
     revision: str | None
     engine: dict[str, Any]
     digest: str
+    commits: NotRequired[dict[str, str]]
     versions: NotRequired[dict[str, str]]
 
 

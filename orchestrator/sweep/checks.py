@@ -7,22 +7,23 @@ mistakes are reported in one round.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster.task_files import unreadable_tasks
 from orchestrator.config.schema import LimitConfig
 from orchestrator.engines import kind_of
-from orchestrator.engines.base import LORA
+from orchestrator.engines.base import COMMITS, LORA
 from orchestrator.errors import UserError, error_text
 from orchestrator.sweep.blocks import reruns
 from orchestrator.sweep.item_subset import read_subset, refuse_reused
-from orchestrator.sweep.model_identity import ModelNotFoundError, model_revision, with_adapter
+from orchestrator.sweep.model_identity import FoundModel, ModelNotFoundError, model_revision, with_adapter
 from orchestrator.sweep.prompts.chat_template import ChatMessages, ChatTemplate
 from orchestrator.sweep.tasks import TaskError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from orchestrator.config.schema import ReplicaConfig, SweepConfig, TaskConfig
     from orchestrator.rundir.schema import TaskEntry
@@ -66,36 +67,63 @@ def _node_problems(cluster: ReplicaConfig, options: Mapping[str, Any]) -> Iterat
         yield f"gpus_per_replica: an engine over {nodes} nodes takes a GPU for each of its {workers} workers"
 
 
-def find_models(config: SweepConfig) -> tuple[dict[str, str], list[str]]:
-    """The identity of each variant's model and adapter; a served model has only its name."""
-    revisions: dict[str, str] = {}
-    found: dict[tuple[str, str | None], str] = {}
+def find_models(config: SweepConfig) -> tuple[dict[str, FoundModel], list[str]]:
+    """Each variant's model; a branch that moves from now on moves for no replica and no chat template."""
+    found: dict[str, FoundModel] = {}
     problems: list[str] = []
+    known = cache(model_revision)
     for variant in config.variants:
-        model, revision = config.model_of(variant), config.revision_of(variant)
-        if not model:
+        if not config.model_of(variant):
             continue  # already reported
-        if kind_of(config.engine_of(variant)).served:
-            revisions[variant] = model
-            continue
         try:
-            if (model, revision) not in found:
-                found[model, revision] = model_revision(model, revision)
-            adapter = config.engine_of(variant).get(LORA)
-            revisions[variant] = with_adapter(found[model, revision], adapter)
+            found[variant] = _find_model(config, variant, known)
         except ModelNotFoundError as error:
             problems.append(f"variants.{variant}: {error}")
-    return revisions, problems
+    return found, problems
 
 
-def read_items(config: SweepConfig, revisions: Mapping[str, str]) -> tuple[Subset | None, list[str]]:
+def _find_model(config: SweepConfig, variant: str, known: Callable[[str, str | None], str]) -> FoundModel:
+    model, asked, options = config.model_of(variant), config.revision_of(variant), config.engine_of(variant)
+    kind, commits = kind_of(options), {}
+    for named in kind.repositories(options, model):
+        revision = named.revision or (asked if named.name == model else None)
+        try:
+            if not Path(named.name).is_dir():
+                commits[named.option] = known(named.name, revision)
+        except ModelNotFoundError:
+            if not kind.served:  # else the name may be the server's alone
+                raise
+    if kind.served:
+        return FoundModel(model, asked, commits)
+    revision = known(model, asked)
+    commit = None if Path(model).is_dir() else revision
+    return FoundModel(with_adapter(revision, options.get(LORA)), commit, commits)
+
+
+def pinned(config: SweepConfig, models: Mapping[str, FoundModel]) -> SweepConfig:
+    """A sweep in which every model and tokenizer of the hub is named by its commit."""
+    variants = {
+        name: entry.model_copy(
+            update={
+                "revision": models[name].commit,
+                "engine": {**entry.engine, **({COMMITS: found} if (found := models[name].commits) else {})},
+            }
+        )
+        if name in models
+        else entry
+        for name, entry in config.variants.items()
+    }
+    return config.model_copy(update={"variants": variants})
+
+
+def read_items(config: SweepConfig, models: Mapping[str, FoundModel]) -> tuple[Subset | None, list[str]]:
     """The items to run, unless they were chosen by the very runs that are now to be tested on them."""
     if config.items is None:
         return None, []
     try:
         subset = read_subset(Path(config.items))
-        if config.baseline in revisions:
-            model, revision = config.model_of(config.baseline), revisions[config.baseline]
+        if config.baseline in models:
+            model, revision = config.model_of(config.baseline), models[config.baseline].identity
             runs = [(rerun.temperature, rerun.seed) for rerun in reruns(config.sampling, sampled=True)]
             refuse_reused(subset.chosen_by, model, revision, runs, f"items: {config.items}")
     except UserError as error:
@@ -209,12 +237,12 @@ def _chat_template(config: SweepConfig, variant: str) -> ChatTemplate | ChatMess
     kind = kind_of(options)
     if kind.takes_messages(options):
         return ChatMessages()
-    tokenizer, trusted = kind.tokenizer(options)
+    tokenizer = kind.tokenizer(options, config.model_of(variant), config.revision_of(variant))
     asked = config.prompt.apply_chat_template
     return ChatTemplate(
-        tokenizer or config.model_of(variant),
-        config.revision_of(variant),
-        trust_remote_code=trusted,
+        tokenizer.name,
+        tokenizer.revision,
+        trust_remote_code=tokenizer.trusted,
         arguments=config.prompt.template_arguments,
         chosen=asked if isinstance(asked, str) else None,
     )

@@ -6,9 +6,25 @@ what it has, and then on the hub.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.rundir.identity import folder_digest
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """A variant's model as it was found, once, for all that will load it.
+
+    Attributes:
+        identity: of weights and tokenizer, a LoRA adapter included.
+        commit: what replicas load; None for a folder, and for a served model without a known tokenizer.
+        commits: of other repositories on the hub, by the engine option that names them.
+    """
+
+    identity: str
+    commit: str | None = None
+    commits: dict[str, str] = field(default_factory=dict)
 
 
 class ModelNotFoundError(Exception):
@@ -35,7 +51,16 @@ def model_revision(model: str, revision: str | None = None) -> str:
         return folder_digest(folder)
     if folder.is_absolute() or model.startswith(".") or model.count("/") != 1:
         raise ModelNotFoundError(f"the model folder {model} does not exist")
-    return _cached_commit(model, revision) or _hub_commit(model, revision)
+    return commit_of(model, revision)
+
+
+def commit_of(repository: str, revision: str | None) -> str:
+    """The commit of a repository on the hub.
+
+    Raises:
+        ModelNotFoundError: it cannot be reached.
+    """
+    return _cached_commit(repository, revision) or _hub_commit(repository, revision)
 
 
 def with_adapter(revision: str, adapter: str | None) -> str:
@@ -48,8 +73,11 @@ def with_adapter(revision: str, adapter: str | None) -> str:
 def _cached_commit(model: str, revision: str | None) -> str | None:
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - a second to import, for hub names only
 
-    found = try_to_load_from_cache(model, "config.json", revision=revision)
-    return Path(found).parent.name if isinstance(found, str) else None
+    for file in ("config.json", "tokenizer_config.json", "adapter_config.json"):
+        found = try_to_load_from_cache(model, file, revision=revision)
+        if isinstance(found, str):
+            return Path(found).parent.name
+    return None
 
 
 def _hub_commit(model: str, revision: str | None) -> str:

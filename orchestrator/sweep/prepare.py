@@ -10,7 +10,7 @@ from orchestrator.cluster.task_files import size_problem
 from orchestrator.config.load import load_config
 from orchestrator.config.yaml_file import mistaken
 from orchestrator.engines import kind_of
-from orchestrator.engines.base import EngineSpec
+from orchestrator.engines.base import COMMITS, EngineSpec
 from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.identity import digest
 from orchestrator.rundir.names import name_problems
@@ -24,6 +24,7 @@ from orchestrator.sweep.checks import (
     engine_problems,
     find_models,
     load_tasks,
+    pinned,
     read_items,
     unanswerable,
 )
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from orchestrator.config.schema import SweepConfig
     from orchestrator.rundir.schema import Manifest, SubsetEntry, TaskEntry, VariantEntry
     from orchestrator.sweep.item_subset import Subset
+    from orchestrator.sweep.model_identity import FoundModel
     from orchestrator.sweep.tasks import SweepTask, TaskItems
 
 
@@ -49,7 +51,7 @@ class Sweep:
     Attributes:
         asked: the sweep as the user gave it.
         fitted: the sweep fitted to this machine, if it runs here.
-        revisions: identity of each variant's model.
+        models: of each variant.
         tasks: leaf tasks by name.
         renderings: per variant, the name of its way to render prompts.
         built: requests by (rendering, task).
@@ -60,7 +62,7 @@ class Sweep:
     asked: SweepConfig
     fitted: Fitted
     store: RunStore
-    revisions: dict[str, str]
+    models: dict[str, FoundModel]
     tasks: dict[str, SweepTask]
     renderings: dict[str, str]
     built: dict[tuple[str, str], TaskItems]
@@ -121,11 +123,14 @@ class Sweep:
     def _variant_entry(self, name: str) -> VariantEntry:
         engine = self.engine(name)
         deciding = kind_of(engine.options).deciding(engine.options)
+        deciding.pop(COMMITS, None)  # a branch that moved is another commit, but no other option
         versions = self.versions.get(name)
         if versions is not None:
             deciding["packages"] = of_the_engine(engine.options, versions)
-        meaning = {"model": engine.model, "revision": self.revisions[name], "engine": deciding}
+        meaning = {"model": engine.model, "revision": self.models[name].identity, "engine": deciding}
         entry: VariantEntry = {**meaning, "digest": digest([name, meaning])}  # type: ignore[typeddict-item]
+        if engine.commits:
+            entry["commits"] = engine.commits
         return entry if versions is None else {**entry, "versions": versions}
 
     def _task_entry(self, task: SweepTask) -> TaskEntry:
@@ -178,9 +183,10 @@ def prepare(
     fitted = fit_to_this_machine(config) if here else fit_elsewhere(config)
     problems += fitted.problems
     problems += [problem for variant in config.variants for problem in engine_problems(config, variant)]
-    revisions, missing_models = find_models(config)
+    models, missing_models = find_models(config)
+    fitted.config = pinned(fitted.config, models)
     versions, mistaken_pythons = find_versions(fitted.config)
-    subset, mistaken_items = read_items(config, revisions)
+    subset, mistaken_items = read_items(config, models)
     library = TaskLibrary(config.include_path, config.confirm_run_unsafe_code)
     store = RunStore(run_dir or f"runs/{config.name}")
     recorded = store.read_manifest()["tasks"] if store.has_run() else {}
@@ -198,7 +204,7 @@ def prepare(
     problems += name_problems(store, config.variants, tasks)
     if not here and (too_large := size_problem(config.include_path)):
         problems.append(too_large)
-    sweep = Sweep(config, fitted, store, revisions, tasks, renderings, built, subset, versions)
+    sweep = Sweep(config, fitted, store, models, tasks, renderings, built, subset, versions)
     if config.prompt.overflow == "refuse" and not problems:
         problems += sweep.lengths.refusals()
     if problems:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.engines import kind_of
@@ -89,11 +90,12 @@ class PromptLengths:
         """The tokenizer of a variant and the context of its model; each None if it is unknown."""
         options, model = self.config.engine_of(variant), self.config.model_of(variant)
         kind, revision = kind_of(options), self.config.revision_of(variant)
-        tokenizer, trusted = kind.tokenizer(options)
+        tokenizer = kind.tokenizer(options, model, revision)
         if kind.served:  # its name may be that of no model on the hub
-            return (None if tokenizer is None else _encoding(tokenizer, None, trusted)), None
-        encoding = _encoding(tokenizer or model, revision, trusted)
-        if encoding is None or (context := _context(model, revision, trusted)) is None:
+            known = tokenizer.revision is not None or Path(tokenizer.name).is_dir()
+            return (_encoding(*tokenizer) if known else None), None
+        encoding = _encoding(*tokenizer)
+        if encoding is None or (context := _context(model, revision, tokenizer.trusted)) is None:
             return encoding, None
         return encoding, min(context, encoding.tokenizer.model_max_length)
 
