@@ -23,6 +23,7 @@ from orchestrator.engines.kind import (
     parallel_workers,
     revision_problem,
 )
+from orchestrator.engines.vllm_loading import DRAFT
 from orchestrator.engines.vllm_options import built_for_cpus, vllm_options
 from orchestrator.errors import suggestion
 from orchestrator.hardware import Obstacle
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 QUANTIZED_CACHES = ("fp8", "nvfp4", "int4", "int8")
 """Prefixes of the names of quantized KV caches."""
 EXECUTOR = "distributed_executor_backend"
-DRAFT = "speculative_config"
 PLACES = ("nnodes", "node_rank", "master_addr", "master_port")
 """Options that tell vLLM on which node it is."""
 LARGE_GPU_BYTES = 70 << 30

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from orchestrator.engines.base import EngineDiedError, EngineOptionError
 from orchestrator.engines.kind import TOKENIZER
-from orchestrator.engines.vllm_kind import DRAFT
 from orchestrator.errors import error_text
 
 if TYPE_CHECKING:
     from orchestrator.engines.base import EngineSpec
 
+DRAFT = "speculative_config"
 CPU_KV_CACHE_BYTES = 4 << 30
 MEMORY_SHARE = 0.9  # of a GPU, which is vLLM's own default
 PREFILL_TOKENS = 2048
