@@ -73,6 +73,25 @@ def test_tasks_exist(name, lm_eval_index):
         assert task.task in (own if config.include_path else lm_eval_index)
 
 
+def leaf(index, name):
+    """The configuration of a task, or of the first one of a group or tag."""
+    entry = index[name]
+    if entry.cfg is None:
+        return leaf(index, min(entry.tags))
+    return leaf(index, entry.cfg["task"][0]) if "group" in entry.cfg else entry.cfg
+
+
+@pytest.mark.slow
+def test_most_of_the_default_suite_generates(lm_eval_index):
+    """Log-likelihoods cannot show what decoding does; the metrics that decide are those of the tasks."""
+    leaves = {task: leaf(lm_eval_index, task.task) for task in _load("llama3").tasks}
+    generating = [config for config in leaves.values() if config["output_type"] == "generate_until"]
+    assert 2 * len(generating) > len(leaves)
+    for task, config in leaves.items():
+        known = [entry["metric"] for entry in config["metric_list"]]
+        assert (task.metric or known[0]).partition(",")[0] in known
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_engine_options_exist(name):
     """Every engine option of every variant is one of the installed vLLM, or right for a served model."""
