@@ -150,8 +150,8 @@ class _ReadCounts(_Read):
     loads: int = 0
     replicas: int = 0
     refusal: str | None = None
-    prompt_tokens: int = Field(default=0, ge=0)
-    output_tokens: int = Field(default=0, ge=0)
+    prompt_tokens: int = Field(default=0, ge=0, lt=2**63)
+    output_tokens: int = Field(default=0, ge=0, lt=2**63)
     samples_per_second: float = 0.0
     tokens_per_second: float = 0.0
     looks: list[_ReadLook] = Field(default_factory=list)

@@ -99,6 +99,25 @@ def test_a_run_tells_its_rate_and_the_length_of_its_answers(shown, write, tmp_pa
     assert "At 30 tokens a second (as in the last submit of this run) that takes" in said
 
 
+@pytest.mark.parametrize(
+    "status",
+    [
+        b"{",
+        b"[]",
+        *(
+            json.dumps({"seconds": s, "variants": {"b": {"prompt_tokens": t}}}).encode()
+            for s, t in [(1e-300, 9), (-1, 9), (None, 9), (5, -9), (5, 10**400), (5, "many")]
+        ),
+    ],
+)
+def test_a_damaged_status_tells_no_rate(shown, write, tmp_path, status):
+    """It is as if there were none."""
+    plan = plan_sweep(prepare(write(), run_dir=str(tmp_path / "run")), config_path=write())
+    plan.sweep.store.write_manifest(plan.manifest)
+    plan.sweep.store.write_log("status.json", status)
+    assert "--rate TOKENS_PER_SECOND" in shown()
+
+
 STATUS = {"seconds": 10.0, "variants": {"base": {"prompt_tokens": 200, "output_tokens": 100}}}
 
 

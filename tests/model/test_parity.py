@@ -9,12 +9,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from standin.command import ROOT
-from standin.files import GENERATE, ROLLING, SHUFFLING, questions, write_sweep, write_task
+from standin.files import CHOOSE, GENERATE, ROLLING, SHUFFLING, questions, write_sweep, write_task
 from standin.machine import DTYPE
 from standin.reference import Replay, evaluate
 from standin.rows import block_files, identities, planned, samples
 
 from orchestrator.config.load import load_config
+from orchestrator.engines.base import GENERATE as GENERATE_UNTIL
+from orchestrator.engines.base import LOGLIKELIHOOD, Query
 from orchestrator.engines.lm_eval_engine import LmEvalEngine
 from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import ITEMS, SampleColumns
@@ -28,12 +30,18 @@ QUICKSTART = ROOT / "configs" / "tasks" / "quickstart"
 CHOOSERS = (file for file in sorted(QUICKSTART.glob("*.yaml")) if "include: _choose" in file.read_text())
 CHOOSING = f"lldeg_{next(CHOOSERS).stem}"
 GENERATING, ROLLS, SHOTS, SHUFFLED = "lldeg_sums", "rolls", "shots", "shuffled"
+ASKED_LONG, CHOSEN_LONG = "asked_long", "chosen_long"
 LIMIT = 10
 TEXTS = [
     {"text": "The quick brown fox jumps over the lazy dog."},
     {"text": "It was the best of times, it was the worst of times."},
     {"text": "One two three four five six seven eight nine ten. " * 60},
 ]
+LONG = [
+    {"question": f"{i}: " + "one two three four " * n, "choices": ["five", "six seven"], "answer": "0"}
+    for i, n in enumerate((1, 124, 150))
+]
+"""The first fits into vLLM's context below, the second nearly."""
 VLLM = {
     "kind": "vllm",
     "dtype": DTYPE,
@@ -73,13 +81,15 @@ class Outcome:
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory):
-    """A pack of our own: a rolling task with one too long text, one with examples, one that shuffles."""
+    """A pack of our own: too long texts, examples, a task that shuffles."""
     folder = tmp_path_factory.mktemp("parity")
     write_task(folder / "pack", ROLLS, TEXTS, **ROLLING)
     write_task(
         folder / "pack", SHOTS, questions(6), **{**GENERATE, "num_fewshot": 2, "fewshot_split": "test"}
     )
     write_task(folder / "pack", SHUFFLED, questions(6), {"process_docs": SHUFFLING}, **GENERATE)
+    write_task(folder / "pack", ASKED_LONG, LONG, **GENERATE)
+    write_task(folder / "pack", CHOSEN_LONG, LONG, **CHOOSE)
     return folder / "pack"
 
 
@@ -92,7 +102,10 @@ def outcome(pack, model_folder, command):
         baseline="hf",
         variants={"hf": {"engine": {"kind": "lm-eval:hf", "dtype": DTYPE}}, "vllm": {"engine": VLLM}},
         include_path=[str(QUICKSTART), "pack"],
-        tasks=[{"task": task, "limit": {"first": LIMIT}} for task in (GENERATING, CHOOSING, ROLLS)],
+        tasks=[
+            *({"task": task, "limit": {"first": LIMIT}} for task in (GENERATING, CHOOSING, ROLLS)),
+            *(ASKED_LONG, CHOSEN_LONG),
+        ],
         sampling={"temperatures": [0.0, 0.7], "seeds": 2},
         cluster={"replicas": 1, "cpus_per_replica": 1},  # one thread, as the reference below has
     )
@@ -155,7 +168,7 @@ def test_the_sweep_is_complete(outcome):
 def test_every_planned_sample_stands_exactly_once(outcome):
     """Every (variant, task, item, temperature, seed) of the plan has one row, and no other is there."""
     assert identities(outcome.run) == planned(outcome.run)
-    assert len(outcome.rows) == 2 * (LIMIT * 3 + LIMIT + len(TEXTS))
+    assert len(outcome.rows) == 2 * (LIMIT * 3 + LIMIT + len(TEXTS) + len(LONG) * 3 + len(LONG))
 
 
 @pytest.mark.parametrize("variant", ["hf", "vllm"])
@@ -212,6 +225,52 @@ def test_rolling_log_likelihoods_of_vllm_are_close(outcome):
         (value,) = json.loads(right[place]["response"])
         assert value == pytest.approx(json.loads(row["response"])[0], rel=rel)
     assert right[ROLLS, 2]["prompt_tokens"] > VLLM["max_model_len"]
+
+
+def cut_of(tokenizer, task, item, room):
+    """Tokens that do not fit of an item's prompts, as the tokenizer alone counts them."""
+    prompt = LONG[item]["question"]
+    texts = [prompt] if task == ASKED_LONG else [f"{prompt} {choice}" for choice in LONG[item]["choices"]]
+    return sum(max(0, len(tokenizer(text).input_ids) - room[task]) for text in texts)
+
+
+@pytest.mark.parametrize("task", [ASKED_LONG, CHOSEN_LONG])
+def test_what_is_cut_of_prompts_is_an_independent_count(outcome, hf, task):
+    """VLLM's context has room for the answer of eight tokens, or one; hf's is far larger."""
+    room = {ASKED_LONG: VLLM["max_model_len"] - 8, CHOSEN_LONG: VLLM["max_model_len"] - 1}
+    cuts = [row["prompt_cut"] for row in outcome.greedy("vllm", task).values()]
+    assert cuts == [cut_of(hf.tokenizer, task, item, room) for item in range(len(LONG))]
+    assert cuts[0] == 0 < cuts[2]
+    assert [row["prompt_cut"] for row in outcome.greedy("hf", task).values()] == [0] * len(LONG)
+
+
+def test_cut_prompts_are_warned_of(outcome, command, tmp_path):
+    """By task and side: those of vLLM."""
+    command.run("analyze", outcome.run, "--out", tmp_path, cwd=tmp_path)
+    verdicts = json.loads((tmp_path / "verdicts.json").read_text())
+    coded = zip(verdicts["warning_codes"], verdicts["warnings"], strict=True)
+    said = [text for code, text in coded if code == "cut-prompts"]
+    assert all(f"of {task}" in " ".join(said) for task in (ASKED_LONG, CHOSEN_LONG))
+    assert all(text.startswith("prompts of vllm at temperature") for text in said)
+
+
+def test_what_hf_cuts_is_an_independent_count(hf, monkeypatch):
+    """Within a context of 64; a prompt that must stay whole is not asked."""
+    monkeypatch.setattr(hf, "_max_length", 64)
+    settings = {"until": ["."], "max_gen_toks": 4, "do_sample": False, "temperature": 0.0}
+    arguments = {
+        GENERATE_UNTIL: (LONG[2]["question"], settings),
+        LOGLIKELIHOOD: (LONG[2]["question"], "five"),
+    }
+    room = {ASKED_LONG: 60, CHOSEN_LONG: 65}
+    engine = LmEvalEngine(hf)
+    cut = [answer.prompt_cut for answer in engine.answer([Query(*query) for query in arguments.items()])]
+    whole = engine.answer([Query(*query, whole=True) for query in arguments.items()])
+    tokens = [
+        len(hf.tokenizer(text).input_ids) for text in (LONG[2]["question"], LONG[2]["question"] + "five")
+    ]
+    assert cut == [tokens[0] - room[ASKED_LONG], tokens[1] - room[CHOSEN_LONG]]
+    assert [answer.error.partition(":")[0] for answer in whole] == ["PromptTooLongError"] * 2
 
 
 def test_a_corpus_metric_is_no_score_of_a_sample(outcome):

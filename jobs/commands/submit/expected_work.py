@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orchestrator.workers.stopping import StoppingPolicy
 
 MOST_RATE = 1e9  # tokens per second
+OUTPUT = "output_tokens"
 FILES = 4
 """Sample files of a task from which the length of its answers is taken."""
 
@@ -51,7 +52,8 @@ def rate_of(plan: Plan, given: float | None) -> Rate | None:
     counts = status.get("variants", {}).values()
     tokens = sum(count["prompt_tokens"] + count["output_tokens"] for count in counts)
     seconds = status.get("seconds") or 0.0
-    return Rate(tokens / seconds, "as in the last submit of this run") if tokens and seconds > 0 else None
+    known = 0 < tokens <= MOST_RATE * seconds
+    return Rate(tokens / seconds, "as in the last submit of this run") if known else None
 
 
 @dataclass
@@ -98,8 +100,9 @@ def _answer_lengths(plan: Plan) -> dict[str, float]:
         files.setdefault(task, []).extend(paths)
     found = {}
     for task, paths in files.items():
-        tables = [read_whole(plan.sweep.store.filesystem, path) for path in paths[:: -(-len(paths) // FILES)]]
-        means = [pc.mean(table["output_tokens"]).as_py() for table in tables if table is not None]
+        some = paths[:: -(-len(paths) // FILES)]
+        tables = [read_whole(plan.sweep.store.filesystem, path, [OUTPUT]) for path in some]
+        means = [pc.mean(table[OUTPUT]).as_py() for table in tables if table and OUTPUT in table.column_names]
         if known := [mean for mean in means if mean is not None]:
             found[task] = sum(known) / len(known)
     return found
