@@ -1,6 +1,7 @@
 """From paths to verdicts: what `lldeg analyze` and the Python API have in common."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from jobs.analysis.compare import LEAST_COMMON, Analysis, Request, analyze_scores
@@ -42,8 +43,10 @@ def analyze_inputs(
     settings = plan_settings(scores, reading, baseline, choices) or choose_settings(scores, **choices)
     request = Request(settings, baseline, temperature, reading.cluster, strict, least_common)
     if stops_early(scores):
-        return analyze_by_looks(scores, request)
-    return scores, analyze_scores(scores, request)
+        scores, analysis = analyze_by_looks(scores, request)
+    else:
+        analysis = analyze_scores(scores, request)
+    return scores, replace(analysis, samples_digest=scores.digest())
 
 
 def default_folder(paths: Sequence[str]) -> str:

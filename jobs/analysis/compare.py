@@ -91,6 +91,7 @@ class Analysis:
         paired_by: what tells that the items of two models are the same.
         plan: of the looks, in a run that stops early.
         finished: whether such a run asked for the samples that its decisions had left out, too.
+        samples_digest: of the scores it was found from.
     """
 
     baseline: str
@@ -102,6 +103,7 @@ class Analysis:
     paired_by: PairBy = "id"
     plan: SequentialPlan | None = field(default=None, repr=False)
     finished: bool = False
+    samples_digest: str | None = None
 
 
 def analyze_scores(book: ScoreSet, request: Request) -> Analysis:

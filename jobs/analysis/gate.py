@@ -3,11 +3,14 @@
 from typing import Literal, TypeAlias
 
 from jobs.analysis.compare import Analysis
+from jobs.inputs.notices import Notice, NoticeCode
 from stats.verdict import Verdict
 
 GateName: TypeAlias = Literal["degraded", "certified"]
 
 DEGRADED, UNDECIDED = 1, 3
+UNSOUND = {NoticeCode.LOOKS_REDRAWN, NoticeCode.LOOKS_DIFFER, NoticeCode.LOOKS_MISSING}
+"""Warnings that the looks of a run may not be those of its plan, so that their levels may not hold."""
 
 
 def exit_status(analysis: Analysis, gate: GateName) -> int:
@@ -20,7 +23,7 @@ def exit_status(analysis: Analysis, gate: GateName) -> int:
     found = {result.comparison.verdict for result in analysis.results}
     if Verdict.DEGRADED in found:
         return DEGRADED
-    if analysis.incomplete:
+    if analysis.incomplete or unsound(analysis):
         return UNDECIDED
     if gate == "certified" and (found != {Verdict.CERTIFIED} or has_gaps(analysis)):
         return UNDECIDED
@@ -28,8 +31,10 @@ def exit_status(analysis: Analysis, gate: GateName) -> int:
 
 
 def explain_status(analysis: Analysis, gate: GateName) -> str | None:
-    """Why certified variants do not make an exit status of 0; None if they do, or none of this applies."""
+    """Why verdicts without damage do not make an exit status of 0; None if they do, or say it themselves."""
     found = {result.comparison.verdict for result in analysis.results}
+    if Verdict.DEGRADED not in found and (notice := unsound(analysis)):
+        return f"Exit status 3, whatever the verdicts: {notice.text}"
     if gate != "certified" or found != {Verdict.CERTIFIED} or exit_status(analysis, gate) == 0:
         return None
     said = "Exit status 3 although every variant is certified:"
@@ -39,6 +44,11 @@ def explain_status(analysis: Analysis, gate: GateName) -> str | None:
     if analysis.plan is not None:
         return f"{said}, and a run that stops early does not ask for them again."
     return f"{said}. Submit the sweep again, or use only the available answers with --missing drop."
+
+
+def unsound(analysis: Analysis) -> Notice | None:
+    """What forbids to rely on the looks of a run, if anything does."""
+    return next((notice for notice in analysis.warnings if notice.code in UNSOUND), None)
 
 
 def has_gaps(analysis: Analysis) -> bool:

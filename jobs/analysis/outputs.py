@@ -57,6 +57,7 @@ def verdicts(analysis: Analysis) -> Row:
         "certify": analysis.settings.certify,
         "pair_by": analysis.paired_by,
         "stopping": plan_fields(analysis),
+        "samples_digest": analysis.samples_digest,
         "warnings": [notice.text for notice in analysis.warnings],
         "warning_codes": [notice.code for notice in analysis.warnings],
         "comparisons": [_verdict_entry(result) for result in analysis.results],

@@ -96,7 +96,7 @@ class RerunMeans:
         """
         planned = planned or {}
         by_temperature: dict[Temperature, list[int]] = {t: [] for t in planned}
-        for key, slot in self._slots.items():
+        for key, slot in sorted(self._slots.items()):  # sums that no order of files changes
             by_temperature.setdefault(_temperature_of(key), []).append(slot)
         return {t: self._column(slots, planned.get(t)) for t, slots in by_temperature.items()}
 

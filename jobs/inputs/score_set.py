@@ -8,6 +8,7 @@ one observation, however often it was asked), and how many were averaged is kept
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from hashlib import blake2b
 from typing import Literal
 
 import numpy as np
@@ -168,6 +169,18 @@ class ScoreSet:
     margin: float | None = None
     runs: tuple[RunFiles, ...] = ()
     paired_by: PairBy | None = None
+
+    def digest(self) -> str:
+        """Digest of all scores, whatever files they came from: 32 hex digits."""
+        found = blake2b(digest_size=16)
+        for table in sorted(self.tasks, key=lambda table: table.info.name):
+            found.update(repr((table.info.name, table.info.metric, table.items.tolist())).encode())
+            for (model, t), column in sorted(table.columns.items(), key=repr):
+                found.update(repr((model, t)).encode())
+                for values in (column.scores, column.answers, column.failed, column.runs):
+                    floats = np.array(np.nan if values is None else values, dtype=np.float64)
+                    found.update(np.where(np.isnan(floats), np.nan, floats).tobytes())  # one NaN for all
+        return found.hexdigest()
 
     def temperatures(self, model: str) -> list[Temperature]:
         """Temperatures at which a model has answers, lowest first."""

@@ -13,7 +13,7 @@ from typing import Literal
 from xml.etree import ElementTree as ET
 
 from jobs.analysis.compare import Analysis, VariantResult
-from jobs.analysis.gate import GateName, has_gaps
+from jobs.analysis.gate import GateName, has_gaps, unsound
 from jobs.analysis.policy.decision import Case, Decision, Status
 from jobs.analysis.policy.reasons import Code
 from jobs.text.decision import judged_first, task_name
@@ -82,6 +82,8 @@ def _of_analysis(analysis: Analysis, gate: GateName) -> Iterator[TestCase]:
     if analysis.incomplete or (gate == "certified" and has_gaps(analysis)):
         said = "Samples that were asked for are missing or failed."
         yield TestCase(RELEASE, "complete", "error", Code.INCOMPLETE_RUN, said)
+    if notice := unsound(analysis):
+        yield TestCase(RELEASE, "looks", "error", notice.code, notice.text)
     for result in analysis.results:
         yield _compared(result, gate)
 

@@ -196,6 +196,7 @@ class Manifest(TypedDict):
         prompt: how prompts are put together.
         sampling: settings that all samples share.
         stopping: how variants are stopped early; missing if every planned sample is asked for.
+        ledger: whether looks.jsonl has had a line for every look from the first submit on.
         skipped: variants left out because the machine could not run them, with the reason.
         software: all software that wrote samples, by an ID that their files have in their metadata.
         imported: whether it was made from other people's results.
@@ -211,6 +212,7 @@ class Manifest(TypedDict):
     sampling: NotRequired[dict[str, Any]]
     subset: NotRequired[SubsetEntry]
     stopping: NotRequired[StoppingEntry]
+    ledger: NotRequired[bool]
     software: NotRequired[dict[str, SoftwareEntry]]
     skipped: NotRequired[dict[str, str]]
     imported: NotRequired[bool]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 SWEEP = "sweep.yaml"
-LOOKS = "looks.json"
+LOOKS, LEDGER = "looks.json", "looks.jsonl"
 REPLICA_LOG = "replica-"
 _LOGS = "logs"
 _LOCK = ".lock"
@@ -135,20 +135,20 @@ class RunStore:
         """Replace the sweep's YAML text."""
         self._write(SWEEP, text.encode())
 
-    def read_looks(self) -> bytes:
-        """looks.json; empty if there is none."""
+    def read_looks(self, name: str = LOOKS) -> bytes:
+        """looks.json, or the ledger of looks; empty if there is none."""
         try:
-            return self._read(LOOKS)
+            return self._read(name)
         except FileNotFoundError:
             return b""
 
-    def write_looks(self, text: str) -> None:
-        """Replace looks.json, the looks of a run that stops early.
+    def write_looks(self, text: str, name: str = LOOKS) -> None:
+        """Replace looks.json, the looks of a run that stops early, or their ledger.
 
         Raises:
             OSError: the storage fails.
         """
-        self._write(LOOKS, text.encode())
+        self._write(name, text.encode())
 
     # items ----------------------------------------------------------------------------------------------
 

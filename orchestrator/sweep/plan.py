@@ -89,6 +89,7 @@ def plan_sweep(
     if stopping is not None:
         _refuse_retries(retry_errors=retry_errors)
         merged["stopping"] = stopping
+        merged["ledger"] = old is None or old.get("ledger", False)
     changed = manifests.version_changes(old, new)
     software = (
         (f"package versions differ from those the run started with: {'; '.join(changed)}",) if changed else ()

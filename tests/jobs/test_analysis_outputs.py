@@ -52,7 +52,7 @@ def test_verdicts_hold_exactly_the_fields_of_the_contract(ran):
     """Programs rely on verdicts.json: the documented fields, no more and no less, in total and per task."""
     assert set(ran.verdicts) == {
         "alpha", "margin", "missing", "certify", "pair_by", "stopping", "baseline", "warnings",
-        "warning_codes", "comparisons",
+        "warning_codes", "comparisons", "samples_digest",
     }  # fmt: skip
     (comparison,) = ran.verdicts["comparisons"]
     more = {"variant", "temperature", "gaps", "withheld_answers", "paired_share", "tasks"}

@@ -1,6 +1,6 @@
 """What the samples of a run that stops early give: its plan, and every comparison as far as it has come."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,11 +20,13 @@ class Followed:
     Attributes:
         run: its plan.
         courses: by variant and temperature.
+        digests: of the scores that the looks of each have used.
         finished: whether it asked for the samples that its decisions had left out, too.
     """
 
     run: RunPlan
     courses: Mapping[Place, Course]
+    digests: Mapping[Place, Sequence[str]]
     finished: bool
 
     def plan_of(self, place: Place) -> SequentialPlan:
@@ -57,4 +59,4 @@ def follow(run: RunFiles) -> Followed:
     except EvidenceError as error:
         raise UserError(f"The looks of {run.location} cannot be taken: {error}") from None
     entry = run.manifest.get("stopping")
-    return Followed(monitor.plan, monitor.courses(), bool(entry and entry.get("finished")))
+    return Followed(monitor.plan, monitor.courses(), monitor.digests, bool(entry and entry.get("finished")))

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from jobs.analysis.sequential.ledger import LOST, Ledger, labels, looks_of
 from jobs.analysis.sequential.looks_file import looks_text
+from jobs.analysis.sequential.recorded_looks import looks_on_record
 from jobs.analysis.sequential.replay import monitor_of
 from jobs.analysis.sequential.run_monitor import RunMonitor
 from jobs.analysis.sequential.run_plan import Place
@@ -23,13 +25,18 @@ class SequentialPolicy:
 
     Args:
         monitor: the answers that earlier submits have written.
-        save: writes looks.json.
+        save: records the looks that were taken.
         warn: gets a sentence if looks can no longer be taken.
         finish: whether every sample is asked for all the same; the looks are still taken.
     """
 
     def __init__(
-        self, monitor: RunMonitor, save: Callable[[str], None], warn: Callable[[str], None], *, finish: bool
+        self,
+        monitor: RunMonitor,
+        save: Callable[[Mapping[Place, Outline]], None],
+        warn: Callable[[str], None],
+        *,
+        finish: bool,
     ) -> None:
         self._monitor, self._save, self._warn, self._finish = monitor, save, warn, finish
         self._plan = monitor.plan
@@ -92,7 +99,7 @@ class SequentialPolicy:
         self._decided = {place for place, outline in outlines.items() if outline.verdict is not None}
         self._note_stops()
         self._standing = _standing(outlines, self._plan.plan.stopping.looks)
-        self._save(looks_text(outlines))
+        self._save(outlines)
 
     def _note_stops(self) -> None:
         open_at = {t for variant, t in self._compared - self._decided if self._needs_baseline(variant, t)}
@@ -134,16 +141,38 @@ def stopping_policy(
         location: the run directory; its manifest and items have been written.
         warn: gets a sentence if looks can no longer be taken.
         finish: whether every sample is asked for, also those that decisions have left out.
-        record: whether to write looks.json.
+        record: whether to write looks.json and the ledger.
 
     Raises:
         UserError: something in the run is damaged.
     """
     run = RunFiles.open(location)
+    monitor, ledger = monitor_of(run), Ledger(run.store)
 
-    def save(text: str) -> None:
+    def save(outlines: Mapping[Place, Outline]) -> None:
         if record:
-            with suppress(OSError):  # the samples decide; the file is written again at the next look
-                run.store.write_looks(text)
+            with suppress(OSError):  # the samples decide; all of it is written again at the next look
+                ledger.add(looks_of(outlines, monitor.digests))
+                run.store.write_looks(looks_text(outlines))
 
-    return SequentialPolicy(monitor_of(run), save, warn, finish=finish)
+    if record:
+        with suppress(EvidenceError):  # the policy comes upon it, too
+            monitor.advance()
+        _note_lost(run, monitor, ledger, warn)
+    return SequentialPolicy(monitor, save, warn, finish=finish)
+
+
+def _note_lost(run: RunFiles, monitor: RunMonitor, ledger: Ledger, warn: Callable[[str], None]) -> None:
+    """Record which looks have used answers that the samples no longer hold, before these are asked anew."""
+    lost = ledger.contradicted(monitor.digests)
+    if not ledger:
+        known = None if run.manifest.get("ledger") else looks_on_record(run)
+        lost = [key for key in known or () if key[2] > len(monitor.digests.get(key[:2], ()))]
+        if known is None and monitor.has_answers():
+            ledger.begin_late()
+    if lost:
+        ledger.add(dict.fromkeys(lost, LOST))
+        warn(
+            f"answers that looks have used ({labels(lost)}) are lost and asked anew: `lldeg analyze` will "
+            "say so (looks-redrawn), and no gate will let the run pass"
+        )

@@ -1,7 +1,7 @@
-"""looks.json: the record of the looks that a sweep took, held against those that its samples give.
+"""looks.json and looks.jsonl: the looks that a sweep took, held against those that its samples give.
 
-The record decides nothing. Whoever reads it, a dashboard or a person, must be able to rely on it, so an
-analysis says where it differs from the samples.
+The records decide nothing. Whoever reads them, a dashboard or a person, must be able to rely on them, so an
+analysis says where they differ from the samples, and where answers were asked anew after a look.
 """
 
 import json
@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.analysis.sequential.followed import Followed
+from jobs.analysis.sequential.ledger import Key, Ledger, labels
 from jobs.analysis.sequential.looks_file import looks_text
 from jobs.analysis.sequential.run_plan import Place
 from jobs.inputs.notices import Notice, NoticeCode
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.score_set import some
-from orchestrator.rundir.store import LOOKS
+from orchestrator.rundir.store import LEDGER, LOOKS
 
 CLOSE = 1e-6
 """Relative difference up to which numbers are the same: machines add up in different orders."""
@@ -33,15 +34,43 @@ def note_looks(run: RunFiles, followed: Followed) -> list[Notice]:
         run: the run.
         followed: what its samples give.
     """
-    recorded = _read(run)
-    if recorded is None:
-        said = f"{LOOKS} is missing or unreadable; the verdicts are computed from the samples alone."
-        return [Notice(NoticeCode.LOOKS_MISSING, said)]
+    ledger, recorded = Ledger(run.store), _read(run)
+    is_lost = ledger.is_damaged or (
+        bool(run.manifest.get("ledger")) and not ledger and any(followed.digests.values())
+    )
+    noted = _redrawn(ledger)
+    if missing := [name for name, is_ in ((LOOKS, recorded is None), (LEDGER, is_lost)) if is_]:
+        said = "missing or unreadable; the verdicts are computed from the samples alone."
+        noted += [Notice(NoticeCode.LOOKS_MISSING, f"{name} is {said}") for name in missing]
+    if recorded is not None:
+        noted += _differing(recorded, ledger, followed)
+    return noted
+
+
+def _redrawn(ledger: Ledger) -> list[Notice]:
+    """That answers which a look had used were asked anew, or may have been."""
+    said = []
+    if ledger.redrawn:
+        said.append(
+            f"Answers that looks had used ({labels(ledger.redrawn)}) were lost and asked anew: the looks "
+            "since then are a second draw, for which no level holds."
+        )
+    if ledger.begins_late:
+        said.append(
+            f"{LEDGER} was lost during the sweep, so answers that looks had used may have been asked anew."
+        )
+    return [Notice(NoticeCode.LOOKS_REDRAWN, text) for text in said]
+
+
+def _differing(recorded: Mapping[Place, Entry], ledger: Ledger, followed: Followed) -> list[Notice]:
+    """Where the records are not what the samples give."""
     expected = _by_place(looks_text(followed.courses))
     differing = [_label(key) for key, entry in expected.items() if not _same(recorded.get(key), entry)]
     differing += [_label(key) for key in recorded if key not in expected]
+    differing += [_label(key[:2]) for key in ledger.contradicted(followed.digests)]
     if not differing:
         return []
+    differing = list(dict.fromkeys(differing))
     behind = [_label(key) for key, entry in expected.items() if _is_behind(recorded.get(key), entry)]
     if set(differing) <= set(behind):
         said = (
@@ -54,6 +83,16 @@ def note_looks(run: RunFiles, followed: Followed) -> list[Notice]:
         "changed. The verdicts are computed from the samples."
     )
     return [Notice(NoticeCode.LOOKS_DIFFER, said)]
+
+
+def looks_on_record(run: RunFiles) -> list[Key] | None:
+    """The looks in looks.json; None if it is missing or unreadable."""
+    recorded = _read(run)
+    if recorded is None:
+        return None
+    looks = {place: entry.get("looks") for place, entry in recorded.items()}
+    counts = {place: len(found) for place, found in looks.items() if isinstance(found, list)}
+    return [(*place, look) for place, count in counts.items() for look in range(1, count + 1)]
 
 
 def _read(run: RunFiles) -> dict[Place, Entry] | None:

@@ -6,6 +6,7 @@ equally many; in the worst case, which certificates are tested in, every missing
 """
 
 from dataclasses import dataclass, field
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,7 @@ class RunMonitor:
 
     Attributes:
         plan: of the run.
+        digests: of the scores that the looks of each comparison have used, one per look.
     """
 
     plan: RunPlan
@@ -50,6 +52,7 @@ class RunMonitor:
     def __post_init__(self) -> None:
         self._monitor = SequentialMonitor(self.plan.plan)
         self._taken = dict.fromkeys(self.plan.places, 0)
+        self.digests: dict[Place, list[str]] = {place: [] for place in self.plan.places.values()}
         self._looks: dict[tuple[str, float], int] = {}
         for model in (self.plan.baseline, *{variant for variant, _ in self.plan.places.values()}):
             for task in self.plan.tasks:
@@ -109,7 +112,27 @@ class RunMonitor:
             )
             paired.append(_differences(baseline, scores, task))
             worst.append(_worst_differences(baseline, scores, task))
-        return self._monitor.observe(name, paired, worst)
+        taken = self._monitor.observe(name, paired, worst)
+        digests = self.digests[variant, temperature]
+        for number in range(len(digests) + 1, taken + 1):
+            digests.append(self._digest(name, number, after=digests[-1] if digests else ""))
+        return taken
+
+    def _digest(self, name: str, look: int, after: str) -> str:
+        """Digest of the scores that are new at a look, in the order of asking, and of the digest before."""
+        variant, temperature = self.plan.places[name]
+        plan = self.plan.plan.of(name)
+        found = blake2b(after.encode(), digest_size=16)
+        for task in plan.tasks:
+            first, end = (task.seen_at(number, plan.stopping.looks) for number in (look - 1, look))
+            for model in (self.plan.baseline, variant):
+                scores = self._answers[model, task.task, temperature].scores[first:end]
+                found.update(np.where(np.isnan(scores), np.nan, scores).tobytes())  # one NaN for all
+        return found.hexdigest()
+
+    def has_answers(self) -> bool:
+        """Whether any answer of the plan is known."""
+        return any(answers.known.any() for answers in self._answers.values())
 
     def outlines(self) -> dict[Place, Outline]:
         """Looks and verdicts of every comparison."""
