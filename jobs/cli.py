@@ -126,8 +126,6 @@ def _run() -> None:
         if status == INTERRUPTED:  # what Typer makes of KeyboardInterrupt
             end_interrupted()
         end(status)
-    except UserError as error:
-        _fail(str(error), debug=debug)
     except (KeyboardInterrupt, typer.Abort):
         end_interrupted()
     except UsageMistake as error:
@@ -140,13 +138,22 @@ def _run() -> None:
         if isinstance(exit_.__context__, BrokenPipeError):
             end_unread()
         raise
-    except OSError as error:
-        _fail(f"A file, folder or server cannot be used: {' '.join(str(error).split())}.", debug=debug)
     except Exception as error:  # noqa: BLE001 - the outermost boundary: a bug, too, ends in one sentence
-        _fail(
-            f"lldeg failed with {type(error).__name__}: {error}. Add --debug to see the traceback.",
-            debug=debug,
-        )
+        _fail(_sentence(error), debug=debug)
+
+
+def _sentence(error: Exception) -> str:
+    match error:
+        case UserError():
+            return str(error)
+        case UnicodeError():
+            return f"Not valid UTF-8: {getattr(error, 'object', '')!r:.200}. Rename the file, or convert it."
+        case OSError():
+            return f"A file, folder or server cannot be used: {' '.join(str(error).split())}."
+        case MemoryError():
+            return "The memory of this machine does not suffice."
+        case _:
+            return f"lldeg failed with {type(error).__name__}: {error}. Add --debug to see the traceback."
 
 
 def _fail(sentence: str, *, debug: bool) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from errno import EINVAL, EISDIR
+from errno import EFBIG, EINVAL, EISDIR
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from orchestrator.errors import UserError
@@ -45,13 +45,21 @@ def read_input(path: Path, most: int = LARGEST_JSON) -> bytes:
     """The content of a file.
 
     Raises:
-        OSError: it cannot be read.
-        UserError: it is larger than `most` bytes.
+        OSError: it cannot be read, or is larger than `most` bytes.
     """
     with open_input(path) as file:
-        content = file.read(most + 1)
+        return read_within(file, most, str(path))
+
+
+def read_within(file: BinaryIO, most: int, name: str) -> bytes:
+    """The rest of an open file.
+
+    Raises:
+        OSError: it cannot be read, or is larger than `most` bytes.
+    """
+    content = bytes(file.read(most + 1))
     if len(content) > most:
-        raise UserError(f"{path} is larger than {most >> 20} MiB.")
+        raise OSError(EFBIG, f"It is larger than {most >> 20} MiB", name)
     return content
 
 

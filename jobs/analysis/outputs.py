@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from posixpath import join
 from typing import Any
@@ -216,8 +217,8 @@ def _with_ratios(result: VariantResult, row: Row) -> Row:
     return {"variant": result.variant, "temperature": result.temperature, **counts, **ratios}
 
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
+FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r]")
+"""What a spreadsheet takes for the beginning of a formula, some after space or in full width."""
 
 
 def _csv(rows: Sequence[Row]) -> str:
@@ -230,6 +231,6 @@ def _csv(rows: Sequence[Row]) -> str:
 
 def _cell(value: object) -> object:
     """A value for a table; a text that would be a formula is marked as text, as spreadsheets do."""
-    if isinstance(value, str) and value.startswith(FORMULA):
+    if isinstance(value, str) and FORMULA.match(value):
         return f"'{value}"
     return "" if value is None else value

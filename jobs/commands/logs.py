@@ -45,11 +45,10 @@ def logs(
     while True:
         working = follow and is_running(store)
         for name in names:
-            content = store.read_log(name)
-            whole = content.rfind(b"\n") + 1
-            for line in content[seen[name] : whole].decode(errors="replace").splitlines():
-                typer.echo(_event(line) if name == EVENTS else clean(line))
-            seen[name] = whole
+            while lines := store.read_log_lines(name, seen[name]):
+                for line in lines.decode(errors="replace").splitlines():
+                    typer.echo(_event(line) if name == EVENTS else clean(line))
+                seen[name] += len(lines)
         if not working:
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)

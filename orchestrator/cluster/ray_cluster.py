@@ -9,6 +9,7 @@ import socket
 import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import ray
 from ray.exceptions import RayError
@@ -91,11 +92,12 @@ def _start(folders: Sequence[str]) -> None:
 
 
 def _join(address: str, task_folders: Sequence[str]) -> None:
-    host, colon, port = address.removeprefix("ray://").rpartition(":")
-    if colon and port.isdigit():
-        socket.create_connection(
-            (host, int(port)), SECONDS_TO_CONNECT
-        ).close()  # Ray itself would try for minutes
+    if address not in {"auto", "local"}:
+        parts = urlsplit(address if "://" in address else f"ray://{address}")
+        if parts.scheme != "ray" or not parts.hostname or not parts.port:
+            raise ValueError("the address has the form ray://HOST:PORT, HOST:PORT or http://HOST:PORT.")
+        # Ray itself would try for minutes.
+        socket.create_connection((parts.hostname, parts.port), SECONDS_TO_CONNECT).close()
     os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"  # within a Ray job: what the job shipped, and this
     with modules(task_folders) as folders:
         ray.init(address, runtime_env={"py_modules": folders, "env_vars": library_variables()}, **_SILENT)

@@ -6,6 +6,7 @@ raised one by one, so that a file with five of them can be corrected in one go.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,14 +133,14 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
         yield f"baseline '{config.baseline}' is not a variant{hint}"
     elif config.variants[config.baseline].skip_if_unsupported:
         yield f"variants.{config.baseline} is the baseline and cannot be skipped: remove skip_if_unsupported"
-    names = [task.task for task in config.tasks]
-    for name in sorted({name for name in names if names.count(name) > 1}):
+    counts = Counter(task.task for task in config.tasks)
+    for name in sorted(name for name, count in counts.items() if count > 1):
         yield f"task '{name}' is listed twice"
     for name in config.variants:
         if not config.model_of(name):
             yield f"variants.{name} has no model: set its model, or the model of the sweep"
-        if not name.strip() or name in {".", ".."} or len(name) > 100:
-            yield f"'{name}' cannot be used as the name of a variant"
+        if not name.strip() or not name.isprintable() or name in {".", ".."} or len(name) > 100:
+            yield f"{name!r} cannot be used as the name of a variant"
     yield from _thinking_problems(config.prompt)
     yield from problems_of(config.engine.get(ENV), f"engine.{ENV}")
     for name, own in config.variants.items():

@@ -10,12 +10,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from orchestrator.config.environment import layered
-from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA, PYTHON
+from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA, MOST_TOKENS, PYTHON
 from orchestrator.rundir.manifest_shape import MOST_LOOKS
 from stats.sequential_plan import Stopping, Until
 from stats.spending import parse_spending
 
 MOST_SEEDS = 100_000
+MOST_UNITS = 100_000
+"""Of replicas, nodes, and GPUs or CPUs of one replica."""
+RAYS_OWN = {"CPU", "GPU", "memory", "object_store_memory"}
 
 
 class Section(BaseModel):
@@ -27,16 +30,23 @@ class Section(BaseModel):
 class ReplicaConfig(Section):
     """What one replica takes of the Ray cluster."""
 
-    gpus_per_replica: float | None = Field(default=None, ge=0)
+    gpus_per_replica: float | None = Field(default=None, ge=0, le=MOST_UNITS)
     """Default: the engine's parallel sizes if the Ray cluster has GPUs, else 0. A fraction shares a GPU."""
-    nodes_per_replica: int | None = Field(default=None, ge=1)
+    nodes_per_replica: int | None = Field(default=None, ge=1, le=MOST_UNITS)
     """Nodes over which one engine is spread; default: as few as can hold its GPUs (kind vllm only)."""
-    cpus_per_replica: float | None = Field(default=None, gt=0)
+    cpus_per_replica: float | None = Field(default=None, gt=0, le=MOST_UNITS)
     """On each of its nodes; default: 4 with a GPU, all of a node's CPUs without one."""
     resources: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Custom Ray resources on each of its nodes, by name."""
     labels: dict[str, str] = Field(default_factory=dict)
     """Ray node labels that are required, by name."""
+
+    @field_validator("resources")
+    @classmethod
+    def _custom_ones(cls, value: dict[str, float]) -> dict[str, float]:
+        if own := sorted(RAYS_OWN & value.keys()):
+            raise ValueError(f"{own[0]} is not a custom resource: set cpus_per_replica or gpus_per_replica")
+        return value
 
     @field_validator("gpus_per_replica")
     @classmethod
@@ -55,8 +65,10 @@ class ClusterConfig(ReplicaConfig):
     @field_validator("replicas", mode="before")
     @classmethod
     def _auto_or_positive(cls, value: object) -> object:
-        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise ValueError('must be "auto" or at least 1')
+        if value == "auto":
+            return value
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_UNITS:
+            raise ValueError(f'must be "auto" or from 1 to {MOST_UNITS:,}')
         return value
 
 
@@ -92,7 +104,7 @@ class TokenSampling(Section):
     """1 is none. This and the next two also act at temperature 0."""
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    max_gen_toks: int | None = Field(default=None, ge=1)
+    max_gen_toks: int | None = Field(default=None, ge=1, le=MOST_TOKENS)
     """Maximum number of tokens of an answer; default: as the task defines it."""
 
     def meaning(self) -> dict[str, Any]:
@@ -287,8 +299,8 @@ class SweepConfig(Section):
     model: str | None = None
     revision: str | None = None
     engine: dict[str, Any] = Field(default_factory=lambda: {"kind": DEFAULT_KIND})
-    variants: dict[str, VariantConfig] = Field(min_length=1)
-    tasks: tuple[TaskConfig, ...] = Field(min_length=1)
+    variants: dict[str, VariantConfig] = Field(min_length=1, max_length=1_000)
+    tasks: tuple[TaskConfig, ...] = Field(min_length=1, max_length=10_000)
     items: str | None = None
     """File of `lldeg subset`, relative to the configuration file: tasks that it names run only its items."""
     include_path: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Sequence
     from pathlib import Path
 
+MOST_MISTAKES = 100
 _YAML_WORDS = ((r"valid dictionary( or instance of \w+)?", "mapping"), (r"(valid )?\b[Tt]uple", "list"))
 
 
@@ -80,8 +81,8 @@ def mistaken(path: Path, problems: Sequence[str]) -> UserError:
 
 
 def own_mistakes(error: ValidationError) -> Iterator[Any]:
-    """The problems without "too short", which pydantic also reports for a list whose entries are wrong."""
-    found = error.errors(include_url=False)
+    """The first problems without "too short", which pydantic reports for a list with wrong entries, too."""
+    found = error.errors(include_url=False)[:MOST_MISTAKES]
     for problem in found:
         place = problem["loc"]
         inner = any(other["loc"][: len(place)] == place != other["loc"] for other in found)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from orchestrator.engines import on_cpu as formats
 from orchestrator.engines.base import MOST_TOKENS, ROLLING
@@ -25,6 +27,7 @@ PREFIX = "lm-eval:"
 API_LENGTH = 2048
 """The default of lm-eval for the context of a served model."""
 MIB = 1 << 20
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 TRANSFORMERS = (f"{PREFIX}hf", f"{PREFIX}huggingface")
 OF_PROMPTS = {"enable_thinking", "chat_template_args", "think_end_token"}
 """Options of lm-eval's classes that a sweep has for all engines in its section `prompt`."""
@@ -101,6 +104,9 @@ class LmEvalClass(EngineKind):
         yield from data_parallel_problem(options)
         for option in OF_PROMPTS & options.keys():
             yield f"{option} has no effect on prompts here: set prompt.{option} instead"
+        length = options.get("max_length")
+        if length is not None and (not isinstance(length, int) or isinstance(length, bool) or length < 1):
+            yield f"max_length must be a whole number of tokens from 1, not {length!r}"
 
     def gpus(self, options: Mapping[str, Any]) -> int:
         """GPUs of all parallel ranks, which lm-eval's classes name as their engines do."""
@@ -156,10 +162,9 @@ class ServedClass(LmEvalClass):
         url = str(options.get("base_url") or "")
         if not url and str(options["kind"]).startswith(f"{PREFIX}local-"):
             yield "a served model needs base_url, for example http://127.0.0.1:8000/v1/completions"
-        if url and not url.startswith(("http://", "https://")):
-            yield f"base_url must be an http:// or https:// address, not '{url}'"
-        if not isinstance(options.get("header", {}), dict):
-            yield "header must be a mapping of names to values"
+        if url and not _is_address(url):
+            yield f"base_url must be an http:// or https:// address, not {url!r}"
+        yield from _header_problems(options.get("header", {}))
         for name, most in SENDING.items():
             value = options.get(name, 1)
             whole = name == "num_concurrent"
@@ -173,6 +178,28 @@ class ServedClass(LmEvalClass):
 def _beside(answer: int, request: str, length: int, last: int) -> int:
     """Tokens that are left for a prompt."""
     return MOST_TOKENS if request == ROLLING else length - (answer or last)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port  # raises beyond 65535
+    except ValueError:
+        return False
+    plain = url.isprintable() and " " not in url
+    return plain and parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
+
+
+def _header_problems(header: object) -> Iterator[str]:
+    """What is no header of HTTP (RFC 9110, section 5)."""
+    if not isinstance(header, dict):
+        yield "header must be a mapping of names to values"
+        return
+    for name, value in header.items():
+        if not isinstance(name, str) or not HEADER_NAME.fullmatch(name):
+            yield f"header: {name!r} cannot be the name of a header"
+        elif not isinstance(value, (str, int, float)) or not str(value).strip().isprintable():
+            yield f"header: the value of {name} must be text on one line, or a number"
 
 
 def _takes_messages(options: Mapping[str, Any]) -> bool:

@@ -37,8 +37,10 @@ def open_location(location: str) -> tuple[pafs.FileSystem, str]:
     """The filesystem of a location and the path on it; pyarrow's own, or one that fsspec knows.
 
     Raises:
-        UserError: the scheme of the URL is not known.
+        UserError: the scheme of the URL is not known, or it names no bucket or folder.
     """
+    if not location.strip():
+        raise UserError("An empty path names no file or folder; the current folder is '.'.")
     try:
         if "://" not in location:
             return pafs.LocalFileSystem(), str(Path(location).expanduser().absolute())
@@ -51,6 +53,8 @@ def open_location(location: str) -> tuple[pafs.FileSystem, str]:
             filesystem = pafs.PyFileSystem(pafs.FSSpecHandler(other))
     except (pa.ArrowInvalid, OSError, ValueError, ImportError, RuntimeError) as error:
         raise UserError(f"{location} cannot be opened: {error}.") from error
+    if not path:
+        raise UserError(f"{location} names no bucket or folder.")
     return filesystem, path
 
 

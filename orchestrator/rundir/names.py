@@ -6,12 +6,14 @@ A name is percent-encoded in paths: a Chinese character takes nine bytes there, 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from orchestrator.rundir.store import replica_log_name, segment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from orchestrator.rundir.store import RunStore
 
@@ -38,6 +40,17 @@ def name_problems(store: RunStore, variants: Iterable[str], tasks: Iterable[str]
     limit = LONGEST_KEY if store.local_folder is None else LONGEST_PATH
     if size > limit:
         yield f"a path in {store.url} would take {size} bytes, and {limit} is the most: shorten it"
+    if (file := _file_above(store.local_folder)) is not None:
+        yield f"{store.url} cannot hold a run directory: {file} is not a folder"
+
+
+def _file_above(folder: Path | None) -> Path | None:
+    """What is in the place of a folder or of one above it, and is none; None if they can be made."""
+    for path in () if folder is None else (folder, *folder.parents):
+        with suppress(OSError):  # a name that is too long, which is reported
+            if path.exists():
+                return None if path.is_dir() else path
+    return None
 
 
 def _size(kind: str, name: str) -> int:

@@ -19,9 +19,11 @@ import pyarrow.compute as pc
 from pyarrow import fs
 
 from orchestrator.errors import UserError
+from orchestrator.input_files import LARGEST_JSON, open_input, parse_json, read_within
 from orchestrator.rundir.locations import open_location, remove_unfinished, write_whole
+from orchestrator.rundir.manifest_shape import misshapen
 from orchestrator.rundir.sample_files import DECIDING, READERS, is_block, is_own, parquet_bytes, read_whole
-from orchestrator.rundir.schema import SOFTWARE_KEY
+from orchestrator.rundir.schema import FORMAT, SOFTWARE_KEY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -34,6 +36,7 @@ MANIFEST = "manifest.json"
 SWEEP = "sweep.yaml"
 LOOKS, LEDGER = "looks.json", "looks.jsonl"
 REPLICA_LOG = "replica-"
+LARGEST_LOG, LOG_PART = 1 << 30, 1 << 20
 _LOGS = "logs"
 _LOCK = ".lock"
 _KEY = "S32"  # of a sample
@@ -104,16 +107,19 @@ class RunStore:
         """The manifest.
 
         Raises:
-            UserError: this is not a run directory, or its manifest is damaged.
+            UserError: this is not a run directory, or its manifest is damaged or of a later version.
         """
         try:
-            manifest = json.loads(self._read(MANIFEST))
+            content = self._read(MANIFEST)
         except FileNotFoundError:
             raise UserError(f"{self.url} is not a run directory: it has no {MANIFEST}.") from None
-        except (ValueError, RecursionError):
-            raise UserError(f"{self.url}/{MANIFEST} is damaged: it is not valid JSON.") from None
-        if not isinstance(manifest, dict):
-            raise UserError(f"{self.url}/{MANIFEST} is damaged: it is not a JSON object.")
+        manifest = parse_json(content, f"{self.url}/{MANIFEST} is damaged: it")
+        if not isinstance(manifest, dict) or not {"variants", "tasks"} <= manifest.keys():
+            raise UserError(f"{self.url} is not a run directory: {MANIFEST} lists no variants and tasks.")
+        if (part := misshapen(manifest)) is not None:
+            raise UserError(f"{self.url}/{MANIFEST} is damaged: {part} is not what it should be.")
+        if manifest.get("format", 1) > FORMAT:
+            raise UserError(f"{self.url} was written by a later version of lldeg: update lldeg to read it.")
         return cast("Manifest", manifest)
 
     def write_manifest(self, manifest: Manifest) -> None:
@@ -319,9 +325,25 @@ class RunStore:
     def read_log(self, name: str) -> bytes:
         """The content of a log; empty if there is none."""
         try:
-            return self._read(self._log(name))
+            return self._read(self._log(name), LARGEST_LOG)
         except FileNotFoundError:
             return b""
+
+    def read_log_lines(self, name: str, start: int) -> bytes:
+        """The next whole lines of a log, about a megabyte; empty at its end, or if there is none.
+
+        Args:
+            name: of the log.
+            start: bytes that were read before.
+        """
+        try:
+            with self._open(self._log(name)) as stream:
+                stream.seek(start)
+                part = bytes(stream.read(LOG_PART))
+        except FileNotFoundError:
+            return b""
+        end = part.rfind(b"\n") + 1
+        return part[:end] if end or len(part) < LOG_PART else part
 
     def write_log(self, name: str, content: bytes) -> None:
         """Replace a log; after a power failure the old one may be back."""
@@ -359,9 +381,15 @@ class RunStore:
     def _exists(self, path: str) -> bool:
         return bool(self._fs.get_file_info(self._at(path)).type == fs.FileType.File)
 
-    def _read(self, path: str) -> bytes:
-        with self._fs.open_input_file(self._at(path)) as stream:
-            return bytes(stream.read())
+    def _read(self, path: str, most: int = LARGEST_JSON) -> bytes:
+        with self._open(path) as stream:
+            return read_within(stream, most, f"{self.url}/{path}")
+
+    def _open(self, path: str) -> BinaryIO:
+        folder = self.local_folder
+        if folder is not None:
+            return open_input(folder / path)
+        return cast("BinaryIO", self._fs.open_input_file(self._at(path)))
 
     def _write_table(self, path: str, table: pa.Table) -> None:
         self._write(path, parquet_bytes(table))

@@ -74,7 +74,12 @@ def _cached_commit(model: str, revision: str | None) -> str | None:
     from huggingface_hub import try_to_load_from_cache  # noqa: PLC0415 - a second to import, for hub names only
 
     for file in ("config.json", "tokenizer_config.json", "adapter_config.json"):
-        found = try_to_load_from_cache(model, file, revision=revision)
+        try:
+            found = try_to_load_from_cache(model, file, revision=revision)
+        except ValueError as error:
+            raise ModelNotFoundError(
+                f"'{model}' is no folder and cannot be a name on the hub ({error})"
+            ) from None
         if isinstance(found, str):
             return Path(found).parent.name
     return None

@@ -188,7 +188,7 @@ def prepare(
     versions, mistaken_pythons = find_versions(fitted.config)
     subset, mistaken_items = read_items(config, models)
     library = TaskLibrary(config.include_path, config.confirm_run_unsafe_code)
-    store = RunStore(run_dir or f"runs/{config.name}")
+    store = RunStore(f"runs/{config.name}" if run_dir is None else run_dir)
     recorded = store.read_manifest()["tasks"] if store.has_run() else {}
     tasks, mistaken_tasks = load_tasks(fitted.config, library, subset, recorded)
     templates, renderings, missing_templates = chat_templates(fitted.config)

@@ -15,13 +15,23 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _NAME = re.compile(rb"^(?:task|group|tag): *['\"]?([^\s'\"\[\]]+)", re.MULTILINE)
+_LISTED = re.compile(  # the same, and whatever is in a list: all names, and some words that are none
+    rb"(?:^[ \t]*-[ \t]+|^[\"' \t]*(?:-[ \t]+)?(?:task|group|tag|task_list)s?[\"']?:[ \t]*|[\[,][ \t]*)"
+    rb"['\"]?([^'\"\n\[\],#]+?)['\"]?[ \t\r]*(?=$|[\],#])",
+    re.MULTILINE,
+)
 _NO_TASKS = (".py", ".pyc", ".md")
 _THREADS, _FILES_AT_ONCE = 16, 200  # a disk that has not read them yet answers many requests at once
 
 
 def may_be_task(name: str) -> bool:
-    """Whether a name is in a task file; if not, lm-eval has no task, group or tag of that name."""
-    return re.search(re.escape(name.encode()) + rb"(?!\w)", _texts()) is not None
+    """Whether a name is listed in a task file; if not, lm-eval has no task, group or tag of that name."""
+    return name.encode(errors="replace") in _listed()
+
+
+@cache
+def _listed() -> frozenset[bytes]:
+    return frozenset(_LISTED.findall(_texts()))
 
 
 def likely_names() -> list[str]:

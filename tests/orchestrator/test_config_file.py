@@ -223,7 +223,7 @@ def test_a_variant_without_settings_may_be_empty(load):
 def test_impossible_replicas_are_one_mistake(load, replicas):
     """A value that may be a word or a number gets one sentence, not one for each."""
     _, problems = load(GOOD | {"cluster": {"replicas": replicas}})
-    assert problems == [f'cluster.replicas: must be "auto" or at least 1 (it is {replicas!r})']
+    assert problems == [f'cluster.replicas: must be "auto" or from 1 to 100,000 (it is {replicas!r})']
 
 
 @pytest.mark.parametrize("keys", [{"tasks": "t"}, {"tasks": [3]}, {"variants": ["a"]}, {"sampling": [1]}])
