@@ -164,12 +164,12 @@ class Crowd(FakeRay):
     def kill(self, replica: FakeReplica) -> None:
         """End a replica."""
         super().kill(replica)
-        self.on_node[replica.node] -= 1
+        self.on_node[replica.place] -= 1
 
     def _place(self, replica: FakeReplica) -> None:
         """On the emptiest node."""
-        replica.node = min(self.on_node, key=lambda node: self.on_node[node])
-        self.on_node[replica.node] += 1
+        replica.place = min(self.on_node, key=lambda node: self.on_node[node])
+        self.on_node[replica.place] += 1
 
 
 def dispatch_to_a_crowd() -> float:

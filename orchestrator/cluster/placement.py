@@ -29,9 +29,7 @@ class Placement:
             self._group = placement_group(
                 [dict(resources.amounts)] * resources.nodes,
                 strategy="STRICT_SPREAD",
-                bundle_label_selector=[dict(resources.labels)] * resources.nodes
-                if resources.labels
-                else None,
+                bundle_label_selector=[resources.selector] * resources.nodes if resources.selector else None,
             )
 
     def actor_options(self, rank: int) -> dict[str, Any]:
@@ -43,11 +41,12 @@ class Placement:
         return options
 
     def reserved(self) -> Sequence[str]:
-        """Ray's IDs of the nodes that are reserved; empty until they are, and where nothing is reserved."""
+        """Ray's IDs of the nodes that are reserved, by rank; empty until they are, and where none are."""
         if self._group is None:
             return ()
         table = placement_group_table(self._group)
-        return tuple(table["bundles_to_node_id"].values()) if table["state"] == "CREATED" else ()
+        nodes = table["bundles_to_node_id"]
+        return tuple(nodes[rank] for rank in sorted(nodes)) if table["state"] == "CREATED" else ()
 
     def free(self) -> None:
         """Give the nodes back; actors that are still there are killed."""

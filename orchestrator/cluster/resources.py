@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 CPUS_BESIDE_A_GPU = 4
 SECONDS_BETWEEN_LOOKS = 5.0
+NODE_ID = "ray.io/node-id"  # a label that Ray gives to every node
 _ROUNDING = 1e-9
 
 
@@ -41,6 +42,7 @@ class ReplicaResources:
         resources: custom Ray resources by name.
         labels: labels the node must have.
         nodes: how many nodes it runs on.
+        avoided: IDs of nodes that are not to be among them.
     """
 
     cpus: float
@@ -48,15 +50,22 @@ class ReplicaResources:
     resources: Mapping[str, float] = field(default_factory=dict, hash=False)
     labels: Mapping[str, str] = field(default_factory=dict, hash=False)
     nodes: int = 1
+    avoided: frozenset[str] = frozenset()
 
     def actor_options(self) -> dict[str, Any]:
         """As options of a Ray actor."""
         options: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
         if self.resources:
             options["resources"] = dict(self.resources)
-        if self.labels:
-            options["label_selector"] = dict(self.labels)
+        if self.selector:
+            options["label_selector"] = self.selector
         return options
+
+    @cached_property
+    def selector(self) -> dict[str, str]:
+        """The labels as Ray selects nodes by them."""
+        avoided = {NODE_ID: f"!in({','.join(sorted(self.avoided))})"} if self.avoided else {}
+        return {**self.labels, **avoided}
 
     @cached_property
     def amounts(self) -> dict[str, float]:
@@ -68,6 +77,8 @@ class ReplicaResources:
         wants = [f"{amount:g} {name}" for name, amount in self.amounts.items()]
         wants += [f"the label {name}={value}" for name, value in self.labels.items()]
         where = "" if self.nodes == 1 else f" on each of {self.nodes} nodes"
+        if self.avoided:
+            where += f", not on {' or '.join(sorted(name[:8] for name in self.avoided))}"
         return ", ".join(wants) + where
 
 
@@ -165,7 +176,7 @@ def has_room(nodes: Sequence[Node], wanted: ReplicaResources, placed: Sequence[P
     pending = Counter(taken for names, taken in placed if not names)
     for one in sorted(pending, key=lambda one: (-one.nodes, -one.gpus, -one.cpus, -len(one.labels))):
         _place(one, pending[one], free, labels)
-    fitting = (name for name in free if _fits(wanted, free[name], labels[name]))
+    fitting = (name for name in free if _fits(wanted, name, free[name], labels[name]))
     return len(list(islice(fitting, wanted.nodes))) == wanted.nodes
 
 
@@ -179,7 +190,7 @@ def _place(
     order = deque(sorted(free, key=lambda name: sum(free[name].get(kind, 0) for kind in one.amounts)))
     while count and len(order) >= one.nodes:
         chosen = list(islice(order, one.nodes))
-        too_small = [name for name in chosen if not _fits(one, free[name], labels[name])]
+        too_small = [name for name in chosen if not _fits(one, name, free[name], labels[name])]
         for name in too_small:
             order.remove(name)
         if not too_small:
@@ -193,15 +204,19 @@ def _take(taken: ReplicaResources, amounts: dict[str, float]) -> None:
         amounts[kind] = amounts.get(kind, 0) - amount
 
 
-def _fits(wanted: ReplicaResources, amounts: Mapping[str, float], labels: Mapping[str, str]) -> bool:
-    return all(labels.get(name) == value for name, value in wanted.labels.items()) and all(
-        amounts.get(kind, 0) + _ROUNDING >= amount for kind, amount in wanted.amounts.items()
+def _fits(
+    wanted: ReplicaResources, name: str, amounts: Mapping[str, float], labels: Mapping[str, str]
+) -> bool:
+    return (
+        name not in wanted.avoided
+        and all(labels.get(label) == value for label, value in wanted.labels.items())
+        and all(amounts.get(kind, 0) + _ROUNDING >= amount for kind, amount in wanted.amounts.items())
     )
 
 
 def why_unschedulable(wanted: ReplicaResources, nodes: Sequence[Node]) -> str | None:
     """Why a replica does not even fit on empty nodes; None if it fits."""
-    fitting = sum(_fits(wanted, node.amounts, node.labels) for node in nodes)
+    fitting = sum(_fits(wanted, node.name, node.amounts, node.labels) for node in nodes)
     if fitting >= wanted.nodes:
         return None
     largest = max(
@@ -234,7 +249,7 @@ def replica_resources(
     besides = ReplicaResources(float(cpus), 0.0, cluster.resources, cluster.labels)
     count = cluster.nodes_per_replica or 1
     if cluster.nodes_per_replica is None and kind.spans_nodes(engine):
-        fitting = [node for node in nodes if _fits(besides, node.amounts, node.labels)]
+        fitting = [node for node in nodes if _fits(besides, node.name, node.amounts, node.labels)]
         count = _fewest_nodes(gpus, [node.amounts.get("GPU", 0) for node in fitting or nodes])
     return replace(besides, gpus=gpus / count, nodes=count)
 

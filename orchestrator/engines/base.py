@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Protocol
 
-from orchestrator.errors import AnswerWithheldError, PromptTooLongError
+from pydantic import ValidationError
+
+from orchestrator.errors import AnswerWithheldError, PromptTooLongError, error_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
 GENERATE = "generate_until"
 LOGLIKELIHOOD = "loglikelihood"
@@ -162,7 +165,57 @@ class EngineAwayError(EngineEndedError):
 
 
 class EngineDiedError(Exception):
-    """The engine can answer no more; its replica has to go."""
+    """The engine can answer no more, or could not be loaded now; its replica has to go."""
+
+
+REFUSALS = frozenset({"NotImplementedError", "TypeError", "ValidationError", "ValueError"})
+"""Classes of what an engine raises for options or a model that it cannot run."""
+HUB_REFUSALS = frozenset({"DisabledRepoError", "RepositoryNotFoundError", "RevisionNotFoundError"})
+"""What huggingface_hub raises for a gated or an absent model; all else that it raises may pass."""
+REFUSED = re.compile(
+    "gated repo|is not a valid (model|git) identifier|does not appear to have|no file named", re.IGNORECASE
+)
+"""The same in the words of transformers, whose class for it, OSError, is also that of a lost connection."""
+PASSING = frozenset({"HTTPError", "MemoryError", "OSError"})
+FOR_NOW = re.compile(
+    "out of ?memory|free memory on device|address already in use|"
+    "couldn't connect|too many requests|connection reset",
+    re.IGNORECASE,
+)
+"""Words of errors that another attempt may not meet: others use the memory or the port, the hub is busy."""
+
+
+def load_failure(
+    error: BaseException, refusals: Collection[str] = REFUSALS
+) -> EngineOptionError | EngineDiedError:
+    """What an error met in loading a model means: a refusal, or something that another attempt may not meet.
+
+    Args:
+        error: what the engine raised.
+        refusals: classes of its refusals.
+    """
+    classes = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
+    return failure_of(error_text(error), classes, refusals)
+
+
+def failure_of(
+    words: str, classes: Collection[str], refusals: Collection[str] = REFUSALS
+) -> EngineOptionError | EngineDiedError:
+    """The same, of an error of which only the words and the names of its classes are known."""
+    if HUB_REFUSALS.intersection(classes) or REFUSED.search(words):
+        return EngineOptionError(words)
+    passing = PASSING.intersection(classes) or FOR_NOW.search(words)
+    refused = not passing and set(refusals).intersection(classes)
+    return EngineOptionError(words) if refused else EngineDiedError(words)
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, what it was raised from, and what pydantic has caught in a validator."""
+    while error is not None:
+        yield error
+        for detail in error.errors() if isinstance(error, ValidationError) else ():
+            yield from _causes(detail.get("ctx", {}).get("error"))
+        error = error.__cause__
 
 
 def end_reason(reason: object, *, tools: bool = False) -> str | None:

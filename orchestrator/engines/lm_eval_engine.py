@@ -22,9 +22,10 @@ from orchestrator.engines.base import (
     GENERATE,
     LOGLIKELIHOOD,
     MOST_TOKENS,
+    REFUSALS,
     ROLLING,
     Answer,
-    EngineOptionError,
+    load_failure,
 )
 from orchestrator.engines.kind import TOKENIZER
 from orchestrator.errors import PromptTooLongError, error_text
@@ -38,8 +39,8 @@ BATCH = 64
 WEIGHTS = ["*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx"]
 LOCAL = ("hf", "huggingface", "vllm", "sglang")
 """Beginnings of the names of classes that load a model by its repository and revision themselves."""
-REFUSALS = (AssertionError, AttributeError, ImportError, KeyError, OSError, TypeError, ValueError)
-"""What model classes raise for inputs that they cannot run."""
+OF_CLASSES = {"AssertionError", "AttributeError", "ImportError", "KeyError"}
+"""What model classes raise, beside the usual, for inputs that they cannot run."""
 
 
 def _model_class(name: str) -> Any:
@@ -57,6 +58,7 @@ def load_lm(spec: EngineSpec, name: str, *, on_cpu: bool) -> Any:
 
     Raises:
         EngineOptionError: no such class, or it refuses its options or the model.
+        EngineDiedError: it could not be loaded now.
     """
     local = name.startswith(LOCAL)
     device = {"device": "cpu"} if local and on_cpu else {}
@@ -64,8 +66,8 @@ def load_lm(spec: EngineSpec, name: str, *, on_cpu: bool) -> Any:
         model_class = _model_class(name)
         model = _model(spec, name, model_class)
         return model_class.create_from_arg_obj({**device, **model, **spec.arguments, **_copies(spec)})
-    except REFUSALS as error:
-        raise EngineOptionError(error_text(error)) from error
+    except Exception as error:  # a model class of someone else's may raise anything
+        raise load_failure(error, REFUSALS | OF_CLASSES) from error
 
 
 def _model(spec: EngineSpec, name: str, model_class: Any) -> dict[str, Any]:

@@ -9,9 +9,8 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.base import EngineDiedError, EngineOptionError
+from orchestrator.engines.base import REFUSALS, failure_of, load_failure
 from orchestrator.engines.kind import TOKENIZER
-from orchestrator.errors import error_text
 
 if TYPE_CHECKING:
     from orchestrator.engines.base import EngineSpec
@@ -23,10 +22,6 @@ PREFILL_TOKENS = 2048
 """Most tokens of one prompt in a step. For a log-likelihood vLLM computes the logits of all of them at once,
 in float32 and in memory that it has not set aside: with a vocabulary of 128,000 these are 1 GiB."""
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM reserves memory for
-REFUSALS = (ValueError, TypeError, NotImplementedError, OSError)
-"""What vLLM raises for options or a model that it cannot run."""
-FOR_NOW = ("out of memory", "outofmemory", "free memory on device", "address already in use")
-"""Words of errors that another attempt may not meet, because other processes use the memory or a port."""
 ELSEWHERE = ("Engine core initialization failed", "WorkerProc initialization failed")
 """What a process says of one that it started: the reason is in what that one printed."""
 MOST_LOG = 1 << 20  # bytes of a log to look through
@@ -170,15 +165,11 @@ def why_not_loaded(error: BaseException, printed: str) -> BaseException:
         printed: what was printed meanwhile.
     """
     if not any(words in str(error) for words in ELSEWHERE):
-        is_refusal, words = isinstance(error, REFUSALS), error_text(error)
-    elif found := _last_error(printed):
+        return load_failure(error)
+    if found := _last_error(printed):
         name, words = found
-        is_refusal = name in {kind.__name__ for kind in REFUSALS} | {"ValidationError", "DeprecationWarning"}
-    else:
-        return error
-    if any(word in words.lower() for word in FOR_NOW) or not is_refusal:
-        return EngineDiedError(words)
-    return EngineOptionError(words)
+        return failure_of(words, {name}, REFUSALS | {"DeprecationWarning"})
+    return error
 
 
 def _last_error(printed: str) -> tuple[str, str] | None:

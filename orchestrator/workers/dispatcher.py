@@ -103,6 +103,7 @@ class Dispatcher:
                 self._wait()
 
     def _fill_slots(self) -> None:
+        self._end_hopeless()
         self._slots.fill(self._work, self._feeder.held_back())
 
     def _drop_decided(self) -> None:
@@ -136,13 +137,15 @@ class Dispatcher:
                 self._arrived(slot, reference, result)
         for slot, reference, failure in failed:
             if slot in self._slots:
-                self._failed(slot, reference, _most_telling(failure, slot))
+                self._failed(slot, reference, *_most_telling(reference, failure, slot))
 
     def _arrived(
-        self, slot: ReplicaSlot, reference: Any, result: Loaded | ReplicaStatus | BlockReport
+        self, slot: ReplicaSlot, reference: Any, result: str | Loaded | ReplicaStatus | BlockReport
     ) -> None:
         slot.last_heard = time.monotonic()
-        if isinstance(result, ReplicaStatus):
+        if isinstance(result, str):
+            slot.nodes, slot.progress.node = (result,), result
+        elif isinstance(result, ReplicaStatus):
             slot.progress.problem = result.problem
             slot.status_requested = False
         elif isinstance(result, Loaded):
@@ -154,7 +157,6 @@ class Dispatcher:
         counts = self._progress.variants[slot.variant]
         seconds = time.monotonic() - slot.since
         slot.target_in_flight = loaded.target_in_flight
-        slot.progress.node = loaded.node
         slot.nodes = slot.place.reserved() or (loaded.node,)
         slot.progress.state = "at work"
         slot.since = slot.progress.loaded = time.monotonic()
@@ -162,7 +164,8 @@ class Dispatcher:
         counts.load_seconds += seconds
         further = {"nodes": list(slot.nodes)} if len(slot.nodes) > 1 else {}
         self._slots.log("loaded", slot, load_seconds=seconds, node=loaded.node, **further)
-        self._work[slot.variant].failed_loads = 0
+        for node in slot.nodes:
+            self._work[slot.variant].failed_loads.forget(node)
 
     def _written(self, slot: ReplicaSlot, block: Block, report: BlockReport) -> None:
         counts = self._progress.variants[slot.variant]
@@ -191,12 +194,15 @@ class Dispatcher:
 
     # what fails -----------------------------------------------------------------------------------------
 
-    def _failed(self, slot: ReplicaSlot, reference: Any, cause: Exception) -> None:
-        if isinstance(cause, EngineEndedError):
+    def _failed(self, slot: ReplicaSlot, reference: Any, cause: Exception, node: str) -> None:
+        if isinstance(cause, EngineOptionError):
+            self._refused(slot, str(cause), node)
+        elif isinstance(cause, EngineEndedError):
             self._ended(slot, cause)
-            self._kill_replicas(slot.variant)
+            for other in self._replicas_of(slot.variant):
+                self._kill(other)
         elif isinstance(cause, (RayError, EngineDiedError)) or reference not in slot.in_flight:
-            self._died(slot, cause)
+            self._died(slot, cause, node)
         else:
             self._block_failed(slot.take_back(reference), error_text(cause))
 
@@ -205,25 +211,51 @@ class Dispatcher:
         if self._work[slot.variant].ended:
             return
         refused = isinstance(cause, EngineOptionError)
+        if refused and not all(other.is_loading for other in self._replicas_of(slot.variant) if other is not slot):
+            self._refused(slot, str(cause), slot.nodes[0])
+            return
         self._slots.log("refused" if refused else "away", slot, reason=str(cause))
         if not refused:
             self._progress.notes.append(f"{slot.variant}: {cause}")
         self._end_variant(slot.variant, EndVariant(str(cause) if refused else None))
 
-    def _died(self, slot: ReplicaSlot, cause: Exception) -> None:
-        reason = error_text(cause)
+    def _refused(self, slot: ReplicaSlot, reason: str, node: str) -> None:
+        """An engine refuses its options: on its node only, if another replica of the variant is loaded."""
+        self._slots.log("refused", slot, node=node, reason=reason)
+        self._kill(slot)
+        if all(other.is_loading for other in self._replicas_of(slot.variant)):
+            self._work[slot.variant].failed_loads.refusal = reason
+        self._load_failed(slot, node, reason, refused=True)
+
+    def _died(self, slot: ReplicaSlot, cause: Exception, node: str) -> None:
+        reason = str(cause) if isinstance(cause, EngineDiedError) else error_text(cause)
         node_lost = isinstance(cause, ActorUnavailableError) or self._is_lost(slot)
-        facts = {"blocks": len(slot.in_flight), "node_lost": node_lost, "reason": reason}
+        facts = {"node": node, "blocks": len(slot.in_flight), "node_lost": node_lost, "reason": reason}
         self._slots.log("died", slot, **facts)
         blocks = list(slot.in_flight.values())
         self._slots.close(slot, dead=True)
         if slot.is_loading and not node_lost:
-            work = self._work[slot.variant]
-            work.failed_loads += 1
-            if end := failure_policy.after_failed_load(work.failed_loads, reason):
-                self._end_variant(slot.variant, end)
+            self._load_failed(slot, node, reason)
         for block in blocks:
             self._carry_out(failure_policy.after_death(block, node_lost=node_lost), reason)
+
+    def _load_failed(self, slot: ReplicaSlot, node: str, reason: str, *, refused: bool = False) -> None:
+        variant, loads = slot.variant, self._work[slot.variant].failed_loads
+        if loads.add(node, reason, time.monotonic(), since=slot.since, refused=refused):
+            self._log({"event": "left out", "variant": variant, "node": node, "reason": reason})
+            self._progress.notes.append(f"{variant} leaves out node {node[:8] or 'unknown'}: {reason}")
+
+    def _end_hopeless(self) -> None:
+        """End the variants of which no replica lives and that no node is left to try."""
+        for variant, work in self._work.items():
+            loads = work.failed_loads
+            if work.ended or not (loads.refusal or loads.left_out) or self._replicas_of(variant):
+                continue
+            if loads.refusal or not self._slots.has_place(work):
+                if not loads.refusal and loads.try_again(time.monotonic()):
+                    self._log({"event": "tried again", "variant": variant, "nodes": len(loads.failed)})
+                else:
+                    self._end_variant(variant, loads.end)
 
     def _is_lost(self, slot: ReplicaSlot) -> bool:
         """Whether a replica died with a node; while Ray has not said which it has, any lost one counts.
@@ -240,12 +272,14 @@ class Dispatcher:
         if end.refusal is not None:
             self._progress.variants[variant].refusal = end.refusal
 
-    def _kill_replicas(self, variant: str) -> None:
-        for slot in self._slots:
-            if slot.variant == variant:
-                for block in slot.in_flight.values():
-                    self._feeder.put_back(block)
-                self._slots.close(slot, dead=True)
+    def _replicas_of(self, variant: str) -> list[ReplicaSlot]:
+        return [slot for slot in self._slots if slot.variant == variant]
+
+    def _kill(self, slot: ReplicaSlot) -> None:
+        """End a replica; no block of it is suspected."""
+        for block in slot.in_flight.values():
+            self._feeder.put_back(block)
+        self._slots.close(slot, dead=True)
 
     def _block_failed(self, block: Block, reason: str) -> None:
         facts = {"variant": block.variant, "task": block.task, "block": block.name, "reason": reason}
@@ -277,23 +311,28 @@ class Dispatcher:
         self._report(block, scores)
 
 
-def _most_telling(error: RayError, slot: ReplicaSlot) -> Exception:
-    """Why a replica failed: of several nodes, often the first to fail only lost its connection to another.
+def _most_telling(reference: Any, error: RayError, slot: ReplicaSlot) -> tuple[Exception, str]:
+    """Why a replica failed, and on which node ("" if it is not known).
 
-    A refusal tells most, then a part that is unavailable with its node, then what came first.
+    Of several nodes, often the first to fail only lost its connection to another. A refusal tells most, then
+    a part that is unavailable with its node, then what came first.
     """
-    causes = [_cause(error)]
+    causes = [(_cause(error), _rank(reference, slot))]
     if slot.parts:
         done, _ = ray.wait(list(slot.parts), num_returns=len(slot.parts), timeout=SECONDS_TO_FAIL)
-        for reference in done:
+        for part in done:
             try:
-                ray.get(reference)
+                ray.get(part)
             except RayError as other:
-                causes.append(_cause(other))
-    for kind in (EngineOptionError, ActorUnavailableError):
-        if telling := next((cause for cause in causes if isinstance(cause, kind)), None):
-            return telling
-    return causes[0]
+                causes.append((_cause(other), _rank(part, slot)))
+    kinds = (EngineOptionError, ActorUnavailableError, Exception)
+    cause, rank = next(one for kind in kinds for one in causes if isinstance(one[0], kind))
+    return cause, slot.nodes[rank] if rank < len(slot.nodes) else ""
+
+
+def _rank(reference: Any, slot: ReplicaSlot) -> int:
+    """Which of the nodes of a replica a result comes from."""
+    return slot.parts.index(reference) if reference in slot.parts else 0
 
 
 def _cause(error: RayError) -> Exception:

@@ -1,4 +1,4 @@
-"""What to do about a failure: pure decisions, which the dispatcher carries out.
+"""What to do about a failure: decisions without side effects, which the dispatcher carries out.
 
 A block that a replica held when it died is a suspect: it is queued again, run alone from then on, and halved
 if a replica dies on it again, until the one sample that kills engines is found and becomes a row with an
@@ -8,13 +8,16 @@ example because storage or the task's files fail) is retried a few times and the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from math import inf
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from orchestrator.sweep.blocks import Block
 
-MAX_FAILED_LOADS = 3  # in a row, per variant
+MAX_FAILED_LOADS = 2  # in a row, per variant and node
+REST, LONGEST_REST = 5.0, 30.0  # seconds
 MAX_FAILURES = 3  # of one block whose replica lived
 DEATHS_UNTIL_SPLIT = 2
 DEATHS_UNTIL_GIVEN_UP = 3  # of a single sample; bad luck rarely strikes the same one so often
@@ -79,14 +82,81 @@ def after_failure(block: Block) -> PutBack | LeaveOwed:
     return PutBack((failed,)) if failed.failures < MAX_FAILURES else LeaveOwed(block)
 
 
-def after_failed_load(failed_loads: int, reason: str) -> EndVariant | None:
-    """What becomes of a variant whose replica died while it loaded the model; None to try again.
+@dataclass
+class FailedLoads:
+    """Where loads of one variant have failed, and where the next may be tried.
 
-    Args:
-        failed_loads: loads of the variant that failed in a row, this one included; those lost with their node
-            do not count.
-        reason: what the last one died of.
+    After a failed load its node rests, the longer the more has failed, and the next is tried elsewhere; other
+    loads under way there fail with it. After `MAX_FAILED_LOADS` in a row the node is left out. When no node is
+    left, each is tried once more. Moments are those of one monotonic clock.
+
+    Attributes:
+        failed: failures in a row by node; "" is a node that is not known.
+        loads: failed loads of the variant since one worked.
+        refusal: what the engine said of its options or its model while no replica was loaded.
+        last_reason: what the last load failed of.
     """
-    if failed_loads < MAX_FAILED_LOADS:
-        return None
-    return EndVariant(f"its model failed to load {MAX_FAILED_LOADS} times: {reason}")
+
+    failed: Counter[str] = field(default_factory=Counter)
+    loads: int = 0
+    refusal: str | None = None
+    last_reason: str = ""
+    _noted: dict[str, float] = field(default_factory=dict)
+    _rests: dict[str, float] = field(default_factory=dict)
+    _tried_again: bool = False
+
+    def add(self, node: str, reason: str, now: float, *, since: float = inf, refused: bool = False) -> bool:
+        """A load has failed, which was under way since a moment.
+
+        Returns:
+            whether its node is left out from now on.
+        """
+        self.loads += 1
+        self.last_reason = reason
+        if refused:
+            self.failed[node] = MAX_FAILED_LOADS
+        elif since >= self._noted.get(node, -inf):
+            self.failed[node] += 1
+        else:
+            return False
+        self._noted[node] = now
+        self._rests[node] = now + self._rest
+        return self.failed[node] >= MAX_FAILED_LOADS
+
+    def forget(self, node: str) -> None:
+        """A load has worked."""
+        self.failed.pop(node, None)
+        self.loads, self.refusal, self._tried_again = 0, None, False
+
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Nodes where nothing is loaded any more."""
+        return frozenset(node for node, count in self.failed.items() if count >= MAX_FAILED_LOADS)
+
+    def avoided(self, now: float) -> frozenset[str]:
+        """Nodes where nothing is loaded now: those left out, and those that rest."""
+        return self.left_out | {node for node in self.failed if self._rests[node] > now}
+
+    def allow_another(self, now: float) -> bool:
+        """Whether another load may be tried now, on a node that is not avoided."""
+        return self.refusal is None and "" not in self.avoided(now)
+
+    def try_again(self, now: float) -> bool:
+        """No node is left: have each tried once more; returns whether that has not been done yet."""
+        if self._tried_again:
+            return False
+        self._tried_again = True
+        self._rests = dict.fromkeys(self.failed, now + self._rest)
+        self.failed = Counter(dict.fromkeys(self.failed, MAX_FAILED_LOADS - 1))
+        return True
+
+    @property
+    def end(self) -> EndVariant:
+        """What becomes of the variant when no node is left and no replica lives."""
+        nodes = f" on {len(self.failed)} nodes" if len(self.failed) > 1 else ""
+        reason = f"its model failed to load {self.loads} times{nodes}: {self.last_reason}"
+        return EndVariant(self.refusal or reason)
+
+    @property
+    def _rest(self) -> float:
+        return min(LONGEST_REST, REST * self.failed.total())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -11,7 +12,6 @@ import ray
 from orchestrator.cluster.process_group import end_children_with_this_process
 from orchestrator.config.environment import set_library_environment
 from orchestrator.engines import open_engine
-from orchestrator.engines.base import EngineOptionError
 from orchestrator.retry import retry_storage
 from orchestrator.rundir.lease import owner
 from orchestrator.rundir.store import RunStore, replica_log_name
@@ -130,6 +130,10 @@ class Replica:
         self._storage_error: str | None = None
         self._end_log = keep_log(self._store, replica_log_name(number, job.variant))
 
+    def node(self) -> str:
+        """Ray's ID of this node."""
+        return str(ray.get_runtime_context().get_node_id())
+
     def form_group(self, nodes: int) -> NodeGroup:
         """Where the followers of this replica will find it."""
         return form_group(nodes)
@@ -141,8 +145,9 @@ class Replica:
             group: the nodes of the engine, of which this is the first; None if it is the only one.
 
         Raises:
-            EngineOptionError: the engine refuses its options or its model, or this node cannot see the run
-                directory.
+            EngineOptionError: the engine refuses its options or its model.
+            EngineDiedError: it could not be loaded now.
+            FileNotFoundError: this node cannot see the run directory or the folder of the model.
         """
         try:
             return self._load(group)
@@ -151,13 +156,14 @@ class Replica:
             raise
 
     def _load(self, group: NodeGroup | None) -> Loaded:
-        started = time.monotonic()
-        node = ray.get_runtime_context().get_node_id()
+        started, node = time.monotonic(), self.node()
         if not retry_storage(self._store.has_run, self._report_storage_error):
-            raise EngineOptionError(
+            raise FileNotFoundError(
                 f"node {node[:8]} cannot see the run directory {self._store.url}: set --run-dir to a folder "
                 "that all nodes share, or to a URL such as s3://bucket/run"
             )
+        if Path(self._job.engine.model).is_absolute() and not Path(self._job.engine.model).exists():
+            raise FileNotFoundError(f"node {node[:8]} has no model folder {self._job.engine.model}")
         self._scoring.start()
         spec = self._job.engine if group is None else on_this_node(self._job.engine, group, 0)
         self._engine = open_engine(spec, gpus=self._job.gpus)

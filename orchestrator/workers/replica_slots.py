@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -12,6 +12,7 @@ import ray
 from orchestrator.cluster.code_shipping import replica_environment
 from orchestrator.cluster.placement import Placement
 from orchestrator.rundir.progress import ReplicaProgress
+from orchestrator.workers.failure_policy import FailedLoads
 from orchestrator.workers.follower import Follower
 from orchestrator.workers.replica import Replica
 
@@ -60,13 +61,13 @@ class VariantWork:
     """A variant's blocks that no replica works on.
 
     Attributes:
-        failed_loads: loads of its model that failed in a row.
+        failed_loads: where loads of its model have failed.
         ended: whether none of its blocks is to be handed out any more.
     """
 
     load: Workload
     queue: BlockQueue
-    failed_loads: int = 0
+    failed_loads: FailedLoads = field(default_factory=FailedLoads)
     ended: bool = False
 
     def put_back(self, block: Block) -> None:
@@ -85,7 +86,13 @@ class VariantWork:
         """Whether another load pays: more blocks wait than the replicas still loading will take at once."""
         if self.load.max_replicas is not None and replicas >= self.load.max_replicas:
             return False
-        return self.queue.holds(loading + 1)
+        return self.failed_loads.allow_another(time.monotonic()) and self.queue.holds(loading + 1)
+
+    @property
+    def resources(self) -> ReplicaResources:
+        """What its next replica takes, and where that is not to be."""
+        avoided = self.failed_loads.avoided(time.monotonic()) - {""}
+        return replace(self.load.resources, avoided=avoided) if avoided else self.load.resources
 
 
 @dataclass
@@ -98,7 +105,7 @@ class ReplicaSlot:
     since: float  # loading or, once loaded, working
     followers: Sequence[Any] = ()  # its actors on other nodes
     parts: Sequence[Any] = ()  # with followers, what fails when the engine does on one of its nodes
-    nodes: Sequence[str] = ()  # empty while the model loads
+    nodes: Sequence[str] = ()  # by rank; empty until Ray has chosen them
     target_in_flight: int | None = None  # None while the model loads
     in_flight: dict[Any, Block] = field(default_factory=dict)  # by the reference that will return the report
     last_heard: float = field(default_factory=time.monotonic)
@@ -224,12 +231,12 @@ class ReplicaSlots:
             if not fitting:
                 break
             leading = [name for name in fitting if held_back and name not in held_back and not count[name]]
-            self._start(work[max(leading or fitting, key=lambda name: shares[name])].load)
+            self._start(work[max(leading or fitting, key=lambda name: shares[name])])
 
     def _with_room(self, names: Iterable[str], work: Mapping[str, VariantWork]) -> list[str]:
         """The variants a replica of which fits now; asks once for each size of replica."""
         placed = [(slot.nodes, slot.place.resources) for slot in self._occupied()]
-        wanted = {name: work[name].load.resources for name in names}
+        wanted = {name: work[name].resources for name in names}
         fitting = {one for one in set(wanted.values()) if self._room(one, placed)}
         return [name for name, one in wanted.items() if one in fitting]
 
@@ -237,9 +244,15 @@ class ReplicaSlots:
         """Replicas that take up resources, those that are closing included."""
         return [*self._slots, *(slot for slot, _ in self._closing.values())]
 
-    def _start(self, load: Workload) -> None:
+    def has_place(self, work: VariantWork) -> bool:
+        """Whether a variant may be tried somewhere, now or when it is free."""
+        left_out = work.failed_loads.left_out
+        return "" not in left_out and self._room(replace(work.load.resources, avoided=left_out), ())
+
+    def _start(self, work: VariantWork) -> None:
         self._number += 1
-        variant, place = load.job.variant, Placement(load.resources)
+        load, resources = work.load, work.resources
+        variant, place = load.job.variant, Placement(resources)
         environment = replica_environment(load.job.engine)
         shared = {"runtime_env": environment} if environment else {}
         threads = MAX_BLOCKS_IN_FLIGHT + 1  # one to answer `status`
@@ -249,16 +262,16 @@ class ReplicaSlots:
             ray.remote(Follower)
             .options(**place.actor_options(rank), **shared)
             .remote(load.job, self._number, rank)
-            for rank in range(1, load.resources.nodes)
+            for rank in range(1, resources.nodes)
         ]
         state = ReplicaProgress(self._number, variant)
         slot = ReplicaSlot(actor, place, state, time.monotonic(), followers)
         self._slots.append(slot)
         self._progress.replicas[state.number] = state
         self._progress.waiting = None
-        group = [actor.form_group.remote(load.resources.nodes)] if followers else []
+        group = [actor.form_group.remote(resources.nodes)] if followers else []
         parts = [actor.load.remote(*group), *(follower.follow.remote(*group) for follower in followers)]
-        for part in parts:
+        for part in parts if followers else [actor.node.remote(), *parts]:
             self.expect(part, slot)
         slot.parts = parts if followers else ()
         self._progress.variants[variant].replicas += 1
@@ -278,7 +291,7 @@ class ReplicaSlots:
 
     def may_find_room(self, work: Iterable[VariantWork]) -> bool:
         """Whether blocks wait for room, which a replica that is closing or a node that joins may give."""
-        wanted = {str(one.load.resources) for one in work if one.queue}
+        wanted = {str(one.resources) for one in work if one.queue}
         self._progress.waiting = None
         if not wanted:
             return False

@@ -288,18 +288,97 @@ def test_what_was_asked_twice_is_counted():
     assert outcome.progress.variants["a"].asked_again == in_flight * cut("a", 3, 4)[0].samples > 0
 
 
-def test_an_engine_that_dies_while_loading_is_tried_three_times():
-    """A load may fail by bad luck, but not for ever."""
+def failing_on(*sick, error=ReplicaKilledError, variant="a"):
+    """Loads of a variant fail on these nodes."""
 
     def on_load(replica):
-        if replica.variant == "a":
-            raise ReplicaKilledError
+        if replica.variant == variant and replica.place in sick:
+            raise error
 
-    ray = FakeRay(on_load=on_load)
-    outcome = Outcome(ray, {"a": cut("a", 5, 4), "b": cut("b", 2, 4)})
-    assert ray.loads.count("a") == 3
-    assert "failed to load 3 times" in outcome.progress.variants["a"].refusal
+    return on_load
+
+
+def told(outcome, kind):
+    """The nodes that events of a kind name."""
+    return [event["node"] for event in outcome.events if event["event"] == kind]
+
+
+def on_nodes(names, on_load, work, **further):
+    """A sweep on nodes with room for a replica each, where failed loads need no rest."""
+    ray = FakeRay(on_load=on_load, nodes=tuple(names))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(failure_policy, "REST", 0.0)
+        return Outcome(ray, work, places=len(names), room=ray.room, **further)
+
+
+def test_an_engine_that_dies_while_loading_is_tried_three_times():
+    """A load may fail by bad luck, but not for ever: twice, and once more when no node is left."""
+    outcome = on_nodes("n", failing_on("n"), {"a": cut("a", 5, 4), "b": cut("b", 2, 4)})
+    assert outcome.ray.loads.count("a") == 3
+    assert "failed to load 3 times: RayActorError" in outcome.progress.variants["a"].refusal
     assert outcome.progress.variants["b"].owed == 0
+
+
+@pytest.mark.parametrize(
+    "error", [ReplicaKilledError, OSError("We couldn't connect"), EngineDiedError("no memory")]
+)
+def test_a_node_that_fails_twice_is_left_out_and_no_healthy_replica_ends(error):
+    """Everything is answered on the other node; log and notes name the sick one with the reason."""
+    outcome = on_nodes("sh", failing_on("s", error=error), {"a": cut("a", 5, 40)})
+    assert (outcome.written, outcome.progress.variants["a"].refusal) == (outcome.planned, None)
+    assert told(outcome, "died") == ["s", "s"]
+    assert told(outcome, "left out") == ["s"]
+    assert outcome.progress.notes[0].startswith("a leaves out node s: ")
+
+
+def test_a_load_that_fails_is_tried_elsewhere_first():
+    """Its node rests meanwhile; it is not left out after a single failure."""
+    failures = iter([OSError("429 Too Many Requests")])
+
+    def on_load(replica):
+        if replica.place == "s" and (failure := next(failures, None)):
+            raise failure
+
+    ray = FakeRay(on_load=on_load, nodes=("s", "h"))
+    outcome = Outcome(ray, {"a": cut("a", 2, 4)}, room=ray.room)
+    assert [event["node"] for event in outcome.events if event["event"] in {"died", "loaded"}] == ["s", "h"]
+    assert (outcome.written, told(outcome, "left out")) == (outcome.planned, [])
+
+
+def test_where_all_nodes_fail_each_is_tried_three_times_and_the_reason_told():
+    """Then the variant ends, and the other one is complete."""
+    work = {"a": cut("a", 5, 4), "b": cut("b", 2, 4)}
+    outcome = on_nodes("xy", failing_on("x", "y", error=OSError("disk full")), work)
+    assert Counter(told(outcome, "died")) == {"x": 3, "y": 3}
+    reason = "its model failed to load 6 times on 2 nodes: OSError: disk full"
+    assert outcome.progress.variants["a"].refusal == reason
+    assert outcome.progress.variants["b"].owed == 0
+
+
+def test_a_node_that_is_sick_for_one_variant_is_used_for_another():
+    """It is left out for the variant alone."""
+    work = {"a": cut("a", 5, 40), "b": cut("b", 5, 40)}
+    outcome = on_nodes("sh", failing_on("s"), work)
+    assert outcome.written == outcome.planned
+    assert "s" in {event["node"] for event in outcome.events if event["event"] == "loaded"}
+
+
+@pytest.mark.parametrize("refuses_first", [True, False])
+def test_a_refusal_beside_a_loaded_replica_leaves_out_its_node_only(refuses_first):
+    """Another kind of GPU refuses what the first can run; all is answered there, whoever comes first."""
+    order = ("s", "h") if refuses_first else ("h", "s")
+    outcome = on_nodes(order, failing_on("s", error=EngineOptionError("no FP8")), {"a": cut("a", 5, 40)})
+    assert (outcome.written, outcome.progress.variants["a"].refusal) == (outcome.planned, None)
+    assert (told(outcome, "refused"), told(outcome, "left out")) == (["s"], ["s"])
+    assert any("no FP8" in note for note in outcome.progress.notes)
+
+
+def test_a_refusal_on_every_node_loads_each_once():
+    """Nothing is tried again, nor on nodes that are free."""
+    error = EngineOptionError("no such dtype")
+    outcome = on_nodes("xy", failing_on("x", "y", error=error), {"a": cut("a", 5, 40)})
+    assert len(outcome.ray.loads) <= 2
+    assert outcome.progress.variants["a"].refusal == "no such dtype"
 
 
 def test_loads_that_end_with_their_node_are_no_fault_of_the_model():

@@ -5,12 +5,14 @@ import pytest
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.sweep.blocks import Block
 from orchestrator.workers.failure_policy import (
+    LONGEST_REST,
+    REST,
     EndVariant,
+    FailedLoads,
     GiveUp,
     LeaveOwed,
     PutBack,
     after_death,
-    after_failed_load,
     after_failure,
 )
 
@@ -65,10 +67,59 @@ def test_after_a_failure_of_a_living_replica(failures, action):
         assert (again.failures, again.deaths, again.samples) == (failures + 1, 1, 4)
 
 
-@pytest.mark.parametrize(("failed", "ends"), [(1, False), (2, False), (3, True), (4, True)])
-def test_after_a_failed_load(failed, ends):
-    """Three failed loads in a row refuse the variant, with the last reason."""
-    end = after_failed_load(failed, "out of memory")
-    assert (end is not None) == ends
-    if ends:
-        assert end == EndVariant("its model failed to load 3 times: out of memory")
+def test_a_node_rests_after_a_failed_load_and_is_left_out_after_two():
+    """The rest grows with the failures of the variant; what happened on one node says nothing of others."""
+    loads = FailedLoads()
+    assert not loads.add("x", "full", now=0.0)
+    assert (loads.avoided(REST - 1), loads.avoided(REST + 1)) == ({"x"}, set())
+    assert not loads.add("y", "full", now=0.0)
+    assert loads.avoided(2 * REST - 1) == {"y"}
+    assert loads.add("x", "full", now=0.0)
+    assert (loads.left_out, loads.avoided(1e9)) == ({"x"}, {"x"})
+
+
+def test_loads_that_fail_together_are_one_failure():
+    """Eight replicas of a node that meet the same 429 leave it a second chance; a later one counts."""
+    loads = FailedLoads()
+    assert not any(loads.add("x", "429", now=9.0, since=1.0) for _ in range(8))
+    assert loads.add("x", "429", now=20.0, since=15.0)
+
+
+def test_a_load_that_works_forgets_the_failures_of_its_node():
+    """Two failures a day apart are not two in a row."""
+    loads = FailedLoads()
+    loads.add("x", "full", now=0.0)
+    loads.forget("x")
+    assert not loads.add("x", "full", now=0.0)
+
+
+def test_when_no_node_is_left_each_is_tried_once_more_after_a_rest():
+    """Not twice; the end tells how often and where it was tried, and the last reason."""
+    loads = FailedLoads()
+    for node in "xyxy":
+        loads.add(node, "full", now=0.0)
+    assert loads.try_again(now=0.0)
+    assert (loads.left_out, loads.avoided(1.0)) == (set(), {"x", "y"})
+    assert loads.avoided(LONGEST_REST) == set()
+    assert loads.add("x", "disk full", now=0.0)
+    assert not loads.try_again(now=0.0)
+    assert loads.end == EndVariant("its model failed to load 5 times on 2 nodes: disk full")
+
+
+def test_where_the_node_is_not_known_the_variant_waits():
+    """The next load might be sent to the same one."""
+    loads = FailedLoads()
+    loads.add("", "no such Python", now=0.0)
+    assert not loads.allow_another(now=REST - 1)
+    assert loads.allow_another(now=REST + 1)
+    loads.add("", "no such Python", now=0.0)
+    assert not loads.allow_another(now=1e9)
+
+
+def test_after_a_refusal_nothing_is_loaded_until_a_load_works():
+    """A refusal is final, unless a replica that was loading at the time shows that it was the node's."""
+    loads = FailedLoads(refusal="no such dtype")
+    assert not loads.allow_another(now=0.0)
+    assert loads.end == EndVariant("no such dtype")
+    loads.forget("x")
+    assert loads.allow_another(now=0.0)

@@ -213,6 +213,6 @@ def test_a_replica_whose_nodes_are_not_found_is_withdrawn(monkeypatch):
     assert not slots
     assert slot.place.is_free
     assert [event["event"] for event in events] == ["started", "not placed"]
-    assert work.failed_loads == 0
+    assert not work.failed_loads.failed
     assert slots.may_find_room([work])
     assert progress.waiting.endswith("needs 1 CPU, 8 GPU on each of 2 nodes")

@@ -36,6 +36,9 @@ class StandIn(LM):
         obstruct: a path that is a file until some seconds after the first call, so that nothing can be
             written below it; calls take a second then, so that a block is not tried too often in that time.
         refuse: whether to refuse to load.
+        fails: what each load fails of, as an error that may pass; None lets them work.
+        sick: folder of files by Ray's IDs of nodes: what loads there fail of; from the file of a node that is
+            said to be "busy" only the first one.
         tensor_parallel_size: unused, but for the size of a replica.
     """
 
@@ -48,11 +51,15 @@ class StandIn(LM):
         dies=False,
         obstruct=None,
         refuse=False,
+        fails=None,
+        sick=None,
         tensor_parallel_size=1,
     ):
         super().__init__()
         if refuse:
             raise ValueError("this engine cannot run this model")
+        if words := fails or (sick and next_failure(Path(sick) / ray.get_runtime_context().get_node_id())):
+            raise OSError(words)
         self._seed = 0  # set before every call, as for lm-eval's own classes
         self._hold, self._free, self._dies = hold and Path(hold), free, dies
         self._obstruct, self._seconds = obstruct and Path(obstruct), 1.0 if obstruct else 0.0
@@ -96,6 +103,16 @@ class StandIn(LM):
     def _clear(path):
         if path.is_file():
             path.unlink(missing_ok=True)
+
+
+def next_failure(file):
+    """What a load fails of on the node that a file is named after; "" if it works."""
+    if not file.exists():
+        return ""
+    words = file.read_text()
+    if file.parent.name == "busy":
+        file.unlink()
+    return words
 
 
 def write_held_sweep(folder, **cluster):

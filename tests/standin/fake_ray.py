@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
+from orchestrator.cluster.resources import NODE_ID, Node, has_room
 from orchestrator.workers import dispatcher, replica_slots
 from orchestrator.workers.replica import BlockReport, Loaded, ReplicaStatus
 from orchestrator.workers.stopping import NO_SEED, ItemScores
@@ -27,6 +28,7 @@ class FakeRay:
         together: whether all results under way arrive at the same moment.
         problem: what keeps replicas from writing.
         score: called with a replica, an item and a rerun for each score that is wanted.
+        nodes: names of the nodes, each with room for one replica; a node for each replica if left out.
     """
 
     on_load: object = lambda _: None
@@ -36,6 +38,7 @@ class FakeRay:
     together: bool = False
     problem: str | None = None
     score: object = lambda *_: 1.0
+    nodes: tuple = ()
     answered: Counter = field(default_factory=Counter)
     loads: list = field(default_factory=list)
     most_alive: int = 0
@@ -51,16 +54,24 @@ class FakeRay:
         """Take an actor class."""
         return self
 
-    def options(self, *, max_concurrency, num_cpus, num_gpus):
+    def options(self, *, max_concurrency, num_cpus, num_gpus, label_selector=None):
         """Take its resources."""
         assert max_concurrency > replica_slots.MAX_BLOCKS_IN_FLIGHT
+        taken = {replica.place for replica in self.alive} | avoided(label_selector)
+        node = next((node for node in self.nodes if node not in taken), None)
+        assert node or not self.nodes, "there is no room"
 
         class Maker:
             @staticmethod
             def remote(job, number):
-                return FakeReplica(self, job, number)
+                return FakeReplica(self, job, number, node or f"node-of-{number}")
 
         return Maker
+
+    def room(self, wanted, placed):
+        """Whether there is room for one more replica."""
+        taken = [((replica.place,), wanted) for replica in self.alive if placed]
+        return has_room([Node(name, {"CPU": 1.0}, {}) for name in self.nodes], wanted, taken)
 
     def wait(self, references, num_returns=1, timeout=None):
         """One result has arrived, or all of them where they arrive together."""
@@ -84,21 +95,26 @@ class FakeRay:
             self.alive.remove(replica)
 
 
+def avoided(selector):
+    """The nodes that a selector of labels rules out."""
+    return set((selector or {}).get(NODE_ID, "").removeprefix("!in(").removesuffix(")").split(","))
+
+
 class FakeReplica:
     """One loaded engine."""
 
-    def __init__(self, ray, job, number):
+    def __init__(self, ray, job, number, node):
         self.ray, self.job, self.variant, self.number, self.dead = ray, job, job.variant, number, False
-        self.node = f"node-of-{number}"
+        self.place = node
         ray.alive.append(self)
         ray.most_alive = max(ray.most_alive, len(ray.alive))
-        actions = (self._load, self._run, self._close, self._status)
-        self.load, self.run, self.close, self.status = (Method(self, action) for action in actions)
+        actions = (self._load, self._run, self._close, self._status, self._node)
+        self.load, self.run, self.close, self.status, self.node = (Method(self, one) for one in actions)
 
     def _load(self):
         self.ray.loads.append(self.variant)
         self.ray.on_load(self)
-        return Loaded(self.ray.target_in_flight, self.node)
+        return Loaded(self.ray.target_in_flight, self.place)
 
     def _run(self, block):
         ended = self.ray.on_block(self, block)
@@ -122,6 +138,9 @@ class FakeReplica:
 
     def _close(self):
         return None
+
+    def _node(self):
+        return self.place
 
     def _status(self):
         return ReplicaStatus(self.ray.problem)
