@@ -86,9 +86,9 @@ def after_failure(block: Block) -> PutBack | LeaveOwed:
 class FailedLoads:
     """Where loads of one variant have failed, and where the next may be tried.
 
-    After a failed load its node rests, the longer the more has failed, and the next is tried elsewhere; other
-    loads under way there fail with it. After `MAX_FAILED_LOADS` in a row the node is left out. When no node is
-    left, each is tried once more. Moments are those of one monotonic clock.
+    After a failed load its node rests, the longer the more has failed, and the next is tried elsewhere. Other
+    loads that were under way there do not count. After `MAX_FAILED_LOADS` in a row the node is left out. When
+    no node is left, each is tried once more. Moments are those of one monotonic clock.
 
     Attributes:
         failed: failures in a row by node; "" is a node that is not known.

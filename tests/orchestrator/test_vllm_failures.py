@@ -2,8 +2,10 @@
 
 import os
 from types import SimpleNamespace
+from typing import Annotated
 
 import pytest
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from orchestrator.engines.base import Answer, EngineDiedError, EngineOptionError
 from orchestrator.engines.vllm_loading import PrintedSince, why_not_loaded
@@ -66,6 +68,43 @@ def test_what_may_pass_is_tried_again(words):
     reason = why_not_loaded(IN_PROCESS, f"{PREFIX}{words}\n")
     assert isinstance(reason, EngineDiedError)
     assert str(reason) == words
+
+
+def validated(error):
+    """The error in which pydantic hides one that a validator has raised."""
+
+    def refuse(_):
+        raise error
+
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(Annotated[str, AfterValidator(refuse)]).validate_python("x")
+    return caught.value
+
+
+def caused(error, cause):
+    """An error with its cause."""
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ValueError("no such dtype"), EngineOptionError),
+        (validated(ValueError("no such dtype")), EngineOptionError),
+        (OSError("You are trying to access a gated repo."), EngineOptionError),
+        (OSError("m does not appear to have a file named config.json"), EngineOptionError),
+        (OSError("We couldn't connect to the hub"), EngineDiedError),
+        (OSError(28, "No space left on device"), EngineDiedError),
+        (validated(caused(ValueError("Invalid repository ID"), ConnectionError("reset"))), EngineDiedError),
+        (ValueError("Free memory on device cuda:0 is less than desired"), EngineDiedError),
+        (RuntimeError("CUDA error: device-side assert triggered"), EngineDiedError),
+        (MemoryError(), EngineDiedError),
+    ],
+)
+def test_only_the_engines_own_words_and_an_absent_model_are_refusals(error, kind):
+    """What a network, a disk or another process causes may pass, also where it is the cause of a ValueError."""
+    assert type(why_not_loaded(error, "")) is kind
 
 
 def test_without_a_log_the_error_stays_as_it_is():
