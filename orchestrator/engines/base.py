@@ -168,6 +168,10 @@ class EngineDiedError(Exception):
     """The engine can answer no more, or could not be loaded now; its replica has to go."""
 
 
+class UnfitNodeError(Exception):
+    """This node can never run the replica; another may."""
+
+
 REFUSALS = frozenset({"NotImplementedError", "TypeError", "ValidationError", "ValueError"})
 """Classes of what an engine raises for options or a model that it cannot run."""
 HUB_REFUSALS = frozenset({"DisabledRepoError", "RepositoryNotFoundError", "RevisionNotFoundError"})

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
-from orchestrator.engines.base import EngineDiedError, EngineEndedError, EngineOptionError
+from orchestrator.engines.base import EngineDiedError, EngineEndedError, EngineOptionError, UnfitNodeError
 from orchestrator.errors import error_text
 from orchestrator.workers import failure_policy
 from orchestrator.workers.block_queue import BlockQueue
@@ -225,23 +225,24 @@ class Dispatcher:
         self._kill(slot)
         if all(other.is_loading for other in self._replicas_of(slot.variant)):
             self._work[slot.variant].failed_loads.refusal = reason
-        self._load_failed(slot, node, reason, refused=True)
+        self._load_failed(slot, node, reason, unfit=True)
 
     def _died(self, slot: ReplicaSlot, cause: Exception, node: str) -> None:
-        reason = str(cause) if isinstance(cause, EngineDiedError) else error_text(cause)
+        own = isinstance(cause, (EngineDiedError, UnfitNodeError))
+        reason = str(cause) if own else error_text(cause)
         node_lost = isinstance(cause, ActorUnavailableError) or self._is_lost(slot)
         facts = {"node": node, "blocks": len(slot.in_flight), "node_lost": node_lost, "reason": reason}
         self._slots.log("died", slot, **facts)
         blocks = list(slot.in_flight.values())
         self._slots.close(slot, dead=True)
         if slot.is_loading and not node_lost:
-            self._load_failed(slot, node, reason)
+            self._load_failed(slot, node, reason, unfit=isinstance(cause, UnfitNodeError))
         for block in blocks:
             self._carry_out(failure_policy.after_death(block, node_lost=node_lost), reason)
 
-    def _load_failed(self, slot: ReplicaSlot, node: str, reason: str, *, refused: bool = False) -> None:
+    def _load_failed(self, slot: ReplicaSlot, node: str, reason: str, *, unfit: bool) -> None:
         variant, loads = slot.variant, self._work[slot.variant].failed_loads
-        if loads.add(node, reason, time.monotonic(), since=slot.since, refused=refused):
+        if loads.add(node, reason, time.monotonic(), since=slot.since, unfit=unfit):
             self._log({"event": "left out", "variant": variant, "node": node, "reason": reason})
             self._progress.notes.append(f"{variant} leaves out node {node[:8] or 'unknown'}: {reason}")
 

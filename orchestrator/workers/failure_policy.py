@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from orchestrator.sweep.blocks import Block
 
 MAX_FAILED_LOADS = 2  # in a row, per variant and node
+UNFIT = 1_000_000  # failed loads that stand for a node where none can work
 REST, LONGEST_REST = 5.0, 30.0  # seconds
 MAX_FAILURES = 3  # of one block whose replica lived
 DEATHS_UNTIL_SPLIT = 2
@@ -105,23 +106,19 @@ class FailedLoads:
     _rests: dict[str, float] = field(default_factory=dict)
     _tried_again: bool = False
 
-    def add(self, node: str, reason: str, now: float, *, since: float = inf, refused: bool = False) -> bool:
-        """A load has failed, which was under way since a moment.
+    def add(self, node: str, reason: str, now: float, *, since: float = inf, unfit: bool = False) -> bool:
+        """A load has failed, which was under way since a moment; `unfit`: none can ever work there.
 
         Returns:
-            whether its node is left out from now on.
+            whether that makes its node one to leave out.
         """
         self.loads += 1
         self.last_reason = reason
-        if refused:
-            self.failed[node] = MAX_FAILED_LOADS
-        elif since >= self._noted.get(node, -inf):
-            self.failed[node] += 1
-        else:
-            return False
-        self._noted[node] = now
-        self._rests[node] = now + self._rest
-        return self.failed[node] >= MAX_FAILED_LOADS
+        before = self.left_out
+        if unfit or since >= self._noted.get(node, -inf):
+            self.failed[node] += UNFIT if unfit else 1
+            self._noted[node], self._rests[node] = now, now + self._rest
+        return node in self.left_out - before
 
     def forget(self, node: str) -> None:
         """A load has worked."""
@@ -142,13 +139,13 @@ class FailedLoads:
         return self.refusal is None and "" not in self.avoided(now)
 
     def try_again(self, now: float) -> bool:
-        """No node is left: have each tried once more; returns whether that has not been done yet."""
-        if self._tried_again:
-            return False
+        """No node is left: have those that are not unfit tried once more; returns whether any will be."""
+        again = [node for node, count in self.failed.items() if count < UNFIT and not self._tried_again]
         self._tried_again = True
-        self._rests = dict.fromkeys(self.failed, now + self._rest)
-        self.failed = Counter(dict.fromkeys(self.failed, MAX_FAILED_LOADS - 1))
-        return True
+        self._rests |= dict.fromkeys(again, now + self._rest)
+        for node in again:
+            self.failed[node] = MAX_FAILED_LOADS - 1
+        return bool(again)
 
     @property
     def end(self) -> EndVariant:

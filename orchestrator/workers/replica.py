@@ -12,6 +12,7 @@ import ray
 from orchestrator.cluster.process_group import end_children_with_this_process
 from orchestrator.config.environment import set_library_environment
 from orchestrator.engines import open_engine
+from orchestrator.engines.base import UnfitNodeError
 from orchestrator.retry import retry_storage
 from orchestrator.rundir.lease import owner
 from orchestrator.rundir.store import RunStore, replica_log_name
@@ -147,7 +148,7 @@ class Replica:
         Raises:
             EngineOptionError: the engine refuses its options or its model.
             EngineDiedError: it could not be loaded now.
-            FileNotFoundError: this node cannot see the run directory or the folder of the model.
+            UnfitNodeError: this node cannot see the run directory or the folder of the model.
         """
         try:
             return self._load(group)
@@ -158,12 +159,12 @@ class Replica:
     def _load(self, group: NodeGroup | None) -> Loaded:
         started, node = time.monotonic(), self.node()
         if not retry_storage(self._store.has_run, self._report_storage_error):
-            raise FileNotFoundError(
+            raise UnfitNodeError(
                 f"node {node[:8]} cannot see the run directory {self._store.url}: set --run-dir to a folder "
                 "that all nodes share, or to a URL such as s3://bucket/run"
             )
         if Path(self._job.engine.model).is_absolute() and not Path(self._job.engine.model).exists():
-            raise FileNotFoundError(f"node {node[:8]} has no model folder {self._job.engine.model}")
+            raise UnfitNodeError(f"node {node[:8]} has no model folder {self._job.engine.model}")
         self._scoring.start()
         spec = self._job.engine if group is None else on_this_node(self._job.engine, group, 0)
         self._engine = open_engine(spec, gpus=self._job.gpus)

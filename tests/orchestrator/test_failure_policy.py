@@ -106,6 +106,18 @@ def test_when_no_node_is_left_each_is_tried_once_more_after_a_rest():
     assert loads.end == EndVariant("its model failed to load 5 times on 2 nodes: disk full")
 
 
+def test_an_unfit_node_is_left_out_at_once_and_for_good():
+    """It does not see the run directory, say; only the others are tried once more."""
+    loads = FailedLoads()
+    assert loads.add("x", "no such folder", now=0.0, unfit=True)
+    assert not loads.try_again(now=0.0)
+    loads = FailedLoads()
+    loads.add("x", "no such folder", now=0.0, unfit=True)
+    assert [loads.add("y", "full", now=0.0) for _ in "ab"] == [False, True]
+    assert loads.try_again(now=0.0)
+    assert loads.left_out == {"x"}
+
+
 def test_where_the_node_is_not_known_the_variant_waits():
     """The next load might be sent to the same one."""
     loads = FailedLoads()

@@ -103,7 +103,7 @@ def caused(error, cause):
     ],
 )
 def test_only_the_engines_own_words_and_an_absent_model_are_refusals(error, kind):
-    """What a network, a disk or another process causes may pass, also where it is the cause of a ValueError."""
+    """What a network, a disk or another process causes may pass, also as the cause of a ValueError."""
     assert type(why_not_loaded(error, "")) is kind
 
 

@@ -1,6 +1,6 @@
 """A hub of models that answers no request as one would like, and what two engines make of it.
 
-Run as a program, with a folder for caches: what vLLM and transformers raise for models named after its answers.
+Run as a program, with a folder for caches: what vLLM and transformers raise for models named after answers.
 The hub's client pauses between its own attempts, for up to a minute in all; here it does not.
 """
 
