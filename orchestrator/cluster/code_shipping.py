@@ -6,7 +6,6 @@ Both are sent as Ray's `py_modules`: a node unpacks each once and finds it by it
 from __future__ import annotations
 
 import shutil
-import tempfile
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.cluster.task_files import size_problem, task_files
+from orchestrator.cluster.temporary_folder import temporary_folder
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def packages() -> list[str]:
 @contextmanager
 def modules(task_folders: Sequence[str]) -> Iterator[list[str]]:
     """Folders of all that a replica needs: the packages and, within the context, copies of the task files."""
-    with tempfile.TemporaryDirectory(prefix="lldeg-") as folder:
-        copies = Path(folder) / TASKS
+    with temporary_folder() as folder:
+        copies = folder / TASKS
         copy_tasks(task_folders, copies)
         yield [*packages(), *([str(copies)] if task_folders else [])]
 

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -15,11 +15,13 @@ import ray
 from ray.exceptions import RayError
 
 from orchestrator.cluster.code_shipping import modules, packages
+from orchestrator.cluster.temporary_folder import temporary_folder
 from orchestrator.config.environment import library_variables, set_library_environment
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
 SECONDS_TO_CONNECT = 10.0
 _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -32,7 +34,8 @@ def ray_cluster(
     """Join the Ray cluster at an address, or start one on this machine; leave it at the end.
 
     A Ray cluster that is joined gets lldeg's code and the task files from here; its nodes need only the
-    dependencies. One that is started belongs to this sweep alone, even if others run on this machine.
+    dependencies. One that is started belongs to this sweep alone, even if others run on this machine, and no
+    other user can read its files; they are removed at the end or, if this process is killed, by the next one.
 
     Args:
         address: of a Ray cluster; None starts one here.
@@ -43,18 +46,22 @@ def ray_cluster(
         UserError: there is no Ray cluster at the address.
     """
     set_library_environment()
-    try:
-        _connect(address, task_folders, ship_code=ship_code)
-        yield
-    finally:
-        ray.shutdown()
+    with ExitStack() as until_the_end:
+        try:
+            _connect(address, task_folders, until_the_end, ship_code=ship_code)
+            yield
+        finally:
+            ray.shutdown()
 
 
-def _connect(address: str | None, task_folders: Sequence[str], *, ship_code: bool) -> None:
+def _connect(
+    address: str | None, task_folders: Sequence[str], until_the_end: ExitStack, *, ship_code: bool
+) -> None:
     try:
         with _own_signal_handlers():
             if address is None:
-                _start(packages() if ship_code else [])
+                folder = until_the_end.enter_context(temporary_folder())
+                _start(packages() if ship_code else [], folder)
             else:
                 _join(address, task_folders)
     except (OSError, ValueError, RuntimeError, RayError) as error:
@@ -86,9 +93,10 @@ def _own_signal_handlers() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _start(folders: Sequence[str]) -> None:
-    shipped = {"runtime_env": {"py_modules": folders}} if folders else {}
-    ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **shipped, **_SILENT)
+def _start(code: Sequence[str], folder: Path) -> None:
+    shipped = {"runtime_env": {"py_modules": code}} if code else {}
+    own = {"_temp_dir": str(folder / "ray")}  # below a folder of ours, for Ray lets everybody write to its own
+    ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **own, **shipped, **_SILENT)
 
 
 def _join(address: str, task_folders: Sequence[str]) -> None:

@@ -211,7 +211,8 @@ class Dispatcher:
         if self._work[slot.variant].ended:
             return
         refused = isinstance(cause, EngineOptionError)
-        if refused and not all(other.is_loading for other in self._replicas_of(slot.variant) if other is not slot):
+        others = [other for other in self._replicas_of(slot.variant) if other is not slot]
+        if refused and not all(other.is_loading for other in others):
             self._refused(slot, str(cause), slot.nodes[0])
             return
         self._slots.log("refused" if refused else "away", slot, reason=str(cause))

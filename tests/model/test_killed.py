@@ -91,6 +91,11 @@ def test_blocks_finished_before_the_kill_are_untouched(history):
     assert history.killed.items() <= history.resumed.items()
 
 
+def test_the_second_submit_removes_what_the_first_left(history, command):
+    """Ray's session of the killed driver is gone, and so is its own."""
+    assert list(command.ray_folder.iterdir()) == []
+
+
 def test_the_same_seed_gives_the_same_text(history):
     """Two engines in processes of their own, asked the same with the same seed, say the same."""
     texts = {

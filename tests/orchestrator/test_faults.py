@@ -133,6 +133,11 @@ def test_a_storage_that_comes_back_loses_nothing(ended, run, errors):
     assert errors["stumbles"] == []
 
 
+def test_no_file_outlives_the_command(ended, command):
+    """Ray's session is removed, too."""
+    assert list(command.ray_folder.iterdir()) == []
+
+
 def test_no_process_outlives_the_command(ended, command):
     """Neither Ray nor a replica is left, whatever died in between."""
     assert command.left_after(15) == []

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-import tempfile
 import time
 import uuid
 from pathlib import Path
@@ -25,6 +24,7 @@ from jobs.commands.exit_status import INCOMPLETE
 from jobs.commands.submit.entrypoint import entrypoint
 from jobs.text.format import clean
 from orchestrator.cluster.code_shipping import copy_tasks, packages
+from orchestrator.cluster.temporary_folder import temporary_folder
 from orchestrator.config.environment import library_variables
 from orchestrator.config.load import load_config
 from orchestrator.config.yaml_file import mistaken
@@ -63,12 +63,18 @@ def submit_job(command: Any, given: Mapping[str, Any]) -> int:
         url = str(Path(url).expanduser().absolute())
     logging.disable(logging.INFO)  # Ray's client logs every package
     client = _connect(address)
-    with tempfile.TemporaryDirectory(prefix="lldeg-") as folder:
-        _stage(config, Path(folder))
+    with temporary_folder() as own:
+        folder = own / "job"
+        folder.mkdir()
+        _stage(config, folder)
         job = client.submit_job(
             submission_id=f"lldeg-{config.name}-{uuid.uuid4().hex[:8]}",
             entrypoint=entrypoint(command, given, in_the_job(url)),
-            runtime_env={"working_dir": folder, "py_modules": packages(), "env_vars": library_variables()},
+            runtime_env={
+                "working_dir": str(folder),
+                "py_modules": packages(),
+                "env_vars": library_variables(),
+            },
             metadata={"run": url},
         )
     typer.echo(f"Submitted job {job} to {address}; run directory: {url}.")

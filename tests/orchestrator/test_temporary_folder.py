@@ -1,0 +1,102 @@
+"""Temporary folders: private, removed at the end, and by the next process if theirs was killed."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cluster.temporary_folder import temporary_folder
+
+HOLD = """
+from orchestrator.cluster.temporary_folder import temporary_folder
+with temporary_folder() as folder:
+    (folder / "ray").mkdir()
+    print(folder, flush=True)
+    input()
+"""
+
+
+@pytest.fixture
+def around(monkeypatch):
+    """Where the folders are made; its name is short enough for Ray."""
+    folder = Path(tempfile.mkdtemp(prefix="around-"))
+    monkeypatch.setenv("RAY_TMPDIR", str(folder))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def holder(around):
+    """Another process with a folder, and the folder."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process, Path(process.stdout.readline().strip())
+        process.kill()
+
+
+def test_nobody_else_can_read_it(around):
+    """Whatever Ray makes of the permissions of its own folder within."""
+    with temporary_folder() as folder:
+        assert folder.parent == around
+        assert folder.stat().st_mode & 0o777 == 0o700
+
+
+def test_it_is_removed_at_the_end(around):
+    """With all that is in it."""
+    with temporary_folder() as folder:
+        (folder / "file").touch()
+    assert list(around.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed(around, holder):
+    """By the next one, as soon as the process is gone."""
+    process, left = holder
+    process.kill()
+    process.wait()
+    assert (left / "ray").is_dir()
+    with temporary_folder() as folder:
+        assert list(around.iterdir()) == [folder]
+
+
+def test_what_is_in_use_stays(around, holder):
+    """Two submits may run at once on one machine."""
+    with temporary_folder() as folder:
+        assert set(around.iterdir()) == {folder, holder[1]}
+    assert list(around.iterdir()) == [holder[1]]
+
+
+@pytest.mark.parametrize("name", ["lldeg-tests", "lldeg", "ray", "xlldeg.1"])
+def test_what_others_made_stays(around, name):
+    """Ray's own sessions and folders that only look alike."""
+    (around / name / "session").mkdir(parents=True)
+    with temporary_folder():
+        pass
+    assert (around / name / "session").is_dir()
+
+
+def test_a_link_is_not_followed(around, tmp_path):
+    """Somebody else may have put it there."""
+    (tmp_path / "precious").touch()
+    (around / "lldeg.link").symlink_to(tmp_path)
+    with temporary_folder():
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+
+
+def test_a_long_name_of_the_folder_around_it_is_not_used(monkeypatch):
+    """Ray's sockets could not be made there."""
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "x" * 80)
+    with temporary_folder() as folder:
+        assert folder.parent == Path("/tmp")
+
+
+def test_a_folder_that_is_none_is_an_error(monkeypatch):
+    """It is told as a reason why Ray does not start."""
+    monkeypatch.setenv("RAY_TMPDIR", os.devnull)
+    with pytest.raises(NotADirectoryError), temporary_folder():
+        pass
