@@ -1,10 +1,13 @@
 """Engines that need more GPUs than a node has: how many nodes they take, and what is refused."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import pytest
+from ray.exceptions import RayTaskError
 
+from orchestrator.cluster import placement
 from orchestrator.cluster.resources import (
     Node,
     ReplicaResources,
@@ -19,7 +22,7 @@ from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.rundir.progress import SweepProgress, VariantProgress
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.checks import engine_problems
-from orchestrator.workers import replica_slots
+from orchestrator.workers import dispatcher, replica_slots
 from orchestrator.workers.block_queue import BlockQueue
 from orchestrator.workers.replica_slots import ReplicaSlots, VariantWork, Workload
 
@@ -98,6 +101,44 @@ SPREAD = ReplicaResources(4, 8, nodes=2)
 def test_room_is_needed_on_several_nodes_at_once(placed, room):
     """Two of the three must be free; what Ray has not placed yet is assumed to share a node if it can."""
     assert has_room(gpu_nodes(8, 8, 8), SPREAD, placed) is room
+
+
+def test_avoided_nodes_have_no_room(monkeypatch):
+    """Neither for one node nor among several; Ray is told by the label that every node has."""
+    elsewhere = replace(SPREAD, labels={"card": "h"}, avoided=frozenset({"node-1", "node-2"}))
+    nodes = [replace(node, labels={"card": "h"}) for node in gpu_nodes(8, 8, 8)]
+    assert not has_room(nodes, elsewhere, [])
+    assert has_room(nodes, replace(elsewhere, nodes=1), [])
+    assert str(elsewhere).endswith("on each of 2 nodes, not on node-1 or node-2")
+    selector = {"card": "h", "ray.io/node-id": "!in(node-1,node-2)"}
+    assert elsewhere.actor_options()["label_selector"] == selector
+    group = MagicMock()
+    monkeypatch.setattr(placement, "placement_group", group)
+    placement.Placement(elsewhere)
+    assert group.call_args.kwargs["bundle_label_selector"] == [selector] * 2
+
+
+@pytest.mark.parametrize(
+    ("first", "failures", "node"),
+    [
+        ("0", {"0": OSError("reset"), "1": OSError("reset")}, "x"),
+        ("1", {"1": OSError("reset")}, "y"),
+        ("0", {"0": OSError("reset"), "1": EngineOptionError("no such kernel")}, "y"),
+    ],
+)
+def test_the_node_whose_part_tells_most_is_the_one_that_failed(monkeypatch, first, failures, node):
+    """The first to fail, unless another one refuses."""
+
+    def get(part):
+        raise RayTaskError("load", "traceback", failures[part])
+
+    fake = SimpleNamespace(
+        wait=lambda parts, **_: ([part for part in parts if part in failures], []), get=get
+    )
+    monkeypatch.setattr(dispatcher, "ray", fake)
+    slot = SimpleNamespace(parts=("0", "1"), nodes=("x", "y"))
+    error = RayTaskError("load", "traceback", failures[first])
+    assert dispatcher._most_telling(first, error, slot) == (failures.get("1" if node == "y" else first), node)
 
 
 def test_what_too_few_nodes_can_hold_is_named():
