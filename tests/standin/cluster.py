@@ -158,9 +158,12 @@ class Cluster:
             return json.load(response)
 
     def named(self, resource):
-        """Ray's ID of the node that has a resource of its own."""
-        (node,) = (one for one in self._raylets() if resource in one["resourcesTotal"])
-        return node["nodeId"]
+        """Ray's ID of the node that has a resource of its own, which the dashboard learns after a while."""
+        until = time.monotonic() + SECONDS_TO_WAIT
+        while not (found := [one for one in self._raylets() if resource in one["resourcesTotal"]]):
+            assert time.monotonic() < until
+            time.sleep(0.5)
+        return found[0]["nodeId"]
 
     def _alive(self):
         return sum(node["state"] == "ALIVE" for node in self._raylets())
