@@ -95,7 +95,7 @@ def _own_signal_handlers() -> Iterator[None]:
 
 def _start(code: Sequence[str], folder: Path) -> None:
     shipped = {"runtime_env": {"py_modules": code}} if code else {}
-    own = {"_temp_dir": str(folder / "ray")}  # below a folder of ours, for Ray lets everybody write to its own
+    own = {"_temp_dir": str(folder / "ray")}  # in a folder of ours: everybody may write to Ray's own
     ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **own, **shipped, **_SILENT)
 
 
