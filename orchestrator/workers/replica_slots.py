@@ -280,14 +280,16 @@ class ReplicaSlots:
     def settle(self) -> None:
         """Note which nodes Ray has reserved, and withdraw the replicas for which it has found too few.
 
-        There seems to be room on a lost node, too, until Ray notices the loss.
+        There seems to be room on a lost node, too, until Ray notices the loss; and a node that was to be
+        avoided may be the only one that is left.
         """
         for slot in self:
-            if slot.followers and not slot.nodes:
-                slot.nodes = slot.place.reserved()
-                if not slot.nodes and time.monotonic() - slot.since > SECONDS_TO_RESERVE:
-                    self.log("not placed", slot)
-                    self.close(slot, dead=True)
+            slot.nodes = slot.nodes or slot.place.reserved()
+            patience = SECONDS_TO_RESERVE if slot.followers else SECONDS_WITHOUT_ROOM
+            may_wait_for_ever = slot.followers or slot.place.resources.avoided
+            if may_wait_for_ever and not slot.nodes and time.monotonic() - slot.since > patience:
+                self.log("not placed", slot)
+                self.close(slot, dead=True)
 
     def may_find_room(self, work: Iterable[VariantWork]) -> bool:
         """Whether blocks wait for room, which a replica that is closing or a node that joins may give."""
