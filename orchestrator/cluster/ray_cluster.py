@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SECONDS_TO_CONNECT = 10.0
+LONGEST = 26  # characters of the folder around that of Ray's session
 _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
 
 
@@ -60,7 +62,7 @@ def _connect(
     try:
         with _own_signal_handlers():
             if address is None:
-                folder = until_the_end.enter_context(temporary_folder())
+                folder = until_the_end.enter_context(temporary_folder(_folder_for_ray()))
                 _start(packages() if ship_code else [], folder)
             else:
                 _join(address, task_folders)
@@ -91,6 +93,12 @@ def _own_signal_handlers() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGTERM, ours)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _folder_for_ray() -> str:
+    """Where Ray would put its session, or /tmp if the names of its sockets would get too long there."""
+    folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    return folder if len(folder) <= LONGEST else "/tmp"  # noqa: S108 - nobody else can read what is made there
 
 
 def _start(code: Sequence[str], folder: Path) -> None:

@@ -18,18 +18,16 @@ if TYPE_CHECKING:
 
 PREFIX = "lldeg."
 LOCK = "lock"
-LONGEST = 26  # characters of the folder around them: the names of Ray's sockets have a limit
 
 
 @contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """A folder of this process alone, which is removed at the end.
+def temporary_folder(around: str | None = None) -> Iterator[Path]:
+    """A folder of this process alone, which is removed at the end; first those of dead processes are removed.
 
-    It lies where Ray would put its own (`RAY_TMPDIR`, `TMPDIR`), or in /tmp if that is too long a name. First
-    those of processes that are gone are removed.
+    Args:
+        around: the folder to make it in; None for the system's.
     """
-    around = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
-    around = around if len(around) <= LONGEST else "/tmp"  # noqa: S108 - the folder is made for this user alone
+    around = around or tempfile.gettempdir()
     _remove_abandoned(Path(around))
     hidden = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=around))
     with _locked(hidden):

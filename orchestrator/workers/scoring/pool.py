@@ -10,18 +10,17 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Pipe
 from queue import LifoQueue
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.cluster.temporary_folder import temporary_folder
 from orchestrator.sweep.tasks import Scored, Unscorable
 from orchestrator.workers.scoring.process import COUNTER_BYTES, Counter
 from orchestrator.workers.scoring.sandbox import environment
@@ -139,6 +138,7 @@ class _Process:
         self._seconds = seconds_per_sample
         self._sandboxed = sandboxed
         self._folder: str | None = None
+        self._until_the_end = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -147,7 +147,10 @@ class _Process:
             return
         self.end()
         if self._sandboxed:
-            self._folder = tempfile.mkdtemp(prefix="lldeg-")
+            own = self._until_the_end.enter_context(temporary_folder())
+            own.chmod(0o711)  # the sandbox is another user's
+            (own / "code").mkdir(mode=0o700)
+            self._folder = str(own / "code")
         ours, theirs = Pipe()
         memory = os.memfd_create("lldeg-scoring")
         os.ftruncate(memory, COUNTER_BYTES)
@@ -218,9 +221,8 @@ class _Process:
                 self._process.wait(SECONDS_TO_END)
             self._process = None
             self._connection.close()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        self._until_the_end.close()
+        self._folder = None
 
 
 def _result(fields: dict[str, Any]) -> Result:
