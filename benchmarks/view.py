@@ -27,7 +27,7 @@ import pyarrow as pa
 from jobs.analysis.compare import Request, analyze_scores
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import read_scores
-from jobs.report import write_report
+from jobs.report import report
 from orchestrator.rundir.schema import FORMAT, ITEMS, SampleColumns
 from orchestrator.rundir.store import RunStore
 from stats.results import Settings
@@ -171,8 +171,8 @@ def measure_report(run: Path, out: Path) -> None:
     analysis = analyze_scores(book, Request(Settings()))
     out.mkdir(exist_ok=True)
     start = time.perf_counter()
-    write_report(analysis, book.runs, str(out))
     path = out / "report.html"
+    path.write_text(report(analysis, book.runs), encoding="utf-8")
     flips = sum(result.comparison.worse + result.comparison.better for result in analysis.results)
     seconds = time.perf_counter() - start
     size = path.stat().st_size / 1e6

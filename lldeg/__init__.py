@@ -163,9 +163,12 @@ def analyze(
     from jobs.inputs.columns.mapping import Columns  # noqa: PLC0415
     from jobs.inputs.scales.options import ScaleOptions  # noqa: PLC0415
     from jobs.inputs.score_set import Reading  # noqa: PLC0415
+    from jobs.report import analysis_files  # noqa: PLC0415
 
     share, own = (None, margin) if _is_mapping(margin) else (margin, {})
     scales = ScaleOptions(tuple(higher_is_better), tuple(lower_is_better), ranges or {}, own)  # type: ignore[arg-type]
+    if out is not None:
+        analysis_files(out).remove()
     several = [paths] if isinstance(paths, str) or hasattr(paths, "__fspath__") else list(paths)
     scores, analysis, decision = analyze_for_release(
         [str(path) for path in several],
@@ -285,10 +288,13 @@ def history(
             at most 0.5.
     """
     from jobs.commands.history.follow import follow  # noqa: PLC0415
+    from jobs.commands.history.outputs import history_files  # noqa: PLC0415
     from jobs.inputs.score_set import Reading  # noqa: PLC0415
 
     if not 0.0 < alpha <= 0.5:
         raise UserError(f"alpha must be above 0 and at most 0.5; it is {alpha:g}.")
+    if out is not None:
+        history_files(out).remove()
     found = follow(
         str(folder),
         Reading(dict(metrics or {}), cluster),

@@ -81,21 +81,17 @@ class AnalysisResult:
         return exit_status(self.analysis, gate)
 
     def write(self, folder: str) -> None:
-        """Write what `lldeg analyze` writes: verdicts.json, decision.json, tables and report.html.
+        """Write what `lldeg analyze` writes, in the place of what it wrote before.
 
         Args:
             folder: path or URL; made if it is not there.
 
         Raises:
-            OSError: the folder cannot be written to.
+            UserError: the folder cannot be written to.
         """
-        from jobs.analysis.outputs import write_outputs  # noqa: PLC0415
-        from jobs.report import write_report  # noqa: PLC0415
-        from jobs.text.hand_over import write_hand_over  # noqa: PLC0415
+        from jobs.report import write_analysis  # noqa: PLC0415
 
-        write_outputs(self.analysis, self.scores, folder)
-        write_hand_over(self.analysis, self.decision, "degraded", folder)
-        write_report(self.analysis, self.scores.runs, folder, self.decision)
+        write_analysis(self.analysis, self.scores, folder, self.decision, "degraded")
 
 
 @dataclass(frozen=True)

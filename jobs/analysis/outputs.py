@@ -9,14 +9,12 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from posixpath import join
 from typing import Any
 
 from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.group_means import group_rows
 from jobs.analysis.sequential.fields import look_fields, looks_taken, plan_fields
 from jobs.inputs.score_set import ScoreSet, TaskInfo
-from orchestrator.rundir.locations import open_location
 from stats.combinations import COMBINATIONS
 from stats.results import Comparison
 
@@ -70,16 +68,15 @@ def verdicts_json(analysis: Analysis) -> str:
     return json.dumps(verdicts(analysis), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_outputs(analysis: Analysis, book: ScoreSet, out: str) -> None:
-    """Write all files under a folder, which is made if need be.
+def output_files(analysis: Analysis, book: ScoreSet) -> dict[str, str]:
+    """The texts of the files by name.
 
     Args:
         analysis: what was found.
         book: the scores it was found from.
-        out: path or URL of the folder.
     """
     plain, with_error = group_rows(book, analysis.baseline)
-    contents = {
+    return {
         "verdicts.json": verdicts_json(analysis),
         "summary.csv": _csv(summary_rows(analysis)),
         "model_comparison.csv": _csv(
@@ -91,11 +88,6 @@ def write_outputs(analysis: Analysis, book: ScoreSet, out: str) -> None:
         "summary_without_stderr.csv": _csv(plain),
         "summary_with_stderr.csv": _csv(with_error),
     }
-    filesystem, folder = open_location(out)
-    filesystem.create_dir(folder, recursive=True)
-    for name, text in contents.items():
-        with filesystem.open_output_stream(join(folder, name)) as file:
-            file.write(text.encode())
 
 
 def summary_rows(analysis: Analysis) -> list[Row]:

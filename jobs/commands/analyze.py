@@ -6,8 +6,8 @@ The command reads, compares, writes and shows, and its exit status is the verdic
 import typer
 
 from jobs.analysis.analyze_inputs import default_folder
-from jobs.analysis.compare import LEAST_COMMON, Analysis
-from jobs.analysis.gate import GateName, exit_status, explain_status
+from jobs.analysis.compare import LEAST_COMMON
+from jobs.analysis.gate import exit_status, explain_status
 from jobs.analysis.options import (
     AdjustOption,
     Alpha,
@@ -36,17 +36,16 @@ from jobs.analysis.options import (
     TasksOption,
     Where,
 )
-from jobs.analysis.outputs import write_outputs
 from jobs.analysis.policy.apply import analyze_for_release
-from jobs.analysis.policy.decision import Decision
 from jobs.analysis.policy.load import load_policy
 from jobs.analysis.worst_tasks import Tasks
 from jobs.inputs.columns.mapping import parse_columns
 from jobs.inputs.key_values import parse_assignments, read_metrics
 from jobs.inputs.scales.options import scale_options
-from jobs.inputs.score_set import Reading, ScoreSet
-from jobs.report import write_report
-from jobs.text.hand_over import formatted, print_tables, write_hand_over
+from jobs.inputs.score_set import Reading
+from jobs.inputs.sources import require_existing
+from jobs.report import analysis_files, write_analysis
+from jobs.text.hand_over import formatted, print_tables
 from orchestrator.errors import UserError
 from stats.results import Settings
 
@@ -108,16 +107,14 @@ def analyze(
     release = None if policy is None else load_policy(policy)
     share, scales = scale_options(higher, lower, range_, margin)
     chosen = read_metrics(metrics) | parse_assignments("--metric", metric or [])
+    rows, named = parse_assignments("--where", where or []), parse_columns(columns)
+    reading = Reading(chosen, cluster, rows, scales, named, pair_by)
+    require_existing(paths)
+    folder = out or default_folder(paths)
+    analysis_files(folder).remove()  # what fails from here on must not leave the verdicts of another day
     scores, analysis, decision = analyze_for_release(
         paths,
-        Reading(
-            chosen,
-            cluster,
-            parse_assignments("--where", where or []),
-            scales,
-            parse_columns(columns),
-            pair_by,
-        ),
+        reading,
         release,
         baseline=baseline,
         temperature=temperature,
@@ -130,8 +127,7 @@ def analyze(
         missing=missing,
         certify=certify,
     )
-    folder = out or default_folder(paths)
-    write(analysis, scores, folder, decision, gate)
+    write_analysis(analysis, scores, folder, decision, gate)
     if format_ is Format.TABLE:
         print_tables(analysis, decision, tasks)
     else:
@@ -142,19 +138,3 @@ def analyze(
     if said := explain_status(analysis, gate):
         typer.echo(said, err=True)
     raise typer.Exit(exit_status(analysis, gate))
-
-
-def write(
-    analysis: Analysis, scores: ScoreSet, folder: str, decision: Decision | None, gate: GateName
-) -> None:
-    """Write all files, those for people and pipelines among them.
-
-    Raises:
-        UserError: if the folder cannot be written to.
-    """
-    try:
-        write_outputs(analysis, scores, folder)
-        write_hand_over(analysis, decision, gate, folder)
-        write_report(analysis, scores.runs, folder, decision)
-    except OSError as error:
-        raise UserError(f"Cannot write to {folder}: {error}. Choose another folder with --out.") from error

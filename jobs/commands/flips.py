@@ -62,13 +62,10 @@ def flips(
     if not report.cells:
         raise UserError(" ".join(report.warnings))
     folder = out or default_folder(folders)
-    try:
-        written = write_flips(reruns, report, folder)
-    except OSError as error:
-        raise UserError(f"Cannot write to {folder}: {error}. Choose another folder with --out.") from error
+    written = write_flips(reruns, report, folder)
     console = terminal()
     print_flips(report, console, by_task=by_task)
-    typer.echo(f"Written to {folder}: {', '.join(path.name for path in written)}")
+    typer.echo(f"Written to {folder}: {', '.join(written)}")
 
 
 def _split(paths: list[str]) -> tuple[Path | None, list[str]]:

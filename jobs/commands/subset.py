@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pyarrow.fs import LocalFileSystem
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +27,7 @@ from jobs.reruns.choose import Kept, TaskChoice, choose, kept
 from jobs.text.format import clean, temperature_text
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
+from orchestrator.rundir.locations import write_whole, writing_to
 from orchestrator.sweep.item_subset import ChosenBy, Subset
 
 FILE = "subset.json"
@@ -70,7 +72,8 @@ def subset(
         raise UserError(f"Name the baseline with --baseline; the variants are {known}.")
     choices = choose(reruns.cells, name, temperature)
     path = (out or default_folder(paths)) / FILE
-    _write(path, to_subset(reruns, choices))
+    with writing_to(path.parent):
+        write_whole(LocalFileSystem(), str(path), to_subset(reruns, choices).text().encode())
     for note in stopped_notes(reruns.runs):
         typer.echo(f"Warning: {clean(note)}")
     _show(reruns, choices, path, terminal())
@@ -83,14 +86,6 @@ def to_subset(reruns: RerunSet, choices: Sequence[TaskChoice]) -> Subset:
     runs = sorted({(cell.temperature, seed) for cell in cells for seed in cell.seeds}, key=str)
     entry = next(run.models[cells[0].variant] for run in reruns.runs if cells[0].variant in run.models)
     return Subset(items, ChosenBy(entry["model"], entry.get("revision"), tuple(runs)))
-
-
-def _write(path: Path, chosen: Subset) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(chosen.text(), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error}. Choose another folder with --out.") from error
 
 
 def _show(reruns: RerunSet, choices: Sequence[TaskChoice], path: Path, console: Console) -> None:

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pyarrow.fs import LocalFileSystem
 
-from orchestrator.errors import UserError
+from orchestrator.rundir.locations import write_whole, writing_to
 
 
 def figures(
@@ -23,13 +24,11 @@ def figures(
     from jobs.figures.introduction import introduction  # noqa: PLC0415 - matplotlib is slow to import, and --help need not wait
     from jobs.figures.p_values import p_values  # noqa: PLC0415
     from jobs.figures.paired_power import paired_power  # noqa: PLC0415
-    from jobs.figures.style import save  # noqa: PLC0415
+    from jobs.figures.style import figure_files  # noqa: PLC0415
     from jobs.figures.task_power import tasks_and_power  # noqa: PLC0415
 
     for draw in (introduction, paired_power, p_values, tasks_and_power):
-        try:
-            paths = save(draw(), out, draw.__name__)
-        except OSError as error:
-            raise UserError(f"Cannot write to {out}: {error}.") from error
-        for path in paths:
-            typer.echo(str(path))
+        with writing_to(out):
+            for name, content in figure_files(draw(), draw.__name__).items():
+                write_whole(LocalFileSystem(), str(out / name), content)
+                typer.echo(str(out / name))

@@ -4,9 +4,9 @@ Colours are those of Okabe and Ito (2008), and series never differ by colour alo
 so that a figure changes in version control only when its numbers do.
 """
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -58,21 +58,18 @@ def new_figure(width: float = WIDTH, height: float = HEIGHT) -> Figure:
     return figure
 
 
-def save(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure as a vector and as a bitmap.
+def figure_files(figure: Figure, name: str) -> dict[str, bytes]:
+    """A figure as a vector and as a bitmap, by the names of their files.
 
     Args:
-        figure: what to write.
-        folder: where; made if it is not there.
+        figure: what to draw.
         name: file name without suffix.
-
-    Returns:
-        The paths written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.{suffix}" for suffix in FORMATS]
     metadata: Any = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+    files = {}
     with look():
-        for path, suffix in zip(paths, FORMATS, strict=True):
-            figure.savefig(path, metadata=metadata[suffix])
-    return paths
+        for suffix in FORMATS:
+            file = io.BytesIO()
+            figure.savefig(file, format=suffix, metadata=metadata[suffix])
+            files[f"{name}.{suffix}"] = file.getvalue()
+    return files

@@ -159,9 +159,19 @@ def _refuse_options(source: Source, reading: Reading) -> None:
         raise UserError(f"--where only applies to {takers}, and there are none among the inputs.")
 
 
+def require_existing(paths: Sequence[str]) -> None:
+    """Check that something is there to be read.
+
+    Raises:
+        UserError: a path leads nowhere.
+    """
+    for path in paths:
+        if not exists(path):
+            raise UserError(f"{path} does not exist.")
+
+
 def _recognising(path: str, known: Sequence[Source]) -> Source | None:
-    if not exists(path):
-        raise UserError(f"{path} does not exist.")
+    require_existing([path])
     return next((source for source in known if source.recognises(path)), None)
 
 

@@ -1,40 +1,66 @@
-"""report.html: the whole page as one file, next to the other outputs of an analysis."""
+"""The files of an analysis, which are there together or not at all: verdicts, tables, report.html."""
 
 from collections.abc import Sequence
-from posixpath import join
 
 from jobs.analysis.compare import Analysis
+from jobs.analysis.gate import GateName
+from jobs.analysis.outputs import output_files
 from jobs.analysis.policy.decision import Decision
 from jobs.inputs.run_directory.files import RunFiles
+from jobs.inputs.score_set import ScoreSet
 from jobs.report.content import content_of
 from jobs.report.flips import flips_of
 from jobs.report.page import render
 from jobs.report.payload import embedded
 from jobs.report.texts import Texts
-from orchestrator.rundir.locations import open_location
+from jobs.text.hand_over import hand_over_files
+from orchestrator.rundir.locations import FileSet
 
-REPORT = "report.html"
+FILES = (
+    "report.html", "summary.csv", "model_comparison.csv", "model_differences.csv",
+    "summary_without_stderr.csv", "summary_with_stderr.csv", "summary.md", "junit.xml", "decision.json",
+    "verdicts.json",
+)  # fmt: skip
+"""In the order in which they appear: where there are verdicts, the others belong to them."""
 
 
-def write_report(
-    analysis: Analysis, runs: Sequence[RunFiles], out: str, decision: Decision | None = None
+def analysis_files(out: str) -> FileSet:
+    """The files of an analysis in a folder.
+
+    Args:
+        out: path or URL of the folder.
+    """
+    return FileSet(out, "analyze", FILES)
+
+
+def write_analysis(
+    analysis: Analysis, scores: ScoreSet, out: str, decision: Decision | None, gate: GateName
 ) -> None:
-    """Write report.html.
+    """Put the files of an analysis in the place of those of an earlier one; if that fails, neither are there.
+
+    Args:
+        analysis: what was found.
+        scores: what it was found from.
+        out: path or URL of the folder, which is made if need be.
+        decision: of a policy, if there is one.
+        gate: what passes without a policy.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    texts = {"report.html": report(analysis, scores.runs, decision)}
+    texts |= output_files(analysis, scores) | hand_over_files(analysis, decision, gate)
+    analysis_files(out).replace({name: texts[name].encode() for name in FILES if name in texts})
+
+
+def report(analysis: Analysis, runs: Sequence[RunFiles], decision: Decision | None = None) -> str:
+    """report.html: the whole page in one file.
 
     Args:
         analysis: what was found.
         runs: where it was found, with prompts and answers to be shown; none where the input was scores only.
-        out: path or URL of the folder, which exists.
         decision: of a policy, if there is one.
     """
-    text = report(analysis, runs, decision)
-    filesystem, folder = open_location(out)
-    with filesystem.open_output_stream(join(folder, REPORT)) as file:
-        file.write(text.encode())
-
-
-def report(analysis: Analysis, runs: Sequence[RunFiles], decision: Decision | None = None) -> str:
-    """The page as text."""
     content = content_of(analysis, [run.manifest for run in runs], decision)
     answers = max(sum(result.comparison.reruns) for result in analysis.results)
     flips = embedded(flips_of(analysis), Texts(runs), answers)

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from jobs.figures.style import FORMATS, save
+from jobs.figures.style import FORMATS, figure_files
 from jobs.inputs.rerun_set import RerunSet
 from jobs.reruns.plots import success_histogram, temperature_curves
 from jobs.reruns.summary import FlipReport
+from orchestrator.rundir.locations import FileSet
+
+PLOTS = ("success_histogram", "temperature_curves")
 
 
-def write_flips(reruns: RerunSet, report: FlipReport, folder: Path) -> list[Path]:
-    """Write success_counts.json, flips.json and the plots.
+def write_flips(reruns: RerunSet, report: FlipReport, folder: Path) -> list[str]:
+    """Put success_counts.json, flips.json and the plots in the place of earlier ones; or neither are there.
 
     Args:
         reruns: the answers.
@@ -22,21 +25,19 @@ def write_flips(reruns: RerunSet, report: FlipReport, folder: Path) -> list[Path
         folder: where; made if it is not there.
 
     Returns:
-        The paths written.
+        The names of the files.
+
+    Raises:
+        UserError: the folder cannot be written to.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    written = [
-        _write(folder / "success_counts.json", success_counts(reruns)),
-        _write(folder / "flips.json", flips(report)),
-    ]
-    for name, figure in (
-        ("success_histogram", success_histogram(report)),
-        ("temperature_curves", temperature_curves(report)),
-    ):
-        for suffix in FORMATS:  # a picture of an earlier, wider reading would contradict the counts beside it
-            (folder / f"{name}.{suffix}").unlink(missing_ok=True)
-        written += save(figure, folder, name) if figure is not None else []
-    return written
+    figures = (success_histogram(report), temperature_curves(report))
+    contents = {"success_counts.json": _json(success_counts(reruns))}
+    for name, figure in zip(PLOTS, figures, strict=True):
+        contents |= {} if figure is None else figure_files(figure, name)
+    contents["flips.json"] = _json(flips(report))
+    pictures = [f"{name}.{suffix}" for name in PLOTS for suffix in FORMATS]
+    FileSet(str(folder), "flips", ("success_counts.json", *pictures, "flips.json")).replace(contents)
+    return list(contents)
 
 
 def success_counts(reruns: RerunSet) -> list[dict[str, Any]]:
@@ -70,10 +71,8 @@ def flips(report: FlipReport) -> dict[str, Any]:
     return whole
 
 
-def _write(path: Path, content: object) -> Path:
-    text = json.dumps(content, indent=1, default=_plain, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
-    return path
+def _json(content: object) -> bytes:
+    return json.dumps(content, indent=1, default=_plain, ensure_ascii=False).encode() + b"\n"
 
 
 def _plain(value: object) -> object:

@@ -1,7 +1,6 @@
 """What a pipeline takes from an analysis: the formats of --format, and the same as files."""
 
 import json
-from posixpath import join
 
 from jobs.analysis.compare import Analysis
 from jobs.analysis.gate import GateName
@@ -15,17 +14,15 @@ from jobs.text.junit import junit
 from jobs.text.markdown import markdown
 from jobs.text.terminal import terminal
 from jobs.text.verdict_tables import print_analysis
-from orchestrator.rundir.locations import open_location
 
 
-def write_hand_over(analysis: Analysis, decision: Decision | None, gate: GateName, out: str) -> None:
-    """Write summary.md, junit.xml and, with a policy, decision.json.
+def hand_over_files(analysis: Analysis, decision: Decision | None, gate: GateName) -> dict[str, str]:
+    """The texts of summary.md, junit.xml and, with a policy, decision.json, by name.
 
     Args:
         analysis: what was found.
         decision: of the policy, if there is one.
         gate: what passes without a policy.
-        out: path or URL of the folder, which exists.
     """
     contents = {
         "summary.md": markdown(analysis, decision=decision),
@@ -33,10 +30,7 @@ def write_hand_over(analysis: Analysis, decision: Decision | None, gate: GateNam
     }
     if decision is not None:
         contents["decision.json"] = decision_json(decision)
-    filesystem, folder = open_location(out)
-    for name, text in contents.items():
-        with filesystem.open_output_stream(join(folder, name)) as file:
-            file.write(text.encode())
+    return contents
 
 
 def formatted(

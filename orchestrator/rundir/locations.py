@@ -81,6 +81,19 @@ def subfolders(location: str) -> list[str]:
     return [f"{location.rstrip('/')}/{name}" for name in names if not name.startswith(".")]
 
 
+@contextmanager
+def writing_to(out: object) -> Iterator[None]:
+    """Say which folder could not be written to.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"Cannot write to {out}: {error}. Choose another folder with --out.") from error
+
+
 def write_whole(
     filesystem: pafs.FileSystem, path: str, content: bytes | pa.Buffer, *, sync: bool = True
 ) -> None:
@@ -193,6 +206,7 @@ class FileSet:
     """
 
     def __init__(self, location: str, command: str, names: Sequence[str]) -> None:
+        self._location = location
         self._filesystem, self._folder = open_location(location)
         self._is_local = isinstance(self._filesystem, pafs.LocalFileSystem)
         self._list = f".lldeg-{command}.json"
@@ -202,10 +216,10 @@ class FileSet:
         """Remove the files, the last one first.
 
         Raises:
-            OSError: the storage fails.
+            UserError: the folder cannot be written to.
         """
-        if self._type("") == pafs.FileType.Directory:
-            with self._locked():
+        if exists(self._location):
+            with self._writing():
                 self._remove(self._listed() or self._unlisted())
 
     def replace(self, contents: Mapping[str, bytes]) -> None:
@@ -215,9 +229,9 @@ class FileSet:
             contents: by name; the last one tells that the set is complete.
 
         Raises:
-            OSError: the storage fails.
+            UserError: the folder cannot be written to.
         """
-        with self._locked(), self._removed_on_error():
+        with self._writing():
             self._remove(self._listed() or self._unlisted())
             self._note({name: sha256(content).hexdigest() for name, content in contents.items()})
             if self._is_local:
@@ -234,7 +248,7 @@ class FileSet:
             what to call with the names of files before they are written.
 
         Raises:
-            OSError: the storage fails.
+            UserError: the folder cannot be written to.
         """
         noted: dict[str, None] = {}
 
@@ -242,7 +256,7 @@ class FileSet:
             noted.update(dict.fromkeys(names))
             self._note(noted)
 
-        with self._locked(), self._removed_on_error():
+        with self._writing():
             self._remove(self._listed())
             yield note
             self._delete(self._list)
@@ -260,7 +274,7 @@ class FileSet:
 
     def _unlisted(self) -> dict[str, str | None]:
         """The files of a version of lldeg that kept no list."""
-        is_complete = self._type(self._names[-1]) == pafs.FileType.File
+        is_complete = self._filesystem.get_file_info(self._at(self._names[-1])).type == pafs.FileType.File
         return dict.fromkeys(self._names) if is_complete else {}
 
     def _remove(self, listed: Mapping[str, str | None]) -> None:
@@ -284,10 +298,7 @@ class FileSet:
             return False
 
     def _at(self, name: str) -> str:
-        return f"{self._folder}/{name}".rstrip("/")
-
-    def _type(self, name: str) -> pafs.FileType:
-        return self._filesystem.get_file_info(self._at(name)).type
+        return f"{self._folder}/{name}"
 
     def _read(self, name: str) -> bytes:
         with self._filesystem.open_input_file(self._at(name)) as stream:
@@ -301,13 +312,14 @@ class FileSet:
                 self._filesystem.delete_file(self._at(name))
 
     @contextmanager
-    def _removed_on_error(self) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            with suppress(OSError, MemoryError):  # then the next command removes them
-                self._remove(self._listed())
-            raise
+    def _writing(self) -> Iterator[None]:
+        with writing_to(self._location), self._locked():
+            try:
+                yield
+            except BaseException:
+                with suppress(OSError, MemoryError):  # then the next command removes them
+                    self._remove(self._listed())
+                raise
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

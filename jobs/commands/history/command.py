@@ -57,11 +57,12 @@ def history(
         lldeg history s3://bucket/daily --reference runs/reference
     """
     from jobs.commands.history.follow import follow  # noqa: PLC0415 - --help need not wait for these
-    from jobs.commands.history.outputs import history_json, print_history  # noqa: PLC0415
+    from jobs.commands.history.outputs import history_files, history_json, print_history  # noqa: PLC0415
 
     reading = Reading(parse_assignments("--metric", metric or []), cluster)
-    found = follow(folder, reading, reference=reference, alpha=alpha, temperature=temperature)
     target = out or f"{folder.rstrip('/')}/analysis"
+    history_files(target).remove()  # what fails from here on must not leave the alarm of another day
+    found = follow(folder, reading, reference=reference, alpha=alpha, temperature=temperature)
     found.write(target)
     if format_ is Format.JSON:
         typer.echo(history_json(found.series, alpha), nl=False)

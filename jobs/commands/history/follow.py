@@ -8,7 +8,6 @@ from jobs.commands.history.outputs import history_entry, write_history
 from jobs.commands.history.series import Series, series_of
 from jobs.inputs.score_set import Reading, Temperature
 from jobs.inputs.sources import read_unlinked
-from orchestrator.errors import UserError
 
 ALARM, UNMEASURED = 1, 3
 
@@ -53,12 +52,7 @@ class History:
         Raises:
             UserError: the folder cannot be written to.
         """
-        try:
-            write_history(self.series, self.alpha, folder)
-        except OSError as error:
-            raise UserError(
-                f"Cannot write to {folder}: {error}. Choose another folder with --out."
-            ) from error
+        write_history(self.series, self.alpha, folder)
 
 
 def follow(

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Sequence
-from posixpath import join
 from typing import Any
 
 from rich.console import Console
@@ -15,8 +14,9 @@ from jobs.commands.history.plot import picture
 from jobs.commands.history.series import Series
 from jobs.text.format import amount, clean, p_text, score_text
 from jobs.text.headline import place
-from orchestrator.rundir.locations import open_location
+from orchestrator.rundir.locations import FileSet
 
+FILES = ("history.svg", "history.json")
 HEADER = ("date", "items", "score %", "drop, points", "worse/better", "missing", "p ever")
 
 
@@ -68,19 +68,27 @@ def history_json(series: Sequence[Series], alpha: float) -> str:
 
 
 def write_history(series: Sequence[Series], alpha: float, out: str) -> None:
-    """Write history.json and history.svg.
+    """Put history.json and history.svg in the place of earlier ones; if that fails, neither are there.
 
     Args:
         series: what was found.
         alpha: probability of any false alarm.
         out: path or URL of the folder, which is made if need be.
+
+    Raises:
+        UserError: the folder cannot be written to.
     """
-    contents = {"history.json": history_json(series, alpha), "history.svg": picture(series)}
-    filesystem, folder = open_location(out)
-    filesystem.create_dir(folder, recursive=True)
-    for name, text in contents.items():
-        with filesystem.open_output_stream(join(folder, name)) as file:
-            file.write(text.encode())
+    contents = dict(zip(FILES, (picture(series), history_json(series, alpha)), strict=True))
+    history_files(out).replace({name: text.encode() for name, text in contents.items()})
+
+
+def history_files(out: str) -> FileSet:
+    """The files of a history in a folder.
+
+    Args:
+        out: path or URL of the folder.
+    """
+    return FileSet(out, "history", FILES)
 
 
 def ever_p(series: Series) -> list[float]:

@@ -18,7 +18,7 @@ from jobs.analysis.compare import Request, analyze_scores
 from jobs.analysis.outputs import verdicts
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import read_scores
-from jobs.report import write_report
+from jobs.report import report as page_of
 from jobs.report.catalog import Catalog
 from jobs.report.server import application
 from stats.results import Settings
@@ -64,7 +64,7 @@ def report(tmp_path):
         analysis = analyze_scores(book, Request(Settings(**settings)))
         out = tmp_path / "analysis"
         out.mkdir(exist_ok=True)
-        write_report(analysis, book.runs, str(out))
+        (out / "report.html").write_text(page_of(analysis, book.runs), encoding="utf-8")
         page = Page((out / "report.html").read_text(encoding="utf-8"))
         return SimpleNamespace(path=out / "report.html", page=page, verdicts=verdicts(analysis))
 
