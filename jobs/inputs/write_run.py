@@ -13,10 +13,12 @@ import yaml
 
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import digest
+from orchestrator.rundir.locations import FileSet
 from orchestrator.rundir.schema import FORMAT, Manifest, MetricEntry, TaskEntry, VariantEntry
-from orchestrator.rundir.store import RunStore
+from orchestrator.rundir.store import MANIFEST, SWEEP, RunStore
 
 ROWS_PER_BLOCK = 100_000
+FILES = ("items/*.parquet", f"samples/variant=*/task=*/{'[0-9]' * 12}.parquet", SWEEP, MANIFEST)
 
 
 @dataclass(frozen=True)
@@ -68,19 +70,27 @@ def write_run(out: str, run: ImportedRun) -> None:
         run: its content.
 
     Raises:
-        UserError: if there is a run already.
+        UserError: if there is a run already, or samples, or the folder cannot be written to.
     """
     store = RunStore(out)
-    if store.has_run():
-        raise UserError(
-            f"{out} is already a run directory; importing into it would mix the two. Change --out."
-        )
+
+    def refuse_run(*, also_samples: bool = True) -> None:
+        if store.has_run() or (also_samples and store.sample_paths()):
+            raise UserError(
+                f"{out} is already a run directory; importing into it would mix the two. Change --out."
+            )
+
+    refuse_run(also_samples=False)  # those that an interrupted import left are no obstacle
+    with FileSet(out, "import", FILES).filling(refuse_run):
+        _write(store, run, name=out.rstrip("/").rpartition("/")[2])
+
+
+def _write(store: RunStore, run: ImportedRun, name: str) -> None:
     for task in run.tasks:
         store.write_items(task.name, task.items)
         for model, table in task.samples.items():
             for start in range(0, table.num_rows, ROWS_PER_BLOCK):
                 store.write_block(model, task.name, f"{start:012d}", table.slice(start, ROWS_PER_BLOCK))
-    name = out.rstrip("/").rpartition("/")[2]
     sweep = {"name": name, "baseline": run.models[0], "variants": {model: {} for model in run.models}}
     store.write_sweep(yaml.safe_dump(sweep, sort_keys=False, allow_unicode=True))
     # The manifest is written last because it is what makes a folder a run.

@@ -27,7 +27,7 @@ import pyarrow.fs as pafs
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 UNFINISHED = re.compile(r"\.lldeg-[0-9a-f]{32}")
 """Names of files that are still being written, or never were to the end."""
@@ -220,7 +220,7 @@ class FileSet:
         """
         if exists(self._location):
             with self._writing():
-                self._remove(self._listed() or self._unlisted())
+                self._remove(self._listed())
 
     def replace(self, contents: Mapping[str, bytes]) -> None:
         """Put new files in the place of the old ones; if that fails, neither are there.
@@ -232,109 +232,120 @@ class FileSet:
             UserError: the folder cannot be written to.
         """
         with self._writing():
-            self._remove(self._listed() or self._unlisted())
-            self._note({name: sha256(content).hexdigest() for name, content in contents.items()})
-            if self._is_local:
-                _appear_together(Path(self._folder), contents)
-                return
-            for name, content in contents.items():
-                _upload(self._filesystem, self._at(name), content)
+            self._remove(self._listed())
+            with self._removed_on_error(self._listed):
+                self._note({name: sha256(content).hexdigest() for name, content in contents.items()})
+                if self._is_local:
+                    _appear_together(Path(self._folder), contents)
+                    return
+                for name, content in contents.items():
+                    _upload(self._filesystem, self._at(name), content)
 
     @contextmanager
-    def filling(self) -> Iterator[Callable[[Iterable[str]], None]]:
-        """Write the files within the context; if it fails, they are removed, at the latest by the next one.
+    def filling(self, check: Callable[[], None]) -> Iterator[None]:
+        """Write the files one by one within the context; if that fails, they go, at the latest next time.
 
-        Yields:
-            what to call with the names of files before they are written.
+        Args:
+            check: raises an error if the folder holds anything else; called when what an interrupted command
+                has left is gone.
 
         Raises:
             UserError: the folder cannot be written to.
         """
-        noted: dict[str, None] = {}
-
-        def note(names: Iterable[str]) -> None:
-            noted.update(dict.fromkeys(names))
-            self._note(noted)
-
         with self._writing():
-            self._remove(self._listed())
-            yield note
-            self._delete(self._list)
+            if self._exists(self._list):
+                self._remove(self._found())
+            check()
+            with self._removed_on_error(self._found):
+                self._note({})
+                yield
+                self._delete(self._list)
 
-    def _note(self, digests: Mapping[str, str | None]) -> None:
+    def _note(self, digests: Mapping[str, str]) -> None:
         write_whole(self._filesystem, self._at(self._list), json.dumps(digests, indent=0).encode())
 
     def _listed(self) -> dict[str, str | None]:
-        """The files by name with their digests; None of those that were being written one by one."""
-        try:
+        """The files by name with digests; without a list, by an older lldeg, all that it could write."""
+        with suppress(FileNotFoundError, ValueError, RecursionError):
             listed = json.loads(self._read(self._list))
-        except (FileNotFoundError, ValueError, RecursionError):
-            return {}
-        return listed if isinstance(listed, dict) else {}
+            if isinstance(listed, dict):
+                return listed
+        return dict.fromkeys(self._names) if self._exists(self._names[-1]) else {}
 
-    def _unlisted(self) -> dict[str, str | None]:
-        """The files of a version of lldeg that kept no list."""
-        is_complete = self._filesystem.get_file_info(self._at(self._names[-1])).type == pafs.FileType.File
-        return dict.fromkeys(self._names) if is_complete else {}
+    def _found(self) -> dict[str, str | None]:
+        """All files in the folder, the one that tells that the set is complete last."""
+        inside = pafs.FileSelector(self._folder, recursive=True)
+        files = [info.path for info in self._filesystem.get_file_info(inside) if info.is_file]
+        names = [path.removeprefix(f"{self._folder}/") for path in files]
+        return dict.fromkeys(sorted(names, key=lambda name: name == self._names[-1]))
 
-    def _remove(self, listed: Mapping[str, str | None]) -> None:
-        for name in reversed(list(listed)):
-            if self._is_own(name, listed[name]):
+    def _remove(self, digests: Mapping[str, str | None]) -> None:
+        """Remove the files with these names and contents (None for any) that are the command's."""
+        for name, digest in reversed(list(digests.items())):
+            if (
+                self._is_own(name)
+                and self._exists(name)
+                and (digest is None or sha256(self._read(name)).hexdigest() == digest)
+            ):
                 self._delete(name)
         self._delete(self._list)
         if self._is_local:
             root = Path(self._folder)
-            for folder in sorted({(root / name).parent for name in (self._list, *listed)}, reverse=True):
-                remove_unfinished(folder)
+            remove_unfinished(root)
+            for folder in sorted({(root / name).parent for name in digests}, reverse=True):
                 _remove_empty(folder, root)
 
-    def _is_own(self, name: str, digest: str | None) -> bool:
-        """Whether a file may be removed: a list may come from anywhere, and a file may have been changed."""
-        if ".." in name.split("/") or not any(fnmatchcase(name, pattern) for pattern in self._names):
-            return False
-        try:
-            return digest is None or sha256(self._read(name)).hexdigest() == digest
-        except FileNotFoundError:
-            return False
+    def _is_own(self, name: str) -> bool:
+        """Whether the command writes a file of that name: a list may come from anywhere."""
+        *folders, base = name.split("/")
+        is_known = any(fnmatchcase(name, pattern) for pattern in self._names)
+        return ".." not in folders and (is_known or UNFINISHED.fullmatch(base) is not None)
 
     def _at(self, name: str) -> str:
         return f"{self._folder}/{name}"
+
+    def _exists(self, name: str) -> bool:
+        return bool(self._filesystem.get_file_info(self._at(name)).type == pafs.FileType.File)
 
     def _read(self, name: str) -> bytes:
         with self._filesystem.open_input_file(self._at(name)) as stream:
             return bytes(stream.read())
 
     def _delete(self, name: str) -> None:
-        with suppress(FileNotFoundError):
+        if self._exists(name):
             if self._is_local:
                 Path(self._at(name)).unlink()
             else:
                 self._filesystem.delete_file(self._at(name))
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with writing_to(self._location), self._locked():
-            try:
-                yield
-            except BaseException:
-                with suppress(OSError, MemoryError):  # then the next command removes them
-                    self._remove(self._listed())
-                raise
+    def _removed_on_error(self, names: Callable[[], Mapping[str, str | None]]) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError, MemoryError):  # then the next command removes them
+                self._remove(names())
+            raise
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
+    def _writing(self) -> Iterator[None]:
         """Keep other commands from writing to the folder, where it is on a disk that has locks."""
-        if not self._is_local:
-            yield
-            return
-        Path(self._folder).mkdir(parents=True, exist_ok=True)
-        opened = os.open(self._folder, os.O_RDONLY)
-        try:
-            with suppress(OSError):
-                fcntl.flock(opened, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(opened)
+        with writing_to(self._location):
+            if not self._is_local:
+                yield
+                return
+            folder = Path(self._folder)
+            is_new = not folder.exists()
+            folder.mkdir(parents=True, exist_ok=True)
+            opened = os.open(folder, os.O_RDONLY)
+            try:
+                with suppress(OSError):
+                    fcntl.flock(opened, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(opened)
+                if is_new:
+                    _remove_empty(folder, folder.parent)
 
 
 def _appear_together(folder: Path, contents: Mapping[str, bytes]) -> None:

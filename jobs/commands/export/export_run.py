@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from posixpath import dirname, join
+from posixpath import join
 from typing import Any
 
 from pyarrow.fs import FileSelector
@@ -16,7 +16,9 @@ from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import read_scores
 from orchestrator.errors import UserError
-from orchestrator.rundir.locations import open_location
+from orchestrator.rundir.locations import FileSet, open_location, write_whole
+
+FILES = ("data/lldeg/*.jsonl", "data/lldeg/*.json", "*/samples_*.jsonl", "*/results_*.json")
 
 
 @dataclass(frozen=True)
@@ -47,16 +49,14 @@ def export_run(run: str, target: Target, out: str) -> Exported:
     """
     files = rows = 0
     content = _contents(run, target)
-    try:
-        _refuse_full(out)
+    filesystem, folder = open_location(out)
+    with FileSet(out, "export", FILES).filling(lambda: _refuse_full(out)):
         for path, value in content:
-            _write(out, path, value)
+            write_whole(filesystem, join(folder, path), _bytes(value, by_line=path.endswith(".jsonl")))
             files += 1
             rows += len(value) if path.endswith(".jsonl") else 0
-    except OSError as error:
-        raise UserError(f"Cannot write to {out}: {error}. Choose another folder with --out.") from error
-    if not files:
-        raise UserError(f"{run} has no samples to export.")
+        if not files:
+            raise UserError(f"{run} has no samples to export.")
     return Exported(out, files, rows)
 
 
@@ -74,13 +74,7 @@ def _refuse_full(out: str) -> None:
         raise UserError(f"{out} is not empty: choose a new folder with --out.")
 
 
-def _write(out: str, path: str, content: Any) -> None:
-    filesystem, folder = open_location(out)
-    target = join(folder, path)
-    filesystem.create_dir(dirname(target), recursive=True)
-    with filesystem.open_output_stream(target) as file:
-        if path.endswith(".jsonl"):
-            for row in content:
-                file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
-        else:
-            file.write(json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n")
+def _bytes(content: Any, *, by_line: bool) -> bytes:
+    if by_line:
+        return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in content)
+    return json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n"
