@@ -219,8 +219,8 @@ class FileSet:
             UserError: the folder cannot be written to.
         """
         if exists(self._location):
-            with self._writing():
-                self._remove(self._listed())
+            with self._writing(), _undone_by(self._clear):
+                self._clear()
 
     def replace(self, contents: Mapping[str, bytes]) -> None:
         """Put new files in the place of the old ones; if that fails, neither are there.
@@ -231,15 +231,14 @@ class FileSet:
         Raises:
             UserError: the folder cannot be written to.
         """
-        with self._writing():
-            self._remove(self._listed())
-            with self._removed_on_error(self._listed):
-                self._note({name: sha256(content).hexdigest() for name, content in contents.items()})
-                if self._is_local:
-                    _appear_together(Path(self._folder), contents)
-                    return
-                for name, content in contents.items():
-                    _upload(self._filesystem, self._at(name), content)
+        with self._writing(), _undone_by(self._clear):
+            self._clear()
+            self._note({name: sha256(content).hexdigest() for name, content in contents.items()})
+            if self._is_local:
+                _appear_together(Path(self._folder), contents)
+                return
+            for name, content in contents.items():
+                _upload(self._filesystem, self._at(name), content)
 
     @contextmanager
     def filling(self, check: Callable[[], None]) -> Iterator[None]:
@@ -253,10 +252,9 @@ class FileSet:
             UserError: the folder cannot be written to.
         """
         with self._writing():
-            if self._exists(self._list):
-                self._remove(self._found())
+            self._empty()
             check()
-            with self._removed_on_error(self._found):
+            with _undone_by(self._empty):
                 self._note({})
                 yield
                 self._delete(self._list)
@@ -265,22 +263,29 @@ class FileSet:
         write_whole(self._filesystem, self._at(self._list), json.dumps(digests, indent=0).encode())
 
     def _listed(self) -> dict[str, str | None]:
-        """The files by name with digests; without a list, by an older lldeg, all that it could write."""
+        """The files by name with digests; where an older lldeg left no list, all that it could write."""
         with suppress(FileNotFoundError, ValueError, RecursionError):
             listed = json.loads(self._read(self._list))
             if isinstance(listed, dict):
                 return listed
         return dict.fromkeys(self._names) if self._exists(self._names[-1]) else {}
 
-    def _found(self) -> dict[str, str | None]:
-        """All files in the folder, the one that tells that the set is complete last."""
-        inside = pafs.FileSelector(self._folder, recursive=True)
-        files = [info.path for info in self._filesystem.get_file_info(inside) if info.is_file]
-        names = [path.removeprefix(f"{self._folder}/") for path in files]
-        return dict.fromkeys(sorted(names, key=lambda name: name == self._names[-1]))
+    def _empty(self) -> None:
+        """Remove what `filling` has left, the file that tells that the set is complete first."""
+        names = []
+        if self._exists(self._list):
+            inside = pafs.FileSelector(self._folder, recursive=True)
+            files = [info.path for info in self._filesystem.get_file_info(inside) if info.is_file]
+            names = sorted(files, key=lambda path: path == self._at(self._names[-1]))
+        self._remove(dict.fromkeys(path.removeprefix(self._at("")) for path in names))
+        for folder in Path(self._folder).iterdir() if names and self._is_local else ():
+            _remove_empty(folder)
+
+    def _clear(self) -> None:
+        """Remove what `replace` has left, the file that tells that the set is complete first."""
+        self._remove(self._listed())
 
     def _remove(self, digests: Mapping[str, str | None]) -> None:
-        """Remove the files with these names and contents (None for any) that are the command's."""
         for name, digest in reversed(list(digests.items())):
             if (
                 self._is_own(name)
@@ -290,10 +295,7 @@ class FileSet:
                 self._delete(name)
         self._delete(self._list)
         if self._is_local:
-            root = Path(self._folder)
-            remove_unfinished(root)
-            for folder in sorted({(root / name).parent for name in digests}, reverse=True):
-                _remove_empty(folder, root)
+            remove_unfinished(Path(self._folder))
 
     def _is_own(self, name: str) -> bool:
         """Whether the command writes a file of that name: a list may come from anywhere."""
@@ -319,15 +321,6 @@ class FileSet:
                 self._filesystem.delete_file(self._at(name))
 
     @contextmanager
-    def _removed_on_error(self, names: Callable[[], Mapping[str, str | None]]) -> Iterator[None]:
-        try:
-            yield
-        except BaseException:
-            with suppress(OSError, MemoryError):  # then the next command removes them
-                self._remove(names())
-            raise
-
-    @contextmanager
     def _writing(self) -> Iterator[None]:
         """Keep other commands from writing to the folder, where it is on a disk that has locks."""
         with writing_to(self._location):
@@ -345,7 +338,7 @@ class FileSet:
             finally:
                 os.close(opened)
                 if is_new:
-                    _remove_empty(folder, folder.parent)
+                    _remove_empty(folder)
 
 
 def _appear_together(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -363,9 +356,18 @@ def _appear_together(folder: Path, contents: Mapping[str, bytes]) -> None:
         sync_folder(folder)
 
 
-def _remove_empty(folder: Path, root: Path) -> None:
-    """Remove a folder inside another, and those around it, as far as they are empty."""
-    with suppress(OSError):
-        while folder != root:
-            folder.rmdir()
-            folder = folder.parent
+@contextmanager
+def _undone_by(undo: Callable[[], None]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError, MemoryError):  # then the next command does it
+            undo()
+        raise
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder with all folders in it, as far as they are empty."""
+    for inside, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):
+            Path(inside).rmdir()
