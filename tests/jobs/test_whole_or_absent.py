@@ -1,7 +1,7 @@
 """Every file is there whole or not at all, and those of a command together, whichever step fails.
 
 Each step that changes a folder fails in turn, for every command that leaves files: once, or from there on,
-which is what a killed process and a power failure leave. Then the command is run again. Memory fails likewise.
+which is what a killed process and a power failure leave. Then the command is run again. Memory fails, too.
 """
 
 import os

@@ -1,8 +1,8 @@
 """Disks and memory that fail at the nth step, as SQLite's tests have them.
 
-A step is a call of the operating system that changes a folder, or a call of one of our functions, each of which
-needs memory. Every step fails once, so that what follows can tidy up; or the process ends there, and with the
-power what was never synchronized is lost.
+A step is a call of the operating system that changes a folder, or a call of one of our functions, which needs
+memory. It fails once, so that what follows can tidy up; or the process ends there, and what was never
+synchronized is lost with the power.
 """
 
 import os
@@ -56,7 +56,7 @@ class FailingDisk:
         return self.step is not None and self.steps > self.step
 
     def _on_file(self, name, file, *rest):
-        if not os.readlink(f"/proc/self/fd/{file}").startswith(self.folder):
+        if not str(Path(f"/proc/self/fd/{file}").readlink()).startswith(self.folder):
             return self._real[name](file, *rest)
         inode = os.fstat(file).st_ino
         if name == "write":
