@@ -1,13 +1,15 @@
 """Nothing that a server says becomes a false score, a lost block, a leak or an endless wait."""
 
 import base64
+import json
 import math
 from types import SimpleNamespace
 
 import pytest
-from standin import hostile
+from standin import hostile, hostile_replies
 from standin.files import GENERATE, questions, write_task
 from standin.server import StandInServer, completion, likelihoods, reply
+from standin.words import word_tokenizer
 
 from orchestrator.config.schema import PromptConfig, SamplingConfig
 from orchestrator.engines import open_engine
@@ -92,15 +94,69 @@ def test_the_key_is_in_no_row(rows):
 
 @pytest.fixture
 def tokenizer(tmp_path):
-    """A tokenizer that knows four words; the number of a word is its token."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    words = ["naught", "one", "two", "three", "<end>"]
-    made = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<end>"))
-    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    PreTrainedTokenizerFast(tokenizer_object=made, eos_token="<end>").save_pretrained(tmp_path)
+    """The folder of a tokenizer that knows some words."""
+    word_tokenizer().save_pretrained(tmp_path)
     return str(tmp_path)
+
+
+CHAT = "lm-eval:local-chat-completions"
+HOSTILE_WAYS = {
+    "text": (COMPLETIONS, lambda mark: Query(TEXT, (mark, {"until": [], "temperature": 0}))),
+    "chat": (
+        CHAT,
+        lambda mark: Query(TEXT, (json.dumps([{"role": "user", "content": mark}]), {"until": []})),
+    ),
+    "likelihood": (COMPLETIONS, lambda mark: Query(LOGLIKELIHOOD, (f"{mark} one", " two three"))),
+}
+
+
+def good_reply(body):
+    """A right answer in the form that a request asks for, with the little that good providers add to it."""
+    content = json.loads(completion(body | {"temperature": 0}, "right")[2])
+    content["choices"][0] |= {"content_filter_results": hostile_replies.PASS, "finish_reason": "stop"}
+    return content
+
+
+def answers_to_hostile_replies(way, folder):
+    """What an engine makes of every hostile reply, each to a request of its own."""
+    kind, query = HOSTILE_WAYS[way]
+    marks = {f"w{number}": number for number in range(len(hostile_replies.CHANGES))}
+    word_tokenizer([*marks, "one", "two", "three"]).save_pretrained(folder)
+
+    def behave(_, body):
+        if "messages" in body:
+            number = marks.get(body["messages"][0]["content"])
+        else:
+            number = body["prompt"][0][0] if body.get("echo") else marks.get(body["prompt"])
+        is_hostile = number is not None and number < len(marks)
+        return hostile_replies.hostile(number, good_reply(body)) if is_hostile else reply(good_reply(body))
+
+    server = StandInServer(behave)
+    options = {"base_url": server.url, "num_concurrent": 64, "patience": 0.2, "tokenizer_backend": "None"}
+    if way == "likelihood":
+        options |= {"tokenizer": str(folder), "tokenizer_backend": "huggingface"}
+    engine = open_engine(EngineSpec("small", options={"kind": kind, **options}), gpus=0)
+    try:
+        (right,) = engine.answer([query("none")])
+        return right, engine.answer([query(mark) for mark in marks])
+    finally:
+        engine.close()
+        server.end()
+
+
+@pytest.mark.parametrize("way", HOSTILE_WAYS)
+def test_no_hostile_reply_is_an_answer(way, tmp_path):
+    """Of more than 300 replies to text, chat and log-likelihoods, those that spoil an answer are errors."""
+    right, answers = answers_to_hostile_replies(way, tmp_path)
+    assert right.error is None
+    assert len(answers) >= 300
+    taken = [
+        change
+        for change, answer in zip(hostile_replies.CHANGES, answers, strict=True)
+        if answer.response is not None and (way in change[0] or answer.response != right.response)
+    ]
+    assert taken == []
+    assert all(answer.error for answer in answers if answer.response is None)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 5.0, True, "-1", 10**400], ids=str)
