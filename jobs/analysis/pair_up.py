@@ -42,6 +42,8 @@ def pair_up(
             elsewhere.append(table.info.name)
             continue
         sides = (first or _nothing(table), second or _nothing(table))
+        _note_marks(pairing, table.info.name, sides)
+        sides = (_unless_silent(sides[0]), _unless_silent(sides[1]))
         _add_task(pairing, table, sides, cluster)
         for who, column in zip(("the baseline", pairing.label), sides, strict=True):
             repeated.setdefault(who, []).append((table.info.name, column.repeated))
@@ -60,6 +62,32 @@ def _nothing(table: TaskTable) -> Column:
     return Column(np.full(items, np.nan), zeros, zeros - 1, reruns=0)
 
 
+def _note_marks(pairing: Pairing, task: str, sides: tuple[Column, Column]) -> None:
+    for code in sides[0].marked.keys() | sides[1].marked.keys():
+        before, after = (int(np.sum(side.marked.get(code, 0))) for side in sides)
+        pairing.marked.setdefault(code, {})[task] = before, after
+    pairing.scored[task] = int(sides[0].answers.sum()), int(sides[1].answers.sum())
+
+
+def _unless_silent(column: Column) -> Column:
+    """A column whose answers count as failed if all of them are empty.
+
+    Then something is wrong with the way the model is asked, and two models that say nothing are not alike.
+    """
+    answers = column.answers
+    empty = column.marked.get(NoticeCode.EMPTY_ANSWERS, 0)
+    if not answers.any() or int(np.sum(empty)) < int(answers.sum()):
+        return column
+    return replace(
+        column,
+        scores=np.full(len(answers), np.nan),
+        answers=np.zeros_like(answers),
+        errors=column.errors + int(answers.sum()),
+        failed=answers if column.failed is None else column.failed + answers,
+        runs=None,
+    )
+
+
 def _add_task(pairing: Pairing, table: TaskTable, sides: tuple[Column, Column], cluster: str | None) -> None:
     first, second = sides
     common = first.answered & second.answered
@@ -69,10 +97,6 @@ def _add_task(pairing: Pairing, table: TaskTable, sides: tuple[Column, Column], 
     pairing.missing += missing
     pairing.owed += first.owed + second.owed
     pairing.withheld.append((table.info.name, (first.withheld, second.withheld)))
-    for code in first.marked.keys() | second.marked.keys():
-        before, after = (int(np.sum(side.marked.get(code, 0))) for side in sides)
-        pairing.marked.setdefault(code, {})[table.info.name] = before, after
-    pairing.scored[table.info.name] = int(first.answers.sum()), int(second.answers.sum())
     if lacking is not None:
         pairing.gaps.append(lacking)
     if not common.any():

@@ -83,6 +83,13 @@ class Pairing:
         return bool(self.gaps or self.fewer_reruns or not self.pairs)
 
     @property
+    def is_silent(self) -> bool:
+        """Whether all answers of one of the models to some task are empty."""
+        empty = self.marked.get(NoticeCode.EMPTY_ANSWERS, {})
+        sides = ((empty[task][side], self.scored[task][side]) for task in empty for side in (0, 1))
+        return any(count and count == answers for count, answers in sides)
+
+    @property
     def all_withheld(self) -> tuple[int, int]:
         """Answers that a provider withheld, (baseline, variant), over all tasks."""
         baseline, variant = (sum(counts[side] for _, counts in self.withheld) for side in (0, 1))

@@ -16,9 +16,9 @@ FULL_SHARE = 0.95
 Counts = Sequence[tuple[str, int]]
 """Numbers by task."""
 
-LEAST_CUT_SHARE = 0.01
-"""Share of a model's answers that makes a warning if the limit of tokens ended them: fewer change the score
-by less than one point, the default margin."""
+LEAST_SHARE = 0.01
+"""Share of a model's answers that makes a warning if the limit of tokens ended them, or they are empty: fewer
+change the score by less than one point, the default margin."""
 
 
 def note_prompts(
@@ -78,7 +78,7 @@ def note_gaps(pairing: Pairing) -> None:
                 f"of {who}, the provider withheld answers ({withheld}); they count as failed, not as wrong."
             )
             pairing.warn(NoticeCode.WITHHELD_ANSWERS, said)
-        _note_cut_answers(pairing, who, side)
+        _note_shares(pairing, who, side)
         if cut := _listed(_marked(pairing, NoticeCode.CUT_PROMPTS, side)):
             said = (
                 f"prompts of {who} were too long and lost their beginning ({cut}), maybe even the question: "
@@ -105,18 +105,38 @@ def _marked(pairing: Pairing, code: NoticeCode, side: int) -> Counts:
     return [(task, counts[side]) for task, counts in pairing.marked.get(code, {}).items() if counts[side]]
 
 
-def _note_cut_answers(pairing: Pairing, who: str, side: int) -> None:
-    """Say which tasks have answers of one model that the limit of tokens cut, if there are many in all."""
+def _note_shares(pairing: Pairing, who: str, side: int) -> None:
+    """Say which tasks have many answers of one model that were cut, that are empty or that are all equal."""
     answers = {task: counts[side] for task, counts in pairing.scored.items()}
-    cut = _marked(pairing, NoticeCode.CUT_ANSWERS, side)
-    if cut and sum(count for _, count in cut) >= LEAST_CUT_SHARE * sum(answers.values()):
-        shares = sorted(((count / answers[task], task) for task, count in cut), reverse=True)
-        found = some([f"{share:.0%} of {task}" for share, task in shares], 3)
+    if cut := _shares(_marked(pairing, NoticeCode.CUT_ANSWERS, side), answers):
         pairing.warn(
             NoticeCode.CUT_ANSWERS,
-            f"{who} reached the token limit in answers ({found}), which are scored as far as they go: raise "
+            f"{who} reached the token limit in answers ({cut}), which are scored as far as they go: raise "
             "max_gen_toks if they need more room.",
         )
+    empty = _marked(pairing, NoticeCode.EMPTY_ANSWERS, side)
+    if silent := [task for task, count in empty if count == answers[task]]:
+        pairing.warn(
+            NoticeCode.EMPTY_ANSWERS,
+            f"{who} gave only empty answers to {some(silent, 3)}; they count as failed, not as wrong. The "
+            "text may be elsewhere (in reasoning_content), or a stop string may have cut all of it.",
+        )
+    if some_empty := _shares([pair for pair in empty if pair[0] not in silent], answers):
+        said = f"{who} gave empty answers ({some_empty}), which are scored as they are."
+        pairing.warn(NoticeCode.EMPTY_ANSWERS, said)
+    equal, others = (dict(_marked(pairing, NoticeCode.EQUAL_ANSWERS, which)) for which in (side, 1 - side))
+    compared = [task for task, counts in pairing.scored.items() if counts[1 - side] and task not in others]
+    if same := [task for task in compared if equal.get(task, 0) > 1 and task not in silent]:
+        said = f"{who} gave one and the same answer to all items of {some(same, 3)}; the other model did not."
+        pairing.warn(NoticeCode.EQUAL_ANSWERS, said)
+
+
+def _shares(found: Counts, answers: Mapping[str, int]) -> str:
+    """Shares of the answers by task, for a sentence; empty if they are few in all."""
+    if not found or sum(count for _, count in found) < LEAST_SHARE * sum(answers.values()):
+        return ""
+    shares = sorted(((count / answers[task], task) for task, count in found), reverse=True)
+    return some([f"{share:.0%} of {task}" for share, task in shares], 3)
 
 
 def note_share(pairing: Pairing, paired_by: PairBy) -> None:

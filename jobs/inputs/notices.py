@@ -98,6 +98,12 @@ class NoticeCode(StrEnum):
     CUT_ANSWERS = "cut-answers"
     """The limit of tokens ended answers; they were scored as far as they went."""
 
+    EMPTY_ANSWERS = "empty-answers"
+    """Answers are empty; where all of a model to a task are, they count as failed."""
+
+    EQUAL_ANSWERS = "equal-answers"
+    """All answers of one model to a task are the same, and those of the other are not."""
+
     CUT_PROMPTS = "cut-prompts"
     """Prompts did not fit into the context of the model and lost their beginning."""
 

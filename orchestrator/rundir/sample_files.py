@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from orchestrator.rundir.schema import SampleColumns
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from pyarrow import fs
 
@@ -100,14 +100,18 @@ def open_whole(filesystem: fs.FileSystem, path: str, texts: Sequence[str] = ()) 
 
 
 def read_whole(
-    filesystem: fs.FileSystem, path: str, columns: Sequence[str] | None = None, texts: Sequence[str] = ()
+    filesystem: fs.FileSystem,
+    path: str,
+    columns: Sequence[str] | Callable[[pq.FileMetaData], Sequence[str]] | None = None,
+    texts: Sequence[str] = (),
 ) -> pa.Table | None:
     """Columns of a file of samples or items, its checksums verified; None if it is torn or damaged.
 
     Args:
         filesystem: where it lies.
         path: of the file.
-        columns: those to read, as far as the file has them, parts of structs as "struct.part"; None for all.
+        columns: those to read, as far as the file has them, parts of structs as "struct.part"; None for all;
+            or what chooses them by what the footer says.
         texts: columns that come dictionary-encoded.
 
     Raises:
@@ -115,7 +119,8 @@ def read_whole(
     """
     file = open_whole(filesystem, path, texts)
     try:
-        return None if file is None else file.read(columns=columns, use_threads=False)
+        chosen = columns(file.metadata) if callable(columns) and file is not None else columns
+        return None if file is None else file.read(columns=chosen, use_threads=False)
     except DAMAGE:
         return None
 

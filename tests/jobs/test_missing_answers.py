@@ -273,3 +273,72 @@ def test_files_without_the_column_of_cut_prompts_are_read(tmp_path):
             pq.write_table(pq.read_table(path, partitioning=None).drop_columns("prompt_cut"), path)
     ran = run_analyze(run, out=tmp_path / "out")
     assert "(10 of t)" in " ".join(ran.verdicts["warnings"])
+
+
+def said_of(ran):
+    """All warnings of an analysis as one text."""
+    return " ".join(ran.verdicts["warnings"])
+
+
+def silent(scores):
+    """The same scores, each of an empty answer."""
+    return [("", score) for score in scores]
+
+
+def a_run(folder, **answers):
+    """A run of one task; by model, what it gave as answers."""
+    task = MadeTask({(model, 0.0): [entries] for model, entries in answers.items()})
+    return make_run(folder, {"t": task})
+
+
+@pytest.mark.parametrize("base", [RIGHT, silent([0] * 1000)], ids=["one side", "both sides"])
+@pytest.mark.parametrize("gate", ["degraded", "certified"])
+def test_a_model_that_says_nothing_gets_no_verdict(tmp_path, base, gate):
+    """Neither DEGRADED nor, where both say nothing, CERTIFIED; the reason is said, and no gate passes."""
+    run = a_run(tmp_path / "run", base=base, v=silent([0] * 1000))
+    ran = run_analyze(run, "--gate", gate, out=tmp_path / "out")
+    assert ran.code == 2
+    assert "v at temperature 0 gave only empty answers to t; they count as failed" in ran.error
+    assert not (ran.out / "verdicts.json").exists()
+
+
+def test_a_model_that_says_nothing_keeps_no_other_from_its_verdict(tmp_path):
+    """It is named as not compared, and the exit status is that of an incomplete analysis."""
+    run = a_run(tmp_path / "run", base=RIGHT, v=silent([0] * 1000), w=RIGHT)
+    ran = run_analyze(run, out=tmp_path / "out")
+    assert (ran.code, [found["variant"] for found in ran.verdicts["comparisons"]]) == (3, ["w"])
+    assert {"not-compared", "empty-answers"} <= set(ran.verdicts["warning_codes"])
+
+
+def test_a_task_that_one_side_says_nothing_to_counts_as_failed(tmp_path):
+    """The other task decides, and a certificate has to hold whatever the missing answers would have been."""
+    tasks = {
+        "a": MadeTask({("base", 0.0): [RIGHT], ("v", 0.0): [RIGHT]}),
+        "b": MadeTask({("base", 0.0): [silent([0] * 1000)], ("v", 0.0): [silent([0] * 1000)]}),
+    }
+    ran = run_analyze(make_run(tmp_path / "run", tasks), "--gate", "certified", out=tmp_path / "out")
+    found = ran.comparison("v")
+    assert (ran.code, found["verdict"], found["failed_answers"]) == (3, "inconclusive", [1000, 1000])
+
+
+@pytest.mark.parametrize(("count", "sides"), [(9, 0), (10, 1), (120, 1)])
+@pytest.mark.parametrize("blank", ["", " \n\t "])
+def test_empty_answers_are_said(tmp_path, count, sides, blank):
+    """If they are one in a hundred of a side; they are scored as they are, and so the verdict stands."""
+    answers = [("x" * 5000, 1)] * 500 + [(blank, 0)] * count + [("42", 1)] * (500 - count)
+    run = a_run(tmp_path / "run", base=[1] * 1000, v=answers)
+    ran = run_analyze(run, out=tmp_path / "out")
+    assert ran.verdicts["warning_codes"].count("empty-answers") == sides
+    assert (f"gave empty answers ({count / 1000:.0%} of t)" in said_of(ran)) == bool(sides)
+    assert ran.comparison("v")["failed_answers"] == [0, 0]
+
+
+@pytest.mark.parametrize(("other", "sides"), [("42", 0), ("41", 1)])
+def test_one_and_the_same_answer_to_everything_is_said(tmp_path, other, sides):
+    """If the other model's answers differ."""
+    run = a_run(tmp_path / "run", base=[("42", 1)] * 99 + [(other, 1)], v=[("42", 1)] * 100)
+    ran = run_analyze(run, out=tmp_path / "out")
+    assert ran.verdicts["warning_codes"].count("equal-answers") == sides
+    assert ("v at temperature 0 gave one and the same answer to all items of t" in said_of(ran)) == bool(
+        sides
+    )

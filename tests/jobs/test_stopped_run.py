@@ -337,3 +337,14 @@ def test_cut_answers_are_those_of_the_items_that_count(tmp_path):
         if "token limit" in text
     ]
     assert "(100% of sums)" in said
+
+
+def test_a_model_that_said_nothing_gets_no_verdict(stopped, tmp_path):
+    """The looks took its empty answers for wrong ones, or those of both models for alike."""
+    for path in cell_folder(stopped.path, "same", "sums").iterdir():
+        rows = pq.read_table(path, partitioning=None)
+        place = rows.schema.get_field_index("response")
+        pq.write_table(rows.set_column(place, "response", pa.array([""] * len(rows))), path)
+    ran = run_analyze(stopped.path, out=tmp_path / "out")
+    assert [found["variant"] for found in ran.verdicts["comparisons"]] == ["bad"]
+    assert {"not-compared", "empty-answers"} <= set(ran.verdicts["warning_codes"])

@@ -30,12 +30,14 @@ class RunFiles:
         manifest: what was done, and with what.
         sweep: what was asked for.
         spans: first and last item of the sample files that were read.
+        texts: of these files, the least and the greatest answer; None where the footer does not tell.
     """
 
     store: RunStore
     manifest: Manifest
     sweep: dict[str, Any]
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+    texts: dict[str, tuple[str, str] | None] = field(default_factory=dict)
 
     @staticmethod
     def open(location: str) -> "RunFiles":
@@ -109,6 +111,11 @@ class RunFiles:
         """Remember the first and the last item of a file."""
         numbers = items.to_numpy()
         self.spans[path] = int(numbers.min()), int(numbers.max())
+
+    def is_monotonous(self, model: str, task: str) -> bool:
+        """Whether all answers of a model to a task are one and the same text, as far as they were read."""
+        found = {self.texts[path] for path in self.samples(model, task) if path in self.texts}
+        return len(found) == 1 and (texts := found.pop()) is not None and texts[0] == texts[1]
 
     @cached_property
     def _samples(self) -> dict[tuple[str, str], list[str]]:

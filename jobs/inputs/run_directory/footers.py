@@ -47,6 +47,14 @@ def read_footer(run: RunFiles, path: str) -> Footer | None:
     )
 
 
+def text_range(metadata: Any, column: str) -> tuple[str, str] | None:
+    """The least and the greatest text of a column; None without any, or if the writer kept no statistics."""
+    known = [group for group in _statistics(metadata, column) if group is None or group.num_values]
+    if not known or not all(group is not None and group.has_min_max for group in known):
+        return None
+    return min(group.min for group in known), max(group.max for group in known)
+
+
 def _statistics(metadata: Any, column: str) -> list[Any]:
     """Statistics of a top-level column in every row group; None where the writer kept none."""
     number = next((i for i in range(metadata.num_columns) if metadata.schema.column(i).path == column), None)

@@ -223,6 +223,11 @@ def _read_model(model: str, info: TaskInfo, held: _Task) -> tuple[dict[Temperatu
     if any(column.errors for column in columns.values()):
         withheld = count_withheld(holders, model, info.name)
         columns = {t: replace(column, withheld=withheld[t]) for t, column in columns.items()}
+    if all(run.is_monotonous(model, info.name) for run in holders):
+        columns = {
+            t: replace(column, marked={**column.marked, NoticeCode.EQUAL_ANSWERS: column.answers})
+            for t, column in columns.items()
+        }
     return columns, means.mixed_prompts > 0
 
 

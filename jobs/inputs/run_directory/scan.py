@@ -2,31 +2,43 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from posixpath import dirname
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.inputs.notices import NoticeCode
 from jobs.inputs.run_directory.files import RunFiles
+from jobs.inputs.run_directory.footers import text_range
 from jobs.inputs.score_set import some
 from orchestrator.engines.base import CUT
 from orchestrator.errors import UserError
 from orchestrator.rundir.sample_files import READERS, read_whole
 
 ROWS_PER_PIECE = 1 << 17
-PLACE = ("item", "temperature", "seed")
+PLACE, RESPONSE = ("item", "temperature", "seed"), "response"
 MARKS: dict[NoticeCode, tuple[str, Callable[[pa.ChunkedArray], pa.ChunkedArray]]] = {
     NoticeCode.CUT_ANSWERS: ("finish_reason", lambda reasons: pc.equal(reasons, CUT)),
     NoticeCode.CUT_PROMPTS: ("prompt_cut", lambda tokens: pc.greater(tokens, 0)),
+    NoticeCode.EMPTY_ANSWERS: (
+        RESPONSE,
+        lambda texts: pc.equal(pc.utf8_trim_whitespace(texts.cast(pa.string())), ""),
+    ),
 }
 """What is noted of an answer: the column that tells, which older files may lack, and when it does."""
 
 
 def read_files(
-    run: RunFiles, files: Sequence[str], columns: Sequence[str] | None = None, texts: Sequence[str] = ()
+    run: RunFiles,
+    files: Sequence[str],
+    columns: Sequence[str] | Callable[[str, Any], Sequence[str]] | None = None,
+    texts: Sequence[str] = (),
 ) -> Iterator[tuple[str, pa.Table | None]]:
     """Columns of files of samples, as `read_whole` gives them, in their order; None for a damaged file.
+
+    What chooses columns gets path and footer of a file.
 
     Raises:
         OSError: if the storage fails.
@@ -34,7 +46,8 @@ def read_files(
     with ThreadPoolExecutor(READERS) as pool:
         for start in range(0, len(files), READERS):  # not all at once, so that no more than these are held
             paths = files[start : start + READERS]
-            tables = pool.map(lambda path: read_whole(run.filesystem, path, columns, texts), paths)
+            wanted = [partial(columns, path) if callable(columns) else columns for path in paths]
+            tables = pool.map(partial(read_whole, run.filesystem, texts=texts), paths, wanted)
             yield from zip(paths, tables, strict=True)
 
 
@@ -72,9 +85,15 @@ def scan(
         OSError: if the storage fails.
     """
     needed, has_metric = {*PLACE, text}, False
-    read = [*needed, f"scores.{metric}", *(column for column, _ in MARKS.values())]
+    read = [*needed, f"scores.{metric}", "finish_reason", "prompt_cut"]
+
+    def choose(path: str, footer: Any) -> list[str]:
+        """Without the answers, if what is known of them tells that none is blank."""
+        answers = run.texts[path] = text_range(footer, RESPONSE)
+        return read if answers is not None and answers[0].strip() else list({*read, RESPONSE})
+
     held: list[pa.Table] = []
-    for path, table in read_files(run, files, read, [text]):
+    for path, table in read_files(run, files, choose, [text]):
         if table is None or not needed <= set(table.column_names):
             damaged.append(path)
         elif table.num_rows:
