@@ -73,8 +73,8 @@ def analyze_by_looks(book: ScoreSet, request: Request) -> tuple[ScoreSet, Analys
     for found in paired:
         if found.pairing.is_silent:  # the looks took these answers for wrong ones
             found.pairing.pairs.clear()
-            said = f"{found.pairing.label}: not compared, because one of the models answered with nothing."
-            found.pairing.warn(NoticeCode.NOT_COMPARED, said)
+            why = f"{found.pairing.label}: not compared, because one of the models answered with nothing."
+            found.pairing.warn(NoticeCode.NOT_COMPARED, why)
     usable_pairings(book, baseline, [found.pairing for found in paired], request)
     missing = missing_temperatures(book, baseline, request.temperature)
     said = [notice for found in paired for notice in (*_pending(found, followed), *found.pairing.warnings)]
