@@ -187,7 +187,7 @@ def _cell(
         digest=shared,
         items=items,
         reruns=passes,
-        longest_answer=task.longest_answer if task.sampled else 0,
+        longest_answer=task.longest_answer(sweep.config.sampling),
         missing=missing_samples(shared, items, passes, found),
         looks=looks,
     )

@@ -31,13 +31,15 @@ if TYPE_CHECKING:
 
     from lm_eval.api.instance import Instance
 
-    from orchestrator.config.schema import PromptConfig, TaskConfig
+    from orchestrator.config.schema import PromptConfig, SamplingConfig, TaskConfig
     from orchestrator.rundir.schema import MetricEntry
 
 ALLOW_CODE = "HF_ALLOW_CODE_EVAL"
 """What Hugging Face's code_eval asks for, which HumanEval and MBPP try out while they are loaded."""
 RUNS_CODE = "task '{}' executes code that the model writes; to allow that, set confirm_run_unsafe_code: true"
 FEWSHOT_SEED = 1234  # lm-eval's own default, so that few-shot prompts agree with the lm_eval command
+LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""What tasks call the limit of tokens of an answer, in the order in which lm-eval looks for it."""
 CHOICE_SEED = 1234
 """Of the order by which `limit` chooses items: that of BLAKE2b of "1234 NUMBER" (`item_order`)."""
 
@@ -190,12 +192,18 @@ class SweepTask:
         """Whether answers are generated, so that temperature and seed matter."""
         return self.output_type == "generate_until"
 
-    @property
-    def longest_answer(self) -> int:
-        """Upper bound on generated tokens, for putting the longest work first."""
+    def longest_answer(self, sampling: SamplingConfig, default: int | None = None) -> int:
+        """Upper bound on the generated tokens of a request; 0 for log-likelihoods.
+
+        Args:
+            sampling: of the sweep.
+            default: of the engine, for a task that does not say; None for lm-eval's.
+        """
+        if not self.sampled:
+            return 0
         kwargs = self._task.get_config("generation_kwargs") or {}
-        limits = [kwargs[key] for key in ("max_gen_toks", "max_new_tokens", "max_tokens") if key in kwargs]
-        return int(limits[0]) if limits else 256
+        own = next((kwargs[key] for key in LIMITS if kwargs.get(key) is not None), default or 256)
+        return int(sampling.of_task(self.spec.sampling).max_gen_toks or own)
 
     @cached_property
     def definition(self) -> dict[str, Any]:

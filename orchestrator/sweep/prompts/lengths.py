@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orchestrator.engines import kind_of
-from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, MOST_TOKENS
+from orchestrator.engines.base import LOGLIKELIHOOD, MOST_TOKENS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from lm_eval.api.instance import Instance
 
@@ -72,13 +72,14 @@ class PromptLengths:
     renderings: Mapping[str, str]
     built: Mapping[tuple[str, str], TaskItems]
     _known: dict[tuple[object, ...], Lengths] = field(default_factory=dict)
+    _load: Callable[..., Encoding | None] = field(default_factory=lambda: cache(_encoding))
+    _read: Callable[..., int | None] = field(default_factory=lambda: cache(_context))
 
     def of(self, variant: str, task: str) -> Lengths:
         """The prompts of a task for a variant."""
         options, place = self.config.engine_of(variant), (self.renderings[variant], task)
         items = list(self.built[place].requests.values())
-        sampling = self.config.sampling.of_task(self.tasks[task].spec.sampling)
-        answer = _longest_answer(items[0][0], sampling.max_gen_toks or options.get("max_gen_toks"))
+        answer = self.tasks[task].longest_answer(self.config.sampling, options.get("max_gen_toks"))
         encoding, context = self._encoding(variant)
         room = kind_of(options).longest_prompt(options, items[0][0].request_type, answer, context)
         key = (*place, id(encoding), answer, room)
@@ -93,9 +94,9 @@ class PromptLengths:
         tokenizer = kind.tokenizer(options, model, revision)
         if kind.served:  # its name may be that of no model on the hub
             known = tokenizer.revision is not None or Path(tokenizer.name).is_dir()
-            return (_encoding(*tokenizer) if known else None), None
-        encoding = _encoding(*tokenizer)
-        if encoding is None or (context := _context(model, revision, tokenizer.trusted)) is None:
+            return (self._load(*tokenizer) if known else None), None
+        encoding = self._load(*tokenizer)
+        if encoding is None or (context := self._read(model, revision, tokenizer.trusted)) is None:
             return encoding, None
         return encoding, min(context, encoding.tokenizer.model_max_length)
 
@@ -119,16 +120,6 @@ class PromptLengths:
                     f"variants.{variant}: nothing says whether its prompts fit (prompt.overflow: refuse): "
                     "set its tokenizer and max_model_len or max_length, or prompt.overflow: error"
                 )
-
-
-def _longest_answer(request: Instance, set_by_sweep: int | None) -> int:
-    from lm_eval.models.utils import normalize_gen_kwargs  # noqa: PLC0415 - seconds to import
-
-    from orchestrator.engines.tokenization import DEFAULT_MAX_GEN_TOKS  # noqa: PLC0415
-
-    if request.request_type != GENERATE:
-        return 0
-    return int(set_by_sweep or normalize_gen_kwargs(request.args[1], DEFAULT_MAX_GEN_TOKS)["max_gen_toks"])
 
 
 def _measure(
@@ -172,7 +163,6 @@ def _tokens(request: Instance, encoding: Encoding | None) -> int:
     return len(encoding.tok_encode(request.args[0]))
 
 
-@cache
 def _encoding(name: str, revision: str | None, trusted: bool) -> Encoding | None:
     """The tokenization of a model; None if its tokenizer cannot be loaded."""
     from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
@@ -186,7 +176,6 @@ def _encoding(name: str, revision: str | None, trusted: bool) -> Encoding | None
         return None
 
 
-@cache
 def _context(model: str, revision: str | None, trusted: bool) -> int | None:
     """The context that the configuration of a model states; None if it does not, or makes it longer."""
     from lm_eval.models.utils import resolve_max_length  # noqa: PLC0415 - seconds to import
