@@ -146,7 +146,7 @@ def analyze(
         missing: "worst" or "drop", as in `compare`.
         certify: "each" variant at level alpha, or "all" together.
         min_common: least share of common items to compare.
-        strict: refuse to compare answers to different prompts.
+        strict: refuse to compare answers to different prompts, or of different software or hardware.
         columns: columns of JSON Lines and CSV files by role ("item", "score", …; docs/inputs.md).
         pair_by: "id" or "prompt": what tells that the items of two models are the same; None for "id".
         policy: what each task must show, as a YAML file or as its content; `decision` says whether it holds.

@@ -29,6 +29,8 @@ INCOMPLETE = {
     NoticeCode.LEFT_OUT,
 }
 """Warnings about the input that keep a gate from passing: something that was evaluated was not compared."""
+STRICTLY_REFUSED = {NoticeCode.MIXED_PROMPTS, NoticeCode.MIXED_SOFTWARE, NoticeCode.MIXED_HARDWARE}
+"""Warnings about a pairing for which --strict refuses it: more than the models differs."""
 
 
 @dataclass(frozen=True)
@@ -149,8 +151,6 @@ def usable_pairings(
     _refuse_no_evidence(book, baseline, pairings, usable)
     for pairing in usable:
         _refuse_thin_or_mixed(pairing, request)
-    if request.strict:
-        _refuse_mixed_software(book)
     return usable
 
 
@@ -241,20 +241,15 @@ def _prompt_hint(book: ScoreSet) -> str:
     return " If the same questions have other identifiers, --pair-by prompt pairs them by their text."
 
 
-def _refuse_mixed_software(book: ScoreSet) -> None:
-    for notice in book.warnings:
-        if notice.code is NoticeCode.MIXED_SOFTWARE:
-            raise UserError(f"{notice.text} --strict refuses to compare them.")
-
-
 def _refuse_thin_or_mixed(pairing: Pairing, request: Request) -> None:
     if pairing.common_share < request.least_common:
         raise UserError(
             f"{pairing.label} shares only {pairing.common_share:.0%} of its items with the baseline, below "
             f"the required {request.least_common:.0%}: complete it, or lower --min-common."
         )
-    if request.strict and pairing.mixed_prompts:
-        raise UserError(f"{pairing.mixed_prompts[0]} --strict refuses to compare them.")
+    for notice in pairing.warnings if request.strict else ():
+        if notice.code in STRICTLY_REFUSED:
+            raise UserError(f"{notice.text} --strict refuses to compare them.")
 
 
 def _compare(pairings: Sequence[Pairing], settings: Settings) -> tuple[tuple[VariantResult, ...], Settings]:

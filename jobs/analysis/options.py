@@ -98,7 +98,10 @@ GateOption = Annotated[
 PolicyOption = Annotated[Path | None, typer.Option("--policy", metavar="FILE", help=_POLICY)]
 Strict = Annotated[
     bool,
-    typer.Option("--strict", help="Refuse to compare answers to different prompts or of different software."),
+    typer.Option(
+        "--strict",
+        help="Refuse to compare answers to different prompts, or of different software or hardware.",
+    ),
 ]
 TasksOption = Annotated[Tasks, typer.Option(help="Tasks to show: the worst of degraded variants, or all.")]
 FormatOption = Annotated[Format, typer.Option("--format", help="Output format of the verdicts.")]

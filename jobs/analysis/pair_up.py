@@ -15,6 +15,7 @@ from jobs.analysis.pairing_notes import (
     note_share,
 )
 from jobs.inputs.notices import NoticeCode
+from jobs.inputs.run_directory.writers import mixed_writers
 from jobs.inputs.score_set import Column, ScoreSet, TaskTable, Temperature
 from stats.arrays import Floats, Ints
 from stats.scores import TaskScores
@@ -51,6 +52,7 @@ def pair_up(
         note_other_temperature(pairing, elsewhere, book)
     note_repeats(pairing, repeated)
     note_gaps(pairing)
+    pairing.warnings += mixed_writers(book.runs, baseline, variant)
     if book.paired_by is not None:
         note_share(pairing, book.paired_by)
     return pairing

@@ -34,7 +34,6 @@ class Pairing:
         missing: items that do not pair, those of tasks that do not pair at all included.
         owed: samples that were asked for and are not there, of both models.
         warnings: what does not pair.
-        mixed_prompts: sentences about items whose prompts differ; also among the warnings.
         gaps: what is missing, by task.
         withheld: answers that a provider withheld, (baseline, variant), by task.
         marked: for a notice, the scored answers it holds of, (baseline, variant), by task.
@@ -50,7 +49,6 @@ class Pairing:
     missing: int = 0
     owed: int = 0
     warnings: list[Notice] = field(default_factory=list)
-    mixed_prompts: list[str] = field(default_factory=list)
     gaps: list[MissingAnswers] = field(default_factory=list)
     fewer_reruns: list[str] = field(default_factory=list)
     withheld: list[tuple[str, tuple[int, int]]] = field(default_factory=list)

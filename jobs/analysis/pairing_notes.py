@@ -33,7 +33,6 @@ def note_prompts(
             f"{pairing.label}: {different} of {int(common.sum())} items of {task} had a different prompt "
             "than in the baseline, so the comparison does not isolate the models."
         )
-        pairing.mixed_prompts.append(sentence)
         pairing.warn(NoticeCode.MIXED_PROMPTS, sentence)
 
 

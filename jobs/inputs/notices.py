@@ -24,7 +24,10 @@ class NoticeCode(StrEnum):
     """A variant that the sweep allows to leave out could not run on the machine of the sweep."""
 
     MIXED_SOFTWARE = "mixed-software"
-    """Samples were written by more than one version of the software."""
+    """Answers of a baseline or a variant come from different versions of the software."""
+
+    MIXED_HARDWARE = "mixed-hardware"
+    """Answers of a baseline or a variant come from different GPUs or CPUs, or one's from several formats."""
 
     SETTINGS_DISAGREE = "settings-disagree"
     """Runs ask for different levels or margins; none of them was taken."""

@@ -270,6 +270,10 @@ class Engine(Protocol):
         """Requests to keep in flight so that the engine never waits for work."""
 
     @property
+    def dtype(self) -> str | None:
+        """The number format that it computes in; None if that is not known."""
+
+    @property
     def problem(self) -> str | None:
         """What keeps the engine from answering now; None if nothing does."""
 

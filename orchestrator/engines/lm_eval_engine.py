@@ -117,6 +117,12 @@ class LmEvalEngine:
         return BATCH
 
     @property
+    def dtype(self) -> str | None:
+        """As the class's model states it, if it has one that does."""
+        stated = getattr(getattr(self._lm, "model", None), "dtype", None)
+        return None if stated is None else str(stated).removeprefix("torch.")
+
+    @property
     def problem(self) -> str | None:
         """None; it is in this process."""
         return None

@@ -111,6 +111,11 @@ class ServedEngine:
         return FEED_FACTOR * self._concurrency
 
     @property
+    def dtype(self) -> str | None:
+        """None; the server does not say."""
+        return None
+
+    @property
     def problem(self) -> str | None:
         """The server's last failure; None once it answers again."""
         return self._server.trouble

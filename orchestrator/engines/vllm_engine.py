@@ -97,11 +97,17 @@ class VllmEngine:
             raise why_not_loaded(error, printed.read()) from error
         self._slots = int(engine.vllm_config.scheduler_config.max_num_seqs)
         self._encoding = encoding_of(engine)
+        self._dtype = str(engine.vllm_config.model_config.dtype).removeprefix("torch.")
 
     @property
     def target_in_flight(self) -> int:
         """Requests to keep in flight."""
         return FEED_FACTOR * self._slots
+
+    @property
+    def dtype(self) -> str | None:
+        """Of the model, which vLLM may have chosen."""
+        return self._dtype
 
     @property
     def problem(self) -> str | None:

@@ -30,14 +30,15 @@ PACKAGES = ("lldeg", *packages(), "torch", "ray", "pyarrow", "numpy", "scipy")
 def environment() -> Environment:
     """Package versions, the commit of lldeg and the hardware of the driver: a part of the manifest."""
     return {
-        "versions": {"python": platform.python_version(), **_versions()},
+        "versions": package_versions(),
         "commit": _commit(),
         "hardware": {"machine": platform.machine(), "system": platform.platform(), "cpus": os.cpu_count()},
     }
 
 
-def _versions() -> dict[str, str]:
-    found: dict[str, str] = {}
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide answers, as this process imports them."""
+    found = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)

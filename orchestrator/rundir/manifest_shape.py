@@ -43,10 +43,8 @@ def _mapping_of_mappings(value: Any) -> bool:
 
 
 def _software(value: Any) -> bool:
-    return (
-        bool(value)
-        and _mapping_of_mappings(value)
-        and all(_mapping(e.get("versions")) for e in value.values())
+    return _mapping_of_mappings(value) and all(
+        _mapping(entry.get("versions")) and _mapping(entry.get("hardware", {})) for entry in value.values()
     )
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 SOFTWARE_KEY = b"lldeg.software"
-"""In the metadata of a file of samples: the ID of the software that wrote it, as in the manifest."""
+"""In the metadata of a file of samples: the ID of what wrote it, as in the manifest."""
 
 FORMAT = 1
 """Version of the format, recorded in every manifest."""
@@ -174,11 +174,36 @@ class StoppingEntry(TypedDict):
     finished: NotRequired[bool]
 
 
+class HardwareEntry(TypedDict):
+    """Where samples were computed.
+
+    Attributes:
+        host: a digest of the node's name.
+        device: model of the GPU or the CPU; None if it is not known, as behind a server.
+        cuda: version of CUDA or ROCm that torch was built for, None without a GPU.
+        driver: version of the GPU's driver, None if it is not known.
+        dtype: number format of the engine; None if it is not known.
+    """
+
+    host: str
+    device: str | None
+    cuda: str | None
+    driver: str | None
+    dtype: str | None
+
+
 class SoftwareEntry(TypedDict):
-    """Software that wrote samples: package versions and the commit of lldeg."""
+    """What wrote samples.
+
+    Attributes:
+        versions: of Python and packages.
+        commit: of lldeg.
+        hardware: missing in runs of earlier versions, and for rows that the driver wrote.
+    """
 
     versions: dict[str, str]
     commit: str | None
+    hardware: NotRequired[HardwareEntry]
 
 
 class Environment(TypedDict):
@@ -198,7 +223,7 @@ class Manifest(TypedDict):
         stopping: how variants are stopped early; missing if every planned sample is asked for.
         ledger: whether looks.jsonl has had a line for every look from the first submit on.
         skipped: variants left out because the machine could not run them, with the reason.
-        software: all software that wrote samples, by an ID that their files have in their metadata.
+        software: all that wrote samples, by an ID that their files have in their metadata.
         imported: whether it was made from other people's results.
     """
 

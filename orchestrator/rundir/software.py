@@ -1,4 +1,8 @@
-"""Which software wrote the samples of a run: a history in the manifest, an ID in every file of samples."""
+"""What wrote the samples of a run, software and hardware: in the manifest by an ID that every file names.
+
+The ID is a digest of the content, so that replicas know it by themselves; the driver adds what they report to
+the manifest before they get anything to write.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def software_of(manifest: Manifest) -> dict[str, SoftwareEntry]:
-    """All software that wrote samples of a run, by ID; of a manifest without a history, its last one."""
+    """All that wrote samples of a run, by ID; of a manifest without a history, its last software."""
     if "software" in manifest:
         return manifest["software"]
     return software_entry(manifest["versions"], manifest.get("commit"))
@@ -20,4 +24,9 @@ def software_of(manifest: Manifest) -> dict[str, SoftwareEntry]:
 def software_entry(versions: dict[str, str], commit: str | None) -> dict[str, SoftwareEntry]:
     """One piece of software by its ID."""
     entry: SoftwareEntry = {"versions": versions, "commit": commit}
-    return {digest(entry)[:12]: entry}
+    return {software_id(entry): entry}
+
+
+def software_id(entry: SoftwareEntry) -> str:
+    """What the files that something wrote call it."""
+    return digest(entry)[:12]

@@ -11,7 +11,6 @@ from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.identity import Item, digest
 from orchestrator.rundir.progress import VariantProgress
 from orchestrator.rundir.schema import SampleColumns
-from orchestrator.rundir.software import software_of
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
 from orchestrator.sweep.fit_to_machine import refuse_other_choices
 from orchestrator.sweep.stopping_plan import in_order, stopping_entry
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from orchestrator.rundir.schema import Manifest
+    from orchestrator.rundir.schema import Manifest, SoftwareEntry
     from orchestrator.sweep.prepare import Sweep
     from orchestrator.sweep.tasks import SweepTask
 
@@ -39,14 +38,14 @@ class Plan:
         manifest: of the run after this submit.
         cells: every variant x task, with what is owed.
         warnings: what the user should know before the run continues.
-        software: the ID of what writes the samples, as in the manifest.
+        software: what this process runs.
     """
 
     sweep: Sweep
     manifest: Manifest
     cells: tuple[Cell, ...]
     warnings: tuple[str, ...]
-    software: str
+    software: SoftwareEntry
 
     @property
     def columns(self) -> SampleColumns:
@@ -100,7 +99,6 @@ def plan_sweep(
     damaged: list[str] = []
     retried: dict[tuple[str, str], int] = {}
     beginning = "" if retry_errors else BUSY
-    (software_id,) = new["software"]
     cells = tuple(
         _cell(
             sweep,
@@ -121,8 +119,6 @@ def plan_sweep(
         for variant in sweep.config.variants
         for name, task in sweep.tasks.items()
     )
-    if old is not None and not any(cell.owed for cell in cells):
-        merged["software"] = software_of(old)  # this one writes no samples
     if remove_torn:
         for variant, task in retried:
             sweep.store.remove_errors(variant, task, beginning)
@@ -130,7 +126,8 @@ def plan_sweep(
     again = (f"{failed:,} samples that failed will be asked for again",) if failed else ()
     followed = _first_items(sweep, old)
     warnings = (*software, *followed, *_damage(damaged), *again, *sweep.fitted.warnings)
-    return Plan(sweep, merged, cells, warnings, software_id)
+    here: SoftwareEntry = {"versions": new["versions"], "commit": new.get("commit")}
+    return Plan(sweep, merged, cells, warnings, here)
 
 
 def _refuse_retries(*, retry_errors: bool) -> None:

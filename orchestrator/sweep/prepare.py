@@ -15,7 +15,6 @@ from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.identity import digest
 from orchestrator.rundir.names import name_problems
 from orchestrator.rundir.schema import FORMAT
-from orchestrator.rundir.software import software_entry
 from orchestrator.rundir.store import RunStore
 from orchestrator.sweep.blocks import reruns
 from orchestrator.sweep.checks import (
@@ -105,7 +104,7 @@ class Sweep:
             "versions": environment["versions"],
             "commit": environment["commit"],
             "hardware": environment["hardware"],
-            "software": software_entry(environment["versions"], environment["commit"]),
+            "software": {},  # replicas will report theirs
             "prompt": self.config.prompt.meaning(),
             "sampling": self._sampling_meaning(),
             "variants": {name: self._variant_entry(name) for name in self.config.variants},

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
     from orchestrator.rundir.progress import SweepProgress
+    from orchestrator.rundir.schema import SoftwareEntry
     from orchestrator.sweep.blocks import Block
     from orchestrator.workers.replica import BlockReport
     from orchestrator.workers.replica_slots import Event, ReplicaSlot, Room, Workload
@@ -56,6 +57,7 @@ class Dispatcher:
             every temperature of a variant that was decided.
         lost_since: the nodes of the Ray cluster found lost since a moment of the monotonic clock.
         stopping: which samples are still needed.
+        record: called with what a replica runs, before it gets a block.
     """
 
     def __init__(
@@ -70,7 +72,9 @@ class Dispatcher:
         log: Callable[[Event], None],
         lost_since: Callable[[float], Collection[str]],
         stopping: StoppingPolicy | None = None,
+        record: Callable[[SoftwareEntry], object] = lambda _: None,
     ) -> None:
+        self._record = record
         self._work = {
             load.job.variant: VariantWork(load, BlockQueue(load.blocks, load.owed)) for load in workloads
         }
@@ -154,6 +158,8 @@ class Dispatcher:
             self._written(slot, slot.take_back(reference), result)
 
     def _loaded(self, slot: ReplicaSlot, loaded: Loaded) -> None:
+        if loaded.software is not None:
+            self._record(loaded.software)
         counts = self._progress.variants[slot.variant]
         seconds = time.monotonic() - slot.since
         slot.target_in_flight = loaded.target_in_flight

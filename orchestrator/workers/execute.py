@@ -18,8 +18,10 @@ from orchestrator.cluster.resources import (
 )
 from orchestrator.engines import kind_of
 from orchestrator.errors import UserError
+from orchestrator.retry import retry_storage
 from orchestrator.rundir.heartbeat import Heartbeat, write_status
 from orchestrator.rundir.lease import owner
+from orchestrator.rundir.software import software_id
 from orchestrator.sweep.blocks import in_order_of_work
 from orchestrator.workers.dispatcher import Dispatcher
 from orchestrator.workers.replica import Job
@@ -28,8 +30,11 @@ from orchestrator.workers.sample_rows import failed_block, items_table, samples_
 from orchestrator.workers.stopping import ItemScores, NeverStop, still_needed
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from orchestrator.cluster.resources import ReplicaResources
     from orchestrator.rundir.progress import SweepProgress
+    from orchestrator.rundir.schema import SoftwareEntry
     from orchestrator.sweep.blocks import Block
     from orchestrator.sweep.plan import Plan
     from orchestrator.workers.dispatcher import GiveUpBlock, Watcher
@@ -67,7 +72,7 @@ def execute(
         ray_cluster(address, folders, ship_code=elsewhere),
         Heartbeat(sweep.store, progress) as heartbeat,
     ):
-        nodes = Nodes()
+        nodes, record = Nodes(), _record(plan, heartbeat)
         workloads = _workloads(plan, nodes, stopping)
         replicas = sweep.config.cluster.replicas
         max_replicas = None if replicas == "auto" else replicas
@@ -77,10 +82,11 @@ def execute(
             room=nodes.have_room,
             lost_since=nodes.lost_since,
             progress=progress,
-            give_up=_give_up(plan, stopping),
+            give_up=_give_up(plan, stopping, record),
             watch=watch,
             log=heartbeat.log,
             stopping=stopping,
+            record=record,
         )
         requested = None if address is None else max_replicas
         with autoscaling_request([load.resources for load in workloads], requested):
@@ -184,11 +190,31 @@ def _job(
     )
 
 
-def _give_up(plan: Plan, stopping: StoppingPolicy) -> GiveUpBlock:
+def _record(plan: Plan, heartbeat: Heartbeat) -> Callable[[SoftwareEntry], str]:
+    """Adds what will write samples to the manifest; returns the ID that the samples are to name."""
+    store, known = plan.sweep.store, plan.manifest["software"]
+    holder = owner(store)
+
+    def record(entry: SoftwareEntry) -> str:
+        name = software_id(entry)
+        if name not in known:
+            known[name] = entry
+            retry_storage(write, lambda reason: heartbeat.log({"event": "manifest failed", "reason": reason}))
+        return name
+
+    def write() -> None:
+        if owner(store) == holder:  # the manifest of another submit is not ours to replace
+            store.write_manifest(plan.manifest)
+
+    return record
+
+
+def _give_up(plan: Plan, stopping: StoppingPolicy, record: Callable[[SoftwareEntry], str]) -> GiveUpBlock:
     def give_up(block: Block, reason: str) -> ItemScores | None:
         samples = failed_block(block, f"EngineDied: {reason}")
         rows = samples_table(block, samples, plan.columns)
-        plan.sweep.store.write_block(block.variant, block.task, block.name, rows, plan.software)
+        software = record(plan.software)
+        plan.sweep.store.write_block(block.variant, block.task, block.name, rows, software)
         metric = stopping.deciding_metrics.get(block.task)
         return ItemScores.of(samples, metric) if metric else None
 

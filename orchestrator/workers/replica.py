@@ -15,6 +15,7 @@ from orchestrator.engines import open_engine
 from orchestrator.engines.base import UnfitNodeError
 from orchestrator.retry import retry_storage
 from orchestrator.rundir.lease import owner
+from orchestrator.rundir.software import software_id
 from orchestrator.rundir.store import RunStore, replica_log_name
 from orchestrator.sweep.tasks import set_up_lm_eval
 from orchestrator.workers.answer_block import answer_block, put_off_refused
@@ -22,6 +23,7 @@ from orchestrator.workers.follower import form_group, on_this_node
 from orchestrator.workers.replica_log import keep_log, say
 from orchestrator.workers.sample_rows import samples_table
 from orchestrator.workers.scoring.pool import ScoringPool
+from orchestrator.workers.software_here import software_here
 from orchestrator.workers.stopping import ItemScores
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
     from orchestrator.config.schema import SamplingConfig
     from orchestrator.engines.base import Engine, EngineEndedError, EngineSpec, NodeGroup
-    from orchestrator.rundir.schema import SampleColumns
+    from orchestrator.rundir.schema import SampleColumns, SoftwareEntry
     from orchestrator.sweep.blocks import Block
     from orchestrator.sweep.tasks import TaskItems, TaskSpec
 
@@ -45,7 +47,7 @@ class Job:
         items: per task, a one-element tuple with the Ray reference to its `TaskItems` (in a tuple so that Ray
             hands over the reference, not the items).
         owner: the submit it works for; see `lease.owner`.
-        software: the ID of what writes the samples, as in the manifest.
+        software: what the submit runs.
         scoring_processes: most of them at a time.
         think_end_token: text that ends the thinking part of an answer; None without one.
         must_fit: whether a prompt that does not fit is an error; else it is cut.
@@ -61,7 +63,7 @@ class Job:
     columns: SampleColumns
     gpus: float
     owner: str
-    software: str | None = None
+    software: SoftwareEntry | None = None
     scoring_processes: int = 1
     think_end_token: str | None = None
     must_fit: bool = False
@@ -75,10 +77,12 @@ class Loaded:
     Attributes:
         target_in_flight: requests to keep in flight.
         node: Ray's ID of the replica's node, or of its first one.
+        software: what it runs, and on what hardware; files that it writes have the ID of this.
     """
 
     target_in_flight: int
     node: str
+    software: SoftwareEntry | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,7 @@ class Replica:
         self._items: dict[str, TaskItems] = {}
         self._scoring = ScoringPool(job.tasks, job.scoring_processes)
         self._engine: Engine | None = None
+        self._software: str | None = None
         self._storage_error: str | None = None
         self._end_log = keep_log(self._store, replica_log_name(number, job.variant))
 
@@ -169,7 +174,10 @@ class Replica:
         spec = self._job.engine if group is None else on_this_node(self._job.engine, group, 0)
         self._engine = open_engine(spec, gpus=self._job.gpus)
         say(f"lldeg: {self._job.variant} loaded in {time.monotonic() - started:.1f} s")
-        return Loaded(self._engine.target_in_flight, node)
+        driver = self._job.software or {"versions": {}, "commit": None}
+        software = software_here(driver, spec, gpus=self._job.gpus, dtype=self._engine.dtype)
+        self._software = software_id(software)
+        return Loaded(self._engine.target_in_flight, node, software)
 
     def run(self, block: Block) -> BlockReport:
         """Answer, score and write a block; if the engine ends, as much of it as was answered by then.
@@ -215,7 +223,7 @@ class Replica:
         """
         if owner(self._store) != self._job.owner:
             raise RuntimeError(f"another lldeg submit has taken over {self._store.url}")
-        self._store.write_block(block.variant, block.task, block.name, rows, self._job.software)
+        self._store.write_block(block.variant, block.task, block.name, rows, self._software)
 
     def close(self) -> None:
         """Free the model."""

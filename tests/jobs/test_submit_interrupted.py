@@ -162,8 +162,9 @@ def test_every_sample_has_a_key_of_its_own(history, run):
 
 
 def test_every_file_of_samples_names_its_software(history, run):
-    """By an ID that the manifest explains: versions of packages, and the commit."""
+    """By an ID that the manifest explains: versions of packages, the commit, the host and its CPU."""
     known = json.loads((run / "manifest.json").read_text())["software"]
+    assert all(one["hardware"]["host"] and one["hardware"]["device"] for one in known.values())
     named = {pq.read_schema(path).metadata[SOFTWARE_KEY].decode() for path in block_files(run)}
     assert named == set(known)
 

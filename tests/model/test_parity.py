@@ -374,6 +374,12 @@ def test_the_run_keeps_its_sweep(outcome):
     assert config.baseline == "hf"
 
 
+def test_engines_say_in_which_format_they_compute(outcome):
+    """The manifest has what each replica loaded, not what was asked for."""
+    known = json.loads((outcome.run / "manifest.json").read_text())["software"].values()
+    assert [entry["hardware"]["dtype"] for entry in known] == [DTYPE] * len(known)
+
+
 def test_no_process_outlives_the_command(outcome, command):
     """Neither Ray nor an engine is left."""
     assert command.left_after(15) == []

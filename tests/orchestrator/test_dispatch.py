@@ -45,6 +45,7 @@ class Outcome:
 
     def __init__(self, ray, work, *, places=1, dead_nodes=(), room=lambda *_: True, stopping=None):
         self.ray, self.given_up, self.events, self.problems = ray, {}, [], []
+        self.recorded = []
         counts = {v: VariantProgress(planned=sum(b.samples for b in blocks)) for v, blocks in work.items()}
         self.progress = SweepProgress(counts)
         self.planned = Counter(
@@ -72,6 +73,7 @@ class Outcome:
                 watch=lambda progress: self.problems.append(progress.problem),
                 log=self.events.append,
                 stopping=stopping,
+                record=lambda software: self.recorded.append((software, sum(ray.answered.values()))),
             ).run()
 
     @staticmethod
@@ -120,6 +122,12 @@ def test_every_sample_is_written_once():
     outcome = Outcome(ray, {"a": cut("a", 5, 4), "b": cut("b", 3, 4)})
     assert outcome.written == outcome.planned
     assert sorted(ray.loads) == ["a", "b"]
+
+
+def test_what_a_replica_runs_is_recorded_before_it_answers():
+    """Its files name that, so the manifest must have it first, whatever dies then."""
+    outcome = Outcome(FakeRay(), {"a": cut("a", 5, 4)})
+    assert outcome.recorded == [({"versions": {"replica": "1"}, "commit": None}, 0)]
 
 
 def test_nothing_owed_loads_nothing():

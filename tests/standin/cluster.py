@@ -93,8 +93,8 @@ class Cluster:
                 return "127.0.0.1"
             return probe.getsockname()[0]
 
-    def add(self, name, *arguments):
-        """Start a node and wait until it belongs to the cluster."""
+    def add(self, name, *arguments, before=None):
+        """Start a node and wait until it belongs to the cluster; its paths begin with those of `before`."""
         join = arguments if "--head" in arguments else (f"--address={self.gcs}", *arguments)
         ports = ["--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=80000000"]
         ports += [f"--dashboard-agent-listen-port={free_ports(1)[0]}"]
@@ -111,6 +111,7 @@ class Cluster:
             "RAY_raylet_start_wait_time_s": "120",
             **self.environment,
         }
+        environment |= {key: f"{folder}:{environment[key]}" for key, folder in (before or {}).items()}
         with log.open("w") as stream:
             process = subprocess.Popen(
                 [self._bin / "python", "-m", "ray.scripts.scripts", "start", "--block", *join, *ports],

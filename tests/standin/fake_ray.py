@@ -114,7 +114,8 @@ class FakeReplica:
     def _load(self):
         self.ray.loads.append(self.variant)
         self.ray.on_load(self)
-        return Loaded(self.ray.target_in_flight, self.place)
+        software = {"versions": {"replica": str(self.number)}, "commit": None}
+        return Loaded(self.ray.target_in_flight, self.place, software)
 
     def _run(self, block):
         ended = self.ray.on_block(self, block)

@@ -14,7 +14,7 @@ import yaml
 
 from orchestrator.errors import UserError
 from orchestrator.rundir.manifest_shape import misshapen_sweep
-from orchestrator.rundir.schema import Manifest, TaskEntry, VariantEntry
+from orchestrator.rundir.schema import SOFTWARE_KEY, Manifest, TaskEntry, VariantEntry
 from orchestrator.rundir.store import RunStore
 
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -31,6 +31,7 @@ class RunFiles:
         sweep: what was asked for.
         spans: first and last item of the sample files that were read.
         texts: of these files, the least and the greatest answer; None where the footer does not tell.
+        writers: the ID of what wrote them, of those with scores; None for a file that does not say.
     """
 
     store: RunStore
@@ -38,6 +39,7 @@ class RunFiles:
     sweep: dict[str, Any]
     spans: dict[str, tuple[int, int]] = field(default_factory=dict)
     texts: dict[str, tuple[str, str] | None] = field(default_factory=dict)
+    writers: dict[str, str | None] = field(default_factory=dict)
 
     @staticmethod
     def open(location: str) -> "RunFiles":
@@ -116,6 +118,11 @@ class RunFiles:
         """Whether all answers of a model to a task are one and the same text, as far as they were read."""
         found = {self.texts[path] for path in self.samples(model, task) if path in self.texts}
         return len(found) == 1 and (texts := found.pop()) is not None and texts[0] == texts[1]
+
+    def note_writer(self, path: str, metadata: dict[bytes, bytes] | None) -> None:
+        """Remember what wrote a file, by the metadata of its schema."""
+        name = (metadata or {}).get(SOFTWARE_KEY)
+        self.writers[path] = None if name is None else name.decode(errors="replace")
 
     @cached_property
     def _samples(self) -> dict[tuple[str, str], list[str]]:

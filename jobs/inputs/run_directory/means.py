@@ -33,9 +33,7 @@ from jobs.inputs.score_set import (
     some,
 )
 from orchestrator.errors import UserError
-from orchestrator.rundir.identity import differences
 from orchestrator.rundir.schema import TaskEntry
-from orchestrator.rundir.software import software_of
 from orchestrator.sweep.item_subset import refuse_reused_in
 from stats.arrays import LARGEST_SCORE, Ints
 
@@ -105,7 +103,6 @@ def read_runs(locations: Sequence[str], reading: Reading) -> ScoreSet:
             f"--metric matches no task of the run: {some(unknown)}; its tasks are {some(list(tasks), 20)}."
         )
     notes = _Notes()
-    _note_software(runs, notes)
     testable = [task for task in tasks if _is_testable(task, runs, notes)]
     scored = [_read_task(task, runs, reading, notes) for task in testable]
     models = tuple(dict.fromkeys(model for run in runs for model in run.models))
@@ -130,19 +127,6 @@ def _refuse_contradictions(runs: Sequence[RunFiles]) -> None:
                         f"The {what} {name} is defined differently in {known.location} and in "
                         f"{run.location} (their digests differ), so they cannot be pooled: rename one."
                     )
-
-
-def _note_software(runs: Sequence[RunFiles], notes: _Notes) -> None:
-    """Say that more than one version of the software wrote the samples, and what differs."""
-    known = {name: entry for run in runs for name, entry in software_of(run.manifest).items()}
-    first, *others = known.values()
-    if others:
-        changes = dict.fromkeys(change for other in others for change in differences(first, other))
-        notes.add(
-            NoticeCode.MIXED_SOFTWARE,
-            f"{len(known)} versions of the software wrote the samples, so the comparison is not of the "
-            f"models alone ({some(list(changes))}).",
-        )
 
 
 def _note_missing_variants(runs: Sequence[RunFiles], models: Sequence[str], notes: _Notes) -> None:

@@ -98,7 +98,9 @@ def scan(
             damaged.append(path)
         elif table.num_rows:
             run.note_items(path, table["item"])
-            held.append(_projected(table, metric, text))
+            held.append(piece := _projected(table, metric, text))
+            if piece["score"].null_count < table.num_rows:
+                run.note_writer(path, table.schema.metadata)
             has_metric |= "scores" in table.column_names
         if sum(piece.num_rows for piece in held) >= ROWS_PER_PIECE:
             yield _joined(held)
