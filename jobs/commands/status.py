@@ -8,16 +8,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-from rich.table import Table
 from rich.text import Text
 
 from jobs.commands.exit_status import INCOMPLETE
-from jobs.commands.submit.progress_view import standing_text
+from jobs.commands.submit.progress_view import standing_text, tally
 from jobs.inputs.run_directory.counts import Footers, total
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.score_set import some
 from jobs.text.format import clean, problem_text
-from jobs.text.terminal import terminal
+from jobs.text.terminal import fitting, terminal
 from orchestrator.rundir.heartbeat import read_status
 from orchestrator.rundir.lease import is_running
 from orchestrator.rundir.progress import Standing
@@ -25,7 +24,7 @@ from orchestrator.rundir.progress import Standing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from jobs.inputs.run_directory.counts import Count
 
@@ -113,34 +112,29 @@ def _variant(count: Count, told: dict[str, Any], name: str, *, working: bool) ->
     }
 
 
-def _table(variants: dict[str, dict[str, Any]]) -> Table:
-    """Counts and rates of the variants and, if the sweep stops early, their last looks."""
-    stops = any(entry["looks"] or entry["not_needed"] for entry in variants.values())
+def _table(variants: dict[str, dict[str, Any]], width: int) -> RenderableType:
+    """Counts and rates of the variants."""
     keys = {"done": "done", "missing": "owed", "not needed": "not_needed", "errors": "errors"}
-    if not stops:
+    if not any(entry["not_needed"] for entry in variants.values()):
         del keys["not needed"]
-    table = Table()
-    table.add_column("variant", overflow="fold")
-    for heading in (*keys, "samples/s", "tokens/s", "replicas"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    if stops:
-        table.add_column("last look")
+    rows = []
     for name, entry in variants.items():
         counts = [f"{entry[key]:,}" for key in keys.values()]
         rates = [f"{entry['samples_per_second']:.1f}", f"{entry['tokens_per_second']:.0f}"]
-        looks = "\n".join(standing_text(Standing.from_json(look)) for look in entry["looks"])
-        shown = rates if entry["loads"] else ("", "")
-        table.add_row(Text(name), *counts, *shown, str(entry["replicas"]), *([looks] if stops else []))
-    return table
+        rows.append([clean(name), *counts, *(rates if entry["loads"] else ("", "")), str(entry["replicas"])])
+    return fitting(("variant", *keys, "samples/s", "tokens/s", "replicas"), rows, width)
 
 
 def _show(facts: dict[str, Any], console: Console) -> None:
-    line = f"{facts['run']}: {_state(facts)}, {facts['done']:,} of {facts['planned']:,} samples"
+    not_needed = sum(entry["not_needed"] for entry in facts["variants"].values())
+    line = f"{facts['run']}: {_state(facts)}, {tally(facts['done'], facts['planned'], not_needed)}"
     if facts["seconds_left"] is not None:
         line += f", about {timedelta(seconds=round(facts['seconds_left']))} left"
     console.print(Text(line))
-    table = _table(facts["variants"])
-    console.print(table)
+    console.print(_table(facts["variants"], console.width))
+    for name, entry in facts["variants"].items():
+        for look in entry["looks"]:
+            console.print(Text(clean(f"{name}, last look: {standing_text(Standing.from_json(look))}")))
     for replica in facts["replicas"]:
         where = f" on node {replica['node'][:8]}" if replica["node"] else ""
         line = f"replica {replica['number']}, {replica['variant']}: {_state(replica)}{where}"

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from jobs.text.format import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
 
 class _Printable:
@@ -50,6 +50,24 @@ def _cleaning(stream: Any) -> Any:
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="replace")
     return None if stream is None else _Printable(stream)
+
+
+def fitting(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> RenderableType:
+    """A table of names and numbers; where it does not fit, some lines for each row."""
+    from rich.table import Table  # noqa: PLC0415 - as below
+    from rich.text import Text  # noqa: PLC0415
+
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    if sum(widths) + len(widths) > width + 1:
+        told = [(name, zip(header[1:], cells, strict=True)) for name, *cells in rows]
+        lines = (f"{n}\n  " + "; ".join(f"{key}: {cell}" for key, cell in c if cell) for n, c in told)
+        return Text("\n".join(lines))
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    for number, name in enumerate(header):
+        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def terminal() -> Console:

@@ -131,3 +131,40 @@ def test_what_is_no_run_is_refused(lldeg, tmp_path):
 def test_a_look_is_told_with_its_distance_to_the_boundaries(standing, text):
     """Both of them, where there are any, and no infinite numbers."""
     assert standing_text(standing).endswith(text)
+
+
+STOPPED = {
+    "weights-int4-rounded-group64": [
+        {**dict.fromkeys(("statistic", "boundary", "certified_statistic", "certified_boundary"), 2.0),
+         "temperature": 0.0, "look": 3, "looks": 10, "verdict": "degraded"}
+    ],
+    "kv-cache-fp8-e4m3-calibrated": [],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("columns", [60, 80])
+def test_a_narrow_terminal_shows_every_name(lldeg, tmp_path, monkeypatch, columns):
+    """Of a run that stops early, whose rows are the widest: names whole, and each look on a line."""
+    scores = {
+        ("base", 0.0): [[1.0] * 1200],
+        **{(name, 0.0): [[1.0] * 700 + ["owed"] * 500] for name in STOPPED},
+    }
+    run = make_run(tmp_path / "run", {"sums": MadeTask(scores)})
+    told = {name: variant(not_needed=500, looks=looks, replicas=0) for name, looks in STOPPED.items()}
+    tell(run, variants=told, replicas=[], notes=[])
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = lldeg("status", run).out
+    assert all(name in out for name in STOPPED)
+    assert "complete, 2,600 of 3,600 samples, 1,000 not needed" in " ".join(out.split())
+    assert "weights-int4-rounded-group64, last look: T 0: 3/10 degraded" in " ".join(out.split())
+
+
+def test_an_imported_run_lacks_nothing(lldeg, run):
+    """It asks for nothing, so that all that it holds is all there is."""
+    manifest = json.loads((run / "manifest.json").read_text())
+    for task in manifest["tasks"].values():
+        task["reruns"] = []
+    (run / "manifest.json").write_text(json.dumps({**manifest, "imported": True}))
+    status, facts = facts_of(lldeg, run)
+    assert (status, facts["state"]) == (0, "complete")
+    assert (facts["planned"], facts["done"], facts["owed"]) == (15, 15, 0)

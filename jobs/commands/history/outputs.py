@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from jobs.commands.history.dated_runs import date_text
@@ -14,6 +13,7 @@ from jobs.commands.history.plot import picture
 from jobs.commands.history.series import Series
 from jobs.text.format import amount, clean, p_text, score_text
 from jobs.text.headline import place
+from jobs.text.terminal import fitting
 from orchestrator.rundir.locations import FileSet
 
 FILES = ("history.svg", "history.json")
@@ -26,25 +26,9 @@ def print_history(series: Sequence[Series], console: Console, alpha: float) -> N
         console.print(
             Text(f"{place(one.model, one.temperature)}, compared with {clean(one.reference)}", style="bold")
         )
-        _print_rows(console, _rows(one))
+        console.print(fitting(HEADER, _rows(one), console.width))
         console.print(Text(alarm_text(one, alpha), style="bold red" if one.alarm else ""))
         console.print()
-
-
-def _print_rows(console: Console, rows: Sequence[tuple[str, ...]]) -> None:
-    """A table, or where it does not fit, some lines for each row."""
-    widths = [max(map(len, column)) for column in zip(HEADER, *rows, strict=True)]
-    if sum(widths) + len(widths) > console.width + 1:
-        for date, *cells in rows:
-            said = "; ".join(f"{name}: {cell}" for name, cell in zip(HEADER[1:], cells, strict=True))
-            console.print(Text(f"{date}\n  {said}"))
-        return
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    for number, name in enumerate(HEADER):
-        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*map(Text, row))
-    console.print(table)
 
 
 def alarm_text(series: Series, alpha: float) -> str:

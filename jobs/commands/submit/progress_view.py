@@ -8,17 +8,19 @@ from datetime import timedelta
 from math import isfinite
 from typing import TYPE_CHECKING
 
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from jobs.text.format import problem_text
+from jobs.text.terminal import fitting
 from orchestrator.workers.stopping import still_needed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from orchestrator.rundir.progress import Standing, SweepProgress, VariantProgress
     from orchestrator.sweep.plan import Plan
@@ -38,8 +40,8 @@ def follow(progress: SweepProgress, console: Console) -> Iterator[Callable[[Swee
     if not console.is_terminal:
         yield _line_printer(console)
         return
-    with Live(progress_table(progress), console=console, refresh_per_second=4) as live:
-        yield lambda now: live.update(progress_table(now))
+    with Live(progress_table(progress, console.width), console=console, refresh_per_second=4) as live:
+        yield lambda now: live.update(progress_table(now, console.width))
 
 
 def _line_printer(console: Console) -> Callable[[SweepProgress], None]:
@@ -69,11 +71,21 @@ def _problem(reason: str) -> Text:
 
 def _line(counts: VariantProgress) -> str:
     if not counts.loads:
-        return f"loading, {counts.done:,}/{counts.planned:,} samples"
+        return f"loading, {_tally_of([counts])}"
     errors = f", {counts.errors:,} errors" if counts.errors else ""
     rates = f"{counts.samples_per_second:.1f} samples/s, {counts.tokens_per_second:.0f} tokens/s"
     looks = "".join(f"; look at {standing_text(standing)}" for standing in counts.standing)
-    return f"{counts.done:,}/{counts.planned:,} samples, {rates}{errors}{looks}"
+    return f"{_tally_of([counts])}, {rates}{errors}{looks}"
+
+
+def tally(done: int, planned: int, not_needed: int) -> str:
+    """The counts of a run or a variant, in the words that progress, status and the last line share."""
+    return f"{done:,} of {planned:,} samples" + (f", {not_needed:,} not needed" if not_needed else "")
+
+
+def _tally_of(variants: Iterable[VariantProgress]) -> str:
+    counts = [(variant.done, variant.planned, variant.not_needed) for variant in variants]
+    return tally(*map(sum, zip(*counts, strict=True)))
 
 
 def _eta(progress: SweepProgress) -> str:
@@ -85,33 +97,25 @@ def _duration(seconds: float) -> str:
     return str(timedelta(seconds=round(seconds)))
 
 
-def progress_table(progress: SweepProgress) -> Table:
-    """Per variant: done and planned, rates, errors where there are some, state."""
-    left = progress.seconds_left()
-    title = f"{progress.owed:,} samples left" + ("" if left is None else f", about {_duration(left)}")
-    table = Table(title=title, title_justify="left")
-    table.add_column("variant", overflow="fold")
-    failing = any(counts.errors for counts in progress.variants.values())
-    for heading in ("done", "planned", "samples/s", "tokens/s", *(("errors",) if failing else ())):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    looks = any(counts.standing for counts in progress.variants.values())
-    if looks:
-        table.add_column("last look")
-    for name, counts in progress.variants.items():
-        last = ["\n".join(map(standing_text, counts.standing))] if looks else []
-        table.add_row(Text(name), *_figures(counts, failing=failing), _state(counts), *last)
-    if progress.problem:
-        table.caption, table.caption_justify = _problem(progress.problem), "left"
-    return table
-
-
-def _figures(counts: VariantProgress, *, failing: bool) -> list[str]:
-    rates = ("", "")
-    if counts.written:
-        rates = (f"{counts.samples_per_second:.1f}", f"{counts.tokens_per_second:.0f}")
-    errors = [f"{counts.errors:,}"] if failing else []
-    return [f"{counts.done:,}", f"{counts.planned:,}", *rates, *errors]
+def progress_table(progress: SweepProgress, width: int) -> RenderableType:
+    """Per variant: done and planned, rates, errors where there are some, state; last looks below."""
+    left, variants = progress.seconds_left(), progress.variants
+    title = f"{_tally_of(variants.values())}" + ("" if left is None else f", about {_duration(left)} left")
+    failing = any(counts.errors for counts in variants.values())
+    stops = any(counts.not_needed for counts in variants.values())
+    header = ["variant", "done", "planned", *(["not needed"] if stops else []), "samples/s", "tokens/s"]
+    header += [*(["errors"] if failing else []), "state"]
+    rows = []
+    for name, counts in variants.items():
+        dropped = [f"{counts.not_needed:,}"] if stops else []
+        errors = [f"{counts.errors:,}"] if failing else []
+        rates = [f"{counts.samples_per_second:.1f}", f"{counts.tokens_per_second:.0f}"]
+        figures = [f"{counts.done:,}", f"{counts.planned:,}", *dropped]
+        rows.append([name, *figures, *(rates if counts.written else ("", "")), *errors, _state(counts)])
+    looks = [(name, standing_text(look)) for name, counts in variants.items() for look in counts.standing]
+    below = [Text(f"{name}, last look: {look}") for name, look in looks]
+    problem = [_problem(progress.problem)] if progress.problem else []
+    return Group(Text(title), fitting(header, rows, width), *below, *problem)
 
 
 def standing_text(standing: Standing) -> str:
@@ -181,9 +185,9 @@ def outcome(plan: Plan, progress: SweepProgress) -> str:
         )
     else:
         what = f"{progress.written:,} new" if progress.written else "none new"
-        left_out = sum(counts.not_needed for counts in progress.variants.values())
-        not_needed = f", {left_out:,} not needed" if left_out else ""
-        lines.append(f"{url} is complete: {planned:,} samples, {what}{not_needed}. Next: lldeg analyze {url}")
+        stopped = any(counts.not_needed for counts in progress.variants.values())
+        samples = _tally_of(progress.variants.values()) if stopped else f"{planned:,} samples"
+        lines.append(f"{url} is complete: {samples}, {what}. Next: lldeg analyze {url}")
     if again := sum(counts.asked_again for counts in progress.variants.values()):
         lines.append(f"{again:,} samples were asked for twice: a server refused them, or a replica failed.")
     if errors:

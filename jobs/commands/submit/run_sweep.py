@@ -124,7 +124,21 @@ def run_sweep(
                 execute(plan, progress, address=address, watch=watch, stopping=stopping)
         except KeyboardInterrupt:
             progress.stop = f"interrupted by {interruption()}"
+        _count_written(plan, progress)
     return Submitted(plan, progress)
+
+
+def _count_written(plan: Plan, progress: SweepProgress) -> None:
+    """Count what replicas wrote that were withdrawn with their block, as far as that is known."""
+    if not any(counts.not_needed for counts in progress.variants.values()):
+        return
+    from jobs.inputs.run_directory.counts import Footers  # noqa: PLC0415 - not needed otherwise
+    from jobs.inputs.run_directory.files import RunFiles  # noqa: PLC0415
+
+    for name, count in Footers().count(RunFiles.open(plan.sweep.store.url)).items():
+        if (counts := progress.variants.get(name)) is not None and count.planned == counts.planned:
+            more = min(max(0, count.done - counts.done), counts.not_needed)
+            counts.written, counts.not_needed = counts.written + more, counts.not_needed - more
 
 
 def stopping_of(plan: Plan, warn: Callable[[str], None], *, record: bool = True) -> StoppingPolicy | None:

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from jobs.inputs.samples.batch import Evaluation, Query, Sample, SampleBatch, TaskFacts, in_batches, text_hash
-from jobs.inputs.samples.json_files import head_of, read_lines
+from jobs.inputs.samples.json_files import files_below, head_of, read_lines
 from jobs.inputs.samples.source import SampleSource
 from jobs.inputs.source import NamedPath, Source
 from jobs.inputs.write_run import as_text
@@ -44,7 +44,7 @@ SOURCE: Source = Evalscope()
 
 
 def _reviews(path: Path) -> Iterator[Path]:
-    files = path.rglob(f"{FOLDER}/*/*.jsonl") if path.is_dir() else iter([path])
+    files = files_below(path, f"{FOLDER}/*/*.jsonl") if path.is_dir() else iter([path])
     for file in files:
         if file.parent.parent.name == FOLDER and b'"index"' in head_of(file):
             yield file

@@ -20,7 +20,7 @@ from jobs.inputs.samples.batch import (
     in_batches,
     prompt_hash,
 )
-from jobs.inputs.samples.json_files import head_of, read_lines, read_object
+from jobs.inputs.samples.json_files import files_below, head_of, read_lines, read_object
 from jobs.inputs.samples.source import SampleSource
 from jobs.inputs.scales.bounds import Bounds
 from jobs.inputs.score_set import Stated
@@ -50,7 +50,7 @@ SOURCE: Source = EveryEvalEver()
 
 
 def _files(path: Path) -> Iterator[Path]:
-    files = path.rglob(f"*{ENDING}") if path.is_dir() else iter([path])
+    files = files_below(path, f"*{ENDING}") if path.is_dir() else iter([path])
     for file in files:
         if file.name.endswith(ENDING) and b'"evaluation_name"' in head_of(file, 1 << 16):
             yield file

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.inputs.samples.batch import Evaluation, Query, Sample, SampleBatch, TaskFacts, in_batches, text_hash
-from jobs.inputs.samples.json_files import read_object
+from jobs.inputs.samples.json_files import files_below, read_object
 from jobs.inputs.samples.json_stream import JsonObject
 from jobs.inputs.samples.source import SampleSource
 from jobs.inputs.source import NamedPath, Source
@@ -47,7 +47,7 @@ SOURCE: Source = Helm()
 
 def _runs(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        yield from (file.parent for file in path.rglob(STATS) if (file.parent / SPEC).is_file())
+        yield from (file.parent for file in files_below(path, STATS) if (file.parent / SPEC).is_file())
 
 
 def _evaluation(folder: Path) -> Evaluation:

@@ -13,6 +13,7 @@ from typing import Any
 from jobs.inputs.inspect_ai.log_file import LogFile, is_log
 from jobs.inputs.notices import Notice, NoticeCode
 from jobs.inputs.samples.batch import Evaluation, Query, Sample, SampleBatch, TaskFacts, in_batches, text_hash
+from jobs.inputs.samples.json_files import files_below
 from jobs.inputs.samples.source import SampleSource
 from jobs.inputs.source import NamedPath, Source
 from jobs.inputs.write_run import as_text
@@ -44,7 +45,7 @@ SOURCE: Source = InspectAi()
 
 def _logs(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        yield from (file for end in ("eval", "json") for file in path.rglob(f"*.{end}") if is_log(file))
+        yield from (file for file in files_below(path, "*.*") if is_log(file))
     elif path.is_file() and is_log(path):
         yield path
 

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jobs.inputs.samples.json_files import read_object
+from jobs.inputs.samples.json_files import files_below, read_object
 
 DETAILS = re.compile(r"details_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.parquet")
 
@@ -66,7 +66,7 @@ class DetailsFile:
 
 def details_files(path: Path) -> Iterator[DetailsFile]:
     """The details at a path: the file itself, or all below a folder; sorted by date."""
-    files = path.rglob("details_*.parquet") if path.is_dir() else [path]
+    files = files_below(path, "details_*.parquet") if path.is_dir() else [path]
     named = [(match, file) for file in files if (match := DETAILS.fullmatch(file.name))]
     for match, file in sorted(named, key=lambda pair: (pair[0]["date"], str(pair[1]))):
         yield DetailsFile(file, match["task"], match["date"])

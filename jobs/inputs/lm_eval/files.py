@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from jobs.inputs.samples.json_files import head_of, parsed_lines
+from jobs.inputs.samples.json_files import files_below, head_of, parsed_lines
 from jobs.inputs.samples.json_stream import JsonObject
 from jobs.inputs.scales.known_metrics import known_direction
 from jobs.inputs.write_run import as_text
@@ -105,7 +105,7 @@ class ResultSet:
 def find_sample_files(path: Path) -> list[Path]:
     """Sample files at a path: the file itself, those of a results file, or all below a folder; sorted."""
     if path.is_dir():
-        return sorted(file for file in path.rglob("samples_*.json*") if SAMPLES.fullmatch(file.name))
+        return sorted(file for file in files_below(path, "samples_*.json*") if SAMPLES.fullmatch(file.name))
     if SAMPLES.fullmatch(path.name):
         return [path]
     if match := RESULTS.fullmatch(path.name):

@@ -1,6 +1,8 @@
 """JSON and JSON Lines of unknown origin: every error in them is one sentence that names the place."""
 
+import fnmatch
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ DECODER = json.JSONDecoder()
 HEAD = 1 << 16
 AT_ONCE = 1 << 20
 BLANK = object()
+MOST_FILES = 200_000
+"""In a folder that is searched for results."""
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -111,6 +115,21 @@ def head_of(path: Path, size: int = 4096) -> bytes:
         return b""
 
 
+def files_below(folder: Path, pattern: str) -> Iterator[Path]:
+    """Files in a folder, at any depth, whose path ends in a pattern; what cannot be listed is passed over.
+
+    Raises:
+        UserError: the folder holds so much that it is not one of results: a home or a whole disk.
+    """
+    seen, ending = 0, pattern.rpartition("/")[2]
+    for place, folders, files in os.walk(folder):
+        seen += len(folders) + len(files)
+        if seen > MOST_FILES:
+            raise UserError(f"{folder} holds more than {MOST_FILES:,} files: pass the folder of the results.")
+        found = (Path(place, name) for name in fnmatch.filter(files, ending))
+        yield from (path for path in found if path.match(pattern))
+
+
 def files_with(path: Path, name: str, key: bytes) -> Iterator[Path]:
     """JSON Lines files with a key near their beginning: the file itself, or those of a name below a folder.
 
@@ -119,5 +138,5 @@ def files_with(path: Path, name: str, key: bytes) -> Iterator[Path]:
         name: what they are called below a folder.
         key: with its quotation marks.
     """
-    files = sorted(path.rglob(name)) if path.is_dir() else [path]
+    files = sorted(files_below(path, name)) if path.is_dir() else [path]
     return (file for file in files if file.suffix == ".jsonl" and key in head_of(file, HEAD))
