@@ -76,6 +76,7 @@ def output_files(analysis: Analysis, book: ScoreSet) -> dict[str, str]:
         book: the scores it was found from.
     """
     plain, with_error = group_rows(book, analysis.baseline)
+    aggregates = [dict(row) for run in book.runs for row in run.store.read_aggregates()]
     return {
         "verdicts.json": verdicts_json(analysis),
         "summary.csv": _csv(summary_rows(analysis)),
@@ -87,6 +88,7 @@ def output_files(analysis: Analysis, book: ScoreSet) -> dict[str, str]:
         ),
         "summary_without_stderr.csv": _csv(plain),
         "summary_with_stderr.csv": _csv(with_error),
+        **({"aggregates.csv": _csv(aggregates)} if aggregates else {}),
     }
 
 

@@ -14,6 +14,12 @@ class NoticeCode(StrEnum):
     NO_TESTABLE_METRIC = "no-testable-metric"
     """A task has no metric with a number per sample and is not tested."""
 
+    OTHER_ITEMS = "other-items"
+    """The metric is no score of some items (of another length, for example), which are left out."""
+
+    CORPUS_SCORES = "corpus-scores"
+    """What lm-eval computes over all items of a task, where that is not the mean of their scores."""
+
     UNREADABLE_FILES = "unreadable-files"
     """Sample files could not be read and were left out."""
 

@@ -30,6 +30,7 @@ class Answers:
         score: NaN where the request failed.
         prompts: a number per distinct prompt; -1 where unknown.
         marked: for a notice, of which answers it holds.
+        unscored: which of them are no failures and have no score all the same; None for none.
     """
 
     positions: Ints
@@ -38,6 +39,7 @@ class Answers:
     score: Floats
     prompts: Ints
     marked: Mapping[NoticeCode, NDArray[np.bool_]] = field(default_factory=dict)
+    unscored: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class RerunMeans:
         self._rows = np.zeros(0, dtype=np.int64)
         self._prompts = np.full(items, -1, dtype=np.int64)
         self.mixed_prompts = 0
+        self.unscored = np.zeros(items, dtype=np.bool_)
 
     def add(self, batch: Answers) -> None:
         """Count a batch in; an empty one changes nothing."""
@@ -76,6 +79,8 @@ class RerunMeans:
             if marked.any():
                 known = self._marked.setdefault(code, np.zeros_like(self._failed))
                 known.ravel()[cells[marked]] = True
+        if batch.unscored is not None:
+            self.unscored[batch.positions[batch.unscored]] = True
         scores, valid = batch.score, ~np.isnan(batch.score)
         if not valid.all():
             self._failed.ravel()[cells[~valid]] = True

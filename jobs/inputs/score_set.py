@@ -6,10 +6,10 @@ one observation, however often it was asked), and how many were averaged is kept
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +38,12 @@ class Stated:
     Attributes:
         higher_is_better: direction of the metric.
         bounds: least and greatest possible score, infinite where there is no limit.
+        unit: of scores without a range.
     """
 
     higher_is_better: bool | None = None
     bounds: Bounds | None = None
+    unit: str | None = None
 
 
 UNSTATED = Stated()
@@ -107,6 +109,22 @@ class Column:
         """Which items have at least one score, shape (items,)."""
         return self.answers > 0
 
+    def at(self, kept: Ints) -> "Column":
+        """The column of some items, given by their places; what is owed and what failed is counted anew."""
+        answers = self.answers[kept]
+        failed = np.zeros_like(answers) if self.failed is None else self.failed[kept]
+        return replace(
+            self,
+            scores=self.scores[kept],
+            answers=answers,
+            prompts=self.prompts[kept],
+            owed=int(np.maximum(self.planned - answers - failed, 0).sum()),
+            errors=int(failed.sum()),
+            runs=None if self.runs is None else self.runs[kept],
+            marked={code: counts[kept] for code, counts in self.marked.items()},
+            failed=failed,
+        )
+
 
 @dataclass(frozen=True)
 class TaskTable:
@@ -135,6 +153,15 @@ class TaskTable:
     documents: NDArray[np.object_] | None = None
     cluster_names: NDArray[np.object_] | None = None
     links: Ints | None = None
+
+    def at(self, kept: Ints) -> "TaskTable":
+        """The table of some items, given by their places."""
+        names = ("items", "clusters", "documents", "cluster_names", "links")
+        arrays: dict[str, Any] = {
+            name: None if (held := getattr(self, name)) is None else held[kept] for name in names
+        }
+        columns = {key: column.at(kept) for key, column in self.columns.items()}
+        return replace(self, **arrays, columns=columns)
 
     @cached_property
     def observed(self) -> Bounds | None:

@@ -18,8 +18,8 @@ from orchestrator.rundir.locations import FileSet
 
 FILES = (
     "report.html", "summary.csv", "model_comparison.csv", "model_differences.csv",
-    "summary_without_stderr.csv", "summary_with_stderr.csv", "summary.md", "junit.xml", "decision.json",
-    "verdicts.json",
+    "summary_without_stderr.csv", "summary_with_stderr.csv", "aggregates.csv", "summary.md", "junit.xml",
+    "decision.json", "verdicts.json",
 )  # fmt: skip
 """In the order in which they appear: where there are verdicts, the others belong to them."""
 

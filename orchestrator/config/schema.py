@@ -150,6 +150,9 @@ class TaskConfig(Section):
     """Use only so many items; a number n means {random: n}."""
     cluster: str | None = None
     """Field of the document whose equal values form a cluster of dependent items."""
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    """What the task's own code takes to make its documents, as `lm_eval --metadata`: RULER's lengths, its
+    tokenizer (default: the baseline's)."""
     sampling: TokenSampling = TokenSampling()
     """What this task sets differently from the sweep's `sampling`."""
 

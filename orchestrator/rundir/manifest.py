@@ -88,6 +88,10 @@ def merge(old: Manifest | None, new: Manifest, command: str) -> Manifest:
     merged: Manifest = {**new}
     merged["variants"] = {**old["variants"], **new["variants"]}
     merged["tasks"] = {**old["tasks"], **new["tasks"]}
+    for name in old["tasks"].keys() & new["tasks"].keys():
+        told, entry = old["tasks"][name].get("metrics", {}), new["tasks"][name]  # some only by answers
+        if told:
+            merged["tasks"][name] = {**entry, "metrics": {**told, **entry["metrics"]}}
     if "software" in new:
         merged["software"] = {**software_of(old), **new["software"]}
     if skipped := {**old.get("skipped", {}), **new.get("skipped", {})}:

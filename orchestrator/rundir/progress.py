@@ -57,6 +57,7 @@ class VariantProgress:
     Attributes:
         planned: samples of the sweep.
         found: of these, answered before this submit.
+        found_errors: of the rows found, those with an error.
         written: rows written by this submit, errors included.
         errors: of the rows written, those with an error.
         lost: samples left owed because replicas failed on their blocks too often.
@@ -74,6 +75,7 @@ class VariantProgress:
 
     planned: int
     found: int = 0
+    found_errors: int = 0
     written: int = 0
     errors: int = 0
     lost: int = 0
@@ -149,6 +151,7 @@ class SweepProgress:
 
     Attributes:
         replicas: engines loaded or loading now, by number.
+        metrics: scores that answers have and the manifest does not list, by task.
         notes: what was given up, and why.
         heartbeat_error: why the heartbeat cannot be written; None if it can.
         waiting: what all blocks wait for; None if a replica is loaded or loading.
@@ -158,6 +161,7 @@ class SweepProgress:
     variants: dict[str, VariantProgress]
     started: float = field(default_factory=time.monotonic)
     replicas: dict[int, ReplicaProgress] = field(default_factory=dict)
+    metrics: dict[str, set[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     heartbeat_error: str | None = None
     waiting: str | None = None

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 READERS = 16
 """Files that are read at a time: an object store has a high latency per file."""
-DECIDING = [name for name in SampleColumns((), ()).schema.names if name not in {"response", "filtered"}]
+_TEXTS = {"response", "filtered", "corpus_values"}
+DECIDING = [name for name in SampleColumns((), ()).schema.names if name not in _TEXTS]
 """Columns of samples but for the texts, which fill most of a file and which no verdict rests on."""
 DAMAGE = (pa.ArrowException, OSError, ValueError, MemoryError)
 """What pyarrow raises for content that is not what it was; it is in memory, so that no storage fails."""

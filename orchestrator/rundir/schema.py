@@ -5,7 +5,7 @@ Whoever writes or reads a run takes names and types from here; only pyarrow is n
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 import pyarrow as pa
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 SOFTWARE_KEY = b"lldeg.software"
 """In the metadata of a file of samples: the ID of what wrote it, as in the manifest."""
+
+NO_SCORE = ("none",)
+"""The field of scores in a run without any, since Parquet has no structs without fields."""
 
 FORMAT = 1
 """Version of the format, recorded in every manifest."""
@@ -39,7 +42,9 @@ class SampleColumns:
     """Columns of samples: a score per "metric,filter" and a filtered text per filter, of all tasks of a run.
 
     All files of a run share them, so that a reader takes the whole folder for one table; what a task does not
-    have is null in its rows.
+    have is null in its rows. A score whose name only an answer told is a field of the files that hold it; the
+    manifest lists it. `corpus_values` has, as JSON by "metric,filter", what is no number and what lm-eval
+    aggregates over a corpus.
     """
 
     metrics: tuple[str, ...]
@@ -54,6 +59,15 @@ class SampleColumns:
             tuple(sorted({name for entry in entries for name in entry["filters"]})),
         )
 
+    def including(self, scores: Iterable[str]) -> pa.Schema:
+        """The schema of a file with these scores, some of which the manifest may not list yet."""
+        return replace(self, metrics=tuple(dict.fromkeys((*self.metrics, *scores)))).schema
+
+    def unlisted(self, schema: pa.Schema) -> tuple[str, ...]:
+        """Scores that a file has beyond those of the manifest."""
+        names = (field.name for field in schema.field("scores").type)
+        return tuple(name for name in names if name not in self.metrics)
+
     @property
     def schema(self) -> pa.Schema:
         """The Parquet schema; one row per sample."""
@@ -64,7 +78,8 @@ class SampleColumns:
                 "prompt_hash": pa.string(),
                 "temperature": pa.float32(),
                 "seed": pa.int32(),
-                "scores": pa.struct({metric: pa.float64() for metric in self.metrics}),
+                "scores": pa.struct({metric: pa.float64() for metric in self.metrics or NO_SCORE}),
+                "corpus_values": pa.string(),
                 "response": pa.string(),
                 "filtered": pa.struct({name: pa.string() for name in self.filters}),
                 "finish_reason": pa.string(),
@@ -101,11 +116,40 @@ class MetricEntry(TypedDict):
     """A "metric,filter" of a task in the manifest.
 
     Attributes:
-        range: how far scores can range ("LOW..HIGH"), where an imported input states it.
+        higher_is_better: missing where neither the task nor an imported input says.
+        range: how far scores can range ("LOW..HIGH", or "none"), where that is known.
+        unit: of a score without a range.
     """
 
-    higher_is_better: bool
+    higher_is_better: NotRequired[bool]
     range: NotRequired[str]
+    unit: NotRequired[str]
+
+
+class AggregateRow(TypedDict):
+    """What lm-eval's own aggregation makes of one pass over a task, where that is not the mean.
+
+    Attributes:
+        metric: "metric,filter".
+        items: how many it was computed from.
+    """
+
+    variant: str
+    task: str
+    temperature: float
+    seed: int | None
+    metric: str
+    value: float
+    items: int
+
+
+def is_aggregate(row: object) -> bool:
+    """Whether a value, which somebody else may have written, is such a row."""
+    if not isinstance(row, dict) or row.keys() < AggregateRow.__required_keys__:
+        return False
+    texts = all(isinstance(row[key], str) for key in ("variant", "task", "metric"))
+    numbers = (row["temperature"], row["value"], row["items"], row["seed"] or 0)
+    return texts and all(isinstance(number, (int, float)) for number in numbers)
 
 
 class TaskEntry(TypedDict):

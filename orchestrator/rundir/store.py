@@ -23,18 +23,19 @@ from orchestrator.input_files import LARGEST_JSON, open_input, parse_json, read_
 from orchestrator.rundir.locations import open_location, remove_unfinished, write_whole
 from orchestrator.rundir.manifest_shape import misshapen
 from orchestrator.rundir.sample_files import DECIDING, READERS, is_block, is_own, parquet_bytes, read_whole
-from orchestrator.rundir.schema import FORMAT, SOFTWARE_KEY
+from orchestrator.rundir.schema import FORMAT, SOFTWARE_KEY, is_aggregate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from orchestrator.rundir.schema import Manifest
+    from orchestrator.rundir.schema import AggregateRow, Manifest
 
 MANIFEST = "manifest.json"
 SWEEP = "sweep.yaml"
 LOOKS, LEDGER = "looks.json", "looks.jsonl"
+AGGREGATES = "aggregates.json"
 REPLICA_LOG = "replica-"
 LARGEST_LOG, LOG_PART = 1 << 30, 1 << 20
 _LOGS = "logs"
@@ -127,11 +128,7 @@ class RunStore:
         self._write(MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False).encode())
 
     def read_sweep(self) -> str:
-        """The sweep's YAML text.
-
-        Raises:
-            UserError: this is not a run directory.
-        """
+        """The sweep's YAML text; a UserError if there is none."""
         try:
             return self._read(SWEEP).decode()
         except FileNotFoundError:
@@ -149,12 +146,20 @@ class RunStore:
             return b""
 
     def write_looks(self, text: str, name: str = LOOKS) -> None:
-        """Replace looks.json, the looks of a run that stops early, or their ledger.
-
-        Raises:
-            OSError: the storage fails.
-        """
+        """Replace looks.json, the looks of a run that stops early, or their ledger."""
         self._write(name, text.encode())
+
+    def read_aggregates(self) -> list[AggregateRow]:
+        """The rows of aggregates.json, none if it is not there; a UserError if it is damaged."""
+        damaged = f"{self.url}/{AGGREGATES} is damaged: it"
+        rows = parse_json(self._read(AGGREGATES), damaged) if self._exists(AGGREGATES) else []
+        if not isinstance(rows, list) or not all(map(is_aggregate, rows)):
+            raise UserError(f"{damaged} does not list scores of corpora.")
+        return cast("list[AggregateRow]", rows)
+
+    def write_aggregates(self, rows: Sequence[AggregateRow]) -> None:
+        """Replace aggregates.json."""
+        self._write(AGGREGATES, json.dumps(rows, indent=1, ensure_ascii=False).encode())
 
     # items ----------------------------------------------------------------------------------------------
 
@@ -209,6 +214,7 @@ class RunStore:
         errors: bool | str = True,
         report: Callable[[str], None] = lambda _: None,
         left_out: Callable[[int], None] = lambda _: None,
+        seen: Callable[[pa.Table], None] = lambda _: None,
     ) -> NDArray[np.bytes_]:
         """Keys of the samples that have been written; sorted.
 
@@ -222,6 +228,7 @@ class RunStore:
             errors: whether samples with an error count as written, or the beginning of errors that do not.
             report: called with the path of each torn or damaged file.
             left_out: called with the number of samples whose error does not count, if there are any.
+            seen: called with the rows of each other file, but for its texts.
 
         Raises:
             UserError: there is a file that lldeg did not write; nothing has been removed.
@@ -236,12 +243,21 @@ class RunStore:
             if remove_torn:
                 self._fs.delete_file(path)
         whole = all_rows = [table for table in tables if table is not None]
+        for table in all_rows:
+            seen(table)
         if errors is not True:
             whole = [_without_errors(table, errors or "") for table in all_rows]
             if number := sum(map(len, all_rows)) - sum(map(len, whole)):
                 left_out(number)
         keys = [table["sample_key"].to_numpy().astype(_KEY) for table in whole]
         return np.unique(np.concatenate([np.empty(0, _KEY), *keys]))
+
+    def read_values(self, variant: str, task: str) -> Iterator[pa.Table]:
+        """What the scores of a corpus follow from, file by file; torn and damaged files are left out."""
+        for path in self._block_paths(variant, task):
+            rows = read_whole(self._fs, path, ["item", "temperature", "seed", "scores", "corpus_values"])
+            if rows is not None and "corpus_values" in rows.column_names:
+                yield rows
 
     @staticmethod
     def _refuse_foreign(found: Mapping[str, pa.Table | None]) -> None:

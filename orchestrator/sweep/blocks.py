@@ -129,6 +129,7 @@ class Cell:
         longest_answer: upper bound on generated tokens per request; 0 for log-likelihood.
         missing: which samples are owed.
         looks: at how many looks a sweep that stops early evaluates the answers; else 1.
+        errors: rows of earlier submits with an error.
     """
 
     variant: str
@@ -139,6 +140,7 @@ class Cell:
     longest_answer: int
     missing: Owed
     looks: int = 1
+    errors: int = 0
 
     @property
     def planned(self) -> int:

@@ -182,10 +182,8 @@ def _load_task(
         except TaskError as error:
             problems.append(str(error))
             continue
-        if spec.metric is not None and spec.metric not in task.metrics:
-            problems.append(
-                f"task '{spec.name}' has no metric '{spec.metric}'; it has {', '.join(task.metrics)}"
-            )
+        if spec.metric is not None and (why := task.scores.why_untestable(spec.metric)):
+            problems.append(f"task '{spec.name}' has {why}")
     return problems
 
 

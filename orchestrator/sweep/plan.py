@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING
 
 from orchestrator.errors import ServerBusyError, UserError
@@ -16,10 +17,11 @@ from orchestrator.sweep.fit_to_machine import refuse_other_choices
 from orchestrator.sweep.stopping_plan import in_order, stopping_entry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
+    import pyarrow as pa
     from numpy.typing import NDArray
 
     from orchestrator.rundir.schema import Manifest, SoftwareEntry
@@ -99,35 +101,58 @@ def plan_sweep(
     damaged: list[str] = []
     retried: dict[tuple[str, str], int] = {}
     beginning = "" if retry_errors else BUSY
-    cells = tuple(
-        _cell(
+    columns = SampleColumns.of(merged["tasks"].values())
+    cells = []
+    for variant, (name, task) in product(sweep.config.variants, sweep.tasks.items()):
+        seen = _Seen(columns)
+        found = sweep.store.read_keys(
+            variant,
+            name,
+            remove_torn=remove_torn,
+            errors=beginning if stopping is None else True,
+            report=damaged.append,
+            left_out=partial(retried.__setitem__, (variant, name)),
+            seen=seen.add,
+        )
+        list_metrics(merged, task, seen.metrics)
+        cell = _cell(
             sweep,
             new,
             variant,
             task,
             items=identities[sweep.renderings[variant], name],
             looks=stopping["looks"] if stopping else 1,
-            found=sweep.store.read_keys(
-                variant,
-                name,
-                remove_torn=remove_torn,
-                errors=beginning if stopping is None else True,
-                report=damaged.append,
-                left_out=partial(retried.__setitem__, (variant, name)),
-            ),
+            found=found,
         )
-        for variant in sweep.config.variants
-        for name, task in sweep.tasks.items()
-    )
+        cells.append(replace(cell, errors=seen.errors - retried.get((variant, name), 0)))
     if remove_torn:
-        for variant, task in retried:
-            sweep.store.remove_errors(variant, task, beginning)
+        for variant, name in retried:
+            sweep.store.remove_errors(variant, name, beginning)
     failed = sum(retried.values())
     again = (f"{failed:,} samples that failed will be asked for again",) if failed else ()
     followed = _first_items(sweep, old)
     warnings = (*software, *followed, *_damage(damaged), *again, *sweep.fitted.warnings)
     here: SoftwareEntry = {"versions": new["versions"], "commit": new.get("commit")}
-    return Plan(sweep, merged, cells, warnings, here)
+    return Plan(sweep, merged, tuple(cells), warnings, here)
+
+
+@dataclass
+class _Seen:
+    """What the files of a cell tell: rows with an error, and scores that the manifest does not list."""
+
+    columns: SampleColumns
+    errors: int = 0
+    metrics: set[str] = field(default_factory=set)
+
+    def add(self, table: pa.Table) -> None:
+        self.errors += len(table) - table["error"].null_count if "error" in table.column_names else 0
+        self.metrics.update(self.columns.unlisted(table.schema))
+
+
+def list_metrics(manifest: Manifest, task: SweepTask, metrics: Iterable[str]) -> None:
+    """List scores of a task that only answers have told."""
+    listed = manifest["tasks"][task.spec.name]["metrics"]
+    listed |= {metric: task.scores.entry(metric) for metric in sorted(metrics) if metric not in listed}
 
 
 def _refuse_retries(*, retry_errors: bool) -> None:
@@ -197,5 +222,6 @@ def initial_counts(plan: Plan) -> dict[str, VariantProgress]:
         cells = plan.cells_of(variant)
         planned = sum(cell.planned for cell in cells)
         owed = sum(cell.owed for cell in cells)
-        counts[variant] = VariantProgress(planned=planned, found=planned - owed)
+        errors = sum(cell.errors for cell in cells)
+        counts[variant] = VariantProgress(planned=planned, found=planned - owed, found_errors=errors)
     return counts

@@ -133,14 +133,13 @@ class Sweep:
         return entry if versions is None else {**entry, "versions": versions}
 
     def _task_entry(self, task: SweepTask) -> TaskEntry:
-        metrics = task.metrics
         entry: TaskEntry = {
             "digest": digest(task.definition),
             "group": task.spec.group,
             "output_type": task.output_type,
-            "metric": task.spec.metric or next(iter(metrics), None),
-            "metrics": metrics,
-            "filters": task.filter_names,
+            "metric": task.scores.deciding_metric,
+            "metrics": task.scores.metrics,
+            "filters": task.scores.filters,
             "cluster": task.spec.cluster,
             "limit": task.spec.limit.model_dump(exclude_none=True) if task.spec.limit else None,
             "items": len(self.built[self.renderings[self.config.baseline], task.spec.name].requests),
@@ -186,7 +185,7 @@ def prepare(
     fitted.config = pinned(fitted.config, models)
     versions, mistaken_pythons = find_versions(fitted.config)
     subset, mistaken_items = read_items(config, models)
-    library = TaskLibrary(config.include_path, config.confirm_run_unsafe_code)
+    library = TaskLibrary(config.include_path, config.confirm_run_unsafe_code, _tokenizer(config))
     store = RunStore(f"runs/{config.name}" if run_dir is None else run_dir)
     recorded = store.read_manifest()["tasks"] if store.has_run() else {}
     tasks, mistaken_tasks = load_tasks(fitted.config, library, subset, recorded)
@@ -209,3 +208,11 @@ def prepare(
     if problems:
         raise mistaken(config_path, problems)
     return sweep
+
+
+def _tokenizer(config: SweepConfig) -> str | None:
+    """The tokenizer of the baseline, a folder or a hub name, if it is known."""
+    if config.baseline not in config.variants:
+        return None  # reported
+    options, model = config.engine_of(config.baseline), config.model_of(config.baseline)
+    return kind_of(options).tokenizer(options, model, config.revision_of(config.baseline)).name or None

@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import lm_eval.utils
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._factory import TaskFactory
 from lm_eval.utils import handle_non_serializable, hash_string
 
 from orchestrator.config.schema import LimitConfig, TokenSampling
 from orchestrator.errors import error_text, suggestion
 from orchestrator.rundir.identity import Item
 from orchestrator.sweep.prompts.global_random import GlobalRandom
+from orchestrator.sweep.scores import TaskScores
 from orchestrator.sweep.task_names import likely_names, may_be_task
 from stats.sequential_plan import item_order
 
@@ -32,7 +34,6 @@ if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
     from orchestrator.config.schema import PromptConfig, SamplingConfig, TaskConfig
-    from orchestrator.rundir.schema import MetricEntry
 
 ALLOW_CODE = "HF_ALLOW_CODE_EVAL"
 """What Hugging Face's code_eval asks for, which HumanEval and MBPP try out while they are loaded."""
@@ -68,6 +69,8 @@ class TaskSpec:
     include_path: tuple[str, ...] = ()
     unsafe_code: bool = False
     items: tuple[int, ...] | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str | None = None
     sampling: TokenSampling = field(default_factory=TokenSampling)
 
 
@@ -80,6 +83,7 @@ class TaskLibrary:
 
     include_path: tuple[str, ...] = ()
     unsafe_code: bool = False
+    tokenizer: str | None = None
     _loaded: dict[str, tuple[Any, GlobalRandom]] = field(default_factory=dict)
 
     @cached_property
@@ -108,7 +112,7 @@ class TaskLibrary:
         """
         draws = GlobalRandom()
         with draws:
-            loaded = self._load(config.task)
+            loaded = self._load(config.task, {"tokenizer": self.tokenizer, **config.metadata})
         parents = [group for group in loaded.get("groups", {}) if group != config.task] or [config.task]
         children = loaded.get("group_map", {})
         group_of = {child: parent for parent in parents for child in children.get(parent, ())}
@@ -125,6 +129,8 @@ class TaskLibrary:
                 group=None if single else group_of.get(name, config.task),
                 include_path=self.include_path,
                 unsafe_code=self.unsafe_code and bool(getattr(task, "UNSAFE_CODE", False)),
+                metadata=config.metadata,
+                tokenizer=self.tokenizer,
                 sampling=config.sampling,
             )
             for name, task in loaded["tasks"].items()
@@ -139,15 +145,20 @@ class TaskLibrary:
         if spec.name not in self._loaded:
             draws = GlobalRandom()
             with draws:
-                self._loaded[spec.name] = self._load(spec.name)["tasks"][spec.name], draws
+                loaded = self._load(spec.name, {"tokenizer": spec.tokenizer, **spec.metadata})
+                self._loaded[spec.name] = loaded["tasks"][spec.name], draws
         return SweepTask(spec, *self._loaded.pop(spec.name))
 
-    def _load(self, name: str) -> dict[str, Any]:
+    def _load(self, name: str, metadata: dict[str, Any]) -> dict[str, Any]:
+        """Load a task or group; `metadata` is what `lm_eval --metadata` gives to its tasks."""
         if self.unsafe_code:
             os.environ[ALLOW_CODE] = "1"
+        manager = self._manager(name)
+        given = {key: value for key, value in metadata.items() if value is not None}
+        manager._factory = TaskFactory(meta=given)  # a manager of its own would parse all files again
         try:
-            return dict(self._manager(name).load([name]))
-        except Exception as error:
+            return dict(manager.load([name]))
+        except (Exception, SystemExit) as error:  # some task's code ends Python where a program is missing
             if ALLOW_CODE in str(error) and not self.unsafe_code:
                 raise TaskError(RUNS_CODE.format(name)) from error
             reason = str(error).strip().split("\n")[0][:300]
@@ -184,6 +195,7 @@ class SweepTask:
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
         if getattr(task, "MULTIMODAL", False):
             raise TaskError(f"task '{spec.name}' needs images or audio; only text models can be compared")
+        self.scores = TaskScores(task, spec.metric)
         if getattr(task, "UNSAFE_CODE", False) and not spec.unsafe_code:
             raise TaskError(RUNS_CODE.format(spec.name))
 
@@ -209,22 +221,9 @@ class SweepTask:
     def definition(self) -> dict[str, Any]:
         """The task's whole configuration, as JSON values: what decides prompts and scores."""
         config = {key: value for key, value in self._task.dump_config().items() if key != "metadata"}
+        if self.spec.metadata:
+            config["metadata"] = self.spec.metadata
         return dict(json.loads(json.dumps(config, default=handle_non_serializable, sort_keys=True)))
-
-    @property
-    def metrics(self) -> dict[str, MetricEntry]:
-        """Every "metric,filter" the task reports, with its direction."""
-        directions = self._task.higher_is_better()
-        return {
-            f"{metric},{name}": {"higher_is_better": bool(directions.get(metric, True))}
-            for metric in self._task.aggregation()
-            for name in self.filter_names
-        }
-
-    @cached_property
-    def filter_names(self) -> list[str]:
-        """Names of the task's filters; every one gives a filtered answer and its own scores."""
-        return [ensemble.name for ensemble in getattr(self._task, "_filters", [])] or ["none"]
 
     # requests -------------------------------------------------------------------------------------------
 
@@ -300,6 +299,10 @@ class SweepTask:
         """Filter and score one sample, as lm-eval's evaluator does; must run in the main thread of a process.
 
         A task's metrics may keep state, and some set alarms.
+
+        Raises:
+            MissingScoreError: the score that decides is not among them.
+            Exception: of the task's code.
         """
         answered = [
             replace(request, resps=list(response), filtered_resps={})
@@ -307,17 +310,14 @@ class SweepTask:
         ]
         for ensemble in getattr(self._task, "_filters", []):
             ensemble.apply(answered)
-        scores: dict[str, float] = {}
-        filtered: dict[str, str | None] = {}
-        for name in self.filter_names:
-            kept = [request.filtered_resps[name] for request in answered]
-            for metric, value in self._task.process_results(answered[0].doc, kept).items():
-                number = _number(value)
-                if number is not None:
-                    scores[f"{metric},{name}"] = number
-            if self.sampled:
-                filtered[name] = kept[0] if isinstance(kept[0], str) else json.dumps(kept[0], default=str)
-        return Scored(scores, filtered)
+        kept = {name: [request.filtered_resps[name] for request in answered] for name in self.scores.filters}
+        scores = self.scores.of_item(answered[0].doc, kept)
+        filtered = {name: _text(said[0]) for name, said in kept.items()} if self.sampled else {}
+        return Scored(scores.numbers, filtered, scores.values_text)
+
+
+def _text(said: object) -> str | None:
+    return said if isinstance(said, str) else json.dumps(said, default=str)
 
 
 @dataclass(frozen=True)
@@ -337,19 +337,11 @@ class Unscorable:
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores by "metric,filter" (numbers only: a corpus metric has none per item) and text by filter."""
+    """Scores by "metric,filter", text by filter, and as JSON what lm-eval aggregates by "metric,filter"."""
 
     scores: dict[str, float]
     filtered: dict[str, str | None]
-
-
-def _number(value: object) -> float | None:
-    if isinstance(value, str) and value in {"True", "False"}:
-        return float(value == "True")
-    try:
-        return float(value)  # type: ignore[arg-type]  # bool, int, float and numpy scalars; others say so
-    except (TypeError, ValueError):
-        return None
+    corpus_values: str | None = None
 
 
 @dataclass(frozen=True)

@@ -182,6 +182,7 @@ class Dispatcher:
         counts.prompt_tokens += report.prompt_tokens
         counts.output_tokens += report.output_tokens
         counts.last_work = time.monotonic()
+        self._progress.metrics.setdefault(block.task, set()).update(report.metrics)
         if report.ended is not None:
             self._ended(slot, report.ended)  # which then has no more to do than the blocks in flight on it
         for later in report.put_off:

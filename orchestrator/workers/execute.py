@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import ray
 import yaml
 
@@ -23,6 +25,7 @@ from orchestrator.rundir.heartbeat import Heartbeat, write_status
 from orchestrator.rundir.lease import owner
 from orchestrator.rundir.software import software_id
 from orchestrator.sweep.blocks import in_order_of_work
+from orchestrator.sweep.plan import list_metrics
 from orchestrator.workers.dispatcher import Dispatcher
 from orchestrator.workers.replica import Job
 from orchestrator.workers.replica_slots import Workload
@@ -30,11 +33,11 @@ from orchestrator.workers.sample_rows import failed_block, items_table, samples_
 from orchestrator.workers.stopping import ItemScores, NeverStop, still_needed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from orchestrator.cluster.resources import ReplicaResources
     from orchestrator.rundir.progress import SweepProgress
-    from orchestrator.rundir.schema import SoftwareEntry
+    from orchestrator.rundir.schema import AggregateRow, SoftwareEntry
     from orchestrator.sweep.blocks import Block
     from orchestrator.sweep.plan import Plan
     from orchestrator.workers.dispatcher import GiveUpBlock, Watcher
@@ -159,6 +162,55 @@ def write_documents(plan: Plan) -> None:
         yaml.safe_dump(sweep.asked.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     )
     sweep.store.write_manifest(plan.manifest)
+
+
+def conclude(plan: Plan, progress: SweepProgress) -> None:
+    """After a submit, list the scores that only answers told, and aggregate as lm-eval does.
+
+    Args:
+        plan: of the submit, whose lease still holds.
+        progress: what it has written.
+    """
+    sweep = plan.sweep
+    for name, metrics in progress.metrics.items():
+        list_metrics(plan.manifest, sweep.tasks[name], metrics)
+    if any(progress.metrics.values()):
+        sweep.store.write_manifest(plan.manifest)
+    here = {(cell.variant, cell.task) for cell in plan.cells}
+    old = sweep.store.read_aggregates()
+    if progress.written or not old:
+        rows = [row for row in old if (row["variant"], row["task"]) not in here]
+        rows += [row for variant, task in sorted(here) for row in _aggregates(plan, variant, task)]
+        if rows != old:
+            sweep.store.write_aggregates(rows)
+
+
+def _aggregates(plan: Plan, variant: str, name: str) -> Iterator[AggregateRow]:
+    """What lm-eval makes of the scores of a variant on a task, pass by pass."""
+    scores = plan.sweep.tasks[name].scores
+    if all(metric.aggregation is None for metric in scores.declared.values()):
+        return
+    passes: dict[tuple[float, int | None], dict[int, dict[str, Any]]] = {}
+    for table in plan.sweep.store.read_values(variant, name):
+        for row in table.to_pylist():
+            numbers = {key: number for key, number in (row["scores"] or {}).items() if number is not None}
+            values = numbers | json.loads(row["corpus_values"] or "{}")
+            passes.setdefault((row["temperature"], row["seed"]), {})[row["item"]] = values
+    for (temperature, seed), items in sorted(passes.items(), key=str):
+        by_metric: dict[str, list[Any]] = {}
+        for _, values in sorted(items.items()):
+            for metric, value in values.items():
+                by_metric.setdefault(metric, []).append(value)
+        for metric, number in scores.aggregates(by_metric).items():
+            yield {
+                "variant": variant,
+                "task": name,
+                "temperature": float(str(np.float32(temperature))),
+                "seed": seed,
+                "metric": metric,
+                "value": number,
+                "items": len(by_metric[metric]),
+            }
 
 
 def _job(

@@ -96,6 +96,7 @@ class BlockReport:
         put_off: blocks of samples that were not written, since a server has refused them for the first time,
             or the engine ended before it had answered them.
         ended: why the engine answers no more; None if it does.
+        metrics: every "metric,filter" of its rows that the manifest does not list.
         scores: under the task's deciding metric; None if the stopping policy wants none.
     """
 
@@ -103,6 +104,7 @@ class BlockReport:
     errors: int
     prompt_tokens: int
     output_tokens: int
+    metrics: tuple[str, ...] = ()
     scores: ItemScores | None = None
     put_off: tuple[Block, ...] = ()
     ended: EngineEndedError | None = None
@@ -211,6 +213,7 @@ class Replica:
             errors=len(rows) - rows["error"].null_count,
             prompt_tokens=sum(sample.prompt_tokens or 0 for sample in samples),
             output_tokens=sum(sample.output_tokens or 0 for sample in samples),
+            metrics=self._job.columns.unlisted(rows.schema),
             scores=ItemScores.of(samples, metric) if metric else None,
             put_off=put_off,
             ended=next((type(end)(str(end)) for end in ends), None),

@@ -77,10 +77,11 @@ def _total(counts: Sequence[int | None]) -> int | None:
 def samples_table(block: Block, samples: Sequence[Sample], columns: SampleColumns) -> pa.Table:
     """The samples of a block as a table; one that no row can hold is a row with an error."""
     rows = [_row(block.cell, sample) for sample in samples]
+    schema = columns.including(name for sample in samples if sample.scored for name in sample.scored.scores)
     try:
-        return pa.Table.from_pylist(rows, schema=columns.schema)
+        return pa.Table.from_pylist(rows, schema=schema)
     except UNSTORABLE:  # of one sample: the others are not lost with it
-        tables = [_table_of_one(block.cell, sample, columns.schema) for sample in samples]
+        tables = [_table_of_one(block.cell, sample, schema) for sample in samples]
         return pa.concat_tables(tables)
 
 
@@ -106,6 +107,7 @@ def _row(cell: str, sample: Sample) -> dict[str, Any]:
         "temperature": sample.rerun.temperature,
         "seed": sample.rerun.seed,
         "scores": sample.scored.scores if sample.scored else None,
+        "corpus_values": _utf8(sample.scored.corpus_values) if sample.scored else None,
         "response": _utf8(sample.response),
         "filtered": {name: _utf8(text) for name, text in filtered.items()} if filtered else None,
         "finish_reason": _utf8(sample.finish_reason),

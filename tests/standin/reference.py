@@ -8,6 +8,19 @@ from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
 
+def results(model, folder, tasks, **metadata):
+    """All that `lm_eval --log_samples --metadata` gives; code that a model wrote may run."""
+    return lm_eval.simple_evaluate(
+        model=model,
+        tasks=list(tasks),
+        task_manager=TaskManager(include_path=[str(folder)], include_defaults=False, metadata=metadata),
+        log_samples=True,
+        bootstrap_iters=0,
+        confirm_run_unsafe_code=True,
+        verbosity="ERROR",
+    )
+
+
 def evaluate(model, folders, tasks, limit, **prompt):
     """Per task and item, what `lm_eval --log_samples` writes: a list of one sample per filter."""
     manager = TaskManager(include_path=[str(folder) for folder in folders], include_defaults=False)

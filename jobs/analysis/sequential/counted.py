@@ -38,36 +38,14 @@ def counted(
 def _restricted(
     book: ScoreSet, table: TaskTable, keys: list[tuple[str, Temperature]], items: Ints
 ) -> TaskTable:
-    kept = np.flatnonzero(np.isin(table.items, items))
-    columns = {key: _part(table.columns[key], kept) for key in keys if key in table.columns}
+    part = replace(table, columns={key: table.columns[key] for key in keys if key in table.columns})
+    part = part.at(np.flatnonzero(np.isin(table.items, items)))
+    columns = dict(part.columns)
     for (model, temperature), column in columns.items():
         if column.withheld:
             withheld = count_withheld(book.runs, model, table.info.name, items)[temperature]
             columns[model, temperature] = replace(column, withheld=withheld)
-    return replace(
-        table,
-        items=table.items[kept],
-        clusters=None if table.clusters is None else table.clusters[kept],
-        links=None if table.links is None else table.links[kept],
-        columns=columns,
-    )
-
-
-def _part(column: Column, kept: Ints) -> Column:
-    """A column of some items; what is owed and what failed is counted anew."""
-    answers = column.answers[kept]
-    failed = np.zeros_like(answers) if column.failed is None else column.failed[kept]
-    return replace(
-        column,
-        scores=column.scores[kept],
-        answers=answers,
-        prompts=column.prompts[kept],
-        owed=int(np.maximum(column.planned - answers - failed, 0).sum()),
-        errors=int(failed.sum()),
-        runs=None if column.runs is None else column.runs[kept],
-        marked={code: counts[kept] for code, counts in column.marked.items()},
-        failed=failed,
-    )
+    return replace(part, columns=columns)
 
 
 def blanked(book: ScoreSet, items: Mapping[tuple[str, Temperature], Mapping[str, Ints]]) -> ScoreSet:

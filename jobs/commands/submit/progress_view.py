@@ -149,7 +149,19 @@ def sweep_notes(sweep: Sweep) -> list[str]:
     """A sentence for each decision that depends on this machine, and for each variant with its own Python."""
     fitted = sweep.fitted
     skipped = [f"{name} is skipped: {why}." for name, why in fitted.skipped.items()]
-    return [*fitted.notes, *skipped, *map(sweep.engine_versions, sweep.versions)]
+    engines = map(sweep.engine_versions, sweep.versions)
+    return [*fitted.notes, *skipped, *engines, *corpus_notes(sweep)]
+
+
+def corpus_notes(sweep: Sweep) -> Iterator[str]:
+    """Which metrics of the tasks exist only over a corpus, and what is tested instead; equal ones are one."""
+    tasks: dict[str, list[str]] = {}
+    for name, task in sweep.tasks.items():
+        if note := task.scores.corpus_note:
+            tasks.setdefault(note, []).append(name)
+    for note, names in tasks.items():
+        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+        yield f"{shown}: {note}."
 
 
 def dry_run_table(plan: Plan, stopping: StoppingPolicy) -> Table:
@@ -176,7 +188,7 @@ def outcome(plan: Plan, progress: SweepProgress) -> str:
     """The last lines that a submit prints."""
     url = plan.sweep.store.url
     planned = sum(counts.planned for counts in progress.variants.values())
-    errors = sum(counts.errors for counts in progress.variants.values())
+    errors = sum(counts.errors + counts.found_errors for counts in progress.variants.values())
     lines = [f"Note: {note}" for note in progress.notes]
     if progress.owed:
         lines.append(

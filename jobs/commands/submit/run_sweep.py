@@ -101,17 +101,18 @@ def run_sweep(
         UserError: every mistake in the configuration, or another submit runs in the run directory.
     """
     from orchestrator.rundir.heartbeat import forget_stop  # noqa: PLC0415 - slow to import, and --help need not wait
-    from orchestrator.rundir.lease import exclusive  # noqa: PLC0415
+    from orchestrator.rundir.lease import exclusive, owner  # noqa: PLC0415
     from orchestrator.rundir.progress import SweepProgress  # noqa: PLC0415
     from orchestrator.sweep.plan import initial_counts, plan_sweep  # noqa: PLC0415
     from orchestrator.sweep.prepare import prepare  # noqa: PLC0415
-    from orchestrator.workers.execute import execute, write_documents  # noqa: PLC0415
+    from orchestrator.workers.execute import conclude, execute, write_documents  # noqa: PLC0415
 
     with (checking or _nothing)():
         sweep = prepare(config, overrides=overrides, run_dir=run_dir, here=address is None)
     progress = SweepProgress({})
     # A plan made while another submit writes would be stale.
     with exclusive(sweep.store, on_loss=progress.taken_over):
+        holder = owner(sweep.store)
         forget_stop(sweep.store)
         sweep.store.remove_unfinished()
         plan = plan_sweep(sweep, config_path=config, retry_errors=retry_errors, finish=finish)
@@ -125,6 +126,8 @@ def run_sweep(
         except KeyboardInterrupt:
             progress.stop = f"interrupted by {interruption()}"
         _count_written(plan, progress)
+        if owner(sweep.store) == holder:
+            conclude(plan, progress)
     return Submitted(plan, progress)
 
 

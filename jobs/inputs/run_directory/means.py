@@ -8,11 +8,13 @@ same model and task is pooled, which is allowed only where their digests agree t
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from threading import Lock
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from jobs.inputs.metrics import requested_metric, resolve_metric, unused_requests
 from jobs.inputs.notices import Notice, NoticeCode, joined
@@ -37,6 +39,7 @@ from orchestrator.rundir.schema import TaskEntry
 from orchestrator.sweep.item_subset import refuse_reused_in
 from stats.arrays import LARGEST_SCORE, Ints
 
+MOST_SHOWN = 12
 MODELS_AT_ONCE = 2  # one is read while the other is counted
 
 
@@ -110,6 +113,7 @@ def read_runs(locations: Sequence[str], reading: Reading) -> ScoreSet:
         said = joined(notes.warnings) or "run `lldeg submit` on its configuration first."
         raise UserError(f"{some(locations)} has no samples to test: {said}")
     _note_missing_variants(runs, models, notes)
+    _note_corpus_scores(runs, notes)
     alpha, margin = (_agreed(runs, key, notes) for key in ("alpha", "margin"))
     warnings = (*notes.warnings, *_torn(notes.torn))
     return ScoreSet(models, tuple(scored), baselines, warnings, alpha, margin, tuple(runs))
@@ -141,6 +145,23 @@ def _note_missing_variants(runs: Sequence[RunFiles], models: Sequence[str], note
             NoticeCode.MISSING_VARIANT,
             f"The sweep names variants that were not run ({some(unknown)}): submit it again to run them.",
         )
+
+
+def _note_corpus_scores(runs: Sequence[RunFiles], notes: _Notes) -> None:
+    """Say what lm-eval makes of all items of a task, where that is not the mean of their scores."""
+    found: dict[tuple[str, str, float], dict[str, list[float]]] = {}
+    for row in (row for run in runs for row in run.store.read_aggregates()):
+        where = (row["task"], row["metric"], row["temperature"])
+        found.setdefault(where, {}).setdefault(row["variant"], []).append(row["value"])
+    if found:
+        said = [
+            f"{task} {metric} at temperature {temperature:g}: "
+            + ", ".join(f"{model} {fmean(values):.4f}" for model, values in models.items())
+            for (task, metric, temperature), models in found.items()
+        ]
+        text = f"lm-eval's own scores over all items (aggregates.csv): {'; '.join(said[:MOST_SHOWN])}"
+        more = f"; and {len(said) - MOST_SHOWN} more" if said[MOST_SHOWN:] else ""
+        notes.add(NoticeCode.CORPUS_SCORES, f"{text}{more}.")
 
 
 def _agreed(runs: Sequence[RunFiles], key: str, notes: _Notes) -> float | None:
@@ -180,15 +201,17 @@ def _read_task(task: str, runs: Sequence[RunFiles], reading: Reading, notes: _No
     with ThreadPoolExecutor(MODELS_AT_ONCE) as pool:
         read = list(pool.map(lambda model: _read_model(model, info, held), models))
     columns: dict[tuple[str, Temperature], Column] = {}
-    for model, (averaged, are_mixed) in zip(models, read, strict=True):
+    unscored = np.zeros(len(held.items.ids), dtype=np.bool_)
+    for model, (averaged, means) in zip(models, read, strict=True):
         columns |= {(model, t): column for t, column in averaged.items()}
-        if are_mixed:
+        unscored |= means.unscored
+        if means.mixed_prompts:
             notes.add(
                 NoticeCode.MIXED_RERUN_PROMPTS,
                 f"{model}: reruns of the same item of {task} had different prompts.",
             )
     items = held.items
-    return TaskTable(
+    table = TaskTable(
         info,
         items.ids,
         items.clusters,
@@ -197,10 +220,28 @@ def _read_task(task: str, runs: Sequence[RunFiles], reading: Reading, notes: _No
         documents=items.documents,
         cluster_names=items.cluster_names,
     )
+    return _own_items(table, unscored, notes)
 
 
-def _read_model(model: str, info: TaskInfo, held: _Task) -> tuple[dict[Temperature, Column], bool]:
-    """The averaged answers of one model to a task, by temperature; whether reruns differ in their prompt."""
+def _own_items(table: TaskTable, unscored: NDArray[np.bool_], notes: _Notes) -> TaskTable:
+    """The items that have the metric; others are of another kind, such as another length of RULER's texts."""
+    scored = np.zeros_like(unscored)
+    for column in table.columns.values():
+        scored |= column.answered
+    others = unscored & ~scored
+    if not others.any() or not scored.any():
+        return table
+    notes.add(
+        NoticeCode.OTHER_ITEMS,
+        f"{table.info.name}: {table.info.metric} is no score of {others.sum()} of its {len(others)} items, "
+        "which are left out.",
+        table.info.name,
+    )
+    return table.at(np.flatnonzero(~others))
+
+
+def _read_model(model: str, info: TaskInfo, held: _Task) -> tuple[dict[Temperature, Column], RerunMeans]:
+    """The averaged answers of one model to a task, by temperature, and what else was noticed."""
     means = _means(info.name, model, info.metric, held)
     holders = [run for run in held.runs if model in run.models]
     columns = means.columns(_planned(holders, info.name, len(held.items.ids)))
@@ -212,7 +253,7 @@ def _read_model(model: str, info: TaskInfo, held: _Task) -> tuple[dict[Temperatu
             t: replace(column, marked={**column.marked, NoticeCode.EQUAL_ANSWERS: column.answers})
             for t, column in columns.items()
         }
-    return columns, means.mixed_prompts > 0
+    return columns, means
 
 
 def task_info(task: str, entry: TaskEntry, reading: Reading) -> TaskInfo:
@@ -221,7 +262,8 @@ def task_info(task: str, entry: TaskEntry, reading: Reading) -> TaskInfo:
     wanted = requested_metric(task, group, reading.metrics) or entry.get("metric") or next(iter(metrics))
     metric = resolve_metric(task, wanted, list(metrics))
     direction, limits = metrics[metric].get("higher_is_better"), metrics[metric].get("range")
-    stated = Stated(direction, parse_range(limits, f"range of {metric} of task {task}") if limits else None)
+    bounds = parse_range(limits, f"range of {metric} of task {task}") if limits else None
+    stated = Stated(direction, bounds, metrics[metric].get("unit"))
     return TaskInfo(task, metric, direction is not False, group, stated)
 
 
@@ -271,4 +313,5 @@ def _answers(table: pa.Table, task: str, run: RunFiles, held: _Task) -> Answers:
         score=score,
         prompts=held.prompts.codes(table.column("prompt_hash").combine_chunks()),
         marked={code: table.column(code).fill_null(False).to_numpy() for code in MARKS},
+        unscored=table.column("unscored").to_numpy(),
     )

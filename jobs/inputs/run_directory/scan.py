@@ -77,15 +77,16 @@ def scan(
         damaged: gets the paths of the files that are torn or damaged; nothing of them is read.
 
     Yields:
-        Tables with the columns item, temperature, seed, score, `text`, and one for each of `MARKS`: whether
-        it holds of the answer, null where that is unknown.
+        Tables with the columns item, temperature, seed, score, `text`, unscored (whether it is an answer
+        without an error that has no such score), and one for each of `MARKS`: whether it holds of the answer,
+        null where that is unknown.
 
     Raises:
         UserError: if no file has the metric.
         OSError: if the storage fails.
     """
     needed, has_metric = {*PLACE, text}, False
-    read = [*needed, f"scores.{metric}", "finish_reason", "prompt_cut"]
+    read = [*needed, "error", f"scores.{metric}", "finish_reason", "prompt_cut"]
 
     def choose(path: str, footer: Any) -> list[str]:
         """Without the answers, if what is known of them tells that none is blank."""
@@ -119,6 +120,9 @@ def _projected(table: pa.Table, metric: str, text: str) -> pa.Table:
     columns["score"] = (
         pc.struct_field(table["scores"], [metric]) if has_metric else pa.nulls(rows, pa.float64())
     )
+    failed = pc.is_valid(table["error"]) if "error" in there else pa.nulls(rows, pa.bool_())
+    unknown = pc.is_null(columns["score"], nan_is_null=True)
+    columns["unscored"] = pc.and_not(unknown, pc.fill_null(failed, False))
     for code, (column, holds) in MARKS.items():
         columns[code] = holds(table[column]) if column in there else pa.nulls(rows, pa.bool_())
     return pa.table(columns)

@@ -187,12 +187,10 @@ def _notices(info: TaskInfo, *, by_name: bool, holds_likelihoods: bool) -> list[
             )
         )
     if info.bounds is None:
-        unit = "it has no margin" if info.margin is None else f"its margin is {info.margin:g}"
-        found.append(
-            Notice(
-                NoticeCode.NO_RANGE, f"{name} have no range: a drop is in the metric's own unit, and {unit}."
-            )
-        )
+        margin = "it has no margin" if info.margin is None else f"its margin is {info.margin:g}"
+        unit = info.stated.unit or "the metric's own unit"
+        said = f"{name} have no range: a drop is in {unit}, and {margin}."
+        found.append(Notice(NoticeCode.NO_RANGE, said))
     elif info.bounds != UNIT:
         low, high = info.bounds
         found.append(Notice(NoticeCode.OTHER_RANGE, f"{name} range from {low:g} to {high:g}."))

@@ -1,0 +1,382 @@
+"""What the scores of a task are: which metrics have a number for every item, and which only for a corpus.
+
+A paired test needs a number per item. What lm-eval aggregates otherwise than by a mean (perplexity, BLEU,
+F1) has one in the item's own part: its negative log-likelihood per word, the score of its sentence, whether
+its class is right. `lldeg submit`, its dry run and the survey in docs/tasks.md ask this module alone.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cache, cached_property, partial
+from math import isfinite, isnan, log, nan
+from typing import TYPE_CHECKING, Any
+
+import sacrebleu
+from lm_eval.api import metrics as lm_eval_metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from orchestrator.rundir.schema import MetricEntry
+
+    Aggregation = Callable[[Sequence[Any]], Any]
+
+OWN_SCORE = "own_score"
+"""The score of an item whose task names a metric for each kind of item, such as RULER's lengths: the mean of
+those metrics that are its own."""
+MARKS = (-1.0, nan)
+"""What tasks give an item under a metric that is not its own; a mark only where the aggregation drops it."""
+UNITS = {
+    "word_perplexity": "nats per word",
+    "byte_perplexity": "nats per byte",
+    "bits_per_byte": "bits per byte",
+}
+"""Of the number per item, by metric: a perplexity's is the negative log-likelihood behind it."""
+_MEANS = (lm_eval_metrics.mean, lm_eval_metrics.nanmean)
+_CHOICES = ("multiple_choice", "loglikelihood")
+_CLASSES = ("f1", "mcc")
+
+
+def _per_unit(value: Sequence[float], unit: float = 1.0) -> float:
+    return -value[0] / (value[1] * unit)
+
+
+def _is_right(value: Sequence[Any]) -> float:
+    gold, said = value
+    return float(said in gold if isinstance(gold, list) else said == gold)
+
+
+def _sentence(metric: Any, value: Sequence[Any]) -> float:
+    """A score of one text; its references may be one text or several."""
+    references, text = value
+    references = [references] if isinstance(references, str) else list(references)
+    return float(metric.sentence_score(text if isinstance(text, str) else text[0], references).score)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What an item contributes to a score of the corpus.
+
+    Attributes:
+        name: of the number per item; None for the metric's own name.
+        number: the number, from the value that lm-eval aggregates.
+        range: how far it can range, "LOW..HIGH" or "none"; None where the metric's name says so.
+    """
+
+    name: str | None
+    number: Callable[[Any], float]
+    range: str | None = None
+
+
+_RIGHT = Part("acc", _is_right)
+PARTS: dict[Any, Part] = {
+    lm_eval_metrics.weighted_perplexity: Part(None, _per_unit, "none"),
+    lm_eval_metrics.bits_per_byte: Part(None, partial(_per_unit, unit=log(2)), "none"),
+    lm_eval_metrics.brier_score: Part(None, lambda value: float(lm_eval_metrics.brier_score([value]))),
+    lm_eval_metrics.bleu: Part(
+        "sentence_bleu", partial(_sentence, sacrebleu.BLEU(effective_order=True)), "0.0..100.0"
+    ),
+    lm_eval_metrics.chrf: Part("sentence_chrf", partial(_sentence, sacrebleu.CHRF()), "0.0..100.0"),
+    lm_eval_metrics.chrfpp: Part(
+        "sentence_chrf++", partial(_sentence, sacrebleu.CHRF(word_order=2)), "0.0..100.0"
+    ),
+    lm_eval_metrics.ter: Part("sentence_ter", partial(_sentence, sacrebleu.TER()), "none"),
+    lm_eval_metrics.f1_score: _RIGHT,
+    lm_eval_metrics.matthews_corrcoef: _RIGHT,
+}
+"""By lm-eval's function that aggregates the values."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric as a task declares it.
+
+    Attributes:
+        name: lm-eval's.
+        tested: the number per item that stands for it; None if only a corpus has a score.
+        part: how the number follows from a value that is none.
+        marks: values that say that the metric is not the item's own.
+        aggregation: of the items to a score of the corpus; None where that is the mean of the numbers.
+        higher_is_better: its direction.
+    """
+
+    name: str
+    tested: str | None
+    part: Part | None
+    marks: tuple[float, ...]
+    aggregation: Aggregation | None
+    higher_is_better: bool = True
+
+    @property
+    def is_of_corpus(self) -> bool:
+        """Whether the score itself exists only over a corpus."""
+        return self.tested is None or self.tested != self.name
+
+    @property
+    def entry(self) -> MetricEntry:
+        """What the manifest says of the number per item."""
+        entry: MetricEntry = {"higher_is_better": self.higher_is_better}
+        if self.part is not None and self.part.range is not None:
+            entry["range"] = self.part.range
+        if self.name in UNITS:
+            entry["unit"] = UNITS[self.name]
+        return entry
+
+
+def metric_of(
+    name: str,
+    aggregation: Aggregation,
+    *,
+    output_type: str | None,
+    own_code: bool,
+    higher_is_better: bool = True,
+) -> Metric:
+    """What kind of score a metric is.
+
+    Args:
+        name: lm-eval's name of the metric.
+        aggregation: the function that aggregates its values over items.
+        output_type: lm-eval's word for what is asked of a model.
+        own_code: whether the task scores with code of its own (`process_results`), not with lm-eval's.
+        higher_is_better: its direction.
+    """
+    part = PARTS.get(aggregation)
+    if not own_code and output_type in _CHOICES:  # what lm-eval gives for these does not depend on the task
+        part = _RIGHT if name in _CLASSES else part
+        numeric = name not in (*_CLASSES, "brier_score", "likelihood")
+    else:
+        numeric = part is None and _of_numbers(aggregation, ()) is not None
+    tested = name if numeric else (part.name or name) if part is not None else None
+    if aggregation is lm_eval_metrics.bypass_agg:
+        tested = None
+    marks = tuple(mark for mark in MARKS if own_code and numeric and _drops(aggregation, mark))
+    corpus = None if aggregation in (*_MEANS, lm_eval_metrics.bypass_agg) else aggregation
+    return Metric(name, tested, part, marks, corpus, higher_is_better)
+
+
+def _drops(aggregation: Aggregation, mark: float) -> bool:
+    """Whether an aggregation leaves out the items that have a mark."""
+    return _of_numbers(aggregation, (mark,) * 3) == _of_numbers(aggregation, ())
+
+
+@cache
+def _of_numbers(aggregation: Aggregation, more: tuple[float, ...]) -> float | None:
+    """What an aggregation makes of plain numbers; None if it does not take them."""
+    return aggregated(aggregation, (0.25, 0.75, 0.75, *more))
+
+
+def as_number(value: object) -> float | None:
+    """A value as a number; None for what is none (a corpus metric's pairs, texts, lists)."""
+    if isinstance(value, str) and value in {"True", "False"}:
+        return float(value == "True")
+    try:
+        return float(value)  # type: ignore[arg-type]  # bool, int, float and numpy scalars; others say so
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+class MissingScoreError(Exception):
+    """A task gave an answer no number under the metric that decides."""
+
+
+@dataclass
+class ItemScores:
+    """The scores of one item, by "metric,filter".
+
+    Attributes:
+        numbers: what can be tested.
+        values: those that are no numbers, from which lm-eval aggregates a score of the corpus.
+        not_own: metrics that are marked as not the item's own.
+    """
+
+    numbers: dict[str, float] = field(default_factory=dict)
+    values: dict[str, Any] = field(default_factory=dict)
+    not_own: set[str] = field(default_factory=set)
+
+    @property
+    def values_text(self) -> str | None:
+        """The values as JSON, arrays as lists; None without any."""
+        return json.dumps(self.values, default=_plain, ensure_ascii=False) if self.values else None
+
+
+def _plain(value: Any) -> Any:
+    return value.tolist() if hasattr(value, "tolist") else str(value)
+
+
+class TaskScores:
+    """The scores of a task.
+
+    Args:
+        task: lm-eval's task object.
+        metric: the "metric,filter" that is to decide, if the sweep names one.
+    """
+
+    def __init__(self, task: Any, metric: str | None) -> None:
+        self._task = task
+        self._asked = metric
+        self._several = _noting(task)
+
+    @cached_property
+    def filters(self) -> list[str]:
+        """Names of the task's filters; every one gives a filtered answer and its own scores."""
+        return [ensemble.name for ensemble in getattr(self._task, "_filters", [])] or ["none"]
+
+    @cached_property
+    def declared(self) -> dict[str, Metric]:
+        """The metrics that the task declares, by lm-eval's name."""
+        directions = self._task.higher_is_better()
+        return {
+            name: metric_of(
+                name,
+                aggregation,
+                output_type=self._task.OUTPUT_TYPE,
+                own_code=not lm_eval_scores(self._task),
+                higher_is_better=bool(directions.get(name, True)),
+            )
+            for name, aggregation in self._task.aggregation().items()
+        }
+
+    @property
+    def metrics(self) -> dict[str, MetricEntry]:
+        """Every "metric,filter" with a number per item, as far as the task declares them."""
+        entries = {metric.tested: metric.entry for metric in self.declared.values() if metric.tested}
+        if names_kinds(self.declared):
+            entries = {OWN_SCORE: next(iter(entries.values())), **entries}
+        return {f"{name},{of}": entry for name, entry in entries.items() for of in self.filters}
+
+    @cached_property
+    def deciding_metric(self) -> str | None:
+        """The "metric,filter" that is tested; None if no item has a number."""
+        first = deciding(self.declared)
+        return self._asked or (first and f"{first},{self.filters[0]}")
+
+    @property
+    def corpus_note(self) -> str | None:
+        """Which metrics exist only over a corpus, and what is tested instead; None if there are none."""
+        names = [name for name, metric in self.declared.items() if metric.is_of_corpus]
+        tested = self.deciding_metric
+        instead = f"{tested}, a number per item, is tested" if tested else "nothing of it can be tested"
+        return f"lm-eval computes {', '.join(names)} over a whole corpus; {instead}" if names else None
+
+    def entry(self, metric: str) -> MetricEntry:
+        """What the manifest says of a "metric,filter", which may be one that only an answer has told."""
+        directions = {declared.higher_is_better for declared in self.declared.values()}
+        undeclared: MetricEntry = {"higher_is_better": directions.pop()} if len(directions) == 1 else {}
+        return self.metrics.get(metric, undeclared)
+
+    def why_untestable(self, metric: str) -> str | None:
+        """Why a "metric,filter" cannot be tested; None if it can, or if only an answer will tell."""
+        name, _, of = metric.partition(",")
+        of_corpus = name in self.declared and self.declared[name].is_of_corpus
+        if metric in self.metrics or (of in self.filters and self._has_code and not of_corpus):
+            return None
+        return f"no metric '{metric}' with a number per item; it has {', '.join(self.metrics) or 'none'}"
+
+    @property
+    def _has_code(self) -> bool:
+        """Whether code of the task's author scores, which may give names that are not declared."""
+        listed = self._task.get_config("metric_list") or ()
+        return not lm_eval_scores(self._task) or any(callable(entry.get("metric")) for entry in listed)
+
+    def of_item(self, doc: Any, responses: Mapping[str, Sequence[Any]]) -> ItemScores:
+        """Score one item, as lm-eval's evaluator does.
+
+        Args:
+            doc: the document.
+            responses: filtered, by filter: one for each request.
+
+        Raises:
+            MissingScoreError: the score that decides is not among them.
+            Exception: of the task's code.
+        """
+        scores = ItemScores()
+        for of, given in responses.items():
+            for name, value in self._results(doc, given).items():
+                self._add(scores, name, of, value)
+            own = [number for key, number in scores.numbers.items() if key.rpartition(",")[2] == of]
+            if own and names_kinds(self.declared):
+                scores.numbers[f"{OWN_SCORE},{of}"] = sum(own) / len(own)
+        wanted = self.deciding_metric
+        if wanted is None or wanted in scores.numbers.keys() | scores.not_own:
+            return scores
+        if scores.numbers and names_kinds(self.declared):
+            return scores  # an item of another kind
+        found = ", ".join([*scores.numbers, *scores.values]) or "nothing"
+        raise MissingScoreError(f"the task gave no number for {wanted}; it gave {found}")
+
+    def _results(self, doc: Any, responses: Sequence[Any]) -> dict[str, Any]:
+        """The scores by metric; a metric function that gives several has the first under its name, too."""
+        results = dict(self._task.process_results(doc, list(responses)))
+        for metric, first in self._several.items():
+            if metric not in results and first in results:
+                results[metric] = results[first]
+        return results
+
+    def _add(self, scores: ItemScores, name: str, of: str, value: Any) -> None:
+        """Add what a task gave under a metric and a filter."""
+        metric, number = self.declared.get(name), as_number(value)
+        if number is None:
+            scores.values[f"{name},{of}"] = value
+            if metric is not None and metric.part is not None:
+                scores.numbers.setdefault(f"{metric.tested},{of}", metric.part.number(value))
+        elif metric is not None and any(number == m or (isnan(number) and isnan(m)) for m in metric.marks):
+            scores.not_own.add(f"{name},{of}")
+        elif not isnan(number):
+            scores.numbers[f"{name},{of}"] = number
+
+    def aggregates(self, values: Mapping[str, Sequence[Any]]) -> dict[str, float]:
+        """What lm-eval makes of the values of all items, by "metric,filter"; not where that is their mean.
+
+        Args:
+            values: by "metric,filter": of each item what the task gave.
+        """
+        found = {
+            f"{name},{of}": aggregated(metric.aggregation, given)
+            for name, metric in self.declared.items()
+            for of in self.filters
+            if metric.aggregation is not None and (given := values.get(f"{name},{of}"))
+        }
+        return {name: number for name, number in found.items() if number is not None}
+
+
+def lm_eval_scores(task: Any) -> bool:
+    """Whether lm-eval's own `process_results` scores, and no code of the task's author."""
+    return hasattr(task, "_metric_fn_list") and task.get_config("process_results") is None
+
+
+def _noting(task: Any) -> dict[str, str]:
+    """The first name that each metric function of a task gives in a mapping, noted as they come."""
+    firsts: dict[str, str] = {}
+
+    def note(metric: str, function: Callable[..., Any], *values: Any, **named: Any) -> Any:
+        result = function(*values, **named)
+        if isinstance(result, dict) and result:
+            firsts[metric] = next(iter(result))
+        return result
+
+    functions = getattr(task, "_metric_fn_list", {})
+    functions |= {name: partial(note, name, function) for name, function in functions.items() if function}
+    return firsts
+
+
+def aggregated(aggregation: Aggregation, values: Sequence[Any]) -> float | None:
+    """The score of a corpus; None if the aggregation does not give a number."""
+    try:
+        number = as_number(aggregation(list(values)))
+    except Exception:  # noqa: BLE001 - code of a task's author
+        return None
+    return None if number is None or not isfinite(number) else number
+
+
+def names_kinds(metrics: Mapping[str, Metric]) -> bool:
+    """Whether every metric of a task is for one kind of item, as RULER has one for each length."""
+    return bool(metrics) and all(-1.0 in metric.marks for metric in metrics.values())
+
+
+def deciding(metrics: Mapping[str, Metric]) -> str | None:
+    """The score that decides unless the sweep names one: the first that every item has; None without any."""
+    if names_kinds(metrics):
+        return OWN_SCORE
+    return next((metric.tested for metric in metrics.values() if metric.tested is not None), None)
