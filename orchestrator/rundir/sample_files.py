@@ -9,22 +9,20 @@ checksums of pages leave out; those alone find the damage in files of earlier ve
 
 from __future__ import annotations
 
+import os
 import re
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pyarrow import fs
 
 from orchestrator.rundir.schema import SampleColumns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from pyarrow import fs
-
-READERS = 16
-"""Files that are read at a time: an object store has a high latency per file."""
 _TEXTS = {"response", "filtered", "corpus_values"}
 DECIDING = [name for name in SampleColumns((), ()).schema.names if name not in _TEXTS]
 """Columns of samples but for the texts, which fill most of a file and which no verdict rests on."""
@@ -35,6 +33,11 @@ _LENGTH = len(_MARK) + 32
 _END = 8  # bytes after Parquet's footer: its length, and "PAR1"
 _OWN_NAME = re.compile(r"(\d{7}-[0-9a-f]{12}|\d{12})\.parquet")
 _TEMPORARY = "."
+
+
+def readers(filesystem: fs.FileSystem) -> int:
+    """How many files are read at a time: many on an object store, which has a high latency per file."""
+    return min(16, os.cpu_count() or 1) if isinstance(filesystem, fs.LocalFileSystem) else 16
 
 
 def is_block(path: str) -> bool:

@@ -22,7 +22,7 @@ from orchestrator.errors import UserError
 from orchestrator.input_files import LARGEST_JSON, open_input, parse_json, read_within
 from orchestrator.rundir.locations import open_location, remove_unfinished, write_whole
 from orchestrator.rundir.manifest_shape import misshapen
-from orchestrator.rundir.sample_files import DECIDING, READERS, is_block, is_own, parquet_bytes, read_whole
+from orchestrator.rundir.sample_files import DECIDING, is_block, is_own, parquet_bytes, read_whole, readers
 from orchestrator.rundir.schema import FORMAT, SOFTWARE_KEY, is_aggregate
 
 if TYPE_CHECKING:
@@ -234,7 +234,7 @@ class RunStore:
             UserError: there is a file that lldeg did not write; nothing has been removed.
         """
         paths = self._block_paths(variant, task)
-        with ThreadPoolExecutor(READERS) as pool:
+        with ThreadPoolExecutor(readers(self._fs)) as pool:
             tables = list(pool.map(lambda path: read_whole(self._fs, path, DECIDING), paths))
         found = dict(zip(paths, tables, strict=True))
         self._refuse_foreign(found)

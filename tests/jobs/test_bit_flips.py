@@ -124,6 +124,14 @@ def without(run):
     return find
 
 
+def test_files_of_a_run_are_opened_in_one_place():
+    """No reader passes the checksum by; lighteval's files are Parquet, too."""
+    root = Path(__file__).parents[2]
+    modules = [path for folder in ("lldeg", "jobs", "orchestrator") for path in (root / folder).rglob("*.py")]
+    opening = {path.name for path in modules if "import pyarrow.parquet" in path.read_text()}
+    assert opening == {"sample_files.py", "read.py"}
+
+
 @pytest.mark.parametrize("number", range(BITS))
 def test_a_changed_bit_is_named_or_harmless(run, whole, without, number):
     """Every reader finds what the whole run has, or what it finds without the file, which it names."""

@@ -14,11 +14,15 @@ ITEMS, SEEDS = 200, 2
 PLANNED = 2 * ITEMS * SEEDS
 
 
-def forgetful(share):
+FORGOTTEN = {"good": 0.0, "bad": 0.5}
+"""Which share of the answers a server does not know."""
+
+
+def forgetful(name):
     """A server that knows only some of the answers."""
 
     def behave(_, body):
-        known = hash_of(body) % 100 >= 100 * share
+        known = hash_of(body) % 100 >= 100 * FORGOTTEN[name]
         return completion(body, None if known else "no idea")
 
     return StandInServer(behave)
@@ -32,7 +36,7 @@ def hash_of(body):
 @pytest.fixture(scope="module")
 def servers():
     """The baseline's, and one that has forgotten half."""
-    servers = {"good": forgetful(0.0), "bad": forgetful(0.5)}
+    servers = {name: forgetful(name) for name in FORGOTTEN}
     yield servers
     for server in servers.values():
         server.end()
@@ -126,3 +130,19 @@ def test_finishing_answers_the_rest_and_keeps_the_verdict(stopped, submit, sweep
     assert status == 0, said
     assert identities(run) == planned(run)
     assert json.loads((run / "looks.json").read_text()) == stopped[4]
+
+
+def test_a_bit_in_every_block_is_no_second_draw_in_silence(stopped, submit, sweep, command, monkeypatch):
+    """A variant that was degraded at a look answers better when its samples are asked anew: said for good."""
+    run = sweep.parent / "run"
+    for path in (run / "samples" / "variant=bad").rglob("*.parquet"):
+        content = path.read_bytes()
+        path.write_bytes(content[:-30] + bytes([content[-30] ^ 1]) + content[-29:])
+    monkeypatch.setitem(FORGOTTEN, "bad", 0.0)
+    status, said = submit()
+    assert (status, "asked anew" in " ".join(said.split())) == (0, True), said
+    assert submit()[0] == 0
+    for options, expected in (((), 3), (("--gate", "certified"), 3), (("--strict",), 2)):
+        status, out, err = command.run("analyze", run, *options, cwd=sweep.parent)
+        assert (status, "asked anew" in " ".join((out + err).split())) == (expected, True), out + err
+    assert "DEGRADED" not in out

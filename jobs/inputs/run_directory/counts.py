@@ -8,7 +8,7 @@ from functools import partial
 from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.run_directory.footers import Footer, read_footer
 from orchestrator.rundir.heartbeat import read_status
-from orchestrator.rundir.sample_files import READERS
+from orchestrator.rundir.sample_files import readers
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Footers:
         """Footers of the files of one cell that can be read."""
         paths = run.samples(variant, task)
         unknown = [path for path in paths if path not in self._known]
-        with ThreadPoolExecutor(READERS) as pool:
+        with ThreadPoolExecutor(readers(run.filesystem)) as pool:
             self._known.update(zip(unknown, pool.map(partial(read_footer, run), unknown), strict=True))
         return [footer for path in paths if (footer := self._known[path]) is not None]
 

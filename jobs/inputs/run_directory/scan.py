@@ -15,7 +15,7 @@ from jobs.inputs.run_directory.footers import text_range
 from jobs.inputs.score_set import some
 from orchestrator.engines.base import CUT
 from orchestrator.errors import UserError
-from orchestrator.rundir.sample_files import READERS, read_whole
+from orchestrator.rundir.sample_files import read_whole, readers
 
 ROWS_PER_PIECE = 1 << 17
 PLACE, RESPONSE = ("item", "temperature", "seed"), "response"
@@ -43,9 +43,10 @@ def read_files(
     Raises:
         OSError: if the storage fails.
     """
-    with ThreadPoolExecutor(READERS) as pool:
-        for start in range(0, len(files), READERS):  # not all at once, so that no more than these are held
-            paths = files[start : start + READERS]
+    at_once = readers(run.filesystem)
+    with ThreadPoolExecutor(at_once) as pool:
+        for start in range(0, len(files), at_once):  # so that no more than these are held
+            paths = files[start : start + at_once]
             wanted = [partial(columns, path) if callable(columns) else columns for path in paths]
             tables = pool.map(partial(read_whole, run.filesystem, texts=texts), paths, wanted)
             yield from zip(paths, tables, strict=True)
