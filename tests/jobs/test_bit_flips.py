@@ -73,10 +73,21 @@ def exported(run):
         return [path.read_text() for path in sorted(Path(folder).rglob("samples*.jsonl"))]
 
 
+def followed(run):
+    """What is found of the run on two dates, with all warnings."""
+    folder = run.parent / "dates"
+    if not folder.exists():
+        folder.mkdir()
+        for date in ("2026-11-01", "2026-11-02"):
+            (folder / date).symlink_to(run)
+    return api.history(folder).entry
+
+
 READERS = {
     "analyze": analyzed,
     "report": reported,
     "view": viewed,
+    "history": followed,
     "status": lambda run: run_status(str(run)),
     "flips": lambda run: summarize(read_reruns([str(run)], WantedReruns({}))),
     "subset": lambda run: [cell.scores for cell in read_reruns([str(run)], WantedReruns({})).cells],

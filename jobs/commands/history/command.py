@@ -65,9 +65,11 @@ def history(
     found = follow(folder, reading, reference=reference, alpha=alpha, temperature=temperature)
     found.write(target)
     if format_ is Format.JSON:
-        typer.echo(history_json(found.series, alpha), nl=False)
+        typer.echo(history_json(found.entry), nl=False)
     else:
         print_history(found.series, terminal(), alpha)
+    for warning in found.warnings:
+        typer.echo(f"Warning: {warning}", err=format_ is Format.JSON)
     typer.echo(f"Written to {target}", err=format_ is Format.JSON)
     if not found.measured:
         typer.echo(f"The newest run, {found.newest}, could not be compared.", err=True)

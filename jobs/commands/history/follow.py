@@ -6,6 +6,7 @@ from typing import Any
 from jobs.commands.history.dated_runs import dated_runs
 from jobs.commands.history.outputs import history_entry, write_history
 from jobs.commands.history.series import Series, series_of
+from jobs.inputs.notices import NoticeCode
 from jobs.inputs.score_set import Reading, Temperature
 from jobs.inputs.sources import read_unlinked
 
@@ -21,12 +22,14 @@ class History:
         series: one per model and temperature: `model`, `temperature`, `points`, `alarm`, `since`.
         newest: path or URL of the newest run.
         measured: whether the newest run could be compared.
+        warnings: which files of the runs could not be read.
     """
 
     alpha: float
     series: tuple[Series, ...]
     newest: str
     measured: bool
+    warnings: tuple[str, ...] = ()
 
     @property
     def alarms(self) -> tuple[Series, ...]:
@@ -36,7 +39,7 @@ class History:
     @property
     def entry(self) -> dict[str, Any]:
         """The content of history.json, as JSON values."""
-        return history_entry(self.series, self.alpha)
+        return history_entry(self.series, self.alpha, self.warnings)
 
     @property
     def exit_status(self) -> int:
@@ -52,7 +55,7 @@ class History:
         Raises:
             UserError: the folder cannot be written to.
         """
-        write_history(self.series, self.alpha, folder)
+        write_history(self.entry, self.series, folder)
 
 
 def follow(
@@ -80,4 +83,7 @@ def follow(
     old = None if reference is None else read_unlinked([reference], reading)
     series = series_of(runs, old, alpha=alpha, temperature=temperature, cluster=reading.cluster)
     measured = any(one.points[-1].run is runs[-1] for one in series)
-    return History(alpha, tuple(series), runs[-1].location, measured)
+    read = [run.scores for run in runs] + ([] if old is None else [old])
+    notices = [notice for scores in read for notice in scores.warnings]
+    damaged = tuple(notice.text for notice in notices if notice.code is NoticeCode.UNREADABLE_FILES)
+    return History(alpha, tuple(series), runs[-1].location, measured, damaged)

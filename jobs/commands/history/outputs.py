@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -41,28 +41,28 @@ def alarm_text(series: Series, alpha: float) -> str:
     return f"ALARM on {dates[alarm]}: worse than the reference, based on the evidence since {since}."
 
 
-def history_entry(series: Sequence[Series], alpha: float) -> dict[str, Any]:
+def history_entry(series: Sequence[Series], alpha: float, warnings: Sequence[str]) -> dict[str, Any]:
     """The content of history.json; what is not finite is null."""
-    return {"alpha": alpha, "series": [_series_entry(one) for one in series]}
+    return {"alpha": alpha, "warnings": list(warnings), "series": [_series_entry(one) for one in series]}
 
 
-def history_json(series: Sequence[Series], alpha: float) -> str:
+def history_json(entry: Mapping[str, Any]) -> str:
     """history.json as text."""
-    return json.dumps(history_entry(series, alpha), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(entry, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_history(series: Sequence[Series], alpha: float, out: str) -> None:
+def write_history(entry: Mapping[str, Any], series: Sequence[Series], out: str) -> None:
     """Put history.json and history.svg in the place of earlier ones; if that fails, neither are there.
 
     Args:
+        entry: the content of history.json.
         series: what was found.
-        alpha: probability of any false alarm.
         out: path or URL of the folder, which is made if need be.
 
     Raises:
         UserError: the folder cannot be written to.
     """
-    contents = dict(zip(FILES, (picture(series), history_json(series, alpha)), strict=True))
+    contents = dict(zip(FILES, (picture(series), history_json(entry)), strict=True))
     history_files(out).replace({name: text.encode() for name, text in contents.items()})
 
 
