@@ -18,7 +18,13 @@ from orchestrator.engines.base import COMMITS, LORA
 from orchestrator.errors import UserError, error_text
 from orchestrator.sweep.blocks import reruns
 from orchestrator.sweep.item_subset import read_subset, refuse_reused
-from orchestrator.sweep.model_identity import FoundModel, ModelNotFoundError, model_revision, with_adapter
+from orchestrator.sweep.model_identity import (
+    FoundModel,
+    ModelNotFoundError,
+    commit_of,
+    model_revision,
+    with_adapter,
+)
 from orchestrator.sweep.prompts.chat_template import ChatMessages, ChatTemplate
 from orchestrator.sweep.tasks import TaskError
 
@@ -29,6 +35,9 @@ if TYPE_CHECKING:
     from orchestrator.rundir.schema import TaskEntry
     from orchestrator.sweep.item_subset import Subset
     from orchestrator.sweep.tasks import SweepTask, TaskItems, TaskLibrary
+
+    Finder = Callable[[str, str | None], str]
+    """The identity of a model, or the commit of a repository, by its name and the revision asked for."""
 
     Template = ChatTemplate | ChatMessages | None
     """The chat template, which renders a conversation as text; None without one."""
@@ -71,33 +80,33 @@ def find_models(config: SweepConfig) -> tuple[dict[str, FoundModel], list[str]]:
     """Each variant's model; a branch that moves from now on moves for no replica and no chat template."""
     found: dict[str, FoundModel] = {}
     problems: list[str] = []
-    known = cache(model_revision)
+    identity_of, commit_at = cache(model_revision), cache(commit_of)  # as most variants have the same model
     for variant in config.variants:
         if not config.model_of(variant):
             continue  # already reported
         try:
-            found[variant] = _find_model(config, variant, known)
+            found[variant] = _find_model(config, variant, identity_of, commit_at)
         except ModelNotFoundError as error:
             problems.append(f"variants.{variant}: {error}")
     return found, problems
 
 
-def _find_model(config: SweepConfig, variant: str, known: Callable[[str, str | None], str]) -> FoundModel:
+def _find_model(config: SweepConfig, variant: str, identity_of: Finder, commit_at: Finder) -> FoundModel:
     model, asked, options = config.model_of(variant), config.revision_of(variant), config.engine_of(variant)
     kind, commits = kind_of(options), {}
-    for named in kind.repositories(options, model):
-        revision = named.revision or (asked if named.name == model else None)
+    for option, name, at in kind.repositories(options, model):
+        own = name == model
         try:
-            if not Path(named.name).is_dir():
-                commits[named.option] = known(named.name, revision)
-        except ModelNotFoundError:
+            if not Path(name).is_dir():
+                commits[option] = (identity_of if own else commit_at)(name, at or (asked if own else None))
+        except ModelNotFoundError as error:
             if not kind.served:  # else the name may be the server's alone
-                raise
+                raise ModelNotFoundError(f"engine.{option}: {error}") from None
     if kind.served:
         return FoundModel(model, asked, commits)
-    revision = known(model, asked)
-    commit = None if Path(model).is_dir() else revision
-    return FoundModel(with_adapter(revision, options.get(LORA)), commit, commits)
+    identity = identity_of(model, asked)
+    commit = None if Path(model).is_dir() else identity
+    return FoundModel(with_adapter(identity, options.get(LORA)), commit, commits)
 
 
 def pinned(config: SweepConfig, models: Mapping[str, FoundModel]) -> SweepConfig:

@@ -216,3 +216,10 @@ def test_a_served_models_tokenizer_is_pinned_if_it_is_known(moving, tmp_path):
     assert found["base"].commits == {"tokenizer": FIRST}
     assert (found["other"].identity, found["other"].commits) == ("the-servers-own", {})
     assert pinned(config, found).engine_of("base")["commits"] == {"tokenizer": FIRST}
+
+
+def test_an_option_that_names_nothing_is_refused_by_its_name(moving, tmp_path):
+    """Beside whatever else is wrong; a name of one word may be on the hub."""
+    engine = {"kind": "lm-eval:hf", "tokenizer": "nobodys"}
+    with pytest.raises(UserError, match=r"variants\.base: engine\.tokenizer: 'nobodys' is not a folder"):
+        prepare(sweep_of(tmp_path, engine=engine), run_dir=str(tmp_path / "run"))
