@@ -142,7 +142,8 @@ class ServedClass(LmEvalClass):
         """What its class of lm-eval sends, if it sends tokens: a server may cut text without a word."""
         if _takes_messages(options) or (answer and not options.get("tokenized_requests", True)):
             return None
-        return _beside(answer, request, int(options.get("max_length") or API_LENGTH) - 1, 0)
+        length = options.get("max_length", API_LENGTH)
+        return _beside(answer, request, length - 1, 0) if isinstance(length, int) else None
 
     def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[Repository]:
         """Also the tokenizer that is found by the model's name, if there is one."""

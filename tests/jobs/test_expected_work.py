@@ -160,6 +160,18 @@ def test_a_sweep_whose_prompts_must_fit_does_not_start_if_one_does_not(lldeg, wr
     assert lldeg("submit", write(questions(2), prompt={"overflow": "refuse"}), "--dry-run").status == 0
 
 
+@pytest.mark.parametrize("kind", ["vllm", "lm-eval:hf", "lm-eval:local-completions"])
+@pytest.mark.parametrize("length", [0, "long", 2.5, 2**70])
+def test_strange_lengths_end_no_dry_run(lldeg, write, kind, length):
+    """They are shown or refused in one sentence; the engine has the last word."""
+    served = {"base_url": "http://127.0.0.1:1/v1/completions"} if "completions" in kind else {}
+    engine = {"kind": kind, **served, "max_gen_toks": length}
+    engine["max_model_len" if kind == "vllm" else "max_length"] = length
+    ran = lldeg("submit", write(engine=engine), "--dry-run")
+    assert ran.status in {0, 2}
+    assert "failed" not in ran.err
+
+
 @pytest.mark.parametrize("engine", [{"kind": "vllm", "max_model_len": "auto"}, {"kind": "lm-eval:sglang"}])
 def test_a_sweep_whose_prompts_must_fit_needs_to_know_the_context(lldeg, write, engine):
     """Where nothing tells it, the sweep says what to set."""

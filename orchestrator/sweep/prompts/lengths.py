@@ -79,7 +79,9 @@ class PromptLengths:
         """The prompts of a task for a variant."""
         options, place = self.config.engine_of(variant), (self.renderings[variant], task)
         items = list(self.built[place].requests.values())
-        answer = self.tasks[task].longest_answer(self.config.sampling, options.get("max_gen_toks"))
+        default = options.get("max_gen_toks")
+        default = default if isinstance(default, int) else None
+        answer = self.tasks[task].longest_answer(self.config.sampling, default)
         encoding, context = self._encoding(variant)
         room = kind_of(options).longest_prompt(options, items[0][0].request_type, answer, context)
         key = (*place, id(encoding), answer, room)
