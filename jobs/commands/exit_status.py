@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 INCOMPLETE = 3
@@ -47,14 +48,16 @@ def interruption() -> str:
 
 def end_interrupted() -> NoReturn:
     """End a command that was interrupted, with a sentence and the signal's status."""
-    print(f"Stopped by {interruption()} before it was done.", file=sys.stderr)  # noqa: T201 - typer may not be there yet
+    with suppress(OSError):  # whoever would read it may be gone, too
+        print(f"Stopped by {interruption()} before it was done.", file=sys.stderr)  # noqa: T201 - typer may be missing yet
     end(SIGNALLED + _received[-1] if _received else INTERRUPTED)
 
 
 def end(status: int | None) -> NoReturn:
     """End with a status; after a signal at once, for what is half started may crash at an orderly end."""
     if _received:
-        sys.stdout.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
         os._exit(status or 0)
     sys.exit(status)
 

@@ -19,7 +19,7 @@ from orchestrator.cluster.resources import (
     why_unschedulable,
 )
 from orchestrator.engines import kind_of
-from orchestrator.errors import UserError
+from orchestrator.errors import UserError, error_text
 from orchestrator.retry import retry_storage
 from orchestrator.rundir.heartbeat import Heartbeat, write_status
 from orchestrator.rundir.lease import owner
@@ -75,7 +75,7 @@ def execute(
         ray_cluster(address, folders, ship_code=elsewhere),
         Heartbeat(sweep.store, progress) as heartbeat,
     ):
-        nodes, record = Nodes(), _record(plan, heartbeat)
+        nodes, record = Nodes(), _record(plan, progress, heartbeat)
         workloads = _workloads(plan, nodes, stopping)
         replicas = sweep.config.cluster.replicas
         max_replicas = None if replicas == "auto" else replicas
@@ -242,7 +242,7 @@ def _job(
     )
 
 
-def _record(plan: Plan, heartbeat: Heartbeat) -> Callable[[SoftwareEntry], str]:
+def _record(plan: Plan, progress: SweepProgress, heartbeat: Heartbeat) -> Callable[[SoftwareEntry], str]:
     """Adds what will write samples to the manifest; returns the ID that the samples are to name."""
     store, known = plan.sweep.store, plan.manifest["software"]
     holder = owner(store)
@@ -251,7 +251,10 @@ def _record(plan: Plan, heartbeat: Heartbeat) -> Callable[[SoftwareEntry], str]:
         name = software_id(entry)
         if name not in known:
             known[name] = entry
-            retry_storage(write, lambda reason: heartbeat.log({"event": "manifest failed", "reason": reason}))
+            try:
+                retry_storage(write, lambda why: heartbeat.log({"event": "manifest failed", "reason": why}))
+            except OSError as error:  # samples would name what nobody explains
+                progress.stop = f"the manifest cannot be written ({error_text(error)})"
         return name
 
     def write() -> None:

@@ -54,6 +54,15 @@ def test_an_early_signal_ends_with_a_sentence(tmp_path, name, module):
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.yaml"]
 
 
+def test_a_signal_has_its_status_even_if_nobody_reads(tmp_path):
+    """As after the end of a session, whose pipes are gone with it."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    ran = run("SIGHUP", "typer", "configs", cwd=tmp_path, stdout=writer, stderr=writer)
+    os.close(writer)
+    assert ran.returncode == STATUS["SIGHUP"]
+
+
 def test_an_ignored_hangup_stays_ignored(tmp_path):
     """A command started by nohup goes on when its terminal closes; here to its end, a mistake."""
     ran = run(
