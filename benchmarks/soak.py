@@ -4,9 +4,9 @@ A trial kills a replica, a node or the driver (and submits again), one to three 
 quarter of the trials a prompt besides kills every engine that reads it. Afterwards every key has to stand
 once, no row may be an error but those of that prompt, and `lldeg analyze` must give what it gives for an
 undisturbed sweep. The engine is a stand-in. A seed names a trial; run it again with --first SEED --trials 1.
-With --stopping the sweep stops its variants early, and looks.json has to be the same, too. With --hostile
-its server misbehaves in every way of tests/standin/hostile.py and is itself killed; then every sample has to
-be what the server makes of it, with the score of its text or none.
+With --stopping the sweep stops its variants early, and looks.json and the ledger have to be the same, too.
+With --hostile its server misbehaves in every way of tests/standin/hostile.py and is itself killed; then every
+sample has to be what the server makes of it, with the score of its text or none.
 
 Run: python benchmarks/soak.py [--trials 50 | --kills 200] [--first 1] [--stopping | --hostile]
 """

@@ -37,8 +37,11 @@ class StoppingSoak(Soak):
         )
 
     def result(self, run):
-        """Looks and decisions, as the sweep noted them, and the final tables."""
-        return {"looks": json.loads((run / "looks.json").read_text()), "tables": super().result(run)}
+        """Looks and decisions, as the sweep noted them, the ledger without times, and the final tables."""
+        lines = map(json.loads, (run / "looks.jsonl").read_text().splitlines())
+        ledger = {tuple(line[key] for key in ("variant", "temperature", "look", "scores")) for line in lines}
+        looks = json.loads((run / "looks.json").read_text())
+        return {"looks": looks, "ledger": ledger, "tables": super().result(run)}
 
     def expected_rows(self, run):
         """Any part of the plan: what was in flight at a decision may have been written or not."""
