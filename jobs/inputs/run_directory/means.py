@@ -8,7 +8,6 @@ same model and task is pooled, which is allowed only where their digests agree t
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from statistics import fmean
 from threading import Lock
 
 import numpy as np
@@ -156,7 +155,7 @@ def _note_corpus_scores(runs: Sequence[RunFiles], notes: _Notes) -> None:
     if found:
         said = [
             f"{task} {metric} at temperature {temperature:g}: "
-            + ", ".join(f"{model} {fmean(values):.4f}" for model, values in models.items())
+            + ", ".join(f"{model} {np.mean(values):.4f}" for model, values in models.items())
             for (task, metric, temperature), models in found.items()
         ]
         text = f"lm-eval's own scores over all items (aggregates.csv): {'; '.join(said[:MOST_SHOWN])}"
