@@ -26,6 +26,7 @@ class Outcome:
     run: Path
     names: list
     submitted: tuple
+    again: tuple
     rows: dict
     verdicts: dict
     told: dict
@@ -48,6 +49,7 @@ def outcome(tmp_path_factory, model_folder, command):
     )
     run = folder / "run"
     submitted = command.run("submit", path, "--run-dir", run, cwd=folder)
+    again = command.run("submit", path, "--run-dir", run, cwd=folder)
     command.run("analyze", run, "--margin", "like_wikitext=0.1", "--margin", "like_lambada=0.1", cwd=folder)
     rows = defaultdict(list)
     for file in block_files(run):
@@ -66,7 +68,7 @@ def outcome(tmp_path_factory, model_folder, command):
         for variant in ("base", "other")
     }
     verdicts = json.loads((run / "analysis" / "verdicts.json").read_text())
-    return Outcome(run, names, submitted, dict(rows), verdicts, told)
+    return Outcome(run, names, submitted, again, dict(rows), verdicts, told)
 
 
 def manifest(outcome):
@@ -133,3 +135,9 @@ def test_the_submit_says_what_cannot_be_tested_and_what_failed(outcome):
     assert "like_spans: lm-eval computes span_f1 over a whole corpus; nothing of it can be tested." in out
     assert "sentence_bleu,none, a number per item, is tested" in out
     assert "4 samples failed" in out
+
+
+def test_a_second_submit_does_not_forget_what_failed(outcome):
+    """Nothing is run again, and the run is not called complete without its errors."""
+    status, out, _ = outcome.again
+    assert (status, "none new" in out, "4 samples failed" in out) == (0, True, True)

@@ -112,7 +112,9 @@ def _config(task: str, entry: TaskEntry) -> Row:
 
 
 def _directions(entry: TaskEntry) -> dict[str, bool]:
-    return {name.partition(",")[0]: how["higher_is_better"] for name, how in entry["metrics"].items()}
+    return {
+        name.partition(",")[0]: how.get("higher_is_better", True) for name, how in entry["metrics"].items()
+    }
 
 
 def _means(rerun: Rerun) -> Row:
