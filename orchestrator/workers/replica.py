@@ -104,10 +104,10 @@ class BlockReport:
     errors: int
     prompt_tokens: int
     output_tokens: int
-    metrics: tuple[str, ...] = ()
     scores: ItemScores | None = None
     put_off: tuple[Block, ...] = ()
     ended: EngineEndedError | None = None
+    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
