@@ -32,6 +32,10 @@ BUSY = f"{ServerBusyError.__name__}:"
 """How the error begins of a sample for which a server was too busy; every submit asks for it again."""
 
 
+MOST_METRICS = 1000
+"""Of a task in the manifest; names that depend on answers would fill it."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A sweep compared with its run directory.
@@ -152,7 +156,8 @@ class _Seen:
 def list_metrics(manifest: Manifest, task: SweepTask, metrics: Iterable[str]) -> None:
     """List scores of a task that only answers have told."""
     listed = manifest["tasks"][task.spec.name]["metrics"]
-    listed |= {metric: task.scores.entry(metric) for metric in sorted(metrics) if metric not in listed}
+    told = sorted(set(metrics) - listed.keys())[: max(0, MOST_METRICS - len(listed))]
+    listed |= {metric: task.scores.entry(metric) for metric in told}
 
 
 def _refuse_retries(*, retry_errors: bool) -> None:

@@ -201,6 +201,15 @@ class ItemScores:
         return json.dumps(self.values, default=_plain, ensure_ascii=False) if self.values else None
 
 
+def parsed_values(text: str | None) -> dict[str, Any]:
+    """The values from JSON; none from what a scoring process has forged."""
+    try:
+        values = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
 def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else str(value)
 
@@ -304,7 +313,8 @@ class TaskScores:
         if scores.numbers and names_kinds(self.declared):
             return scores  # an item of another kind
         found = ", ".join([*scores.numbers, *scores.values]) or "nothing"
-        raise MissingScoreError(f"the task gave no number for {wanted}; it gave {found}")
+        instead = "; name one of these as the task's `metric`" if scores.numbers else ""
+        raise MissingScoreError(f"the task gave no number for {wanted}; it gave {found}{instead}")
 
     def _results(self, doc: Any, responses: Sequence[Any]) -> dict[str, Any]:
         """The scores by metric; a metric function that gives several has the first under its name, too."""
@@ -365,7 +375,7 @@ def aggregated(aggregation: Aggregation, values: Sequence[Any]) -> float | None:
     """The score of a corpus; None if the aggregation does not give a number."""
     try:
         number = as_number(aggregation(list(values)))
-    except Exception:  # noqa: BLE001 - code of a task's author
+    except (Exception, SystemExit):  # noqa: BLE001 - code of a task's author
         return None
     return None if number is None or not isfinite(number) else number
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from orchestrator.rundir.lease import owner
 from orchestrator.rundir.software import software_id
 from orchestrator.sweep.blocks import in_order_of_work
 from orchestrator.sweep.plan import list_metrics
+from orchestrator.sweep.scores import parsed_values
 from orchestrator.workers.dispatcher import Dispatcher
 from orchestrator.workers.replica import Job
 from orchestrator.workers.replica_slots import Workload
@@ -164,25 +164,39 @@ def write_documents(plan: Plan) -> None:
     sweep.store.write_manifest(plan.manifest)
 
 
-def conclude(plan: Plan, progress: SweepProgress) -> None:
+def conclude(plan: Plan, progress: SweepProgress, holder: str) -> None:
     """After a submit, list the scores that only answers told, and aggregate as lm-eval does.
 
+    What the storage does not take is noted; the samples are there, and the next submit does it again.
+
     Args:
-        plan: of the submit, whose lease still holds.
+        plan: of the submit.
         progress: what it has written.
+        holder: the submit; see `lease.owner`. The run of another one is left as it is.
     """
-    sweep = plan.sweep
-    for name, metrics in progress.metrics.items():
-        list_metrics(plan.manifest, sweep.tasks[name], metrics)
-    if any(progress.metrics.values()):
-        sweep.store.write_manifest(plan.manifest)
-    here = {(cell.variant, cell.task) for cell in plan.cells}
-    old = sweep.store.read_aggregates()
-    if progress.written or not old:
+    store = plan.sweep.store
+    try:
+        if owner(store) == holder:
+            for name, metrics in progress.metrics.items():
+                list_metrics(plan.manifest, plan.sweep.tasks[name], metrics)
+            if any(progress.metrics.values()):
+                store.write_manifest(plan.manifest)
+            _write_aggregates(plan, written=progress.written > 0)
+    except OSError as error:
+        progress.notes.append(f"scores of corpora were not written ({error_text(error)}): submit again")
+
+
+def _write_aggregates(plan: Plan, *, written: bool) -> None:
+    store, here = plan.sweep.store, {(cell.variant, cell.task) for cell in plan.cells}
+    try:
+        old = store.read_aggregates()
+    except UserError:  # damaged
+        old = []
+    if written or not old:
         rows = [row for row in old if (row["variant"], row["task"]) not in here]
         rows += [row for variant, task in sorted(here) for row in _aggregates(plan, variant, task)]
         if rows != old:
-            sweep.store.write_aggregates(rows)
+            store.write_aggregates(rows)
 
 
 def _aggregates(plan: Plan, variant: str, name: str) -> Iterator[AggregateRow]:
@@ -194,7 +208,7 @@ def _aggregates(plan: Plan, variant: str, name: str) -> Iterator[AggregateRow]:
     for table in plan.sweep.store.read_values(variant, name):
         for row in table.to_pylist():
             numbers = {key: number for key, number in (row["scores"] or {}).items() if number is not None}
-            values = numbers | json.loads(row["corpus_values"] or "{}")
+            values = numbers | parsed_values(row["corpus_values"])
             passes.setdefault((row["temperature"], row["seed"]), {})[row["item"]] = values
     for (temperature, seed), items in sorted(passes.items(), key=str):
         by_metric: dict[str, list[Any]] = {}

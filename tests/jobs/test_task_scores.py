@@ -10,11 +10,13 @@ from standin.runs import MadeTask, cell_folder, make_run
 
 from jobs.commands.submit.progress_view import outcome
 from orchestrator.errors import UserError
+from orchestrator.rundir.lease import owner
 from orchestrator.rundir.progress import SweepProgress
 from orchestrator.rundir.schema import SampleColumns
 from orchestrator.rundir.store import RunStore
 from orchestrator.sweep.plan import initial_counts, plan_sweep
 from orchestrator.sweep.prepare import prepare
+from orchestrator.workers.execute import conclude
 
 SCORES = [1] * 30 + [0] * 10
 LONG, SHORT = "8192,none", "4096,none"
@@ -145,3 +147,62 @@ def test_a_dry_run_says_what_exists_only_over_a_corpus(lldeg, tmp_path):
     write_task(tmp_path / "pack", "asked", questions(6), **{**GENERATE, "metric_list": listed})
     said = " ".join(lldeg("submit", path, "--dry-run").out.split())
     assert "asked: lm-eval computes bleu, ter over a whole corpus; sentence_bleu,number, a number" in said
+
+
+@pytest.fixture
+def concluded(tmp_path):
+    """Concludes a submit that has written its answers, as one of a name; returns its notes; and the store."""
+    listed = [*metrics("bleu"), *metrics("ter", up=False)]
+    path, run = write_small_sweep(tmp_path), tmp_path / "run"
+    write_task(tmp_path / "pack", "asked", questions(2), **{**GENERATE, "metric_list": listed})
+    plan = planned(path, run)
+    store = plan.sweep.store
+    store.write_manifest(plan.manifest)
+    pair = '{"bleu,number": ["one two three four", "one two three four"]}'
+    texts = {0: pair, 1: "[forged", 2: "7"}
+    rows = [{"item": i, "temperature": 0.0, "corpus_values": text} for i, text in texts.items()]
+    table = pa.Table.from_pylist(rows, schema=plan.columns.schema)
+    store.write_block("base", "asked", "0000000-0123456789ab", table)
+
+    def conclude_as(holder):
+        progress = SweepProgress(initial_counts(plan))
+        conclude(plan, progress, holder)
+        return progress.notes
+
+    return conclude_as, store
+
+
+def test_what_a_scoring_process_forges_is_left_out_of_the_aggregates(concluded):
+    """BLEU is computed from the item whose values are as they should be."""
+    conclude_as, store = concluded
+    assert conclude_as(owner(store)) == []
+    (row,) = store.read_aggregates()
+    assert (row["metric"], row["value"], row["items"]) == ("bleu,number", pytest.approx(100.0), 1)
+
+
+def test_damaged_aggregates_are_computed_again(concluded):
+    """A submit does not end over a file that it can make anew."""
+    conclude_as, store = concluded
+    store.local_folder.joinpath("aggregates.json").write_text("[")
+    assert conclude_as(owner(store)) == []
+    assert len(store.read_aggregates()) == 1
+
+
+def test_a_submit_that_has_lost_the_run_concludes_nothing(concluded):
+    """What stands in the run is another's."""
+    conclude_as, store = concluded
+    assert conclude_as("somebody else") == []
+    assert store.read_aggregates() == []
+
+
+def test_a_storage_that_fails_at_the_end_is_noted(concluded, monkeypatch):
+    """The samples are there; the next submit aggregates them."""
+    conclude_as, store = concluded
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(RunStore, "write_aggregates", fail)
+    assert conclude_as(owner(store)) == [
+        "scores of corpora were not written (OSError: disk full): submit again"
+    ]

@@ -126,8 +126,7 @@ def run_sweep(
         except KeyboardInterrupt:
             progress.stop = f"interrupted by {interruption()}"
         _count_written(plan, progress)
-        if owner(sweep.store) == holder:
-            conclude(plan, progress)
+        conclude(plan, progress, holder)
     return Submitted(plan, progress)
 
 
