@@ -30,7 +30,9 @@ export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK # srun does not take it from sbat
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | awk '{print $1}')
 port=$((20000 + SLURM_JOB_ID % 10000)) # differs from those of other jobs on the node
-temp_dir=/tmp/ray-$SLURM_JOB_ID
+own=/tmp/lldeg-$SLURM_JOB_ID # everybody may write to Ray's folder, so it lies in one that is private
+srun --ntasks-per-node=1 bash -c 'mkdir --mode=700 "$0" || test -O "$0"' "$own"
+temp_dir=$own/ray
 limits=(--num-cpus="$SLURM_CPUS_PER_TASK" --num-gpus="${SLURM_GPUS_ON_NODE:-0}")
 
 srun --nodes=1 --ntasks=1 --nodelist="$head" ray start --head --block --node-ip-address="$head_ip" \
