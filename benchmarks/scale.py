@@ -145,7 +145,7 @@ class Crowd(FakeRay):
     """Replicas on nodes of eight GPUs, of which one after the other has done its block."""
 
     def __init__(self, nodes: list[str]) -> None:
-        super().__init__(target_in_flight=1, on_load=self._place)
+        super().__init__(target_in_flight=1)
         self.on_node = Counter(dict.fromkeys(nodes, 0))
         self.turn = 0
 
@@ -166,10 +166,11 @@ class Crowd(FakeRay):
         super().kill(replica)
         self.on_node[replica.place] -= 1
 
-    def _place(self, replica: FakeReplica) -> None:
-        """On the emptiest node."""
-        replica.place = min(self.on_node, key=lambda node: self.on_node[node])
-        self.on_node[replica.place] += 1
+    def node_for(self, _: object) -> str:
+        """The emptiest node."""
+        emptiest = min(self.on_node, key=lambda node: self.on_node[node])
+        self.on_node[emptiest] += 1
+        return emptiest
 
 
 def dispatch_to_a_crowd() -> float:

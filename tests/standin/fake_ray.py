@@ -57,9 +57,7 @@ class FakeRay:
     def options(self, *, max_concurrency, num_cpus, num_gpus, label_selector=None):
         """Take its resources."""
         assert max_concurrency > replica_slots.MAX_BLOCKS_IN_FLIGHT
-        taken = {replica.place for replica in self.alive} | avoided(label_selector)
-        node = next((node for node in self.nodes if node not in taken), None)
-        assert node or not self.nodes, "there is no room"
+        node = self.node_for(label_selector)
 
         class Maker:
             @staticmethod
@@ -67,6 +65,13 @@ class FakeRay:
                 return FakeReplica(self, job, number, node or f"node-of-{number}")
 
         return Maker
+
+    def node_for(self, selector):
+        """The node that a replica gets; None makes one for it."""
+        taken = {replica.place for replica in self.alive} | avoided(selector)
+        node = next((node for node in self.nodes if node not in taken), None)
+        assert node or not self.nodes, "there is no room"
+        return node
 
     def room(self, wanted, placed):
         """Whether there is room for one more replica."""
