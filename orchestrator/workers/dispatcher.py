@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     """Writes an error row for each sample of a block, with the reason; returns the scores if wanted."""
 
 POLL_SECONDS = 0.5
+MOST_TOLD = 10  # nodes that a variant leaves out, beside the log, which tells all
 SECONDS_TO_FAIL = 5.0  # of all parts of a replica over several nodes, after the first of them
 
 
@@ -252,7 +253,9 @@ class Dispatcher:
         variant, loads = slot.variant, self._work[slot.variant].failed_loads
         if loads.add(node, reason, time.monotonic(), since=slot.since, unfit=unfit):
             self._log({"event": "left out", "variant": variant, "node": node, "reason": reason})
-            self._progress.notes.append(f"{variant} leaves out node {node[:8] or 'unknown'}: {reason}")
+            note = f"{variant} leaves out node {node[:8] or 'unknown'}: {reason}"
+            if len(loads.left_out) <= MOST_TOLD and note not in self._progress.notes:
+                self._progress.notes.append(note)
 
     def _end_hopeless(self) -> None:
         """End the variants of which no replica lives and that no node is left to try."""

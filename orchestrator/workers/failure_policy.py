@@ -150,9 +150,9 @@ class FailedLoads:
     @property
     def end(self) -> EndVariant:
         """What becomes of the variant when no node is left and no replica lives."""
+        times = f" {self.loads} times" if self.loads > 1 else ""
         nodes = f" on {len(self.failed)} nodes" if len(self.failed) > 1 else ""
-        reason = f"its model failed to load {self.loads} times{nodes}: {self.last_reason}"
-        return EndVariant(self.refusal or reason)
+        return EndVariant(self.refusal or f"its model failed to load{times}{nodes}: {self.last_reason}")
 
     @property
     def _rest(self) -> float:

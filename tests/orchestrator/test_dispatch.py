@@ -17,7 +17,7 @@ from orchestrator.rundir.progress import SweepProgress, VariantProgress
 from orchestrator.rundir.schema import SampleColumns
 from orchestrator.sweep.blocks import Block
 from orchestrator.workers import failure_policy, feeding
-from orchestrator.workers.dispatcher import Dispatcher
+from orchestrator.workers.dispatcher import MOST_TOLD, Dispatcher
 from orchestrator.workers.replica import Job
 from orchestrator.workers.replica_slots import Workload
 
@@ -361,6 +361,18 @@ def test_where_all_nodes_fail_each_is_tried_three_times_and_the_reason_told():
     reason = "its model failed to load 6 times on 2 nodes: OSError: disk full"
     assert outcome.progress.variants["a"].refusal == reason
     assert outcome.progress.variants["b"].owed == 0
+    assert sorted(outcome.progress.notes) == [
+        f"a leaves out node {node}: OSError: disk full" for node in "xy"
+    ]
+
+
+def test_of_many_nodes_the_first_are_noted():
+    """The log has all; a thousand sentences would help nobody."""
+    names = [f"n{number}" for number in range(2 * MOST_TOLD)]
+    outcome = on_nodes(names, failing_on(*names), {"a": cut("a", 40, 4)})
+    notes = [note for note in outcome.progress.notes if "leaves out" in note]
+    assert len(set(told(outcome, "left out"))) == 2 * MOST_TOLD
+    assert len(notes) <= 2 * MOST_TOLD
 
 
 def test_a_node_that_is_sick_for_one_variant_is_used_for_another():

@@ -111,6 +111,7 @@ def test_an_unfit_node_is_left_out_at_once_and_for_good():
     loads = FailedLoads()
     assert loads.add("x", "no such folder", now=0.0, unfit=True)
     assert not loads.try_again(now=0.0)
+    assert loads.end == EndVariant("its model failed to load: no such folder")
     loads = FailedLoads()
     loads.add("x", "no such folder", now=0.0, unfit=True)
     assert [loads.add("y", "full", now=0.0) for _ in "ab"] == [False, True]
