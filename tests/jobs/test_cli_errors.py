@@ -83,7 +83,10 @@ def test_a_folder_instead_of_a_file(refusal, tmp_path):
         ({"model": "./model-x", "variants": {"base": {}}}, "the model folder ./model-x does not exist"),
         ({"model": None, "variants": {"base": {}}}, "variants.base has no model"),
         ({"tasks": ["asked", "asked"]}, "task 'asked' is listed twice"),
-        ({"tasks": [{"task": "asked", "metric": "bleu"}]}, "has no metric 'bleu'; it has exact_match,number"),
+        (
+            {"tasks": [{"task": "asked", "metric": "bleu"}]},
+            "has no metric 'bleu' with a number per item; it has exact_match,number",
+        ),
         ({"tasks": [{"task": "asked", "num_fewshot": 3}]}, "zero-shot by definition"),
         ({"sampling": {"temperatures": [-0.1]}}, "each at least 0 (it is [-0.1])"),
     ],

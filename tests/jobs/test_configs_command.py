@@ -84,10 +84,10 @@ def leaf(index, name):
 @pytest.mark.slow
 def test_most_of_the_default_suite_generates(lm_eval_index):
     """Log-likelihoods cannot show what decoding does; the metrics that decide are those of the tasks."""
-    leaves = {task: leaf(lm_eval_index, task.task) for task in _load("llama3").tasks}
-    generating = [config for config in leaves.values() if config["output_type"] == "generate_until"]
+    leaves = [(task, leaf(lm_eval_index, task.task)) for task in _load("llama3").tasks]
+    generating = [config for _, config in leaves if config["output_type"] == "generate_until"]
     assert 2 * len(generating) > len(leaves)
-    for task, config in leaves.items():
+    for task, config in leaves:
         known = [entry["metric"] for entry in config["metric_list"]]
         assert (task.metric or known[0]).partition(",")[0] in known
 
