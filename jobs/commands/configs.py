@@ -11,11 +11,13 @@ from typing import Annotated
 
 import typer
 import yaml
+from pyarrow.fs import LocalFileSystem
 from rich.table import Table
 from rich.text import Text
 
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError, suggestion
+from orchestrator.rundir.locations import new_folder, write_whole
 
 configs = typer.Typer(
     help="List the sweeps that come with lldeg, or copy one. "
@@ -61,9 +63,9 @@ def copy(
         _refuse_existing(folder / source.name)
         for extra in extras:
             if not (folder / extra).exists():
-                shutil.copytree(source.parent / extra, folder / extra)
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, folder / source.name)
+                with new_folder(folder / extra) as unfinished:
+                    shutil.copytree(source.parent / extra, unfinished, dirs_exist_ok=True)
+        write_whole(LocalFileSystem(), str(folder / source.name), source.read_bytes())
     except OSError as error:
         raise UserError(f"Cannot copy to {folder}: {error}.") from error
     typer.echo(f"{folder / source.name} is ready to edit. Next: lldeg submit {folder / source.name}")

@@ -150,9 +150,9 @@ def hidden_file(folder: Path, content: bytes | pa.Buffer, *, sync: bool) -> Iter
             os.fsync(file)
         yield path
     finally:
+        os.close(file)
         with suppress(OSError):  # it was moved, or the disk fails
             path.unlink()
-        os.close(file)
 
 
 def sync_folder(folder: Path) -> None:

@@ -313,7 +313,11 @@ class RunStore:
             self._unsent.setdefault(name, []).append(line)
             return
         with self.open_log(name) as stream:
-            stream.write(f"{line}\n".encode())
+            end = stream.tell()
+            torn = (
+                end > 0 and os.pread(stream.fileno(), 1, end - 1) != b"\n"
+            )  # a writer died, or a disk was full
+            stream.write(b"\n" * torn + f"{line}\n".encode())
 
     def send_logs(self) -> None:
         """On an object store, add the lines appended since the last call."""
@@ -336,7 +340,7 @@ class RunStore:
         """
         path = Path(self._at(self._log(name)))
         path.parent.mkdir(parents=True, exist_ok=True)
-        return path.open("ab")
+        return path.open("a+b")
 
     def read_log(self, name: str) -> bytes:
         """The content of a log; empty if there is none."""

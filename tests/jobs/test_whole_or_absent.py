@@ -13,7 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from standin.faults import FailingDisk
+from standin.faults import FailingDisk, no_memory
+from standin.files import write_small_sweep
 from standin.runs import MadeTask, make_run
 
 import jobs.commands.history.outputs
@@ -21,8 +22,12 @@ import jobs.report.write
 import jobs.reruns.outputs
 import jobs.text.junit
 import lldeg as api
+import orchestrator.sweep.prepare
+import orchestrator.workers.execute
 from jobs.commands.export import export_run
+from jobs.commands.submit.run_sweep import run_sweep
 from jobs.inputs.rerun_set import Wanted
+from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import read_reruns, to_run
 from jobs.inputs.write_run import write_run
@@ -30,9 +35,13 @@ from jobs.report import analysis_files
 from jobs.reruns.outputs import write_flips
 from jobs.reruns.summary import summarize
 from orchestrator.errors import UserError
+from orchestrator.rundir.heartbeat import write_status
 from orchestrator.rundir.locations import UNFINISHED
+from orchestrator.rundir.store import MANIFEST
+from orchestrator.sweep.blocks import in_order_of_work
+from orchestrator.workers.sample_rows import failed_block, samples_table
 
-EVERY = 1 if os.environ.get("LLDEG_FUZZ") else 7  # calls of functions that memory fails at
+DENSE = int(os.environ.get("LLDEG_FUZZ", "6"))  # so many allocations fail one by one, then ever fewer
 FAILURES = (UserError, OSError, MemoryError)
 
 
@@ -80,12 +89,16 @@ class Case:
     def check(self, *, for_good=False):
         """What is there is of one set, whole; a set with its mark is complete, and mine is there."""
         found = self.visible()
-        sets = [one for one in (self.old, self.new) if found.items() <= one.items()]
-        assert sets, {name for name in found if found[name] not in (self.old.get(name), self.new.get(name))}
-        assert self.mark not in found or found in sets
+        assert [name for name in found if found[name] not in (self.old.get(name), self.new.get(name))] == []
+        if self.mark == MANIFEST:  # of a sweep, whose samples come one block after the other
+            run = RunFiles.open(str(self.out))
+            assert [run.items(task, ["item"]).num_rows for task in run.tasks] == [6, 4]
+        else:
+            sets = [one for one in (self.old, self.new) if found.items() <= one.items()]
+            assert sets
+            assert self.mark not in found or found in sets
         assert found.get("notes.txt") == self.old.get("notes.txt")
-        if not for_good:
-            assert self.unfinished() == []
+        assert for_good or self.unfinished() == []
 
     def unfinished(self):
         """Half-written files."""
@@ -150,10 +163,35 @@ def export(folder):
     return Case(folder / "out", lambda: api.export(run, to="lm-eval", out=folder / "out"), "")
 
 
-CASES = (analyze, history, flips, import_, export)
+def submit(folder):
+    """A sweep with two seeds after one seed of it; its samples are errors, for there is no engine."""
+    out = folder / "out"
+    found = [
+        orchestrator.sweep.prepare.prepare(write_small_sweep(folder, sampling=sampling), run_dir=str(out))
+        for sampling in ({"temperatures": [0.7], "seeds": seeds} for seeds in (1, 2))
+    ]
+
+    def run(sweep):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(orchestrator.sweep.prepare, "prepare", lambda *_, **__: sweep)
+            patch.setattr(orchestrator.workers.execute, "execute", write_errors)
+            run_sweep(folder / "sweep.yaml", run_dir=str(out), address=None)
+
+    run(found[0])
+    return Case(out, lambda: run(found[1]), MANIFEST)
 
 
-@pytest.fixture(params=CASES, ids=lambda case: case.__name__.strip("_"))
+def write_errors(plan, progress, **_):
+    """Write the blocks that are missing, without Ray."""
+    store = plan.sweep.store
+    for variant in plan.sweep.config.variants:
+        for block in in_order_of_work(plan.cells_of(variant)):
+            rows = samples_table(block, failed_block(block, "no engine"), plan.columns)
+            store.write_block(block.variant, block.task, block.name, rows, plan.software)
+    write_status(store, progress)
+
+
+@pytest.fixture(params=(analyze, history, flips, import_, export, submit), ids=lambda made: made.__name__)
 def case(request, tmp_path, monkeypatch):
     """A command after it was run once."""
     now = SimpleNamespace(now=lambda _: datetime(2026, 11, 29))
@@ -179,3 +217,19 @@ def test_whichever_step_of_the_disk_fails(case, for_good):
         case.repeat()
         step += 1
     assert step > 10
+
+
+def test_wherever_memory_ends(case):
+    """The same, whichever allocation fails."""
+    at, in_a_row = 1, 0  # commands that ended well
+    while in_a_row < 5:
+        case.restore()
+        in_a_row += 1
+        with suppress(Exception), no_memory(at):
+            case.run()
+        if case.visible() != case.new:
+            in_a_row = 0
+            case.check()
+            case.repeat()
+        at += at // DENSE + 1
+    assert at > 1000

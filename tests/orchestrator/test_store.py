@@ -288,6 +288,15 @@ def test_a_log_grows_by_lines(store):
     assert store.read_log("events.jsonl") == b"one\ntwo\n"
 
 
+def test_a_torn_line_of_a_log_costs_itself_alone(store):
+    """What is appended after half a line, which a full disk or a dead writer left, begins a line."""
+    store.append_log("events.jsonl", "one")
+    with store.open_log("events.jsonl") as log:
+        log.write(b'{"ev')
+    store.append_log("events.jsonl", "two")
+    assert store.read_log("events.jsonl") == b'one\n{"ev\ntwo\n'
+
+
 def test_a_log_on_an_object_store_grows_when_it_is_sent():
     """Each sending adds what came since the last one, and a second submit adds to the first one's log."""
     url = f"memory://{uuid.uuid4().hex}/run"

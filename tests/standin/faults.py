@@ -1,18 +1,16 @@
 """Disks and memory that fail at the nth step, as SQLite's tests have them.
 
-A step is a call of the operating system that changes a folder, or a call of one of our functions, which needs
-memory. It fails once, so that what follows can tidy up; or the process ends there, and what was never
-synchronized is lost with the power.
+A step is a call of the operating system that changes a folder, or an allocation of Python's own memory. It
+fails once, so that what follows can tidy up; or the process ends there, and what was never synchronized is
+lost with the power.
 """
 
+import _testcapi
 import os
-import sys
 from contextlib import contextmanager
 from errno import ENOSPC
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = tuple(f"{ROOT / package}{os.sep}" for package in ("lldeg", "jobs", "orchestrator", "stats"))
 ON_FILES, ON_PATHS = ("write", "fsync"), ("replace", "unlink", "mkdir", "rmdir")
 
 
@@ -80,20 +78,10 @@ class FailingDisk:
 
 
 @contextmanager
-def no_memory(at_call):
-    """Let one call of our functions fail for want of memory; gives the number of calls, as a list of one."""
-    calls = [0]
-
-    def trace(frame, event, _):
-        if event == "call" and frame.f_code.co_filename.startswith(PACKAGES):
-            calls[0] += 1
-            if calls[0] - 1 == at_call:
-                raise MemoryError
-        return
-
-    before = sys.gettrace()
-    sys.settrace(trace)
+def no_memory(at):
+    """Let the nth allocation fail, from 1; Python takes some for errors of other classes."""
+    _testcapi.set_nomemory(at, at + 1)
     try:
-        yield calls
+        yield
     finally:
-        sys.settrace(before)
+        _testcapi.remove_mem_hooks()
