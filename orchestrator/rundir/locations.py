@@ -139,18 +139,17 @@ def hidden_file(folder: Path, content: bytes | pa.Buffer, *, sync: bool) -> Iter
     It is locked until then, so that `remove_unfinished` can tell it from what a killed process has left.
     """
     path = folder / f".lldeg-{uuid4().hex}"
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
     try:
-        with suppress(OSError):  # some network disks have no locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        rest = memoryview(content)
-        while rest:
-            rest = rest[os.write(file, rest) :]
-        if sync:
-            os.fsync(file)
-        yield path
+        with path.open("xb", buffering=0) as file:
+            with suppress(OSError):  # some network disks have no locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(file.fileno(), rest) :]
+            if sync:
+                os.fsync(file.fileno())
+            yield path
     finally:
-        os.close(file)
         with suppress(OSError):  # it was moved, or the disk fails
             path.unlink()
 

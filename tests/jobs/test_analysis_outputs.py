@@ -10,6 +10,7 @@ from standin.runs import MadeTask, make_run
 
 from jobs.analysis.group_means import standard_error
 from jobs.analysis.options import Format
+from jobs.report.write import FILES
 from jobs.text.format import clean, p_text
 
 FIELDS = {
@@ -58,6 +59,40 @@ def test_verdicts_hold_exactly_the_fields_of_the_contract(ran):
     more = {"variant", "temperature", "gaps", "withheld_answers", "paired_share", "tasks"}
     assert set(comparison) == FIELDS | LOOKS | more
     assert all(set(task) == FIELDS | SCALE for task in comparison["tasks"])
+
+
+def names_in(folder):
+    """Names of the files that can be seen."""
+    return {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+
+
+def test_no_verdict_survives_a_failed_analysis(tmp_path):
+    """Of an earlier one nothing is left but what somebody else put beside it."""
+    run, out = a_run(tmp_path), tmp_path / "out"
+    run_analyze(run, out=out)
+    assert names_in(out) == set(FILES) - {"decision.json"}
+    (out / "notes.txt").write_text("mine")
+    (run / "items" / "a.parquet").write_bytes(b"PAR1")
+    assert run_analyze(run, out=out).code == 2
+    assert names_in(out) == {"notes.txt"}
+
+
+def test_a_decision_does_not_survive_its_policy(tmp_path):
+    """Analyzed without one, the folder has no decision."""
+    run, out, policy = a_run(tmp_path), tmp_path / "out", tmp_path / "policy.yaml"
+    policy.write_text("tasks: {'*': {require: not-degraded}}")
+    run_analyze(run, "--policy", policy, out=out)
+    assert names_in(out) == set(FILES)
+    run_analyze(run, out=out)
+    assert names_in(out) == set(FILES) - {"decision.json"}
+
+
+def test_a_path_that_leads_nowhere_costs_no_verdicts(tmp_path):
+    """A slip of the pen is no analysis."""
+    out = tmp_path / "out"
+    run_analyze(a_run(tmp_path), out=out)
+    assert run_analyze(tmp_path / "rnu", out=out).code == 2
+    assert "verdicts.json" in names_in(out)
 
 
 def test_floats_are_written_in_full(ran):

@@ -1,10 +1,13 @@
 """`lldeg import`: a run directory made of other people's results reads like any other."""
 
 import json
+from contextlib import suppress
 
 import pytest
 import typer
 from analyze_runner import run_analyze
+from standin.faults import FailingDisk
+from standin.rows import samples
 from typer.testing import CliRunner
 
 from jobs.commands.import_ import import_
@@ -116,6 +119,28 @@ def test_importing_into_a_run_is_refused(tmp_path):
     run = run_import(table, out=tmp_path / "run")
     with pytest.raises(UserError, match="already a run directory"):
         run_import(table, out=run)
+
+
+@pytest.mark.parametrize("step", [16, 24])
+def test_what_a_killed_import_left_does_not_mix(tmp_path, step):
+    """Something smaller, imported into the same folder, is all that is in it."""
+    table, out = a_table(tmp_path), tmp_path / "run"
+    with FailingDisk(tmp_path, step, for_good=True), suppress(UserError):
+        run_import(table, out=out)
+    assert list(out.rglob("*.parquet"))
+    table.write_text("model,prompt_id,score\nbase,q0,1\nv,q0,0\n")
+    run_import(table, out=out)
+    assert [(row["variant"], row["item"]) for row in samples(out)] == [("base", 0), ("v", 0)]
+
+
+def test_samples_without_a_manifest_are_not_taken_for_an_import(tmp_path):
+    """They may be those of a sweep: nothing of them is removed, and nothing is added."""
+    out = run_import(a_table(tmp_path), out=tmp_path / "run")
+    (out / "manifest.json").unlink()
+    before = samples(out)
+    with pytest.raises(UserError, match="already a run directory"):
+        run_import(a_table(tmp_path), out=out)
+    assert samples(out) == before
 
 
 def test_a_run_is_not_imported(tmp_path):

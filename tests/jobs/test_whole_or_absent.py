@@ -41,7 +41,7 @@ from orchestrator.rundir.store import MANIFEST
 from orchestrator.sweep.blocks import in_order_of_work
 from orchestrator.workers.sample_rows import failed_block, samples_table
 
-DENSE = int(os.environ.get("LLDEG_FUZZ", "6"))  # so many allocations fail one by one, then ever fewer
+DENSE = int(os.environ.get("LLDEG_FUZZ", "6"))  # so many lines one by one, then ever fewer
 FAILURES = (UserError, OSError, MemoryError)
 
 
@@ -220,16 +220,16 @@ def test_whichever_step_of_the_disk_fails(case, for_good):
 
 
 def test_wherever_memory_ends(case):
-    """The same, whichever allocation fails."""
-    at, in_a_row = 1, 0  # commands that ended well
+    """The same, whichever line finds none; a half-written file may be left until the next time."""
+    at, in_a_row = 0, 0  # commands that ended well
     while in_a_row < 5:
         case.restore()
         in_a_row += 1
-        with suppress(Exception), no_memory(at):
+        with suppress(*FAILURES), no_memory(at):
             case.run()
         if case.visible() != case.new:
             in_a_row = 0
-            case.check()
+            case.check(for_good=True)
             case.repeat()
         at += at // DENSE + 1
-    assert at > 1000
+    assert at > 100

@@ -1,16 +1,19 @@
 """Disks and memory that fail at the nth step, as SQLite's tests have them.
 
-A step is a call of the operating system that changes a folder, or an allocation of Python's own memory. It
-fails once, so that what follows can tidy up; or the process ends there, and what was never synchronized is
-lost with the power.
+A step is a call of the operating system that changes a folder, or a line of our own code, which may allocate
+memory. It fails once, so that what follows can tidy up; or the process ends there, and what was never
+synchronized is lost with the power.
 """
 
-import _testcapi
+import itertools
 import os
+import sys
 from contextlib import contextmanager
 from errno import ENOSPC
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = tuple(f"{ROOT / package}{os.sep}" for package in ("lldeg", "jobs", "orchestrator", "stats"))
 ON_FILES, ON_PATHS = ("write", "fsync"), ("replace", "unlink", "mkdir", "rmdir")
 
 
@@ -79,9 +82,20 @@ class FailingDisk:
 
 @contextmanager
 def no_memory(at):
-    """Let the nth allocation fail, from 1; Python takes some for errors of other classes."""
-    _testcapi.set_nomemory(at, at + 1)
+    """Let the nth line of our own code, from 0, find no memory."""
+    lines = itertools.count()
+
+    def line(_, event, __):
+        if event == "line" and next(lines) == at:
+            raise MemoryError
+        return line
+
+    def trace(frame, *_):
+        return line if frame.f_code.co_filename.startswith(PACKAGES) else None
+
+    before = sys.gettrace()
+    sys.settrace(trace)
     try:
         yield
     finally:
-        _testcapi.remove_mem_hooks()
+        sys.settrace(before)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 from lm_eval import utils
+from standin.faults import FailingDisk
 from standin.runs import MadeTask, make_run
 
 import lldeg as api
@@ -117,3 +118,15 @@ def test_a_folder_with_files_is_refused(lldeg, run, tmp_path):
     (tmp_path / "full" / "x").write_text("")
     ended = lldeg("export", run, "--to", "lm-eval", "--out", tmp_path / "full")
     assert (ended.status, [path.name for path in (tmp_path / "full").iterdir()]) == (2, ["x"])
+
+
+@pytest.mark.parametrize("target", ["lm-eval", "every-eval-ever"])
+def test_an_interrupted_export_does_not_block_its_folder(lldeg, run, tmp_path, target):
+    """Exported again, the folder holds what one export writes, and no more."""
+    out = tmp_path / "exported"
+    with FailingDisk(tmp_path, 20, for_good=True):
+        assert lldeg("export", run, "--to", target, "--out", out).status == 2
+    assert list(out.rglob("*.jsonl"))
+    ended = lldeg("export", run, "--to", target, "--out", out)
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert (ended.status, ended.out.split()[0]) == (0, str(len(files)))
