@@ -19,7 +19,7 @@ import typer
 
 from jobs.round_weights import round_folder
 from orchestrator.errors import UserError
-from orchestrator.rundir.locations import new_folder
+from orchestrator.rundir.whole_files import new_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

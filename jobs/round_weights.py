@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.errors import UserError
-from orchestrator.rundir.locations import new_folder
+from orchestrator.rundir.whole_files import new_folder
 
 if TYPE_CHECKING:
     from torch import Tensor

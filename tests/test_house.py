@@ -166,6 +166,32 @@ def test_only_engines_name_options_of_vllm():
     assert found == set()
 
 
+def test_files_are_written_in_one_place():
+    """Whole or not at all: nobody else writes to a path, but into folders that are temporary or hidden."""
+    writers = {
+        "write_text",
+        "write_bytes",
+        "open_output_stream",
+        "copyfile",
+        "copytree",
+        "to_csv",
+        "to_parquet",
+    }
+    found = {
+        name
+        for name, path in modules().items()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute) and node.attr in writers
+    }
+    assert found == {
+        "orchestrator.rundir.whole_files",
+        "jobs.commands.configs",  # into a `new_folder`
+        "jobs.commands.submit.remote_job",
+        "orchestrator.cluster.code_shipping",
+        "orchestrator.workers.scoring.sandbox",  # to /proc
+    }
+
+
 def test_the_list_of_tests_over_tasks_is_whole():
     """Every name has an entry and a field of a comparison; what is made of others is made of statistics."""
     assert tuple(c.name for c in COMBINATIONS) == get_args(Combine)

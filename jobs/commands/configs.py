@@ -17,7 +17,7 @@ from rich.text import Text
 
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError, suggestion
-from orchestrator.rundir.locations import new_folder, write_whole
+from orchestrator.rundir.whole_files import new_folder, write_whole
 
 configs = typer.Typer(
     help="List the sweeps that come with lldeg, or copy one. "

@@ -27,7 +27,7 @@ from jobs.reruns.choose import Kept, TaskChoice, choose, kept
 from jobs.text.format import clean, temperature_text
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
-from orchestrator.rundir.locations import write_whole, writing_to
+from orchestrator.rundir.whole_files import write_whole, writing_to
 from orchestrator.sweep.item_subset import ChosenBy, Subset
 
 FILE = "subset.json"

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from pyarrow.fs import LocalFileSystem
 
-from orchestrator.rundir.locations import write_whole, writing_to
+from orchestrator.rundir.whole_files import write_whole, writing_to
 
 
 def figures(

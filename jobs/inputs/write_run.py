@@ -13,9 +13,9 @@ import yaml
 
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import digest
-from orchestrator.rundir.locations import FileSet
 from orchestrator.rundir.schema import FORMAT, Manifest, MetricEntry, TaskEntry, VariantEntry
 from orchestrator.rundir.store import MANIFEST, SWEEP, RunStore
+from orchestrator.rundir.whole_files import FileSet
 
 ROWS_PER_BLOCK = 100_000
 FILES = ("items/*.parquet", f"samples/variant=*/task=*/{'[0-9]' * 12}.parquet", SWEEP, MANIFEST)

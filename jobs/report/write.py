@@ -14,7 +14,7 @@ from jobs.report.page import render
 from jobs.report.payload import embedded
 from jobs.report.texts import Texts
 from jobs.text.hand_over import hand_over_files
-from orchestrator.rundir.locations import FileSet
+from orchestrator.rundir.whole_files import FileSet
 
 FILES = (
     "report.html", "summary.csv", "model_comparison.csv", "model_differences.csv",
@@ -50,7 +50,7 @@ def write_analysis(
     """
     texts = {"report.html": report(analysis, scores.runs, decision)}
     texts |= output_files(analysis, scores) | hand_over_files(analysis, decision, gate)
-    analysis_files(out).replace({name: texts[name].encode() for name in FILES if name in texts})
+    analysis_files(out).replace({name: texts[name].encode() for name in sorted(texts, key=FILES.index)})
 
 
 def report(analysis: Analysis, runs: Sequence[RunFiles], decision: Decision | None = None) -> str:

@@ -11,7 +11,7 @@ from jobs.figures.style import FORMATS, figure_files
 from jobs.inputs.rerun_set import RerunSet
 from jobs.reruns.plots import success_histogram, temperature_curves
 from jobs.reruns.summary import FlipReport
-from orchestrator.rundir.locations import FileSet
+from orchestrator.rundir.whole_files import FileSet
 
 PLOTS = ("success_histogram", "temperature_curves")
 

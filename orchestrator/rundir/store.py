@@ -1,6 +1,6 @@
 """The run directory: the one class that owns every path in it, on any filesystem pyarrow knows.
 
-Files appear whole or not at all (`locations.write_whole`). A block keeps its name, so writing it again
+Files appear whole or not at all (`whole_files`). A block keeps its name, so writing it again
 replaces it.
 """
 
@@ -20,10 +20,11 @@ from pyarrow import fs
 
 from orchestrator.errors import UserError
 from orchestrator.input_files import LARGEST_JSON, open_input, parse_json, read_within
-from orchestrator.rundir.locations import open_location, remove_unfinished, write_whole
+from orchestrator.rundir.locations import open_location
 from orchestrator.rundir.manifest_shape import misshapen
 from orchestrator.rundir.sample_files import DECIDING, is_block, is_own, parquet_bytes, read_whole, readers
 from orchestrator.rundir.schema import FORMAT, SOFTWARE_KEY, is_aggregate
+from orchestrator.rundir.whole_files import remove_unfinished, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

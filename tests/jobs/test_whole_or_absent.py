@@ -36,8 +36,8 @@ from jobs.reruns.outputs import write_flips
 from jobs.reruns.summary import summarize
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import write_status
-from orchestrator.rundir.locations import UNFINISHED
 from orchestrator.rundir.store import MANIFEST
+from orchestrator.rundir.whole_files import UNFINISHED
 from orchestrator.sweep.blocks import in_order_of_work
 from orchestrator.workers.sample_rows import failed_block, samples_table
 

@@ -8,7 +8,7 @@ import fsspec
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.rundir.locations import FileSet
+from orchestrator.rundir.whole_files import FileSet
 
 NAMES = ("table.csv", "more.json", "verdicts.json")
 OLD = {"table.csv": b"old", "more.json": b"old", "verdicts.json": b"old"}

@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.rundir.locations import hidden_file
 from orchestrator.rundir.store import RunStore
+from orchestrator.rundir.whole_files import hidden_file
 
 TORN = "0000000-0123456789ab"  # a name that a block may have
 STRANGE = ["a/b", "../../up", "..", ".hidden", "50%", "%2F", "ünï çode", "日本", "a b", "x=y", "\\", "a\nb"]

@@ -16,7 +16,8 @@ from jobs.inputs.run_directory.files import RunFiles
 from jobs.inputs.score_set import Reading
 from jobs.inputs.sources import read_scores
 from orchestrator.errors import UserError
-from orchestrator.rundir.locations import FileSet, open_location, write_whole
+from orchestrator.rundir.locations import open_location
+from orchestrator.rundir.whole_files import FileSet, write_whole
 
 FILES = ("data/lldeg/*.jsonl", "data/lldeg/*.json", "*/samples_*.jsonl", "*/results_*.json")
 

@@ -14,7 +14,7 @@ from jobs.commands.history.series import Series
 from jobs.text.format import amount, clean, p_text, score_text
 from jobs.text.headline import place
 from jobs.text.terminal import fitting
-from orchestrator.rundir.locations import FileSet
+from orchestrator.rundir.whole_files import FileSet
 
 FILES = ("history.svg", "history.json")
 HEADER = ("date", "items", "score %", "drop, points", "worse/better", "missing", "p ever")

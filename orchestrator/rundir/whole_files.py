@@ -1,0 +1,325 @@
+"""Files that appear whole or not at all, and sets of files that appear together.
+
+Every file that lldeg leaves somewhere, but for logs that grow, is written by `write_whole` or is one of a
+`FileSet`: whatever fails, and whenever, nobody finds half a file or files that do not belong together.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+import tempfile
+from contextlib import ExitStack, contextmanager, suppress
+from errno import EINVAL, ENOTSUP
+from fnmatch import fnmatchcase
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pyarrow.fs as pafs
+
+from orchestrator.errors import UserError
+from orchestrator.rundir.locations import exists, open_location
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import pyarrow as pa
+
+UNFINISHED = re.compile(r"\.lldeg-[0-9a-f]{32}")
+"""Names of files that are still being written, or never were to the end."""
+
+
+@contextmanager
+def writing_to(out: object) -> Iterator[None]:
+    """Say which folder could not be written to.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"Cannot write to {out}: {error}. Choose another folder with --out.") from error
+
+
+def write_whole(
+    filesystem: pafs.FileSystem, path: str, content: bytes | pa.Buffer, *, sync: bool = True
+) -> None:
+    """Make a file appear that has all of the content; if that fails, nothing has changed.
+
+    On a disk it is written under a hidden name and moved; an object store shows an upload when it is closed.
+
+    Args:
+        filesystem: where.
+        path: on it; missing folders are made.
+        content: of the file.
+        sync: whether the file must be on the disk when this returns, so that it survives a power failure.
+
+    Raises:
+        OSError: the storage fails.
+    """
+    if not isinstance(filesystem, pafs.LocalFileSystem):
+        _upload(filesystem, path, content)
+        return
+    target = Path(path)
+    made = [folder for folder in target.parents if not folder.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with hidden_file(target.parent, content, sync=sync) as unfinished:
+        unfinished.replace(target)
+    for folder in (target.parent, *(new.parent for new in made)) if sync else ():
+        sync_folder(folder)
+
+
+def _upload(filesystem: pafs.FileSystem, path: str, content: bytes | pa.Buffer) -> None:
+    handler = getattr(filesystem, "handler", None)
+    if isinstance(handler, pafs.FSSpecHandler):  # whose streams may show what they have so far
+        handler.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        handler.fs.pipe_file(path, bytes(content))
+        return
+    with filesystem.open_output_stream(path) as stream:
+        stream.write(content)
+
+
+@contextmanager
+def hidden_file(folder: Path, content: bytes | pa.Buffer, *, sync: bool) -> Iterator[Path]:
+    """A new file under a hidden name, gone at the end of the context unless it was moved.
+
+    It is locked until then, so that `remove_unfinished` can tell it from what a killed process has left.
+    """
+    path = folder / f".lldeg-{uuid4().hex}"
+    try:
+        with path.open("xb", buffering=0) as file:
+            with suppress(OSError):  # some network disks have no locks
+                fcntl.flock(file, fcntl.LOCK_EX)
+            rest = memoryview(content)
+            while rest:
+                rest = rest[os.write(file.fileno(), rest) :]
+            if sync:
+                os.fsync(file.fileno())
+            yield path
+    finally:
+        with suppress(OSError):  # it was moved, or the disk fails
+            path.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names of the files in a folder are on the disk."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in {EINVAL, ENOTSUP}:  # some network disks cannot, and keep names anyway
+            raise
+    finally:
+        os.close(opened)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes have left half-written in a folder; what one still writes is locked."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if UNFINISHED.fullmatch(path.name):
+            with suppress(OSError), path.open("r+b") as file:  # still being written, or somebody else's
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write into, which takes its name at the end; another process may be first, and wins."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        yield unfinished
+        unfinished.chmod(0o755)
+        os.sync()
+        unfinished.rename(folder)
+    except OSError:
+        if not folder.exists():
+            raise
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+class FileSet:
+    """The files of a command in a folder that may hold others: all of them are there, or none that counts.
+
+    A hidden list is written before the first of them appears. What an earlier or interrupted command has left
+    is removed by its list, unless somebody has changed it since, and nothing else is.
+
+    Args:
+        location: path or URL of the folder.
+        command: whose files they are.
+        names: patterns of their paths in the folder; the last one tells that the set is complete.
+    """
+
+    def __init__(self, location: str, command: str, names: Sequence[str]) -> None:
+        self._location = location
+        self._filesystem, self._folder = open_location(location)
+        self._is_local = isinstance(self._filesystem, pafs.LocalFileSystem)
+        self._list = f".lldeg-{command}.json"
+        self._names = names
+
+    def remove(self) -> None:
+        """Remove the files, the last one first.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        if exists(self._location):
+            with self._writing(), _undone_by(self._clear):
+                self._clear()
+
+    def replace(self, contents: Mapping[str, bytes]) -> None:
+        """Put new files in the place of the old ones; if that fails, neither are there.
+
+        Args:
+            contents: by name; the last one tells that the set is complete.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        with self._writing(), _undone_by(self._clear):
+            self._clear()
+            self._note({name: sha256(content).hexdigest() for name, content in contents.items()})
+            if self._is_local:
+                _appear_together(Path(self._folder), contents)
+                return
+            for name, content in contents.items():
+                _upload(self._filesystem, self._at(name), content)
+
+    @contextmanager
+    def filling(self, check: Callable[[], None]) -> Iterator[None]:
+        """Write the files one by one within the context; if that fails, they go, at the latest next time.
+
+        Args:
+            check: raises an error if the folder holds anything else; called when what an interrupted command
+                has left is gone.
+
+        Raises:
+            UserError: the folder cannot be written to.
+        """
+        with self._writing():
+            self._empty()
+            check()
+            with _undone_by(self._empty):
+                self._note({})
+                yield
+                self._delete(self._list)
+
+    def _note(self, digests: Mapping[str, str]) -> None:
+        write_whole(self._filesystem, self._at(self._list), json.dumps(digests, indent=0).encode())
+
+    def _listed(self) -> dict[str, str | None]:
+        """The files by name with digests; where an older lldeg left no list, all that it could write."""
+        with suppress(FileNotFoundError, ValueError, RecursionError):
+            listed = json.loads(self._read(self._list))
+            if isinstance(listed, dict):
+                return listed
+        return dict.fromkeys(self._names) if self._exists(self._names[-1]) else {}
+
+    def _empty(self) -> None:
+        """Remove what `filling` has left, the file that tells that the set is complete first."""
+        names = []
+        if self._exists(self._list):
+            inside = pafs.FileSelector(self._folder, recursive=True)
+            files = [info.path for info in self._filesystem.get_file_info(inside) if info.is_file]
+            names = sorted(files, key=lambda path: path == self._at(self._names[-1]))
+        self._remove(dict.fromkeys(path.removeprefix(self._at("")) for path in names))
+        for folder in Path(self._folder).iterdir() if names and self._is_local else ():
+            _remove_empty(folder)
+
+    def _clear(self) -> None:
+        """Remove what `replace` has left, the file that tells that the set is complete first."""
+        self._remove(self._listed())
+
+    def _remove(self, digests: Mapping[str, str | None]) -> None:
+        for name, digest in reversed(list(digests.items())):
+            if (
+                self._is_own(name)
+                and self._exists(name)
+                and (digest is None or sha256(self._read(name)).hexdigest() == digest)
+            ):
+                self._delete(name)
+        self._delete(self._list)
+        if self._is_local:
+            remove_unfinished(Path(self._folder))
+
+    def _is_own(self, name: str) -> bool:
+        """Whether the command writes a file of that name: a list may come from anywhere."""
+        *folders, base = name.split("/")
+        is_known = any(fnmatchcase(name, pattern) for pattern in self._names)
+        return ".." not in folders and (is_known or UNFINISHED.fullmatch(base) is not None)
+
+    def _at(self, name: str) -> str:
+        return f"{self._folder}/{name}"
+
+    def _exists(self, name: str) -> bool:
+        return bool(self._filesystem.get_file_info(self._at(name)).type == pafs.FileType.File)
+
+    def _read(self, name: str) -> bytes:
+        with self._filesystem.open_input_file(self._at(name)) as stream:
+            return bytes(stream.read())
+
+    def _delete(self, name: str) -> None:
+        if self._exists(name):
+            if self._is_local:
+                Path(self._at(name)).unlink()
+            else:
+                self._filesystem.delete_file(self._at(name))
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Keep other commands from writing to the folder, where it is on a disk that has locks."""
+        with writing_to(self._location):
+            if not self._is_local:
+                yield
+                return
+            folder = Path(self._folder)
+            is_new = not folder.exists()
+            folder.mkdir(parents=True, exist_ok=True)
+            opened = os.open(folder, os.O_RDONLY)
+            try:
+                with suppress(OSError):
+                    fcntl.flock(opened, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(opened)
+                if is_new:
+                    _remove_empty(folder)
+
+
+def _appear_together(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Write all files of a folder before the first one appears."""
+    with ExitStack() as hidden:
+        unfinished = {
+            name: hidden.enter_context(hidden_file(folder, content, sync=True))
+            for name, content in contents.items()
+        }
+        *others, last = unfinished
+        for name in others:
+            unfinished[name].replace(folder / name)
+        sync_folder(folder)
+        unfinished[last].replace(folder / last)
+        sync_folder(folder)
+
+
+@contextmanager
+def _undone_by(undo: Callable[[], None]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError, MemoryError):  # then the next command does it
+            undo()
+        raise
+
+
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder with all folders in it, as far as they are empty."""
+    for inside, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):
+            Path(inside).rmdir()
