@@ -36,6 +36,7 @@ from jobs.reruns.outputs import write_flips
 from jobs.reruns.summary import summarize
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import write_status
+from orchestrator.rundir.software import software_id
 from orchestrator.rundir.store import MANIFEST
 from orchestrator.rundir.whole_files import UNFINISHED
 from orchestrator.sweep.blocks import in_order_of_work
@@ -187,7 +188,7 @@ def write_errors(plan, progress, **_):
     for variant in plan.sweep.config.variants:
         for block in in_order_of_work(plan.cells_of(variant)):
             rows = samples_table(block, failed_block(block, "no engine"), plan.columns)
-            store.write_block(block.variant, block.task, block.name, rows, plan.software)
+            store.write_block(block.variant, block.task, block.name, rows, software_id(plan.software))
     write_status(store, progress)
 
 
