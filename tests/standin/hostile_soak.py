@@ -1,4 +1,4 @@
-"""Random kills of sweeps whose server misbehaves, prompt by prompt and now and then, and dies as well."""
+"""Random kills of sweeps whose chat server misbehaves, prompt by prompt and now and then, and dies as well."""
 
 import json
 import os
@@ -29,10 +29,11 @@ class MisbehavingServer(StandInServer):
 
     def _misbehave(self, number, body):
         time.sleep(PACE)
-        item, request = int(body["prompt"].split()[-1]), json.dumps(body, sort_keys=True)
+        prompt, request = body["messages"][-1]["content"], json.dumps(body, sort_keys=True)
+        item = int(prompt.split()[-1])
         is_new = request not in self._asked
         self._asked.add(request)
-        if "first" in body["prompt"] and item % 2:
+        if "first" in prompt and item % 2:
             return list(MISBEHAVIOURS.values())[item // 2][0](body)
         if is_new and number % 6 == 0:
             return PASSING[number // 6 % len(PASSING)]
@@ -73,13 +74,14 @@ class HostileSoak(Soak):
             folder,
             model="good",
             engine={
-                "kind": "lm-eval:local-completions",
+                "kind": "lm-eval:local-chat-completions",
                 "base_url": self._server.url,
                 "max_reply_mib": 2,
                 **options,
             },
             variants={"base": {}, "worse": {"model": WORSE}},
             tasks=["first", "second"],
+            prompt={"apply_chat_template": True},
             sampling={"temperatures": [0.0, 0.7], "seeds": 2},
             cluster={"replicas": 3, "cpus_per_replica": 1},
         )
