@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -27,33 +28,52 @@ pytestmark = pytest.mark.ray
 COLUMNS = SampleColumns(("exact_match,number", "exact_match,whole"), ("number", "whole"))
 ITEMS = len(hostile.MISBEHAVIOURS)
 WITHHELD = "AnswerWithheldError: "
-COMPLETIONS = "lm-eval:local-completions"
+COMPLETIONS, CHAT = "lm-eval:local-completions", "lm-eval:local-chat-completions"
 
 
 def misbehave(_, body):
     """Item n meets the n-th misbehaviour; the question of another request is answered."""
-    number = int(body["prompt"].split()[-1])
+    prompt = body["messages"][0]["content"] if "messages" in body else body["prompt"]
+    number = int(prompt.split()[-1])
     return list(hostile.MISBEHAVIOURS.values())[number][0](body)
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    """The rows of a block of which each item meets another misbehaviour, by the name of that."""
+def in_chat(engine):
+    """An engine whose prompts become conversations."""
+
+    def answer(queries):
+        chats = [json.dumps([{"role": "user", "content": query.arguments[0]}]) for query in queries]
+        asked = [replace(q, arguments=(chat, q.arguments[1])) for q, chat in zip(queries, chats, strict=True)]
+        return engine.answer(asked)
+
+    return SimpleNamespace(answer=answer)
+
+
+@pytest.fixture(scope="module", params=["completions", "chat"])
+def rows(request, tmp_path_factory):
+    """The rows of a block of which each item meets another misbehaviour, by the name of that.
+
+    The key is in a header whose name tells so, or not.
+    """
+    kind, name, asking = {
+        "completions": (COMPLETIONS, "Authorization", lambda engine: engine),
+        "chat": (CHAT, "X-Custom", in_chat),
+    }[request.param]
     folder = tmp_path_factory.mktemp("hostile")
-    name = write_task(folder / "pack", "t", questions(ITEMS), **GENERATE)
+    write_task(folder / "pack", "t", questions(ITEMS), **GENERATE)
     library = TaskLibrary((str(folder / "pack"),))
-    task = library.open(TaskSpec(name, include_path=library.include_path))
+    task = library.open(TaskSpec("t", include_path=library.include_path))
     built = task.build(PromptConfig(), None, "plain")
-    block = Block("v", name, "c", tuple(built.items()), (Rerun(0.0),))
+    block = Block("v", "t", "c", tuple(built.items()), (Rerun(0.0),))
     server = StandInServer(misbehave)
     options = {"base_url": server.url, "tokenizer_backend": "None", "max_reply_mib": 2, "patience": 1}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOSTILE_KEY", hostile.KEY)
-        header = {"Authorization": "Bearer $HOSTILE_KEY"}
-        spec = EngineSpec("small", options={"kind": COMPLETIONS, "header": header, **options})
+        header = {name: "Bearer $HOSTILE_KEY"}
+        spec = EngineSpec("small", options={"kind": kind, "header": header, **options})
         engine = open_engine(spec, gpus=0)
     try:
-        samples = answer_block(block, task.score_each, built, engine, SamplingConfig())
+        samples = answer_block(block, task.score_each, built, asking(engine), SamplingConfig())
     finally:
         engine.close()
         server.end()
@@ -99,7 +119,6 @@ def tokenizer(tmp_path):
     return str(tmp_path)
 
 
-CHAT = "lm-eval:local-chat-completions"
 HOSTILE_WAYS = {
     "text": (COMPLETIONS, lambda mark: Query(TEXT, (mark, {"until": [], "temperature": 0}))),
     "chat": (

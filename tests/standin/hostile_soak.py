@@ -1,4 +1,4 @@
-"""Random kills of sweeps whose chat server misbehaves, prompt by prompt and now and then, and dies as well."""
+"""Random kills of sweeps whose chat server misbehaves, prompt by prompt and at times, and dies as well."""
 
 import json
 import os
