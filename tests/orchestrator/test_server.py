@@ -276,19 +276,26 @@ def test_a_request_waits_its_turn_under_a_rate_limit(serve, clock):
     assert server.run(server.ask({"late": 1})) == {"choices": ["fine"]}
 
 
-def test_a_request_that_alone_meets_busy_is_refused_as_such(ask, clock):
+def test_a_request_that_alone_meets_busy_is_refused_as_such(serve, clock):
     """The others are answered meanwhile, so the server is not away; nor is it where nobody else asks."""
 
     def behave(_, body):
         if "other" in body:
             return FINE
-        if body["others"]:
+        if body["others"] == "some":
+            post({"other": 1})
+        elif body["others"] == "more":  # also answers to what was sent before
+            server._answers += 3
             post({"other": 1})
         return reply(b"slow down", 429)
 
-    _, post = ask(behave)
+    _, server = serve(behave)
+
+    def post(body):
+        return server.run(server.ask(body))
+
     post({"other": 1})
-    for others in (True, False):
+    for others in ("some", "more", "none"):
         with pytest.raises(ServerBusyError, match="slow down"):
             post({"late": 1, "others": others})
 

@@ -158,8 +158,8 @@ class Server:
             if now - failing_since >= self._patience:
                 others = self._sent - sent - tries
                 if outcome.busy and others:  # under a rate limit it may be bad luck
-                    luck = (1 - (self._answers - answers) / others) ** tries
-                    is_at_fault = luck < UNLIKELY
+                    answered = min(1.0, (self._answers - answers) / others)
+                    is_at_fault = (1 - answered) ** tries < UNLIKELY
                 else:
                     is_at_fault = await self._answers_what_it_answered()
                 if is_at_fault:
