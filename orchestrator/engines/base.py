@@ -27,7 +27,7 @@ MOST_TOKENS = 2**31 - 1  # that a column holds
 ROUNDING = 1e-3  # by which the logarithm of a probability of 1 may come out above 0
 CUT = "length"
 """The finish_reason of an answer that the limit of tokens has ended."""
-CUT_REASONS = frozenset({CUT, "max_tokens", "max_output_tokens"})
+CUT_REASONS = frozenset({CUT, "max_tokens", "max_output_tokens", "model_length"})
 END_REASONS = CUT_REASONS | {
     *("stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "completed", "repetition")
 }
