@@ -3,6 +3,8 @@
 import json
 from contextlib import suppress
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
 from analyze_runner import run_analyze
@@ -148,3 +150,14 @@ def test_a_run_is_not_imported(tmp_path):
     run = run_import(a_table(tmp_path), out=tmp_path / "run")
     with pytest.raises(UserError, match="analyze it directly"):
         run_import(run, out=tmp_path / "other")
+
+
+def test_empty_texts_of_other_tools_are_answers(tmp_path):
+    """Their tools may keep no text of what was scored: import changes no verdict."""
+    run = run_import(a_table(tmp_path), out=tmp_path / "run")
+    for path in (run / "samples").rglob("*.parquet"):
+        kept = pq.read_table(path, partitioning=None)
+        place = kept.schema.get_field_index("response")
+        pq.write_table(kept.set_column(place, "response", pa.array([""] * len(kept))), path)
+    ran = run_analyze(run, out=tmp_path / "out")
+    assert ran.comparison("int4")["failed_answers"] == [0, 0]

@@ -90,7 +90,12 @@ def scan(
     read = [*needed, "error", f"scores.{metric}", "finish_reason", "prompt_cut"]
 
     def choose(path: str, footer: Any) -> list[str]:
-        """Without the answers, if what is known of them tells that none is blank."""
+        """Without the answers, if what is known of them tells that none is blank.
+
+        Nor with those of other tools, some of which keep no text of an answer that was a call of a tool.
+        """
+        if run.manifest.get("imported"):
+            return read
         answers = run.texts[path] = text_range(footer, RESPONSE)
         return read if answers is not None and answers[0].strip() else list({*read, RESPONSE})
 
