@@ -115,6 +115,25 @@ SHAPES = [
 ]
 """What gateways and other protocols reply in place of a completion."""
 
+AROUND = [
+    *(
+        lambda good: [good],
+        lambda good: [good, good],
+        lambda good: {"data": good},
+        lambda good: {"choices": [good]},
+    ),
+    *(
+        lambda good: good["choices"],
+        lambda good: good["choices"][0],
+        lambda good: {"choices": [good["choices"]]},
+    ),
+    *(
+        lambda good: good | {"choices": good["choices"] * 2},
+        lambda good: good | {"choices": good["choices"][0]},
+    ),
+]
+"""Good replies with something around them, or without what should be."""
+
 CHOICE = {
     "index": [MISSING, None, 1, 7, -1, "0", 0.0, False, True, [], {}, [0]],
     "error": ["x", {"code": 502}, {"message": "upstream failed"}, ["x"], 1, True],
@@ -219,7 +238,7 @@ NO_ALTERNATIVES = [
 def changes():
     """Every change as (kinds of request that it spoils, path, value)."""
     everything, choice = ("text", "chat", "likelihood"), ("choices", 0)
-    yield from ((everything, (), shape) for shape in SHAPES)
+    yield from ((everything, (), shape) for shape in (*SHAPES, *AROUND))
     yield from ((everything, (key,), value) for key, values in TOP.items() for value in values)
     yield from ((everything, (*choice, key), value) for key, values in CHOICE.items() for value in values)
     yield from ((("text",), (*choice, "text"), value) for value in TEXT)
@@ -244,7 +263,7 @@ def hostile(number, good):
     """The reply of a number, made of a good one; as it is where the change has no place in it."""
     _, path, value = CHANGES[number]
     if not path:
-        return reply(value)
+        return reply(value(good) if callable(value) else value)
     whole = copy.deepcopy(good)
     *way, last = path
     place = whole
