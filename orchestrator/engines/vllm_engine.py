@@ -26,7 +26,7 @@ from orchestrator.engines.vllm_loading import (
     why_not_loaded,
 )
 from orchestrator.engines.vllm_options import vllm_options
-from orchestrator.engines.vllm_requests import Preparation, adder, lora_request, prepare
+from orchestrator.engines.vllm_requests import Preparation, adder, lora_request, prepare, refusals
 from orchestrator.errors import error_text, suggestion
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ class VllmEngine:
     def _drive(self, engine: Any) -> None:
         waiting: dict[str, tuple[_Pending, int]] = {}
         numbers = count()
-        add = adder(engine, self._lora)
+        add, refused = adder(engine, self._lora), refusals()
         try:
             while not self._closing:
                 if not self._arrivals and not waiting:
@@ -167,7 +167,7 @@ class VllmEngine:
                     name = str(next(numbers))
                     try:
                         add(name, tokens, params)
-                    except ValueError as error:  # vLLM refuses this one request
+                    except refused as error:  # by vLLM, this one request
                         pending.put(index, error)
                     else:
                         waiting[name] = (pending, index)

@@ -64,6 +64,15 @@ class Preparation:
                 )
 
 
+def refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises for one request that it refuses: newer versions have an error of their own."""
+    try:
+        from vllm.exceptions import VLLMClientError  # noqa: PLC0415 - ten seconds to import, in the replica only
+    except ImportError:
+        return (ValueError,)
+    return ValueError, VLLMClientError
+
+
 def lora_request(adapter: str) -> Any:
     """The adapter that goes with every request."""
     from vllm.lora.request import LoRARequest  # noqa: PLC0415 - ten seconds to import, in the replica only

@@ -1,6 +1,8 @@
 """What goes wrong in vLLM or on the way to it, and what becomes of it."""
 
 import os
+import threading
+from collections import deque
 from types import SimpleNamespace
 from typing import Annotated
 
@@ -8,8 +10,9 @@ import pytest
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from orchestrator.engines.base import Answer, EngineDiedError, EngineOptionError
+from orchestrator.engines.vllm_engine import VllmEngine, _Pending
 from orchestrator.engines.vllm_loading import PrintedSince, why_not_loaded
-from orchestrator.engines.vllm_requests import MOST_FAILURES, Preparation, Prepared, adder
+from orchestrator.engines.vllm_requests import MOST_FAILURES, Preparation, Prepared, adder, refusals
 
 IN_PROCESS = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
 PREFIX = "(EngineCore pid=15083) ERROR 11-26 04:15:55 [core.py:1510] "
@@ -163,3 +166,27 @@ def test_prompts_go_to_the_engine_as_its_renderer_makes_them():
         ("0", {"prompt_token_ids": [1, 2]}, "params", None),
         ("1", {"type": "token", "prompt_token_ids": [3]}, "params", "adapter"),
     ]
+
+
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_request_that_vllm_refuses_does_not_end_the_engine(which):
+    """It is an error of its own, also by the class that newer versions of vLLM have for it."""
+    error = refusals()[which]
+
+    class Refusing:
+        def add_request(self, *_, **__):
+            raise error("the prompt is longer than the context")
+
+    engine = VllmEngine.__new__(VllmEngine)
+    engine._arrivals, engine._wake, engine._closing = deque(), threading.Event(), False
+    engine._death = engine._lora = None
+    pending = _Pending(1)
+    engine._arrivals.append(([1], None, pending, 0))
+    thread = threading.Thread(target=engine._drive, args=(Refusing(),), daemon=True)
+    thread.start()
+    assert pending.done.wait(20)
+    engine._closing = True
+    engine._wake.set()
+    thread.join(20)
+    assert isinstance(pending.outputs[0], error)
+    assert engine._death is None
