@@ -1,6 +1,7 @@
 """On the real model: lldeg against lm-eval itself, sample by sample, and the files a run leaves."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -273,11 +274,13 @@ def test_what_hf_cuts_is_an_independent_count(hf, monkeypatch):
     assert [answer.error.partition(":")[0] for answer in whole] == ["PromptTooLongError"] * 2
 
 
-def test_a_corpus_metric_is_no_score_of_a_sample(outcome):
-    """Perplexity over all texts is no number per item, so the rows hold none."""
-    assert all(
-        row["scores"] is None or not own(row["scores"]) for row in outcome.greedy("vllm", ROLLS).values()
-    )
+def test_an_item_of_a_rolling_task_has_its_own_numbers(outcome):
+    """What is behind a perplexity, per word and per byte: the tasks of a perplexity are tested by it."""
+    for row in outcome.greedy("vllm", ROLLS).values():
+        text, loss = TEXTS[row["item"]]["text"], -json.loads(row["response"])[0]
+        words, characters = len(re.split(r"\s+", text)), len(text.encode())
+        expected = {"word_perplexity,none": loss / words, "byte_perplexity,none": loss / characters}
+        assert own(row["scores"]) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("variant", ["hf", "vllm"])
