@@ -163,15 +163,18 @@ def analyze(
     from jobs.inputs.columns.mapping import Columns  # noqa: PLC0415
     from jobs.inputs.scales.options import ScaleOptions  # noqa: PLC0415
     from jobs.inputs.score_set import Reading  # noqa: PLC0415
+    from jobs.inputs.sources import require_existing  # noqa: PLC0415
     from jobs.report import analysis_files  # noqa: PLC0415
 
     share, own = (None, margin) if _is_mapping(margin) else (margin, {})
     scales = ScaleOptions(tuple(higher_is_better), tuple(lower_is_better), ranges or {}, own)  # type: ignore[arg-type]
+    several = [paths] if isinstance(paths, str) or hasattr(paths, "__fspath__") else list(paths)
+    located = [str(path) for path in several]
+    require_existing(located)
     if out is not None:
         analysis_files(out).remove()
-    several = [paths] if isinstance(paths, str) or hasattr(paths, "__fspath__") else list(paths)
     scores, analysis, decision = analyze_for_release(
-        [str(path) for path in several],
+        located,
         Reading(
             dict(metrics or {}),
             cluster,
