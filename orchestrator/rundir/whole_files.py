@@ -108,8 +108,11 @@ def hidden_file(folder: Path, content: bytes | pa.Buffer, *, sync: bool) -> Iter
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names of the files in a folder are on the disk."""
-    opened = os.open(folder, os.O_RDONLY)
+    """Wait until the names of the files in a folder are on the disk, if the folder may be read."""
+    try:
+        opened = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(opened)
     except OSError as error:
