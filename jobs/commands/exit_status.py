@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from contextlib import suppress
 from typing import NoReturn
 
@@ -24,6 +25,8 @@ _terminals: list[int] = []
 
 def end_on_signals() -> None:
     """Have SIGHUP and SIGTERM end this process as Ctrl-C does, unless they are ignored (nohup)."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # Python allows no handler there
     _terminals[:] = filter(os.isatty, (1, 2))
     for number in (signal.SIGHUP, signal.SIGTERM):
         if signal.getsignal(number) is not signal.SIG_IGN:

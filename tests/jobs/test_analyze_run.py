@@ -282,13 +282,13 @@ def test_an_unknown_baseline_lists_the_models(tmp_path):
 
 
 def test_without_out_the_files_go_into_the_run(tmp_path):
-    """A run keeps its own analysis, all nine files of it."""
+    """A run keeps its own analysis, all nine files of it, beside the hidden list of them."""
     from analyze_runner import app
     from typer.testing import CliRunner
 
     run = make_run(tmp_path / "run", {"t": two_variants()})
     CliRunner().invoke(app, [str(run)])
-    assert sorted(file.name for file in (run / "analysis").iterdir()) == [
+    assert sorted(file.name for file in (run / "analysis").glob("[!.]*")) == [
         "junit.xml",
         "model_comparison.csv",
         "model_differences.csv",
