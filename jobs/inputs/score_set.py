@@ -204,7 +204,7 @@ class ScoreSet:
             found.update(repr((table.info.name, table.info.metric, table.items.tolist())).encode())
             for (model, t), column in sorted(table.columns.items(), key=repr):
                 found.update(repr((model, t)).encode())
-                for values in (column.scores, column.answers, column.failed, column.runs):
+                for values in (column.scores, column.answers, column.failed):
                     floats = np.array(np.nan if values is None else values, dtype=np.float64)
                     found.update(np.where(np.isnan(floats), np.nan, floats).tobytes())  # one NaN for all
         return found.hexdigest()

@@ -164,7 +164,7 @@ class FileSet:
         self._location = location
         self._filesystem, self._folder = open_location(location)
         self._is_local = isinstance(self._filesystem, pafs.LocalFileSystem)
-        self._list = f".lldeg-{command}.json"
+        self._list = f".lldeg-{command}.list"
         self._names = names
 
     def remove(self) -> None:

@@ -68,6 +68,10 @@ def blanked(book: ScoreSet, items: Mapping[tuple[str, Temperature], Mapping[str,
 
 
 def _blanked(column: Column, counts: NDArray[np.bool_]) -> Column:
-    scores = np.where(counts, column.scores, np.nan)
-    marked = {code: np.where(counts, known, 0) for code, known in column.marked.items()}
-    return replace(column, scores=scores, answers=np.where(counts, column.answers, 0), marked=marked)
+    return replace(
+        column,
+        scores=np.where(counts, column.scores, np.nan),
+        answers=np.where(counts, column.answers, 0),
+        marked={code: np.where(counts, known, 0) for code, known in column.marked.items()},
+        failed=None if column.failed is None else np.where(counts, column.failed, 0),
+    )
