@@ -13,6 +13,7 @@ import os
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
+from inspect import getsource
 from typing import TYPE_CHECKING, Any
 
 import lm_eval.utils
@@ -223,7 +224,7 @@ class SweepTask:
         config = {key: value for key, value in self._task.dump_config().items() if key != "metadata"}
         if self.spec.metadata:
             config["metadata"] = self.spec.metadata
-        return dict(json.loads(json.dumps(config, default=handle_non_serializable, sort_keys=True)))
+        return dict(json.loads(json.dumps(config, default=_definition_of, sort_keys=True)))
 
     # requests -------------------------------------------------------------------------------------------
 
@@ -314,6 +315,14 @@ class SweepTask:
         scores = self.scores.of_item(answered[0].doc, kept)
         filtered = {name: _text(said[0]) for name, said in kept.items()} if self.sampled else {}
         return Scored(scores.numbers, filtered, scores.values_text)
+
+
+def _definition_of(value: Any) -> Any:
+    """A value of a configuration as JSON: a function by its source, since addresses differ by process."""
+    try:
+        return getsource(value) if callable(value) else handle_non_serializable(value)
+    except (TypeError, OSError):
+        return getattr(value, "__qualname__", type(value).__qualname__)
 
 
 def _text(said: object) -> str | None:

@@ -241,3 +241,11 @@ def test_the_survey_counts_as_tested_only_what_has_a_look_alike(pack, monkeypatc
     assert tested
     assert tested <= survey["LOOK_ALIKES"].keys()
     assert set(survey["LOOK_ALIKES"].values()) <= set(pack[0])
+
+
+def test_a_task_with_functions_means_the_same_in_every_process(pack):
+    """Also those deep in its filters, as HumanEval's: an address would make every resume another sweep."""
+    _, open_task, _ = pack
+    text = json.dumps([open_task(name).definition for name in pack[0]])
+    assert "def build_predictions" in text
+    assert " at 0x" not in text
