@@ -49,6 +49,12 @@ def interruption() -> str:
     return _received[-1].name if _received else "Ctrl-C"
 
 
+def go_on() -> None:
+    """Interrupt again if a signal has come, since a library may have swallowed its KeyboardInterrupt."""
+    if _received:
+        raise KeyboardInterrupt
+
+
 def end_interrupted() -> NoReturn:
     """End a command that was interrupted, with a sentence and the signal's status."""
     with suppress(OSError):  # whoever would read it may be gone, too

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.commands import exit_status
 from orchestrator.cluster.ray_cluster import _own_signal_handlers
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -61,6 +62,14 @@ def test_a_signal_has_its_status_even_if_nobody_reads(tmp_path):
     ran = run("SIGHUP", "typer", "configs", cwd=tmp_path, stdout=writer, stderr=writer)
     os.close(writer)
     assert ran.returncode == STATUS["SIGHUP"]
+
+
+def test_a_swallowed_interruption_is_made_up_for(monkeypatch):
+    """Some libraries catch everything; a sweep asks again when it is prepared, and while it runs."""
+    exit_status.go_on()
+    monkeypatch.setattr(exit_status, "_received", [signal.SIGTERM])
+    with pytest.raises(KeyboardInterrupt):
+        exit_status.go_on()
 
 
 def test_an_ignored_hangup_stays_ignored(tmp_path):

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobs.commands.exit_status import interruption
+from jobs.commands.exit_status import go_on, interruption
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def plan_only(
     from orchestrator.sweep.prepare import prepare  # noqa: PLC0415
 
     sweep = prepare(config, overrides=overrides, run_dir=run_dir, here=address is None)
+    go_on()
     return plan_sweep(sweep, config_path=config, remove_torn=False, retry_errors=retry_errors, finish=finish)
 
 
@@ -109,6 +110,7 @@ def run_sweep(
 
     with (checking or _nothing)():
         sweep = prepare(config, overrides=overrides, run_dir=run_dir, here=address is None)
+        go_on()
     progress = SweepProgress({})
     # A plan made while another submit writes would be stale.
     with exclusive(sweep.store, on_loss=progress.taken_over):
@@ -121,7 +123,12 @@ def run_sweep(
         write_documents(plan)
         stopping = stopping_of(plan, progress.notes.append)
         try:
-            with follow(progress) as watch:
+            with follow(progress) as show:
+
+                def watch(now: SweepProgress) -> None:
+                    go_on()
+                    show(now)
+
                 execute(plan, progress, address=address, watch=watch, stopping=stopping)
         except KeyboardInterrupt:
             progress.stop = f"interrupted by {interruption()}"
