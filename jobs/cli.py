@@ -6,6 +6,7 @@ libraries that only a sweep or an analysis needs.
 
 from __future__ import annotations
 
+import re
 import sys
 from importlib import import_module
 from typing import Annotated, Any, NamedTuple, cast
@@ -19,6 +20,7 @@ from orchestrator.config.environment import set_library_environment
 from orchestrator.errors import UserError
 
 USAGE_ERROR = 2
+EMPTY = re.compile(r"(--[\w-]+=)?\s*")
 UsageMistake = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 """Click's UsageError, whether this version of Typer depends on Click or carries a copy of it."""
 
@@ -122,6 +124,8 @@ def _run() -> None:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
+        if any(EMPTY.fullmatch(argument) for argument in arguments):
+            raise UserError("An argument is empty; the current folder is '.'.")
         status = app(arguments, standalone_mode=False)
         if status == INTERRUPTED:  # what Typer makes of KeyboardInterrupt
             end_interrupted()

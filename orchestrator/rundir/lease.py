@@ -9,13 +9,14 @@ import socket
 import threading
 import time
 import uuid
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from orchestrator.rundir.store import RunStore
@@ -84,12 +85,13 @@ def _refusal(url: str, holder: str = "") -> UserError:
 
 @contextmanager
 def _lock(store: RunStore, path: Path) -> Iterator[None]:
+    made = list(takewhile(lambda folder: not folder.exists(), path.parents))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.open("ab")
     except OSError as error:
         raise _unusable(store, error) from None
-    with lock:
+    with lock, ExitStack() as at_the_end:
         for pause in (0.1, 0.1, None):  # `is_running` holds it for a moment
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,7 +103,17 @@ def _lock(store: RunStore, path: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(uuid.uuid4().hex.encode())
         lock.flush()
+        at_the_end.callback(_leave_nothing, store, path, made)
         yield
+
+
+def _leave_nothing(store: RunStore, lock: Path, folders: Sequence[Path]) -> None:
+    """Remove the lock of a submit that was refused before it wrote anything, and the folders made for it."""
+    if not store.has_run():
+        lock.unlink(missing_ok=True)
+        with suppress(OSError):
+            for folder in folders:
+                folder.rmdir()
 
 
 def _unusable(store: RunStore, error: OSError) -> UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,12 +53,12 @@ def execute(
     watch: Watcher,
     stopping: StoppingPolicy | None = None,
 ) -> None:
-    """Run all missing samples of a plan, on the Ray cluster at an address or on this machine.
+    """Run all missing samples of a plan, on the Ray cluster that was joined or on this machine.
 
     Args:
         plan: what is owed; its documents have been written.
         progress: counts to keep; see `initial_counts`.
-        address: of a Ray cluster; None starts one here.
+        address: of the Ray cluster that was joined; None starts one here.
         watch: called whenever something happened.
         stopping: which samples are no longer needed; by default all are needed.
 
@@ -70,9 +71,8 @@ def execute(
     if not progress.owed:
         write_status(sweep.store, progress)  # what is not needed may be news
         return
-    folders, elsewhere = sweep.config.include_path, bool(sweep.versions)
     with (
-        ray_cluster(address, folders, ship_code=elsewhere),
+        ray_cluster(None, ship_code=bool(sweep.versions)) if address is None else nullcontext(),
         Heartbeat(sweep.store, progress) as heartbeat,
     ):
         nodes, record = Nodes(), _record(plan, progress, heartbeat)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -101,7 +101,8 @@ def run_sweep(
     Raises:
         UserError: every mistake in the configuration, or another submit runs in the run directory.
     """
-    from orchestrator.rundir.heartbeat import forget_stop  # noqa: PLC0415 - slow to import, and --help need not wait
+    from orchestrator.cluster.ray_cluster import ray_cluster  # noqa: PLC0415 - slow to import, and --help need not wait
+    from orchestrator.rundir.heartbeat import forget_stop  # noqa: PLC0415
     from orchestrator.rundir.lease import exclusive, owner  # noqa: PLC0415
     from orchestrator.rundir.progress import SweepProgress  # noqa: PLC0415
     from orchestrator.sweep.plan import initial_counts, plan_sweep  # noqa: PLC0415
@@ -112,8 +113,9 @@ def run_sweep(
         sweep = prepare(config, overrides=overrides, run_dir=run_dir, here=address is None)
         go_on()
     progress = SweepProgress({})
-    # A plan made while another submit writes would be stale.
-    with exclusive(sweep.store, on_loss=progress.taken_over):
+    elsewhere = nullcontext() if address is None else ray_cluster(address, sweep.config.include_path)
+    # A Ray cluster that is not there leaves no run. A plan made while another submit writes would be stale.
+    with elsewhere, exclusive(sweep.store, on_loss=progress.taken_over):
         holder = owner(sweep.store)
         forget_stop(sweep.store)
         sweep.store.remove_unfinished()
