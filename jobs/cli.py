@@ -123,9 +123,9 @@ def _run() -> None:
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
+    if any(EMPTY.fullmatch(argument) for argument in arguments):
+        _fail("An argument is empty; the current folder is '.'.", debug=debug)
     try:
-        if any(EMPTY.fullmatch(argument) for argument in arguments):
-            raise UserError("An argument is empty; the current folder is '.'.")
         status = app(arguments, standalone_mode=False)
         if status == INTERRUPTED:  # what Typer makes of KeyboardInterrupt
             end_interrupted()
