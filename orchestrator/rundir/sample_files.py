@@ -11,13 +11,17 @@ from __future__ import annotations
 
 import os
 import re
+from functools import partial
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import fs
 
+from orchestrator.input_files import open_input
 from orchestrator.rundir.schema import SampleColumns
 
 if TYPE_CHECKING:
@@ -28,6 +32,9 @@ DECIDING = [name for name in SampleColumns((), ()).schema.names if name not in _
 """Columns of samples but for the texts, which fill most of a file and which no verdict rests on."""
 DAMAGE = (pa.ArrowException, OSError, ValueError, MemoryError)
 """What pyarrow raises for content that is not what it was; it is in memory, so that no storage fails."""
+LARGEST_COLUMN, MOST_ROWS, LARGEST_RATIO = 256 << 20, 4_000_000, 100
+"""Bytes of a column as a file holds it, half of what its texts may take in memory, unless the file itself is
+larger than a hundredth; and rows."""
 _MARK = b"lldeg.checksum="
 _LENGTH = len(_MARK) + 32
 _END = 8  # bytes after Parquet's footer: its length, and "PAR1"
@@ -91,16 +98,27 @@ def open_whole(filesystem: fs.FileSystem, path: str, texts: Sequence[str] = ()) 
     Raises:
         OSError: the storage cannot be read.
     """
-    with filesystem.open_input_file(path) as stream:
-        content = stream.read_buffer()
-    if not _is_as_written(memoryview(content)):
-        return None
+    content = _verified(filesystem, path)
     try:
-        return pq.ParquetFile(
-            pa.BufferReader(content), read_dictionary=list(texts), page_checksum_verification=True
-        )
+        return None if content is None else _parquet(content, texts)
     except DAMAGE:
         return None
+
+
+def _verified(filesystem: fs.FileSystem, path: str) -> pa.Buffer | None:
+    if isinstance(filesystem, fs.LocalFileSystem):
+        with open_input(Path(path)) as file:
+            content = pa.py_buffer(file.read())
+    else:
+        with filesystem.open_input_file(path) as stream:
+            content = stream.read_buffer()
+    return content if _is_as_written(memoryview(content)) else None
+
+
+def _parquet(content: pa.Buffer, texts: Sequence[str]) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        pa.BufferReader(content), read_dictionary=list(texts), page_checksum_verification=True
+    )
 
 
 def read_whole(
@@ -109,7 +127,7 @@ def read_whole(
     columns: Sequence[str] | Callable[[pq.FileMetaData], Sequence[str]] | None = None,
     texts: Sequence[str] = (),
 ) -> pa.Table | None:
-    """Columns of a file of samples or items, its checksums verified; None if it is torn or damaged.
+    """Columns of a file of samples or items, verified; None if it is torn, damaged or beyond the limits.
 
     Args:
         filesystem: where it lies.
@@ -121,12 +139,61 @@ def read_whole(
     Raises:
         OSError: the storage cannot be read.
     """
-    file = open_whole(filesystem, path, texts)
+    if (content := _verified(filesystem, path)) is None:
+        return None
     try:
-        chosen = columns(file.metadata) if callable(columns) and file is not None else columns
-        return None if file is None else file.read(columns=chosen, use_threads=False)
+        file = _parquet(content, texts)
+        chosen = columns(file.metadata) if callable(columns) else columns
+        moderate = is_moderate(partial(_parquet, content), chosen, texts)
+        return file.read(columns=chosen, use_threads=False) if moderate else None
     except DAMAGE:
         return None
+
+
+def is_moderate(
+    opened: Callable[[Sequence[str]], pq.ParquetFile],
+    columns: Sequence[str] | None = None,
+    texts: Sequence[str] = (),
+) -> bool:
+    """Whether reading a Parquet file takes no more memory than one of its size may.
+
+    A text that rows share stands in a file once and becomes many when it is read. So columns for which that
+    could be too much are read as they stand first, and measured.
+
+    Args:
+        opened: opens the file; the columns that it gets are dictionary-encoded.
+        columns: those to be read; None for all.
+        texts: of these, what will stay dictionary-encoded.
+    """
+    metadata = opened(()).metadata
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    parts = [group.column(number) for group in groups for number in range(group.num_columns)]
+    most = max(LARGEST_COLUMN, LARGEST_RATIO * sum(part.total_compressed_size for part in parts))
+    if metadata.num_rows > MOST_ROWS or any(part.total_uncompressed_size > most for part in parts):
+        return False
+    shared = {
+        part.path_in_schema
+        for part in parts
+        if part.physical_type == "BYTE_ARRAY" and part.has_dictionary_page
+        if part.num_values * part.total_uncompressed_size > 2 * most
+        if (columns is None or _is_among(part.path_in_schema, columns))
+        and not _is_among(part.path_in_schema, texts)
+    }
+    return all(_size(opened([path]).read(columns=[path]).column(0)) <= 2 * most for path in sorted(shared))
+
+
+def _is_among(path: str, columns: Sequence[str]) -> bool:
+    return any(path == name or path.startswith(f"{name}.") for name in columns)
+
+
+def _size(column: pa.Array | pa.ChunkedArray) -> int:
+    """Bytes of the texts of a dictionary-encoded column, or of what is in a nested one, in full."""
+    if isinstance(column, pa.ChunkedArray):
+        return sum(map(_size, column.chunks))
+    if isinstance(column, pa.DictionaryArray):
+        return pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
+    nested = column.flatten() if hasattr(column, "flatten") else []
+    return sum(map(_size, nested if isinstance(nested, list) else [nested]))
 
 
 def _name(path: str) -> str:

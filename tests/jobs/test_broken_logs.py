@@ -4,6 +4,7 @@ import json
 import os
 import re
 import resource
+import struct
 import subprocess
 import sys
 import zipfile
@@ -62,6 +63,38 @@ def _no_header(folder):
 def _bomb(folder):
     """An entry of 600 MiB that is compressed to less than one."""
     return _eval(folder, entries=[("samples/9_epoch_1.json", b" " * (600 << 20))])
+
+
+def _many_parts(folder):
+    """An entry of 60 MiB in which every three bytes are a list, which takes 64 in memory."""
+    return _eval(folder, entries=[("samples/9_epoch_1.json", b"[" + b"[]," * (20 << 20) + b"[]]")])
+
+
+def _understated(folder):
+    """An entry of 600 MiB that claims to have a hundred bytes."""
+    path = _bomb(folder)
+    return _patched(path, struct.pack("<I", 600 << 20), struct.pack("<I", 100))
+
+
+def _overlapping(folder):
+    """Two thousand entries over one body of 20 MiB."""
+    path = _eval(folder, entries=[("samples/9_epoch_1.json", b" " * (20 << 20))])
+    body = path.read_bytes()
+    start = body.index(b"PK\x01\x02")
+    directory, end = body[start : body.index(b"PK\x05\x06")], body[body.index(b"PK\x05\x06") :]
+    last = directory[directory.rindex(b"PK\x01\x02") :]
+    copies = b"".join(last.replace(b"samples/9_", b"samples/%d_" % (i % 10)) for i in range(2000))
+    counts = struct.pack("<HHI", 2000, 2000, len(copies))
+    path.write_bytes(body[:start] + copies + end[:8] + counts + end[16:])
+    return path
+
+
+def _bzip2(folder):
+    """A method of compression that zipfile expands without a limit."""
+    path = _eval(folder)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("samples/9_epoch_1.json", b" " * (60 << 20))
+    return path
 
 
 def _review(index, value, **more):
@@ -127,6 +160,10 @@ KINDS = {
         write_eval(d / "a.eval", log([sample(1, "C")]), ZSTANDARD), b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfe"
     ),
     "inspect: gigantic entry": _bomb,
+    "inspect: gigantic number of values": _many_parts,
+    "inspect: gigantic entry that understates its size": _understated,
+    "inspect: gigantic sum of overlapping entries": _overlapping,
+    "inspect: gigantic entry of another method": _bzip2,
     "inspect: truncated JSON": lambda d: _cut(write_json(d / "a.json", log([sample(i, "C") for i in "abc"]))),
     "inspect: scores that are infinite": lambda d: write_json(d / "a.json", log([sample(1, float("inf"))])),
     "inspect: epoch that is a text": lambda d: _eval(d, content=log([sample(1, "C", epoch="x")], epochs=2)),

@@ -19,6 +19,7 @@ from jobs.inputs.samples.source import SampleSource
 from jobs.inputs.source import NamedPath, Source
 from jobs.inputs.write_run import as_text
 from orchestrator.errors import UserError
+from orchestrator.rundir.sample_files import is_moderate
 
 COLUMNS = ("doc", "metric", "model_response")
 ROWS_AT_ONCE = 1024
@@ -53,6 +54,8 @@ SOURCE: Source = Lighteval()
 
 def _read(file: DetailsFile, query: Query) -> Iterator[SampleBatch]:
     try:
+        if not is_moderate(lambda shared: pq.ParquetFile(file.path, read_dictionary=list(shared)), COLUMNS):
+            raise UserError(f"{file.path} holds more than a file of its size can.")
         with pq.ParquetFile(file.path) as parquet:
             yield from _batches(file, parquet, query)
     except (pa.ArrowException, OSError) as error:

@@ -1,0 +1,213 @@
+"""Each limit of a reader, at it and just beyond it, in a gibibyte of addresses more than the libraries take.
+
+Limits are listed in docs/trust.md.
+"""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from inspect_maker import log, write_eval
+from pyarrow import fs
+from standin.runs import MadeTask, make_run
+
+import orchestrator.rundir.sample_files as files
+from jobs.inputs.inspect_ai.log_file import MOST_ENTRIES, LogFile
+from jobs.inputs.samples import json_files
+from jobs.inputs.samples.json_files import files_below, read_lines
+from jobs.inputs.samples.json_stream import JsonObject
+from orchestrator.config.load import load_config
+from orchestrator.errors import UserError
+from orchestrator.input_files import LARGEST_JSON, LARGEST_YAML, MOST_PARTS, read_json
+from orchestrator.rundir.sample_files import LARGEST_COLUMN, MOST_ROWS, read_whole
+
+MORE = 1 << 30
+
+
+def lists(count):
+    """JSON of a list of empty lists with so many parts, each of which takes the most memory for its bytes."""
+    return b"[" + b"[]," * ((count - 2) // 2) + b"[]]"
+
+
+def text(size):
+    """JSON of one text, so many bytes long."""
+    return b'"' + b"x" * (size - 2) + b'"'
+
+
+def read_value(path, content):
+    """As a file of its own."""
+    path.write_bytes(content)
+    read_json(path)
+
+
+def read_line(path, content):
+    """As a line of JSON Lines."""
+    path.write_bytes(b'{"a": ' + content + b"}\n")
+    list(read_lines(path))
+
+
+def read_item(path, content):
+    """As an item of a large list."""
+    path.write_bytes(b"[" + content + b"]")
+    with JsonObject(path) as whole:
+        list(whole.items())
+
+
+def read_entry(path, content):
+    """As a sample in an archive of inspect_ai."""
+    write_eval(path, log([]))
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        archive.writestr("samples/1.json", b'{"id": 1, "a": ' + content + b"}")
+    list(LogFile.open(path).samples())
+
+
+def read_column(path, size):
+    """A text of so many bytes in a file of samples."""
+    pq.write_table(pa.table({"response": ["x" * size]}), path, compression="zstd")
+    if read_whole(fs.LocalFileSystem(), str(path)) is None:
+        raise UserError("Beyond the limits.")
+
+
+def read_sheet(path, rows):
+    """So many rows without a value."""
+    pq.write_table(pa.table({"score": pa.nulls(rows, pa.float64())}), path, compression="zstd")
+    if read_whole(fs.LocalFileSystem(), str(path)) is None:
+        raise UserError("Beyond the limits.")
+
+
+def read_yaml(path, size):
+    """A configuration of so many bytes: mostly comments, which no limit of values stops."""
+    lines = b"name: s\nbaseline: a\nmodel: m\nvariants: {a: {}}\ntasks: [t]\n"
+    path.write_bytes(lines + b"#" * (size - len(lines)))
+    load_config(path)
+
+
+def read_entries(path, count):
+    """An archive of so many samples, all without content."""
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("header.json", json.dumps({"version": 2, "eval": {"task": "t", "model": "m"}}))
+        for number in range(count - 1):
+            archive.writestr(f"{number}", b"")
+    LogFile.open(path)
+
+
+OVERHEAD = 64
+LIMITS = {
+    "bytes of a JSON file": (read_value, text(LARGEST_JSON), text(LARGEST_JSON + 1)),
+    "values of a JSON file": (read_value, lists(MOST_PARTS), lists(MOST_PARTS + 2)),
+    "bytes of a line": (read_line, text(LARGEST_JSON - OVERHEAD), text(LARGEST_JSON + 1)),
+    "values of a line": (read_line, lists(MOST_PARTS - OVERHEAD), lists(MOST_PARTS + 2)),
+    "bytes of an item": (read_item, text(LARGEST_JSON - OVERHEAD), text(LARGEST_JSON + 1)),
+    "values of an item": (read_item, lists(MOST_PARTS - OVERHEAD), lists(MOST_PARTS + 2)),
+    "bytes of an entry": (read_entry, text(LARGEST_JSON - OVERHEAD), text(LARGEST_JSON + 1)),
+    "values of an entry": (read_entry, lists(MOST_PARTS - OVERHEAD), lists(MOST_PARTS + 2)),
+    "entries of an archive": (read_entries, MOST_ENTRIES, MOST_ENTRIES + 1),
+    "bytes of a column": (read_column, LARGEST_COLUMN - (1 << 10), LARGEST_COLUMN + 1),
+    "rows of a file": (read_sheet, MOST_ROWS, MOST_ROWS + 1),
+    "bytes of a configuration": (read_yaml, LARGEST_YAML, LARGEST_YAML + 1),
+}
+
+
+def try_one(limit, folder):
+    """Read at the limit and beyond it; the memory of this process is bounded from here on."""
+    action, at, beyond = LIMITS[limit]
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (size + MORE, size + MORE))
+    action(folder / "input.eval", at)
+    with pytest.raises(UserError):
+        action(folder / "input.eval", beyond)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", LIMITS)
+def test_what_is_at_a_limit_is_read_in_bounded_memory(tmp_path, limit):
+    """And what is beyond it is a sentence, before it is read."""
+    code = f"from test_limits import *; try_one({limit!r}, Path({str(tmp_path)!r}))"
+    places = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-2000:]
+
+
+@pytest.mark.parametrize("name", ["response", "filtered"])
+def test_a_text_that_rows_share_counts_once_for_each(tmp_path, monkeypatch, name):
+    """Forty rows share a text: the file is small, and its column would take forty times the text."""
+    monkeypatch.setattr(files, "LARGEST_COLUMN", 1 << 20)
+    texts = ["x" * (1 << 19)] * 40
+    values = texts if name == "response" else [{"none": one} for one in texts]
+    path = tmp_path / "bomb.parquet"
+    pq.write_table(pa.table({"item": list(range(40)), name: values}), path, compression="zstd")
+    assert path.stat().st_size < 4096
+    local = fs.LocalFileSystem()
+    assert read_whole(local, str(path)) is None
+    assert read_whole(local, str(path), ["item"]).num_rows == 40
+    if name == "response":
+        assert read_whole(local, str(path), ["item", name], [name]).num_rows == 40
+
+
+def test_ordinary_files_are_never_doubted(tmp_path):
+    """Answers of a model that only repeats itself are as large in memory as they are small in a file."""
+    path = tmp_path / "loop.parquet"
+    rows = [{"item": i, "response": "!" * 65_536, "filtered": {"none": "!" * 65_536}} for i in range(2048)]
+    path.write_bytes(files.parquet_bytes(pa.Table.from_pylist(rows)))
+    assert read_whole(fs.LocalFileSystem(), str(path)).num_rows == 2048
+
+
+def test_a_folder_that_is_no_folder_of_results_is_not_searched(tmp_path, monkeypatch):
+    """A whole disk would be searched by every format."""
+    monkeypatch.setattr(json_files, "MOST_FILES", 3)
+    for number in range(4):
+        (tmp_path / f"{number}.jsonl").touch()
+    with pytest.raises(UserError, match="more than 3 files"):
+        list(files_below(tmp_path, "*.jsonl"))
+
+
+PIPES = {
+    "manifest.json": ["status", "analyze", "logs", "flips", "stop", "export"],
+    "sweep.yaml": ["status", "analyze", "flips"],
+    "logs/events.jsonl": ["logs"],
+    "logs/status.json": ["status"],
+    "items/t.parquet": ["analyze"],
+}
+
+
+@pytest.mark.parametrize(("name", "command"), [(name, one) for name, all_ in PIPES.items() for one in all_])
+def test_a_pipe_in_a_run_is_not_waited_for(lldeg, tmp_path, name, command):
+    """It would wait for a writer that never comes."""
+    run = make_run(tmp_path / "run", {"t": MadeTask({("base", 0.0): [[1, 0]], ("v", 0.0): [[1, 1]]})})
+    (run / "logs").mkdir()
+    (run / name).unlink(missing_ok=True)
+    os.mkfifo(run / name)
+    more = ["--to", "lm-eval", "--out", tmp_path / "out"] if command == "export" else []
+    result = lldeg(command, run, *more)
+    assert (result.status, "lldeg failed" in result.err) == (0 if "status.json" in name else 2, False)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["submit"],
+        ["submit", "--dry-run"],
+        ["analyze", "run", "--policy"],
+        ["analyze"],
+        ["import", "--out", "o"],
+    ],
+)
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(lldeg, tmp_path, arguments):
+    """Nor is one that the command line names."""
+    make_run(tmp_path / "run", {"t": MadeTask({("base", 0.0): [[1, 0]], ("v", 0.0): [[1, 1]]})})
+    os.mkfifo(tmp_path / "pipe.json")
+    result = lldeg(*arguments, tmp_path / "pipe.json")
+    assert (result.status, "pipe.json" in result.err, "lldeg failed" in result.err) == (2, True, False)
