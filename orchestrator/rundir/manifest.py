@@ -118,4 +118,4 @@ def _other_items(old: Mapping[str, TaskEntry], new: Mapping[str, TaskEntry]) -> 
 
 def version_changes(old: Manifest | None, new: Manifest) -> list[str]:
     """Packages whose versions differ from those the run was started with: answers of both would mix."""
-    return [] if old is None else list(differences(old["versions"], new["versions"]))
+    return [] if old is None else list(differences(old.get("versions"), new["versions"]))

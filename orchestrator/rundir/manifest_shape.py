@@ -133,8 +133,10 @@ _TASK: dict[str, Callable[[Any], bool]] = {
     "reruns": _reruns,
 }
 _TOP: dict[str, Callable[[Any], bool]] = {
+    "format": _whole,
     "baseline": _text_or_none,
     "versions": _mapping,
+    "subset": _mapping,
     "skipped": _mapping,
     "software": _software,
     "stopping": _stopping,

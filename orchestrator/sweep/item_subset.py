@@ -157,7 +157,7 @@ def refuse_reused_in(
     """
     for manifest in manifests:
         subset = manifest.get("subset")
-        origin = chosen_by(subset["chosen_by"] if subset else None, "the run's manifest")
+        origin = chosen_by(subset.get("chosen_by") if subset else None, "the run's manifest")
         for tested in manifests:
             entry = tested["variants"].get(baseline)
             if entry is not None:

@@ -68,16 +68,18 @@ def read_entry(path, content):
     list(LogFile.open(path).samples())
 
 
-def read_column(path, size):
-    """A text of so many bytes in a file of samples."""
-    pq.write_table(pa.table({"response": ["x" * size]}), path, compression="zstd")
-    if read_whole(fs.LocalFileSystem(), str(path)) is None:
-        raise UserError("Beyond the limits.")
+def long_text(size):
+    """A table with a text of so many bytes."""
+    return pa.table({"response": ["x" * size]})
 
 
-def read_sheet(path, rows):
-    """So many rows without a value."""
-    pq.write_table(pa.table({"score": pa.nulls(rows, pa.float64())}), path, compression="zstd")
+def empty_rows(count):
+    """A table of so many rows without a value."""
+    return pa.table({"score": pa.nulls(count, pa.float64())})
+
+
+def read_table(path, _):
+    """A file of samples, which was written before memory was bounded."""
     if read_whole(fs.LocalFileSystem(), str(path)) is None:
         raise UserError("Beyond the limits.")
 
@@ -109,8 +111,12 @@ LIMITS = {
     "bytes of an entry": (read_entry, text(LARGEST_JSON - OVERHEAD), text(LARGEST_JSON + 1)),
     "values of an entry": (read_entry, lists(MOST_PARTS - OVERHEAD), lists(MOST_PARTS + 2)),
     "entries of an archive": (read_entries, MOST_ENTRIES, MOST_ENTRIES + 1),
-    "bytes of a column": (read_column, LARGEST_COLUMN - (1 << 10), LARGEST_COLUMN + 1),
-    "rows of a file": (read_sheet, MOST_ROWS, MOST_ROWS + 1),
+    "bytes of a column": (
+        read_table,
+        (long_text, LARGEST_COLUMN - (1 << 10)),
+        (long_text, LARGEST_COLUMN + 1),
+    ),
+    "rows of a file": (read_table, (empty_rows, MOST_ROWS), (empty_rows, MOST_ROWS + 1)),
     "bytes of a configuration": (read_yaml, LARGEST_YAML, LARGEST_YAML + 1),
 }
 
@@ -118,11 +124,14 @@ LIMITS = {
 def try_one(limit, folder):
     """Read at the limit and beyond it; the memory of this process is bounded from here on."""
     action, at, beyond = LIMITS[limit]
+    for name, content in (("at.eval", at), ("beyond.eval", beyond)):
+        if isinstance(content, tuple):
+            pq.write_table(content[0](content[1]), folder / name, compression="zstd")
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (size + MORE, size + MORE))
-    action(folder / "input.eval", at)
+    action(folder / "at.eval", at)
     with pytest.raises(UserError):
-        action(folder / "input.eval", beyond)
+        action(folder / "beyond.eval", beyond)
 
 
 @pytest.mark.slow
@@ -133,7 +142,7 @@ def test_what_is_at_a_limit_is_read_in_bounded_memory(tmp_path, limit):
     places = [str(Path(__file__).parent), str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
     ended = subprocess.run(
         [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(places)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(places), "ARROW_DEFAULT_MEMORY_POOL": "system"},
         capture_output=True,
         text=True,
         check=False,
