@@ -276,28 +276,15 @@ def test_a_request_waits_its_turn_under_a_rate_limit(serve, clock):
     assert server.run(server.ask({"late": 1})) == {"choices": ["fine"]}
 
 
-def test_a_request_that_alone_meets_busy_is_refused_as_such(serve, clock):
-    """The others are answered meanwhile, so the server is not away; nor is it where nobody else asks."""
-
-    def behave(_, body):
-        if "other" in body:
-            return FINE
-        if body["others"] == "some":
-            post({"other": 1})
-        elif body["others"] == "more":  # also answers to what was sent before
-            server._answers += 3
-            post({"other": 1})
-        return reply(b"slow down", 429)
-
-    _, server = serve(behave)
-
-    def post(body):
-        return server.run(server.ask(body))
-
+def test_a_request_that_alone_meets_busy_is_refused_as_such(ask, clock):
+    """Others are answered meanwhile, so the server is not away; nor if several requests meet the same."""
+    _, post = ask(lambda _, body: FINE if "other" in body else reply(b"slow down", 429))
     post({"other": 1})
-    for others in ("some", "more", "none"):
-        with pytest.raises(ServerBusyError, match="slow down"):
-            post({"late": 1, "others": others})
+    with ThreadPoolExecutor(3) as pool:
+        failures = [call.exception() for call in [pool.submit(post, {"late": n}) for n in range(3)]]
+    assert [(type(failure), str(failure)) for failure in failures] == [
+        (ServerBusyError, "HTTP 429: slow down")
+    ] * 3
 
 
 def test_a_server_that_was_away_in_between_loses_nothing(ask, monkeypatch):

@@ -31,8 +31,7 @@ SHORTEST_PAUSE, FIRST_PAUSE = 0.1, 0.5
 SECONDS_TO_CONNECT = 30.0
 SECONDS_BETWEEN_WORDS = 10.0
 LONGEST_REASON = 300  # characters of a server's words
-UNLIKELY = 1e-3
-"""Chance of meeting "busy" so often by bad luck alone, below which a request itself is the cause."""
+TURNS = 3  # in which one request is answered and another is told "busy", until that is no rate limit
 LARGEST_REPLY = 32 << 20  # bytes, decompressed
 PIECE = 1 << 16  # bytes read at a time
 BUSY = 429
@@ -112,7 +111,6 @@ class Server:
         self._patience = patience
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=SECONDS_TO_CONNECT)
         self._answered: Any = None  # a request, the last that was answered
-        self._sent = self._answers = 0  # requests and answers so far
         self._answered_at = self._spoke_at = float("-inf")
         self._not_before = 0.0
         self._loop = asyncio.new_event_loop()
@@ -145,9 +143,7 @@ class Server:
             EngineOptionError: the server will never answer: the address is wrong, or access is denied.
         """
         failing_since, pause = None, FIRST_PAUSE
-        sent, answers, tries = self._sent, self._answers, 0
         while True:
-            tries += 1
             outcome = await self._send(body)
             if not isinstance(outcome, _Trouble):
                 return outcome
@@ -156,14 +152,11 @@ class Server:
             self.trouble = f"retrying requests to {self.url}: {outcome.reason}"
             self._tell(outcome.reason)
             if now - failing_since >= self._patience:
-                others = self._sent - sent - tries
-                if outcome.busy and others:  # under a rate limit it may be bad luck
-                    answered = min(1.0, (self._answers - answers) / others)
-                    is_at_fault = (1 - answered) ** tries < UNLIKELY
-                else:
-                    is_at_fault = await self._answers_what_it_answered()
-                if is_at_fault:
-                    raise (ServerBusyError if outcome.busy else RequestRefusedError)(outcome.reason)
+                if outcome.busy:
+                    if (answer := await self._ask_in_turn(body, outcome.reason)) is not None:
+                        return answer
+                elif await self._answers_what_it_answered():
+                    raise RequestRefusedError(outcome.reason)
                 if now - max(failing_since, self._answered_at) >= self._patience:
                     raise EngineAwayError(f"{self.url} does not answer: {outcome.reason}")
             await asyncio.sleep(outcome.pause or pause * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
@@ -192,7 +185,6 @@ class Server:
         try:
             async with self._slots:
                 await asyncio.sleep(self._not_before - time.monotonic())
-                self._sent += 1
                 async with self._session.post(self.url, json=body, allow_redirects=False) as response:
                     content = await self._read(response)
         except HOPELESS as error:
@@ -217,7 +209,6 @@ class Server:
                 self._words("not an answer", text)
             )  # gateways send upstream errors with status 200
         self._answered, self._answered_at = body, time.monotonic()
-        self._answers += 1
         self.trouble = None
         return output
 
@@ -261,6 +252,23 @@ class Server:
                 self._not_before, time.monotonic() + pause
             )  # other requests would get the same answer
         return _Trouble(reason, busy=status == BUSY, pause=pause)
+
+    async def _ask_in_turn(self, body: Any, reason: str) -> Any:
+        """Send a request that met "busy" in turn with one that was answered before.
+
+        Returns:
+            the answer; None if the other request is not answered now, either.
+
+        Raises:
+            ServerBusyError: the other one is answered every time, and this one never.
+        """
+        for _ in range(TURNS):
+            if not await self._answers_what_it_answered():
+                return None
+            outcome = await self._send(body)
+            if not isinstance(outcome, _Trouble):
+                return outcome
+        raise ServerBusyError(reason)
 
     async def _answers_what_it_answered(self) -> bool:
         """Whether the server answers, once more, what it has answered before."""
