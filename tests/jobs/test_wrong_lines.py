@@ -187,7 +187,7 @@ def fault(result, *, written):
     said = result.err
     if "Traceback" in said + result.out or "lldeg failed" in said:
         return "a traceback or 'lldeg failed'"
-    if re.search(r"[\x00-\x09\x0b-\x1f\x7f]", said):
+    if re.search(r"[\x00-\x08\x0b-\x1f\x7f]", said):
         return "a control character"
     if result.status in (0, 1, 3):  # it turned out right
         return ""
