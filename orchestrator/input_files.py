@@ -95,9 +95,12 @@ def parse_json(text: bytes, where: str) -> Any:
 
 def json_problem(text: str | bytes) -> str | None:
     """Why JSON is not read, as the end of a sentence; None if it is within the limits."""
-    marks: Any = ",:[{" if isinstance(text, str) else b",:[{"
     if len(text) > LARGEST_JSON:
         return f"is larger than {LARGEST_JSON >> 20} MiB"
-    if len(text) > MOST_PARTS and sum(map(text.count, marks)) > MOST_PARTS:
-        return f"has more than {MOST_PARTS:,} values"
-    return None
+    return f"has more than {MOST_PARTS:,} values" if has_more_parts(text, MOST_PARTS) else None
+
+
+def has_more_parts(text: str | bytes, most: int) -> bool:
+    """Whether JSON has more values and keys, told before they take memory."""
+    marks: Any = ",:[{" if isinstance(text, str) else b",:[{"
+    return len(text) > most and sum(map(text.count, marks)) > most

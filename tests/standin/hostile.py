@@ -128,6 +128,12 @@ def nests_below_the_limit(_):
 
 
 @expected(FAILED)
+def sends_too_many_values(_):
+    """More commas than a reply may have, within its bytes; they are counted before it is parsed."""
+    return reply(said() | {"note": "," * 2_050_000})
+
+
+@expected(FAILED)
 def sends_too_much(_):
     """More than a reply may have."""
     return reply(said("x" * TOO_MUCH))

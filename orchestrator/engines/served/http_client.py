@@ -22,6 +22,7 @@ import aiohttp
 from orchestrator.engines.base import EngineAwayError, EngineOptionError
 from orchestrator.engines.served.redaction import long_words, secrets_in, strike, striker
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, ServerBusyError, error_text
+from orchestrator.input_files import has_more_parts
 from orchestrator.retry import LONGEST_PAUSE, RETRY_SECONDS
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ SECONDS_BETWEEN_WORDS = 10.0
 LONGEST_REASON = 300  # characters of a server's words
 TURNS = 3  # in which one request is answered and another is told "busy", until that is no rate limit
 LARGEST_REPLY = 32 << 20  # bytes, decompressed
+MOST_REPLY_PARTS = 2_000_000
+"""Values and keys of a reply: log-likelihoods of 200,000 tokens have some 9 for each."""
 PIECE = 1 << 16  # bytes read at a time
 BUSY = 429
 FOR_NOW = {408, 409, 425, BUSY}  # and everything from 500 on
@@ -194,6 +197,8 @@ class Server:
         text = content.decode(errors="replace")
         if not 200 <= response.status < 300:
             return self._refused(response, text)
+        if has_more_parts(text, MOST_REPLY_PARTS):
+            raise RequestRefusedError(f"the reply has more than {MOST_REPLY_PARTS:,} values")
         try:
             output = json.loads(text)
             content.decode()
@@ -279,7 +284,7 @@ class Server:
 
     def _words(self, what: str, text: str) -> str:
         """A server's message on one line, without the secrets of the request."""
-        return strike(f"{what}: {' '.join(text.split())}", self._told)[:LONGEST_REASON]
+        return strike(f"{what}: {' '.join(text.split(maxsplit=LONGEST_REASON))}", self._told)[:LONGEST_REASON]
 
     def _tell(self, reason: str) -> None:
         """Write the failure to the replica's log, at most once in a while."""
