@@ -1,6 +1,7 @@
 """Loads that fail: always on one node, at first on each, and everywhere; a variant for each in one sweep."""
 
 import json
+import re
 from dataclasses import dataclass
 
 import pytest
@@ -110,6 +111,9 @@ def test_what_fails_everywhere_ends_with_its_reason(history, run):
     """After two loads on each node and another one the command says why, and exits with 2."""
     status, _, err = history.ended
     assert status == 2
-    assert "broken: its model failed to load 6 times on 2 nodes: OSError: the disk is full" in err
+    ended = re.search(
+        r"broken: its model failed to load (\d) times on 2 nodes: OSError: the disk is full", err
+    )
+    assert ended and int(ended[1]) in {6, 7}  # one may be under way when a node is left out
     assert "Traceback" not in err
     assert set(nodes(run, "died", "broken")) == {history.well, history.sick}
