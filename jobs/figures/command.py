@@ -1,17 +1,16 @@
 """`lldeg figures`: computes and draws the studies behind the method."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
-from pyarrow.fs import LocalFileSystem
 
+from orchestrator.rundir.locations import open_location
 from orchestrator.rundir.whole_files import write_whole, writing_to
 
 
 def figures(
     *,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder; created if necessary.")],
+    out: Annotated[str, typer.Option(metavar="DIR", help="Output folder; created if necessary.")],
 ) -> None:
     """Draw the figures that explain the method, each as PDF and PNG.
 
@@ -27,8 +26,10 @@ def figures(
     from jobs.figures.style import figure_files  # noqa: PLC0415
     from jobs.figures.task_power import tasks_and_power  # noqa: PLC0415
 
-    for draw in (introduction, paired_power, p_values, tasks_and_power):
-        with writing_to(out):
+    filesystem, folder = open_location(out)
+    with writing_to(out):
+        filesystem.create_dir(folder)  # before a minute of drawing
+        for draw in (introduction, paired_power, p_values, tasks_and_power):
             for name, content in figure_files(draw(), draw.__name__).items():
-                write_whole(LocalFileSystem(), str(out / name), content)
-                typer.echo(str(out / name))
+                write_whole(filesystem, f"{folder}/{name}", content)
+                typer.echo(f"{out.rstrip('/')}/{name}")

@@ -5,8 +5,11 @@ Everything goes through pyarrow's filesystems, so that a run in a bucket is anal
 
 from __future__ import annotations
 
+from concurrent.futures import Future
+from contextlib import suppress
 from errno import ENAMETOOLONG
 from pathlib import Path
+from threading import Thread
 
 import fsspec
 import pyarrow as pa
@@ -14,15 +17,63 @@ import pyarrow.fs as pafs
 
 from orchestrator.errors import UserError
 
+SECONDS_TO_ANSWER = 30.0
+S3_ATTEMPTS = 8  # in some 35 seconds
 
-def open_location(location: str) -> tuple[pafs.FileSystem, str]:
+_answering: set[tuple[str, str]] = set()
+"""Bucket and query of the URLs of stores that have answered this process."""
+
+
+def open_location(location: str, *, must_answer: bool = True) -> tuple[pafs.FileSystem, str]:
     """The filesystem of a location and the path on it; pyarrow's own, or one that fsspec knows.
 
+    Args:
+        location: a path or URL.
+        must_answer: whether to wait, once in a process, for the first answer of an object store.
+
     Raises:
-        UserError: the scheme of the URL is not known, or it names no bucket or folder.
+        UserError: the scheme of the URL is not known, it names no bucket or folder, or the store is silent.
     """
     if not location.strip():
         raise UserError("An empty path names no file or folder; the current folder is '.'.")
+    store = ("/".join(location.split("/", 3)[:3]), location.partition("?")[2])
+    if not must_answer or "://" not in location or store in _answering:
+        return _open(location)
+    opened: Future[tuple[pafs.FileSystem, str]] = Future()
+    Thread(target=_reach, args=(location, opened), name="reach", daemon=True).start()
+    try:
+        found = opened.result(SECONDS_TO_ANSWER)
+    except TimeoutError:
+        raise UserError(
+            f"{location} does not answer: nothing came from its store in {SECONDS_TO_ANSWER:g} s; check its "
+            "address and the network."
+        ) from None
+    _answering.add(store)
+    return found
+
+
+def _reach(location: str, opened: Future[tuple[pafs.FileSystem, str]]) -> None:
+    """Open a location and wait for a first answer, whatever it is."""
+    try:
+        filesystem, path = _open(location)
+        with suppress(Exception):  # of any store's library; whoever reads next gets the same error
+            _impatient(filesystem).get_file_info(path)
+        opened.set_result((filesystem, path))
+    except BaseException as error:  # noqa: BLE001 - for the thread that waits
+        opened.set_exception(error)
+
+
+def _impatient(filesystem: pafs.FileSystem) -> pafs.FileSystem:
+    """A filesystem whose requests give up soon: a process cannot end while one of pyarrow's is under way."""
+    if not isinstance(filesystem, pafs.S3FileSystem):
+        return filesystem
+    _, (options,) = filesystem.__reduce__()
+    return pafs.S3FileSystem(
+        **options, retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=S3_ATTEMPTS)
+    )
+
+
+def _open(location: str) -> tuple[pafs.FileSystem, str]:
     try:
         if "://" not in location:
             return pafs.LocalFileSystem(), str(Path(location).expanduser().absolute())

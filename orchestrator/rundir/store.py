@@ -61,14 +61,15 @@ class RunStore:
 
     Args:
         url: a folder, or a URL such as s3://bucket/runs/llama3.
+        must_answer: whether an object store must answer now; a replica waits for one that is away.
 
     Raises:
-        UserError: the URL names no filesystem that pyarrow knows.
+        UserError: the URL names no filesystem that pyarrow knows, or a silent store.
     """
 
-    def __init__(self, url: str | Path) -> None:
+    def __init__(self, url: str | Path, *, must_answer: bool = True) -> None:
         self.url = str(url)
-        self._fs, self._root = open_location(self.url)
+        self._fs, self._root = open_location(self.url, must_answer=must_answer)
         self._unsent: dict[str, list[str]] = {}  # lines of logs on an object store
 
     def __repr__(self) -> str:

@@ -64,7 +64,7 @@ class Follower:
         set_library_environment()
         self._job, self._rank = job, rank
         name = replica_log_name(number, f"{job.variant}-node-{rank}")
-        self._end_log = keep_log(RunStore(job.store_url), name)
+        self._end_log = keep_log(RunStore(job.store_url, must_answer=False), name)
 
     def follow(self, group: NodeGroup) -> None:
         """Run the workers for as long as they live.

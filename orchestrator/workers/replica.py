@@ -130,7 +130,7 @@ class Replica:
         set_library_environment()
         set_up_lm_eval()
         self._job = job
-        self._store = RunStore(job.store_url)
+        self._store = RunStore(job.store_url, must_answer=False)
         self._items: dict[str, TaskItems] = {}
         self._scoring = ScoringPool(job.tasks, job.scoring_processes)
         self._engine: Engine | None = None

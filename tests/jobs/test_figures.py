@@ -137,8 +137,9 @@ def test_the_command_writes_vector_and_bitmap(tmp_path):
     assert len(done.output.split()) == len(names)
 
 
-def test_an_unwritable_folder_is_one_sentence(tmp_path):
-    """A file in the way ends in a user's error."""
+def test_an_unwritable_folder_is_one_sentence(tmp_path, monkeypatch):
+    """A file in the way ends in a user's error, before a minute of drawing."""
     (tmp_path / "file").write_text("")
+    monkeypatch.setattr("jobs.figures.introduction.introduction", lambda: pytest.fail("it draws"))
     with pytest.raises(UserError, match="Cannot write"):
-        figures(out=tmp_path / "file")
+        figures(out=str(tmp_path / "file"))
