@@ -39,7 +39,8 @@ class StoppingSoak(Soak):
     def result(self, run):
         """Looks and decisions, as the sweep noted them, the ledger without times, and the final tables."""
         lines = map(json.loads, (run / "looks.jsonl").read_text().splitlines())
-        ledger = {tuple(line[key] for key in ("variant", "temperature", "look", "scores")) for line in lines}
+        facts = ("begins_late", "variant", "temperature", "look", "scores")
+        ledger = {tuple(line.get(fact) for fact in facts) for line in lines}
         looks = json.loads((run / "looks.json").read_text())
         return {"looks": looks, "ledger": ledger, "tables": super().result(run)}
 

@@ -1,4 +1,4 @@
-"""looks.jsonl: a line for every look that a sweep has taken; lines are only ever added.
+"""looks.jsonl: a first line, then one for every look that a sweep has taken; lines are only ever added.
 
 Looks can be taken again from the samples, but samples that were lost after a look, and asked anew, would give
 it another outcome: a second draw, for which no test holds its level. So every line has a digest of the scores
@@ -91,9 +91,13 @@ class Ledger:
             and facts["scores"] not in digests.get(key[:2], ())[key[2] - 1 : key[2]]
         ]
 
-    def begin_late(self) -> None:
-        """Record that there were answers before the first line."""
-        self._append([{"begins_late": True}])
+    def begin(self, *, late: bool) -> None:
+        """Write the first line, which tells a ledger without looks yet from one that was lost.
+
+        Args:
+            late: whether there were answers before.
+        """
+        self._append([{"begins_late": late}])
 
     def add(self, looks: Mapping[Key, Facts]) -> None:
         """Record the looks that are not on record as they are.
@@ -118,7 +122,7 @@ class Ledger:
 
     def _enter(self, entry: Mapping[str, Any]) -> None:
         if "begins_late" in entry:
-            self.begins_late = True
+            self.begins_late |= bool(entry["begins_late"])
             return
         key = str(entry["variant"]), float(entry["temperature"]), int(entry["look"])
         facts = {"scores": entry["scores"], "verdict": entry["verdict"]}

@@ -168,8 +168,7 @@ def _note_lost(run: RunFiles, monitor: RunMonitor, ledger: Ledger, warn: Callabl
     if not ledger:
         known = None if run.manifest.get("ledger") else looks_on_record(run)
         lost = [key for key in known or () if key[2] > len(monitor.digests.get(key[:2], ()))]
-        if known is None and monitor.has_answers():
-            ledger.begin_late()
+        ledger.begin(late=known is None and monitor.has_answers())
     if lost:
         ledger.add(dict.fromkeys(lost, LOST))
         warn(
