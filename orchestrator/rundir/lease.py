@@ -68,13 +68,16 @@ def owner(store: RunStore) -> str:
     """ID of the submit that has the run or had it last; empty if there was none.
 
     Raises:
-        OSError: the storage cannot be read.
+        OSError: the storage cannot be read, or holds a damaged lease, which its owner will soon renew.
     """
     path = store.lock_path
-    if path is None:
-        lease = _lease_file(store)
-        return "" if lease is None else str(lease["owner"])
-    return path.read_text() if path.exists() else ""
+    if path is not None:
+        return path.read_text() if path.exists() else ""
+    content = store.read_log(LEASE)
+    lease = _parsed(content)
+    if content and lease is None:
+        raise OSError(f"the lease of {store.url} is damaged")
+    return "" if lease is None else str(lease["owner"])
 
 
 def _refusal(url: str, holder: str = "") -> UserError:
@@ -130,8 +133,12 @@ def _holder(store: RunStore) -> dict[str, Any] | None:
 
 def _lease_file(store: RunStore) -> dict[str, Any] | None:
     """The lease, however old; None if there is none or it is damaged."""
+    return _parsed(store.read_log(LEASE))
+
+
+def _parsed(content: bytes) -> dict[str, Any] | None:
     try:
-        lease = json.loads(store.read_log(LEASE) or "null")
+        lease = json.loads(content or "null")
         facts = {"owner": str(lease["owner"]), "host": str(lease["host"]), "pid": int(lease["pid"])}
         return {**facts, "renewed": float(lease["renewed"])}
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError):

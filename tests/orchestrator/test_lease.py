@@ -128,8 +128,10 @@ def test_a_lease_is_renewed(objects, monkeypatch):
 
 @pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b"7", b'{"renewed": "now"}'])
 def test_a_damaged_lease_counts_for_nothing(objects, content):
-    """A file that is no lease keeps nobody out."""
+    """A file that is no lease keeps nobody out, and no replica takes it for the lease of another submit."""
     objects.write_log(LEASE, content)
+    with pytest.raises(OSError, match="damaged"):
+        owner(objects)
     hold(objects)
 
 
