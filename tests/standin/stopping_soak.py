@@ -37,11 +37,21 @@ class StoppingSoak(Soak):
         )
 
     def result(self, run):
-        """Looks and decisions, as the sweep noted them, the ledger without times, and the final tables."""
-        lines = map(json.loads, (run / "looks.jsonl").read_text().splitlines())
-        facts = ("begins_late", "variant", "temperature", "look", "scores")
-        ledger = {tuple(line.get(fact) for fact in facts) for line in lines}
+        """Looks and decisions, as the sweep noted them, what the ledger says of these, and the final tables.
+
+        Which looks beyond a decision the ledger has depends on the order in which variants were decided.
+        """
         looks = json.loads((run / "looks.json").read_text())
+        final = {
+            (entry["variant"], entry["temperature"], look["look"])
+            for entry in looks["comparisons"]
+            for look in entry["looks"]
+        }
+        first, *lines = map(json.loads, (run / "looks.jsonl").read_text().splitlines())
+        facts = {
+            (*(line[key] for key in ("variant", "temperature", "look")), line["scores"]) for line in lines
+        }
+        ledger = first["begins_late"], {fact for fact in facts if fact[:3] in final}
         return {"looks": looks, "ledger": ledger, "tables": super().result(run)}
 
     def expected_rows(self, run):
