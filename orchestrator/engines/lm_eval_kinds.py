@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from orchestrator.hardware import Hardware
 
 PREFIX = "lm-eval:"
+OTHER_FORMS = ("anthropic-chat", "anthropic-chat-completions", "sglang-generate")
+"""Classes whose servers do not reply in OpenAI's form, by which lldeg tells answers from failures."""
 API_LENGTH = 2048
 """The default of lm-eval for the context of a served model."""
 MIB = 1 << 20
@@ -160,6 +162,8 @@ class ServedClass(LmEvalClass):
     def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
         """A missing or wrong address, and limits that are no positive numbers."""
         yield from super().problems(options)
+        if (name := str(options["kind"]).removeprefix(PREFIX)) in OTHER_FORMS:
+            yield f"replies to {name} have not OpenAI's form: use local-chat-completions with base_url"
         url = str(options.get("base_url") or "")
         if not url and str(options["kind"]).startswith(f"{PREFIX}local-"):
             yield "a served model needs base_url, for example http://127.0.0.1:8000/v1/completions"

@@ -246,12 +246,39 @@ def test_an_answer_without_text_is_an_error(serve, open_served, choice):
 
 
 def test_a_model_may_say_nothing(serve, open_served):
-    """An empty text is an answer, and so is none where the model used up its tokens on thoughts."""
-    thought = {"index": 0, "message": {"content": None, "reasoning_content": "hm"}, "finish_reason": "length"}
-    for choice in (thought, {"index": 0, "message": {"content": ""}, "finish_reason": "length"}):
-        engine = open_served(serve(lambda *_, said=choice: reply({"choices": [said]})), CHAT)
+    """An empty text is an answer; so is none where the model only thought, or in SGLang's way to say it."""
+    for choice in (
+        {"message": {"content": None, "reasoning_content": "hm"}, "finish_reason": "length"},
+        {"message": {"content": ""}, "finish_reason": "length"},
+        {"message": {"role": "assistant"}, "finish_reason": "length"},
+        {"message": {"content": None, "reasoning": ""}, "finish_reason": "stop"},
+        {"message": {"content": None, "tool_calls": None}, "finish_reason": "stop", "matched_stop": 2},
+    ):
+        engine = open_served(serve(lambda *_, said=choice: reply({"choices": [{"index": 0, **said}]})), CHAT)
         (answer,) = engine.answer([asked("[{}]")])
-        assert (answer.response, answer.finish_reason, answer.error) == ("", "length", None)
+        assert (answer.response, answer.finish_reason, answer.error) == ("", choice["finish_reason"], None)
+
+
+def test_what_a_filter_lets_pass_is_an_answer(serve, open_served):
+    """All that providers say of their filters beside a good answer."""
+    beside = {
+        "content_filter_results": {"hate": {"filtered": False}, "error": {"code": "content_filter_error"}},
+        "moderation": {"flagged": 0, "blocked": []},
+        "moderation_hit_type": None,
+        "logprobs": {"content": None, "tokens": {"blocked": -0.1}},
+    }
+    around = {"input_sensitive": False, "amazon-bedrock-guardrailAction": "NONE", "success": True}
+    text = '{"blocked": true, "error": "x"}'
+    choice = {"index": 0, "text": text, "finish_reason": "stop", **beside}
+    (answer,) = open_served(serve(lambda *_: reply({"choices": [choice], **around}))).answer([asked("one")])
+    assert (answer.response, answer.error) == (text, None)
+
+
+def test_no_text_without_an_end_is_no_answer(serve, open_served):
+    """As of a gateway whose model was not awake yet."""
+    choice = {"index": 0, "text": "", "finish_reason": None}
+    (answer,) = open_served(serve(lambda *_: reply({"choices": [choice]}))).answer([asked("one")])
+    assert "no text" in answer.error
 
 
 def test_strange_counts_are_left_out(serve, open_served):
@@ -363,6 +390,8 @@ def test_likelihoods_need_a_tokenizer_and_no_chat(serve, open_served, kind, word
         ({"base_url": "http://h", "patience": 1e300}, "patience must be a number above 0 and at most"),
         ({"base_url": "http://h", "max_reply_mib": 0}, "max_reply_mib must be a number above 0"),
         ({"base_url": "http://h", "patience": "long"}, "patience must be a number above 0"),
+        ({"kind": "lm-eval:anthropic-chat-completions"}, "have not OpenAI's form"),
+        ({"kind": "lm-eval:sglang-generate", "base_url": "http://h"}, "have not OpenAI's form"),
     ],
 )
 def test_mistakes_are_named_before_anything_starts(options, words):

@@ -131,6 +131,13 @@ AROUND = [
         lambda good: good | {"choices": good["choices"] * 2},
         lambda good: good | {"choices": good["choices"][0]},
     ),
+    *(
+        lambda good: b'{"error": {"code": 502}, ' + json.dumps(good)[1:-1].encode() + b', "error": null}',
+        lambda good: b'{"choices": [], ' + json.dumps(good)[1:].encode(),
+        lambda good: (
+            json.dumps(good).replace('"index"', '"finish_reason": "content_filter", "index"').encode()
+        ),
+    ),
 ]
 """Good replies with something around them, or without what should be."""
 
@@ -146,6 +153,12 @@ CHOICE = {
     ],
     "content_filter_result": [BLOCK, {"filtered": "true"}, {**PASS, "violence": {"filtered": True}}],
     "content_filter_offsets": [{"deep": [{"deeper": {"blocked": True}}]}],
+    "contentFilterResults": [BLOCK, {"Hate": {"Filtered": True}}, {"hate": {"isBlocked": 1}}],
+    "moderation_hit_type": ["violence", "severe_violation"],
+    "content_filter": [True],
+    "filtered": [True, 1, "yes"],
+    "blocked": [True, ["hate"]],
+    "errors": [["x"], {"code": 1}],
     "safetyRatings": [[{"category": "HARM", "blocked": True}]],
     "moderation": [{"flagged": True}],
     "finish_reason": [*REASONS, *ODD],
@@ -156,7 +169,12 @@ TOP = {
     "errors": [["x"], {"code": 1}, "x"],
     "object": ["error", "chat.completion.chunk", "text_completion.chunk"],
     "prompt_filter_results": [[{"prompt_index": 0, "content_filter_results": BLOCK}]],
-    "prompt_annotations": [],
+    "promptFeedback": [{"blockReason": "SAFETY"}],
+    "input_sensitive": [True],
+    "output_sensitive": [True, 1],
+    "amazon-bedrock-guardrailAction": ["INTERVENED"],
+    "flagged": [True],
+    "success": [False],
     "choices": [None, [], {}, "1"],
 }
 TEXT = [MISSING, None, 0, 42, 1.5, True, False, [], ["1"], {}, {"text": "1"}, [{"type": "text", "text": "1"}]]
@@ -164,6 +182,9 @@ MESSAGE = {
     "content": TEXT,
     "refusal": ["I cannot help with that.", " ", ["no"], {"reason": "policy"}, True],
     "error": ["x", {"code": 1}],
+    "errors": [["x"]],
+    "content_filter_results": [BLOCK],
+    "safety_ratings": [[{"blocked": True}]],
     "role": ["user", "system", "tool", "", 1, [], {}],
     "tool_calls": [[{"id": "1", "type": "function"}], {"name": "f"}, "f"],
     "function_call": [{"name": "f", "arguments": "{}"}],
@@ -227,6 +248,8 @@ NO_ALTERNATIVES = [
     *(
         {"a": float("inf")},
         {"a": float("-inf")},
+        {"a": 0.9},
+        {"a": 5.0},
         {"a": -1e6},
         {"a": -1e6, "b": -2e6},
         {"a": 10**400},

@@ -21,6 +21,7 @@ import aiohttp
 
 from orchestrator.engines.base import EngineAwayError, EngineOptionError
 from orchestrator.engines.served.redaction import long_words, secrets_in, strike, striker
+from orchestrator.engines.served.reply import without_repeats
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, ServerBusyError, error_text
 from orchestrator.input_files import has_more_parts
 from orchestrator.retry import LONGEST_PAUSE, RETRY_SECONDS
@@ -200,7 +201,7 @@ class Server:
         if has_more_parts(text, MOST_REPLY_PARTS):
             raise RequestRefusedError(f"the reply has more than {MOST_REPLY_PARTS:,} values")
         try:
-            output = json.loads(text)
+            output = json.loads(text, object_pairs_hook=without_repeats)
             content.decode()
         except RecursionError:
             raise RequestRefusedError("the reply is JSON that is nested too deeply") from None

@@ -13,7 +13,7 @@ from math import isfinite
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.base import ROUNDING, end_reason, log_likelihood
+from orchestrator.engines.base import CUT, ROUNDING, end_reason, log_likelihood
 from orchestrator.errors import AnswerWithheldError
 
 if TYPE_CHECKING:
@@ -22,9 +22,30 @@ if TYPE_CHECKING:
 THOUGHTS = ("reasoning_content", "reasoning")
 """Fields of vLLM and similar servers for thoughts that come with a text."""
 SPEAKERS = (None, "assistant", "model")
-_FILTERS = re.compile(r"filter|safety|moderation")
-_FILTERED = re.compile(r'"(filtered|blocked|flagged)": (?!false|null)')
-"""In the JSON of what a filter says."""
+LEAST_LIKELY = -25.0  # natural logarithm; the likeliest of 70 billion tokens is likelier
+_FILTERED = re.compile(
+    r'"[\w-]*(filtered|blocked|flagged|put_sensitive|block_?reason|moderation_?hit_?type|guardrailaction)": '
+    r'(?!false|null|0[,}]|""|"none"|\[\]|\{\})|"content_?filter": true',
+    re.IGNORECASE,
+)
+"""In the JSON of what a provider says beside the text, in which quotation marks of texts are escaped."""
+_ONCE = frozenset(
+    "choices error errors index finish_reason message text content refusal role logprobs".split()  # noqa: SIM905 - shorter
+)
+
+
+def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of a JSON text, for `json.loads`, which would keep the last value of a repeated key.
+
+    Raises:
+        ValueError: a key that decides what was answered is there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        if repeated := next((name for name in _ONCE & found.keys() if names.count(name) > 1), None):
+            raise ValueError(f"the key {repeated} is there twice")
+    return found
 
 
 def only_choice(reply: Any, clean: Callable[[str], str], *, tools: bool = False) -> dict[str, Any]:
@@ -48,18 +69,18 @@ def only_choice(reply: Any, clean: Callable[[str], str], *, tools: bool = False)
     kind = str(reply.get("object"))
     if kind == "error" or kind.endswith(".chunk"):
         raise ValueError(f"the reply is an object of the kind {kind}")
-    if reply.get("errors") or choice.get("error"):
+    if reply.get("success") is False or any(
+        part.get(name) for part in (reply, choice) for name in ("error", "errors")
+    ):
         raise AnswerWithheldError("the answer comes with an error")
-    if any(map(_is_filtered, (reply, choice))):
+    around = {name: value for name, value in reply.items() if name != "choices"}
+    beside = {name: value for name, value in choice.items() if name != "logprobs"}  # whose keys are tokens
+    if _FILTERED.search(json.dumps([around, beside])):
         raise AnswerWithheldError("a filter of the provider blocks the prompt or the answer")
     names = ("native_finish_reason", "finish_reason")  # the provider's own, where a gateway tells it
     for word in (choice.get(name) for name in names):
         reason = end_reason(None if word is None else clean(str(word)), tools=tools)
     return choice | {"finish_reason": reason}
-
-
-def _is_filtered(part: dict[str, Any]) -> bool:
-    return any(_FILTERS.search(name) and _FILTERED.search(json.dumps(value)) for name, value in part.items())
 
 
 def said(choice: dict[str, Any], *, chat: bool, tools: bool = False) -> str:
@@ -74,19 +95,25 @@ def said(choice: dict[str, Any], *, chat: bool, tools: bool = False) -> str:
         raise ValueError("the choice has no message")  # noqa: TRY004 - as of all replies in a wrong form
     if part.get("role") not in SPEAKERS:
         raise ValueError("the message is not the assistant's")
-    if part.get("refusal") or part.get("error"):
+    if part.get("refusal") or part.get("error") or part.get("errors"):
         raise AnswerWithheldError("the message is a refusal or an error")
     called = bool(part.get("tool_calls") or part.get("function_call"))
     if called and not tools:
         raise ValueError("the answer calls a tool, and none was offered")
     text = part.get("content" if chat else "text")
-    if text is None and (called or any(isinstance(part.get(name), str) and part[name] for name in THOUGHTS)):
+    if text is None and (called or (chat and _says_nothing(choice, part))):
         return ""
-    if text is None:
+    if text is None or (not text and choice["finish_reason"] is None):
         raise AnswerWithheldError(f"the answer has no text (finish_reason: {choice['finish_reason']})")
     if not isinstance(text, str):
         raise TypeError(f"the answer is not text but {type(text).__name__}")
     return text
+
+
+def _says_nothing(choice: dict[str, Any], message: dict[str, Any]) -> bool:
+    """Whether a message without content is an empty answer: of thoughts alone, or as SGLang writes one."""
+    has_thoughts = any(isinstance(message.get(name), str) for name in THOUGHTS)
+    return has_thoughts or choice["finish_reason"] == CUT or choice.get("matched_stop") is not None
 
 
 def check_logprobs(choice: dict[str, Any], tokens: int, start: int) -> None:
@@ -99,7 +126,7 @@ def check_logprobs(choice: dict[str, Any], tokens: int, start: int) -> None:
 
     Raises:
         ValueError: the log-likelihoods are not of these tokens, or are none, or the likeliest token is less
-            likely than the prompt's own.
+            likely than the prompt's own, or than any likeliest token can be.
     """
     logprobs = choice.get("logprobs")
     if not isinstance(logprobs, dict):
@@ -115,8 +142,11 @@ def check_logprobs(choice: dict[str, Any], tokens: int, start: int) -> None:
         own = log_likelihood(value)  # one by one, since a sum could hide a wrong one
         if not isinstance(top, dict) or not top or not all(map(_is_finite, top.values())):
             raise ValueError("top_logprobs are not the log-likelihoods of a token's alternatives")
-        if max(top.values()) < own - ROUNDING:
-            raise ValueError("the likeliest token is less likely than the prompt's own")
+        likeliest = max(top.values())
+        if not max(own - ROUNDING, LEAST_LIKELY) <= likeliest <= ROUNDING:
+            raise ValueError(
+                f"the likeliest token has the log-likelihood {likeliest:g}, the prompt's own {own:g}"
+            )
 
 
 def _is_finite(value: object) -> bool:
