@@ -38,6 +38,8 @@ def explain_status(analysis: Analysis, gate: GateName) -> str | None:
     if gate != "certified" or found != {Verdict.CERTIFIED} or exit_status(analysis, gate) == 0:
         return None
     said = "Exit status 3 although every variant is certified:"
+    if any(notice.code == NoticeCode.NOT_COMPARED for notice in analysis.warnings):
+        return f"{said} others could not be compared (see the warnings)."
     if analysis.incomplete:
         return f"{said} the run is incomplete. Submit it again to finish it."
     said = f"{said} answers are missing or failed (see the warnings)"

@@ -25,7 +25,7 @@ def printable(text: str) -> str:
 
 
 def _or_replaced(match: re.Match[str]) -> str:
-    return "\ufffd" if unicodedata.category(match[0]) in {"Cc", "Cf", "Cs"} else match[0]
+    return "\ufffd" if unicodedata.category(match[0]) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else match[0]
 
 
 def clean(text: str) -> str:

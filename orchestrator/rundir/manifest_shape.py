@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,6 +9,7 @@ if TYPE_CHECKING:
 
 
 MOST_LOOKS = 100
+LARGEST_NUMBER = 1e300
 
 
 def misshapen(manifest: dict[str, Any]) -> str | None:
@@ -25,11 +25,18 @@ def misshapen_sweep(sweep: dict[str, Any]) -> str | None:
 
 
 def _problems(manifest: dict[str, Any]) -> Iterator[str]:
-    for part, entries in (("variants", _VARIANT), ("tasks", _TASK)):
+    for part, entries, required, most in (
+        ("variants", _VARIANT, ("model", "engine"), 1_000),
+        ("tasks", _TASK, ("group", "output_type"), 10_000),
+    ):
         if not _mapping_of_mappings(manifest.get(part)):
             yield part
             return
+        if len(manifest[part]) > most:
+            yield f"{part} (more than {most:,})"
+            return
         for name, entry in manifest[part].items():
+            yield from (f"{part}.{name}.{key}" for key in required if key not in entry)
             yield from (f"{part}.{name}.{key}" for key, fits in entries.items() if not fits(entry.get(key)))
     yield from (key for key, fits in _TOP.items() if key in manifest and not fits(manifest[key]))
 
@@ -68,8 +75,7 @@ def _reruns(value: Any) -> bool:
 
 
 def _temperature(value: Any) -> bool:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value is None or (is_number and isfinite(value) and 0 <= value <= 1e6)
+    return value is None or (_number(value) and 0 <= value <= 1e6)
 
 
 def _seed(value: Any) -> bool:
@@ -77,7 +83,8 @@ def _seed(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) <= LARGEST_NUMBER  # no NaN, and no whole number that is no float
 
 
 def _stopping(value: Any) -> bool:

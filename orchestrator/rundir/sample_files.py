@@ -4,7 +4,8 @@ Every file holds a checksum of itself, and every reader opens it here, where tha
 changed on the disk is noticed, and its file counts for nothing, instead of a score that no model earned. The
 checksum (BLAKE2b, 128 bits, of all other bytes) stands right before Parquet's footer, where no offset points,
 so that other programs read the files as they are. It covers footer and page headers, too, which Parquet's
-checksums of pages leave out; those alone find the damage in files of earlier versions.
+checksums of pages leave out; those alone find the damage in files of earlier versions. A file also says where
+in the run it belongs: in the place of another one it is as good as damaged.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import os
 import re
 from functools import partial
 from hashlib import blake2b
+from io import SEEK_END
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,7 +25,7 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from orchestrator.input_files import open_input
-from orchestrator.rundir.schema import SampleColumns
+from orchestrator.rundir.schema import PLACE_KEY, SampleColumns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,6 +40,7 @@ LARGEST_COLUMN, MOST_ROWS, LARGEST_RATIO = 256 << 20, 4_000_000, 100
 larger than a hundredth; and rows."""
 _MARK = b"lldeg.checksum="
 _LENGTH = len(_MARK) + 32
+MAGIC = b"PAR1"
 _END = 8  # bytes after Parquet's footer: its length, and "PAR1"
 _OWN_NAME = re.compile(r"(\d{7}-[0-9a-f]{12}|\d{12})\.parquet")
 _TEMPORARY = "."
@@ -100,7 +104,7 @@ def open_whole(filesystem: fs.FileSystem, path: str, texts: Sequence[str] = ()) 
     """
     content = _verified(filesystem, path)
     try:
-        return None if content is None else _parquet(content, texts)
+        return None if content is None else _parquet(content, path, texts)
     except DAMAGE:
         return None
 
@@ -108,6 +112,10 @@ def open_whole(filesystem: fs.FileSystem, path: str, texts: Sequence[str] = ()) 
 def _verified(filesystem: fs.FileSystem, path: str) -> pa.Buffer | None:
     if isinstance(filesystem, fs.LocalFileSystem):
         with open_input(Path(path)) as file:
+            file.seek(max(0, file.seek(0, SEEK_END) - len(MAGIC)))
+            if file.read() != MAGIC:  # before a sparse file takes all memory
+                return None
+            file.seek(0)
             content = pa.py_buffer(file.read())
     else:
         with filesystem.open_input_file(path) as stream:
@@ -115,10 +123,14 @@ def _verified(filesystem: fs.FileSystem, path: str) -> pa.Buffer | None:
     return content if _is_as_written(memoryview(content)) else None
 
 
-def _parquet(content: pa.Buffer, texts: Sequence[str]) -> pq.ParquetFile:
-    return pq.ParquetFile(
+def _parquet(content: pa.Buffer, path: str, texts: Sequence[str]) -> pq.ParquetFile:
+    file = pq.ParquetFile(
         pa.BufferReader(content), read_dictionary=list(texts), page_checksum_verification=True
     )
+    place = ((file.metadata.metadata or {}).get(PLACE_KEY) or b"").decode()
+    if not unquote(path).endswith(unquote(place)):
+        raise ValueError(f"{path} was written to {place}")
+    return file
 
 
 def read_whole(
@@ -142,9 +154,9 @@ def read_whole(
     if (content := _verified(filesystem, path)) is None:
         return None
     try:
-        file = _parquet(content, texts)
+        file = _parquet(content, path, texts)
         chosen = columns(file.metadata) if callable(columns) else columns
-        moderate = is_moderate(partial(_parquet, content), chosen, texts)
+        moderate = is_moderate(partial(_parquet, content, path), chosen, texts)
         return file.read(columns=chosen, use_threads=False) if moderate else None
     except DAMAGE:
         return None

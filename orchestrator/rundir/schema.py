@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 SOFTWARE_KEY = b"lldeg.software"
+PLACE_KEY = b"lldeg.place"
 """In the metadata of a file of samples: the ID of what wrote it, as in the manifest."""
 
 NO_SCORE = ("none",)
@@ -145,11 +146,11 @@ class AggregateRow(TypedDict):
 
 def is_aggregate(row: object) -> bool:
     """Whether a value, which somebody else may have written, is such a row."""
-    if not isinstance(row, dict) or row.keys() < AggregateRow.__required_keys__:
+    if not isinstance(row, dict) or not row.keys() >= AggregateRow.__required_keys__:
         return False
     texts = all(isinstance(row[key], str) for key in ("variant", "task", "metric"))
     numbers = (row["temperature"], row["value"], row["items"], row["seed"] or 0)
-    return texts and all(isinstance(number, (int, float)) for number in numbers)
+    return texts and all(isinstance(number, (int, float)) and abs(number) <= 1e300 for number in numbers)
 
 
 class TaskEntry(TypedDict):

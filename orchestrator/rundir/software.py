@@ -18,7 +18,7 @@ def software_of(manifest: Manifest) -> dict[str, SoftwareEntry]:
     """All that wrote samples of a run, by ID; of a manifest without a history, its last software."""
     if "software" in manifest:
         return manifest["software"]
-    return software_entry(manifest["versions"], manifest.get("commit"))
+    return software_entry(manifest.get("versions", {}), manifest.get("commit"))
 
 
 def software_entry(versions: dict[str, str], commit: str | None) -> dict[str, SoftwareEntry]:

@@ -23,7 +23,7 @@ from orchestrator.input_files import LARGEST_JSON, open_input, parse_json, read_
 from orchestrator.rundir.locations import open_location
 from orchestrator.rundir.manifest_shape import misshapen
 from orchestrator.rundir.sample_files import DECIDING, is_block, is_own, parquet_bytes, read_whole, readers
-from orchestrator.rundir.schema import FORMAT, SOFTWARE_KEY, is_aggregate
+from orchestrator.rundir.schema import FORMAT, PLACE_KEY, SOFTWARE_KEY, is_aggregate
 from orchestrator.rundir.whole_files import remove_unfinished, write_whole
 
 if TYPE_CHECKING:
@@ -292,15 +292,19 @@ class RunStore:
         return sorted(filter(is_block, paths))
 
     def sample_paths(self) -> dict[tuple[str, str], list[str]]:
-        """Paths of all sample files by (variant, task), sorted; from one listing."""
+        """Paths of all sample files by (variant, task), sorted; on an object store from one listing."""
         folder = self._at("samples")
-        selector = fs.FileSelector(folder, recursive=True, allow_not_found=True)
+        if isinstance(self._fs, fs.LocalFileSystem):  # whose selector would follow links for ever
+            paths = [str(path) for path in Path(folder).glob("*/*/*.parquet") if path.is_file()]
+        else:
+            selector = fs.FileSelector(folder, recursive=True, allow_not_found=True)
+            paths = [info.path for info in self._fs.get_file_info(selector) if info.is_file]
         found: dict[tuple[str, str], list[str]] = {}
-        for entry in sorted(self._fs.get_file_info(selector), key=lambda info: info.path):
-            parts = entry.path.removeprefix(f"{folder}/").split("/")
-            if entry.type == fs.FileType.File and len(parts) == 3 and is_block(entry.path):
+        for path in sorted(paths):
+            parts = path.removeprefix(f"{folder}/").split("/")
+            if len(parts) == 3 and is_block(path):
                 variant, task = (unquote(part.partition("=")[2]) for part in parts[:2])
-                found.setdefault((variant, task), []).append(entry.path)
+                found.setdefault((variant, task), []).append(path)
         return found
 
     @staticmethod
@@ -414,7 +418,8 @@ class RunStore:
         return cast("BinaryIO", self._fs.open_input_file(self._at(path)))
 
     def _write_table(self, path: str, table: pa.Table) -> None:
-        self._write(path, parquet_bytes(table))
+        place = {**(table.schema.metadata or {}), PLACE_KEY: f"/{path}".encode()}
+        self._write(path, parquet_bytes(table.replace_schema_metadata(place)))
 
     def _write(self, path: str, content: bytes | pa.Buffer, *, sync: bool = True) -> None:
         write_whole(self._fs, self._at(path), content, sync=sync)

@@ -58,6 +58,23 @@ def test_scores_that_overflow_are_refused_in_runs(tmp_path):
     assert (ran.code, "samples of t" in ran.error) == (2, True)
 
 
+@pytest.mark.parametrize(("column", "most"), [("model", 1_000), ("task", 10_000), ("temperature", 1_000)])
+def test_a_table_of_too_many_parts_is_refused(tmp_path, column, most):
+    """Each would be a comparison, or one more task of all."""
+    path = tmp_path / "table.csv"
+    path.write_text(f"prompt_id,score,{column}\n" + "".join(f"i,1,{value}\n" for value in range(most + 1)))
+    ran = run_analyze(path, out=tmp_path / "o")
+    assert (ran.code, f"more than {most:,} values in the column {column}" in ran.error) == (2, True)
+
+
+def test_an_endless_temperature_is_refused(tmp_path):
+    """No file could hold it."""
+    path = tmp_path / "table.csv"
+    path.write_text("prompt_id,score,temperature,model\n1,1,1e999,a\n1,1,1e999,b\n")
+    ran = run_analyze(path, out=tmp_path / "o")
+    assert (ran.code, "finite numbers" in ran.error) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("scores", "bounds"), [([HUGE], None), ([0.5], (-HUGE, HUGE))], ids=["scores", "bounds"]
 )

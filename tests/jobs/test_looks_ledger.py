@@ -42,6 +42,7 @@ def run(tmp_path, bad):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"ledger": True}))
     for file in (made.path / "samples").rglob("*.parquet"):
         file.unlink()
+    (made.path / "looks.json").unlink()
     return made.path
 
 
@@ -167,6 +168,28 @@ def test_a_ledger_that_is_lost_with_the_files_is_said(run, bad, good, names):
     submit(run, good)
     code, _, codes = analyzed(run)
     assert (code, "looks-redrawn" in codes) == (3, True)
+
+
+@pytest.mark.parametrize("names", [[], ["looks.json"]], ids=["looks.json stays", "looks.json goes"])
+def test_a_ledger_that_is_cut_to_its_beginning_is_said(run, bad, good, names):
+    """A first line alone does not make the answers of lost looks new ones."""
+    submit(run, bad)
+    delete_every_block(run)
+    path = run / "looks.jsonl"
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    for name in names:
+        (run / name).unlink()
+    submit(run, good)
+    code, _, codes = analyzed(run)
+    assert (code, "looks-redrawn" in codes) == (3, True)
+
+
+def test_a_look_that_the_ledger_lost_is_missed(run, good):
+    """Looks.json has it."""
+    submit(run, good)
+    path = run / "looks.jsonl"
+    path.write_bytes(path.read_bytes().splitlines(keepends=True)[0])
+    assert analyzed(run) == (3, "certified", ["looks-missing"])
 
 
 def test_a_ledger_that_is_removed_afterwards_is_missed(run, good):

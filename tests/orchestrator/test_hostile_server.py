@@ -1,10 +1,12 @@
 """Nothing that a server says becomes a false score, a lost block, a leak or an endless wait."""
 
 import base64
+import html
 import json
 import math
 from dataclasses import replace
 from types import SimpleNamespace
+from urllib.parse import quote, quote_plus
 
 import pytest
 from standin import hostile, hostile_replies
@@ -16,6 +18,7 @@ from orchestrator.config.schema import PromptConfig, SamplingConfig
 from orchestrator.engines import open_engine
 from orchestrator.engines.base import GENERATE as TEXT
 from orchestrator.engines.base import LOGLIKELIHOOD, Answer, EngineOptionError, EngineSpec, Query
+from orchestrator.engines.served.redaction import strike, striker
 from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import SampleColumns
 from orchestrator.sweep.blocks import Block
@@ -110,6 +113,37 @@ def test_the_key_is_in_no_row(rows):
     assert [form for form in forms if form in text] == []
     assert rows["echoes_the_key"]["response"] == "the key is …!"
     assert rows["echoes_the_key_as_a_reason"]["error"].endswith(f"finish_reason key:{'.' * 40}…")
+
+
+SECRET = 'Zq9+kq/x= "L\\d&<é😀wR'
+WRITTEN = {
+    "as it is": lambda key: key,
+    "url": quote,
+    "url, all of it": lambda key: quote(key, safe=""),
+    "form": quote_plus,
+    "json": lambda key: json.dumps(key)[1:-1],
+    "json in json": lambda key: json.dumps(json.dumps(key))[3:-3],
+    "php": lambda key: json.dumps(key)[1:-1].replace("/", r"\/"),
+    "dotnet": lambda key: json.dumps(key)[1:-1].replace("+", r"\u002B").replace("&", r"\u0026"),
+    "html": html.escape,
+    "html numbers": lambda key: "".join(f"&#{ord(character)};" for character in key),
+    "base64": lambda key: base64.b64encode(key.encode()).decode().rstrip("="),
+    "hexadecimal": lambda key: key.encode().hex().upper(),
+}
+
+
+@pytest.mark.parametrize("write", WRITTEN.values(), ids=WRITTEN)
+def test_a_key_is_struck_out_however_it_is_written(write):
+    """Each of its characters may be escaped in any way."""
+    said = strike(f"the key is {write(SECRET)}!", striker([SECRET]))
+    assert said.startswith("the key is …")
+    assert len(said) <= len("the key is …") + 2  # base64 shares its last character with what follows
+
+
+def test_striking_out_takes_linear_time():
+    """Also of a text that seems to begin a key again and again."""
+    for text in ("\\" * 10**6, "Z" + "\\" * 10**6, "Z\\" * 10**6):
+        assert strike(text, striker([SECRET])) == text
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The run directory on disks and object stores: names, torn files, full disks."""
 
 import os
+import shutil
 import uuid
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.errors import UserError
+from orchestrator.rundir.sample_files import read_whole
 from orchestrator.rundir.store import RunStore
 from orchestrator.rundir.whole_files import hidden_file
 
@@ -146,6 +148,52 @@ def test_a_changed_bit_is_owed_again(store, tmp_path):
             assert ([key.decode() for key in found], damaged) == (right, [])
         else:
             assert ([Path(name).name for name in damaged], len(found)) == ([path.name], 0)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "variant=w/task=t/0000000-000000000001",
+        "variant=v/task=u/0000000-000000000001",
+        "variant=v/task=t/0000000-000000000002",
+    ],
+)
+def test_a_file_in_the_place_of_another_one_is_damaged(store, tmp_path, place):
+    """Answers of another variant or task, and answers twice, are none."""
+    store.write_block("v", "t", "0000000-000000000001", rows("a"))
+    (file,) = cell_of(tmp_path).glob("*.parquet")
+    other = store.local_folder / "samples" / f"{place}.parquet"
+    other.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(file, other)
+    assert read_whole(store.filesystem, str(file)) is not None
+    assert read_whole(store.filesystem, str(other)) is None
+
+
+def test_items_in_the_place_of_others_are_damaged(store):
+    """The documents of another task."""
+    store.write_items("t", rows("a"))
+    items = store.local_folder / "items"
+    shutil.copy(items / "t.parquet", items / "u.parquet")
+    assert len(store.read_items("t")) == 1
+    with pytest.raises(pa.ArrowInvalid, match="damaged"):
+        store.read_items("u")
+
+
+def test_links_in_a_circle_are_not_followed_for_ever(store):
+    """What lldeg wrote is three folders deep."""
+    store.write_block("v", "t", "0000000-000000000001", rows("a"))
+    samples = store.local_folder / "samples"
+    for name in ("a", "b", "variant=v/c"):
+        (samples / name).symlink_to(samples)
+    assert len(store.sample_paths()["v", "t"]) == 1
+
+
+def test_a_sparse_file_takes_no_memory(store, tmp_path):
+    """It is longer than the memory, and damaged at its end."""
+    store.write_block("v", "t", "0000000-000000000001", rows("a"))
+    (file,) = cell_of(tmp_path).glob("*.parquet")
+    os.truncate(file, 1 << 40)
+    assert keys(store, remove_torn=False) == []
 
 
 def test_a_file_of_an_earlier_version_is_read(store, tmp_path):

@@ -164,11 +164,13 @@ def stopping_policy(
 
 def _note_lost(run: RunFiles, monitor: RunMonitor, ledger: Ledger, warn: Callable[[str], None]) -> None:
     """Record which looks have used answers that the samples no longer hold, before these are asked anew."""
+    known = looks_on_record(run)
+    unknown = [key for key in known or () if key not in ledger.looks]
     lost = ledger.contradicted(monitor.digests)
-    if not ledger:
-        known = None if run.manifest.get("ledger") else looks_on_record(run)
-        lost = [key for key in known or () if key[2] > len(monitor.digests.get(key[:2], ()))]
-        ledger.begin(late=known is None and monitor.has_answers())
+    lost += [key for key in unknown if key[2] > len(monitor.digests.get(key[:2], ()))]
+    is_late = monitor.has_answers() and (known is None or (not ledger and bool(run.manifest.get("ledger"))))
+    if not ledger or (is_late and not ledger.begins_late):
+        ledger.begin(late=is_late)
     if lost:
         ledger.add(dict.fromkeys(lost, LOST))
         warn(

@@ -35,9 +35,10 @@ def note_looks(run: RunFiles, followed: Followed) -> list[Notice]:
         followed: what its samples give.
     """
     ledger, recorded = Ledger(run.store), _read(run)
-    is_lost = ledger.is_damaged or (
-        bool(run.manifest.get("ledger")) and not ledger and any(followed.digests.values())
-    )
+    has_ledger = bool(run.manifest.get("ledger"))
+    known = looks_on_record(run) or () if has_ledger else ()
+    is_lost = ledger.is_damaged or any(key not in ledger.looks for key in known)
+    is_lost |= has_ledger and not ledger and any(followed.digests.values())
     noted = _redrawn(ledger)
     if missing := [name for name, is_ in ((LOOKS, recorded is None), (LEDGER, is_lost)) if is_]:
         said = "missing or unreadable; the verdicts are computed from the samples alone."

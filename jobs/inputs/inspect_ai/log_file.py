@@ -16,7 +16,7 @@ import pyarrow as pa
 from jobs.inputs.samples.json_files import head_of
 from jobs.inputs.samples.json_stream import JsonObject
 from orchestrator.errors import UserError
-from orchestrator.input_files import LARGEST_JSON, parse_json
+from orchestrator.input_files import LARGEST_JSON, open_input, parse_json
 
 ZSTANDARD = 93
 VERSIONS = (1, 2)
@@ -24,6 +24,8 @@ NEEDED = {"version", "status", "eval", "plan"}
 MOST_ENTRIES = 250_000
 LARGEST_RATIO, ALWAYS_READ = 100, 512 << 20
 """An archive may hold so many times its own size, and so many bytes in any case."""
+LARGEST_DIRECTORY = 50 << 20  # bytes; zipfile reads all of it, whatever it lists
+LONGEST_END = 1 << 17  # bytes that hold the record at the end, with its longest comment
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, ZSTANDARD)
 
 UNREADABLE = (
@@ -137,6 +139,8 @@ def _checked(sample: object, where: str) -> dict[str, Any]:
 
 def _opened(path: Path) -> zipfile.ZipFile:
     try:
+        if _directory_size(path) > LARGEST_DIRECTORY:
+            raise UserError(f"{path} is not a log of inspect_ai: it has more than {MOST_ENTRIES:,} entries.")
         archive = zipfile.ZipFile(path)
     except UNREADABLE as error:
         raise UserError(
@@ -146,6 +150,18 @@ def _opened(path: Path) -> zipfile.ZipFile:
         archive.close()
         raise UserError(f"{path} is not a log of inspect_ai: {problem}.")
     return archive
+
+
+def _directory_size(path: Path) -> int:
+    """Bytes of the list of entries, by the record at the end of an archive; 0 if there is none."""
+    with open_input(path) as file:
+        file.seek(max(0, path.stat().st_size - LONGEST_END))
+        end = file.read()
+    record, long_record = end.rfind(b"PK\5\6"), end.rfind(b"PK\6\6")
+    size = int.from_bytes(end[record + 12 : record + 16], "little") if record >= 0 else 0
+    if size == 0xFFFFFFFF and long_record >= 0:
+        return int.from_bytes(end[long_record + 40 : long_record + 48], "little")
+    return size
 
 
 def _archive_problem(entries: list[zipfile.ZipInfo], size: int) -> str | None:

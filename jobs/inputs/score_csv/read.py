@@ -95,9 +95,12 @@ def _documents(table: ScoreTable, items: Sequence[str]) -> list[dict[str, str]]:
 def _temperatures(table: ScoreTable) -> NDArray[np.float32]:
     texts = table.column(TEMPERATURE, "nan")
     try:
-        return texts.astype(np.float32)
+        temperatures: NDArray[np.float32] = texts.astype(np.float32)
     except ValueError as error:
         raise UserError(f"{table.path}: the column temperature must hold numbers: {error}.") from error
+    if np.isinf(temperatures).any():
+        raise UserError(f"{table.path}: the column temperature must hold finite numbers.")
+    return temperatures
 
 
 def _reruns(table: ScoreTable, cluster: str | None) -> Ints:

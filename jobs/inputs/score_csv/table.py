@@ -28,6 +28,8 @@ ALIASES = {"item": ITEM, "doc_id": ITEM, "variant": MODEL, "seed": RERUN}
 KNOWN = {ITEM, SCORE, RERUN, MODEL, TASK, TEMPERATURE, HIGHER, RANGE}
 
 MOST_COLUMNS = 1_000  # labels are a handful; Arrow takes minutes for 100,000 columns
+LARGEST_TABLE = 1 << 30  # bytes
+MOST_VALUES = {MODEL: 1_000, TASK: 10_000, TEMPERATURE: 1_000}
 
 Texts = NDArray[np.object_]
 
@@ -109,6 +111,9 @@ def read_table(path: str, where: Mapping[str, str]) -> ScoreTable:
         )
     score = _numbers(path, table.column(SCORE), rows)
     texts = {name: _texts(table.column(name)) for name in table.column_names if name != SCORE}
+    for name, most in MOST_VALUES.items():
+        if len(set(texts.get(name, ()))) > most:
+            raise UserError(f"{path} has more than {most:,} values in the column {name}.")
     return ScoreTable(path, score, texts, rows)
 
 
@@ -116,6 +121,8 @@ def _read(path: str) -> pa.Table:
     file = Path(path)
     if not file.is_file():
         raise UserError(f"{path} does not exist.")
+    if file.stat().st_size > LARGEST_TABLE:
+        raise UserError(f"{path} is larger than {LARGEST_TABLE >> 20} MiB: split it, a file a model or task.")
     if _has_more_columns(file, MOST_COLUMNS):
         raise UserError(
             f"{path} has more than {MOST_COLUMNS:,} columns: keep those that the comparison needs."

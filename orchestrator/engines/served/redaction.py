@@ -1,15 +1,16 @@
 """Striking out secrets that a server says back.
 
 A server may repeat the key it was sent: in an error, in a text, in any encoding. What it says ends up in
-files of the run, so the key is replaced there, as it is and as URLs, base64 and hexadecimal would write it.
+files of the run, so the key is replaced there, as it is and as URLs, JSON, HTML, base64 and hexadecimal would
+write it.
 """
 
 from __future__ import annotations
 
 import base64
 import re
+from html.entities import codepoint2name
 from typing import TYPE_CHECKING
-from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -38,8 +39,10 @@ def long_words(values: Iterable[str]) -> list[str]:
 
 def striker(secrets: Iterable[str]) -> re.Pattern[str] | None:
     """A pattern of all forms of some secrets; None without any."""
-    forms = sorted({form for secret in secrets for form in _forms(secret)}, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, forms)), re.IGNORECASE) if forms else None
+    known = sorted(set(secrets), key=len, reverse=True)
+    forms = [_escaped(secret) for secret in known]
+    forms += sorted({re.escape(form) for secret in known for form in _encoded(secret)}, key=len, reverse=True)
+    return re.compile("|".join(forms), re.IGNORECASE) if forms else None
 
 
 def strike(text: str, pattern: re.Pattern[str] | None) -> str:
@@ -47,11 +50,26 @@ def strike(text: str, pattern: re.Pattern[str] | None) -> str:
     return text if pattern is None else pattern.sub(MARK, text)
 
 
-def _forms(secret: str) -> Iterator[str]:
-    yield secret
-    yield quote(secret, safe="")
-    yield quote_plus(secret)
-    yield "".join(f"%{byte:02x}" for byte in secret.encode())
+def _escaped(secret: str) -> str:
+    """A pattern of a secret with any of its characters escaped as in URLs, JSON (at any depth) or HTML."""
+    places = [_forms_of(character) for character in secret]
+    # Of a run of backslashes only the first may begin it, so that a long one takes no quadratic time.
+    return r"\\*".join(f"(?:{'|'.join(forms)})" for forms in places)
+
+
+def _forms_of(character: str) -> Iterator[str]:
+    yield re.escape(character)
+    yield "".join(f"%{byte:02x}" for byte in character.encode())
+    units = character.encode("utf-16-be").hex()
+    yield "".join(rf"(?:(?<!\\)\\+|\\)u{units[place : place + 4]}" for place in range(0, len(units), 4))
+    yield f"&#0*{ord(character)};|&#x0*{ord(character):x};"
+    if name := codepoint2name.get(ord(character)):
+        yield f"&{name};"
+    if character == " ":
+        yield r"\+"
+
+
+def _encoded(secret: str) -> Iterator[str]:
     yield secret.encode().hex()
     for offset in range(3):  # base64 writes three bytes at a time, and the secret may begin at any of them
         encoded = base64.b64encode(b"\0" * offset + secret.encode()).decode()
