@@ -37,9 +37,9 @@ def explain_status(analysis: Analysis, gate: GateName) -> str | None:
         return f"Exit status 3, whatever the verdicts: {notice.text}"
     if gate != "certified" or found != {Verdict.CERTIFIED} or exit_status(analysis, gate) == 0:
         return None
-    said = "Exit status 3 although every variant is certified:"
     if any(notice.code == NoticeCode.NOT_COMPARED for notice in analysis.warnings):
-        return f"{said} others could not be compared (see the warnings)."
+        return "Exit status 3: not every variant could be compared (see the warnings)."
+    said = "Exit status 3 although every variant is certified:"
     if analysis.incomplete:
         return f"{said} the run is incomplete. Submit it again to finish it."
     said = f"{said} answers are missing or failed (see the warnings)"

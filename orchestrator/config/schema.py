@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from orchestrator.config.environment import layered
 from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA, MOST_TOKENS, PYTHON
+from orchestrator.input_files import MOST_TASKS, MOST_VARIANTS
 from orchestrator.rundir.manifest_shape import MOST_LOOKS
 from stats.sequential_plan import Stopping, Until
 from stats.spending import parse_spending
@@ -302,8 +303,8 @@ class SweepConfig(Section):
     model: str | None = None
     revision: str | None = None
     engine: dict[str, Any] = Field(default_factory=lambda: {"kind": DEFAULT_KIND})
-    variants: dict[str, VariantConfig] = Field(min_length=1, max_length=1_000)
-    tasks: tuple[TaskConfig, ...] = Field(min_length=1, max_length=10_000)
+    variants: dict[str, VariantConfig] = Field(min_length=1, max_length=MOST_VARIANTS)
+    tasks: tuple[TaskConfig, ...] = Field(min_length=1, max_length=MOST_TASKS)
     items: str | None = None
     """File of `lldeg subset`, relative to the configuration file: tasks that it names run only its items."""
     include_path: tuple[str, ...] = ()

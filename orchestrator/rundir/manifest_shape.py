@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from orchestrator.input_files import MOST_TASKS, MOST_VARIANTS
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -26,8 +28,8 @@ def misshapen_sweep(sweep: dict[str, Any]) -> str | None:
 
 def _problems(manifest: dict[str, Any]) -> Iterator[str]:
     for part, entries, required, most in (
-        ("variants", _VARIANT, ("model", "engine"), 1_000),
-        ("tasks", _TASK, ("group", "output_type"), 10_000),
+        ("variants", _VARIANT, ("model", "engine"), MOST_VARIANTS),
+        ("tasks", _TASK, ("group", "output_type"), MOST_TASKS),
     ):
         if not _mapping_of_mappings(manifest.get(part)):
             yield part

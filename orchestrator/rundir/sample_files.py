@@ -40,7 +40,7 @@ LARGEST_COLUMN, MOST_ROWS, LARGEST_RATIO = 256 << 20, 4_000_000, 100
 larger than a hundredth; and rows."""
 _MARK = b"lldeg.checksum="
 _LENGTH = len(_MARK) + 32
-MAGIC = b"PAR1"
+_MAGIC = b"PAR1"
 _END = 8  # bytes after Parquet's footer: its length, and "PAR1"
 _OWN_NAME = re.compile(r"(\d{7}-[0-9a-f]{12}|\d{12})\.parquet")
 _TEMPORARY = "."
@@ -112,8 +112,8 @@ def open_whole(filesystem: fs.FileSystem, path: str, texts: Sequence[str] = ()) 
 def _verified(filesystem: fs.FileSystem, path: str) -> pa.Buffer | None:
     if isinstance(filesystem, fs.LocalFileSystem):
         with open_input(Path(path)) as file:
-            file.seek(max(0, file.seek(0, SEEK_END) - len(MAGIC)))
-            if file.read() != MAGIC:  # before a sparse file takes all memory
+            file.seek(max(0, file.seek(0, SEEK_END) - len(_MAGIC)))
+            if file.read() != _MAGIC:  # before a sparse file takes all memory
                 return None
             file.seek(0)
             content = pa.py_buffer(file.read())

@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 SOFTWARE_KEY = b"lldeg.software"
-PLACE_KEY = b"lldeg.place"
 """In the metadata of a file of samples: the ID of what wrote it, as in the manifest."""
+PLACE_KEY = b"lldeg.place"
+"""In that of a file of samples or items: its path in the run directory, after a slash."""
 
 NO_SCORE = ("none",)
 """The field of scores in a run without any, since Parquet has no structs without fields."""

@@ -1,5 +1,6 @@
 """Numbers that no sum can hold, columns without end, names among 14,000: each ends in a sentence."""
 
+import json
 import re
 
 import numpy as np
@@ -65,6 +66,30 @@ def test_a_table_of_too_many_parts_is_refused(tmp_path, column, most):
     path.write_text(f"prompt_id,score,{column}\n" + "".join(f"i,1,{value}\n" for value in range(most + 1)))
     ran = run_analyze(path, out=tmp_path / "o")
     assert (ran.code, f"more than {most:,} values in the column {column}" in ran.error) == (2, True)
+
+
+@pytest.mark.parametrize("size", [60 << 20, 0xFFFFFFFF], ids=["zip", "zip64"])
+def test_an_archive_of_too_many_entries_is_refused_by_its_end(tmp_path, size, monkeypatch):
+    """Before zipfile reads the list of them."""
+    monkeypatch.setattr("zipfile.ZipFile", lambda *_: pytest.fail("it is opened"))
+    long_record = b"PK\6\6" + bytes(36) + (60 << 20).to_bytes(8, "little") + bytes(8)
+    (tmp_path / "log.eval").write_bytes(
+        long_record + b"PK\5\6" + bytes(8) + size.to_bytes(4, "little") + bytes(6)
+    )
+    ran = run_analyze(tmp_path / "log.eval", out=tmp_path / "o")
+    assert (ran.code, "more than 250,000 entries" in ran.error) == (2, True)
+
+
+@pytest.mark.parametrize(("part", "most"), [("variants", 1_000), ("tasks", 10_000)])
+def test_a_manifest_of_too_many_parts_is_refused(tmp_path, part, most):
+    """As a sweep of so many is."""
+    run = make_run(tmp_path / "run", {"t": MadeTask({("base", 0.0): [[1, 0]], ("v", 0.0): [[1, 0]]})})
+    manifest = json.loads((run / "manifest.json").read_text())
+    entry = next(iter(manifest[part].values()))
+    manifest[part] = {str(number): entry for number in range(most + 1)}
+    (run / "manifest.json").write_text(json.dumps(manifest))
+    ran = run_analyze(run, out=tmp_path / "o")
+    assert (ran.code, f"{part} (more than {most:,})" in ran.error) == (2, True)
 
 
 def test_an_endless_temperature_is_refused(tmp_path):

@@ -36,7 +36,7 @@ def note_looks(run: RunFiles, followed: Followed) -> list[Notice]:
     """
     ledger, recorded = Ledger(run.store), _read(run)
     has_ledger = bool(run.manifest.get("ledger"))
-    known = looks_on_record(run) or () if has_ledger else ()
+    known = _keys(recorded or {}) if has_ledger else ()
     is_lost = ledger.is_damaged or any(key not in ledger.looks for key in known)
     is_lost |= has_ledger and not ledger and any(followed.digests.values())
     noted = _redrawn(ledger)
@@ -89,8 +89,10 @@ def _differing(recorded: Mapping[Place, Entry], ledger: Ledger, followed: Follow
 def looks_on_record(run: RunFiles) -> list[Key] | None:
     """The looks in looks.json; None if it is missing or unreadable."""
     recorded = _read(run)
-    if recorded is None:
-        return None
+    return None if recorded is None else _keys(recorded)
+
+
+def _keys(recorded: Mapping[Place, Entry]) -> list[Key]:
     looks = {place: entry.get("looks") for place, entry in recorded.items()}
     counts = {place: len(found) for place, found in looks.items() if isinstance(found, list)}
     return [(*place, look) for place, count in counts.items() for look in range(1, count + 1)]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from jobs.inputs.metrics import as_number
 from jobs.inputs.score_set import some
 from orchestrator.errors import UserError
+from orchestrator.input_files import MOST_TASKS, MOST_VARIANTS
 from stats.arrays import LARGEST_SCORE, Floats
 
 ITEM, SCORE, RERUN = "prompt_id", "score", "rerun"
@@ -29,7 +30,7 @@ KNOWN = {ITEM, SCORE, RERUN, MODEL, TASK, TEMPERATURE, HIGHER, RANGE}
 
 MOST_COLUMNS = 1_000  # labels are a handful; Arrow takes minutes for 100,000 columns
 LARGEST_TABLE = 1 << 30  # bytes
-MOST_VALUES = {MODEL: 1_000, TASK: 10_000, TEMPERATURE: 1_000}
+MOST_VALUES = {MODEL: MOST_VARIANTS, TASK: MOST_TASKS, TEMPERATURE: MOST_VARIANTS}
 
 Texts = NDArray[np.object_]
 
