@@ -11,6 +11,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from standin.command import Command
+from standin.watchdog import watch
 
 from orchestrator.config.environment import set_library_environment
 
@@ -22,6 +23,12 @@ hypothesis.settings.register_profile("lldeg", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("lldeg")
 
 SLOW_LANES = ("ray", "model")
+
+
+def pytest_configure(config):
+    """Leave no process behind, however the tests end; the workers of several are children of one."""
+    if not hasattr(config, "workerinput"):
+        watch()
 
 
 def pytest_collection_modifyitems(items):

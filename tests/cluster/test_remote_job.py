@@ -181,7 +181,7 @@ def test_a_watched_submit_ends_with_the_status_of_the_job(history, command, subm
 
 def test_a_mistake_that_only_the_cluster_can_see_is_told(history, command, submit, folder):
     """The job's one sentence arrives, with its exit status."""
-    status, out, err = command.run(*submit, "--set", "model=/nowhere/model", cwd=folder)
+    status, out, err = command.run(*submit, "--set", f"model={folder}/no-such-model", cwd=folder)
     assert status == 2
     assert "Error: sweep.yaml: variants.base: " in out
     assert "Traceback" not in out + err

@@ -1,6 +1,7 @@
 """Every mistake of a user ends in one sentence on standard error and exit status 2, without a traceback."""
 
 import json
+from pathlib import Path
 
 import pytest
 import yaml
@@ -9,6 +10,8 @@ from standin.files import write_small_sweep
 from orchestrator.sweep.plan import plan_sweep
 from orchestrator.sweep.prepare import prepare
 from orchestrator.sweep.tasks import TaskLibrary
+
+NOWHERE = str(Path(__file__).with_name("no-such-folder"))
 
 
 @pytest.fixture
@@ -77,8 +80,8 @@ def test_a_folder_instead_of_a_file(refusal, tmp_path):
         ({"variants": {"base": {"engine": {"max_num_seq": 8}}}}, "did you mean 'max_num_seqs'?"),
         ({"engine": {"kind": "vlm"}, "variants": {"base": {}}}, "variants.base: unknown engine 'vlm'"),
         (
-            {"model": "/nowhere/model", "variants": {"base": {}}},
-            "the model folder /nowhere/model does not exist",
+            {"model": NOWHERE, "variants": {"base": {}}},
+            f"the model folder {NOWHERE} does not exist",
         ),
         ({"model": "./model-x", "variants": {"base": {}}}, "the model folder ./model-x does not exist"),
         ({"model": None, "variants": {"base": {}}}, "variants.base has no model"),
@@ -133,11 +136,11 @@ def test_several_mistakes_are_told_together(refusal, tmp_path):
         tmp_path,
         basline="x",
         baseline="bse",
-        variants={"base": {"engine": {"dtyp": "half"}}, "other": {"model": "/nowhere"}},
+        variants={"base": {"engine": {"dtyp": "half"}}, "other": {"model": NOWHERE}},
     )
     said = refusal("submit", path)
     assert f"{path} has 4 mistakes: - " in said
-    for words in ("'basline'", "'bse'", "did you mean 'dtype'?", "/nowhere"):
+    for words in ("'basline'", "'bse'", "did you mean 'dtype'?", NOWHERE):
         assert words in said
 
 
@@ -147,7 +150,7 @@ def test_mistakes_of_every_check_are_told_in_one_round(refusal, tmp_path):
     """--set, engine option, model, unknown task, metric and chat template: all at once."""
     path = write_small_sweep(
         tmp_path,
-        variants={"base": {}, "other": {"engine": {"dtyp": "half"}}, "third": {"model": "/nowhere"}},
+        variants={"base": {}, "other": {"engine": {"dtyp": "half"}}, "third": {"model": NOWHERE}},
         tasks=["askd", {"task": "chosen", "metric": "bleu"}],
         prompt={"apply_chat_template": True},
     )
@@ -155,7 +158,7 @@ def test_mistakes_of_every_check_are_told_in_one_round(refusal, tmp_path):
     for words in (
         "--set sampling.seeds: expected KEY=VALUE",
         "variants.other: vLLM has no option 'dtyp'",
-        "variants.third: the model folder /nowhere does not exist",
+        f"variants.third: the model folder {NOWHERE} does not exist",
         "unknown task 'askd', did you mean 'asked'?",
         "task 'chosen' has no metric 'bleu'",
         "variants.base: its chat template could not be loaded",

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psutil
 from standin.command import ROOT
+from standin.watchdog import MARK
 
 STARTED = "This command will now block"
 SECONDS_TO_WAIT = 300
@@ -104,6 +105,7 @@ class Cluster:
             "HOME": os.environ.get("HOME", "/"),
             "PYTHONPATH": str(ROOT / "tests"),
             "HF_HUB_OFFLINE": "1",
+            MARK: os.environ[MARK],
             "RAY_AUTH_MODE": "token",
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_prestart_worker_first_driver": "0",
