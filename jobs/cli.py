@@ -48,7 +48,7 @@ COMMANDS = {
         "jobs.commands.power:power",
         "Plan a comparison: detectable drops, items and samples needed.",
     ),
-    "figures": Entry("jobs.figures.command:figures", "Draw the figures that explain the method."),
+    "figures": Entry("jobs.commands.figures:figures", "Draw the figures that explain the method."),
     "configs": Entry("jobs.commands.configs:configs", "List the sweeps that come with lldeg, or copy one."),
 }
 

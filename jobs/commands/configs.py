@@ -71,14 +71,15 @@ def copy(
     typer.echo(f"{folder / source.name} is ready to edit. Next: lldeg submit {folder / source.name}")
 
 
-def config_folder() -> Path:
-    """The folder of the sweeps: inside the installed package, or next to it in a source tree."""
+def shipped_path(name: str) -> Path:
+    """A file that comes with lldeg: inside the installed package, or next to it in a source tree."""
     package = Path(str(files("jobs")))
-    return next(
-        folder
-        for folder in (package / "configs", package.parent / "configs")
-        if (folder / "quickstart.yaml").exists()
-    )
+    return next(path for path in (package / name, package.parent / name) if path.exists())
+
+
+def config_folder() -> Path:
+    """The folder of the sweeps that come with lldeg."""
+    return shipped_path("configs/quickstart.yaml").parent
 
 
 def shipped() -> list[Path]:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jobs.figures.style import FORMATS, figure_files
 from jobs.inputs.rerun_set import RerunSet
 from jobs.reruns.plots import success_histogram, temperature_curves
 from jobs.reruns.summary import FlipReport
+from jobs.text.figure_style import FORMATS, figure_files
 from orchestrator.rundir.whole_files import FileSet
 
 PLOTS = ("success_histogram", "temperature_curves")

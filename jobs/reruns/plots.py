@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jobs.figures.style import COLOURS, DASHES, HEIGHT, MARKERS, WIDE, WIDTH, look, new_figure
 from jobs.reruns.summary import CellSummary, FlipReport
+from jobs.text.figure_style import COLOURS, DASHES, HEIGHT, MARKERS, WIDE, WIDTH, look, new_figure
 from jobs.text.format import temperature_text
 from stats.reruns import Estimate
 

@@ -1,5 +1,8 @@
 """The figures' data, read back from what is drawn, and their files."""
 
+import runpy
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import typer
@@ -7,16 +10,14 @@ from matplotlib.text import Text
 from scipy.stats import norm
 from typer.testing import CliRunner
 
-from jobs.figures.command import figures
-from jobs.figures.introduction import introduction
-from jobs.figures.p_values import p_value_map, p_values
-from jobs.figures.paired_power import DROPS, FLIP_RATES, paired_power, power_curves
-from jobs.figures.style import figure_files
-from jobs.figures.task_power import TASKS, TESTS, even_damage, single_damage, tasks_and_power
+from jobs.commands.configs import shipped_path
+from jobs.commands.figures import figures
+from jobs.text.figure_style import figure_files
 from orchestrator.errors import UserError
 from stats.mcnemar import mcnemar_test
 
-FIGURES = (introduction, paired_power, p_values, tasks_and_power)
+STUDY = SimpleNamespace(**runpy.run_path(str(shipped_path("benchmarks/figures.py"))))
+FIGURES = STUDY.FIGURES
 
 
 @pytest.fixture(scope="module")
@@ -55,19 +56,19 @@ def test_introduction_shows_equal_losses_and_unequal_evidence(drawn):
 
 def test_paired_power_is_drawn_as_computed(drawn):
     """Two lines per flip rate: solid the exact paired test, dashed the unpaired one."""
-    lines = drawn["paired_power"].axes[0].lines[: 2 * len(FLIP_RATES)]
-    for number, rate in enumerate(FLIP_RATES):
-        curves = power_curves(rate)
+    lines = drawn["paired_power"].axes[0].lines[: 2 * len(STUDY.FLIP_RATES)]
+    for number, rate in enumerate(STUDY.FLIP_RATES):
+        curves = STUDY.power_curves(rate)
         paired, unpaired = lines[2 * number : 2 * number + 2]
         assert (paired.get_linestyle(), unpaired.get_linestyle()) == ("-", "--")
         assert paired.get_ydata() == pytest.approx(curves.paired)
         assert unpaired.get_ydata() == pytest.approx(curves.unpaired)
-        assert paired.get_xdata()[-1] == pytest.approx(100 * DROPS[-1])
+        assert paired.get_xdata()[-1] == pytest.approx(100 * STUDY.DROPS[-1])
 
 
 def test_unpaired_power_agrees_with_simulation():
     """The z-test for independent proportions on simulated paired answers, within one point."""
-    curves = power_curves(0.09)
+    curves = STUDY.power_curves(0.09)
     place = 40  # a drop of two points
     drop, items, simulations = curves.drops[place], 5_000, 20_000
     chances = [(0.09 + drop) / 2, (0.09 - drop) / 2, 0.6 - (0.09 + drop) / 2, 0.4 - (0.09 - drop) / 2]
@@ -80,7 +81,7 @@ def test_unpaired_power_agrees_with_simulation():
 
 def test_map_of_p_values_is_drawn_as_computed(drawn):
     """Both panels show the map; cells with fewer flips than the drop are left open."""
-    found = p_value_map()
+    found = STUDY.p_value_map()
     for axes, values in zip(drawn["p_values"].axes[:2], (found.paired, found.unpaired), strict=True):
         mesh = axes.collections[0].get_array()
         assert np.ma.filled(mesh, np.nan) == pytest.approx(values, nan_ok=True)
@@ -90,23 +91,24 @@ def test_map_of_p_values_is_drawn_as_computed(drawn):
 
 def test_map_of_p_values_is_mcnemars():
     """One cell by hand: 5,000 items, 10 % flips, a drop of 1 point."""
-    found = p_value_map()
+    found = STUDY.p_value_map()
     cell = found.paired[np.searchsorted(found.flips, 10.0), np.searchsorted(found.drops, 1.0)]
     assert cell == pytest.approx(mcnemar_test(275, 225).p)
 
 
 def test_power_over_tasks_is_drawn_as_computed(drawn):
     """Four lines in each panel, one for each test."""
-    for axes, powers in zip(drawn["tasks_and_power"].axes, (even_damage(), single_damage()), strict=True):
-        assert [line.get_label() for line in axes.lines] == list(TESTS.values())
-        for line, field in zip(axes.lines, TESTS, strict=True):
-            assert line.get_xdata().tolist() == list(TASKS)
+    both = (STUDY.even_damage(), STUDY.single_damage())
+    for axes, powers in zip(drawn["tasks_and_power"].axes, both, strict=True):
+        assert [line.get_label() for line in axes.lines] == list(STUDY.TESTS.values())
+        for line, field in zip(axes.lines, STUDY.TESTS, strict=True):
+            assert line.get_xdata().tolist() == list(STUDY.TASKS)
             assert list(line.get_ydata()) == [getattr(found, field) for found in powers]
 
 
 def test_the_joint_test_is_never_far_from_the_best():
     """What the figure is drawn to show: pooled and max-drop each fail somewhere, joint nowhere."""
-    even, single = even_damage()[-1], single_damage()[-1]
+    even, single = STUDY.even_damage()[-1], STUDY.single_damage()[-1]
     assert even.joint > even.pooled - 0.1 > even.max_drop + 0.5
     assert single.joint > single.max_drop - 0.1 > single.pooled + 0.2
 
@@ -122,7 +124,7 @@ def test_labels_say_what_the_axes_are(drawn, name):
 @pytest.mark.slow
 def test_figures_are_the_same_every_time():
     """Drawn twice, the files are the same bytes."""
-    first, second = (figure_files(tasks_and_power(), "figure") for _ in range(2))
+    first, second = (figure_files(STUDY.tasks_and_power(), "figure") for _ in range(2))
     assert first == second
 
 
@@ -140,6 +142,6 @@ def test_the_command_writes_vector_and_bitmap(tmp_path):
 def test_an_unwritable_folder_is_one_sentence(tmp_path, monkeypatch):
     """A file in the way ends in a user's error, before a minute of drawing."""
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("jobs.figures.introduction.introduction", lambda: pytest.fail("it draws"))
+    monkeypatch.setattr("jobs.commands.figures.run_path", lambda _: pytest.fail("it draws"))
     with pytest.raises(UserError, match="Cannot write"):
         figures(out=str(tmp_path / "file"))

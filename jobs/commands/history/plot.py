@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from jobs.commands.history.series import Series
-from jobs.figures.style import COLOURS, WIDE, look, new_figure
+from jobs.text.figure_style import COLOURS, WIDE, look, new_figure
 from jobs.text.format import clean
 
 ROW_HEIGHT = 3.6

@@ -1,9 +1,11 @@
-"""`lldeg figures`: computes and draws the studies behind the method."""
+"""`lldeg figures`: draws the studies behind the method, which benchmarks/figures.py computes."""
 
+from runpy import run_path
 from typing import Annotated
 
 import typer
 
+from jobs.commands.configs import shipped_path
 from orchestrator.rundir.locations import open_location
 from orchestrator.rundir.whole_files import write_whole, writing_to
 
@@ -20,16 +22,12 @@ def figures(
 
         lldeg figures --out figures
     """
-    from jobs.figures.introduction import introduction  # noqa: PLC0415 - matplotlib is slow to import, and --help need not wait
-    from jobs.figures.p_values import p_values  # noqa: PLC0415
-    from jobs.figures.paired_power import paired_power  # noqa: PLC0415
-    from jobs.figures.style import figure_files  # noqa: PLC0415
-    from jobs.figures.task_power import tasks_and_power  # noqa: PLC0415
+    from jobs.text.figure_style import figure_files  # noqa: PLC0415 - matplotlib is slow to import
 
     filesystem, folder = open_location(out)
     with writing_to(out):
         filesystem.create_dir(folder)  # before a minute of drawing
-        for draw in (introduction, paired_power, p_values, tasks_and_power):
+        for draw in run_path(str(shipped_path("benchmarks/figures.py")))["FIGURES"]:
             for name, content in figure_files(draw(), draw.__name__).items():
                 write_whole(filesystem, f"{folder}/{name}", content)
                 typer.echo(f"{out.rstrip('/')}/{name}")
