@@ -27,6 +27,7 @@ import psutil
 from throughput import CONFIG, ROOT, SUBMIT, in_new_processes, overrides, rate, submitted
 
 from orchestrator.config.load import load_config
+from orchestrator.config.variants import resolve
 from orchestrator.hardware import this_machine
 
 SECONDS_TO_DIE = 5
@@ -150,7 +151,9 @@ def main() -> None:
     config, machine, before = load_config(CONFIG, settings)[0], this_machine(), used_mib()
     if config is None or machine is None:
         sys.exit("lldeg or torch is not installed as it should be")
-    heads = json.loads((Path(config.model_of("bf16")) / "config.json").read_text())["num_attention_heads"]
+    heads = json.loads((Path(resolve(config)["bf16"].model) / "config.json").read_text())[
+        "num_attention_heads"
+    ]
     with tempfile.TemporaryDirectory() as folder:
         rows = engines(Path(folder), machine.gpus, settings, heads)
         rows += kill(Path(folder), settings, before)

@@ -79,7 +79,7 @@ def bare(
     with tempfile.TemporaryDirectory() as folder:
         sweep = prepare(CONFIG, overrides=overrides(limit, model), run_dir=folder)
         plan = plan_sweep(sweep, config_path=CONFIG)
-    llm = LLM(**engine_arguments(sweep.engine(BASELINE), gpus=int(not on_cpu), on_cpu=on_cpu))
+    llm = LLM(**engine_arguments(sweep.variants[BASELINE], gpus=int(not on_cpu), on_cpu=on_cpu))
     encoding = encoding_of(llm.llm_engine)
     samples, requests, parts = 0, [], len(list(meeting.iterdir()))
     passes = sorted({rerun for task in plan.cells for rerun in task.reruns})

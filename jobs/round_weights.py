@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from pathlib import Path  # noqa: TC003 - Typer reads the annotations
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer

@@ -7,8 +7,9 @@ raised one by one, so that a file with five of them can be corrected in one go.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -17,12 +18,10 @@ from orchestrator.config.environment import problems_of
 from orchestrator.config.plain import unusable_values
 from orchestrator.config.schema import PromptConfig, SweepConfig
 from orchestrator.config.secrets import secrets_in
+from orchestrator.config.variants import Variant, resolve
 from orchestrator.config.yaml_file import mistake_sentence, mistaken, own_mistakes, read_mapping
 from orchestrator.engines.base import ENV
 from orchestrator.errors import suggestion
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
 
 RENDERING = frozenset(
     {"conversation", "tokenize", "add_generation_prompt", "continue_final_message", "enable_thinking"}
@@ -136,20 +135,31 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
     counts = Counter(task.task for task in config.tasks)
     for name in sorted(name for name, count in counts.items() if count > 1):
         yield f"task '{name}' is listed twice"
-    for name in config.variants:
-        if not config.model_of(name):
+    variants = resolve(config)
+    for name, variant in variants.items():
+        if not variant.model:
             yield f"variants.{name} has no model: set its model, or the model of the sweep"
         if not name.strip() or not name.isprintable() or name in {".", ".."} or len(name) > 100:
             yield f"{name!r} cannot be used as the name of a variant"
     yield from _thinking_problems(config.prompt)
+    yield from _unwritable(config, variants)
+    for folder in config.include_path:
+        if not _is_folder(folder):
+            yield f"include_path: the folder {folder} does not exist"
+
+
+def _unwritable(config: SweepConfig, variants: Mapping[str, Variant]) -> Iterator[str]:
+    """Variables that a replica cannot have, and what looks like a secret and would be written to the run."""
     yield from problems_of(config.engine.get(ENV), f"engine.{ENV}")
     for name, own in config.variants.items():
         yield from problems_of(own.engine.get(ENV), f"variants.{name}.engine.{ENV}")
         yield from problems_of(own.env, f"variants.{name}.{ENV}")
-    yield from _secrets(config)
-    for folder in config.include_path:
-        if not _is_folder(folder):
-            yield f"include_path: the folder {folder} does not exist"
+    for name, variant in variants.items():
+        for key in secrets_in({**variant.options, ENV: {}}):
+            yield f"variants.{name}: '{key}' looks like a secret; {SECRETS}"
+    others = config.model_dump(exclude={"engine": True, "variants": {"__all__": {"engine", ENV}}})
+    for key in secrets_in(others):
+        yield f"'{key}' looks like a secret; {SECRETS}"
 
 
 def _thinking_problems(prompt: PromptConfig) -> Iterator[str]:
@@ -164,13 +174,3 @@ def _thinking_problems(prompt: PromptConfig) -> Iterator[str]:
             'prompt.enable_thinking needs prompt.think_end_token, for example "</think>", or thoughts would '
             "be scored"
         )
-
-
-def _secrets(config: SweepConfig) -> Iterator[str]:
-    """What looks like a secret, and would be written to the files of the run."""
-    for name in config.variants:
-        for key in secrets_in({**config.engine_of(name), ENV: {}}):
-            yield f"variants.{name}: '{key}' looks like a secret; {SECRETS}"
-    others = config.model_dump(exclude={"engine": True, "variants": {"__all__": {"engine", ENV}}})
-    for key in secrets_in(others):
-        yield f"'{key}' looks like a secret; {SECRETS}"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from math import isfinite
 from struct import pack
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from orchestrator.config.environment import layered
-from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA, MOST_TOKENS, PYTHON
+from orchestrator.engines.base import DEFAULT_KIND, MOST_TOKENS
 from orchestrator.input_files import MOST_TASKS, MOST_VARIANTS
 from orchestrator.rundir.manifest_shape import MOST_LOOKS
 from stats.sequential_plan import Stopping, Until
@@ -336,31 +334,3 @@ class SweepConfig(Section):
     @classmethod
     def _one_to_list(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
-
-    def model_of(self, variant: str) -> str:
-        """Model folder or hub name of a variant, with ~ expanded."""
-        model = self.variants[variant].model or self.model or ""
-        return os.path.expanduser(model)  # noqa: PTH111 - Path refuses an unknown user with a traceback
-
-    def revision_of(self, variant: str) -> str | None:
-        """Hub revision of a variant; the sweep's own holds only for the sweep's own model."""
-        config = self.variants[variant]
-        return config.revision or (self.revision if config.model is None else None)
-
-    def engine_of(self, variant: str) -> dict[str, Any]:
-        """Engine options of a variant, `kind` included; its adapter, Python and environment if it has any."""
-        own = self.variants[variant]
-        options = {"kind": DEFAULT_KIND, **self.engine, **own.engine}
-        options |= {
-            key: value for key, value in ((LORA, own.lora), (PYTHON, own.python)) if value is not None
-        }
-        for key in (LORA, PYTHON):
-            if isinstance(options.get(key), str):
-                options[key] = os.path.expanduser(options[key])  # noqa: PTH111 - see `model_of`
-        env = layered(self.engine.get(ENV), own.engine.get(ENV), own.env)
-        return {name: value for name, value in options.items() if name != ENV} | ({ENV: env} if env else {})
-
-    def cluster_of(self, variant: str) -> ReplicaConfig:
-        """What a replica of a variant takes of a node."""
-        own = self.variants[variant].cluster
-        return self.cluster.model_copy(update={name: getattr(own, name) for name in own.model_fields_set})

@@ -102,11 +102,6 @@ class EngineSpec:
     template_arguments: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def kind(self) -> str:
-        """`vllm`, or `lm-eval:<model class>`."""
-        return str(self.options.get("kind", DEFAULT_KIND))
-
-    @property
     def env(self) -> dict[str, str]:
         """Environment variables of the replica."""
         return dict(self.options.get(ENV, {}))

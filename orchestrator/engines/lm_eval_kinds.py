@@ -56,7 +56,7 @@ class LmEvalClass(EngineKind):
         from orchestrator.engines.served.http_client import LARGEST_REPLY  # noqa: PLC0415
         from orchestrator.engines.served_engine import CONCURRENCY, ServedEngine, with_environment  # noqa: PLC0415
 
-        name, options = spec.kind.removeprefix(PREFIX), dict(spec.options)
+        name, options = spec.options["kind"].removeprefix(PREFIX), dict(spec.options)
         if name == "local-completions":  # its own default asks the server, which may be away
             options.setdefault("tokenizer_backend", "huggingface")
         secrets: list[str] = []

@@ -6,19 +6,14 @@ can be fitted: of a Ray cluster elsewhere, this machine's hardware says nothing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from orchestrator.cluster.resources import Node, replica_resources, why_unschedulable
-from orchestrator.engines import kind_of
+from orchestrator.config.variants import Variant
 from orchestrator.errors import UserError
-from orchestrator.hardware import Obstacle, this_machine
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from orchestrator.config.schema import SweepConfig
-    from orchestrator.hardware import Hardware
+from orchestrator.hardware import Hardware, Obstacle, this_machine
 
 
 @dataclass
@@ -26,7 +21,7 @@ class Fitted:
     """What became of a sweep.
 
     Attributes:
-        config: the sweep, without the variants that are left out, and with what was chosen.
+        variants: those that run, with what was chosen.
         chosen: options that were left open and chosen here, by variant.
         skipped: variants left out, and why.
         notes: what was chosen, as sentences for the user.
@@ -34,7 +29,7 @@ class Fitted:
         problems: what cannot run.
     """
 
-    config: SweepConfig
+    variants: dict[str, Variant]
     chosen: dict[str, dict[str, Any]] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -42,106 +37,94 @@ class Fitted:
     problems: list[str] = field(default_factory=list)
 
 
-def fit_to_this_machine(config: SweepConfig) -> Fitted:
+def fit_to_this_machine(variants: Mapping[str, Variant], baseline: str) -> Fitted:
     """Fit a sweep to this machine, if any of its engines computes here."""
-    fitted = Fitted(config)
-    local = [name for name in config.variants if not kind_of(config.engine_of(name)).served]
+    fitted = Fitted(dict(variants))
+    local = [variant for variant in variants.values() if not variant.kind.served]
     machine = this_machine() if local else None
     if machine is None:
-        return fit_elsewhere(config)
+        return fit_elsewhere(variants, baseline)
     refused: dict[Obstacle, list[str]] = {}
-    for name in local:
-        found = [*_too_large(config, name, machine), *_unsupported(config, name, machine)]
-        if found and config.variants[name].skip_if_unsupported:
-            fitted.skipped[name] = "; ".join(obstacle.reason for obstacle in found)
+    for variant in local:
+        obstacles = [*_obstacles(variant, machine)]
+        if obstacles and variant.skip_if_unsupported:
+            fitted.skipped[variant.name] = "; ".join(obstacle.reason for obstacle in obstacles)
+            del fitted.variants[variant.name]
             continue
-        for obstacle in found:
-            refused.setdefault(obstacle, []).append(name)
+        for obstacle in obstacles:
+            refused.setdefault(obstacle, []).append(variant.name)
     fitted.problems += [
         f"variants.{', '.join(names)}: {obstacle.reason}; {obstacle.way_out}"
         for obstacle, names in refused.items()
     ]
-    kept = {name: entry for name, entry in config.variants.items() if name not in fitted.skipped}
-    fitted.config = config.model_copy(update={"variants": kept})
-    _choose_options(fitted, [name for name in local if name in kept], machine)
-    fitted.warnings += same_as_baseline(fitted.config, machine)
+    _choose_options(fitted, machine)
+    fitted.warnings += same_as_baseline(fitted.variants, baseline, machine)
     return fitted
 
 
-def fit_elsewhere(config: SweepConfig) -> Fitted:
+def fit_elsewhere(variants: Mapping[str, Variant], baseline: str) -> Fitted:
     """A sweep that runs on machines that are not known."""
-    return Fitted(config, warnings=same_as_baseline(config, None))
+    return Fitted(dict(variants), warnings=same_as_baseline(variants, baseline, None))
 
 
-def same_as_baseline(config: SweepConfig, machine: Hardware | None) -> list[str]:
+def same_as_baseline(variants: Mapping[str, Variant], baseline: str, machine: Hardware | None) -> list[str]:
     """Variants that run as the baseline does, so that they can show nothing; served models have noise.
 
     Args:
-        config: the sweep.
-        machine: where it runs; None if that is not known.
+        variants: of the sweep.
+        baseline: name of one of them.
+        machine: where they run; None if that is not known.
     """
-    if config.baseline not in config.variants:
+
+    def settings(variant: Variant) -> tuple[object, ...]:
+        on_cpu = machine is not None and _runs_on_cpu(variant, machine)
+        effective = variant.kind.effective(variant.options, machine, on_cpu=on_cpu)
+        return variant.model, variant.revision, effective
+
+    if baseline not in variants:
         return []  # already reported
-    baseline = _settings(config, config.baseline, machine)
     return [
-        f"{name} has the same engine settings as the baseline {config.baseline}, so comparing them shows "
+        f"{name} has the same engine settings as the baseline {baseline}, so comparing them shows "
         "nothing; for a control, change a setting that should not affect answers, such as the batch size"
-        for name in config.variants
-        if name != config.baseline
-        and not kind_of(config.engine_of(name)).served
-        and _settings(config, name, machine) == baseline
+        for name, variant in variants.items()
+        if name != baseline and not variant.kind.served and settings(variant) == settings(variants[baseline])
     ]
 
 
-def _settings(config: SweepConfig, variant: str, machine: Hardware | None) -> tuple[object, ...]:
-    """All that decides the answers of a variant."""
-    options = config.engine_of(variant)
-    on_cpu = machine is not None and _runs_on_cpu(config, variant, machine)
-    effective = kind_of(options).effective(options, machine, on_cpu=on_cpu)
-    return config.model_of(variant), config.revision_of(variant), effective
-
-
-def _unsupported(config: SweepConfig, variant: str, machine: Hardware) -> Iterator[Obstacle]:
-    options = config.engine_of(variant)
-    return kind_of(options).obstacles(options, machine, on_cpu=_runs_on_cpu(config, variant, machine))
-
-
-def _too_large(config: SweepConfig, variant: str, machine: Hardware) -> Iterator[Obstacle]:
-    asked = config.cluster_of(variant)
+def _obstacles(variant: Variant, machine: Hardware) -> Iterator[Obstacle]:
+    """Why a machine cannot run a variant: it is too small, or does not support an option."""
+    asked, node = variant.cluster, _as_node(machine)
     here = {"resources": {}, "labels": {}, "nodes_per_replica": asked.nodes_per_replica or 1}
-    cluster = asked.model_copy(update=here)
-    node = _as_node(machine)
-    if why := why_unschedulable(replica_resources(cluster, config.engine_of(variant), [node]), [node]):
+    taken = replica_resources(asked.model_copy(update=here), variant.options, [node])
+    if why := why_unschedulable(taken, [node]):
         yield Obstacle(why, "request less, or use --address with a cluster that has such a node")
+    yield from variant.kind.obstacles(variant.options, machine, on_cpu=_runs_on_cpu(variant, machine))
 
 
-def _runs_on_cpu(config: SweepConfig, variant: str, machine: Hardware) -> bool:
-    options = config.engine_of(variant)
-    taken = replica_resources(config.cluster_of(variant), options, [_as_node(machine)])
-    return kind_of(options).runs_on_cpu(taken.gpus)
+def _runs_on_cpu(variant: Variant, machine: Hardware) -> bool:
+    taken = replica_resources(variant.cluster, variant.options, [_as_node(machine)])
+    return variant.kind.runs_on_cpu(taken.gpus)
 
 
 def _as_node(machine: Hardware) -> Node:
     return Node("here", {"CPU": machine.cpus, "GPU": machine.gpus}, {})
 
 
-def _choose_options(fitted: Fitted, variants: Sequence[str], machine: Hardware) -> None:
+def _choose_options(fitted: Fitted, machine: Hardware) -> None:
     """Choose what the variants leave open, and say what will be slow."""
     slow: dict[str, list[str]] = {}
-    entries = dict(fitted.config.variants)
-    for name in variants:
-        options = fitted.config.engine_of(name)
-        kind, on_cpu = kind_of(options), _runs_on_cpu(fitted.config, name, machine)
-        if choices := kind.choices(options, machine, on_cpu=on_cpu):
-            fitted.chosen[name] = choices
-            engine = {**entries[name].engine, **choices}
-            entries[name] = entries[name].model_copy(update={"engine": engine})
-        if reason := kind.slow({**options, **choices}, machine, on_cpu=on_cpu):
+    variants = fitted.variants
+    for name, variant in variants.items():
+        if variant.kind.served:
+            continue
+        on_cpu = _runs_on_cpu(variant, machine)
+        choices = variant.kind.choices(variant.options, machine, on_cpu=on_cpu)
+        options = {**variant.options, **choices}
+        if choices:
+            fitted.chosen[name], variants[name] = choices, replace(variant, options=options)
+        if reason := variant.kind.slow(options, machine, on_cpu=on_cpu):
             slow.setdefault(reason, []).append(name)
-    fitted.config = fitted.config.model_copy(update={"variants": entries})
-    fitted.notes += dict.fromkeys(
-        kind_of(fitted.config.engine_of(name)).explain_choices(machine) for name in fitted.chosen
-    )
+    fitted.notes += dict.fromkeys(variants[name].kind.explain_choices(machine) for name in fitted.chosen)
     fitted.warnings += [f"{reason} ({', '.join(names)})" for reason, names in slow.items()]
 
 
@@ -156,16 +139,18 @@ def refuse_other_choices(fitted: Fitted, recorded: Mapping[str, Any], again: str
     Raises:
         UserError: says what to set to resume.
     """
-    for name, choices in fitted.chosen.items():
-        if name not in recorded:
+    for name, option, ours in (
+        (name, option, ours)
+        for name, choices in fitted.chosen.items()
+        if name in recorded
+        for option, ours in choices.items()
+    ):
+        theirs = recorded[name]["engine"].get(option)
+        if theirs == ours:
             continue
-        for option, ours in choices.items():
-            theirs = recorded[name]["engine"].get(option)
-            if theirs == ours:
-                continue
-            used = f"{option} {theirs}" if theirs else f"the {option} chosen by its engine"
-            same = f"--set engine.{option}={theirs}" if theirs else "the machine or cluster where it started"
-            raise UserError(
-                f"Variant {name} of this run uses {used}, but this machine would choose {ours}: to resume "
-                f"use {same}, or start a new run: {again}"
-            )
+        used = f"{option} {theirs}" if theirs else f"the {option} chosen by its engine"
+        same = f"--set engine.{option}={theirs}" if theirs else "the machine or cluster where it started"
+        raise UserError(
+            f"Variant {name} of this run uses {used}, but this machine would choose {ours}: to resume "
+            f"use {same}, or start a new run: {again}"
+        )

@@ -9,20 +9,12 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from orchestrator.engines import kind_of
-from orchestrator.engines.base import PYTHON
-from orchestrator.rundir.manifest import PACKAGES
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from orchestrator.config.schema import SweepConfig
-
-    Versions = Mapping[str, str]
+from orchestrator.config.variants import Variant
+from orchestrator.rundir.manifest import PACKAGES, package_versions
 
 SECONDS_TO_ANSWER = 60
 THE_SAME = ("ray", "lm-eval")
@@ -40,20 +32,19 @@ print(json.dumps(found))
 """
 
 
-def find_versions(config: SweepConfig) -> tuple[dict[str, dict[str, str]], list[str]]:
-    """Versions of Python and packages of every variant with a Python of its own, and mistakes."""
-    found: dict[str, dict[str, str]] = {}
-    problems: list[str] = []
-    for variant in config.variants:
-        python = config.engine_of(variant).get(PYTHON)
-        if python is None:
+def find_versions(variants: Mapping[str, Variant]) -> tuple[dict[str, Variant], list[str]]:
+    """The variants, those with a Python of its own with the versions of what is there, and mistakes."""
+    found, problems = dict(variants), []
+    for name, variant in variants.items():
+        if variant.python is None:
             continue
-        versions = versions_of(str(python))
+        place = f"variants.{name}: python: {variant.python}"
+        versions = versions_of(str(variant.python))
         if isinstance(versions, str):
-            problems.append(f"variants.{variant}: python: {python} {versions}")
+            problems.append(f"{place} {versions}")
         else:
-            found[variant] = versions
-            problems += [f"variants.{variant}: python: {python} {why}" for why in _differences(versions)]
+            found[name] = replace(variant, versions=versions)
+            problems += [f"{place} {why}" for why in _differences(versions)]
     return found, problems
 
 
@@ -64,39 +55,38 @@ def versions_of(python: str) -> dict[str, str] | str:
     command = [python, "-I", "-c", ASK, *PACKAGES]
     try:
         ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER, check=True)  # noqa: S603 - the user's interpreter and fixed words
-        found = json.loads(ran.stdout)
+        versions = json.loads(ran.stdout)
     except FileNotFoundError:
         return "does not exist"
     except (OSError, subprocess.SubprocessError, ValueError):
-        found = None
-    return found if isinstance(found, dict) and "python" in found else "is not a Python interpreter"
+        versions = None
+    return versions if isinstance(versions, dict) and "python" in versions else "is not a Python interpreter"
 
 
-def of_the_engine(options: Mapping[str, object], versions: Versions) -> dict[str, str]:
-    """The versions that are part of a variant's identity: those of its engine."""
-    return {name: versions[name] for name in kind_of(options).packages if name in versions}
+def engine_versions(variant: Variant) -> dict[str, str]:
+    """The versions that are part of a variant's identity: those of its engine, in a Python of its own."""
+    versions = variant.versions or {}
+    return {name: versions[name] for name in variant.kind.packages if name in versions}
 
 
-def _differences(versions: Versions) -> list[str]:
+def versions_note(variant: Variant) -> str:
+    """A sentence about the engine of a variant with a Python of its own."""
+    listed = ", ".join(f"{name} {number}" for name, number in engine_versions(variant).items())
+    return f"{variant.name} runs in {variant.python}: {listed or 'its engine is not installed there'}."
+
+
+def _differences(versions: Mapping[str, str]) -> Iterator[str]:
     """Why an environment cannot be compared with the driver's, each as the end of a sentence."""
-    ours = {"python": _minor(platform.python_version()), **{name: _version(name) for name in THE_SAME}}
+    here = package_versions()
+    ours = {"python": _minor(platform.python_version()), **{name: here.get(name) for name in THE_SAME}}
     theirs = {**versions, "python": _minor(versions["python"])}
-    return [
-        f"has {name} {theirs[name]}, but it must be {ours[name]} as here"
-        if name in theirs
-        else f"has no package {name}: install lldeg's dependencies there"
-        for name in ours
-        if theirs.get(name) != ours[name]
-    ]
+    for name, our in ours.items():
+        if name not in theirs and our is not None:
+            yield f"has no package {name}: install lldeg's dependencies there"
+        elif theirs.get(name) != our:
+            yield f"has {name} {theirs[name]}, but it must be {our} as here"
 
 
 def _minor(python: str) -> str:
     """Objects are sent between interpreters of the same minor version only."""
     return ".".join(python.split(".")[:2])
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

@@ -107,7 +107,7 @@ def plan_sweep(
     beginning = "" if retry_errors else BUSY
     columns = SampleColumns.of(merged["tasks"].values())
     cells = []
-    for variant, (name, task) in product(sweep.config.variants, sweep.tasks.items()):
+    for variant, (name, task) in product(sweep.variants, sweep.tasks.items()):
         seen = _Seen(columns)
         found = sweep.store.read_keys(
             variant,
@@ -223,7 +223,7 @@ def _cell(
 def initial_counts(plan: Plan) -> dict[str, VariantProgress]:
     """Counts per variant before anything is done."""
     counts = {}
-    for variant in plan.sweep.config.variants:
+    for variant in plan.sweep.variants:
         cells = plan.cells_of(variant)
         planned = sum(cell.planned for cell in cells)
         owed = sum(cell.owed for cell in cells)

@@ -68,7 +68,7 @@ def _entry(manifest: Manifest, sweep: Sweep, stopping: StoppingConfig) -> Stoppi
     if not metrics:
         raise UserError("stopping: none of the tasks has a metric with a number per sample to decide by.")
     temperatures = dict.fromkeys(t for name in metrics for t, _ in manifest["tasks"][name]["reruns"])
-    variants = [name for name in sweep.config.variants if name != sweep.config.baseline]
+    variants = [name for name in sweep.variants if name != sweep.config.baseline]
     if not variants:
         raise UserError("stopping: there is no variant to compare with the baseline, so nothing to decide.")
     analysis = sweep.config.analysis

@@ -24,7 +24,7 @@ from lm_eval.utils import handle_non_serializable, hash_string
 from orchestrator.config.schema import LimitConfig, TokenSampling
 from orchestrator.errors import error_text, suggestion
 from orchestrator.rundir.identity import Item
-from orchestrator.sweep.prompts.global_random import GlobalRandom
+from orchestrator.sweep.global_random import GlobalRandom
 from orchestrator.sweep.scores import TaskScores
 from orchestrator.sweep.task_names import likely_names, may_be_task
 from stats.sequential_plan import item_order

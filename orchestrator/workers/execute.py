@@ -18,7 +18,6 @@ from orchestrator.cluster.resources import (
     scoring_processes,
     why_unschedulable,
 )
-from orchestrator.engines import kind_of
 from orchestrator.errors import UserError, error_text
 from orchestrator.retry import retry_storage
 from orchestrator.rundir.heartbeat import Heartbeat, write_status
@@ -72,7 +71,9 @@ def execute(
         write_status(sweep.store, progress)  # what is not needed may be news
         return
     with (
-        ray_cluster(None, ship_code=bool(sweep.versions)) if address is None else nullcontext(),
+        ray_cluster(None, ship_code=any(variant.python for variant in sweep.variants.values()))
+        if address is None
+        else nullcontext(),
         Heartbeat(sweep.store, progress) as heartbeat,
     ):
         nodes, record = Nodes(), _record(plan, progress, heartbeat)
@@ -110,12 +111,10 @@ def _workloads(plan: Plan, nodes: Nodes, stopping: StoppingPolicy) -> list[Workl
         UserError: replicas of some variants fit on no node.
     """
     sweep = plan.sweep
-    needing = [variant for variant in sweep.config.variants if still_needed(plan.cells_of(variant), stopping)]
     resources = {
-        variant: replica_resources(
-            sweep.config.cluster_of(variant), sweep.engine(variant).options, nodes.now()
-        )
-        for variant in needing
+        name: replica_resources(variant.cluster, variant.options, nodes.now())
+        for name, variant in sweep.variants.items()
+        if still_needed(plan.cells_of(name), stopping)
     }
     _refuse_unschedulable(resources, nodes)
     references = {key: (ray.put(sweep.built.pop(key)),) for key in list(sweep.built)}  # Ray keeps them now
@@ -126,9 +125,7 @@ def _workloads(plan: Plan, nodes: Nodes, stopping: StoppingPolicy) -> list[Workl
             taken,
             in_order_of_work(plan.cells_of(variant)),
             _owed(plan, variant),
-            max_replicas=1
-            if kind_of(sweep.engine(variant).options).served
-            else None,  # one keeps a server busy
+            max_replicas=1 if sweep.variants[variant].kind.served else None,  # one keeps a server busy
         )
         for variant, taken in resources.items()
     ]
@@ -159,7 +156,7 @@ def write_documents(plan: Plan) -> None:
         built = sweep.built[sweep.renderings[sweep.config.baseline], name]
         sweep.store.write_items(name, items_table(task, built))
     sweep.store.write_sweep(
-        yaml.safe_dump(sweep.asked.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        yaml.safe_dump(sweep.config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     )
     sweep.store.write_manifest(plan.manifest)
 
@@ -240,7 +237,7 @@ def _job(
     folder = sweep.store.local_folder
     return Job(
         variant=variant,
-        engine=sweep.engine(variant),
+        engine=sweep.variants[variant],
         sampling=sweep.config.sampling,
         store_url=str(folder) if folder is not None else sweep.store.url,
         tasks={name: task.spec for name, task in sweep.tasks.items()},

@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from jobs.commands.configs import config_folder, configs, purpose, shipped
 from orchestrator.config.load import load_config
-from orchestrator.engines import kind_of, vllm_kind
+from orchestrator.config.variants import resolve
+from orchestrator.engines import vllm_kind
 from orchestrator.errors import UserError
 from orchestrator.hardware import Hardware
 from orchestrator.sweep.fit_to_machine import same_as_baseline
@@ -95,10 +96,8 @@ def test_most_of_the_default_suite_generates(lm_eval_index):
 @pytest.mark.parametrize("name", NAMES)
 def test_engine_options_exist(name):
     """Every engine option of every variant is one of the installed vLLM, or right for a served model."""
-    config = _load(name)
-    for variant in config.variants:
-        options = config.engine_of(variant)
-        assert list(kind_of(options).problems(options)) == []
+    for variant in resolve(_load(name)).values():
+        assert list(variant.kind.problems(variant.options)) == []
 
 
 @pytest.mark.parametrize("gpu_bytes", [24 << 30, 80 << 30])
@@ -107,7 +106,8 @@ def test_no_control_is_the_baseline_itself(monkeypatch, name, gpu_bytes):
     """On none of the GPUs does vLLM choose by itself what a variant asks for."""
     monkeypatch.setattr(vllm_kind, "built_for_cpus", lambda: False)
     machine = Hardware(8, 8, fp8_kv_cache=False, native_bfloat16=True, gpu_bytes=gpu_bytes)
-    assert same_as_baseline(_load(name), machine) == []
+    config = _load(name)
+    assert same_as_baseline(resolve(config), config.baseline, machine) == []
 
 
 @pytest.mark.parametrize("name", NAMES)

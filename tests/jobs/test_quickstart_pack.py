@@ -16,6 +16,7 @@ import pytest
 from lm_eval.tasks import TaskManager
 
 from orchestrator.config.load import load_config
+from orchestrator.config.variants import resolve
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PACK = CONFIGS / "tasks" / "quickstart"
@@ -195,5 +196,6 @@ def test_quickstart_configuration_has_no_mistakes():
     """configs/quickstart.yaml is accepted, and its control differs from the baseline in batching only."""
     config, problems = load_config(CONFIGS / "quickstart.yaml")
     assert problems == []
-    baseline, control = config.engine_of(config.baseline), config.engine_of("control")
+    variants = resolve(config)
+    baseline, control = variants[config.baseline].options, variants["control"].options
     assert {key for key in control if control[key] != baseline.get(key)} == {"max_num_seqs"}

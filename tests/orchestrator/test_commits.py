@@ -7,13 +7,14 @@ import pytest
 from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.words import word_tokenizer
 
+from orchestrator.config.variants import resolve
 from orchestrator.engines.base import EngineSpec
 from orchestrator.engines.lm_eval_engine import load_lm
 from orchestrator.engines.vllm_loading import engine_arguments
 from orchestrator.errors import UserError
 from orchestrator.rundir import manifest as manifests
 from orchestrator.sweep import prepare as preparing
-from orchestrator.sweep.checks import find_models, pinned
+from orchestrator.sweep.models import find_models
 from orchestrator.sweep.prepare import prepare
 
 FIRST, SECOND = "1" * 40, "2" * 40
@@ -85,8 +86,8 @@ def moving(hub, monkeypatch):
         (folder / "config.json").write_text('{"model_type": "llama"}')
         write_tokenizer(folder, f"tokenizer {seed}")
 
-    def look_up(config):
-        found = find_models(config)
+    def look_up(variants):
+        found = find_models(variants)
         write(SECOND, 2)
         return found
 
@@ -109,7 +110,7 @@ def test_a_main_that_moves_moves_for_no_replica(moving, tmp_path):
     assert sweep.manifest()["variants"]["base"]["revision"] == FIRST
     prompt = sweep.built[sweep.renderings["base"], "asked"].requests[0][0].args[0]
     assert prompt.startswith("model 1")
-    lm = load_lm(sweep.engine("base"), "hf", on_cpu=True)
+    lm = load_lm(sweep.variants["base"], "hf", on_cpu=True)
     assert lm.model.get_input_embeddings().weight.equal(first_weights(moving))
     assert "model 1" in lm.tokenizer.chat_template
 
@@ -121,7 +122,7 @@ def test_a_tokenizer_of_its_own_is_pinned_too(moving, tmp_path):
     entry = sweep.manifest()["variants"]["base"]
     assert (entry["revision"], entry["commits"], entry["engine"]) == (FIRST, {"tokenizer": FIRST}, engine)
     assert sweep.built[sweep.renderings["base"], "asked"].requests[0][0].args[0].startswith("tokenizer 1")
-    lm = load_lm(sweep.engine("base"), "hf", on_cpu=True)
+    lm = load_lm(sweep.variants["base"], "hf", on_cpu=True)
     assert "tokenizer 1" in lm.tokenizer.chat_template
 
 
@@ -211,11 +212,10 @@ def test_a_served_models_tokenizer_is_pinned_if_it_is_known(moving, tmp_path):
     engine = {"kind": "lm-eval:local-completions", "base_url": "http://127.0.0.1:1/v1/completions"}
     variants = {"base": {}, "other": {"model": "the-servers-own"}}
     config = preparing.load_config(sweep_of(tmp_path, engine=engine, variants=variants), ())[0]
-    found, problems = find_models(config)
+    found, problems = find_models(resolve(config))
     assert problems == []
     assert found["base"].commits == {"tokenizer": FIRST}
     assert (found["other"].identity, found["other"].commits) == ("the-servers-own", {})
-    assert pinned(config, found).engine_of("base")["commits"] == {"tokenizer": FIRST}
 
 
 def test_an_option_that_names_nothing_is_refused_by_its_name(moving, tmp_path):

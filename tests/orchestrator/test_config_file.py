@@ -6,6 +6,7 @@ from standin.command import ROOT
 
 from orchestrator.config.load import load_config
 from orchestrator.config.schema import Section
+from orchestrator.config.variants import resolve
 from orchestrator.errors import UserError
 
 GOOD = {
@@ -135,13 +136,13 @@ def test_the_engine_of_a_variant_is_laid_over_the_default(load):
             "variants": {"a": {}, "b": {"engine": {"dtype": "float16"}}},
         }
     )
-    assert config.engine_of("b") == {"kind": "vllm", "dtype": "float16", "max_model_len": 512}
+    assert resolve(config)["b"].options == {"kind": "vllm", "dtype": "float16", "max_model_len": 512}
 
 
 def test_a_variants_own_model_has_not_the_revision_of_the_sweeps(load):
     """The sweep's revision belongs to the sweep's model alone."""
     config, _ = load(GOOD | {"revision": "v1", "variants": {"a": {}, "b": {"model": "n"}}})
-    assert (config.revision_of("a"), config.revision_of("b")) == ("v1", None)
+    assert (resolve(config)["a"].revision, resolve(config)["b"].revision) == ("v1", None)
 
 
 @pytest.mark.parametrize("key", ["api_key", "hf_token", "OPENAI_API_KEY", "password"])
@@ -263,9 +264,12 @@ def test_the_environment_of_a_variant_is_laid_over_that_of_the_sweep(load):
         }
     )
     assert problems == []
-    assert config.engine_of("a")["env"] == {"VLLM_BATCH_INVARIANT": "1"}
-    assert config.engine_of("b")["env"] == {"VLLM_BATCH_INVARIANT": "0", "VLLM_USE_FLASHINFER_SAMPLER": "X"}
-    assert "env" not in load(GOOD)[0].engine_of("a")
+    assert resolve(config)["a"].options["env"] == {"VLLM_BATCH_INVARIANT": "1"}
+    assert resolve(config)["b"].options["env"] == {
+        "VLLM_BATCH_INVARIANT": "0",
+        "VLLM_USE_FLASHINFER_SAMPLER": "X",
+    }
+    assert "env" not in resolve(load(GOOD)[0])["a"].options
 
 
 @pytest.mark.parametrize(

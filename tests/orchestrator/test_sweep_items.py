@@ -85,7 +85,7 @@ def test_an_item_that_is_not_there_is_refused(sweep):
 
 def test_the_seeds_that_chose_are_refused(sweep):
     """The same weights, temperature and seed; fresh seeds are welcome."""
-    revision = next(iter(sweep().models.values())).identity
+    revision = next(iter(sweep().variants.values())).identity
     origin = {"model": "elsewhere", "revision": revision, "runs": [[0.5, 0], [0.5, 5]]}
     with pytest.raises(UserError, match=r"seed 5 at temperature 0\.5 chose this subset"):
         sweep({"toy": [1], "chosen_by": origin}, seeds=(5, 6))

@@ -120,7 +120,7 @@ def detection_table(plan: Plan, rates: FlipRates, alpha: float, power: float = 0
     """
     rows = _rows(plan)
     temperatures = sorted({row.temperature for row in rows})
-    comparisons = max(1, len(plan.sweep.config.variants) - 1) * len(temperatures)
+    comparisons = max(1, len(plan.sweep.variants) - 1) * len(temperatures)
     table = Table(
         title=f"Smallest detectable drops with power {power:g} at level {alpha:g}, {rates.source}",
         title_justify="left",

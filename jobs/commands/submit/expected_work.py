@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from orchestrator.sweep.blocks import Cell
     from orchestrator.sweep.plan import Plan
-    from orchestrator.sweep.prompts.lengths import Lengths
+    from orchestrator.sweep.prompt_lengths import Lengths
     from orchestrator.workers.stopping import StoppingPolicy
 
 MOST_RATE = 1e9  # tokens per second

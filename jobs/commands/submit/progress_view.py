@@ -147,10 +147,7 @@ def _state(counts: VariantProgress) -> str:
 
 def sweep_notes(sweep: Sweep) -> list[str]:
     """A sentence for each decision that depends on this machine, and for each variant with its own Python."""
-    fitted = sweep.fitted
-    skipped = [f"{name} is skipped: {why}." for name, why in fitted.skipped.items()]
-    engines = map(sweep.engine_versions, sweep.versions)
-    return [*fitted.notes, *skipped, *engines, *corpus_notes(sweep)]
+    return [*sweep.notes, *corpus_notes(sweep)]
 
 
 def corpus_notes(sweep: Sweep) -> Iterator[str]:

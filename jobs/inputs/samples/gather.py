@@ -16,7 +16,7 @@ from jobs.inputs.notices import Notice
 from jobs.inputs.rerun_set import ABSENT, chosen_answer
 from jobs.inputs.samples.batch import Evaluation, ItemId, Query, SampleBatch, TaskFacts, text_hash
 from jobs.inputs.samples.documents import Documents
-from jobs.inputs.score_set import Stated  # noqa: TC001 - the annotation is read at run time
+from jobs.inputs.score_set import Stated
 from orchestrator.errors import UserError
 from stats.arrays import Floats, Ints
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+from orchestrator.config.schema import PromptConfig
+from orchestrator.config.variants import Variant
 from orchestrator.rundir.identity import digest
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-
 DEFAULT = "default"  # the name of the template that is used unless another is asked for
+PLAIN = "plain"  # the rendering of prompts without a chat template
 
 
 class ChatMessages:
@@ -53,9 +53,16 @@ class ChatTemplate:
         self._tokenizer = AutoTokenizer.from_pretrained(
             model, revision=revision, trust_remote_code=trust_remote_code
         )
-        if not self._tokenizer.chat_template:
+        templates = self._tokenizer.chat_template
+        if not templates:
             raise ValueError(f"the tokenizer of {model} has no chat template")
-        self._template = _choose(self._tokenizer.chat_template, chosen or DEFAULT, model)
+        known = {DEFAULT: templates} if isinstance(templates, str) else templates
+        if (chosen or DEFAULT) not in known:
+            named = ", ".join(sorted(known))
+            raise ValueError(
+                f"the tokenizer of {model} has no chat template '{chosen or DEFAULT}'; it has {named}"
+            )
+        self._template = known[chosen or DEFAULT]
         self._arguments = dict(arguments or {})
         for name in self._arguments:
             if not re.search(rf"\b{re.escape(name)}\b", self._template):
@@ -88,10 +95,41 @@ class ChatTemplate:
         return str(rendered)
 
 
-def _choose(templates: str | Mapping[str, str], name: str, model: str) -> str:
-    """A tokenizer's template of a name; a tokenizer with one template has the default."""
-    known = {DEFAULT: templates} if isinstance(templates, str) else templates
-    if name not in known:
-        named = ", ".join(sorted(known))
-        raise ValueError(f"the tokenizer of {model} has no chat template '{name}'; it has {named}")
-    return known[name]
+Template = ChatTemplate | ChatMessages | None
+"""Renders a conversation as text; None for prompts that are no conversations."""
+
+
+def chat_templates(
+    variants: Mapping[str, Variant], prompt: PromptConfig
+) -> tuple[dict[str, Template], dict[str, str], list[str]]:
+    """The ways to render prompts by name, the name each variant uses, and mistakes; equal ones are one."""
+    if not prompt.apply_chat_template:
+        return {PLAIN: None}, dict.fromkeys(variants, PLAIN), []
+    templates: dict[str, Template] = {}
+    renderings: dict[str, str] = {}
+    problems: list[str] = []
+    for name, variant in variants.items():
+        if not variant.model:
+            continue  # already reported
+        try:
+            template = _chat_template(variant, prompt)
+        except (ValueError, OSError) as error:
+            reason = " ".join(str(error).split())
+            problems.append(f"variants.{name}: its chat template could not be loaded: {reason}")
+            continue
+        templates[template.name] = template
+        renderings[name] = template.name
+    return templates, renderings, problems
+
+
+def _chat_template(variant: Variant, prompt: PromptConfig) -> ChatTemplate | ChatMessages:
+    if variant.kind.takes_messages(variant.options):
+        return ChatMessages()
+    tokenizer, asked = variant.tokenizer, prompt.apply_chat_template
+    return ChatTemplate(
+        tokenizer.name,
+        tokenizer.revision,
+        trust_remote_code=tokenizer.trusted,
+        arguments=prompt.template_arguments,
+        chosen=asked if isinstance(asked, str) else None,
+    )

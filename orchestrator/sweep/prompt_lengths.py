@@ -6,23 +6,21 @@ bytes, of which every token has at least one, and the tokens of a task are estim
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orchestrator.engines import kind_of
+from orchestrator.config.schema import SamplingConfig
+from orchestrator.config.variants import Variant
 from orchestrator.engines.base import LOGLIKELIHOOD, MOST_TOKENS
+from orchestrator.sweep.tasks import SweepTask, TaskItems
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
     from lm_eval.api.instance import Instance
 
-    from orchestrator.config.schema import SweepConfig
     from orchestrator.engines.tokenization import Encoding
-    from orchestrator.sweep.tasks import SweepTask, TaskItems
-
 MEASURED = 32
 """Requests of a task from which its tokens are estimated, by the bytes of all of them."""
 SPECIAL = 16  # bytes, more than the special tokens that a tokenizer adds
@@ -61,13 +59,15 @@ class PromptLengths:
     """The lengths of the prompts of a sweep; equal ones are measured once.
 
     Attributes:
-        config: the sweep.
+        sampling: of the sweep.
+        variants: those that run.
         tasks: leaf tasks by name.
         renderings: per variant, the name of its way to render prompts.
         built: requests by (rendering, task).
     """
 
-    config: SweepConfig
+    sampling: SamplingConfig
+    variants: Mapping[str, Variant]
     tasks: Mapping[str, SweepTask]
     renderings: Mapping[str, str]
     built: Mapping[tuple[str, str], TaskItems]
@@ -75,37 +75,35 @@ class PromptLengths:
     _load: Callable[..., Encoding | None] = field(default_factory=lambda: cache(_encoding))
     _read: Callable[..., int | None] = field(default_factory=lambda: cache(_context))
 
-    def of(self, variant: str, task: str) -> Lengths:
+    def of(self, name: str, task: str) -> Lengths:
         """The prompts of a task for a variant."""
-        options, place = self.config.engine_of(variant), (self.renderings[variant], task)
+        variant, place = self.variants[name], (self.renderings[name], task)
         items = list(self.built[place].requests.values())
-        default = options.get("max_gen_toks")
-        default = default if isinstance(default, int) else None
-        answer = self.tasks[task].longest_answer(self.config.sampling, default)
+        default = variant.options.get("max_gen_toks")
+        answer = self.tasks[task].longest_answer(self.sampling, default if isinstance(default, int) else None)
         encoding, context = self._encoding(variant)
-        room = kind_of(options).longest_prompt(options, items[0][0].request_type, answer, context)
+        room = variant.kind.longest_prompt(variant.options, items[0][0].request_type, answer, context)
         key = (*place, id(encoding), answer, room)
         if key not in self._known:
             self._known[key] = _measure(items, encoding, answer, room)
         return self._known[key]
 
-    def _encoding(self, variant: str) -> tuple[Encoding | None, int | None]:
+    def _encoding(self, variant: Variant) -> tuple[Encoding | None, int | None]:
         """The tokenizer of a variant and the context of its model; each None if it is unknown."""
-        options, model = self.config.engine_of(variant), self.config.model_of(variant)
-        kind, revision = kind_of(options), self.config.revision_of(variant)
-        tokenizer = kind.tokenizer(options, model, revision)
-        if kind.served:  # its name may be that of no model on the hub
+        tokenizer = variant.tokenizer
+        if variant.kind.served:  # its name may be that of no model on the hub
             known = tokenizer.revision is not None or Path(tokenizer.name).is_dir()
             return (self._load(*tokenizer) if known else None), None
         encoding = self._load(*tokenizer)
-        if encoding is None or (context := self._read(model, revision, tokenizer.trusted)) is None:
+        context = encoding and self._read(variant.model, variant.revision, tokenizer.trusted)
+        if encoding is None or context is None:
             return encoding, None
         return encoding, min(context, encoding.tokenizer.model_max_length)
 
     def too_long(self) -> Iterator[str]:
         """Prompts that do not fit, a sentence without its full stop for each task."""
         for task in self.tasks:
-            found = {variant: self.of(variant, task) for variant in self.config.variants}
+            found = {variant: self.of(variant, task) for variant in self.variants}
             if variants := [name for name, lengths in found.items() if lengths.too_long]:
                 lengths = max((found[name] for name in variants), key=lambda one: one.excess)
                 yield (
@@ -116,7 +114,7 @@ class PromptLengths:
     def refusals(self) -> Iterator[str]:
         """Why a sweep whose prompts must fit cannot start, sentences without their full stop."""
         yield from (f"{said} (prompt.overflow: refuse)" for said in self.too_long())
-        for variant in self.config.variants:
+        for variant in self.variants:
             if any(self.of(variant, task).room is None for task in self.tasks):
                 yield (
                     f"variants.{variant}: nothing says whether its prompts fit (prompt.overflow: refuse): "

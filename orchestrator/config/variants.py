@@ -1,0 +1,69 @@
+"""The variants of a sweep, each resolved once: nobody asks the configuration for a default again."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+
+from orchestrator.config.environment import layered
+from orchestrator.config.schema import ReplicaConfig, SweepConfig
+from orchestrator.engines import kind_of
+from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA, PYTHON, EngineSpec
+from orchestrator.engines.kind import EngineKind, Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant(EngineSpec):
+    """One way to run a model: what a replica loads, and all else that is known of it.
+
+    Attributes:
+        name: in the configuration.
+        cluster: what one of its replicas takes of a node.
+        skip_if_unsupported: whether hardware that cannot run it skips it, instead of refusing the sweep.
+        identity: of weights and tokenizer, a LoRA adapter included; empty until the model was looked up.
+        versions: of Python and packages, if it has a Python of its own; empty until that was asked.
+    """
+
+    name: str
+    cluster: ReplicaConfig
+    skip_if_unsupported: bool
+    identity: str = ""
+    versions: dict[str, str] | None = None
+
+    @cached_property
+    def kind(self) -> EngineKind:
+        """The kind of its engine."""
+        return kind_of(self.options)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer that its options name, or the model's own."""
+        return self.kind.tokenizer(self.options, self.model, self.revision)
+
+
+def resolve(config: SweepConfig) -> dict[str, Variant]:
+    """The variants of a sweep by name, each with what it takes from the top of the file."""
+    return {name: _resolved(config, name) for name in config.variants}
+
+
+def _resolved(config: SweepConfig, name: str) -> Variant:
+    own = config.variants[name]
+    options = {"kind": DEFAULT_KIND, **config.engine, **own.engine}
+    options |= {key: value for key, value in ((LORA, own.lora), (PYTHON, own.python)) if value is not None}
+    for key in (LORA, PYTHON):
+        if isinstance(options.get(key), str):
+            options[key] = os.path.expanduser(options[key])  # noqa: PTH111 - Path raises for an unknown user
+    options.pop(ENV, None)
+    env = layered(config.engine.get(ENV), own.engine.get(ENV), own.env)
+    return Variant(
+        os.path.expanduser(own.model or config.model or ""),  # noqa: PTH111 - likewise
+        own.revision or (config.revision if own.model is None else None),  # the sweep's is of its own model
+        {**options, ENV: env} if env else options,
+        config.prompt.template_arguments,
+        name=name,
+        cluster=config.cluster.model_copy(
+            update={field: getattr(own.cluster, field) for field in own.cluster.model_fields_set}
+        ),
+        skip_if_unsupported=own.skip_if_unsupported,
+    )

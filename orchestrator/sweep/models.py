@@ -1,0 +1,111 @@
+"""The models of a sweep: a folder on disk is known by its content, a hub name by its commit.
+
+The commit is looked up in the local Hugging Face cache first, so that a machine without a network can run
+what it has, and then on the hub.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from orchestrator.config.variants import Variant
+from orchestrator.engines.base import COMMITS, LORA
+from orchestrator.rundir.identity import folder_digest
+
+
+class ModelNotFoundError(Exception):
+    """No model of this name was found; the message says where it was searched."""
+
+
+def find_models(variants: Mapping[str, Variant]) -> tuple[dict[str, Variant], list[str]]:
+    """The variants with the identities and commits of their models, and what was not found.
+
+    Models and tokenizers of the hub are then named by their commits: a branch that moves from now on moves
+    for no replica and no chat template.
+    """
+    found, problems = dict(variants), []
+    identity_of, commit_at = cache(model_identity), cache(commit_of)  # as most variants have the same model
+    for name, variant in variants.items():
+        try:
+            if variant.model:  # else that has been reported
+                found[name] = _found(variant, identity_of, commit_at)
+        except ModelNotFoundError as error:
+            problems.append(f"variants.{name}: {error}")
+    return found, problems
+
+
+def _found(
+    variant: Variant,
+    identity_of: Callable[[str, str | None], str],
+    commit_at: Callable[[str, str | None], str],
+) -> Variant:
+    model, asked, commits = variant.model, variant.revision, {}
+    for option, name, at in variant.kind.repositories(variant.options, model):
+        own = name == model
+        try:
+            if not Path(name).is_dir():
+                commits[option] = (identity_of if own else commit_at)(name, at or (asked if own else None))
+        except ModelNotFoundError as error:
+            if not variant.kind.served:  # else the name may be the server's alone
+                raise ModelNotFoundError(f"engine.{option}: {error}") from None
+    options = {**variant.options, **({COMMITS: commits} if commits else {})}
+    if variant.kind.served:
+        return replace(variant, identity=model, options=options)
+    identity = identity_of(model, asked)
+    commit = None if Path(model).is_dir() else identity
+    adapter = variant.options.get(LORA)
+    if adapter is not None and Path(adapter).is_dir():  # reported where engine options are checked
+        identity += f" with adapter {folder_digest(Path(adapter))}"
+    return replace(variant, identity=identity, revision=commit, options=options)
+
+
+def model_identity(model: str, revision: str | None = None) -> str:
+    """What identifies a model's weights and tokenizer.
+
+    Args:
+        model: a folder or a Hugging Face hub name ("organization/model").
+        revision: branch, tag or commit on the hub; ignored for a folder.
+
+    Returns:
+        a digest of the folder's files, or the hub's commit hash.
+
+    Raises:
+        ModelNotFoundError: the folder does not exist, or the model cannot be reached.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelNotFoundError(f"the folder {model} is not a model: it has no config.json")
+        return folder_digest(folder)
+    if folder.is_absolute() or model.startswith(".") or model.count("/") != 1:
+        raise ModelNotFoundError(f"the model folder {model} does not exist")
+    return commit_of(model, revision)
+
+
+def commit_of(repository: str, revision: str | None) -> str:
+    """The commit of a repository on the hub.
+
+    Raises:
+        ModelNotFoundError: it cannot be reached.
+    """
+    from huggingface_hub import HfApi, try_to_load_from_cache  # noqa: PLC0415 - a second to import, for hub names only
+
+    for file in ("config.json", "tokenizer_config.json", "adapter_config.json"):
+        try:
+            cached = try_to_load_from_cache(repository, file, revision=revision)
+        except ValueError as error:
+            raise ModelNotFoundError(
+                f"'{repository}' is no folder and cannot be a name on the hub ({error})"
+            ) from None
+        if isinstance(cached, str):
+            return Path(cached).parent.name
+    try:
+        return str(HfApi().model_info(repository, revision=revision, timeout=10).sha)
+    except Exception as error:  # noqa: BLE001 - the hub client raises the errors of whichever HTTP library it uses
+        reason = str(error).strip().split("\n")[0][:200]
+        raise ModelNotFoundError(
+            f"'{repository}' is not a folder, not in the Hugging Face cache, and not on the hub ({reason})"
+        ) from None
