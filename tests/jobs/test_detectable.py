@@ -24,11 +24,9 @@ def _plan(stopping=None, **tasks):
         Cell("base", task, "", tuple(Item(i, "", "") for i in range(items)), reruns, 0, {})
         for task, (items, reruns) in tasks.items()
     ]
-    config = SimpleNamespace(baseline="base", variants={"base": None, "cheap": None})
+    sweep = SimpleNamespace(config=SimpleNamespace(baseline="base"), variants={"base": None, "cheap": None})
     manifest = {"stopping": stopping} if stopping else {}
-    return SimpleNamespace(
-        sweep=SimpleNamespace(config=config), cells_of=lambda name: cells, manifest=manifest
-    )
+    return SimpleNamespace(sweep=sweep, cells_of=lambda name: cells, manifest=manifest)
 
 
 def _cells(table):
