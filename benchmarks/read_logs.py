@@ -18,9 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from jobs.inputs.columns.mapping import parse_columns
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_scores, sources
+from jobs.formats.columns import parse_columns
+from jobs.scores.read import read_scores, sources
+from jobs.scores.score_set import Reading
 
 ROUNDS = 3
 COLUMNS = ["item=sample_id,score=evaluation.score,variant=model_id,prompt=input.raw,response=output.raw"]

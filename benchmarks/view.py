@@ -25,9 +25,9 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.analysis.compare import Request, analyze_scores
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_scores
 from jobs.report import report
+from jobs.scores.read import read_scores
+from jobs.scores.score_set import Reading
 from orchestrator.rundir.schema import FORMAT, ITEMS, SampleColumns
 from orchestrator.rundir.store import RunStore
 from stats.results import Settings

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jobs.commands.export.export_run import Exported
     from jobs.commands.history.follow import History
-    from jobs.inputs.score_set import PairBy
+    from jobs.formats.samples import PairBy
     from stats.combinations import Combine
     from stats.multiplicity import Adjust
     from stats.results import Certify, Comparison, Missing
@@ -160,11 +160,11 @@ def analyze(
     """
     from jobs.analysis.policy.apply import analyze_for_release  # noqa: PLC0415
     from jobs.analysis.policy.load import load_policy  # noqa: PLC0415
-    from jobs.inputs.columns.mapping import Columns  # noqa: PLC0415
-    from jobs.inputs.scales.options import ScaleOptions  # noqa: PLC0415
-    from jobs.inputs.score_set import Reading  # noqa: PLC0415
-    from jobs.inputs.sources import require_existing  # noqa: PLC0415
+    from jobs.formats.columns import Columns  # noqa: PLC0415
+    from jobs.formats.registry import require_existing  # noqa: PLC0415
     from jobs.report import analysis_files  # noqa: PLC0415
+    from jobs.scores.scale_options import ScaleOptions  # noqa: PLC0415
+    from jobs.scores.score_set import Reading  # noqa: PLC0415
 
     share, own = (None, margin) if _is_mapping(margin) else (margin, {})
     scales = ScaleOptions(tuple(higher_is_better), tuple(lower_is_better), ranges or {}, own)  # type: ignore[arg-type]
@@ -292,7 +292,7 @@ def history(
     """
     from jobs.commands.history.follow import follow  # noqa: PLC0415
     from jobs.commands.history.outputs import history_files  # noqa: PLC0415
-    from jobs.inputs.score_set import Reading  # noqa: PLC0415
+    from jobs.scores.score_set import Reading  # noqa: PLC0415
 
     if not 0.0 < alpha <= 0.5:
         raise UserError(f"alpha must be above 0 and at most 0.5; it is {alpha:g}.")
@@ -347,8 +347,8 @@ def load_samples(run: str | PathLike[str]) -> pa.Table:
     Raises:
         UserError: it is not a run directory, or a file cannot be read.
     """
-    from jobs.inputs.run_directory.files import RunFiles  # noqa: PLC0415
-    from jobs.inputs.run_directory.tables import samples_table  # noqa: PLC0415
+    from jobs.formats.run_files import RunFiles  # noqa: PLC0415
+    from jobs.formats.run_samples import samples_table  # noqa: PLC0415
 
     return samples_table(RunFiles.open(str(run)))
 
@@ -365,7 +365,7 @@ def load_items(run: str | PathLike[str]) -> pa.Table:
     Raises:
         UserError: it is not a run directory, or a file is missing or cannot be read.
     """
-    from jobs.inputs.run_directory.files import RunFiles  # noqa: PLC0415
-    from jobs.inputs.run_directory.tables import items_table  # noqa: PLC0415
+    from jobs.formats.run_files import RunFiles  # noqa: PLC0415
+    from jobs.formats.run_samples import items_table  # noqa: PLC0415
 
     return items_table(RunFiles.open(str(run)))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jobs.analysis.compare import Analysis, VariantResult
     from jobs.analysis.policy.decision import Decision
     from jobs.commands.submit.run_sweep import Submitted
-    from jobs.inputs.score_set import ScoreSet
+    from jobs.scores.score_set import ScoreSet
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from jobs.analysis.compare import LEAST_COMMON, Analysis, Request, analyze_score
 from jobs.analysis.sequential.refusals import plan_settings, stops_early
 from jobs.analysis.sequential.verdicts import analyze_by_looks
 from jobs.analysis.settings import choose_settings
-from jobs.inputs.score_set import Reading, ScoreSet, Temperature
-from jobs.inputs.sources import is_run, read_scores
+from jobs.formats.registry import is_run
+from jobs.formats.samples import Temperature
+from jobs.scores.read import read_scores
+from jobs.scores.score_set import Reading, ScoreSet
 
 
 def analyze_inputs(

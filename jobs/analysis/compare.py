@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 
 from jobs.analysis.pair_up import pair_up
 from jobs.analysis.pairing import Pair, Pairing
-from jobs.inputs.notices import Notice, NoticeCode, joined, once
-from jobs.inputs.score_set import PairBy, ScoreSet, Temperature, some, temperatures_text
+from jobs.formats.notices import Notice, NoticeCode, joined, once, some
+from jobs.formats.samples import PairBy, Temperature, temperatures_text
+from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError
 from stats.comparison import Settings, adjustment_for, compare_variants

@@ -9,7 +9,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.inputs.score_set import Column, TaskTable
+from jobs.scores.score_set import Column, TaskTable
 from stats.arrays import Ints
 from stats.missing import MissingAnswers, SideAnswers, missing_answers
 

@@ -3,7 +3,7 @@
 from typing import Literal, TypeAlias
 
 from jobs.analysis.compare import Analysis
-from jobs.inputs.notices import Notice, NoticeCode
+from jobs.formats.notices import Notice, NoticeCode
 from stats.verdict import Verdict
 
 GateName: TypeAlias = Literal["degraded", "certified"]

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jobs.inputs.score_set import Column, ScoreSet, TaskTable, Temperature
+from jobs.formats.samples import Temperature
+from jobs.scores.score_set import Column, ScoreSet, TaskTable
 from stats.arrays import Floats
 
 Row = dict[str, Any]

@@ -8,9 +8,9 @@ import typer
 
 from jobs.analysis.gate import GateName
 from jobs.analysis.worst_tasks import Tasks
-from jobs.inputs.columns.mapping import FILE as COLUMNS_FILE
-from jobs.inputs.columns.mapping import ROLES
-from jobs.inputs.score_set import PairBy
+from jobs.formats.columns import FILE as COLUMNS_FILE
+from jobs.formats.columns import ROLES
+from jobs.formats.samples import PairBy
 from stats.combinations import Combine
 from stats.multiplicity import Adjust
 from stats.results import Certify, Missing

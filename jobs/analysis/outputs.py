@@ -14,7 +14,7 @@ from typing import Any
 from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.group_means import group_rows
 from jobs.analysis.sequential.fields import look_fields, looks_taken, plan_fields
-from jobs.inputs.score_set import ScoreSet, TaskInfo
+from jobs.scores.score_set import ScoreSet, TaskInfo
 from stats.combinations import COMBINATIONS
 from stats.results import Comparison
 

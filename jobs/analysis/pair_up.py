@@ -14,9 +14,10 @@ from jobs.analysis.pairing_notes import (
     note_repeats,
     note_share,
 )
-from jobs.inputs.notices import NoticeCode
-from jobs.inputs.run_directory.writers import mixed_writers
-from jobs.inputs.score_set import Column, ScoreSet, TaskTable, Temperature
+from jobs.formats.notices import NoticeCode
+from jobs.formats.samples import Temperature
+from jobs.scores.score_set import Column, ScoreSet, TaskTable
+from jobs.scores.writers import mixed_writers
 from stats.arrays import Floats, Ints
 from stats.scores import TaskScores
 

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from jobs.inputs.notices import Notice, NoticeCode
-from jobs.inputs.score_set import TaskInfo, Temperature
+from jobs.formats.notices import Notice, NoticeCode
+from jobs.formats.samples import Temperature
+from jobs.scores.score_set import TaskInfo
 from stats.missing import MissingAnswers
 from stats.scores import TaskScores
 

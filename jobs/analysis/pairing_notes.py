@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.analysis.pairing import Pairing
-from jobs.inputs.across_tools.pair_keys import repeats_a_prompt
-from jobs.inputs.notices import Notice, NoticeCode
-from jobs.inputs.score_set import Column, PairBy, ScoreSet, some, temperatures_text
+from jobs.formats.notices import Notice, NoticeCode, some
+from jobs.formats.samples import PairBy, temperatures_text
+from jobs.scores.across_tools.pair_keys import repeats_a_prompt
+from jobs.scores.score_set import Column, ScoreSet
 
 FULL_SHARE = 0.95
 """Least share of items that pair if two tools have asked the same questions, but for failed answers."""

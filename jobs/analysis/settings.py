@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from jobs.inputs.score_set import ScoreSet
+from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.results import Settings
 

@@ -39,12 +39,12 @@ from jobs.analysis.options import (
 from jobs.analysis.policy.apply import analyze_for_release
 from jobs.analysis.policy.load import load_policy
 from jobs.analysis.worst_tasks import Tasks
-from jobs.inputs.columns.mapping import parse_columns
-from jobs.inputs.key_values import parse_assignments, read_metrics
-from jobs.inputs.scales.options import scale_options
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import require_existing
+from jobs.formats.columns import parse_columns
+from jobs.formats.key_values import parse_assignments, read_metrics
+from jobs.formats.registry import require_existing
 from jobs.report import analysis_files, write_analysis
+from jobs.scores.scale_options import scale_options
+from jobs.scores.score_set import Reading
 from jobs.text.hand_over import formatted, print_tables
 from orchestrator.errors import UserError
 from stats.results import Settings

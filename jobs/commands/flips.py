@@ -8,10 +8,11 @@ import typer
 
 from jobs.analysis.options import Columns
 from jobs.analysis.sequential.stopped_note import stopped_notes
-from jobs.inputs.columns.mapping import parse_columns
-from jobs.inputs.key_values import parse_assignments, read_metrics
-from jobs.inputs.rerun_set import Wanted
-from jobs.inputs.sources import is_run, read_reruns
+from jobs.formats.columns import parse_columns
+from jobs.formats.key_values import parse_assignments, read_metrics
+from jobs.formats.registry import is_run
+from jobs.scores.read import read_reruns
+from jobs.scores.rerun_set import Wanted
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
 

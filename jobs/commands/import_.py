@@ -5,11 +5,11 @@ from typing import Annotated
 import typer
 
 from jobs.analysis.options import Columns, PairByOption, Where
-from jobs.inputs.columns.mapping import parse_columns
-from jobs.inputs.key_values import parse_assignments
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import to_run
-from jobs.inputs.write_run import write_run
+from jobs.formats.columns import parse_columns
+from jobs.formats.key_values import parse_assignments
+from jobs.formats.write_run import write_run
+from jobs.scores.read import to_run
+from jobs.scores.score_set import Reading
 
 
 def import_(

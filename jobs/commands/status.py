@@ -12,9 +12,9 @@ from rich.text import Text
 
 from jobs.commands.exit_status import INCOMPLETE
 from jobs.commands.submit.progress_view import standing_text, tally
-from jobs.inputs.run_directory.counts import Footers, total
-from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.score_set import some
+from jobs.formats.notices import some
+from jobs.formats.run_counts import Footers, total
+from jobs.formats.run_files import RunFiles
 from jobs.text.format import clean, problem_text
 from jobs.text.terminal import fitting, terminal
 from orchestrator.rundir.heartbeat import read_status
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console, RenderableType
 
-    from jobs.inputs.run_directory.counts import Count
+    from jobs.formats.run_counts import Count
 
 SECONDS_UNTIL_MISSED = 15  # a submit writes a heartbeat every three
 

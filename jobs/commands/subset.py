@@ -18,12 +18,13 @@ from rich.text import Text
 from jobs.analysis.options import Columns
 from jobs.analysis.sequential.stopped_note import stopped_notes
 from jobs.commands.flips import default_folder
-from jobs.inputs.as_runs import as_runs
-from jobs.inputs.columns.mapping import parse_columns
-from jobs.inputs.rerun_set import RerunSet, Wanted
-from jobs.inputs.score_set import Reading, some
-from jobs.inputs.sources import read_reruns
+from jobs.formats.columns import parse_columns
+from jobs.formats.notices import some
 from jobs.reruns.choose import Kept, TaskChoice, choose, kept
+from jobs.scores.as_runs import as_runs
+from jobs.scores.read import read_reruns
+from jobs.scores.rerun_set import RerunSet, Wanted
+from jobs.scores.score_set import Reading
 from jobs.text.format import clean, temperature_text
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError

@@ -6,11 +6,11 @@ from typing import Annotated
 import typer
 
 from jobs.analysis.options import Columns, Higher, Lower, Margin, PairByOption, Range
-from jobs.inputs.as_runs import as_runs
-from jobs.inputs.columns.mapping import parse_columns
-from jobs.inputs.scales.options import scale_options
-from jobs.inputs.score_set import Reading
+from jobs.formats.columns import parse_columns
 from jobs.report.catalog import Catalog, Chosen
+from jobs.scores.as_runs import as_runs
+from jobs.scores.scale_options import scale_options
+from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
 HOST = "127.0.0.1"

@@ -6,15 +6,14 @@ from functools import lru_cache
 from threading import Lock
 
 from jobs.analysis.analyze_inputs import analyze_inputs
-from jobs.inputs.run_directory.counts import Count, Footers
-from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.run_directory.read import runs_in
-from jobs.inputs.scales.options import AS_READ, ScaleOptions
-from jobs.inputs.score_set import Reading
+from jobs.formats.run_counts import Count, Footers
+from jobs.formats.run_files import RunFiles, runs_in
 from jobs.report.content import Content, content_of
 from jobs.report.flips import Flips, Wanted, flips_of, select
 from jobs.report.search import search
 from jobs.report.texts import Texts
+from jobs.scores.scale_options import AS_READ, ScaleOptions
+from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
 REMEMBERED = 16

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.analysis.compare import Analysis
-from jobs.inputs.score_set import Temperature
+from jobs.formats.samples import Temperature
 from stats.arrays import Floats
 from stats.scores import TaskScores
 from stats.verdict import Verdict

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jobs.analysis.compare import Analysis, VariantResult
-from jobs.inputs.score_set import Temperature
+from jobs.formats.samples import Temperature
 from jobs.report.forest import Axis, axis_over
 
 MOST_RERUNS = 30

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from jobs.inputs.run_directory.counts import Count, total
+from jobs.formats.run_counts import Count, total
 from jobs.report.catalog import CachedRun, Catalog
 from jobs.report.flips import Wanted, page
 from jobs.report.page import render

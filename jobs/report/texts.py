@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from jobs.inputs.run_directory.counts import Footers
-from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.run_directory.scan import read_files
-from jobs.inputs.score_set import Temperature, as_temperature
+from jobs.formats.run_counts import Footers
+from jobs.formats.run_files import RunFiles
+from jobs.formats.run_samples import read_files
+from jobs.formats.samples import Temperature, as_temperature
 from jobs.report.flips import Cell
 
 LIKELIHOODS = {"loglikelihood", "multiple_choice", "loglikelihood_rolling"}

@@ -6,13 +6,13 @@ from jobs.analysis.compare import Analysis
 from jobs.analysis.gate import GateName
 from jobs.analysis.outputs import output_files
 from jobs.analysis.policy.decision import Decision
-from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.score_set import ScoreSet
+from jobs.formats.run_files import RunFiles
 from jobs.report.content import content_of
 from jobs.report.flips import flips_of
 from jobs.report.page import render
 from jobs.report.payload import embedded
 from jobs.report.texts import Texts
+from jobs.scores.score_set import ScoreSet
 from jobs.text.hand_over import hand_over_files
 from orchestrator.rundir.whole_files import FileSet
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.inputs.rerun_set import RepeatedAnswers
-from jobs.inputs.score_set import Temperature, some
+from jobs.formats.notices import some
+from jobs.formats.samples import Temperature
 from jobs.reruns.versus_baseline import run_pairs
+from jobs.scores.rerun_set import RepeatedAnswers
 from orchestrator.errors import UserError
 from stats.arrays import Bools, Ints
 from stats.flips import flipping_items

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from jobs.inputs.rerun_set import RerunSet
 from jobs.reruns.plots import success_histogram, temperature_curves
 from jobs.reruns.summary import FlipReport
+from jobs.scores.rerun_set import RerunSet
 from jobs.text.figure_style import FORMATS, figure_files
 from orchestrator.rundir.whole_files import FileSet
 

@@ -10,10 +10,11 @@ from itertools import groupby
 
 import numpy as np
 
-from jobs.inputs.rerun_set import RepeatedAnswers, RerunSet
-from jobs.inputs.score_set import Temperature, some
+from jobs.formats.notices import some
+from jobs.formats.samples import Temperature
 from jobs.reruns.variance_components import Sources, variance_sources
 from jobs.reruns.versus_baseline import Against, against_baseline
+from jobs.scores.rerun_set import RepeatedAnswers, RerunSet
 from stats.flips import Churn, Stability, stability
 from stats.planning import Design
 from stats.reruns import Estimate, item_flip_rates, mean_share, rerun_churn

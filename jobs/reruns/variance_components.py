@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jobs.inputs.rerun_set import RepeatedAnswers
-from jobs.inputs.score_set import Temperature
+from jobs.formats.samples import Temperature
+from jobs.scores.rerun_set import RepeatedAnswers
 from stats.arrays import Floats
 from stats.reruns import VarianceSplit, variance_split
 

@@ -13,7 +13,7 @@ import unicodedata
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from jobs.inputs.score_set import Temperature
+    from jobs.formats.samples import Temperature
 
 
 _UNUSUAL = re.compile(r"[^\n\t -~]")

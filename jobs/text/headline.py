@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.policy.decision import Case, Decision, Status
-from jobs.inputs.score_set import Temperature
+from jobs.formats.samples import Temperature
 from jobs.text.format import amount_text, clean
 from stats.results import Comparison
 from stats.verdict import Verdict

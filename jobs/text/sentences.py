@@ -8,7 +8,7 @@ shown.
 from collections.abc import Sequence
 
 from jobs.analysis.compare import Analysis, VariantResult
-from jobs.inputs.notices import Notice
+from jobs.formats.notices import Notice
 from jobs.text.format import amount, amount_text, clean, p_text
 from jobs.text.headline import place
 from jobs.text.looks import look_meaning

@@ -7,10 +7,10 @@ import pytest
 from analyze_runner import run_analyze
 from inspect_maker import log, sample, write_eval, write_json
 
-from jobs.inputs.columns.mapping import parse_columns
-from jobs.inputs.rerun_set import Wanted
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_reruns, read_scores, to_run
+from jobs.formats.columns import parse_columns
+from jobs.scores.read import read_reruns, read_scores, to_run
+from jobs.scores.rerun_set import Wanted
+from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
 ITEMS = 60

@@ -19,13 +19,13 @@ import lldeg as api
 from jobs.analysis.analyze_inputs import analyze_inputs
 from jobs.analysis.outputs import verdicts
 from jobs.commands.status import run_status
-from jobs.inputs.rerun_set import Wanted as WantedReruns
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_reruns
 from jobs.report.catalog import Catalog
 from jobs.report.flips import Wanted
 from jobs.report.write import report
 from jobs.reruns.summary import summarize
+from jobs.scores.read import read_reruns
+from jobs.scores.rerun_set import Wanted as WantedReruns
+from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 from orchestrator.rundir.store import RunStore
 

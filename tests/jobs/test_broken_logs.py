@@ -16,7 +16,7 @@ import pytest
 from analyze_runner import run_analyze
 from inspect_maker import ZSTANDARD, log, sample, write_eval, write_json
 
-from jobs.inputs.columns.mapping import FILE as COLUMNS_FILE
+from jobs.formats.columns import FILE as COLUMNS_FILE
 
 MEMORY = 1 << 20
 """KiB that reading anything may take, libraries included."""

@@ -10,7 +10,7 @@ from lm_eval_maker import write_samples
 from standin.files import write_small_sweep
 from standin.runs import MadeTask, make_run
 
-from jobs.inputs.score_csv.table import MOST_COLUMNS
+from jobs.scores.score_csv.table import MOST_COLUMNS
 from orchestrator.sweep.task_names import may_be_task
 from orchestrator.sweep.tasks import TaskLibrary
 from stats.arrays import LARGEST_SCORE, EvidenceError

@@ -11,8 +11,8 @@ from standin.strange import JSON, PLAIN, often, or_a_sentence, planted, trees
 
 import lldeg
 from jobs.analysis.policy.load import load_policy
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_scores
+from jobs.scores.read import read_scores
+from jobs.scores.score_set import Reading
 from orchestrator.config.load import load_config
 from orchestrator.errors import UserError
 

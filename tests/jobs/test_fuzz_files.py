@@ -12,11 +12,11 @@ from standin.runs import MadeTask, make_run
 from standin.strange import JSON, often, or_a_sentence, planted
 
 from jobs.analysis.analyze_inputs import analyze_inputs
-from jobs.inputs.key_values import read_metrics
-from jobs.inputs.rerun_set import Wanted
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_reruns, to_run
+from jobs.formats.key_values import read_metrics
 from jobs.report.catalog import Catalog
+from jobs.scores.read import read_reruns, to_run
+from jobs.scores.rerun_set import Wanted
+from jobs.scores.score_set import Reading
 from orchestrator.sweep.item_subset import read_subset
 
 pytestmark = pytest.mark.slow

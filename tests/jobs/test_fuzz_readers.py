@@ -12,9 +12,9 @@ from standin.strange import JSON, often, or_a_sentence, planted
 from test_broken_logs import _every, _helm, _review, _stat
 
 from jobs.analysis.analyze_inputs import analyze_inputs
-from jobs.inputs.rerun_set import Wanted
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_reruns, to_run
+from jobs.scores.read import read_reruns, to_run
+from jobs.scores.rerun_set import Wanted
+from jobs.scores.score_set import Reading
 from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.store import RunStore
 from orchestrator.sweep.item_subset import refuse_reused_in

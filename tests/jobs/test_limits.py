@@ -19,10 +19,10 @@ from pyarrow import fs
 from standin.runs import MadeTask, make_run
 
 import orchestrator.rundir.sample_files as files
-from jobs.inputs.inspect_ai.log_file import MOST_ENTRIES, LogFile
-from jobs.inputs.samples import json_files
-from jobs.inputs.samples.json_files import files_below, read_lines
-from jobs.inputs.samples.json_stream import JsonObject
+from jobs.formats import json_files
+from jobs.formats.json_files import files_below, read_lines
+from jobs.formats.json_stream import JsonObject
+from jobs.scores.inspect_ai.log_file import MOST_ENTRIES, LogFile
 from orchestrator.config.load import load_config
 from orchestrator.errors import UserError
 from orchestrator.input_files import LARGEST_JSON, LARGEST_YAML, MOST_PARTS, read_json

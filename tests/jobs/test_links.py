@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from jobs.inputs.links import linked
-from jobs.inputs.score_set import ScoreSet, TaskInfo, TaskTable
+from jobs.scores.links import linked
+from jobs.scores.score_set import ScoreSet, TaskInfo, TaskTable
 
 
 def tasks(*documents, clusters=None):

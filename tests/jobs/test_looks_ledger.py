@@ -12,7 +12,7 @@ from standin.sequential_runs import BASE, a_sweep, make_stopped_run, write_sampl
 from jobs.analysis.analyze_inputs import analyze_inputs
 from jobs.analysis.gate import exit_status
 from jobs.analysis.sequential.policy import stopping_policy
-from jobs.inputs.score_set import Reading
+from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 from orchestrator.rundir.sample_files import read_whole
 from orchestrator.workers.stopping import NO_SEED, ItemScores

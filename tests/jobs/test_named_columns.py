@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 from jobs.commands.flips import flips
 from jobs.commands.import_ import import_
 from jobs.commands.subset import subset
-from jobs.inputs.as_runs import as_runs
-from jobs.inputs.columns.mapping import FILE, parse_columns
-from jobs.inputs.rerun_set import Wanted
-from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_reruns, read_scores
+from jobs.formats.columns import FILE, parse_columns
+from jobs.formats.run_files import RunFiles
+from jobs.scores.as_runs import as_runs
+from jobs.scores.read import read_reruns, read_scores
+from jobs.scores.rerun_set import Wanted
+from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
 ITEMS = 60

@@ -8,9 +8,9 @@ import pytest
 from analyze_runner import run_analyze
 from inspect_maker import ZSTANDARD, log, sample, write_eval, write_json
 
-from jobs.inputs.rerun_set import Wanted
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_reruns, read_scores, to_run
+from jobs.scores.read import read_reruns, read_scores, to_run
+from jobs.scores.rerun_set import Wanted
+from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
 POINTS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}

@@ -10,9 +10,9 @@ import random
 import pytest
 from analyze_runner import run_analyze
 
-from jobs.inputs.rerun_set import Wanted
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_reruns, read_scores, to_run
+from jobs.scores.read import read_reruns, read_scores, to_run
+from jobs.scores.rerun_set import Wanted
+from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
 ITEMS = 40

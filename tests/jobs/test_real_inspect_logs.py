@@ -10,9 +10,9 @@ import zipfile
 import pytest
 from analyze_runner import run_analyze
 
-from jobs.inputs.rerun_set import Wanted
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_reruns, read_scores, to_run
+from jobs.scores.read import read_reruns, read_scores, to_run
+from jobs.scores.rerun_set import Wanted
+from jobs.scores.score_set import Reading
 
 inspect_ai = pytest.importorskip("inspect_ai")
 pytestmark = pytest.mark.ray  # inspect_ai listens on a socket of its own

@@ -8,7 +8,7 @@ from analyze_runner import run_analyze
 from lm_eval_maker import write_results, write_samples
 from standin.runs import MadeTask, make_run
 
-from jobs.inputs.scales.known_metrics import certain_range, known_direction, known_metric
+from jobs.formats.metrics import certain_range, known_direction, known_metric
 
 
 def table(path, base, variant, task="t", **columns):
@@ -286,8 +286,8 @@ def test_a_margin_of_zero_is_refused_by_all(tmp_path):
 
 def test_the_page_takes_the_same_options(tmp_path):
     """The page reads a range like analyze does, so that a run of grades has one verdict."""
-    from jobs.inputs.scales.options import scale_options
     from jobs.report.catalog import Catalog, Chosen
+    from jobs.scores.scale_options import scale_options
 
     base, lower = grades(40)
     run = make_run(tmp_path / "run", {"t": MadeTask({("base", 0.0): [base], ("v", 0.0): [lower]})})

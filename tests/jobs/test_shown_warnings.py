@@ -1,6 +1,6 @@
 """Warnings on screen: each once, and many of one kind not all."""
 
-from jobs.inputs.notices import Notice, NoticeCode
+from jobs.formats.notices import Notice, NoticeCode
 from jobs.text.sentences import shown_warnings
 
 

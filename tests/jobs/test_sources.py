@@ -5,9 +5,9 @@ import json
 import pytest
 from inspect_maker import log, sample, write_json
 
-from jobs.inputs.score_set import Reading
-from jobs.inputs.source import Source
-from jobs.inputs.sources import FORMATS, read_scores, sources
+from jobs.scores.read import FORMATS, read_scores, sources
+from jobs.scores.score_set import Reading
+from jobs.scores.source import Source
 from orchestrator.errors import UserError
 
 

@@ -10,9 +10,9 @@ from standin.runs import MadeTask, make_run
 from typer.testing import CliRunner
 
 from jobs.commands.subset import subset
-from jobs.inputs.rerun_set import Wanted
-from jobs.inputs.sources import read_reruns
 from jobs.reruns.choose import choose, kept
+from jobs.scores.read import read_reruns
+from jobs.scores.rerun_set import Wanted
 from orchestrator.errors import UserError
 from orchestrator.sweep.item_subset import read_subset
 

@@ -5,8 +5,8 @@ import json
 import pytest
 from standin.runs import MadeTask, make_run
 
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_scores
+from jobs.scores.read import read_scores
+from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
 

@@ -26,14 +26,14 @@ import orchestrator.sweep.prepare
 import orchestrator.workers.execute
 from jobs.commands.export import export_run
 from jobs.commands.submit.run_sweep import run_sweep
-from jobs.inputs.rerun_set import Wanted
-from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_reruns, to_run
-from jobs.inputs.write_run import write_run
+from jobs.formats.run_files import RunFiles
+from jobs.formats.write_run import write_run
 from jobs.report import analysis_files
 from jobs.reruns.outputs import write_flips
 from jobs.reruns.summary import summarize
+from jobs.scores.read import read_reruns, to_run
+from jobs.scores.rerun_set import Wanted
+from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import write_status
 from orchestrator.rundir.software import software_id

@@ -7,7 +7,7 @@ import pytest
 from standin.files import CHOOSE, GENERATE, choices, questions, write_sweep, write_task
 
 from jobs.analysis.sequential.run_plan import read_run_plan
-from jobs.inputs.run_directory.files import RunFiles
+from jobs.formats.run_files import RunFiles
 from orchestrator.errors import UserError
 from orchestrator.sweep.blocks import in_order_of_work
 from orchestrator.sweep.plan import plan_sweep

@@ -9,7 +9,7 @@ from jobs.analysis.policy.decision import Decision
 from jobs.analysis.policy.judge import decide_release
 from jobs.analysis.policy.load import merged
 from jobs.analysis.policy.schema import Policy
-from jobs.inputs.score_set import Reading, ScoreSet
+from jobs.scores.score_set import Reading, ScoreSet
 
 
 def analyze_for_release(

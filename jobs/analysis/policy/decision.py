@@ -8,7 +8,7 @@ from typing import Any
 
 from jobs.analysis.policy.reasons import Reason
 from jobs.analysis.policy.resolve import Demand
-from jobs.inputs.score_set import Temperature
+from jobs.formats.samples import Temperature
 from stats.results import Comparison
 
 FIELDS = (

@@ -9,8 +9,9 @@ from jobs.analysis.policy.reasons import Code, Mistake, PolicyError, Reason
 from jobs.analysis.policy.resolve import Demand, demands, requires_anything
 from jobs.analysis.policy.schema import Policy, Rule
 from jobs.analysis.sequential.refusals import stops_early
-from jobs.inputs.notices import NoticeCode
-from jobs.inputs.score_set import ScoreSet, TaskTable, Temperature, some
+from jobs.formats.notices import NoticeCode, some
+from jobs.formats.samples import Temperature
+from jobs.scores.score_set import ScoreSet, TaskTable
 from orchestrator.errors import suggestion
 from stats.combinations import BY_NAME
 from stats.family import Hypothesis, compare_family

@@ -6,8 +6,9 @@ from fnmatch import fnmatchcase
 
 from jobs.analysis.policy.reasons import Mistake
 from jobs.analysis.policy.schema import Policy, Requirement, Rule
-from jobs.inputs.metrics import unused_requests
-from jobs.inputs.score_set import TaskInfo, some
+from jobs.formats.metrics import unused_requests
+from jobs.formats.notices import some
+from jobs.scores.score_set import TaskInfo
 from orchestrator.errors import suggestion
 from stats.results import Settings
 

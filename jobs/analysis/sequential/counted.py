@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.inputs.run_directory.withheld import count_withheld
-from jobs.inputs.score_set import Column, ScoreSet, TaskTable, Temperature
+from jobs.formats.run_samples import count_withheld
+from jobs.formats.samples import Temperature
+from jobs.scores.score_set import Column, ScoreSet, TaskTable
 from stats.arrays import Ints
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from jobs.analysis.sequential.replay import monitor_of
 from jobs.analysis.sequential.run_plan import Place, RunPlan
-from jobs.inputs.run_directory.files import RunFiles
+from jobs.formats.run_files import RunFiles
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError, Ints
 from stats.sequential import Course, SequentialPlan

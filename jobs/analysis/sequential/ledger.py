@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jobs.analysis.sequential.run_plan import Place
-from jobs.inputs.score_set import some
+from jobs.formats.notices import some
 from orchestrator.rundir.store import LEDGER, RunStore
 from stats.sequential import Outline
 

@@ -9,7 +9,7 @@ from jobs.analysis.sequential.recorded_looks import looks_on_record
 from jobs.analysis.sequential.replay import monitor_of
 from jobs.analysis.sequential.run_monitor import RunMonitor
 from jobs.analysis.sequential.run_plan import Place
-from jobs.inputs.run_directory.files import RunFiles
+from jobs.formats.run_files import RunFiles
 from orchestrator.rundir.progress import Standing
 from orchestrator.workers.stopping import ItemScores, Next
 from stats.arrays import EvidenceError

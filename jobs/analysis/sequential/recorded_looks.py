@@ -13,9 +13,8 @@ from jobs.analysis.sequential.followed import Followed
 from jobs.analysis.sequential.ledger import Key, Ledger, labels
 from jobs.analysis.sequential.looks_file import looks_text
 from jobs.analysis.sequential.run_plan import Place
-from jobs.inputs.notices import Notice, NoticeCode
-from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.score_set import some
+from jobs.formats.notices import Notice, NoticeCode, some
+from jobs.formats.run_files import RunFiles
 from orchestrator.rundir.store import LEDGER, LOOKS
 
 CLOSE = 1e-6

@@ -8,9 +8,10 @@ fine.
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.scales.options import AS_READ
-from jobs.inputs.score_set import Reading, ScoreSet, some
+from jobs.formats.notices import some
+from jobs.formats.run_files import RunFiles
+from jobs.scores.scale_options import AS_READ
+from jobs.scores.score_set import Reading, ScoreSet
 from orchestrator.errors import UserError
 from orchestrator.rundir.schema import StoppingEntry
 from stats.results import Settings

@@ -7,8 +7,8 @@ import pyarrow as pa
 
 from jobs.analysis.sequential.run_monitor import RunMonitor
 from jobs.analysis.sequential.run_plan import read_run_plan
-from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.run_directory.scan import scan
+from jobs.formats.run_files import RunFiles
+from jobs.formats.run_samples import scan
 from orchestrator.workers.stopping import NO_SEED, ItemScores
 
 

@@ -6,15 +6,15 @@ from functools import cached_property
 
 import numpy as np
 
-from jobs.inputs.links import sign_blocks
-from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.run_directory.items import RunItems, read_items
-from jobs.inputs.run_directory.means import task_info
-from jobs.inputs.scales.bounds import Bounds
-from jobs.inputs.scales.known_metrics import certain_range
-from jobs.inputs.scales.options import ScaleOptions
-from jobs.inputs.scales.settle import scaled
-from jobs.inputs.score_set import Reading, ScoreSet, TaskInfo, TaskTable, some
+from jobs.formats.metrics import Bounds, certain_range
+from jobs.formats.notices import some
+from jobs.formats.run_files import RunFiles
+from jobs.scores.items import RunItems, read_items
+from jobs.scores.links import sign_blocks
+from jobs.scores.run_means import task_info
+from jobs.scores.scale_options import ScaleOptions
+from jobs.scores.scales import scaled
+from jobs.scores.score_set import Reading, ScoreSet, TaskInfo, TaskTable
 from orchestrator.errors import UserError
 from orchestrator.rundir.schema import StoppingEntry
 from orchestrator.workers.stopping import NO_SEED

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from jobs.analysis.sequential.followed import follow
-from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.score_set import some
+from jobs.formats.notices import some
+from jobs.formats.run_files import RunFiles
 
 
 def stopped_notes(runs: Sequence[RunFiles]) -> list[str]:

@@ -24,8 +24,9 @@ from jobs.analysis.sequential.counted import blanked, counted
 from jobs.analysis.sequential.followed import Followed, follow
 from jobs.analysis.sequential.recorded_looks import note_looks
 from jobs.analysis.sequential.run_plan import Place
-from jobs.inputs.notices import Notice, NoticeCode, once
-from jobs.inputs.score_set import ScoreSet, TaskTable, Temperature
+from jobs.formats.notices import Notice, NoticeCode, once
+from jobs.formats.samples import Temperature
+from jobs.scores.score_set import ScoreSet, TaskTable
 from orchestrator.errors import UserError
 from stats.arrays import Ints
 from stats.sequential import Course

@@ -16,8 +16,8 @@ from uuid import UUID
 import numpy as np
 
 from jobs.commands.export.reruns import Rerun, Row, items_of, reruns_of, responses
-from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.score_set import ScoreSet, TaskInfo
+from jobs.formats.run_files import RunFiles
+from jobs.scores.score_set import ScoreSet, TaskInfo
 from orchestrator.rundir.store import segment
 
 VERSION = "0.3.0"

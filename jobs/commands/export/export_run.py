@@ -12,9 +12,9 @@ from pyarrow.fs import FileSelector
 from jobs.commands.export.every_eval_ever import every_eval_ever_files
 from jobs.commands.export.lm_eval import lm_eval_files
 from jobs.commands.export.target import Target
-from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_scores
+from jobs.formats.run_files import RunFiles
+from jobs.scores.read import read_scores
+from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 from orchestrator.rundir.locations import open_location
 from orchestrator.rundir.whole_files import FileSet, write_whole

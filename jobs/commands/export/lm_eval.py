@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from jobs.commands.export.reruns import Rerun, Row, items_of, numbers, reruns_of, responses
-from jobs.inputs.run_directory.files import RunFiles
+from jobs.formats.run_files import RunFiles
 from orchestrator.rundir.identity import digest
 from orchestrator.rundir.schema import TaskEntry
 from orchestrator.rundir.store import segment

@@ -7,9 +7,9 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from jobs.inputs.run_directory.files import RunFiles
-from jobs.inputs.run_directory.tables import cell_table
-from jobs.inputs.score_set import Temperature, as_temperature
+from jobs.formats.run_files import RunFiles
+from jobs.formats.run_samples import cell_table
+from jobs.formats.samples import Temperature, as_temperature
 from orchestrator.rundir.schema import ITEMS
 
 Row = dict[str, Any]

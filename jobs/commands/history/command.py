@@ -6,8 +6,8 @@ from typing import Annotated
 import typer
 
 from jobs.analysis.options import AtTemperature, Cluster, Metric
-from jobs.inputs.key_values import parse_assignments
-from jobs.inputs.score_set import Reading
+from jobs.formats.key_values import parse_assignments
+from jobs.scores.score_set import Reading
 from jobs.text.terminal import terminal
 
 

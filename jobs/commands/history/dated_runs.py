@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from jobs.inputs.run_directory.read import runs_in
-from jobs.inputs.score_set import Reading, ScoreSet
-from jobs.inputs.sources import read_unlinked
+from jobs.formats.run_files import runs_in
+from jobs.scores.read import read_unlinked
+from jobs.scores.score_set import Reading, ScoreSet
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import EVENTS
 from orchestrator.rundir.store import RunStore

@@ -6,9 +6,10 @@ from typing import Any
 from jobs.commands.history.dated_runs import dated_runs
 from jobs.commands.history.outputs import history_entry, write_history
 from jobs.commands.history.series import Series, series_of
-from jobs.inputs.notices import NoticeCode
-from jobs.inputs.score_set import Reading, Temperature
-from jobs.inputs.sources import read_unlinked
+from jobs.formats.notices import NoticeCode
+from jobs.formats.samples import Temperature
+from jobs.scores.read import read_unlinked
+from jobs.scores.score_set import Reading
 
 ALARM, UNMEASURED = 1, 3
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from jobs.inputs.score_set import Column, ScoreSet, TaskTable
+from jobs.scores.score_set import Column, ScoreSet, TaskTable
 from orchestrator.errors import UserError
 
 

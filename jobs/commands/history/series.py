@@ -11,7 +11,8 @@ from jobs.analysis.pair_up import pair_up
 from jobs.analysis.pairing import Pair, Pairing
 from jobs.commands.history.dated_runs import DatedRun
 from jobs.commands.history.reference import with_reference
-from jobs.inputs.score_set import ScoreSet, TaskTable, Temperature
+from jobs.formats.samples import Temperature
+from jobs.scores.score_set import ScoreSet, TaskTable
 from orchestrator.errors import UserError
 from stats.arrays import block_sums
 from stats.comparison import Settings, compare

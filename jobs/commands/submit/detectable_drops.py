@@ -14,9 +14,9 @@ from rich.text import Text
 
 from jobs.commands.power import detectable_text
 from jobs.commands.submit.expected_samples import expectation
-from jobs.inputs.rerun_set import Wanted
-from jobs.inputs.sources import read_reruns
 from jobs.reruns.summary import summarize
+from jobs.scores.read import read_reruns
+from jobs.scores.rerun_set import Wanted
 from jobs.text.format import clean, temperature_text
 from orchestrator.errors import UserError
 from stats.planning import Design

@@ -143,8 +143,8 @@ def _count_written(plan: Plan, progress: SweepProgress) -> None:
     """Count what replicas wrote that were withdrawn with their block, as far as that is known."""
     if not any(counts.not_needed for counts in progress.variants.values()):
         return
-    from jobs.inputs.run_directory.counts import Footers  # noqa: PLC0415 - not needed otherwise
-    from jobs.inputs.run_directory.files import RunFiles  # noqa: PLC0415
+    from jobs.formats.run_counts import Footers  # noqa: PLC0415 - not needed otherwise
+    from jobs.formats.run_files import RunFiles  # noqa: PLC0415
 
     for name, count in Footers().count(RunFiles.open(plan.sweep.store.url)).items():
         if (counts := progress.variants.get(name)) is not None and count.planned == counts.planned:

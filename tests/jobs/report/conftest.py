@@ -16,11 +16,11 @@ from standin.runs import make_run, tell
 
 from jobs.analysis.compare import Request, analyze_scores
 from jobs.analysis.outputs import verdicts
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_scores
 from jobs.report import report as page_of
 from jobs.report.catalog import Catalog
 from jobs.report.server import application
+from jobs.scores.read import read_scores
+from jobs.scores.score_set import Reading
 from stats.results import Settings
 
 

@@ -98,8 +98,8 @@ def test_one_temperature_makes_no_curve():
 def test_histograms_count_successes(sampled_run):
     """Items are counted by how many of their reruns succeed; greedy answers have no histogram."""
     from jobs.analysis.compare import Request, analyze_scores
-    from jobs.inputs.score_set import Reading
-    from jobs.inputs.sources import read_scores
+    from jobs.scores.read import read_scores
+    from jobs.scores.score_set import Reading
     from stats.results import Settings
 
     analysis = analyze_scores(read_scores([str(sampled_run)], Reading({})), Request(Settings()))

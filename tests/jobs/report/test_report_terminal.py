@@ -8,9 +8,9 @@ from hostile import HOSTILE
 from rich.console import Console
 
 from jobs.analysis.compare import Request, analyze_scores
-from jobs.inputs.notices import Notice, NoticeCode
-from jobs.inputs.score_set import Reading
-from jobs.inputs.sources import read_scores
+from jobs.formats.notices import Notice, NoticeCode
+from jobs.scores.read import read_scores
+from jobs.scores.score_set import Reading
 from jobs.text.markdown import markdown
 from jobs.text.verdict_tables import print_analysis
 from stats.results import Settings

@@ -1,0 +1,225 @@
+"""Metrics: which of a task is tested, which values are numbers, and what a name says of direction and range.
+
+A test needs one number per sample. Metrics that lm-eval computes over a whole corpus (F1, BLEU of a corpus)
+leave a list per sample, from which nothing can be tested; they are named and left out rather than misread.
+
+Ranges are those of a single sample's value. Where two scales are in use (BLEU as a share or in percent),
+the first one that holds all scores is meant. A word error rate has no limit: insertions can exceed the
+reference.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from math import inf
+from typing import TypeVar
+
+from orchestrator.errors import UserError
+from stats.arrays import LARGEST_SCORE
+
+T = TypeVar("T")
+TRUTH = {"true": 1.0, "false": 0.0}
+
+
+def as_number(value: object) -> float | None:
+    """A score as a number: numbers, booleans and their spelling ("True", "0.5"); None for anything else.
+
+    NaN and infinities come back as they are, for the caller to refuse by name.
+    """
+    if isinstance(value, (bool, int, float)):
+        return _float(value)
+    if not isinstance(value, str):
+        return None
+    text = value.strip().lower()
+    if text in TRUTH:
+        return TRUTH[text]
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # JSON has integers of any size
+        return inf
+
+
+def requested_metric(task: str, group: str | None, metrics: Mapping[str, str]) -> str | None:
+    """The metric the user asked for: by the task's name, its group's, or a pattern; in this order."""
+    return requested(task, group, metrics)
+
+
+def requested(task: str, group: str | None, given: Mapping[str, T]) -> T | None:
+    """What the user said about a task: by its name, its group's, or a pattern; in this order."""
+    for name in (task, group):
+        if name is not None and name in given:
+            return given[name]
+    return next((value for pattern, value in given.items() if fnmatchcase(task, pattern)), None)
+
+
+def resolve_metric(task: str, wanted: str, available: Sequence[str]) -> str:
+    """Turn what the user wrote into a metric key of the task.
+
+    Args:
+        task: name of the task, for the error.
+        wanted: "metric,filter", or only "metric" where one filter has it.
+        available: the keys that exist.
+
+    Raises:
+        UserError: if there is no such metric, or several filters have it.
+    """
+    if wanted in available:
+        return wanted
+    matches = [key for key in available if key.split(",")[0] == wanted]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        raise UserError(f"Task {task} has {wanted} with several filters: choose one of {_quoted(matches)}.")
+    raise UserError(
+        f"Task {task} has no metric {wanted!r} with a number per sample; it has {_quoted(available)}."
+    )
+
+
+def _quoted(keys: Sequence[str]) -> str:
+    return ", ".join(repr(key) for key in keys) if keys else "none"
+
+
+def unused_requests(metrics: Mapping[str, str], tasks: Mapping[str, str | None]) -> list[str]:
+    """Names in --metric that no task answers to.
+
+    Args:
+        metrics: metric by task, group or pattern.
+        tasks: group by task.
+    """
+    groups = set(tasks.values())
+    return [
+        name
+        for name in metrics
+        if name not in tasks and name not in groups and not any(fnmatchcase(task, name) for task in tasks)
+    ]
+
+
+Bounds = tuple[float, float]
+
+UNBOUNDED: Bounds = (float("-inf"), float("inf"))
+UNIT: Bounds = (0.0, 1.0)
+PERCENT: Bounds = (0.0, 100.0)
+
+
+def parse_range(text: str, where: str) -> Bounds:
+    """Read a range: "0..10", or "none" for scores without one.
+
+    Args:
+        text: what was written.
+        where: what to call it in the error.
+
+    Raises:
+        UserError: if it is neither.
+    """
+    if text.strip().lower() == "none":
+        return UNBOUNDED
+    low, _, high = text.partition("..")
+    try:
+        bounds = (float(low), float(high))
+    except ValueError:
+        bounds = UNBOUNDED
+    if not -LARGEST_SCORE <= bounds[0] < bounds[1] <= LARGEST_SCORE:
+        raise UserError(
+            f"{where}: write a range as LOW..HIGH, such as 0..10, or none for scores without limits."
+        )
+    return bounds
+
+
+def range_text(bounds: Bounds) -> str:
+    """A range as `parse_range` reads it."""
+    return "none" if bounds == UNBOUNDED else f"{bounds[0]!r}..{bounds[1]!r}"
+
+
+@dataclass(frozen=True)
+class KnownMetric:
+    """Direction and possible ranges of a metric.
+
+    Attributes:
+        higher_is_better: its direction.
+        ranges: scales in use, the narrowest first; empty where the name does not say.
+    """
+
+    higher_is_better: bool
+    ranges: tuple[Bounds, ...] = ()
+
+
+_BY_ENDING = {
+    **dict.fromkeys(
+        ("perplexity", "ppl", "bits_per_byte", "bits_per_char", "bpb", "loss", "nll", "cross_entropy",
+         "kl_divergence", "wer", "cer", "ter", "edit_distance", "levenshtein", "levenshtein_distance", "mae",
+         "mse", "rmse"),
+        KnownMetric(False, (UNBOUNDED,)),
+    ),
+    **dict.fromkeys(("normalized_edit_distance", "ece", "toxicity"), KnownMetric(False, (UNIT,))),
+    **dict.fromkeys(("error_rate", "hallucination_rate"), KnownMetric(False, (UNIT, PERCENT))),
+    **dict.fromkeys(("brier", "brier_score"), KnownMetric(False, (UNIT, (0.0, 2.0)))),
+    **dict.fromkeys(("error", "err"), KnownMetric(False)),
+}  # fmt: skip
+"""Names that say the direction wherever they end a longer one: valid_loss, word_perplexity."""
+
+_BY_NAME = {
+    **dict.fromkeys(
+        ("acc", "acc_norm", "accuracy", "exact_match", "em", "f1", "bleu", "sacrebleu", "chrf", "rouge1",
+         "rouge2", "rougel", "rougelsum", "meteor", "bleu_max", "rouge1_max", "rouge2_max", "rougel_max"),
+        KnownMetric(True, (UNIT, PERCENT)),
+    ),
+    **dict.fromkeys(("loglikelihood", "log_likelihood", "logprob"), KnownMetric(True, (UNBOUNDED,))),
+    "mcc": KnownMetric(True, ((-1.0, 1.0),)),
+}  # fmt: skip
+
+_SHARE_OF_RIGHT = re.compile(r"(?:^|_)(?:acc|accuracy|exact_match|pass(?:@\d+)?)(?:_|$)")
+"""Right or wrong in longer names, too: prompt_level_strict_acc, exact_match_original, pass@1."""
+
+_ENDING = re.compile(rf"(?:^|[\W_])({'|'.join(sorted(_BY_ENDING, key=len, reverse=True))})$")
+
+
+def known_metric(name: str) -> KnownMetric | None:
+    """What is known of a metric by its name.
+
+    Args:
+        name: "metric" or "metric,filter", in any case.
+
+    Returns:
+        None where the name says nothing.
+    """
+    plain = _plain(name)
+    if plain in _BY_NAME:
+        return _BY_NAME[plain]
+    if found := _ENDING.search(plain):
+        return _BY_ENDING[found[1]]
+    return KnownMetric(True, (UNIT, PERCENT)) if _SHARE_OF_RIGHT.search(plain) else None
+
+
+def certain_range(name: str) -> Bounds | None:
+    """The range of a metric's values as far as it is certain before any has been seen.
+
+    Args:
+        name: as for `known_metric`.
+
+    Returns:
+        None where the values have no range, or the name leaves several possible.
+    """
+    known = known_metric(name)
+    if known is None or not known.ranges:
+        return None
+    is_certain = len(known.ranges) == 1 or _SHARE_OF_RIGHT.search(_plain(name))
+    return known.ranges[0] if is_certain and known.ranges[0] != UNBOUNDED else None
+
+
+def _plain(name: str) -> str:
+    """The metric alone, its words joined by underscores."""
+    return name.partition(",")[0].strip().lower().replace("-", "_").replace(" ", "_")
+
+
+def known_direction(name: str) -> bool:
+    """Whether higher is better as far as the name says; True where it says nothing."""
+    known = known_metric(name)
+    return known is None or known.higher_is_better

@@ -1,0 +1,80 @@
+"""The progress of a run, counted from its files, so that a sweep on another machine can be watched too."""
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+from jobs.formats.run_files import RunFiles
+from jobs.formats.run_samples import Footer, read_footer
+from orchestrator.rundir.heartbeat import read_status
+from orchestrator.rundir.sample_files import readers
+
+
+@dataclass(frozen=True)
+class Count:
+    """Samples of a variant, or of a run.
+
+    Attributes:
+        planned: what the sweep asked for.
+        done: rows that are there.
+        errors: of these, rows with an error instead of an answer.
+        not_needed: samples that are not there because their comparison was decided, by the last heartbeat.
+        damaged: sample files that are torn or damaged; nothing in them is there.
+    """
+
+    planned: int
+    done: int
+    errors: int
+    not_needed: int = 0
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def needed(self) -> int:
+        """Samples that are there or still to come."""
+        return self.planned - self.not_needed
+
+
+class Footers:
+    """Footers of sample files, each read once: a finished block is never changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Footer | None] = {}
+
+    def of(self, run: RunFiles, variant: str, task: str) -> list[Footer]:
+        """Footers of the files of one cell that can be read."""
+        paths = run.samples(variant, task)
+        unknown = [path for path in paths if path not in self._known]
+        with ThreadPoolExecutor(readers(run.filesystem)) as pool:
+            self._known.update(zip(unknown, pool.map(partial(read_footer, run), unknown), strict=True))
+        return [footer for path in paths if (footer := self._known[path]) is not None]
+
+    def damaged(self, run: RunFiles, variant: str) -> tuple[str, ...]:
+        """Those files of a variant that cannot be read, of the ones that `of` was asked for."""
+        paths = (path for task in run.tasks for path in run.samples(variant, task))
+        return tuple(path for path in paths if self._known.get(path, path) is None)
+
+    def count(self, run: RunFiles) -> dict[str, Count]:
+        """Samples by variant."""
+        asked = sum(int(entry["items"]) * len(entry["reruns"]) for entry in run.tasks.values())
+        told = (read_status(run.store) or {}).get("variants", {})
+        counts = {}
+        for variant in run.models:
+            footers = [footer for task in run.tasks for footer in self.of(run, variant, task)]
+            rows, errors = sum(f.rows for f in footers), sum(f.errors for f in footers)
+            planned = max(asked, rows)  # an imported run asks for nothing
+            not_needed = min(told.get(variant, {}).get("not_needed", 0), planned - rows)
+            counts[variant] = Count(planned, rows, errors, not_needed, self.damaged(run, variant))
+        return counts
+
+
+def total(counts: Iterable[Count]) -> Count:
+    """All of them together."""
+    listed = list(counts)
+    return Count(
+        planned=sum(count.planned for count in listed),
+        done=sum(count.done for count in listed),
+        errors=sum(count.errors for count in listed),
+        not_needed=sum(count.not_needed for count in listed),
+        damaged=tuple(path for count in listed for path in count.damaged),
+    )

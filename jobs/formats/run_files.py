@@ -1,0 +1,137 @@
+"""A run directory as the analysis sees it: its manifest, its configuration and where its samples are.
+
+Files whose name begins with a dot are half-written and invisible. The manifest says what was to be done, so
+it alone decides what is missing.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import yaml
+
+from orchestrator.errors import UserError
+from orchestrator.rundir.locations import subfolders
+from orchestrator.rundir.manifest_shape import misshapen_sweep
+from orchestrator.rundir.schema import SOFTWARE_KEY, Manifest, TaskEntry, VariantEntry
+from orchestrator.rundir.store import RunStore
+
+YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""The quick one where PyYAML has it: 100,000 seeds are as many lines."""
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """An opened run.
+
+    Attributes:
+        store: the run directory.
+        manifest: what was done, and with what.
+        sweep: what was asked for.
+        spans: first and last item of the sample files that were read.
+        texts: of these files, the least and the greatest answer; None where the footer does not tell.
+        writers: the ID of what wrote them, of those with scores; None for a file that does not say.
+    """
+
+    store: RunStore
+    manifest: Manifest
+    sweep: dict[str, Any]
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+    texts: dict[str, tuple[str, str] | None] = field(default_factory=dict)
+    writers: dict[str, str | None] = field(default_factory=dict)
+
+    @staticmethod
+    def open(location: str) -> "RunFiles":
+        """Open a run directory.
+
+        Raises:
+            UserError: if it is not a run directory, or its manifest or sweep cannot be read.
+        """
+        store = RunStore(location)
+        manifest = store.read_manifest()
+        try:
+            sweep = yaml.load(store.read_sweep(), YAML)  # noqa: S506 - a safe loader
+        except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
+            raise UserError(
+                f"The sweep.yaml of {location} is not valid YAML: {' '.join(str(error).split())}."
+            ) from error
+        sweep = sweep if isinstance(sweep, dict) else {}
+        if (part := misshapen_sweep(sweep)) is not None:
+            raise UserError(f"The sweep.yaml of {location} is damaged: {part} is not what it should be.")
+        return RunFiles(store, manifest, sweep)
+
+    @property
+    def location(self) -> str:
+        """What the user called it."""
+        return self.store.url
+
+    @property
+    def filesystem(self) -> pafs.FileSystem:
+        """The file system that holds it."""
+        return self.store.filesystem
+
+    @property
+    def models(self) -> dict[str, VariantEntry]:
+        """Variants by name, as the manifest describes them."""
+        return dict(self.manifest["variants"])
+
+    @property
+    def tasks(self) -> dict[str, TaskEntry]:
+        """Tasks by name, as the manifest describes them."""
+        return dict(self.manifest["tasks"])
+
+    @property
+    def baseline(self) -> str | None:
+        """The baseline of the sweep."""
+        return self.sweep.get("baseline")
+
+    @property
+    def analysis(self) -> dict[str, float]:
+        """The sweep's level and margin."""
+        return dict(self.sweep.get("analysis") or {})
+
+    def items(self, task: str, columns: list[str]) -> pa.Table:
+        """Columns of the item table of a task.
+
+        Raises:
+            UserError: if it is missing or unreadable.
+        """
+        try:
+            return self.store.read_items(task, columns)
+        except (FileNotFoundError, pa.ArrowInvalid) as error:
+            raise UserError(
+                f"The items of task {task} in {self.location} are missing or damaged; submitting the sweep "
+                "again writes them anew."
+            ) from error
+
+    def samples(self, model: str, task: str) -> list[str]:
+        """Paths of the sample files of one model and task, sorted."""
+        return self._samples.get((model, task), [])
+
+    def note_items(self, path: str, items: pa.ChunkedArray) -> None:
+        """Remember the first and the last item of a file."""
+        numbers = items.to_numpy()
+        self.spans[path] = int(numbers.min()), int(numbers.max())
+
+    def is_monotonous(self, model: str, task: str) -> bool:
+        """Whether all answers of a model to a task are one and the same text, as far as they were read."""
+        found = {self.texts[path] for path in self.samples(model, task) if path in self.texts}
+        return len(found) == 1 and (texts := found.pop()) is not None and texts[0] == texts[1]
+
+    def note_writer(self, path: str, metadata: dict[bytes, bytes] | None) -> None:
+        """Remember what wrote a file, by the metadata of its schema."""
+        name = (metadata or {}).get(SOFTWARE_KEY)
+        self.writers[path] = None if name is None else name.decode(errors="replace")
+
+    @cached_property
+    def _samples(self) -> dict[tuple[str, str], list[str]]:
+        return self.store.sample_paths()
+
+
+def runs_in(path: str) -> list[str]:
+    """The run itself, or the runs directly inside of a folder."""
+    if RunStore(path).has_run():
+        return [path]
+    return [folder for folder in subfolders(path) if RunStore(folder).has_run()]

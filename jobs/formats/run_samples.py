@@ -1,0 +1,275 @@
+"""Reads sample files: the columns that are needed, in large pieces; files that are damaged are named."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from posixpath import dirname
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jobs.formats.notices import NoticeCode, some
+from jobs.formats.run_files import RunFiles
+from jobs.formats.samples import Temperature, as_temperature
+from orchestrator.engines.base import CUT
+from orchestrator.errors import AnswerWithheldError, UserError
+from orchestrator.rundir.sample_files import open_whole, read_whole, readers
+from orchestrator.rundir.schema import ITEMS
+from stats.arrays import Ints
+
+ROWS_PER_PIECE = 1 << 17
+PLACE, RESPONSE = ("item", "temperature", "seed"), "response"
+MARKS: dict[NoticeCode, tuple[str, Callable[[pa.ChunkedArray], pa.ChunkedArray]]] = {
+    NoticeCode.CUT_ANSWERS: ("finish_reason", lambda reasons: pc.equal(reasons, CUT)),
+    NoticeCode.CUT_PROMPTS: ("prompt_cut", lambda tokens: pc.greater(tokens, 0)),
+    NoticeCode.EMPTY_ANSWERS: (
+        RESPONSE,
+        lambda texts: pc.equal(pc.utf8_trim_whitespace(texts.cast(pa.string())), ""),
+    ),
+}
+"""What is noted of an answer: the column that tells, which older files may lack, and when it does."""
+
+
+def read_files(
+    run: RunFiles,
+    files: Sequence[str],
+    columns: Sequence[str] | Callable[[str, Any], Sequence[str]] | None = None,
+    texts: Sequence[str] = (),
+) -> Iterator[tuple[str, pa.Table | None]]:
+    """Columns of files of samples, as `read_whole` gives them, in their order; None for a damaged file.
+
+    What chooses columns gets path and footer of a file.
+
+    Raises:
+        OSError: if the storage fails.
+    """
+    at_once = readers(run.filesystem)
+    with ThreadPoolExecutor(at_once) as pool:
+        for start in range(0, len(files), at_once):  # so that no more than these are held
+            paths = files[start : start + at_once]
+            wanted = [partial(columns, path) if callable(columns) else columns for path in paths]
+            tables = pool.map(partial(read_whole, run.filesystem, texts=texts), paths, wanted)
+            yield from zip(paths, tables, strict=True)
+
+
+def refuse_damaged(files: Sequence[str]) -> None:
+    """End where an answer that is left out would be taken for one that never was.
+
+    Raises:
+        UserError: if there are damaged files; it names them.
+    """
+    if files:
+        raise UserError(
+            f"These sample files are torn or damaged: {some(files)}. Submit the sweep again to replace their "
+            "samples."
+        )
+
+
+def scan(
+    run: RunFiles, files: Sequence[str], metric: str, text: str, damaged: list[str]
+) -> Iterator[pa.Table]:
+    """Read samples, in pieces of many files.
+
+    Args:
+        run: the run directory.
+        files: paths of its sample files.
+        metric: key of the metric.
+        text: a column of texts, "prompt_hash" or "response"; it comes dictionary-encoded.
+        damaged: gets the paths of the files that are torn or damaged; nothing of them is read.
+
+    Yields:
+        Tables with the columns item, temperature, seed, score, `text`, unscored (whether it is an answer
+        without an error that has no such score), and one for each of `MARKS`: whether it holds of the answer,
+        null where that is unknown.
+
+    Raises:
+        UserError: if no file has the metric.
+        OSError: if the storage fails.
+    """
+    needed, has_metric = {*PLACE, text}, False
+    read = [*needed, "error", f"scores.{metric}", "finish_reason", "prompt_cut"]
+
+    def choose(path: str, footer: Any) -> list[str]:
+        """Without the answers, if what is known of them tells that none is blank.
+
+        Nor with those of other tools, some of which keep no text of an answer that was a call of a tool.
+        """
+        if run.manifest.get("imported"):
+            return read
+        answers = run.texts[path] = text_range(footer, RESPONSE)
+        return read if answers is not None and answers[0].strip() else list({*read, RESPONSE})
+
+    held: list[pa.Table] = []
+    for path, table in read_files(run, files, choose, [text]):
+        if table is None or not needed <= set(table.column_names):
+            damaged.append(path)
+        elif table.num_rows:
+            run.note_items(path, table["item"])
+            held.append(piece := _projected(table, metric, text))
+            if piece["score"].null_count < table.num_rows:
+                run.note_writer(path, table.schema.metadata)
+            has_metric |= "scores" in table.column_names
+        if sum(piece.num_rows for piece in held) >= ROWS_PER_PIECE:
+            yield _joined(held)
+            held = []
+    if run.spans.keys() & set(files) and not has_metric:
+        raise UserError(f"No file in {dirname(files[0])} has the metric {metric!r}.")
+    if held:
+        yield _joined(held)
+
+
+def _projected(table: pa.Table, metric: str, text: str) -> pa.Table:
+    """The columns that `scan` yields; what the file does not have is null."""
+    columns = {name: table[name] for name in (*PLACE, text)}
+    there, rows = table.column_names, table.num_rows
+    has_metric = "scores" in there
+    columns["score"] = (
+        pc.struct_field(table["scores"], [metric]) if has_metric else pa.nulls(rows, pa.float64())
+    )
+    failed = pc.is_valid(table["error"]) if "error" in there else pa.nulls(rows, pa.bool_())
+    unknown = pc.is_null(columns["score"], nan_is_null=True)
+    columns["unscored"] = pc.and_not(unknown, pc.fill_null(failed, False))
+    for code, (column, holds) in MARKS.items():
+        columns[code] = holds(table[column]) if column in there else pa.nulls(rows, pa.bool_())
+    return pa.table(columns)
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    joined = pa.concat_tables(tables, promote_options="permissive")
+    return joined.unify_dictionaries().combine_chunks()
+
+
+ANY = int(np.iinfo(np.int64).max)
+
+
+@dataclass(frozen=True)
+class Footer:
+    """A sample file.
+
+    Attributes:
+        path: where it is.
+        rows: how many samples it holds.
+        errors: of these, how many are errors.
+        first, last: its least and greatest item; everything where the writer kept no statistics.
+    """
+
+    path: str
+    rows: int
+    errors: int
+    first: int
+    last: int
+
+
+def read_footer(run: RunFiles, path: str) -> Footer | None:
+    """Read the footer of a sample file; None if the file is torn or damaged."""
+    file = open_whole(run.filesystem, path)
+    if file is None:
+        return None
+    metadata = file.metadata
+    items = _statistics(metadata, "item")
+    errors = _statistics(metadata, "error")
+    known = all(group is not None and group.has_min_max for group in items)
+    return Footer(
+        path,
+        rows=metadata.num_rows,
+        errors=sum(group.num_values for group in errors if group is not None),
+        first=min((group.min for group in items), default=0) if known else 0,
+        last=max((group.max for group in items), default=-1) if known else ANY,
+    )
+
+
+def text_range(metadata: Any, column: str) -> tuple[str, str] | None:
+    """The least and the greatest text of a column; None without any, or if the writer kept no statistics."""
+    known = [group for group in _statistics(metadata, column) if group is None or group.num_values]
+    if not known or not all(group is not None and group.has_min_max for group in known):
+        return None
+    return min(group.min for group in known), max(group.max for group in known)
+
+
+def _statistics(metadata: Any, column: str) -> list[Any]:
+    """Statistics of a top-level column in every row group; None where the writer kept none."""
+    number = next((i for i in range(metadata.num_columns) if metadata.schema.column(i).path == column), None)
+    if number is None:
+        return []
+    return [metadata.row_group(i).column(number).statistics for i in range(metadata.num_row_groups)]
+
+
+MODEL_AND_TASK = ("variant", "task")
+
+
+def samples_table(run: RunFiles) -> pa.Table:
+    """All samples, each with its variant and its task.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    tables = [table for v in run.models for task in run.tasks for table in _labelled(run, v, task)]
+    if not tables:
+        return pa.table({name: pa.array([], pa.string()) for name in MODEL_AND_TASK})
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def cell_table(run: RunFiles, variant: str, task: str) -> pa.Table | None:
+    """The samples of one variant on one task; None if there are none.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    tables = list(_labelled(run, variant, task))
+    return pa.concat_tables(tables, promote_options="permissive") if tables else None
+
+
+def items_table(run: RunFiles) -> pa.Table:
+    """The items of all tasks.
+
+    Raises:
+        UserError: a file is missing or cannot be read.
+    """
+    tables = [run.items(task, ITEMS.names) for task in run.tasks]
+    return pa.concat_tables(tables, promote_options="permissive") if tables else ITEMS.empty_table()
+
+
+def _labelled(run: RunFiles, variant: str, task: str) -> Iterator[pa.Table]:
+    damaged = []
+    for path, table in read_files(run, run.samples(variant, task)):
+        if table is None:
+            damaged.append(path)
+            continue
+        labelled = table.replace_schema_metadata()
+        for position, (name, label) in enumerate(zip(MODEL_AND_TASK, (variant, task), strict=True)):
+            labels = pa.array([label] * table.num_rows, pa.string())
+            labelled = labelled.add_column(position, name, labels)
+        yield labelled
+    refuse_damaged(damaged)
+
+
+MARK = f"{AnswerWithheldError.__name__}:"
+"""How the error of such a sample begins."""
+
+
+def count_withheld(
+    runs: Iterable[RunFiles], model: str, task: str, items: Ints | None = None
+) -> Counter[Temperature]:
+    """How many answers of a model to a task were withheld, by temperature.
+
+    Args:
+        runs: where the answers are.
+        model: name of the model.
+        task: name of the task.
+        items: numbers of the items that count; None for all.
+    """
+    counts: Counter[Temperature] = Counter()
+    for run in runs:
+        for _, table in read_files(run, run.samples(model, task), ["item", "temperature", "error"]):
+            if table is None or table["error"].null_count == table.num_rows:
+                continue
+            withheld = table.filter(pc.starts_with(table["error"], MARK))
+            if items is not None:
+                withheld = withheld.filter(np.isin(withheld["item"].to_numpy(), items))
+            temperatures = withheld["temperature"].cast(pa.float32()).to_numpy()
+            counts.update(as_temperature(value) for value in temperatures)
+    return counts

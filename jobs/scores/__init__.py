@@ -1,0 +1,1 @@
+"""Samples as what verdicts are computed from: scores averaged over reruns, or rerun by rerun."""

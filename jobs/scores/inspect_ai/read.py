@@ -1,0 +1,172 @@
+"""Reads logs of inspect_ai: a log is an evaluation, its epochs are reruns.
+
+Field names are those of the package's own log format (`inspect_ai.log.EvalLog`), values of scores those of
+`value_to_float` in its scorers: "C" is 1, "P" is 0.5, "I" and "N" are 0, NaN is a sample that was not scored.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from jobs.formats.json_files import files_below
+from jobs.formats.notices import Notice, NoticeCode
+from jobs.formats.samples import Evaluation, Query, Sample, SampleBatch, TaskFacts, in_batches, text_hash
+from jobs.formats.write_run import as_text
+from jobs.scores.inspect_ai.log_file import LogFile, is_log
+from jobs.scores.samples.source import SampleSource
+from jobs.scores.source import NamedPath, Source
+
+GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "no": 0.0}
+ATTACHMENT = "attachment://"
+NOT_SETTINGS = {"seed", "max_connections", "max_retries", "timeout", "attempt_timeout", "batch", "cache"}
+
+
+class InspectAi(SampleSource):
+    """Logs of inspect_ai, one by one or in folders."""
+
+    described = "a log of inspect_ai"
+    accepted = "logs of inspect_ai (.eval, .json)"
+
+    def recognises(self, path: str) -> bool:
+        """Whether it is a log, or a folder with logs in it."""
+        return next(_logs(Path(path)), None) is not None
+
+    def evaluations(self, path: NamedPath) -> Sequence[Evaluation]:
+        """One per log, the oldest first."""
+        logs = [LogFile.open(file) for file in sorted(_logs(Path(path.path)))]
+        kept = _last_attempts(sorted(logs, key=lambda log: str(log.header["eval"].get("created"))))
+        return [_evaluation(log) for log in kept]
+
+
+SOURCE: Source = InspectAi()
+
+
+def _logs(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from (file for file in files_below(path, "*.*") if is_log(file))
+    elif path.is_file() and is_log(path):
+        yield path
+
+
+def _evaluation(log: LogFile) -> Evaluation:
+    of_eval = log.header["eval"]
+    subject = (str(of_eval["model"]), str(of_eval["task"]))
+    return Evaluation(str(log.path), partial(_read, log), _settings(log), subject)
+
+
+def _last_attempts(logs: Sequence[LogFile]) -> list[LogFile]:
+    """Of several attempts at one task (`inspect eval-retry`) only the last: it holds what the others did."""
+    last = {
+        (log.header["eval"].get("task_id") or str(log.path), log.header["eval"]["model"]): log for log in logs
+    }
+    return list(last.values())
+
+
+def _temperature(log: LogFile) -> float | None:
+    stated = _generation(log).get("temperature")
+    return float(stated) if isinstance(stated, (int, float)) else None
+
+
+def _generation(log: LogFile) -> dict[str, Any]:
+    """Everything that the log states about generation: the model's own settings under those of the task."""
+    plan, of_eval = log.header.get("plan") or {}, log.header["eval"]
+    return {**(of_eval.get("model_generate_config") or {}), **(plan.get("config") or {})}
+
+
+def _settings(log: LogFile) -> dict[str, object]:
+    of_eval = log.header["eval"]
+    task = of_eval["task"]
+    generation = {name: value for name, value in _generation(log).items() if name not in NOT_SETTINGS}
+    return {
+        f"generation settings of {task}": generation,
+        f"arguments of {task}": of_eval.get("task_args") or {},
+        "model arguments": of_eval.get("model_args") or {},
+    }
+
+
+def _read(log: LogFile, query: Query) -> Iterator[SampleBatch]:
+    of_eval = log.header["eval"]
+    ids = (of_eval.get("dataset") or {}).get("sample_ids") or []
+    facts = TaskFacts(str(of_eval["task"]), evaluated=len(ids), output_type="generate_until")
+    has_epochs = ((of_eval.get("config") or {}).get("epochs") or 1) > 1
+    temperature = _temperature(log)
+    samples = (_sample(sample, temperature, query, has_epochs=has_epochs) for sample in log.samples())
+    yield from in_batches(facts, str(of_eval["model"]), samples, _unfinished(log))
+
+
+def _unfinished(log: LogFile) -> list[Notice]:
+    status = log.header.get("status")
+    if status == "success":
+        return []
+    return [Notice(NoticeCode.CUT_SHORT, f"{log.path} did not end successfully: its status is {status}.")]
+
+
+def _sample(
+    sample: Mapping[str, Any], temperature: float | None, query: Query, *, has_epochs: bool
+) -> Sample:
+    failure = sample.get("error")
+    prompt = _text(sample.get("input"), sample)
+    metadata = sample.get("metadata") or {}
+    label = metadata.get(query.cluster) if query.cluster else None
+    found = Sample(
+        item=sample["id"],
+        scores={} if failure else _scores(sample.get("scores") or {}),
+        temperature=temperature,
+        rerun=int(sample.get("epoch") or 1) if has_epochs else None,
+        prompt_hash=text_hash(as_text([prompt, sample.get("choices")])),
+        cluster=None if label is None else str(label),
+        error=as_text(failure.get("message")) if isinstance(failure, dict) else as_text(failure),
+    )
+    if query.needs_prompts:
+        found.prompt = prompt
+    if query.needs_responses:
+        _add_output(found, sample)
+    if query.documents:
+        found.target = as_text(sample.get("target"))
+        found.doc = {name: sample[name] for name in ("id", "choices", "metadata") if sample.get(name)}
+    return found
+
+
+def _scores(stated: Mapping[str, Any]) -> dict[str, object]:
+    """Scores by scorer; values that are mappings by "scorer.key"."""
+    scores: dict[str, object] = {}
+    for scorer, score in stated.items():
+        value = score.get("value") if isinstance(score, Mapping) else score
+        if isinstance(value, Mapping):
+            scores |= {f"{scorer}.{key}": _number(part) for key, part in value.items()}
+        else:
+            scores[scorer] = _number(value)
+    return scores
+
+
+def _number(value: object) -> object:
+    if isinstance(value, str):
+        return GRADES.get(value, value)
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _add_output(found: Sample, sample: Mapping[str, Any]) -> None:
+    output = sample.get("output") or {}
+    choice = next(iter(output.get("choices") or []), None) or {}
+    usage = output.get("usage") or {}
+    completion = output.get("completion") or (choice.get("message") or {}).get("content")
+    found.response = _text(completion, sample)
+    found.finish_reason = choice.get("stop_reason")
+    found.prompt_tokens, found.output_tokens = usage.get("input_tokens"), usage.get("output_tokens")
+
+
+def _text(content: object, sample: Mapping[str, Any]) -> str | None:
+    """A text, or the texts of messages or of parts of a message; attachments are put in."""
+    if isinstance(content, str):
+        if not content.startswith(ATTACHMENT):
+            return as_text(content)
+        return as_text((sample.get("attachments") or {}).get(content.removeprefix(ATTACHMENT), content))
+    if isinstance(content, list):
+        parts = [_text(part, sample) for part in content]
+        return "\n".join(part for part in parts if part)
+    if isinstance(content, Mapping):
+        inner = content.get("content", content.get("text"))
+        return _text(inner, sample) if inner is not None else None
+    return None if content is None else as_text(content)

@@ -1,0 +1,102 @@
+"""Which items of different tasks belong together: the same document, or clusters that span tasks.
+
+Such items are one observation in the sense of a test, so their signs flip together in all tasks. Items are
+joined by the hash of their document and by the name of their cluster; connected over both, they are one
+group.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from jobs.scores.score_set import ScoreSet, TaskTable
+from stats.arrays import Ints
+
+
+def linked(book: ScoreSet) -> ScoreSet:
+    """Number the items so that those that belong together over tasks have one number.
+
+    Args:
+        book: scores of several tasks.
+
+    Returns:
+        The same with `TaskTable.links` where tasks share a document or a cluster, without the names, of which
+        there may be millions.
+    """
+    tables = (
+        replace(table, links=part, documents=None, cluster_names=None)
+        for table, part in zip(book.tasks, _links(book.tasks), strict=True)
+    )
+    return replace(book, tasks=tuple(tables))
+
+
+def sign_blocks(tables: Sequence[TaskTable]) -> Sequence[Ints | None]:
+    """Numbers of the items by task, equal for items of any task whose signs flip together.
+
+    Those are items of one cluster, and the same document in several tasks.
+
+    Returns:
+        Shape (items,) for each task; None for all where every item has a separate sign.
+    """
+    documents = _codes([table.documents for table in tables], tables)
+    clusters = _codes([table.cluster_names for table in tables], tables)
+    shared = [codes for codes in (documents,) if codes is not None and _spans_tasks(codes, tables)]
+    shared += [] if clusters is None else [clusters]
+    if not shared:
+        return [None] * len(tables)
+    return np.split(_connected(shared), np.cumsum([len(table.items) for table in tables])[:-1])
+
+
+def _links(tables: Sequence[TaskTable]) -> Sequence[Ints | None]:
+    """Numbers of the items by task; None where no task shares anything with another."""
+    nothing = [None] * len(tables)
+    if len(tables) < 2:
+        return nothing
+    kinds = ([table.documents for table in tables], [table.cluster_names for table in tables])
+    codes = [_codes(names, tables) for names in kinds]
+    shared = [numbers for numbers in codes if numbers is not None and _spans_tasks(numbers, tables)]
+    if not shared:
+        return nothing
+    return np.split(_connected(shared), np.cumsum([len(table.items) for table in tables])[:-1])
+
+
+def _codes(columns: Sequence[NDArray[np.object_] | None], tables: Sequence[TaskTable]) -> Ints | None:
+    """A number per item of all tasks, equal for equal names; items without a name have their own."""
+    if all(column is None for column in columns):
+        return None
+    chunks = [
+        pa.nulls(len(table.items), pa.string()) if column is None else pa.array(column, pa.string())
+        for column, table in zip(columns, tables, strict=True)
+    ]
+    codes = pa.chunked_array(chunks).combine_chunks().dictionary_encode().indices
+    known = codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+    unnamed = known < 0
+    known[unnamed] = np.arange(int(unnamed.sum())) + known.max() + 1
+    numbers: Ints = known
+    return numbers
+
+
+def _spans_tasks(codes: Ints, tables: Sequence[TaskTable]) -> bool:
+    """Whether one number occurs in two tasks."""
+    task = np.repeat(np.arange(len(tables)), [len(table.items) for table in tables])
+    return bool(np.unique(codes * len(tables) + task).size > np.unique(codes).size)
+
+
+def _connected(partitions: Sequence[Ints]) -> Ints:
+    """Number of the group of each item, where items that any partition puts together are in one group."""
+    if len(partitions) == 1:
+        return partitions[0]
+    items = partitions[0].size
+    rows, columns, first = [], [], items
+    for codes in partitions:
+        rows.append(np.arange(items))
+        columns.append(codes + first)
+        first += int(codes.max()) + 1
+    edges = (np.ones(items * len(partitions)), (np.concatenate(rows), np.concatenate(columns)))
+    groups: Ints = connected_components(coo_array(edges, shape=(first, first)))[1][:items].astype(np.int64)
+    return groups

@@ -1,0 +1,126 @@
+"""What to call the models of several inputs."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jobs.formats.notices import Notice, NoticeCode, some
+from jobs.formats.samples import Evaluation
+from jobs.scores.samples.gather import GatheredTask
+from orchestrator.errors import UserError
+
+UNNAMED = "model"
+DEFAULT_TASK = "scores"
+"""The task of a table that names none."""
+
+Key = tuple[int, str | None]
+"""Number of a path, and a model's name as the data in it state it."""
+
+
+def refuse_repeated(paths: Sequence[str]) -> None:
+    """Refuse to read one input twice.
+
+    Raises:
+        UserError: if two paths are the same file or folder.
+    """
+    resolved = [Path(path).resolve() for path in paths]
+    if len(set(resolved)) < len(resolved):
+        raise UserError("The same input is given twice: comparing a model with itself says nothing.")
+
+
+def path_ends(paths: Sequence[str]) -> list[str]:
+    """The shortest ends of the paths, of equal depth, that tell them apart."""
+    resolved = [Path(path).resolve() for path in paths]
+    deepest = max(len(path.parts) for path in resolved)
+    ends = (["/".join(path.parts[-depth:]) for path in resolved] for depth in range(1, deepest + 1))
+    return next(found for found in ends if len(set(found)) == len(found))
+
+
+def path_stems(paths: Sequence[str]) -> Sequence[str]:
+    """Names of files without their endings if that tells them apart, else the paths."""
+    stems = [Path(path).stem for path in paths]
+    return stems if len(set(stems)) == len(stems) else paths
+
+
+def by_data(tasks: Mapping[str, GatheredTask], ends: Sequence[str]) -> dict[Key, str]:
+    """Names for a comparison: as the data state them, but by path where two paths hold rival results.
+
+    Args:
+        tasks: what was read.
+        ends: what to call each path.
+
+    Returns:
+        The name of every model of every path. Paths that hold the same model on different tasks hold one
+        model; on the same task they hold two versions of it, told apart by their paths.
+    """
+    held: dict[Key, set[str]] = {}
+    for name, task in tasks.items():
+        for origin in task.parts:
+            held.setdefault((origin.place, origin.model), set()).add(name)
+    keys = sorted(held, key=lambda key: key[0])
+    names: dict[Key, str] = {}
+    for place, model in keys:
+        alone = sum(other[0] == place for other in keys) == 1
+        is_rival = any(
+            other[1] == model and other[0] != place and held[other] & held[place, model] for other in keys
+        )
+        if model is None or (is_rival and alone):
+            names[place, model] = ends[place]
+        else:
+            names[place, model] = f"{ends[place]}: {model}" if is_rival else model
+    return names
+
+
+def as_one_per_model(tasks: Mapping[str, GatheredTask]) -> dict[Key, str]:
+    """Names for counting reruns: the same model is the same model, whichever path holds it."""
+    keys = {(origin.place, origin.model) for task in tasks.values() for origin in task.parts}
+    return {(place, model): model or UNNAMED for place, model in keys}
+
+
+def newest(places: Sequence[Sequence[Evaluation]]) -> tuple[list[list[Evaluation]], tuple[Notice, ...]]:
+    """Of several evaluations of one thing in a folder, the last one.
+
+    Args:
+        places: the evaluations of each path, the oldest first.
+
+    Returns:
+        Those that count, and a notice for each thing that was evaluated more than once.
+    """
+    kept, notices = [], []
+    for place in places:
+        by_subject: dict[object, list[Evaluation]] = {}
+        for evaluation in place:
+            by_subject.setdefault(_what(evaluation), []).append(evaluation)
+        kept.append([same[-1] for same in by_subject.values()])
+        for same in by_subject.values():
+            if len(same) > 1:
+                older = some([evaluation.label for evaluation in same[:-1]], 3)
+                said = f"Of {len(same)} results of {' on '.join(same[0].subject or ())} only the newest"
+                text = f"{said} counts, {same[-1].label}; pass others by their paths (not used: {older})."
+                notices.append(Notice(NoticeCode.OLDER_RESULTS, text))
+    return kept, tuple(notices)
+
+
+def _what(evaluation: Evaluation) -> object:
+    """What was evaluated and how; unique for an evaluation that is a rerun if there are others."""
+    if evaluation.subject is None:
+        return id(evaluation)
+    return evaluation.subject, json.dumps(evaluation.settings, sort_keys=True, default=str)
+
+
+def refuse_different(evaluations: Sequence[Evaluation]) -> None:
+    """Refuse evaluations that are not reruns of each other.
+
+    Raises:
+        UserError: if the settings of two differ; it names both and what differs.
+    """
+    stated = [evaluation for evaluation in evaluations if evaluation.settings]
+    for current in stated[1:]:
+        first = stated[0]
+        known, found = first.settings, current.settings
+        if differing := [name for name in known if name in found and known[name] != found[name]]:
+            what = "; ".join(f"{name}: {known[name]} and {found[name]}" for name in differing)
+            raise UserError(
+                f"{first.label} and {current.label} are not reruns of each other: their settings differ "
+                f"({what}). To compare the two, pass both files instead of the folder."
+            )

@@ -1,0 +1,215 @@
+"""The common form of all inputs: per task one list of items, and per model one column of scores over it.
+
+Every column of a task has the same length and order, so pairing two models is indexing, not joining; an
+item a model has not answered is a NaN there, never a zero. Reruns are averaged on the way in (an item is
+one observation, however often it was asked), and how many were averaged is kept beside the mean.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jobs.formats.columns import Columns
+from jobs.formats.metrics import Bounds
+from jobs.formats.notices import Notice, NoticeCode
+from jobs.formats.run_files import RunFiles
+from jobs.formats.samples import UNSTATED, PairBy, Stated, Temperature
+from jobs.scores.scale_options import AS_READ, ScaleOptions
+from stats.arrays import Floats, Ints
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What a task is called and how its scores read.
+
+    Attributes:
+        name: the task's name.
+        metric: key of the metric under test, "metric,filter" where filters exist.
+        higher_is_better: False turns a rise of the score into a loss.
+        group: the task group it belongs to, or None.
+        stated: what the input says; readers fill it in, `jobs.scores.scales` settles the rest.
+        bounds: least and greatest possible score; None for scores without a range.
+        margin: largest acceptable drop in the metric's own unit, for scores without a range.
+    """
+
+    name: str
+    metric: str
+    higher_is_better: bool = True
+    group: str | None = None
+    stated: Stated = UNSTATED
+    bounds: Bounds | None = None
+    margin: float | None = None
+
+
+@dataclass(frozen=True)
+class Column:
+    """One model's scores on one task at one temperature; all arrays have shape (items of the task,).
+
+    Attributes:
+        scores: mean over the reruns that have a score; NaN where none has.
+        answers: how many reruns were averaged, per item.
+        prompts: a number per distinct prompt, equal across models for equal prompts; -1 where unknown.
+        reruns: how many passes over the task there were.
+        owed: samples that the sweep asked for and that are not there.
+        errors: samples that are there but have no score, because the request failed.
+        withheld: of the errors, answers that the provider withheld.
+        marked: for a notice, how many of each item's scored samples it holds of, as far as that is known.
+        failed: the errors of every item; None where their places are unknown.
+        repeated: samples that occurred more than once; only the first was counted.
+        planned: reruns that were to be there of every item; 0 for as many as there were passes.
+        runs: the single scores, shape (items, reruns), NaN where there is none; None where all are 0 or 1.
+    """
+
+    scores: Floats
+    answers: Ints
+    prompts: Ints
+    reruns: int
+    owed: int = 0
+    errors: int = 0
+    repeated: int = 0
+    planned: int = 0
+    runs: Floats | None = None
+    withheld: int = 0
+    marked: Mapping[NoticeCode, Ints] = field(default_factory=dict)
+    failed: Ints | None = None
+
+    @property
+    def answered(self) -> NDArray[np.bool_]:
+        """Which items have at least one score, shape (items,)."""
+        return self.answers > 0
+
+    def at(self, kept: Ints) -> "Column":
+        """The column of some items, given by their places; what is owed and what failed is counted anew."""
+        answers = self.answers[kept]
+        failed = np.zeros_like(answers) if self.failed is None else self.failed[kept]
+        return replace(
+            self,
+            scores=self.scores[kept],
+            answers=answers,
+            prompts=self.prompts[kept],
+            owed=int(np.maximum(self.planned - answers - failed, 0).sum()),
+            errors=int(failed.sum()),
+            runs=None if self.runs is None else self.runs[kept],
+            marked={code: counts[kept] for code, counts in self.marked.items()},
+            failed=failed,
+        )
+
+
+@dataclass(frozen=True)
+class TaskTable:
+    """One task with the columns of all models.
+
+    Attributes:
+        info: name, metric, direction, group.
+        items: identifiers of the items, shape (items,), integers or strings.
+        clusters: a label per item, shape (items,), or None where items are independent.
+        columns: by (model, temperature).
+        planned: whether `items` is what was to be asked, rather than what was found answered.
+        unlisted: by model, items that it was evaluated on and that no file lists.
+        documents: hash of each item's document, shape (items,), None where unknown; the same in all tasks.
+        cluster_names: the cluster of each item by name, shape (items,), None for an item on its own; the same
+            in all tasks.
+        links: a number per item, equal for items of any task that belong together, shape (items,); None where
+            no task shares any.
+    """
+
+    info: TaskInfo
+    items: NDArray[np.generic]
+    clusters: Ints | None
+    columns: dict[tuple[str, Temperature], Column]
+    planned: bool = False
+    unlisted: Mapping[str, int] = field(default_factory=dict)
+    documents: NDArray[np.object_] | None = None
+    cluster_names: NDArray[np.object_] | None = None
+    links: Ints | None = None
+
+    def at(self, kept: Ints) -> "TaskTable":
+        """The table of some items, given by their places."""
+        names = ("items", "clusters", "documents", "cluster_names", "links")
+        arrays: dict[str, Any] = {
+            name: None if (held := getattr(self, name)) is None else held[kept] for name in names
+        }
+        columns = {key: column.at(kept) for key, column in self.columns.items()}
+        return replace(self, **arrays, columns=columns)
+
+    @cached_property
+    def observed(self) -> Bounds | None:
+        """Least and greatest score of all models; None where there is none."""
+        known = [column.scores[column.answered] for column in self.columns.values() if column.answered.any()]
+        known += [column.runs for column in self.columns.values() if column.runs is not None]
+        if not known:
+            return None
+        return float(min(map(np.nanmin, known))), float(max(map(np.nanmax, known)))
+
+
+@dataclass(frozen=True)
+class ScoreSet:
+    """Everything a comparison needs, from any input format.
+
+    Attributes:
+        models: names of the models, in the order of the input.
+        tasks: one entry per task.
+        baselines: the baselines the input itself names: none, one, or several that disagree.
+        warnings: what the reader of a verdict must know about the input.
+        alpha: the level the input asks for, or None.
+        margin: the acceptable drop the input asks for, or None.
+        runs: the run directories it was read from; none where the input was another tool's.
+        paired_by: what pairs the items, where the user says so or the inputs are of several tools; else None.
+    """
+
+    models: tuple[str, ...]
+    tasks: tuple[TaskTable, ...]
+    baselines: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
+    alpha: float | None = None
+    margin: float | None = None
+    runs: tuple[RunFiles, ...] = ()
+    paired_by: PairBy | None = None
+
+    def digest(self) -> str:
+        """Digest of all scores, whatever files they came from: 32 hex digits."""
+        found = blake2b(digest_size=16)
+        for table in sorted(self.tasks, key=lambda table: table.info.name):
+            found.update(repr((table.info.name, table.info.metric, table.items.tolist())).encode())
+            for (model, t), column in sorted(table.columns.items(), key=repr):
+                found.update(repr((model, t)).encode())
+                for values in (column.scores, column.answers, column.failed):
+                    floats = np.array(np.nan if values is None else values, dtype=np.float64)
+                    found.update(np.where(np.isnan(floats), np.nan, floats).tobytes())  # one NaN for all
+        return found.hexdigest()
+
+    def temperatures(self, model: str) -> list[Temperature]:
+        """Temperatures at which a model has answers, lowest first."""
+        found = {t for task in self.tasks for (name, t) in task.columns if name == model}
+        return sorted(found, key=lambda t: -1.0 if t is None else t)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the user asked the readers to do.
+
+    Attributes:
+        metrics: metric by task name, group name or pattern ("*"); empty for the defaults.
+        cluster: a column to cluster items by, "task", "none", or None for what the input itself says.
+        where: for score tables, the value that a column must have.
+        scales: direction, range and margin of tasks.
+        columns: which columns of JSON Lines and CSV files mean what, if the user says so.
+        pair_by: what pairs the items of models; None for their identifiers.
+    """
+
+    metrics: dict[str, str]
+    cluster: str | None = None
+    where: dict[str, str] | None = None
+    scales: ScaleOptions = AS_READ
+    columns: Columns | None = None
+    pair_by: PairBy | None = None
+
+    @property
+    def cluster_column(self) -> str | None:
+        """The column to read cluster labels from, if one was named."""
+        return None if self.cluster in {None, "task", "none"} else self.cluster
