@@ -20,8 +20,7 @@ import numpy as np
 
 from stats.arrays import Floats
 from stats.comparison import Comparison, Settings, TaskScores, Verdict, compare_variants
-from stats.missing import SideAnswers, missing_answers
-from stats.scores import from_reruns
+from stats.scores import SideAnswers, from_reruns, missing_answers
 
 ALPHA = 0.05
 Rng = np.random.Generator

@@ -1,7 +1,7 @@
 """Four ways to certify a mean of graded differences: level where the drop is the margin, power where it is 0.
 
 Student's t, Gaffke's bound, a betting bound for a fixed number of items (Waudby-Smith & Ramdas 2024), and the
-test of `stats.bounded`, which lldeg uses.
+test of `stats.drop.bounded`, which lldeg uses.
 
     python benchmarks/graded_bounds.py [--simulations 2000]
 """
@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import stdtr
 
 from stats.arrays import Floats
-from stats.bounded import Sample, gaffke_p, mean_noninferiority
+from stats.drop.bounded import Differences, gaffke_p, mean_noninferiority
 
 ALPHA = 0.05
 
@@ -55,9 +55,9 @@ def main() -> None:
             worlds = [[draw(rng, kind, items, drop) for _ in range(count)] for drop in (margin, 0.0)]
             for test in (
                 student,
-                lambda d, m: gaffke_p(Sample.of(d), m),
+                lambda d, m: gaffke_p(Differences.of(d), m),
                 betting,
-                lambda d, m: mean_noninferiority(Sample.of(d), m),
+                lambda d, m: mean_noninferiority(Differences.of(d), m),
             ):
                 level, power = (np.mean([test(d, margin) <= ALPHA for d in world]) for world in worlds)
                 cells.append(f"{level:.3f}/{power:.3f}")

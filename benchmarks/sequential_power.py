@@ -13,12 +13,13 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stats.eprocess import e_process
-from stats.mcnemar import mcnemar_test
-from stats.noninferiority import flip_noninferiority
-from stats.sequential import PlannedTask, SequentialMonitor, SequentialPlan, Stopping
-from stats.spending import Spending, parse_spending
+from stats.drop.evidence import flip_noninferiority
+from stats.sequential.boundaries import Spending, parse_spending
+from stats.sequential.monitor import SequentialMonitor
+from stats.sequential.plan import PlannedTask, SequentialPlan, Stopping
+from stats.signflip import mcnemar_test
 from stats.verdict import Verdict, decide
+from stats.watch import e_process
 
 ALPHA, MARGIN = 0.05, 0.01
 PAPER = {

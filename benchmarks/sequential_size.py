@@ -14,12 +14,13 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from stats.group_sequential import SignFlipWalk
-from stats.noninferiority import MANY_FLIPS
-from stats.sequential import PlannedTask, SequentialMonitor, SequentialPlan, Stopping
-from stats.sequential_holm import Crossings, holm_rounds
-from stats.sequential_noninferiority import Certificate
-from stats.spending import parse_spending
+from stats.drop.evidence import MANY_FLIPS
+from stats.sequential.boundaries import parse_spending
+from stats.sequential.certificate import CertificateLevels
+from stats.sequential.holm import Crossings, holm_rounds
+from stats.sequential.monitor import SequentialMonitor
+from stats.sequential.plan import PlannedTask, SequentialPlan, Stopping
+from stats.sequential.walk import SignFlipWalk
 from stats.verdict import Verdict
 
 LOOKS = (5, 10, 20)
@@ -270,7 +271,7 @@ def certificate_boundaries(runs: int) -> None:
     for items, flip_rate in ((25_282, 0.09), (3_000, 0.09), (3_000, 0.02), (600, 0.3)):
         rng, rates = np.random.default_rng([9, items]), []
         for looks in LOOKS:
-            certificate = Certificate(Stopping(looks, "decided"), 0.05)
+            certificate = CertificateLevels(Stopping(looks, "decided"), 0.05)
             boundaries = np.array([certificate.boundary(look) for look in range(1, looks + 1)])
             seen = np.ceil(np.arange(1, looks + 1) * items / looks)
             chances = [(flip_rate + 0.01) / 2, (flip_rate - 0.01) / 2, 1 - flip_rate]
@@ -284,7 +285,7 @@ def certificate_boundaries(runs: int) -> None:
 def tango_scores(
     worse: NDArray[np.int64], better: NDArray[np.int64], items: NDArray[np.float64], drop: float = 0.01
 ) -> NDArray[np.float64]:
-    """`stats.intervals.tango_score` for arrays."""
+    """`stats.drop.intervals.tango_score` for arrays."""
     linear = -worse - better + (2 * items - worse + better) * drop
     root = np.sqrt(linear**2 + 8.0 * items * better * drop * (1.0 - drop))
     variance = items * ((root - linear) / (2.0 * items) + drop * (1.0 - drop))

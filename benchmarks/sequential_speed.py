@@ -8,8 +8,9 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from stats.montecarlo import DRAWS, monte_carlo_sums
-from stats.sequential import PlannedTask, SequentialMonitor, SequentialPlan
+from stats.distributions.signs import DRAWS, monte_carlo_sums
+from stats.sequential.monitor import SequentialMonitor
+from stats.sequential.plan import PlannedTask, SequentialPlan
 
 ITEMS, RERUNS, LOOKS = 25_000, 10, 10
 

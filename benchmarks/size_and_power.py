@@ -11,10 +11,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stats.combine import Combined, combine_tasks
-from stats.eprocess import e_process
-from stats.intervals import Interval, bounded_interval, fay_lumbard_interval, t_interval, tango_interval
+from stats.drop.intervals import Interval, bounded_interval, fay_lumbard_interval, t_interval, tango_interval
 from stats.signflip import sign_flip_test
+from stats.tasks.combine import Combined, combine_tasks
+from stats.watch import e_process
 
 ALPHA = 0.05
 PLENTIFUL = (460, 95, 43, 106, 963, 60)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from jobs.commands.export.export_run import Exported
     from jobs.commands.history.follow import History
     from jobs.formats.samples import PairBy
-    from stats.combinations import Combine
     from stats.multiplicity import Adjust
     from stats.results import Certify, Comparison, Missing
+    from stats.tasks.combinations import Combine
 
 __all__ = [
     "AnalysisResult",
@@ -83,7 +83,7 @@ def compare(
     from stats.arrays import EvidenceError  # noqa: PLC0415
     from stats.comparison import Settings  # noqa: PLC0415
     from stats.comparison import compare as compare_tasks  # noqa: PLC0415
-    from stats.missing import paired_scores  # noqa: PLC0415
+    from stats.scores import paired_scores  # noqa: PLC0415
 
     own_unit = bounds is None
     try:

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stats.acceptability import Evidence, evidence_of
-from stats.intervals import Interval
-from stats.missing import Case, MissingAnswers, lacking_of
+from stats.drop.evidence import DropEvidence, evidence_of
+from stats.drop.intervals import Interval
 from stats.results import Settings, Unit
-from stats.scores import TaskScores
+from stats.scores import Case, MissingAnswers, TaskScores, lacking_of
 from stats.sharing import merged_blocks
 from stats.signflip import SignFlipNull
 
@@ -53,7 +52,7 @@ class Certificate:
     drop_bounds: tuple[float, float]
     p_pooled_bounds: tuple[float, float]
     unbounded: bool
-    evidence: Evidence | None
+    evidence: DropEvidence | None
 
 
 def certificate_of(
@@ -123,7 +122,13 @@ def completed(
 
 
 def _decision(
-    paired: Evidence, deciding: Evidence, margin: float | None, alpha: float, *, p_pooled: float, p: float
+    paired: DropEvidence,
+    deciding: DropEvidence,
+    margin: float | None,
+    alpha: float,
+    *,
+    p_pooled: float,
+    p: float,
 ) -> Interval:
     """Limits at 1 − 2α: right of 0 where the pooled test rejects, left of the margin with the certificate.
 

@@ -11,11 +11,10 @@ import numpy as np
 
 from stats.arrays import EvidenceError, Floats
 from stats.conclusion import Levels, Measured, conclude, measure
-from stats.maxt import shares_blocks, step_down_max_t
-from stats.missing import MissingAnswers
 from stats.multiplicity import Adjust, adjust_p_values, holm
 from stats.results import Comparison, Settings
-from stats.scores import TaskScores
+from stats.scores import MissingAnswers, TaskScores
+from stats.tasks.maxt import shares_blocks, step_down_max_t
 from stats.verdict import Code, Reason, Verdict
 
 __all__ = ["Comparison", "Settings", "TaskScores", "Verdict", "compare", "compare_variants"]

@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from stats.acceptability import clustered
 from stats.certificate import Certificate, certificate_of
-from stats.combinations import COMBINATIONS, Combine, parts_of
-from stats.combine import Combined, combine_scores
-from stats.missing import MissingAnswers
-from stats.outlook import detectable_drop, items_to_decide
+from stats.drop.evidence import clustered
+from stats.planning import detectable_drop, items_to_decide
 from stats.results import Comparison, Settings
-from stats.scores import TaskScores
+from stats.scores import MissingAnswers, TaskScores
 from stats.sharing import merged_blocks
+from stats.tasks.combinations import COMBINATIONS, Combine, parts_of
+from stats.tasks.combine import Combined, combine_scores
 from stats.verdict import Decider, Evidence, Reason, Verdict, decide, explain
 
 

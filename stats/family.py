@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stats.conclusion import Levels, conclude, measure
-from stats.missing import MissingAnswers
 from stats.multiplicity import holm
 from stats.results import Comparison, Settings
-from stats.scores import TaskScores
+from stats.scores import MissingAnswers, TaskScores
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def adjust_p_values(p_values: Floats, adjust: Adjust) -> Floats:
 
     Args:
         p_values: shape (m,).
-        adjust: "holm", "bh" or "none"; "maxt" needs the scores (`stats.maxt`).
+        adjust: "holm", "bh" or "none"; "maxt" needs the scores (`stats.tasks.maxt`).
 
     Raises:
         ValueError: if it is none of these.

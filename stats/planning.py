@@ -3,15 +3,27 @@
 A design is known by its items, its flip rate and how much of that rate is noise of the answers, which reruns
 average out. Everything is on the scale of accuracy points over all pairs. Right-or-wrong answers of one run
 each are planned with the exact test, which asks for 1 to 8 % more items than the large-sample formula.
+
+How many items would decide it, and how small a drop the items at hand can show.
+
+Everything is on the scale of accuracy points over *all* pairs. The variance of one paired difference is v −
+δ², with v = E[d²]: the flip rate where answers are right or wrong. Power depends only on √(N/v)·δ, so
+dropping items that never flip loses nothing.
+
+What would decide an open comparison, by the rules that decide it.
+
+A certificate can be expected where the present distribution, with more items, would give a p-value as small
+as planned power asks for; a degradation where its p-value would. Nothing is promised that the deciding test,
+its adjustment for the number of comparisons included, could not keep.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import ndtr, ndtri
+from scipy.special import gammaincinv, ndtr, ndtri
 
-from stats.power import averaged_flip_rate, exact_power, items_needed
+from stats.drop.evidence import DropEvidence
 
 MOST = 10**7
 """Most items and reruns of a design: the exact power of more takes minutes."""
@@ -106,7 +118,7 @@ class Design:
         return enough
 
     def items_by_formula(self, drop: float) -> float:
-        """The same by the large-sample formula of `stats.power.items_needed`, not rounded.
+        """The same by the large-sample formula of `stats.planning.items_needed`, not rounded.
 
         Raises:
             ValueError: if the drop is not positive, too large for the flip rate, or needs too many items.
@@ -128,3 +140,219 @@ class Design:
     def with_reruns(self, reruns: int) -> "Design":
         """The same with another number of reruns."""
         return replace(self, reruns=reruns)
+
+
+EXACT_ITEMS = 2_000
+"""Below this many items the power is summed exactly instead of taken from the normal approximation."""
+
+
+def items_needed(drop: float, flip_rate: float, alpha: float = 0.05, power: float = 0.8) -> float:
+    """Items with which a one-sided test detects a true drop.
+
+    Args:
+        drop: δ > 0, in accuracy points over all pairs.
+        flip_rate: p_flip, or E[d²] for averaged scores; at least δ².
+        alpha: one-sided level.
+        power: chance of detection.
+
+    Returns:
+        N = [z_α√p + z_β√(p − δ²)]²/δ², not rounded (Miettinen 1968, Connor 1987).
+
+    Raises:
+        ValueError: if the drop is not positive.
+    """
+    if drop <= 0.0:
+        raise ValueError(f"A drop of {drop} cannot be detected: it must be positive.")
+    spread = np.sqrt(max(flip_rate - drop**2, 0.0))
+    return float(((_z(alpha) * np.sqrt(flip_rate) + _z(1 - power) * spread) / drop) ** 2)
+
+
+def minimal_detectable_effect(
+    items: float, flip_rate: float, alpha: float = 0.05, power: float = 0.8
+) -> float:
+    """Smallest true drop that is detected with the given power, in accuracy points over all pairs.
+
+    Args:
+        items: N.
+        flip_rate: p_flip, or E[d²].
+        alpha: one-sided level.
+        power: chance of detection.
+
+    Returns:
+        The δ whose `items_needed` is N: √p·[z_α√N + z_β√(N + z_β² − z_α²)]/(N + z_β²). Where N is too small
+        for any drop, √p, as if every flip were one to wrong; 0 where nothing ever flips.
+    """
+    z_alpha, z_beta = _z(alpha), _z(1 - power)
+    inner = items + z_beta**2 - z_alpha**2
+    largest = float(np.sqrt(flip_rate))
+    if inner <= 0.0:
+        return largest
+    effect = (z_alpha * np.sqrt(items) + z_beta * np.sqrt(inner)) / (items + z_beta**2)
+    return largest * min(1.0, float(effect))
+
+
+def detection_power(items: int, drop: float, flip_rate: float, alpha: float = 0.05) -> float:
+    """Chance that the one-sided test on all pairs detects a true drop.
+
+    Args:
+        items: N.
+        drop: δ, in accuracy points over all pairs.
+        flip_rate: p_flip ≥ |δ|, or E[d²].
+        alpha: one-sided level.
+
+    Returns:
+        Below 2,000 items the exact binomial sum over flips and flips to wrong, else the normal approximation
+        behind `items_needed`.
+
+    Raises:
+        ValueError: if the drop is larger than the flip rate can make it.
+    """
+    if abs(drop) > flip_rate:
+        raise ValueError(f"With a flip rate of {flip_rate} a drop of {drop} is impossible.")
+    if flip_rate == 0.0:
+        return 0.0
+    if items < EXACT_ITEMS:
+        return exact_power(items, drop, flip_rate, alpha)
+    spread = np.sqrt(max(flip_rate - drop**2, 1e-300))
+    return float(ndtr((drop * np.sqrt(items) - _z(alpha) * np.sqrt(flip_rate)) / spread))
+
+
+def exact_power(items: int, drop: float, flip_rate: float, alpha: float) -> float:
+    """Power of the exact one-sided test of right-or-wrong answers: Σ P(m flips)·P(the test of m rejects).
+
+    Args:
+        items: N.
+        drop: δ, at most the flip rate.
+        flip_rate: p_flip.
+        alpha: level.
+
+    Returns:
+        The sum over all numbers of flips within eight standard deviations of the expected one.
+    """
+    from scipy.stats import binom  # noqa: PLC0415 - slow to import, and large samples do without
+
+    expected = items * flip_rate
+    reach = 8.0 * np.sqrt(expected * (1.0 - flip_rate)) + 8.0
+    flips = np.arange(max(0, int(expected - reach)), min(items, int(expected + reach)) + 1)
+    critical = binom.isf(alpha, flips, 0.5)
+    rejects = binom.sf(critical, flips, (1.0 + drop / flip_rate) / 2.0)
+    return float(binom.pmf(flips, items, flip_rate) @ rejects)
+
+
+def planned_items(drop: float, flip_rate: float, alpha: float = 0.05, power: float = 0.8) -> int:
+    """Items with which the exact test detects a drop, by exact power below 2,000 items, else `items_needed`.
+
+    Args:
+        drop: δ > 0.
+        flip_rate: p_flip ≥ δ.
+        alpha: one-sided level.
+        power: chance of detection.
+
+    Raises:
+        ValueError: if the drop is not positive, or larger than the flip rate can make it.
+    """
+    guess = int(np.ceil(items_needed(drop, flip_rate, alpha, power)))
+    low, high = max(1, guess // 2), 2 * guess
+    while detection_power(min(high, EXACT_ITEMS - 1), drop, flip_rate, alpha) < power:
+        if high >= EXACT_ITEMS:
+            return max(guess, EXACT_ITEMS)
+        high *= 2
+    high = min(high, EXACT_ITEMS - 1)
+    while low < high:
+        middle = (low + high) // 2
+        enough = detection_power(middle, drop, flip_rate, alpha) >= power
+        low, high = (low, middle) if enough else (middle + 1, high)
+    return low
+
+
+def averaged_flip_rate(flip_rate: float, reruns: int, noise_share: float = 1.0) -> float:
+    """E[d²] after averaging reruns: p·((1 − r) + r/K).
+
+    Args:
+        flip_rate: p_flip of one run each.
+        reruns: K, of both models.
+        noise_share: r, the share of flips that is noise of the answers; 1 if reruns alone flip as often.
+    """
+    return flip_rate * (1.0 - noise_share + noise_share / reruns)
+
+
+def _z(tail: float) -> float:
+    return -float(ndtri(tail))
+
+
+MOST_ITEMS = 1e6
+"""Times the present items beyond which no number is named."""
+
+
+def detectable_drop(items: int, blocks: int, squares: float, level: float, power: float) -> float:
+    """Smallest true drop that the pooled test detects with the planned power.
+
+    Args:
+        items: N.
+        blocks: G items or clusters whose signs are flipped.
+        squares: E[d²] per item, by clusters Σ(sum²)/N.
+        level: α after adjustment.
+        power: chance of detection.
+
+    Returns:
+        By the large-sample formula, but no less than the drop at which enough blocks differ for any p-value
+        of 2⁻ᵐ to reach the level; infinite where there are too few blocks.
+    """
+    needed = int(np.ceil(-np.log2(level) - 1e-9))
+    if blocks < needed:
+        return float("inf")
+    least = float(gammaincinv(needed, power)) / blocks
+    return max(minimal_detectable_effect(items, squares, level, power), min(least, 1.0))
+
+
+def items_to_decide(
+    items: int,
+    p: float,
+    evidence: DropEvidence | None,
+    margin: float | None,
+    *,
+    levels: tuple[float, float],
+    power: float,
+) -> int | None:
+    """Items with which a verdict can be expected if further differences are like those observed.
+
+    Args:
+        items: N.
+        p: unadjusted p-value of the combination that decides "degraded".
+        evidence: what decides the certificate; None where there can be none.
+        margin: M, in the evidence's unit.
+        levels: α of the two tests after adjustment, (degraded, certified).
+        power: chance of a verdict.
+
+    Returns:
+        The fewer of the two, more than there are; None where neither comes within a million times as many.
+    """
+    ways = [_to_degrade(p, levels[0], power)]
+    if evidence is not None and margin is not None:
+        ways.append(_to_certify(evidence, margin, levels[1], power))
+    factor = min(ways)
+    return max(items + 1, int(np.ceil(factor * items))) if factor <= MOST_ITEMS else None
+
+
+def _to_degrade(p: float, level: float, power: float) -> float:
+    """(z_α + z_β)²/z², z that of the p-value found; infinite where that speaks for the variant."""
+    found = -float(ndtri(p))
+    if found <= 0.0:
+        return float("inf")
+    return float(((ndtri(level) + ndtri(1.0 - power)) / found) ** 2)
+
+
+def _to_certify(evidence: DropEvidence, margin: float, level: float, power: float) -> float:
+    """How many times the items bring the expected p-value to that of z_α + z_β, without variation to α."""
+    if evidence.mean >= margin:
+        return float("inf")
+    target = float(ndtr(ndtri(level) + ndtri(1.0 - power))) if evidence.varies else level
+    low, high = 1.0, 2.0
+    while evidence.p_noninferior(margin, high) > target:
+        low, high = high, 2.0 * high
+        if low > MOST_ITEMS:
+            return float("inf")
+    while high - low > 1e-3 * low:
+        middle = (low + high) / 2.0
+        low, high = (low, middle) if evidence.p_noninferior(margin, middle) <= target else (middle, high)
+    return high

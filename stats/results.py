@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from stats.combinations import BY_NAME, Combine
-from stats.maxt import SIGN_VECTORS
-from stats.montecarlo import DRAWS
+from stats.distributions.signs import DRAWS
 from stats.multiplicity import Adjust
 from stats.signflip import Method
+from stats.tasks.combinations import BY_NAME, Combine
+from stats.tasks.maxt import SIGN_VECTORS
 from stats.verdict import Decider, Verdict
 
 Missing: TypeAlias = Literal["worst", "drop"]

@@ -7,20 +7,19 @@ end, are NaN, since they do not hold at a stop that the scores have chosen.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from stats.acceptability import clustered
 from stats.certificate import Certificate, bounds_of_drop, completed, unit_of
-from stats.combinations import COMBINATIONS
-from stats.combine import Combined
 from stats.conclusion import Measured, p_values, sizes
-from stats.intervals import Interval
-from stats.missing import MissingAnswers, lacking_of
+from stats.drop.evidence import clustered
+from stats.drop.intervals import Interval
 from stats.results import Comparison, Settings
-from stats.scores import TaskScores
-from stats.sequential import Course
-from stats.sequential_plan import SequentialPlan
+from stats.scores import MissingAnswers, TaskScores, lacking_of
+from stats.sequential.monitor import Course
+from stats.sequential.plan import SequentialPlan
 from stats.sequential_reasons import UNTESTED_TASK, course_reasons
 from stats.sharing import merged_blocks
 from stats.signflip import Method, SignFlipResult
+from stats.tasks.combinations import COMBINATIONS
+from stats.tasks.combine import Combined
 from stats.verdict import Decider, Reason, Verdict
 
 NAN = float("nan")

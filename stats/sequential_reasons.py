@@ -1,8 +1,8 @@
 """The sentences that say why a comparison that was followed over looks ended as it did."""
 
 from stats.results import Comparison
-from stats.sequential import Course
-from stats.sequential_plan import SequentialPlan
+from stats.sequential.monitor import Course
+from stats.sequential.plan import SequentialPlan
 from stats.verdict import Code, Reason, Verdict, missing_reason, size_text
 
 UNTESTED_TASK = Reason(

@@ -1,7 +1,7 @@
 """Power of the combinations over tasks, simulated all at once for tasks with equally many flips.
 
 With m flips in every task the null laws are one binomial table, so that thousands of sweeps are simulated by
-looking tails up instead of testing each; `stats.combine` does the latter for real scores.
+looking tails up instead of testing each; `stats.tasks.combine` does the latter for real scores.
 """
 
 from dataclasses import dataclass

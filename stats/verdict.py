@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, TypeAlias
 
-from stats.combinations import Combine
+from stats.tasks.combinations import Combine
 
 Decider: TypeAlias = Combine | Literal["noninferiority"]
 

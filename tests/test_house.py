@@ -18,8 +18,8 @@ import pytest
 import lldeg
 from jobs.commands.analyze import analyze
 from orchestrator.engines.vllm_options import vllm_options
-from stats.combinations import COMBINATIONS, SMALLEST_OF, STATISTICS, Combine
 from stats.results import CHOICES, Comparison, Settings
+from stats.tasks.combinations import COMBINATIONS, SMALLEST_OF, STATISTICS, Combine
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ("lldeg", "jobs", "orchestrator", "stats")  # from top to bottom

@@ -17,9 +17,10 @@ from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError
 from stats.comparison import Settings, adjustment_for, compare_variants
-from stats.missing import MissingAnswers
 from stats.results import Comparison
-from stats.sequential import Course, SequentialPlan
+from stats.scores import MissingAnswers
+from stats.sequential.monitor import Course
+from stats.sequential.plan import SequentialPlan
 
 FEW_ITEMS = 30
 LEAST_COMMON = 0.5

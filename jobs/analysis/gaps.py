@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jobs.scores.score_set import Column, TaskTable
 from stats.arrays import Ints
-from stats.missing import MissingAnswers, SideAnswers, missing_answers
+from stats.scores import MissingAnswers, SideAnswers, missing_answers
 
 MOST_ITEMS = 30
 """Bits of the number of an item that no file lists; those before them tell its task."""

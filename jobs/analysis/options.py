@@ -11,9 +11,9 @@ from jobs.analysis.worst_tasks import Tasks
 from jobs.formats.columns import FILE as COLUMNS_FILE
 from jobs.formats.columns import ROLES
 from jobs.formats.samples import PairBy
-from stats.combinations import Combine
 from stats.multiplicity import Adjust
 from stats.results import Certify, Missing
+from stats.tasks.combinations import Combine
 
 
 class Format(StrEnum):

@@ -15,8 +15,8 @@ from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.group_means import group_rows
 from jobs.analysis.sequential.fields import look_fields, looks_taken, plan_fields
 from jobs.scores.score_set import ScoreSet, TaskInfo
-from stats.combinations import COMBINATIONS
 from stats.results import Comparison
+from stats.tasks.combinations import COMBINATIONS
 
 TOTAL = "all"
 P_VALUES = tuple(combination.field for combination in COMBINATIONS if combination.keeps_level)

@@ -5,8 +5,7 @@ from dataclasses import dataclass, field
 from jobs.formats.notices import Notice, NoticeCode
 from jobs.formats.samples import Temperature
 from jobs.scores.score_set import TaskInfo
-from stats.missing import MissingAnswers
-from stats.scores import TaskScores
+from stats.scores import MissingAnswers, TaskScores
 
 
 @dataclass(frozen=True)

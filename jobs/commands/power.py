@@ -18,8 +18,8 @@ from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
 from orchestrator.rundir.manifest_shape import MOST_LOOKS
 from stats.planning import Design
-from stats.sequential_plan import SequentialPlan, Stopping, Until
-from stats.sequential_planning import expected_course
+from stats.sequential.plan import SequentialPlan, Stopping, Until
+from stats.sequential.planning import expected_course
 from stats.task_power import TaskPower, task_power
 
 RERUNS = (1, 2, 3, 5, 10)

@@ -19,8 +19,8 @@ from jobs.text.decision import CASE_HEADER, case_rows, decision_lines, judged_fi
 from jobs.text.headline import STATUS_WORDS
 from jobs.text.looks import estimates_note
 from jobs.text.sentences import gap_lines, margin_text, meaning, several_certificates
-from stats.combinations import default_first
 from stats.results import Settings
+from stats.tasks.combinations import default_first
 from stats.verdict import Verdict
 
 Entry = Mapping[str, Any]

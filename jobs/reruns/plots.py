@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from jobs.reruns.summary import CellSummary, FlipReport
 from jobs.text.figure_style import COLOURS, DASHES, HEIGHT, MARKERS, WIDE, WIDTH, look, new_figure
 from jobs.text.format import temperature_text
-from stats.reruns import Estimate
+from stats.flips import Estimate
 
 PANELS_A_ROW = 3
 

@@ -15,9 +15,8 @@ from jobs.formats.samples import Temperature
 from jobs.reruns.variance_components import Sources, variance_sources
 from jobs.reruns.versus_baseline import Against, against_baseline
 from jobs.scores.rerun_set import RepeatedAnswers, RerunSet
-from stats.flips import Churn, Stability, stability
+from stats.flips import Churn, Estimate, Stability, item_flip_rates, mean_share, rerun_churn, stability
 from stats.planning import Design
-from stats.reruns import Estimate, item_flip_rates, mean_share, rerun_churn
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from jobs.reruns.summary import CellSummary, FlipReport
 from jobs.reruns.variance_components import Sources
 from jobs.reruns.versus_baseline import Against
 from jobs.text.format import clean, temperature_text
-from stats.flips import Churn
-from stats.reruns import Estimate
+from stats.flips import Churn, Estimate
 
 Cells = tuple[str, ...]
 

@@ -8,7 +8,7 @@ import numpy as np
 from jobs.formats.samples import Temperature
 from jobs.scores.rerun_set import RepeatedAnswers
 from stats.arrays import Floats
-from stats.reruns import VarianceSplit, variance_split
+from stats.flips import VarianceSplit, variance_split
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ import numpy as np
 from jobs.formats.samples import Temperature
 from jobs.scores.rerun_set import RepeatedAnswers
 from stats.arrays import Bools, Floats, Ints
-from stats.flips import Churn, FlipTable, churn, flip_table
-from stats.reruns import Estimate, mean_share, total_churn
+from stats.flips import Churn, Estimate, FlipTable, churn, flip_table, mean_share, total_churn
 
 
 @dataclass(frozen=True)

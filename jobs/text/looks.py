@@ -5,7 +5,8 @@ import math
 from jobs.analysis.compare import Analysis, VariantResult
 from jobs.text.format import amount, amount_text, clean, p_text
 from stats.results import Comparison, Settings
-from stats.sequential import Course, SequentialPlan
+from stats.sequential.monitor import Course
+from stats.sequential.plan import SequentialPlan
 from stats.verdict import Code, Verdict
 
 LOOK_HEADER = ("look", "samples %")

@@ -12,8 +12,8 @@ from jobs.formats.notices import Notice
 from jobs.text.format import amount, amount_text, clean, p_text
 from jobs.text.headline import place
 from jobs.text.looks import look_meaning
-from stats.missing import MissingAnswers
 from stats.results import Comparison, Settings
+from stats.scores import MissingAnswers
 from stats.verdict import Code, Verdict, certificates_note
 
 MANY_ALIKE = 3

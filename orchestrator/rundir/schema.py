@@ -205,7 +205,7 @@ class StoppingEntry(TypedDict):
         margin: largest acceptable drop, as a share of the metric's range.
         comparisons: variant and temperature of each.
         metrics: the "metric,filter" that decides, by task.
-        seed: of the order in which items are asked (`stats.sequential_plan.asking_order`).
+        seed: of the order in which items are asked (`stats.sequential.plan.asking_order`).
         finished: whether the samples that a decision left out have been asked for, too.
     """
 

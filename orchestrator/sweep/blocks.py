@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from orchestrator.rundir.identity import Item, Rerun, digest, sample_keys
-from stats.sequential_plan import items_at_look
+from stats.sequential.plan import items_at_look
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from orchestrator.config.schema import SpendingConfig, StoppingConfig
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import differences
-from stats.sequential_plan import asking_order
+from stats.sequential.plan import asking_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

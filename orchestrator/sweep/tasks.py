@@ -27,7 +27,7 @@ from orchestrator.rundir.identity import Item
 from orchestrator.sweep.global_random import GlobalRandom
 from orchestrator.sweep.scores import TaskScores
 from orchestrator.sweep.task_names import likely_names, may_be_task
-from stats.sequential_plan import item_order
+from stats.sequential.plan import item_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -14,8 +14,8 @@ from orchestrator.errors import UserError
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.sweep.blocks import Cell
 from stats.planning import Design
-from stats.sequential import Stopping
-from stats.sequential_planning import expected_course
+from stats.sequential.plan import Stopping
+from stats.sequential.planning import expected_course
 
 
 def _plan(stopping=None, **tasks):

@@ -14,7 +14,7 @@ from jobs.commands.configs import shipped_path
 from jobs.commands.figures import figures
 from jobs.text.figure_style import figure_files
 from orchestrator.errors import UserError
-from stats.mcnemar import mcnemar_test
+from stats.signflip import mcnemar_test
 
 STUDY = SimpleNamespace(**runpy.run_path(str(shipped_path("benchmarks/figures.py"))))
 FIGURES = STUDY.FIGURES

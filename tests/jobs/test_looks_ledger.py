@@ -16,7 +16,7 @@ from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 from orchestrator.rundir.sample_files import read_whole
 from orchestrator.workers.stopping import NO_SEED, ItemScores
-from stats.sequential_plan import item_order
+from stats.sequential.plan import item_order
 
 ITEMS = 300
 KEYS = [(BASE, 0.0), ("v", 0.0)]

@@ -11,7 +11,7 @@ from standin.sequential_runs import BASE, a_sweep, make_stopped_run, write_sampl
 
 from jobs.analysis.sequential.policy import stopping_policy
 from orchestrator.workers.stopping import NO_SEED, ItemScores, Next
-from stats.sequential_plan import item_order
+from stats.sequential.plan import item_order
 
 TASKS = {"first": 120, "second": 80}
 VARIANTS = {"broken": {"worse": 0.4}, "worse": {"worse": 0.12, "better": 0.02}, "same": {}}

@@ -13,7 +13,7 @@ from orchestrator.sweep.blocks import in_order_of_work
 from orchestrator.sweep.plan import plan_sweep
 from orchestrator.sweep.prepare import prepare
 from orchestrator.workers.execute import write_documents
-from stats.sequential_plan import items_at_look
+from stats.sequential.plan import items_at_look
 
 SAMPLING = {"temperatures": [0.0, 0.7], "seeds": 2}
 

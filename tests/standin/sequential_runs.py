@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 from standin.runs import OWED, MadeTask, digest, make_run
 
-from stats.sequential import PlannedTask, SequentialPlan, Stopping, item_order, replay
+from stats.sequential.monitor import replay
+from stats.sequential.plan import PlannedTask, SequentialPlan, Stopping, item_order
 
 SEED = 0
 BASE = "base"

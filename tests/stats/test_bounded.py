@@ -4,17 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats as sp
 
-from stats.bounded import (
-    Sample,
+from stats.drop.bounded import (
+    Differences,
     gaffke_p,
     mean_noninferiority,
     mean_upper,
     missed_losses,
     score_p,
 )
-from stats.clustered import clustered_mean
-from stats.intervals import tango_score
-from stats.noninferiority import t_noninferiority
+from stats.drop.evidence import t_noninferiority
+from stats.drop.intervals import clustered_mean, tango_score
 
 SIMULATIONS = 2_000
 
@@ -29,7 +28,7 @@ def test_gaffkes_bound_is_that_of_the_exponentials(margin):
         drawn += gap * rng.exponential(size=drawn.size)
     expected = (drawn >= 0.0).mean()
     error = np.sqrt(expected / drawn.size)
-    assert gaffke_p(Sample.of(differences), margin) == pytest.approx(
+    assert gaffke_p(Differences.of(differences), margin) == pytest.approx(
         expected, abs=4 * error + 0.01 * expected
     )
 
@@ -37,7 +36,7 @@ def test_gaffkes_bound_is_that_of_the_exponentials(margin):
 @pytest.mark.parametrize(("losses", "items"), [(0, 300), (2, 120), (7, 1_000)])
 def test_gaffkes_bound_on_losses_alone_is_clopper_pearsons(losses, items):
     """P(Bin(n, M) ≤ k)."""
-    sample = Sample(np.array([0.0, 1.0]), np.array([items - losses, losses], dtype=float))
+    sample = Differences(np.array([0.0, 1.0]), np.array([items - losses, losses], dtype=float))
     margin = (losses + 4) / items
     assert gaffke_p(sample, margin) == pytest.approx(sp.binom.cdf(losses, items, margin), rel=0.02)
 
@@ -45,7 +44,7 @@ def test_gaffkes_bound_on_losses_alone_is_clopper_pearsons(losses, items):
 @pytest.mark.parametrize(("worse", "better", "items"), [(30, 20, 500), (0, 25, 900), (300, 310, 5_000)])
 def test_the_score_on_flips_is_tangos(worse, better, items):
     """Differences of −1, 0 and 1 are right or wrong; the restricted likelihood is the same."""
-    values = Sample(
+    values = Differences(
         np.array([-1.0, 0.0, 1.0]), np.array([better, items - worse - better, worse], dtype=float)
     )
     margin = worse / items + 0.01
@@ -56,8 +55,8 @@ def test_the_score_on_flips_is_tangos(worse, better, items):
 
 def test_equal_differences_are_certified_by_their_number_only():
     """(1 − s)ⁿ, and n = 299 for no difference and one point."""
-    assert mean_noninferiority(Sample.of(np.zeros(298)), 0.01) > 0.05
-    assert mean_noninferiority(Sample.of(np.zeros(299)), 0.01) <= 0.05
+    assert mean_noninferiority(Differences.of(np.zeros(298)), 0.01) > 0.05
+    assert mean_noninferiority(Differences.of(np.zeros(299)), 0.01) <= 0.05
     assert missed_losses(0.0, 299, 0.01) == pytest.approx(0.99**299)
 
 
@@ -65,7 +64,7 @@ def test_equal_differences_are_certified_by_their_number_only():
 def test_the_limit_inverts_the_test(seed):
     """The p-value is α at the limit, above it below and below it above."""
     rng = np.random.default_rng(seed)
-    sample = Sample.of(
+    sample = Differences.of(
         np.where(rng.random(150) < 0.03, 0.8, rng.normal(0, 0.1 * (seed % 3), 150)).clip(-1, 1)
     )
     limit = mean_upper(sample, 0.05)
@@ -86,7 +85,7 @@ def test_rare_total_losses_at_the_margin_are_not_certified():
     for _ in range(SIMULATIONS):
         differences = rare_losses(rng, 500)
         p = sp.ttest_1samp(differences, 0.01, alternative="less").pvalue
-        found += [mean_noninferiority(Sample.of(differences), 0.01) <= 0.05, p <= 0.05]
+        found += [mean_noninferiority(Differences.of(differences), 0.01) <= 0.05, p <= 0.05]
     bound, student = found / SIMULATIONS
     assert bound <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / SIMULATIONS)
     assert student > 0.07
@@ -100,7 +99,7 @@ def test_losses_alone_keep_the_level_exactly(items, margin, loss):
     rejected = 0.0
     for losses in np.flatnonzero(chances > 1e-9):
         values = np.repeat([0.0, loss], [items - losses, losses])
-        rejected += chances[losses] * (mean_noninferiority(Sample.of(values), margin) <= 0.05)
+        rejected += chances[losses] * (mean_noninferiority(Differences.of(values), margin) <= 0.05)
     assert rejected <= 0.05
 
 
@@ -111,7 +110,7 @@ def test_where_students_t_holds_its_level_no_power_is_lost():
     for _ in range(SIMULATIONS):
         differences = rng.normal(0.0, 0.1, 500).clip(-1, 1)
         p = sp.ttest_1samp(differences, 0.01, alternative="less").pvalue
-        found += [mean_noninferiority(Sample.of(differences), 0.01) <= 0.05, p <= 0.05]
+        found += [mean_noninferiority(Differences.of(differences), 0.01) <= 0.05, p <= 0.05]
     assert found[0] >= found[1] - 0.02 * SIMULATIONS
 
 

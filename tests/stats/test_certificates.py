@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 
 from stats.arrays import EvidenceError
 from stats.comparison import Settings, TaskScores, Verdict, compare, compare_variants
-from stats.mcnemar import mcnemar_test
-from stats.missing import SideAnswers, missing_answers
-from stats.scores import from_reruns
+from stats.scores import SideAnswers, from_reruns, missing_answers
+from stats.signflip import mcnemar_test
 from stats.verdict import certificates_note
 
 

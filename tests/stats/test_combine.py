@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as sp
 
-from stats.combine import combine_tasks
-from stats.fisher import SumLaw, Term, chi_square_p, term_of
-from stats.nulls import null_table
+from stats.distributions.nulls import null_table
+from stats.tasks.combine import combine_tasks
+from stats.tasks.fisher import SumLaw, Term, chi_square_p, term_of
 
 TASKS = st.lists(st.lists(st.integers(-3, 3), min_size=1, max_size=4), min_size=2, max_size=3)
 

@@ -5,9 +5,9 @@ import pytest
 
 from stats.arrays import EvidenceError
 from stats.comparison import Settings, TaskScores, Verdict, compare, compare_variants
-from stats.intervals import t_interval
-from stats.mcnemar import mcnemar_test
+from stats.drop.intervals import t_interval
 from stats.scores import from_reruns
+from stats.signflip import mcnemar_test
 
 
 def scores(task, worse, better, items, **details):

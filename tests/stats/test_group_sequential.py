@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stats.group_sequential import SignFlipWalk
+from stats.sequential.boundaries import parse_spending
+from stats.sequential.walk import SignFlipWalk
 from stats.signflip import sign_flip_test
-from stats.spending import parse_spending
 
 SPENDING = st.sampled_from(["hsd-2", "hsd-4", "hsd1", "obf"])
 BINARY = st.integers(-1, 1).map(float)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as sp
 
-from stats.intervals import (
+from stats.drop.evidence import flip_noninferiority, t_noninferiority, tango_noninferiority
+from stats.drop.intervals import (
     Interval,
     bounded_interval,
     fay_lumbard_interval,
@@ -14,8 +15,7 @@ from stats.intervals import (
     tango_interval,
     tango_score,
 )
-from stats.mcnemar import mcnemar_test
-from stats.noninferiority import flip_noninferiority, t_noninferiority, tango_noninferiority
+from stats.signflip import mcnemar_test
 
 ITEMS = 25_282
 COUNTS = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(1, 400))

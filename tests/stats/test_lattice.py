@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stats.lattice import to_lattice
+from stats.distributions.lattice import to_lattice
 
 
 @given(

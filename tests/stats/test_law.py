@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as sp
 
-from stats.law import SignFlipLaw
+from stats.distributions.sums import SignFlipLaw
 
 WEIGHTS = st.lists(st.integers(-12, 12), min_size=1, max_size=11)
 
@@ -117,8 +117,8 @@ def test_leaving_out_empty_frequencies_changes_nothing(signs, largest, monkeypat
     law = SignFlipLaw.of(np.random.default_rng(5).integers(1, largest, signs))
     values = [int(z * law.scale) for z in (0.2, 2, 5, 9)]
     whole = [law.log_tail(value) for value in values]
-    monkeypatch.setattr("stats.law.MAX_WORK", 0)
-    monkeypatch.setattr("stats.law.FEW_SIGNS_WORK", 0)
+    monkeypatch.setattr("stats.distributions.sums.MAX_WORK", 0)
+    monkeypatch.setattr("stats.distributions.sums.FEW_SIGNS_WORK", 0)
     sparse = SignFlipLaw(law.sizes, law.counts)
     assert [sparse.log_tail(value) for value in values] == pytest.approx(whole, abs=1e-9)
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from scipy import stats as sp
 from statsmodels.stats.contingency_tables import mcnemar
 
-from stats.mcnemar import mcnemar_test
+from stats.signflip import mcnemar_test
 
 PUBLISHED = [
     (163, 168, "6.29e-01"),

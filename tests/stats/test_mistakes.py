@@ -6,7 +6,7 @@ from scipy import stats as sp
 
 from stats.arrays import EvidenceError
 from stats.comparison import Settings, TaskScores, Verdict, compare
-from stats.intervals import t_interval
+from stats.drop.intervals import t_interval
 from stats.scores import from_reruns
 from stats.signflip import sign_flip_test
 

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from stats.combine import combine_tasks
-from stats.planning import Design
-from stats.power import exact_power
+from stats.planning import Design, exact_power
 from stats.task_power import task_power
+from stats.tasks.combine import combine_tasks
 
 SIMULATIONS = 40_000
 

@@ -7,17 +7,16 @@ from hypothesis import strategies as st
 from scipy import stats as sp
 from scipy.stats import binom
 
-from stats.acceptability import Flips
-from stats.mcnemar import mcnemar_test
-from stats.noninferiority import flip_noninferiority
-from stats.outlook import items_to_decide
-from stats.power import (
+from stats.drop.evidence import FlipEvidence, flip_noninferiority
+from stats.planning import (
     averaged_flip_rate,
     detection_power,
     items_needed,
+    items_to_decide,
     minimal_detectable_effect,
     planned_items,
 )
+from stats.signflip import mcnemar_test
 
 
 @pytest.mark.parametrize(
@@ -80,7 +79,7 @@ def test_power_depends_on_flipping_items_only():
 
 def test_items_needed_give_the_certificate():
     """Simulated by the deciding rule: with that many items four in five equivalent variants are certified."""
-    margin, found = 0.02, Flips(20, 20, 400)
+    margin, found = 0.02, FlipEvidence(20, 20, 400)
     items = items_to_decide(400, 0.6, found, margin, levels=(0.05, 0.05), power=0.8)
     counts = np.random.default_rng(1).multinomial(items, [0.05, 0.05, 0.9], 2_000)
     certified = [flip_noninferiority(int(b), int(c), items, margin) <= 0.05 for b, c, _ in counts]
@@ -90,7 +89,7 @@ def test_items_needed_give_the_certificate():
 def test_items_needed_give_the_degradation():
     """Simulated by the exact test: a drop as observed is found four times in five, at any level."""
     for level in (0.05, 0.01):
-        found = Flips(60, 40, 1_000)
+        found = FlipEvidence(60, 40, 1_000)
         p = mcnemar_test(60, 40).p
         items = items_to_decide(1_000, p, found, 0.001, levels=(level, 0.05), power=0.8)
         worse, better, _ = np.random.default_rng(2).multinomial(items, [0.06, 0.04, 0.9], 2_000).T
@@ -99,7 +98,7 @@ def test_items_needed_give_the_degradation():
 
 def test_without_flips_the_number_of_items_certifies():
     """(1 − M)ⁿ ≤ α from 299 items on; no way leads to a certificate from a drop above the margin."""
-    assert items_to_decide(100, 1.0, Flips(0, 0, 100), 0.01, levels=(0.05, 0.05), power=0.8) == 299
+    assert items_to_decide(100, 1.0, FlipEvidence(0, 0, 100), 0.01, levels=(0.05, 0.05), power=0.8) == 299
     assert items_to_decide(100, 0.9, None, None, levels=(0.05, 0.05), power=0.8) is None
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from stats.arrays import EvidenceError
-from stats.reruns import item_flip_rates, mean_share, rerun_churn, variance_split
-from stats.variance import run_variance
+from stats.flips import item_flip_rates, mean_share, rerun_churn, run_variance, variance_split
 
 
 def test_flip_rate_of_an_item_is_the_share_of_its_disagreeing_pairs():

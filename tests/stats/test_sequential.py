@@ -5,7 +5,7 @@ import pytest
 from scipy import stats as sp
 from scipy.integrate import quad
 
-from stats.eprocess import e_process, log_e_value
+from stats.watch import e_process, log_e_value
 
 
 @pytest.mark.parametrize(("worse", "better"), [(0, 0), (7, 2), (60, 40), (10, 30), (520, 480), (300, 2_000)])

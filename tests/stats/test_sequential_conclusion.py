@@ -5,11 +5,12 @@ import math
 import numpy as np
 import pytest
 
-from stats.combinations import COMBINATIONS
 from stats.comparison import Settings, compare
-from stats.missing import paired_scores
-from stats.sequential import PlannedTask, SequentialPlan, Stopping, replay
+from stats.scores import paired_scores
+from stats.sequential.monitor import replay
+from stats.sequential.plan import PlannedTask, SequentialPlan, Stopping
 from stats.sequential_conclusion import conclude_course
+from stats.tasks.combinations import COMBINATIONS
 from stats.verdict import Verdict
 
 ITEMS = 1_000

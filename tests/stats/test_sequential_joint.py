@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from stats.combine import combine_tasks
-from stats.group_sequential import SignFlipWalk
-from stats.sequential_joint import SignVectors
-from stats.spending import parse_spending
+from stats.sequential.boundaries import parse_spending
+from stats.sequential.sign_vectors import SignVectors
+from stats.sequential.walk import SignFlipWalk
+from stats.tasks.combine import combine_tasks
 
 HSD = parse_spending("hsd-2")
 

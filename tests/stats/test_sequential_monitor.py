@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stats.acceptability import evidence_of
 from stats.arrays import EvidenceError
-from stats.intervals import fay_lumbard_interval
-from stats.noninferiority import flip_noninferiority
+from stats.drop.evidence import evidence_of, flip_noninferiority
+from stats.drop.intervals import fay_lumbard_interval
 from stats.scores import TaskScores
-from stats.sequential import PlannedTask, SequentialMonitor, SequentialPlan, Stopping, item_order, replay
+from stats.sequential.boundaries import parse_spending
+from stats.sequential.monitor import SequentialMonitor, replay
+from stats.sequential.plan import PlannedTask, SequentialPlan, Stopping, item_order
 from stats.signflip import sign_flip_test
-from stats.spending import parse_spending
 from stats.verdict import Verdict
 
 
@@ -132,7 +132,7 @@ def test_the_worst_case_can_be_said():
 
 @pytest.mark.parametrize("kind", ["right or wrong", "means", "clusters"])
 def test_the_certificate_is_that_of_the_fixed_analysis(kind):
-    """At the end, without stopping for it: the p-value of `stats.acceptability` for the same scores."""
+    """At the end, without stopping for it: the p-value of `stats.drop.evidence` for the same scores."""
     rng = np.random.default_rng(17)
     values = flips(rng, 600, 0.05, 0.05) if kind == "right or wrong" else rng.integers(-3, 4, 600) / 10
     blocks = np.repeat(np.arange(60), 10) if kind == "clusters" else None

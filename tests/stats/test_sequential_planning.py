@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from stats.planning import Design
-from stats.sequential import PlannedTask, SequentialMonitor, SequentialPlan, Stopping
-from stats.sequential_planning import expected_course
+from stats.sequential.monitor import SequentialMonitor
+from stats.sequential.plan import PlannedTask, SequentialPlan, Stopping
+from stats.sequential.planning import expected_course
 from stats.verdict import Verdict
 
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stats.combine import combine_scores
 from stats.comparison import Settings, TaskScores, compare, compare_variants
 from stats.links import merged_labels
-from stats.maxt import step_down_max_t
 from stats.sharing import merged_blocks
+from stats.tasks.combine import combine_scores
+from stats.tasks.maxt import step_down_max_t
 
 
 def task(name, differences, **details):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats as sp
 
 from stats.arrays import EvidenceError
-from stats.montecarlo import monte_carlo_sums, monte_carlo_tail
+from stats.distributions.signs import monte_carlo_sums, monte_carlo_tail
 from stats.signflip import sign_flip_test
 
 

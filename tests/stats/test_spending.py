@@ -4,8 +4,12 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, norm
 
-from stats.brownian import exit_probabilities, lan_demets_boundaries, stagewise_p_value
-from stats.spending import parse_spending
+from stats.sequential.boundaries import (
+    exit_probabilities,
+    lan_demets_boundaries,
+    parse_spending,
+    stagewise_p_value,
+)
 
 FIVE = tuple(look / 5 for look in range(1, 6))
 

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stats.arrays import EvidenceError
-from stats.combine import combine_scores, combine_tasks
 from stats.comparison import Settings, TaskScores, compare, compare_variants
+from stats.distributions.splits import RunSplits
 from stats.scores import from_reruns
 from stats.signflip import SignFlipNull
-from stats.splits import RunSplits
+from stats.tasks.combine import combine_scores, combine_tasks
 
 
 def item_law(first, second):
@@ -84,7 +84,7 @@ def test_the_table_of_a_task_is_the_law_of_its_tail():
     null = SignFlipNull(task.even_sums, splits=task.splits)
     one = combine_tasks([task.even_sums, np.ones(3)], splits=[task.splits, None])
     assert null.method == one.method == "exact"
-    from stats.nulls import null_table
+    from stats.distributions.nulls import null_table
 
     table = null_table(task.even_sums, 10, [0], splits=task.splits)
     for value in np.linspace(-2, 9, 23) * table.scale:

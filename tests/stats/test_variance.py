@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stats.arrays import EvidenceError
-from stats.variance import PairedVariance, paired_variance, run_variance
+from stats.flips import PairedVariance, paired_variance, run_variance
 
 
 def test_millers_example():

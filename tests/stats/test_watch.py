@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from stats.arrays import EvidenceError
-from stats.eprocess import log_e_value
-from stats.watch import DateFlips, process_weights, watch
+from stats.watch import DateFlips, log_e_value, process_weights, watch
 
 
 def date(**signs):

@@ -13,10 +13,10 @@ from jobs.formats.notices import NoticeCode, some
 from jobs.formats.samples import Temperature
 from jobs.scores.score_set import ScoreSet, TaskTable
 from orchestrator.errors import suggestion
-from stats.combinations import BY_NAME
 from stats.family import Hypothesis, compare_family
 from stats.results import Comparison
 from stats.scores import TaskScores
+from stats.tasks.combinations import BY_NAME
 from stats.verdict import Verdict
 
 FAILS_CLOSED = INCOMPLETE | {NoticeCode.NOT_COMPARED, NoticeCode.MISSING_TEMPERATURE}

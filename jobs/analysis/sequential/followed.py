@@ -10,7 +10,8 @@ from jobs.analysis.sequential.run_plan import Place, RunPlan
 from jobs.formats.run_files import RunFiles
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError, Ints
-from stats.sequential import Course, SequentialPlan
+from stats.sequential.monitor import Course
+from stats.sequential.plan import SequentialPlan
 
 
 @dataclass(frozen=True, eq=False)

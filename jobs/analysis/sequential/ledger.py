@@ -13,7 +13,7 @@ from typing import Any
 from jobs.analysis.sequential.run_plan import Place
 from jobs.formats.notices import some
 from orchestrator.rundir.store import LEDGER, RunStore
-from stats.sequential import Outline
+from stats.sequential.monitor import Outline
 
 Key = tuple[str, float, int]
 """Variant, temperature and number of a look."""

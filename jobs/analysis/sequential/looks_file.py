@@ -10,7 +10,7 @@ from math import isfinite
 from typing import Any
 
 from jobs.analysis.sequential.run_plan import Place
-from stats.sequential import Look, Outline
+from stats.sequential.monitor import Look, Outline
 
 FORMAT = 1
 

@@ -13,7 +13,7 @@ from jobs.formats.run_files import RunFiles
 from orchestrator.rundir.progress import Standing
 from orchestrator.workers.stopping import ItemScores, Next
 from stats.arrays import EvidenceError
-from stats.sequential import Outline
+from stats.sequential.monitor import Outline
 
 
 class SequentialPolicy:

@@ -15,7 +15,7 @@ from jobs.scores.score_set import Reading, ScoreSet
 from orchestrator.errors import UserError
 from orchestrator.rundir.schema import StoppingEntry
 from stats.results import Settings
-from stats.sequential import SequentialPlan
+from stats.sequential.plan import SequentialPlan
 
 Choices = Mapping[str, Any]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from jobs.analysis.sequential.run_plan import AskedTask, Place, RunPlan
 from orchestrator.workers.stopping import ItemScores
 from stats.arrays import Floats
-from stats.sequential import Course, Outline, SequentialMonitor
+from stats.sequential.monitor import Course, Outline, SequentialMonitor
 
 
 @dataclass

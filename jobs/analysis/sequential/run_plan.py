@@ -19,8 +19,8 @@ from orchestrator.errors import UserError
 from orchestrator.rundir.schema import StoppingEntry
 from orchestrator.workers.stopping import NO_SEED
 from stats.arrays import Ints
-from stats.sequential import PlannedTask, SequentialPlan, Stopping, asking_order
-from stats.spending import parse_spending
+from stats.sequential.boundaries import parse_spending
+from stats.sequential.plan import PlannedTask, SequentialPlan, Stopping, asking_order
 
 Place = tuple[str, float]
 """Variant and temperature of a comparison."""

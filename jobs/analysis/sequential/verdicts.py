@@ -29,7 +29,7 @@ from jobs.formats.samples import Temperature
 from jobs.scores.score_set import ScoreSet, TaskTable
 from orchestrator.errors import UserError
 from stats.arrays import Ints
-from stats.sequential import Course
+from stats.sequential.monitor import Course
 from stats.sequential_conclusion import conclude_course
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from jobs.analysis.sequential.run_plan import stopping_of
 from jobs.commands.power import points_text
-from stats.sequential_planning import expected_course
+from stats.sequential.planning import expected_course
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

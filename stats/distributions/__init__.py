@@ -1,0 +1,1 @@
+"""Null distributions of sums: exact where there is a lattice or few signs, else drawn."""

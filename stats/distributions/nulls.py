@@ -1,0 +1,127 @@
+"""The null law of one task's sum, as a table: what the combinations over tasks are made of.
+
+Exact from the sign-flip law where the scores fit a small lattice, or from all signs where there are few
+blocks; otherwise the empirical law of simulated sums with the observed one among them, so that every p-value
+read from it is a valid (r + 1)/(B + 1).
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from stats.arrays import SMALLEST_P, Floats, Ints
+from stats.distributions.lattice import to_lattice
+from stats.distributions.signs import MAX_ENUMERATED, TIE_TOLERANCE, all_signed_sums, monte_carlo_sums
+from stats.distributions.splits import RunSplits
+from stats.distributions.sums import MAX_TABLE_WORK, TABLE_FLOOR, SignFlipLaw, mixed_law
+
+SPLIT_STREAM = 1 << 20
+"""Added to a seed for the draws of splits, so that they are none of the signs'."""
+
+
+@dataclass(frozen=True)
+class NullTable:
+    """Law of a sum S under the null, with the value found.
+
+    Attributes:
+        support: values of S, ascending, shape (k,).
+        chances: their probabilities, shape (k,).
+        observed: the value found.
+        scale: standard deviation of S under the null, 0 where nothing differs.
+        exact: False where the law was simulated.
+    """
+
+    support: Floats
+    chances: Floats
+    observed: float
+    scale: float
+    exact: bool
+
+    @cached_property
+    def tails(self) -> Floats:
+        """P(S ≥ support), shape (k,)."""
+        return np.minimum(np.cumsum(self.chances[::-1])[::-1], 1.0)
+
+    @cached_property
+    def tolerance(self) -> float:
+        """Distance below which two sums are a tie."""
+        return TIE_TOLERANCE * max(float(np.abs(self.support).max()), abs(self.observed))
+
+    def tail(self, value: float) -> float:
+        """P(S ≥ value), ties within the tolerance counted."""
+        place = int(np.searchsorted(self.support, value - self.tolerance))
+        return float(self.tails[place]) if place < self.support.size else 0.0
+
+    def log_tails(self, places: Ints) -> Floats:
+        """Logarithms of P(S ≥ ·) at positions in the support; one beyond its end counts as the last."""
+        logs: Floats = np.log(self.tails)[np.minimum(places, self.tails.size - 1)]
+        return logs
+
+    @property
+    def p(self) -> float:
+        """P(S ≥ observed), at least 1e-300."""
+        return max(self.tail(self.observed), SMALLEST_P)
+
+    def draw(self, rng: np.random.Generator, draws: int) -> Ints:
+        """Draw positions in the support, shape (draws,): how often each, then in random order."""
+        times = rng.multinomial(draws, self.chances / self.chances.sum())
+        places: Ints = np.repeat(np.arange(self.support.size), times)
+        rng.shuffle(places)
+        return places
+
+
+def null_table(
+    sums: Floats, draws: int, seed: list[int], floor: float = TABLE_FLOOR, splits: RunSplits | None = None
+) -> NullTable:
+    """Tabulate the null law of the sum of one task's differences.
+
+    Args:
+        sums: difference per item or cluster, shape (G,), whose signs are flipped.
+        draws: sign vectors where the law has to be simulated.
+        seed: of those.
+        floor: smallest probability of a value that is kept.
+        splits: further items, whose runs are split.
+    """
+    if splits is not None:
+        return _mixed_table(sums, splits, draws, seed, floor)
+    scale = float(np.sqrt(sums @ sums))
+    lattice = to_lattice(sums)
+    if lattice is not None:
+        law = SignFlipLaw.of(lattice.integers)
+        if law.table_work <= MAX_TABLE_WORK:
+            values, chances = law.table(floor)
+            support = np.asarray(values * lattice.step, dtype=np.float64)
+            return NullTable(support, chances, lattice.observed, scale, exact=True)
+    moving = sums[sums != 0.0]
+    exact = moving.size <= MAX_ENUMERATED
+    reached = all_signed_sums(moving) if exact else monte_carlo_sums(moving, draws, seed)
+    return _empirical_table(reached, float(sums.sum()), scale, exact=exact)
+
+
+def _mixed_table(sums: Floats, splits: RunSplits, draws: int, seed: list[int], floor: float) -> NullTable:
+    """Table of sign flips and splits together."""
+    scale = float(np.sqrt(sums @ sums + splits.variance))
+    observed = float(sums.sum()) + splits.observed
+    mixed = mixed_law(sums, splits)
+    if mixed is not None and mixed.law.table_work <= MAX_TABLE_WORK:
+        values, chances = mixed.law.table(floor)
+        support = np.asarray(values * mixed.step, dtype=np.float64)
+        return NullTable(support, chances, observed, scale, exact=True)
+    drawn = drawn_sums(sums, splits, draws, seed)
+    return _empirical_table(drawn, observed, scale, exact=False)
+
+
+def drawn_sums(sums: Floats, splits: RunSplits | None, draws: int, seed: list[int]) -> Floats:
+    """Draw sums of sign-flipped blocks and split items, shape (draws,)."""
+    flipped = monte_carlo_sums(sums, draws, seed)
+    return flipped if splits is None else flipped + splits.draw(draws, [*seed, SPLIT_STREAM])
+
+
+def _empirical_table(values: Floats, observed: float, scale: float, *, exact: bool) -> NullTable:
+    """Law of all sums, or of drawn ones and the observed one; values that only rounding separates merged."""
+    ordered = np.sort(values if exact else np.append(values, observed))
+    apart = np.append(True, np.diff(ordered) > TIE_TOLERANCE * float(np.abs(ordered).max()))
+    firsts = np.flatnonzero(apart)
+    shares = np.asarray(np.diff(np.append(firsts, ordered.size)) / ordered.size, dtype=np.float64)
+    return NullTable(ordered[firsts], shares, observed, scale, exact=exact)

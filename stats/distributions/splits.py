@@ -1,0 +1,217 @@
+"""Items with unequal numbers of runs: what a random split of all their runs into two groups would give.
+
+A mean over one run is more dispersed than a mean over ten, so the difference of the two is not symmetric
+under the null and its sign must not be flipped: 30 items with 10 runs against 1 rejected in 21 % of the cases
+at .05. If the two models do not differ on an item, its K_B + K_V runs are exchangeable instead, and the
+observed split is one of C(K_B + K_V, K_B) equally likely ones (Fisher 1935). Where runs are right or wrong
+the law is hypergeometric; where scores are multiples of one step it is counted out; otherwise splits are
+drawn.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import comb
+
+import numpy as np
+from scipy.special import gammaln
+
+from stats.arrays import Bools, Floats, Ints
+from stats.distributions.lattice import to_lattice
+
+MAX_COUNTED = 1e8
+"""Additions beyond which the splits of graded scores are drawn instead of counted (about a second)."""
+
+SLICE_ITEMS = 1 << 21
+"""Items × draws that are split at once."""
+
+
+@dataclass(frozen=True)
+class SplitLaw:
+    """The law of one item's difference, and how many items have it.
+
+    Attributes:
+        values: possible differences of the two means, ascending, shape (k,); their mean is 0.
+        chances: their probabilities, shape (k,).
+        count: items with this law.
+    """
+
+    values: Floats
+    chances: Floats
+    count: int
+
+    @property
+    def variance(self) -> float:
+        """Of one item's difference."""
+        return float(self.chances @ self.values**2)
+
+    def draw(self, draws: int, rng: np.random.Generator) -> Floats:
+        """Draw sums over all items with this law, shape (draws,)."""
+        if self.count == 1:
+            return rng.choice(self.values, draws, p=self.chances)
+        sums: Floats = rng.multinomial(self.count, self.chances, draws) @ self.values
+        return sums
+
+
+@dataclass(frozen=True)
+class RunSplits:
+    """The items of one task, or of several, whose runs are split at random.
+
+    Attributes:
+        scores: all runs of an item, higher is better, in shares of the range, NaN where there are fewer than
+            columns, shape (m, K); None where every run is right (1) or wrong (0).
+        successes: sum of an item's scores, shape (m,).
+        first: K_B, runs of the baseline, shape (m,).
+        second: K_V, runs of the variant, shape (m,).
+        observed: sum of the differences found.
+    """
+
+    scores: Floats | None
+    successes: Floats
+    first: Ints
+    second: Ints
+    observed: float
+
+    @property
+    def items(self) -> int:
+        """How many items are split."""
+        return self.successes.size
+
+    @cached_property
+    def variance(self) -> float:
+        """Of the sum of the differences: Σ s²·(1/K_B + 1/K_V), s² the variance of an item's runs (n − 1)."""
+        runs = self.first + self.second
+        means = self.successes / runs
+        if self.scores is None:
+            squares = self.successes * (1.0 - means)
+        else:
+            squares = np.nansum((self.scores - means[:, None]) ** 2, axis=1)
+        return float((squares / (runs - 1) * (1.0 / self.first + 1.0 / self.second)).sum())
+
+    @cached_property
+    def laws(self) -> tuple[SplitLaw, ...] | None:
+        """The distinct laws, or None where there are too many splits to count them."""
+        return _hypergeometric_laws(self) if self.scores is None else _counted_laws(self, self.scores)
+
+    @property
+    def log_largest(self) -> float:
+        """Natural logarithm of the chance that every item's difference is the largest possible one."""
+        if self.laws is None:
+            return -self.items * float(np.log(2.0))
+        return float(sum(law.count * np.log(law.chances[-1]) for law in self.laws))
+
+    def draw(self, draws: int, seed: int | list[int]) -> Floats:
+        """Sums of the differences of random splits, shape (draws,).
+
+        Args:
+            draws: how many.
+            seed: of numpy's default generator.
+        """
+        rng = np.random.default_rng(seed)
+        if self.laws is not None:
+            sums = np.zeros(draws)
+            for law in self.laws:
+                sums += law.draw(draws, rng)
+            return sums
+        return _drawn_splits(self, draws, rng)
+
+
+def join_splits(parts: list[RunSplits]) -> RunSplits | None:
+    """The items of several tasks together; None where there are none."""
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    scores = None
+    if any(part.scores is not None for part in parts):
+        width = max(int((part.first + part.second).max()) for part in parts)
+        scores = np.concatenate([_padded(part, width) for part in parts])
+    return RunSplits(
+        scores,
+        np.concatenate([part.successes for part in parts]),
+        np.concatenate([part.first for part in parts]),
+        np.concatenate([part.second for part in parts]),
+        sum(part.observed for part in parts),
+    )
+
+
+def _padded(part: RunSplits, width: int) -> Floats:
+    """Runs of every item in `width` columns, right-or-wrong ones written out."""
+    if part.scores is not None:
+        return np.pad(part.scores, ((0, 0), (0, width - part.scores.shape[1])), constant_values=np.nan)
+    place = np.arange(width)
+    written = np.where(place < part.successes[:, None], 1.0, 0.0)
+    return np.where(place < (part.first + part.second)[:, None], written, np.nan)
+
+
+def _hypergeometric_laws(splits: RunSplits) -> tuple[SplitLaw, ...]:
+    """One law per (K_B, K_V, successes); K_B·K_V times its values are whole numbers."""
+    kinds = np.stack([splits.first, splits.second, np.rint(splits.successes).astype(np.int64)])
+    distinct, counts = np.unique(kinds, axis=1, return_counts=True)
+    found = []
+    for (first, second, right), count in zip(distinct.T.tolist(), counts.tolist(), strict=True):
+        mine = np.arange(max(0, right - second), min(first, right) + 1)
+        logs = _log_choose(first, mine) + _log_choose(second, right - mine)
+        weights = np.exp(logs - logs.max())
+        values = (mine * (first + second) - first * right) / (first * second)
+        found.append(SplitLaw(values, weights / weights.sum(), count))
+    return tuple(found)
+
+
+def _log_choose(n: int, k: Ints) -> Floats:
+    chosen: Floats = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
+    return chosen
+
+
+def _counted_laws(splits: RunSplits, scores: Floats) -> tuple[SplitLaw, ...] | None:
+    """One law per set of scores on a lattice, by counting the subsets of K_B runs with every sum."""
+    lattice = to_lattice(np.nan_to_num(scores).ravel())
+    if lattice is None:
+        return None
+    whole = lattice.integers.reshape(scores.shape)
+    absent = np.isnan(scores)
+    whole = whole - np.where(absent, whole.max(), whole).min(axis=1, keepdims=True)
+    whole = np.sort(np.where(absent, -1, whole), axis=1)
+    kinds, counts = np.unique(
+        np.column_stack([splits.first, splits.second, whole]), axis=0, return_counts=True
+    )
+    width = float(whole.max()) * scores.shape[1]
+    if kinds.shape[0] * scores.shape[1] * float(splits.first.max() + 1) * (width + 1.0) > MAX_COUNTED:
+        return None
+    laws = (_counted_law(kind, count, lattice.step) for kind, count in zip(kinds, counts, strict=True))
+    return tuple(laws)
+
+
+def _counted_law(kind: Ints, count: int, step: float) -> SplitLaw:
+    """Law of the difference from (K_B, K_V, scores in steps above the item's lowest; −1 where absent)."""
+    first, second, runs = int(kind[0]), int(kind[1]), kind[2:][kind[2:] >= 0]
+    total = int(runs.sum())
+    subsets = np.zeros((first + 1, total + 1))
+    subsets[0, 0] = 1.0
+    for score in runs.tolist():
+        subsets[1:, score:] += subsets[:-1, : total + 1 - score]
+    sums = np.flatnonzero(subsets[first])
+    values = step * (sums * (first + second) - first * total) / (first * second)
+    return SplitLaw(values, subsets[first, sums] / comb(first + second, first), int(count))
+
+
+def _drawn_splits(splits: RunSplits, draws: int, rng: np.random.Generator) -> Floats:
+    """Sums of random splits, run by run: each goes to the baseline in proportion to the places left."""
+    scores = splits.scores
+    assert scores is not None  # noqa: S101 - right-or-wrong runs always have their laws
+    weights = 1.0 / splits.first + 1.0 / splits.second
+    fixed = float((splits.successes / splits.second).sum())
+    sums = np.zeros(draws)
+    for rows in _row_slices(draws, splits.items):
+        places = np.broadcast_to(splits.first, (rows.stop - rows.start, splits.items)).copy()
+        left = splits.first + splits.second
+        for column in scores.T:
+            present = ~np.isnan(column)
+            chosen: Bools = (rng.random(places.shape, dtype=np.float32) * left < places) & present
+            sums[rows] += chosen @ np.where(present, column * weights, 0.0)
+            places -= chosen
+            left = left - present
+    return sums - fixed
+
+
+def _row_slices(draws: int, items: int) -> Iterator[slice]:
+    step = max(1, SLICE_ITEMS // max(items, 1))
+    return (slice(start, min(start + step, draws)) for start in range(0, draws, step))

@@ -1,0 +1,202 @@
+"""How much of the level may be spent by when: the spending functions of a group-sequential test.
+
+A spending function f rises from f(0) = 0 to f(1) = α; a test that has spent at most f(t) after every look at
+information fraction t keeps the level α, wherever the looks are (Lan & DeMets 1983).
+
+Brownian motion between two boundaries: Lan–DeMets boundaries, and where a path is expected to end.
+
+Large-sample statistics at looks with information fractions t₁ < … < t_K behave like a Brownian motion seen
+at these times (Jennison & Turnbull 2000, ch. 11). The density of the paths that have not been stopped is
+carried from look to look by Gauss–Legendre quadrature (Armitage, McPherson & Rowe 1969).
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import ndtr, ndtri
+
+from stats.arrays import Floats
+
+OBRIEN_FLEMING = "obf"
+
+
+@dataclass(frozen=True)
+class Spending:
+    """A spending function, linear in its shape but for O'Brien–Fleming's.
+
+    Attributes:
+        gamma: γ of the Hwang–Shih–DeCani family; the lower, the more is kept for the late looks. None for
+            the O'Brien–Fleming-like function.
+    """
+
+    gamma: float | None
+
+    def __call__(self, fraction: float, level: float) -> float:
+        """Level that may have been spent at an information fraction.
+
+        Args:
+            fraction: t in [0, 1].
+            level: α, spent in full at t = 1.
+
+        Returns:
+            α(1 − e^(−γt))/(1 − e^(−γ)), αt for γ = 0 (Hwang, Shih & DeCani 1990); or 2 − 2Φ(z_{1−α/2}/√t)
+            (Lan & DeMets 1983).
+        """
+        if fraction <= 0.0:
+            return 0.0
+        if fraction >= 1.0:
+            return level
+        if self.gamma is None:
+            return 2.0 * float(ndtr(ndtri(level / 2.0) / np.sqrt(fraction)))
+        if self.gamma == 0.0:
+            return level * fraction
+        return level * float(np.expm1(-self.gamma * fraction) / np.expm1(-self.gamma))
+
+    def __str__(self) -> str:
+        """The name that `parse_spending` reads."""
+        return OBRIEN_FLEMING if self.gamma is None else f"hsd{self.gamma:g}"
+
+
+def parse_spending(name: str) -> Spending:
+    """Read the name of a spending function.
+
+    Args:
+        name: "obf", or "hsd" followed by γ, such as "hsd-4".
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if name == OBRIEN_FLEMING:
+        return Spending(None)
+    found = re.fullmatch(r"hsd([+-]?\d+(?:\.\d+)?)", name)
+    if found is None or abs(float(found[1])) > 50.0:
+        raise ValueError(
+            f"{name!r} is not a spending function: use obf, or hsd with γ from -50 to 50, such as hsd-4."
+        )
+    return Spending(float(found[1]))
+
+
+NODES = 240
+REACH = 9.0
+"""Standard deviations beyond which a path is never met."""
+
+HIGHEST = 37.0
+"""A boundary in standard deviations whose tail still is a positive number."""
+
+
+@dataclass(frozen=True)
+class _Alive:
+    """Paths that have not been stopped: quadrature nodes with their masses, at time t."""
+
+    time: float
+    nodes: Floats
+    masses: Floats
+
+    def beyond(self, limit: float, time: float, drift: float) -> float:
+        """P(not stopped before and X(time) ≥ limit)."""
+        step = time - self.time
+        return float(self.masses @ ndtr((self.nodes + drift * step - limit) / np.sqrt(step)))
+
+    def between(self, low: float, high: float, time: float, drift: float) -> "_Alive":
+        """The paths that lie between the limits at a later time."""
+        step = time - self.time
+        spread = REACH * np.sqrt(time)
+        low, high = max(low, drift * time - spread), min(high, drift * time + spread)
+        if low >= high:
+            return _Alive(time, np.zeros(1), np.zeros(1))
+        points, weights = _legendre()
+        nodes = low + (high - low) * points
+        gaps = (nodes[:, None] - self.nodes - drift * step) / np.sqrt(step)
+        density = np.exp(-(gaps**2) / 2.0) @ self.masses / np.sqrt(2.0 * np.pi * step)
+        return _Alive(time, nodes, (high - low) * weights * density)
+
+
+START = _Alive(0.0, np.zeros(1), np.ones(1))
+
+
+@lru_cache(maxsize=1)
+def _legendre() -> tuple[Floats, Floats]:
+    points, weights = np.polynomial.legendre.leggauss(NODES)
+    return (points + 1.0) / 2.0, weights / 2.0
+
+
+@lru_cache(maxsize=1024)
+def lan_demets_boundaries(
+    fractions: tuple[float, ...], spending: Spending, level: float
+) -> tuple[float, ...]:
+    """One-sided boundaries c_k with P(Z_j ≥ c_j for some j ≤ k) = f(t_k) for a standard Brownian motion.
+
+    Args:
+        fractions: t_k of the looks taken, increasing, in (0, 1].
+        spending: f.
+        level: α.
+
+    Returns:
+        c_k on the scale of Z_k = X(t_k)/√t_k (Lan & DeMets 1983), one per look.
+    """
+    found, alive, spent = [], START, 0.0
+    for time in fractions:
+        allowed = spending(time, level)
+        limit = _limit_of(alive, time, allowed - spent)
+        spent = allowed
+        found.append(limit / float(np.sqrt(time)))
+        alive = alive.between(-np.inf, limit, time, 0.0)
+    return tuple(found)
+
+
+def _limit_of(alive: _Alive, time: float, mass: float) -> float:
+    """The value above which a given mass of the paths lies."""
+    if alive is START:
+        return -float(ndtri(max(mass, 1e-300))) * float(np.sqrt(time))
+    highest = HIGHEST * float(np.sqrt(time))
+
+    def excess(limit: float) -> float:
+        return alive.beyond(limit, time, 0.0) - mass
+
+    if excess(highest) >= 0.0:
+        return highest
+    return float(brentq(excess, -highest, highest, xtol=1e-13))
+
+
+def exit_probabilities(
+    fractions: tuple[float, ...], lower: Floats, upper: Floats, drift: float
+) -> tuple[Floats, Floats]:
+    """Where X(t), Brownian motion with a drift, first leaves the strip between two boundaries.
+
+    Args:
+        fractions: t_k, increasing, in (0, 1].
+        lower: boundary below at each look on the scale of X, −∞ for none, shape (K,).
+        upper: boundary above at each look, shape (K,); at or above it the path leaves at the top.
+        drift: E X(1).
+
+    Returns:
+        P(first leaves below at look k), P(first leaves above at look k), shape (K,) each.
+    """
+    below, above, alive = np.zeros(len(fractions)), np.zeros(len(fractions)), START
+    for look, time in enumerate(fractions):
+        high = float(upper[look])
+        low = min(float(lower[look]), high)
+        above[look] = alive.beyond(high, time, drift)
+        below[look] = alive.masses.sum() - alive.beyond(low, time, drift)
+        alive = alive.between(low, high, time, drift)
+    return below, above
+
+
+def stagewise_p_value(fractions: tuple[float, ...], boundaries: tuple[float, ...], statistic: float) -> float:
+    """P(crossed at an earlier look, or now with at least this statistic) for a standard Brownian motion.
+
+    Args:
+        fractions: t_k of the looks taken, the present one last.
+        boundaries: c_k of the looks before, at least these, on the scale of Z.
+        statistic: Z found at the last.
+    """
+    alive, spent = START, 0.0
+    for time, boundary in zip(fractions[:-1], boundaries, strict=False):
+        limit = boundary * float(np.sqrt(time))
+        spent += alive.beyond(limit, time, 0.0)
+        alive = alive.between(-np.inf, limit, time, 0.0)
+    last = fractions[-1]
+    return min(1.0, spent + alive.beyond(statistic * float(np.sqrt(last)), last, 0.0))

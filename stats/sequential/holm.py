@@ -1,0 +1,110 @@
+"""Group-sequential Holm: a comparison that is found degraded passes its share of the level on.
+
+m comparisons start at α/m each; after r rejections those left are tested at α/(m − r), at the looks taken and
+at those to come. Since what crosses at a level also crosses at every higher one, this is the closed test of
+Bonferroni tests (Maurer & Bretz 2013), and the probability of any false rejection is at most α under any
+dependence.
+
+Comparisons advance at their own pace, and decisions must not depend on it. So they are made in rounds: round
+k knows what the first k looks of every comparison say, and what was passed on by then. As long as a
+comparison lags behind, its rejection is neither assumed nor excluded: a decision is given once it holds
+either way.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from stats.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Crossings:
+    """What the looks of one comparison say.
+
+    Attributes:
+        taken: how many looks were taken.
+        degraded: look at which each level, from the lowest on, is first crossed; 0 where not yet.
+        certified: look at which the boundary of the certificate is first crossed; 0 where not yet.
+    """
+
+    taken: int
+    degraded: tuple[int, ...]
+    certified: int
+
+
+@dataclass(frozen=True)
+class HolmDecision:
+    """The end of one comparison.
+
+    Attributes:
+        verdict: degraded, certified, or inconclusive after the last look.
+        look: round in which it was decided.
+        place: number of the level that was then in force, 0 for the lowest.
+        settled: False while the looks of comparisons that lag behind could still move the look forward.
+    """
+
+    verdict: Verdict
+    look: int
+    place: int
+    settled: bool
+
+
+@dataclass
+class _Round:
+    """The state of all comparisons: certainly rejected, rejected as far as known, and decided."""
+
+    rejected: set[str] = field(default_factory=set)
+    possible: set[str] = field(default_factory=set)
+    waiting: set[str] = field(default_factory=set)
+    decided: dict[str, HolmDecision] = field(default_factory=dict)
+
+
+def holm_rounds(
+    tests: Mapping[str, Crossings], looks: int, *, closed: bool = False
+) -> tuple[dict[str, HolmDecision], list[int]]:
+    """Decide all comparisons as far as their looks allow.
+
+    Args:
+        tests: by comparison, all that are planned.
+        looks: K.
+        closed: whether no further looks will be taken; those that lag behind then count as not rejected.
+
+    Returns:
+        The decisions made, and the place of the level that is in force after every round, shape (K,).
+    """
+    now, places = _Round(), []
+    top = min(len(test.degraded) for test in tests.values()) - 1
+    for look in range(1, looks + 1):
+        undecided = [name for name in tests if name not in now.decided and name not in now.waiting]
+        reached = [name for name in undecided if closed or tests[name].taken >= look]
+        found = _reject(tests, reached, now.rejected, look, top)
+        now.possible |= now.rejected | (set(undecided) - set(reached))
+        _reject(tests, reached, now.possible, look, top)
+        settled = now.possible == now.rejected
+        for name, place in found.items():
+            now.decided[name] = HolmDecision(Verdict.DEGRADED, look, place, settled)
+        places.append(min(len(now.rejected), top))
+        for name in reached:
+            if name not in found and 0 < tests[name].certified <= look:
+                if name in now.possible:
+                    now.waiting.add(name)
+                else:
+                    now.decided[name] = HolmDecision(Verdict.CERTIFIED, look, places[-1], settled)
+    for name, test in tests.items():
+        if name not in now.decided and name not in now.possible and test.taken >= looks:
+            now.decided[name] = HolmDecision(Verdict.INCONCLUSIVE, looks, places[-1], settled)
+    return now.decided, places
+
+
+def _reject(
+    tests: Mapping[str, Crossings], names: Collection[str], rejected: set[str], look: int, top: int
+) -> dict[str, int]:
+    """Add to the rejected those that cross at the level in force, until it rises no more; their places."""
+    found: dict[str, int] = {}
+    while True:
+        place = min(len(rejected), top)
+        crossing = [n for n in names if n not in rejected and 0 < tests[n].degraded[place] <= look]
+        if not crossing:
+            return found
+        rejected.update(crossing)
+        found.update(dict.fromkeys(crossing, place))

@@ -1,0 +1,290 @@
+"""The plan of a sequential comparison: which items count at which look, and what may be spent there.
+
+Everything here is fixed before the first answer comes in. Look k of K is at information fraction k/K and
+takes the first ⌈k·n/K⌉ items of every task, in the order that was drawn for it. Items that share a sign, a
+cluster or one document in two tasks, count together: from the look at which all of them are in.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import blake2b
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stats.arrays import ROUNDING, Floats, Ints
+from stats.sequential.boundaries import Spending
+from stats.tasks.combinations import Combine
+from stats.tasks.maxt import SIGN_VECTORS
+
+Until: TypeAlias = Literal["degraded", "decided"]
+
+DEGRADED, CERTIFIED = Spending(-2.0), Spending(-4.0)
+"""The defaults: over 5 to 20 looks they cost at most 2.3 points of power."""
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When a variant is stopped early.
+
+    Attributes:
+        looks: K, equally spaced.
+        until: "degraded" stops for damage only; "decided" also for a certificate.
+        degraded: spending function of the looks for damage.
+        certified: spending function of the looks for a certificate; without effect until "degraded", where a
+            certificate is tested once, at the end.
+
+    Raises:
+        ValueError: if there are no looks.
+    """
+
+    looks: int = 10
+    until: Until = "degraded"
+    degraded: Spending = DEGRADED
+    certified: Spending = CERTIFIED
+
+    def __post_init__(self) -> None:
+        if self.looks < 1:
+            raise ValueError(f"looks must be at least 1, but is {self.looks}.")
+
+    @property
+    def fractions(self) -> tuple[float, ...]:
+        """Information fractions t_k = k/K."""
+        return tuple(look / self.looks for look in range(1, self.looks + 1))
+
+
+@dataclass(frozen=True, eq=False)
+class PlannedTask:
+    """One task, its items in the order in which they are asked.
+
+    Attributes:
+        task: its name.
+        items: how many.
+        blocks: one label per item, shape (items,): items with equal labels flip together, whichever task they
+            are in. None if every item has a separate sign.
+        bounded: whether scores have a range; differences are then shares of it.
+
+    Raises:
+        ValueError: if there are no items, or not as many labels as items.
+    """
+
+    task: str
+    items: int
+    blocks: NDArray[np.generic] | None = None
+    bounded: bool = True
+
+    def __post_init__(self) -> None:
+        if self.items < 1:
+            raise ValueError(f"Task {self.task!r} has no items.")
+        if self.blocks is not None and np.shape(self.blocks) != (self.items,):
+            raise ValueError(
+                f"Task {self.task!r} has {self.items} items but {np.size(self.blocks)} block labels."
+            )
+
+    def seen_at(self, look: int, looks: int) -> int:
+        """Items that have come in at a look."""
+        return items_at_look(look, looks, self.items)
+
+
+@dataclass(frozen=True, eq=False)
+class SequentialPlan:
+    """What decides a sweep with early stopping, apart from the scores.
+
+    Attributes:
+        tasks: the tasks of all comparisons.
+        comparisons: names of all comparisons planned: variants, at each temperature.
+        stopping: looks and spending.
+        alpha: level, of damage over all comparisons and of each certificate.
+        margin: largest acceptable drop, in shares of the metric's range.
+        combine: statistic over the tasks.
+        adjust: "holm" over the comparisons, or "none".
+        sign_vectors: how many are drawn where several tasks are combined.
+        seed: of those.
+        tasks_of: names of the tasks of those comparisons that do not have all of them.
+
+    Raises:
+        ValueError: if tasks or comparisons are missing or named twice, or a number is out of range.
+    """
+
+    tasks: tuple[PlannedTask, ...]
+    comparisons: tuple[str, ...]
+    stopping: Stopping = field(default_factory=Stopping)
+    alpha: float = 0.05
+    margin: float = 0.01
+    combine: Combine = "joint"
+    adjust: Literal["holm", "none"] = "holm"
+    sign_vectors: int = SIGN_VECTORS
+    seed: int = 0
+    tasks_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for kind, names in (("task", [task.task for task in self.tasks]), ("comparison", self.comparisons)):
+            if not names or len(set(names)) < len(names):
+                raise ValueError(f"A sequential plan needs at least one {kind}, without duplicates.")
+        for name, value in (("alpha", self.alpha), ("margin", self.margin)):
+            if not 0.0 < value < 1.0:
+                raise ValueError(f"{name} must be between 0 and 1, but is {value}.")
+
+        if unknown := set(self.tasks_of) - set(self.comparisons):
+            raise ValueError(f"Tasks are given for comparisons that are not planned: {sorted(unknown)}.")
+
+    def of(self, comparison: str) -> "SequentialPlan":
+        """The plan of one comparison, with its own tasks only.
+
+        Raises:
+            KeyError: if the comparison was not planned.
+        """
+        if comparison not in self.comparisons:
+            raise KeyError(comparison)
+        names = self.tasks_of.get(comparison)
+        return self if names is None else self._restricted[names]
+
+    @cached_property
+    def _restricted(self) -> "dict[tuple[str, ...], SequentialPlan]":
+        """Plans of comparisons that lack some tasks, by the tasks that they have."""
+        return {
+            names: replace(self, tasks=tuple(t for t in self.tasks if t.task in names), tasks_of={})
+            for names in set(self.tasks_of.values())
+        }
+
+    @property
+    def levels(self) -> Floats:
+        """Levels that a comparison may be tested at, ascending: α/m … α by Holm, shape (m,) or (1,)."""
+        count = len(self.comparisons) if self.adjust == "holm" else 1
+        return self.alpha / np.arange(count, 0, -1)
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the sum over all items decides, whose law is exact."""
+        return self.combine == "pooled" or len(self.tasks) == 1
+
+    @property
+    def items(self) -> int:
+        """Items of all tasks."""
+        return sum(task.items for task in self.tasks)
+
+    def share(self, look: int) -> float:
+        """Share of the planned items that have come in at a look."""
+        return sum(task.seen_at(look, self.stopping.looks) for task in self.tasks) / self.items
+
+    def looks_in(self, counts: Sequence[int]) -> int:
+        """How many looks can be taken when this many first items of every task are in."""
+        known = self.stopping.looks
+        while known and any(
+            count < task.seen_at(known, self.stopping.looks)
+            for task, count in zip(self.tasks, counts, strict=True)
+        ):
+            known -= 1
+        return known
+
+    @cached_property
+    def layout(self) -> "tuple[LookItems, ...]":
+        """The items that each look adds."""
+        return _layout(self.tasks, self.stopping.looks)
+
+
+@dataclass(frozen=True, eq=False)
+class LookItems:
+    """The items that count from one look on, and the blocks that they make up.
+
+    Attributes:
+        items: places in the row of all tasks' items, shape (n,).
+        cells: block × T + task of each, blocks numbered within the look, shape (n,).
+        blocks: how many blocks.
+        tasks: T.
+        clustered: whether a block holds several items.
+    """
+
+    items: Ints
+    cells: Ints
+    blocks: int
+    tasks: int
+    clustered: bool
+
+    def block_sums(self, values: Floats) -> Floats:
+        """Add up values over blocks.
+
+        Args:
+            values: one per item of the look, shape (n,).
+
+        Returns:
+            Shape (blocks, T); values that cancel but for rounding give 0.
+        """
+        cells = self.blocks * self.tasks
+        sums: Floats = np.bincount(self.cells, weights=values, minlength=cells).astype(np.float64)
+        if self.clustered:
+            sizes = np.bincount(self.cells, weights=np.abs(values), minlength=cells)
+            sums = np.where(np.abs(sums) < ROUNDING * sizes, 0.0, sums)
+        return sums.reshape(self.blocks, self.tasks)
+
+
+def _layout(tasks: Sequence[PlannedTask], looks: int) -> tuple[LookItems, ...]:
+    counts = np.array([task.items for task in tasks])
+    places = np.concatenate([np.arange(count) for count in counts])
+    block_of = _block_numbers(tasks)
+    look_of = np.zeros(int(block_of.max()) + 1, dtype=np.int64)
+    np.maximum.at(look_of, block_of, places * looks // np.repeat(counts, counts))
+    task_of = np.repeat(np.arange(counts.size), counts)
+    found = []
+    for look in range(looks):
+        items = np.flatnonzero(look_of[block_of] == look)
+        blocks, place = np.unique(block_of[items], return_inverse=True)
+        cells = place * counts.size + task_of[items]
+        found.append(LookItems(items, cells, blocks.size, counts.size, blocks.size < items.size))
+    return tuple(found)
+
+
+def _block_numbers(tasks: Sequence[PlannedTask]) -> Ints:
+    """A number for every item, equal where the labels are, shape (N,)."""
+    labels = [task.blocks for task in tasks if task.blocks is not None]
+    named = np.unique(np.concatenate(labels), return_inverse=True)[1] if labels else np.arange(0)
+    numbers, used, free = [], 0, int(named.max(initial=-1)) + 1
+    for task in tasks:
+        if task.blocks is None:
+            numbers.append(np.arange(free, free + task.items))
+            free += task.items
+        else:
+            numbers.append(named[used : used + task.items])
+            used += task.items
+    found: Ints = np.concatenate(numbers).astype(np.int64)
+    return found
+
+
+def asking_order(documents: Iterable[str], clusters: Iterable[str | None], seed: int) -> Ints:
+    """The order in which the items of a task are asked: clusters and repeated documents in one piece.
+
+    Args:
+        documents: hash of each item's document, shape (items,).
+        clusters: the cluster of each item, None for an item on its own, shape (items,).
+        seed: as for `item_order`.
+
+    Returns:
+        A permutation of the items, shape (items,).
+    """
+    labels = [cluster or document for cluster, document in zip(clusters, documents, strict=True)]
+    return item_order(labels, seed)
+
+
+def items_at_look(look: int, looks: int, items: int) -> int:
+    """How many of a task's first items count at look k of K: ⌈k·n/K⌉."""
+    return -(-look * items // looks)
+
+
+def item_order(labels: Iterable[object], seed: int = 0) -> Ints:
+    """The order in which the items of a task are asked: random, but the same on every machine.
+
+    Items are sorted by a digest (BLAKE2b, 128 bits) of the seed and their label, so items with equal labels
+    stay together, and tasks that share labels get them in the same order.
+
+    Args:
+        labels: one per item, shape (items,); their text counts.
+        seed: another one gives another order.
+
+    Returns:
+        A permutation of the items, shape (items,).
+    """
+    keys = [blake2b(f"{seed}\0{label}".encode(), digest_size=16).digest() for label in labels]
+    order: Ints = np.argsort(np.array(keys, dtype="S16"), kind="stable")
+    return order

@@ -1,0 +1,206 @@
+"""The group-sequential test of several tasks at once: the fixed analysis's statistics, followed over looks.
+
+Pooled sum, largest standardised drop and Fisher's sum have no common random walk, so their law over looks
+comes from sign vectors that all looks and tasks share: a block keeps its sign in all tasks and at all looks
+in which it counts. The observed signs are one row more. At every look the most extreme rows that have not
+crossed before cross, as many as the spending function allows together with those that did. Which rows cross
+depends on nothing that tells the observed row from the others under the null, so the probability that it is
+among them is at most what was spent, for any number of rows (Westfall & Young 1993; Phipson & Smyth 2010).
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from scipy.special import ndtri
+
+from stats.arrays import Bools, Floats, Ints
+from stats.distributions.lattice import GrowingLattice
+from stats.distributions.signs import flip_slices
+from stats.distributions.sums import SignFlipLaw
+from stats.sequential.boundaries import Spending
+from stats.sequential.walk import SLACK, LookLaw
+from stats.tasks.combinations import STATISTICS, Combine, parts_of
+
+DRAWN_FLOOR = 1e-20
+"""Probabilities below this are left out of a law that is drawn from."""
+
+COUNTED_WIDTH = 1 << 20
+"""Whole numbers within such a range are ranked by counting instead of sorting."""
+
+
+@dataclass(frozen=True)
+class SignVectors:
+    """Sums of every task under common sign vectors, and which of them have crossed.
+
+    Attributes:
+        spending: f.
+        levels: α of each test, ascending, shape (L,).
+        combine: the statistic; "any" is calibrated here like "joint".
+        seed: of the signs.
+        looks: how many were taken.
+        lattice: the step.
+        sums: in steps, the observed ones in row 0, shape (rows, T).
+        squares: Σd² of each task in steps², shape (T,).
+        crossed: rows that crossed before, by level, shape (L, rows).
+    """
+
+    spending: Spending
+    levels: Floats
+    combine: Combine
+    seed: int
+    looks: int
+    lattice: GrowingLattice
+    sums: Ints
+    squares: Floats
+    crossed: Bools
+
+    @classmethod
+    def start(
+        cls,
+        levels: Floats,
+        spending: Spending,
+        *,
+        tasks: int,
+        combine: Combine,
+        vectors: int,
+        seed: int,
+    ) -> "SignVectors":
+        """The vectors before the first look.
+
+        Args:
+            levels: ascending, shape (L,).
+            spending: f, of all of them.
+            tasks: T.
+            combine: the statistic over tasks.
+            vectors: how many sign vectors are drawn.
+            seed: of numpy's default generator.
+        """
+        sums, squares = np.zeros((vectors + 1, tasks), dtype=np.int64), np.zeros(tasks)
+        crossed = np.zeros((levels.size, vectors + 1), dtype=bool)
+        return cls(spending, levels, combine, seed, 0, GrowingLattice(), sums, squares, crossed)
+
+    def look(self, fraction: float, values: Floats) -> tuple["SignVectors", LookLaw]:
+        """Take a look.
+
+        Args:
+            fraction: planned share t of the information, in (0, 1], larger than at the look before.
+            values: differences of the blocks that are new since then, in every task, shape (g, T).
+
+        Returns:
+            The vectors after the look, and what the look says, on the normal scale of the p-value that the
+            statistic has in a test that is made once, now.
+        """
+        now = self._joined(values)
+        ranks = _extreme_ranks(now.sums, now.squares, self.combine)
+        p_values = np.cumsum(np.bincount(ranks)) / ranks.size
+        crossed, limits = self.crossed.copy(), np.zeros(self.levels.size, dtype=np.int64)
+        laxest = ranks.size
+        for place in reversed(range(self.levels.size)):
+            allowed = self.spending(fraction, float(self.levels[place])) * (1.0 + SLACK) * ranks.size
+            free = np.cumsum(np.bincount(ranks[~crossed[place]], minlength=p_values.size))
+            laxest = min(laxest, int(np.searchsorted(free, allowed - crossed[place].sum(), side="right")))
+            limits[place] = laxest
+            crossed[place] |= ranks < laxest
+        nominal = np.append(0.0, p_values)[limits]
+        earlier = self.crossed.sum(axis=1)
+        as_extreme = (~self.crossed & (ranks <= ranks[0])).sum(axis=1)
+        law = LookLaw(
+            statistic=-float(ndtri(p_values[ranks[0]])),
+            boundary=-ndtri(nominal),
+            spent=crossed.mean(axis=1),
+            p_stagewise=(earlier + as_extreme) / ranks.size,
+            crossed=ranks[0] < limits,
+            nominal=lambda place: float(nominal[place]),
+        )
+        return replace(now, crossed=crossed), law
+
+    def _joined(self, values: Floats) -> "SignVectors":
+        """With the signed sums of the new blocks."""
+        lattice, factor, steps = self.lattice.extended(values)
+        signed = _signed_sums(steps, self.sums.shape[0] - 1, [self.seed, self.looks])
+        return replace(
+            self,
+            looks=self.looks + 1,
+            lattice=lattice,
+            sums=factor * self.sums + np.concatenate([steps.sum(axis=0, keepdims=True), signed]),
+            squares=factor**2 * self.squares + (steps.astype(np.float64) ** 2).sum(axis=0),
+        )
+
+
+def _signed_sums(steps: Ints, rows: int, seed: list[int]) -> Ints:
+    """Σ signs × steps of every task, shape (rows, T)."""
+    tasks_of_block = np.count_nonzero(steps, axis=1)
+    sums = _shared_sums(steps[tasks_of_block > 1], rows, [*seed, 0])
+    for task, column in enumerate(steps[tasks_of_block == 1].T):
+        if column.any():
+            sums[:, task] += _drawn_sums(column, rows, [*seed, 1, task])
+    return sums
+
+
+def _shared_sums(steps: Ints, rows: int, seed: list[int]) -> Ints:
+    """Of blocks that count in several tasks, which need their signs one by one."""
+    if not len(steps):
+        return np.zeros((rows, steps.shape[1]), dtype=np.int64)
+    matrix = steps.astype(np.float64)
+    flipped = np.concatenate([flips @ matrix for flips in flip_slices(len(steps), rows, seed)])
+    sums: Ints = steps.sum(axis=0) - 2 * np.rint(flipped).astype(np.int64)
+    return sums
+
+
+def _drawn_sums(steps: Ints, rows: int, seed: list[int]) -> Ints:
+    """Of blocks of one task: their signs serve nothing else, so the sums are drawn from their law."""
+    values, chances = SignFlipLaw.of(steps).table(DRAWN_FLOOR)
+    heights = np.cumsum(chances)
+    drawn = np.random.default_rng(seed).random(rows) * heights[-1]
+    sums: Ints = values[np.searchsorted(heights, drawn, side="right").clip(max=values.size - 1)]
+    return sums
+
+
+def _extreme_ranks(sums: Ints, squares: Floats, combine: Combine) -> Ints:
+    """Rank of every row, 0 for the most extreme; ties share one, and none is left out.
+
+    The smallest of three p-values, which are ranks themselves, is the same for rows that lead in different
+    statistics; the larger standardised drop then tells them apart.
+    """
+    moving = squares > 0.0
+    if not moving.any():
+        return np.zeros(sums.shape[0], dtype=np.int64)
+    sums, scales = sums[:, moving], np.sqrt(squares[moving])
+    p_values = _smallest_p_values(sums, scales, combine)
+    drop = np.maximum(sums.sum(axis=1) / np.sqrt(squares.sum()), (sums / scales).max(axis=1)).round(9)
+    if combine in STATISTICS:
+        drop = np.zeros_like(p_values)
+    order = np.lexsort((-drop, p_values))
+    apart = (np.diff(p_values[order]) > 0.0) | (np.diff(drop[order]) != 0.0)
+    ranks = np.empty(order.size, dtype=np.int64)
+    ranks[order] = np.append(0, np.cumsum(apart))
+    return ranks
+
+
+def _smallest_p_values(sums: Ints, scales: Floats, combine: Combine) -> Floats:
+    """The p-value among the rows of a statistic, or the smallest of those that count, shape (rows,)."""
+    found = []
+    for statistic in (STATISTICS[name] for name in parts_of(combine)):
+        terms = [
+            statistic.term(task, float(scale), partial(_log_shares, task))
+            for task, scale in zip(sums.T, scales, strict=True)
+        ]
+        found.append(_shares(statistic.join.reduce(terms).round(9)))
+    smallest: Floats = np.minimum.reduce(found)
+    return smallest
+
+
+def _log_shares(values: Ints) -> Floats:
+    return np.log(_shares(values))
+
+
+def _shares(values: Ints | Floats) -> Floats:
+    """Share of the rows that are at least as large, ties counted."""
+    width = int(values.max() - values.min()) + 1
+    if values.dtype.kind == "i" and width <= COUNTED_WIDTH:
+        counts = np.bincount(values - values.min(), minlength=width)
+        counted: Floats = np.cumsum(counts[::-1])[::-1][values - values.min()] / values.size
+        return counted
+    shares: Floats = (values.size - np.searchsorted(np.sort(values), values)) / values.size
+    return shares

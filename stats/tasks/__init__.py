@@ -1,0 +1,1 @@
+"""Tests over several tasks together, and over variants that share them."""

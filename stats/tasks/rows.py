@@ -1,0 +1,167 @@
+"""The statistics of all tasks under common random signs, one row per sign vector.
+
+Where blocks of items are shared, by several variants or by several tasks, the statistics are not independent,
+and their joint law is had by recomputing all of them for the same signs. With few blocks all sign vectors are
+gone through; otherwise signs are drawn, the observed scores being row 0, so that the shares of rows are valid
+p-values for any number of rows. Splits of runs are drawn for each variant on its own.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from stats.arrays import Floats
+from stats.distributions.lattice import to_lattice
+from stats.distributions.nulls import SPLIT_STREAM, null_table
+from stats.distributions.signs import MAX_ENUMERATED, all_signed_sums, flip_slices
+from stats.distributions.splits import RunSplits
+from stats.sharing import Columns, Sharing
+from stats.tasks.combinations import STATISTICS, Combine, parts_of
+
+EXACT_IN_SINGLE = 1 << 24
+"""Whole numbers up to this are exact in single precision."""
+
+MAX_CELLS = 1 << 23
+"""Sign vectors × variants beyond which signs are drawn: three arrays of this size are kept."""
+
+ROW_FLOOR = 1e-30
+"""Sums less likely than this count as no less likely: only the observed one can be, for Holm to judge."""
+
+SHARED_STREAM = 1 << 20
+"""In place of a task's number in the seed of signs that tasks share."""
+
+TIE = 1e-9
+
+
+class StatisticRows:
+    """All statistics of every variant, in row 0 as observed and in the others under common signs.
+
+    Attributes:
+        rows: how many there are.
+        exact: whether they are all the sign vectors there are.
+    """
+
+    def __init__(self, variants: int, rows: int, *, exact: bool) -> None:
+        self.rows, self.exact = rows, exact
+        self._values = {
+            name: np.full((variants, rows), statistic.start) for name, statistic in STATISTICS.items()
+        }
+
+    def add(
+        self, variant: int, blocks: Floats, splits: RunSplits | None, sums: Floats, seed: list[int]
+    ) -> None:
+        """Count in what one variant has on one task.
+
+        Args:
+            variant: its number.
+            blocks: differences of its blocks, shape (G,).
+            splits: its items whose runs are split.
+            sums: the task's sum in every row, without the splits, shape (rows,).
+            seed: of simulated laws.
+        """
+        if splits is None and not blocks.any():
+            return
+        table = null_table(blocks, self.rows, seed, ROW_FLOOR, splits)
+        drawn = sums if splits is None else sums + _split_rows(splits, self.rows, seed)
+        if table.scale == 0.0:
+            return
+        log_tails = partial(table.log_tails, np.searchsorted(table.support, drawn - table.tolerance))
+        for name, values in self._values.items():
+            STATISTICS[name].add(values[variant], drawn, table.scale, log_tails)
+
+    def p_values(self, combine: Combine) -> Floats:
+        """The p-value of every row within its variant, shape (V, rows)."""
+        p_values = [_row_p_values(self._values[name]) for name in parts_of(combine)]
+        return p_values[0] if len(p_values) == 1 else _row_p_values(-np.minimum.reduce(p_values))
+
+
+def statistic_rows(
+    tasks: Sequence[Columns], sign_vectors: int, seed: int, *, split: bool = False
+) -> StatisticRows:
+    """The statistics of all variants under the same signs.
+
+    Args:
+        tasks: per task the scores of every variant, None where it lacks the task.
+        sign_vectors: how many are drawn where there are too many to go through them.
+        seed: of numpy's default generator.
+        split: whether items with unequal numbers of runs are split rather than flipped.
+    """
+    sharing = Sharing(tasks, split=split)
+    few = None if split else _few_blocks(sharing)
+    count = sign_vectors + 1 if few is None else 1 << sum(map(len, few))
+    rows = StatisticRows(sharing.variants, count, exact=few is not None)
+    for number, columns in enumerate(tasks):
+        if few is None:
+            sums = _drawn_sums(sharing.private(number), count, [seed, number])
+            if sharing.count:
+                shared = sharing.shared(number)
+                sums += _drawn_sums(shared, count, [seed, SHARED_STREAM], may_round=False)
+        else:
+            used = sum(map(len, few[:number]))
+            sums = _enumerated_sums(few[number], count, used)
+            if sharing.count:
+                sums += _enumerated_sums(sharing.shared(number), count, sum(map(len, few[:-1])))
+        for variant, column in enumerate(columns):
+            if column is not None:
+                splits = column.splits if split else None
+                blocks = sharing.blocks(number, variant)
+                rows.add(variant, blocks, splits, sums[:, variant], [seed, number, variant])
+    return rows
+
+
+def _few_blocks(sharing: Sharing) -> list[Floats] | None:
+    """The blocks of every task, the shared ones last, or None where their signs are too many."""
+    found: list[Floats] = []
+    total = sharing.count
+    for number in range(sharing.tasks):
+        found.append(sharing.private(number))
+        total += len(found[-1])
+        if total > MAX_ENUMERATED or sharing.variants << total > MAX_CELLS:
+            return None
+    return [*found, np.zeros((sharing.count, sharing.variants))]
+
+
+def _enumerated_sums(blocks: Floats, rows: int, used: int) -> Floats:
+    """Σ signs × blocks, shape (rows, V), where `used` blocks of other tasks take the faster-turning signs."""
+    own = 1 << len(blocks)
+    return np.tile(np.repeat(all_signed_sums(blocks), 1 << used, axis=0), (rows // own >> used, 1))
+
+
+def _drawn_sums(blocks: Floats, rows: int, seed: list[int], *, may_round: bool = True) -> Floats:
+    """Σ signs × blocks for common random signs, shape (rows, V); row 0 has every sign as it is.
+
+    On a lattice the products are whole numbers, which single precision adds without error and twice as fast.
+    The signs depend on the precision, so that signs which several calls share want `may_round` to be off.
+    """
+    lattice = to_lattice(blocks.ravel()) if may_round else None
+    step, matrix = 1.0, blocks
+    if lattice is not None:
+        whole = lattice.integers.reshape(blocks.shape)
+        if np.abs(whole).sum(axis=0).max(initial=0) < EXACT_IN_SINGLE:
+            step, matrix = lattice.step, whole.astype(np.float32)
+    total = matrix.sum(axis=0, keepdims=True)
+    flipped = [flips @ matrix for flips in flip_slices(matrix.shape[0], rows - 1, seed, matrix.dtype)]
+    sums: Floats = np.concatenate([total, *(total - 2.0 * part for part in flipped)]).astype(np.float64)
+    return sums * step
+
+
+def _split_rows(splits: RunSplits, rows: int, seed: list[int]) -> Floats:
+    """Sums of the splits: as observed in row 0, then drawn; from their table where there is one."""
+    stream = [*seed, SPLIT_STREAM]
+    table = null_table(np.zeros(0), 0, stream, ROW_FLOOR, splits) if splits.laws is not None else None
+    if table is not None and table.exact:
+        drawn = table.support[table.draw(np.random.default_rng(stream), rows - 1)]
+    else:
+        drawn = splits.draw(rows - 1, stream)
+    return np.append(splits.observed, drawn)
+
+
+def _row_p_values(statistic: Floats) -> Floats:
+    """Share of the rows that are at least as large, ties counted, shape (V, rows)."""
+    shares = np.empty_like(statistic)
+    for variant, values in enumerate(statistic):
+        tolerance = TIE * float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+        below = np.searchsorted(np.sort(values), values - tolerance)
+        shares[variant] = (values.size - below) / values.size
+    return shares
