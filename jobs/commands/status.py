@@ -17,7 +17,7 @@ from jobs.formats.run_counts import Footers, total
 from jobs.formats.run_files import RunFiles
 from jobs.text.format import clean, problem_text
 from jobs.text.terminal import fitting, terminal
-from orchestrator.rundir.heartbeat import read_status
+from orchestrator.rundir.heartbeat import Status, VariantStatus, read_status
 from orchestrator.rundir.lease import is_running
 from orchestrator.rundir.progress import Standing
 
@@ -71,50 +71,50 @@ def run_status(url: str) -> dict[str, Any]:
     """
     run = RunFiles.open(url)
     counts = Footers().count(run)
-    told, working = read_status(run.store) or {}, is_running(run.store)
+    told, running = read_status(run.store), is_running(run.store)
     everything = total(counts.values())
-    variants = {name: _variant(count, told, name, working=working) for name, count in counts.items()}
-    owed = sum(entry["owed"] for entry in variants.values())
+    variants = {name: _variant(count, told, name, running=running) for name, count in counts.items()}
+    missing = sum(entry["missing"] for entry in variants.values())
     return {
         "run": url,
-        "state": "at work" if working else "incomplete" if owed else "complete",
+        "state": "running" if running else "incomplete" if missing else "complete",
         "planned": everything.planned,
         "done": everything.done,
-        "owed": owed,
+        "missing": missing,
         "errors": everything.errors,
         "damaged": list(everything.damaged),
-        "seconds_left": told.get("seconds_left") if working else None,
-        "heard": told.get("time"),
-        "host": told.get("host"),
-        "pid": told.get("pid"),
+        "seconds_left": told.seconds_left if running else None,
+        "last_heartbeat": told.last_heartbeat,
+        "host": told.host,
+        "pid": told.pid,
         "variants": variants,
-        "replicas": told.get("replicas", []) if working else [],
-        "trouble": told.get("trouble") if working else None,
-        "notes": told.get("notes", []),
+        "replicas": [replica.model_dump() for replica in told.replicas if running],
+        "problem": told.problem if running else None,
+        "notes": told.notes,
     }
 
 
-def _variant(count: Count, told: dict[str, Any], name: str, *, working: bool) -> dict[str, Any]:
-    tale = told.get("variants", {}).get(name, {})
+def _variant(count: Count, status: Status, name: str, *, running: bool) -> dict[str, Any]:
+    told = status.variants.get(name, VariantStatus())
     return {
         "planned": count.planned,
         "done": count.done,
-        "owed": count.needed - count.done,
+        "missing": count.needed - count.done,
         "not_needed": count.not_needed,
-        "looks": tale.get("looks", []),
+        "looks": [look.as_json() for look in told.looks],
         "errors": count.errors,
-        "lost": tale.get("lost", 0),
-        "loads": tale.get("loads", 0),
-        "replicas": tale.get("replicas", 0) if working else 0,
-        "samples_per_second": tale.get("samples_per_second", 0.0),
-        "tokens_per_second": tale.get("tokens_per_second", 0.0),
-        "refusal": tale.get("refusal"),
+        "lost": told.lost,
+        "loads": told.loads,
+        "replicas": told.replicas if running else 0,
+        "samples_per_second": told.samples_per_second,
+        "tokens_per_second": told.tokens_per_second,
+        "refusal": told.refusal,
     }
 
 
 def _table(variants: dict[str, dict[str, Any]], width: int) -> RenderableType:
     """Counts and rates of the variants."""
-    keys = {"done": "done", "missing": "owed", "not needed": "not_needed", "errors": "errors"}
+    keys = {"done": "done", "missing": "missing", "not needed": "not_needed", "errors": "errors"}
     if not any(entry["not_needed"] for entry in variants.values()):
         del keys["not needed"]
     rows = []
@@ -127,7 +127,7 @@ def _table(variants: dict[str, dict[str, Any]], width: int) -> RenderableType:
 
 def _show(facts: dict[str, Any], console: Console) -> None:
     not_needed = sum(entry["not_needed"] for entry in facts["variants"].values())
-    line = f"{facts['run']}: {_state(facts)}, {tally(facts['done'], facts['planned'], not_needed)}"
+    line = f"{facts['run']}: {facts['state']}, {tally(facts['done'], facts['planned'], not_needed)}"
     if facts["seconds_left"] is not None:
         line += f", about {timedelta(seconds=round(facts['seconds_left']))} left"
     console.print(Text(line))
@@ -137,14 +137,10 @@ def _show(facts: dict[str, Any], console: Console) -> None:
             console.print(Text(clean(f"{name}, last look: {standing_text(Standing.from_json(look))}")))
     for replica in facts["replicas"]:
         where = f" on node {replica['node'][:8]}" if replica["node"] else ""
-        line = f"replica {replica['number']}, {replica['variant']}: {_state(replica)}{where}"
+        line = f"replica {replica['number']}, {replica['variant']}: {replica['state']}{where}"
         console.print(Text(f"{line}, {replica['samples']:,} samples"))
     for remark in _remarks(facts):
         console.print(Text(clean(remark)))
-
-
-def _state(entry: dict[str, Any]) -> str:
-    return "running" if entry["state"] == "at work" else str(entry["state"])
 
 
 def _remarks(facts: dict[str, Any]) -> Iterator[str]:
@@ -155,10 +151,10 @@ def _remarks(facts: dict[str, Any]) -> Iterator[str]:
         yield f"Torn or damaged sample files, whose samples are missing: {some(facts['damaged'])}."
     for note in facts["notes"]:
         yield f"Note: {note}"
-    if facts["trouble"]:
-        yield problem_text(facts["trouble"])
-    if facts["state"] == "at work" and facts["heard"] is not None:
-        ago = max(0, round(time.time() - facts["heard"]))
+    if facts["problem"]:
+        yield problem_text(facts["problem"])
+    if facts["state"] == "running" and facts["last_heartbeat"] is not None:
+        ago = max(0, round(time.time() - facts["last_heartbeat"]))
         line = f"Process {facts['pid']} on {facts['host']}, last heartbeat {ago} s ago"
         if ago > SECONDS_UNTIL_MISSED:
             line += ": its machine hangs, or it cannot write to storage"

@@ -57,13 +57,13 @@ class Footers:
     def count(self, run: RunFiles) -> dict[str, Count]:
         """Samples by variant."""
         asked = sum(int(entry["items"]) * len(entry["reruns"]) for entry in run.tasks.values())
-        told = (read_status(run.store) or {}).get("variants", {})
+        told = read_status(run.store).variants
         counts = {}
         for variant in run.models:
             footers = [footer for task in run.tasks for footer in self.of(run, variant, task)]
             rows, errors = sum(f.rows for f in footers), sum(f.errors for f in footers)
             planned = max(asked, rows)  # an imported run asks for nothing
-            not_needed = min(told.get(variant, {}).get("not_needed", 0), planned - rows)
+            not_needed = min(told[variant].not_needed if variant in told else 0, planned - rows)
             counts[variant] = Count(planned, rows, errors, not_needed, self.damaged(run, variant))
         return counts
 

@@ -12,19 +12,115 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from orchestrator.errors import error_text
-
-if TYPE_CHECKING:
-    from orchestrator.rundir.progress import ReplicaProgress, SweepProgress, VariantProgress
-    from orchestrator.rundir.store import RunStore
+from orchestrator.rundir.progress import Standing, SweepProgress
+from orchestrator.rundir.store import RunStore
 
 STATUS, STOP, EVENTS = "status.json", "stop", "events.jsonl"
 SECONDS_BETWEEN_BEATS = 3.0
 LONGEST = 1e10  # seconds, some three hundred years
+
+State = Annotated[str, BeforeValidator(lambda word: "running" if word == "at work" else word)]
+"""Of a sweep or a replica; earlier versions had other words, here and for two keys below."""
+
+
+class _Part(BaseModel):
+    """A part of the status: what has another type or no sensible size is damaged, other keys are ignored."""
+
+    model_config = ConfigDict(allow_inf_nan=False, from_attributes=True)
+
+
+class VariantStatus(_Part):
+    """Counts of a variant, as `VariantProgress` has them."""
+
+    planned: int = 0
+    done: int = 0
+    errors: int = 0
+    lost: int = 0
+    not_needed: int = Field(default=0, ge=0)
+    loads: int = 0
+    replicas: int = 0
+    refusal: str | None = None
+    prompt_tokens: int = Field(default=0, ge=0, lt=2**63)
+    output_tokens: int = Field(default=0, ge=0, lt=2**63)
+    samples_per_second: float = 0.0
+    tokens_per_second: float = 0.0
+    looks: list[Standing] = Field(default_factory=list)
+
+
+class ReplicaStatus(_Part):
+    """A replica, as `ReplicaProgress` has it."""
+
+    number: int
+    variant: str
+    state: State
+    node: str | None = None
+    samples: int = 0
+    problem: str | None = Field(default=None, validation_alias=AliasChoices("problem", "trouble"))
+
+
+class Status(_Part):
+    """status.json: how far the submit is, or was, by its last heartbeat.
+
+    Attributes:
+        state: "running", "incomplete" or "complete".
+        last_heartbeat: when it was written, in seconds since 1970.
+        seconds: since the submit began.
+        seconds_left: an estimate; None if there is none yet.
+        problem: what keeps answers from being written; None if nothing does.
+        notes: what was given up, and why.
+    """
+
+    state: State | None = None
+    last_heartbeat: float | None = Field(
+        default=None, validation_alias=AliasChoices("last_heartbeat", "time")
+    )
+    host: str | None = None
+    pid: int | None = None
+    seconds: float | None = None
+    seconds_left: float | None = Field(default=None, ge=0, le=LONGEST)
+    variants: dict[str, VariantStatus] = Field(default_factory=dict)
+    replicas: list[ReplicaStatus] = Field(default_factory=list)
+    problem: str | None = Field(default=None, validation_alias=AliasChoices("problem", "trouble"))
+    notes: list[str] = Field(default_factory=list)
+
+
+def read_status(store: RunStore) -> Status:
+    """The last status written; nothing but defaults if there is none, or it is damaged."""
+    try:
+        return Status.model_validate_json(store.read_log(STATUS))
+    except (OSError, ValueError):
+        return Status()
+
+
+def write_status(store: RunStore, progress: SweepProgress, state: str | None = None) -> None:
+    """Write the status.
+
+    Args:
+        store: the run.
+        progress: what to write.
+        state: None for how a submit ends; whether samples are missing decides that.
+
+    Raises:
+        OSError: the storage does not take it.
+    """
+    status = Status(
+        state=state or ("incomplete" if progress.owed else "complete"),
+        last_heartbeat=time.time(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        seconds=time.monotonic() - progress.started,
+        seconds_left=progress.seconds_left(),
+        variants={name: VariantStatus.model_validate(one) for name, one in progress.variants.items()},
+        replicas=[ReplicaStatus.model_validate(one) for one in list(progress.replicas.values())],
+        problem=progress.problem,
+        notes=list(progress.notes),
+    )
+    store.write_log(STATUS, status.model_dump_json(indent=1).encode())
 
 
 class Heartbeat:
@@ -50,7 +146,8 @@ class Heartbeat:
         self._thread.join(timeout=SECONDS_BETWEEN_BEATS)
         with suppress(OSError):
             self._store.send_logs()
-        write_status(self._store, self._progress)
+        with suppress(OSError):  # the samples decide what is missing
+            write_status(self._store, self._progress)
 
     def log(self, event: dict[str, Any]) -> None:
         """Append an event to the log; if the storage fails, only this event is lost."""
@@ -60,7 +157,7 @@ class Heartbeat:
     def _beat_until_the_end(self) -> None:
         while not self._ended.is_set():
             try:
-                _write(self._store, self._progress, "at work")
+                write_status(self._store, self._progress, "running")
                 self._store.send_logs()
                 if self._store.read_log(STOP):
                     self._progress.stop = "requested by lldeg stop"
@@ -68,123 +165,6 @@ class Heartbeat:
             except OSError as error:
                 self._progress.heartbeat_error = f"storage error, retrying: {error_text(error)}"
             self._ended.wait(SECONDS_BETWEEN_BEATS)
-
-
-def write_status(store: RunStore, progress: SweepProgress) -> None:
-    """Write what a submit ends with, if the storage takes it: the samples decide what is owed."""
-    with suppress(OSError):
-        _write(store, progress, "incomplete" if progress.owed else "complete")
-
-
-def _write(store: RunStore, progress: SweepProgress, state: str) -> None:
-    store.write_log(STATUS, json.dumps(_status(progress, state), indent=1).encode())
-
-
-def _status(progress: SweepProgress, state: str) -> dict[str, Any]:
-    return {
-        "state": state,
-        "time": time.time(),
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "seconds": time.monotonic() - progress.started,
-        "seconds_left": progress.seconds_left(),
-        "variants": {name: _counts(counts) for name, counts in progress.variants.items()},
-        "replicas": [_replica(replica) for replica in list(progress.replicas.values())],
-        "trouble": progress.problem,
-        "notes": list(progress.notes),
-    }
-
-
-def _counts(counts: VariantProgress) -> dict[str, Any]:
-    return {
-        "planned": counts.planned,
-        "done": counts.done,
-        "errors": counts.errors,
-        "lost": counts.lost,
-        "not_needed": counts.not_needed,
-        "loads": counts.loads,
-        "replicas": counts.replicas,
-        "refusal": counts.refusal,
-        "prompt_tokens": counts.prompt_tokens,
-        "output_tokens": counts.output_tokens,
-        "samples_per_second": counts.samples_per_second,
-        "tokens_per_second": counts.tokens_per_second,
-        "looks": [standing.as_json() for standing in counts.standing],
-    }
-
-
-def _replica(replica: ReplicaProgress) -> dict[str, Any]:
-    return {
-        "number": replica.number,
-        "variant": replica.variant,
-        "state": replica.state,
-        "node": replica.node,
-        "samples": replica.samples,
-        "trouble": replica.problem,
-    }
-
-
-class _Read(BaseModel):
-    """What may be read: values of the right type and of a sensible size; other keys are ignored."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-
-class _ReadLook(_Read):
-    temperature: float
-    look: int
-    looks: int
-    statistic: float | None
-    boundary: float | None
-    certified_statistic: float | None
-    certified_boundary: float | None
-    verdict: str | None = None
-
-
-class _ReadCounts(_Read):
-    planned: int = 0
-    done: int = 0
-    errors: int = 0
-    lost: int = 0
-    not_needed: int = Field(default=0, ge=0)
-    loads: int = 0
-    replicas: int = 0
-    refusal: str | None = None
-    prompt_tokens: int = Field(default=0, ge=0, lt=2**63)
-    output_tokens: int = Field(default=0, ge=0, lt=2**63)
-    samples_per_second: float = 0.0
-    tokens_per_second: float = 0.0
-    looks: list[_ReadLook] = Field(default_factory=list)
-
-
-class _ReadReplica(_Read):
-    number: int
-    variant: str
-    state: str
-    node: str | None = None
-    samples: int = 0
-    trouble: str | None = None
-
-
-class _ReadStatus(_Read):
-    state: str | None = None
-    seconds: float | None = None
-    time: float | None = None
-    host: str | None = None
-    pid: int | None = None
-    seconds_left: float | None = Field(default=None, ge=0, le=LONGEST)
-    variants: dict[str, _ReadCounts] = Field(default_factory=dict)
-    replicas: list[_ReadReplica] = Field(default_factory=list)
-    trouble: str | None = None
-    notes: list[str] = Field(default_factory=list)
-
-
-def read_status(store: RunStore) -> dict[str, Any] | None:
-    """The last status written; None if there is none, or it is damaged."""
-    try:
-        return _ReadStatus.model_validate_json(store.read_log(STATUS)).model_dump()
-    except (OSError, ValueError):
-        return None
 
 
 def forget_stop(store: RunStore) -> None:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
-from math import inf
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import inf, isinf
+from typing import Annotated, Any
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter
 
 SECONDS_TO_SETTLE = 2.0  # before that a rate says little
+_Infinite = Annotated[
+    float, Field(allow_inf_nan=True), PlainSerializer(lambda value: None if isinf(value) else value)
+]
+Statistic = Annotated[_Infinite, BeforeValidator(lambda value: -inf if value is None else value)]
+Boundary = Annotated[_Infinite, BeforeValidator(lambda value: inf if value is None else value)]
+"""A statistic, and a boundary that it must reach; infinite (null in JSON) where nothing is tested."""
 
 
 @dataclass(frozen=True)
@@ -32,22 +38,24 @@ class Standing:
     temperature: float
     look: int
     looks: int
-    statistic: float
-    boundary: float
-    certified_statistic: float
-    certified_boundary: float
+    statistic: Statistic
+    boundary: Boundary
+    certified_statistic: Statistic
+    certified_boundary: Boundary
     verdict: str | None = None
 
-    def as_json(self) -> dict[str, float | str | None]:
+    def as_json(self) -> dict[str, Any]:
         """As JSON values; what is infinite is null."""
-        return {name: None if value in {inf, -inf} else value for name, value in asdict(self).items()}
+        values: dict[str, Any] = _STANDING.dump_python(self, mode="json")
+        return values
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Standing:
-        """From what `as_json` gave; missing boundaries are out of reach."""
-        boundaries = {name: inf for name in ("boundary", "certified_boundary") if values[name] is None}
-        statistics = {name: -inf for name in ("statistic", "certified_statistic") if values[name] is None}
-        return cls(**{**values, **boundaries, **statistics})
+        """From what `as_json` gave."""
+        return _STANDING.validate_python(values)
+
+
+_STANDING = TypeAdapter(Standing)
 
 
 @dataclass
@@ -69,7 +77,7 @@ class VariantProgress:
         busy_seconds: time its engines were loaded, summed over replicas.
         replicas: engines loaded or loading now.
         refusal: why the engine cannot run this variant; None if it can.
-        standing: after the last look at each temperature, if the sweep stops early.
+        looks: the last one at each temperature, if the sweep stops early.
         first_work, last_work: when the first block was handed out and the last one written, monotonic clock.
     """
 
@@ -88,7 +96,7 @@ class VariantProgress:
     busy_seconds: float = 0.0
     replicas: int = 0
     refusal: str | None = None
-    standing: tuple[Standing, ...] = ()
+    looks: tuple[Standing, ...] = ()
     first_work: float | None = None
     last_work: float | None = None
 
@@ -127,7 +135,7 @@ class ReplicaProgress:
 
     Attributes:
         number: counts the replicas of a submit from 1.
-        state: "loading" or "at work".
+        state: "loading" or "running".
         node: Ray's ID of its node; None while it loads.
         samples: rows it has written.
         problem: why it writes none now; None if it has no problem.

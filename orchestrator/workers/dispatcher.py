@@ -165,7 +165,7 @@ class Dispatcher:
         seconds = time.monotonic() - slot.since
         slot.target_in_flight = loaded.target_in_flight
         slot.nodes = slot.place.reserved() or (loaded.node,)
-        slot.progress.state = "at work"
+        slot.progress.state = "running"
         slot.since = slot.progress.loaded = time.monotonic()
         counts.loads += 1
         counts.load_seconds += seconds
@@ -194,11 +194,11 @@ class Dispatcher:
         if scores is None:
             return
         self._stopping.report(block.variant, block.task, scores)
-        for variant, standing in self._stopping.standing().items():
+        for variant, looks in self._stopping.standing().items():
             counts = self._progress.variants[variant]
-            for look in set(standing) - set(counts.standing):
+            for look in set(looks) - set(counts.looks):
                 self._log({"event": "look", "variant": variant, **look.as_json()})
-            counts.standing = standing
+            counts.looks = looks
 
     # what fails -----------------------------------------------------------------------------------------
 

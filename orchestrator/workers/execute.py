@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -68,7 +68,8 @@ def execute(
     stopping = stopping or NeverStop()
     _note_decided(plan, progress, stopping)
     if not progress.owed:
-        write_status(sweep.store, progress)  # what is not needed may be news
+        with suppress(OSError):
+            write_status(sweep.store, progress)  # what is not needed may be news
         return
     with (
         ray_cluster(None, ship_code=any(variant.python for variant in sweep.variants.values()))
@@ -100,7 +101,7 @@ def execute(
 def _note_decided(plan: Plan, progress: SweepProgress, stopping: StoppingPolicy) -> None:
     """Count what earlier submits have decided as not needed."""
     for variant, counts in progress.variants.items():
-        counts.standing = stopping.standing().get(variant, ())
+        counts.looks = stopping.standing().get(variant, ())
         counts.not_needed = _owed(plan, variant).total() - still_needed(plan.cells_of(variant), stopping)
 
 

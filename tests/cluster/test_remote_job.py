@@ -97,7 +97,7 @@ def history(cluster, command, folder, run, submit):
     watched = finish(watcher)
     hold.unlink()
     until = time.monotonic() + SECONDS_TO_WAIT
-    while (after := command.run("status", run, "--format", "json", cwd=folder))[1].count('"at work"'):
+    while (after := command.run("status", run, "--format", "json", cwd=folder))[1].count('"running"'):
         assert time.monotonic() < until
     jobs = submitted(cluster)
     while {job["status"] for job in jobs} & {"PENDING", "RUNNING"}:
@@ -119,8 +119,8 @@ def test_status_tells_of_the_job(history):
     """From the run directory alone: at work, how much is owed, and the replica with its node."""
     status, out, _ = history.status
     told = json.loads(out)
-    assert (status, told["state"]) == (0, "at work")
-    assert 0 < told["owed"] <= told["planned"] == 40
+    assert (status, told["state"]) == (0, "running")
+    assert 0 < told["missing"] <= told["planned"] == 40
     nodes = {replica["node"] for replica in told["replicas"]} - {None}
     assert nodes
     assert nodes <= {word["node"] for word in history.first.values()}

@@ -25,7 +25,7 @@ def run(tmp_path):
 def tell(run, **facts):
     """What the last submit told."""
     status = {
-        "state": "at work",
+        "state": "running",
         "time": time.time(),
         "host": "head",
         "pid": 7,
@@ -50,8 +50,8 @@ def test_counts_come_from_the_samples(lldeg, run):
     """Done, owed and failed of each variant, without a word of any submit."""
     status, facts = facts_of(lldeg, run)
     assert (status, facts["state"]) == (3, "incomplete")
-    assert (facts["planned"], facts["done"], facts["owed"], facts["errors"]) == (16, 15, 1, 1)
-    assert {name: entry["owed"] for name, entry in facts["variants"].items()} == {"base": 0, "other": 1}
+    assert (facts["planned"], facts["done"], facts["missing"], facts["errors"]) == (16, 15, 1, 1)
+    assert {name: entry["missing"] for name, entry in facts["variants"].items()} == {"base": 0, "other": 1}
 
 
 def test_a_damaged_file_is_named_and_its_samples_are_missing(lldeg, run):
@@ -60,7 +60,7 @@ def test_a_damaged_file_is_named_and_its_samples_are_missing(lldeg, run):
     content = path.read_bytes()
     path.write_bytes(content[:-20] + bytes([content[-20] ^ 1]) + content[-19:])
     status, facts = facts_of(lldeg, run)
-    assert (status, facts["damaged"], facts["variants"]["base"]["owed"]) == (3, [str(path)], 4)
+    assert (status, facts["damaged"], facts["variants"]["base"]["missing"]) == (3, [str(path)], 4)
     assert path.name in lldeg("status", run).out.replace("\n", "")
 
 
@@ -68,7 +68,7 @@ def test_a_complete_run_ends_with_0(lldeg, tmp_path):
     """Nothing owed, nobody at work."""
     run = make_run(tmp_path / "whole", {"sums": MadeTask({("base", 0.0): [[1.0, 0.0]]})})
     status, facts = facts_of(lldeg, run)
-    assert (status, facts["state"], facts["owed"]) == (0, "complete", 0)
+    assert (status, facts["state"], facts["missing"]) == (0, "complete", 0)
 
 
 def test_a_run_at_work_shows_rates_replicas_and_time_left(lldeg, run):
@@ -78,7 +78,7 @@ def test_a_run_at_work_shows_rates_replicas_and_time_left(lldeg, run):
     with exclusive(RunStore(run), on_loss=lambda: None):
         result = lldeg("status", run)
         status, facts = facts_of(lldeg, run)
-    assert (result.status, status, facts["state"], facts["seconds_left"]) == (0, 0, "at work", 90.4)
+    assert (result.status, status, facts["state"], facts["seconds_left"]) == (0, 0, "running", 90.4)
     assert facts["variants"]["other"]["samples_per_second"] == 2.5
     assert "about 0:01:30 left" in result.out
     assert "replica 3, other: working on node abcdef12, 1,200 samples" in result.out
@@ -109,7 +109,7 @@ def test_damaged_words_are_no_words(lldeg, run):
     """A status that is no JSON hides nothing else."""
     RunStore(run).write_log("status.json", b"{")
     status, facts = facts_of(lldeg, run)
-    assert (status, facts["done"], facts["heard"]) == (3, 15, None)
+    assert (status, facts["done"], facts["last_heartbeat"]) == (3, 15, None)
 
 
 def test_what_is_no_run_is_refused(lldeg, tmp_path):
@@ -167,4 +167,4 @@ def test_an_imported_run_lacks_nothing(lldeg, run):
     (run / "manifest.json").write_text(json.dumps({**manifest, "imported": True}))
     status, facts = facts_of(lldeg, run)
     assert (status, facts["state"]) == (0, "complete")
-    assert (facts["planned"], facts["done"], facts["owed"]) == (15, 15, 0)
+    assert (facts["planned"], facts["done"], facts["missing"]) == (15, 15, 0)

@@ -8,7 +8,15 @@ from math import inf
 import pytest
 
 from orchestrator.rundir import heartbeat
-from orchestrator.rundir.heartbeat import EVENTS, STATUS, Heartbeat, forget_stop, read_status, request_stop
+from orchestrator.rundir.heartbeat import (
+    EVENTS,
+    STATUS,
+    Heartbeat,
+    Status,
+    forget_stop,
+    read_status,
+    request_stop,
+)
 from orchestrator.rundir.progress import ReplicaProgress, Standing, SweepProgress, VariantProgress
 from orchestrator.rundir.store import RunStore
 
@@ -48,21 +56,22 @@ def refuse(monkeypatch, name):
 
 def test_the_run_directory_knows_how_far_it_is(store, progress):
     """Counts, replicas and problems, while the sweep is running."""
-    progress.replicas[1] = ReplicaProgress(1, "base", "at work", "n1", 7, "storage error, retrying: full")
+    progress.replicas[1] = ReplicaProgress(1, "base", "running", "n1", 7, "storage error, retrying: full")
     with Heartbeat(store, progress):
-        status = until(lambda: read_status(store))
-    assert (status["state"], status["variants"]["base"]["done"]) == ("at work", 4)
-    assert status["replicas"][0]["samples"] == 7
-    assert status["trouble"] == "storage error, retrying: full"
+        until(lambda: read_status(store).state)
+        status = read_status(store)
+    assert (status.state, status.variants["base"].done) == ("running", 4)
+    assert status.replicas[0].samples == 7
+    assert status.problem == "storage error, retrying: full"
 
 
 def test_what_is_written_is_read(store, progress):
     """Every field of it, looks of a sweep that stops early included."""
-    progress.replicas[1] = ReplicaProgress(1, "base", "at work", "n1", 7)
-    progress.variants["base"].standing = (Standing(0.5, 1, 6, 0.1, 2.0, -1.0, inf, "inconclusive"),)
+    progress.replicas[1] = ReplicaProgress(1, "base", "running", "n1", 7)
+    progress.variants["base"].looks = (Standing(0.5, 1, 6, 0.1, 2.0, -1.0, inf, "inconclusive"),)
     with Heartbeat(store, progress):
         pass
-    assert read_status(store) == json.loads(store.read_log(STATUS))
+    assert read_status(store).model_dump(mode="json") == json.loads(store.read_log(STATUS))
 
 
 @pytest.mark.parametrize(("written", "state"), [(7, "complete"), (2, "incomplete")])
@@ -70,7 +79,7 @@ def test_the_last_beat_says_how_it_ended(store, progress, written, state):
     """After the sweep the status is final."""
     with Heartbeat(store, progress):
         progress.variants["base"].written = written
-    assert read_status(store)["state"] == state
+    assert read_status(store).state == state
 
 
 def test_a_request_to_stop_is_heard(store, progress):
@@ -86,7 +95,7 @@ def test_a_request_to_an_earlier_submit_is_not_heard(store, progress):
     request_stop(store)
     forget_stop(store)
     with Heartbeat(store, progress):
-        until(lambda: read_status(store))
+        until(lambda: read_status(store).state)
     assert progress.stop is None
 
 
@@ -104,7 +113,7 @@ def test_events_stand_in_order(store, progress):
 def test_a_storage_that_refuses_is_told_and_survived(store, progress, monkeypatch, call):
     """The user sees it as long as it lasts; then beats go on, and requests are heard again."""
     with Heartbeat(store, progress) as beat:
-        until(lambda: read_status(store))
+        until(lambda: read_status(store).state)
         come_back = refuse(monkeypatch, call)
         until(lambda: progress.problem)
         assert "storage error, retrying: ConnectionError: away" in progress.problem
@@ -129,9 +138,19 @@ def test_a_log_that_cannot_grow_stops_nothing(store, progress, monkeypatch):
         beat.log({"event": "died"})
 
 
+def test_the_words_of_earlier_versions_are_read(store):
+    """Of the sweep and of a replica."""
+    replica = {"number": 1, "variant": "base", "state": "at work", "trouble": "slow"}
+    old = {"state": "at work", "time": 5.0, "trouble": "full", "replicas": [replica]}
+    store.write_log(STATUS, json.dumps(old).encode())
+    status = read_status(store)
+    assert (status.state, status.last_heartbeat, status.problem) == ("running", 5.0, "full")
+    assert (status.replicas[0].state, status.replicas[0].problem) == ("running", "slow")
+
+
 def test_a_damaged_status_is_none(store):
     """Whoever asks in the middle of a write gets nothing rather than an error."""
     store.write_log(heartbeat.STATUS, b"{")
-    assert read_status(store) is None
+    assert read_status(store) == Status()
     store.write_log(heartbeat.STATUS, b"[]")
-    assert read_status(store) is None
+    assert read_status(store) == Status()

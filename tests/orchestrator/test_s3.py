@@ -84,7 +84,7 @@ class Run:
         """A submit that has written some blocks and is held in the middle of others."""
         self.hold.touch()
         process = self.command.start(*self.arguments, cwd=self.folder)
-        wait_for(lambda: self.blocks() and read_status(self.store), process)
+        wait_for(lambda: self.blocks() and read_status(self.store).state, process)
         yield process
         self.hold.unlink(missing_ok=True)
 
@@ -154,7 +154,7 @@ def test_a_second_submit_is_refused(killed):
 def test_the_status_shows_a_sweep_is_running(killed):
     """Some is done and some is owed, by the blocks that stand in the bucket."""
     status = killed.status
-    assert status["state"] == "at work"
+    assert status["state"] == "running"
     assert 0 < status["done"] < status["planned"] == 2 * ITEMS * SEEDS
 
 
@@ -169,7 +169,7 @@ def test_a_submit_stops_when_asked(stopped):
     status, out, _ = stopped.ended
     assert status == 3
     assert "Stopped: requested by lldeg stop." in out
-    assert stopped.status["state"] == "incomplete"
+    assert stopped.status.state == "incomplete"
 
 
 def test_a_storage_that_is_away_is_told(outage):
@@ -217,7 +217,7 @@ def test_the_status_of_a_complete_run(complete, lldeg):
     """Complete, with nobody at work; exit 0."""
     result = lldeg("status", complete.run.url, "--format", "json")
     facts = json.loads(result.out)
-    assert (result.status, facts["state"], facts["owed"], facts["trouble"]) == (0, "complete", 0, None)
+    assert (result.status, facts["state"], facts["missing"], facts["problem"]) == (0, "complete", 0, None)
 
 
 def test_nobody_is_left_to_stop(complete, lldeg):

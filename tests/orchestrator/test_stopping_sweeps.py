@@ -104,7 +104,7 @@ def test_the_status_of_a_stopped_sweep_is_complete(stopped, sweep, command):
     """Samples that are not needed are not missing."""
     status, out, _ = command.run("status", sweep.parent / "run", "--format", "json", cwd=sweep.parent)
     told = json.loads(out)
-    assert (status, told["state"], told["owed"]) == (0, "complete", 0)
+    assert (status, told["state"], told["missing"]) == (0, "complete", 0)
     assert told["variants"]["bad"]["not_needed"] > 0
 
 

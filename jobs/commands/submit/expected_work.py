@@ -48,10 +48,9 @@ def rate_of(plan: Plan, given: float | None) -> Rate | None:
         if not 0 < given <= MOST_RATE:
             raise UserError(f"--rate must be above 0 and at most {MOST_RATE:,.0f}, but is {given:g}.")
         return Rate(given, "--rate")
-    status = read_status(plan.sweep.store) or {}
-    counts = status.get("variants", {}).values()
-    tokens = sum(count["prompt_tokens"] + count["output_tokens"] for count in counts)
-    seconds = status.get("seconds") or 0.0
+    status = read_status(plan.sweep.store)
+    tokens = sum(count.prompt_tokens + count.output_tokens for count in status.variants.values())
+    seconds = status.seconds or 0.0
     known = 0 < tokens <= MOST_RATE * seconds
     return Rate(tokens / seconds, "as in the last submit of this run") if known else None
 

@@ -74,7 +74,7 @@ def _line(counts: VariantProgress) -> str:
         return f"loading, {_tally_of([counts])}"
     errors = f", {counts.errors:,} errors" if counts.errors else ""
     rates = f"{counts.samples_per_second:.1f} samples/s, {counts.tokens_per_second:.0f} tokens/s"
-    looks = "".join(f"; look at {standing_text(standing)}" for standing in counts.standing)
+    looks = "".join(f"; look at {standing_text(standing)}" for standing in counts.looks)
     return f"{_tally_of([counts])}, {rates}{errors}{looks}"
 
 
@@ -112,7 +112,7 @@ def progress_table(progress: SweepProgress, width: int) -> RenderableType:
         rates = [f"{counts.samples_per_second:.1f}", f"{counts.tokens_per_second:.0f}"]
         figures = [f"{counts.done:,}", f"{counts.planned:,}", *dropped]
         rows.append([name, *figures, *(rates if counts.written else ("", "")), *errors, _state(counts)])
-    looks = [(name, standing_text(look)) for name, counts in variants.items() for look in counts.standing]
+    looks = [(name, standing_text(look)) for name, counts in variants.items() for look in counts.looks]
     below = [Text(f"{name}, last look: {look}") for name, look in looks]
     problem = [_problem(progress.problem)] if progress.problem else []
     return Group(Text(title), fitting(header, rows, width), *below, *problem)
