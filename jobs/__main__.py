@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from jobs.commands.exit_status import end_interrupted, end_on_signals
+from jobs.exit_status import end_interrupted, end_on_signals
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from jobs.commands.exit_status import INTERRUPTED, end, end_interrupted, end_on_signals, end_unread
+from jobs.exit_status import INTERRUPTED, end, end_interrupted, end_on_signals, end_unread
 from jobs.text.terminal import printable_output
 from orchestrator.config.environment import set_library_environment
 from orchestrator.errors import UserError
@@ -33,7 +33,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "submit": Entry("jobs.commands.submit.command:submit", "Run a sweep, or resume one."),
+    "submit": Entry("jobs.commands.submit:submit", "Run a sweep, or resume one."),
     "status": Entry("jobs.commands.status:status", "Show the progress of a sweep."),
     "logs": Entry("jobs.commands.logs:logs", "Show the events and logs of a sweep."),
     "stop": Entry("jobs.commands.stop:stop", "Stop a running sweep; submitting it again resumes it."),

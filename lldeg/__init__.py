@@ -238,20 +238,22 @@ def submit(
     """
     from pathlib import Path  # noqa: PLC0415
 
-    from jobs.commands.submit.run_sweep import run_sweep  # noqa: PLC0415
+    from jobs.submit.request import SubmitRequest  # noqa: PLC0415
+    from jobs.submit.run_sweep import run_sweep  # noqa: PLC0415
     from orchestrator.cluster.ray_environment import prepare_for_ray  # noqa: PLC0415
 
-    if address is not None and address.startswith(("http://", "https://")):
-        raise UserError(f"{address} is for Ray jobs: use `lldeg submit --address`, or a ray:// address here.")
-    prepare_for_ray(address)
-    submitted = run_sweep(
+    request = SubmitRequest(
         Path(config),
         run_dir=None if run_dir is None else str(run_dir),
         address=address,
-        overrides=overrides,
+        set_=list(overrides),
         retry_errors=retry_errors,
         finish=finish,
     )
+    if request.as_job:
+        raise UserError(f"{address} is for Ray jobs: use `lldeg submit --address`, or a ray:// address here.")
+    prepare_for_ray(address)
+    submitted = run_sweep(request)
     submitted.raise_for_refusals()
     if (submitted.progress.stop or "").startswith("interrupted"):
         raise KeyboardInterrupt

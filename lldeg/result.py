@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from jobs.analysis.compare import Analysis, VariantResult
     from jobs.analysis.policy.decision import Decision
-    from jobs.commands.submit.run_sweep import Submitted
     from jobs.scores.score_set import ScoreSet
+    from jobs.submit.run_sweep import Submitted
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ def test_files_are_written_in_one_place():
     assert found == {
         "orchestrator.rundir.whole_files",
         "jobs.commands.configs",  # into a `new_folder`
-        "jobs.commands.submit.remote_job",
+        "jobs.submit.remote_job",
         "orchestrator.cluster.code_shipping",
         "orchestrator.workers.scoring.sandbox",  # to /proc
     }

@@ -14,6 +14,7 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from jobs.text.format import detectable_text, points_text
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
 from orchestrator.rundir.manifest_shape import MOST_LOOKS
@@ -23,7 +24,6 @@ from stats.sequential.planning import expected_course
 from stats.task_power import TaskPower, task_power
 
 RERUNS = (1, 2, 3, 5, 10)
-POINT = 0.01
 
 
 def power(
@@ -98,19 +98,13 @@ def power(
         raise UserError(str(error)) from error
 
 
-def detectable_text(design: Design) -> str:
-    """The smallest drop that a design finds, in points, or that it finds none."""
-    smallest = design.detectable_drop()
-    return "none" if smallest is None else f"{100 * smallest:.2f} points"
-
-
 def _summary(design: Design, drop: float | None) -> Iterator[str]:
     runs = f"{design.reruns} runs" if design.reruns > 1 else "one run"
     yield (
         f"{design.items:,} items, {runs} of each model, flip rate {design.flip_rate:.2%}, one-sided level "
         f"{design.alpha:g}."
     )
-    yield f"Smallest drop detected with power {design.power:g}: {detectable_text(design)}."
+    yield f"Smallest drop detected with power {design.power:g}: {detectable_text(design.detectable_drop())}."
     if drop is not None:
         yield f"Power to detect a drop of {100 * drop:g} points: {design.power_at(drop):.3f}."
         formula = int(np.ceil(design.items_by_formula(drop)))
@@ -133,11 +127,6 @@ def _stopping_early(design: Design, drop: float | None, stopping: Stopping, marg
         yield f"  {what}: degraded {course.power:.3f}{certified}; {share}."
 
 
-def points_text(drop: float) -> str:
-    """A drop in points, for a sentence."""
-    return f"{100 * drop:g} point{'' if drop == POINT else 's'}"
-
-
 def _over_tasks(design: Design, drop: float | None, tasks: int) -> Iterator[str]:
     """How the tests over tasks share the power, for damage on all tasks and on one."""
     if tasks == 1:
@@ -145,7 +134,7 @@ def _over_tasks(design: Design, drop: float | None, tasks: int) -> Iterator[str]
     alone = replace(design, items=design.items // tasks, alpha=1 - (1 - design.alpha) ** (1 / tasks))
     yield (
         f"In a single one of {tasks} tasks of {alone.items:,} items, at a level corrected for the number of "
-        f"tasks: {detectable_text(alone)}."
+        f"tasks: {detectable_text(alone.detectable_drop())}."
     )
     if drop is None:
         return
@@ -183,7 +172,8 @@ def _rerun_table(design: Design, drop: float | None, throughput: float | None) -
 
 
 def _rerun_row(design: Design, drop: float | None, throughput: float | None) -> list[str]:
-    row = [str(design.reruns), detectable_text(design), *_cost(design.items, design.reruns, throughput)]
+    smallest, cost = design.detectable_drop(), _cost(design.items, design.reruns, throughput)
+    row = [str(design.reruns), detectable_text(smallest), *cost]
     if drop is None:
         return row
     if drop > design.largest_drop:  # so many reruns leave less variance than such a drop has by itself

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.text import Text
 
-from jobs.commands.exit_status import INCOMPLETE
-from jobs.commands.submit.progress_view import standing_text, tally
+from jobs.exit_status import INCOMPLETE
 from jobs.formats.notices import some
 from jobs.formats.run_counts import Footers, total
 from jobs.formats.run_files import RunFiles
+from jobs.submit.progress_view import standing_text, tally
 from jobs.text.format import clean, problem_text
 from jobs.text.terminal import fitting, terminal
 from orchestrator.rundir.heartbeat import Status, VariantStatus, read_status

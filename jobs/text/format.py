@@ -63,6 +63,16 @@ def points(share: float) -> str:
     return f"{_rounded(share):+.2f}"
 
 
+def points_text(drop: float) -> str:
+    """A drop in points, for a sentence."""
+    return f"{100 * drop:g} point{'' if drop == 0.01 else 's'}"
+
+
+def detectable_text(drop: float | None) -> str:
+    """The smallest drop that a design detects, in points, or that it detects none."""
+    return "none" if drop is None else f"{100 * drop:.2f} points"
+
+
 def _rounded(share: float) -> float:
     return round(100 * share, 2) + 0.0  # a rounded −0 is 0
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from standin.runs import MadeTask, make_run
 
-from jobs.commands.submit.detectable_drops import detection_table, given_flip_rate, measured_flip_rates
+from jobs.submit.dry_run import detection_table, given_flip_rate, measured_flip_rates
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.sweep.blocks import Cell
@@ -24,7 +24,9 @@ def _plan(stopping=None, **tasks):
         Cell("base", task, "", tuple(Item(i, "", "") for i in range(items)), reruns, 0, {})
         for task, (items, reruns) in tasks.items()
     ]
-    sweep = SimpleNamespace(config=SimpleNamespace(baseline="base"), variants={"base": None, "cheap": None})
+    analysis = SimpleNamespace(alpha=0.05)
+    config = SimpleNamespace(baseline="base", analysis=analysis)
+    sweep = SimpleNamespace(config=config, variants={"base": None, "cheap": None})
     manifest = {"stopping": stopping} if stopping else {}
     return SimpleNamespace(sweep=sweep, cells_of=lambda name: cells, manifest=manifest)
 
@@ -39,7 +41,7 @@ GREEDY = (Rerun(0.0),)
 
 def test_each_task_gets_its_share_of_the_level():
     """Two tasks at one temperature: half of the level each, and all of it for both together."""
-    table = detection_table(_plan(sums=(1_000, GREEDY), words=(3_000, GREEDY)), given_flip_rate(0.1), 0.05)
+    table = detection_table(_plan(sums=(1_000, GREEDY), words=(3_000, GREEDY)), given_flip_rate(0.1))
     drops = [
         100 * Design(n, 0.1, alpha=a).detectable_drop()
         for n, a in ((1_000, 0.025), (3_000, 0.025), (4_000, 0.05))
@@ -51,7 +53,7 @@ def test_each_task_gets_its_share_of_the_level():
 def test_temperatures_are_planned_apart():
     """One rerun at temperature 0, three at 0.7; the level of all together is shared by both temperatures."""
     sampled = (Rerun(0.0), *(Rerun(0.7, seed) for seed in range(3)))
-    table = detection_table(_plan(sums=(500, sampled), choice=(500, GREEDY)), given_flip_rate(0.1), 0.05)
+    table = detection_table(_plan(sums=(500, sampled), choice=(500, GREEDY)), given_flip_rate(0.1))
     rows = [(row[0], row[1], row[3]) for row in _cells(table)]
     assert rows == [("sums", "0", "1"), ("choice", "0", "1"), ("all tasks", "0", "1"), ("sums", "0.7", "3")]
     together = 100 * Design(1_000, 0.1, alpha=0.025).detectable_drop()
@@ -60,7 +62,7 @@ def test_temperatures_are_planned_apart():
 
 def test_too_few_items_detect_nothing():
     """Ten items show no drop at all, and the table says so."""
-    assert _cells(detection_table(_plan(sums=(10, GREEDY)), given_flip_rate(0.05), 0.05))[0][5] == "none"
+    assert _cells(detection_table(_plan(sums=(10, GREEDY)), given_flip_rate(0.05)))[0][5] == "none"
 
 
 def test_measured_rates_are_the_largest_of_any_variant(tmp_path):
@@ -96,7 +98,7 @@ def test_a_rate_is_a_share(rate):
 def test_the_title_says_what_was_assumed():
     """A reader must know that nothing was measured."""
     console = Console(width=100, file=io.StringIO())
-    console.print(detection_table(_plan(sums=(500, GREEDY)), given_flip_rate(None), 0.05))
+    console.print(detection_table(_plan(sums=(500, GREEDY)), given_flip_rate(None)))
     assert "assuming that 10% of the answers flip" in console.file.getvalue()
 
 
@@ -112,7 +114,7 @@ STOPPING = {
 
 def test_what_stopping_early_saves_is_said():
     """The share of the samples if the drop is 2 points, and without one, as the statistics expect them."""
-    table = detection_table(_plan(STOPPING, sums=(2_000, GREEDY)), given_flip_rate(0.1), 0.05)
+    table = detection_table(_plan(STOPPING, sums=(2_000, GREEDY)), given_flip_rate(0.1))
     shares = [
         round(100 * expected_course(Design(2_000, 0.1), drop, Stopping(), 0.01).share) for drop in (0.02, 0.0)
     ]
@@ -122,4 +124,4 @@ def test_what_stopping_early_saves_is_said():
 
 def test_a_sweep_that_asks_everything_says_nothing_of_stopping():
     """No caption."""
-    assert detection_table(_plan(sums=(2_000, GREEDY)), given_flip_rate(0.1), 0.05).caption is None
+    assert detection_table(_plan(sums=(2_000, GREEDY)), given_flip_rate(0.1)).caption is None

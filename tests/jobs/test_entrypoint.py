@@ -6,21 +6,21 @@ from contextlib import suppress
 import pytest
 
 from jobs.cli import UsageMistake, load_command
-from jobs.commands.submit.entrypoint import PROGRAM, entrypoint
-from jobs.commands.submit.remote_job import in_the_job
+from jobs.submit.remote_job import PROGRAM, entrypoint, in_the_job
+from jobs.submit.request import SubmitRequest
 
 SUBMIT = load_command("submit")
 RUN = "s3://bucket/a run; rm -rf x"
 
 
 def parsed(words):
-    """Values of all parameters that a command line gives to `lldeg submit`."""
-    return SUBMIT.make_context("submit", list(words)).params
+    """What a command line asks `lldeg submit` for."""
+    return SubmitRequest(**SUBMIT.make_context("submit", list(words)).params)
 
 
 def in_job(*arguments):
-    """Values that the job gets when the user gives these arguments."""
-    words = shlex.split(entrypoint(SUBMIT, parsed(["mine.yaml", *arguments]), in_the_job(RUN)))
+    """What the job is asked for when the user gives these arguments."""
+    words = shlex.split(entrypoint(in_the_job(parsed(["mine.yaml", *arguments]), RUN)))
     assert tuple(words[: len(PROGRAM)]) == PROGRAM
     return parsed(words[len(PROGRAM) :])
 
@@ -31,7 +31,7 @@ def sample(option):
         return [option.opts[0]]
     for value in ("it's; $HOME", "0.25", "3"):
         with suppress(UsageMistake):
-            parsed(["mine.yaml", option.opts[0], value])
+            SUBMIT.make_context("submit", ["mine.yaml", option.opts[0], value])
             return [option.opts[0], value]
     raise AssertionError(f"say here which values {option.opts[0]} takes")
 
@@ -39,31 +39,34 @@ def sample(option):
 OPTIONS = [one for one in SUBMIT.params if one.param_type_name == "option" and one.name != "help"]
 
 
+REPLACED = {"address": "auto", "run_dir": RUN, "detach": False, "set_": None}
+NEEDED = {"--detach": ["--address", "http://head:8265"]}
+
+
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.opts[0])
 def test_every_option_reaches_the_job_or_is_replaced(option):
     """Whatever options the command has, now or later."""
-    given = parsed(["mine.yaml", *sample(option)])
-    assert given[option.name] != parsed(["mine.yaml"])[option.name]
-    expected = in_the_job(RUN).get(option.name, given[option.name])
-    assert in_job(*sample(option))[option.name] == (expected or parsed(["mine.yaml"])[option.name])
+    words = [*sample(option), *NEEDED.get(option.opts[0], [])]
+    given = getattr(parsed(["mine.yaml", *words]), option.name)
+    assert given != getattr(parsed(["mine.yaml"]), option.name)
+    assert (getattr(in_job(*words), option.name) or None) == (REPLACED.get(option.name, given) or None)
 
 
 def test_the_job_has_its_own_configuration_address_and_run_directory():
     """`--set` is written into the configuration that is shipped; the name of the run is quoted."""
-    values = in_job("--set", "sampling.seeds=3", "--detach", "--address", "http://head:8265")
-    assert str(values["config"]) == "sweep.yaml"
-    assert (values["address"], values["run_dir"], values["detach"]) == ("auto", RUN, False)
-    assert not values["set_"]
+    request = in_job("--set", "sampling.seeds=3", "--detach", "--address", "http://head:8265")
+    assert str(request.config) == "sweep.yaml"
+    assert (request.address, request.run_dir, request.detach) == ("auto", RUN, False)
+    assert not request.set_
 
 
 def test_without_options_the_line_is_short():
     """What is the default anyway is not said."""
-    line = entrypoint(SUBMIT, parsed(["mine.yaml"]), in_the_job("/shared/run"))
+    line = entrypoint(in_the_job(parsed(["mine.yaml"]), "/shared/run"))
     assert line == "python -m jobs submit sweep.yaml --run-dir /shared/run --address auto"
 
 
 def test_an_option_that_may_be_repeated_is_repeated():
     """Were `--set` not replaced, all its values would go along."""
-    given = parsed(["mine.yaml", "--set", "a=1", "--set", "b=2"])
-    line = entrypoint(SUBMIT, given, {"address": None})
-    assert "--set a=1 --set b=2" in line
+    line = entrypoint(parsed(["mine.yaml", "--set", "a=1", "--set", "b=2"]))
+    assert line.endswith("mine.yaml --set a=1 --set b=2")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.commands import exit_status
+from jobs import exit_status
 from orchestrator.cluster.ray_cluster import _own_signal_handlers
 
 ROOT = Path(__file__).resolve().parents[2]

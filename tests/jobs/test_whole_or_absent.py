@@ -25,7 +25,6 @@ import lldeg as api
 import orchestrator.sweep.prepare
 import orchestrator.workers.execute
 from jobs.commands.export import export_run
-from jobs.commands.submit.run_sweep import run_sweep
 from jobs.formats.run_files import RunFiles
 from jobs.formats.write_run import write_run
 from jobs.report import analysis_files
@@ -34,6 +33,8 @@ from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns, to_run
 from jobs.scores.rerun_set import Wanted
 from jobs.scores.score_set import Reading
+from jobs.submit.request import SubmitRequest
+from jobs.submit.run_sweep import run_sweep
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import write_status
 from orchestrator.rundir.software import software_id
@@ -176,7 +177,7 @@ def submit(folder):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(orchestrator.sweep.prepare, "prepare", lambda *_, **__: sweep)
             patch.setattr(orchestrator.workers.execute, "execute", write_errors)
-            run_sweep(folder / "sweep.yaml", run_dir=str(out), address=None)
+            run_sweep(SubmitRequest(folder / "sweep.yaml", run_dir=str(out)))
 
     run(found[0])
     return Case(out, lambda: run(found[1]), MANIFEST)

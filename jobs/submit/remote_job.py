@@ -5,49 +5,44 @@ files shipped by Ray. Nothing of this machine's environment goes along, so that 
 metadata: the nodes have their own.
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
+import shlex
 import shutil
 import time
 import uuid
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, get_type_hints
 
 import typer
 import yaml
 from ray.exceptions import RayError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from jobs.commands.exit_status import INCOMPLETE
-from jobs.commands.submit.entrypoint import entrypoint
+from jobs.exit_status import INCOMPLETE
+from jobs.submit.request import SubmitRequest
 from jobs.text.format import clean
 from orchestrator.cluster.code_shipping import copy_tasks, packages
 from orchestrator.cluster.temporary_folder import temporary_folder
 from orchestrator.config.environment import library_variables
 from orchestrator.config.load import load_config
+from orchestrator.config.schema import SweepConfig
 from orchestrator.config.yaml_file import mistaken
 from orchestrator.errors import UserError
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from orchestrator.config.schema import SweepConfig
-
+PROGRAM = ("python", "-m", "jobs", "submit")
 CONFIG, ITEMS, TASKS = "sweep.yaml", "items.json", "tasks"
-RAYS_LAST_WORDS = "Running entrypoint for job"
+RAYS_LAST_LINE = "Running entrypoint for job"
 SECONDS_UNTIL_RUNNING = 120.0
 EXITS = {JobStatus.SUCCEEDED: 0, JobStatus.STOPPED: INCOMPLETE}
 
 
-def submit_job(command: Any, given: Mapping[str, Any]) -> int:
+def submit_job(request: SubmitRequest) -> int:
     """Submit a sweep as a Ray job.
 
     Args:
-        command: Click's command `submit`.
-        given: the user's values by name of the parameter; the address is that of the Ray cluster's job
-            server, http://head:8265.
+        request: its address is that of the Ray cluster's job server, http://head:8265.
 
     Returns:
         exit status.
@@ -55,21 +50,21 @@ def submit_job(command: Any, given: Mapping[str, Any]) -> int:
     Raises:
         UserError: the configuration is invalid, or no job server answers at the address.
     """
-    config, problems = load_config(given["config"], given["set_"] or ())
+    config, problems = load_config(request.config, request.set_ or ())
     if config is None or problems:
-        raise mistaken(given["config"], problems)
-    address, url = given["address"], given["run_dir"] or f"runs/{config.name}"
+        raise mistaken(request.config, problems)
+    url = request.run_dir or f"runs/{config.name}"
     if "://" not in url:
         url = str(Path(url).expanduser().absolute())
     logging.disable(logging.INFO)  # Ray's client logs every package
-    client = _connect(address)
+    client = _connect(str(request.address))
     with temporary_folder() as own:
         folder = own / "job"
         folder.mkdir()
         _stage(config, folder)
         job = client.submit_job(
             submission_id=f"lldeg-{config.name}-{uuid.uuid4().hex[:8]}",
-            entrypoint=entrypoint(command, given, in_the_job(url)),
+            entrypoint=entrypoint(in_the_job(request, url)),
             runtime_env={
                 "working_dir": str(folder),
                 "py_modules": packages(),
@@ -77,14 +72,31 @@ def submit_job(command: Any, given: Mapping[str, Any]) -> int:
             },
             metadata={"run": url},
         )
-    typer.echo(f"Submitted job {job} to {address}; run directory: {url}.")
-    _say_how_to_watch(url)
-    return _until_running(client, job) if given["detach"] else _follow(client, job)
+    typer.echo(f"Submitted job {job} to {request.address}; run directory: {url}.")
+    typer.echo(f"To watch it: lldeg status {url} · lldeg logs {url} --follow · to stop it: lldeg stop {url}")
+    if "://" not in url and not Path(url).parent.is_dir():
+        typer.echo("This machine cannot see that folder; run these commands on one that can.")
+    return _until_running(client, job) if request.detach else _follow(client, job)
 
 
-def in_the_job(url: str) -> dict[str, Any]:
-    """Values that differ in the job, which has its own copy of the configuration with `--set` applied."""
-    return {"config": CONFIG, "set_": (), "address": "auto", "run_dir": url, "detach": False}
+def in_the_job(request: SubmitRequest, url: str) -> SubmitRequest:
+    """What the job is asked for: its own copy of the configuration, in which `--set` is applied."""
+    return replace(request, config=Path(CONFIG), set_=None, address="auto", run_dir=url, detach=False)
+
+
+def entrypoint(request: SubmitRequest) -> str:
+    """The command line that makes a request; every field goes along, so no new option can be forgotten."""
+    hints, words = get_type_hints(SubmitRequest, include_extras=True), [*PROGRAM]
+    for field in fields(SubmitRequest):
+        value, (parameter,) = getattr(request, field.name), hints[field.name].__metadata__
+        if isinstance(parameter, typer.models.ArgumentInfo):
+            words.append(str(value))
+        elif value != field.default:
+            named = parameter.default if isinstance(parameter.default, str) else None
+            name = named or f"--{field.name.replace('_', '-')}"
+            values = value if isinstance(value, list | tuple) else [value]
+            words += [word for one in values for word in ([name] if one is True else [name, str(one)])]
+    return shlex.join(words)
 
 
 def _connect(address: str) -> Any:
@@ -107,12 +119,6 @@ def _stage(config: SweepConfig, folder: Path) -> None:
     (folder / CONFIG).write_text(text, encoding="utf-8")
 
 
-def _say_how_to_watch(url: str) -> None:
-    typer.echo(f"To watch it: lldeg status {url} · lldeg logs {url} --follow · to stop it: lldeg stop {url}")
-    if "://" not in url and not Path(url).parent.is_dir():
-        typer.echo("This machine cannot see that folder; run these commands on one that can.")
-
-
 def _until_running(client: Any, job: str) -> int:
     """Wait until the job has printed something: that it is running, or why it cannot."""
     until = time.monotonic() + SECONDS_UNTIL_RUNNING
@@ -121,7 +127,7 @@ def _until_running(client: Any, job: str) -> int:
         if status.is_terminal():
             typer.echo(clean_lines(client.get_job_logs(job)), nl=False)
             return _exit_status(client, job)
-        if status == JobStatus.RUNNING and _said(client.get_job_logs(job)):
+        if status == JobStatus.RUNNING and _own_output(client.get_job_logs(job)):
             typer.echo("The job is running.")
             return 0
         time.sleep(1.0)
@@ -129,9 +135,9 @@ def _until_running(client: Any, job: str) -> int:
     return 0
 
 
-def _said(log: str) -> str:
+def _own_output(log: str) -> str:
     """What the job itself printed, which comes after Ray's own lines."""
-    return log.partition(RAYS_LAST_WORDS)[2].partition("\n")[2].strip()
+    return log.partition(RAYS_LAST_LINE)[2].partition("\n")[2].strip()
 
 
 def _follow(client: Any, job: str) -> int:

@@ -6,19 +6,17 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobs.commands.exit_status import go_on, interruption
+from jobs.exit_status import go_on, interruption
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
+    from jobs.submit.request import SubmitRequest
     from orchestrator.rundir.progress import SweepProgress
     from orchestrator.sweep.plan import Plan
     from orchestrator.workers.stopping import StoppingPolicy
-
-    Watcher = Callable[[SweepProgress], None]
 
 
 @dataclass(frozen=True)
@@ -42,21 +40,23 @@ class Submitted:
             )
 
 
-@contextmanager
-def in_silence(_: SweepProgress) -> Iterator[Watcher]:
-    """Show no progress."""
-    yield lambda _: None
+class View:
+    """What a submit shows while it works; this one shows nothing."""
+
+    def checking(self) -> AbstractContextManager[object]:
+        """Entered while the sweep is checked."""
+        return nullcontext()
+
+    def announce(self, plan: Plan) -> None:
+        """Gets the plan before anything runs."""
+
+    @contextmanager
+    def follow(self, _: SweepProgress) -> Iterator[Callable[[SweepProgress], None]]:
+        """Entered while the sweep runs; yields a function to call whenever something happened."""
+        yield lambda _: None
 
 
-def plan_only(
-    config: Path,
-    *,
-    run_dir: str | None,
-    address: str | None,
-    overrides: Sequence[str] = (),
-    retry_errors: bool = False,
-    finish: bool = False,
-) -> Plan:
+def plan_only(request: SubmitRequest) -> Plan:
     """The plan of a sweep; nothing is written, and no engine started.
 
     Raises:
@@ -65,35 +65,25 @@ def plan_only(
     from orchestrator.sweep.plan import plan_sweep  # noqa: PLC0415 - slow to import, and --help need not wait
     from orchestrator.sweep.prepare import prepare  # noqa: PLC0415
 
-    sweep = prepare(config, overrides=overrides, run_dir=run_dir, here=address is None)
+    config, here = request.config, request.address is None
+    sweep = prepare(config, overrides=request.overrides, run_dir=request.run_dir, here=here)
     go_on()
-    return plan_sweep(sweep, config_path=config, remove_torn=False, retry_errors=retry_errors, finish=finish)
+    return plan_sweep(
+        sweep,
+        config_path=config,
+        remove_torn=False,
+        retry_errors=request.retry_errors,
+        finish=request.finish,
+    )
 
 
-def run_sweep(
-    config: Path,
-    *,
-    run_dir: str | None,
-    address: str | None,
-    overrides: Sequence[str] = (),
-    retry_errors: bool = False,
-    finish: bool = False,
-    checking: Callable[[], AbstractContextManager[object]] | None = None,
-    announce: Callable[[Plan], None] = lambda _: None,
-    follow: Callable[[SweepProgress], AbstractContextManager[Watcher]] = in_silence,
-) -> Submitted:
+def run_sweep(request: SubmitRequest, view: View | None = None) -> Submitted:
     """Run the samples of a sweep that are still missing.
 
     Args:
-        config: the YAML file.
-        run_dir: run directory, a path or a URL; None for runs/<name>.
-        address: Ray cluster to join; None starts one on this machine.
-        overrides: "KEY=VALUE" changes of the configuration.
-        retry_errors: whether to ask again for samples whose row is an error.
-        finish: whether to answer what the decisions of a run that stops early have left out.
-        checking: entered while the sweep is checked.
-        announce: gets the plan before anything runs.
-        follow: gives a function to call with the progress whenever something happened.
+        request: the sweep, the run directory and the Ray cluster; without an address, Ray is started on this
+            machine.
+        view: what shows the progress; None shows nothing.
 
     Returns:
         The plan and the progress; after Ctrl-C or a signal the progress says "interrupted by …".
@@ -109,8 +99,9 @@ def run_sweep(
     from orchestrator.sweep.prepare import prepare  # noqa: PLC0415
     from orchestrator.workers.execute import conclude, execute, write_documents  # noqa: PLC0415
 
-    with (checking or _nothing)():
-        sweep = prepare(config, overrides=overrides, run_dir=run_dir, here=address is None)
+    view, config, address = view or View(), request.config, request.address
+    with view.checking():
+        sweep = prepare(config, overrides=request.overrides, run_dir=request.run_dir, here=address is None)
         go_on()
     progress = SweepProgress({})
     elsewhere = nullcontext() if address is None else ray_cluster(address, sweep.config.include_path)
@@ -119,13 +110,14 @@ def run_sweep(
         holder = owner(sweep.store)
         forget_stop(sweep.store)
         sweep.store.remove_unfinished()
-        plan = plan_sweep(sweep, config_path=config, retry_errors=retry_errors, finish=finish)
-        announce(plan)
+        retry, finish = request.retry_errors, request.finish
+        plan = plan_sweep(sweep, config_path=config, retry_errors=retry, finish=finish)
+        view.announce(plan)
         progress.variants.update(initial_counts(plan))
         write_documents(plan)
         stopping = stopping_of(plan, progress.notes.append)
         try:
-            with follow(progress) as show:
+            with view.follow(progress) as show:
 
                 def watch(now: SweepProgress) -> None:
                     go_on()
@@ -167,8 +159,3 @@ def stopping_of(plan: Plan, warn: Callable[[str], None], *, record: bool = True)
 
     finish = bool(entry.get("finished"))
     return stopping_policy(plan.sweep.store.url, warn, finish=finish, record=record)
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield

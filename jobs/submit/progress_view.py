@@ -10,38 +10,51 @@ from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
+from jobs.submit.run_sweep import View
 from jobs.text.format import problem_text
 from jobs.text.terminal import fitting
-from orchestrator.workers.stopping import still_needed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from contextlib import AbstractContextManager
 
     from rich.console import Console, RenderableType
 
     from orchestrator.rundir.progress import Standing, SweepProgress, VariantProgress
     from orchestrator.sweep.plan import Plan
     from orchestrator.sweep.prepare import Sweep
-    from orchestrator.workers.stopping import StoppingPolicy
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
-@contextmanager
-def follow(progress: SweepProgress, console: Console) -> Iterator[Callable[[SweepProgress], None]]:
-    """Show the progress while a sweep runs.
+class TerminalView(View):
+    """Shows a submit on a terminal, with a live table if it can be redrawn, else line by line."""
 
-    Yields:
-        a function to call with the progress whenever something happened.
-    """
-    if not console.is_terminal:
-        yield _line_printer(console)
-        return
-    with Live(progress_table(progress, console.width), console=console, refresh_per_second=4) as live:
-        yield lambda now: live.update(progress_table(now, console.width))
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def checking(self) -> AbstractContextManager[object]:
+        """A spinner."""
+        return self._console.status("checking the sweep")
+
+    def announce(self, plan: Plan) -> None:
+        """What depends on this machine, and warnings."""
+        for note in sweep_notes(plan.sweep):
+            self._console.print(note, markup=False, highlight=False, soft_wrap=True)
+        for warning in plan.warnings:
+            self._console.print(f"Warning: {warning}.", style="yellow", markup=False)
+
+    @contextmanager
+    def follow(self, progress: SweepProgress) -> Iterator[Callable[[SweepProgress], None]]:
+        """The progress."""
+        console = self._console
+        if not console.is_terminal:
+            yield _line_printer(console)
+            return
+        with Live(progress_table(progress, console.width), console=console, refresh_per_second=4) as live:
+            yield lambda now: live.update(progress_table(now, console.width))
 
 
 def _line_printer(console: Console) -> Callable[[SweepProgress], None]:
@@ -55,21 +68,18 @@ def _line_printer(console: Console) -> Callable[[SweepProgress], None]:
         if state == shown and now - printed < SECONDS_BETWEEN_LINES:
             return
         printed, shown = now, state
+        left = "" if (seconds := _time_left(progress)) is None else f", about {seconds} left in total"
         for name, counts in progress.variants.items():
             if counts.replicas:
-                line = f"{name}: {_line(counts)}{_eta(progress)}"
+                line = f"{name}: {_variant_line(counts)}{left}"
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
         if progress.problem:
-            console.print(_problem(progress.problem), soft_wrap=True)
+            console.print(Text(problem_text(progress.problem), style="yellow"), soft_wrap=True)
 
     return print_line
 
 
-def _problem(reason: str) -> Text:
-    return Text(problem_text(reason), style="yellow")
-
-
-def _line(counts: VariantProgress) -> str:
+def _variant_line(counts: VariantProgress) -> str:
     if not counts.loads:
         return f"loading, {_tally_of([counts])}"
     errors = f", {counts.errors:,} errors" if counts.errors else ""
@@ -88,19 +98,15 @@ def _tally_of(variants: Iterable[VariantProgress]) -> str:
     return tally(*map(sum, zip(*counts, strict=True)))
 
 
-def _eta(progress: SweepProgress) -> str:
+def _time_left(progress: SweepProgress) -> str | None:
     left = progress.seconds_left()
-    return "" if left is None else f", about {_duration(left)} left in total"
-
-
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+    return None if left is None else str(timedelta(seconds=round(left)))
 
 
 def progress_table(progress: SweepProgress, width: int) -> RenderableType:
     """Per variant: done and planned, rates, errors where there are some, state; last looks below."""
-    left, variants = progress.seconds_left(), progress.variants
-    title = f"{_tally_of(variants.values())}" + ("" if left is None else f", about {_duration(left)} left")
+    left, variants = _time_left(progress), progress.variants
+    title = _tally_of(variants.values()) + ("" if left is None else f", about {left} left")
     failing = any(counts.errors for counts in variants.values())
     stops = any(counts.not_needed for counts in variants.values())
     header = ["variant", "done", "planned", *(["not needed"] if stops else []), "samples/s", "tokens/s"]
@@ -114,7 +120,7 @@ def progress_table(progress: SweepProgress, width: int) -> RenderableType:
         rows.append([name, *figures, *(rates if counts.written else ("", "")), *errors, _state(counts)])
     looks = [(name, standing_text(look)) for name, counts in variants.items() for look in counts.looks]
     below = [Text(f"{name}, last look: {look}") for name, look in looks]
-    problem = [_problem(progress.problem)] if progress.problem else []
+    problem = [Text(problem_text(progress.problem), style="yellow")] if progress.problem else []
     return Group(Text(title), fitting(header, rows, width), *below, *problem)
 
 
@@ -146,39 +152,16 @@ def _state(counts: VariantProgress) -> str:
 
 
 def sweep_notes(sweep: Sweep) -> list[str]:
-    """A sentence for each decision that depends on this machine, and for each variant with its own Python."""
-    return [*sweep.notes, *corpus_notes(sweep)]
-
-
-def corpus_notes(sweep: Sweep) -> Iterator[str]:
-    """Which metrics of the tasks exist only over a corpus, and what is tested instead; equal ones are one."""
+    """What depends on this machine, and what is tested instead of metrics over a corpus, as sentences."""
     tasks: dict[str, list[str]] = {}
     for name, task in sweep.tasks.items():
         if note := task.scores.corpus_note:
             tasks.setdefault(note, []).append(name)
-    for note, names in tasks.items():
-        shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
-        yield f"{shown}: {note}."
-
-
-def dry_run_table(plan: Plan, stopping: StoppingPolicy) -> Table:
-    """The plan: per variant and task, the samples planned, done and missing; those not needed are not."""
-    missing = [still_needed([cell], stopping) for cell in plan.cells]
-    loads = dict.fromkeys(cell.variant for cell, count in zip(plan.cells, missing, strict=True) if count)
-    total = sum(cell.planned for cell in plan.cells)
-    owed = sum(cell.owed for cell in plan.cells)
-    not_needed = f", {owed - sum(missing):,} not needed" if owed > sum(missing) else ""
-    engines = "no engine to load" if not loads else f"engines to load: {', '.join(loads)}"
-    counts = f"{total:,} samples, {total - owed:,} done, {sum(missing):,} missing{not_needed}"
-    table = Table(title=f"{plan.sweep.store.url}: {counts}; {engines}", title_justify="left")
-    for heading in ("variant", "task"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("items", "reruns", "planned", "done", "missing"):
-        table.add_column(heading, justify="right")
-    for cell, count in zip(plan.cells, missing, strict=True):
-        numbers = (len(cell.items), len(cell.reruns), cell.planned, cell.planned - cell.owed, count)
-        table.add_row(Text(cell.variant), Text(cell.task), *(f"{number:,}" for number in numbers))
-    return table
+    over_corpus = [
+        f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}: {note}."
+        for note, names in tasks.items()
+    ]
+    return [*sweep.notes, *over_corpus]
 
 
 def outcome(plan: Plan, progress: SweepProgress) -> str:

@@ -1,0 +1,59 @@
+"""`lldeg submit`: run the samples of a sweep that are still missing."""
+
+import typer
+
+from jobs.commands.parameters import takes
+from jobs.exit_status import INCOMPLETE
+from jobs.submit.dry_run import show_dry_run
+from jobs.submit.progress_view import TerminalView, outcome
+from jobs.submit.request import SubmitRequest
+from jobs.submit.run_sweep import plan_only, run_sweep
+from jobs.text.terminal import terminal
+from orchestrator.cluster.ray_environment import prepare_for_ray
+
+
+@takes(SubmitRequest)
+def submit(request: SubmitRequest) -> None:
+    """Run a sweep, or resume one.
+
+    Answers are written to the run directory as they arrive; submitting again computes only what is missing.
+    Ctrl-C stops the run, and submitting again resumes it.
+
+    With --until-degraded or --until-decided (or `stopping` in the configuration) a variant is no longer
+    sampled once its verdict is decided; the false alarm rate stays the same.
+
+    Exit status: 0 if the run is complete, 2 for wrong usage or input, 3 if the run is incomplete.
+
+    For example:
+
+        lldeg submit configs/quickstart.yaml
+
+        lldeg submit configs/llama3.yaml --set sampling.seeds=10 --dry-run
+
+        lldeg submit configs/llama3.yaml --address http://head:8265 --run-dir s3://bucket/llama3 --detach
+    """
+    prepare_for_ray(request.address)
+    if request.as_job and not request.dry_run:
+        from jobs.submit.remote_job import submit_job  # noqa: PLC0415 - slow to import, and needed here only
+
+        raise typer.Exit(submit_job(request))
+    console = terminal()
+    view = TerminalView(console)
+    if request.dry_run:
+        with view.checking():
+            plan = plan_only(request)
+        view.announce(plan)
+        show_dry_run(plan, request, console)
+        return
+    submitted = run_sweep(request, view)
+    plan, progress = submitted.plan, submitted.progress
+    if progress.stop is not None and progress.owed:
+        console.print(
+            f"Stopped: {progress.stop}. {progress.owed:,} samples of {plan.sweep.store.url} are still "
+            "missing; the same command resumes the run."
+        )
+        raise typer.Exit(INCOMPLETE)
+    console.print(outcome(plan, progress), markup=False, highlight=False, soft_wrap=True)
+    submitted.raise_for_refusals()
+    if progress.owed:
+        raise typer.Exit(INCOMPLETE)

@@ -1,0 +1,347 @@
+"""What a sweep would run, how much work that is, and what it can detect: `lldeg submit --dry-run`.
+
+What it can detect follows from a flip rate: one that the user names, or those that an earlier run has shown.
+Of an earlier run the variant that flips most counts, so that a plan is never too small for any of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import pyarrow.compute as pc
+from rich.table import Table
+from rich.text import Text
+
+from jobs.analysis.sequential.run_plan import stopping_of
+from jobs.reruns.summary import summarize
+from jobs.scores.read import read_reruns
+from jobs.scores.rerun_set import Wanted
+from jobs.submit import run_sweep
+from jobs.text.format import clean, detectable_text, points_text, temperature_text
+from orchestrator.errors import UserError
+from orchestrator.rundir.heartbeat import read_status
+from orchestrator.rundir.sample_files import read_whole
+from orchestrator.workers.stopping import NeverStop, still_needed
+from stats.planning import Design
+from stats.sequential.planning import expected_course
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rich.console import Console
+
+    from jobs.submit.request import SubmitRequest
+    from orchestrator.rundir.schema import StoppingEntry
+    from orchestrator.sweep.plan import Plan
+    from orchestrator.workers.stopping import StoppingPolicy
+
+ASSUMED_FLIP_RATE = 0.1
+"""4-bit weights flip about 13 % of the answers, 8-bit ones 9 % or less."""
+ASSUMED_DROP = 0.02
+"""In a sweep that stops early, unless so few answers flip that there can only be a smaller one."""
+MOST_TOKENS_PER_SECOND = 1e9
+FILES = 4
+"""Sample files of a task from which the length of its answers is taken."""
+OUTPUT = "output_tokens"
+POWER = 0.8
+
+
+def show_dry_run(plan: Plan, request: SubmitRequest, console: Console) -> None:
+    """Print the forecast of a sweep.
+
+    Raises:
+        UserError: a rate is none, or cannot be had from the run that is named.
+    """
+    rates = measured_flip_rates(request.flips_of) if request.flips_of else given_flip_rate(request.flip_rate)
+    begun = plan.sweep.store.has_run()
+    earlier = run_sweep.stopping_of(plan, lambda _: None, record=False) if begun else None
+    stopping = earlier or NeverStop()
+    speed = tokens_per_second(plan, request.rate)
+    console.print(plan_table(plan, stopping))
+    designs = detectable_designs(plan, rates)
+    shares = None
+    if entry := plan.manifest.get("stopping"):
+        shares = expected_shares(entry, {t: whole for t, (_, whole) in designs.items()})
+    for line in work_lines(plan, stopping, speed, shares):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    fate = (
+        "their samples will be errors" if plan.sweep.config.prompt.must_fit else "they lose their beginning"
+    )
+    for excess in plan.sweep.lengths.too_long():
+        console.print(f"Warning: {excess}: {fate}.", style="yellow", markup=False, soft_wrap=True)
+    console.print(detection_table(plan, rates))
+
+
+def plan_table(plan: Plan, stopping: StoppingPolicy) -> Table:
+    """Per variant and task, the samples planned, done and missing; those not needed are not missing."""
+    missing = [still_needed([cell], stopping) for cell in plan.cells]
+    loads = dict.fromkeys(cell.variant for cell, count in zip(plan.cells, missing, strict=True) if count)
+    total = sum(cell.planned for cell in plan.cells)
+    owed = sum(cell.owed for cell in plan.cells)
+    not_needed = f", {owed - sum(missing):,} not needed" if owed > sum(missing) else ""
+    engines = "no engine to load" if not loads else f"engines to load: {', '.join(loads)}"
+    counts = f"{total:,} samples, {total - owed:,} done, {sum(missing):,} missing{not_needed}"
+    table = Table(title=f"{plan.sweep.store.url}: {counts}; {engines}", title_justify="left")
+    for heading in ("variant", "task"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("items", "reruns", "planned", "done", "missing"):
+        table.add_column(heading, justify="right")
+    for cell, count in zip(plan.cells, missing, strict=True):
+        numbers = (len(cell.items), len(cell.reruns), cell.planned, cell.planned - cell.owed, count)
+        table.add_row(Text(cell.variant), Text(cell.task), *(f"{number:,}" for number in numbers))
+    return table
+
+
+def tokens_per_second(plan: Plan, given: float | None) -> tuple[float, str] | None:
+    """Tokens that all engines process in a second, prompts and answers together, and where that is from.
+
+    Args:
+        plan: of a run whose last submit tells the rate; None if it tells none.
+        given: the rate that the user names.
+
+    Raises:
+        UserError: the given rate is no rate.
+    """
+    if given is not None:
+        if not 0 < given <= MOST_TOKENS_PER_SECOND:
+            most = f"{MOST_TOKENS_PER_SECOND:,.0f}"
+            raise UserError(f"--rate must be above 0 and at most {most}, but is {given:g}.")
+        return given, "--rate"
+    status = read_status(plan.sweep.store)
+    tokens = sum(count.prompt_tokens + count.output_tokens for count in status.variants.values())
+    seconds = status.seconds or 0.0
+    known = 0 < tokens <= MOST_TOKENS_PER_SECOND * seconds
+    return (tokens / seconds, "as in the last submit of this run") if known else None
+
+
+def expected_work(plan: Plan, stopping: StoppingPolicy) -> tuple[float, float, float, float]:
+    """What is missing and needed: requests, tokens of prompts, tokens of answers as expected and at most."""
+    answer_lengths = _answer_lengths(plan)
+    work = [(0.0, 0.0, 0.0, 0.0)]
+    for cell in plan.cells:
+        if missing := still_needed([cell], stopping):
+            lengths = plan.sweep.lengths.of(cell.variant, cell.task)
+            repeats = [lengths.repeats if rerun.temperature > 0 else 1 for rerun in cell.reruns]
+            times = missing / lengths.items * sum(repeats) / len(repeats)
+            most = lengths.requests * lengths.answer
+            known = answer_lengths.get(cell.task)
+            answers = most if known is None else lengths.items * known
+            work.append((times * lengths.requests, times * lengths.tokens, times * answers, times * most))
+    requests, prompts, answers, most = map(sum, zip(*work, strict=True))
+    return requests, prompts, answers, most
+
+
+def _answer_lengths(plan: Plan) -> dict[str, float]:
+    """Mean tokens of a sample's answers, by task, of the answers that the run has."""
+    files: dict[str, list[str]] = {}
+    for (_, task), paths in plan.sweep.store.sample_paths().items():
+        files.setdefault(task, []).extend(paths)
+    lengths = {}
+    for task, paths in files.items():
+        some = paths[:: -(-len(paths) // FILES)]
+        tables = [read_whole(plan.sweep.store.filesystem, path, [OUTPUT]) for path in some]
+        means = [pc.mean(table[OUTPUT]).as_py() for table in tables if table and OUTPUT in table.column_names]
+        if known := [mean for mean in means if mean is not None]:
+            lengths[task] = sum(known) / len(known)
+    return lengths
+
+
+def work_lines(
+    plan: Plan,
+    stopping: StoppingPolicy,
+    speed: tuple[float, str] | None,
+    shares: Mapping[float, list[float]] | None,
+) -> Iterator[str]:
+    """Requests, tokens and hours to expect, and how much of a sweep decodes, as sentences.
+
+    Args:
+        plan: the sweep.
+        stopping: what earlier samples have decided.
+        speed: tokens per second and their source, None if unknown.
+        shares: of the samples that early stopping is expected to use, by drop.
+    """
+    requests, prompts, answers, most = expected_work(plan, stopping)
+    if not requests:
+        return
+    of_answers = f" and at most {_rounded(most)} of answers" if most else ""
+    if answers < most:
+        of_answers = f" and {_rounded(answers)} of answers, at the length of those there are"
+    yield (
+        f"Still to come: about {_rounded(requests)} requests with {_rounded(prompts)} tokens of "
+        f"prompts{of_answers}."
+    )
+    if speed is None:
+        yield "How long that takes will be known after a first submit, or with --rate TOKENS_PER_SECOND."
+    else:
+        seconds, early = (prompts + answers) / speed[0], ""
+        if shares is not None:
+            means = sorted(sum(each) / len(each) for each in shares.values())
+            least, longest = (_hours(share * seconds) for share in means)
+            early = f", with early stopping {longest if least == longest else f'{least} to {longest}'}"
+        source = f"{_rounded(speed[0])} tokens a second ({speed[1]})"
+        yield f"At {source} that takes {_hours(seconds)}{early}."
+    items = [(len(cell.items), cell.longest_answer > 0) for cell in plan.cells_of(plan.sweep.config.baseline)]
+    generating = sum(count for count, is_text in items if is_text) / sum(count for count, _ in items)
+    if generating < 1:
+        yield (
+            f"{generating:.0%} of the items generate text. The others are log-likelihoods, which cannot show "
+            "what happens while a model decodes: speculative decoding, decode kernels, the prefix cache."
+        )
+
+
+def _hours(seconds: float) -> str:
+    if seconds >= 3600:
+        return f"{seconds / 3600:,.1f} hours"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
+
+
+def _rounded(number: float) -> str:
+    if number >= 1e6:
+        return f"{number / 1e6:,.1f} million"
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+@dataclass(frozen=True)
+class FlipRates:
+    """How often answers are expected to flip.
+
+    Attributes:
+        default: for tasks that nothing is known about.
+        known: (flip rate against the baseline, that of the baseline against itself or None), by task and
+            temperature, and by task and None for a temperature that was not run.
+        source: where they come from, for a sentence.
+    """
+
+    default: float
+    known: Mapping[tuple[str, float | None], tuple[float, float | None]]
+    source: str
+
+    def of(self, task: str, temperature: float) -> tuple[float, float | None]:
+        """Flip rate and noise rate of a task at a temperature."""
+        anywhere = self.known.get((task, None), (self.default, None))
+        return self.known.get((task, temperature), anywhere)
+
+
+def given_flip_rate(rate: float | None) -> FlipRates:
+    """The same flip rate for all tasks; the assumed one for None.
+
+    Raises:
+        UserError: if it is not between 0 and 1.
+    """
+    if rate is None:
+        assumed = f"assuming that {ASSUMED_FLIP_RATE:.0%} of the answers flip"
+        return FlipRates(ASSUMED_FLIP_RATE, {}, assumed)
+    if not 0.0 < rate < 1.0:
+        raise UserError(f"--flip-rate must be between 0 and 1, but is {rate:g}.")
+    return FlipRates(rate, {}, f"if {rate:.1%} of the answers flip")
+
+
+def measured_flip_rates(location: str) -> FlipRates:
+    """The flip rates of an earlier run: the largest of any variant, by task and temperature.
+
+    Raises:
+        UserError: if it is not a run, or nothing flips in it.
+    """
+    report = summarize(read_reruns([location], Wanted({})))
+    baseline = report.cells[0].variant if report.cells else ""
+    noise: dict[tuple[str, float | None], float] = {}
+    rates: dict[tuple[str, float | None], float] = {}
+    for cell in report.cells:
+        if cell.task is not None and cell.flip_rate is not None and cell.variant == baseline:
+            for key in ((cell.task, cell.temperature), (cell.task, None)):
+                noise[key] = max(noise.get(key, 0.0), cell.flip_rate.value)
+    for entry in report.against:
+        if entry.task is not None:
+            for key in ((entry.task, entry.temperature), (entry.task, None)):
+                rates[key] = max(rates.get(key, 0.0), entry.flip_rate.value)
+    largest = {key: max(rates.get(key, 0.0), noise.get(key, 0.0)) for key in (*rates, *noise)}
+    known = {key: (rate, noise.get(key)) for key, rate in largest.items() if 0.0 < rate < 1.0}
+    if not known:
+        raise UserError(f"No answer flips in {location}; set the rate with --flip-rate instead.")
+    overall = [rate for (_, temperature), (rate, _) in known.items() if temperature is None]
+    return FlipRates(sum(overall) / len(overall), known, f"if answers flip as in {location}")
+
+
+def detectable_designs(plan: Plan, rates: FlipRates) -> dict[float, tuple[dict[str, Design], Design]]:
+    """By temperature: the design of each task, and of all of them together at the level of the sweep.
+
+    Tasks share the level; together they have the flip rates weighted by items, and the fewest reruns of any.
+    """
+    alpha, found = plan.sweep.config.analysis.alpha, {}
+    cells = plan.cells_of(plan.sweep.config.baseline)
+    for temperature in sorted({rerun.temperature for cell in cells for rerun in cell.reruns}):
+        reruns = {cell.task: sum(r.temperature == temperature for r in cell.reruns) for cell in cells}
+        items = {cell.task: len(cell.items) for cell in cells if reruns[cell.task]}
+        tasks = {
+            task: Design(count, rate, reruns[task], noise, alpha / len(items), POWER)
+            for task, count in items.items()
+            for rate, noise in [rates.of(task, temperature)]
+        }
+        total = sum(items.values())
+        weighted = [(items[task] / total, *rates.of(task, temperature)) for task in tasks]
+        rate = sum(weight * flips for weight, flips, _ in weighted)
+        noise = sum(weight * (flips if noisy is None else noisy) for weight, flips, noisy in weighted)
+        fewest = min(reruns[task] for task in tasks)
+        found[temperature] = tasks, Design(total, rate, fewest, min(noise, rate), alpha, POWER)
+    return found
+
+
+def detection_table(plan: Plan, rates: FlipRates) -> Table:
+    """Smallest drop that each task, and all together, will show at each temperature.
+
+    All tasks together share the level with the other comparisons. For a sweep that stops early, the caption
+    says which share of the samples it is expected to use.
+    """
+    designs, alpha = detectable_designs(plan, rates), plan.sweep.config.analysis.alpha
+    comparisons = max(1, len(plan.sweep.variants) - 1) * len(designs)
+    table = Table(
+        title=f"Smallest detectable drops with power {POWER:g} at level {alpha:g}, {rates.source}",
+        title_justify="left",
+    )
+    for heading in ("task", "T", "items", "reruns", "flips %", "smallest drop"):
+        table.add_column(heading, justify="left" if heading == "task" else "right", overflow="fold")
+    for temperature, (tasks, whole) in designs.items():
+        several = {"all tasks": replace(whole, alpha=alpha / comparisons)} if len(tasks) > 1 else {}
+        for name, design in (*tasks.items(), *several.items()):
+            table.add_row(
+                Text(clean(name)),
+                temperature_text(temperature),
+                f"{design.items:,}",
+                str(design.reruns),
+                f"{100 * design.flip_rate:.1f}",
+                detectable_text(design.detectable_drop()),
+            )
+    if entry := plan.manifest.get("stopping"):
+        shares = expected_shares(entry, {t: whole for t, (_, whole) in designs.items()})
+        at = [f" (T {temperature:g})" if len(designs) > 1 else "" for temperature in designs]
+        with_drop, without = (
+            ", ".join(f"{100 * share:.0f} %{place}" for share, place in zip(each, at, strict=True))
+            for each in shares.values()
+        )
+        drop = points_text(round(next(iter(shares)), 4))
+        table.caption_justify = "left"
+        table.caption = (
+            f"Stopping early, until {entry['until']}: expected to use {with_drop} of a variant's samples if "
+            f"the drop is {drop}; {without} without a drop."
+        )
+    return table
+
+
+def expected_shares(entry: StoppingEntry, designs: Mapping[float, Design]) -> dict[float, list[float]]:
+    """Share of a variant's samples that are expected to be used before it is decided, or at the end.
+
+    Args:
+        entry: the plan of the run.
+        designs: by temperature, all tasks together.
+
+    Returns:
+        For an assumed drop, and then for none: the share at each temperature.
+    """
+    assumed = min(ASSUMED_DROP, *(design.largest_drop for design in designs.values()))
+    stopping, comparisons = stopping_of(entry), len(entry["comparisons"])
+    at_level = [replace(design, alpha=entry["alpha"]) for design in designs.values()]
+    return {
+        drop: [expected_course(d, drop, stopping, entry["margin"], comparisons).share for d in at_level]
+        for drop in (assumed, 0.0)
+    }
