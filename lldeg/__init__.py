@@ -80,9 +80,10 @@ def compare(
     Raises:
         UserError: the shapes do not fit, scores are out of bounds, or no item has a score of both models.
     """
+    from jobs.text.reasons import with_reasons  # noqa: PLC0415
     from stats.arrays import EvidenceError  # noqa: PLC0415
-    from stats.comparison import Settings  # noqa: PLC0415
     from stats.comparison import compare as compare_tasks  # noqa: PLC0415
+    from stats.results import Settings  # noqa: PLC0415
     from stats.scores import paired_scores  # noqa: PLC0415
 
     own_unit = bounds is None
@@ -97,7 +98,7 @@ def compare(
             higher_is_better=higher_is_better,
             margin=margin if own_unit else None,
         )
-        return compare_tasks([scores], settings)
+        return with_reasons(compare_tasks([scores], settings), settings)
     except (EvidenceError, ValueError) as error:
         raise UserError(str(error)) from None
 
@@ -162,9 +163,10 @@ def analyze(
     from jobs.analysis.policy.load import load_policy  # noqa: PLC0415
     from jobs.formats.columns import Columns  # noqa: PLC0415
     from jobs.formats.registry import require_existing  # noqa: PLC0415
-    from jobs.report import analysis_files  # noqa: PLC0415
+    from jobs.report.write import analysis_files  # noqa: PLC0415
     from jobs.scores.scale_options import ScaleOptions  # noqa: PLC0415
     from jobs.scores.score_set import Reading  # noqa: PLC0415
+    from jobs.text.reasons import worded  # noqa: PLC0415
 
     share, own = (None, margin) if _is_mapping(margin) else (margin, {})
     scales = ScaleOptions(tuple(higher_is_better), tuple(lower_is_better), ranges or {}, own)  # type: ignore[arg-type]
@@ -195,7 +197,7 @@ def analyze(
         missing=missing,
         certify=certify,
     )
-    result = AnalysisResult(analysis, scores, decision)
+    result = AnalysisResult(worded(analysis), scores, decision)
     if out is not None:
         result.write(out)
     return result

@@ -56,7 +56,7 @@ class AnalysisResult:
     @property
     def verdicts(self) -> dict[str, Any]:
         """The content of verdicts.json, as JSON values (docs/results.md)."""
-        from jobs.analysis.outputs import verdicts  # noqa: PLC0415 - the package loads nothing before it is needed
+        from jobs.text.outputs import verdicts  # noqa: PLC0415 - the package loads nothing before it is needed
 
         return verdicts(self.analysis)
 
@@ -68,7 +68,7 @@ class AnalysisResult:
         """
         import pandas as pd  # noqa: PLC0415
 
-        from jobs.analysis.outputs import summary_rows, task_rows  # noqa: PLC0415
+        from jobs.text.outputs import summary_rows, task_rows  # noqa: PLC0415
 
         return pd.DataFrame(task_rows(self.analysis) if by_task else summary_rows(self.analysis))
 
@@ -89,7 +89,7 @@ class AnalysisResult:
         Raises:
             UserError: the folder cannot be written to.
         """
-        from jobs.report import write_analysis  # noqa: PLC0415
+        from jobs.report.write import write_analysis  # noqa: PLC0415
 
         write_analysis(self.analysis, self.scores, folder, self.decision, "degraded")
 

@@ -9,20 +9,17 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from stats.arrays import EvidenceError, Floats
-from stats.conclusion import Levels, Measured, conclude, measure
+from stats.arrays import EvidenceError
+from stats.conclusion import Measured, conclude, measure
 from stats.multiplicity import Adjust, adjust_p_values, holm
 from stats.results import Comparison, Settings
 from stats.scores import MissingAnswers, TaskScores
 from stats.tasks.maxt import shares_blocks, step_down_max_t
-from stats.verdict import Code, Reason, Verdict
+from stats.verdict import Code, Verdict
 
 __all__ = ["Comparison", "Settings", "TaskScores", "Verdict", "compare", "compare_variants"]
 
 DEFAULTS = Settings()
-UNSHARED = Reason(
-    Code.UNSHARED_ITEMS, "Adjusted by Holm, because it is unknown which items the variants have in common."
-)
 
 
 def compare(tasks: Sequence[TaskScores], settings: Settings = DEFAULTS) -> Comparison:
@@ -66,14 +63,24 @@ def compare_variants(
     measured = {
         name: _measure_variant(tasks, missing.get(name, ()), settings) for name, tasks in variants.items()
     }
-    raw = np.array([whole.p(settings.combine) for whole, _ in measured.values()])
+    raw = np.array([whole.comparison.p_value(settings.combine) for whole, _ in measured.values()])
     made = adjustment_for(variants, settings.adjust)
-    adjusted = _adjusted(variants, raw, made, settings)
-    certificates = _certificates([whole.certificate.p for whole, _ in measured.values()], settings)
-    notes = (UNSHARED,) if (settings.adjust, made) == ("maxt", "holm") else ()
+    adjusted = (
+        adjust_p_values(raw, made)
+        if made != "maxt"
+        else step_down_max_t(
+            list(variants.values()), raw, settings.combine, settings.sign_vectors, settings.seed
+        )
+    )
+    certificates = np.array([whole.comparison.p_noninferior for whole, _ in measured.values()])
+    if settings.certify == "all":
+        certificates = holm(certificates)
+    notes = (Code.UNSHARED_ITEMS,) if (settings.adjust, made) == ("maxt", "holm") else ()
     share = _share(len(variants), made)
     return {
-        name: conclude(whole, Levels(float(p), float(q), share), settings, parts=parts, notes=notes)
+        name: conclude(
+            whole, settings, p=float(p), p_noninferior=float(q), share=share, parts=parts, notes=notes
+        )
         for (name, (whole, parts)), p, q in zip(measured.items(), adjusted, certificates, strict=True)
     }
 
@@ -92,22 +99,6 @@ def adjustment_for(variants: Mapping[str, Sequence[TaskScores]], adjust: Adjust)
     return adjust
 
 
-def _adjusted(
-    variants: Mapping[str, Sequence[TaskScores]], raw: Floats, made: Adjust, settings: Settings
-) -> Floats:
-    """The variants' p-values of "not worse", adjusted for their number."""
-    if made != "maxt":
-        return adjust_p_values(raw, made)
-    return step_down_max_t(
-        list(variants.values()), raw, settings.combine, settings.sign_vectors, settings.seed
-    )
-
-
-def _certificates(p_values: Sequence[float], settings: Settings) -> Floats:
-    """The variants' non-inferiority p-values, each by itself or adjusted for all."""
-    return holm(p_values) if settings.certify == "all" else np.array(p_values)
-
-
 def _share(comparisons: int, made: Adjust) -> float:
     """The part of α that one of so many comparisons can count on."""
     return 1.0 / comparisons if made in {"holm", "maxt"} else 1.0
@@ -122,10 +113,17 @@ def _measure_variant(
     whole = measure(tasks, absent, settings)
     parts = [whole] if len(tasks) == 1 and not absent else [measure([task], (), settings) for task in tasks]
     by_task: Adjust = settings.adjust if settings.adjust != "maxt" else "holm"
-    adjusted = adjust_p_values(np.array([part.combined.pooled.p for part in parts]), by_task)
+    adjusted = adjust_p_values(np.array([part.comparison.p_pooled for part in parts]), by_task)
     share = _share(len(parts), by_task)
     concluded = (
-        conclude(part, Levels(float(p), part.certificate.p, share), settings, task=task.task)
+        conclude(
+            part,
+            settings,
+            p=float(p),
+            p_noninferior=part.comparison.p_noninferior,
+            share=share,
+            task=task.task,
+        )
         for part, task, p in zip(parts, tasks, adjusted, strict=True)
     )
     return whole, tuple(concluded)

@@ -1,24 +1,36 @@
 """From what was measured on one variant to what it means: verdict and reasons at adjusted levels.
 
-A comparison whose adjusted p-values are not known yet is a `Measured`, never a `Comparison` without a
-verdict.
+The certificate asks whether the drop is below the margin for any value of the missing answers. Shares of a
+range and units of a metric cannot be averaged: scores without bounds have a margin in their own unit or no
+certificate, and a variant measured on several kinds of scores is certified where every one of them is
+(intersection–union: the largest p-value holds the level).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from stats.certificate import Certificate, certificate_of
-from stats.drop.evidence import clustered
+from stats.drop.evidence import DropEvidence, clustered, evidence_of
+from stats.drop.intervals import Interval
 from stats.planning import detectable_drop, items_to_decide
-from stats.results import Comparison, Settings
-from stats.scores import MissingAnswers, TaskScores
+from stats.results import Comparison, Settings, Unit
+from stats.scores import Case, MissingAnswers, TaskScores, lacking_of
 from stats.sharing import merged_blocks
-from stats.tasks.combinations import COMBINATIONS, Combine, parts_of
-from stats.tasks.combine import Combined, combine_scores
-from stats.verdict import Decider, Evidence, Reason, Verdict, decide, explain
+from stats.signflip import SignFlipNull
+from stats.tasks.combinations import COMBINATIONS, parts_of
+from stats.tasks.combine import combine_scores
+from stats.verdict import Code, Decider, Verdict, decide
+
+BARELY = 1e-9
+"""Distance from a value at which a limit is put that must be on one side of it but is not."""
+
+MOST_TAIL = 0.49
+"""One-sided limits exist for levels below ½ only."""
+
+Tasks = Sequence[TaskScores]
+Absent = Sequence[MissingAnswers]
 
 
 @dataclass(frozen=True)
@@ -26,201 +38,259 @@ class Measured:
     """Everything that does not depend on other comparisons.
 
     Attributes:
-        tasks: the pairs.
-        absent: planned tasks on which nothing pairs.
-        combined: p-values of "not worse".
-        certificate: size of the drop.
-        blocks: items or clusters whose signs are flipped.
-        squares: sum of their squared differences.
+        comparison: all numbers, still without a verdict.
+        evidence: what decides the certificate; None where there is no single unit, or nothing is the worst.
+        squares: sum of the squared differences of all blocks.
     """
 
-    tasks: Sequence[TaskScores]
-    absent: Sequence[MissingAnswers]
-    combined: Combined
-    certificate: Certificate
-    blocks: int
+    comparison: Comparison
+    evidence: DropEvidence | None
     squares: float
 
-    def p(self, combine: Combine) -> float:
-        """The unadjusted p-value that the named combination decides by."""
-        return self.combined.p[combine]
 
-    @property
-    def items(self) -> int:
-        """Pairs."""
-        return sum(task.differences.size for task in self.tasks)
+def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
+    """All numbers of one variant over the given tasks together.
 
-    @property
-    def clustered(self) -> bool:
-        """Whether the blocks are clusters."""
-        return clustered(self.tasks)
-
-
-@dataclass(frozen=True)
-class Levels:
-    """What adjustment made of a comparison's p-values.
-
-    Attributes:
-        p: of "not worse".
-        p_noninferior: of "worse by the margin".
-        share: part of α that the pooled test has in any case, independent of the other tests.
+    Args:
+        tasks: the pairs.
+        absent: what is missing of planned tasks on which nothing pairs.
+        settings: level, margin and what to do with missing answers.
     """
-
-    p: float
-    p_noninferior: float
-    share: float
-
-
-def measure(tasks: Sequence[TaskScores], absent: Sequence[MissingAnswers], settings: Settings) -> Measured:
-    """All numbers of one variant over the given tasks together."""
     combined = combine_scores(tasks, settings.draws, settings.seed)
-    certificate = certificate_of(tasks, absent, settings, combined.pooled.p)
+    paired, p_paired, p_pooled = evidence_of(tasks), _p_noninferior(tasks, settings), combined.pooled.p
+    best, worst = (completed(tasks, absent, case) for case in ("best", "worst"))
+    described = describe(tasks, absent, (best, worst), settings)
+    lacks = bool(missing_of(tasks, absent))
+    deciding: DropEvidence | None = paired
+    p = p_paired
+    if lacks and settings.missing == "worst":
+        deciding = None if worst is None else evidence_of(worst)
+        p = 1.0 if worst is None else max(p_paired, _p_noninferior(worst, settings))
+    interval = paired.interval(settings.alpha)
+    decision = _decision(paired, deciding or paired, described.margin, settings.alpha, p_pooled=p_pooled, p=p)
     sums = merged_blocks(tasks)[0]
-    return Measured(tasks, absent, combined, certificate, sums.size, float(sums @ sums))
+    p_values: dict[str, Any] = {each.field: combined.p[each.name] for each in COMBINATIONS}
+    comparison = replace(
+        described,
+        drop_interval=(interval.low, interval.high),
+        drop_interval_decision=(decision.low, decision.high),
+        **p_values,
+        p_pooled_bounds=_p_bounds(best, worst, p_pooled) if lacks else (p_pooled, p_pooled),
+        p_fisher_chi2=combined.p_fisher_chi2,
+        method=combined.method,
+        p_noninferior=p,
+        p_noninferior_paired=p_paired,
+        log_p_pooled=combined.pooled.log_p,
+        standard_error=combined.pooled.standard_error,
+        smallest_p=combined.pooled.smallest_p,
+    )
+    return Measured(comparison, None if described.margin is None else deciding, float(sums @ sums))
+
+
+def describe(
+    tasks: Tasks,
+    absent: Absent,
+    filled: tuple[list[TaskScores] | None, list[TaskScores] | None],
+    settings: Settings,
+) -> Comparison:
+    """The numbers that count and measure, without any test; the intervals are unknown.
+
+    Args:
+        tasks: the pairs.
+        absent: what is missing of planned tasks on which nothing pairs.
+        filled: all planned items at best and at worst, as `completed` gives them.
+        settings: for the margin.
+    """
+    lacking = missing_of(tasks, absent)
+    items = sum(task.differences.size for task in tasks)
+    worse, better = sum(task.worse for task in tasks), sum(task.better for task in tasks)
+    unit, margin = _unit_of(tasks, settings)
+    best, worst = filled
+    bounds = (-np.inf, np.inf) if best is None or worst is None else (_mean(best), _mean(worst))
+    return Comparison(
+        items=items,
+        missing=sum(task.missing for task in tasks) + sum(gap.items for gap in absent),
+        missing_answers=(sum(gap.missing[0] for gap in lacking), sum(gap.missing[1] for gap in lacking)),
+        failed_answers=(sum(gap.failed[0] for gap in lacking), sum(gap.failed[1] for gap in lacking)),
+        clusters=merged_blocks(tasks)[0].size if clustered(tasks) else None,
+        reruns=(min(task.reruns[0] for task in tasks), min(task.reruns[1] for task in tasks)),
+        baseline_score=sum(float(task.share(task.baseline).sum()) for task in tasks) / items,
+        variant_score=sum(float(task.share(task.variant).sum()) for task in tasks) / items,
+        drop=sum(float(task.differences.sum()) for task in tasks) / items,
+        drop_macro=float(np.mean([task.differences.mean() for task in tasks])),
+        drop_interval=(np.nan, np.nan),
+        drop_interval_decision=(np.nan, np.nan),
+        drop_bounds=bounds,
+        margin=margin,
+        margin_unit=unit,
+        worse=worse,
+        better=better,
+        flip_rate=(worse + better) / items,
+    )
 
 
 def conclude(
-    found: Measured,
-    levels: Levels,
+    measured: Measured,
     settings: Settings,
     *,
+    p: float,
+    p_noninferior: float,
+    share: float,
     parts: tuple[Comparison, ...] = (),
-    notes: Sequence[Reason] = (),
+    notes: Sequence[Code] = (),
     task: str | None = None,
 ) -> Comparison:
     """Add verdict and reasons.
 
     Args:
-        found: the numbers.
-        levels: the adjusted p-values.
+        measured: the numbers.
         settings: level, margin and choice of tests.
+        p: adjusted p-value of "not worse".
+        p_noninferior: adjusted p-value of "worse by the margin".
+        share: part of α that the pooled test has in any case, independent of the other tests.
         parts: the concluded comparisons of the tasks.
         notes: further reasons, last.
         task: name, if this is the comparison on one task.
     """
-    verdict = decide(levels.p, levels.p_noninferior, settings.alpha)
+    found, alpha = measured.comparison, settings.alpha
+    verdict = decide(p, p_noninferior, alpha)
     decided_by, deciding_task = _decider(verdict, found, parts, settings)
-    mde = detectable_drop(
-        found.items, found.blocks, found.squares / found.items, settings.alpha * levels.share, settings.power
-    )
-    needed = _items_needed(found, levels, settings) if verdict is Verdict.INCONCLUSIVE else None
-    evidence = _evidence(found, levels, settings, task=deciding_task, mde=mde, needed=needed)
-    reasons = (*explain(evidence, settings.alpha), *notes)
-    return Comparison(
-        **sizes(found),
-        **p_values(found),
-        p_adjusted=levels.p,
-        p_noninferior_adjusted=levels.p_noninferior,
-        mde=mde,
-        items_needed=needed,
+    needed, deciding_p = None, found.p_value(settings.combine)
+    if verdict is Verdict.INCONCLUSIVE:  # by the rules that decide, each at the level adjustment leaves it
+        levels = alpha * min(1.0, deciding_p / p), alpha * min(1.0, found.p_noninferior / p_noninferior)
+        needed = items_to_decide(
+            found.items, deciding_p, measured.evidence, found.margin, levels=levels, power=settings.power
+        )
+    squares = measured.squares / found.items
+    concluded = replace(
+        found,
         verdict=verdict,
+        p_adjusted=p,
+        p_noninferior_adjusted=p_noninferior,
         decided_by=decided_by,
         deciding_task=deciding_task,
-        reasons=tuple(reason.text for reason in reasons),
-        reason_codes=tuple(reason.code.value for reason in reasons),
+        mde=detectable_drop(found.items, found.blocks, squares, alpha * share, settings.power),
+        items_needed=needed,
         task=task,
         tasks=parts,
     )
+    return replace(concluded, reason_codes=(*_explain(concluded, settings), *notes))
 
 
-def sizes(found: Measured) -> dict[str, Any]:
-    """The fields of a comparison that count and measure."""
-    tasks, items, certificate = found.tasks, found.items, found.certificate
-    worse, better = sum(part.worse for part in tasks), sum(part.better for part in tasks)
-    return {
-        "items": items,
-        "missing": sum(part.missing for part in tasks) + sum(lacking.items for lacking in found.absent),
-        "missing_answers": _totals([lacking.missing for lacking in certificate.lacking]),
-        "failed_answers": _totals([lacking.failed for lacking in certificate.lacking]),
-        "clusters": found.blocks if found.clustered else None,
-        "reruns": (min(part.reruns[0] for part in tasks), min(part.reruns[1] for part in tasks)),
-        "baseline_score": sum(float(part.share(part.baseline).sum()) for part in tasks) / items,
-        "variant_score": sum(float(part.share(part.variant).sum()) for part in tasks) / items,
-        "drop": _drop(tasks),
-        "drop_macro": float(np.mean([part.differences.mean() for part in tasks])),
-        "drop_interval": (certificate.interval.low, certificate.interval.high),
-        "drop_interval_decision": (certificate.decision.low, certificate.decision.high),
-        "drop_bounds": certificate.drop_bounds,
-        "margin": certificate.margin,
-        "margin_unit": certificate.unit,
-        "worse": worse,
-        "better": better,
-        "flip_rate": (worse + better) / items,
-    }
+def missing_of(tasks: Tasks, absent: Absent) -> list[MissingAnswers]:
+    """What is missing, by task."""
+    return [gap for gap in (*map(lacking_of, tasks), *absent) if gap is not None]
 
 
-def p_values(found: Measured) -> dict[str, Any]:
-    """The unadjusted p-values, and how they were found."""
-    combined, certificate = found.combined, found.certificate
-    return {
-        **{combination.field: combined.p[combination.name] for combination in COMBINATIONS},
-        "p_pooled_bounds": certificate.p_pooled_bounds,
-        "log_p_pooled": combined.pooled.log_p,
-        "p_fisher_chi2": combined.p_fisher_chi2,
-        "method": combined.method,
-        "standard_error": combined.pooled.standard_error,
-        "smallest_p": combined.pooled.smallest_p,
-        "p_noninferior": certificate.p,
-        "p_noninferior_paired": certificate.p_paired,
-    }
+def missing_code(found: Comparison, *, dropped: bool = False) -> Code:
+    """The reason that speaks of missing answers."""
+    if not found.drop_bounds[0] > -np.inf:
+        return Code.UNBOUNDED_MISSING
+    return Code.MISSING_DROPPED if dropped else Code.MISSING_WORST_CASE
 
 
-def _drop(tasks: Sequence[TaskScores]) -> float:
-    return sum(float(task.differences.sum()) for task in tasks) / sum(task.differences.size for task in tasks)
+def completed(tasks: Tasks, absent: Absent, case: Case) -> list[TaskScores] | None:
+    """All planned items, missing scores filled in; None where something without bounds is missing."""
+    filled: list[TaskScores | None] = []
+    for task in tasks:
+        lacking = lacking_of(task)
+        filled.append(task if lacking is None else lacking.completed(task, case))
+    filled += [lacking.completed(None, case) for lacking in absent]
+    known = [task for task in filled if task is not None]
+    return known if len(known) == len(filled) else None
 
 
-def _totals(counts: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    return sum(pair[0] for pair in counts), sum(pair[1] for pair in counts)
+def _explain(found: Comparison, settings: Settings) -> list[Code]:
+    """What the verdict rests on, the deciding reason first."""
+    alpha = settings.alpha
+    if found.p_adjusted <= alpha:
+        codes = [Code.SIGNIFICANT if found.deciding_task is None else Code.ONE_TASK_DECIDES]
+    elif found.p_value(settings.combine) > alpha:
+        codes = [Code.NOT_SIGNIFICANT]
+    else:
+        codes = [Code.NOT_SIGNIFICANT_ADJUSTED]
+    if found.margin is None:
+        codes.append(Code.UNBOUNDED_WITHOUT_MARGIN)
+    elif found.p_noninferior_adjusted <= alpha:
+        codes.append(Code.WITHIN_MARGIN)
+    elif found.p_noninferior <= alpha:
+        codes.append(Code.WITHIN_MARGIN_UNADJUSTED)
+    else:
+        only_pairs = found.gaps and found.p_noninferior_paired <= alpha
+        codes.append(Code.WITHIN_MARGIN_PAIRS_ONLY if only_pairs else Code.NOT_WITHIN_MARGIN)
+    if found.gaps:
+        codes.append(missing_code(found, dropped=settings.missing == "drop"))
+        if found.verdict is Verdict.DEGRADED:
+            at_best = found.p_pooled_bounds[0] <= alpha
+            codes.append(Code.DEGRADED_BEST_CASE if at_best else Code.NOT_DEGRADED_BEST_CASE)
+    if found.smallest_p > alpha:
+        codes.append(Code.SMALLEST_P)
+    if found.verdict is Verdict.INCONCLUSIVE:
+        codes.append(Code.OUTLOOK)
+    return codes
 
 
 def _decider(
-    verdict: Verdict, found: Measured, parts: Sequence[Comparison], settings: Settings
+    verdict: Verdict, found: Comparison, parts: Sequence[Comparison], settings: Settings
 ) -> tuple[Decider | None, str | None]:
     """The statistic behind the verdict, and the task where one task's drop made the difference."""
     if verdict is not Verdict.DEGRADED:
         return ("noninferiority" if verdict is Verdict.CERTIFIED else None), None
-    p = found.combined.p
-    if p["pooled"] <= settings.alpha:
+    if found.p_pooled <= settings.alpha:
         return "pooled", None
-    by = min(parts_of(settings.combine), key=p.__getitem__)
+    by = min(parts_of(settings.combine), key=found.p_value)
     worst = min(parts, key=lambda part: part.log_p_pooled).task if by == "max-drop" and parts else None
     return by, worst
 
 
-def _items_needed(found: Measured, levels: Levels, settings: Settings) -> int | None:
-    """By the rules that decide, each at the level that adjustment leaves it."""
-    p, certificate = found.p(settings.combine), found.certificate
-    alphas = (
-        settings.alpha * min(1.0, p / levels.p),
-        settings.alpha * min(1.0, certificate.p / levels.p_noninferior),
-    )
-    return items_to_decide(
-        found.items, p, certificate.evidence, certificate.margin, levels=alphas, power=settings.power
-    )
+def _unit_of(tasks: Tasks, settings: Settings) -> tuple[Unit, float | None]:
+    """The unit of drop and margin, and the margin where there is one."""
+    if all(task.bounds is not None for task in tasks):
+        return "share", settings.margin
+    return ("metric", tasks[0].margin) if len(tasks) == 1 else ("mixed", None)
 
 
-def _evidence(
-    found: Measured, levels: Levels, settings: Settings, *, task: str | None, mde: float, needed: int | None
-) -> Evidence:
-    certificate = found.certificate
-    return Evidence(
-        drop=_drop(found.tasks),
-        p=levels.p,
-        p_unadjusted=found.p(settings.combine),
-        p_noninferior=certificate.p,
-        p_noninferior_paired=certificate.p_paired,
-        p_noninferior_adjusted=levels.p_noninferior,
-        margin=certificate.margin,
-        shares=certificate.unit == "share",
-        gaps=sum(sum(lacking.missing) + sum(lacking.failed) for lacking in certificate.lacking),
-        gaps_dropped=settings.missing == "drop",
-        drop_bounds=certificate.drop_bounds,
-        p_best=certificate.p_pooled_bounds[0],
-        deciding_task=task,
-        smallest_p=found.combined.pooled.smallest_p,
-        blocks=found.blocks,
-        clustered=found.clustered,
-        items=found.items,
-        mde=mde,
-        items_needed=needed,
-    )
+def _p_noninferior(tasks: Tasks, settings: Settings) -> float:
+    """The largest p-value of all units: bounded scores together, every task without bounds alone."""
+    bounded = [task for task in tasks if task.bounds is not None]
+    p_values = [evidence_of(bounded).p_noninferior(settings.margin)] if bounded else []
+    alone = [task for task in tasks if task.bounds is None]
+    p_values += [evidence_of([t]).p_noninferior(t.margin) if t.margin is not None else 1.0 for t in alone]
+    return max(p_values)
+
+
+def _decision(
+    paired: DropEvidence,
+    deciding: DropEvidence,
+    margin: float | None,
+    alpha: float,
+    *,
+    p_pooled: float,
+    p: float,
+) -> Interval:
+    """Limits at 1 − 2α: right of 0 where the pooled test rejects, left of the margin with the certificate.
+
+    The sign-flip test judges 0 alone, and the bounds every other drop. Where they disagree about 0, the limit
+    is 0: the set of all drops that their own test does not reject.
+    """
+    if margin is None:
+        return paired.interval(min(2.0 * alpha, MOST_TAIL))
+    tail = min(alpha, MOST_TAIL)
+    limits = paired.limits(tail)
+    high = limits.high if deciding is paired else max(limits.high, deciding.limits(tail).high)
+    low = max(limits.low, BARELY) if p_pooled <= alpha else min(limits.low, 0.0)
+    return Interval(low, min(high, margin * (1.0 - BARELY)) if p <= alpha else max(high, margin))
+
+
+def _mean(tasks: Tasks) -> float:
+    return float(np.concatenate([task.differences for task in tasks]).mean())
+
+
+def _p_bounds(
+    best: list[TaskScores] | None, worst: list[TaskScores] | None, p_pooled: float
+) -> tuple[float, float]:
+    """Sign-flip tests of the filled-in differences; 1 and the p-value found without bounds."""
+    if best is None or worst is None:
+        return 1.0, p_pooled
+    first, second = (SignFlipNull(merged_blocks(tasks)[0]).result().p for tasks in (best, worst))
+    return first, second

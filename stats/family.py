@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from stats.conclusion import Levels, conclude, measure
+from stats.conclusion import conclude, measure
 from stats.multiplicity import holm
 from stats.results import Comparison, Settings
 from stats.scores import MissingAnswers, TaskScores
@@ -56,7 +56,9 @@ def compare_family(hypotheses: Sequence[Hypothesis], settings: Settings) -> list
         measure(each.tasks, each.absent, chosen) if each.tasks else None
         for each, chosen in zip(hypotheses, own, strict=True)
     ]
-    raw = np.array([1.0 if found is None else found.p(settings.combine) for found in measured])
+    raw = np.array(
+        [1.0 if found is None else found.comparison.p_value(settings.combine) for found in measured]
+    )
     family = np.flatnonzero([each.blocks for each in hypotheses])
     adjusted = raw.copy()
     adjusted[family] = holm(raw[family])
@@ -66,7 +68,7 @@ def compare_family(hypotheses: Sequence[Hypothesis], settings: Settings) -> list
             concluded.append(None)
             continue
         share = 1.0 / family.size if each.blocks else 1.0
-        levels = Levels(float(p), found.certificate.p, share)
         task = each.tasks[0].task if len(each.tasks) == 1 else None
-        concluded.append(conclude(found, levels, chosen, task=task))
+        q = found.comparison.p_noninferior
+        concluded.append(conclude(found, chosen, p=float(p), p_noninferior=q, share=share, task=task))
     return concluded

@@ -8,7 +8,7 @@ from stats.multiplicity import Adjust
 from stats.signflip import Method
 from stats.tasks.combinations import BY_NAME, Combine
 from stats.tasks.maxt import SIGN_VECTORS
-from stats.verdict import Decider, Verdict
+from stats.verdict import Code, Decider, Verdict
 
 Missing: TypeAlias = Literal["worst", "drop"]
 """What missing and failed answers are for a certificate: losses of the variant, or left out."""
@@ -65,15 +65,24 @@ class Settings:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {value!r}.")
 
 
-@dataclass(frozen=True)
+TABLES_ONLY = ("drop_macro", "p_any", "p_fisher_chi2", "log_p_pooled", "standard_error", "smallest_p")
+"""Numbers of a comparison that tables have beyond verdicts.json."""
+
+NAN = float("nan")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """A variant against its baseline, over all tasks or on one of them.
 
     Scores and drops are shares of the metric's range, averaged over all pairs (micro average). Where
     looks decided (`stats.sequential_conclusion`), the p-values of tests that are made once are NaN, and both
-    intervals are the repeated one.
+    intervals are the repeated one. verdicts.json has the fields in this order, but for `TABLES_ONLY`.
 
     Attributes:
+        verdict: degraded, certified or inconclusive.
+        reasons: sentences that say why, as soon as `jobs.text.reasons` has put the codes into words.
+        reason_codes: why, the deciding reason first (`stats.verdict.Code`).
         items: pairs.
         missing: items that do not pair.
         missing_answers: planned answers that are not there and did not fail, (baseline, variant).
@@ -83,44 +92,44 @@ class Comparison:
         baseline_score: mean score of the baseline on the pairs.
         variant_score: mean score of the variant on the pairs.
         drop: how much worse the variant is on average; negative if it is better.
-        drop_macro: mean over tasks of each task's drop.
         drop_interval: confidence interval of the drop at 1 − α, on the pairs, (low, high).
         drop_interval_decision: the limits that decide, at 1 − α each: right of 0 exactly where p_pooled ≤ α,
             left of the margin exactly where p_noninferior ≤ α.
         drop_bounds: the drop over all planned items with every missing answer as good, and as bad, for the
             variant as possible, (best, worst); infinite where scores have no bounds.
-        margin: largest acceptable drop; None where scores without bounds have none.
-        margin_unit: share of the metric's range, the metric's own unit, or one for each kind of task.
         worse: items on which the variant scores lower (b).
         better: items on which it scores higher (c).
         flip_rate: (b + c)/N.
         p_pooled: sign-flip test on all items together.
         p_pooled_bounds: the same with missing answers as in drop_bounds, (best, worst).
-        log_p_pooled: its natural logarithm, without the floor of 1e-300.
         p_max_drop: largest standardised drop of a task.
         p_fisher: Fisher's combination under its exact law.
-        p_fisher_chi2: Fisher's combination under χ², conservative.
         p_joint: the smallest of the first three, calibrated.
-        p_any: the smallest of the three, not calibrated.
         p_adjusted: the deciding p-value, adjusted for multiplicity.
         method: whether every law was exact.
-        standard_error: of p_pooled, 0 where it is exact.
-        smallest_p: the smallest p_pooled that these blocks could give.
+        margin: largest acceptable drop; None where scores without bounds have none.
+        margin_unit: share of the metric's range, the metric's own unit, or one for each kind of task.
         p_noninferior: p-value of "the drop is at least the margin", in the worst case for missing answers.
         p_noninferior_paired: the same on the pairs alone.
         p_noninferior_adjusted: p_noninferior, adjusted for the number of variants where all certificates are
             to hold together; certified where it is at most α.
-        mde: smallest true drop that these items show with the planned power; infinite where none is.
-        items_needed: items that would decide an inconclusive verdict; None where decided or out of reach.
-        verdict: degraded, certified or inconclusive.
         decided_by: the statistic behind the verdict; None where it is inconclusive.
         deciding_task: the task whose drop makes a variant degraded that the pooled test alone would not.
-        reasons: sentences that say why.
-        reason_codes: a code for each sentence (`stats.verdict.Code`).
+        mde: smallest true drop that these items show with the planned power; infinite where none is.
+        items_needed: items that would decide an inconclusive verdict; None where decided or out of reach.
+        drop_macro: mean over tasks of each task's drop.
+        p_any: the smallest of the three, not calibrated.
+        p_fisher_chi2: Fisher's combination under χ², conservative.
+        log_p_pooled: natural logarithm of p_pooled, without the floor of 1e-300.
+        standard_error: of p_pooled, 0 where it is exact.
+        smallest_p: the smallest p_pooled that these blocks could give.
         task: name of the task, None for all together.
         tasks: the same for each task.
     """
 
+    verdict: Verdict = Verdict.INCONCLUSIVE
+    reasons: tuple[str, ...] = ()
+    reason_codes: tuple[Code, ...] = ()
     items: int
     missing: int
     missing_answers: tuple[int, int]
@@ -130,40 +139,47 @@ class Comparison:
     baseline_score: float
     variant_score: float
     drop: float
-    drop_macro: float
     drop_interval: tuple[float, float]
     drop_interval_decision: tuple[float, float]
     drop_bounds: tuple[float, float]
-    margin: float | None
-    margin_unit: Unit
     worse: int
     better: int
     flip_rate: float
-    p_pooled: float
-    p_pooled_bounds: tuple[float, float]
-    log_p_pooled: float
-    p_max_drop: float
-    p_fisher: float
-    p_fisher_chi2: float
-    p_joint: float
-    p_any: float
-    p_adjusted: float
-    method: Method
-    standard_error: float
-    smallest_p: float
-    p_noninferior: float
-    p_noninferior_paired: float
-    p_noninferior_adjusted: float
-    mde: float
-    items_needed: int | None
-    verdict: Verdict
-    decided_by: Decider | None
-    deciding_task: str | None
-    reasons: tuple[str, ...]
-    reason_codes: tuple[str, ...]
+    p_pooled: float = NAN
+    p_pooled_bounds: tuple[float, float] = (NAN, NAN)
+    p_max_drop: float = NAN
+    p_fisher: float = NAN
+    p_joint: float = NAN
+    p_adjusted: float = NAN
+    method: Method = "exact"
+    margin: float | None
+    margin_unit: Unit
+    p_noninferior: float = NAN
+    p_noninferior_paired: float = NAN
+    p_noninferior_adjusted: float = NAN
+    decided_by: Decider | None = None
+    deciding_task: str | None = None
+    mde: float = NAN
+    items_needed: int | None = None
+    drop_macro: float
+    p_any: float = NAN
+    p_fisher_chi2: float = NAN
+    log_p_pooled: float = NAN
+    standard_error: float = 0.0
+    smallest_p: float = NAN
     task: str | None = None
     tasks: tuple["Comparison", ...] = ()
 
     def p_value(self, combine: Combine) -> float:
         """The unadjusted p-value that the named combination decides by."""
         return float(getattr(self, BY_NAME[combine].field))
+
+    @property
+    def blocks(self) -> int:
+        """Items or clusters whose signs are flipped."""
+        return self.items if self.clusters is None else self.clusters
+
+    @property
+    def gaps(self) -> int:
+        """Missing and failed answers, of both models."""
+        return sum((*self.missing_answers, *self.failed_answers))

@@ -7,23 +7,12 @@ end, are NaN, since they do not hold at a stop that the scores have chosen.
 from collections.abc import Sequence
 from dataclasses import replace
 
-from stats.certificate import Certificate, bounds_of_drop, completed, unit_of
-from stats.conclusion import Measured, p_values, sizes
-from stats.drop.evidence import clustered
-from stats.drop.intervals import Interval
-from stats.results import Comparison, Settings
-from stats.scores import MissingAnswers, TaskScores, lacking_of
+from stats.conclusion import completed, describe, missing_code
+from stats.results import NAN, Comparison, Settings
+from stats.scores import MissingAnswers, TaskScores
 from stats.sequential.monitor import Course
 from stats.sequential.plan import SequentialPlan
-from stats.sequential_reasons import UNTESTED_TASK, course_reasons
-from stats.sharing import merged_blocks
-from stats.signflip import Method, SignFlipResult
-from stats.tasks.combinations import COMBINATIONS
-from stats.tasks.combine import Combined
-from stats.verdict import Decider, Reason, Verdict
-
-NAN = float("nan")
-UNKNOWN = Interval(NAN, NAN)
+from stats.verdict import Code, Decider, Verdict
 
 
 def conclude_course(
@@ -47,85 +36,59 @@ def conclude_course(
         The comparison; its verdict is inconclusive as long as there is none. Both intervals are the repeated
         one. The p-values of the fixed tests are NaN, and those of an undecided comparison, too.
     """
-    whole = _record(tasks, absent, course.interval or UNKNOWN, plan)
     parts = tuple(
-        _explained(_record([task], (), UNKNOWN, plan), [UNTESTED_TASK], task=task.task) for task in tasks
+        replace(_untested([task], (), plan), reason_codes=(Code.TASK_NOT_TESTED,), task=task.task)
+        for task in tasks
     )
+    limits = (NAN, NAN) if course.interval is None else (course.interval.low, course.interval.high)
+    p_noninferior = NAN if course.p_noninferior is None else course.p_noninferior
+    decided_by: Decider | None = "noninferiority" if course.verdict is Verdict.CERTIFIED else None
+    if course.verdict is Verdict.DEGRADED:
+        decided_by = "pooled" if plan.pooled else plan.combine
     decided = replace(
-        whole,
-        p_adjusted=_known(course.p_adjusted),
-        p_noninferior=_known(course.p_noninferior),
-        p_noninferior_adjusted=_known(course.p_noninferior),
+        _untested(tasks, absent, plan),
         verdict=course.verdict or Verdict.INCONCLUSIVE,
-        decided_by=_decider(course, plan),
+        drop_interval=limits,
+        drop_interval_decision=limits,
+        p_adjusted=NAN if course.p_adjusted is None else course.p_adjusted,
+        p_noninferior=p_noninferior,
+        p_noninferior_adjusted=p_noninferior,
+        decided_by=decided_by,
         tasks=parts,
     )
-    return _explained(decided, course_reasons(course, plan, decided, finished=finished))
-
-
-def _explained(found: Comparison, reasons: Sequence[Reason], task: str | None = None) -> Comparison:
-    return replace(
-        found,
-        reasons=tuple(reason.text for reason in reasons),
-        reason_codes=tuple(reason.code.value for reason in reasons),
-        task=task,
-    )
-
-
-def _record(
-    tasks: Sequence[TaskScores], absent: Sequence[MissingAnswers], interval: Interval, plan: SequentialPlan
-) -> Comparison:
-    """The numbers that describe, without any test."""
-    measured = _untested(tasks, absent, interval, plan)
-    return Comparison(
-        **sizes(measured),
-        **p_values(measured),
-        p_adjusted=NAN,
-        p_noninferior_adjusted=NAN,
-        mde=NAN,
-        items_needed=None,
-        verdict=Verdict.INCONCLUSIVE,
-        decided_by=None,
-        deciding_task=None,
-        reasons=(),
-        reason_codes=(),
-    )
+    return replace(decided, reason_codes=tuple(_explain(course, decided, finished=finished)))
 
 
 def _untested(
-    tasks: Sequence[TaskScores], absent: Sequence[MissingAnswers], interval: Interval, plan: SequentialPlan
-) -> Measured:
-    lacking = tuple(found for found in (*map(lacking_of, tasks), *absent) if found is not None)
-    unit, margin = unit_of(tasks, Settings(alpha=plan.alpha, margin=plan.margin))
-    best, worst = (completed(tasks, absent, case) for case in ("best", "worst"))
-    certificate = Certificate(
-        interval=interval,
-        decision=interval,
-        p=NAN,
-        p_paired=NAN,
-        margin=margin,
-        unit=unit,
-        lacking=lacking,
-        drop_bounds=bounds_of_drop(best, worst),
-        p_pooled_bounds=(NAN, NAN),
-        unbounded=worst is None,
-        evidence=None,
-    )
-    sums = merged_blocks(tasks)[0] if clustered(tasks) else tasks[0].differences[:0]
-    return Measured(tasks, absent, _no_test(plan), certificate, sums.size, 0.0)
+    tasks: Sequence[TaskScores], absent: Sequence[MissingAnswers], plan: SequentialPlan
+) -> Comparison:
+    filled = completed(tasks, absent, "best"), completed(tasks, absent, "worst")
+    described = describe(tasks, absent, filled, Settings(alpha=plan.alpha, margin=plan.margin))
+    return replace(described, method="exact" if plan.pooled else "monte-carlo")
 
 
-def _no_test(plan: SequentialPlan) -> Combined:
-    method: Method = "exact" if plan.pooled else "monte-carlo"
-    pooled = SignFlipResult(NAN, NAN, NAN, method, 0.0, 0, NAN)
-    return Combined(pooled, {combination.name: NAN for combination in COMBINATIONS}, NAN, method)
+def _explain(course: Course, found: Comparison, *, finished: bool) -> list[Code]:
+    """What the verdict rests on, the deciding reason first."""
+    is_degraded = course.verdict is Verdict.DEGRADED
+    if course.verdict is None:
+        codes = [Code.LOOKS_PENDING]
+    else:
+        stopped = Code.STOPPED_DEGRADED if is_degraded else Code.STOPPED_CERTIFIED
+        codes = [stopped if course.stopped else Code.LAST_LOOK]
+        codes.append(Code.SIGNIFICANT if is_degraded else Code.NOT_SIGNIFICANT)
+        if found.margin is None:
+            codes.append(Code.UNBOUNDED_WITHOUT_MARGIN)
+        elif course.verdict is Verdict.INCONCLUSIVE:
+            codes.append(Code.NOT_WITHIN_MARGIN)
+        elif not is_degraded or _ends_below_margin(found):
+            codes.append(Code.WITHIN_MARGIN)
+    if found.gaps:
+        codes.append(missing_code(found))
+    if course.stopped:
+        codes.append(Code.FINISHED_LATER if finished else Code.ESTIMATE_AFTER_STOP)
+    return codes
 
 
-def _decider(course: Course, plan: SequentialPlan) -> Decider | None:
-    if course.verdict is Verdict.DEGRADED:
-        return "pooled" if plan.pooled else plan.combine
-    return "noninferiority" if course.verdict is Verdict.CERTIFIED else None
-
-
-def _known(p: float | None) -> float:
-    return NAN if p is None else p
+def _ends_below_margin(found: Comparison) -> bool:
+    """Whether the interval that holds at all looks ends below the margin, with no answer missing."""
+    return found.margin is not None and not found.gaps and found.drop_interval[1] < found.margin

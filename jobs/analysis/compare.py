@@ -16,8 +16,8 @@ from jobs.formats.samples import PairBy, Temperature, temperatures_text
 from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError
-from stats.comparison import Settings, adjustment_for, compare_variants
-from stats.results import Comparison
+from stats.comparison import adjustment_for, compare_variants
+from stats.results import Comparison, Settings
 from stats.scores import MissingAnswers
 from stats.sequential.monitor import Course
 from stats.sequential.plan import SequentialPlan

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from jobs.analysis.gate import GateName
-from jobs.analysis.worst_tasks import Tasks
 from jobs.formats.columns import FILE as COLUMNS_FILE
 from jobs.formats.columns import ROLES
 from jobs.formats.samples import PairBy
@@ -24,6 +23,13 @@ class Format(StrEnum):
     JSON = "json"
     JUNIT = "junit"
     LINE = "line"
+
+
+class Tasks(StrEnum):
+    """Which tasks are shown."""
+
+    WORST = "worst"
+    ALL = "all"
 
 
 _POLICY = "YAML file that says what each task must show; it decides the exit status."

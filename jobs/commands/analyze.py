@@ -33,19 +33,25 @@ from jobs.analysis.options import (
     PolicyOption,
     Range,
     Strict,
+    Tasks,
     TasksOption,
     Where,
 )
 from jobs.analysis.policy.apply import analyze_for_release
 from jobs.analysis.policy.load import load_policy
-from jobs.analysis.worst_tasks import Tasks
 from jobs.formats.columns import parse_columns
 from jobs.formats.key_values import parse_assignments, read_metrics
 from jobs.formats.registry import require_existing
-from jobs.report import analysis_files, write_analysis
+from jobs.report.write import analysis_files, write_analysis
 from jobs.scores.scale_options import scale_options
 from jobs.scores.score_set import Reading
-from jobs.text.hand_over import formatted, print_tables
+from jobs.text.decision import headline
+from jobs.text.junit import junit
+from jobs.text.markdown import markdown
+from jobs.text.outputs import json_text, verdicts
+from jobs.text.reasons import worded
+from jobs.text.tables import print_analysis
+from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
 from stats.results import Settings
 
@@ -128,10 +134,17 @@ def analyze(
         certify=certify,
     )
     write_analysis(analysis, scores, folder, decision, gate)
-    if format_ is Format.TABLE:
-        print_tables(analysis, decision, tasks)
-    else:
-        typer.echo(formatted(analysis, decision, gate, format_, tasks), nl=False)
+    match format_:
+        case Format.TABLE:
+            print_analysis(analysis, terminal(), decision, all_tasks=tasks is Tasks.ALL)
+        case Format.JSON:
+            typer.echo(json_text(verdicts(analysis, decision)), nl=False)
+        case Format.JUNIT:
+            typer.echo(junit(worded(analysis), gate, decision), nl=False)
+        case Format.LINE:
+            typer.echo(headline(analysis, decision))
+        case Format.MARKDOWN:
+            typer.echo(markdown(analysis, decision, all_tasks=tasks is Tasks.ALL), nl=False)
     typer.echo(f"Written to {folder}", err=format_ is not Format.TABLE)
     if decision is not None:
         raise typer.Exit(decision.exit_status)

@@ -9,16 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.analysis.compare import Analysis
-from jobs.analysis.outputs import verdicts
 from jobs.analysis.policy.decision import Decision
 from jobs.report.flips import GRAVEST_FIRST
 from jobs.report.forest import Axis, drop_axis
 from jobs.report.looks import LookPlot, look_plots
 from jobs.report.reruns import Curves, Histogram, curves_of, histograms_of
-from jobs.text.decision import CASE_HEADER, case_rows, decision_lines, judged_first
-from jobs.text.headline import STATUS_WORDS
-from jobs.text.looks import estimates_note
-from jobs.text.sentences import gap_lines, margin_text, meaning, several_certificates
+from jobs.text.decision import CASE_HEADER, STATUS_WORDS, case_rows, decision_lines
+from jobs.text.meaning import gap_lines, margin_text, meaning, notes
+from jobs.text.outputs import verdicts
 from stats.results import Settings
 from stats.tasks.combinations import default_first
 from stats.verdict import Verdict
@@ -37,7 +35,7 @@ P_VALUES = (
 P_VALUES_OF_LOOKS = (P_VALUES[0], P_VALUES[-1])
 """The same where looks decide: no other test is made."""
 
-WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "undecided", Verdict.CERTIFIED: "non-inferior"}
+WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "inconclusive", Verdict.CERTIFIED: "non-inferior"}
 
 
 @dataclass(frozen=True)
@@ -115,7 +113,7 @@ class Content:
     @property
     def policy_rows(self) -> list[tuple[str, ...]]:
         """The cases that the policy names, those that keep the release from passing first."""
-        return [] if self.decision is None else case_rows(judged_first(self.decision))
+        return [] if self.decision is None else case_rows(self.decision)
 
     @property
     def policy_sentences(self) -> list[str]:
@@ -159,7 +157,7 @@ def content_of(
         axis=drop_axis(found["comparisons"]),
         unit=_unit(found["comparisons"]),
         gaps=tuple(gap_lines(analysis.results, MOST_GAPS)),
-        notes=tuple(filter(None, (several_certificates(analysis), estimates_note(analysis)))),
+        notes=tuple(notes(analysis)),
         looks=tuple(look_plots(found["comparisons"])),
         curves=curves_of(found),
         histograms=tuple(histograms_of(analysis)),

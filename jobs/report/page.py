@@ -17,7 +17,8 @@ from markupsafe import Markup
 
 from jobs.report.forest import limits
 from jobs.report.visible import visible
-from jobs.text.format import Unit, amount, clean, p_text, percent, score_text, temperature_text
+from jobs.text.format import amount, clean, p_text, percent, score_text, temperature_text
+from stats.results import Unit
 
 FOLDER = Path(__file__).parent
 NO_VALUE = "–"

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from jobs.analysis.compare import Analysis
 from jobs.analysis.gate import GateName
-from jobs.analysis.outputs import output_files
-from jobs.analysis.policy.decision import Decision
+from jobs.analysis.policy.decision import Decision, decision_entry
 from jobs.formats.run_files import RunFiles
 from jobs.report.content import content_of
 from jobs.report.flips import flips_of
@@ -13,7 +12,10 @@ from jobs.report.page import render
 from jobs.report.payload import embedded
 from jobs.report.texts import Texts
 from jobs.scores.score_set import ScoreSet
-from jobs.text.hand_over import hand_over_files
+from jobs.text.junit import junit
+from jobs.text.markdown import markdown
+from jobs.text.outputs import json_text, output_files
+from jobs.text.reasons import worded
 from orchestrator.rundir.whole_files import FileSet
 
 FILES = (
@@ -49,7 +51,11 @@ def write_analysis(
         UserError: the folder cannot be written to.
     """
     texts = {"report.html": report(analysis, scores.runs, decision)}
-    texts |= output_files(analysis, scores) | hand_over_files(analysis, decision, gate)
+    texts |= output_files(analysis, scores)
+    texts["summary.md"] = markdown(analysis, decision)
+    texts["junit.xml"] = junit(worded(analysis), gate, decision)
+    if decision is not None:
+        texts["decision.json"] = json_text(decision_entry(decision))
     analysis_files(out).replace({name: texts[name].encode() for name in sorted(texts, key=FILES.index)})
 
 

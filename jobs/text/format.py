@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jobs.formats.samples import Temperature
+    from stats.results import Unit
 
 
 _UNUSUAL = re.compile(r"[^\n\t -~]")
@@ -75,10 +76,6 @@ def detectable_text(drop: float | None) -> str:
 
 def _rounded(share: float) -> float:
     return round(100 * share, 2) + 0.0  # a rounded −0 is 0
-
-
-Unit = Literal["share", "metric", "mixed"]
-"""Unit of a drop: shares of the range, the metric's own unit, or both in different tasks."""
 
 
 def amount(drop: float, unit: Unit, *, sign: bool = True) -> str:

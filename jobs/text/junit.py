@@ -5,20 +5,18 @@ with one that goes by the exit status. The elements are those of the schema of A
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import groupby
-from typing import Literal
+from typing import Literal, get_args
 from xml.etree import ElementTree as ET
 
-from jobs.analysis.compare import Analysis, VariantResult
+from jobs.analysis.compare import Analysis
 from jobs.analysis.gate import GateName, has_gaps, unsound
-from jobs.analysis.policy.decision import Case, Decision, Status
+from jobs.analysis.policy.decision import Decision, Status
 from jobs.analysis.policy.reasons import Code
-from jobs.text.decision import judged_first, task_name
+from jobs.text.decision import headline, judged_first, place, task_name
 from jobs.text.format import clean
-from jobs.text.headline import headline, place
 from stats.verdict import Verdict
 
 Kind = Literal["failure", "error", "skipped"]
@@ -33,25 +31,21 @@ KINDS: dict[Status, Kind] = {
 RELEASE = "release"
 
 
-@dataclass(frozen=True)
-class TestCase:
-    """One test: its suite and name, and what is wrong, if anything is."""
-
-    suite: str
-    name: str
-    kind: Kind | None = None
-    code: str = ""
-    message: str = ""
-    details: str = ""
-
-
 def junit(analysis: Analysis, gate: GateName, decision: Decision | None = None) -> str:
-    """The cases of a policy, or without one the comparisons, as a JUnit document."""
-    cases = [*_of_analysis(analysis, gate)] if decision is None else [*_of_decision(decision)]
+    """The cases of a policy, or without one the comparisons, as a JUnit document.
+
+    Args:
+        analysis: what was found, in words.
+        gate: what passes without a policy.
+        decision: of the policy.
+    """
+    suites: dict[str, list[ET.Element]] = defaultdict(list)
+    for suite, case in _compared(analysis, gate) if decision is None else _judged(decision):
+        suites[suite].append(case)
     root = ET.Element("testsuites")
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    for number, (suite, tests) in enumerate(groupby(cases, key=lambda case: case.suite)):
-        root.append(_suite(number, suite, list(tests), now, headline(analysis, decision)))
+    for number, (name, cases) in enumerate(suites.items()):
+        root.append(_suite(number, name, cases, now, headline(analysis, decision)))
     ET.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
@@ -61,63 +55,53 @@ def valid(text: str) -> str:
     return INVALID.sub("\ufffd", clean(text))
 
 
-def _of_decision(decision: Decision) -> Iterator[TestCase]:
+def _judged(decision: Decision) -> Iterator[tuple[str, ET.Element]]:
+    """Suites and their cases."""
     for reason in decision.reasons:
-        yield TestCase(RELEASE, reason.code, "error", reason.code, reason.text)
-    cases = judged_first(decision)
-    for suite in dict.fromkeys(place(case.variant, case.temperature) for case in cases):
-        own = [case for case in cases if place(case.variant, case.temperature) == suite]
-        yield from (_judged(suite, case) for case in own)
+        yield RELEASE, _case(RELEASE, reason.code, "error", reason.code, reason.text)
+    for case in judged_first(decision):
+        message = " ".join(reason.text for reason in case.reasons)
+        codes = " ".join(reason.code for reason in case.reasons)
+        details = f"required: {case.demand.require}; reasons: {codes}"
+        suite, kind = place(case.variant, case.temperature), KINDS.get(case.status)
+        yield suite, _case(suite, task_name(case), kind, case.reasons[0].code, message, details)
 
 
-def _judged(suite: str, case: Case) -> TestCase:
-    kind = KINDS.get(case.status)
-    message = " ".join(reason.text for reason in case.reasons)
-    codes = " ".join(reason.code for reason in case.reasons)
-    details = f"required: {case.demand.require}; reasons: {codes}"
-    return TestCase(suite, task_name(case), kind, case.reasons[0].code, message, details)
-
-
-def _of_analysis(analysis: Analysis, gate: GateName) -> Iterator[TestCase]:
+def _compared(analysis: Analysis, gate: GateName) -> Iterator[tuple[str, ET.Element]]:
     if analysis.incomplete or (gate == "certified" and has_gaps(analysis)):
         said = "Samples that were asked for are missing or failed."
-        yield TestCase(RELEASE, "complete", "error", Code.INCOMPLETE_RUN, said)
+        yield RELEASE, _case(RELEASE, "complete", "error", Code.INCOMPLETE_RUN, said)
     if notice := unsound(analysis):
-        yield TestCase(RELEASE, "looks", "error", notice.code, notice.text)
+        yield RELEASE, _case(RELEASE, "looks", "error", notice.code, notice.text)
     for result in analysis.results:
-        yield _compared(result, gate)
+        verdict, reasons = result.comparison.verdict, result.comparison.reasons
+        kind: Kind | None = "failure" if verdict is Verdict.DEGRADED else None
+        if gate == "certified" and verdict is Verdict.INCONCLUSIVE:
+            kind = "error"
+        suite = place(result.variant, result.temperature)
+        yield suite, _case(suite, "all tasks", kind, verdict.value, reasons[0], " ".join(reasons))
 
 
-def _compared(result: VariantResult, gate: GateName) -> TestCase:
-    found = result.comparison
-    kind: Kind | None = None
-    if found.verdict is Verdict.DEGRADED:
-        kind = "failure"
-    elif gate == "certified" and found.verdict is not Verdict.CERTIFIED:
-        kind = "error"
-    suite = place(result.variant, result.temperature)
-    return TestCase(suite, "all tasks", kind, found.verdict.value, found.reasons[0], " ".join(found.reasons))
+def _case(  # noqa: PLR0917 - as JUnit orders them
+    suite: str, name: str, kind: Kind | None, code: str, message: str, details: str = ""
+) -> ET.Element:
+    """One test, and what is wrong with it, if anything is."""
+    element = ET.Element("testcase", {"classname": f"lldeg.{valid(suite)}", "name": valid(name), "time": "0"})
+    if kind is not None:
+        told = {"message": valid(message)} | ({} if kind == "skipped" else {"type": code})
+        ET.SubElement(element, kind, told).text = valid(details)
+    return element
 
 
-def _suite(number: int, name: str, cases: Sequence[TestCase], now: str, output: str) -> ET.Element:
-    counts = {kind: str(sum(case.kind == kind for case in cases)) for kind in ("failure", "error", "skipped")}
+def _suite(number: int, name: str, cases: Sequence[ET.Element], now: str, output: str) -> ET.Element:
+    counts = {kind: str(sum(case.find(kind) is not None for case in cases)) for kind in get_args(Kind)}
     suite = ET.Element("testsuite", {
         "id": str(number), "package": "lldeg", "name": valid(name) or RELEASE, "timestamp": now,
         "hostname": "localhost", "tests": str(len(cases)), "failures": counts["failure"],
         "errors": counts["error"], "skipped": counts["skipped"], "time": "0",
     })  # fmt: skip
     ET.SubElement(suite, "properties")
-    for case in cases:
-        suite.append(_element(case))
+    suite.extend(cases)
     ET.SubElement(suite, "system-out").text = valid(output)
     ET.SubElement(suite, "system-err")
     return suite
-
-
-def _element(case: TestCase) -> ET.Element:
-    names = {"classname": f"lldeg.{valid(case.suite)}", "name": valid(case.name), "time": "0"}
-    element = ET.Element("testcase", names)
-    if case.kind is not None:
-        told = {"message": valid(case.message)} | ({} if case.kind == "skipped" else {"type": case.code})
-        ET.SubElement(element, case.kind, told).text = valid(case.details)
-    return element

@@ -9,23 +9,10 @@ from collections.abc import Iterator, Sequence
 
 from jobs.analysis.compare import Analysis
 from jobs.analysis.policy.decision import Decision
-from jobs.analysis.worst_tasks import Tasks, task_groups
-from jobs.text.decision import CASE_HEADER, case_rows, judged_first, release_lines
+from jobs.text import tables
+from jobs.text.decision import CASE_HEADER, case_rows, headline
 from jobs.text.format import clean
-from jobs.text.headline import headline
-from jobs.text.sentences import gap_lines, shown_warnings
-from jobs.text.verdict_tables import (
-    GAPS,
-    MOST_GAPS,
-    TASK_HEADER,
-    Cells,
-    hidden_note,
-    sentences,
-    task_rows,
-    terms,
-    title_of,
-    verdict_table,
-)
+from jobs.text.meaning import gap_lines, meanings, shown_warnings, terms
 
 MOST_ROWS = 50
 """Rows of a table; GitHub takes comments of up to 65,536 characters."""
@@ -39,9 +26,9 @@ ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;", "@": "@<!-- --
 SPECIAL = "\\|`*_[]#~"
 
 
-def markdown(analysis: Analysis, tasks: Tasks = Tasks.WORST, decision: Decision | None = None) -> str:
+def markdown(analysis: Analysis, decision: Decision | None = None, *, all_tasks: bool = False) -> str:
     """The verdicts, and the decision of a policy if there is one, as a Markdown document."""
-    return "\n".join(_parts(analysis, tasks, decision)) + "\n"
+    return "\n".join(_parts(analysis, decision, all_tasks=all_tasks)) + "\n"
 
 
 def escaped(text: str) -> str:
@@ -51,23 +38,23 @@ def escaped(text: str) -> str:
     return re.sub(r"(?i)(https?|ftp)(://)|(www)(\.)", r"\1\3<!-- -->\2\4", safe)  # no link of its own
 
 
-def _parts(analysis: Analysis, tasks: Tasks, decision: Decision | None) -> Iterator[str]:
+def _parts(analysis: Analysis, decision: Decision | None, *, all_tasks: bool) -> Iterator[str]:
     yield f"**{escaped(headline(analysis, decision))}**\n"
     if decision is not None:
-        for line in release_lines(decision):
-            yield f"- {escaped(line)}"
+        for reason in decision.reasons:
+            yield f"- {escaped(reason.text)}"
         yield ""
-        yield _table(CASE_HEADER, case_rows(judged_first(decision)))
-    yield _table(*verdict_table(analysis, wide=True))
-    yield _folded("What the verdicts mean", [terms(analysis), *sentences(analysis)])
+        yield _table(CASE_HEADER, case_rows(decision))
+    yield _table(*tables.verdict_table(analysis, wide=True))
+    yield _folded("What the verdicts mean", [terms(analysis), *meanings(analysis)])
     if warnings := shown_warnings(analysis.warnings):
         yield _folded(f"Warnings ({len(warnings)})", warnings)
-    if gaps := gap_lines(analysis.results, MOST_GAPS):
-        yield _folded(GAPS, gaps)
-    groups = task_groups(analysis, tasks)
-    for group in groups[:MOST_TABLES]:
-        yield _details(title_of(group), _table(TASK_HEADER, task_rows(group)))
-    if hidden := hidden_note(analysis, groups[:MOST_TABLES]):
+    if gaps := gap_lines(analysis.results, tables.MOST_GAPS):
+        yield _folded(tables.GAPS, gaps)
+    shown = tables.task_tables(analysis, all_tasks=all_tasks)[:MOST_TABLES]
+    for title, rows in shown:
+        yield _details(title, _table(tables.TASK_HEADER, rows))
+    if hidden := tables.hidden_note(analysis, shown):
         yield escaped(hidden)
 
 
@@ -78,15 +65,11 @@ def _folded(title: str, lines: Sequence[str]) -> str:
 
 
 def _details(title: str, content: str) -> str:
-    return f"<details><summary>{_in_html(title)}</summary>\n\n{content}\n</details>\n"
+    in_html = "".join(ENTITIES.get(char, char) for char in clean(title))  # where Markdown does not apply
+    return f"<details><summary>{in_html}</summary>\n\n{content}\n</details>\n"
 
 
-def _in_html(text: str) -> str:
-    """Text between tags, where Markdown does not apply."""
-    return "".join(ENTITIES.get(char, char) for char in clean(text))
-
-
-def _table(header: Cells, rows: Sequence[Cells]) -> str:
+def _table(header: tables.Cells, rows: Sequence[tables.Cells]) -> str:
     lines = [header, ("---",) * len(header)]
     lines += [tuple(escaped(cell) for cell in row) for row in rows[:MOST_ROWS]]
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -8,10 +8,10 @@ import pytest
 from analyze_runner import run_analyze
 from standin.runs import MadeTask, make_run
 
-from jobs.analysis.group_means import standard_error
 from jobs.analysis.options import Format
 from jobs.report.write import FILES
 from jobs.text.format import clean, p_text
+from jobs.text.outputs import standard_error
 
 FIELDS = {
     "verdict", "reasons", "items", "missing", "clusters", "reruns", "baseline_score", "variant_score", "drop",

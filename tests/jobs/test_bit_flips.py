@@ -17,7 +17,6 @@ from standin.runs import MadeTask, make_run
 
 import lldeg as api
 from jobs.analysis.analyze_inputs import analyze_inputs
-from jobs.analysis.outputs import verdicts
 from jobs.commands.status import run_status
 from jobs.report.catalog import Catalog
 from jobs.report.flips import Wanted
@@ -26,6 +25,7 @@ from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import Wanted as WantedReruns
 from jobs.scores.score_set import Reading
+from jobs.text.outputs import verdicts
 from orchestrator.errors import UserError
 from orchestrator.rundir.store import RunStore
 

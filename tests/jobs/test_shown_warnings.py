@@ -1,7 +1,7 @@
 """Warnings on screen: each once, and many of one kind not all."""
 
 from jobs.formats.notices import Notice, NoticeCode
-from jobs.text.sentences import shown_warnings
+from jobs.text.meaning import shown_warnings
 
 
 def test_many_warnings_of_one_kind_are_counted():

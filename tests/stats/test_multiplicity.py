@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from statsmodels.stats.multitest import multipletests
 
 from stats.arrays import EvidenceError
-from stats.comparison import Settings, TaskScores, compare_variants
+from stats.comparison import TaskScores, compare_variants
 from stats.multiplicity import adjust_p_values, benjamini_hochberg, holm
+from stats.results import Settings
 from stats.tasks.maxt import step_down_max_t
 
 P_VALUES = st.lists(st.floats(1e-12, 1.0), min_size=1, max_size=20)
@@ -131,7 +132,7 @@ def test_variants_without_known_common_blocks_get_holm(details):
     found = compare_variants(variants, Settings(adjust="maxt"))
     by_holm = compare_variants(variants, Settings(adjust="holm"))
     assert found["x"].p_adjusted == by_holm["x"].p_adjusted
-    assert any("Adjusted by Holm" in reason for reason in found["x"].reasons)
+    assert "unshared-items" in found["x"].reason_codes
     with pytest.raises(EvidenceError, match="name their items"):
         step_down_max_t(list(variants.values()), np.array([0.5, 0.5]))
 

@@ -1,6 +1,5 @@
 """What a policy decided: for every variant, temperature and task, and for the release."""
 
-import json
 import math
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -87,10 +86,6 @@ class Decision:
         """0 pass, 1 blocked, 3 not enough evidence."""
         return EXIT_STATUS[self.status]
 
-    def with_status(self, status: Status) -> list[Case]:
-        """The cases that came to this."""
-        return [case for case in self.cases if case.status is status]
-
 
 def decision_entry(decision: Decision) -> dict[str, Any]:
     """The content of decision.json."""
@@ -103,11 +98,6 @@ def decision_entry(decision: Decision) -> dict[str, Any]:
         "reasons": [reason._asdict() for reason in decision.reasons],
         "cases": [_case_entry(case) for case in decision.cases],
     }
-
-
-def decision_json(decision: Decision) -> str:
-    """decision.json as text; what is not finite is null."""
-    return json.dumps(decision_entry(decision), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _case_entry(case: Case) -> dict[str, Any]:

@@ -11,8 +11,8 @@ from rich.text import Text
 from jobs.commands.history.dated_runs import date_text
 from jobs.commands.history.plot import picture
 from jobs.commands.history.series import Series
+from jobs.text.decision import place
 from jobs.text.format import amount, clean, p_text, score_text
-from jobs.text.headline import place
 from jobs.text.terminal import fitting
 from orchestrator.rundir.whole_files import FileSet
 

@@ -15,12 +15,12 @@ from standin.browser import NoBrowserError, packages_missing, started
 from standin.runs import make_run, tell
 
 from jobs.analysis.compare import Request, analyze_scores
-from jobs.analysis.outputs import verdicts
-from jobs.report import report as page_of
 from jobs.report.catalog import Catalog
 from jobs.report.server import application
+from jobs.report.write import report as page_of
 from jobs.scores.read import read_scores
 from jobs.scores.score_set import Reading
+from jobs.text.outputs import verdicts
 from stats.results import Settings
 
 

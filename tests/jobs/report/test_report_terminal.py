@@ -12,7 +12,7 @@ from jobs.formats.notices import Notice, NoticeCode
 from jobs.scores.read import read_scores
 from jobs.scores.score_set import Reading
 from jobs.text.markdown import markdown
-from jobs.text.verdict_tables import print_analysis
+from jobs.text.tables import print_analysis
 from stats.results import Settings
 
 KINDS = [kind for kind in HOSTILE if kind != "megabyte"]

@@ -1,0 +1,167 @@
+"""What verdicts mean, in plain words.
+
+Each sentence says what was found, in which unit and against which margin, and claims nothing that the numbers
+do not support: a loss of points only if the drop is positive, and a drop within the margin only if that was
+shown.
+"""
+
+from collections.abc import Sequence
+
+from jobs.analysis.compare import Analysis, VariantResult
+from jobs.formats.notices import Notice
+from jobs.text.decision import place
+from jobs.text.format import amount, amount_text, clean, p_text
+from jobs.text.reasons import several_certificates
+from stats.results import Comparison, Settings
+from stats.verdict import Code, Verdict
+
+MANY_ALIKE = 3
+"""Warnings of one kind that are shown one by one."""
+
+
+def terms(analysis: Analysis) -> str:
+    """Baseline, level, adjustment and margins: what the numbers of a table mean."""
+    settings, plan = analysis.settings, analysis.plan
+    count = len(analysis.results if plan is None else plan.comparisons)
+    p = f"p adjusted by {settings.adjust} over {count} comparisons"
+    if settings.adjust == "none":
+        p = "p unadjusted (one comparison)" if count == 1 else "p unadjusted"
+    intervals = f"{100 * (1 - 2 * settings.alpha):g} % intervals"
+    level = f"level {settings.alpha:g}, {p}, {'' if plan is None else 'repeated '}{intervals}"
+    if plan is not None:
+        level += f"; {plan.stopping.looks} looks, each comparison until {plan.stopping.until}"
+    margins = "; ".join(dict.fromkeys(margin_text(result) for result in analysis.results))
+    return f"Baseline {clean(analysis.baseline)}; {level}; margin {margins}."
+
+
+def meanings(analysis: Analysis) -> list[str]:
+    """What each verdict means, and what all of them together do."""
+    return [*(meaning(result, analysis) for result in analysis.results), *notes(analysis)]
+
+
+def notes(analysis: Analysis) -> list[str]:
+    """What several certificates promise together, and that estimates at an early stop are biased."""
+    found, certify = [result.comparison for result in analysis.results], analysis.settings.certify
+    certified, adjusted = sum(one.verdict is Verdict.CERTIFIED for one in found), certify == "all"
+    said = []
+    if note := several_certificates(certified, analysis.settings.alpha, adjusted=adjusted):
+        is_offered = not adjusted and analysis.plan is None
+        said.append(f"{note} Use --certify all for that." if is_offered else note)
+    if any(Code.ESTIMATE_AFTER_STOP in one.reason_codes for one in found):
+        said.append(
+            "Estimates after an early stop are biased: on average, a drop that was found is smaller than its "
+            "estimate, and one that was ruled out is larger."
+        )
+    return said
+
+
+def meaning(result: VariantResult, analysis: Analysis) -> str:
+    """What the verdict on a variant means."""
+    subject, found, course = place(result.variant, result.temperature), result.comparison, result.course
+    looks, when = result.looks_planned, ""
+    if course is not None:
+        if course.verdict is None:
+            return f"{subject} has no verdict yet: {len(course.looks)} of {looks} looks were taken."
+        share = f"{100 * course.share_used:.0f} % of its samples"
+        when = f"at look {len(course.looks)} of {looks}, after {share}, "
+    if found.verdict is Verdict.DEGRADED:
+        loss = _loss(found, clean(analysis.baseline), analysis.settings, when)
+        within = Code.WITHIN_MARGIN in found.reason_codes
+        where = "over all tasks" if len(found.tasks) > 1 else "nevertheless"
+        ruled_out = f" A drop of {margin_text(result)} or more is ruled out {where}." if within else ""
+        return f"{subject} is worse than {loss}.{ruled_out}"
+    if found.verdict is Verdict.CERTIFIED:
+        p, margin = p_text(found.p_noninferior_adjusted), margin_text(result)
+        text = f"{subject} is non-inferior: {when}a drop of {margin} or more is ruled out (p = {p})"
+        return f"{text}, whatever the missing answers would have been." if result.gaps else f"{text}."
+    after = "" if course is None else f" after the last of {looks} looks"
+    return f"{subject} is inconclusive{after}: no significant drop was found, {_doubt(result)}."
+
+
+def margin_text(result: VariantResult) -> str:
+    """The margin with its unit: points (and their size on another scale than 0 to 1), or the metric's own."""
+    comparison = result.comparison
+    infos = [pair.info for pair in result.pairs]
+    if comparison.margin is None:
+        return "not given"
+    if comparison.margin_unit == "metric":
+        metrics = sorted({info.metric.partition(",")[0] for info in infos})
+        return f"{comparison.margin:g} (in units of {clean(', '.join(metrics))})"
+    if comparison.margin_unit == "mixed":
+        return f"{comparison.margin:g} (averaged over tasks with and without a range)"
+    size = 100 * comparison.margin
+    said = f"{size:g} point" if size == 1 else f"{size:g} points"
+    ranges = {info.bounds for info in infos}
+    if ranges == {(0.0, 1.0)}:
+        return said
+    if len(ranges) > 1:
+        return f"{said} ({size:g} % of each metric's range)"
+    low, high = ranges.pop() or (0.0, 1.0)
+    return f"{said} ({comparison.margin * (high - low):g} on the scale from {low:g} to {high:g})"
+
+
+def _loss(found: Comparison, baseline: str, settings: Settings, when: str) -> str:
+    """Than what a variant is worse, and how much it loses where."""
+    p = "p" if settings.adjust == "none" else "adjusted p"
+    proof = f"statistically significant ({p} = {p_text(found.p_adjusted)})"
+    overall = "loses nothing"
+    if found.drop:
+        verb = "loses" if found.drop > 0.0 else "gains"
+        overall = f"{verb} {amount_text(found.drop, found.margin_unit)}"
+    task = next((task for task in found.tasks if task.task == found.deciding_task), None)
+    if task is not None:
+        loss = f"loses {amount_text(task.drop, task.margin_unit)} there, which is {proof}"
+        return f"{baseline} on {clean(task.task or '')}: {when}it {loss}; over all tasks it {overall}"
+    if found.drop > 0.0:
+        return f"{baseline}: {when}it {overall}, which is {proof}"
+    return f"{baseline} on some tasks: {when}the drops are {proof}; overall it {overall}"
+
+
+def _doubt(result: VariantResult) -> str:
+    """Why a variant without a significant drop is not certified, and what it would take."""
+    found = result.comparison
+    if found.margin is None:
+        return "and without a margin in the metric's own unit (--margin TASK=M) it cannot be certified"
+    limit = amount(found.drop_interval_decision[1], found.margin_unit, sign=False)
+    text = f"but one of {margin_text(result)} or more is not ruled out (it may be up to {limit})"
+    if Code.WITHIN_MARGIN_PAIRS_ONLY in found.reason_codes:
+        return (
+            f"{text}, because answers are missing or failed; on the available answers alone it is ruled out"
+        )
+    if found.items_needed is None:
+        return text
+    return f"{text}. About {found.items_needed:,} items would decide; this comparison has {found.items:,}"
+
+
+def gap_lines(results: Sequence[VariantResult], limit: int) -> list[str]:
+    """Missing and failed answers per side and task, the most first.
+
+    Args:
+        results: the comparisons.
+        limit: most tasks to list; a separate line counts the others.
+    """
+    gaps = [(result, gap) for result in results for gap in result.gaps]
+    gaps.sort(key=lambda pair: -sum((*pair[1].missing, *pair[1].failed)))
+    lines = []
+    for result, gap in gaps[:limit]:
+        sides = zip(("baseline", clean(result.variant)), gap.missing, gap.failed, strict=True)
+        counts = "; ".join(f"{who} {missing:,} missing, {failed:,} failed" for who, missing, failed in sides)
+        lines.append(f"{place(gap.task, result.temperature)}: {counts}")
+    more = len(gaps) - limit
+    return [*lines, f"{more:,} more in verdicts.json (gaps)"] if more > 0 else lines
+
+
+def shown_warnings(warnings: Sequence[Notice]) -> list[str]:
+    """Warnings for people: of many of the same kind, the first ones and how many more there are."""
+    kinds: dict[str, list[str]] = {}
+    for warning in warnings:
+        kinds.setdefault(warning.code, []).append(warning.text)
+    shown = []
+    for texts in kinds.values():
+        listed, rest = texts[:MANY_ALIKE], len(texts) - MANY_ALIKE
+        if rest == 1:
+            listed, rest = texts, 0
+        shown += listed
+        if rest > 0:
+            shown.append(f"{rest} more warnings of this kind are in verdicts.json.")
+    return shown

@@ -1,0 +1,307 @@
+"""The files an analysis leaves: verdicts.json for programs, tables for people and spreadsheets.
+
+Numbers are written as they were computed, never rounded: 4.8e-15 must not become 0.0 on the way to a gate.
+"""
+
+import csv
+import io
+import json
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+
+from jobs.analysis.compare import Analysis, VariantResult
+from jobs.analysis.policy.decision import Decision, decision_entry
+from jobs.formats.samples import Temperature
+from jobs.scores.score_set import ScoreSet, TaskTable
+from jobs.text.reasons import worded
+from stats.arrays import Floats
+from stats.results import TABLES_ONLY, Comparison
+
+TOTAL = "all"
+FIELDS = tuple(f.name for f in fields(Comparison) if f.name not in {*TABLES_ONLY, "task", "tasks"})
+"""The contract of verdicts.json, in its order."""
+
+SPREAD = {
+    "reruns": ("baseline_reruns", "variant_reruns"),
+    "drop_interval": ("drop_low", "drop_high"),
+    "drop_interval_decision": ("drop_decision_low", "drop_decision_high"),
+    "drop_bounds": ("drop_best", "drop_worst"),
+    "p_pooled_bounds": ("p_pooled_best", "p_pooled_worst"),
+    "missing_answers": ("baseline_missing", "variant_missing"),
+    "failed_answers": ("baseline_failed", "variant_failed"),
+}
+"""Pairs that are two columns in a table."""
+
+Row = dict[str, Any]
+
+
+def plain(value: Any) -> Any:
+    """A value for JSON; what is not finite (an effect out of reach) is null."""
+    if isinstance(value, tuple | list):
+        return [plain(part) for part in value]
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return getattr(value, "value", value)
+
+
+def json_text(content: Row) -> str:
+    """A file of JSON for people, too."""
+    return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def verdicts(analysis: Analysis, decision: Decision | None = None) -> Row:
+    """The content of verdicts.json; with a decision, what --format json shows."""
+    plan = analysis.plan
+    stopping = (
+        None
+        if plan is None
+        else {
+            "looks": plan.stopping.looks,
+            "until": plan.stopping.until,
+            "spending": {
+                "degraded": str(plan.stopping.degraded),
+                "certified": str(plan.stopping.certified),
+            },
+            "comparisons": len(plan.comparisons),
+            "finished": analysis.finished,
+        }
+    )
+    return {
+        "alpha": analysis.settings.alpha,
+        "margin": analysis.settings.margin,
+        "baseline": analysis.baseline,
+        "missing": analysis.settings.missing,
+        "certify": analysis.settings.certify,
+        "pair_by": analysis.paired_by,
+        "stopping": stopping,
+        "samples_digest": analysis.samples_digest,
+        "warnings": [notice.text for notice in analysis.warnings],
+        "warning_codes": [notice.code for notice in analysis.warnings],
+        "comparisons": [_verdict_entry(result) for result in worded(analysis).results],
+        **({} if decision is None else {"decision": decision_entry(decision)}),
+    }
+
+
+def output_files(analysis: Analysis, scores: ScoreSet) -> dict[str, str]:
+    """The texts of the files by name.
+
+    Args:
+        analysis: what was found.
+        scores: those it was found from.
+    """
+    plain_means, with_error = group_rows(scores, analysis.baseline)
+    aggregates = [dict(row) for run in scores.runs for row in run.store.read_aggregates()]
+    results = worded(analysis).results
+    return {
+        "verdicts.json": json_text(verdicts(analysis)),
+        "summary.csv": csv_text(summary_rows(analysis)),
+        "model_comparison.csv": csv_text(
+            row
+            for result in results
+            for row in (_flat(result, result.comparison) | {"metric": "", "group": ""}, *_task_rows(result))
+        ),
+        "model_differences.csv": csv_text(row for result in results for row in _difference_rows(result)),
+        "summary_without_stderr.csv": csv_text(plain_means),
+        "summary_with_stderr.csv": csv_text(with_error),
+        **({"aggregates.csv": csv_text(aggregates)} if aggregates else {}),
+    }
+
+
+def summary_rows(analysis: Analysis) -> list[Row]:
+    """One row per variant and temperature."""
+    return [_flat(result, result.comparison) for result in worded(analysis).results]
+
+
+def task_rows(analysis: Analysis) -> list[Row]:
+    """One row per variant, temperature and task."""
+    return [row for result in worded(analysis).results for row in _task_rows(result)]
+
+
+def _verdict_entry(result: VariantResult) -> Row:
+    found, infos = result.comparison, {pair.info.name: pair.info for pair in result.pairs}
+    asked = found.items + found.missing
+    return {
+        "variant": result.variant,
+        "temperature": result.temperature,
+        **_entry(found),
+        **_look_fields(result),
+        "looks": None if result.course is None else [plain(asdict(look)) for look in result.course.looks],
+        "withheld_answers": list(result.withheld),
+        "paired_share": found.items / asked if asked else None,
+        "gaps": [
+            {
+                "task": gap.task,
+                "items": gap.items,
+                "missing_answers": list(gap.missing),
+                "failed_answers": list(gap.failed),
+            }
+            for gap in result.gaps
+        ],
+        "tasks": [
+            {
+                "task": task.task,
+                "metric": infos[task.task or ""].metric,
+                "higher_is_better": infos[task.task or ""].higher_is_better,
+                "range": plain(infos[task.task or ""].bounds),
+                **_entry(task),
+            }
+            for task in found.tasks
+        ],
+    }
+
+
+def _entry(comparison: Comparison) -> Row:
+    return {name: plain(getattr(comparison, name)) for name in FIELDS}
+
+
+def _look_fields(result: VariantResult) -> Row:
+    """What a table has room for; null in a run that does not stop early."""
+    course = result.course
+    if course is None:
+        return dict.fromkeys(("look", "looks_planned", "share_used", "stopped"))
+    return {
+        "look": len(course.looks) if course.verdict is not None else None,
+        "looks_planned": result.looks_planned,
+        "share_used": course.share_used,
+        "stopped": course.stopped,
+    }
+
+
+def _flat(result: VariantResult, comparison: Comparison) -> Row:
+    """One row of a table: the fields of verdicts.json with pairs spread, and some more."""
+    task = comparison.task or TOTAL
+    row: Row = {"variant": result.variant, "temperature": result.temperature, "task": task}
+    for name, value in _entry(comparison).items():
+        if name in SPREAD:
+            row |= dict(zip(SPREAD[name], value, strict=True))
+        else:
+            row[name] = " ".join(value) if name in {"reasons", "reason_codes"} else value
+    return row | _look_fields(result) | {name: plain(getattr(comparison, name)) for name in TABLES_ONLY}
+
+
+def _task_rows(result: VariantResult) -> list[Row]:
+    return [
+        _flat(result, task) | {"metric": pair.info.metric, "group": pair.info.group or ""}
+        for task, pair in zip(result.comparison.tasks, result.pairs, strict=True)
+    ]
+
+
+def _difference_rows(result: VariantResult) -> Iterator[Row]:
+    """The fourfold table of each task: a both right, b only the baseline, c only the variant, d neither.
+
+    a and d exist only where every item is right or wrong; for graded scores, b and c count the items on
+    which the baseline, and the variant, scores higher.
+    """
+    rows: list[Row] = []
+    for pair in result.pairs:
+        scores, n = pair.scores, pair.scores.baseline.size
+        low, high = scores.bounds or (0.0, 1.0)
+        right = high if scores.higher_is_better else low
+        ties = scores.differences == 0
+        both = int((ties & (scores.baseline == right)).sum()) if scores.binary else None
+        rows.append({"task": pair.info.name, "items": n, "a": both, "b": scores.worse, "c": scores.better,
+                     "d": None if both is None else int(ties.sum()) - both})  # fmt: skip
+    total: Row = {"task": TOTAL}
+    for key in ("items", "a", "b", "c", "d"):
+        known = [row[key] for row in rows]
+        total[key] = None if None in known else sum(known)
+    for row in (total, *rows):
+        n, b, c = row["items"], row["b"], row["c"]
+        yield {
+            "variant": result.variant,
+            "temperature": result.temperature,
+            **row,
+            "disagreement": (b + c) / n,
+            "net_disagreement": (b - c) / n,
+            "worse_share_of_flips": b / (b + c) if b + c else None,
+        }
+
+
+def group_rows(scores: ScoreSet, baseline: str) -> tuple[list[Row], list[Row]]:
+    """Rows of summary_without_stderr.csv and summary_with_stderr.csv: one per temperature and group.
+
+    Means are over the items that each model answered, per task group, or task where it has none.
+
+    Args:
+        scores: all scores.
+        baseline: the model whose column comes first.
+    """
+    models = [baseline, *(model for model in scores.models if model != baseline)]
+    temperatures = {t for table in scores.tasks for _, t in table.columns}
+    plain_means, with_error = [], []
+    for temperature in sorted(temperatures, key=lambda t: -1.0 if t is None else t):
+        groups: dict[str, list[TaskTable]] = {}
+        for table in scores.tasks:
+            if any(t == temperature for _, t in table.columns):
+                groups.setdefault(table.info.group or table.info.name, []).append(table)
+        for group, tables in groups.items():
+            head: Row = {"group": group, "temperature": temperature, "tasks": len(tables)}
+            means = {model: _mean_and_error(tables, model, temperature) for model in models}
+            plain_means.append(head | {model: mean for model, (mean, _) in means.items()})
+            for model, (mean, error) in means.items():
+                head |= {model: mean, f"{model}_stderr": error}
+            with_error.append(head)
+    return plain_means, with_error
+
+
+def _mean_and_error(
+    tables: Sequence[TaskTable], model: str, temperature: Temperature
+) -> tuple[float | None, float | None]:
+    columns = [(table, table.columns.get((model, temperature))) for table in tables]
+    answered = [
+        (t, column.scores[column.answered]) for t, column in columns if column and column.answered.any()
+    ]
+    if not answered:
+        return None, None
+    scores = [values for _, values in answered]
+    error = standard_error(scores, [table.info.bounds for table, _ in answered])
+    return float(np.concatenate(scores).mean()), error
+
+
+def standard_error(scores: Sequence[Floats], bounds: Sequence[tuple[float, float] | None]) -> float | None:
+    """Standard error of the mean over all items of several tasks, the tasks being fixed.
+
+    Where all items agree the sample variance is 0, which claims certainty that n items cannot give: the
+    variance of the sample with one more right and one more wrong item (Laplace) takes its place.
+
+    Args:
+        scores: per task, one mean per item.
+        bounds: per task, the range of its metric.
+
+    Returns:
+        √(Σ n_t s_t²)/Σ n_t; None where a single item or an unbounded constant leaves it unknown.
+    """
+    weighted = 0.0
+    for values, limits in zip(scores, bounds, strict=True):
+        if values.size > 1 and float(np.ptp(values)) > 0:
+            variance = float(values.var(ddof=1))
+        elif limits is not None:
+            variance = float(np.append(values, limits).var(ddof=1))
+        else:
+            return None
+        weighted += values.size * variance
+    return float(np.sqrt(weighted) / sum(values.size for values in scores))
+
+
+FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r]")
+"""What a spreadsheet takes for the beginning of a formula, some after space or in full width."""
+
+
+def csv_text(rows: Iterator[Row] | Sequence[Row]) -> str:
+    """A table with the columns of its first row; a text that would be a formula is marked as text."""
+    rows = list(rows)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for values in (rows[0], *([row.get(name) for name in rows[0]] for row in rows)):
+        writer.writerow(
+            f"'{value}" if isinstance(value, str) and FORMULA.match(value) else "" if value is None else value
+            for value in values
+        )
+    return text.getvalue()

@@ -1,0 +1,151 @@
+"""Why a verdict is what it is: one sentence for each code of `stats.verdict.Code`, and nowhere else."""
+
+from dataclasses import replace
+from typing import Any
+
+from jobs.analysis.compare import Analysis, VariantResult
+from stats.results import Comparison, Settings, Unit
+from stats.sequential.monitor import Course
+from stats.verdict import Code, Verdict
+
+_P = "p = {p:.3g} {than} {alpha:g}"
+_NOT_SHOWN = (
+    "The drop was not shown to be within the margin of {margin}: non-inferiority p = {q:.3g} > {alpha:g}."
+)
+_GAPS = "{gaps:,} planned answers are missing or failed"
+_BOUNDS = "the drop over {counted} is between {best} and {worst}."
+_STOPPED = "Stopped at look {taken} of {looks}, with {share} % of the planned samples, because "
+
+SENTENCES = {
+    Code.SIGNIFICANT: f"Significantly worse: {_P}, drop {{drop}}.",
+    Code.ONE_TASK_DECIDES: f"Significantly worse on task {{task}}: {_P}; the drop over all items "
+    "is {drop}.",
+    Code.NOT_SIGNIFICANT: f"Not significantly worse: {_P}, drop {{drop}}.",
+    Code.NOT_SIGNIFICANT_ADJUSTED: f"Not significantly worse: {_P}, drop {{drop}}. Before adjustment for the "
+    "number of comparisons p is {p_unadjusted:.3g}.",
+    Code.UNBOUNDED_WITHOUT_MARGIN: "The scores have no known range, so a margin as a share of it is "
+    "undefined: a certificate needs a margin in the metric's own unit.",
+    Code.WITHIN_MARGIN: "The drop is within the margin of {margin}: {within}.",
+    Code.NOT_WITHIN_MARGIN: _NOT_SHOWN,
+    Code.WITHIN_MARGIN_UNADJUSTED: f"{_NOT_SHOWN} Unadjusted for the other variants, p is {{q_alone:.3g}}.",
+    Code.WITHIN_MARGIN_PAIRS_ONLY: f"{_NOT_SHOWN} On the paired items alone p is {{q_paired:.3g}}, but "
+    "answers are missing.",
+    Code.UNBOUNDED_MISSING: f"{_GAPS}, and for scores without a range their effect has no bound.",
+    Code.MISSING_WORST_CASE: f"{_GAPS}; whatever their scores, {_BOUNDS}",
+    Code.MISSING_DROPPED: f"{_GAPS} and are ignored; whatever their scores, {_BOUNDS}",
+    Code.DEGRADED_BEST_CASE: "Even with every missing answer in the variant's favour it would be "
+    "significantly worse: pooled p = {p_best:.3g}.",
+    Code.NOT_DEGRADED_BEST_CASE: "With every missing answer in the variant's favour it would not be "
+    "significantly worse: pooled p = {p_best:.3g}.",
+    Code.SMALLEST_P: "Even if every difference found among these {blocks} {kind} were in the baseline's "
+    "favour, p would be {smallest_p:.3g}.",
+    Code.OUTLOOK: "{able}; with differences as observed, {needed} items would be enough to decide.",
+    Code.UNSHARED_ITEMS: "Adjusted by Holm, because it is unknown which items the variants have in common.",
+    Code.STOPPED_DEGRADED: f"{_STOPPED}damage was found.",
+    Code.STOPPED_CERTIFIED: f"{_STOPPED}a drop as large as the margin is ruled out.",
+    Code.LAST_LOOK: "Decided at the last of {looks} looks, with all planned samples.",
+    Code.LOOKS_PENDING: "No verdict yet: {taken} of {looks} looks were taken, with {share} % of the planned "
+    "samples. Submit the sweep again to go on.",
+    Code.ESTIMATE_AFTER_STOP: "Estimates after such an early stop are {bias} than the true drop on average.",
+    Code.FINISHED_LATER: "The numbers count all planned samples, answered after the decision; the verdict "
+    "is still that of look {taken}.",
+    Code.TASK_NOT_TESTED: "The looks decide about all tasks together; single tasks are described, not "
+    "tested.",
+}
+
+
+def worded(analysis: Analysis) -> Analysis:
+    """An analysis whose comparisons have their reasons as sentences."""
+    return replace(
+        analysis, results=tuple(_worded_result(result, analysis.settings) for result in analysis.results)
+    )
+
+
+def with_reasons(
+    found: Comparison, settings: Settings, course: Course | None = None, looks: int | None = None
+) -> Comparison:
+    """A comparison, and those of its tasks, with their reasons as sentences.
+
+    Args:
+        found: the numbers and the codes.
+        settings: level, and what was asked for.
+        course: the looks, in a run that stops early.
+        looks: how many were planned.
+    """
+    values = _values(found, settings, course) | {"looks": looks}
+    return replace(
+        found,
+        reasons=tuple(SENTENCES[code].format(**values) for code in found.reason_codes),
+        tasks=tuple(with_reasons(task, settings) for task in found.tasks),
+    )
+
+
+def several_certificates(certified: int, alpha: float, *, adjusted: bool) -> str | None:
+    """What several certificates at once promise; None for fewer than two.
+
+    Args:
+        certified: variants certified in one call.
+        alpha: level of each.
+        adjusted: whether they were adjusted for their number.
+    """
+    if certified < 2:
+        return None
+    if adjusted:
+        return f"All {certified} certificates hold together at level {alpha:g} (adjusted by Holm)."
+    return (
+        f"Each of the {certified} certificates holds by itself at level {alpha:g}. The chance that at least "
+        "one of them is wrong can be higher: adjust for their number when choosing among variants."
+    )
+
+
+def _worded_result(result: VariantResult, settings: Settings) -> VariantResult:
+    return replace(
+        result,
+        comparison=with_reasons(result.comparison, settings, result.course, result.looks_planned),
+    )
+
+
+def _values(found: Comparison, settings: Settings, course: Course | None) -> dict[str, Any]:
+    """What the sentences name."""
+    alpha, unit, q = settings.alpha, found.margin_unit, found.p_noninferior_adjusted
+    within = (
+        f"non-inferiority p = {q:.3g} ≤ {alpha:g}" if q <= alpha else "the repeated interval ends below it"
+    )
+    kind = "items" if found.clusters is None else "clusters"
+    able = (
+        f"At the planned power these {found.items:,} items detect drops of at least {_size(found.mde, unit)}"
+    )
+    if found.mde == float("inf"):
+        able = f"These {found.blocks:,} {kind} are too few to detect any drop"
+    return {
+        "p": found.p_adjusted,
+        "than": "≤" if found.p_adjusted <= alpha else ">",
+        "alpha": alpha,
+        "p_unadjusted": found.p_value(settings.combine),
+        "drop": _size(found.drop, unit),
+        "task": found.deciding_task,
+        "margin": "" if found.margin is None else _size(found.margin, unit),
+        "within": within,
+        "q": q,
+        "q_alone": found.p_noninferior,
+        "q_paired": found.p_noninferior_paired,
+        "gaps": found.gaps,
+        "counted": "the items that count"
+        if Code.ESTIMATE_AFTER_STOP in found.reason_codes
+        else "all planned items",
+        "best": _size(found.drop_bounds[0], unit),
+        "worst": _size(found.drop_bounds[1], unit),
+        "p_best": found.p_pooled_bounds[0],
+        "smallest_p": found.smallest_p,
+        "blocks": found.blocks,
+        "kind": kind,
+        "able": able,
+        "needed": "no number of" if found.items_needed is None else f"about {found.items_needed:,}",
+        "taken": 0 if course is None else len(course.looks),
+        "share": "" if course is None else f"{100 * course.share_used:.0f}",
+        "bias": "larger" if found.verdict is Verdict.DEGRADED else "smaller",
+    }
+
+
+def _size(drop: float, unit: Unit) -> str:
+    return f"{100 * drop:.2f} points" if unit == "share" else f"{drop:.4g} in the metric's unit"

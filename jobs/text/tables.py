@@ -1,0 +1,173 @@
+"""The verdicts as tables for a terminal of 80 columns or fewer, warnings first.
+
+Names are shown as text, never as markup. `jobs.text.markdown` says the same in a document.
+
+A sweep of five variants at two temperatures on forty tasks has four hundred task rows, nearly all of which
+say that nothing was found. The files hold them all; a terminal shows where the damage sits.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.analysis.compare import Analysis, VariantResult
+from jobs.analysis.policy.decision import Decision, Status
+from jobs.text.decision import STATUS_WORDS, decision_lines, place
+from jobs.text.format import amount, broken, clean, p_text, score_text, temperature_text
+from jobs.text.meaning import gap_lines, meanings, shown_warnings, terms
+from stats.results import Comparison
+from stats.verdict import Code, Verdict
+
+GAPS = "Missing or failed answers"
+STYLES = {
+    "DEGRADED": "bold red", "CERTIFIED": "bold green", "INCONCLUSIVE": "bold yellow",
+    Status.BLOCKED: "bold red", Status.PASS: "bold green", Status.INSUFFICIENT: "bold yellow",
+}  # fmt: skip
+NARROW = 76
+"""Below so many columns a table would wrap inside its cells; each row becomes a few lines instead."""
+
+WIDE = 92
+"""From so many columns on there is room for the share of the samples beside the number of the look."""
+
+HEADER = ("variant", "T", "verdict", "score %", "drop, points", "worse/better", "p")
+LOOK_HEADER = ("look", "samples %")
+TASK_HEADER = ("task", "verdict", "score %", "drop, points", "worse/better", "p")
+MOST_GAPS = 10
+"""Tasks with missing answers that are listed; verdicts.json has all."""
+
+MOST_TASKS = 10
+"""Tasks shown of one comparison unless all are asked for."""
+
+Cells = tuple[str, ...]
+
+
+def print_analysis(
+    analysis: Analysis, console: Console, decision: Decision | None = None, *, all_tasks: bool = False
+) -> None:
+    """Show warnings, verdicts, their meaning, the tasks behind them, and the decision of a policy."""
+    for warning in shown_warnings(analysis.warnings):
+        console.print(Text(f"Warning: {clean(warning)}", style="yellow"))
+    console.print(Text(terms(analysis)))
+    _print_rows(console, *verdict_table(analysis, wide=console.width >= WIDE))
+    for sentence in meanings(analysis):
+        console.print(Text(sentence))
+    if gaps := gap_lines(analysis.results, MOST_GAPS):
+        console.print()
+        console.print(Text(GAPS, style="bold"))
+        for line in gaps:
+            console.print(Text(f"  {line}"))
+    tables = task_tables(analysis, all_tasks=all_tasks)
+    for title, rows in tables:
+        console.print()
+        console.print(Text(title, style="bold"))
+        _print_rows(console, TASK_HEADER, rows)
+    if hidden := hidden_note(analysis, tables):
+        console.print()
+        console.print(Text(hidden))
+    if decision is not None:
+        console.print()
+        cases = f"{len(decision.cases)} case{'s' * (len(decision.cases) != 1)}"
+        said = f"{STATUS_WORDS[decision.status].upper()} ({cases}, {decision.family} can block)."
+        console.print(Text.assemble("Release policy: ", (said, STYLES[decision.status])))
+        for line in decision_lines(decision):
+            console.print(Text(f"  {clean(line)}"))
+
+
+def task_tables(analysis: Analysis, *, all_tasks: bool) -> list[tuple[str, list[Cells]]]:
+    """The tasks to show of each comparison, the most damaged first: a heading, and rows under `TASK_HEADER`.
+
+    Args:
+        analysis: what was found.
+        all_tasks: all, or of each degraded comparison those that lost points, ten at most. A task's p-value
+            is not adjusted for the number of variants, so where the whole is not degraded a single task's is
+            not a finding.
+    """
+    tables = []
+    for result in analysis.results:
+        found = result.comparison
+        tasks = sorted(found.tasks, key=lambda task: (task.verdict is not Verdict.DEGRADED, -task.drop))
+        if not all_tasks:
+            is_shown = found.verdict is Verdict.DEGRADED
+            tasks = [task for task in tasks[:MOST_TASKS] if is_shown and task.drop > 0.0]
+        if tasks:
+            title = f"{place(result.variant, result.temperature)}, worst task first"
+            tables.append((title, [(clean(task.task or ""), *_cells(task)) for task in tasks]))
+    return tables
+
+
+def hidden_note(analysis: Analysis, tables: Sequence[tuple[str, list[Cells]]]) -> str:
+    """How many tasks are not shown; empty if all are."""
+    count = sum(len(result.comparison.tasks) for result in analysis.results)
+    count -= sum(len(rows) for _, rows in tables)
+    rows = f"{count} more rows of tasks are" if count > 1 else "One more row of a task is"
+    return f"{rows} in model_comparison.csv; --tasks all shows them here." if count else ""
+
+
+def verdict_table(analysis: Analysis, *, wide: bool) -> tuple[Cells, list[Cells]]:
+    """Head and rows; after looks with the one that decided and, if there is room, the share of samples."""
+    looks = 0 if analysis.plan is None else 2 if wide else 1
+    head, rows = (*HEADER[:3], *LOOK_HEADER[:looks], *HEADER[3:]), []
+    for result in analysis.results:
+        verdict, *cells = _cells(result.comparison)
+        task = result.comparison.deciding_task  # whose drop alone makes the verdict
+        name = clean(result.variant) + ("" if task is None else f" (on task {clean(task)})")
+        temperature = temperature_text(result.temperature)
+        rows.append((name, temperature, verdict, *_look_cells(result)[:looks], *cells))
+    return head, rows
+
+
+def _look_cells(result: VariantResult) -> tuple[str, str]:
+    """Looks taken, of those planned, and the share of the samples that they used."""
+    taken = 0 if result.course is None else len(result.course.looks)
+    share = 0.0 if result.course is None else result.course.share_used
+    return f"{taken}/{result.looks_planned}", f"{100 * share:.0f}"
+
+
+def _cells(comparison: Comparison) -> Cells:
+    unit = comparison.margin_unit
+    scores = " → ".join(score_text(s, unit) for s in (comparison.baseline_score, comparison.variant_score))
+    flips, p = f"{comparison.worse}/{comparison.better}", p_text(comparison.p_adjusted)
+    if Code.TASK_NOT_TESTED in comparison.reason_codes:
+        return ("–", scores, amount(comparison.drop, unit), flips, p)
+    low, high = (_limit_text(end, comparison) for end in comparison.drop_interval_decision)
+    drop = f"{amount(comparison.drop, unit)} [{low}, {high}]"
+    return (comparison.verdict.value.upper(), scores, drop, flips, p)
+
+
+def _limit_text(end: float, comparison: Comparison) -> str:
+    """An end of the interval that decides; a dash where looks set no limit before scores end."""
+    if math.isnan(comparison.p_pooled) and not abs(end) < 1.0 and comparison.margin_unit == "share":
+        return "–"
+    return amount(end, comparison.margin_unit, sign=False)
+
+
+def _print_rows(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
+    show: Callable[[Console, Cells, Sequence[Cells]], None] = _stacked if console.width < NARROW else _table
+    show(console, header, rows)
+
+
+def _table(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    heads = [name.replace("/", "/\n") for name in header]
+    widths = [max(map(len, (*head.split("\n"), *cells))) for head, *cells in zip(heads, *rows, strict=True)]
+    for name, head in zip(header, heads, strict=True):
+        left = name in {header[0], "verdict"}
+        table.add_column(head, justify="left" if left else "right", no_wrap=name != header[0])
+    first = console.width - sum(widths[1:]) - len(widths)
+    for name, *cells in rows:
+        styled = (Text(cell, style=STYLES.get(cell, "")) for cell in cells)
+        table.add_row(Text(broken(name, first)), *styled)
+    console.print(table)
+
+
+def _stacked(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
+    for row in rows:
+        name, *temperature, verdict = row[: header.index("verdict") + 1]
+        title = f"{name} (T {temperature[0]})" if temperature else name
+        console.print(Text.assemble(title, " ", (verdict, STYLES.get(verdict, ""))))
+        rest = zip(header[len(temperature) + 2 :], row[len(temperature) + 2 :], strict=True)
+        said = [f"{label}: {cell}" for label, cell in rest]
+        console.print(Text(f"  {'; '.join(said[:-2])}\n  {'; '.join(said[-2:])}"))
