@@ -61,16 +61,15 @@ def bare(
 
     The folder `meeting` holds a file for each part; the engine starts when all of them are gone.
     """
-    from orchestrator.engines.vllm_options import built_for_cpus
+    from orchestrator.engines.vllm_kind import built_for_cpus
 
     on_cpu = bool(built_for_cpus())
     if on_cpu:
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM  # the order of imports is that of a program which does nothing else
 
-    from orchestrator.engines.vllm_engine import encoding_of
-    from orchestrator.engines.vllm_loading import engine_arguments
-    from orchestrator.engines.vllm_requests import prepare as prepare_query
+    from orchestrator.engines.vllm_engine import encoding_of, engine_arguments
+    from orchestrator.engines.vllm_engine import prepare as prepare_query
     from orchestrator.sweep.blocks import longest_first
     from orchestrator.sweep.plan import plan_sweep
     from orchestrator.sweep.prepare import prepare

@@ -17,7 +17,7 @@ import pytest
 
 import lldeg
 from jobs.commands.analyze import analyze
-from orchestrator.engines.vllm_options import vllm_options
+from orchestrator.engines.vllm_kind import vllm_options
 from stats.results import CHOICES, Comparison, Settings
 from stats.tasks.combinations import COMBINATIONS, SMALLEST_OF, STATISTICS, Combine
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.served.redaction import SECRET_NAME
+from orchestrator.engines.redaction import SECRET_NAME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

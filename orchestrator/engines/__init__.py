@@ -1,24 +1,14 @@
 """Engines: ways to run a model behind one interface (`base`); each kind is a line of the registry below."""
 
-from __future__ import annotations
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
-from orchestrator.engines.base import EngineOptionError
+from orchestrator.engines.base import Engine, EngineOptionError, EngineSpec
 from orchestrator.engines.kind import EngineKind
 from orchestrator.engines.lm_eval_kinds import LmEvalClass, ServedClass
 from orchestrator.engines.vllm_kind import Vllm
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from orchestrator.engines.base import Engine, EngineSpec
-
-KINDS: tuple[EngineKind, ...] = (
-    Vllm(),
-    ServedClass(),
-    LmEvalClass(),
-)
+KINDS: tuple[EngineKind, ...] = (Vllm(), ServedClass(), LmEvalClass())
 """All kinds; the first that recognises an engine's options is its kind."""
 
 

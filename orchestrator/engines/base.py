@@ -1,19 +1,15 @@
 """What every engine can do: answer lm-eval's request types with given sampling parameters."""
 
-from __future__ import annotations
-
 import re
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from numbers import Real
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
 from orchestrator.errors import AnswerWithheldError, PromptTooLongError, error_text
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
 
 GENERATE = "generate_until"
 LOGLIKELIHOOD = "loglikelihood"
@@ -85,6 +81,26 @@ class Answer:
     output_tokens: int | None = None
     error: str | None = None
     prompt_cut: int | None = None
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A query made ready for an engine that sends requests one by one.
+
+    Attributes:
+        query: what was asked.
+        requests: what is sent; several for a text longer than the context, none for a query that cannot be
+            asked.
+        read: makes the answer from what came back for each of the requests.
+        cut: tokens cut from the beginning of the prompt, so that it fits; None if that is not known.
+        failure: why no request could be made of it, if that may have been the fault of more than the query.
+    """
+
+    query: Query
+    requests: Sequence[Any]
+    read: Callable[[list[Any]], Answer]
+    cut: int | None = None
+    failure: str | None = None
 
 
 @dataclass(frozen=True)
@@ -258,19 +274,20 @@ def token_count(value: Any) -> int | None:
 
 
 class Engine(Protocol):
-    """A loaded model."""
+    """A loaded model.
 
-    @property
-    def target_in_flight(self) -> int:
-        """Requests to keep in flight so that the engine never waits for work."""
+    Attributes:
+        target_in_flight: requests to keep in flight so that the engine never waits for work.
+        dtype: the number format that it computes in; None if that is not known.
+    """
 
-    @property
-    def dtype(self) -> str | None:
-        """The number format that it computes in; None if that is not known."""
+    target_in_flight: int
+    dtype: str | None = None
 
     @property
     def problem(self) -> str | None:
         """What keeps the engine from answering now; None if nothing does."""
+        return None
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Answer queries, in order; may be called from several threads at once.

@@ -4,24 +4,16 @@ Nothing outside this folder knows an option of an engine. A new kind is a module
 `EngineKind`, and a line in the registry (`orchestrator.engines`).
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from math import prod
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
-from orchestrator.engines import on_cpu as formats
-from orchestrator.engines.base import COMMITS, LORA, EngineOptionError
-from orchestrator.hardware import Obstacle
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from orchestrator.engines.base import Engine, EngineSpec, NodeGroup
-    from orchestrator.hardware import Hardware
-
+from orchestrator.engines.base import COMMITS, LORA, Engine, EngineOptionError, EngineSpec, NodeGroup
+from orchestrator.hardware import Hardware, Obstacle
 
 TOKENIZER = "tokenizer"
+HALF_PRECISION = ("bfloat16", "float16", "half")
 PARALLEL_SIZES = (
     "tensor_parallel_size",
     "pipeline_parallel_size",
@@ -49,7 +41,13 @@ class Tokenizer(NamedTuple):
 
 def parallel_workers(options: Mapping[str, Any]) -> int:
     """Workers of one engine, each of which takes a GPU."""
-    return prod(_whole(options.get(name)) for name in PARALLEL_SIZES)
+    sizes = [options.get(name) for name in PARALLEL_SIZES]
+    return prod(size for size in sizes if isinstance(size, int) and size > 0)  # it refuses others itself
+
+
+def chooses_format(options: Mapping[str, Any]) -> bool:
+    """Whether the options leave the number format to the engine."""
+    return options.get("dtype") in (None, "auto")
 
 
 def revision_problem(options: Mapping[str, Any]) -> Iterator[str]:
@@ -64,11 +62,6 @@ def data_parallel_problem(options: Mapping[str, Any]) -> Iterator[str]:
     for name in ("data_parallel_size", "dp_size"):
         if options.get(name) not in (None, 1):
             yield f"{name} would feed one of its engines only: remove it, and set cluster.replicas instead"
-
-
-def _whole(value: object) -> int:
-    """A parallel size; 1 for what is none, which the engine itself will refuse."""
-    return value if isinstance(value, int) and value > 0 else 1
 
 
 class EngineKind(ABC):
@@ -145,9 +138,9 @@ class EngineKind(ABC):
         """Whether an engine with so many GPUs computes on the CPU."""
         return gpus == 0
 
-    def gpus(self, options: Mapping[str, Any]) -> int:  # noqa: ARG002
-        """GPUs that one engine takes where there are GPUs."""
-        return 1
+    def gpus(self, options: Mapping[str, Any]) -> int:
+        """GPUs that one engine takes where there are GPUs: one for each of its workers."""
+        return parallel_workers(options)
 
     def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[Repository]:
         """Repositories and folders that options name beside the model, to be loaded at one commit by all."""
@@ -219,8 +212,12 @@ class EngineKind(ABC):
 
     def explain_choices(self, machine: Hardware) -> str:
         """Why the machine chooses as it does, as a sentence for the user."""
-        return formats.explain(machine)
+        if machine.native_bfloat16:
+            return "Engines compute in bfloat16, which this CPU supports; set engine.dtype to change this."
+        return "Engines compute in float32: this CPU only emulates bfloat16; set engine.dtype to change this."
 
     def slow(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> str | None:
         """Why these options are needlessly slow on a machine; None if they are not."""
-        return formats.why_slow(options, machine) if on_cpu else None
+        if on_cpu and options.get("dtype") in HALF_PRECISION and not machine.native_bfloat16:
+            return "this CPU emulates bfloat16 and float16, which is several times slower than float32"
+        return None

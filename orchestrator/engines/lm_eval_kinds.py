@@ -1,34 +1,25 @@
 """lm-eval's model classes before one is loaded: those that run in the replica, and those behind a server."""
 
-from __future__ import annotations
-
 import re
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.engines import on_cpu as formats
-from orchestrator.engines.base import MOST_TOKENS, ROLLING
+from orchestrator.engines.base import MOST_TOKENS, ROLLING, Engine, EngineSpec
 from orchestrator.engines.kind import (
     TOKENIZER,
     EngineKind,
     Repository,
+    chooses_format,
     data_parallel_problem,
-    parallel_workers,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from orchestrator.engines.base import Engine, EngineSpec
-    from orchestrator.hardware import Hardware
+from orchestrator.hardware import Hardware
 
 PREFIX = "lm-eval:"
 OTHER_FORMS = ("anthropic-chat", "anthropic-chat-completions", "sglang-generate")
 """Classes whose servers do not reply in OpenAI's form, by which lldeg tells answers from failures."""
 API_LENGTH = 2048
 """The default of lm-eval for the context of a served model."""
-MIB = 1 << 20
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 TRANSFORMERS = (f"{PREFIX}hf", f"{PREFIX}huggingface")
 OF_PROMPTS = {"enable_thinking", "chat_template_args", "think_end_token"}
@@ -52,30 +43,13 @@ class LmEvalClass(EngineKind):
         """Make an instance of the class; one that talks to a server is fed continuously."""
         from lm_eval.models.api_models import TemplateAPI  # noqa: PLC0415 - seconds to import, in the replica only
 
-        from orchestrator.engines.lm_eval_engine import LmEvalEngine, load_lm  # noqa: PLC0415
-        from orchestrator.engines.served.http_client import LARGEST_REPLY  # noqa: PLC0415
-        from orchestrator.engines.served_engine import CONCURRENCY, ServedEngine, with_environment  # noqa: PLC0415
+        from orchestrator.engines import lm_eval_engine, served_engine  # noqa: PLC0415
 
-        name, options = spec.options["kind"].removeprefix(PREFIX), dict(spec.options)
-        if name == "local-completions":  # its own default asks the server, which may be away
-            options.setdefault("tokenizer_backend", "huggingface")
-        secrets: list[str] = []
-        if "header" in options:
-            options["header"], secrets = with_environment(options["header"])
-        patience = options.pop("patience", None)
-        max_reply_mib = options.pop("max_reply_mib", LARGEST_REPLY / MIB)
-        lm = load_lm(replace(spec, options=options), name, on_cpu=gpus == 0)
-        if not isinstance(lm, TemplateAPI):
-            return LmEvalEngine(lm)
-        return ServedEngine(
-            lm,
-            concurrency=int(options.get("num_concurrent", CONCURRENCY)),
-            patience=patience,
-            largest_reply=int(max_reply_mib * MIB),
-            chat=_takes_messages(spec.options),
-            template_arguments=spec.template_arguments,
-            secrets=secrets,
-        )
+        spec, secrets = served_engine.with_environment(spec)
+        lm = lm_eval_engine.load_lm(spec, spec.options["kind"].removeprefix(PREFIX), on_cpu=gpus == 0)
+        if isinstance(lm, TemplateAPI):
+            return served_engine.ServedEngine(lm, spec, secrets, chat=takes_messages(spec.options))
+        return lm_eval_engine.LmEvalEngine(lm)
 
     def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[Repository]:
         """Also the adapters of the hf classes."""
@@ -87,7 +61,7 @@ class LmEvalClass(EngineKind):
     def choices(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
         """float32 for transformers' models on a CPU that emulates the format of the checkpoint."""
         emulated = on_cpu and not machine.native_bfloat16
-        if emulated and formats.is_open(options) and str(options["kind"]).startswith(TRANSFORMERS):
+        if emulated and chooses_format(options) and str(options["kind"]).startswith(TRANSFORMERS):
             return {"dtype": "float32"}
         return {}
 
@@ -95,10 +69,10 @@ class LmEvalClass(EngineKind):
         self, options: Mapping[str, Any], request: str, answer: int, context: int | None
     ) -> int | None:
         """For the hf classes; they need not read the last token of a log-likelihood."""
-        if not str(options["kind"]).startswith(TRANSFORMERS):
-            return None
         length = options.get("max_length") or context
-        return _beside(answer, request, length, -1) if isinstance(length, int) else None
+        if not str(options["kind"]).startswith(TRANSFORMERS) or not isinstance(length, int):
+            return None
+        return MOST_TOKENS if request == ROLLING else length - (answer or -1)
 
     def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
         """Data parallelism inside an engine, and what only other kinds take."""
@@ -109,10 +83,6 @@ class LmEvalClass(EngineKind):
         length = options.get("max_length")
         if length is not None and (not isinstance(length, int) or isinstance(length, bool) or length < 1):
             yield f"max_length must be a whole number of tokens from 1, not {length!r}"
-
-    def gpus(self, options: Mapping[str, Any]) -> int:
-        """GPUs of all parallel ranks, which lm-eval's classes name as their engines do."""
-        return parallel_workers(options)
 
 
 class ServedClass(LmEvalClass):
@@ -125,14 +95,12 @@ class ServedClass(LmEvalClass):
 
     def recognises(self, options: Mapping[str, Any]) -> bool:
         """By an address, or by a class that talks to a server."""
-        kind = str(options.get("kind", ""))
-        return super().recognises(options) and (
-            bool(options.get("base_url")) or kind.endswith("completions") or _takes_messages(options)
-        )
+        talks = str(options.get("kind", "")).endswith("completions") or takes_messages(options)
+        return super().recognises(options) and (bool(options.get("base_url")) or talks)
 
     def takes_messages(self, options: Mapping[str, Any]) -> bool:
         """Chat servers do."""
-        return _takes_messages(options)
+        return takes_messages(options)
 
     def longest_prompt(
         self,
@@ -142,17 +110,18 @@ class ServedClass(LmEvalClass):
         context: int | None,  # noqa: ARG002
     ) -> int | None:
         """What its class of lm-eval sends, if it sends tokens: a server may cut text without a word."""
-        if _takes_messages(options) or (answer and not options.get("tokenized_requests", True)):
-            return None
         length = options.get("max_length", API_LENGTH)
-        return _beside(answer, request, length - 1, 0) if isinstance(length, int) else None
+        sends_text = takes_messages(options) or (answer and not options.get("tokenized_requests", True))
+        if sends_text or not isinstance(length, int):
+            return None
+        return MOST_TOKENS if request == ROLLING else length - 1 - answer
 
     def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[Repository]:
         """Also the tokenizer that is found by the model's name, if there is one."""
         named = list(super().repositories(options, model))
         yield from named
         own = options.get(f"{TOKENIZER}_backend", "huggingface") == "huggingface"
-        if own and not _takes_messages(options) and not any(one.option == TOKENIZER for one in named):
+        if own and not takes_messages(options) and not any(one.option == TOKENIZER for one in named):
             yield Repository(TOKENIZER, model, None)
 
     def deciding(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,11 +149,6 @@ class ServedClass(LmEvalClass):
                 yield f"{name} must be a {'whole number' if whole else 'number'} {bounds}, not {value!r}"
 
 
-def _beside(answer: int, request: str, length: int, last: int) -> int:
-    """Tokens that are left for a prompt."""
-    return MOST_TOKENS if request == ROLLING else length - (answer or last)
-
-
 def _is_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
@@ -207,5 +171,6 @@ def _header_problems(header: object) -> Iterator[str]:
             yield f"header: the value of {name} must be text on one line, or a number"
 
 
-def _takes_messages(options: Mapping[str, Any]) -> bool:
+def takes_messages(options: Mapping[str, Any]) -> bool:
+    """Whether a class talks to a chat server."""
     return "chat" in str(options.get("kind", ""))

@@ -5,8 +5,6 @@ What is asked and how an answer is read is the class's own (`_create_payload`, `
 next, keep one seed for all, and turn a server's bad hour into lost samples.
 """
 
-from __future__ import annotations
-
 import asyncio
 import copy
 import json
@@ -14,27 +12,30 @@ import os
 import re
 import threading
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from lm_eval.models.api_models import JsonChatStr
 
 from orchestrator.engines.base import (
     GENERATE,
     LOGLIKELIHOOD,
     Answer,
+    Engine,
     EngineEndedError,
     EngineOptionError,
+    EngineSpec,
+    Prepared,
+    Query,
     token_count,
 )
-from orchestrator.engines.served.http_client import LARGEST_REPLY, Server
-from orchestrator.engines.served.reply import check_logprobs, only_choice, said
+from orchestrator.engines.http_client import LARGEST_REPLY, MIB, Server
+from orchestrator.engines.reply import check_logprobs, only_choice, said
+from orchestrator.engines.tokenization import rolling_windows, split_pair
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, ServerBusyError, error_text
 from orchestrator.retry import RETRY_SECONDS
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from orchestrator.engines.base import Query
 
 CONCURRENCY = 16  # requests at a time, unless num_concurrent says otherwise
 FEED_FACTOR = 2
@@ -45,47 +46,24 @@ UNREADABLE = (
 """What lm-eval's classes raise when they cannot encode a prompt or parse an answer, and `reply` likewise."""
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """A query as JSON bodies, how the answers to them are read, and what was cut off it, if that is known."""
-
-    query: Query
-    bodies: tuple[dict[str, Any], ...]
-    read: Callable[[list[Any]], Answer]
-    cut: int | None = None
-
-
-class ServedEngine:
+class ServedEngine(Engine):
     """A served model.
 
     Args:
         lm: an instance of lm-eval's `TemplateAPI`.
-        concurrency: requests at a time.
-        patience: seconds the server may be away; None for as long as a storage may be.
-        chat: whether the server takes conversations; prompts are then messages as JSON.
-        template_arguments: arguments of the chat template, which the server applies.
-        largest_reply: bytes that a reply may have.
+        spec: the model. Of its options, num_concurrent, patience (seconds that the server may be away; for as
+            long as a storage may be, unless set) and max_reply_mib are read here.
         secrets: values that no text of the server may hold, in addition to those of telling headers.
+        chat: whether the server takes conversations; prompts are then messages as JSON.
 
     Raises:
         EngineOptionError: the class lacks an address or a key.
     """
 
-    def __init__(
-        self,
-        lm: Any,
-        *,
-        concurrency: int,
-        patience: float | None,
-        chat: bool,
-        template_arguments: Mapping[str, Any] | None = None,
-        largest_reply: int = LARGEST_REPLY,
-        secrets: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, lm: Any, spec: EngineSpec, secrets: Sequence[str], *, chat: bool) -> None:
         self._lm = lm
-        self._template_arguments = dict(template_arguments or {})
-        self._concurrency = concurrency
         self._chat = chat
+        self._template_arguments = spec.template_arguments
         self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
         self._answered: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
@@ -93,27 +71,20 @@ class ServedEngine:
             headers = dict(lm.header)
         except ValueError as error:  # a class that insists on a key
             raise EngineOptionError(str(error)) from None
+        concurrency = int(spec.options.get("num_concurrent", CONCURRENCY))
+        self.target_in_flight = FEED_FACTOR * concurrency
         self._server = Server(
             str(lm.base_url or ""),
             headers=headers,
-            concurrency=self._concurrency,
+            concurrency=concurrency,
             timeout=lm.timeout,
-            patience=patience or max(RETRY_SECONDS, lm.timeout),  # what it works on is answered by then
+            # what it works on is answered by then
+            patience=spec.options.get("patience") or max(RETRY_SECONDS, lm.timeout),
             verify=lm.verify_certificate,
-            largest_reply=largest_reply,
+            largest_reply=int(spec.options.get("max_reply_mib", LARGEST_REPLY / MIB) * MIB),
             secrets=secrets,
         )
-        self._ended: asyncio.Future[EngineEndedError] = self._server.run(_future())
-
-    @property
-    def target_in_flight(self) -> int:
-        """Requests to keep in flight."""
-        return FEED_FACTOR * self._concurrency
-
-    @property
-    def dtype(self) -> str | None:
-        """None; the server does not say."""
-        return None
+        self._ended: asyncio.Future[EngineEndedError] = self._server.loop.create_future()
 
     @property
     def problem(self) -> str | None:
@@ -136,7 +107,7 @@ class ServedEngine:
 
     # queries --------------------------------------------------------------------------------------------
 
-    def _prepare(self, query: Query) -> _Prepared:
+    def _prepare(self, query: Query) -> Prepared:
         if query.kind != GENERATE and (self._chat or self._lm.tokenizer is None):
             raise EngineOptionError(
                 "chat endpoints return no log-likelihoods; remove tasks that need them"
@@ -148,21 +119,28 @@ class ServedEngine:
                 if query.kind == GENERATE:
                     return self._generation(query)
                 if query.kind == LOGLIKELIHOOD:
-                    return self._loglikelihoods(query, [self._pair(*query.arguments)])
-                return self._loglikelihoods(query, self._windows(*query.arguments))
+                    return self._loglikelihoods(query, [split_pair(self._lm, *query.arguments)])
+                (text,) = query.arguments
+                windows = rolling_windows(self._lm, text, self._lm.max_length - 1)
+                return self._loglikelihoods(query, windows)
         except UNREADABLE as error:
             failure = Answer(None, error=error_text(error))
-            return _Prepared(query, (), lambda _: failure)
+            return Prepared(query, (), lambda _: failure)
 
-    def _generation(self, query: Query) -> _Prepared:
-        from lm_eval.models.api_models import JsonChatStr  # noqa: PLC0415 - slow, in the replica only
-
+    def _generation(self, query: Query) -> Prepared:
         context, settings = query.arguments
         message: Any = JsonChatStr(context) if self._chat else context
         cut = None
         if self._lm.tokenized_requests and not self._chat:
+            answer = int(settings.get("max_gen_toks", self._lm._max_gen_toks))
+            longest = int(self._lm.max_length) - answer
+            if longest <= 0:
+                raise EngineOptionError(
+                    f"answers of up to {answer} tokens leave no room for a prompt within engine.max_length "
+                    f"{self._lm.max_length + 1}: set it to the context length of the server"
+                )
             message = self._lm.tok_encode(context, add_special_tokens=self._lm.add_bos_token)
-            cut = max(0, len(message) - self._longest_prompt(settings))
+            cut = max(0, len(message) - longest)
             query.check_cut(cut)
             message = message[cut:]
         body = self._lm._create_payload(
@@ -179,16 +157,7 @@ class ServedEngine:
             )
         if self._chat and self._template_arguments:
             body["chat_template_kwargs"] = self._template_arguments
-        return _Prepared(query, (body,), partial(self._read_text, tools="tools" in body), cut)
-
-    def _longest_prompt(self, settings: Mapping[str, Any]) -> int:
-        answer = int(settings.get("max_gen_toks", self._lm._max_gen_toks))
-        if answer >= self._lm.max_length:
-            raise EngineOptionError(
-                f"answers of up to {answer} tokens leave no room for a prompt within engine.max_length "
-                f"{self._lm.max_length + 1}: set it to the context length of the server"
-            )
-        return int(self._lm.max_length) - answer
+        return Prepared(query, (body,), partial(self._read_text, tools="tools" in body), cut)
 
     def _read_text(self, outputs: list[Any], *, tools: bool) -> Answer:
         (output,) = outputs
@@ -205,57 +174,29 @@ class ServedEngine:
             token_count(counts.get("completion_tokens")),
         )
 
-    def _pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        if context:
-            pair: tuple[list[int], list[int]] = self._lm._encode_pair(context, continuation)
-            return pair
-        tokens = self._lm.tok_encode(continuation, add_special_tokens=False)
-        prefix = self._lm.prefix_token_id
-        return (tokens[:1], tokens[1:]) if tokens[0] == prefix else ([prefix], tokens)
-
-    def _windows(self, text: str) -> list[tuple[list[int], list[int]]]:
-        from lm_eval.utils import get_rolling_token_windows, make_disjoint_window  # noqa: PLC0415
-
-        windows = get_rolling_token_windows(
-            token_list=self._lm.tok_encode(text),
-            prefix_token=self._lm.prefix_token_id,
-            max_seq_len=self._lm.max_length - 1,
-            context_len=1,
-        )
-        return [make_disjoint_window(window) for window in windows]
-
-    def _loglikelihoods(self, query: Query, pairs: Sequence[tuple[list[int], list[int]]]) -> _Prepared:
+    def _loglikelihoods(self, query: Query, pairs: Sequence[tuple[list[int], list[int]]]) -> Prepared:
+        """Requests for the log-likelihoods of the second of each pair of tokens after the first."""
         chunks = [[(None, context, continuation)] for context, continuation in pairs]
         inputs, starts, _ = self._lm.batch_loglikelihood_requests(chunks)
-        whole = sum(len(context) + len(continuation) for context, continuation in pairs)
-        cut = whole - sum(len(tokens) for tokens in inputs)
+        size = sum(len(tokens) for tokens in inputs)
+        cut = sum(len(context) + len(continuation) for context, continuation in pairs) - size
         query.check_cut(cut)
-        bodies = tuple(
-            self._lm._create_payload(self._lm.create_message([tokens]), generate=False, seed=query.seed)
-            for tokens in inputs
-        )
 
         def read(outputs: list[Any]) -> Answer:
-            scored = [
-                self._read_logprobs(output, tokens, start)
-                for output, tokens, start in zip(outputs, inputs, starts, strict=True)
-            ]
+            scored: list[tuple[float, bool]] = []
+            for output, tokens, start in zip(outputs, inputs, starts, strict=True):
+                check_logprobs(only_choice(output, self._server.without_secrets), len(tokens), start)
+                scored += self._lm.parse_logprobs(outputs=output, tokens=[tokens], ctxlens=[start])
             response = scored[0] if query.kind == LOGLIKELIHOOD else sum(value for value, _ in scored)
-            return Answer(response, None, sum(len(tokens) for tokens in inputs), 0)
+            return Answer(response, None, size, 0)
 
-        return _Prepared(query, bodies, read, cut)
-
-    def _read_logprobs(self, output: Any, tokens: list[int], start: int) -> tuple[float, bool]:
-        """Log-likelihood of the tokens from `start` on, and whether each is the likeliest at its place."""
-        check_logprobs(only_choice(output, self._server.without_secrets), len(tokens), start)
-        scored: tuple[float, bool] = self._lm.parse_logprobs(
-            outputs=output, tokens=[tokens], ctxlens=[start]
-        )[0]
-        return scored
+        create, message = self._lm._create_payload, self._lm.create_message
+        bodies = [create(message([tokens]), generate=False, seed=query.seed) for tokens in inputs]
+        return Prepared(query, bodies, read, cut)
 
     # answers, in the server's thread --------------------------------------------------------------------
 
-    async def _answer_all(self, queries: Sequence[_Prepared]) -> list[Answer]:
+    async def _answer_all(self, queries: Sequence[Prepared]) -> list[Answer]:
         """Answer queries; once one of any call ends the engine, all calls end with what they have by then."""
         tasks = [asyncio.create_task(self._answer(prepared)) for prepared in queries]
         if not tasks:
@@ -271,47 +212,43 @@ class ServedEngine:
         if None not in answers:
             return [answer for answer in answers if answer is not None]
         if not self._ended.done():
-            raise next(outcome for outcome in outcomes if isinstance(outcome, Exception))
+            errors = [outcome for outcome in outcomes if isinstance(outcome, Exception)]
+            ends = [error for error in errors if isinstance(error, EngineEndedError)]
+            if not ends:
+                raise errors[0]
+            self._ended.set_result(ends[0])
         ended = self._ended.result()
         left = type(ended)(str(ended))
         left.answers = answers
         raise left
 
-    async def _answer(self, prepared: _Prepared) -> Answer:
-        try:
-            answer = await self._read_answer(prepared)
-        except EngineEndedError as ended:
-            if not self._ended.done():
-                self._ended.set_result(ended)
-            raise
-        self._answered[prepared.query.kind] += answer.error is None
-        return answer
-
-    async def _read_answer(self, prepared: _Prepared) -> Answer:
+    async def _answer(self, prepared: Prepared) -> Answer:
         """What the server answers, or its error.
 
         Raises:
             EngineAwayError, EngineOptionError: see `answer`.
         """
+        kind = prepared.query.kind
         try:
-            return await self._ask(prepared)
+            answer = await self._ask(prepared)
         except (AnswerWithheldError, ServerBusyError) as error:
-            return Answer(None, error=error_text(error))
+            answer = Answer(None, error=error_text(error))
         except RequestRefusedError as error:
-            reason, kind = error_text(error), prepared.query.kind
-        self._refused[kind] += 1
-        if not self._answered[kind] and self._refused[kind] >= MOST_REFUSALS:
-            await self._try_harmless(prepared.query, reason)
-        return Answer(None, error=reason)
+            answer = Answer(None, error=error_text(error))
+            self._refused[kind] += 1
+            if not self._answered[kind] and self._refused[kind] >= MOST_REFUSALS:
+                await self._try_harmless(prepared.query, error_text(error))
+        self._answered[kind] += answer.error is None
+        return answer
 
-    async def _ask(self, prepared: _Prepared) -> Answer:
+    async def _ask(self, prepared: Prepared) -> Answer:
         """Send the requests of a query and read the replies.
 
         Raises:
             AnswerWithheldError, RequestRefusedError, EngineAwayError, EngineOptionError: see `Server.ask`; a
                 reply that is no answer is refused, or withheld if it speaks of a filter.
         """
-        outputs = [await self._server.ask(body) for body in prepared.bodies]
+        outputs = [await self._server.ask(body) for body in prepared.requests]
         try:
             return replace(prepared.read(outputs), prompt_cut=prepared.cut)
         except UNREADABLE as error:
@@ -336,13 +273,11 @@ class ServedEngine:
         self._answered[query.kind] += 1
 
 
-async def _future() -> asyncio.Future[Any]:
-    """A future of the loop that runs this."""
-    return asyncio.get_running_loop().create_future()
+def with_environment(spec: EngineSpec) -> tuple[EngineSpec, list[str]]:
+    """A spec with $NAME and ${NAME} in its headers replaced by variables of the environment.
 
-
-def with_environment(header: Mapping[str, Any]) -> tuple[dict[str, str], list[str]]:
-    """Headers with $NAME and ${NAME} replaced by variables of the environment, and the values of these.
+    Returns:
+        the spec, and the values of these variables.
 
     Raises:
         EngineOptionError: there is no such variable.
@@ -356,7 +291,10 @@ def with_environment(header: Mapping[str, Any]) -> tuple[dict[str, str], list[st
         values.append(os.environ[name])
         return values[-1]
 
-    replaced = {
-        str(name): re.sub(r"\$(?:(\w+)|\{(\w+)\})", variable, str(value)) for name, value in header.items()
+    if "header" not in spec.options:
+        return spec, values
+    header = {
+        str(name): re.sub(r"\$(?:(\w+)|\{(\w+)\})", variable, str(value))
+        for name, value in spec.options["header"].items()
     }
-    return replaced, values
+    return replace(spec, options={**spec.options, "header": header}), values

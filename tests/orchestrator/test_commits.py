@@ -10,7 +10,7 @@ from standin.words import word_tokenizer
 from orchestrator.config.variants import resolve
 from orchestrator.engines.base import EngineSpec
 from orchestrator.engines.lm_eval_engine import load_lm
-from orchestrator.engines.vllm_loading import engine_arguments
+from orchestrator.engines.vllm_engine import engine_arguments
 from orchestrator.errors import UserError
 from orchestrator.rundir import manifest as manifests
 from orchestrator.sweep import prepare as preparing

@@ -1,12 +1,12 @@
 """vLLM's options are known without importing it."""
 
 import json
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 
 import pytest
 
-from orchestrator.engines import kind_of, vllm_kind, vllm_loading
-from orchestrator.engines import vllm_options as engine_options
+from orchestrator.engines import kind_of, vllm_engine, vllm_kind
 from orchestrator.engines.base import EngineSpec
 
 needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not installed")
@@ -16,7 +16,7 @@ needs_vllm = pytest.mark.skipif(find_spec("vllm") is None, reason="vLLM is not i
 @pytest.mark.parametrize("option", ["dtype", "kv_cache_dtype", "quantization", "max_num_seqs", "seed"])
 def test_vllms_options_are_read_from_its_source(option):
     """The options that variants differ in are known without importing vLLM."""
-    assert option in engine_options.vllm_options()
+    assert option in vllm_kind.vllm_options()
 
 
 @needs_vllm
@@ -27,13 +27,13 @@ def test_the_options_read_are_those_vllm_has():
 
     from vllm import EngineArgs
 
-    assert engine_options.vllm_options() == {field.name for field in dataclasses.fields(EngineArgs)}
+    assert vllm_kind.vllm_options() == {field.name for field in dataclasses.fields(EngineArgs)}
 
 
 def test_without_vllm_nothing_is_known(monkeypatch):
     """On a driver without vLLM no option can be called wrong."""
-    monkeypatch.setattr(engine_options, "find_spec", lambda _: None)
-    assert engine_options.vllm_options.__wrapped__() == frozenset()
+    monkeypatch.setattr(vllm_kind, "find_spec", lambda _: None)
+    assert vllm_kind.vllm_options.__wrapped__() == frozenset()
 
 
 def problems(**options):
@@ -87,7 +87,7 @@ def test_an_adapter_must_be_named_and_exist(adapter, tmp_path):
 @pytest.mark.parametrize(("rank", "room"), [(4, 8), (16, 16), (20, 32), (300, 320)])
 def test_vllm_reserves_enough_for_an_adapter(adapter, rank, room):
     """Its own default of 16 would refuse larger ones."""
-    given = vllm_loading.engine_arguments(
+    given = vllm_engine.engine_arguments(
         EngineSpec("m", options={"lora": adapter(rank)}), gpus=1, on_cpu=False
     )
     assert (given["enable_lora"], given["max_lora_rank"]) == (True, room)
@@ -105,8 +105,14 @@ def test_vllm_reserves_enough_for_an_adapter(adapter, rank, room):
 )
 def test_the_build_says_whether_vllm_runs_on_a_cpu(monkeypatch, versions, expected):
     """Not the number of GPUs that Ray counts."""
-    monkeypatch.setattr(engine_options, "_version", versions.get)
-    assert engine_options.built_for_cpus.__wrapped__() is expected
+
+    def version(package):
+        if package not in versions:
+            raise PackageNotFoundError(package)
+        return versions[package]
+
+    monkeypatch.setattr(vllm_kind, "version", version)
+    assert vllm_kind.built_for_cpus.__wrapped__() is expected
 
 
 def test_a_gpu_build_without_counted_gpus_is_not_set_up_for_a_cpu(monkeypatch):

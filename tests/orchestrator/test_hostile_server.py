@@ -18,7 +18,7 @@ from orchestrator.config.schema import PromptConfig, SamplingConfig
 from orchestrator.engines import open_engine
 from orchestrator.engines.base import GENERATE as TEXT
 from orchestrator.engines.base import LOGLIKELIHOOD, Answer, EngineOptionError, EngineSpec, Query
-from orchestrator.engines.served.redaction import strike, striker
+from orchestrator.engines.redaction import strike, striker
 from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import SampleColumns
 from orchestrator.sweep.blocks import Block

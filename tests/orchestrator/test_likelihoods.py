@@ -8,7 +8,7 @@ from standin.files import CHOOSE, choices, write_task
 
 from orchestrator.config.schema import PromptConfig, SamplingConfig
 from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, ROLLING, Answer, Query
-from orchestrator.engines.vllm_requests import _read_loglikelihood
+from orchestrator.engines.vllm_engine import read_loglikelihood
 from orchestrator.rundir.identity import Rerun
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import TaskLibrary, TaskSpec
@@ -46,9 +46,9 @@ def vllm_output(*logprobs):
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 5.0])
 def test_one_wrong_token_of_vllm_is_an_error(value):
     """Also where the sum of all tokens would look sound."""
-    answer = _read_loglikelihood([vllm_output(0.0, -20.0, value, -1.0)], [1], whole=False)
+    answer = read_loglikelihood([1], [vllm_output(0.0, -20.0, value, -1.0)], whole=False)
     assert (answer.response, answer.error.split(":")[0]) == (None, "ValueError")
-    assert _read_loglikelihood([vllm_output(value, -1.0)], [1], whole=True).response == -1.0
+    assert read_loglikelihood([1], [vllm_output(value, -1.0)], whole=True).response == -1.0
 
 
 def test_nan_everywhere_is_no_score(tmp_path):

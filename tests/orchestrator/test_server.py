@@ -9,9 +9,9 @@ from itertools import count
 import pytest
 from standin.server import HANG, RESET, StandInServer, reply
 
+from orchestrator.engines import http_client as module
 from orchestrator.engines.base import EngineAwayError, EngineOptionError
-from orchestrator.engines.served import http_client as module
-from orchestrator.engines.served.http_client import Server
+from orchestrator.engines.http_client import Server
 from orchestrator.errors import RequestRefusedError, ServerBusyError
 
 pytestmark = pytest.mark.ray

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from orchestrator.engines.base import EngineSpec
-from orchestrator.engines.vllm_loading import engine_arguments, set_up_cpu
+from orchestrator.engines.vllm_engine import engine_arguments, set_up_cpu
 
 
 def arguments(gpus, **options):

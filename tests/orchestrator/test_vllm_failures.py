@@ -9,10 +9,16 @@ from typing import Annotated
 import pytest
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from orchestrator.engines.base import Answer, EngineDiedError, EngineOptionError
-from orchestrator.engines.vllm_engine import VllmEngine, _Pending
-from orchestrator.engines.vllm_loading import PrintedSince, why_not_loaded
-from orchestrator.engines.vllm_requests import MOST_FAILURES, Preparation, Prepared, adder, refusals
+from orchestrator.engines.base import GENERATE, Answer, EngineDiedError, EngineOptionError, Prepared, Query
+from orchestrator.engines.vllm_engine import (
+    MOST_FAILURES,
+    PrintedSince,
+    VllmEngine,
+    _Pending,
+    adder,
+    refusals,
+    why_not_loaded,
+)
 
 IN_PROCESS = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
 PREFIX = "(EngineCore pid=15083) ERROR 11-26 04:15:55 [core.py:1510] "
@@ -135,24 +141,31 @@ def test_only_what_was_printed_since_is_read(tmp_path):
         os.close(saved)
 
 
-def failing(count):
-    """Queries that could not be prepared."""
-    return [Prepared((), lambda _: Answer(None), "TypeError: unexpected keyword")] * count
+def prepared(count, failure="TypeError: unexpected keyword"):
+    """Queries, and why they could not be prepared."""
+    query = Query(GENERATE, ("x", {}))
+    return [Prepared(query, (), lambda _: Answer(None), failure=failure)] * count
 
 
-def test_a_variant_of_which_nothing_can_be_asked_stops():
+@pytest.fixture
+def engine():
+    """An engine that nothing has been asked yet."""
+    new = VllmEngine.__new__(VllmEngine)
+    new._failures, new._asks = 0, False
+    return new
+
+
+def test_a_variant_of_which_nothing_can_be_asked_stops(engine):
     """An error of our own code is not written as an answer of the model, sample by sample."""
-    preparation = Preparation()
-    preparation.check(failing(MOST_FAILURES - 1))
+    engine._check_preparable(prepared(MOST_FAILURES - 1))
     with pytest.raises(EngineOptionError, match="unexpected keyword"):
-        preparation.check(failing(1))
+        engine._check_preparable(prepared(1))
 
 
-def test_single_failures_stop_nothing():
+def test_single_failures_stop_nothing(engine):
     """Once a query could be asked, the others are on their own."""
-    preparation = Preparation()
-    preparation.check([*failing(MOST_FAILURES - 1), Prepared((), lambda _: Answer(""))])
-    preparation.check(failing(2 * MOST_FAILURES))
+    engine._check_preparable([*prepared(MOST_FAILURES - 1), *prepared(1, None)])
+    engine._check_preparable(prepared(2 * MOST_FAILURES))
 
 
 def test_prompts_go_to_the_engine_as_its_renderer_makes_them():

@@ -46,15 +46,15 @@ class Hub(BaseHTTPRequestHandler):
 
 def failures():
     """Per engine and model, the class and the words of the error that ends a load."""
-    from orchestrator.engines import vllm_loading
+    from orchestrator.engines import vllm_engine
     from orchestrator.engines.base import EngineSpec
     from orchestrator.engines.lm_eval_engine import load_lm
 
     def with_vllm(spec):
         try:
-            vllm_loading._engine_config(vllm_loading.engine_arguments(spec, gpus=0, on_cpu=True))
+            vllm_engine.engine_config(vllm_engine.engine_arguments(spec, gpus=0, on_cpu=True))
         except Exception as error:
-            raise vllm_loading.why_not_loaded(error, "") from error
+            raise vllm_engine.why_not_loaded(error, "") from error
 
     engines = {"vllm": with_vllm, "hf": lambda spec: load_lm(spec, "hf", on_cpu=True)}
     return {

@@ -5,15 +5,10 @@ files of the run, so the key is replaced there, as it is and as URLs, JSON, HTML
 write it.
 """
 
-from __future__ import annotations
-
 import base64
 import re
+from collections.abc import Iterable, Iterator
 from html.entities import codepoint2name
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
 
 MARK = "…"
 SHORTEST_SECRET = 8  # characters; a shorter word may be any word
@@ -23,12 +18,6 @@ SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 """Names whose values are secrets: of headers, options and parameters of a query string."""
-
-
-def secrets_in(headers: Mapping[str, str]) -> list[str]:
-    """The secrets among headers: the words of those whose names say that they hold one."""
-    values = [value for name, value in headers.items() if SECRET_NAME.search(name)]
-    return long_words(values)
 
 
 def long_words(values: Iterable[str]) -> list[str]:

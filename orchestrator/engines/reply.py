@@ -5,19 +5,15 @@ parsers take most of them for an empty answer. So a reply must have OpenAI's for
 source of both text and finish_reason, and nothing in it may speak of a filter or an error.
 """
 
-from __future__ import annotations
-
 import json
 import re
+from collections.abc import Callable
 from math import isfinite
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator.engines.base import CUT, ROUNDING, end_reason, log_likelihood
 from orchestrator.errors import AnswerWithheldError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 THOUGHTS = ("reasoning_content", "reasoning")
 """Fields of vLLM and similar servers for thoughts that come with a text."""

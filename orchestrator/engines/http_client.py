@@ -5,48 +5,41 @@ pauses, until patience is at its end; then a request that was answered before is
 answered again, the fault is the new request's own; if not, the server is away.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import random
 import re
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 
 from orchestrator.engines.base import EngineAwayError, EngineOptionError
-from orchestrator.engines.served.redaction import long_words, secrets_in, strike, striker
-from orchestrator.engines.served.reply import without_repeats
+from orchestrator.engines.redaction import SECRET_NAME, long_words, strike, striker
+from orchestrator.engines.reply import without_repeats
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, ServerBusyError, error_text
 from orchestrator.input_files import has_more_parts
 from orchestrator.retry import LONGEST_PAUSE, RETRY_SECONDS
-
-if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
 
 SHORTEST_PAUSE, FIRST_PAUSE = 0.1, 0.5
 SECONDS_TO_CONNECT = 30.0
 SECONDS_BETWEEN_WORDS = 10.0
 LONGEST_REASON = 300  # characters of a server's words
 TURNS = 3  # in which one request is answered and another is told "busy", until that is no rate limit
-LARGEST_REPLY = 32 << 20  # bytes, decompressed
+MIB = 1 << 20
+LARGEST_REPLY = 32 * MIB  # bytes, decompressed
 MOST_REPLY_PARTS = 2_000_000
 """Values and keys of a reply: log-likelihoods of 200,000 tokens have some 9 for each."""
 PIECE = 1 << 16  # bytes read at a time
 BUSY = 429
 FOR_NOW = {408, 409, 425, BUSY}  # and everything from 500 on
 NO_RIGHT = {401, 402}
-NO_PLACE = {
-    403,
-    404,
-    405,
-    410,
-}  # unless something was answered there before: then a gateway has lost its server
+NO_PLACE = {403, 404, 405, 410}
+"""Unless something was answered there before: then a gateway has lost its server."""
 WITHHOLDING = re.compile(
     r"content[ _-]?(filter|policy|management)|responsible ?ai|moderation|\bflagged\b", re.IGNORECASE
 )
@@ -54,8 +47,7 @@ WITHHOLDING = re.compile(
 HOPELESS = (aiohttp.InvalidURL, aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError)
 
 
-@dataclass(frozen=True)
-class _Trouble:
+class _TroubleError(Exception):
     """Why a request is to be asked again.
 
     Attributes:
@@ -63,7 +55,6 @@ class _Trouble:
         pause: seconds the server asks for.
     """
 
-    reason: str
     busy: bool = False
     pause: float | None = None
 
@@ -109,7 +100,8 @@ class Server:
         self._headers = {name: value.strip() for name, value in headers.items()}
         if several := [name for name, value in self._headers.items() if len(value.splitlines()) > 1]:
             raise EngineOptionError(f"the header {several[0]} has line breaks")
-        self._secrets = striker([*secrets_in(self._headers), *long_words(secrets)])
+        told = [value for name, value in self._headers.items() if SECRET_NAME.search(name)]
+        self._secrets = striker(long_words([*told, *secrets]))
         self._told = striker(long_words([*self._headers.values(), *secrets]))
         self._largest_reply = largest_reply
         self._patience = patience
@@ -117,19 +109,19 @@ class Server:
         self._answered: Any = None  # a request, the last that was answered
         self._answered_at = self._spoke_at = float("-inf")
         self._not_before = 0.0
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="requests", daemon=True)
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name="requests", daemon=True)
         self._thread.start()
         self._session, self._slots = self.run(self._open(concurrency, verify))
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """The result of a coroutine, which runs in the server's own thread."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
     def close(self) -> None:
         """Close the connections."""
         self.run(self._session.close())
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=5)
 
     def without_secrets(self, text: str) -> str:
@@ -148,22 +140,24 @@ class Server:
         """
         failing_since, pause = None, FIRST_PAUSE
         while True:
-            outcome = await self._send(body)
-            if not isinstance(outcome, _Trouble):
-                return outcome
-            now = time.monotonic()
+            try:
+                return await self._send(body)
+            except _TroubleError as error:
+                trouble, now = error, time.monotonic()
             failing_since = failing_since or now
-            self.trouble = f"retrying requests to {self.url}: {outcome.reason}"
-            self._tell(outcome.reason)
+            self.trouble = f"retrying requests to {self.url}: {trouble}"
+            if now - self._spoke_at > SECONDS_BETWEEN_WORDS:
+                self._spoke_at = now
+                print(f"lldeg: {self.trouble}", flush=True)  # noqa: T201 - the replica's own log
             if now - failing_since >= self._patience:
-                if outcome.busy:
-                    if (answer := await self._ask_in_turn(body, outcome.reason)) is not None:
+                if trouble.busy:
+                    if (answer := await self._ask_in_turn(body, str(trouble))) is not None:
                         return answer
                 elif await self._answers_what_it_answered():
-                    raise RequestRefusedError(outcome.reason)
+                    raise RequestRefusedError(str(trouble))
                 if now - max(failing_since, self._answered_at) >= self._patience:
-                    raise EngineAwayError(f"{self.url} does not answer: {outcome.reason}")
-            await asyncio.sleep(outcome.pause or pause * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
+                    raise EngineAwayError(f"{self.url} does not answer: {trouble}")
+            await asyncio.sleep(trouble.pause or pause * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
             pause = min(2 * pause, LONGEST_PAUSE)
 
     def no_answer(self, why: str, reply: Any) -> Exception:
@@ -185,7 +179,12 @@ class Server:
         return session, asyncio.Semaphore(concurrency)
 
     async def _send(self, body: Any) -> Any:
-        """Send a request once; returns the answer, or the trouble with it."""
+        """Send a request once.
+
+        Raises:
+            _TroubleError: it is to be asked again.
+            AnswerWithheldError, RequestRefusedError, EngineOptionError: see `ask`.
+        """
         try:
             async with self._slots:
                 await asyncio.sleep(self._not_before - time.monotonic())
@@ -194,10 +193,10 @@ class Server:
         except HOPELESS as error:
             raise EngineOptionError(f"cannot connect to {self.url}: {error_text(error)}") from None
         except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
-            return _Trouble(strike(error_text(error), self._told))
+            raise _TroubleError(strike(error_text(error), self._told)) from None
         text = content.decode(errors="replace")
         if not 200 <= response.status < 300:
-            return self._refused(response, text)
+            raise self._failure(response, text)
         if has_more_parts(text, MOST_REPLY_PARTS):
             raise RequestRefusedError(f"the reply has more than {MOST_REPLY_PARTS:,} values")
         try:
@@ -208,12 +207,11 @@ class Server:
         except UnicodeDecodeError:
             raise RequestRefusedError(self._words("the reply is not UTF-8", text)) from None
         except ValueError:
-            return _Trouble(self._words("invalid JSON", text))
+            raise _TroubleError(self._words("invalid JSON", text)) from None
         if not isinstance(output, (dict, list)) or (isinstance(output, dict) and output.get("error")):
-            self._raise_if_withheld("not an answer", text)
-            return _Trouble(
-                self._words("not an answer", text)
-            )  # gateways send upstream errors with status 200
+            # gateways send upstream errors with status 200
+            kind = AnswerWithheldError if WITHHOLDING.search(text) else _TroubleError
+            raise kind(self._words("not an answer", text))
         self._answered, self._answered_at = body, time.monotonic()
         self.trouble = None
         return output
@@ -234,30 +232,21 @@ class Server:
                 )
         return bytes(content)
 
-    def _raise_if_withheld(self, what: str, text: str) -> None:
-        if WITHHOLDING.search(text):
-            raise AnswerWithheldError(self._words(what, text))
-
-    def _refused(self, response: aiohttp.ClientResponse, text: str) -> _Trouble:
-        """Distinguish failures that may pass from permanent ones.
-
-        Raises:
-            AnswerWithheldError, RequestRefusedError, EngineOptionError: see `ask`.
-        """
+    def _failure(self, response: aiohttp.ClientResponse, text: str) -> Exception:
+        """What a status that is no success means: see `_send`."""
         status = response.status
         reason = self._words(f"HTTP {status}", text)
-        if 400 <= status < 500 and status not in FOR_NOW | NO_RIGHT:
-            self._raise_if_withheld(f"HTTP {status}", text)
+        if 400 <= status < 500 and status not in FOR_NOW | NO_RIGHT and WITHHOLDING.search(text):
+            return AnswerWithheldError(reason)
         if status < 400 or status in NO_RIGHT or (status in NO_PLACE and self._answered is None):
-            raise EngineOptionError(f"{self.url} refuses requests: {reason}")
+            return EngineOptionError(f"{self.url} refuses requests: {reason}")
         if status < 500 and status not in FOR_NOW | NO_PLACE:
-            raise RequestRefusedError(reason)
-        pause = _seconds(response.headers.get("Retry-After"))
-        if pause is not None:
-            self._not_before = max(
-                self._not_before, time.monotonic() + pause
-            )  # other requests would get the same answer
-        return _Trouble(reason, busy=status == BUSY, pause=pause)
+            return RequestRefusedError(reason)
+        trouble = _TroubleError(reason)
+        trouble.busy, trouble.pause = status == BUSY, _seconds(response.headers.get("Retry-After"))
+        if trouble.pause is not None:  # other requests would get the same answer
+            self._not_before = max(self._not_before, time.monotonic() + trouble.pause)
+        return trouble
 
     async def _ask_in_turn(self, body: Any, reason: str) -> Any:
         """Send a request that met "busy" in turn with one that was answered before.
@@ -271,27 +260,19 @@ class Server:
         for _ in range(TURNS):
             if not await self._answers_what_it_answered():
                 return None
-            outcome = await self._send(body)
-            if not isinstance(outcome, _Trouble):
-                return outcome
+            with suppress(_TroubleError):
+                return await self._send(body)
         raise ServerBusyError(reason)
 
     async def _answers_what_it_answered(self) -> bool:
         """Whether the server answers, once more, what it has answered before."""
-        try:
-            return self._answered is not None and not isinstance(await self._send(self._answered), _Trouble)
-        except (RequestRefusedError, AnswerWithheldError):
-            return False
+        with suppress(_TroubleError, RequestRefusedError, AnswerWithheldError):
+            return self._answered is not None and await self._send(self._answered) is not None
+        return False
 
     def _words(self, what: str, text: str) -> str:
         """A server's message on one line, without the secrets of the request."""
         return strike(f"{what}: {' '.join(text.split(maxsplit=LONGEST_REASON))}", self._told)[:LONGEST_REASON]
-
-    def _tell(self, reason: str) -> None:
-        """Write the failure to the replica's log, at most once in a while."""
-        if time.monotonic() - self._spoke_at > SECONDS_BETWEEN_WORDS:
-            self._spoke_at = time.monotonic()
-            print(f"lldeg: retrying requests to {self.url}: {reason}", flush=True)  # noqa: T201 - the replica's own log
 
 
 def _seconds(header: str | None) -> float | None:

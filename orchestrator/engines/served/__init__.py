@@ -1,1 +1,0 @@
-"""Talking to a server that may be busy, broken, away or hostile."""
