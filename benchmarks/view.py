@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from jobs.analysis.compare import Request, analyze_scores
-from jobs.report import report
+from jobs.report.page import report
 from jobs.scores.read import read_scores
 from jobs.scores.score_set import Reading
 from orchestrator.rundir.schema import FORMAT, ITEMS, SampleColumns

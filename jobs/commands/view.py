@@ -7,7 +7,6 @@ import typer
 
 from jobs.analysis.options import Columns, Higher, Lower, Margin, PairByOption, Range
 from jobs.formats.columns import parse_columns
-from jobs.report.catalog import Catalog, Chosen
 from jobs.scores.as_runs import as_runs
 from jobs.scores.scale_options import scale_options
 from jobs.scores.score_set import Reading
@@ -46,12 +45,12 @@ def view(
     """
     import uvicorn  # noqa: PLC0415 - the other commands start faster without a server
 
-    from jobs.report.server import application  # noqa: PLC0415 - the same
+    from jobs.report.server import Catalog, application  # noqa: PLC0415 - the same
 
-    chosen = Chosen(*scale_options(higher, lower, range_, margin))
+    choices = scale_options(higher, lower, range_, margin)
     reading = Reading({}, columns=parse_columns(columns), pair_by=pair_by)
     with as_runs(paths, reading) as runs, _listen(port) as listener:
-        catalog = Catalog(runs, chosen)
+        catalog = Catalog(runs, *choices)
         typer.echo(f"http://{HOST}:{listener.getsockname()[1]}/ (Ctrl-C stops)")
         config = uvicorn.Config(application(catalog), log_level="warning")
         uvicorn.Server(config).run(sockets=[listener])

@@ -4,7 +4,3 @@
 page for runs whose flips are too many for a file. The numbers come from the fields of verdicts.json, and each
 appears in the page twice, rounded to be read and in full to be checked (`<data value>`).
 """
-
-from jobs.report.write import analysis_files, report, write_analysis
-
-__all__ = ["analysis_files", "report", "write_analysis"]

@@ -1,129 +1,132 @@
-"""Which items changed: the index that a flip browser pages through.
+"""The answers that changed: an index that a browser of flips pages through, and its texts as JSON.
 
-It is taken from the scores that were tested, so it counts exactly the flips of the verdicts, and it is small
-(three arrays per task), so texts can be fetched for the few flips somebody looks at.
+The index is taken from the scores that were tested, so it counts exactly the flips of the verdicts, and it is
+small (a few arrays per task), so texts are read for the few flips that somebody looks at. Prompts recur in
+every variant and a baseline's answer in every comparison, so each text is stored once, in a table of strings,
+and flips refer to it by number.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import groupby, zip_longest
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jobs.analysis.compare import Analysis
 from jobs.formats.samples import Temperature
+from jobs.report.texts import Answer, Texts, shown
 from stats.arrays import Floats
-from stats.scores import TaskScores
 from stats.verdict import Verdict
 
 GRAVEST_FIRST = (Verdict.DEGRADED, Verdict.INCONCLUSIVE, Verdict.CERTIFIED)
+MOST_FLIPS, MOST_ANSWERS = 2_000, 20_000
+MOST_CHARACTERS = 5_000_000
+"""Limits of one report.html: what opens at once on a phone."""
+CLIP_EMBEDDED, CLIP_SERVED = 3_000, 50_000
+"""Longest text shown, in characters."""
 
 
 @dataclass(frozen=True)
-class Cell:
-    """One task of one comparison.
+class FlippedItems:
+    """The items of one task of one comparison whose score changed, in item order; arrays have shape (flips,).
 
     Attributes:
-        baseline, variant: the two models.
+        models: baseline and variant.
         temperature: of both.
-        task: its name.
         metric: key of the metric that was tested.
-    """
-
-    baseline: str
-    variant: str
-    temperature: Temperature
-    task: str
-    metric: str
-
-
-@dataclass(frozen=True)
-class Flips:
-    """The items of a cell whose score changed, in item order; arrays have shape (flips,).
-
-    Attributes:
-        cell: where.
         items: their identifiers.
-        baseline, variant: mean scores over reruns.
+        scores: mean scores over reruns, of the baseline and of the variant.
         drop: how much worse the variant is, in shares of the metric's range; never 0.
     """
 
-    cell: Cell
+    models: tuple[str, str]
+    temperature: Temperature
+    task: str
+    metric: str
     items: NDArray[np.generic]
-    baseline: Floats
-    variant: Floats
+    scores: tuple[Floats, Floats]
     drop: Floats
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def where(self, keep: NDArray[np.generic]) -> "Flips":
-        """Some of them, by mask, slice positions or indices."""
-        arrays = (array[keep] for array in (self.items, self.baseline, self.variant, self.drop))
-        return Flips(self.cell, *arrays)
+    def where(self, keep: NDArray[np.generic]) -> "FlippedItems":
+        """Some of them, by mask or indices."""
+        baseline, variant = self.scores
+        scores = (baseline[keep], variant[keep])
+        return replace(self, items=self.items[keep], scores=scores, drop=self.drop[keep])
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What a reader asked to see; None means all. A direction is "worse" or "better"."""
-
-    variant: str | None = None
-    temperature: Temperature = None
-    task: str | None = None
-    direction: str | None = None
-    item: str | None = None
-
-
-def flips_of(analysis: Analysis) -> list[Flips]:
+def flips_of(analysis: Analysis) -> list[FlippedItems]:
     """All flips, comparison by comparison with the gravest first, task by task."""
-    return [
-        _flips(
-            Cell(analysis.baseline, r.variant, r.temperature, pair.info.name, pair.info.metric), pair.scores
-        )
-        for r in sorted(analysis.results, key=lambda result: GRAVEST_FIRST.index(result.comparison.verdict))
-        for pair in r.pairs
-    ]
+    index = []
+    for result in sorted(analysis.results, key=lambda r: GRAVEST_FIRST.index(r.comparison.verdict)):
+        for pair in result.pairs:
+            paired = pair.scores
+            items = np.arange(paired.baseline.size) if paired.items is None else paired.items
+            models, scores = (analysis.baseline, result.variant), (paired.baseline, paired.variant)
+            place = (models, result.temperature, pair.info.name, pair.info.metric)
+            everything = FlippedItems(*place, items, scores, paired.differences)
+            index.append(everything.where(np.flatnonzero(paired.differences)))
+    return index
 
 
-def _flips(cell: Cell, scores: TaskScores) -> Flips:
-    items = np.arange(scores.baseline.size) if scores.items is None else scores.items
-    everything = Flips(cell, items, scores.baseline, scores.variant, scores.differences)
-    return everything.where(np.flatnonzero(scores.differences))
+def select(
+    index: Sequence[FlippedItems],
+    *,
+    variant: str | None = None,
+    temperature: Temperature = None,
+    task: str | None = None,
+    direction: str | None = None,
+    item: str | None = None,
+) -> list[FlippedItems]:
+    """The flips a reader asked for; None means all. A direction is "worse" or "better"."""
+    selected = []
+    for flips in index:
+        named = ((variant, flips.models[1]), (temperature, flips.temperature), (task, flips.task))
+        if all(wanted in {None, own} for wanted, own in named):
+            keep = np.ones(len(flips), dtype=np.bool_)
+            if direction is not None:
+                keep &= (flips.drop > 0) == (direction == "worse")
+            if item is not None:
+                keep &= flips.items.astype(str) == item
+            selected.append(flips.where(keep))
+    return [flips for flips in selected if len(flips)]
 
 
-def select(index: Sequence[Flips], wanted: Wanted) -> list[Flips]:
-    """The flips a reader asked for, cells without any left out."""
-    found = (_narrow(flips, wanted) for flips in index if _matches(flips.cell, wanted))
-    return [flips for flips in found if len(flips)]
+def search(index: Sequence[FlippedItems], texts: Texts, needle: str) -> list[FlippedItems]:
+    """The flips whose prompt, target or answers contain a text, ignoring case.
+
+    Each model's answers to a task are read once, however many comparisons ask for them.
+    """
+    hits: dict[int, FlippedItems] = {}
+    order = sorted(range(len(index)), key=lambda number: index[number].task)
+    for task, group in groupby(order, key=lambda number: index[number].task):
+        numbers = list(group)
+        items = np.unique(np.concatenate([index[number].items for number in numbers]))
+        models = {model for number in numbers for model in index[number].models}
+        in_prompts = texts.items_that_mention(task, items, needle)
+        in_answers = {model: texts.answers_that_mention(model, task, items, needle) for model in models}
+        for number in numbers:
+            flips = index[number]
+            places = [in_answers[model].get(flips.temperature, items[:0]) for model in flips.models]
+            hits[number] = flips.where(np.isin(flips.items, np.concatenate([in_prompts, *places])))
+    return [hits[number] for number in sorted(hits) if len(hits[number])]
 
 
-def _matches(cell: Cell, wanted: Wanted) -> bool:
-    return (
-        wanted.variant in {None, cell.variant}
-        and wanted.task in {None, cell.task}
-        and wanted.temperature in {None, cell.temperature}
-    )
-
-
-def _narrow(flips: Flips, wanted: Wanted) -> Flips:
-    if wanted.direction is not None:
-        flips = flips.where(np.flatnonzero((flips.drop > 0) == (wanted.direction == "worse")))
-    if wanted.item is not None:
-        flips = flips.where(np.flatnonzero(flips.items.astype(str) == wanted.item))
-    return flips
-
-
-def page(found: Sequence[Flips], start: int, count: int) -> Iterator[Flips]:
-    """The cells, cut down to `count` flips from `start` on."""
+def page(index: Sequence[FlippedItems], start: int, count: int) -> Iterator[FlippedItems]:
+    """The index, cut down to `count` flips from `start` on."""
     stop = start + count
-    for flips in found:
+    for flips in index:
         if start < len(flips) and stop > 0:
             yield flips.where(np.arange(max(start, 0), min(stop, len(flips))))
         start, stop = start - len(flips), stop - len(flips)
 
 
-def spread(index: Sequence[Flips], limit: int) -> list[Flips]:
-    """At most `limit` flips, as many from every cell as it has, so none crowds out another."""
+def spread(index: Sequence[FlippedItems], limit: int) -> list[FlippedItems]:
+    """At most `limit` flips, as many from every task as it has, so none crowds out another."""
     share, left = dict.fromkeys(range(len(index)), 0), limit
     hungry = [i for i in share if len(index[i])]
     while hungry and left > 0:
@@ -133,3 +136,105 @@ def spread(index: Sequence[Flips], limit: int) -> list[Flips]:
             share[i], left = share[i] + more, left - more
         hungry = [i for i in hungry if share[i] < len(index[i])]
     return [index[i].where(np.arange(count)) for i, count in share.items() if count]
+
+
+class Strings:
+    """Texts made safe to look at, each once, by their number.
+
+    Args:
+        limit: longest text kept whole.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.limit, self.size = limit, 0
+        self.numbers: dict[str, int] = {}
+
+    def number(self, text: str | None) -> int | None:
+        """The number of a text; None for None."""
+        safe = shown(text, self.limit)
+        if safe is None:
+            return None
+        if safe not in self.numbers:
+            self.size += len(safe)
+        return self.numbers.setdefault(safe, len(self.numbers))
+
+
+def embedded(index: Sequence[FlippedItems], texts: Texts, answers: int) -> dict[str, Any]:
+    """What goes into a file: as many flips as the limits allow, and how many there are.
+
+    Args:
+        index: all flips.
+        texts: prompts and answers.
+        answers: to each item, of both models together.
+    """
+    strings = Strings(CLIP_EMBEDDED)
+    chosen = spread(index, min(MOST_FLIPS, max(1, MOST_ANSWERS // answers)))
+    kept: dict[int, list[dict[str, Any]]] = {}
+    for number, entries in _entries(chosen, texts, strings):
+        kept[number] = []
+        room = strings.size + (MOST_CHARACTERS - strings.size) // (len(chosen) - len(kept) + 1)
+        for entry in entries:
+            kept[number].append(entry)
+            if strings.size > room:
+                break
+    return _payload(strings, kept, sum(map(len, index)))
+
+
+def served(index: Sequence[FlippedItems], texts: Texts, total: int) -> dict[str, Any]:
+    """One page of an answer with `total` flips."""
+    strings = Strings(CLIP_SERVED)
+    return _payload(strings, {n: list(entries) for n, entries in _entries(index, texts, strings)}, total)
+
+
+def _payload(strings: Strings, entries: dict[int, list[dict[str, Any]]], total: int) -> dict[str, Any]:
+    flips = [entry for number in sorted(entries) for entry in entries[number]]
+    return {"strings": list(strings.numbers), "flips": flips, "total": total}
+
+
+def _entries(
+    index: Sequence[FlippedItems], texts: Texts, strings: Strings
+) -> Iterator[tuple[int, Iterator[dict[str, Any]]]]:
+    """The entries of each part of an index with its number, task by task: what parts share is read once."""
+    alike: dict[object, list[int]] = {}
+    for number, flips in enumerate(index):
+        alike.setdefault((flips.task, flips.temperature), []).append(number)
+    for numbers in alike.values():
+        first = index[numbers[0]]
+        items = np.unique(np.concatenate([index[number].items for number in numbers]))
+        questions = texts.questions(first.task, items)
+        answers = texts.answers(first.models[0], first.task, first.temperature, first.metric, items)
+        for number in numbers:
+            yield number, _entries_of(index[number], questions, answers, texts, strings)
+
+
+def _entries_of(
+    flips: FlippedItems,
+    questions: dict[int, tuple[str | None, str | None]],
+    answers: dict[int, list[Answer]],
+    texts: Texts,
+    strings: Strings,
+) -> Iterator[dict[str, Any]]:
+    """Each flip; answers are a row per rerun, [seed, score, text, extracted] of each model or None."""
+
+    def numbered(answer: Answer | None) -> list[Any] | None:
+        return answer and [*answer[:2], *map(strings.number, answer[2:])]
+
+    (baseline, variant), task = flips.models, flips.task
+    own = texts.answers(variant, task, flips.temperature, flips.metric, flips.items)
+    arrays = (flips.items.tolist(), *(scores.tolist() for scores in flips.scores), flips.drop.tolist())
+    for item, *scores, drop in zip(*arrays, strict=True):
+        prompt, target = questions.get(item, (None, None))
+        side_by_side = zip_longest(answers.get(item, []), own.get(item, []))
+        yield {
+            "baseline": baseline,
+            "variant": variant,
+            "temperature": flips.temperature,
+            "task": task,
+            "item": str(item),
+            "metric": flips.metric,
+            "scores": scores,
+            "drop": drop,
+            "prompt": strings.number(prompt),
+            "target": strings.number(target),
+            "answers": [[numbered(first), numbered(second)] for first, second in side_by_side],
+        }

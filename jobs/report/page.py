@@ -1,31 +1,192 @@
-"""Lays the content out as HTML: one template, one style sheet, one script, all inside the page.
+"""The page: what an analysis found, for people, laid out as HTML inside one file.
 
-Markup escapes by default, JSON inside a script element cannot end it, and a content security policy
-names the digests of the page's own style and script, so that markup that slipped through could still load and
-run nothing.
+Everything on it is a view of verdicts.json and the manifests, and each number is there twice, rounded to be
+read and in full to be checked (`<data value>`). Markup escapes by default, JSON inside a script element
+cannot end it, and a content security policy names the digests of the page's own style and script, so that
+markup that slipped through could still load and run nothing.
 """
 
 import base64
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from jobs.report.forest import limits
-from jobs.report.visible import visible
+from jobs.analysis.compare import Analysis
+from jobs.analysis.policy.decision import Decision
+from jobs.formats.run_files import RunFiles
+from jobs.report.flips import GRAVEST_FIRST, embedded, flips_of
+from jobs.report.plots import Entry, drop_axis, limits, look_plot, score_curves, success_histograms
+from jobs.report.texts import Texts, visible
+from jobs.text.decision import CASE_HEADER, STATUS_WORDS, case_rows, decision_lines
 from jobs.text.format import amount, clean, p_text, percent, score_text, temperature_text
-from stats.results import Unit
+from jobs.text.meaning import gap_lines, margin_text, meaning, notes
+from jobs.text.outputs import verdicts
+from stats.results import Settings, Unit
+from stats.tasks.combinations import default_first
+from stats.verdict import Verdict
 
 FOLDER = Path(__file__).parent
 NO_VALUE = "–"
+MOST_GAPS = 50
+"""Number of tasks with missing answers that the page lists."""
+P_VALUES = (
+    ("p adjusted", "p_adjusted"),
+    *((f"p {c.title}", c.field) for c in default_first(Settings.combine) if c.keeps_level),
+    ("p non-inferior", "p_noninferior"),
+)
+"""Columns of the table of all numbers: heading and field. Where looks decide, no other test is made than the
+first and the last."""
+WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "inconclusive", Verdict.CERTIFIED: "non-inferior"}
 
 
-def _read(name: str) -> Markup:
-    return Markup((FOLDER / name).read_text(encoding="utf-8"))  # noqa: S704 - a file of this package
+def report(analysis: Analysis, runs: Sequence[RunFiles], decision: Decision | None = None) -> str:
+    """report.html: the whole page in one file.
+
+    Args:
+        analysis: what was found.
+        runs: where it was found, with prompts and answers to be shown; none where the input was scores only.
+        decision: of a policy, if there is one.
+    """
+    content = content_of(analysis, [run.manifest for run in runs], decision)
+    answers = max(sum(result.comparison.reruns) for result in analysis.results)
+    flips = embedded(flips_of(analysis), Texts(runs), answers)
+    return render("report.html.jinja", {"content": content, "flips": flips, "live": False})
+
+
+def content_of(
+    analysis: Analysis, manifests: Sequence[Mapping[str, Any]], decision: Decision | None = None
+) -> dict[str, Any]:
+    """What the page says but the flips, in the words of its template.
+
+    Args:
+        analysis: what was found.
+        manifests: of the runs behind it; empty where there are none.
+        decision: of a policy, if there is one.
+
+    Returns:
+        Among others the content of verdicts.json (`verdicts`), and for each variant, the gravest first, a
+        card with its cases: one per temperature, with its entry in verdicts.json.
+    """
+    content = verdicts(analysis)
+    by_variant: dict[str, list[dict[str, Any]]] = {}
+    for entry, result in zip(content["comparisons"], analysis.results, strict=True):
+        case = {
+            "entry": entry,
+            "sentence": meaning(result, analysis),
+            "margin": margin_text(result),
+            "axis": drop_axis(entry["tasks"]),
+            "unit": _unit(entry["tasks"]),
+        }
+        by_variant.setdefault(result.variant, []).append(case)
+    gravest = {
+        variant: min((Verdict(case["entry"]["verdict"]) for case in own), key=GRAVEST_FIRST.index)
+        for variant, own in by_variant.items()
+    }
+    variants = sorted(by_variant, key=lambda variant: GRAVEST_FIRST.index(gravest[variant]))
+    cases = [case for variant in variants for case in by_variant[variant]]
+    return {
+        "title": ", ".join(str(manifest.get("name", "run")) for manifest in manifests) or "Comparison",
+        "headline": _headline(list(gravest.values()), analysis.baseline),
+        "verdicts": content,
+        "cards": [{"variant": v, "verdict": gravest[v], "cases": by_variant[v]} for v in variants],
+        "cases": cases,
+        "tasks": list(dict.fromkeys(task["task"] for case in cases for task in case["entry"]["tasks"])),
+        "axis": drop_axis(content["comparisons"]),
+        "unit": _unit(content["comparisons"]),
+        "p_values": P_VALUES if content["stopping"] is None else (P_VALUES[0], P_VALUES[-1]),
+        "gaps": gap_lines(analysis.results, MOST_GAPS),
+        "notes": notes(analysis),
+        "looks": [look_plot(entry) for entry in content["comparisons"] if entry["looks"]],
+        "curves": score_curves(content),
+        "histograms": success_histograms(analysis),
+        "runs": [_run(manifest, analysis.baseline) for manifest in manifests],
+        "policy": None if decision is None else _policy(decision),
+    }
+
+
+def _unit(entries: Sequence[Entry]) -> str:
+    """What the drops of some entries on one axis are counted in."""
+    units = {str(entry["margin_unit"]) for entry in entries}
+    return units.pop() if len(units) == 1 else "mixed"
+
+
+def _headline(found: Sequence[Verdict], baseline: str) -> str:
+    """The answer in one sentence: how many variants are worse, inconclusive and non-inferior."""
+    of = f"of {len(found)} variants" if len(found) > 1 else "variant"
+    bad = found.count(Verdict.DEGRADED)
+    worse = f"{bad or 'None'} {of} {'are' if bad > 1 else 'is'} worse than {baseline}"
+    rest = [f"{found.count(v)} {WORDS[v]}" for v in GRAVEST_FIRST[1:] if v in found]
+    return f"{worse}; {', '.join(rest)}." if rest else f"{worse}."
+
+
+def _policy(decision: Decision) -> dict[str, Any]:
+    """The decision, the cases that the policy names, and why the release does not pass."""
+    return {
+        "decision": decision,
+        "decided": STATUS_WORDS[decision.status],
+        "header": CASE_HEADER,
+        "rows": case_rows(decision),
+        "sentences": decision_lines(decision),
+    }
+
+
+def _run(manifest: Mapping[str, Any], baseline: str) -> dict[str, Any]:
+    """A run: what is set for the baseline and different for each variant, and its manifest as text."""
+    variants: dict[str, dict[str, str]] = {}
+    for name, entry in manifest["variants"].items():
+        parts = {name: entry.get(name) for name in ("model", "revision")} | (entry.get("engine") or {})
+        variants[name] = {key: str(value) for key, value in parts.items() if value is not None}
+    base, settings = variants.get(baseline, {}), {}
+    for name, own in variants.items():
+        compared = {} if name == baseline else base
+        changed = [f"{key} = {value}" for key, value in own.items() if compared.get(key) != value]
+        changed += [f"without {key}" for key in compared if key not in own]
+        text = " · ".join(changed)
+        if compared:
+            text = f"as {baseline}, but {text}" if changed else f"as {baseline}"
+        settings[name] = text
+    tasks = {
+        name: {key: value for key, value in entry.items() if key != "definition"}
+        for name, entry in manifest["tasks"].items()
+    }
+    text = json.dumps({**manifest, "tasks": tasks}, indent=2, ensure_ascii=False)
+    return {
+        "name": str(manifest.get("name", "run")),
+        "manifest": manifest,
+        "settings": settings,
+        "text": text,
+    }
+
+
+def render(template: str, values: Mapping[str, Any]) -> str:
+    """Fill in a template of this package.
+
+    Args:
+        template: its file name.
+        values: what it needs besides style, script and policy.
+    """
+    style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    digests = (hashlib.sha256(text.encode()).digest() for text in (style, script))
+    of_style, of_script = (f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    policy = (
+        f"default-src 'none'; style-src {of_style}; script-src {of_script}; connect-src 'self'; "
+        "img-src data:; base-uri 'none'; form-action 'none'"
+    )
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(FILTERS)
+    page = environment.get_template(template)
+    return page.render(values, style=Markup(style), script=Markup(script), policy=policy)  # noqa: S704 - files of this package
 
 
 def script_json(value: Any) -> Markup:
@@ -36,29 +197,9 @@ def script_json(value: Any) -> Markup:
     return Markup(text)  # noqa: S704 - made safe above
 
 
-def full(value: Any) -> str:
-    """A value of verdicts.json exactly as it is there, without rounding."""
-    return json.dumps(value)
-
-
-def _digest(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _policy(style: str, script: str) -> str:
-    return (
-        f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; connect-src 'self'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
 def _amount(drop: float | None, unit: Unit, *, sign: bool = True) -> str:
     """A drop in its unit; a dash where it is not finite."""
     return NO_VALUE if drop is None else amount(drop, unit, sign=sign).replace("-", "−")
-
-
-def _score(score: float | None, unit: Unit) -> str:
-    return NO_VALUE if score is None else score_text(score, unit)
 
 
 def _p(p: float | None) -> str | Markup:
@@ -69,42 +210,16 @@ def _p(p: float | None) -> str | Markup:
     return Markup("{} × 10<sup>−{}</sup>").format(digits, abs(int(power))) if power else digits
 
 
-def _number(value: float | None) -> str:
-    return NO_VALUE if value is None else f"{value:,}"
-
-
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    filters: dict[str, Callable[..., object]] = {
-        "clean": clean,
-        "visible": visible,
-        "full": full,
-        "script_json": script_json,
-        "p": _p,
-        "limits": limits,
-        "percent": lambda share: NO_VALUE if share is None else percent(share),
-        "amount": _amount,
-        "score": _score,
-        "number": _number,
-        "temperature": temperature_text,
-    }
-    environment.filters.update(filters)
-    return environment
-
-
-def render(template: str, values: Mapping[str, Any]) -> str:
-    """Fill in a template of this package.
-
-    Args:
-        template: its file name.
-        values: what it needs besides style, script and policy.
-    """
-    style, script = _read("page.css"), _read("page.js")
-    page = _environment().get_template(template)
-    return page.render(values, style=style, script=script, policy=_policy(style, script))
+FILTERS: dict[str, Callable[..., object]] = {
+    "clean": clean,
+    "visible": visible,
+    "full": json.dumps,  # a value of verdicts.json exactly as it is there, without rounding
+    "script_json": script_json,
+    "p": _p,
+    "limits": limits,
+    "percent": lambda share: NO_VALUE if share is None else percent(share),
+    "amount": _amount,
+    "score": lambda score, unit: NO_VALUE if score is None else score_text(score, unit),
+    "number": lambda value: NO_VALUE if value is None else f"{value:,}",
+    "temperature": temperature_text,
+}

@@ -1,11 +1,13 @@
 """The page as a small server: flips are paged from Parquet, and a sweep that still runs is counted.
 
-It answers only requests that name this machine, so that no other site can reach it through a browser.
+Each run is analyzed when somebody looks at it and again when it has grown. The server answers only requests
+that name this machine, so that no other site can reach it through a browser.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from functools import wraps
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import lru_cache, wraps
+from threading import Lock
 from typing import Any
 
 from starlette.applications import Starlette
@@ -15,72 +17,147 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from jobs.formats.run_counts import Count, total
-from jobs.report.catalog import CachedRun, Catalog
-from jobs.report.flips import Wanted, page
-from jobs.report.page import render
-from jobs.report.payload import served
+from jobs.analysis.analyze_inputs import analyze_inputs
+from jobs.formats.run_counts import Count, Footers, total
+from jobs.formats.run_files import RunFiles, runs_in
+from jobs.report.flips import FlippedItems, flips_of, page, search, select, served
+from jobs.report.page import content_of, render
+from jobs.report.texts import Texts
+from jobs.scores.scale_options import AS_READ, ScaleOptions
+from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
+REMEMBERED = 16
+"""Searches whose results are kept, so that turning a page does not search again."""
 MOST_PER_PAGE = 100
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
 
-Show = Callable[[CachedRun, Request], Response]
+
+class AnalyzedRun:
+    """A run as it stood at one moment.
+
+    Attributes:
+        content: the page but the flips.
+        index: all its flips.
+        texts: prompts and answers.
+    """
+
+    def __init__(self, run: RunFiles, footers: Footers, margin: float | None, scales: ScaleOptions) -> None:
+        scores, analysis = analyze_inputs([run.location], Reading({}, scales=scales), margin=margin)
+        self.content = content_of(analysis, [run.manifest])
+        self.index = flips_of(analysis)
+        self.texts = Texts(scores.runs, footers)
+        self.find = lru_cache(REMEMBERED)(self._find)
+
+    def _find(self, text: str = "", **wanted: Any) -> list[FlippedItems]:
+        selected = select(self.index, **wanted)
+        return search(selected, self.texts, text) if text and selected else selected
 
 
-@dataclass(frozen=True)
-class Listed:
-    """A run in the list of runs: its count, or why it cannot be counted."""
+class CachedRun:
+    """One run, and its analysis if somebody has looked at it."""
 
-    name: str
-    count: Count | None
-    problem: str | None
+    def __init__(self, location: str, margin: float | None, scales: ScaleOptions) -> None:
+        self.location = location
+        self._choices = margin, scales
+        self._footers, self._lock = Footers(), Lock()
+        self._files = -1
+        self._analyzed: AnalyzedRun | None = None
+
+    def counts(self) -> dict[str, Count]:
+        """Samples by variant, now."""
+        return self._footers.count(RunFiles.open(self.location))
+
+    def analyze(self) -> AnalyzedRun:
+        """The run in its current state.
+
+        Raises:
+            UserError: if it cannot be read or compared.
+        """
+        with self._lock:
+            run = RunFiles.open(self.location)
+            files = sum(len(run.samples(model, task)) for model in run.models for task in run.tasks)
+            if self._analyzed is None or files != self._files:
+                self._analyzed = None  # two of them at once would need twice the memory
+                self._analyzed = AnalyzedRun(run, self._footers, *self._choices)
+                self._files = files
+            return self._analyzed
+
+
+class Catalog:
+    """The runs that a server shows, by a name that is safe in a URL because it is only ever looked up.
+
+    Args:
+        paths: runs, or folders of runs.
+        margin: largest acceptable drop; None for the sweep's.
+        scales: direction and range of tasks, as far as the user says.
+
+    Raises:
+        UserError: if none of them is a run.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], margin: float | None = None, scales: ScaleOptions = AS_READ
+    ) -> None:
+        self._paths, self._choices = paths, (margin, scales)
+        self._runs: dict[str, CachedRun] = {}
+        if not self.runs():
+            raise UserError(
+                f"There is no run directory in {', '.join(paths)}, and lldeg view shows only run directories."
+            )
+
+    def runs(self) -> dict[str, CachedRun]:
+        """All runs there are now, those that came since included."""
+        locations = dict.fromkeys(run for path in self._paths for run in runs_in(path))
+        for location in locations:
+            if all(run.location != location for run in self._runs.values()):
+                name = location.rstrip("/").rpartition("/")[2] or location
+                key = name if name not in self._runs else f"{name}~{len(self._runs)}"
+                self._runs[key] = CachedRun(location, *self._choices)
+        return {key: run for key, run in self._runs.items() if run.location in locations}
 
 
 def application(catalog: Catalog) -> Starlette:
     """The server for some runs."""
+
+    def show_list(_: Request) -> Response:
+        runs = catalog.runs()
+        if len(runs) == 1:
+            return RedirectResponse(f"/runs/{next(iter(runs))}/")
+        values = {"title": "Runs", "runs": [(key, *_counted_or_why(run)) for key, run in runs.items()]}
+        return HTMLResponse(render("runs.html.jinja", values), headers=HEADERS)
+
+    def of_run(show: Callable[[CachedRun, Request], Response]) -> Callable[[Request], Response]:
+        """An endpoint that finds its run first."""
+
+        @wraps(show)
+        def endpoint(request: Request) -> Response:
+            run = catalog.runs().get(request.path_params["key"])
+            if run is None:
+                return JSONResponse({"error": "There is no such run."}, status_code=404)
+            try:
+                return show(run, request)
+            except UserError as error:
+                return JSONResponse({"error": str(error)}, status_code=400)
+
+        return endpoint
+
     routes = [
-        Route("/", _list_of(catalog)),
-        Route("/runs/{key}/", _of_run(catalog, _show_run)),
-        Route("/runs/{key}/flips", _of_run(catalog, _show_flips)),
-        Route("/runs/{key}/progress", _of_run(catalog, _show_progress)),
+        Route("/", show_list),
+        Route("/runs/{key}/", of_run(_show_run)),
+        Route("/runs/{key}/flips", of_run(_show_flips)),
+        Route("/runs/{key}/progress", of_run(_show_progress)),
     ]
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])
     return Starlette(routes=routes, middleware=[hosts])
 
 
-def _list_of(catalog: Catalog) -> Callable[[Request], Response]:
-    def show(_: Request) -> Response:
-        cached = catalog.runs()
-        if len(cached) == 1:
-            return RedirectResponse(f"/runs/{next(iter(cached))}/")
-        runs = [_listed(key, run) for key, run in cached.items()]
-        return HTMLResponse(render("runs.html.jinja", {"title": "Runs", "runs": runs}), headers=HEADERS)
-
-    return show
-
-
-def _listed(key: str, run: CachedRun) -> Listed:
+def _counted_or_why(run: CachedRun) -> tuple[Count | None, str | None]:
+    """A run's count, or why it cannot be counted."""
     try:
-        return Listed(key, total(run.counts().values()), None)
+        return total(run.counts().values()), None
     except UserError as error:
-        return Listed(key, None, str(error))
-
-
-def _of_run(catalog: Catalog, show: Show) -> Callable[[Request], Response]:
-    """An endpoint that finds its run first."""
-
-    @wraps(show)
-    def endpoint(request: Request) -> Response:
-        run = catalog.runs().get(request.path_params["key"])
-        if run is None:
-            return JSONResponse({"error": "There is no such run."}, status_code=404)
-        try:
-            return show(run, request)
-        except UserError as error:
-            return JSONResponse({"error": str(error)}, status_code=400)
-
-    return endpoint
+        return None, str(error)
 
 
 def _show_run(run: CachedRun, request: Request) -> Response:
@@ -94,39 +171,20 @@ def _show_run(run: CachedRun, request: Request) -> Response:
 
 def _show_flips(run: CachedRun, request: Request) -> Response:
     query = request.query_params
-    wanted = _wanted(query)
-    start, count = _whole(query, "start", 0), min(_whole(query, "count", 20), MOST_PER_PAGE)
-    analyzed = run.analyze()
-    found = analyzed.find(wanted, query.get("text", ""))
-    size = sum(len(flips) for flips in found)
-    return JSONResponse(served(list(page(found, start, count)), analyzed.texts, size), headers=HEADERS)
-
-
-def _show_progress(run: CachedRun, _: Request) -> Response:
-    counts = run.counts()
-    variants = [{"variant": name, **_counted(count)} for name, count in counts.items()]
-    return JSONResponse({"variants": variants, **_counted(total(counts.values()))}, headers=HEADERS)
-
-
-def _counted(count: Count) -> dict[str, int]:
-    return {**asdict(count), "needed": count.needed}
-
-
-def _wanted(query: Any) -> Wanted:
-    direction = query.get("direction") or None
-    if direction not in {None, "worse", "better"}:
+    wanted: dict[str, Any] = {
+        name: query.get(name) or None for name in ("variant", "temperature", "task", "direction", "item")
+    }
+    if wanted["direction"] not in {None, "worse", "better"}:
         raise UserError("The direction must be worse or better.")
     try:
-        temperature = float(query["temperature"]) if query.get("temperature") else None
+        wanted["temperature"] = wanted["temperature"] and float(wanted["temperature"])
     except ValueError:
         raise UserError("The temperature must be a number.") from None
-    return Wanted(
-        variant=query.get("variant") or None,
-        temperature=temperature,
-        task=query.get("task") or None,
-        direction=direction,
-        item=query.get("item") or None,
-    )
+    start, count = _whole(query, "start", 0), min(_whole(query, "count", 20), MOST_PER_PAGE)
+    analyzed = run.analyze()
+    found = analyzed.find(query.get("text", ""), **wanted)
+    size = sum(len(flips) for flips in found)
+    return JSONResponse(served(list(page(found, start, count)), analyzed.texts, size), headers=HEADERS)
 
 
 def _whole(query: Any, name: str, default: int) -> int:
@@ -134,3 +192,11 @@ def _whole(query: Any, name: str, default: int) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 12):
         raise UserError(f"The {name} must be a whole number.")
     return int(text)
+
+
+def _show_progress(run: CachedRun, _: Request) -> Response:
+    counts = run.counts()
+    values = {name: {**asdict(count), "needed": count.needed} for name, count in counts.items()}
+    variants = [{"variant": name, **own} for name, own in values.items()]
+    whole = total(counts.values())
+    return JSONResponse({"variants": variants, **asdict(whole), "needed": whole.needed}, headers=HEADERS)

@@ -1,14 +1,17 @@
-"""Reads prompts and answers, a few items at a time.
+"""Prompts and answers, read a few items at a time, and made safe to look at.
 
 A block holds a range of items, and Parquet's own statistics say which, so only blocks that can hold an item
 are read. Nothing but those ranges is kept in memory.
+
+A page escapes markup by itself, but terminal codes, zero-width and direction characters survive escaping and
+can hide or reorder what a model said. They are shown as signs instead of being dropped, because an invisible
+character can be the very difference between two answers.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -20,31 +23,14 @@ from jobs.formats.run_counts import Footers
 from jobs.formats.run_files import RunFiles
 from jobs.formats.run_samples import read_files
 from jobs.formats.samples import Temperature, as_temperature
-from jobs.report.flips import Cell
 
 LIKELIHOODS = {"loglikelihood", "multiple_choice", "loglikelihood_rolling"}
-ASKED = ("item", "prompt", "target")
-SAID = ("item", "temperature", "seed", "scores", "response", "filtered", "error")
+QUESTION = ("item", "prompt", "target")
+ANSWER = ("item", "temperature", "seed", "scores", "response", "filtered", "error")
 
 Items = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """An item: its prompt and what was expected."""
-
-    prompt: str | None
-    target: str | None
-
-
-@dataclass(frozen=True)
-class Said:
-    """One answer: its seed, its score (None if it has none), its text, what a filter took from it."""
-
-    seed: int | None
-    score: float | None
-    text: str | None
-    extracted: str | None
+Answer: TypeAlias = tuple[int | None, float | None, str | None, str | None]
+"""Seed, score (None if it has none), text, and what a filter extracted from it."""
 
 
 class Texts:
@@ -59,27 +45,34 @@ class Texts:
         self._runs = runs
         self._footers = footers or Footers()
 
-    def asked(self, task: str, items: Items) -> dict[int, Asked]:
+    def questions(self, task: str, items: Items) -> dict[int, tuple[str | None, str | None]]:
         """Prompt and target by item."""
         rows = [row for table in self._items(task, items) for row in table.to_pylist()]
-        return {row["item"]: Asked(row["prompt"], row["target"]) for row in rows}
+        return {row["item"]: (row["prompt"], row["target"]) for row in rows}
 
-    def said(self, cell: Cell, model: str, items: Items) -> dict[int, list[Said]]:
-        """Answers of one model at the cell's temperature, by item, sorted by seed."""
-        found: dict[int, dict[int, Said]] = {}
-        for table in self._samples(model, cell.task, items, SAID):
-            rows = table.filter(_at(table["temperature"], cell.temperature))
-            for item, said in zip(rows["item"].to_pylist(), self._answers(cell, rows), strict=True):
-                seed = -1 if said.seed is None else said.seed
-                found.setdefault(item, {}).setdefault(seed, said)
-        return {item: [by_seed[seed] for seed in sorted(by_seed)] for item, by_seed in found.items()}
+    def answers(
+        self, model: str, task: str, temperature: Temperature, metric: str, items: Items
+    ) -> dict[int, list[Answer]]:
+        """Answers of one model at one temperature with their scores in a metric, by item, sorted by seed."""
+        by_item: dict[int, dict[int, Answer]] = {}
+        kinds = [run.tasks[task].get("output_type") for run in self._runs if task in run.tasks]
+        are_likelihoods = bool(kinds) and str(kinds[-1]) in LIKELIHOODS
+        for table in self._samples(model, task, items, ANSWER):
+            at = [t for t in pc.unique(table["temperature"]).to_pylist() if as_temperature(t) == temperature]
+            rows = table.filter(pc.is_in(table["temperature"], pa.array(at, table["temperature"].type)))
+            answers = _answers(rows, metric, are_likelihoods=are_likelihoods)
+            for item, answer in zip(rows["item"].to_pylist(), answers, strict=True):
+                by_item.setdefault(item, {}).setdefault(-1 if answer[0] is None else answer[0], answer)
+        return {item: [by_seed[seed] for seed in sorted(by_seed)] for item, by_seed in by_item.items()}
 
-    def mentioned(self, task: str, items: Items, needle: str) -> Items:
+    def items_that_mention(self, task: str, items: Items, needle: str) -> Items:
         """Those of some items whose prompt or target contains a text, ignoring case."""
         tables = self._items(task, items)
         return _hits([(table, name) for table in tables for name in ("prompt", "target")], needle)
 
-    def said_by(self, model: str, task: str, items: Items, needle: str) -> dict[Temperature, Items]:
+    def answers_that_mention(
+        self, model: str, task: str, items: Items, needle: str
+    ) -> dict[Temperature, Items]:
         """Those of some items in whose answers a model wrote a text, ignoring case, by temperature."""
         tables = self._samples(model, task, items, ("item", "temperature", "response"))
         temperatures = {t for table in tables for t in pc.unique(table["temperature"]).to_pylist()}
@@ -92,48 +85,34 @@ class Texts:
 
     def _items(self, task: str, items: Items) -> list[pa.Table]:
         keep = ds.field("item").isin(items.tolist())
-        return [run.items(task, list(ASKED)).filter(keep) for run in self._runs if task in run.tasks]
+        return [run.items(task, list(QUESTION)).filter(keep) for run in self._runs if task in run.tasks]
 
     def _samples(self, model: str, task: str, items: Items, columns: Sequence[str]) -> list[pa.Table]:
-        tables = []
+        """Samples of the files that may hold one of the items, as an earlier read or the footers tell."""
+        keep, tables = ds.field("item").isin(items.tolist()), []
         for run in self._runs:
-            spans = self._spans(run, model, task)
+            files = run.samples(model, task)
+            if run.spans.keys() >= set(files):
+                spans = [(path, *run.spans[path]) for path in files]
+            else:
+                spans = [(f.path, f.first, f.last) for f in self._footers.of(run, model, task)]
             paths = [path for path, first, last in spans if np.any((items >= first) & (items <= last))]
-            files = (table for _, table in read_files(run, paths, columns) if table is not None)
-            tables += [table.filter(ds.field("item").isin(items.tolist())) for table in files]
+            read = (table for _, table in read_files(run, paths, columns) if table is not None)
+            tables += [table.filter(keep) for table in read]
         return tables
 
-    def _spans(self, run: RunFiles, model: str, task: str) -> list[tuple[str, int, int]]:
-        """Files of a cell with their first and last item: known from an earlier read, else from footers."""
-        files = run.samples(model, task)
-        if run.spans.keys() >= set(files):
-            return [(path, *run.spans[path]) for path in files]
-        return [(f.path, f.first, f.last) for f in self._footers.of(run, model, task)]
 
-    @cached_property
-    def _kinds(self) -> dict[str, str]:
-        return {
-            task: str(entry.get("output_type")) for run in self._runs for task, entry in run.tasks.items()
-        }
-
-    def _answers(self, cell: Cell, rows: pa.Table) -> Iterator[Said]:
-        seeds, errors, texts = (_values(rows, name) for name in ("seed", "error", "response"))
-        scores = _values(rows, "scores", cell.metric)
-        extracted = _values(rows, "filtered", cell.metric.partition(",")[2])
-        are_likelihoods = self._kinds.get(cell.task) in LIKELIHOODS
-        for seed, score, error, text, part in zip(seeds, scores, errors, texts, extracted, strict=True):
-            if error is not None:
-                yield Said(seed, score, f"[no answer: {error}]", None)
-            elif are_likelihoods:
-                yield Said(seed, score, _likelihoods(text), None)
-            else:
-                yield Said(seed, score, text, None if part == text else part)
-
-
-def _at(temperatures: pa.ChunkedArray, wanted: Temperature) -> pa.ChunkedArray:
-    """Which rows are at a temperature."""
-    same = [t for t in pc.unique(temperatures).to_pylist() if as_temperature(t) == wanted]
-    return pc.is_in(temperatures, pa.array(same, temperatures.type))
+def _answers(rows: pa.Table, metric: str, *, are_likelihoods: bool) -> Iterator[Answer]:
+    seeds, errors, texts = (_values(rows, name) for name in ("seed", "error", "response"))
+    scores = _values(rows, "scores", metric)
+    extracted = _values(rows, "filtered", metric.partition(",")[2])
+    for seed, score, error, text, part in zip(seeds, scores, errors, texts, extracted, strict=True):
+        if error is not None:
+            yield seed, score, f"[no answer: {error}]", None
+        elif are_likelihoods:
+            yield seed, score, _likelihoods(text), None
+        else:
+            yield seed, score, text, None if part == text else part
 
 
 def _values(table: pa.Table, column: str, part: str | None = None) -> list[Any]:
@@ -150,12 +129,12 @@ def _values(table: pa.Table, column: str, part: str | None = None) -> list[Any]:
 
 def _hits(columns: Sequence[tuple[pa.Table, str]], needle: str) -> Items:
     """Items in whose rows a column holds a text."""
-    found = [
+    hits = [
         table.filter(pc.match_substring(table[name], needle, ignore_case=True))["item"].to_numpy()
         for table, name in columns
         if name in table.column_names
     ]
-    return np.unique(np.concatenate(found)) if found else np.zeros(0, dtype=np.int64)
+    return np.unique(np.concatenate(hits)) if hits else np.zeros(0, dtype=np.int64)
 
 
 def _likelihoods(text: str | None) -> str | None:
@@ -169,3 +148,39 @@ def _likelihoods(text: str | None) -> str | None:
         f"choice {i}: {value:.4f}{'  ◀ most likely' if value == best else ''}"
         for i, value in enumerate(values)
     )
+
+
+ACTING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Controls, format and direction characters, invisible fillers, lone surrogates; not newline and tab."""
+
+
+def visible(text: str) -> str:
+    """The text with every character that is invisible or acts on its surroundings replaced by a sign."""
+    return ACTING.sub(_sign, text)
+
+
+def _sign(match: re.Match[str]) -> str:
+    code = ord(match.group())
+    if code < 0x20:
+        return chr(0x2400 + code)
+    return "\u2421" if code == 0x7F else f"⟨U+{code:04X}⟩"
+
+
+def clip(text: str, limit: int) -> str:
+    """At most about `limit` characters: a third from the start, the rest from the end, and what was cut.
+
+    The end of a prompt is the question and the end of an answer is what is scored, so more of it is kept.
+    """
+    if len(text) <= limit:
+        return text
+    head = limit // 3
+    left_out = len(text) - limit
+    return f"{text[:head]}\n[… {left_out:,} characters omitted here …]\n{text[head - limit :]}"
+
+
+def shown(text: str | None, limit: int) -> str | None:
+    """A text ready to be shown, or None."""
+    return None if text is None else visible(clip(text, limit))

@@ -1,16 +1,9 @@
 """The files of an analysis, which are there together or not at all: verdicts, tables, report.html."""
 
-from collections.abc import Sequence
-
 from jobs.analysis.compare import Analysis
 from jobs.analysis.gate import GateName
 from jobs.analysis.policy.decision import Decision, decision_entry
-from jobs.formats.run_files import RunFiles
-from jobs.report.content import content_of
-from jobs.report.flips import flips_of
-from jobs.report.page import render
-from jobs.report.payload import embedded
-from jobs.report.texts import Texts
+from jobs.report.page import report
 from jobs.scores.score_set import ScoreSet
 from jobs.text.junit import junit
 from jobs.text.markdown import markdown
@@ -57,17 +50,3 @@ def write_analysis(
     if decision is not None:
         texts["decision.json"] = json_text(decision_entry(decision))
     analysis_files(out).replace({name: texts[name].encode() for name in sorted(texts, key=FILES.index)})
-
-
-def report(analysis: Analysis, runs: Sequence[RunFiles], decision: Decision | None = None) -> str:
-    """report.html: the whole page in one file.
-
-    Args:
-        analysis: what was found.
-        runs: where it was found, with prompts and answers to be shown; none where the input was scores only.
-        decision: of a policy, if there is one.
-    """
-    content = content_of(analysis, [run.manifest for run in runs], decision)
-    answers = max(sum(result.comparison.reruns) for result in analysis.results)
-    flips = embedded(flips_of(analysis), Texts(runs), answers)
-    return render("report.html.jinja", {"content": content, "flips": flips, "live": False})

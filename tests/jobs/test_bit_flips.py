@@ -18,9 +18,8 @@ from standin.runs import MadeTask, make_run
 import lldeg as api
 from jobs.analysis.analyze_inputs import analyze_inputs
 from jobs.commands.status import run_status
-from jobs.report.catalog import Catalog
-from jobs.report.flips import Wanted
-from jobs.report.write import report
+from jobs.report.page import report
+from jobs.report.server import Catalog
 from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import Wanted as WantedReruns
@@ -62,8 +61,12 @@ def viewed(run):
     """What a search of the answers finds, beside all warnings."""
     (seen,) = Catalog([str(run)]).runs().values()
     looked = seen.analyze()
-    found = looked.find(Wanted(), "answer")
-    return looked.content.verdicts, found, [looked.texts.said(f.cell, "v", f.items) for f in found]
+    found = looked.find("answer")
+    return (
+        looked.content["verdicts"],
+        found,
+        [looked.texts.answers("v", f.task, f.temperature, f.metric, f.items) for f in found],
+    )
 
 
 def exported(run):

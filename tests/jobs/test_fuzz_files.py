@@ -13,7 +13,7 @@ from standin.strange import JSON, often, or_a_sentence, planted
 
 from jobs.analysis.analyze_inputs import analyze_inputs
 from jobs.formats.key_values import read_metrics
-from jobs.report.catalog import Catalog
+from jobs.report.server import Catalog
 from jobs.scores.read import read_reruns, to_run
 from jobs.scores.rerun_set import Wanted
 from jobs.scores.score_set import Reading

@@ -268,7 +268,7 @@ def test_a_margin_of_zero_is_refused_by_all(tmp_path):
     """A sweep's margin of 0 is refused by submit, analyze and view alike, never read as something else."""
     from pydantic import ValidationError
 
-    from jobs.report.catalog import Catalog
+    from jobs.report.server import Catalog
     from orchestrator.config.schema import AnalysisConfig
     from orchestrator.errors import UserError
 
@@ -286,13 +286,13 @@ def test_a_margin_of_zero_is_refused_by_all(tmp_path):
 
 def test_the_page_takes_the_same_options(tmp_path):
     """The page reads a range like analyze does, so that a run of grades has one verdict."""
-    from jobs.report.catalog import Catalog, Chosen
+    from jobs.report.server import Catalog
     from jobs.scores.scale_options import scale_options
 
     base, lower = grades(40)
     run = make_run(tmp_path / "run", {"t": MadeTask({("base", 0.0): [base], ("v", 0.0): [lower]})})
     options = ("--range", "t=1..10", "--margin", "0.05")
     analyzed = run_analyze(run, *options, out=tmp_path / "out").verdicts
-    chosen = Chosen(*scale_options(None, None, ["t=1..10"], ["0.05"]))
-    (cached,) = Catalog([str(run)], chosen).runs().values()
-    assert json.loads(json.dumps(cached.analyze().content.verdicts)) == analyzed
+    choices = scale_options(None, None, ["t=1..10"], ["0.05"])
+    (cached,) = Catalog([str(run)], *choices).runs().values()
+    assert json.loads(json.dumps(cached.analyze().content["verdicts"])) == analyzed

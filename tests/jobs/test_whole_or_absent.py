@@ -27,7 +27,7 @@ import orchestrator.workers.execute
 from jobs.commands.export import export_run
 from jobs.formats.run_files import RunFiles
 from jobs.formats.write_run import write_run
-from jobs.report import analysis_files
+from jobs.report.write import analysis_files
 from jobs.reruns.outputs import write_flips
 from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns, to_run

@@ -21,7 +21,7 @@ from standin.rows import identities, planned, samples
 
 from jobs.commands.status import run_status
 from jobs.commands.stop import stop
-from jobs.report.catalog import Catalog
+from jobs.report.server import Catalog
 from orchestrator.rundir.heartbeat import EVENTS, read_status
 from orchestrator.rundir.lease import is_running
 from orchestrator.rundir.store import RunStore
@@ -240,7 +240,7 @@ def test_flips_and_view_read_it_where_it_lies(complete, lldeg):
     assert lldeg("flips", complete.run.url).status == 0
     (cached,) = Catalog([complete.run.url]).runs().values()
     assert cached.counts()["other"].done == ITEMS * SEEDS
-    assert cached.analyze().content.tasks == ["asked"]
+    assert cached.analyze().content["tasks"] == ["asked"]
 
 
 def test_keys_of_the_store_stand_nowhere(complete):

@@ -15,9 +15,8 @@ from standin.browser import NoBrowserError, packages_missing, started
 from standin.runs import make_run, tell
 
 from jobs.analysis.compare import Request, analyze_scores
-from jobs.report.catalog import Catalog
-from jobs.report.server import application
-from jobs.report.write import report as page_of
+from jobs.report.page import report as page_of
+from jobs.report.server import Catalog, application
 from jobs.scores.read import read_scores
 from jobs.scores.score_set import Reading
 from jobs.text.outputs import verdicts

@@ -7,7 +7,7 @@ import pytest
 from hostile import HOSTILE
 from standin.runs import make_run, tell
 
-from jobs.report.visible import visible
+from jobs.report.texts import visible
 
 pytestmark = pytest.mark.ray
 

@@ -7,8 +7,8 @@ from standin.runs import make_run, tell
 from standin.sequential_runs import a_sweep, make_stopped_run
 
 import lldeg
-from jobs.report.catalog import Catalog
-from jobs.report.looks import look_plots
+from jobs.report.plots import look_plot
+from jobs.report.server import Catalog
 
 RATES = {
     "bad": {"worse": 0.3, "better": 0.05},
@@ -30,12 +30,12 @@ def stopped(tmp_path_factory):
 
 def by_variant(verdicts):
     """The plots by variant."""
-    return {plot.entry["variant"]: plot for plot in look_plots(verdicts["comparisons"])}
+    return {entry["variant"]: look_plot(entry) for entry in verdicts["comparisons"]}
 
 
-def last_down(plot, points):
+def last_down(plot, name):
     """How far down the last of some points is drawn, in percent."""
-    return float(plot.line(points).split()[-1].split(",")[1])
+    return float(plot["lines"][name].split()[-1].split(",")[1])
 
 
 def test_every_path_is_drawn(stopped, parsed):
@@ -47,23 +47,23 @@ def test_every_path_is_drawn(stopped, parsed):
     ]
     assert len(drawn) == len(verdicts["comparisons"]) == 3
     for entry in verdicts["comparisons"]:
-        assert len(by_variant(verdicts)[entry["variant"]].path) == len(entry["looks"])
+        assert len(by_variant(verdicts)[entry["variant"]]["path"]) == len(entry["looks"])
 
 
 def test_a_decision_is_drawn_beyond_its_boundary(stopped):
     """Above that for damage, below that of the certificate, and in between without a verdict."""
     plots = by_variant(stopped[1])
     bad, same, slow = plots["bad"], plots["same"], plots["slow"]
-    assert last_down(bad, bad.path) <= last_down(bad, bad.degraded)
-    assert last_down(same, same.path) >= last_down(same, same.certified)
-    assert last_down(slow, slow.degraded) < last_down(slow, slow.path) < last_down(slow, slow.certified)
+    assert last_down(bad, "path") <= last_down(bad, "degraded")
+    assert last_down(same, "path") >= last_down(same, "certified")
+    assert last_down(slow, "degraded") < last_down(slow, "path") < last_down(slow, "certified")
 
 
 def test_lines_stay_inside_of_the_picture(stopped):
     """All coordinates are percentages of its width and height."""
     for plot in by_variant(stopped[1]).values():
-        for points in (plot.path, plot.degraded, plot.certified):
-            numbers = plot.line(points).replace(",", " ").split()
+        for line in plot["lines"].values():
+            numbers = line.replace(",", " ").split()
             assert all(0.0 <= float(number) <= 100.0 for number in numbers)
 
 
@@ -92,5 +92,5 @@ def test_view_shows_the_same(stopped):
     run, verdicts, _ = stopped
     (cached,) = Catalog([str(run.path)]).runs().values()
     content = cached.analyze().content
-    assert content.verdicts["comparisons"] == verdicts["comparisons"]
-    assert len(content.looks) == 3
+    assert content["verdicts"]["comparisons"] == verdicts["comparisons"]
+    assert len(content["looks"]) == 3

@@ -10,9 +10,9 @@ from hostile import HOSTILE
 from standin.runs import MadeTask, make_run, tell
 
 import lldeg
-from jobs.report import payload
+from jobs.report import flips
 from jobs.report.page import script_json
-from jobs.report.visible import visible
+from jobs.report.texts import visible
 
 NUMBERS = (
     "items", "missing", "clusters", "baseline_score", "variant_score", "drop", "worse", "better", "flip_rate",
@@ -137,7 +137,7 @@ def test_warnings_come_before_verdicts(report, sampled_run):
 def test_a_cut_report_says_so_and_takes_from_every_task(report, sampled_run, monkeypatch, limit):
     """With more flips than fit, the page says how many there are, and no task is left out."""
     answers = max(sum(entry["reruns"]) for entry in report(sampled_run).verdicts["comparisons"])
-    monkeypatch.setattr(payload, limit, 4 if limit == "MOST_FLIPS" else 4 * answers)
+    monkeypatch.setattr(flips, limit, 4 if limit == "MOST_FLIPS" else 4 * answers)
     page = report(sampled_run).page
     assert "4 of 15 flips" in page.html
     assert {flip["task"] for flip in page.payload["flips"]} == {"greedy", "sampled"}

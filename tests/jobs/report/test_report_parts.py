@@ -3,25 +3,25 @@
 import numpy as np
 import pytest
 
-from jobs.report.flips import Cell, Flips, Wanted, page, select, spread
-from jobs.report.forest import axis_over
-from jobs.report.reruns import curves_of, histograms_of
+from jobs.report.flips import FlippedItems, page, select, spread
+from jobs.report.plots import axis_over, score_curves, success_histograms
 
 
 def flips(count, variant="v", task="t", temperature=0.0):
     """That many flips, alternately worse and better."""
     drop = np.where(np.arange(count) % 2, -1.0, 1.0)
-    return Flips(Cell("b", variant, temperature, task, "m"), np.arange(count), drop * 0, drop * 0, drop)
+    scores = (drop * 0, drop * 0)
+    return FlippedItems(("b", variant), temperature, task, "m", np.arange(count), scores, drop)
 
 
 def test_pages_hold_every_flip_once():
     """Turning pages over several cells shows each flip once and in order."""
     index = [flips(5), flips(0, task="u"), flips(7, task="w")]
     seen = [
-        (cell.cell.task, item)
+        (part.task, item)
         for start in range(0, 15, 5)
-        for cell in page(index, start, 5)
-        for item in cell.items
+        for part in page(index, start, 5)
+        for item in part.items
     ]
     assert seen == [("t", i) for i in range(5)] + [("w", i) for i in range(7)]
 
@@ -29,19 +29,19 @@ def test_pages_hold_every_flip_once():
 @pytest.mark.parametrize(
     ("wanted", "count"),
     [
-        (Wanted(), 11),
-        (Wanted(variant="v"), 6),
-        (Wanted(task="u"), 5),
-        (Wanted(temperature=0.5), 5),
-        (Wanted(direction="worse"), 6),
-        (Wanted(item="5"), 1),
-        (Wanted(variant="other"), 0),
+        ({}, 11),
+        ({"variant": "v"}, 6),
+        ({"task": "u"}, 5),
+        ({"temperature": 0.5}, 5),
+        ({"direction": "worse"}, 6),
+        ({"item": "5"}, 1),
+        ({"variant": "other"}, 0),
     ],
 )
 def test_filters_narrow(wanted, count):
     """Each filter keeps what it names and nothing else."""
     index = [flips(6), flips(5, variant="w", task="u", temperature=0.5)]
-    assert sum(len(cell) for cell in select(index, wanted)) == count
+    assert sum(len(part) for part in select(index, **wanted)) == count
 
 
 def test_room_is_shared_among_cells():
@@ -82,17 +82,17 @@ def entry(variant, temperature, **tasks):
 def test_curves_compare_the_same_tasks():
     """A task that stands at one temperature only is left out, so that a curve does not bend for its sake."""
     comparisons = [entry("v", 0.0, a=(10, 0.5, 0.4), b=(90, 1.0, 1.0)), entry("v", 0.7, a=(10, 0.3, 0.2))]
-    curves = curves_of({"baseline": "base", "comparisons": comparisons})
-    assert curves.tasks == ("a",)
-    assert {c.model: c.points for c in curves.curves} == {
-        "base": ((0.0, 0.5), (0.7, 0.3)),
-        "v": ((0.0, 0.4), (0.7, 0.2)),
+    curves = score_curves({"baseline": "base", "comparisons": comparisons})
+    assert curves["tasks"] == ["a"]
+    assert {model: points for model, points, _ in curves["models"]} == {
+        "base": [(0.0, 0.5), (0.7, 0.3)],
+        "v": [(0.0, 0.4), (0.7, 0.2)],
     }
 
 
 def test_one_temperature_makes_no_curve():
     """Nothing is drawn where there is nothing to compare."""
-    assert curves_of({"baseline": "base", "comparisons": [entry("v", 0.0, a=(10, 0.5, 0.4))]}) is None
+    assert score_curves({"baseline": "base", "comparisons": [entry("v", 0.0, a=(10, 0.5, 0.4))]}) is None
 
 
 def test_histograms_count_successes(sampled_run):
@@ -103,5 +103,5 @@ def test_histograms_count_successes(sampled_run):
     from stats.results import Settings
 
     analysis = analyze_scores(read_scores([str(sampled_run)], Reading({})), Request(Settings()))
-    found = {(h.model, h.temperature): h.counts for h in histograms_of(analysis)}
-    assert found == {("base", 0.5): (0, 0, 12), ("variant", 0.5): (0, 6, 6)}
+    found = {(model, temperature): counts for model, temperature, counts in success_histograms(analysis)}
+    assert found == {("base", 0.5): [0, 0, 12], ("variant", 0.5): [0, 6, 6]}

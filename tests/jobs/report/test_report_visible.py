@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 from hostile import HOSTILE
 
-from jobs.report.visible import clip, shown, visible
+from jobs.report.texts import clip, shown, visible
 
 
 @pytest.mark.parametrize("kind", HOSTILE)

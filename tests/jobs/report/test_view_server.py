@@ -11,8 +11,8 @@ import pytest
 from hostile import HOSTILE
 from standin.runs import make_run, tell
 
-from jobs.report.catalog import Catalog
-from jobs.report.visible import visible
+from jobs.report.server import Catalog
+from jobs.report.texts import visible
 from orchestrator.errors import UserError
 from orchestrator.rundir.store import RunStore
 
