@@ -17,7 +17,7 @@ from rich.table import Table
 from jobs.text.format import detectable_text, points_text
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
-from orchestrator.rundir.manifest_shape import MOST_LOOKS
+from orchestrator.rundir.schema import MOST_LOOKS
 from stats.planning import Design
 from stats.sequential.plan import SequentialPlan, Stopping, Until
 from stats.sequential.planning import expected_course

@@ -14,8 +14,7 @@ import yaml
 
 from orchestrator.errors import UserError
 from orchestrator.rundir.locations import subfolders
-from orchestrator.rundir.manifest_shape import misshapen_sweep
-from orchestrator.rundir.schema import SOFTWARE_KEY, Manifest, TaskEntry, VariantEntry
+from orchestrator.rundir.schema import SOFTWARE_KEY, Manifest, SweepFile, TaskEntry, VariantEntry, misshapen
 from orchestrator.rundir.store import RunStore
 
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -58,8 +57,8 @@ class RunFiles:
                 f"The sweep.yaml of {location} is not valid YAML: {' '.join(str(error).split())}."
             ) from error
         sweep = sweep if isinstance(sweep, dict) else {}
-        if (part := misshapen_sweep(sweep)) is not None:
-            raise UserError(f"The sweep.yaml of {location} is damaged: {part} is not what it should be.")
+        if (problem := misshapen(sweep, SweepFile)) is not None:
+            raise UserError(f"The sweep.yaml of {location} is damaged: {problem}.")
         return RunFiles(store, manifest, sweep)
 
     @property

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from orchestrator.engines.base import DEFAULT_KIND, MOST_TOKENS
 from orchestrator.input_files import MOST_TASKS, MOST_VARIANTS
-from orchestrator.rundir.manifest_shape import MOST_LOOKS
+from orchestrator.rundir.schema import MOST_LOOKS
 from stats.sequential.boundaries import parse_spending
 from stats.sequential.plan import Stopping, Until
 

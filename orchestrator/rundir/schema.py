@@ -1,17 +1,31 @@
-"""The schema of a run directory: columns of samples and items, keys of the manifest.
+"""The schema of a run directory: columns of samples and items, keys of the manifest and of other documents.
 
-Whoever writes or reads a run takes names and types from here; only pyarrow is needed for that.
+Whoever writes or reads a run takes names and types from here. Documents may have been written or damaged by
+somebody else, so that their types say all that a reader relies on, and `misshapen` checks it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
+from functools import cache
+from typing import Annotated, Any, Literal, NotRequired
 
 import pyarrow as pa
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from orchestrator.input_files import MOST_TASKS, MOST_VARIANTS
+
+MOST_LOOKS = 100
+LARGEST_NUMBER = 1e300
+Number = Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
+"""No NaN, and no whole number that is no float."""
+Whole = Annotated[int, Field(ge=0, lt=2**31)]
+Temperature = Annotated[float, Field(ge=0, le=1e6)]
+_PAIR = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)  # JSON has lists
+Pass = Annotated[tuple[Temperature | None, Whole | None], _PAIR]
+"""Temperature and seed."""
 
 SOFTWARE_KEY = b"lldeg.software"
 """In the metadata of a file of samples: the ID of what wrote it, as in the manifest."""
@@ -94,6 +108,30 @@ class SampleColumns:
         )
 
 
+def misshapen(document: Any, shape: Any) -> str | None:
+    """What is wrong with a document, the end of a sentence; None if it is of a shape.
+
+    Args:
+        document: parsed JSON or YAML.
+        shape: one of the types below, or a list of one.
+    """
+    try:
+        _adapter(shape).validate_python(document, strict=True)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        place = problem["loc"][: 3 if problem["loc"][:1] in {("variants",), ("tasks",)} else 1]
+        where = ".".join(map(str, place))
+        if problem["type"] == "too_long":
+            return f"it has too many {where} (more than {problem['ctx']['max_length']:,})"
+        return f"{where} has an invalid value"
+    return None
+
+
+@cache
+def _adapter(shape: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(shape)
+
+
 class VariantEntry(TypedDict):
     """A variant in the manifest; imported variants have neither model nor revision.
 
@@ -107,9 +145,9 @@ class VariantEntry(TypedDict):
     """
 
     model: str | None
-    revision: str | None
+    revision: NotRequired[str | None]
     engine: dict[str, Any]
-    digest: str
+    digest: NotRequired[str | None]
     commits: NotRequired[dict[str, str]]
     versions: NotRequired[dict[str, str]]
 
@@ -138,20 +176,11 @@ class AggregateRow(TypedDict):
 
     variant: str
     task: str
-    temperature: float
+    temperature: Number
     seed: int | None
     metric: str
-    value: float
+    value: Number
     items: int
-
-
-def is_aggregate(row: object) -> bool:
-    """Whether a value, which somebody else may have written, is such a row."""
-    if not isinstance(row, dict) or not row.keys() >= AggregateRow.__required_keys__:
-        return False
-    texts = all(isinstance(row[key], str) for key in ("variant", "task", "metric"))
-    numbers = (row["temperature"], row["value"], row["items"], row["seed"] or 0)
-    return texts and all(isinstance(number, (int, float)) and abs(number) <= 1e300 for number in numbers)
 
 
 class TaskEntry(TypedDict):
@@ -173,16 +202,16 @@ class TaskEntry(TypedDict):
         sampling: what it sets differently from the run's sampling, if anything.
     """
 
-    digest: str
+    digest: NotRequired[str | None]
     group: str | None
     output_type: str | None
-    metric: str | None
+    metric: NotRequired[str | None]
     metrics: dict[str, MetricEntry]
     filters: list[str]
-    cluster: str | None
-    limit: NotRequired[dict[str, int] | None]
-    items: int
-    reruns: list[tuple[float | None, int | None]]
+    cluster: NotRequired[str | None]
+    limit: NotRequired[dict[str, Whole] | None]
+    items: Whole
+    reruns: list[Pass]
     definition: NotRequired[dict[str, Any]]
     sampling: NotRequired[dict[str, Any]]
 
@@ -190,8 +219,15 @@ class TaskEntry(TypedDict):
 class SubsetEntry(TypedDict):
     """The chosen items in the manifest; see `sweep.item_subset`."""
 
-    digest: str
-    chosen_by: dict[str, Any] | None
+    digest: NotRequired[str]
+    chosen_by: NotRequired[Any]
+
+
+class SpendingEntry(TypedDict):
+    """Names of spending functions."""
+
+    degraded: str
+    certified: str
 
 
 class StoppingEntry(TypedDict):
@@ -200,7 +236,7 @@ class StoppingEntry(TypedDict):
     Attributes:
         looks: how many, equally spaced.
         until: "degraded" or "decided".
-        spending: names of the spending functions, by "degraded" and "certified".
+        spending: how the level is spent over the looks.
         alpha: level of the tests.
         margin: largest acceptable drop, as a share of the metric's range.
         comparisons: variant and temperature of each.
@@ -209,18 +245,18 @@ class StoppingEntry(TypedDict):
         finished: whether the samples that a decision left out have been asked for, too.
     """
 
-    looks: int
+    looks: Annotated[int, Field(ge=1, le=MOST_LOOKS)]
     until: Literal["degraded", "decided"]
-    spending: dict[str, str]
-    alpha: float
-    margin: float
-    comparisons: list[tuple[str, float]]
+    spending: SpendingEntry
+    alpha: Number
+    margin: Number
+    comparisons: list[Annotated[tuple[str, Temperature], _PAIR]]
     metrics: dict[str, str]
-    seed: int
+    seed: Whole
     finished: NotRequired[bool]
 
 
-class HardwareEntry(TypedDict):
+class HardwareEntry(TypedDict, total=False):
     """Where samples were computed.
 
     Attributes:
@@ -248,16 +284,8 @@ class SoftwareEntry(TypedDict):
     """
 
     versions: dict[str, str]
-    commit: str | None
+    commit: NotRequired[str | None]
     hardware: NotRequired[HardwareEntry]
-
-
-class Environment(TypedDict):
-    """What a run was started with: package versions, commit of lldeg, hardware of the driver."""
-
-    versions: dict[str, str]
-    commit: str | None
-    hardware: dict[str, Any]
 
 
 class Manifest(TypedDict):
@@ -273,10 +301,10 @@ class Manifest(TypedDict):
         imported: whether it was made from other people's results.
     """
 
-    format: int
-    name: str
-    baseline: NotRequired[str]
-    versions: dict[str, str]
+    format: NotRequired[Whole]
+    name: NotRequired[str]
+    baseline: NotRequired[str | None]
+    versions: NotRequired[dict[str, str]]
     commit: NotRequired[str | None]
     hardware: NotRequired[dict[str, Any]]
     prompt: NotRequired[dict[str, Any]]
@@ -287,5 +315,13 @@ class Manifest(TypedDict):
     software: NotRequired[dict[str, SoftwareEntry]]
     skipped: NotRequired[dict[str, str]]
     imported: NotRequired[bool]
-    variants: dict[str, VariantEntry]
-    tasks: dict[str, TaskEntry]
+    variants: Annotated[dict[str, VariantEntry], Field(max_length=MOST_VARIANTS)]
+    tasks: Annotated[dict[str, TaskEntry], Field(max_length=MOST_TASKS)]
+
+
+class SweepFile(TypedDict, total=False):
+    """sweep.yaml of a run, as far as an analysis reads it."""
+
+    baseline: str | None
+    variants: dict[str, Any] | None
+    analysis: dict[str, Annotated[float, Field(ge=-1e6, le=1e6)]] | None

@@ -6,12 +6,17 @@ the manifest before they get anything to write.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
 
+from orchestrator.engines import packages
 from orchestrator.rundir.identity import digest
+from orchestrator.rundir.schema import Manifest, SoftwareEntry
 
-if TYPE_CHECKING:
-    from orchestrator.rundir.schema import Manifest, SoftwareEntry
+PACKAGES = ("lldeg", *packages(), "torch", "ray", "pyarrow", "numpy", "scipy")
 
 
 def software_of(manifest: Manifest) -> dict[str, SoftwareEntry]:
@@ -30,3 +35,26 @@ def software_entry(versions: dict[str, str], commit: str | None) -> dict[str, So
 def software_id(entry: SoftwareEntry) -> str:
     """What the files that something wrote call it."""
     return digest(entry)[:12]
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide answers, as this process imports them."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def source_commit() -> str | None:
+    """Commit of the source tree lldeg runs from; None for an installed wheel."""
+    folder = Path(str(files("orchestrator"))).parent
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()  # noqa: S603 - fixed words
+    except (OSError, subprocess.SubprocessError):
+        return None

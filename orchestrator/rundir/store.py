@@ -8,30 +8,31 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import BinaryIO, cast
 from urllib.parse import quote, unquote
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyarrow import fs
 
 from orchestrator.errors import UserError
 from orchestrator.input_files import LARGEST_JSON, open_input, parse_json, read_within
 from orchestrator.rundir.locations import open_location
-from orchestrator.rundir.manifest_shape import misshapen
 from orchestrator.rundir.sample_files import DECIDING, is_block, is_own, parquet_bytes, read_whole, readers
-from orchestrator.rundir.schema import FORMAT, PLACE_KEY, SOFTWARE_KEY, is_aggregate
+from orchestrator.rundir.schema import (
+    FORMAT,
+    PLACE_KEY,
+    SOFTWARE_KEY,
+    AggregateRow,
+    Manifest,
+    misshapen,
+)
 from orchestrator.rundir.whole_files import remove_unfinished, write_whole
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from numpy.typing import NDArray
-
-    from orchestrator.rundir.schema import AggregateRow, Manifest
 
 MANIFEST = "manifest.json"
 SWEEP = "sweep.yaml"
@@ -119,8 +120,8 @@ class RunStore:
         manifest = parse_json(content, f"{self.url}/{MANIFEST} is damaged: it")
         if not isinstance(manifest, dict) or not {"variants", "tasks"} <= manifest.keys():
             raise UserError(f"{self.url} is not a run directory: {MANIFEST} lists no variants and tasks.")
-        if (part := misshapen(manifest)) is not None:
-            raise UserError(f"{self.url}/{MANIFEST} is damaged: {part} is not what it should be.")
+        if (problem := misshapen(manifest, Manifest)) is not None:
+            raise UserError(f"{self.url}/{MANIFEST} is damaged: {problem}.")
         if manifest.get("format", 1) > FORMAT:
             raise UserError(f"{self.url} was written by a later version of lldeg: update lldeg to read it.")
         return cast("Manifest", manifest)
@@ -155,7 +156,7 @@ class RunStore:
         """The rows of aggregates.json, none if it is not there; a UserError if it is damaged."""
         damaged = f"{self.url}/{AGGREGATES} is damaged: it"
         rows = parse_json(self._read(AGGREGATES), damaged) if self._exists(AGGREGATES) else []
-        if not isinstance(rows, list) or not all(map(is_aggregate, rows)):
+        if misshapen(rows, list[AggregateRow]) is not None:
             raise UserError(f"{damaged} does not list scores of corpora.")
         return cast("list[AggregateRow]", rows)
 

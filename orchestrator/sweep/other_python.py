@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator.config.variants import Variant
-from orchestrator.rundir.manifest import PACKAGES, package_versions
+from orchestrator.rundir.software import PACKAGES, package_versions
 
 SECONDS_TO_ANSWER = 60
 THE_SAME = ("ray", "lm-eval")

@@ -6,6 +6,8 @@ all mistakes are reported in one round.
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,10 +20,10 @@ from orchestrator.config.variants import Variant, resolve
 from orchestrator.config.yaml_file import mistaken
 from orchestrator.engines.base import COMMITS
 from orchestrator.errors import UserError, error_text
-from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.identity import digest
 from orchestrator.rundir.names import name_problems
 from orchestrator.rundir.schema import FORMAT, Manifest, TaskEntry, VariantEntry
+from orchestrator.rundir.software import package_versions, source_commit
 from orchestrator.rundir.store import RunStore
 from orchestrator.sweep.blocks import reruns
 from orchestrator.sweep.chat_templates import Template, chat_templates
@@ -70,14 +72,17 @@ class Sweep:
 
     def manifest(self) -> Manifest:
         """What this sweep is made of."""
-        environment = manifests.environment()
         manifest: Manifest = {
             "format": FORMAT,
             "name": self.config.name,
             "baseline": self.config.baseline,
-            "versions": environment["versions"],
-            "commit": environment["commit"],
-            "hardware": environment["hardware"],
+            "versions": package_versions(),
+            "commit": source_commit(),
+            "hardware": {
+                "machine": platform.machine(),
+                "system": platform.platform(),
+                "cpus": os.cpu_count(),
+            },
             "software": {},  # replicas will report theirs
             "prompt": self.config.prompt.meaning(),
             "sampling": self.config.sampling.meaning(),  # temperatures and seeds are in each row and may grow

@@ -75,7 +75,7 @@ def _entry(manifest: Manifest, sweep: Sweep, stopping: StoppingConfig) -> Stoppi
     return {
         "looks": stopping.looks,
         "until": stopping.until,
-        "spending": stopping.spending.model_dump(),
+        "spending": {"degraded": stopping.spending.degraded, "certified": stopping.spending.certified},
         "alpha": analysis.alpha,
         "margin": analysis.margin,
         "comparisons": [(variant, float(t or 0.0)) for variant in variants for t in temperatures],

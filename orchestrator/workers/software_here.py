@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from orchestrator.engines import kind_of
 from orchestrator.rundir.identity import digest
-from orchestrator.rundir.manifest import package_versions
+from orchestrator.rundir.software import package_versions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -5,8 +5,8 @@ import copy
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.rundir.manifest import environment, merge, version_changes
-from orchestrator.rundir.software import software_entry
+from orchestrator.rundir.manifest import merge, version_changes
+from orchestrator.rundir.software import package_versions, software_entry
 
 COMMAND = "lldeg submit x.yaml --run-dir runs/x-2"
 OLD = {
@@ -101,9 +101,9 @@ def test_the_environment_holds_no_secrets(monkeypatch):
     """Tokens in the environment never reach the manifest."""
     monkeypatch.setenv("HF_TOKEN", "hf_s3cr3t")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-s3cr3t")
-    found = environment()
+    found = package_versions()
     assert "s3cr3t" not in repr(found)
-    assert {"python", "ray", "lm-eval"} <= set(found["versions"])
+    assert {"python", "ray", "lm-eval"} <= set(found)
 
 
 def with_software(manifest, version):

@@ -15,12 +15,12 @@ from jobs.analysis.sequential.looks_file import looks_text
 from jobs.analysis.sequential.run_plan import Place
 from jobs.formats.notices import Notice, NoticeCode, some
 from jobs.formats.run_files import RunFiles
+from orchestrator.rundir.schema import LARGEST_NUMBER
 from orchestrator.rundir.store import LEDGER, LOOKS
 
 CLOSE = 1e-6
 """Relative difference up to which numbers are the same: machines add up in different orders."""
 
-LARGEST = 1e300
 """JSON has numbers of any size, floats have not."""
 
 Entry = Mapping[str, Any]
@@ -126,7 +126,7 @@ def _same(recorded: Any, computed: Any) -> bool:
     if isinstance(recorded, bool) or isinstance(computed, bool):
         return recorded is computed
     if isinstance(recorded, int | float) and isinstance(computed, int | float):
-        return abs(recorded) <= LARGEST and math.isclose(
+        return abs(recorded) <= LARGEST_NUMBER and math.isclose(
             recorded, computed, rel_tol=CLOSE, abs_tol=1e-3 * CLOSE
         )
     if isinstance(recorded, dict) and isinstance(computed, dict):

@@ -164,5 +164,5 @@ def _tasks_of(tasks: tuple[AskedTask, ...], places: Mapping[str, Place]) -> dict
 
 def stopping_of(entry: StoppingEntry) -> Stopping:
     """Looks and spending of a plan in a manifest."""
-    spending = {name: parse_spending(text) for name, text in entry["spending"].items()}
-    return Stopping(entry["looks"], entry["until"], spending["degraded"], spending["certified"])
+    degraded, certified = entry["spending"]["degraded"], entry["spending"]["certified"]
+    return Stopping(entry["looks"], entry["until"], parse_spending(degraded), parse_spending(certified))
