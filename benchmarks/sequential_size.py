@@ -80,13 +80,11 @@ def first_crossings(
     plan: SequentialPlan, values: NDArray[np.float64], ends: list[int], flipped: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Look at which every sign vector first crosses each level, 0 for never, shape (vectors, L)."""
-    walk = SignFlipWalk.start(plan.levels, plan.stopping.degraded)
+    walk = SignFlipWalk(plan.levels, plan.stopping.degraded)
     first = np.zeros((len(flipped), plan.levels.size), dtype=np.int64)
     blocks, start = plan.tasks[0].blocks, 0
     for look, end in enumerate(ends, 1):
-        walk, law = walk.look(
-            plan.stopping.fractions[look - 1], block_sums(values[start:end], blocks, start, end)
-        )
+        law = walk.look(plan.stopping.fractions[look - 1], block_sums(values[start:end], blocks, start, end))
         scale = np.sqrt((block_sums(values[:end], blocks, 0, end) ** 2).sum()) or 1.0
         statistics = flipped[:, :end] @ values[:end] / scale
         first = np.where((first == 0) & (statistics[:, None] >= law.boundary - 1e-9), look, first)

@@ -292,5 +292,5 @@ def _p_bounds(
     """Sign-flip tests of the filled-in differences; 1 and the p-value found without bounds."""
     if best is None or worst is None:
         return 1.0, p_pooled
-    first, second = (SignFlipNull(merged_blocks(tasks)[0]).result().p for tasks in (best, worst))
+    first, second = (SignFlipNull(merged_blocks(tasks)[0]).result.p for tasks in (best, worst))
     return first, second

@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from stats.distributions.signs import DRAWS
+from stats.distributions.signs import DRAWS, SIGN_VECTORS
 from stats.multiplicity import Adjust
 from stats.signflip import Method
 from stats.tasks.combinations import BY_NAME, Combine
-from stats.tasks.maxt import SIGN_VECTORS
 from stats.verdict import Code, Decider, Verdict
 
 Missing: TypeAlias = Literal["worst", "drop"]

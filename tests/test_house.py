@@ -23,7 +23,7 @@ from stats.tasks.combinations import COMBINATIONS, SMALLEST_OF, STATISTICS, Comb
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = ("lldeg", "jobs", "orchestrator", "stats")  # from top to bottom
-MAX_LINES, MAX_ROOMS = 600, 14
+MAX_LINES, MAX_ROOMS, MAX_STATS_FLOORS = 600, 14, 10
 OTHER_MEANINGS = {
     "hf_token",  # a word that betrays a secret
     "generation_config",  # a field of Every Eval Ever's files
@@ -128,6 +128,17 @@ def test_imports_point_down():
 def test_no_circle_of_modules():
     """No module needs one that needs it."""
     assert circle(graph(types=False)) == []
+
+
+def test_the_statistics_have_few_floors():
+    """The longest chain of modules of stats in which each needs the next."""
+    arrows = graph(lambda name: name if name.startswith("stats.") else None, types=False)
+
+    @cache
+    def height(name):
+        return 1 + max(map(height, arrows.get(name, ())), default=0)
+
+    assert max(map(height, list(arrows))) <= MAX_STATS_FLOORS
 
 
 @pytest.mark.parametrize("floor", ["jobs", "orchestrator"])

@@ -5,16 +5,8 @@ rescaled by ten gave p = .469 and .537. Scores are nearly always fractions with 
 wrong, a mean over reruns, a mean over references), so we recover the fractions once and compute with integers
 ever after. Recovery is relative to the largest value, hence independent of the unit of the scores. Where no
 small common denominator exists (BLEU, log-probabilities) the answer is None and the caller simulates.
-
-Differences as whole numbers while they come in.
-
-Which step all differences are multiples of is only known once all are seen. A new look may bring a finer
-step; sums of earlier looks are then multiples of it, too, and are multiplied up. Scores without a small
-common denominator are rounded to a grid that is fine beside their spread. The sum of *rounded* differences is
-another statistic, whose sign-flip law is as exact: rounding changes a sign with the sign of what is rounded.
 """
 
-from dataclasses import dataclass, field
 from math import gcd, lcm
 
 import numpy as np
@@ -25,39 +17,28 @@ MAX_DENOMINATOR = 100_000
 MAX_DISTINCT = 4_096
 TOLERANCE = 1e-10
 
+FINEST = 2_000
+"""Largest whole number that the largest difference may become in a growing lattice without being rounded."""
 
-@dataclass(frozen=True)
-class Lattice:
-    """Values as whole multiples of one step: value = step × integer.
-
-    Attributes:
-        step: the common unit, positive.
-        integers: shape of the values they stand for.
-    """
-
-    step: float
-    integers: Ints
-
-    @property
-    def observed(self) -> float:
-        """The sum of the values, without rounding on the way."""
-        return int(self.integers.sum()) * self.step
+ROUNDED_SPREAD = 32
+"""Steps that make up the root mean square of differences that have to be rounded."""
 
 
-def to_lattice(values: Floats, max_denominator: int = MAX_DENOMINATOR) -> Lattice | None:
+def to_lattice(values: Floats, max_denominator: int = MAX_DENOMINATOR) -> tuple[float, Ints] | None:
     """Find a step of which all values are whole multiples.
 
     Args:
-        values: shape (n,).
+        values: any shape.
         max_denominator: largest integer that the largest value may become.
 
     Returns:
-        The lattice, or None where none is that coarse. All zeros lie on every lattice; the step is then 1.
+        The step, positive, and the whole numbers, value = step × integer; None where no step is that coarse.
+        All zeros lie on every lattice; the step is then 1.
     """
     sizes = np.abs(values)
     top = float(sizes.max(initial=0.0))
     if top == 0.0:
-        return Lattice(1.0, np.zeros(values.shape, dtype=np.int64))
+        return 1.0, np.zeros(values.shape, dtype=np.int64)
     distinct = np.unique(sizes)
     if distinct.size > MAX_DISTINCT:
         return None
@@ -65,8 +46,7 @@ def to_lattice(values: Floats, max_denominator: int = MAX_DENOMINATOR) -> Lattic
     if levels is None:
         return None
     step = top / levels
-    integers: Ints = np.rint(values / step).astype(np.int64)
-    return Lattice(step, integers)
+    return step, np.rint(values / step).astype(np.int64)
 
 
 def _common_levels(ratios: Floats, limit: int) -> int | None:
@@ -98,49 +78,44 @@ def _denominators(ratios: Floats, limit: int) -> Ints | None:
             return None
 
 
-FINEST = 2_000
-"""Largest whole number that the largest difference may become without being rounded."""
-
-ROUNDED_SPREAD = 32
-"""Steps that make up the root mean square of differences that have to be rounded."""
-
-
-@dataclass(frozen=True)
 class GrowingLattice:
-    """The step that the differences seen so far are multiples of.
+    """Differences as whole numbers while they come in.
+
+    Which step all differences are multiples of is only known once all are seen. A new look may bring a finer
+    step; sums of earlier looks are then multiples of it, too, and are multiplied up. Scores without a small
+    common denominator are rounded to a grid that is fine beside their spread. The sum of *rounded*
+    differences is another statistic, whose sign-flip distribution is as exact: rounding changes a sign with
+    the sign of what is rounded.
 
     Attributes:
         step: in units of the scores.
         rounded: whether differences were rounded; from then on the step stays.
-        seen: distinct sizes of the differences so far, zero left out.
     """
 
-    step: float = 1.0
-    rounded: bool = False
-    seen: Floats = field(default_factory=lambda: np.zeros(0))
+    def __init__(self) -> None:
+        self.step, self.rounded = 1.0, False
+        self._seen = np.zeros(0)
 
-    def extended(self, values: Floats) -> tuple["GrowingLattice", int, Ints]:
+    def extend(self, values: Floats) -> tuple[int, Ints]:
         """Take in new differences.
 
         Args:
             values: any shape.
 
         Returns:
-            The lattice with them, how many new steps make one old step, and the values in new steps.
+            How many new steps make one old step, and the values in new steps.
         """
-        sizes = np.unique(np.append(self.seen, np.abs(values[values != 0.0])))
+        moving, before = values[values != 0.0], self.step
+        sizes = np.unique(np.append(self._seen, np.abs(moving)))
         if sizes.size == 0:
-            return self, 1, np.zeros(values.shape, dtype=np.int64)
-        found = None if self.rounded else to_lattice(sizes, FINEST)
-        step = self._rounded_step(values) if found is None else found.step
-        factor = round(self.step / step) if self.seen.size else 1
-        whole: Ints = np.rint(values / step).astype(np.int64)
-        return GrowingLattice(step, found is None, sizes), factor, whole
-
-    def _rounded_step(self, values: Floats) -> float:
-        """The step so far, or a whole part of it that is fine beside the values."""
-        if self.rounded:
-            return self.step
-        moving = values[values != 0.0]
-        wanted = float(np.sqrt(np.mean(moving**2))) / ROUNDED_SPREAD
-        return self.step / int(np.ceil(self.step / wanted)) if self.seen.size else wanted
+            return 1, np.zeros(values.shape, dtype=np.int64)
+        exact = None if self.rounded else to_lattice(sizes, FINEST)
+        if exact is not None:
+            self.step = exact[0]
+        elif not self.rounded:
+            wanted = float(np.sqrt(np.mean(moving**2))) / ROUNDED_SPREAD
+            self.step = before / int(np.ceil(before / wanted)) if self._seen.size else wanted
+            self.rounded = True
+        factor = round(before / self.step) if self._seen.size else 1
+        self._seen = sizes
+        return factor, np.rint(values / self.step).astype(np.int64)

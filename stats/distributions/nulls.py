@@ -1,8 +1,8 @@
-"""The null law of one task's sum, as a table: what the combinations over tasks are made of.
+"""The null distribution of one task's sum, as a table: what the combinations over tasks are made of.
 
-Exact from the sign-flip law where the scores fit a small lattice, or from all signs where there are few
-blocks; otherwise the empirical law of simulated sums with the observed one among them, so that every p-value
-read from it is a valid (r + 1)/(B + 1).
+Exact where the scores fit a small lattice or there are few blocks; otherwise the empirical distribution of
+simulated sums with the observed one among them, so that every p-value read from it is a valid
+(r + 1)/(B + 1).
 """
 
 from dataclasses import dataclass
@@ -11,10 +11,9 @@ from functools import cached_property
 import numpy as np
 
 from stats.arrays import SMALLEST_P, Floats, Ints
-from stats.distributions.lattice import to_lattice
 from stats.distributions.signs import MAX_ENUMERATED, TIE_TOLERANCE, all_signed_sums, monte_carlo_sums
 from stats.distributions.splits import RunSplits
-from stats.distributions.sums import MAX_TABLE_WORK, TABLE_FLOOR, SignFlipLaw, mixed_law
+from stats.distributions.sums import MAX_TABLE_WORK, TABLE_FLOOR, lattice_sum
 
 SPLIT_STREAM = 1 << 20
 """Added to a seed for the draws of splits, so that they are none of the signs'."""
@@ -22,14 +21,14 @@ SPLIT_STREAM = 1 << 20
 
 @dataclass(frozen=True)
 class NullTable:
-    """Law of a sum S under the null, with the value found.
+    """Distribution of a sum S under the null, with the value found.
 
     Attributes:
         support: values of S, ascending, shape (k,).
         chances: their probabilities, shape (k,).
         observed: the value found.
         scale: standard deviation of S under the null, 0 where nothing differs.
-        exact: False where the law was simulated.
+        exact: False where the distribution was simulated.
     """
 
     support: Floats
@@ -74,54 +73,32 @@ class NullTable:
 def null_table(
     sums: Floats, draws: int, seed: list[int], floor: float = TABLE_FLOOR, splits: RunSplits | None = None
 ) -> NullTable:
-    """Tabulate the null law of the sum of one task's differences.
+    """Tabulate the null distribution of the sum of one task's differences.
 
     Args:
         sums: difference per item or cluster, shape (G,), whose signs are flipped.
-        draws: sign vectors where the law has to be simulated.
+        draws: sign vectors where the distribution has to be simulated.
         seed: of those.
         floor: smallest probability of a value that is kept.
         splits: further items, whose runs are split.
     """
-    if splits is not None:
-        return _mixed_table(sums, splits, draws, seed, floor)
-    scale = float(np.sqrt(sums @ sums))
-    lattice = to_lattice(sums)
-    if lattice is not None:
-        law = SignFlipLaw.of(lattice.integers)
-        if law.table_work <= MAX_TABLE_WORK:
-            values, chances = law.table(floor)
-            support = np.asarray(values * lattice.step, dtype=np.float64)
-            return NullTable(support, chances, lattice.observed, scale, exact=True)
+    extra, squares = (splits.observed, splits.variance) if splits is not None else (0.0, 0.0)
+    observed, scale = float(sums.sum()) + extra, float(np.sqrt(sums @ sums + squares))
+    if (exact := lattice_sum(sums, splits)) is not None and exact[0].table_work <= MAX_TABLE_WORK:
+        distribution, step, observed = exact
+        values, chances = distribution.table(floor)
+        return NullTable(np.asarray(values * step, dtype=np.float64), chances, observed, scale, exact=True)
     moving = sums[sums != 0.0]
-    exact = moving.size <= MAX_ENUMERATED
-    reached = all_signed_sums(moving) if exact else monte_carlo_sums(moving, draws, seed)
-    return _empirical_table(reached, float(sums.sum()), scale, exact=exact)
-
-
-def _mixed_table(sums: Floats, splits: RunSplits, draws: int, seed: list[int], floor: float) -> NullTable:
-    """Table of sign flips and splits together."""
-    scale = float(np.sqrt(sums @ sums + splits.variance))
-    observed = float(sums.sum()) + splits.observed
-    mixed = mixed_law(sums, splits)
-    if mixed is not None and mixed.law.table_work <= MAX_TABLE_WORK:
-        values, chances = mixed.law.table(floor)
-        support = np.asarray(values * mixed.step, dtype=np.float64)
-        return NullTable(support, chances, observed, scale, exact=True)
-    drawn = drawn_sums(sums, splits, draws, seed)
-    return _empirical_table(drawn, observed, scale, exact=False)
+    few = splits is None and moving.size <= MAX_ENUMERATED
+    reached = all_signed_sums(moving) if few else np.append(drawn_sums(sums, splits, draws, seed), observed)
+    ordered = np.sort(reached)
+    apart = np.append(True, np.diff(ordered) > TIE_TOLERANCE * float(np.abs(ordered).max()))
+    firsts = np.flatnonzero(apart)  # values that only rounding separates are merged
+    shares = np.asarray(np.diff(np.append(firsts, ordered.size)) / ordered.size, dtype=np.float64)
+    return NullTable(ordered[firsts], shares, observed, scale, exact=few)
 
 
 def drawn_sums(sums: Floats, splits: RunSplits | None, draws: int, seed: list[int]) -> Floats:
     """Draw sums of sign-flipped blocks and split items, shape (draws,)."""
     flipped = monte_carlo_sums(sums, draws, seed)
     return flipped if splits is None else flipped + splits.draw(draws, [*seed, SPLIT_STREAM])
-
-
-def _empirical_table(values: Floats, observed: float, scale: float, *, exact: bool) -> NullTable:
-    """Law of all sums, or of drawn ones and the observed one; values that only rounding separates merged."""
-    ordered = np.sort(values if exact else np.append(values, observed))
-    apart = np.append(True, np.diff(ordered) > TIE_TOLERANCE * float(np.abs(ordered).max()))
-    firsts = np.flatnonzero(apart)
-    shares = np.asarray(np.diff(np.append(firsts, ordered.size)) / ordered.size, dtype=np.float64)
-    return NullTable(ordered[firsts], shares, observed, scale, exact=exact)

@@ -1,20 +1,16 @@
-"""Simulated sign flips, for scores that fit no small lattice.
+"""Sums of sign-flipped numbers that fit no small lattice: drawn, or all of them where there are few.
 
 A simulated p-value is (r + 1)/(B + 1), which is valid for every B (Phipson & Smyth 2010) but can never be
-smaller than 1/(B + 1); it comes with its standard error. Sums are compared up to a tolerance, so that ties
-which only rounding separates still count as ties. Signs are drawn in slices, so memory does not grow with
-items × draws.
-
-The exact law of a sum of few sign-flipped numbers that fit no lattice, by going through all signs.
+smaller than 1/(B + 1). Signs are drawn in slices, so memory does not grow with items × draws.
 
 Clustered data often have a dozen blocks whose sums are averages with no small common denominator. Drawing
-signs at random would then spend more work, and bring noise, where all of them can be had. A single tail
-needs only the sums of two halves (Horowitz & Sahni 1974), so twice as many blocks are within reach. Sums are
-compared up to a tolerance, so that ties which only rounding separates still count as ties.
+signs at random would then spend more work, and bring noise, where all of them can be enumerated. A single
+tail needs only the sums of two halves (Horowitz & Sahni 1974), so twice as many blocks are within reach.
+
+Sums are compared up to a tolerance, so that ties which only rounding separates still count as ties.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
@@ -22,19 +18,15 @@ from numpy.typing import DTypeLike, NDArray
 from stats.arrays import Floats
 
 DRAWS = 20_000
+SIGN_VECTORS = 20_000
 SLICE_BYTES = 1 << 24
 TIE_TOLERANCE = 1e-9
 
-
-@dataclass(frozen=True)
-class MonteCarloTail:
-    """A simulated p-value and its standard error."""
-
-    p: float
-    standard_error: float
+MAX_ENUMERATED = 16
+"""Blocks whose 65,536 sign vectors are enumerated one by one: no more work than simulating."""
 
 
-def monte_carlo_tail(sums: Floats, observed: float) -> MonteCarloTail:
+def monte_carlo_p(sums: Floats, observed: float) -> float:
     """The share of simulated sums at or above the observed one, the observed one counted among them.
 
     Args:
@@ -42,11 +34,10 @@ def monte_carlo_tail(sums: Floats, observed: float) -> MonteCarloTail:
         observed: the value found.
 
     Returns:
-        p = (r + 1)/(B + 1) and √(p(1 − p)/(B + 1)).
+        p = (r + 1)/(B + 1); its standard error is √(p(1 − p)/(B + 1)).
     """
     tolerance = TIE_TOLERANCE * max(float(np.abs(sums).max(initial=0.0)), abs(observed))
-    p = (int(np.count_nonzero(sums >= observed - tolerance)) + 1) / (sums.size + 1)
-    return MonteCarloTail(p, float(np.sqrt(p * (1.0 - p) / (sums.size + 1))))
+    return (int(np.count_nonzero(sums >= observed - tolerance)) + 1) / (sums.size + 1)
 
 
 def monte_carlo_sums(values: Floats, draws: int, seed: int | list[int]) -> Floats:
@@ -88,10 +79,6 @@ def flip_slices(
         yield bits.reshape(count, -1)[:, :items].astype(dtype)
 
 
-MAX_ENUMERATED = 16
-"""Blocks whose 65,536 sign vectors are gone through one by one: no more work than simulating."""
-
-
 def all_signed_sums(values: Floats) -> Floats:
     """Σ ε × values for every sign vector, the one without a flip first.
 
@@ -107,31 +94,21 @@ def all_signed_sums(values: Floats) -> Floats:
     return sums
 
 
-@dataclass(frozen=True)
-class EnumeratedLaw:
-    """The law of S = Σ εᵢvᵢ as the sum of two halves.
+def few_signs_log_tail(values: Floats) -> Callable[[float], float] | None:
+    """Ln P(Σ εᵢvᵢ ≥ ·), ties counted, −∞ beyond the largest sum; None for too many values.
 
-    Attributes:
-        left: all sums of the first half, ascending, at most 2¹⁶.
-        right: the same of the second half.
+    Args:
+        values: the differences, shape (n,); zeros carry no sign.
     """
+    moving = values[values != 0.0]
+    if moving.size > 2 * MAX_ENUMERATED:
+        return None
+    half = moving.size // 2
+    left, right = np.sort(all_signed_sums(moving[:half])), np.sort(all_signed_sums(moving[half:]))
 
-    left: Floats
-    right: Floats
+    def log_tail(value: float) -> float:
+        least = value - TIE_TOLERANCE * float(left[-1] + right[-1]) - left
+        hits = left.size * right.size - int(np.searchsorted(right, least).sum())
+        return float(np.log(hits / (left.size * right.size))) if hits else -np.inf
 
-    @classmethod
-    def of(cls, values: Floats) -> "EnumeratedLaw | None":
-        """The law of the given differences, or None where there are too many; zeros carry no sign."""
-        moving = values[values != 0.0]
-        if moving.size > 2 * MAX_ENUMERATED:
-            return None
-        half = moving.size // 2
-        return cls(np.sort(all_signed_sums(moving[:half])), np.sort(all_signed_sums(moving[half:])))
-
-    def log_tail(self, value: float) -> float:
-        """Natural logarithm of P(S ≥ value), ties counted; −∞ beyond the largest sum."""
-        reach = float(self.left[-1] + self.right[-1])
-        least = value - TIE_TOLERANCE * reach - self.left
-        hits = self.left.size * self.right.size - int(np.searchsorted(self.right, least).sum())
-        chance = hits / (self.left.size * self.right.size)
-        return float(np.log(chance)) if hits else -np.inf
+    return log_tail

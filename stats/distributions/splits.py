@@ -4,11 +4,11 @@ A mean over one run is more dispersed than a mean over ten, so the difference of
 under the null and its sign must not be flipped: 30 items with 10 runs against 1 rejected in 21 % of the cases
 at .05. If the two models do not differ on an item, its K_B + K_V runs are exchangeable instead, and the
 observed split is one of C(K_B + K_V, K_B) equally likely ones (Fisher 1935). Where runs are right or wrong
-the law is hypergeometric; where scores are multiples of one step it is counted out; otherwise splits are
-drawn.
+the distribution is hypergeometric; where scores are multiples of one step it is counted out; otherwise splits
+are drawn.
 """
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import comb
@@ -27,30 +27,25 @@ SLICE_ITEMS = 1 << 21
 
 
 @dataclass(frozen=True)
-class SplitLaw:
-    """The law of one item's difference, and how many items have it.
+class Component:
+    """Independent summands with one distribution.
 
     Attributes:
-        values: possible differences of the two means, ascending, shape (k,); their mean is 0.
-        chances: their probabilities, shape (k,).
-        count: items with this law.
+        values: possible values, ascending, shape (k,).
+        chances: their probabilities, positive, shape (k,).
+        count: how many summands.
     """
 
-    values: Floats
+    values: Floats | Ints
     chances: Floats
     count: int
 
-    @property
-    def variance(self) -> float:
-        """Of one item's difference."""
-        return float(self.chances @ self.values**2)
-
     def draw(self, draws: int, rng: np.random.Generator) -> Floats:
-        """Draw sums over all items with this law, shape (draws,)."""
+        """Draw sums of all summands, shape (draws,)."""
         if self.count == 1:
             return rng.choice(self.values, draws, p=self.chances)
-        sums: Floats = rng.multinomial(self.count, self.chances, draws) @ self.values
-        return sums
+        times = rng.multinomial(self.count, self.chances, draws)
+        return np.asarray(times @ self.values, dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -89,16 +84,18 @@ class RunSplits:
         return float((squares / (runs - 1) * (1.0 / self.first + 1.0 / self.second)).sum())
 
     @cached_property
-    def laws(self) -> tuple[SplitLaw, ...] | None:
-        """The distinct laws, or None where there are too many splits to count them."""
-        return _hypergeometric_laws(self) if self.scores is None else _counted_laws(self, self.scores)
+    def components(self) -> tuple[Component, ...] | None:
+        """The distinct distributions of an item's difference; None where its splits are too many to count."""
+        if self.scores is None:
+            return _hypergeometric(self)
+        return _counted(self, self.scores)
 
     @property
     def log_largest(self) -> float:
         """Natural logarithm of the chance that every item's difference is the largest possible one."""
-        if self.laws is None:
+        if self.components is None:
             return -self.items * float(np.log(2.0))
-        return float(sum(law.count * np.log(law.chances[-1]) for law in self.laws))
+        return float(sum(part.count * np.log(part.chances[-1]) for part in self.components))
 
     def draw(self, draws: int, seed: int | list[int]) -> Floats:
         """Sums of the differences of random splits, shape (draws,).
@@ -108,16 +105,33 @@ class RunSplits:
             seed: of numpy's default generator.
         """
         rng = np.random.default_rng(seed)
-        if self.laws is not None:
-            sums = np.zeros(draws)
-            for law in self.laws:
-                sums += law.draw(draws, rng)
-            return sums
-        return _drawn_splits(self, draws, rng)
+        sums = np.zeros(draws)
+        for part in self.components or ():
+            sums += part.draw(draws, rng)
+        return sums if self.components is not None else self._drawn_runs(draws, rng)
+
+    def _drawn_runs(self, draws: int, rng: np.random.Generator) -> Floats:
+        """The same run by run: each goes to the baseline in proportion to the places left."""
+        assert self.scores is not None  # noqa: S101 - right-or-wrong runs always have their components
+        weights = 1.0 / self.first + 1.0 / self.second
+        fixed = float((self.successes / self.second).sum())
+        sums, step = np.zeros(draws), max(1, SLICE_ITEMS // max(self.items, 1))
+        for start in range(0, draws, step):
+            rows = slice(start, min(start + step, draws))
+            places = np.broadcast_to(self.first, (rows.stop - start, self.items)).copy()
+            left = self.first + self.second
+            for column in self.scores.T:
+                present = ~np.isnan(column)
+                chosen: Bools = (rng.random(places.shape, dtype=np.float32) * left < places) & present
+                sums[rows] += chosen @ np.where(present, column * weights, 0.0)
+                places -= chosen
+                left = left - present
+        return sums - fixed
 
 
-def join_splits(parts: list[RunSplits]) -> RunSplits | None:
+def join_splits(tasks: Sequence[RunSplits | None]) -> RunSplits | None:
     """The items of several tasks together; None where there are none."""
+    parts = [part for part in tasks if part is not None]
     if len(parts) < 2:
         return parts[0] if parts else None
     scores = None
@@ -142,18 +156,18 @@ def _padded(part: RunSplits, width: int) -> Floats:
     return np.where(place < (part.first + part.second)[:, None], written, np.nan)
 
 
-def _hypergeometric_laws(splits: RunSplits) -> tuple[SplitLaw, ...]:
-    """One law per (K_B, K_V, successes); K_B·K_V times its values are whole numbers."""
+def _hypergeometric(splits: RunSplits) -> tuple[Component, ...]:
+    """One distribution per (K_B, K_V, successes); K_B·K_V times its values are whole numbers."""
     kinds = np.stack([splits.first, splits.second, np.rint(splits.successes).astype(np.int64)])
     distinct, counts = np.unique(kinds, axis=1, return_counts=True)
-    found = []
+    components = []
     for (first, second, right), count in zip(distinct.T.tolist(), counts.tolist(), strict=True):
         mine = np.arange(max(0, right - second), min(first, right) + 1)
         logs = _log_choose(first, mine) + _log_choose(second, right - mine)
         weights = np.exp(logs - logs.max())
         values = (mine * (first + second) - first * right) / (first * second)
-        found.append(SplitLaw(values, weights / weights.sum(), count))
-    return tuple(found)
+        components.append(Component(values, weights / weights.sum(), count))
+    return tuple(components)
 
 
 def _log_choose(n: int, k: Ints) -> Floats:
@@ -161,12 +175,13 @@ def _log_choose(n: int, k: Ints) -> Floats:
     return chosen
 
 
-def _counted_laws(splits: RunSplits, scores: Floats) -> tuple[SplitLaw, ...] | None:
-    """One law per set of scores on a lattice, by counting the subsets of K_B runs with every sum."""
+def _counted(splits: RunSplits, scores: Floats) -> tuple[Component, ...] | None:
+    """One distribution per set of scores on a lattice, by counting the subsets of K_B runs with every sum."""
     lattice = to_lattice(np.nan_to_num(scores).ravel())
     if lattice is None:
         return None
-    whole = lattice.integers.reshape(scores.shape)
+    step, integers = lattice
+    whole = integers.reshape(scores.shape)
     absent = np.isnan(scores)
     whole = whole - np.where(absent, whole.max(), whole).min(axis=1, keepdims=True)
     whole = np.sort(np.where(absent, -1, whole), axis=1)
@@ -176,42 +191,15 @@ def _counted_laws(splits: RunSplits, scores: Floats) -> tuple[SplitLaw, ...] | N
     width = float(whole.max()) * scores.shape[1]
     if kinds.shape[0] * scores.shape[1] * float(splits.first.max() + 1) * (width + 1.0) > MAX_COUNTED:
         return None
-    laws = (_counted_law(kind, count, lattice.step) for kind, count in zip(kinds, counts, strict=True))
-    return tuple(laws)
-
-
-def _counted_law(kind: Ints, count: int, step: float) -> SplitLaw:
-    """Law of the difference from (K_B, K_V, scores in steps above the item's lowest; −1 where absent)."""
-    first, second, runs = int(kind[0]), int(kind[1]), kind[2:][kind[2:] >= 0]
-    total = int(runs.sum())
-    subsets = np.zeros((first + 1, total + 1))
-    subsets[0, 0] = 1.0
-    for score in runs.tolist():
-        subsets[1:, score:] += subsets[:-1, : total + 1 - score]
-    sums = np.flatnonzero(subsets[first])
-    values = step * (sums * (first + second) - first * total) / (first * second)
-    return SplitLaw(values, subsets[first, sums] / comb(first + second, first), int(count))
-
-
-def _drawn_splits(splits: RunSplits, draws: int, rng: np.random.Generator) -> Floats:
-    """Sums of random splits, run by run: each goes to the baseline in proportion to the places left."""
-    scores = splits.scores
-    assert scores is not None  # noqa: S101 - right-or-wrong runs always have their laws
-    weights = 1.0 / splits.first + 1.0 / splits.second
-    fixed = float((splits.successes / splits.second).sum())
-    sums = np.zeros(draws)
-    for rows in _row_slices(draws, splits.items):
-        places = np.broadcast_to(splits.first, (rows.stop - rows.start, splits.items)).copy()
-        left = splits.first + splits.second
-        for column in scores.T:
-            present = ~np.isnan(column)
-            chosen: Bools = (rng.random(places.shape, dtype=np.float32) * left < places) & present
-            sums[rows] += chosen @ np.where(present, column * weights, 0.0)
-            places -= chosen
-            left = left - present
-    return sums - fixed
-
-
-def _row_slices(draws: int, items: int) -> Iterator[slice]:
-    step = max(1, SLICE_ITEMS // max(items, 1))
-    return (slice(start, min(start + step, draws)) for start in range(0, draws, step))
+    components = []
+    for (first, second, *steps), count in zip(kinds.tolist(), counts.tolist(), strict=True):
+        runs = [score for score in steps if score >= 0]
+        total = sum(runs)
+        subsets = np.zeros((first + 1, total + 1))
+        subsets[0, 0] = 1.0
+        for score in runs:
+            subsets[1:, score:] += subsets[:-1, : total + 1 - score]
+        sums = np.flatnonzero(subsets[first])
+        values = step * (sums * (first + second) - first * total) / (first * second)
+        components.append(Component(values, subsets[first, sums] / comb(first + second, first), count))
+    return tuple(components)

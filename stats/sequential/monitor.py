@@ -29,7 +29,7 @@ from stats.sequential.certificate import Acceptability, CertificateLevels
 from stats.sequential.holm import Crossings, HolmDecision, holm_rounds
 from stats.sequential.plan import LookItems, PlannedTask, SequentialPlan, Stopping, asking_order, item_order
 from stats.sequential.sign_vectors import SignVectors
-from stats.sequential.walk import LookLaw, SignFlipWalk
+from stats.sequential.walk import LookTest, SignFlipWalk
 from stats.verdict import Verdict
 
 __all__ = [
@@ -99,7 +99,7 @@ class _Taken:
 
     blocks: _Blocks
     values: Floats
-    law: LookLaw
+    law: LookTest
     acceptable_p: float
     acceptable_level: float
     certified: bool
@@ -175,10 +175,8 @@ class ComparisonPath:
         fraction, new = self._plan.stopping.fractions[look - 1], self._plan.layout[look - 1]
         values = self._values[new.items]
         blocks = _block_sums(new, values, self._worst[new.items])
-        if isinstance(self._walk, SignFlipWalk):
-            self._walk, law = self._walk.look(fraction, blocks.paired.sum(axis=1))
-        else:
-            self._walk, law = self._walk.look(fraction, blocks.paired)
+        one_sum = isinstance(self._walk, SignFlipWalk)
+        law = self._walk.look(fraction, blocks.paired.sum(axis=1) if one_sum else blocks.paired)
         seen = self._seen([*(taken.blocks for taken in self._taken), blocks], worst=True)
         level = self._certificate.level(look, few_flips=seen.few_flips)
         p = seen.p_value(self._plan.margin)
@@ -249,8 +247,8 @@ class ComparisonPath:
 def _start(plan: SequentialPlan) -> SignFlipWalk | SignVectors:
     """The exact walk where one sum decides, else sign vectors."""
     if plan.pooled:
-        return SignFlipWalk.start(plan.levels, plan.stopping.degraded)
-    return SignVectors.start(
+        return SignFlipWalk(plan.levels, plan.stopping.degraded)
+    return SignVectors(
         plan.levels,
         plan.stopping.degraded,
         tasks=len(plan.tasks),

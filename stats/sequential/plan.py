@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stats.arrays import ROUNDING, Floats, Ints
+from stats.distributions.signs import SIGN_VECTORS
 from stats.sequential.boundaries import Spending
 from stats.tasks.combinations import Combine
-from stats.tasks.maxt import SIGN_VECTORS
 
 Until: TypeAlias = Literal["degraded", "decided"]
 

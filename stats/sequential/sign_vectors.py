@@ -1,86 +1,61 @@
 """The group-sequential test of several tasks at once: the fixed analysis's statistics, followed over looks.
 
-Pooled sum, largest standardised drop and Fisher's sum have no common random walk, so their law over looks
-comes from sign vectors that all looks and tasks share: a block keeps its sign in all tasks and at all looks
-in which it counts. The observed signs are one row more. At every look the most extreme rows that have not
-crossed before cross, as many as the spending function allows together with those that did. Which rows cross
-depends on nothing that tells the observed row from the others under the null, so the probability that it is
-among them is at most what was spent, for any number of rows (Westfall & Young 1993; Phipson & Smyth 2010).
+Pooled sum, largest standardised drop and Fisher's sum have no common random walk, so their distribution over
+looks comes from sign vectors that all looks and tasks share: a block keeps its sign in all tasks and at all
+looks in which it counts. The observed signs are one row more. At every look the most extreme rows that have
+not crossed before cross, as many as the spending function allows together with those that did. Which rows
+cross depends on nothing that tells the observed row from the others under the null, so the probability that
+it is among them is at most what was spent, for any number of rows (Westfall & Young 1993; Phipson & Smyth
+2010).
 """
 
-from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from scipy.special import ndtri
 
-from stats.arrays import Bools, Floats, Ints
+from stats.arrays import Floats, Ints
 from stats.distributions.lattice import GrowingLattice
 from stats.distributions.signs import flip_slices
-from stats.distributions.sums import SignFlipLaw
+from stats.distributions.sums import LatticeSum
 from stats.sequential.boundaries import Spending
-from stats.sequential.walk import SLACK, LookLaw
+from stats.sequential.walk import SLACK, LookTest
 from stats.tasks.combinations import STATISTICS, Combine, parts_of
 
 DRAWN_FLOOR = 1e-20
-"""Probabilities below this are left out of a law that is drawn from."""
+"""Probabilities below this are left out of a distribution that is drawn from."""
 
 COUNTED_WIDTH = 1 << 20
 """Whole numbers within such a range are ranked by counting instead of sorting."""
 
 
-@dataclass(frozen=True)
 class SignVectors:
     """Sums of every task under common sign vectors, and which of them have crossed.
 
-    Attributes:
-        spending: f.
+    Args:
         levels: α of each test, ascending, shape (L,).
-        combine: the statistic; "any" is calibrated here like "joint".
-        seed: of the signs.
-        looks: how many were taken.
-        lattice: the step.
-        sums: in steps, the observed ones in row 0, shape (rows, T).
+        spending: f, of all of them.
+        tasks: T.
+        combine: the statistic over tasks; "any" is calibrated here like "joint".
+        vectors: how many sign vectors are drawn.
+        seed: of numpy's default generator.
+
+    Attributes:
+        sums: in steps, the observed ones in row 0, shape (vectors + 1, T).
         squares: Σd² of each task in steps², shape (T,).
-        crossed: rows that crossed before, by level, shape (L, rows).
+        crossed: rows that crossed before, by level, shape (L, vectors + 1).
     """
 
-    spending: Spending
-    levels: Floats
-    combine: Combine
-    seed: int
-    looks: int
-    lattice: GrowingLattice
-    sums: Ints
-    squares: Floats
-    crossed: Bools
+    def __init__(
+        self, levels: Floats, spending: Spending, *, tasks: int, combine: Combine, vectors: int, seed: int
+    ) -> None:
+        self._levels, self._spending, self._combine, self._seed = levels, spending, combine, seed
+        self._looks, self._lattice = 0, GrowingLattice()
+        self.sums = np.zeros((vectors + 1, tasks), dtype=np.int64)
+        self.squares = np.zeros(tasks)
+        self.crossed = np.zeros((levels.size, vectors + 1), dtype=bool)
 
-    @classmethod
-    def start(
-        cls,
-        levels: Floats,
-        spending: Spending,
-        *,
-        tasks: int,
-        combine: Combine,
-        vectors: int,
-        seed: int,
-    ) -> "SignVectors":
-        """The vectors before the first look.
-
-        Args:
-            levels: ascending, shape (L,).
-            spending: f, of all of them.
-            tasks: T.
-            combine: the statistic over tasks.
-            vectors: how many sign vectors are drawn.
-            seed: of numpy's default generator.
-        """
-        sums, squares = np.zeros((vectors + 1, tasks), dtype=np.int64), np.zeros(tasks)
-        crossed = np.zeros((levels.size, vectors + 1), dtype=bool)
-        return cls(spending, levels, combine, seed, 0, GrowingLattice(), sums, squares, crossed)
-
-    def look(self, fraction: float, values: Floats) -> tuple["SignVectors", LookLaw]:
+    def look(self, fraction: float, values: Floats) -> LookTest:
         """Take a look.
 
         Args:
@@ -88,54 +63,44 @@ class SignVectors:
             values: differences of the blocks that are new since then, in every task, shape (g, T).
 
         Returns:
-            The vectors after the look, and what the look says, on the normal scale of the p-value that the
-            statistic has in a test that is made once, now.
+            What the look says, on the normal scale of the p-value that the statistic has in a test that is
+            made once, now.
         """
-        now = self._joined(values)
-        ranks = _extreme_ranks(now.sums, now.squares, self.combine)
+        self._join(values)
+        ranks = _extreme_ranks(self.sums, self.squares, self._combine)
         p_values = np.cumsum(np.bincount(ranks)) / ranks.size
-        crossed, limits = self.crossed.copy(), np.zeros(self.levels.size, dtype=np.int64)
-        laxest = ranks.size
-        for place in reversed(range(self.levels.size)):
-            allowed = self.spending(fraction, float(self.levels[place])) * (1.0 + SLACK) * ranks.size
-            free = np.cumsum(np.bincount(ranks[~crossed[place]], minlength=p_values.size))
-            laxest = min(laxest, int(np.searchsorted(free, allowed - crossed[place].sum(), side="right")))
-            limits[place] = laxest
-            crossed[place] |= ranks < laxest
-        nominal = np.append(0.0, p_values)[limits]
         earlier = self.crossed.sum(axis=1)
         as_extreme = (~self.crossed & (ranks <= ranks[0])).sum(axis=1)
-        law = LookLaw(
+        limits, laxest = np.zeros(self._levels.size, dtype=np.int64), ranks.size
+        for place in reversed(range(self._levels.size)):
+            allowed = self._spending(fraction, float(self._levels[place])) * (1.0 + SLACK) * ranks.size
+            free = np.cumsum(np.bincount(ranks[~self.crossed[place]], minlength=p_values.size))
+            laxest = min(laxest, int(np.searchsorted(free, allowed - earlier[place], side="right")))
+            limits[place] = laxest
+            self.crossed[place] |= ranks < laxest
+        nominal = np.append(0.0, p_values)[limits]
+        return LookTest(
             statistic=-float(ndtri(p_values[ranks[0]])),
             boundary=-ndtri(nominal),
-            spent=crossed.mean(axis=1),
+            spent=self.crossed.mean(axis=1),
             p_stagewise=(earlier + as_extreme) / ranks.size,
             crossed=ranks[0] < limits,
             nominal=lambda place: float(nominal[place]),
         )
-        return replace(now, crossed=crossed), law
 
-    def _joined(self, values: Floats) -> "SignVectors":
-        """With the signed sums of the new blocks."""
-        lattice, factor, steps = self.lattice.extended(values)
-        signed = _signed_sums(steps, self.sums.shape[0] - 1, [self.seed, self.looks])
-        return replace(
-            self,
-            looks=self.looks + 1,
-            lattice=lattice,
-            sums=factor * self.sums + np.concatenate([steps.sum(axis=0, keepdims=True), signed]),
-            squares=factor**2 * self.squares + (steps.astype(np.float64) ** 2).sum(axis=0),
-        )
-
-
-def _signed_sums(steps: Ints, rows: int, seed: list[int]) -> Ints:
-    """Σ signs × steps of every task, shape (rows, T)."""
-    tasks_of_block = np.count_nonzero(steps, axis=1)
-    sums = _shared_sums(steps[tasks_of_block > 1], rows, [*seed, 0])
-    for task, column in enumerate(steps[tasks_of_block == 1].T):
-        if column.any():
-            sums[:, task] += _drawn_sums(column, rows, [*seed, 1, task])
-    return sums
+    def _join(self, values: Floats) -> None:
+        """Take in the signed sums of the new blocks."""
+        factor, steps = self._lattice.extend(values)
+        seed = [self._seed, self._looks]
+        rows = self.sums.shape[0] - 1
+        tasks_of_block = np.count_nonzero(steps, axis=1)
+        signed = _shared_sums(steps[tasks_of_block > 1], rows, [*seed, 0])
+        for task, column in enumerate(steps[tasks_of_block == 1].T):
+            if column.any():
+                signed[:, task] += _drawn_sums(column, rows, [*seed, 1, task])
+        self._looks += 1
+        self.sums = factor * self.sums + np.concatenate([steps.sum(axis=0, keepdims=True), signed])
+        self.squares = factor**2 * self.squares + (steps.astype(np.float64) ** 2).sum(axis=0)
 
 
 def _shared_sums(steps: Ints, rows: int, seed: list[int]) -> Ints:
@@ -149,8 +114,8 @@ def _shared_sums(steps: Ints, rows: int, seed: list[int]) -> Ints:
 
 
 def _drawn_sums(steps: Ints, rows: int, seed: list[int]) -> Ints:
-    """Of blocks of one task: their signs serve nothing else, so the sums are drawn from their law."""
-    values, chances = SignFlipLaw.of(steps).table(DRAWN_FLOOR)
+    """Of blocks of one task: their signs serve nothing else, so the sums can be drawn."""
+    values, chances = LatticeSum.of(steps).table(DRAWN_FLOOR)
     heights = np.cumsum(chances)
     drawn = np.random.default_rng(seed).random(rows) * heights[-1]
     sums: Ints = values[np.searchsorted(heights, drawn, side="right").clip(max=values.size - 1)]

@@ -1,30 +1,31 @@
 """The exact group-sequential sign-flip test: may the variant be called worse before all items are in?
 
-Under the null the signs of the differences are fair coins given their sizes, for any order of the items.
-The sums at the looks are then a random walk whose law is computed, not simulated: the sub-density of the sum
-over the paths that have not crossed is convolved with the law of the new items' sum; the boundary is the
-smallest value whose upper tail, together with what was spent before, stays within the spending function; the
-tail beyond it is cut off (Armitage, McPherson & Rowe 1969; Lan & DeMets 1983; Jennison & Turnbull 2000,
-ch. 19). Only differences already seen decide, so that a look can be taken at any fraction, or left out.
+Under the null the signs of the differences are fair coins given their sizes, for any order of the items. The
+sums at the looks are then a random walk whose distribution is computed, not simulated: the sub-density of the
+sum over the paths that have not crossed is convolved with the distribution of the new items' sum; the
+boundary is the smallest value whose upper tail, together with what was spent before, stays within the
+spending function; the tail beyond it is cut off (Armitage, McPherson & Rowe 1969; Lan & DeMets 1983; Jennison
+& Turnbull 2000, ch. 19). Only differences already seen decide, so that a look can be taken at any fraction,
+or left out.
 
-Several levels are followed at once, because a comparison may be given a higher one later (`stats.
-sequential.holm`). The boundary of a level is never below that of a higher one: what crosses at a level then
-also crosses at every higher one, which discrete laws alone would not promise.
+Several levels are followed at once, because a comparison may be given a higher one later
+(`stats.sequential.holm`). The boundary of a level is never below that of a higher one: what crosses at a
+level then also crosses at every higher one, which discrete distributions alone would not promise.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.signal import fftconvolve
 
-from stats.arrays import Bools, Floats, Ints
+from stats.arrays import Bools, Floats
 from stats.distributions.lattice import GrowingLattice
-from stats.distributions.sums import SignFlipLaw
+from stats.distributions.sums import LatticeSum
 from stats.sequential.boundaries import Spending
 
 FLOOR = 1e-40
-"""Probabilities below this are left out at either end of a law."""
+"""Probabilities below this are left out at either end of a distribution."""
 
 DIRECT_WORK = 1 << 20
 """Multiplications up to which a convolution is made directly; a longer one by Fourier transform (1e-16)."""
@@ -34,7 +35,7 @@ SLACK = 1e-12
 
 
 @dataclass(frozen=True)
-class LookLaw:
+class LookTest:
     """What one look says, for every level.
 
     Attributes:
@@ -54,127 +55,81 @@ class LookLaw:
     nominal: Callable[[int], float]
 
 
-@dataclass(frozen=True)
 class SignFlipWalk:
     """Random walk of the sum of sign-flipped differences, stopped at the boundaries found so far.
 
-    The sum is kept as units above its minimum: S = step·(2·units − reach).
+    The sum is kept as units above its minimum: S = step·(2·units − largest sum).
 
-    Attributes:
-        spending: f.
+    Args:
         levels: α of each test, ascending, shape (L,).
-        lattice: the step.
-        sizes: all differences so far in steps.
-        observed: the units found.
-        reach: largest sum in steps.
-        first: units that the first column of `alive` is for.
-        alive: P(units and not crossed before), shape (L, width).
-        spent: P(crossed before), shape (L,).
+        spending: f, of all of them.
     """
 
-    spending: Spending
-    levels: Floats
-    lattice: GrowingLattice
-    sizes: Ints
-    observed: int
-    reach: int
-    first: int
-    alive: Floats
-    spent: Floats
+    def __init__(self, levels: Floats, spending: Spending) -> None:
+        self._levels, self._spending, self._lattice = levels, spending, GrowingLattice()
+        self._sizes = np.zeros(0, dtype=np.int64)  # all differences so far in steps
+        self._observed = self._largest = 0  # units found, and largest sum in steps
+        self._first = 0  # units that the first column of _alive is for
+        self._alive = np.ones((levels.size, 1))  # P(units and not crossed before), shape (L, width)
+        self._spent = np.zeros(levels.size)  # P(crossed before), shape (L,)
 
-    @classmethod
-    def start(cls, levels: Floats, spending: Spending) -> "SignFlipWalk":
-        """The walk before the first look.
-
-        Args:
-            levels: ascending, shape (L,).
-            spending: f, of all of them.
-        """
-        empty = np.zeros(0, dtype=np.int64)
-        alive, spent = np.ones((levels.size, 1)), np.zeros(levels.size)
-        return cls(spending, levels, GrowingLattice(), empty, 0, 0, 0, alive, spent)
-
-    def look(self, fraction: float, values: Floats) -> tuple["SignFlipWalk", LookLaw]:
+    def look(self, fraction: float, values: Floats) -> LookTest:
         """Take a look.
 
         Args:
             fraction: planned share t of the information, in (0, 1], larger than at the look before.
             values: differences of the items or clusters that are new since then, shape (g,); none is allowed.
-
-        Returns:
-            The walk after the look, and what the look says.
         """
-        walk = self._joined(values)
-        tails = np.cumsum(walk.alive[:, ::-1], axis=1)[:, ::-1]
-        allowed = np.array([walk.spending(fraction, level) for level in walk.levels.tolist()])
-        cuts = _cuts(tails, allowed - walk.spent + SLACK * allowed)
+        self._join(values)
+        tails = np.cumsum(self._alive[:, ::-1], axis=1)[:, ::-1]
+        allowed = np.array([self._spending(fraction, level) for level in self._levels.tolist()])
+        budgets = allowed - self._spent + SLACK * allowed
+        cuts = (tails > budgets[:, None]).sum(axis=1)
+        cuts = np.maximum.accumulate(cuts[::-1])[::-1].astype(np.int64)  # never before that of a higher level
         padded = np.pad(tails, ((0, 0), (0, 1)))
-        rows = np.arange(walk.levels.size)
-        spent = walk.spent + padded[rows, cuts]
-        alive = np.where(np.arange(walk.alive.shape[1]) < cuts[:, None], walk.alive, 0.0)
-        place = min(max(walk.observed - walk.first, 0), walk.alive.shape[1])
-        law = walk._said(cuts, spent, walk.spent + padded[:, place])
-        return replace(walk, alive=alive, spent=spent), law
-
-    def _joined(self, values: Floats) -> "SignFlipWalk":
-        """The walk with the new differences, before anything is cut off."""
-        lattice, factor, steps = self.lattice.extended(values)
-        law = SignFlipLaw.of(steps)
-        sums, chances = law.table(FLOOR)
-        first = factor * self.first + (int(sums[0]) + law.reach) // 2
-        alive, dropped = _trimmed(_convolved(_dilated(self.alive, factor), chances))
-        return replace(
-            self,
-            lattice=lattice,
-            sizes=np.concatenate([factor * self.sizes, np.abs(steps[steps != 0])]),
-            observed=factor * self.observed + (int(steps.sum()) + law.reach) // 2,
-            reach=factor * self.reach + law.reach,
-            first=first + dropped,
-            alive=alive,
-        )
-
-    def _said(self, cuts: Ints, spent: Floats, p_stagewise: Floats) -> LookLaw:
-        """The look on the standardised scale."""
-        law = SignFlipLaw.of(self.sizes)
-        scale = law.scale or 1.0
-        statistic = 2 * self.observed - self.reach
-        limits = 2 * (self.first + cuts) - self.reach
-        return LookLaw(
+        width = self._alive.shape[1]
+        p_stagewise = self._spent + padded[:, min(max(self._observed - self._first, 0), width)]
+        self._spent = self._spent + padded[np.arange(self._levels.size), cuts]
+        self._alive = np.where(np.arange(width) < cuts[:, None], self._alive, 0.0)
+        distribution = LatticeSum.of(self._sizes)
+        scale = distribution.scale or 1.0
+        statistic, limits = 2 * self._observed - self._largest, 2 * (self._first + cuts) - self._largest
+        return LookTest(
             statistic=statistic / scale,
-            boundary=np.where(limits <= self.reach, limits / scale, np.inf),
-            spent=spent,
+            boundary=np.where(limits <= self._largest, limits / scale, np.inf),
+            spent=self._spent,
             p_stagewise=np.minimum(p_stagewise, 1.0),
             crossed=statistic >= limits,
-            nominal=lambda level: float(np.exp(law.log_tail(int(limits[level])))),
+            nominal=lambda level: float(np.exp(distribution.log_tail(int(limits[level])))),
         )
 
-
-def _cuts(tails: Floats, budgets: Floats) -> Ints:
-    """First column of every row whose tail is within the budget, never before that of a later row."""
-    cuts = (tails > budgets[:, None]).sum(axis=1)
-    return np.maximum.accumulate(cuts[::-1])[::-1].astype(np.int64)
+    def _join(self, values: Floats) -> None:
+        """Take in the new differences, before anything is cut off."""
+        factor, steps = self._lattice.extend(values)
+        new = LatticeSum.of(steps)
+        sums, chances = new.table(FLOOR)
+        self._sizes = np.concatenate([factor * self._sizes, np.abs(steps[steps != 0])])
+        self._observed = factor * self._observed + (int(steps.sum()) + new.span) // 2
+        self._largest = factor * self._largest + new.span
+        joined = _convolved(_dilated(self._alive, factor), chances)
+        kept = np.flatnonzero(joined.max(axis=0) >= FLOOR)
+        start, stop = (int(kept[0]), int(kept[-1]) + 1) if kept.size else (0, 1)
+        self._alive = joined[:, start:stop]  # what any path reaches
+        self._first = factor * self._first + (int(sums[0]) + new.span) // 2 + start
 
 
 def _dilated(alive: Floats, factor: int) -> Floats:
-    """The same law in steps of which `factor` make an old one."""
+    """The same distribution in steps of which `factor` make an old one."""
     if factor == 1:
         return alive
-    spread = np.zeros((alive.shape[0], factor * (alive.shape[1] - 1) + 1))
-    spread[:, ::factor] = alive
-    return spread
+    dilated = np.zeros((alive.shape[0], factor * (alive.shape[1] - 1) + 1))
+    dilated[:, ::factor] = alive
+    return dilated
 
 
 def _convolved(alive: Floats, chances: Floats) -> Floats:
-    """Every row convolved with one law."""
+    """Every row convolved with one distribution."""
     if alive.shape[1] * chances.size <= DIRECT_WORK:
         return np.stack([np.convolve(row, chances) for row in alive])
     product: Floats = fftconvolve(alive, chances[None, :], axes=1)
     return np.maximum(product, 0.0)
-
-
-def _trimmed(alive: Floats) -> tuple[Floats, int]:
-    """Columns between the first and the last that any path reaches; how many were left out before."""
-    kept = np.flatnonzero(alive.max(axis=0) >= FLOOR)
-    if kept.size == 0:
-        return alive[:, :1], 0
-    return alive[:, kept[0] : kept[-1] + 1], int(kept[0])

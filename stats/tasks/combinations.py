@@ -15,7 +15,7 @@ import numpy as np
 from stats.arrays import Floats, Ints
 
 if TYPE_CHECKING:
-    from stats.tasks.combine import TaskLaws
+    from stats.tasks.combine import TaskNulls
 
 Combine: TypeAlias = Literal["pooled", "max-drop", "fisher", "joint", "any"]
 """The tests over all tasks: all items together; the largest standardised drop of a task; Fisher's sum; the
@@ -34,13 +34,13 @@ class Statistic:
             standard deviation, and a function that gives ln P(S ≥ ·) of every row.
         join: how contributions come together: np.add or np.maximum.
         start: what is joined to the first one.
-        p_value: from the exact laws of tasks that share nothing, at least two of which differ.
+        p_value: from the exact distributions of tasks that share nothing, at least two of which differ.
     """
 
     term: Callable[[Rows, float, Callable[[], Floats]], Rows]
     join: np.ufunc
     start: float
-    p_value: "Callable[[TaskLaws], float]"
+    p_value: "Callable[[TaskNulls], float]"
 
     def add(self, values: Floats, sums: Floats, scale: float, log_tails: Callable[[], Floats]) -> None:
         """Join what a task contributes to the values of all rows, in place."""
@@ -73,31 +73,26 @@ COMBINATIONS = (
     Combination(
         "pooled",
         "pooled",
-        Statistic(
-            term=lambda sums, _scale, _log_tails: sums,
-            join=np.add,
-            start=0.0,
-            p_value=lambda laws: laws.p_pooled,
-        ),
+        Statistic(lambda sums, _scale, _logs: sums, np.add, 0.0, lambda nulls: nulls.pooled.result.p),
     ),
     Combination(
         "max-drop",
         "max drop",
         Statistic(
-            term=lambda sums, scale, _log_tails: sums / scale,
-            join=np.maximum,
-            start=-np.inf,
-            p_value=lambda laws: laws.max_drop_p(laws.largest_drop),
+            lambda sums, scale, _logs: sums / scale,
+            np.maximum,
+            -np.inf,
+            lambda nulls: nulls.max_drop_p(nulls.largest_drop),
         ),
     ),
     Combination(
         "fisher",
         "Fisher",
         Statistic(
-            term=lambda _sums, _scale, log_tails: -log_tails(),
-            join=np.add,
-            start=0.0,
-            p_value=lambda laws: laws.fisher.tail(laws.fisher_sum),
+            lambda _sums, _scale, log_tails: -log_tails(),
+            np.add,
+            0.0,
+            lambda nulls: nulls.fisher.tail(nulls.fisher_sum),
         ),
     ),
     Combination("joint", "joint"),

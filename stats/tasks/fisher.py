@@ -1,14 +1,15 @@
-"""Fisher's combination of per-task p-values, with its exact null law.
+"""Fisher's combination of per-task p-values, with its exact null distribution.
 
 X = −2Σ ln p_t is χ² with 2T degrees of freedom only for continuous p-values. Those of a discrete test are
-larger than that, and the χ² wastes level: a nominal .05 was .032 with hundreds of flips per task and .006
-with a dozen. Each term is discrete with known atoms, so the law of the sum can be had: by enumeration of
-two halves where they are small, else on a grid, tilted to the observed value so that small tails keep their
-digits.
+larger than that, and the χ² is conservative: a nominal .05 was .032 with hundreds of flips per task and .006
+with a dozen. Each term is discrete with known atoms, so the distribution of the sum can be computed: by
+enumeration of two halves where they are small, else on a grid, tilted to the observed value so that small
+tails keep their digits.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 from scipy.fft import irfft, rfft
@@ -16,24 +17,20 @@ from scipy.optimize import brentq
 from scipy.special import gammaincc, gammainccinv
 
 from stats.arrays import SMALLEST_P, Floats
+from stats.distributions.sums import TiltedAtoms
 
 MAX_HALF = 1 << 16
 GRID = 1 << 14
 TIE = 1e-9
 
-
-@dataclass(frozen=True)
-class Term:
-    """One summand −ln p: its values and their log-probabilities, shape (k,) each."""
-
-    values: Floats
-    log_chances: Floats
+Term: TypeAlias = tuple[Floats, Floats]
+"""One summand −ln p: its values and their log-probabilities, shape (k,) each."""
 
 
 def term_of(tails: Floats, chances: Floats) -> Term:
     """The summand of a task from the tails P(S ≥ s) and probabilities P(S = s) over its support."""
     kept = chances > 0.0
-    return Term(-np.log(np.maximum(tails[kept], SMALLEST_P)), np.log(chances[kept]))
+    return -np.log(np.maximum(tails[kept], SMALLEST_P)), np.log(chances[kept])
 
 
 def chi_square_p(total: float, tasks: int) -> float:
@@ -46,11 +43,11 @@ def chi_square_p(total: float, tasks: int) -> float:
     return max(float(gammaincc(tasks, total)), SMALLEST_P) if tasks else 1.0
 
 
-class SumLaw:
-    """Null law of Σ −ln p_t over independent tasks."""
+class FisherSum:
+    """Null distribution of Σ −ln p_t over independent tasks."""
 
-    def __init__(self, terms: list[Term]) -> None:
-        self.terms = [term for term in terms if term.values.size > 1]
+    def __init__(self, terms: Sequence[Term]) -> None:
+        self.terms = [term for term in terms if term[0].size > 1]
         self._halves = _halves(self.terms)
 
     def tail(self, total: float) -> float:
@@ -61,9 +58,12 @@ class SumLaw:
         if not self.terms:
             return 1.0
         total -= TIE * max(total, 1.0)
-        if self._halves is not None:
-            return max(_tail_of_two(*self._halves, total), SMALLEST_P)
-        return max(_tilted_tail(self.terms, total), SMALLEST_P)
+        if self._halves is None:
+            return max(self._tilted_tail(total), SMALLEST_P)
+        (left, left_logs), (right, right_logs) = self._halves
+        tails = np.append(np.cumsum(np.exp(right_logs)[::-1])[::-1], 0.0)
+        places = np.searchsorted(right, total - left)
+        return max(min(1.0, float(np.exp(left_logs) @ tails[places])), SMALLEST_P)
 
     def tail_in_body(self, total: float) -> float:
         """The same with an absolute error of about 1e-4 of itself down to 1e-10, for many quick look-ups."""
@@ -76,108 +76,64 @@ class SumLaw:
     def _body(self) -> tuple[float, Floats]:
         """Grid step and P(Σ ≥ (i − ½) steps); the sum is stochastically at most Gamma(T)."""
         step = float(gammainccinv(len(self.terms), 1e-17)) / (GRID - 1)
-        law = _gridded_law([(term.values, np.exp(term.log_chances)) for term in self.terms], step, GRID)
-        return step, np.cumsum(law[::-1])[::-1]
+        chances = _gridded([(values, np.exp(logs)) for values, logs in self.terms], step)
+        return step, np.cumsum(chances[::-1])[::-1]
+
+    def _tilted_tail(self, total: float) -> float:
+        """P(Σ ≥ total) by a grid around `total` under the exponential tilt that makes `total` the mean."""
+        atoms, tilt = TiltedAtoms(self.terms), 0.0
+
+        def excess(tilt: float) -> float:
+            return float(atoms.means(atoms.at(tilt)[0]).sum()) - total
+
+        if excess(0.0) < 0.0:
+            tilt = 1.0
+            while excess(tilt) < 0.0 and tilt <= 64.0:
+                tilt *= 2.0
+            if excess(tilt) >= 0.0:
+                tilt = float(brentq(excess, 0.0, tilt, xtol=1e-6))
+        chances, log_moments = atoms.at(tilt)
+        means = atoms.means(chances)
+        squares = float((chances * atoms.values * atoms.values).sum())
+        mean, variance = float(means.sum()), max(squares - float((means * means).sum()), 0.0)
+        half = 10.0 * np.sqrt(variance) + 45.0 * max(mean, 1.0) / len(self.terms) + abs(total - mean)
+        step = 2.0 * half / GRID
+        pieces = np.split(chances, atoms.starts[1:])
+        grid = _gridded([(term[0], piece) for term, piece in zip(self.terms, pieces, strict=True)], step)
+        start = total / step
+        cells = int(np.ceil(start)) + np.arange(GRID // 2)
+        weights = np.exp(-tilt * (cells * step - total))
+        weights[0] *= 0.5 + (cells[0] - start)
+        above = float(grid[cells % GRID] @ weights)
+        return min(1.0, float(np.exp(float(log_moments.sum()) - tilt * total)) * above)
 
 
 def _halves(terms: list[Term]) -> tuple[Term, Term] | None:
     """Enumerate the sums of two groups of terms, or None where one group has too many."""
-    left = right = Term(np.zeros(1), np.zeros(1))
-    for term in sorted(terms, key=lambda t: -t.values.size):
-        left, right = sorted((left, right), key=lambda t: t.values.size)
-        if left.values.size * term.values.size > 4 * MAX_HALF:
+    left = right = (np.zeros(1), np.zeros(1))
+    for values, logs in sorted(terms, key=lambda term: -term[0].size):
+        left, right = sorted((left, right), key=lambda term: term[0].size)
+        if left[0].size * values.size > 4 * MAX_HALF:
             return None
-        left = _add(left, term)
-        if left.values.size > MAX_HALF:
+        sums = np.add.outer(left[0], values).ravel()
+        order = np.argsort(sums, kind="stable")
+        sums, sum_logs = sums[order], np.add.outer(left[1], logs).ravel()[order]
+        firsts = np.flatnonzero(np.append(True, np.diff(sums) > 1e-12 * np.maximum(sums[1:], 1.0)))
+        left = sums[firsts], np.logaddexp.reduceat(sum_logs, firsts)  # equal sums merged
+        if firsts.size > MAX_HALF:
             return None
     return left, right
 
 
-def _add(first: Term, second: Term) -> Term:
-    """Law of the sum of two independent terms, equal values merged."""
-    values = np.add.outer(first.values, second.values).ravel()
-    logs = np.add.outer(first.log_chances, second.log_chances).ravel()
-    order = np.argsort(values, kind="stable")
-    values, logs = values[order], logs[order]
-    firsts = np.flatnonzero(np.append(True, np.diff(values) > 1e-12 * np.maximum(values[1:], 1.0)))
-    return Term(values[firsts], np.logaddexp.reduceat(logs, firsts))
-
-
-def _tail_of_two(left: Term, right: Term, total: float) -> float:
-    """P(L + R ≥ total)."""
-    order = np.argsort(right.values)
-    chances = np.exp(right.log_chances[order])
-    tails = np.append(np.cumsum(chances[::-1])[::-1], 0.0)
-    places = np.searchsorted(right.values[order], total - left.values)
-    return min(1.0, float(np.exp(left.log_chances) @ tails[places]))
-
-
-def _gridded_law(terms: list[tuple[Floats, Floats]], step: float, cells: int) -> Floats:
-    """Cyclic law of the sum; an atom between two cells is shared so that the mean stays."""
-    transform = np.ones(cells // 2 + 1, dtype=np.complex128)
+def _gridded(terms: Sequence[Term], step: float) -> Floats:
+    """Cyclic distribution of the sum from values and chances; an atom between two cells keeps its mean."""
+    transform = np.ones(GRID // 2 + 1, dtype=np.complex128)
     for values, chances in terms:
         place = values / step
         cell = np.floor(place).astype(np.int64)
         part = place - cell
-        law = np.bincount(cell % cells, chances * (1.0 - part), cells)
-        law += np.bincount((cell + 1) % cells, chances * part, cells)
-        transform *= rfft(law)
-    grid: Floats = irfft(transform, cells)
+        shared = np.bincount(cell % GRID, chances * (1.0 - part), GRID)
+        shared += np.bincount((cell + 1) % GRID, chances * part, GRID)
+        transform *= rfft(shared)
+    grid: Floats = irfft(transform, GRID)
     return grid
-
-
-def _tilted_tail(terms: list[Term], total: float) -> float:
-    """P(Σ ≥ total) by a grid around `total` under the exponential tilt that makes `total` the mean."""
-    tilted = _TiltedTerms(terms)
-    tilt = tilted.saddle(total)
-    chances, log_moment = tilted.at(tilt)
-    mean, variance = tilted.moments(chances)
-    half = 10.0 * np.sqrt(variance) + 45.0 * max(mean, 1.0) / len(terms) + abs(total - mean)
-    step = 2.0 * half / GRID
-    pieces = np.split(chances, tilted.starts[1:])
-    law = _gridded_law([(term.values, piece) for term, piece in zip(terms, pieces, strict=True)], step, GRID)
-    start = total / step
-    cells = int(np.ceil(start)) + np.arange(GRID // 2)
-    weights = np.exp(-tilt * (cells * step - total))
-    weights[0] *= 0.5 + (cells[0] - start)
-    return min(1.0, float(np.exp(log_moment - tilt * total)) * float(law[cells % GRID] @ weights))
-
-
-class _TiltedTerms:
-    """The atoms of all terms in one array, so that tilting them is one pass."""
-
-    def __init__(self, terms: list[Term]) -> None:
-        sizes = [term.values.size for term in terms]
-        self.starts = np.cumsum([0, *sizes[:-1]])
-        self.owner = np.repeat(np.arange(len(terms)), sizes)
-        self.values = np.concatenate([term.values for term in terms])
-        self.logs = np.concatenate([term.log_chances for term in terms])
-
-    def at(self, tilt: float) -> tuple[Floats, float]:
-        """Tilted probabilities of all atoms, and the log moment of the sum."""
-        logs = self.logs + tilt * self.values
-        top = np.maximum.reduceat(logs, self.starts)
-        weights = np.exp(logs - top[self.owner])
-        totals = np.add.reduceat(weights, self.starts)
-        return weights / totals[self.owner], float((top + np.log(totals)).sum())
-
-    def moments(self, chances: Floats) -> tuple[float, float]:
-        """Mean and variance of the sum."""
-        means = np.add.reduceat(chances * self.values, self.starts)
-        squares = float((chances * self.values * self.values).sum())
-        return float(means.sum()), max(squares - float((means * means).sum()), 0.0)
-
-    def saddle(self, total: float) -> float:
-        """The tilt under which the mean of the sum is `total`; 0 below the mean."""
-
-        def excess(tilt: float) -> float:
-            return self.moments(self.at(tilt)[0])[0] - total
-
-        if excess(0.0) >= 0.0:
-            return 0.0
-        high = 1.0
-        while excess(high) < 0.0:
-            if high > 64.0:
-                return high
-            high *= 2.0
-        return float(brentq(excess, 0.0, high, xtol=1e-6))

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from stats.arrays import EvidenceError, Floats, Ints
+from stats.distributions.signs import SIGN_VECTORS
 from stats.multiplicity import holm
 from stats.scores import TaskScores
 from stats.sharing import Columns
 from stats.tasks.combinations import Combine
 from stats.tasks.rows import StatisticRows, statistic_rows
 
-SIGN_VECTORS = 20_000
 FEWEST_SIGN_VECTORS = 5_000
 MAX_PRODUCTS = 2_000_000_000
 """Signs × scores beyond which fewer sign vectors are drawn."""

@@ -137,9 +137,9 @@ def _drawn_sums(blocks: Floats, rows: int, seed: list[int], *, may_round: bool =
     lattice = to_lattice(blocks.ravel()) if may_round else None
     step, matrix = 1.0, blocks
     if lattice is not None:
-        whole = lattice.integers.reshape(blocks.shape)
+        whole = lattice[1].reshape(blocks.shape)
         if np.abs(whole).sum(axis=0).max(initial=0) < EXACT_IN_SINGLE:
-            step, matrix = lattice.step, whole.astype(np.float32)
+            step, matrix = lattice[0], whole.astype(np.float32)
     total = matrix.sum(axis=0, keepdims=True)
     flipped = [flips @ matrix for flips in flip_slices(matrix.shape[0], rows - 1, seed, matrix.dtype)]
     sums: Floats = np.concatenate([total, *(total - 2.0 * part for part in flipped)]).astype(np.float64)
@@ -149,7 +149,7 @@ def _drawn_sums(blocks: Floats, rows: int, seed: list[int], *, may_round: bool =
 def _split_rows(splits: RunSplits, rows: int, seed: list[int]) -> Floats:
     """Sums of the splits: as observed in row 0, then drawn; from their table where there is one."""
     stream = [*seed, SPLIT_STREAM]
-    table = null_table(np.zeros(0), 0, stream, ROW_FLOOR, splits) if splits.laws is not None else None
+    table = null_table(np.zeros(0), 0, stream, ROW_FLOOR, splits) if splits.components is not None else None
     if table is not None and table.exact:
         drawn = table.support[table.draw(np.random.default_rng(stream), rows - 1)]
     else:

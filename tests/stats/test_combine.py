@@ -10,7 +10,7 @@ from scipy import stats as sp
 
 from stats.distributions.nulls import null_table
 from stats.tasks.combine import combine_tasks
-from stats.tasks.fisher import SumLaw, Term, chi_square_p, term_of
+from stats.tasks.fisher import FisherSum, chi_square_p, term_of
 
 TASKS = st.lists(st.lists(st.integers(-3, 3), min_size=1, max_size=4), min_size=2, max_size=3)
 
@@ -138,8 +138,8 @@ def test_the_exact_fisher_law_is_below_the_chi_square():
 def test_the_grid_agrees_with_enumeration(total):
     """Where both work the tilted grid is within a thousandth, far into the tail."""
     tables = [null_table(flips(b, m), 10, [0]) for b, m in ((60, 120), (50, 99), (100, 180), (70, 141))]
-    law = SumLaw([term_of(table.tails, table.chances) for table in tables])
-    gridded = SumLaw(law.terms)
+    law = FisherSum([term_of(table.tails, table.chances) for table in tables])
+    gridded = FisherSum(law.terms)
     gridded._halves = None
     assert law._halves is not None
     assert gridded.tail(total) == pytest.approx(law.tail(total), rel=1e-3)
@@ -151,6 +151,6 @@ def test_the_grid_reproduces_the_gamma_law_of_continuous_p_values():
     width = 0.01
     starts = np.arange(0.0, 80.0, width)
     centres = starts + 1.0 - width / np.expm1(width)
-    law = SumLaw([Term(centres, -starts + np.log(-np.expm1(-width)))] * 40)
+    law = FisherSum([(centres, -starts + np.log(-np.expm1(-width)))] * 40)
     for total in (30.0, 45.0, 70.0, 130.0):
         assert law.tail(total) == pytest.approx(sp.gamma.sf(total, 40), rel=1e-3)

@@ -25,10 +25,10 @@ LOOKS = (
 def walked(looks, levels, spending="hsd-2", fractions=None):
     """What every look says."""
     fractions = fractions or [(number + 1) / len(looks) for number in range(len(looks))]
-    walk = SignFlipWalk.start(np.array(levels), parse_spending(spending))
+    walk = SignFlipWalk(np.array(levels), parse_spending(spending))
     found = []
     for fraction, values in zip(fractions, looks, strict=True):
-        walk, law = walk.look(fraction, np.array(values, dtype=float))
+        law = walk.look(fraction, np.array(values, dtype=float))
         found.append(law)
     return found
 

@@ -18,15 +18,15 @@ def test_fractions_in_any_unit_become_the_smallest_whole_numbers(numerators, den
     lattice = to_lattice(numbers / denominator * unit)
     divisor = np.gcd.reduce(np.abs(numbers)) or 1
     assert lattice is not None
-    assert np.array_equal(lattice.integers, numbers // divisor)
-    assert np.allclose(lattice.step * lattice.integers, numbers / denominator * unit, rtol=1e-9)
+    assert np.array_equal(lattice[1], numbers // divisor)
+    assert np.allclose(lattice[0] * lattice[1], numbers / denominator * unit, rtol=1e-9)
 
 
 def test_sums_that_only_rounding_separates_are_the_same_whole_number():
     """0.1 + 0.2 and 0.3 are one value."""
     lattice = to_lattice(np.array([0.1 + 0.2, 0.3, 0.1]))
     assert lattice is not None
-    assert lattice.integers.tolist() == [3, 3, 1]
+    assert lattice[1].tolist() == [3, 3, 1]
 
 
 def test_scores_without_a_common_denominator_fit_no_lattice():
@@ -44,11 +44,11 @@ def test_denominators_of_a_hundred_thousand_fit():
     whole = np.array([90_090, 12_870, 10_010, 8_190, 6_930, 9_009])
     lattice = to_lattice(whole / 90_090)
     assert lattice is not None
-    assert lattice.integers.tolist() == whole.tolist()
+    assert lattice[1].tolist() == whole.tolist()
 
 
 def test_all_zeros_fit():
     """Nothing differs: every number is zero."""
     lattice = to_lattice(np.zeros(3))
     assert lattice is not None
-    assert lattice.integers.tolist() == [0, 0, 0]
+    assert lattice[1].tolist() == [0, 0, 0]

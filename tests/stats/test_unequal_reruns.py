@@ -83,7 +83,7 @@ def test_the_table_of_a_task_is_the_law_of_its_tail():
     task = from_reruns("t", rng.random((400, 5)) < 0.7, rng.random((400, 2)) < 0.7)
     null = SignFlipNull(task.even_sums, splits=task.splits)
     one = combine_tasks([task.even_sums, np.ones(3)], splits=[task.splits, None])
-    assert null.method == one.method == "exact"
+    assert null.result.method == one.method == "exact"
     from stats.distributions.nulls import null_table
 
     table = null_table(task.even_sums, 10, [0], splits=task.splits)
@@ -107,8 +107,10 @@ def test_the_law_of_an_item_has_mean_zero_and_the_known_variance():
     rng = np.random.default_rng(4)
     for scores in (rng.integers(0, 2, (9, 7)), rng.integers(0, 6, (9, 7)) / 5):
         splits = from_reruns("t", scores[:, :5], scores[:, 5:]).splits
-        assert sum(law.count * law.variance for law in splits.laws) == pytest.approx(splits.variance)
-        assert all(law.chances @ law.values == pytest.approx(0, abs=1e-12) for law in splits.laws)
+        assert sum(
+            part.count * (part.chances @ part.values**2) for part in splits.components
+        ) == pytest.approx(splits.variance)
+        assert all(part.chances @ part.values == pytest.approx(0, abs=1e-12) for part in splits.components)
 
 
 def rejection_rates(first, second, simulations, items=30, abilities=(0.4, 0.4), changed=0.0):
