@@ -51,9 +51,8 @@ def flips(
 
         lldeg flips task_metrics.json results/seed0 results/seed1 results/seed2
     """
-    from jobs.reruns.outputs import write_flips  # noqa: PLC0415 - matplotlib is slow to import, which --help need not wait for
+    from jobs.reruns.outputs import print_flips, write_flips  # noqa: PLC0415 - matplotlib is slow to import, which --help need not wait for
     from jobs.reruns.summary import summarize  # noqa: PLC0415
-    from jobs.reruns.tables import print_flips  # noqa: PLC0415
 
     listed, folders = _split(paths)
     metrics = read_metrics(listed) | parse_assignments("--metric", metric or [])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jobs.formats.notices import some
 from jobs.formats.samples import Temperature
-from jobs.reruns.versus_baseline import run_pairs
+from jobs.reruns.summary import run_pairs
 from jobs.scores.rerun_set import RepeatedAnswers
 from orchestrator.errors import UserError
 from stats.arrays import Bools, Ints
