@@ -24,7 +24,7 @@ quickstart: $(VENV)/.cpu  ## from nothing to a verdict on a real model, without 
 	@$(BIN)/python -m jobs.quickstart_model
 	@$(BIN)/lldeg submit configs/quickstart.yaml
 	@$(BIN)/lldeg analyze runs/quickstart || test $$? -eq 1
-	@echo "DEGRADED above is the honest answer for a variant, not an error of this program."
+	@echo "Some variants are meant to be DEGRADED in this demo; that is not an error."
 
 test: $(VENV)/.dev  ## run all tests, those on the real model included
 	@$(BIN)/python -m jobs.quickstart_model
