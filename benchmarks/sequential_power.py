@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stats.drop.evidence import flip_noninferiority
+from stats.drop.evidence import FlipEvidence
 from stats.sequential.boundaries import Spending, parse_spending
 from stats.sequential.monitor import SequentialMonitor
 from stats.sequential.plan import PlannedTask, SequentialPlan, Stopping
@@ -71,7 +71,7 @@ def fixed_p(worse: int, better: int) -> float:
 def fixed(path: Path) -> tuple[Verdict, float]:
     """The verdict of the fixed analysis, all items used."""
     worse, better = int((path > 0).sum()), int((path < 0).sum())
-    acceptable = flip_noninferiority(worse, better, path.size, MARGIN)
+    acceptable = FlipEvidence(worse, better, path.size).p_noninferior(MARGIN)
     return decide(fixed_p(worse, better), acceptable, ALPHA), 1.0
 
 

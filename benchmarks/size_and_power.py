@@ -11,7 +11,8 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stats.drop.intervals import Interval, bounded_interval, fay_lumbard_interval, t_interval, tango_interval
+from stats.drop.evidence import ClusterEvidence
+from stats.drop.intervals import Interval, bounded_interval, fay_lumbard_interval, tango_interval
 from stats.signflip import sign_flip_test
 from stats.tasks.combine import Combined, combine_tasks
 from stats.watch import e_process
@@ -110,7 +111,7 @@ def binary_coverage(
         intervals = {
             "fay-lumbard": fay_lumbard_interval(worse, better, items, ALPHA),
             "tango": tango_interval(worse, better, items, ALPHA),
-            "t": t_interval(differences, alpha=ALPHA),
+            "t": ClusterEvidence(differences, np.ones_like(differences)).interval(ALPHA),
             "bounded": bounded_interval(differences, ALPHA),
         }
         for name, interval in intervals.items():
@@ -126,7 +127,7 @@ def averaged_coverage(items: int, reruns: int, drop: float, simulations: int, se
         ability = np.where(rng.random(items) < 0.5, rng.random(items) < 0.5, rng.uniform(0.2, 0.8, items))
         lower = np.where((ability > 0.0) & (ability < 1.0), ability - 2 * drop, ability)
         differences = (rng.binomial(reruns, ability) - rng.binomial(reruns, lower)) / reruns
-        covered["t"] += _covers(t_interval(differences, alpha=ALPHA), drop)
+        covered["t"] += _covers(ClusterEvidence(differences, np.ones_like(differences)).interval(ALPHA), drop)
         covered["bounded"] += _covers(bounded_interval(differences, ALPHA), drop)
     return {name: count / simulations for name, count in covered.items()}
 

@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
 
 from stats.arrays import Bools, EvidenceError, Floats, Ints
-from stats.drop.intervals import t_interval
+from stats.drop.evidence import ClusterEvidence
 
 
 @dataclass(frozen=True)
@@ -250,7 +250,7 @@ def mean_share(values: Floats, alpha: float = 0.05) -> Estimate:
         values: shape (n,), each in [0, 1].
         alpha: 1 − confidence.
     """
-    interval = t_interval(values, alpha=alpha)
+    interval = ClusterEvidence(values, np.ones_like(values)).interval(alpha)
     return Estimate(float(values.mean()), max(interval.low, 0.0), min(interval.high, 1.0))
 
 

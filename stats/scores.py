@@ -168,7 +168,7 @@ class TaskScores:
         return block_sums(np.where(self.unequal, 0.0, self.differences), self.labels)
 
     @property
-    def reach(self) -> float:
+    def max_abs_difference(self) -> float:
         """Largest possible |difference| of one item, in shares of the range."""
         return 1.0 if self.bounds is not None else float("inf")
 

@@ -1,17 +1,8 @@
-"""How large the drop is: confidence intervals for the mean difference over all pairs.
+"""Confidence intervals for the mean difference over all pairs, of right-or-wrong answers and in general.
 
 All are two-sided at 1 − α and in the unit of the scores, over *all* pairs, so that they can be compared
 with a margin. For right-or-wrong answers the interval of Fay & Lumbard is the default, because it cannot
-contradict the exact test: it excludes 0 exactly when the one-sided test rejects at α/2. Clusters, and
-scores without bounds, use Student's t; where every item agrees a standard error would be 0, which is no
-evidence of no drop, and the interval falls back on a bound that needs no variance.
-
-The mean difference over clusters of any size: bias-reduced errors and Satterthwaite's degrees of freedom.
-
-A few large clusters decide the mean, and the usual ratio estimator then underrates its error and overrates
-its degrees of freedom: with 15 to 30 clusters of very unequal size a drop of the margin was certified up to
-.11 of the time at .05. The error here is CR2 (Bell & McCaffrey 2002), written out for a mean; with equal
-clusters it is Student's, G − 1 degrees of freedom.
+contradict the exact test: it excludes 0 exactly when the one-sided test rejects at α/2.
 """
 
 from collections.abc import Callable
@@ -20,17 +11,12 @@ from functools import cache, lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import betaincc, betaincinv, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import betaincc, betaincinv, ndtr, ndtri
 
-from stats.arrays import ROUNDING, Floats
-
-ROOT_TOLERANCE = 1e-10
+from stats.arrays import Floats
 
 FEW_FLIPS = 5
 """Below this many flips in one direction the melded integrand has a kink and needs more nodes."""
-
-FEW_DIFFERENCES = 50
-"""Below so many items or clusters that differ Student's t needs help against skewed differences."""
 
 
 @dataclass(frozen=True)
@@ -39,73 +25,6 @@ class Interval:
 
     low: float
     high: float
-
-
-@dataclass(frozen=True)
-class ClusteredMean:
-    """A mean over clusters, with what its error is worth.
-
-    Attributes:
-        mean: Σ sums/Σ sizes.
-        standard_error: CR2; infinite for a single cluster.
-        freedom: Satterthwaite's degrees of freedom.
-    """
-
-    mean: float
-    standard_error: float
-    freedom: float
-
-    def tail(self, margin: float, scale: float = 1.0) -> float:
-        """P(t ≤ (mean − M)/SE), with `scale` times as many clusters."""
-        if not np.isfinite(self.standard_error):
-            return 1.0
-        gap = self.mean - margin
-        if self.standard_error <= 1e-12 * abs(self.mean):
-            return 0.0 if gap < 0.0 else 1.0
-        return float(stdtr(self.freedom * scale, gap * np.sqrt(scale) / self.standard_error))
-
-    def half_width(self, tail: float) -> float:
-        """How far a one-sided limit lies from the mean."""
-        if not np.isfinite(self.standard_error):
-            return float("inf")
-        return -float(stdtrit(self.freedom, tail)) * self.standard_error
-
-
-def clustered_mean(sums: Floats, sizes: Floats) -> ClusteredMean:
-    """Mean, CR2 standard error and degrees of freedom.
-
-    Args:
-        sums: differences summed over each cluster, shape (G,).
-        sizes: items in each cluster, shape (G,).
-
-    Returns:
-        SE² = Σ (sum − size·mean)²/(1 − h)/N² with h = size/N. The degrees of freedom are (tr B)²/tr B² of
-        that quadratic form under a working model, the smaller of independent items and of items that all
-        agree within a cluster.
-    """
-    total = float(sizes.sum())
-    mean = float(sums.sum()) / total
-    if sums.size < 2:
-        return ClusteredMean(mean, float("inf"), 1.0)
-    shares = sizes / total
-    weights = 1.0 / (1.0 - shares)
-    error = float(np.sqrt(weights @ (sums - sizes * mean) ** 2)) / total
-    freedom = min(_freedom(shares, weights, shares), _freedom(shares, weights, shares**2))
-    return ClusteredMean(mean, error, freedom)
-
-
-def _freedom(shares: Floats, weights: Floats, variances: Floats) -> float:
-    """(tr B)²/tr B² for residuals of cluster sums with the given variances.
-
-    Their covariance is δ_gh V_g − h_g V_h − V_g h_h + h_g h_h ΣV; B weights it by 1/√(1 − h) on either side.
-    """
-    whole = float(variances.sum())
-    diagonal = weights * (variances - 2.0 * shares * variances + shares**2 * whole)
-    outer = weights * (shares**2 * whole - 2.0 * shares * variances)
-    hh, vv, hv = (float(weights @ product) for product in (shares**2, variances**2, shares * variances))
-    squares = 2.0 * hh * vv + whole**2 * hh**2 + 2.0 * hv**2 - 4.0 * whole * hh * hv
-    squares += float(diagonal @ diagonal - outer @ outer)
-    return float(diagonal.sum()) ** 2 / squares
 
 
 def fay_lumbard_interval(worse: int, better: int, items: int, alpha: float = 0.05) -> Interval:
@@ -145,13 +64,17 @@ def fay_lumbard_upper(worse: int, better: int, items: int, tail: float) -> float
 
     spread = float(np.sqrt(flips)) / items
     guess = (worse - better) / items - float(ndtri(tail)) * spread
-    return _falling_root(excess, guess, 0.1 * spread, (-1.0, 0.0) if negative else (0.0, 1.0))
+    ends = (-1.0, 0.0) if negative else (0.0, 1.0)
+    low, high = max(ends[0], guess - 0.1 * spread), min(ends[1], guess + 0.1 * spread)
+    if low >= high or not excess(low) > 0.0 > excess(high):
+        low, high = ends
+    return float(brentq(excess, low, high, xtol=1e-10))
 
 
-def _melded_tail(worse: float, better: float, share_law: tuple[float, float]) -> Callable[[float], float]:
-    """P(T·g ≥ limit) as a function of the limit, for T ~ Beta(share_law), 1 where its second part is 0."""
+def _melded_tail(worse: float, better: float, share_beta: tuple[float, float]) -> Callable[[float], float]:
+    """P(T·g ≥ limit) as a function of the limit, for T ~ Beta(share_beta), 1 where its second part is 0."""
     quantiles, weights = _normal_nodes(41 if min(worse, better) >= FEW_FLIPS else 401)
-    share = betaincinv(*share_law, quantiles) if share_law[1] else np.ones_like(quantiles)
+    share = betaincinv(*share_beta, quantiles) if share_beta[1] else np.ones_like(quantiles)
 
     def above(limit: float) -> float:
         gain = np.clip(limit / share, -1.0, 1.0)
@@ -183,16 +106,6 @@ def _normal_nodes(count: int) -> tuple[Floats, Floats]:
     nodes = np.linspace(-7.0, 7.0, count)
     weights = np.exp(-(nodes**2) / 2.0)
     return ndtr(nodes), weights / weights.sum()
-
-
-def _falling_root(
-    function: Callable[[float], float], guess: float, width: float, bounds: tuple[float, float]
-) -> float:
-    """Root of a falling function within the bounds, looked for around a guess first."""
-    low, high = max(bounds[0], guess - width), min(bounds[1], guess + width)
-    if low >= high or not function(low) > 0.0 > function(high):
-        low, high = bounds
-    return float(brentq(function, low, high, xtol=ROOT_TOLERANCE))
 
 
 def tango_score(worse: float, better: float, items: float, drop: float) -> float:
@@ -242,76 +155,24 @@ def tango_interval(worse: int, better: int, items: int, alpha: float = 0.05) -> 
     return Interval(limit(1.0, -edge), limit(-1.0, edge))
 
 
-def t_interval(
-    sums: Floats, sizes: Floats | None = None, alpha: float = 0.05, reach: float = 1.0
-) -> Interval:
-    """Student's t interval for the mean difference, within ± reach; error and degrees by `clustered_mean`.
-
-    Few and skewed differences make it too short, because the rare large ones are often not drawn. Where fewer
-    than 50 blocks differ, and those are under three quarters of all, it is therefore widened to cover the
-    interval that two more blocks give, which differ as much as the largest found, one in either direction
-    (in the manner of Agresti & Coull 1998).
-
-    Args:
-        sums: differences per item, or summed over each cluster, shape (G,).
-        sizes: items per cluster, shape (G,); None where every block is one item.
-        alpha: 1 − confidence.
-        reach: largest possible |difference| of one item; infinite where scores have no bounds.
-
-    Returns:
-        The interval; where all blocks agree, mean ± reach·(1 − (α/2)^(1/G)), because a share of differing
-        blocks larger than that would have shown itself (the exact binomial bound for zero events).
-    """
-    counts = np.ones_like(sums) if sizes is None else sizes
-    error, mean = clustered_mean(sums, counts), float(sums.sum() / counts.sum())
-    if error.standard_error <= ROUNDING * abs(mean):
-        half = _furthest(mean, reach) * unseen_share(sums.size, alpha / 2)
-        return Interval(max(mean - half, -reach), min(mean + half, reach))
-    found = _around(error, alpha)
-    if np.count_nonzero(sums) < min(FEW_DIFFERENCES, 0.75 * sums.size):
-        largest = float(np.abs(sums).max())
-        further = np.append(sums, [largest, -largest]), np.append(counts, [counts.mean()] * 2)
-        more = _around(clustered_mean(*further), alpha)
-        found = Interval(min(found.low, more.low), max(found.high, more.high))
-    return Interval(max(found.low, -reach), min(found.high, reach))
-
-
-def _around(found: ClusteredMean, alpha: float) -> Interval:
-    half = found.half_width(alpha / 2)
-    return Interval(found.mean - half, found.mean + half)
-
-
-def _furthest(mean: float, reach: float) -> float:
-    """How far one unseen item can lie from items that all equal the mean."""
-    return abs(mean) + reach
-
-
-def unseen_share(blocks: int, alpha: float) -> float:
-    """Largest share that leaves no trace in `blocks` independent draws with probability α: 1 − α^(1/n)."""
-    return float(-np.expm1(np.log(alpha) / blocks))
-
-
-def bounded_interval(differences: Floats, alpha: float = 0.05, reach: float = 1.0) -> Interval:
-    """Distribution-free interval for the mean of independent differences in [−reach, reach].
+def bounded_interval(differences: Floats, alpha: float = 0.05, max_abs_difference: float = 1.0) -> Interval:
+    """Distribution-free interval for the mean of independent differences.
 
     Anderson's (1969) bound: the mean of the largest and the smallest distribution within the
     Dvoretzky–Kiefer–Wolfowitz band of the empirical one, with Massart's (1990) constant. Valid for every n
-    and every bounded law, never wider than Hoeffding's interval.
+    and every bounded distribution, never wider than Hoeffding's interval.
 
     Args:
         differences: one per item or cluster mean, shape (n,).
         alpha: 1 − confidence.
-        reach: largest possible |difference|.
+        max_abs_difference: largest possible |difference|.
     """
-    high = _anderson_upper(differences, alpha / 2, reach)
-    return Interval(-_anderson_upper(-differences, alpha / 2, reach), high)
-
-
-def _anderson_upper(values: Floats, tail: float, reach: float) -> float:
-    """Move the lowest share √(ln(1/tail)/2n) of the sample up to the upper bound, and average."""
-    ordered = np.sort(values)
-    band = float(np.sqrt(np.log(1.0 / tail) / (2.0 * ordered.size)))
+    count = differences.size
+    band = float(np.sqrt(np.log(2.0 / alpha) / (2.0 * count)))
     if band >= 1.0:
-        return reach
-    kept = np.clip((np.arange(ordered.size) + 1.0) / ordered.size - band, 0.0, 1.0 / ordered.size)
-    return float(kept @ ordered + (1.0 - kept.sum()) * reach)
+        return Interval(-max_abs_difference, max_abs_difference)
+    # the lowest share `band` of the sample is moved up to the upper bound, on the other side the highest down
+    kept = np.clip((np.arange(count) + 1.0) / count - band, 0.0, 1.0 / count)
+    rest = (1.0 - kept.sum()) * max_abs_difference
+    low, high = (float(kept @ np.sort(sign * differences) + rest) for sign in (-1.0, 1.0))
+    return Interval(-low, high)

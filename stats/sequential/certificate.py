@@ -10,56 +10,14 @@ a late one, and the order of the items would decide. A certificate is therefore 
 for damage has more than a small chance to succeed even without any further drop. Both levels hold as before.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from stats.arrays import Floats
-from stats.drop.bounded import Differences
-from stats.drop.evidence import MANY_FLIPS, BoundedEvidence, ClusterEvidence, DropEvidence, FlipEvidence
 from stats.sequential.boundaries import lan_demets_boundaries, stagewise_p_value
 from stats.sequential.plan import Stopping
 
 UNLIKELY = 0.04
 """Conditional power of the test for damage, under no further drop, above which no certificate is given."""
-
-
-@dataclass(frozen=True)
-class Acceptability:
-    """What has been seen of one comparison, block by block.
-
-    Attributes:
-        sums: differences summed over each block, shape (G,); infinite where a loss has no size.
-        sizes: items per block, shape (G,).
-        reach: largest possible |difference| of one item; infinite without a range.
-    """
-
-    sums: Floats
-    sizes: Floats
-    reach: float
-
-    @property
-    def few_flips(self) -> bool:
-        """Whether so few blocks differ that limits for many are not trusted."""
-        return int(np.count_nonzero(self.sums)) < MANY_FLIPS
-
-    @property
-    def evidence(self) -> DropEvidence:
-        """What the fixed analysis makes of these blocks."""
-        items = bool((self.sizes == 1.0).all())
-        if items and bool(((self.sums == 0.0) | (np.abs(self.sums) == 1.0)).all()):
-            worse, better = (int(np.count_nonzero(self.sums == sign)) for sign in (1.0, -1.0))
-            return FlipEvidence(worse, better, self.sums.size)
-        if items and np.isfinite(self.reach):
-            return BoundedEvidence(Differences.of(self.sums))
-        return ClusterEvidence(self.sums, self.sizes, self.reach)
-
-    def p_value(self, margin: float) -> float:
-        """P-value of "the drop is at least the margin"; 1 where losses have no size or nothing is seen."""
-        if not self.sums.size or not np.isfinite(self.sums).all():
-            return 1.0
-        return self.evidence.p_noninferior(margin)
 
 
 class CertificateLevels:

@@ -4,46 +4,28 @@ A `SequentialMonitor` receives the scores so far and returns what is decided. De
 of the plan and of the scores: it does not matter in what order comparisons report, in how many portions, or
 whether a new monitor receives everything at once. So a sweep that is stopped by one monitor is judged in the
 same way by another, which reads nothing but the samples.
-
-The path of one comparison: what its looks found, at every level that it may be tested at.
-
-Intervals of the drop that hold at all looks together, for any reason to stop.
-
-A repeated confidence interval is the fixed interval with its levels replaced by those of the boundaries at
-the look (Jennison & Turnbull 1989; 2000, ch. 9): its upper limit lies below the margin where the look
-certifies, and for right or wrong its lower limit above 0 where the pooled test finds damage.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from stats.arrays import EvidenceError, Floats
-from stats.drop.evidence import DropEvidence
+from stats.drop.evidence import MANY_FLIPS, block_evidence
 from stats.drop.intervals import Interval
 from stats.scores import SLACK
-from stats.sequential.certificate import Acceptability, CertificateLevels
+from stats.sequential.certificate import CertificateLevels
 from stats.sequential.holm import Crossings, HolmDecision, holm_rounds
-from stats.sequential.plan import LookItems, PlannedTask, SequentialPlan, Stopping, asking_order, item_order
+from stats.sequential.plan import SequentialPlan
 from stats.sequential.sign_vectors import SignVectors
 from stats.sequential.walk import LookTest, SignFlipWalk
 from stats.verdict import Verdict
 
-__all__ = [
-    "Course",
-    "Look",
-    "Outline",
-    "PlannedTask",
-    "SequentialMonitor",
-    "SequentialPlan",
-    "Stopping",
-    "asking_order",
-    "item_order",
-    "replay",
-]
+LEAST_TAIL = 1e-9
+"""A level below this leaves the limit where scores end."""
 
 
 @dataclass(frozen=True)
@@ -84,29 +66,18 @@ class Look:
 
 
 @dataclass(frozen=True)
-class _Blocks:
-    """Sums per block: differences of the items with both scores, and how many; the same in the worst case."""
-
-    paired: Floats
-    present: Floats
-    worst: Floats
-    sizes: Floats
-
-
-@dataclass(frozen=True)
 class _Taken:
-    """A look: its new blocks, its items, the test at every level, and the certificate."""
+    """A look: its new items, the test at every level, and the certificate."""
 
-    blocks: _Blocks
     values: Floats
-    law: LookTest
+    test: LookTest
     acceptable_p: float
     acceptable_level: float
     certified: bool
 
 
 class ComparisonPath:
-    """The scores of one comparison as far as they have come in, and the looks taken of them.
+    """The scores of one comparison as far as they have come in, and what its looks found, at every level.
 
     Args:
         plan: what was fixed beforehand.
@@ -119,8 +90,23 @@ class ComparisonPath:
         self._values, self._worst = np.full((2, plan.items), np.nan)
         self._counts = [0] * len(plan.tasks)
         self._taken: list[_Taken] = []
-        self._walk = _start(plan)
-        self._reach = 1.0 if all(task.bounded for task in plan.tasks) else np.inf
+        # sums and sizes of the blocks of every look: of items with both scores, and in the worst case
+        self._paired: list[tuple[Floats, Floats]] = []
+        self._losses: list[tuple[Floats, Floats]] = []
+        self._max_abs_difference = 1.0 if all(task.bounded for task in plan.tasks) else np.inf
+        spending = plan.stopping.degraded
+        self._walk: SignFlipWalk | SignVectors
+        if plan.pooled:
+            self._walk = SignFlipWalk(plan.levels, spending)
+        else:
+            self._walk = SignVectors(
+                plan.levels,
+                spending,
+                tasks=len(plan.tasks),
+                combine=plan.combine,
+                vectors=plan.sign_vectors,
+                seed=plan.seed,
+            )
 
     @property
     def taken(self) -> int:
@@ -131,7 +117,7 @@ class ComparisonPath:
     def crossings(self) -> Crossings:
         """First crossing of every boundary."""
         places = range(self._plan.levels.size)
-        degraded = (_first(taken.law.crossed[place] for taken in self._taken) for place in places)
+        degraded = (_first(taken.test.crossed[place] for taken in self._taken) for place in places)
         certified = _first(taken.certified for taken in self._taken)
         return Crossings(self.taken, tuple(degraded), certified)
 
@@ -149,7 +135,8 @@ class ComparisonPath:
         if len(differences) != len(self._plan.tasks):
             raise EvidenceError(f"Got {len(differences)} tasks, but {len(self._plan.tasks)} are planned.")
         for number, values in enumerate(differences):
-            losses = np.where(np.isnan(values), self._reach, values) if worst is None else worst[number]
+            lost = np.where(np.isnan(values), self._max_abs_difference, values)
+            losses = lost if worst is None else worst[number]
             self._check(number, values, losses)
             here = slice(self._starts[number], self._starts[number] + values.size)
             self._values[here], self._worst[here] = values, losses
@@ -173,24 +160,18 @@ class ComparisonPath:
 
     def _take(self, look: int) -> None:
         fraction, new = self._plan.stopping.fractions[look - 1], self._plan.layout[look - 1]
-        values = self._values[new.items]
-        blocks = _block_sums(new, values, self._worst[new.items])
+        values, worst = self._values[new.items], self._worst[new.items]
+        paired, present = new.block_sums(values), new.block_sizes(values)
+        self._paired.append((paired.sum(axis=1), present))
+        self._losses.append((new.block_sums(worst).sum(axis=1), new.block_sizes(worst)))
         one_sum = isinstance(self._walk, SignFlipWalk)
-        law = self._walk.look(fraction, blocks.paired.sum(axis=1) if one_sum else blocks.paired)
-        seen = self._seen([*(taken.blocks for taken in self._taken), blocks], worst=True)
-        level = self._certificate.level(look, few_flips=seen.few_flips)
-        p = seen.p_value(self._plan.margin)
-        certified = p <= level and not self._certificate.held_back(look, law.statistic)
-        self._taken.append(_Taken(blocks, values, law, p, level, certified))
-
-    def _seen(self, blocks: Sequence[_Blocks], *, worst: bool) -> Acceptability:
-        """All blocks of the looks; missing scores in the worst case, or left out."""
-        if worst:
-            sums, sizes = [part.worst for part in blocks], [part.sizes for part in blocks]
-        else:
-            sums, sizes = [part.paired.sum(axis=1) for part in blocks], [part.present for part in blocks]
-        counts = np.concatenate(sizes)
-        return Acceptability(np.concatenate(sums)[counts > 0.0], counts[counts > 0.0], self._reach)
+        test = self._walk.look(fraction, paired.sum(axis=1) if one_sum else paired)
+        sums, sizes = _joined(self._losses)
+        p, level = 1.0, self._certificate.level(look, few_flips=_few_flips(sums))
+        if sums.size and np.isfinite(sums).all():  # a loss without a size bounds nothing
+            p = block_evidence(sums, sizes, self._max_abs_difference).p_noninferior(self._plan.margin)
+        certified = p <= level and not self._certificate.held_back(look, test.statistic)
+        self._taken.append(_Taken(values, test, p, level, certified))
 
     def look(self, number: int, place: int) -> Look:
         """One look taken, at the level in force.
@@ -211,9 +192,9 @@ class ComparisonPath:
             better=int((present < -SLACK).sum()),
             drop=float(present.mean()) if present.size else float("nan"),
             level=float(self._plan.levels[place]),
-            statistic=taken.law.statistic,
-            boundary=float(taken.law.boundary[place]),
-            spent=float(taken.law.spent[place]),
+            statistic=taken.test.statistic,
+            boundary=float(taken.test.boundary[place]),
+            spent=float(taken.test.spent[place]),
             certified_statistic=-float(ndtri(taken.acceptable_p)),
             certified_boundary=-float(ndtri(taken.acceptable_level)),
             certified_spent=self._certificate.spent(number),
@@ -226,76 +207,49 @@ class ComparisonPath:
             number: of the look at which the comparison ended, taken where none crosses.
             place: of the level.
         """
-        crossed = _first(taken.law.crossed[place] for taken in self._taken[:number])
-        return float(self._taken[(crossed or number) - 1].law.p_stagewise[place])
+        crossed = _first(taken.test.crossed[place] for taken in self._taken[:number])
+        return float(self._taken[(crossed or number) - 1].test.p_stagewise[place])
 
     def p_noninferior(self, number: int) -> float:
         """Stagewise p-value of "the drop is at least the margin", stopped at a look."""
-        seen = self._seen([taken.blocks for taken in self._taken[:number]], worst=True)
-        p = self._taken[number - 1].acceptable_p
-        return self._certificate.stagewise_p(number, p, few_flips=seen.few_flips)
+        few = _few_flips(_joined(self._losses[:number])[0])
+        return self._certificate.stagewise_p(number, self._taken[number - 1].acceptable_p, few_flips=few)
 
     def interval(self, number: int, place: int) -> Interval:
-        """Repeated confidence interval of the drop at a look, over the items that have both scores."""
-        taken = self._taken[number - 1]
-        seen = self._seen([earlier.blocks for earlier in self._taken[:number]], worst=False)
-        if not seen.sums.size:
-            return Interval(-self._reach, self._reach)
-        return repeated_interval(seen.evidence, taken.law.nominal(place), taken.acceptable_level, self._reach)
+        """Repeated confidence interval of the drop at a look, over the items that have both scores.
+
+        The fixed interval with its levels replaced by those of the boundaries at the look (Jennison &
+        Turnbull 1989; 2000, ch. 9), which hold at all looks together, for any reason to stop: its upper limit
+        lies below the margin where the look certifies, and for right or wrong its lower limit above 0 where
+        the pooled test finds damage.
+        """
+        taken, most = self._taken[number - 1], self._max_abs_difference
+        sums, sizes = _joined(self._paired[:number])
+        if not sums.size:
+            return Interval(-most, most)
+        evidence = block_evidence(sums, sizes, most)
+        lower, upper = taken.test.nominal(place), taken.acceptable_level
+        low = evidence.limits(lower).low if lower > LEAST_TAIL else -most
+        return Interval(low, evidence.limits(upper).high if upper > LEAST_TAIL else most)
 
 
-def _start(plan: SequentialPlan) -> SignFlipWalk | SignVectors:
-    """The exact walk where one sum decides, else sign vectors."""
-    if plan.pooled:
-        return SignFlipWalk(plan.levels, plan.stopping.degraded)
-    return SignVectors(
-        plan.levels,
-        plan.stopping.degraded,
-        tasks=len(plan.tasks),
-        combine=plan.combine,
-        vectors=plan.sign_vectors,
-        seed=plan.seed,
-    )
+def _joined(looks: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    """Sums and sizes of the blocks of several looks that hold any item."""
+    sums, sizes = (np.concatenate(parts) for parts in zip(*looks, strict=True))
+    return sums[sizes > 0.0], sizes[sizes > 0.0]
 
 
-def _block_sums(new: LookItems, values: Floats, worst: Floats) -> _Blocks:
-    """Sums of the blocks that a look adds."""
-    missing, left_out = np.isnan(values), np.isnan(worst)
-    return _Blocks(
-        paired=new.block_sums(np.where(missing, 0.0, values)),
-        present=new.block_sums((~missing).astype(np.float64)).sum(axis=1),
-        worst=new.block_sums(np.where(left_out, 0.0, worst)).sum(axis=1),
-        sizes=new.block_sums((~left_out).astype(np.float64)).sum(axis=1),
-    )
+def _few_flips(sums: Floats) -> bool:
+    """Whether so few blocks differ that limits for many are not trusted."""
+    return int(np.count_nonzero(sums)) < MANY_FLIPS
 
 
 def _first(crossed: Iterable[bool]) -> int:
-    return next((look for look, found in enumerate(crossed, 1) if found), 0)
-
-
-LEAST_TAIL = 1e-9
-"""A level below this leaves the limit where scores end."""
-
-
-def repeated_interval(evidence: DropEvidence, lower_tail: float, upper_tail: float, reach: float) -> Interval:
-    """Lower and upper limit of the drop at one look.
-
-    Args:
-        evidence: what has been seen.
-        lower_tail: nominal one-sided level of the look for damage.
-        upper_tail: nominal one-sided level of the look for a certificate.
-        reach: largest possible |difference| of one item.
-
-    Returns:
-        Limits that hold at all looks with probability 1 − (level of damage + level of the certificate).
-    """
-    low = evidence.limits(lower_tail).low if lower_tail > LEAST_TAIL else -reach
-    high = evidence.limits(upper_tail).high if upper_tail > LEAST_TAIL else reach
-    return Interval(low, high)
+    return next((look for look, is_crossed in enumerate(crossed, 1) if is_crossed), 0)
 
 
 @dataclass(frozen=True)
-class Outline:
+class Course:
     """One comparison from its first look to its end, or as far as it has come.
 
     Attributes:
@@ -305,6 +259,10 @@ class Outline:
         looks: those taken until the decision.
         share_used: of the planned items, at the decision or so far.
         stopped: whether it was decided before the last look.
+        p: stagewise p-value of "not worse" (Jennison & Turnbull 2000, ch. 8.4), None while it continues.
+        p_adjusted: the same for the number of comparisons left, at most α where degraded.
+        p_noninferior: stagewise p-value of "the drop is at least the margin"; None while it continues.
+        interval: repeated confidence interval of the drop; None before the first look.
     """
 
     verdict: Verdict | None
@@ -312,23 +270,10 @@ class Outline:
     looks: tuple[Look, ...]
     share_used: float
     stopped: bool
-
-
-@dataclass(frozen=True)
-class Course(Outline):
-    """An outline with p-values and an interval.
-
-    Attributes:
-        p: stagewise p-value of "not worse" (Jennison & Turnbull 2000, ch. 8.4), None while it continues.
-        p_adjusted: the same for the number of comparisons left, at most α where degraded.
-        p_noninferior: stagewise p-value of "the drop is at least the margin"; None while it continues.
-        interval: repeated confidence interval of the drop; None before the first look.
-    """
-
-    p: float | None
-    p_adjusted: float | None
-    p_noninferior: float | None
-    interval: Interval | None
+    p: float | None = None
+    p_adjusted: float | None = None
+    p_noninferior: float | None = None
+    interval: Interval | None = None
 
 
 class SequentialMonitor:
@@ -382,60 +327,40 @@ class SequentialMonitor:
         """
         return self._rounds(closed=closed)[0]
 
-    def _rounds(self, *, closed: bool) -> tuple[dict[str, HolmDecision], list[int]]:
-        tests = {name: path.crossings for name, path in self._paths.items()}
-        return holm_rounds(tests, self.plan.stopping.looks, closed=closed)
-
-    def outlines(self, *, closed: bool = False) -> dict[str, Outline]:
-        """All comparisons without p-values and intervals, which take far longer than everything else.
-
-        Args:
-            closed: whether nothing more will come in.
-        """
-        decisions, places = self._rounds(closed=closed)
-        return {name: self._outline(name, decisions.get(name), places)[0] for name in self._paths}
-
-    def courses(self, *, closed: bool = False) -> dict[str, Course]:
+    def courses(self, *, closed: bool = False, tested: bool = True) -> dict[str, Course]:
         """All comparisons from their first look to their end, or as far as they have come.
 
         Args:
             closed: whether nothing more will come in.
+            tested: whether to work out p-values and intervals, which take far longer than everything else.
         """
         decisions, places = self._rounds(closed=closed)
-        return {name: self._course(name, decisions.get(name), places) for name in self._paths}
+        return {name: self._course(name, decisions.get(name), places, tested=tested) for name in self._paths}
 
-    def _outline(
-        self, comparison: str, decision: HolmDecision | None, places: list[int]
-    ) -> tuple[Outline, int]:
-        """A comparison, and the place of the level in force at its last look."""
+    def _rounds(self, *, closed: bool) -> tuple[dict[str, HolmDecision], list[int]]:
+        tests = {name: path.crossings for name, path in self._paths.items()}
+        return holm_rounds(tests, self.plan.stopping.looks, closed=closed)
+
+    def _course(
+        self, comparison: str, decision: HolmDecision | None, places: list[int], *, tested: bool
+    ) -> Course:
         path, plan = self._paths[comparison], self.plan.of(comparison)
         last = min(decision.look, path.taken) if decision else path.taken
         in_force = places[:last]
         if decision and last:
             in_force[-1] = decision.place
-        outline = Outline(
+        place = in_force[-1] if last else 0
+        p = path.p_value(last, place) if tested and decision else None
+        return Course(
             verdict=decision.verdict if decision else None,
             settled=decision.settled if decision else False,
             looks=tuple(path.look(number, in_force[number - 1]) for number in range(1, last + 1)),
             share_used=plan.share(last),
             stopped=decision is not None and last < plan.stopping.looks,
-        )
-        return outline, in_force[-1] if last else 0
-
-    def _course(self, comparison: str, decision: HolmDecision | None, places: list[int]) -> Course:
-        outline, place = self._outline(comparison, decision, places)
-        path, plan, last = self._paths[comparison], self.plan.of(comparison), len(outline.looks)
-        found = {field.name: getattr(outline, field.name) for field in fields(outline)}
-        interval = path.interval(last, place) if last else None
-        if decision is None:
-            return Course(**found, p=None, p_adjusted=None, p_noninferior=None, interval=interval)
-        p = path.p_value(last, place)
-        return Course(
-            **found,
             p=p,
-            p_adjusted=min(1.0, p * plan.alpha / float(plan.levels[place])),
-            p_noninferior=path.p_noninferior(last),
-            interval=interval,
+            p_adjusted=None if p is None else min(1.0, p * plan.alpha / float(plan.levels[place])),
+            p_noninferior=path.p_noninferior(last) if tested and decision else None,
+            interval=path.interval(last, place) if tested and last else None,
         )
 
 

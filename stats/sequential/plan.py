@@ -207,17 +207,23 @@ class LookItems:
         """Add up values over blocks.
 
         Args:
-            values: one per item of the look, shape (n,).
+            values: one per item of the look, shape (n,); NaN counts as 0.
 
         Returns:
             Shape (blocks, T); values that cancel but for rounding give 0.
         """
         cells = self.blocks * self.tasks
-        sums: Floats = np.bincount(self.cells, weights=values, minlength=cells).astype(np.float64)
+        known = np.where(np.isnan(values), 0.0, values)
+        sums: Floats = np.bincount(self.cells, weights=known, minlength=cells).astype(np.float64)
         if self.clustered:
-            sizes = np.bincount(self.cells, weights=np.abs(values), minlength=cells)
+            sizes = np.bincount(self.cells, weights=np.abs(known), minlength=cells)
             sums = np.where(np.abs(sums) < ROUNDING * sizes, 0.0, sums)
         return sums.reshape(self.blocks, self.tasks)
+
+    def block_sizes(self, values: Floats) -> Floats:
+        """Items of each block that have a value, shape (blocks,)."""
+        sizes: Floats = self.block_sums(np.where(np.isnan(values), 0.0, 1.0)).sum(axis=1)
+        return sizes
 
 
 def _layout(tasks: Sequence[PlannedTask], looks: int) -> tuple[LookItems, ...]:

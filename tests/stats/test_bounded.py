@@ -12,8 +12,8 @@ from stats.drop.bounded import (
     missed_losses,
     score_p,
 )
-from stats.drop.evidence import t_noninferiority
-from stats.drop.intervals import clustered_mean, tango_score
+from stats.drop.evidence import ClusterEvidence
+from stats.drop.intervals import tango_score
 
 SIMULATIONS = 2_000
 
@@ -119,7 +119,7 @@ def test_clustered_errors_are_cr2_with_satterthwaites_degrees():
     rng = np.random.default_rng(4)
     sizes = rng.lognormal(2, 1.5, 12)
     sums = rng.normal(size=12) * sizes
-    found, shares = clustered_mean(sums, sizes), sizes / sizes.sum()
+    found, shares = ClusterEvidence(sums, sizes), sizes / sizes.sum()
     projector = np.eye(12) - np.outer(shares, np.ones(12))
     weights = np.diag(1 / np.sqrt(1 - shares))
     freedoms = []
@@ -134,7 +134,7 @@ def test_clustered_errors_are_cr2_with_satterthwaites_degrees():
 def test_equal_clusters_have_all_degrees_but_one():
     """Student's t."""
     sums = np.random.default_rng(5).normal(size=14)
-    found = clustered_mean(sums, np.full(14, 20.0))
+    found = ClusterEvidence(sums, np.full(14, 20.0))
     assert found.freedom == pytest.approx(13)
     assert found.standard_error == pytest.approx(sums.std(ddof=1) / np.sqrt(14) / 20)
 
@@ -147,5 +147,5 @@ def test_clusters_of_very_unequal_size_keep_the_level(clusters, alike):
     for _ in range(SIMULATIONS):
         sizes = np.ceil(rng.lognormal(3.0, 1.5, clusters))
         spread = 0.05 * sizes if alike else 0.3 * np.sqrt(sizes)
-        certified += t_noninferiority(rng.normal(0.03 * sizes, spread), sizes, 0.03) <= 0.05
+        certified += ClusterEvidence(rng.normal(0.03 * sizes, spread), sizes).p_noninferior(0.03) <= 0.05
     assert certified / SIMULATIONS <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / SIMULATIONS)

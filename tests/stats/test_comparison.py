@@ -5,7 +5,7 @@ import pytest
 
 from stats.arrays import EvidenceError
 from stats.comparison import TaskScores, compare, compare_variants
-from stats.drop.intervals import t_interval
+from stats.drop.evidence import ClusterEvidence
 from stats.results import Settings
 from stats.scores import from_reruns
 from stats.signflip import mcnemar_test
@@ -126,7 +126,7 @@ def test_clustered_and_averaged_scores_get_the_t_interval():
     baseline, variant = rng.random(600).round(1), rng.random(600).round(1)
     found = compare([TaskScores("t", baseline, variant, clusters=labels)])
     sums = np.bincount(labels, baseline - variant)
-    expected = t_interval(sums, np.bincount(labels).astype(float))
+    expected = ClusterEvidence(sums, np.bincount(labels).astype(float)).interval(0.05)
     assert found.drop_interval == pytest.approx((expected.low, expected.high))
 
 

@@ -6,12 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as sp
 
-from stats.drop.evidence import flip_noninferiority, t_noninferiority, tango_noninferiority
+from stats.drop.evidence import ClusterEvidence, FlipEvidence
 from stats.drop.intervals import (
     Interval,
     bounded_interval,
     fay_lumbard_interval,
-    t_interval,
     tango_interval,
     tango_score,
 )
@@ -19,6 +18,16 @@ from stats.signflip import mcnemar_test
 
 ITEMS = 25_282
 COUNTS = st.tuples(st.integers(0, 60), st.integers(0, 60), st.integers(1, 400))
+
+
+def student(values, sizes=None):
+    """Student's evidence of items, or of clusters of these sizes."""
+    return ClusterEvidence(values, np.ones_like(values) if sizes is None else sizes)
+
+
+def tango_p(worse, better, items, margin):
+    """Tango's p-value of "the drop is at least the margin"."""
+    return sp.norm.cdf(tango_score(worse, better, items, margin))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +107,7 @@ def test_t_interval_is_scipys(items, seed):
     """Paired t with n − 1 degrees of freedom, cut to the possible range."""
     values = np.random.default_rng(seed).uniform(-1, 1, items)
     reference = sp.ttest_1samp(values, 0.0).confidence_interval(0.95)
-    found = t_interval(values)
+    found = student(values).interval(0.05)
     expected = (max(reference.low, -1.0), min(reference.high, 1.0))
     assert (found.low, found.high) == pytest.approx(expected, abs=1e-9)
 
@@ -113,7 +122,7 @@ def test_few_differences_get_two_more_items(differing, seed):
         sp.ttest_1samp(values, 0.0).confidence_interval(0.95)
         for values in (differences, [*differences, largest, -largest])
     ]
-    found = t_interval(differences)
+    found = student(differences).interval(0.05)
     expected = (max(min(r.low for r in references), -1.0), min(max(r.high for r in references), 1.0))
     assert (found.low, found.high) == pytest.approx(expected, abs=1e-9)
 
@@ -122,7 +131,8 @@ def test_small_samples_that_differ_throughout_get_students_interval():
     """Fourteen clusters that all differ are not skewed by zeros."""
     sums = np.random.default_rng(9).normal(0.3, 0.2, 14)
     reference = sp.ttest_1samp(sums, 0.0).confidence_interval(0.95)
-    assert (t_interval(sums).low, t_interval(sums).high) == pytest.approx((reference.low, reference.high))
+    found = student(sums).interval(0.05)
+    assert (found.low, found.high) == pytest.approx((reference.low, reference.high))
 
 
 @pytest.mark.parametrize("items", [5, 10, 20, 40])
@@ -132,7 +142,7 @@ def test_small_samples_of_averages_are_covered(items):
     for _ in range(2_000):
         ability = np.where(rng.random(items) < 0.5, rng.random(items) < 0.5, rng.uniform(0.2, 0.8, items))
         lower = np.where((ability > 0.0) & (ability < 1.0), ability - 0.1, ability)
-        found = t_interval((rng.binomial(10, ability) - rng.binomial(10, lower)) / 10)
+        found = student((rng.binomial(10, ability) - rng.binomial(10, lower)) / 10).interval(0.05)
         covered += found.low <= 0.05 <= found.high
     assert covered >= 0.94 * 2_000
 
@@ -140,15 +150,15 @@ def test_small_samples_of_averages_are_covered(items):
 def test_equal_clusters_give_the_t_interval_of_their_means():
     """With clusters of one size the ratio estimator is the paired t on cluster means."""
     sums = np.random.default_rng(2).normal(1.0, 2.0, 14)
-    found = t_interval(sums, np.full(14, 20.0))
-    reference = t_interval(sums / 20.0)
+    found = student(sums, np.full(14, 20.0)).interval(0.05)
+    reference = student(sums / 20.0).interval(0.05)
     assert (found.low, found.high) == pytest.approx((reference.low, reference.high), rel=1e-12)
 
 
 def test_one_cluster_says_nothing():
     """A single cluster leaves the whole range and no certificate."""
-    assert t_interval(np.array([3.0]), np.array([10.0])) == Interval(-1.0, 1.0)
-    assert t_noninferiority(np.array([0.0]), np.array([10.0]), 0.01) == 1.0
+    assert student(np.array([3.0]), np.array([10.0])).interval(0.05) == Interval(-1.0, 1.0)
+    assert student(np.array([0.0]), np.array([10.0])).p_noninferior(0.01) == 1.0
 
 
 def test_bounded_interval_is_never_wider_than_hoeffdings():
@@ -173,7 +183,7 @@ def test_bounded_interval_is_the_extreme_mean_within_the_band():
 
 def test_non_inferiority_of_fp8_at_half_a_point():
     """Published counts (1096, 1107): p = 1.7e-3."""
-    assert f"{tango_noninferiority(1096, 1107, ITEMS, 0.005):.1e}" == "1.7e-03"
+    assert f"{tango_p(1096, 1107, ITEMS, 0.005):.1e}" == "1.7e-03"
 
 
 @given(COUNTS, st.floats(0.001, 0.5))
@@ -181,25 +191,27 @@ def test_non_inferiority_agrees_with_the_interval(counts, margin):
     """Certified at α/2 exactly when Tango's upper limit lies below the margin."""
     worse, better, extra = counts
     items = worse + better + extra
-    certified = tango_noninferiority(worse, better, items, margin) < 0.025
+    certified = tango_p(worse, better, items, margin) < 0.025
     high = tango_interval(worse, better, items).high
     assert certified == (high < margin) or high == pytest.approx(margin, abs=1e-6)
 
 
 def test_many_flips_are_judged_by_tango_and_few_by_the_melded_interval():
     """At 2,203 flips the published p-value stands; below 20 flips p ≤ α/2 exactly where the interval ends."""
-    assert flip_noninferiority(1096, 1107, ITEMS, 0.005) == tango_noninferiority(1096, 1107, ITEMS, 0.005)
+    assert FlipEvidence(1096, 1107, ITEMS).p_noninferior(0.005) == pytest.approx(
+        tango_p(1096, 1107, ITEMS, 0.005)
+    )
     for worse, better, items in ((0, 3, 9), (3, 7, 120), (0, 0, 300), (2, 12, 60), (4, 0, 4), (5, 14, 2_000)):
         high = fay_lumbard_interval(worse, better, items).high
         for margin in (high * 0.999, high * 1.001):
             if 0.0 < margin < 1.0:
-                assert (flip_noninferiority(worse, better, items, margin) < 0.025) == (margin > high)
+                assert (FlipEvidence(worse, better, items).p_noninferior(margin) < 0.025) == (margin > high)
 
 
 def test_three_lucky_items_of_nine_are_no_certificate():
     """None worse and three better of nine: Tango says .038 at one point, though +16 are possible."""
-    assert tango_noninferiority(0, 3, 9, 0.01) < 0.05
-    assert flip_noninferiority(0, 3, 9, 0.01) > 0.05
+    assert tango_p(0, 3, 9, 0.01) < 0.05
+    assert FlipEvidence(0, 3, 9).p_noninferior(0.01) > 0.05
 
 
 @pytest.mark.parametrize("items", [5, 9, 20, 40, 80])
@@ -208,7 +220,7 @@ def test_a_drop_as_large_as_the_margin_is_rarely_certified(items, margin):
     """By enumeration of all flip counts, at most 5.5 % at α = .05 whatever the flip rate."""
     counts = [(b, c) for b in range(items + 1) for c in range(items + 1 - b)]
     counts = [(b, c) for b, c in counts if b - c < margin * items]  # nothing else is certified
-    found = [n for n in counts if flip_noninferiority(*n, items, margin) <= 0.05]
+    found = [n for n in counts if FlipEvidence(*n, items).p_noninferior(margin) <= 0.05]
     for flip_rate in (margin, 0.1, 0.3, 0.6, 0.9):
         chances = [(flip_rate + margin) / 2, (flip_rate - margin) / 2, 1 - flip_rate]
         law = sp.multinomial(items, chances)
@@ -219,21 +231,21 @@ def test_graded_non_inferiority_is_scipys_one_sided_t():
     """Mean difference against the margin."""
     values = np.random.default_rng(4).normal(0.0, 0.2, 800)
     reference = sp.ttest_1samp(values, 0.03, alternative="less").pvalue
-    assert t_noninferiority(values, None, 0.03) == pytest.approx(reference, rel=1e-10)
+    assert student(values).p_noninferior(0.03) == pytest.approx(reference, rel=1e-10)
 
 
 def test_items_that_all_agree_are_certified_by_their_number_only():
     """No difference in n items: (1 − M)^n, not a standard error of 0."""
-    assert t_noninferiority(np.zeros(100), None, 0.01) == pytest.approx(0.99**100)
-    found = t_interval(np.zeros(100))
+    assert student(np.zeros(100)).p_noninferior(0.01) == pytest.approx(0.99**100)
+    found = student(np.zeros(100)).interval(0.05)
     assert found.high == pytest.approx(1 - 0.025**0.01)
 
 
 def test_a_few_equal_or_nearly_equal_items_are_no_certificate():
     """Four items without a difference, or with a tiny spread, could miss any loss."""
-    assert t_noninferiority(np.zeros(4), None, 0.01) == pytest.approx(0.99**4)
-    assert t_noninferiority(np.array([0.0, 0.0, 0.0, -0.001]), None, 0.01) > 0.9
-    assert t_noninferiority(np.array([0.0, 0.0, -1.0]), np.full(3, 100.0), 0.01) > 0.9
+    assert student(np.zeros(4)).p_noninferior(0.01) == pytest.approx(0.99**4)
+    assert student(np.array([0.0, 0.0, 0.0, -0.001])).p_noninferior(0.01) > 0.9
+    assert student(np.array([0.0, 0.0, -1.0]), np.full(3, 100.0)).p_noninferior(0.01) > 0.9
 
 
 def test_rare_total_losses_are_not_certified_away():
@@ -243,7 +255,7 @@ def test_rare_total_losses_are_not_certified_away():
         certified = 0
         for _ in range(1_000):
             values = np.where(rng.random(items) < 0.01, 1.0, rng.normal(0.0, 0.05, items)).clip(-1, 1)
-            certified += t_noninferiority(values, None, 0.01) <= 0.05
+            certified += student(values).p_noninferior(0.01) <= 0.05
         assert certified <= 75
 
 
@@ -251,4 +263,4 @@ def test_clusters_that_differ_are_judged_by_their_spread():
     """Fourteen clusters with differences can be certified, by Student's t on their means."""
     sums = np.random.default_rng(7).normal(-1.0, 1.0, 14)
     reference = sp.ttest_1samp(sums / 200.0, 0.01, alternative="less").pvalue
-    assert t_noninferiority(sums, np.full(14, 200.0), 0.01) == pytest.approx(reference, rel=1e-9)
+    assert student(sums, np.full(14, 200.0)).p_noninferior(0.01) == pytest.approx(reference, rel=1e-9)

@@ -6,7 +6,7 @@ from scipy import stats as sp
 
 from stats.arrays import EvidenceError
 from stats.comparison import Settings, TaskScores, Verdict, compare
-from stats.drop.intervals import t_interval
+from stats.drop.evidence import ClusterEvidence
 from stats.scores import from_reruns
 from stats.signflip import sign_flip_test
 
@@ -63,7 +63,7 @@ def test_the_standard_error_is_not_divided_once_more():
     """The interval has the width of n items, whatever the number of simulated draws."""
     differences = np.random.default_rng(1).normal(0.0, 0.3, 400)
     half = sp.t.isf(0.025, 399) * differences.std(ddof=1) / np.sqrt(400)
-    found = t_interval(differences)
+    found = ClusterEvidence(differences, np.ones_like(differences)).interval(0.05)
     assert (found.high - found.low) / 2 == pytest.approx(half, rel=1e-12)
 
 

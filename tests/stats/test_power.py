@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats as sp
 from scipy.stats import binom
 
-from stats.drop.evidence import FlipEvidence, flip_noninferiority
+from stats.drop.evidence import FlipEvidence
 from stats.planning import (
     averaged_flip_rate,
     detection_power,
@@ -82,7 +82,7 @@ def test_items_needed_give_the_certificate():
     margin, found = 0.02, FlipEvidence(20, 20, 400)
     items = items_to_decide(400, 0.6, found, margin, levels=(0.05, 0.05), power=0.8)
     counts = np.random.default_rng(1).multinomial(items, [0.05, 0.05, 0.9], 2_000)
-    certified = [flip_noninferiority(int(b), int(c), items, margin) <= 0.05 for b, c, _ in counts]
+    certified = [FlipEvidence(int(b), int(c), items).p_noninferior(margin) <= 0.05 for b, c, _ in counts]
     assert np.mean(certified) == pytest.approx(0.8, abs=0.03)
 
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stats.arrays import EvidenceError
-from stats.drop.evidence import evidence_of, flip_noninferiority
+from stats.drop.evidence import FlipEvidence, evidence_of
 from stats.drop.intervals import fay_lumbard_interval
 from stats.scores import TaskScores
 from stats.sequential.boundaries import parse_spending
@@ -101,7 +101,7 @@ def test_the_end_without_stopping_is_the_fixed_analysis_but_for_what_was_spent()
     worse, better = int((values > 0).sum()), int((values < 0).sum())
     assert once.p == pytest.approx(sign_flip_test(values).p)
     many = replay(plan_of(500, margin=0.05), {"variant": [values]})["variant"]
-    assert many.p_noninferior == pytest.approx(flip_noninferiority(worse, better, 500, 0.05))
+    assert many.p_noninferior == pytest.approx(FlipEvidence(worse, better, 500).p_noninferior(0.05))
     assert many.verdict is Verdict.CERTIFIED
     assert not many.stopped
 

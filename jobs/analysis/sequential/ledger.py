@@ -13,7 +13,7 @@ from typing import Any
 from jobs.analysis.sequential.run_plan import Place
 from jobs.formats.notices import some
 from orchestrator.rundir.store import LEDGER, RunStore
-from stats.sequential.monitor import Outline
+from stats.sequential.monitor import Course
 
 Key = tuple[str, float, int]
 """Variant, temperature and number of a look."""
@@ -24,7 +24,7 @@ Facts = Mapping[str, str | None]
 LOST: Facts = {"scores": None, "verdict": None}
 
 
-def looks_of(outlines: Mapping[Place, Outline], digests: Mapping[Place, Sequence[str]]) -> dict[Key, Facts]:
+def looks_of(outlines: Mapping[Place, Course], digests: Mapping[Place, Sequence[str]]) -> dict[Key, Facts]:
     """The looks of comparisons until their decisions.
 
     Args:

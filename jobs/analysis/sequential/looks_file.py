@@ -10,12 +10,12 @@ from math import isfinite
 from typing import Any
 
 from jobs.analysis.sequential.run_plan import Place
-from stats.sequential.monitor import Look, Outline
+from stats.sequential.monitor import Course, Look
 
 FORMAT = 1
 
 
-def looks_text(outlines: Mapping[Place, Outline]) -> str:
+def looks_text(outlines: Mapping[Place, Course]) -> str:
     """The file.
 
     Args:
@@ -25,7 +25,7 @@ def looks_text(outlines: Mapping[Place, Outline]) -> str:
     return json.dumps({"format": FORMAT, "comparisons": comparisons}, indent=1, ensure_ascii=False) + "\n"
 
 
-def _comparison(variant: str, temperature: float, outline: Outline) -> dict[str, Any]:
+def _comparison(variant: str, temperature: float, outline: Course) -> dict[str, Any]:
     return {
         "variant": variant,
         "temperature": temperature,

@@ -13,7 +13,7 @@ from jobs.formats.run_files import RunFiles
 from orchestrator.rundir.progress import Standing
 from orchestrator.workers.stopping import ItemScores, Next
 from stats.arrays import EvidenceError
-from stats.sequential.monitor import Outline
+from stats.sequential.monitor import Course
 
 
 class SequentialPolicy:
@@ -33,7 +33,7 @@ class SequentialPolicy:
     def __init__(
         self,
         monitor: RunMonitor,
-        save: Callable[[Mapping[Place, Outline]], None],
+        save: Callable[[Mapping[Place, Course]], None],
         warn: Callable[[str], None],
         *,
         finish: bool,
@@ -112,7 +112,7 @@ class SequentialPolicy:
         return variant not in self._ended or self._looks(variant, temperature) > lead
 
 
-def _standing(outlines: Mapping[Place, Outline], looks: int) -> dict[str, tuple[Standing, ...]]:
+def _standing(outlines: Mapping[Place, Course], looks: int) -> dict[str, tuple[Standing, ...]]:
     found: dict[str, list[Standing]] = {}
     for (variant, temperature), outline in outlines.items():
         if outline.looks:
@@ -149,7 +149,7 @@ def stopping_policy(
     run = RunFiles.open(location)
     monitor, ledger = monitor_of(run), Ledger(run.store)
 
-    def save(outlines: Mapping[Place, Outline]) -> None:
+    def save(outlines: Mapping[Place, Course]) -> None:
         if record:
             with suppress(OSError):  # the samples decide; all of it is written again at the next look
                 ledger.add(looks_of(outlines, monitor.digests))

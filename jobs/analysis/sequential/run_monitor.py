@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from jobs.analysis.sequential.run_plan import AskedTask, Place, RunPlan
 from orchestrator.workers.stopping import ItemScores
 from stats.arrays import Floats
-from stats.sequential.monitor import Course, Outline, SequentialMonitor
+from stats.sequential.monitor import Course, SequentialMonitor
 
 
 @dataclass
@@ -134,9 +134,11 @@ class RunMonitor:
         """Whether any answer of the plan is known."""
         return any(answers.known.any() for answers in self._answers.values())
 
-    def outlines(self) -> dict[Place, Outline]:
+    def outlines(self) -> dict[Place, Course]:
         """Looks and verdicts of every comparison."""
-        return {self.plan.places[name]: outline for name, outline in self._monitor.outlines().items()}
+        return {
+            self.plan.places[name]: outline for name, outline in self._monitor.courses(tested=False).items()
+        }
 
     def courses(self) -> dict[Place, Course]:
         """The same with p-values and intervals."""
