@@ -24,13 +24,11 @@ from urllib.request import urlopen
 import numpy as np
 import pyarrow as pa
 
-from jobs.analysis.compare import Request, analyze_scores
+from jobs.analysis.analyze import analyze
+from jobs.analysis.request import AnalyzeRequest
 from jobs.report.page import report
-from jobs.scores.read import read_scores
-from jobs.scores.score_set import Reading
 from orchestrator.rundir.schema import FORMAT, ITEMS, SampleColumns
 from orchestrator.rundir.store import RunStore
-from stats.results import Settings
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
@@ -167,12 +165,11 @@ def measure_pages(address: str) -> None:
 
 def measure_report(run: Path, out: Path) -> None:
     """Write a report and, if a browser is there, open it."""
-    book = read_scores([str(run)], Reading({}))
-    analysis = analyze_scores(book, Request(Settings()))
+    analysis = analyze([str(run)], AnalyzeRequest())
     out.mkdir(exist_ok=True)
     start = time.perf_counter()
     path = out / "report.html"
-    path.write_text(report(analysis, book.runs), encoding="utf-8")
+    path.write_text(report(analysis), encoding="utf-8")
     flips = sum(result.comparison.worse + result.comparison.better for result in analysis.results)
     seconds = time.perf_counter() - start
     size = path.stat().st_size / 1e6

@@ -159,45 +159,42 @@ def analyze(
     Raises:
         UserError: the input cannot be read, nothing can be compared, or the policy does not fit.
     """
-    from jobs.analysis.policy.apply import analyze_for_release  # noqa: PLC0415
+    from jobs.analysis.analyze import analyze as analyze_paths  # noqa: PLC0415
     from jobs.analysis.policy.load import load_policy  # noqa: PLC0415
+    from jobs.analysis.request import AnalyzeRequest  # noqa: PLC0415
     from jobs.formats.columns import Columns  # noqa: PLC0415
     from jobs.formats.registry import require_existing  # noqa: PLC0415
     from jobs.report.write import analysis_files  # noqa: PLC0415
     from jobs.scores.scale_options import ScaleOptions  # noqa: PLC0415
-    from jobs.scores.score_set import Reading  # noqa: PLC0415
     from jobs.text.reasons import worded  # noqa: PLC0415
 
     share, own = (None, margin) if _is_mapping(margin) else (margin, {})
     scales = ScaleOptions(tuple(higher_is_better), tuple(lower_is_better), ranges or {}, own)  # type: ignore[arg-type]
+    request = AnalyzeRequest(
+        metrics=metrics or {},
+        where=where or {},
+        scales=scales,
+        columns=None if columns is None else Columns.of(columns, "columns"),
+        policy=None if policy is None else load_policy(policy if _is_mapping(policy) else str(policy)),  # type: ignore[arg-type]
+        margin=share,  # type: ignore[arg-type]
+        baseline=baseline,
+        temperature=temperature,
+        alpha=alpha,
+        combine=combine,
+        adjust=adjust,
+        cluster=cluster,
+        pair_by=pair_by,
+        missing=missing,
+        certify=certify,
+        min_common=min_common,
+        strict=strict,
+    )
     several = [paths] if isinstance(paths, str) or hasattr(paths, "__fspath__") else list(paths)
     located = [str(path) for path in several]
     require_existing(located)
     if out is not None:
         analysis_files(out).remove()
-    scores, analysis, decision = analyze_for_release(
-        located,
-        Reading(
-            dict(metrics or {}),
-            cluster,
-            dict(where or {}),
-            scales,
-            None if columns is None else Columns.of(columns, "columns"),
-            pair_by,
-        ),
-        None if policy is None else load_policy(policy if _is_mapping(policy) else str(policy)),  # type: ignore[arg-type]
-        baseline=baseline,
-        temperature=temperature,
-        strict=strict,
-        least_common=min_common,
-        alpha=alpha,
-        margin=share,  # type: ignore[arg-type]
-        combine=combine,
-        adjust=adjust,
-        missing=missing,
-        certify=certify,
-    )
-    result = AnalysisResult(worded(analysis), scores, decision)
+    result = AnalysisResult(worded(analyze_paths(located, request)))
     if out is not None:
         result.write(out)
     return result

@@ -24,13 +24,19 @@ class AnalysisResult:
 
     Attributes:
         analysis: everything that was found, with the paired scores behind it.
-        scores: the scores as they were read; of a run that stops early, those that count.
-        decision: of the policy; None without one.
     """
 
     analysis: Analysis = field(repr=False)
-    scores: ScoreSet = field(repr=False)
-    decision: Decision | None = None
+
+    @property
+    def scores(self) -> ScoreSet:
+        """The scores as they were read; of a run that stops early, those that count."""
+        return self.analysis.scores
+
+    @property
+    def decision(self) -> Decision | None:
+        """Of the policy; None without one."""
+        return self.analysis.decision
 
     @property
     def baseline(self) -> str:
@@ -74,8 +80,6 @@ class AnalysisResult:
 
     def exit_status(self, gate: Literal["degraded", "certified"] = "degraded") -> int:
         """The exit status of `lldeg analyze --gate GATE`: 0, 1 or 3; with a policy, that of its decision."""
-        if self.decision is not None:
-            return self.decision.exit_status
         from jobs.analysis.gate import exit_status  # noqa: PLC0415
 
         return exit_status(self.analysis, gate)
@@ -91,7 +95,7 @@ class AnalysisResult:
         """
         from jobs.report.write import write_analysis  # noqa: PLC0415
 
-        write_analysis(self.analysis, self.scores, folder, self.decision, "degraded")
+        write_analysis(self.analysis, folder, "degraded")
 
 
 @dataclass(frozen=True)

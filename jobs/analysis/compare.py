@@ -9,8 +9,10 @@ error, not a verdict.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from jobs.analysis.pair_up import pair_up
 from jobs.analysis.pairing import Pair, Pairing
+from jobs.analysis.pairing_notes import pair_up
+from jobs.analysis.policy.decision import Decision
+from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.notices import Notice, NoticeCode, joined, once, some
 from jobs.formats.samples import PairBy, Temperature, temperatures_text
 from jobs.scores.score_set import ScoreSet
@@ -23,7 +25,6 @@ from stats.sequential.monitor import Course
 from stats.sequential.plan import SequentialPlan
 
 FEW_ITEMS = 30
-LEAST_COMMON = 0.5
 INCOMPLETE = {
     NoticeCode.CUT_SHORT,
     NoticeCode.UNREADABLE_FILES,
@@ -33,27 +34,6 @@ INCOMPLETE = {
 """Warnings about the input that keep a gate from passing: something that was evaluated was not compared."""
 STRICTLY_REFUSED = {NoticeCode.MIXED_PROMPTS, NoticeCode.MIXED_SOFTWARE, NoticeCode.MIXED_HARDWARE}
 """Warnings about a pairing for which --strict refuses it: more than the models differs."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to compare and how.
-
-    Attributes:
-        settings: level, margin, tests and adjustment.
-        baseline: name of the baseline; None for the one the input names, else the first model.
-        temperature: compare at this one only; None for all.
-        cluster: "none" for independent items, "task" for whole tasks, None for the input's clusters.
-        strict: refuse what would otherwise be a warning about the pairing.
-        least_common: smallest share of common items that is still compared.
-    """
-
-    settings: Settings
-    baseline: str | None = None
-    temperature: Temperature = None
-    cluster: str | None = None
-    strict: bool = False
-    least_common: float = LEAST_COMMON
 
 
 @dataclass(frozen=True)
@@ -90,114 +70,159 @@ class Analysis:
         settings: level, margin, tests, and the adjustment that was made.
         warnings: what a reader of the verdicts must know.
         results: one per variant and temperature.
+        scores: what it was found from; of a run that stops early, those that count.
         incomplete: whether samples that were asked for are not there, or a variant could not be compared.
         gaps: whether anything is missing or failed that one of two models should have answered.
-        paired_by: what tells that the items of two models are the same.
         plan: of the looks, in a run that stops early.
         finished: whether such a run asked for the samples that its decisions had left out, too.
-        samples_digest: of the scores it was found from.
+        samples_digest: of the scores.
+        decision: of the policy, if there is one.
     """
 
     baseline: str
     settings: Settings
     warnings: tuple[Notice, ...]
     results: tuple[VariantResult, ...]
+    scores: ScoreSet = field(repr=False)
     incomplete: bool
     gaps: bool = False
-    paired_by: PairBy = "id"
     plan: SequentialPlan | None = field(default=None, repr=False)
     finished: bool = False
     samples_digest: str | None = None
+    decision: Decision | None = None
+
+    @property
+    def paired_by(self) -> PairBy:
+        """What tells that the items of two models are the same."""
+        return self.scores.paired_by or "id"
 
 
-def analyze_scores(book: ScoreSet, request: Request) -> Analysis:
-    """Compare every variant of a score book with the baseline.
+def analyze_scores(scores: ScoreSet, request: AnalyzeRequest) -> Analysis:
+    """Compare every variant with the baseline.
 
     Args:
-        book: the scores.
+        scores: the scores.
         request: what to compare and how.
 
     Raises:
         UserError: if the baseline is unknown, nothing pairs, or too little pairs.
     """
-    baseline = choose_baseline(book, request.baseline)
+    baseline, settings = choose_baseline(scores, request.baseline), request.settings(scores)
     pairings = [
-        pair_up(book, baseline, variant, temperature, request.cluster)
-        for variant in book.models
+        pair_up(scores, baseline, variant, temperature, request.cluster)
+        for variant in scores.models
         if variant != baseline
-        for temperature in _temperatures(book, variant, request.temperature)
+        for temperature in _temperatures(scores, variant, request.temperature)
     ]
-    usable = usable_pairings(book, baseline, pairings, request)
-    results, settings = _compare(usable, request.settings)
-    missing = missing_temperatures(book, baseline, request.temperature)
+    usable = usable_pairings(scores, baseline, pairings, request)
+    tasks = {str(number): [pair.scores for pair in pairing.pairs] for number, pairing in enumerate(usable)}
+    absent = {str(number): pairing.absent for number, pairing in enumerate(usable)}
+    try:
+        comparisons = compare_variants(tasks, settings, absent=absent).values()
+    except EvidenceError as error:
+        raise UserError(str(error)) from error
+    missing = missing_temperatures(scores, baseline, request.temperature)
+    paired = [notice for pairing in pairings for notice in pairing.warnings]
     return Analysis(
         baseline,
-        settings,
-        _warnings(book, pairings, missing),
-        results,
+        replace(settings, adjust=adjustment_for(tasks, settings.adjust)),
+        once((*scores.warnings, *missing, *paired, *_few_items(pairings))),
+        tuple(result_of(pairing, found) for pairing, found in zip(usable, comparisons, strict=True)),
+        scores,
         incomplete=any(pairing.owed or not pairing.pairs for pairing in pairings),
-        paired_by=book.paired_by or "id",
-        gaps=bool(missing) or cut_short(book) or any(pairing.has_gaps for pairing in pairings),
+        gaps=has_gaps(scores, pairings, missing),
     )
 
 
+def result_of(
+    pairing: Pairing, comparison: Comparison, course: Course | None = None, looks: int | None = None
+) -> VariantResult:
+    """The verdict on a pairing.
+
+    Args:
+        pairing: the scores.
+        comparison: the numbers.
+        course: the looks, in a run that stops early.
+        looks: how many were planned.
+    """
+    return VariantResult(
+        pairing.variant,
+        pairing.temperature,
+        comparison,
+        pairing.pairs,
+        pairing.gaps,
+        pairing.withheld,
+        course,
+        looks,
+    )
+
+
+def has_gaps(scores: ScoreSet, pairings: Sequence[Pairing], missing: Sequence[Notice]) -> bool:
+    """Whether anything is missing or failed, or cannot be compared, that was evaluated."""
+    is_cut_short = any(notice.code in INCOMPLETE for notice in scores.warnings)
+    return bool(missing) or is_cut_short or any(pairing.has_gaps for pairing in pairings)
+
+
 def usable_pairings(
-    book: ScoreSet, baseline: str, pairings: Sequence[Pairing], request: Request
+    scores: ScoreSet, baseline: str, pairings: Sequence[Pairing], request: AnalyzeRequest
 ) -> list[Pairing]:
     """The pairings with something to compare.
 
     Raises:
         UserError: if nothing pairs, too little does, or a strict request finds what it refuses.
     """
+    if not pairings:
+        raise UserError("No variant has answers at that temperature: there is nothing to compare.")
     usable = [pairing for pairing in pairings if pairing.pairs]
-    _refuse_no_evidence(book, baseline, pairings, usable)
+    if not usable:
+        said = joined(once(notice for pairing in pairings for notice in pairing.warnings))
+        raise UserError(
+            f"No item was answered by both {baseline} and a variant, so there is no verdict. {said}"
+            f"{_prompt_hint(scores)}".strip()
+        )
+    least = 0.0 if request.policy is not None else request.min_common  # a policy has a limit of its own
     for pairing in usable:
-        _refuse_thin_or_mixed(pairing, request)
+        if pairing.common_share < least:
+            raise UserError(
+                f"{pairing.label} shares only {pairing.common_share:.0%} of its items with the baseline, "
+                f"below the required {least:.0%}: complete it, or lower --min-common."
+            )
+        for notice in pairing.warnings if request.strict else ():
+            if notice.code in STRICTLY_REFUSED:
+                raise UserError(f"{notice.text} --strict refuses to compare them.")
     return usable
 
 
-def choose_baseline(book: ScoreSet, asked: str | None) -> str:
+def choose_baseline(scores: ScoreSet, asked: str | None) -> str:
     """The baseline: the one asked for, else the one the input names, else the first model.
 
     Raises:
         UserError: if there is no such model, the input names several, or there is nothing to compare with.
     """
-    if asked is None and len(book.baselines) > 1:
+    if asked is None and len(scores.baselines) > 1:
         raise UserError(
-            f"The runs name different baselines ({some(book.baselines)}): choose with --baseline."
+            f"The runs name different baselines ({some(scores.baselines)}): choose with --baseline."
         )
-    name = asked or (*book.baselines, *book.models)[0]
-    if name not in book.models:
+    name = asked or (*scores.baselines, *scores.models)[0]
+    if name not in scores.models:
         raise UserError(
-            f"There is no model {name!r} to use as the baseline; the models are {some(book.models, 20)}."
+            f"There is no model {name!r} to use as the baseline; the models are {some(scores.models, 20)}."
         )
-    if len(book.models) < 2:
+    if len(scores.models) < 2:
         raise UserError(f"There is only one model, {name}: a comparison needs a baseline and a variant.")
     return name
 
 
-def _warnings(book: ScoreSet, pairings: Sequence[Pairing], missing: Sequence[Notice]) -> tuple[Notice, ...]:
-    """All warnings, each one once."""
-    paired = [notice for pairing in pairings for notice in pairing.warnings]
-    return once((*book.warnings, *missing, *paired, *_few_items(pairings)))
-
-
-def missing_temperatures(book: ScoreSet, baseline: str, asked: Temperature) -> list[Notice]:
+def missing_temperatures(scores: ScoreSet, baseline: str, asked: Temperature) -> list[Notice]:
     """Temperatures at which the baseline has answers and a variant was never asked."""
-    wanted = _temperatures(book, baseline, asked)
-    found = []
-    for variant in (model for model in book.models if model != baseline):
-        lacking = [t for t in wanted if t not in book.temperatures(variant)]
+    wanted, notices = _temperatures(scores, baseline, asked), []
+    for variant in (model for model in scores.models if model != baseline):
+        lacking = [t for t in wanted if t not in scores.temperatures(variant)]
         if lacking:
             at = temperatures_text(lacking)
             said = f"{variant} has no answers at {at}, where {baseline} has some."
-            found.append(Notice(NoticeCode.MISSING_TEMPERATURE, said))
-    return found
-
-
-def cut_short(book: ScoreSet) -> bool:
-    """Whether the input says that something which was evaluated cannot be compared."""
-    return any(notice.code in INCOMPLETE for notice in book.warnings)
+            notices.append(Notice(NoticeCode.MISSING_TEMPERATURE, said))
+    return notices
 
 
 def _few_items(pairings: Sequence[Pairing]) -> list[Notice]:
@@ -215,55 +240,15 @@ def _few_items(pairings: Sequence[Pairing]) -> list[Notice]:
     ]
 
 
-def _temperatures(book: ScoreSet, variant: str, asked: Temperature) -> Sequence[Temperature]:
-    found = book.temperatures(variant)
-    return found if asked is None else [t for t in found if t == asked]
+def _temperatures(scores: ScoreSet, variant: str, asked: Temperature) -> Sequence[Temperature]:
+    return [t for t in scores.temperatures(variant) if asked in {None, t}]
 
 
-def _refuse_no_evidence(
-    book: ScoreSet, baseline: str, pairings: Sequence[Pairing], usable: Sequence[Pairing]
-) -> None:
-    if not pairings:
-        raise UserError("No variant has answers at that temperature: there is nothing to compare.")
-    if not usable:
-        said = joined(once(notice for pairing in pairings for notice in pairing.warnings))
-        raise UserError(
-            f"No item was answered by both {baseline} and a variant, so there is no verdict. {said}"
-            f"{_prompt_hint(book)}".strip()
-        )
-
-
-def _prompt_hint(book: ScoreSet) -> str:
+def _prompt_hint(scores: ScoreSet) -> str:
     """The option that may help where other tools' items have prompts and do not pair by identifier."""
     has_prompts = any(
-        (column.prompts != -1).any() for table in book.tasks for column in table.columns.values()
+        (column.prompts != -1).any() for table in scores.tasks for column in table.columns.values()
     )
-    if book.runs or book.paired_by == "prompt" or not has_prompts:
+    if scores.runs or scores.paired_by == "prompt" or not has_prompts:
         return ""
     return " If the same questions have other identifiers, --pair-by prompt pairs them by their text."
-
-
-def _refuse_thin_or_mixed(pairing: Pairing, request: Request) -> None:
-    if pairing.common_share < request.least_common:
-        raise UserError(
-            f"{pairing.label} shares only {pairing.common_share:.0%} of its items with the baseline, below "
-            f"the required {request.least_common:.0%}: complete it, or lower --min-common."
-        )
-    for notice in pairing.warnings if request.strict else ():
-        if notice.code in STRICTLY_REFUSED:
-            raise UserError(f"{notice.text} --strict refuses to compare them.")
-
-
-def _compare(pairings: Sequence[Pairing], settings: Settings) -> tuple[tuple[VariantResult, ...], Settings]:
-    """The comparison of every pairing, and the settings with the adjustment that was made."""
-    tasks = {str(i): [pair.scores for pair in pairing.pairs] for i, pairing in enumerate(pairings)}
-    absent = {str(i): pairing.absent for i, pairing in enumerate(pairings) if pairing.absent}
-    try:
-        found = compare_variants(tasks, settings, absent=absent).values()
-    except EvidenceError as error:
-        raise UserError(str(error)) from error
-    results = tuple(
-        VariantResult(p.variant, p.temperature, comparison, tuple(p.pairs), tuple(p.gaps), p.all_withheld)
-        for p, comparison in zip(pairings, found, strict=True)
-    )
-    return results, replace(settings, adjust=adjustment_for(tasks, settings.adjust))

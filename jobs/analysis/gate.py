@@ -14,28 +14,31 @@ UNSOUND = {NoticeCode.LOOKS_REDRAWN, NoticeCode.LOOKS_DIFFER, NoticeCode.LOOKS_M
 
 
 def exit_status(analysis: Analysis, gate: GateName) -> int:
-    """The exit status: a proven degradation first, then anything that prevents an all-clear.
+    """That of the policy, or else a proven degradation first, then anything that prevents an all-clear.
 
     Args:
         analysis: what was found.
         gate: "degraded" lets everything pass that is not degraded, "certified" only what is certified.
     """
-    found = {result.comparison.verdict for result in analysis.results}
-    if Verdict.DEGRADED in found:
+    if analysis.decision is not None:
+        return analysis.decision.exit_status
+    verdicts = {result.comparison.verdict for result in analysis.results}
+    if Verdict.DEGRADED in verdicts:
         return DEGRADED
     if analysis.incomplete or unsound(analysis):
         return UNDECIDED
-    if gate == "certified" and (found != {Verdict.CERTIFIED} or has_gaps(analysis)):
+    if gate == "certified" and (verdicts != {Verdict.CERTIFIED} or lacks_answers(analysis)):
         return UNDECIDED
     return 0
 
 
 def explain_status(analysis: Analysis, gate: GateName) -> str | None:
     """Why verdicts without damage do not make an exit status of 0; None if they do, or say it themselves."""
-    found = {result.comparison.verdict for result in analysis.results}
-    if Verdict.DEGRADED not in found and (notice := unsound(analysis)):
+    verdicts = {result.comparison.verdict for result in analysis.results}
+    if analysis.decision is None and Verdict.DEGRADED not in verdicts and (notice := unsound(analysis)):
         return f"Exit status 3, whatever the verdicts: {notice.text}"
-    if gate != "certified" or found != {Verdict.CERTIFIED} or exit_status(analysis, gate) == 0:
+    are_certified = analysis.decision is None and verdicts == {Verdict.CERTIFIED}
+    if gate != "certified" or not are_certified or exit_status(analysis, gate) == 0:
         return None
     if any(notice.code == NoticeCode.NOT_COMPARED for notice in analysis.warnings):
         return "Exit status 3: not every variant could be compared (see the warnings)."
@@ -53,6 +56,6 @@ def unsound(analysis: Analysis) -> Notice | None:
     return next((notice for notice in analysis.warnings if notice.code in UNSOUND), None)
 
 
-def has_gaps(analysis: Analysis) -> bool:
+def lacks_answers(analysis: Analysis) -> bool:
     """Whether answers are missing or failed, unless the user has said to go by what is there."""
     return analysis.gaps and analysis.settings.missing == "worst"

@@ -3,48 +3,23 @@
 The command reads, compares, writes and shows, and its exit status is the verdict a pipeline can act on.
 """
 
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
 import typer
 
-from jobs.analysis.analyze_inputs import default_folder
-from jobs.analysis.compare import LEAST_COMMON
-from jobs.analysis.gate import exit_status, explain_status
-from jobs.analysis.options import (
-    AdjustOption,
-    Alpha,
-    AtTemperature,
-    Baseline,
-    CertifyOption,
-    Cluster,
-    Columns,
-    CombineOption,
-    Format,
-    FormatOption,
-    GateOption,
-    Higher,
-    Lower,
-    Margin,
-    Metric,
-    Metrics,
-    MinCommon,
-    MissingOption,
-    Out,
-    PairByOption,
-    Paths,
-    PolicyOption,
-    Range,
-    Strict,
-    Tasks,
-    TasksOption,
-    Where,
-)
-from jobs.analysis.policy.apply import analyze_for_release
+from jobs.analysis import gate as gates
+from jobs.analysis.analyze import analyze as analyze_paths
+from jobs.analysis.policy.decision import decision_entry
 from jobs.analysis.policy.load import load_policy
+from jobs.analysis.request import AnalyzeRequest
+from jobs.commands.options import Columns, Higher, Lower, Margin, Metric, Range, Where, options_of
 from jobs.formats.columns import parse_columns
 from jobs.formats.key_values import parse_assignments, read_metrics
-from jobs.formats.registry import require_existing
+from jobs.formats.registry import is_run, require_existing
 from jobs.report.write import analysis_files, write_analysis
 from jobs.scores.scale_options import scale_options
-from jobs.scores.score_set import Reading
 from jobs.text.decision import headline
 from jobs.text.junit import junit
 from jobs.text.markdown import markdown
@@ -53,36 +28,64 @@ from jobs.text.reasons import worded
 from jobs.text.tables import print_analysis
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
-from stats.results import Settings
 
 
+class Format(StrEnum):
+    """How the verdicts are shown."""
+
+    TABLE = "table"
+    MARKDOWN = "markdown"
+    JSON = "json"
+    JUNIT = "junit"
+    LINE = "line"
+
+
+class Tasks(StrEnum):
+    """Which tasks are shown."""
+
+    WORST = "worst"
+    ALL = "all"
+
+
+_PATHS = (
+    "A run, a folder of runs, lm-eval output folders or results files, logs of other tools, score tables, "
+    "or a JSON file that lists them by model."
+)
+
+
+@options_of(AnalyzeRequest)
 def analyze(
-    paths: Paths,
+    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help=_PATHS)],
     *,
-    out: Out = None,
-    baseline: Baseline = None,
-    temperature: AtTemperature = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Output folder; default: RUN/analysis.")
+    ] = None,
     metric: Metric = None,
-    metrics: Metrics = None,
-    alpha: Alpha = None,
+    metrics: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Like --metric, in a JSON file {task: metric}.")
+    ] = None,
     margin: Margin = None,
-    combine: CombineOption = Settings.combine,
-    adjust: AdjustOption = Settings.adjust,
-    cluster: Cluster = None,
     where: Where = None,
     columns: Columns = None,
-    pair_by: PairByOption = None,
     higher: Higher = None,
     lower: Lower = None,
     range_: Range = None,
-    missing: MissingOption = Settings.missing,
-    certify: CertifyOption = Settings.certify,
-    min_common: MinCommon = LEAST_COMMON,
-    gate: GateOption = "degraded",
-    policy: PolicyOption = None,
-    strict: Strict = False,
-    tasks: TasksOption = Tasks.WORST,
-    format_: FormatOption = Format.TABLE,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="YAML file that says what each task must show; it decides the exit status."
+        ),
+    ] = None,
+    gate: Annotated[
+        gates.GateName, typer.Option(help="Exit 0 if nothing is degraded, or only if all are certified.")
+    ] = "degraded",
+    tasks: Annotated[
+        Tasks, typer.Option(help="Tasks to show: the worst of degraded variants, or all.")
+    ] = Tasks.WORST,
+    format_: Annotated[
+        Format, typer.Option("--format", help="Output format of the verdicts.")
+    ] = Format.TABLE,
+    **options: Any,
 ) -> None:
     """Report which variants are worse than the baseline.
 
@@ -110,44 +113,41 @@ def analyze(
     """
     if policy is not None and gate == "certified":
         raise UserError("--policy says what must be certified: leave out --gate.")
-    release = None if policy is None else load_policy(policy)
     share, scales = scale_options(higher, lower, range_, margin)
-    chosen = read_metrics(metrics) | parse_assignments("--metric", metric or [])
-    rows, named = parse_assignments("--where", where or []), parse_columns(columns)
-    reading = Reading(chosen, cluster, rows, scales, named, pair_by)
-    require_existing(paths)
-    folder = out or default_folder(paths)
-    analysis_files(folder).remove()  # what fails from here on must not leave the verdicts of another day
-    scores, analysis, decision = analyze_for_release(
-        paths,
-        reading,
-        release,
-        baseline=baseline,
-        temperature=temperature,
-        strict=strict,
-        least_common=min_common,
-        alpha=alpha,
+    request = AnalyzeRequest(
+        metrics=read_metrics(metrics) | parse_assignments("--metric", metric or []),
+        where=parse_assignments("--where", where or []),
+        scales=scales,
+        columns=parse_columns(columns),
+        policy=None if policy is None else load_policy(policy),
         margin=share,
-        combine=combine,
-        adjust=adjust,
-        missing=missing,
-        certify=certify,
+        **options,
     )
-    write_analysis(analysis, scores, folder, decision, gate)
+    require_existing(paths)
+    folder = out or _default_folder(paths)
+    analysis_files(folder).remove()  # what fails from here on must not leave the verdicts of another day
+    analysis = analyze_paths(paths, request)
+    write_analysis(analysis, folder, gate)
     match format_:
         case Format.TABLE:
-            print_analysis(analysis, terminal(), decision, all_tasks=tasks is Tasks.ALL)
+            print_analysis(analysis, terminal(), all_tasks=tasks is Tasks.ALL)
         case Format.JSON:
-            typer.echo(json_text(verdicts(analysis, decision)), nl=False)
+            decided = {} if analysis.decision is None else {"decision": decision_entry(analysis.decision)}
+            typer.echo(json_text(verdicts(analysis) | decided), nl=False)
         case Format.JUNIT:
-            typer.echo(junit(worded(analysis), gate, decision), nl=False)
+            typer.echo(junit(worded(analysis), gate), nl=False)
         case Format.LINE:
-            typer.echo(headline(analysis, decision))
+            typer.echo(headline(analysis))
         case Format.MARKDOWN:
-            typer.echo(markdown(analysis, decision, all_tasks=tasks is Tasks.ALL), nl=False)
+            typer.echo(markdown(analysis, all_tasks=tasks is Tasks.ALL), nl=False)
     typer.echo(f"Written to {folder}", err=format_ is not Format.TABLE)
-    if decision is not None:
-        raise typer.Exit(decision.exit_status)
-    if said := explain_status(analysis, gate):
+    if said := gates.explain_status(analysis, gate):
         typer.echo(said, err=True)
-    raise typer.Exit(exit_status(analysis, gate))
+    raise typer.Exit(gates.exit_status(analysis, gate))
+
+
+def _default_folder(paths: list[str]) -> str:
+    """Where the files go: into the run or folder of runs, but never next to inputs of other tools."""
+    if len(paths) == 1 and is_run(paths[0]):
+        return f"{paths[0].rstrip('/')}/analysis"
+    return "analysis"

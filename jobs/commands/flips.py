@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.analysis.options import Columns
-from jobs.analysis.sequential.stopped_note import stopped_notes
+from jobs.analysis.sequential.refusals import stopped_notes
+from jobs.commands.options import Columns
 from jobs.formats.columns import parse_columns
 from jobs.formats.key_values import parse_assignments, read_metrics
 from jobs.formats.registry import is_run

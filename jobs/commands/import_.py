@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.analysis.options import Columns, PairByOption, Where
+from jobs.analysis.request import PairByOption
+from jobs.commands.options import Columns, Where
 from jobs.formats.columns import parse_columns
 from jobs.formats.key_values import parse_assignments
 from jobs.formats.write_run import write_run

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.analysis.options import Columns
-from jobs.analysis.sequential.stopped_note import stopped_notes
+from jobs.analysis.sequential.refusals import stopped_notes
 from jobs.commands.flips import default_folder
+from jobs.commands.options import Columns
 from jobs.formats.columns import parse_columns
 from jobs.formats.notices import some
 from jobs.reruns.choose import Kept, TaskChoice, choose, kept

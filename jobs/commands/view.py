@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.analysis.options import Columns, Higher, Lower, Margin, PairByOption, Range
+from jobs.analysis.request import AnalyzeRequest, PairByOption
+from jobs.commands.options import Columns, Higher, Lower, Margin, Range
 from jobs.formats.columns import parse_columns
 from jobs.scores.as_runs import as_runs
 from jobs.scores.scale_options import scale_options
@@ -47,10 +48,10 @@ def view(
 
     from jobs.report.server import Catalog, application  # noqa: PLC0415 - the same
 
-    choices = scale_options(higher, lower, range_, margin)
+    share, scales = scale_options(higher, lower, range_, margin)
     reading = Reading({}, columns=parse_columns(columns), pair_by=pair_by)
     with as_runs(paths, reading) as runs, _listen(port) as listener:
-        catalog = Catalog(runs, *choices)
+        catalog = Catalog(runs, AnalyzeRequest(scales=scales, margin=share))
         typer.echo(f"http://{HOST}:{listener.getsockname()[1]}/ (Ctrl-C stops)")
         config = uvicorn.Config(application(catalog), log_level="warning")
         uvicorn.Server(config).run(sockets=[listener])

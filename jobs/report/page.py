@@ -18,7 +18,6 @@ from markupsafe import Markup
 
 from jobs.analysis.compare import Analysis
 from jobs.analysis.policy.decision import Decision
-from jobs.formats.run_files import RunFiles
 from jobs.report.flips import GRAVEST_FIRST, embedded, flips_of
 from jobs.report.plots import Entry, drop_axis, limits, look_plot, score_curves, success_histograms
 from jobs.report.texts import Texts, visible
@@ -44,29 +43,21 @@ first and the last."""
 WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "inconclusive", Verdict.CERTIFIED: "non-inferior"}
 
 
-def report(analysis: Analysis, runs: Sequence[RunFiles], decision: Decision | None = None) -> str:
-    """report.html: the whole page in one file.
-
-    Args:
-        analysis: what was found.
-        runs: where it was found, with prompts and answers to be shown; none where the input was scores only.
-        decision: of a policy, if there is one.
-    """
-    content = content_of(analysis, [run.manifest for run in runs], decision)
+def report(analysis: Analysis) -> str:
+    """report.html: the whole page in one file, with prompts and answers where the input holds any."""
+    runs = analysis.scores.runs
+    content = content_of(analysis, [run.manifest for run in runs])
     answers = max(sum(result.comparison.reruns) for result in analysis.results)
     flips = embedded(flips_of(analysis), Texts(runs), answers)
     return render("report.html.jinja", {"content": content, "flips": flips, "live": False})
 
 
-def content_of(
-    analysis: Analysis, manifests: Sequence[Mapping[str, Any]], decision: Decision | None = None
-) -> dict[str, Any]:
+def content_of(analysis: Analysis, manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the page says but the flips, in the words of its template.
 
     Args:
         analysis: what was found.
         manifests: of the runs behind it; empty where there are none.
-        decision: of a policy, if there is one.
 
     Returns:
         Among others the content of verdicts.json (`verdicts`), and for each variant, the gravest first, a
@@ -105,7 +96,7 @@ def content_of(
         "curves": score_curves(content),
         "histograms": success_histograms(analysis),
         "runs": [_run(manifest, analysis.baseline) for manifest in manifests],
-        "policy": None if decision is None else _policy(decision),
+        "policy": None if analysis.decision is None else _policy(analysis.decision),
     }
 
 

@@ -17,16 +17,16 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from jobs.analysis.analyze_inputs import analyze_inputs
+from jobs.analysis.analyze import analyze
+from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.run_counts import Count, Footers, total
 from jobs.formats.run_files import RunFiles, runs_in
 from jobs.report.flips import FlippedItems, flips_of, page, search, select, served
 from jobs.report.page import content_of, render
 from jobs.report.texts import Texts
-from jobs.scores.scale_options import AS_READ, ScaleOptions
-from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
+AS_IN_THE_SWEEP = AnalyzeRequest()
 REMEMBERED = 16
 """Searches whose results are kept, so that turning a page does not search again."""
 MOST_PER_PAGE = 100
@@ -42,11 +42,11 @@ class AnalyzedRun:
         texts: prompts and answers.
     """
 
-    def __init__(self, run: RunFiles, footers: Footers, margin: float | None, scales: ScaleOptions) -> None:
-        scores, analysis = analyze_inputs([run.location], Reading({}, scales=scales), margin=margin)
+    def __init__(self, run: RunFiles, footers: Footers, request: AnalyzeRequest) -> None:
+        analysis = analyze([run.location], request)
         self.content = content_of(analysis, [run.manifest])
         self.index = flips_of(analysis)
-        self.texts = Texts(scores.runs, footers)
+        self.texts = Texts(analysis.scores.runs, footers)
         self.find = lru_cache(REMEMBERED)(self._find)
 
     def _find(self, text: str = "", **wanted: Any) -> list[FlippedItems]:
@@ -57,9 +57,8 @@ class AnalyzedRun:
 class CachedRun:
     """One run, and its analysis if somebody has looked at it."""
 
-    def __init__(self, location: str, margin: float | None, scales: ScaleOptions) -> None:
-        self.location = location
-        self._choices = margin, scales
+    def __init__(self, location: str, request: AnalyzeRequest) -> None:
+        self.location, self._request = location, request
         self._footers, self._lock = Footers(), Lock()
         self._files = -1
         self._analyzed: AnalyzedRun | None = None
@@ -79,7 +78,7 @@ class CachedRun:
             files = sum(len(run.samples(model, task)) for model in run.models for task in run.tasks)
             if self._analyzed is None or files != self._files:
                 self._analyzed = None  # two of them at once would need twice the memory
-                self._analyzed = AnalyzedRun(run, self._footers, *self._choices)
+                self._analyzed = AnalyzedRun(run, self._footers, self._request)
                 self._files = files
             return self._analyzed
 
@@ -89,17 +88,14 @@ class Catalog:
 
     Args:
         paths: runs, or folders of runs.
-        margin: largest acceptable drop; None for the sweep's.
-        scales: direction and range of tasks, as far as the user says.
+        request: what the user says about the scores.
 
     Raises:
         UserError: if none of them is a run.
     """
 
-    def __init__(
-        self, paths: Sequence[str], margin: float | None = None, scales: ScaleOptions = AS_READ
-    ) -> None:
-        self._paths, self._choices = paths, (margin, scales)
+    def __init__(self, paths: Sequence[str], request: AnalyzeRequest = AS_IN_THE_SWEEP) -> None:
+        self._paths, self._request = paths, request
         self._runs: dict[str, CachedRun] = {}
         if not self.runs():
             raise UserError(
@@ -113,7 +109,7 @@ class Catalog:
             if all(run.location != location for run in self._runs.values()):
                 name = location.rstrip("/").rpartition("/")[2] or location
                 key = name if name not in self._runs else f"{name}~{len(self._runs)}"
-                self._runs[key] = CachedRun(location, *self._choices)
+                self._runs[key] = CachedRun(location, self._request)
         return {key: run for key, run in self._runs.items() if run.location in locations}
 
 

@@ -2,9 +2,8 @@
 
 from jobs.analysis.compare import Analysis
 from jobs.analysis.gate import GateName
-from jobs.analysis.policy.decision import Decision, decision_entry
+from jobs.analysis.policy.decision import decision_entry
 from jobs.report.page import report
-from jobs.scores.score_set import ScoreSet
 from jobs.text.junit import junit
 from jobs.text.markdown import markdown
 from jobs.text.outputs import json_text, output_files
@@ -28,25 +27,20 @@ def analysis_files(out: str) -> FileSet:
     return FileSet(out, "analyze", FILES)
 
 
-def write_analysis(
-    analysis: Analysis, scores: ScoreSet, out: str, decision: Decision | None, gate: GateName
-) -> None:
+def write_analysis(analysis: Analysis, out: str, gate: GateName) -> None:
     """Put the files of an analysis in the place of those of an earlier one; if that fails, neither are there.
 
     Args:
         analysis: what was found.
-        scores: what it was found from.
         out: path or URL of the folder, which is made if need be.
-        decision: of a policy, if there is one.
         gate: what passes without a policy.
 
     Raises:
         UserError: the folder cannot be written to.
     """
-    texts = {"report.html": report(analysis, scores.runs, decision)}
-    texts |= output_files(analysis, scores)
-    texts["summary.md"] = markdown(analysis, decision)
-    texts["junit.xml"] = junit(worded(analysis), gate, decision)
-    if decision is not None:
-        texts["decision.json"] = json_text(decision_entry(decision))
+    texts = {"report.html": report(analysis)} | output_files(analysis)
+    texts["summary.md"] = markdown(analysis)
+    texts["junit.xml"] = junit(worded(analysis), gate)
+    if analysis.decision is not None:
+        texts["decision.json"] = json_text(decision_entry(analysis.decision))
     analysis_files(out).replace({name: texts[name].encode() for name in sorted(texts, key=FILES.index)})

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from rich.table import Table
 from rich.text import Text
 
-from jobs.analysis.sequential.run_plan import stopping_of
+from jobs.analysis.sequential.plan import stopping_of
 from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import Wanted

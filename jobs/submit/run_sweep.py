@@ -155,7 +155,7 @@ def stopping_of(plan: Plan, warn: Callable[[str], None], *, record: bool = True)
     entry = plan.manifest.get("stopping")
     if entry is None:
         return None
-    from jobs.analysis.sequential.policy import stopping_policy  # noqa: PLC0415 - not needed otherwise
+    from jobs.analysis.sequential.stopping import stopping_policy  # noqa: PLC0415 - not needed otherwise
 
     finish = bool(entry.get("finished"))
     return stopping_policy(plan.sweep.store.url, warn, finish=finish, record=record)

@@ -31,9 +31,9 @@ def place(variant: str, temperature: Temperature, task: str | None = None) -> st
     return f"{clean(variant)}{at}{on}"
 
 
-def headline(analysis: Analysis, decision: Decision | None = None) -> str:
+def headline(analysis: Analysis) -> str:
     """The line, without markup: the decision or the worst verdict, the culprits, and how many there are."""
-    if decision is not None:
+    if (decision := analysis.decision) is not None:
         culprits = []
         if decision.status is not Status.PASS:
             shown = [case for case in decision.cases if case.status is decision.status]

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from xml.etree import ElementTree as ET
 
 from jobs.analysis.compare import Analysis
-from jobs.analysis.gate import GateName, has_gaps, unsound
+from jobs.analysis.gate import GateName, lacks_answers, unsound
 from jobs.analysis.policy.decision import Decision, Status
 from jobs.analysis.policy.reasons import Code
 from jobs.text.decision import headline, judged_first, place, task_name
@@ -31,21 +31,21 @@ KINDS: dict[Status, Kind] = {
 RELEASE = "release"
 
 
-def junit(analysis: Analysis, gate: GateName, decision: Decision | None = None) -> str:
+def junit(analysis: Analysis, gate: GateName) -> str:
     """The cases of a policy, or without one the comparisons, as a JUnit document.
 
     Args:
         analysis: what was found, in words.
         gate: what passes without a policy.
-        decision: of the policy.
     """
+    decision = analysis.decision
     suites: dict[str, list[ET.Element]] = defaultdict(list)
     for suite, case in _compared(analysis, gate) if decision is None else _judged(decision):
         suites[suite].append(case)
     root = ET.Element("testsuites")
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
     for number, (name, cases) in enumerate(suites.items()):
-        root.append(_suite(number, name, cases, now, headline(analysis, decision)))
+        root.append(_suite(number, name, cases, now, headline(analysis)))
     ET.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
@@ -68,7 +68,7 @@ def _judged(decision: Decision) -> Iterator[tuple[str, ET.Element]]:
 
 
 def _compared(analysis: Analysis, gate: GateName) -> Iterator[tuple[str, ET.Element]]:
-    if analysis.incomplete or (gate == "certified" and has_gaps(analysis)):
+    if analysis.incomplete or (gate == "certified" and lacks_answers(analysis)):
         said = "Samples that were asked for are missing or failed."
         yield RELEASE, _case(RELEASE, "complete", "error", Code.INCOMPLETE_RUN, said)
     if notice := unsound(analysis):

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Sequence
 
 from jobs.analysis.compare import Analysis
-from jobs.analysis.policy.decision import Decision
 from jobs.text import tables
 from jobs.text.decision import CASE_HEADER, case_rows, headline
 from jobs.text.format import clean
@@ -26,9 +25,9 @@ ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;", "@": "@<!-- --
 SPECIAL = "\\|`*_[]#~"
 
 
-def markdown(analysis: Analysis, decision: Decision | None = None, *, all_tasks: bool = False) -> str:
+def markdown(analysis: Analysis, *, all_tasks: bool = False) -> str:
     """The verdicts, and the decision of a policy if there is one, as a Markdown document."""
-    return "\n".join(_parts(analysis, decision, all_tasks=all_tasks)) + "\n"
+    return "\n".join(_parts(analysis, all_tasks=all_tasks)) + "\n"
 
 
 def escaped(text: str) -> str:
@@ -38,9 +37,9 @@ def escaped(text: str) -> str:
     return re.sub(r"(?i)(https?|ftp)(://)|(www)(\.)", r"\1\3<!-- -->\2\4", safe)  # no link of its own
 
 
-def _parts(analysis: Analysis, decision: Decision | None, *, all_tasks: bool) -> Iterator[str]:
-    yield f"**{escaped(headline(analysis, decision))}**\n"
-    if decision is not None:
+def _parts(analysis: Analysis, *, all_tasks: bool) -> Iterator[str]:
+    yield f"**{escaped(headline(analysis))}**\n"
+    if (decision := analysis.decision) is not None:
         for reason in decision.reasons:
             yield f"- {escaped(reason.text)}"
         yield ""

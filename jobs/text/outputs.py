@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from jobs.analysis.compare import Analysis, VariantResult
-from jobs.analysis.policy.decision import Decision, decision_entry
 from jobs.formats.samples import Temperature
 from jobs.scores.score_set import ScoreSet, TaskTable
 from jobs.text.reasons import worded
@@ -56,8 +55,8 @@ def json_text(content: Row) -> str:
     return json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def verdicts(analysis: Analysis, decision: Decision | None = None) -> Row:
-    """The content of verdicts.json; with a decision, what --format json shows."""
+def verdicts(analysis: Analysis) -> Row:
+    """The content of verdicts.json."""
     plan = analysis.plan
     stopping = (
         None
@@ -85,19 +84,13 @@ def verdicts(analysis: Analysis, decision: Decision | None = None) -> Row:
         "warnings": [notice.text for notice in analysis.warnings],
         "warning_codes": [notice.code for notice in analysis.warnings],
         "comparisons": [_verdict_entry(result) for result in worded(analysis).results],
-        **({} if decision is None else {"decision": decision_entry(decision)}),
     }
 
 
-def output_files(analysis: Analysis, scores: ScoreSet) -> dict[str, str]:
-    """The texts of the files by name.
-
-    Args:
-        analysis: what was found.
-        scores: those it was found from.
-    """
-    plain_means, with_error = group_rows(scores, analysis.baseline)
-    aggregates = [dict(row) for run in scores.runs for row in run.store.read_aggregates()]
+def output_files(analysis: Analysis) -> dict[str, str]:
+    """The texts of the files by name."""
+    plain_means, with_error = group_rows(analysis.scores, analysis.baseline)
+    aggregates = [dict(row) for run in analysis.scores.runs for row in run.store.read_aggregates()]
     results = worded(analysis).results
     return {
         "verdicts.json": json_text(verdicts(analysis)),

@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.analysis.compare import Analysis, VariantResult
-from jobs.analysis.policy.decision import Decision, Status
+from jobs.analysis.policy.decision import Status
 from jobs.text.decision import STATUS_WORDS, decision_lines, place
 from jobs.text.format import amount, broken, clean, p_text, score_text, temperature_text
 from jobs.text.meaning import gap_lines, meanings, shown_warnings, terms
@@ -44,9 +44,7 @@ MOST_TASKS = 10
 Cells = tuple[str, ...]
 
 
-def print_analysis(
-    analysis: Analysis, console: Console, decision: Decision | None = None, *, all_tasks: bool = False
-) -> None:
+def print_analysis(analysis: Analysis, console: Console, *, all_tasks: bool = False) -> None:
     """Show warnings, verdicts, their meaning, the tasks behind them, and the decision of a policy."""
     for warning in shown_warnings(analysis.warnings):
         console.print(Text(f"Warning: {clean(warning)}", style="yellow"))
@@ -67,7 +65,7 @@ def print_analysis(
     if hidden := hidden_note(analysis, tables):
         console.print()
         console.print(Text(hidden))
-    if decision is not None:
+    if (decision := analysis.decision) is not None:
         console.print()
         cases = f"{len(decision.cases)} case{'s' * (len(decision.cases) != 1)}"
         said = f"{STATUS_WORDS[decision.status].upper()} ({cases}, {decision.family} can block)."

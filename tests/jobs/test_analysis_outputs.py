@@ -8,7 +8,7 @@ import pytest
 from analyze_runner import run_analyze
 from standin.runs import MadeTask, make_run
 
-from jobs.analysis.options import Format
+from jobs.commands.analyze import Format
 from jobs.report.write import FILES
 from jobs.text.format import clean, p_text
 from jobs.text.outputs import standard_error

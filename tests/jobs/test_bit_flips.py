@@ -16,14 +16,14 @@ import pytest
 from standin.runs import MadeTask, make_run
 
 import lldeg as api
-from jobs.analysis.analyze_inputs import analyze_inputs
+from jobs.analysis.analyze import analyze
+from jobs.analysis.request import AnalyzeRequest
 from jobs.commands.status import run_status
 from jobs.report.page import report
 from jobs.report.server import Catalog
 from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import Wanted as WantedReruns
-from jobs.scores.score_set import Reading
 from jobs.text.outputs import verdicts
 from orchestrator.errors import UserError
 from orchestrator.rundir.store import RunStore
@@ -48,13 +48,12 @@ def run(tmp_path_factory):
 
 def analyzed(run):
     """All verdicts and warnings."""
-    return verdicts(analyze_inputs([str(run)], Reading({}))[1])
+    return verdicts(analyze([str(run)], AnalyzeRequest()))
 
 
 def reported(run):
     """The page, with prompts and answers."""
-    book, analysis = analyze_inputs([str(run)], Reading({}))
-    return report(analysis, book.runs)
+    return report(analyze([str(run)], AnalyzeRequest()))
 
 
 def viewed(run):

@@ -11,7 +11,8 @@ from lm_eval_maker import write_results, write_samples
 from standin.runs import MadeTask, make_run
 from standin.strange import JSON, often, or_a_sentence, planted
 
-from jobs.analysis.analyze_inputs import analyze_inputs
+from jobs.analysis.analyze import analyze
+from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.key_values import read_metrics
 from jobs.report.server import Catalog
 from jobs.scores.read import read_reruns, to_run
@@ -38,7 +39,7 @@ def logged(tmp_path_factory):
 
 def read_in_every_way(paths):
     """Scores, reruns and texts, each in its own way."""
-    or_a_sentence(lambda: analyze_inputs(paths, Reading({})))
+    or_a_sentence(lambda: analyze(paths, AnalyzeRequest()))
     or_a_sentence(lambda: read_reruns(paths, Wanted({})))
     or_a_sentence(lambda: to_run(paths, Reading({})))
 
@@ -94,7 +95,7 @@ def run(tmp_path_factory):
 def test_a_damaged_sweep_is_read_or_named(run, where, value):
     """The copy of the configuration in a run, which says the baseline, the level and the margin."""
     (run / "sweep.yaml").write_text(json.dumps({"name": "s", "baseline": "base", where: value}))
-    or_a_sentence(lambda: analyze_inputs([str(run)], Reading({})))
+    or_a_sentence(lambda: analyze([str(run)], AnalyzeRequest()))
     (viewed,) = Catalog([str(run)]).runs().values()
     or_a_sentence(viewed.analyze)
 
@@ -123,6 +124,6 @@ def test_any_file_that_is_named_is_read_or_named(tmp_path, content):
     """Lists of models, metrics and items."""
     path = tmp_path / "list.json"
     path.write_bytes(content)
-    or_a_sentence(lambda: analyze_inputs([str(path)], Reading({})))
+    or_a_sentence(lambda: analyze([str(path)], AnalyzeRequest()))
     or_a_sentence(lambda: read_metrics(path))
     or_a_sentence(lambda: read_subset(path))

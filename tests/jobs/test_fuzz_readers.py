@@ -11,7 +11,8 @@ from standin.runs import MadeTask, make_run
 from standin.strange import JSON, often, or_a_sentence, planted
 from test_broken_logs import _every, _helm, _review, _stat
 
-from jobs.analysis.analyze_inputs import analyze_inputs
+from jobs.analysis.analyze import analyze
+from jobs.analysis.request import AnalyzeRequest
 from jobs.scores.read import read_reruns, to_run
 from jobs.scores.rerun_set import Wanted
 from jobs.scores.score_set import Reading
@@ -115,7 +116,7 @@ def test_damaged_results_of_any_tool_are_read_or_named(tmp_path, name, where, va
     folder.mkdir(exist_ok=True)
     write(folder, [value if whole else planted(rows[0], where, value), *rows[1:]])
     paths = [str(folder)]
-    or_a_sentence(lambda: analyze_inputs(paths, Reading({})))
+    or_a_sentence(lambda: analyze(paths, AnalyzeRequest()))
     or_a_sentence(lambda: read_reruns(paths, Wanted({})))
     or_a_sentence(lambda: to_run(paths, Reading({})))
 

@@ -9,10 +9,10 @@ from pyarrow.fs import LocalFileSystem
 from standin.runs import cell_folder, digest
 from standin.sequential_runs import BASE, a_sweep, make_stopped_run, write_samples
 
-from jobs.analysis.analyze_inputs import analyze_inputs
+from jobs.analysis.analyze import analyze
 from jobs.analysis.gate import exit_status
-from jobs.analysis.sequential.policy import stopping_policy
-from jobs.scores.score_set import Reading
+from jobs.analysis.request import AnalyzeRequest
+from jobs.analysis.sequential.stopping import stopping_policy
 from orchestrator.errors import UserError
 from orchestrator.rundir.sample_files import read_whole
 from orchestrator.workers.stopping import NO_SEED, ItemScores
@@ -69,7 +69,7 @@ def submit(run, scores):
 def analyzed(run, gate="degraded", *, strict=False):
     """Exit status, verdict and codes of the warnings."""
     try:
-        _, analysis = analyze_inputs([str(run)], Reading({}), strict=strict)
+        analysis = analyze([str(run)], AnalyzeRequest(strict=strict))
     except UserError as error:
         return 2, None, str(error)
     codes = [notice.code for notice in analysis.warnings]
@@ -256,10 +256,10 @@ def test_a_sweep_killed_before_its_first_look_has_not_drawn_twice(run, bad):
 def test_verdicts_name_the_samples_they_were_made_from(run, bad, good):
     """The same digest from the same scores, in whichever files; another from others."""
     submit(run, bad)
-    first, again = (analyze_inputs([str(run)], Reading({}))[1].samples_digest for _ in range(2))
+    first, again = (analyze([str(run)], AnalyzeRequest()).samples_digest for _ in range(2))
     delete_every_block(run)
     submit(run, good)
-    assert (again == first, analyze_inputs([str(run)], Reading({}))[1].samples_digest == first) == (
+    assert (again == first, analyze([str(run)], AnalyzeRequest()).samples_digest == first) == (
         True,
         False,
     )

@@ -286,6 +286,7 @@ def test_a_margin_of_zero_is_refused_by_all(tmp_path):
 
 def test_the_page_takes_the_same_options(tmp_path):
     """The page reads a range like analyze does, so that a run of grades has one verdict."""
+    from jobs.analysis.request import AnalyzeRequest
     from jobs.report.server import Catalog
     from jobs.scores.scale_options import scale_options
 
@@ -293,6 +294,7 @@ def test_the_page_takes_the_same_options(tmp_path):
     run = make_run(tmp_path / "run", {"t": MadeTask({("base", 0.0): [base], ("v", 0.0): [lower]})})
     options = ("--range", "t=1..10", "--margin", "0.05")
     analyzed = run_analyze(run, *options, out=tmp_path / "out").verdicts
-    choices = scale_options(None, None, ["t=1..10"], ["0.05"])
-    (cached,) = Catalog([str(run)], *choices).runs().values()
+    share, scales = scale_options(None, None, ["t=1..10"], ["0.05"])
+    request = AnalyzeRequest(margin=share, scales=scales)
+    (cached,) = Catalog([str(run)], request).runs().values()
     assert json.loads(json.dumps(cached.analyze().content["verdicts"])) == analyzed

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from standin.runs import digest
 from standin.sequential_runs import BASE, a_sweep, make_stopped_run, write_samples
 
-from jobs.analysis.sequential.policy import stopping_policy
+from jobs.analysis.sequential.stopping import stopping_policy
 from orchestrator.workers.stopping import NO_SEED, ItemScores, Next
 from stats.sequential.plan import item_order
 

@@ -34,18 +34,17 @@ class Question:
     answered: tuple[bool, bool]
 
 
-def decide_release(policy: Policy, scores: ScoreSet, analysis: Analysis) -> Decision:
+def decide_release(policy: Policy, analysis: Analysis) -> Decision:
     """Judge every variant of an analysis.
 
     Args:
         policy: what must hold.
-        scores: as they were read.
-        analysis: of these scores, at the policy's level and margin where it has them.
+        analysis: at the policy's level and margin where it has them.
 
     Raises:
         PolicyError: the policy does not fit the scores; it names all mistakes.
     """
-    settings = analysis.settings
+    settings, scores = analysis.settings, analysis.scores
     untested = [notice.task for notice in analysis.warnings if notice.task is not None]
     wanted, mistakes = demands(policy, settings, [table.info for table in scores.tasks], untested)
     mistakes += _unknown_variants(policy, analysis)

@@ -58,15 +58,3 @@ def _without_effect(place: str, rule: Rule) -> Iterator[tuple[Mistake, str]]:
         keys = ", ".join(rule.limits)
         said = f"{place} is only watched, so {keys} would have no effect: remove it, or require something"
         yield Mistake.NO_EFFECT, said
-
-
-def merged(name: str, stated: float | None, given: float | None) -> float | None:
-    """The level or the margin of an analysis by a policy: the policy's, or that of the option.
-
-    Raises:
-        PolicyError: if both are given.
-    """
-    if stated is not None and given is not None:
-        said = f"--{name} {given:g} and {name}: {stated:g} in the policy: remove one of them"
-        raise PolicyError("The policy", [(Mistake.INVALID, said)])
-    return given if stated is None else stated

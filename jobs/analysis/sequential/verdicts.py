@@ -1,41 +1,51 @@
 """The verdicts of a run that stops early: those of its looks, recomputed from the samples.
 
-No test of the fixed analysis is run: at a stop that the scores have chosen it would not hold its level. What
-describes a comparison counts the items of its deciding look; if the rest was asked for later, all items.
+No test of the fixed analysis is run: at a stop that the scores have chosen it would not hold its level. When
+a comparison is decided, blocks of it are in flight; whether they are written depends on the machines. So what
+describes a comparison counts the items of its deciding look alone, as a pure function of the plan and the
+scores; if the rest was asked for later, all items.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from jobs.analysis.compare import (
-    Analysis,
-    Request,
-    VariantResult,
-    choose_baseline,
-    cut_short,
-    missing_temperatures,
-    usable_pairings,
-)
-from jobs.analysis.pair_up import pair_up
+from jobs.analysis import compare
 from jobs.analysis.pairing import Pairing
-from jobs.analysis.sequential.counted import blanked, counted
-from jobs.analysis.sequential.followed import Followed, follow
-from jobs.analysis.sequential.recorded_looks import note_looks
-from jobs.analysis.sequential.run_plan import Place
+from jobs.analysis.pairing_notes import pair_up
+from jobs.analysis.request import AnalyzeRequest
+from jobs.analysis.sequential.ledger import note_looks
+from jobs.analysis.sequential.monitor import RunMonitor, follow
+from jobs.analysis.sequential.plan import Place
+from jobs.analysis.sequential.refusals import plan_settings
 from jobs.formats.notices import Notice, NoticeCode, once
+from jobs.formats.run_samples import count_withheld
 from jobs.formats.samples import Temperature
-from jobs.scores.score_set import ScoreSet, TaskTable
+from jobs.scores.score_set import Column, ScoreSet, TaskTable
 from orchestrator.errors import UserError
 from stats.arrays import Ints
 from stats.sequential.monitor import Course
 from stats.sequential_conclusion import conclude_course
 
+Items = Mapping[str, Ints]
+"""Numbers of items, by task."""
+
+Key = tuple[str, Temperature]
+"""Model and temperature."""
+
 
 @dataclass(frozen=True)
-class _Paired:
-    """A comparison of the plan: its looks, and the pairs that count."""
+class Counted:
+    """A comparison of the plan: its looks, and the pairs that count.
+
+    Attributes:
+        place: variant and temperature.
+        course: the looks.
+        pairing: the scores.
+        owed: samples that were asked for after the decision and are not there.
+    """
 
     place: Place
     course: Course
@@ -48,119 +58,147 @@ class _Paired:
         return self.course.verdict is None or bool(self.owed) or not self.pairing.pairs
 
 
-def analyze_by_looks(book: ScoreSet, request: Request) -> tuple[ScoreSet, Analysis]:
+def analyze_by_looks(scores: ScoreSet, request: AnalyzeRequest) -> compare.Analysis:
     """Compare every variant of a run that stops early.
 
     Args:
-        book: the scores of that run alone.
-        request: what to compare; its settings are those of the plan.
-
-    Returns:
-        The scores that count, and what was found.
+        scores: those of that run alone.
+        request: what to compare; it may ask for nothing that is not in the plan.
 
     Raises:
-        UserError: if the run contradicts its plan, nothing pairs, too little pairs, or a strict request finds
-            a record of looks that the samples do not give.
+        UserError: if something else is asked for, the run contradicts its plan, nothing pairs, too little
+            pairs, or a strict request finds a record of looks that the samples do not give.
     """
-    baseline, followed = choose_baseline(book, request.baseline), follow(book.runs[0])
-    noted = note_looks(book.runs[0], followed)
+    settings = plan_settings(scores, request)
+    baseline, monitor = compare.choose_baseline(scores, request.baseline), follow(scores.runs[0])
+    courses = monitor.courses()
+    noted = note_looks(scores.runs[0], monitor.digests, courses)
     if request.strict and noted:
         raise UserError(f"{noted[0].text} --strict refuses that.")
-    paired = [
-        _pair(book, baseline, place, followed)
-        for place in followed.courses
-        if place[0] in book.models and request.temperature in {None, place[1]}
+    counted = [
+        _count(scores, baseline, place, monitor, course)
+        for place, course in courses.items()
+        if place[0] in scores.models and request.temperature in {None, place[1]}
     ]
-    for found in paired:
-        if found.pairing.is_silent:  # the looks took these answers for wrong ones
-            found.pairing.pairs.clear()
-            why = f"{found.pairing.label}: not compared, because one of the models answered with nothing."
-            found.pairing.warn(NoticeCode.NOT_COMPARED, why)
-    usable_pairings(book, baseline, [found.pairing for found in paired], request)
-    missing = missing_temperatures(book, baseline, request.temperature)
-    said = [notice for found in paired for notice in (*_pending(found, followed), *found.pairing.warnings)]
-    analysis = Analysis(
+    pairings = [one.pairing for one in counted]
+    compare.usable_pairings(scores, baseline, pairings, request)
+    missing = compare.missing_temperatures(scores, baseline, request.temperature)
+    said = [notice for one in counted for notice in (*_pending(one, monitor), *one.pairing.warnings)]
+    plan, finished = monitor.plan.plan, monitor.plan.finished
+    results = [
+        compare.result_of(
+            one.pairing,
+            conclude_course(
+                [pair.scores for pair in one.pairing.pairs],
+                one.pairing.absent,
+                one.course,
+                monitor.plan.plan_of(one.place),
+                finished=finished and not one.owed,
+            ),
+            one.course,
+            plan.stopping.looks,
+        )
+        for one in counted
+        if one.pairing.pairs
+    ]
+    whole = finished and not any(one.owed for one in counted)
+    return compare.Analysis(
         baseline,
-        request.settings,
-        once((*book.warnings, *noted, *missing, *said)),
-        tuple(_result(found, followed) for found in paired if found.pairing.pairs),
-        incomplete=any(found.is_open for found in paired),
-        gaps=bool(missing) or cut_short(book) or any(found.pairing.has_gaps for found in paired),
-        plan=followed.run.plan,
-        finished=followed.finished,
+        settings,
+        once((*scores.warnings, *noted, *missing, *said)),
+        tuple(results),
+        scores if whole else _counting(scores, baseline, monitor, courses),
+        incomplete=any(one.is_open for one in counted),
+        gaps=compare.has_gaps(scores, pairings, missing),
+        plan=plan,
+        finished=finished,
     )
-    whole = followed.finished and not any(found.owed for found in paired)
-    return book if whole else _counting(book, baseline, followed), analysis
 
 
-def _pair(book: ScoreSet, baseline: str, place: Place, followed: Followed) -> _Paired:
+def _count(scores: ScoreSet, baseline: str, place: Place, monitor: RunMonitor, course: Course) -> Counted:
     """The pairs that count: all in a run that was finished, else those of the last look taken.
 
     Before the first look these are the items that both models have answered.
     """
-    (variant, temperature), course, owed = place, followed.courses[place], 0
-    if followed.finished:
-        whole = pair_up(book, baseline, variant, temperature, None)
+    (variant, temperature), owed = place, 0
+    if monitor.plan.finished:
+        whole = pair_up(scores, baseline, variant, temperature, None)
         if not whole.owed:
-            return _Paired(place, course, whole, 0)
+            return Counted(place, course, _unless_silent(whole), 0)
         owed = whole.owed
-    items = followed.items_of(place)
+    items = monitor.plan.items_of(place, len(course.looks))
+    keys: list[Key] = [(baseline, temperature), place]
     if not course.looks:
-        items = _answered(book.tasks, (baseline, variant), temperature)
-    part = counted(book, (baseline, variant), temperature, items)
-    return _Paired(place, course, pair_up(part, baseline, variant, temperature, None), owed)
+        items = {}
+        for table in scores.tasks:
+            both = [table.columns[key].answered for key in keys if key in table.columns]
+            if both:
+                items[table.info.name] = table.items[np.logical_and.reduce(both)]
+    tables = [_restricted(scores, table, keys, items) for table in scores.tasks]
+    part = replace(scores, tasks=tuple(tables))
+    return Counted(place, course, _unless_silent(pair_up(part, baseline, variant, temperature, None)), owed)
 
 
-def _answered(
-    tables: Sequence[TaskTable], models: tuple[str, str], temperature: Temperature
-) -> dict[str, Ints]:
-    """Items that both models have answered, by task."""
-    found = {}
-    for table in tables:
-        columns = [table.columns.get((model, temperature)) for model in models]
-        both = [column.answered for column in columns if column is not None]
-        if both:
-            found[table.info.name] = table.items[np.logical_and.reduce(both)]
-    return found
+def _unless_silent(pairing: Pairing) -> Pairing:
+    """A pairing without pairs if a model answered with nothing: the looks took that for wrong answers."""
+    if pairing.is_silent:
+        why = f"{pairing.label}: not compared, because one of the models answered with nothing."
+        tasks = [replace(task, pair=None) for task in pairing.tasks]
+        warnings = [*pairing.warnings, Notice(NoticeCode.NOT_COMPARED, why)]
+        return replace(pairing, tasks=tasks, warnings=warnings)
+    return pairing
 
 
-def _pending(found: _Paired, followed: Followed) -> list[Notice]:
+def _restricted(scores: ScoreSet, table: TaskTable, keys: Sequence[Key], items: Items) -> TaskTable:
+    """A task with two models at one temperature alone, on the items that count; whole if none are named."""
+    if table.info.name not in items:
+        return table
+    kept = items[table.info.name]
+    columns = {key: table.columns[key] for key in keys if key in table.columns}
+    part = replace(table, columns=columns).at(np.flatnonzero(np.isin(table.items, kept)))
+    counted = dict(part.columns)
+    for (model, temperature), column in counted.items():
+        if column.withheld:
+            withheld = count_withheld(scores.runs, model, table.info.name, kept)[temperature]
+            counted[model, temperature] = replace(column, withheld=withheld)
+    return replace(part, columns=counted)
+
+
+def _pending(one: Counted, monitor: RunMonitor) -> list[Notice]:
     """That a comparison has no verdict yet, or that samples asked for later are not there yet."""
-    if found.course.verdict is None:
-        taken, looks = len(found.course.looks), followed.run.plan.stopping.looks
+    if one.course.verdict is None:
+        taken, looks = len(one.course.looks), monitor.plan.plan.stopping.looks
         said = f"no verdict yet after {taken} of {looks} looks"
-    elif found.owed:
-        said = f"{found.owed:,} of the samples that were asked for after the decision have not been run yet"
+    elif one.owed:
+        said = f"{one.owed:,} of the samples that were asked for after the decision have not been run yet"
     else:
         return []
-    said = f"{found.pairing.label}: {said}; the run is incomplete."
-    return [Notice(NoticeCode.OWED_ANSWERS, said)]
+    return [Notice(NoticeCode.OWED_ANSWERS, f"{one.pairing.label}: {said}; the run is incomplete.")]
 
 
-def _result(found: _Paired, followed: Followed) -> VariantResult:
-    pairing, course = found.pairing, found.course
-    comparison = conclude_course(
-        [pair.scores for pair in pairing.pairs],
-        pairing.absent,
-        course,
-        followed.plan_of(found.place),
-        finished=followed.finished and not found.owed,
-    )
-    return VariantResult(
-        pairing.variant,
-        pairing.temperature,
-        comparison,
-        tuple(pairing.pairs),
-        tuple(pairing.gaps),
-        pairing.all_withheld,
-        course,
-        followed.run.plan.stopping.looks,
-    )
-
-
-def _counting(book: ScoreSet, baseline: str, followed: Followed) -> ScoreSet:
+def _counting(
+    scores: ScoreSet, baseline: str, monitor: RunMonitor, courses: Mapping[Place, Course]
+) -> ScoreSet:
     """The scores that count: of a variant those of its looks, of the baseline those of the longest course."""
-    items: dict[tuple[str, Temperature], Mapping[str, Ints]] = {}
-    for place in sorted(followed.courses, key=lambda place: len(followed.courses[place].looks)):
-        items[place] = items[baseline, place[1]] = followed.items_of(place)
-    return blanked(book, items)
+    items: dict[Key, Items] = {}
+    for place in sorted(courses, key=lambda place: len(courses[place].looks)):
+        own = monitor.plan.items_of(place, len(courses[place].looks))
+        items[place] = items[baseline, place[1]] = own
+    tables = []
+    for table in scores.tasks:
+        columns = dict(table.columns)
+        for key in columns.keys() & items.keys():
+            counts = np.isin(table.items, items[key].get(table.info.name, []))
+            columns[key] = _blanked(columns[key], counts)
+        tables.append(replace(table, columns=columns))
+    return replace(scores, tasks=tuple(tables))
+
+
+def _blanked(column: Column, counts: NDArray[np.bool_]) -> Column:
+    return replace(
+        column,
+        scores=np.where(counts, column.scores, np.nan),
+        answers=np.where(counts, column.answers, 0),
+        marked={code: np.where(counts, known, 0) for code, known in column.marked.items()},
+        failed=None if column.failed is None else np.where(counts, column.failed, 0),
+    )

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from jobs.analysis.options import AtTemperature, Cluster, Metric
+from jobs.analysis.request import AtTemperature, Cluster
+from jobs.commands.options import Metric
 from jobs.formats.key_values import parse_assignments
 from jobs.scores.score_set import Reading
 from jobs.text.terminal import terminal

@@ -7,16 +7,16 @@ from datetime import datetime
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.analysis.pair_up import pair_up
 from jobs.analysis.pairing import Pair, Pairing
+from jobs.analysis.pairing_notes import pair_up
 from jobs.commands.history.dated_runs import DatedRun
 from jobs.commands.history.reference import with_reference
 from jobs.formats.samples import Temperature
 from jobs.scores.score_set import ScoreSet, TaskTable
 from orchestrator.errors import UserError
 from stats.arrays import block_sums
-from stats.comparison import Settings, compare
-from stats.results import Comparison
+from stats.comparison import compare
+from stats.results import Comparison, Settings
 from stats.watch import DateFlips, Watched, process_weights, watch
 
 Key = tuple[str, Temperature]

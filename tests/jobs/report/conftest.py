@@ -14,13 +14,11 @@ from hostile import HOSTILE
 from standin.browser import NoBrowserError, packages_missing, started
 from standin.runs import make_run, tell
 
-from jobs.analysis.compare import Request, analyze_scores
+from jobs.analysis.analyze import analyze
+from jobs.analysis.request import AnalyzeRequest
 from jobs.report.page import report as page_of
 from jobs.report.server import Catalog, application
-from jobs.scores.read import read_scores
-from jobs.scores.score_set import Reading
 from jobs.text.outputs import verdicts
-from stats.results import Settings
 
 
 class Page(HTMLParser):
@@ -59,11 +57,10 @@ def report(tmp_path):
     """Analyzes inputs and returns the parsed report and the content of verdicts.json."""
 
     def make(*paths, **settings):
-        book = read_scores([str(p) for p in paths], Reading({}))
-        analysis = analyze_scores(book, Request(Settings(**settings)))
+        analysis = analyze([str(p) for p in paths], AnalyzeRequest(**settings))
         out = tmp_path / "analysis"
         out.mkdir(exist_ok=True)
-        (out / "report.html").write_text(page_of(analysis, book.runs), encoding="utf-8")
+        (out / "report.html").write_text(page_of(analysis), encoding="utf-8")
         page = Page((out / "report.html").read_text(encoding="utf-8"))
         return SimpleNamespace(path=out / "report.html", page=page, verdicts=verdicts(analysis))
 

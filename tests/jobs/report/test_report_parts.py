@@ -97,11 +97,9 @@ def test_one_temperature_makes_no_curve():
 
 def test_histograms_count_successes(sampled_run):
     """Items are counted by how many of their reruns succeed; greedy answers have no histogram."""
-    from jobs.analysis.compare import Request, analyze_scores
-    from jobs.scores.read import read_scores
-    from jobs.scores.score_set import Reading
-    from stats.results import Settings
+    from jobs.analysis.analyze import analyze
+    from jobs.analysis.request import AnalyzeRequest
 
-    analysis = analyze_scores(read_scores([str(sampled_run)], Reading({})), Request(Settings()))
+    analysis = analyze([str(sampled_run)], AnalyzeRequest())
     found = {(model, temperature): counts for model, temperature, counts in success_histograms(analysis)}
     assert found == {("base", 0.5): [0, 0, 12], ("variant", 0.5): [0, 6, 6]}

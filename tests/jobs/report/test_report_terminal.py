@@ -7,13 +7,11 @@ import pytest
 from hostile import HOSTILE
 from rich.console import Console
 
-from jobs.analysis.compare import Request, analyze_scores
+from jobs.analysis.analyze import analyze
+from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.notices import Notice, NoticeCode
-from jobs.scores.read import read_scores
-from jobs.scores.score_set import Reading
 from jobs.text.markdown import markdown
 from jobs.text.tables import print_analysis
-from stats.results import Settings
 
 KINDS = [kind for kind in HOSTILE if kind != "megabyte"]
 
@@ -21,7 +19,7 @@ KINDS = [kind for kind in HOSTILE if kind != "megabyte"]
 @pytest.fixture
 def named(sampled_run):
     """An analysis in which a variant and a warning carry a hostile text."""
-    analysis = analyze_scores(read_scores([str(sampled_run)], Reading({})), Request(Settings()))
+    analysis = analyze([str(sampled_run)], AnalyzeRequest())
 
     def name(text):
         results = tuple(dataclasses.replace(result, variant=text) for result in analysis.results)

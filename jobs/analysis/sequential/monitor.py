@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from jobs.analysis.sequential.run_plan import AskedTask, Place, RunPlan
-from orchestrator.workers.stopping import ItemScores
-from stats.arrays import Floats
+from jobs.analysis.sequential.plan import AskedTask, Place, RunPlan, read_run_plan
+from jobs.formats.run_files import RunFiles
+from jobs.formats.run_samples import scan
+from orchestrator.errors import UserError
+from orchestrator.workers.stopping import NO_SEED, ItemScores
+from stats.arrays import EvidenceError, Floats
 from stats.sequential.monitor import Course, SequentialMonitor
 
 
@@ -31,8 +35,16 @@ class _Answers:
     known: NDArray[np.bool_]
     complete: int = 0
 
-    def count(self) -> None:
-        """Count the first items that have all of their reruns."""
+    def enter(self, task: AskedTask, temperature: float, scores: ItemScores) -> None:
+        """Take note of answers; those that are not part of the plan are ignored."""
+        seeds = task.seeds[temperature]
+        where = np.minimum(np.searchsorted(task.items, scores.item), task.items.size - 1)
+        column = np.minimum(np.searchsorted(seeds, scores.seed), seeds.size - 1)
+        planned = scores.temperature.astype(np.float32) == np.float32(temperature)
+        planned &= (task.items[where] == scores.item) & (seeds[column] == scores.seed)
+        rank, column = task.ranks[where[planned]], column[planned]
+        self.scores[rank, column] = scores.score[planned]
+        self.known[rank, column] = True
         rest = self.known[self.complete :].all(axis=1)
         self.complete += rest.size if rest.all() else int(rest.argmin())
 
@@ -71,18 +83,15 @@ class RunMonitor:
             here = scores.temperature.astype(np.float32) == np.float32(temperature)
             answers = self._answers.get((model, task, temperature))
             if answers is not None and here.any():
-                _enter(answers, asked, temperature, scores, here)
-                self._looks[model, temperature] = self._looks_in(model, temperature)
+                answers.enter(asked, temperature, scores)
+                tasks = self.plan.tasks_at(temperature)
+                complete = [self._answers[model, one.info.name, temperature].complete for one in tasks]
+                place = next(place for place in self.plan.places.values() if place[1] == temperature)
+                self._looks[model, temperature] = self.plan.plan_of(place).looks_in(complete)
 
     def looks_of(self, model: str, temperature: float) -> int:
         """How many looks the answers of one model at a temperature would allow."""
         return self._looks.get((model, temperature), 0)
-
-    def _looks_in(self, model: str, temperature: float) -> int:
-        tasks = self.plan.tasks_at(temperature)
-        complete = [self._answers[model, task.info.name, temperature].complete for task in tasks]
-        name = next(name for name, place in self.plan.places.items() if place[1] == temperature)
-        return self.plan.plan.of(name).looks_in(complete)
 
     def advance(self) -> bool:
         """Take all looks that have become possible.
@@ -145,18 +154,40 @@ class RunMonitor:
         return {self.plan.places[name]: course for name, course in self._monitor.courses().items()}
 
 
-def _enter(
-    answers: _Answers, task: AskedTask, temperature: float, scores: ItemScores, here: NDArray[np.bool_]
-) -> None:
-    item, seed = scores.item[here], scores.seed[here]
-    seeds = task.seeds[temperature]
-    where = np.minimum(np.searchsorted(task.items, item), task.items.size - 1)
-    column = np.minimum(np.searchsorted(seeds, seed), seeds.size - 1)
-    planned = (task.items[where] == item) & (seeds[column] == seed)
-    rank, column = task.ranks[where[planned]], column[planned]
-    answers.scores[rank, column] = scores.score[here][planned]
-    answers.known[rank, column] = True
-    answers.count()
+def monitor_of(run: RunFiles) -> RunMonitor:
+    """All answers of a run, read from its samples; `advance` takes the looks that they allow.
+
+    Raises:
+        UserError: the run does not stop early, or something in it is damaged.
+    """
+    monitor = RunMonitor(read_run_plan(run))
+    damaged: list[str] = []  # which a submit has removed and an analysis named
+    for task in monitor.plan.tasks:
+        for model in run.models:
+            files = run.samples(model, task.info.name)
+            for table in scan(run, files, task.info.metric, "prompt_hash", damaged):
+                scores = ItemScores(
+                    table.column("item").to_numpy(),
+                    table.column("temperature").cast(pa.float64()).to_numpy(),
+                    table.column("seed").fill_null(NO_SEED).to_numpy(),
+                    table.column("score").cast(pa.float64()).to_numpy().astype(np.float64),
+                )
+                monitor.add(model, task.info.name, scores)
+    return monitor
+
+
+def follow(run: RunFiles) -> RunMonitor:
+    """Take the looks that the samples of a run allow.
+
+    Raises:
+        UserError: the run does not stop early, or something in it is damaged.
+    """
+    monitor = monitor_of(run)
+    try:
+        monitor.advance()
+    except EvidenceError as error:
+        raise UserError(f"The looks of {run.location} cannot be taken: {error}") from None
+    return monitor
 
 
 def _differences(baseline: Floats, variant: Floats, task: AskedTask) -> Floats:

@@ -59,12 +59,29 @@ class RunPlan:
         tasks: in the order of the plan.
         places: variant and temperature of every comparison by its name in the plan.
         plan: looks, spending and levels.
+        finished: whether the run asked for the samples that its decisions had left out, too.
     """
 
     baseline: str
     tasks: tuple[AskedTask, ...]
     places: dict[str, Place]
     plan: SequentialPlan
+    finished: bool
+
+    def plan_of(self, place: Place) -> SequentialPlan:
+        """The plan of one comparison."""
+        return self.plan.of(next(name for name, known in self.places.items() if known == place))
+
+    def items_of(self, place: Place, looks: int) -> dict[str, Ints]:
+        """The items that count after some looks of a comparison, by task; sorted numbers."""
+        counted = [part.items for part in self.plan_of(place).layout[:looks]]
+        positions = np.concatenate([np.zeros(0, dtype=np.int64), *counted])
+        items, start = {}, 0
+        for task in self.tasks_at(place[1]):
+            here = positions[(positions >= start) & (positions < start + task.items.size)] - start
+            items[task.info.name] = np.sort(task.items[task.order[here]])
+            start += task.items.size
+        return items
 
     def tasks_at(self, temperature: float) -> tuple[AskedTask, ...]:
         """The tasks that have answers at a temperature."""
@@ -109,7 +126,8 @@ def read_run_plan(run: RunFiles) -> RunPlan:
         )
     except ValueError as error:
         raise UserError(f"The manifest of {run.location} is damaged: {error}") from None
-    return RunPlan(run.manifest.get("baseline") or run.baseline or "", tasks, places, plan)
+    baseline = run.manifest.get("baseline") or run.baseline or ""
+    return RunPlan(baseline, tasks, places, plan, bool(entry.get("finished")))
 
 
 def _empty_tables(

@@ -3,12 +3,9 @@
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from jobs.analysis.sequential.ledger import LOST, Ledger, labels, looks_of
-from jobs.analysis.sequential.looks_file import looks_text
-from jobs.analysis.sequential.recorded_looks import looks_on_record
-from jobs.analysis.sequential.replay import monitor_of
-from jobs.analysis.sequential.run_monitor import RunMonitor
-from jobs.analysis.sequential.run_plan import Place
+from jobs.analysis.sequential.ledger import LOST, Ledger, labels, looks_of, looks_on_record, looks_text
+from jobs.analysis.sequential.monitor import RunMonitor, monitor_of
+from jobs.analysis.sequential.plan import Place
 from jobs.formats.run_files import RunFiles
 from orchestrator.rundir.progress import Standing
 from orchestrator.workers.stopping import ItemScores, Next

@@ -1,0 +1,29 @@
+"""The one way from paths to verdicts: for the command, for Python, and for the page that shows a run."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from jobs.analysis.compare import Analysis, analyze_scores
+from jobs.analysis.policy.judge import decide_release
+from jobs.analysis.request import AnalyzeRequest
+from jobs.analysis.sequential.refusals import stops_early
+from jobs.analysis.sequential.verdicts import analyze_by_looks
+from jobs.scores.read import read_scores
+
+
+def analyze(paths: Sequence[str], request: AnalyzeRequest) -> Analysis:
+    """Read scores, compare every variant with the baseline, and let the policy decide if there is one.
+
+    Args:
+        paths: what to read.
+        request: what to compare, and how.
+
+    Raises:
+        UserError: if the input cannot be read, nothing can be compared, or the policy does not fit.
+    """
+    scores = read_scores(paths, request.reading)
+    analysis = (analyze_by_looks if stops_early(scores) else analyze_scores)(scores, request)
+    analysis = replace(analysis, samples_digest=analysis.scores.digest())
+    if request.policy is None:
+        return analysis
+    return replace(analysis, decision=decide_release(request.policy, analysis))

@@ -1,0 +1,138 @@
+"""What is asked of an analysis: by the command line, from Python, and by the page that shows a run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from typer import Option
+
+from jobs.analysis.policy.reasons import Mistake, PolicyError
+from jobs.analysis.policy.schema import Policy
+from jobs.formats.columns import Columns
+from jobs.formats.samples import PairBy
+from jobs.scores.scale_options import AS_READ, ScaleOptions
+from jobs.scores.score_set import Reading, ScoreSet
+from orchestrator.errors import UserError
+from stats.multiplicity import Adjust
+from stats.results import Certify, Missing, Settings
+from stats.tasks.combinations import Combine
+
+_MISSING = (
+    "For certificates: count missing and failed answers as losses of the variant (worst), or use only "
+    "items that both models answered (drop)."
+)
+_CERTIFY = (
+    "Control the error of each certificate (may this variant ship?), or of all together (which ones may?)."
+)
+_CLUSTER = (
+    "Groups of dependent items: a column of the documents or the table (prompt_id:| means prompt_id up to "
+    "|), whole tasks, or none; default: those of the run."
+)
+_PAIR_BY = (
+    "How to match items between models: by identifier (id), or by prompt text (prompt) where tools number "
+    "items differently; default: id."
+)
+_STRICT = "Refuse to compare answers to different prompts, or of different software or hardware."
+_MIN_COMMON = "Refuse to compare models that share fewer than this fraction of items."
+
+NUMBERS = ("alpha", "margin")
+"""Settings that a policy or an input may bring; each is between 0 and 1."""
+
+Cluster = Annotated[str | None, Option(metavar="COLUMN|task|none", help=_CLUSTER)]
+PairByOption = Annotated[PairBy | None, Option("--pair-by", help=_PAIR_BY)]
+AtTemperature = Annotated[float | None, Option(metavar="T", help="Compare only at this temperature.")]
+
+
+@dataclass(frozen=True)
+class AnalyzeRequest:
+    """What to read, what to compare, and how. Fields with an `Option` are options of `lldeg analyze`.
+
+    Attributes:
+        metrics: metric by task, group or pattern ("*"); empty for the defaults.
+        where: for score tables, the value that a column must have.
+        scales: direction and range of tasks, and margins in a metric's own unit.
+        columns: which columns of JSON Lines and CSV files mean what, if the user says so.
+        policy: of a release. It decides, and brings its level and its margin.
+        margin: largest acceptable drop as a share of the range, None for the input's.
+        baseline: name of the baseline; None for the one the input names, else the first model.
+        temperature: compare at this one only; None for all.
+        alpha: level of the tests, None for the input's.
+        combine: as in `stats.results.Settings`, like the next ones.
+        cluster: a column to cluster items by, "task" for whole tasks, "none" for independent items, None for
+            the input's clusters.
+        pair_by: what pairs the items of models; None for their identifiers.
+        min_common: smallest share of common items that is still compared; with a policy, its `max_missing`
+            takes this place.
+        strict: refuse what would otherwise be a warning about the pairing.
+
+    Raises:
+        PolicyError: level or margin are those of the policy, and others are given, too.
+    """
+
+    metrics: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, str] = field(default_factory=dict)
+    scales: ScaleOptions = AS_READ
+    columns: Columns | None = None
+    policy: Policy | None = None
+    margin: float | None = None
+    baseline: Annotated[
+        str | None, Option(metavar="NAME", help="Baseline; default: the sweep's, else the first.")
+    ] = None
+    temperature: AtTemperature = None
+    alpha: Annotated[
+        float | None, Option(metavar="A", help="False alarm rate; default: the sweep's, or 0.05.")
+    ] = None
+    combine: Annotated[Combine, Option(help="Test that combines the tasks.")] = Settings.combine
+    adjust: Annotated[Adjust, Option(help="Adjustment of p for the number of comparisons.")] = Settings.adjust
+    cluster: Cluster = None
+    pair_by: PairByOption = None
+    missing: Annotated[Missing, Option(help=_MISSING)] = Settings.missing
+    certify: Annotated[Certify, Option(help=_CERTIFY)] = Settings.certify
+    min_common: Annotated[float, Option(metavar="SHARE", min=0, max=1, help=_MIN_COMMON)] = 0.5
+    strict: Annotated[bool, Option("--strict", help=_STRICT)] = False
+
+    def __post_init__(self) -> None:
+        for name in NUMBERS:
+            stated, given = getattr(self.policy, name, None), getattr(self, name)
+            if stated is not None and given is not None:
+                said = f"--{name} {given:g} and {name}: {stated:g} in the policy: remove one of them"
+                raise PolicyError("The policy", [(Mistake.INVALID, said)])
+
+    @property
+    def reading(self) -> Reading:
+        """What the readers need to know."""
+        return Reading(
+            dict(self.metrics), self.cluster, dict(self.where), self.scales, self.columns, self.pair_by
+        )
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The fields of `Settings` that have defaults of their own."""
+        return {name: getattr(self, name) for name in ("combine", "adjust", "missing", "certify")}
+
+    def stated(self, name: str) -> float | None:
+        """The level or the margin of the policy, else the one asked for."""
+        given: float | None = getattr(self, name)
+        return getattr(self.policy, name, None) or given
+
+    def settings(self, scores: ScoreSet) -> Settings:
+        """The settings for some scores: what the user or the policy says, else the input, else the defaults.
+
+        Raises:
+            UserError: if the level or the margin is out of range (it says where that one comes from), or a
+                choice is none of those there are.
+        """
+        numbers: dict[str, Any] = {}
+        for name in NUMBERS:
+            stated = self.stated(name)
+            number = getattr(scores, name) if stated is None else stated
+            if number is None:
+                continue
+            if not 0.0 < number < 1.0:
+                source = f"analysis.{name} of the sweep" if stated is None else f"--{name}"
+                raise UserError(f"{source} must be between 0 and 1, but is {number:g}. Set it with --{name}.")
+            numbers[name] = number
+        try:
+            return Settings(**numbers, **self.choices)
+        except ValueError as error:
+            raise UserError(str(error)) from None
