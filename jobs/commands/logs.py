@@ -1,7 +1,5 @@
 """`lldeg logs`: what happened in a sweep, and what its replicas printed."""
 
-from __future__ import annotations
-
 import json
 import time
 from datetime import datetime
@@ -9,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jobs.commands.parameters import Run
 from jobs.text.format import clean
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import EVENTS
@@ -19,9 +18,7 @@ SECONDS_BETWEEN_LOOKS = 2.0
 
 
 def logs(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Run directory (path or URL).", show_default=False)
-    ],
+    run: Run,
     *,
     replica: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Show the output of this replica and its engine.")

@@ -1,12 +1,11 @@
 """`lldeg stop`: end a running sweep, on whichever machine it runs."""
 
-from __future__ import annotations
-
 import time
 from typing import Annotated
 
 import typer
 
+from jobs.commands.parameters import Run
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import request_stop
 from orchestrator.rundir.lease import is_running
@@ -14,9 +13,7 @@ from orchestrator.rundir.store import RunStore
 
 
 def stop(
-    run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Run directory (path or URL).", show_default=False)
-    ],
+    run: Run,
     *,
     wait: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for it to stop.")

@@ -18,12 +18,12 @@ from standin.runs import MadeTask, make_run
 import lldeg as api
 from jobs.analysis.analyze import analyze
 from jobs.analysis.request import AnalyzeRequest
-from jobs.commands.status import run_status
 from jobs.report.page import report
 from jobs.report.server import Catalog
 from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import Wanted as WantedReruns
+from jobs.submit.run_status import run_status
 from jobs.text.outputs import verdicts
 from orchestrator.errors import UserError
 from orchestrator.rundir.store import RunStore

@@ -19,9 +19,9 @@ from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.objects import ObjectStore
 from standin.rows import identities, planned, samples
 
-from jobs.commands.status import run_status
 from jobs.commands.stop import stop
 from jobs.report.server import Catalog
+from jobs.submit.run_status import run_status
 from orchestrator.rundir.heartbeat import EVENTS, read_status
 from orchestrator.rundir.lease import is_running
 from orchestrator.rundir.store import RunStore
