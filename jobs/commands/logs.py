@@ -37,26 +37,21 @@ def logs(
     """
     store = RunStore(run)
     store.read_manifest()
-    names = [EVENTS] if replica is None else _replica_logs(store, replica)
-    seen = dict.fromkeys(names, 0)
+    names = [EVENTS] if replica is None else store.replica_logs(replica)
+    if not names:
+        available = ", ".join(store.replica_logs()) or "none"
+        raise UserError(f"{store.url} has no log of replica {replica}; available logs: {available}.")
+    read = dict.fromkeys(names, 0)
     while True:
         working = follow and is_running(store)
         for name in names:
-            while lines := store.read_log_lines(name, seen[name]):
+            while lines := store.read_log_lines(name, read[name]):
                 for line in lines.decode(errors="replace").splitlines():
                     typer.echo(_event(line) if name == EVENTS else clean(line))
-                seen[name] += len(lines)
+                read[name] += len(lines)
         if not working:
             return
         time.sleep(SECONDS_BETWEEN_LOOKS)
-
-
-def _replica_logs(store: RunStore, number: int) -> list[str]:
-    found = store.replica_logs(number)
-    if not found:
-        names = ", ".join(store.replica_logs()) or "none"
-        raise UserError(f"{store.url} has no log of replica {number}; available logs: {names}.")
-    return found
 
 
 def _event(line: str) -> str:
@@ -68,9 +63,6 @@ def _event(line: str) -> str:
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError, RecursionError):
         return clean(line)
     who = f"replica {number} ({variant})" if number is not None else variant
-    facts = ", ".join(f"{name} {_fact(value)}" for name, value in event.items())
+    values = {key: f"{value:.1f}" if isinstance(value, float) else value for key, value in event.items()}
+    facts = ", ".join(f"{key} {value}" for key, value in values.items())
     return clean(f"{moment}  {who} {kind}" + (f": {facts}" if facts else ""))
-
-
-def _fact(value: object) -> str:
-    return f"{value:.1f}" if isinstance(value, float) else str(value)

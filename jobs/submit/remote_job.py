@@ -22,7 +22,6 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from jobs.exit_status import INCOMPLETE
 from jobs.submit.request import SubmitRequest
-from jobs.text.format import clean
 from orchestrator.cluster.code_shipping import copy_tasks, packages
 from orchestrator.cluster.temporary_folder import temporary_folder
 from orchestrator.config.environment import library_variables
@@ -123,11 +122,12 @@ def _until_running(client: Any, job: str) -> int:
     """Wait until the job has printed something: that it is running, or why it cannot."""
     until = time.monotonic() + SECONDS_UNTIL_RUNNING
     while time.monotonic() < until:
-        status = client.get_job_status(job)
+        status, log = client.get_job_status(job), client.get_job_logs(job)
         if status.is_terminal():
-            typer.echo(clean_lines(client.get_job_logs(job)), nl=False)
+            typer.echo(log, nl=False)
             return _exit_status(client, job)
-        if status == JobStatus.RUNNING and _own_output(client.get_job_logs(job)):
+        own_output = log.partition(RAYS_LAST_LINE)[2].partition("\n")[2].strip()
+        if status == JobStatus.RUNNING and own_output:
             typer.echo("The job is running.")
             return 0
         time.sleep(1.0)
@@ -135,17 +135,12 @@ def _until_running(client: Any, job: str) -> int:
     return 0
 
 
-def _own_output(log: str) -> str:
-    """What the job itself printed, which comes after Ray's own lines."""
-    return log.partition(RAYS_LAST_LINE)[2].partition("\n")[2].strip()
-
-
 def _follow(client: Any, job: str) -> int:
     """Show what the job prints until it ends; Ctrl-C leaves the job alone."""
 
     async def tail() -> None:
         async for text in client.tail_job_logs(job):
-            typer.echo(clean_lines(text), nl=False)
+            typer.echo(text, nl=False)
 
     try:
         asyncio.run(tail())
@@ -158,11 +153,6 @@ def _follow(client: Any, job: str) -> int:
     except (OSError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"Lost contact with job {job}; it may still be running: {reason}.") from None
-
-
-def clean_lines(text: str) -> str:
-    """Text from another machine, without terminal control sequences."""
-    return "".join(clean(line) + "\n" for line in text.splitlines())
 
 
 def _exit_status(client: Any, job: str) -> int:
