@@ -3,8 +3,6 @@
 Fixing unit and direction once, on entry, is what keeps an effect size, a margin and a minimal detectable
 effect comparable everywhere after.
 
-Answers that were planned and are not there, and what the drop would be at best and at worst with them.
-
 A variant that fails on the items it would get wrong looks as good as its baseline on the items that pair. So
 a certificate has to hold when every missing or failed answer of either model is a loss of the variant: a
 missing answer of the variant gets the lowest possible score, one of the baseline the highest, within the mean
@@ -18,20 +16,20 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stats.arrays import (
-    LARGEST_SCORE,
-    ROUNDING,
-    Bools,
-    EvidenceError,
-    Floats,
-    Ints,
-    as_scores,
-    block_sums,
-)
+from stats.arrays import LARGEST_SCORE, ROUNDING, Bools, EvidenceError, Floats, Ints, as_scores, block_sums
 from stats.distributions.splits import RunSplits
 from stats.links import merged_labels
 
 SLACK = 1e-9
+
+Labels: TypeAlias = NDArray[np.generic]
+"""One label per item, of any type."""
+
+Bounds: TypeAlias = tuple[float, float] | None
+"""Least and greatest possible score; None for scores without bounds."""
+
+Case: TypeAlias = Literal["best", "worst"]
+Sides: TypeAlias = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True)
@@ -50,8 +48,8 @@ class TaskScores:
         reruns: how many reruns the means are over, (baseline, variant).
         missing: items that do not pair.
         answers: how many runs each item's two means are over, (baseline, variant), shape (n,) each. None
-            where every item has as many of the one as of the other. Items with unequal numbers get a law of
-            their own (`stats.distributions.splits`).
+            where every item has as many of the one as of the other. Items with unequal numbers are split at
+            random (`stats.distributions.splits`).
         runs: the single scores behind the means, shapes (n, K_B) and (n, K_V), NaN where a run is missing;
             read where numbers are unequal. None where every run is right or wrong: mean × number says it all.
         links: one label per item, comparable over tasks, shape (n,): items with the same label (one document
@@ -68,23 +66,23 @@ class TaskScores:
     task: str
     baseline: Floats
     variant: Floats
-    items: NDArray[np.generic] | None = None
-    clusters: NDArray[np.generic] | None = None
+    items: Labels | None = None
+    clusters: Labels | None = None
     higher_is_better: bool = True
-    bounds: tuple[float, float] | None = (0.0, 1.0)
+    bounds: Bounds = (0.0, 1.0)
     reruns: tuple[int, int] = (1, 1)
     missing: int = 0
     answers: tuple[Ints, Ints] | None = None
     runs: tuple[Floats, Floats] | None = None
-    links: NDArray[np.generic] | None = None
+    links: Labels | None = None
     lacking: "MissingAnswers | None" = None
     margin: float | None = None
 
     def __post_init__(self) -> None:
-        for field in ("baseline", "variant"):
-            scores = as_scores(getattr(self, field), f"{field} scores of task {self.task!r}")
-            self._check_bounds(scores, field)
-            object.__setattr__(self, field, scores)
+        for name in ("baseline", "variant"):
+            scores = as_scores(getattr(self, name), f"{name} scores of task {self.task!r}")
+            self._check_bounds(scores, name)
+            object.__setattr__(self, name, scores)
         for name in ("variant", "items", "clusters", "links"):
             array = getattr(self, name)
             if array is not None and np.shape(array) != self.baseline.shape:
@@ -92,7 +90,8 @@ class TaskScores:
                     f"Task {self.task!r} has {self.baseline.size} baseline scores, but {name} has "
                     f"{np.size(array)} entries."
                 )
-        self._check_runs()
+        if self.answers is not None:
+            self._check_runs(self.answers)
         if self.items is not None and np.unique(self.items).size != self.items.size:
             raise EvidenceError(f"Task {self.task!r} lists an item more than once; average reruns first.")
         if self.margin is not None and (self.bounds is not None or not self.margin > 0.0):
@@ -101,7 +100,7 @@ class TaskScores:
                 "and is only allowed for scores without bounds."
             )
 
-    def _check_bounds(self, scores: Floats, field: str) -> None:
+    def _check_bounds(self, scores: Floats, name: str) -> None:
         if self.bounds is None:
             return
         low, high = self.bounds
@@ -113,23 +112,20 @@ class TaskScores:
         slack = SLACK * (high - low)
         if scores.min() < low - slack or scores.max() > high + slack:
             raise EvidenceError(
-                f"{field} scores of task {self.task!r} are between {scores.min():g} and {scores.max():g}, "
+                f"{name} scores of task {self.task!r} are between {scores.min():g} and {scores.max():g}, "
                 f"outside [{low:g}, {high:g}]."
             )
 
-    def _check_runs(self) -> None:
+    def _check_runs(self, answers: tuple[Ints, Ints]) -> None:
         """Numbers of runs fit the scores, and tell enough where they are unequal."""
-        if self.answers is None:
-            return
-        shapes = {np.shape(numbers) for numbers in self.answers}
-        if shapes != {self.baseline.shape} or min(int(np.min(numbers)) for numbers in self.answers) < 1:
+        shapes = {np.shape(numbers) for numbers in answers}
+        if shapes != {self.baseline.shape} or min(int(np.min(numbers)) for numbers in answers) < 1:
             raise EvidenceError(
                 f"Task {self.task!r} needs the number of runs of each item and model, at least 1."
             )
         if self.runs is not None:
-            found = [(~np.isnan(scores)).sum(axis=1) for scores in self.runs]
-            unequal = self.unequal
-            if any((a[unequal] != b[unequal]).any() for a, b in zip(found, self.answers, strict=True)):
+            counts = [(~np.isnan(scores)).sum(axis=1)[self.unequal] for scores in self.runs]
+            if any((a != b[self.unequal]).any() for a, b in zip(counts, answers, strict=True)):
                 raise EvidenceError(f"Task {self.task!r} has runs that do not match its numbers of runs.")
         elif self.splits is not None and np.abs(self.splits.successes % 1.0 - 0.5).min() < 0.5 - SLACK:
             raise EvidenceError(
@@ -192,17 +188,13 @@ class TaskScores:
         width = 1.0 if self.bounds is None else self.bounds[1] - self.bounds[0]
         sign = 1.0 if self.higher_is_better else -1.0
         gaps: Floats = sign * (self.baseline - self.variant) / width
-        least = SLACK if self.bounds is not None else ROUNDING * self._sizes
+        least = SLACK
+        if self.bounds is None:
+            least = ROUNDING * np.maximum(np.abs(self.baseline), np.abs(self.variant))
         return np.where(np.abs(gaps) > least, gaps, 0.0)
 
-    @property
-    def _sizes(self) -> Floats:
-        """The larger of the two scores' absolute values per item, shape (n,)."""
-        sizes: Floats = np.maximum(np.abs(self.baseline), np.abs(self.variant))
-        return sizes
-
     @cached_property
-    def labels(self) -> NDArray[np.generic] | None:
+    def labels(self) -> Labels | None:
         """The block of each item, shape (n,): its cluster, joined by links; None where each is one."""
         return merged_labels(self.clusters, self.links)
 
@@ -217,14 +209,14 @@ class TaskScores:
         return block_sums(np.ones_like(self.differences), self.labels)
 
     @property
-    def item_keys(self) -> NDArray[np.generic]:
+    def item_keys(self) -> Labels:
         """The block of each item, known across variants: label, else name, else position, shape (n,)."""
         if self.labels is not None:
             return self.labels
         return np.arange(self.baseline.size) if self.items is None else self.items
 
     @cached_property
-    def block_keys(self) -> NDArray[np.generic]:
+    def block_keys(self) -> Labels:
         """Identity of each block across variants, shape (G,)."""
         return self.item_keys if self.labels is None else np.unique(self.labels)
 
@@ -258,25 +250,18 @@ def from_reruns(task: str, baseline: ArrayLike, variant: ArrayLike, **details: A
     Raises:
         EvidenceError: if an item has no score at all in one of the models.
     """
-    first, second = (np.asarray(scores, dtype=np.float64) for scores in (baseline, variant))
-    answers = (np.count_nonzero(~np.isnan(first), axis=1), np.count_nonzero(~np.isnan(second), axis=1))
+    runs = first, second = [np.asarray(scores, dtype=np.float64) for scores in (baseline, variant)]
+    answers = tuple(np.count_nonzero(~np.isnan(scores), axis=1) for scores in runs)
     if not all(numbers.all() for numbers in answers):
         raise EvidenceError(f"Task {task!r} has items for which one of the models has no score.")
-    plain = all(_right_or_wrong(scores, details.get("bounds", (0.0, 1.0))) for scores in (first, second))
+    bounds = details.get("bounds", (0.0, 1.0))
+    binary = bounds is not None and all(np.isin(part[~np.isnan(part)], bounds).all() for part in runs)
     details |= {
         "reruns": (first.shape[1], second.shape[1]),
         "answers": answers,
-        "runs": None if plain else (first, second),
+        "runs": None if binary else (first, second),
     }
     return TaskScores(task, np.nanmean(first, axis=1), np.nanmean(second, axis=1), **details)
-
-
-def _right_or_wrong(scores: Floats, bounds: tuple[float, float] | None) -> bool:
-    return bounds is not None and bool(np.isin(scores[~np.isnan(scores)], bounds).all())
-
-
-Case: TypeAlias = Literal["best", "worst"]
-Sides: TypeAlias = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True)
@@ -334,9 +319,9 @@ class MissingAnswers:
     items: int
     worst: Sides | None
     best: Sides | None
-    clusters: NDArray[np.generic] | None = None
-    links: NDArray[np.generic] | None = None
-    bounds: tuple[float, float] | None = (0.0, 1.0)
+    clusters: Labels | None = None
+    links: Labels | None = None
+    bounds: Bounds = (0.0, 1.0)
     higher_is_better: bool = True
 
     def completed(self, task: TaskScores | None, case: Case) -> TaskScores | None:
@@ -355,24 +340,27 @@ class MissingAnswers:
         details: dict[str, Any] = {"higher_is_better": self.higher_is_better, "bounds": self.bounds}
         if task is None:
             return TaskScores(self.task, *sides, clusters=self.clusters, links=self.links, **details)
-        baseline = _filled(task.baseline, self.positions, sides[0])
-        variant = _filled(task.variant, self.positions, sides[1])
-        clusters = self._extended(task.clusters, self.clusters)
-        links = self._extended(task.links, self.links)
+        baseline, variant = task.baseline.copy(), task.variant.copy()
+        count = self.positions.size
+        baseline[self.positions], variant[self.positions] = (known[:count] for known in sides)
         return TaskScores(
-            self.task, baseline, variant, clusters=clusters, links=links, reruns=task.reruns, **details
+            self.task,
+            np.concatenate([baseline, sides[0][count:]]),
+            np.concatenate([variant, sides[1][count:]]),
+            clusters=self._extended(task.clusters, self.clusters),
+            links=self._extended(task.links, self.links),
+            reruns=task.reruns,
+            **details,
         )
 
-    def _extended(
-        self, labels: NDArray[np.generic] | None, more: NDArray[np.generic] | None
-    ) -> NDArray[np.generic] | None:
+    def _extended(self, labels: Labels | None, more: Labels | None) -> Labels | None:
         """Labels of the pairs and of the items without one, which are blocks of their own if unlabelled."""
         if labels is None or not self.items:
             return labels
         if more is None:
             own = [f"missing {number} of {self.task}" for number in range(self.items)]
             labels, more = labels.astype(np.str_), np.array(own)
-        extended: NDArray[np.generic] = np.concatenate([labels, more])
+        extended: Labels = np.concatenate([labels, more])
         return extended
 
 
@@ -381,10 +369,10 @@ def missing_answers(
     baseline: SideAnswers,
     variant: SideAnswers,
     *,
-    bounds: tuple[float, float] | None = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
     higher_is_better: bool = True,
-    clusters: NDArray[np.generic] | None = None,
-    links: NDArray[np.generic] | None = None,
+    clusters: Labels | None = None,
+    links: Labels | None = None,
 ) -> MissingAnswers | None:
     """Collect what is missing of one task.
 
@@ -444,20 +432,13 @@ def lacking_of(task: TaskScores) -> MissingAnswers | None:
     return None if unknown is None else replace(unknown, missing=(0, task.missing))
 
 
-def _filled(pairs: Floats, positions: Ints, known: Floats) -> Floats:
-    """The pairs' scores with those at the positions replaced and the further ones appended."""
-    scores = pairs.copy()
-    scores[positions] = known[: positions.size]
-    return np.concatenate([scores, known[positions.size :]])
-
-
 def paired_scores(
     task: str,
     baseline: ArrayLike,
     variant: ArrayLike,
     *,
     clusters: ArrayLike | None = None,
-    bounds: tuple[float, float] | None = (0.0, 1.0),
+    bounds: Bounds = (0.0, 1.0),
     higher_is_better: bool = True,
     margin: float | None = None,
 ) -> TaskScores:
@@ -475,22 +456,30 @@ def paired_scores(
     Raises:
         EvidenceError: if the shapes do not fit, or no item has a score of both models.
     """
-    first, second = (_as_columns(scores, task) for scores in (baseline, variant))
+    runs = [np.asarray(scores, dtype=np.float64) for scores in (baseline, variant)]
+    for scores in runs:
+        if scores.ndim not in {1, 2} or not scores.size:
+            raise EvidenceError(
+                f"Scores of task {task!r} have the shape {scores.shape}; pass (items,) or (items, reruns)."
+            )
+    first, second = (scores.reshape(len(scores), -1) for scores in runs)
     labels = None if clusters is None else np.asarray(clusters)
     if len(first) != len(second) or (labels is not None and labels.shape != (len(first),)):
-        raise EvidenceError(
-            f"Task {task!r} has {len(first)} items of the baseline and {len(second)} of the variant"
-            + (
-                ", but the numbers must be equal."
-                if labels is None
-                else f" and {labels.size} cluster labels."
-            )
+        wrong = (
+            ", but the numbers must be equal." if labels is None else f" and {labels.size} cluster labels."
         )
-    sides = [_side(scores) for scores in (first, second)]
+        raise EvidenceError(
+            f"Task {task!r} has {len(first)} items of the baseline and {len(second)} of the variant{wrong}"
+        )
+    sides = []
+    for scores in (first, second):
+        answered = np.count_nonzero(~np.isnan(scores), axis=1)
+        means = np.full(len(scores), np.nan)
+        np.divide(np.nansum(scores, axis=1), answered, out=means, where=answered > 0)
+        sides.append(SideAnswers(means, answered, planned=scores.shape[1]))
     paired = (sides[0].answered > 0) & (sides[1].answered > 0)
     if not paired.any():
         raise EvidenceError(f"Task {task!r} has no item with scores of both models.")
-    lacking = missing_answers(task, *sides, bounds=bounds, higher_is_better=higher_is_better, clusters=labels)
     return from_reruns(
         task,
         first[paired],
@@ -499,22 +488,8 @@ def paired_scores(
         bounds=bounds,
         higher_is_better=higher_is_better,
         missing=int((~paired).sum()),
-        lacking=lacking,
+        lacking=missing_answers(
+            task, *sides, bounds=bounds, higher_is_better=higher_is_better, clusters=labels
+        ),
         margin=margin,
     )
-
-
-def _as_columns(scores: ArrayLike, task: str) -> Floats:
-    array = np.asarray(scores, dtype=np.float64)
-    if array.ndim not in {1, 2} or not array.size:
-        raise EvidenceError(
-            f"Scores of task {task!r} have the shape {array.shape}; pass (items,) or (items, reruns)."
-        )
-    return array.reshape(len(array), -1)
-
-
-def _side(scores: Floats) -> SideAnswers:
-    answered = np.count_nonzero(~np.isnan(scores), axis=1)
-    total = np.nansum(scores, axis=1)
-    means = np.divide(total, answered, out=np.full(len(scores), np.nan), where=answered > 0)
-    return SideAnswers(means, answered, planned=scores.shape[1])
