@@ -20,9 +20,8 @@ from scipy.stats import binom
 
 from jobs.text.figure_style import COLOURS, DASHES, HEIGHT, MARKERS, WIDE, look, new_figure
 from stats.arrays import Floats, Ints
-from stats.planning import exact_power
+from stats.planning import TaskPower, exact_power, task_power
 from stats.signflip import mcnemar_test
-from stats.task_power import TaskPower, task_power
 
 
 @dataclass(frozen=True)

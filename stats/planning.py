@@ -1,20 +1,14 @@
-"""What a planned comparison can show, and what it would take to show more.
-
-A design is known by its items, its flip rate and how much of that rate is noise of the answers, which reruns
-average out. Everything is on the scale of accuracy points over all pairs. Right-or-wrong answers of one run
-each are planned with the exact test, which asks for 1 to 8 % more items than the large-sample formula.
-
-How many items would decide it, and how small a drop the items at hand can show.
+"""What a comparison can show, and what it would take to show more.
 
 Everything is on the scale of accuracy points over *all* pairs. The variance of one paired difference is v −
 δ², with v = E[d²]: the flip rate where answers are right or wrong. Power depends only on √(N/v)·δ, so
-dropping items that never flip loses nothing.
+dropping items that never flip loses nothing. Right-or-wrong answers of one run each are planned with the
+exact test, which asks for 1 to 8 % more items than the large-sample formula.
 
-What would decide an open comparison, by the rules that decide it.
-
-A certificate can be expected where the present distribution, with more items, would give a p-value as small
-as planned power asks for; a degradation where its p-value would. Nothing is promised that the deciding test,
-its adjustment for the number of comparisons included, could not keep.
+What would decide an open comparison follows the rules that decide it. A certificate can be expected where the
+present distribution, with more items, would give a p-value as small as planned power asks for; a degradation
+where its p-value would. Nothing is promised that the deciding test, its adjustment for the number of
+comparisons included, could not keep.
 """
 
 from dataclasses import dataclass, replace
@@ -23,10 +17,19 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import gammaincinv, ndtr, ndtri
 
+from stats.arrays import Floats, Ints
 from stats.drop.evidence import DropEvidence
+from stats.sequential.boundaries import exit_probabilities, lan_demets_boundaries
+from stats.sequential.certificate import CertificateLevels
+from stats.sequential.plan import Stopping
 
 MOST = 10**7
 """Most items and reruns of a design: the exact power of more takes minutes."""
+
+MOST_ITEMS = 1e6
+"""Times the present items beyond which no number is named."""
+
+SIMULATED_SWEEPS = 20_000
 
 
 @dataclass(frozen=True)
@@ -68,9 +71,9 @@ class Design:
 
     @property
     def variance(self) -> float:
-        """E[d²] of the averaged answers: ω² + (σ²_B + σ²_V)/K."""
-        share = 1.0 if self.noise_rate is None else self.noise_rate / self.flip_rate
-        return averaged_flip_rate(self.flip_rate, self.reruns, share)
+        """E[d²] of the averaged answers: p·((1 − r) + r/K), r the share of flips that is noise."""
+        noise = 1.0 if self.noise_rate is None else self.noise_rate / self.flip_rate
+        return self.flip_rate * (1.0 - noise + noise / self.reruns)
 
     @property
     def largest_drop(self) -> float:
@@ -118,7 +121,7 @@ class Design:
         return enough
 
     def items_by_formula(self, drop: float) -> float:
-        """The same by the large-sample formula of `stats.planning.items_needed`, not rounded.
+        """The same by the large-sample formula of `items_needed`, not rounded.
 
         Raises:
             ValueError: if the drop is not positive, too large for the flip rate, or needs too many items.
@@ -142,10 +145,6 @@ class Design:
         return replace(self, reruns=reruns)
 
 
-EXACT_ITEMS = 2_000
-"""Below this many items the power is summed exactly instead of taken from the normal approximation."""
-
-
 def items_needed(drop: float, flip_rate: float, alpha: float = 0.05, power: float = 0.8) -> float:
     """Items with which a one-sided test detects a true drop.
 
@@ -163,8 +162,9 @@ def items_needed(drop: float, flip_rate: float, alpha: float = 0.05, power: floa
     """
     if drop <= 0.0:
         raise ValueError(f"A drop of {drop} cannot be detected: it must be positive.")
+    z_alpha, z_beta = -float(ndtri(alpha)), -float(ndtri(1 - power))
     spread = np.sqrt(max(flip_rate - drop**2, 0.0))
-    return float(((_z(alpha) * np.sqrt(flip_rate) + _z(1 - power) * spread) / drop) ** 2)
+    return float(((z_alpha * np.sqrt(flip_rate) + z_beta * spread) / drop) ** 2)
 
 
 def minimal_detectable_effect(
@@ -182,39 +182,13 @@ def minimal_detectable_effect(
         The δ whose `items_needed` is N: √p·[z_α√N + z_β√(N + z_β² − z_α²)]/(N + z_β²). Where N is too small
         for any drop, √p, as if every flip were one to wrong; 0 where nothing ever flips.
     """
-    z_alpha, z_beta = _z(alpha), _z(1 - power)
+    z_alpha, z_beta = -float(ndtri(alpha)), -float(ndtri(1 - power))
     inner = items + z_beta**2 - z_alpha**2
     largest = float(np.sqrt(flip_rate))
     if inner <= 0.0:
         return largest
     effect = (z_alpha * np.sqrt(items) + z_beta * np.sqrt(inner)) / (items + z_beta**2)
     return largest * min(1.0, float(effect))
-
-
-def detection_power(items: int, drop: float, flip_rate: float, alpha: float = 0.05) -> float:
-    """Chance that the one-sided test on all pairs detects a true drop.
-
-    Args:
-        items: N.
-        drop: δ, in accuracy points over all pairs.
-        flip_rate: p_flip ≥ |δ|, or E[d²].
-        alpha: one-sided level.
-
-    Returns:
-        Below 2,000 items the exact binomial sum over flips and flips to wrong, else the normal approximation
-        behind `items_needed`.
-
-    Raises:
-        ValueError: if the drop is larger than the flip rate can make it.
-    """
-    if abs(drop) > flip_rate:
-        raise ValueError(f"With a flip rate of {flip_rate} a drop of {drop} is impossible.")
-    if flip_rate == 0.0:
-        return 0.0
-    if items < EXACT_ITEMS:
-        return exact_power(items, drop, flip_rate, alpha)
-    spread = np.sqrt(max(flip_rate - drop**2, 1e-300))
-    return float(ndtr((drop * np.sqrt(items) - _z(alpha) * np.sqrt(flip_rate)) / spread))
 
 
 def exact_power(items: int, drop: float, flip_rate: float, alpha: float) -> float:
@@ -232,56 +206,11 @@ def exact_power(items: int, drop: float, flip_rate: float, alpha: float) -> floa
     from scipy.stats import binom  # noqa: PLC0415 - slow to import, and large samples do without
 
     expected = items * flip_rate
-    reach = 8.0 * np.sqrt(expected * (1.0 - flip_rate)) + 8.0
-    flips = np.arange(max(0, int(expected - reach)), min(items, int(expected + reach)) + 1)
+    width = 8.0 * np.sqrt(expected * (1.0 - flip_rate)) + 8.0
+    flips = np.arange(max(0, int(expected - width)), min(items, int(expected + width)) + 1)
     critical = binom.isf(alpha, flips, 0.5)
     rejects = binom.sf(critical, flips, (1.0 + drop / flip_rate) / 2.0)
     return float(binom.pmf(flips, items, flip_rate) @ rejects)
-
-
-def planned_items(drop: float, flip_rate: float, alpha: float = 0.05, power: float = 0.8) -> int:
-    """Items with which the exact test detects a drop, by exact power below 2,000 items, else `items_needed`.
-
-    Args:
-        drop: δ > 0.
-        flip_rate: p_flip ≥ δ.
-        alpha: one-sided level.
-        power: chance of detection.
-
-    Raises:
-        ValueError: if the drop is not positive, or larger than the flip rate can make it.
-    """
-    guess = int(np.ceil(items_needed(drop, flip_rate, alpha, power)))
-    low, high = max(1, guess // 2), 2 * guess
-    while detection_power(min(high, EXACT_ITEMS - 1), drop, flip_rate, alpha) < power:
-        if high >= EXACT_ITEMS:
-            return max(guess, EXACT_ITEMS)
-        high *= 2
-    high = min(high, EXACT_ITEMS - 1)
-    while low < high:
-        middle = (low + high) // 2
-        enough = detection_power(middle, drop, flip_rate, alpha) >= power
-        low, high = (low, middle) if enough else (middle + 1, high)
-    return low
-
-
-def averaged_flip_rate(flip_rate: float, reruns: int, noise_share: float = 1.0) -> float:
-    """E[d²] after averaging reruns: p·((1 − r) + r/K).
-
-    Args:
-        flip_rate: p_flip of one run each.
-        reruns: K, of both models.
-        noise_share: r, the share of flips that is noise of the answers; 1 if reruns alone flip as often.
-    """
-    return flip_rate * (1.0 - noise_share + noise_share / reruns)
-
-
-def _z(tail: float) -> float:
-    return -float(ndtri(tail))
-
-
-MOST_ITEMS = 1e6
-"""Times the present items beyond which no number is named."""
 
 
 def detectable_drop(items: int, blocks: int, squares: float, level: float, power: float) -> float:
@@ -327,19 +256,11 @@ def items_to_decide(
     Returns:
         The fewer of the two, more than there are; None where neither comes within a million times as many.
     """
-    ways = [_to_degrade(p, levels[0], power)]
+    z = -float(ndtri(p))  # (z_α + z_β)²/z² times the items; none where the p-value speaks for the variant
+    factor = float(((ndtri(levels[0]) + ndtri(1.0 - power)) / z) ** 2) if z > 0.0 else float("inf")
     if evidence is not None and margin is not None:
-        ways.append(_to_certify(evidence, margin, levels[1], power))
-    factor = min(ways)
+        factor = min(factor, _to_certify(evidence, margin, levels[1], power))
     return max(items + 1, int(np.ceil(factor * items))) if factor <= MOST_ITEMS else None
-
-
-def _to_degrade(p: float, level: float, power: float) -> float:
-    """(z_α + z_β)²/z², z that of the p-value found; infinite where that speaks for the variant."""
-    found = -float(ndtri(p))
-    if found <= 0.0:
-        return float("inf")
-    return float(((ndtri(level) + ndtri(1.0 - power)) / found) ** 2)
 
 
 def _to_certify(evidence: DropEvidence, margin: float, level: float, power: float) -> float:
@@ -356,3 +277,144 @@ def _to_certify(evidence: DropEvidence, margin: float, level: float, power: floa
         middle = (low + high) / 2.0
         low, high = (low, middle) if evidence.p_noninferior(margin, middle) <= target else (middle, high)
     return high
+
+
+@dataclass(frozen=True)
+class ExpectedCourse:
+    """Where a comparison with a true drop is expected to end.
+
+    Attributes:
+        degraded: P(found degraded at each look), shape (K,).
+        certified: P(certified at each look), shape (K,).
+        share: expected share of the planned samples that are used.
+    """
+
+    degraded: Floats
+    certified: Floats
+    share: float
+
+    @property
+    def power(self) -> float:
+        """P(found degraded)."""
+        return float(self.degraded.sum())
+
+    @property
+    def certificate(self) -> float:
+        """P(certified)."""
+        return float(self.certified.sum())
+
+
+def expected_course(
+    design: Design, drop: float, stopping: Stopping, margin: float, comparisons: int = 1
+) -> ExpectedCourse:
+    """What is to be expected of looks if the true drop is as given, by the normal limit.
+
+    The sum of the differences is a Brownian motion whose drift is the true drop, between the boundary of
+    damage and that of the certificate.
+
+    Args:
+        design: planned items, flip rate, reruns and level α.
+        drop: δ, negative if the variant is better; |δ| at most what the flip rate allows.
+        stopping: looks and spending.
+        margin: non-inferiority margin M.
+        comparisons: m; damage is tested at α/m, the level of a comparison before any is passed on.
+
+    Raises:
+        ValueError: if the flip rate does not allow the drop.
+    """
+    if abs(drop) > design.largest_drop:
+        raise ValueError(
+            f"A flip rate of {design.flip_rate:g} over {design.reruns} reruns allows a drop of at most "
+            f"{design.largest_drop:.3g}, not {abs(drop):g}."
+        )
+    variance = design.variance
+    spread = float(np.sqrt(max(variance - drop**2, 1e-12)))
+    root, times = float(np.sqrt(design.items)), np.array(stopping.fractions)
+    level = design.alpha / comparisons
+    bounds = np.array(lan_demets_boundaries(stopping.fractions, stopping.degraded, level))
+    upper = bounds * np.sqrt(variance * times) / spread
+    certificate = CertificateLevels(stopping, design.alpha)
+    error = float(np.sqrt(max(variance - margin**2, 1e-12)))
+    lower = np.empty(times.size)  # largest Σd/√N that certifies at each look, −∞ where none does
+    for look, time in enumerate(stopping.fractions):
+        reached = margin * time * root - certificate.boundary(look + 1) * error * np.sqrt(time)
+        lower[look] = min(reached, certificate.largest_evidence(look + 1) * np.sqrt(variance * time))
+    below, above = exit_probabilities(stopping.fractions, lower / spread, upper, drop * root / spread)
+    ends = below + above
+    share = float(ends @ times) + max(0.0, 1.0 - float(ends.sum()))
+    return ExpectedCourse(above, below, share)
+
+
+@dataclass(frozen=True)
+class TaskPower:
+    """Share of simulated sweeps in which each test rejects.
+
+    Attributes:
+        pooled: all items together.
+        max_drop: the largest standardised drop of a task.
+        fisher: Fisher's combination.
+        joint: the smallest of the three, calibrated.
+    """
+
+    pooled: float
+    max_drop: float
+    fisher: float
+    joint: float
+
+
+def task_power(
+    flips: int, shares: Floats, alpha: float = 0.05, draws: int = SIMULATED_SWEEPS, seed: int = 0
+) -> TaskPower:
+    """Simulate sweeps over tasks with equally many flips and count rejections.
+
+    With m flips in every task the null distributions are one binomial table, so that thousands of sweeps are
+    simulated by looking tails up instead of testing each; `stats.tasks.combine` does that for real scores.
+
+    Args:
+        flips: m, flips in every task.
+        shares: share q_t of flips that go from right to wrong, by task, shape (T,).
+        alpha: level.
+        draws: simulated sweeps, under the null and under the alternative.
+        seed: of both.
+
+    Returns:
+        Power of the pooled and the max-drop test from their exact laws; of Fisher's and of the joint test
+        with critical values from the simulated null. With one task all four are the same test.
+    """
+    rng = np.random.default_rng(seed)
+    null = _log_p_values(rng.binomial(flips, 0.5, (draws, shares.size)), flips)
+    found = _log_p_values(rng.binomial(flips, shares, (draws, shares.size)), flips)
+    if shares.size == 1:
+        same = float((found[0] <= np.log(alpha)).mean())
+        return TaskPower(same, same, same, same)
+    fisher_null = np.sort(null[2])
+    ranks = [_log_rank(fisher_null, values[2]) for values in (null, found)]
+    joint_null, joint = (
+        np.minimum.reduce([v[0], v[1], rank]) for v, rank in zip((null, found), ranks, strict=True)
+    )
+    level = float(np.log(alpha)) + 1e-9
+    return TaskPower(
+        pooled=float((found[0] <= level).mean()),
+        max_drop=float((found[1] <= level).mean()),
+        fisher=float((ranks[1] <= level).mean()),
+        joint=float((_log_rank(np.sort(joint_null), joint) <= level).mean()),
+    )
+
+
+def _log_p_values(worse: Ints, flips: int) -> tuple[Floats, Floats, Floats]:
+    """Logarithms: p pooled, ln p max-drop, and Fisher's Σ ln p_t; shape (draws,) each."""
+    from scipy.stats import binom  # noqa: PLC0415 - slow to import
+
+    tasks = worse.shape[1]
+    tail = binom.logsf(np.arange(flips + 1) - 1, flips, 0.5)
+    pooled: Floats = binom.logsf(worse.sum(axis=1) - 1, flips * tasks, 0.5)
+    with np.errstate(divide="ignore"):
+        largest = np.log(-np.expm1(tasks * np.log1p(-np.exp(tail[worse.max(axis=1)]))))
+    return pooled, largest, tail[worse].sum(axis=1)
+
+
+def _log_rank(null: Floats, values: Floats) -> Floats:
+    """Logarithm of (r + 1)/(B + 1), r the sorted null draws that are as small, rounding apart."""
+    rank = np.searchsorted(null, values + 1e-9 * (1.0 + np.abs(values)), side="right")
+    ranks: Floats = np.log((rank + 1.0) / (null.size + 1.0))
+    return ranks

@@ -18,10 +18,8 @@ from jobs.text.format import detectable_text, points_text
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
 from orchestrator.rundir.schema import MOST_LOOKS
-from stats.planning import Design
+from stats.planning import Design, TaskPower, expected_course, task_power
 from stats.sequential.plan import SequentialPlan, Stopping, Until
-from stats.sequential.planning import expected_course
-from stats.task_power import TaskPower, task_power
 
 RERUNS = (1, 2, 3, 5, 10)
 

@@ -23,8 +23,7 @@ from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import read_status
 from orchestrator.rundir.sample_files import read_whole
 from orchestrator.workers.stopping import NeverStop, still_needed
-from stats.planning import Design
-from stats.sequential.planning import expected_course
+from stats.planning import Design, expected_course
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

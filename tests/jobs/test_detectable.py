@@ -13,9 +13,8 @@ from jobs.submit.dry_run import detection_table, given_flip_rate, measured_flip_
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.sweep.blocks import Cell
-from stats.planning import Design
+from stats.planning import Design, expected_course
 from stats.sequential.plan import Stopping
-from stats.sequential.planning import expected_course
 
 
 def _plan(stopping=None, **tasks):

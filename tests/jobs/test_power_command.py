@@ -6,9 +6,8 @@ from typer.testing import CliRunner
 
 import jobs.commands.power
 from orchestrator.errors import UserError
-from stats.planning import Design
+from stats.planning import Design, expected_course
 from stats.sequential.plan import Stopping
-from stats.sequential.planning import expected_course
 
 
 @pytest.fixture

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from stats.planning import Design, exact_power
-from stats.task_power import task_power
+from stats.planning import Design, exact_power, task_power
 from stats.tasks.combine import combine_tasks
 
 SIMULATIONS = 40_000

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from stats.planning import Design
+from stats.planning import Design, expected_course
 from stats.sequential.monitor import SequentialMonitor
 from stats.sequential.plan import PlannedTask, SequentialPlan, Stopping
-from stats.sequential.planning import expected_course
 from stats.verdict import Verdict
 
 
