@@ -4,15 +4,9 @@ An item that never flips carries no information about a degradation, so a benchm
 do, provided the runs that chose them are not used again: items chosen because the baseline happened to get
 them right in those runs fall back towards their mean, and the fall looks like damage.
 
-What one model does when it is run again: the noise floor of every comparison.
-
 Two runs of the same model under the same settings disagree on some items. Their flip rate, estimated from all
-pairs of R runs, is what a lossless variant would show; only what goes beyond it is the variant's doing.
-
-Where the noise comes from: the items, or the answers to them.
-
-More reruns average out the noise of the answers and none of that of the items. Splitting the variance of a
-paired difference into ω² + σ²_B/K_B + σ²_V/K_V tells which of the two, reruns or items, is the better buy.
+pairs of R runs, is the noise floor of every comparison: what a lossless variant would show. More reruns
+average out the noise of the answers and none of that of the items.
 """
 
 from collections.abc import Collection
@@ -21,7 +15,7 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri, stdtrit
+from scipy.special import stdtrit
 
 from stats.arrays import Bools, EvidenceError, Floats, Ints
 from stats.drop.evidence import ClusterEvidence
@@ -295,7 +289,7 @@ class VarianceSplit:
 
 
 def variance_split(scores: Floats, alpha: float = 0.05) -> VarianceSplit:
-    """`run_variance` with jackknife intervals over items, which are what was drawn at random.
+    """`variance_components` with jackknife intervals over items, which are what was drawn at random.
 
     Args:
         scores: shape (n items, temperatures, seeds), at least three items and two seeds.
@@ -307,25 +301,10 @@ def variance_split(scores: Floats, alpha: float = 0.05) -> VarianceSplit:
     Raises:
         EvidenceError: if there are too few items or seeds.
     """
-    count = scores.shape[0]
+    count, temperatures, seeds = scores.shape
     if count < 3:
         raise EvidenceError("Intervals of variances need at least three items.")
-    found = run_variance(scores)
-    whole, without = _components(scores)
-    pseudo = count * whole - (count - 1) * without
-    spread = stdtrit(count - 1, 1.0 - alpha / 2) * pseudo.std(axis=1, ddof=1) / np.sqrt(count)
-    low, high = (np.maximum(whole[:, 0] + sign * spread, 0.0).tolist() for sign in (-1, 1))
-    temperature = (
-        Estimate(found.temperature, low[1], high[1]) if scores.shape[1] > 1 else Estimate(0.0, 0.0, 0.0)
-    )
-    return VarianceSplit(
-        Estimate(found.item, low[0], high[0]), temperature, Estimate(found.seed, low[2], high[2])
-    )
-
-
-def _components(scores: Floats) -> tuple[Floats, Floats]:
-    """The three components uncut, shape (3, 1), and again without each item in turn, shape (3, n)."""
-    count, temperatures, seeds = scores.shape
+    values = variance_components(scores)
     cells = scores.mean(axis=2)
     noise = scores.var(axis=2, ddof=1).mean(axis=1)
     spread = cells.var(axis=1, ddof=1) if temperatures > 1 else noise / seeds
@@ -337,109 +316,23 @@ def _components(scores: Floats) -> tuple[Floats, Floats]:
         return np.stack([item - cell / temperatures, cell - seed / seeds, seed])
 
     whole = split(np.array([between]), spread.mean(keepdims=True), noise.mean(keepdims=True))
-    return whole, split(fewer, _leave_one_out(spread), _leave_one_out(noise))
+    left_out = [(part.sum() - part) / (count - 1) for part in (spread, noise)]
+    pseudo = count * whole - (count - 1) * split(fewer, *left_out)
+    half = stdtrit(count - 1, 1.0 - alpha / 2) * pseudo.std(axis=1, ddof=1) / np.sqrt(count)
+    low, high = (np.maximum(whole[:, 0] + sign * half, 0.0).tolist() for sign in (-1, 1))
+    item, temperature, seed = map(Estimate, values, low, high)
+    return VarianceSplit(item, temperature if temperatures > 1 else Estimate(0.0, 0.0, 0.0), seed)
 
 
-def _leave_one_out(values: Floats) -> Floats:
-    means: Floats = (values.sum() - values) / (values.size - 1)
-    return means
-
-
-@dataclass(frozen=True)
-class PairedVariance:
-    """Variance of one item's difference, split by source (Miller 2024, arXiv 2411.00640).
-
-    Attributes:
-        data: ω², variance of the true differences between items.
-        baseline_noise: σ²_B, variance of one answer of the baseline to one item.
-        variant_noise: σ²_V, the same for the variant.
-    """
-
-    data: float
-    baseline_noise: float
-    variant_noise: float
-
-    def per_item(self, baseline_reruns: int = 1, variant_reruns: int = 1) -> float:
-        """ω² + σ²_B/K_B + σ²_V/K_V."""
-        return self.data + self.baseline_noise / baseline_reruns + self.variant_noise / variant_reruns
-
-    def standard_error(self, items: int, baseline_reruns: int = 1, variant_reruns: int = 1) -> float:
-        """Standard error of the mean difference that this many items and reruns would give."""
-        return float(np.sqrt(self.per_item(baseline_reruns, variant_reruns) / items))
-
-    def items_needed(
-        self,
-        drop: float,
-        reruns: tuple[int, int] = (1, 1),
-        alpha: float = 0.05,
-        power: float = 0.8,
-        *,
-        two_sided: bool = False,
-    ) -> float:
-        """Items with which a drop is detected: (z_α + z_β)²·variance/δ², not rounded.
-
-        Args:
-            drop: δ > 0.
-            reruns: (K_B, K_V).
-            alpha: level.
-            power: chance of detection.
-            two_sided: whether the level is split over both sides.
-
-        Raises:
-            ValueError: if the drop is not positive.
-        """
-        if drop <= 0.0:
-            raise ValueError(f"A drop of {drop} cannot be detected: it must be positive.")
-        level = alpha / 2 if two_sided else alpha
-        return float((ndtri(level) + ndtri(1 - power)) ** 2 * self.per_item(*reruns) / drop**2)
-
-
-def paired_variance(baseline: Floats, variant: Floats) -> PairedVariance:
-    """Estimate the sources of variance from reruns of both models.
-
-    Args:
-        baseline: shape (n, K_B) with K_B ≥ 2.
-        variant: shape (n, K_V) with K_V ≥ 2, items in the same order.
-
-    Returns:
-        Unbiased estimates by moments; ω² is cut at 0.
-
-    Raises:
-        EvidenceError: if there are fewer than two items or reruns, or the items differ in number.
-    """
-    if baseline.shape[0] != variant.shape[0] or baseline.shape[0] < 2:
-        raise EvidenceError("Splitting the variance needs at least two items, the same for both models.")
-    if min(baseline.shape[1], variant.shape[1]) < 2:
-        raise EvidenceError("Splitting the variance needs at least two reruns of both models.")
-    noise = (_mean_variance(baseline), _mean_variance(variant))
-    means = baseline.mean(axis=1) - variant.mean(axis=1)
-    data = float(means.var(ddof=1)) - noise[0] / baseline.shape[1] - noise[1] / variant.shape[1]
-    return PairedVariance(max(data, 0.0), *noise)
-
-
-@dataclass(frozen=True)
-class RunVariance:
-    """Variance of one score of one model, split by source; the three add up to it.
-
-    Attributes:
-        item: between items.
-        temperature: between temperatures of one item.
-        seed: between seeds of one item at one temperature.
-    """
-
-    item: float
-    temperature: float
-    seed: float
-
-
-def run_variance(scores: Floats) -> RunVariance:
+def variance_components(scores: Floats) -> tuple[float, float, float]:
     """Split the variance of one model's scores over items, temperatures and seeds (nested, by moments).
 
     Args:
         scores: shape (n items, temperatures, seeds), at least two items and two seeds.
 
     Returns:
-        Unbiased estimates, cut at 0; with one temperature its share is 0.
+        Variance between items, between temperatures of one item, and between seeds of one item at one
+        temperature: unbiased estimates, cut at 0; with one temperature its share is 0.
 
     Raises:
         EvidenceError: if there are too few items or seeds.
@@ -452,8 +345,4 @@ def run_variance(scores: Floats) -> RunVariance:
     spread = float(cells.var(axis=1, ddof=1).mean()) if temperatures > 1 else seed / seeds
     temperature = max(spread - seed / seeds, 0.0)
     item = float(cells.mean(axis=1).var(ddof=1)) - spread / temperatures
-    return RunVariance(max(item, 0.0), temperature, seed)
-
-
-def _mean_variance(scores: Floats) -> float:
-    return float(scores.var(axis=1, ddof=1).mean())
+    return max(item, 0.0), temperature, seed

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stats.arrays import EvidenceError
-from stats.flips import item_flip_rates, mean_share, rerun_churn, run_variance, variance_split
+from stats.flips import item_flip_rates, mean_share, rerun_churn, variance_components, variance_split
 
 
 def test_flip_rate_of_an_item_is_the_share_of_its_disagreeing_pairs():
@@ -65,9 +65,7 @@ def _nested(rng, items, temperatures=3, seeds=2):
 def test_variance_components_are_unbiased():
     """The mean over 2,000 small studies hits the simulated variances within three standard errors."""
     rng = np.random.default_rng(4)
-    found = np.array(
-        [[v.item, v.temperature, v.seed] for v in (run_variance(_nested(rng, 60)) for _ in range(2_000))]
-    )
+    found = np.array([variance_components(_nested(rng, 60)) for _ in range(2_000)])
     errors = found.std(axis=0) / np.sqrt(len(found))
     assert (np.abs(found.mean(axis=0) - [0.25, 0.09, 0.16]) < 3 * errors).all()
 
@@ -90,8 +88,8 @@ def test_jackknife_equals_leaving_items_out_one_by_one():
     from scipy.stats import t
 
     scores = _nested(np.random.default_rng(6), 12)
-    whole = run_variance(scores).item
-    without = np.array([run_variance(np.delete(scores, i, axis=0)).item for i in range(12)])
+    whole = variance_components(scores)[0]
+    without = np.array([variance_components(np.delete(scores, i, axis=0))[0] for i in range(12)])
     pseudo = 12 * whole - 11 * without
     width = t.isf(0.025, 11) * pseudo.std(ddof=1) / np.sqrt(12)
     assert variance_split(scores).item.high == pytest.approx(whole + width)
@@ -101,3 +99,10 @@ def test_one_temperature_has_no_temperature_variance():
     """With a single temperature its component and both limits are 0."""
     split = variance_split(_nested(np.random.default_rng(7), 40, temperatures=1))
     assert (split.temperature.value, split.temperature.low, split.temperature.high) == (0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (5, 1, 1)])
+def test_one_item_or_one_seed_cannot_be_split(shape):
+    """There is no variance in a single value."""
+    with pytest.raises(EvidenceError):
+        variance_components(np.zeros(shape))
