@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.commands.parameters import Run
+from jobs.commands.options import Run
 from jobs.text.format import clean
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import EVENTS

@@ -1,7 +1,7 @@
-"""Options that several of the commands that read scores have, as types for their signatures."""
+"""Arguments and options that several commands have, as types for their signatures."""
 
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from inspect import Parameter, signature
 from typing import Annotated, TypeVar, get_type_hints
 
@@ -23,6 +23,7 @@ _COLUMNS = (
     f"Columns of JSON Lines and CSV files: {', '.join(ROLES)}. A dotted path leads into nested objects; "
     f"default: {COLUMNS_FILE} next to the file."
 )
+Run = Annotated[str, typer.Argument(metavar="RUN", help="Run directory (path or URL).", show_default=False)]
 Metric = Annotated[
     list[str] | None,
     typer.Option(metavar="TASK=METRIC", help="Metric of a task, group or pattern such as '*'."),
@@ -38,17 +39,22 @@ Columns = Annotated[list[str] | None, typer.Option("--columns", metavar="ROLE=CO
 
 
 def options_of(record: type) -> Callable[[Command], Command]:
-    """Have Typer give a command, as its last keywords, the fields of a record that are options.
+    """Have Typer give a command, as its last keywords, the fields of a record that are arguments or options.
 
     Args:
-        record: a dataclass; its fields with a `typer.Option` in their annotation are options.
+        record: a dataclass; its fields with a `typer.Option` or an `Argument` in their annotation are those.
     """
 
     def decorate(command: Command) -> Command:
         hints = get_type_hints(record, include_extras=True)
         own = [p for p in signature(command).parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
         own += [
-            Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+            Parameter(
+                field.name,
+                Parameter.KEYWORD_ONLY,
+                default=Parameter.empty if field.default is MISSING else field.default,
+                annotation=hints[field.name],
+            )
             for field in fields(record)
             if hasattr(hints[field.name], "__metadata__")
         ]

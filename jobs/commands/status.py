@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from jobs.commands.parameters import Run
+from jobs.commands.options import Run
 from jobs.exit_status import INCOMPLETE
 from jobs.formats.notices import some
 from jobs.submit.progress_view import standing_text, tally

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.commands.parameters import Run
+from jobs.commands.options import Run
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import request_stop
 from orchestrator.rundir.lease import is_running

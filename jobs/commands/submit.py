@@ -1,8 +1,10 @@
 """`lldeg submit`: run the samples of a sweep that are still missing."""
 
+from typing import Any
+
 import typer
 
-from jobs.commands.parameters import takes
+from jobs.commands.options import options_of
 from jobs.exit_status import INCOMPLETE
 from jobs.submit.dry_run import show_dry_run
 from jobs.submit.progress_view import TerminalView, outcome
@@ -12,8 +14,8 @@ from jobs.text.terminal import terminal
 from orchestrator.cluster.ray_environment import prepare_for_ray
 
 
-@takes(SubmitRequest)
-def submit(request: SubmitRequest) -> None:
+@options_of(SubmitRequest)
+def submit(**options: Any) -> None:
     """Run a sweep, or resume one.
 
     Answers are written to the run directory as they arrive; submitting again computes only what is missing.
@@ -32,6 +34,7 @@ def submit(request: SubmitRequest) -> None:
 
         lldeg submit configs/llama3.yaml --address http://head:8265 --run-dir s3://bucket/llama3 --detach
     """
+    request = SubmitRequest(**options)
     prepare_for_ray(request.address)
     if request.as_job and not request.dry_run:
         from jobs.submit.remote_job import submit_job  # noqa: PLC0415 - slow to import, and needed here only
