@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from jobs.analysis.policy.reasons import Mistake, PolicyError
-from jobs.analysis.policy.schema import Policy
+from jobs.analysis.policy.schema import Policy, PolicyError
 from jobs.formats.columns import Columns
 from jobs.formats.samples import PairBy
 from jobs.scores.scale_options import AS_READ, ScaleOptions
@@ -96,7 +95,7 @@ class AnalyzeRequest:
             stated, given = getattr(self.policy, name, None), getattr(self, name)
             if stated is not None and given is not None:
                 said = f"--{name} {given:g} and {name}: {stated:g} in the policy: remove one of them"
-                raise PolicyError("The policy", [(Mistake.INVALID, said)])
+                raise PolicyError("The policy", [("invalid-policy", said)])
 
     @property
     def reading(self) -> Reading:

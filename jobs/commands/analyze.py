@@ -11,8 +11,7 @@ import typer
 
 from jobs.analysis import gate as gates
 from jobs.analysis.analyze import analyze as analyze_paths
-from jobs.analysis.policy.decision import decision_entry
-from jobs.analysis.policy.load import load_policy
+from jobs.analysis.policy.schema import load_policy
 from jobs.analysis.request import AnalyzeRequest
 from jobs.commands.options import Columns, Higher, Lower, Margin, Metric, Range, Where, options_of
 from jobs.formats.columns import parse_columns
@@ -23,7 +22,7 @@ from jobs.scores.scale_options import scale_options
 from jobs.text.decision import headline
 from jobs.text.junit import junit
 from jobs.text.markdown import markdown
-from jobs.text.outputs import json_text, verdicts
+from jobs.text.outputs import decision_entry, json_text, verdicts
 from jobs.text.reasons import worded
 from jobs.text.tables import print_analysis
 from jobs.text.terminal import terminal

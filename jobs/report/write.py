@@ -2,11 +2,10 @@
 
 from jobs.analysis.compare import Analysis
 from jobs.analysis.gate import GateName
-from jobs.analysis.policy.decision import decision_entry
 from jobs.report.page import report
 from jobs.text.junit import junit
 from jobs.text.markdown import markdown
-from jobs.text.outputs import json_text, output_files
+from jobs.text.outputs import decision_entry, json_text, output_files
 from jobs.text.reasons import worded
 from orchestrator.rundir.whole_files import FileSet
 

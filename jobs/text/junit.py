@@ -14,7 +14,6 @@ from xml.etree import ElementTree as ET
 from jobs.analysis.compare import Analysis
 from jobs.analysis.gate import GateName, lacks_answers, unsound
 from jobs.analysis.policy.decision import Decision, Status
-from jobs.analysis.policy.reasons import Code
 from jobs.text.decision import headline, judged_first, place, task_name
 from jobs.text.format import clean
 from stats.verdict import Verdict
@@ -70,7 +69,7 @@ def _judged(decision: Decision) -> Iterator[tuple[str, ET.Element]]:
 def _compared(analysis: Analysis, gate: GateName) -> Iterator[tuple[str, ET.Element]]:
     if analysis.incomplete or (gate == "certified" and lacks_answers(analysis)):
         said = "Samples that were asked for are missing or failed."
-        yield RELEASE, _case(RELEASE, "complete", "error", Code.INCOMPLETE_RUN, said)
+        yield RELEASE, _case(RELEASE, "complete", "error", "incomplete-run", said)
     if notice := unsound(analysis):
         yield RELEASE, _case(RELEASE, "looks", "error", notice.code, notice.text)
     for result in analysis.results:

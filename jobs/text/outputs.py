@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jobs.analysis.compare import Analysis, VariantResult
+from jobs.analysis.policy.decision import Decision
 from jobs.formats.samples import Temperature
 from jobs.scores.score_set import ScoreSet, TaskTable
 from jobs.text.reasons import worded
@@ -24,6 +25,12 @@ from stats.results import TABLES_ONLY, Comparison
 TOTAL = "all"
 FIELDS = tuple(f.name for f in fields(Comparison) if f.name not in {*TABLES_ONLY, "task", "tasks"})
 """The contract of verdicts.json, in its order."""
+
+CASE_FIELDS = (
+    "items", "baseline_score", "variant_score", "drop", "drop_interval_decision", "worse", "better",
+    "p_pooled", "p_joint", "p_adjusted", "p_noninferior", "margin", "margin_unit",
+)  # fmt: skip
+"""Of a comparison, in decision.json."""
 
 SPREAD = {
     "reruns": ("baseline_reruns", "variant_reruns"),
@@ -84,6 +91,35 @@ def verdicts(analysis: Analysis) -> Row:
         "warnings": [notice.text for notice in analysis.warnings],
         "warning_codes": [notice.code for notice in analysis.warnings],
         "comparisons": [_verdict_entry(result) for result in worded(analysis).results],
+    }
+
+
+def decision_entry(decision: Decision) -> Row:
+    """The content of decision.json."""
+    return {
+        "decision": decision.status.value,
+        "exit_status": decision.exit_status,
+        "alpha": decision.alpha,
+        "family": decision.family,
+        "baseline": decision.baseline,
+        "reasons": [reason._asdict() for reason in decision.reasons],
+        "cases": [
+            {
+                "variant": case.variant,
+                "temperature": case.temperature,
+                "task": case.demand.task,
+                "status": case.status.value,
+                "reasons": [reason._asdict() for reason in case.reasons],
+                "rule": case.demand.rule,
+                "require": case.demand.require,
+                "alpha": case.demand.alpha,
+                "min_items": case.demand.min_items,
+                "max_missing": case.demand.max_missing,
+                "missing_share": list(case.missing_share),
+                **{name: plain(getattr(case.comparison, name, None)) for name in CASE_FIELDS},
+            }
+            for case in decision.cases
+        ],
     }
 
 

@@ -1,20 +1,12 @@
 """What a policy decided: for every variant, temperature and task, and for the release."""
 
-import math
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import NamedTuple
 
-from jobs.analysis.policy.reasons import Reason
-from jobs.analysis.policy.resolve import Demand
+from jobs.analysis.policy.demands import Demand
 from jobs.formats.samples import Temperature
 from stats.results import Comparison
-
-FIELDS = (
-    "items", "baseline_score", "variant_score", "drop", "drop_interval_decision", "worse", "better",
-    "p_pooled", "p_joint", "p_adjusted", "p_noninferior", "margin", "margin_unit",
-)  # fmt: skip
-"""Of a comparison, in decision.json."""
 
 
 class Status(StrEnum):
@@ -31,6 +23,13 @@ class Status(StrEnum):
 
 
 EXIT_STATUS = {Status.PASS: 0, Status.BLOCKED: 1, Status.INSUFFICIENT: 3}
+
+
+class Reason(NamedTuple):
+    """One sentence with its code, which is part of decision.json and stable (docs/release.md)."""
+
+    code: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -85,41 +84,3 @@ class Decision:
     def exit_status(self) -> int:
         """0 pass, 1 blocked, 3 not enough evidence."""
         return EXIT_STATUS[self.status]
-
-
-def decision_entry(decision: Decision) -> dict[str, Any]:
-    """The content of decision.json."""
-    return {
-        "decision": decision.status.value,
-        "exit_status": decision.exit_status,
-        "alpha": decision.alpha,
-        "family": decision.family,
-        "baseline": decision.baseline,
-        "reasons": [reason._asdict() for reason in decision.reasons],
-        "cases": [_case_entry(case) for case in decision.cases],
-    }
-
-
-def _case_entry(case: Case) -> dict[str, Any]:
-    demand = case.demand
-    found = case.comparison
-    return {
-        "variant": case.variant,
-        "temperature": case.temperature,
-        "task": demand.task,
-        "status": case.status.value,
-        "reasons": [reason._asdict() for reason in case.reasons],
-        "rule": demand.rule,
-        "require": demand.require,
-        "alpha": demand.alpha,
-        "min_items": demand.min_items,
-        "max_missing": demand.max_missing,
-        "missing_share": list(case.missing_share),
-        **{name: None if found is None else _plain(getattr(found, name)) for name in FIELDS},
-    }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, tuple):
-        return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

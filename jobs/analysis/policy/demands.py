@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from jobs.analysis.policy.reasons import Mistake
-from jobs.analysis.policy.schema import Policy, Requirement, Rule
+from jobs.analysis.policy.schema import Mistake, Policy, Requirement, Rule
 from jobs.formats.metrics import unused_requests
 from jobs.formats.notices import some
 from jobs.scores.score_set import TaskInfo
@@ -52,7 +51,7 @@ class Demand:
 
 def demands(
     policy: Policy, settings: Settings, tasks: Sequence[TaskInfo], untested: Sequence[str] = ()
-) -> tuple[list[Demand], list[tuple[Mistake, str]]]:
+) -> tuple[list[Demand], list[Mistake]]:
     """One demand per task, then the one over all of them; and what is wrong with the policy.
 
     Args:
@@ -66,17 +65,20 @@ def demands(
     for info in tasks:
         name, clash = _rule_for(info.name, info.group, policy.tasks)
         if clash is not None:
-            mistakes.append((Mistake.AMBIGUOUS, clash))
+            mistakes.append(("ambiguous-rules", clash))
         rule = UNNAMED if name is None else policy.tasks[name]
         if name == info.name:
             mistakes += _unit_mistakes(info, rule)
         found.append(_demand(info.name, name, rule, policy, settings))
     mistakes += _units_without_effect(policy, found, tasks)
     found.append(_demand(None, "overall", policy.overall, policy, settings))
-    mistakes += _levels_too_large(policy, settings)
+    for place, rule in policy.places.items():
+        if rule.alpha is not None and rule.alpha > settings.alpha:
+            said = f"{place}: alpha {rule.alpha:g} is above the level of the whole policy, {settings.alpha:g}"
+            mistakes.append(("alpha-too-large", said))
     if not mistakes and not any(demand.blocks for demand in found[:-1]):
         said = "the rules leave every measured task watched, so nothing could block a release"
-        mistakes.append((Mistake.NOTHING_REQUIRED, said))
+        mistakes.append(("nothing-required", said))
     return found, mistakes
 
 
@@ -104,51 +106,37 @@ def _rule_for(task: str, group: str | None, rules: Mapping[str, Rule]) -> tuple[
             return name, None
     matching = [name for name in rules if name != ALL and fnmatchcase(task, name)]
     if len({rules[name] for name in matching}) > 1:
-        said = f"{_listed(matching)} match task {task} with different rules: name the task itself"
-        return matching[0], said
+        listed = " and ".join(f"tasks.{name}" for name in matching)
+        return matching[0], f"{listed} match task {task} with different rules: name the task itself"
     return next(iter([*matching, *([ALL] if ALL in rules else [])]), None), None
 
 
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(f"tasks.{name}" for name in names)
-
-
-def _unknown_tasks(
-    policy: Policy, tasks: Sequence[TaskInfo], untested: Sequence[str]
-) -> Iterator[tuple[Mistake, str]]:
+def _unknown_tasks(policy: Policy, tasks: Sequence[TaskInfo], untested: Sequence[str]) -> Iterator[Mistake]:
     names = {info.name: info.group for info in tasks} | dict.fromkeys(untested)
     known = [*names, *(group for group in names.values() if group)]
     for name in unused_requests(dict.fromkeys(policy.tasks, ""), names):
         hint = suggestion(name, known) or f"; the tasks are {some(list(names), 20)}"
-        yield Mistake.UNKNOWN_TASK, f"tasks.{name} matches no task{hint}"
+        yield "unknown-task", f"tasks.{name} matches no task{hint}"
 
 
-def _unit_mistakes(info: TaskInfo, rule: Rule) -> Iterator[tuple[Mistake, str]]:
+def _unit_mistakes(info: TaskInfo, rule: Rule) -> Iterator[Mistake]:
     if info.bounds is None and rule.margin is not None and rule.margin_own_unit is None:
         said = f"tasks.{info.name}: {info.metric} has no range, so its margin must be margin_own_unit"
-        yield Mistake.WRONG_MARGIN, said
+        yield "wrong-margin", said
     if info.bounds is not None and rule.margin_own_unit is not None:
         low, high = info.bounds
         share = rule.margin_own_unit / (high - low)
         said = f"{info.metric} ranges from {low:g} to {high:g}, so its margin is a share: margin: {share:g}"
-        yield Mistake.WRONG_MARGIN, f"tasks.{info.name}: {said}"
+        yield "wrong-margin", f"tasks.{info.name}: {said}"
 
 
 def _units_without_effect(
     policy: Policy, found: Sequence[Demand], tasks: Sequence[TaskInfo]
-) -> Iterator[tuple[Mistake, str]]:
+) -> Iterator[Mistake]:
     """Rules for several tasks with a margin in the metric's own unit, where every metric has a range."""
     names = {info.name for info in tasks}
     for name, rule in policy.tasks.items():
         ruled = [info for info, demand in zip(tasks, found, strict=True) if demand.rule == name]
         if ruled and name not in names and rule.margin_own_unit and all(info.bounds for info in ruled):
             said = f"tasks.{name}: the metrics of its tasks have ranges, so its margin is a share: margin"
-            yield Mistake.WRONG_MARGIN, said
-
-
-def _levels_too_large(policy: Policy, settings: Settings) -> Iterator[tuple[Mistake, str]]:
-    rules = {f"tasks.{name}": rule for name, rule in policy.tasks.items()} | {"overall": policy.overall}
-    for place, rule in rules.items():
-        if rule.alpha is not None and rule.alpha > settings.alpha:
-            said = f"{place}: alpha {rule.alpha:g} is above the level of the whole policy, {settings.alpha:g}"
-            yield Mistake.ALPHA_TOO_LARGE, said
+            yield "wrong-margin", said
