@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
 from standin.engine import KIND  # noqa: E402 - the tests' folder has to be known first
-from standin.fake_ray import FakeRay, FakeReplica  # noqa: E402
+from standin.fake_ray import FakeRay, FakeReplica, work_of  # noqa: E402
 from standin.files import GENERATE, questions, write_sweep, write_task  # noqa: E402
 
 TASKS, ITEMS = 5, 2_000
@@ -176,25 +176,20 @@ class Crowd(FakeRay):
 def dispatch_to_a_crowd() -> float:
     """Milliseconds of the dispatcher's own work per block, starting and ending all replicas included."""
     from orchestrator.cluster.resources import Node, ReplicaResources, has_room
-    from orchestrator.config.schema import SamplingConfig
-    from orchestrator.engines.base import EngineSpec
     from orchestrator.rundir.identity import Item, Rerun
     from orchestrator.rundir.progress import SweepProgress, VariantProgress
-    from orchestrator.rundir.schema import SampleColumns
     from orchestrator.sweep.blocks import Block
     from orchestrator.workers.dispatcher import Dispatcher
-    from orchestrator.workers.replica import Job
-    from orchestrator.workers.replica_slots import Workload
+    from orchestrator.workers.replica_slots import VariantWork
 
     nodes = [Node(f"node-{i}", {"CPU": 64, "GPU": 8}, {}) for i in range(CROWD // 8)]
     crowd = Crowd([node.name for node in nodes])
     each = CROWD_BLOCKS // CROWD_VARIANTS
     variants = [f"variant-{i}" for i in range(CROWD_VARIANTS)]
 
-    def work(variant: str) -> Workload:
-        job = Job(variant, EngineSpec("m"), SamplingConfig(), "", {}, {}, SampleColumns((), ()), 1, "")
+    def work(variant: str) -> VariantWork:
         blocks = [Block(variant, "t", "c", (Item(i, "", ""),), (Rerun(0.0),)) for i in range(each)]
-        return Workload(job, ReplicaResources(4, 1), blocks, {0.0: each})
+        return work_of(variant, blocks, ReplicaResources(4, 1))
 
     crowd.install()
     progress = SweepProgress({variant: VariantProgress(planned=each) for variant in variants})

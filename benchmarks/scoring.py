@@ -18,7 +18,7 @@ import numpy as np
 
 from orchestrator.config.schema import PromptConfig
 from orchestrator.sweep.tasks import Answered, TaskLibrary, TaskSpec, set_up_lm_eval
-from orchestrator.workers.scoring.pool import ScoringPool
+from orchestrator.workers.scoring_pool import ScoringPool
 
 if TYPE_CHECKING:
     from orchestrator.workers.answer_block import Scorer

@@ -199,7 +199,7 @@ def test_files_are_written_in_one_place():
         "jobs.commands.configs",  # into a `new_folder`
         "jobs.submit.remote_job",
         "orchestrator.cluster.code_shipping",
-        "orchestrator.workers.scoring.sandbox",  # to /proc
+        "orchestrator.workers.sandbox",  # to /proc
     }
 
 

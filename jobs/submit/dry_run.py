@@ -22,7 +22,7 @@ from jobs.text.format import clean, detectable_text, points_text, temperature_te
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import read_status
 from orchestrator.rundir.sample_files import read_whole
-from orchestrator.workers.stopping import NeverStop, still_needed
+from orchestrator.workers.stopping import StoppingPolicy, still_needed
 from stats.planning import Design, expected_course
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def show_dry_run(plan: Plan, request: SubmitRequest, console: Console) -> None:
     rates = measured_flip_rates(request.flips_of) if request.flips_of else given_flip_rate(request.flip_rate)
     begun = plan.sweep.store.has_run()
     earlier = run_sweep.stopping_of(plan, lambda _: None, record=False) if begun else None
-    stopping = earlier or NeverStop()
+    stopping = earlier or StoppingPolicy()
     speed = tokens_per_second(plan, request.rate)
     console.print(plan_table(plan, stopping))
     designs = detectable_designs(plan, rates)

@@ -39,16 +39,3 @@ def kind_of(options: Mapping[str, Any]) -> EngineKind:
 def packages() -> tuple[str, ...]:
     """Distributions of all kinds of engine, whose versions a manifest records."""
     return tuple(dict.fromkeys(package for kind in KINDS for package in kind.packages))
-
-
-def open_engine(spec: EngineSpec, *, gpus: float) -> Engine:
-    """Load a model.
-
-    Args:
-        spec: the model and its options.
-        gpus: GPUs this process may use, or the share of one; 0 runs on the CPU.
-
-    Raises:
-        EngineOptionError: the engine refuses its options or its model, or there is no such kind.
-    """
-    return kind_of(spec.options).load(spec, gpus=gpus)

@@ -1,41 +1,26 @@
 """From a block to samples: queries with their sampling parameters, answers, scores."""
 
-from __future__ import annotations
-
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.engines.base import (
-    GENERATE,
-    LOGLIKELIHOOD,
-    Answer,
-    EngineEndedError,
-    Query,
-    end_reason,
-    log_likelihood,
-)
+from orchestrator.config.schema import SamplingConfig
+from orchestrator.engines import base
+from orchestrator.engines.base import GENERATE, Answer, Engine, EngineEndedError, Query
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
-from orchestrator.sweep.tasks import Answered, Scored, Unscorable
+from orchestrator.rundir.identity import Item, Rerun
+from orchestrator.sweep.blocks import Block
+from orchestrator.sweep.tasks import Answered, Scored, TaskItems, Unscorable
 from orchestrator.workers.sample_rows import Sample
-from orchestrator.workers.scoring.thinking import thoughtless
 from stats.arrays import LARGEST_SCORE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
     from lm_eval.api.instance import Instance
 
-    from orchestrator.config.schema import SamplingConfig
-    from orchestrator.engines.base import Engine
-    from orchestrator.rundir.identity import Item, Rerun
-    from orchestrator.sweep.blocks import Block
-    from orchestrator.sweep.tasks import TaskItems
-
-    Scorer = Callable[[Sequence[Answered]], Iterable[Scored | Unscorable]]
-    """Scores answers to a task, in order."""
-
+Scorer = Callable[[Sequence[Answered]], Iterable[Scored | Unscorable]]
+"""Scores answers to a task, in order."""
 REFUSED = f"{RequestRefusedError.__name__}:"
 """How the error of a sample begins that a server has refused."""
 UNANSWERED = "not answered before the engine ended"
@@ -88,79 +73,74 @@ def answer_block(
             ]
             asked.append((item, rerun, len(own)))
             queries += own
-    answers = map(checked, queries, _answers(engine, queries, on_end))
-    given = [_Given(item, rerun, list(islice(answers, size))) for item, rerun, size in asked]
-    whole = [one for one in given if one.error is None]
-    answered = [_answered(built.requests[one.item.item], one.answers) for one in whole]
-    scored = zip(answered, score(list(map(thoughtless(think_end_token), answered))), strict=True)
-    return [
-        Sample.failed(one.item, one.rerun, one.error)
-        if one.error is not None
-        else _sample(one, *next(scored))
-        for one in given
-    ]
-
-
-def _answers(
-    engine: Engine, queries: Sequence[Query], on_end: Callable[[EngineEndedError], None] | None
-) -> list[Answer]:
     try:
-        return engine.answer(queries)
+        replies: Sequence[Answer | None] = engine.answer(queries)
     except EngineEndedError as ended:
         if on_end is None:
             raise
         on_end(ended)
-        unanswered = Answer(None, error=UNANSWERED)
-        return [answer or unanswered for answer in ended.answers or [None] * len(queries)]
-
-
-@dataclass(frozen=True)
-class _Given:
-    """The answers to all queries of one sample."""
-
-    item: Item
-    rerun: Rerun
-    answers: list[Answer]
-
-    @property
-    def error(self) -> str | None:
-        """The first error among them."""
-        return next((answer.error for answer in self.answers if answer.error is not None), None)
+        replies = ended.answers or [None] * len(queries)
+    unanswered = Answer(None, error=UNANSWERED)
+    answers = (checked(query, reply or unanswered) for query, reply in zip(queries, replies, strict=True))
+    samples = [_unscored(item, rerun, list(islice(answers, size))) for item, rerun, size in asked]
+    whole = [sample for sample in samples if sample.error is None]
+    answered = [_answered(built.requests[sample.item.item], sample) for sample in whole]
+    bare = [without_thoughts(one, think_end_token) for one in answered]
+    scored = zip(whole, answered, score(bare), strict=True)
+    return [sample if sample.error is not None else _scored(*next(scored)) for sample in samples]
 
 
 def checked(query: Query, answer: Answer) -> Answer:
     """An answer of any engine as it is, or as an error if it is not what the query asks for.
 
-    A text must be text that the provider has not cut or withheld, and a log-likelihood the logarithm of a
-    probability: a NaN compares as "not greater", so lm-eval would score it as if the first choice had won.
+    A text must be text that the provider has not cut or withheld, and ends at the first stop string: a server
+    of chats takes four, and some tasks have more. A log-likelihood must be the logarithm of a probability: a
+    NaN compares as "not greater", so lm-eval would score it as if the first choice had won.
     """
     if answer.error is not None:
         return answer
-    if query.kind == GENERATE:
-        try:
-            reason = end_reason(answer.finish_reason)
-        except AnswerWithheldError as withheld:
-            return Answer(None, error=error_text(withheld))
-        if isinstance(answer.response, str):
-            return _stopped(query, replace(answer, finish_reason=reason))
-        return Answer(None, error=f"TypeError: the answer is {type(answer.response).__name__}, not text")
+    response = answer.response
     try:
-        log_likelihood(answer.response[0] if query.kind == LOGLIKELIHOOD else answer.response)
-    except (ValueError, TypeError, LookupError, OverflowError) as error:
+        if query.kind != GENERATE:
+            base.log_likelihood(response[0] if query.kind == base.LOGLIKELIHOOD else response)
+            return answer
+        reason = base.end_reason(answer.finish_reason)
+    except (AnswerWithheldError, ValueError, TypeError, LookupError, OverflowError) as error:
         return Answer(None, error=error_text(error))
-    return answer
+    if not isinstance(response, str):
+        return Answer(None, error=f"TypeError: the answer is {type(response).__name__}, not text")
+    text = _stopped(response, query.arguments[1])
+    return replace(answer, response=text, finish_reason=reason if text == response else "stop")
 
 
-def _stopped(query: Query, answer: Answer) -> Answer:
-    """A text up to the first stop string: a server of chats takes four, and some tasks have more."""
+def _stopped(text: str, settings: dict[str, Any], think_end_token: str | None = None) -> str:
+    """What follows the thoughts in a text, up to the first of a task's stop strings.
+
+    These are two calls of lm-eval's own function, because some versions cut at stop strings first.
+    """
     from lm_eval.models.utils import postprocess_generated_text  # noqa: PLC0415 - slow, in the replica only
 
-    text = postprocess_generated_text(answer.response, query.arguments[1].get("until"), None)
-    return answer if text == answer.response else replace(answer, response=text, finish_reason="stop")
+    if think_end_token is not None:
+        text = postprocess_generated_text(text, None, think_end_token)
+    return str(postprocess_generated_text(text, settings.get("until"), None))
+
+
+def without_thoughts(sample: Answered, think_end_token: str | None) -> Answered:
+    """What is scored of answers: as in lm-eval, only what follows a reasoning model's thoughts.
+
+    Args:
+        sample: the answers; a text without the end of thoughts is all answer.
+        think_end_token: text that ends thoughts; None without one.
+    """
+    if think_end_token is None or sample.requests[0].request_type != GENERATE:
+        return sample
+    pairs = zip(sample.requests, sample.responses, strict=True)
+    responses = [[_stopped(text, one.args[1], think_end_token) for text in texts] for one, texts in pairs]
+    return replace(sample, responses=responses)
 
 
 def queries_of(
-    request: Instance, rerun: Rerun, sampling: SamplingConfig, *, thinks: bool = False
+    request: "Instance", rerun: Rerun, sampling: SamplingConfig, *, thinks: bool = False
 ) -> Iterator[Query]:
     """One query per repeat; without sampling one, since every repeat would give the same answer.
 
@@ -174,39 +154,51 @@ def queries_of(
     settings = generation_settings(own, rerun.temperature, sampling)
     if thinks:
         settings.pop("until", None)
-    arguments = (context, settings)
     repeats = (request.repeats or 1) if rerun.temperature > 0 else 1
     for repeat in range(repeats):
-        yield Query(GENERATE, arguments, (seed + repeat * _REPEAT_STRIDE) % 2**31)
+        yield Query(GENERATE, (context, settings), (seed + repeat * _REPEAT_STRIDE) % 2**31)
 
 
 def generation_settings(
     settings: dict[str, Any], temperature: float, sampling: SamplingConfig
 ) -> dict[str, Any]:
     """A task's own generation settings with the sweep's sampling laid over them."""
-    merged = {
-        key: value
-        for key, value in settings.items()
-        if key not in {"top_p", "top_k", "do_sample", "temperature"}
-    }
-    own = sampling.meaning()
-    unset = {name for name, value in own.items() if value is None}
-    without = unset if temperature > 0 else unset | DRAWING
+    replaced = {"top_p", "top_k", "do_sample", "temperature"}
+    merged = {name: value for name, value in settings.items() if name not in replaced}
+    without = frozenset() if temperature > 0 else DRAWING
+    own = {name: value for name, value in sampling.meaning().items() if value is not None}
     merged |= {name: value for name, value in own.items() if name not in without}
     return merged | {"do_sample": temperature > 0, "temperature": temperature}
 
 
-def _answered(requests: Sequence[Instance], answers: Sequence[Answer]) -> Answered:
-    return Answered(requests, _by_request(requests, [answer.response for answer in answers]))
+def _unscored(item: Item, rerun: Rerun, answers: list[Answer]) -> Sample:
+    error = next((answer.error for answer in answers if answer.error is not None), None)
+    return Sample(item, rerun, answers) if error is None else Sample(item, rerun, error=error)
 
 
-def _sample(given: _Given, answered: Answered, scored: Scored | Unscorable) -> Sample:
+def _answered(requests: "Sequence[Instance]", sample: Sample) -> Answered:
+    """The responses of a sample by request; a single greedy one as often as the task expects."""
+    responses = [answer.response for answer in sample.answers]
+    each = len(responses) // len(requests)
+    groups = [list(responses[start : start + each]) for start in range(0, len(responses), each)]
+    if each == 1:
+        groups = [group * (one.repeats or 1) for one, group in zip(requests, groups, strict=True)]
+    return Answered(requests, groups)
+
+
+def _scored(sample: Sample, answered: Answered, scored: Scored | Unscorable) -> Sample:
+    """A sample with its scores, and what the model said: the text itself, or the list of values as JSON."""
     if isinstance(scored, Unscorable):
-        return Sample.failed(given.item, given.rerun, f"scoring: {scored.reason}")
-    if wrong := [name for name, score in scored.scores.items() if abs(score) > LARGEST_SCORE]:
-        return Sample.failed(given.item, given.rerun, f"scoring: {wrong[0]} is {scored.scores[wrong[0]]:g}")
-    text = _response_text(answered.requests, answered.responses)
-    return Sample.answered(given.item, given.rerun, given.answers, scored, text)
+        return Sample(sample.item, sample.rerun, error=f"scoring: {scored.reason}")
+    for name, value in scored.scores.items():
+        if abs(value) > LARGEST_SCORE:
+            return Sample(sample.item, sample.rerun, error=f"scoring: {name} is {value:g}")
+    responses, is_text = answered.responses, answered.requests[0].request_type == GENERATE
+    if is_text and len(responses) == 1 and len(set(responses[0])) == 1:
+        text = str(responses[0][0])
+    else:
+        text = json.dumps([one[0] if len(one) == 1 else list(one) for one in responses])
+    return replace(sample, response=text, scored=scored)
 
 
 def put_off_refused(block: Block, samples: Sequence[Sample]) -> tuple[list[Sample], tuple[Block, ...]]:
@@ -217,31 +209,17 @@ def put_off_refused(block: Block, samples: Sequence[Sample]) -> tuple[list[Sampl
         be asked for once more when the rest is done, and those that an engine did not answer before its end.
     """
     again = (UNANSWERED,) if block.was_refused else (UNANSWERED, REFUSED)
+    kept: list[Sample] = []
     put_off: dict[Item, list[Rerun]] = {}
     for sample in samples:
         if (sample.error or "").startswith(again):
             put_off.setdefault(sample.item, []).append(sample.rerun)
+        else:
+            kept.append(sample)
     alike: dict[tuple[Rerun, ...], list[Item]] = {}
     for item, passes in put_off.items():
         alike.setdefault(tuple(passes), []).append(item)
-    later = tuple(
+    later = (
         replace(block, items=tuple(items), reruns=passes, was_refused=True) for passes, items in alike.items()
     )
-    return [sample for sample in samples if sample.rerun not in put_off.get(sample.item, ())], later
-
-
-def _by_request(requests: Sequence[Instance], responses: Sequence[Any]) -> list[list[Any]]:
-    """Group responses by request, and repeat a single greedy one as often as the task expects."""
-    each = len(responses) // len(requests)
-    groups = [list(responses[start : start + each]) for start in range(0, len(responses), each)]
-    return [
-        group * (request.repeats or 1) if each == 1 else group
-        for request, group in zip(requests, groups, strict=True)
-    ]
-
-
-def _response_text(requests: Sequence[Instance], responses: Sequence[Sequence[Any]]) -> str:
-    """What the model said: the text itself, or the list of values as JSON."""
-    if requests[0].request_type == GENERATE and len(requests) == 1 and len(set(responses[0])) == 1:
-        return str(responses[0][0])
-    return json.dumps([response[0] if len(response) == 1 else list(response) for response in responses])
+    return kept, tuple(later)

@@ -1,16 +1,11 @@
 """The blocks of a variant that no replica works on."""
 
-from __future__ import annotations
-
 from bisect import insort
 from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-
-    from orchestrator.sweep.blocks import Block
+from orchestrator.sweep.blocks import Block
 
 
 class BlockQueue:
@@ -23,7 +18,9 @@ class BlockQueue:
         owed: how many samples they hold at each temperature.
 
     Attributes:
+        temperatures: those of its samples at the beginning.
         dropped: samples dropped so far, because their temperature was.
+        ended: whether no block is to be handed out any more.
     """
 
     def __init__(self, fresh: Iterable[Block], owed: Mapping[float, int]) -> None:
@@ -33,26 +30,25 @@ class BlockQueue:
         self._waiting = Counter({temperature: count for temperature, count in owed.items() if count})
         self._left: Counter[float] = Counter()  # samples that this submit asks no more
         self._not_needed: set[float] = set()
+        self.temperatures = tuple(owed)
         self.dropped = 0
+        self.ended = False
 
     def __bool__(self) -> bool:
-        return bool(self._made or self._put_back) or self._make()
+        return self.holds(1)
 
     @property
     def samples(self) -> int:
         """Samples of all blocks in the queue."""
         return self._waiting.total()
 
-    @property
-    def temperatures(self) -> tuple[float, ...]:
-        """Temperatures of the samples in the queue."""
-        return tuple(self._waiting)
-
     def holds(self, count: int) -> bool:
-        """Whether there are at least so many blocks."""
-        while len(self._made) + len(self._put_back) < count and self._make():
-            pass
-        return len(self._made) + len(self._put_back) >= count
+        """Whether there are at least so many blocks; makes them."""
+        while (missing := count - len(self._made) - len(self._put_back)) > 0:
+            if (block := next(self._fresh, None)) is None:
+                break
+            self._made.append(block)
+        return missing <= 0
 
     def first(self) -> Block:
         """The next block, which stays; there must be one."""
@@ -66,15 +62,17 @@ class BlockQueue:
 
     def _next(self) -> deque[Block]:
         """Where the next block is: what was put back comes last, but before the blocks of later looks."""
-        if not self._made:
-            self._make()
+        if not self._made and (block := next(self._fresh, None)) is not None:
+            self._made.append(block)
         if self._made and self._put_back and self._put_back[0].look < self._made[0].look:
             return self._put_back
         return self._made or self._put_back
 
     def put_back(self, block: Block) -> None:
         """Queue a block again, without the samples that are no longer needed."""
-        if kept := self._drop_from(block):
+        if self.ended:
+            self.leave(block)
+        elif kept := self._drop_from(block):
             insort(self._put_back, kept, key=attrgetter("look"))
             self._count(kept, 1)
 
@@ -97,32 +95,23 @@ class BlockQueue:
         self.dropped += dropped
         return dropped
 
-    def clear(self) -> None:
-        """Leave all blocks to a later submit."""
+    def end(self) -> None:
+        """Leave all blocks to a later submit, also those that come back."""
+        self.ended = True
         self._fresh = iter(())
         self._made.clear()
         self._put_back.clear()
         self._left += self._waiting
         self._waiting.clear()
 
-    def _make(self) -> bool:
-        """Make one more block, if there is one."""
-        block = next(self._fresh, None)
-        if block is not None:
-            self._made.append(block)
-        return block is not None
-
     def _all_needed(self, blocks: Iterable[Block]) -> Iterator[Block]:
-        return (kept for block in blocks if (kept := self._needed(block)))
+        return (kept for block in blocks if (kept := block.without(self._not_needed)))
 
     def _drop_from(self, block: Block) -> Block | None:
         """The samples of a block that are still needed; the others count as dropped."""
-        kept = self._needed(block)
+        kept = block.without(self._not_needed)
         self.dropped += block.samples - (kept.samples if kept else 0)
         return kept
-
-    def _needed(self, block: Block) -> Block | None:
-        return block.without(self._not_needed) if self._not_needed else block
 
     def _count(self, block: Block, sign: int) -> None:
         for rerun in block.reruns:

@@ -1,45 +1,35 @@
 """The dispatcher: one loop in the driver that spreads the blocks of a sweep over replicas.
 
-It starts replicas where there is room (`replica_slots`), hands them blocks (`feeding`), takes what comes
-back, does what `failure_policy` says when something fails, and asks the stopping policy which samples are
-still needed. A replica that dies costs only the blocks in flight on it: they are owed again.
+It starts replicas where there is room (`replica_slots`), hands out blocks before engines drain, takes what
+comes back, does what `failure_policy` says when something fails, and asks the stopping policy which samples
+are still needed. A replica that dies costs only the blocks in flight on it: they are owed again.
 """
 
-from __future__ import annotations
-
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
 from orchestrator.engines.base import EngineDiedError, EngineEndedError, EngineOptionError, UnfitNodeError
 from orchestrator.errors import error_text
+from orchestrator.rundir.progress import SweepProgress
+from orchestrator.rundir.schema import SoftwareEntry
+from orchestrator.sweep.blocks import Block
 from orchestrator.workers import failure_policy
-from orchestrator.workers.block_queue import BlockQueue
 from orchestrator.workers.failure_policy import EndVariant, GiveUp, LeaveOwed, PutBack
-from orchestrator.workers.feeding import Feeder
-from orchestrator.workers.replica import Loaded, ReplicaStatus
-from orchestrator.workers.replica_slots import ReplicaSlots, VariantWork
-from orchestrator.workers.stopping import NeverStop
+from orchestrator.workers.replica import BlockReport, Loaded
+from orchestrator.workers.replica_slots import Event, ReplicaSlot, ReplicaSlots, Room, VariantWork
+from orchestrator.workers.stopping import Next, ReportedScores, StoppingPolicy
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable
-
-    from orchestrator.rundir.progress import SweepProgress
-    from orchestrator.rundir.schema import SoftwareEntry
-    from orchestrator.sweep.blocks import Block
-    from orchestrator.workers.replica import BlockReport
-    from orchestrator.workers.replica_slots import Event, ReplicaSlot, Room, Workload
-    from orchestrator.workers.stopping import ItemScores, StoppingPolicy
-
-    Watcher = Callable[[SweepProgress], None]
-    """Called with the progress after every event, and at least twice a second."""
-
-    GiveUpBlock = Callable[[Block, str], ItemScores | None]
-    """Writes an error row for each sample of a block, with the reason; returns the scores if wanted."""
+Watcher = Callable[[SweepProgress], None]
+"""Called with the progress after every event, and at least twice a second."""
+GiveUpBlock = Callable[[Block, str], ReportedScores | None]
+"""Writes an error row for each sample of a block, with the reason; returns the scores if wanted."""
 
 POLL_SECONDS = 0.5
+SECONDS_UNTIL_STATUS = 5.0  # without a result from a replica at work, until it is asked for its status
 MOST_TOLD = 10  # nodes that a variant leaves out, beside the log, which tells all
 SECONDS_TO_FAIL = 5.0  # of all parts of a replica over several nodes, after the first of them
 
@@ -48,7 +38,7 @@ class Dispatcher:
     """Runs the blocks of a sweep on replicas until none is owed.
 
     Args:
-        workloads: one per variant that owes something.
+        work: of each variant that owes something.
         max_replicas: replicas that may run at once; None for as many as there is room for.
         room: whether the Ray cluster has room for one more.
         progress: counts to keep.
@@ -63,7 +53,7 @@ class Dispatcher:
 
     def __init__(
         self,
-        workloads: Iterable[Workload],
+        work: Iterable[VariantWork],
         *,
         max_replicas: int | None,
         room: Room,
@@ -76,17 +66,15 @@ class Dispatcher:
         record: Callable[[SoftwareEntry], object] = lambda _: None,
     ) -> None:
         self._record = record
-        self._work = {
-            load.job.variant: VariantWork(load, BlockQueue(load.blocks, load.owed)) for load in workloads
-        }
+        self._work = {one.job.variant.name: one for one in work}
         self._progress = progress
         self._give_up = give_up
         self._watch = watch
         self._log = log
         self._lost_since = lost_since
-        self._stopping = stopping or NeverStop()
+        self._stopping = stopping or StoppingPolicy()
+        self._decided: set[tuple[str, float]] = set()
         self._slots = ReplicaSlots(max_replicas=max_replicas, room=room, progress=progress, log=log)
-        self._feeder = Feeder(self._work, self._slots, self._stopping, progress)
 
     def run(self) -> None:
         """Work until nothing more can be answered or the sweep is to stop; no replica is left then."""
@@ -97,9 +85,9 @@ class Dispatcher:
                 self._wait()
                 self._watch(self._progress)
                 self._slots.settle()
-                self._feeder.request_statuses()
+                self._request_statuses()
                 self._drop_decided()
-                self._feeder.feed()  # first, so that no replica is started for blocks that others will take
+                self._feed()  # first, so that no replica is started for blocks that others will take
                 self._fill_slots()
         finally:
             for slot in self._slots:
@@ -108,31 +96,97 @@ class Dispatcher:
                 self._wait()
 
     def _fill_slots(self) -> None:
-        self._end_hopeless()
-        self._slots.fill(self._work, self._feeder.held_back())
+        """Start replicas, and end the variants of which none lives and that no node is left to try."""
+        for variant, work in self._work.items():
+            loads = work.failed_loads
+            if work.queue.ended or not (loads.refusal or loads.left_out) or self._slots.of(variant):
+                continue
+            if loads.refusal or not self._slots.has_place(work):
+                if not loads.refusal and loads.try_again(time.monotonic()):
+                    self._log({"event": "tried again", "variant": variant, "nodes": len(loads.failed)})
+                else:
+                    self._end_variant(variant, loads.end)
+        queues = {name: work.queue for name, work in self._work.items()}
+        held_back = [name for name, queue in queues.items() if queue and self._is_held_back(queue.first())]
+        self._slots.fill(self._work, held_back)
+
+    # what goes out --------------------------------------------------------------------------------------
+
+    def _feed(self) -> None:
+        """Hand out what replicas may take, and close those whose variant has nothing left for them."""
+        for slot in self._slots:
+            if slot.is_loading:
+                continue
+            queue, counts = self._work[slot.variant].queue, self._progress.variants[slot.variant]
+            while queue and slot.may_take(block := queue.first()):
+                if self._slots.are_busy and self._is_held_back(block):  # never if nothing else is in flight
+                    break
+                reference = slot.actor.run.remote(queue.take())
+                slot.in_flight[reference] = block
+                slot.progress.in_flight += block.samples
+                self._slots.expect(reference, slot)
+                counts.first_work = counts.first_work or time.monotonic()
+            if not queue and not slot.in_flight:
+                self._slots.close(slot)
+                if not self._slots.of(slot.variant):
+                    self._stopping.ended(slot.variant)
+
+    def _is_held_back(self, block: Block) -> bool:
+        """Whether the stopping policy holds a block back for now."""
+        temperatures = {rerun.temperature for rerun in block.reruns}
+        return any(self._stopping.next_for(block.variant, one) is Next.WAIT for one in temperatures)
+
+    def _put_back(self, block: Block) -> None:
+        """Queue a block again, as far as it is still needed."""
+        queue, counts = self._work[block.variant].queue, self._progress.variants[block.variant]
+        waiting = queue.samples
+        queue.put_back(block)
+        counts.asked_again += queue.samples - waiting
+        counts.not_needed = queue.dropped
+
+    def _request_statuses(self) -> None:
+        """Ask replicas without a result for long whether something keeps them from their blocks."""
+        now = time.monotonic()
+        for slot in self._slots:
+            overdue = slot.in_flight and now - slot.last_heard > SECONDS_UNTIL_STATUS
+            if overdue and not slot.status_requested:
+                slot.status_requested = True
+                self._slots.expect(slot.actor.status.remote(), slot)
 
     def _drop_decided(self) -> None:
-        for variant, temperature, samples in self._feeder.drop_decided():
-            self._log(
-                {"event": "decided", "variant": variant, "temperature": temperature, "not_needed": samples}
-            )
+        """Drop what the stopping policy no longer needs, and the replicas that have nothing else to do."""
+        for variant, work in self._work.items():
+            queue = work.queue
+            decided = [one for one in queue.temperatures if (variant, one) not in self._decided]
+            decided = [one for one in decided if self._stopping.next_for(variant, one) is Next.STOP]
+            for temperature in decided:
+                self._decided.add((variant, temperature))
+                samples = queue.drop(temperature)
+                facts = {"variant": variant, "temperature": temperature, "not_needed": samples}
+                self._log({"event": "decided", **facts})
+            self._progress.variants[variant].not_needed = queue.dropped
+            if decided and all((variant, one) in self._decided for one in queue.temperatures):
+                for slot in self._slots.of(variant):  # whatever it works on
+                    if slot.in_flight:
+                        self._slots.log("withdrawn", slot, in_flight=slot.progress.in_flight)
+                    for block in slot.in_flight.values():
+                        self._put_back(block)  # drops it
+                    self._slots.close(slot)
 
     # what comes back ------------------------------------------------------------------------------------
 
     def _wait(self) -> None:
-        expected = self._slots.references
-        if expected:
+        arrived: list[Any] = []
+        if expected := self._slots.references:
             arrived, others = ray.wait(expected, num_returns=1, timeout=POLL_SECONDS)
             if arrived and others:  # of many replicas several may have finished
                 arrived += ray.wait(others, num_returns=len(others), timeout=0)[0]
         else:
-            arrived = []
             time.sleep(POLL_SECONDS)
         self._slots.end_closed(arrived)
         failed = []  # after what has been written, so that it counts as written
         for reference in arrived:
-            slot = self._slots.received(reference)
-            if slot is None:
+            if (slot := self._slots.received(reference)) is None:
                 continue
             try:
                 result = ray.get(reference)
@@ -145,18 +199,18 @@ class Dispatcher:
                 self._failed(slot, reference, *_most_telling(reference, failure, slot))
 
     def _arrived(
-        self, slot: ReplicaSlot, reference: Any, result: str | Loaded | ReplicaStatus | BlockReport
+        self, slot: ReplicaSlot, reference: Any, result: Loaded | BlockReport | tuple[str, str | None]
     ) -> None:
         slot.last_heard = time.monotonic()
-        if isinstance(result, str):
-            slot.nodes, slot.progress.node = (result,), result
-        elif isinstance(result, ReplicaStatus):
-            slot.progress.problem = result.problem
-            slot.status_requested = False
-        elif isinstance(result, Loaded):
+        if isinstance(result, Loaded):
             self._loaded(slot, result)
+        elif isinstance(result, BlockReport):
+            self._written(slot, _taken_back(slot, reference), result)
         else:
-            self._written(slot, slot.take_back(reference), result)
+            node, slot.progress.problem = result
+            slot.status_requested = False
+            if not slot.nodes:
+                slot.nodes, slot.progress.node = (node,), node
 
     def _loaded(self, slot: ReplicaSlot, loaded: Loaded) -> None:
         if loaded.software is not None:
@@ -187,10 +241,10 @@ class Dispatcher:
         if report.ended is not None:
             self._ended(slot, report.ended)  # which then has no more to do than the blocks in flight on it
         for later in report.put_off:
-            self._feeder.put_back(later)
+            self._put_back(later)
         self._report(block, report.scores)
 
-    def _report(self, block: Block, scores: ItemScores | None) -> None:
+    def _report(self, block: Block, scores: ReportedScores | None) -> None:
         if scores is None:
             return
         self._stopping.report(block.variant, block.task, scores)
@@ -207,19 +261,19 @@ class Dispatcher:
             self._refused(slot, str(cause), node)
         elif isinstance(cause, EngineEndedError):
             self._ended(slot, cause)
-            for other in self._replicas_of(slot.variant):
+            for other in self._slots.of(slot.variant):
                 self._kill(other)
         elif isinstance(cause, (RayError, EngineDiedError)) or reference not in slot.in_flight:
             self._died(slot, cause, node)
         else:
-            self._block_failed(slot.take_back(reference), error_text(cause))
+            self._block_failed(_taken_back(slot, reference), error_text(cause))
 
     def _ended(self, slot: ReplicaSlot, cause: EngineEndedError) -> None:
         """End a variant whose engine refuses its options or is away; once for all blocks that it leaves."""
-        if self._work[slot.variant].ended:
+        if self._work[slot.variant].queue.ended:
             return
         refused = isinstance(cause, EngineOptionError)
-        others = [other for other in self._replicas_of(slot.variant) if other is not slot]
+        others = [other for other in self._slots.of(slot.variant) if other is not slot]
         if refused and not all(other.is_loading for other in others):
             self._refused(slot, str(cause), slot.nodes[0])
             return
@@ -232,14 +286,20 @@ class Dispatcher:
         """An engine refuses its options: on its node only, if another replica of the variant is loaded."""
         self._slots.log("refused", slot, node=node, reason=reason)
         self._kill(slot)
-        if all(other.is_loading for other in self._replicas_of(slot.variant)):
+        if all(other.is_loading for other in self._slots.of(slot.variant)):
             self._work[slot.variant].failed_loads.refusal = reason
         self._load_failed(slot, node, reason, unfit=True)
 
     def _died(self, slot: ReplicaSlot, cause: Exception, node: str) -> None:
+        """A replica has died, perhaps with a node; while Ray has not said which it has, any lost one counts.
+
+        Ray notices the loss of a node after some seconds. Until then the actors on it are *unavailable*; that
+        of a process alone it knows at once.
+        """
         own = isinstance(cause, (EngineDiedError, UnfitNodeError))
         reason = str(cause) if own else error_text(cause)
-        node_lost = isinstance(cause, ActorUnavailableError) or self._is_lost(slot)
+        lost = set(self._lost_since(slot.since))
+        node_lost = isinstance(cause, ActorUnavailableError) or bool(lost & set(slot.nodes or lost))
         facts = {"node": node, "blocks": len(slot.in_flight), "node_lost": node_lost, "reason": reason}
         self._slots.log("died", slot, **facts)
         blocks = list(slot.in_flight.values())
@@ -257,40 +317,16 @@ class Dispatcher:
             if len(loads.left_out) <= MOST_TOLD and note not in self._progress.notes:
                 self._progress.notes.append(note)
 
-    def _end_hopeless(self) -> None:
-        """End the variants of which no replica lives and that no node is left to try."""
-        for variant, work in self._work.items():
-            loads = work.failed_loads
-            if work.ended or not (loads.refusal or loads.left_out) or self._replicas_of(variant):
-                continue
-            if loads.refusal or not self._slots.has_place(work):
-                if not loads.refusal and loads.try_again(time.monotonic()):
-                    self._log({"event": "tried again", "variant": variant, "nodes": len(loads.failed)})
-                else:
-                    self._end_variant(variant, loads.end)
-
-    def _is_lost(self, slot: ReplicaSlot) -> bool:
-        """Whether a replica died with a node; while Ray has not said which it has, any lost one counts.
-
-        Ray notices the loss of a node after some seconds. Until then the actors on it are *unavailable*; that
-        of a process alone it knows at once.
-        """
-        lost = set(self._lost_since(slot.since))
-        return bool(lost & set(slot.nodes)) if slot.nodes else bool(lost)
-
     def _end_variant(self, variant: str, end: EndVariant) -> None:
-        self._work[variant].end()
+        self._work[variant].queue.end()
         self._stopping.ended(variant)
         if end.refusal is not None:
             self._progress.variants[variant].refusal = end.refusal
 
-    def _replicas_of(self, variant: str) -> list[ReplicaSlot]:
-        return [slot for slot in self._slots if slot.variant == variant]
-
     def _kill(self, slot: ReplicaSlot) -> None:
         """End a replica; no block of it is suspected."""
         for block in slot.in_flight.values():
-            self._feeder.put_back(block)
+            self._put_back(block)
         self._slots.close(slot, dead=True)
 
     def _block_failed(self, block: Block, reason: str) -> None:
@@ -301,12 +337,12 @@ class Dispatcher:
     def _carry_out(self, action: PutBack | GiveUp | LeaveOwed, reason: str) -> None:
         if isinstance(action, PutBack):
             for block in action.blocks:
-                self._feeder.put_back(block)
+                self._put_back(block)
         elif isinstance(action, GiveUp):
             self._write_errors(action.block, reason)
         else:
             block = action.block
-            self._feeder.leave(block)
+            self._work[block.variant].queue.leave(block)
             self._progress.variants[block.variant].lost += block.samples
             remain = "1 sample remains" if block.samples == 1 else f"{block.samples} samples remain"
             self._progress.notes.append(f"{block.variant}/{block.task}: {remain} missing, because {reason}")
@@ -323,30 +359,28 @@ class Dispatcher:
         self._report(block, scores)
 
 
+def _taken_back(slot: ReplicaSlot, reference: Any) -> Block:
+    """The block of a result, which is in flight no more."""
+    block = slot.in_flight.pop(reference)
+    slot.progress.in_flight -= block.samples
+    return block
+
+
 def _most_telling(reference: Any, error: RayError, slot: ReplicaSlot) -> tuple[Exception, str]:
     """Why a replica failed, and on which node ("" if it is not known).
 
     Of several nodes, often the first to fail only lost its connection to another. A refusal tells most, then
     a part that is unavailable with its node, then what came first.
     """
-    causes = [(_cause(error), _rank(reference, slot))]
+    errors = [(error, slot.parts.index(reference) if reference in slot.parts else 0)]
     if slot.parts:
         done, _ = ray.wait(list(slot.parts), num_returns=len(slot.parts), timeout=SECONDS_TO_FAIL)
         for part in done:
             try:
                 ray.get(part)
             except RayError as other:
-                causes.append((_cause(other), _rank(part, slot)))
+                errors.append((other, slot.parts.index(part)))
+    causes = [(one.cause if isinstance(one, RayTaskError) else one, rank) for one, rank in errors]
     kinds = (EngineOptionError, ActorUnavailableError, Exception)
     cause, rank = next(one for kind in kinds for one in causes if isinstance(one[0], kind))
     return cause, slot.nodes[rank] if rank < len(slot.nodes) else ""
-
-
-def _rank(reference: Any, slot: ReplicaSlot) -> int:
-    """Which of the nodes of a replica a result comes from."""
-    return slot.parts.index(reference) if reference in slot.parts else 0
-
-
-def _cause(error: RayError) -> Exception:
-    cause: Exception = error.cause if isinstance(error, RayTaskError) else error
-    return cause

@@ -1,47 +1,32 @@
 """Executing a plan: its documents, then all its blocks on a Ray cluster."""
 
-from __future__ import annotations
-
 from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import ray
 import yaml
 
+from orchestrator.cluster import resources
 from orchestrator.cluster.ray_cluster import ray_cluster
-from orchestrator.cluster.resources import (
-    Nodes,
-    autoscaling_request,
-    replica_resources,
-    scoring_processes,
-    why_unschedulable,
-)
 from orchestrator.errors import UserError, error_text
 from orchestrator.retry import retry_storage
 from orchestrator.rundir.heartbeat import Heartbeat, write_status
 from orchestrator.rundir.lease import owner
+from orchestrator.rundir.progress import SweepProgress
+from orchestrator.rundir.schema import AggregateRow, SoftwareEntry
 from orchestrator.rundir.software import software_id
-from orchestrator.sweep.blocks import in_order_of_work
-from orchestrator.sweep.plan import list_metrics
+from orchestrator.sweep.blocks import Block, in_order_of_work
+from orchestrator.sweep.plan import Plan, list_metrics
 from orchestrator.sweep.scores import parsed_values
-from orchestrator.workers.dispatcher import Dispatcher
+from orchestrator.workers.block_queue import BlockQueue
+from orchestrator.workers.dispatcher import Dispatcher, Watcher
 from orchestrator.workers.replica import Job
-from orchestrator.workers.replica_slots import Workload
+from orchestrator.workers.replica_slots import VariantWork
 from orchestrator.workers.sample_rows import failed_block, items_table, samples_table
-from orchestrator.workers.stopping import ItemScores, NeverStop, still_needed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from orchestrator.cluster.resources import ReplicaResources
-    from orchestrator.rundir.progress import SweepProgress
-    from orchestrator.rundir.schema import AggregateRow, SoftwareEntry
-    from orchestrator.sweep.blocks import Block
-    from orchestrator.sweep.plan import Plan
-    from orchestrator.workers.dispatcher import GiveUpBlock, Watcher
-    from orchestrator.workers.stopping import StoppingPolicy
+from orchestrator.workers.stopping import ReportedScores, StoppingPolicy, still_needed
 
 
 def execute(
@@ -64,90 +49,113 @@ def execute(
     Raises:
         UserError: there is no Ray cluster, or no node of it has the resources of a replica.
     """
-    sweep = plan.sweep
-    stopping = stopping or NeverStop()
-    _note_decided(plan, progress, stopping)
+    sweep, policy = plan.sweep, stopping or StoppingPolicy()
+    for variant, counts in progress.variants.items():  # what earlier submits have decided
+        cells = plan.cells_of(variant)
+        counts.looks = policy.standing().get(variant, ())
+        counts.not_needed = sum(cell.owed for cell in cells) - still_needed(cells, policy)
     if not progress.owed:
         with suppress(OSError):
             write_status(sweep.store, progress)  # what is not needed may be news
         return
+    other_pythons = any(variant.python for variant in sweep.variants.values())
     with (
-        ray_cluster(None, ship_code=any(variant.python for variant in sweep.variants.values()))
-        if address is None
-        else nullcontext(),
+        ray_cluster(None, ship_code=other_pythons) if address is None else nullcontext(),
         Heartbeat(sweep.store, progress) as heartbeat,
     ):
-        nodes, record = Nodes(), _record(plan, progress, heartbeat)
-        workloads = _workloads(plan, nodes, stopping)
+        nodes, record = resources.Nodes(), _record(plan, progress, heartbeat)
+
+        def give_up(block: Block, reason: str) -> ReportedScores | None:
+            samples = failed_block(block, f"EngineDied: {reason}")
+            rows = samples_table(block, samples, plan.columns)
+            software = record(plan.software)
+            sweep.store.write_block(block.variant, block.task, block.name, rows, software)
+            return ReportedScores.of(samples, policy.deciding_metrics.get(block.task))
+
+        work = _work(plan, nodes, policy)
         replicas = sweep.config.cluster.replicas
         max_replicas = None if replicas == "auto" else replicas
         dispatcher = Dispatcher(
-            workloads,
+            work,
             max_replicas=max_replicas,
             room=nodes.have_room,
             lost_since=nodes.lost_since,
             progress=progress,
-            give_up=_give_up(plan, stopping, record),
+            give_up=give_up,
             watch=watch,
             log=heartbeat.log,
-            stopping=stopping,
+            stopping=policy,
             record=record,
         )
         requested = None if address is None else max_replicas
-        with autoscaling_request([load.resources for load in workloads], requested):
+        with resources.autoscaling_request([one.resources for one in work], requested):
             dispatcher.run()
 
 
-def _note_decided(plan: Plan, progress: SweepProgress, stopping: StoppingPolicy) -> None:
-    """Count what earlier submits have decided as not needed."""
-    for variant, counts in progress.variants.items():
-        counts.looks = stopping.standing().get(variant, ())
-        counts.not_needed = _owed(plan, variant).total() - still_needed(plan.cells_of(variant), stopping)
-
-
-def _workloads(plan: Plan, nodes: Nodes, stopping: StoppingPolicy) -> list[Workload]:
+def _work(plan: Plan, nodes: resources.Nodes, stopping: StoppingPolicy) -> list[VariantWork]:
     """The work of every variant that owes something.
 
     Raises:
         UserError: replicas of some variants fit on no node.
     """
-    sweep = plan.sweep
-    resources = {
-        name: replica_resources(variant.cluster, variant.options, nodes.now())
+    sweep, store = plan.sweep, plan.sweep.store
+    taken = {
+        name: resources.replica_resources(variant.cluster, variant.options, nodes.now())
         for name, variant in sweep.variants.items()
         if still_needed(plan.cells_of(name), stopping)
     }
-    _refuse_unschedulable(resources, nodes)
+    reasons = {name: resources.why_unschedulable(one, nodes.now()) for name, one in taken.items()}
+    if unplaced := [f"{name}: {reason}" for name, reason in reasons.items() if reason]:
+        raise UserError(f"The Ray cluster cannot fit these replicas: {'; '.join(unplaced)}.")
     references = {key: (ray.put(sweep.built.pop(key)),) for key in list(sweep.built)}  # Ray keeps them now
-    holder = owner(sweep.store)
-    return [
-        Workload(
-            _job(plan, variant, taken, references=references, holder=holder, stopping=stopping),
-            taken,
-            in_order_of_work(plan.cells_of(variant)),
-            _owed(plan, variant),
-            max_replicas=1 if sweep.variants[variant].kind.served else None,  # one keeps a server busy
+    holder = owner(store)
+
+    def work(name: str) -> VariantWork:
+        variant, cells = sweep.variants[name], plan.cells_of(name)
+        job = Job(
+            variant=variant,
+            sampling=sweep.config.sampling,
+            store_url=str(store.local_folder or store.url),
+            tasks={task: one.spec for task, one in sweep.tasks.items()},
+            items={task: references[sweep.renderings[name], task] for task in sweep.tasks},
+            columns=plan.columns,
+            gpus=taken[name].gpus,
+            owner=holder,
+            software=plan.software,
+            scoring_processes=resources.scoring_processes(taken[name]),
+            think_end_token=sweep.config.prompt.think_end_token,
+            must_fit=sweep.config.prompt.must_fit,
+            deciding_metrics=dict(stopping.deciding_metrics),
         )
-        for variant, taken in resources.items()
-    ]
+        owed: Counter[float] = Counter()
+        for cell in cells:
+            owed += cell.owed_by_temperature  # leaves out zeros
+        most = 1 if variant.kind.served else None  # one keeps a server busy
+        return VariantWork(job, taken[name], BlockQueue(in_order_of_work(cells), owed), most)
+
+    return [work(name) for name in taken]
 
 
-def _refuse_unschedulable(resources: dict[str, ReplicaResources], nodes: Nodes) -> None:
-    reasons = [
-        f"{variant}: {why}"
-        for variant, taken in resources.items()
-        if (why := why_unschedulable(taken, nodes.now()))
-    ]
-    if reasons:
-        raise UserError(f"The Ray cluster cannot fit these replicas: {'; '.join(reasons)}.")
+def _record(plan: Plan, progress: SweepProgress, heartbeat: Heartbeat) -> Callable[[SoftwareEntry], str]:
+    """Adds what will write samples to the manifest; returns the ID that the samples are to name."""
+    store, known = plan.sweep.store, plan.manifest["software"]
+    holder = owner(store)
 
+    def record(entry: SoftwareEntry) -> str:
+        name = software_id(entry)
+        if name not in known:
+            known[name] = entry
+            try:
+                retry_storage(write, lambda why: heartbeat.log({"event": "manifest failed", "reason": why}))
+            except OSError as error:  # samples would name what nobody explains
+                progress.stop = f"the manifest cannot be written ({error_text(error)})"
+        return name
 
-def _owed(plan: Plan, variant: str) -> Counter[float]:
-    """Samples that a variant owes, by temperature; empty if it owes none."""
-    counts: Counter[float] = Counter()
-    for cell in plan.cells_of(variant):
-        counts += cell.owed_by_temperature  # leaves out zeros
-    return counts
+    def write() -> None:
+        if owner(store) == holder:  # the manifest of another submit is not ours to replace
+            store.write_manifest(plan.manifest)
+
+    return record
 
 
 def write_documents(plan: Plan) -> None:
@@ -223,66 +231,3 @@ def _aggregates(plan: Plan, variant: str, name: str) -> Iterator[AggregateRow]:
                 "value": number,
                 "items": len(by_metric[metric]),
             }
-
-
-def _job(
-    plan: Plan,
-    variant: str,
-    taken: ReplicaResources,
-    *,
-    references: dict[tuple[str, str], tuple[Any]],
-    holder: str,
-    stopping: StoppingPolicy,
-) -> Job:
-    sweep = plan.sweep
-    folder = sweep.store.local_folder
-    return Job(
-        variant=variant,
-        engine=sweep.variants[variant],
-        sampling=sweep.config.sampling,
-        store_url=str(folder) if folder is not None else sweep.store.url,
-        tasks={name: task.spec for name, task in sweep.tasks.items()},
-        items={name: references[sweep.renderings[variant], name] for name in sweep.tasks},
-        columns=plan.columns,
-        gpus=taken.gpus,
-        owner=holder,
-        software=plan.software,
-        scoring_processes=scoring_processes(taken),
-        think_end_token=sweep.config.prompt.think_end_token,
-        must_fit=sweep.config.prompt.must_fit,
-        deciding_metrics=dict(stopping.deciding_metrics),
-    )
-
-
-def _record(plan: Plan, progress: SweepProgress, heartbeat: Heartbeat) -> Callable[[SoftwareEntry], str]:
-    """Adds what will write samples to the manifest; returns the ID that the samples are to name."""
-    store, known = plan.sweep.store, plan.manifest["software"]
-    holder = owner(store)
-
-    def record(entry: SoftwareEntry) -> str:
-        name = software_id(entry)
-        if name not in known:
-            known[name] = entry
-            try:
-                retry_storage(write, lambda why: heartbeat.log({"event": "manifest failed", "reason": why}))
-            except OSError as error:  # samples would name what nobody explains
-                progress.stop = f"the manifest cannot be written ({error_text(error)})"
-        return name
-
-    def write() -> None:
-        if owner(store) == holder:  # the manifest of another submit is not ours to replace
-            store.write_manifest(plan.manifest)
-
-    return record
-
-
-def _give_up(plan: Plan, stopping: StoppingPolicy, record: Callable[[SoftwareEntry], str]) -> GiveUpBlock:
-    def give_up(block: Block, reason: str) -> ItemScores | None:
-        samples = failed_block(block, f"EngineDied: {reason}")
-        rows = samples_table(block, samples, plan.columns)
-        software = record(plan.software)
-        plan.sweep.store.write_block(block.variant, block.task, block.name, rows, software)
-        metric = stopping.deciding_metrics.get(block.task)
-        return ItemScores.of(samples, metric) if metric else None
-
-    return give_up

@@ -6,15 +6,11 @@ error. A replica that was lost with its node does not count. A block that a livi
 example because storage or the task's files fail) is retried a few times and then stays missing.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from math import inf
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from orchestrator.sweep.blocks import Block
+from orchestrator.sweep.blocks import Block
 
 MAX_FAILED_LOADS = 2  # in a row, per variant and node
 UNFIT = 1_000_000  # failed loads that stand for a node where none can work

@@ -1,41 +1,46 @@
-"""A replica: a Ray actor with one loaded engine, which writes the answers to each block as a Parquet file."""
+"""A replica: a Ray actor with one loaded engine, which writes the answers to each block as a Parquet file.
 
-from __future__ import annotations
+An engine that needs several nodes has the replica on the first of them, and a *follower* on each other.
+"""
 
+import os
+import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import psutil
+import pyarrow.compute as pc
 import ray
+from pyarrow import Table
 
 from orchestrator.cluster.process_group import end_children_with_this_process
 from orchestrator.config.environment import set_library_environment
-from orchestrator.engines import open_engine
-from orchestrator.engines.base import UnfitNodeError
+from orchestrator.config.schema import SamplingConfig
+from orchestrator.config.variants import Variant
+from orchestrator.engines.base import (
+    Engine,
+    EngineDiedError,
+    EngineEndedError,
+    EngineSpec,
+    NodeGroup,
+    UnfitNodeError,
+)
 from orchestrator.retry import retry_storage
 from orchestrator.rundir.lease import owner
+from orchestrator.rundir.schema import SampleColumns, SoftwareEntry
 from orchestrator.rundir.software import software_id
 from orchestrator.rundir.store import RunStore, replica_log_name
-from orchestrator.sweep.tasks import set_up_lm_eval
+from orchestrator.sweep.blocks import Block
+from orchestrator.sweep.tasks import TaskItems, TaskSpec, set_up_lm_eval
 from orchestrator.workers.answer_block import answer_block, put_off_refused
-from orchestrator.workers.follower import form_group, on_this_node
 from orchestrator.workers.replica_log import keep_log, say
 from orchestrator.workers.sample_rows import samples_table
-from orchestrator.workers.scoring.pool import ScoringPool
+from orchestrator.workers.scoring_pool import ScoringPool
 from orchestrator.workers.software_here import software_here
-from orchestrator.workers.stopping import ItemScores
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from pyarrow import Table
-
-    from orchestrator.config.schema import SamplingConfig
-    from orchestrator.engines.base import Engine, EngineEndedError, EngineSpec, NodeGroup
-    from orchestrator.rundir.schema import SampleColumns, SoftwareEntry
-    from orchestrator.sweep.blocks import Block
-    from orchestrator.sweep.tasks import TaskItems, TaskSpec
+from orchestrator.workers.stopping import ReportedScores
 
 
 @dataclass(frozen=True)
@@ -54,8 +59,7 @@ class Job:
         deciding_metrics: the "metric,filter" whose scores its reports carry, by task; see `StoppingPolicy`.
     """
 
-    variant: str
-    engine: EngineSpec
+    variant: Variant
     sampling: SamplingConfig
     store_url: str
     tasks: dict[str, TaskSpec]
@@ -104,17 +108,10 @@ class BlockReport:
     errors: int
     prompt_tokens: int
     output_tokens: int
-    scores: ItemScores | None = None
+    scores: ReportedScores | None = None
     put_off: tuple[Block, ...] = ()
     ended: EngineEndedError | None = None
     metrics: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class ReplicaStatus:
-    """What keeps a replica from getting answers or writing them; None if nothing does."""
-
-    problem: str | None
 
 
 class Replica:
@@ -130,21 +127,21 @@ class Replica:
         set_library_environment()
         set_up_lm_eval()
         self._job = job
+        self._node = str(ray.get_runtime_context().get_node_id())
         self._store = RunStore(job.store_url, must_answer=False)
         self._items: dict[str, TaskItems] = {}
         self._scoring = ScoringPool(job.tasks, job.scoring_processes)
         self._engine: Engine | None = None
         self._software: str | None = None
         self._storage_error: str | None = None
-        self._end_log = keep_log(self._store, replica_log_name(number, job.variant))
-
-    def node(self) -> str:
-        """Ray's ID of this node."""
-        return str(ray.get_runtime_context().get_node_id())
+        self._end_log = keep_log(self._store, replica_log_name(number, job.variant.name))
 
     def form_group(self, nodes: int) -> NodeGroup:
-        """Where the followers of this replica will find it."""
-        return form_group(nodes)
+        """The group of nodes that this one leads: its followers get it as their argument."""
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            port = probe.getsockname()[1]
+        return NodeGroup(nodes, ray.util.get_node_ip_address(), port)
 
     def load(self, group: NodeGroup | None = None) -> Loaded:
         """Load the model.
@@ -164,20 +161,20 @@ class Replica:
             raise
 
     def _load(self, group: NodeGroup | None) -> Loaded:
-        started, node = time.monotonic(), self.node()
+        started, job, node = time.monotonic(), self._job, self._node
         if not retry_storage(self._store.has_run, self._report_storage_error):
             raise UnfitNodeError(
                 f"node {node[:8]} cannot see the run directory {self._store.url}: set --run-dir to a folder "
                 "that all nodes share, or to a URL such as s3://bucket/run"
             )
-        if Path(self._job.engine.model).is_absolute() and not Path(self._job.engine.model).exists():
-            raise UnfitNodeError(f"node {node[:8]} has no model folder {self._job.engine.model}")
+        if Path(job.variant.model).is_absolute() and not Path(job.variant.model).exists():
+            raise UnfitNodeError(f"node {node[:8]} has no model folder {job.variant.model}")
         self._scoring.start()
-        spec = self._job.engine if group is None else on_this_node(self._job.engine, group, 0)
-        self._engine = open_engine(spec, gpus=self._job.gpus)
-        say(f"lldeg: {self._job.variant} loaded in {time.monotonic() - started:.1f} s")
-        driver = self._job.software or {"versions": {}, "commit": None}
-        software = software_here(driver, spec, gpus=self._job.gpus, dtype=self._engine.dtype)
+        spec = job.variant if group is None else _on_this_node(job.variant, group, 0)
+        self._engine = job.variant.kind.load(spec, gpus=job.gpus)
+        say(f"lldeg: {job.variant.name} loaded in {time.monotonic() - started:.1f} s")
+        driver = job.software or {"versions": {}, "commit": None}
+        software = software_here(driver, job.variant.kind, gpus=job.gpus, dtype=self._engine.dtype)
         self._software = software_id(software)
         return Loaded(self._engine.target_in_flight, node, software)
 
@@ -189,32 +186,33 @@ class Replica:
         """
         if self._engine is None:
             raise RuntimeError("run() before load()")
-        score, built = self._scoring.scorer(block.task), self._built(block.task)
-        sampling = self._job.sampling.of_task(self._job.tasks[block.task].sampling)
+        job, task = self._job, block.task
+        if task not in self._items:
+            (reference,) = job.items[task]
+            self._items[task] = ray.get(reference)
         ends: list[EngineEndedError] = []
         answered = answer_block(
             block,
-            score,
-            built,
+            self._scoring.scorer(task),
+            self._items[task],
             self._engine,
-            sampling,
-            think_end_token=self._job.think_end_token,
-            must_fit=self._job.must_fit,
+            job.sampling.of_task(job.tasks[task].sampling),
+            think_end_token=job.think_end_token,
+            must_fit=job.must_fit,
             on_end=ends.append,
         )
         samples, put_off = put_off_refused(block, answered)
-        rows = samples_table(block, samples, self._job.columns)
+        rows = samples_table(block, samples, job.columns)
         if samples:
             retry_storage(lambda: self._write(block, rows), self._report_storage_error)
         self._storage_error = None
-        metric = self._job.deciding_metrics.get(block.task)
         return BlockReport(
             samples=len(samples),
             errors=len(rows) - rows["error"].null_count,
-            prompt_tokens=sum(sample.prompt_tokens or 0 for sample in samples),
-            output_tokens=sum(sample.output_tokens or 0 for sample in samples),
-            metrics=self._job.columns.unlisted(rows.schema),
-            scores=ItemScores.of(samples, metric) if metric else None,
+            prompt_tokens=pc.sum(rows["prompt_tokens"]).as_py() or 0,
+            output_tokens=pc.sum(rows["output_tokens"]).as_py() or 0,
+            metrics=job.columns.unlisted(rows.schema),
+            scores=ReportedScores.of(samples, job.deciding_metrics.get(task)),
             put_off=put_off,
             ended=next((type(end)(str(end)) for end in ends), None),
         )
@@ -235,17 +233,55 @@ class Replica:
         self._scoring.close()
         self._end_log()
 
-    def status(self) -> ReplicaStatus:
-        """Whether the storage fails, or the server behind the engine."""
-        return ReplicaStatus(self._storage_error or (self._engine.problem if self._engine else None))
+    def status(self) -> tuple[str, str | None]:
+        """Ray's ID of this node, and what keeps answers from coming or being written (None: nothing)."""
+        return self._node, self._storage_error or (self._engine.problem if self._engine else None)
 
     def _report_storage_error(self, reason: str) -> None:
         self._storage_error = f"storage error, retrying: {reason}"
         say(f"lldeg: {self._storage_error}")
 
-    def _built(self, task: str) -> TaskItems:
-        """The requests of a task, fetched once."""
-        if task not in self._items:
-            (reference,) = self._job.items[task]
-            self._items[task] = ray.get(reference)
-        return self._items[task]
+
+class Follower:
+    """The workers of an engine on one more node; they take their work from the first node, not from here.
+
+    Args:
+        job: that of the replica.
+        number: that of the replica.
+        rank: which of the replica's nodes this is; the first has 0.
+    """
+
+    def __init__(self, job: Job, number: int, rank: int) -> None:
+        end_children_with_this_process()
+        set_library_environment()
+        self._job, self._rank = job, rank
+        name = replica_log_name(number, f"{job.variant.name}-node-{rank}")
+        self._end_log = keep_log(RunStore(job.store_url, must_answer=False), name)
+
+    def follow(self, group: NodeGroup) -> None:
+        """Run the workers for as long as they live.
+
+        Raises:
+            EngineOptionError: the engine refuses its options or its model.
+            EngineDiedError: they have ended; without them the engine cannot go on.
+        """
+        variant = self._job.variant
+        try:
+            variant.kind.follow(_on_this_node(variant, group, self._rank), gpus=self._job.gpus)
+        finally:
+            self._end_log()
+        raise EngineDiedError(f"its workers on node {ray.get_runtime_context().get_node_id()[:8]} ended")
+
+
+def _on_this_node(variant: Variant, group: NodeGroup, rank: int) -> EngineSpec:
+    """What this node of a group loads or follows; engines then listen at the address that Ray uses.
+
+    Raises:
+        EngineOptionError: the engine cannot be spread over nodes with these options.
+    """
+    address = ray.util.get_node_ip_address()
+    os.environ["VLLM_HOST_IP"] = address
+    for interface, held in psutil.net_if_addrs().items():
+        if any(one.address == address for one in held):  # gloo's own choice is often a loopback
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    return variant.kind.on_node(variant, group, rank)

@@ -3,19 +3,15 @@
 A replica never fails because of its log: if it cannot be written, the replica continues without it.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from orchestrator.rundir.store import RunStore
+from orchestrator.rundir.store import RunStore
 
 SECONDS_BETWEEN_SENDS = 10.0
 MAX_BYTES = 1 << 20  # of a log that has to be sent; its end is what matters
@@ -56,9 +52,8 @@ class _Sender:
     def __init__(self, store: RunStore, name: str) -> None:
         self._store, self._name = store, name
         self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process lives
-        self._sent = 0
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._send_until_the_end, name="send-log", daemon=True)
+        self._thread = threading.Thread(target=self._send, name="send-log", daemon=True)
         _print_to(self._spool)
         self._thread.start()
 
@@ -67,16 +62,14 @@ class _Sender:
         self._ended.set()
         self._thread.join(timeout=SECONDS_BETWEEN_SENDS)
 
-    def _send_until_the_end(self) -> None:
-        while not self._ended.wait(SECONDS_BETWEEN_SENDS):
-            self._send()
-        self._send()
-
     def _send(self) -> None:
-        size = os.fstat(self._spool.fileno()).st_size
-        if size == self._sent:
-            return
-        with suppress(OSError):
-            content = os.pread(self._spool.fileno(), MAX_BYTES, max(0, size - MAX_BYTES))
-            self._store.write_log(self._name, content)
-            self._sent = size
+        sent, ended = 0, False
+        while not ended:
+            ended = self._ended.wait(SECONDS_BETWEEN_SENDS)
+            size = os.fstat(self._spool.fileno()).st_size
+            if size == sent:
+                continue
+            with suppress(OSError):
+                content = os.pread(self._spool.fileno(), MAX_BYTES, max(0, size - MAX_BYTES))
+                self._store.write_log(self._name, content)
+                sent = size

@@ -1,35 +1,26 @@
 """Placing replicas: which variant gets the next slot, whether the Ray cluster has room, and closing."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 
 from orchestrator.cluster.code_shipping import replica_environment
 from orchestrator.cluster.placement import Placement
-from orchestrator.rundir.progress import ReplicaProgress
+from orchestrator.cluster.resources import ReplicaResources
+from orchestrator.rundir.progress import ReplicaProgress, SweepProgress
+from orchestrator.sweep.blocks import Block
+from orchestrator.workers.block_queue import BlockQueue
 from orchestrator.workers.failure_policy import FailedLoads
-from orchestrator.workers.follower import Follower
-from orchestrator.workers.replica import Replica
+from orchestrator.workers.replica import Follower, Job, Replica
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-
-    from orchestrator.cluster.resources import Placed, ReplicaResources
-    from orchestrator.rundir.progress import SweepProgress
-    from orchestrator.sweep.blocks import Block
-    from orchestrator.workers.block_queue import BlockQueue
-    from orchestrator.workers.replica import Job
-
-    Event = dict[str, Any]
-    """An event as JSON values; "event" names its kind."""
-
-    Room = Callable[[ReplicaResources, Sequence[Placed]], bool]
-    """Whether the Ray cluster has room for one more replica in addition to those already placed."""
+Event = dict[str, Any]
+"""An event as JSON values; "event" names its kind."""
+Room = Callable[[ReplicaResources, Sequence[tuple[Collection[str], ReplicaResources]]], bool]
+"""Whether the Ray cluster has room for one more replica in addition to those already placed."""
 
 MAX_BLOCKS_IN_FLIGHT = 64  # per replica
 SECONDS_TO_CLOSE = 15.0
@@ -37,62 +28,35 @@ SECONDS_WITHOUT_ROOM = 600.0
 SECONDS_TO_RESERVE = 60.0  # several nodes; longer than Ray takes to notice that one is lost
 
 
-@dataclass(frozen=True)
-class Workload:
-    """A variant's work.
+@dataclass
+class VariantWork:
+    """A variant's blocks that no replica works on, and what its replicas need.
 
     Attributes:
-        job: what its replicas need to know.
+        job: what they need to know.
         resources: what one of them takes of the Ray cluster.
-        blocks: what is owed, in order.
-        owed: how many samples that is, by temperature.
+        queue: the blocks.
         max_replicas: replicas of it that may run at once; None for as many as there is room for.
+        failed_loads: where loads of its model have failed.
     """
 
     job: Job
     resources: ReplicaResources
-    blocks: Iterable[Block]
-    owed: Mapping[float, int]
-    max_replicas: int | None = None
-
-
-@dataclass
-class VariantWork:
-    """A variant's blocks that no replica works on.
-
-    Attributes:
-        failed_loads: where loads of its model have failed.
-        ended: whether none of its blocks is to be handed out any more.
-    """
-
-    load: Workload
     queue: BlockQueue
+    max_replicas: int | None = None
     failed_loads: FailedLoads = field(default_factory=FailedLoads)
-    ended: bool = False
-
-    def put_back(self, block: Block) -> None:
-        """Queue a block again, or leave it to a later submit if the variant has ended."""
-        if self.ended:
-            self.queue.leave(block)
-        else:
-            self.queue.put_back(block)
-
-    def end(self) -> None:
-        """Hand out no more; what is queued stays owed."""
-        self.ended = True
-        self.queue.clear()
 
     def wants_replica(self, replicas: int, loading: int) -> bool:
         """Whether another load pays: more blocks wait than the replicas still loading will take at once."""
-        if self.load.max_replicas is not None and replicas >= self.load.max_replicas:
+        if self.max_replicas is not None and replicas >= self.max_replicas:
             return False
         return self.failed_loads.allow_another(time.monotonic()) and self.queue.holds(loading + 1)
 
     @property
-    def resources(self) -> ReplicaResources:
+    def next_place(self) -> ReplicaResources:
         """What its next replica takes, and where that is not to be."""
         avoided = self.failed_loads.avoided(time.monotonic()) - {""}
-        return replace(self.load.resources, avoided=avoided) if avoided else self.load.resources
+        return replace(self.resources, avoided=avoided) if avoided else self.resources
 
 
 @dataclass
@@ -121,17 +85,6 @@ class ReplicaSlot:
         """Whether its model is not loaded yet."""
         return self.target_in_flight is None
 
-    def hand_out(self, reference: Any, block: Block) -> None:
-        """A block is in flight."""
-        self.in_flight[reference] = block
-        self.progress.in_flight += block.samples
-
-    def take_back(self, reference: Any) -> Block:
-        """A block is in flight no more."""
-        block = self.in_flight.pop(reference)
-        self.progress.in_flight -= block.samples
-        return block
-
     def kill(self) -> None:
         """End its processes and give its place back."""
         try:
@@ -147,10 +100,8 @@ class ReplicaSlot:
         the engine wants, so that the engine does not drain when the largest ends. A block that was in flight
         when a replica died runs alone.
         """
-        if self.target_in_flight is None:
-            return False
-        if not self.in_flight:
-            return True
+        if self.target_in_flight is None or not self.in_flight:
+            return not self.is_loading
         largest = max(held.samples for held in self.in_flight.values())
         if self.progress.in_flight - largest >= self.target_in_flight:
             return False
@@ -172,9 +123,9 @@ class ReplicaSlots:
         self,
         *,
         max_replicas: int | None,
-        room: Room,
+        room: "Room",
         progress: SweepProgress,
-        log: Callable[[Event], None],
+        log: Callable[["Event"], None],
     ) -> None:
         self._max_replicas = max_replicas
         self._room = room
@@ -191,6 +142,10 @@ class ReplicaSlots:
 
     def __bool__(self) -> bool:
         return bool(self._slots)
+
+    def of(self, variant: str) -> list[ReplicaSlot]:
+        """The replicas of a variant."""
+        return [slot for slot in self._slots if slot.variant == variant]
 
     @property
     def references(self) -> list[Any]:
@@ -222,23 +177,22 @@ class ReplicaSlots:
         while self._max_replicas is None or len(self._occupied()) < self._max_replicas:
             count = Counter(slot.variant for slot in self._slots)
             loading = Counter(slot.variant for slot in self._slots if slot.is_loading)
-            shares = {
-                name: one.queue.samples / (1 + count[name])
+            places = {
+                name: one.next_place
                 for name, one in work.items()
                 if one.wants_replica(count[name], loading[name])
             }
-            fitting = self._with_room(shares, work)
-            if not fitting:
+            placed = [(slot.nodes, slot.place.resources) for slot in self._occupied()]
+            room = {place for place in set(places.values()) if self._room(place, placed)}
+            shares = {
+                name: work[name].queue.samples / (1 + count[name])
+                for name, place in places.items()
+                if place in room
+            }
+            if not shares:
                 break
-            leading = [name for name in fitting if held_back and name not in held_back and not count[name]]
-            self._start(work[max(leading or fitting, key=lambda name: shares[name])])
-
-    def _with_room(self, names: Iterable[str], work: Mapping[str, VariantWork]) -> list[str]:
-        """The variants a replica of which fits now; asks once for each size of replica."""
-        placed = [(slot.nodes, slot.place.resources) for slot in self._occupied()]
-        wanted = {name: work[name].resources for name in names}
-        fitting = {one for one in set(wanted.values()) if self._room(one, placed)}
-        return [name for name, one in wanted.items() if one in fitting]
+            leading = [name for name in shares if held_back and name not in held_back and not count[name]]
+            self._start(work[max(leading or shares, key=lambda name: shares[name])])
 
     def _occupied(self) -> list[ReplicaSlot]:
         """Replicas that take up resources, those that are closing included."""
@@ -247,34 +201,31 @@ class ReplicaSlots:
     def has_place(self, work: VariantWork) -> bool:
         """Whether a variant may be tried somewhere, now or when it is free."""
         left_out = work.failed_loads.left_out
-        return "" not in left_out and self._room(replace(work.load.resources, avoided=left_out), ())
+        return "" not in left_out and self._room(replace(work.resources, avoided=left_out), ())
 
     def _start(self, work: VariantWork) -> None:
         self._number += 1
-        load, resources = work.load, work.resources
-        variant, place = load.job.variant, Placement(resources)
-        environment = replica_environment(load.job.engine)
+        variant, number, place = work.job.variant, self._number, Placement(work.next_place)
+        environment = replica_environment(variant)
         shared = {"runtime_env": environment} if environment else {}
         threads = MAX_BLOCKS_IN_FLIGHT + 1  # one to answer `status`
         options = {**place.actor_options(0), **shared, "max_concurrency": threads}
-        actor = ray.remote(Replica).options(**options).remote(load.job, self._number)
+        actor = ray.remote(Replica).options(**options).remote(work.job, number)
         followers = [
-            ray.remote(Follower)
-            .options(**place.actor_options(rank), **shared)
-            .remote(load.job, self._number, rank)
-            for rank in range(1, resources.nodes)
+            ray.remote(Follower).options(**place.actor_options(rank), **shared).remote(work.job, number, rank)
+            for rank in range(1, place.resources.nodes)
         ]
-        state = ReplicaProgress(self._number, variant)
+        state = ReplicaProgress(number, variant.name)
         slot = ReplicaSlot(actor, place, state, time.monotonic(), followers)
         self._slots.append(slot)
-        self._progress.replicas[state.number] = state
+        self._progress.replicas[number] = state
         self._progress.waiting = None
-        group = [actor.form_group.remote(resources.nodes)] if followers else []
-        parts = [actor.load.remote(*group), *(follower.follow.remote(*group) for follower in followers)]
-        for part in parts if followers else [actor.node.remote(), *parts]:
+        if followers:
+            group = actor.form_group.remote(place.resources.nodes)
+            slot.parts = [one.remote(group) for one in (actor.load, *(other.follow for other in followers))]
+        for part in slot.parts or (actor.status.remote(), actor.load.remote()):
             self.expect(part, slot)
-        slot.parts = parts if followers else ()
-        self._progress.variants[variant].replicas += 1
+        self._progress.variants[variant.name].replicas += 1
         self.log("started", slot)
 
     def settle(self) -> None:
@@ -293,7 +244,7 @@ class ReplicaSlots:
 
     def may_find_room(self, work: Iterable[VariantWork]) -> bool:
         """Whether blocks wait for room, which a replica that is closing or a node that joins may give."""
-        wanted = {str(one.resources) for one in work if one.queue}
+        wanted = {str(one.next_place) for one in work if one.queue}
         self._progress.waiting = None
         if not wanted:
             return False

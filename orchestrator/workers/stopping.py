@@ -7,18 +7,17 @@ answer is `STOP` is dropped. What is in flight is kept as long as its replica ha
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+from orchestrator.rundir.progress import Standing
 
-    from numpy.typing import NDArray
-
-    from orchestrator.rundir.progress import Standing
+if TYPE_CHECKING:  # slow to import, for commands that only look
     from orchestrator.sweep.blocks import Cell
     from orchestrator.workers.sample_rows import Sample
 
@@ -34,7 +33,7 @@ class Next(Enum):
 
 
 @dataclass(frozen=True)
-class ItemScores:
+class ReportedScores:
     """Scores of one variant's samples of one task under its deciding metric; arrays of shape (samples,).
 
     Attributes:
@@ -50,13 +49,15 @@ class ItemScores:
     score: NDArray[np.float64]
 
     @classmethod
-    def of(cls, samples: Sequence[Sample], metric: str) -> ItemScores:
+    def of(cls, samples: Sequence[Sample], metric: str | None) -> ReportedScores | None:
         """The scores of samples.
 
         Args:
             samples: in any order.
-            metric: "metric,filter".
+            metric: "metric,filter"; None if no scores are wanted.
         """
+        if metric is None:
+            return None
         seeds = [NO_SEED if sample.rerun.seed is None else sample.rerun.seed for sample in samples]
         scores = [sample.scored.scores.get(metric, np.nan) if sample.scored else np.nan for sample in samples]
         return cls(
@@ -67,14 +68,18 @@ class ItemScores:
         )
 
 
-class StoppingPolicy(Protocol):
-    """Decides which variants are answered further; called by the dispatcher, in one thread."""
+class StoppingPolicy:
+    """Decides which variants are answered further; called by the dispatcher, in one thread.
+
+    This one never stops any: every planned sample is needed.
+    """
 
     @property
     def deciding_metrics(self) -> Mapping[str, str]:
         """The "metric,filter" whose scores it wants to see, by task; empty if it wants none."""
+        return {}
 
-    def report(self, variant: str, task: str, scores: ItemScores) -> None:
+    def report(self, variant: str, task: str, scores: ReportedScores) -> None:
         """Take note of samples that have been written, in any order of blocks.
 
         Samples that an earlier submit wrote are not reported; a policy that needs them reads the run
@@ -84,11 +89,13 @@ class StoppingPolicy(Protocol):
     def ended(self, variant: str) -> None:
         """Take note that no more answers of a variant will come in this submit."""
 
-    def next_for(self, variant: str, temperature: float) -> Next:
+    def next_for(self, variant: str, temperature: float) -> Next:  # noqa: ARG002
         """What comes next; asked often, so the answer should be at hand. `STOP` is final."""
+        return Next.CONTINUE
 
     def standing(self) -> Mapping[str, tuple[Standing, ...]]:
         """The last look of every comparison that had one, by variant; asked after each report."""
+        return {}
 
 
 def still_needed(cells: Iterable[Cell], stopping: StoppingPolicy) -> int:
@@ -99,26 +106,3 @@ def still_needed(cells: Iterable[Cell], stopping: StoppingPolicy) -> int:
         for temperature, count in cell.owed_by_temperature.items()
         if stopping.next_for(cell.variant, temperature) is not Next.STOP
     )
-
-
-class NeverStop:
-    """The default: every planned sample is needed."""
-
-    @property
-    def deciding_metrics(self) -> Mapping[str, str]:
-        """None are wanted."""
-        return {}
-
-    def report(self, variant: str, task: str, scores: ItemScores) -> None:
-        """Never called, since no metric is wanted."""
-
-    def ended(self, variant: str) -> None:
-        """Makes no difference."""
-
-    def next_for(self, variant: str, temperature: float) -> Next:  # noqa: ARG002 - the same for all
-        """Always `CONTINUE`."""
-        return Next.CONTINUE
-
-    def standing(self) -> Mapping[str, tuple[Standing, ...]]:
-        """There are no looks."""
-        return {}

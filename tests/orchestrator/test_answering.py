@@ -109,7 +109,7 @@ def test_stop_strings_that_an_engine_does_not_know_are_applied_afterwards(open_t
     for text, end in ends.items():
         engine = Recorder(lambda _, text=text: Answer(text, "length", 5, 1))
         (sample,) = answer_block(block, task.score_each, built, engine, SamplingConfig())
-        assert (sample.response, sample.finish_reason) == end
+        assert (sample.response, sample.answers[0].finish_reason) == end
 
 
 def test_everything_a_block_holds_is_asked_at_once(open_task):

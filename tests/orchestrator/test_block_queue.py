@@ -58,7 +58,7 @@ def test_samples_are_counted():
     assert queue.samples == 4
     queue.put_back(held)
     assert queue.samples == 6
-    queue.clear()
+    queue.end()
     assert (queue.samples, bool(queue), queue.holds(1)) == (0, False, False)
 
 
@@ -69,7 +69,7 @@ def test_a_dropped_temperature_leaves_the_blocks_that_hold_nothing_else():
     assert queue.holds(1)
     queue.put_back(held)
     assert queue.drop(0.7) == 6
-    assert (bool(queue), queue.samples, queue.dropped, queue.temperatures) == (False, 0, 6, ())
+    assert (bool(queue), queue.samples, queue.dropped) == (False, 0, 6)
 
 
 def test_a_dropped_temperature_is_cut_from_mixed_blocks():
@@ -132,7 +132,7 @@ def test_what_is_left_to_a_later_submit_is_dropped_with_its_temperature():
     """Whether its variant has ended or its block failed too often: it is not handed out, and not needed."""
     queue = queue_of(*(block(name, GREEDY, SAMPLED) for name in "abc"))
     queue.leave(queue.take())
-    queue.clear()
+    queue.end()
     assert (taken(queue), queue.samples, queue.dropped) == ([], 0, 0)
     assert (queue.drop(0.7), queue.dropped) == (6, 6)
     queue.leave(block("d", GREEDY, SAMPLED))

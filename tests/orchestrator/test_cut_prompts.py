@@ -1,16 +1,17 @@
 """Prompts that do not fit into the context of a model."""
 
 import pytest
-from standin.server import StandInServer
+from standin.server import StandInServer, open_engine
 from standin.words import word_tokenizer
 
-from orchestrator.engines import open_engine
 from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, EngineSpec, Query
 from orchestrator.engines.tokenization import Encoding
 from orchestrator.errors import PromptTooLongError
 from orchestrator.rundir.identity import Item, Rerun
+from orchestrator.rundir.schema import SampleColumns
+from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import Scored
-from orchestrator.workers.sample_rows import Sample
+from orchestrator.workers.sample_rows import Sample, samples_table
 
 CONTEXT = 12
 
@@ -53,8 +54,10 @@ def test_a_prompt_that_must_stay_whole_is_an_error_if_it_does_not_fit(kind):
 def test_a_sample_counts_the_tokens_cut_of_all_its_requests(cuts, stored):
     """As its tokens are counted; unknown stays unknown."""
     answers = [Answer("a", prompt_cut=cut) for cut in cuts]
-    item = Item(0, "d", "p")
-    assert Sample.answered(item, Rerun(0.0), answers, Scored({}, {}), "a").prompt_cut == stored
+    item, rerun = Item(0, "d", "p"), Rerun(0.0)
+    sample = Sample(item, rerun, answers, "a", Scored({}, {}))
+    table = samples_table(Block("v", "t", "c", (item,), (rerun,)), [sample], SampleColumns((), ()))
+    assert table["prompt_cut"].to_pylist() == [stored]
 
 
 @pytest.fixture

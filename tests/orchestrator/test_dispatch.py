@@ -7,19 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from ray.exceptions import ActorUnavailableError, OutOfMemoryError
-from standin.fake_ray import FakeRay, ReplicaKilledError
+from standin.fake_ray import FakeRay, ReplicaKilledError, work_of
 
 from orchestrator.cluster.resources import ReplicaResources
-from orchestrator.config.schema import SamplingConfig
-from orchestrator.engines.base import EngineAwayError, EngineDiedError, EngineOptionError, EngineSpec
+from orchestrator.engines.base import EngineAwayError, EngineDiedError, EngineOptionError
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.rundir.progress import SweepProgress, VariantProgress
-from orchestrator.rundir.schema import SampleColumns
 from orchestrator.sweep.blocks import Block
-from orchestrator.workers import failure_policy, feeding
+from orchestrator.workers import dispatcher, failure_policy
 from orchestrator.workers.dispatcher import MOST_TOLD, Dispatcher
-from orchestrator.workers.replica import Job
-from orchestrator.workers.replica_slots import Workload
 
 RERUNS = (Rerun(0.0), Rerun(0.7, 0))
 
@@ -56,10 +52,7 @@ class Outcome:
             for rerun in b.reruns
         )
         metrics = stopping.deciding_metrics if stopping else {}
-        jobs = [
-            Workload(self._job(variant, metrics), ReplicaResources(1, 0), blocks, owed(blocks))
-            for variant, blocks in work.items()
-        ]
+        jobs = [work_of(variant, blocks, ReplicaResources(1, 0), metrics) for variant, blocks in work.items()]
         patch = pytest.MonkeyPatch()
         with patch.context() as context:
             ray.install(context.setattr)
@@ -75,22 +68,6 @@ class Outcome:
                 stopping=stopping,
                 record=lambda software: self.recorded.append((software, sum(ray.answered.values()))),
             ).run()
-
-    @staticmethod
-    def _job(variant, metrics):
-        spec = EngineSpec("m")
-        return Job(
-            variant,
-            spec,
-            SamplingConfig(),
-            "store",
-            {},
-            {},
-            SampleColumns((), ()),
-            0,
-            "",
-            deciding_metrics=metrics,
-        )
 
     def _give_up(self, lost, reason):
         (item,), (rerun,) = lost.items, lost.reruns
@@ -523,7 +500,7 @@ def test_a_replica_that_ray_ends_for_want_of_memory_has_died():
 
 def test_a_replica_without_results_is_asked_for_its_status(monkeypatch):
     """What the storage says stands in the progress as long as it lasts, and no longer."""
-    monkeypatch.setattr(feeding, "SECONDS_UNTIL_STATUS", -1.0)
+    monkeypatch.setattr(dispatcher, "SECONDS_UNTIL_STATUS", -1.0)
     turns = cycle([-1, 0])
     ray = FakeRay(choose=lambda _: next(turns), problem="storage error, retrying: disk full")
     outcome = Outcome(ray, {"a": cut("a", 3, 4)})

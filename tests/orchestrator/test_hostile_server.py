@@ -11,11 +11,10 @@ from urllib.parse import quote, quote_plus
 import pytest
 from standin import hostile, hostile_replies
 from standin.files import GENERATE, questions, write_task
-from standin.server import StandInServer, completion, likelihoods, reply
+from standin.server import StandInServer, completion, likelihoods, open_engine, reply
 from standin.words import word_tokenizer
 
 from orchestrator.config.schema import PromptConfig, SamplingConfig
-from orchestrator.engines import open_engine
 from orchestrator.engines.base import GENERATE as TEXT
 from orchestrator.engines.base import LOGLIKELIHOOD, Answer, EngineOptionError, EngineSpec, Query
 from orchestrator.engines.redaction import strike, striker

@@ -7,7 +7,7 @@ from standin.files import GENERATE, write_task
 
 from orchestrator.config.schema import PromptConfig
 from orchestrator.sweep.tasks import Answered, TaskLibrary, TaskSpec
-from orchestrator.workers.scoring.pool import ScoringPool
+from orchestrator.workers.scoring_pool import ScoringPool
 
 pytestmark = pytest.mark.slow  # processes that import lm-eval and sympy
 

@@ -6,6 +6,7 @@ from unittest.mock import MagicMock
 
 import pytest
 from ray.exceptions import RayTaskError
+from standin.fake_ray import work_of
 
 from orchestrator.cluster import placement
 from orchestrator.cluster.resources import (
@@ -24,8 +25,7 @@ from orchestrator.rundir.progress import SweepProgress, VariantProgress
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.prepare import engine_problems
 from orchestrator.workers import dispatcher, replica_slots
-from orchestrator.workers.block_queue import BlockQueue
-from orchestrator.workers.replica_slots import ReplicaSlots, VariantWork, Workload
+from orchestrator.workers.replica_slots import ReplicaSlots
 
 
 def gpu_nodes(*gpus):
@@ -243,10 +243,8 @@ def test_a_replica_whose_nodes_are_not_found_is_withdrawn(monkeypatch):
     monkeypatch.setattr(replica_slots, "Placement", Place)
     progress, events = SweepProgress({"a": VariantProgress(planned=1)}), []
     slots = ReplicaSlots(max_replicas=1, room=lambda *_: True, progress=progress, log=events.append)
-    job = SimpleNamespace(variant="a", engine=EngineSpec("m"))
     block = Block("a", "t", "c", (Item(0, "d", "p"),), (Rerun(0.0),))
-    load = Workload(job, ReplicaResources(1, 8, nodes=2), [block], {0.0: 1})
-    work = VariantWork(load, BlockQueue(load.blocks, load.owed))
+    work = work_of("a", [block], ReplicaResources(1, 8, nodes=2))
     slots.fill({"a": work}, ())
     (slot,) = slots
     slots.settle()

@@ -8,8 +8,8 @@ from standin.files import GENERATE, questions, write_task
 
 from orchestrator.config.schema import PromptConfig, TaskConfig
 from orchestrator.sweep.tasks import Answered, Scored, TaskError, TaskLibrary
-from orchestrator.workers.scoring.pool import ScoringPool
-from orchestrator.workers.scoring.sandbox import environment
+from orchestrator.workers.sandbox import environment
+from orchestrator.workers.scoring_pool import ScoringPool
 
 pytestmark = pytest.mark.slow  # each process imports lm-eval
 

@@ -8,8 +8,8 @@ from standin.files import GENERATE, questions, write_task
 
 from orchestrator.config.schema import PromptConfig
 from orchestrator.sweep.tasks import Answered, Scored, TaskLibrary, TaskSpec
-from orchestrator.workers.scoring import pool as pools
-from orchestrator.workers.scoring.pool import ScoringError, ScoringPool
+from orchestrator.workers import scoring_pool as pools
+from orchestrator.workers.scoring_pool import ScoringError, ScoringPool
 
 pytestmark = pytest.mark.slow  # each process imports lm-eval
 

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import yaml
 from lm_eval.api.instance import Instance
-from standin.server import StandInServer, completion, likelihoods, reply
+from standin.server import StandInServer, completion, likelihoods, open_engine, reply
 from standin.words import word_tokenizer
 
 from orchestrator.config.load import load_config
-from orchestrator.engines import kind_of, open_engine
+from orchestrator.engines import kind_of
 from orchestrator.engines.base import (
     GENERATE,
     LOGLIKELIHOOD,

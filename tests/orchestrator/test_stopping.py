@@ -9,12 +9,12 @@ from test_dispatch import Outcome, cut
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.sweep.tasks import Scored
 from orchestrator.workers.sample_rows import Sample
-from orchestrator.workers.stopping import NO_SEED, ItemScores, NeverStop, Next
+from orchestrator.workers.stopping import NO_SEED, Next, ReportedScores, StoppingPolicy
 
 METRICS = {"t": "acc,none"}
 
 
-class StopAfter(NeverStop):
+class StopAfter(StoppingPolicy):
     """Stops a (variant, temperature) once so many of its scores have been reported; notes all it sees."""
 
     deciding_metrics = METRICS
@@ -34,7 +34,7 @@ class StopAfter(NeverStop):
         return Next.STOP if (variant, temperature) == self._stops and enough else Next.CONTINUE
 
 
-class Lead(NeverStop):
+class Lead(StoppingPolicy):
     """Lets variants wait until the baseline has so many scores."""
 
     deciding_metrics = METRICS
@@ -62,7 +62,7 @@ def answered(outcome, variant, temperature):
 def test_by_default_every_sample_is_needed_and_no_scores_are_reported():
     """The default policy never stops, and costs no score in any report."""
     reported = []
-    policy = NeverStop()
+    policy = StoppingPolicy()
     policy.report = lambda *_: reported.append(1)
     outcome = Outcome(FakeRay(), {"a": cut("a", 5, 4)}, stopping=policy)
     assert (outcome.written, reported) == (outcome.planned, [])
@@ -168,11 +168,11 @@ def test_scores_of_samples():
     """A sample with an error, and one without the metric, have no score; what is not sampled has no seed."""
     item = Item(3, "d", "p")
     samples = [
-        Sample(item, Rerun(0.7, 5), "x", Scored({"acc,none": 1.0}, {}), None, None, None, None),
-        Sample(item, Rerun(0.0), "x", Scored({"f1,none": 1.0}, {}), None, None, None, None),
-        Sample.failed(item, Rerun(0.0), "no"),
+        Sample(item, Rerun(0.7, 5), scored=Scored({"acc,none": 1.0}, {})),
+        Sample(item, Rerun(0.0), scored=Scored({"f1,none": 1.0}, {})),
+        Sample(item, Rerun(0.0), error="no"),
     ]
-    scores = ItemScores.of(samples, "acc,none")
+    scores = ReportedScores.of(samples, "acc,none")
     assert scores.item.tolist() == [3, 3, 3]
     assert scores.temperature.tolist() == [0.7, 0.0, 0.0]
     assert scores.seed.tolist() == [5, NO_SEED, NO_SEED]
@@ -209,7 +209,7 @@ def test_nobody_waits_for_a_baseline_whose_blocks_are_left_to_a_later_submit():
 def test_what_was_left_to_a_later_submit_is_not_needed_once_it_is_decided():
     """Nothing is owed then, whatever has failed before."""
 
-    class OnceAllHasFailed(NeverStop):
+    class OnceAllHasFailed(StoppingPolicy):
         def next_for(self, variant, temperature):
             return Next.STOP if variant == "a" and len(tries) == 6 else Next.CONTINUE
 

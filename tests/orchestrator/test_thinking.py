@@ -9,13 +9,13 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import postprocess_generated_text
 from standin.files import GENERATE, questions, write_model, write_small_sweep, write_task
 from standin.reference import evaluate
-from standin.server import StandInServer
+from standin.server import StandInServer, open_engine
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
 from orchestrator.config.load import load_config
 from orchestrator.config.schema import PromptConfig, SamplingConfig
-from orchestrator.engines import kind_of, open_engine
+from orchestrator.engines import kind_of
 from orchestrator.engines.base import GENERATE as GENERATE_UNTIL
 from orchestrator.engines.base import Answer, EngineSpec, Query
 from orchestrator.errors import UserError

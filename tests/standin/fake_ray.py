@@ -10,9 +10,23 @@ import numpy as np
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from orchestrator.cluster.resources import NODE_ID, Node, has_room
+from orchestrator.config.schema import ReplicaConfig, SamplingConfig
+from orchestrator.config.variants import Variant
+from orchestrator.rundir.schema import SampleColumns
 from orchestrator.workers import dispatcher, replica_slots
-from orchestrator.workers.replica import BlockReport, Loaded, ReplicaStatus
-from orchestrator.workers.stopping import NO_SEED, ItemScores
+from orchestrator.workers.block_queue import BlockQueue
+from orchestrator.workers.replica import BlockReport, Job, Loaded
+from orchestrator.workers.replica_slots import VariantWork
+from orchestrator.workers.stopping import NO_SEED, ReportedScores
+
+
+def work_of(name, blocks, resources, metrics=None):
+    """The work of a variant."""
+    variant = Variant("m", name=name, cluster=ReplicaConfig(), skip_if_unsupported=False)
+    columns = SampleColumns((), ())
+    job = Job(variant, SamplingConfig(), "store", {}, {}, columns, 0, "", deciding_metrics=metrics or {})
+    owed = Counter(rerun.temperature for block in blocks for rerun in block.reruns for _ in block.items)
+    return VariantWork(job, resources, BlockQueue(blocks, owed))
 
 
 @dataclass
@@ -109,12 +123,12 @@ class FakeReplica:
     """One loaded engine."""
 
     def __init__(self, ray, job, number, node):
-        self.ray, self.job, self.variant, self.number, self.dead = ray, job, job.variant, number, False
+        self.ray, self.job, self.variant, self.number, self.dead = ray, job, job.variant.name, number, False
         self.place = node
         ray.alive.append(self)
         ray.most_alive = max(ray.most_alive, len(ray.alive))
-        actions = (self._load, self._run, self._close, self._status, self._node)
-        self.load, self.run, self.close, self.status, self.node = (Method(self, one) for one in actions)
+        actions = (self._load, self._run, self._close, self._status)
+        self.load, self.run, self.close, self.status = (Method(self, one) for one in actions)
 
     def _load(self):
         self.ray.loads.append(self.variant)
@@ -135,7 +149,7 @@ class FakeReplica:
         if block.task not in self.job.deciding_metrics:
             return None
         cells = [(item.item, rerun) for item in block.items for rerun in block.reruns]
-        return ItemScores(
+        return ReportedScores(
             np.array([item for item, _ in cells], np.int32),
             np.array([rerun.temperature for _, rerun in cells]),
             np.array([NO_SEED if rerun.seed is None else rerun.seed for _, rerun in cells], np.int32),
@@ -145,11 +159,8 @@ class FakeReplica:
     def _close(self):
         return None
 
-    def _node(self):
-        return self.place
-
     def _status(self):
-        return ReplicaStatus(self.ray.problem)
+        return self.place, self.ray.problem
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,15 @@ import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from orchestrator.engines import kind_of
+
 RESET = "reset"  # in place of a reply: the connection breaks
 HANG = "hang"  # in place of a reply: nothing comes until the server ends
+
+
+def open_engine(spec, *, gpus):
+    """The engine of a spec, as a replica loads it."""
+    return kind_of(spec.options).load(spec, gpus=gpus)
 
 
 def reply(content, status=200, **headers):

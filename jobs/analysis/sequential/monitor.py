@@ -16,7 +16,7 @@ from jobs.analysis.sequential.plan import AskedTask, Place, RunPlan, read_run_pl
 from jobs.formats.run_files import RunFiles
 from jobs.formats.run_samples import scan
 from orchestrator.errors import UserError
-from orchestrator.workers.stopping import NO_SEED, ItemScores
+from orchestrator.workers.stopping import NO_SEED, ReportedScores
 from stats.arrays import EvidenceError, Floats
 from stats.sequential.monitor import Course, SequentialMonitor
 
@@ -35,7 +35,7 @@ class _Answers:
     known: NDArray[np.bool_]
     complete: int = 0
 
-    def enter(self, task: AskedTask, temperature: float, scores: ItemScores) -> None:
+    def enter(self, task: AskedTask, temperature: float, scores: ReportedScores) -> None:
         """Take note of answers; those that are not part of the plan are ignored."""
         seeds = task.seeds[temperature]
         where = np.minimum(np.searchsorted(task.items, scores.item), task.items.size - 1)
@@ -74,7 +74,7 @@ class RunMonitor:
                         np.full(shape, np.nan), np.zeros(shape, dtype=np.bool_)
                     )
 
-    def add(self, model: str, task: str, scores: ItemScores) -> None:
+    def add(self, model: str, task: str, scores: ReportedScores) -> None:
         """Take note of answers; those that are not part of the plan are ignored."""
         asked = next((one for one in self.plan.tasks if one.info.name == task), None)
         if asked is None:
@@ -166,7 +166,7 @@ def monitor_of(run: RunFiles) -> RunMonitor:
         for model in run.models:
             files = run.samples(model, task.info.name)
             for table in scan(run, files, task.info.metric, "prompt_hash", damaged):
-                scores = ItemScores(
+                scores = ReportedScores(
                     table.column("item").to_numpy(),
                     table.column("temperature").cast(pa.float64()).to_numpy(),
                     table.column("seed").fill_null(NO_SEED).to_numpy(),

@@ -8,12 +8,12 @@ from jobs.analysis.sequential.monitor import RunMonitor, monitor_of
 from jobs.analysis.sequential.plan import Place
 from jobs.formats.run_files import RunFiles
 from orchestrator.rundir.progress import Standing
-from orchestrator.workers.stopping import ItemScores, Next
+from orchestrator.workers.stopping import Next, ReportedScores, StoppingPolicy
 from stats.arrays import EvidenceError
 from stats.sequential.monitor import Course
 
 
-class SequentialPolicy:
+class SequentialPolicy(StoppingPolicy):
     """Stops a variant at a temperature once its comparison is decided, and the baseline once all have ended.
 
     Its decisions depend on the plan and the scores alone, never on the order or the portions in which they
@@ -48,7 +48,7 @@ class SequentialPolicy:
         """Those of the plan."""
         return {task.info.name: task.info.metric for task in self._plan.tasks}
 
-    def report(self, variant: str, task: str, scores: ItemScores) -> None:
+    def report(self, variant: str, task: str, scores: ReportedScores) -> None:
         """Take note of scores, and take the looks that they make possible."""
         if self._failed:
             return

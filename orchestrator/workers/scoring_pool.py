@@ -6,128 +6,43 @@ scores the rest of the batch as if nothing had happened. Tasks that run code of 
 processes of their own.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Pipe
 from queue import LifoQueue
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator.cluster.temporary_folder import temporary_folder
-from orchestrator.sweep.tasks import Scored, Unscorable
-from orchestrator.workers.scoring.process import COUNTER_BYTES, Counter
-from orchestrator.workers.scoring.sandbox import environment
+from orchestrator.sweep.tasks import Answered, Scored, TaskSpec, Unscorable
+from orchestrator.workers.sandbox import environment
+from orchestrator.workers.scoring_process import COUNTER_BYTES, Counter
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from orchestrator.sweep.tasks import Answered, TaskSpec
-
-    Result = Scored | Unscorable
-
+Result = Scored | Unscorable
 SECONDS_PER_SAMPLE = 60.0
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 5.0
 MOST_STARTS = 3  # without a result and without a sample to blame
 MOST_BYTES = 1 << 28  # of one message of results
-CODE = "from orchestrator.workers.scoring.process import main; main()"
+FORGED = (EOFError, OSError, ValueError, TypeError, AttributeError, LookupError)
+"""What receiving raises when the process has ended, or sent what the protocol does not know."""
+CODE = "from orchestrator.workers.scoring_process import main; main()"
 SANDBOXED_CODE = """
 import sys
-from orchestrator.workers.scoring.sandbox import begin
+from orchestrator.workers.sandbox import begin
 sandbox = begin(sys.argv[3])  # before anything starts a thread
-from orchestrator.workers.scoring.process import main
+from orchestrator.workers.scoring_process import main
 main(sandbox)
 """
 
 
 class ScoringError(Exception):
     """A batch cannot be scored: its task cannot be opened, or scoring processes die before they begin."""
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    """What became of a batch: results of its first samples and, if the process ended early, why and where."""
-
-    results: list[Result]
-    reason: str | None = None
-    culprit: int | None = None
-
-
-class ScoringPool:
-    """The scoring processes of a replica; its methods may be called from several threads.
-
-    Args:
-        tasks: all tasks of the variant.
-        size: most processes at a time.
-        seconds_per_sample: how long a sample may take.
-    """
-
-    def __init__(
-        self, tasks: Mapping[str, TaskSpec], size: int, seconds_per_sample: float = SECONDS_PER_SAMPLE
-    ) -> None:
-        self._sandboxed = {name: spec.unsafe_code for name, spec in tasks.items()}
-        self._free: dict[bool, LifoQueue[_Process]] = {}  # by sandboxed or not; the last one used is warm
-        self._all: list[_Process] = []
-        for sandboxed in set(self._sandboxed.values()):
-            own = {name: spec for name, spec in tasks.items() if spec.unsafe_code == sandboxed}
-            processes = [_Process(own, seconds_per_sample, sandboxed=sandboxed) for _ in range(size)]
-            self._free[sandboxed] = LifoQueue()
-            for process in processes:
-                self._free[sandboxed].put(process)
-            self._all += processes
-
-    def start(self) -> None:
-        """Start a process of each kind ahead of the first batch; it opens the tasks meanwhile."""
-        for free in self._free.values():
-            process = free.get()
-            process.start()
-            free.put(process)
-
-    def scorer(self, task: str) -> Callable[[Sequence[Answered]], list[Result]]:
-        """What scores answers to a task."""
-        return partial(self._score, task)
-
-    def _score(self, task: str, batch: Sequence[Answered]) -> list[Result]:
-        """Score a batch, one result for each sample.
-
-        Raises:
-            ScoringError: the task cannot be opened, or no process begins.
-        """
-        if not batch:
-            return []
-        free = self._free[self._sandboxed[task]]
-        process = free.get()
-        try:
-            return _score_all(process, task, batch)
-        finally:
-            free.put(process)
-
-    def close(self) -> None:
-        """End all processes."""
-        for process in self._all:
-            process.end()
-
-
-def _score_all(process: _Process, task: str, batch: Sequence[Answered]) -> list[Result]:
-    """Score a batch in spite of samples that end the process."""
-    results: dict[int, Result] = {}
-    fruitless = 0
-    while left := [number for number in range(len(batch)) if number not in results]:
-        outcome = process.score(task, [batch[number] for number in left])
-        results |= zip(left, outcome.results, strict=False)
-        if outcome.culprit is not None:
-            results[left[outcome.culprit]] = Unscorable(f"ScoringStopped: {outcome.reason}")
-        fruitless = 0 if outcome.results or outcome.culprit is not None else fruitless + 1
-        if fruitless == MOST_STARTS:
-            raise ScoringError(f"no process can score task '{task}': {outcome.reason}")
-    return [results[number] for number in range(len(batch))]
 
 
 class _Process:
@@ -168,8 +83,12 @@ class _Process:
         with suppress(OSError):  # it is dead already, as the first batch will find out
             self._connection.send(self._tasks)
 
-    def score(self, task: str, batch: Sequence[Answered]) -> _Outcome:
+    def score(self, task: str, batch: Sequence[Answered]) -> tuple[list[Result], str | None, int | None]:
         """Have a batch scored, until it is done or the process ends.
+
+        Returns:
+            results of its first samples and, if the process ended early, why and which sample ended it; None
+            if none had begun.
 
         Raises:
             ScoringError: the task cannot be opened.
@@ -182,21 +101,14 @@ class _Process:
             if error is not None:
                 raise ScoringError(str(error))
             if self._collect(results, len(batch)):
-                return _Outcome(results)
+                return results, None, None
             reason = f"scoring took longer than {self._seconds:g} s"
-        except (
-            EOFError,
-            OSError,
-            ValueError,
-            TypeError,
-            AttributeError,
-            LookupError,
-        ):  # also of a forged message
+        except FORGED:
             reason = "scoring ended its process"
         culprit = min(max(self._counter.value, len(results)), len(batch) - 1)
         begun = self._counter.value >= 0
         self.end()
-        return _Outcome(results, reason, culprit if begun else None)
+        return results, reason, culprit if begun else None
 
     def _receive(self) -> Any:
         return json.loads(self._connection.recv_bytes(MOST_BYTES))
@@ -232,3 +144,67 @@ def _result(fields: dict[str, Any]) -> Result:
     return Scored(
         **{**fields, "scores": {str(name): float(score) for name, score in fields["scores"].items()}}
     )
+
+
+class ScoringPool:
+    """The scoring processes of a replica; its methods may be called from several threads.
+
+    Args:
+        tasks: all tasks of the variant.
+        size: most processes at a time.
+        seconds_per_sample: how long a sample may take.
+    """
+
+    def __init__(
+        self, tasks: Mapping[str, TaskSpec], size: int, seconds_per_sample: float = SECONDS_PER_SAMPLE
+    ) -> None:
+        self._sandboxed = {name: spec.unsafe_code for name, spec in tasks.items()}
+        self._free: dict[bool, LifoQueue[_Process]] = {}  # by sandboxed or not; the last one used is warm
+        self._all: list[_Process] = []
+        for sandboxed in set(self._sandboxed.values()):
+            own = {name: spec for name, spec in tasks.items() if spec.unsafe_code == sandboxed}
+            self._free[sandboxed] = LifoQueue()
+            for _ in range(size):
+                process = _Process(own, seconds_per_sample, sandboxed=sandboxed)
+                self._free[sandboxed].put(process)
+                self._all.append(process)
+
+    def start(self) -> None:
+        """Start a process of each kind ahead of the first batch; it opens the tasks meanwhile."""
+        for free in self._free.values():
+            process = free.get()
+            process.start()
+            free.put(process)
+
+    def scorer(self, task: str) -> Callable[[Sequence[Answered]], list[Result]]:
+        """What scores answers to a task."""
+        return partial(self._score, task)
+
+    def _score(self, task: str, batch: Sequence[Answered]) -> list[Result]:
+        """Score a batch, one result for each sample, in spite of samples that end the process.
+
+        Raises:
+            ScoringError: the task cannot be opened, or no process begins.
+        """
+        if not batch:
+            return []
+        free = self._free[self._sandboxed[task]]
+        results: dict[int, Result] = {}
+        process, fruitless = free.get(), 0
+        try:
+            while left := [number for number in range(len(batch)) if number not in results]:
+                scored, reason, culprit = process.score(task, [batch[number] for number in left])
+                results |= zip(left, scored, strict=False)
+                if culprit is not None:
+                    results[left[culprit]] = Unscorable(f"ScoringStopped: {reason}")
+                fruitless = 0 if scored or culprit is not None else fruitless + 1
+                if fruitless == MOST_STARTS:
+                    raise ScoringError(f"no process can score task '{task}': {reason}")
+        finally:
+            free.put(process)
+        return [results[number] for number in range(len(batch))]
+
+    def close(self) -> None:
+        """End all processes."""
+        for process in self._all:
+            process.end()

@@ -6,28 +6,30 @@ code that never ends may hold the interpreter, and could then say nothing itself
 since a process that runs code of a model must not be trusted with pickles.
 """
 
-from __future__ import annotations
-
 import json
 import mmap
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from orchestrator.cluster.code_shipping import shipped_tasks
 from orchestrator.errors import error_text
-from orchestrator.sweep.tasks import TaskLibrary, set_up_lm_eval
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from orchestrator.sweep.tasks import Answered, Scored, SweepTask, TaskSpec, Unscorable
-    from orchestrator.workers.scoring.sandbox import Sandbox
+from orchestrator.sweep.tasks import (
+    Answered,
+    Scored,
+    SweepTask,
+    TaskLibrary,
+    TaskSpec,
+    Unscorable,
+    set_up_lm_eval,
+)
+from orchestrator.workers.sandbox import Sandbox
 
 SECONDS_BETWEEN_RESULTS = 0.2
 COUNTER_BYTES = 8
@@ -104,20 +106,15 @@ def serve(connection: Connection, counter: Counter, sandbox: Sandbox | None) -> 
             if sandbox and sandbox.entered:
                 return  # another process may be able to
             continue
-        if sandbox and not sandbox.entered:
-            _enter(sandbox, tasks)
+        if sandbox and not sandbox.entered and (refused := sandbox.enter(tasks.folders)):
+            print(  # noqa: T201 - the replica's log
+                f"lldeg: this system does not allow a sandbox everything: code that the model wrote runs "
+                f"without {', '.join(refused)}.",
+                flush=True,
+            )
         counter.value = 0
         _send(connection, None)
         _score(task, batch, connection, counter, sandbox)
-
-
-def _enter(sandbox: Sandbox, tasks: _Tasks) -> None:
-    if refused := sandbox.enter(tasks.folders):
-        print(  # noqa: T201 - the replica's log
-            f"lldeg: this system does not allow a sandbox everything: code that the model wrote runs without "
-            f"{', '.join(refused)}.",
-            flush=True,
-        )
 
 
 def _score(

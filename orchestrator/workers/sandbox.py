@@ -20,13 +20,10 @@ import signal
 import struct
 import sys
 import tempfile
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
 
 MEMORY = 4 << 30  # bytes that a process may take in addition to what it has when it enters
 TASKS = 64  # processes and threads, likewise
