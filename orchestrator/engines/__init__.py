@@ -17,7 +17,7 @@ class UnknownKind(EngineKind):
 
     name = "unknown"
 
-    def recognises(self, options: Mapping[str, Any]) -> bool:  # noqa: ARG002
+    def recognises(self, options: Mapping[str, Any]) -> bool:
         """Whatever is left."""
         return True
 
@@ -26,7 +26,7 @@ class UnknownKind(EngineKind):
         known = " and ".join(dict.fromkeys(kind.name for kind in KINDS))
         yield f"unknown engine '{options.get('kind')}'; the engines are {known}"
 
-    def load(self, spec: EngineSpec, *, gpus: float) -> Engine:  # noqa: ARG002
+    def load(self, spec: EngineSpec, *, gpus: float) -> Engine:
         """Refuse."""
         raise EngineOptionError(*self.problems(spec.options))
 

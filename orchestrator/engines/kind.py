@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from math import prod
 from typing import Any, ClassVar, NamedTuple
 
-from orchestrator.engines.base import COMMITS, LORA, Engine, EngineOptionError, EngineSpec, NodeGroup
+from orchestrator.engines.base import COMMITS, Engine, EngineOptionError, EngineSpec, NodeGroup
 from orchestrator.hardware import Hardware, Obstacle
 
 TOKENIZER = "tokenizer"
@@ -39,29 +39,9 @@ class Tokenizer(NamedTuple):
     trusted: bool
 
 
-def parallel_workers(options: Mapping[str, Any]) -> int:
-    """Workers of one engine, each of which takes a GPU."""
-    sizes = [options.get(name) for name in PARALLEL_SIZES]
-    return prod(size for size in sizes if isinstance(size, int) and size > 0)  # it refuses others itself
-
-
 def chooses_format(options: Mapping[str, Any]) -> bool:
     """Whether the options leave the number format to the engine."""
     return options.get("dtype") in (None, "auto")
-
-
-def revision_problem(options: Mapping[str, Any]) -> Iterator[str]:
-    """A revision in a place from where it would not be recorded."""
-    for option in ("revision", COMMITS):
-        if option in options:
-            yield f"{option} is no engine option: set the key revision of the sweep or the variant"
-
-
-def data_parallel_problem(options: Mapping[str, Any]) -> Iterator[str]:
-    """Data parallelism inside an engine, of which only one rank would be fed."""
-    for name in ("data_parallel_size", "dp_size"):
-        if options.get(name) not in (None, 1):
-            yield f"{name} would feed one of its engines only: remove it, and set cluster.replicas instead"
 
 
 class EngineKind(ABC):
@@ -91,11 +71,11 @@ class EngineKind(ABC):
             EngineOptionError: the engine refuses its options or its model.
         """
 
-    def spans_nodes(self, options: Mapping[str, Any]) -> bool:  # noqa: ARG002
+    def spans_nodes(self, options: Mapping[str, Any]) -> bool:
         """Whether one engine can be spread over several nodes."""
         return False
 
-    def on_node(self, spec: EngineSpec, group: NodeGroup, rank: int) -> EngineSpec:  # noqa: ARG002
+    def on_node(self, spec: EngineSpec, group: NodeGroup, rank: int) -> EngineSpec:
         """What one of several nodes loads (rank 0) or follows (the others).
 
         Raises:
@@ -103,7 +83,7 @@ class EngineKind(ABC):
         """
         raise EngineOptionError(f"an engine of kind {self.name} runs on one node")
 
-    def follow(self, spec: EngineSpec, *, gpus: float) -> None:  # noqa: ARG002
+    def follow(self, spec: EngineSpec, *, gpus: float) -> None:
         """Run the part of an engine that is on another node than the first, for as long as the engine lives.
 
         Args:
@@ -120,15 +100,20 @@ class EngineKind(ABC):
         """Whether the model is behind a server, which has its own hardware."""
         return False
 
-    def takes_messages(self, options: Mapping[str, Any]) -> bool:  # noqa: ARG002
+    def takes_messages(self, options: Mapping[str, Any]) -> bool:
         """Whether it takes conversations and renders them itself; it then returns no log-likelihoods."""
         return False
 
     def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
         """Mistakes in the options that are known before anything is loaded, each as the end of a sentence."""
-        if LORA in options:
-            yield "lora is supported by the kind vllm only"
-        yield from revision_problem(options)
+        for name in ("data_parallel_size", "dp_size"):  # only one rank would be fed
+            if options.get(name) not in (None, 1):
+                yield (
+                    f"{name} would feed one of its engines only: remove it, and set cluster.replicas instead"
+                )
+        for name in ("revision", COMMITS):  # would not be recorded
+            if name in options:
+                yield f"{name} is no engine option: set the key revision of the sweep or the variant"
 
     def deciding(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options that decide an answer, which are part of a sample's identity."""
@@ -140,7 +125,8 @@ class EngineKind(ABC):
 
     def gpus(self, options: Mapping[str, Any]) -> int:
         """GPUs that one engine takes where there are GPUs: one for each of its workers."""
-        return parallel_workers(options)
+        sizes = [options.get(name) for name in PARALLEL_SIZES]
+        return prod(size for size in sizes if isinstance(size, int) and size > 0)  # it refuses others itself
 
     def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[Repository]:
         """Repositories and folders that options name beside the model, to be loaded at one commit by all."""
@@ -157,11 +143,7 @@ class EngineKind(ABC):
         return Tokenizer(model, revision, trusted)
 
     def longest_prompt(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        request: str,  # noqa: ARG002
-        answer: int,  # noqa: ARG002
-        context: int | None,  # noqa: ARG002
+        self, options: Mapping[str, Any], request: str, answer: int, context: int | None
     ) -> int | None:
         """Tokens that a prompt may have before its beginning is cut; None if that is unknown.
 
@@ -173,23 +155,13 @@ class EngineKind(ABC):
         """
         return None
 
-    def obstacles(
-        self,
-        options: Mapping[str, Any],
-        machine: Hardware,
-        *,
-        on_cpu: bool,  # noqa: ARG002
-    ) -> Iterator[Obstacle]:
+    def obstacles(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> Iterator[Obstacle]:
         """Why a machine cannot run these options: a GPU, for one, that is asked for and not there."""
         if str(options.get("device", "")).startswith("cuda") and not machine.gpus:
             yield Obstacle(f"device: {options['device']} needs a GPU, and this machine has none", "remove it")
 
     def effective(
-        self,
-        options: Mapping[str, Any],
-        machine: Hardware | None,  # noqa: ARG002
-        *,
-        on_cpu: bool,  # noqa: ARG002
+        self, options: Mapping[str, Any], machine: Hardware | None, *, on_cpu: bool
     ) -> dict[str, Any]:
         """The options that decide answers as the engine will read them, with defaults that are known.
 
@@ -200,13 +172,7 @@ class EngineKind(ABC):
         """
         return self.deciding(options)
 
-    def choices(
-        self,
-        options: Mapping[str, Any],  # noqa: ARG002
-        machine: Hardware,  # noqa: ARG002
-        *,
-        on_cpu: bool,  # noqa: ARG002
-    ) -> dict[str, Any]:
+    def choices(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
         """Options that the user did not set and that depend on the machine (for example a number format)."""
         return {}
 

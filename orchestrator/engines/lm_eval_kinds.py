@@ -5,14 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.engines.base import MOST_TOKENS, ROLLING, Engine, EngineSpec
-from orchestrator.engines.kind import (
-    TOKENIZER,
-    EngineKind,
-    Repository,
-    chooses_format,
-    data_parallel_problem,
-)
+from orchestrator.engines.base import LORA, MOST_TOKENS, ROLLING, Engine, EngineSpec
+from orchestrator.engines.kind import TOKENIZER, EngineKind, Repository, chooses_format
 from orchestrator.hardware import Hardware
 
 PREFIX = "lm-eval:"
@@ -75,9 +69,10 @@ class LmEvalClass(EngineKind):
         return MOST_TOKENS if request == ROLLING else length - (answer or -1)
 
     def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
-        """Data parallelism inside an engine, and what only other kinds take."""
+        """Also what only other kinds take."""
+        if LORA in options:
+            yield "lora is supported by the kind vllm only"
         yield from super().problems(options)
-        yield from data_parallel_problem(options)
         for option in OF_PROMPTS & options.keys():
             yield f"{option} has no effect on prompts here: set prompt.{option} instead"
         length = options.get("max_length")
@@ -103,11 +98,7 @@ class ServedClass(LmEvalClass):
         return takes_messages(options)
 
     def longest_prompt(
-        self,
-        options: Mapping[str, Any],
-        request: str,
-        answer: int,
-        context: int | None,  # noqa: ARG002
+        self, options: Mapping[str, Any], request: str, answer: int, context: int | None
     ) -> int | None:
         """What its class of lm-eval sends, if it sends tokens: a server may cut text without a word."""
         length = options.get("max_length", API_LENGTH)

@@ -13,8 +13,8 @@ import re
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from collections.abc import Sequence
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from functools import partial
 from itertools import count, islice
@@ -124,34 +124,28 @@ def run_workers(spec: EngineSpec, *, gpus: float, on_cpu: bool) -> None:
 
     if on_cpu:
         set_up_cpu(spec)
-    printed = PrintedSince()
+    printed = printed_bytes()
     try:
         config = engine_config(engine_arguments(spec, gpus=gpus, on_cpu=on_cpu), headless=True)
         executor = MultiprocExecutor(config, monitor_workers=False)
     except Exception as error:
-        raise why_not_loaded(error, printed.read()) from error
+        raise why_not_loaded(error, printed_since(printed)) from error
     executor.start_worker_monitor(inline=True)
 
 
-class PrintedSince:
-    """What this process and its children print from now on, if it goes to a file, as it does in a replica."""
+def printed_bytes() -> int:
+    """How much this process and its children have printed, if it goes to a file, as it does in a replica."""
+    status = os.fstat(2)
+    return status.st_size if stat.S_ISREG(status.st_mode) else 0
 
-    def __init__(self) -> None:
-        self._start = self._size()
 
-    def read(self) -> str:
-        """The end of it."""
-        if (size := self._size()) <= self._start:
-            return ""
-        start = max(self._start, size - MOST_LOG)
-        with Path("/proc/self/fd/2").open("rb") as log:
-            log.seek(start)
-            return log.read().decode("utf-8", "replace")
-
-    @staticmethod
-    def _size() -> int:
-        status = os.fstat(2)
-        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+def printed_since(start: int) -> str:
+    """The end of what was printed since so much had been."""
+    if (size := printed_bytes()) <= start:
+        return ""
+    with Path("/proc/self/fd/2").open("rb") as log:
+        log.seek(max(start, size - MOST_LOG))
+        return log.read().decode("utf-8", "replace")
 
 
 def why_not_loaded(error: BaseException, printed: str) -> BaseException:
@@ -183,22 +177,6 @@ def refusals() -> tuple[type[Exception], ...]:
     except ImportError:
         return (ValueError,)
     return ValueError, VLLMClientError
-
-
-def adder(engine: Any, lora: Any) -> Callable[[str, list[int], Any], None]:
-    """What adds a request (name, tokens, sampling parameters) to a vLLM engine (`LLMEngine`).
-
-    Newer engines take prompts as their renderer makes them, and will refuse others; older ones have none.
-    """
-    render = getattr(getattr(engine, "renderer", None), "render_cmpl", None)
-
-    def add(name: str, tokens: list[int], params: Any) -> None:
-        prompt: Any = {"prompt_token_ids": tokens}
-        if render is not None:
-            (prompt,) = render([prompt])
-        engine.add_request(name, prompt, params, lora_request=lora)
-
-    return add
 
 
 def prepare(query: base.Query, encoding: Encoding) -> base.Prepared:
@@ -275,21 +253,6 @@ def encoding_of(engine: Any) -> Encoding:
     return Encoding(engine.get_tokenizer(), int(engine.vllm_config.model_config.max_model_len))
 
 
-class _Pending:
-    """Engine requests that a caller waits for together."""
-
-    def __init__(self, size: int) -> None:
-        self.outputs: list[Any] = [None] * size
-        self.left = size
-        self.done = threading.Event()
-
-    def put(self, index: int, output: Any) -> None:
-        self.outputs[index] = output
-        self.left -= 1
-        if self.left == 0:
-            self.done.set()
-
-
 class VllmEngine(Engine):
     """A model loaded into vLLM.
 
@@ -314,12 +277,12 @@ class VllmEngine(Engine):
         self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
         self._failures = 0  # of the first queries; None could be asked until one was
         self._asks = False
-        self._arrivals: deque[tuple[list[int], Any, _Pending, int]] = deque()
+        self._arrivals: deque[tuple[tuple[list[int], Any], Future[Any]]] = deque()
         self._wake = threading.Event()
         self._closing = False
         self._death: BaseException | None = None
         loaded: Future[Any] = Future()
-        arguments, printed = engine_arguments(spec, gpus=gpus, on_cpu=on_cpu), PrintedSince()
+        arguments, printed = engine_arguments(spec, gpus=gpus, on_cpu=on_cpu), printed_bytes()
         self._thread = threading.Thread(
             target=self._live, args=(arguments, loaded), name="vllm-engine", daemon=True
         )
@@ -327,7 +290,7 @@ class VllmEngine(Engine):
         try:
             engine = loaded.result()
         except Exception as error:
-            raise why_not_loaded(error, printed.read()) from error
+            raise why_not_loaded(error, printed_since(printed)) from error
         self._encoding = encoding_of(engine)
         self.target_in_flight = FEED_FACTOR * int(engine.vllm_config.scheduler_config.max_num_seqs)
         self.dtype = str(engine.vllm_config.model_config.dtype).removeprefix("torch.")
@@ -337,18 +300,15 @@ class VllmEngine(Engine):
         with self._encoding_lock:
             prepared = [prepare(query, self._encoding) for query in queries]
         self._check_preparable(prepared)
-        pending = _Pending(sum(len(one.requests) for one in prepared))
         requests = [request for one in prepared for request in one.requests]
-        self._arrivals.extend(
-            (tokens, params, pending, index) for index, (tokens, params) in enumerate(requests)
-        )
-        if requests:
-            self._wake.set()
-            while not pending.done.wait(timeout=1.0):
-                if self._death is not None:
-                    raise EngineDiedError(error_text(self._death))
-        outputs = iter(pending.outputs)
-        return [_read(one, list(islice(outputs, len(one.requests)))) for one in prepared]
+        outputs: list[Future[Any]] = [Future() for _ in requests]
+        self._arrivals.extend(zip(requests, outputs, strict=True))
+        self._wake.set()
+        while wait(outputs, timeout=1.0).not_done:
+            if self._death is not None:
+                raise EngineDiedError(error_text(self._death))
+        left = iter(outputs)
+        return [_read(one, list(islice(left, len(one.requests)))) for one in prepared]
 
     def _check_preparable(self, prepared: Sequence[base.Prepared]) -> None:
         """Check that requests can be made of queries at all.
@@ -396,33 +356,39 @@ class VllmEngine(Engine):
         engine.engine_core.shutdown()
 
     def _drive(self, engine: Any) -> None:
-        waiting: dict[str, tuple[_Pending, int]] = {}
-        numbers = count()
-        add, refused = adder(engine, self._lora), refusals()
+        waiting: dict[str, Future[Any]] = {}
+        numbers, refused = count(), refusals()
         try:
             while not self._closing:
                 if not self._arrivals and not waiting:
                     self._wake.wait()
                     self._wake.clear()
                 while self._arrivals:
-                    tokens, params, pending, index = self._arrivals.popleft()
+                    (tokens, params), output = self._arrivals.popleft()
                     name = str(next(numbers))
                     try:
-                        add(name, tokens, params)
+                        self._add(engine, name, tokens, params)
                     except refused as error:  # by vLLM, this one request
-                        pending.put(index, error)
+                        output.set_exception(error)
                     else:
-                        waiting[name] = (pending, index)
-                for output in engine.step() if waiting else ():
-                    if output.finished:
-                        pending, index = waiting.pop(output.request_id)
-                        pending.put(index, output)
+                        waiting[name] = output
+                for finished in engine.step() if waiting else ():
+                    if finished.finished:
+                        waiting.pop(finished.request_id).set_result(finished)
         except BaseException as error:  # noqa: BLE001 - callers must receive any error that kills the engine
             self._death = error
 
+    def _add(self, engine: Any, name: str, tokens: list[int], params: Any) -> None:
+        """Add a request; newer engines take prompts as their renderer makes them, older ones have none."""
+        prompt: Any = {"prompt_token_ids": tokens}
+        if (render := getattr(getattr(engine, "renderer", None), "render_cmpl", None)) is not None:
+            (prompt,) = render([prompt])
+        engine.add_request(name, prompt, params, lora_request=self._lora)
 
-def _read(prepared: base.Prepared, outputs: list[Any]) -> Answer:
+
+def _read(prepared: base.Prepared, outputs: Sequence[Future[Any]]) -> Answer:
     """The answer from the outputs of requests, or from the exceptions in their place."""
-    refused = next((output for output in outputs if isinstance(output, Exception)), None)
-    answer = prepared.read(outputs) if refused is None else Answer(None, error=error_text(refused))
-    return replace(answer, prompt_cut=prepared.cut)
+    refused = next(filter(None, (output.exception() for output in outputs)), None)
+    if refused is not None:
+        return Answer(None, error=error_text(refused), prompt_cut=prepared.cut)
+    return replace(prepared.read([output.result() for output in outputs]), prompt_cut=prepared.cut)

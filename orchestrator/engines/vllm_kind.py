@@ -103,8 +103,7 @@ class Vllm(kind.EngineKind):
         for option in options:
             if known and option not in base.OWN_OPTIONS | known:
                 yield f"vLLM has no option '{option}'{suggestion(option, sorted(known))}"
-        yield from kind.data_parallel_problem(options)
-        yield from kind.revision_problem(options)
+        yield from super().problems(options)
         for option in PLACES:
             if options.get(option) is not None:
                 yield f"{option} is set by lldeg: remove it, and set cluster.nodes_per_replica instead"

@@ -20,7 +20,7 @@ class ChatMessages:
 
     name = "messages"
 
-    def __call__(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:  # noqa: ARG002
+    def __call__(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """The conversation as JSON."""
         return json.dumps(list(chat), ensure_ascii=False)
 

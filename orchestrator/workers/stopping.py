@@ -89,7 +89,7 @@ class StoppingPolicy:
     def ended(self, variant: str) -> None:
         """Take note that no more answers of a variant will come in this submit."""
 
-    def next_for(self, variant: str, temperature: float) -> Next:  # noqa: ARG002
+    def next_for(self, variant: str, temperature: float) -> Next:
         """What comes next; asked often, so the answer should be at hand. `STOP` is final."""
         return Next.CONTINUE
 

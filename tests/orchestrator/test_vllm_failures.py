@@ -3,6 +3,7 @@
 import os
 import threading
 from collections import deque
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Annotated
 
@@ -12,10 +13,9 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 from orchestrator.engines.base import GENERATE, Answer, EngineDiedError, EngineOptionError, Prepared, Query
 from orchestrator.engines.vllm_engine import (
     MOST_FAILURES,
-    PrintedSince,
     VllmEngine,
-    _Pending,
-    adder,
+    printed_bytes,
+    printed_since,
     refusals,
     why_not_loaded,
 )
@@ -133,9 +133,9 @@ def test_only_what_was_printed_since_is_read(tmp_path):
         with (tmp_path / "log").open("ab") as log:
             os.dup2(log.fileno(), 2)
         os.write(2, b"before\n")
-        printed = PrintedSince()
+        before = printed_bytes()
         os.write(2, b"after\n")
-        assert printed.read() == "after\n"
+        assert printed_since(before) == "after\n"
     finally:
         os.dup2(saved, 2)
         os.close(saved)
@@ -172,9 +172,12 @@ def test_prompts_go_to_the_engine_as_its_renderer_makes_them():
     """Raw prompts are deprecated; an engine without a renderer still takes them."""
     seen = []
     engine = SimpleNamespace(add_request=lambda *given, **named: seen.append((*given, named["lora_request"])))
-    adder(engine, None)("0", [1, 2], "params")
+    driver = VllmEngine.__new__(VllmEngine)
+    driver._lora = None
+    driver._add(engine, "0", [1, 2], "params")
     engine.renderer = SimpleNamespace(render_cmpl=lambda prompts: [{"type": "token", **prompts[0]}])
-    adder(engine, "adapter")("1", [3], "params")
+    driver._lora = "adapter"
+    driver._add(engine, "1", [3], "params")
     assert seen == [
         ("0", {"prompt_token_ids": [1, 2]}, "params", None),
         ("1", {"type": "token", "prompt_token_ids": [3]}, "params", "adapter"),
@@ -193,13 +196,12 @@ def test_a_request_that_vllm_refuses_does_not_end_the_engine(which):
     engine = VllmEngine.__new__(VllmEngine)
     engine._arrivals, engine._wake, engine._closing = deque(), threading.Event(), False
     engine._death = engine._lora = None
-    pending = _Pending(1)
-    engine._arrivals.append(([1], None, pending, 0))
+    output = Future()
+    engine._arrivals.append((([1], None), output))
     thread = threading.Thread(target=engine._drive, args=(Refusing(),), daemon=True)
     thread.start()
-    assert pending.done.wait(20)
+    assert isinstance(output.exception(20), error)
     engine._closing = True
     engine._wake.set()
     thread.join(20)
-    assert isinstance(pending.outputs[0], error)
     assert engine._death is None

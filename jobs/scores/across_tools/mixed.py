@@ -32,7 +32,7 @@ class MixedSources(SampleSource):
         """Those that the format of the path knows."""
         return self._by_path[path.path].evaluations(path)
 
-    def read_reruns(self, paths: Sequence[NamedPath], wanted: Wanted) -> RerunSet:  # noqa: ARG002 - the seam's
+    def read_reruns(self, paths: Sequence[NamedPath], wanted: Wanted) -> RerunSet:
         """Refuses: reruns of one model are made with one tool."""
         kinds = "; ".join(f"{path} is {source.described}" for path, source in self._by_path.items())
         raise UserError(f"Reruns are counted within the output of one tool, but {kinds}.")

@@ -30,7 +30,7 @@ class RunDirectory(Source):
         """Scores and answers of every item, rerun by rerun."""
         return read_reruns(_locations(paths), wanted)
 
-    def to_run(self, paths: Sequence[NamedPath], reading: Reading) -> ImportedRun:  # noqa: ARG002 - the seam's
+    def to_run(self, paths: Sequence[NamedPath], reading: Reading) -> ImportedRun:
         """Refuses: there is nothing to import."""
         raise UserError(f"{paths[0].path} is already a run directory: analyze it directly.")
 
