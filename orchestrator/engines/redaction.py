@@ -27,9 +27,13 @@ def long_words(values: Iterable[str]) -> list[str]:
 
 
 def striker(secrets: Iterable[str]) -> re.Pattern[str] | None:
-    """A pattern of all forms of some secrets; None without any."""
+    """A pattern of all forms of some secrets; None without any.
+
+    Any of their characters may be escaped as in URLs, JSON (at any depth) or HTML. Of a run of backslashes only
+    the first may begin a character, so that a long one takes no quadratic time.
+    """
     known = sorted(set(secrets), key=len, reverse=True)
-    forms = [_escaped(secret) for secret in known]
+    forms = [r"\\*".join(f"(?:{'|'.join(_forms_of(character))})" for character in secret) for secret in known]
     forms += sorted({re.escape(form) for secret in known for form in _encoded(secret)}, key=len, reverse=True)
     return re.compile("|".join(forms), re.IGNORECASE) if forms else None
 
@@ -37,13 +41,6 @@ def striker(secrets: Iterable[str]) -> re.Pattern[str] | None:
 def strike(text: str, pattern: re.Pattern[str] | None) -> str:
     """A text without secrets."""
     return text if pattern is None else pattern.sub(MARK, text)
-
-
-def _escaped(secret: str) -> str:
-    """A pattern of a secret with any of its characters escaped as in URLs, JSON (at any depth) or HTML."""
-    places = [_forms_of(character) for character in secret]
-    # Of a run of backslashes only the first may begin it, so that a long one takes no quadratic time.
-    return r"\\*".join(f"(?:{'|'.join(forms)})" for forms in places)
 
 
 def _forms_of(character: str) -> Iterator[str]:

@@ -9,7 +9,6 @@ import json
 import re
 from collections.abc import Callable
 from math import isfinite
-from numbers import Real
 from typing import Any
 
 from orchestrator.engines.base import CUT, ROUNDING, end_reason, log_likelihood
@@ -97,19 +96,16 @@ def said(choice: dict[str, Any], *, chat: bool, tools: bool = False) -> str:
     if called and not tools:
         raise ValueError("the answer calls a tool, and none was offered")
     text = part.get("content" if chat else "text")
-    if text is None and (called or (chat and _says_nothing(choice, part))):
+    # an empty answer: of thoughts alone, cut, or as SGLang writes one
+    thought = any(isinstance(part.get(name), str) for name in THOUGHTS)
+    nothing = thought or choice["finish_reason"] == CUT or choice.get("matched_stop") is not None
+    if text is None and (called or (chat and nothing)):
         return ""
     if text is None or (not text and choice["finish_reason"] is None):
         raise AnswerWithheldError(f"the answer has no text (finish_reason: {choice['finish_reason']})")
     if not isinstance(text, str):
         raise TypeError(f"the answer is not text but {type(text).__name__}")
     return text
-
-
-def _says_nothing(choice: dict[str, Any], message: dict[str, Any]) -> bool:
-    """Whether a message without content is an empty answer: of thoughts alone, or as SGLang writes one."""
-    has_thoughts = any(isinstance(message.get(name), str) for name in THOUGHTS)
-    return has_thoughts or choice["finish_reason"] == CUT or choice.get("matched_stop") is not None
 
 
 def check_logprobs(choice: dict[str, Any], tokens: int, start: int) -> None:
@@ -136,14 +132,12 @@ def check_logprobs(choice: dict[str, Any], tokens: int, start: int) -> None:
         columns.append(column[start:-1])
     for value, top in zip(*columns, strict=True):
         own = log_likelihood(value)  # one by one, since a sum could hide a wrong one
-        if not isinstance(top, dict) or not top or not all(map(_is_finite, top.values())):
+        alternatives = list(top.values()) if isinstance(top, dict) else []
+        kinds = {type(one) for one in alternatives}
+        if not alternatives or not kinds <= {int, float} or not all(map(isfinite, alternatives)):
             raise ValueError("top_logprobs are not the log-likelihoods of a token's alternatives")
-        likeliest = max(top.values())
+        likeliest = max(alternatives)
         if not max(own - ROUNDING, LEAST_LIKELY) <= likeliest <= ROUNDING:
             raise ValueError(
                 f"the likeliest token has the log-likelihood {likeliest:g}, the prompt's own {own:g}"
             )
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and isfinite(value)

@@ -92,7 +92,7 @@ class Dispatcher:
         finally:
             for slot in self._slots:
                 self._slots.close(slot)
-            while self._slots.are_closing:
+            while self._slots.closing:
                 self._wait()
 
     def _fill_slots(self) -> None:
@@ -124,7 +124,7 @@ class Dispatcher:
                 reference = slot.actor.run.remote(queue.take())
                 slot.in_flight[reference] = block
                 slot.progress.in_flight += block.samples
-                self._slots.expect(reference, slot)
+                self._slots.expected[reference] = slot
                 counts.first_work = counts.first_work or time.monotonic()
             if not queue and not slot.in_flight:
                 self._slots.close(slot)
@@ -151,7 +151,7 @@ class Dispatcher:
             overdue = slot.in_flight and now - slot.last_heard > SECONDS_UNTIL_STATUS
             if overdue and not slot.status_requested:
                 slot.status_requested = True
-                self._slots.expect(slot.actor.status.remote(), slot)
+                self._slots.expected[slot.actor.status.remote()] = slot
 
     def _drop_decided(self) -> None:
         """Drop what the stopping policy no longer needs, and the replicas that have nothing else to do."""
@@ -177,7 +177,7 @@ class Dispatcher:
 
     def _wait(self) -> None:
         arrived: list[Any] = []
-        if expected := self._slots.references:
+        if expected := [*self._slots.expected, *self._slots.closing]:
             arrived, others = ray.wait(expected, num_returns=1, timeout=POLL_SECONDS)
             if arrived and others:  # of many replicas several may have finished
                 arrived += ray.wait(others, num_returns=len(others), timeout=0)[0]
@@ -186,7 +186,7 @@ class Dispatcher:
         self._slots.end_closed(arrived)
         failed = []  # after what has been written, so that it counts as written
         for reference in arrived:
-            if (slot := self._slots.received(reference)) is None:
+            if (slot := self._slots.expected.pop(reference, None)) is None:
                 continue
             try:
                 result = ray.get(reference)

@@ -117,6 +117,10 @@ class ReplicaSlots:
         room: whether the Ray cluster has room for one more.
         progress: counts to keep.
         log: gets an event for every replica started or closed.
+
+    Attributes:
+        expected: replicas by the references of results to come.
+        closing: those whose end is to come, each with when to wait no longer.
     """
 
     def __init__(
@@ -132,8 +136,8 @@ class ReplicaSlots:
         self._progress = progress
         self._log = log
         self._slots: list[ReplicaSlot] = []
-        self._expected: dict[Any, ReplicaSlot] = {}  # by the reference of the result
-        self._closing: dict[Any, tuple[ReplicaSlot, float]] = {}  # with when to wait no longer
+        self.expected: dict[Any, ReplicaSlot] = {}
+        self.closing: dict[Any, tuple[ReplicaSlot, float]] = {}
         self._last_occupied = time.monotonic()
         self._number = 0
 
@@ -148,22 +152,9 @@ class ReplicaSlots:
         return [slot for slot in self._slots if slot.variant == variant]
 
     @property
-    def references(self) -> list[Any]:
-        """References of all results to come."""
-        return [*self._expected, *self._closing]
-
-    @property
     def are_busy(self) -> bool:
         """Whether a model is loading or a block is in flight."""
         return any(slot.is_loading or slot.in_flight for slot in self._slots)
-
-    def expect(self, reference: Any, slot: ReplicaSlot) -> None:
-        """A result of a replica is to come."""
-        self._expected[reference] = slot
-
-    def received(self, reference: Any) -> ReplicaSlot | None:
-        """The replica whose result has arrived; None if the result is no longer needed."""
-        return self._expected.pop(reference, None)
 
     # starting -------------------------------------------------------------------------------------------
 
@@ -196,7 +187,7 @@ class ReplicaSlots:
 
     def _occupied(self) -> list[ReplicaSlot]:
         """Replicas that take up resources, those that are closing included."""
-        return [*self._slots, *(slot for slot, _ in self._closing.values())]
+        return [*self._slots, *(slot for slot, _ in self.closing.values())]
 
     def has_place(self, work: VariantWork) -> bool:
         """Whether a variant may be tried somewhere, now or when it is free."""
@@ -223,8 +214,7 @@ class ReplicaSlots:
         if followers:
             group = actor.form_group.remote(place.resources.nodes)
             slot.parts = [one.remote(group) for one in (actor.load, *(other.follow for other in followers))]
-        for part in slot.parts or (actor.status.remote(), actor.load.remote()):
-            self.expect(part, slot)
+        self.expected |= dict.fromkeys(slot.parts or (actor.status.remote(), actor.load.remote()), slot)
         self._progress.variants[variant.name].replicas += 1
         self.log("started", slot)
 
@@ -249,7 +239,7 @@ class ReplicaSlots:
         if not wanted:
             return False
         if time.monotonic() - self._last_occupied < SECONDS_WITHOUT_ROOM:
-            if not self._closing:
+            if not self.closing:
                 needs = " or ".join(sorted(wanted))
                 self._progress.waiting = f"the Ray cluster has no room for a replica, which needs {needs}"
             return True
@@ -264,7 +254,7 @@ class ReplicaSlots:
         """End a replica: one with nothing in flight may free its model first, the others are killed."""
         counts = self._progress.variants[slot.variant]
         self._slots.remove(slot)
-        self._expected = {reference: one for reference, one in self._expected.items() if one is not slot}
+        self.expected = {reference: one for reference, one in self.expected.items() if one is not slot}
         counts.replicas -= 1
         del self._progress.replicas[slot.progress.number]
         if not slot.is_loading:
@@ -274,20 +264,15 @@ class ReplicaSlots:
         if dead or slot.is_loading or slot.in_flight:
             slot.kill()
         else:
-            self._closing[slot.actor.close.remote()] = slot, time.monotonic() + SECONDS_TO_CLOSE
+            self.closing[slot.actor.close.remote()] = slot, time.monotonic() + SECONDS_TO_CLOSE
         self._last_occupied = time.monotonic()
 
     def end_closed(self, arrived: Sequence[Any]) -> None:
         """Kill the replicas that have freed their model, or take too long over it."""
-        for reference, (slot, until) in list(self._closing.items()):
+        for reference, (slot, until) in list(self.closing.items()):
             if reference in arrived or time.monotonic() > until:
-                del self._closing[reference]
+                del self.closing[reference]
                 slot.kill()
-
-    @property
-    def are_closing(self) -> bool:
-        """Whether some replicas have not ended yet."""
-        return bool(self._closing)
 
     def log(self, event: str, slot: ReplicaSlot, **facts: object) -> None:
         """Log an event of a replica."""
