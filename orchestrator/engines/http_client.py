@@ -34,7 +34,6 @@ MIB = 1 << 20
 LARGEST_REPLY = 32 * MIB  # bytes, decompressed
 MOST_REPLY_PARTS = 2_000_000
 """Values and keys of a reply: log-likelihoods of 200,000 tokens have some 9 for each."""
-PIECE = 1 << 16  # bytes read at a time
 BUSY = 429
 FOR_NOW = {408, 409, 425, BUSY}  # and everything from 500 on
 NO_RIGHT = {401, 402}
@@ -47,7 +46,7 @@ WITHHOLDING = re.compile(
 HOPELESS = (aiohttp.InvalidURL, aiohttp.ClientSSLError, aiohttp.ClientConnectorCertificateError)
 
 
-class _TroubleError(Exception):
+class TryAgainError(Exception):
     """Why a request is to be asked again.
 
     Attributes:
@@ -142,7 +141,7 @@ class Server:
         while True:
             try:
                 return await self._send(body)
-            except _TroubleError as error:
+            except TryAgainError as error:
                 trouble, now = error, time.monotonic()
             failing_since = failing_since or now
             self.trouble = f"retrying requests to {self.url}: {trouble}"
@@ -182,7 +181,7 @@ class Server:
         """Send a request once.
 
         Raises:
-            _TroubleError: it is to be asked again.
+            TryAgainError: it is to be asked again.
             AnswerWithheldError, RequestRefusedError, EngineOptionError: see `ask`.
         """
         try:
@@ -193,7 +192,7 @@ class Server:
         except HOPELESS as error:
             raise EngineOptionError(f"cannot connect to {self.url}: {error_text(error)}") from None
         except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
-            raise _TroubleError(strike(error_text(error), self._told)) from None
+            raise TryAgainError(strike(error_text(error), self._told)) from None
         text = content.decode(errors="replace")
         if not 200 <= response.status < 300:
             raise self._failure(response, text)
@@ -207,10 +206,10 @@ class Server:
         except UnicodeDecodeError:
             raise RequestRefusedError(self._words("the reply is not UTF-8", text)) from None
         except ValueError:
-            raise _TroubleError(self._words("invalid JSON", text)) from None
+            raise TryAgainError(self._words("invalid JSON", text)) from None
         if not isinstance(output, (dict, list)) or (isinstance(output, dict) and output.get("error")):
             # gateways send upstream errors with status 200
-            kind = AnswerWithheldError if WITHHOLDING.search(text) else _TroubleError
+            kind = AnswerWithheldError if WITHHOLDING.search(text) else TryAgainError
             raise kind(self._words("not an answer", text))
         self._answered, self._answered_at = body, time.monotonic()
         self.trouble = None
@@ -222,15 +221,14 @@ class Server:
         Raises:
             RequestRefusedError: it is larger.
         """
-        content = bytearray()
-        async for piece in response.content.iter_chunked(PIECE):
-            content += piece
-            if len(content) > self._largest_reply:
-                response.close()
-                raise RequestRefusedError(
-                    f"the reply is larger than {self._largest_reply / (1 << 20):g} MiB (engine.max_reply_mib)"
-                )
-        return bytes(content)
+        try:
+            await response.content.readexactly(self._largest_reply + 1)
+        except asyncio.IncompleteReadError as whole:
+            return whole.partial
+        response.close()
+        raise RequestRefusedError(
+            f"the reply is larger than {self._largest_reply / MIB:g} MiB (engine.max_reply_mib)"
+        )
 
     def _failure(self, response: aiohttp.ClientResponse, text: str) -> Exception:
         """What a status that is no success means: see `_send`."""
@@ -242,7 +240,7 @@ class Server:
             return EngineOptionError(f"{self.url} refuses requests: {reason}")
         if status < 500 and status not in FOR_NOW | NO_PLACE:
             return RequestRefusedError(reason)
-        trouble = _TroubleError(reason)
+        trouble = TryAgainError(reason)
         trouble.busy, trouble.pause = status == BUSY, _seconds(response.headers.get("Retry-After"))
         if trouble.pause is not None:  # other requests would get the same answer
             self._not_before = max(self._not_before, time.monotonic() + trouble.pause)
@@ -260,13 +258,13 @@ class Server:
         for _ in range(TURNS):
             if not await self._answers_what_it_answered():
                 return None
-            with suppress(_TroubleError):
+            with suppress(TryAgainError):
                 return await self._send(body)
         raise ServerBusyError(reason)
 
     async def _answers_what_it_answered(self) -> bool:
         """Whether the server answers, once more, what it has answered before."""
-        with suppress(_TroubleError, RequestRefusedError, AnswerWithheldError):
+        with suppress(TryAgainError, RequestRefusedError, AnswerWithheldError):
             return self._answered is not None and await self._send(self._answered) is not None
         return False
 

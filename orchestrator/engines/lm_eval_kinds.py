@@ -42,8 +42,12 @@ class LmEvalClass(EngineKind):
         spec, secrets = served_engine.with_environment(spec)
         lm = lm_eval_engine.load_lm(spec, spec.options["kind"].removeprefix(PREFIX), on_cpu=gpus == 0)
         if isinstance(lm, TemplateAPI):
-            return served_engine.ServedEngine(lm, spec, secrets, chat=takes_messages(spec.options))
+            return served_engine.ServedEngine(lm, spec, secrets, chat=self.takes_messages(spec.options))
         return lm_eval_engine.LmEvalEngine(lm)
+
+    def takes_messages(self, options: Mapping[str, Any]) -> bool:
+        """Classes that talk to chat servers do."""
+        return "chat" in str(options.get("kind", ""))
 
     def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[Repository]:
         """Also the adapters of the hf classes."""
@@ -90,19 +94,15 @@ class ServedClass(LmEvalClass):
 
     def recognises(self, options: Mapping[str, Any]) -> bool:
         """By an address, or by a class that talks to a server."""
-        talks = str(options.get("kind", "")).endswith("completions") or takes_messages(options)
+        talks = str(options.get("kind", "")).endswith("completions") or self.takes_messages(options)
         return super().recognises(options) and (bool(options.get("base_url")) or talks)
-
-    def takes_messages(self, options: Mapping[str, Any]) -> bool:
-        """Chat servers do."""
-        return takes_messages(options)
 
     def longest_prompt(
         self, options: Mapping[str, Any], request: str, answer: int, context: int | None
     ) -> int | None:
         """What its class of lm-eval sends, if it sends tokens: a server may cut text without a word."""
         length = options.get("max_length", API_LENGTH)
-        sends_text = takes_messages(options) or (answer and not options.get("tokenized_requests", True))
+        sends_text = self.takes_messages(options) or (answer and not options.get("tokenized_requests", True))
         if sends_text or not isinstance(length, int):
             return None
         return MOST_TOKENS if request == ROLLING else length - 1 - answer
@@ -112,7 +112,7 @@ class ServedClass(LmEvalClass):
         named = list(super().repositories(options, model))
         yield from named
         own = options.get(f"{TOKENIZER}_backend", "huggingface") == "huggingface"
-        if own and not takes_messages(options) and not any(one.option == TOKENIZER for one in named):
+        if own and not self.takes_messages(options) and not any(one.option == TOKENIZER for one in named):
             yield Repository(TOKENIZER, model, None)
 
     def deciding(self, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,8 +160,3 @@ def _header_problems(header: object) -> Iterator[str]:
             yield f"header: {name!r} cannot be the name of a header"
         elif not isinstance(value, (str, int, float)) or not str(value).strip().isprintable():
             yield f"header: the value of {name} must be text on one line, or a number"
-
-
-def takes_messages(options: Mapping[str, Any]) -> bool:
-    """Whether a class talks to a chat server."""
-    return "chat" in str(options.get("kind", ""))

@@ -29,8 +29,8 @@ def long_words(values: Iterable[str]) -> list[str]:
 def striker(secrets: Iterable[str]) -> re.Pattern[str] | None:
     """A pattern of all forms of some secrets; None without any.
 
-    Any of their characters may be escaped as in URLs, JSON (at any depth) or HTML. Of a run of backslashes only
-    the first may begin a character, so that a long one takes no quadratic time.
+    Any of their characters may be escaped as in URLs, JSON (at any depth) or HTML. Of a run of backslashes
+    only the first may begin a character, so that a long one takes no quadratic time.
     """
     known = sorted(set(secrets), key=len, reverse=True)
     forms = [r"\\*".join(f"(?:{'|'.join(_forms_of(character))})" for character in secret) for secret in known]

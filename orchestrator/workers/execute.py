@@ -180,29 +180,24 @@ def conclude(plan: Plan, progress: SweepProgress, holder: str) -> None:
         progress: what it has written.
         holder: the submit; see `lease.owner`. The run of another one is left as it is.
     """
-    store = plan.sweep.store
-    try:
-        if owner(store) == holder:
-            for name, metrics in progress.metrics.items():
-                list_metrics(plan.manifest, plan.sweep.tasks[name], metrics)
-            if any(progress.metrics.values()):
-                store.write_manifest(plan.manifest)
-            _write_aggregates(plan, written=progress.written > 0)
-    except OSError as error:
-        progress.notes.append(f"scores of corpora were not written ({error_text(error)}): submit again")
-
-
-def _write_aggregates(plan: Plan, *, written: bool) -> None:
     store, here = plan.sweep.store, {(cell.variant, cell.task) for cell in plan.cells}
     try:
-        old = store.read_aggregates()
-    except UserError:  # damaged
-        old = []
-    if written or not old:
-        rows = [row for row in old if (row["variant"], row["task"]) not in here]
-        rows += [row for variant, task in sorted(here) for row in _aggregates(plan, variant, task)]
-        if rows != old:
-            store.write_aggregates(rows)
+        if owner(store) != holder:
+            return
+        for name, metrics in progress.metrics.items():
+            list_metrics(plan.manifest, plan.sweep.tasks[name], metrics)
+        if any(progress.metrics.values()):
+            store.write_manifest(plan.manifest)
+        old: list[AggregateRow] = []
+        with suppress(UserError):  # damaged
+            old = store.read_aggregates()
+        if progress.written or not old:
+            rows = [row for row in old if (row["variant"], row["task"]) not in here]
+            rows += [row for variant, task in sorted(here) for row in _aggregates(plan, variant, task)]
+            if rows != old:
+                store.write_aggregates(rows)
+    except OSError as error:
+        progress.notes.append(f"scores of corpora were not written ({error_text(error)}): submit again")
 
 
 def _aggregates(plan: Plan, variant: str, name: str) -> Iterator[AggregateRow]:

@@ -125,8 +125,8 @@ class Sandbox:
         self.entered = True
         os.chdir(self.folder)
         tempfile.tempdir = None  # computed again, from TMPDIR
-        steps: dict[str, Callable[[], None]] = {
-            "its own network": self._leave_network,
+        steps: dict[str, Callable[[], object]] = {
+            "its own network": lambda: _check(_libc.unshare(_NEW_NETWORK) if self.apart else -1),
             "its own user": self._leave_user,
             "limits of memory and processes": self._limit,
             "read-only files": lambda: _restrict_files(self._rules(readable)),
@@ -155,11 +155,6 @@ class Sandbox:
         with suppress(ChildProcessError):
             while True:
                 os.waitpid(-1, 0)
-
-    def _leave_network(self) -> None:
-        if not self.apart:
-            raise PermissionError
-        _check(_libc.unshare(_NEW_NETWORK))
 
     def _leave_user(self) -> None:
         """Drop capabilities, and root becomes a user who owns nothing: no limit of processes stops root."""
