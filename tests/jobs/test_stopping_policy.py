@@ -10,7 +10,7 @@ from standin.runs import digest
 from standin.sequential_runs import BASE, a_sweep, make_stopped_run, write_samples
 
 from jobs.analysis.sequential.stopping import stopping_policy
-from orchestrator.workers.stopping import NO_SEED, ReportedScores, Next
+from orchestrator.workers.stopping import NO_SEED, Next, ReportedScores
 from stats.sequential.plan import item_order
 
 TASKS = {"first": 120, "second": 80}
@@ -129,7 +129,9 @@ def test_scores_out_of_range_end_all_looks_and_nothing_else(scores, tmp_path):
     said = []
     policy = stopping_policy(str(run.path), said.append)
     for model, task, part in reports(scores, np.random.default_rng(2)):
-        policy.report(model, task, ReportedScores(part.item, part.temperature, part.seed, 7.0 * part.score + 1))
+        policy.report(
+            model, task, ReportedScores(part.item, part.temperature, part.seed, 7.0 * part.score + 1)
+        )
     assert len(said) == 1
     assert {policy.next_for(*key) for key in scores} == {Next.CONTINUE}
 
@@ -139,7 +141,9 @@ def test_answers_outside_of_the_plan_are_ignored(scores, tmp_path):
     run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(NOTHING))
     policy = stopping_policy(str(run.path), pytest.fail)
     for task, item, t, seed in (("x", 0, 0.0, -1), ("first", 999, 0.0, -1), ("first", 0, 0.3, 0)):
-        one = ReportedScores(np.array([item], np.int32), np.array([t]), np.array([seed], np.int32), np.ones(1))
+        one = ReportedScores(
+            np.array([item], np.int32), np.array([t]), np.array([seed], np.int32), np.ones(1)
+        )
         policy.report(BASE, task, one)
     assert policy.standing() == {}
 
