@@ -38,9 +38,7 @@ COMMANDS = {
     "logs": Entry("jobs.commands.logs:logs", "Show the events and logs of a sweep."),
     "stop": Entry("jobs.commands.stop:stop", "Stop a running sweep; submitting it again resumes it."),
     "analyze": Entry("jobs.commands.analyze:analyze", "Report which variants are worse than the baseline."),
-    "history": Entry(
-        "jobs.commands.history.command:history", "Track a model over time and alert when it degrades."
-    ),
+    "history": Entry("jobs.commands.history:history", "Track a model over time and alert when it degrades."),
     "import": Entry("jobs.commands.import_:import_", "Convert results of other tools into a run directory."),
     "export": Entry("jobs.commands.export.command:export", "Write a run in the format of another tool."),
     "view": Entry("jobs.commands.view:view", "Show runs in a browser."),

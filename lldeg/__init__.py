@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from jobs.commands.export.export_run import Exported
-    from jobs.commands.history.follow import History
     from jobs.formats.samples import PairBy
+    from jobs.history.history import History
     from stats.multiplicity import Adjust
     from stats.results import Certify, Comparison, Missing
     from stats.tasks.combinations import Combine
@@ -291,8 +291,7 @@ def history(
         UserError: a run cannot be read or has no date, nothing can be compared, or `alpha` is not above 0 and
             at most 0.5.
     """
-    from jobs.commands.history.follow import follow  # noqa: PLC0415
-    from jobs.commands.history.outputs import history_files  # noqa: PLC0415
+    from jobs.history.history import follow, history_files  # noqa: PLC0415
     from jobs.scores.score_set import Reading  # noqa: PLC0415
 
     if not 0.0 < alpha <= 0.5:

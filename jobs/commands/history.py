@@ -12,7 +12,7 @@ from jobs.scores.score_set import Reading
 from jobs.text.terminal import terminal
 
 
-class Format(StrEnum):
+class HistoryFormat(StrEnum):
     """How a history is shown."""
 
     TABLE = "table"
@@ -41,7 +41,7 @@ def history(
     temperature: AtTemperature = None,
     metric: Metric = None,
     cluster: Cluster = None,
-    format_: Annotated[Format, typer.Option("--format", help="Output format.")] = Format.TABLE,
+    format_: Annotated[HistoryFormat, typer.Option("--format", help="Output format.")] = HistoryFormat.TABLE,
 ) -> None:
     """Follow a model over dates, with an alarm that stays valid however often one looks.
 
@@ -57,21 +57,21 @@ def history(
 
         lldeg history s3://bucket/daily --reference runs/reference
     """
-    from jobs.commands.history.follow import follow  # noqa: PLC0415 - --help need not wait for these
-    from jobs.commands.history.outputs import history_files, history_json, print_history  # noqa: PLC0415
+    from jobs.history.history import follow, history_files, print_history  # noqa: PLC0415 - --help need not wait
+    from jobs.text.outputs import json_text  # noqa: PLC0415
 
     reading = Reading(parse_assignments("--metric", metric or []), cluster)
     target = out or f"{folder.rstrip('/')}/analysis"
     history_files(target).remove()  # what fails from here on must not leave the alarm of another day
     found = follow(folder, reading, reference=reference, alpha=alpha, temperature=temperature)
     found.write(target)
-    if format_ is Format.JSON:
-        typer.echo(history_json(found.entry), nl=False)
+    if format_ is HistoryFormat.JSON:
+        typer.echo(json_text(found.entry), nl=False)
     else:
-        print_history(found.series, terminal(), alpha)
+        print_history(found, terminal())
     for warning in found.warnings:
-        typer.echo(f"Warning: {warning}", err=format_ is Format.JSON)
-    typer.echo(f"Written to {target}", err=format_ is Format.JSON)
+        typer.echo(f"Warning: {warning}", err=format_ is HistoryFormat.JSON)
+    typer.echo(f"Written to {target}", err=format_ is HistoryFormat.JSON)
     if not found.measured:
         typer.echo(f"The newest run, {found.newest}, could not be compared.", err=True)
     raise typer.Exit(found.exit_status)

@@ -1,25 +1,49 @@
-"""From dated runs to one series per model and temperature: drops from the reference, and the alarm."""
+"""From a folder of dated runs to one series per model and temperature: drops from a reference, and the alarm.
 
+What the answers of a date are compared with is the baseline of the same run, or one old run.
+"""
+
+import json
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import numpy as np
 from numpy.typing import NDArray
 
 from jobs.analysis.pairing import Pair, Pairing
 from jobs.analysis.pairing_notes import pair_up
-from jobs.commands.history.dated_runs import DatedRun
-from jobs.commands.history.reference import with_reference
+from jobs.formats.run_files import runs_in
 from jobs.formats.samples import Temperature
-from jobs.scores.score_set import ScoreSet, TaskTable
+from jobs.scores.read import read_unlinked
+from jobs.scores.score_set import Column, Reading, ScoreSet, TaskTable
 from orchestrator.errors import UserError
+from orchestrator.rundir.heartbeat import EVENTS
+from orchestrator.rundir.store import RunStore
 from stats.arrays import block_sums
 from stats.comparison import compare
 from stats.results import Comparison, Settings
 from stats.watch import DateFlips, Watched, process_weights, watch
 
+DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})(?:[T_ -]?(\d{2})[:.-]?(\d{2}))?(?!\d)")
+
 Key = tuple[str, Temperature]
+
+
+@dataclass(frozen=True)
+class DatedRun:
+    """One run of a history.
+
+    Attributes:
+        date: when it was made.
+        location: path or URL.
+        scores: what it holds.
+    """
+
+    date: datetime
+    location: str
+    scores: ScoreSet
 
 
 @dataclass(frozen=True)
@@ -73,6 +97,54 @@ class Series:
         return None if self.watched.alarm is None else self.points[self.watched.starts[self.watched.alarm]]
 
 
+def dated_runs(folder: str, reading: Reading) -> list[DatedRun]:
+    """All runs directly inside of a folder, oldest first.
+
+    Args:
+        folder: path or URL.
+        reading: metrics and clusters.
+
+    Raises:
+        UserError: if there are fewer than two runs, one has no date, or one cannot be read.
+    """
+    locations = runs_in(folder)
+    if len(locations) < 2:
+        raise UserError(
+            f"{folder} holds {len(locations) or 'no'} run{'s' * (len(locations) != 1)}: a history needs a "
+            "folder with at least two run directories."
+        )
+    dates = sorted((run_date(location), location) for location in locations)
+    return [DatedRun(date, location, read_unlinked([location], reading)) for date, location in dates]
+
+
+def run_date(location: str) -> datetime:
+    """When a run was made: the date in the name of its folder, else the time of its first event, in UTC.
+
+    Raises:
+        UserError: if neither is there.
+    """
+    for match in DATE.finditer(location.rstrip("/").rpartition("/")[2]):
+        try:
+            return datetime(*(int(part or 0) for part in match.groups()), tzinfo=UTC)  # type: ignore[misc,arg-type]
+        except ValueError:  # 2026-13-45, for example: digits, and no date
+            continue
+    try:
+        line = RunStore(location).read_log(EVENTS).partition(b"\n")[0]
+        return datetime.fromtimestamp(float(json.loads(line)["time"]), tz=UTC)
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+    ):  # no log, or none of ours
+        raise UserError(
+            f"{location} has no date: put one into the name of the folder, for example 2026-11-26 or "
+            "daily-2026-11-26T0300."
+        ) from None
+
+
 def series_of(
     runs: Sequence[DatedRun],
     reference: ScoreSet | None,
@@ -80,7 +152,7 @@ def series_of(
     alpha: float,
     temperature: Temperature = None,
     cluster: str | None = None,
-) -> list[Series]:
+) -> tuple[Series, ...]:
     """All series of a history; they share its level (`stats.watch.process_weights`).
 
     Args:
@@ -98,16 +170,18 @@ def series_of(
     references: dict[Key, str] = {}
     for number, run in enumerate(runs):
         for pairing, scores in _pairings(run, runs[0], reference, cluster):
-            if (temperature is not None and pairing.temperature != temperature) or not pairing.pairs:
-                continue
-            key = (pairing.variant, pairing.temperature)
-            points.setdefault(key, {})[number] = _point(run, pairing, scores, alpha)
-            references[key] = pairing.baseline
+            if temperature in {None, pairing.temperature} and pairing.pairs:
+                key = (pairing.variant, pairing.temperature)
+                comparison = compare([pair.scores for pair in pairing.pairs], Settings(alpha=alpha))
+                flips = _flips(pairing.pairs, scores)
+                point = Point(run, comparison, 1.0 - pairing.common_share, flips)
+                points.setdefault(key, {})[number] = point
+                references[key] = pairing.baseline
     if not points:
         raise UserError("No date has answers that can be compared with a reference.")
     first = min(min(own) for own in points.values())
     weights = process_weights([[number - first for number in own] for own in points.values()], len(runs))
-    return [
+    return tuple(
         Series(
             *key,
             references[key],
@@ -115,7 +189,7 @@ def series_of(
             watch([point.flips for point in own.values()], alpha, own_weights),
         )
         for (key, own), own_weights in zip(points.items(), weights, strict=True)
-    ]
+    )
 
 
 def _pairings(
@@ -146,11 +220,6 @@ def _baseline(scores: ScoreSet) -> str:
     return (*(name for name in scores.baselines if name in scores.models), *scores.models)[0]
 
 
-def _point(run: DatedRun, pairing: Pairing, scores: ScoreSet, alpha: float) -> Point:
-    comparison = compare([pair.scores for pair in pairing.pairs], Settings(alpha=alpha))
-    return Point(run, comparison, 1.0 - pairing.common_share, _flips(pairing.pairs, scores))
-
-
 def _flips(pairs: Sequence[Pair], scores: ScoreSet) -> DateFlips:
     """Signs by unit: cluster, else document, else item; documents in several tasks are one unit."""
     tables = {table.info.name: table for table in scores.tasks}
@@ -169,3 +238,52 @@ def _units(pair: Pair, table: TaskTable) -> NDArray[np.str_]:
             named = zip(units, labels[paired], strict=True)
             units = [unit if label is None else f"{kind} {label}" for unit, label in named]
     return np.array(units, dtype=np.str_)
+
+
+def with_reference(scores: ScoreSet, old: ScoreSet, model: str, name: str) -> ScoreSet:
+    """The scores of a date with another run's answers as one more model.
+
+    Args:
+        scores: of the date.
+        old: of the other run.
+        model: whose answers to take from there.
+        name: what to call it here.
+
+    Raises:
+        UserError: if the two runs mean different documents by the same items.
+    """
+    tables = {table.info.name: table for table in old.tasks}
+    extended = tuple(
+        _extended(table, tables[table.info.name], model, name) if table.info.name in tables else table
+        for table in scores.tasks
+    )
+    return replace(scores, tasks=extended, models=(name, *scores.models), baselines=(name,))
+
+
+def _extended(table: TaskTable, old: TaskTable, model: str, name: str) -> TaskTable:
+    common, here, there = np.intersect1d(table.items, old.items, return_indices=True)
+    if table.documents is not None and old.documents is not None and common.size:
+        different = int((table.documents[here] != old.documents[there]).sum())
+        if different:
+            raise UserError(
+                f"In task {table.info.name}, {different} items refer to different documents than in the "
+                "reference run: keep the task unchanged, or start a new history."
+            )
+    columns = {
+        (name, temperature): _moved(column, len(table.items), here, there)
+        for (owner, temperature), column in old.columns.items()
+        if owner == model
+    }
+    return replace(table, columns={**table.columns, **columns})
+
+
+def _moved(column: Column, items: int, here: np.ndarray, there: np.ndarray) -> Column:
+    """A column with its answers where their items are in another table."""
+    scores, answers = np.full(items, np.nan), np.zeros(items, dtype=np.int64)
+    scores[here], answers[here] = column.scores[there], column.answers[there]
+    runs = None
+    if column.runs is not None:
+        runs = np.full((items, column.runs.shape[1]), np.nan)
+        runs[here] = column.runs[there]
+    unknown = np.full(items, -1, dtype=np.int64)  # prompts are numbered anew in every reading
+    return Column(scores, answers, unknown, column.reruns, runs=runs)
