@@ -6,10 +6,8 @@ import typer
 
 from jobs.commands.options import options_of
 from jobs.exit_status import INCOMPLETE
-from jobs.submit.dry_run import show_dry_run
-from jobs.submit.progress_view import TerminalView, outcome
+from jobs.submit.progress_view import outcome
 from jobs.submit.request import SubmitRequest
-from jobs.submit.run_sweep import plan_only, run_sweep
 from jobs.text.terminal import terminal
 from orchestrator.cluster.ray_environment import prepare_for_ray
 
@@ -40,15 +38,14 @@ def submit(**options: Any) -> None:
         from jobs.submit.remote_job import submit_job  # noqa: PLC0415 - slow to import, and needed here only
 
         raise typer.Exit(submit_job(request))
+    from jobs.submit.dry_run import show_dry_run  # noqa: PLC0415 - slow to import, and --help need not wait
+    from jobs.submit.run_sweep import run_sweep  # noqa: PLC0415
+
     console = terminal()
-    view = TerminalView(console)
     if request.dry_run:
-        with view.checking():
-            plan = plan_only(request)
-        view.announce(plan)
-        show_dry_run(plan, request, console)
+        show_dry_run(request, console)
         return
-    submitted = run_sweep(request, view)
+    submitted = run_sweep(request, console)
     plan, progress = submitted.plan, submitted.progress
     if progress.stop is not None and progress.owed:
         console.print(

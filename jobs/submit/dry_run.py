@@ -4,12 +4,11 @@ What it can detect follows from a flip rate: one that the user names, or those t
 Of an earlier run the variant that flips most counts, so that a plan is never too small for any of them.
 """
 
-from __future__ import annotations
-
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import pyarrow.compute as pc
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -18,22 +17,16 @@ from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import Wanted
 from jobs.submit import run_sweep
+from jobs.submit.progress_view import announce
+from jobs.submit.request import SubmitRequest
 from jobs.text.format import clean, detectable_text, points_text, temperature_text
 from orchestrator.errors import UserError
 from orchestrator.rundir.heartbeat import read_status
 from orchestrator.rundir.sample_files import read_whole
+from orchestrator.rundir.schema import StoppingEntry
+from orchestrator.sweep.plan import Plan, plan_sweep
 from orchestrator.workers.stopping import StoppingPolicy, still_needed
 from stats.planning import Design, expected_course
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from rich.console import Console
-
-    from jobs.submit.request import SubmitRequest
-    from orchestrator.rundir.schema import StoppingEntry
-    from orchestrator.sweep.plan import Plan
-    from orchestrator.workers.stopping import StoppingPolicy
 
 ASSUMED_FLIP_RATE = 0.1
 """4-bit weights flip about 13 % of the answers, 8-bit ones 9 % or less."""
@@ -46,12 +39,16 @@ OUTPUT = "output_tokens"
 POWER = 0.8
 
 
-def show_dry_run(plan: Plan, request: SubmitRequest, console: Console) -> None:
-    """Print the forecast of a sweep.
+def show_dry_run(request: SubmitRequest, console: Console) -> None:
+    """Print the forecast of a sweep; nothing is written, and no engine started.
 
     Raises:
-        UserError: a rate is none, or cannot be had from the run that is named.
+        UserError: every mistake in the configuration; a rate is none, or the run that is named has none.
     """
+    sweep = run_sweep.prepare_sweep(request, console)
+    retry, finish = request.retry_errors, request.finish
+    plan = plan_sweep(sweep, config_path=request.config, remove_torn=False, retry_errors=retry, finish=finish)
+    announce(plan, console)
     rates = measured_flip_rates(request.flips_of) if request.flips_of else given_flip_rate(request.flip_rate)
     begun = plan.sweep.store.has_run()
     earlier = run_sweep.stopping_of(plan, lambda _: None, record=False) if begun else None

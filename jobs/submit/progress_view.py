@@ -12,13 +12,11 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from jobs.submit.run_sweep import View
 from jobs.text.format import problem_text
 from jobs.text.terminal import fitting
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from contextlib import AbstractContextManager
 
     from rich.console import Console, RenderableType
 
@@ -29,32 +27,26 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 10.0
 
 
-class TerminalView(View):
-    """Shows a submit on a terminal, with a live table if it can be redrawn, else line by line."""
+def announce(plan: Plan, console: Console) -> None:
+    """Show what depends on this machine, and warnings, before anything runs."""
+    for note in sweep_notes(plan.sweep):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    for warning in plan.warnings:
+        console.print(f"Warning: {warning}.", style="yellow", markup=False)
 
-    def __init__(self, console: Console) -> None:
-        self._console = console
 
-    def checking(self) -> AbstractContextManager[object]:
-        """A spinner."""
-        return self._console.status("checking the sweep")
+@contextmanager
+def follow(progress: SweepProgress, console: Console) -> Iterator[Callable[[SweepProgress], None]]:
+    """Show the progress while a sweep runs: a live table on a terminal, else line by line.
 
-    def announce(self, plan: Plan) -> None:
-        """What depends on this machine, and warnings."""
-        for note in sweep_notes(plan.sweep):
-            self._console.print(note, markup=False, highlight=False, soft_wrap=True)
-        for warning in plan.warnings:
-            self._console.print(f"Warning: {warning}.", style="yellow", markup=False)
-
-    @contextmanager
-    def follow(self, progress: SweepProgress) -> Iterator[Callable[[SweepProgress], None]]:
-        """The progress."""
-        console = self._console
-        if not console.is_terminal:
-            yield _line_printer(console)
-            return
-        with Live(progress_table(progress, console.width), console=console, refresh_per_second=4) as live:
-            yield lambda now: live.update(progress_table(now, console.width))
+    Yields:
+        a function to call with the progress whenever something happened.
+    """
+    if not console.is_terminal:
+        yield _line_printer(console)
+        return
+    with Live(progress_table(progress, console.width), console=console, refresh_per_second=4) as live:
+        yield lambda now: live.update(progress_table(now, console.width))
 
 
 def _line_printer(console: Console) -> Callable[[SweepProgress], None]:

@@ -43,8 +43,9 @@ def run_status(url: str) -> dict[str, Any]:
         "errors": whole.errors,
         "damaged": list(whole.damaged),
         "seconds_left": told.seconds_left if running else None,
-        **told.model_dump(include={"last_heartbeat", "host", "pid", "notes"}),
+        **told.model_dump(include={"last_heartbeat", "host", "pid"}),
         "variants": variants,
         "replicas": [replica.model_dump() for replica in told.replicas if running],
         "problem": told.problem if running else None,
+        "notes": told.notes,
     }

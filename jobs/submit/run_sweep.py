@@ -1,22 +1,28 @@
 """Running a sweep on this machine or a Ray cluster: what the command and the Python API share."""
 
-from __future__ import annotations
-
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from rich.console import Console
+
+from jobs.analysis.sequential.stopping import stopping_policy
 from jobs.exit_status import go_on, interruption
+from jobs.formats.run_counts import Footers
+from jobs.formats.run_files import RunFiles
+from jobs.submit.progress_view import announce, follow
+from jobs.submit.request import SubmitRequest
+from orchestrator.cluster.ray_cluster import ray_cluster
 from orchestrator.errors import UserError
+from orchestrator.rundir.heartbeat import forget_stop
+from orchestrator.rundir.lease import exclusive, owner
+from orchestrator.rundir.progress import SweepProgress
+from orchestrator.sweep.plan import Plan, initial_counts, plan_sweep
+from orchestrator.sweep.prepare import Sweep, prepare
+from orchestrator.workers.execute import conclude, execute, write_documents
+from orchestrator.workers.stopping import StoppingPolicy
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from contextlib import AbstractContextManager
-
-    from jobs.submit.request import SubmitRequest
-    from orchestrator.rundir.progress import SweepProgress
-    from orchestrator.sweep.plan import Plan
-    from orchestrator.workers.stopping import StoppingPolicy
+SILENT = Console(quiet=True, force_terminal=False, force_jupyter=False)
 
 
 @dataclass(frozen=True)
@@ -40,50 +46,26 @@ class Submitted:
             )
 
 
-class View:
-    """What a submit shows while it works; this one shows nothing."""
-
-    def checking(self) -> AbstractContextManager[object]:
-        """Entered while the sweep is checked."""
-        return nullcontext()
-
-    def announce(self, plan: Plan) -> None:
-        """Gets the plan before anything runs."""
-
-    @contextmanager
-    def follow(self, _: SweepProgress) -> Iterator[Callable[[SweepProgress], None]]:
-        """Entered while the sweep runs; yields a function to call whenever something happened."""
-        yield lambda _: None
-
-
-def plan_only(request: SubmitRequest) -> Plan:
-    """The plan of a sweep; nothing is written, and no engine started.
+def prepare_sweep(request: SubmitRequest, console: Console) -> Sweep:
+    """Find the models, tasks and prompts of a sweep.
 
     Raises:
         UserError: every mistake in the configuration.
     """
-    from orchestrator.sweep.plan import plan_sweep  # noqa: PLC0415 - slow to import, and --help need not wait
-    from orchestrator.sweep.prepare import prepare  # noqa: PLC0415
-
-    config, here = request.config, request.address is None
-    sweep = prepare(config, overrides=request.overrides, run_dir=request.run_dir, here=here)
-    go_on()
-    return plan_sweep(
-        sweep,
-        config_path=config,
-        remove_torn=False,
-        retry_errors=request.retry_errors,
-        finish=request.finish,
-    )
+    with console.status("checking the sweep"):
+        here = request.address is None
+        sweep = prepare(request.config, overrides=request.overrides, run_dir=request.run_dir, here=here)
+        go_on()
+    return sweep
 
 
-def run_sweep(request: SubmitRequest, view: View | None = None) -> Submitted:
+def run_sweep(request: SubmitRequest, console: Console = SILENT) -> Submitted:
     """Run the samples of a sweep that are still missing.
 
     Args:
         request: the sweep, the run directory and the Ray cluster; without an address, Ray is started on this
             machine.
-        view: what shows the progress; None shows nothing.
+        console: where the progress is shown.
 
     Returns:
         The plan and the progress; after Ctrl-C or a signal the progress says "interrupted by …".
@@ -91,18 +73,7 @@ def run_sweep(request: SubmitRequest, view: View | None = None) -> Submitted:
     Raises:
         UserError: every mistake in the configuration, or another submit runs in the run directory.
     """
-    from orchestrator.cluster.ray_cluster import ray_cluster  # noqa: PLC0415 - slow to import, and --help need not wait
-    from orchestrator.rundir.heartbeat import forget_stop  # noqa: PLC0415
-    from orchestrator.rundir.lease import exclusive, owner  # noqa: PLC0415
-    from orchestrator.rundir.progress import SweepProgress  # noqa: PLC0415
-    from orchestrator.sweep.plan import initial_counts, plan_sweep  # noqa: PLC0415
-    from orchestrator.sweep.prepare import prepare  # noqa: PLC0415
-    from orchestrator.workers.execute import conclude, execute, write_documents  # noqa: PLC0415
-
-    view, config, address = view or View(), request.config, request.address
-    with view.checking():
-        sweep = prepare(config, overrides=request.overrides, run_dir=request.run_dir, here=address is None)
-        go_on()
+    sweep, address = prepare_sweep(request, console), request.address
     progress = SweepProgress({})
     elsewhere = nullcontext() if address is None else ray_cluster(address, sweep.config.include_path)
     # A Ray cluster that is not there leaves no run. A plan made while another submit writes would be stale.
@@ -111,13 +82,13 @@ def run_sweep(request: SubmitRequest, view: View | None = None) -> Submitted:
         forget_stop(sweep.store)
         sweep.store.remove_unfinished()
         retry, finish = request.retry_errors, request.finish
-        plan = plan_sweep(sweep, config_path=config, retry_errors=retry, finish=finish)
-        view.announce(plan)
+        plan = plan_sweep(sweep, config_path=request.config, retry_errors=retry, finish=finish)
+        announce(plan, console)
         progress.variants.update(initial_counts(plan))
         write_documents(plan)
         stopping = stopping_of(plan, progress.notes.append)
         try:
-            with view.follow(progress) as show:
+            with follow(progress, console) as show:
 
                 def watch(now: SweepProgress) -> None:
                     go_on()
@@ -126,19 +97,15 @@ def run_sweep(request: SubmitRequest, view: View | None = None) -> Submitted:
                 execute(plan, progress, address=address, watch=watch, stopping=stopping)
         except KeyboardInterrupt:
             progress.stop = f"interrupted by {interruption()}"
-        _count_written(plan, progress)
+        if any(counts.not_needed for counts in progress.variants.values()):
+            _count_withdrawn(sweep.store.url, progress)
         conclude(plan, progress, holder)
     return Submitted(plan, progress)
 
 
-def _count_written(plan: Plan, progress: SweepProgress) -> None:
+def _count_withdrawn(url: str, progress: SweepProgress) -> None:
     """Count what replicas wrote that were withdrawn with their block, as far as that is known."""
-    if not any(counts.not_needed for counts in progress.variants.values()):
-        return
-    from jobs.formats.run_counts import Footers  # noqa: PLC0415 - not needed otherwise
-    from jobs.formats.run_files import RunFiles  # noqa: PLC0415
-
-    for name, count in Footers().count(RunFiles.open(plan.sweep.store.url)).items():
+    for name, count in Footers().count(RunFiles.open(url)).items():
         if (counts := progress.variants.get(name)) is not None and count.planned == counts.planned:
             more = min(max(0, count.done - counts.done), counts.not_needed)
             counts.written, counts.not_needed = counts.written + more, counts.not_needed - more
@@ -155,7 +122,5 @@ def stopping_of(plan: Plan, warn: Callable[[str], None], *, record: bool = True)
     entry = plan.manifest.get("stopping")
     if entry is None:
         return None
-    from jobs.analysis.sequential.stopping import stopping_policy  # noqa: PLC0415 - not needed otherwise
-
     finish = bool(entry.get("finished"))
     return stopping_policy(plan.sweep.store.url, warn, finish=finish, record=record)

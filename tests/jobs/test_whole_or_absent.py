@@ -23,7 +23,6 @@ import jobs.reruns.outputs
 import jobs.text.junit
 import lldeg as api
 import orchestrator.sweep.prepare
-import orchestrator.workers.execute
 from jobs.commands.export import export_run
 from jobs.formats.run_files import RunFiles
 from jobs.formats.write_run import write_run
@@ -175,8 +174,8 @@ def submit(folder):
 
     def run(sweep):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(orchestrator.sweep.prepare, "prepare", lambda *_, **__: sweep)
-            patch.setattr(orchestrator.workers.execute, "execute", write_errors)
+            patch.setattr("jobs.submit.run_sweep.prepare", lambda *_, **__: sweep)
+            patch.setattr("jobs.submit.run_sweep.execute", write_errors)
             run_sweep(SubmitRequest(folder / "sweep.yaml", run_dir=str(out)))
 
     run(found[0])
