@@ -26,7 +26,7 @@ from stats.sharing import links_tasks, merged_blocks
 from stats.signflip import Method, SignFlipNull, SignFlipResult
 from stats.tasks.combinations import COMBINATIONS, SMALLEST_OF, STATISTICS, Combine, smallest
 from stats.tasks.fisher import FisherSum, chi_square_p, term_of
-from stats.tasks.rows import statistic_rows
+from stats.tasks.rows import StatisticRows
 
 RESOLUTION = 20
 """Joint p-values worth fewer draws than this are bounded instead of counted."""
@@ -82,7 +82,7 @@ def _combined(tasks: Sequence[TaskScores], draws: int, seed: int, *, split: bool
         sums = [task.even_sums if split else task.block_sums for task in tasks]
         return combine_tasks(sums, draws, seed, splits)
     result = SignFlipNull(merged_blocks(tasks, split=split)[0], draws, seed, join_splits(splits)).result
-    rows = statistic_rows([[task] for task in tasks], draws, seed, split=split)
+    rows = StatisticRows([[task] for task in tasks], draws, seed, split=split)
     p = {name: float(rows.p_values(name)[0, 0]) for name in STATISTICS} | {"pooled": result.p}
     least = smallest(p)
     bound = len(SMALLEST_OF) * least

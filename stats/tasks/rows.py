@@ -1,9 +1,9 @@
 """The statistics of all tasks under common random signs, one row per sign vector.
 
 Where blocks of items are shared, by several variants or by several tasks, the statistics are not independent,
-and their joint law is had by recomputing all of them for the same signs. With few blocks all sign vectors are
-gone through; otherwise signs are drawn, the observed scores being row 0, so that the shares of rows are valid
-p-values for any number of rows. Splits of runs are drawn for each variant on its own.
+and their joint distribution is obtained by recomputing all of them for the same signs. With few blocks all
+sign vectors are enumerated; otherwise signs are drawn, the observed scores being row 0, so that the shares of
+rows are valid p-values for any number of rows. Splits of runs are drawn for each variant on its own.
 """
 
 from collections.abc import Sequence
@@ -37,38 +37,58 @@ TIE = 1e-9
 class StatisticRows:
     """All statistics of every variant, in row 0 as observed and in the others under common signs.
 
+    Args:
+        tasks: per task the scores of every variant, None where it lacks the task.
+        sign_vectors: how many are drawn where there are too many to enumerate them.
+        seed: of numpy's default generator.
+        split: whether items with unequal numbers of runs are split rather than flipped.
+
     Attributes:
         rows: how many there are.
         exact: whether they are all the sign vectors there are.
     """
 
-    def __init__(self, variants: int, rows: int, *, exact: bool) -> None:
-        self.rows, self.exact = rows, exact
-        self._values = {
-            name: np.full((variants, rows), statistic.start) for name, statistic in STATISTICS.items()
-        }
+    def __init__(
+        self, tasks: Sequence[Columns], sign_vectors: int, seed: int, *, split: bool = False
+    ) -> None:
+        sharing = Sharing(tasks, split=split)
+        few = None if split else _few_blocks(sharing)
+        self.exact = few is not None
+        self.rows = sign_vectors + 1 if few is None else 1 << (sum(map(len, few)) + sharing.count)
+        shape = (sharing.variants, self.rows)
+        self._values = {name: np.full(shape, statistic.start) for name, statistic in STATISTICS.items()}
+        used = 0
+        for number, columns in enumerate(tasks):
+            if few is None:
+                sums = _drawn_sums(sharing.private(number), self.rows, [seed, number])
+                if sharing.count:
+                    shared = sharing.shared(number)
+                    sums += _drawn_sums(shared, self.rows, [seed, SHARED_STREAM], may_round=False)
+            else:
+                sums = _enumerated_sums(few[number], self.rows, used)
+                used += len(few[number])
+                if sharing.count:
+                    sums += _enumerated_sums(sharing.shared(number), self.rows, sum(map(len, few)))
+            for variant, column in enumerate(columns):
+                if column is not None:
+                    splits = column.splits if split else None
+                    blocks, own = sharing.blocks(number, variant), sums[:, variant]
+                    self._add(variant, blocks, splits, own, [seed, number, variant])
 
-    def add(
+    def _add(
         self, variant: int, blocks: Floats, splits: RunSplits | None, sums: Floats, seed: list[int]
     ) -> None:
-        """Count in what one variant has on one task.
-
-        Args:
-            variant: its number.
-            blocks: differences of its blocks, shape (G,).
-            splits: its items whose runs are split.
-            sums: the task's sum in every row, without the splits, shape (rows,).
-            seed: of simulated laws.
-        """
+        """Count in what one variant has on one task, whose sums are without the splits so far."""
         if splits is None and not blocks.any():
             return
         table = null_table(blocks, self.rows, seed, ROW_FLOOR, splits)
-        drawn = sums if splits is None else sums + _split_rows(splits, self.rows, seed)
         if table.scale == 0.0:
             return
-        log_tails = partial(table.log_tails, np.searchsorted(table.support, drawn - table.tolerance))
+        if splits is not None:
+            sums = sums + _split_rows(splits, self.rows, seed)
+        log_tails = partial(table.log_tails, np.searchsorted(table.support, sums - table.tolerance))
         for name, values in self._values.items():
-            STATISTICS[name].add(values[variant], drawn, table.scale, log_tails)
+            STATISTICS[name].add(values[variant], sums, table.scale, log_tails)
 
     def p_values(self, combine: Combine) -> Floats:
         """The p-value of every row within its variant, shape (V, rows)."""
@@ -76,50 +96,16 @@ class StatisticRows:
         return p_values[0] if len(p_values) == 1 else _row_p_values(-np.minimum.reduce(p_values))
 
 
-def statistic_rows(
-    tasks: Sequence[Columns], sign_vectors: int, seed: int, *, split: bool = False
-) -> StatisticRows:
-    """The statistics of all variants under the same signs.
-
-    Args:
-        tasks: per task the scores of every variant, None where it lacks the task.
-        sign_vectors: how many are drawn where there are too many to go through them.
-        seed: of numpy's default generator.
-        split: whether items with unequal numbers of runs are split rather than flipped.
-    """
-    sharing = Sharing(tasks, split=split)
-    few = None if split else _few_blocks(sharing)
-    count = sign_vectors + 1 if few is None else 1 << sum(map(len, few))
-    rows = StatisticRows(sharing.variants, count, exact=few is not None)
-    for number, columns in enumerate(tasks):
-        if few is None:
-            sums = _drawn_sums(sharing.private(number), count, [seed, number])
-            if sharing.count:
-                shared = sharing.shared(number)
-                sums += _drawn_sums(shared, count, [seed, SHARED_STREAM], may_round=False)
-        else:
-            used = sum(map(len, few[:number]))
-            sums = _enumerated_sums(few[number], count, used)
-            if sharing.count:
-                sums += _enumerated_sums(sharing.shared(number), count, sum(map(len, few[:-1])))
-        for variant, column in enumerate(columns):
-            if column is not None:
-                splits = column.splits if split else None
-                blocks = sharing.blocks(number, variant)
-                rows.add(variant, blocks, splits, sums[:, variant], [seed, number, variant])
-    return rows
-
-
 def _few_blocks(sharing: Sharing) -> list[Floats] | None:
-    """The blocks of every task, the shared ones last, or None where their signs are too many."""
-    found: list[Floats] = []
+    """The blocks of every task alone, or None where all signs together are too many."""
+    blocks: list[Floats] = []
     total = sharing.count
     for number in range(sharing.tasks):
-        found.append(sharing.private(number))
-        total += len(found[-1])
+        blocks.append(sharing.private(number))
+        total += len(blocks[-1])
         if total > MAX_ENUMERATED or sharing.variants << total > MAX_CELLS:
             return None
-    return [*found, np.zeros((sharing.count, sharing.variants))]
+    return blocks
 
 
 def _enumerated_sums(blocks: Floats, rows: int, used: int) -> Floats:
