@@ -92,7 +92,7 @@ def union_bound(spending: Spending, looks: int) -> Callable[[Path], tuple[Verdic
 def watched(path: Path) -> tuple[Verdict, float]:
     """The e-process, stopped at any flip."""
     flips = np.flatnonzero(path)
-    stopped = e_process(path[flips] > 0, ALPHA).stopped_at
+    stopped = e_process(path[flips] > 0, ALPHA)[1]
     if stopped is None:
         return Verdict.INCONCLUSIVE, 1.0
     return Verdict.DEGRADED, (int(flips[stopped - 1]) + 1) / path.size

@@ -88,7 +88,7 @@ def peeking_rejections(simulations: int, seed: int, flips: int = 2_000) -> dict[
         net = 2 * np.cumsum(wrong)[looks - 1] - looks
         peeks = zip(net.tolist(), looks.tolist(), strict=True)
         rejected["fixed test every 50 flips"] += any(_mcnemar_rejects(*peek) for peek in peeks)
-        rejected["e-process after each flip"] += e_process(wrong, ALPHA).stopped_at is not None
+        rejected["e-process after each flip"] += e_process(wrong, ALPHA)[1] is not None
     return {name: count / simulations for name, count in rejected.items()}
 
 

@@ -1,7 +1,7 @@
 """Watching a model over dates: an alarm that stays valid however long one watches.
 
 Every date brings paired differences from a reference. A process that starts at date j follows the flips from
-then on, an e-process (`stats.watch`): under the null hypothesis it ever reaches 1/a with a probability of
+then on, an e-process: under the null hypothesis it ever reaches 1/a with a probability of
 at most a (Ville's inequality). In each process an item counts once, when it is first asked: asked again, it
 says more about itself and nothing about other items, and an endpoint that differs on it today will do so
 tomorrow. So its sign is a fair coin under the null whether answers are noise, the same every day, or
@@ -15,11 +15,8 @@ Several series share the level of every date equally: a process of a date on whi
 w_j/m. A series that comes later takes nothing from processes that run, whose levels have been used, and the
 levels of all still add up to a.
 
-Looking while the runs come in: an e-process on the stream of flips.
-
-The fixed test may be looked at once; peeking every 50 flips gives a nominal .05 a rate of 22.6 % false
-alarms. An e-process may be looked at after every flip and acted upon at any time: under the null it ever
-reaches 1/α with probability at most α (Ville's inequality). Flips must come in random item order.
+The same serves a stream of flips in random item order while runs come in: a fixed test may be looked at once,
+and evaluated every 50 flips gives a nominal .05 a rate of 22.6 % false alarms.
 """
 
 from collections.abc import Iterable, Sequence
@@ -105,16 +102,16 @@ def watch(dates: Sequence[DateFlips], alpha: float = 0.05, weights: Floats | Non
     counts = np.zeros((len(dates), 2), dtype=np.int64)
     last_asked: dict[object, int] = {}
     log_weights = np.log(process_weights([range(len(dates))], len(dates))[0] if weights is None else weights)
-    evidence, found = np.zeros(len(dates)), np.zeros((len(dates), 3), dtype=np.int64)
+    evidence, strongest = np.zeros(len(dates)), np.zeros((len(dates), 3), dtype=np.int64)
     for now, date in enumerate(dates):
         counts[: now + 1] += _new_flips(date, last_asked, now)
         worse, better = counts[: now + 1].T
         best, evidence[now] = _strongest(worse, better, log_weights[: now + 1])
-        found[now] = best, worse[best], better[best]
+        strongest[now] = best, worse[best], better[best]
     threshold = float(-np.log(alpha))
     reached = np.flatnonzero(evidence >= threshold)
+    starts, worse, better = strongest.T
     alarm = int(reached[0]) if reached.size else None
-    starts, worse, better = found.T
     return Watched(evidence, starts, worse, better, threshold, alarm)
 
 
@@ -158,21 +155,6 @@ CONCENTRATION = 50.0
 SERIES_TERMS = 400
 
 
-@dataclass(frozen=True)
-class EProcess:
-    """Evidence against "not worse" after each flip.
-
-    Attributes:
-        log_e: natural logarithm of the e-value after each flip, shape (m,).
-        threshold: ln(1/α); stop when it is reached.
-        stopped_at: number of flips at which it was first reached, None if never.
-    """
-
-    log_e: Floats
-    threshold: float
-    stopped_at: int | None
-
-
 def log_e_value(
     worse: ArrayLike, better: ArrayLike, concentration: float = CONCENTRATION
 ) -> NDArray[np.float64]:
@@ -189,38 +171,36 @@ def log_e_value(
     second = np.asarray(better, dtype=np.float64) + concentration
     flips = first + second - 2.0 * concentration
     prior = betaln(concentration, concentration)
-    upper = _log_upper_half(first, second)
+    chance = np.asarray(betainc(second, first, 0.5))
+    with np.errstate(divide="ignore"):
+        upper: Floats = np.log(chance)
+    if (tiny := chance <= 1e-200).any():  # a series of positive terms where the probability underflows
+        upper = np.where(tiny, _log_lower_half(second, first), upper)
     result: Floats = (flips + 1.0) * np.log(2.0) + betaln(first, second) - prior + upper
     return result
 
 
-def e_process(flips: ArrayLike, alpha: float = 0.05, concentration: float = CONCENTRATION) -> EProcess:
-    """Follow the evidence along a stream of flips.
+def e_process(
+    flips: ArrayLike, alpha: float = 0.05, concentration: float = CONCENTRATION
+) -> tuple[Floats, int | None]:
+    """Follow the evidence against "not worse" along a stream of flips.
 
     Args:
         flips: True where the variant went wrong, False where it went right; in random item order, shape (m,).
         alpha: probability of ever stopping if the variant is not worse.
         concentration: a.
+
+    Returns:
+        Ln E after each flip, shape (m,), and the number of flips at which ln(1/α) was first reached, if ever.
     """
     wrong = np.asarray(flips, dtype=bool)
     worse = np.cumsum(wrong)
     log_e = log_e_value(worse, np.arange(1, wrong.size + 1) - worse, concentration)
-    threshold = float(-np.log(alpha))
-    reached = np.flatnonzero(log_e >= threshold)
-    return EProcess(log_e, threshold, int(reached[0]) + 1 if reached.size else None)
+    reached = np.flatnonzero(log_e >= -np.log(alpha))
+    return log_e, int(reached[0]) + 1 if reached.size else None
 
 
-def _log_upper_half(first: Floats, second: Floats) -> Floats:
-    """Ln P[Beta(first, second) > ½], by a series of positive terms where the probability underflows."""
-    chance = np.asarray(betainc(second, first, 0.5))
-    with np.errstate(divide="ignore"):
-        logs: Floats = np.log(chance)
-    if (tiny := chance <= 1e-200).any():
-        logs = np.where(tiny, _log_lower_half_series(second, first), logs)
-    return logs
-
-
-def _log_lower_half_series(first: Floats, second: Floats) -> Floats:
+def _log_lower_half(first: Floats, second: Floats) -> Floats:
     """Ln P[Beta(first, second) < ½] for first ≫ second: 2^−(A+B)/(A·B(A, B))·₂F₁(A + B, 1; A + 1; ½)."""
     total, term = np.ones_like(first), np.ones_like(first)
     for step in range(SERIES_TERMS):

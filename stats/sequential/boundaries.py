@@ -1,9 +1,7 @@
-"""How much of the level may be spent by when: the spending functions of a group-sequential test.
+"""Boundaries of looks: how much of the level may be spent by when, and where a path is expected to end.
 
 A spending function f rises from f(0) = 0 to f(1) = α; a test that has spent at most f(t) after every look at
 information fraction t keeps the level α, wherever the looks are (Lan & DeMets 1983).
-
-Brownian motion between two boundaries: Lan–DeMets boundaries, and where a path is expected to end.
 
 Large-sample statistics at looks with information fractions t₁ < … < t_K behave like a Brownian motion seen
 at these times (Jennison & Turnbull 2000, ch. 11). The density of the paths that have not been stopped is
@@ -21,6 +19,13 @@ from scipy.special import ndtr, ndtri
 from stats.arrays import Floats
 
 OBRIEN_FLEMING = "obf"
+
+NODES = 240
+FURTHEST = 9.0
+"""Standard deviations beyond which a path is never met."""
+
+HIGHEST = 37.0
+"""A boundary in standard deviations whose tail still is a positive number."""
 
 
 @dataclass(frozen=True)
@@ -71,20 +76,12 @@ def parse_spending(name: str) -> Spending:
     """
     if name == OBRIEN_FLEMING:
         return Spending(None)
-    found = re.fullmatch(r"hsd([+-]?\d+(?:\.\d+)?)", name)
-    if found is None or abs(float(found[1])) > 50.0:
+    match = re.fullmatch(r"hsd([+-]?\d+(?:\.\d+)?)", name)
+    if match is None or abs(float(match[1])) > 50.0:
         raise ValueError(
             f"{name!r} is not a spending function: use obf, or hsd with γ from -50 to 50, such as hsd-4."
         )
-    return Spending(float(found[1]))
-
-
-NODES = 240
-REACH = 9.0
-"""Standard deviations beyond which a path is never met."""
-
-HIGHEST = 37.0
-"""A boundary in standard deviations whose tail still is a positive number."""
+    return Spending(float(match[1]))
 
 
 @dataclass(frozen=True)
@@ -95,15 +92,15 @@ class _Alive:
     nodes: Floats
     masses: Floats
 
-    def beyond(self, limit: float, time: float, drift: float) -> float:
+    def beyond(self, limit: float, time: float, drift: float = 0.0) -> float:
         """P(not stopped before and X(time) ≥ limit)."""
         step = time - self.time
         return float(self.masses @ ndtr((self.nodes + drift * step - limit) / np.sqrt(step)))
 
-    def between(self, low: float, high: float, time: float, drift: float) -> "_Alive":
+    def between(self, low: float, high: float, time: float, drift: float = 0.0) -> "_Alive":
         """The paths that lie between the limits at a later time."""
         step = time - self.time
-        spread = REACH * np.sqrt(time)
+        spread = FURTHEST * np.sqrt(time)
         low, high = max(low, drift * time - spread), min(high, drift * time + spread)
         if low >= high:
             return _Alive(time, np.zeros(1), np.zeros(1))
@@ -137,28 +134,25 @@ def lan_demets_boundaries(
     Returns:
         c_k on the scale of Z_k = X(t_k)/√t_k (Lan & DeMets 1983), one per look.
     """
-    found, alive, spent = [], START, 0.0
+    boundaries, alive, spent = [], START, 0.0
     for time in fractions:
         allowed = spending(time, level)
         limit = _limit_of(alive, time, allowed - spent)
         spent = allowed
-        found.append(limit / float(np.sqrt(time)))
-        alive = alive.between(-np.inf, limit, time, 0.0)
-    return tuple(found)
+        boundaries.append(limit / float(np.sqrt(time)))
+        alive = alive.between(-np.inf, limit, time)
+    return tuple(boundaries)
 
 
 def _limit_of(alive: _Alive, time: float, mass: float) -> float:
     """The value above which a given mass of the paths lies."""
+    root = float(np.sqrt(time))
     if alive is START:
-        return -float(ndtri(max(mass, 1e-300))) * float(np.sqrt(time))
-    highest = HIGHEST * float(np.sqrt(time))
-
-    def excess(limit: float) -> float:
-        return alive.beyond(limit, time, 0.0) - mass
-
-    if excess(highest) >= 0.0:
+        return -float(ndtri(max(mass, 1e-300))) * root
+    highest = HIGHEST * root
+    if alive.beyond(highest, time) >= mass:
         return highest
-    return float(brentq(excess, -highest, highest, xtol=1e-13))
+    return float(brentq(lambda limit: alive.beyond(limit, time) - mass, -highest, highest, xtol=1e-13))
 
 
 def exit_probabilities(
@@ -196,7 +190,7 @@ def stagewise_p_value(fractions: tuple[float, ...], boundaries: tuple[float, ...
     alive, spent = START, 0.0
     for time, boundary in zip(fractions[:-1], boundaries, strict=False):
         limit = boundary * float(np.sqrt(time))
-        spent += alive.beyond(limit, time, 0.0)
-        alive = alive.between(-np.inf, limit, time, 0.0)
+        spent += alive.beyond(limit, time)
+        alive = alive.between(-np.inf, limit, time)
     last = fractions[-1]
-    return min(1.0, spent + alive.beyond(statistic * float(np.sqrt(last)), last, 0.0))
+    return min(1.0, spent + alive.beyond(statistic * float(np.sqrt(last)), last))

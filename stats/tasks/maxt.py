@@ -23,7 +23,7 @@ from stats.tasks.rows import StatisticRows
 
 FEWEST_SIGN_VECTORS = 5_000
 MAX_PRODUCTS = 2_000_000_000
-"""Signs × scores (about a second) beyond which fewer vectors are drawn; the fewest give .05 an error of .003."""
+"""Signs × scores (a second) beyond which fewer vectors are drawn; the fewest give .05 an error of .003."""
 
 RESOLUTION = 20
 """Adjusted p-values worth fewer sign vectors than this are Holm's."""

@@ -38,11 +38,11 @@ def test_the_expectation_under_the_null_is_one():
 
 def test_it_stops_at_the_first_crossing():
     """One flip to wrong after another: the process stops where ln E first reaches ln 20 and stays so."""
-    found = e_process(np.ones(60, dtype=bool))
-    assert found.stopped_at is not None
-    assert found.log_e[found.stopped_at - 1] >= found.threshold > found.log_e[found.stopped_at - 2]
+    log_e, stopped_at = e_process(np.ones(60, dtype=bool))
+    assert stopped_at is not None
+    assert log_e[stopped_at - 1] >= np.log(20.0) > log_e[stopped_at - 2]
 
 
 def test_it_never_stops_on_fair_flips_in_turn():
     """Wrong, right, wrong, right: no evidence."""
-    assert e_process(np.arange(2_000) % 2 == 0).stopped_at is None
+    assert e_process(np.arange(2_000) % 2 == 0)[1] is None
