@@ -64,7 +64,7 @@ def _tested(config: dict[str, Any], metrics: dict[str, Metric], *, own_function:
     first = next(metric for metric in metrics.values() if metric.tested)
     if names_kinds(metrics):
         return "a metric for each length"
-    if first.part is not None:
+    if first.number is not None:
         by_name = {"acc": "classes behind F1 or MCC", "brier_score": "classes behind F1 or MCC"}
         unit = "log-likelihoods per word or byte"
         sentences = "sentence scores behind BLEU, chrF or TER"

@@ -239,7 +239,7 @@ def submit(
 
     from jobs.submit.request import SubmitRequest  # noqa: PLC0415
     from jobs.submit.run_sweep import run_sweep  # noqa: PLC0415
-    from orchestrator.cluster.ray_environment import prepare_for_ray  # noqa: PLC0415
+    from orchestrator.config.environment import prepare_for_ray  # noqa: PLC0415
 
     request = SubmitRequest(
         Path(config),

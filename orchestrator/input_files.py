@@ -10,12 +10,10 @@ import json
 import os
 import stat
 from errno import EFBIG, EINVAL, EISDIR
-from typing import TYPE_CHECKING, Any, BinaryIO
+from pathlib import Path
+from typing import Any, BinaryIO
 
 from orchestrator.errors import UserError
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 LARGEST_JSON = 64 << 20
 """Bytes of one JSON value: a file, a line of JSON Lines, an item of a long list, an entry of an archive."""

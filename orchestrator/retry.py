@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from orchestrator.errors import error_text
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 RETRY_SECONDS = 300.0
 LONGEST_PAUSE = 15.0

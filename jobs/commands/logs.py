@@ -10,8 +10,8 @@ import typer
 from jobs.commands.options import Run
 from jobs.text.format import clean
 from orchestrator.errors import UserError
-from orchestrator.rundir.heartbeat import EVENTS
 from orchestrator.rundir.lease import is_running
+from orchestrator.rundir.progress import EVENTS
 from orchestrator.rundir.store import RunStore
 
 SECONDS_BETWEEN_LOOKS = 2.0

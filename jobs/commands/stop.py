@@ -7,8 +7,8 @@ import typer
 
 from jobs.commands.options import Run
 from orchestrator.errors import UserError
-from orchestrator.rundir.heartbeat import request_stop
 from orchestrator.rundir.lease import is_running
+from orchestrator.rundir.progress import request_stop
 from orchestrator.rundir.store import RunStore
 
 

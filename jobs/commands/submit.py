@@ -9,7 +9,7 @@ from jobs.exit_status import INCOMPLETE
 from jobs.submit.progress_view import outcome
 from jobs.submit.request import SubmitRequest
 from jobs.text.terminal import terminal
-from orchestrator.cluster.ray_environment import prepare_for_ray
+from orchestrator.config.environment import prepare_for_ray
 
 
 @options_of(SubmitRequest)

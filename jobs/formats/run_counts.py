@@ -7,7 +7,7 @@ from functools import partial
 
 from jobs.formats.run_files import RunFiles
 from jobs.formats.run_samples import Footer, read_footer
-from orchestrator.rundir.heartbeat import read_status
+from orchestrator.rundir.progress import read_status
 from orchestrator.rundir.sample_files import readers
 
 

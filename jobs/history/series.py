@@ -19,7 +19,7 @@ from jobs.formats.samples import Temperature
 from jobs.scores.read import read_unlinked
 from jobs.scores.score_set import Column, Reading, ScoreSet, TaskTable
 from orchestrator.errors import UserError
-from orchestrator.rundir.heartbeat import EVENTS
+from orchestrator.rundir.progress import EVENTS
 from orchestrator.rundir.store import RunStore
 from stats.arrays import block_sums
 from stats.comparison import compare

@@ -10,8 +10,8 @@ from itertools import chain
 from jobs.formats.notices import Notice, NoticeCode, some
 from jobs.formats.run_files import RunFiles
 from orchestrator.rundir.identity import differences
+from orchestrator.rundir.manifest import software_of
 from orchestrator.rundir.schema import SoftwareEntry
-from orchestrator.rundir.software import software_of
 
 Writers = Mapping[str, Sequence[SoftwareEntry]]
 """What wrote the scored samples of a model, by its name."""

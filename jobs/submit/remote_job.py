@@ -23,7 +23,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from jobs.exit_status import INCOMPLETE
 from jobs.submit.request import SubmitRequest
 from orchestrator.cluster.code_shipping import copy_tasks, packages
-from orchestrator.cluster.temporary_folder import temporary_folder
+from orchestrator.cluster.processes import temporary_folder
 from orchestrator.config.environment import library_variables
 from orchestrator.config.load import load_config
 from orchestrator.config.schema import SweepConfig

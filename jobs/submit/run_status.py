@@ -4,8 +4,8 @@ from typing import Any
 
 from jobs.formats.run_counts import Footers, total
 from jobs.formats.run_files import RunFiles
-from orchestrator.rundir.heartbeat import VariantStatus, read_status
 from orchestrator.rundir.lease import is_running
+from orchestrator.rundir.progress import VariantStatus, read_status
 
 
 def run_status(url: str) -> dict[str, Any]:

@@ -14,10 +14,9 @@ from jobs.submit.progress_view import announce, follow
 from jobs.submit.request import SubmitRequest
 from orchestrator.cluster.ray_cluster import ray_cluster
 from orchestrator.errors import UserError
-from orchestrator.rundir.heartbeat import forget_stop
 from orchestrator.rundir.lease import exclusive, owner
-from orchestrator.rundir.progress import SweepProgress
-from orchestrator.sweep.plan import Plan, initial_counts, plan_sweep
+from orchestrator.rundir.progress import SweepProgress, forget_stop
+from orchestrator.sweep.plan import Plan, plan_sweep
 from orchestrator.sweep.prepare import Sweep, prepare
 from orchestrator.workers.execute import conclude, execute, write_documents
 from orchestrator.workers.stopping import StoppingPolicy
@@ -84,7 +83,7 @@ def run_sweep(request: SubmitRequest, console: Console = SILENT) -> Submitted:
         retry, finish = request.retry_errors, request.finish
         plan = plan_sweep(sweep, config_path=request.config, retry_errors=retry, finish=finish)
         announce(plan, console)
-        progress.variants.update(initial_counts(plan))
+        progress.variants.update(plan.initial_counts())
         write_documents(plan)
         stopping = stopping_of(plan, progress.notes.append)
         try:

@@ -8,21 +8,18 @@ import signal
 import socket
 import tempfile
 import threading
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import ray
 from ray.exceptions import RayError
 
 from orchestrator.cluster.code_shipping import modules, packages
-from orchestrator.cluster.temporary_folder import temporary_folder
+from orchestrator.cluster.processes import temporary_folder
 from orchestrator.config.environment import library_variables, set_library_environment
 from orchestrator.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 SECONDS_TO_CONNECT = 10.0
 LONGEST = 26  # characters of the folder around that of Ray's session
@@ -50,25 +47,19 @@ def ray_cluster(
     set_library_environment()
     with ExitStack() as until_the_end:
         try:
-            _connect(address, task_folders, until_the_end, ship_code=ship_code)
+            try:
+                with _own_signal_handlers():
+                    if address is not None:
+                        _join(address, task_folders)
+                    else:  # in a folder of ours: everybody may write to Ray's own
+                        folder = until_the_end.enter_context(temporary_folder(folder_for_ray()))
+                        _start(f"{folder}/ray", packages() if ship_code else [])
+            except (OSError, ValueError, RuntimeError, RayError) as error:
+                what = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
+                raise UserError(f"Cannot {what}: {' '.join(str(error).split())}") from None
             yield
         finally:
             ray.shutdown()
-
-
-def _connect(
-    address: str | None, task_folders: Sequence[str], until_the_end: ExitStack, *, ship_code: bool
-) -> None:
-    try:
-        with _own_signal_handlers():
-            if address is None:
-                folder = until_the_end.enter_context(temporary_folder(_folder_for_ray()))
-                _start(packages() if ship_code else [], folder)
-            else:
-                _join(address, task_folders)
-    except (OSError, ValueError, RuntimeError, RayError) as error:
-        what = "start Ray on this machine" if address is None else f"join the Ray cluster at {address}"
-        raise UserError(f"Cannot {what}: {' '.join(str(error).split())}") from None
 
 
 @contextmanager
@@ -95,16 +86,16 @@ def _own_signal_handlers() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
-def _folder_for_ray() -> str:
+def folder_for_ray() -> str:
     """Where Ray would put its session, or /tmp if the names of its sockets would get too long there."""
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     return folder if len(folder) <= LONGEST else "/tmp"  # noqa: S108 - nobody else can read what is made there
 
 
-def _start(code: Sequence[str], folder: Path) -> None:
+def _start(folder: str, code: Sequence[str]) -> None:
     shipped = {"runtime_env": {"py_modules": code}} if code else {}
-    own = {"_temp_dir": str(folder / "ray")}  # in a folder of ours: everybody may write to Ray's own
-    ray.init("local", include_dashboard=False, num_cpus=os.cpu_count(), **own, **shipped, **_SILENT)
+    cpus = os.cpu_count()
+    ray.init("local", include_dashboard=False, num_cpus=cpus, _temp_dir=folder, **shipped, **_SILENT)
 
 
 def _join(address: str, task_folders: Sequence[str]) -> None:

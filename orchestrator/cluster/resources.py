@@ -8,30 +8,29 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray.autoscaler.sdk import request_resources
 from ray.exceptions import RayError
+from ray.util import placement_group, placement_group_table, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
+from orchestrator.config.schema import ReplicaConfig
 from orchestrator.engines import kind_of
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
-
-    from orchestrator.config.schema import ReplicaConfig
-
-    Placed = tuple[Collection[str], "ReplicaResources"]
-    """A placed replica: the IDs of its nodes (none until Ray has chosen them), and the resources it takes."""
 
 CPUS_BESIDE_A_GPU = 4
 SECONDS_BETWEEN_LOOKS = 5.0
 NODE_ID = "ray.io/node-id"  # a label that Ray gives to every node
 _ROUNDING = 1e-9
+
+Placed = tuple[Collection[str], "ReplicaResources"]
+"""A placed replica: the IDs of its nodes (none until Ray has chosen them), and the resources it takes."""
 
 
 @dataclass(frozen=True)
@@ -87,18 +86,14 @@ class Node:
     """A living node of the Ray cluster: its ID, its total resources and its labels."""
 
     name: str
-    amounts: Mapping[str, float]
+    amounts: dict[str, float]
     labels: Mapping[str, str]
 
     def __str__(self) -> str:
-        countable = filter(_is_countable, self.amounts)  # Ray lists them in any order
+        own = {"memory", "object_store_memory"}  # and names with a colon tell nodes and accelerators apart
+        countable = [name for name in self.amounts if name not in own and ":" not in name]
         names = sorted(countable, key=lambda name: (name not in {"CPU", "GPU"}, name))
         return ", ".join(f"{self.amounts[name]:g} {name}" for name in names) or "nothing"
-
-
-def _is_countable(name: str) -> bool:
-    """Not memory, nor the resources by which Ray tells nodes and accelerators apart."""
-    return name not in {"memory", "object_store_memory"} and ":" not in name
 
 
 def living_nodes() -> list[Node]:
@@ -110,6 +105,46 @@ def living_nodes() -> list[Node]:
     ]
 
 
+class Placement:
+    """The place of one replica: on several nodes a placement group, which Ray grants whole or not at all.
+
+    Args:
+        resources: what the replica takes of each of its nodes.
+    """
+
+    def __init__(self, resources: ReplicaResources) -> None:
+        self.resources = resources
+        self._group = None
+        if resources.nodes > 1:
+            self._group = placement_group(
+                [dict(resources.amounts)] * resources.nodes,
+                strategy="STRICT_SPREAD",
+                bundle_label_selector=[resources.selector] * resources.nodes if resources.selector else None,
+            )
+
+    def actor_options(self, rank: int) -> dict[str, Any]:
+        """Options of the actor on one of the nodes."""
+        options = self.resources.actor_options()
+        if self._group is not None:
+            options.pop("label_selector", None)  # the group's bundles have it
+            options["scheduling_strategy"] = PlacementGroupSchedulingStrategy(self._group, rank)
+        return options
+
+    def reserved(self) -> Sequence[str]:
+        """Ray's IDs of the nodes that are reserved, by rank; empty until they are, and where none are."""
+        if self._group is None:
+            return ()
+        table = placement_group_table(self._group)
+        nodes = table["bundles_to_node_id"]
+        return tuple(nodes[rank] for rank in sorted(nodes)) if table["state"] == "CREATED" else ()
+
+    def free(self) -> None:
+        """Give the nodes back; actors that are still there are killed."""
+        if self._group is not None:
+            with suppress(RayError):  # the Ray cluster is gone, and the group with it
+                remove_placement_group(self._group)
+
+
 @contextmanager
 def autoscaling_request(replicas: Sequence[ReplicaResources], count: int | None) -> Iterator[None]:
     """Ask Ray's autoscaler, if there is one, to make room for replicas; withdraw the request at the end.
@@ -118,18 +153,19 @@ def autoscaling_request(replicas: Sequence[ReplicaResources], count: int | None)
         replicas: what the replicas of each variant take; the largest is asked for.
         count: how many of it; None asks for nothing.
     """
+    if count is None:
+        yield
+        return
     largest = max(replicas, key=lambda one: (one.nodes * one.gpus, one.nodes * one.cpus))
     whole = {name: int(amount) if amount.is_integer() else amount for name, amount in largest.amounts.items()}
-    bundles = [] if count is None else [whole] * (count * largest.nodes)
+    bundles = [whole] * (count * largest.nodes)
     labels = {"bundle_label_selectors": [dict(largest.labels)] * len(bundles)} if largest.labels else {}
-    if count is not None:
-        request_resources(bundles=bundles, **labels)
+    request_resources(bundles=bundles, **labels)
     try:
         yield
     finally:
         with suppress(RayError, RuntimeError, OSError):  # the Ray cluster is gone, and the request with it
-            if count is not None:
-                request_resources(bundles=[])
+            request_resources(bundles=[])
 
 
 class Nodes:
@@ -168,55 +204,47 @@ def has_room(nodes: Sequence[Node], wanted: ReplicaResources, placed: Sequence[P
     Replicas for which Ray has not chosen nodes yet are assumed to go where the least is left, the largest
     first.
     """
-    free = {node.name: dict(node.amounts) for node in nodes}
-    labels = {node.name: node.labels for node in nodes}
+    free = {node.name: replace(node, amounts=dict(node.amounts)) for node in nodes}
     for names, taken in placed:
         for name in free.keys() & set(names):
             _take(taken, free[name])
     pending = Counter(taken for names, taken in placed if not names)
     for one in sorted(pending, key=lambda one: (-one.nodes, -one.gpus, -one.cpus, -len(one.labels))):
-        _place(one, pending[one], free, labels)
-    fitting = (name for name in free if _fits(wanted, name, free[name], labels[name]))
+        _place(one, pending[one], free.values())
+    fitting = (node for node in free.values() if _fits(wanted, node))
     return len(list(islice(fitting, wanted.nodes))) == wanted.nodes
 
 
-def _place(
-    one: ReplicaResources,
-    count: int,
-    free: Mapping[str, dict[str, float]],
-    labels: Mapping[str, Mapping[str, str]],
-) -> None:
+def _place(one: ReplicaResources, count: int, nodes: Iterable[Node]) -> None:
     """Take what replicas need from the nodes, as long as they fit, and where the least is left first."""
-    order = deque(sorted(free, key=lambda name: sum(free[name].get(kind, 0) for kind in one.amounts)))
+    order = deque(sorted(nodes, key=lambda node: sum(node.amounts.get(kind, 0) for kind in one.amounts)))
     while count and len(order) >= one.nodes:
         chosen = list(islice(order, one.nodes))
-        too_small = [name for name in chosen if not _fits(one, name, free[name], labels[name])]
-        for name in too_small:
-            order.remove(name)
+        too_small = [node for node in chosen if not _fits(one, node)]
+        for node in too_small:
+            order.remove(node)
         if not too_small:
-            for name in chosen:
-                _take(one, free[name])
+            for node in chosen:
+                _take(one, node)
             count -= 1
 
 
-def _take(taken: ReplicaResources, amounts: dict[str, float]) -> None:
+def _take(taken: ReplicaResources, node: Node) -> None:
     for kind, amount in taken.amounts.items():
-        amounts[kind] = amounts.get(kind, 0) - amount
+        node.amounts[kind] = node.amounts.get(kind, 0) - amount
 
 
-def _fits(
-    wanted: ReplicaResources, name: str, amounts: Mapping[str, float], labels: Mapping[str, str]
-) -> bool:
+def _fits(wanted: ReplicaResources, node: Node) -> bool:
     return (
-        name not in wanted.avoided
-        and all(labels.get(label) == value for label, value in wanted.labels.items())
-        and all(amounts.get(kind, 0) + _ROUNDING >= amount for kind, amount in wanted.amounts.items())
+        node.name not in wanted.avoided
+        and all(node.labels.get(label) == value for label, value in wanted.labels.items())
+        and all(node.amounts.get(kind, 0) + _ROUNDING >= amount for kind, amount in wanted.amounts.items())
     )
 
 
 def why_unschedulable(wanted: ReplicaResources, nodes: Sequence[Node]) -> str | None:
     """Why a replica does not even fit on empty nodes; None if it fits."""
-    fitting = sum(_fits(wanted, node.name, node.amounts, node.labels) for node in nodes)
+    fitting = sum(_fits(wanted, node) for node in nodes)
     if fitting >= wanted.nodes:
         return None
     largest = max(
@@ -249,7 +277,7 @@ def replica_resources(
     besides = ReplicaResources(float(cpus), 0.0, cluster.resources, cluster.labels)
     count = cluster.nodes_per_replica or 1
     if cluster.nodes_per_replica is None and kind.spans_nodes(engine):
-        fitting = [node for node in nodes if _fits(besides, node.name, node.amounts, node.labels)]
+        fitting = [node for node in nodes if _fits(besides, node)]
         count = _fewest_nodes(gpus, [node.amounts.get("GPU", 0) for node in fitting or nodes])
     return replace(besides, gpus=gpus / count, nodes=count)
 

@@ -1,4 +1,4 @@
-"""Environment variables: those of a replica, which a configuration may set, and those that libraries read.
+"""Environment variables that libraries read when they are imported, Ray among them.
 
 Libraries are told, in the driver and in replicas, to send no usage reports and to draw no progress bars.
 """
@@ -6,15 +6,10 @@ Libraries are told, in the driver and in replicas, to send no usage reports and 
 from __future__ import annotations
 
 import os
-import re
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
 
-from orchestrator.config.secrets import is_secret, is_secret_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+HARMLESS_CALL = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+SECONDS_TO_ANSWER = 5.0
 _LIBRARIES = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -26,33 +21,6 @@ _LIBRARIES = {
 }
 
 
-def layered(*layers: object) -> dict[str, str]:
-    """Variables as text, those of later layers over those of earlier ones; what is no mapping is left out."""
-    mappings = [layer for layer in layers if isinstance(layer, dict)]
-    return {str(name): str(value) for layer in mappings for name, value in layer.items()}
-
-
-def problems_of(env: Any, place: str) -> Iterator[str]:
-    """Why a value cannot be the environment of a replica, one sentence each.
-
-    Args:
-        env: the value.
-        place: where it is in the configuration.
-    """
-    if env is None:
-        return
-    if not isinstance(env, dict):
-        yield f"{place} must be a mapping of names to values, not {env!r}"
-        return
-    for name, value in env.items():
-        if not _NAME.fullmatch(str(name)):
-            yield f"{place}: '{name}' cannot be the name of an environment variable"
-        elif is_secret_name(str(name)) or is_secret(str(value)):
-            yield f"{place}: '{name}' looks like a secret; set it in the environment of the nodes instead"
-        elif isinstance(value, bool) or not isinstance(value, (str, int, float)):
-            yield f"{place}: {name} must be text or a number, not {value!r}"
-
-
 def set_library_environment() -> None:
     """Set the variables that libraries read when they are imported; those that the user has set stay."""
     os.environ.update(library_variables())
@@ -61,3 +29,32 @@ def set_library_environment() -> None:
 def library_variables() -> dict[str, str]:
     """The same variables, for processes elsewhere."""
     return {name: os.environ.get(name, value) for name, value in _LIBRARIES.items()}
+
+
+def prepare_for_ray(address: str | None) -> None:
+    """Set up Ray for a Ray cluster, before the first import of Ray; settings of the user stay.
+
+    A Ray cluster that is started here listens on this machine's loopback interface only. One elsewhere gets
+    the token if there is one, which Ray itself does for some kinds of address and not for others. A driver
+    that uses tokens gets no answer from a Ray cluster without them, so that is tried first.
+    """
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token")
+    if address is None:
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # "0": all of it binds to 127.0.0.1
+        os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets anything else slow the engines down
+    elif (os.environ.get("RAY_AUTH_TOKEN") or path.expanduser().is_file()) and not _answers_anyone(address):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _answers_anyone(address: str) -> bool:
+    """Whether the head at an address of the form host:port answers without a token."""
+    if "://" in address or ":" not in address:
+        return False
+    import grpc  # noqa: PLC0415 - slow to import, and needed here only
+
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary(HARMLESS_CALL)(b"", timeout=SECONDS_TO_ANSWER)
+        except grpc.RpcError:  # it wants a token, or does not answer; joining it will tell
+            return False
+    return True

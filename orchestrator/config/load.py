@@ -6,6 +6,8 @@ raised one by one, so that a file with five of them can be corrected in one go.
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,13 +16,17 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from orchestrator.config.environment import problems_of
-from orchestrator.config.plain import unusable_values
 from orchestrator.config.schema import PromptConfig, SweepConfig
-from orchestrator.config.secrets import secrets_in
 from orchestrator.config.variants import Variant, resolve
-from orchestrator.config.yaml_file import mistake_sentence, mistaken, own_mistakes, read_mapping
+from orchestrator.config.yaml_file import (
+    mistake_sentence,
+    mistaken,
+    own_mistakes,
+    read_mapping,
+    unusable_values,
+)
 from orchestrator.engines.base import ENV
+from orchestrator.engines.redaction import SECRET_NAME
 from orchestrator.errors import suggestion
 
 RENDERING = frozenset(
@@ -28,6 +34,7 @@ RENDERING = frozenset(
 )
 """Arguments of a chat template that lldeg sets, as lm-eval does, or that have a key of their own."""
 SECRETS = "set it in the environment, and write $NAME here if a header needs it"
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig | None, list[str]]:
@@ -48,16 +55,19 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig 
     problems += [problem for override in overrides if (problem := _override(raw, override))]
     if unusable := unusable_values(raw):
         raise mistaken(path, [*problems, *unusable])
-    config, found = _validate(raw)
-    problems += found
-    if isinstance(raw.get("include_path"), str):
-        raw["include_path"] = [raw["include_path"]]
-    if config is not None:
-        folders = tuple(_beside(path, folder) for folder in config.include_path)
-        items = None if config.items is None else _beside(path, config.items)
-        config = config.model_copy(update={"include_path": folders, "items": items})
-        problems += list(_contradictions(config))
-    return config, problems
+    try:
+        config = SweepConfig.model_validate(raw)
+    except ValidationError as error:
+        mistakes = list(own_mistakes(error))
+        problems += [mistake_sentence(mistake, SweepConfig) for mistake in mistakes]
+        try:
+            config = SweepConfig.model_validate(_without(raw, [mistake["loc"] for mistake in mistakes]))
+        except ValidationError:
+            return None, problems
+    folders = tuple(_beside(path, folder) for folder in config.include_path)
+    items = None if config.items is None else _beside(path, config.items)
+    config = config.model_copy(update={"include_path": folders, "items": items})
+    return config, problems + list(_contradictions(config))
 
 
 def _beside(path: Path, name: str) -> str:
@@ -66,13 +76,6 @@ def _beside(path: Path, name: str) -> str:
         return str((path.parent / name).resolve())
     except (OSError, ValueError, RuntimeError):
         return name
-
-
-def _is_folder(name: str) -> bool:
-    try:
-        return Path(name).is_dir()
-    except (OSError, ValueError):  # no name that a disk can hold
-        return False
 
 
 def _override(raw: dict[str, Any], override: str) -> str | None:
@@ -92,19 +95,6 @@ def _override(raw: dict[str, Any], override: str) -> str | None:
             return f"--set {override}: '{parent}' is not a section"
     section[last] = value
     return None
-
-
-def _validate(raw: dict[str, Any]) -> tuple[SweepConfig | None, list[str]]:
-    try:
-        return SweepConfig.model_validate(raw), []
-    except ValidationError as error:
-        found = list(own_mistakes(error))
-        problems = [mistake_sentence(problem, SweepConfig) for problem in found]
-        remaining = _without(raw, [problem["loc"] for problem in found])
-    try:
-        return SweepConfig.model_validate(remaining), problems
-    except ValidationError:
-        return None, problems
 
 
 def _without(raw: Any, locations: Sequence[Sequence[int | str]]) -> Any:
@@ -144,22 +134,37 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
     yield from _thinking_problems(config.prompt)
     yield from _unwritable(config, variants)
     for folder in config.include_path:
-        if not _is_folder(folder):
+        if not os.path.isdir(folder):  # noqa: PTH112 - Path raises for a name that no disk can hold
             yield f"include_path: the folder {folder} does not exist"
 
 
 def _unwritable(config: SweepConfig, variants: Mapping[str, Variant]) -> Iterator[str]:
     """Variables that a replica cannot have, and what looks like a secret and would be written to the run."""
-    yield from problems_of(config.engine.get(ENV), f"engine.{ENV}")
+    places = {f"engine.{ENV}": config.engine.get(ENV)}
     for name, own in config.variants.items():
-        yield from problems_of(own.engine.get(ENV), f"variants.{name}.engine.{ENV}")
-        yield from problems_of(own.env, f"variants.{name}.{ENV}")
+        places |= {f"variants.{name}.engine.{ENV}": own.engine.get(ENV), f"variants.{name}.{ENV}": own.env}
+    for place, env in places.items():
+        yield from _environment_problems(env, place)
     for name, variant in variants.items():
         for key in secrets_in({**variant.options, ENV: {}}):
             yield f"variants.{name}: '{key}' looks like a secret; {SECRETS}"
     others = config.model_dump(exclude={"engine": True, "variants": {"__all__": {"engine", ENV}}})
     for key in secrets_in(others):
         yield f"'{key}' looks like a secret; {SECRETS}"
+
+
+def _environment_problems(env: Any, place: str) -> Iterator[str]:
+    """Why a value at a place of the configuration cannot be the environment of a replica."""
+    if env is not None and not isinstance(env, dict):
+        yield f"{place} must be a mapping of names to values, not {env!r}"
+        return
+    for name, value in (env or {}).items():
+        if not _VARIABLE_NAME.fullmatch(str(name)):
+            yield f"{place}: '{name}' cannot be the name of an environment variable"
+        elif is_secret_name(str(name)) or is_secret(str(value)):
+            yield f"{place}: '{name}' looks like a secret; set it in the environment of the nodes instead"
+        elif isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            yield f"{place}: {name} must be text or a number, not {value!r}"
 
 
 def _thinking_problems(prompt: PromptConfig) -> Iterator[str]:
@@ -174,3 +179,48 @@ def _thinking_problems(prompt: PromptConfig) -> Iterator[str]:
             'prompt.enable_thinking needs prompt.think_end_token, for example "</think>", or thoughts would '
             "be scored"
         )
+
+
+_VARIABLE = re.compile(r"([A-Za-z]+ )?\$(\w+|\{\w+\})")
+"""$NAME or ${NAME}, after a word such as Bearer."""
+_SPECIAL_TOKEN = re.compile(
+    r"(eos|bos|pad|unk|sep|cls|mask|prefix|image|audio|video|think_end)_token(_\w+)?$", re.IGNORECASE
+)
+_VALUES = re.compile(
+    r"\bsk-[\w-]{16,}|\bhf_[A-Za-z0-9]{20,}|\bgh[opsu]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}"
+    r"|\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\bxox[abps]-[\w-]{10,}|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}"
+    r"|\b(Bearer|Basic) (?!\$)[\w+/.=~-]{8,}|-----BEGIN [A-Z ]*PRIVATE KEY"
+)
+"""Forms that keys of well-known services have."""
+_URL_PASSWORD = re.compile(r"://[^/?#\s]*@")
+_QUERY = re.compile(r"[?&;]([^=&;\s]+)=([^&;\s]+)")
+
+
+def secrets_in(value: Any, place: str = "") -> Iterator[str]:
+    """Places of a nested configuration that hold what looks like a secret, as "a.b"."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            below = f"{place}.{name}" if place else str(name)
+            is_told = isinstance(inner, str) and inner and not _VARIABLE.fullmatch(inner)
+            if is_told and is_secret_name(str(name)):
+                yield below
+            else:
+                yield from secrets_in(inner, below)
+    elif isinstance(value, (list, tuple)):
+        for number, inner in enumerate(value):
+            yield from secrets_in(inner, f"{place}.{number}")
+    elif isinstance(value, str) and is_secret(value):
+        yield place
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a name says that its value is a secret."""
+    return bool(SECRET_NAME.search(name)) and not _SPECIAL_TOKEN.search(name)
+
+
+def is_secret(text: str) -> bool:
+    """Whether a text has the form of a key, or holds one."""
+    if _VALUES.search(text) or _URL_PASSWORD.search(text):
+        return True
+    parameters = _QUERY.findall(text) if "://" in text else []
+    return any(is_secret_name(name) and not _VARIABLE.fullmatch(value) for name, value in parameters)

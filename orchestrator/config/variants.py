@@ -6,7 +6,6 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 
-from orchestrator.config.environment import layered
 from orchestrator.config.schema import ReplicaConfig, SweepConfig
 from orchestrator.engines import kind_of
 from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA, PYTHON, EngineSpec
@@ -55,7 +54,8 @@ def _resolved(config: SweepConfig, name: str) -> Variant:
         if isinstance(options.get(key), str):
             options[key] = os.path.expanduser(options[key])  # noqa: PTH111 - Path raises for an unknown user
     options.pop(ENV, None)
-    env = layered(config.engine.get(ENV), own.engine.get(ENV), own.env)
+    layers = (config.engine.get(ENV), own.engine.get(ENV), own.env)
+    env = {str(k): str(v) for layer in layers if isinstance(layer, dict) for k, v in layer.items()}
     return Variant(
         os.path.expanduser(own.model or config.model or ""),  # noqa: PTH111 - likewise
         own.revision or (config.revision if own.model is None else None),  # the sweep's is of its own model

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, get_args
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -11,10 +14,9 @@ from pydantic import BaseModel, ValidationError
 from orchestrator.errors import UserError, suggestion
 from orchestrator.input_files import LARGEST_YAML, read_input
 
-if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
-    from pathlib import Path
-
+MOST_VALUES, DEEPEST = 100_000, 32
+LARGEST_WHOLE = 2**63 - 1
+_BROKEN = re.compile("[\ud800-\udfff\0]")
 MOST_MISTAKES = 100
 _YAML_WORDS = ((r"valid dictionary( or instance of \w+)?", "mapping"), (r"(valid )?\b[Tt]uple", "list"))
 
@@ -72,6 +74,54 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def unusable_values(raw: Any) -> list[str]:
+    """What cannot be used in a nested value, each as "place: what"; all of it is one if it is too large.
+
+    Values are to be plain, so that they can be written as JSON, and of a sensible size. YAML has more: dates,
+    sets, anchors that contain themselves or explode when they are expanded, numbers of any size. Whatever a
+    sweep would be refused for later, as another error or an endless loop, is named here.
+    """
+    problems: list[str] = []
+    stack: list[tuple[str, int, Any]] = [("", 0, raw)]
+    seen = 0
+    while stack:
+        place, depth, value = stack.pop()
+        seen += 1
+        if seen > MOST_VALUES or depth > DEEPEST:
+            limit = f"{MOST_VALUES:,} values" if seen > MOST_VALUES else f"{DEEPEST} levels"
+            instead = "write it without anchors, or make it smaller"
+            return [f"the file has more than {limit}, aliases included: {instead}"]
+        where = place or "the file"
+        inside: Iterable[tuple[object, Any]] = ()
+        if isinstance(value, dict):
+            problems += [f"{where}: {problem}" for problem in map(_unusable_key, value) if problem]
+            inside = value.items()
+        elif isinstance(value, list):
+            inside = enumerate(value)
+        elif problem := _unusable_scalar(value):
+            problems.append(f"{where}: {problem}")
+        stack += [(f"{place}.{key}" if place else str(key), depth + 1, inner) for key, inner in inside]
+    return sorted(problems)
+
+
+def _unusable_key(key: object) -> str | None:
+    if not isinstance(key, str):
+        return f"the key {key!r} is {type(key).__name__} instead of text; put it in quotes"
+    return f"the key {key!r} is not text that a file can hold" if _BROKEN.search(key) else None
+
+
+def _unusable_scalar(value: object) -> str | None:
+    if value is None or isinstance(value, bool):
+        return None
+    if isinstance(value, str):
+        return f"{value[:50]!r} is not text that a file can hold" if _BROKEN.search(value) else None
+    if isinstance(value, int):
+        return None if abs(value) <= LARGEST_WHOLE else "the number is too large (it has more than 63 bits)"
+    if isinstance(value, float):
+        return None if isfinite(value) else f"{value} is not a finite number"
+    return f"{type(value).__name__} values cannot be used; put it in quotes to make it text"
+
+
 def mistaken(path: Path, problems: Sequence[str]) -> UserError:
     """The error that names all mistakes of a configuration."""
     if len(problems) == 1:
@@ -97,10 +147,16 @@ def mistake_sentence(problem: Any, root: type[BaseModel]) -> str:
         problem: an entry of `ValidationError.errors()`.
         root: the model of the whole file.
     """
-    location: list[int | str] = list(problem["loc"])
-    where = ".".join(str(part) for part in location)
+    where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
-        return f"unknown key '{where}'{suggestion(str(location[-1]), _fields_at(location[:-1], root))}"
+        *above, key = problem["loc"]
+        model = root
+        for part in above:
+            field = model.model_fields.get(str(part))  # none for a variant's name or a position in a list
+            kinds = [field.annotation, *get_args(field.annotation)] if field else []
+            models = (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
+            model = next(models, model)
+        return f"unknown key '{where}'{suggestion(str(key), list(model.model_fields))}"
     if problem["type"] == "missing":
         return f"'{where}' is missing"
     if problem["type"] == "too_short" and not problem["input"]:
@@ -109,17 +165,3 @@ def mistake_sentence(problem: Any, root: type[BaseModel]) -> str:
     for pydantics, yamls in _YAML_WORDS:
         message = re.sub(pydantics, yamls, message)
     return f"{where}: {message[:1].lower()}{message[1:]} (it is {problem['input']!r})"
-
-
-def _fields_at(location: Sequence[int | str], root: type[BaseModel]) -> list[str]:
-    """The keys allowed at a location in the configuration, found by walking down the model classes."""
-    model = root
-    for part in location:
-        field = model.model_fields.get(str(part))
-        if field is None:
-            continue  # a variant's name or a position in a list
-        kinds = [field.annotation, *get_args(field.annotation)]
-        model = next(
-            (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model
-        )
-    return list(model.model_fields)

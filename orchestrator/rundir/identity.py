@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
+from pathlib import Path
+from typing import Any
 
 _EDGE_BYTES = 1 << 20
 _SMALL_FILE = 16 << 20
+_NONE = "(none)"
 
 
 @dataclass(frozen=True, order=True)
@@ -75,33 +74,27 @@ def folder_digest(folder: Path) -> str:
     Reading hundreds of gigabytes of weights before every sweep would take too long. So a changed tensor goes
     unnoticed if size, header, first and last megabyte stay the same.
     """
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return digest([[str(path.relative_to(folder)), *_file_marks(path)] for path in files])
-
-
-def _file_marks(path: Path) -> list[int | str]:
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        if size <= _SMALL_FILE:
-            return [size, hashlib.blake2b(stream.read()).hexdigest()]
-        head = stream.read(_EDGE_BYTES)
-        stream.seek(-_EDGE_BYTES, 2)
-        return [size, hashlib.blake2b(head + stream.read()).hexdigest()]
+    marks: list[list[int | str]] = []
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            content = stream.read(size if size <= _SMALL_FILE else _EDGE_BYTES)
+            if size > _SMALL_FILE:
+                stream.seek(-_EDGE_BYTES, 2)
+                content += stream.read()
+        marks.append([str(path.relative_to(folder)), size, hashlib.blake2b(content).hexdigest()])
+    return digest(marks)
 
 
 def differences(old: Any, new: Any, path: Sequence[str] = ()) -> Iterator[str]:
     """Name the keys in which two nested mappings differ, as "a.b: old → new"."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys(), key=str):
-            yield from differences(_get(old, key), _get(new, key), [*path, str(key)])
+            yield from differences(old.get(key, _NONE), new.get(key, _NONE), [*path, str(key)])
     elif digest(old) != digest(new):  # not `old != new`: 1 and True are equal there, and mean two things here
         yield f"{'.'.join(path)}: {_short(old)} → {_short(new)}"
 
 
-def _get(mapping: Mapping[str, Any], key: str) -> Any:
-    return mapping.get(key, "(none)")
-
-
 def _short(value: object) -> str:
-    text = value if value == "(none)" else json.dumps(value, default=str, ensure_ascii=False)
+    text = _NONE if value == _NONE else json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= 60 else text[:57] + "…"

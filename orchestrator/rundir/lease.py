@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import socket
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import takewhile
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+
+from pydantic import BaseModel
 
 from orchestrator.errors import UserError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from pathlib import Path
-
-    from orchestrator.rundir.store import RunStore
+from orchestrator.rundir.store import RunStore
 
 LEASE = "lease.json"
 PROBE = "clock-"
 SECONDS_UNTIL_OLD = 60.0  # a lease not renewed for so long has expired
 SECONDS_BETWEEN_RENEWALS = 10.0
 SECONDS_TO_SETTLE = 2.0  # between taking a lease and believing it
+
+
+class Lease(BaseModel):
+    """lease.json: which process has the run, and when it last said so."""
+
+    owner: str
+    host: str
+    pid: int
+    renewed: float
 
 
 @contextmanager
@@ -45,7 +51,7 @@ def exclusive(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
         UserError: another submit is running, or the run directory cannot be written.
     """
     path = store.lock_path
-    with _lease(store, on_loss) if path is None else _lock(store, path):
+    with _leased(store, on_loss) if path is None else _locked(store, path):
         yield
 
 
@@ -77,7 +83,7 @@ def owner(store: RunStore) -> str:
     lease = _parsed(content)
     if content and lease is None:
         raise OSError(f"the lease of {store.url} is damaged")
-    return "" if lease is None else str(lease["owner"])
+    return "" if lease is None else lease.owner
 
 
 def _refusal(url: str, holder: str = "") -> UserError:
@@ -86,14 +92,27 @@ def _refusal(url: str, holder: str = "") -> UserError:
     )
 
 
+def _unusable(store: RunStore, error: OSError) -> UserError:
+    return UserError(f"{store.url} cannot hold a run directory: {error}.")
+
+
 @contextmanager
-def _lock(store: RunStore, path: Path) -> Iterator[None]:
+def _locked(store: RunStore, path: Path) -> Iterator[None]:
     made = list(takewhile(lambda folder: not folder.exists(), path.parents))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.open("ab")
     except OSError as error:
         raise _unusable(store, error) from None
+
+    def leave_nothing() -> None:
+        """Of a submit that was refused before it wrote anything."""
+        if not store.has_run():
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                for folder in made:
+                    folder.rmdir()
+
     with lock, ExitStack() as at_the_end:
         for pause in (0.1, 0.1, None):  # `is_running` holds it for a moment
             try:
@@ -106,51 +125,33 @@ def _lock(store: RunStore, path: Path) -> Iterator[None]:
         lock.truncate(0)
         lock.write(uuid.uuid4().hex.encode())
         lock.flush()
-        at_the_end.callback(_leave_nothing, store, path, made)
+        at_the_end.callback(leave_nothing)
         yield
 
 
-def _leave_nothing(store: RunStore, lock: Path, folders: Sequence[Path]) -> None:
-    """Remove the lock of a submit that was refused before it wrote anything, and the folders made for it."""
-    if not store.has_run():
-        lock.unlink(missing_ok=True)
-        with suppress(OSError):
-            for folder in folders:
-                folder.rmdir()
-
-
-def _unusable(store: RunStore, error: OSError) -> UserError:
-    return UserError(f"{store.url} cannot hold a run directory: {error}.")
-
-
-def _holder(store: RunStore) -> dict[str, Any] | None:
-    """The lease that has not expired; None if there is none."""
-    lease = _lease_file(store)
-    if lease is None or _is_dead(lease) or _age(store, lease) > SECONDS_UNTIL_OLD:
-        return None
-    return lease
-
-
-def _lease_file(store: RunStore) -> dict[str, Any] | None:
-    """The lease, however old; None if there is none or it is damaged."""
-    return _parsed(store.read_log(LEASE))
-
-
-def _parsed(content: bytes) -> dict[str, Any] | None:
+def _parsed(content: bytes) -> Lease | None:
     try:
-        lease = json.loads(content or "null")
-        facts = {"owner": str(lease["owner"]), "host": str(lease["host"]), "pid": int(lease["pid"])}
-        return {**facts, "renewed": float(lease["renewed"])}
-    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
+        return Lease.model_validate_json(content)
+    except ValueError:
         return None
 
 
-def _age(store: RunStore, lease: dict[str, Any]) -> float:
-    """Seconds since a lease was renewed, by the storage's clock: those of two machines may differ."""
+def _holder(store: RunStore) -> Lease | None:
+    """The lease that has not expired; None if there is none, or its owner, a process here, has ended."""
+    lease = _parsed(store.read_log(LEASE))
+    if lease is None:
+        return None
+    if lease.host == socket.gethostname():
+        try:
+            os.kill(lease.pid, 0)
+        except (ProcessLookupError, OverflowError):
+            return None
+        except PermissionError:
+            pass  # it is another user's
     renewed, now = store.log_time(LEASE), _storage_time(store)
-    if renewed is None or now is None:
-        return time.time() - float(lease["renewed"])
-    return now - renewed
+    if renewed is None or now is None:  # else by one clock: those of two machines may differ
+        renewed, now = lease.renewed, time.time()
+    return None if now - renewed > SECONDS_UNTIL_OLD else lease
 
 
 def _storage_time(store: RunStore) -> float | None:
@@ -166,47 +167,36 @@ def _storage_time(store: RunStore) -> float | None:
             store.remove_log(name)
 
 
-def _is_dead(lease: dict[str, Any]) -> bool:
-    """Whether the owner was a process of this machine that has ended."""
-    if lease["host"] != socket.gethostname():
-        return False
-    try:
-        os.kill(lease["pid"], 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
-
-
 @contextmanager
-def _lease(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
-    mine = {"owner": uuid.uuid4().hex, "host": socket.gethostname(), "pid": os.getpid()}
+def _leased(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
+    me = uuid.uuid4().hex
     ended = threading.Event()
 
     def take() -> None:
-        store.write_log(LEASE, json.dumps({**mine, "renewed": time.time()}).encode())
+        mine = Lease(owner=me, host=socket.gethostname(), pid=os.getpid(), renewed=time.time())
+        store.write_log(LEASE, mine.model_dump_json().encode())
+
+    def last_owner() -> str | None:
+        lease = _parsed(store.read_log(LEASE))
+        return None if lease is None else lease.owner
 
     def keep() -> None:
         while not ended.wait(SECONDS_BETWEEN_RENEWALS):
-            try:
-                holder = _lease_file(store)
-                if holder is not None and holder["owner"] != mine["owner"]:
+            with suppress(OSError):  # the storage is unavailable; it may come back
+                if last_owner() not in {me, None}:
                     on_loss()
                     return
                 take()
-            except OSError:  # the storage is unavailable; it may come back
-                continue
 
     try:
         if (holder := _holder(store)) is not None:
-            raise _refusal(store.url, f" (process {holder['pid']} on {holder['host']})")
+            raise _refusal(store.url, f" (process {holder.pid} on {holder.host})")
         take()
         time.sleep(SECONDS_TO_SETTLE)  # of two that took it at the same moment, the later one has it
-        holder = _lease_file(store)
+        settled = last_owner()
     except OSError as error:
         raise _unusable(store, error) from None
-    if holder is None or holder["owner"] != mine["owner"]:
+    if settled != me:
         raise _refusal(store.url)
     keeper = threading.Thread(target=keep, name="lease", daemon=True)
     keeper.start()
@@ -216,6 +206,5 @@ def _lease(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
         ended.set()
         keeper.join(timeout=SECONDS_BETWEEN_RENEWALS)
         with suppress(OSError):  # the storage is unavailable; the lease will expire
-            holder = _lease_file(store)
-            if holder is not None and holder["owner"] == mine["owner"]:
+            if last_owner() == me:
                 store.remove_log(LEASE)

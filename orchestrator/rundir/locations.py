@@ -40,7 +40,22 @@ def open_location(location: str, *, must_answer: bool = True) -> tuple[pafs.File
     if not must_answer or "://" not in location or store in _answering:
         return _open(location)
     opened: Future[tuple[pafs.FileSystem, str]] = Future()
-    Thread(target=_reach, args=(location, opened), name="reach", daemon=True).start()
+
+    def reach() -> None:
+        """Open the location and wait for a first answer, whatever it is."""
+        try:
+            filesystem, path = patient = _open(location)
+            if isinstance(filesystem, pafs.S3FileSystem):  # a process cannot end while a request is under way
+                _, (options,) = filesystem.__reduce__()
+                soon = pafs.AwsDefaultS3RetryStrategy(max_attempts=S3_ATTEMPTS)
+                filesystem = pafs.S3FileSystem(**options, retry_strategy=soon)
+            with suppress(Exception):  # of any store's library; whoever reads next gets the same error
+                filesystem.get_file_info(path)
+            opened.set_result(patient)
+        except BaseException as error:  # noqa: BLE001 - for the thread that waits
+            opened.set_exception(error)
+
+    Thread(target=reach, name="reach", daemon=True).start()
     try:
         found = opened.result(SECONDS_TO_ANSWER)
     except TimeoutError:
@@ -50,27 +65,6 @@ def open_location(location: str, *, must_answer: bool = True) -> tuple[pafs.File
         ) from None
     _answering.add(store)
     return found
-
-
-def _reach(location: str, opened: Future[tuple[pafs.FileSystem, str]]) -> None:
-    """Open a location and wait for a first answer, whatever it is."""
-    try:
-        filesystem, path = _open(location)
-        with suppress(Exception):  # of any store's library; whoever reads next gets the same error
-            _impatient(filesystem).get_file_info(path)
-        opened.set_result((filesystem, path))
-    except BaseException as error:  # noqa: BLE001 - for the thread that waits
-        opened.set_exception(error)
-
-
-def _impatient(filesystem: pafs.FileSystem) -> pafs.FileSystem:
-    """A filesystem whose requests give up soon: a process cannot end while one of pyarrow's is under way."""
-    if not isinstance(filesystem, pafs.S3FileSystem):
-        return filesystem
-    _, (options,) = filesystem.__reduce__()
-    return pafs.S3FileSystem(
-        **options, retry_strategy=pafs.AwsDefaultS3RetryStrategy(max_attempts=S3_ATTEMPTS)
-    )
 
 
 def _open(location: str) -> tuple[pafs.FileSystem, str]:

@@ -1,14 +1,24 @@
-"""The manifest of a run, by which a later submit tells growth from a change of meaning."""
+"""The manifest of a run, by which a later submit tells growth from a change of meaning; what wrote the run.
+
+What wrote samples, software and hardware, is in the manifest by an ID that every file names: a digest of the
+content, so that replicas know it by themselves; the driver adds what they report before they get anything to
+write.
+"""
 
 from __future__ import annotations
 
+import platform
+import subprocess
 from collections.abc import Iterator, Mapping
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
+from orchestrator.engines import packages
 from orchestrator.errors import UserError
-from orchestrator.rundir.identity import differences
-from orchestrator.rundir.schema import Manifest
-from orchestrator.rundir.software import software_of
+from orchestrator.rundir.identity import differences, digest
+from orchestrator.rundir.schema import Manifest, SoftwareEntry
 
 DECIDING = frozenset({"model", "revision", "engine", "definition", "sampling", "commits"})
 """Keys of an entry that decide answers; the others may grow or change."""
@@ -70,3 +80,47 @@ def _changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
 def version_changes(old: Manifest | None, new: Manifest) -> list[str]:
     """Packages whose versions differ from those the run was started with: answers of both would mix."""
     return [] if old is None else list(differences(old.get("versions"), new["versions"]))
+
+
+PACKAGES = ("lldeg", *packages(), "torch", "ray", "pyarrow", "numpy", "scipy")
+
+
+def software_of(manifest: Manifest) -> dict[str, SoftwareEntry]:
+    """All that wrote samples of a run, by ID; of a manifest without a history, its last software."""
+    if "software" in manifest:
+        return manifest["software"]
+    return software_entry(manifest.get("versions", {}), manifest.get("commit"))
+
+
+def software_entry(versions: dict[str, str], commit: str | None) -> dict[str, SoftwareEntry]:
+    """One piece of software by its ID."""
+    entry: SoftwareEntry = {"versions": versions, "commit": commit}
+    return {software_id(entry): entry}
+
+
+def software_id(entry: SoftwareEntry) -> str:
+    """What the files that something wrote call it."""
+    return digest(entry)[:12]
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide answers, as this process imports them."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def source_commit() -> str | None:
+    """Commit of the source tree lldeg runs from; None for an installed wheel."""
+    folder = Path(str(files("orchestrator"))).parent
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()  # noqa: S603 - fixed words
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,14 +1,25 @@
-"""The progress of a sweep: counts that the dispatcher keeps and displays read."""
+"""The progress of a sweep: counts that the dispatcher keeps, and the heartbeat that writes them for others.
+
+`lldeg status`, `lldeg view` and `lldeg stop` only read and write files of the heartbeat, so they work on any
+machine that can reach the run directory.
+"""
 
 from __future__ import annotations
 
+import json
+import os
+import socket
+import threading
 import time
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from math import inf, isinf
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter
+
+from orchestrator.errors import error_text
+from orchestrator.rundir.store import RunStore
 
 SECONDS_TO_SETTLE = 2.0  # before that a rate says little
 _Infinite = Annotated[
@@ -110,23 +121,20 @@ class VariantProgress:
         """Samples that are still to be answered."""
         return self.planned - self.done - self.not_needed
 
-    def seconds_at_work(self) -> float:
-        """Wall-clock time between the first block handed out and the last one written."""
-        if self.first_work is None or self.last_work is None:
-            return 0.0
-        return self.last_work - self.first_work
-
     @property
     def samples_per_second(self) -> float:
         """Rate since the first block was handed out; 0 before anything was written."""
-        seconds = self.seconds_at_work()
-        return self.written / seconds if seconds > 0 else 0.0
+        return self._rate(self.written)
 
     @property
     def tokens_per_second(self) -> float:
         """Tokens generated per second."""
-        seconds = self.seconds_at_work()
-        return self.output_tokens / seconds if seconds > 0 else 0.0
+        return self._rate(self.output_tokens)
+
+    def _rate(self, count: int) -> float:
+        if self.first_work is None or self.last_work is None or self.last_work <= self.first_work:
+            return 0.0
+        return count / (self.last_work - self.first_work)
 
 
 @dataclass
@@ -214,15 +222,169 @@ class SweepProgress:
             return None
         in_flight = sum(replica.in_flight for replica in engines) / 2
         work = (self.owed - in_flight) * worked / (self.written + in_flight)
-        return (work + self._loads_to_come(engines)) / max(1, len(engines))
-
-    def _loads_to_come(self, engines: Sequence[ReplicaProgress]) -> float:
-        """Seconds to load the variants that owe samples and have no engine."""
         loads = sum(variant.loads for variant in self.variants.values())
-        seconds = sum(variant.load_seconds for variant in self.variants.values())
         at_work = {replica.variant for replica in engines}
         to_load = sum(
             counts.owed > 0 and counts.refusal is None and name not in at_work
             for name, counts in self.variants.items()
         )
-        return to_load * seconds / loads if loads else 0.0
+        load_seconds = sum(variant.load_seconds for variant in self.variants.values()) / max(1, loads)
+        return (work + to_load * load_seconds) / max(1, len(engines))
+
+
+STATUS, STOP, EVENTS = "status.json", "stop", "events.jsonl"
+SECONDS_BETWEEN_BEATS = 3.0
+LONGEST = 1e10  # seconds, some three hundred years
+
+State = Annotated[str, BeforeValidator(lambda word: "running" if word == "at work" else word)]
+"""Of a sweep or a replica; earlier versions had other words, here and for two keys below."""
+
+
+class _Part(BaseModel):
+    """A part of the status: what has another type or no sensible size is damaged, other keys are ignored."""
+
+    model_config = ConfigDict(allow_inf_nan=False, from_attributes=True)
+
+
+class VariantStatus(_Part):
+    """Counts of a variant, as `VariantProgress` has them."""
+
+    planned: int = 0
+    done: int = 0
+    errors: int = 0
+    lost: int = 0
+    not_needed: int = Field(default=0, ge=0)
+    loads: int = 0
+    replicas: int = 0
+    refusal: str | None = None
+    prompt_tokens: int = Field(default=0, ge=0, lt=2**63)
+    output_tokens: int = Field(default=0, ge=0, lt=2**63)
+    samples_per_second: float = 0.0
+    tokens_per_second: float = 0.0
+    looks: list[Standing] = Field(default_factory=list)
+
+
+class ReplicaStatus(_Part):
+    """A replica, as `ReplicaProgress` has it."""
+
+    number: int
+    variant: str
+    state: State
+    node: str | None = None
+    samples: int = 0
+    problem: str | None = Field(default=None, validation_alias=AliasChoices("problem", "trouble"))
+
+
+class Status(_Part):
+    """status.json: how far the submit is, or was, by its last heartbeat.
+
+    Attributes:
+        state: "running", "incomplete" or "complete".
+        last_heartbeat: when it was written, in seconds since 1970.
+        seconds: since the submit began.
+        seconds_left: an estimate; None if there is none yet.
+        problem: what keeps answers from being written; None if nothing does.
+        notes: what was given up, and why.
+    """
+
+    state: State | None = None
+    last_heartbeat: float | None = Field(
+        default=None, validation_alias=AliasChoices("last_heartbeat", "time")
+    )
+    host: str | None = None
+    pid: int | None = None
+    seconds: float | None = None
+    seconds_left: float | None = Field(default=None, ge=0, le=LONGEST)
+    variants: dict[str, VariantStatus] = Field(default_factory=dict)
+    replicas: list[ReplicaStatus] = Field(default_factory=list)
+    problem: str | None = Field(default=None, validation_alias=AliasChoices("problem", "trouble"))
+    notes: list[str] = Field(default_factory=list)
+
+
+def read_status(store: RunStore) -> Status:
+    """The last status written; nothing but defaults if there is none, or it is damaged."""
+    try:
+        return Status.model_validate_json(store.read_log(STATUS))
+    except (OSError, ValueError):
+        return Status()
+
+
+def write_status(store: RunStore, progress: SweepProgress, state: str | None = None) -> None:
+    """Write the status.
+
+    Args:
+        store: the run.
+        progress: what to write.
+        state: None for how a submit ends; whether samples are missing decides that.
+
+    Raises:
+        OSError: the storage does not take it.
+    """
+    status = Status(
+        state=state or ("incomplete" if progress.owed else "complete"),
+        last_heartbeat=time.time(),
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        seconds=time.monotonic() - progress.started,
+        seconds_left=progress.seconds_left(),
+        variants={name: VariantStatus.model_validate(one) for name, one in progress.variants.items()},
+        replicas=[ReplicaStatus.model_validate(one) for one in list(progress.replicas.values())],
+        problem=progress.problem,
+        notes=list(progress.notes),
+    )
+    store.write_log(STATUS, status.model_dump_json(indent=1).encode())
+
+
+class Heartbeat:
+    """Writes the status for as long as the context lasts.
+
+    Args:
+        store: the run.
+        progress: what to write; its `stop` is set when the run directory contains a request to stop.
+    """
+
+    def __init__(self, store: RunStore, progress: SweepProgress) -> None:
+        self._store = store
+        self._progress = progress
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat_until_the_end, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join(timeout=SECONDS_BETWEEN_BEATS)
+        with suppress(OSError):
+            self._store.send_logs()
+        with suppress(OSError):  # the samples decide what is missing
+            write_status(self._store, self._progress)
+
+    def log(self, event: dict[str, Any]) -> None:
+        """Append an event to the log; if the storage fails, only this event is lost."""
+        with suppress(OSError):
+            self._store.append_log(EVENTS, json.dumps({"time": time.time(), **event}))
+
+    def _beat_until_the_end(self) -> None:
+        while not self._ended.is_set():
+            try:
+                write_status(self._store, self._progress, "running")
+                self._store.send_logs()
+                if self._store.read_log(STOP):
+                    self._progress.stop = "requested by lldeg stop"
+                self._progress.heartbeat_error = None
+            except OSError as error:
+                self._progress.heartbeat_error = f"storage error, retrying: {error_text(error)}"
+            self._ended.wait(SECONDS_BETWEEN_BEATS)
+
+
+def forget_stop(store: RunStore) -> None:
+    """Drop a request that was meant for an earlier submit."""
+    with suppress(OSError):
+        store.remove_log(STOP)
+
+
+def request_stop(store: RunStore) -> None:
+    """Ask the submit that is running in a run directory to stop."""
+    store.write_log(STOP, b"stop\n")

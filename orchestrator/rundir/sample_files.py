@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Sequence
 from functools import partial
 from hashlib import blake2b
 from io import SEEK_END
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pyarrow as pa
@@ -26,9 +26,6 @@ from pyarrow import fs
 
 from orchestrator.input_files import open_input
 from orchestrator.rundir.schema import PLACE_KEY, SampleColumns
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
 
 _TEXTS = {"response", "filtered", "corpus_values"}
 DECIDING = [name for name in SampleColumns((), ()).schema.names if name not in _TEXTS]
@@ -53,12 +50,12 @@ def readers(filesystem: fs.FileSystem) -> int:
 
 def is_block(path: str) -> bool:
     """Whether a path is that of a finished file of samples."""
-    return path.endswith(".parquet") and not _name(path).startswith(_TEMPORARY)
+    return path.endswith(".parquet") and not path.rpartition("/")[2].startswith(_TEMPORARY)
 
 
 def is_own(path: str) -> bool:
     """Whether a file has a name as lldeg gives it: first item and digest, or, imported, the first row."""
-    return bool(_OWN_NAME.fullmatch(_name(path)))
+    return bool(_OWN_NAME.fullmatch(path.rpartition("/")[2]))
 
 
 def parquet_bytes(table: pa.Table) -> bytes:
@@ -76,19 +73,10 @@ def _footer(content: memoryview) -> int:
     return len(content) - _END - int.from_bytes(content[-_END : 4 - _END], "little")
 
 
-def _checksum(*parts: bytes | memoryview) -> bytes:
-    found = blake2b(digest_size=16)
-    for part in parts:
-        found.update(part)
-    return found.hexdigest().encode()
-
-
-def _is_as_written(content: memoryview) -> bool:
-    """Whether a file is what its checksum says, if it has one."""
-    footer = _footer(content)
-    place = max(0, footer - _LENGTH)
-    stated = bytes(content[place:footer])
-    return not stated.startswith(_MARK) or stated == _MARK + _checksum(content[:place], content[footer:])
+def _checksum(data: bytes | memoryview, footer: bytes | memoryview) -> bytes:
+    whole = blake2b(data, digest_size=16)
+    whole.update(footer)
+    return whole.hexdigest().encode()
 
 
 def open_whole(filesystem: fs.FileSystem, path: str, texts: Sequence[str] = ()) -> pq.ParquetFile | None:
@@ -120,7 +108,12 @@ def _verified(filesystem: fs.FileSystem, path: str) -> pa.Buffer | None:
     else:
         with filesystem.open_input_file(path) as stream:
             content = stream.read_buffer()
-    return content if _is_as_written(memoryview(content)) else None
+    view = memoryview(content)
+    footer = _footer(view)
+    place = max(0, footer - _LENGTH)
+    stated = bytes(view[place:footer])
+    is_changed = stated.startswith(_MARK) and stated != _MARK + _checksum(view[:place], view[footer:])
+    return None if is_changed else content
 
 
 def _parquet(content: pa.Buffer, path: str, texts: Sequence[str]) -> pq.ParquetFile:
@@ -206,7 +199,3 @@ def _size(column: pa.Array | pa.ChunkedArray) -> int:
         return pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
     nested = column.flatten() if hasattr(column, "flatten") else []
     return sum(map(_size, nested if isinstance(nested, list) else [nested]))
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]

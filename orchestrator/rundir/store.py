@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 from urllib.parse import quote, unquote
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 from pyarrow import fs
 
 from orchestrator.errors import UserError
@@ -42,7 +41,12 @@ REPLICA_LOG = "replica-"
 LARGEST_LOG, LOG_PART = 1 << 30, 1 << 20
 _LOGS = "logs"
 _LOCK = ".lock"
-_KEY = "S32"  # of a sample
+LONGEST_NAME = 255
+"""Bytes of one part of a path, on all common disks."""
+LONGEST_PATH = 4095  # on Linux
+LONGEST_KEY = 1024  # of an object in S3
+_BLOCK = ".0000000-0123456789ab.parquet"
+_LAST_REPLICA = 99_999
 
 
 def segment(name: str) -> str:
@@ -64,42 +68,60 @@ class RunStore:
         url: a folder, or a URL such as s3://bucket/runs/llama3.
         must_answer: whether an object store must answer now; a replica waits for one that is away.
 
+    Attributes:
+        filesystem: on which it is.
+        path: where it is there.
+        local_folder: the same as a local path; None on an object store.
+        lock_path: the lock of a submit, beside what a user may remove; None on an object store.
+
     Raises:
         UserError: the URL names no filesystem that pyarrow knows, or a silent store.
     """
 
     def __init__(self, url: str | Path, *, must_answer: bool = True) -> None:
         self.url = str(url)
-        self._fs, self._root = open_location(self.url, must_answer=must_answer)
+        self.filesystem, self.path = open_location(self.url, must_answer=must_answer)
+        is_local = isinstance(self.filesystem, fs.LocalFileSystem)
+        self.local_folder = Path(self.path) if is_local else None
+        self.lock_path = self.local_folder and self.local_folder / _LOCK
         self._unsent: dict[str, list[str]] = {}  # lines of logs on an object store
 
     def __repr__(self) -> str:
         return f"RunStore({self.url!r})"
 
-    @property
-    def local_folder(self) -> Path | None:
-        """The run directory as a local path; None on an object store."""
-        return Path(self._root) if isinstance(self._fs, fs.LocalFileSystem) else None
-
-    @property
-    def path(self) -> str:
-        """The run directory on its filesystem."""
-        return self._root
-
-    @property
-    def lock_path(self) -> Path | None:
-        """The lock of a submit, beside what a user may remove; None on an object store."""
-        return None if self.local_folder is None else self.local_folder / _LOCK
-
     def remove_unfinished(self) -> None:
         """Remove the half-written files that killed processes have left."""
-        for folder, _, _ in os.walk(self._root) if self.local_folder else ():
+        for folder, _, _ in os.walk(self.path) if self.local_folder else ():
             remove_unfinished(Path(folder))
 
-    @property
-    def filesystem(self) -> fs.FileSystem:
-        """The filesystem of the run directory."""
-        return self._fs
+    def name_problems(self, variants: Iterable[str], tasks: Iterable[str]) -> Iterator[str]:
+        """Names of variants and tasks that the run directory cannot hold, each as the end of a sentence.
+
+        A name is percent-encoded in paths, where a Chinese character takes nine bytes. One that is too long
+        would be noticed only when the first block is written, after it was answered.
+        """
+        folders = []
+        for kind, names in (("variant", variants), ("task", tasks)):
+            longest = ""
+            for name in names:
+                encoded = segment(name)
+                file = f"{encoded}.parquet" if kind == "task" else replica_log_name(_LAST_REPLICA, name)
+                size = max(len(part.encode()) for part in (f"{kind}={encoded}", file))
+                if size > LONGEST_NAME:
+                    most = f"and {LONGEST_NAME} is the most: shorten it"
+                    yield f"the name of the {kind} '{name}' takes {size} bytes in a path, {most}"
+                longest = max(longest, encoded, key=len)
+            folders.append(f"{kind}={longest}")
+        size = len("/".join([self.path, "samples", *folders, _BLOCK]).encode())
+        limit = LONGEST_KEY if self.local_folder is None else LONGEST_PATH
+        if size > limit:
+            yield f"a path in {self.url} would take {size} bytes, and {limit} is the most: shorten it"
+        for path in () if self.local_folder is None else (self.local_folder, *self.local_folder.parents):
+            with suppress(OSError):  # a name that is too long, which is reported
+                if path.exists():
+                    if not path.is_dir():
+                        yield f"{self.url} cannot hold a run directory: {path} is not a folder"
+                    return
 
     # documents ------------------------------------------------------------------------------------------
 
@@ -168,11 +190,7 @@ class RunStore:
 
     def write_items(self, task: str, items: pa.Table) -> None:
         """Replace the items (documents and prompts) of a task."""
-        self._write_table(self._items_path(task), items)
-
-    def has_items(self, task: str) -> bool:
-        """Whether the items of a task have been written."""
-        return self._exists(self._items_path(task))
+        self._write_table(f"items/{segment(task)}.parquet", items)
 
     def read_items(self, task: str, columns: list[str] | None = None) -> pa.Table:
         """The items of a task.
@@ -181,14 +199,10 @@ class RunStore:
             FileNotFoundError: they were never written.
             pyarrow.ArrowInvalid: the file is torn or damaged.
         """
-        items = read_whole(self._fs, self._at(self._items_path(task)), columns)
-        if items is None:
-            raise pa.ArrowInvalid(f"{self.url}/{self._items_path(task)} is torn or damaged")
+        path = f"items/{segment(task)}.parquet"
+        if (items := read_whole(self.filesystem, self._at(path), columns)) is None:
+            raise pa.ArrowInvalid(f"{self.url}/{path} is torn or damaged")
         return items
-
-    @staticmethod
-    def _items_path(task: str) -> str:
-        return f"items/{segment(task)}.parquet"
 
     # samples --------------------------------------------------------------------------------------------
 
@@ -208,98 +222,67 @@ class RunStore:
             samples = samples.replace_schema_metadata({SOFTWARE_KEY: software.encode()})
         self._write_table(f"{self._cell(variant, task)}/{segment(block)}.parquet", samples)
 
-    def read_keys(
-        self,
-        variant: str,
-        task: str,
-        *,
-        remove_torn: bool,
-        errors: bool | str = True,
-        report: Callable[[str], None] = lambda _: None,
-        left_out: Callable[[int], None] = lambda _: None,
-        seen: Callable[[pa.Table], None] = lambda _: None,
-    ) -> NDArray[np.bytes_]:
-        """Keys of the samples that have been written; sorted.
+    def read_cell(self, variant: str, task: str) -> dict[str, pa.Table | None]:
+        """The samples of a variant on a task but for their texts, by file; None for one torn or damaged.
 
-        The samples of a torn or damaged file (cut off by a failing disk, or with pages that differ from their
-        checksums) are owed again. It is removed if asked for, since they may come back in another block.
-
-        Args:
-            variant: name of the variant.
-            task: name of the task.
-            remove_torn: whether to remove torn and damaged files.
-            errors: whether samples with an error count as written, or the beginning of errors that do not.
-            report: called with the path of each torn or damaged file.
-            left_out: called with the number of samples whose error does not count, if there are any.
-            seen: called with the rows of each other file, but for its texts.
+        What was in such a file (cut off by a failing disk, or with other bytes than were written) is missing.
 
         Raises:
-            UserError: there is a file that lldeg did not write; nothing has been removed.
+            UserError: there is a file that lldeg did not write.
         """
         paths = self._block_paths(variant, task)
-        with ThreadPoolExecutor(readers(self._fs)) as pool:
-            tables = list(pool.map(lambda path: read_whole(self._fs, path, DECIDING), paths))
-        found = dict(zip(paths, tables, strict=True))
-        self._refuse_foreign(found)
-        for path in (path for path, table in found.items() if table is None):
-            report(path)
-            if remove_torn:
-                self._fs.delete_file(path)
-        whole = all_rows = [table for table in tables if table is not None]
-        for table in all_rows:
-            seen(table)
-        if errors is not True:
-            whole = [_without_errors(table, errors or "") for table in all_rows]
-            if number := sum(map(len, all_rows)) - sum(map(len, whole)):
-                left_out(number)
-        keys = [table["sample_key"].to_numpy().astype(_KEY) for table in whole]
-        return np.unique(np.concatenate([np.empty(0, _KEY), *keys]))
+        with ThreadPoolExecutor(readers(self.filesystem)) as pool:
+            tables = pool.map(lambda path: read_whole(self.filesystem, path, DECIDING), paths)
+            files = dict(zip(paths, tables, strict=True))
+        for path, rows in files.items():
+            if rows is None and not is_own(path):
+                raise UserError(
+                    f"{path} is not a readable Parquet file, and lldeg did not write it: move it away."
+                )
+            if rows is not None and "sample_key" not in rows.column_names:
+                raise UserError(f"{path} holds no samples of a sweep (it has no sample_key): move it away.")
+        return files
+
+    def remove_torn(self, files: Mapping[str, pa.Table | None]) -> None:
+        """Remove the torn and damaged ones, whose samples may come back in other blocks."""
+        for path, rows in files.items():
+            if rows is None:
+                self.filesystem.delete_file(path)
 
     def read_values(self, variant: str, task: str) -> Iterator[pa.Table]:
         """What the scores of a corpus follow from, file by file; torn and damaged files are left out."""
         for path in self._block_paths(variant, task):
-            rows = read_whole(self._fs, path, ["item", "temperature", "seed", "scores", "corpus_values"])
+            columns = ["item", "temperature", "seed", "scores", "corpus_values"]
+            rows = read_whole(self.filesystem, path, columns)
             if rows is not None and "corpus_values" in rows.column_names:
                 yield rows
-
-    @staticmethod
-    def _refuse_foreign(found: Mapping[str, pa.Table | None]) -> None:
-        for path, table in found.items():
-            if table is None and not is_own(path):
-                raise UserError(
-                    f"{path} is not a readable Parquet file, and lldeg did not write it: move it away."
-                )
-            if table is not None and "sample_key" not in table.column_names:
-                raise UserError(f"{path} holds no samples of a sweep (it has no sample_key): move it away.")
 
     def remove_errors(self, variant: str, task: str, beginning: str = "") -> None:
         """Remove the samples whose error begins so: they are missing then. Files are replaced in one step."""
         for path in self._block_paths(variant, task):
-            rows = read_whole(self._fs, path, ["error"])
-            if rows is None or len(_without_errors(rows, beginning)) == len(rows):
+            errors = read_whole(self.filesystem, path, ["error"])
+            if errors is None or len(without_errors(errors, beginning)) == len(errors):
                 continue
-            rows = read_whole(self._fs, path)
-            if rows is None:  # `read_keys` will tell
+            if (rows := read_whole(self.filesystem, path)) is None:  # `read_cell` will tell
                 continue
-            kept = _without_errors(rows, beginning)
-            if len(kept):
-                self._write_table(path.removeprefix(f"{self._root}/"), kept)
+            if len(kept := without_errors(rows, beginning)):
+                self._write_table(path.removeprefix(f"{self.path}/"), kept)
             else:
-                self._fs.delete_file(path)
+                self.filesystem.delete_file(path)
 
     def _block_paths(self, variant: str, task: str) -> list[str]:
         selector = fs.FileSelector(self._at(self._cell(variant, task)), allow_not_found=True)
-        paths = [info.path for info in self._fs.get_file_info(selector) if info.type == fs.FileType.File]
-        return sorted(filter(is_block, paths))
+        files = self.filesystem.get_file_info(selector)
+        return sorted(info.path for info in files if info.is_file and is_block(info.path))
 
     def sample_paths(self) -> dict[tuple[str, str], list[str]]:
         """Paths of all sample files by (variant, task), sorted; on an object store from one listing."""
         folder = self._at("samples")
-        if isinstance(self._fs, fs.LocalFileSystem):  # whose selector would follow links for ever
+        if isinstance(self.filesystem, fs.LocalFileSystem):  # whose selector would follow links for ever
             paths = [str(path) for path in Path(folder).glob("*/*/*.parquet") if path.is_file()]
         else:
             selector = fs.FileSelector(folder, recursive=True, allow_not_found=True)
-            paths = [info.path for info in self._fs.get_file_info(selector) if info.is_file]
+            paths = [info.path for info in self.filesystem.get_file_info(selector) if info.is_file]
         found: dict[tuple[str, str], list[str]] = {}
         for path in sorted(paths):
             parts = path.removeprefix(f"{folder}/").split("/")
@@ -321,9 +304,8 @@ class RunStore:
             return
         with self.open_log(name) as stream:
             end = stream.tell()
-            torn = (
-                end > 0 and os.pread(stream.fileno(), 1, end - 1) != b"\n"
-            )  # a writer died, or a disk was full
+            # A writer died in the middle of a line, or the disk was full.
+            torn = end > 0 and os.pread(stream.fileno(), 1, end - 1) != b"\n"
             stream.write(b"\n" * torn + f"{line}\n".encode())
 
     def send_logs(self) -> None:
@@ -334,25 +316,20 @@ class RunStore:
                 self.write_log(name, self.read_log(name) + text.encode())
                 del lines[:count]
 
-    def log_path(self, name: str) -> Path | None:
-        """Where a log is on a disk of this machine; None on an object store."""
-        folder = self.local_folder
-        return None if folder is None else folder / self._log(name)
-
     def open_log(self, name: str) -> BinaryIO:
         """A log on a disk of this machine, opened for appending; its folder is made if need be.
 
         Raises:
             OSError: it cannot be written.
         """
-        path = Path(self._at(self._log(name)))
+        path = Path(self._at(f"{_LOGS}/{name}"))
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a+b")
 
     def read_log(self, name: str) -> bytes:
         """The content of a log; empty if there is none."""
         try:
-            return self._read(self._log(name), LARGEST_LOG)
+            return self._read(f"{_LOGS}/{name}", LARGEST_LOG)
         except FileNotFoundError:
             return b""
 
@@ -364,7 +341,7 @@ class RunStore:
             start: bytes that were read before.
         """
         try:
-            with self._open(self._log(name)) as stream:
+            with self._open(f"{_LOGS}/{name}") as stream:
                 stream.seek(start)
                 part = bytes(stream.read(LOG_PART))
         except FileNotFoundError:
@@ -374,59 +351,51 @@ class RunStore:
 
     def write_log(self, name: str, content: bytes) -> None:
         """Replace a log; after a power failure the old one may be back."""
-        self._write(self._log(name), content, sync=False)
+        self._write(f"{_LOGS}/{name}", content, sync=False)
 
     def log_time(self, name: str) -> float | None:
         """When a log was written, in seconds by the storage's own clock; None if it does not say."""
-        written = self._fs.get_file_info(self._at(self._log(name))).mtime
+        written = self.filesystem.get_file_info(self._at(f"{_LOGS}/{name}")).mtime
         return None if written is None else float(written.timestamp())
-
-    def log_names(self) -> list[str]:
-        """Names of all logs, in order."""
-        selector = fs.FileSelector(self._at(_LOGS), allow_not_found=True)
-        return sorted(info.base_name for info in self._fs.get_file_info(selector) if info.is_file)
 
     def replica_logs(self, number: int | None = None) -> list[str]:
         """Names of the logs of all replicas or of those with a number, in order."""
         prefix = REPLICA_LOG if number is None else f"{REPLICA_LOG}{number:03d}-"
-        return [name for name in self.log_names() if name.startswith(prefix)]
+        selector = fs.FileSelector(self._at(_LOGS), allow_not_found=True)
+        files = [info.base_name for info in self.filesystem.get_file_info(selector) if info.is_file]
+        return sorted(name for name in files if name.startswith(prefix))
 
     def remove_log(self, name: str) -> None:
         """Remove a log if it is there."""
-        if self._exists(self._log(name)):
-            self._fs.delete_file(self._at(self._log(name)))
-
-    @staticmethod
-    def _log(name: str) -> str:
-        return f"{_LOGS}/{name}"
+        if self._exists(f"{_LOGS}/{name}"):
+            self.filesystem.delete_file(self._at(f"{_LOGS}/{name}"))
 
     # files ----------------------------------------------------------------------------------------------
 
     def _at(self, path: str) -> str:
-        return f"{self._root}/{path}"
+        return f"{self.path}/{path}"
 
     def _exists(self, path: str) -> bool:
-        return bool(self._fs.get_file_info(self._at(path)).type == fs.FileType.File)
+        return bool(self.filesystem.get_file_info(self._at(path)).type == fs.FileType.File)
 
     def _read(self, path: str, most: int = LARGEST_JSON) -> bytes:
         with self._open(path) as stream:
             return read_within(stream, most, f"{self.url}/{path}")
 
     def _open(self, path: str) -> BinaryIO:
-        folder = self.local_folder
-        if folder is not None:
-            return open_input(folder / path)
-        return cast("BinaryIO", self._fs.open_input_file(self._at(path)))
+        if self.local_folder is not None:
+            return open_input(self.local_folder / path)
+        return cast("BinaryIO", self.filesystem.open_input_file(self._at(path)))
 
     def _write_table(self, path: str, table: pa.Table) -> None:
         place = {**(table.schema.metadata or {}), PLACE_KEY: f"/{path}".encode()}
         self._write(path, parquet_bytes(table.replace_schema_metadata(place)))
 
     def _write(self, path: str, content: bytes | pa.Buffer, *, sync: bool = True) -> None:
-        write_whole(self._fs, self._at(path), content, sync=sync)
+        write_whole(self.filesystem, self._at(path), content, sync=sync)
 
 
-def _without_errors(samples: pa.Table, beginning: str) -> pa.Table:
+def without_errors(samples: pa.Table, beginning: str) -> pa.Table:
     """The samples without those whose error begins so."""
     if "error" not in samples.column_names or samples["error"].null_count == len(samples):
         return samples

@@ -12,23 +12,19 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from errno import EINVAL, ENOTSUP
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from orchestrator.errors import UserError
 from orchestrator.rundir.locations import exists, open_location
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    import pyarrow as pa
 
 UNFINISHED = re.compile(r"\.lldeg-[0-9a-f]{32}")
 """Names of files that are still being written, or never were to the end."""
@@ -189,11 +185,21 @@ class FileSet:
         with self._writing(), _undone_by(self._clear):
             self._clear()
             self._note({name: sha256(content).hexdigest() for name, content in contents.items()})
-            if self._is_local:
-                _appear_together(Path(self._folder), contents)
+            if not self._is_local:
+                for name, content in contents.items():
+                    _upload(self._filesystem, self._at(name), content)
                 return
-            for name, content in contents.items():
-                _upload(self._filesystem, self._at(name), content)
+            folder = Path(self._folder)
+            with ExitStack() as hidden:  # all are written before the first one appears
+                unfinished = {
+                    name: hidden.enter_context(hidden_file(folder, content, sync=True))
+                    for name, content in contents.items()
+                }
+                *others, last = unfinished
+                for names in (others, [last]):
+                    for name in names:
+                        unfinished[name].replace(folder / name)
+                    sync_folder(folder)
 
     @contextmanager
     def filling(self, check: Callable[[], None]) -> Iterator[None]:
@@ -217,14 +223,6 @@ class FileSet:
     def _note(self, digests: Mapping[str, str]) -> None:
         write_whole(self._filesystem, self._at(self._list), json.dumps(digests, indent=0).encode())
 
-    def _listed(self) -> dict[str, str | None]:
-        """The files by name with digests; where an older lldeg left no list, all that it could write."""
-        with suppress(FileNotFoundError, ValueError, RecursionError):
-            listed = json.loads(self._read(self._list))
-            if isinstance(listed, dict):
-                return listed
-        return dict.fromkeys(self._names) if self._exists(self._names[-1]) else {}
-
     def _empty(self) -> None:
         """Remove what `filling` has left, the file that tells that the set is complete first."""
         names = []
@@ -237,26 +235,29 @@ class FileSet:
             _remove_empty(folder)
 
     def _clear(self) -> None:
-        """Remove what `replace` has left, the file that tells that the set is complete first."""
-        self._remove(self._listed())
+        """Remove what `replace` has left, the file that tells that the set is complete first.
+
+        The list has digests by name. Where an older lldeg left none, all that it could write is removed.
+        """
+        listed: object = None
+        with suppress(FileNotFoundError, ValueError, RecursionError):
+            listed = json.loads(self._read(self._list))
+        if not isinstance(listed, dict):
+            listed = dict.fromkeys(self._names) if self._exists(self._names[-1]) else {}
+        self._remove(listed)
 
     def _remove(self, digests: Mapping[str, str | None]) -> None:
+        """Remove files that the command writes and nobody has changed; a list may come from anywhere."""
         for name, digest in reversed(list(digests.items())):
-            if (
-                self._is_own(name)
-                and self._exists(name)
-                and (digest is None or sha256(self._read(name)).hexdigest() == digest)
-            ):
+            *folders, base = name.split("/")
+            is_known = any(fnmatchcase(name, pattern) for pattern in self._names)
+            if not (is_known or UNFINISHED.fullmatch(base)) or ".." in folders or not self._exists(name):
+                continue
+            if digest is None or sha256(self._read(name)).hexdigest() == digest:
                 self._delete(name)
         self._delete(self._list)
         if self._is_local:
             remove_unfinished(Path(self._folder))
-
-    def _is_own(self, name: str) -> bool:
-        """Whether the command writes a file of that name: a list may come from anywhere."""
-        *folders, base = name.split("/")
-        is_known = any(fnmatchcase(name, pattern) for pattern in self._names)
-        return ".." not in folders and (is_known or UNFINISHED.fullmatch(base) is not None)
 
     def _at(self, name: str) -> str:
         return f"{self._folder}/{name}"
@@ -294,21 +295,6 @@ class FileSet:
                 os.close(opened)
                 if is_new:
                     _remove_empty(folder)
-
-
-def _appear_together(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Write all files of a folder before the first one appears."""
-    with ExitStack() as hidden:
-        unfinished = {
-            name: hidden.enter_context(hidden_file(folder, content, sync=True))
-            for name, content in contents.items()
-        }
-        *others, last = unfinished
-        for name in others:
-            unfinished[name].replace(folder / name)
-        sync_folder(folder)
-        unfinished[last].replace(folder / last)
-        sync_folder(folder)
 
 
 @contextmanager

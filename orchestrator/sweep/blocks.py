@@ -7,24 +7,22 @@ are still owed, so that an item's reruns share one prefill.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
+from orchestrator.config.schema import SamplingConfig
 from orchestrator.rundir.identity import Item, Rerun, digest, sample_keys
 from stats.sequential.plan import items_at_look
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
-
-    from numpy.typing import NDArray
-
-    from orchestrator.config.schema import SamplingConfig
-
 SMALLEST_BLOCK, LARGEST_BLOCK = 32, 2048  # samples
 BLOCKS_PER_CELL = 16
+"""Blocks are small enough to spread over replicas and to lose little, and large enough to keep files few."""
 _KEYS_AT_A_TIME = 1 << 16
+_KEY = "S32"
 
 
 @dataclass(frozen=True)
@@ -172,18 +170,15 @@ class Cell:
             passes = tuple(rerun for rerun, lacks in zip(self.reruns, row, strict=True) if lacks)
             if not passes:
                 continue
-            size = max(1, self._block_samples() // len(passes))
+            samples = min(max(self.planned // BLOCKS_PER_CELL, SMALLEST_BLOCK), LARGEST_BLOCK)
+            size = max(1, samples // len(passes))
             for start in range(0, len(members), size):
                 items = tuple(self.items[index] for index in members[start : start + size])
                 yield Block(self.variant, self.task, self.digest, items, passes, look)
 
-    def _block_samples(self) -> int:
-        """Small enough to spread over replicas and to lose little, large enough to keep files few."""
-        return min(max(self.planned // BLOCKS_PER_CELL, SMALLEST_BLOCK), LARGEST_BLOCK)
-
 
 def missing_samples(
-    cell: str, items: Sequence[Item], reruns: Sequence[Rerun], found: NDArray[np.bytes_]
+    cell: str, items: Sequence[Item], reruns: Sequence[Rerun], written: Sequence[pa.ChunkedArray] = ()
 ) -> Owed:
     """Which samples of a cell are owed.
 
@@ -191,27 +186,23 @@ def missing_samples(
         cell: the cell's digest.
         items: the documents.
         reruns: the passes.
-        found: sorted keys of the samples that have been written.
+        written: keys of the samples that have been written, of each file.
     """
+    found = np.unique(
+        np.concatenate([np.empty(0, _KEY), *(keys.to_numpy().astype(_KEY) for keys in written)])
+    )
     kinds: dict[bytes, int] = {}
     kind_of = np.empty(len(items), np.int32)
     step = max(1, _KEYS_AT_A_TIME // len(reruns))
     for start in range(0, len(items), step):
-        rows = _missing(cell, items[start : start + step], reruns, found)
+        some = items[start : start + step]
+        rows = np.ones((len(some), len(reruns)), dtype=bool)
+        if len(found):
+            keys = np.array(list(sample_keys(cell, some, reruns)), dtype=_KEY)
+            places = np.minimum(np.searchsorted(found, keys), len(found) - 1)
+            rows = (found[places] != keys).reshape(rows.shape)
         kind_of[start : start + step] = [kinds.setdefault(row.tobytes(), len(kinds)) for row in rows]
     return Owed(np.frombuffer(b"".join(kinds), dtype=bool).reshape(-1, len(reruns)), kind_of)
-
-
-def _missing(
-    cell: str, items: Sequence[Item], reruns: Sequence[Rerun], found: NDArray[np.bytes_]
-) -> NDArray[np.bool_]:
-    """Which samples of some items are owed, shape (items, reruns)."""
-    if not len(found):
-        return np.ones((len(items), len(reruns)), dtype=bool)
-    keys = np.array(list(sample_keys(cell, items, reruns)), dtype=found.dtype)
-    places = np.minimum(np.searchsorted(found, keys), len(found) - 1)
-    missing: NDArray[np.bool_] = found[places] != keys
-    return missing.reshape(len(items), len(reruns))
 
 
 def reruns(sampling: SamplingConfig, *, sampled: bool) -> tuple[Rerun, ...]:

@@ -8,19 +8,16 @@ and regresses to its mean in every other run, which looks like a difference betw
 from __future__ import annotations
 
 import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import UserError
 from orchestrator.input_files import read_json
+from orchestrator.rundir.schema import Manifest
 from stats.arrays import EvidenceError
 from stats.flips import refuse_reused_runs
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
-    from pathlib import Path
-
-    from orchestrator.rundir.schema import Manifest
 
 CHOSEN_BY = "chosen_by"
 Run = tuple[float | None, int | None]
@@ -85,17 +82,12 @@ def read_subset(path: Path) -> Subset:
         raise UserError(f"{path} must map tasks to lists of item numbers.")
     origin = chosen_by(content.pop(CHOSEN_BY, None), str(path))
     for task, items in content.items():
-        if not _is_item_list(items):
+        numbers = items if isinstance(items, list) and len(set(map(str, items))) == len(items) else []
+        if not numbers or not all(type(item) is int and item >= 0 for item in numbers):
             raise UserError(f"{path}: '{task}' must have a non-empty list of distinct item numbers.")
     if not content:
         raise UserError(f"{path} names no tasks.")
     return Subset({task: tuple(sorted(items)) for task, items in content.items()}, origin)
-
-
-def _is_item_list(items: object) -> bool:
-    if not isinstance(items, list) or not items or len(set(map(str, items))) < len(items):
-        return False
-    return all(isinstance(item, int) and not isinstance(item, bool) and item >= 0 for item in items)
 
 
 def chosen_by(content: object, where: str) -> ChosenBy | None:
@@ -161,15 +153,11 @@ def refuse_reused_in(
         for tested in manifests:
             entry = tested["variants"].get(baseline)
             if entry is not None:
-                runs = [run for run in _runs(tested) if temperatures is None or run[0] in temperatures]
+                reruns = {(t, seed) for task in tested["tasks"].values() for t, seed in task["reruns"]}
+                runs = [run for run in reruns if temperatures is None or run[0] in temperatures]
                 refuse_reused(
                     origin, entry["model"], entry.get("revision"), runs, "The run's subset of items"
                 )
-
-
-def _runs(manifest: Manifest) -> list[Run]:
-    reruns = {(t, seed) for entry in manifest["tasks"].values() for t, seed in entry["reruns"]}
-    return sorted(reruns, key=str)
 
 
 def _name(run: Run) -> str:

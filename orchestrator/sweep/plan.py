@@ -1,39 +1,36 @@
-"""The plan: a sweep compared with its run directory; what is missing there is owed."""
+"""The plan: a sweep compared with its run directory; what is missing there is owed.
+
+A run that stops its variants early has a second plan, of its looks: a test at several looks keeps its level
+only if everything that decides it was fixed before the first answer. So the first submit fixes it, and what
+may grow in other runs (items, seeds, temperatures, variants) may not grow in such a run.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import Any
 
+from orchestrator.config.schema import SpendingConfig, StoppingConfig
 from orchestrator.errors import ServerBusyError, UserError
 from orchestrator.rundir import manifest as manifests
-from orchestrator.rundir.identity import Item, digest
+from orchestrator.rundir.identity import Item, differences, digest
 from orchestrator.rundir.progress import VariantProgress
-from orchestrator.rundir.schema import SampleColumns
+from orchestrator.rundir.schema import Manifest, SampleColumns, SoftwareEntry, StoppingEntry
+from orchestrator.rundir.store import without_errors
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
 from orchestrator.sweep.fit_to_machine import refuse_other_choices
-from orchestrator.sweep.stopping_plan import in_order, stopping_entry
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from pathlib import Path
-
-    import numpy as np
-    import pyarrow as pa
-    from numpy.typing import NDArray
-
-    from orchestrator.rundir.schema import Manifest, SoftwareEntry
-    from orchestrator.sweep.prepare import Sweep
-    from orchestrator.sweep.tasks import SweepTask
+from orchestrator.sweep.prepare import Sweep
+from orchestrator.sweep.tasks import SweepTask, TaskItems
+from stats.sequential.plan import asking_order
 
 BUSY = f"{ServerBusyError.__name__}:"
 """How the error begins of a sample for which a server was too busy; every submit asks for it again."""
-
-
 MOST_METRICS = 1000
 """Of a task in the manifest; names that depend on answers would fill it."""
+ORDER_SEED = 0
 
 
 @dataclass(frozen=True)
@@ -62,6 +59,16 @@ class Plan:
         """The cells of a variant."""
         return [cell for cell in self.cells if cell.variant == variant]
 
+    def initial_counts(self) -> dict[str, VariantProgress]:
+        """Counts per variant before anything is done."""
+        counts = {}
+        for variant in self.sweep.variants:
+            cells = self.cells_of(variant)
+            planned, owed = sum(cell.planned for cell in cells), sum(cell.owed for cell in cells)
+            errors = sum(cell.errors for cell in cells)
+            counts[variant] = VariantProgress(planned=planned, found=planned - owed, found_errors=errors)
+        return counts
+
 
 def plan_sweep(
     sweep: Sweep,
@@ -84,73 +91,65 @@ def plan_sweep(
     Raises:
         UserError: the directory holds a sweep with other settings.
     """
-    old = sweep.store.read_manifest() if sweep.store.has_run() else None
-    new = sweep.manifest()
-    command = f"lldeg submit {config_path} --run-dir {sweep.store.url}-2"
+    store = sweep.store
+    old, new = store.read_manifest() if store.has_run() else None, sweep.manifest()
+    command = f"lldeg submit {config_path} --run-dir {store.url}-2"
     if old is not None:
         refuse_other_choices(sweep.fitted, old["variants"], command)
     merged = manifests.merge(old, new, command)
     stopping = stopping_entry(old, new, sweep, command, finish=finish)
     if stopping is not None:
-        _refuse_retries(retry_errors=retry_errors)
+        if retry_errors:
+            raise UserError(
+                "--retry-errors would change scores that the looks of this run have used: a run that stops "
+                "early counts an answer that failed as missing for good."
+            )
         merged["stopping"] = stopping
         merged["ledger"] = old is None or old.get("ledger", False)
-    changed = manifests.version_changes(old, new)
-    software = (
-        (f"package versions differ from those the run started with: {'; '.join(changed)}",) if changed else ()
-    )
-    identities: dict[tuple[str, str], tuple[Item, ...]] = {
-        key: in_order(sweep.tasks[key[1]], built, stopping) for key, built in sweep.built.items()
-    }
+    items = {key: _in_order(sweep.tasks[key[1]], built, stopping) for key, built in sweep.built.items()}
+    columns = SampleColumns.of(merged["tasks"].values())
+    beginning = "" if retry_errors else BUSY
+    cells: list[Cell] = []
     damaged: list[str] = []
     retried: dict[tuple[str, str], int] = {}
-    beginning = "" if retry_errors else BUSY
-    columns = SampleColumns.of(merged["tasks"].values())
-    cells = []
     for variant, (name, task) in product(sweep.variants, sweep.tasks.items()):
-        seen = _Seen(columns)
-        found = sweep.store.read_keys(
-            variant,
-            name,
-            remove_torn=remove_torn,
-            errors=beginning if stopping is None else True,
-            report=damaged.append,
-            left_out=partial(retried.__setitem__, (variant, name)),
-            seen=seen.add,
+        files = store.read_cell(variant, name)
+        damaged += [path for path, rows in files.items() if rows is None]
+        whole = [rows for rows in files.values() if rows is not None]
+        counted = whole if stopping is not None else [without_errors(rows, beginning) for rows in whole]
+        if again := sum(map(len, whole)) - sum(map(len, counted)):
+            retried[variant, name] = again
+        if remove_torn:
+            store.remove_torn(files)
+        list_metrics(merged, task, {metric for rows in whole for metric in columns.unlisted(rows.schema)})
+        asked, shared = items[sweep.renderings[variant], name], _cell_digest(sweep, new, variant, name)
+        passes = reruns(sweep.config.sampling, sampled=task.sampled)
+        cells.append(
+            Cell(
+                variant=variant,
+                task=name,
+                digest=shared,
+                items=asked,
+                reruns=passes,
+                longest_answer=task.longest_answer(sweep.config.sampling),
+                missing=missing_samples(shared, asked, passes, [rows["sample_key"] for rows in counted]),
+                looks=stopping["looks"] if stopping else 1,
+                errors=sum(len(rows) - len(without_errors(rows, "")) for rows in whole) - again,
+            )
         )
-        list_metrics(merged, task, seen.metrics)
-        cell = _cell(
-            sweep,
-            new,
-            variant,
-            task,
-            items=identities[sweep.renderings[variant], name],
-            looks=stopping["looks"] if stopping else 1,
-            found=found,
-        )
-        cells.append(replace(cell, errors=seen.errors - retried.get((variant, name), 0)))
-    if remove_torn:
-        for variant, name in retried:
-            sweep.store.remove_errors(variant, name, beginning)
-    failed = sum(retried.values())
-    again = (f"{failed:,} samples that failed will be asked for again",) if failed else ()
-    followed = _first_items(sweep, old)
-    warnings = (*software, *followed, *_damage(damaged), *again, *sweep.fitted.warnings)
+    for cell in retried if remove_torn else ():
+        store.remove_errors(*cell, beginning)
+    warnings = (*_warnings(sweep, old, new, damaged, sum(retried.values())), *sweep.fitted.warnings)
     here: SoftwareEntry = {"versions": new["versions"], "commit": new.get("commit")}
     return Plan(sweep, merged, tuple(cells), warnings, here)
 
 
-@dataclass
-class _Seen:
-    """What the files of a cell tell: rows with an error, and scores that the manifest does not list."""
-
-    columns: SampleColumns
-    errors: int = 0
-    metrics: set[str] = field(default_factory=set)
-
-    def add(self, table: pa.Table) -> None:
-        self.errors += len(table) - table["error"].null_count if "error" in table.column_names else 0
-        self.metrics.update(self.columns.unlisted(table.schema))
+def _cell_digest(sweep: Sweep, manifest: Manifest, variant: str, task: str) -> str:
+    """Digest of what the samples of a variant on a task share."""
+    entry = manifest["tasks"][task]
+    meaning = [manifest["variants"][variant]["digest"], task, entry["digest"], manifest["sampling"]]
+    meaning += [own for own in (entry.get("sampling"), sweep.config.prompt.beyond_prompts()) if own]
+    return digest(meaning)
 
 
 def list_metrics(manifest: Manifest, task: SweepTask, metrics: Iterable[str]) -> None:
@@ -160,73 +159,98 @@ def list_metrics(manifest: Manifest, task: SweepTask, metrics: Iterable[str]) ->
     listed |= {metric: task.scores.entry(metric) for metric in told}
 
 
-def _refuse_retries(*, retry_errors: bool) -> None:
-    if retry_errors:
-        raise UserError(
-            "--retry-errors would change scores that the looks of this run have used: a run that stops early "
-            "counts an answer that failed as missing for good."
-        )
-
-
-def _first_items(sweep: Sweep, old: Manifest | None) -> Iterator[str]:
-    """Say that a limit means the first items, because it does so in the run."""
+def _warnings(
+    sweep: Sweep, old: Manifest | None, new: Manifest, damaged: Sequence[str], failed: int
+) -> Iterator[str]:
+    if changed := manifests.version_changes(old, new):
+        yield f"package versions differ from those the run started with: {'; '.join(changed)}"
     asked = {entry.task for entry in sweep.config.tasks if entry.limit and entry.limit.random}
-    names = [
-        name
-        for name, task in sweep.tasks.items()
-        if old is not None and task.spec.limit and task.spec.limit.first and {name, task.spec.group} & asked
-    ]
-    if names:
+    limits = {name: task.spec.limit for name, task in sweep.tasks.items() if {name, task.spec.group} & asked}
+    if old is not None and (names := [name for name, limit in limits.items() if limit and limit.first]):
         yield (
             f"this run was started with the first items of {', '.join(names)}, so `limit` means those again, "
             "not items chosen at random"
         )
-
-
-def _damage(files: Sequence[str]) -> Iterator[str]:
-    if files:
-        shown = ", ".join(files[:3]) + (f" and {len(files) - 3} more" if len(files) > 3 else "")
+    if damaged:
+        shown = ", ".join(damaged[:3]) + (f" and {len(damaged) - 3} more" if len(damaged) > 3 else "")
         yield f"incomplete or damaged sample files, whose samples will be run again: {shown}"
+    if failed:
+        yield f"{failed:,} samples that failed will be asked for again"
 
 
-def _cell(
-    sweep: Sweep,
-    manifest: Manifest,
-    variant: str,
-    task: SweepTask,
-    *,
-    items: tuple[Item, ...],
-    looks: int,
-    found: NDArray[np.bytes_],
-) -> Cell:
-    name = task.spec.name
-    entry = manifest["tasks"][name]
-    meaning = [manifest["variants"][variant]["digest"], name, entry["digest"], manifest["sampling"]]
-    if "sampling" in entry:
-        meaning.append(entry["sampling"])
-    if beyond := sweep.config.prompt.beyond_prompts():
-        meaning.append(beyond)
-    shared = digest(meaning)
-    passes = reruns(sweep.config.sampling, sampled=task.sampled)
-    return Cell(
-        variant=variant,
-        task=name,
-        digest=shared,
-        items=items,
-        reruns=passes,
-        longest_answer=task.longest_answer(sweep.config.sampling),
-        missing=missing_samples(shared, items, passes, found),
-        looks=looks,
-    )
+def stopping_entry(
+    old: Manifest | None, new: Manifest, sweep: Sweep, command: str, *, finish: bool
+) -> StoppingEntry | None:
+    """How a run stops its variants early.
+
+    Args:
+        old: the manifest found in the run directory; None for a new run.
+        new: the manifest of this submit.
+        sweep: what is asked for. A run that stops early goes on doing so if that is no longer asked for.
+        command: a command that would run the changed sweep in a new directory.
+        finish: whether to answer the samples that decisions have left out.
+
+    Returns:
+        None if every planned sample is needed.
+
+    Raises:
+        UserError: the plan differs from that of an earlier submit, or there is nothing to finish.
+    """
+    known, asked = old.get("stopping") if old else None, sweep.config.stopping
+    if old is None or known is None:
+        if finish:
+            raise UserError("--finish is for runs that stop early, and this one answers every sample anyway.")
+        if old is not None and asked:
+            raise UserError(
+                "Stopping early cannot be added to a run that was started without it, because its answers "
+                f"may have been seen. Start a new run: {command}"
+            )
+        return _new_entry(new, sweep, asked) if asked else None
+    spending = SpendingConfig(**known["spending"])
+    before = StoppingConfig(looks=known["looks"], until=known["until"], spending=spending)
+    entry = _new_entry(new, sweep, asked or before)
+    changes = [*differences({**known, "finished": None}, {**entry, "finished": None}, ["stopping"])]
+    changes += differences(_sizes(old), _sizes(new), ["tasks"])
+    if changes:
+        raise UserError(
+            "The run stops its variants early by a plan that must not change; changed: "
+            f"{'; '.join(changes)}. Undo the changes, or start a new run: {command}"
+        )
+    return {**known, "finished": True} if finish else known
 
 
-def initial_counts(plan: Plan) -> dict[str, VariantProgress]:
-    """Counts per variant before anything is done."""
-    counts = {}
-    for variant in plan.sweep.variants:
-        cells = plan.cells_of(variant)
-        planned = sum(cell.planned for cell in cells)
-        owed = sum(cell.owed for cell in cells)
-        errors = sum(cell.errors for cell in cells)
-        counts[variant] = VariantProgress(planned=planned, found=planned - owed, found_errors=errors)
-    return counts
+def _new_entry(manifest: Manifest, sweep: Sweep, stopping: StoppingConfig) -> StoppingEntry:
+    metrics = {name: entry["metric"] for name, entry in manifest["tasks"].items() if entry["metric"]}
+    if not metrics:
+        raise UserError("stopping: none of the tasks has a metric with a number per sample to decide by.")
+    temperatures = dict.fromkeys(t for name in metrics for t, _ in manifest["tasks"][name]["reruns"])
+    variants = [name for name in sweep.variants if name != sweep.config.baseline]
+    if not variants:
+        raise UserError("stopping: there is no variant to compare with the baseline, so nothing to decide.")
+    spending = stopping.spending
+    return {
+        "looks": stopping.looks,
+        "until": stopping.until,
+        "spending": {"degraded": spending.degraded, "certified": spending.certified},
+        "alpha": sweep.config.analysis.alpha,
+        "margin": sweep.config.analysis.margin,
+        "comparisons": [(variant, float(t or 0.0)) for variant in variants for t in temperatures],
+        "metrics": metrics,
+        "seed": ORDER_SEED,
+    }
+
+
+def _sizes(manifest: Manifest) -> Mapping[str, Any]:
+    """Items and reruns of every task."""
+    tasks = manifest["tasks"].items()
+    return {name: {"items": entry["items"], "reruns": entry["reruns"]} for name, entry in tasks}
+
+
+def _in_order(task: SweepTask, built: TaskItems, entry: StoppingEntry | None) -> tuple[Item, ...]:
+    """The items of a task in the order in which they are asked: its own if all variants run to the end."""
+    items = tuple(built.items())
+    if entry is None:
+        return items
+    clusters = [task.cluster_of(requests[0].doc) for requests in built.requests.values()]
+    order = asking_order((item.doc_hash for item in items), clusters, entry["seed"])
+    return tuple(items[place] for place in order)

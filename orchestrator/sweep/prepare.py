@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from orchestrator.cluster.task_files import size_problem, unreadable_tasks
+from orchestrator.cluster.code_shipping import size_problem, unreadable_tasks
 from orchestrator.config.load import load_config
 from orchestrator.config.schema import LimitConfig, PromptConfig, SweepConfig, TaskConfig
 from orchestrator.config.variants import Variant, resolve
@@ -21,17 +21,14 @@ from orchestrator.config.yaml_file import mistaken
 from orchestrator.engines.base import COMMITS
 from orchestrator.errors import UserError, error_text
 from orchestrator.rundir.identity import digest
-from orchestrator.rundir.names import name_problems
+from orchestrator.rundir.manifest import package_versions, source_commit
 from orchestrator.rundir.schema import FORMAT, Manifest, TaskEntry, VariantEntry
-from orchestrator.rundir.software import package_versions, source_commit
 from orchestrator.rundir.store import RunStore
 from orchestrator.sweep.blocks import reruns
-from orchestrator.sweep.chat_templates import Template, chat_templates
 from orchestrator.sweep.fit_to_machine import Fitted, fit_elsewhere, fit_to_this_machine
 from orchestrator.sweep.item_subset import Subset, read_subset, refuse_reused
-from orchestrator.sweep.models import find_models
-from orchestrator.sweep.other_python import engine_versions, find_versions, versions_note
-from orchestrator.sweep.prompt_lengths import PromptLengths
+from orchestrator.sweep.models import engine_versions, find_models, find_versions, versions_note
+from orchestrator.sweep.prompts import PromptLengths, Template, chat_templates
 from orchestrator.sweep.tasks import SweepTask, TaskError, TaskItems, TaskLibrary, set_up_lm_eval
 
 
@@ -61,7 +58,7 @@ class Sweep:
     @cached_property
     def lengths(self) -> PromptLengths:
         """Of its prompts."""
-        return PromptLengths(self.config.sampling, self.variants, self.tasks, self.renderings, self.built)
+        return PromptLengths(self)
 
     @property
     def notes(self) -> list[str]:
@@ -164,7 +161,7 @@ def prepare(
     built, broken_prompts = build_prompts(config.prompt, tasks, templates)
     problems += [*missing_models, *mistaken_pythons, *mistaken_items, *mistaken_tasks]
     problems += [*unanswerable(variants, config.prompt, tasks), *missing_templates, *broken_prompts]
-    problems += name_problems(store, config.variants, tasks)
+    problems += store.name_problems(config.variants, tasks)
     if not here and (too_large := size_problem(config.include_path)):
         problems.append(too_large)
     sweep = Sweep(config, variants, fitted, store, tasks, renderings, built, subset)

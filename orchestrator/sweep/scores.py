@@ -8,20 +8,18 @@ its class is right. `lldeg submit`, its dry run and the survey in docs/tasks.md 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from math import isfinite, isnan, log, nan
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sacrebleu
 from lm_eval.api import metrics as lm_eval_metrics
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+from orchestrator.rundir.schema import MetricEntry
 
-    from orchestrator.rundir.schema import MetricEntry
-
-    Aggregation = Callable[[Sequence[Any]], Any]
+Aggregation = Callable[[Sequence[Any]], Any]
 
 OWN_SCORE = "own_score"
 """The score of an item whose task names a metric for each kind of item, such as RULER's lengths: the mean of
@@ -55,38 +53,29 @@ def _sentence(metric: Any, value: Sequence[Any]) -> float:
     return float(metric.sentence_score(text if isinstance(text, str) else text[0], references).score)
 
 
-@dataclass(frozen=True)
-class Part:
-    """What an item contributes to a score of the corpus.
-
-    Attributes:
-        name: of the number per item; None for the metric's own name.
-        number: the number, from the value that lm-eval aggregates.
-        range: how far it can range, "LOW..HIGH" or "none"; None where the metric's name says so.
-    """
-
-    name: str | None
-    number: Callable[[Any], float]
-    range: str | None = None
-
-
-_RIGHT = Part("acc", _is_right)
-PARTS: dict[Any, Part] = {
-    lm_eval_metrics.weighted_perplexity: Part(None, _per_unit, "none"),
-    lm_eval_metrics.bits_per_byte: Part(None, partial(_per_unit, unit=log(2)), "none"),
-    lm_eval_metrics.brier_score: Part(None, lambda value: float(lm_eval_metrics.brier_score([value]))),
-    lm_eval_metrics.bleu: Part(
-        "sentence_bleu", partial(_sentence, sacrebleu.BLEU(effective_order=True)), "0.0..100.0"
+_RIGHT = ("acc", _is_right, None)
+PARTS: dict[Any, tuple[str | None, Callable[[Any], float], str | None]] = {
+    lm_eval_metrics.weighted_perplexity: (None, _per_unit, "none"),
+    lm_eval_metrics.bits_per_byte: (None, partial(_per_unit, unit=log(2)), "none"),
+    lm_eval_metrics.brier_score: (None, lambda value: float(lm_eval_metrics.brier_score([value])), None),
+    lm_eval_metrics.bleu: (
+        "sentence_bleu",
+        partial(_sentence, sacrebleu.BLEU(effective_order=True)),
+        "0.0..100.0",
     ),
-    lm_eval_metrics.chrf: Part("sentence_chrf", partial(_sentence, sacrebleu.CHRF()), "0.0..100.0"),
-    lm_eval_metrics.chrfpp: Part(
-        "sentence_chrf++", partial(_sentence, sacrebleu.CHRF(word_order=2)), "0.0..100.0"
+    lm_eval_metrics.chrf: ("sentence_chrf", partial(_sentence, sacrebleu.CHRF()), "0.0..100.0"),
+    lm_eval_metrics.chrfpp: (
+        "sentence_chrf++",
+        partial(_sentence, sacrebleu.CHRF(word_order=2)),
+        "0.0..100.0",
     ),
-    lm_eval_metrics.ter: Part("sentence_ter", partial(_sentence, sacrebleu.TER()), "none"),
+    lm_eval_metrics.ter: ("sentence_ter", partial(_sentence, sacrebleu.TER()), "none"),
     lm_eval_metrics.f1_score: _RIGHT,
     lm_eval_metrics.matthews_corrcoef: _RIGHT,
 }
-"""By lm-eval's function that aggregates the values."""
+"""What an item contributes to a score of the corpus, by the function that aggregates the values: name of the
+number per item (None for the metric's own), the number from the value, and its range, "LOW..HIGH" or "none"
+(None where the metric's name says so)."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +85,8 @@ class Metric:
     Attributes:
         name: lm-eval's.
         tested: the number per item that stands for it; None if only a corpus has a score.
-        part: how the number follows from a value that is none.
+        number: how the number follows from a value that is none; None if it does not.
+        range: of the number, "LOW..HIGH" or "none"; None where the metric's name says so.
         marks: values that say that the metric is not the item's own.
         aggregation: of the items to a score of the corpus; None where that is the mean of the numbers.
         higher_is_better: its direction.
@@ -104,7 +94,8 @@ class Metric:
 
     name: str
     tested: str | None
-    part: Part | None
+    number: Callable[[Any], float] | None
+    range: str | None
     marks: tuple[float, ...]
     aggregation: Aggregation | None
     higher_is_better: bool = True
@@ -118,8 +109,8 @@ class Metric:
     def entry(self) -> MetricEntry:
         """What the manifest says of the number per item."""
         entry: MetricEntry = {"higher_is_better": self.higher_is_better}
-        if self.part is not None and self.part.range is not None:
-            entry["range"] = self.part.range
+        if self.range is not None:
+            entry["range"] = self.range
         if self.name in UNITS:
             entry["unit"] = UNITS[self.name]
         return entry
@@ -148,17 +139,17 @@ def metric_of(
         numeric = name not in (*_CLASSES, "brier_score", "likelihood")
     else:
         numeric = part is None and _of_numbers(aggregation, ()) is not None
-    tested = name if numeric else (part.name or name) if part is not None else None
+    own_name, number, range_ = part or (None, None, None)
+    tested = name if numeric else (own_name or name) if part is not None else None
     if aggregation is lm_eval_metrics.bypass_agg:
         tested = None
-    marks = tuple(mark for mark in MARKS if own_code and numeric and _drops(aggregation, mark))
+    marks = tuple(
+        mark
+        for mark in MARKS
+        if own_code and numeric and _of_numbers(aggregation, (mark,) * 3) == _of_numbers(aggregation, ())
+    )
     corpus = None if aggregation in (*_MEANS, lm_eval_metrics.bypass_agg) else aggregation
-    return Metric(name, tested, part, marks, corpus, higher_is_better)
-
-
-def _drops(aggregation: Aggregation, mark: float) -> bool:
-    """Whether an aggregation leaves out the items that have a mark."""
-    return _of_numbers(aggregation, (mark,) * 3) == _of_numbers(aggregation, ())
+    return Metric(name, tested, number, range_, marks, corpus, higher_is_better)
 
 
 @cache
@@ -181,24 +172,13 @@ class MissingScoreError(Exception):
     """A task gave an answer no number under the metric that decides."""
 
 
-@dataclass
-class ItemScores:
-    """The scores of one item, by "metric,filter".
+def values_text(values: Mapping[str, Any]) -> str | None:
+    """Values that are no numbers as JSON, arrays as lists; None without any."""
 
-    Attributes:
-        numbers: what can be tested.
-        values: those that are no numbers, from which lm-eval aggregates a score of the corpus.
-        not_own: metrics that are marked as not the item's own.
-    """
+    def plain(value: Any) -> Any:
+        return value.tolist() if hasattr(value, "tolist") else str(value)
 
-    numbers: dict[str, float] = field(default_factory=dict)
-    values: dict[str, Any] = field(default_factory=dict)
-    not_own: set[str] = field(default_factory=set)
-
-    @property
-    def values_text(self) -> str | None:
-        """The values as JSON, arrays as lists; None without any."""
-        return json.dumps(self.values, default=_plain, ensure_ascii=False) if self.values else None
+    return json.dumps(values, default=plain, ensure_ascii=False) if values else None
 
 
 def parsed_values(text: str | None) -> dict[str, Any]:
@@ -210,12 +190,8 @@ def parsed_values(text: str | None) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _plain(value: Any) -> Any:
-    return value.tolist() if hasattr(value, "tolist") else str(value)
-
-
-class TaskScores:
-    """The scores of a task.
+class TaskMetrics:
+    """What a task measures, and its scores.
 
     Args:
         task: lm-eval's task object.
@@ -278,63 +254,71 @@ class TaskScores:
     def why_untestable(self, metric: str) -> str | None:
         """Why a "metric,filter" cannot be tested; None if it can, or if only an answer will tell."""
         name, _, of = metric.partition(",")
+        listed = self._task.get_config("metric_list") or ()
+        has_code = not lm_eval_scores(self._task) or any(callable(entry.get("metric")) for entry in listed)
         of_corpus = name in self.declared and self.declared[name].is_of_corpus
-        if metric in self.metrics or (of in self.filters and self._has_code and not of_corpus):
-            return None
+        if metric in self.metrics or (of in self.filters and has_code and not of_corpus):
+            return None  # the code of the task's author may give names that are not declared
         return f"no metric '{metric}' with a number per item; it has {', '.join(self.metrics) or 'none'}"
 
-    @property
-    def _has_code(self) -> bool:
-        """Whether code of the task's author scores, which may give names that are not declared."""
-        listed = self._task.get_config("metric_list") or ()
-        return not lm_eval_scores(self._task) or any(callable(entry.get("metric")) for entry in listed)
-
-    def of_item(self, doc: Any, responses: Mapping[str, Sequence[Any]]) -> ItemScores:
+    def of_item(
+        self, doc: Any, responses: Mapping[str, Sequence[Any]]
+    ) -> tuple[dict[str, float], dict[str, Any]]:
         """Score one item, as lm-eval's evaluator does.
 
         Args:
             doc: the document.
             responses: filtered, by filter: one for each request.
 
+        Returns:
+            by "metric,filter": numbers, which can be tested, and values that are none, from which lm-eval
+            aggregates a score of the corpus.
+
         Raises:
             MissingScoreError: the score that decides is not among them.
             Exception: of the task's code.
         """
-        scores = ItemScores()
+        numbers: dict[str, float] = {}
+        values: dict[str, Any] = {}
+        not_own: set[str] = set()  # metrics that are marked as not the item's own
         for of, given in responses.items():
-            for name, value in self._results(doc, given).items():
-                self._add(scores, name, of, value)
-            own = [number for key, number in scores.numbers.items() if key.rpartition(",")[2] == of]
+            results = dict(self._task.process_results(doc, list(given)))
+            for metric, first in self._several.items():  # of several scores, the first has its name, too
+                if metric not in results and first in results:
+                    results[metric] = results[first]
+            for name, value in results.items():
+                self._sort((name, of), value, numbers, values, not_own)
+            own = [number for key, number in numbers.items() if key.rpartition(",")[2] == of]
             if own and names_kinds(self.declared):
-                scores.numbers[f"{OWN_SCORE},{of}"] = sum(own) / len(own)
+                numbers[f"{OWN_SCORE},{of}"] = sum(own) / len(own)
         wanted = self.deciding_metric
-        if wanted is None or wanted in scores.numbers.keys() | scores.not_own:
-            return scores
-        if scores.numbers and names_kinds(self.declared):
-            return scores  # an item of another kind
-        found = ", ".join([*scores.numbers, *scores.values]) or "nothing"
-        instead = "; name one of these as the task's `metric`" if scores.numbers else ""
+        if wanted is None or wanted in numbers.keys() | not_own:
+            return numbers, values
+        if numbers and names_kinds(self.declared):
+            return numbers, values  # an item of another kind
+        found = ", ".join([*numbers, *values]) or "nothing"
+        instead = "; name one of these as the task's `metric`" if numbers else ""
         raise MissingScoreError(f"the task gave no number for {wanted}; it gave {found}{instead}")
 
-    def _results(self, doc: Any, responses: Sequence[Any]) -> dict[str, Any]:
-        """The scores by metric; a metric function that gives several has the first under its name, too."""
-        results = dict(self._task.process_results(doc, list(responses)))
-        for metric, first in self._several.items():
-            if metric not in results and first in results:
-                results[metric] = results[first]
-        return results
-
-    def _add(self, scores: ItemScores, name: str, of: str, value: Any) -> None:
-        """Add what a task gave under a metric and a filter."""
-        metric, number = self.declared.get(name), as_number(value)
+    def _sort(
+        self,
+        place: tuple[str, str],
+        value: Any,
+        numbers: dict[str, float],
+        values: dict[str, Any],
+        not_own: set[str],
+    ) -> None:
+        """Put what a task gave under a metric and a filter where it belongs."""
+        name, of = place
+        key, metric, number = f"{name},{of}", self.declared.get(name), as_number(value)
         if number is None:
-            scores.values[f"{name},{of}"] = value
-            if metric is not None and metric.part is not None:
-                scores.numbers.setdefault(f"{metric.tested},{of}", metric.part.number(value))
+            values[key] = value
+            if metric is not None and metric.number is not None:
+                numbers.setdefault(f"{metric.tested},{of}", metric.number(value))
         elif metric is not None and any(number == m or (isnan(number) and isnan(m)) for m in metric.marks):
-            scores.not_own.add(f"{name},{of}")
+            not_own.add(key)
         elif not isnan(number):
-            scores.numbers[f"{name},{of}"] = number
+            numbers[key] = number
 
     def aggregates(self, values: Mapping[str, Sequence[Any]]) -> dict[str, float]:
         """What lm-eval makes of the values of all items, by "metric,filter"; not where that is their mean.

@@ -10,32 +10,32 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
+import re
 from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, lru_cache
 from inspect import getsource
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
+import lm_eval.tasks
 import lm_eval.utils
+import numpy as np
+from lm_eval.api.instance import Instance
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._factory import TaskFactory
 from lm_eval.utils import handle_non_serializable, hash_string
 
-from orchestrator.config.schema import LimitConfig, TokenSampling
+from orchestrator.config.schema import LimitConfig, PromptConfig, SamplingConfig, TaskConfig, TokenSampling
 from orchestrator.errors import error_text, suggestion
 from orchestrator.rundir.identity import Item
-from orchestrator.sweep.global_random import GlobalRandom
-from orchestrator.sweep.scores import TaskScores
-from orchestrator.sweep.task_names import likely_names, may_be_task
+from orchestrator.sweep.scores import TaskMetrics, values_text
 from stats.sequential.plan import item_order
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-
-    from lm_eval.api.instance import Instance
-
-    from orchestrator.config.schema import PromptConfig, SamplingConfig, TaskConfig
-
+PYTHON_SEED, NUMPY_SEED = 0, 1234  # the defaults of lm_eval.simple_evaluate
 ALLOW_CODE = "HF_ALLOW_CODE_EVAL"
 """What Hugging Face's code_eval asks for, which HumanEval and MBPP try out while they are loaded."""
 RUNS_CODE = "task '{}' executes code that the model writes; to allow that, set confirm_run_unsafe_code: true"
@@ -44,6 +44,16 @@ LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens
 """What tasks call the limit of tokens of an answer, in the order in which lm-eval looks for it."""
 CHOICE_SEED = 1234
 """Of the order by which `limit` chooses items: that of BLAKE2b of "1234 NUMBER" (`item_order`)."""
+
+
+_NAME = re.compile(rb"^(?:task|group|tag): *['\"]?([^\s'\"\[\]]+)", re.MULTILINE)
+_LISTED = re.compile(  # the same, and whatever is in a list: all names, and some words that are none
+    rb"(?:^[ \t]*-[ \t]+|^[\"' \t]*(?:-[ \t]+)?(?:task|group|tag|task_list)s?[\"']?:[ \t]*|[\[,][ \t]*)"
+    rb"['\"]?([^'\"\n\[\],#]+?)['\"]?[ \t\r]*(?=$|[\],#])",
+    re.MULTILINE,
+)
+_NO_TASKS = (".py", ".pyc", ".md")
+_THREADS, _FILES_AT_ONCE = 16, 200  # a disk that has not read them yet answers many requests at once
 
 
 @cache
@@ -55,6 +65,77 @@ def set_up_lm_eval() -> None:
     lm_eval.utils.env.from_string = lru_cache(maxsize=4096)(lm_eval.utils.env.from_string)
     for logger in ("lm_eval", "datasets"):
         logging.getLogger(logger).setLevel(logging.ERROR)
+
+
+def may_be_task(name: str) -> bool:
+    """Whether a name is listed in a file of lm-eval; if not, it is no task, group or tag of its collection.
+
+    Parsing the 14,000 files of that collection takes six seconds.
+    """
+    return name.encode(errors="replace") in _listed_names()
+
+
+def likely_names() -> list[str]:
+    """Most names in the collection, to suggest one from: names that tasks inherit are missing."""
+    return sorted({name.decode(errors="replace") for name in _NAME.findall(_task_texts())})
+
+
+@cache
+def _listed_names() -> frozenset[bytes]:
+    return frozenset(_LISTED.findall(_task_texts()))
+
+
+@cache
+def _task_texts() -> bytes:
+    """The texts of all task files and templates, some seven megabytes."""
+    paths = [
+        Path(folder, name)
+        for folder, _, names in os.walk(Path(lm_eval.tasks.__file__).parent)
+        for name in names
+        if not name.endswith(_NO_TASKS)
+    ]
+    batches = [paths[start : start + _FILES_AT_ONCE] for start in range(0, len(paths), _FILES_AT_ONCE)]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        texts = pool.map(lambda batch: b"\n".join(path.read_bytes() for path in batch), batches)
+        return b"\n".join(texts)
+
+
+class GlobalRandom:
+    """A state of the global generators, in place within `with` and kept up to date from one to the next.
+
+    Some tasks draw from them: GPQA shuffles its choices with `random.shuffle` while it is loaded.
+    `lm_eval.simple_evaluate` seeds that state first, then loads its tasks and builds their requests. Each
+    configured task or group gets a state of its own, as in a call of `lm_eval` for it alone, so that its
+    prompts depend neither on the other tasks of a sweep nor on what else has drawn. (`datasets` caches how it
+    shuffled data on disk, for lm-eval as for lldeg.)
+    """
+
+    def __init__(self, state: tuple[Any, Any] | None = None) -> None:
+        self._state = state or (
+            random.Random(PYTHON_SEED).getstate(),  # noqa: S311 - the same as lm-eval's, not a secret
+            np.random.RandomState(NUMPY_SEED).get_state(),
+        )
+
+    def copy(self) -> GlobalRandom:
+        """The same state, to continue from independently."""
+        return GlobalRandom(self._state)
+
+    def __enter__(self) -> None:
+        self._elses = _current()
+        _set(self._state)
+
+    def __exit__(self, *_: object) -> None:
+        self._state = _current()
+        _set(self._elses)
+
+
+def _current() -> tuple[Any, Any]:
+    return random.getstate(), np.random.get_state()
+
+
+def _set(state: tuple[Any, Any]) -> None:
+    random.setstate(state[0])
+    np.random.set_state(state[1])
 
 
 @dataclass(frozen=True)
@@ -196,7 +277,7 @@ class SweepTask:
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
         if getattr(task, "MULTIMODAL", False):
             raise TaskError(f"task '{spec.name}' needs images or audio; only text models can be compared")
-        self.scores = TaskScores(task, spec.metric)
+        self.scores = TaskMetrics(task, spec.metric)
         if getattr(task, "UNSAFE_CODE", False) and not spec.unsafe_code:
             raise TaskError(RUNS_CODE.format(spec.name))
 
@@ -312,9 +393,9 @@ class SweepTask:
         for ensemble in getattr(self._task, "_filters", []):
             ensemble.apply(answered)
         kept = {name: [request.filtered_resps[name] for request in answered] for name in self.scores.filters}
-        scores = self.scores.of_item(answered[0].doc, kept)
+        scores, values = self.scores.of_item(answered[0].doc, kept)
         filtered = {name: _text(said[0]) for name, said in kept.items()} if self.sampled else {}
-        return Scored(scores.numbers, filtered, scores.values_text)
+        return Scored(scores, filtered, values_text(values))
 
 
 def _definition_of(value: Any) -> Any:

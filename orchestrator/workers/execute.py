@@ -13,11 +13,10 @@ from orchestrator.cluster import resources
 from orchestrator.cluster.ray_cluster import ray_cluster
 from orchestrator.errors import UserError, error_text
 from orchestrator.retry import retry_storage
-from orchestrator.rundir.heartbeat import Heartbeat, write_status
 from orchestrator.rundir.lease import owner
-from orchestrator.rundir.progress import SweepProgress
+from orchestrator.rundir.manifest import software_id
+from orchestrator.rundir.progress import Heartbeat, SweepProgress, write_status
 from orchestrator.rundir.schema import AggregateRow, SoftwareEntry
-from orchestrator.rundir.software import software_id
 from orchestrator.sweep.blocks import Block, in_order_of_work
 from orchestrator.sweep.plan import Plan, list_metrics
 from orchestrator.sweep.scores import parsed_values
@@ -41,7 +40,7 @@ def execute(
 
     Args:
         plan: what is owed; its documents have been written.
-        progress: counts to keep; see `initial_counts`.
+        progress: counts to keep; see `Plan.initial_counts`.
         address: of the Ray cluster that was joined; None starts one here.
         watch: called whenever something happened.
         stopping: which samples are no longer needed; by default all are needed.

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import ray
 from pyarrow import Table
 
-from orchestrator.cluster.process_group import end_children_with_this_process
+from orchestrator.cluster.processes import end_children_with_this_process
 from orchestrator.config.environment import set_library_environment
 from orchestrator.config.schema import SamplingConfig
 from orchestrator.config.variants import Variant
@@ -30,8 +30,8 @@ from orchestrator.engines.base import (
 )
 from orchestrator.retry import retry_storage
 from orchestrator.rundir.lease import owner
+from orchestrator.rundir.manifest import software_id
 from orchestrator.rundir.schema import SampleColumns, SoftwareEntry
-from orchestrator.rundir.software import software_id
 from orchestrator.rundir.store import RunStore, replica_log_name
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import TaskItems, TaskSpec, set_up_lm_eval

@@ -9,8 +9,7 @@ from typing import Any
 import ray
 
 from orchestrator.cluster.code_shipping import replica_environment
-from orchestrator.cluster.placement import Placement
-from orchestrator.cluster.resources import ReplicaResources
+from orchestrator.cluster.resources import Placement, ReplicaResources
 from orchestrator.rundir.progress import ReplicaProgress, SweepProgress
 from orchestrator.sweep.blocks import Block
 from orchestrator.workers.block_queue import BlockQueue

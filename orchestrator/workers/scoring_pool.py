@@ -18,7 +18,7 @@ from multiprocessing.connection import Pipe
 from queue import LifoQueue
 from typing import Any
 
-from orchestrator.cluster.temporary_folder import temporary_folder
+from orchestrator.cluster.processes import temporary_folder
 from orchestrator.sweep.tasks import Answered, Scored, TaskSpec, Unscorable
 from orchestrator.workers.sandbox import environment
 from orchestrator.workers.scoring_process import COUNTER_BYTES, Counter

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from orchestrator.engines.kind import EngineKind
 from orchestrator.rundir.identity import digest
+from orchestrator.rundir.manifest import package_versions
 from orchestrator.rundir.schema import HardwareEntry, SoftwareEntry
-from orchestrator.rundir.software import package_versions
 
 SECONDS_TO_ANSWER = 30
 ASK = ("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")

@@ -96,7 +96,7 @@ READERS = {
     "export": exported,
     "load_samples": lambda run: api.load_samples(run).to_pylist(),
     "load_items": lambda run: api.load_items(run).to_pylist(),
-    "submit": lambda run: RunStore(run).read_keys("v", "t", remove_torn=False, report=print).tolist(),
+    "submit": lambda run: {path: str(rows) for path, rows in RunStore(run).read_cell("v", "t").items()},
 }
 
 

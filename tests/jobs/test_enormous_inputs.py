@@ -11,8 +11,7 @@ from standin.files import write_small_sweep
 from standin.runs import MadeTask, make_run
 
 from jobs.scores.score_csv.table import MOST_COLUMNS
-from orchestrator.sweep.task_names import may_be_task
-from orchestrator.sweep.tasks import TaskLibrary
+from orchestrator.sweep.tasks import TaskLibrary, may_be_task
 from stats.arrays import LARGEST_SCORE, EvidenceError
 from stats.scores import TaskScores
 

@@ -8,8 +8,8 @@ import pytest
 from standin.runs import MadeTask, make_run
 
 from jobs.commands import logs as logs_module
-from orchestrator.rundir.heartbeat import EVENTS, STOP
 from orchestrator.rundir.lease import exclusive
+from orchestrator.rundir.progress import EVENTS, STOP
 from orchestrator.rundir.store import RunStore
 
 

@@ -14,7 +14,7 @@ from orchestrator.rundir.lease import owner
 from orchestrator.rundir.progress import SweepProgress
 from orchestrator.rundir.schema import SampleColumns
 from orchestrator.rundir.store import RunStore
-from orchestrator.sweep.plan import initial_counts, plan_sweep
+from orchestrator.sweep.plan import plan_sweep
 from orchestrator.sweep.prepare import prepare
 from orchestrator.workers.execute import conclude
 
@@ -133,7 +133,7 @@ def test_a_score_that_only_an_answer_told_is_listed_by_the_next_submit(begun):
 def test_samples_that_failed_in_an_earlier_submit_are_said_at_the_end(begun):
     """A run does not call itself complete without them."""
     plan = planned(*begun)
-    progress = SweepProgress(initial_counts(plan))
+    progress = SweepProgress(plan.initial_counts())
     for counts in progress.variants.values():
         counts.planned = counts.found
     assert "is complete" in outcome(plan, progress)
@@ -165,7 +165,7 @@ def concluded(tmp_path):
     store.write_block("base", "asked", "0000000-0123456789ab", table)
 
     def conclude_as(holder):
-        progress = SweepProgress(initial_counts(plan))
+        progress = SweepProgress(plan.initial_counts())
         conclude(plan, progress, holder)
         return progress.notes
 

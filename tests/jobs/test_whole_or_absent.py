@@ -35,8 +35,8 @@ from jobs.scores.score_set import Reading
 from jobs.submit.request import SubmitRequest
 from jobs.submit.run_sweep import run_sweep
 from orchestrator.errors import UserError
-from orchestrator.rundir.heartbeat import write_status
-from orchestrator.rundir.software import software_id
+from orchestrator.rundir.manifest import software_id
+from orchestrator.rundir.progress import write_status
 from orchestrator.rundir.store import MANIFEST
 from orchestrator.rundir.whole_files import UNFINISHED
 from orchestrator.sweep.blocks import in_order_of_work

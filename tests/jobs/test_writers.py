@@ -8,7 +8,7 @@ import pytest
 from analyze_runner import run_analyze
 from standin.runs import MadeTask, cell_folder, make_run
 
-from orchestrator.rundir.software import software_id
+from orchestrator.rundir.manifest import software_id
 from orchestrator.rundir.store import RunStore
 
 RIGHT = [1, 0] * 30

@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import replace
 
-import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,8 +27,8 @@ def passes(seeds):
 
 def cell(count, seeds, done=()):
     """A cell of which some (item, rerun) are there."""
-    keys = np.array(sorted(sample_key(CELL, item, rerun) for item, rerun in done), dtype="S32")
-    missing = missing_samples(CELL, items(count), passes(seeds), keys)
+    keys = pa.chunked_array([pa.array([sample_key(CELL, *sample) for sample in done], pa.string())])
+    missing = missing_samples(CELL, items(count), passes(seeds), [keys])
     return Cell("v", "t", CELL, items(count), passes(seeds), 8, missing)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orchestrator.config.secrets import secrets_in
+from orchestrator.config.load import secrets_in
 
 KEY = "0123456789abcdef0123"
 NAMES = [

@@ -10,7 +10,7 @@ from standin.engine import KIND
 from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.rows import block_files, identities, planned, samples
 
-from orchestrator.rundir.heartbeat import EVENTS
+from orchestrator.rundir.progress import EVENTS
 from orchestrator.rundir.store import RunStore
 
 pytestmark = pytest.mark.ray

@@ -7,24 +7,27 @@ from math import inf
 
 import pytest
 
-from orchestrator.rundir import heartbeat
-from orchestrator.rundir.heartbeat import (
+from orchestrator.rundir import progress as module
+from orchestrator.rundir.progress import (
     EVENTS,
     STATUS,
     Heartbeat,
+    ReplicaProgress,
+    Standing,
     Status,
+    SweepProgress,
+    VariantProgress,
     forget_stop,
     read_status,
     request_stop,
 )
-from orchestrator.rundir.progress import ReplicaProgress, Standing, SweepProgress, VariantProgress
 from orchestrator.rundir.store import RunStore
 
 
 @pytest.fixture(params=["disk", "object store"])
 def store(request, tmp_path, monkeypatch):
     """A run directory on a disk, and one on a store that cannot append."""
-    monkeypatch.setattr(heartbeat, "SECONDS_BETWEEN_BEATS", 0.02)
+    monkeypatch.setattr(module, "SECONDS_BETWEEN_BEATS", 0.02)
     return RunStore(tmp_path / "run" if request.param == "disk" else f"memory://{uuid.uuid4().hex}/run")
 
 
@@ -150,7 +153,7 @@ def test_the_words_of_earlier_versions_are_read(store):
 
 def test_a_damaged_status_is_none(store):
     """Whoever asks in the middle of a write gets nothing rather than an error."""
-    store.write_log(heartbeat.STATUS, b"{")
+    store.write_log(STATUS, b"{")
     assert read_status(store) == Status()
-    store.write_log(heartbeat.STATUS, b"[]")
+    store.write_log(STATUS, b"[]")
     assert read_status(store) == Status()

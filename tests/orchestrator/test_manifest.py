@@ -5,8 +5,7 @@ import copy
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.rundir.manifest import merge, version_changes
-from orchestrator.rundir.software import package_versions, software_entry
+from orchestrator.rundir.manifest import merge, package_versions, software_entry, version_changes
 
 COMMAND = "lldeg submit x.yaml --run-dir runs/x-2"
 OLD = {

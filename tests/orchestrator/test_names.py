@@ -2,13 +2,12 @@
 
 import pytest
 
-from orchestrator.rundir.names import name_problems
 from orchestrator.rundir.store import RunStore, replica_log_name, segment
 
 
 def problems(tmp_path, *, variants=("v",), tasks=("t",), url=None):
     """What is wrong with names."""
-    return list(name_problems(RunStore(url or tmp_path), variants, tasks))
+    return list(RunStore(url or tmp_path).name_problems(variants, tasks))
 
 
 @pytest.mark.parametrize("name", ["語" * 27, "v" * 225, "é" * 40, "50%" * 30])

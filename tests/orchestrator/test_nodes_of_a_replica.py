@@ -8,7 +8,7 @@ import pytest
 from ray.exceptions import RayTaskError
 from standin.fake_ray import work_of
 
-from orchestrator.cluster import placement
+from orchestrator.cluster import resources
 from orchestrator.cluster.resources import (
     Node,
     ReplicaResources,
@@ -114,8 +114,8 @@ def test_avoided_nodes_have_no_room(monkeypatch):
     selector = {"card": "h", "ray.io/node-id": "!in(node-1,node-2)"}
     assert elsewhere.actor_options()["label_selector"] == selector
     group = MagicMock()
-    monkeypatch.setattr(placement, "placement_group", group)
-    placement.Placement(elsewhere)
+    monkeypatch.setattr(resources, "placement_group", group)
+    resources.Placement(elsewhere)
     assert group.call_args.kwargs["bundle_label_selector"] == [selector] * 2
 
 

@@ -15,7 +15,7 @@ from standin.rows import identities, planned
 from orchestrator.engines import kind_of
 from orchestrator.errors import UserError
 from orchestrator.rundir.manifest import merge
-from orchestrator.sweep.other_python import versions_of
+from orchestrator.sweep.models import versions_of
 from orchestrator.sweep.prepare import prepare
 
 MARKED = f"{version('transformers')}.post1"

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from orchestrator.cluster.ray_environment import HARMLESS_CALL, prepare_for_ray
+from orchestrator.config.environment import HARMLESS_CALL, prepare_for_ray
 
 MODE, TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"
 

@@ -6,7 +6,7 @@ import threading
 import pytest
 from standin.files import write_small_sweep
 
-from orchestrator.cluster import task_files as shipping
+from orchestrator.cluster import code_shipping as shipping
 from orchestrator.cluster.code_shipping import copy_tasks
 from orchestrator.errors import UserError
 from orchestrator.sweep.prepare import prepare

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.cluster import ray_cluster
-from orchestrator.cluster.temporary_folder import temporary_folder
+from orchestrator.cluster.processes import temporary_folder
 
 HOLD = """
-from orchestrator.cluster.temporary_folder import temporary_folder
+from orchestrator.cluster.processes import temporary_folder
 with temporary_folder() as folder:
     (folder / "ray").mkdir()
     print(folder, flush=True)
@@ -98,4 +98,4 @@ def test_rays_session_goes_where_ray_would_put_it(monkeypatch, asked, used):
     """Unless its sockets could not be made there."""
     monkeypatch.setenv("RAY_TMPDIR", asked)
     monkeypatch.setattr(tempfile, "tempdir", "/short")
-    assert ray_cluster._folder_for_ray() == used
+    assert ray_cluster.folder_for_ray() == used

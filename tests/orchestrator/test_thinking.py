@@ -21,9 +21,9 @@ from orchestrator.engines.base import Answer, EngineSpec, Query
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import Rerun
 from orchestrator.sweep.blocks import Block
-from orchestrator.sweep.chat_templates import ChatTemplate
 from orchestrator.sweep.plan import plan_sweep
 from orchestrator.sweep.prepare import prepare
+from orchestrator.sweep.prompts import ChatTemplate
 from orchestrator.sweep.tasks import TaskLibrary, TaskSpec
 from orchestrator.workers.answer_block import answer_block
 

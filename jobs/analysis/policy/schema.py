@@ -6,8 +6,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from orchestrator.config.plain import unusable_values
-from orchestrator.config.yaml_file import mistake_sentence, own_mistakes, read_mapping
+from orchestrator.config.yaml_file import mistake_sentence, own_mistakes, read_mapping, unusable_values
 from orchestrator.errors import UserError
 
 Requirement: TypeAlias = Literal["certified", "not-degraded", "watched"]

@@ -1,6 +1,11 @@
-"""Temporary folders that nobody else can read; what a killed process has left is removed by the next one.
+"""What processes leave behind: temporary folders that nobody else can read, and processes that they started.
 
-A folder is locked for as long as its process lives; the kernel frees the lock however that ends.
+A folder is locked for as long as its process lives; the kernel frees the lock however that ends, and the next
+process removes what a killed one has left.
+
+A replica leads a process group, to which everything that it starts belongs. A small process outside of the
+group watches the replica and kills the group when it is gone: vLLM's engine would otherwise keep the memory
+of its GPU. Newer versions of Ray do the same.
 """
 
 from __future__ import annotations
@@ -8,13 +13,12 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 PREFIX = "lldeg."
 LOCK = "lock"
@@ -60,3 +64,26 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
+
+
+WATCH = """
+import os, signal, sys, time
+replica = int(sys.argv[1])
+while os.getppid() == replica:
+    time.sleep(0.5)
+try:
+    os.killpg(replica, signal.SIGKILL)
+except ProcessLookupError:
+    pass
+"""
+
+
+def end_children_with_this_process() -> None:
+    """Have all processes that this one starts from now on killed within a second of its own end."""
+    if os.getpgrp() != os.getpid():
+        os.setpgid(0, 0)
+    subprocess.Popen(  # noqa: S603 - this interpreter and fixed words
+        [sys.executable, "-I", "-S", "-c", WATCH, str(os.getpid())],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )

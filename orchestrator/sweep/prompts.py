@@ -1,0 +1,307 @@
+"""Prompts: how a conversation is rendered, what is built of it, and how long that is.
+
+Where prompts are asked they are counted exactly. Here one is tokenized only if it may be too long by its
+bytes, of which every token has at least one, and the tokens of a task are estimated from some of its prompts.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lm_eval.api.instance import Instance
+
+from orchestrator.config.schema import PromptConfig
+from orchestrator.config.variants import Variant
+from orchestrator.engines.base import LOGLIKELIHOOD, MOST_TOKENS
+from orchestrator.rundir.identity import digest
+
+DEFAULT = "default"  # the name of the template that is used unless another is asked for
+PLAIN = "plain"  # the rendering of prompts without a chat template
+
+
+class ChatMessages:
+    """A conversation as it is, for servers that apply the chat template themselves."""
+
+    name = "messages"
+
+    def __call__(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """The conversation as JSON."""
+        return json.dumps(list(chat), ensure_ascii=False)
+
+
+class ChatTemplate:
+    """The chat template of a model's tokenizer, called the way lm-eval's model classes call it.
+
+    Args:
+        model: folder or hub name of the model or tokenizer.
+        revision: revision on the hub.
+        trust_remote_code: whether the tokenizer may run its own code.
+        arguments: further arguments of the template, by name.
+        chosen: the one of several templates to use; None for the default.
+
+    Raises:
+        ValueError: the tokenizer has no (such) chat template, or it does not use one of the arguments.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        revision: str | None = None,
+        *,
+        trust_remote_code: bool = False,
+        arguments: Mapping[str, Any] | None = None,
+        chosen: str | None = None,
+    ) -> None:
+        from transformers import AutoTokenizer  # noqa: PLC0415 - four seconds, for chat prompts only
+
+        self._tokenizer = AutoTokenizer.from_pretrained(
+            model, revision=revision, trust_remote_code=trust_remote_code
+        )
+        templates = self._tokenizer.chat_template
+        if not templates:
+            raise ValueError(f"the tokenizer of {model} has no chat template")
+        known = {DEFAULT: templates} if isinstance(templates, str) else templates
+        if (chosen or DEFAULT) not in known:
+            named = ", ".join(sorted(known))
+            raise ValueError(
+                f"the tokenizer of {model} has no chat template '{chosen or DEFAULT}'; it has {named}"
+            )
+        self._template = known[chosen or DEFAULT]
+        self._arguments = dict(arguments or {})
+        for name in self._arguments:
+            if not re.search(rf"\b{re.escape(name)}\b", self._template):
+                raise ValueError(f"the chat template of {model} does not use '{name}'")
+
+    @property
+    def name(self) -> str:
+        """Digest of what decides the rendering; equal names render equal text."""
+        own = [self._arguments] if self._arguments else []
+        return digest([self._template, self._tokenizer.special_tokens_map, *own])
+
+    def __call__(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        """Render a conversation; a model without a system role gets it without its system message."""
+        from jinja2.exceptions import TemplateError  # noqa: PLC0415
+
+        try:
+            return self._render(chat, add_generation_prompt)
+        except TemplateError:
+            return self._render([turn for turn in chat if turn["role"] != "system"], add_generation_prompt)
+
+    def _render(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool) -> str:
+        rendered = self._tokenizer.apply_chat_template(
+            list(chat),
+            chat_template=self._template,
+            tokenize=False,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=not add_generation_prompt,
+            **self._arguments,
+        )
+        return str(rendered)
+
+
+Template = ChatTemplate | ChatMessages | None
+"""Renders a conversation as text; None for prompts that are no conversations."""
+
+
+def chat_templates(
+    variants: Mapping[str, Variant], prompt: PromptConfig
+) -> tuple[dict[str, Template], dict[str, str], list[str]]:
+    """The ways to render prompts by name, the name each variant uses, and mistakes; equal ones are one."""
+    if not prompt.apply_chat_template:
+        return {PLAIN: None}, dict.fromkeys(variants, PLAIN), []
+    templates: dict[str, Template] = {}
+    renderings: dict[str, str] = {}
+    problems: list[str] = []
+    for name, variant in variants.items():
+        if not variant.model:
+            continue  # already reported
+        try:
+            template = _chat_template(variant, prompt)
+        except (ValueError, OSError) as error:
+            reason = " ".join(str(error).split())
+            problems.append(f"variants.{name}: its chat template could not be loaded: {reason}")
+            continue
+        templates[template.name] = template
+        renderings[name] = template.name
+    return templates, renderings, problems
+
+
+def _chat_template(variant: Variant, prompt: PromptConfig) -> ChatTemplate | ChatMessages:
+    if variant.kind.takes_messages(variant.options):
+        return ChatMessages()
+    tokenizer, asked = variant.tokenizer, prompt.apply_chat_template
+    return ChatTemplate(
+        tokenizer.name,
+        tokenizer.revision,
+        trust_remote_code=tokenizer.trusted,
+        arguments=prompt.template_arguments,
+        chosen=asked if isinstance(asked, str) else None,
+    )
+
+
+if TYPE_CHECKING:
+    from orchestrator.engines.tokenization import Encoding
+    from orchestrator.sweep.prepare import Sweep
+
+MEASURED = 32
+"""Requests of a task from which its tokens are estimated, by the bytes of all of them."""
+SPECIAL = 16  # bytes, more than the special tokens that a tokenizer adds
+BYTES_PER_TOKEN = 4  # of English, where there is no tokenizer
+AS_STATED = (None, "default", "llama3")
+"""Kinds of rotary embeddings with which the context is as long as the configuration of a model says."""
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The prompts of a task for a variant, every item asked once.
+
+    Attributes:
+        items: how many.
+        requests: to ask all of them.
+        repeats: how often each request is made where tokens are drawn.
+        tokens: of all their prompts, estimated.
+        answer: most tokens of an answer; 0 for log-likelihoods.
+        room: tokens that a prompt may have; None if that is unknown.
+        too_long: items with a prompt that does not fit.
+        excess: tokens by which the longest prompt is too long.
+    """
+
+    items: int
+    requests: int
+    repeats: int
+    tokens: float
+    answer: int
+    room: int | None
+    too_long: int = 0
+    excess: int = 0
+
+
+class PromptLengths:
+    """The lengths of the prompts of a sweep; equal ones are measured once."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._known: dict[tuple[object, ...], Lengths] = {}
+
+    def of(self, name: str, task: str) -> Lengths:
+        """The prompts of a task for a variant."""
+        sweep, variant = self._sweep, self._sweep.variants[name]
+        place = sweep.renderings[name], task
+        items = list(sweep.built[place].requests.values())
+        default = variant.options.get("max_gen_toks")
+        default = default if isinstance(default, int) else None
+        answer = sweep.tasks[task].longest_answer(sweep.config.sampling, default)
+        encoding, context = _encoding_and_context(variant)
+        room = variant.kind.longest_prompt(variant.options, items[0][0].request_type, answer, context)
+        key = (*place, id(encoding), answer, room)
+        if key not in self._known:
+            self._known[key] = _measure(items, encoding, answer, room)
+        return self._known[key]
+
+    def too_long(self) -> Iterator[str]:
+        """Prompts that do not fit, a sentence without its full stop for each task."""
+        for task in self._sweep.tasks:
+            found = {variant: self.of(variant, task) for variant in self._sweep.variants}
+            if variants := [name for name, lengths in found.items() if lengths.too_long]:
+                lengths = max((found[name] for name in variants), key=lambda one: one.excess)
+                yield (
+                    f"task '{task}': {lengths.too_long:,} of {lengths.items:,} prompts do not fit for "
+                    f"{', '.join(variants)}, the longest by {lengths.excess:,} tokens"
+                )
+
+    def refusals(self) -> Iterator[str]:
+        """Why a sweep whose prompts must fit cannot start, sentences without their full stop."""
+        yield from (f"{said} (prompt.overflow: refuse)" for said in self.too_long())
+        for variant in self._sweep.variants:
+            if any(self.of(variant, task).room is None for task in self._sweep.tasks):
+                yield (
+                    f"variants.{variant}: nothing says whether its prompts fit (prompt.overflow: refuse): "
+                    "set its tokenizer and max_model_len or max_length, or prompt.overflow: error"
+                )
+
+
+def _encoding_and_context(variant: Variant) -> tuple[Encoding | None, int | None]:
+    """The tokenizer of a variant and the context of its model; each None if it is unknown."""
+    tokenizer = variant.tokenizer
+    if variant.kind.served:  # its name may be that of no model on the hub
+        known = tokenizer.revision is not None or Path(tokenizer.name).is_dir()
+        return (_encoding(*tokenizer) if known else None), None
+    encoding = _encoding(*tokenizer)
+    context = encoding and _context(variant.model, variant.revision, tokenizer.trusted)
+    if encoding is None or context is None:
+        return encoding, None
+    return encoding, min(context, encoding.tokenizer.model_max_length)
+
+
+def _measure(
+    items: Sequence[Sequence[Instance]], encoding: Encoding | None, answer: int, room: int | None
+) -> Lengths:
+    requests = [request for item in items for request in item]
+    sample = requests[:: -(-len(requests) // MEASURED)]
+    density = sum(_tokens(request, encoding) for request in sample) / max(1, sum(map(_size, sample)))
+    fits = MOST_TOKENS if room is None or encoding is None else room
+    excesses = [
+        max((_tokens(one, encoding) - fits for one in item if _size(one) + SPECIAL > fits), default=0)
+        for item in items
+    ]
+    return Lengths(
+        items=len(items),
+        requests=len(requests),
+        repeats=items[0][0].repeats or 1,
+        tokens=density * sum(map(_size, requests)),
+        answer=answer,
+        room=None if encoding is None else room,
+        too_long=sum(excess > 0 for excess in excesses),
+        excess=max(0, *excesses),
+    )
+
+
+def _size(request: Instance) -> int:
+    """Bytes of a prompt, with the continuation of a log-likelihood."""
+    text = "".join(request.args) if request.request_type == LOGLIKELIHOOD else request.args[0]
+    return len(text.encode("utf-8", "replace"))
+
+
+def _tokens(request: Instance, encoding: Encoding | None) -> int:
+    """Tokens of the same."""
+    if encoding is None:
+        return _size(request) // BYTES_PER_TOKEN
+    if request.request_type == LOGLIKELIHOOD:
+        (tokens, _), _ = encoding.pair(*request.args)
+        return len(tokens)
+    return len(encoding.tok_encode(request.args[0]))
+
+
+@cache
+def _encoding(name: str, revision: str | None, trusted: bool) -> Encoding | None:
+    """The tokenization of a model; None if its tokenizer cannot be loaded."""
+    from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
+
+    from orchestrator.engines.tokenization import Encoding  # noqa: PLC0415
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=revision, trust_remote_code=trusted)
+        return Encoding(tokenizer, MOST_TOKENS)
+    except Exception:  # noqa: BLE001 - somebody else's files and code; lengths are then unknown
+        return None
+
+
+@cache
+def _context(model: str, revision: str | None, trusted: bool) -> int | None:
+    """The context that the configuration of a model states; None if it does not, or makes it longer."""
+    from lm_eval.models.utils import resolve_max_length  # noqa: PLC0415 - seconds to import
+    from transformers import AutoConfig  # noqa: PLC0415
+
+    try:
+        config = AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=trusted)
+        rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+        stated: int | None = resolve_max_length(config, default=0) or None
+        return stated if rope.get("rope_type", rope.get("type")) in AS_STATED else None
+    except Exception:  # noqa: BLE001 - likewise
+        return None
