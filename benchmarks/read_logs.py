@@ -19,7 +19,8 @@ import time
 from pathlib import Path
 
 from jobs.formats.columns import parse_columns
-from jobs.scores.read import read_scores, sources
+from jobs.formats.registry import formats
+from jobs.scores.read import read_scores
 from jobs.scores.score_set import Reading
 
 ROUNDS = 3
@@ -84,7 +85,7 @@ def main() -> None:
     parser.add_argument("--part", choices=list(PARTS))
     given = parser.parse_args()
     if given.part:
-        sources()
+        formats()
         start = time.process_time()
         PARTS[given.part](given.folder)
         print(time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)

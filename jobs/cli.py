@@ -40,7 +40,7 @@ COMMANDS = {
     "analyze": Entry("jobs.commands.analyze:analyze", "Report which variants are worse than the baseline."),
     "history": Entry("jobs.commands.history:history", "Track a model over time and alert when it degrades."),
     "import": Entry("jobs.commands.import_:import_", "Convert results of other tools into a run directory."),
-    "export": Entry("jobs.commands.export.command:export", "Write a run in the format of another tool."),
+    "export": Entry("jobs.commands.export:export", "Write a run in the format of another tool."),
     "view": Entry("jobs.commands.view:view", "Show runs in a browser."),
     "flips": Entry("jobs.commands.flips:flips", "Count the answers that flip, and show why."),
     "subset": Entry("jobs.commands.subset:subset", "List the items on which the baseline itself flips."),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import ArrayLike
 
-    from jobs.commands.export.export_run import Exported
+    from jobs.export.export_run import Exported
     from jobs.formats.samples import PairBy
     from jobs.history.history import History
     from stats.multiplicity import Adjust
@@ -327,8 +327,8 @@ def export(
         UserError: the run cannot be read, there is no such format, or the folder has files or cannot be
             written to.
     """
-    from jobs.commands.export.export_run import export_run  # noqa: PLC0415
-    from jobs.commands.export.target import Target  # noqa: PLC0415
+    from jobs.export import Target  # noqa: PLC0415
+    from jobs.export.export_run import export_run  # noqa: PLC0415
 
     if to not in list(Target):
         raise UserError(f"There is no format {to!r} to export to; the formats are {', '.join(Target)}.")

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from jobs.analysis.pairing import PairedTask, Pairing, pair_tasks
+from jobs.formats.across_tools import repeats_a_prompt
 from jobs.formats.notices import Notice, NoticeCode, some
 from jobs.formats.samples import PairBy, Temperature, temperatures_text
-from jobs.scores.across_tools.pair_keys import repeats_a_prompt
+from jobs.formats.writers import mixed_writers
 from jobs.scores.score_set import ScoreSet
-from jobs.scores.writers import mixed_writers
 
 FULL_SHARE = 0.95
 """Least share of items that pair if two tools have asked the same questions, but for failed answers."""

@@ -101,7 +101,7 @@ class AnalyzeRequest:
     def reading(self) -> Reading:
         """What the readers need to know."""
         return Reading(
-            dict(self.metrics), self.cluster, dict(self.where), self.scales, self.columns, self.pair_by
+            dict(self.metrics), self.cluster, dict(self.where), self.columns, self.pair_by, scales=self.scales
         )
 
     @property

@@ -12,7 +12,7 @@ from jobs.formats.columns import parse_columns
 from jobs.formats.key_values import parse_assignments, read_metrics
 from jobs.formats.registry import is_run
 from jobs.scores.read import read_reruns
-from jobs.scores.rerun_set import Wanted
+from jobs.scores.rerun_set import RerunQuery
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
 
@@ -56,7 +56,12 @@ def flips(
 
     listed, folders = _split(paths)
     metrics = read_metrics(listed) | parse_assignments("--metric", metric or [])
-    reruns = read_reruns(folders, Wanted(metrics, variant, task, temperature, parse_columns(columns)))
+    reruns = read_reruns(
+        folders,
+        RerunQuery(
+            metrics, columns=parse_columns(columns), variant=variant, task=task, temperature=temperature
+        ),
+    )
     report = summarize(reruns)
     report = replace(report, warnings=(*stopped_notes(reruns.runs), *report.warnings))
     if not report.cells:

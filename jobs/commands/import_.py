@@ -8,8 +8,7 @@ from jobs.analysis.request import PairByOption
 from jobs.commands.options import Columns, Where
 from jobs.formats.columns import parse_columns
 from jobs.formats.key_values import parse_assignments
-from jobs.formats.write_run import write_run
-from jobs.scores.read import to_run
+from jobs.formats.write_run import to_run, write_run
 from jobs.scores.score_set import Reading
 
 

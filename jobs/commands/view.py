@@ -8,7 +8,7 @@ import typer
 from jobs.analysis.request import AnalyzeRequest, PairByOption
 from jobs.commands.options import Columns, Higher, Lower, Margin, Range
 from jobs.formats.columns import parse_columns
-from jobs.scores.as_runs import as_runs
+from jobs.formats.write_run import as_runs
 from jobs.scores.scale_options import scale_options
 from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError

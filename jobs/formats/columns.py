@@ -4,10 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
+from jobs.formats.json_files import read_yaml
 from orchestrator.errors import UserError, suggestion
-from orchestrator.input_files import LARGEST_YAML, read_input
 
 FILE = "lldeg-columns.yaml"
 """In the folder of the data."""
@@ -96,10 +94,7 @@ def columns_beside(path: Path) -> Columns | None:
     file = (path if path.is_dir() else path.parent) / FILE
     if not file.is_file():
         return None
-    try:
-        content = yaml.safe_load(read_input(file, LARGEST_YAML))
-    except (OSError, ValueError, OverflowError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{file} is not valid YAML: {' '.join(str(error).split())}.") from error
+    content = read_yaml(file)
     if not isinstance(content, dict):
         raise UserError(f"{file} must map roles to columns, such as item: id.")
     return Columns.of(content, str(file))

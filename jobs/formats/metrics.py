@@ -15,6 +15,7 @@ from fnmatch import fnmatchcase
 from math import inf
 from typing import TypeVar
 
+from jobs.formats.notices import some
 from orchestrator.errors import UserError
 from stats.arrays import LARGEST_SCORE
 
@@ -45,11 +46,6 @@ def _float(number: float) -> float:
         return float(number)
     except OverflowError:  # JSON has integers of any size
         return inf
-
-
-def requested_metric(task: str, group: str | None, metrics: Mapping[str, str]) -> str | None:
-    """The metric the user asked for: by the task's name, its group's, or a pattern; in this order."""
-    return requested(task, group, metrics)
 
 
 def requested(task: str, group: str | None, given: Mapping[str, T]) -> T | None:
@@ -85,6 +81,20 @@ def resolve_metric(task: str, wanted: str, available: Sequence[str]) -> str:
 
 def _quoted(keys: Sequence[str]) -> str:
     return ", ".join(repr(key) for key in keys) if keys else "none"
+
+
+def refuse_unused(metrics: Mapping[str, str], tasks: Mapping[str, str | None]) -> None:
+    """Refuse a metric for a task that is not there.
+
+    Args:
+        metrics: metric by task, group or pattern.
+        tasks: group by task.
+
+    Raises:
+        UserError: naming it, and the tasks there are.
+    """
+    if unknown := unused_requests(metrics, tasks):
+        raise UserError(f"--metric matches no task: {some(unknown)}; the tasks are {some(list(tasks), 20)}.")
 
 
 def unused_requests(metrics: Mapping[str, str], tasks: Mapping[str, str | None]) -> list[str]:

@@ -1,7 +1,6 @@
 """Reads sample files: the columns that are needed, in large pieces; files that are damaged are named."""
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,12 +13,10 @@ import pyarrow.compute as pc
 
 from jobs.formats.notices import NoticeCode, some
 from jobs.formats.run_files import RunFiles
-from jobs.formats.samples import Temperature, as_temperature
 from orchestrator.engines.base import CUT
 from orchestrator.errors import AnswerWithheldError, UserError
 from orchestrator.rundir.sample_files import open_whole, read_whole, readers
 from orchestrator.rundir.schema import ITEMS
-from stats.arrays import Ints
 
 ROWS_PER_PIECE = 1 << 17
 PLACE, RESPONSE = ("item", "temperature", "seed"), "response"
@@ -29,6 +26,10 @@ MARKS: dict[NoticeCode, tuple[str, Callable[[pa.ChunkedArray], pa.ChunkedArray]]
     NoticeCode.EMPTY_ANSWERS: (
         RESPONSE,
         lambda texts: pc.equal(pc.utf8_trim_whitespace(texts.cast(pa.string())), ""),
+    ),
+    NoticeCode.WITHHELD_ANSWERS: (
+        "error",
+        lambda errors: pc.starts_with(errors.cast(pa.string()), f"{AnswerWithheldError.__name__}:"),
     ),
 }
 """What is noted of an answer: the column that tells, which older files may lack, and when it does."""
@@ -245,31 +246,3 @@ def _labelled(run: RunFiles, variant: str, task: str) -> Iterator[pa.Table]:
             labelled = labelled.add_column(position, name, labels)
         yield labelled
     refuse_damaged(damaged)
-
-
-MARK = f"{AnswerWithheldError.__name__}:"
-"""How the error of such a sample begins."""
-
-
-def count_withheld(
-    runs: Iterable[RunFiles], model: str, task: str, items: Ints | None = None
-) -> Counter[Temperature]:
-    """How many answers of a model to a task were withheld, by temperature.
-
-    Args:
-        runs: where the answers are.
-        model: name of the model.
-        task: name of the task.
-        items: numbers of the items that count; None for all.
-    """
-    counts: Counter[Temperature] = Counter()
-    for run in runs:
-        for _, table in read_files(run, run.samples(model, task), ["item", "temperature", "error"]):
-            if table is None or table["error"].null_count == table.num_rows:
-                continue
-            withheld = table.filter(pc.starts_with(table["error"], MARK))
-            if items is not None:
-                withheld = withheld.filter(np.isin(withheld["item"].to_numpy(), items))
-            temperatures = withheld["temperature"].cast(pa.float32()).to_numpy()
-            counts.update(as_temperature(value) for value in temperatures)
-    return counts

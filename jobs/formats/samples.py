@@ -1,24 +1,44 @@
-"""Samples as a reader hands them over: records in columns, evaluation by evaluation."""
+"""One form of a sample: what every reader of other tools' results hands over, in batches of columns.
 
+Their names are those of a run directory (`orchestrator.rundir.schema`), so that `lldeg import` writes what
+was read; a column that is added there needs no mention here.
+"""
+
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
-from operator import attrgetter
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.formats.metrics import Bounds, as_number
 from jobs.formats.notices import Notice, some
+from orchestrator.rundir.schema import ITEMS, SampleColumns
 from stats.arrays import Floats, Ints
 
+if TYPE_CHECKING:
+    from jobs.formats.columns import Columns
+
 ItemId = int | str
-Texts = Sequence[str | None]
+Row = Mapping[str, Any]
+"""A sample on its way into a batch: item, scores by metric, rerun, temperature, and any of `COLUMNS`."""
 
 SAMPLES_AT_ONCE = 1024
 
+ITEM_COLUMNS = tuple(name for name in ITEMS.names if name not in {"task", "item"})
+"""What is known of an item: prompts, targets, hashes, cluster labels, and documents (mappings)."""
+ANSWER_SCHEMA = SampleColumns((), ()).schema
+IDENTITY = {"item", "doc_hash", "prompt_hash", "temperature", "seed", "scores", "sample_key"}
+ANSWER_COLUMNS = tuple(name for name in ANSWER_SCHEMA.names if name not in IDENTITY)
+"""What is known of an answer and only a run directory has room for."""
+COLUMNS = (*ITEM_COLUMNS, *ANSWER_COLUMNS)
+TEXTS = {"doc_hash", "prompt_hash", "prompt", "target"} | {
+    name for name in ANSWER_COLUMNS if pa.types.is_string(ANSWER_SCHEMA.field(name).type)
+}
 
 PairBy = Literal["id", "prompt"]
 """What tells that the items of two models are the same: their identifiers, or the texts of their prompts."""
@@ -50,21 +70,32 @@ UNSTATED = Stated()
 
 @dataclass(frozen=True)
 class Query:
-    """What a reader is asked for; it may leave out every column that is not.
+    """What the inputs are asked for; a reader may leave out every column that is not.
 
     Attributes:
-        responses: what was answered.
-        documents: prompts, targets, documents and whatever else a run directory keeps.
-        prompts: prompts, for pairing by them.
-        cluster: the column of the documents to take cluster labels from; None for none.
+        metrics: metric by task name, group name or pattern ("*"); empty for the defaults.
+        cluster: a column to cluster items by, "task", "none", or None for what the input itself says.
         where: the value that a column must have for a row to be kept.
+        columns: which columns of JSON Lines and CSV files mean what, if the user says so.
+        pair_by: what pairs the items of models; None for their identifiers.
+        responses: whether what was answered is wanted.
+        prompts: whether prompts are wanted, for pairing by them.
+        documents: whether everything is wanted that a run directory keeps.
     """
 
-    responses: bool = False
-    documents: bool = False
-    prompts: bool = False
+    metrics: Mapping[str, str] = field(default_factory=dict)
     cluster: str | None = None
-    where: Mapping[str, str] = field(default_factory=dict)
+    where: Mapping[str, str] | None = None
+    columns: "Columns | None" = None
+    pair_by: PairBy | None = None
+    responses: bool = field(default=False, kw_only=True)
+    prompts: bool = field(default=False, kw_only=True)
+    documents: bool = field(default=False, kw_only=True)
+
+    @property
+    def cluster_column(self) -> str | None:
+        """The column to read cluster labels from, if one was named."""
+        return None if self.cluster in {None, "task", "none"} else self.cluster
 
     @property
     def needs_responses(self) -> bool:
@@ -75,6 +106,12 @@ class Query:
     def needs_prompts(self) -> bool:
         """Whether prompts are wanted for themselves or as part of everything."""
         return self.prompts or self.documents
+
+    def label(self, values: object) -> str | None:
+        """The cluster label among the values of a document; None where there is none, or none is wanted."""
+        column = self.cluster_column
+        label = values.get(column) if column and isinstance(values, Mapping) else None
+        return None if label is None else str(label)
 
 
 @dataclass(frozen=True)
@@ -97,57 +134,35 @@ class TaskFacts:
     stated: Mapping[str, Stated] = field(default_factory=dict)
     evaluated: int = 0
     group: str | None = None
-    output_type: str | None = None
+    output_type: str | None = "generate_until"
     likelihoods: bool = False
 
 
 @dataclass(frozen=True)
 class SampleBatch:
-    """Samples of one model on one task; every column has shape (samples,), and None is a column not read.
+    """Samples of one model on one task; all arrays have shape (samples,).
 
     Attributes:
         task: the task.
         model: the model's name as the data state it, or None.
         items: identifier of the item.
         scores: by metric; NaN where a sample has no score, infinite where it states one that is not finite.
-        not_numbers: metrics that hold something else than a number.
-        temperature: of each sample, or one for all; None and NaN where unknown.
+        columns: what else is known, by the names of `COLUMNS`; None where a sample has nothing.
+        temperature: NaN where unknown; None where no sample states it.
         reruns: number that tells the samples of an item apart; None where the evaluation has one of each.
-        prompt_hashes: equal for equal prompts.
-        doc_hashes: equal for equal documents; two of one item prove that models saw different data.
-        clusters: label of the cluster that the item belongs to.
-        responses, prompts, targets, docs, filtered: texts, documents (mappings) and filtered responses.
-        errors: what went wrong where a request failed.
-        finish_reasons, prompt_tokens, output_tokens: as run directories have them.
+        not_numbers: metrics that hold something else than a number.
         warnings: what the reader of a verdict must know about these samples.
     """
 
     task: TaskFacts
+    model: str | None
     items: Sequence[ItemId]
     scores: Mapping[str, Floats]
-    model: str | None = None
-    not_numbers: frozenset[str] = frozenset()
-    temperature: float | NDArray[np.float32] | None = None
+    columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    temperature: NDArray[np.float32] | None = None
     reruns: Ints | None = None
-    prompt_hashes: Texts | None = None
-    doc_hashes: Texts | None = None
-    clusters: Sequence[object] | None = None
-    responses: Texts | None = None
-    prompts: Texts | None = None
-    targets: Texts | None = None
-    docs: Sequence[object] | None = None
-    filtered: Sequence[Mapping[str, str | None] | None] | None = None
-    errors: Texts | None = None
-    finish_reasons: Texts | None = None
-    prompt_tokens: Sequence[int | None] | None = None
-    output_tokens: Sequence[int | None] | None = None
+    not_numbers: frozenset[str] = frozenset()
     warnings: tuple[Notice, ...] = ()
-
-    @property
-    def temperatures(self) -> NDArray[np.float32]:
-        """Temperature of every sample, NaN where unknown, shape (samples,)."""
-        stated = np.nan if self.temperature is None else self.temperature
-        return np.broadcast_to(np.asarray(stated, dtype=np.float32), (len(self.items),))
 
 
 @dataclass(frozen=True)
@@ -167,40 +182,18 @@ class Evaluation:
     subject: tuple[str, str] | None = None
 
 
-@dataclass(slots=True)
-class Sample:
-    """One sample on its way into a batch; the fields are those of `SampleBatch`, one value each."""
-
-    item: ItemId
-    scores: dict[str, object]
-    temperature: float | None = None
-    rerun: int | None = None
-    prompt_hash: str | None = None
-    doc_hash: str | None = None
-    cluster: object = None
-    response: str | None = None
-    prompt: str | None = None
-    target: str | None = None
-    doc: object = None
-    filtered: Mapping[str, str | None] | None = None
-    error: str | None = None
-    finish_reason: str | None = None
-    prompt_tokens: int | None = None
-    output_tokens: int | None = None
-
-
 def in_batches(
-    task: TaskFacts, model: str | None, samples: Iterable[Sample], warnings: Iterable[Notice] = ()
+    task: TaskFacts, model: str | None, rows: Iterable[Row], warnings: Iterable[Notice] = ()
 ) -> Iterator[SampleBatch]:
     """Lay samples of one model and task out in columns, without ever holding more than a batch of them.
 
     Args:
         task: the task.
         model: the model's name as the data state it.
-        samples: any number; none gives one empty batch, so that the task is known.
+        rows: any number of samples; none gives one empty batch, so that the task is known.
         warnings: to go with the first batch.
     """
-    stream, notes = iter(samples), tuple(warnings)
+    stream, notes = iter(rows), tuple(warnings)
     held = list(islice(stream, SAMPLES_AT_ONCE))
     yield _batch(task, model, held, notes)
     while held := list(islice(stream, SAMPLES_AT_ONCE)):
@@ -208,44 +201,27 @@ def in_batches(
 
 
 def _batch(
-    task: TaskFacts, model: str | None, held: Sequence[Sample], warnings: tuple[Notice, ...]
+    task: TaskFacts, model: str | None, held: Sequence[Row], warnings: tuple[Notice, ...]
 ) -> SampleBatch:
-    metrics = dict.fromkeys(metric for sample in held for metric in sample.scores)
-    scores = {metric: score_column([sample.scores.get(metric) for sample in held]) for metric in metrics}
-    fields = zip(*map(attrgetter(*OPTIONAL.values()), held), strict=True)
-    columns: dict[str, Any] = dict(zip(OPTIONAL, fields, strict=bool(held)))
-    columns |= {name: [_text(name, value) for value in columns.get(name, ())] for name in TEXTS}
-    reruns = [sample.rerun for sample in held]
+    metrics = dict.fromkeys(metric for row in held for metric in row["scores"])
+    scores = {metric: score_column([row["scores"].get(metric) for row in held]) for metric in metrics}
+    columns = {name: [row.get(name) for row in held] for name in COLUMNS}
+    reruns = [row.get("rerun") for row in held]
     return SampleBatch(
-        task=task,
-        model=model,
-        items=[sample.item for sample in held],
+        task,
+        model,
+        [row["item"] for row in held],
         scores={metric: column for metric, (column, _) in scores.items()},
-        not_numbers=frozenset(metric for metric, (_, is_numeric) in scores.items() if not is_numeric),
-        temperature=np.array([sample.temperature for sample in held], dtype=np.float32),
+        columns={
+            name: [_text(name, value) for value in column] if name in TEXTS else column
+            for name, column in columns.items()
+            if column.count(None) < len(column)
+        },
+        temperature=np.array([row.get("temperature") for row in held], dtype=np.float32),
         reruns=None if None in reruns else np.array(reruns, dtype=np.int64),
+        not_numbers=frozenset(metric for metric, (_, is_numeric) in scores.items() if not is_numeric),
         warnings=warnings,
-        **{name: column for name, column in columns.items() if column.count(None) < len(column)},
     )
-
-
-OPTIONAL = {
-    "prompt_hashes": "prompt_hash",
-    "doc_hashes": "doc_hash",
-    "clusters": "cluster",
-    "responses": "response",
-    "prompts": "prompt",
-    "targets": "target",
-    "docs": "doc",
-    "filtered": "filtered",
-    "errors": "error",
-    "finish_reasons": "finish_reason",
-    "prompt_tokens": "prompt_tokens",
-    "output_tokens": "output_tokens",
-}
-"""Columns of a batch that may be absent, and the field of a sample each is made of."""
-
-TEXTS = ("prompt_hashes", "doc_hashes", "responses", "prompts", "targets", "errors", "finish_reasons")
 
 
 def _text(name: str, value: object) -> str | None:
@@ -303,3 +279,11 @@ def temperatures_text(temperatures: Iterable[Temperature]) -> str:
     """Temperatures for a sentence: "temperature 0, 0.3", or "an unknown temperature"."""
     known = sorted({t for t in temperatures if t is not None})
     return f"temperature {some([f'{t:g}' for t in known])}" if known else "an unknown temperature"
+
+
+def as_text(value: object) -> str | None:
+    """A value as a text column holds it: text as it is, anything else as JSON; lone surrogates replaced."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text.encode("utf-8", "replace").decode()

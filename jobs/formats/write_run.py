@@ -4,21 +4,32 @@ What an input does not state stays unknown: a temperature or a prompt that is no
 samples, not made up.
 """
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import yaml
 
+from jobs.formats.log_tables import LogTask
+from jobs.formats.metrics import known_direction, range_text
+from jobs.formats.registry import is_run, open_inputs
+from jobs.formats.samples import Query, as_temperature, as_text
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import digest
-from orchestrator.rundir.schema import FORMAT, Manifest, MetricEntry, TaskEntry, VariantEntry
+from orchestrator.rundir.schema import FORMAT, ITEMS, MetricEntry, SampleColumns, TaskEntry
 from orchestrator.rundir.store import MANIFEST, SWEEP, RunStore
 from orchestrator.rundir.whole_files import FileSet
+from stats.arrays import Ints
 
 ROWS_PER_BLOCK = 100_000
 FILES = ("items/*.parquet", f"samples/variant=*/task=*/{'[0-9]' * 12}.parquet", SWEEP, MANIFEST)
+LARGEST_ITEM = 2**31 - 1
+NO_FILTER = "none"
 
 
 @dataclass(frozen=True)
@@ -27,19 +38,13 @@ class ImportedTask:
 
     Attributes:
         name: its name.
-        metrics: whether higher is better, by "metric,filter" key; the first is the default.
-        ranges: how far scores can range, by the same keys, where the input states it.
-        group: the group it belongs to.
-        output_type: lm-eval's word for what is asked of a model, None where unknown.
+        entry: what the manifest says of it.
         items: the item table, in the columns of `rundir.schema.ITEMS`.
         samples: the sample table of each model, in those of `rundir.schema.SampleColumns`.
     """
 
     name: str
-    metrics: Mapping[str, bool]
-    ranges: Mapping[str, str]
-    group: str | None
-    output_type: str | None
+    entry: TaskEntry
     items: pa.Table
     samples: Mapping[str, pa.Table]
 
@@ -62,6 +67,44 @@ class ImportedRun:
         return sum(table.num_rows for task in self.tasks for table in task.samples.values())
 
 
+@contextmanager
+def as_runs(paths: Sequence[str], query: Query) -> Iterator[list[str]]:
+    """Runs as they are; results of other tools as one run directory that is removed in the end.
+
+    Args:
+        paths: what the user typed, at least one.
+        query: filters and columns asked for.
+
+    Raises:
+        UserError: if a path cannot be read.
+    """
+    if any(is_run(path) for path in paths):
+        yield list(paths)
+        return
+    with TemporaryDirectory(prefix="lldeg-") as scratch:
+        run = str(Path(scratch) / "imported")
+        write_run(run, to_run(paths, query))
+        yield [run]
+
+
+def to_run(paths: Sequence[str], query: Query) -> ImportedRun:
+    """Read everything, as the content of a run directory; tasks without a number per sample are left out.
+
+    Args:
+        paths: what the user typed, at least one.
+        query: filters and columns asked for.
+
+    Raises:
+        UserError: if a path cannot be read, formats are mixed, the reader refuses, or there is nothing to
+            import.
+    """
+    tables = open_inputs(paths, replace(query, responses=True, documents=True, cluster=None))
+    tasks = [task for task in tables.tasks if isinstance(task, LogTask) and task.gathered.numeric_metrics]
+    if not tasks:
+        raise UserError("No task has a metric with a number per sample, so there is nothing to import.")
+    return ImportedRun(tables.models, tuple(_imported(task) for task in tasks))
+
+
 def write_run(out: str, run: ImportedRun) -> None:
     """Write a run directory.
 
@@ -72,7 +115,7 @@ def write_run(out: str, run: ImportedRun) -> None:
     Raises:
         UserError: if there is a run already, or samples, or the folder cannot be written to.
     """
-    store = RunStore(out)
+    store, name = RunStore(out), out.rstrip("/").rpartition("/")[2]
 
     def refuse_run(*, also_samples: bool = True) -> None:
         if store.has_run() or (also_samples and store.sample_paths()):
@@ -82,60 +125,121 @@ def write_run(out: str, run: ImportedRun) -> None:
 
     refuse_run(also_samples=False)  # those that an interrupted import left are no obstacle
     with FileSet(out, "import", FILES).filling(refuse_run):
-        _write(store, run, name=out.rstrip("/").rpartition("/")[2])
+        for task in run.tasks:
+            store.write_items(task.name, task.items)
+            for model, table in task.samples.items():
+                for start in range(0, table.num_rows, ROWS_PER_BLOCK):
+                    block = table.slice(start, ROWS_PER_BLOCK)
+                    store.write_block(model, task.name, f"{start:012d}", block)
+        sweep = {"name": name, "baseline": run.models[0], "variants": {model: {} for model in run.models}}
+        store.write_sweep(yaml.safe_dump(sweep, sort_keys=False, allow_unicode=True))
+        # The manifest is written last because it is what makes a folder a run.
+        store.write_manifest(
+            {
+                "format": FORMAT,
+                "name": name,
+                "imported": True,
+                "versions": {},
+                "variants": {
+                    model: {
+                        "model": None,
+                        "revision": None,
+                        "engine": {},
+                        "digest": digest(["imported", model]),
+                    }
+                    for model in run.models
+                },
+                "tasks": {task.name: task.entry for task in run.tasks},
+            }
+        )
 
 
-def _write(store: RunStore, run: ImportedRun, name: str) -> None:
-    for task in run.tasks:
-        store.write_items(task.name, task.items)
-        for model, table in task.samples.items():
-            for start in range(0, table.num_rows, ROWS_PER_BLOCK):
-                store.write_block(model, task.name, f"{start:012d}", table.slice(start, ROWS_PER_BLOCK))
-    sweep = {"name": name, "baseline": run.models[0], "variants": {model: {} for model in run.models}}
-    store.write_sweep(yaml.safe_dump(sweep, sort_keys=False, allow_unicode=True))
-    # The manifest is written last because it is what makes a folder a run.
-    store.write_manifest(_manifest(name, run.models, run.tasks))
-
-
-def _manifest(name: str, models: Sequence[str], tasks: Sequence[ImportedTask]) -> Manifest:
-    return {
-        "format": FORMAT,
-        "name": name,
-        "imported": True,
-        "versions": {},
-        "variants": {model: _variant_entry(model) for model in models},
-        "tasks": {task.name: _task_entry(task) for task in tasks},
-    }
-
-
-def _variant_entry(model: str) -> VariantEntry:
-    return {"model": None, "revision": None, "engine": {}, "digest": digest(["imported", model])}
-
-
-def _task_entry(task: ImportedTask) -> TaskEntry:
-    return {
-        "digest": digest(["imported", task.name, task.items.column("doc_hash").to_pylist()]),
+def _imported(task: LogTask) -> ImportedTask:
+    metrics = task.gathered.numeric_metrics
+    keys = {metric: metric if "," in metric else f"{metric},{NO_FILTER}" for metric in metrics}
+    filters = list(dict.fromkeys(key.partition(",")[2] or NO_FILTER for key in keys.values()))
+    numbers = _item_numbers(task)
+    items = _items(task, numbers)
+    entry: TaskEntry = {
+        "digest": digest(["imported", task.name, items.column("doc_hash").to_pylist()]),
         "group": task.group,
-        "output_type": task.output_type,
-        "metric": next(iter(task.metrics)),
-        "metrics": {key: _metric_entry(key, task) for key in task.metrics},
-        "filters": list(dict.fromkeys(key.partition(",")[2] or "none" for key in task.metrics)),
-        "items": task.items.num_rows,
+        "output_type": task.gathered.facts.output_type,
+        "metric": keys[metrics[0]],
+        "metrics": {key: _metric_entry(task, metric) for metric, key in keys.items()},
+        "filters": filters,
+        "items": items.num_rows,
         "cluster": None,
         "reruns": [],  # nothing is owed: what was not in the input will not be computed
     }
+    samples = {model: _samples(task, model, keys, numbers, items) for model in task.models}
+    return ImportedTask(task.name, entry, items, samples)
 
 
-def _metric_entry(key: str, task: ImportedTask) -> MetricEntry:
-    entry: MetricEntry = {"higher_is_better": task.metrics[key]}
-    if key in task.ranges:
-        entry["range"] = task.ranges[key]
+def _metric_entry(task: LogTask, metric: str) -> MetricEntry:
+    stated = task.stated(metric)
+    higher = known_direction(metric) if stated.higher_is_better is None else stated.higher_is_better
+    entry: MetricEntry = {"higher_is_better": higher}
+    if stated.bounds is not None:
+        entry["range"] = range_text(stated.bounds)
     return entry
 
 
-def as_text(value: object) -> str | None:
-    """A value as a text column holds it: text as it is, anything else as JSON; lone surrogates replaced."""
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text.encode("utf-8", "replace").decode()
+def _item_numbers(task: LogTask) -> Ints:
+    """Number in the run of each item: its identifier if all are numbers that fit, else its place in order."""
+    place, names = task.place, list(task.gathered.items)
+    if all(isinstance(name, int) and 0 <= name <= LARGEST_ITEM for name in names):
+        return np.array(names, dtype=np.int64)
+    return place
+
+
+def _items(task: LogTask, numbers: Ints) -> pa.Table:
+    told = {name: task.gathered.told_of_items(name) for name in ITEMS.names}
+    names = list(task.gathered.items)
+    rows = [
+        {name: column[i] for name, column in told.items()}
+        | {
+            "task": task.name,
+            "item": int(numbers[i]),
+            "doc_hash": told["doc_hash"][i] or digest([task.name, names[i]]),
+            "cluster": None,
+            "doc": as_text(_doc(told["doc"][i], names[i])),
+        }
+        for i in np.argsort(numbers).tolist()
+    ]
+    return pa.Table.from_pylist(rows, schema=ITEMS)
+
+
+def _doc(doc: object, name: int | str) -> object:
+    if doc is None:
+        return {"id": name}
+    return {key: value for key, value in doc.items() if value is not None} if isinstance(doc, dict) else doc
+
+
+def _samples(task: LogTask, model: str, keys: Mapping[str, str], numbers: Ints, items: pa.Table) -> pa.Table:
+    gathered, rows, seeds = task.gathered, task.rows(model), task.seeds(model)
+    hashes = dict(zip(items.column("item").to_pylist(), items.column("doc_hash").to_pylist(), strict=True))
+    prompts = gathered.prompt_hashes
+    identity = {
+        "item": numbers[gathered.column("item")[rows]].tolist(),
+        "temperature": [as_temperature(value) for value in task.temperature[rows]],
+        "seed": [seeds[run] for run in task.runs(model)[1].tolist()],
+        "prompt_hash": [prompts[number] for number in gathered.column("prompt")[rows].tolist()],
+    }
+    columns: dict[str, Any] = {
+        name: [held[row] for row in rows.tolist()] for name, held in gathered.of_answers.items()
+    }
+    columns |= identity
+    columns["doc_hash"] = [hashes[item] for item in identity["item"]]
+    scores = [gathered.score(metric)[rows] for metric in keys]
+    arrays = [pa.array(values, mask=~np.isfinite(values)) for values in scores]
+    columns["scores"] = pa.StructArray.from_arrays(arrays, names=list(keys.values()))
+    columns["sample_key"] = [
+        digest([model, task.name, *values]) for values in zip(*identity.values(), strict=True)
+    ]
+    filters = dict.fromkeys(key.partition(",")[2] for key in keys.values())
+    schema = SampleColumns(tuple(keys.values()), tuple(filters)).schema
+    typed = [
+        values if isinstance(values := columns[field.name], pa.Array) else pa.array(values, type=field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(typed, schema=schema)

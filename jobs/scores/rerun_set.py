@@ -1,58 +1,40 @@
-"""The form in which reruns are looked at one by one: scores and answers by item and run.
+"""The form in which reruns are looked at one by one: scores and answers by item and pass over the items.
 
-A run is one pass over the items: a seed in a run directory, an evaluation or one of its epochs in the logs of
-other tools. The same seed in two directories is two runs here, since how often a repeated answer changes is
-the very question.
+A pass is a seed in a run directory, an evaluation or one of its epochs in the logs of other tools. The same
+seed in two directories is two passes here, since how often a repeated answer changes is the very question.
 """
 
-import json
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.formats.columns import Columns
 from jobs.formats.notices import some
 from jobs.formats.run_files import RunFiles
-from jobs.formats.samples import Temperature
+from jobs.formats.samples import Query, Temperature, as_temperature
+from jobs.formats.tables import ABSENT, Passes, Tables
+from jobs.scores.means import task_info
 from jobs.scores.score_set import TaskInfo
 from orchestrator.errors import UserError
 from stats.arrays import Bools, Floats, Ints
 
-ABSENT = -1
-
 
 @dataclass(frozen=True)
-class Wanted:
-    """What to read; None and empty mean everything.
+class RerunQuery(Query):
+    """Which reruns to read; None means all.
 
     Attributes:
-        metrics: metric by task, group or pattern.
         variant: one variant only.
         task: one task only.
         temperature: one temperature only.
-        columns: which columns of JSON Lines and CSV files mean what, if the user says so.
     """
 
-    metrics: Mapping[str, str]
     variant: str | None = None
     task: str | None = None
     temperature: Temperature = None
-    columns: Columns | None = None
-
-    def refuse_unknown(self, tasks: Sequence[str], variants: Sequence[str]) -> None:
-        """Refuse a task or a variant that is not there.
-
-        Raises:
-            UserError: naming it, and what there is.
-        """
-        if self.task is not None and self.task not in tasks:
-            raise UserError(f"There is no task {self.task!r}; the tasks are {some(tasks, 20)}.")
-        if self.variant is not None and self.variant not in variants:
-            raise UserError(f"There is no variant {self.variant!r}; the variants are {some(variants, 20)}.")
+    responses: bool = field(default=True, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -117,73 +99,57 @@ class RerunSet:
     runs: tuple[RunFiles, ...] = ()
 
 
-@dataclass(frozen=True)
-class Samples:
-    """The samples of one model on one task at one temperature; all arrays have shape (samples,).
-
-    Attributes:
-        items: identifiers of the items.
-        runs: index of the run of each sample.
-        scores: NaN where there is none.
-        answers: a number for every distinct answer of the task, ABSENT where there is none.
-    """
-
-    items: NDArray[np.generic]
-    runs: Ints
-    scores: Floats
-    answers: Ints
-
-
-def lay_out(
-    variant: str,
-    info: TaskInfo,
-    temperature: Temperature,
-    runs: Sequence[tuple[str, int | None]],
-    samples: Samples,
-) -> RepeatedAnswers:
-    """Samples in any order as a table by item and run; of two samples in one place the first counts.
+def rerun_set(tables: Tables, query: RerunQuery) -> RerunSet:
+    """Lay out what is wanted.
 
     Args:
-        variant: the model's name.
-        info: the task.
-        temperature: sampling temperature.
-        runs: what to call each run, and its seed; runs without samples are left out.
-        samples: the samples.
+        tables: what was read.
+        query: what of it to lay out.
+
+    Raises:
+        UserError: if something wanted is not there, or a task has no metric that is a number per sample.
     """
-    items, rows = np.unique(samples.items, return_inverse=True)
-    used, columns = np.unique(samples.runs, return_inverse=True)
+    tasks = [task.name for task in tables.tasks]
+    if query.task is not None and query.task not in tasks:
+        raise UserError(f"There is no task {query.task!r}; the tasks are {some(tasks, 20)}.")
+    if query.variant is not None and query.variant not in tables.models:
+        known = some(tables.models, 20)
+        raise UserError(f"There is no variant {query.variant!r}; the variants are {known}.")
+    baseline = tables.baselines[0] if len(tables.baselines) == 1 else None
+    return RerunSet(tuple(_cells(tables, query)), baseline, tables.runs)
+
+
+def _cells(tables: Tables, query: RerunQuery) -> Iterator[RepeatedAnswers]:
+    for task in tables.tasks:
+        if query.task not in {None, task.name}:
+            continue
+        info = task_info(task, dict(query.metrics), [])
+        if info is None:
+            raise UserError(f"Task {task.name} has no metric with a number per sample, so nothing can flip.")
+        for model in task.models:
+            if query.variant in {None, model} and (passes := task.passes(model, info.metric)) is not None:
+                for value in _lowest_first(passes.temperature):
+                    if query.temperature in {None, as_temperature(value)}:
+                        yield _laid_out(model, info, value, passes)
+
+
+def _lowest_first(temperature: NDArray[np.float32]) -> list[np.float32]:
+    """Distinct temperatures, unknown ones first."""
+    return sorted(np.unique(temperature), key=lambda value: (not np.isnan(value), value))
+
+
+def _laid_out(model: str, info: TaskInfo, temperature: np.float32, passes: Passes) -> RepeatedAnswers:
+    """Answers in any order as a table by item and pass; of two answers in one place the first counts."""
+    is_unknown = np.isnan(temperature)
+    here = np.isnan(passes.temperature) if is_unknown else passes.temperature == temperature
+    items, rows = np.unique(passes.items[here], return_inverse=True)
+    used, columns = np.unique(passes.passes[here], return_inverse=True)
     scores = np.full((items.size, used.size), np.nan)
     answers = np.full(scores.shape, ABSENT, dtype=np.int64)
     # Written backwards, so that the first of two stays.
-    scores[rows[::-1], columns[::-1]] = samples.scores[::-1]
-    answers[rows[::-1], columns[::-1]] = samples.answers[::-1]
-    named = [runs[run] for run in used.tolist()]
+    scores[rows[::-1], columns[::-1]] = passes.scores[here][::-1]
+    answers[rows[::-1], columns[::-1]] = passes.answers[here][::-1]
+    named = [passes.labels[number] for number in used.tolist()]
     names = tuple(name if seed is None else f"{name} seed {seed}" for name, seed in named)
-    return RepeatedAnswers(
-        variant, info, temperature, names, tuple(seed for _, seed in named), items, scores, answers
-    )
-
-
-def chosen_answer(response: str | None) -> Hashable:
-    """Which choice a response to a log-likelihood task favours.
-
-    Args:
-        response: a JSON list of [log-likelihood, is greedy], one per choice.
-    """
-    try:
-        return favoured(json.loads(response or ""))
-    except (ValueError, RecursionError):
-        return response
-
-
-def favoured(choices: Sequence[Any]) -> Hashable:
-    """What [[log-likelihood, is greedy], …] comes to: the likeliest choice; of a single one, if it is greedy.
-
-    Returns:
-        The choices themselves as text where they are not such a list.
-    """
-    try:
-        likelihoods = [float(choice[0]) for choice in choices]
-        return str(choices[0][1]) if len(choices) == 1 else int(np.argmax(likelihoods))
-    except (TypeError, ValueError, IndexError, KeyError, OverflowError):
-        return json.dumps(choices)
+    seeds = tuple(seed for _, seed in named)
+    return RepeatedAnswers(model, info, as_temperature(temperature), names, seeds, items, scores, answers)

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.formats.columns import Columns
 from jobs.formats.metrics import Bounds
 from jobs.formats.notices import Notice, NoticeCode
 from jobs.formats.run_files import RunFiles
-from jobs.formats.samples import UNSTATED, PairBy, Stated, Temperature
+from jobs.formats.samples import UNSTATED, PairBy, Query, Stated, Temperature
 from jobs.scores.scale_options import AS_READ, ScaleOptions
 from stats.arrays import Floats, Ints
 
@@ -58,7 +57,8 @@ class Column:
         owed: samples that the sweep asked for and that are not there.
         errors: samples that are there but have no score, because the request failed.
         withheld: of the errors, answers that the provider withheld.
-        marked: for a notice, how many of each item's scored samples it holds of, as far as that is known.
+        marked: for a notice, how many of each item's samples it holds of, as far as that is known: scored
+            ones, but of withheld answers those that failed.
         failed: the errors of every item; None where their places are unknown.
         repeated: samples that occurred more than once; only the first was counted.
         planned: reruns that were to be there of every item; 0 for as many as there were passes.
@@ -87,6 +87,7 @@ class Column:
         """The column of some items, given by their places; what is owed and what failed is counted anew."""
         answers = self.answers[kept]
         failed = np.zeros_like(answers) if self.failed is None else self.failed[kept]
+        withheld = NoticeCode.WITHHELD_ANSWERS
         return replace(
             self,
             scores=self.scores[kept],
@@ -94,6 +95,7 @@ class Column:
             prompts=self.prompts[kept],
             owed=int(np.maximum(self.planned - answers - failed, 0).sum()),
             errors=int(failed.sum()),
+            withheld=int(self.marked[withheld][kept].sum()) if withheld in self.marked else 0,
             runs=None if self.runs is None else self.runs[kept],
             marked={code: counts[kept] for code, counts in self.marked.items()},
             failed=failed,
@@ -190,26 +192,11 @@ class ScoreSet:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the user asked the readers to do.
+class Reading(Query):
+    """What the user asked the readers to do, and what is said about the scores.
 
     Attributes:
-        metrics: metric by task name, group name or pattern ("*"); empty for the defaults.
-        cluster: a column to cluster items by, "task", "none", or None for what the input itself says.
-        where: for score tables, the value that a column must have.
         scales: direction, range and margin of tasks.
-        columns: which columns of JSON Lines and CSV files mean what, if the user says so.
-        pair_by: what pairs the items of models; None for their identifiers.
     """
 
-    metrics: dict[str, str]
-    cluster: str | None = None
-    where: dict[str, str] | None = None
     scales: ScaleOptions = AS_READ
-    columns: Columns | None = None
-    pair_by: PairBy | None = None
-
-    @property
-    def cluster_column(self) -> str | None:
-        """The column to read cluster labels from, if one was named."""
-        return None if self.cluster in {None, "task", "none"} else self.cluster

@@ -15,7 +15,7 @@ from rich.text import Text
 from jobs.analysis.sequential.plan import stopping_of
 from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns
-from jobs.scores.rerun_set import Wanted
+from jobs.scores.rerun_set import RerunQuery
 from jobs.submit import run_sweep
 from jobs.submit.progress_view import announce
 from jobs.submit.request import SubmitRequest
@@ -239,7 +239,7 @@ def measured_flip_rates(location: str) -> FlipRates:
     Raises:
         UserError: if it is not a run, or nothing flips in it.
     """
-    report = summarize(read_reruns([location], Wanted({})))
+    report = summarize(read_reruns([location], RerunQuery({})))
     baseline = report.cells[0].variant if report.cells else ""
     noise: dict[tuple[str, float | None], float] = {}
     rates: dict[tuple[str, float | None], float] = {}

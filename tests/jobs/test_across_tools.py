@@ -8,8 +8,9 @@ from analyze_runner import run_analyze
 from inspect_maker import log, sample, write_eval, write_json
 
 from jobs.formats.columns import parse_columns
-from jobs.scores.read import read_reruns, read_scores, to_run
-from jobs.scores.rerun_set import Wanted
+from jobs.formats.write_run import to_run
+from jobs.scores.read import read_reruns, read_scores
+from jobs.scores.rerun_set import RerunQuery
 from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
@@ -153,7 +154,7 @@ def test_reruns_of_different_tools_are_refused(tmp_path, scores):
     """A model's reruns come from one tool."""
     paths = inspect_log(tmp_path / "base.eval", scores[0]), lines(tmp_path / "int4.jsonl", scores[1])
     with pytest.raises(UserError, match="output of one tool"):
-        read_reruns([str(path) for path in paths], Wanted({}, columns=parse_columns([COLUMNS[1]])))
+        read_reruns([str(path) for path in paths], RerunQuery({}, columns=parse_columns([COLUMNS[1]])))
 
 
 def test_prompts_that_are_not_there_cannot_pair(tmp_path, scores):

@@ -22,7 +22,7 @@ from jobs.report.page import report
 from jobs.report.server import Catalog
 from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns
-from jobs.scores.rerun_set import Wanted as WantedReruns
+from jobs.scores.rerun_set import RerunQuery
 from jobs.submit.run_status import run_status
 from jobs.text.outputs import verdicts
 from orchestrator.errors import UserError
@@ -91,8 +91,8 @@ READERS = {
     "view": viewed,
     "history": followed,
     "status": lambda run: run_status(str(run)),
-    "flips": lambda run: summarize(read_reruns([str(run)], WantedReruns({}))),
-    "subset": lambda run: [cell.scores for cell in read_reruns([str(run)], WantedReruns({})).cells],
+    "flips": lambda run: summarize(read_reruns([str(run)], RerunQuery({}))),
+    "subset": lambda run: [cell.scores for cell in read_reruns([str(run)], RerunQuery({})).cells],
     "export": exported,
     "load_samples": lambda run: api.load_samples(run).to_pylist(),
     "load_items": lambda run: api.load_items(run).to_pylist(),

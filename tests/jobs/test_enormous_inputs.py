@@ -10,7 +10,7 @@ from lm_eval_maker import write_samples
 from standin.files import write_small_sweep
 from standin.runs import MadeTask, make_run
 
-from jobs.scores.score_csv.table import MOST_COLUMNS
+from jobs.formats.score_csv import MOST_COLUMNS
 from orchestrator.sweep.tasks import TaskLibrary, may_be_task
 from stats.arrays import LARGEST_SCORE, EvidenceError
 from stats.scores import TaskScores

@@ -20,9 +20,8 @@ from standin.runs import MadeTask, make_run
 
 import orchestrator.rundir.sample_files as files
 from jobs.formats import json_files
-from jobs.formats.json_files import files_below, read_lines
-from jobs.formats.json_stream import JsonObject
-from jobs.scores.inspect_ai.log_file import MOST_ENTRIES, LogFile
+from jobs.formats.inspect_log import MOST_ENTRIES, LogFile
+from jobs.formats.json_files import JsonObject, files_below, read_lines
 from orchestrator.config.load import load_config
 from orchestrator.errors import UserError
 from orchestrator.input_files import LARGEST_JSON, LARGEST_YAML, MOST_PARTS, read_json

@@ -14,9 +14,9 @@ from jobs.commands.import_ import import_
 from jobs.commands.subset import subset
 from jobs.formats.columns import FILE, parse_columns
 from jobs.formats.run_files import RunFiles
-from jobs.scores.as_runs import as_runs
+from jobs.formats.write_run import as_runs
 from jobs.scores.read import read_reruns, read_scores
-from jobs.scores.rerun_set import Wanted
+from jobs.scores.rerun_set import RerunQuery
 from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
@@ -137,7 +137,7 @@ def test_repeated_items_are_reruns_in_order(tmp_path):
     """Without a column for it, the second row of an item is its second rerun."""
     content = [{"i": i, "s": s} for s in (1, 0) for i in range(5)]
     path = write_lines(tmp_path / "a.jsonl", content)
-    (cell,) = read_reruns([str(path)], Wanted({}, columns=parse_columns(["item=i,score=s"]))).cells
+    (cell,) = read_reruns([str(path)], RerunQuery({}, columns=parse_columns(["item=i,score=s"]))).cells
     assert cell.scores.tolist() == [[1.0, 0.0]] * 5
 
 

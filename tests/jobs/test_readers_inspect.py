@@ -8,8 +8,9 @@ import pytest
 from analyze_runner import run_analyze
 from inspect_maker import ZSTANDARD, log, sample, write_eval, write_json
 
-from jobs.scores.read import read_reruns, read_scores, to_run
-from jobs.scores.rerun_set import Wanted
+from jobs.formats.write_run import to_run
+from jobs.scores.read import read_reruns, read_scores
+from jobs.scores.rerun_set import RerunQuery
 from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
@@ -130,7 +131,7 @@ def test_flips_count_all_logs_of_a_folder(tmp_path):
     """There they are the reruns that are asked for."""
     for name, value in (("1", "I"), ("2", "C")):
         write_eval(tmp_path / f"{name}.eval", log([sample(1, value)], task_id=name))
-    (cell,) = read_reruns([str(tmp_path)], Wanted({})).cells
+    (cell,) = read_reruns([str(tmp_path)], RerunQuery({})).cells
     assert sorted(cell.scores.tolist()[0]) == [0.0, 1.0]
 
 
@@ -158,7 +159,7 @@ def test_a_large_json_log_is_read_in_pieces(tmp_path):
 def test_flips_between_epochs_are_counted(tmp_path):
     """Rerun by rerun: scores and whether the answer changed."""
     content = a_log(3, "m")
-    (cell,) = read_reruns([str(write_eval(tmp_path / "a.eval", content))], Wanted({})).cells
+    (cell,) = read_reruns([str(write_eval(tmp_path / "a.eval", content))], RerunQuery({})).cells
     assert (cell.seeds, cell.scores.shape) == ((1, 2, 3), (60, 3))
     by_id = {(one["id"], one["epoch"]): one for one in content["samples"]}
     for row, identifier in enumerate(cell.items.tolist()):

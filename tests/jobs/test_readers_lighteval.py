@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from analyze_runner import run_analyze
 
-from jobs.scores.read import read_reruns, read_scores, to_run
-from jobs.scores.rerun_set import Wanted
+from jobs.formats.write_run import to_run
+from jobs.scores.read import read_reruns, read_scores
+from jobs.scores.rerun_set import RerunQuery
 from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
@@ -85,7 +86,7 @@ def test_log_likelihoods_are_read_as_choices(tmp_path):
     one = [row(0, {"acc": 1}, logprobs=(-1.0, -2.0)), row(1, {"acc": 0}, logprobs=(-3.0, -1.0))]
     two = [row(0, {"acc": 1}, logprobs=(-1.5, -2.5)), row(1, {"acc": 1}, logprobs=(-1.0, -3.0))]
     paths = [str(write(tmp_path / str(n), "m", rows)) for n, rows in enumerate((one, two))]
-    (cell,) = read_reruns(paths, Wanted({})).cells
+    (cell,) = read_reruns(paths, RerunQuery({})).cells
     assert cell.temperature == 0.0
     assert [len(set(answers)) for answers in cell.answers.tolist()] == [1, 2]
 

@@ -7,8 +7,9 @@ import pytest
 import yaml
 from analyze_runner import run_analyze
 
-from jobs.scores.read import read_reruns, read_scores, to_run
-from jobs.scores.rerun_set import Wanted
+from jobs.formats.write_run import to_run
+from jobs.scores.read import read_reruns, read_scores
+from jobs.scores.rerun_set import RerunQuery
 from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
@@ -74,7 +75,7 @@ def test_evalscope_is_compared(tmp_path):
 def test_repeats_of_evalscope_are_reruns(tmp_path):
     """Rows of one group are ordered by index, whatever their order in the file."""
     scores = [[float((item + repeat) % 2) for repeat in range(3)] for item in range(5)]
-    (cell,) = read_reruns([str(evalscope(tmp_path, "m", scores, repeats=3))], Wanted({})).cells
+    (cell,) = read_reruns([str(evalscope(tmp_path, "m", scores, repeats=3))], RerunQuery({})).cells
     assert cell.scores.tolist() == scores
 
 
@@ -129,7 +130,7 @@ def test_texts_of_helm_are_imported(tmp_path):
     (task,) = to_run([str(helm(tmp_path / "run", "m", [[1.0]]))], Reading({})).tasks
     (item,), (row,) = task.items.to_pylist(), task.samples["m"].to_pylist()
     assert (item["prompt"], item["target"], row["response"]) == ("few shots, q0", "B", " B")
-    assert list(task.metrics) == ["exact_match,none", "quasi_exact_match,none"]
+    assert list(task.entry["metrics"]) == ["exact_match,none", "quasi_exact_match,none"]
 
 
 def test_train_trials_of_helm_are_reruns_and_perturbations_are_tasks(tmp_path):

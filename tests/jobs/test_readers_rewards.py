@@ -10,8 +10,9 @@ import random
 import pytest
 from analyze_runner import run_analyze
 
-from jobs.scores.read import read_reruns, read_scores, to_run
-from jobs.scores.rerun_set import Wanted
+from jobs.formats.write_run import to_run
+from jobs.scores.read import read_reruns, read_scores
+from jobs.scores.rerun_set import RerunQuery
 from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
@@ -151,7 +152,7 @@ def test_a_failed_problem_of_nemo_is_missing(tmp_path):
 def test_flips_between_repeats_are_counted(tmp_path):
     """Rerun by rerun, with the seeds that `repeat` numbers."""
     rows = [result(i, float((i + k) % 2), repeat=k) for i in range(5) for k in range(2)]
-    (cell,) = read_reruns([str(nemo(tmp_path, "m", rows))], Wanted({})).cells
+    (cell,) = read_reruns([str(nemo(tmp_path, "m", rows))], RerunQuery({})).cells
     assert cell.seeds == (0, 1)
     assert cell.scores.tolist() == [[float(i % 2), float((i + 1) % 2)] for i in range(5)]
 

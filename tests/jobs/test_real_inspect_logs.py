@@ -10,8 +10,9 @@ import zipfile
 import pytest
 from analyze_runner import run_analyze
 
-from jobs.scores.read import read_reruns, read_scores, to_run
-from jobs.scores.rerun_set import Wanted
+from jobs.formats.write_run import to_run
+from jobs.scores.read import read_reruns, read_scores
+from jobs.scores.rerun_set import RerunQuery
 from jobs.scores.score_set import Reading
 
 inspect_ai = pytest.importorskip("inspect_ai")
@@ -120,7 +121,7 @@ def test_a_folder_of_logs_is_compared(written, tmp_path):
 def test_epochs_are_reruns(written):
     """Scores of every epoch, as inspect_ai reads them."""
     folder, logs = written
-    cells = {cell.variant: cell for cell in read_reruns([str(folder)], Wanted({})).cells}
+    cells = {cell.variant: cell for cell in read_reruns([str(folder)], RerunQuery({})).cells}
     for model, log in logs.items():
         scores = {(s.id, s.epoch): float(s.scores["match"].value == "C") for s in log.samples if not s.error}
         cell = cells[model]

@@ -5,16 +5,17 @@ import json
 import pytest
 from inspect_maker import log, sample, write_json
 
-from jobs.scores.read import FORMATS, read_scores, sources
+from jobs.formats.input_format import InputFormat
+from jobs.formats.registry import FORMATS, formats
+from jobs.scores.read import read_scores
 from jobs.scores.score_set import Reading
-from jobs.scores.source import Source
 from orchestrator.errors import UserError
 
 
 def test_every_registered_format_is_a_source():
     """A folder of the registry has a reader, and each says in its own words what it is."""
-    found = sources()
-    assert all(isinstance(source, Source) for source in found)
+    found = formats()
+    assert all(isinstance(source, InputFormat) for source in found)
     assert len({source.described for source in found}) == len(FORMATS)
 
 
@@ -64,4 +65,4 @@ def test_a_folder_in_no_known_format_names_what_is_read(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
     with pytest.raises(UserError, match="HELM") as refused:
         read_scores([str(tmp_path)], Reading({}))
-    assert all(source.accepted in str(refused.value) for source in sources())
+    assert all(source.accepted in str(refused.value) for source in formats())

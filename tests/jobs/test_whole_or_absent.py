@@ -23,14 +23,14 @@ import jobs.reruns.outputs
 import jobs.text.junit
 import lldeg as api
 import orchestrator.sweep.prepare
-from jobs.commands.export import export_run
+from jobs.export import export_run
 from jobs.formats.run_files import RunFiles
-from jobs.formats.write_run import write_run
+from jobs.formats.write_run import to_run, write_run
 from jobs.report.write import analysis_files
 from jobs.reruns.outputs import write_flips
 from jobs.reruns.summary import summarize
-from jobs.scores.read import read_reruns, to_run
-from jobs.scores.rerun_set import Wanted
+from jobs.scores.read import read_reruns
+from jobs.scores.rerun_set import RerunQuery
 from jobs.scores.score_set import Reading
 from jobs.submit.request import SubmitRequest
 from jobs.submit.run_sweep import run_sweep
@@ -142,7 +142,7 @@ def flips(folder):
     out = folder / "out"
 
     def of(run):
-        reruns = read_reruns([str(run)], Wanted({}))
+        reruns = read_reruns([str(run)], RerunQuery({}))
         return lambda: write_flips(reruns, summarize(reruns), out)
 
     of(a_run(folder / "other", right=2))()

@@ -1,6 +1,6 @@
 """The plan of a run that stops early as the statistics take it, from its manifest and its items alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -9,12 +9,13 @@ import numpy as np
 from jobs.formats.metrics import Bounds, certain_range
 from jobs.formats.notices import some
 from jobs.formats.run_files import RunFiles
-from jobs.scores.items import RunItems, read_items
+from jobs.formats.run_tables import RunTask
+from jobs.formats.tables import Items
 from jobs.scores.links import sign_blocks
-from jobs.scores.run_means import task_info
+from jobs.scores.means import task_info
 from jobs.scores.scale_options import ScaleOptions
 from jobs.scores.scales import scaled
-from jobs.scores.score_set import Reading, ScoreSet, TaskInfo, TaskTable
+from jobs.scores.score_set import ScoreSet, TaskInfo, TaskTable
 from orchestrator.errors import UserError
 from orchestrator.rundir.schema import StoppingEntry
 from orchestrator.workers.stopping import NO_SEED
@@ -101,8 +102,9 @@ def read_run_plan(run: RunFiles) -> RunPlan:
         raise UserError(
             f"The manifest of {run.location} is damaged: there is no task {some(sorted(unknown))}."
         )
-    items = {name: read_items(name, [run], None) for name in entry["metrics"]}
-    tables = _empty_tables(run, entry, items)
+    planned_tasks = [RunTask(name, [run], []) for name in entry["metrics"]]
+    items = {task.name: task.items(None) for task in planned_tasks}
+    tables = _empty_tables(planned_tasks, entry, items)
     blocks = sign_blocks(tables)
     tasks = tuple(_asked(run, entry, table, items[table.info.name]) for table in tables)
     planned = tuple(
@@ -131,24 +133,24 @@ def read_run_plan(run: RunFiles) -> RunPlan:
 
 
 def _empty_tables(
-    run: RunFiles, entry: StoppingEntry, items: Mapping[str, RunItems]
+    tasks: Sequence[RunTask], entry: StoppingEntry, items: Mapping[str, Items]
 ) -> tuple[TaskTable, ...]:
     """The tasks without any answers: what decides must not depend on answers, their ranges included.
 
     Where a range is not certain without answers, there is none: damage is found all the same, but nothing is
     certified.
     """
-    reading = Reading(metrics=dict(entry["metrics"]))
     tables = tuple(
         TaskTable(
-            task_info(name, run.tasks[name], reading),
-            held.ids,
+            info,
+            (held := items[task.name]).ids,
             held.clusters,
             {},
             documents=held.documents,
             cluster_names=held.cluster_names,
         )
-        for name, held in items.items()
+        for task in tasks
+        if (info := task_info(task, dict(entry["metrics"]), [])) is not None
     )
     settled = scaled(ScoreSet((), tables), ScaleOptions()).tasks
     return tuple(replace(table, info=replace(table.info, bounds=_range(table.info))) for table in settled)
@@ -158,14 +160,14 @@ def _range(info: TaskInfo) -> Bounds | None:
     return info.bounds if info.stated.bounds else certain_range(info.metric)
 
 
-def _asked(run: RunFiles, entry: StoppingEntry, table: TaskTable, items: RunItems) -> AskedTask:
+def _asked(run: RunFiles, entry: StoppingEntry, table: TaskTable, items: Items) -> AskedTask:
     clusters = [None] * len(items.ids) if items.cluster_names is None else items.cluster_names
     seeds: dict[float, list[int]] = {}
     for temperature, seed in run.tasks[table.info.name]["reruns"]:
         seeds.setdefault(float(temperature or 0.0), []).append(NO_SEED if seed is None else seed)
     return AskedTask(
         table.info,
-        items.ids,
+        np.asarray(items.ids, dtype=np.int64),
         asking_order(items.documents, clusters, entry["seed"]),
         {temperature: np.array(sorted(found), dtype=np.int64) for temperature, found in seeds.items()},
     )

@@ -21,7 +21,6 @@ from jobs.analysis.sequential.monitor import RunMonitor, follow
 from jobs.analysis.sequential.plan import Place
 from jobs.analysis.sequential.refusals import plan_settings
 from jobs.formats.notices import Notice, NoticeCode, once
-from jobs.formats.run_samples import count_withheld
 from jobs.formats.samples import Temperature
 from jobs.scores.score_set import Column, ScoreSet, TaskTable
 from orchestrator.errors import UserError
@@ -134,7 +133,7 @@ def _count(scores: ScoreSet, baseline: str, place: Place, monitor: RunMonitor, c
             both = [table.columns[key].answered for key in keys if key in table.columns]
             if both:
                 items[table.info.name] = table.items[np.logical_and.reduce(both)]
-    tables = [_restricted(scores, table, keys, items) for table in scores.tasks]
+    tables = [_restricted(table, keys, items) for table in scores.tasks]
     part = replace(scores, tasks=tuple(tables))
     return Counted(place, course, _unless_silent(pair_up(part, baseline, variant, temperature, None)), owed)
 
@@ -149,19 +148,13 @@ def _unless_silent(pairing: Pairing) -> Pairing:
     return pairing
 
 
-def _restricted(scores: ScoreSet, table: TaskTable, keys: Sequence[Key], items: Items) -> TaskTable:
+def _restricted(table: TaskTable, keys: Sequence[Key], items: Items) -> TaskTable:
     """A task with two models at one temperature alone, on the items that count; whole if none are named."""
     if table.info.name not in items:
         return table
     kept = items[table.info.name]
     columns = {key: table.columns[key] for key in keys if key in table.columns}
-    part = replace(table, columns=columns).at(np.flatnonzero(np.isin(table.items, kept)))
-    counted = dict(part.columns)
-    for (model, temperature), column in counted.items():
-        if column.withheld:
-            withheld = count_withheld(scores.runs, model, table.info.name, kept)[temperature]
-            counted[model, temperature] = replace(column, withheld=withheld)
-    return replace(part, columns=counted)
+    return replace(table, columns=columns).at(np.flatnonzero(np.isin(table.items, kept)))
 
 
 def _pending(one: Counted, monitor: RunMonitor) -> list[Notice]:

@@ -1,1 +1,0 @@
-"""`lldeg export`: a run in the formats of other tools."""

@@ -1,0 +1,168 @@
+"""A run in the schema of Every Eval Ever, version 0.3.0: an aggregate file and a sample file per evaluation.
+
+An evaluation is one variant at one temperature and seed. A sample needs a score there, so samples that are
+errors are left out and counted.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from importlib.metadata import version
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+from jobs.export.passes import Pass, Row, evaluations_of, items_of, responses
+from jobs.formats.run_files import RunFiles
+from jobs.scores.score_set import ScoreSet, TaskInfo
+from orchestrator.rundir.store import segment
+
+VERSION = "0.3.0"
+SOURCE = {
+    "source_name": "lldeg",
+    "source_type": "evaluation_run",
+    "source_organization_name": "unknown",
+    "evaluator_relationship": "other",
+}
+
+
+def every_eval_ever_files(run: RunFiles, scores: ScoreSet, now: datetime) -> Iterator[tuple[str, Any]]:
+    """Every file by its path in the output folder: a value for .json, a list of rows for .jsonl.
+
+    Args:
+        run: what to export.
+        scores: the same run, for metrics, directions and ranges.
+        now: date of the export.
+    """
+    infos = {table.info.name: table.info for table in scores.tasks}
+    items = {task: items_of(run, task) for task in infos}
+    for variant in run.models:
+        for passes in evaluations_of(run, variant, infos):
+            scored = [
+                replace(one, samples=samples)
+                for one in passes
+                if (
+                    samples := [s for s in one.samples if s["scores"].get(infos[one.task].metric) is not None]
+                )
+            ]
+            if scored:
+                yield from _evaluation(run, variant, scored, infos, items, now)
+
+
+def _scored(one: Pass, metric: str) -> list[Row]:
+    return [sample for sample in one.samples if sample["scores"].get(metric) is not None]
+
+
+def _evaluation(  # noqa: PLR0917 - what is exported
+    run: RunFiles,
+    variant: str,
+    passes: Sequence[Pass],
+    infos: Mapping[str, TaskInfo],
+    items: Mapping[str, Mapping[int, Row]],
+    now: datetime,
+) -> Iterator[tuple[str, Any]]:
+    """The two files of one evaluation: a variant at one temperature and seed, over all tasks."""
+    first, name, entry = passes[0], run.manifest["name"], run.models[variant]
+    key = [name, variant, first.temperature, first.seed]
+    stem = UUID(bytes=hashlib.sha256(json.dumps(key).encode()).digest()[:16], version=4)
+    folder = f"data/lldeg/{segment(name)}/{segment(variant)}"
+    shared = {
+        "schema_version": VERSION,
+        "evaluation_id": "/".join(map(str, key)),
+        "model_id": f"{name}/{variant}",
+    }
+    rows = [
+        shared | _sample(sample, one, infos[one.task], item=items[one.task][sample["item"]], said=said)
+        for one in passes
+        for sample in one.samples
+        for said in [responses(sample, run.tasks[one.task]["output_type"])]
+    ]
+    path = f"{folder}/{stem}_samples.jsonl"
+    yield path, rows
+    aggregate = {
+        "schema_version": VERSION,
+        "evaluation_id": shared["evaluation_id"],
+        "retrieved_timestamp": str(int(now.timestamp())),
+        "source_metadata": SOURCE,
+        "eval_library": {"name": "lldeg", "version": version("lldeg")},
+        "model_info": {
+            "name": variant,
+            "id": f"{name}/{variant}",
+            "additional_details": {
+                "deployment_type": "unknown",
+                "model_availability": "unknown",
+                "model": str(entry["model"]),
+                "revision": str(entry["revision"]),
+                "engine": json.dumps(entry["engine"], sort_keys=True),
+            },
+        },
+        "evaluation_results": [_result(one, infos[one.task]) for one in passes],
+        "detailed_evaluation_results": {
+            "format": "jsonl",
+            "file_path": path,
+            "total_rows": len(rows),
+            "additional_details": {"failed_samples": str(sum(one.failed for one in passes))},
+        },
+    }
+    yield f"{folder}/{stem}.json", aggregate
+
+
+def _result(one: Pass, info: TaskInfo) -> Row:
+    values = [sample["scores"][info.metric] for sample in one.samples]
+    uncertainty: Row = {"num_samples": len(values)}
+    if len(values) > 1:
+        error = float(np.std(values, ddof=1) / np.sqrt(len(values)))
+        uncertainty["standard_error"] = {"value": error, "method": "analytic"}
+    metric: Row = {
+        "metric_id": info.metric,
+        "metric_name": info.metric.partition(",")[0],
+        "lower_is_better": not info.higher_is_better,
+    }
+    if info.bounds is not None:
+        metric |= {"score_type": "continuous", "min_score": info.bounds[0], "max_score": info.bounds[1]}
+    return {
+        "evaluation_result_id": one.task,
+        "evaluation_name": one.task,
+        "source_data": {"dataset_name": one.task, "source_type": "other"},
+        "metric_config": metric,
+        "score_details": {"score": float(np.mean(values)), "uncertainty": uncertainty},
+        "generation_config": {
+            "generation_args": {"temperature": one.temperature},
+            "additional_details": {"seed": str(one.seed)},
+        },
+    }
+
+
+def _sample(sample: Row, one: Pass, info: TaskInfo, *, item: Row, said: Sequence[Any]) -> Row:
+    score, filter_name = sample["scores"][info.metric], info.metric.partition(",")[2]
+    best = None if info.bounds is None else info.bounds[info.higher_is_better]
+    taken = (sample["filtered"] or {}).get(filter_name)
+    where = {"turn_idx": 0, "source": "output.raw", "is_terminal": True}
+    row: Row = {
+        "evaluation_name": one.task,
+        "evaluation_result_id": one.task,
+        "sample_id": str(sample["item"]),
+        "sample_hash": sample["doc_hash"],
+        "interaction_type": "single_turn",
+        "input": {"raw": item["prompt"] or "", "reference": [_text(item["target"])]},
+        "output": {"raw": list(map(_text, said))},
+        "answer_attribution": (
+            [] if taken is None else [where | {"extracted_value": taken, "extraction_method": filter_name}]
+        ),
+        "evaluation": {"score": score, "is_correct": score == best},
+        "metadata": {"seed": str(one.seed), "finish_reason": str(sample["finish_reason"])},
+    }
+    counts = (sample["prompt_tokens"], sample["output_tokens"])
+    if None not in counts:
+        names = ("input_tokens", "output_tokens", "total_tokens")
+        row["token_usage"] = dict(zip(names, (*counts, sum(counts)), strict=True))
+    return row
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

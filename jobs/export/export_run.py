@@ -1,0 +1,81 @@
+"""Writes a run in the format of another tool: for the command and for Python."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from posixpath import join
+from typing import Any
+
+from pyarrow.fs import FileSelector
+
+from jobs.export import Target
+from jobs.export.every_eval_ever import every_eval_ever_files
+from jobs.export.lm_eval import lm_eval_files
+from jobs.formats.run_files import RunFiles
+from jobs.scores.read import read_scores
+from jobs.scores.score_set import Reading
+from orchestrator.errors import UserError
+from orchestrator.rundir.locations import open_location
+from orchestrator.rundir.whole_files import FileSet, write_whole
+
+FILES = ("data/lldeg/*.jsonl", "data/lldeg/*.json", "*/samples_*.jsonl", "*/results_*.json")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        out: the folder.
+        files: number of files.
+        rows: number of rows of samples in them.
+    """
+
+    out: str
+    files: int
+    rows: int
+
+
+def export_run(run: str, target: Target, out: str) -> Exported:
+    """Write the samples of a run as files that another tool reads.
+
+    Args:
+        run: run directory, a path or a URL.
+        target: the format.
+        out: path or URL of a new or empty folder.
+
+    Raises:
+        UserError: it is not a run directory, has no samples, or the folder has files or cannot be written to.
+    """
+    files = rows = 0
+    content = _contents(run, target)
+    filesystem, folder = open_location(out)
+    with FileSet(out, "export", FILES).filling(lambda: _refuse_full(out)):
+        for path, value in content:
+            write_whole(filesystem, join(folder, path), _bytes(value, by_line=path.endswith(".jsonl")))
+            files += 1
+            rows += len(value) if path.endswith(".jsonl") else 0
+        if not files:
+            raise UserError(f"{run} has no samples to export.")
+    return Exported(out, files, rows)
+
+
+def _contents(run: str, target: Target) -> Iterator[tuple[str, Any]]:
+    opened, now = RunFiles.open(run), datetime.now(UTC).replace(tzinfo=None)
+    if target is Target.LM_EVAL:
+        return lm_eval_files(opened, now)
+    return every_eval_ever_files(opened, read_scores([run], Reading({})), now)
+
+
+def _refuse_full(out: str) -> None:
+    """Refuse a folder with files: readers would take what is there for part of the run."""
+    filesystem, folder = open_location(out)
+    if filesystem.get_file_info(FileSelector(folder, allow_not_found=True)):
+        raise UserError(f"{out} is not empty: choose a new folder with --out.")
+
+
+def _bytes(content: Any, *, by_line: bool) -> bytes:
+    if by_line:
+        return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in content)
+    return json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n"

@@ -1,0 +1,123 @@
+"""A run as output of `lm_eval --log_samples`: results_DATE.json and samples_TASK_DATE.jsonl.
+
+lm-eval writes one evaluation for each temperature and seed, and so does this: a folder for every variant and
+temperature, in which evaluations differ by seed only.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from jobs.export.passes import Pass, Row, evaluations_of, items_of, responses
+from jobs.formats.run_files import RunFiles
+from orchestrator.rundir.identity import digest
+from orchestrator.rundir.schema import TaskEntry
+from orchestrator.rundir.store import segment
+
+
+def lm_eval_files(run: RunFiles, now: datetime) -> Iterator[tuple[str, Any]]:
+    """Every file by its path in the output folder: a value for .json, a list of rows for .jsonl.
+
+    Args:
+        run: what to export.
+        now: date in the names; evaluations of a folder follow each other by a second.
+    """
+    items = {task: items_of(run, task) for task in run.tasks}
+    for variant in run.models:
+        for number, passes in enumerate(evaluations_of(run, variant, run.tasks)):
+            stamp = f"{now + timedelta(seconds=number):%Y-%m-%dT%H-%M-%S.%f}"
+            temperature = passes[0].temperature
+            at = "unknown" if temperature is None else f"{temperature:g}"
+            folder = f"{segment(variant)}/temperature={at}"
+            for one in passes:
+                entry = run.tasks[one.task]
+                rows = [row for sample in one.samples for row in _rows(sample, entry, items[one.task])]
+                yield f"{folder}/samples_{segment(one.task)}_{stamp}.jsonl", rows
+            yield f"{folder}/results_{stamp}.json", _results(run, variant, passes, now)
+
+
+def _rows(sample: Row, entry: TaskEntry, items: dict[int, Row]) -> Iterator[Row]:
+    """A row for each filter."""
+    item, said, texts = (
+        items[sample["item"]],
+        responses(sample, entry["output_type"]),
+        sample["filtered"] or {},
+    )
+    by_filter: dict[str, dict[str, float]] = defaultdict(dict)
+    for name, value in sample["scores"].items():
+        if value is not None:
+            metric, _, filter_name = name.partition(",")
+            by_filter[filter_name or "none"][metric] = value
+    for filter_name, metrics in by_filter.items():
+        yield {
+            "doc_id": sample["item"],
+            "doc": item["doc"],
+            "target": item["target"],
+            "arguments": {"gen_args_0": {"arg_0": item["prompt"]}},
+            "resps": [[one] for one in said],
+            "filtered_resps": [texts[filter_name]] if texts.get(filter_name) is not None else said,
+            "filter": filter_name,
+            "metrics": list(metrics),
+            "doc_hash": sample["doc_hash"],
+            "prompt_hash": sample["prompt_hash"],
+            "target_hash": digest(item["target"]),
+            **metrics,
+        }
+
+
+def _results(run: RunFiles, variant: str, passes: Sequence[Pass], now: datetime) -> Row:
+    entries, engine = {one.task: run.tasks[one.task] for one in passes}, run.models[variant]
+    configs: dict[str, Row] = {
+        task: {"task": task, "output_type": entry["output_type"], **(entry.get("definition") or {})}
+        for task, entry in entries.items()
+    }
+    groups: dict[str, list[str]] = defaultdict(list)
+    for task, entry in entries.items():
+        if entry["group"] is not None:
+            groups[entry["group"]].append(task)
+    sampling = {"temperature": passes[0].temperature, "do_sample": bool(passes[0].temperature)}
+    return {
+        "results": {one.task: _means(one) for one in passes},
+        "group_subtasks": dict(groups),
+        "configs": configs,
+        "versions": {task: config.get("version", 0) for task, config in configs.items()},
+        "n-shot": {task: config.get("num_fewshot") or 0 for task, config in configs.items()},
+        "higher_is_better": {
+            task: {
+                name.partition(",")[0]: how.get("higher_is_better", True)
+                for name, how in entry["metrics"].items()
+            }
+            for task, entry in entries.items()
+        },
+        "n-samples": {
+            task: {"original": entry["items"], "effective": entry["items"]} for task, entry in entries.items()
+        },
+        "config": {
+            "model": "lldeg",
+            "model_args": {"pretrained": engine["model"], **engine["engine"]},
+            "gen_kwargs": sampling | {"seed": passes[0].seed},
+        },
+        "date": now.timestamp(),
+        "model_source": "lldeg",
+        "model_name": variant,
+        "model_name_sanitized": segment(variant),
+    }
+
+
+def _means(one: Pass) -> Row:
+    """Mean and standard error of every metric over the samples that have it, as lm-eval names them."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for sample in one.samples:
+        for name, value in sample["scores"].items():
+            if value is not None:
+                values[name].append(value)
+    found: Row = {"alias": one.task}
+    for name, scores in values.items():
+        metric, _, filter_name = name.partition(",")
+        error = float(np.std(scores, ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else None
+        found[f"{metric},{filter_name or 'none'}"] = float(np.mean(scores))
+        found[f"{metric}_stderr,{filter_name or 'none'}"] = "N/A" if error is None else error
+    return found

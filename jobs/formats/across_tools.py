@@ -1,0 +1,203 @@
+"""Comparing what different tools wrote, or by prompts: which items, tasks and metrics are the same.
+
+Tools hash prompts and documents each in their own way, and one writes the identifier 7 where another writes
+"7"; here both are brought to one form. What has one name in all inputs keeps it. Where each input has a
+single task, it is the same one; where the inputs have no metric of a task in common, each is tested on its
+own.
+"""
+
+import json
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from jobs.formats.gather import GatheredTask, gather
+from jobs.formats.metrics import requested
+from jobs.formats.names import all_origins
+from jobs.formats.notices import Notice, NoticeCode
+from jobs.formats.samples import Evaluation, ItemId, PairBy, Query, SampleBatch, text_hash
+from orchestrator.errors import UserError
+
+Places = Sequence[Sequence[Evaluation]]
+SYSTEM = "system"
+
+
+@dataclass(frozen=True)
+class Renaming:
+    """What the tasks and metrics of one input are called in the comparison, where their own names differ.
+
+    Attributes:
+        tasks: name in the comparison by own name.
+        metrics: (own metric, metric in the comparison) by name of the task in the comparison.
+    """
+
+    tasks: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+
+
+AS_NAMED = Renaming()
+
+
+def gather_aligned(
+    names: Sequence[str | None], labels: Sequence[str], places: Places, query: Query, by: PairBy
+) -> tuple[dict[str, GatheredTask], dict[str, str], list[Notice]]:
+    """Read all evaluations; a second time where tasks or metrics must be renamed.
+
+    Args:
+        names: what the user calls the task of each path, or None.
+        labels: the paths.
+        places: the evaluations of each.
+        query: what to read of them.
+        by: what pairs their items.
+
+    Returns:
+        The samples by task, the metric of the tasks that each input is tested on with its own, and what was
+        taken to be the same under different names.
+    """
+    tasks = gather(_keyed(places, by, [AS_NAMED] * len(places)), query)
+    renamings = _renamings(names, tasks, query.metrics)
+    if all(renaming == AS_NAMED for renaming in renamings):
+        return tasks, {}, []
+    chosen = {task: common for renaming in renamings for task, (_, common) in renaming.metrics.items()}
+    notices = []
+    for label, renaming in zip(labels, renamings, strict=True):
+        said = [f"task {own} as {name}" for own, name in renaming.tasks.items()]
+        said += [f"{task} by {own}" for task, (own, _) in renaming.metrics.items()]
+        if said:
+            text = f"{label} is compared under other names: {', '.join(said)}."
+            notices.append(Notice(NoticeCode.OTHER_NAMES, text))
+    return gather(_keyed(places, by, renamings), query), chosen, notices
+
+
+def repeats_a_prompt(item: ItemId) -> bool:
+    """Whether an item that is named by its prompt is not the first one with this prompt."""
+    return " " in str(item)
+
+
+def _renamings(
+    given: Sequence[str | None], tasks: Mapping[str, GatheredTask], asked: Mapping[str, str]
+) -> list[Renaming]:
+    names = _task_names(given, tasks)
+    metrics: list[dict[str, tuple[str, str]]] = [{} for _ in given]
+    for common in dict.fromkeys(name for of_place in names for name in of_place.values()):
+        own = {
+            place: _numeric_metrics(tasks[task], place)
+            for place, of_place in enumerate(names)
+            for task, name in of_place.items()
+            if name == common
+        }
+        if set.intersection(*map(set, own.values())) or not all(own.values()):
+            continue
+        wanted = requested(common, None, asked)
+        chosen = {place: wanted if wanted in found else found[0] for place, found in sorted(own.items())}
+        for place, metric in chosen.items():
+            metrics[place][common] = (metric, next(iter(chosen.values())))
+    return [
+        Renaming({own: name for own, name in of_place.items() if own != name}, of_metrics)
+        for of_place, of_metrics in zip(names, metrics, strict=True)
+    ]
+
+
+def _task_names(given: Sequence[str | None], tasks: Mapping[str, GatheredTask]) -> list[dict[str, str]]:
+    """By place, what each of its tasks is called in the comparison."""
+    own = [
+        [name for name, task in tasks.items() if any(origin.place == place for origin in task.origins)]
+        for place in range(len(given))
+    ]
+    stated = {(origin.place, origin.model) for origin in all_origins(tasks) if origin.model is not None}
+    is_one_each = all(len(names) == 1 for names in own)
+    if is_one_each and any(given):
+        return [{names[0]: name or names[0]} for name, names in zip(given, own, strict=True)]
+    if is_one_each and len({model for _, model in stated}) == len(stated):
+        return [{names[0]: own[0][0]} for names in own]
+    return [{name: name for name in names} for names in own]
+
+
+def _numeric_metrics(task: GatheredTask, place: int) -> list[str]:
+    """Metrics of one input, in order of preference."""
+    held = {number for origin, number in task.origins.items() if origin.place == place}
+    return [metric for metric in task.numeric_metrics if task.metrics[metric] & held]
+
+
+def _keyed(places: Places, by: PairBy, renamings: Sequence[Renaming]) -> Places:
+    """Evaluations whose items, prompts, tasks and metrics are named as in the other inputs."""
+    return [
+        [replace(evaluation, read=partial(_read, evaluation, by, renaming)) for evaluation in place]
+        for place, renaming in zip(places, renamings, strict=True)
+    ]
+
+
+def _read(evaluation: Evaluation, by: PairBy, renaming: Renaming, query: Query) -> Iterator[SampleBatch]:
+    twins: dict[Hashable, dict[ItemId, int]] = {}
+    for batch in evaluation.read(replace(query, prompts=True)):
+        columns = {name: column for name, column in batch.columns.items() if name != "doc_hash"}
+        keys = [_prompt_key(prompt) for prompt in columns.get("prompt", [None] * len(batch.items))]
+        columns["prompt_hash"] = keys
+        if not query.needs_prompts:
+            columns.pop("prompt", None)
+        items = [_plain_id(item) for item in batch.items]
+        if by == "prompt":
+            items = _by_prompt(batch, keys, evaluation.label, twins)
+        yield _renamed(replace(batch, items=items, columns=columns), renaming)
+
+
+def _plain_id(item: ItemId) -> ItemId:
+    """A number where a tool writes one as a text."""
+    is_number = isinstance(item, str) and item.isdecimal() and str(int(item)) == item
+    return int(item) if is_number else item
+
+
+def _by_prompt(
+    batch: SampleBatch, keys: Sequence[str | None], label: str, twins: dict[Hashable, dict[ItemId, int]]
+) -> list[ItemId]:
+    """The hash of its prompt for each item; of several items with one prompt, the later ones are numbered."""
+    found: list[ItemId] = []
+    for item, prompt in zip(batch.items, keys, strict=True):
+        if prompt is None:
+            raise UserError(f"{label} has no prompt of item {item}, so its items cannot pair by prompt.")
+        of_prompt = twins.setdefault((batch.model, batch.task.name, prompt), {})
+        number = of_prompt.setdefault(item, len(of_prompt))
+        found.append(f"{prompt} {number + 1}" if number else prompt)
+    return found
+
+
+def _prompt_key(prompt: str | None) -> str | None:
+    """Hash of the texts of a prompt, however it is spaced and whether or not it is in messages.
+
+    None where there is no text: all items without one would be the same.
+    """
+    if prompt is None:
+        return None
+    texts = _messages(prompt) if prompt.startswith("[") else None
+    words = " ".join([prompt] if texts is None else texts).split()
+    return text_hash(" ".join(words)) if words else None
+
+
+def _messages(prompt: str) -> list[str] | None:
+    """Texts of messages, [{"role", "content"}] or [[role, content]], but the system's; None if not such."""
+    try:
+        messages = json.loads(prompt)
+        pairs = [(m["role"], m["content"]) if isinstance(m, dict) else (m[0], m[1]) for m in messages]
+    except (ValueError, LookupError, TypeError):
+        return None
+    contents = [
+        content if isinstance(content, list) else [content] for role, content in pairs if role != SYSTEM
+    ]
+    return [
+        " ".join(str(part.get("text", "")) if isinstance(part, dict) else str(part) for part in parts)
+        for parts in contents
+    ]
+
+
+def _renamed(batch: SampleBatch, renaming: Renaming) -> SampleBatch:
+    name = renaming.tasks.get(batch.task.name, batch.task.name)
+    if name not in renaming.metrics:
+        return replace(batch, task=replace(batch.task, name=name))
+    own, common = renaming.metrics[name]
+    stated = {common: batch.task.stated[own]} if own in batch.task.stated else {}
+    return replace(
+        batch,
+        task=replace(batch.task, name=name, preferred=(common,), stated=stated),
+        scores={common: batch.scores[own]} if own in batch.scores else {},
+        not_numbers=frozenset({common}) if own in batch.not_numbers else frozenset(),
+    )

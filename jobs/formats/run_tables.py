@@ -1,0 +1,309 @@
+"""Run directories as tables: what a sweep has left, one or several of them taken together.
+
+Only the columns that are needed are read, and they stream, task by task, so that a run of millions of samples
+needs the memory of one task. Several runs are one body of evidence: what they hold of the same model and task
+is pooled, which is allowed only where their digests agree that it *is* the same. The item tables, not the
+answers, say what a task consists of: an item without an answer is missing, not absent.
+"""
+
+import json
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from jobs.formats.gather import chosen_answer
+from jobs.formats.input_format import InputFormat
+from jobs.formats.metrics import parse_range, refuse_unused, requested, resolve_metric
+from jobs.formats.notices import Notice, NoticeCode, some
+from jobs.formats.run_files import RunFiles, runs_in
+from jobs.formats.run_samples import MARKS, refuse_damaged, scan
+from jobs.formats.samples import Stated, Temperature
+from jobs.formats.tables import ABSENT, NO_SEED, Answers, Items, Passes, Tables, TaskTables
+from orchestrator.errors import UserError
+from orchestrator.sweep.item_subset import refuse_reused_in
+from stats.arrays import LARGEST_SCORE, Ints
+
+FORMAT = InputFormat(
+    "a run directory or a folder of runs", "a run directory, a folder of runs", runs_in, None
+)
+MOST_SHOWN = 12
+
+
+class RunTask(TaskTables):
+    """One task in the runs that hold it; prompts and answers are numbered across all of its models.
+
+    Args:
+        name: of the task.
+        runs: those that are read.
+        torn: gets the paths of files that are torn or damaged.
+    """
+
+    is_planned = True
+
+    def __init__(self, name: str, runs: Sequence[RunFiles], torn: list[str]) -> None:
+        self.name = name
+        self._runs = [run for run in runs if name in run.tasks]
+        self._entry = self._runs[0].tasks[name]
+        self.group = self._entry.get("group") or None
+        self.models = list(dict.fromkeys(model for run in self._runs for model in run.models))
+        self._torn = torn
+        self._prompts, self._lock = pa.array([], pa.string()), Lock()
+        self._answers: dict[Hashable, int] = {}
+        self.is_testable = all(run.tasks[name].get("metrics") for run in self._runs)
+        self._ids: Ints = np.array([], dtype=np.int64)
+
+    def metric(self, metrics: Mapping[str, str], notices: list[Notice]) -> str | None:
+        """The metric asked for, else the one that the manifest names."""
+        known = self._entry["metrics"]
+        if not self.is_testable:
+            said = f"Task {self.name} has no metric with a number per sample, so it is not tested."
+            notices.append(Notice(NoticeCode.NO_TESTABLE_METRIC, said, self.name))
+            return None
+        wanted = requested(self.name, self.group, metrics) or self._entry.get("metric") or next(iter(known))
+        return resolve_metric(self.name, wanted, list(known))
+
+    def stated(self, metric: str) -> Stated:
+        """What the manifest states."""
+        entry = self._entry["metrics"][metric]
+        limits = entry.get("range")
+        bounds = parse_range(limits, f"range of {metric} of task {self.name}") if limits else None
+        return Stated(entry.get("higher_is_better"), bounds, entry.get("unit"))
+
+    def items(self, cluster: str | None) -> Items:
+        """The item tables of the runs, laid over each other."""
+        table = pa.concat_tables(self._item_table(run, with_docs=cluster is not None) for run in self._runs)
+        ids = table.column("item").to_numpy()
+        unique, first = np.unique(ids, return_index=True)
+        hashes = np.array(table.column("doc_hash").to_pylist(), dtype=object)
+        changed = np.flatnonzero(hashes != hashes[first][np.searchsorted(unique, ids)])
+        if len(changed):
+            raise UserError(
+                f"Item {ids[changed[0]]} of task {self.name} is a different document in "
+                f"{self._runs[0].location} than in another of the runs: they used different data and cannot "
+                "be paired."
+            )
+        if not len(unique):
+            raise UserError(f"The item table of task {self.name} in {self._runs[0].location} is empty.")
+        self._ids = unique.astype(np.int64)
+        return Items(self._ids, hashes[first], self._cluster_names(table.take(first), cluster))
+
+    def _item_table(self, run: RunFiles, *, with_docs: bool) -> pa.Table:
+        texts = ["doc_hash", "cluster", *(["doc"] if with_docs else [])]
+        schema = pa.schema({"item": pa.int64(), **dict.fromkeys(texts, pa.string())})
+        return run.items(self.name, schema.names).cast(schema)
+
+    def _cluster_names(self, table: pa.Table, column: str | None) -> NDArray[np.object_] | None:
+        if column is None:
+            known = table.column("cluster").to_pylist()
+            return np.array(known, dtype=object) if any(known) else None
+        documents = [json.loads(text or "{}") for text in table.column("doc").to_pylist()]
+        columns = sorted({str(key) for document in documents for key in document})
+        if column not in columns:
+            raise UserError(
+                f"--cluster {column}: the documents of task {self.name} have no such column; they have "
+                f"{some(columns, 20)}."
+            )
+        labels = [json.dumps(document.get(column), sort_keys=True) for document in documents]
+        return np.array(labels, dtype=object)
+
+    def answers(self, model: str, metric: str) -> Iterator[Answers]:
+        """The answers of a model as they stream, leaving out files that are damaged."""
+        for run in self._runs:
+            for table in scan(run, run.samples(model, self.name), metric, "prompt_hash", self._torn):
+                score = table.column("score").cast(pa.float64()).to_numpy()
+                if np.fmax.reduce(np.abs(score)) > LARGEST_SCORE:
+                    raise UserError(
+                        f"The samples of {self.name} in {run.location} contain scores beyond "
+                        f"±{LARGEST_SCORE:g}, which cannot be tested."
+                    )
+                yield Answers(
+                    positions=self._positions(table.column("item").to_numpy(), run.location),
+                    temperature=table.column("temperature").cast(pa.float32()).to_numpy(),
+                    rerun=table.column("seed").fill_null(NO_SEED).to_numpy().astype(np.int64),
+                    score=score,
+                    prompts=self._prompt_codes(table.column("prompt_hash").combine_chunks()),
+                    marked={code: table.column(code).fill_null(False).to_numpy() for code in MARKS},
+                    unscored=table.column("unscored").to_numpy(),
+                )
+
+    def _positions(self, items: Ints, location: str) -> Ints:
+        """Index in the item table of each item."""
+        first, last = int(self._ids[0]), int(self._ids[-1])
+        if last - first + 1 == len(self._ids) and first <= items.min() and items.max() <= last:
+            return items.astype(np.int64) - first  # none is left out, as in most runs
+        where: Ints = np.minimum(np.searchsorted(self._ids, items), len(self._ids) - 1)
+        strangers = items[self._ids[where] != items]
+        if len(strangers):
+            names = some(sorted(set(strangers.tolist())))
+            raise UserError(
+                f"{location} contains answers to items that its item table does not list: {names}."
+            )
+        return where
+
+    def _prompt_codes(self, hashes: pa.Array) -> Ints:
+        """A number per distinct hash, -1 for none; the dictionary of the column is all that is looked up."""
+        coded = hashes if isinstance(hashes, pa.DictionaryArray) else hashes.dictionary_encode()
+        hashes = coded.dictionary.cast(pa.string())
+        with self._lock:
+            unknown = hashes.filter(pc.is_null(pc.index_in(hashes, self._prompts)))
+            if len(unknown):
+                self._prompts = pa.concat_arrays([self._prompts, unknown.unique()])
+            numbers = pc.index_in(hashes, self._prompts).to_numpy(zero_copy_only=False)
+        return _decoded(coded, numbers)
+
+    def passes(self, model: str, metric: str) -> Passes | None:
+        """The answers of a model; the same seed in two run directories is two passes here."""
+        tables, damaged = [], list[str]()
+        for run in self._runs:
+            pieces = scan(run, run.samples(model, self.name), metric, "response", damaged)
+            tables += [(run.location, table) for table in pieces]
+            refuse_damaged(damaged)
+        if not tables:
+            return None
+        seeds = [table.column("seed").fill_null(NO_SEED).to_numpy() for _, table in tables]
+        found = [np.unique(of_table, return_inverse=True) for of_table in seeds]
+        places = [
+            [(location, seed) for seed in of.tolist()]
+            for (location, _), (of, _) in zip(tables, found, strict=True)
+        ]
+        labels = sorted({place for of_table in places for place in of_table})
+        number = {label: i for i, label in enumerate(labels)}
+        numbers = [
+            np.array([number[place] for place in of_table])[codes]
+            for of_table, (_, codes) in zip(places, found, strict=True)
+        ]
+        item, temperature, score = (
+            np.concatenate([table.column(name).to_numpy() for _, table in tables])
+            for name in ("item", "temperature", "score")
+        )
+        return Passes(
+            [(location, None if seed == NO_SEED else seed) for location, seed in labels],
+            item,
+            np.concatenate(numbers).astype(np.int64),
+            temperature,
+            score,
+            np.concatenate([self._answer_codes(table.column("response")) for _, table in tables]),
+        )
+
+    def _answer_codes(self, column: pa.ChunkedArray) -> Ints:
+        """A number per distinct answer, ABSENT where there is none."""
+        responses = column.combine_chunks()
+        answers = responses.dictionary.to_pylist()
+        if self._entry.get("output_type") != "generate_until":
+            answers = [chosen_answer(text) for text in answers]
+        return _decoded(responses, [self._answers.setdefault(one, len(self._answers)) for one in answers])
+
+    def planned(self, model: str) -> dict[Temperature, tuple[int, int]]:
+        """The same over all runs that plan it: a rerun counts once, one of fewer items as answers only."""
+        owed: dict[tuple[Temperature, int | None], int] = {}
+        for run in self._runs:
+            entry = run.tasks[self.name]
+            for temperature, seed in entry["reruns"] if model in run.models else ():
+                key = (None if temperature is None else float(temperature), seed)
+                owed[key] = max(owed.get(key, 0), int(entry["items"]))
+        counts: dict[Temperature, list[int]] = {}
+        for (temperature, _), count in owed.items():
+            counts.setdefault(temperature, []).append(count)
+        return {
+            temperature: (sum(found), max(1, sum(count >= len(self._ids) for count in found)))
+            for temperature, found in counts.items()
+        }
+
+    def answers_equally(self, model: str) -> bool:
+        """Whether the footers of the files tell that there is one text."""
+        return all(run.is_monotonous(model, self.name) for run in self._runs if model in run.models)
+
+
+def _decoded(coded: pa.DictionaryArray, numbers: Sequence[int] | Ints) -> Ints:
+    """The number of each value of a column, by those of its dictionary; ABSENT where it has none."""
+    indices = coded.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)
+    found: Ints = np.append(numbers, ABSENT).astype(np.int64)[indices]
+    return found
+
+
+def open_runs(locations: Sequence[str], metrics: Mapping[str, str], *, are_reruns: bool = False) -> Tables:
+    """Open one run, or several as one.
+
+    Args:
+        locations: paths or URLs of run directories.
+        metrics: by task, group or pattern, as the user asks.
+        are_reruns: whether reruns are laid beside each other, instead of models being compared.
+
+    Raises:
+        UserError: if a run is not readable, contradicts another, or a metric is of no task.
+    """
+    runs = tuple(RunFiles.open(location) for location in locations)
+    models = tuple(dict.fromkeys(model for run in runs for model in run.models))
+    baselines = tuple(dict.fromkeys(run.baseline for run in runs if run.baseline))
+    if not are_reruns:
+        _refuse_contradictions(runs)
+        for baseline in baselines:
+            refuse_reused_in([run.manifest for run in runs], baseline)
+    torn: list[str] = []
+    names = dict.fromkeys(name for run in runs for name in run.tasks)
+    tasks = [RunTask(name, runs, torn) for name in names]
+    refuse_unused(metrics, {task.name: task.group for task in tasks})
+    if are_reruns:
+        return Tables(models, tasks, baselines=baselines, runs=runs)
+    notices, last = list[Notice](), [*_missing_variants(runs, models), *_corpus_scores(runs)]
+    for task in tasks:
+        if not task.is_testable:
+            task.metric(metrics, notices)
+    alpha, margin = (_agreed(runs, key, last) for key in ("alpha", "margin"))
+    testable = [task for task in tasks if task.is_testable]
+    return Tables(models, testable, notices, last, {}, baselines, alpha, margin, runs, torn)
+
+
+def _refuse_contradictions(runs: Sequence[RunFiles]) -> None:
+    for kind, what in (("models", "variant"), ("tasks", "task")):
+        first: dict[str, RunFiles] = {}
+        for run in runs:
+            for name, entry in getattr(run, kind).items():
+                known = first.setdefault(name, run)
+                if getattr(known, kind)[name].get("digest") != entry.get("digest"):
+                    raise UserError(
+                        f"The {what} {name} is defined differently in {known.location} and in "
+                        f"{run.location} (their digests differ), so they cannot be pooled: rename one."
+                    )
+
+
+def _missing_variants(runs: Sequence[RunFiles], models: Sequence[str]) -> Iterator[Notice]:
+    """Say which variants the sweeps name that no manifest knows, and which could not run on the machine."""
+    left_out = {name: why for run in runs for name, why in run.manifest.get("skipped", {}).items()}
+    for name, why in left_out.items():
+        if name not in models:
+            yield Notice(NoticeCode.LEFT_OUT, f"{name} was skipped in the run: {why}.")
+    named = dict.fromkeys(name for run in runs for name in run.sweep.get("variants") or {})
+    if unknown := [name for name in named if name not in models and name not in left_out]:
+        said = f"The sweep names variants that were not run ({some(unknown)}): submit it again to run them."
+        yield Notice(NoticeCode.MISSING_VARIANT, said)
+
+
+def _corpus_scores(runs: Sequence[RunFiles]) -> Iterator[Notice]:
+    """Say what lm-eval makes of all items of a task, where that is not the mean of their scores."""
+    found: dict[tuple[str, str, float], dict[str, list[float]]] = {}
+    for row in (row for run in runs for row in run.store.read_aggregates()):
+        where = (row["task"], row["metric"], row["temperature"])
+        found.setdefault(where, {}).setdefault(row["variant"], []).append(row["value"])
+    said = [
+        f"{task} {metric} at temperature {temperature:g}: "
+        + ", ".join(f"{model} {np.mean(values):.4f}" for model, values in models.items())
+        for (task, metric, temperature), models in found.items()
+    ]
+    if said:
+        text = f"lm-eval's own scores over all items (aggregates.csv): {'; '.join(said[:MOST_SHOWN])}"
+        more = f"; and {len(said) - MOST_SHOWN} more" if said[MOST_SHOWN:] else ""
+        yield Notice(NoticeCode.CORPUS_SCORES, f"{text}{more}.")
+
+
+def _agreed(runs: Sequence[RunFiles], key: str, notices: list[Notice]) -> float | None:
+    values: set[Any] = {run.analysis[key] for run in runs if key in run.analysis}
+    if len(values) > 1:
+        said = f"The runs set different values of {key}: none of them is used."
+        notices.append(Notice(NoticeCode.SETTINGS_DISAGREE, said))
+    return float(values.pop()) if len(values) == 1 else None

@@ -1,1 +1,0 @@
-"""Comparing what different tools wrote: which items, tasks and metrics are the same."""

@@ -1,1 +1,0 @@
-"""Any JSON Lines or CSV file, by the names of its columns."""

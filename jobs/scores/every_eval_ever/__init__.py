@@ -1,1 +1,0 @@
-"""Sample files in the schema of Every Eval Ever."""

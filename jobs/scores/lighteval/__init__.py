@@ -1,1 +1,0 @@
-"""Details that lighteval saves."""

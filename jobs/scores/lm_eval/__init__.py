@@ -1,1 +1,0 @@
-"""Output folders of `lm_eval --log_samples`."""

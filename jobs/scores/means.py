@@ -1,0 +1,263 @@
+"""Averages answers over reruns as they stream by, for one model and task at a time.
+
+A cell per (rerun, item) is all that is kept, so memory grows with the answers of one model to one task and
+time with the rows read. A cell is filled once: a score replaces an earlier failure of the same sample, but
+of two scores the first stays and the second is only counted: a duplicate is not a second rerun.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.formats.metrics import known_direction
+from jobs.formats.notices import Notice, NoticeCode, joined, some
+from jobs.formats.samples import Query, Temperature, as_temperature
+from jobs.formats.tables import Answers, Tables, TaskTables
+from jobs.scores.score_set import Column, ScoreSet, TaskInfo, TaskTable
+from orchestrator.errors import UserError
+from stats.arrays import Bools, Ints
+
+MODELS_AT_ONCE = 2  # one is read while the other is counted
+
+
+class RerunMeans:
+    """Collects the answers of one model to one task and averages the reruns of each item."""
+
+    def __init__(self, items: int) -> None:
+        self._items = items
+        self._slots: dict[int, int] = {}
+        self._scores = np.full((0, items), np.nan)
+        self._failed = np.zeros((0, items), dtype=np.bool_)  # at least once
+        self._marked: dict[NoticeCode, Bools] = {}
+        self._rows = np.zeros(0, dtype=np.int64)
+        self._prompts = np.full(items, -1, dtype=np.int64)
+        self.mixed_prompts = 0
+        self.unscored = np.zeros(items, dtype=np.bool_)
+
+    def add(self, batch: Answers) -> None:
+        """Count a batch in; an empty one changes nothing."""
+        if not batch.positions.size:
+            return
+        slots = self._slots_of(batch)
+        cells = slots * self._items + batch.positions
+        for code, marked in batch.marked.items():
+            if marked.any():
+                known = self._marked.setdefault(code, np.zeros_like(self._failed))
+                known.ravel()[cells[marked]] = True
+        if batch.unscored is not None:
+            self.unscored[batch.positions[batch.unscored]] = True
+        scores, valid = batch.score, ~np.isnan(batch.score)
+        if not valid.all():
+            self._failed.ravel()[cells[~valid]] = True
+            slots, cells, scores = slots[valid], cells[valid], scores[valid]
+        self._rows += np.bincount(slots, minlength=len(self._rows))
+        fresh = np.isnan(self._scores.ravel()[cells])
+        if not fresh.all():
+            cells, scores = cells[fresh], scores[fresh]
+        # Written backwards, so that of two copies in one batch the first stays.
+        self._scores.ravel()[cells[::-1]] = scores[::-1]
+        known_prompts = self._prompts[batch.positions]
+        if not np.array_equal(known_prompts, batch.prompts):
+            differs = (known_prompts != -1) & (batch.prompts != -1) & (known_prompts != batch.prompts)
+            self.mixed_prompts += int(differs.sum())
+            self._prompts[batch.positions] = np.where(known_prompts == -1, batch.prompts, known_prompts)
+
+    def columns(
+        self, planned: dict[Temperature, tuple[int, int]], *, are_equal: bool = False
+    ) -> dict[Temperature, Column]:
+        """The averaged scores, by temperature; an empty column where a plan is known and nothing is there.
+
+        Args:
+            planned: answers in all and reruns of every item that were to be there, by temperature.
+            are_equal: whether all answers are one and the same text.
+        """
+        by_temperature: dict[Temperature, list[int]] = {t: [] for t in planned}
+        for key, slot in sorted(self._slots.items()):  # sums that no order of files changes
+            bits = np.array([key >> 32], dtype=np.uint32)
+            by_temperature.setdefault(as_temperature(bits.view(np.float32)[0]), []).append(slot)
+        return {
+            t: self._column(slots, *planned.get(t, (0, 0)), are_equal=are_equal)
+            for t, slots in by_temperature.items()
+        }
+
+    def _column(self, slots: list[int], samples: int, reruns: int, *, are_equal: bool) -> Column:
+        scores = self._scores[slots]
+        valid = ~np.isnan(scores)
+        answers = valid.sum(axis=0)
+        total = np.where(valid, scores, 0.0).sum(axis=0)
+        mean = np.divide(total, answers, out=np.full(self._items, np.nan), where=answers > 0)
+        failed = (self._failed[slots] & ~valid).sum(axis=0)
+        scored = int(answers.sum())
+        present = scored + int(failed.sum())
+        right_or_wrong = bool((~valid | (scores == 0.0) | (scores == 1.0)).all())
+        marked = {
+            code: (known[slots] & (valid != (code is NoticeCode.WITHHELD_ANSWERS))).sum(axis=0)
+            for code, known in self._marked.items()
+        }
+        if are_equal:
+            marked[NoticeCode.EQUAL_ANSWERS] = answers
+        return Column(
+            scores=mean,
+            answers=answers,
+            prompts=self._prompts,
+            reruns=len(slots),
+            owed=max(0, samples - present),
+            errors=present - scored,
+            repeated=int(self._rows[slots].sum()) - scored,
+            planned=reruns,
+            marked=marked,
+            withheld=int(np.sum(marked.get(NoticeCode.WITHHELD_ANSWERS, 0))),
+            runs=None if right_or_wrong else scores.T,
+            failed=failed,
+        )
+
+    def _slots_of(self, batch: Answers) -> Ints:
+        bits = batch.temperature.view(np.uint32)
+        if (bits == bits[0]).all():
+            base, coded = int(bits[0]) << 32, pa.array(batch.rerun).dictionary_encode()
+            keys = [base | (rerun & 0xFFFFFFFF) for rerun in coded.dictionary.to_pylist()]
+        else:  # Arrow's hash encoding is linear in the rows where numpy's unique sorts them
+            coded = pa.array(bits.astype(np.int64) << 32 | (batch.rerun & 0xFFFFFFFF)).dictionary_encode()
+            keys = coded.dictionary.to_pylist()
+        slots = [self._slots.setdefault(key, len(self._slots)) for key in keys]
+        self._grow(len(self._slots))
+        found: Ints = np.array(slots, dtype=np.int64)[coded.indices.to_numpy()]
+        return found
+
+    def _grow(self, slots: int) -> None:
+        more = slots - len(self._scores)
+        if more > 0:
+            self._scores = np.vstack([self._scores, np.full((more, self._items), np.nan)])
+            unmarked = np.zeros((more, self._items), dtype=np.bool_)
+            self._failed = np.vstack([self._failed, unmarked])
+            self._marked = {code: np.vstack([known, unmarked]) for code, known in self._marked.items()}
+            self._rows = np.append(self._rows, np.zeros(more, dtype=np.int64))
+
+
+def score_set(tables: Tables, query: Query) -> ScoreSet:
+    """Average the reruns and lay the models of each task side by side.
+
+    Args:
+        tables: what was read.
+        query: metrics and clusters asked for.
+
+    Raises:
+        UserError: if an answer cannot be tested, items contradict each other, or nothing can be tested.
+    """
+    notices, refused = list(tables.notices), list[Notice]()
+    scored: list[TaskTable] = []
+    for task in tables.tasks:
+        said: list[Notice] = []
+        info = task_info(task, {**query.metrics, **tables.metrics}, said)
+        if info is None:
+            refused += said
+        else:
+            scored.append(_scored(task, info, query.cluster_column, said))
+            notices += said
+    if tables.runs and not any(column.reruns for table in scored for column in table.columns.values()):
+        said_of_all = joined(notices) or "run `lldeg submit` on its configuration first."
+        raise UserError(
+            f"{some([run.location for run in tables.runs])} has no samples to test: {said_of_all}"
+        )
+    if not scored:
+        raise UserError(joined(refused))
+    uneven = [] if tables.runs else _uneven(scored)
+    warnings = (*notices, *tables.last_notices, *uneven, *refused, *_torn(tables.torn))
+    return ScoreSet(
+        tables.models,
+        tuple(scored),
+        tables.baselines,
+        warnings,
+        tables.alpha,
+        tables.margin,
+        tables.runs,
+        tables.paired_by,
+    )
+
+
+def task_info(task: TaskTables, metrics: dict[str, str], notices: list[Notice]) -> TaskInfo | None:
+    """The task with the metric under test; None, with a notice of why, if none has a number per sample.
+
+    Args:
+        task: the task.
+        metrics: by task, group or pattern, as the user asks.
+        notices: gets what is to be said about the choice.
+
+    Raises:
+        UserError: if the metric asked for is not there, or the data contradict each other.
+    """
+    metric = task.metric(metrics, notices)
+    if metric is None:
+        return None
+    stated = task.stated(metric)
+    higher = known_direction(metric) if stated.higher_is_better is None else stated.higher_is_better
+    return TaskInfo(task.name, metric, higher, task.group, stated)
+
+
+def _scored(task: TaskTables, info: TaskInfo, cluster: str | None, notices: list[Notice]) -> TaskTable:
+    """The scores of one task; notices get what is to be said about it."""
+    items = task.items(cluster)
+
+    def read(model: str) -> RerunMeans:
+        means = RerunMeans(len(items.ids))
+        for answers in task.answers(model, info.metric):
+            means.add(answers)
+        return means
+
+    with ThreadPoolExecutor(MODELS_AT_ONCE) as pool:
+        found = dict(zip(task.models, pool.map(read, task.models), strict=True))
+    columns: dict[tuple[str, Temperature], Column] = {}
+    for model, means in found.items():
+        averaged = means.columns(task.planned(model), are_equal=task.answers_equally(model))
+        columns |= {(model, t): column for t, column in averaged.items()}
+        notices += task.warnings(model)
+        if means.mixed_prompts:
+            said = f"{model}: reruns of the same item of {task.name} had different prompts."
+            notices.append(Notice(NoticeCode.MIXED_RERUN_PROMPTS, said))
+    table = TaskTable(
+        info,
+        items.ids,
+        items.clusters,
+        columns,
+        planned=task.is_planned,
+        unlisted={model: unlisted for model in task.models if (unlisted := task.unlisted(model))},
+        documents=items.documents,
+        cluster_names=items.cluster_names,
+    )
+    return _own_items(table, np.logical_or.reduce([means.unscored for means in found.values()]), notices)
+
+
+def _own_items(table: TaskTable, unscored: Bools, notices: list[Notice]) -> TaskTable:
+    """The items that have the metric; others are of another kind, such as another length of RULER's texts."""
+    scored = np.zeros_like(unscored)
+    for column in table.columns.values():
+        scored |= column.answered
+    others = unscored & ~scored
+    if not others.any() or not scored.any():
+        return table
+    said = (
+        f"{table.info.name}: {table.info.metric} is no score of {others.sum()} of its {len(others)} items, "
+        "which are left out."
+    )
+    notices.append(Notice(NoticeCode.OTHER_ITEMS, said, table.info.name))
+    return table.at(np.flatnonzero(~others))
+
+
+def _uneven(tables: Sequence[TaskTable]) -> list[Notice]:
+    """Say where items have unequal numbers of reruns: the mean of each still counts once."""
+    found = dict.fromkeys(
+        model
+        for table in tables
+        for (model, _), column in table.columns.items()
+        if np.unique(column.answers[column.answered]).size > 1
+    )
+    who = some(list(found))
+    said = f"Prompts have unequal numbers of reruns in {who}; each prompt counts once, by its mean."
+    return [Notice(NoticeCode.UNEQUAL_RERUNS, said)] if found else []
+
+
+def _torn(files: Sequence[str]) -> list[Notice]:
+    said = f"{len(files)} unreadable sample files were ignored, as if not yet written: {some(sorted(files))}."
+    return [Notice(NoticeCode.UNREADABLE_FILES, said)] if files else []

@@ -1,1 +1,0 @@
-"""Run directories that lldeg wrote itself."""

@@ -1,1 +1,0 @@
-"""CSV files with one score per row."""
