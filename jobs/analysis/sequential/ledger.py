@@ -12,7 +12,7 @@ decides anything: verdicts come from the samples.
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -40,42 +40,42 @@ CLOSE = 1e-6
 Entry = Mapping[str, Any]
 
 
-def looks_of(outlines: Mapping[Place, Course], digests: Mapping[Place, Sequence[str]]) -> dict[Key, Facts]:
+def looks_of(courses: Mapping[Place, Course], digests: Mapping[Place, Sequence[str]]) -> dict[Key, Facts]:
     """The looks of comparisons until their decisions.
 
     Args:
-        outlines: by variant and temperature.
+        courses: by variant and temperature.
         digests: of the scores that each look has used.
     """
     return {
         (*place, look.look): {
             "scores": digests[place][look.look - 1],
-            "verdict": outline.verdict.value if outline.verdict and look is outline.looks[-1] else None,
+            "verdict": course.verdict.value if course.verdict and look is course.looks[-1] else None,
         }
-        for place, outline in outlines.items()
-        for look in outline.looks
+        for place, course in courses.items()
+        for look in course.looks
     }
 
 
-def looks_text(outlines: Mapping[Place, Course]) -> str:
+def looks_text(courses: Mapping[Place, Course]) -> str:
     """looks.json; what is infinite or unknown is null.
 
     Args:
-        outlines: by variant and temperature.
+        courses: by variant and temperature.
     """
     comparisons = [
         {
             "variant": variant,
             "temperature": temperature,
-            "verdict": outline.verdict.value if outline.verdict else None,
-            "stopped": outline.stopped,
-            "share_used": outline.share_used,
+            "verdict": course.verdict.value if course.verdict else None,
+            "stopped": course.stopped,
+            "share_used": course.share_used,
             "looks": [
                 {name: value if math.isfinite(value) else None for name, value in asdict(look).items()}
-                for look in outline.looks
+                for look in course.looks
             ],
         }
-        for (variant, temperature), outline in outlines.items()
+        for (variant, temperature), course in courses.items()
     ]
     return json.dumps({"format": FORMAT, "comparisons": comparisons}, indent=1, ensure_ascii=False) + "\n"
 
@@ -180,72 +180,65 @@ def note_looks(
         digests: of the scores that the looks of its samples use.
         courses: the looks that its samples give.
     """
-    ledger, recorded = Ledger(run.store), _read(run)
-    has_ledger = bool(run.manifest.get("ledger"))
-    known = _keys(recorded or {}) if has_ledger else ()
-    is_lost = ledger.is_damaged or any(key not in ledger.looks for key in known)
-    is_lost |= has_ledger and not ledger and any(digests.values())
-    noted = _redrawn(ledger)
-    if missing := [name for name, is_ in ((LOOKS, recorded is None), (LEDGER, is_lost)) if is_]:
-        said = "missing or unreadable; the verdicts are computed from the samples alone."
-        noted += [Notice(NoticeCode.LOOKS_MISSING, f"{name} is {said}") for name in missing]
-    if recorded is not None:
-        noted += _differing(recorded, ledger.contradicted(digests), _by_place(looks_text(courses)))
-    return noted
-
-
-def _redrawn(ledger: Ledger) -> list[Notice]:
-    """That answers which a look had used were asked anew, or may have been."""
-    said = []
+    ledger, recorded, notices = Ledger(run.store), _recorded(run), []
     if ledger.redrawn:
-        said.append(
+        said = (
             f"Answers that looks had used ({labels(ledger.redrawn)}) were lost and asked anew: the looks "
             "since then are a second draw, for which no level holds."
         )
+        notices.append(Notice(NoticeCode.LOOKS_REDRAWN, said))
     if ledger.begins_late:
-        said.append(
-            f"{LEDGER} was lost during the sweep, so answers that looks had used may have been asked anew."
-        )
-    return [Notice(NoticeCode.LOOKS_REDRAWN, text) for text in said]
+        said = "was lost during the sweep, so answers that looks had used may have been asked anew."
+        notices.append(Notice(NoticeCode.LOOKS_REDRAWN, f"{LEDGER} {said}"))
+    has_ledger = bool(run.manifest.get("ledger"))
+    is_lost = ledger.is_damaged or (has_ledger and not ledger and any(digests.values()))
+    is_lost |= has_ledger and any(key not in ledger.looks for key in _keys(recorded or {}))
+    for name, is_missing in ((LOOKS, recorded is None), (LEDGER, is_lost)):
+        if is_missing:
+            said = "missing or unreadable; the verdicts are computed from the samples alone."
+            notices.append(Notice(NoticeCode.LOOKS_MISSING, f"{name} is {said}"))
+    if recorded is not None:
+        expected = _by_place(looks_text(courses))
+        notices += _differing(recorded, ledger.contradicted(digests), expected)
+    return notices
 
 
 def _differing(
     recorded: Mapping[Place, Entry], contradicted: Sequence[Key], expected: Mapping[Place, Entry]
-) -> list[Notice]:
+) -> Iterator[Notice]:
     """Where the records are not what the samples give."""
-    differing = [_label(key) for key, entry in expected.items() if not _same(recorded.get(key), entry)]
-    differing += [_label(key) for key in recorded if key not in expected]
-    differing += [_label(key[:2]) for key in contradicted]
-    if not differing:
-        return []
-    differing = list(dict.fromkeys(differing))
-    behind = [_label(key) for key, entry in expected.items() if _is_behind(recorded.get(key), entry)]
-    if set(differing) <= set(behind):
+    places = [place for place, entry in expected.items() if not _same(recorded.get(place), entry)]
+    places += [place for place in recorded if place not in expected]
+    if not (places := list(dict.fromkeys([*places, *(key[:2] for key in contradicted)]))):
+        return
+    differing = some([f"{variant} at temperature {t:g}" for variant, t in places])
+    if all(_is_behind(recorded.get(place), expected.get(place)) for place in places):
         said = (
-            f"{LOOKS} ends before the looks that the samples give ({some(differing)}): the sweep was "
-            "interrupted, or is running. The verdicts are computed from the samples."
+            f"{LOOKS} ends before the looks that the samples give ({differing}): the sweep was interrupted, "
+            "or is running. The verdicts are computed from the samples."
         )
-        return [Notice(NoticeCode.LOOKS_BEHIND, said)]
+        yield Notice(NoticeCode.LOOKS_BEHIND, said)
+        return
     said = (
-        f"{LOOKS} does not record the looks that the samples give ({some(differing)}): either of them was "
-        "changed. The verdicts are computed from the samples."
+        f"{LOOKS} does not record the looks that the samples give ({differing}): either of them was changed. "
+        "The verdicts are computed from the samples."
     )
-    return [Notice(NoticeCode.LOOKS_DIFFER, said)]
+    yield Notice(NoticeCode.LOOKS_DIFFER, said)
 
 
 def looks_on_record(run: RunFiles) -> list[Key] | None:
     """The looks in looks.json; None if it is missing or unreadable."""
-    recorded = _read(run)
+    recorded = _recorded(run)
     return None if recorded is None else _keys(recorded)
 
 
 def _keys(recorded: Mapping[Place, Entry]) -> list[Key]:
     looks = {place: entry.get("looks") for place, entry in recorded.items()}
-    counts = {place: len(found) for place, found in looks.items() if isinstance(found, list)}
+    counts = {place: len(listed) for place, listed in looks.items() if isinstance(listed, list)}
     return [(*place, look) for place, count in counts.items() for look in range(1, count + 1)]
 
 
-def _read(run: RunFiles) -> dict[Place, Entry] | None:
+def _recorded(run: RunFiles) -> dict[Place, Entry] | None:
     try:
         return _by_place(run.store.read_looks())
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -257,13 +250,9 @@ def _by_place(text: str | bytes) -> dict[Place, Entry]:
     return {(str(entry["variant"]), float(entry["temperature"])): entry for entry in entries}
 
 
-def _label(key: Place) -> str:
-    return f"{key[0]} at temperature {key[1]:g}"
-
-
-def _is_behind(recorded: Entry | None, computed: Entry) -> bool:
+def _is_behind(recorded: Entry | None, computed: Entry | None) -> bool:
     """Whether a record is that of an earlier moment, when the comparison had not been decided."""
-    if recorded is None or recorded.get("verdict") is not None:
+    if recorded is None or computed is None or recorded.get("verdict") is not None:
         return False
     looks = recorded.get("looks")
     return isinstance(looks, list) and _same(looks, computed["looks"][: len(looks)])

@@ -5,14 +5,14 @@ included. Its difference is the mean over the reruns that both models have, so t
 equally many; in the worst case, which certificates are tested in, every missing rerun is a loss.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from jobs.analysis.sequential.plan import AskedTask, Place, RunPlan, read_run_plan
+from jobs.analysis.sequential.plan import AskedTask, Place, RunPlan, name_of, read_run_plan
 from jobs.formats.run_files import RunFiles
 from jobs.formats.run_samples import scan
 from orchestrator.errors import UserError
@@ -22,7 +22,7 @@ from stats.sequential.monitor import Course, SequentialMonitor
 
 
 @dataclass
-class _Answers:
+class Answers:
     """One model's answers to one task at one temperature, items in the order in which they are asked.
 
     Attributes:
@@ -35,21 +35,27 @@ class _Answers:
     known: NDArray[np.bool_]
     complete: int = 0
 
-    def enter(self, task: AskedTask, temperature: float, scores: ReportedScores) -> None:
-        """Take note of answers; those that are not part of the plan are ignored."""
-        seeds = task.seeds[temperature]
-        where = np.minimum(np.searchsorted(task.items, scores.item), task.items.size - 1)
-        column = np.minimum(np.searchsorted(seeds, scores.seed), seeds.size - 1)
-        planned = scores.temperature.astype(np.float32) == np.float32(temperature)
-        planned &= (task.items[where] == scores.item) & (seeds[column] == scores.seed)
+    def enter(self, task: AskedTask, temperature: float, scores: ReportedScores) -> bool:
+        """Take note of answers; those that are not part of the plan are ignored.
+
+        Returns:
+            Whether any are at this temperature.
+        """
+        here = scores.temperature.astype(np.float32) == np.float32(temperature)
+        if not here.any():
+            return False
+        item, seed, seeds = scores.item[here], scores.seed[here], task.seeds[temperature]
+        where = np.minimum(np.searchsorted(task.items, item), task.items.size - 1)
+        column = np.minimum(np.searchsorted(seeds, seed), seeds.size - 1)
+        planned = (task.items[where] == item) & (seeds[column] == seed)
         rank, column = task.ranks[where[planned]], column[planned]
-        self.scores[rank, column] = scores.score[planned]
+        self.scores[rank, column] = scores.score[here][planned]
         self.known[rank, column] = True
         rest = self.known[self.complete :].all(axis=1)
         self.complete += rest.size if rest.all() else int(rest.argmin())
+        return True
 
 
-@dataclass(eq=False)
 class RunMonitor:
     """Takes the looks of a run as its answers become known.
 
@@ -58,36 +64,31 @@ class RunMonitor:
         digests: of the scores that the looks of each comparison have used, one per look.
     """
 
-    plan: RunPlan
-    _answers: dict[tuple[str, str, float], _Answers] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self._monitor = SequentialMonitor(self.plan.plan)
-        self._taken = dict.fromkeys(self.plan.places, 0)
-        self.digests: dict[Place, list[str]] = {place: [] for place in self.plan.places.values()}
-        self._looks: dict[tuple[str, float], int] = {}
-        for model in (self.plan.baseline, *{variant for variant, _ in self.plan.places.values()}):
-            for task in self.plan.tasks:
-                for temperature, seeds in task.seeds.items():
-                    shape = (task.items.size, seeds.size)
-                    self._answers[model, task.info.name, temperature] = _Answers(
-                        np.full(shape, np.nan), np.zeros(shape, dtype=np.bool_)
-                    )
+    def __init__(self, plan: RunPlan) -> None:
+        self.plan = plan
+        self.digests: dict[Place, list[str]] = {place: [] for place in plan.places}
+        self._monitor = SequentialMonitor(plan.plan)
+        self._looks: dict[Place, int] = {}
+        self._answers = {
+            (model, task.info.name, temperature): Answers(
+                np.full((task.items.size, seeds.size), np.nan),
+                np.zeros((task.items.size, seeds.size), dtype=np.bool_),
+            )
+            for model in (plan.baseline, *{variant for variant, _ in plan.places})
+            for task in plan.tasks
+            for temperature, seeds in task.seeds.items()
+        }
 
     def add(self, model: str, task: str, scores: ReportedScores) -> None:
         """Take note of answers; those that are not part of the plan are ignored."""
-        asked = next((one for one in self.plan.tasks if one.info.name == task), None)
-        if asked is None:
-            return
-        for temperature in asked.seeds:
-            here = scores.temperature.astype(np.float32) == np.float32(temperature)
-            answers = self._answers.get((model, task, temperature))
-            if answers is not None and here.any():
-                answers.enter(asked, temperature, scores)
-                tasks = self.plan.tasks_at(temperature)
-                complete = [self._answers[model, one.info.name, temperature].complete for one in tasks]
-                place = next(place for place in self.plan.places.values() if place[1] == temperature)
-                self._looks[model, temperature] = self.plan.plan_of(place).looks_in(complete)
+        for asked in self.plan.tasks:
+            for temperature in asked.seeds if asked.info.name == task else ():
+                answers = self._answers.get((model, task, temperature))
+                if answers is not None and answers.enter(asked, temperature, scores):
+                    tasks = self.plan.tasks_at(temperature)
+                    complete = [self._answers[model, one.info.name, temperature].complete for one in tasks]
+                    place = next(place for place in self.plan.places if place[1] == temperature)
+                    self._looks[model, temperature] = self.plan.plan_of(place).looks_in(complete)
 
     def looks_of(self, model: str, temperature: float) -> int:
         """How many looks the answers of one model at a temperature would allow."""
@@ -102,56 +103,41 @@ class RunMonitor:
         Raises:
             EvidenceError: scores are outside of their metric's range.
         """
-        before = dict(self._taken)
-        for name, (variant, temperature) in self.plan.places.items():
-            possible = min(self.looks_of(model, temperature) for model in (self.plan.baseline, variant))
-            if possible > self._taken[name]:
-                self._taken[name] = self._observe(name, possible)
-        return self._taken != before
+        advanced = False
+        for place, digests in self.digests.items():
+            models = self.plan.baseline, place[0]
+            possible = min(self.looks_of(model, place[1]) for model in models)
+            if possible <= len(digests):
+                continue
+            plan, paired, worst = self.plan.plan_of(place), [], []
+            for task, planned in zip(self.plan.tasks_at(place[1]), plan.tasks, strict=True):
+                seen = planned.seen_at(possible, plan.stopping.looks)
+                first, second = (self._answers[model, task.info.name, place[1]].scores for model in models)
+                paired.append(_differences(first[:seen], second[:seen], task))
+                worst.append(_worst_differences(first[:seen], second[:seen], task))
+            for look in range(len(digests) + 1, self._monitor.observe(name_of(place), paired, worst) + 1):
+                digests.append(self._digest(place, look, after=digests[-1] if digests else ""))
+                advanced = True
+        return advanced
 
-    def _observe(self, name: str, look: int) -> int:
-        variant, temperature = self.plan.places[name]
-        plan = self.plan.plan.of(name)
-        paired, worst = [], []
-        for task, planned in zip(self.plan.tasks_at(temperature), plan.tasks, strict=True):
-            seen = planned.seen_at(look, plan.stopping.looks)
-            baseline, scores = (
-                self._answers[model, task.info.name, temperature].scores[:seen]
-                for model in (self.plan.baseline, variant)
-            )
-            paired.append(_differences(baseline, scores, task))
-            worst.append(_worst_differences(baseline, scores, task))
-        taken = self._monitor.observe(name, paired, worst)
-        digests = self.digests[variant, temperature]
-        for number in range(len(digests) + 1, taken + 1):
-            digests.append(self._digest(name, number, after=digests[-1] if digests else ""))
-        return taken
-
-    def _digest(self, name: str, look: int, after: str) -> str:
+    def _digest(self, place: Place, look: int, after: str) -> str:
         """Digest of the scores that are new at a look, in the order of asking, and of the digest before."""
-        variant, temperature = self.plan.places[name]
-        plan = self.plan.plan.of(name)
-        found = blake2b(after.encode(), digest_size=16)
+        plan, digest = self.plan.plan_of(place), blake2b(after.encode(), digest_size=16)
         for task in plan.tasks:
             first, end = (task.seen_at(number, plan.stopping.looks) for number in (look - 1, look))
-            for model in (self.plan.baseline, variant):
-                scores = self._answers[model, task.task, temperature].scores[first:end]
-                found.update(np.where(np.isnan(scores), np.nan, scores).tobytes())  # one NaN for all
-        return found.hexdigest()
+            for model in (self.plan.baseline, place[0]):
+                scores = self._answers[model, task.task, place[1]].scores[first:end]
+                digest.update(np.where(np.isnan(scores), np.nan, scores).tobytes())  # one NaN for all
+        return digest.hexdigest()
 
     def has_answers(self) -> bool:
         """Whether any answer of the plan is known."""
         return any(answers.known.any() for answers in self._answers.values())
 
-    def outlines(self) -> dict[Place, Course]:
-        """Looks and verdicts of every comparison."""
-        return {
-            self.plan.places[name]: outline for name, outline in self._monitor.courses(tested=False).items()
-        }
-
-    def courses(self) -> dict[Place, Course]:
-        """The same with p-values and intervals."""
-        return {self.plan.places[name]: course for name, course in self._monitor.courses().items()}
+    def courses(self, *, tested: bool = True) -> dict[Place, Course]:
+        """Looks and verdicts of every comparison, with p-values and intervals if they are asked for."""
+        courses = self._monitor.courses(tested=tested)
+        return {place: courses[name_of(place)] for place in self.plan.places}
 
 
 def monitor_of(run: RunFiles) -> RunMonitor:
@@ -195,8 +181,8 @@ def _differences(baseline: Floats, variant: Floats, task: AskedTask) -> Floats:
     both = ~(np.isnan(baseline) | np.isnan(variant))
     sums = np.where(both, _losses(baseline, variant, task), 0.0).sum(axis=1)
     counts = both.sum(axis=1)
-    found: Floats = np.divide(sums, counts, out=np.full(sums.size, np.nan), where=counts > 0)
-    return found
+    means: Floats = np.divide(sums, counts, out=np.full(sums.size, np.nan), where=counts > 0)
+    return means
 
 
 def _worst_differences(baseline: Floats, variant: Floats, task: AskedTask) -> Floats:
@@ -207,10 +193,8 @@ def _worst_differences(baseline: Floats, variant: Floats, task: AskedTask) -> Fl
     if task.info.bounds is None:
         return np.full(len(variant), np.inf)
     low, high = task.info.bounds if task.info.higher_is_better else task.info.bounds[::-1]
-    filled = _losses(
-        np.where(np.isnan(baseline), high, baseline), np.where(np.isnan(variant), low, variant), task
-    )
-    worst: Floats = filled.mean(axis=1)
+    sides = np.where(np.isnan(baseline), high, baseline), np.where(np.isnan(variant), low, variant)
+    worst: Floats = _losses(*sides, task).mean(axis=1)
     return worst
 
 

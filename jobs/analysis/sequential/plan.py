@@ -6,7 +6,7 @@ from functools import cached_property
 
 import numpy as np
 
-from jobs.formats.metrics import Bounds, certain_range
+from jobs.formats.metrics import certain_range
 from jobs.formats.notices import some
 from jobs.formats.run_files import RunFiles
 from jobs.formats.run_tables import RunTask
@@ -58,20 +58,20 @@ class RunPlan:
     Attributes:
         baseline: name of the baseline.
         tasks: in the order of the plan.
-        places: variant and temperature of every comparison by its name in the plan.
+        places: variant and temperature of every comparison.
         plan: looks, spending and levels.
         finished: whether the run asked for the samples that its decisions had left out, too.
     """
 
     baseline: str
     tasks: tuple[AskedTask, ...]
-    places: dict[str, Place]
+    places: tuple[Place, ...]
     plan: SequentialPlan
     finished: bool
 
     def plan_of(self, place: Place) -> SequentialPlan:
         """The plan of one comparison."""
-        return self.plan.of(next(name for name, known in self.places.items() if known == place))
+        return self.plan.of(name_of(place))
 
     def items_of(self, place: Place, looks: int) -> dict[str, Ints]:
         """The items that count after some looks of a comparison, by task; sorted numbers."""
@@ -87,6 +87,11 @@ class RunPlan:
     def tasks_at(self, temperature: float) -> tuple[AskedTask, ...]:
         """The tasks that have answers at a temperature."""
         return tuple(task for task in self.tasks if temperature in task.seeds)
+
+
+def name_of(place: Place) -> str:
+    """What the statistics call a comparison."""
+    return f"{place[0]} at {place[1]!r}"
 
 
 def read_run_plan(run: RunFiles) -> RunPlan:
@@ -116,12 +121,16 @@ def read_run_plan(run: RunFiles) -> RunPlan:
         )
         for task, labels in zip(tasks, blocks, strict=True)
     )
-    places = {f"{variant} at {t!r}": (variant, float(t)) for variant, t in entry["comparisons"]}
+    places = tuple(dict.fromkeys((variant, float(t)) for variant, t in entry["comparisons"]))
+    tasks_of = {
+        name_of(place): tuple(task.info.name for task in tasks if place[1] in task.seeds) for place in places
+    }
     try:
         plan = SequentialPlan(
             planned,
-            tuple(places),
-            tasks_of=_tasks_of(tasks, places),
+            tuple(map(name_of, places)),
+            # at some temperatures not all tasks have answers (log-likelihoods have one)
+            tasks_of={name: has for name, has in tasks_of.items() if len(has) < len(tasks)},
             stopping=stopping_of(entry),
             alpha=entry["alpha"],
             margin=entry["margin"],
@@ -153,11 +162,12 @@ def _empty_tables(
         if (info := task_info(task, dict(entry["metrics"]), [])) is not None
     )
     settled = scaled(ScoreSet((), tables), ScaleOptions()).tasks
-    return tuple(replace(table, info=replace(table.info, bounds=_range(table.info))) for table in settled)
-
-
-def _range(info: TaskInfo) -> Bounds | None:
-    return info.bounds if info.stated.bounds else certain_range(info.metric)
+    infos = [table.info for table in settled]
+    ranges = [info.bounds if info.stated.bounds else certain_range(info.metric) for info in infos]
+    return tuple(
+        replace(table, info=replace(table.info, bounds=bounds))
+        for table, bounds in zip(settled, ranges, strict=True)
+    )
 
 
 def _asked(run: RunFiles, entry: StoppingEntry, table: TaskTable, items: Items) -> AskedTask:
@@ -171,15 +181,6 @@ def _asked(run: RunFiles, entry: StoppingEntry, table: TaskTable, items: Items) 
         asking_order(items.documents, clusters, entry["seed"]),
         {temperature: np.array(sorted(found), dtype=np.int64) for temperature, found in seeds.items()},
     )
-
-
-def _tasks_of(tasks: tuple[AskedTask, ...], places: Mapping[str, Place]) -> dict[str, tuple[str, ...]]:
-    """Tasks of the comparisons at temperatures at which not all have answers (log-likelihoods have one)."""
-    found = {
-        name: tuple(task.info.name for task in tasks if temperature in task.seeds)
-        for name, (_, temperature) in places.items()
-    }
-    return {name: has for name, has in found.items() if len(has) < len(tasks)}
 
 
 def stopping_of(entry: StoppingEntry) -> Stopping:

@@ -105,9 +105,9 @@ def stopped_notes(runs: Sequence[RunFiles]) -> list[str]:
             continue
         monitor = follow(run)
         stopped = [
-            f"{variant} at temperature {temperature:g} ({100 * outline.share_used:.0f} %)"
-            for (variant, temperature), outline in monitor.outlines().items()
-            if outline.stopped
+            f"{variant} at temperature {temperature:g} ({100 * course.share_used:.0f} %)"
+            for (variant, temperature), course in monitor.courses(tested=False).items()
+            if course.stopped
         ]
         if stopped and not monitor.plan.finished:
             notes.append(

@@ -37,7 +37,7 @@ class SequentialPolicy(StoppingPolicy):
     ) -> None:
         self._monitor, self._save, self._warn, self._finish = monitor, save, warn, finish
         self._plan = monitor.plan
-        self._compared = set(self._plan.places.values())
+        self._compared = set(self._plan.places)
         self._ended: set[str] = set()
         self._failed = False
         self._advance()
@@ -80,53 +80,47 @@ class SequentialPolicy(StoppingPolicy):
         waits_for_nothing = self._failed or self._plan.baseline in self._ended
         if waits_for_nothing or (variant, temperature) not in self._compared:
             return Next.CONTINUE
-        lead = self._looks(self._plan.baseline, temperature)
-        is_ahead = lead < self._plan.plan.stopping.looks and self._looks(variant, temperature) >= lead
-        return Next.WAIT if is_ahead else Next.CONTINUE
-
-    def _looks(self, model: str, temperature: float) -> int:
-        return self._monitor.looks_of(model, temperature)
+        lead = self._monitor.looks_of(self._plan.baseline, temperature)
+        is_ahead = self._monitor.looks_of(variant, temperature) >= lead
+        return Next.WAIT if is_ahead and lead < self._plan.plan.stopping.looks else Next.CONTINUE
 
     def standing(self) -> Mapping[str, tuple[Standing, ...]]:
         """The last look of every comparison that had one."""
         return self._standing
 
     def _note_looks(self) -> None:
-        outlines = self._monitor.outlines()
-        self._decided = {place for place, outline in outlines.items() if outline.verdict is not None}
+        courses = self._monitor.courses(tested=False)
+        self._decided = {place for place, course in courses.items() if course.verdict is not None}
         self._note_stops()
-        self._standing = _standing(outlines, self._plan.plan.stopping.looks)
-        self._save(outlines)
+        self._standing: dict[str, tuple[Standing, ...]] = {}
+        for (variant, temperature), course in courses.items():
+            if course.looks:
+                standing = _standing(temperature, course, self._plan.plan.stopping.looks)
+                self._standing[variant] = (*self._standing.get(variant, ()), standing)
+        self._save(courses)
 
     def _note_stops(self) -> None:
-        open_at = {t for variant, t in self._compared - self._decided if self._needs_baseline(variant, t)}
-        baseline = {(self._plan.baseline, t) for _, t in self._compared if t not in open_at}
-        self._stopped = self._decided | baseline
+        baseline, looks = self._plan.baseline, self._monitor.looks_of
+        open_at = {  # where a comparison that is not decided can have a look that the baseline lacks
+            t
+            for variant, t in self._compared - self._decided
+            if variant not in self._ended or looks(variant, t) > looks(baseline, t)
+        }
+        self._stopped = self._decided | {(baseline, t) for _, t in self._compared if t not in open_at}
 
-    def _needs_baseline(self, variant: str, temperature: float) -> bool:
-        """Whether a comparison that is not decided can have a look that the baseline lacks."""
-        lead = self._looks(self._plan.baseline, temperature)
-        return variant not in self._ended or self._looks(variant, temperature) > lead
 
-
-def _standing(outlines: Mapping[Place, Course], looks: int) -> dict[str, tuple[Standing, ...]]:
-    found: dict[str, list[Standing]] = {}
-    for (variant, temperature), outline in outlines.items():
-        if outline.looks:
-            last = outline.looks[-1]
-            found.setdefault(variant, []).append(
-                Standing(
-                    temperature,
-                    last.look,
-                    looks,
-                    last.statistic,
-                    last.boundary,
-                    last.certified_statistic,
-                    last.certified_boundary,
-                    outline.verdict.value if outline.verdict else None,
-                )
-            )
-    return {variant: tuple(standings) for variant, standings in found.items()}
+def _standing(temperature: float, course: Course, looks: int) -> Standing:
+    last = course.looks[-1]
+    return Standing(
+        temperature,
+        last.look,
+        looks,
+        last.statistic,
+        last.boundary,
+        last.certified_statistic,
+        last.certified_boundary,
+        course.verdict.value if course.verdict else None,
+    )
 
 
 def stopping_policy(
@@ -146,11 +140,11 @@ def stopping_policy(
     run = RunFiles.open(location)
     monitor, ledger = monitor_of(run), Ledger(run.store)
 
-    def save(outlines: Mapping[Place, Course]) -> None:
+    def save(courses: Mapping[Place, Course]) -> None:
         if record:
             with suppress(OSError):  # the samples decide; all of it is written again at the next look
-                ledger.add(looks_of(outlines, monitor.digests))
-                run.store.write_looks(looks_text(outlines))
+                ledger.add(looks_of(courses, monitor.digests))
+                run.store.write_looks(looks_text(courses))
 
     if record:
         with suppress(EvidenceError):  # the policy comes upon it, too
