@@ -15,7 +15,7 @@ import typer
 from rich.table import Table
 
 from jobs.text.format import detectable_text, points_text
-from jobs.text.terminal import terminal
+from jobs.text.terminal import plain_table, terminal
 from orchestrator.errors import UserError
 from orchestrator.rundir.schema import MOST_LOOKS
 from stats.planning import Design, TaskPower, expected_course, task_power
@@ -161,12 +161,8 @@ def _rerun_table(design: Design, drop: float | None, throughput: float | None) -
     headings += [] if throughput is None else ["GPU-hours"]
     headings += [] if drop is None else [f"items for {100 * drop:g} points", "samples"]
     headings += [] if drop is None or throughput is None else ["GPU-hours"]
-    table = Table(*headings, box=None, header_style="bold")
-    for column in table.columns:
-        column.justify = "right"
-    for count in sorted({*RERUNS, design.reruns}):
-        table.add_row(*_rerun_row(design.with_reruns(count), drop, throughput))
-    return table
+    counts = sorted({*RERUNS, design.reruns})
+    return plain_table(headings, [_rerun_row(design.with_reruns(n), drop, throughput) for n in counts])
 
 
 def _rerun_row(design: Design, drop: float | None, throughput: float | None) -> list[str]:

@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 from pyarrow.fs import LocalFileSystem
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from jobs.analysis.sequential.refusals import stopped_notes
@@ -21,12 +20,12 @@ from jobs.commands.options import Columns
 from jobs.formats.columns import parse_columns
 from jobs.formats.notices import some
 from jobs.formats.write_run import as_runs
-from jobs.reruns.choose import Kept, TaskChoice, choose, kept
+from jobs.reruns.choose import Choice, Kept, choose, chosen_items, kept
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import RerunQuery, RerunSet
 from jobs.scores.score_set import Reading
 from jobs.text.format import clean, temperature_text
-from jobs.text.terminal import terminal
+from jobs.text.terminal import plain_table, terminal
 from orchestrator.errors import UserError
 from orchestrator.rundir.whole_files import write_whole, writing_to
 from orchestrator.sweep.item_subset import ChosenBy, Subset
@@ -80,68 +79,50 @@ def subset(
     _show(reruns, choices, path, terminal())
 
 
-def to_subset(reruns: RerunSet, choices: Sequence[TaskChoice]) -> Subset:
+def to_subset(reruns: RerunSet, choices: Sequence[Choice]) -> Subset:
     """The file's content: chosen items by task, and which runs chose them."""
-    items = {choice.task: tuple(choice.items) for choice in choices if choice.flips.any()}
-    cells = [choice.cell for choice in choices]
+    items = {choice[0].info.name: tuple(chosen_items(choice)) for choice in choices if choice[1].any()}
+    cells = [cell for cell, _ in choices]
     runs = sorted({(cell.temperature, seed) for cell in cells for seed in cell.seeds}, key=str)
     entry = next(run.models[cells[0].variant] for run in reruns.runs if cells[0].variant in run.models)
     return Subset(items, ChosenBy(entry["model"], entry.get("revision"), tuple(runs)))
 
 
-def _show(reruns: RerunSet, choices: Sequence[TaskChoice], path: Path, console: Console) -> None:
-    cell = choices[0].cell
-    where = temperature_text(cell.temperature)
-    console.print(
-        Text(f"Items on which {clean(cell.variant)} flips between its runs at temperature {where}:")
-    )
-    console.print(_task_table(choices))
-    if found := kept(reruns.cells, choices):
-        console.print(_kept_table(found))
-    steady = [choice.task for choice in choices if not choice.flips.any()]
-    if steady:
+def _show(reruns: RerunSet, choices: Sequence[Choice], path: Path, console: Console) -> None:
+    baseline, temperature = choices[0][0].variant, temperature_text(choices[0][0].temperature)
+    where = f"{clean(baseline)} flips between its runs at temperature {temperature}"
+    console.print(Text(f"Items on which {where}:"))
+    counts = [(c.info.name, str(len(c.runs)), flips.size, int(flips.sum())) for c, flips in choices]
+    counts.append(("all", "", sum(row[2] for row in counts), sum(row[3] for row in counts)))
+    saved = [
+        (clean(task), runs, f"{items:,}", f"{flipping:,}", f"{100 * (1 - flipping / items):.1f}")
+        for task, runs, items, flipping in counts
+    ]
+    console.print(plain_table(("task", "runs", "items", "kept", "saved %"), saved))
+    if entries := kept(reruns.cells, choices):
+        header = ("variant", "T", "items %", "flips", "kept %", "signal/noise", "at equal cost")
+        console.print(plain_table(header, map(_kept_row, entries)))
+    if steady := [cell.info.name for cell, flips in choices if not flips.any()]:
         console.print(Text(f"No item flips in {some(steady)}: omit these tasks from the sweep."))
-    asked = {c.info.name for c in reruns.cells if c.variant == cell.variant}
-    if single := sorted(asked - {choice.task for choice in choices}):
+    asked = {c.info.name for c in reruns.cells if c.variant == baseline}
+    if single := sorted(asked - {cell.info.name for cell, _ in choices}):
         console.print(Text(f"Run only once, so no items were chosen and all are kept: {some(single)}."))
-    fresh = _fresh_seeds(choices)
+    used = [seed for cell, _ in choices for seed in cell.seeds if seed is not None]
+    first = max(used, default=-1) + 1
+    fresh = list(range(first, first + max(len(cell.runs) for cell, _ in choices)))
     console.print(
         Text(f"Written to {path}. To use it in a sweep, set items: {path.resolve()}, seeds: {fresh}.")
     )
 
 
-def _task_table(choices: Sequence[TaskChoice]) -> Table:
-    table = Table("task", "runs", "items", "kept", "saved %", box=None, header_style="bold")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    rows = [(c.task, str(len(c.cell.runs)), c.flips.size, int(c.flips.sum())) for c in choices]
-    rows.append(("all", "", sum(row[2] for row in rows), sum(row[3] for row in rows)))
-    for task, runs, items, flipping in rows:
-        saved = f"{100 * (1 - flipping / items):.1f}"
-        table.add_row(Text(clean(task)), runs, f"{items:,}", f"{flipping:,}", saved)
-    return table
-
-
-def _kept_table(found: Sequence[Kept]) -> Table:
-    headings = ("variant", "T", "items %", "flips", "kept %", "signal/noise", "at equal cost")
-    table = Table(*headings, box=None, header_style="bold")
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for entry in found:
-        before, after = entry.signal_to_noise
-        table.add_row(
-            Text(clean(entry.variant)),
-            temperature_text(entry.temperature),
-            f"{100 * entry.share:.1f}",
-            f"{(entry.worse[0] + entry.better[0]) / entry.pairs:.0f}",
-            "–" if entry.flips_kept is None else f"{100 * entry.flips_kept:.1f}",
-            f"{before:.2f} → {after:.2f}",
-            "–" if entry.gain is None else f"×{entry.gain:.2f}",
-        )
-    return table
-
-
-def _fresh_seeds(choices: Sequence[TaskChoice]) -> list[int]:
-    used = [seed for choice in choices for seed in choice.cell.seeds if seed is not None]
-    first = max(used, default=-1) + 1
-    return list(range(first, first + max(len(choice.cell.runs) for choice in choices)))
+def _kept_row(entry: Kept) -> tuple[str, ...]:
+    before, after = entry.signal_to_noise
+    return (
+        clean(entry.variant),
+        temperature_text(entry.temperature),
+        f"{100 * entry.share:.1f}",
+        f"{(entry.worse[0] + entry.better[0]) / entry.pairs:.0f}",
+        "–" if entry.flips_kept is None else f"{100 * entry.flips_kept:.1f}",
+        f"{before:.2f} → {after:.2f}",
+        "–" if entry.gain is None else f"×{entry.gain:.2f}",
+    )

@@ -5,11 +5,10 @@ leaving out a run of the baseline in turn, choosing by the others and comparing 
 out. Measured on the choosing runs themselves it would look better than it is.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jobs.formats.notices import some
 from jobs.formats.samples import Temperature
@@ -22,27 +21,14 @@ from stats.flips import flipping_items
 SIGNAL = 2.0
 """Standard errors from which on a difference is worth comparing with another."""
 
-Cells = Mapping[tuple[str, str, Temperature], RepeatedAnswers]
+Choice = tuple[RepeatedAnswers, Bools]
+"""The baseline's answers to a task that chose, and which of its complete items flip, shape (complete,)."""
 
 
-@dataclass(frozen=True)
-class TaskChoice:
-    """The items of one task that flip.
-
-    Attributes:
-        task: its name.
-        cell: the baseline's answers that chose.
-        flips: which of the complete items flip, shape (complete,).
-    """
-
-    task: str
-    cell: RepeatedAnswers
-    flips: Bools
-
-    @property
-    def items(self) -> list[int]:
-        """Numbers of the chosen items."""
-        return [int(item) for item in self.cell.items[self.cell.complete][self.flips].tolist()]
+def chosen_items(choice: Choice) -> list[int]:
+    """Numbers of the chosen items."""
+    cell, flips = choice
+    return [int(item) for item in cell.items[cell.complete][flips].tolist()]
 
 
 @dataclass(frozen=True)
@@ -86,8 +72,8 @@ class Kept:
         return float(after / before / np.sqrt(self.share)) if is_signal else None
 
 
-def choose(cells: Sequence[RepeatedAnswers], baseline: str, asked: Temperature) -> list[TaskChoice]:
-    """Choose the items on which the baseline flips.
+def choose(cells: Sequence[RepeatedAnswers], baseline: str, asked: Temperature) -> list[Choice]:
+    """Choose the items on which the baseline flips, task by task.
 
     Args:
         cells: all answers.
@@ -99,24 +85,24 @@ def choose(cells: Sequence[RepeatedAnswers], baseline: str, asked: Temperature) 
     """
     own = [c for c in cells if c.variant == baseline and len(c.runs) > 1]
     repeated = [c for c in own if c.binary and c.complete.any()]
-    found = sorted({c.temperature for c in repeated if c.temperature is not None})
-    temperature = asked if asked is not None else (found[0] if found else None)
-    chosen = [
-        TaskChoice(c.info.name, c, flipping_items(c.right)) for c in repeated if c.temperature == temperature
-    ]
-    if not chosen:
-        there = f"has several only at {some(found)}" if found else "has several at no temperature"
+    temperatures = sorted({c.temperature for c in repeated if c.temperature is not None})
+    temperature = asked if asked is not None else (temperatures[0] if temperatures else None)
+    choices = [(c, flipping_items(c.right)) for c in repeated if c.temperature == temperature]
+    if not choices:
+        there = (
+            f"has several only at {some(temperatures)}" if temperatures else "has several at no temperature"
+        )
         at = "" if asked is None else f" at temperature {asked:g}"
         raise UserError(
             f"Choosing items needs several runs of the baseline {baseline}{at}, which {there}: "
             "run it with more seeds."
         )
-    if not any(choice.flips.any() for choice in chosen):
+    if not any(flips.any() for _, flips in choices):
         raise UserError(f"No answer of {baseline} flips between its runs: there is nothing to choose.")
-    return chosen
+    return choices
 
 
-def kept(cells: Sequence[RepeatedAnswers], choices: Sequence[TaskChoice]) -> list[Kept]:
+def kept(cells: Sequence[RepeatedAnswers], choices: Sequence[Choice]) -> list[Kept]:
     """What the choice keeps of every variant's flips, at every temperature of the chosen tasks.
 
     Args:
@@ -127,45 +113,39 @@ def kept(cells: Sequence[RepeatedAnswers], choices: Sequence[TaskChoice]) -> lis
         One entry for each variant and temperature that has runs which did not choose; at the choosing
         temperature itself that takes three runs of the baseline.
     """
-    baseline = choices[0].cell.variant
-    by_name: Cells = {(c.variant, c.info.name, c.temperature): c for c in cells if c.binary}
-    variants = dict.fromkeys((c.variant, c.temperature) for c in cells if c.variant != baseline)
-    found = []
-    for variant, temperature in variants:
-        by_task = [list(_parts(by_name, choice, variant, temperature)) for choice in choices]
-        if parts := [part for of_task in by_task for part in of_task]:
-            worse, better, items = np.sum(parts, axis=0).tolist()
-            pairs = max(len(of_task) for of_task in by_task)
-            found.append(Kept(variant, temperature, pairs, tuple(worse), tuple(better), items[1] / items[0]))
-    return found
-
-
-def _parts(cells: Cells, choice: TaskChoice, variant: str, temperature: Temperature) -> Iterator[Ints]:
-    """The counts of every pair of runs on one task; shape (3, 2) as `_outcomes` gives them."""
-    task, chooser = choice.task, choice.cell
-    first = cells.get((chooser.variant, task, temperature))
-    second = cells.get((variant, task, temperature))
-    if first is None or second is None or (first is chooser and len(first.runs) < 3):
-        return
-    for i, j in run_pairs(first, second):
-        columns = [k for k in range(len(chooser.runs)) if first is not chooser or k != i]
-        scores = chooser.scores[:, columns]
-        complete = ~np.isnan(scores).any(axis=1)
-        chosen = chooser.items[complete][flipping_items(scores[complete] == 1.0)]
-        yield _outcomes((first, i), (second, j), chosen)
+    baseline = choices[0][0].variant
+    by_name = {(c.variant, c.info.name, c.temperature): c for c in cells if c.binary}
+    entries = []
+    for variant, temperature in dict.fromkeys((c.variant, c.temperature) for c in cells):
+        by_task = []
+        for chooser, _ in choices if variant != baseline else ():
+            task = chooser.info.name
+            own, other = (by_name.get((name, task, temperature)) for name in (baseline, variant))
+            if own is not None and other is not None and (own is not chooser or len(own.runs) > 2):
+                by_task.append([_outcomes(own, i, other, j, chooser) for i, j in run_pairs(own, other)])
+        if outcomes := [outcome for of_task in by_task for outcome in of_task]:
+            worse, better, items = np.sum(outcomes, axis=0).tolist()
+            pairs = max(map(len, by_task))
+            share = items[1] / items[0]
+            entries.append(Kept(variant, temperature, pairs, tuple(worse), tuple(better), share))
+    return entries
 
 
 def _outcomes(
-    first: tuple[RepeatedAnswers, int], second: tuple[RepeatedAnswers, int], chosen: NDArray[np.generic]
+    baseline: RepeatedAnswers, i: int, variant: RepeatedAnswers, j: int, chooser: RepeatedAnswers
 ) -> Ints:
-    """Compare one run of each model: worse, better and items, each on all common items and on the chosen."""
-    (before, i), (after, j) = first, second
-    items, rows, others = np.intersect1d(before.items, after.items, return_indices=True)
-    scores = np.stack([before.scores[rows, i], after.scores[others, j]])
+    """Run i of the baseline against run j of a variant, where run i has no part in the choice.
+
+    Returns:
+        Worse, better and items, each on all common items and on the chosen ones; shape (3, 2).
+    """
+    others = [k for k in range(len(chooser.runs)) if baseline is not chooser or k != i]
+    complete = ~np.isnan(chooser.scores[:, others]).any(axis=1)
+    flipping = flipping_items(chooser.scores[complete][:, others] == 1.0)
+    items, rows, of_variant = np.intersect1d(baseline.items, variant.items, return_indices=True)
+    scores = np.stack([baseline.scores[rows, i], variant.scores[of_variant, j]])
     known = ~np.isnan(scores).any(axis=0)
-    best = 1.0 if before.info.higher_is_better else 0.0
-    right = scores[:, known] == best
-    inside = np.isin(items[known], chosen)
-    worse, better = right[0] & ~right[1], ~right[0] & right[1]
-    flips = (worse, better, np.ones_like(inside))
-    return np.array([[flip.sum(), (flip & inside).sum()] for flip in flips], dtype=np.int64)
+    right = scores[:, known] == (1.0 if baseline.info.higher_is_better else 0.0)
+    inside = np.isin(items[known], chooser.items[complete][flipping])
+    masks = (right[0] & ~right[1], ~right[0] & right[1], np.ones_like(inside))
+    return np.array([[mask.sum(), (mask & inside).sum()] for mask in masks], dtype=np.int64)

@@ -13,7 +13,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from jobs.reruns.summary import CellSummary, FlipReport
@@ -31,6 +30,7 @@ from jobs.text.figure_style import (
     new_figure,
 )
 from jobs.text.format import clean, temperature_text
+from jobs.text.terminal import plain_table
 from orchestrator.rundir.whole_files import FileSet
 from stats.flips import Churn, Estimate
 
@@ -77,13 +77,7 @@ def print_flips(report: FlipReport, console: Console, *, by_task: bool) -> None:
     }
     for title, rows in tables.items():
         if rows:
-            table = Table(
-                box=None, padding=(0, 1, 0, 0), header_style="bold", title=title, title_justify="left"
-            )
-            for number, name in enumerate(rows[0]):
-                table.add_column(name, justify="right" if number else "left", overflow="fold")
-            for row in rows:
-                table.add_row(*map(Text, row.values()))
+            table = plain_table(list(rows[0]), [list(row.values()) for row in rows], title=title)
             console.print(table)
             console.print()
     for cell in report.cells:  # the noise of the first model is, as a rule, that of the baseline

@@ -12,6 +12,7 @@ from jobs.formats.run_counts import Footers
 from jobs.formats.run_files import RunFiles
 from jobs.submit.progress_view import announce, follow
 from jobs.submit.request import SubmitRequest
+from jobs.text.terminal import terminal
 from orchestrator.cluster.ray_cluster import ray_cluster
 from orchestrator.errors import UserError
 from orchestrator.rundir.lease import exclusive, owner
@@ -20,8 +21,6 @@ from orchestrator.sweep.plan import Plan, plan_sweep
 from orchestrator.sweep.prepare import Sweep, prepare
 from orchestrator.workers.execute import conclude, execute, write_documents
 from orchestrator.workers.stopping import StoppingPolicy
-
-SILENT = Console(quiet=True, force_terminal=False, force_jupyter=False)
 
 
 @dataclass(frozen=True)
@@ -58,13 +57,13 @@ def prepare_sweep(request: SubmitRequest, console: Console) -> Sweep:
     return sweep
 
 
-def run_sweep(request: SubmitRequest, console: Console = SILENT) -> Submitted:
+def run_sweep(request: SubmitRequest, console: Console | None = None) -> Submitted:
     """Run the samples of a sweep that are still missing.
 
     Args:
         request: the sweep, the run directory and the Ray cluster; without an address, Ray is started on this
             machine.
-        console: where the progress is shown.
+        console: where the progress is shown; None for nowhere.
 
     Returns:
         The plan and the progress; after Ctrl-C or a signal the progress says "interrupted by …".
@@ -72,7 +71,8 @@ def run_sweep(request: SubmitRequest, console: Console = SILENT) -> Submitted:
     Raises:
         UserError: every mistake in the configuration, or another submit runs in the run directory.
     """
-    sweep, address = prepare_sweep(request, console), request.address
+    console, address = console or terminal(silent=True), request.address
+    sweep = prepare_sweep(request, console)
     progress = SweepProgress({})
     elsewhere = nullcontext() if address is None else ray_cluster(address, sweep.config.include_path)
     # A Ray cluster that is not there leaves no run. A plan made while another submit writes would be stale.

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, TextIO
 from jobs.text.format import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import Console, RenderableType
+    from rich.table import Table
 
 
 class _Printable:
@@ -54,24 +55,33 @@ def _cleaning(stream: Any) -> Any:
 
 def fitting(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> RenderableType:
     """A table of names and numbers; where it does not fit, some lines for each row."""
-    from rich.table import Table  # noqa: PLC0415 - as below
-    from rich.text import Text  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415 - as below
 
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     if sum(widths) + len(widths) > width + 1:
         told = [(name, zip(header[1:], cells, strict=True)) for name, *cells in rows]
         lines = (f"{n}\n  " + "; ".join(f"{key}: {cell}" for key, cell in c if cell) for n, c in told)
         return Text("\n".join(lines))
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    return plain_table(header, rows, no_wrap=True)
+
+
+def plain_table(
+    header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None, no_wrap: bool = False
+) -> Table:
+    """A table without lines: names on the left, numbers on the right; what is too wide is folded."""
+    from rich.table import Table  # noqa: PLC0415 - as below
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold", title=title, title_justify="left")
     for number, name in enumerate(header):
-        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=no_wrap)
     for row in rows:
         table.add_row(*map(Text, row))
     return table
 
 
-def terminal() -> Console:
-    """A console for tables and colours on standard output."""
+def terminal(*, silent: bool = False) -> Console:
+    """A console for tables and colours on standard output, or one that shows nothing."""
     from rich.console import Console  # noqa: PLC0415 - `lldeg --help` need not wait for it
 
     class Terminal(Console):
@@ -79,4 +89,6 @@ def terminal() -> Console:
             for part in super().render(*given, **options):
                 yield part if part.control else part._replace(text=printable(part.text))
 
-    return Terminal(file=getattr(sys.stdout, "rich_proxied_file", sys.stdout))
+    file = getattr(sys.stdout, "rich_proxied_file", sys.stdout)
+    live = False if silent else None
+    return Terminal(file=file, quiet=silent, force_terminal=live, force_jupyter=live)
