@@ -44,7 +44,7 @@ def main() -> None:
     set_up_lm_eval()
     spec = TaskSpec(TASK, include_path=(str(PACK),))
     task = TaskLibrary(spec.include_path).open(spec)
-    requests = list(task.build(PromptConfig(), None, "plain").requests.values())
+    requests = list(task.build(PromptConfig(), None, "plain").values())
     batch = [
         Answered(requests[number % len(requests)], [[f"The answer is {number}"]])
         for number in range(arguments.samples)

@@ -88,7 +88,7 @@ def bare(
         for item in task.items[part::parts]:
             for rerun in wanted:
                 samples += 1
-                for request in built.requests[item.item]:
+                for request in built[item.item]:
                     for query in queries_of(request, rerun, sweep.config.sampling):
                         requests += prepare_query(query, encoding).requests
     (meeting / str(part)).unlink()

@@ -316,21 +316,17 @@ class SweepConfig(Section):
     confirm_run_unsafe_code: bool = False
     """Allow tasks that execute the code a model wrote, in a sandbox."""
 
-    @field_validator("variants", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _nothing_to_defaults(cls, value: object) -> object:
-        if isinstance(value, dict):
-            return {name: {} if entry is None else entry for name, entry in value.items()}
-        return value
-
-    @field_validator("tasks", mode="before")
-    @classmethod
-    def _names_to_tasks(cls, value: object) -> object:
-        if isinstance(value, list):
-            return [{"task": entry} if isinstance(entry, str) else entry for entry in value]
-        return value
-
-    @field_validator("include_path", mode="before")
-    @classmethod
-    def _one_to_list(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
+    def _written_short(cls, raw: Any) -> Any:
+        """Nothing for a variant of defaults only, a name for a task, a folder for a list of one."""
+        if not isinstance(raw, dict):
+            return raw
+        whole, variants, tasks = dict(raw), raw.get("variants"), raw.get("tasks")
+        if isinstance(variants, dict):
+            whole["variants"] = {name: {} if entry is None else entry for name, entry in variants.items()}
+        if isinstance(tasks, list):
+            whole["tasks"] = [{"task": entry} if isinstance(entry, str) else entry for entry in tasks]
+        if isinstance(raw.get("include_path"), str):
+            whole["include_path"] = (raw["include_path"],)
+        return whole

@@ -240,13 +240,13 @@ State = Annotated[str, BeforeValidator(lambda word: "running" if word == "at wor
 """Of a sweep or a replica; earlier versions had other words, here and for two keys below."""
 
 
-class _Part(BaseModel):
+class _StatusPart(BaseModel):
     """A part of the status: what has another type or no sensible size is damaged, other keys are ignored."""
 
     model_config = ConfigDict(allow_inf_nan=False, from_attributes=True)
 
 
-class VariantStatus(_Part):
+class VariantStatus(_StatusPart):
     """Counts of a variant, as `VariantProgress` has them."""
 
     planned: int = 0
@@ -264,7 +264,7 @@ class VariantStatus(_Part):
     looks: list[Standing] = Field(default_factory=list)
 
 
-class ReplicaStatus(_Part):
+class ReplicaStatus(_StatusPart):
     """A replica, as `ReplicaProgress` has it."""
 
     number: int
@@ -275,7 +275,7 @@ class ReplicaStatus(_Part):
     problem: str | None = Field(default=None, validation_alias=AliasChoices("problem", "trouble"))
 
 
-class Status(_Part):
+class SweepStatus(_StatusPart):
     """status.json: how far the submit is, or was, by its last heartbeat.
 
     Attributes:
@@ -301,12 +301,12 @@ class Status(_Part):
     notes: list[str] = Field(default_factory=list)
 
 
-def read_status(store: RunStore) -> Status:
+def read_status(store: RunStore) -> SweepStatus:
     """The last status written; nothing but defaults if there is none, or it is damaged."""
     try:
-        return Status.model_validate_json(store.read_log(STATUS))
+        return SweepStatus.model_validate_json(store.read_log(STATUS))
     except (OSError, ValueError):
-        return Status()
+        return SweepStatus()
 
 
 def write_status(store: RunStore, progress: SweepProgress, state: str | None = None) -> None:
@@ -320,7 +320,7 @@ def write_status(store: RunStore, progress: SweepProgress, state: str | None = N
     Raises:
         OSError: the storage does not take it.
     """
-    status = Status(
+    status = SweepStatus(
         state=state or ("incomplete" if progress.owed else "complete"),
         last_heartbeat=time.time(),
         host=socket.gethostname(),

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from orchestrator.errors import UserError
 from orchestrator.input_files import read_json
 from orchestrator.rundir.schema import Manifest
@@ -24,8 +26,7 @@ Run = tuple[float | None, int | None]
 """Temperature and seed."""
 
 
-@dataclass(frozen=True)
-class ChosenBy:
+class ChosenBy(BaseModel):
     """The runs that chose a subset.
 
     Attributes:
@@ -37,10 +38,6 @@ class ChosenBy:
     model: str | None
     revision: str | None
     runs: tuple[Run, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """As in the file and in the manifest of a run."""
-        return {"model": self.model, "revision": self.revision, "runs": [list(run) for run in self.runs]}
 
     def is_model(self, model: str | None, revision: str | None) -> bool:
         """Whether that is the same model: by its weights if they are known, else by its name."""
@@ -65,7 +62,7 @@ class Subset:
         """The file."""
         content: dict[str, Any] = {task: list(items) for task, items in self.items.items()}
         if self.chosen_by is not None:
-            content[CHOSEN_BY] = self.chosen_by.as_json()
+            content[CHOSEN_BY] = self.chosen_by.model_dump(mode="json")
         return json.dumps(content, ensure_ascii=False) + "\n"
 
 
@@ -103,9 +100,8 @@ def chosen_by(content: object, where: str) -> ChosenBy | None:
     if content is None:
         return None
     try:
-        runs = tuple((temperature, seed) for temperature, seed in content["runs"])  # type: ignore[index]
-        return ChosenBy(content["model"], content["revision"], runs)  # type: ignore[index]
-    except (KeyError, TypeError, ValueError):
+        return ChosenBy.model_validate(content)
+    except ValidationError:
         raise UserError(
             f"{where}: '{CHOSEN_BY}' is damaged; recreate the file with `lldeg subset`."
         ) from None

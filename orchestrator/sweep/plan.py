@@ -23,7 +23,7 @@ from orchestrator.rundir.store import without_errors
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
 from orchestrator.sweep.fit_to_machine import refuse_other_choices
 from orchestrator.sweep.prepare import Sweep
-from orchestrator.sweep.tasks import SweepTask, TaskItems
+from orchestrator.sweep.tasks import Requests, SweepTask, items_of
 from stats.sequential.plan import asking_order
 
 BUSY = f"{ServerBusyError.__name__}:"
@@ -246,11 +246,11 @@ def _sizes(manifest: Manifest) -> Mapping[str, Any]:
     return {name: {"items": entry["items"], "reruns": entry["reruns"]} for name, entry in tasks}
 
 
-def _in_order(task: SweepTask, built: TaskItems, entry: StoppingEntry | None) -> tuple[Item, ...]:
+def _in_order(task: SweepTask, built: Requests, entry: StoppingEntry | None) -> tuple[Item, ...]:
     """The items of a task in the order in which they are asked: its own if all variants run to the end."""
-    items = tuple(built.items())
+    items = tuple(items_of(built))
     if entry is None:
         return items
-    clusters = [task.cluster_of(requests[0].doc) for requests in built.requests.values()]
+    clusters = [task.cluster_of(requests[0].doc) for requests in built.values()]
     order = asking_order((item.doc_hash for item in items), clusters, entry["seed"])
     return tuple(items[place] for place in order)

@@ -29,7 +29,7 @@ from orchestrator.sweep.fit_to_machine import Fitted, fit_elsewhere, fit_to_this
 from orchestrator.sweep.item_subset import Subset, read_subset, refuse_reused
 from orchestrator.sweep.models import engine_versions, find_models, find_versions, versions_note
 from orchestrator.sweep.prompts import PromptLengths, Template, chat_templates
-from orchestrator.sweep.tasks import SweepTask, TaskError, TaskItems, TaskLibrary, set_up_lm_eval
+from orchestrator.sweep.tasks import Requests, SweepTask, TaskError, TaskLibrary, set_up_lm_eval
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Sweep:
     store: RunStore
     tasks: dict[str, SweepTask]
     renderings: dict[str, str]
-    built: dict[tuple[str, str], TaskItems]
+    built: dict[tuple[str, str], Requests]
     subset: Subset | None = None
 
     @cached_property
@@ -91,7 +91,7 @@ class Sweep:
             origin = self.subset.chosen_by
             manifest["subset"] = {
                 "digest": digest(dict(self.subset.items)),
-                "chosen_by": None if origin is None else origin.as_json(),
+                "chosen_by": None if origin is None else origin.model_dump(mode="json"),
             }
         return manifest
 
@@ -105,7 +105,7 @@ class Sweep:
             "filters": task.scores.filters,
             "cluster": task.spec.cluster,
             "limit": task.spec.limit.model_dump(exclude_none=True) if task.spec.limit else None,
-            "items": len(self.built[self.renderings[self.config.baseline], task.spec.name].requests),
+            "items": len(self.built[self.renderings[self.config.baseline], task.spec.name]),
             "reruns": [(r.temperature, r.seed) for r in reruns(self.config.sampling, sampled=task.sampled)],
             "definition": task.definition,
         }
@@ -293,9 +293,9 @@ def unanswerable(
 
 def build_prompts(
     prompt: PromptConfig, tasks: Mapping[str, SweepTask], templates: Mapping[str, Template]
-) -> tuple[dict[tuple[str, str], TaskItems], list[str]]:
+) -> tuple[dict[tuple[str, str], Requests], list[str]]:
     """The requests of every task in every rendering."""
-    built: dict[tuple[str, str], TaskItems] = {}
+    built: dict[tuple[str, str], Requests] = {}
     problems: dict[str, str] = {}  # by task: it fails in the same way in every rendering
     for rendering, template in templates.items():
         draws = {id(task.draws): task.draws.copy() for task in tasks.values()}  # the same in every rendering
@@ -303,7 +303,7 @@ def build_prompts(
             try:
                 with draws[id(task.draws)]:
                     items = built[rendering, name] = task.build(prompt, template, rendering)
-                for requests in items.requests.values():
+                for requests in items.values():
                     task.cluster_of(requests[0].doc)
             except TaskError as error:
                 problems.setdefault(name, str(error))

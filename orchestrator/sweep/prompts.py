@@ -193,7 +193,7 @@ class PromptLengths:
         """The prompts of a task for a variant."""
         sweep, variant = self._sweep, self._sweep.variants[name]
         place = sweep.renderings[name], task
-        items = list(sweep.built[place].requests.values())
+        items = list(sweep.built[place].values())
         default = variant.options.get("max_gen_toks")
         default = default if isinstance(default, int) else None
         answer = sweep.tasks[task].longest_answer(sweep.config.sampling, default)

@@ -35,6 +35,8 @@ from orchestrator.rundir.identity import Item
 from orchestrator.sweep.scores import TaskMetrics, values_text
 from stats.sequential.plan import item_order
 
+Requests = dict[int, list[Instance]]
+"""The requests of a task, by item."""
 PYTHON_SEED, NUMPY_SEED = 0, 1234  # the defaults of lm_eval.simple_evaluate
 ALLOW_CODE = "HF_ALLOW_CODE_EVAL"
 """What Hugging Face's code_eval asks for, which HumanEval and MBPP try out while they are loaded."""
@@ -309,7 +311,7 @@ class SweepTask:
 
     # requests -------------------------------------------------------------------------------------------
 
-    def build(self, prompt: PromptConfig, chat_template: Callable[..., str] | None, name: str) -> TaskItems:
+    def build(self, prompt: PromptConfig, chat_template: Callable[..., str] | None, name: str) -> Requests:
         """Build the requests of all items, few-shot examples and chat template included.
 
         Args:
@@ -332,7 +334,7 @@ class SweepTask:
         self._task._instances = None
         for instances in requests.values():
             instances.sort(key=lambda instance: instance.idx)
-        return TaskItems(self._chosen(requests))
+        return self._chosen(requests)
 
     def _chosen(self, requests: dict[int, list[Instance]]) -> dict[int, list[Instance]]:
         """The items that the sweep asks for.
@@ -434,20 +436,15 @@ class Scored:
     corpus_values: str | None = None
 
 
-@dataclass(frozen=True)
-class TaskItems:
-    """The requests of a task, by item."""
+def items_of(requests: Requests) -> Iterator[Item]:
+    """Identity of each item, hashed the way lm-eval's sample logs hash documents and prompts."""
+    for item, (first, *_) in requests.items():
+        yield Item(item, doc_hash(first.doc), prompt_hash(first))
 
-    requests: dict[int, list[Instance]]
 
-    def items(self) -> Iterator[Item]:
-        """Identity of each item, hashed the way lm-eval's sample logs hash documents and prompts."""
-        for item, requests in self.requests.items():
-            yield Item(item, doc_hash(requests[0].doc), self.prompt_hash(item))
-
-    def prompt_hash(self, item: int) -> str:
-        """lm-eval's own hash of an item's prompt."""
-        return str(hash_string(self.requests[item][0].arguments[0]))
+def prompt_hash(request: Instance) -> str:
+    """lm-eval's own hash of a prompt."""
+    return str(hash_string(request.arguments[0]))
 
 
 def doc_text(doc: Any) -> str:

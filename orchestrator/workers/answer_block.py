@@ -12,7 +12,7 @@ from orchestrator.engines.base import GENERATE, Answer, Engine, EngineEndedError
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.sweep.blocks import Block
-from orchestrator.sweep.tasks import Answered, Scored, TaskItems, Unscorable
+from orchestrator.sweep.tasks import Answered, Requests, Scored, Unscorable
 from orchestrator.workers.sample_rows import Sample
 from stats.arrays import LARGEST_SCORE
 
@@ -33,7 +33,7 @@ _REPEAT_STRIDE = 1_000_003  # a prime: repeats of one seed get seeds far from th
 def answer_block(
     block: Block,
     score: Scorer,
-    built: TaskItems,
+    built: Requests,
     engine: Engine,
     sampling: SamplingConfig,
     *,
@@ -68,7 +68,7 @@ def answer_block(
         for rerun in block.reruns:
             own = [
                 replace(query, whole=must_fit)
-                for request in built.requests[item.item]
+                for request in built[item.item]
                 for query in queries_of(request, rerun, sampling, thinks=think_end_token is not None)
             ]
             asked.append((item, rerun, len(own)))
@@ -84,7 +84,7 @@ def answer_block(
     answers = (checked(query, reply or unanswered) for query, reply in zip(queries, replies, strict=True))
     samples = [_unscored(item, rerun, list(islice(answers, size))) for item, rerun, size in asked]
     whole = [sample for sample in samples if sample.error is None]
-    answered = [_answered(built.requests[sample.item.item], sample) for sample in whole]
+    answered = [_answered(built[sample.item.item], sample) for sample in whole]
     bare = [without_thoughts(one, think_end_token) for one in answered]
     scored = zip(whole, answered, score(bare), strict=True)
     return [sample if sample.error is not None else _scored(*next(scored)) for sample in samples]

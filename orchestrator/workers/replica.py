@@ -34,7 +34,7 @@ from orchestrator.rundir.manifest import software_id
 from orchestrator.rundir.schema import SampleColumns, SoftwareEntry
 from orchestrator.rundir.store import RunStore, replica_log_name
 from orchestrator.sweep.blocks import Block
-from orchestrator.sweep.tasks import TaskItems, TaskSpec, set_up_lm_eval
+from orchestrator.sweep.tasks import Requests, TaskSpec, set_up_lm_eval
 from orchestrator.workers.answer_block import answer_block, put_off_refused
 from orchestrator.workers.replica_log import keep_log, say
 from orchestrator.workers.sample_rows import samples_table
@@ -49,7 +49,7 @@ class Job:
 
     Attributes:
         tasks: leaf tasks by name.
-        items: per task, a one-element tuple with the Ray reference to its `TaskItems` (in a tuple so that Ray
+        items: per task, a one-element tuple with the Ray reference to its requests (in a tuple so that Ray
             hands over the reference, not the items).
         owner: the submit it works for; see `lease.owner`.
         software: what the submit runs.
@@ -129,7 +129,7 @@ class Replica:
         self._job = job
         self._node = str(ray.get_runtime_context().get_node_id())
         self._store = RunStore(job.store_url, must_answer=False)
-        self._items: dict[str, TaskItems] = {}
+        self._items: dict[str, Requests] = {}
         self._scoring = ScoringPool(job.tasks, job.scoring_processes)
         self._engine: Engine | None = None
         self._software: str | None = None

@@ -12,7 +12,7 @@ from orchestrator.errors import error_text
 from orchestrator.rundir.identity import Item, Rerun, sample_key
 from orchestrator.rundir.schema import ITEMS, SampleColumns
 from orchestrator.sweep.blocks import Block
-from orchestrator.sweep.tasks import Scored, SweepTask, TaskItems, doc_hash, doc_text
+from orchestrator.sweep.tasks import Requests, Scored, SweepTask, doc_hash, doc_text, prompt_hash
 
 UNSTORABLE = (pa.ArrowException, OverflowError, TypeError, ValueError)
 """What pyarrow raises for a value that its column cannot hold."""
@@ -97,17 +97,17 @@ def _utf8(text: str | None) -> str | None:
     return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def items_table(task: SweepTask, built: TaskItems) -> pa.Table:
+def items_table(task: SweepTask, built: Requests) -> pa.Table:
     """Documents and prompts of a task, once for all variants."""
     rows = []
-    for item, requests in built.requests.items():
+    for item, requests in built.items():
         doc = requests[0].doc
         rows.append(
             {
                 "task": task.spec.name,
                 "item": item,
                 "doc_hash": doc_hash(doc),
-                "prompt_hash": built.prompt_hash(item),
+                "prompt_hash": prompt_hash(requests[0]),
                 "cluster": task.cluster_of(doc),
                 "prompt": _utf8(str(requests[0].arguments[0])),
                 "target": _utf8(task.target(doc)),

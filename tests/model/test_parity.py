@@ -23,6 +23,7 @@ from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import ITEMS, SampleColumns
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.prepare import prepare
+from orchestrator.sweep.tasks import items_of, prompt_hash
 from orchestrator.workers.answer_block import answer_block
 
 pytestmark = pytest.mark.model
@@ -311,8 +312,8 @@ def test_chat_and_few_shot_prompts_are_lm_evals(outcome, hf, pack, prompt, monke
     for variant in ("hf", "vllm"):
         for (task, item), logged in expected.items():
             built = sweep.built[sweep.renderings[variant], task]
-            assert built.requests[item][0].args[0] == logged[0]["arguments"][0][0]
-            assert built.prompt_hash(item) == logged[0]["prompt_hash"]
+            assert built[item][0].args[0] == logged[0]["arguments"][0][0]
+            assert prompt_hash(built[item][0]) == logged[0]["prompt_hash"]
 
 
 @pytest.mark.parametrize(("task", "prompt"), [(SHUFFLED, {}), (SHOTS, CHAT)])
@@ -322,7 +323,7 @@ def test_answers_and_scores_of_such_prompts_are_lm_evals(outcome, hf, pack, task
     settings += [f"tasks=[{task}]", "sampling.temperatures=[0.0]"]
     sweep = prepare(outcome.path, overrides=settings, run_dir="unused")
     built = sweep.built[sweep.renderings["hf"], task]
-    block = Block("hf", task, "cell", tuple(built.items()), (Rerun(0.0),))
+    block = Block("hf", task, "cell", tuple(items_of(built)), (Rerun(0.0),))
     samples = answer_block(
         block, sweep.tasks[task].score_each, built, LmEvalEngine(hf), sweep.config.sampling
     )

@@ -11,7 +11,7 @@ from orchestrator.engines.base import Answer, EngineAwayError
 from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import SampleColumns
 from orchestrator.sweep.blocks import Block
-from orchestrator.sweep.tasks import TaskLibrary, TaskSpec
+from orchestrator.sweep.tasks import TaskLibrary, TaskSpec, items_of
 from orchestrator.workers.answer_block import answer_block, generation_settings, put_off_refused
 from orchestrator.workers.sample_rows import samples_table
 
@@ -51,7 +51,7 @@ def open_task(tmp_path):
         library = TaskLibrary((str(tmp_path / "pack"),))
         task = library.open(TaskSpec(name, include_path=library.include_path))
         built = task.build(PromptConfig(), None, "plain")
-        return task, built, Block("v", name, "c", tuple(built.items()), tuple(reruns))
+        return task, built, Block("v", name, "c", tuple(items_of(built)), tuple(reruns))
 
     return open_task
 

@@ -23,7 +23,7 @@ def prompt(tmp_path):
         path = write_sweep(tmp_path, tasks=["asked"], variants={"base": {}}, engine=engine, prompt=section)
         made.save_pretrained(tmp_path / "model")
         sweep = prepare(path, run_dir=str(tmp_path / "run"))
-        return sweep.built[sweep.renderings["base"], "asked"].requests[0][0].args[0]
+        return sweep.built[sweep.renderings["base"], "asked"][0][0].args[0]
 
     return prompt
 

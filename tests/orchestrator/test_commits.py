@@ -108,7 +108,7 @@ def test_a_main_that_moves_moves_for_no_replica(moving, tmp_path):
     """The model, its tokenizer and the chat template are those of the recorded commit."""
     sweep = prepare(sweep_of(tmp_path), run_dir=str(tmp_path / "run"))
     assert sweep.manifest()["variants"]["base"]["revision"] == FIRST
-    prompt = sweep.built[sweep.renderings["base"], "asked"].requests[0][0].args[0]
+    prompt = sweep.built[sweep.renderings["base"], "asked"][0][0].args[0]
     assert prompt.startswith("model 1")
     lm = load_lm(sweep.variants["base"], "hf", on_cpu=True)
     assert lm.model.get_input_embeddings().weight.equal(first_weights(moving))
@@ -121,7 +121,7 @@ def test_a_tokenizer_of_its_own_is_pinned_too(moving, tmp_path):
     sweep = prepare(sweep_of(tmp_path, engine=engine), run_dir=str(tmp_path / "run"))
     entry = sweep.manifest()["variants"]["base"]
     assert (entry["revision"], entry["commits"], entry["engine"]) == (FIRST, {"tokenizer": FIRST}, engine)
-    assert sweep.built[sweep.renderings["base"], "asked"].requests[0][0].args[0].startswith("tokenizer 1")
+    assert sweep.built[sweep.renderings["base"], "asked"][0][0].args[0].startswith("tokenizer 1")
     lm = load_lm(sweep.variants["base"], "hf", on_cpu=True)
     assert "tokenizer 1" in lm.tokenizer.chat_template
 

@@ -14,8 +14,8 @@ from orchestrator.rundir.progress import (
     Heartbeat,
     ReplicaProgress,
     Standing,
-    Status,
     SweepProgress,
+    SweepStatus,
     VariantProgress,
     forget_stop,
     read_status,
@@ -154,6 +154,6 @@ def test_the_words_of_earlier_versions_are_read(store):
 def test_a_damaged_status_is_none(store):
     """Whoever asks in the middle of a write gets nothing rather than an error."""
     store.write_log(STATUS, b"{")
-    assert read_status(store) == Status()
+    assert read_status(store) == SweepStatus()
     store.write_log(STATUS, b"[]")
-    assert read_status(store) == Status()
+    assert read_status(store) == SweepStatus()

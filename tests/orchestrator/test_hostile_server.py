@@ -21,7 +21,7 @@ from orchestrator.engines.redaction import strike, striker
 from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import SampleColumns
 from orchestrator.sweep.blocks import Block
-from orchestrator.sweep.tasks import TaskLibrary, TaskSpec
+from orchestrator.sweep.tasks import TaskLibrary, TaskSpec, items_of
 from orchestrator.workers.answer_block import answer_block
 from orchestrator.workers.sample_rows import samples_table
 
@@ -66,7 +66,7 @@ def rows(request, tmp_path_factory):
     library = TaskLibrary((str(folder / "pack"),))
     task = library.open(TaskSpec("t", include_path=library.include_path))
     built = task.build(PromptConfig(), None, "plain")
-    block = Block("v", "t", "c", tuple(built.items()), (Rerun(0.0),))
+    block = Block("v", "t", "c", tuple(items_of(built)), (Rerun(0.0),))
     server = StandInServer(misbehave)
     options = {"base_url": server.url, "tokenizer_backend": "None", "max_reply_mib": 2, "patience": 1}
     with pytest.MonkeyPatch.context() as patch:
@@ -263,7 +263,7 @@ def test_scores_beyond_measure_are_errors(tmp_path):
     library = TaskLibrary((str(tmp_path / "pack"),))
     task = library.open(TaskSpec(name, include_path=library.include_path))
     built = task.build(PromptConfig(), None, "plain")
-    block = Block("v", name, "c", tuple(built.items()), (Rerun(0.0),))
+    block = Block("v", name, "c", tuple(items_of(built)), (Rerun(0.0),))
     engine = SimpleNamespace(answer=lambda queries: [Answer("0") for _ in queries])
     scores = iter([math.inf, 1.0])
     task._task.process_results = lambda doc, kept: {"exact_match": next(scores)}

@@ -11,7 +11,7 @@ from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, ROLLING, Answer, 
 from orchestrator.engines.vllm_engine import read_loglikelihood
 from orchestrator.rundir.identity import Rerun
 from orchestrator.sweep.blocks import Block
-from orchestrator.sweep.tasks import TaskLibrary, TaskSpec
+from orchestrator.sweep.tasks import TaskLibrary, TaskSpec, items_of
 from orchestrator.workers.answer_block import answer_block, checked
 
 IMPOSSIBLE = [math.nan, math.inf, -math.inf, 0.5, True, "-1", None, 10**400]
@@ -57,7 +57,7 @@ def test_nan_everywhere_is_no_score(tmp_path):
     library = TaskLibrary((str(tmp_path / "pack"),))
     task = library.open(TaskSpec(name, include_path=library.include_path))
     built = task.build(PromptConfig(), None, "plain")
-    block = Block("v", name, "c", tuple(built.items()), (Rerun(0.0),))
+    block = Block("v", name, "c", tuple(items_of(built)), (Rerun(0.0),))
     engine = SimpleNamespace(answer=lambda queries: [Answer((math.nan, False)) for _ in queries])
     samples = answer_block(block, task.score_each, built, engine, SamplingConfig())
     assert [sample.scored for sample in samples] == [None, None]

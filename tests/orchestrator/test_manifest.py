@@ -6,6 +6,7 @@ import pytest
 
 from orchestrator.errors import UserError
 from orchestrator.rundir.manifest import merge, package_versions, software_entry, version_changes
+from orchestrator.rundir.schema import Manifest, misshapen
 
 COMMAND = "lldeg submit x.yaml --run-dir runs/x-2"
 OLD = {
@@ -109,6 +110,33 @@ def with_software(manifest, version):
     """The manifest of a submit with a version of vLLM."""
     versions = {"vllm": version}
     return {**manifest, "versions": versions, "software": software_entry(versions, None)}
+
+
+WHOLE = {**OLD, "tasks": {"t": {**OLD["tasks"]["t"], "group": None, "output_type": "generate_until"}}}
+WHOLE["tasks"]["t"] |= {"metrics": {"acc,none": {"higher_is_better": True}}, "filters": ["none"]}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem"),
+    [
+        (("format",), 1, None),
+        (("tasks", "t", "limit"), {"random": 7}, None),
+        (("tasks", "t", "reruns"), [[0.7, True]], "tasks.t.reruns has an invalid value"),
+        (("tasks", "t", "items"), -1, "tasks.t.items has an invalid value"),
+        (("variants", "a"), {"engine": {}}, "variants.a.model has an invalid value"),
+        (("stopping",), {"looks": 3}, "stopping has an invalid value"),
+        (("skipped",), [], "skipped has an invalid value"),
+        (("variants",), dict.fromkeys(map(str, range(1001)), OLD["variants"]["a"]), "too many variants"),
+    ],
+)
+def test_a_damaged_manifest_is_named_by_its_part(path, value, problem):
+    """And one that is whole is read, whether its numbers of pairs are JSON's lists or Python's tuples."""
+    whole = copy.deepcopy(WHOLE)
+    section = whole
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    assert (problem or "None") in str(misshapen(whole, Manifest))
 
 
 def test_the_history_of_the_software_is_kept():

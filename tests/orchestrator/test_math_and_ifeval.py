@@ -53,7 +53,7 @@ def score(tmp_path):
         spec = TaskSpec(name, include_path=(str(tmp_path),))
         built = TaskLibrary(spec.include_path).open(spec).build(PromptConfig(), None, "plain")
         pools.append(ScoringPool({name: spec}, 1))
-        batch = [Answered(one, [[text]]) for one, text in zip(built.requests.values(), said, strict=True)]
+        batch = [Answered(one, [[text]]) for one, text in zip(built.values(), said, strict=True)]
         results = []
         thread = threading.Thread(target=lambda: results.extend(pools[-1].scorer(name)(batch)))
         thread.start()

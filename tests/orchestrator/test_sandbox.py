@@ -60,7 +60,7 @@ def run(tmp_path, monkeypatch):
         (spec,) = library.leaves(TaskConfig(task=name))
         built = library.open(spec).build(PromptConfig(), None, "plain")
         pools.append(ScoringPool({name: spec}, 1, seconds))
-        requests = built.requests.values()
+        requests = built.values()
         batch = [Answered(one, [[code]]) for one, code in zip(requests, codes, strict=True)]
         results = pools[-1].scorer(name)(batch)
         return [r.scores["exact_match,whole"] if isinstance(r, Scored) else r.reason for r in results]

@@ -97,7 +97,7 @@ def scored(pack):
     )
     found = {}
     for name, task in tasks.items():
-        built = task.build(PromptConfig(), None, "plain").requests
+        built = task.build(PromptConfig(), None, "plain")
         said = {item: getattr(Fixed(), asked[0].request_type)(asked) for item, asked in built.items()}
         batch = [Answered(asked, [[one] for one in said[item]]) for item, asked in built.items()]
         samples = dict(zip(built, task.score_each(batch), strict=True))
@@ -201,7 +201,7 @@ def test_an_answer_without_the_score_that_decides_is_an_error(tmp_path, value):
     code = f"def process_results(doc, results):\n    return {{'exact_match': {value}, 'other': 1}}\n"
     name = write_task(tmp_path, "t", questions(1), {"process_results": code}, **GENERATE)
     task = TaskLibrary((str(tmp_path),)).open(TaskSpec(name, include_path=(str(tmp_path),)))
-    (requests,) = task.build(PromptConfig(), None, "plain").requests.values()
+    (requests,) = task.build(PromptConfig(), None, "plain").values()
     (scored,) = task.score_each([Answered(requests, [["1"]])])
     assert scored.reason.startswith(
         "MissingScoreError: the task gave no number for exact_match,number; it gave other,number"

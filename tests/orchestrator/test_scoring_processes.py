@@ -47,7 +47,7 @@ def scoring(tmp_path):
             (folder / f"{name}.yaml").unlink()
         pool = ScoringPool({name: spec}, 1, seconds_per_sample)
         pools_made.append(pool)
-        requests = list(built.requests.values())
+        requests = list(built.values())
 
         def score(*said):
             batch = [Answered(one, [[text]]) for one, text in zip(requests, said, strict=False)]

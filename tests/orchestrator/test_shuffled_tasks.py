@@ -34,7 +34,7 @@ def prompts(pack, *tasks):
     return {
         (task, item): requests[0].args[0]
         for (_, task), built in sweep.built.items()
-        for item, requests in built.requests.items()
+        for item, requests in built.items()
     }
 
 

@@ -1,13 +1,11 @@
 """The file of items worth running: read back, refused where it is wrong, and guarded against its own runs."""
 
-import json
-
 import pytest
 
 from orchestrator.errors import UserError
 from orchestrator.sweep.item_subset import ChosenBy, Subset, read_subset, refuse_reused, refuse_reused_in
 
-ORIGIN = ChosenBy("models/base", "abc", ((0.3, 0), (0.3, 1)))
+ORIGIN = ChosenBy(model="models/base", revision="abc", runs=((0.3, 0), (0.3, 1)))
 
 
 def test_a_written_file_is_read_back(tmp_path):
@@ -70,7 +68,7 @@ def test_other_runs_are_welcome(revision, runs):
 def _manifest(runs, *, subset=None):
     entry = {"model": "models/base", "revision": "abc"}
     manifest = {"variants": {"base": entry, "cheap": {"model": "x"}}, "tasks": {"sums": {"reruns": runs}}}
-    return manifest | ({"subset": {"chosen_by": json.loads(json.dumps(ORIGIN.as_json()))}} if subset else {})
+    return manifest | ({"subset": {"chosen_by": ORIGIN.model_dump(mode="json")}} if subset else {})
 
 
 def test_an_analysis_with_the_choosing_seeds_is_refused():

@@ -8,6 +8,7 @@ import yaml
 from orchestrator.errors import UserError
 from orchestrator.sweep.plan import plan_sweep
 from orchestrator.sweep.prepare import prepare
+from orchestrator.sweep.tasks import items_of
 
 TASK = {
     "task": "toy",
@@ -55,7 +56,7 @@ def sweep(tmp_path):
 
 def _items(sweep):
     (built,) = sweep.built.values()
-    return {item.item: (item.doc_hash, item.prompt_hash) for item in built.items()}
+    return {item.item: (item.doc_hash, item.prompt_hash) for item in items_of(built)}
 
 
 def test_only_the_chosen_items_are_planned(sweep, tmp_path):

@@ -24,7 +24,7 @@ from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.plan import plan_sweep
 from orchestrator.sweep.prepare import prepare
 from orchestrator.sweep.prompts import ChatTemplate
-from orchestrator.sweep.tasks import TaskLibrary, TaskSpec
+from orchestrator.sweep.tasks import TaskLibrary, TaskSpec, items_of
 from orchestrator.workers.answer_block import answer_block
 
 END = "</think>"
@@ -73,7 +73,7 @@ def answered(tmp_path):
     name = write_task(tmp_path / "pack", "t", questions(4), **GENERATE)
     task = TaskLibrary((str(tmp_path / "pack"),)).open(TaskSpec(name, include_path=(str(tmp_path / "pack"),)))
     built = task.build(PromptConfig(), None, "plain")
-    block = Block("v", name, "c", tuple(built.items()), (Rerun(0.0),))
+    block = Block("v", name, "c", tuple(items_of(built)), (Rerun(0.0),))
     asked = []
 
     def answer(queries):
