@@ -20,56 +20,39 @@ Columns: TypeAlias = list[TaskScores | None]
 class Sharing:
     """The blocks of all tasks of some variants, those of one task alone apart from those of several.
 
+    Args:
+        tasks: per task the scores of every variant, None where it lacks the task.
+        split: whether sums leave out items with unequal numbers of runs.
+
     Attributes:
-        tasks: how many tasks.
         variants: how many variants.
         count: blocks that are shared over tasks.
     """
 
     def __init__(self, tasks: Sequence[Columns], *, split: bool = False) -> None:
-        """Match blocks by their keys; `split` leaves items with unequal numbers of runs out of the sums."""
-        self.tasks, self.variants = len(tasks), len(tasks[0])
+        self.variants = len(tasks[0])
         self._columns, self._split = tasks, split
         self._numbers = _shared_numbers(tasks)
         self.count = 0 if self._numbers is None else 1 + max(int(part.max()) for part in self._numbers)
 
-    def private(self, task: int) -> Floats:
-        """Differences of the blocks of this task alone that move for any variant, shape (blocks, V)."""
-        blocks = self._aligned(task)
-        if self._numbers is not None:
-            blocks = blocks[self._numbers[task] == PRIVATE]
-        return blocks[np.any(blocks != 0.0, axis=1)]
+    def blocks(self, task: int) -> tuple[Floats, Floats]:
+        """Sums of a task's blocks for every variant, 0 where it lacks the block.
 
-    def shared(self, task: int) -> Floats:
-        """Differences of what the shared blocks of all tasks have in this one, shape (count, V)."""
-        found = np.zeros((self.count, self.variants))
-        if self._numbers is not None:
-            joined = self._numbers[task] != PRIVATE
-            np.add.at(found, self._numbers[task][joined], self._aligned(task)[joined])
-        return found
-
-    def blocks(self, task: int, variant: int) -> Floats:
-        """Differences of one variant's blocks of one task, joined where other tasks join them, shape (G,)."""
-        column = self._columns[task][variant]
-        if column is None:
-            return np.zeros(0)
-        if self._numbers is None:
-            return self._sums(column)
-        private = self._numbers[task] == PRIVATE
-        return np.concatenate([self._aligned(task)[private, variant], self.shared(task)[:, variant]])
-
-    def _sums(self, column: TaskScores) -> Floats:
-        return column.even_sums if self._split else column.block_sums
-
-    def _aligned(self, task: int) -> Floats:
-        """Sums per block and variant, shape (blocks, V); 0 where a variant lacks the block."""
-        columns = self._columns[task]
-        keys = _keys(columns)
-        blocks = np.zeros((keys.size, len(columns)))
-        for variant, column in enumerate(columns):
+        Returns:
+            Of the blocks of this task alone, shape (blocks, V), and of what the shared blocks have in it,
+            shape (count, V).
+        """
+        keys = _keys(self._columns[task])
+        sums, shared = np.zeros((keys.size, self.variants)), np.zeros((self.count, self.variants))
+        for variant, column in enumerate(self._columns[task]):
             if column is not None:
-                blocks[np.searchsorted(keys, column.block_keys), variant] = self._sums(column)
-        return blocks
+                own = column.even_sums if self._split else column.block_sums
+                sums[np.searchsorted(keys, column.block_keys), variant] = own
+        if self._numbers is None:
+            return sums, shared
+        alone = self._numbers[task] == PRIVATE
+        np.add.at(shared, self._numbers[task][~alone], sums[~alone])
+        return sums[alone], shared
 
 
 def merged_blocks(tasks: Sequence[TaskScores], *, split: bool = False) -> tuple[Floats, Floats]:

@@ -52,28 +52,30 @@ class StatisticRows:
         self, tasks: Sequence[Columns], sign_vectors: int, seed: int, *, split: bool = False
     ) -> None:
         sharing = Sharing(tasks, split=split)
-        few = None if split else _few_blocks(sharing)
+        few = None if split else _few_blocks(sharing, len(tasks))
         self.exact = few is not None
         self.rows = sign_vectors + 1 if few is None else 1 << (sum(map(len, few)) + sharing.count)
         shape = (sharing.variants, self.rows)
         self._values = {name: np.full(shape, statistic.start) for name, statistic in STATISTICS.items()}
         used = 0
         for number, columns in enumerate(tasks):
+            private, shared = sharing.blocks(number)
             if few is None:
-                sums = _drawn_sums(sharing.private(number), self.rows, [seed, number])
+                sums = _drawn_sums(_moving(private), self.rows, [seed, number])
                 if sharing.count:
-                    shared = sharing.shared(number)
                     sums += _drawn_sums(shared, self.rows, [seed, SHARED_STREAM], may_round=False)
             else:
                 sums = _enumerated_sums(few[number], self.rows, used)
                 used += len(few[number])
                 if sharing.count:
-                    sums += _enumerated_sums(sharing.shared(number), self.rows, sum(map(len, few)))
+                    sums += _enumerated_sums(shared, self.rows, sum(map(len, few)))
             for variant, column in enumerate(columns):
                 if column is not None:
+                    own = np.concatenate([private[:, variant], shared[:, variant]])
+                    if not sharing.count:
+                        own = column.even_sums if split else column.block_sums
                     splits = column.splits if split else None
-                    blocks, own = sharing.blocks(number, variant), sums[:, variant]
-                    self._add(variant, blocks, splits, own, [seed, number, variant])
+                    self._add(variant, own, splits, sums[:, variant], [seed, number, variant])
 
     def _add(
         self, variant: int, blocks: Floats, splits: RunSplits | None, sums: Floats, seed: list[int]
@@ -96,16 +98,21 @@ class StatisticRows:
         return p_values[0] if len(p_values) == 1 else _row_p_values(-np.minimum.reduce(p_values))
 
 
-def _few_blocks(sharing: Sharing) -> list[Floats] | None:
-    """The blocks of every task alone, or None where all signs together are too many."""
+def _few_blocks(sharing: Sharing, tasks: int) -> list[Floats] | None:
+    """The moving blocks of every task alone, or None where all signs together are too many."""
     blocks: list[Floats] = []
     total = sharing.count
-    for number in range(sharing.tasks):
-        blocks.append(sharing.private(number))
+    for number in range(tasks):
+        blocks.append(_moving(sharing.blocks(number)[0]))
         total += len(blocks[-1])
         if total > MAX_ENUMERATED or sharing.variants << total > MAX_CELLS:
             return None
     return blocks
+
+
+def _moving(blocks: Floats) -> Floats:
+    """The blocks that differ for any variant."""
+    return blocks[np.any(blocks != 0.0, axis=1)]
 
 
 def _enumerated_sums(blocks: Floats, rows: int, used: int) -> Floats:

@@ -9,7 +9,6 @@ from scipy import stats as sp
 from stats.drop.evidence import ClusterEvidence, FlipEvidence
 from stats.drop.intervals import (
     Interval,
-    bounded_interval,
     fay_lumbard_interval,
     tango_interval,
     tango_score,
@@ -159,26 +158,6 @@ def test_one_cluster_says_nothing():
     """A single cluster leaves the whole range and no certificate."""
     assert student(np.array([3.0]), np.array([10.0])).interval(0.05) == Interval(-1.0, 1.0)
     assert student(np.array([0.0]), np.array([10.0])).p_noninferior(0.01) == 1.0
-
-
-def test_bounded_interval_is_never_wider_than_hoeffdings():
-    """Anderson's bound uses the spread of the data, Hoeffding's only the range."""
-    rng = np.random.default_rng(3)
-    for items in (5, 40, 700):
-        values = np.clip(rng.normal(0.1, 0.3, items), -1, 1)
-        found = bounded_interval(values)
-        half = 2 * np.sqrt(np.log(2 / 0.05) / (2 * items))
-        assert values.mean() - found.low <= half + 1e-12
-        assert found.high - values.mean() <= half + 1e-12
-
-
-def test_bounded_interval_is_the_extreme_mean_within_the_band():
-    """Anderson's bound, from the definition: the integral over the lowered distribution function."""
-    values = np.array([-0.5, 0.0, 0.0, 0.2, 0.3, 0.4, 0.5, 0.9])
-    band = np.sqrt(np.log(1 / 0.025) / (2 * values.size))
-    grid = (np.arange(400_000) + 0.5) / 200_000 - 1.0
-    lowered = np.maximum(np.searchsorted(np.sort(values), grid, side="right") / values.size - band, 0.0)
-    assert bounded_interval(values).high == pytest.approx(1.0 - lowered.sum() / 200_000, abs=1e-4)
 
 
 def test_non_inferiority_of_fp8_at_half_a_point():

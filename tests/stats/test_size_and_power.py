@@ -81,3 +81,23 @@ def test_averages_are_covered(script):
     """Student's t and the distribution-free bound for means over reruns."""
     for name, rate in script.averaged_coverage(100, 3, 0.05, 1_500, seed=18).items():
         assert at_most(1 - rate, 0.06, 1_500), name
+
+
+def test_bounded_interval_is_never_wider_than_hoeffdings(script):
+    """Anderson's bound uses the spread of the data, Hoeffding's only the range."""
+    rng = np.random.default_rng(3)
+    for items in (5, 40, 700):
+        values = np.clip(rng.normal(0.1, 0.3, items), -1, 1)
+        found = script.bounded_interval(values)
+        half = 2 * np.sqrt(np.log(2 / 0.05) / (2 * items))
+        assert values.mean() - found.low <= half + 1e-12
+        assert found.high - values.mean() <= half + 1e-12
+
+
+def test_bounded_interval_is_the_extreme_mean_within_the_band(script):
+    """Anderson's bound, from the definition: the integral over the lowered distribution function."""
+    values = np.array([-0.5, 0.0, 0.0, 0.2, 0.3, 0.4, 0.5, 0.9])
+    band = np.sqrt(np.log(1 / 0.025) / (2 * values.size))
+    grid = (np.arange(400_000) + 0.5) / 200_000 - 1.0
+    lowered = np.maximum(np.searchsorted(np.sort(values), grid, side="right") / values.size - band, 0.0)
+    assert script.bounded_interval(values).high == pytest.approx(1.0 - lowered.sum() / 200_000, abs=1e-4)
