@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stats.family import Hypothesis, compare_family
+from stats.comparison import Hypothesis, compare_family
 from stats.results import Settings
 from stats.scores import TaskScores
 from stats.verdict import Verdict

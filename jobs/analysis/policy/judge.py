@@ -11,7 +11,7 @@ from jobs.analysis.sequential.refusals import stops_early
 from jobs.formats.notices import NoticeCode, some
 from jobs.scores.score_set import TaskTable
 from orchestrator.errors import suggestion
-from stats.family import Hypothesis, compare_family
+from stats.comparison import Hypothesis, compare_family
 from stats.results import Comparison
 from stats.tasks.combinations import BY_NAME
 from stats.verdict import Verdict
