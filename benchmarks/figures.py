@@ -20,8 +20,9 @@ from scipy.stats import binom
 
 from jobs.text.figure_style import COLOURS, DASHES, HEIGHT, MARKERS, WIDE, look, new_figure
 from stats.arrays import Floats, Ints
-from stats.planning import TaskPower, exact_power, task_power
-from stats.signflip import mcnemar_test
+from stats.planning import exact_power, task_power
+from stats.signflip import mcnemar_p
+from stats.tasks.combinations import Combine
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Example:
     @property
     def p(self) -> float:
         """One-sided exact McNemar test."""
-        return mcnemar_test(self.worse, self.better).p
+        return mcnemar_p(self.worse, self.better)
 
 
 EXAMPLE_ITEMS, EXAMPLE_RIGHT = 2_000, 1_200
@@ -249,15 +250,15 @@ TASKS = (1, 2, 4, 8, 16, 32)
 TASK_FLIPS = 100
 EVEN, SINGLE = 0.53, 0.65
 """Share of flips to wrong in every task, and in the damaged one of otherwise sound tasks."""
-TESTS = {"joint": "joint", "pooled": "pooled", "max_drop": "max-drop", "fisher": "Fisher"}
+TESTS = {"joint": "joint", "pooled": "pooled", "max-drop": "max-drop", "fisher": "Fisher"}
 
 
-def even_damage() -> list[TaskPower]:
+def even_damage() -> list[dict[Combine, float]]:
     """Power for each number of tasks, all of them slightly damaged."""
     return [task_power(TASK_FLIPS, np.full(tasks, EVEN), seed=tasks) for tasks in TASKS]
 
 
-def single_damage() -> list[TaskPower]:
+def single_damage() -> list[dict[Combine, float]]:
     """Power for each number of tasks, one of them damaged."""
     return [task_power(TASK_FLIPS, _single(tasks), seed=100 + tasks) for tasks in TASKS]
 
@@ -280,9 +281,9 @@ def tasks_and_power() -> Figure:
     return figure
 
 
-def _panel(axes: Axes, powers: list[TaskPower], title: str) -> None:
+def _panel(axes: Axes, powers: list[dict[Combine, float]], title: str) -> None:
     for (field, label), colour, marker, dash in zip(TESTS.items(), COLOURS, MARKERS, DASHES, strict=False):
-        heights = [getattr(found, field) for found in powers]
+        heights = [found[field] for found in powers]
         axes.plot(TASKS, heights, color=colour, marker=marker, linestyle=dash, label=label)
     axes.set_xscale("log", base=2)
     axes.set_xticks(TASKS, [str(tasks) for tasks in TASKS])

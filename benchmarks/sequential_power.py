@@ -17,7 +17,7 @@ from stats.drop.evidence import FlipEvidence
 from stats.sequential.boundaries import Spending, parse_spending
 from stats.sequential.monitor import SequentialMonitor
 from stats.sequential.plan import PlannedTask, SequentialPlan, Stopping
-from stats.signflip import mcnemar_test
+from stats.signflip import mcnemar_p
 from stats.verdict import Verdict, decide
 from stats.watch import e_process
 
@@ -65,7 +65,7 @@ def sequential(row: Row, stopping: Stopping) -> Callable[[Path], tuple[Verdict, 
 @cache
 def fixed_p(worse: int, better: int) -> float:
     """McNemar's exact test."""
-    return mcnemar_test(worse, better).p
+    return mcnemar_p(worse, better)
 
 
 def fixed(path: Path) -> tuple[Verdict, float]:

@@ -18,7 +18,7 @@ from stats.planning import detectable_drop, items_to_decide
 from stats.results import Comparison, Settings, Unit
 from stats.scores import Case, MissingAnswers, TaskScores, lacking_of
 from stats.sharing import merged_blocks
-from stats.signflip import SignFlipNull
+from stats.signflip import SignFlipTest
 from stats.tasks.combinations import COMBINATIONS, parts_of
 from stats.tasks.combine import combine_scores
 from stats.verdict import Code, Decider, Verdict, decide
@@ -292,5 +292,5 @@ def _p_bounds(
     """Sign-flip tests of the filled-in differences; 1 and the p-value found without bounds."""
     if best is None or worst is None:
         return 1.0, p_pooled
-    first, second = (SignFlipNull(merged_blocks(tasks)[0]).result.p for tasks in (best, worst))
+    first, second = (SignFlipTest(merged_blocks(tasks)[0]).p for tasks in (best, worst))
     return first, second

@@ -22,6 +22,7 @@ from stats.drop.evidence import DropEvidence
 from stats.sequential.boundaries import exit_probabilities, lan_demets_boundaries
 from stats.sequential.certificate import CertificateLevels
 from stats.sequential.plan import Stopping
+from stats.tasks.combinations import SMALLEST_OF, Combine
 
 MOST = 10**7
 """Most items and reruns of a design: the exact power of more takes minutes."""
@@ -345,26 +346,9 @@ def expected_course(
     return ExpectedCourse(above, below, share)
 
 
-@dataclass(frozen=True)
-class TaskPower:
-    """Share of simulated sweeps in which each test rejects.
-
-    Attributes:
-        pooled: all items together.
-        max_drop: the largest standardised drop of a task.
-        fisher: Fisher's combination.
-        joint: the smallest of the three, calibrated.
-    """
-
-    pooled: float
-    max_drop: float
-    fisher: float
-    joint: float
-
-
 def task_power(
     flips: int, shares: Floats, alpha: float = 0.05, draws: int = SIMULATED_SWEEPS, seed: int = 0
-) -> TaskPower:
+) -> dict[Combine, float]:
     """Simulate sweeps over tasks with equally many flips and count rejections.
 
     With m flips in every task the null distributions are one binomial table, so that thousands of sweeps are
@@ -378,27 +362,23 @@ def task_power(
         seed: of both.
 
     Returns:
-        Power of the pooled and the max-drop test from their exact laws; of Fisher's and of the joint test
-        with critical values from the simulated null. With one task all four are the same test.
+        Power of the pooled and the max-drop test from their exact distributions; of Fisher's and of the joint
+        test with critical values from the simulated null. With one task all four are the same test.
     """
     rng = np.random.default_rng(seed)
     null = _log_p_values(rng.binomial(flips, 0.5, (draws, shares.size)), flips)
     found = _log_p_values(rng.binomial(flips, shares, (draws, shares.size)), flips)
     if shares.size == 1:
-        same = float((found[0] <= np.log(alpha)).mean())
-        return TaskPower(same, same, same, same)
+        return dict.fromkeys((*SMALLEST_OF, "joint"), float((found[0] <= np.log(alpha)).mean()))
     fisher_null = np.sort(null[2])
     ranks = [_log_rank(fisher_null, values[2]) for values in (null, found)]
     joint_null, joint = (
         np.minimum.reduce([v[0], v[1], rank]) for v, rank in zip((null, found), ranks, strict=True)
     )
     level = float(np.log(alpha)) + 1e-9
-    return TaskPower(
-        pooled=float((found[0] <= level).mean()),
-        max_drop=float((found[1] <= level).mean()),
-        fisher=float((ranks[1] <= level).mean()),
-        joint=float((_log_rank(np.sort(joint_null), joint) <= level).mean()),
-    )
+    logs: dict[Combine, Floats] = {"pooled": found[0], "max-drop": found[1], "fisher": ranks[1]}
+    logs["joint"] = _log_rank(np.sort(joint_null), joint)
+    return {name: float((values <= level).mean()) for name, values in logs.items()}
 
 
 def _log_p_values(worse: Ints, flips: int) -> tuple[Floats, Floats, Floats]:

@@ -5,7 +5,7 @@ similar change), and how much of the flip rate is noise that reruns average out.
 samples and, where a throughput is known, GPU-hours, for several numbers of reruns side by side.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from math import inf
 from typing import Annotated
@@ -18,8 +18,9 @@ from jobs.text.format import detectable_text, points_text
 from jobs.text.terminal import plain_table, terminal
 from orchestrator.errors import UserError
 from orchestrator.rundir.schema import MOST_LOOKS
-from stats.planning import Design, TaskPower, expected_course, task_power
+from stats.planning import Design, expected_course, task_power
 from stats.sequential.plan import SequentialPlan, Stopping, Until
+from stats.tasks.combinations import Combine
 
 RERUNS = (1, 2, 3, 5, 10)
 
@@ -149,10 +150,10 @@ def _over_tasks(design: Design, drop: float | None, tasks: int) -> Iterator[str]
         yield _task_line("entire drop in one task", task_power(flips, shares, design.alpha))
 
 
-def _task_line(where: str, found: TaskPower) -> str:
+def _task_line(where: str, found: Mapping[Combine, float]) -> str:
     return (
-        f"  {where}: joint {found.joint:.3f}, pooled {found.pooled:.3f}, max-drop "
-        f"{found.max_drop:.3f}, Fisher {found.fisher:.3f}."
+        f"  {where}: joint {found['joint']:.3f}, pooled {found['pooled']:.3f}, max-drop "
+        f"{found['max-drop']:.3f}, Fisher {found['fisher']:.3f}."
     )
 
 

@@ -73,7 +73,7 @@ COMBINATIONS = (
     Combination(
         "pooled",
         "pooled",
-        Statistic(lambda sums, _scale, _logs: sums, np.add, 0.0, lambda nulls: nulls.pooled.result.p),
+        Statistic(lambda sums, _scale, _logs: sums, np.add, 0.0, lambda nulls: nulls.pooled.p),
     ),
     Combination(
         "max-drop",

@@ -23,7 +23,7 @@ from stats.distributions.signs import DRAWS
 from stats.distributions.splits import RunSplits, join_splits
 from stats.scores import TaskScores
 from stats.sharing import links_tasks, merged_blocks
-from stats.signflip import Method, SignFlipNull, SignFlipResult
+from stats.signflip import Method, SignFlipTest
 from stats.tasks.combinations import COMBINATIONS, SMALLEST_OF, STATISTICS, Combine, smallest
 from stats.tasks.fisher import FisherSum, chi_square_p, term_of
 from stats.tasks.rows import StatisticRows
@@ -43,7 +43,7 @@ class Combined:
         method: "monte-carlo" where a distribution had to be simulated.
     """
 
-    pooled: SignFlipResult
+    pooled: SignFlipTest
     p: Mapping[Combine, float]
     p_fisher_chi2: float
     method: Method
@@ -66,7 +66,7 @@ def combine_scores(tasks: Sequence[TaskScores], draws: int = DRAWS, seed: int = 
     if all(task.splits is None for task in tasks):
         return flipped
     split = _combined(tasks, draws, seed, split=True)
-    pooled = max(flipped.pooled, split.pooled, key=lambda result: result.log_p)
+    pooled = max(flipped.pooled, split.pooled, key=lambda test: test.log_p)
     p = {name: max(flipped.p[name], split.p[name]) for name in flipped.p} | {"pooled": pooled.p}
     p["any"] = smallest(p)
     p["joint"] = max(p["joint"], p["any"])
@@ -81,14 +81,14 @@ def _combined(tasks: Sequence[TaskScores], draws: int, seed: int, *, split: bool
     if not links_tasks(tasks):
         sums = [task.even_sums if split else task.block_sums for task in tasks]
         return combine_tasks(sums, draws, seed, splits)
-    result = SignFlipNull(merged_blocks(tasks, split=split)[0], draws, seed, join_splits(splits)).result
+    pooled = SignFlipTest(merged_blocks(tasks, split=split)[0], draws, seed, join_splits(splits))
     rows = StatisticRows([[task] for task in tasks], draws, seed, split=split)
-    p = {name: float(rows.p_values(name)[0, 0]) for name in STATISTICS} | {"pooled": result.p}
+    p = {name: float(rows.p_values(name)[0, 0]) for name in STATISTICS} | {"pooled": pooled.p}
     least = smallest(p)
     bound = len(SMALLEST_OF) * least
     resolved = rows.exact or bound * rows.rows > RESOLUTION
     p |= {"joint": max(float(rows.p_values("joint")[0, 0]), least) if resolved else bound, "any": least}
-    return Combined(result, p, p["fisher"], result.method if rows.exact else "monte-carlo")
+    return Combined(pooled, p, p["fisher"], pooled.method if rows.exact else "monte-carlo")
 
 
 def combine_tasks(
@@ -109,21 +109,20 @@ def combine_tasks(
         Every combination, each with its own p-value; where at most one task differs, all are the pooled one.
     """
     split = list(splits or [None] * len(sums))
-    pooled = SignFlipNull(np.concatenate(list(sums)), draws, seed, join_splits(split))
-    result = pooled.result
+    pooled = SignFlipTest(np.concatenate(list(sums)), draws, seed, join_splits(split))
     moving = [
         task for task, part in enumerate(split) if sums[task].any() or (part is not None and part.variance)
     ]
     if len(moving) <= 1:
-        alike = {combination.name: result.p for combination in COMBINATIONS}
-        return Combined(result, alike, chi_square_p(-result.log_p, len(sums)), result.method)
+        alike = {combination.name: pooled.p for combination in COMBINATIONS}
+        return Combined(pooled, alike, chi_square_p(-pooled.log_p, len(sums)), pooled.method)
     tables = [null_table(sums[task], draws, [seed, task], splits=split[task]) for task in moving]
     nulls = TaskNulls(pooled, tables)
     p = {name: statistic.p_value(nulls) for name, statistic in STATISTICS.items()}
     p |= {"joint": _joint_p_value(nulls, p, draws, seed), "any": smallest(p)}
-    exact = result.method == "exact" and all(table.exact for table in tables)
+    exact = pooled.method == "exact" and all(table.exact for table in tables)
     chi_square = chi_square_p(nulls.fisher_sum, len(sums))
-    return Combined(result, p, chi_square, "exact" if exact else "monte-carlo")
+    return Combined(pooled, p, chi_square, "exact" if exact else "monte-carlo")
 
 
 class TaskNulls:
@@ -137,8 +136,8 @@ class TaskNulls:
         largest_drop: the largest standardised drop max_t S_t/√Σd² found.
     """
 
-    def __init__(self, pooled: SignFlipNull, tables: Sequence[NullTable]) -> None:
-        self.pooled: SignFlipNull = pooled
+    def __init__(self, pooled: SignFlipTest, tables: Sequence[NullTable]) -> None:
+        self.pooled: SignFlipTest = pooled
         self.tables = tables
         self.fisher: FisherSum = FisherSum([term_of(table.tails, table.chances) for table in tables])
         self.fisher_sum: float = -float(np.log([table.p for table in tables]).sum())
@@ -168,7 +167,7 @@ def _joint_p_value(nulls: TaskNulls, p_values: Mapping[Combine, float], draws: i
         for name, values in drawn.items():
             STATISTICS[name].add(values, table.support[places], table.scale, log_tails)
     tails: dict[Combine, tuple[float, Callable[[float], float]]] = {
-        "pooled": (nulls.pooled.observed, lambda value: float(np.exp(nulls.pooled.log_tail(value)))),
+        "pooled": (nulls.pooled.statistic, lambda value: float(np.exp(nulls.pooled.log_tail(value)))),
         "max-drop": (nulls.largest_drop, nulls.max_drop_p),
         "fisher": (nulls.fisher_sum, nulls.fisher.tail_in_body),
     }

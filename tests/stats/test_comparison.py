@@ -8,7 +8,7 @@ from stats.comparison import TaskScores, compare, compare_variants
 from stats.drop.evidence import ClusterEvidence
 from stats.results import Settings
 from stats.scores import from_reruns
-from stats.signflip import mcnemar_test
+from stats.signflip import mcnemar_p
 from stats.verdict import Verdict
 
 
@@ -48,13 +48,13 @@ def test_total_and_tasks_use_the_same_counts():
     assert found.drop == pytest.approx(0.02)
     assert found.drop_macro == pytest.approx(0.1)
     assert [task.task for task in found.tasks] == ["a", "b"]
-    assert found.tasks[0].p_pooled == pytest.approx(mcnemar_test(30, 10).p)
+    assert found.tasks[0].p_pooled == pytest.approx(mcnemar_p(30, 10))
 
 
 def test_p_values_of_tasks_are_adjusted_for_their_number():
     """Holm over two tasks doubles the smaller p-value."""
     found = compare([scores("a", 14, 5, 100), scores("b", 10, 10, 100)])
-    assert found.tasks[0].p_adjusted == pytest.approx(2 * mcnemar_test(14, 5).p)
+    assert found.tasks[0].p_adjusted == pytest.approx(2 * mcnemar_p(14, 5))
     assert found.tasks[0].verdict is Verdict.INCONCLUSIVE
 
 

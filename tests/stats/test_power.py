@@ -15,7 +15,7 @@ from stats.planning import (
     items_to_decide,
     minimal_detectable_effect,
 )
-from stats.signflip import mcnemar_test
+from stats.signflip import mcnemar_p
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_exact_power_equals_enumeration(items, drop, flip_rate):
     expected = 0.0
     for worse in range(items + 1):
         for better in range(items + 1 - worse):
-            if mcnemar_test(worse, better).p <= 0.05:
+            if mcnemar_p(worse, better) <= 0.05:
                 counts, rates = (
                     [worse, better, items - worse - better],
                     [worse_rate, better_rate, 1 - flip_rate],
@@ -86,7 +86,7 @@ def test_items_needed_give_the_degradation():
     """Simulated by the exact test: a drop as observed is found four times in five, at any level."""
     for level in (0.05, 0.01):
         found = FlipEvidence(60, 40, 1_000)
-        p = mcnemar_test(60, 40).p
+        p = mcnemar_p(60, 40)
         items = items_to_decide(1_000, p, found, 0.001, levels=(level, 0.05), power=0.8)
         worse, better, _ = np.random.default_rng(2).multinomial(items, [0.06, 0.04, 0.9], 2_000).T
         assert np.mean(binom.sf(worse - 1, worse + better, 0.5) <= level) == pytest.approx(0.8, abs=0.03)

@@ -11,7 +11,7 @@ from stats.arrays import EvidenceError
 from stats.comparison import Settings, TaskScores, compare, compare_variants
 from stats.distributions.splits import RunSplits
 from stats.scores import from_reruns
-from stats.signflip import SignFlipNull
+from stats.signflip import SignFlipTest
 from stats.tasks.combine import combine_scores, combine_tasks
 
 
@@ -81,9 +81,9 @@ def test_the_table_of_a_task_is_the_law_of_its_tail():
     """Direct convolution and tilted transform agree far into the tail."""
     rng = np.random.default_rng(2)
     task = from_reruns("t", rng.random((400, 5)) < 0.7, rng.random((400, 2)) < 0.7)
-    null = SignFlipNull(task.even_sums, splits=task.splits)
+    null = SignFlipTest(task.even_sums, splits=task.splits)
     one = combine_tasks([task.even_sums, np.ones(3)], splits=[task.splits, None])
-    assert null.result.method == one.method == "exact"
+    assert null.method == one.method == "exact"
     from stats.distributions.nulls import null_table
 
     table = null_table(task.even_sums, 10, [0], splits=task.splits)
