@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import sys
 from importlib import import_module
-from typing import Annotated, Any, NamedTuple, cast
+from keyword import iskeyword
+from typing import Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -25,32 +26,23 @@ UsageMistake = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 """Click's UsageError, whether this version of Typer depends on Click or carries a copy of it."""
 
 
-class Entry(NamedTuple):
-    """Where a command is defined ("module:attribute"), and its line in the list of commands."""
-
-    target: str
-    summary: str
-
-
 COMMANDS = {
-    "submit": Entry("jobs.commands.submit:submit", "Run a sweep, or resume one."),
-    "status": Entry("jobs.commands.status:status", "Show the progress of a sweep."),
-    "logs": Entry("jobs.commands.logs:logs", "Show the events and logs of a sweep."),
-    "stop": Entry("jobs.commands.stop:stop", "Stop a running sweep; submitting it again resumes it."),
-    "analyze": Entry("jobs.commands.analyze:analyze", "Report which variants are worse than the baseline."),
-    "history": Entry("jobs.commands.history:history", "Track a model over time and alert when it degrades."),
-    "import": Entry("jobs.commands.import_:import_", "Convert results of other tools into a run directory."),
-    "export": Entry("jobs.commands.export:export", "Write a run in the format of another tool."),
-    "view": Entry("jobs.commands.view:view", "Show runs in a browser."),
-    "flips": Entry("jobs.commands.flips:flips", "Count the answers that flip, and show why."),
-    "subset": Entry("jobs.commands.subset:subset", "List the items on which the baseline itself flips."),
-    "power": Entry(
-        "jobs.commands.power:power",
-        "Plan a comparison: detectable drops, items and samples needed.",
-    ),
-    "figures": Entry("jobs.commands.figures:figures", "Draw the figures that explain the method."),
-    "configs": Entry("jobs.commands.configs:configs", "List the sweeps that come with lldeg, or copy one."),
+    "submit": "Run a sweep, or resume one.",
+    "status": "Show the progress of a sweep.",
+    "logs": "Show the events and logs of a sweep.",
+    "stop": "Stop a running sweep; submitting it again resumes it.",
+    "analyze": "Report which variants are worse than the baseline.",
+    "history": "Track a model over time and alert when it degrades.",
+    "import": "Convert results of other tools into a run directory.",
+    "export": "Write a run in the format of another tool.",
+    "view": "Show runs in a browser.",
+    "flips": "Count the answers that flip, and show why.",
+    "subset": "List the items on which the baseline itself flips.",
+    "power": "Plan a comparison: detectable drops, items and samples needed.",
+    "figures": "Draw the figures that explain the method.",
+    "configs": "List the sweeps that come with lldeg, or copy one.",
 }
+"""What each command does; it is a function of its own name in a module of that name in `jobs.commands`."""
 
 
 class LazyGroup(TyperGroup):
@@ -58,24 +50,22 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self.commands.update(
-            {name: TyperCommand(name, help=entry.summary) for name, entry in COMMANDS.items()}
-        )
+        self.commands.update({name: TyperCommand(name, help=line) for name, line in COMMANDS.items()})
 
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
         """The command that the arguments name, imported."""
-        name, found, rest = super().resolve_command(ctx, args)
-        return name, load_command(name) if name in COMMANDS else found, rest
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, load_command(name) if name in COMMANDS else command, rest
 
 
 def load_command(name: str) -> Any:
     """Import a command; the result is Click's object for it."""
-    module, _, attribute = COMMANDS[name].target.partition(":")
-    found = getattr(import_module(module), attribute)
-    if isinstance(found, typer.Typer):
-        return typer.main.get_group(found)
+    attribute = f"{name}_" if iskeyword(name) else name
+    command = getattr(import_module(f"jobs.commands.{attribute}"), attribute)
+    if isinstance(command, typer.Typer):
+        return typer.main.get_group(command)
     single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-    single.command(name)(found)
+    single.command(name)(command)
     return typer.main.get_command(single)
 
 

@@ -13,8 +13,7 @@ from rich.text import Text
 from jobs.commands.options import Run
 from jobs.exit_status import INCOMPLETE
 from jobs.formats.notices import some
-from jobs.submit.progress_view import standing_text, tally
-from jobs.submit.run_status import run_status
+from jobs.submit.progress import run_status, standing_text, tally
 from jobs.text.format import clean, problem_text
 from jobs.text.terminal import fitting, terminal
 from orchestrator.rundir.progress import Standing

@@ -6,7 +6,6 @@ import typer
 
 from jobs.commands.options import options_of
 from jobs.exit_status import INCOMPLETE
-from jobs.submit.progress_view import outcome
 from jobs.submit.request import SubmitRequest
 from jobs.text.terminal import terminal
 from orchestrator.config.environment import prepare_for_ray
@@ -39,6 +38,7 @@ def submit(**options: Any) -> None:
 
         raise typer.Exit(submit_job(request))
     from jobs.submit.dry_run import show_dry_run  # noqa: PLC0415 - slow to import, and --help need not wait
+    from jobs.submit.progress import outcome  # noqa: PLC0415
     from jobs.submit.run_sweep import run_sweep  # noqa: PLC0415
 
     console = terminal()

@@ -17,7 +17,7 @@ from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import RerunQuery
 from jobs.submit import run_sweep
-from jobs.submit.progress_view import announce
+from jobs.submit.progress import announce
 from jobs.submit.request import SubmitRequest
 from jobs.text.format import clean, detectable_text, points_text, temperature_text
 from orchestrator.errors import UserError

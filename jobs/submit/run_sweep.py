@@ -10,7 +10,7 @@ from jobs.analysis.sequential.stopping import stopping_policy
 from jobs.exit_status import go_on, interruption
 from jobs.formats.run_counts import Footers
 from jobs.formats.run_files import RunFiles
-from jobs.submit.progress_view import announce, follow
+from jobs.submit.progress import announce, follow
 from jobs.submit.request import SubmitRequest
 from jobs.text.terminal import terminal
 from orchestrator.cluster.ray_cluster import ray_cluster

@@ -23,7 +23,7 @@ from jobs.report.server import Catalog
 from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import RerunQuery
-from jobs.submit.run_status import run_status
+from jobs.submit.progress import run_status
 from jobs.text.outputs import verdicts
 from orchestrator.errors import UserError
 from orchestrator.rundir.store import RunStore

@@ -7,7 +7,7 @@ from math import inf
 import pytest
 from standin.runs import MadeTask, make_run
 
-from jobs.submit.progress_view import standing_text
+from jobs.submit.progress import standing_text
 from orchestrator.rundir.lease import exclusive
 from orchestrator.rundir.progress import Standing
 from orchestrator.rundir.store import RunStore

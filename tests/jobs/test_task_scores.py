@@ -8,7 +8,7 @@ from standin.files import GENERATE, questions, write_small_sweep, write_task
 from standin.lookalikes import metrics
 from standin.runs import MadeTask, cell_folder, make_run
 
-from jobs.submit.progress_view import outcome
+from jobs.submit.progress import outcome
 from orchestrator.errors import UserError
 from orchestrator.rundir.lease import owner
 from orchestrator.rundir.progress import SweepProgress

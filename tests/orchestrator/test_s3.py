@@ -21,7 +21,7 @@ from standin.rows import identities, planned, samples
 
 from jobs.commands.stop import stop
 from jobs.report.server import Catalog
-from jobs.submit.run_status import run_status
+from jobs.submit.progress import run_status
 from orchestrator.rundir.lease import is_running
 from orchestrator.rundir.progress import EVENTS, read_status
 from orchestrator.rundir.store import RunStore

@@ -1,4 +1,4 @@
-"""What `lldeg submit` shows: a live table on a terminal, plain lines elsewhere."""
+"""The progress of a sweep: shown by the submit that runs it, or told by its run directory alone."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import time
 from contextlib import contextmanager
 from datetime import timedelta
 from math import isfinite
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
+from jobs.formats.run_counts import Footers, total
+from jobs.formats.run_files import RunFiles
 from jobs.text.format import problem_text
 from jobs.text.terminal import fitting
+from orchestrator.rundir.lease import is_running
+from orchestrator.rundir.progress import VariantStatus, read_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -22,14 +26,21 @@ if TYPE_CHECKING:
 
     from orchestrator.rundir.progress import Standing, SweepProgress, VariantProgress
     from orchestrator.sweep.plan import Plan
-    from orchestrator.sweep.prepare import Sweep
 
 SECONDS_BETWEEN_LINES = 10.0
 
 
 def announce(plan: Plan, console: Console) -> None:
-    """Show what depends on this machine, and warnings, before anything runs."""
-    for note in sweep_notes(plan.sweep):
+    """Show what depends on this machine, what is tested instead of metrics over a corpus, and warnings."""
+    tasks: dict[str, list[str]] = {}
+    for name, task in plan.sweep.tasks.items():
+        if note := task.scores.corpus_note:
+            tasks.setdefault(note, []).append(name)
+    over_corpus = [
+        f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}: {note}."
+        for note, names in tasks.items()
+    ]
+    for note in (*plan.sweep.notes, *over_corpus):
         console.print(note, markup=False, highlight=False, soft_wrap=True)
     for warning in plan.warnings:
         console.print(f"Warning: {warning}.", style="yellow", markup=False)
@@ -143,19 +154,6 @@ def _state(counts: VariantProgress) -> str:
     return f"{counts.replicas} running" if counts.first_work is not None else "loading"
 
 
-def sweep_notes(sweep: Sweep) -> list[str]:
-    """What depends on this machine, and what is tested instead of metrics over a corpus, as sentences."""
-    tasks: dict[str, list[str]] = {}
-    for name, task in sweep.tasks.items():
-        if note := task.scores.corpus_note:
-            tasks.setdefault(note, []).append(name)
-    over_corpus = [
-        f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}: {note}."
-        for note, names in tasks.items()
-    ]
-    return [*sweep.notes, *over_corpus]
-
-
 def outcome(plan: Plan, progress: SweepProgress) -> str:
     """The last lines that a submit prints."""
     url = plan.sweep.store.url
@@ -177,3 +175,46 @@ def outcome(plan: Plan, progress: SweepProgress) -> str:
     if errors:
         lines.append(f"{errors:,} samples failed; see the column error of their rows.")
     return "\n".join(lines)
+
+
+def run_status(url: str) -> dict[str, Any]:
+    """The progress of a run, as JSON values.
+
+    Counts come from the samples on disk; rates, replicas and notes come from the last heartbeat of the submit
+    that is running, or of the last one that ran.
+
+    Raises:
+        UserError: the URL is not a run directory.
+    """
+    run = RunFiles.open(url)
+    counts = Footers().count(run)
+    told, running = read_status(run.store), is_running(run.store)
+    whole = total(counts.values())
+    variants = {}
+    for name, count in counts.items():
+        last = told.variants.get(name, VariantStatus())
+        variants[name] = last.model_dump(exclude={"looks", "prompt_tokens", "output_tokens"}) | {
+            "planned": count.planned,
+            "done": count.done,
+            "missing": count.needed - count.done,
+            "not_needed": count.not_needed,
+            "errors": count.errors,
+            "replicas": last.replicas if running else 0,
+            "looks": [look.as_json() for look in last.looks],
+        }
+    missing = whole.needed - whole.done
+    return {
+        "run": url,
+        "state": "running" if running else "incomplete" if missing else "complete",
+        "planned": whole.planned,
+        "done": whole.done,
+        "missing": missing,
+        "errors": whole.errors,
+        "damaged": list(whole.damaged),
+        "seconds_left": told.seconds_left if running else None,
+        **told.model_dump(include={"last_heartbeat", "host", "pid"}),
+        "variants": variants,
+        "replicas": [replica.model_dump() for replica in told.replicas if running],
+        "problem": told.problem if running else None,
+        "notes": told.notes,
+    }
