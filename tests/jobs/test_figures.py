@@ -103,7 +103,7 @@ def test_power_over_tasks_is_drawn_as_computed(drawn):
         assert [line.get_label() for line in axes.lines] == list(STUDY.TESTS.values())
         for line, field in zip(axes.lines, STUDY.TESTS, strict=True):
             assert line.get_xdata().tolist() == list(STUDY.TASKS)
-            assert list(line.get_ydata()) == [getattr(found, field) for found in powers]
+            assert list(line.get_ydata()) == [found[field] for found in powers]
 
 
 def test_the_joint_test_is_never_far_from_the_best():
