@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,7 @@ def main() -> None:
         for number in range(arguments.samples)
     ]
     pool = ScoringPool({TASK: spec}, 1)
-    sides = {"thread": task.score_each, "process": pool.scorer(TASK)}
+    sides = {"thread": task.score_each, "process": partial(pool.score, TASK)}
     for score in sides.values():
         timed(score, batch)  # templates are compiled, and the process has started
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in sides}

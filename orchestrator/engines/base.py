@@ -11,9 +11,7 @@ from pydantic import ValidationError
 
 from orchestrator.errors import AnswerWithheldError, PromptTooLongError, error_text
 
-GENERATE = "generate_until"
-LOGLIKELIHOOD = "loglikelihood"
-ROLLING = "loglikelihood_rolling"
+GENERATE, LOGLIKELIHOOD, ROLLING = "generate_until", "loglikelihood", "loglikelihood_rolling"
 DEFAULT_KIND = "vllm"
 ENV, LORA, PYTHON, COMMITS = "env", "lora", "python", "commits"
 OWN_OPTIONS = frozenset({"kind", ENV, LORA, PYTHON, COMMITS})
@@ -93,14 +91,18 @@ class Prepared:
             asked.
         read: makes the answer from what came back for each of the requests.
         cut: tokens cut from the beginning of the prompt, so that it fits; None if that is not known.
-        failure: why no request could be made of it, if that may have been the fault of more than the query.
     """
 
     query: Query
     requests: Sequence[Any]
     read: Callable[[list[Any]], Answer]
     cut: int | None = None
-    failure: str | None = None
+
+    @classmethod
+    def failed(cls, query: Query, error: Exception) -> "Prepared":
+        """A query that cannot be asked."""
+        answer = Answer(None, error=error_text(error))
+        return cls(query, (), lambda _: answer)
 
 
 @dataclass(frozen=True)

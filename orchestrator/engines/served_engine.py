@@ -124,8 +124,7 @@ class ServedEngine(Engine):
                 windows = rolling_windows(self._lm, text, self._lm.max_length - 1)
                 return self._loglikelihoods(query, windows)
         except UNREADABLE as error:
-            failure = Answer(None, error=error_text(error))
-            return Prepared(query, (), lambda _: failure)
+            return Prepared.failed(query, error)
 
     def _generation(self, query: Query) -> Prepared:
         context, settings = query.arguments

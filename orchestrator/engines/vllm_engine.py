@@ -183,30 +183,26 @@ def prepare(query: base.Query, encoding: Encoding) -> base.Prepared:
     """Turn a query into requests for vLLM: tokens and sampling parameters.
 
     Each has a seed: one without would disturb the others.
+
+    Raises:
+        PromptTooLongError, ValueError, TypeError: it cannot be asked.
     """
     from vllm import SamplingParams  # noqa: PLC0415 - ten seconds to import, in the replica only
     from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415
 
     whole_answers = {"output_kind": RequestOutputKind.FINAL_ONLY}  # not the text so far after every step
-    try:
-        if query.kind == base.GENERATE:
-            (tokens, cut), longest, until, settings = encoding.generation(*query.arguments)
-            query.check_cut(cut)
-            settings = {"skip_special_tokens": False, "spaces_between_special_tokens": False, **settings}
-            params = SamplingParams(
-                **settings, **whole_answers, max_tokens=longest, stop=until, seed=query.seed
-            )
-            return base.Prepared(query, [(tokens, params)], partial(_read_text, until), cut)
-        if query.kind == base.LOGLIKELIHOOD:
-            (tokens, cut), start = encoding.pair(*query.arguments)
-            query.check_cut(cut)
-            windows = [(tokens, start)]
-        else:
-            windows, cut = encoding.windows(*query.arguments), 0
-    except (ValueError, TypeError) as error:
-        failed = Answer(None, error=error_text(error))
-        fault = None if isinstance(error, PromptTooLongError) else failed.error
-        return base.Prepared(query, (), lambda _: failed, 0, fault)
+    if query.kind == base.GENERATE:
+        (tokens, cut), longest, until, settings = encoding.generation(*query.arguments)
+        query.check_cut(cut)
+        settings = {"skip_special_tokens": False, "spaces_between_special_tokens": False, **settings}
+        params = SamplingParams(**settings, **whole_answers, max_tokens=longest, stop=until, seed=query.seed)
+        return base.Prepared(query, [(tokens, params)], partial(_read_text, until), cut)
+    if query.kind == base.LOGLIKELIHOOD:
+        (tokens, cut), start = encoding.pair(*query.arguments)
+        query.check_cut(cut)
+        windows = [(tokens, start)]
+    else:
+        windows, cut = encoding.windows(*query.arguments), 0
     params = SamplingParams(
         temperature=0, prompt_logprobs=0, max_tokens=1, detokenize=False, seed=0, **whole_answers
     )
@@ -275,8 +271,7 @@ class VllmEngine(Engine):
 
             self._lora = LoRARequest("adapter", 1, spec.lora)
         self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
-        self._failures = 0  # of the first queries; None could be asked until one was
-        self._asks = False
+        self._failures, self._asks = 0, False  # queries that could not be asked, and whether one could
         self._arrivals: deque[tuple[tuple[list[int], Any], Future[Any]]] = deque()
         self._wake = threading.Event()
         self._closing = False
@@ -298,8 +293,7 @@ class VllmEngine(Engine):
     def answer(self, queries: Sequence[base.Query]) -> list[Answer]:
         """Answer queries in order; see `Engine.answer`."""
         with self._encoding_lock:
-            prepared = [prepare(query, self._encoding) for query in queries]
-        self._check_preparable(prepared)
+            prepared = [self._prepared(query) for query in queries]
         requests = [request for one in prepared for request in one.requests]
         outputs: list[Future[Any]] = [Future() for _ in requests]
         self._arrivals.extend(zip(requests, outputs, strict=True))
@@ -310,8 +304,8 @@ class VllmEngine(Engine):
         left = iter(outputs)
         return [_read(one, list(islice(left, len(one.requests)))) for one in prepared]
 
-    def _check_preparable(self, prepared: Sequence[base.Prepared]) -> None:
-        """Check that requests can be made of queries at all.
+    def _prepared(self, query: base.Query) -> base.Prepared:
+        """A query made ready.
 
         One query that cannot be asked is an error of its own. If none of the first ones can, the fault is not
         theirs: lldeg and the installed tokenizer or vLLM do not fit together, and every later one would fail.
@@ -319,14 +313,20 @@ class VllmEngine(Engine):
         Raises:
             EngineOptionError: none of the first `MOST_FAILURES` queries could be asked.
         """
-        for one in prepared:
-            self._asks = self._asks or one.failure is None
-            self._failures += not self._asks
+        try:
+            prepared = prepare(query, self._encoding)
+        except PromptTooLongError as error:
+            prepared = base.Prepared.failed(query, error)
+        except (ValueError, TypeError) as error:
+            self._failures += 1
             if not self._asks and self._failures == MOST_FAILURES:
                 raise EngineOptionError(
                     f"none of the first {MOST_FAILURES} requests could be prepared, the last because of "
-                    f"{one.failure}"
-                )
+                    f"{error_text(error)}"
+                ) from error
+            return base.Prepared.failed(query, error)
+        self._asks = True
+        return prepared
 
     def close(self) -> None:
         """Stop the thread and free the model."""

@@ -7,7 +7,9 @@ import os
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -154,29 +156,25 @@ class Replica:
             EngineDiedError: it could not be loaded now.
             UnfitNodeError: this node cannot see the run directory or the folder of the model.
         """
-        try:
-            return self._load(group)
-        except BaseException:
-            self._end_log()  # the replica is about to be killed, and its last words tell why
-            raise
-
-    def _load(self, group: NodeGroup | None) -> Loaded:
         started, job, node = time.monotonic(), self._job, self._node
-        if not retry_storage(self._store.has_run, self._report_storage_error):
-            raise UnfitNodeError(
-                f"node {node[:8]} cannot see the run directory {self._store.url}: set --run-dir to a folder "
-                "that all nodes share, or to a URL such as s3://bucket/run"
-            )
-        if Path(job.variant.model).is_absolute() and not Path(job.variant.model).exists():
-            raise UnfitNodeError(f"node {node[:8]} has no model folder {job.variant.model}")
-        self._scoring.start()
-        spec = job.variant if group is None else _on_this_node(job.variant, group, 0)
-        self._engine = job.variant.kind.load(spec, gpus=job.gpus)
-        say(f"lldeg: {job.variant.name} loaded in {time.monotonic() - started:.1f} s")
-        driver = job.software or {"versions": {}, "commit": None}
-        software = software_here(driver, job.variant.kind, gpus=job.gpus, dtype=self._engine.dtype)
-        self._software = software_id(software)
-        return Loaded(self._engine.target_in_flight, node, software)
+        with ExitStack() as unless_loaded:
+            unless_loaded.callback(self._end_log)  # the replica is then killed, and its last words tell why
+            if not retry_storage(self._store.has_run, self._report_storage_error):
+                raise UnfitNodeError(
+                    f"node {node[:8]} cannot see the run directory {self._store.url}: set --run-dir to a "
+                    "folder that all nodes share, or to a URL such as s3://bucket/run"
+                )
+            if Path(job.variant.model).is_absolute() and not Path(job.variant.model).exists():
+                raise UnfitNodeError(f"node {node[:8]} has no model folder {job.variant.model}")
+            self._scoring.start()
+            spec = job.variant if group is None else _on_this_node(job.variant, group, 0)
+            self._engine = job.variant.kind.load(spec, gpus=job.gpus)
+            say(f"lldeg: {job.variant.name} loaded in {time.monotonic() - started:.1f} s")
+            driver = job.software or {"versions": {}, "commit": None}
+            software = software_here(driver, job.variant.kind, gpus=job.gpus, dtype=self._engine.dtype)
+            self._software = software_id(software)
+            unless_loaded.pop_all()
+            return Loaded(self._engine.target_in_flight, node, software)
 
     def run(self, block: Block) -> BlockReport:
         """Answer, score and write a block; if the engine ends, as much of it as was answered by then.
@@ -193,7 +191,7 @@ class Replica:
         ends: list[EngineEndedError] = []
         answered = answer_block(
             block,
-            self._scoring.scorer(task),
+            partial(self._scoring.score, task),
             self._items[task],
             self._engine,
             job.sampling.of_task(job.tasks[task].sampling),

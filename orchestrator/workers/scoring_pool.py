@@ -11,9 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
-from functools import partial
 from multiprocessing.connection import Pipe
 from queue import LifoQueue
 from typing import Any
@@ -176,11 +175,7 @@ class ScoringPool:
             process.start()
             free.put(process)
 
-    def scorer(self, task: str) -> Callable[[Sequence[Answered]], list[Result]]:
-        """What scores answers to a task."""
-        return partial(self._score, task)
-
-    def _score(self, task: str, batch: Sequence[Answered]) -> list[Result]:
+    def score(self, task: str, batch: Sequence[Answered]) -> list[Result]:
         """Score a batch, one result for each sample, in spite of samples that end the process.
 
         Raises:

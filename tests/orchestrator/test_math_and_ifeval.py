@@ -55,7 +55,7 @@ def score(tmp_path):
         pools.append(ScoringPool({name: spec}, 1))
         batch = [Answered(one, [[text]]) for one, text in zip(built.values(), said, strict=True)]
         results = []
-        thread = threading.Thread(target=lambda: results.extend(pools[-1].scorer(name)(batch)))
+        thread = threading.Thread(target=lambda: results.extend(pools[-1].score(name, batch)))
         thread.start()
         thread.join()
         return [[result.scores[f"{metric},none"] for metric in METRICS[folder]] for result in results]

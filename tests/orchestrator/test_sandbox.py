@@ -62,7 +62,7 @@ def run(tmp_path, monkeypatch):
         pools.append(ScoringPool({name: spec}, 1, seconds))
         requests = built.values()
         batch = [Answered(one, [[code]]) for one, code in zip(requests, codes, strict=True)]
-        results = pools[-1].scorer(name)(batch)
+        results = pools[-1].score(name, batch)
         return [r.scores["exact_match,whole"] if isinstance(r, Scored) else r.reason for r in results]
 
     yield start

@@ -51,7 +51,7 @@ def scoring(tmp_path):
 
         def score(*said):
             batch = [Answered(one, [[text]]) for one, text in zip(requests, said, strict=False)]
-            return [marked(result) for result in pool.scorer(name)(batch)]
+            return [marked(result) for result in pool.score(name, batch)]
 
         return score
 

@@ -10,7 +10,8 @@ from typing import Annotated
 import pytest
 from pydantic import AfterValidator, TypeAdapter, ValidationError
 
-from orchestrator.engines.base import GENERATE, Answer, EngineDiedError, EngineOptionError, Prepared, Query
+from orchestrator.engines import vllm_engine
+from orchestrator.engines.base import GENERATE, EngineDiedError, EngineOptionError, Query
 from orchestrator.engines.vllm_engine import (
     MOST_FAILURES,
     VllmEngine,
@@ -141,31 +142,35 @@ def test_only_what_was_printed_since_is_read(tmp_path):
         os.close(saved)
 
 
-def prepared(count, failure="TypeError: unexpected keyword"):
-    """Queries, and why they could not be prepared."""
-    query = Query(GENERATE, ("x", {}))
-    return [Prepared(query, (), lambda _: Answer(None), failure=failure)] * count
+QUERY = Query(GENERATE, ("x", {}))
 
 
 @pytest.fixture
-def engine():
-    """An engine that nothing has been asked yet."""
-    new = VllmEngine.__new__(VllmEngine)
-    new._failures, new._asks = 0, False
-    return new
+def ask(monkeypatch):
+    """Prepares queries for an engine that was asked nothing before; what cannot be prepared is no text."""
+
+    def prepare(query, _):
+        if not isinstance(query, Query):
+            raise TypeError("unexpected keyword")
+
+    monkeypatch.setattr(vllm_engine, "prepare", prepare)
+    engine = VllmEngine.__new__(VllmEngine)
+    engine._encoding, engine._failures, engine._asks = None, 0, False
+    return lambda queries: [engine._prepared(query) for query in queries]
 
 
-def test_a_variant_of_which_nothing_can_be_asked_stops(engine):
+def test_a_variant_of_which_nothing_can_be_asked_stops(ask):
     """An error of our own code is not written as an answer of the model, sample by sample."""
-    engine._check_preparable(prepared(MOST_FAILURES - 1))
+    ask([None] * (MOST_FAILURES - 1))
     with pytest.raises(EngineOptionError, match="unexpected keyword"):
-        engine._check_preparable(prepared(1))
+        ask([None])
 
 
-def test_single_failures_stop_nothing(engine):
+def test_single_failures_stop_nothing(ask):
     """Once a query could be asked, the others are on their own."""
-    engine._check_preparable([*prepared(MOST_FAILURES - 1), *prepared(1, None)])
-    engine._check_preparable(prepared(2 * MOST_FAILURES))
+    ask([*[None] * (MOST_FAILURES - 1), QUERY])
+    failed = ask([None] * 2 * MOST_FAILURES)
+    assert {one.read([]).error for one in failed} == {"TypeError: unexpected keyword"}
 
 
 def test_prompts_go_to_the_engine_as_its_renderer_makes_them():
