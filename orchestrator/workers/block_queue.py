@@ -35,7 +35,7 @@ class BlockQueue:
         self.ended = False
 
     def __bool__(self) -> bool:
-        return self.holds(1)
+        return bool(self._made or self._put_back) or self.holds(1)
 
     @property
     def samples(self) -> int:

@@ -117,7 +117,7 @@ class Dispatcher:
         for slot in self._slots:
             if slot.is_loading:
                 continue
-            queue, counts = self._work[slot.variant].queue, self._progress.variants[slot.variant]
+            queue = self._work[slot.variant].queue
             while queue and slot.may_take(block := queue.first()):
                 if self._slots.are_busy and self._is_held_back(block):  # never if nothing else is in flight
                     break
@@ -125,6 +125,7 @@ class Dispatcher:
                 slot.in_flight[reference] = block
                 slot.progress.in_flight += block.samples
                 self._slots.expected[reference] = slot
+                counts = self._progress.variants[slot.variant]
                 counts.first_work = counts.first_work or time.monotonic()
             if not queue and not slot.in_flight:
                 self._slots.close(slot)
