@@ -71,8 +71,14 @@ class AnalysisResult:
 
         Args:
             by_task: one row per variant, temperature and task instead of one per variant and temperature.
+
+        Raises:
+            UserError: pandas is not installed.
         """
-        import pandas as pd  # noqa: PLC0415
+        try:
+            import pandas as pd  # noqa: PLC0415
+        except ImportError:
+            raise UserError("`to_frame` needs pandas: pip install 'lldeg[frames]'.") from None
 
         from jobs.text.outputs import summary_rows, task_rows  # noqa: PLC0415
 

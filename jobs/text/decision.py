@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from jobs.analysis.compare import Analysis
-from jobs.analysis.policy.decision import Case, Decision, Status
+from jobs.analysis.policy.decision import Case, Decision, Ruling
 from jobs.formats.samples import Temperature
 from jobs.text.format import amount, amount_text, clean, p_text, temperature_text
 from stats.results import Comparison
@@ -14,10 +14,10 @@ MOST_NAMED = 2
 """Culprits that the line names."""
 
 STATUS_WORDS = {
-    Status.BLOCKED: "blocked",
-    Status.INSUFFICIENT: "not enough evidence",
-    Status.PASS: "pass",
-    Status.WATCHED: "watched",
+    Ruling.BLOCKED: "blocked",
+    Ruling.INSUFFICIENT: "not enough evidence",
+    Ruling.PASS: "pass",
+    Ruling.WATCHED: "watched",
 }
 """What people read for a status; the gravest first."""
 
@@ -35,12 +35,12 @@ def headline(analysis: Analysis) -> str:
     """The line, without markup: the decision or the worst verdict, the culprits, and how many there are."""
     if (decision := analysis.decision) is not None:
         culprits = []
-        if decision.status is not Status.PASS:
+        if decision.status is not Ruling.PASS:
             shown = [case for case in decision.cases if case.status is decision.status]
             culprits = [f"{place(c.variant, c.temperature, c.task)} {c.reasons[0].code}" for c in shown]
             culprits += [reason.code for reason in decision.reasons]
         judged = Counter(case.status for case in decision.cases)
-        found = ", ".join(f"{judged[status]} {STATUS_WORDS[status]}" for status in Status if judged[status])
+        found = ", ".join(f"{judged[status]} {STATUS_WORDS[status]}" for status in Ruling if judged[status])
         return f"lldeg policy: {STATUS_WORDS[decision.status]}{_named(culprits)} ({found})"
     counts = Counter(result.comparison.verdict for result in analysis.results)
     worst = next(v for v in (Verdict.DEGRADED, Verdict.INCONCLUSIVE, Verdict.CERTIFIED) if counts[v])
@@ -93,7 +93,7 @@ def decision_lines(decision: Decision) -> list[str]:
     """Why a release does not pass, a line each: what concerns all of it, then every case in its way."""
     lines = [reason.text for reason in decision.reasons]
     for case in judged_first(decision):
-        if case.status in {Status.BLOCKED, Status.INSUFFICIENT}:
+        if case.status in {Ruling.BLOCKED, Ruling.INSUFFICIENT}:
             why = " ".join(clean(reason.text) for reason in case.reasons)
             where = f"{place(case.variant, case.temperature)}, {task_name(case)}"
             lines.append(f"{where}: {STATUS_WORDS[case.status]}. {why}")

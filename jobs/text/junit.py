@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 
 from jobs.analysis.compare import Analysis
 from jobs.analysis.gate import GateName, lacks_answers, unsound
-from jobs.analysis.policy.decision import Decision, Status
+from jobs.analysis.policy.decision import Decision, Ruling
 from jobs.text.decision import headline, judged_first, place, task_name
 from jobs.text.format import clean
 from stats.verdict import Verdict
@@ -22,10 +22,10 @@ Kind = Literal["failure", "error", "skipped"]
 INVALID = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML 1.0 cannot hold."""
 
-KINDS: dict[Status, Kind] = {
-    Status.BLOCKED: "failure",
-    Status.INSUFFICIENT: "error",
-    Status.WATCHED: "skipped",
+KINDS: dict[Ruling, Kind] = {
+    Ruling.BLOCKED: "failure",
+    Ruling.INSUFFICIENT: "error",
+    Ruling.WATCHED: "skipped",
 }
 RELEASE = "release"
 

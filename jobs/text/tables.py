@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.analysis.compare import Analysis, VariantResult
-from jobs.analysis.policy.decision import Status
+from jobs.analysis.policy.decision import Ruling
 from jobs.text.decision import STATUS_WORDS, decision_lines, place
 from jobs.text.format import amount, broken, clean, p_text, score_text, temperature_text
 from jobs.text.meaning import gap_lines, meanings, shown_warnings, terms
@@ -24,7 +24,7 @@ from stats.verdict import Code, Verdict
 GAPS = "Missing or failed answers"
 STYLES = {
     "DEGRADED": "bold red", "CERTIFIED": "bold green", "INCONCLUSIVE": "bold yellow",
-    Status.BLOCKED: "bold red", Status.PASS: "bold green", Status.INSUFFICIENT: "bold yellow",
+    Ruling.BLOCKED: "bold red", Ruling.PASS: "bold green", Ruling.INSUFFICIENT: "bold yellow",
 }  # fmt: skip
 NARROW = 76
 """Below so many columns a table would wrap inside its cells; each row becomes a few lines instead."""

@@ -9,7 +9,7 @@ from jobs.formats.samples import Temperature
 from stats.results import Comparison
 
 
-class Status(StrEnum):
+class Ruling(StrEnum):
     """What a case, or the release, came to."""
 
     PASS = "pass"  # noqa: S105 - a verdict, no password
@@ -22,7 +22,7 @@ class Status(StrEnum):
     WATCHED = "watched"
 
 
-EXIT_STATUS = {Status.PASS: 0, Status.BLOCKED: 1, Status.INSUFFICIENT: 3}
+EXIT_STATUS = {Ruling.PASS: 0, Ruling.BLOCKED: 1, Ruling.INSUFFICIENT: 3}
 
 
 class Reason(NamedTuple):
@@ -49,7 +49,7 @@ class Case:
     variant: str
     temperature: Temperature
     demand: Demand
-    status: Status
+    status: Ruling
     reasons: tuple[Reason, ...]
     comparison: Comparison | None = field(repr=False)
     missing_share: tuple[float, float]
@@ -73,7 +73,7 @@ class Decision:
         reasons: what concerns no single case.
     """
 
-    status: Status
+    status: Ruling
     alpha: float
     family: int
     baseline: str

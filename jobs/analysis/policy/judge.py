@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from jobs.analysis.compare import INCOMPLETE, Analysis, VariantResult
-from jobs.analysis.policy.decision import Case, Decision, Reason, Status
+from jobs.analysis.policy.decision import Case, Decision, Reason, Ruling
 from jobs.analysis.policy.demands import Demand, demands, requires_anything
 from jobs.analysis.policy.schema import Mistake, Policy, PolicyError
 from jobs.analysis.sequential.refusals import stops_early
@@ -53,8 +53,8 @@ def decide_release(policy: Policy, analysis: Analysis) -> Decision:
     )
     reasons = tuple(_release_reasons(policy, analysis))
     statuses = {case.status for case in cases}
-    status = Status.INSUFFICIENT if reasons or Status.INSUFFICIENT in statuses or not cases else Status.PASS
-    status = Status.BLOCKED if Status.BLOCKED in statuses else status
+    status = Ruling.INSUFFICIENT if reasons or Ruling.INSUFFICIENT in statuses or not cases else Ruling.PASS
+    status = Ruling.BLOCKED if Ruling.BLOCKED in statuses else status
     family = sum(hypothesis.blocks for hypothesis in hypotheses)
     return Decision(status, settings.alpha, family, analysis.baseline, cases, reasons)
 
@@ -120,17 +120,20 @@ def _case(question: Question, comparison: Comparison | None, baseline: str) -> C
         shares.append(lacking / (lacking + answered[side]) if lacking + answered[side] else 1.0)
     doubts = list(_doubts(demand, comparison, shares, answered))
     if not demand.blocks:
-        status, reasons = Status.WATCHED, [Reason("watched", "Watched only: it cannot block the release.")]
+        status, reasons = (
+            Ruling.WATCHED,
+            [Reason("watched", "Watched only: it cannot block the release.")],
+        )
     elif comparison is not None and comparison.verdict is Verdict.DEGRADED:
         p = f"p = {comparison.p_adjusted:.3g} ≤ {demand.alpha:g}"
         damage = f"Significantly worse: {p}, adjusted over everything that can block."
-        status, reasons = Status.BLOCKED, [Reason("degraded", damage), *doubts]
+        status, reasons = Ruling.BLOCKED, [Reason("degraded", damage), *doubts]
     elif doubts:
-        status, reasons = Status.INSUFFICIENT, doubts
+        status, reasons = Ruling.INSUFFICIENT, doubts
     elif demand.require == "certified":
-        status, reasons = Status.PASS, [Reason("certified", "The drop is below the margin.")]
+        status, reasons = Ruling.PASS, [Reason("certified", "The drop is below the margin.")]
     else:
-        status, reasons = Status.PASS, [Reason("not-degraded", "No significant drop.")]
+        status, reasons = Ruling.PASS, [Reason("not-degraded", "No significant drop.")]
     missing_share = (shares[0], shares[1])
     return Case(result.variant, result.temperature, demand, status, tuple(reasons), comparison, missing_share)
 

@@ -22,7 +22,7 @@ from stats.sequential.monitor import Course, SequentialMonitor
 
 
 @dataclass
-class Answers:
+class AnswerGrid:
     """One model's answers to one task at one temperature, items in the order in which they are asked.
 
     Attributes:
@@ -70,7 +70,7 @@ class RunMonitor:
         self._monitor = SequentialMonitor(plan.plan)
         self._looks: dict[Place, int] = {}
         self._answers = {
-            (model, task.info.name, temperature): Answers(
+            (model, task.info.name, temperature): AnswerGrid(
                 np.full((task.items.size, seeds.size), np.nan),
                 np.zeros((task.items.size, seeds.size), dtype=np.bool_),
             )
