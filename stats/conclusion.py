@@ -69,13 +69,19 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
     interval = paired.interval(settings.alpha)
     decision = _decision(paired, deciding or paired, described.margin, settings.alpha, p_pooled=p_pooled, p=p)
     sums = merged_blocks(tasks)[0]
+    p_bounds = p_pooled, p_pooled
+    if lacks and (best is None or worst is None):
+        p_bounds = 1.0, p_pooled
+    elif lacks and best is not None and worst is not None:  # sign-flip tests of the filled-in differences
+        at_best, at_worst = (SignFlipTest(merged_blocks(filled)[0]).p for filled in (best, worst))
+        p_bounds = at_best, at_worst
     p_values: dict[str, Any] = {each.field: combined.p[each.name] for each in COMBINATIONS}
     comparison = replace(
         described,
         drop_interval=(interval.low, interval.high),
         drop_interval_decision=(decision.low, decision.high),
         **p_values,
-        p_pooled_bounds=_p_bounds(best, worst, p_pooled) if lacks else (p_pooled, p_pooled),
+        p_pooled_bounds=p_bounds,
         p_fisher_chi2=combined.p_fisher_chi2,
         method=combined.method,
         p_noninferior=p,
@@ -104,7 +110,10 @@ def describe(
     lacking = missing_of(tasks, absent)
     items = sum(task.differences.size for task in tasks)
     worse, better = sum(task.worse for task in tasks), sum(task.better for task in tasks)
-    unit, margin = _unit_of(tasks, settings)
+    unit: Unit = "metric" if len(tasks) == 1 else "mixed"
+    margin = tasks[0].margin if len(tasks) == 1 else None
+    if all(task.bounds is not None for task in tasks):
+        unit, margin = "share", settings.margin
     best, worst = filled
     bounds = (-np.inf, np.inf) if best is None or worst is None else (_mean(best), _mean(worst))
     return Comparison(
@@ -243,13 +252,6 @@ def _decider(
     return by, worst
 
 
-def _unit_of(tasks: Tasks, settings: Settings) -> tuple[Unit, float | None]:
-    """The unit of drop and margin, and the margin where there is one."""
-    if all(task.bounds is not None for task in tasks):
-        return "share", settings.margin
-    return ("metric", tasks[0].margin) if len(tasks) == 1 else ("mixed", None)
-
-
 def _p_noninferior(tasks: Tasks, settings: Settings) -> float:
     """The largest p-value of all units: bounded scores together, every task without bounds alone."""
     bounded = [task for task in tasks if task.bounds is not None]
@@ -284,13 +286,3 @@ def _decision(
 
 def _mean(tasks: Tasks) -> float:
     return float(np.concatenate([task.differences for task in tasks]).mean())
-
-
-def _p_bounds(
-    best: list[TaskScores] | None, worst: list[TaskScores] | None, p_pooled: float
-) -> tuple[float, float]:
-    """Sign-flip tests of the filled-in differences; 1 and the p-value found without bounds."""
-    if best is None or worst is None:
-        return 1.0, p_pooled
-    first, second = (SignFlipTest(merged_blocks(tasks)[0]).p for tasks in (best, worst))
-    return first, second

@@ -80,15 +80,12 @@ def _explain(course: Course, found: Comparison, *, finished: bool) -> list[Code]
             codes.append(Code.UNBOUNDED_WITHOUT_MARGIN)
         elif course.verdict is Verdict.INCONCLUSIVE:
             codes.append(Code.NOT_WITHIN_MARGIN)
-        elif not is_degraded or _ends_below_margin(found):
-            codes.append(Code.WITHIN_MARGIN)
+        elif not is_degraded or (not found.gaps and found.drop_interval[1] < found.margin):
+            codes.append(
+                Code.WITHIN_MARGIN
+            )  # the interval that holds at all looks ends below it, for example
     if found.gaps:
         codes.append(missing_code(found))
     if course.stopped:
         codes.append(Code.FINISHED_LATER if finished else Code.ESTIMATE_AFTER_STOP)
     return codes
-
-
-def _ends_below_margin(found: Comparison) -> bool:
-    """Whether the interval that holds at all looks ends below the margin, with no answer missing."""
-    return found.margin is not None and not found.gaps and found.drop_interval[1] < found.margin

@@ -122,11 +122,18 @@ def analyze_scores(scores: ScoreSet, request: AnalyzeRequest) -> Analysis:
     except EvidenceError as error:
         raise UserError(str(error)) from error
     missing = missing_temperatures(scores, baseline, request.temperature)
-    paired = [notice for pairing in pairings for notice in pairing.warnings]
+    notices = [notice for pairing in pairings for notice in pairing.warnings]
+    few: dict[int, list[str]] = {}
+    for pairing in pairings:
+        if 0 < pairing.common < FEW_ITEMS:
+            few.setdefault(pairing.common, []).append(pairing.label)
+    for common, labels in few.items():
+        said = f"only {common} items can be paired, too few to detect any but a drastic drop."
+        notices.append(Notice(NoticeCode.FEW_ITEMS, f"{some(labels)}: {said}"))
     return Analysis(
         baseline,
         replace(settings, adjust=adjustment_for(tasks, settings.adjust)),
-        once((*scores.warnings, *missing, *paired, *_few_items(pairings))),
+        once((*scores.warnings, *missing, *notices)),
         tuple(result_of(pairing, found) for pairing, found in zip(usable, comparisons, strict=True)),
         scores,
         incomplete=any(pairing.owed or not pairing.pairs for pairing in pairings),
@@ -176,9 +183,13 @@ def usable_pairings(
     usable = [pairing for pairing in pairings if pairing.pairs]
     if not usable:
         said = joined(once(notice for pairing in pairings for notice in pairing.warnings))
+        columns = [column for table in scores.tasks for column in table.columns.values()]
+        if not scores.runs and scores.paired_by != "prompt" and any((c.prompts != -1).any() for c in columns):
+            said += (
+                " If the same questions have other identifiers, --pair-by prompt pairs them by their text."
+            )
         raise UserError(
-            f"No item was answered by both {baseline} and a variant, so there is no verdict. {said}"
-            f"{_prompt_hint(scores)}".strip()
+            f"No item was answered by both {baseline} and a variant, so there is no verdict. {said}".strip()
         )
     least = 0.0 if request.policy is not None else request.min_common  # a policy has a limit of its own
     for pairing in usable:
@@ -225,30 +236,5 @@ def missing_temperatures(scores: ScoreSet, baseline: str, asked: Temperature) ->
     return notices
 
 
-def _few_items(pairings: Sequence[Pairing]) -> list[Notice]:
-    """One sentence per number of items, naming the variants that have so few."""
-    few: dict[int, list[str]] = {}
-    for pairing in pairings:
-        if 0 < pairing.common < FEW_ITEMS:
-            few.setdefault(pairing.common, []).append(pairing.label)
-    return [
-        Notice(
-            NoticeCode.FEW_ITEMS,
-            f"{some(labels)}: only {common} items can be paired, too few to detect any but a drastic drop.",
-        )
-        for common, labels in few.items()
-    ]
-
-
 def _temperatures(scores: ScoreSet, variant: str, asked: Temperature) -> Sequence[Temperature]:
     return [t for t in scores.temperatures(variant) if asked in {None, t}]
-
-
-def _prompt_hint(scores: ScoreSet) -> str:
-    """The option that may help where other tools' items have prompts and do not pair by identifier."""
-    has_prompts = any(
-        (column.prompts != -1).any() for table in scores.tasks for column in table.columns.values()
-    )
-    if scores.runs or scores.paired_by == "prompt" or not has_prompts:
-        return ""
-    return " If the same questions have other identifiers, --pair-by prompt pairs them by their text."

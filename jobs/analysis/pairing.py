@@ -168,13 +168,10 @@ def pair_tasks(
     for table in scores.tasks:
         first, second = (table.columns.get((model, temperature)) for model in (baseline, variant))
         if first is not None or second is not None:
+            zeros = np.zeros(len(table.items), dtype=np.int64)
+            nothing = Column(np.full(zeros.size, np.nan), zeros, zeros - 1, reruns=0)
             unlisted = max(table.unlisted.get(model, 0) for model in (baseline, variant))
-            yield _paired(table, (first or _nothing(table), second or _nothing(table)), cluster, unlisted)
-
-
-def _nothing(table: TaskTable) -> Column:
-    zeros = np.zeros(len(table.items), dtype=np.int64)
-    return Column(np.full(zeros.size, np.nan), zeros, zeros - 1, reruns=0)
+            yield _paired(table, (first or nothing, second or nothing), cluster, unlisted)
 
 
 def _paired(table: TaskTable, sides: Sides, cluster: str | None, unlisted: int) -> PairedTask:
@@ -207,8 +204,10 @@ def _paired(table: TaskTable, sides: Sides, cluster: str | None, unlisted: int) 
     if not common.any():
         return PairedTask(table.info, sides, None, lacking, missing, 0)
     known = common & (first.prompts != -1) & (second.prompts != -1)
-    answers = (first.answers[common], second.answers[common])
+    answers, runs = (first.answers[common], second.answers[common]), None
     are_unequal = not np.array_equal(*answers)
+    if are_unequal and any(column.runs is not None for column in heard):  # else means and numbers say all
+        runs = _single_scores(first)[common], _single_scores(second)[common]
     scores = TaskScores(
         task=table.info.name,
         baseline=first.scores[common],
@@ -220,7 +219,7 @@ def _paired(table: TaskTable, sides: Sides, cluster: str | None, unlisted: int) 
         reruns=(first.reruns, second.reruns),
         missing=missing,
         answers=answers if are_unequal else None,
-        runs=_runs(heard, common) if are_unequal else None,
+        runs=runs,
         links=None if links is None else links[common],
         lacking=lacking,
         margin=table.info.margin,
@@ -264,14 +263,6 @@ def _extended(table: TaskTable, labels: Ints | None, wanted: NDArray[np.bool_], 
     first = crc32(table.info.name.encode()) << MOST_ITEMS
     extended: Ints = np.concatenate([labels[wanted], -1 - first - np.arange(unlisted)])
     return extended
-
-
-def _runs(sides: Sides, common: NDArray[np.bool_]) -> tuple[Floats, Floats] | None:
-    """The single scores of both models, None where means and numbers say all."""
-    if all(column.runs is None for column in sides):
-        return None
-    first, second = (_single_scores(column)[common] for column in sides)
-    return first, second
 
 
 def _single_scores(column: Column) -> Floats:

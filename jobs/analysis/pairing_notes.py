@@ -94,7 +94,15 @@ def _of_sides(pairing: Pairing) -> Iterator[Notice]:
         if empty := _shares(tasks, NoticeCode.EMPTY_ANSWERS, side):
             said = f"{who} gave empty answers ({empty}), which are scored as they are."
             yield Notice(NoticeCode.EMPTY_ANSWERS, said)
-        if same := [task.info.name for task in tasks if _repeats_itself(task, side)]:
+        same = [
+            task.info.name
+            for task in tasks
+            if task.marked(NoticeCode.EQUAL_ANSWERS, side) > 1
+            and not task.marked(NoticeCode.EQUAL_ANSWERS, 1 - side)
+            and task.scored(1 - side)
+            and not task.is_silent(side)
+        ]
+        if same:
             said = f"{who} gave one and the same answer to all items of {some(same, 3)}"
             yield Notice(NoticeCode.EQUAL_ANSWERS, f"{said}; the other model did not.")
         if cut := _listed((task, task.marked(NoticeCode.CUT_PROMPTS, side)) for task in tasks):
@@ -103,12 +111,6 @@ def _of_sides(pairing: Pairing) -> Iterator[Notice]:
                 f"prompts of {who} were too long and lost their beginning ({cut}), maybe even the question: "
                 "raise max_model_len or max_length, or lower max_gen_toks or num_fewshot.",
             )
-
-
-def _repeats_itself(task: PairedTask, side: int) -> bool:
-    """Whether all answers of one model are the same, and not those of the other."""
-    equal, other = (task.marked(NoticeCode.EQUAL_ANSWERS, which) for which in (side, 1 - side))
-    return equal > 1 and not other and task.scored(1 - side) > 0 and not task.is_silent(side)
 
 
 def _of_gaps(pairing: Pairing) -> Iterator[Notice]:

@@ -7,7 +7,6 @@ from jobs.analysis.compare import Analysis
 from jobs.analysis.policy.decision import Case, Decision, Ruling
 from jobs.formats.samples import Temperature
 from jobs.text.format import amount, amount_text, clean, p_text, temperature_text
-from stats.results import Comparison
 from stats.verdict import Verdict
 
 MOST_NAMED = 2
@@ -46,15 +45,14 @@ def headline(analysis: Analysis) -> str:
     worst = next(v for v in (Verdict.DEGRADED, Verdict.INCONCLUSIVE, Verdict.CERTIFIED) if counts[v])
     degraded = [r for r in analysis.results if r.comparison.verdict is Verdict.DEGRADED]
     degraded.sort(key=lambda result: -result.comparison.drop)
-    named = _named([f"{place(r.variant, r.temperature)} {_change(r.comparison)}" for r in degraded])
+    named = [
+        f"{place(r.variant, r.temperature)} loses {amount_text(r.comparison.drop, r.comparison.margin_unit)}"
+        if r.comparison.drop > 0.0
+        else f"{place(r.variant, r.temperature)} on some tasks"
+        for r in degraded
+    ]
     found = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
-    return f"lldeg {worst.value}{named} ({found})"
-
-
-def _change(comparison: Comparison) -> str:
-    if comparison.drop <= 0.0:
-        return "on some tasks"
-    return f"loses {amount_text(comparison.drop, comparison.margin_unit)}"
+    return f"lldeg {worst.value}{_named(named)} ({found})"
 
 
 def _named(culprits: Sequence[str]) -> str:

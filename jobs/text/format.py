@@ -22,11 +22,8 @@ _UNUSUAL = re.compile(r"[^\n\t -~]")
 
 def printable(text: str) -> str:
     """Untrusted text: control and direction characters, but no line feed or tab, become a replacement."""
-    return _UNUSUAL.sub(_or_replaced, text)
-
-
-def _or_replaced(match: re.Match[str]) -> str:
-    return "\ufffd" if unicodedata.category(match[0]) in {"Cc", "Cf", "Cs", "Zl", "Zp"} else match[0]
+    hidden = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+    return _UNUSUAL.sub(lambda m: "\ufffd" if unicodedata.category(m[0]) in hidden else m[0], text)
 
 
 def clean(text: str) -> str:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
-from jobs.analysis.compare import Analysis, VariantResult
+from jobs.analysis.compare import Analysis
 from stats.results import Comparison, Settings, Unit
 from stats.sequential.monitor import Course
 from stats.verdict import Code, Verdict
@@ -56,9 +56,11 @@ SENTENCES = {
 
 def worded(analysis: Analysis) -> Analysis:
     """An analysis whose comparisons have their reasons as sentences."""
-    return replace(
-        analysis, results=tuple(_worded_result(result, analysis.settings) for result in analysis.results)
+    results = (
+        replace(r, comparison=with_reasons(r.comparison, analysis.settings, r.course, r.looks_planned))
+        for r in analysis.results
     )
+    return replace(analysis, results=tuple(results))
 
 
 def with_reasons(
@@ -95,13 +97,6 @@ def several_certificates(certified: int, alpha: float, *, adjusted: bool) -> str
     return (
         f"Each of the {certified} certificates holds by itself at level {alpha:g}. The chance that at least "
         "one of them is wrong can be higher: adjust for their number when choosing among variants."
-    )
-
-
-def _worded_result(result: VariantResult, settings: Settings) -> VariantResult:
-    return replace(
-        result,
-        comparison=with_reasons(result.comparison, settings, result.course, result.looks_planned),
     )
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.analysis.compare import Analysis, VariantResult
+from jobs.analysis.compare import Analysis
 from jobs.analysis.policy.decision import Ruling
 from jobs.text.decision import STATUS_WORDS, decision_lines, place
 from jobs.text.format import amount, broken, clean, p_text, score_text, temperature_text
@@ -113,15 +113,16 @@ def verdict_table(analysis: Analysis, *, wide: bool) -> tuple[Cells, list[Cells]
         task = result.comparison.deciding_task  # whose drop alone makes the verdict
         name = clean(result.variant) + ("" if task is None else f" (on task {clean(task)})")
         temperature = temperature_text(result.temperature)
-        rows.append((name, temperature, verdict, *_look_cells(result)[:looks], *cells))
+        taken = (
+            ()
+            if result.course is None
+            else (  # of those planned, and the share of the samples used
+                f"{len(result.course.looks)}/{result.looks_planned}",
+                f"{100 * result.course.share_used:.0f}",
+            )
+        )
+        rows.append((name, temperature, verdict, *taken[:looks], *cells))
     return head, rows
-
-
-def _look_cells(result: VariantResult) -> tuple[str, str]:
-    """Looks taken, of those planned, and the share of the samples that they used."""
-    taken = 0 if result.course is None else len(result.course.looks)
-    share = 0.0 if result.course is None else result.course.share_used
-    return f"{taken}/{result.looks_planned}", f"{100 * share:.0f}"
 
 
 def _cells(comparison: Comparison) -> Cells:

@@ -1,12 +1,46 @@
-"""What a policy decided: for every variant, temperature and task, and for the release."""
+"""What a policy demands, and what it decided: for every variant, temperature and task, and the release."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import NamedTuple
 
-from jobs.analysis.policy.demands import Demand
+from jobs.analysis.policy.schema import Requirement
 from jobs.formats.samples import Temperature
 from stats.results import Comparison
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What must hold on one task, or over all of them, with every default filled in.
+
+    Attributes:
+        task: its name; None for all tasks together that are not only watched.
+        rule: the name of the rule in the policy; None where no rule names the task.
+        require: what must hold.
+        alpha: level of its damage test and of its certificate.
+        margin: as a share of the metric's range.
+        margin_own_unit: in the metric's own unit, for metrics without a range; None if not given.
+        min_items: fewest items that must pair.
+        max_missing: largest share of missing or failed samples of either model.
+    """
+
+    task: str | None
+    rule: str | None
+    require: Requirement
+    alpha: float
+    margin: float
+    margin_own_unit: float | None
+    min_items: int
+    max_missing: float
+
+    @property
+    def blocks(self) -> bool:
+        """Whether damage here can block the release."""
+        return self.require != "watched"
+
+    def asks_the_same(self, other: "Demand") -> bool:
+        """Whether two demands differ in what they are called only."""
+        return replace(self, task=other.task, rule=other.rule) == other
 
 
 class Ruling(StrEnum):

@@ -1,23 +1,30 @@
-"""Applies a policy to an analysis: fail closed, damage first, every reason with its code."""
+"""Applies a policy to an analysis: fail closed, damage first, every reason with its code.
 
-from collections.abc import Iterator, Sequence
+The rules become one demand for every task that was measured, and each demand a case for every variant.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 from jobs.analysis.compare import INCOMPLETE, Analysis, VariantResult
-from jobs.analysis.policy.decision import Case, Decision, Reason, Ruling
-from jobs.analysis.policy.demands import Demand, demands, requires_anything
-from jobs.analysis.policy.schema import Mistake, Policy, PolicyError
+from jobs.analysis.policy.decision import Case, Decision, Demand, Reason, Ruling
+from jobs.analysis.policy.schema import Mistake, Policy, PolicyError, Rule
 from jobs.analysis.sequential.refusals import stops_early
+from jobs.formats.metrics import unused_requests
 from jobs.formats.notices import NoticeCode, some
-from jobs.scores.score_set import TaskTable
+from jobs.scores.score_set import TaskInfo, TaskTable
 from orchestrator.errors import suggestion
 from stats.comparison import Hypothesis, compare_family
-from stats.results import Comparison
+from stats.results import Comparison, Settings
 from stats.tasks.combinations import BY_NAME
 from stats.verdict import Verdict
 
 FAILS_CLOSED = INCOMPLETE | {NoticeCode.NOT_COMPARED, NoticeCode.MISSING_TEMPERATURE}
 """Warnings that keep a release from passing: something that was to be judged could not be."""
+
+ALL = "*"
+UNNAMED = Rule(require="watched")
 
 Question = tuple[VariantResult, Demand, list[TaskTable]]
 """One case before its test, with the tasks that it is about."""
@@ -36,7 +43,7 @@ def decide_release(policy: Policy, analysis: Analysis) -> Decision:
     settings = analysis.settings
     untested = [notice.task for notice in analysis.warnings if notice.task is not None]
     infos = [table.info for table in analysis.scores.tasks]
-    wanted, mistakes = demands(policy, settings, infos, untested)
+    wanted, mistakes = _demands(policy, settings, infos, untested)
     if mistakes := [*mistakes, *_mistakes(policy, analysis)]:
         raise PolicyError("The policy", mistakes)
     questions = [
@@ -57,6 +64,89 @@ def decide_release(policy: Policy, analysis: Analysis) -> Decision:
     status = Ruling.BLOCKED if Ruling.BLOCKED in statuses else status
     family = sum(hypothesis.blocks for hypothesis in hypotheses)
     return Decision(status, settings.alpha, family, analysis.baseline, cases, reasons)
+
+
+def _demands(
+    policy: Policy, settings: Settings, tasks: Sequence[TaskInfo], untested: Sequence[str]
+) -> tuple[list[Demand], list[Mistake]]:
+    """One demand per task, then the one over all of them; and what is wrong with the policy.
+
+    Args:
+        policy: the rules.
+        settings: level and margin where the policy has none.
+        tasks: those that were measured, or were to be.
+        untested: names of tasks without a number per sample, which rules may name.
+    """
+    groups = {info.name: info.group for info in tasks} | dict.fromkeys(untested)
+    known = [*groups, *(group for group in groups.values() if group)]
+    mistakes, found = list[Mistake](), list[Demand]()
+    for name in unused_requests(dict.fromkeys(policy.tasks, ""), groups):
+        hint = suggestion(name, known) or f"; the tasks are {some(list(groups), 20)}"
+        mistakes.append(("unknown-task", f"tasks.{name} matches no task{hint}"))
+    for info in tasks:
+        rule_name, clash = _rule_for(info.name, info.group, policy.tasks)
+        if clash is not None:
+            mistakes.append(("ambiguous-rules", clash))
+        rule = UNNAMED if rule_name is None else policy.tasks[rule_name]
+        found.append(_demand(info.name, rule_name, rule, policy, settings))
+    mistakes += _wrong_margins(policy, found, tasks)
+    found.append(_demand(None, "overall", policy.overall, policy, settings))
+    for place, rule in policy.places.items():
+        if rule.alpha is not None and rule.alpha > settings.alpha:
+            said = f"{place}: alpha {rule.alpha:g} is above the level of the whole policy, {settings.alpha:g}"
+            mistakes.append(("alpha-too-large", said))
+    if not mistakes and not any(demand.blocks for demand in found[:-1]):
+        said = "the rules leave every measured task watched, so nothing could block a release"
+        mistakes.append(("nothing-required", said))
+    return found, mistakes
+
+
+def _demand(task: str | None, name: str | None, rule: Rule, policy: Policy, settings: Settings) -> Demand:
+    defaults = {
+        "alpha": settings.alpha,
+        "margin": settings.margin,
+        "margin_own_unit": None,
+        "min_items": policy.min_items,
+        "max_missing": policy.max_missing,
+    }
+    return Demand(task, name, rule.require, **(defaults | rule.limits))
+
+
+def _requires_anything(policy: Policy, task: str) -> bool:
+    """Whether a rule requires something of a task that could not be tested, whose group is unknown."""
+    name, _ = _rule_for(task, None, policy.tasks)
+    return name is not None and policy.tasks[name].require != "watched"
+
+
+def _rule_for(task: str, group: str | None, rules: Mapping[str, Rule]) -> tuple[str | None, str | None]:
+    """The rule of a task (by its name, its group's, a pattern, "*"; in this order), and a contradiction."""
+    for name in (task, group):
+        if name is not None and name in rules:
+            return name, None
+    matching = [name for name in rules if name != ALL and fnmatchcase(task, name)]
+    if len({rules[name] for name in matching}) > 1:
+        listed = " and ".join(f"tasks.{name}" for name in matching)
+        return matching[0], f"{listed} match task {task} with different rules: name the task itself"
+    return next(iter([*matching, *([ALL] if ALL in rules else [])]), None), None
+
+
+def _wrong_margins(policy: Policy, found: Sequence[Demand], tasks: Sequence[TaskInfo]) -> Iterator[Mistake]:
+    """Margins in a unit that the metric of a task, or every metric of several tasks, does not have."""
+    names = {info.name for info in tasks}
+    for name, rule in policy.tasks.items():
+        ruled = [info for info, demand in zip(tasks, found, strict=True) if demand.rule == name]
+        own, ranged = rule.margin_own_unit, all(info.bounds for info in ruled)
+        if name not in names and ruled and own and ranged:
+            said = f"tasks.{name}: the metrics of its tasks have ranges, so its margin is a share: margin"
+            yield "wrong-margin", said
+        for info in ruled if name in names else ():
+            if info.bounds is None and rule.margin is not None and own is None:
+                said = f"tasks.{name}: {info.metric} has no range, so its margin must be margin_own_unit"
+                yield "wrong-margin", said
+            elif info.bounds is not None and own is not None:
+                low, high = info.bounds
+                said = f"{info.metric} ranges from {low:g} to {high:g}, so its margin is a share: margin: "
+                yield "wrong-margin", f"tasks.{name}: {said}{own / (high - low):g}"
 
 
 def _mistakes(policy: Policy, analysis: Analysis) -> Iterator[Mistake]:
@@ -179,5 +269,5 @@ def _release_reasons(policy: Policy, analysis: Analysis) -> Iterator[Reason]:
     if analysis.incomplete:
         yield Reason("incomplete-run", "The run is incomplete: submit it again to finish it.")
     for notice in analysis.warnings:
-        if notice.code in FAILS_CLOSED or (notice.task and requires_anything(policy, notice.task)):
+        if notice.code in FAILS_CLOSED or (notice.task and _requires_anything(policy, notice.task)):
             yield Reason(notice.code.value, notice.text)

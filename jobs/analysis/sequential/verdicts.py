@@ -7,10 +7,9 @@ scores; if the rest was asked for later, all items.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jobs.analysis import compare
 from jobs.analysis.pairing import Pairing
@@ -22,7 +21,7 @@ from jobs.analysis.sequential.plan import Place
 from jobs.analysis.sequential.refusals import plan_settings
 from jobs.formats.notices import Notice, NoticeCode, once
 from jobs.formats.samples import Temperature
-from jobs.scores.score_set import Column, ScoreSet, TaskTable
+from jobs.scores.score_set import ScoreSet, TaskTable
 from orchestrator.errors import UserError
 from stats.arrays import Ints
 from stats.sequential.monitor import Course
@@ -33,28 +32,6 @@ Items = Mapping[str, Ints]
 
 Key = tuple[str, Temperature]
 """Model and temperature."""
-
-
-@dataclass(frozen=True)
-class Counted:
-    """A comparison of the plan: its looks, and the pairs that count.
-
-    Attributes:
-        place: variant and temperature.
-        course: the looks.
-        pairing: the scores.
-        owed: samples that were asked for after the decision and are not there.
-    """
-
-    place: Place
-    course: Course
-    pairing: Pairing
-    owed: int
-
-    @property
-    def is_open(self) -> bool:
-        """Whether samples are owed: for a verdict, or of those asked for after it."""
-        return self.course.verdict is None or bool(self.owed) or not self.pairing.pairs
 
 
 def analyze_by_looks(scores: ScoreSet, request: AnalyzeRequest) -> compare.Analysis:
@@ -74,56 +51,58 @@ def analyze_by_looks(scores: ScoreSet, request: AnalyzeRequest) -> compare.Analy
     noted = note_looks(scores.runs[0], monitor.digests, courses)
     if request.strict and noted:
         raise UserError(f"{noted[0].text} --strict refuses that.")
-    counted = [
-        _count(scores, baseline, place, monitor, course)
-        for place, course in courses.items()
-        if place[0] in scores.models and request.temperature in {None, place[1]}
-    ]
-    pairings = [one.pairing for one in counted]
+    plan, finished = monitor.plan.plan, monitor.plan.finished
+    said, results, pairings = list[Notice](), list[compare.VariantResult](), list[Pairing]()
+    late, is_open = 0, False
+    for place, course in courses.items():
+        if place[0] not in scores.models or request.temperature not in {None, place[1]}:
+            continue
+        pairing, owed = _count(scores, baseline, place, monitor, course)
+        pairings.append(pairing)
+        late += owed
+        is_open |= course.verdict is None or bool(owed) or not pairing.pairs
+        if course.verdict is None:
+            pending = f"no verdict yet after {len(course.looks)} of {plan.stopping.looks} looks"
+        else:
+            pending = f"{owed:,} of the samples that were asked for after the decision have not been run yet"
+        if course.verdict is None or owed:
+            text = f"{pairing.label}: {pending}; the run is incomplete."
+            said.append(Notice(NoticeCode.OWED_ANSWERS, text))
+        said += pairing.warnings
+        if pairing.pairs:
+            tasks, own = [pair.scores for pair in pairing.pairs], monitor.plan.plan_of(place)
+            concluded = conclude_course(tasks, pairing.absent, course, own, finished=finished and not owed)
+            results.append(compare.result_of(pairing, concluded, course, plan.stopping.looks))
     compare.usable_pairings(scores, baseline, pairings, request)
     missing = compare.missing_temperatures(scores, baseline, request.temperature)
-    said = [notice for one in counted for notice in (*_pending(one, monitor), *one.pairing.warnings)]
-    plan, finished = monitor.plan.plan, monitor.plan.finished
-    results = [
-        compare.result_of(
-            one.pairing,
-            conclude_course(
-                [pair.scores for pair in one.pairing.pairs],
-                one.pairing.absent,
-                one.course,
-                monitor.plan.plan_of(one.place),
-                finished=finished and not one.owed,
-            ),
-            one.course,
-            plan.stopping.looks,
-        )
-        for one in counted
-        if one.pairing.pairs
-    ]
-    whole = finished and not any(one.owed for one in counted)
     return compare.Analysis(
         baseline,
         settings,
         once((*scores.warnings, *noted, *missing, *said)),
         tuple(results),
-        scores if whole else _counting(scores, baseline, monitor, courses),
-        incomplete=any(one.is_open for one in counted),
+        scores if finished and not late else _counting(scores, baseline, monitor, courses),
+        incomplete=is_open,
         gaps=compare.has_gaps(scores, pairings, missing),
         plan=plan,
         finished=finished,
     )
 
 
-def _count(scores: ScoreSet, baseline: str, place: Place, monitor: RunMonitor, course: Course) -> Counted:
+def _count(
+    scores: ScoreSet, baseline: str, place: Place, monitor: RunMonitor, course: Course
+) -> tuple[Pairing, int]:
     """The pairs that count: all in a run that was finished, else those of the last look taken.
 
     Before the first look these are the items that both models have answered.
+
+    Returns:
+        The pairs, and how many samples that were asked for after the decision are not there.
     """
     (variant, temperature), owed = place, 0
     if monitor.plan.finished:
         whole = pair_up(scores, baseline, variant, temperature, None)
         if not whole.owed:
-            return Counted(place, course, _unless_silent(whole), 0)
+            return _unless_silent(whole), 0
         owed = whole.owed
     items = monitor.plan.items_of(place, len(course.looks))
     keys: list[Key] = [(baseline, temperature), place]
@@ -133,9 +112,8 @@ def _count(scores: ScoreSet, baseline: str, place: Place, monitor: RunMonitor, c
             both = [table.columns[key].answered for key in keys if key in table.columns]
             if both:
                 items[table.info.name] = table.items[np.logical_and.reduce(both)]
-    tables = [_restricted(table, keys, items) for table in scores.tasks]
-    part = replace(scores, tasks=tuple(tables))
-    return Counted(place, course, _unless_silent(pair_up(part, baseline, variant, temperature, None)), owed)
+    part = replace(scores, tasks=tuple(_restricted(table, keys, items) for table in scores.tasks))
+    return _unless_silent(pair_up(part, baseline, variant, temperature, None)), owed
 
 
 def _unless_silent(pairing: Pairing) -> Pairing:
@@ -157,18 +135,6 @@ def _restricted(table: TaskTable, keys: Sequence[Key], items: Items) -> TaskTabl
     return replace(table, columns=columns).at(np.flatnonzero(np.isin(table.items, kept)))
 
 
-def _pending(one: Counted, monitor: RunMonitor) -> list[Notice]:
-    """That a comparison has no verdict yet, or that samples asked for later are not there yet."""
-    if one.course.verdict is None:
-        taken, looks = len(one.course.looks), monitor.plan.plan.stopping.looks
-        said = f"no verdict yet after {taken} of {looks} looks"
-    elif one.owed:
-        said = f"{one.owed:,} of the samples that were asked for after the decision have not been run yet"
-    else:
-        return []
-    return [Notice(NoticeCode.OWED_ANSWERS, f"{one.pairing.label}: {said}; the run is incomplete.")]
-
-
 def _counting(
     scores: ScoreSet, baseline: str, monitor: RunMonitor, courses: Mapping[Place, Course]
 ) -> ScoreSet:
@@ -181,17 +147,13 @@ def _counting(
     for table in scores.tasks:
         columns = dict(table.columns)
         for key in columns.keys() & items.keys():
-            counts = np.isin(table.items, items[key].get(table.info.name, []))
-            columns[key] = _blanked(columns[key], counts)
+            column, counts = columns[key], np.isin(table.items, items[key].get(table.info.name, []))
+            columns[key] = replace(
+                column,
+                scores=np.where(counts, column.scores, np.nan),
+                answers=np.where(counts, column.answers, 0),
+                marked={code: np.where(counts, known, 0) for code, known in column.marked.items()},
+                failed=None if column.failed is None else np.where(counts, column.failed, 0),
+            )
         tables.append(replace(table, columns=columns))
     return replace(scores, tasks=tuple(tables))
-
-
-def _blanked(column: Column, counts: NDArray[np.bool_]) -> Column:
-    return replace(
-        column,
-        scores=np.where(counts, column.scores, np.nan),
-        answers=np.where(counts, column.answers, 0),
-        marked={code: np.where(counts, known, 0) for code, known in column.marked.items()},
-        failed=None if column.failed is None else np.where(counts, column.failed, 0),
-    )
