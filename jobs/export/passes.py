@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.formats.run_files import RunFiles
-from jobs.formats.run_samples import cell_table
+from jobs.formats.run_samples import samples_table
 from jobs.formats.samples import Temperature, as_temperature
 from orchestrator.rundir.schema import ITEMS
 
@@ -49,8 +49,8 @@ def evaluations_of(run: RunFiles, variant: str, tasks: Iterable[str]) -> list[li
 
 
 def _passes(run: RunFiles, variant: str, task: str) -> Iterator[Pass]:
-    table = cell_table(run, variant, task)
-    if table is None:
+    table = samples_table(run, [(variant, task)])
+    if not table.num_rows:
         return
     places = table.group_by(["temperature", "seed"]).aggregate([]).to_pylist()
     for place in sorted(places, key=lambda one: tuple(-1.0 if v is None else v for v in one.values())):

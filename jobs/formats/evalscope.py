@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.formats.input_format import InputFormat, NamedPath
-from jobs.formats.json_files import files_below, head_of, read_lines, read_yaml
+from jobs.formats.json_files import files_at, head_of, read_lines, read_yaml
 from jobs.formats.samples import Evaluation, Query, SampleBatch, TaskFacts, as_text, in_batches, text_hash
 from orchestrator.errors import UserError
 
@@ -18,8 +18,7 @@ FOLDER = "reviews"
 
 
 def _reviews(path: str) -> Iterator[Path]:
-    given = Path(path)
-    for file in files_below(given, f"{FOLDER}/*/*.jsonl") if given.is_dir() else [given]:
+    for file in files_at(path, f"{FOLDER}/*/*.jsonl"):
         if file.parent.parent.name == FOLDER and b'"index"' in head_of(file):
             yield file
 

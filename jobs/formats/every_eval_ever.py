@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.formats.input_format import InputFormat, NamedPath
-from jobs.formats.json_files import files_below, head_of, read_lines, read_object
+from jobs.formats.json_files import files_at, head_of, read_lines, read_object
 from jobs.formats.samples import (
     SAMPLES_AT_ONCE,
     Evaluation,
@@ -29,8 +29,7 @@ ENDING = "_samples.jsonl"
 
 
 def _files(path: str) -> Iterator[Path]:
-    given = Path(path)
-    for file in files_below(given, f"*{ENDING}") if given.is_dir() else [given]:
+    for file in files_at(path, f"*{ENDING}"):
         if file.name.endswith(ENDING) and b'"evaluation_name"' in head_of(file, 1 << 16):
             yield file
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.formats.input_format import InputFormat, NamedPath
 from jobs.formats.inspect_log import LogFile, is_log
-from jobs.formats.json_files import files_below
+from jobs.formats.json_files import files_at
 from jobs.formats.notices import Notice, NoticeCode
 from jobs.formats.samples import Evaluation, Query, SampleBatch, TaskFacts, as_text, in_batches, text_hash
 
@@ -22,9 +22,7 @@ NOT_SETTINGS = {"seed", "max_connections", "max_retries", "timeout", "attempt_ti
 
 
 def _logs(path: str) -> Iterator[Path]:
-    given = Path(path)
-    files = files_below(given, "*.*") if given.is_dir() else [given] if given.is_file() else []
-    return (file for file in files if is_log(file))
+    return (file for file in files_at(path, "*.*") if file.is_file() and is_log(file))
 
 
 def _evaluations(path: NamedPath) -> list[Evaluation]:

@@ -3,7 +3,7 @@
 import fnmatch
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from io import TextIOWrapper
 from pathlib import Path
 from types import TracebackType
@@ -119,17 +119,11 @@ def _values(block: bytes, path: Path, number: int) -> Iterator[Any]:
             return
     except (ValueError, RecursionError):
         pass
-    for offset, line in enumerate(block.removesuffix(b"\n").split(b"\n")[done:]):
-        yield _parsed(line, path, number + done + offset)
-
-
-def _parsed(line: bytes, path: Path, number: int) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        if not line.strip():
-            return BLANK
-        raise UserError(f"Line {number} of {path} is not valid JSON: {error}.") from error
+    for at, line in enumerate(block.removesuffix(b"\n").split(b"\n")[done:], number + done):
+        try:
+            yield json.loads(line) if line.strip() else BLANK
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"Line {at} of {path} is not valid JSON: {error}.") from error
 
 
 def head_of(path: Path, size: int = 4096) -> bytes:
@@ -156,6 +150,12 @@ def files_below(folder: Path, pattern: str) -> Iterator[Path]:
         yield from (path for path in found if path.match(pattern))
 
 
+def files_at(path: str, pattern: str) -> Iterable[Path]:
+    """The file itself, or those below a folder whose path ends in a pattern."""
+    given = Path(path)
+    return files_below(given, pattern) if given.is_dir() else [given]
+
+
 def files_with(path: str, name: str, key: bytes) -> Iterator[Path]:
     """JSON Lines files with a key near their beginning: the file itself, or those of a name below a folder.
 
@@ -164,8 +164,7 @@ def files_with(path: str, name: str, key: bytes) -> Iterator[Path]:
         name: what they are called below a folder.
         key: with its quotation marks.
     """
-    given = Path(path)
-    files = sorted(files_below(given, name)) if given.is_dir() else [given]
+    files = sorted(files_at(path, name))
     return (file for file in files if file.suffix == ".jsonl" and key in head_of(file, HEAD))
 
 

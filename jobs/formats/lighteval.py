@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.formats.input_format import InputFormat, NamedPath
-from jobs.formats.json_files import files_below, read_object
+from jobs.formats.json_files import files_at, read_object
 from jobs.formats.samples import (
     Evaluation,
     Query,
@@ -81,8 +81,7 @@ class DetailsFile:
 
 def _files(path: str) -> Iterator[DetailsFile]:
     """The details at a path: the file itself, or all below a folder; the oldest first."""
-    given = Path(path)
-    files = files_below(given, "details_*.parquet") if given.is_dir() else [given]
+    files = files_at(path, "details_*.parquet")
     named = [(match, file) for file in files if (match := DETAILS.fullmatch(file.name))]
     for match, file in sorted(named, key=lambda pair: (pair[0]["date"], str(pair[1]))):
         yield DetailsFile(file, match["task"], match["date"])

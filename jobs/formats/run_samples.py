@@ -1,13 +1,12 @@
 """Reads sample files: the columns that are needed, in large pieces; files that are damaged are named."""
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from posixpath import dirname
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,7 +14,7 @@ from jobs.formats.notices import NoticeCode, some
 from jobs.formats.run_files import RunFiles
 from orchestrator.engines.base import CUT
 from orchestrator.errors import AnswerWithheldError, UserError
-from orchestrator.rundir.sample_files import open_whole, read_whole, readers
+from orchestrator.rundir.sample_files import read_whole, readers
 from orchestrator.rundir.schema import ITEMS
 
 ROWS_PER_PIECE = 1 << 17
@@ -144,54 +143,15 @@ def _joined(tables: list[pa.Table]) -> pa.Table:
     return joined.unify_dictionaries().combine_chunks()
 
 
-ANY = int(np.iinfo(np.int64).max)
-
-
-@dataclass(frozen=True)
-class Footer:
-    """A sample file.
-
-    Attributes:
-        path: where it is.
-        rows: how many samples it holds.
-        errors: of these, how many are errors.
-        first, last: its least and greatest item; everything where the writer kept no statistics.
-    """
-
-    path: str
-    rows: int
-    errors: int
-    first: int
-    last: int
-
-
-def read_footer(run: RunFiles, path: str) -> Footer | None:
-    """Read the footer of a sample file; None if the file is torn or damaged."""
-    file = open_whole(run.filesystem, path)
-    if file is None:
-        return None
-    metadata = file.metadata
-    items = _statistics(metadata, "item")
-    errors = _statistics(metadata, "error")
-    known = all(group is not None and group.has_min_max for group in items)
-    return Footer(
-        path,
-        rows=metadata.num_rows,
-        errors=sum(group.num_values for group in errors if group is not None),
-        first=min((group.min for group in items), default=0) if known else 0,
-        last=max((group.max for group in items), default=-1) if known else ANY,
-    )
-
-
 def text_range(metadata: Any, column: str) -> tuple[str, str] | None:
     """The least and the greatest text of a column; None without any, or if the writer kept no statistics."""
-    known = [group for group in _statistics(metadata, column) if group is None or group.num_values]
+    known = [group for group in statistics(metadata, column) if group is None or group.num_values]
     if not known or not all(group is not None and group.has_min_max for group in known):
         return None
     return min(group.min for group in known), max(group.max for group in known)
 
 
-def _statistics(metadata: Any, column: str) -> list[Any]:
+def statistics(metadata: Any, column: str) -> list[Any]:
     """Statistics of a top-level column in every row group; None where the writer kept none."""
     number = next((i for i in range(metadata.num_columns) if metadata.schema.column(i).path == column), None)
     if number is None:
@@ -199,29 +159,33 @@ def _statistics(metadata: Any, column: str) -> list[Any]:
     return [metadata.row_group(i).column(number).statistics for i in range(metadata.num_row_groups)]
 
 
-MODEL_AND_TASK = ("variant", "task")
+def samples_table(run: RunFiles, cells: Iterable[tuple[str, str]] | None = None) -> pa.Table:
+    """Samples, each with its variant and its task.
 
-
-def samples_table(run: RunFiles) -> pa.Table:
-    """All samples, each with its variant and its task.
+    Args:
+        run: the run directory.
+        cells: variants and tasks; None for all.
 
     Raises:
         UserError: a file cannot be read.
     """
-    tables = [table for v in run.models for task in run.tasks for table in _labelled(run, v, task)]
+    chosen = itertools.product(run.models, run.tasks) if cells is None else cells
+    tables, damaged = [], []
+    for variant, task in chosen:
+        for path, table in read_files(run, run.samples(variant, task)):
+            if table is None:
+                damaged.append(path)
+                continue
+            labels = {"variant": variant, "task": task}
+            labelled = table.replace_schema_metadata()
+            for position, (name, label) in enumerate(labels.items()):
+                column = pa.array([label] * table.num_rows, pa.string())
+                labelled = labelled.add_column(position, name, column)
+            tables.append(labelled)
+        refuse_damaged(damaged)
     if not tables:
-        return pa.table({name: pa.array([], pa.string()) for name in MODEL_AND_TASK})
+        return pa.table({"variant": pa.array([], pa.string()), "task": pa.array([], pa.string())})
     return pa.concat_tables(tables, promote_options="permissive")
-
-
-def cell_table(run: RunFiles, variant: str, task: str) -> pa.Table | None:
-    """The samples of one variant on one task; None if there are none.
-
-    Raises:
-        UserError: a file cannot be read.
-    """
-    tables = list(_labelled(run, variant, task))
-    return pa.concat_tables(tables, promote_options="permissive") if tables else None
 
 
 def items_table(run: RunFiles) -> pa.Table:
@@ -232,17 +196,3 @@ def items_table(run: RunFiles) -> pa.Table:
     """
     tables = [run.items(task, ITEMS.names) for task in run.tasks]
     return pa.concat_tables(tables, promote_options="permissive") if tables else ITEMS.empty_table()
-
-
-def _labelled(run: RunFiles, variant: str, task: str) -> Iterator[pa.Table]:
-    damaged = []
-    for path, table in read_files(run, run.samples(variant, task)):
-        if table is None:
-            damaged.append(path)
-            continue
-        labelled = table.replace_schema_metadata()
-        for position, (name, label) in enumerate(zip(MODEL_AND_TASK, (variant, task), strict=True)):
-            labels = pa.array([label] * table.num_rows, pa.string())
-            labelled = labelled.add_column(position, name, labels)
-        yield labelled
-    refuse_damaged(damaged)

@@ -28,9 +28,10 @@ def linked(book: ScoreSet) -> ScoreSet:
         The same with `TaskTable.links` where tasks share a document or a cluster, without the names, of which
         there may be millions.
     """
+    links = _numbers(book.tasks, are_clusters_kept=False)
     tables = (
         replace(table, links=part, documents=None, cluster_names=None)
-        for table, part in zip(book.tasks, _links(book.tasks), strict=True)
+        for table, part in zip(book.tasks, links, strict=True)
     )
     return replace(book, tasks=tuple(tables))
 
@@ -43,25 +44,20 @@ def sign_blocks(tables: Sequence[TaskTable]) -> Sequence[Ints | None]:
     Returns:
         Shape (items,) for each task; None for all where every item has a separate sign.
     """
+    return _numbers(tables, are_clusters_kept=True)
+
+
+def _numbers(tables: Sequence[TaskTable], *, are_clusters_kept: bool) -> Sequence[Ints | None]:
+    """The same; clusters within tasks count only if they are kept."""
+    if len(tables) < 2 and not are_clusters_kept:
+        return [None] * len(tables)
     documents = _codes([table.documents for table in tables], tables)
     clusters = _codes([table.cluster_names for table in tables], tables)
-    shared = [codes for codes in (documents,) if codes is not None and _spans_tasks(codes, tables)]
-    shared += [] if clusters is None else [clusters]
+    shared = [codes for codes in (documents, clusters) if codes is not None and _spans_tasks(codes, tables)]
+    if are_clusters_kept and clusters is not None and not any(codes is clusters for codes in shared):
+        shared.append(clusters)
     if not shared:
         return [None] * len(tables)
-    return np.split(_connected(shared), np.cumsum([len(table.items) for table in tables])[:-1])
-
-
-def _links(tables: Sequence[TaskTable]) -> Sequence[Ints | None]:
-    """Numbers of the items by task; None where no task shares anything with another."""
-    nothing = [None] * len(tables)
-    if len(tables) < 2:
-        return nothing
-    kinds = ([table.documents for table in tables], [table.cluster_names for table in tables])
-    codes = [_codes(names, tables) for names in kinds]
-    shared = [numbers for numbers in codes if numbers is not None and _spans_tasks(numbers, tables)]
-    if not shared:
-        return nothing
     return np.split(_connected(shared), np.cumsum([len(table.items) for table in tables])[:-1])
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from jobs.formats.key_values import parse_assignments
 from jobs.formats.metrics import Bounds, parse_range, requested, unused_requests
+from jobs.formats.notices import some
 from orchestrator.errors import UserError
 
 
@@ -53,9 +54,8 @@ class ScaleOptions:
         }
         for option, names in given.items():
             if unknown := unused_requests(dict.fromkeys(names, ""), tasks):
-                raise UserError(
-                    f"{option} matches no task: {', '.join(unknown)}; the tasks are {_few(list(tasks))}."
-                )
+                known = some(list(tasks), 20)
+                raise UserError(f"{option} matches no task: {', '.join(unknown)}; the tasks are {known}.")
 
 
 AS_READ = ScaleOptions()
@@ -73,43 +73,25 @@ def scale_options(
         higher: of --higher-is-better.
         lower: of --lower-is-better.
         ranges: of --range.
-        margins: of --margin.
+        margins: of --margin: a share for all tasks, or TASK=M in the metric's own unit.
 
     Returns:
         The margin as a share of the range, None if none is given, and everything else.
 
     Raises:
-        UserError: if an option cannot be read.
+        UserError: if an option cannot be read, or two margins are for the same.
     """
-    share, own = parse_margins(margins or [])
-    limits = parse_ranges(parse_assignments("--range", ranges or []))
-    return share, ScaleOptions(tuple(higher or ()), tuple(lower or ()), limits, own)
-
-
-def parse_ranges(given: Mapping[str, str]) -> dict[str, Bounds]:
-    """Read {task: "LOW..HIGH" or "none"}.
-
-    Raises:
-        UserError: if one is neither.
-    """
-    return {task: parse_range(text, f"--range {task}={text}") for task, text in given.items()}
-
-
-def parse_margins(given: Sequence[str]) -> tuple[float | None, dict[str, float]]:
-    """Read what --margin was given: one share for all tasks, and TASK=M in the metric's own unit.
-
-    Returns:
-        The share (None if none is given), and the margins by task.
-
-    Raises:
-        UserError: if one is not a positive number, or two are for the same.
-    """
-    shares = [_positive(text, text) for text in given if "=" not in text]
-    pairs = [text.rpartition("=") for text in given if "=" in text]
+    shares = [_positive(text, text) for text in margins or () if "=" not in text]
+    pairs = [text.rpartition("=") for text in margins or () if "=" in text]
     if len(shares) > 1 or len({task for task, _, _ in pairs}) < len(pairs):
         raise UserError("--margin is given twice for the same task, or twice for all: remove one.")
-    margins = {task: _positive(number, f"{task}={number}") for task, _, number in pairs}
-    return (shares[0] if shares else None), margins
+    own = {task: _positive(number, f"{task}={number}") for task, _, number in pairs}
+    limits = {
+        task: parse_range(text, f"--range {task}={text}")
+        for task, text in parse_assignments("--range", ranges or []).items()
+    }
+    options = ScaleOptions(tuple(higher or ()), tuple(lower or ()), limits, own)
+    return (shares[0] if shares else None), options
 
 
 def _positive(text: str, shown: str) -> float:
@@ -123,7 +105,3 @@ def _positive(text: str, shown: str) -> float:
             "point), or TASK=M, in the unit of a metric without a range."
         )
     return number
-
-
-def _few(names: Sequence[str], limit: int = 20) -> str:
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if names[limit:] else "")

@@ -48,41 +48,42 @@ def scaled(book: ScoreSet, options: ScaleOptions) -> ScoreSet:
 
 
 def _settle(table: TaskTable, options: ScaleOptions) -> tuple[TaskInfo, list[Notice]]:
-    info, known = table.info, known_metric(table.info.metric)
-    holds_likelihoods = _holds_log_likelihoods(table, known)
-    if holds_likelihoods:
-        # lm-eval logs a sample's log-likelihood under the perplexity that it computes over the corpus.
+    info, known, notices = table.info, known_metric(table.info.metric), list[Notice]()
+    name = f"Scores of {info.name} ({info.metric})"
+    is_perplexity = known is not None and "perplexity" in info.metric.lower()
+    if is_perplexity and table.observed is not None and table.observed[1] <= 0.0:
+        # A perplexity is never below 1: lm-eval logs a sample's log-likelihood under the name of what it
+        # computes over the corpus.
         known = KnownMetric(True, (UNBOUNDED,))
         info = replace(info, stated=replace(info.stated, higher_is_better=True))
-    direction = _direction(info, known, options)
-    bounds, margin = _range(table, known, options)
-    settled = replace(info, higher_is_better=direction, bounds=bounds, margin=margin)
-    by_name = (
-        info.stated.higher_is_better is None
-        and options.direction(info.name, info.group) is None
-        and not direction
-    )
-    return settled, _notices(settled, by_name=by_name, holds_likelihoods=holds_likelihoods)
-
-
-def _holds_log_likelihoods(table: TaskTable, known: KnownMetric | None) -> bool:
-    """Whether the samples of a perplexity are log-likelihoods: a perplexity is never below 1."""
-    if known is None or "perplexity" not in table.info.metric.lower():
-        return False
-    found = table.observed
-    return found is not None and found[1] <= 0.0
-
-
-def _direction(info: TaskInfo, known: KnownMetric | None, options: ScaleOptions) -> bool:
+        notices.append(Notice(NoticeCode.LOG_LIKELIHOODS, f"{name} are log-likelihoods: higher is better."))
     asked = options.direction(info.name, info.group)
-    if asked is not None:
-        return asked
+    higher = _direction(info, known) if asked is None else asked
+    if asked is None and info.stated.higher_is_better is None and not higher:
+        said = f"{name}: lower is taken to be better, because of the metric's name."
+        notices.append(Notice(NoticeCode.DIRECTION_BY_NAME, said))
+    bounds, margin = _range(table, known, options)
+    if bounds is None:
+        limit = "it has no margin" if margin is None else f"its margin is {margin:g}"
+        unit = info.stated.unit or "the metric's own unit"
+        said = f"{name} have no range: a drop is in {unit}, and {limit}."
+        notices.append(Notice(NoticeCode.NO_RANGE, said))
+    elif bounds != UNIT:
+        said = f"{name} range from {bounds[0]:g} to {bounds[1]:g}."
+        notices.append(Notice(NoticeCode.OTHER_RANGE, said))
+    return replace(info, higher_is_better=higher, bounds=bounds, margin=margin), notices
+
+
+def _direction(info: TaskInfo, known: KnownMetric | None) -> bool:
+    """Whether higher is better, where the user does not say."""
+    choose = f"Choose with --lower-is-better {info.name} or --higher-is-better {info.name}."
     stated = info.stated.higher_is_better
     if known is not None:
         if stated is not None and stated != known.higher_is_better:
+            said, usual = ("higher", "lower") if stated else ("lower", "higher")
             raise UserError(
-                f"Task {info.name}: the input states that {_order(stated)} is better, but for {info.metric} "
-                f"{_order(known.higher_is_better)} is normally better. {_ask_direction(info)}"
+                f"Task {info.name}: the input states that {said} is better, but for {info.metric} {usual} is "
+                f"normally better. {choose}"
             )
         return known.higher_is_better
     if stated is not None:
@@ -91,17 +92,9 @@ def _direction(info: TaskInfo, known: KnownMetric | None, options: ScaleOptions)
     if hint is not None and not hint.higher_is_better:
         raise UserError(
             f"Task {info.name}: the name suggests that lower scores are better, but the input does not say. "
-            f"{_ask_direction(info)}"
+            f"{choose}"
         )
     return True
-
-
-def _order(higher: bool) -> str:
-    return "higher" if higher else "lower"
-
-
-def _ask_direction(info: TaskInfo) -> str:
-    return f"Choose with --lower-is-better {info.name} or --higher-is-better {info.name}."
 
 
 def _range(
@@ -110,9 +103,7 @@ def _range(
     """Range of the scores, None where they have none, and the margin in the metric's own unit."""
     info = table.info
     margin = requested(info.name, info.group, options.margins)
-    bounds = _stated_range(table, options) or _known_range(table, known)
-    if bounds is None:
-        bounds = UNBOUNDED if margin is not None else _share_or_refuse(table)
+    bounds = _stated_range(table, options) or _usual_range(table, known, is_unbounded=margin is not None)
     if bounds == UNBOUNDED:
         return None, margin
     if margin is not None:
@@ -136,22 +127,24 @@ def _stated_range(table: TaskTable, options: ScaleOptions) -> Bounds | None:
     return bounds
 
 
-def _known_range(table: TaskTable, known: KnownMetric | None) -> Bounds | None:
-    if known is None or not known.ranges:
-        return None
-    fitting = [bounds for bounds in known.ranges if _holds(bounds, table)]
-    if fitting:
+def _usual_range(table: TaskTable, known: KnownMetric | None, *, is_unbounded: bool) -> Bounds:
+    """The range by the metric's name, else none if there is a margin, else that of shares or of percent."""
+    ranges = known.ranges if known is not None else ()
+    if fitting := [bounds for bounds in ranges if _holds(bounds, table)]:
         return fitting[0]
-    usual = " or ".join(f"{low:g} to {high:g}" for low, high in known.ranges)
-    raise UserError(f"{_found(table)}, but this metric usually ranges from {usual}. {_ask_range(table.info)}")
-
-
-def _share_or_refuse(table: TaskTable) -> Bounds:
-    if _holds(UNIT, table):
+    if is_unbounded and not ranges:
+        return UNBOUNDED
+    if not ranges and _holds(UNIT, table):
         return UNIT
-    if _holds(PERCENT, table) and table.observed is not None and table.observed[1] == PERCENT[1]:
+    if not ranges and _holds(PERCENT, table) and table.observed and table.observed[1] == PERCENT[1]:
         return PERCENT  # with a warning
-    raise UserError(f"{_found(table)}, and their possible range is unknown. {_ask_range(table.info)}")
+    usual = " or ".join(f"{low:g} to {high:g}" for low, high in ranges)
+    why = f"but this metric usually ranges from {usual}" if ranges else "and their possible range is unknown"
+    raise UserError(
+        f"{_found(table)}, {why}. Set the range with --range {table.info.name}=LOW..HIGH (0..100 for "
+        "percent, 1..10 for grades) or, if there is none, a margin in the metric's own unit with --margin "
+        f"{table.info.name}=M."
+    )
 
 
 def _holds(bounds: Bounds, table: TaskTable) -> bool:
@@ -165,32 +158,3 @@ def _holds(bounds: Bounds, table: TaskTable) -> bool:
 def _found(table: TaskTable) -> str:
     low, high = table.observed or UNIT
     return f"Scores of task {table.info.name} ({table.info.metric}) are between {low:g} and {high:g}"
-
-
-def _ask_range(info: TaskInfo) -> str:
-    return (
-        f"Set the range with --range {info.name}=LOW..HIGH (0..100 for percent, 1..10 for grades) or, if "
-        f"there is none, a margin in the metric's own unit with --margin {info.name}=M."
-    )
-
-
-def _notices(info: TaskInfo, *, by_name: bool, holds_likelihoods: bool) -> list[Notice]:
-    name, found = f"Scores of {info.name} ({info.metric})", []
-    if holds_likelihoods:
-        found.append(Notice(NoticeCode.LOG_LIKELIHOODS, f"{name} are log-likelihoods: higher is better."))
-    elif by_name:
-        found.append(
-            Notice(
-                NoticeCode.DIRECTION_BY_NAME,
-                f"{name}: lower is taken to be better, because of the metric's name.",
-            )
-        )
-    if info.bounds is None:
-        margin = "it has no margin" if info.margin is None else f"its margin is {info.margin:g}"
-        unit = info.stated.unit or "the metric's own unit"
-        said = f"{name} have no range: a drop is in {unit}, and {margin}."
-        found.append(Notice(NoticeCode.NO_RANGE, said))
-    elif info.bounds != UNIT:
-        low, high = info.bounds
-        found.append(Notice(NoticeCode.OTHER_RANGE, f"{name} range from {low:g} to {high:g}."))
-    return found
