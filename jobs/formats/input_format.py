@@ -6,7 +6,7 @@ from typing import Any
 
 from jobs.formats.columns import Columns
 from jobs.formats.gather import GatheredTask
-from jobs.formats.names import Key, by_path_ends, one_per_model
+from jobs.formats.names import Key, by_data, one_per_model
 from jobs.formats.samples import Evaluation
 
 
@@ -50,5 +50,5 @@ class InputFormat:
     found: Callable[[str], Iterable[Any]]
     evaluations: Callable[[NamedPath], Sequence[Evaluation]] | None
     takes_where: bool = False
-    names: Callable[[Tasks, Sequence[str]], dict[Key, str]] = by_path_ends
+    names: Callable[[Tasks, Sequence[str]], dict[Key, str]] = by_data
     names_of_reruns: Callable[[Tasks], dict[Key, str]] = one_per_model

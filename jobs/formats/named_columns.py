@@ -18,7 +18,7 @@ from jobs.formats.columns import FILE, Columns, columns_beside
 from jobs.formats.input_format import InputFormat, NamedPath
 from jobs.formats.json_files import read_lines
 from jobs.formats.metrics import as_number
-from jobs.formats.names import DEFAULT_TASK, by_file_names
+from jobs.formats.names import DEFAULT_TASK, by_data, path_stems
 from jobs.formats.samples import (
     Evaluation,
     Query,
@@ -74,7 +74,7 @@ FORMAT = InputFormat(
     _files,
     _evaluations,
     takes_where=True,
-    names=by_file_names,
+    names=partial(by_data, shorten=path_stems),
 )
 
 

@@ -1,7 +1,7 @@
 """What to call the models of several inputs, and which evaluations may count as one."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jobs.formats.gather import GatheredTask, Origin
@@ -48,18 +48,24 @@ def all_origins(tasks: Mapping[str, GatheredTask]) -> Iterable[Origin]:
     return sorted(found, key=lambda origin: origin.place)
 
 
-def by_data(tasks: Mapping[str, GatheredTask], ends: Sequence[str]) -> dict[Key, str]:
+def by_data(
+    tasks: Mapping[str, GatheredTask],
+    paths: Sequence[str],
+    shorten: Callable[[Sequence[str]], Sequence[str]] = path_ends,
+) -> dict[Key, str]:
     """Names for a comparison: as the data state them, but by path where two paths hold rival results.
 
     Args:
         tasks: what was read.
-        ends: what to call each path.
+        paths: where it was read.
+        shorten: what to call each path.
 
     Returns:
         The name of every model of every path. Paths that hold the same model on different tasks hold one
         model; on the same task they hold two versions of it, told apart by their paths.
     """
     held: dict[Key, set[str]] = {}
+    ends = shorten(paths)
     for name, task in tasks.items():
         for origin in task.origins:
             held.setdefault((origin.place, origin.model), set()).add(name)
@@ -75,16 +81,6 @@ def by_data(tasks: Mapping[str, GatheredTask], ends: Sequence[str]) -> dict[Key,
         else:
             names[place, model] = f"{ends[place]}: {model}" if is_rival else model
     return names
-
-
-def by_path_ends(tasks: Mapping[str, GatheredTask], paths: Sequence[str]) -> dict[Key, str]:
-    """As the data state them, else as the paths end."""
-    return by_data(tasks, path_ends(paths))
-
-
-def by_file_names(tasks: Mapping[str, GatheredTask], paths: Sequence[str]) -> dict[Key, str]:
-    """As the data state them, else as the files are called."""
-    return by_data(tasks, path_stems(paths))
 
 
 def one_per_model(tasks: Mapping[str, GatheredTask]) -> dict[Key, str]:

@@ -18,7 +18,7 @@ from jobs.formats.log_tables import LogTask
 from jobs.formats.metrics import refuse_unused
 from jobs.formats.named_columns import FORMAT as NAMED_COLUMNS
 from jobs.formats.named_columns import data_files
-from jobs.formats.names import by_path_ends, newest, refuse_mixtures, refuse_repeated
+from jobs.formats.names import by_data, newest, refuse_mixtures, refuse_repeated
 from jobs.formats.notices import some
 from jobs.formats.run_files import runs_in
 from jobs.formats.run_tables import open_runs
@@ -106,7 +106,10 @@ def _open_logs(
     paths: Sequence[NamedPath], by_path: Mapping[str, InputFormat], query: Query, *, are_reruns: bool
 ) -> Tables:
     refuse_repeated([path.path for path in paths if path.model is None])
-    every = [_evaluations(by_path[path.path], path) for path in paths]
+    every: list[Sequence[Evaluation]] = []
+    for path in paths:
+        with sound_form(path.path):
+            every.append(evaluations(path) if (evaluations := by_path[path.path].evaluations) else [])
     places, notices = (every, []) if are_reruns else newest(every)
     given, used = [path.path for path in paths], {id(found) for found in by_path.values()}
     by = query.pair_by or ("id" if len(used) > 1 else None)
@@ -118,7 +121,7 @@ def _open_logs(
     if not any(task.items for task in tasks.values()):
         raise UserError(f"{', '.join(given)} contains no samples.")
     first = by_path[given[0]]
-    name_models = first.names if len(used) == 1 else by_path_ends
+    name_models = first.names if len(used) == 1 else by_data
     names = first.names_of_reruns(tasks) if are_reruns else name_models(tasks, given)
     names |= {key: str(listed) for key in names if (listed := paths[key[0]].model) is not None}
     refuse_mixtures(places, tasks, names)
@@ -127,11 +130,6 @@ def _open_logs(
     return Tables(
         models, [LogTask(task, names) for task in tasks.values()], notices, metrics=metrics, paired_by=by
     )
-
-
-def _evaluations(found: InputFormat, path: NamedPath) -> Sequence[Evaluation]:
-    with sound_form(path.path):
-        return found.evaluations(path) if found.evaluations else []
 
 
 def _locations(paths: Sequence[NamedPath]) -> list[str]:

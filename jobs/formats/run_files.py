@@ -14,7 +14,7 @@ import yaml
 
 from orchestrator.errors import UserError
 from orchestrator.rundir.locations import subfolders
-from orchestrator.rundir.schema import SOFTWARE_KEY, Manifest, SweepFile, TaskEntry, VariantEntry, misshapen
+from orchestrator.rundir.schema import Manifest, SweepFile, TaskEntry, VariantEntry, misshapen
 from orchestrator.rundir.store import RunStore
 
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -109,20 +109,10 @@ class RunFiles:
         """Paths of the sample files of one model and task, sorted."""
         return self._samples.get((model, task), [])
 
-    def note_items(self, path: str, items: pa.ChunkedArray) -> None:
-        """Remember the first and the last item of a file."""
-        numbers = items.to_numpy()
-        self.spans[path] = int(numbers.min()), int(numbers.max())
-
     def is_monotonous(self, model: str, task: str) -> bool:
         """Whether all answers of a model to a task are one and the same text, as far as they were read."""
         found = {self.texts[path] for path in self.samples(model, task) if path in self.texts}
         return len(found) == 1 and (texts := found.pop()) is not None and texts[0] == texts[1]
-
-    def note_writer(self, path: str, metadata: dict[bytes, bytes] | None) -> None:
-        """Remember what wrote a file, by the metadata of its schema."""
-        name = (metadata or {}).get(SOFTWARE_KEY)
-        self.writers[path] = None if name is None else name.decode(errors="replace")
 
     @cached_property
     def _samples(self) -> dict[tuple[str, str], list[str]]:

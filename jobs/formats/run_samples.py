@@ -15,7 +15,7 @@ from jobs.formats.run_files import RunFiles
 from orchestrator.engines.base import CUT
 from orchestrator.errors import AnswerWithheldError, UserError
 from orchestrator.rundir.sample_files import read_whole, readers
-from orchestrator.rundir.schema import ITEMS
+from orchestrator.rundir.schema import ITEMS, SOFTWARE_KEY
 
 ROWS_PER_PIECE = 1 << 17
 PLACE, RESPONSE = ("item", "temperature", "seed"), "response"
@@ -108,10 +108,12 @@ def scan(
         if table is None or not needed <= set(table.column_names):
             damaged.append(path)
         elif table.num_rows:
-            run.note_items(path, table["item"])
+            items = table["item"].to_numpy()
+            run.spans[path] = int(items.min()), int(items.max())
             held.append(piece := _projected(table, metric, text))
             if piece["score"].null_count < table.num_rows:
-                run.note_writer(path, table.schema.metadata)
+                writer = (table.schema.metadata or {}).get(SOFTWARE_KEY)
+                run.writers[path] = None if writer is None else writer.decode(errors="replace")
             has_metric |= "scores" in table.column_names
         if sum(piece.num_rows for piece in held) >= ROWS_PER_PIECE:
             yield _joined(held)

@@ -205,7 +205,8 @@ def _batch(
 ) -> SampleBatch:
     metrics = dict.fromkeys(metric for row in held for metric in row["scores"])
     scores = {metric: score_column([row["scores"].get(metric) for row in held]) for metric in metrics}
-    columns = {name: [row.get(name) for row in held] for name in COLUMNS}
+    present = set().union(*held)
+    columns = {name: [row.get(name) for row in held] for name in COLUMNS if name in present}
     reruns = [row.get("rerun") for row in held]
     return SampleBatch(
         task,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from jobs.formats.input_format import InputFormat, NamedPath
 from jobs.formats.metrics import as_number, parse_range
-from jobs.formats.names import DEFAULT_TASK, by_file_names
+from jobs.formats.names import DEFAULT_TASK, by_data, path_stems
 from jobs.formats.notices import some
 from jobs.formats.samples import GENERIC, Evaluation, Query, SampleBatch, Stated, TaskFacts, label_codes
 from orchestrator.errors import UserError
@@ -54,7 +54,12 @@ def _evaluations(path: NamedPath) -> list[Evaluation]:
 
 
 FORMAT = InputFormat(
-    "a score table", "score tables (.csv)", _tables, _evaluations, takes_where=True, names=by_file_names
+    "a score table",
+    "score tables (.csv)",
+    _tables,
+    _evaluations,
+    takes_where=True,
+    names=partial(by_data, shorten=path_stems),
 )
 
 

@@ -19,7 +19,7 @@ from jobs.scores.score_set import Column, ScoreSet, TaskInfo, TaskTable
 from orchestrator.errors import UserError
 from stats.arrays import Bools, Ints
 
-MODELS_AT_ONCE = 2  # one is read while the other is counted
+MODELS_AT_ONCE = 2  # of a run: one is read while the other is counted
 
 
 class RerunMeans:
@@ -206,7 +206,7 @@ def _scored(task: TaskTables, info: TaskInfo, cluster: str | None, notices: list
             means.add(answers)
         return means
 
-    with ThreadPoolExecutor(MODELS_AT_ONCE) as pool:
+    with ThreadPoolExecutor(MODELS_AT_ONCE if task.is_planned else 1) as pool:
         found = dict(zip(task.models, pool.map(read, task.models), strict=True))
     columns: dict[tuple[str, Temperature], Column] = {}
     for model, means in found.items():
