@@ -117,22 +117,17 @@ def follow(
 
 def print_history(history: History, console: Console) -> None:
     """Show a table for every series, and its alarm."""
-    for one in history.series:
-        title = f"{place(one.model, one.temperature)}, compared with {clean(one.reference)}"
+    for series in history.series:
+        dates, alarm = date_text([point.date for point in series.points]), series.watched.alarm
+        said = f"No alarm. The probability of ever raising a false alarm is at most {history.alpha:g}."
+        if alarm is not None:
+            since = dates[series.watched.starts[alarm]]
+            said = f"ALARM on {dates[alarm]}: worse than the reference, based on the evidence since {since}."
+        title = f"{place(series.model, series.temperature)}, compared with {clean(series.reference)}"
         console.print(Text(title, style="bold"))
-        console.print(fitting(HEADER, _rows(one), console.width))
-        console.print(Text(alarm_text(one, history.alpha), style="bold red" if one.alarm else ""))
+        console.print(fitting(HEADER, _rows(series, dates), console.width))
+        console.print(Text(said, style="bold red" if series.alarm else ""))
         console.print()
-
-
-def alarm_text(series: Series, alpha: float) -> str:
-    """What the alarm says."""
-    alarm = series.watched.alarm
-    if alarm is None:
-        return f"No alarm. The probability of ever raising a false alarm is at most {alpha:g}."
-    dates = date_text([point.date for point in series.points])
-    since = dates[series.watched.starts[alarm]]
-    return f"ALARM on {dates[alarm]}: worse than the reference, based on the evidence since {since}."
 
 
 def date_text(moments: Sequence[datetime]) -> list[str]:
@@ -152,8 +147,7 @@ def ever_p(series: Series) -> list[float]:
     return found
 
 
-def _rows(series: Series) -> list[tuple[str, ...]]:
-    dates = date_text([point.date for point in series.points])
+def _rows(series: Series, dates: Sequence[str]) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = []
     for date, point, p in zip(dates, series.points, ever_p(series), strict=True):
         found = point.comparison

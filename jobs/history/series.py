@@ -17,7 +17,7 @@ from jobs.analysis.pairing_notes import pair_up
 from jobs.formats.run_files import runs_in
 from jobs.formats.samples import Temperature
 from jobs.scores.read import read_unlinked
-from jobs.scores.score_set import Column, Reading, ScoreSet, TaskTable
+from jobs.scores.score_set import Column, Reading, ScoreSet
 from orchestrator.errors import UserError
 from orchestrator.rundir.progress import EVENTS
 from orchestrator.rundir.store import RunStore
@@ -221,23 +221,24 @@ def _baseline(scores: ScoreSet) -> str:
 
 
 def _flips(pairs: Sequence[Pair], scores: ScoreSet) -> DateFlips:
-    """Signs by unit: cluster, else document, else item; documents in several tasks are one unit."""
-    tables = {table.info.name: table for table in scores.tasks}
-    names = np.concatenate([_units(pair, tables[pair.info.name]) for pair in pairs])
+    """Signs by unit: cluster, else document, else item; documents in several tasks are one unit.
+
+    Units have names that mean the same in every run.
+    """
+    tables, named = {table.info.name: table for table in scores.tasks}, list[str]()
+    for pair in pairs:
+        table = tables[pair.info.name]
+        asked = table.items if pair.scores.items is None else pair.scores.items
+        paired = np.flatnonzero(np.isin(table.items, asked))
+        units = [f"item {pair.info.name} {item}" for item in table.items[paired]]
+        for kind, labels in (("document", table.documents), ("cluster", table.cluster_names)):
+            if labels is not None and not (kind == "cluster" and pair.scores.clusters is None):
+                known = zip(units, labels[paired], strict=True)
+                units = [unit if label is None else f"{kind} {label}" for unit, label in known]
+        named += units
+    names: NDArray[np.str_] = np.array(named, dtype=np.str_)
     sums = block_sums(np.concatenate([pair.scores.differences for pair in pairs]), names)
     return DateFlips(np.unique(names), np.sign(sums).astype(np.int64))
-
-
-def _units(pair: Pair, table: TaskTable) -> NDArray[np.str_]:
-    """What each item of a pair belongs to, shape (n,), by names that mean the same in every run."""
-    asked = table.items if pair.scores.items is None else pair.scores.items
-    paired = np.flatnonzero(np.isin(table.items, asked))
-    units = [f"item {pair.info.name} {item}" for item in table.items[paired]]
-    for kind, labels in (("document", table.documents), ("cluster", table.cluster_names)):
-        if labels is not None and not (kind == "cluster" and pair.scores.clusters is None):
-            named = zip(units, labels[paired], strict=True)
-            units = [unit if label is None else f"{kind} {label}" for unit, label in named]
-    return np.array(units, dtype=np.str_)
 
 
 def with_reference(scores: ScoreSet, old: ScoreSet, model: str, name: str) -> ScoreSet:
@@ -252,29 +253,24 @@ def with_reference(scores: ScoreSet, old: ScoreSet, model: str, name: str) -> Sc
     Raises:
         UserError: if the two runs mean different documents by the same items.
     """
-    tables = {table.info.name: table for table in old.tasks}
-    extended = tuple(
-        _extended(table, tables[table.info.name], model, name) if table.info.name in tables else table
-        for table in scores.tasks
-    )
-    return replace(scores, tasks=extended, models=(name, *scores.models), baselines=(name,))
-
-
-def _extended(table: TaskTable, old: TaskTable, model: str, name: str) -> TaskTable:
-    common, here, there = np.intersect1d(table.items, old.items, return_indices=True)
-    if table.documents is not None and old.documents is not None and common.size:
-        different = int((table.documents[here] != old.documents[there]).sum())
-        if different:
-            raise UserError(
-                f"In task {table.info.name}, {different} items refer to different documents than in the "
-                "reference run: keep the task unchanged, or start a new history."
-            )
-    columns = {
-        (name, temperature): _moved(column, len(table.items), here, there)
-        for (owner, temperature), column in old.columns.items()
-        if owner == model
-    }
-    return replace(table, columns={**table.columns, **columns})
+    olds = {table.info.name: table for table in old.tasks}
+    extended = []
+    for table in scores.tasks:
+        known, columns = olds.get(table.info.name), dict(table.columns)
+        if known is not None:
+            common, here, there = np.intersect1d(table.items, known.items, return_indices=True)
+            if table.documents is not None and known.documents is not None and common.size:
+                different = int((table.documents[here] != known.documents[there]).sum())
+                if different:
+                    raise UserError(
+                        f"In task {table.info.name}, {different} items refer to different documents than in "
+                        "the reference run: keep the task unchanged, or start a new history."
+                    )
+            for (owner, temperature), column in known.columns.items():
+                if owner == model:
+                    columns[name, temperature] = _moved(column, len(table.items), here, there)
+        extended.append(replace(table, columns=columns))
+    return replace(scores, tasks=tuple(extended), models=(name, *scores.models), baselines=(name,))
 
 
 def _moved(column: Column, items: int, here: np.ndarray, there: np.ndarray) -> Column:
