@@ -11,6 +11,7 @@ where its p-value would. Nothing is promised that the deciding test, its adjustm
 comparisons included, could not keep.
 """
 
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -112,14 +113,14 @@ class Design:
         enough = int(np.ceil(self.items_by_formula(drop)))
         if self.reruns > 1:
             return enough
+
+        def reached(items: int) -> bool:
+            return replace(self, items=items).power_at(drop) >= self.power
+
         low = 1
-        while replace(self, items=enough).power_at(drop) < self.power:
+        while not reached(enough):
             low, enough = enough, enough + max(1, enough // 8)
-        while low < enough:
-            middle = (low + enough) // 2
-            reached = replace(self, items=middle).power_at(drop) >= self.power
-            low, enough = (low, middle) if reached else (middle + 1, enough)
-        return enough
+        return low + bisect_left(range(low, enough), True, key=reached)
 
     def items_by_formula(self, drop: float) -> float:
         """The same by the large-sample formula of `items_needed`, not rounded.

@@ -182,7 +182,20 @@ class SequentialPlan:
     @cached_property
     def layout(self) -> "tuple[LookItems, ...]":
         """The items that each look adds."""
-        return _layout(self.tasks, self.stopping.looks)
+        looks = self.stopping.looks
+        counts = np.array([task.items for task in self.tasks])
+        places = np.concatenate([np.arange(count) for count in counts])
+        block_of = _block_numbers(self.tasks)
+        look_of = np.zeros(int(block_of.max()) + 1, dtype=np.int64)
+        np.maximum.at(look_of, block_of, places * looks // np.repeat(counts, counts))
+        task_of = np.repeat(np.arange(counts.size), counts)
+        layout = []
+        for look in range(looks):
+            items = np.flatnonzero(look_of[block_of] == look)
+            blocks, place = np.unique(block_of[items], return_inverse=True)
+            cells = place * counts.size + task_of[items]
+            layout.append(LookItems(items, cells, blocks.size, counts.size, blocks.size < items.size))
+        return tuple(layout)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,22 +237,6 @@ class LookItems:
         """Items of each block that have a value, shape (blocks,)."""
         sizes: Floats = self.block_sums(np.where(np.isnan(values), 0.0, 1.0)).sum(axis=1)
         return sizes
-
-
-def _layout(tasks: Sequence[PlannedTask], looks: int) -> tuple[LookItems, ...]:
-    counts = np.array([task.items for task in tasks])
-    places = np.concatenate([np.arange(count) for count in counts])
-    block_of = _block_numbers(tasks)
-    look_of = np.zeros(int(block_of.max()) + 1, dtype=np.int64)
-    np.maximum.at(look_of, block_of, places * looks // np.repeat(counts, counts))
-    task_of = np.repeat(np.arange(counts.size), counts)
-    found = []
-    for look in range(looks):
-        items = np.flatnonzero(look_of[block_of] == look)
-        blocks, place = np.unique(block_of[items], return_inverse=True)
-        cells = place * counts.size + task_of[items]
-        found.append(LookItems(items, cells, blocks.size, counts.size, blocks.size < items.size))
-    return tuple(found)
 
 
 def _block_numbers(tasks: Sequence[PlannedTask]) -> Ints:

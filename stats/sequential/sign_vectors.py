@@ -91,35 +91,23 @@ class SignVectors:
     def _join(self, values: Floats) -> None:
         """Take in the signed sums of the new blocks."""
         factor, steps = self._lattice.extend(values)
-        seed = [self._seed, self._looks]
-        rows = self.sums.shape[0] - 1
+        rows, seed = self.sums.shape[0] - 1, [self._seed, self._looks]
+        signed = np.zeros((rows, steps.shape[1]), dtype=np.int64)
         tasks_of_block = np.count_nonzero(steps, axis=1)
-        signed = _shared_sums(steps[tasks_of_block > 1], rows, [*seed, 0])
+        if len(shared := steps[tasks_of_block > 1]):  # blocks of several tasks need their signs one by one
+            slices = flip_slices(len(shared), rows, [*seed, 0])
+            flipped = np.concatenate([flips @ shared.astype(np.float64) for flips in slices])
+            signed += shared.sum(axis=0) - 2 * np.rint(flipped).astype(np.int64)
         for task, column in enumerate(steps[tasks_of_block == 1].T):
-            if column.any():
-                signed[:, task] += _drawn_sums(column, rows, [*seed, 1, task])
+            if column.any():  # the signs of the others serve nothing else, so their sums can be drawn
+                sums, chances = LatticeSum.of(column).table(DRAWN_FLOOR)
+                heights = np.cumsum(chances)
+                drawn = np.random.default_rng([*seed, 1, task]).random(rows) * heights[-1]
+                places = np.searchsorted(heights, drawn, side="right")
+                signed[:, task] += sums[places.clip(max=sums.size - 1)]
         self._looks += 1
         self.sums = factor * self.sums + np.concatenate([steps.sum(axis=0, keepdims=True), signed])
         self.squares = factor**2 * self.squares + (steps.astype(np.float64) ** 2).sum(axis=0)
-
-
-def _shared_sums(steps: Ints, rows: int, seed: list[int]) -> Ints:
-    """Of blocks that count in several tasks, which need their signs one by one."""
-    if not len(steps):
-        return np.zeros((rows, steps.shape[1]), dtype=np.int64)
-    matrix = steps.astype(np.float64)
-    flipped = np.concatenate([flips @ matrix for flips in flip_slices(len(steps), rows, seed)])
-    sums: Ints = steps.sum(axis=0) - 2 * np.rint(flipped).astype(np.int64)
-    return sums
-
-
-def _drawn_sums(steps: Ints, rows: int, seed: list[int]) -> Ints:
-    """Of blocks of one task: their signs serve nothing else, so the sums can be drawn."""
-    values, chances = LatticeSum.of(steps).table(DRAWN_FLOOR)
-    heights = np.cumsum(chances)
-    drawn = np.random.default_rng(seed).random(rows) * heights[-1]
-    sums: Ints = values[np.searchsorted(heights, drawn, side="right").clip(max=values.size - 1)]
-    return sums
 
 
 def _extreme_ranks(sums: Ints, squares: Floats, combine: Combine) -> Ints:

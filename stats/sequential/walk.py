@@ -111,25 +111,15 @@ class SignFlipWalk:
         self._sizes = np.concatenate([factor * self._sizes, np.abs(steps[steps != 0])])
         self._observed = factor * self._observed + (int(steps.sum()) + new.span) // 2
         self._largest = factor * self._largest + new.span
-        joined = _convolved(_dilated(self._alive, factor), chances)
+        alive = self._alive
+        if factor > 1:  # in steps of which `factor` make an old one
+            alive = np.zeros((len(alive), factor * (alive.shape[1] - 1) + 1))
+            alive[:, ::factor] = self._alive
+        if alive.shape[1] * chances.size <= DIRECT_WORK:
+            joined = np.stack([np.convolve(row, chances) for row in alive])
+        else:
+            joined = np.maximum(fftconvolve(alive, chances[None, :], axes=1), 0.0)
         kept = np.flatnonzero(joined.max(axis=0) >= FLOOR)
         start, stop = (int(kept[0]), int(kept[-1]) + 1) if kept.size else (0, 1)
         self._alive = joined[:, start:stop]  # what any path reaches
         self._first = factor * self._first + (int(sums[0]) + new.span) // 2 + start
-
-
-def _dilated(alive: Floats, factor: int) -> Floats:
-    """The same distribution in steps of which `factor` make an old one."""
-    if factor == 1:
-        return alive
-    dilated = np.zeros((alive.shape[0], factor * (alive.shape[1] - 1) + 1))
-    dilated[:, ::factor] = alive
-    return dilated
-
-
-def _convolved(alive: Floats, chances: Floats) -> Floats:
-    """Every row convolved with one distribution."""
-    if alive.shape[1] * chances.size <= DIRECT_WORK:
-        return np.stack([np.convolve(row, chances) for row in alive])
-    product: Floats = fftconvolve(alive, chances[None, :], axes=1)
-    return np.maximum(product, 0.0)

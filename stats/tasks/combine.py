@@ -11,6 +11,7 @@ every draw (Westfall & Young 1993). Counting draws cannot resolve a p-value of 1
 most a factor of three too large, and free of simulation.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -173,19 +174,14 @@ def _joint_p_value(nulls: TaskNulls, p_values: Mapping[Combine, float], draws: i
     }
     hits = np.zeros(draws, dtype=bool)
     for name, (observed, tail) in tails.items():
-        limit = observed if p_values[name] == least else _critical(np.sort(drawn[name]), tail, least)
+        limit = observed if p_values[name] == least else _critical(drawn[name], tail, least)
         if np.isfinite(limit):
             hits |= drawn[name] >= limit - 1e-9 * max(1.0, abs(limit))
     return max((int(hits.sum()) + 1) / (draws + 1), least)
 
 
-def _critical(ordered: Floats, tail: Callable[[float], float], least: float) -> float:
-    """The smallest drawn value whose p-value is at most `least`, by bisection; infinite if none."""
-    low, high = 0, ordered.size
-    while low < high:
-        middle = (low + high) // 2
-        if tail(float(ordered[middle])) <= least * (1.0 + 1e-9):
-            high = middle
-        else:
-            low = middle + 1
-    return float(ordered[low]) if low < ordered.size else np.inf
+def _critical(drawn: Floats, tail: Callable[[float], float], least: float) -> float:
+    """The smallest drawn value whose p-value is at most `least`; infinite if none."""
+    ordered, enough = np.sort(drawn), least * (1.0 + 1e-9)
+    first = bisect_left(ordered, True, key=lambda value: tail(float(value)) <= enough)
+    return float(ordered[first]) if first < ordered.size else np.inf
