@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stats.drop.evidence import FlipEvidence
-from stats.sequential.boundaries import Spending, parse_spending
+from stats.sequential.boundaries import Spending, Stopping, parse_spending
 from stats.sequential.monitor import SequentialMonitor
-from stats.sequential.plan import PlannedTask, SequentialPlan, Stopping
+from stats.sequential.plan import PlannedTask, SequentialPlan
 from stats.signflip import mcnemar_p
 from stats.verdict import Verdict, decide
 from stats.watch import e_process

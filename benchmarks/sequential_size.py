@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stats.drop.evidence import MANY_FLIPS
-from stats.sequential.boundaries import parse_spending
-from stats.sequential.certificate import CertificateLevels
+from stats.sequential.boundaries import CertificateLevels, Stopping, parse_spending
 from stats.sequential.holm import Crossings, holm_rounds
 from stats.sequential.monitor import SequentialMonitor
-from stats.sequential.plan import PlannedTask, SequentialPlan, Stopping
+from stats.sequential.plan import PlannedTask, SequentialPlan
 from stats.sequential.walk import SignFlipWalk
 from stats.verdict import Verdict
 

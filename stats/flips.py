@@ -10,7 +10,7 @@ average out the noise of the answers and none of that of the items.
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import combinations
 
 import numpy as np
@@ -119,9 +119,8 @@ def flipping_items(right: ArrayLike) -> Bools:
     Returns:
         Shape (n,).
     """
-    successes = _runs(right).sum(axis=1)
-    chosen: Bools = (successes > 0) & (successes < np.asarray(right).shape[1])
-    return chosen
+    answers = _runs(right)
+    return np.asarray(answers.any(axis=1) & ~answers.all(axis=1))
 
 
 def refuse_reused_runs(chosen_by: Collection[str], tested: Collection[str]) -> None:
@@ -192,10 +191,12 @@ def _paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return first, second
 
 
-def _runs(right: ArrayLike) -> Bools:
+def _runs(right: ArrayLike, least: int = 1) -> Bools:
     answers = np.asarray(right, dtype=bool)
-    if answers.ndim != 2 or answers.size == 0:
-        raise EvidenceError(f"Answers over runs must have the shape (items, runs), but have {answers.shape}.")
+    if answers.ndim != 2 or answers.size == 0 or answers.shape[1] < least:
+        raise EvidenceError(
+            f"Answers must have the shape (items, runs) with {least} runs or more, but have {answers.shape}."
+        )
     return answers
 
 
@@ -226,11 +227,7 @@ def item_flip_rates(right: ArrayLike) -> Floats:
     Raises:
         EvidenceError: if there are no items or fewer than two runs.
     """
-    answers: Bools = np.asarray(right, dtype=bool)
-    if answers.ndim != 2 or answers.shape[0] == 0 or answers.shape[1] < 2:
-        raise EvidenceError(
-            f"A flip rate of reruns needs items and at least two runs, but the shape is {answers.shape}."
-        )
+    answers = _runs(right, least=2)
     runs = answers.shape[1]
     successes = answers.sum(axis=1)
     rates: Floats = 2.0 * successes * (runs - successes) / (runs * (runs - 1))
@@ -260,17 +257,8 @@ def rerun_churn(answers: NDArray[np.generic], right: Bools) -> Churn:
     """
     scores = right.astype(np.float64)
     pairs = combinations(range(scores.shape[1]), 2)
-    return total_churn([churn(answers[:, i], answers[:, j], scores[:, i], scores[:, j]) for i, j in pairs])
-
-
-def total_churn(parts: list[Churn]) -> Churn:
-    """Counts of several comparisons added up."""
-    return Churn(
-        changed=sum(part.changed for part in parts),
-        changed_same_score=sum(part.changed_same_score for part in parts),
-        wrong_to_different_wrong=sum(part.wrong_to_different_wrong for part in parts),
-        items=sum(part.items for part in parts),
-    )
+    parts = [astuple(churn(answers[:, i], answers[:, j], scores[:, i], scores[:, j])) for i, j in pairs]
+    return Churn(*map(sum, zip(*parts, strict=True)))
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,7 @@ from scipy.special import gammaincinv, ndtr, ndtri
 
 from stats.arrays import Floats, Ints
 from stats.drop.evidence import DropEvidence
-from stats.sequential.boundaries import exit_probabilities, lan_demets_boundaries
-from stats.sequential.certificate import CertificateLevels
-from stats.sequential.plan import Stopping
+from stats.sequential.boundaries import CertificateLevels, Stopping, exit_probabilities, lan_demets_boundaries
 from stats.tasks.combinations import SMALLEST_OF, Combine
 
 MOST = 10**7

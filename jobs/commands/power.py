@@ -19,7 +19,8 @@ from jobs.text.terminal import plain_table, terminal
 from orchestrator.errors import UserError
 from orchestrator.rundir.schema import MOST_LOOKS
 from stats.planning import Design, expected_course, task_power
-from stats.sequential.plan import SequentialPlan, Stopping, Until
+from stats.sequential.boundaries import Stopping, Until
+from stats.sequential.plan import SequentialPlan
 from stats.tasks.combinations import Combine
 
 RERUNS = (1, 2, 3, 5, 10)

@@ -11,8 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from orchestrator.engines.base import DEFAULT_KIND, MOST_TOKENS
 from orchestrator.input_files import MOST_TASKS, MOST_VARIANTS
 from orchestrator.rundir.schema import MOST_LOOKS
-from stats.sequential.boundaries import parse_spending
-from stats.sequential.plan import Stopping, Until
+from stats.sequential.boundaries import Stopping, Until, parse_spending
 
 MOST_SEEDS = 100_000
 MOST_UNITS = 100_000

@@ -17,7 +17,7 @@ from stats.arrays import EvidenceError, Floats
 from stats.drop.evidence import MANY_FLIPS, block_evidence
 from stats.drop.intervals import Interval
 from stats.scores import SLACK
-from stats.sequential.certificate import CertificateLevels
+from stats.sequential.boundaries import CertificateLevels
 from stats.sequential.holm import Crossings, HolmDecision, holm_rounds
 from stats.sequential.plan import SequentialPlan
 from stats.sequential.sign_vectors import SignVectors

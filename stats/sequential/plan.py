@@ -9,50 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from typing import Literal, TypeAlias
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stats.arrays import ROUNDING, Floats, Ints
 from stats.distributions.signs import SIGN_VECTORS
-from stats.sequential.boundaries import Spending
+from stats.sequential.boundaries import Stopping
 from stats.tasks.combinations import Combine
-
-Until: TypeAlias = Literal["degraded", "decided"]
-
-DEGRADED, CERTIFIED = Spending(-2.0), Spending(-4.0)
-"""The defaults: over 5 to 20 looks they cost at most 2.3 points of power."""
-
-
-@dataclass(frozen=True)
-class Stopping:
-    """When a variant is stopped early.
-
-    Attributes:
-        looks: K, equally spaced.
-        until: "degraded" stops for damage only; "decided" also for a certificate.
-        degraded: spending function of the looks for damage.
-        certified: spending function of the looks for a certificate; without effect until "degraded", where a
-            certificate is tested once, at the end.
-
-    Raises:
-        ValueError: if there are no looks.
-    """
-
-    looks: int = 10
-    until: Until = "degraded"
-    degraded: Spending = DEGRADED
-    certified: Spending = CERTIFIED
-
-    def __post_init__(self) -> None:
-        if self.looks < 1:
-            raise ValueError(f"looks must be at least 1, but is {self.looks}.")
-
-    @property
-    def fractions(self) -> tuple[float, ...]:
-        """Information fractions t_k = k/K."""
-        return tuple(look / self.looks for look in range(1, self.looks + 1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from orchestrator.errors import UserError
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.sweep.blocks import Cell
 from stats.planning import Design, expected_course
-from stats.sequential.plan import Stopping
+from stats.sequential.boundaries import Stopping
 
 
 def _plan(stopping=None, **tasks):

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 import jobs.commands.power
 from orchestrator.errors import UserError
 from stats.planning import Design, expected_course
-from stats.sequential.plan import Stopping
+from stats.sequential.boundaries import Stopping
 
 
 @pytest.fixture

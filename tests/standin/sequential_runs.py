@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from standin.runs import OWED, MadeTask, digest, make_run
 
+from stats.sequential.boundaries import Stopping
 from stats.sequential.monitor import replay
-from stats.sequential.plan import PlannedTask, SequentialPlan, Stopping, item_order
+from stats.sequential.plan import PlannedTask, SequentialPlan, item_order
 
 SEED = 0
 BASE = "base"

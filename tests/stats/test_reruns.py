@@ -28,7 +28,7 @@ def test_flip_rate_does_not_depend_on_the_number_of_runs():
 
 def test_flip_rate_needs_two_runs():
     """One run says nothing about noise."""
-    with pytest.raises(EvidenceError, match="two runs"):
+    with pytest.raises(EvidenceError, match="2 runs"):
         item_flip_rates(np.ones((3, 1), dtype=bool))
 
 

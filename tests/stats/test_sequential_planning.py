@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from stats.planning import Design, expected_course
+from stats.sequential.boundaries import Stopping
 from stats.sequential.monitor import SequentialMonitor
-from stats.sequential.plan import PlannedTask, SequentialPlan, Stopping
+from stats.sequential.plan import PlannedTask, SequentialPlan
 from stats.verdict import Verdict
 
 

@@ -20,8 +20,8 @@ from orchestrator.errors import UserError
 from orchestrator.rundir.schema import StoppingEntry
 from orchestrator.workers.stopping import NO_SEED
 from stats.arrays import Ints
-from stats.sequential.boundaries import parse_spending
-from stats.sequential.plan import PlannedTask, SequentialPlan, Stopping, asking_order
+from stats.sequential.boundaries import Stopping, parse_spending
+from stats.sequential.plan import PlannedTask, SequentialPlan, asking_order
 
 Place = tuple[str, float]
 """Variant and temperature of a comparison."""
