@@ -22,6 +22,16 @@ from pathlib import Path
 
 PREFIX = "lldeg."
 LOCK = "lock"
+WATCH = """
+import os, signal, sys, time
+replica = int(sys.argv[1])
+while os.getppid() == replica:
+    time.sleep(0.5)
+try:
+    os.killpg(replica, signal.SIGKILL)
+except ProcessLookupError:
+    pass
+"""
 
 
 @contextmanager
@@ -64,18 +74,6 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(lock)
-
-
-WATCH = """
-import os, signal, sys, time
-replica = int(sys.argv[1])
-while os.getppid() == replica:
-    time.sleep(0.5)
-try:
-    os.killpg(replica, signal.SIGKILL)
-except ProcessLookupError:
-    pass
-"""
 
 
 def end_children_with_this_process() -> None:

@@ -35,6 +35,19 @@ RENDERING = frozenset(
 """Arguments of a chat template that lldeg sets, as lm-eval does, or that have a key of their own."""
 SECRETS = "set it in the environment, and write $NAME here if a header needs it"
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE = re.compile(r"([A-Za-z]+ )?\$(\w+|\{\w+\})")
+"""$NAME or ${NAME}, after a word such as Bearer."""
+_SPECIAL_TOKEN = re.compile(
+    r"(eos|bos|pad|unk|sep|cls|mask|prefix|image|audio|video|think_end)_token(_\w+)?$", re.IGNORECASE
+)
+_VALUES = re.compile(
+    r"\bsk-[\w-]{16,}|\bhf_[A-Za-z0-9]{20,}|\bgh[opsu]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}"
+    r"|\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\bxox[abps]-[\w-]{10,}|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}"
+    r"|\b(Bearer|Basic) (?!\$)[\w+/.=~-]{8,}|-----BEGIN [A-Z ]*PRIVATE KEY"
+)
+"""Forms that keys of well-known services have."""
+_URL_PASSWORD = re.compile(r"://[^/?#\s]*@")
+_QUERY = re.compile(r"[?&;]([^=&;\s]+)=([^&;\s]+)")
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig | None, list[str]]:
@@ -179,21 +192,6 @@ def _thinking_problems(prompt: PromptConfig) -> Iterator[str]:
             'prompt.enable_thinking needs prompt.think_end_token, for example "</think>", or thoughts would '
             "be scored"
         )
-
-
-_VARIABLE = re.compile(r"([A-Za-z]+ )?\$(\w+|\{\w+\})")
-"""$NAME or ${NAME}, after a word such as Bearer."""
-_SPECIAL_TOKEN = re.compile(
-    r"(eos|bos|pad|unk|sep|cls|mask|prefix|image|audio|video|think_end)_token(_\w+)?$", re.IGNORECASE
-)
-_VALUES = re.compile(
-    r"\bsk-[\w-]{16,}|\bhf_[A-Za-z0-9]{20,}|\bgh[opsu]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}|\bglpat-[\w-]{16,}"
-    r"|\b(AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[\w-]{30,}|\bxox[abps]-[\w-]{10,}|\beyJ[\w-]{8,}\.eyJ[\w-]{8,}"
-    r"|\b(Bearer|Basic) (?!\$)[\w+/.=~-]{8,}|-----BEGIN [A-Z ]*PRIVATE KEY"
-)
-"""Forms that keys of well-known services have."""
-_URL_PASSWORD = re.compile(r"://[^/?#\s]*@")
-_QUERY = re.compile(r"[?&;]([^=&;\s]+)=([^&;\s]+)")
 
 
 def secrets_in(value: Any, place: str = "") -> Iterator[str]:

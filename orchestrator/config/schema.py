@@ -129,11 +129,6 @@ class LimitConfig(Section):
         """How many."""
         return self.random or self.first or 0
 
-    @property
-    def kind(self) -> str:
-        """Which: "random" or "first"."""
-        return "random" if self.first is None else "first"
-
 
 class TaskConfig(Section):
     """One lm-eval task or group."""

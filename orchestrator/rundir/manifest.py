@@ -22,6 +22,7 @@ from orchestrator.rundir.schema import Manifest, SoftwareEntry
 
 DECIDING = frozenset({"model", "revision", "engine", "definition", "sampling", "commits"})
 """Keys of an entry that decide answers; the others may grow or change."""
+PACKAGES = ("lldeg", *packages(), "torch", "ray", "pyarrow", "numpy", "scipy")
 
 
 def merge(old: Manifest | None, new: Manifest, command: str) -> Manifest:
@@ -82,19 +83,11 @@ def version_changes(old: Manifest | None, new: Manifest) -> list[str]:
     return [] if old is None else list(differences(old.get("versions"), new["versions"]))
 
 
-PACKAGES = ("lldeg", *packages(), "torch", "ray", "pyarrow", "numpy", "scipy")
-
-
 def software_of(manifest: Manifest) -> dict[str, SoftwareEntry]:
     """All that wrote samples of a run, by ID; of a manifest without a history, its last software."""
     if "software" in manifest:
         return manifest["software"]
-    return software_entry(manifest.get("versions", {}), manifest.get("commit"))
-
-
-def software_entry(versions: dict[str, str], commit: str | None) -> dict[str, SoftwareEntry]:
-    """One piece of software by its ID."""
-    entry: SoftwareEntry = {"versions": versions, "commit": commit}
+    entry: SoftwareEntry = {"versions": manifest.get("versions", {}), "commit": manifest.get("commit")}
     return {software_id(entry): entry}
 
 

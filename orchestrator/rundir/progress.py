@@ -21,6 +21,12 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 from orchestrator.errors import error_text
 from orchestrator.rundir.store import RunStore
 
+STATUS, STOP, EVENTS = "status.json", "stop", "events.jsonl"
+SECONDS_BETWEEN_BEATS = 3.0
+LONGEST = 1e10  # seconds, some three hundred years
+
+State = Annotated[str, BeforeValidator(lambda word: "running" if word == "at work" else word)]
+"""Of a sweep or a replica; earlier versions had other words, here and for two keys below."""
 SECONDS_TO_SETTLE = 2.0  # before that a rate says little
 _Infinite = Annotated[
     float, Field(allow_inf_nan=True), PlainSerializer(lambda value: None if isinf(value) else value)
@@ -230,14 +236,6 @@ class SweepProgress:
         )
         load_seconds = sum(variant.load_seconds for variant in self.variants.values()) / max(1, loads)
         return (work + to_load * load_seconds) / max(1, len(engines))
-
-
-STATUS, STOP, EVENTS = "status.json", "stop", "events.jsonl"
-SECONDS_BETWEEN_BEATS = 3.0
-LONGEST = 1e10  # seconds, some three hundred years
-
-State = Annotated[str, BeforeValidator(lambda word: "running" if word == "at work" else word)]
-"""Of a sweep or a replica; earlier versions had other words, here and for two keys below."""
 
 
 class _StatusPart(BaseModel):

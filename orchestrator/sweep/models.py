@@ -23,6 +23,21 @@ from orchestrator.engines.base import COMMITS, LORA
 from orchestrator.rundir.identity import folder_digest
 from orchestrator.rundir.manifest import PACKAGES, package_versions
 
+SECONDS_TO_ANSWER = 60
+THE_SAME = ("ray", "lm-eval")
+"""Packages that must have the driver's versions: the one talks to it, the other scores."""
+ASK = """
+import json, platform, sys
+from importlib.metadata import PackageNotFoundError, version
+found = {"python": platform.python_version()}
+for package in sys.argv[1:]:
+    try:
+        found[package] = version(package)
+    except PackageNotFoundError:
+        pass
+print(json.dumps(found))
+"""
+
 
 class ModelNotFoundError(Exception):
     """No model of this name was found; the message says where it was searched."""
@@ -117,22 +132,6 @@ def commit_of(repository: str, revision: str | None) -> str:
         raise ModelNotFoundError(
             f"'{repository}' is not a folder, not in the Hugging Face cache, and not on the hub ({reason})"
         ) from None
-
-
-SECONDS_TO_ANSWER = 60
-THE_SAME = ("ray", "lm-eval")
-"""Packages that must have the driver's versions: the one talks to it, the other scores."""
-ASK = """
-import json, platform, sys
-from importlib.metadata import PackageNotFoundError, version
-found = {"python": platform.python_version()}
-for package in sys.argv[1:]:
-    try:
-        found[package] = version(package)
-    except PackageNotFoundError:
-        pass
-print(json.dumps(found))
-"""
 
 
 def find_versions(variants: Mapping[str, Variant]) -> tuple[dict[str, Variant], list[str]]:

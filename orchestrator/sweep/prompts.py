@@ -21,8 +21,18 @@ from orchestrator.config.variants import Variant
 from orchestrator.engines.base import LOGLIKELIHOOD, MOST_TOKENS
 from orchestrator.rundir.identity import digest
 
+if TYPE_CHECKING:
+    from orchestrator.engines.tokenization import Encoding
+    from orchestrator.sweep.prepare import Sweep
+
 DEFAULT = "default"  # the name of the template that is used unless another is asked for
 PLAIN = "plain"  # the rendering of prompts without a chat template
+MEASURED = 32
+"""Requests of a task from which its tokens are estimated, by the bytes of all of them."""
+SPECIAL = 16  # bytes, more than the special tokens that a tokenizer adds
+BYTES_PER_TOKEN = 4  # of English, where there is no tokenizer
+AS_STATED = (None, "default", "llama3")
+"""Kinds of rotary embeddings with which the context is as long as the configuration of a model says."""
 
 
 class ChatMessages:
@@ -143,18 +153,6 @@ def _chat_template(variant: Variant, prompt: PromptConfig) -> ChatTemplate | Cha
         arguments=prompt.template_arguments,
         chosen=asked if isinstance(asked, str) else None,
     )
-
-
-if TYPE_CHECKING:
-    from orchestrator.engines.tokenization import Encoding
-    from orchestrator.sweep.prepare import Sweep
-
-MEASURED = 32
-"""Requests of a task from which its tokens are estimated, by the bytes of all of them."""
-SPECIAL = 16  # bytes, more than the special tokens that a tokenizer adds
-BYTES_PER_TOKEN = 4  # of English, where there is no tokenizer
-AS_STATED = (None, "default", "llama3")
-"""Kinds of rotary embeddings with which the context is as long as the configuration of a model says."""
 
 
 @dataclass(frozen=True)

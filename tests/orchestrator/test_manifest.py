@@ -5,7 +5,7 @@ import copy
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.rundir.manifest import merge, package_versions, software_entry, version_changes
+from orchestrator.rundir.manifest import merge, package_versions, software_id, version_changes
 from orchestrator.rundir.schema import Manifest, misshapen
 
 COMMAND = "lldeg submit x.yaml --run-dir runs/x-2"
@@ -108,8 +108,8 @@ def test_the_environment_holds_no_secrets(monkeypatch):
 
 def with_software(manifest, version):
     """The manifest of a submit with a version of vLLM."""
-    versions = {"vllm": version}
-    return {**manifest, "versions": versions, "software": software_entry(versions, None)}
+    entry = {"versions": {"vllm": version}, "commit": None}
+    return {**manifest, "versions": entry["versions"], "software": {software_id(entry): entry}}
 
 
 WHOLE = {**OLD, "tasks": {"t": {**OLD["tasks"]["t"], "group": None, "output_type": "generate_until"}}}
