@@ -124,19 +124,11 @@ def plan_sweep(
         list_metrics(merged, task, {metric for rows in whole for metric in columns.unlisted(rows.schema)})
         asked, shared = items[sweep.renderings[variant], name], _cell_digest(sweep, new, variant, name)
         passes = reruns(sweep.config.sampling, sampled=task.sampled)
-        cells.append(
-            Cell(
-                variant=variant,
-                task=name,
-                digest=shared,
-                items=asked,
-                reruns=passes,
-                longest_answer=task.longest_answer(sweep.config.sampling),
-                missing=missing_samples(shared, asked, passes, [rows["sample_key"] for rows in counted]),
-                looks=stopping["looks"] if stopping else 1,
-                errors=sum(len(rows) - len(without_errors(rows, "")) for rows in whole) - again,
-            )
-        )
+        longest = task.longest_answer(sweep.config.sampling)
+        missing = missing_samples(shared, asked, passes, [rows["sample_key"] for rows in counted])
+        errors = sum(len(rows) - len(without_errors(rows, "")) for rows in whole) - again
+        looks = stopping["looks"] if stopping else 1
+        cells.append(Cell(variant, name, shared, asked, passes, longest, missing, looks, errors))
     for cell in retried if remove_torn else ():
         store.remove_errors(*cell, beginning)
     warnings = (*_warnings(sweep, old, new, damaged, sum(retried.values())), *sweep.fitted.warnings)
