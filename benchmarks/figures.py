@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from scipy.special import ndtr, ndtri
 from scipy.stats import binom
 
-from jobs.text.figure_style import COLOURS, DASHES, HEIGHT, MARKERS, WIDE, look, new_figure
+from jobs.text.figure_style import COLOURS, DASHES, HEIGHT, MARKERS, WIDE, new_figure, plot_style
 from stats.arrays import Floats, Ints
 from stats.planning import exact_power, task_power
 from stats.signflip import mcnemar_p
@@ -51,7 +51,7 @@ EXAMPLES = (Example("variant A", 60, 30), Example("variant B", 225, 195))
 
 def introduction() -> Figure:
     """Accuracy on the left, the flips behind it on the right."""
-    with look():
+    with plot_style():
         figure = new_figure(WIDE, HEIGHT)
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
         _accuracies(left)
@@ -141,7 +141,7 @@ def unpaired_power(drops: Floats, flip_rate: float) -> Floats:
 
 def paired_power() -> Figure:
     """Power against drop: colour and marker tell the flip rate, the line's style the test."""
-    with look():
+    with plot_style():
         figure = new_figure()
         axes = figure.subplots()
         for curves, colour, marker in zip(map(power_curves, FLIP_RATES), COLOURS, MARKERS, strict=False):
@@ -210,7 +210,7 @@ def p_value_map() -> PValueMap:
 def p_values() -> Figure:
     """Two maps with one colour scale; the line is p = .05."""
     found = p_value_map()
-    with look():
+    with plot_style():
         figure = new_figure(WIDE, HEIGHT)
         panels = figure.subplots(1, 2, sharey=True)
         for axes, values, title in zip(
@@ -271,7 +271,7 @@ def _single(tasks: int) -> Floats:
 
 def tasks_and_power() -> Figure:
     """Power against the number of tasks, one panel for each kind of damage."""
-    with look():
+    with plot_style():
         figure = new_figure(WIDE, HEIGHT)
         left, right = figure.subplots(1, 2, sharey=True)
         _panel(left, even_damage(), "all tasks slightly damaged")

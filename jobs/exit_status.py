@@ -49,7 +49,7 @@ def interruption() -> str:
     return _received[-1].name if _received else "Ctrl-C"
 
 
-def go_on() -> None:
+def end_if_signalled() -> None:
     """Interrupt again if a signal has come, since a library may have swallowed its KeyboardInterrupt."""
     if _received:
         raise KeyboardInterrupt

@@ -38,7 +38,7 @@ def submit(**options: Any) -> None:
 
         raise typer.Exit(submit_job(request))
     from jobs.submit.dry_run import show_dry_run  # noqa: PLC0415 - slow to import, and --help need not wait
-    from jobs.submit.progress import outcome  # noqa: PLC0415
+    from jobs.submit.progress import outcome_text  # noqa: PLC0415
     from jobs.submit.run_sweep import run_sweep  # noqa: PLC0415
 
     console = terminal()
@@ -53,7 +53,7 @@ def submit(**options: Any) -> None:
             "missing; the same command resumes the run."
         )
         raise typer.Exit(INCOMPLETE)
-    console.print(outcome(plan, progress), markup=False, highlight=False, soft_wrap=True)
+    console.print(outcome_text(plan, progress), markup=False, highlight=False, soft_wrap=True)
     submitted.raise_for_refusals()
     if progress.owed:
         raise typer.Exit(INCOMPLETE)

@@ -20,7 +20,7 @@ from jobs.commands.options import Columns
 from jobs.formats.columns import parse_columns
 from jobs.formats.notices import some
 from jobs.formats.write_run import as_runs
-from jobs.reruns.choose import Choice, Kept, choose, chosen_items, kept
+from jobs.reruns.choose import Choice, Kept, choose_items, chosen_items, flips_kept
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import RerunQuery, RerunSet
 from jobs.scores.score_set import Reading
@@ -70,7 +70,7 @@ def subset(
     if name is None or name not in {cell.variant for cell in reruns.cells}:
         known = some(list(dict.fromkeys(cell.variant for cell in reruns.cells)), 20)
         raise UserError(f"Name the baseline with --baseline; the variants are {known}.")
-    choices = choose(reruns.cells, name, temperature)
+    choices = choose_items(reruns.cells, name, temperature)
     path = (out or default_folder(paths)) / FILE
     with writing_to(path.parent):
         write_whole(LocalFileSystem(), str(path), to_subset(reruns, choices).text().encode())
@@ -99,7 +99,7 @@ def _show(reruns: RerunSet, choices: Sequence[Choice], path: Path, console: Cons
         for task, runs, items, flipping in counts
     ]
     console.print(plain_table(("task", "runs", "items", "kept", "saved %"), saved))
-    if entries := kept(reruns.cells, choices):
+    if entries := flips_kept(reruns.cells, choices):
         header = ("variant", "T", "items %", "flips", "kept %", "signal/noise", "at equal cost")
         console.print(plain_table(header, map(_kept_row, entries)))
     if steady := [cell.info.name for cell, flips in choices if not flips.any()]:
@@ -122,7 +122,7 @@ def _kept_row(entry: Kept) -> tuple[str, ...]:
         temperature_text(entry.temperature),
         f"{100 * entry.share:.1f}",
         f"{(entry.worse[0] + entry.better[0]) / entry.pairs:.0f}",
-        "–" if entry.flips_kept is None else f"{100 * entry.flips_kept:.1f}",
+        "–" if entry.share_kept is None else f"{100 * entry.share_kept:.1f}",
         f"{before:.2f} → {after:.2f}",
         "–" if entry.gain is None else f"×{entry.gain:.2f}",
     )

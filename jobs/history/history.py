@@ -17,7 +17,7 @@ from jobs.history.series import Series, dated_runs, series_of
 from jobs.scores.read import read_unlinked
 from jobs.scores.score_set import Reading
 from jobs.text.decision import place
-from jobs.text.figure_style import COLOURS, WIDE, look, new_figure
+from jobs.text.figure_style import COLOURS, WIDE, new_figure, plot_style
 from jobs.text.format import amount, clean, p_text, score_text
 from jobs.text.outputs import json_text, plain
 from jobs.text.terminal import fitting
@@ -192,7 +192,7 @@ def _series_entry(series: Series) -> dict[str, Any]:
 
 def picture(series: Sequence[Series]) -> str:
     """The picture as SVG, the same bytes each time."""
-    with look():
+    with plot_style():
         figure = new_figure(WIDE + 2.0, ROW_HEIGHT * len(series))
         panels = figure.subplots(len(series), 2, squeeze=False)
         for (left, right), one in zip(panels, series, strict=True):

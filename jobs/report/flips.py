@@ -73,7 +73,7 @@ def flips_of(analysis: Analysis) -> list[FlippedItems]:
     return index
 
 
-def select(
+def select_flips(
     index: Sequence[FlippedItems],
     *,
     variant: str | None = None,
@@ -96,7 +96,7 @@ def select(
     return [flips for flips in selected if len(flips)]
 
 
-def search(index: Sequence[FlippedItems], texts: Texts, needle: str) -> list[FlippedItems]:
+def search_flips(index: Sequence[FlippedItems], texts: Texts, needle: str) -> list[FlippedItems]:
     """The flips whose prompt, target or answers contain a text, ignoring case.
 
     Each model's answers to a task are read once, however many comparisons ask for them.
@@ -116,7 +116,7 @@ def search(index: Sequence[FlippedItems], texts: Texts, needle: str) -> list[Fli
     return [hits[number] for number in sorted(hits) if len(hits[number])]
 
 
-def page(index: Sequence[FlippedItems], start: int, count: int) -> Iterator[FlippedItems]:
+def flips_on_page(index: Sequence[FlippedItems], start: int, count: int) -> Iterator[FlippedItems]:
     """The index, cut down to `count` flips from `start` on."""
     stop = start + count
     for flips in index:
@@ -125,7 +125,7 @@ def page(index: Sequence[FlippedItems], start: int, count: int) -> Iterator[Flip
         start, stop = start - len(flips), stop - len(flips)
 
 
-def spread(index: Sequence[FlippedItems], limit: int) -> list[FlippedItems]:
+def spread_flips(index: Sequence[FlippedItems], limit: int) -> list[FlippedItems]:
     """At most `limit` flips, as many from every task as it has, so none crowds out another."""
     share, left = dict.fromkeys(range(len(index)), 0), limit
     hungry = [i for i in share if len(index[i])]
@@ -168,7 +168,7 @@ def embedded(index: Sequence[FlippedItems], texts: Texts, answers: int) -> dict[
         answers: to each item, of both models together.
     """
     strings = Strings(CLIP_EMBEDDED)
-    chosen = spread(index, min(MOST_FLIPS, max(1, MOST_ANSWERS // answers)))
+    chosen = spread_flips(index, min(MOST_FLIPS, max(1, MOST_ANSWERS // answers)))
     kept: dict[int, list[dict[str, Any]]] = {}
     for number, entries in _entries(chosen, texts, strings):
         kept[number] = []

@@ -106,12 +106,12 @@ def _unit(entries: Sequence[Entry]) -> str:
     return units.pop() if len(units) == 1 else "mixed"
 
 
-def _headline(found: Sequence[Verdict], baseline: str) -> str:
+def _headline(cards: Sequence[Verdict], baseline: str) -> str:
     """The answer in one sentence: how many variants are worse, inconclusive and non-inferior."""
-    of = f"of {len(found)} variants" if len(found) > 1 else "variant"
-    bad = found.count(Verdict.DEGRADED)
+    of = f"of {len(cards)} variants" if len(cards) > 1 else "variant"
+    bad = cards.count(Verdict.DEGRADED)
     worse = f"{bad or 'None'} {of} {'are' if bad > 1 else 'is'} worse than {baseline}"
-    rest = [f"{found.count(v)} {WORDS[v]}" for v in GRAVEST_FIRST[1:] if v in found]
+    rest = [f"{cards.count(v)} {WORDS[v]}" for v in GRAVEST_FIRST[1:] if v in cards]
     return f"{worse}; {', '.join(rest)}." if rest else f"{worse}."
 
 

@@ -179,8 +179,8 @@ def success_histograms(analysis: Analysis) -> list[tuple[str, Temperature, list[
             counts = _success_counts(result, which)
             if counts is not None:
                 histograms.setdefault((model, result.temperature), counts)
-    found = [(model, temperature, counts) for (model, temperature), counts in histograms.items()]
-    return sorted(found, key=lambda entry: -1.0 if entry[1] is None else entry[1])
+    places = sorted(histograms, key=lambda place: -1.0 if place[1] is None else place[1])
+    return [(*place, histograms[place]) for place in places]
 
 
 def _success_counts(result: VariantResult, which: int) -> list[int] | None:

@@ -21,7 +21,7 @@ from jobs.analysis.analyze import analyze
 from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.run_counts import Count, Footers, total
 from jobs.formats.run_files import RunFiles, runs_in
-from jobs.report.flips import FlippedItems, flips_of, page, search, select, served
+from jobs.report.flips import FlippedItems, flips_of, flips_on_page, search_flips, select_flips, served
 from jobs.report.page import content_of, render
 from jobs.report.texts import Texts
 from orchestrator.errors import UserError
@@ -50,8 +50,8 @@ class AnalyzedRun:
         self.find = lru_cache(REMEMBERED)(self._find)
 
     def _find(self, text: str = "", **wanted: Any) -> list[FlippedItems]:
-        selected = select(self.index, **wanted)
-        return search(selected, self.texts, text) if text and selected else selected
+        selected = select_flips(self.index, **wanted)
+        return search_flips(selected, self.texts, text) if text and selected else selected
 
 
 class CachedRun:
@@ -178,9 +178,11 @@ def _show_flips(run: CachedRun, request: Request) -> Response:
         raise UserError("The temperature must be a number.") from None
     start, count = _whole(query, "start", 0), min(_whole(query, "count", 20), MOST_PER_PAGE)
     analyzed = run.analyze()
-    found = analyzed.find(query.get("text", ""), **wanted)
-    size = sum(len(flips) for flips in found)
-    return JSONResponse(served(list(page(found, start, count)), analyzed.texts, size), headers=HEADERS)
+    selected = analyzed.find(query.get("text", ""), **wanted)
+    size = sum(len(flips) for flips in selected)
+    return JSONResponse(
+        served(list(flips_on_page(selected, start, count)), analyzed.texts, size), headers=HEADERS
+    )
 
 
 def _whole(query: Any, name: str, default: int) -> int:

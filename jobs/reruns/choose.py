@@ -52,7 +52,7 @@ class Kept:
     share: float
 
     @property
-    def flips_kept(self) -> float | None:
+    def share_kept(self) -> float | None:
         """Share of the flips that are on chosen items; None where nothing flips."""
         before, after = (b + c for b, c in zip(self.worse, self.better, strict=True))
         return after / before if before else None
@@ -72,7 +72,7 @@ class Kept:
         return float(after / before / np.sqrt(self.share)) if is_signal else None
 
 
-def choose(cells: Sequence[RepeatedAnswers], baseline: str, asked: Temperature) -> list[Choice]:
+def choose_items(cells: Sequence[RepeatedAnswers], baseline: str, asked: Temperature) -> list[Choice]:
     """Choose the items on which the baseline flips, task by task.
 
     Args:
@@ -102,7 +102,7 @@ def choose(cells: Sequence[RepeatedAnswers], baseline: str, asked: Temperature) 
     return choices
 
 
-def kept(cells: Sequence[RepeatedAnswers], choices: Sequence[Choice]) -> list[Kept]:
+def flips_kept(cells: Sequence[RepeatedAnswers], choices: Sequence[Choice]) -> list[Kept]:
     """What the choice keeps of every variant's flips, at every temperature of the chosen tasks.
 
     Args:

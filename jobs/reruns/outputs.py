@@ -26,8 +26,8 @@ from jobs.text.figure_style import (
     WIDE,
     WIDTH,
     figure_files,
-    look,
     new_figure,
+    plot_style,
 )
 from jobs.text.format import clean, temperature_text
 from jobs.text.terminal import plain_table
@@ -192,7 +192,7 @@ def success_histogram(report: FlipReport) -> Figure | None:
         return None
     columns = min(PANELS_A_ROW, len(cells))
     rows = -(-len(cells) // columns)
-    with look():
+    with plot_style():
         figure = new_figure(max(WIDTH, 3.4 * columns), max(HEIGHT, 3.2 * rows))
         panels = np.atleast_1d(figure.subplots(rows, columns, sharey=True, squeeze=False)).ravel()
         for axes, cell in zip(panels, cells, strict=False):
@@ -230,7 +230,7 @@ def temperature_curves(report: FlipReport) -> Figure | None:
     if not accuracy:
         return None
     flip_rates = {name: curve for name, curve in _curves(report, "flip_rate").items() if curve}
-    with look():
+    with plot_style():
         columns = 3 if flip_rates else 2
         figure = new_figure(WIDE if flip_rates else WIDTH, HEIGHT + 0.25 * (len(accuracy) // columns))
         panels = figure.subplots(1, 2 if flip_rates else 1, sharex=True, squeeze=False)[0]

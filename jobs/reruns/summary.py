@@ -217,12 +217,12 @@ def _against_baseline(
         right, right_of_variant = (
             np.concatenate([part.ravel() for part in side]) for side in (first, second)
         )
-        said, said_by_variant = (
+        texts, texts_of_variant = (
             np.concatenate([part.ravel() for part in side]) for side in (answers, others)
         )
         gross = np.concatenate([(b != v).mean(axis=1) for b, v in zip(first, second, strict=True)])
         has_answers = all(own.has_answers and cell.has_answers for own, cell, _ in parts)
-        changes = (said, said_by_variant, right.astype(np.float64), right_of_variant.astype(np.float64))
+        changes = (texts, texts_of_variant, right.astype(np.float64), right_of_variant.astype(np.float64))
         yield Against(
             variant=group[0].variant,
             task=task,

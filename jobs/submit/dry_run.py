@@ -4,7 +4,7 @@ What it can detect follows from a flip rate: one that the user names, or those t
 Of an earlier run the variant that flips most counts, so that a plan is never too small for any of them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import pyarrow.compute as pc
@@ -13,11 +13,11 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.analysis.sequential.plan import stopping_of
-from jobs.reruns.summary import summarize
+from jobs.reruns.summary import Against, CellSummary, summarize
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import RerunQuery
 from jobs.submit import run_sweep
-from jobs.submit.progress import announce
+from jobs.submit.progress import announce_plan
 from jobs.submit.request import SubmitRequest
 from jobs.text.format import clean, detectable_text, points_text, temperature_text
 from orchestrator.errors import UserError
@@ -48,7 +48,7 @@ def show_dry_run(request: SubmitRequest, console: Console) -> None:
     sweep = run_sweep.prepare_sweep(request, console)
     retry, finish = request.retry_errors, request.finish
     plan = plan_sweep(sweep, config_path=request.config, remove_torn=False, retry_errors=retry, finish=finish)
-    announce(plan, console)
+    announce_plan(plan, console)
     rates = measured_flip_rates(request.flips_of) if request.flips_of else given_flip_rate(request.flip_rate)
     begun = plan.sweep.store.has_run()
     earlier = run_sweep.stopping_of(plan, lambda _: None, record=False) if begun else None
@@ -240,17 +240,8 @@ def measured_flip_rates(location: str) -> FlipRates:
         UserError: if it is not a run, or nothing flips in it.
     """
     report = summarize(read_reruns([location], RerunQuery({})))
-    baseline = report.cells[0].variant if report.cells else ""
-    noise: dict[tuple[str, float | None], float] = {}
-    rates: dict[tuple[str, float | None], float] = {}
-    for cell in report.cells:
-        if cell.task is not None and cell.flip_rate is not None and cell.variant == baseline:
-            for key in ((cell.task, cell.temperature), (cell.task, None)):
-                noise[key] = max(noise.get(key, 0.0), cell.flip_rate.value)
-    for entry in report.against:
-        if entry.task is not None:
-            for key in ((entry.task, entry.temperature), (entry.task, None)):
-                rates[key] = max(rates.get(key, 0.0), entry.flip_rate.value)
+    own = [cell for cell in report.cells if cell.variant == report.cells[0].variant]
+    noise, rates = _largest_rates(own), _largest_rates(report.against)
     largest = {key: max(rates.get(key, 0.0), noise.get(key, 0.0)) for key in (*rates, *noise)}
     known = {key: (rate, noise.get(key)) for key, rate in largest.items() if 0.0 < rate < 1.0}
     if not known:
@@ -259,12 +250,22 @@ def measured_flip_rates(location: str) -> FlipRates:
     return FlipRates(sum(overall) / len(overall), known, f"if answers flip as in {location}")
 
 
+def _largest_rates(entries: Iterable[CellSummary | Against]) -> dict[tuple[str, float | None], float]:
+    """The largest flip rate of each task, by temperature, and with None over all temperatures."""
+    rates: dict[tuple[str, float | None], float] = {}
+    for entry in entries:
+        if entry.task is not None and entry.flip_rate is not None:
+            for key in ((entry.task, entry.temperature), (entry.task, None)):
+                rates[key] = max(rates.get(key, 0.0), entry.flip_rate.value)
+    return rates
+
+
 def detectable_designs(plan: Plan, rates: FlipRates) -> dict[float, tuple[dict[str, Design], Design]]:
     """By temperature: the design of each task, and of all of them together at the level of the sweep.
 
     Tasks share the level; together they have the flip rates weighted by items, and the fewest reruns of any.
     """
-    alpha, found = plan.sweep.config.analysis.alpha, {}
+    alpha, designs = plan.sweep.config.analysis.alpha, {}
     cells = plan.cells_of(plan.sweep.config.baseline)
     for temperature in sorted({rerun.temperature for cell in cells for rerun in cell.reruns}):
         reruns = {cell.task: sum(r.temperature == temperature for r in cell.reruns) for cell in cells}
@@ -279,8 +280,8 @@ def detectable_designs(plan: Plan, rates: FlipRates) -> dict[float, tuple[dict[s
         rate = sum(weight * flips for weight, flips, _ in weighted)
         noise = sum(weight * (flips if noisy is None else noisy) for weight, flips, noisy in weighted)
         fewest = min(reruns[task] for task in tasks)
-        found[temperature] = tasks, Design(total, rate, fewest, min(noise, rate), alpha, POWER)
-    return found
+        designs[temperature] = tasks, Design(total, rate, fewest, min(noise, rate), alpha, POWER)
+    return designs
 
 
 def detection_table(plan: Plan, rates: FlipRates) -> Table:

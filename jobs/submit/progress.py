@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 10.0
 
 
-def announce(plan: Plan, console: Console) -> None:
+def announce_plan(plan: Plan, console: Console) -> None:
     """Show what depends on this machine, what is tested instead of metrics over a corpus, and warnings."""
     tasks: dict[str, list[str]] = {}
     for name, task in plan.sweep.tasks.items():
@@ -47,7 +47,7 @@ def announce(plan: Plan, console: Console) -> None:
 
 
 @contextmanager
-def follow(progress: SweepProgress, console: Console) -> Iterator[Callable[[SweepProgress], None]]:
+def show_progress(progress: SweepProgress, console: Console) -> Iterator[Callable[[SweepProgress], None]]:
     """Show the progress while a sweep runs: a live table on a terminal, else line by line.
 
     Yields:
@@ -154,7 +154,7 @@ def _state(counts: VariantProgress) -> str:
     return f"{counts.replicas} running" if counts.first_work is not None else "loading"
 
 
-def outcome(plan: Plan, progress: SweepProgress) -> str:
+def outcome_text(plan: Plan, progress: SweepProgress) -> str:
     """The last lines that a submit prints."""
     url = plan.sweep.store.url
     planned = sum(counts.planned for counts in progress.variants.values())

@@ -57,8 +57,8 @@ def submit_job(request: SubmitRequest) -> int:
         url = str(Path(url).expanduser().absolute())
     logging.disable(logging.INFO)  # Ray's client logs every package
     client = _connect(str(request.address))
-    with temporary_folder() as own:
-        folder = own / "job"
+    with temporary_folder() as temporary:
+        folder = temporary / "job"
         folder.mkdir()
         _stage(config, folder)
         job = client.submit_job(

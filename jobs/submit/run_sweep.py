@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from rich.console import Console
 
 from jobs.analysis.sequential.stopping import stopping_policy
-from jobs.exit_status import go_on, interruption
+from jobs.exit_status import end_if_signalled, interruption
 from jobs.formats.run_counts import Footers
 from jobs.formats.run_files import RunFiles
-from jobs.submit.progress import announce, follow
+from jobs.submit.progress import announce_plan, show_progress
 from jobs.submit.request import SubmitRequest
 from jobs.text.terminal import terminal
 from orchestrator.cluster.ray_cluster import ray_cluster
@@ -53,7 +53,7 @@ def prepare_sweep(request: SubmitRequest, console: Console) -> Sweep:
     with console.status("checking the sweep"):
         here = request.address is None
         sweep = prepare(request.config, overrides=request.overrides, run_dir=request.run_dir, here=here)
-        go_on()
+        end_if_signalled()
     return sweep
 
 
@@ -82,15 +82,15 @@ def run_sweep(request: SubmitRequest, console: Console | None = None) -> Submitt
         sweep.store.remove_unfinished()
         retry, finish = request.retry_errors, request.finish
         plan = plan_sweep(sweep, config_path=request.config, retry_errors=retry, finish=finish)
-        announce(plan, console)
+        announce_plan(plan, console)
         progress.variants.update(plan.initial_counts())
         write_documents(plan)
         stopping = stopping_of(plan, progress.notes.append)
         try:
-            with follow(progress, console) as show:
+            with show_progress(progress, console) as show:
 
                 def watch(now: SweepProgress) -> None:
-                    go_on()
+                    end_if_signalled()
                     show(now)
 
                 execute(plan, progress, address=address, watch=watch, stopping=stopping)

@@ -43,7 +43,7 @@ _LOOK: Any = {  # keys are names of matplotlib's parameters, which it types one 
 
 
 @contextmanager
-def look() -> Iterator[None]:
+def plot_style() -> Iterator[None]:
     """Draw in our style, whatever the user's own matplotlib settings."""
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -67,7 +67,7 @@ def figure_files(figure: Figure, name: str) -> dict[str, bytes]:
     """
     metadata: Any = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
     files = {}
-    with look():
+    with plot_style():
         for suffix in FORMATS:
             file = io.BytesIO()
             figure.savefig(file, format=suffix, metadata=metadata[suffix])

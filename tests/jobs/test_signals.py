@@ -66,10 +66,10 @@ def test_a_signal_has_its_status_even_if_nobody_reads(tmp_path):
 
 def test_a_swallowed_interruption_is_made_up_for(monkeypatch):
     """Some libraries catch everything; a sweep asks again when it is prepared, and while it runs."""
-    exit_status.go_on()
+    exit_status.end_if_signalled()
     monkeypatch.setattr(exit_status, "_received", [signal.SIGTERM])
     with pytest.raises(KeyboardInterrupt):
-        exit_status.go_on()
+        exit_status.end_if_signalled()
 
 
 def test_an_ignored_hangup_stays_ignored(tmp_path):

@@ -8,7 +8,7 @@ from standin.files import GENERATE, questions, write_small_sweep, write_task
 from standin.lookalikes import metrics
 from standin.runs import MadeTask, cell_folder, make_run
 
-from jobs.submit.progress import outcome
+from jobs.submit.progress import outcome_text
 from orchestrator.errors import UserError
 from orchestrator.rundir.lease import owner
 from orchestrator.rundir.progress import SweepProgress
@@ -136,8 +136,8 @@ def test_samples_that_failed_in_an_earlier_submit_are_said_at_the_end(begun):
     progress = SweepProgress(plan.initial_counts())
     for counts in progress.variants.values():
         counts.planned = counts.found
-    assert "is complete" in outcome(plan, progress)
-    assert "1 samples failed; see the column error of their rows." in outcome(plan, progress)
+    assert "is complete" in outcome_text(plan, progress)
+    assert "1 samples failed; see the column error of their rows." in outcome_text(plan, progress)
 
 
 def test_a_dry_run_says_what_exists_only_over_a_corpus(lldeg, tmp_path):

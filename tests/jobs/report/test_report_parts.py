@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jobs.report.flips import FlippedItems, page, select, spread
+from jobs.report.flips import FlippedItems, flips_on_page, select_flips, spread_flips
 from jobs.report.plots import axis_over, score_curves, success_histograms
 
 
@@ -20,7 +20,7 @@ def test_pages_hold_every_flip_once():
     seen = [
         (part.task, item)
         for start in range(0, 15, 5)
-        for part in page(index, start, 5)
+        for part in flips_on_page(index, start, 5)
         for item in part.items
     ]
     assert seen == [("t", i) for i in range(5)] + [("w", i) for i in range(7)]
@@ -41,18 +41,18 @@ def test_pages_hold_every_flip_once():
 def test_filters_narrow(wanted, count):
     """Each filter keeps what it names and nothing else."""
     index = [flips(6), flips(5, variant="w", task="u", temperature=0.5)]
-    assert sum(len(part) for part in select(index, **wanted)) == count
+    assert sum(len(part) for part in select_flips(index, **wanted)) == count
 
 
 def test_room_is_shared_among_cells():
     """A cell with few flips gives its room to the others, and the limit is used up."""
-    counts = [len(cell) for cell in spread([flips(100), flips(2, task="u"), flips(100, task="w")], 50)]
+    counts = [len(cell) for cell in spread_flips([flips(100), flips(2, task="u"), flips(100, task="w")], 50)]
     assert counts == [24, 2, 24]
 
 
 def test_all_flips_are_taken_where_they_fit():
     """A limit beyond the number of flips cuts nothing."""
-    assert [len(cell) for cell in spread([flips(3), flips(4, task="u")], 100)] == [3, 4]
+    assert [len(cell) for cell in spread_flips([flips(3), flips(4, task="u")], 100)] == [3, 4]
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.01, -0.2, 0.3], [0.0], [1e-9, 2e-9], [0.0, None, -5.0]])
