@@ -26,7 +26,7 @@ from orchestrator.config.yaml_file import (
     unusable_values,
 )
 from orchestrator.engines.base import ENV
-from orchestrator.engines.redaction import SECRET_NAME
+from orchestrator.engines.reply import SECRET_NAME
 from orchestrator.errors import suggestion
 
 RENDERING = frozenset(

@@ -19,8 +19,7 @@ from typing import Any
 import aiohttp
 
 from orchestrator.engines.base import EngineAwayError, EngineOptionError
-from orchestrator.engines.redaction import SECRET_NAME, long_words, strike, striker
-from orchestrator.engines.reply import without_repeats
+from orchestrator.engines.reply import SECRET_NAME, long_words, strike, striker, without_repeats
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, ServerBusyError, error_text
 from orchestrator.input_files import has_more_parts
 from orchestrator.retry import LONGEST_PAUSE, RETRY_SECONDS

@@ -15,20 +15,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
 
 from orchestrator.cluster.code_shipping import shipped_tasks
 from orchestrator.errors import error_text
-from orchestrator.sweep.tasks import (
-    Answered,
-    Scored,
-    SweepTask,
-    TaskLibrary,
-    TaskSpec,
-    Unscorable,
-    set_up_lm_eval,
-)
+from orchestrator.sweep.tasks import Answered, SweepTask, TaskLibrary, TaskSpec, set_up_lm_eval
 from orchestrator.workers.sandbox import Sandbox
 
 SECONDS_BETWEEN_RESULTS = 0.2
@@ -57,24 +50,19 @@ class _Tasks:
     """The tasks of a variant, each opened when it is first needed."""
 
     def __init__(self, specs: Mapping[str, TaskSpec]) -> None:
-        self._specs = specs
+        shipped = shipped_tasks()
+        self._specs = {
+            name: replace(spec, include_path=shipped or spec.include_path) for name, spec in specs.items()
+        }
+        self.folders = {folder for spec in self._specs.values() for folder in spec.include_path}
         self._open: dict[str, SweepTask] = {}
-        self._libraries: dict[tuple[tuple[str, ...], bool], TaskLibrary] = {}
-
-    @property
-    def folders(self) -> set[str]:
-        """Where their files are."""
-        return {folder for spec in self._specs.values() for folder in shipped_tasks() or spec.include_path}
+        self._library = cache(TaskLibrary)
 
     def open(self, name: str) -> SweepTask:
         """A task, ready to score."""
         if name not in self._open:
             spec = self._specs[name]
-            spec = replace(spec, include_path=shipped_tasks() or spec.include_path)
-            library = self._libraries.setdefault(
-                (spec.include_path, spec.unsafe_code), TaskLibrary(spec.include_path, spec.unsafe_code)
-            )
-            self._open[name] = library.open(spec)
+            self._open[name] = self._library(spec.include_path, spec.unsafe_code).open(spec)
         return self._open[name]
 
     def open_ahead(self, stop: Callable[[], bool]) -> None:
@@ -125,18 +113,16 @@ def _score(
     sandbox: Sandbox | None,
 ) -> None:
     """Score a batch; results are sent together, every now and then."""
-    results: list[Scored | Unscorable] = []
+    results: list[dict[str, Any]] = []
     sent = time.monotonic()
     for number, result in enumerate(task.score_each(batch), start=1):
-        results.append(result)
+        results.append(asdict(result))
         if sandbox:
             sandbox.end_others()
         counter.value = number
-        if time.monotonic() - sent > SECONDS_BETWEEN_RESULTS:
-            _send(connection, [asdict(one) for one in results])
+        if number == len(batch) or time.monotonic() - sent > SECONDS_BETWEEN_RESULTS:
+            _send(connection, results)
             results, sent = [], time.monotonic()
-    if results:
-        _send(connection, [asdict(one) for one in results])
 
 
 def _send(connection: Connection, message: Any) -> None:

@@ -17,7 +17,7 @@ from standin.words import word_tokenizer
 from orchestrator.config.schema import PromptConfig, SamplingConfig
 from orchestrator.engines.base import GENERATE as TEXT
 from orchestrator.engines.base import LOGLIKELIHOOD, Answer, EngineOptionError, EngineSpec, Query
-from orchestrator.engines.redaction import strike, striker
+from orchestrator.engines.reply import strike, striker
 from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import SampleColumns
 from orchestrator.sweep.blocks import Block
