@@ -14,11 +14,12 @@ import stat
 import threading
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, wait
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any
 
 from orchestrator.engines import base
@@ -38,6 +39,8 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM reserves memory fo
 ELSEWHERE = ("Engine core initialization failed", "WorkerProc initialization failed")
 """What a process says of one that it started: the reason is in what that one printed."""
 MOST_LOG = 1 << 20  # bytes of a log to look through
+_Finished = SimpleQueue[tuple[int, Any]]
+"""Takes the outputs of the requests that a caller waits for together, each with its number."""
 _PREFIX = re.compile(r"^(\([^()]*pid=\d+\) ?)?((ERROR|CRITICAL) \S+ \S+ \[[^]]*\] ?)?")
 _ERROR = re.compile(r"^([A-Za-z_][\w.]*\.)?([A-Z]\w*(Error|Exception|Warning|Interrupt)): .")
 _SECOND_HAND = (*ELSEWHERE, "See root cause above", "Connection closed by peer", "Broken pipe")
@@ -272,7 +275,7 @@ class VllmEngine(Engine):
             self._lora = LoRARequest("adapter", 1, spec.lora)
         self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
         self._failures, self._asks = 0, False  # queries that could not be asked, and whether one could
-        self._arrivals: deque[tuple[tuple[list[int], Any], Future[Any]]] = deque()
+        self._arrivals: deque[tuple[tuple[list[int], Any], _Finished, int]] = deque()
         self._wake = threading.Event()
         self._closing = False
         self._death: BaseException | None = None
@@ -295,13 +298,18 @@ class VllmEngine(Engine):
         with self._encoding_lock:
             prepared = [self._prepared(query) for query in queries]
         requests = [request for one in prepared for request in one.requests]
-        outputs: list[Future[Any]] = [Future() for _ in requests]
-        self._arrivals.extend(zip(requests, outputs, strict=True))
+        done: _Finished = SimpleQueue()
+        self._arrivals.extend((request, done, index) for index, request in enumerate(requests))
         self._wake.set()
-        while wait(outputs, timeout=1.0).not_done:
-            if self._death is not None:
-                raise EngineDiedError(error_text(self._death))
-        left = iter(outputs)
+        outputs: dict[int, Any] = {}
+        while len(outputs) < len(requests):
+            try:
+                index, output = done.get(timeout=1.0)
+                outputs[index] = output
+            except Empty:
+                if self._death is not None:
+                    raise EngineDiedError(error_text(self._death)) from None
+        left = (outputs[index] for index in range(len(requests)))
         return [_read(one, list(islice(left, len(one.requests)))) for one in prepared]
 
     def _prepared(self, query: base.Query) -> base.Prepared:
@@ -356,7 +364,7 @@ class VllmEngine(Engine):
         engine.engine_core.shutdown()
 
     def _drive(self, engine: Any) -> None:
-        waiting: dict[str, Future[Any]] = {}
+        waiting: dict[str, tuple[_Finished, int]] = {}
         numbers, refused = count(), refusals()
         try:
             while not self._closing:
@@ -364,17 +372,18 @@ class VllmEngine(Engine):
                     self._wake.wait()
                     self._wake.clear()
                 while self._arrivals:
-                    (tokens, params), output = self._arrivals.popleft()
+                    (tokens, params), done, index = self._arrivals.popleft()
                     name = str(next(numbers))
                     try:
                         self._add(engine, name, tokens, params)
                     except refused as error:  # by vLLM, this one request
-                        output.set_exception(error)
+                        done.put((index, error))
                     else:
-                        waiting[name] = output
-                for finished in engine.step() if waiting else ():
-                    if finished.finished:
-                        waiting.pop(finished.request_id).set_result(finished)
+                        waiting[name] = done, index
+                for output in engine.step() if waiting else ():
+                    if output.finished:
+                        done, index = waiting.pop(output.request_id)
+                        done.put((index, output))
         except BaseException as error:  # noqa: BLE001 - callers must receive any error that kills the engine
             self._death = error
 
@@ -386,9 +395,8 @@ class VllmEngine(Engine):
         engine.add_request(name, prompt, params, lora_request=self._lora)
 
 
-def _read(prepared: base.Prepared, outputs: Sequence[Future[Any]]) -> Answer:
+def _read(prepared: base.Prepared, outputs: list[Any]) -> Answer:
     """The answer from the outputs of requests, or from the exceptions in their place."""
-    refused = next(filter(None, (output.exception() for output in outputs)), None)
-    if refused is not None:
-        return Answer(None, error=error_text(refused), prompt_cut=prepared.cut)
-    return replace(prepared.read([output.result() for output in outputs]), prompt_cut=prepared.cut)
+    refused = next((output for output in outputs if isinstance(output, Exception)), None)
+    answer = prepared.read(outputs) if refused is None else Answer(None, error=error_text(refused))
+    return replace(answer, prompt_cut=prepared.cut)

@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import deque
-from concurrent.futures import Future
+from queue import SimpleQueue
 from types import SimpleNamespace
 from typing import Annotated
 
@@ -201,11 +201,11 @@ def test_a_request_that_vllm_refuses_does_not_end_the_engine(which):
     engine = VllmEngine.__new__(VllmEngine)
     engine._arrivals, engine._wake, engine._closing = deque(), threading.Event(), False
     engine._death = engine._lora = None
-    output = Future()
-    engine._arrivals.append((([1], None), output))
+    done = SimpleQueue()
+    engine._arrivals.append((([1], None), done, 0))
     thread = threading.Thread(target=engine._drive, args=(Refusing(),), daemon=True)
     thread.start()
-    assert isinstance(output.exception(20), error)
+    assert isinstance(done.get(timeout=20)[1], error)
     engine._closing = True
     engine._wake.set()
     thread.join(20)
