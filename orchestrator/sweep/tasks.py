@@ -371,13 +371,13 @@ class SweepTask:
 
     # scores ---------------------------------------------------------------------------------------------
 
-    def score_each(self, samples: Iterable[Answered]) -> Iterator[Scored | Unscorable]:
+    def score_each(self, samples: Iterable[Answered]) -> Iterator[Scored]:
         """Score samples in order; one that the task's code cannot score does not stop the others."""
         for sample in samples:
             try:
                 yield self.score(sample)
             except Exception as error:  # noqa: BLE001 - the task author's code on the model's text
-                yield Unscorable(error_text(error))
+                yield Scored(reason=error_text(error))
 
     def score(self, sample: Answered) -> Scored:
         """Filter and score one sample, as lm-eval's evaluator does; must run in the main thread of a process.
@@ -421,19 +421,16 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Unscorable:
-    """A sample that could not be scored, and why, as "class: message"."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
 class Scored:
-    """Scores by "metric,filter", text by filter, and as JSON what lm-eval aggregates by "metric,filter"."""
+    """Scores by "metric,filter", text by filter, and as JSON what lm-eval aggregates by "metric,filter".
 
-    scores: dict[str, float]
-    filtered: dict[str, str | None]
+    Or the reason why the sample could not be scored, as "class: message".
+    """
+
+    scores: dict[str, float] = field(default_factory=dict)
+    filtered: dict[str, str | None] = field(default_factory=dict)
     corpus_values: str | None = None
+    reason: str | None = None
 
 
 def items_of(requests: Requests) -> Iterator[Item]:

@@ -12,14 +12,14 @@ from orchestrator.engines.base import GENERATE, Answer, Engine, EngineEndedError
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.sweep.blocks import Block
-from orchestrator.sweep.tasks import Answered, Requests, Scored, Unscorable
+from orchestrator.sweep.tasks import Answered, Requests, Scored
 from orchestrator.workers.sample_rows import Sample
 from stats.arrays import LARGEST_SCORE
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
 
-Scorer = Callable[[Sequence[Answered]], Iterable[Scored | Unscorable]]
+Scorer = Callable[[Sequence[Answered]], Iterable[Scored]]
 """Scores answers to a task, in order."""
 REFUSED = f"{RequestRefusedError.__name__}:"
 """How the error of a sample begins that a server has refused."""
@@ -186,9 +186,9 @@ def _answered(requests: "Sequence[Instance]", sample: Sample) -> Answered:
     return Answered(requests, groups)
 
 
-def _scored(sample: Sample, answered: Answered, scored: Scored | Unscorable) -> Sample:
+def _scored(sample: Sample, answered: Answered, scored: Scored) -> Sample:
     """A sample with its scores, and what the model said: the text itself, or the list of values as JSON."""
-    if isinstance(scored, Unscorable):
+    if scored.reason is not None:
         return Sample(sample.item, sample.rerun, error=f"scoring: {scored.reason}")
     for name, value in scored.scores.items():
         if abs(value) > LARGEST_SCORE:

@@ -18,11 +18,10 @@ from queue import LifoQueue
 from typing import Any
 
 from orchestrator.cluster.processes import temporary_folder
-from orchestrator.sweep.tasks import Answered, Scored, TaskSpec, Unscorable
+from orchestrator.sweep.tasks import Answered, Scored, TaskSpec
 from orchestrator.workers.sandbox import environment
 from orchestrator.workers.scoring_process import COUNTER_BYTES, Counter
 
-Result = Scored | Unscorable
 SECONDS_PER_SAMPLE = 60.0
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 5.0
@@ -82,7 +81,7 @@ class _Process:
         with suppress(OSError):  # it is dead already, as the first batch will find out
             self._connection.send(self._tasks)
 
-    def score(self, task: str, batch: Sequence[Answered]) -> tuple[list[Result], str | None, int | None]:
+    def score(self, task: str, batch: Sequence[Answered]) -> tuple[list[Scored], str | None, int | None]:
         """Have a batch scored, until it is done or the process ends.
 
         Returns:
@@ -93,7 +92,7 @@ class _Process:
             ScoringError: the task cannot be opened.
         """
         self.start()
-        results: list[Result] = []
+        results: list[Scored] = []
         try:
             self._connection.send((task, batch))
             error = self._receive()  # opening a task may take as long as it needs
@@ -112,7 +111,7 @@ class _Process:
     def _receive(self) -> Any:
         return json.loads(self._connection.recv_bytes(MOST_BYTES))
 
-    def _collect(self, results: list[Result], size: int) -> bool:
+    def _collect(self, results: list[Scored], size: int) -> bool:
         """Add results as they come; returns whether all have come, False if one takes too long."""
         reached, since = 0, time.monotonic()
         while len(results) < size:
@@ -136,10 +135,10 @@ class _Process:
         self._folder = None
 
 
-def _result(fields: dict[str, Any]) -> Result:
+def _result(fields: dict[str, Any]) -> Scored:
     """A result from its message; a forged one must not be more than wrong."""
-    if "reason" in fields:
-        return Unscorable(str(fields["reason"]))
+    if fields.get("reason") is not None:
+        return Scored(reason=str(fields["reason"]))
     return Scored(
         **{**fields, "scores": {str(name): float(score) for name, score in fields["scores"].items()}}
     )
@@ -175,7 +174,7 @@ class ScoringPool:
             process.start()
             free.put(process)
 
-    def score(self, task: str, batch: Sequence[Answered]) -> list[Result]:
+    def score(self, task: str, batch: Sequence[Answered]) -> list[Scored]:
         """Score a batch, one result for each sample, in spite of samples that end the process.
 
         Raises:
@@ -184,14 +183,14 @@ class ScoringPool:
         if not batch:
             return []
         free = self._free[self._sandboxed[task]]
-        results: dict[int, Result] = {}
+        results: dict[int, Scored] = {}
         process, fruitless = free.get(), 0
         try:
             while left := [number for number in range(len(batch)) if number not in results]:
                 scored, reason, culprit = process.score(task, [batch[number] for number in left])
                 results |= zip(left, scored, strict=False)
                 if culprit is not None:
-                    results[left[culprit]] = Unscorable(f"ScoringStopped: {reason}")
+                    results[left[culprit]] = Scored(reason=f"ScoringStopped: {reason}")
                 fruitless = 0 if scored or culprit is not None else fruitless + 1
                 if fruitless == MOST_STARTS:
                     raise ScoringError(f"no process can score task '{task}': {reason}")
