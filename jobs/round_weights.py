@@ -62,26 +62,22 @@ def round_folder(source: Path, target: Path, *, bits: int, group_size: int | Non
             into such groups.
     """
     if target.exists():
-        raise UserError(f"{target} exists already.")
+        raise UserError(f"{target} already exists.")
     files = sorted(source.glob("*.safetensors"))
     if not files:
         raise UserError(f"{source} is not a model folder: it has no *.safetensors file.")
+    from safetensors.torch import load_file, save_file  # noqa: PLC0415 - brings torch, seconds
+
     with new_folder(target) as unfinished:
         for file in source.iterdir():
             if file.is_file() and file not in files:
                 shutil.copy(file, unfinished)
         for file in files:
-            _round_file(file, unfinished / file.name, bits, group_size)
-
-
-def _round_file(source: Path, target: Path, bits: int, group_size: int | None) -> None:
-    from safetensors.torch import load_file, save_file  # noqa: PLC0415 - brings torch, seconds
-
-    weights = load_file(source)
-    for name, weight in weights.items():
-        if weight.dim() == 2 and not any(part in name for part in KEPT):
-            weights[name] = rounded(weight, bits, group_size)
-    save_file(weights, target, metadata={"format": "pt"})
+            weights = load_file(file)
+            for name, weight in weights.items():
+                if weight.dim() == 2 and not any(part in name for part in KEPT):
+                    weights[name] = rounded(weight, bits, group_size)
+            save_file(weights, unfinished / file.name, metadata={"format": "pt"})
 
 
 def main(

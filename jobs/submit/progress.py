@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
@@ -17,15 +18,10 @@ from jobs.formats.run_files import RunFiles
 from jobs.text.format import problem_text
 from jobs.text.terminal import fitting
 from orchestrator.rundir.lease import is_running
-from orchestrator.rundir.progress import VariantStatus, read_status
+from orchestrator.rundir.progress import Standing, SweepProgress, VariantProgress, VariantStatus, read_status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from rich.console import Console, RenderableType
-
-    from orchestrator.rundir.progress import Standing, SweepProgress, VariantProgress
-    from orchestrator.sweep.plan import Plan
+    from orchestrator.sweep.plan import Plan  # slow to import, and `lldeg status` need not wait
 
 SECONDS_BETWEEN_LINES = 10.0
 
