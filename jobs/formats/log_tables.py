@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, cached_property
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,9 +12,9 @@ from jobs.formats.metrics import requested, resolve_metric
 from jobs.formats.names import Key
 from jobs.formats.notices import Notice, NoticeCode, some
 from jobs.formats.samples import Stated
-from jobs.formats.tables import NO_SEED, Answers, Items, Passes, TaskTables
+from jobs.formats.tables import NO_SEED, Answers, Items, TaskTables
 from orchestrator.errors import UserError
-from stats.arrays import LARGEST_SCORE, Ints
+from stats.arrays import Ints
 
 
 class LogTask(TaskTables):
@@ -170,48 +170,40 @@ class LogTask(TaskTables):
 
     def items(self, cluster: str | None) -> Items:
         """The items in their order, with the clusters of a column."""
-        names = list(self.gathered.items)
         told = {
             name: np.array([*self.gathered.told_of_items(name), None], dtype=object)[:-1][self.order]
             for name in ("doc_hash", "cluster")
         }
         if cluster and all(label is None for label in told["cluster"]):
             raise UserError(f"--cluster {cluster}: the documents of task {self.name} have no such column.")
-        ids = np.array([names[number] for number in self.order])
-        return Items(ids, told["doc_hash"], told["cluster"] if cluster else None)
+        documents, clusters = told["doc_hash"], told["cluster"] if cluster else None
+        return Items(self._names, documents, clusters, np.arange(len(self.order)))
 
-    def answers(self, model: str, metric: str) -> Iterator[Answers]:
-        """The answers of a model in one piece."""
-        rows, (runs, run_of) = self.rows(model), self.runs(model)
-        scores, items = self.gathered.score(metric)[rows], self.gathered.column("item")[rows]
-        untestable = np.flatnonzero(np.abs(scores) > LARGEST_SCORE)
-        if untestable.size:
-            sample = int(untestable[0])
-            label, item = runs[int(run_of[sample])][0].label, list(self.gathered.items)[items[sample]]
-            raise UserError(
-                f"{metric} of item {item} in {label} is not a finite number up to {LARGEST_SCORE:g}."
-            )
-        prompts = self.gathered.column("prompt")[rows]
-        yield Answers(self.place[items], self.temperature[rows], run_of, scores, prompts)
+    @cached_property
+    def _names(self) -> NDArray[np.generic]:
+        names = list(self.gathered.items)
+        return np.array([names[number] for number in self.order])
 
-    def passes(self, model: str, metric: str) -> Passes | None:
-        """The answers of a model, an evaluation or one of its epochs as a pass; sorted by label and rerun."""
-        rows, (runs, run_of) = self.rows(model), self.runs(model)
-        labelled = [(origin.label, rerun) for origin, rerun in runs]
-        order = sorted(range(len(runs)), key=labelled.__getitem__)
-        place = np.empty(len(order), dtype=np.int64)
-        place[order] = np.arange(len(order))
-        scores = self.gathered.score(metric)[rows]
-        scores[np.isinf(scores)] = np.nan
-        _ = self.order  # refuses items that are not the same everywhere
-        return Passes(
-            [(label, None if rerun == NO_SEED else rerun) for label, rerun in sorted(labelled)],
-            np.array(list(self.gathered.items))[self.gathered.column("item")[rows]],
-            place[run_of],
-            self.temperature[rows],
-            scores,
-            self.gathered.column("answer")[rows],
-        )
+    def named(self, items: Ints) -> NDArray[np.generic]:
+        """Identifiers as the tool wrote them."""
+        return self._names[items]
+
+    def answers(self, model: str, metric: str, text: Literal["prompt_hash", "response"]) -> Iterator[Answers]:
+        """The answers of a model, evaluation by evaluation."""
+        scores = self.gathered.score(metric)
+        texts = self.gathered.column("prompt" if text == "prompt_hash" else "answer")
+        for (origin, number), name in zip(self.gathered.origins.items(), self._model_of, strict=True):
+            rows = np.flatnonzero(self.gathered.column("origin") == number) if name == model else ()
+            if len(rows):
+                yield Answers(
+                    origin.label,
+                    number,
+                    self.place[self.gathered.column("item")[rows]],
+                    self.temperature[rows],
+                    self.gathered.column("rerun")[rows],
+                    scores[rows],
+                    texts[rows],
+                )
 
     def unlisted(self, model: str) -> int:
         """Items that a model was evaluated on, by its results, beyond those in the files."""

@@ -9,7 +9,7 @@ answers, say what a task consists of: an item without an answer is missing, not 
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,10 +23,10 @@ from jobs.formats.notices import Notice, NoticeCode, some
 from jobs.formats.run_files import RunFiles, runs_in
 from jobs.formats.run_samples import MARKS, refuse_damaged, scan
 from jobs.formats.samples import Stated, Temperature
-from jobs.formats.tables import ABSENT, NO_SEED, Answers, Items, Passes, Tables, TaskTables
+from jobs.formats.tables import ABSENT, NO_SEED, Answers, Items, Tables, TaskTables
 from orchestrator.errors import UserError
 from orchestrator.sweep.item_subset import refuse_reused_in
-from stats.arrays import LARGEST_SCORE, Ints
+from stats.arrays import Ints
 
 FORMAT = InputFormat(
     "a run directory or a folder of runs", "a run directory, a folder of runs", runs_in, None
@@ -55,7 +55,6 @@ class RunTask(TaskTables):
         self._prompts, self._lock = pa.array([], pa.string()), Lock()
         self._answers: dict[Hashable, int] = {}
         self.is_testable = all(run.tasks[name].get("metrics") for run in self._runs)
-        self._ids: Ints = np.array([], dtype=np.int64)
 
     def metric(self, metrics: Mapping[str, str], notices: list[Notice]) -> str | None:
         """The metric asked for, else the one that the manifest names."""
@@ -89,8 +88,8 @@ class RunTask(TaskTables):
             )
         if not len(unique):
             raise UserError(f"The item table of task {self.name} in {self._runs[0].location} is empty.")
-        self._ids = unique.astype(np.int64)
-        return Items(self._ids, hashes[first], self._cluster_names(table.take(first), cluster))
+        ids = unique.astype(np.int64)
+        return Items(ids, hashes[first], self._cluster_names(table.take(first), cluster), ids)
 
     def _item_table(self, run: RunFiles, *, with_docs: bool) -> pa.Table:
         texts = ["doc_hash", "cluster", *(["doc"] if with_docs else [])]
@@ -111,42 +110,28 @@ class RunTask(TaskTables):
         labels = [json.dumps(document.get(column), sort_keys=True) for document in documents]
         return np.array(labels, dtype=object)
 
-    def answers(self, model: str, metric: str) -> Iterator[Answers]:
-        """The answers of a model as they stream, leaving out files that are damaged."""
+    def answers(self, model: str, metric: str, text: Literal["prompt_hash", "response"]) -> Iterator[Answers]:
+        """The answers of a model; files that are damaged are left out where prompts are asked for."""
+        torn = self._torn if text == "prompt_hash" else []
         for run in self._runs:
-            for table in scan(run, run.samples(model, self.name), metric, "prompt_hash", self._torn):
-                score = table.column("score").cast(pa.float64()).to_numpy()
-                if np.fmax.reduce(np.abs(score)) > LARGEST_SCORE:
-                    raise UserError(
-                        f"The samples of {self.name} in {run.location} contain scores beyond "
-                        f"±{LARGEST_SCORE:g}, which cannot be tested."
-                    )
+            for table in scan(run, run.samples(model, self.name), metric, text, torn):
+                column = table.column(text).combine_chunks()
                 yield Answers(
-                    positions=self._positions(table.column("item").to_numpy(), run.location),
+                    label=run.location,
+                    part=0,
+                    items=table.column("item").to_numpy(),
                     temperature=table.column("temperature").cast(pa.float32()).to_numpy(),
                     rerun=table.column("seed").fill_null(NO_SEED).to_numpy().astype(np.int64),
-                    score=score,
-                    prompts=self._prompt_codes(table.column("prompt_hash").combine_chunks()),
+                    score=table.column("score").cast(pa.float64()).to_numpy(),
+                    texts=self._prompt_codes(column) if text == "prompt_hash" else self._answer_codes(column),
                     marked={code: table.column(code).fill_null(False).to_numpy() for code in MARKS},
                     unscored=table.column("unscored").to_numpy(),
                 )
-
-    def _positions(self, items: Ints, location: str) -> Ints:
-        """Index in the item table of each item."""
-        first, last = int(self._ids[0]), int(self._ids[-1])
-        if last - first + 1 == len(self._ids) and first <= items.min() and items.max() <= last:
-            return items.astype(np.int64) - first  # none is left out, as in most runs
-        where: Ints = np.minimum(np.searchsorted(self._ids, items), len(self._ids) - 1)
-        strangers = items[self._ids[where] != items]
-        if len(strangers):
-            names = some(sorted(set(strangers.tolist())))
-            raise UserError(
-                f"{location} contains answers to items that its item table does not list: {names}."
-            )
-        return where
+            if text == "response":
+                refuse_damaged(torn)
 
     def _prompt_codes(self, hashes: pa.Array) -> Ints:
-        """A number per distinct hash, -1 for none; the dictionary of the column is all that is looked up."""
+        """A number per distinct hash; the dictionary of the column is all that is looked up."""
         coded = hashes if isinstance(hashes, pa.DictionaryArray) else hashes.dictionary_encode()
         hashes = coded.dictionary.cast(pa.string())
         with self._lock:
@@ -156,49 +141,14 @@ class RunTask(TaskTables):
             numbers = pc.index_in(hashes, self._prompts).to_numpy(zero_copy_only=False)
         return _decoded(coded, numbers)
 
-    def passes(self, model: str, metric: str) -> Passes | None:
-        """The answers of a model; the same seed in two run directories is two passes here."""
-        tables, damaged = [], list[str]()
-        for run in self._runs:
-            pieces = scan(run, run.samples(model, self.name), metric, "response", damaged)
-            tables += [(run.location, table) for table in pieces]
-            refuse_damaged(damaged)
-        if not tables:
-            return None
-        seeds = [table.column("seed").fill_null(NO_SEED).to_numpy() for _, table in tables]
-        found = [np.unique(of_table, return_inverse=True) for of_table in seeds]
-        places = [
-            [(location, seed) for seed in of.tolist()]
-            for (location, _), (of, _) in zip(tables, found, strict=True)
-        ]
-        labels = sorted({place for of_table in places for place in of_table})
-        number = {label: i for i, label in enumerate(labels)}
-        numbers = [
-            np.array([number[place] for place in of_table])[codes]
-            for of_table, (_, codes) in zip(places, found, strict=True)
-        ]
-        item, temperature, score = (
-            np.concatenate([table.column(name).to_numpy() for _, table in tables])
-            for name in ("item", "temperature", "score")
-        )
-        return Passes(
-            [(location, None if seed == NO_SEED else seed) for location, seed in labels],
-            item,
-            np.concatenate(numbers).astype(np.int64),
-            temperature,
-            score,
-            np.concatenate([self._answer_codes(table.column("response")) for _, table in tables]),
-        )
-
-    def _answer_codes(self, column: pa.ChunkedArray) -> Ints:
-        """A number per distinct answer, ABSENT where there is none."""
-        responses = column.combine_chunks()
+    def _answer_codes(self, responses: pa.DictionaryArray) -> Ints:
+        """A number per distinct answer."""
         answers = responses.dictionary.to_pylist()
         if self._entry.get("output_type") != "generate_until":
             answers = [chosen_answer(text) for text in answers]
         return _decoded(responses, [self._answers.setdefault(one, len(self._answers)) for one in answers])
 
-    def planned(self, model: str) -> dict[Temperature, tuple[int, int]]:
+    def planned(self, model: str, items: int) -> dict[Temperature, tuple[int, int]]:
         """The same over all runs that plan it: a rerun counts once, one of fewer items as answers only."""
         owed: dict[tuple[Temperature, int | None], int] = {}
         for run in self._runs:
@@ -210,7 +160,7 @@ class RunTask(TaskTables):
         for (temperature, _), count in owed.items():
             counts.setdefault(temperature, []).append(count)
         return {
-            temperature: (sum(found), max(1, sum(count >= len(self._ids) for count in found)))
+            temperature: (sum(found), max(1, sum(count >= items for count in found)))
             for temperature, found in counts.items()
         }
 

@@ -4,13 +4,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.formats.notices import Notice, NoticeCode
+from jobs.formats.notices import Notice, NoticeCode, some
 from jobs.formats.run_files import RunFiles
 from jobs.formats.samples import PairBy, Stated, Temperature, label_codes
+from orchestrator.errors import UserError
 from stats.arrays import Bools, Floats, Ints
 
 NO_SEED = -1
@@ -25,11 +27,13 @@ class Items:
         ids: identifiers, integers or strings, ascending.
         documents: hash of each item's document, None where unknown.
         cluster_names: the labels by name, None for an item on its own; None where the items are independent.
+        numbers: what answers call them, ascending.
     """
 
     ids: NDArray[np.generic]
     documents: NDArray[np.object_]
     cluster_names: NDArray[np.object_] | None
+    numbers: Ints
 
     @cached_property
     def clusters(self) -> Ints | None:
@@ -38,49 +42,52 @@ class Items:
             return None
         return label_codes((i,) if name is None else name for i, name in enumerate(self.cluster_names))
 
+    def positions(self, items: Ints, label: str) -> Ints:
+        """Place in the list of each item.
+
+        Args:
+            items: their numbers, at least one.
+            label: where the answers come from, for the error.
+
+        Raises:
+            UserError: if an item is not in the list.
+        """
+        first, last = int(self.numbers[0]), int(self.numbers[-1])
+        if last - first + 1 == len(self.numbers) and first <= items.min() and items.max() <= last:
+            return items.astype(np.int64) - first  # none is left out, as in most runs
+        where: Ints = np.minimum(np.searchsorted(self.numbers, items), len(self.numbers) - 1)
+        strangers = items[self.numbers[where] != items]
+        if len(strangers):
+            names = some(sorted(set(strangers.tolist())))
+            raise UserError(f"{label} contains answers to items that its item table does not list: {names}.")
+        return where
+
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers of one model to one task; all arrays have shape (answers,).
+    """Answers of one model to one task, at least one; all arrays have shape (answers,).
 
     Attributes:
-        positions: index of the item in the task's list of items.
+        label: where they come from.
+        part: number that tells reruns of one number apart, those of several evaluations.
+        items: number of the item, as in `Items.numbers`.
         temperature: float32 sampling temperature, NaN where unknown.
         rerun: seed or ordinal that tells the reruns of an item apart; NO_SEED where nothing is sampled.
         score: NaN where the request failed.
-        prompts: a number per distinct prompt; -1 where unknown.
+        texts: a number per distinct prompt or answer of the task, ABSENT where there is none.
         marked: for a notice, of which answers it holds.
         unscored: which of them are no failures and have no score all the same; None for none.
     """
 
-    positions: Ints
+    label: str
+    part: int
+    items: Ints
     temperature: NDArray[np.float32]
     rerun: Ints
     score: Floats
-    prompts: Ints
+    texts: Ints
     marked: Mapping[NoticeCode, Bools] = field(default_factory=dict)
     unscored: Bools | None = None
-
-
-@dataclass(frozen=True)
-class Passes:
-    """All answers of one model to one task, pass by pass; all arrays have shape (answers,).
-
-    Attributes:
-        labels: what to call each pass over the items, and its seed.
-        items: identifiers of the items.
-        passes: index in `labels`.
-        temperature: NaN where unknown.
-        scores: NaN where there is none.
-        answers: a number for every distinct answer of the task, ABSENT where there is none.
-    """
-
-    labels: Sequence[tuple[str, int | None]]
-    items: NDArray[np.generic]
-    passes: Ints
-    temperature: NDArray[np.float32]
-    scores: Floats
-    answers: Ints
 
 
 class TaskTables(ABC):
@@ -131,23 +138,25 @@ class TaskTables(ABC):
         """
 
     @abstractmethod
-    def answers(self, model: str, metric: str) -> Iterator[Answers]:
-        """Answers of a model; positions are those in `items`, which was called before.
+    def answers(self, model: str, metric: str, text: Literal["prompt_hash", "response"]) -> Iterator[Answers]:
+        """Answers of a model in pieces, as they stream.
+
+        Args:
+            model: the model.
+            metric: gives the scores.
+            text: what to number as `texts`.
 
         Raises:
-            UserError: if a score cannot be tested, or an item is not in the list.
+            UserError: if answers are asked for and a file is damaged, since one that is left out would be
+                taken for one that never was.
         """
 
-    @abstractmethod
-    def passes(self, model: str, metric: str) -> Passes | None:
-        """Answers of a model, pass by pass; None if there are none.
+    def named(self, items: Ints) -> NDArray[np.generic]:
+        """The identifiers of items, given by their numbers."""
+        return items
 
-        Raises:
-            UserError: if a file is damaged, since a missing answer would be taken for one that never was.
-        """
-
-    def planned(self, model: str) -> dict[Temperature, tuple[int, int]]:
-        """What a model was to answer, by temperature: answers in all, and reruns of every item."""
+    def planned(self, model: str, items: int) -> dict[Temperature, tuple[int, int]]:
+        """What a model was to answer, by temperature: answers in all, and reruns of all of so many items."""
         return {}
 
     def unlisted(self, model: str) -> int:

@@ -17,8 +17,9 @@ from jobs.formats.samples import Query, Temperature, as_temperature
 from jobs.formats.tables import Answers, Tables, TaskTables
 from jobs.scores.score_set import Column, ScoreSet, TaskInfo, TaskTable
 from orchestrator.errors import UserError
-from stats.arrays import Bools, Ints
+from stats.arrays import LARGEST_SCORE, Bools, Ints
 
+LAST = 0xFFFFFFFF  # as NO_SEED is kept, after all seeds
 MODELS_AT_ONCE = 2  # of a run: one is read while the other is counted
 
 
@@ -27,7 +28,7 @@ class RerunMeans:
 
     def __init__(self, items: int) -> None:
         self._items = items
-        self._slots: dict[int, int] = {}
+        self._slots: dict[tuple[int, int, int], int] = {}  # by bits of the temperature, part and rerun
         self._scores = np.full((0, items), np.nan)
         self._failed = np.zeros((0, items), dtype=np.bool_)  # at least once
         self._marked: dict[NoticeCode, Bools] = {}
@@ -36,18 +37,16 @@ class RerunMeans:
         self.mixed_prompts = 0
         self.unscored = np.zeros(items, dtype=np.bool_)
 
-    def add(self, batch: Answers) -> None:
-        """Count a batch in; an empty one changes nothing."""
-        if not batch.positions.size:
-            return
+    def add(self, positions: Ints, batch: Answers) -> None:
+        """Count a batch in, with the place of each answer in the list of items."""
         slots = self._slots_of(batch)
-        cells = slots * self._items + batch.positions
+        cells = slots * self._items + positions
         for code, marked in batch.marked.items():
             if marked.any():
                 known = self._marked.setdefault(code, np.zeros_like(self._failed))
                 known.ravel()[cells[marked]] = True
         if batch.unscored is not None:
-            self.unscored[batch.positions[batch.unscored]] = True
+            self.unscored[positions[batch.unscored]] = True
         scores, valid = batch.score, ~np.isnan(batch.score)
         if not valid.all():
             self._failed.ravel()[cells[~valid]] = True
@@ -58,11 +57,11 @@ class RerunMeans:
             cells, scores = cells[fresh], scores[fresh]
         # Written backwards, so that of two copies in one batch the first stays.
         self._scores.ravel()[cells[::-1]] = scores[::-1]
-        known_prompts = self._prompts[batch.positions]
-        if not np.array_equal(known_prompts, batch.prompts):
-            differs = (known_prompts != -1) & (batch.prompts != -1) & (known_prompts != batch.prompts)
+        known_prompts = self._prompts[positions]
+        if not np.array_equal(known_prompts, batch.texts):
+            differs = (known_prompts != -1) & (batch.texts != -1) & (known_prompts != batch.texts)
             self.mixed_prompts += int(differs.sum())
-            self._prompts[batch.positions] = np.where(known_prompts == -1, batch.prompts, known_prompts)
+            self._prompts[positions] = np.where(known_prompts == -1, batch.texts, known_prompts)
 
     def columns(
         self, planned: dict[Temperature, tuple[int, int]], *, are_equal: bool = False
@@ -74,9 +73,9 @@ class RerunMeans:
             are_equal: whether all answers are one and the same text.
         """
         by_temperature: dict[Temperature, list[int]] = {t: [] for t in planned}
-        for key, slot in sorted(self._slots.items()):  # sums that no order of files changes
-            bits = np.array([key >> 32], dtype=np.uint32)
-            by_temperature.setdefault(as_temperature(bits.view(np.float32)[0]), []).append(slot)
+        for (bits, _, _), slot in sorted(self._slots.items()):  # sums that no order of files changes
+            temperature = np.array([bits], dtype=np.uint32).view(np.float32)[0]
+            by_temperature.setdefault(as_temperature(temperature), []).append(slot)
         return {
             t: self._column(slots, *planned.get(t, (0, 0)), are_equal=are_equal)
             for t, slots in by_temperature.items()
@@ -116,11 +115,12 @@ class RerunMeans:
     def _slots_of(self, batch: Answers) -> Ints:
         bits = batch.temperature.view(np.uint32)
         if (bits == bits[0]).all():
-            base, coded = int(bits[0]) << 32, pa.array(batch.rerun).dictionary_encode()
-            keys = [base | (rerun & 0xFFFFFFFF) for rerun in coded.dictionary.to_pylist()]
+            coded = pa.array(batch.rerun).dictionary_encode()
+            keys = [(int(bits[0]), batch.part, rerun & LAST) for rerun in coded.dictionary.to_pylist()]
         else:  # Arrow's hash encoding is linear in the rows where numpy's unique sorts them
-            coded = pa.array(bits.astype(np.int64) << 32 | (batch.rerun & 0xFFFFFFFF)).dictionary_encode()
-            keys = coded.dictionary.to_pylist()
+            coded = pa.array(bits.astype(np.int64) << 32 | (batch.rerun & LAST)).dictionary_encode()
+            codes = coded.dictionary.to_pylist()
+            keys = [(code >> 32 & LAST, batch.part, code & LAST) for code in codes]
         slots = [self._slots.setdefault(key, len(self._slots)) for key in keys]
         self._grow(len(self._slots))
         found: Ints = np.array(slots, dtype=np.int64)[coded.indices.to_numpy()]
@@ -202,15 +202,22 @@ def _scored(task: TaskTables, info: TaskInfo, cluster: str | None, notices: list
 
     def read(model: str) -> RerunMeans:
         means = RerunMeans(len(items.ids))
-        for answers in task.answers(model, info.metric):
-            means.add(answers)
+        for answers in task.answers(model, info.metric, "prompt_hash"):
+            untestable = np.flatnonzero(np.abs(answers.score) > LARGEST_SCORE)
+            if untestable.size:
+                (item,) = task.named(answers.items[untestable[:1]]).tolist()
+                raise UserError(
+                    f"{info.metric} of item {item} in {answers.label} is not a finite number up to "
+                    f"{LARGEST_SCORE:g}."
+                )
+            means.add(items.positions(answers.items, answers.label), answers)
         return means
 
     with ThreadPoolExecutor(MODELS_AT_ONCE if task.is_planned else 1) as pool:
         found = dict(zip(task.models, pool.map(read, task.models), strict=True))
     columns: dict[tuple[str, Temperature], Column] = {}
     for model, means in found.items():
-        averaged = means.columns(task.planned(model), are_equal=task.answers_equally(model))
+        averaged = means.columns(task.planned(model, len(items.ids)), are_equal=task.answers_equally(model))
         columns |= {(model, t): column for t, column in averaged.items()}
         notices += task.warnings(model)
         if means.mixed_prompts:

@@ -4,7 +4,7 @@ A pass is a seed in a run directory, an evaluation or one of its epochs in the l
 seed in two directories is two passes here, since how often a repeated answer changes is the very question.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from jobs.formats.notices import some
 from jobs.formats.run_files import RunFiles
 from jobs.formats.samples import Query, Temperature, as_temperature
-from jobs.formats.tables import ABSENT, Passes, Tables
+from jobs.formats.tables import ABSENT, NO_SEED, Answers, Tables, TaskTables
 from jobs.scores.means import task_info
 from jobs.scores.score_set import TaskInfo
 from orchestrator.errors import UserError
@@ -127,29 +127,45 @@ def _cells(tables: Tables, query: RerunQuery) -> Iterator[RepeatedAnswers]:
         if info is None:
             raise UserError(f"Task {task.name} has no metric with a number per sample, so nothing can flip.")
         for model in task.models:
-            if query.variant in {None, model} and (passes := task.passes(model, info.metric)) is not None:
-                for value in _lowest_first(passes.temperature):
-                    if query.temperature in {None, as_temperature(value)}:
-                        yield _laid_out(model, info, value, passes)
+            if query.variant in {None, model}:
+                pieces = list(task.answers(model, info.metric, "response"))
+                yield from _by_temperature(task, model, info, pieces, query)
 
 
-def _lowest_first(temperature: NDArray[np.float32]) -> list[np.float32]:
-    """Distinct temperatures, unknown ones first."""
-    return sorted(np.unique(temperature), key=lambda value: (not np.isnan(value), value))
-
-
-def _laid_out(model: str, info: TaskInfo, temperature: np.float32, passes: Passes) -> RepeatedAnswers:
-    """Answers in any order as a table by item and pass; of two answers in one place the first counts."""
-    is_unknown = np.isnan(temperature)
-    here = np.isnan(passes.temperature) if is_unknown else passes.temperature == temperature
-    items, rows = np.unique(passes.items[here], return_inverse=True)
-    used, columns = np.unique(passes.passes[here], return_inverse=True)
-    scores = np.full((items.size, used.size), np.nan)
-    answers = np.full(scores.shape, ABSENT, dtype=np.int64)
-    # Written backwards, so that the first of two stays.
-    scores[rows[::-1], columns[::-1]] = passes.scores[here][::-1]
-    answers[rows[::-1], columns[::-1]] = passes.answers[here][::-1]
-    named = [passes.labels[number] for number in used.tolist()]
-    names = tuple(name if seed is None else f"{name} seed {seed}" for name, seed in named)
-    seeds = tuple(seed for _, seed in named)
-    return RepeatedAnswers(model, info, as_temperature(temperature), names, seeds, items, scores, answers)
+def _by_temperature(
+    task: TaskTables, model: str, info: TaskInfo, pieces: Sequence[Answers], query: RerunQuery
+) -> Iterator[RepeatedAnswers]:
+    """Answers in any order as tables by item and pass; of two answers in one place the first counts."""
+    if not pieces:
+        return
+    found = [np.unique(piece.rerun, return_inverse=True) for piece in pieces]
+    keys = [
+        [(piece.label, piece.part, rerun) for rerun in reruns.tolist()]
+        for piece, (reruns, _) in zip(pieces, found, strict=True)
+    ]
+    labels = sorted({key for of_piece in keys for key in of_piece})
+    number = {label: i for i, label in enumerate(labels)}
+    passes = np.concatenate(
+        [np.array([number[key] for key in own])[codes] for own, (_, codes) in zip(keys, found, strict=True)]
+    )
+    temperatures = np.concatenate([piece.temperature for piece in pieces])
+    everything = [
+        np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("items", "score", "texts")
+    ]
+    for value in sorted(np.unique(temperatures), key=lambda value: (not np.isnan(value), value)):
+        if query.temperature not in {None, as_temperature(value)}:
+            continue
+        here = np.isnan(temperatures) if np.isnan(value) else temperatures == value
+        of_items, of_scores, of_texts = (column[here][::-1] for column in everything)
+        items, rows = np.unique(of_items, return_inverse=True)
+        used, columns = np.unique(passes[here][::-1], return_inverse=True)
+        scores = np.full((items.size, used.size), np.nan)
+        answers = np.full(scores.shape, ABSENT, dtype=np.int64)
+        # Written backwards, so that the first of two stays.
+        scores[rows, columns] = np.where(np.isinf(of_scores), np.nan, of_scores)
+        answers[rows, columns] = of_texts
+        named = [labels[place] for place in used.tolist()]
+        names = tuple(label if rerun == NO_SEED else f"{label} seed {rerun}" for label, _, rerun in named)
+        seeds = tuple(None if rerun == NO_SEED else rerun for _, _, rerun in named)
+        found_items = task.named(items)
+        yield RepeatedAnswers(model, info, as_temperature(value), names, seeds, found_items, scores, answers)
