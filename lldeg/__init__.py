@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from jobs.export.export_run import Exported
     from jobs.formats.samples import PairBy
-    from jobs.history.history import History
+    from jobs.history import History
     from stats.multiplicity import Adjust
     from stats.results import Certify, Comparison, Missing
     from stats.tasks.combinations import Combine
@@ -291,7 +291,7 @@ def history(
         UserError: a run cannot be read or has no date, nothing can be compared, or `alpha` is not above 0 and
             at most 0.5.
     """
-    from jobs.history.history import follow, history_files  # noqa: PLC0415
+    from jobs.history import follow, history_files  # noqa: PLC0415
     from jobs.scores.score_set import Reading  # noqa: PLC0415
 
     if not 0.0 < alpha <= 0.5:

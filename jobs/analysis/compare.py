@@ -9,8 +9,7 @@ error, not a verdict.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from jobs.analysis.pairing import Pair, Pairing
-from jobs.analysis.pairing_notes import pair_up
+from jobs.analysis.pairing import Pair, Pairing, pair_up
 from jobs.analysis.policy.decision import Decision
 from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.notices import Notice, NoticeCode, joined, once, some

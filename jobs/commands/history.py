@@ -57,7 +57,7 @@ def history(
 
         lldeg history s3://bucket/daily --reference runs/reference
     """
-    from jobs.history.history import follow, history_files, print_history  # noqa: PLC0415 - --help need not wait
+    from jobs.history import follow, history_files, print_history  # noqa: PLC0415 - --help need not wait
     from jobs.text.outputs import json_text  # noqa: PLC0415
 
     reading = Reading(parse_assignments("--metric", metric or []), cluster)

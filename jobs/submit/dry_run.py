@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.analysis.sequential.plan import stopping_of
+from jobs.analysis.sequential.monitor import stopping_of
 from jobs.reruns.summary import Against, CellSummary, summarize
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import RerunQuery

@@ -17,7 +17,7 @@ from standin.faults import FailingDisk, no_memory
 from standin.files import write_small_sweep
 from standin.runs import MadeTask, make_run
 
-import jobs.history.history
+import jobs.history
 import jobs.report.write
 import jobs.reruns.outputs
 import jobs.text.junit
@@ -199,7 +199,7 @@ def case(request, tmp_path, monkeypatch):
     monkeypatch.setattr(export_run, "datetime", now)
     monkeypatch.setattr(jobs.text.junit, "datetime", now)
     monkeypatch.setattr(jobs.report.write, "report", lambda *_: "<html/>")  # slow to make, as these are
-    monkeypatch.setattr(jobs.history.history, "picture", lambda _: "<svg/>")
+    monkeypatch.setattr(jobs.history, "picture", lambda _: "<svg/>")
     monkeypatch.setattr(jobs.reruns.outputs, "figure_files", lambda _, name: {f"{name}.pdf": b"drawn"})
     return request.param(tmp_path)
 

@@ -4,8 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from jobs.analysis.sequential.ledger import LOST, Ledger, labels, looks_of, looks_on_record, looks_text
-from jobs.analysis.sequential.monitor import RunMonitor, monitor_of
-from jobs.analysis.sequential.plan import Place
+from jobs.analysis.sequential.monitor import Place, RunMonitor, monitor_of
 from jobs.formats.run_files import RunFiles
 from orchestrator.rundir.progress import Standing
 from orchestrator.workers.stopping import Next, ReportedScores, StoppingPolicy

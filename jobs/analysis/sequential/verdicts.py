@@ -12,12 +12,10 @@ from dataclasses import replace
 import numpy as np
 
 from jobs.analysis import compare
-from jobs.analysis.pairing import Pairing
-from jobs.analysis.pairing_notes import pair_up
+from jobs.analysis.pairing import Pairing, pair_up
 from jobs.analysis.request import AnalyzeRequest
 from jobs.analysis.sequential.ledger import note_looks
-from jobs.analysis.sequential.monitor import RunMonitor, follow
-from jobs.analysis.sequential.plan import Place
+from jobs.analysis.sequential.monitor import Place, RunMonitor, follow
 from jobs.analysis.sequential.refusals import plan_settings
 from jobs.formats.notices import Notice, NoticeCode, once
 from jobs.formats.samples import Temperature
