@@ -27,7 +27,8 @@ def figures(
     filesystem, folder = open_location(out)
     with writing_to(out):
         filesystem.create_dir(folder)  # before a minute of drawing
-        for draw in run_path(str(shipped_path("benchmarks/figures.py")))["FIGURES"]:
-            for name, content in figure_files(draw(), draw.__name__).items():
+    for draw in run_path(str(shipped_path("benchmarks/figures.py")))["FIGURES"]:
+        for name, content in figure_files(draw(), draw.__name__).items():
+            with writing_to(out):
                 write_whole(filesystem, f"{folder}/{name}", content)
-                typer.echo(f"{out.rstrip('/')}/{name}")
+            typer.echo(f"{out.rstrip('/')}/{name}")
