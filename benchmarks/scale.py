@@ -20,7 +20,9 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -197,12 +199,11 @@ def dispatch_to_a_crowd() -> float:
     Dispatcher(
         [work(variant) for variant in variants],
         max_replicas=None,
-        room=lambda wanted, placed: has_room(nodes, wanted, placed),
+        nodes=SimpleNamespace(have_room=partial(has_room, nodes), lost_since=lambda _: set()),
         progress=progress,
         give_up=lambda *_: None,
         watch=lambda _: None,
         log=lambda _: None,
-        lost_since=lambda _: (),
     ).run()
     if progress.owed or crowd.most_alive != CROWD:
         raise SystemExit(f"{progress.owed} blocks are owed, {crowd.most_alive} replicas were at work")

@@ -6,12 +6,13 @@ are still needed. A replica that dies costs only the blocks in flight on it: the
 """
 
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ray
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
+from orchestrator.cluster.resources import Nodes
 from orchestrator.engines.base import EngineDiedError, EngineEndedError, EngineOptionError, UnfitNodeError
 from orchestrator.errors import error_text
 from orchestrator.rundir.progress import SweepProgress
@@ -20,13 +21,11 @@ from orchestrator.sweep.blocks import Block
 from orchestrator.workers import failure_policy
 from orchestrator.workers.failure_policy import EndVariant, GiveUp, LeaveOwed, PutBack
 from orchestrator.workers.replica import BlockReport, Loaded
-from orchestrator.workers.replica_slots import Event, ReplicaSlot, ReplicaSlots, Room, VariantWork
+from orchestrator.workers.replica_slots import Event, ReplicaSlot, ReplicaSlots, VariantWork
 from orchestrator.workers.stopping import Next, ReportedScores, StoppingPolicy
 
 Watcher = Callable[[SweepProgress], None]
 """Called with the progress after every event, and at least twice a second."""
-GiveUpBlock = Callable[[Block, str], ReportedScores | None]
-"""Writes an error row for each sample of a block, with the reason; returns the scores if wanted."""
 
 POLL_SECONDS = 0.5
 SECONDS_UNTIL_STATUS = 5.0  # without a result from a replica at work, until it is asked for its status
@@ -40,13 +39,13 @@ class Dispatcher:
     Args:
         work: of each variant that owes something.
         max_replicas: replicas that may run at once; None for as many as there is room for.
-        room: whether the Ray cluster has room for one more.
+        nodes: of the Ray cluster.
         progress: counts to keep.
-        give_up: writes the rows of a block that cannot be answered.
+        give_up: writes an error row for each sample of a block that cannot be answered, with the reason;
+            returns the scores if wanted.
         watch: called whenever something happened.
         log: gets an event for every replica started, loaded, lost or closed, every block that failed and
             every temperature of a variant that was decided.
-        lost_since: the nodes of the Ray cluster found lost since a moment of the monotonic clock.
         stopping: which samples are still needed.
         record: called with what a replica runs, before it gets a block.
     """
@@ -56,12 +55,11 @@ class Dispatcher:
         work: Iterable[VariantWork],
         *,
         max_replicas: int | None,
-        room: Room,
+        nodes: Nodes,
         progress: SweepProgress,
-        give_up: GiveUpBlock,
+        give_up: Callable[[Block, str], ReportedScores | None],
         watch: Watcher,
         log: Callable[[Event], None],
-        lost_since: Callable[[float], Collection[str]],
         stopping: StoppingPolicy | None = None,
         record: Callable[[SoftwareEntry], object] = lambda _: None,
     ) -> None:
@@ -71,10 +69,10 @@ class Dispatcher:
         self._give_up = give_up
         self._watch = watch
         self._log = log
-        self._lost_since = lost_since
+        self._nodes = nodes
         self._stopping = stopping or StoppingPolicy()
         self._decided: set[tuple[str, float]] = set()
-        self._slots = ReplicaSlots(max_replicas=max_replicas, room=room, progress=progress, log=log)
+        self._slots = ReplicaSlots(max_replicas=max_replicas, nodes=nodes, progress=progress, log=log)
 
     def run(self) -> None:
         """Work until nothing more can be answered or the sweep is to stop; no replica is left then."""
@@ -299,7 +297,7 @@ class Dispatcher:
         """
         own = isinstance(cause, (EngineDiedError, UnfitNodeError))
         reason = str(cause) if own else error_text(cause)
-        lost = set(self._lost_since(slot.since))
+        lost = self._nodes.lost_since(slot.since)
         node_lost = isinstance(cause, ActorUnavailableError) or bool(lost & set(slot.nodes or lost))
         facts = {"node": node, "blocks": len(slot.in_flight), "node_lost": node_lost, "reason": reason}
         self._slots.log("died", slot, **facts)

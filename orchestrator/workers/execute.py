@@ -77,8 +77,7 @@ def execute(
         dispatcher = Dispatcher(
             work,
             max_replicas=max_replicas,
-            room=nodes.have_room,
-            lost_since=nodes.lost_since,
+            nodes=nodes,
             progress=progress,
             give_up=give_up,
             watch=watch,

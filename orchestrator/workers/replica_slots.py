@@ -9,7 +9,7 @@ from typing import Any
 import ray
 
 from orchestrator.cluster.code_shipping import replica_environment
-from orchestrator.cluster.resources import Placement, ReplicaResources
+from orchestrator.cluster.resources import Nodes, Placement, ReplicaResources
 from orchestrator.rundir.progress import ReplicaProgress, SweepProgress
 from orchestrator.sweep.blocks import Block
 from orchestrator.workers.block_queue import BlockQueue
@@ -18,8 +18,6 @@ from orchestrator.workers.replica import Follower, Job, Replica
 
 Event = dict[str, Any]
 """An event as JSON values; "event" names its kind."""
-Room = Callable[[ReplicaResources, Sequence[tuple[Collection[str], ReplicaResources]]], bool]
-"""Whether the Ray cluster has room for one more replica in addition to those already placed."""
 
 MAX_BLOCKS_IN_FLIGHT = 64  # per replica
 SECONDS_TO_CLOSE = 15.0
@@ -113,7 +111,7 @@ class ReplicaSlots:
 
     Args:
         max_replicas: how many may run at once; None for as many as there is room for.
-        room: whether the Ray cluster has room for one more.
+        nodes: of the Ray cluster, which may have room for one more.
         progress: counts to keep.
         log: gets an event for every replica started or closed.
 
@@ -126,12 +124,12 @@ class ReplicaSlots:
         self,
         *,
         max_replicas: int | None,
-        room: "Room",
+        nodes: Nodes,
         progress: SweepProgress,
-        log: Callable[["Event"], None],
+        log: Callable[[Event], None],
     ) -> None:
         self._max_replicas = max_replicas
-        self._room = room
+        self._nodes = nodes
         self._progress = progress
         self._log = log
         self._slots: list[ReplicaSlot] = []
@@ -173,7 +171,7 @@ class ReplicaSlots:
                 if one.wants_replica(count[name], loading[name])
             }
             placed = [(slot.nodes, slot.place.resources) for slot in self._occupied()]
-            room = {place for place in set(places.values()) if self._room(place, placed)}
+            room = {place for place in set(places.values()) if self._nodes.have_room(place, placed)}
             shares = {
                 name: work[name].queue.samples / (1 + count[name])
                 for name, place in places.items()
@@ -191,7 +189,7 @@ class ReplicaSlots:
     def has_place(self, work: VariantWork) -> bool:
         """Whether a variant may be tried somewhere, now or when it is free."""
         left_out = work.failed_loads.left_out
-        return "" not in left_out and self._room(replace(work.resources, avoided=left_out), ())
+        return "" not in left_out and self._nodes.have_room(replace(work.resources, avoided=left_out), ())
 
     def _start(self, work: VariantWork) -> None:
         self._number += 1

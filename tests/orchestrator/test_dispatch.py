@@ -2,6 +2,7 @@
 
 from collections import Counter
 from itertools import cycle
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -59,8 +60,7 @@ class Outcome:
             Dispatcher(
                 jobs,
                 max_replicas=places,
-                room=room,
-                lost_since=lambda _: dead_nodes,
+                nodes=SimpleNamespace(have_room=room, lost_since=lambda _: set(dead_nodes)),
                 progress=self.progress,
                 give_up=self._give_up,
                 watch=lambda progress: self.problems.append(progress.problem),

@@ -242,7 +242,8 @@ def test_a_replica_whose_nodes_are_not_found_is_withdrawn(monkeypatch):
     monkeypatch.setattr(replica_slots, "ray", MagicMock())
     monkeypatch.setattr(replica_slots, "Placement", Place)
     progress, events = SweepProgress({"a": VariantProgress(planned=1)}), []
-    slots = ReplicaSlots(max_replicas=1, room=lambda *_: True, progress=progress, log=events.append)
+    cluster = SimpleNamespace(have_room=lambda *_: True)
+    slots = ReplicaSlots(max_replicas=1, nodes=cluster, progress=progress, log=events.append)
     block = Block("a", "t", "c", (Item(0, "d", "p"),), (Rerun(0.0),))
     work = work_of("a", [block], ReplicaResources(1, 8, nodes=2))
     slots.fill({"a": work}, ())
