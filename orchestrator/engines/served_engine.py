@@ -92,12 +92,7 @@ class ServedEngine(Engine):
         return self._server.trouble
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
-        """Answer queries in order; see `Engine.answer`.
-
-        Raises:
-            EngineAwayError: the server is away for longer than patience lasts.
-            EngineOptionError: the server will never answer: no such model, no right to ask it, or not so.
-        """
+        """Answer queries in order; see `Engine.answer`."""
         prepared = [self._prepare(query) for query in queries]
         return list(self._server.run(self._answer_all(prepared)))
 
@@ -218,11 +213,7 @@ class ServedEngine(Engine):
         raise left
 
     async def _answer(self, prepared: Prepared) -> Answer:
-        """What the server answers, or its error.
-
-        Raises:
-            EngineAwayError, EngineOptionError: see `answer`.
-        """
+        """What the server answers, or its error; raises what ends the engine."""
         kind = prepared.query.kind
         try:
             answer = await self._ask(prepared)

@@ -83,7 +83,6 @@ class Dispatcher:
                 self._wait()
                 self._watch(self._progress)
                 self._slots.settle()
-                self._request_statuses()
                 self._drop_decided()
                 self._feed()  # first, so that no replica is started for blocks that others will take
                 self._fill_slots()
@@ -111,10 +110,17 @@ class Dispatcher:
     # what goes out --------------------------------------------------------------------------------------
 
     def _feed(self) -> None:
-        """Hand out what replicas may take, and close those whose variant has nothing left for them."""
+        """Hand out what replicas may take, and close those whose variant has nothing left for them.
+
+        One without a result for long is asked whether something keeps it from its blocks.
+        """
+        now = time.monotonic()
         for slot in self._slots:
             if slot.is_loading:
                 continue
+            if slot.in_flight and now - slot.last_heard > SECONDS_UNTIL_STATUS and not slot.status_requested:
+                slot.status_requested = True
+                self._slots.expected[slot.actor.status.remote()] = slot
             queue = self._work[slot.variant].queue
             while queue and slot.may_take(block := queue.first()):
                 if self._slots.are_busy and self._is_held_back(block):  # never if nothing else is in flight
@@ -142,15 +148,6 @@ class Dispatcher:
         queue.put_back(block)
         counts.asked_again += queue.samples - waiting
         counts.not_needed = queue.dropped
-
-    def _request_statuses(self) -> None:
-        """Ask replicas without a result for long whether something keeps them from their blocks."""
-        now = time.monotonic()
-        for slot in self._slots:
-            overdue = slot.in_flight and now - slot.last_heard > SECONDS_UNTIL_STATUS
-            if overdue and not slot.status_requested:
-                slot.status_requested = True
-                self._slots.expected[slot.actor.status.remote()] = slot
 
     def _drop_decided(self) -> None:
         """Drop what the stopping policy no longer needs, and the replicas that have nothing else to do."""

@@ -27,7 +27,7 @@ def keep_log(store: RunStore, name: str) -> Callable[[], None]:
         what to call at the end, so that the last lines are sent too.
     """
     if store.local_folder is None:
-        return _Sender(store, name).end
+        return _keep_sent(store, name)
     with suppress(OSError), store.open_log(name) as stream:
         _print_to(stream)
     return lambda: None
@@ -46,30 +46,25 @@ def _print_to(stream: IO[bytes]) -> None:
     os.dup2(stream.fileno(), 2)
 
 
-class _Sender:
-    """Copies the end of what is printed to a log on an object store, every few seconds and at the end."""
+def _keep_sent(store: RunStore, name: str) -> Callable[[], None]:
+    """Copy the end of what is printed to a log on an object store, now and then and at the end."""
+    spool = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process lives
+    ended = threading.Event()
 
-    def __init__(self, store: RunStore, name: str) -> None:
-        self._store, self._name = store, name
-        self._spool = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process lives
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._send, name="send-log", daemon=True)
-        _print_to(self._spool)
-        self._thread.start()
+    def send() -> None:
+        sent, last = 0, False
+        while not last:
+            last = ended.wait(SECONDS_BETWEEN_SENDS)
+            if (size := os.fstat(spool.fileno()).st_size) != sent:
+                with suppress(OSError):
+                    store.write_log(name, os.pread(spool.fileno(), MAX_BYTES, max(0, size - MAX_BYTES)))
+                    sent = size
 
-    def end(self) -> None:
-        """Send what is left."""
-        self._ended.set()
-        self._thread.join(timeout=SECONDS_BETWEEN_SENDS)
+    def end() -> None:
+        ended.set()
+        thread.join(timeout=SECONDS_BETWEEN_SENDS)
 
-    def _send(self) -> None:
-        sent, ended = 0, False
-        while not ended:
-            ended = self._ended.wait(SECONDS_BETWEEN_SENDS)
-            size = os.fstat(self._spool.fileno()).st_size
-            if size == sent:
-                continue
-            with suppress(OSError):
-                content = os.pread(self._spool.fileno(), MAX_BYTES, max(0, size - MAX_BYTES))
-                self._store.write_log(self._name, content)
-                sent = size
+    thread = threading.Thread(target=send, name="send-log", daemon=True)
+    _print_to(spool)
+    thread.start()
+    return end

@@ -177,10 +177,16 @@ class Sandbox:
 
     def _limit(self) -> None:
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
-        _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + MEMORY)
-        _lower(resource.RLIMIT_NPROC, self._tasks() + TASKS)
-        _lower(resource.RLIMIT_FSIZE, FILE_SIZE)
-        _lower(resource.RLIMIT_CORE, 0)
+        limits = {
+            resource.RLIMIT_AS: pages * resource.getpagesize() + MEMORY,
+            resource.RLIMIT_NPROC: self._tasks() + TASKS,
+            resource.RLIMIT_FSIZE: FILE_SIZE,
+            resource.RLIMIT_CORE: 0,
+        }
+        for limit, value in limits.items():
+            highest = resource.getrlimit(limit)[1]
+            lowered = value if highest == resource.RLIM_INFINITY else min(value, highest)
+            resource.setrlimit(limit, (lowered, lowered))
 
     def _tasks(self) -> int:
         """How many count towards the limit: those of the user or, in a namespace, of this process."""
@@ -259,12 +265,6 @@ def _restrict_files(rules: Iterable[tuple[str, bool]]) -> None:
 def _keep_capabilities(kept: int) -> None:
     header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
     _check(_libc.capset(header, struct.pack("=6I", kept, kept, kept, 0, 0, 0)))
-
-
-def _lower(limit: int, value: int) -> None:
-    highest = resource.getrlimit(limit)[1]
-    value = value if highest == resource.RLIM_INFINITY else min(value, highest)
-    resource.setrlimit(limit, (value, value))
 
 
 def _die_with_parent() -> None:
