@@ -81,5 +81,4 @@ def _joined(blocks: Ints, labels: Ints, size: int | None = None) -> Ints:
     count = int(blocks.max()) + 1 if size is None else size
     total = count + int(labels.max()) + 1
     edges = coo_matrix((np.ones(blocks.size, dtype=np.bool_), (blocks, count + labels)), shape=(total, total))
-    found: Ints = connected_components(edges, directed=False)[1][:count].astype(np.int64)
-    return found
+    return np.asarray(connected_components(edges, directed=False)[1][:count], dtype=np.int64)

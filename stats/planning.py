@@ -366,16 +366,16 @@ def task_power(
     """
     rng = np.random.default_rng(seed)
     null = _log_p_values(rng.binomial(flips, 0.5, (draws, shares.size)), flips)
-    found = _log_p_values(rng.binomial(flips, shares, (draws, shares.size)), flips)
+    damaged = _log_p_values(rng.binomial(flips, shares, (draws, shares.size)), flips)
     if shares.size == 1:
-        return dict.fromkeys((*SMALLEST_OF, "joint"), float((found[0] <= np.log(alpha)).mean()))
+        return dict.fromkeys((*SMALLEST_OF, "joint"), float((damaged[0] <= np.log(alpha)).mean()))
     fisher_null = np.sort(null[2])
-    ranks = [_log_rank(fisher_null, values[2]) for values in (null, found)]
+    ranks = [_log_rank(fisher_null, values[2]) for values in (null, damaged)]
     joint_null, joint = (
-        np.minimum.reduce([v[0], v[1], rank]) for v, rank in zip((null, found), ranks, strict=True)
+        np.minimum.reduce([v[0], v[1], rank]) for v, rank in zip((null, damaged), ranks, strict=True)
     )
     level = float(np.log(alpha)) + 1e-9
-    logs: dict[Combine, Floats] = {"pooled": found[0], "max-drop": found[1], "fisher": ranks[1]}
+    logs: dict[Combine, Floats] = {"pooled": damaged[0], "max-drop": damaged[1], "fisher": ranks[1]}
     logs["joint"] = _log_rank(np.sort(joint_null), joint)
     return {name: float((values <= level).mean()) for name, values in logs.items()}
 

@@ -36,7 +36,7 @@ class Settings:
         combine: which combination over tasks decides.
         adjust: how p-values are adjusted for the number of variants.
         power: chance of detection behind the minimal detectable effect and the items needed.
-        draws: simulated draws where a law is not exact.
+        draws: simulated draws where a distribution is not exact.
         sign_vectors: most draws of the step-down max-T, common to all variants; none where it is exact.
         seed: of all draws.
         missing: "worst" certifies only what holds with every missing or failed answer as a loss of the
@@ -102,10 +102,10 @@ class Comparison:
         p_pooled: sign-flip test on all items together.
         p_pooled_bounds: the same with missing answers as in drop_bounds, (best, worst).
         p_max_drop: largest standardised drop of a task.
-        p_fisher: Fisher's combination under its exact law.
+        p_fisher: Fisher's combination under its exact distribution.
         p_joint: the smallest of the first three, calibrated.
         p_adjusted: the deciding p-value, adjusted for multiplicity.
-        method: whether every law was exact.
+        method: whether every distribution was exact.
         margin: largest acceptable drop; None where scores without bounds have none.
         margin_unit: share of the metric's range, the metric's own unit, or one for each kind of task.
         p_noninferior: p-value of "the drop is at least the margin", in the worst case for missing answers.

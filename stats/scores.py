@@ -139,8 +139,7 @@ class TaskScores:
         if self.answers is None:
             return np.zeros(self.baseline.shape, dtype=np.bool_)
         first, second = self.answers
-        found: Bools = np.asarray(first) != np.asarray(second)
-        return found
+        return np.asarray(np.asarray(first) != np.asarray(second))
 
     @cached_property
     def splits(self) -> RunSplits | None:

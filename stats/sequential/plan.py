@@ -122,7 +122,7 @@ class SequentialPlan:
 
     @property
     def pooled(self) -> bool:
-        """Whether the sum over all items decides, whose law is exact."""
+        """Whether the sum over all items decides, whose distribution is exact."""
         return self.combine == "pooled" or len(self.tasks) == 1
 
     @property
@@ -216,8 +216,7 @@ def _block_numbers(tasks: Sequence[PlannedTask]) -> Ints:
         else:
             numbers.append(named[used : used + task.items])
             used += task.items
-    found: Ints = np.concatenate(numbers).astype(np.int64)
-    return found
+    return np.asarray(np.concatenate(numbers), dtype=np.int64)
 
 
 def asking_order(documents: Iterable[str], clusters: Iterable[str | None], seed: int) -> Ints:

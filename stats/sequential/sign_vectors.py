@@ -133,14 +133,14 @@ def _extreme_ranks(sums: Ints, squares: Floats, combine: Combine) -> Ints:
 
 def _smallest_p_values(sums: Ints, scales: Floats, combine: Combine) -> Floats:
     """The p-value among the rows of a statistic, or the smallest of those that count, shape (rows,)."""
-    found = []
+    p_values = []
     for statistic in (STATISTICS[name] for name in parts_of(combine)):
         terms = [
             statistic.term(task, float(scale), partial(_log_shares, task))
             for task, scale in zip(sums.T, scales, strict=True)
         ]
-        found.append(_shares(statistic.join.reduce(terms).round(9)))
-    smallest: Floats = np.minimum.reduce(found)
+        p_values.append(_shares(statistic.join.reduce(terms).round(9)))
+    smallest: Floats = np.minimum.reduce(p_values)
     return smallest
 
 
