@@ -230,8 +230,7 @@ def item_flip_rates(right: ArrayLike) -> Floats:
     answers = _runs(right, least=2)
     runs = answers.shape[1]
     successes = answers.sum(axis=1)
-    rates: Floats = 2.0 * successes * (runs - successes) / (runs * (runs - 1))
-    return rates
+    return 2.0 * successes * (runs - successes) / (runs * (runs - 1))
 
 
 def mean_share(values: Floats, alpha: float = 0.05) -> Estimate:

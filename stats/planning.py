@@ -395,5 +395,4 @@ def _log_p_values(worse: Ints, flips: int) -> tuple[Floats, Floats, Floats]:
 def _log_rank(null: Floats, values: Floats) -> Floats:
     """Logarithm of (r + 1)/(B + 1), r the sorted null draws that are as small, rounding apart."""
     rank = np.searchsorted(null, values + 1e-9 * (1.0 + np.abs(values)), side="right")
-    ranks: Floats = np.log((rank + 1.0) / (null.size + 1.0))
-    return ranks
+    return np.log((rank + 1.0) / (null.size + 1.0))

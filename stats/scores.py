@@ -283,8 +283,7 @@ class SideAnswers:
         """Means over the planned reruns with every missing one at this score, shape (N,)."""
         planned = np.maximum(self.answered, self.planned)
         known = np.where(self.answered > 0, self.means, 0.0) * self.answered
-        means: Floats = (known + score * (planned - self.answered)) / planned
-        return means
+        return (known + score * (planned - self.answered)) / planned
 
     @property
     def gaps(self) -> Ints:
@@ -359,8 +358,7 @@ class MissingAnswers:
         if more is None:
             own = [f"missing {number} of {self.task}" for number in range(self.items)]
             labels, more = labels.astype(np.str_), np.array(own)
-        extended: Labels = np.concatenate([labels, more])
-        return extended
+        return np.concatenate([labels, more])
 
 
 def missing_answers(

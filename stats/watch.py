@@ -145,8 +145,7 @@ def _new_flips(date: DateFlips, last_asked: dict[object, int], now: int) -> Ints
         last_asked[unit] = now
         if sign:
             firsts[start, int(sign < 0)] += 1
-    summed: Ints = np.cumsum(firsts[: now + 1], axis=0)
-    return summed
+    return np.cumsum(firsts[: now + 1], axis=0)
 
 
 CONCENTRATION = 50.0
@@ -176,8 +175,7 @@ def log_e_value(
         upper: Floats = np.log(chance)
     if (tiny := chance <= 1e-200).any():  # a series of positive terms where the probability underflows
         upper = np.where(tiny, _log_lower_half(second, first), upper)
-    result: Floats = (flips + 1.0) * np.log(2.0) + betaln(first, second) - prior + upper
-    return result
+    return (flips + 1.0) * np.log(2.0) + betaln(first, second) - prior + upper
 
 
 def e_process(
@@ -207,5 +205,4 @@ def _log_lower_half(first: Floats, second: Floats) -> Floats:
         term = np.where(first > second, term * 0.5 * (first + second + step) / (first + 1.0 + step), 0.0)
         total = total + term
     lead = -(first + second) * np.log(2.0) - np.log(first) - betaln(first, second)
-    result: Floats = lead + np.log(total)
-    return result
+    return lead + np.log(total)

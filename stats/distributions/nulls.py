@@ -54,8 +54,7 @@ class NullTable:
 
     def log_tails(self, places: Ints) -> Floats:
         """Logarithms of P(S ≥ ·) at positions in the support; one beyond its end counts as the last."""
-        logs: Floats = np.log(self.tails)[np.minimum(places, self.tails.size - 1)]
-        return logs
+        return np.log(self.tails)[np.minimum(places, self.tails.size - 1)]
 
     @property
     def p(self) -> float:

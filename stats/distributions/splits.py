@@ -171,8 +171,7 @@ def _hypergeometric(splits: RunSplits) -> tuple[Component, ...]:
 
 
 def _log_choose(n: int, k: Ints) -> Floats:
-    chosen: Floats = gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
-    return chosen
+    return gammaln(n + 1) - gammaln(k + 1) - gammaln(n - k + 1)
 
 
 def _counted(splits: RunSplits, scores: Floats) -> tuple[Component, ...] | None:

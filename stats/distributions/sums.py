@@ -76,14 +76,12 @@ class TiltedAtoms:
 
     def means(self, chances: Floats) -> Floats:
         """Mean of each summand, shape (P,)."""
-        means: Floats = np.add.reduceat(chances * self.values, self.starts)
-        return means
+        return np.add.reduceat(chances * self.values, self.starts)
 
     def variances(self, chances: Floats) -> Floats:
         """Variance of each summand, shape (P,)."""
         gaps = self.values - self.means(chances)[self._owner]
-        variances: Floats = np.add.reduceat(chances * gaps**2, self.starts)
-        return variances
+        return np.add.reduceat(chances * gaps**2, self.starts)
 
 
 class LatticeSum:
@@ -399,8 +397,7 @@ def sparse_total(sizes: Ints, counts: Ints, tilt: float, ups: int, window: tuple
     safe = np.where(single, -1.0, exponents)
     geometric_sums = np.where(single, terms, np.expm1(terms * safe) / np.expm1(safe))
     twice = np.where((kept == 0) | (2 * kept == period), 1.0, 2.0)
-    total: float = (twice * (transform * geometric_sums).real).sum() / period
-    return total
+    return (twice * (transform * geometric_sums).real).sum() / period
 
 
 def kept_frequencies(sizes: Ints, counts: Ints, chance: Floats, period: int) -> Ints:
@@ -416,5 +413,4 @@ def kept_frequencies(sizes: Ints, counts: Ints, chance: Floats, period: int) -> 
     histogram = np.bincount(sizes % period, first + 2.0 * second, period)
     histogram -= np.bincount(2 * sizes % period, 0.5 * second, period)
     deficits = float((first + 1.5 * second).sum()) - rfft(histogram).real
-    kept: Ints = np.flatnonzero(deficits < EMPTY).astype(np.int64)
-    return kept
+    return np.flatnonzero(deficits < EMPTY).astype(np.int64)

@@ -200,8 +200,7 @@ class LookItems:
 
     def block_sizes(self, values: Floats) -> Floats:
         """Items of each block that have a value, shape (blocks,)."""
-        sizes: Floats = self.block_sums(np.where(np.isnan(values), 0.0, 1.0)).sum(axis=1)
-        return sizes
+        return self.block_sums(np.where(np.isnan(values), 0.0, 1.0)).sum(axis=1)
 
 
 def _block_numbers(tasks: Sequence[PlannedTask]) -> Ints:
@@ -253,5 +252,4 @@ def item_order(labels: Iterable[object], seed: int = 0) -> Ints:
         A permutation of the items, shape (items,).
     """
     keys = [blake2b(f"{seed}\0{label}".encode(), digest_size=16).digest() for label in labels]
-    order: Ints = np.argsort(np.array(keys, dtype="S16"), kind="stable")
-    return order
+    return np.argsort(np.array(keys, dtype="S16"), kind="stable")

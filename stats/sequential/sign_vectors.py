@@ -140,8 +140,7 @@ def _smallest_p_values(sums: Ints, scales: Floats, combine: Combine) -> Floats:
             for task, scale in zip(sums.T, scales, strict=True)
         ]
         p_values.append(_shares(statistic.join.reduce(terms).round(9)))
-    smallest: Floats = np.minimum.reduce(p_values)
-    return smallest
+    return np.minimum.reduce(p_values)
 
 
 def _log_shares(values: Ints) -> Floats:
@@ -153,7 +152,5 @@ def _shares(values: Ints | Floats) -> Floats:
     width = int(values.max() - values.min()) + 1
     if values.dtype.kind == "i" and width <= COUNTED_WIDTH:
         counts = np.bincount(values - values.min(), minlength=width)
-        counted: Floats = np.cumsum(counts[::-1])[::-1][values - values.min()] / values.size
-        return counted
-    shares: Floats = (values.size - np.searchsorted(np.sort(values), values)) / values.size
-    return shares
+        return np.cumsum(counts[::-1])[::-1][values - values.min()] / values.size
+    return (values.size - np.searchsorted(np.sort(values), values)) / values.size

@@ -135,5 +135,4 @@ def _gridded(terms: Sequence[Term], step: float) -> Floats:
         shared = np.bincount(cell % GRID, chances * (1.0 - part), GRID)
         shared += np.bincount((cell + 1) % GRID, chances * part, GRID)
         transform *= rfft(shared)
-    grid: Floats = irfft(transform, GRID)
-    return grid
+    return irfft(transform, GRID)
