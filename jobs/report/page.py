@@ -130,7 +130,7 @@ def _run(manifest: Mapping[str, Any], baseline: str) -> dict[str, Any]:
     """A run: what is set for the baseline and different for each variant, and its manifest as text."""
     variants: dict[str, dict[str, str]] = {}
     for name, entry in manifest["variants"].items():
-        parts = {name: entry.get(name) for name in ("model", "revision")} | (entry.get("engine") or {})
+        parts = {key: entry.get(key) for key in ("model", "revision")} | (entry.get("engine") or {})
         variants[name] = {key: str(value) for key, value in parts.items() if value is not None}
     base, settings = variants.get(baseline, {}), {}
     for name, own in variants.items():

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-from numpy.typing import NDArray
 
 from jobs.formats.notices import some
 from jobs.formats.samples import Temperature
 from jobs.scores.rerun_set import RepeatedAnswers, RerunSet
-from stats.arrays import Floats
+from stats.arrays import Bools, Floats, Ints
 from stats.flips import (
     Churn,
     Estimate,
@@ -208,46 +207,46 @@ def _against_baseline(
 ) -> Iterator[Against]:
     """All tasks of a variant at a temperature together, then each; nothing where no item is common."""
     known = {(cell.info.name, cell.temperature): cell for cell in baseline}
-    both = [(known.get((cell.info.name, cell.temperature)), cell) for cell in group]
-    pairs = [(own, cell, _paired(own, cell)) for own, cell in both if own is not None]
-    pairs = [pair for pair in pairs if pair[2][0].size]
-    by_task = [(cell.info.name, [(own, cell, arrays)]) for own, cell, arrays in pairs]
-    for task, parts in ((None, pairs), *by_task) if pairs else ():
-        first, second, answers, others = zip(*(arrays for _, _, arrays in parts), strict=True)
-        right, right_of_variant = (
-            np.concatenate([part.ravel() for part in side]) for side in (first, second)
-        )
-        texts, texts_of_variant = (
-            np.concatenate([part.ravel() for part in side]) for side in (answers, others)
-        )
-        gross = np.concatenate([(b != v).mean(axis=1) for b, v in zip(first, second, strict=True)])
-        has_answers = all(own.has_answers and cell.has_answers for own, cell, _ in parts)
-        changes = (texts, texts_of_variant, right.astype(np.float64), right_of_variant.astype(np.float64))
+    pairs = {
+        cell.info.name: _paired(known[cell.info.name, cell.temperature], cell)
+        for cell in group
+        if (cell.info.name, cell.temperature) in known
+    }
+    pairs = {task: pair for task, pair in pairs.items() if pair[0].size}
+    for task, parts in ((None, list(pairs.values())), *((t, [pair]) for t, pair in pairs.items())):
+        if not parts:
+            return
+        right = np.concatenate([part.reshape(2, -1) for part, _ in parts], axis=1)
+        flipped = np.concatenate([(part[0] != part[1]).mean(axis=1) for part, _ in parts])
+        answers = [part.reshape(2, -1) for _, part in parts if part is not None]
+        changed = len(answers) == len(parts)
         yield Against(
             variant=group[0].variant,
             task=task,
             temperature=group[0].temperature,
-            pairs=max(part.shape[1] for part in first),
-            flips=flip_table(right, right_of_variant),
-            flip_rate=mean_share(gross),
-            churn=churn(*changes) if has_answers else None,
+            pairs=max(part.shape[2] for part, _ in parts),
+            flips=flip_table(*right),
+            flip_rate=mean_share(flipped),
+            churn=churn(*np.concatenate(answers, axis=1), *right.astype(np.float64)) if changed else None,
         )
 
 
-def _paired(
-    baseline: RepeatedAnswers, variant: RepeatedAnswers
-) -> tuple[NDArray[np.generic], NDArray[np.generic], NDArray[np.generic], NDArray[np.generic]]:
-    """Whether both are right, and what they answered, on common items; shape (items, pairs of runs) each."""
-    columns = np.array(run_pairs(baseline, variant), dtype=np.int64).reshape(-1, 2).T
-    _, first, second = np.intersect1d(baseline.items, variant.items, return_indices=True)
-    both = baseline.complete[first] & variant.complete[second]
-    sides = [
-        (cell, np.ix_(rows[both], chosen), 1.0 if cell.info.higher_is_better else 0.0)
-        for cell, rows, chosen in ((baseline, first, columns[0]), (variant, second, columns[1]))
-    ]
-    right, right_of_variant = (cell.scores[picked] == best for cell, picked, best in sides)
-    answers, answers_of_variant = (cell.answers[picked] for cell, picked, _ in sides)
-    return right, right_of_variant, answers, answers_of_variant
+def _paired(baseline: RepeatedAnswers, variant: RepeatedAnswers) -> tuple[Bools, Ints | None]:
+    """Answers of both to their common items: whether they are right, and which they are, if that is known.
+
+    Returns:
+        Arrays of shape (2, items, pairs of runs), the baseline first.
+    """
+    columns = np.array(run_pairs(baseline, variant), dtype=np.int64).T
+    _, *rows = np.intersect1d(baseline.items, variant.items, return_indices=True)
+    both = baseline.complete[rows[0]] & variant.complete[rows[1]]
+    right, answers = [], []
+    for cell, own, chosen in zip((baseline, variant), rows, columns, strict=True):
+        picked = np.ix_(own[both], chosen)
+        right.append(cell.scores[picked] == (1.0 if cell.info.higher_is_better else 0.0))
+        answers.append(cell.answers[picked])
+    has_answers = baseline.has_answers and variant.has_answers
+    return np.stack(right), np.stack(answers) if has_answers else None
 
 
 def run_pairs(baseline: RepeatedAnswers, variant: RepeatedAnswers) -> list[tuple[int, int]]:
