@@ -101,11 +101,6 @@ class Owed:
         counts: NDArray[np.int64] = items @ self.kinds.astype(np.int64)
         return counts
 
-    @property
-    def samples(self) -> int:
-        """How many samples are owed."""
-        return int(self.per_rerun.sum())
-
     def groups(self, first: int, end: int) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.intp]]]:
         """Each kind's row with its items among those from `first` to before `end`, in order."""
         kind_of = self.kind_of[first:end]
@@ -148,7 +143,7 @@ class Cell:
     @property
     def owed(self) -> int:
         """Samples that have not been written."""
-        return self.missing.samples
+        return int(self.missing.per_rerun.sum())
 
     @property
     def owed_by_temperature(self) -> Counter[float]:
@@ -158,13 +153,8 @@ class Cell:
             counts[rerun.temperature] += int(owed)
         return counts
 
-    def blocks(self) -> Iterator[Block]:
-        """What is owed, as blocks of items that lack the same reruns."""
-        for look in range(1, self.looks + 1):
-            yield from self.blocks_of(look)
-
     def blocks_of(self, look: int) -> Iterator[Block]:
-        """The blocks whose items count from one look on."""
+        """What is owed, as blocks of items that lack the same reruns and count from one look on."""
         first, end = (items_at_look(number, self.looks, len(self.items)) for number in (look - 1, look))
         for row, members in self.missing.groups(first, end):
             passes = tuple(rerun for rerun, lacks in zip(self.reruns, row, strict=True) if lacks)

@@ -131,8 +131,19 @@ def chat_templates(
     for name, variant in variants.items():
         if not variant.model:
             continue  # already reported
+        tokenizer, asked = variant.tokenizer, prompt.apply_chat_template
         try:
-            template = _chat_template(variant, prompt)
+            template = (
+                ChatMessages()
+                if variant.kind.takes_messages(variant.options)
+                else ChatTemplate(
+                    tokenizer.name,
+                    tokenizer.revision,
+                    trust_remote_code=tokenizer.trusted,
+                    arguments=prompt.template_arguments,
+                    chosen=asked if isinstance(asked, str) else None,
+                )
+            )
         except (ValueError, OSError) as error:
             reason = " ".join(str(error).split())
             problems.append(f"variants.{name}: its chat template could not be loaded: {reason}")
@@ -140,19 +151,6 @@ def chat_templates(
         templates[template.name] = template
         renderings[name] = template.name
     return templates, renderings, problems
-
-
-def _chat_template(variant: Variant, prompt: PromptConfig) -> ChatTemplate | ChatMessages:
-    if variant.kind.takes_messages(variant.options):
-        return ChatMessages()
-    tokenizer, asked = variant.tokenizer, prompt.apply_chat_template
-    return ChatTemplate(
-        tokenizer.name,
-        tokenizer.revision,
-        trust_remote_code=tokenizer.trusted,
-        arguments=prompt.template_arguments,
-        chosen=asked if isinstance(asked, str) else None,
-    )
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from orchestrator.config.schema import SamplingConfig
 from orchestrator.rundir.identity import Item, Rerun, sample_key
-from orchestrator.sweep.blocks import LARGEST_BLOCK, Block, Cell, longest_first, missing_samples, reruns
+from orchestrator.sweep.blocks import (
+    LARGEST_BLOCK,
+    Block,
+    Cell,
+    in_order_of_work,
+    longest_first,
+    missing_samples,
+    reruns,
+)
 
 CELL = "c"
 
@@ -50,14 +58,14 @@ def cells(draw):
 def test_blocks_hold_what_is_planned_and_not_done_exactly_once(drawn):
     """Owed = planned minus done, however much is done; no sample in two blocks."""
     held, planned, done = drawn
-    assert in_blocks(held.blocks()) == Counter(planned - done)
+    assert in_blocks(in_order_of_work([held])) == Counter(planned - done)
 
 
 @given(cells())
 def test_blocks_have_different_names(drawn):
     """Two blocks of a cell never overwrite each other's file."""
     held, _, _ = drawn
-    names = [block.name for block in held.blocks()]
+    names = [block.name for block in in_order_of_work([held])]
     assert len(set(names)) == len(names)
 
 
@@ -65,7 +73,7 @@ def test_blocks_have_different_names(drawn):
 def test_blocks_keep_all_reruns_of_an_item_together(drawn):
     """No item is in two blocks, so that its reruns share one prefill."""
     held, _, _ = drawn
-    owners = Counter(item for block in held.blocks() for item in block.items)
+    owners = Counter(item for block in in_order_of_work([held]) for item in block.items)
     assert all(count == 1 for count in owners.values())
 
 
@@ -73,17 +81,18 @@ def test_blocks_keep_all_reruns_of_an_item_together(drawn):
 def test_more_seeds_owe_only_the_new_ones(count, seeds, more):
     """After a finished run, further seeds are all that is owed."""
     old = cell(count, seeds)
-    new = cell(count, seeds + more, in_blocks(old.blocks()))
+    new = cell(count, seeds + more, in_blocks(in_order_of_work([old])))
     fresh = {Rerun(0.7, seed) for seed in range(seeds, seeds + more)}
-    assert in_blocks(new.blocks()) == Counter((item, rerun) for item in items(count) for rerun in fresh)
+    expected = Counter((item, rerun) for item in items(count) for rerun in fresh)
+    assert in_blocks(in_order_of_work([new])) == expected
 
 
 @given(st.integers(1, 60), st.integers(1, 30))
 def test_a_higher_limit_owes_only_the_new_items(count, more):
     """After a finished run, further items are all that is owed."""
     old = cell(count, 2)
-    new = cell(count + more, 2, in_blocks(old.blocks()))
-    assert {item.item for item, _ in in_blocks(new.blocks())} == set(range(count, count + more))
+    new = cell(count + more, 2, in_blocks(in_order_of_work([old])))
+    assert {item.item for item, _ in in_blocks(in_order_of_work([new]))} == set(range(count, count + more))
 
 
 @given(cells())
@@ -97,21 +106,21 @@ def test_what_is_owed_is_counted(drawn):
 def test_what_is_owed_takes_no_more_memory_with_more_seeds(done, fresh, more):
     """Items that lack the same reruns share one row: done, new and extended ones make two kinds at most."""
     finished = cell(done, 2)
-    extended = cell(done + fresh, 2 + more, in_blocks(finished.blocks()))
+    extended = cell(done + fresh, 2 + more, in_blocks(in_order_of_work([finished])))
     assert len(finished.missing.kinds) == 1
     assert len(extended.missing.kinds) == 2
 
 
 def test_a_big_cell_is_cut_into_blocks_no_larger_than_allowed():
     """A loss costs at most one block's worth of work, and files stay few."""
-    blocks = list(cell(20_000, 4).blocks())
+    blocks = list(in_order_of_work([cell(20_000, 4)]))
     assert max(block.samples for block in blocks) <= LARGEST_BLOCK
     assert len(blocks) < 60
 
 
 def test_an_item_with_more_reruns_than_a_block_holds_is_still_one_block():
     """A thousand reruns of an item are never zero items a block."""
-    assert [block.samples for block in cell(2, 1000).blocks()] == [1001, 1001]
+    assert [block.samples for block in in_order_of_work([cell(2, 1000)])] == [1001, 1001]
 
 
 @given(st.integers(1, 9), st.integers(1, 5))
