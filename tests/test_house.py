@@ -162,6 +162,13 @@ def test_files_are_short():
     assert {name: length for name, length in lengths.items() if length > MAX_LINES} == {}
 
 
+def test_no_class_name_has_two_meanings():
+    """A name is one class in the whole product."""
+    nodes = (node for path in modules().values() for node in ast.walk(tree(path)))
+    names = [node.name for node in nodes if isinstance(node, ast.ClassDef)]
+    assert {name for name in names if names.count(name) > 1} == set()
+
+
 def test_only_engines_name_options_of_vllm():
     """Names with an underscore only; `dtype` may mean something else, as names in other tools' files do."""
     names = {name for name in vllm_options() if "_" in name} - OTHER_MEANINGS

@@ -15,7 +15,7 @@ from jobs.formats.gather import GatheredTask, gather
 from jobs.formats.metrics import requested
 from jobs.formats.names import all_origins
 from jobs.formats.notices import Notice, NoticeCode
-from jobs.formats.samples import Evaluation, ItemId, PairBy, Query, SampleBatch, text_hash
+from jobs.formats.samples import Evaluation, InputQuery, ItemId, PairBy, SampleBatch, text_hash
 from orchestrator.errors import UserError
 
 Places = Sequence[Sequence[Evaluation]]
@@ -39,7 +39,7 @@ AS_NAMED = Renaming()
 
 
 def gather_aligned(
-    names: Sequence[str | None], labels: Sequence[str], places: Places, query: Query, by: PairBy
+    names: Sequence[str | None], labels: Sequence[str], places: Places, query: InputQuery, by: PairBy
 ) -> tuple[dict[str, GatheredTask], dict[str, str], list[Notice]]:
     """Read all evaluations; a second time where tasks or metrics must be renamed.
 
@@ -127,7 +127,7 @@ def _keyed(places: Places, by: PairBy, renamings: Sequence[Renaming]) -> Places:
     ]
 
 
-def _read(evaluation: Evaluation, by: PairBy, renaming: Renaming, query: Query) -> Iterator[SampleBatch]:
+def _read(evaluation: Evaluation, by: PairBy, renaming: Renaming, query: InputQuery) -> Iterator[SampleBatch]:
     twins: dict[Hashable, dict[ItemId, int]] = {}
     for batch in evaluation.read(replace(query, prompts=True)):
         columns = {name: column for name, column in batch.columns.items() if name != "doc_hash"}

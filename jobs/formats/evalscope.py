@@ -11,7 +11,15 @@ from typing import Any
 
 from jobs.formats.input_format import InputFormat, NamedPath
 from jobs.formats.json_files import files_at, head_of, read_lines, read_yaml
-from jobs.formats.samples import Evaluation, Query, SampleBatch, TaskFacts, as_text, in_batches, text_hash
+from jobs.formats.samples import (
+    Evaluation,
+    InputQuery,
+    SampleBatch,
+    TaskFacts,
+    as_text,
+    in_batches,
+    text_hash,
+)
 from orchestrator.errors import UserError
 
 FOLDER = "reviews"
@@ -54,7 +62,7 @@ def _settings(file: Path) -> dict[str, object]:
     return {"generation_config": generation, "model_args": config.get("model_args") or {}} if config else {}
 
 
-def _read(file: Path, query: Query) -> Iterator[SampleBatch]:
+def _read(file: Path, query: InputQuery) -> Iterator[SampleBatch]:
     temperature = _generation(file).get("temperature")
     rows = [_sample(row, number, file, query) for number, row in read_lines(file)]
     repeats: dict[int | str, int] = {}
@@ -69,7 +77,7 @@ def _read(file: Path, query: Query) -> Iterator[SampleBatch]:
     return in_batches(facts, file.parent.name, (sample for _, sample in rows))
 
 
-def _sample(row: Mapping[str, Any], number: int, file: Path, query: Query) -> tuple[int, dict[str, Any]]:
+def _sample(row: Mapping[str, Any], number: int, file: Path, query: InputQuery) -> tuple[int, dict[str, Any]]:
     """A sample and its index, which orders the repeats of an item."""
     of_sample = row.get("sample_score")
     of_sample = of_sample if isinstance(of_sample, dict) else {}

@@ -5,7 +5,6 @@ of the metrics, and the temperature, are in the aggregates.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from jobs.formats.json_files import files_at, head_of, read_lines, read_object
 from jobs.formats.samples import (
     SAMPLES_AT_ONCE,
     Evaluation,
-    Query,
+    InputQuery,
     SampleBatch,
     Stated,
     TaskFacts,
@@ -44,24 +43,9 @@ FORMAT = InputFormat(
 )
 
 
-@dataclass(frozen=True)
-class Scoring:
-    """What the aggregates say about the scores of an evaluation.
-
-    Attributes:
-        facts: what is known of the task.
-        metric: how its scores are called.
-        temperature: None where it is not stated.
-    """
-
-    facts: TaskFacts
-    metric: str
-    temperature: float | None
-
-
-def _read(file: Path, query: Query) -> Iterator[SampleBatch]:
+def _read(file: Path, query: InputQuery) -> Iterator[SampleBatch]:
     aggregates = _aggregates(file)
-    scorings: dict[str, Scoring] = {}
+    known: dict[str, tuple[TaskFacts, float | None]] = {}
     held: dict[tuple[str, str], list[dict[str, Any]]] = {}
     version = None
     for number, row in read_lines(file):
@@ -74,14 +58,14 @@ def _read(file: Path, query: Query) -> Iterator[SampleBatch]:
                 f"Line {number} of {file} is not a sample of Every Eval Ever: it lacks model_id, "
                 "evaluation_name or sample_id."
             )
-        if task not in scorings:
-            scorings[task] = _scoring(task, aggregates.get(task, {}))
+        if task not in known:
+            known[task] = _facts(task, aggregates.get(task, {}))
         samples = held.setdefault((model, task), [])
-        samples.append(_sample(row, scorings[task], query))
+        samples.append(_sample(row, *known[task], query))
         if len(samples) == SAMPLES_AT_ONCE:
-            yield from in_batches(scorings[task].facts, model, held.pop((model, task)))
+            yield from in_batches(known[task][0], model, held.pop((model, task)))
     for (model, task), samples in held.items():
-        yield from in_batches(scorings[task].facts, model, samples)
+        yield from in_batches(known[task][0], model, samples)
 
 
 def _aggregates(file: Path) -> dict[str, dict[str, Any]]:
@@ -95,7 +79,8 @@ def _aggregates(file: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _scoring(task: str, result: Mapping[str, Any]) -> Scoring:
+def _facts(task: str, result: Mapping[str, Any]) -> tuple[TaskFacts, float | None]:
+    """What the aggregates say about the scores of an evaluation, by the one metric, and its temperature."""
     config = result.get("metric_config") or {}
     low, high, lower = config.get("min_score"), config.get("max_score"), config.get("lower_is_better")
     bounds = None
@@ -105,21 +90,20 @@ def _scoring(task: str, result: Mapping[str, Any]) -> Scoring:
     metric = str(config.get("metric_id") or config.get("metric_name") or "score")
     generation = (result.get("generation_config") or {}).get("generation_args") or {}
     temperature = generation.get("temperature")
-    return Scoring(
-        TaskFacts(task, stated={metric: stated}),
-        metric,
-        float(temperature) if isinstance(temperature, (int, float)) else None,
-    )
+    known = float(temperature) if isinstance(temperature, (int, float)) else None
+    return TaskFacts(task, stated={metric: stated}), known
 
 
-def _sample(row: Mapping[str, Any], scoring: Scoring, query: Query) -> dict[str, Any]:
+def _sample(
+    row: Mapping[str, Any], facts: TaskFacts, temperature: float | None, query: InputQuery
+) -> dict[str, Any]:
     asked, evaluation = row.get("input") or {}, row.get("evaluation") or {}
     prompt = asked.get("formatted") or asked.get("raw")
     score, failure = evaluation.get("score"), row.get("error")
     sample: dict[str, Any] = {
         "item": row["sample_id"],
-        "scores": {scoring.metric: evaluation.get("is_correct") if score is None else score},
-        "temperature": scoring.temperature,
+        "scores": dict.fromkeys(facts.stated, evaluation.get("is_correct") if score is None else score),
+        "temperature": temperature,
         "prompt_hash": prompt_hash(prompt if isinstance(prompt, str) else as_text(prompt), query),
         "doc_hash": row.get("sample_hash"),
         "cluster": query.label(row.get("metadata")),

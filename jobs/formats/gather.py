@@ -19,8 +19,8 @@ from jobs.formats.samples import (
     ANSWER_COLUMNS,
     ITEM_COLUMNS,
     Evaluation,
+    InputQuery,
     ItemId,
-    Query,
     SampleBatch,
     Stated,
     TaskFacts,
@@ -113,7 +113,7 @@ class GatheredTask:
         known = self.of_items.get(name, [])
         return known + [None] * (len(self.items) - len(known))
 
-    def add(self, batch: SampleBatch, origin: Origin, query: Query) -> None:
+    def add(self, batch: SampleBatch, origin: Origin, query: InputQuery) -> None:
         """Take in a batch."""
         number, size = self.origins.setdefault(origin, len(self.origins)), len(batch.items)
         self.warnings.setdefault(origin, []).extend(batch.warnings)
@@ -141,14 +141,14 @@ class GatheredTask:
         for name in ANSWER_COLUMNS if query.documents else ():
             self.of_answers.setdefault(name, []).extend(batch.columns.get(name) or [None] * size)
 
-    def _prompt_codes(self, batch: SampleBatch, query: Query) -> Ints:
+    def _prompt_codes(self, batch: SampleBatch, query: InputQuery) -> Ints:
         """A number per distinct prompt, which holds in this process only unless documents are kept."""
         hashes = batch.columns.get("prompt_hash")
         if hashes is None or query.documents:
             return _codes(hashes, self._prompts, len(batch.items))
         return np.array([ABSENT if text is None else hash(text) for text in hashes], dtype=np.int64)
 
-    def _answer_codes(self, batch: SampleBatch, query: Query) -> Ints:
+    def _answer_codes(self, batch: SampleBatch, query: InputQuery) -> Ints:
         texts = batch.columns.get("response") if query.responses else None
         if texts is not None and batch.task.likelihoods:
             texts = [chosen_answer(text) for text in texts]
@@ -185,7 +185,7 @@ def _short(answer: Hashable) -> Hashable:
     return text_hash(answer) if isinstance(answer, str) and len(answer) > LONGEST_KEY else answer
 
 
-def gather(places: Sequence[Sequence[Evaluation]], query: Query) -> dict[str, GatheredTask]:
+def gather(places: Sequence[Sequence[Evaluation]], query: InputQuery) -> dict[str, GatheredTask]:
     """Read all evaluations.
 
     Args:

@@ -12,7 +12,15 @@ from typing import Any
 
 from jobs.formats.input_format import InputFormat, NamedPath
 from jobs.formats.json_files import JsonObject, files_below, read_object
-from jobs.formats.samples import Evaluation, Query, SampleBatch, TaskFacts, as_text, in_batches, text_hash
+from jobs.formats.samples import (
+    Evaluation,
+    InputQuery,
+    SampleBatch,
+    TaskFacts,
+    as_text,
+    in_batches,
+    text_hash,
+)
 from orchestrator.errors import UserError
 
 STATS, SPEC, STATE = "per_instance_stats.json", "run_spec.json", "scenario_state.json"
@@ -49,7 +57,7 @@ def _evaluation(folder: Path) -> Evaluation:
     return Evaluation(str(folder), partial(_read, folder, task, adapter), settings)
 
 
-def _read(folder: Path, task: str, adapter: Mapping[str, Any], query: Query) -> Iterator[SampleBatch]:
+def _read(folder: Path, task: str, adapter: Mapping[str, Any], query: InputQuery) -> Iterator[SampleBatch]:
     states = _states(folder / STATE)
     has_trials = int(adapter.get("num_train_trials") or 1) > 1
     by_task: dict[str, list[dict[str, Any]]] = {}
@@ -104,7 +112,7 @@ def _states(path: Path) -> dict[InstanceKey, dict[str, Any]]:
     return states
 
 
-def _texts(state: Mapping[str, Any], item: str, query: Query) -> dict[str, Any]:
+def _texts(state: Mapping[str, Any], item: str, query: InputQuery) -> dict[str, Any]:
     prompt = as_text((state.get("request") or {}).get("prompt"))
     result, instance = state.get("result") or {}, state.get("instance") or {}
     found: dict[str, Any] = {

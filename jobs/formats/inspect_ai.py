@@ -14,7 +14,15 @@ from jobs.formats.input_format import InputFormat, NamedPath
 from jobs.formats.inspect_log import LogFile, is_log
 from jobs.formats.json_files import files_at
 from jobs.formats.notices import Notice, NoticeCode
-from jobs.formats.samples import Evaluation, Query, SampleBatch, TaskFacts, as_text, in_batches, text_hash
+from jobs.formats.samples import (
+    Evaluation,
+    InputQuery,
+    SampleBatch,
+    TaskFacts,
+    as_text,
+    in_batches,
+    text_hash,
+)
 
 GRADES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "yes": 1.0, "no": 0.0}
 ATTACHMENT = "attachment://"
@@ -59,7 +67,7 @@ def _generation(log: LogFile) -> dict[str, Any]:
     return {**(of_eval.get("model_generate_config") or {}), **(plan.get("config") or {})}
 
 
-def _read(log: LogFile, query: Query) -> Iterator[SampleBatch]:
+def _read(log: LogFile, query: InputQuery) -> Iterator[SampleBatch]:
     of_eval, status = log.header["eval"], log.header.get("status")
     ids = (of_eval.get("dataset") or {}).get("sample_ids") or []
     facts = TaskFacts(str(of_eval["task"]), evaluated=len(ids))
@@ -79,7 +87,7 @@ def _read(log: LogFile, query: Query) -> Iterator[SampleBatch]:
     return in_batches(facts, str(of_eval["model"]), samples, warnings)
 
 
-def _sample(sample: Mapping[str, Any], query: Query) -> dict[str, Any]:
+def _sample(sample: Mapping[str, Any], query: InputQuery) -> dict[str, Any]:
     failure = sample.get("error")
     prompt = _text(sample.get("input"), sample)
     found: dict[str, Any] = {

@@ -20,7 +20,7 @@ from jobs.formats.input_format import InputFormat, NamedPath
 from jobs.formats.json_files import files_at, read_object
 from jobs.formats.samples import (
     Evaluation,
-    Query,
+    InputQuery,
     Row,
     SampleBatch,
     TaskFacts,
@@ -103,7 +103,7 @@ def _evaluations(path: NamedPath) -> list[Evaluation]:
 FORMAT = InputFormat("details of lighteval", "details of lighteval (.parquet)", _files, _evaluations)
 
 
-def _read(file: DetailsFile, query: Query) -> Iterator[SampleBatch]:
+def _read(file: DetailsFile, query: InputQuery) -> Iterator[SampleBatch]:
     try:
         if not is_moderate(lambda shared: pq.ParquetFile(file.path, read_dictionary=list(shared)), COLUMNS):
             raise UserError(f"{file.path} holds more than a file of its size can.")
@@ -113,7 +113,7 @@ def _read(file: DetailsFile, query: Query) -> Iterator[SampleBatch]:
         raise UserError(f"{file.path} cannot be read as Parquet: {error}.") from error
 
 
-def _batches(file: DetailsFile, parquet: pq.ParquetFile, query: Query) -> Iterator[SampleBatch]:
+def _batches(file: DetailsFile, parquet: pq.ParquetFile, query: InputQuery) -> Iterator[SampleBatch]:
     if lacking := [name for name in COLUMNS if name not in parquet.schema_arrow.names]:
         raise UserError(
             f"{file.path} has no column {', '.join(lacking)}: it is not a file of details, or was written by "
@@ -144,7 +144,7 @@ def _repeated_ids(parquet: pq.ParquetFile) -> frozenset[str]:
     return frozenset(identifier for identifier, count in ids.items() if count > 1)
 
 
-def _sample(row: Row, repeated: frozenset[str], query: Query) -> dict[str, Any]:
+def _sample(row: Row, repeated: frozenset[str], query: InputQuery) -> dict[str, Any]:
     doc, response = row["doc"], row["model_response"]
     prompt = as_text(response.get("input") or doc.get("query"))
     document = text_hash(as_text([doc.get("query"), doc.get("choices")]))

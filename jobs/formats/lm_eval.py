@@ -18,7 +18,7 @@ from jobs.formats.input_format import InputFormat, NamedPath
 from jobs.formats.json_files import JsonObject, files_below, head_of, parsed_lines
 from jobs.formats.names import UNNAMED, Key, all_origins, path_ends
 from jobs.formats.notices import Notice, NoticeCode
-from jobs.formats.samples import Evaluation, Query, SampleBatch, Stated, TaskFacts, as_text, in_batches
+from jobs.formats.samples import Evaluation, InputQuery, SampleBatch, Stated, TaskFacts, as_text, in_batches
 from orchestrator.errors import UserError
 from orchestrator.input_files import read_json
 from orchestrator.rundir.identity import digest
@@ -161,7 +161,7 @@ FORMAT = InputFormat(
 )
 
 
-def _read(held: ResultSet, query: Query) -> Iterator[SampleBatch]:
+def _read(held: ResultSet, query: InputQuery) -> Iterator[SampleBatch]:
     model = as_text(held.results.get("model_name"))
     for task, path in held.samples.items():
         samples = _samples(held, task, path, query)
@@ -202,7 +202,7 @@ def _checked(row: Any, where: str) -> dict[str, Any]:
     return row
 
 
-def _samples(held: ResultSet, task: str, path: Path, query: Query) -> list[dict[str, Any]]:
+def _samples(held: ResultSet, task: str, path: Path, query: InputQuery) -> list[dict[str, Any]]:
     """One sample per document: its rows, one per filter, laid together.
 
     Raises:
@@ -227,7 +227,7 @@ def _samples(held: ResultSet, task: str, path: Path, query: Query) -> list[dict[
     return list(samples.values())
 
 
-def _sample(row: Mapping[str, Any], query: Query) -> dict[str, Any]:
+def _sample(row: Mapping[str, Any], query: InputQuery) -> dict[str, Any]:
     document = row.get("doc")
     sample: dict[str, Any] = {
         "item": row["doc_id"],

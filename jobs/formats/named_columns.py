@@ -3,7 +3,7 @@
 A value that is null, or a row with an error, is an answer that is missing or failed, never a wrong one.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -21,7 +21,7 @@ from jobs.formats.metrics import as_number
 from jobs.formats.names import DEFAULT_TASK, by_data, path_stems
 from jobs.formats.samples import (
     Evaluation,
-    Query,
+    InputQuery,
     Row,
     SampleBatch,
     TaskFacts,
@@ -78,7 +78,7 @@ FORMAT = InputFormat(
 )
 
 
-def _read(file: Path, columns: Columns, model: str | None, query: Query) -> Iterator[SampleBatch]:
+def _read(file: Path, columns: Columns, model: str | None, query: InputQuery) -> Iterator[SampleBatch]:
     reader = ColumnReader(columns, query, model)
     for rows in _csv_rows(file) if file.suffix == ".csv" else _json_rows(file):
         yield from reader.batches(rows)
@@ -171,27 +171,8 @@ def _csv_rows(path: Path) -> Iterator[Rows]:
         raise UserError(f"{path} cannot be read as CSV: {error}.") from error
 
 
-@dataclass(frozen=True)
-class Kinds:
-    """Values that a column may have.
-
-    Attributes:
-        described: in words.
-        types: of which all values will do.
-        takes: whether another value will do.
-    """
-
-    described: str
-    types: frozenset[type]
-    takes: Callable[[object], bool] = lambda _: False
-
-
-NAMES = Kinds("a number or a text", frozenset({str, int}))
-NUMBERS = Kinds(
-    "a number",
-    frozenset({float, int, bool, type(None)}),
-    lambda value: value is not ABSENT and as_number(value) is not None,
-)
+NAMES, NUMBERS = {str, int}, {float, int, bool, type(None)}
+"""Types of which all values will do in a column of names, or of numbers; texts of numbers will do, too."""
 
 
 class ColumnReader:
@@ -203,7 +184,7 @@ class ColumnReader:
         model: the model's name where no column has it.
     """
 
-    def __init__(self, columns: Columns, query: Query, model: str | None) -> None:
+    def __init__(self, columns: Columns, query: InputQuery, model: str | None) -> None:
         self._paths, self._metric = columns.paths, columns.metric
         self._query, self._model = query, model
         self._where, self._cluster = query.where or {}, query.cluster_column
@@ -231,7 +212,7 @@ class ColumnReader:
             rows = rows.take([i for i, value in enumerate(values) if as_text(value) == wanted])
         if not rows.content:
             return
-        models, tasks = self._checked(rows, "variant", NAMES), self._checked(rows, "task", NAMES)
+        models, tasks = self._names(rows, "variant"), self._names(rows, "task")
         groups: dict[Group, list[int]] = {}
         for i in range(len(rows.content)):
             model = str(models[i]) if models else self._model
@@ -269,7 +250,7 @@ class ColumnReader:
         if errors is not None:
             scores = [None if error else value for value, error in zip(scores, errors, strict=True)]
         self._refuse_others(rows, "score", scores, NUMBERS)
-        items, temperatures = self._checked(rows, "item", NAMES) or [], self._temperatures(rows)
+        items, temperatures = self._names(rows, "item") or [], self._temperatures(rows)
         columns = {
             "prompt_hash": None if prompts is None else [prompt_hash(text, self._query) for text in prompts],
             "cluster": list(map(_text, rows.values(self._cluster))) if self._cluster else None,
@@ -297,27 +278,26 @@ class ColumnReader:
             self._found.add(role)
         return values
 
-    def _checked(self, rows: Rows, role: str, kinds: Kinds) -> Values | None:
-        """The same, of rows that must have a value of a certain kind.
+    def _names(self, rows: Rows, role: str) -> Values | None:
+        """The same, of rows that must have a name.
 
         Raises:
             UserError: naming the first row without one.
         """
         values = self._values(rows, role)
         if values is not None:
-            self._refuse_others(rows, role, values, kinds)
+            self._refuse_others(rows, role, values, NAMES)
         return values
 
-    def _refuse_others(self, rows: Rows, role: str, values: Values, kinds: Kinds) -> None:
-        if set(map(type, values)) <= kinds.types:
+    def _refuse_others(self, rows: Rows, role: str, values: Values, types: set[type]) -> None:
+        if set(map(type, values)) <= types:
             return
+        path, described = self._paths[role], "a number or a text" if types is NAMES else "a number"
         for i, value in enumerate(values):
-            if type(value) in kinds.types or kinds.takes(value):
-                continue
-            path = self._paths[role]
             if value is ABSENT:
                 raise UserError(f"{rows.name(i)} has no {path} ({role}){rows.hint(path, i)}")
-            raise UserError(f"{rows.name(i)}: {path} ({role}) is {str(value)[:80]!r}, not {kinds.described}.")
+            if type(value) not in types and (types is NAMES or as_number(value) is None):
+                raise UserError(f"{rows.name(i)}: {path} ({role}) is {str(value)[:80]!r}, not {described}.")
 
     def _texts(self, rows: Rows, role: str) -> list[str | None] | None:
         """Texts as they are, other values as JSON; None where a row has none."""
@@ -338,7 +318,7 @@ class ColumnReader:
         self, rows: Rows, group: Group, items: Sequence[Hashable], temperatures: Sequence[object] | None
     ) -> Ints:
         """A number per row that distinguishes the answers to an item: the column, else their order."""
-        values = self._checked(rows, "rerun", NAMES)
+        values = self._names(rows, "rerun")
         if values is not None:
             return np.array(list(map(self._rerun, values)), dtype=np.int64)
         keys = list(zip(items, temperatures, strict=True)) if temperatures else items

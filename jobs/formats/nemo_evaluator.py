@@ -13,7 +13,15 @@ from typing import Any
 
 from jobs.formats.input_format import InputFormat, NamedPath
 from jobs.formats.json_files import files_with, read_lines, read_object
-from jobs.formats.samples import Evaluation, Query, SampleBatch, TaskFacts, as_text, in_batches, text_hash
+from jobs.formats.samples import (
+    Evaluation,
+    InputQuery,
+    SampleBatch,
+    TaskFacts,
+    as_text,
+    in_batches,
+    text_hash,
+)
 from orchestrator.errors import UserError
 
 FILE, BUNDLES = "results.jsonl", "eval-*.json"
@@ -54,7 +62,7 @@ def _evaluation(file: Path, bundle: Mapping[str, Any]) -> Evaluation:
 
 
 def _read(
-    file: Path, facts: TaskFacts, model: str | None, temperature: float | None, query: Query
+    file: Path, facts: TaskFacts, model: str | None, temperature: float | None, query: InputQuery
 ) -> Iterator[SampleBatch]:
     return in_batches(facts, model, (_sample(row, temperature, query) for row in _rows(file)))
 
@@ -68,7 +76,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
         yield row
 
 
-def _sample(row: Mapping[str, Any], temperature: float | None, query: Query) -> dict[str, Any]:
+def _sample(row: Mapping[str, Any], temperature: float | None, query: InputQuery) -> dict[str, Any]:
     details, metadata = row.get("scoring_details") or {}, row.get("metadata") or {}
     prompt, extracted = as_text(row.get("prompt")), row.get("extracted_answer")
     has_failed = bool(details.get("error_category"))

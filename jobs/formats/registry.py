@@ -22,7 +22,7 @@ from jobs.formats.names import by_data, newest, refuse_mixtures, refuse_repeated
 from jobs.formats.notices import some
 from jobs.formats.run_files import runs_in
 from jobs.formats.run_tables import open_runs
-from jobs.formats.samples import Evaluation, Query
+from jobs.formats.samples import Evaluation, InputQuery
 from jobs.formats.tables import Tables
 from orchestrator.errors import UserError
 from orchestrator.input_files import read_json
@@ -49,7 +49,7 @@ def formats() -> list[InputFormat]:
     return [import_module(f"jobs.formats.{name}").FORMAT for name in FORMATS]
 
 
-def open_inputs(paths: Sequence[str], query: Query, *, are_reruns: bool = False) -> Tables:
+def open_inputs(paths: Sequence[str], query: InputQuery, *, are_reruns: bool = False) -> Tables:
     """Read what the user typed; of runs only what says what is in them.
 
     Args:
@@ -103,7 +103,7 @@ def require_existing(paths: Sequence[str]) -> None:
 
 
 def _open_logs(
-    paths: Sequence[NamedPath], by_path: Mapping[str, InputFormat], query: Query, *, are_reruns: bool
+    paths: Sequence[NamedPath], by_path: Mapping[str, InputFormat], query: InputQuery, *, are_reruns: bool
 ) -> Tables:
     refuse_repeated([path.path for path in paths if path.model is None])
     every: list[Sequence[Evaluation]] = []

@@ -69,7 +69,7 @@ UNSTATED = Stated()
 
 
 @dataclass(frozen=True)
-class Query:
+class InputQuery:
     """What the inputs are asked for; a reader may leave out every column that is not.
 
     Attributes:
@@ -177,7 +177,7 @@ class Evaluation:
     """
 
     label: str
-    read: Callable[[Query], Iterable[SampleBatch]]
+    read: Callable[[InputQuery], Iterable[SampleBatch]]
     settings: Mapping[str, object] = field(default_factory=dict)
     subject: tuple[str, str] | None = None
 
@@ -252,7 +252,7 @@ def score_column(values: Sequence[object]) -> tuple[Floats, bool]:
     return column, all(values[i] is None for i in unstated)
 
 
-def prompt_hash(text: str | None, query: Query) -> str | None:
+def prompt_hash(text: str | None, query: InputQuery) -> str | None:
     """Hash of a prompt: one to keep where documents are kept, else a cheap one of this process."""
     if text is None or query.documents:
         return text_hash(text)

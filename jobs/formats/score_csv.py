@@ -23,7 +23,7 @@ from jobs.formats.input_format import InputFormat, NamedPath
 from jobs.formats.metrics import as_number, parse_range
 from jobs.formats.names import DEFAULT_TASK, by_data, path_stems
 from jobs.formats.notices import some
-from jobs.formats.samples import GENERIC, Evaluation, Query, SampleBatch, Stated, TaskFacts, label_codes
+from jobs.formats.samples import GENERIC, Evaluation, InputQuery, SampleBatch, Stated, TaskFacts, label_codes
 from orchestrator.errors import UserError
 from orchestrator.input_files import MOST_TASKS, MOST_VARIANTS
 from stats.arrays import LARGEST_SCORE, Floats, Ints
@@ -120,7 +120,7 @@ class ScoreTable:
         return replace(self, texts={**self.texts, name: labels})
 
 
-def _read(path: NamedPath, query: Query) -> Iterator[SampleBatch]:
+def _read(path: NamedPath, query: InputQuery) -> Iterator[SampleBatch]:
     table = _checked_table(path.path, query.where or {})
     if path.task is not None:
         yield _batch(table, path.model, path.task, query)
@@ -215,7 +215,7 @@ def _numbers(path: str, column: pa.ChunkedArray, rows: NDArray[np.int64]) -> Flo
     return numbers
 
 
-def _batch(table: ScoreTable, model: str | None, task: str, query: Query) -> SampleBatch:
+def _batch(table: ScoreTable, model: str | None, task: str, query: InputQuery) -> SampleBatch:
     cluster = query.cluster_column
     if cluster:
         table = table.with_labels(cluster)

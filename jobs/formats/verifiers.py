@@ -13,7 +13,15 @@ from typing import Any
 from jobs.formats.input_format import InputFormat, NamedPath
 from jobs.formats.json_files import files_with, read_lines, read_object
 from jobs.formats.names import DEFAULT_TASK
-from jobs.formats.samples import Evaluation, Query, SampleBatch, TaskFacts, as_text, in_batches, text_hash
+from jobs.formats.samples import (
+    Evaluation,
+    InputQuery,
+    SampleBatch,
+    TaskFacts,
+    as_text,
+    in_batches,
+    text_hash,
+)
 from orchestrator.errors import UserError
 
 FILE, METADATA = "results.jsonl", "metadata.json"
@@ -49,12 +57,12 @@ def _evaluation(file: Path) -> Evaluation:
 
 
 def _read(
-    file: Path, facts: TaskFacts, model: str | None, temperature: float | None, query: Query
+    file: Path, facts: TaskFacts, model: str | None, temperature: float | None, query: InputQuery
 ) -> Iterator[SampleBatch]:
     return in_batches(facts, model, _samples(file, temperature, query))
 
 
-def _samples(file: Path, temperature: float | None, query: Query) -> Iterator[dict[str, Any]]:
+def _samples(file: Path, temperature: float | None, query: InputQuery) -> Iterator[dict[str, Any]]:
     rollouts: dict[int | str, int] = {}
     for number, row in read_lines(file):
         example = row.get("example_id")
@@ -71,7 +79,7 @@ def _samples(file: Path, temperature: float | None, query: Query) -> Iterator[di
         }
 
 
-def _sample(row: Mapping[str, Any], query: Query) -> dict[str, Any]:
+def _sample(row: Mapping[str, Any], query: InputQuery) -> dict[str, Any]:
     prompt, info = _messages(row.get("prompt")), row.get("info") or {}
     failure = row.get("error")
     sample: dict[str, Any] = {

@@ -18,7 +18,7 @@ import yaml
 from jobs.formats.log_tables import LogTask
 from jobs.formats.metrics import known_direction, range_text
 from jobs.formats.registry import is_run, open_inputs
-from jobs.formats.samples import Query, as_temperature, as_text
+from jobs.formats.samples import InputQuery, as_temperature, as_text
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import digest
 from orchestrator.rundir.schema import FORMAT, ITEMS, MetricEntry, SampleColumns, TaskEntry
@@ -68,7 +68,7 @@ class ImportedRun:
 
 
 @contextmanager
-def as_runs(paths: Sequence[str], query: Query) -> Iterator[list[str]]:
+def as_runs(paths: Sequence[str], query: InputQuery) -> Iterator[list[str]]:
     """Runs as they are; results of other tools as one run directory that is removed in the end.
 
     Args:
@@ -87,7 +87,7 @@ def as_runs(paths: Sequence[str], query: Query) -> Iterator[list[str]]:
         yield [run]
 
 
-def to_run(paths: Sequence[str], query: Query) -> ImportedRun:
+def to_run(paths: Sequence[str], query: InputQuery) -> ImportedRun:
     """Read everything, as the content of a run directory; tasks without a number per sample are left out.
 
     Args:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from jobs.formats.metrics import known_direction
 from jobs.formats.notices import Notice, NoticeCode, joined, some
-from jobs.formats.samples import Query, Temperature, as_temperature
+from jobs.formats.samples import InputQuery, Temperature, as_temperature
 from jobs.formats.tables import Answers, Tables, TaskTables
 from jobs.scores.score_set import Column, ScoreSet, TaskInfo, TaskTable
 from orchestrator.errors import UserError
@@ -136,7 +136,7 @@ class RerunMeans:
             self._rows = np.append(self._rows, np.zeros(more, dtype=np.int64))
 
 
-def score_set(tables: Tables, query: Query) -> ScoreSet:
+def score_set(tables: Tables, query: InputQuery) -> ScoreSet:
     """Average the reruns and lay the models of each task side by side.
 
     Args:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from jobs.formats.notices import some
 from jobs.formats.run_files import RunFiles
-from jobs.formats.samples import Query, Temperature, as_temperature
+from jobs.formats.samples import InputQuery, Temperature, as_temperature
 from jobs.formats.tables import ABSENT, NO_SEED, Answers, Tables, TaskTables
 from jobs.scores.means import task_info
 from jobs.scores.score_set import TaskInfo
@@ -22,7 +22,7 @@ from stats.arrays import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)
-class RerunQuery(Query):
+class RerunQuery(InputQuery):
     """Which reruns to read; None means all.
 
     Attributes:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from jobs.formats.metrics import Bounds
 from jobs.formats.notices import Notice, NoticeCode
 from jobs.formats.run_files import RunFiles
-from jobs.formats.samples import UNSTATED, PairBy, Query, Stated, Temperature
+from jobs.formats.samples import UNSTATED, InputQuery, PairBy, Stated, Temperature
 from jobs.scores.scale_options import AS_READ, ScaleOptions
 from stats.arrays import Floats, Ints
 
@@ -192,7 +192,7 @@ class ScoreSet:
 
 
 @dataclass(frozen=True)
-class Reading(Query):
+class Reading(InputQuery):
     """What the user asked the readers to do, and what is said about the scores.
 
     Attributes:
