@@ -6,13 +6,14 @@ command prints a sentence and exits. Importing this package is quick: each funct
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from lldeg.result import AnalysisResult, IncompleteRunError, SubmitResult
 from orchestrator.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
     from os import PathLike
     from typing import Literal
 
@@ -168,15 +169,16 @@ def analyze(
     from jobs.scores.scale_options import ScaleOptions  # noqa: PLC0415
     from jobs.text.reasons import worded  # noqa: PLC0415
 
-    share, own = (None, margin) if _is_mapping(margin) else (margin, {})
-    scales = ScaleOptions(tuple(higher_is_better), tuple(lower_is_better), ranges or {}, own)  # type: ignore[arg-type]
+    share, own = (None, margin) if isinstance(margin, Mapping) else (margin, {})
+    scales = ScaleOptions(tuple(higher_is_better), tuple(lower_is_better), ranges or {}, own)
+    source = policy if policy is None or isinstance(policy, Mapping) else str(policy)
     request = AnalyzeRequest(
         metrics=metrics or {},
         where=where or {},
         scales=scales,
         columns=None if columns is None else Columns.of(columns, "columns"),
-        policy=None if policy is None else load_policy(policy if _is_mapping(policy) else str(policy)),  # type: ignore[arg-type]
-        margin=share,  # type: ignore[arg-type]
+        policy=None if source is None else load_policy(source),
+        margin=share,
         baseline=baseline,
         temperature=temperature,
         alpha=alpha,
@@ -198,12 +200,6 @@ def analyze(
     if out is not None:
         result.write(out)
     return result
-
-
-def _is_mapping(value: Any) -> bool:
-    from collections.abc import Mapping  # noqa: PLC0415
-
-    return isinstance(value, Mapping)
 
 
 def submit(

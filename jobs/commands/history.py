@@ -43,7 +43,7 @@ def history(
     cluster: Cluster = None,
     format_: Annotated[HistoryFormat, typer.Option("--format", help="Output format.")] = HistoryFormat.TABLE,
 ) -> None:
-    """Follow a model over dates, with an alarm that stays valid however often one looks.
+    """Track a model over time and alert when it degrades; the alarm holds however often one looks.
 
     The date of a run is the one in the name of its folder, else that of its first event. Writes history.json
     and history.svg.

@@ -130,7 +130,8 @@ def _doubt(result: VariantResult) -> str:
         )
     if found.items_needed is None:
         return text
-    return f"{text}. About {found.items_needed:,} items would decide; this comparison has {found.items:,}"
+    needed = f"It would take about {found.items_needed:,} items to decide"
+    return f"{text}. {needed}; this comparison has {found.items:,}"
 
 
 def gap_lines(results: Sequence[VariantResult], limit: int) -> list[str]:
