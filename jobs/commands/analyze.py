@@ -3,9 +3,8 @@
 The command reads, compares, writes and shows, and its exit status is the verdict a pipeline can act on.
 """
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -28,24 +27,7 @@ from jobs.text.tables import print_analysis
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
 
-
-class Format(StrEnum):
-    """How the verdicts are shown."""
-
-    TABLE = "table"
-    MARKDOWN = "markdown"
-    JSON = "json"
-    JUNIT = "junit"
-    LINE = "line"
-
-
-class Tasks(StrEnum):
-    """Which tasks are shown."""
-
-    WORST = "worst"
-    ALL = "all"
-
-
+Format = Literal["table", "markdown", "json", "junit", "line"]
 _PATHS = (
     "A run, a folder of runs, lm-eval output folders or results files, logs of other tools, score tables, "
     "or a JSON file that lists them by model."
@@ -79,11 +61,9 @@ def analyze(
         gates.GateName, typer.Option(help="Exit 0 if nothing is degraded, or only if all are certified.")
     ] = "degraded",
     tasks: Annotated[
-        Tasks, typer.Option(help="Tasks to show: the worst of degraded variants, or all.")
-    ] = Tasks.WORST,
-    format_: Annotated[
-        Format, typer.Option("--format", help="Output format of the verdicts.")
-    ] = Format.TABLE,
+        Literal["worst", "all"], typer.Option(help="Tasks to show: the worst of degraded variants, or all.")
+    ] = "worst",
+    format_: Annotated[Format, typer.Option("--format", help="Output format of the verdicts.")] = "table",
     **options: Any,
 ) -> None:
     """Report which variants are worse than the baseline.
@@ -128,18 +108,18 @@ def analyze(
     analysis = analyze_paths(paths, request)
     write_analysis(analysis, folder, gate)
     match format_:
-        case Format.TABLE:
-            print_analysis(analysis, terminal(), all_tasks=tasks is Tasks.ALL)
-        case Format.JSON:
+        case "table":
+            print_analysis(analysis, terminal(), all_tasks=tasks == "all")
+        case "json":
             decided = {} if analysis.decision is None else {"decision": decision_entry(analysis.decision)}
             typer.echo(json_text(verdicts(analysis) | decided), nl=False)
-        case Format.JUNIT:
+        case "junit":
             typer.echo(junit(worded(analysis), gate), nl=False)
-        case Format.LINE:
+        case "line":
             typer.echo(headline(analysis))
-        case Format.MARKDOWN:
-            typer.echo(markdown(analysis, all_tasks=tasks is Tasks.ALL), nl=False)
-    typer.echo(f"Written to {folder}", err=format_ is not Format.TABLE)
+        case "markdown":
+            typer.echo(markdown(analysis, all_tasks=tasks == "all"), nl=False)
+    typer.echo(f"Written to {folder}", err=format_ != "table")
     if said := gates.explain_status(analysis, gate):
         typer.echo(said, err=True)
     raise typer.Exit(gates.exit_status(analysis, gate))

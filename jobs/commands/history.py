@@ -1,7 +1,6 @@
 """`lldeg history`: has a model or an endpoint become worse over the dates of a folder of runs?"""
 
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -10,13 +9,6 @@ from jobs.commands.options import Metric
 from jobs.formats.key_values import parse_assignments
 from jobs.scores.score_set import Reading
 from jobs.text.terminal import terminal
-
-
-class HistoryFormat(StrEnum):
-    """How a history is shown."""
-
-    TABLE = "table"
-    JSON = "json"
 
 
 def history(
@@ -41,7 +33,7 @@ def history(
     temperature: AtTemperature = None,
     metric: Metric = None,
     cluster: Cluster = None,
-    format_: Annotated[HistoryFormat, typer.Option("--format", help="Output format.")] = HistoryFormat.TABLE,
+    format_: Annotated[Literal["table", "json"], typer.Option("--format", help="Output format.")] = "table",
 ) -> None:
     """Track a model over time and alert when it degrades; the alarm holds however often one looks.
 
@@ -65,13 +57,13 @@ def history(
     history_files(target).remove()  # what fails from here on must not leave the alarm of another day
     found = follow(folder, reading, reference=reference, alpha=alpha, temperature=temperature)
     found.write(target)
-    if format_ is HistoryFormat.JSON:
+    if format_ == "json":
         typer.echo(json_text(found.entry), nl=False)
     else:
         print_history(found, terminal())
     for warning in found.warnings:
-        typer.echo(f"Warning: {warning}", err=format_ is HistoryFormat.JSON)
-    typer.echo(f"Written to {target}", err=format_ is HistoryFormat.JSON)
+        typer.echo(f"Warning: {warning}", err=format_ == "json")
+    typer.echo(f"Written to {target}", err=format_ == "json")
     if not found.measured:
         typer.echo(f"The newest run, {found.newest}, could not be compared.", err=True)
     raise typer.Exit(found.exit_status)
