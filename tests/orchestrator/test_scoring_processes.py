@@ -7,7 +7,7 @@ import pytest
 from standin.files import GENERATE, questions, write_task
 
 from orchestrator.config.schema import PromptConfig
-from orchestrator.sweep.tasks import Answered, Scored, TaskLibrary, TaskSpec
+from orchestrator.sweep.tasks import Answered, TaskLibrary, TaskSpec
 from orchestrator.workers import scoring_pool as pools
 from orchestrator.workers.scoring_pool import ScoringError, ScoringPool
 
@@ -62,7 +62,7 @@ def scoring(tmp_path):
 
 def marked(result):
     """The score of a result, or the reason why there is none."""
-    return result.scores["exact_match,whole"] if isinstance(result, Scored) else result.reason
+    return result.scores["exact_match,whole"] if result.reason is None else result.reason
 
 
 def test_alarms_work_from_every_thread_of_a_replica(scoring):
