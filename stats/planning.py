@@ -140,10 +140,6 @@ class Design:
                 f"{self.flip_rate:g} over {self.reruns} reruns allows at most {self.largest_drop:.3g}."
             )
 
-    def with_reruns(self, reruns: int) -> "Design":
-        """The same with another number of reruns."""
-        return replace(self, reruns=reruns)
-
 
 def items_needed(drop: float, flip_rate: float, alpha: float = 0.05, power: float = 0.8) -> float:
     """Items with which a one-sided test detects a true drop.
@@ -165,30 +161,6 @@ def items_needed(drop: float, flip_rate: float, alpha: float = 0.05, power: floa
     z_alpha, z_beta = -float(ndtri(alpha)), -float(ndtri(1 - power))
     spread = np.sqrt(max(flip_rate - drop**2, 0.0))
     return float(((z_alpha * np.sqrt(flip_rate) + z_beta * spread) / drop) ** 2)
-
-
-def minimal_detectable_effect(
-    items: float, flip_rate: float, alpha: float = 0.05, power: float = 0.8
-) -> float:
-    """Smallest true drop that is detected with the given power, in accuracy points over all pairs.
-
-    Args:
-        items: N.
-        flip_rate: p_flip, or E[d²].
-        alpha: one-sided level.
-        power: chance of detection.
-
-    Returns:
-        The δ whose `items_needed` is N: √p·[z_α√N + z_β√(N + z_β² − z_α²)]/(N + z_β²). Where N is too small
-        for any drop, √p, as if every flip were one to wrong; 0 where nothing ever flips.
-    """
-    z_alpha, z_beta = -float(ndtri(alpha)), -float(ndtri(1 - power))
-    inner = items + z_beta**2 - z_alpha**2
-    largest = float(np.sqrt(flip_rate))
-    if inner <= 0.0:
-        return largest
-    effect = (z_alpha * np.sqrt(items) + z_beta * np.sqrt(inner)) / (items + z_beta**2)
-    return largest * min(1.0, float(effect))
 
 
 def exact_power(items: int, drop: float, flip_rate: float, alpha: float) -> float:
@@ -224,14 +196,18 @@ def detectable_drop(items: int, blocks: int, squares: float, level: float, power
         power: chance of detection.
 
     Returns:
-        By the large-sample formula, but no less than the drop at which enough blocks differ for any p-value
-        of 2⁻ᵐ to reach the level; infinite where there are too few blocks.
+        The δ whose `items_needed` is N, √v·[z_α√N + z_β√(N + z_β² − z_α²)]/(N + z_β²) with v = E[d²], at most
+        √v; but no less than the drop at which enough blocks differ for any p-value of 2⁻ᵐ to come down to the
+        level. Infinite where there are too few blocks.
     """
     needed = int(np.ceil(-np.log2(level) - 1e-9))
     if blocks < needed:
         return float("inf")
+    z_alpha, z_beta, share = -float(ndtri(level)), -float(ndtri(1 - power)), 1.0
+    if (inner := items + z_beta**2 - z_alpha**2) > 0.0:
+        share = float((z_alpha * np.sqrt(items) + z_beta * np.sqrt(inner)) / (items + z_beta**2))
     least = float(gammaincinv(needed, power)) / blocks
-    return max(minimal_detectable_effect(items, squares, level, power), min(least, 1.0))
+    return max(float(np.sqrt(squares)) * min(1.0, share), min(least, 1.0))
 
 
 def items_to_decide(

@@ -164,7 +164,7 @@ def _rerun_table(design: Design, drop: float | None, throughput: float | None) -
     headings += [] if drop is None else [f"items for {100 * drop:g} points", "samples"]
     headings += [] if drop is None or throughput is None else ["GPU-hours"]
     counts = sorted({*RERUNS, design.reruns})
-    return plain_table(headings, [_rerun_row(design.with_reruns(n), drop, throughput) for n in counts])
+    return plain_table(headings, [_rerun_row(replace(design, reruns=n), drop, throughput) for n in counts])
 
 
 def _rerun_row(design: Design, drop: float | None, throughput: float | None) -> list[str]:

@@ -42,25 +42,20 @@ def to_lattice(values: Floats, max_denominator: int = MAX_DENOMINATOR) -> tuple[
     distinct = np.unique(sizes)
     if distinct.size > MAX_DISTINCT:
         return None
-    levels = _common_levels(distinct / top, max_denominator)
-    if levels is None:
-        return None
-    step = top / levels
-    return step, np.rint(values / step).astype(np.int64)
-
-
-def _common_levels(ratios: Floats, limit: int) -> int | None:
-    """Smallest L ≤ limit such that every ratio in [0, 1] is a multiple of 1/L, up to the tolerance."""
-    denominators = _denominators(ratios, limit)
+    ratios = distinct / top
+    denominators = _denominators(ratios, max_denominator)
     if denominators is None:
         return None
-    levels = lcm(*(int(q) for q in np.unique(denominators)))
-    if levels > limit:
+    levels = lcm(
+        *(int(q) for q in np.unique(denominators))
+    )  # such that every ratio is a multiple of 1/levels
+    if levels > max_denominator:
         return None
     whole = np.rint(ratios * levels)
     if np.abs(ratios - whole / levels).max() > TOLERANCE:
         return None
-    return levels // gcd(*(int(k) for k in whole))
+    step = top / (levels // gcd(*(int(k) for k in whole)))
+    return step, np.rint(values / step).astype(np.int64)
 
 
 def _denominators(ratios: Floats, limit: int) -> Ints | None:

@@ -1,5 +1,7 @@
 """Planning against simulation and against published numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import binom
@@ -89,9 +91,9 @@ def test_too_few_items_detect_nothing():
 def test_reruns_help_only_against_noise():
     """Where flips are lasting, ten reruns detect nothing that one does not."""
     lasting = Design(5_000, 0.1, noise_rate=0.0)
-    assert lasting.with_reruns(10).detectable_drop() == pytest.approx(lasting.detectable_drop(), rel=0.02)
+    assert replace(lasting, reruns=10).detectable_drop() == pytest.approx(lasting.detectable_drop(), rel=0.02)
     noisy = Design(5_000, 0.1)
-    assert noisy.with_reruns(10).detectable_drop() < 0.4 * noisy.detectable_drop()
+    assert replace(noisy, reruns=10).detectable_drop() < 0.4 * noisy.detectable_drop()
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from scipy.stats import binom
 from stats.drop.evidence import FlipEvidence
 from stats.planning import (
     Design,
+    detectable_drop,
     exact_power,
     items_needed,
     items_to_decide,
-    minimal_detectable_effect,
 )
 from stats.signflip import mcnemar_p
 
@@ -30,14 +30,14 @@ def test_items_needed_as_published(flip_rate, drop, items):
 @given(st.floats(0.02, 0.5), st.integers(300, 10**6), st.floats(0.55, 0.99))
 def test_the_smallest_detectable_effect_inverts_the_items_needed(flip_rate, items, power):
     """N items detect δ if and only if δ needs N items."""
-    effect = minimal_detectable_effect(items, flip_rate, power=power)
+    effect = detectable_drop(items, 10**9, flip_rate, 0.05, power)
     if effect < 0.99 * flip_rate:
         assert items_needed(effect, flip_rate, power=power) == pytest.approx(items, rel=1e-9)
 
 
 def test_nothing_flips_nothing_is_detectable_as_flips():
     """A flip rate of 0 leaves no effect to detect."""
-    assert minimal_detectable_effect(100, 0.0) == 0.0
+    assert detectable_drop(100, 10**9, 0.0, 0.05, 0.8) == pytest.approx(0.0, abs=1e-7)
 
 
 @pytest.mark.parametrize(("items", "drop", "flip_rate"), [(40, 0.15, 0.3), (25, 0.0, 0.5)])
