@@ -204,7 +204,7 @@ def has_room(nodes: Sequence[Node], wanted: ReplicaResources, placed: Sequence[P
     Replicas for which Ray has not chosen nodes yet are assumed to go where the least is left, the largest
     first.
     """
-    free = {node.name: replace(node, amounts=dict(node.amounts)) for node in nodes}
+    free = {node.name: Node(node.name, dict(node.amounts), node.labels) for node in nodes}
     for names, taken in placed:
         for name in free.keys() & set(names):
             _take(taken, free[name])

@@ -52,6 +52,6 @@ def test_only_the_first_answer_is_waited_for(monkeypatch):
     """Later silence is for whoever reads to bear; replicas try again when they have something to write."""
     url = "memory://once/x"
     locations.open_location(url)
-    monkeypatch.setattr(locations, "_reach", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(locations, "Thread", lambda **_: pytest.fail("asked again"))
     locations.open_location(url)
     locations.open_location("memory://another/x", must_answer=False)
