@@ -1,11 +1,9 @@
 """Writes a run in the format of another tool: for the command and for Python."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from posixpath import join
-from typing import Any
 
 from pyarrow.fs import FileSelector
 
@@ -48,34 +46,26 @@ def export_run(run: str, target: Target, out: str) -> Exported:
     Raises:
         UserError: it is not a run directory, has no samples, or the folder has files or cannot be written to.
     """
-    files = rows = 0
-    content = _contents(run, target)
+    opened, now = RunFiles.open(run), datetime.now(UTC).replace(tzinfo=None)
+    if target is Target.LM_EVAL:
+        contents = lm_eval_files(opened, now)
+    else:
+        contents = every_eval_ever_files(opened, read_scores([run], Reading({})), now)
     filesystem, folder = open_location(out)
-    with FileSet(out, "export", FILES).filling(lambda: _refuse_full(out)):
-        for path, value in content:
-            write_whole(filesystem, join(folder, path), _bytes(value, by_line=path.endswith(".jsonl")))
+
+    def refuse_full() -> None:
+        """Readers would take what is there for part of the run."""
+        if filesystem.get_file_info(FileSelector(folder, allow_not_found=True)):
+            raise UserError(f"{out} is not empty: choose a new folder with --out.")
+
+    files = rows = 0
+    with FileSet(out, "export", FILES).filling(refuse_full):
+        for path, value in contents:
+            lines, indent = (value, None) if path.endswith(".jsonl") else ([value], 2)
+            text = "".join(f"{json.dumps(line, ensure_ascii=False, indent=indent)}\n" for line in lines)
+            write_whole(filesystem, join(folder, path), text.encode())
             files += 1
             rows += len(value) if path.endswith(".jsonl") else 0
         if not files:
             raise UserError(f"{run} has no samples to export.")
     return Exported(out, files, rows)
-
-
-def _contents(run: str, target: Target) -> Iterator[tuple[str, Any]]:
-    opened, now = RunFiles.open(run), datetime.now(UTC).replace(tzinfo=None)
-    if target is Target.LM_EVAL:
-        return lm_eval_files(opened, now)
-    return every_eval_ever_files(opened, read_scores([run], Reading({})), now)
-
-
-def _refuse_full(out: str) -> None:
-    """Refuse a folder with files: readers would take what is there for part of the run."""
-    filesystem, folder = open_location(out)
-    if filesystem.get_file_info(FileSelector(folder, allow_not_found=True)):
-        raise UserError(f"{out} is not empty: choose a new folder with --out.")
-
-
-def _bytes(content: Any, *, by_line: bool) -> bytes:
-    if by_line:
-        return b"".join(json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in content)
-    return json.dumps(content, ensure_ascii=False, indent=2).encode() + b"\n"

@@ -80,7 +80,12 @@ def open_inputs(paths: Sequence[str], query: InputQuery, *, are_reruns: bool = F
     if is_of_runs and query.documents:
         raise UserError(f"{named[0].path} is already a run directory: analyze it directly.")
     if is_of_runs:
-        return open_runs(_locations(named), query.metrics, are_reruns=are_reruns)
+        if any(path.model is not None for path in named):
+            raise UserError(
+                "A run directory already names its variants and cannot be listed by model: pass its path."
+            )
+        locations = dict.fromkeys(run for path in named for run in runs_in(path.path))
+        return open_runs(list(locations), query.metrics, are_reruns=are_reruns)
     if are_reruns and len(used) > 1:
         raise UserError(f"Reruns are counted within the output of one tool, but {kinds}.")
     return _open_logs(named, by_path, query, are_reruns=are_reruns)
@@ -130,19 +135,6 @@ def _open_logs(
     return Tables(
         models, [LogTask(task, names) for task in tasks.values()], notices, metrics=metrics, paired_by=by
     )
-
-
-def _locations(paths: Sequence[NamedPath]) -> list[str]:
-    """Every run once.
-
-    Raises:
-        UserError: if a listing gives a run a name: a run names its variants itself.
-    """
-    if any(path.model is not None for path in paths):
-        raise UserError(
-            "A run directory already names its variants and cannot be listed by model: pass its path."
-        )
-    return list(dict.fromkeys(run for path in paths for run in runs_in(path.path)))
 
 
 def _named(paths: Sequence[str], columns: Columns | None, known: Sequence[InputFormat]) -> list[NamedPath]:
