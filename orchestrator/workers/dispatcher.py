@@ -205,7 +205,7 @@ class Dispatcher:
         else:
             node, slot.progress.problem = result
             slot.status_requested = False
-            if not slot.nodes:
+            if len(slot.nodes) < 2:  # also where the model was loaded before this came
                 slot.nodes, slot.progress.node = (node,), node
 
     def _loaded(self, slot: ReplicaSlot, loaded: Loaded) -> None:

@@ -42,7 +42,7 @@ class Outcome:
 
     def __init__(self, ray, work, *, places=1, dead_nodes=(), room=lambda *_: True, stopping=None):
         self.ray, self.given_up, self.events, self.problems = ray, {}, [], []
-        self.recorded = []
+        self.recorded, self.nodes = [], set()
         counts = {v: VariantProgress(planned=sum(b.samples for b in blocks)) for v, blocks in work.items()}
         self.progress = SweepProgress(counts)
         self.planned = Counter(
@@ -63,11 +63,15 @@ class Outcome:
                 nodes=SimpleNamespace(have_room=room, lost_since=lambda _: set(dead_nodes)),
                 progress=self.progress,
                 give_up=self._give_up,
-                watch=lambda progress: self.problems.append(progress.problem),
+                watch=self._watch,
                 log=self.events.append,
                 stopping=stopping,
                 record=lambda software: self.recorded.append((software, sum(ray.answered.values()))),
             ).run()
+
+    def _watch(self, progress):
+        self.problems.append(progress.problem)
+        self.nodes |= {replica.node for replica in progress.replicas.values()}
 
     def _give_up(self, lost, reason):
         (item,), (rerun,) = lost.items, lost.reruns
@@ -105,6 +109,14 @@ def test_what_a_replica_runs_is_recorded_before_it_answers():
     """Its files name that, so the manifest must have it first, whatever dies then."""
     outcome = Outcome(FakeRay(), {"a": cut("a", 5, 4)})
     assert outcome.recorded == [({"versions": {"replica": "1"}, "commit": None}, 0)]
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_node_of_a_replica_is_told_whatever_arrives_first(first):
+    """That it is there, and that its model is loaded."""
+    arrivals = iter([first])
+    outcome = Outcome(FakeRay(choose=lambda _: next(arrivals, 0)), {"a": cut("a", 5, 4)})
+    assert "node-of-1" in outcome.nodes
 
 
 def test_nothing_owed_loads_nothing():
