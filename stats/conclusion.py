@@ -161,24 +161,29 @@ def conclude(
         notes: further reasons, last.
         task: name, if this is the comparison on one task.
     """
-    found, alpha = measured.comparison, settings.alpha
+    comparison, alpha = measured.comparison, settings.alpha
     verdict = decide(p, p_noninferior, alpha)
-    decided_by, deciding_task = _decider(verdict, found, parts, settings)
-    needed, deciding_p = None, found.p_value(settings.combine)
+    decided_by, deciding_task = _decider(verdict, comparison, parts, settings)
+    needed, deciding_p = None, comparison.p_value(settings.combine)
     if verdict is Verdict.INCONCLUSIVE:  # by the rules that decide, each at the level adjustment leaves it
-        levels = alpha * min(1.0, deciding_p / p), alpha * min(1.0, found.p_noninferior / p_noninferior)
+        levels = alpha * min(1.0, deciding_p / p), alpha * min(1.0, comparison.p_noninferior / p_noninferior)
         needed = items_to_decide(
-            found.items, deciding_p, measured.evidence, found.margin, levels=levels, power=settings.power
+            comparison.items,
+            deciding_p,
+            measured.evidence,
+            comparison.margin,
+            levels=levels,
+            power=settings.power,
         )
-    squares = measured.squares / found.items
+    squares = measured.squares / comparison.items
     concluded = replace(
-        found,
+        comparison,
         verdict=verdict,
         p_adjusted=p,
         p_noninferior_adjusted=p_noninferior,
         decided_by=decided_by,
         deciding_task=deciding_task,
-        mde=detectable_drop(found.items, found.blocks, squares, alpha * share, settings.power),
+        mde=detectable_drop(comparison.items, comparison.blocks, squares, alpha * share, settings.power),
         items_needed=needed,
         task=task,
         tasks=parts,
@@ -191,9 +196,9 @@ def missing_of(tasks: Tasks, absent: Absent) -> list[MissingAnswers]:
     return [gap for gap in (*map(lacking_of, tasks), *absent) if gap is not None]
 
 
-def missing_code(found: Comparison, *, dropped: bool = False) -> Code:
+def missing_code(comparison: Comparison, *, dropped: bool = False) -> Code:
     """The reason that speaks of missing answers."""
-    if not found.drop_bounds[0] > -np.inf:
+    if not comparison.drop_bounds[0] > -np.inf:
         return Code.UNBOUNDED_MISSING
     return Code.MISSING_DROPPED if dropped else Code.MISSING_WORST_CASE
 
@@ -209,45 +214,45 @@ def completed(tasks: Tasks, absent: Absent, case: Case) -> list[TaskScores] | No
     return known if len(known) == len(filled) else None
 
 
-def _explain(found: Comparison, settings: Settings) -> list[Code]:
+def _explain(comparison: Comparison, settings: Settings) -> list[Code]:
     """What the verdict rests on, the deciding reason first."""
     alpha = settings.alpha
-    if found.p_adjusted <= alpha:
-        codes = [Code.SIGNIFICANT if found.deciding_task is None else Code.ONE_TASK_DECIDES]
-    elif found.p_value(settings.combine) > alpha:
+    if comparison.p_adjusted <= alpha:
+        codes = [Code.SIGNIFICANT if comparison.deciding_task is None else Code.ONE_TASK_DECIDES]
+    elif comparison.p_value(settings.combine) > alpha:
         codes = [Code.NOT_SIGNIFICANT]
     else:
         codes = [Code.NOT_SIGNIFICANT_ADJUSTED]
-    if found.margin is None:
+    if comparison.margin is None:
         codes.append(Code.UNBOUNDED_WITHOUT_MARGIN)
-    elif found.p_noninferior_adjusted <= alpha:
+    elif comparison.p_noninferior_adjusted <= alpha:
         codes.append(Code.WITHIN_MARGIN)
-    elif found.p_noninferior <= alpha:
+    elif comparison.p_noninferior <= alpha:
         codes.append(Code.WITHIN_MARGIN_UNADJUSTED)
     else:
-        only_pairs = found.gaps and found.p_noninferior_paired <= alpha
+        only_pairs = comparison.gaps and comparison.p_noninferior_paired <= alpha
         codes.append(Code.WITHIN_MARGIN_PAIRS_ONLY if only_pairs else Code.NOT_WITHIN_MARGIN)
-    if found.gaps:
-        codes.append(missing_code(found, dropped=settings.missing == "drop"))
-        if found.verdict is Verdict.DEGRADED:
-            at_best = found.p_pooled_bounds[0] <= alpha
+    if comparison.gaps:
+        codes.append(missing_code(comparison, dropped=settings.missing == "drop"))
+        if comparison.verdict is Verdict.DEGRADED:
+            at_best = comparison.p_pooled_bounds[0] <= alpha
             codes.append(Code.DEGRADED_BEST_CASE if at_best else Code.NOT_DEGRADED_BEST_CASE)
-    if found.smallest_p > alpha:
+    if comparison.smallest_p > alpha:
         codes.append(Code.SMALLEST_P)
-    if found.verdict is Verdict.INCONCLUSIVE:
+    if comparison.verdict is Verdict.INCONCLUSIVE:
         codes.append(Code.OUTLOOK)
     return codes
 
 
 def _decider(
-    verdict: Verdict, found: Comparison, parts: Sequence[Comparison], settings: Settings
+    verdict: Verdict, comparison: Comparison, parts: Sequence[Comparison], settings: Settings
 ) -> tuple[Decider | None, str | None]:
     """The statistic behind the verdict, and the task where one task's drop made the difference."""
     if verdict is not Verdict.DEGRADED:
         return ("noninferiority" if verdict is Verdict.CERTIFIED else None), None
-    if found.p_pooled <= settings.alpha:
+    if comparison.p_pooled <= settings.alpha:
         return "pooled", None
-    by = min(parts_of(settings.combine), key=found.p_value)
+    by = min(parts_of(settings.combine), key=comparison.p_value)
     worst = min(parts, key=lambda part: part.log_p_pooled).task if by == "max-drop" and parts else None
     return by, worst
 

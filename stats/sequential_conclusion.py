@@ -67,7 +67,7 @@ def _untested(
     return replace(described, method="exact" if plan.pooled else "monte-carlo")
 
 
-def _explain(course: Course, found: Comparison, *, finished: bool) -> list[Code]:
+def _explain(course: Course, comparison: Comparison, *, finished: bool) -> list[Code]:
     """What the verdict rests on, the deciding reason first."""
     is_degraded = course.verdict is Verdict.DEGRADED
     if course.verdict is None:
@@ -76,16 +76,16 @@ def _explain(course: Course, found: Comparison, *, finished: bool) -> list[Code]
         stopped = Code.STOPPED_DEGRADED if is_degraded else Code.STOPPED_CERTIFIED
         codes = [stopped if course.stopped else Code.LAST_LOOK]
         codes.append(Code.SIGNIFICANT if is_degraded else Code.NOT_SIGNIFICANT)
-        if found.margin is None:
+        if comparison.margin is None:
             codes.append(Code.UNBOUNDED_WITHOUT_MARGIN)
         elif course.verdict is Verdict.INCONCLUSIVE:
             codes.append(Code.NOT_WITHIN_MARGIN)
-        elif not is_degraded or (not found.gaps and found.drop_interval[1] < found.margin):
+        elif not is_degraded or (not comparison.gaps and comparison.drop_interval[1] < comparison.margin):
             codes.append(
                 Code.WITHIN_MARGIN
             )  # the interval that holds at all looks ends below it, for example
-    if found.gaps:
-        codes.append(missing_code(found))
+    if comparison.gaps:
+        codes.append(missing_code(comparison))
     if course.stopped:
         codes.append(Code.FINISHED_LATER if finished else Code.ESTIMATE_AFTER_STOP)
     return codes

@@ -41,13 +41,13 @@ def meanings(analysis: Analysis) -> list[str]:
 
 def notes(analysis: Analysis) -> list[str]:
     """What several certificates promise together, and that estimates at an early stop are biased."""
-    found, certify = [result.comparison for result in analysis.results], analysis.settings.certify
-    certified, adjusted = sum(one.verdict is Verdict.CERTIFIED for one in found), certify == "all"
+    comparisons, certify = [result.comparison for result in analysis.results], analysis.settings.certify
+    certified, adjusted = sum(one.verdict is Verdict.CERTIFIED for one in comparisons), certify == "all"
     said = []
     if note := several_certificates(certified, analysis.settings.alpha, adjusted=adjusted):
         is_offered = not adjusted and analysis.plan is None
         said.append(f"{note} Use --certify all for that." if is_offered else note)
-    if any(Code.ESTIMATE_AFTER_STOP in one.reason_codes for one in found):
+    if any(Code.ESTIMATE_AFTER_STOP in one.reason_codes for one in comparisons):
         said.append(
             "Estimates after an early stop are biased: on average, a drop that was found is smaller than its "
             "estimate, and one that was ruled out is larger."
@@ -57,21 +57,21 @@ def notes(analysis: Analysis) -> list[str]:
 
 def meaning(result: VariantResult, analysis: Analysis) -> str:
     """What the verdict on a variant means."""
-    subject, found, course = place(result.variant, result.temperature), result.comparison, result.course
+    subject, comparison, course = place(result.variant, result.temperature), result.comparison, result.course
     looks, when = result.looks_planned, ""
     if course is not None:
         if course.verdict is None:
             return f"{subject} has no verdict yet: {len(course.looks)} of {looks} looks were taken."
         share = f"{100 * course.share_used:.0f} % of its samples"
         when = f"at look {len(course.looks)} of {looks}, after {share}, "
-    if found.verdict is Verdict.DEGRADED:
-        loss = _loss(found, clean(analysis.baseline), analysis.settings, when)
-        within = Code.WITHIN_MARGIN in found.reason_codes
-        where = "over all tasks" if len(found.tasks) > 1 else "nevertheless"
+    if comparison.verdict is Verdict.DEGRADED:
+        loss = _loss(comparison, clean(analysis.baseline), analysis.settings, when)
+        within = Code.WITHIN_MARGIN in comparison.reason_codes
+        where = "over all tasks" if len(comparison.tasks) > 1 else "nevertheless"
         ruled_out = f" A drop of {margin_text(result)} or more is ruled out {where}." if within else ""
         return f"{subject} is worse than {loss}.{ruled_out}"
-    if found.verdict is Verdict.CERTIFIED:
-        p, margin = p_text(found.p_noninferior_adjusted), margin_text(result)
+    if comparison.verdict is Verdict.CERTIFIED:
+        p, margin = p_text(comparison.p_noninferior_adjusted), margin_text(result)
         text = f"{subject} is non-inferior: {when}a drop of {margin} or more is ruled out (p = {p})"
         return f"{text}, whatever the missing answers would have been." if result.gaps else f"{text}."
     after = "" if course is None else f" after the last of {looks} looks"
@@ -100,38 +100,38 @@ def margin_text(result: VariantResult) -> str:
     return f"{said} ({comparison.margin * (high - low):g} on the scale from {low:g} to {high:g})"
 
 
-def _loss(found: Comparison, baseline: str, settings: Settings, when: str) -> str:
+def _loss(comparison: Comparison, baseline: str, settings: Settings, when: str) -> str:
     """Than what a variant is worse, and how much it loses where."""
     p = "p" if settings.adjust == "none" else "adjusted p"
-    proof = f"statistically significant ({p} = {p_text(found.p_adjusted)})"
+    proof = f"statistically significant ({p} = {p_text(comparison.p_adjusted)})"
     overall = "loses nothing"
-    if found.drop:
-        verb = "loses" if found.drop > 0.0 else "gains"
-        overall = f"{verb} {amount_text(found.drop, found.margin_unit)}"
-    task = next((task for task in found.tasks if task.task == found.deciding_task), None)
+    if comparison.drop:
+        verb = "loses" if comparison.drop > 0.0 else "gains"
+        overall = f"{verb} {amount_text(comparison.drop, comparison.margin_unit)}"
+    task = next((task for task in comparison.tasks if task.task == comparison.deciding_task), None)
     if task is not None:
         loss = f"loses {amount_text(task.drop, task.margin_unit)} there, which is {proof}"
         return f"{baseline} on {clean(task.task or '')}: {when}it {loss}; over all tasks it {overall}"
-    if found.drop > 0.0:
+    if comparison.drop > 0.0:
         return f"{baseline}: {when}it {overall}, which is {proof}"
     return f"{baseline} on some tasks: {when}the drops are {proof}; overall it {overall}"
 
 
 def _doubt(result: VariantResult) -> str:
     """Why a variant without a significant drop is not certified, and what it would take."""
-    found = result.comparison
-    if found.margin is None:
+    comparison = result.comparison
+    if comparison.margin is None:
         return "and without a margin in the metric's own unit (--margin TASK=M) it cannot be certified"
-    limit = amount(found.drop_interval_decision[1], found.margin_unit, sign=False)
+    limit = amount(comparison.drop_interval_decision[1], comparison.margin_unit, sign=False)
     text = f"but one of {margin_text(result)} or more is not ruled out (it may be up to {limit})"
-    if Code.WITHIN_MARGIN_PAIRS_ONLY in found.reason_codes:
+    if Code.WITHIN_MARGIN_PAIRS_ONLY in comparison.reason_codes:
         return (
             f"{text}, because answers are missing or failed; on the available answers alone it is ruled out"
         )
-    if found.items_needed is None:
+    if comparison.items_needed is None:
         return text
-    needed = f"It would take about {found.items_needed:,} items to decide"
-    return f"{text}. {needed}; this comparison has {found.items:,}"
+    needed = f"It would take about {comparison.items_needed:,} items to decide"
+    return f"{text}. {needed}; this comparison has {comparison.items:,}"
 
 
 def gap_lines(results: Sequence[VariantResult], limit: int) -> list[str]:

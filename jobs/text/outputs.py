@@ -154,16 +154,16 @@ def task_rows(analysis: Analysis) -> list[Row]:
 
 
 def _verdict_entry(result: VariantResult) -> Row:
-    found, infos = result.comparison, {pair.info.name: pair.info for pair in result.pairs}
-    asked = found.items + found.missing
+    comparison, infos = result.comparison, {pair.info.name: pair.info for pair in result.pairs}
+    asked = comparison.items + comparison.missing
     return {
         "variant": result.variant,
         "temperature": result.temperature,
-        **_entry(found),
+        **_entry(comparison),
         **_look_fields(result),
         "looks": None if result.course is None else [plain(asdict(look)) for look in result.course.looks],
         "withheld_answers": list(result.withheld),
-        "paired_share": found.items / asked if asked else None,
+        "paired_share": comparison.items / asked if asked else None,
         "gaps": [
             {
                 "task": gap.task,
@@ -181,7 +181,7 @@ def _verdict_entry(result: VariantResult) -> Row:
                 "range": plain(infos[task.task or ""].bounds),
                 **_entry(task),
             }
-            for task in found.tasks
+            for task in comparison.tasks
         ],
     }
 

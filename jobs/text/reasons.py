@@ -64,21 +64,21 @@ def worded(analysis: Analysis) -> Analysis:
 
 
 def with_reasons(
-    found: Comparison, settings: Settings, course: Course | None = None, looks: int | None = None
+    comparison: Comparison, settings: Settings, course: Course | None = None, looks: int | None = None
 ) -> Comparison:
     """A comparison, and those of its tasks, with their reasons as sentences.
 
     Args:
-        found: the numbers and the codes.
+        comparison: the numbers and the codes.
         settings: level, and what was asked for.
         course: the looks, in a run that stops early.
         looks: how many were planned.
     """
-    values = _values(found, settings, course) | {"looks": looks}
+    values = _values(comparison, settings, course) | {"looks": looks}
     return replace(
-        found,
-        reasons=tuple(SENTENCES[code].format(**values) for code in found.reason_codes),
-        tasks=tuple(with_reasons(task, settings) for task in found.tasks),
+        comparison,
+        reasons=tuple(SENTENCES[code].format(**values) for code in comparison.reason_codes),
+        tasks=tuple(with_reasons(task, settings) for task in comparison.tasks),
     )
 
 
@@ -100,45 +100,44 @@ def several_certificates(certified: int, alpha: float, *, adjusted: bool) -> str
     )
 
 
-def _values(found: Comparison, settings: Settings, course: Course | None) -> dict[str, Any]:
+def _values(comparison: Comparison, settings: Settings, course: Course | None) -> dict[str, Any]:
     """What the sentences name."""
-    alpha, unit, q = settings.alpha, found.margin_unit, found.p_noninferior_adjusted
+    alpha, unit, q = settings.alpha, comparison.margin_unit, comparison.p_noninferior_adjusted
     within = (
         f"non-inferiority p = {q:.3g} ≤ {alpha:g}" if q <= alpha else "the repeated interval ends below it"
     )
-    kind = "items" if found.clusters is None else "clusters"
-    able = (
-        f"At the planned power these {found.items:,} items detect drops of at least {_size(found.mde, unit)}"
-    )
-    if found.mde == float("inf"):
-        able = f"These {found.blocks:,} {kind} are too few to detect any drop"
+    kind = "items" if comparison.clusters is None else "clusters"
+    detectable = f"drops of at least {_size(comparison.mde, unit)}"
+    able = f"At the planned power these {comparison.items:,} items detect {detectable}"
+    if comparison.mde == float("inf"):
+        able = f"These {comparison.blocks:,} {kind} are too few to detect any drop"
     return {
-        "p": found.p_adjusted,
-        "than": "≤" if found.p_adjusted <= alpha else ">",
+        "p": comparison.p_adjusted,
+        "than": "≤" if comparison.p_adjusted <= alpha else ">",
         "alpha": alpha,
-        "p_unadjusted": found.p_value(settings.combine),
-        "drop": _size(found.drop, unit),
-        "task": found.deciding_task,
-        "margin": "" if found.margin is None else _size(found.margin, unit),
+        "p_unadjusted": comparison.p_value(settings.combine),
+        "drop": _size(comparison.drop, unit),
+        "task": comparison.deciding_task,
+        "margin": "" if comparison.margin is None else _size(comparison.margin, unit),
         "within": within,
         "q": q,
-        "q_alone": found.p_noninferior,
-        "q_paired": found.p_noninferior_paired,
-        "gaps": found.gaps,
+        "q_alone": comparison.p_noninferior,
+        "q_paired": comparison.p_noninferior_paired,
+        "gaps": comparison.gaps,
         "counted": "the items that count"
-        if Code.ESTIMATE_AFTER_STOP in found.reason_codes
+        if Code.ESTIMATE_AFTER_STOP in comparison.reason_codes
         else "all planned items",
-        "best": _size(found.drop_bounds[0], unit),
-        "worst": _size(found.drop_bounds[1], unit),
-        "p_best": found.p_pooled_bounds[0],
-        "smallest_p": found.smallest_p,
-        "blocks": found.blocks,
+        "best": _size(comparison.drop_bounds[0], unit),
+        "worst": _size(comparison.drop_bounds[1], unit),
+        "p_best": comparison.p_pooled_bounds[0],
+        "smallest_p": comparison.smallest_p,
+        "blocks": comparison.blocks,
         "kind": kind,
         "able": able,
-        "needed": "no number of" if found.items_needed is None else f"about {found.items_needed:,}",
+        "needed": "no number of" if comparison.items_needed is None else f"about {comparison.items_needed:,}",
         "taken": 0 if course is None else len(course.looks),
         "share": "" if course is None else f"{100 * course.share_used:.0f}",
-        "bias": "larger" if found.verdict is Verdict.DEGRADED else "smaller",
+        "bias": "larger" if comparison.verdict is Verdict.DEGRADED else "smaller",
     }
 
 

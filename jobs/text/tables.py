@@ -85,10 +85,10 @@ def task_tables(analysis: Analysis, *, all_tasks: bool) -> list[tuple[str, list[
     """
     tables = []
     for result in analysis.results:
-        found = result.comparison
-        tasks = sorted(found.tasks, key=lambda task: (task.verdict is not Verdict.DEGRADED, -task.drop))
+        comparison = result.comparison
+        tasks = sorted(comparison.tasks, key=lambda task: (task.verdict is not Verdict.DEGRADED, -task.drop))
         if not all_tasks:
-            is_shown = found.verdict is Verdict.DEGRADED
+            is_shown = comparison.verdict is Verdict.DEGRADED
             tasks = [task for task in tasks[:MOST_TASKS] if is_shown and task.drop > 0.0]
         if tasks:
             title = f"{place(result.variant, result.temperature)}, worst task first"
