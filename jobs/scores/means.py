@@ -207,8 +207,8 @@ def _scored(task: TaskTables, info: TaskInfo, cluster: str | None, notices: list
             if untestable.size:
                 (item,) = task.named(answers.items[untestable[:1]]).tolist()
                 raise UserError(
-                    f"{info.metric} of item {item} in {answers.label} is not a finite number up to "
-                    f"{LARGEST_SCORE:g}."
+                    f"{info.metric} of item {item} of task {task.name} in {answers.label} is not a finite "
+                    f"number up to {LARGEST_SCORE:g}."
                 )
             means.add(items.positions(answers.items, answers.label), answers)
         return means

@@ -55,7 +55,7 @@ def test_scores_that_overflow_are_refused_in_runs(tmp_path):
     """Of an earlier version, or of somebody else's program."""
     task = MadeTask({("base", 0.0): [[1, HUGE]], ("v", 0.0): [[1, 0]]})
     ran = run_analyze(make_run(tmp_path / "run", {"t": task}), out=tmp_path / "o")
-    assert (ran.code, "samples of t" in ran.error) == (2, True)
+    assert (ran.code, "item 1 of task t in" in ran.error) == (2, True)
 
 
 @pytest.mark.parametrize(("column", "most"), [("model", 1_000), ("task", 10_000), ("temperature", 1_000)])
