@@ -42,7 +42,7 @@ def test_without_it_nothing_changes(plan):
     made = plan()
     assert "stopping" not in made.manifest
     assert [item.item for item in made.cells[0].items] == list(range(41))
-    assert {block.look for cell in made.cells for block in cell.blocks()} == {1}
+    assert {block.look for block in in_order_of_work(made.cells)} == {1}
 
 
 def test_the_manifest_holds_the_whole_plan(plan):
