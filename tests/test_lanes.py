@@ -27,8 +27,9 @@ def test_a_test_without_a_mark_cannot_start_a_server():
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_outlives_the_tests(way):
     """A process that left its group and session is ended with whoever was watched."""
-    code = """import subprocess, sys, time
+    code = """import signal, subprocess, sys, time
 from standin.watchdog import watch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have had it ignored
 watch()
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
 print(child.pid, flush=True)
