@@ -103,8 +103,12 @@ class ServedEngine(Engine):
     # queries --------------------------------------------------------------------------------------------
 
     def _prepare(self, query: Query) -> Prepared:
-        if query.kind != GENERATE and self._lm.tokenizer is None:
-            raise EngineOptionError("log-likelihoods need the model's tokenizer: set engine.tokenizer")
+        if query.kind != GENERATE and (self._chat or self._lm.tokenizer is None):
+            raise EngineOptionError(
+                "chat endpoints return no log-likelihoods; remove tasks that need them"
+                if self._chat
+                else "log-likelihoods need the model's tokenizer: set engine.tokenizer"
+            )
         try:
             with self._encoding_lock:
                 if query.kind == GENERATE:

@@ -31,9 +31,14 @@ main()
 """The command, which sends itself a signal when it imports a module."""
 
 
+def _hear_hangups():
+    """Whoever started the tests, nohup for example, may have had them ignored."""
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 def run(*words, program=PROGRAM, **options):
     """Run a program to its end."""
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": _hear_hangups, **options}
     path = {"PYTHONPATH": str(ROOT)}
     return subprocess.run(
         [sys.executable, "-c", program, *words], check=False, env=os.environ | path, text=True, **options

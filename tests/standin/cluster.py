@@ -56,6 +56,7 @@ class Cluster:
     head: tuple = ("--num-cpus=2",)
     token: str = field(default_factory=lambda: uuid.uuid4().hex)
     nodes: dict = field(default_factory=dict)
+    killed: int = 0
 
     def __post_init__(self):
         assert os.environ.get("RAY_TMPDIR") != os.devnull, "mark this test with pytest.mark.ray"
@@ -133,6 +134,7 @@ class Cluster:
     def kill(self, name):
         """End a node and all its processes at once, as a power cut does."""
         process = self.nodes.pop(name)
+        self.killed += 1
         if process.poll() is None:
             parent = psutil.Process(process.pid)
             for one in [*parent.children(recursive=True), parent]:
@@ -145,7 +147,7 @@ class Cluster:
         for name in set(names) & set(self.nodes):
             self.kill(name)
         until = time.monotonic() + SECONDS_TO_WAIT
-        while self._alive() > len(self.nodes):
+        while self._dead() < self.killed:
             assert time.monotonic() < until
             time.sleep(0.5)
 
@@ -168,8 +170,8 @@ class Cluster:
             time.sleep(0.5)
         return found[0]["nodeId"]
 
-    def _alive(self):
-        return sum(node["state"] == "ALIVE" for node in self._raylets())
+    def _dead(self):
+        return sum(node["state"] == "DEAD" for node in self._raylets())
 
     def _raylets(self):
         return [node["raylet"] for node in self.ask("/nodes?view=summary")["data"]["summary"]]

@@ -15,6 +15,7 @@ import psutil
 ROOT = Path(__file__).resolve().parents[2]
 RUN = """import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have had it ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # likewise, by nohup
 from jobs.__main__ import main
 main()"""
 
