@@ -223,9 +223,12 @@ class ReplicaSlots:
         """
         for slot in self:
             slot.nodes = slot.nodes or slot.place.reserved()
-            patience = SECONDS_TO_RESERVE if slot.followers else SECONDS_WITHOUT_ROOM
             may_wait_for_ever = slot.followers or slot.place.resources.avoided
-            if may_wait_for_ever and not slot.nodes and time.monotonic() - slot.since > patience:
+            if slot.nodes or not may_wait_for_ever:
+                continue
+            has_node = self._nodes.have_room(slot.place.resources, ())
+            patience = SECONDS_WITHOUT_ROOM if has_node and not slot.followers else SECONDS_TO_RESERVE
+            if time.monotonic() - slot.since > patience:
                 self.log("not placed", slot)
                 self.close(slot, dead=True)
 
