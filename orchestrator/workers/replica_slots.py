@@ -219,7 +219,7 @@ class ReplicaSlots:
         """Note which nodes Ray has reserved, and withdraw the replicas for which it has found too few.
 
         There seems to be room on a lost node, too, until Ray notices the loss; and a node that was to be
-        avoided may be the only one that is left.
+        avoided may be the only one that is left. If it is busy, a replica may still wait for another.
         """
         for slot in self:
             slot.nodes = slot.nodes or slot.place.reserved()

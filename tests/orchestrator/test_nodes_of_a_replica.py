@@ -258,3 +258,19 @@ def test_a_replica_whose_nodes_are_not_found_is_withdrawn(monkeypatch):
     assert not work.failed_loads.failed
     assert slots.may_find_room([work])
     assert progress.waiting.endswith("needs 1 CPU, 8 GPU on each of 2 nodes")
+
+
+@pytest.mark.parametrize(("has_node", "events"), [(True, ["started"]), (False, ["started", "not placed"])])
+def test_a_replica_that_no_living_node_can_take_does_not_wait_long(monkeypatch, has_node, events):
+    """A node may die while a replica that avoids all others is meant for it; a busy node is waited for."""
+    monkeypatch.setattr(replica_slots, "ray", MagicMock())
+    monkeypatch.setattr(replica_slots, "Placement", Place)
+    monkeypatch.setattr(replica_slots, "SECONDS_TO_RESERVE", 0)
+    progress, logged = SweepProgress({"a": VariantProgress(planned=1)}), []
+    rooms = iter([True, has_node])  # when it is started, and when it is looked after
+    cluster = SimpleNamespace(have_room=lambda *_: next(rooms))
+    slots = ReplicaSlots(max_replicas=1, nodes=cluster, progress=progress, log=logged.append)
+    block = Block("a", "t", "c", (Item(0, "d", "p"),), (Rerun(0.0),))
+    slots.fill({"a": work_of("a", [block], ReplicaResources(1, 0, avoided=frozenset({"x"})))}, ())
+    slots.settle()
+    assert [event["event"] for event in logged] == events
