@@ -22,7 +22,7 @@ from ray.util import placement_group, placement_group_table, remove_placement_gr
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from orchestrator.config.schema import ReplicaConfig
-from orchestrator.engines import kind_of
+from orchestrator.engines.kind import EngineKind
 
 CPUS_BESIDE_A_GPU = 4
 SECONDS_BETWEEN_LOOKS = 5.0
@@ -257,26 +257,23 @@ def why_unschedulable(wanted: ReplicaResources, nodes: Sequence[Node]) -> str | 
     return f"a replica needs {wanted}, and {having} that; {there}"
 
 
-def replica_resources(
-    cluster: ReplicaConfig, engine: Mapping[str, Any], nodes: Sequence[Node]
-) -> ReplicaResources:
-    """What a replica with these engine options takes of a Ray cluster with these nodes.
+def replica_resources(cluster: ReplicaConfig, kind: EngineKind, nodes: Sequence[Node]) -> ReplicaResources:
+    """What a replica of this kind takes of a Ray cluster with these nodes.
 
     Without GPUs a replica takes all CPUs of a node: Ray sets the engine's threads to that number, and two
     engines on the same cores are slower than one. A served model needs one CPU here, for sending and scoring.
     """
     gpus, cpus = cluster.gpus_per_replica, cluster.cpus_per_replica
-    kind = kind_of(engine)
     if kind.served:
         return ReplicaResources(cpus or 1.0, gpus or 0.0, cluster.resources, cluster.labels)
     if gpus is None:
         has_gpus = any(node.amounts.get("GPU", 0) for node in nodes)
-        gpus = float(kind.gpus(engine) if has_gpus else 0)
+        gpus = float(kind.gpus if has_gpus else 0)
     if cpus is None:
         cpus = CPUS_BESIDE_A_GPU if gpus else max((node.amounts.get("CPU", 1) for node in nodes), default=1)
     besides = ReplicaResources(float(cpus), 0.0, cluster.resources, cluster.labels)
     count = cluster.nodes_per_replica or 1
-    if cluster.nodes_per_replica is None and kind.spans_nodes(engine):
+    if cluster.nodes_per_replica is None and kind.spans_nodes:
         fitting = [node for node in nodes if _fits(besides, node)]
         count = _fewest_nodes(gpus, [node.amounts.get("GPU", 0) for node in fitting or nodes])
     return replace(besides, gpus=gpus / count, nodes=count)

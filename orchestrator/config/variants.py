@@ -33,12 +33,12 @@ class Variant(EngineSpec):
     @cached_property
     def kind(self) -> EngineKind:
         """The kind of its engine."""
-        return kind_of(self.options)
+        return kind_of(self)
 
     @property
     def tokenizer(self) -> Tokenizer:
         """The tokenizer that its options name, or the model's own."""
-        return self.kind.tokenizer(self.options, self.model, self.revision)
+        return self.kind.tokenizer
 
 
 def resolve(config: SweepConfig) -> dict[str, Variant]:

@@ -8,8 +8,10 @@ from orchestrator.engines.kind import EngineKind
 from orchestrator.engines.lm_eval_kinds import LmEvalClass, ServedClass
 from orchestrator.engines.vllm_kind import Vllm
 
-KINDS: tuple[EngineKind, ...] = (Vllm(), ServedClass(), LmEvalClass())
+KINDS: tuple[type[EngineKind], ...] = (Vllm, ServedClass, LmEvalClass)
 """All kinds; the first that recognises an engine's options is its kind."""
+PACKAGES = tuple(dict.fromkeys(package for kind in KINDS for package in kind.packages))
+"""Distributions of all kinds of engine, whose versions a manifest records."""
 
 
 class UnknownKind(EngineKind):
@@ -17,25 +19,21 @@ class UnknownKind(EngineKind):
 
     name = "unknown"
 
-    def recognises(self, options: Mapping[str, Any]) -> bool:
+    @classmethod
+    def recognises(cls, options: Mapping[str, Any]) -> bool:
         """Whatever is left."""
         return True
 
-    def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
+    def problems(self) -> Iterator[str]:
         """The problem of an unknown kind."""
         known = " and ".join(dict.fromkeys(kind.name for kind in KINDS))
-        yield f"unknown engine '{options.get('kind')}'; the engines are {known}"
+        yield f"unknown engine '{self.options.get('kind')}'; the engines are {known}"
 
-    def load(self, spec: EngineSpec, *, gpus: float) -> Engine:
+    def load(self, gpus: float) -> Engine:
         """Refuse."""
-        raise EngineOptionError(*self.problems(spec.options))
+        raise EngineOptionError(*self.problems())
 
 
-def kind_of(options: Mapping[str, Any]) -> EngineKind:
-    """The kind of engine that options, `kind` included, mean."""
-    return next((kind for kind in KINDS if kind.recognises(options)), UnknownKind())
-
-
-def packages() -> tuple[str, ...]:
-    """Distributions of all kinds of engine, whose versions a manifest records."""
-    return tuple(dict.fromkeys(package for kind in KINDS for package in kind.packages))
+def kind_of(spec: EngineSpec) -> EngineKind:
+    """The kind of engine that the options of a model mean."""
+    return next((kind for kind in KINDS if kind.recognises(spec.options)), UnknownKind)(spec)

@@ -145,18 +145,8 @@ class EngineSpec:
         return {key: value for key, value in self.options.items() if key not in OWN_OPTIONS}
 
 
-@dataclass(frozen=True)
-class NodeGroup:
-    """The nodes that run one engine together; the first of them has rank 0 and leads.
-
-    Attributes:
-        nodes: how many.
-        address, port: where the others find the first one.
-    """
-
-    nodes: int
-    address: str
-    port: int
+NodeGroup = tuple[int, str, int]
+"""Nodes that run one engine together: how many, and address and port of the first, which has rank 0."""
 
 
 class EngineEndedError(Exception):

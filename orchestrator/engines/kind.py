@@ -13,12 +13,8 @@ from orchestrator.engines.base import COMMITS, Engine, EngineOptionError, Engine
 from orchestrator.hardware import Hardware, Obstacle
 
 TOKENIZER = "tokenizer"
-HALF_PRECISION = ("bfloat16", "float16", "half")
 PARALLEL_SIZES = (
-    "tensor_parallel_size",
-    "pipeline_parallel_size",
-    "prefill_context_parallel_size",
-    "tp_size",
+    *("tensor_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size", "tp_size"),
 )
 """Options whose product is the number of workers of one engine, by the names of vLLM and SGLang."""
 
@@ -39,43 +35,48 @@ class Tokenizer(NamedTuple):
     trusted: bool
 
 
-def chooses_format(options: Mapping[str, Any]) -> bool:
-    """Whether the options leave the number format to the engine."""
-    return options.get("dtype") in (None, "auto")
-
-
 class EngineKind(ABC):
-    """A way to run models; the methods have the answers of an engine that runs in the replica's own process.
+    """A way to run a model; the methods have the answers of an engine that runs in the replica's own process.
+
+    Args:
+        spec: the model and its engine options, `kind` included.
 
     Attributes:
         name: how a configuration names it, for messages.
         packages: distributions whose versions the manifest of a run records.
+        served: whether the model is behind a server, which has its own hardware.
     """
 
     name: ClassVar[str]
     packages: ClassVar[tuple[str, ...]] = ()
+    served: ClassVar[bool] = False
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self.spec = spec
+        self.options = spec.options
+
+    @classmethod
+    @abstractmethod
+    def recognises(cls, options: Mapping[str, Any]) -> bool:
+        """Whether engine options mean this kind."""
 
     @abstractmethod
-    def recognises(self, options: Mapping[str, Any]) -> bool:
-        """Whether engine options, `kind` included, mean this kind."""
-
-    @abstractmethod
-    def load(self, spec: EngineSpec, *, gpus: float) -> Engine:
-        """Load a model; called in the replica.
+    def load(self, gpus: float) -> Engine:
+        """Load the model; called in the replica.
 
         Args:
-            spec: the model and its options.
             gpus: GPUs this process may use, or the share of one; 0 runs on the CPU.
 
         Raises:
             EngineOptionError: the engine refuses its options or its model.
         """
 
-    def spans_nodes(self, options: Mapping[str, Any]) -> bool:
+    @property
+    def spans_nodes(self) -> bool:
         """Whether one engine can be spread over several nodes."""
         return False
 
-    def on_node(self, spec: EngineSpec, group: NodeGroup, rank: int) -> EngineSpec:
+    def on_node(self, group: NodeGroup, rank: int) -> "EngineKind":
         """What one of several nodes loads (rank 0) or follows (the others).
 
         Raises:
@@ -83,12 +84,8 @@ class EngineKind(ABC):
         """
         raise EngineOptionError(f"an engine of kind {self.name} runs on one node")
 
-    def follow(self, spec: EngineSpec, *, gpus: float) -> None:
+    def follow(self, gpus: float) -> None:
         """Run the part of an engine that is on another node than the first, for as long as the engine lives.
-
-        Args:
-            spec: as `on_node` returns it.
-            gpus: GPUs this process may use.
 
         Raises:
             EngineOptionError: the engine refuses its options or its model.
@@ -96,94 +93,87 @@ class EngineKind(ABC):
         raise EngineOptionError(f"an engine of kind {self.name} runs on one node")
 
     @property
-    def served(self) -> bool:
-        """Whether the model is behind a server, which has its own hardware."""
-        return False
-
-    def takes_messages(self, options: Mapping[str, Any]) -> bool:
+    def takes_messages(self) -> bool:
         """Whether it takes conversations and renders them itself; it then returns no log-likelihoods."""
         return False
 
-    def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
+    def problems(self) -> Iterator[str]:
         """Mistakes in the options that are known before anything is loaded, each as the end of a sentence."""
         for name in ("data_parallel_size", "dp_size"):  # only one rank would be fed
-            if options.get(name) not in (None, 1):
+            if self.options.get(name) not in (None, 1):
                 yield (
                     f"{name} would feed one of its engines only: remove it, and set cluster.replicas instead"
                 )
         for name in ("revision", COMMITS):  # would not be recorded
-            if name in options:
+            if name in self.options:
                 yield f"{name} is no engine option: set the key revision of the sweep or the variant"
 
-    def deciding(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def deciding(self) -> dict[str, Any]:
         """The options that decide an answer, which are part of a sample's identity."""
-        return dict(options)
+        return dict(self.options)
 
     def runs_on_cpu(self, gpus: float) -> bool:
         """Whether an engine with so many GPUs computes on the CPU."""
         return gpus == 0
 
-    def gpus(self, options: Mapping[str, Any]) -> int:
+    @property
+    def gpus(self) -> int:
         """GPUs that one engine takes where there are GPUs: one for each of its workers."""
-        sizes = [options.get(name) for name in PARALLEL_SIZES]
+        sizes = [self.options.get(name) for name in PARALLEL_SIZES]
         return prod(size for size in sizes if isinstance(size, int) and size > 0)  # it refuses others itself
 
-    def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[Repository]:
+    def repositories(self) -> Iterator[Repository]:
         """Repositories and folders that options name beside the model, to be loaded at one commit by all."""
-        name, revision = options.get(TOKENIZER), options.get(f"{TOKENIZER}_revision")
+        name, revision = self.options.get(TOKENIZER), self.options.get(f"{TOKENIZER}_revision")
         if name or revision:
-            yield Repository(TOKENIZER, str(name or model), revision)
+            yield Repository(TOKENIZER, str(name or self.spec.model), revision)
 
-    def tokenizer(self, options: Mapping[str, Any], model: str, revision: str | None) -> Tokenizer:
+    @property
+    def tokenizer(self) -> Tokenizer:
         """The tokenizer that the options name, or the model's own."""
-        trusted, commits = bool(options.get("trust_remote_code", False)), options.get(COMMITS, {})
-        for named in self.repositories(options, model):
+        trusted = bool(self.options.get("trust_remote_code", False))
+        for named in self.repositories():
             if named.option == TOKENIZER:
-                return Tokenizer(named.name, commits.get(TOKENIZER), trusted)
-        return Tokenizer(model, revision, trusted)
+                return Tokenizer(named.name, self.spec.commits.get(TOKENIZER), trusted)
+        return Tokenizer(self.spec.model, self.spec.revision, trusted)
 
-    def longest_prompt(
-        self, options: Mapping[str, Any], request: str, answer: int, context: int | None
-    ) -> int | None:
+    def longest_prompt(self, request: str, answer: int, context: int | None) -> int | None:
         """Tokens that a prompt may have before its beginning is cut; None if that is unknown.
 
         Args:
-            options: engine options, `kind` included.
             request: lm-eval's request type; of a log-likelihood, the continuation is a part of the prompt.
             answer: most tokens of an answer.
             context: of the model, as its configuration states it; None if that is unknown.
         """
         return None
 
-    def obstacles(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> Iterator[Obstacle]:
-        """Why a machine cannot run these options: a GPU, for one, that is asked for and not there."""
-        if str(options.get("device", "")).startswith("cuda") and not machine.gpus:
-            yield Obstacle(f"device: {options['device']} needs a GPU, and this machine has none", "remove it")
+    def obstacles(self, machine: Hardware, *, on_cpu: bool) -> Iterator[Obstacle]:
+        """Why a machine cannot run the options: a GPU, for one, that is asked for and not there."""
+        device = str(self.options.get("device", ""))
+        if device.startswith("cuda") and not machine.gpus:
+            yield Obstacle(f"device: {device} needs a GPU, and this machine has none", "remove it")
 
-    def effective(
-        self, options: Mapping[str, Any], machine: Hardware | None, *, on_cpu: bool
-    ) -> dict[str, Any]:
+    def effective(self, machine: Hardware | None, *, on_cpu: bool) -> dict[str, Any]:
         """The options that decide answers as the engine will read them, with defaults that are known.
 
         Args:
-            options: engine options, `kind` included.
             machine: where it runs; None if that is not known.
             on_cpu: whether it computes on the CPU.
         """
-        return self.deciding(options)
+        return self.deciding()
 
-    def choices(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
+    @property
+    def chooses_format(self) -> bool:
+        """Whether the options leave the number format to the engine."""
+        return self.options.get("dtype") in (None, "auto")
+
+    def choices(self, machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
         """Options that the user did not set and that depend on the machine (for example a number format)."""
         return {}
 
-    def explain_choices(self, machine: Hardware) -> str:
-        """Why the machine chooses as it does, as a sentence for the user."""
-        if machine.native_bfloat16:
-            return "Engines compute in bfloat16, which this CPU supports; set engine.dtype to change this."
-        return "Engines compute in float32: this CPU only emulates bfloat16; set engine.dtype to change this."
-
-    def slow(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> str | None:
-        """Why these options are needlessly slow on a machine; None if they are not."""
-        if on_cpu and options.get("dtype") in HALF_PRECISION and not machine.native_bfloat16:
+    def slow(self, machine: Hardware, *, on_cpu: bool) -> str | None:
+        """Why the options are needlessly slow on a machine; None if they are not."""
+        half = self.options.get("dtype") in ("bfloat16", "float16", "half")
+        if on_cpu and half and not machine.native_bfloat16:
             return "this CPU emulates bfloat16 and float16, which is several times slower than float32"
         return None

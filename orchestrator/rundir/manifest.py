@@ -15,14 +15,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from orchestrator.engines import packages
+from orchestrator import engines
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import differences, digest
 from orchestrator.rundir.schema import Manifest, SoftwareEntry
 
 DECIDING = frozenset({"model", "revision", "engine", "definition", "sampling", "commits"})
 """Keys of an entry that decide answers; the others may grow or change."""
-PACKAGES = ("lldeg", *packages(), "torch", "ray", "pyarrow", "numpy", "scipy")
+PACKAGES = ("lldeg", *engines.PACKAGES, "torch", "ray", "pyarrow", "numpy", "scipy")
 
 
 def merge(old: Manifest | None, new: Manifest, command: str) -> Manifest:

@@ -78,7 +78,7 @@ def same_as_baseline(variants: Mapping[str, Variant], baseline: str, machine: Ha
 
     def settings(variant: Variant) -> tuple[object, ...]:
         on_cpu = machine is not None and _runs_on_cpu(variant, machine)
-        effective = variant.kind.effective(variant.options, machine, on_cpu=on_cpu)
+        effective = variant.kind.effective(machine, on_cpu=on_cpu)
         return variant.model, variant.revision, effective
 
     if baseline not in variants:
@@ -95,14 +95,14 @@ def _obstacles(variant: Variant, machine: Hardware) -> Iterator[Obstacle]:
     """Why a machine cannot run a variant: it is too small, or does not support an option."""
     asked, node = variant.cluster, _as_node(machine)
     here = {"resources": {}, "labels": {}, "nodes_per_replica": asked.nodes_per_replica or 1}
-    taken = replica_resources(asked.model_copy(update=here), variant.options, [node])
+    taken = replica_resources(asked.model_copy(update=here), variant.kind, [node])
     if why := why_unschedulable(taken, [node]):
         yield Obstacle(why, "request less, or use --address with a cluster that has such a node")
-    yield from variant.kind.obstacles(variant.options, machine, on_cpu=_runs_on_cpu(variant, machine))
+    yield from variant.kind.obstacles(machine, on_cpu=_runs_on_cpu(variant, machine))
 
 
 def _runs_on_cpu(variant: Variant, machine: Hardware) -> bool:
-    taken = replica_resources(variant.cluster, variant.options, [_as_node(machine)])
+    taken = replica_resources(variant.cluster, variant.kind, [_as_node(machine)])
     return variant.kind.runs_on_cpu(taken.gpus)
 
 
@@ -118,13 +118,15 @@ def _choose_options(fitted: Fitted, machine: Hardware) -> None:
         if variant.kind.served:
             continue
         on_cpu = _runs_on_cpu(variant, machine)
-        choices = variant.kind.choices(variant.options, machine, on_cpu=on_cpu)
-        options = {**variant.options, **choices}
-        if choices:
-            fitted.chosen[name], variants[name] = choices, replace(variant, options=options)
-        if reason := variant.kind.slow(options, machine, on_cpu=on_cpu):
+        if choices := variant.kind.choices(machine, on_cpu=on_cpu):
+            fitted.chosen[name] = choices
+            variants[name] = replace(variant, options={**variant.options, **choices})
+        if reason := variants[name].kind.slow(machine, on_cpu=on_cpu):
             slow.setdefault(reason, []).append(name)
-    fitted.notes += dict.fromkeys(variants[name].kind.explain_choices(machine) for name in fitted.chosen)
+    if fitted.chosen:
+        native = machine.native_bfloat16
+        how = "bfloat16, which this CPU supports" if native else "float32: this CPU only emulates bfloat16"
+        fitted.notes.append(f"Engines compute in {how}; set engine.dtype to change this.")
     fitted.warnings += [f"{reason} ({', '.join(names)})" for reason, names in slow.items()]
 
 

@@ -66,7 +66,7 @@ def _found(
     commit_at: Callable[[str, str | None], str],
 ) -> Variant:
     model, asked, commits = variant.model, variant.revision, {}
-    for option, name, at in variant.kind.repositories(variant.options, model):
+    for option, name, at in variant.kind.repositories():
         own = name == model
         try:
             if not Path(name).is_dir():

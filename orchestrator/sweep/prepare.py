@@ -115,7 +115,7 @@ class Sweep:
 
 
 def _variant_entry(variant: Variant) -> VariantEntry:
-    deciding = variant.kind.deciding(variant.options)
+    deciding = variant.kind.deciding()
     deciding.pop(COMMITS, None)  # a branch that moved is another commit, but no other option
     if variant.versions is not None:
         deciding["packages"] = engine_versions(variant)
@@ -174,7 +174,7 @@ def prepare(
 
 def engine_problems(variant: Variant, prompt: PromptConfig) -> list[str]:
     """What is wrong with the engine options of a variant."""
-    if variant.kind.takes_messages(variant.options) and prompt.apply_chat_template is not True:
+    if variant.kind.takes_messages and prompt.apply_chat_template is not True:
         why = (
             "its server chooses the chat template"
             if prompt.apply_chat_template
@@ -182,15 +182,15 @@ def engine_problems(variant: Variant, prompt: PromptConfig) -> list[str]:
         )
         problems = [f"{why}: set prompt.apply_chat_template: true"]
     else:
-        problems = [*variant.kind.problems(variant.options), *_node_problems(variant)]
+        problems = [*variant.kind.problems(), *_node_problems(variant)]
     return [f"variants.{variant.name}: {problem}" for problem in problems]
 
 
 def _node_problems(variant: Variant) -> Iterator[str]:
     """Why an engine cannot be spread over as many nodes as asked for."""
     nodes, kind = variant.cluster.nodes_per_replica or 1, variant.kind
-    workers, gpus = kind.gpus(variant.options), variant.cluster.gpus_per_replica
-    if nodes > 1 and not kind.spans_nodes(variant.options):
+    workers, gpus = kind.gpus, variant.cluster.gpus_per_replica
+    if nodes > 1 and not kind.spans_nodes:
         yield f"nodes_per_replica: an engine of the installed {kind.name} runs on one node only"
     elif workers % nodes:
         yield (
@@ -286,7 +286,7 @@ def unanswerable(
     return thoughtless + [
         f"variants.{variant.name}: chat endpoints return no log-likelihoods, which task '{name}' needs"
         for variant in variants.values()
-        if variant.kind.takes_messages(variant.options)
+        if variant.kind.takes_messages
         for name in likelihoods
     ]
 

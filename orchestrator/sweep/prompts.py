@@ -135,7 +135,7 @@ def chat_templates(
         try:
             template = (
                 ChatMessages()
-                if variant.kind.takes_messages(variant.options)
+                if variant.kind.takes_messages
                 else ChatTemplate(
                     tokenizer.name,
                     tokenizer.revision,
@@ -194,7 +194,7 @@ class PromptLengths:
         default = default if isinstance(default, int) else None
         answer = sweep.tasks[task].longest_answer(sweep.config.sampling, default)
         encoding, context = _encoding_and_context(variant)
-        room = variant.kind.longest_prompt(variant.options, items[0][0].request_type, answer, context)
+        room = variant.kind.longest_prompt(items[0][0].request_type, answer, context)
         key = (*place, id(encoding), answer, room)
         if key not in self._known:
             self._known[key] = _measure(items, encoding, answer, room)

@@ -98,7 +98,7 @@ def _work(plan: Plan, nodes: resources.Nodes, stopping: StoppingPolicy) -> list[
     """
     sweep, store = plan.sweep, plan.sweep.store
     taken = {
-        name: resources.replica_resources(variant.cluster, variant.options, nodes.now())
+        name: resources.replica_resources(variant.cluster, variant.kind, nodes.now())
         for name, variant in sweep.variants.items()
         if still_needed(plan.cells_of(name), stopping)
     }

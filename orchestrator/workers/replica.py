@@ -26,10 +26,10 @@ from orchestrator.engines.base import (
     Engine,
     EngineDiedError,
     EngineEndedError,
-    EngineSpec,
     NodeGroup,
     UnfitNodeError,
 )
+from orchestrator.engines.kind import EngineKind
 from orchestrator.retry import retry_storage
 from orchestrator.rundir.lease import owner
 from orchestrator.rundir.manifest import software_id
@@ -143,7 +143,7 @@ class Replica:
         with socket.socket() as probe:
             probe.bind(("", 0))
             port = probe.getsockname()[1]
-        return NodeGroup(nodes, ray.util.get_node_ip_address(), port)
+        return nodes, ray.util.get_node_ip_address(), port
 
     def load(self, group: NodeGroup | None = None) -> Loaded:
         """Load the model.
@@ -167,8 +167,8 @@ class Replica:
             if Path(job.variant.model).is_absolute() and not Path(job.variant.model).exists():
                 raise UnfitNodeError(f"node {node[:8]} has no model folder {job.variant.model}")
             self._scoring.start()
-            spec = job.variant if group is None else _on_this_node(job.variant, group, 0)
-            self._engine = job.variant.kind.load(spec, gpus=job.gpus)
+            kind = job.variant.kind if group is None else _on_this_node(job.variant.kind, group, 0)
+            self._engine = kind.load(job.gpus)
             say(f"lldeg: {job.variant.name} loaded in {time.monotonic() - started:.1f} s")
             driver = job.software or {"versions": {}, "commit": None}
             software = software_here(driver, job.variant.kind, gpus=job.gpus, dtype=self._engine.dtype)
@@ -263,15 +263,14 @@ class Follower:
             EngineOptionError: the engine refuses its options or its model.
             EngineDiedError: they have ended; without them the engine cannot go on.
         """
-        variant = self._job.variant
         try:
-            variant.kind.follow(_on_this_node(variant, group, self._rank), gpus=self._job.gpus)
+            _on_this_node(self._job.variant.kind, group, self._rank).follow(self._job.gpus)
         finally:
             self._end_log()
         raise EngineDiedError(f"its workers on node {ray.get_runtime_context().get_node_id()[:8]} ended")
 
 
-def _on_this_node(variant: Variant, group: NodeGroup, rank: int) -> EngineSpec:
+def _on_this_node(kind: EngineKind, group: NodeGroup, rank: int) -> EngineKind:
     """What this node of a group loads or follows; engines then listen at the address that Ray uses.
 
     Raises:
@@ -282,4 +281,4 @@ def _on_this_node(variant: Variant, group: NodeGroup, rank: int) -> EngineSpec:
     for interface, held in psutil.net_if_addrs().items():
         if any(one.address == address for one in held):  # gloo's own choice is often a loopback
             os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
-    return variant.kind.on_node(variant, group, rank)
+    return kind.on_node(group, rank)

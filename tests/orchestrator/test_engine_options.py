@@ -38,7 +38,7 @@ def test_without_vllm_nothing_is_known(monkeypatch):
 
 def problems(**options):
     """What is wrong with options of vLLM."""
-    return list(kind_of(options).problems(options))
+    return list(kind_of(EngineSpec("m", options=options)).problems())
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def problems(**options):
 )
 def test_every_worker_of_an_engine_takes_a_gpu(options, gpus):
     """By whatever name; decode context parallelism reuses the GPUs of tensor parallelism."""
-    assert kind_of(options).gpus(options) == gpus
+    assert kind_of(EngineSpec("m", options=options)).gpus == gpus
 
 
 @pytest.mark.parametrize(
@@ -118,6 +118,6 @@ def test_the_build_says_whether_vllm_runs_on_a_cpu(monkeypatch, versions, expect
 def test_a_gpu_build_without_counted_gpus_is_not_set_up_for_a_cpu(monkeypatch):
     """gpus_per_replica: 0 says what Ray counts, not what vLLM runs on."""
     monkeypatch.setattr(vllm_kind, "built_for_cpus", lambda: False)
-    assert not vllm_kind.Vllm().runs_on_cpu(0)
+    assert not vllm_kind.Vllm(EngineSpec("m")).runs_on_cpu(0)
     monkeypatch.setattr(vllm_kind, "built_for_cpus", lambda: None)
-    assert vllm_kind.Vllm().runs_on_cpu(0)
+    assert vllm_kind.Vllm(EngineSpec("m")).runs_on_cpu(0)

@@ -19,7 +19,7 @@ from orchestrator.cluster.resources import (
 from orchestrator.config.schema import ReplicaConfig, SweepConfig
 from orchestrator.config.variants import resolve
 from orchestrator.engines import kind_of, vllm_kind
-from orchestrator.engines.base import EngineOptionError, EngineSpec, NodeGroup
+from orchestrator.engines.base import EngineOptionError, EngineSpec
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.rundir.progress import SweepProgress, VariantProgress
 from orchestrator.sweep.blocks import Block
@@ -38,6 +38,11 @@ def vllm(**options):
     return {"kind": "vllm", **options}
 
 
+def taken_of(engine, nodes, config=None):
+    """What a replica with engine options takes of some nodes."""
+    return replica_resources(config or ReplicaConfig(), kind_of(EngineSpec("m", options=engine)), nodes)
+
+
 @pytest.mark.parametrize(
     ("engine", "gpus", "nodes", "each"),
     [
@@ -53,7 +58,7 @@ def vllm(**options):
 )
 def test_an_engine_takes_as_few_nodes_as_can_hold_its_gpus(engine, gpus, nodes, each):
     """With the same number on each; without GPUs one node is enough."""
-    taken = replica_resources(ReplicaConfig(), vllm(**engine), gpu_nodes(*gpus))
+    taken = taken_of(vllm(**engine), gpu_nodes(*gpus))
     assert (taken.nodes, taken.gpus) == (nodes, each)
 
 
@@ -61,8 +66,8 @@ def test_the_number_of_nodes_may_be_set():
     """Then it is taken, also where one node would do and where there are no GPUs."""
     config = ReplicaConfig(nodes_per_replica=2, cpus_per_replica=3)
     engine = vllm(tensor_parallel_size=4)
-    assert replica_resources(config, engine, gpu_nodes(8, 8)) == ReplicaResources(3, 2, nodes=2)
-    assert replica_resources(config, engine, gpu_nodes(0, 0)) == ReplicaResources(3, 0, nodes=2)
+    assert taken_of(engine, gpu_nodes(8, 8), config) == ReplicaResources(3, 2, nodes=2)
+    assert taken_of(engine, gpu_nodes(0, 0), config) == ReplicaResources(3, 0, nodes=2)
 
 
 def test_only_nodes_with_the_labels_count():
@@ -71,7 +76,7 @@ def test_only_nodes_with_the_labels_count():
         Node("other", {"CPU": 64.0, "GPU": 8.0}, {}),
         *(Node(name, {"CPU": 64.0, "GPU": 4.0}, {"card": "h"}) for name in ("first", "second")),
     ]
-    taken = replica_resources(ReplicaConfig(labels={"card": "h"}), vllm(tensor_parallel_size=8), nodes)
+    taken = taken_of(vllm(tensor_parallel_size=8), nodes, ReplicaConfig(labels={"card": "h"}))
     assert (taken.nodes, taken.gpus) == (2, 4)
     assert why_unschedulable(taken, nodes) is None
 
@@ -79,7 +84,7 @@ def test_only_nodes_with_the_labels_count():
 def test_other_engines_stay_on_one_node():
     """What one node cannot hold is refused for them."""
     engine = {"kind": "lm-eval:hf", "tensor_parallel_size": 16}
-    taken = replica_resources(ReplicaConfig(), engine, gpu_nodes(8, 8))
+    taken = taken_of(engine, gpu_nodes(8, 8))
     assert (taken.nodes, taken.gpus) == (1, 16)
     assert "on one node; the largest node has 64 CPU, 8 GPU" in why_unschedulable(taken, gpu_nodes(8, 8))
 
@@ -195,17 +200,17 @@ def test_an_old_vllm_stays_on_one_node(monkeypatch):
     """It has no option for several."""
     monkeypatch.setattr(vllm_kind, "vllm_options", lambda: frozenset({"tensor_parallel_size"}))
     engine = vllm(tensor_parallel_size=16)
-    assert replica_resources(ReplicaConfig(), engine, gpu_nodes(8, 8)).nodes == 1
+    assert taken_of(engine, gpu_nodes(8, 8)).nodes == 1
     assert problems_of(engine, {"nodes_per_replica": 2})
     elsewhere = {**engine, "python": "/env/bin/python"}
-    assert replica_resources(ReplicaConfig(), elsewhere, gpu_nodes(8, 8)).nodes == 2
+    assert taken_of(elsewhere, gpu_nodes(8, 8)).nodes == 2
 
 
 def test_each_node_is_told_which_it_is():
     """By vLLM's own options; another executor than its multiprocessing one is refused."""
-    group = NodeGroup(2, "10.0.0.1", 29500)
+    group = 2, "10.0.0.1", 29500
     spec = EngineSpec("m", options=vllm(tensor_parallel_size=16))
-    assert kind_of(spec.options).on_node(spec, group, 1).arguments == {
+    assert kind_of(spec).on_node(group, 1).spec.arguments == {
         "tensor_parallel_size": 16,
         "distributed_executor_backend": "mp",
         "nnodes": 2,
@@ -215,7 +220,7 @@ def test_each_node_is_told_which_it_is():
     }
     other = EngineSpec("m", options=vllm(distributed_executor_backend="ray"))
     with pytest.raises(EngineOptionError, match="must be mp"):
-        kind_of(other.options).on_node(other, group, 1)
+        kind_of(other).on_node(group, 1)
 
 
 class Place:

@@ -13,6 +13,7 @@ from standin.files import write_small_sweep
 from standin.rows import identities, planned
 
 from orchestrator.engines import kind_of
+from orchestrator.engines.base import EngineSpec
 from orchestrator.errors import UserError
 from orchestrator.rundir.manifest import merge
 from orchestrator.sweep.models import versions_of
@@ -107,8 +108,8 @@ def test_the_path_must_be_absolute():
 
 def test_options_of_another_version_are_not_checked_here():
     """They are known where that version is."""
-    options = {"kind": "vllm", "option_of_tomorrow": 1}
-    assert list(kind_of(options).problems({**options, "python": "/other/bin/python"})) == []
+    options = {"kind": "vllm", "option_of_tomorrow": 1, "python": "/other/bin/python"}
+    assert list(kind_of(EngineSpec("m", options=options)).problems()) == []
 
 
 @pytest.mark.ray

@@ -52,7 +52,7 @@ def serve():
 
 def problems(options):
     """What is wrong with engine options."""
-    return list(kind_of(options).problems(options))
+    return list(kind_of(EngineSpec("m", options=options)).problems())
 
 
 @pytest.fixture
@@ -409,9 +409,9 @@ def test_a_right_server_has_no_problems():
 def test_how_requests_are_sent_decides_no_answer():
     """A run may go on with other numbers, for a served model alone."""
     options = {"kind": COMPLETIONS, "base_url": "u", "num_concurrent": 3, "timeout": 5, "patience": 9}
-    assert kind_of(options).deciding(options) == {"kind": COMPLETIONS, "base_url": "u"}
+    assert kind_of(EngineSpec("m", options=options)).deciding() == {"kind": COMPLETIONS, "base_url": "u"}
     others = {"kind": "vllm", "timeout": 5}
-    assert kind_of(others).deciding(others) == others
+    assert kind_of(EngineSpec("m", options=others)).deciding() == others
 
 
 @pytest.mark.parametrize(

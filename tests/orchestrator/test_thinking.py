@@ -180,7 +180,7 @@ def test_log_likelihoods_leave_no_room_for_thoughts(tmp_path, tokenizer):
 @pytest.mark.parametrize("option", ["enable_thinking", "chat_template_args", "think_end_token"])
 def test_options_of_lm_evals_classes_are_keys_of_the_prompt(option):
     """As engine options they would have no effect on prompts."""
-    (problem,) = kind_of({"kind": "lm-eval:hf"}).problems({"kind": "lm-eval:hf", option: "x"})
+    (problem,) = kind_of(EngineSpec("m", options={"kind": "lm-eval:hf", option: "x"})).problems()
     assert f"prompt.{option}" in problem
 
 

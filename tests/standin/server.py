@@ -15,7 +15,7 @@ HANG = "hang"  # in place of a reply: nothing comes until the server ends
 
 def open_engine(spec, *, gpus):
     """The engine of a spec, as a replica loads it."""
-    return kind_of(spec.options).load(spec, gpus=gpus)
+    return kind_of(spec).load(gpus)
 
 
 def reply(content, status=200, **headers):
