@@ -65,7 +65,7 @@ def _show(facts: dict[str, Any], console: Console) -> None:
     console.print(fitting(header, rows, console.width))
     for name, entry in variants.items():
         for look in entry["looks"]:
-            console.print(Text(clean(f"{name}, last look: {standing_text(Standing.from_json(look))}")))
+            console.print(Text(clean(f"{name}, last look: {standing_text(Standing.model_validate(look))}")))
     for replica in facts["replicas"]:
         where = f" on node {replica['node'][:8]}" if replica["node"] else ""
         place = f"replica {replica['number']}, {replica['variant']}: {replica['state']}{where}"

@@ -18,7 +18,7 @@ from jobs.formats.run_files import RunFiles
 from jobs.text.format import problem_text
 from jobs.text.terminal import fitting
 from orchestrator.rundir.lease import is_running
-from orchestrator.rundir.progress import Standing, SweepProgress, VariantProgress, VariantStatus, read_status
+from orchestrator.rundir.progress import Standing, SweepProgress, VariantProgress, read_status
 
 if TYPE_CHECKING:
     from orchestrator.sweep.plan import Plan  # slow to import, and `lldeg status` need not wait
@@ -188,7 +188,7 @@ def run_status(url: str) -> dict[str, Any]:
     whole = total(counts.values())
     variants = {}
     for name, count in counts.items():
-        last = told.variants.get(name, VariantStatus())
+        last = told.variants.get(name, VariantProgress())
         variants[name] = last.model_dump(exclude={"looks", "prompt_tokens", "output_tokens"}) | {
             "planned": count.planned,
             "done": count.done,
@@ -196,7 +196,7 @@ def run_status(url: str) -> dict[str, Any]:
             "not_needed": count.not_needed,
             "errors": count.errors,
             "replicas": last.replicas if running else 0,
-            "looks": [look.as_json() for look in last.looks],
+            "looks": [look.model_dump(mode="json") for look in last.looks],
         }
     missing = whole.needed - whole.done
     return {

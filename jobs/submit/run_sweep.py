@@ -107,7 +107,7 @@ def _count_withdrawn(url: str, progress: SweepProgress) -> None:
     for name, count in Footers().count(RunFiles.open(url)).items():
         if (counts := progress.variants.get(name)) is not None and count.planned == counts.planned:
             more = min(max(0, count.done - counts.done), counts.not_needed)
-            counts.written, counts.not_needed = counts.written + more, counts.not_needed - more
+            counts.done, counts.not_needed = counts.done + more, counts.not_needed - more
 
 
 def stopping_of(plan: Plan, warn: Callable[[str], None], *, record: bool = True) -> StoppingPolicy | None:

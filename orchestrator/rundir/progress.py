@@ -12,22 +12,22 @@ import socket
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
 from math import inf, isinf
 from typing import Annotated, Any, Self
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
 from orchestrator.errors import error_text
 from orchestrator.rundir.store import RunStore
 
 STATUS, STOP, EVENTS = "status.json", "stop", "events.jsonl"
 SECONDS_BETWEEN_BEATS = 3.0
+SECONDS_TO_SETTLE = 2.0  # before that a rate says little
 LONGEST = 1e10  # seconds, some three hundred years
 
 State = Annotated[str, BeforeValidator(lambda word: "running" if word == "at work" else word)]
 """Of a sweep or a replica; earlier versions had other words, here and for two keys below."""
-SECONDS_TO_SETTLE = 2.0  # before that a rate says little
+Problem = Annotated[str | None, Field(validation_alias=AliasChoices("problem", "trouble"))]
 _Infinite = Annotated[
     float, Field(allow_inf_nan=True), PlainSerializer(lambda value: None if isinf(value) else value)
 ]
@@ -36,138 +36,102 @@ Boundary = Annotated[_Infinite, BeforeValidator(lambda value: inf if value is No
 """A statistic, and a boundary that it must reach; infinite (null in JSON) where nothing is tested."""
 
 
-@dataclass(frozen=True)
-class Standing:
+class StatusPart(BaseModel):
+    """A part of the status: what has another type or no sensible size is damaged, other keys are ignored."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Standing(StatusPart):
     """A variant at one temperature, after its last look, in a sweep that stops early.
 
     Statistics are on the normal scale; those at a boundary or beyond decide.
-
-    Attributes:
-        look: number of the look, from 1 on.
-        looks: how many are planned.
-        statistic: evidence that the variant is worse.
-        boundary: from which on it is degraded.
-        certified_statistic: evidence that the drop is below the margin.
-        certified_boundary: from which on it is certified; infinite where that is not tested yet.
-        verdict: "degraded", "certified" or "inconclusive"; None while it goes on.
     """
+
+    model_config = ConfigDict(frozen=True)
 
     temperature: float
-    look: int
-    looks: int
-    statistic: Statistic
-    boundary: Boundary
-    certified_statistic: Statistic
-    certified_boundary: Boundary
-    verdict: str | None = None
-
-    def as_json(self) -> dict[str, Any]:
-        """As JSON values; what is infinite is null."""
-        values: dict[str, Any] = _STANDING.dump_python(self, mode="json")
-        return values
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Standing:
-        """From what `as_json` gave."""
-        return _STANDING.validate_python(values)
+    look: int  # its number, from 1 on
+    looks: int  # how many are planned
+    statistic: Statistic  # evidence that the variant is worse
+    boundary: Boundary  # from which on it is degraded
+    certified_statistic: Statistic  # evidence that the drop is below the margin
+    certified_boundary: Boundary  # from which on it is certified; infinite where that is not tested yet
+    verdict: str | None = None  # "degraded", "certified" or "inconclusive"; None while it goes on
 
 
-_STANDING = TypeAdapter(Standing)
+class VariantProgress(StatusPart):
+    """Counts of one variant."""
 
+    planned: int = 0  # samples of the sweep
+    done: int = 0  # of these, rows in the run directory
+    errors: int = 0  # of the rows that this submit wrote, those with an error
+    lost: int = 0  # samples left missing because replicas failed on their blocks too often
+    not_needed: int = Field(default=0, ge=0)  # dropped: their variant and temperature were decided early
+    loads: int = 0  # how often the model was loaded
+    replicas: int = 0  # engines loaded or loading now
+    refusal: str | None = None  # why the engine cannot run this variant; None if it can
+    prompt_tokens: int = Field(default=0, ge=0, lt=2**63)  # over the rows that this submit wrote
+    output_tokens: int = Field(default=0, ge=0, lt=2**63)
+    samples_per_second: float = 0.0  # since the first block was handed out; 0 before anything was written
+    tokens_per_second: float = 0.0
+    looks: tuple[Standing, ...] = ()  # the last one at each temperature, if the sweep stops early
 
-@dataclass
-class VariantProgress:
-    """Counts of one variant.
-
-    Attributes:
-        planned: samples of the sweep.
-        found: of these, answered before this submit.
-        found_errors: of the rows found, those with an error.
-        written: rows written by this submit, errors included.
-        errors: of the rows written, those with an error.
-        lost: samples left owed because replicas failed on their blocks too often.
-        asked_again: samples asked for once more, since a server had refused them or a replica had failed.
-        not_needed: samples dropped from the plan because their variant and temperature were decided early.
-        prompt_tokens, output_tokens: over the rows written.
-        loads: how often the model was loaded.
-        load_seconds: time spent loading it.
-        busy_seconds: time its engines were loaded, summed over replicas.
-        replicas: engines loaded or loading now.
-        refusal: why the engine cannot run this variant; None if it can.
-        looks: the last one at each temperature, if the sweep stops early.
-        first_work, last_work: when the first block was handed out and the last one written, monotonic clock.
-    """
-
-    planned: int
-    found: int = 0
-    found_errors: int = 0
-    written: int = 0
-    errors: int = 0
-    lost: int = 0
-    asked_again: int = 0
-    not_needed: int = 0
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-    loads: int = 0
-    load_seconds: float = 0.0
-    busy_seconds: float = 0.0
-    replicas: int = 0
-    refusal: str | None = None
-    looks: tuple[Standing, ...] = ()
-    first_work: float | None = None
-    last_work: float | None = None
+    found: int = Field(default=0, exclude=True)  # rows that were there before this submit
+    found_errors: int = Field(default=0, exclude=True)
+    asked_again: int = Field(default=0, exclude=True)  # samples that a server refused or a replica failed on
+    load_seconds: float = Field(default=0.0, exclude=True)  # time spent loading the model
+    busy_seconds: float = Field(default=0.0, exclude=True)  # of its engines once loaded, over all replicas
+    first_work: float | None = Field(default=None, exclude=True)  # monotonic clock, of the first block
 
     @property
-    def done(self) -> int:
-        """Samples in the run directory."""
-        return self.found + self.written
+    def written(self) -> int:
+        """Rows written by this submit, errors included."""
+        return self.done - self.found
 
     @property
     def owed(self) -> int:
         """Samples that are still to be answered."""
         return self.planned - self.done - self.not_needed
 
-    @property
-    def samples_per_second(self) -> float:
-        """Rate since the first block was handed out; 0 before anything was written."""
-        return self._rate(self.written)
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Tokens generated per second."""
-        return self._rate(self.output_tokens)
-
-    def _rate(self, count: int) -> float:
-        if self.first_work is None or self.last_work is None or self.last_work <= self.first_work:
-            return 0.0
-        return count / (self.last_work - self.first_work)
+    def keep_pace(self) -> None:
+        """Take the rates when a block has been written."""
+        if self.first_work is not None and (seconds := time.monotonic() - self.first_work) > 0:
+            self.samples_per_second = self.written / seconds
+            self.tokens_per_second = self.output_tokens / seconds
 
 
-@dataclass
-class ReplicaProgress:
-    """One replica.
+class ReplicaProgress(StatusPart):
+    """One replica."""
 
-    Attributes:
-        number: counts the replicas of a submit from 1.
-        state: "loading" or "running".
-        node: Ray's ID of its node; None while it loads.
-        samples: rows it has written.
-        problem: why it writes none now; None if it has no problem.
-        in_flight: samples of the blocks it works on.
-        loaded: when its model was loaded, on the monotonic clock; None while it loads.
-    """
-
-    number: int
+    number: int  # counts the replicas of a submit from 1
     variant: str
-    state: str = "loading"
-    node: str | None = None
-    samples: int = 0
-    problem: str | None = None
-    in_flight: int = 0
-    loaded: float | None = None
+    state: State = "loading"  # or "running"
+    node: str | None = None  # Ray's ID of it; None while the model loads
+    samples: int = 0  # rows that it has written
+    problem: Problem = None  # why it writes none now; None if it has no problem
+
+    in_flight: int = Field(default=0, exclude=True)  # samples of the blocks it works on
+    loaded: float | None = Field(default=None, exclude=True)  # when, on the monotonic clock
 
 
-@dataclass
+class SweepStatus(StatusPart):
+    """status.json: how far the submit is, or was, by its last heartbeat."""
+
+    state: State | None = None  # "running", "incomplete" or "complete"
+    last_heartbeat: float | None = Field(
+        default=None, validation_alias=AliasChoices("last_heartbeat", "time")
+    )  # when it was written, in seconds since 1970
+    host: str | None = None
+    pid: int | None = None
+    seconds: float | None = None  # since the submit began
+    seconds_left: float | None = Field(default=None, ge=0, le=LONGEST)  # an estimate; None without one
+    variants: dict[str, VariantProgress] = Field(default_factory=dict)
+    replicas: list[ReplicaProgress] = Field(default_factory=list)
+    problem: Problem = None  # what keeps answers from being written; None if nothing does
+    notes: list[str] = Field(default_factory=list)  # what was given up, and why
+
+
 class SweepProgress:
     """Counts of all variants, and messages of the dispatcher.
 
@@ -180,14 +144,15 @@ class SweepProgress:
         stop: set to a reason to make the dispatcher stop.
     """
 
-    variants: dict[str, VariantProgress]
-    started: float = field(default_factory=time.monotonic)
-    replicas: dict[int, ReplicaProgress] = field(default_factory=dict)
-    metrics: dict[str, set[str]] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
-    heartbeat_error: str | None = None
-    waiting: str | None = None
-    stop: str | None = None
+    def __init__(self, variants: dict[str, VariantProgress]) -> None:
+        self.variants = variants
+        self.started = time.monotonic()
+        self.replicas: dict[int, ReplicaProgress] = {}
+        self.metrics: dict[str, set[str]] = {}
+        self.notes: list[str] = []
+        self.heartbeat_error: str | None = None
+        self.waiting: str | None = None
+        self.stop: str | None = None
 
     @property
     def owed(self) -> int:
@@ -220,83 +185,20 @@ class SweepProgress:
         Returns:
             seconds; None before engines have worked for some seconds and written something.
         """
-        now = time.monotonic()
+        now, variants = time.monotonic(), self.variants
         engines = [replica for replica in list(self.replicas.values()) if replica.loaded is not None]
-        worked = sum(variant.busy_seconds for variant in self.variants.values())
+        worked = sum(counts.busy_seconds for counts in variants.values())
         worked += sum(now - replica.loaded for replica in engines if replica.loaded is not None)
         if not self.written or worked < SECONDS_TO_SETTLE:
             return None
         in_flight = sum(replica.in_flight for replica in engines) / 2
         work = (self.owed - in_flight) * worked / (self.written + in_flight)
-        loads = sum(variant.loads for variant in self.variants.values())
         at_work = {replica.variant for replica in engines}
-        to_load = sum(
-            counts.owed > 0 and counts.refusal is None and name not in at_work
-            for name, counts in self.variants.items()
-        )
-        load_seconds = sum(variant.load_seconds for variant in self.variants.values()) / max(1, loads)
+        waiting = [counts for name, counts in variants.items() if counts.owed > 0 and name not in at_work]
+        to_load = sum(counts.refusal is None for counts in waiting)
+        loads = max(1, sum(counts.loads for counts in variants.values()))
+        load_seconds = sum(counts.load_seconds for counts in variants.values()) / loads
         return (work + to_load * load_seconds) / max(1, len(engines))
-
-
-class _StatusPart(BaseModel):
-    """A part of the status: what has another type or no sensible size is damaged, other keys are ignored."""
-
-    model_config = ConfigDict(allow_inf_nan=False, from_attributes=True)
-
-
-class VariantStatus(_StatusPart):
-    """Counts of a variant, as `VariantProgress` has them."""
-
-    planned: int = 0
-    done: int = 0
-    errors: int = 0
-    lost: int = 0
-    not_needed: int = Field(default=0, ge=0)
-    loads: int = 0
-    replicas: int = 0
-    refusal: str | None = None
-    prompt_tokens: int = Field(default=0, ge=0, lt=2**63)
-    output_tokens: int = Field(default=0, ge=0, lt=2**63)
-    samples_per_second: float = 0.0
-    tokens_per_second: float = 0.0
-    looks: list[Standing] = Field(default_factory=list)
-
-
-class ReplicaStatus(_StatusPart):
-    """A replica, as `ReplicaProgress` has it."""
-
-    number: int
-    variant: str
-    state: State
-    node: str | None = None
-    samples: int = 0
-    problem: str | None = Field(default=None, validation_alias=AliasChoices("problem", "trouble"))
-
-
-class SweepStatus(_StatusPart):
-    """status.json: how far the submit is, or was, by its last heartbeat.
-
-    Attributes:
-        state: "running", "incomplete" or "complete".
-        last_heartbeat: when it was written, in seconds since 1970.
-        seconds: since the submit began.
-        seconds_left: an estimate; None if there is none yet.
-        problem: what keeps answers from being written; None if nothing does.
-        notes: what was given up, and why.
-    """
-
-    state: State | None = None
-    last_heartbeat: float | None = Field(
-        default=None, validation_alias=AliasChoices("last_heartbeat", "time")
-    )
-    host: str | None = None
-    pid: int | None = None
-    seconds: float | None = None
-    seconds_left: float | None = Field(default=None, ge=0, le=LONGEST)
-    variants: dict[str, VariantStatus] = Field(default_factory=dict)
-    replicas: list[ReplicaStatus] = Field(default_factory=list)
-    problem: str | None = Field(default=None, validation_alias=AliasChoices("problem", "trouble"))
-    notes: list[str] = Field(default_factory=list)
 
 
 def read_status(store: RunStore) -> SweepStatus:
@@ -325,10 +227,10 @@ def write_status(store: RunStore, progress: SweepProgress, state: str | None = N
         pid=os.getpid(),
         seconds=time.monotonic() - progress.started,
         seconds_left=progress.seconds_left(),
-        variants={name: VariantStatus.model_validate(one) for name, one in progress.variants.items()},
-        replicas=[ReplicaStatus.model_validate(one) for one in list(progress.replicas.values())],
+        variants=progress.variants,
+        replicas=list(progress.replicas.values()),
         problem=progress.problem,
-        notes=list(progress.notes),
+        notes=progress.notes,
     )
     store.write_log(STATUS, status.model_dump_json(indent=1).encode())
 

@@ -66,7 +66,8 @@ class Plan:
             cells = self.cells_of(variant)
             planned, owed = sum(cell.planned for cell in cells), sum(cell.owed for cell in cells)
             errors = sum(cell.errors for cell in cells)
-            counts[variant] = VariantProgress(planned=planned, found=planned - owed, found_errors=errors)
+            done = planned - owed
+            counts[variant] = VariantProgress(planned=planned, done=done, found=done, found_errors=errors)
         return counts
 
 

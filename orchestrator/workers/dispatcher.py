@@ -228,11 +228,11 @@ class Dispatcher:
         counts = self._progress.variants[slot.variant]
         slot.progress.samples += report.samples
         slot.progress.problem = None
-        counts.written += report.samples
+        counts.done += report.samples
         counts.errors += report.errors
         counts.prompt_tokens += report.prompt_tokens
         counts.output_tokens += report.output_tokens
-        counts.last_work = time.monotonic()
+        counts.keep_pace()
         self._progress.metrics.setdefault(block.task, set()).update(report.metrics)
         if report.ended is not None:
             self._ended(slot, report.ended)  # which then has no more to do than the blocks in flight on it
@@ -247,7 +247,7 @@ class Dispatcher:
         for variant, looks in self._stopping.standing().items():
             counts = self._progress.variants[variant]
             for look in set(looks) - set(counts.looks):
-                self._log({"event": "look", "variant": variant, **look.as_json()})
+                self._log({"event": "look", "variant": variant, **look.model_dump(mode="json")})
             counts.looks = looks
 
     # what fails -----------------------------------------------------------------------------------------
@@ -350,7 +350,7 @@ class Dispatcher:
             self._block_failed(block, error_text(error))
             return
         counts = self._progress.variants[block.variant]
-        counts.written += block.samples
+        counts.done += block.samples
         counts.errors += block.samples
         self._report(block, scores)
 

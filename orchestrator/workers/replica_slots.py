@@ -203,7 +203,7 @@ class ReplicaSlots:
             ray.remote(Follower).options(**place.actor_options(rank), **shared).remote(work.job, number, rank)
             for rank in range(1, place.resources.nodes)
         ]
-        state = ReplicaProgress(number, variant.name)
+        state = ReplicaProgress(number=number, variant=variant.name)
         slot = ReplicaSlot(actor, place, state, time.monotonic(), followers)
         self._slots.append(slot)
         self._progress.replicas[number] = state

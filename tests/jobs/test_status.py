@@ -123,14 +123,15 @@ def test_what_is_no_run_is_refused(lldeg, tmp_path):
 @pytest.mark.parametrize(
     ("standing", "text"),
     [
-        (Standing(0.7, 2, 10, 1.5, 3.1, -inf, 2.9), "T 0.7: 2/10 z 1.50, degraded at 3.10"),
-        (Standing(0.0, 1, 5, -inf, inf, 1.2, 2.9), "no sign of damage; margin z 1.20, certified at 2.90"),
-        (Standing(0.0, 5, 5, -inf, inf, 1.2, 2.9, "certified"), "T 0: 5/5 certified"),
+        ((0.7, 2, 10, 1.5, 3.1, -inf, 2.9), "T 0.7: 2/10 z 1.50, degraded at 3.10"),
+        ((0.0, 1, 5, -inf, inf, 1.2, 2.9), "no sign of damage; margin z 1.20, certified at 2.90"),
+        ((0.0, 5, 5, -inf, inf, 1.2, 2.9, "certified"), "T 0: 5/5 certified"),
     ],
 )
 def test_a_look_is_told_with_its_distance_to_the_boundaries(standing, text):
     """Both of them, where there are any, and no infinite numbers."""
-    assert standing_text(standing).endswith(text)
+    facts = dict(zip(Standing.model_fields, standing, strict=False))
+    assert standing_text(Standing(**facts)).endswith(text)
 
 
 STOPPED = {

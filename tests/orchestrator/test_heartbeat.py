@@ -23,6 +23,17 @@ from orchestrator.rundir.progress import (
 )
 from orchestrator.rundir.store import RunStore
 
+LOOK = Standing(
+    temperature=0.5,
+    look=1,
+    looks=6,
+    statistic=0.1,
+    boundary=2.0,
+    certified_statistic=-1.0,
+    certified_boundary=inf,
+    verdict="inconclusive",
+)
+
 
 @pytest.fixture(params=["disk", "object store"])
 def store(request, tmp_path, monkeypatch):
@@ -34,7 +45,12 @@ def store(request, tmp_path, monkeypatch):
 @pytest.fixture
 def progress():
     """A sweep of ten samples, of which four are there."""
-    return SweepProgress({"base": VariantProgress(planned=10, found=3, written=1)})
+    return SweepProgress({"base": VariantProgress(planned=10, done=4, found=3)})
+
+
+def replica(**facts):
+    """One that is running."""
+    return ReplicaProgress(number=1, variant="base", state="running", node="n1", samples=7, **facts)
 
 
 def until(condition):
@@ -59,7 +75,7 @@ def refuse(monkeypatch, name):
 
 def test_the_run_directory_knows_how_far_it_is(store, progress):
     """Counts, replicas and problems, while the sweep is running."""
-    progress.replicas[1] = ReplicaProgress(1, "base", "running", "n1", 7, "storage error, retrying: full")
+    progress.replicas[1] = replica(problem="storage error, retrying: full")
     with Heartbeat(store, progress):
         until(lambda: read_status(store).state)
         status = read_status(store)
@@ -70,8 +86,8 @@ def test_the_run_directory_knows_how_far_it_is(store, progress):
 
 def test_what_is_written_is_read(store, progress):
     """Every field of it, looks of a sweep that stops early included."""
-    progress.replicas[1] = ReplicaProgress(1, "base", "running", "n1", 7)
-    progress.variants["base"].looks = (Standing(0.5, 1, 6, 0.1, 2.0, -1.0, inf, "inconclusive"),)
+    progress.replicas[1] = replica()
+    progress.variants["base"].looks = (LOOK,)
     with Heartbeat(store, progress):
         pass
     assert read_status(store).model_dump(mode="json") == json.loads(store.read_log(STATUS))
@@ -81,7 +97,7 @@ def test_what_is_written_is_read(store, progress):
 def test_the_last_beat_says_how_it_ended(store, progress, written, state):
     """After the sweep the status is final."""
     with Heartbeat(store, progress):
-        progress.variants["base"].written = written
+        progress.variants["base"].done = 3 + written
     assert read_status(store).state == state
 
 

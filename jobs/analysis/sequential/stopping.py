@@ -111,14 +111,14 @@ class SequentialPolicy(StoppingPolicy):
 def _standing(temperature: float, course: Course, looks: int) -> Standing:
     last = course.looks[-1]
     return Standing(
-        temperature,
-        last.look,
-        looks,
-        last.statistic,
-        last.boundary,
-        last.certified_statistic,
-        last.certified_boundary,
-        course.verdict.value if course.verdict else None,
+        temperature=temperature,
+        look=last.look,
+        looks=looks,
+        statistic=last.statistic,
+        boundary=last.boundary,
+        certified_statistic=last.certified_statistic,
+        certified_boundary=last.certified_boundary,
+        verdict=course.verdict.value if course.verdict else None,
     )
 
 
