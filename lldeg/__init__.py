@@ -234,7 +234,7 @@ def submit(
     from pathlib import Path  # noqa: PLC0415
 
     from jobs.submit.request import SubmitRequest  # noqa: PLC0415
-    from jobs.submit.run_sweep import run_sweep  # noqa: PLC0415
+    from jobs.submit.run_sweep import refuse_refused, run_sweep  # noqa: PLC0415
     from orchestrator.config.environment import prepare_for_ray  # noqa: PLC0415
 
     request = SubmitRequest(
@@ -248,11 +248,11 @@ def submit(
     if request.as_job:
         raise UserError(f"{address} is for Ray jobs: use `lldeg submit --address`, or a ray:// address here.")
     prepare_for_ray(address)
-    submitted = run_sweep(request)
-    submitted.raise_for_refusals()
-    if (submitted.progress.stop or "").startswith("interrupted"):
+    plan, progress = run_sweep(request)
+    refuse_refused(plan, progress)
+    if (progress.stop or "").startswith("interrupted"):
         raise KeyboardInterrupt
-    result = SubmitResult.of(submitted)
+    result = SubmitResult.of(plan.sweep.store.url, progress)
     if result.missing:
         raise IncompleteRunError(result)
     return result

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jobs.analysis.compare import Analysis, VariantResult
     from jobs.analysis.policy.decision import Decision
     from jobs.scores.score_set import ScoreSet
-    from jobs.submit.run_sweep import Submitted
+    from orchestrator.rundir.progress import SweepProgress
 
 
 @dataclass(frozen=True)
@@ -123,15 +123,15 @@ class SubmitResult:
     missing: int
 
     @classmethod
-    def of(cls, submitted: Submitted) -> SubmitResult:
+    def of(cls, run_dir: str, progress: SweepProgress) -> SubmitResult:
         """The counts over all variants."""
-        variants = submitted.progress.variants.values()
+        variants = progress.variants.values()
         return cls(
-            run_dir=submitted.plan.sweep.store.url,
+            run_dir=run_dir,
             planned=sum(counts.planned for counts in variants),
             written=sum(counts.written for counts in variants),
             errors=sum(counts.errors for counts in variants),
-            missing=submitted.progress.owed,
+            missing=progress.owed,
         )
 
 

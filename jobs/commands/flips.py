@@ -1,6 +1,5 @@
 """`lldeg flips`: which answers change when only the seed, the temperature or the run changes."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -63,9 +62,9 @@ def flips(
         ),
     )
     report = summarize(reruns)
-    report = replace(report, warnings=(*stopped_notes(reruns.runs), *report.warnings))
-    if not report.cells:
-        raise UserError(" ".join(report.warnings))
+    report["warnings"][:0] = stopped_notes(reruns.runs)
+    if not report["cells"]:
+        raise UserError(" ".join(report["warnings"]))
     folder = out or default_folder(folders)
     written = write_flips(reruns, report, folder)
     console = terminal()

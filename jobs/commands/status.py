@@ -3,7 +3,6 @@
 import json
 import time
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import typer
@@ -13,7 +12,7 @@ from rich.text import Text
 from jobs.commands.options import Run
 from jobs.exit_status import INCOMPLETE
 from jobs.formats.notices import some
-from jobs.submit.progress import run_status, standing_text, tally
+from jobs.submit.progress import run_status, standing_text, tally, time_left
 from jobs.text.format import clean, problem_text
 from jobs.text.terminal import fitting, terminal
 from orchestrator.rundir.progress import Standing
@@ -49,29 +48,26 @@ def status(
 
 
 def _show(facts: dict[str, Any], console: Console) -> None:
-    variants = facts["variants"]
-    not_needed = sum(entry["not_needed"] for entry in variants.values())
-    line = f"{facts['run']}: {facts['state']}, {tally(facts['done'], facts['planned'], not_needed)}"
-    if facts["seconds_left"] is not None:
-        line += f", about {timedelta(seconds=round(facts['seconds_left']))} left"
-    console.print(Text(line))
+    variants = facts["variants"].items()
+    not_needed = sum(entry["not_needed"] for _, entry in variants)
+    counts = tally(facts["done"], facts["planned"], not_needed)
+    console.print(Text(f"{facts['run']}: {facts['state']}, {counts}{time_left(facts['seconds_left'])}"))
     counted = ["done", "missing", *(["not_needed"] if not_needed else []), "errors"]
     rows = []
-    for name, entry in variants.items():
+    for name, entry in variants:
         rates = [f"{entry['samples_per_second']:.1f}", f"{entry['tokens_per_second']:.0f}"]
-        counts = [f"{entry[key]:,}" for key in counted]
-        rows.append([clean(name), *counts, *(rates if entry["loads"] else ("", "")), str(entry["replicas"])])
+        row = [clean(name), *(f"{entry[key]:,}" for key in counted)]
+        rows.append([*row, *(rates if entry["loads"] else ("", "")), str(entry["replicas"])])
     header = ["variant", *(key.replace("_", " ") for key in counted), "samples/s", "tokens/s", "replicas"]
     console.print(fitting(header, rows, console.width))
-    for name, entry in variants.items():
-        for look in entry["looks"]:
-            console.print(Text(clean(f"{name}, last look: {standing_text(Standing.model_validate(look))}")))
+    looks = [(name, Standing.model_validate(look)) for name, entry in variants for look in entry["looks"]]
+    lines = [f"{name}, last look: {standing_text(look)}" for name, look in looks]
     for replica in facts["replicas"]:
         where = f" on node {replica['node'][:8]}" if replica["node"] else ""
         place = f"replica {replica['number']}, {replica['variant']}: {replica['state']}{where}"
-        console.print(Text(f"{place}, {replica['samples']:,} samples"))
-    for remark in _remarks(facts):
-        console.print(Text(clean(remark)))
+        lines.append(f"{place}, {replica['samples']:,} samples")
+    for line in (*lines, *_remarks(facts)):
+        console.print(Text(clean(line)))
 
 
 def _remarks(facts: dict[str, Any]) -> Iterator[str]:

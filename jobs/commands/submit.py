@@ -39,21 +39,19 @@ def submit(**options: Any) -> None:
         raise typer.Exit(submit_job(request))
     from jobs.submit.dry_run import show_dry_run  # noqa: PLC0415 - slow to import, and --help need not wait
     from jobs.submit.progress import outcome_text  # noqa: PLC0415
-    from jobs.submit.run_sweep import run_sweep  # noqa: PLC0415
+    from jobs.submit.run_sweep import refuse_refused, run_sweep  # noqa: PLC0415
 
     console = terminal()
     if request.dry_run:
         show_dry_run(request, console)
         return
-    submitted = run_sweep(request, console)
-    plan, progress = submitted.plan, submitted.progress
+    plan, progress = run_sweep(request, console)
+    url = plan.sweep.store.url
     if progress.stop is not None and progress.owed:
-        console.print(
-            f"Stopped: {progress.stop}. {progress.owed:,} samples of {plan.sweep.store.url} are still "
-            "missing; the same command resumes the run."
-        )
+        missing = f"{progress.owed:,} samples of {url} are still missing"
+        console.print(f"Stopped: {progress.stop}. {missing}; the same command resumes the run.")
         raise typer.Exit(INCOMPLETE)
-    console.print(outcome_text(plan, progress), markup=False, highlight=False, soft_wrap=True)
-    submitted.raise_for_refusals()
+    console.print(outcome_text(url, progress), markup=False, highlight=False, soft_wrap=True)
+    refuse_refused(plan, progress)
     if progress.owed:
         raise typer.Exit(INCOMPLETE)

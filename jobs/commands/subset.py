@@ -20,7 +20,7 @@ from jobs.commands.options import Columns
 from jobs.formats.columns import parse_columns
 from jobs.formats.notices import some
 from jobs.formats.write_run import as_runs
-from jobs.reruns.choose import Choice, Kept, choose_items, chosen_items, flips_kept
+from jobs.reruns.choose import Choice, Kept, choose_items, flips_kept
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import RerunQuery, RerunSet
 from jobs.scores.score_set import Reading
@@ -81,7 +81,8 @@ def subset(
 
 def to_subset(reruns: RerunSet, choices: Sequence[Choice]) -> Subset:
     """The file's content: chosen items by task, and which runs chose them."""
-    items = {choice[0].info.name: tuple(chosen_items(choice)) for choice in choices if choice[1].any()}
+    chosen = {cell.info.name: cell.items[cell.complete][flips].tolist() for cell, flips in choices}
+    items = {task: tuple(map(int, own)) for task, own in chosen.items() if own}
     cells = [cell for cell, _ in choices]
     runs = sorted({(cell.temperature, seed) for cell in cells for seed in cell.seeds}, key=str)
     entry = next(run.models[cells[0].variant] for run in reruns.runs if cells[0].variant in run.models)

@@ -25,22 +25,13 @@ Choice = tuple[RepeatedAnswers, Bools]
 """The baseline's answers to a task that chose, and which of its complete items flip, shape (complete,)."""
 
 
-def chosen_items(choice: Choice) -> list[int]:
-    """Numbers of the chosen items."""
-    cell, flips = choice
-    return [int(item) for item in cell.items[cell.complete][flips].tolist()]
-
-
 @dataclass(frozen=True)
 class Kept:
     """A variant against the baseline, on all items and on the chosen ones; counts over all pairs of runs.
 
     Attributes:
-        variant: its name.
-        temperature: of both.
         pairs: pairs of runs.
-        worse: b, on all items and on the chosen ones.
-        better: c, likewise.
+        worse, better: b and c, on all items and on the chosen ones.
         share: chosen items as a share of all, mean over the pairs.
     """
 
@@ -104,10 +95,6 @@ def choose_items(cells: Sequence[RepeatedAnswers], baseline: str, asked: Tempera
 
 def flips_kept(cells: Sequence[RepeatedAnswers], choices: Sequence[Choice]) -> list[Kept]:
     """What the choice keeps of every variant's flips, at every temperature of the chosen tasks.
-
-    Args:
-        cells: all answers.
-        choices: what was chosen.
 
     Returns:
         One entry for each variant and temperature that has runs which did not choose; at the choosing

@@ -5,7 +5,6 @@ In tables ± is half of a 95 % interval; in files rates are shares and never rou
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,119 +14,105 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
-from jobs.reruns.summary import CellSummary, FlipReport
+from jobs.reruns.summary import Entry
 from jobs.scores.rerun_set import RerunSet
-from jobs.text.figure_style import (
-    COLOURS,
-    DASHES,
-    FORMATS,
-    HEIGHT,
-    MARKERS,
-    WIDE,
-    WIDTH,
-    figure_files,
-    new_figure,
-    plot_style,
-)
+from jobs.text import figure_style as style
 from jobs.text.format import clean, temperature_text
 from jobs.text.terminal import plain_table
 from orchestrator.rundir.whole_files import FileSet
-from stats.flips import Churn, Estimate
 
 PLOTS = ("success_histogram", "temperature_curves")
 PANELS_A_ROW = 3
 
 
-def print_flips(report: FlipReport, console: Console, *, by_task: bool) -> None:
+def print_flips(report: Mapping[str, Any], console: Console, *, by_task: bool) -> None:
     """Show the summary.
 
     Args:
-        report: what to show.
-        console: where.
+        report: the content of flips.json.
+        console: where to show it.
         by_task: whether to show each task too, not only all together.
     """
-    for warning in report.warnings:
+    for warning in report["warnings"]:
         console.print(Text(f"Warning: {clean(warning)}", style="yellow"))
     tables = {
-        "A model against itself": [_own_row(cell) for cell in report.cells if by_task or cell.task is None],
-        "Against the baseline, seed by seed": [
-            {
-                **_place(entry.variant, entry.task, temperature_text(entry.temperature)),
-                "pairs": str(entry.pairs),
-                "b": f"{entry.flips.worse:,}",
-                "c": f"{entry.flips.better:,}",
-                "net, points": f"{100 * entry.flips.net:+.2f}",
-                "flips %": _percent(entry.flip_rate),
-                "text %": _changed(entry.churn),
-            }
-            for entry in report.against
-            if by_task or entry.task is None
-        ],
-        "Where the variance comes from": [
-            {
-                **_place(entry.variant, entry.task, ", ".join(map(temperature_text, entry.temperatures))),
-                "seeds": str(entry.seeds),
-                "item": _with_error(entry.variance.item),
-                "temperature": _with_error(entry.variance.temperature) if len(entry.temperatures) > 1 else "",
-                "seed": _with_error(entry.variance.seed),
-            }
-            for entry in report.sources
-            if by_task or entry.task is None
-        ],
+        "A model against itself": ("cells", _own_columns),
+        "Against the baseline, seed by seed": ("against", _columns_against),
+        "Where the variance comes from": ("sources", _source_columns),
     }
-    for title, rows in tables.items():
+    for title, (part, columns) in tables.items():
+        rows = []
+        for entry in report[part]:
+            if by_task or entry["task"] is None:
+                name = entry["variant"] if entry["task"] is None else f"{entry['variant']}, {entry['task']}"
+                at = map(temperature_text, entry.get("temperatures") or [entry["temperature"]])
+                rows.append({"variant": clean(name), "T": ", ".join(at)} | columns(entry))
         if rows:
-            table = plain_table(list(rows[0]), [list(row.values()) for row in rows], title=title)
-            console.print(table)
+            console.print(plain_table(list(rows[0]), [list(row.values()) for row in rows], title=title))
             console.print()
-    for cell in report.cells:  # the noise of the first model is, as a rule, that of the baseline
-        if cell.variant == report.cells[0].variant and cell.task is None and cell.hidden_drop is not None:
-            where = f"{clean(cell.variant)} at temperature {temperature_text(cell.temperature)}"
+    for cell in report["cells"]:  # the noise of the first model is, as a rule, that of the baseline
+        is_first, drop = cell["variant"] == report["cells"][0]["variant"], cell["hidden_drop"]
+        if is_first and cell["task"] is None and drop is not None:
+            where = f"{clean(cell['variant'])} at temperature {temperature_text(cell['temperature'])}"
             floor = (
-                f"Noise floor: {where} flips this often against itself; on these {cell.items:,} items, one "
-                f"run of each model detects drops of at least {100 * cell.hidden_drop:.2f} points, with 80 % "
-                "power at level 0.05."
+                f"Noise floor: {where} flips this often against itself; on these {cell['items']:,} items, "
+                f"one run of each model detects drops of at least {100 * drop:.2f} points, with 80 % power "
+                "at level 0.05."
             )
             console.print(Text(floor))
 
 
-def _own_row(cell: CellSummary) -> dict[str, str]:
-    counts, repeated = cell.stability, cell.runs > 1
+def _own_columns(cell: Entry) -> dict[str, str]:
+    counts, repeated = cell["stability"], cell["runs"] > 1
     return {
-        **_place(cell.variant, cell.task, temperature_text(cell.temperature)),
-        "runs": str(cell.runs),
-        "items": f"{cell.items:,}",
-        "correct %": _percent(cell.accuracy),
-        "always": f"{counts.always_right:,}" if repeated else "",
-        "never": f"{counts.always_wrong:,}" if repeated else "",
-        "flip": f"{counts.flipping:,}" if repeated else "",
-        "flips %": _percent(cell.flip_rate) if cell.flip_rate else "",
-        "text %": _changed(cell.churn),
+        "runs": str(cell["runs"]),
+        "items": f"{cell['items']:,}",
+        "correct %": _percent(cell["accuracy"]),
+        "always": f"{counts['always_right']:,}" if repeated else "",
+        "never": f"{counts['always_wrong']:,}" if repeated else "",
+        "flip": f"{counts['flipping']:,}" if repeated else "",
+        "flips %": _percent(cell["flip_rate"]) if repeated else "",
+        "text %": _changed(cell["churn"]),
     }
 
 
-def _place(variant: str, task: str | None, temperature: str) -> dict[str, str]:
-    return {"variant": clean(variant if task is None else f"{variant}, {task}"), "T": temperature}
+def _columns_against(entry: Entry) -> dict[str, str]:
+    return {
+        "pairs": str(entry["pairs"]),
+        "b": f"{entry['flips']['worse']:,}",
+        "c": f"{entry['flips']['better']:,}",
+        "net, points": f"{100 * entry['flips']['net']:+.2f}",
+        "flips %": _percent(entry["flip_rate"]),
+        "text %": _changed(entry["churn"]),
+    }
 
 
-def _changed(churn: Churn | None) -> str:
-    return "" if churn is None else f"{100 * churn.changed_same_score / churn.items:.1f}"
+def _source_columns(entry: Entry) -> dict[str, str]:
+    parts = {name: f"{part['value']:.3f} ±{_half(part):.3f}" for name, part in entry["variance"].items()}
+    if len(entry["temperatures"]) == 1:
+        parts["temperature"] = ""
+    return {"seeds": str(entry["seeds"])} | parts
 
 
-def _percent(estimate: Estimate) -> str:
-    return f"{100 * estimate.value:.1f} ±{50 * (estimate.high - estimate.low):.1f}"
+def _half(estimate: Entry) -> float:
+    width: float = estimate["high"] - estimate["low"]
+    return width / 2
 
 
-def _with_error(part: Estimate) -> str:
-    return f"{part.value:.3f} ±{(part.high - part.low) / 2:.3f}"
+def _percent(estimate: Entry) -> str:
+    return f"{100 * estimate['value']:.1f} ±{100 * _half(estimate):.1f}"
 
 
-def write_flips(reruns: RerunSet, report: FlipReport, folder: Path) -> list[str]:
+def _changed(churn: Entry | None) -> str:
+    return "" if churn is None else f"{100 * churn['changed_same_score'] / churn['items']:.1f}"
+
+
+def write_flips(reruns: RerunSet, report: Mapping[str, Any], folder: Path) -> list[str]:
     """Put success_counts.json, flips.json and the plots in the place of earlier ones; or neither are there.
 
     Args:
         reruns: the answers.
-        report: their summary.
+        report: their summary, the content of flips.json.
         folder: where; made if it is not there.
 
     Returns:
@@ -139,64 +124,60 @@ def write_flips(reruns: RerunSet, report: FlipReport, folder: Path) -> list[str]
     figures = (success_histogram(report), temperature_curves(report))
     contents = {"success_counts.json": _json(success_counts(reruns))}
     for name, figure in zip(PLOTS, figures, strict=True):
-        contents |= {} if figure is None else figure_files(figure, name)
-    contents["flips.json"] = _json(flips(report))
-    pictures = [f"{name}.{suffix}" for name in PLOTS for suffix in FORMATS]
+        contents |= {} if figure is None else style.figure_files(figure, name)
+    contents["flips.json"] = _json(report)
+    pictures = [f"{name}.{suffix}" for name in PLOTS for suffix in style.FORMATS]
     FileSet(str(folder), "flips", ("success_counts.json", *pictures, "flips.json")).replace(contents)
     return list(contents)
 
 
+def _json(content: object) -> bytes:
+    return json.dumps(content, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
 def success_counts(reruns: RerunSet) -> list[dict[str, Any]]:
     """Successes of every item that has a score in every run; keys of `items` are item identifiers."""
-    return [
-        {
-            "variant": cell.variant,
-            "task": cell.info.name,
-            "metric": cell.info.metric,
-            "temperature": cell.temperature,
-            "runs": list(cell.runs),
-            "items": {
-                str(item): int(count)
-                for item, count in zip(
-                    cell.items[cell.complete].tolist(), cell.right.sum(axis=1), strict=True
-                )
-            },
-        }
-        for cell in reruns.cells
-        if cell.binary
-    ]
+    counts = []
+    for cell in reruns.cells:
+        if cell.binary:
+            successes = zip(cell.items[cell.complete].tolist(), cell.right.sum(axis=1), strict=True)
+            counts.append(
+                {
+                    "variant": cell.variant,
+                    "task": cell.info.name,
+                    "metric": cell.info.metric,
+                    "temperature": cell.temperature,
+                    "runs": list(cell.runs),
+                    "items": {str(item): int(count) for item, count in successes},
+                }
+            )
+    return counts
 
 
-def flips(report: FlipReport) -> dict[str, Any]:
-    """The summary as plain values; rates are shares, never rounded."""
-    whole = asdict(report)
-    for entry, cell in zip(whole["cells"], report.cells, strict=True):
-        entry["stability"]["never_flip_share"] = cell.stability.never_flip_share
-    for entry, against in zip(whole["against"], report.against, strict=True):
-        entry["flips"] |= {"net": against.flips.net, "gross": against.flips.gross}
-    return whole
-
-
-def _json(content: object) -> bytes:
-    return json.dumps(content, indent=1, default=np.ndarray.tolist, ensure_ascii=False).encode() + b"\n"
-
-
-def success_histogram(report: FlipReport) -> Figure | None:
+def success_histogram(report: Mapping[str, Any]) -> Figure | None:
     """Share of items by number of successes, a panel for each variant and temperature with several runs.
 
     Returns:
         None where nothing was repeated.
     """
-    cells = [cell for cell in report.cells if cell.task is None and cell.runs > 1]
+    cells = [cell for cell in report["cells"] if cell["task"] is None and cell["runs"] > 1]
     if not cells:
         return None
     columns = min(PANELS_A_ROW, len(cells))
     rows = -(-len(cells) // columns)
-    with plot_style():
-        figure = new_figure(max(WIDTH, 3.4 * columns), max(HEIGHT, 3.2 * rows))
+    with style.plot_style():
+        figure = style.new_figure(max(style.WIDTH, 3.4 * columns), max(style.HEIGHT, 3.2 * rows))
         panels = np.atleast_1d(figure.subplots(rows, columns, sharey=True, squeeze=False)).ravel()
         for axes, cell in zip(panels, cells, strict=False):
-            _histogram(axes, cell)
+            counts, runs = np.array(cell["stability"]["histogram"]), cell["runs"]
+            shares = 100 * counts / counts.sum()
+            axes.bar([0, runs], shares[[0, -1]], color=style.COLOURS[0], label="never flips")
+            flipping: Any = {"color": style.COLOURS[1], "hatch": "//", "edgecolor": "white", "label": "flips"}
+            axes.bar(list(range(1, runs)), shares[1:-1], **flipping)
+            axes.set_xticks(range(0, runs + 1, max(1, runs // 5)))
+            axes.grid(visible=False, axis="x")
+            title = f"{shorten(cell['variant'])}, T = {temperature_text(cell['temperature'])}"
+            axes.set_title(f"{title}\n{shares[1:-1].sum():.0f} % flip")
         for axes in panels[len(cells) :]:
             axes.set_visible(False)
         for axes in panels[::columns]:
@@ -206,21 +187,7 @@ def success_histogram(report: FlipReport) -> Figure | None:
     return figure
 
 
-def _histogram(axes: Axes, cell: CellSummary) -> None:
-    counts = cell.stability.histogram
-    shares = 100 * counts / counts.sum()
-    steady, flipping = COLOURS[0], COLOURS[1]
-    inner = range(1, cell.runs)
-    axes.bar([0, cell.runs], shares[[0, -1]], color=steady, label="never flips")
-    axes.bar(list(inner), shares[1:-1], color=flipping, hatch="//", edgecolor="white", label="flips")
-    axes.set_xticks(range(0, cell.runs + 1, max(1, cell.runs // 5)))
-    axes.grid(visible=False, axis="x")
-    axes.set_title(
-        f"{shorten(cell.variant)}, T = {temperature_text(cell.temperature)}\n{shares[1:-1].sum():.0f} % flip"
-    )
-
-
-def temperature_curves(report: FlipReport) -> Figure | None:
+def temperature_curves(report: Mapping[str, Any]) -> Figure | None:
     """Accuracy and, where there are reruns, their flip rate against temperature, with 95 % intervals.
 
     Returns:
@@ -230,9 +197,9 @@ def temperature_curves(report: FlipReport) -> Figure | None:
     if not accuracy:
         return None
     flip_rates = {name: curve for name, curve in _curves(report, "flip_rate").items() if curve}
-    with plot_style():
-        columns = 3 if flip_rates else 2
-        figure = new_figure(WIDE if flip_rates else WIDTH, HEIGHT + 0.25 * (len(accuracy) // columns))
+    with style.plot_style():
+        columns, width = (3, style.WIDE) if flip_rates else (2, style.WIDTH)
+        figure = style.new_figure(width, style.HEIGHT + 0.25 * (len(accuracy) // columns))
         panels = figure.subplots(1, 2 if flip_rates else 1, sharex=True, squeeze=False)[0]
         _draw_curves(panels[0], accuracy, "right answers (%)")
         if flip_rates:
@@ -243,29 +210,28 @@ def temperature_curves(report: FlipReport) -> Figure | None:
     return figure
 
 
-def _curves(report: FlipReport, field: str) -> dict[str, dict[float, Estimate]]:
-    """A number by temperature, for each variant."""
-    curves: dict[str, dict[float, Estimate]] = {}
-    for cell in report.curves:
-        curve, estimate = curves.setdefault(cell.variant, {}), getattr(cell, field)
-        if cell.temperature is not None and estimate is not None:
-            curve[cell.temperature] = estimate
+def _curves(report: Mapping[str, Any], field: str) -> dict[str, dict[float, Entry]]:
+    """An estimate by temperature, for each variant."""
+    curves: dict[str, dict[float, Entry]] = {}
+    for cell in report["curves"]:
+        curve = curves.setdefault(cell["variant"], {})
+        if cell["temperature"] is not None and cell[field] is not None:
+            curve[cell["temperature"]] = cell[field]
     return curves
 
 
-def _draw_curves(axes: Axes, curves: Mapping[str, Mapping[float, Estimate]], label: str) -> None:
-    width = 0.012 * len(curves)
+def _draw_curves(axes: Axes, curves: Mapping[str, Mapping[float, Entry]], label: str) -> None:
+    width, colours, markers, dashes = 0.012 * len(curves), style.COLOURS, style.MARKERS, style.DASHES
     for number, (name, curve) in enumerate(curves.items()):
-        middle = np.array([estimate.value for estimate in curve.values()])
-        limits = np.array([[e.value - e.low, e.high - e.value] for e in curve.values()]).T
+        low, middle, high = np.array([[e["low"], e["value"], e["high"]] for e in curve.values()]).T
         shift = width * (number / max(1, len(curves) - 1) - 0.5)  # so that intervals do not hide each other
         axes.errorbar(
             np.array(list(curve)) + shift,
             100 * middle,
-            yerr=100 * limits,
-            color=COLOURS[number % len(COLOURS)],
-            marker=MARKERS[(number + number // len(COLOURS)) % len(MARKERS)],
-            linestyle=DASHES[number // len(COLOURS) % len(DASHES)],
+            yerr=100 * np.array([middle - low, high - middle]),
+            color=colours[number % len(colours)],
+            marker=markers[(number + number // len(colours)) % len(markers)],
+            linestyle=dashes[number // len(colours) % len(dashes)],
             capsize=3,
             label=shorten(name),
         )

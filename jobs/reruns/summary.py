@@ -5,152 +5,68 @@ give comparable numbers. Numbers "over all tasks" take the tasks that have equal
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
 from jobs.formats.notices import some
 from jobs.formats.samples import Temperature
 from jobs.scores.rerun_set import RepeatedAnswers, RerunSet
+from stats import flips
 from stats.arrays import Bools, Floats, Ints
-from stats.flips import (
-    Churn,
-    Estimate,
-    FlipTable,
-    Stability,
-    VarianceSplit,
-    churn,
-    flip_table,
-    item_flip_rates,
-    mean_share,
-    rerun_churn,
-    stability,
-    variance_split,
-)
 from stats.planning import Design
 
+Entry = dict[str, Any]
+"""An object of flips.json. An estimate has value, low and high, a 95 % interval over items."""
 
-@dataclass(frozen=True)
-class CellSummary:
-    """One model at one temperature, on one task or on all.
 
-    Attributes:
-        variant: its name.
-        task: name of the task, None for all.
-        temperature: None if unknown.
-        runs: R.
-        items: items with a score in every run.
-        missing: items without.
-        accuracy: share of right answers.
-        stability: histogram of successes, always right, always wrong, flipping.
-        flip_rate: chance that two runs disagree, the A/A noise floor; None with one run.
-        hidden_drop: smallest drop that one run each would show above that noise (level .05, power .8).
-        churn: changed answers over all pairs of runs; None with one run, or where only scores are known.
+def summarize(reruns: RerunSet) -> dict[str, Any]:
+    """The content of flips.json; tasks whose scores are not binary are left out with a warning.
+
+    Every entry has a variant, a task (None: all of them) and a temperature; rates are shares, not rounded.
+
+    Returns:
+        `cells`, each model at each temperature: runs, items that have a score in every run and items that are
+        missing, accuracy, stability (items by successes), flip_rate (chance that two runs disagree, the A/A
+        noise floor; None with one run), hidden_drop (smallest drop that one run each would show above that
+        noise, at level .05 with power .8), churn (changed answers over all pairs of runs; None with one run
+        or where only scores are known). `against`, variants and the baseline: pairs of runs, of equal seeds
+        where both have them; flips, flip_rate and churn over these. `sources`: variance of a model's scores
+        over the temperatures with several seeds. `curves`: as cells, for the tasks that a variant has at all
+        of its temperatures. `warnings`: what was left out, and why.
     """
-
-    variant: str
-    task: str | None
-    temperature: Temperature
-    runs: int
-    items: int
-    missing: int
-    accuracy: Estimate
-    stability: Stability
-    flip_rate: Estimate | None
-    hidden_drop: float | None
-    churn: Churn | None
-
-
-@dataclass(frozen=True)
-class Against:
-    """A variant against the baseline, run by run.
-
-    Attributes:
-        variant: its name.
-        task: name of the task, None for all.
-        temperature: None if unknown.
-        pairs: pairs of runs, of equal seeds where both have them.
-        flips: outcomes added up over the pairs of runs.
-        flip_rate: gross flips per item, with an interval over items.
-        churn: changed answers, added up likewise; None where only scores are known.
-    """
-
-    variant: str
-    task: str | None
-    temperature: Temperature
-    pairs: int
-    flips: FlipTable
-    flip_rate: Estimate
-    churn: Churn | None
-
-
-@dataclass(frozen=True)
-class Sources:
-    """Variance of one model's answers by source, over the temperatures with at least two seeds.
-
-    Attributes:
-        variant: its name.
-        task: name of the task, None for all.
-        temperatures: which ones.
-        seeds: how many of each were used.
-        variance: the split.
-    """
-
-    variant: str
-    task: str | None
-    temperatures: tuple[Temperature, ...]
-    seeds: int
-    variance: VarianceSplit
-
-
-@dataclass(frozen=True)
-class FlipReport:
-    """Everything `lldeg flips` says.
-
-    Attributes:
-        cells: per variant and temperature: all tasks first, then each.
-        against: the same for variants against the baseline; empty without one.
-        sources: per variant: all tasks first, then each.
-        curves: per variant and temperature, over the tasks that were run at all of its temperatures.
-        warnings: what was left out, and why.
-    """
-
-    cells: tuple[CellSummary, ...]
-    against: tuple[Against, ...]
-    sources: tuple[Sources, ...]
-    curves: tuple[CellSummary, ...]
-    warnings: tuple[str, ...]
-
-
-def summarize(reruns: RerunSet) -> FlipReport:
-    """Summarize repeated answers; tasks whose scores are not binary are left out with a warning."""
-    usable = [cell for cell in reruns.cells if cell.binary and cell.complete.any()]
-    warnings = []
+    binary = [cell for cell in reruns.cells if cell.binary]
+    usable = [cell for cell in binary if cell.complete.any()]
+    report: dict[str, Any] = {name: [] for name in ("cells", "against", "sources", "curves", "warnings")}
     if graded := sorted({cell.info.name for cell in reruns.cells if not cell.binary}):
-        warnings.append(f"Skipped because scores are not binary: {some(graded)}.")
-    bare = [cell for cell in reruns.cells if cell.binary and not cell.complete.any()]
-    if names := sorted({f"{cell.variant} on {cell.info.name}" for cell in bare}):
-        warnings.append(f"Skipped because no item has a score in every run: {some(names)}.")
-    cells: list[CellSummary] = []
-    against: list[Against] = []
-    for group in _groups(usable):
-        alike = [cell for cell in group if len(cell.runs) == max(len(cell.runs) for cell in group)]
-        if fewer := [cell.info.name for cell in group if len(cell.runs) < len(alike[0].runs)]:
-            warnings.append(
-                f"{group[0].variant} at temperature {group[0].temperature}: the numbers over all tasks "
-                f"exclude those with fewer than {len(alike[0].runs)} runs: {some(fewer)}."
-            )
-        cells += [_summary(alike, None), *(_summary([cell], cell.info.name) for cell in group)]
-        if reruns.baseline is not None and group[0].variant != reruns.baseline:
-            against += _against_baseline(group, [c for c in usable if c.variant == reruns.baseline])
-    return FlipReport(
-        cells=tuple(cells),
-        against=tuple(against),
-        sources=tuple(_variance_sources(usable)),
-        curves=tuple(_curves(usable)),
-        warnings=tuple(warnings),
-    )
+        report["warnings"].append(f"Skipped because scores are not binary: {some(graded)}.")
+    if bare := sorted({f"{cell.variant} on {cell.info.name}" for cell in binary if not cell.complete.any()}):
+        report["warnings"].append(f"Skipped because no item has a score in every run: {some(bare)}.")
+    baseline = {(c.info.name, c.temperature): c for c in usable if c.variant == reruns.baseline}
+    for variant in dict.fromkeys(cell.variant for cell in usable):
+        own = [cell for cell in usable if cell.variant == variant]
+        at: dict[Temperature, list[RepeatedAnswers]] = {}
+        for cell in sorted(own, key=lambda cell: by_temperature(cell.temperature)):
+            at.setdefault(cell.temperature, []).append(cell)
+        for temperature, group in at.items():
+            alike = _most_repeated(group)
+            most = len(alike[0].runs)
+            if fewer := [cell.info.name for cell in group if len(cell.runs) < most]:
+                report["warnings"].append(
+                    f"{variant} at temperature {temperature}: the numbers over all tasks "
+                    f"exclude those with fewer than {most} runs: {some(fewer)}."
+                )
+            report["cells"].append(_against_itself(alike))
+            report["cells"] += [_against_itself([cell], cell.info.name) for cell in group]
+            if baseline and variant != reruns.baseline:
+                report["against"] += _against_baseline(group, baseline)
+        common = set.intersection(*({cell.info.name for cell in group} for group in at.values()))
+        for group in at.values() if len(at) > 1 and common else ():
+            shared = [cell for cell in group if cell.info.name in common]
+            report["curves"].append(_against_itself(_most_repeated(shared)))
+        report["sources"] += _variance_sources([cell for cell in own if len(cell.runs) > 1])
+    return report
 
 
 def by_temperature(temperature: Temperature) -> float:
@@ -158,77 +74,64 @@ def by_temperature(temperature: Temperature) -> float:
     return -1.0 if temperature is None else temperature
 
 
-def _groups(cells: Sequence[RepeatedAnswers]) -> Iterator[list[RepeatedAnswers]]:
-    """Cells of one variant and temperature together."""
-    order = list(dict.fromkeys(cell.variant for cell in cells))
-
-    def key(cell: RepeatedAnswers) -> tuple[int, float]:
-        return order.index(cell.variant), by_temperature(cell.temperature)
-
-    for _, group in groupby(sorted(cells, key=key), key=key):
-        yield list(group)
+def _most_repeated(cells: Sequence[RepeatedAnswers]) -> list[RepeatedAnswers]:
+    most = max(len(cell.runs) for cell in cells)
+    return [cell for cell in cells if len(cell.runs) == most]
 
 
-def _curves(cells: Sequence[RepeatedAnswers]) -> Iterator[CellSummary]:
-    """Per variant with several temperatures: each of them, over the same tasks all along."""
-    for variant in dict.fromkeys(cell.variant for cell in cells):
-        groups = list(_groups([cell for cell in cells if cell.variant == variant]))
-        common = set.intersection(*({cell.info.name for cell in group} for group in groups))
-        for group in groups if len(groups) > 1 and common else ():
-            shared = [cell for cell in group if cell.info.name in common]
-            most = max(len(cell.runs) for cell in shared)
-            yield _summary([cell for cell in shared if len(cell.runs) == most], None)
-
-
-def _summary(cells: Sequence[RepeatedAnswers], task: str | None) -> CellSummary:
+def _against_itself(cells: Sequence[RepeatedAnswers], task: str | None = None) -> Entry:
     right = np.concatenate([cell.right for cell in cells])
     answers = np.concatenate([cell.answers[cell.complete] for cell in cells])
-    repeated = right.shape[1] > 1
-    has_answers = all(cell.has_answers for cell in cells)
-    noise = mean_share(item_flip_rates(right)) if repeated else None
-    shows = noise is not None and 0.0 < noise.value < 1.0
-    return CellSummary(
-        variant=cells[0].variant,
-        task=task,
-        temperature=cells[0].temperature,
-        runs=right.shape[1],
-        items=right.shape[0],
-        missing=sum(cell.items.size for cell in cells) - right.shape[0],
-        accuracy=mean_share(right.mean(axis=1)),
-        stability=stability(right),
-        flip_rate=noise,
-        hidden_drop=Design(right.shape[0], noise.value).detectable_drop() if noise and shows else None,
-        churn=rerun_churn(answers, right) if repeated and has_answers else None,
-    )
+    items, runs = right.shape
+    noise, hidden_drop, churn, counts = None, None, None, flips.stability(right)
+    stability = asdict(counts) | {"histogram": counts.histogram.tolist()}
+    if runs > 1:
+        noise = flips.mean_share(flips.item_flip_rates(right))
+        hidden_drop = Design(items, noise.value).detectable_drop() if 0.0 < noise.value < 1.0 else None
+        churn = flips.rerun_churn(answers, right) if all(cell.has_answers for cell in cells) else None
+    return {
+        "variant": cells[0].variant,
+        "task": task,
+        "temperature": cells[0].temperature,
+        "runs": runs,
+        "items": items,
+        "missing": sum(cell.items.size for cell in cells) - items,
+        "accuracy": asdict(flips.mean_share(right.mean(axis=1))),
+        "stability": stability | {"never_flip_share": counts.never_flip_share},
+        "flip_rate": noise and asdict(noise),
+        "hidden_drop": hidden_drop,
+        "churn": churn and asdict(churn),
+    }
 
 
 def _against_baseline(
-    group: Sequence[RepeatedAnswers], baseline: Sequence[RepeatedAnswers]
-) -> Iterator[Against]:
+    group: Sequence[RepeatedAnswers], baseline: dict[tuple[str, Temperature], RepeatedAnswers]
+) -> Iterator[Entry]:
     """All tasks of a variant at a temperature together, then each; nothing where no item is common."""
-    known = {(cell.info.name, cell.temperature): cell for cell in baseline}
-    pairs = {
-        cell.info.name: _paired(known[cell.info.name, cell.temperature], cell)
-        for cell in group
-        if (cell.info.name, cell.temperature) in known
-    }
-    pairs = {task: pair for task, pair in pairs.items() if pair[0].size}
-    for task, parts in ((None, list(pairs.values())), *((t, [pair]) for t, pair in pairs.items())):
+    pairs = {}
+    for cell in group:
+        if (other := baseline.get((cell.info.name, cell.temperature))) is not None:
+            right, answers = _paired(other, cell)
+            if right.size:
+                pairs[cell.info.name] = right, answers
+    for task, parts in ((None, list(pairs.values())), *((task, [pair]) for task, pair in pairs.items())):
         if not parts:
             return
         right = np.concatenate([part.reshape(2, -1) for part, _ in parts], axis=1)
         flipped = np.concatenate([(part[0] != part[1]).mean(axis=1) for part, _ in parts])
-        answers = [part.reshape(2, -1) for _, part in parts if part is not None]
-        changed = len(answers) == len(parts)
-        yield Against(
-            variant=group[0].variant,
-            task=task,
-            temperature=group[0].temperature,
-            pairs=max(part.shape[2] for part, _ in parts),
-            flips=flip_table(*right),
-            flip_rate=mean_share(flipped),
-            churn=churn(*np.concatenate(answers, axis=1), *right.astype(np.float64)) if changed else None,
-        )
+        known = [part.reshape(2, -1) for _, part in parts if part is not None]
+        table, churn = flips.flip_table(*right), None
+        if len(known) == len(parts):
+            churn = asdict(flips.churn(*np.concatenate(known, axis=1), *right.astype(np.float64)))
+        yield {
+            "variant": group[0].variant,
+            "task": task,
+            "temperature": group[0].temperature,
+            "pairs": max(part.shape[2] for part, _ in parts),
+            "flips": asdict(table) | {"net": table.net, "gross": table.gross},
+            "flip_rate": asdict(flips.mean_share(flipped)),
+            "churn": churn,
+        }
 
 
 def _paired(baseline: RepeatedAnswers, variant: RepeatedAnswers) -> tuple[Bools, Ints | None]:
@@ -260,24 +163,27 @@ def run_pairs(baseline: RepeatedAnswers, variant: RepeatedAnswers) -> list[tuple
     return equal or list(zip(range(len(baseline.runs)), range(len(variant.runs)), strict=False))
 
 
-def _variance_sources(cells: Sequence[RepeatedAnswers]) -> Iterator[Sources]:
-    """Split the variance of every model: over all tasks that were run at all its temperatures, then each."""
-    repeated = [cell for cell in cells if len(cell.runs) > 1]
-    for variant in dict.fromkeys(cell.variant for cell in repeated):
-        own = [cell for cell in repeated if cell.variant == variant]
-        temperatures = tuple(sorted({cell.temperature for cell in own}, key=by_temperature))
-        seeds = min(len(cell.runs) for cell in own)
-        blocks: dict[str | None, Floats] = {}
-        for task in dict.fromkeys(cell.info.name for cell in own):
-            at = {cell.temperature: cell for cell in own if cell.info.name == task}
-            if set(at) == set(temperatures):
-                ordered = [at[temperature] for temperature in temperatures]
-                common = ordered[0].items[ordered[0].complete]
-                for cell in ordered[1:]:
-                    common = np.intersect1d(common, cell.items[cell.complete])
-                scores = [cell.scores[np.searchsorted(cell.items, common), :seeds] for cell in ordered]
-                blocks[task] = np.stack(scores, axis=1)  # (items, temperatures, seeds)
-        whole = {None: np.concatenate(list(blocks.values()))} if blocks else {}
-        for name, block in (whole | blocks).items():
-            if block.shape[0] > 2:
-                yield Sources(variant, name, temperatures, seeds, variance_split(block))
+def _variance_sources(cells: Sequence[RepeatedAnswers]) -> Iterator[Entry]:
+    """Split the variance of one model: over all tasks that were run at all its temperatures, then each."""
+    temperatures = sorted({cell.temperature for cell in cells}, key=by_temperature)
+    seeds = min((len(cell.runs) for cell in cells), default=0)
+    blocks: dict[str | None, Floats] = {}
+    for task in dict.fromkeys(cell.info.name for cell in cells):
+        at = {cell.temperature: cell for cell in cells if cell.info.name == task}
+        if len(at) == len(temperatures):
+            ordered = [at[temperature] for temperature in temperatures]
+            common = ordered[0].items[ordered[0].complete]
+            for cell in ordered[1:]:
+                common = np.intersect1d(common, cell.items[cell.complete])
+            scores = [cell.scores[np.searchsorted(cell.items, common), :seeds] for cell in ordered]
+            blocks[task] = np.stack(scores, axis=1)  # (items, temperatures, seeds)
+    whole = {None: np.concatenate(list(blocks.values()))} if blocks else {}
+    for name, block in (whole | blocks).items():
+        if block.shape[0] > 2:
+            yield {
+                "variant": cells[0].variant,
+                "task": name,
+                "temperatures": temperatures,
+                "seeds": seeds,
+                "variance": asdict(flips.variance_split(block)),
+            }

@@ -4,27 +4,25 @@ What it can detect follows from a flip rate: one that the user names, or those t
 Of an earlier run the variant that flips most counts, so that a plan is never too small for any of them.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.analysis.sequential.monitor import stopping_of
-from jobs.reruns.summary import Against, CellSummary, summarize
+from jobs.analysis.sequential import monitor
+from jobs.reruns.summary import Entry, summarize
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import RerunQuery
 from jobs.submit import run_sweep
-from jobs.submit.progress import announce_plan
 from jobs.submit.request import SubmitRequest
 from jobs.text.format import clean, detectable_text, points_text, temperature_text
 from orchestrator.errors import UserError
 from orchestrator.rundir.progress import read_status
 from orchestrator.rundir.sample_files import read_whole
-from orchestrator.rundir.schema import StoppingEntry
-from orchestrator.sweep.plan import Plan, plan_sweep
+from orchestrator.sweep.plan import Plan
 from orchestrator.workers.stopping import StoppingPolicy, still_needed
 from stats.planning import Design, expected_course
 
@@ -38,6 +36,11 @@ FILES = 4
 OUTPUT = "output_tokens"
 POWER = 0.8
 
+RateOf = Callable[[str, float], tuple[float, float | None]]
+"""Of a task and temperature the flip rate, and that of the baseline against itself, None if unknown."""
+Designs = Mapping[float, tuple[dict[str, Design], Design]]
+"""By temperature: the design of each task, and of all of them together at the level of the sweep."""
+
 
 def show_dry_run(request: SubmitRequest, console: Console) -> None:
     """Print the forecast of a sweep; nothing is written, and no engine started.
@@ -46,27 +49,23 @@ def show_dry_run(request: SubmitRequest, console: Console) -> None:
         UserError: every mistake in the configuration; a rate is none, or the run that is named has none.
     """
     sweep = run_sweep.prepare_sweep(request, console)
-    retry, finish = request.retry_errors, request.finish
-    plan = plan_sweep(sweep, config_path=request.config, remove_torn=False, retry_errors=retry, finish=finish)
-    announce_plan(plan, console)
-    rates = measured_flip_rates(request.flips_of) if request.flips_of else given_flip_rate(request.flip_rate)
-    begun = plan.sweep.store.has_run()
-    earlier = run_sweep.stopping_of(plan, lambda _: None, record=False) if begun else None
+    plan = run_sweep.announce_plan(sweep, request, console)
+    rate_of, source = (
+        measured_flip_rates(request.flips_of) if request.flips_of else given_flip_rate(request.flip_rate)
+    )
+    begun = sweep.store.has_run()
+    earlier = run_sweep.early_stopping(plan, lambda _: None, record=False) if begun else None
     stopping = earlier or StoppingPolicy()
     speed = tokens_per_second(plan, request.rate)
     console.print(plan_table(plan, stopping))
-    designs = detectable_designs(plan, rates)
-    shares = None
-    if entry := plan.manifest.get("stopping"):
-        shares = expected_shares(entry, {t: whole for t, (_, whole) in designs.items()})
+    designs = detectable_designs(plan, rate_of)
+    shares = expected_shares(plan, designs)
     for line in work_lines(plan, stopping, speed, shares):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    fate = (
-        "their samples will be errors" if plan.sweep.config.prompt.must_fit else "they lose their beginning"
-    )
-    for excess in plan.sweep.lengths.too_long():
+    fate = "their samples will be errors" if sweep.config.prompt.must_fit else "they lose their beginning"
+    for excess in sweep.lengths.too_long():
         console.print(f"Warning: {excess}: {fate}.", style="yellow", markup=False, soft_wrap=True)
-    console.print(detection_table(plan, rates))
+    console.print(detection_table(plan, designs, source, shares))
 
 
 def plan_table(plan: Plan, stopping: StoppingPolicy) -> Table:
@@ -78,23 +77,30 @@ def plan_table(plan: Plan, stopping: StoppingPolicy) -> Table:
     not_needed = f", {owed - sum(missing):,} not needed" if owed > sum(missing) else ""
     engines = "no engine to load" if not loads else f"engines to load: {', '.join(loads)}"
     counts = f"{total:,} samples, {total - owed:,} done, {sum(missing):,} missing{not_needed}"
-    table = Table(title=f"{plan.sweep.store.url}: {counts}; {engines}", title_justify="left")
-    for heading in ("variant", "task"):
-        table.add_column(heading, overflow="fold")
-    for heading in ("items", "reruns", "planned", "done", "missing"):
-        table.add_column(heading, justify="right")
+    table = _ruled_table(
+        f"{plan.sweep.store.url}: {counts}; {engines}",
+        names=("variant", "task"),
+        numbers=("items", "reruns", "planned", "done", "missing"),
+    )
     for cell, count in zip(plan.cells, missing, strict=True):
         numbers = (len(cell.items), len(cell.reruns), cell.planned, cell.planned - cell.owed, count)
         table.add_row(Text(cell.variant), Text(cell.task), *(f"{number:,}" for number in numbers))
     return table
 
 
+def _ruled_table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", caption_justify="left")
+    for heading in names:
+        table.add_column(heading, overflow="fold")
+    for heading in numbers:
+        table.add_column(heading, justify="right", overflow="fold")
+    return table
+
+
 def tokens_per_second(plan: Plan, given: float | None) -> tuple[float, str] | None:
     """Tokens that all engines process in a second, prompts and answers together, and where that is from.
 
-    Args:
-        plan: of a run whose last submit tells the rate; None if it tells none.
-        given: the rate that the user names.
+    It is the rate that the user names, or that of the run's last submit; None if that tells none.
 
     Raises:
         UserError: the given rate is no rate.
@@ -147,15 +153,11 @@ def work_lines(
     plan: Plan,
     stopping: StoppingPolicy,
     speed: tuple[float, str] | None,
-    shares: Mapping[float, list[float]] | None,
+    shares: Mapping[float, Sequence[float]],
 ) -> Iterator[str]:
     """Requests, tokens and hours to expect, and how much of a sweep decodes, as sentences.
 
-    Args:
-        plan: the sweep.
-        stopping: what earlier samples have decided.
-        speed: tokens per second and their source, None if unknown.
-        shares: of the samples that early stopping is expected to use, by drop.
+    Args: as `tokens_per_second` and `expected_shares` return them.
     """
     requests, prompts, answers, most = expected_work(plan, stopping)
     if not requests:
@@ -171,7 +173,7 @@ def work_lines(
         yield "How long that takes will be known after a first submit, or with --rate TOKENS_PER_SECOND."
     else:
         seconds, early = (prompts + answers) / speed[0], ""
-        if shares is not None:
+        if shares:
             means = sorted(sum(each) / len(each) for each in shares.values())
             least, longest = (_hours(share * seconds) for share in means)
             early = f", with early stopping {longest if least == longest else f'{least} to {longest}'}"
@@ -198,70 +200,55 @@ def _rounded(number: float) -> str:
     return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
-@dataclass(frozen=True)
-class FlipRates:
-    """How often answers are expected to flip.
-
-    Attributes:
-        default: for tasks that nothing is known about.
-        known: (flip rate against the baseline, that of the baseline against itself or None), by task and
-            temperature, and by task and None for a temperature that was not run.
-        source: where they come from, for a sentence.
-    """
-
-    default: float
-    known: Mapping[tuple[str, float | None], tuple[float, float | None]]
-    source: str
-
-    def of(self, task: str, temperature: float) -> tuple[float, float | None]:
-        """Flip rate and noise rate of a task at a temperature."""
-        anywhere = self.known.get((task, None), (self.default, None))
-        return self.known.get((task, temperature), anywhere)
-
-
-def given_flip_rate(rate: float | None) -> FlipRates:
-    """The same flip rate for all tasks; the assumed one for None.
+def given_flip_rate(rate: float | None) -> tuple[RateOf, str]:
+    """The same flip rate for all tasks, None for the assumed one, and where it comes from, for a sentence.
 
     Raises:
         UserError: if it is not between 0 and 1.
     """
     if rate is None:
         assumed = f"assuming that {ASSUMED_FLIP_RATE:.0%} of the answers flip"
-        return FlipRates(ASSUMED_FLIP_RATE, {}, assumed)
+        return lambda *_: (ASSUMED_FLIP_RATE, None), assumed
     if not 0.0 < rate < 1.0:
         raise UserError(f"--flip-rate must be between 0 and 1, but is {rate:g}.")
-    return FlipRates(rate, {}, f"if {rate:.1%} of the answers flip")
+    return lambda *_: (rate, None), f"if {rate:.1%} of the answers flip"
 
 
-def measured_flip_rates(location: str) -> FlipRates:
-    """The flip rates of an earlier run: the largest of any variant, by task and temperature.
+def measured_flip_rates(location: str) -> tuple[RateOf, str]:
+    """The flip rates of an earlier run, the largest of any variant, and where they come from.
+
+    A temperature that was not run has the largest rate at any other, an unknown task the mean of all tasks.
 
     Raises:
         UserError: if it is not a run, or nothing flips in it.
     """
     report = summarize(read_reruns([location], RerunQuery({})))
-    own = [cell for cell in report.cells if cell.variant == report.cells[0].variant]
-    noise, rates = _largest_rates(own), _largest_rates(report.against)
-    largest = {key: max(rates.get(key, 0.0), noise.get(key, 0.0)) for key in (*rates, *noise)}
+    own = [cell for cell in report["cells"] if cell["variant"] == report["cells"][0]["variant"]]
+    noise, largest = _largest_rates(own), _largest_rates([*report["against"], *own])
     known = {key: (rate, noise.get(key)) for key, rate in largest.items() if 0.0 < rate < 1.0}
     if not known:
         raise UserError(f"No answer flips in {location}; set the rate with --flip-rate instead.")
     overall = [rate for (_, temperature), (rate, _) in known.items() if temperature is None]
-    return FlipRates(sum(overall) / len(overall), known, f"if answers flip as in {location}")
+    unknown = sum(overall) / len(overall), None
+
+    def rate_of(task: str, temperature: float) -> tuple[float, float | None]:
+        return known.get((task, temperature), known.get((task, None), unknown))
+
+    return rate_of, f"if answers flip as in {location}"
 
 
-def _largest_rates(entries: Iterable[CellSummary | Against]) -> dict[tuple[str, float | None], float]:
+def _largest_rates(entries: Iterable[Entry]) -> dict[tuple[str, float | None], float]:
     """The largest flip rate of each task, by temperature, and with None over all temperatures."""
     rates: dict[tuple[str, float | None], float] = {}
     for entry in entries:
-        if entry.task is not None and entry.flip_rate is not None:
-            for key in ((entry.task, entry.temperature), (entry.task, None)):
-                rates[key] = max(rates.get(key, 0.0), entry.flip_rate.value)
+        if entry["task"] is not None and entry["flip_rate"] is not None:
+            for key in ((entry["task"], entry["temperature"]), (entry["task"], None)):
+                rates[key] = max(rates.get(key, 0.0), entry["flip_rate"]["value"])
     return rates
 
 
-def detectable_designs(plan: Plan, rates: FlipRates) -> dict[float, tuple[dict[str, Design], Design]]:
-    """By temperature: the design of each task, and of all of them together at the level of the sweep.
+def detectable_designs(plan: Plan, rate_of: RateOf) -> Designs:
+    """What is planned, by temperature, with the flip rates to expect.
 
     Tasks share the level; together they have the flip rates weighted by items, and the fewest reruns of any.
     """
@@ -273,10 +260,10 @@ def detectable_designs(plan: Plan, rates: FlipRates) -> dict[float, tuple[dict[s
         tasks = {
             task: Design(count, rate, reruns[task], noise, alpha / len(items), POWER)
             for task, count in items.items()
-            for rate, noise in [rates.of(task, temperature)]
+            for rate, noise in [rate_of(task, temperature)]
         }
         total = sum(items.values())
-        weighted = [(items[task] / total, *rates.of(task, temperature)) for task in tasks]
+        weighted = [(items[task] / total, *rate_of(task, temperature)) for task in tasks]
         rate = sum(weight * flips for weight, flips, _ in weighted)
         noise = sum(weight * (flips if noisy is None else noisy) for weight, flips, noisy in weighted)
         fewest = min(reruns[task] for task in tasks)
@@ -284,20 +271,21 @@ def detectable_designs(plan: Plan, rates: FlipRates) -> dict[float, tuple[dict[s
     return designs
 
 
-def detection_table(plan: Plan, rates: FlipRates) -> Table:
+def detection_table(
+    plan: Plan, designs: Designs, source: str, shares: Mapping[float, Sequence[float]]
+) -> Table:
     """Smallest drop that each task, and all together, will show at each temperature.
 
     All tasks together share the level with the other comparisons. For a sweep that stops early, the caption
-    says which share of the samples it is expected to use.
+    says which share of the samples it is expected to use. The title says where the flip rates come from.
     """
-    designs, alpha = detectable_designs(plan, rates), plan.sweep.config.analysis.alpha
+    alpha = plan.sweep.config.analysis.alpha
     comparisons = max(1, len(plan.sweep.variants) - 1) * len(designs)
-    table = Table(
-        title=f"Smallest detectable drops with power {POWER:g} at level {alpha:g}, {rates.source}",
-        title_justify="left",
+    table = _ruled_table(
+        f"Smallest detectable drops with power {POWER:g} at level {alpha:g}, {source}",
+        names=("task",),
+        numbers=("T", "items", "reruns", "flips %", "smallest drop"),
     )
-    for heading in ("task", "T", "items", "reruns", "flips %", "smallest drop"):
-        table.add_column(heading, justify="left" if heading == "task" else "right", overflow="fold")
     for temperature, (tasks, whole) in designs.items():
         several = {"all tasks": replace(whole, alpha=alpha / comparisons)} if len(tasks) > 1 else {}
         for name, design in (*tasks.items(), *several.items()):
@@ -309,35 +297,32 @@ def detection_table(plan: Plan, rates: FlipRates) -> Table:
                 f"{100 * design.flip_rate:.1f}",
                 detectable_text(design.detectable_drop()),
             )
-    if entry := plan.manifest.get("stopping"):
-        shares = expected_shares(entry, {t: whole for t, (_, whole) in designs.items()})
+    if shares:
         at = [f" (T {temperature:g})" if len(designs) > 1 else "" for temperature in designs]
         with_drop, without = (
             ", ".join(f"{100 * share:.0f} %{place}" for share, place in zip(each, at, strict=True))
             for each in shares.values()
         )
         drop = points_text(round(next(iter(shares)), 4))
-        table.caption_justify = "left"
         table.caption = (
-            f"Stopping early, until {entry['until']}: expected to use {with_drop} of a variant's samples if "
-            f"the drop is {drop}; {without} without a drop."
+            f"Stopping early, until {plan.manifest['stopping']['until']}: expected to use {with_drop} of a "
+            f"variant's samples if the drop is {drop}; {without} without a drop."
         )
     return table
 
 
-def expected_shares(entry: StoppingEntry, designs: Mapping[float, Design]) -> dict[float, list[float]]:
+def expected_shares(plan: Plan, designs: Designs) -> dict[float, list[float]]:
     """Share of a variant's samples that are expected to be used before it is decided, or at the end.
 
-    Args:
-        entry: the plan of the run.
-        designs: by temperature, all tasks together.
-
     Returns:
-        For an assumed drop, and then for none: the share at each temperature.
+        For an assumed drop, and then for none: the share at each temperature. Empty if nothing stops early.
     """
-    assumed = min(ASSUMED_DROP, *(design.largest_drop for design in designs.values()))
-    stopping, comparisons = stopping_of(entry), len(entry["comparisons"])
-    at_level = [replace(design, alpha=entry["alpha"]) for design in designs.values()]
+    entry = plan.manifest.get("stopping")
+    if entry is None:
+        return {}
+    at_level = [replace(whole, alpha=entry["alpha"]) for _, whole in designs.values()]
+    assumed = min(ASSUMED_DROP, *(design.largest_drop for design in at_level))
+    stopping, comparisons = monitor.stopping_of(entry), len(entry["comparisons"])
     return {
         drop: [expected_course(d, drop, stopping, entry["margin"], comparisons).share for d in at_level]
         for drop in (assumed, 0.0)

@@ -1,13 +1,11 @@
 """The progress of a sweep: shown by the submit that runs it, or told by its run directory alone."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from math import isfinite
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -20,26 +18,7 @@ from jobs.text.terminal import fitting
 from orchestrator.rundir.lease import is_running
 from orchestrator.rundir.progress import Standing, SweepProgress, VariantProgress, read_status
 
-if TYPE_CHECKING:
-    from orchestrator.sweep.plan import Plan  # slow to import, and `lldeg status` need not wait
-
 SECONDS_BETWEEN_LINES = 10.0
-
-
-def announce_plan(plan: Plan, console: Console) -> None:
-    """Show what depends on this machine, what is tested instead of metrics over a corpus, and warnings."""
-    tasks: dict[str, list[str]] = {}
-    for name, task in plan.sweep.tasks.items():
-        if note := task.scores.corpus_note:
-            tasks.setdefault(note, []).append(name)
-    over_corpus = [
-        f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}: {note}."
-        for note, names in tasks.items()
-    ]
-    for note in (*plan.sweep.notes, *over_corpus):
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
-    for warning in plan.warnings:
-        console.print(f"Warning: {warning}.", style="yellow", markup=False)
 
 
 @contextmanager
@@ -49,17 +28,13 @@ def show_progress(progress: SweepProgress, console: Console) -> Iterator[Callabl
     Yields:
         a function to call with the progress whenever something happened.
     """
-    if not console.is_terminal:
-        yield _line_printer(console)
+    if console.is_terminal:
+        with Live(progress_table(progress, console.width), console=console, refresh_per_second=4) as live:
+            yield lambda now: live.update(progress_table(now, console.width))
         return
-    with Live(progress_table(progress, console.width), console=console, refresh_per_second=4) as live:
-        yield lambda now: live.update(progress_table(now, console.width))
-
-
-def _line_printer(console: Console) -> Callable[[SweepProgress], None]:
     printed, shown = time.monotonic(), ""
 
-    def print_line(progress: SweepProgress) -> None:
+    def print_lines(progress: SweepProgress) -> None:
         nonlocal printed, shown
         state = " ".join(f"{name}:{c.replicas}:{c.loads}" for name, c in progress.variants.items())
         state += f" {progress.problem is None}"
@@ -67,15 +42,15 @@ def _line_printer(console: Console) -> Callable[[SweepProgress], None]:
         if state == shown and now - printed < SECONDS_BETWEEN_LINES:
             return
         printed, shown = now, state
-        left = "" if (seconds := _time_left(progress)) is None else f", about {seconds} left in total"
+        left = time_left(progress.seconds_left())
         for name, counts in progress.variants.items():
             if counts.replicas:
-                line = f"{name}: {_variant_line(counts)}{left}"
+                line = f"{name}: {_variant_line(counts)}{left and f'{left} in total'}"
                 console.print(line, markup=False, highlight=False, soft_wrap=True)
         if progress.problem:
             console.print(Text(problem_text(progress.problem), style="yellow"), soft_wrap=True)
 
-    return print_line
+    yield print_lines
 
 
 def _variant_line(counts: VariantProgress) -> str:
@@ -97,30 +72,32 @@ def _tally_of(variants: Iterable[VariantProgress]) -> str:
     return tally(*map(sum, zip(*counts, strict=True)))
 
 
-def _time_left(progress: SweepProgress) -> str | None:
-    left = progress.seconds_left()
-    return None if left is None else str(timedelta(seconds=round(left)))
+def time_left(seconds: float | None) -> str:
+    """The end of a sentence that says how long a sweep still takes; empty if that is unknown."""
+    return "" if seconds is None else f", about {timedelta(seconds=round(seconds))} left"
 
 
 def progress_table(progress: SweepProgress, width: int) -> RenderableType:
     """Per variant: done and planned, rates, errors where there are some, state; last looks below."""
-    left, variants = _time_left(progress), progress.variants
-    title = _tally_of(variants.values()) + ("" if left is None else f", about {left} left")
+    variants = progress.variants
+    title = _tally_of(variants.values()) + time_left(progress.seconds_left())
     failing = any(counts.errors for counts in variants.values())
     stops = any(counts.not_needed for counts in variants.values())
-    header = ["variant", "done", "planned", *(["not needed"] if stops else []), "samples/s", "tokens/s"]
-    header += [*(["errors"] if failing else []), "state"]
     rows = []
     for name, counts in variants.items():
-        dropped = [f"{counts.not_needed:,}"] if stops else []
-        errors = [f"{counts.errors:,}"] if failing else []
-        rates = [f"{counts.samples_per_second:.1f}", f"{counts.tokens_per_second:.0f}"]
-        figures = [f"{counts.done:,}", f"{counts.planned:,}", *dropped]
-        rows.append([name, *figures, *(rates if counts.written else ("", "")), *errors, _state(counts)])
+        row = {"variant": name, "done": f"{counts.done:,}", "planned": f"{counts.planned:,}"}
+        if stops:
+            row["not needed"] = f"{counts.not_needed:,}"
+        row["samples/s"] = f"{counts.samples_per_second:.1f}" if counts.written else ""
+        row["tokens/s"] = f"{counts.tokens_per_second:.0f}" if counts.written else ""
+        if failing:
+            row["errors"] = f"{counts.errors:,}"
+        rows.append(row | {"state": _state(counts)})
+    table = fitting(list(rows[0]), [list(row.values()) for row in rows], width)
     looks = [(name, standing_text(look)) for name, counts in variants.items() for look in counts.looks]
     below = [Text(f"{name}, last look: {look}") for name, look in looks]
     problem = [Text(problem_text(progress.problem), style="yellow")] if progress.problem else []
-    return Group(Text(title), fitting(header, rows, width), *below, *problem)
+    return Group(Text(title), table, *below, *problem)
 
 
 def standing_text(standing: Standing) -> str:
@@ -133,10 +110,9 @@ def standing_text(standing: Standing) -> str:
         text = f"{where} z {standing.statistic:.2f}"
         if isfinite(standing.boundary):
             text += f", degraded at {standing.boundary:.2f}"
-    if isfinite(standing.certified_boundary) and isfinite(standing.certified_statistic):
-        text += (
-            f"; margin z {standing.certified_statistic:.2f}, certified at {standing.certified_boundary:.2f}"
-        )
+    certified, boundary = standing.certified_statistic, standing.certified_boundary
+    if isfinite(boundary) and isfinite(certified):
+        text += f"; margin z {certified:.2f}, certified at {boundary:.2f}"
     return text
 
 
@@ -150,25 +126,22 @@ def _state(counts: VariantProgress) -> str:
     return f"{counts.replicas} running" if counts.first_work is not None else "loading"
 
 
-def outcome_text(plan: Plan, progress: SweepProgress) -> str:
+def outcome_text(url: str, progress: SweepProgress) -> str:
     """The last lines that a submit prints."""
-    url = plan.sweep.store.url
-    planned = sum(counts.planned for counts in progress.variants.values())
-    errors = sum(counts.errors + counts.found_errors for counts in progress.variants.values())
+    variants = progress.variants.values()
+    planned = sum(counts.planned for counts in variants)
     lines = [f"Note: {note}" for note in progress.notes]
     if progress.owed:
-        lines.append(
-            f"{url} is incomplete: {progress.owed:,} of {planned:,} samples are missing; "
-            "submit again to resume."
-        )
+        missing = f"{progress.owed:,} of {planned:,} samples are missing"
+        lines.append(f"{url} is incomplete: {missing}; submit again to resume.")
     else:
         what = f"{progress.written:,} new" if progress.written else "none new"
-        stopped = any(counts.not_needed for counts in progress.variants.values())
-        samples = _tally_of(progress.variants.values()) if stopped else f"{planned:,} samples"
+        stopped = any(counts.not_needed for counts in variants)
+        samples = _tally_of(variants) if stopped else f"{planned:,} samples"
         lines.append(f"{url} is complete: {samples}, {what}. Next: lldeg analyze {url}")
-    if again := sum(counts.asked_again for counts in progress.variants.values()):
+    if again := sum(counts.asked_again for counts in variants):
         lines.append(f"{again:,} samples were asked for twice: a server refused them, or a replica failed.")
-    if errors:
+    if errors := sum(counts.errors + counts.found_errors for counts in variants):
         lines.append(f"{errors:,} samples failed; see the column error of their rows.")
     return "\n".join(lines)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 
 from rich.console import Console
 
@@ -10,7 +9,7 @@ from jobs.analysis.sequential.stopping import stopping_policy
 from jobs.exit_status import end_if_signalled, interruption
 from jobs.formats.run_counts import Footers
 from jobs.formats.run_files import RunFiles
-from jobs.submit.progress import announce_plan, show_progress
+from jobs.submit.progress import show_progress
 from jobs.submit.request import SubmitRequest
 from jobs.text.terminal import terminal
 from orchestrator.cluster.ray_cluster import ray_cluster
@@ -21,27 +20,6 @@ from orchestrator.sweep.plan import Plan, plan_sweep
 from orchestrator.sweep.prepare import Sweep, prepare
 from orchestrator.workers.execute import conclude, execute, write_documents
 from orchestrator.workers.stopping import StoppingPolicy
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """What a submit planned, and how far it came."""
-
-    plan: Plan
-    progress: SweepProgress
-
-    def raise_for_refusals(self) -> None:
-        """Raise an error if an engine cannot run a variant.
-
-        Raises:
-            UserError: it names the variants and the reasons.
-        """
-        counts = self.progress.variants.items()
-        if refusals := [f"{name}: {count.refusal}" for name, count in counts if count.refusal]:
-            raise UserError(
-                f"The engine cannot run {'; '.join(refusals)}. Answers of the other variants are kept; "
-                f"the engine's own messages are in {self.plan.sweep.store.url}/logs."
-            )
 
 
 def prepare_sweep(request: SubmitRequest, console: Console) -> Sweep:
@@ -57,7 +35,35 @@ def prepare_sweep(request: SubmitRequest, console: Console) -> Sweep:
     return sweep
 
 
-def run_sweep(request: SubmitRequest, console: Console | None = None) -> Submitted:
+def announce_plan(sweep: Sweep, request: SubmitRequest, console: Console) -> Plan:
+    """Plan a sweep, and show what depends on this machine, what replaces metrics over a corpus, and warnings.
+
+    Raises:
+        UserError: the run directory holds a sweep with other settings.
+    """
+    plan = plan_sweep(
+        sweep,
+        config_path=request.config,
+        remove_torn=not request.dry_run,
+        retry_errors=request.retry_errors,
+        finish=request.finish,
+    )
+    tasks: dict[str, list[str]] = {}
+    for name, task in sweep.tasks.items():
+        if note := task.scores.corpus_note:
+            tasks.setdefault(note, []).append(name)
+    over_corpus = [
+        f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if names[3:] else ''}: {note}."
+        for note, names in tasks.items()
+    ]
+    for note in (*sweep.notes, *over_corpus):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    for warning in plan.warnings:
+        console.print(f"Warning: {warning}.", style="yellow", markup=False)
+    return plan
+
+
+def run_sweep(request: SubmitRequest, console: Console | None = None) -> tuple[Plan, SweepProgress]:
     """Run the samples of a sweep that are still missing.
 
     Args:
@@ -80,12 +86,10 @@ def run_sweep(request: SubmitRequest, console: Console | None = None) -> Submitt
         holder = owner(sweep.store)
         forget_stop(sweep.store)
         sweep.store.remove_unfinished()
-        retry, finish = request.retry_errors, request.finish
-        plan = plan_sweep(sweep, config_path=request.config, retry_errors=retry, finish=finish)
-        announce_plan(plan, console)
+        plan = announce_plan(sweep, request, console)
         progress.variants.update(plan.initial_counts())
         write_documents(plan)
-        stopping = stopping_of(plan, progress.notes.append)
+        stopping = early_stopping(plan, progress.notes.append)
         try:
             with show_progress(progress, console) as show:
 
@@ -99,7 +103,7 @@ def run_sweep(request: SubmitRequest, console: Console | None = None) -> Submitt
         if any(counts.not_needed for counts in progress.variants.values()):
             _count_withdrawn(sweep.store.url, progress)
         conclude(plan, progress, holder)
-    return Submitted(plan, progress)
+    return plan, progress
 
 
 def _count_withdrawn(url: str, progress: SweepProgress) -> None:
@@ -110,7 +114,7 @@ def _count_withdrawn(url: str, progress: SweepProgress) -> None:
             counts.done, counts.not_needed = counts.done + more, counts.not_needed - more
 
 
-def stopping_of(plan: Plan, warn: Callable[[str], None], *, record: bool = True) -> StoppingPolicy | None:
+def early_stopping(plan: Plan, warn: Callable[[str], None], *, record: bool = True) -> StoppingPolicy | None:
     """What takes the looks and stops variants early; None in a run that does not stop early.
 
     Args:
@@ -123,3 +127,17 @@ def stopping_of(plan: Plan, warn: Callable[[str], None], *, record: bool = True)
         return None
     finish = bool(entry.get("finished"))
     return stopping_policy(plan.sweep.store.url, warn, finish=finish, record=record)
+
+
+def refuse_refused(plan: Plan, progress: SweepProgress) -> None:
+    """Raise an error if an engine could not run a variant.
+
+    Raises:
+        UserError: it names the variants and the reasons.
+    """
+    counts = progress.variants.items()
+    if refusals := [f"{name}: {count.refusal}" for name, count in counts if count.refusal]:
+        raise UserError(
+            f"The engine cannot run {'; '.join(refusals)}. Answers of the other variants are kept; "
+            f"the engine's own messages are in {plan.sweep.store.url}/logs."
+        )

@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 from standin.runs import MadeTask, make_run
 
-from jobs.submit.dry_run import detection_table, given_flip_rate, measured_flip_rates
+from jobs.submit import dry_run
+from jobs.submit.dry_run import given_flip_rate, measured_flip_rates
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.sweep.blocks import Cell
@@ -28,6 +29,12 @@ def _plan(stopping=None, **tasks):
     sweep = SimpleNamespace(config=config, variants={"base": None, "cheap": None})
     manifest = {"stopping": stopping} if stopping else {}
     return SimpleNamespace(sweep=sweep, cells_of=lambda name: cells, manifest=manifest)
+
+
+def detection_table(plan, rates):
+    """The table of a plan, for rates and their source."""
+    designs = dry_run.detectable_designs(plan, rates[0])
+    return dry_run.detection_table(plan, designs, rates[1], dry_run.expected_shares(plan, designs))
 
 
 def _cells(table):
@@ -72,12 +79,12 @@ def test_measured_rates_are_the_largest_of_any_variant(tmp_path):
     mild[:, :5] = 1 - mild[:, :5]
     wild[:, :20] = 1 - wild[:, :20]
     scores = {(name, 0.7): runs.tolist() for name, runs in (("base", base), ("mild", mild), ("wild", wild))}
-    rates = measured_flip_rates(str(make_run(tmp_path / "run", {"sums": MadeTask(scores)})))
-    flips, noise = rates.of("sums", 0.7)
+    rate_of, _ = measured_flip_rates(str(make_run(tmp_path / "run", {"sums": MadeTask(scores)})))
+    flips, noise = rate_of("sums", 0.7)
     assert noise == pytest.approx(np.mean([(base[i] != base[j]).mean() for i, j in ((0, 1), (0, 2), (1, 2))]))
     assert flips == max(0.2, noise)
-    assert rates.of("sums", 0.3) == (flips, noise)
-    assert rates.of("unknown", 0.7) == (flips, None)
+    assert rate_of("sums", 0.3) == (flips, noise)
+    assert rate_of("unknown", 0.7) == (flips, None)
 
 
 def test_a_run_without_flips_measures_nothing(tmp_path):

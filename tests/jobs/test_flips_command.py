@@ -91,7 +91,11 @@ def run(tmp_path):
 
 
 def _cell(report, variant, temperature, task=None):
-    return next(c for c in report.cells if (c.variant, c.temperature, c.task) == (variant, temperature, task))
+    return next(
+        c
+        for c in report["cells"]
+        if (c["variant"], c["temperature"], c["task"]) == (variant, temperature, task)
+    )
 
 
 @pytest.mark.slow
@@ -118,10 +122,10 @@ def test_histogram_and_flip_rate_are_those_of_pandas(report, raw, task):
     table = rows.pivot_table(index=["task", "item"], columns="seed", values="score", observed=True)
     cell = _cell(report, "cheap", 0.8, task)
     counts = table.sum(axis=1).value_counts().reindex(range(SEEDS + 1), fill_value=0)
-    assert cell.stability.histogram.tolist() == counts.tolist()
-    assert cell.accuracy.value == pytest.approx(table.to_numpy().mean())
+    assert cell["stability"]["histogram"] == counts.tolist()
+    assert cell["accuracy"]["value"] == pytest.approx(table.to_numpy().mean())
     pairs = [(table[i] != table[j]).mean() for i in range(SEEDS) for j in range(i)]
-    assert cell.flip_rate.value == pytest.approx(np.mean(pairs))
+    assert cell["flip_rate"]["value"] == pytest.approx(np.mean(pairs))
 
 
 def test_text_changes_are_those_of_pandas(report, raw):
@@ -131,18 +135,18 @@ def test_text_changes_are_those_of_pandas(report, raw):
     scores = rows.pivot(index=["task", "item"], columns="seed", values="score")
     pairs = [(i, j) for i in range(SEEDS) for j in range(i)]
     changed = sum(((texts[i] != texts[j]) & (scores[i] == scores[j])).sum() for i, j in pairs)
-    churn = _cell(report, "base", 0.3).churn
-    assert (churn.changed_same_score, churn.items) == (changed, 100 * len(pairs))
+    churn = _cell(report, "base", 0.3)["churn"]
+    assert (churn["changed_same_score"], churn["items"]) == (changed, 100 * len(pairs))
 
 
 def test_flips_against_the_baseline_are_those_of_pandas(report, raw):
     """Flips in both directions, seed by seed."""
     rows = raw[raw.temperature == np.float32(0.8).round(3)]
     table = rows.pivot(index=["task", "item", "seed"], columns="variant", values="score")
-    entry = next(a for a in report.against if a.task is None and a.temperature == 0.8)
-    assert entry.flips.worse == ((table.base == 1) & (table.cheap == 0)).sum()
-    assert entry.flips.better == ((table.base == 0) & (table.cheap == 1)).sum()
-    assert entry.flip_rate.value == pytest.approx((table.base != table.cheap).mean())
+    entry = next(a for a in report["against"] if a["task"] is None and a["temperature"] == 0.8)
+    assert entry["flips"]["worse"] == ((table.base == 1) & (table.cheap == 0)).sum()
+    assert entry["flips"]["better"] == ((table.base == 0) & (table.cheap == 1)).sum()
+    assert entry["flip_rate"]["value"] == pytest.approx((table.base != table.cheap).mean())
 
 
 def test_variance_components_are_those_of_pandas(report, raw):
@@ -153,10 +157,10 @@ def test_variance_components_are_those_of_pandas(report, raw):
     within = rows.groupby(["item", "temperature"])["score"].var(ddof=1).mean()
     between_cells = SEEDS * cells.groupby("item").var(ddof=1).mean()
     between_items = SEEDS * 2 * items.var(ddof=1)
-    found = next(s for s in report.sources if (s.variant, s.task) == ("base", "sums")).variance
-    assert found.seed.value == pytest.approx(within)
-    assert found.temperature.value == pytest.approx(max(0.0, (between_cells - within) / SEEDS))
-    assert found.item.value == pytest.approx(max(0.0, (between_items - between_cells) / (2 * SEEDS)))
+    found = next(s for s in report["sources"] if (s["variant"], s["task"]) == ("base", "sums"))["variance"]
+    assert found["seed"]["value"] == pytest.approx(within)
+    assert found["temperature"]["value"] == pytest.approx(max(0.0, (between_cells - within) / SEEDS))
+    assert found["item"]["value"] == pytest.approx(max(0.0, (between_items - between_cells) / (2 * SEEDS)))
 
 
 def test_two_directories_are_twice_the_runs(tmp_path):
@@ -165,7 +169,7 @@ def test_two_directories_are_twice_the_runs(tmp_path):
         make_run(tmp_path / name, {"sums": MadeTask({("base", 0.0): [scores]})})
     reruns = read_reruns([str(tmp_path / "one"), str(tmp_path / "two")], RerunQuery({}))
     cell = _cell(summarize(reruns), "base", 0.0)
-    assert cell.stability.histogram.tolist() == [1, 1, 1]
+    assert cell["stability"]["histogram"] == [1, 1, 1]
 
 
 def test_unanswered_items_are_left_out_and_counted(tmp_path):
@@ -174,7 +178,7 @@ def test_unanswered_items_are_left_out_and_counted(tmp_path):
     cell = _cell(
         summarize(read_reruns([str(make_run(tmp_path / "run", {"sums": task}))], RerunQuery({}))), "base", 0.5
     )
-    assert (cell.items, cell.missing, cell.stability.flipping) == (2, 1, 1)
+    assert (cell["items"], cell["missing"], cell["stability"]["flipping"]) == (2, 1, 1)
 
 
 def test_graded_scores_do_not_flip(run, tmp_path):
@@ -190,7 +194,7 @@ def test_lower_is_better_turns_right_and_wrong(tmp_path):
     cell = _cell(
         summarize(read_reruns([str(make_run(tmp_path / "run", {"sums": task}))], RerunQuery({}))), "base", 0.5
     )
-    assert (cell.stability.always_right, cell.stability.always_wrong) == (1, 1)
+    assert (cell["stability"]["always_right"], cell["stability"]["always_wrong"]) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -258,11 +262,11 @@ def test_lm_eval_folders_are_reruns_of_one_model(run, tmp_path):
 def test_histogram_shows_the_counts(report):
     """The bars of each panel are the shares of the histogram, in percent."""
     figure = success_histogram(report)
-    cells = [c for c in report.cells if c.task is None and c.runs > 1]
+    cells = [c for c in report["cells"] if c["task"] is None and c["runs"] > 1]
     assert len([axes for axes in figure.axes if axes.get_visible()]) == len(cells)
     for axes, cell in zip(figure.axes, cells, strict=False):
         bars = {round(bar.get_x() + bar.get_width() / 2): bar.get_height() for bar in axes.patches}
-        shares = 100 * cell.stability.histogram / cell.items
+        shares = 100 * np.array(cell["stability"]["histogram"]) / cell["items"]
         assert [bars[k] for k in range(SEEDS + 1)] == pytest.approx(shares.tolist())
 
 
@@ -272,9 +276,9 @@ def test_curves_show_accuracy_and_flip_rate(report):
     for axes, field in ((left, "accuracy"), (right, "flip_rate")):
         assert axes.get_xlabel() == "sampling temperature"
         for container, variant in zip(axes.containers, ("base", "cheap"), strict=True):
-            cells = [c for c in report.curves if c.variant == variant and getattr(c, field) is not None]
+            cells = [c for c in report["curves"] if c["variant"] == variant and c[field] is not None]
             heights = container.lines[0].get_ydata()
-            assert heights == pytest.approx([100 * getattr(c, field).value for c in cells])
+            assert heights == pytest.approx([100 * c[field]["value"] for c in cells])
 
 
 @pytest.mark.slow
@@ -329,8 +333,8 @@ def test_single_runs_have_one_panel(run_folder):
 def test_many_variants_stay_apart(run_folder):
     """Twelve lines: no two with the same colour, marker and dashes."""
     report = summarize(read_reruns([str(run_folder)], RerunQuery({}, variant="base")))
-    many = tuple(replace(c, variant=f"v{k}") for k in range(12) for c in report.curves)
-    axes = temperature_curves(replace(report, curves=many)).axes[0]
+    many = [{**c, "variant": f"v{k}"} for k in range(12) for c in report["curves"]]
+    axes = temperature_curves({**report, "curves": many}).axes[0]
     looks = {
         (c.lines[0].get_color(), c.lines[0].get_marker(), c.lines[0].get_linestyle()) for c in axes.containers
     }

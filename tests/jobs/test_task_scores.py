@@ -136,8 +136,8 @@ def test_samples_that_failed_in_an_earlier_submit_are_said_at_the_end(begun):
     progress = SweepProgress(plan.initial_counts())
     for counts in progress.variants.values():
         counts.planned = counts.found
-    assert "is complete" in outcome_text(plan, progress)
-    assert "1 samples failed; see the column error of their rows." in outcome_text(plan, progress)
+    assert "is complete" in outcome_text("run", progress)
+    assert "1 samples failed; see the column error of their rows." in outcome_text("run", progress)
 
 
 def test_a_dry_run_says_what_exists_only_over_a_corpus(lldeg, tmp_path):

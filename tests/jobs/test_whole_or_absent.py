@@ -19,7 +19,7 @@ from standin.runs import MadeTask, make_run
 
 import jobs.history
 import jobs.report.write
-import jobs.reruns.outputs
+import jobs.text.figure_style
 import jobs.text.junit
 import lldeg as api
 import orchestrator.sweep.prepare
@@ -200,7 +200,7 @@ def case(request, tmp_path, monkeypatch):
     monkeypatch.setattr(jobs.text.junit, "datetime", now)
     monkeypatch.setattr(jobs.report.write, "report", lambda *_: "<html/>")  # slow to make, as these are
     monkeypatch.setattr(jobs.history, "picture", lambda _: "<svg/>")
-    monkeypatch.setattr(jobs.reruns.outputs, "figure_files", lambda _, name: {f"{name}.pdf": b"drawn"})
+    monkeypatch.setattr(jobs.text.figure_style, "figure_files", lambda _, name: {f"{name}.pdf": b"drawn"})
     return request.param(tmp_path)
 
 
