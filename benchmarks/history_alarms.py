@@ -47,14 +47,14 @@ def histories(kind: str, rng: np.random.Generator) -> list[DateFlips]:
             signs = (old[units].astype(int) if kind == "old reference" else now) - model
         else:
             signs = fixed[int(kind == "neutral change" and look >= LOOKS // 2)][units]
-        dates.append(DateFlips(units, signs))
+        dates.append((units, signs))
     return dates
 
 
 def items_to_alarm(rng: np.random.Generator, start: int, a_date: int) -> float:
     """Items from the change to the alarm; infinite if there is none, or one before the change."""
     dates = [
-        DateFlips(np.arange(a_date) + a_date * look, drawn(rng, a_date, DROP if look >= start else 0.0))
+        (np.arange(a_date) + a_date * look, drawn(rng, a_date, DROP if look >= start else 0.0))
         for look in range(start + 8000 // a_date)
     ]
     alarm = watch(dates).alarm

@@ -19,7 +19,7 @@ from stats.sequential.monitor import SequentialMonitor
 from stats.sequential.plan import PlannedTask, SequentialPlan
 from stats.signflip import mcnemar_p
 from stats.verdict import Verdict, decide
-from stats.watch import e_process
+from stats.watch import log_e_value
 
 ALPHA, MARGIN = 0.05, 0.01
 PAPER = {
@@ -92,10 +92,11 @@ def union_bound(spending: Spending, looks: int) -> Callable[[Path], tuple[Verdic
 def watched(path: Path) -> tuple[Verdict, float]:
     """The e-process, stopped at any flip."""
     flips = np.flatnonzero(path)
-    stopped = e_process(path[flips] > 0, ALPHA)[1]
-    if stopped is None:
+    worse, better = np.cumsum(path[flips] > 0), np.cumsum(path[flips] < 0)
+    reached = np.flatnonzero(log_e_value(worse, better) >= -np.log(ALPHA))
+    if not reached.size:
         return Verdict.INCONCLUSIVE, 1.0
-    return Verdict.DEGRADED, (int(flips[stopped - 1]) + 1) / path.size
+    return Verdict.DEGRADED, (int(flips[reached[0]]) + 1) / path.size
 
 
 def damage_table(simulations: int) -> None:

@@ -15,7 +15,7 @@ from stats.drop.evidence import ClusterEvidence
 from stats.drop.intervals import Interval, fay_lumbard_interval, tango_interval
 from stats.signflip import sign_flip_test
 from stats.tasks.combine import Combined, combine_tasks
-from stats.watch import e_process
+from stats.watch import log_e_value
 
 ALPHA = 0.05
 PLENTIFUL = (460, 95, 43, 106, 963, 60)
@@ -49,12 +49,12 @@ def bounded_interval(
     count = differences.size
     band = float(np.sqrt(np.log(2.0 / alpha) / (2.0 * count)))
     if band >= 1.0:
-        return Interval(-max_abs_difference, max_abs_difference)
+        return -max_abs_difference, max_abs_difference
     # the lowest share `band` of the sample is moved up to the upper bound, on the other side the highest down
     kept = np.clip((np.arange(count) + 1.0) / count - band, 0.0, 1.0 / count)
     rest = (1.0 - kept.sum()) * max_abs_difference
     low, high = (float(kept @ np.sort(sign * differences) + rest) for sign in (-1.0, 1.0))
-    return Interval(-low, high)
+    return -low, high
 
 
 def flips_of(worse: int, total: int) -> NDArray[np.float64]:
@@ -113,7 +113,9 @@ def peeking_rejections(simulations: int, seed: int, flips: int = 2_000) -> dict[
         net = 2 * np.cumsum(wrong)[looks - 1] - looks
         peeks = zip(net.tolist(), looks.tolist(), strict=True)
         rejected["fixed test every 50 flips"] += any(_mcnemar_rejects(*peek) for peek in peeks)
-        rejected["e-process after each flip"] += e_process(wrong, ALPHA)[1] is not None
+        worse = np.cumsum(wrong)
+        log_e = log_e_value(worse, np.arange(1, flips + 1) - worse)
+        rejected["e-process after each flip"] += bool((log_e >= -np.log(ALPHA)).any())
     return {name: count / simulations for name, count in rejected.items()}
 
 
@@ -158,7 +160,7 @@ def averaged_coverage(items: int, reruns: int, drop: float, simulations: int, se
 
 
 def _covers(interval: Interval, drop: float) -> bool:
-    return interval.low - 1e-12 <= drop <= interval.high + 1e-12
+    return interval[0] - 1e-12 <= drop <= interval[1] + 1e-12
 
 
 def report(title: str, rates: dict[str, float]) -> None:

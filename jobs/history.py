@@ -256,7 +256,7 @@ def _flips(pairs: Sequence[Pair], scores: ScoreSet) -> DateFlips:
         named += units
     names: NDArray[np.str_] = np.array(named, dtype=np.str_)
     sums = block_sums(np.concatenate([pair.scores.differences for pair in pairs]), names)
-    return DateFlips(np.unique(names), np.sign(sums).astype(np.int64))
+    return np.unique(names), np.sign(sums).astype(np.int64)
 
 
 def with_reference(scores: ScoreSet, old: ScoreSet, model: str, name: str) -> ScoreSet:

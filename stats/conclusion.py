@@ -66,7 +66,6 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
     if lacks and settings.missing == "worst":
         deciding = None if worst is None else evidence_of(worst)
         p = 1.0 if worst is None else max(p_paired, _p_noninferior(worst, settings))
-    interval = paired.interval(settings.alpha)
     decision = _decision(paired, deciding or paired, described.margin, settings.alpha, p_pooled=p_pooled, p=p)
     sums = merged_blocks(tasks)[0]
     p_bounds = p_pooled, p_pooled
@@ -78,8 +77,8 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
     p_values: dict[str, Any] = {each.field: combined.p[each.name] for each in COMBINATIONS}
     comparison = replace(
         described,
-        drop_interval=(interval.low, interval.high),
-        drop_interval_decision=(decision.low, decision.high),
+        drop_interval=paired.interval(settings.alpha),
+        drop_interval_decision=decision,
         **p_values,
         p_pooled_bounds=p_bounds,
         p_fisher_chi2=combined.p_fisher_chi2,
@@ -283,10 +282,11 @@ def _decision(
     if margin is None:
         return paired.interval(min(2.0 * alpha, MOST_TAIL))
     tail = min(alpha, MOST_TAIL)
-    limits = paired.limits(tail)
-    high = limits.high if deciding is paired else max(limits.high, deciding.limits(tail).high)
-    low = max(limits.low, BARELY) if p_pooled <= alpha else min(limits.low, 0.0)
-    return Interval(low, min(high, margin * (1.0 - BARELY)) if p <= alpha else max(high, margin))
+    low, high = paired.limits(tail)
+    if deciding is not paired:
+        high = max(high, deciding.limits(tail)[1])
+    low = max(low, BARELY) if p_pooled <= alpha else min(low, 0.0)
+    return low, min(high, margin * (1.0 - BARELY)) if p <= alpha else max(high, margin)
 
 
 def _mean(tasks: Tasks) -> float:

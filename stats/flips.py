@@ -5,13 +5,12 @@ do, provided the runs that chose them are not used again: items chosen because t
 them right in those runs fall back towards their mean, and the fall looks like damage.
 
 Two runs of the same model under the same settings disagree on some items. Their flip rate, estimated from all
-pairs of R runs, is the noise floor of every comparison: what a lossless variant would show. More reruns
-average out the noise of the answers and none of that of the items.
+pairs of R runs, is the noise floor of every comparison: what a lossless variant would show.
 """
 
 from collections.abc import Collection
-from dataclasses import astuple, dataclass
 from itertools import combinations
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -20,82 +19,37 @@ from scipy.special import stdtrit
 from stats.arrays import Bools, EvidenceError, Floats, Ints
 from stats.drop.evidence import ClusterEvidence
 
-
-@dataclass(frozen=True)
-class FlipTable:
-    """Right and wrong answers of two models on the same items.
-
-    Attributes:
-        both_right: a.
-        worse: b, baseline right and variant wrong.
-        better: c, baseline wrong and variant right.
-        both_wrong: d.
-    """
-
-    both_right: int
-    worse: int
-    better: int
-    both_wrong: int
-
-    @property
-    def items(self) -> int:
-        """All pairs."""
-        return self.both_right + self.worse + self.better + self.both_wrong
-
-    @property
-    def net(self) -> float:
-        """(b − c)/N, the drop."""
-        return (self.worse - self.better) / self.items
-
-    @property
-    def gross(self) -> float:
-        """(b + c)/N, the flip rate."""
-        return (self.worse + self.better) / self.items
+Estimate: TypeAlias = dict[str, float]
+"""A number with the limits of its two-sided interval: value, low, high."""
 
 
-def flip_table(baseline: ArrayLike, variant: ArrayLike) -> FlipTable:
-    """Count the four outcomes.
+def flip_table(baseline: ArrayLike, variant: ArrayLike) -> dict[str, float]:
+    """Count the four outcomes of two models on the same items.
 
     Args:
         baseline: whether the baseline is right, shape (n,).
         variant: whether the variant is right, shape (n,).
 
+    Returns:
+        both_right, worse (b), better (c), both_wrong; the drop net (b − c)/n and flip rate gross (b + c)/n.
+
     Raises:
         EvidenceError: if there are no items or the shapes differ.
     """
     first, second = _paired(np.asarray(baseline, dtype=bool), np.asarray(variant, dtype=bool))
-    return FlipTable(
-        int((first & second).sum()),
-        int((first & ~second).sum()),
-        int((~first & second).sum()),
-        int((~first & ~second).sum()),
-    )
+    worse, better = int((first & ~second).sum()), int((~first & second).sum())
+    return {
+        "both_right": int((first & second).sum()),
+        "worse": worse,
+        "better": better,
+        "both_wrong": int((~first & ~second).sum()),
+        "net": (worse - better) / first.size,
+        "gross": (worse + better) / first.size,
+    }
 
 
-@dataclass(frozen=True)
-class Stability:
-    """How often one model is right on each item over R runs.
-
-    Attributes:
-        histogram: items with 0, 1, … R successes, shape (R + 1,).
-        always_right: items right in every run.
-        always_wrong: items wrong in every run.
-        flipping: all others.
-    """
-
-    histogram: Ints
-    always_right: int
-    always_wrong: int
-    flipping: int
-
-    @property
-    def never_flip_share(self) -> float:
-        """Share of items that are always right or always wrong."""
-        return 1.0 - self.flipping / int(self.histogram.sum())
-
-
-def stability(right: ArrayLike) -> Stability:
-    """Count successes per item over the runs of one model.
+def success_histogram(right: ArrayLike) -> Ints:
+    """Items with 0, 1, … R successes over the runs of one model, shape (R + 1,); all but the ends flip.
 
     Args:
         right: whether the answer is right, shape (n, R).
@@ -104,20 +58,14 @@ def stability(right: ArrayLike) -> Stability:
         EvidenceError: if there are no items or no runs.
     """
     answers = _runs(right)
-    runs = answers.shape[1]
-    histogram: Ints = np.bincount(answers.sum(axis=1), minlength=runs + 1).astype(np.int64)
-    steady = int(histogram[0] + histogram[runs])
-    return Stability(histogram, int(histogram[runs]), int(histogram[0]), answers.shape[0] - steady)
+    return np.bincount(answers.sum(axis=1), minlength=answers.shape[1] + 1).astype(np.int64)
 
 
 def flipping_items(right: ArrayLike) -> Bools:
-    """The items of a subset: those that are neither always right nor always wrong.
+    """The items of a subset, shape (n,): those that are neither always right nor always wrong.
 
     Args:
         right: whether the *baseline* is right, shape (n, R).
-
-    Returns:
-        Shape (n,).
     """
     answers = _runs(right)
     return np.asarray(answers.any(axis=1) & ~answers.all(axis=1))
@@ -125,10 +73,6 @@ def flipping_items(right: ArrayLike) -> Bools:
 
 def refuse_reused_runs(chosen_by: Collection[str], tested: Collection[str]) -> None:
     """Refuse to test on the runs that chose the subset.
-
-    Args:
-        chosen_by: names of the runs from which the subset was chosen.
-        tested: names of the runs to be tested.
 
     Raises:
         EvidenceError: if a run is in both.
@@ -141,33 +85,20 @@ def refuse_reused_runs(chosen_by: Collection[str], tested: Collection[str]) -> N
         )
 
 
-@dataclass(frozen=True)
-class Churn:
-    """How many answers changed, regardless of their scores.
-
-    Attributes:
-        changed: items whose answer differs.
-        changed_same_score: those among them whose score does not.
-        wrong_to_different_wrong: those among them that are wrong both times.
-        items: all items.
-    """
-
-    changed: int
-    changed_same_score: int
-    wrong_to_different_wrong: int
-    items: int
-
-
 def churn(
     baseline_answers: ArrayLike, variant_answers: ArrayLike, baseline_scores: Floats, variant_scores: Floats
-) -> Churn:
-    """Count changed answers.
+) -> dict[str, int]:
+    """Count changed answers, regardless of their scores.
 
     Args:
         baseline_answers: the answers themselves (text or choice), shape (n,).
         variant_answers: the same for the variant.
         baseline_scores: 1 where right, shape (n,).
         variant_scores: the same for the variant.
+
+    Returns:
+        changed, items whose answer differs; changed_same_score, those among them whose score does not;
+        wrong_to_different_wrong, those of the latter that are wrong both times; and all items.
 
     Raises:
         EvidenceError: if there are no items or the shapes differ.
@@ -178,7 +109,28 @@ def churn(
     changed = first != second
     same = changed & (before == after)
     wrong = same & (before == 0.0)
-    return Churn(int(changed.sum()), int(same.sum()), int(wrong.sum()), first.size)
+    return {
+        "changed": int(changed.sum()),
+        "changed_same_score": int(same.sum()),
+        "wrong_to_different_wrong": int(wrong.sum()),
+        "items": first.size,
+    }
+
+
+def rerun_churn(answers: NDArray[np.generic], right: Bools) -> dict[str, int]:
+    """Changed answers over all pairs of runs of one model.
+
+    Args:
+        answers: the answers, or a number for each distinct one, shape (n, R) with R ≥ 2.
+        right: whether they are right, shape (n, R).
+
+    Returns:
+        Counts over all pairs of runs; its `items` are items × pairs.
+    """
+    scores = right.astype(np.float64)
+    pairs = combinations(range(scores.shape[1]), 2)
+    parts = [churn(answers[:, i], answers[:, j], scores[:, i], scores[:, j]) for i, j in pairs]
+    return {name: sum(part[name] for part in parts) for name in parts[0]}
 
 
 def _paired(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -200,21 +152,6 @@ def _runs(right: ArrayLike, least: int = 1) -> Bools:
     return answers
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A number with its two-sided interval.
-
-    Attributes:
-        value: the estimate.
-        low: lower limit.
-        high: upper limit.
-    """
-
-    value: float
-    low: float
-    high: float
-
-
 def item_flip_rates(right: ArrayLike) -> Floats:
     """Chance, per item, that two of its runs disagree: 2k(R − k)/(R(R − 1)) for k successes in R runs.
 
@@ -228,54 +165,17 @@ def item_flip_rates(right: ArrayLike) -> Floats:
         EvidenceError: if there are no items or fewer than two runs.
     """
     answers = _runs(right, least=2)
-    runs = answers.shape[1]
-    successes = answers.sum(axis=1)
+    runs, successes = answers.shape[1], answers.sum(axis=1)
     return 2.0 * successes * (runs - successes) / (runs * (runs - 1))
 
 
 def mean_share(values: Floats, alpha: float = 0.05) -> Estimate:
-    """Mean of one share per item, with Student's interval over items cut to [0, 1].
-
-    Args:
-        values: shape (n,), each in [0, 1].
-        alpha: 1 − confidence.
-    """
-    interval = ClusterEvidence(values, np.ones_like(values)).interval(alpha)
-    return Estimate(float(values.mean()), max(interval.low, 0.0), min(interval.high, 1.0))
+    """Mean of one share in [0, 1] per item, shape (n,), with Student's interval at 1 − α, cut to [0, 1]."""
+    low, high = ClusterEvidence(values, np.ones_like(values)).interval(alpha)
+    return {"value": float(values.mean()), "low": max(low, 0.0), "high": min(high, 1.0)}
 
 
-def rerun_churn(answers: NDArray[np.generic], right: Bools) -> Churn:
-    """Changed answers over all pairs of runs of one model.
-
-    Args:
-        answers: the answers, or a number for each distinct one, shape (n, R) with R ≥ 2.
-        right: whether they are right, shape (n, R).
-
-    Returns:
-        Counts over all pairs of runs; its `items` are items × pairs.
-    """
-    scores = right.astype(np.float64)
-    pairs = combinations(range(scores.shape[1]), 2)
-    parts = [astuple(churn(answers[:, i], answers[:, j], scores[:, i], scores[:, j])) for i, j in pairs]
-    return Churn(*map(sum, zip(*parts, strict=True)))
-
-
-@dataclass(frozen=True)
-class VarianceSplit:
-    """Variance of one model's scores by source, each with an interval.
-
-    Attributes:
-        item: between items.
-        temperature: between temperatures of one item; zero where there is only one.
-        seed: between seeds of one item at one temperature.
-    """
-
-    item: Estimate
-    temperature: Estimate
-    seed: Estimate
-
-
-def variance_split(scores: Floats, alpha: float = 0.05) -> VarianceSplit:
+def variance_split(scores: Floats, alpha: float = 0.05) -> dict[str, Estimate]:
     """`variance_components` with jackknife intervals over items, which are what was drawn at random.
 
     Args:
@@ -283,7 +183,8 @@ def variance_split(scores: Floats, alpha: float = 0.05) -> VarianceSplit:
         alpha: 1 − confidence.
 
     Returns:
-        Student's intervals of the jackknife's pseudo-values (Tukey 1958), cut at 0.
+        Variance by source, "item", "temperature" and "seed", with Student's intervals of the jackknife's
+        pseudo-values (Tukey 1958), cut at 0.
 
     Raises:
         EvidenceError: if there are too few items or seeds.
@@ -306,9 +207,15 @@ def variance_split(scores: Floats, alpha: float = 0.05) -> VarianceSplit:
     left_out = [(part.sum() - part) / (count - 1) for part in (spread, noise)]
     pseudo = count * whole - (count - 1) * split(fewer, *left_out)
     half = stdtrit(count - 1, 1.0 - alpha / 2) * pseudo.std(axis=1, ddof=1) / np.sqrt(count)
-    low, high = (np.maximum(whole[:, 0] + sign * half, 0.0).tolist() for sign in (-1, 1))
-    item, temperature, seed = map(Estimate, values, low, high)
-    return VarianceSplit(item, temperature if temperatures > 1 else Estimate(0.0, 0.0, 0.0), seed)
+    lows, highs = (np.maximum(whole[:, 0] + sign * half, 0.0) for sign in (-1, 1))
+    numbers = np.stack([values, lows, highs], axis=1)
+    if temperatures == 1:
+        numbers[1] = 0.0
+    names = ("item", "temperature", "seed")
+    return {
+        name: dict(zip(("value", "low", "high"), row, strict=True))
+        for name, row in zip(names, numbers.tolist(), strict=True)
+    }
 
 
 def variance_components(scores: Floats) -> tuple[float, float, float]:
@@ -330,6 +237,5 @@ def variance_components(scores: Floats) -> tuple[float, float, float]:
     seed = float(scores.var(axis=2, ddof=1).mean())
     cells = scores.mean(axis=2)
     spread = float(cells.var(axis=1, ddof=1).mean()) if temperatures > 1 else seed / seeds
-    temperature = max(spread - seed / seeds, 0.0)
     item = float(cells.mean(axis=1).var(ddof=1)) - spread / temperatures
-    return max(item, 0.0), temperature, seed
+    return max(item, 0.0), max(spread - seed / seeds, 0.0), seed

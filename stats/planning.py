@@ -142,16 +142,11 @@ class Design:
 
 
 def items_needed(drop: float, flip_rate: float, alpha: float = 0.05, power: float = 0.8) -> float:
-    """Items with which a one-sided test detects a true drop.
-
-    Args:
-        drop: δ > 0, in accuracy points over all pairs.
-        flip_rate: p_flip, or E[d²] for averaged scores; at least δ².
-        alpha: one-sided level.
-        power: chance of detection.
+    """Items with which a one-sided test detects a true drop δ > 0, in accuracy points over all pairs.
 
     Returns:
-        N = [z_α√p + z_β√(p − δ²)]²/δ², not rounded (Miettinen 1968, Connor 1987).
+        N = [z_α√p + z_β√(p − δ²)]²/δ², not rounded (Miettinen 1968, Connor 1987), with the flip rate p, or
+        E[d²] for averaged scores, at least δ².
 
     Raises:
         ValueError: if the drop is not positive.
@@ -166,14 +161,8 @@ def items_needed(drop: float, flip_rate: float, alpha: float = 0.05, power: floa
 def exact_power(items: int, drop: float, flip_rate: float, alpha: float) -> float:
     """Power of the exact one-sided test of right-or-wrong answers: Σ P(m flips)·P(the test of m rejects).
 
-    Args:
-        items: N.
-        drop: δ, at most the flip rate.
-        flip_rate: p_flip.
-        alpha: level.
-
-    Returns:
-        The sum over all numbers of flips within eight standard deviations of the expected one.
+    The sum is over all numbers of flips within eight standard deviations of the expected one; the drop is at
+    most the flip rate.
     """
     from scipy.stats import binom  # noqa: PLC0415 - slow to import, and large samples do without
 
@@ -255,45 +244,17 @@ def _to_certify(evidence: DropEvidence, margin: float, level: float, power: floa
     return high
 
 
-@dataclass(frozen=True)
-class ExpectedCourse:
-    """Where a comparison with a true drop is expected to end.
-
-    Attributes:
-        degraded: P(found degraded at each look), shape (K,).
-        certified: P(certified at each look), shape (K,).
-        share: expected share of the planned samples that are used.
-    """
-
-    degraded: Floats
-    certified: Floats
-    share: float
-
-    @property
-    def power(self) -> float:
-        """P(found degraded)."""
-        return float(self.degraded.sum())
-
-    @property
-    def certificate(self) -> float:
-        """P(certified)."""
-        return float(self.certified.sum())
-
-
 def expected_course(
     design: Design, drop: float, stopping: Stopping, margin: float, comparisons: int = 1
-) -> ExpectedCourse:
+) -> tuple[float, float, float]:
     """What is to be expected of looks if the true drop is as given, by the normal limit.
 
-    The sum of the differences is a Brownian motion whose drift is the true drop, between the boundary of
-    damage and that of the certificate.
+    The sum of the differences is a Brownian motion whose drift is the true drop δ, negative if the variant is
+    better, between the boundary of damage and that of the certificate. Of m comparisons damage is tested at
+    α/m, the level of each before any is passed on.
 
-    Args:
-        design: planned items, flip rate, reruns and level α.
-        drop: δ, negative if the variant is better; |δ| at most what the flip rate allows.
-        stopping: looks and spending.
-        margin: non-inferiority margin M.
-        comparisons: m; damage is tested at α/m, the level of a comparison before any is passed on.
+    Returns:
+        P(found degraded), P(certified), and the expected share of the planned samples that are used.
 
     Raises:
         ValueError: if the flip rate does not allow the drop.
@@ -318,7 +279,7 @@ def expected_course(
     below, above = exit_probabilities(stopping.fractions, lower / spread, upper, drop * root / spread)
     ends = below + above
     share = float(ends @ times) + max(0.0, 1.0 - float(ends.sum()))
-    return ExpectedCourse(above, below, share)
+    return float(above.sum()), float(below.sum()), share
 
 
 def task_power(

@@ -40,7 +40,7 @@ def conclude_course(
         replace(_untested([task], (), plan), reason_codes=(Code.TASK_NOT_TESTED,), task=task.task)
         for task in tasks
     )
-    limits = (NAN, NAN) if course.interval is None else (course.interval.low, course.interval.high)
+    limits = course.interval or (NAN, NAN)
     p_noninferior = NAN if course.p_noninferior is None else course.p_noninferior
     decided_by: Decider | None = "noninferiority" if course.verdict is Verdict.CERTIFIED else None
     if course.verdict is Verdict.DEGRADED:

@@ -1,11 +1,11 @@
 """Watching a model over dates: an alarm that stays valid however long one watches.
 
 Every date brings paired differences from a reference. A process that starts at date j follows the flips from
-then on, an e-process: under the null hypothesis it ever reaches 1/a with a probability of
-at most a (Ville's inequality). In each process an item counts once, when it is first asked: asked again, it
-says more about itself and nothing about other items, and an endpoint that differs on it today will do so
-tomorrow. So its sign is a fair coin under the null whether answers are noise, the same every day, or
-compared with one old answer of the reference.
+then on, an e-process: under the null hypothesis it ever reaches 1/a with a probability of at most a (Ville's
+inequality). In each process an item counts once, when it is first asked: asked again, it says more about
+itself and nothing about other items, and an endpoint that differs on it today will do so tomorrow. So its
+sign is a fair coin under the null whether answers are noise, the same every day, or compared with one old
+answer of the reference.
 
 A change long after the start would take long to outweigh all that came before, and items would be used up.
 So a process starts at every date, at level a·w_j with w_j = 1/(j(j + 1)). Levels add up to a, so that some
@@ -14,13 +14,11 @@ alarm is ever raised with a probability of at most a, whatever the processes hav
 Several series share the level of every date equally: a process of a date on which m of them have begun has
 w_j/m. A series that comes later takes nothing from processes that run, whose levels have been used, and the
 levels of all still add up to a.
-
-The same serves a stream of flips in random item order while runs come in: a fixed test may be looked at once,
-and evaluated every 50 flips gives a nominal .05 a rate of 22.6 % false alarms.
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,23 +26,14 @@ from scipy.special import betainc, betaln, xlogy
 
 from stats.arrays import ROUNDING, EvidenceError, Floats, Ints
 
+DateFlips: TypeAlias = tuple[NDArray[np.generic], Ints]
+"""What was asked on one date, shape (n,) each: items, or clusters of dependent items, each once and with the
+same label on any date; and their signs, 1 where the model did worse than its reference, −1 better, else 0."""
 
-@dataclass(frozen=True)
-class DateFlips:
-    """What was asked on one date.
+CONCENTRATION = 50.0
+"""Parameter a of the Beta(a, a) mixture; 50 suits shares of flips to wrong near .5 to .6."""
 
-    Attributes:
-        units: items, or clusters of dependent items, shape (n,); the same label means the same unit on any
-            date.
-        signs: 1 where the model did worse than the reference, −1 where better, 0 where equal, shape (n,).
-    """
-
-    units: NDArray[np.generic]
-    signs: Ints
-
-    def __post_init__(self) -> None:
-        if self.units.shape != self.signs.shape or np.unique(self.units).size != self.units.size:
-            raise EvidenceError("A date needs one sign for every unit, and every unit once.")
+SERIES_TERMS = 400
 
 
 @dataclass(frozen=True)
@@ -95,7 +84,7 @@ def watch(dates: Sequence[DateFlips], alpha: float = 0.05, weights: Floats | Non
             a single series that has all dates.
 
     Raises:
-        EvidenceError: if there is no date.
+        EvidenceError: if there is no date, or one lists a unit twice or not one sign for each.
     """
     if not dates:
         raise EvidenceError("There is no date to look at.")
@@ -103,8 +92,16 @@ def watch(dates: Sequence[DateFlips], alpha: float = 0.05, weights: Floats | Non
     last_asked: dict[object, int] = {}
     log_weights = np.log(process_weights([range(len(dates))], len(dates))[0] if weights is None else weights)
     evidence, strongest = np.zeros(len(dates)), np.zeros((len(dates), 3), dtype=np.int64)
-    for now, date in enumerate(dates):
-        counts[: now + 1] += _new_flips(date, last_asked, now)
+    for now, (units, signs) in enumerate(dates):
+        if units.shape != signs.shape or np.unique(units).size != units.size:
+            raise EvidenceError("A date needs one sign for every unit, and every unit once.")
+        firsts = np.zeros((now + 2, 2), dtype=np.int64)  # flips by the first process in which they count
+        for unit, sign in zip(units.tolist(), signs.tolist(), strict=True):
+            start = last_asked.get(unit, -1) + 1
+            last_asked[unit] = now
+            if sign:
+                firsts[start, int(sign < 0)] += 1
+        counts[: now + 1] += np.cumsum(firsts[: now + 1], axis=0)
         worse, better = counts[: now + 1].T
         best, evidence[now] = _strongest(worse, better, log_weights[: now + 1])
         strongest[now] = best, worse[best], better[best]
@@ -131,40 +128,11 @@ def _strongest(worse: Ints, better: Ints, log_weights: Floats) -> tuple[int, flo
     return int(chosen[best]), float(logs[best])
 
 
-def _new_flips(date: DateFlips, last_asked: dict[object, int], now: int) -> Ints:
-    """Flips of a date by process, shape (now + 1, 2): a unit counts in those that started after it was asked.
-
-    Args:
-        date: what was asked.
-        last_asked: the last date of every unit; brought up to date here.
-        now: number of the date.
-    """
-    firsts = np.zeros((now + 2, 2), dtype=np.int64)
-    for unit, sign in zip(date.units.tolist(), date.signs.tolist(), strict=True):
-        start = last_asked.get(unit, -1) + 1
-        last_asked[unit] = now
-        if sign:
-            firsts[start, int(sign < 0)] += 1
-    return np.cumsum(firsts[: now + 1], axis=0)
-
-
-CONCENTRATION = 50.0
-"""Parameter a of the Beta(a, a) mixture; 50 suits shares of flips to wrong near .5 to .6."""
-
-SERIES_TERMS = 400
-
-
-def log_e_value(
-    worse: ArrayLike, better: ArrayLike, concentration: float = CONCENTRATION
-) -> NDArray[np.float64]:
+def log_e_value(worse: ArrayLike, better: ArrayLike, concentration: float = CONCENTRATION) -> Floats:
     """Ln E = m ln 2 + ln B(b + a, c + a) − ln B(a, a) + ln 2 + ln P[Beta(b + a, c + a) > ½].
 
-    The likelihood ratio of the flips under a share q ~ Beta(a, a) cut to (½, 1], against q = ½.
-
-    Args:
-        worse: b so far, any shape.
-        better: c so far, the same shape.
-        concentration: a.
+    The likelihood ratio of b flips to wrong and c to right, any shape each, under a share q ~ Beta(a, a) cut
+    to (½, 1], against q = ½; a is the concentration.
     """
     first = np.asarray(worse, dtype=np.float64) + concentration
     second = np.asarray(better, dtype=np.float64) + concentration
@@ -176,26 +144,6 @@ def log_e_value(
     if (tiny := chance <= 1e-200).any():  # a series of positive terms where the probability underflows
         upper = np.where(tiny, _log_lower_half(second, first), upper)
     return (flips + 1.0) * np.log(2.0) + betaln(first, second) - prior + upper
-
-
-def e_process(
-    flips: ArrayLike, alpha: float = 0.05, concentration: float = CONCENTRATION
-) -> tuple[Floats, int | None]:
-    """Follow the evidence against "not worse" along a stream of flips.
-
-    Args:
-        flips: True where the variant went wrong, False where it went right; in random item order, shape (m,).
-        alpha: probability of ever stopping if the variant is not worse.
-        concentration: a.
-
-    Returns:
-        Ln E after each flip, shape (m,), and the number of flips at which ln(1/α) was first reached, if ever.
-    """
-    wrong = np.asarray(flips, dtype=bool)
-    worse = np.cumsum(wrong)
-    log_e = log_e_value(worse, np.arange(1, wrong.size + 1) - worse, concentration)
-    reached = np.flatnonzero(log_e >= -np.log(alpha))
-    return log_e, int(reached[0]) + 1 if reached.size else None
 
 
 def _log_lower_half(first: Floats, second: Floats) -> Floats:

@@ -120,11 +120,11 @@ def _stopping_early(design: Design, drop: float | None, stopping: Stopping, marg
         raise UserError(f"--margin must be between 0 and 1, but is {margin:g}.")
     yield f"Stopping early at one of {stopping.looks} looks, until {stopping.until}:"
     for assumed in (0.0, *([] if drop is None else [drop])):
-        course = expected_course(design, assumed, stopping, margin)
+        degraded, certified, used = expected_course(design, assumed, stopping, margin)
         what = f"a drop of {points_text(assumed)}" if assumed else "no drop"
-        certified = f", certified {course.certificate:.3f}" if stopping.until == "decided" else ""
-        share = f"{100 * course.share:.0f} % of the variant's samples expected"
-        yield f"  {what}: degraded {course.power:.3f}{certified}; {share}."
+        passed = f", certified {certified:.3f}" if stopping.until == "decided" else ""
+        share = f"{100 * used:.0f} % of the variant's samples expected"
+        yield f"  {what}: degraded {degraded:.3f}{passed}; {share}."
 
 
 def _over_tasks(design: Design, drop: float | None, tasks: int) -> Iterator[str]:

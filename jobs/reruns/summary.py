@@ -5,7 +5,6 @@ give comparable numbers. Numbers "over all tasks" take the tasks that have equal
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -83,11 +82,11 @@ def _against_itself(cells: Sequence[RepeatedAnswers], task: str | None = None) -
     right = np.concatenate([cell.right for cell in cells])
     answers = np.concatenate([cell.answers[cell.complete] for cell in cells])
     items, runs = right.shape
-    noise, hidden_drop, churn, counts = None, None, None, flips.stability(right)
-    stability = asdict(counts) | {"histogram": counts.histogram.tolist()}
+    noise, hidden_drop, churn = None, None, None
+    wrong, *flip, always = histogram = flips.success_histogram(right).tolist()
     if runs > 1:
         noise = flips.mean_share(flips.item_flip_rates(right))
-        hidden_drop = Design(items, noise.value).detectable_drop() if 0.0 < noise.value < 1.0 else None
+        hidden_drop = Design(items, noise["value"]).detectable_drop() if 0.0 < noise["value"] < 1.0 else None
         churn = flips.rerun_churn(answers, right) if all(cell.has_answers for cell in cells) else None
     return {
         "variant": cells[0].variant,
@@ -96,11 +95,17 @@ def _against_itself(cells: Sequence[RepeatedAnswers], task: str | None = None) -
         "runs": runs,
         "items": items,
         "missing": sum(cell.items.size for cell in cells) - items,
-        "accuracy": asdict(flips.mean_share(right.mean(axis=1))),
-        "stability": stability | {"never_flip_share": counts.never_flip_share},
-        "flip_rate": noise and asdict(noise),
+        "accuracy": flips.mean_share(right.mean(axis=1)),
+        "stability": {
+            "histogram": histogram,
+            "always_right": always,
+            "always_wrong": wrong,
+            "flipping": sum(flip),
+            "never_flip_share": 1.0 - sum(flip) / items,
+        },
+        "flip_rate": noise,
         "hidden_drop": hidden_drop,
-        "churn": churn and asdict(churn),
+        "churn": churn,
     }
 
 
@@ -120,16 +125,16 @@ def _against_baseline(
         right = np.concatenate([part.reshape(2, -1) for part, _ in parts], axis=1)
         flipped = np.concatenate([(part[0] != part[1]).mean(axis=1) for part, _ in parts])
         known = [part.reshape(2, -1) for _, part in parts if part is not None]
-        table, churn = flips.flip_table(*right), None
+        churn = None
         if len(known) == len(parts):
-            churn = asdict(flips.churn(*np.concatenate(known, axis=1), *right.astype(np.float64)))
+            churn = flips.churn(*np.concatenate(known, axis=1), *right.astype(np.float64))
         yield {
             "variant": group[0].variant,
             "task": task,
             "temperature": group[0].temperature,
             "pairs": max(part.shape[2] for part, _ in parts),
-            "flips": asdict(table) | {"net": table.net, "gross": table.gross},
-            "flip_rate": asdict(flips.mean_share(flipped)),
+            "flips": flips.flip_table(*right),
+            "flip_rate": flips.mean_share(flipped),
             "churn": churn,
         }
 
@@ -185,5 +190,5 @@ def _variance_sources(cells: Sequence[RepeatedAnswers]) -> Iterator[Entry]:
                 "task": name,
                 "temperatures": temperatures,
                 "seeds": seeds,
-                "variance": asdict(flips.variance_split(block)),
+                "variance": flips.variance_split(block),
             }

@@ -324,6 +324,6 @@ def expected_shares(plan: Plan, designs: Designs) -> dict[float, list[float]]:
     assumed = min(ASSUMED_DROP, *(design.largest_drop for design in at_level))
     stopping, comparisons = monitor.stopping_of(entry), len(entry["comparisons"])
     return {
-        drop: [expected_course(d, drop, stopping, entry["margin"], comparisons).share for d in at_level]
+        drop: [expected_course(d, drop, stopping, entry["margin"], comparisons)[2] for d in at_level]
         for drop in (assumed, 0.0)
     }

@@ -136,8 +136,12 @@ def join_splits(tasks: Sequence[RunSplits | None]) -> RunSplits | None:
         return parts[0] if parts else None
     scores = None
     if any(part.scores is not None for part in parts):
-        width = max(int((part.first + part.second).max()) for part in parts)
-        scores = np.concatenate([_padded(part, width) for part in parts])
+        whole = [_all_runs(part) if part.scores is None else part.scores for part in parts]
+        width = max(runs.shape[1] for runs in whole)
+        padding = [((0, 0), (0, width - runs.shape[1])) for runs in whole]
+        scores = np.concatenate(
+            [np.pad(runs, more, constant_values=np.nan) for runs, more in zip(whole, padding, strict=True)]
+        )
     return RunSplits(
         scores,
         np.concatenate([part.successes for part in parts]),
@@ -147,13 +151,11 @@ def join_splits(tasks: Sequence[RunSplits | None]) -> RunSplits | None:
     )
 
 
-def _padded(part: RunSplits, width: int) -> Floats:
-    """Runs of every item in `width` columns, right-or-wrong ones written out."""
-    if part.scores is not None:
-        return np.pad(part.scores, ((0, 0), (0, width - part.scores.shape[1])), constant_values=np.nan)
-    place = np.arange(width)
-    written = np.where(place < part.successes[:, None], 1.0, 0.0)
-    return np.where(place < (part.first + part.second)[:, None], written, np.nan)
+def _all_runs(part: RunSplits) -> Floats:
+    """Right-or-wrong runs of every item written out."""
+    runs = (part.first + part.second)[:, None]
+    place = np.arange(runs.max())
+    return np.where(place < runs, np.where(place < part.successes[:, None], 1.0, 0.0), np.nan)
 
 
 def _hypergeometric(splits: RunSplits) -> tuple[Component, ...]:

@@ -21,6 +21,7 @@ from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
 from stats.arrays import SMALLEST_P, Floats
+from stats.drop.intervals import Interval
 
 LARGE_LOSS = 0.25
 """A loss this far above the mean, in shares of the range, is a jump of the sum."""
@@ -33,7 +34,7 @@ INSIDE = 1.0 - 1e-12
 
 @dataclass(frozen=True)
 class Differences:
-    """Differences in shares of the range, equal ones counted together.
+    """Graded or averaged scores between bounds, independent items: their differences in shares of the range.
 
     Attributes:
         values: distinct differences in [−1, 1], ascending, shape (k,).
@@ -59,24 +60,29 @@ class Differences:
         """Their mean."""
         return float(self.values @ self.counts) / self.items
 
-    def scaled(self, factor: float) -> "Differences":
-        """The same distribution with `factor` times as many items."""
-        return Differences(self.values, self.counts * factor)
+    @property
+    def varies(self) -> bool:
+        """Whether there is more than one difference, so that more items would scatter."""
+        return self.values.size > 1
 
-    def mirrored(self) -> "Differences":
-        """The differences with the two models swapped."""
-        return Differences(-self.values[::-1], self.counts[::-1])
+    def p_noninferior(self, margin: float, scale: float = 1.0) -> float:
+        """P-value of "the mean is at least the margin", with `scale` times as many items like these."""
+        return mean_noninferiority(Differences(self.values, self.counts * scale), margin)
+
+    def interval(self, alpha: float) -> Interval:
+        """Both one-sided limits at α/2."""
+        return self.limits(alpha / 2.0)
+
+    def limits(self, tail: float) -> Interval:
+        """One-sided limits at 1 − tail each, by inverting the test on either side."""
+        mirrored = Differences(-self.values[::-1], self.counts[::-1])
+        return -mean_upper(mirrored, tail), mean_upper(self, tail)
 
 
 def mean_noninferiority(sample: Differences, margin: float) -> float:
     """One-sided p-value of "the mean is at least the margin", for independent differences in [−1, 1].
 
-    Args:
-        sample: the differences.
-        margin: M, in shares of the range.
-
-    Returns:
-        The largest of the three p-values of this module, at least 1e-300; 0 is never returned.
+    The largest of the three p-values of this module, at least 1e-300; the margin is in shares of the range.
     """
     if margin >= 1.0:
         return SMALLEST_P
@@ -88,12 +94,7 @@ def mean_noninferiority(sample: Differences, margin: float) -> float:
 
 
 def mean_upper(sample: Differences, tail: float) -> float:
-    """One-sided upper limit of the mean: below M exactly where `mean_noninferiority` at M is at most `tail`.
-
-    Args:
-        sample: the differences.
-        tail: 1 − confidence, below ½.
-    """
+    """One-sided upper limit: below M exactly where `mean_noninferiority` at M is at most `tail` < ½."""
     mean = sample.mean
     if mean >= 1.0 or mean_noninferiority(sample, INSIDE) > tail:
         return 1.0
@@ -105,19 +106,20 @@ def mean_upper(sample: Differences, tail: float) -> float:
 
 
 def score_p(sample: Differences, margin: float) -> float:
-    """Φ of the score on the restricted likelihood: √n(mean − M)/σ₀.
+    """Φ of the score on the restricted likelihood: √n(mean − M)/σ₀, for M < 1.
 
-    Args:
-        sample: the differences.
-        margin: M < 1.
-
-    Returns:
-        σ₀² is the variance about M of the most likely distribution with mean M: weights 1/(n(1 − l·x)) on the
-        differences x = d − M, the rest on a total loss; l is 0 where the mean is M or more.
+    σ₀² is the variance about M of the most likely distribution with mean M: weights 1/(n(1 − l·x)) on the
+    differences x = d − M, the rest on a total loss; l is 0 where the mean is M or more.
     """
     gaps, total = sample.values - margin, 1.0 - margin
-    mean = float(gaps @ sample.counts)
-    tilt = _tilt(gaps, sample.counts, INSIDE / total) if mean < 0.0 else 0.0
+    mean, tilt = float(gaps @ sample.counts), 0.0
+
+    def slope(tilt: float) -> float:
+        return float(sample.counts @ (gaps / (1.0 - tilt * gaps)))
+
+    if mean < 0.0:  # the root, or the most there can be, where mass goes to the total loss
+        most = INSIDE / total
+        tilt = most if slope(most) <= 0.0 else float(brentq(slope, 0.0, most, xtol=1e-12))
     weights = sample.counts / (1.0 - tilt * gaps) / sample.items
     variance = float(weights @ gaps**2) + max(1.0 - float(weights.sum()), 0.0) * total**2
     if variance == 0.0:
@@ -128,27 +130,16 @@ def score_p(sample: Differences, margin: float) -> float:
 def missed_losses(mean: float, items: float, margin: float) -> float:
     """Chance to see none of the total losses whose share brings the mean from where it is up to M.
 
-    Args:
-        mean: of the differences, in shares of the range.
-        items: n independent items or clusters.
-        margin: M.
-
-    Returns:
-        (1 − s)ⁿ with s = (M − mean)/(1 − mean); 1 where the mean is M or more.
+    (1 − s)ⁿ for n independent items or clusters, s = (M − mean)/(1 − mean); 1 where the mean is M or more.
     """
     share = min(max((margin - mean) / (1.0 - mean), 0.0), 1.0) if mean < 1.0 else 0.0
     return float((1.0 - share) ** items)
 
 
 def gaffke_p(sample: Differences, margin: float) -> float:
-    """Gaffke's p-value of "the mean is at least M": P(Σ Eᵢ(dᵢ − M) + E₀(1 − M) ≥ 0), E exponential.
+    """Gaffke's p-value of "the mean is at least M": P(Σ Eᵢ(dᵢ − M) + E₀(1 − M) ≥ 0), E exponential, M < 1.
 
-    Args:
-        sample: the differences.
-        margin: M < 1.
-
-    Returns:
-        By the saddlepoint approximation of Lugannani & Rice (1980), relative error below 2 % for p ≥ .001.
+    By the saddlepoint approximation of Lugannani & Rice (1980), relative error below 2 % for p ≥ .001.
     """
     gaps = np.append(sample.values - margin, 1.0 - margin)
     counts = np.append(sample.counts, 1.0)
@@ -166,15 +157,6 @@ def gaffke_p(sample: Differences, margin: float) -> float:
     spread = point * np.sqrt(float(counts @ (gaps / left) ** 2))
     density = np.exp(-(root**2) / 2.0) / np.sqrt(2.0 * np.pi)
     return float(np.clip(np.exp(log_ndtr(-root)) + density * (1.0 / spread - 1.0 / root), 0.0, 1.0))
-
-
-def _tilt(gaps: Floats, counts: Floats, most: float) -> float:
-    """The l in [0, most] with Σ x/(1 − l·x) = 0, or `most`, where mass goes to the total loss."""
-
-    def slope(tilt: float) -> float:
-        return float(counts @ (gaps / (1.0 - tilt * gaps)))
-
-    return most if slope(most) <= 0.0 else float(brentq(slope, 0.0, most, xtol=1e-12))
 
 
 def _large_losses(sample: Differences) -> Differences | None:

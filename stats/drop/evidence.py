@@ -13,22 +13,15 @@ the upper limit lies below the margin exactly where the p-value is at most α, b
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 from scipy.special import ndtr, stdtr, stdtrit
 
 from stats.arrays import ROUNDING, SMALLEST_P, Floats
-from stats.drop.bounded import Differences, mean_noninferiority, mean_upper, missed_losses
-from stats.drop.intervals import (
-    Interval,
-    fay_lumbard_interval,
-    fay_lumbard_upper,
-    melded_upper_tail,
-    tango_interval,
-    tango_score,
-)
+from stats.drop import intervals
+from stats.drop.bounded import Differences, missed_losses
+from stats.drop.intervals import Interval, fay_lumbard_upper
 from stats.scores import TaskScores
 from stats.sharing import links_tasks, merged_blocks
 
@@ -44,13 +37,7 @@ FEW_DIFFERENCES = 50
 
 @dataclass(frozen=True)
 class FlipEvidence:
-    """Right or wrong, independent items.
-
-    Attributes:
-        worse: b.
-        better: c.
-        items: n.
-    """
+    """Right or wrong, independent items: of n items b are worse and c better."""
 
     worse: int
     better: int
@@ -75,55 +62,21 @@ class FlipEvidence:
         """
         worse, better, items = (scale * count for count in (self.worse, self.better, self.items))
         if worse + better >= MANY_FLIPS:
-            return max(float(ndtr(tango_score(worse, better, items, margin))), SMALLEST_P)
-        return max(melded_upper_tail(worse, better, items, margin), SMALLEST_P)
+            return max(float(ndtr(intervals.tango_score(worse, better, items, margin))), SMALLEST_P)
+        return max(intervals.melded_upper_tail(worse, better, items, margin), SMALLEST_P)
 
     def interval(self, alpha: float) -> Interval:
         """Fay & Lumbard's at 1 − α, which excludes 0 exactly where the exact test rejects at α/2."""
-        return fay_lumbard_interval(self.worse, self.better, self.items, alpha)
+        return intervals.fay_lumbard_interval(self.worse, self.better, self.items, alpha)
 
     def limits(self, tail: float) -> Interval:
         """One-sided limits at 1 − tail each: Fay & Lumbard's, above with 20 flips or more Tango's."""
         low = -fay_lumbard_upper(self.better, self.worse, self.items, tail)
         if self.worse + self.better < MANY_FLIPS:
-            return Interval(low, fay_lumbard_upper(self.worse, self.better, self.items, tail))
-        return Interval(low, tango_interval(self.worse, self.better, self.items, 2.0 * tail).high)
+            return low, fay_lumbard_upper(self.worse, self.better, self.items, tail)
+        return low, intervals.tango_interval(self.worse, self.better, self.items, 2.0 * tail)[1]
 
 
-@dataclass(frozen=True)
-class BoundedEvidence:
-    """Graded or averaged scores between bounds, independent items.
-
-    Attributes:
-        differences: in shares of the range.
-    """
-
-    differences: Differences
-
-    @property
-    def mean(self) -> float:
-        """The mean difference."""
-        return self.differences.mean
-
-    @property
-    def varies(self) -> bool:
-        """Whether there is more than one difference, so that more items would scatter."""
-        return self.differences.values.size > 1
-
-    def p_noninferior(self, margin: float, scale: float = 1.0) -> float:
-        """P-value of "the mean is at least the margin", with `scale` times as many items like these."""
-        return mean_noninferiority(self.differences.scaled(scale), margin)
-
-    def interval(self, alpha: float) -> Interval:
-        """Both one-sided limits at α/2."""
-        return self.limits(alpha / 2.0)
-
-    def limits(self, tail: float) -> Interval:
-        """One-sided limits at 1 − tail each, by inverting the test on either side."""
-        return Interval(-mean_upper(self.differences.mirrored(), tail), mean_upper(self.differences, tail))
-
-
-@dataclass(frozen=True)
 class ClusterEvidence:
     """Means over clusters of any size, or scores without bounds: Student's t with a bias-reduced error.
 
@@ -132,45 +85,37 @@ class ClusterEvidence:
     certified up to .11 of the time at .05. The error here is CR2 (Bell & McCaffrey 2002), written out for a
     mean; with equal clusters it is Student's, G − 1 degrees of freedom.
 
-    Attributes:
+    Args:
         sums: differences summed over each block, shape (G,).
         sizes: items in each, shape (G,).
         max_abs_difference: of one item: 1 in shares of the range, infinite where scores have no bounds.
+
+    Attributes:
+        mean: Σ sums/Σ sizes.
+        standard_error: √(Σ (sum − size·mean)²/(1 − h))/N with h = size/N; infinite for a single cluster.
+        freedom: Satterthwaite's degrees of freedom (tr B)²/tr B² of the error as a quadratic form: the fewer
+            of two working models, independent items, and items that all agree within a cluster.
     """
 
-    sums: Floats
-    sizes: Floats
-    max_abs_difference: float = 1.0
-
-    @property
-    def mean(self) -> float:
-        """The mean difference, Σ sums/Σ sizes."""
-        return float(self.sums.sum() / self.sizes.sum())
+    def __init__(self, sums: Floats, sizes: Floats, max_abs_difference: float = 1.0) -> None:
+        self.sums, self.sizes, self.max_abs_difference = sums, sizes, max_abs_difference
+        total = float(sizes.sum())
+        self.mean = float(sums.sum()) / total
+        self.standard_error, self.freedom = float("inf"), 1.0
+        if sums.size > 1:
+            shares = sizes / total
+            weights = 1.0 / (1.0 - shares)
+            self.standard_error = float(np.sqrt(weights @ (sums - sizes * self.mean) ** 2)) / total
+            self.freedom = min(_freedom(shares, shares), _freedom(shares, shares**2))
+        self._agree = self.standard_error <= ROUNDING * abs(self.mean)  # one mean of all, but for rounding
+        # whether room is left for losses that were not drawn: for single items, or few that differ
+        few = bool((sizes == 1.0).all()) or np.count_nonzero(sums) < MANY_CLUSTERS
+        self._guarded = bool(np.isfinite(max_abs_difference)) and few
 
     @property
     def varies(self) -> bool:
         """Whether the clusters differ in their means, so that more of them would scatter."""
         return bool(np.ptp(self.sums / self.sizes) > 0.0)
-
-    @cached_property
-    def standard_error(self) -> float:
-        """√(Σ (sum − size·mean)²/(1 − h))/N with h = size/N (CR2); infinite for a single cluster."""
-        if self.sums.size < 2:
-            return float("inf")
-        total = float(self.sizes.sum())
-        weights = 1.0 / (1.0 - self.sizes / total)
-        return float(np.sqrt(weights @ (self.sums - self.sizes * self.mean) ** 2)) / total
-
-    @cached_property
-    def freedom(self) -> float:
-        """Satterthwaite's degrees of freedom (tr B)²/tr B² of the error as a quadratic form.
-
-        The smaller of two working models: independent items, and items that all agree within a cluster.
-        """
-        if self.sums.size < 2:
-            return 1.0
-        shares = self.sizes / float(self.sizes.sum())
-        return min(_freedom(shares, shares), _freedom(shares, shares**2))
 
     def half_width(self, tail: float) -> float:
         """How far a one-sided limit lies from the mean, by Student's t."""
@@ -208,7 +153,7 @@ class ClusterEvidence:
         most, mean = self.max_abs_difference, self.mean
         if self._agree:
             half = (abs(mean) + most) * _unseen_share(self.sums.size, alpha / 2)
-            return Interval(max(mean - half, -most), min(mean + half, most))
+            return max(mean - half, -most), min(mean + half, most)
         half = self.half_width(alpha / 2)
         low, high = mean - half, mean + half
         if np.count_nonzero(self.sums) < min(FEW_DIFFERENCES, 0.75 * self.sums.size):
@@ -217,30 +162,19 @@ class ClusterEvidence:
             more = ClusterEvidence(np.append(self.sums, [largest, -largest]), sizes)
             half = more.half_width(alpha / 2)
             low, high = min(low, more.mean - half), max(high, more.mean + half)
-        return Interval(max(low, -most), min(high, most))
+        return max(low, -most), min(high, most)
 
     def limits(self, tail: float) -> Interval:
         """One-sided limits at 1 − tail each: below that of `interval`, above by inverting the test."""
-        low = self.interval(2.0 * tail).low
+        low = self.interval(2.0 * tail)[0]
         unseen = _unseen_share(self.sums.size, tail) * (self.max_abs_difference - self.mean)
         if self._agree:
-            return Interval(low, self.mean + unseen)
+            return low, self.mean + unseen
         above = max(self.half_width(tail), unseen if self._guarded else 0.0)
-        return Interval(low, min(self.mean + above, self.max_abs_difference))
-
-    @property
-    def _agree(self) -> bool:
-        """Whether all blocks have one mean, but for rounding."""
-        return self.standard_error <= ROUNDING * abs(self.mean)
-
-    @property
-    def _guarded(self) -> bool:
-        """Whether room is left for losses that were not drawn: for single items, or few that differ."""
-        few = (self.sizes == 1.0).all() or np.count_nonzero(self.sums) < MANY_CLUSTERS
-        return bool(np.isfinite(self.max_abs_difference) and few)
+        return low, min(self.mean + above, self.max_abs_difference)
 
 
-DropEvidence: TypeAlias = FlipEvidence | BoundedEvidence | ClusterEvidence
+DropEvidence: TypeAlias = FlipEvidence | Differences | ClusterEvidence
 """What is known of the mean difference."""
 
 
@@ -251,7 +185,7 @@ def evidence_of(tasks: Sequence[TaskScores]) -> DropEvidence:
         items = sum(task.differences.size for task in tasks)
         return FlipEvidence(sum(task.worse for task in tasks), sum(task.better for task in tasks), items)
     if not together and all(task.bounds is not None for task in tasks):
-        return BoundedEvidence(Differences.of(np.concatenate([task.differences for task in tasks])))
+        return Differences.of(np.concatenate([task.differences for task in tasks]))
     return ClusterEvidence(*merged_blocks(tasks), max(task.max_abs_difference for task in tasks))
 
 
@@ -262,7 +196,7 @@ def block_evidence(sums: Floats, sizes: Floats, max_abs_difference: float) -> Dr
         worse, better = (int(np.count_nonzero(sums == sign)) for sign in (1.0, -1.0))
         return FlipEvidence(worse, better, sums.size)
     if items and np.isfinite(max_abs_difference):
-        return BoundedEvidence(Differences.of(sums))
+        return Differences.of(sums)
     return ClusterEvidence(sums, sizes, max_abs_difference)
 
 

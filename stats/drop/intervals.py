@@ -6,8 +6,8 @@ contradict the exact test: it excludes 0 exactly when the one-sided test rejects
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import TypeAlias
 
 import numpy as np
 from scipy.optimize import brentq
@@ -18,29 +18,19 @@ from stats.arrays import Floats
 FEW_FLIPS = 5
 """Below this many flips in one direction the melded integrand has a kink and needs more nodes."""
 
-
-@dataclass(frozen=True)
-class Interval:
-    """Lower and upper limit, in the unit of the scores."""
-
-    low: float
-    high: float
+Interval: TypeAlias = tuple[float, float]
+"""Lower and upper limit, in the unit of the scores."""
 
 
 def fay_lumbard_interval(worse: int, better: int, items: int, alpha: float = 0.05) -> Interval:
-    """Melded interval for (b − c)/n, compatible with the exact McNemar test.
+    """Melded interval at 1 − α for (b − c)/n, compatible with the exact McNemar test.
 
     With T the share of flips and B the share of flips to wrong, the limits are quantiles of T(2B − 1) under
-    the lower and upper confidence distributions of T and B (Fay & Lumbard 2021, PMC9447366).
-
-    Args:
-        worse: b, baseline right and variant wrong.
-        better: c, baseline wrong and variant right.
-        items: n, all pairs.
-        alpha: 1 − confidence.
+    the lower and upper confidence distributions of T and B (Fay & Lumbard 2021, PMC9447366); of n pairs b are
+    worse, c better.
     """
     low = -fay_lumbard_upper(better, worse, items, alpha / 2)
-    return Interval(low, fay_lumbard_upper(worse, better, items, alpha / 2))
+    return low, fay_lumbard_upper(worse, better, items, alpha / 2)
 
 
 @lru_cache(maxsize=1 << 14)
@@ -86,11 +76,7 @@ def _melded_tail(worse: float, better: float, share_beta: tuple[float, float]) -
 def melded_upper_tail(worse: float, better: float, items: float, drop: float) -> float:
     """P(upper confidence distribution ≥ drop): at most α/2 exactly where the melded interval ends below.
 
-    Args:
-        worse: b.
-        better: c.
-        items: n, all pairs.
-        drop: D in (0, 1), where the upper distribution of T decides.
+    The drop is in (0, 1), where the upper distribution of T decides.
     """
     flips = worse + better
     if flips == items and better == 0:
@@ -109,16 +95,9 @@ def _normal_nodes(count: int) -> tuple[Floats, Floats]:
 
 
 def tango_score(worse: float, better: float, items: float, drop: float) -> float:
-    """Tango's score statistic for a true drop D, standard normal if D is true (Tango 1998).
+    """Tango's (1998) score statistic for a drop D strictly within ±1, standard normal if D is true.
 
-    Args:
-        worse: b.
-        better: c.
-        items: n.
-        drop: D, strictly between −1 and 1.
-
-    Returns:
-        (b − c − nD)/√(n(2p₂₁ + D(1 − D))), p₂₁ the restricted maximum-likelihood estimate.
+    (b − c − nD)/√(n(2p₂₁ + D(1 − D))), p₂₁ the restricted maximum-likelihood estimate.
     """
     linear = -worse - better + (2 * items - worse + better) * drop
     constant = -better * drop * (1.0 - drop)
@@ -132,14 +111,7 @@ def tango_score(worse: float, better: float, items: float, drop: float) -> float
 
 
 def tango_interval(worse: int, better: int, items: int, alpha: float = 0.05) -> Interval:
-    """The drops that Tango's score test does not reject at α (two-sided).
-
-    Args:
-        worse: b.
-        better: c.
-        items: n, all pairs.
-        alpha: 1 − confidence.
-    """
+    """The drops that Tango's score test does not reject at α (two-sided)."""
     bound = -float(ndtri(alpha / 2))
     drop = (worse - better) / items
     edge = 1.0 - 1e-12
@@ -152,4 +124,4 @@ def tango_interval(worse: int, better: int, items: int, alpha: float = 0.05) -> 
             return float(np.sign(end))
         return float(brentq(excess, min(drop, end), max(drop, end), xtol=1e-12))
 
-    return Interval(limit(1.0, -edge), limit(-1.0, edge))
+    return limit(1.0, -edge), limit(-1.0, edge)

@@ -226,11 +226,11 @@ class ComparisonPath:
         taken, most = self._taken[number - 1], self._max_abs_difference
         sums, sizes = _joined(self._paired[:number])
         if not sums.size:
-            return Interval(-most, most)
+            return -most, most
         evidence = block_evidence(sums, sizes, most)
         lower, upper = taken.test.nominal(place), taken.acceptable_level
-        low = evidence.limits(lower).low if lower > LEAST_TAIL else -most
-        return Interval(low, evidence.limits(upper).high if upper > LEAST_TAIL else most)
+        low = evidence.limits(lower)[0] if lower > LEAST_TAIL else -most
+        return low, evidence.limits(upper)[1] if upper > LEAST_TAIL else most
 
 
 def _joined(looks: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:

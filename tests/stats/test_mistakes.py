@@ -64,7 +64,7 @@ def test_the_standard_error_is_not_divided_once_more():
     differences = np.random.default_rng(1).normal(0.0, 0.3, 400)
     half = sp.t.isf(0.025, 399) * differences.std(ddof=1) / np.sqrt(400)
     found = ClusterEvidence(differences, np.ones_like(differences)).interval(0.05)
-    assert (found.high - found.low) / 2 == pytest.approx(half, rel=1e-12)
+    assert (found[1] - found[0]) / 2 == pytest.approx(half, rel=1e-12)
 
 
 def test_pairs_are_tested_as_pairs():

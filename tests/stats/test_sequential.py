@@ -5,7 +5,7 @@ import pytest
 from scipy import stats as sp
 from scipy.integrate import quad
 
-from stats.watch import e_process, log_e_value
+from stats.watch import log_e_value
 
 
 @pytest.mark.parametrize(("worse", "better"), [(0, 0), (7, 2), (60, 40), (10, 30), (520, 480), (300, 2_000)])
@@ -36,13 +36,14 @@ def test_the_expectation_under_the_null_is_one():
     )
 
 
-def test_it_stops_at_the_first_crossing():
-    """One flip to wrong after another: the process stops where ln E first reaches ln 20 and stays so."""
-    log_e, stopped_at = e_process(np.ones(60, dtype=bool))
-    assert stopped_at is not None
-    assert log_e[stopped_at - 1] >= np.log(20.0) > log_e[stopped_at - 2]
+def test_one_flip_to_wrong_after_another_is_more_and_more_evidence():
+    """Within 60 of them it reaches ln 20."""
+    log_e = log_e_value(np.arange(61), 0)
+    assert (np.diff(log_e) > 0.0).all()
+    assert log_e[0] < np.log(20.0) < log_e[60]
 
 
-def test_it_never_stops_on_fair_flips_in_turn():
-    """Wrong, right, wrong, right: no evidence."""
-    assert e_process(np.arange(2_000) % 2 == 0)[1] is None
+def test_fair_flips_in_turn_are_no_evidence():
+    """Wrong, right, wrong, right: 2,000 of them never reach ln 20."""
+    flips = np.arange(2_001)
+    assert log_e_value((flips + 1) // 2, flips // 2).max() < np.log(20.0)

@@ -67,7 +67,7 @@ def test_p_values_are_those_of_the_course():
     """Stagewise, and nothing else: the p-values of tests that are made once are NaN."""
     course, _, found = concluded(150, 20)
     assert (found.p_adjusted, found.p_noninferior) == (course.p_adjusted, course.p_noninferior)
-    assert found.drop_interval_decision == (course.interval.low, course.interval.high)
+    assert found.drop_interval_decision == course.interval
     once = [combination.field for combination in COMBINATIONS]
     assert all(math.isnan(getattr(part, name)) for part in (found, *found.tasks) for name in once)
 
@@ -128,5 +128,5 @@ def test_an_undecided_comparison_has_no_p_value():
     course, _, found = concluded(60, 50, margin=0.01, seen=500)
     assert math.isnan(found.p_adjusted)
     assert math.isnan(found.p_noninferior)
-    assert found.drop_interval_decision == (course.interval.low, course.interval.high)
+    assert found.drop_interval_decision == course.interval
     assert found.decided_by is None

@@ -67,6 +67,17 @@ def test_graded_runs_equal_enumeration(runs):
     assert split_p(from_reruns("t", *runs)) == pytest.approx(enumerated_p(*runs), rel=1e-9)
 
 
+def test_tasks_whose_items_all_lack_a_run_are_tested_together():
+    """Three runs of the baseline, or five, and no item that has all of them: against enumeration."""
+    nan = np.nan
+    first = [[0.2, 0.4, nan], [0.9, nan, 0.7]], [[0.6], [0.1]]
+    second = [[0.5, nan, 0.3, nan, nan], [1.0, nan, nan, 0.4, nan]], [[0.2], [0.7]]
+    tasks = [from_reruns(name, *runs) for name, runs in (("a", first), ("b", second))]
+    p = combine_tasks([task.even_sums for task in tasks], splits=[task.splits for task in tasks]).pooled.p
+    rows = [[*one, *([nan] * (5 - len(one)))] for one in (*first[0], *second[0])]
+    assert p == pytest.approx(enumerated_p(np.array(rows), np.array([*first[1], *second[1]])), rel=1e-9)
+
+
 @pytest.mark.parametrize("higher_is_better", [True, False])
 def test_direction_and_range_do_not_matter(higher_is_better):
     """Grades of 1 to 10, and their mirror image where lower is better, have the p-value of the shares."""

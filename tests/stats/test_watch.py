@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 
 from stats.arrays import EvidenceError
-from stats.watch import DateFlips, log_e_value, process_weights, watch
+from stats.watch import log_e_value, process_weights, watch
 
 
 def date(**signs):
     """A date by unit and sign."""
-    return DateFlips(np.array(list(signs)), np.array(list(signs.values()), dtype=np.int64))
+    return np.array(list(signs)), np.array(list(signs.values()), dtype=np.int64)
 
 
 def one_way(units, worse, better=0):
     """A date on numbered units, the first of them worse, the next better, the rest equal."""
     signs = np.zeros(len(units), dtype=np.int64)
     signs[:worse], signs[worse : worse + better] = 1, -1
-    return DateFlips(np.array(units), signs)
+    return np.array(units), signs
 
 
 def test_one_date_is_one_e_process_at_half_the_level():
@@ -57,7 +57,7 @@ def test_the_strongest_process_is_found():
         for start in range(now + 1):
             first = {}
             for one in dates[start : now + 1]:
-                for unit, sign in zip(one.units.tolist(), one.signs.tolist(), strict=True):
+                for unit, sign in zip(*map(np.ndarray.tolist, one), strict=True):
                     first.setdefault(unit, sign)
             signs = list(first.values())
             weight = np.log((start + 1) * (start + 2))
@@ -92,7 +92,7 @@ def test_no_date_and_repeated_units_are_refused():
     with pytest.raises(EvidenceError):
         watch([])
     with pytest.raises(EvidenceError):
-        DateFlips(np.array(["a", "a"]), np.array([1, 1]))
+        watch([(np.array(["a", "a"]), np.array([1, 1]))])
 
 
 @pytest.mark.slow
@@ -102,7 +102,7 @@ def test_a_drop_is_found_within_the_items_that_the_docs_promise():
     for seed in range(100):
         rng = np.random.default_rng([7, seed])
         dates = [
-            DateFlips(
+            (
                 np.arange(200) + 200 * day,
                 rng.choice([1, -1, 0], 200, p=[0.065, 0.035, 0.9] if day >= 29 else [0.05, 0.05, 0.9]),
             )
@@ -121,7 +121,7 @@ def test_false_alarms_without_a_change(fresh):
     for seed in range(200):
         rng = np.random.default_rng(seed)
         dates = [
-            DateFlips(np.arange(200) + 200 * day * fresh, rng.choice([-1, 0, 1], 200, p=[0.05, 0.9, 0.05]))
+            (np.arange(200) + 200 * day * fresh, rng.choice([-1, 0, 1], 200, p=[0.05, 0.9, 0.05]))
             for day in range(60)
         ]
         alarms += watch(dates).alarm is not None
