@@ -5,32 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from jobs.formats.run_files import RunFiles
 from jobs.formats.run_samples import statistics
 from orchestrator.rundir.progress import read_status
 from orchestrator.rundir.sample_files import open_whole, readers
-
-ANY = int(np.iinfo(np.int64).max)
-
-
-@dataclass(frozen=True)
-class Footer:
-    """What the footer of a sample file says without a row being read.
-
-    Attributes:
-        path: where it is.
-        rows: how many samples it holds.
-        errors: of these, how many are errors.
-        first, last: its least and greatest item; everything where the writer kept no statistics.
-    """
-
-    path: str
-    rows: int
-    errors: int
-    first: int
-    last: int
 
 
 @dataclass(frozen=True)
@@ -61,15 +39,7 @@ class Footers:
     """Footers of sample files, each read once: a finished block is never changed."""
 
     def __init__(self) -> None:
-        self._known: dict[str, Footer | None] = {}
-
-    def of(self, run: RunFiles, variant: str, task: str) -> list[Footer]:
-        """Footers of the files of one cell that can be read."""
-        paths = run.samples(variant, task)
-        unknown = [path for path in paths if path not in self._known]
-        with ThreadPoolExecutor(readers(run.filesystem)) as pool:
-            self._known.update(zip(unknown, pool.map(partial(_footer, run), unknown), strict=True))
-        return [footer for path in paths if (footer := self._known[path]) is not None]
+        self._known: dict[str, tuple[int, int] | None] = {}
 
     def count(self, run: RunFiles) -> dict[str, Count]:
         """Samples by variant."""
@@ -77,30 +47,26 @@ class Footers:
         told = read_status(run.store).variants
         counts = {}
         for variant in run.models:
-            footers = [footer for task in run.tasks for footer in self.of(run, variant, task)]
-            rows, errors = sum(f.rows for f in footers), sum(f.errors for f in footers)
-            planned = max(asked, rows)  # an imported run asks for nothing
-            not_needed = min(told[variant].not_needed if variant in told else 0, planned - rows)
-            paths = (path for task in run.tasks for path in run.samples(variant, task))
-            damaged = tuple(path for path in paths if self._known.get(path, path) is None)
-            counts[variant] = Count(planned, rows, errors, not_needed, damaged)
+            paths = [path for task in run.tasks for path in run.samples(variant, task)]
+            unknown = [path for path in paths if path not in self._known]
+            with ThreadPoolExecutor(readers(run.filesystem)) as pool:
+                self._known.update(zip(unknown, pool.map(partial(_rows, run), unknown), strict=True))
+            known = [rows for path in paths if (rows := self._known[path]) is not None]
+            done, errors = sum(rows for rows, _ in known), sum(failed for _, failed in known)
+            planned = max(asked, done)  # an imported run asks for nothing
+            not_needed = min(told[variant].not_needed if variant in told else 0, planned - done)
+            damaged = tuple(path for path in paths if self._known[path] is None)
+            counts[variant] = Count(planned, done, errors, not_needed, damaged)
         return counts
 
 
-def _footer(run: RunFiles, path: str) -> Footer | None:
-    """None if the file is torn or damaged."""
+def _rows(run: RunFiles, path: str) -> tuple[int, int] | None:
+    """Rows of a file, and those that are errors, by its footer alone; None if it is torn or damaged."""
     file = open_whole(run.filesystem, path)
     if file is None:
         return None
-    items = statistics(file.metadata, "item")
-    known = all(group is not None and group.has_min_max for group in items)
-    return Footer(
-        path,
-        rows=file.metadata.num_rows,
-        errors=sum(group.num_values for group in statistics(file.metadata, "error") if group is not None),
-        first=min((group.min for group in items), default=0) if known else 0,
-        last=max((group.max for group in items), default=-1) if known else ANY,
-    )
+    errors = sum(group.num_values for group in statistics(file.metadata, "error") if group is not None)
+    return file.metadata.num_rows, errors
 
 
 def total(counts: Iterable[Count]) -> Count:

@@ -6,9 +6,10 @@ every variant and a baseline's answer in every comparison, so each text is store
 and flips refer to it by number.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, zip_longest
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -34,9 +35,7 @@ class FlippedItems:
 
     Attributes:
         models: baseline and variant.
-        temperature: of both.
         metric: key of the metric that was tested.
-        items: their identifiers.
         scores: mean scores over reruns, of the baseline and of the variant.
         drop: how much worse the variant is, in shares of the metric's range; never 0.
     """
@@ -55,7 +54,7 @@ class FlippedItems:
     def where(self, keep: NDArray[np.generic]) -> "FlippedItems":
         """Some of them, by mask or indices."""
         baseline, variant = self.scores
-        scores = (baseline[keep], variant[keep])
+        scores = baseline[keep], variant[keep]
         return replace(self, items=self.items[keep], scores=scores, drop=self.drop[keep])
 
 
@@ -139,11 +138,7 @@ def spread_flips(index: Sequence[FlippedItems], limit: int) -> list[FlippedItems
 
 
 class Strings:
-    """Texts made safe to look at, each once, by their number.
-
-    Args:
-        limit: longest text kept whole.
-    """
+    """Texts made safe to look at, each once, by their number; longer ones than the limit are clipped."""
 
     def __init__(self, limit: int) -> None:
         self.limit, self.size = limit, 0
@@ -167,34 +162,24 @@ def embedded(index: Sequence[FlippedItems], texts: Texts, answers: int) -> dict[
         texts: prompts and answers.
         answers: to each item, of both models together.
     """
-    strings = Strings(CLIP_EMBEDDED)
     chosen = spread_flips(index, min(MOST_FLIPS, max(1, MOST_ANSWERS // answers)))
-    kept: dict[int, list[dict[str, Any]]] = {}
-    for number, entries in _entries(chosen, texts, strings):
-        kept[number] = []
-        room = strings.size + (MOST_CHARACTERS - strings.size) // (len(chosen) - len(kept) + 1)
-        for entry in entries:
-            kept[number].append(entry)
-            if strings.size > room:
-                break
-    return _payload(strings, kept, sum(map(len, index)))
+    return flips_json(chosen, texts, sum(map(len, index)), clip=CLIP_EMBEDDED, most=MOST_CHARACTERS)
 
 
-def served(index: Sequence[FlippedItems], texts: Texts, total: int) -> dict[str, Any]:
-    """One page of an answer with `total` flips."""
-    strings = Strings(CLIP_SERVED)
-    return _payload(strings, {n: list(entries) for n, entries in _entries(index, texts, strings)}, total)
+def flips_json(
+    index: Sequence[FlippedItems], texts: Texts, total: int, *, clip: int = CLIP_SERVED, most: float = inf
+) -> dict[str, Any]:
+    """Flips with their texts; what parts of the index have in common is read once.
 
-
-def _payload(strings: Strings, entries: dict[int, list[dict[str, Any]]], total: int) -> dict[str, Any]:
-    flips = [entry for number in sorted(entries) for entry in entries[number]]
-    return {"strings": list(strings.numbers), "flips": flips, "total": total}
-
-
-def _entries(
-    index: Sequence[FlippedItems], texts: Texts, strings: Strings
-) -> Iterator[tuple[int, Iterator[dict[str, Any]]]]:
-    """The entries of each part of an index with its number, task by task: what parts share is read once."""
+    Args:
+        index: which flips.
+        texts: prompts and answers.
+        total: how many flips there are.
+        clip: longest text kept whole.
+        most: characters of all texts; each part of the index gets an equal share of what is left.
+    """
+    strings = Strings(clip)
+    entries: dict[int, list[dict[str, Any]]] = {}
     alike: dict[object, list[int]] = {}
     for number, flips in enumerate(index):
         alike.setdefault((flips.task, flips.temperature), []).append(number)
@@ -202,34 +187,37 @@ def _entries(
         first = index[numbers[0]]
         items = np.unique(np.concatenate([index[number].items for number in numbers]))
         questions = texts.questions(first.task, items)
-        answers = texts.answers(first.models[0], first.task, first.temperature, first.metric, items)
+        of_baseline = texts.answers(first.models[0], first.task, first.temperature, first.metric, items)
         for number in numbers:
-            yield number, _entries_of(index[number], questions, answers, texts, strings)
+            flips = index[number]
+            own = texts.answers(flips.models[1], flips.task, flips.temperature, flips.metric, flips.items)
+            room = strings.size + (most - strings.size) / (len(index) - len(entries))
+            entries[number] = list(_entries(flips, strings, room, questions, (of_baseline, own)))
+    flat = [entry for number in sorted(entries) for entry in entries[number]]
+    return {"strings": list(strings.numbers), "flips": flat, "total": total}
 
 
-def _entries_of(
+def _entries(
     flips: FlippedItems,
-    questions: dict[int, tuple[str | None, str | None]],
-    answers: dict[int, list[Answer]],
-    texts: Texts,
     strings: Strings,
+    room: float,
+    questions: Mapping[int, tuple[str | None, str | None]],
+    answers: tuple[Mapping[int, list[Answer]], ...],
 ) -> Iterator[dict[str, Any]]:
-    """Each flip; answers are a row per rerun, [seed, score, text, extracted] of each model or None."""
+    """Flips, until their texts fill the room; for each rerun [seed, score, text, extracted] of each model."""
 
     def numbered(answer: Answer | None) -> list[Any] | None:
         return answer and [*answer[:2], *map(strings.number, answer[2:])]
 
-    (baseline, variant), task = flips.models, flips.task
-    own = texts.answers(variant, task, flips.temperature, flips.metric, flips.items)
     arrays = (flips.items.tolist(), *(scores.tolist() for scores in flips.scores), flips.drop.tolist())
     for item, *scores, drop in zip(*arrays, strict=True):
         prompt, target = questions.get(item, (None, None))
-        side_by_side = zip_longest(answers.get(item, []), own.get(item, []))
+        side_by_side = zip_longest(*(by_item.get(item, []) for by_item in answers))
         yield {
-            "baseline": baseline,
-            "variant": variant,
+            "baseline": flips.models[0],
+            "variant": flips.models[1],
             "temperature": flips.temperature,
-            "task": task,
+            "task": flips.task,
             "item": str(item),
             "metric": flips.metric,
             "scores": scores,
@@ -238,3 +226,5 @@ def _entries_of(
             "target": strings.number(target),
             "answers": [[numbered(first), numbered(second)] for first, second in side_by_side],
         }
+        if strings.size > room:
+            return

@@ -19,7 +19,7 @@ from markupsafe import Markup
 from jobs.analysis.compare import Analysis
 from jobs.analysis.policy.decision import Decision
 from jobs.report.flips import GRAVEST_FIRST, embedded, flips_of
-from jobs.report.plots import Entry, drop_axis, limits, look_plot, score_curves, success_histograms
+from jobs.report.plots import drop_axis, limits, look_plot, score_curves, success_histograms
 from jobs.report.texts import Texts, visible
 from jobs.text.decision import CASE_HEADER, STATUS_WORDS, case_rows, decision_lines
 from jobs.text.format import amount, clean, p_text, percent, score_text, temperature_text
@@ -66,14 +66,8 @@ def content_of(analysis: Analysis, manifests: Sequence[Mapping[str, Any]]) -> di
     content = verdicts(analysis)
     by_variant: dict[str, list[dict[str, Any]]] = {}
     for entry, result in zip(content["comparisons"], analysis.results, strict=True):
-        case = {
-            "entry": entry,
-            "sentence": meaning(result, analysis),
-            "margin": margin_text(result),
-            "axis": drop_axis(entry["tasks"]),
-            "unit": _unit(entry["tasks"]),
-        }
-        by_variant.setdefault(result.variant, []).append(case)
+        case = {"entry": entry, "sentence": meaning(result, analysis), "margin": margin_text(result)}
+        by_variant.setdefault(result.variant, []).append(case | {"axis": drop_axis(entry["tasks"])})
     gravest = {
         variant: min((Verdict(case["entry"]["verdict"]) for case in own), key=GRAVEST_FIRST.index)
         for variant, own in by_variant.items()
@@ -88,7 +82,6 @@ def content_of(analysis: Analysis, manifests: Sequence[Mapping[str, Any]]) -> di
         "cases": cases,
         "tasks": list(dict.fromkeys(task["task"] for case in cases for task in case["entry"]["tasks"])),
         "axis": drop_axis(content["comparisons"]),
-        "unit": _unit(content["comparisons"]),
         "p_values": P_VALUES if content["stopping"] is None else (P_VALUES[0], P_VALUES[-1]),
         "gaps": gap_lines(analysis.results, MOST_GAPS),
         "notes": notes(analysis),
@@ -98,12 +91,6 @@ def content_of(analysis: Analysis, manifests: Sequence[Mapping[str, Any]]) -> di
         "runs": [_run(manifest, analysis.baseline) for manifest in manifests],
         "policy": None if analysis.decision is None else _policy(analysis.decision),
     }
-
-
-def _unit(entries: Sequence[Entry]) -> str:
-    """What the drops of some entries on one axis are counted in."""
-    units = {str(entry["margin_unit"]) for entry in entries}
-    return units.pop() if len(units) == 1 else "mixed"
 
 
 def _headline(cards: Sequence[Verdict], baseline: str) -> str:
@@ -142,16 +129,12 @@ def _run(manifest: Mapping[str, Any], baseline: str) -> dict[str, Any]:
             text = f"as {baseline}, but {text}" if changed else f"as {baseline}"
         settings[name] = text
     tasks = {
-        name: {key: value for key, value in entry.items() if key != "definition"}
-        for name, entry in manifest["tasks"].items()
+        task: {key: value for key, value in entry.items() if key != "definition"}
+        for task, entry in manifest["tasks"].items()
     }
     text = json.dumps({**manifest, "tasks": tasks}, indent=2, ensure_ascii=False)
-    return {
-        "name": str(manifest.get("name", "run")),
-        "manifest": manifest,
-        "settings": settings,
-        "text": text,
-    }
+    name = str(manifest.get("name", "run"))
+    return {"name": name, "manifest": manifest, "settings": settings, "text": text}
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:

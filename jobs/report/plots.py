@@ -6,7 +6,7 @@ percentages as coordinates, lines keep their weight and letters their size, on a
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -27,16 +27,12 @@ MOST_RERUNS = 30
 
 @dataclass(frozen=True)
 class Axis:
-    """A stretch of the number line.
-
-    Attributes:
-        low, high: its ends.
-        ticks: round numbers on it.
-    """
+    """A stretch of the number line, round numbers on it, and the unit of drops, if it is one."""
 
     low: float
     high: float
     ticks: tuple[float, ...]
+    unit: str = ""
 
     def at(self, value: float | None) -> str:
         """The position of a value as a percentage of the width; values beyond the ends are clipped."""
@@ -72,10 +68,11 @@ def axis_over(values: Iterable[float | None], ticks: int = 5) -> Axis:
     return Axis(low, high, tuple(i * step for i in range(first, last + 1)))
 
 
-def drop_axis(entries: Iterable[Entry]) -> Axis:
+def drop_axis(entries: Sequence[Entry]) -> Axis:
     """The axis for the drops of some entries, with zero and the margins on it."""
     ends = [end for entry in entries for end in (entry["drop"], entry["margin"], *limits(entry))]
-    return axis_over([0.0, *ends])
+    units = {str(entry["margin_unit"]) for entry in entries}
+    return replace(axis_over([0.0, *ends]), unit=units.pop() if len(units) == 1 else "mixed")
 
 
 def limits(entry: Entry) -> list[float | None]:

@@ -21,7 +21,7 @@ from jobs.analysis.analyze import analyze
 from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.run_counts import Count, Footers, total
 from jobs.formats.run_files import RunFiles, runs_in
-from jobs.report.flips import FlippedItems, flips_of, flips_on_page, search_flips, select_flips, served
+from jobs.report.flips import FlippedItems, flips_json, flips_of, flips_on_page, search_flips, select_flips
 from jobs.report.page import content_of, render
 from jobs.report.texts import Texts
 from orchestrator.errors import UserError
@@ -34,19 +34,13 @@ HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-
 
 
 class AnalyzedRun:
-    """A run as it stood at one moment.
+    """A run as it stood at one moment: the page but the flips, all its flips, prompts and answers."""
 
-    Attributes:
-        content: the page but the flips.
-        index: all its flips.
-        texts: prompts and answers.
-    """
-
-    def __init__(self, run: RunFiles, footers: Footers, request: AnalyzeRequest) -> None:
+    def __init__(self, run: RunFiles, request: AnalyzeRequest) -> None:
         analysis = analyze([run.location], request)
         self.content = content_of(analysis, [run.manifest])
         self.index = flips_of(analysis)
-        self.texts = Texts(analysis.scores.runs, footers)
+        self.texts = Texts(analysis.scores.runs)
         self.find = lru_cache(REMEMBERED)(self._find)
 
     def _find(self, text: str = "", **wanted: Any) -> list[FlippedItems]:
@@ -78,7 +72,7 @@ class CachedRun:
             files = sum(len(run.samples(model, task)) for model in run.models for task in run.tasks)
             if self._analyzed is None or files != self._files:
                 self._analyzed = None  # two of them at once would need twice the memory
-                self._analyzed = AnalyzedRun(run, self._footers, self._request)
+                self._analyzed = AnalyzedRun(run, self._request)
                 self._files = files
             return self._analyzed
 
@@ -120,8 +114,13 @@ def application(catalog: Catalog) -> Starlette:
         runs = catalog.runs()
         if len(runs) == 1:
             return RedirectResponse(f"/runs/{next(iter(runs))}/")
-        values = {"title": "Runs", "runs": [(key, *_counted_or_why(run)) for key, run in runs.items()]}
-        return HTMLResponse(render("runs.html.jinja", values), headers=HEADERS)
+        rows: list[tuple[str, Count | None, str | None]] = []
+        for key, run in runs.items():
+            try:
+                rows.append((key, total(run.counts().values()), None))
+            except UserError as error:
+                rows.append((key, None, str(error)))
+        return HTMLResponse(render("runs.html.jinja", {"title": "Runs", "runs": rows}), headers=HEADERS)
 
     def of_run(show: Callable[[CachedRun, Request], Response]) -> Callable[[Request], Response]:
         """An endpoint that finds its run first."""
@@ -148,14 +147,6 @@ def application(catalog: Catalog) -> Starlette:
     return Starlette(routes=routes, middleware=[hosts])
 
 
-def _counted_or_why(run: CachedRun) -> tuple[Count | None, str | None]:
-    """A run's count, or why it cannot be counted."""
-    try:
-        return total(run.counts().values()), None
-    except UserError as error:
-        return None, str(error)
-
-
 def _show_run(run: CachedRun, request: Request) -> Response:
     try:
         text = render("report.html.jinja", {"content": run.analyze().content, "flips": None, "live": True})
@@ -179,10 +170,8 @@ def _show_flips(run: CachedRun, request: Request) -> Response:
     start, count = _whole(query, "start", 0), min(_whole(query, "count", 20), MOST_PER_PAGE)
     analyzed = run.analyze()
     selected = analyzed.find(query.get("text", ""), **wanted)
-    size = sum(len(flips) for flips in selected)
-    return JSONResponse(
-        served(list(flips_on_page(selected, start, count)), analyzed.texts, size), headers=HEADERS
-    )
+    page = list(flips_on_page(selected, start, count))
+    return JSONResponse(flips_json(page, analyzed.texts, sum(map(len, selected))), headers=HEADERS)
 
 
 def _whole(query: Any, name: str, default: int) -> int:
@@ -194,7 +183,6 @@ def _whole(query: Any, name: str, default: int) -> int:
 
 def _show_progress(run: CachedRun, _: Request) -> Response:
     counts = run.counts()
-    values = {name: {**asdict(count), "needed": count.needed} for name, count in counts.items()}
-    variants = [{"variant": name, **own} for name, own in values.items()]
+    each = [{"variant": name, **asdict(c), "needed": c.needed} for name, c in counts.items()]
     whole = total(counts.values())
-    return JSONResponse({"variants": variants, **asdict(whole), "needed": whole.needed}, headers=HEADERS)
+    return JSONResponse({"variants": each, **asdict(whole), "needed": whole.needed}, headers=HEADERS)

@@ -1,7 +1,7 @@
 """Prompts and answers, read a few items at a time, and made safe to look at.
 
-A block holds a range of items, and Parquet's own statistics say which, so only blocks that can hold an item
-are read. Nothing but those ranges is kept in memory.
+A block holds a range of items, which the analysis noted, so only blocks that can hold an item are read.
+Nothing but those ranges is kept in memory.
 
 A page escapes markup by itself, but terminal codes, zero-width and direction characters survive escaping and
 can hide or reorder what a model said. They are shown as signs instead of being dropped, because an invisible
@@ -19,13 +19,11 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from jobs.formats.run_counts import Footers
 from jobs.formats.run_files import RunFiles
 from jobs.formats.run_samples import read_files
 from jobs.formats.samples import Temperature, as_temperature
 
 LIKELIHOODS = {"loglikelihood", "multiple_choice", "loglikelihood_rolling"}
-QUESTION = ("item", "prompt", "target")
 ANSWER = ("item", "temperature", "seed", "scores", "response", "filtered", "error")
 
 Items = NDArray[Any]
@@ -34,16 +32,10 @@ Answer: TypeAlias = tuple[int | None, float | None, str | None, str | None]
 
 
 class Texts:
-    """Prompts and answers of one or several runs.
+    """Prompts and answers of runs that have been analyzed; of none where the input held scores only."""
 
-    Args:
-        runs: the runs; empty where the input held scores only.
-        footers: of their files, as far as they are known.
-    """
-
-    def __init__(self, runs: Sequence[RunFiles], footers: Footers | None = None) -> None:
+    def __init__(self, runs: Sequence[RunFiles]) -> None:
         self._runs = runs
-        self._footers = footers or Footers()
 
     def questions(self, task: str, items: Items) -> dict[int, tuple[str | None, str | None]]:
         """Prompt and target by item."""
@@ -67,36 +59,33 @@ class Texts:
 
     def items_that_mention(self, task: str, items: Items, needle: str) -> Items:
         """Those of some items whose prompt or target contains a text, ignoring case."""
-        tables = self._items(task, items)
-        return _hits([(table, name) for table in tables for name in ("prompt", "target")], needle)
+        return _hits(self._items(task, items), ("prompt", "target"), needle)
 
     def answers_that_mention(
         self, model: str, task: str, items: Items, needle: str
     ) -> dict[Temperature, Items]:
         """Those of some items in whose answers a model wrote a text, ignoring case, by temperature."""
         tables = self._samples(model, task, items, ("item", "temperature", "response"))
-        temperatures = {t for table in tables for t in pc.unique(table["temperature"]).to_pylist()}
-        return {
-            as_temperature(t): _hits(
-                [(table.filter(pc.equal(table["temperature"], t)), "response") for table in tables], needle
-            )
-            for t in temperatures
-        }
+        hits = {}
+        for t in {t for table in tables for t in pc.unique(table["temperature"]).to_pylist()}:
+            rows = [table.filter(pc.equal(table["temperature"], t)) for table in tables]
+            hits[as_temperature(t)] = _hits(rows, ("response",), needle)
+        return hits
 
     def _items(self, task: str, items: Items) -> list[pa.Table]:
         keep = ds.field("item").isin(items.tolist())
-        return [run.items(task, list(QUESTION)).filter(keep) for run in self._runs if task in run.tasks]
+        return [
+            run.items(task, ["item", "prompt", "target"]).filter(keep)
+            for run in self._runs
+            if task in run.tasks
+        ]
 
     def _samples(self, model: str, task: str, items: Items, columns: Sequence[str]) -> list[pa.Table]:
-        """Samples of the files that may hold one of the items, as an earlier read or the footers tell."""
+        """Samples of the files that may hold one of the items, as the analysis found when it read them."""
         keep, tables = ds.field("item").isin(items.tolist()), []
         for run in self._runs:
-            files = run.samples(model, task)
-            if run.spans.keys() >= set(files):
-                spans = [(path, *run.spans[path]) for path in files]
-            else:
-                spans = [(f.path, f.first, f.last) for f in self._footers.of(run, model, task)]
-            paths = [path for path, first, last in spans if np.any((items >= first) & (items <= last))]
+            known = [(path, *run.spans[path]) for path in run.samples(model, task) if path in run.spans]
+            paths = [path for path, first, last in known if np.any((items >= first) & (items <= last))]
             read = (table for _, table in read_files(run, paths, columns) if table is not None)
             tables += [table.filter(keep) for table in read]
         return tables
@@ -127,14 +116,14 @@ def _values(table: pa.Table, column: str, part: str | None = None) -> list[Any]:
     return list(pc.struct_field(table[column], part).to_pylist())
 
 
-def _hits(columns: Sequence[tuple[pa.Table, str]], needle: str) -> Items:
-    """Items in whose rows a column holds a text."""
-    hits = [
-        table.filter(pc.match_substring(table[name], needle, ignore_case=True))["item"].to_numpy()
-        for table, name in columns
-        if name in table.column_names
-    ]
-    return np.unique(np.concatenate(hits)) if hits else np.zeros(0, dtype=np.int64)
+def _hits(tables: Sequence[pa.Table], columns: Sequence[str], needle: str) -> Items:
+    """Items in whose rows one of the columns holds a text."""
+    hits = [np.zeros(0, dtype=np.int64)]
+    for table in tables:
+        for name in set(columns) & set(table.column_names):
+            rows = table.filter(pc.match_substring(table[name], needle, ignore_case=True))
+            hits.append(rows["item"].to_numpy())
+    return np.unique(np.concatenate(hits))
 
 
 def _likelihoods(text: str | None) -> str | None:
