@@ -20,7 +20,7 @@ import numpy as np
 
 from stats.arrays import Floats
 from stats.comparison import Comparison, Settings, TaskScores, Verdict, compare_variants
-from stats.scores import SideAnswers, from_reruns, missing_answers
+from stats.scores import MissingAnswers, SideAnswers, from_reruns
 
 ALPHA = 0.05
 Rng = np.random.Generator
@@ -130,7 +130,8 @@ def missing(
         for g, s in zip(gone, (baseline, variant), strict=True)
     ]
     both = ~gone.any(axis=0)
-    return [TaskScores("t", baseline[both], variant[both], lacking=missing_answers("t", *sides))]
+    lacking = MissingAnswers("t", *sides).unless_complete()
+    return [TaskScores("t", baseline[both], variant[both], lacking=lacking)]
 
 
 def all_settings() -> Iterator[Setting]:

@@ -8,5 +8,5 @@ so while scores come in. Below them, from the top down:
 - `tasks` tests over several tasks together, `drop` bounds the size of the drop;
 - `signflip` is the test of one sum, and `distributions` its null distribution: exact where there is a lattice
   or few signs, else drawn;
-- `scores` are the data: pairs, and what is missing; `sharing` and `links` say which items belong together.
+- `scores` are the data: pairs, and what is missing; `sharing` says which items belong together.
 """

@@ -6,19 +6,19 @@ effect comparable everywhere after.
 A variant that fails on the items it would get wrong looks as good as its baseline on the items that pair. So
 a certificate has to hold when every missing or failed answer of either model is a loss of the variant: a
 missing answer of the variant gets the lowest possible score, one of the baseline the highest, within the mean
-over an item's reruns too (Manski 2003 on such bounds). Only the items concerned are kept.
+over an item's reruns too (Manski 2003 on such bounds).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from stats.arrays import LARGEST_SCORE, ROUNDING, Bools, EvidenceError, Floats, Ints, as_scores, block_sums
 from stats.distributions.splits import RunSplits
-from stats.links import merged_labels
+from stats.sharing import merged_labels
 
 SLACK = 1e-9
 
@@ -29,7 +29,6 @@ Bounds: TypeAlias = tuple[float, float] | None
 """Least and greatest possible score; None for scores without bounds."""
 
 Case: TypeAlias = Literal["best", "worst"]
-Sides: TypeAlias = tuple[Floats, Floats]
 
 
 @dataclass(frozen=True)
@@ -86,19 +85,20 @@ class TaskScores:
         for name in ("variant", "items", "clusters", "links"):
             array = getattr(self, name)
             if array is not None and np.shape(array) != self.baseline.shape:
-                raise EvidenceError(
-                    f"Task {self.task!r} has {self.baseline.size} baseline scores, but {name} has "
-                    f"{np.size(array)} entries."
-                )
+                said = f"has {self.baseline.size} baseline scores, but {name} has {np.size(array)} entries."
+                self._refuse(said)
         if self.answers is not None:
             self._check_runs(self.answers)
         if self.items is not None and np.unique(self.items).size != self.items.size:
-            raise EvidenceError(f"Task {self.task!r} lists an item more than once; average reruns first.")
+            self._refuse("lists an item more than once; average reruns first.")
         if self.margin is not None and (self.bounds is not None or not self.margin > 0.0):
-            raise EvidenceError(
-                f"Task {self.task!r} has a margin of {self.margin:g} in its own unit: it must be positive, "
-                "and is only allowed for scores without bounds."
+            self._refuse(
+                f"has a margin of {self.margin:g} in its own unit: it must be positive, and is only allowed "
+                "for scores without bounds."
             )
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise EvidenceError(f"Task {self.task!r} {why}")
 
     def _check_bounds(self, scores: Floats, name: str) -> None:
         if self.bounds is None:
@@ -120,17 +120,15 @@ class TaskScores:
         """Numbers of runs fit the scores, and tell enough where they are unequal."""
         shapes = {np.shape(numbers) for numbers in answers}
         if shapes != {self.baseline.shape} or min(int(np.min(numbers)) for numbers in answers) < 1:
-            raise EvidenceError(
-                f"Task {self.task!r} needs the number of runs of each item and model, at least 1."
-            )
+            self._refuse("needs the number of runs of each item and model, at least 1.")
         if self.runs is not None:
             counts = [(~np.isnan(scores)).sum(axis=1)[self.unequal] for scores in self.runs]
             if any((a != b[self.unequal]).any() for a, b in zip(counts, answers, strict=True)):
-                raise EvidenceError(f"Task {self.task!r} has runs that do not match its numbers of runs.")
+                self._refuse("has runs that do not match its numbers of runs.")
         elif self.splits is not None and np.abs(self.splits.successes % 1.0 - 0.5).min() < 0.5 - SLACK:
-            raise EvidenceError(
-                f"Task {self.task!r} has items with unequal numbers of runs whose scores are not binary; "
-                "pass the score of every run."
+            self._refuse(
+                "has items with unequal numbers of runs whose scores are not binary; pass the score of every "
+                "run."
             )
 
     @cached_property
@@ -171,8 +169,7 @@ class TaskScores:
         """Scores as shares of the metric's range; as they are where it has no bounds."""
         if self.bounds is None:
             return scores
-        low, high = self.bounds
-        return (scores - low) / (high - low)
+        return (scores - self.bounds[0]) / (self.bounds[1] - self.bounds[0])
 
     def oriented(self, scores: Floats) -> Floats:
         """Scores as shares of the range above its worse end; without bounds merely with higher as better."""
@@ -297,59 +294,86 @@ class MissingAnswers:
 
     Attributes:
         task: its name.
-        missing: planned answers that are not there and did not fail, (baseline, variant).
-        failed: answers that are errors, (baseline, variant).
-        positions: where among the pairs the items stand that lack reruns, shape (m,).
-        items: k, planned items without a pair.
-        worst: (baseline, variant) scores of those m pairs, then of the k items, as bad for the variant as
-            possible, shape (m + k,) each; None where scores have no bounds.
-        best: the same, as good for the variant as possible.
-        clusters: labels of the k items, None where items are independent.
-        links: labels of the k items over tasks, as in `TaskScores`.
-        bounds: least and greatest possible score.
+        baseline: its answers to all N planned items; the pairs are those that both answered, in this order.
+        variant: the same of the variant.
+        bounds: least and greatest possible score, None where there are none.
         higher_is_better: direction of the metric.
+        clusters: one label per planned item, shape (N,).
+        links: one label per planned item, comparable over tasks, shape (N,).
+        anonymous: whether it is not known whose answers are missing; they count once, as the variant's.
+
+    Raises:
+        EvidenceError: if the two models' items differ in number.
     """
 
     task: str
-    missing: tuple[int, int]
-    failed: tuple[int, int]
-    positions: Ints
-    items: int
-    worst: Sides | None
-    best: Sides | None
-    clusters: Labels | None = None
-    links: Labels | None = None
+    baseline: SideAnswers
+    variant: SideAnswers
     bounds: Bounds = (0.0, 1.0)
     higher_is_better: bool = True
+    clusters: Labels | None = None
+    links: Labels | None = None
+    anonymous: bool = False
+
+    def __post_init__(self) -> None:
+        if self.baseline.answered.shape != self.variant.answered.shape:
+            raise EvidenceError(
+                f"Task {self.task!r} has different numbers of planned items for the two models."
+            )
+
+    def unless_complete(self) -> "MissingAnswers | None":
+        """None where nothing is missing."""
+        return self if self._lacks.any() else None
+
+    @cached_property
+    def _lacks(self) -> Bools:
+        """Items of which an answer is missing, shape (N,)."""
+        return (self.baseline.gaps > 0) | (self.variant.gaps > 0)
+
+    @cached_property
+    def paired(self) -> Bools:
+        """Planned items that both models answered, shape (N,)."""
+        return (self.baseline.answered > 0) & (self.variant.answered > 0)
+
+    @property
+    def items(self) -> int:
+        """Planned items without a pair."""
+        return int((~self.paired).sum())
+
+    @property
+    def missing(self) -> tuple[int, int]:
+        """Planned answers that are not there and did not fail, (baseline, variant)."""
+        first, second = (max(int(side.gaps.sum()) - side.failed, 0) for side in (self.baseline, self.variant))
+        return 0 if self.anonymous else first, second
+
+    @property
+    def failed(self) -> tuple[int, int]:
+        """Answers that are errors, (baseline, variant)."""
+        return self.baseline.failed, self.variant.failed
 
     def completed(self, task: TaskScores | None, case: Case) -> TaskScores | None:
-        """The task on all planned items, with missing scores filled in.
+        """The task on all planned items, with missing scores filled in; None where scores have no bounds.
 
         Args:
             task: the pairs; None where nothing pairs.
             case: "worst" or "best" for the variant.
-
-        Returns:
-            None where scores have no bounds: nothing is the worst then.
         """
-        sides = self.worst if case == "worst" else self.best
-        if sides is None:
+        if self.bounds is None:
             return None
+        low, high = self.bounds if self.higher_is_better else self.bounds[::-1]
+        ends = (high, low) if case == "worst" else (low, high)
+        first, second = self.baseline.filled(ends[0]), self.variant.filled(ends[1])
         details: dict[str, Any] = {"higher_is_better": self.higher_is_better, "bounds": self.bounds}
-        if task is None:
-            return TaskScores(self.task, *sides, clusters=self.clusters, links=self.links, **details)
-        baseline, variant = task.baseline.copy(), task.variant.copy()
-        count = self.positions.size
-        baseline[self.positions], variant[self.positions] = (known[:count] for known in sides)
-        return TaskScores(
-            self.task,
-            np.concatenate([baseline, sides[0][count:]]),
-            np.concatenate([variant, sides[1][count:]]),
-            clusters=self._extended(task.clusters, self.clusters),
-            links=self._extended(task.links, self.links),
-            reruns=task.reruns,
-            **details,
-        )
+        labels = [None if known is None else known[~self.paired] for known in (self.clusters, self.links)]
+        if task is not None:
+            lacks = self._lacks[self.paired]
+            first, second = (
+                np.concatenate([np.where(lacks, filled[self.paired], known), filled[~self.paired]])
+                for filled, known in ((first, task.baseline), (second, task.variant))
+            )
+            labels = [self._extended(task.clusters, labels[0]), self._extended(task.links, labels[1])]
+            details["reruns"] = task.reruns
+        return TaskScores(self.task, first, second, clusters=labels[0], links=labels[1], **details)
 
     def _extended(self, labels: Labels | None, more: Labels | None) -> Labels | None:
         """Labels of the pairs and of the items without one, which are blocks of their own if unlabelled."""
@@ -361,72 +385,16 @@ class MissingAnswers:
         return np.concatenate([labels, more])
 
 
-def missing_answers(
-    task: str,
-    baseline: SideAnswers,
-    variant: SideAnswers,
-    *,
-    bounds: Bounds = (0.0, 1.0),
-    higher_is_better: bool = True,
-    clusters: Labels | None = None,
-    links: Labels | None = None,
-) -> MissingAnswers | None:
-    """Collect what is missing of one task.
-
-    Args:
-        task: its name.
-        baseline: its answers to all N planned items; the pairs are those that both answered, in this order.
-        variant: the same of the variant.
-        bounds: least and greatest possible score, None where there are none.
-        higher_is_better: direction of the metric.
-        clusters: one label per planned item, shape (N,).
-        links: one label per planned item, comparable over tasks, shape (N,).
-
-    Returns:
-        None where nothing is missing.
-
-    Raises:
-        EvidenceError: if the two models' items differ in number.
-    """
-    if baseline.answered.shape != variant.answered.shape:
-        raise EvidenceError(f"Task {task!r} has different numbers of planned items for the two models.")
-    gaps = (baseline.gaps, variant.gaps)
-    if not (gaps[0].any() or gaps[1].any()):
-        return None
-    paired = (baseline.answered > 0) & (variant.answered > 0)
-    partial = paired & ((gaps[0] > 0) | (gaps[1] > 0))
-    concerned = np.concatenate([np.flatnonzero(partial), np.flatnonzero(~paired)])
-    failed = (baseline.failed, variant.failed)
-    worst = best = None
-    if bounds is not None:
-        low, high = bounds if higher_is_better else bounds[::-1]
-        worst = (baseline.filled(high)[concerned], variant.filled(low)[concerned])
-        best = (baseline.filled(low)[concerned], variant.filled(high)[concerned])
-    return MissingAnswers(
-        task=task,
-        missing=(max(int(gaps[0].sum()) - failed[0], 0), max(int(gaps[1].sum()) - failed[1], 0)),
-        failed=failed,
-        positions=np.flatnonzero(partial[paired]),
-        items=int((~paired).sum()),
-        worst=worst,
-        best=best,
-        clusters=None if clusters is None else np.asarray(clusters)[~paired],
-        links=None if links is None else np.asarray(links)[~paired],
-        bounds=bounds,
-        higher_is_better=higher_is_better,
-    )
-
-
 def lacking_of(task: TaskScores) -> MissingAnswers | None:
     """What a task says of its missing answers: those collected, or as many unknown items as it counts."""
     if task.lacking is not None or not task.missing:
         return task.lacking
-    nothing = SideAnswers(np.full(task.missing, np.nan), np.zeros(task.missing, dtype=np.int64), 1)
-    unknown = missing_answers(
-        task.task, nothing, nothing, bounds=task.bounds, higher_is_better=task.higher_is_better
+    answered = np.repeat([1, 0], [task.baseline.size, task.missing])
+    first, second = (
+        SideAnswers(np.append(scores, np.full(task.missing, np.nan)), answered, planned=1)
+        for scores in (task.baseline, task.variant)
     )
-    # One answer of a pair is missing, not known whose: counted once, as the variant's.
-    return None if unknown is None else replace(unknown, missing=(0, task.missing))
+    return MissingAnswers(task.task, first, second, task.bounds, task.higher_is_better, anonymous=True)
 
 
 def paired_scores(
@@ -462,9 +430,9 @@ def paired_scores(
     first, second = (scores.reshape(len(scores), -1) for scores in runs)
     labels = None if clusters is None else np.asarray(clusters)
     if len(first) != len(second) or (labels is not None and labels.shape != (len(first),)):
-        wrong = (
-            ", but the numbers must be equal." if labels is None else f" and {labels.size} cluster labels."
-        )
+        wrong = ", but the numbers must be equal."
+        if labels is not None:
+            wrong = f" and {labels.size} cluster labels."
         raise EvidenceError(
             f"Task {task!r} has {len(first)} items of the baseline and {len(second)} of the variant{wrong}"
         )
@@ -474,8 +442,8 @@ def paired_scores(
         means = np.full(len(scores), np.nan)
         np.divide(np.nansum(scores, axis=1), answered, out=means, where=answered > 0)
         sides.append(SideAnswers(means, answered, planned=scores.shape[1]))
-    paired = (sides[0].answered > 0) & (sides[1].answered > 0)
-    if not paired.any():
+    lacking = MissingAnswers(task, sides[0], sides[1], bounds, higher_is_better, labels)
+    if not (paired := lacking.paired).any():
         raise EvidenceError(f"Task {task!r} has no item with scores of both models.")
     return from_reruns(
         task,
@@ -484,9 +452,7 @@ def paired_scores(
         clusters=None if labels is None else labels[paired],
         bounds=bounds,
         higher_is_better=higher_is_better,
-        missing=int((~paired).sum()),
-        lacking=missing_answers(
-            task, *sides, bounds=bounds, higher_is_better=higher_is_better, clusters=labels
-        ),
+        missing=lacking.items,
+        lacking=lacking.unless_complete(),
         margin=margin,
     )

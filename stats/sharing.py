@@ -1,27 +1,55 @@
-"""Which blocks of items several variants and several tasks have in common.
+"""Which blocks of items belong together: within a task, over tasks, and over variants.
 
-Variants share a task's blocks by cluster label or item; tasks share them where items are linked
-(`stats.links`). A block that is shared over tasks has one sign in all of them.
+One document may be asked about in two tasks, and a cluster may span tasks. What such items have in common
+makes their differences dependent, so that their signs have to be flipped together in every statistic. Two
+blocks of items are joined if any of their items share a label, directly or through others. Variants share a
+task's blocks by cluster label or item; a block that is shared over tasks has one sign in all of them.
 """
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
 
 from stats.arrays import Floats, Ints
-from stats.links import PRIVATE, shared_blocks
-from stats.scores import TaskScores
 
-Columns: TypeAlias = list[TaskScores | None]
+if TYPE_CHECKING:  # `scores` asks which items of a task belong together
+    from stats.scores import TaskScores
+
+Columns: TypeAlias = "list[TaskScores | None]"
+"""The scores of every variant on one task, None where it lacks the task."""
+
+PRIVATE = -1
+"""In place of a number: the block is in one task only."""
+
+
+def merged_labels(
+    clusters: NDArray[np.generic] | None, links: NDArray[np.generic] | None
+) -> NDArray[np.generic] | None:
+    """One label per item of a task, shape (n,), equal where items share a cluster or a link.
+
+    The clusters themselves where links join nothing further, the links where there are no clusters; None if
+    every item is a separate block.
+    """
+    if links is None or np.unique(links).size == links.size:
+        return clusters
+    if clusters is None:
+        return links
+    names, blocks = np.unique(clusters, return_inverse=True)
+    joined = _joined(blocks, np.unique(links, return_inverse=True)[1], names.size)
+    firsts = np.unique(joined, return_index=True)[1]
+    labels: NDArray[np.generic] = names[firsts][joined][blocks]
+    return labels
 
 
 class Sharing:
     """The blocks of all tasks of some variants, those of one task alone apart from those of several.
 
     Args:
-        tasks: per task the scores of every variant, None where it lacks the task.
+        tasks: per task the scores of every variant.
         split: whether sums leave out items with unequal numbers of runs.
 
     Attributes:
@@ -55,11 +83,11 @@ class Sharing:
         return sums[alone], shared
 
 
-def merged_blocks(tasks: Sequence[TaskScores], *, split: bool = False) -> tuple[Floats, Floats]:
-    """Sums and sizes of the blocks of all tasks, those that are shared over tasks merged.
+def merged_blocks(tasks: "Sequence[TaskScores]", *, split: bool = False) -> tuple[Floats, Floats]:
+    """Sums and sizes of the blocks of one variant on all tasks, those that are shared over tasks merged.
 
     Args:
-        tasks: the scores of one variant on every task.
+        tasks: its scores.
         split: whether the sums leave out items with unequal numbers of runs.
 
     Returns:
@@ -74,31 +102,54 @@ def merged_blocks(tasks: Sequence[TaskScores], *, split: bool = False) -> tuple[
     places = (np.searchsorted(_keys([task]), task.block_keys) for task in tasks)
     joined = np.concatenate([part[place] for part, place in zip(numbers, places, strict=True)])
     alone = joined == PRIVATE
-    merged = (np.bincount(joined[~alone], values[~alone]) for values in (sums, sizes))
-    shared_sums, shared_sizes = merged
-    return np.append(sums[alone], shared_sums), np.append(sizes[alone], shared_sizes)
+    merged = [
+        np.append(values[alone], np.bincount(joined[~alone], values[~alone])) for values in (sums, sizes)
+    ]
+    return merged[0], merged[1]
 
 
-def links_tasks(tasks: Sequence[TaskScores]) -> bool:
+def links_tasks(tasks: "Sequence[TaskScores]") -> bool:
     """Whether some blocks are shared over the tasks of one variant."""
     return _shared_numbers([[task] for task in tasks]) is not None
 
 
 def _shared_numbers(tasks: Sequence[Columns]) -> list[Ints] | None:
-    """Per task the number over all tasks of every block that is shared, in the order of the keys."""
+    """Per task the number of each block in the order of its keys, 0, 1, ... over all tasks.
+
+    It is equal where blocks are joined, and PRIVATE where a block is joined to none of another task; None
+    where all are private.
+    """
     linked = [
-        (number, column)
+        (number, column, column.links)
         for number, columns in enumerate(tasks)
         for column in columns
         if column is not None and column.links is not None
     ]
-    if len({number for number, _ in linked}) < 2:
+    if len({number for number, _, _ in linked}) < 2:
         return None
     keys = [_keys(columns) for columns in tasks]
-    blocks = [np.searchsorted(keys[number], column.item_keys) for number, column in linked]
-    links = [column.links for _, column in linked if column.links is not None]
-    return shared_blocks([part.size for part in keys], blocks, links, [number for number, _ in linked])
+    sizes = [part.size for part in keys]
+    offsets = np.cumsum([0, *sizes])
+    nodes = [offsets[task] + np.searchsorted(keys[task], column.item_keys) for task, column, _ in linked]
+    labels = np.unique(np.concatenate([links for _, _, links in linked]), return_inverse=True)[1]
+    joined = _joined(np.concatenate(nodes), labels, int(offsets[-1]))
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    low, high = (np.full(joined.max() + 1, fill) for fill in (len(sizes), -1))
+    np.minimum.at(low, joined, owner)
+    np.maximum.at(high, joined, owner)
+    spanning = low < high
+    if not spanning.any():
+        return None
+    numbers = np.where(spanning, np.cumsum(spanning) - 1, PRIVATE)[joined]
+    return np.split(numbers, offsets[1:-1])
 
 
 def _keys(columns: Columns) -> NDArray[np.generic]:
     return np.unique(np.concatenate([column.block_keys for column in columns if column is not None]))
+
+
+def _joined(blocks: Ints, labels: Ints, count: int) -> Ints:
+    """Connected component of each block, where (blocks[i], labels[i]) are edges; in order of first blocks."""
+    total = count + int(labels.max()) + 1
+    edges = coo_matrix((np.ones(blocks.size, dtype=np.bool_), (blocks, count + labels)), shape=(total, total))
+    return np.asarray(connected_components(edges, directed=False)[1][:count], dtype=np.int64)

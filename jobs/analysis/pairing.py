@@ -17,7 +17,7 @@ from jobs.formats.samples import PairBy, Temperature, temperatures_text
 from jobs.formats.writers import mixed_writers
 from jobs.scores.score_set import Column, ScoreSet, TaskInfo, TaskTable
 from stats.arrays import Floats, Ints
-from stats.scores import MissingAnswers, SideAnswers, TaskScores, missing_answers
+from stats.scores import MissingAnswers, SideAnswers, TaskScores
 
 MOST_ITEMS = 30
 """Bits of the number of an item that no file lists; those before them tell its task."""
@@ -208,7 +208,7 @@ def _paired(table: TaskTable, sides: Sides, cluster: str | None, unlisted: int) 
     links = None if cluster in {"none", "task"} else table.links
     if cluster == "none":
         clusters = None
-    lacking = missing_answers(
+    lacking = MissingAnswers(
         table.info.name,
         _side(first, wanted, unlisted),
         _side(second, wanted, unlisted),
@@ -216,7 +216,7 @@ def _paired(table: TaskTable, sides: Sides, cluster: str | None, unlisted: int) 
         higher_is_better=table.info.higher_is_better,
         clusters=_extended(table, clusters, wanted, unlisted),
         links=_extended(table, links, wanted, unlisted),
-    )
+    ).unless_complete()
     missing = int(wanted.sum() - common.sum()) + unlisted
     if not common.any():
         return PairedTask(table.info, sides, None, lacking, missing, 0)

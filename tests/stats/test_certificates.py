@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from stats.arrays import EvidenceError
 from stats.comparison import TaskScores, compare, compare_variants
 from stats.results import Settings
-from stats.scores import SideAnswers, from_reruns, missing_answers
+from stats.scores import MissingAnswers, SideAnswers, from_reruns
 from stats.signflip import mcnemar_p
 from stats.verdict import Verdict
 
@@ -27,7 +27,7 @@ def side(scores, planned=1, failed=0):
 def paired(baseline, variant, planned=1, failed=(0, 0), **details):
     """The pairs of two tables of runs, with what is missing."""
     sides = [side(scores, planned, f) for scores, f in zip((baseline, variant), failed, strict=True)]
-    lacking = missing_answers("t", *sides)
+    lacking = MissingAnswers("t", *sides)
     both = (sides[0].answered > 0) & (sides[1].answered > 0)
     return TaskScores(
         "t",
@@ -109,7 +109,7 @@ def test_missing_reruns_count_within_the_mean_of_their_item():
 def test_lower_is_better_turns_the_worst_case_round():
     """A missing error rate of the variant is 1 at worst."""
     sides = side([0.0, 0.0]), side([0.0, np.nan])
-    lacking = missing_answers("t", *sides, higher_is_better=False)
+    lacking = MissingAnswers("t", *sides, higher_is_better=False)
     task = TaskScores("t", np.zeros(1), np.zeros(1), lacking=lacking, higher_is_better=False)
     assert compare([task]).drop_bounds == pytest.approx((0.0, 0.5))
 
@@ -117,7 +117,7 @@ def test_lower_is_better_turns_the_worst_case_round():
 def test_a_task_the_variant_never_answered_is_no_certificate():
     """A planned task without a pair counts in full."""
     nothing = side(np.full(500, np.nan))
-    absent = {"v": [missing_answers("other", side(np.ones(500)), nothing)]}
+    absent = {"v": [MissingAnswers("other", side(np.ones(500)), nothing)]}
     tasks = {"v": [TaskScores("t", np.ones(1_000), np.ones(1_000))]}
     assert compare_variants(tasks)["v"].verdict is Verdict.CERTIFIED
     found = compare_variants(tasks, absent=absent)["v"]
@@ -144,7 +144,7 @@ def test_clusters_of_missing_items_are_the_clusters_of_the_pairs():
     labels, baseline = np.repeat(np.arange(40), 10), (rng.random(400) < 0.7).astype(float)
     variant = np.where(rng.random(400) < 0.1, np.nan, baseline)
     both = ~np.isnan(variant)
-    lacking = missing_answers("t", side(baseline), side(variant), clusters=labels)
+    lacking = MissingAnswers("t", side(baseline), side(variant), clusters=labels)
     task = TaskScores("t", baseline[both], variant[both], clusters=labels[both], lacking=lacking)
     assert lacking.completed(task, "worst").block_sizes.tolist() == [10.0] * 40
 
