@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.text import Text
 
-from jobs.analysis.pairing import Pair, Pairing, pair_up
+from jobs.analysis.pairing import Pairing, pair_up
 from jobs.formats.notices import NoticeCode
 from jobs.formats.run_files import runs_in
 from jobs.formats.samples import Temperature
@@ -37,6 +37,7 @@ from orchestrator.rundir.whole_files import FileSet
 from stats.arrays import block_sums
 from stats.comparison import compare
 from stats.results import Comparison, Settings
+from stats.scores import TaskScores
 from stats.watch import DateFlips, Watched, process_weights, watch
 
 DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})(?:[T_ -]?(\d{2})[:.-]?(\d{2}))?(?!\d)")
@@ -190,8 +191,8 @@ def series_of(
         for pairing, scores in _pairings(run, runs[0], reference, cluster):
             if temperature in {None, pairing.temperature} and pairing.pairs:
                 key = (pairing.variant, pairing.temperature)
-                comparison = compare([pair.scores for pair in pairing.pairs], Settings(alpha=alpha))
-                flips = _flips(pairing.pairs, scores)
+                comparison = compare(pairing.scores, Settings(alpha=alpha))
+                flips = _flips(pairing.scores, scores)
                 point = Point(run, comparison, 1.0 - pairing.common_share, flips)
                 points.setdefault(key, {})[number] = point
                 references[key] = pairing.baseline
@@ -238,24 +239,24 @@ def _baseline(scores: ScoreSet) -> str:
     return (*(name for name in scores.baselines if name in scores.models), *scores.models)[0]
 
 
-def _flips(pairs: Sequence[Pair], scores: ScoreSet) -> DateFlips:
+def _flips(pairs: Sequence[TaskScores], scores: ScoreSet) -> DateFlips:
     """Signs by unit: cluster, else document, else item; documents in several tasks are one unit.
 
     Units have names that mean the same in every run.
     """
     tables, named = {table.info.name: table for table in scores.tasks}, list[str]()
     for pair in pairs:
-        table = tables[pair.info.name]
-        asked = table.items if pair.scores.items is None else pair.scores.items
+        table = tables[pair.task]
+        asked = table.items if pair.items is None else pair.items
         paired = np.flatnonzero(np.isin(table.items, asked))
-        units = [f"item {pair.info.name} {item}" for item in table.items[paired]]
+        units = [f"item {pair.task} {item}" for item in table.items[paired]]
         for kind, labels in (("document", table.documents), ("cluster", table.cluster_names)):
-            if labels is not None and not (kind == "cluster" and pair.scores.clusters is None):
+            if labels is not None and not (kind == "cluster" and pair.clusters is None):
                 known = zip(units, labels[paired], strict=True)
                 units = [unit if label is None else f"{kind} {label}" for unit, label in known]
         named += units
     names: NDArray[np.str_] = np.array(named, dtype=np.str_)
-    sums = block_sums(np.concatenate([pair.scores.differences for pair in pairs]), names)
+    sums = block_sums(np.concatenate([pair.differences for pair in pairs]), names)
     return np.unique(names), np.sign(sums).astype(np.int64)
 
 

@@ -86,9 +86,7 @@ class AnalysisResult:
 
     def exit_status(self, gate: Literal["degraded", "certified"] = "degraded") -> int:
         """The exit status of `lldeg analyze --gate GATE`: 0, 1 or 3; with a policy, that of its decision."""
-        from jobs.analysis.gate import exit_status  # noqa: PLC0415
-
-        return exit_status(self.analysis, gate)
+        return self.analysis.exit_status(gate)
 
     def write(self, folder: str) -> None:
         """Write what `lldeg analyze` writes, in the place of what it wrote before.

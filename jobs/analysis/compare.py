@@ -8,8 +8,9 @@ error, not a verdict.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
 
-from jobs.analysis.pairing import Pair, Pairing, pair_up
+from jobs.analysis.pairing import Pairing, pair_up
 from jobs.analysis.policy.decision import Decision
 from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.notices import Notice, NoticeCode, joined, once, some
@@ -19,9 +20,15 @@ from orchestrator.errors import UserError
 from stats.arrays import EvidenceError
 from stats.comparison import adjustment_for, compare_variants
 from stats.results import Comparison, Settings
-from stats.scores import MissingAnswers
 from stats.sequential.monitor import Course
 from stats.sequential.plan import SequentialPlan
+from stats.verdict import Verdict
+
+GateName: TypeAlias = Literal["degraded", "certified"]
+"""What passes a gate: everything that is not degraded, or only what is certified."""
+
+DEGRADED, UNDECIDED = 1, 3
+"""Exit statuses."""
 
 FEW_ITEMS = 30
 INCOMPLETE = {
@@ -33,29 +40,21 @@ INCOMPLETE = {
 """Warnings about the input that keep a gate from passing: something that was evaluated was not compared."""
 STRICTLY_REFUSED = {NoticeCode.MIXED_PROMPTS, NoticeCode.MIXED_SOFTWARE, NoticeCode.MIXED_HARDWARE}
 """Warnings about a pairing for which --strict refuses it: more than the models differs."""
+UNSOUND = {NoticeCode.LOOKS_REDRAWN, NoticeCode.LOOKS_DIFFER, NoticeCode.LOOKS_MISSING}
+"""Warnings that the looks of a run may not be those of its plan, so that their levels may not hold."""
 
 
-@dataclass(frozen=True)
-class VariantResult:
-    """The verdict on one variant at one temperature.
+@dataclass(frozen=True, kw_only=True)
+class VariantResult(Pairing):
+    """A pairing with the verdict on its variant.
 
     Attributes:
-        variant: its name.
-        temperature: sampling temperature, None if unknown.
         comparison: all numbers, per task and in total.
-        pairs: the scores behind them, one per task.
-        gaps: what is missing or failed, by task, those without a pair included.
-        withheld: of the failed answers, those that the provider withheld, (baseline, variant).
         course: the looks that decided, in a run that stops early.
         looks_planned: how many looks such a run has.
     """
 
-    variant: str
-    temperature: Temperature
     comparison: Comparison
-    pairs: tuple[Pair, ...] = field(repr=False)
-    gaps: tuple[MissingAnswers, ...] = field(default=(), repr=False)
-    withheld: tuple[int, int] = (0, 0)
     course: Course | None = field(default=None, repr=False)
     looks_planned: int | None = None
 
@@ -95,13 +94,51 @@ class Analysis:
         """What tells that the items of two models are the same."""
         return self.scores.paired_by or "id"
 
+    @property
+    def unsound(self) -> Notice | None:
+        """What forbids to rely on the looks of a run, if anything does."""
+        return next((notice for notice in self.warnings if notice.code in UNSOUND), None)
+
+    @property
+    def lacks_answers(self) -> bool:
+        """Whether answers are missing or failed, unless the user has said to go by what is there."""
+        return self.gaps and self.settings.missing == "worst"
+
+    def exit_status(self, gate: GateName) -> int:
+        """The policy's, else that of a proven degradation, else of anything that prevents an all-clear."""
+        if self.decision is not None:
+            return self.decision.exit_status
+        verdicts = {result.comparison.verdict for result in self.results}
+        if Verdict.DEGRADED in verdicts:
+            return DEGRADED
+        if self.incomplete or self.unsound:
+            return UNDECIDED
+        if gate == "certified" and (verdicts != {Verdict.CERTIFIED} or self.lacks_answers):
+            return UNDECIDED
+        return 0
+
+    def explain_status(self, gate: GateName) -> str | None:
+        """Why verdicts without damage do not exit with 0; None if they do, or say it themselves."""
+        verdicts = {result.comparison.verdict for result in self.results}
+        if self.decision is not None or Verdict.DEGRADED in verdicts or self.exit_status(gate) == 0:
+            return None
+        if self.unsound is not None:
+            return f"Exit status 3, whatever the verdicts: {self.unsound.text}"
+        if gate != "certified" or verdicts != {Verdict.CERTIFIED}:
+            return None
+        if any(notice.code == NoticeCode.NOT_COMPARED for notice in self.warnings):
+            return "Exit status 3: not every variant could be compared (see the warnings)."
+        said = "Exit status 3 although every variant is certified:"
+        if self.incomplete:
+            return f"{said} the run is incomplete. Submit it again to finish it."
+        then = ". Submit the sweep again, or use only the available answers with --missing drop."
+        if self.plan is not None:
+            then = ", and a run that stops early does not ask for them again."
+        return f"{said} answers are missing or failed (see the warnings){then}"
+
 
 def analyze_scores(scores: ScoreSet, request: AnalyzeRequest) -> Analysis:
     """Compare every variant with the baseline.
-
-    Args:
-        scores: the scores.
-        request: what to compare and how.
 
     Raises:
         UserError: if the baseline is unknown, nothing pairs, or too little pairs.
@@ -114,7 +151,7 @@ def analyze_scores(scores: ScoreSet, request: AnalyzeRequest) -> Analysis:
         for temperature in _temperatures(scores, variant, request.temperature)
     ]
     usable = usable_pairings(scores, baseline, pairings, request)
-    tasks = {str(number): [pair.scores for pair in pairing.pairs] for number, pairing in enumerate(usable)}
+    tasks = {str(number): pairing.scores for number, pairing in enumerate(usable)}
     absent = {str(number): pairing.absent for number, pairing in enumerate(usable)}
     try:
         comparisons = compare_variants(tasks, settings, absent=absent).values()
@@ -129,37 +166,18 @@ def analyze_scores(scores: ScoreSet, request: AnalyzeRequest) -> Analysis:
     for common, labels in few.items():
         said = f"only {common} items can be paired, too few to detect any but a drastic drop."
         notices.append(Notice(NoticeCode.FEW_ITEMS, f"{some(labels)}: {said}"))
+    results = (
+        VariantResult(**vars(pairing), comparison=comparison)
+        for pairing, comparison in zip(usable, comparisons, strict=True)
+    )
     return Analysis(
         baseline,
         replace(settings, adjust=adjustment_for(tasks, settings.adjust)),
         once((*scores.warnings, *missing, *notices)),
-        tuple(result_of(pairing, found) for pairing, found in zip(usable, comparisons, strict=True)),
+        tuple(results),
         scores,
         incomplete=any(pairing.owed or not pairing.pairs for pairing in pairings),
         gaps=has_gaps(scores, pairings, missing),
-    )
-
-
-def result_of(
-    pairing: Pairing, comparison: Comparison, course: Course | None = None, looks: int | None = None
-) -> VariantResult:
-    """The verdict on a pairing.
-
-    Args:
-        pairing: the scores.
-        comparison: the numbers.
-        course: the looks, in a run that stops early.
-        looks: how many were planned.
-    """
-    return VariantResult(
-        pairing.variant,
-        pairing.temperature,
-        comparison,
-        pairing.pairs,
-        pairing.gaps,
-        pairing.withheld,
-        course,
-        looks,
     )
 
 

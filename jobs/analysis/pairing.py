@@ -29,20 +29,8 @@ LEAST_SHARE = 0.01
 """Share of a model's answers that makes a warning if the limit of tokens ended them, or they are empty: fewer
 change the score by less than one point, the default margin."""
 
-Sides = tuple[Column, Column]
-
-
-@dataclass(frozen=True)
-class Pair:
-    """One task on which both models have answers.
-
-    Attributes:
-        info: name, metric, direction and group of the task.
-        scores: the common items.
-    """
-
-    info: TaskInfo
-    scores: TaskScores
+SIDES = (0, 1)
+"""Baseline and variant."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +40,14 @@ class PairedTask:
     Attributes:
         info: name, metric, direction and group of the task.
         sides: what both models answered, as it was read.
-        pair: the common items; None where there is none.
+        scores: the common items; None where there is none.
         lacking: which answers are missing; None where all are there.
-        missing: items that do not pair.
-        other_prompts: common items that were asked with different prompts.
     """
 
     info: TaskInfo
-    sides: Sides
-    pair: Pair | None
+    sides: tuple[Column, Column]
+    scores: TaskScores | None
     lacking: MissingAnswers | None
-    missing: int
-    other_prompts: int
 
     def marked(self, code: NoticeCode, side: int) -> int:
         """Of how many scored answers of the baseline (0) or the variant (1) a notice holds."""
@@ -81,12 +65,11 @@ class PairedTask:
     def is_uneven(self) -> bool:
         """Whether one model has fewer reruns than the other, without a plan that says so."""
         first, second = self.sides
-        return (
-            self.pair is not None and not (first.planned or second.planned) and first.reruns != second.reruns
-        )
+        is_planned = first.planned or second.planned
+        return self.scores is not None and not is_planned and first.reruns != second.reruns
 
 
-@dataclass
+@dataclass(frozen=True)
 class Pairing:
     """A variant beside its baseline at one temperature.
 
@@ -95,14 +78,14 @@ class Pairing:
         variant: its name.
         temperature: the common temperature, None if unknown.
         tasks: those that one of the models was asked at this temperature.
-        warnings: what does not pair; see `jobs.analysis.pairing`.
+        warnings: what does not pair.
     """
 
     baseline: str
     variant: str
     temperature: Temperature
-    tasks: list[PairedTask]
-    warnings: list[Notice] = field(default_factory=list)
+    tasks: tuple[PairedTask, ...] = field(repr=False)
+    warnings: tuple[Notice, ...] = field(default=(), repr=False)
 
     @property
     def label(self) -> str:
@@ -111,24 +94,29 @@ class Pairing:
         return f"{self.variant}{at}"
 
     @property
-    def pairs(self) -> tuple[Pair, ...]:
-        """Tasks with at least one common item."""
-        return tuple(task.pair for task in self.tasks if task.pair is not None)
+    def pairs(self) -> list[tuple[TaskInfo, TaskScores]]:
+        """The common items of every task that has any."""
+        return [(task.info, task.scores) for task in self.tasks if task.scores is not None]
 
     @property
-    def gaps(self) -> tuple[MissingAnswers, ...]:
-        """What is missing, by task."""
-        return tuple(task.lacking for task in self.tasks if task.lacking is not None)
+    def scores(self) -> list[TaskScores]:
+        """The same without names of metrics."""
+        return [scores for _, scores in self.pairs]
 
     @property
-    def absent(self) -> tuple[MissingAnswers, ...]:
+    def gaps(self) -> list[MissingAnswers]:
+        """What is missing or failed, by task, those without a common item included."""
+        return [task.lacking for task in self.tasks if task.lacking is not None]
+
+    @property
+    def absent(self) -> list[MissingAnswers]:
         """What is missing of the tasks without a common item."""
-        return tuple(t.lacking for t in self.tasks if t.lacking is not None and t.pair is None)
+        return [task.lacking for task in self.tasks if task.lacking is not None and task.scores is None]
 
     @property
     def missing(self) -> int:
         """Items that do not pair, those of tasks that do not pair at all included."""
-        return sum(task.missing for task in self.tasks)
+        return sum(gap.items for gap in self.gaps)
 
     @property
     def owed(self) -> int:
@@ -136,15 +124,14 @@ class Pairing:
         return sum(side.owed for task in self.tasks for side in task.sides)
 
     @property
-    def withheld(self) -> tuple[int, int]:
-        """Answers that a provider withheld, (baseline, variant)."""
-        baseline, variant = (sum(task.sides[side].withheld for task in self.tasks) for side in (0, 1))
-        return baseline, variant
+    def withheld(self) -> list[int]:
+        """Answers that a provider withheld, of the baseline and the variant."""
+        return [sum(task.sides[side].withheld for task in self.tasks) for side in SIDES]
 
     @property
     def common(self) -> int:
         """Items that pair, over all tasks."""
-        return sum(pair.scores.baseline.size for pair in self.pairs)
+        return sum(scores.baseline.size for scores in self.scores)
 
     @property
     def common_share(self) -> float:
@@ -159,7 +146,7 @@ class Pairing:
     @property
     def is_silent(self) -> bool:
         """Whether all answers of one of the models to some task are empty."""
-        return any(task.is_silent(side) for task in self.tasks for side in (0, 1))
+        return any(task.is_silent(side) for task in self.tasks for side in SIDES)
 
 
 def pair_up(
@@ -174,32 +161,25 @@ def pair_up(
         temperature: at which both are compared.
         cluster: "none", "task", or anything else for the clusters of the input.
     """
-    pairing = Pairing(baseline, variant, temperature, [])
+    tasks = []
     for table in scores.tasks:
         first, second = (table.columns.get((model, temperature)) for model in (baseline, variant))
         if first is not None or second is not None:
             zeros = np.zeros(len(table.items), dtype=np.int64)
             nothing = Column(np.full(zeros.size, np.nan), zeros, zeros - 1, reruns=0)
             unlisted = max(table.unlisted.get(model, 0) for model in (baseline, variant))
-            pairing.tasks.append(_paired(table, (first or nothing, second or nothing), cluster, unlisted))
-    said = f"{pairing.label}: not compared, because no item was answered by both models."
-    notes = _of_tasks(pairing, scores) if pairing.pairs else [Notice(NoticeCode.NOT_COMPARED, said)]
-    pairing.warnings += (*notes, *_of_sides(pairing), *_of_gaps(pairing))
-    pairing.warnings += mixed_writers(scores.runs, baseline, variant)
+            tasks.append(_paired(table, (first or nothing, second or nothing), cluster, unlisted))
+    pairing = Pairing(baseline, variant, temperature, tuple(tasks))
+    warnings = [*_of_tasks(pairing, scores), *_of_sides(pairing), *_of_gaps(pairing)]
+    warnings += mixed_writers(scores.runs, baseline, variant)
     if scores.paired_by is not None and pairing.pairs:
-        pairing.warnings += _of_share(pairing, scores.paired_by)
-    return pairing
+        warnings += _of_share(pairing, scores.paired_by)
+    return replace(pairing, warnings=tuple(warnings))
 
 
-def _paired(table: TaskTable, sides: Sides, cluster: str | None, unlisted: int) -> PairedTask:
-    """One task.
-
-    Args:
-        table: the task.
-        sides: both models' columns.
-        cluster: as above.
-        unlisted: items that one of the models was evaluated on and that no file lists.
-    """
+def _paired(table: TaskTable, sides: tuple[Column, Column], cluster: str | None, unlisted: int) -> PairedTask:
+    """One task, with so many items that one of the models was evaluated on and that no file lists."""
+    info = table.info
     first, second = heard = (_unless_silent(sides[0]), _unless_silent(sides[1]))
     common, wanted = first.answered & second.answered, np.ones(len(table.items), dtype=np.bool_)
     if not table.planned:  # then the items are all that one model answered
@@ -209,40 +189,37 @@ def _paired(table: TaskTable, sides: Sides, cluster: str | None, unlisted: int) 
     if cluster == "none":
         clusters = None
     lacking = MissingAnswers(
-        table.info.name,
+        info.name,
         _side(first, wanted, unlisted),
         _side(second, wanted, unlisted),
-        bounds=table.info.bounds,
-        higher_is_better=table.info.higher_is_better,
-        clusters=_extended(table, clusters, wanted, unlisted),
-        links=_extended(table, links, wanted, unlisted),
+        bounds=info.bounds,
+        higher_is_better=info.higher_is_better,
+        clusters=_extended(info.name, clusters, wanted, unlisted),
+        links=_extended(info.name, links, wanted, unlisted),
     ).unless_complete()
-    missing = int(wanted.sum() - common.sum()) + unlisted
     if not common.any():
-        return PairedTask(table.info, sides, None, lacking, missing, 0)
-    known = common & (first.prompts != -1) & (second.prompts != -1)
+        return PairedTask(info, sides, None, lacking)
     answers, runs = (first.answers[common], second.answers[common]), None
     are_unequal = not np.array_equal(*answers)
     if are_unequal and any(column.runs is not None for column in heard):  # else means and numbers say all
         runs = _single_scores(first)[common], _single_scores(second)[common]
     scores = TaskScores(
-        task=table.info.name,
+        task=info.name,
         baseline=first.scores[common],
         variant=second.scores[common],
         items=table.items[common],
         clusters=None if clusters is None else clusters[common],
-        higher_is_better=table.info.higher_is_better,
-        bounds=table.info.bounds,
+        higher_is_better=info.higher_is_better,
+        bounds=info.bounds,
         reruns=(first.reruns, second.reruns),
-        missing=missing,
+        missing=0 if lacking is None else lacking.items,
         answers=answers if are_unequal else None,
         runs=runs,
         links=None if links is None else links[common],
         lacking=lacking,
-        margin=table.info.margin,
+        margin=info.margin,
     )
-    other_prompts = int((first.prompts != second.prompts)[known].sum())
-    return PairedTask(table.info, sides, Pair(table.info, scores), lacking, missing, other_prompts)
+    return PairedTask(info, sides, scores, lacking)
 
 
 def _unless_silent(column: Column) -> Column:
@@ -250,8 +227,7 @@ def _unless_silent(column: Column) -> Column:
 
     Then something is wrong with the way the model is asked, and two models that say nothing are not alike.
     """
-    answers = column.answers
-    empty = column.marked.get(NoticeCode.EMPTY_ANSWERS, 0)
+    answers, empty = column.answers, column.marked.get(NoticeCode.EMPTY_ANSWERS, 0)
     if not answers.any() or int(np.sum(empty)) < int(answers.sum()):
         return column
     return replace(
@@ -273,12 +249,13 @@ def _side(column: Column, wanted: NDArray[np.bool_], unlisted: int) -> SideAnswe
     )
 
 
-def _extended(table: TaskTable, labels: Ints | None, wanted: NDArray[np.bool_], unlisted: int) -> Ints | None:
+def _extended(task: str, labels: Ints | None, wanted: NDArray[np.bool_], unlisted: int) -> Ints | None:
     """Labels of the wanted items, and of items that no file lists, each of which is on its own."""
     if labels is None:
         return None
-    first = crc32(table.info.name.encode()) << MOST_ITEMS
-    extended: Ints = np.concatenate([labels[wanted], -1 - first - np.arange(unlisted)])
+    extended: Ints = np.concatenate(
+        [labels[wanted], -1 - (crc32(task.encode()) << MOST_ITEMS) - np.arange(unlisted)]
+    )
     return extended
 
 
@@ -295,16 +272,22 @@ def _single_scores(column: Column) -> Floats:
 
 def _of_tasks(pairing: Pairing, scores: ScoreSet) -> Iterator[Notice]:
     """What tasks have no common item, other prompts, other temperatures, or answers more than once."""
+    if not pairing.pairs:
+        said = f"{pairing.label}: not compared, because no item was answered by both models."
+        yield Notice(NoticeCode.NOT_COMPARED, said)
+        return
     for task in pairing.tasks:
-        name = task.info.name
-        if task.pair is None:
+        name, (first, second) = task.info.name, task.sides
+        if task.scores is None:
             said = f"{pairing.label}: task {name} has no item that both models answered."
             yield Notice(NoticeCode.NO_COMMON_ITEM, said)
-        elif task.other_prompts:
+            continue
+        known = first.answered & second.answered & (first.prompts != -1) & (second.prompts != -1)
+        if others := int((first.prompts != second.prompts)[known].sum()):
             yield Notice(
                 NoticeCode.MIXED_PROMPTS,
-                f"{pairing.label}: {task.other_prompts} of {task.pair.scores.baseline.size} items of {name} "
-                "had a different prompt than in the baseline, so the comparison does not isolate the models.",
+                f"{pairing.label}: {others} of {task.scores.baseline.size} items of {name} had a different "
+                "prompt than in the baseline, so the comparison does not isolate the models.",
             )
     asked = {task.info.name for task in pairing.tasks}
     if elsewhere := [table for table in scores.tasks if table.info.name not in asked]:
@@ -392,7 +375,7 @@ def _of_gaps(pairing: Pairing) -> Iterator[Notice]:
 def _of_share(pairing: Pairing, paired_by: PairBy) -> Iterator[Notice]:
     """How many items pair, where that is not a matter of course, and how many of them by their order."""
     if paired_by == "prompt":
-        named = [pair.scores.items for pair in pairing.pairs if pair.scores.items is not None]
+        named = [scores.items for scores in pairing.scores if scores.items is not None]
         if repeated := sum(repeats_a_prompt(item) for items in named for item in items):
             yield Notice(
                 NoticeCode.REPEATED_PROMPTS,

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from jobs.analysis import gate as gates
 from jobs.analysis.analyze import analyze as analyze_paths
+from jobs.analysis.compare import GateName
 from jobs.analysis.policy.schema import load_policy
 from jobs.analysis.request import AnalyzeRequest
 from jobs.commands.options import Columns, Higher, Lower, Margin, Metric, Range, Where, options_of
@@ -58,7 +58,7 @@ def analyze(
         ),
     ] = None,
     gate: Annotated[
-        gates.GateName, typer.Option(help="Exit 0 if nothing is degraded, or only if all are certified.")
+        GateName, typer.Option(help="Exit 0 if nothing is degraded, or only if all are certified.")
     ] = "degraded",
     tasks: Annotated[
         Literal["worst", "all"], typer.Option(help="Tasks to show: the worst of degraded variants, or all.")
@@ -120,9 +120,9 @@ def analyze(
         case "markdown":
             typer.echo(markdown(analysis, all_tasks=tasks == "all"), nl=False)
     typer.echo(f"Written to {folder}", err=format_ != "table")
-    if said := gates.explain_status(analysis, gate):
+    if said := analysis.explain_status(gate):
         typer.echo(said, err=True)
-    raise typer.Exit(gates.exit_status(analysis, gate))
+    raise typer.Exit(analysis.exit_status(gate))
 
 
 def _default_folder(paths: list[str]) -> str:

@@ -62,11 +62,10 @@ def flips_of(analysis: Analysis) -> list[FlippedItems]:
     """All flips, comparison by comparison with the gravest first, task by task."""
     index = []
     for result in sorted(analysis.results, key=lambda r: GRAVEST_FIRST.index(r.comparison.verdict)):
-        for pair in result.pairs:
-            paired = pair.scores
+        for info, paired in result.pairs:
             items = np.arange(paired.baseline.size) if paired.items is None else paired.items
             models, scores = (analysis.baseline, result.variant), (paired.baseline, paired.variant)
-            place = (models, result.temperature, pair.info.name, pair.info.metric)
+            place = (models, result.temperature, info.name, info.metric)
             everything = FlippedItems(*place, items, scores, paired.differences)
             index.append(everything.where(np.flatnonzero(paired.differences)))
     return index

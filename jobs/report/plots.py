@@ -186,12 +186,12 @@ def _success_counts(result: VariantResult, which: int) -> list[int] | None:
     if not 1 < reruns <= MOST_RERUNS:
         return None
     counts = np.zeros(reruns + 1, dtype=np.int64)
-    for pair in result.pairs:
-        scores = pair.scores.share((pair.scores.baseline, pair.scores.variant)[which]) * reruns
+    for paired in result.scores:
+        scores = paired.share((paired.baseline, paired.variant)[which]) * reruns
         whole = np.rint(scores)
-        if pair.scores.reruns[which] != reruns or np.abs(scores - whole).max() > 1e-6:
+        if paired.reruns[which] != reruns or np.abs(scores - whole).max() > 1e-6:
             return None
-        if not pair.info.higher_is_better:
+        if not paired.higher_is_better:
             whole = reruns - whole
         counts += np.bincount(whole.astype(np.int64), minlength=reruns + 1)
     return [int(count) for count in counts]

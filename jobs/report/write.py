@@ -1,7 +1,6 @@
 """The files of an analysis, which are there together or not at all: verdicts, tables, report.html."""
 
-from jobs.analysis.compare import Analysis
-from jobs.analysis.gate import GateName
+from jobs.analysis.compare import Analysis, GateName
 from jobs.report.page import report
 from jobs.text.junit import junit
 from jobs.text.markdown import markdown

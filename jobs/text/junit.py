@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from typing import Literal, get_args
 from xml.etree import ElementTree as ET
 
-from jobs.analysis.compare import Analysis
-from jobs.analysis.gate import GateName, lacks_answers, unsound
+from jobs.analysis.compare import Analysis, GateName
 from jobs.analysis.policy.decision import Decision, Ruling
 from jobs.text.decision import headline, judged_first, place, task_name
 from jobs.text.format import clean
@@ -67,10 +66,10 @@ def _judged(decision: Decision) -> Iterator[tuple[str, ET.Element]]:
 
 
 def _compared(analysis: Analysis, gate: GateName) -> Iterator[tuple[str, ET.Element]]:
-    if analysis.incomplete or (gate == "certified" and lacks_answers(analysis)):
+    if analysis.incomplete or (gate == "certified" and analysis.lacks_answers):
         said = "Samples that were asked for are missing or failed."
         yield RELEASE, _case(RELEASE, "complete", "error", "incomplete-run", said)
-    if notice := unsound(analysis):
+    if notice := analysis.unsound:
         yield RELEASE, _case(RELEASE, "looks", "error", notice.code, notice.text)
     for result in analysis.results:
         verdict, reasons = result.comparison.verdict, result.comparison.reasons

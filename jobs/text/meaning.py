@@ -81,7 +81,7 @@ def meaning(result: VariantResult, analysis: Analysis) -> str:
 def margin_text(result: VariantResult) -> str:
     """The margin with its unit: points (and their size on another scale than 0 to 1), or the metric's own."""
     comparison = result.comparison
-    infos = [pair.info for pair in result.pairs]
+    infos = [info for info, _ in result.pairs]
     if comparison.margin is None:
         return "not given"
     if comparison.margin_unit == "metric":

@@ -154,7 +154,7 @@ def task_rows(analysis: Analysis) -> list[Row]:
 
 
 def _verdict_entry(result: VariantResult) -> Row:
-    comparison, infos = result.comparison, {pair.info.name: pair.info for pair in result.pairs}
+    comparison, infos = result.comparison, {info.name: info for info, _ in result.pairs}
     asked = comparison.items + comparison.missing
     return {
         "variant": result.variant,
@@ -217,8 +217,8 @@ def _flat(result: VariantResult, comparison: Comparison) -> Row:
 
 def _task_rows(result: VariantResult) -> list[Row]:
     return [
-        _flat(result, task) | {"metric": pair.info.metric, "group": pair.info.group or ""}
-        for task, pair in zip(result.comparison.tasks, result.pairs, strict=True)
+        _flat(result, task) | {"metric": info.metric, "group": info.group or ""}
+        for task, (info, _) in zip(result.comparison.tasks, result.pairs, strict=True)
     ]
 
 
@@ -229,13 +229,13 @@ def _difference_rows(result: VariantResult) -> Iterator[Row]:
     which the baseline, and the variant, scores higher.
     """
     rows: list[Row] = []
-    for pair in result.pairs:
-        scores, n = pair.scores, pair.scores.baseline.size
+    for scores in result.scores:
+        n = scores.baseline.size
         low, high = scores.bounds or (0.0, 1.0)
         right = high if scores.higher_is_better else low
         ties = scores.differences == 0
         both = int((ties & (scores.baseline == right)).sum()) if scores.binary else None
-        rows.append({"task": pair.info.name, "items": n, "a": both, "b": scores.worse, "c": scores.better,
+        rows.append({"task": scores.task, "items": n, "a": both, "b": scores.worse, "c": scores.better,
                      "d": None if both is None else int(ties.sum()) - both})  # fmt: skip
     total: Row = {"task": TOTAL}
     for key in ("items", "a", "b", "c", "d"):

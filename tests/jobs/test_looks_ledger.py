@@ -10,7 +10,6 @@ from standin.runs import cell_folder, digest
 from standin.sequential_runs import BASE, a_sweep, make_stopped_run, write_samples
 
 from jobs.analysis.analyze import analyze
-from jobs.analysis.gate import exit_status
 from jobs.analysis.request import AnalyzeRequest
 from jobs.analysis.sequential.stopping import stopping_policy
 from orchestrator.errors import UserError
@@ -73,7 +72,7 @@ def analyzed(run, gate="degraded", *, strict=False):
     except UserError as error:
         return 2, None, str(error)
     codes = [notice.code for notice in analysis.warnings]
-    return exit_status(analysis, gate), analysis.results[0].comparison.verdict, codes
+    return analysis.exit_status(gate), analysis.results[0].comparison.verdict, codes
 
 
 def lines(run):

@@ -190,7 +190,7 @@ def _questions(
 
 def _hypothesis(result: VariantResult, demand: Demand, tables: Sequence[TaskTable]) -> Hypothesis:
     names = [table.info.name for table in tables]
-    pairs = {pair.info.name: pair.scores for pair in result.pairs}
+    pairs = {scores.task: scores for scores in result.scores}
     paired = [pairs[name] for name in names if name in pairs]
     if demand.margin_own_unit is not None:  # the policy's margin, where scores have no range
         own = demand.margin_own_unit

@@ -68,9 +68,14 @@ def analyze_by_looks(scores: ScoreSet, request: AnalyzeRequest) -> compare.Analy
             said.append(Notice(NoticeCode.OWED_ANSWERS, text))
         said += pairing.warnings
         if pairing.pairs:
-            tasks, own = [pair.scores for pair in pairing.pairs], monitor.plan.plan_of(place)
-            concluded = conclude_course(tasks, pairing.absent, course, own, finished=finished and not owed)
-            results.append(compare.result_of(pairing, concluded, course, plan.stopping.looks))
+            own, is_whole = monitor.plan.plan_of(place), finished and not owed
+            concluded = conclude_course(pairing.scores, pairing.absent, course, own, finished=is_whole)
+            looks = plan.stopping.looks
+            results.append(
+                compare.VariantResult(
+                    **vars(pairing), comparison=concluded, course=course, looks_planned=looks
+                )
+            )
     compare.usable_pairings(scores, baseline, pairings, request)
     missing = compare.missing_temperatures(scores, baseline, request.temperature)
     return compare.Analysis(
@@ -118,8 +123,8 @@ def _unless_silent(pairing: Pairing) -> Pairing:
     """A pairing without pairs if a model answered with nothing: the looks took that for wrong answers."""
     if pairing.is_silent:
         why = f"{pairing.label}: not compared, because one of the models answered with nothing."
-        tasks = [replace(task, pair=None) for task in pairing.tasks]
-        warnings = [*pairing.warnings, Notice(NoticeCode.NOT_COMPARED, why)]
+        tasks = tuple(replace(task, scores=None) for task in pairing.tasks)
+        warnings = (*pairing.warnings, Notice(NoticeCode.NOT_COMPARED, why))
         return replace(pairing, tasks=tasks, warnings=warnings)
     return pairing
 
