@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 from rich.console import Console
 
-from jobs.analysis.sequential.stopping import stopping_policy
+from jobs.analysis.sequential.stopping import SequentialPolicy
 from jobs.exit_status import end_if_signalled, interruption
 from jobs.formats.run_counts import Footers
 from jobs.formats.run_files import RunFiles
@@ -126,7 +126,7 @@ def early_stopping(plan: Plan, warn: Callable[[str], None], *, record: bool = Tr
     if entry is None:
         return None
     finish = bool(entry.get("finished"))
-    return stopping_policy(plan.sweep.store.url, warn, finish=finish, record=record)
+    return SequentialPolicy(plan.sweep.store.url, warn, finish=finish, record=record)
 
 
 def refuse_refused(plan: Plan, progress: SweepProgress) -> None:

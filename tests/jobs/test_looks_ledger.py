@@ -11,7 +11,7 @@ from standin.sequential_runs import BASE, a_sweep, make_stopped_run, write_sampl
 
 from jobs.analysis.analyze import analyze
 from jobs.analysis.request import AnalyzeRequest
-from jobs.analysis.sequential.stopping import stopping_policy
+from jobs.analysis.sequential.stopping import SequentialPolicy
 from orchestrator.errors import UserError
 from orchestrator.rundir.sample_files import read_whole
 from orchestrator.workers.stopping import NO_SEED, ReportedScores
@@ -51,7 +51,7 @@ def submit(run, scores):
         if read_whole(LocalFileSystem(), str(path)) is None:
             path.unlink()
     said = []
-    policy = stopping_policy(str(run), said.append)
+    policy = SequentialPolicy(str(run), said.append)
     for model, t in KEYS:
         values = scores[model, t]["sums"][0]
         items = np.arange(ITEMS, dtype=np.int32)
@@ -236,13 +236,13 @@ def test_a_dry_run_leaves_the_ledger_alone(run, bad):
     submit(run, bad)
     delete_every_block(run)
     before = (run / "looks.jsonl").read_bytes()
-    stopping_policy(str(run), pytest.fail, record=False)
+    SequentialPolicy(str(run), pytest.fail, record=False)
     assert (run / "looks.jsonl").read_bytes() == before
 
 
 def test_a_sweep_killed_before_its_first_look_has_not_drawn_twice(run, bad):
     """Answers that no look has used may be missing and asked for whenever it suits."""
-    stopping_policy(str(run), pytest.fail)
+    SequentialPolicy(str(run), pytest.fail)
     begun = {name: (run / name).read_bytes() for name in ("looks.jsonl", "looks.json")}
     submit(run, bad)
     delete_every_block(run)

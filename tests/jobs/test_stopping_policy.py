@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from standin.runs import digest
 from standin.sequential_runs import BASE, a_sweep, make_stopped_run, write_samples
 
-from jobs.analysis.sequential.stopping import stopping_policy
+from jobs.analysis.sequential.stopping import SequentialPolicy
 from orchestrator.workers.stopping import NO_SEED, Next, ReportedScores
 from stats.sequential.plan import item_order
 
@@ -76,7 +76,7 @@ def test_decisions_do_not_depend_on_blocks_order_or_kills(seed, share, scores, u
     """Whatever an earlier submit left, and however the rest comes in: looks.json of the whole sweep."""
     folder = tmp_path_factory.mktemp("run")
     begun = make_stopped_run(folder, scores, looks=5, owed=owed(dict.fromkeys(VARIANTS, share)))
-    policy = stopping_policy(str(begun.path), pytest.fail)
+    policy = SequentialPolicy(str(begun.path), pytest.fail)
     for block in reports(scores, np.random.default_rng(seed)):
         policy.report(*block)
     assert json.loads((folder / "looks.json").read_text()) == undisturbed.record
@@ -85,7 +85,7 @@ def test_decisions_do_not_depend_on_blocks_order_or_kills(seed, share, scores, u
 def test_what_is_decided_stops_and_stays_so(scores, undisturbed, tmp_path):
     """STOP where the looks decide, at no other place; the baseline at a temperature once all have ended."""
     run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(NOTHING))
-    policy = stopping_policy(str(run.path), pytest.fail)
+    policy = SequentialPolicy(str(run.path), pytest.fail)
     stopped = set()
     for block in reports(scores, np.random.default_rng(5)):
         policy.report(*block)
@@ -101,7 +101,7 @@ def test_what_is_decided_stops_and_stays_so(scores, undisturbed, tmp_path):
 def test_a_new_policy_knows_what_the_samples_say(scores, undisturbed):
     """A run that has been decided needs nothing more, from its samples alone."""
     undisturbed.write_record({"damaged": True})
-    policy = stopping_policy(str(undisturbed.path), pytest.fail)
+    policy = SequentialPolicy(str(undisturbed.path), pytest.fail)
     assert all(policy.next_for(*key) is Next.STOP for key in scores)
     assert undisturbed.record["comparisons"]
 
@@ -109,7 +109,7 @@ def test_a_new_policy_knows_what_the_samples_say(scores, undisturbed):
 def test_the_baseline_leads_by_one_look(scores, tmp_path):
     """A variant waits unless the baseline has the next look, is complete, or has ended."""
     run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(NOTHING))
-    policy = stopping_policy(str(run.path), pytest.fail)
+    policy = SequentialPolicy(str(run.path), pytest.fail)
     asked = {}
     for model, task, part in reports(scores, np.random.default_rng(1)):
         asked.setdefault(model, []).append((model, task, part))
@@ -118,7 +118,7 @@ def test_the_baseline_leads_by_one_look(scores, tmp_path):
     for block in asked[BASE]:
         policy.report(*block)
     assert policy.next_for("same", 0.7) is Next.CONTINUE
-    again = stopping_policy(str(make_stopped_run(tmp_path / "b", scores, owed=owed(NOTHING)).path), print)
+    again = SequentialPolicy(str(make_stopped_run(tmp_path / "b", scores, owed=owed(NOTHING)).path), print)
     again.ended(BASE)
     assert again.next_for("same", 0.0) is Next.CONTINUE
 
@@ -127,7 +127,7 @@ def test_scores_out_of_range_end_all_looks_and_nothing_else(scores, tmp_path):
     """A score of 7 for an accuracy: one sentence, every sample is needed again, and the sweep goes on."""
     run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(NOTHING))
     said = []
-    policy = stopping_policy(str(run.path), said.append)
+    policy = SequentialPolicy(str(run.path), said.append)
     for model, task, part in reports(scores, np.random.default_rng(2)):
         policy.report(
             model, task, ReportedScores(part.item, part.temperature, part.seed, 7.0 * part.score + 1)
@@ -139,7 +139,7 @@ def test_scores_out_of_range_end_all_looks_and_nothing_else(scores, tmp_path):
 def test_answers_outside_of_the_plan_are_ignored(scores, tmp_path):
     """Another task, item, temperature or seed: nothing is counted."""
     run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(NOTHING))
-    policy = stopping_policy(str(run.path), pytest.fail)
+    policy = SequentialPolicy(str(run.path), pytest.fail)
     for task, item, t, seed in (("x", 0, 0.0, -1), ("first", 999, 0.0, -1), ("first", 0, 0.3, 0)):
         one = ReportedScores(
             np.array([item], np.int32), np.array([t]), np.array([seed], np.int32), np.ones(1)
@@ -157,7 +157,7 @@ def test_a_later_submit_is_told_of_scores_out_of_range_too(scores, tmp_path):
     write_samples(run.path, beyond, None, order, dict.fromkeys(scores, 1.0))
     (run.path / "manifest.json").write_bytes(made)
     said = []
-    policy = stopping_policy(str(run.path), said.append)
+    policy = SequentialPolicy(str(run.path), said.append)
     assert len(said) == 1
     assert policy.next_for("same", 0.0) is Next.CONTINUE
 
@@ -165,13 +165,13 @@ def test_a_later_submit_is_told_of_scores_out_of_range_too(scores, tmp_path):
 def test_what_is_not_compared_never_waits(scores, tmp_path):
     """A task without a metric may be the only one with answers at a temperature."""
     run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(NOTHING))
-    assert stopping_policy(str(run.path), pytest.fail).next_for("same", 0.3) is Next.CONTINUE
+    assert SequentialPolicy(str(run.path), pytest.fail).next_for("same", 0.3) is Next.CONTINUE
 
 
 def test_finishing_asks_for_everything_and_still_takes_the_looks(scores, undisturbed, tmp_path):
     """Nothing stops or waits; looks.json of a run that was finished undecided is that of the whole run."""
     run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(dict.fromkeys(VARIANTS, 0.2)))
-    policy = stopping_policy(str(run.path), pytest.fail, finish=True)
+    policy = SequentialPolicy(str(run.path), pytest.fail, finish=True)
     for block in reports(scores, np.random.default_rng(3)):
         policy.report(*block)
         assert {policy.next_for(*key) for key in scores} == {Next.CONTINUE}
@@ -181,7 +181,7 @@ def test_finishing_asks_for_everything_and_still_takes_the_looks(scores, undistu
 def test_the_baseline_is_not_asked_for_a_variant_that_has_ended(scores, tmp_path):
     """An engine refuses one variant: the baseline stops with the last look that the others can take."""
     run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(NOTHING))
-    policy = stopping_policy(str(run.path), pytest.fail)
+    policy = SequentialPolicy(str(run.path), pytest.fail)
     for variant in ("worse", "same"):
         policy.ended(variant)
     assert policy.next_for(BASE, 0.7) is Next.CONTINUE
@@ -195,7 +195,7 @@ def test_the_baseline_is_not_asked_for_a_variant_that_has_ended(scores, tmp_path
 def test_a_variant_that_was_answered_whole_still_needs_the_baseline(scores, tmp_path):
     """Its looks are taken as those of the baseline come in."""
     run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(NOTHING))
-    policy = stopping_policy(str(run.path), pytest.fail)
+    policy = SequentialPolicy(str(run.path), pytest.fail)
     for block in reports(scores, np.random.default_rng(6)):
         if block[0] != BASE:
             policy.report(*block)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from standin.files import CHOOSE, GENERATE, choices, questions, write_sweep, write_task
 
-from jobs.analysis.sequential.monitor import read_run_plan
+from jobs.analysis.sequential.monitor import RunMonitor
 from jobs.formats.run_files import RunFiles
 from orchestrator.errors import UserError
 from orchestrator.sweep.blocks import in_order_of_work
@@ -77,8 +77,8 @@ def test_the_analysis_finds_the_order_that_was_asked(plan, tmp_path):
     """From the items in the run directory alone; items of a cluster stay together."""
     made = plan(write=True, stopping={"looks": 4})
     asked = {cell.task: [item.item for item in cell.items] for cell in made.cells_of("other")}
-    tasks = read_run_plan(RunFiles.open(str(tmp_path / "run"))).tasks
-    assert {task.info.name: task.items[task.order].tolist() for task in tasks} == asked
+    tasks = RunMonitor(RunFiles.open(str(tmp_path / "run"))).tasks
+    assert {task.info.name: task.items.tolist() for task in tasks} == asked
     assert asked["asked"] != sorted(asked["asked"])
     clusters = [item // 5 for item in asked["asked"]]
     assert sum(a != b for a, b in pairwise(clusters)) == len(set(clusters)) - 1
@@ -87,7 +87,7 @@ def test_the_analysis_finds_the_order_that_was_asked(plan, tmp_path):
 def test_tasks_without_sampling_count_at_temperature_0_only(plan, tmp_path):
     """A comparison at 0.7 has the generating task alone."""
     plan(write=True, stopping={"looks": 4})
-    found = read_run_plan(RunFiles.open(str(tmp_path / "run")))
+    found = RunMonitor(RunFiles.open(str(tmp_path / "run")))
     at = {place: [task.task for task in found.plan_of(place).tasks] for place in found.places}
     assert at == {("other", 0.0): ["asked", "chosen"], ("other", 0.7): ["asked"]}
 

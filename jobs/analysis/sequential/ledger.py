@@ -12,7 +12,7 @@ decides anything: verdicts come from the samples.
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -41,12 +41,7 @@ Entry = Mapping[str, Any]
 
 
 def looks_of(courses: Mapping[Place, Course], digests: Mapping[Place, Sequence[str]]) -> dict[Key, Facts]:
-    """The looks of comparisons until their decisions.
-
-    Args:
-        courses: by variant and temperature.
-        digests: of the scores that each look has used.
-    """
+    """The looks of comparisons until their decisions, with digests of the scores that each has used."""
     return {
         (*place, look.look): {
             "scores": digests[place][look.look - 1],
@@ -58,11 +53,7 @@ def looks_of(courses: Mapping[Place, Course], digests: Mapping[Place, Sequence[s
 
 
 def looks_text(courses: Mapping[Place, Course]) -> str:
-    """looks.json; what is infinite or unknown is null.
-
-    Args:
-        courses: by variant and temperature.
-    """
+    """looks.json; what is infinite or unknown is null."""
     comparisons = [
         {
             "variant": variant,
@@ -118,11 +109,7 @@ class Ledger:
         return bool(self._text)
 
     def contradicted(self, digests: Mapping[Place, Sequence[str]]) -> list[Key]:
-        """The looks on record that the samples do not give.
-
-        Args:
-            digests: of the scores that the looks of the samples use.
-        """
+        """The looks on record that the samples do not give, by digests of the scores that theirs use."""
         return [
             key
             for key, facts in self.looks.items()
@@ -133,8 +120,7 @@ class Ledger:
     def begin(self, *, late: bool) -> None:
         """Write the first line, which tells a ledger without looks yet from one that was lost.
 
-        Args:
-            late: whether there were answers before.
+        It says whether there were answers before.
         """
         self._append([{"begins_late": late}])
 
@@ -173,13 +159,7 @@ class Ledger:
 def note_looks(
     run: RunFiles, digests: Mapping[Place, Sequence[str]], courses: Mapping[Place, Course]
 ) -> list[Notice]:
-    """What is wrong with the record of a run; nothing where it agrees with the samples.
-
-    Args:
-        run: the run.
-        digests: of the scores that the looks of its samples use.
-        courses: the looks that its samples give.
-    """
+    """What is wrong with the record of a run; nothing where it agrees with the looks of its samples."""
     ledger, recorded, notices = Ledger(run.store), _recorded(run), []
     if ledger.redrawn:
         said = (
@@ -197,33 +177,26 @@ def note_looks(
         if is_missing:
             said = "missing or unreadable; the verdicts are computed from the samples alone."
             notices.append(Notice(NoticeCode.LOOKS_MISSING, f"{name} is {said}"))
-    if recorded is not None:
-        expected = _by_place(looks_text(courses))
-        notices += _differing(recorded, ledger.contradicted(digests), expected)
-    return notices
-
-
-def _differing(
-    recorded: Mapping[Place, Entry], contradicted: Sequence[Key], expected: Mapping[Place, Entry]
-) -> Iterator[Notice]:
-    """Where the records are not what the samples give."""
+    if recorded is None:
+        return notices
+    expected = _by_place(looks_text(courses))
     places = [place for place, entry in expected.items() if not _same(recorded.get(place), entry)]
     places += [place for place in recorded if place not in expected]
-    if not (places := list(dict.fromkeys([*places, *(key[:2] for key in contradicted)]))):
-        return
+    places = list(dict.fromkeys([*places, *(key[:2] for key in ledger.contradicted(digests))]))
     differing = some([f"{variant} at temperature {t:g}" for variant, t in places])
-    if all(_is_behind(recorded.get(place), expected.get(place)) for place in places):
+    if places and all(_is_behind(recorded.get(place), expected.get(place)) for place in places):
         said = (
             f"{LOOKS} ends before the looks that the samples give ({differing}): the sweep was interrupted, "
             "or is running. The verdicts are computed from the samples."
         )
-        yield Notice(NoticeCode.LOOKS_BEHIND, said)
-        return
-    said = (
-        f"{LOOKS} does not record the looks that the samples give ({differing}): either of them was changed. "
-        "The verdicts are computed from the samples."
-    )
-    yield Notice(NoticeCode.LOOKS_DIFFER, said)
+        notices.append(Notice(NoticeCode.LOOKS_BEHIND, said))
+    elif places:
+        said = (
+            f"{LOOKS} does not record the looks that the samples give ({differing}): either of them was "
+            "changed. The verdicts are computed from the samples."
+        )
+        notices.append(Notice(NoticeCode.LOOKS_DIFFER, said))
+    return notices
 
 
 def looks_on_record(run: RunFiles) -> list[Key] | None:

@@ -6,21 +6,18 @@ that both models have, so that both means are over equally many; in the worst ca
 tested in, every missing rerun is a loss.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from jobs.formats.metrics import certain_range
 from jobs.formats.notices import some
 from jobs.formats.run_files import RunFiles
 from jobs.formats.run_samples import scan
 from jobs.formats.run_tables import RunTask
-from jobs.formats.tables import Items
 from jobs.scores.links import sign_blocks
 from jobs.scores.means import task_info
 from jobs.scores.scale_options import ScaleOptions
@@ -38,171 +35,12 @@ Place = tuple[str, float]
 """Variant and temperature of a comparison."""
 
 
-@dataclass(frozen=True, eq=False)
-class AskedTask:
-    """A task with its items in the order in which they are asked.
-
-    Attributes:
-        info: metric, direction and range.
-        items: item numbers, ascending, shape (items,).
-        order: indices into `items` in the order of asking, shape (items,).
-        seeds: those of its reruns by temperature, ascending, `NO_SEED` for answers without one.
-    """
-
-    info: TaskInfo
-    items: Ints
-    order: Ints
-    seeds: Mapping[float, Ints]
-
-    @cached_property
-    def ranks(self) -> Ints:
-        """Place of each item in the order, shape (items,)."""
-        ranks = np.empty_like(self.order)
-        ranks[self.order] = np.arange(self.order.size)
-        return ranks
-
-
-@dataclass(frozen=True, eq=False)
-class RunPlan:
-    """What decides the run, apart from its answers.
-
-    Attributes:
-        baseline: name of the baseline.
-        tasks: in the order of the plan.
-        places: variant and temperature of every comparison.
-        plan: looks, spending and levels.
-        finished: whether the run asked for the samples that its decisions had left out, too.
-    """
-
-    baseline: str
-    tasks: tuple[AskedTask, ...]
-    places: tuple[Place, ...]
-    plan: SequentialPlan
-    finished: bool
-
-    def plan_of(self, place: Place) -> SequentialPlan:
-        """The plan of one comparison."""
-        return self.plan.of(name_of(place))
-
-    def items_of(self, place: Place, looks: int) -> dict[str, Ints]:
-        """The items that count after some looks of a comparison, by task; sorted numbers."""
-        counted = [part.items for part in self.plan_of(place).layout[:looks]]
-        positions = np.concatenate([np.zeros(0, dtype=np.int64), *counted])
-        items, start = {}, 0
-        for task in self.tasks_at(place[1]):
-            here = positions[(positions >= start) & (positions < start + task.items.size)] - start
-            items[task.info.name] = np.sort(task.items[task.order[here]])
-            start += task.items.size
-        return items
-
-    def tasks_at(self, temperature: float) -> tuple[AskedTask, ...]:
-        """The tasks that have answers at a temperature."""
-        return tuple(task for task in self.tasks if temperature in task.seeds)
-
-
-def name_of(place: Place) -> str:
-    """What the statistics call a comparison."""
-    return f"{place[0]} at {place[1]!r}"
-
-
-def read_run_plan(run: RunFiles) -> RunPlan:
-    """The plan of a run that stops early.
-
-    Raises:
-        UserError: the run does not stop early, or its items or its plan are damaged.
-    """
-    entry = run.manifest.get("stopping")
-    if entry is None:
-        raise UserError(f"{run.location} does not stop early.")
-    if unknown := entry["metrics"].keys() - run.tasks.keys():
-        raise UserError(
-            f"The manifest of {run.location} is damaged: there is no task {some(sorted(unknown))}."
-        )
-    planned_tasks = [RunTask(name, [run], []) for name in entry["metrics"]]
-    items = {task.name: task.items(None) for task in planned_tasks}
-    tables = _empty_tables(planned_tasks, entry, items)
-    blocks = sign_blocks(tables)
-    tasks = tuple(_asked(run, entry, table, items[table.info.name]) for table in tables)
-    planned = tuple(
-        PlannedTask(
-            task.info.name,
-            task.items.size,
-            None if labels is None else labels[task.order],
-            bounded=task.info.bounds is not None,
-        )
-        for task, labels in zip(tasks, blocks, strict=True)
-    )
-    places = tuple(dict.fromkeys((variant, float(t)) for variant, t in entry["comparisons"]))
-    tasks_of = {
-        name_of(place): tuple(task.info.name for task in tasks if place[1] in task.seeds) for place in places
-    }
-    try:
-        plan = SequentialPlan(
-            planned,
-            tuple(map(name_of, places)),
-            # at some temperatures not all tasks have answers (log-likelihoods have one)
-            tasks_of={name: has for name, has in tasks_of.items() if len(has) < len(tasks)},
-            stopping=stopping_of(entry),
-            alpha=entry["alpha"],
-            margin=entry["margin"],
-        )
-    except ValueError as error:
-        raise UserError(f"The manifest of {run.location} is damaged: {error}") from None
-    baseline = run.manifest.get("baseline") or run.baseline or ""
-    return RunPlan(baseline, tasks, places, plan, bool(entry.get("finished")))
-
-
-def _empty_tables(
-    tasks: Sequence[RunTask], entry: StoppingEntry, items: Mapping[str, Items]
-) -> tuple[TaskTable, ...]:
-    """The tasks without any answers: what decides must not depend on answers, their ranges included.
-
-    Where a range is not certain without answers, there is none: damage is found all the same, but nothing is
-    certified.
-    """
-    tables = tuple(
-        TaskTable(
-            info,
-            (held := items[task.name]).ids,
-            held.clusters,
-            {},
-            documents=held.documents,
-            cluster_names=held.cluster_names,
-        )
-        for task in tasks
-        if (info := task_info(task, dict(entry["metrics"]), [])) is not None
-    )
-    settled = scaled(ScoreSet((), tables), ScaleOptions()).tasks
-    infos = [table.info for table in settled]
-    ranges = [info.bounds if info.stated.bounds else certain_range(info.metric) for info in infos]
-    return tuple(
-        replace(table, info=replace(table.info, bounds=bounds))
-        for table, bounds in zip(settled, ranges, strict=True)
-    )
-
-
-def _asked(run: RunFiles, entry: StoppingEntry, table: TaskTable, items: Items) -> AskedTask:
-    clusters = [None] * len(items.ids) if items.cluster_names is None else items.cluster_names
-    seeds: dict[float, list[int]] = {}
-    for temperature, seed in run.tasks[table.info.name]["reruns"]:
-        seeds.setdefault(float(temperature or 0.0), []).append(NO_SEED if seed is None else seed)
-    return AskedTask(
-        table.info,
-        np.asarray(items.ids, dtype=np.int64),
-        asking_order(items.documents, clusters, entry["seed"]),
-        {temperature: np.array(sorted(found), dtype=np.int64) for temperature, found in seeds.items()},
-    )
-
-
-def stopping_of(entry: StoppingEntry) -> Stopping:
-    """Looks and spending of a plan in a manifest."""
-    degraded, certified = entry["spending"]["degraded"], entry["spending"]["certified"]
-    return Stopping(entry["looks"], entry["until"], parse_spending(degraded), parse_spending(certified))
-
-
-@dataclass
 class AnswerGrid:
-    """One model's answers to one task at one temperature, items in the order in which they are asked.
+    """One model's answers to one task at one temperature.
+
+    Args:
+        items: numbers of the items in the order in which they are asked, shape (items,).
+        seeds: of the reruns, ascending, shape (reruns,).
 
     Attributes:
         scores: shape (items, reruns), NaN where one failed or is not known.
@@ -210,64 +48,137 @@ class AnswerGrid:
         complete: how many first items have all of their reruns.
     """
 
-    scores: Floats
-    known: NDArray[np.bool_]
-    complete: int = 0
+    def __init__(self, items: Ints, seeds: Ints) -> None:
+        self._items, self._ascending, self._seeds = items, np.argsort(items), seeds
+        self.scores = np.full((items.size, seeds.size), np.nan)
+        self.known = np.zeros(self.scores.shape, dtype=np.bool_)
+        self.complete = 0
 
-    def enter(self, task: AskedTask, temperature: float, scores: ReportedScores) -> bool:
-        """Take note of answers; those that are not part of the plan are ignored.
-
-        Returns:
-            Whether any are at this temperature.
-        """
-        here = scores.temperature.astype(np.float32) == np.float32(temperature)
-        if not here.any():
-            return False
-        item, seed, seeds = scores.item[here], scores.seed[here], task.seeds[temperature]
-        where = np.minimum(np.searchsorted(task.items, item), task.items.size - 1)
-        column = np.minimum(np.searchsorted(seeds, seed), seeds.size - 1)
-        planned = (task.items[where] == item) & (seeds[column] == seed)
-        rank, column = task.ranks[where[planned]], column[planned]
-        self.scores[rank, column] = scores.score[here][planned]
+    def enter(self, item: Ints, seed: Ints, score: Floats) -> None:
+        """Take note of answers, shape (answers,) each; those that are not part of the plan are ignored."""
+        where = np.searchsorted(self._items, item, sorter=self._ascending)
+        rank = self._ascending[np.minimum(where, self._items.size - 1)]
+        column = np.minimum(np.searchsorted(self._seeds, seed), self._seeds.size - 1)
+        planned = (self._items[rank] == item) & (self._seeds[column] == seed)
+        rank, column = rank[planned], column[planned]
+        self.scores[rank, column] = score[planned]
         self.known[rank, column] = True
         rest = self.known[self.complete :].all(axis=1)
         self.complete += rest.size if rest.all() else int(rest.argmin())
-        return True
 
 
 class RunMonitor:
     """Takes the looks of a run as its answers become known.
 
+    Args:
+        run: its manifest and its items say what was planned.
+
     Attributes:
-        plan: of the run.
+        baseline: name of the baseline.
+        tasks: in the order of the plan, without answers, items in the order in which they are asked.
+        seeds: those of the reruns, by task and temperature, ascending, `NO_SEED` for answers without one.
+        places: variant and temperature of every comparison.
+        plan: looks, spending and levels.
+        finished: whether the run asked for the samples that its decisions had left out, too.
         digests: of the scores that the looks of each comparison have used, one per look.
+
+    Raises:
+        UserError: the run does not stop early, or its items or its plan are damaged.
     """
 
-    def __init__(self, plan: RunPlan) -> None:
-        self.plan = plan
-        self.digests: dict[Place, list[str]] = {place: [] for place in plan.places}
-        self._monitor = SequentialMonitor(plan.plan)
+    def __init__(self, run: RunFiles) -> None:
+        entry = run.manifest.get("stopping")
+        if entry is None:
+            raise UserError(f"{run.location} does not stop early.")
+        if unknown := entry["metrics"].keys() - run.tasks.keys():
+            raise UserError(
+                f"The manifest of {run.location} is damaged: there is no task {some(sorted(unknown))}."
+            )
+        self._run = run
+        self.baseline = run.manifest.get("baseline") or run.baseline or ""
+        self.finished = bool(entry.get("finished"))
+        self.places = tuple(dict.fromkeys((variant, float(t)) for variant, t in entry["comparisons"]))
+        tables = _empty_tables(run, entry)
+        tasks, planned, self.seeds = [], [], dict[str, Mapping[float, Ints]]()
+        for table, labels in zip(tables, sign_blocks(tables), strict=True):
+            name, items = table.info.name, len(table.items)
+            clusters = [None] * items if table.cluster_names is None else table.cluster_names
+            documents: Iterable[str] = () if table.documents is None else table.documents
+            order = asking_order(documents, clusters, entry["seed"])
+            blocks = None if labels is None else labels[order]
+            tasks.append(table.at(order))
+            planned.append(PlannedTask(name, items, blocks, bounded=table.info.bounds is not None))
+            self.seeds[name] = _seeds_of(run, name)
+        self.tasks = tuple(tasks)
+        has = {place: [table.info.name for table in self.tasks_at(place[1])] for place in self.places}
+        try:
+            self.plan = SequentialPlan(
+                tuple(planned),
+                tuple(map(name_of, self.places)),
+                # at some temperatures not all tasks have answers (log-likelihoods have one)
+                tasks_of={name_of(place): tuple(own) for place, own in has.items() if len(own) < len(tasks)},
+                stopping=stopping_of(entry),
+                alpha=entry["alpha"],
+                margin=entry["margin"],
+            )
+        except ValueError as error:
+            raise UserError(f"The manifest of {run.location} is damaged: {error}") from None
+        self.digests: dict[Place, list[str]] = {place: [] for place in self.places}
+        self._monitor = SequentialMonitor(self.plan)
         self._looks: dict[Place, int] = {}
         self._answers = {
-            (model, task.info.name, temperature): AnswerGrid(
-                np.full((task.items.size, seeds.size), np.nan),
-                np.zeros((task.items.size, seeds.size), dtype=np.bool_),
-            )
-            for model in (plan.baseline, *{variant for variant, _ in plan.places})
-            for task in plan.tasks
-            for temperature, seeds in task.seeds.items()
+            (model, table.info.name, temperature): AnswerGrid(table.items.astype(np.int64), seeds)
+            for model in (self.baseline, *{variant for variant, _ in self.places})
+            for table in self.tasks
+            for temperature, seeds in self.seeds[table.info.name].items()
         }
+
+    def plan_of(self, place: Place) -> SequentialPlan:
+        """The plan of one comparison."""
+        return self.plan.of(name_of(place))
+
+    def tasks_at(self, temperature: float) -> list[TaskTable]:
+        """The tasks that have answers at a temperature."""
+        return [table for table in self.tasks if temperature in self.seeds[table.info.name]]
+
+    def items_of(self, place: Place, looks: int) -> dict[str, Ints]:
+        """The items that count after some looks of a comparison, by task; sorted numbers."""
+        counted = [part.items for part in self.plan_of(place).layout[:looks]]
+        positions = np.concatenate([np.zeros(0, dtype=np.int64), *counted])
+        items, start = {}, 0
+        for table in self.tasks_at(place[1]):
+            here = positions[(positions >= start) & (positions < start + table.items.size)] - start
+            items[table.info.name] = np.sort(table.items[here].astype(np.int64))
+            start += table.items.size
+        return items
+
+    def read_samples(self) -> None:
+        """Take note of all answers in the run's samples."""
+        damaged: list[str] = []  # which a submit has removed and an analysis named
+        for table in self.tasks:
+            task = table.info.name
+            for model in self._run.models:
+                files = self._run.samples(model, task)
+                for rows in scan(self._run, files, table.info.metric, "prompt_hash", damaged):
+                    scores = ReportedScores(
+                        rows.column("item").to_numpy(),
+                        rows.column("temperature").cast(pa.float64()).to_numpy(),
+                        rows.column("seed").fill_null(NO_SEED).to_numpy(),
+                        rows.column("score").cast(pa.float64()).to_numpy().astype(np.float64),
+                    )
+                    self.add(model, task, scores)
 
     def add(self, model: str, task: str, scores: ReportedScores) -> None:
         """Take note of answers; those that are not part of the plan are ignored."""
-        for asked in self.plan.tasks:
-            for temperature in asked.seeds if asked.info.name == task else ():
-                answers = self._answers.get((model, task, temperature))
-                if answers is not None and answers.enter(asked, temperature, scores):
-                    tasks = self.plan.tasks_at(temperature)
-                    complete = [self._answers[model, one.info.name, temperature].complete for one in tasks]
-                    place = next(place for place in self.plan.places if place[1] == temperature)
-                    self._looks[model, temperature] = self.plan.plan_of(place).looks_in(complete)
+        for temperature in self.seeds.get(task, ()):
+            answers = self._answers.get((model, task, temperature))
+            here = scores.temperature.astype(np.float32) == np.float32(temperature)
+            if answers is not None and here.any():
+                answers.enter(scores.item[here], scores.seed[here], scores.score[here])
+                tasks = self.tasks_at(temperature)
+                complete = [self._answers[model, one.info.name, temperature].complete for one in tasks]
+                place = next(place for place in self.places if place[1] == temperature)
+                self._looks[model, temperature] = self.plan_of(place).looks_in(complete)
 
     def looks_of(self, model: str, temperature: float) -> int:
         """How many looks the answers of one model at a temperature would allow."""
@@ -284,16 +195,17 @@ class RunMonitor:
         """
         advanced = False
         for place, digests in self.digests.items():
-            models = self.plan.baseline, place[0]
+            models = self.baseline, place[0]
             possible = min(self.looks_of(model, place[1]) for model in models)
             if possible <= len(digests):
                 continue
-            plan, paired, worst = self.plan.plan_of(place), [], []
-            for task, planned in zip(self.plan.tasks_at(place[1]), plan.tasks, strict=True):
+            plan, paired, worst = self.plan_of(place), [], []
+            for table, planned in zip(self.tasks_at(place[1]), plan.tasks, strict=True):
                 seen = planned.seen_at(possible, plan.stopping.looks)
-                first, second = (self._answers[model, task.info.name, place[1]].scores for model in models)
-                paired.append(_differences(first[:seen], second[:seen], task))
-                worst.append(_worst_differences(first[:seen], second[:seen], task))
+                grids = [self._answers[model, table.info.name, place[1]] for model in models]
+                mean, at_worst = _differences(grids[0].scores[:seen], grids[1].scores[:seen], table.info)
+                paired.append(mean)
+                worst.append(at_worst)
             for look in range(len(digests) + 1, self._monitor.observe(name_of(place), paired, worst) + 1):
                 digests.append(self._digest(place, look, after=digests[-1] if digests else ""))
                 advanced = True
@@ -301,10 +213,10 @@ class RunMonitor:
 
     def _digest(self, place: Place, look: int, after: str) -> str:
         """Digest of the scores that are new at a look, in the order of asking, and of the digest before."""
-        plan, digest = self.plan.plan_of(place), blake2b(after.encode(), digest_size=16)
+        plan, digest = self.plan_of(place), blake2b(after.encode(), digest_size=16)
         for task in plan.tasks:
             first, end = (task.seen_at(number, plan.stopping.looks) for number in (look - 1, look))
-            for model in (self.plan.baseline, place[0]):
+            for model in (self.baseline, place[0]):
                 scores = self._answers[model, task.task, place[1]].scores[first:end]
                 digest.update(np.where(np.isnan(scores), np.nan, scores).tobytes())  # one NaN for all
         return digest.hexdigest()
@@ -316,29 +228,18 @@ class RunMonitor:
     def courses(self, *, tested: bool = True) -> dict[Place, Course]:
         """Looks and verdicts of every comparison, with p-values and intervals if they are asked for."""
         courses = self._monitor.courses(tested=tested)
-        return {place: courses[name_of(place)] for place in self.plan.places}
+        return {place: courses[name_of(place)] for place in self.places}
 
 
-def monitor_of(run: RunFiles) -> RunMonitor:
-    """All answers of a run, read from its samples; `advance` takes the looks that they allow.
+def name_of(place: Place) -> str:
+    """What the statistics call a comparison."""
+    return f"{place[0]} at {place[1]!r}"
 
-    Raises:
-        UserError: the run does not stop early, or something in it is damaged.
-    """
-    monitor = RunMonitor(read_run_plan(run))
-    damaged: list[str] = []  # which a submit has removed and an analysis named
-    for task in monitor.plan.tasks:
-        for model in run.models:
-            files = run.samples(model, task.info.name)
-            for table in scan(run, files, task.info.metric, "prompt_hash", damaged):
-                scores = ReportedScores(
-                    table.column("item").to_numpy(),
-                    table.column("temperature").cast(pa.float64()).to_numpy(),
-                    table.column("seed").fill_null(NO_SEED).to_numpy(),
-                    table.column("score").cast(pa.float64()).to_numpy().astype(np.float64),
-                )
-                monitor.add(model, task.info.name, scores)
-    return monitor
+
+def stopping_of(entry: StoppingEntry) -> Stopping:
+    """Looks and spending of a plan in a manifest."""
+    degraded, certified = entry["spending"]["degraded"], entry["spending"]["certified"]
+    return Stopping(entry["looks"], entry["until"], parse_spending(degraded), parse_spending(certified))
 
 
 def follow(run: RunFiles) -> RunMonitor:
@@ -347,7 +248,8 @@ def follow(run: RunFiles) -> RunMonitor:
     Raises:
         UserError: the run does not stop early, or something in it is damaged.
     """
-    monitor = monitor_of(run)
+    monitor = RunMonitor(run)
+    monitor.read_samples()
     try:
         monitor.advance()
     except EvidenceError as error:
@@ -355,30 +257,52 @@ def follow(run: RunFiles) -> RunMonitor:
     return monitor
 
 
-def _differences(baseline: Floats, variant: Floats, task: AskedTask) -> Floats:
-    """How much worse the variant is on each item, over the reruns that both have; NaN without any."""
-    both = ~(np.isnan(baseline) | np.isnan(variant))
-    sums = np.where(both, _losses(baseline, variant, task), 0.0).sum(axis=1)
-    counts = both.sum(axis=1)
-    means: Floats = np.divide(sums, counts, out=np.full(sums.size, np.nan), where=counts > 0)
-    return means
+def _empty_tables(run: RunFiles, entry: StoppingEntry) -> list[TaskTable]:
+    """The tasks without any answers: what decides must not depend on answers, their ranges included.
 
-
-def _worst_differences(baseline: Floats, variant: Floats, task: AskedTask) -> Floats:
-    """The same with every missing rerun as bad for the variant as possible.
-
-    Infinite without a range, of which the margin of a run is a share: nothing can be certified then.
+    Where a range is not certain without answers, there is none: damage is found all the same, but nothing is
+    certified.
     """
-    if task.info.bounds is None:
-        return np.full(len(variant), np.inf)
-    low, high = task.info.bounds if task.info.higher_is_better else task.info.bounds[::-1]
-    sides = np.where(np.isnan(baseline), high, baseline), np.where(np.isnan(variant), low, variant)
-    worst: Floats = _losses(*sides, task).mean(axis=1)
-    return worst
+    tables = []
+    for task in (RunTask(name, [run], []) for name in entry["metrics"]):
+        items, info = task.items(None), task_info(task, dict(entry["metrics"]), [])
+        if info is not None:
+            own, names = TaskTable(info, items.ids, items.clusters, {}), items.cluster_names
+            tables.append(replace(own, documents=items.documents, cluster_names=names))
+    settled = []
+    for table in scaled(ScoreSet((), tuple(tables)), ScaleOptions()).tasks:
+        info = table.info
+        bounds = info.bounds if info.stated.bounds else certain_range(info.metric)
+        settled.append(replace(table, info=replace(info, bounds=bounds)))
+    return settled
 
 
-def _losses(baseline: Floats, variant: Floats, task: AskedTask) -> Floats:
-    """How much worse the variant is, in shares of the range where there is one."""
-    low, high = task.info.bounds or (0.0, 1.0)
-    losses: Floats = (baseline - variant) / (high - low)
-    return losses if task.info.higher_is_better else -losses
+def _seeds_of(run: RunFiles, task: str) -> Mapping[float, Ints]:
+    seeds: dict[float, list[int]] = {}
+    for temperature, seed in run.tasks[task]["reruns"]:
+        seeds.setdefault(float(temperature or 0.0), []).append(NO_SEED if seed is None else seed)
+    return {temperature: np.array(sorted(found), dtype=np.int64) for temperature, found in seeds.items()}
+
+
+def _differences(baseline: Floats, variant: Floats, task: TaskInfo) -> tuple[Floats, Floats]:
+    """How much worse the variant is on each item, in shares of the range where there is one.
+
+    Returns:
+        The means over the reruns that both have, NaN without any; and those with every missing rerun as bad
+        for the variant as possible, infinite without a range, of which the margin of a run is a share:
+        nothing can be certified then. Shape (items,) each.
+    """
+    low, high = task.bounds or (0.0, 1.0)
+
+    def losses(first: Floats, second: Floats) -> Floats:
+        shares: Floats = (first - second) / (high - low)
+        return shares if task.higher_is_better else -shares
+
+    both = ~(np.isnan(baseline) | np.isnan(variant))
+    sums, counts = np.where(both, losses(baseline, variant), 0.0).sum(axis=1), both.sum(axis=1)
+    means: Floats = np.divide(sums, counts, out=np.full(sums.size, np.nan), where=counts > 0)
+    if task.bounds is None:
+        return means, np.full(len(variant), np.inf)
+    best, least = (high, low) if task.higher_is_better else (low, high)
+    worst = losses(np.where(np.isnan(baseline), best, baseline), np.where(np.isnan(variant), least, variant))
+    return means, worst.mean(axis=1)

@@ -73,21 +73,19 @@ def _other_choices(scores: ScoreSet, run: RunFiles, request: AnalyzeRequest) -> 
         metric = entry["metrics"].get(table.info.name, table.info.metric)
         if metric != table.info.metric:
             yield f"the metric {metric} of {table.info.name} (not {table.info.metric})"
-    yield from _other_clusters(scores, run, request.cluster)
+    columns = {task.get("cluster") for task in run.tasks.values()} - {None}
+    has_none = not columns and not any(table.links is not None for table in scores.tasks)
+    if (
+        request.cluster is not None
+        and columns != {request.cluster}
+        and not (request.cluster == "none" and has_none)
+    ):
+        own = f"clusters by {some(sorted(map(str, columns)))}" if columns else "the clusters of the run"
+        yield f"{own} (not --cluster {request.cluster})"
     if request.scales != AS_READ:
         yield "the scales of the run (not --range, --margin TASK=M or another direction)"
     if request.baseline not in {None, run.baseline}:
         yield f"the baseline {run.baseline} (not --baseline {request.baseline})"
-
-
-def _other_clusters(scores: ScoreSet, run: RunFiles, asked: str | None) -> Iterator[str]:
-    """Those of the run; without any and without items that tasks share, that is `none`."""
-    columns = {task.get("cluster") for task in run.tasks.values()} - {None}
-    linked = any(table.links is not None for table in scores.tasks)
-    if asked is None or columns == {asked} or (asked == "none" and not columns and not linked):
-        return
-    own = f"clusters by {some(sorted(map(str, columns)))}" if columns else "the clusters of the run"
-    yield f"{own} (not --cluster {asked})"
 
 
 def stopped_notes(runs: Sequence[RunFiles]) -> list[str]:
@@ -109,7 +107,7 @@ def stopped_notes(runs: Sequence[RunFiles]) -> list[str]:
             for (variant, temperature), course in monitor.courses(tested=False).items()
             if course.stopped
         ]
-        if stopped and not monitor.plan.finished:
+        if stopped and not monitor.finished:
             notes.append(
                 f"{run.location} stopped variants early, with a share of their samples: {some(stopped)}. "
                 "Rates are over the items that were answered; damage that stopped a variant is, on average, "

@@ -6,7 +6,7 @@ describes a comparison counts the items of its deciding look alone, as a pure fu
 scores; if the rest was asked for later, all items.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -19,17 +19,11 @@ from jobs.analysis.sequential.monitor import Place, RunMonitor, follow
 from jobs.analysis.sequential.refusals import plan_settings
 from jobs.formats.notices import Notice, NoticeCode, once
 from jobs.formats.samples import Temperature
-from jobs.scores.score_set import ScoreSet, TaskTable
+from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.arrays import Ints
 from stats.sequential.monitor import Course
 from stats.sequential_conclusion import conclude_course
-
-Items = Mapping[str, Ints]
-"""Numbers of items, by task."""
-
-Key = tuple[str, Temperature]
-"""Model and temperature."""
 
 
 def analyze_by_looks(scores: ScoreSet, request: AnalyzeRequest) -> compare.Analysis:
@@ -45,11 +39,10 @@ def analyze_by_looks(scores: ScoreSet, request: AnalyzeRequest) -> compare.Analy
     """
     settings = plan_settings(scores, request)
     baseline, monitor = compare.choose_baseline(scores, request.baseline), follow(scores.runs[0])
-    courses = monitor.courses()
+    courses, looks = monitor.courses(), monitor.plan.stopping.looks
     noted = note_looks(scores.runs[0], monitor.digests, courses)
     if request.strict and noted:
         raise UserError(f"{noted[0].text} --strict refuses that.")
-    plan, finished = monitor.plan.plan, monitor.plan.finished
     said, results, pairings = list[Notice](), list[compare.VariantResult](), list[Pairing]()
     late, is_open = 0, False
     for place, course in courses.items():
@@ -59,35 +52,33 @@ def analyze_by_looks(scores: ScoreSet, request: AnalyzeRequest) -> compare.Analy
         pairings.append(pairing)
         late += owed
         is_open |= course.verdict is None or bool(owed) or not pairing.pairs
-        if course.verdict is None:
-            pending = f"no verdict yet after {len(course.looks)} of {plan.stopping.looks} looks"
-        else:
-            pending = f"{owed:,} of the samples that were asked for after the decision have not been run yet"
         if course.verdict is None or owed:
+            pending = f"{owed:,} of the samples that were asked for after the decision have not been run yet"
+            if course.verdict is None:
+                pending = f"no verdict yet after {len(course.looks)} of {looks} looks"
             text = f"{pairing.label}: {pending}; the run is incomplete."
             said.append(Notice(NoticeCode.OWED_ANSWERS, text))
         said += pairing.warnings
         if pairing.pairs:
-            own, is_whole = monitor.plan.plan_of(place), finished and not owed
+            own, is_whole = monitor.plan_of(place), monitor.finished and not owed
             concluded = conclude_course(pairing.scores, pairing.absent, course, own, finished=is_whole)
-            looks = plan.stopping.looks
-            results.append(
-                compare.VariantResult(
-                    **vars(pairing), comparison=concluded, course=course, looks_planned=looks
-                )
+            result = compare.VariantResult(
+                **vars(pairing), comparison=concluded, course=course, looks_planned=looks
             )
+            results.append(result)
     compare.usable_pairings(scores, baseline, pairings, request)
     missing = compare.missing_temperatures(scores, baseline, request.temperature)
+    is_whole = monitor.finished and not late
     return compare.Analysis(
         baseline,
         settings,
         once((*scores.warnings, *noted, *missing, *said)),
         tuple(results),
-        scores if finished and not late else _counting(scores, baseline, monitor, courses),
+        scores if is_whole else _counting(scores, baseline, monitor, courses),
         incomplete=is_open,
         gaps=compare.has_gaps(scores, pairings, missing),
-        plan=plan,
-        finished=finished,
+        plan=monitor.plan,
+        finished=monitor.finished,
     )
 
 
@@ -102,20 +93,24 @@ def _count(
         The pairs, and how many samples that were asked for after the decision are not there.
     """
     (variant, temperature), owed = place, 0
-    if monitor.plan.finished:
+    if monitor.finished:
         whole = pair_up(scores, baseline, variant, temperature, None)
         if not whole.owed:
             return _unless_silent(whole), 0
         owed = whole.owed
-    items = monitor.plan.items_of(place, len(course.looks))
-    keys: list[Key] = [(baseline, temperature), place]
-    if not course.looks:
-        items = {}
-        for table in scores.tasks:
-            both = [table.columns[key].answered for key in keys if key in table.columns]
-            if both:
-                items[table.info.name] = table.items[np.logical_and.reduce(both)]
-    part = replace(scores, tasks=tuple(_restricted(table, keys, items) for table in scores.tasks))
+    items, tables = monitor.items_of(place, len(course.looks)), []
+    for table in scores.tasks:
+        name, models = table.info.name, {baseline, variant}
+        own = {key: c for key, c in table.columns.items() if key[1] == temperature and key[0] in models}
+        counts = [column.answered for column in own.values()]
+        if course.looks:
+            counts = [np.isin(table.items, items[name])] if name in items else []
+        if counts:
+            kept = np.flatnonzero(np.logical_and.reduce(counts))
+            tables.append(replace(table, columns=own).at(kept))
+        else:
+            tables.append(table)
+    part = replace(scores, tasks=tuple(tables))
     return _unless_silent(pair_up(part, baseline, variant, temperature, None)), owed
 
 
@@ -129,22 +124,13 @@ def _unless_silent(pairing: Pairing) -> Pairing:
     return pairing
 
 
-def _restricted(table: TaskTable, keys: Sequence[Key], items: Items) -> TaskTable:
-    """A task with two models at one temperature alone, on the items that count; whole if none are named."""
-    if table.info.name not in items:
-        return table
-    kept = items[table.info.name]
-    columns = {key: table.columns[key] for key in keys if key in table.columns}
-    return replace(table, columns=columns).at(np.flatnonzero(np.isin(table.items, kept)))
-
-
 def _counting(
     scores: ScoreSet, baseline: str, monitor: RunMonitor, courses: Mapping[Place, Course]
 ) -> ScoreSet:
     """The scores that count: of a variant those of its looks, of the baseline those of the longest course."""
-    items: dict[Key, Items] = {}
+    items: dict[tuple[str, Temperature], Mapping[str, Ints]] = {}
     for place in sorted(courses, key=lambda place: len(courses[place].looks)):
-        own = monitor.plan.items_of(place, len(courses[place].looks))
+        own = monitor.items_of(place, len(courses[place].looks))
         items[place] = items[baseline, place[1]] = own
     tables = []
     for table in scores.tasks:
