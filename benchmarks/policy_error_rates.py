@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from stats.comparison import Hypothesis, compare_family
+from stats.comparison import compare_family
 from stats.results import Settings
 from stats.scores import TaskScores
 from stats.verdict import Verdict
@@ -52,7 +52,7 @@ def release(
     rng: np.random.Generator, items: int, drops: list[float], variants: int, temperatures: int
 ) -> Release:
     """Simulate one; every task of every variant and temperature has its drop."""
-    hypotheses = []
+    hypotheses, settings = [], Settings(ALPHA, MARGIN, draws=2000)
     bases = [[(rng.random(items) < 0.7) * 1.0 for _ in drops] for _ in range(temperatures)]
     for base in [base for base in bases for _ in range(variants)]:
         scores = [
@@ -60,8 +60,8 @@ def release(
             for number, drop in enumerate(drops)
         ]
         groups = [*([task] for task in scores), scores]
-        hypotheses += [Hypothesis(group, (), ALPHA, MARGIN, blocks=True) for group in groups]
-    found = compare_family(hypotheses, Settings(draws=2000))
+        hypotheses += [(group, (), settings) for group in groups]
+    found = compare_family(hypotheses, [True] * len(hypotheses))
     certified = [
         all(each.p_noninferior <= ALPHA for each in found[number :: TASKS + 1]) for number in range(TASKS)
     ]

@@ -161,7 +161,7 @@ def analyze(
         UserError: the input cannot be read, nothing can be compared, or the policy does not fit.
     """
     from jobs.analysis.analyze import analyze as analyze_paths  # noqa: PLC0415
-    from jobs.analysis.policy.schema import load_policy  # noqa: PLC0415
+    from jobs.analysis.policy import load_policy  # noqa: PLC0415
     from jobs.analysis.request import AnalyzeRequest  # noqa: PLC0415
     from jobs.formats.columns import Columns  # noqa: PLC0415
     from jobs.formats.registry import require_existing  # noqa: PLC0415

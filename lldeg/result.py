@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from jobs.analysis.compare import Analysis, VariantResult
-    from jobs.analysis.policy.decision import Decision
+    from jobs.analysis.policy import Decision
     from jobs.scores.score_set import ScoreSet
     from orchestrator.rundir.progress import SweepProgress
 

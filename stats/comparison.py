@@ -15,7 +15,7 @@ intersection–union test; Berger 1982).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 
@@ -69,29 +69,31 @@ def compare_variants(
     """
     if not variants:
         raise EvidenceError("There are no variants to compare, so there is no verdict.")
-    missing = absent or {}
-    measured = {
-        name: _measure_variant(tasks, missing.get(name, ()), settings) for name, tasks in variants.items()
-    }
-    raw = np.array([whole.comparison.p_value(settings.combine) for whole, _ in measured.values()])
+    missing, measured = absent or {}, dict[str, tuple[Measured, tuple[Comparison, ...]]]()
+    for name, tasks in variants.items():
+        if not tasks:
+            raise EvidenceError("There are no tasks to compare on, so there is no verdict.")
+        gaps = missing.get(name, ())
+        whole = measure(tasks, gaps, settings)
+        parts = [whole] if len(tasks) == 1 and not gaps else [measure([task], (), settings) for task in tasks]
+        measured[name] = whole, _conclude_tasks(tasks, parts, settings)
+    raw = np.array([whole[0].p_value(settings.combine) for whole, _ in measured.values()])
     made = adjustment_for(variants, settings.adjust)
-    adjusted = (
-        adjust_p_values(raw, made)
-        if made != "maxt"
-        else step_down_max_t(
-            list(variants.values()), raw, settings.combine, settings.sign_vectors, settings.seed
-        )
-    )
-    certificates = np.array([whole.comparison.p_noninferior for whole, _ in measured.values()])
+    if made == "maxt":
+        scores, draws = list(variants.values()), settings.sign_vectors
+        adjusted = step_down_max_t(scores, raw, settings.combine, draws, settings.seed)
+    else:
+        adjusted = adjust_p_values(raw, made)
+    certificates = np.array([whole[0].p_noninferior for whole, _ in measured.values()])
     if settings.certify == "all":
         certificates = holm(certificates)
     notes = (Code.UNSHARED_ITEMS,) if (settings.adjust, made) == ("maxt", "holm") else ()
     share = _share(len(variants), made)
     return {
         name: conclude(
-            whole, settings, p=float(p), p_noninferior=float(q), share=share, parts=parts, notes=notes
+            whole, settings, p=float(p), p_noninferior=float(q), share=share, parts=tested, notes=notes
         )
-        for (name, (whole, parts)), p, q in zip(measured.items(), adjusted, certificates, strict=True)
+        for (name, (whole, tested)), p, q in zip(measured.items(), adjusted, certificates, strict=True)
     }
 
 
@@ -114,81 +116,47 @@ def _share(comparisons: int, made: Adjust) -> float:
     return 1.0 / comparisons if made in {"holm", "maxt"} else 1.0
 
 
-def _measure_variant(
-    tasks: Sequence[TaskScores], absent: Sequence[MissingAnswers], settings: Settings
-) -> tuple[Measured, tuple[Comparison, ...]]:
-    """All numbers of one variant, and its tasks concluded at levels adjusted for their own number."""
-    if not tasks:
-        raise EvidenceError("There are no tasks to compare on, so there is no verdict.")
-    whole = measure(tasks, absent, settings)
-    parts = [whole] if len(tasks) == 1 and not absent else [measure([task], (), settings) for task in tasks]
+def _conclude_tasks(
+    tasks: Sequence[TaskScores], parts: Sequence[Measured], settings: Settings
+) -> tuple[Comparison, ...]:
+    """The tasks of a variant, concluded at levels adjusted for their own number."""
     by_task: Adjust = settings.adjust if settings.adjust != "maxt" else "holm"
-    adjusted = adjust_p_values(np.array([part.comparison.p_pooled for part in parts]), by_task)
-    share = _share(len(parts), by_task)
-    concluded = (
-        conclude(
-            part,
-            settings,
-            p=float(p),
-            p_noninferior=part.comparison.p_noninferior,
-            share=share,
-            task=task.task,
-        )
-        for part, task, p in zip(parts, tasks, adjusted, strict=True)
-    )
-    return whole, tuple(concluded)
+    adjusted = adjust_p_values(np.array([comparison.p_pooled for comparison, *_ in parts]), by_task)
+    share, concluded = _share(len(parts), by_task), []
+    for task, part, p in zip(tasks, parts, adjusted, strict=True):
+        q = part[0].p_noninferior
+        concluded.append(conclude(part, settings, p=float(p), p_noninferior=q, share=share, task=task.task))
+    return tuple(concluded)
 
 
-@dataclass(frozen=True)
-class Hypothesis:
-    """One question of a family: is a variant worse on some tasks?
-
-    Attributes:
-        tasks: the paired scores; none where nothing pairs.
-        absent: what is missing of planned tasks on which nothing pairs.
-        alpha: its level, at most that of the family.
-        margin: largest acceptable drop, in shares of the metric's range.
-        blocks: whether it is one of the family; the others are not adjusted.
-    """
-
-    tasks: Sequence[TaskScores]
-    absent: Sequence[MissingAnswers]
-    alpha: float
-    margin: float
-    blocks: bool
+Hypothesis: TypeAlias = tuple[Sequence[TaskScores], Sequence[MissingAnswers], Settings]
+"""One question of a family, whether a variant is worse on some tasks: their paired scores (none where nothing
+pairs), what is missing of planned tasks on which nothing pairs, and its own level and margin."""
 
 
-def compare_family(hypotheses: Sequence[Hypothesis], settings: Settings) -> list[Comparison | None]:
+def compare_family(hypotheses: Sequence[Hypothesis], blocking: Sequence[bool]) -> list[Comparison | None]:
     """Compare every hypothesis, those that can block adjusted for each other.
 
     Args:
         hypotheses: the questions, those on which nothing pairs included: they count with a p-value of 1.
-        settings: test over several tasks, and what to do with missing answers; level, margin and adjustment
-            are the hypotheses' own.
+            Levels are at most that of the family; the test over several tasks is the same for all.
+        blocking: which of them are the family; the others are not adjusted.
 
     Returns:
         One comparison per hypothesis, its verdict at its own level; None where nothing pairs.
     """
-    own = [replace(settings, alpha=each.alpha, margin=each.margin) for each in hypotheses]
-    measured = [
-        measure(each.tasks, each.absent, chosen) if each.tasks else None
-        for each, chosen in zip(hypotheses, own, strict=True)
-    ]
-    raw = np.array(
-        [1.0 if whole is None else whole.comparison.p_value(settings.combine) for whole in measured]
-    )
-    family = np.flatnonzero([each.blocks for each in hypotheses])
-    adjusted = raw.copy()
-    adjusted[family] = holm(raw[family])
-    concluded: list[Comparison | None] = [None] * len(hypotheses)
-    for number, (each, whole) in enumerate(zip(hypotheses, measured, strict=True)):
+    measured = [measure(*each) if each[0] else None for each in hypotheses]
+    family, adjusted = np.flatnonzero(blocking), np.ones(len(hypotheses))
+    for number, (whole, (_, _, settings)) in enumerate(zip(measured, hypotheses, strict=True)):
         if whole is not None:
-            concluded[number] = conclude(
-                whole,
-                own[number],
-                p=float(adjusted[number]),
-                p_noninferior=whole.comparison.p_noninferior,
-                share=1.0 / family.size if each.blocks else 1.0,
-                task=each.tasks[0].task if len(each.tasks) == 1 else None,
-            )
+            adjusted[number] = whole[0].p_value(settings.combine)
+    adjusted[family] = holm(adjusted[family])
+    concluded: list[Comparison | None] = []
+    for whole, (tasks, _, settings), p, blocks in zip(measured, hypotheses, adjusted, blocking, strict=True):
+        share, task = 1.0 / family.size if blocks else 1.0, tasks[0].task if len(tasks) == 1 else None
+        if whole is None:
+            concluded.append(None)
+        else:
+            q = whole[0].p_noninferior
+            concluded.append(conclude(whole, settings, p=float(p), p_noninferior=q, share=share, task=task))
     return concluded

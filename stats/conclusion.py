@@ -4,19 +4,24 @@ The certificate asks whether the drop is below the margin for any value of the m
 range and units of a metric cannot be averaged: scores without bounds have a margin in their own unit or no
 certificate, and a variant measured on several kinds of scores is certified where every one of them is
 (intersection–union: the largest p-value holds the level).
+
+Where looks have decided (`conclude_course`) nothing is tested: the p-values of tests that are made once, at
+the end, are NaN, since they do not hold at a stop that the scores have chosen.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from stats.drop.evidence import DropEvidence, clustered, evidence_of
 from stats.drop.intervals import Interval
 from stats.planning import detectable_drop, items_to_decide
-from stats.results import Comparison, Settings, Unit
+from stats.results import NAN, Comparison, Settings, Unit
 from stats.scores import Case, MissingAnswers, TaskScores, lacking_of
+from stats.sequential.monitor import Course
+from stats.sequential.plan import SequentialPlan
 from stats.sharing import merged_blocks
 from stats.signflip import SignFlipTest
 from stats.tasks.combinations import COMBINATIONS, parts_of
@@ -29,23 +34,12 @@ BARELY = 1e-9
 MOST_TAIL = 0.49
 """One-sided limits exist for levels below ½ only."""
 
-Tasks = Sequence[TaskScores]
-Absent = Sequence[MissingAnswers]
+Tasks: TypeAlias = Sequence[TaskScores]
+Absent: TypeAlias = Sequence[MissingAnswers]
 
-
-@dataclass(frozen=True)
-class Measured:
-    """Everything that does not depend on other comparisons.
-
-    Attributes:
-        comparison: all numbers, still without a verdict.
-        evidence: what decides the certificate; None where there is no single unit, or nothing is the worst.
-        squares: sum of the squared differences of all blocks.
-    """
-
-    comparison: Comparison
-    evidence: DropEvidence | None
-    squares: float
+Measured: TypeAlias = tuple[Comparison, DropEvidence | None, float]
+"""All that does not depend on other comparisons: numbers without a verdict; what decides the certificate,
+None where there is no single unit, or nothing is the worst; the sum of the squares of all blocks."""
 
 
 def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
@@ -67,7 +61,6 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
         deciding = None if worst is None else evidence_of(worst)
         p = 1.0 if worst is None else max(p_paired, _p_noninferior(worst, settings))
     decision = _decision(paired, deciding or paired, described.margin, settings.alpha, p_pooled=p_pooled, p=p)
-    sums = merged_blocks(tasks)[0]
     p_bounds = p_pooled, p_pooled
     if lacks and (best is None or worst is None):
         p_bounds = 1.0, p_pooled
@@ -89,7 +82,8 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
         standard_error=combined.pooled.standard_error,
         smallest_p=combined.pooled.smallest_p,
     )
-    return Measured(comparison, None if described.margin is None else deciding, float(sums @ sums))
+    sums = merged_blocks(tasks)[0]
+    return comparison, None if described.margin is None else deciding, float(sums @ sums)
 
 
 def describe(
@@ -113,8 +107,9 @@ def describe(
     margin = tasks[0].margin if len(tasks) == 1 else None
     if all(task.bounds is not None for task in tasks):
         unit, margin = "share", settings.margin
-    best, worst = filled
-    bounds = (-np.inf, np.inf) if best is None or worst is None else (_mean(best), _mean(worst))
+    bounds, (best, worst) = (-np.inf, np.inf), filled
+    if best is not None and worst is not None:
+        bounds = _mean(best), _mean(worst)
     return Comparison(
         items=items,
         missing=sum(task.missing for task in tasks) + sum(gap.items for gap in absent),
@@ -126,8 +121,8 @@ def describe(
         variant_score=sum(float(task.share(task.variant).sum()) for task in tasks) / items,
         drop=sum(float(task.differences.sum()) for task in tasks) / items,
         drop_macro=float(np.mean([task.differences.mean() for task in tasks])),
-        drop_interval=(np.nan, np.nan),
-        drop_interval_decision=(np.nan, np.nan),
+        drop_interval=(NAN, NAN),
+        drop_interval_decision=(NAN, NAN),
         drop_bounds=bounds,
         margin=margin,
         margin_unit=unit,
@@ -160,21 +155,18 @@ def conclude(
         notes: further reasons, last.
         task: name, if this is the comparison on one task.
     """
-    comparison, alpha = measured.comparison, settings.alpha
-    verdict = decide(p, p_noninferior, alpha)
-    decided_by, deciding_task = _decider(verdict, comparison, parts, settings)
-    needed, deciding_p = None, comparison.p_value(settings.combine)
-    if verdict is Verdict.INCONCLUSIVE:  # by the rules that decide, each at the level adjustment leaves it
+    (comparison, evidence, squares), alpha, power = measured, settings.alpha, settings.power
+    items, needed, deciding_p = comparison.items, None, comparison.p_value(settings.combine)
+    verdict, deciding_task = decide(p, p_noninferior, alpha), None
+    decided_by: Decider | None = "noninferiority" if verdict is Verdict.CERTIFIED else None
+    if verdict is Verdict.DEGRADED:
+        by = min(parts_of(settings.combine), key=comparison.p_value)
+        decided_by = "pooled" if comparison.p_pooled <= alpha else by
+        if decided_by == "max-drop" and parts:
+            deciding_task = min(parts, key=lambda part: part.log_p_pooled).task
+    elif verdict is Verdict.INCONCLUSIVE:  # by the rules that decide, each at the level adjustment leaves it
         levels = alpha * min(1.0, deciding_p / p), alpha * min(1.0, comparison.p_noninferior / p_noninferior)
-        needed = items_to_decide(
-            comparison.items,
-            deciding_p,
-            measured.evidence,
-            comparison.margin,
-            levels=levels,
-            power=settings.power,
-        )
-    squares = measured.squares / comparison.items
+        needed = items_to_decide(items, deciding_p, evidence, comparison.margin, levels=levels, power=power)
     concluded = replace(
         comparison,
         verdict=verdict,
@@ -182,7 +174,7 @@ def conclude(
         p_noninferior_adjusted=p_noninferior,
         decided_by=decided_by,
         deciding_task=deciding_task,
-        mde=detectable_drop(comparison.items, comparison.blocks, squares, alpha * share, settings.power),
+        mde=detectable_drop(items, comparison.blocks, squares / items, alpha * share, power),
         items_needed=needed,
         task=task,
         tasks=parts,
@@ -190,16 +182,52 @@ def conclude(
     return replace(concluded, reason_codes=(*_explain(concluded, settings), *notes))
 
 
+def conclude_course(
+    tasks: Tasks, absent: Absent, course: Course, plan: SequentialPlan, *, finished: bool = False
+) -> Comparison:
+    """Describe the items that count, and add verdict and reasons from the looks.
+
+    Args:
+        tasks: the pairs of every task that count at the last look taken; at least one task.
+        absent: what is missing of tasks on which nothing pairs.
+        course: the looks.
+        plan: what was fixed beforehand.
+        finished: whether `tasks` holds all planned items, answered after the decision, too.
+
+    Returns:
+        The comparison; its verdict is inconclusive as long as there is none. Both intervals are the repeated
+        one. The p-values of the fixed tests are NaN, and those of an undecided comparison, too.
+    """
+    settings = Settings(alpha=plan.alpha, margin=plan.margin)
+
+    def untested(tasks: Tasks, absent: Absent) -> Comparison:
+        filled = completed(tasks, absent, "best"), completed(tasks, absent, "worst")
+        described = describe(tasks, absent, filled, settings)
+        return replace(described, method="exact" if plan.pooled else "monte-carlo")
+
+    limits = course.interval or (NAN, NAN)
+    p_noninferior = NAN if course.p_noninferior is None else course.p_noninferior
+    decided_by: Decider | None = "noninferiority" if course.verdict is Verdict.CERTIFIED else None
+    if course.verdict is Verdict.DEGRADED:
+        decided_by = "pooled" if plan.pooled else plan.combine
+    not_tested = (Code.TASK_NOT_TESTED,)
+    decided = replace(
+        untested(tasks, absent),
+        verdict=course.verdict or Verdict.INCONCLUSIVE,
+        drop_interval=limits,
+        drop_interval_decision=limits,
+        p_adjusted=NAN if course.p_adjusted is None else course.p_adjusted,
+        p_noninferior=p_noninferior,
+        p_noninferior_adjusted=p_noninferior,
+        decided_by=decided_by,
+        tasks=tuple(replace(untested([t], ()), reason_codes=not_tested, task=t.task) for t in tasks),
+    )
+    return replace(decided, reason_codes=tuple(_explain_course(course, decided, finished=finished)))
+
+
 def missing_of(tasks: Tasks, absent: Absent) -> list[MissingAnswers]:
     """What is missing, by task."""
     return [gap for gap in (*map(lacking_of, tasks), *absent) if gap is not None]
-
-
-def missing_code(comparison: Comparison, *, dropped: bool = False) -> Code:
-    """The reason that speaks of missing answers."""
-    if not comparison.drop_bounds[0] > -np.inf:
-        return Code.UNBOUNDED_MISSING
-    return Code.MISSING_DROPPED if dropped else Code.MISSING_WORST_CASE
 
 
 def completed(tasks: Tasks, absent: Absent, case: Case) -> list[TaskScores] | None:
@@ -232,7 +260,7 @@ def _explain(comparison: Comparison, settings: Settings) -> list[Code]:
         only_pairs = comparison.gaps and comparison.p_noninferior_paired <= alpha
         codes.append(Code.WITHIN_MARGIN_PAIRS_ONLY if only_pairs else Code.NOT_WITHIN_MARGIN)
     if comparison.gaps:
-        codes.append(missing_code(comparison, dropped=settings.missing == "drop"))
+        codes.append(_missing_code(comparison, dropped=settings.missing == "drop"))
         if comparison.verdict is Verdict.DEGRADED:
             at_best = comparison.p_pooled_bounds[0] <= alpha
             codes.append(Code.DEGRADED_BEST_CASE if at_best else Code.NOT_DEGRADED_BEST_CASE)
@@ -243,17 +271,33 @@ def _explain(comparison: Comparison, settings: Settings) -> list[Code]:
     return codes
 
 
-def _decider(
-    verdict: Verdict, comparison: Comparison, parts: Sequence[Comparison], settings: Settings
-) -> tuple[Decider | None, str | None]:
-    """The statistic behind the verdict, and the task where one task's drop made the difference."""
-    if verdict is not Verdict.DEGRADED:
-        return ("noninferiority" if verdict is Verdict.CERTIFIED else None), None
-    if comparison.p_pooled <= settings.alpha:
-        return "pooled", None
-    by = min(parts_of(settings.combine), key=comparison.p_value)
-    worst = min(parts, key=lambda part: part.log_p_pooled).task if by == "max-drop" and parts else None
-    return by, worst
+def _explain_course(course: Course, comparison: Comparison, *, finished: bool) -> list[Code]:
+    """What the verdict rests on, the deciding reason first."""
+    is_degraded = course.verdict is Verdict.DEGRADED
+    if course.verdict is None:
+        codes = [Code.LOOKS_PENDING]
+    else:
+        stopped = Code.STOPPED_DEGRADED if is_degraded else Code.STOPPED_CERTIFIED
+        codes = [stopped if course.stopped else Code.LAST_LOOK]
+        codes.append(Code.SIGNIFICANT if is_degraded else Code.NOT_SIGNIFICANT)
+        if comparison.margin is None:
+            codes.append(Code.UNBOUNDED_WITHOUT_MARGIN)
+        elif course.verdict is Verdict.INCONCLUSIVE:
+            codes.append(Code.NOT_WITHIN_MARGIN)
+        elif not is_degraded or (not comparison.gaps and comparison.drop_interval[1] < comparison.margin):
+            codes.append(Code.WITHIN_MARGIN)  # the interval of all looks ends below it, for example
+    if comparison.gaps:
+        codes.append(_missing_code(comparison))
+    if course.stopped:
+        codes.append(Code.FINISHED_LATER if finished else Code.ESTIMATE_AFTER_STOP)
+    return codes
+
+
+def _missing_code(comparison: Comparison, *, dropped: bool = False) -> Code:
+    """The reason that speaks of missing answers."""
+    if not comparison.drop_bounds[0] > -np.inf:
+        return Code.UNBOUNDED_MISSING
+    return Code.MISSING_DROPPED if dropped else Code.MISSING_WORST_CASE
 
 
 def _p_noninferior(tasks: Tasks, settings: Settings) -> float:

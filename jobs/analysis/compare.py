@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from jobs.analysis.pairing import Pairing, pair_up
-from jobs.analysis.policy.decision import Decision
+from jobs.analysis.policy import Decision
 from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.notices import Notice, NoticeCode, joined, once, some
 from jobs.formats.samples import PairBy, Temperature, temperatures_text

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from typer import Option
 
-from jobs.analysis.policy.schema import Policy, PolicyError
+from jobs.analysis.policy import Policy, PolicyError
 from jobs.formats.columns import Columns
 from jobs.formats.samples import PairBy
 from jobs.scores.scale_options import AS_READ, ScaleOptions

@@ -10,7 +10,7 @@ import typer
 
 from jobs.analysis.analyze import analyze as analyze_paths
 from jobs.analysis.compare import GateName
-from jobs.analysis.policy.schema import load_policy
+from jobs.analysis.policy import load_policy
 from jobs.analysis.request import AnalyzeRequest
 from jobs.commands.options import Columns, Higher, Lower, Margin, Metric, Range, Where, options_of
 from jobs.formats.columns import parse_columns
@@ -18,9 +18,9 @@ from jobs.formats.key_values import parse_assignments, read_metrics
 from jobs.formats.registry import is_run, require_existing
 from jobs.report.write import analysis_files, write_analysis
 from jobs.scores.scale_options import scale_options
-from jobs.text.decision import headline
 from jobs.text.junit import junit
 from jobs.text.markdown import markdown
+from jobs.text.meaning import headline
 from jobs.text.outputs import decision_entry, json_text, verdicts
 from jobs.text.reasons import worded
 from jobs.text.tables import print_analysis

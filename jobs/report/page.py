@@ -17,13 +17,21 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from jobs.analysis.compare import Analysis
-from jobs.analysis.policy.decision import Decision
+from jobs.analysis.policy import Decision
 from jobs.report.flips import GRAVEST_FIRST, embedded, flips_of
 from jobs.report.plots import drop_axis, limits, look_plot, score_curves, success_histograms
 from jobs.report.texts import Texts, visible
-from jobs.text.decision import CASE_HEADER, STATUS_WORDS, case_rows, decision_lines
 from jobs.text.format import amount, clean, p_text, percent, score_text, temperature_text
-from jobs.text.meaning import gap_lines, margin_text, meaning, notes
+from jobs.text.meaning import (
+    CASE_HEADER,
+    STATUS_WORDS,
+    case_rows,
+    decision_lines,
+    gap_lines,
+    margin_text,
+    meaning,
+    notes,
+)
 from jobs.text.outputs import verdicts
 from stats.results import Settings, Unit
 from stats.tasks.combinations import default_first

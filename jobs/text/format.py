@@ -13,9 +13,10 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jobs.formats.samples import Temperature
-    from stats.results import Unit
+    from collections.abc import Sequence
 
+    from jobs.formats.samples import Temperature
+    from stats.results import Comparison, Unit
 
 _UNUSUAL = re.compile(r"[^\n\t -~]")
 
@@ -56,11 +57,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def points(share: float) -> str:
-    """A drop in points, with sign."""
-    return f"{_rounded(share):+.2f}"
-
-
 def points_text(drop: float) -> str:
     """A drop in points, for a sentence."""
     return f"{100 * drop:g} point{'' if drop == 0.01 else 's'}"
@@ -71,17 +67,14 @@ def detectable_text(drop: float | None) -> str:
     return "none" if drop is None else f"{100 * drop:.2f} points"
 
 
-def _rounded(share: float) -> float:
-    return round(100 * share, 2) + 0.0  # a rounded −0 is 0
-
-
 def amount(drop: float, unit: Unit, *, sign: bool = True) -> str:
     """A drop as a number: in points where it is a share of a range, else in the metric's own unit."""
     if not math.isfinite(drop):
         return "∞" if drop > 0 else "−∞"
+    plus = "+" if sign else ""
     if unit == "share":
-        return points(drop) if sign else f"{_rounded(drop):.2f}"
-    return f"{drop + 0.0:{'+' if sign else ''}.4g}"
+        return f"{round(100 * drop, 2) + 0.0:{plus}.2f}"  # a rounded −0 is 0
+    return f"{drop + 0.0:{plus}.4g}"
 
 
 def amount_text(drop: float, unit: Unit) -> str:
@@ -93,6 +86,21 @@ def amount_text(drop: float, unit: Unit) -> str:
 def score_text(score: float, unit: Unit) -> str:
     """A mean score: in percent of the range, or in the metric's own unit."""
     return percent(score) if unit == "share" else f"{score:.4g}"
+
+
+def scores_text(comparison: Comparison) -> str:
+    """The scores of baseline and variant."""
+    scores = (comparison.baseline_score, comparison.variant_score)
+    return " → ".join(score_text(score, comparison.margin_unit) for score in scores)
+
+
+def drop_text(comparison: Comparison, interval: Sequence[float]) -> str:
+    """A drop with its interval; a dash for an end where looks set no limit before scores end."""
+    unit, ends = comparison.margin_unit, []
+    for end in interval:
+        is_open = math.isnan(comparison.p_pooled) and not abs(end) < 1.0 and unit == "share"
+        ends.append("–" if is_open else amount(end, unit, sign=False))
+    return f"{amount(comparison.drop, unit)} [{', '.join(ends)}]"
 
 
 def temperature_text(temperature: Temperature) -> str:

@@ -12,9 +12,9 @@ from typing import Literal, get_args
 from xml.etree import ElementTree as ET
 
 from jobs.analysis.compare import Analysis, GateName
-from jobs.analysis.policy.decision import Decision, Ruling
-from jobs.text.decision import headline, judged_first, place, task_name
+from jobs.analysis.policy import Decision, Ruling
 from jobs.text.format import clean
+from jobs.text.meaning import headline, judged_first, place, task_name
 from stats.verdict import Verdict
 
 Kind = Literal["failure", "error", "skipped"]

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 
 from jobs.analysis.compare import Analysis
 from jobs.text import tables
-from jobs.text.decision import CASE_HEADER, case_rows, headline
 from jobs.text.format import clean
-from jobs.text.meaning import gap_lines, meanings, shown_warnings, terms
+from jobs.text.meaning import CASE_HEADER, case_rows, gap_lines, headline, meanings, shown_warnings, terms
 
 MOST_ROWS = 50
 """Rows of a table; GitHub takes comments of up to 65,536 characters."""

@@ -1,22 +1,44 @@
-"""What verdicts mean, in plain words.
+"""What verdicts and decisions mean, in plain words: sentences, one line for all, a row for each case.
 
 Each sentence says what was found, in which unit and against which margin, and claims nothing that the numbers
 do not support: a loss of points only if the drop is positive, and a drop within the margin only if that was
 shown.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 
 from jobs.analysis.compare import Analysis, VariantResult
+from jobs.analysis.policy import Case, Decision, Ruling
 from jobs.formats.notices import Notice
-from jobs.text.decision import place
-from jobs.text.format import amount, amount_text, clean, p_text
+from jobs.formats.samples import Temperature
+from jobs.text.format import amount, amount_text, clean, drop_text, p_text, temperature_text
 from jobs.text.reasons import several_certificates
 from stats.results import Comparison, Settings
 from stats.verdict import Code, Verdict
 
 MANY_ALIKE = 3
 """Warnings of one kind that are shown one by one."""
+
+MOST_NAMED = 2
+"""Culprits that the line names."""
+
+STATUS_WORDS = {
+    Ruling.BLOCKED: "blocked",
+    Ruling.INSUFFICIENT: "not enough evidence",
+    Ruling.PASS: "pass",
+    Ruling.WATCHED: "watched",
+}
+"""What people read for a status; the gravest first."""
+
+CASE_HEADER = ("variant", "T", "task", "required", "decision", "drop, points", "why")
+
+
+def place(variant: str, temperature: Temperature, task: str | None = None) -> str:
+    """A comparison by name: variant, temperature and task."""
+    at = "" if temperature is None else f" at temperature {temperature:g}"
+    on = "" if task is None else f" on {clean(task)}"
+    return f"{clean(variant)}{at}{on}"
 
 
 def terms(analysis: Analysis) -> str:
@@ -166,3 +188,72 @@ def shown_warnings(warnings: Sequence[Notice]) -> list[str]:
         if rest > 0:
             shown.append(f"{rest} more warnings of this kind are in verdicts.json.")
     return shown
+
+
+def headline(analysis: Analysis) -> str:
+    """The line, without markup: the decision or the worst verdict, the culprits, and how many there are."""
+    if (decision := analysis.decision) is not None:
+        culprits = []
+        if decision.status is not Ruling.PASS:
+            shown = [case for case in decision.cases if case.status is decision.status]
+            culprits = [
+                f"{place(c.variant, c.temperature, c.demand.task)} {c.reasons[0].code}" for c in shown
+            ]
+            culprits += [reason.code for reason in decision.reasons]
+        judged = Counter(case.status for case in decision.cases)
+        found = ", ".join(f"{judged[status]} {STATUS_WORDS[status]}" for status in Ruling if judged[status])
+        return f"lldeg policy: {STATUS_WORDS[decision.status]}{_named(culprits)} ({found})"
+    counts = Counter(result.comparison.verdict for result in analysis.results)
+    worst = next(v for v in (Verdict.DEGRADED, Verdict.INCONCLUSIVE, Verdict.CERTIFIED) if counts[v])
+    degraded = [r for r in analysis.results if r.comparison.verdict is Verdict.DEGRADED]
+    degraded.sort(key=lambda result: -result.comparison.drop)
+    named = [
+        f"{place(r.variant, r.temperature)} loses {amount_text(r.comparison.drop, r.comparison.margin_unit)}"
+        if r.comparison.drop > 0.0
+        else f"{place(r.variant, r.temperature)} on some tasks"
+        for r in degraded
+    ]
+    found = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
+    return f"lldeg {worst.value}{_named(named)} ({found})"
+
+
+def _named(culprits: Sequence[str]) -> str:
+    if not culprits:
+        return ""
+    more = len(culprits) - MOST_NAMED
+    return f": {', '.join(culprits[:MOST_NAMED])}{f' and {more} more' if more > 0 else ''}"
+
+
+def judged_first(decision: Decision) -> list[Case]:
+    """The cases that the policy names, those that keep the release from passing first."""
+    named = [case for case in decision.cases if case.demand.rule is not None]
+    return sorted(named, key=lambda case: list(STATUS_WORDS).index(case.status))
+
+
+def case_rows(decision: Decision) -> list[tuple[str, ...]]:
+    """One row per case, under `CASE_HEADER`."""
+    rows: list[tuple[str, ...]] = []
+    for case in judged_first(decision):
+        found, drop = case.comparison, "–"
+        if found is not None:
+            drop = f"{drop_text(found, found.drop_interval_decision)}, p {p_text(found.p_adjusted)}"
+        why = " ".join(reason.code for reason in case.reasons)
+        words = task_name(case), case.demand.require, STATUS_WORDS[case.status]
+        rows.append((clean(case.variant), temperature_text(case.temperature), *words, drop, why))
+    return rows
+
+
+def task_name(case: Case) -> str:
+    """The task of a case for people."""
+    return "(all judged tasks)" if case.demand.task is None else clean(case.demand.task)
+
+
+def decision_lines(decision: Decision) -> list[str]:
+    """Why a release does not pass, a line each: what concerns all of it, then every case in its way."""
+    lines = [reason.text for reason in decision.reasons]
+    for case in judged_first(decision):
+        if case.status in {Ruling.BLOCKED, Ruling.INSUFFICIENT}:
+            why = " ".join(clean(reason.text) for reason in case.reasons)
+            where = f"{place(case.variant, case.temperature)}, {task_name(case)}"
+            lines.append(f"{where}: {STATUS_WORDS[case.status]}. {why}")
+    return lines

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from jobs.analysis.compare import Analysis, VariantResult
-from jobs.analysis.policy.decision import Decision
+from jobs.analysis.policy import Decision
 from jobs.formats.samples import Temperature
 from jobs.scores.score_set import ScoreSet, TaskTable
 from jobs.text.reasons import worded
@@ -112,7 +112,7 @@ def decision_entry(decision: Decision) -> Row:
                 "reasons": [reason._asdict() for reason in case.reasons],
                 "rule": case.demand.rule,
                 "require": case.demand.require,
-                "alpha": case.demand.alpha,
+                "alpha": case.demand.settings.alpha,
                 "min_items": case.demand.min_items,
                 "max_missing": case.demand.max_missing,
                 "missing_share": list(case.missing_share),

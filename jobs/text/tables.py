@@ -6,18 +6,16 @@ A sweep of five variants at two temperatures on forty tasks has four hundred tas
 say that nothing was found. The files hold them all; a terminal shows where the damage sits.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from jobs.analysis.compare import Analysis
-from jobs.analysis.policy.decision import Ruling
-from jobs.text.decision import STATUS_WORDS, decision_lines, place
-from jobs.text.format import amount, broken, clean, p_text, score_text, temperature_text
-from jobs.text.meaning import gap_lines, meanings, shown_warnings, terms
+from jobs.analysis.policy import Ruling
+from jobs.text.format import amount, broken, clean, drop_text, p_text, scores_text, temperature_text
+from jobs.text.meaning import STATUS_WORDS, decision_lines, gap_lines, meanings, place, shown_warnings, terms
 from stats.results import Comparison
 from stats.verdict import Code, Verdict
 
@@ -27,7 +25,7 @@ STYLES = {
     Ruling.BLOCKED: "bold red", Ruling.PASS: "bold green", Ruling.INSUFFICIENT: "bold yellow",
 }  # fmt: skip
 NARROW = 76
-"""Below so many columns a table would wrap inside its cells; each row becomes a few lines instead."""
+"""Columns below which a table would wrap inside its cells."""
 
 WIDE = 92
 """From so many columns on there is room for the share of the samples beside the number of the look."""
@@ -113,42 +111,33 @@ def verdict_table(analysis: Analysis, *, wide: bool) -> tuple[Cells, list[Cells]
         task = result.comparison.deciding_task  # whose drop alone makes the verdict
         name = clean(result.variant) + ("" if task is None else f" (on task {clean(task)})")
         temperature = temperature_text(result.temperature)
-        taken = (
-            ()
-            if result.course is None
-            else (  # of those planned, and the share of the samples used
-                f"{len(result.course.looks)}/{result.looks_planned}",
-                f"{100 * result.course.share_used:.0f}",
-            )
-        )
+        taken: Cells = ()  # looks of those planned, and the share of the samples used
+        if (course := result.course) is not None:
+            taken = f"{len(course.looks)}/{result.looks_planned}", f"{100 * course.share_used:.0f}"
         rows.append((name, temperature, verdict, *taken[:looks], *cells))
     return head, rows
 
 
 def _cells(comparison: Comparison) -> Cells:
-    unit = comparison.margin_unit
-    scores = " → ".join(score_text(s, unit) for s in (comparison.baseline_score, comparison.variant_score))
-    flips, p = f"{comparison.worse}/{comparison.better}", p_text(comparison.p_adjusted)
+    scores, p = scores_text(comparison), p_text(comparison.p_adjusted)
+    flips = f"{comparison.worse}/{comparison.better}"
     if Code.TASK_NOT_TESTED in comparison.reason_codes:
-        return ("–", scores, amount(comparison.drop, unit), flips, p)
-    low, high = (_limit_text(end, comparison) for end in comparison.drop_interval_decision)
-    drop = f"{amount(comparison.drop, unit)} [{low}, {high}]"
+        return ("–", scores, amount(comparison.drop, comparison.margin_unit), flips, p)
+    drop = drop_text(comparison, comparison.drop_interval_decision)
     return (comparison.verdict.value.upper(), scores, drop, flips, p)
 
 
-def _limit_text(end: float, comparison: Comparison) -> str:
-    """An end of the interval that decides; a dash where looks set no limit before scores end."""
-    if math.isnan(comparison.p_pooled) and not abs(end) < 1.0 and comparison.margin_unit == "share":
-        return "–"
-    return amount(end, comparison.margin_unit, sign=False)
-
-
 def _print_rows(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
-    show: Callable[[Console, Cells, Sequence[Cells]], None] = _stacked if console.width < NARROW else _table
-    show(console, header, rows)
-
-
-def _table(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
+    """A table; where it would wrap inside its cells, a few lines for each row."""
+    if console.width < NARROW:
+        for row in rows:
+            name, *temperature, verdict = row[: header.index("verdict") + 1]
+            title = f"{name} (T {temperature[0]})" if temperature else name
+            console.print(Text.assemble(title, " ", (verdict, STYLES.get(verdict, ""))))
+            rest = zip(header[len(temperature) + 2 :], row[len(temperature) + 2 :], strict=True)
+            said = [f"{label}: {cell}" for label, cell in rest]
+            console.print(Text(f"  {'; '.join(said[:-2])}\n  {'; '.join(said[-2:])}"))
+        return
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     heads = [name.replace("/", "/\n") for name in header]
     widths = [max(map(len, (*head.split("\n"), *cells))) for head, *cells in zip(heads, *rows, strict=True)]
@@ -160,13 +149,3 @@ def _table(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
         styled = (Text(cell, style=STYLES.get(cell, "")) for cell in cells)
         table.add_row(Text(broken(name, first)), *styled)
     console.print(table)
-
-
-def _stacked(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
-    for row in rows:
-        name, *temperature, verdict = row[: header.index("verdict") + 1]
-        title = f"{name} (T {temperature[0]})" if temperature else name
-        console.print(Text.assemble(title, " ", (verdict, STYLES.get(verdict, ""))))
-        rest = zip(header[len(temperature) + 2 :], row[len(temperature) + 2 :], strict=True)
-        said = [f"{label}: {cell}" for label, cell in rest]
-        console.print(Text(f"  {'; '.join(said[:-2])}\n  {'; '.join(said[-2:])}"))

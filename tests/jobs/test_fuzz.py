@@ -10,7 +10,7 @@ from standin.runs import MadeTask, make_run
 from standin.strange import JSON, PLAIN, often, or_a_sentence, planted, trees
 
 import lldeg
-from jobs.analysis.policy.schema import load_policy
+from jobs.analysis.policy import load_policy
 from jobs.scores.read import read_scores
 from jobs.scores.score_set import Reading
 from orchestrator.config.load import load_config

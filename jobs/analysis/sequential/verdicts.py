@@ -22,8 +22,8 @@ from jobs.formats.samples import Temperature
 from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.arrays import Ints
+from stats.conclusion import conclude_course
 from stats.sequential.monitor import Course
-from stats.sequential_conclusion import conclude_course
 
 
 def analyze_by_looks(scores: ScoreSet, request: AnalyzeRequest) -> compare.Analysis:

@@ -7,7 +7,7 @@ from standin.runs import MadeTask, make_run
 from test_policy_table import CERTIFIED, DAMAGED, SAME, UNHARMED, WORSE, A, task
 
 import lldeg
-from jobs.analysis.policy.schema import PolicyError
+from jobs.analysis.policy import PolicyError
 
 
 def decision_of(folder, tasks, policy, **options):

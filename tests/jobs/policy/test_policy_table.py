@@ -10,7 +10,7 @@ import yaml
 from standin.runs import OWED, MadeTask, make_run
 
 import lldeg
-from jobs.analysis.policy.schema import PolicyError
+from jobs.analysis.policy import PolicyError
 
 N = 400
 SAME = [1] * 300 + [0] * 100

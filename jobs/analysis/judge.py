@@ -8,15 +8,24 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from jobs.analysis.compare import INCOMPLETE, Analysis, VariantResult
-from jobs.analysis.policy.decision import Case, Decision, Demand, Reason, Ruling
-from jobs.analysis.policy.schema import Mistake, Policy, PolicyError, Rule
+from jobs.analysis.policy import (
+    Case,
+    Decision,
+    Demand,
+    Mistake,
+    Policy,
+    PolicyError,
+    Reason,
+    Rule,
+    Ruling,
+)
 from jobs.analysis.sequential.refusals import stops_early
 from jobs.formats.metrics import unused_requests
 from jobs.formats.notices import NoticeCode, some
 from jobs.scores.score_set import TaskInfo, TaskTable
 from orchestrator.errors import suggestion
 from stats.comparison import Hypothesis, compare_family
-from stats.results import Comparison, Settings
+from stats.results import Comparison
 from stats.tasks.combinations import BY_NAME
 from stats.verdict import Verdict
 
@@ -40,11 +49,20 @@ def decide_release(policy: Policy, analysis: Analysis) -> Decision:
     Raises:
         PolicyError: the policy does not fit the scores; it names all mistakes.
     """
-    settings = analysis.settings
-    untested = [notice.task for notice in analysis.warnings if notice.task is not None]
-    infos = [table.info for table in analysis.scores.tasks]
-    wanted, mistakes = _demands(policy, settings, infos, untested)
-    if mistakes := [*mistakes, *_mistakes(policy, analysis)]:
+    wanted, mistakes = _demands(policy, analysis)
+    known = list(dict.fromkeys(result.variant for result in analysis.results))
+    for name in policy.variants or ():
+        if name not in known:
+            hint = suggestion(name, known) or f"; those compared are {some(known, 20)}"
+            said = f"variants: there is no variant '{name}' to judge{hint}"
+            mistakes.append(("unknown-variant", said))
+    if stops_early(analysis.scores):
+        said = "the run stops variants early, and a policy tests all planned samples once: leave it out"
+        mistakes.append(("stops-early", said))
+    if not BY_NAME[analysis.settings.combine].keeps_level:
+        said = f"a policy controls false alarms, which --combine {analysis.settings.combine} does not"
+        mistakes.append(("invalid-policy", said))
+    if mistakes:
         raise PolicyError("The policy", mistakes)
     questions = [
         question
@@ -52,34 +70,29 @@ def decide_release(policy: Policy, analysis: Analysis) -> Decision:
         if policy.variants is None or result.variant in policy.variants
         for question in _questions(result, wanted, analysis, policy)
     ]
-    hypotheses = [_hypothesis(*question) for question in questions]
-    comparisons = compare_family(hypotheses, settings)
+    blocking = [demand.blocks for _, demand, _ in questions]
+    comparisons = compare_family([_hypothesis(*question) for question in questions], blocking)
     cases = tuple(
         _case(question, comparison, analysis.baseline)
         for question, comparison in zip(questions, comparisons, strict=True)
     )
     reasons = tuple(_release_reasons(policy, analysis))
-    statuses = {case.status for case in cases}
-    status = Ruling.INSUFFICIENT if reasons or Ruling.INSUFFICIENT in statuses or not cases else Ruling.PASS
-    status = Ruling.BLOCKED if Ruling.BLOCKED in statuses else status
-    family = sum(hypothesis.blocks for hypothesis in hypotheses)
-    return Decision(status, settings.alpha, family, analysis.baseline, cases, reasons)
+    statuses, status = {case.status for case in cases}, Ruling.PASS
+    if Ruling.BLOCKED in statuses:
+        status = Ruling.BLOCKED
+    elif reasons or Ruling.INSUFFICIENT in statuses or not cases:
+        status = Ruling.INSUFFICIENT
+    alpha = analysis.settings.alpha
+    return Decision(status, alpha, sum(blocking), analysis.baseline, cases, reasons)
 
 
-def _demands(
-    policy: Policy, settings: Settings, tasks: Sequence[TaskInfo], untested: Sequence[str]
-) -> tuple[list[Demand], list[Mistake]]:
-    """One demand per task, then the one over all of them; and what is wrong with the policy.
-
-    Args:
-        policy: the rules.
-        settings: level and margin where the policy has none.
-        tasks: those that were measured, or were to be.
-        untested: names of tasks without a number per sample, which rules may name.
-    """
+def _demands(policy: Policy, analysis: Analysis) -> tuple[list[Demand], list[Mistake]]:
+    """One demand per measured task, then the one over all of them; and what is wrong with the policy."""
+    settings, tasks = analysis.settings, [table.info for table in analysis.scores.tasks]
+    untested = [notice.task for notice in analysis.warnings if notice.task is not None]
     groups = {info.name: info.group for info in tasks} | dict.fromkeys(untested)
     known = [*groups, *(group for group in groups.values() if group)]
-    mistakes, found = list[Mistake](), list[Demand]()
+    mistakes, demands = list[Mistake](), list[Demand]()
     for name in unused_requests(dict.fromkeys(policy.tasks, ""), groups):
         hint = suggestion(name, known) or f"; the tasks are {some(list(groups), 20)}"
         mistakes.append(("unknown-task", f"tasks.{name} matches no task{hint}"))
@@ -88,34 +101,17 @@ def _demands(
         if clash is not None:
             mistakes.append(("ambiguous-rules", clash))
         rule = UNNAMED if rule_name is None else policy.tasks[rule_name]
-        found.append(_demand(info.name, rule_name, rule, policy, settings))
-    mistakes += _wrong_margins(policy, found, tasks)
-    found.append(_demand(None, "overall", policy.overall, policy, settings))
+        demands.append(policy.demand(info.name, rule_name, rule, settings))
+    mistakes += _wrong_margins(policy, demands, tasks)
+    demands.append(policy.demand(None, "overall", policy.overall, settings))
     for place, rule in policy.places.items():
         if rule.alpha is not None and rule.alpha > settings.alpha:
             said = f"{place}: alpha {rule.alpha:g} is above the level of the whole policy, {settings.alpha:g}"
             mistakes.append(("alpha-too-large", said))
-    if not mistakes and not any(demand.blocks for demand in found[:-1]):
+    if not mistakes and not any(demand.blocks for demand in demands[:-1]):
         said = "the rules leave every measured task watched, so nothing could block a release"
         mistakes.append(("nothing-required", said))
-    return found, mistakes
-
-
-def _demand(task: str | None, name: str | None, rule: Rule, policy: Policy, settings: Settings) -> Demand:
-    defaults = {
-        "alpha": settings.alpha,
-        "margin": settings.margin,
-        "margin_own_unit": None,
-        "min_items": policy.min_items,
-        "max_missing": policy.max_missing,
-    }
-    return Demand(task, name, rule.require, **(defaults | rule.limits))
-
-
-def _requires_anything(policy: Policy, task: str) -> bool:
-    """Whether a rule requires something of a task that could not be tested, whose group is unknown."""
-    name, _ = _rule_for(task, None, policy.tasks)
-    return name is not None and policy.tasks[name].require != "watched"
+    return demands, mistakes
 
 
 def _rule_for(task: str, group: str | None, rules: Mapping[str, Rule]) -> tuple[str | None, str | None]:
@@ -147,21 +143,6 @@ def _wrong_margins(policy: Policy, found: Sequence[Demand], tasks: Sequence[Task
                 low, high = info.bounds
                 said = f"{info.metric} ranges from {low:g} to {high:g}, so its margin is a share: margin: "
                 yield "wrong-margin", f"tasks.{name}: {said}{own / (high - low):g}"
-
-
-def _mistakes(policy: Policy, analysis: Analysis) -> Iterator[Mistake]:
-    """What of the policy does not fit the analysis."""
-    known = list(dict.fromkeys(result.variant for result in analysis.results))
-    for name in policy.variants or ():
-        if name not in known:
-            hint = suggestion(name, known) or f"; those compared are {some(known, 20)}"
-            yield "unknown-variant", f"variants: there is no variant '{name}' to judge{hint}"
-    if stops_early(analysis.scores):
-        said = "the run stops variants early, and a policy tests all planned samples once: leave it out"
-        yield "stops-early", said
-    if not BY_NAME[analysis.settings.combine].keeps_level:
-        said = f"a policy controls false alarms, which --combine {analysis.settings.combine} does not"
-        yield "invalid-policy", said
 
 
 def _questions(
@@ -196,7 +177,7 @@ def _hypothesis(result: VariantResult, demand: Demand, tables: Sequence[TaskTabl
         own = demand.margin_own_unit
         paired = [task if task.bounds is not None else replace(task, margin=own) for task in paired]
     absent = [gap for gap in result.gaps if gap.task in names and gap.task not in pairs]
-    return Hypothesis(paired, absent, demand.alpha, demand.margin, demand.blocks)
+    return paired, absent, demand.settings
 
 
 def _case(question: Question, comparison: Comparison | None, baseline: str) -> Case:
@@ -208,14 +189,12 @@ def _case(question: Question, comparison: Comparison | None, baseline: str) -> C
         answered.append(sum(int(column.answers.sum()) for column in columns if column))
         lacking = sum(gap.missing[side] + gap.failed[side] for gap in result.gaps if gap.task in names)
         shares.append(lacking / (lacking + answered[side]) if lacking + answered[side] else 1.0)
-    doubts = list(_doubts(demand, comparison, shares, answered))
+    doubts, alpha = list(_doubts(demand, comparison, shares, answered)), demand.settings.alpha
     if not demand.blocks:
-        status, reasons = (
-            Ruling.WATCHED,
-            [Reason("watched", "Watched only: it cannot block the release.")],
-        )
+        said = Reason("watched", "Watched only: it cannot block the release.")
+        status, reasons = Ruling.WATCHED, [said]
     elif comparison is not None and comparison.verdict is Verdict.DEGRADED:
-        p = f"p = {comparison.p_adjusted:.3g} ≤ {demand.alpha:g}"
+        p = f"p = {comparison.p_adjusted:.3g} ≤ {alpha:g}"
         damage = f"Significantly worse: {p}, adjusted over everything that can block."
         status, reasons = Ruling.BLOCKED, [Reason("degraded", damage), *doubts]
     elif doubts:
@@ -254,20 +233,23 @@ def _doubts(
         if share > demand.max_missing:
             said = f"{share:.1%} of the {who}'s samples are missing or failed; the policy allows"
             yield Reason("too-many-missing", f"{said} {demand.max_missing:.1%}.")
-    p = comparison.p_noninferior
-    if demand.require == "certified" and comparison.margin is None and comparison.margin_unit == "metric":
+    if demand.require != "certified":
+        return
+    if comparison.margin is None and comparison.margin_unit == "metric":
+        said = "The metric has no range: a certificate needs margin_own_unit in the policy."
+        yield Reason("no-margin", said)
+    elif (p := comparison.p_noninferior) > (alpha := demand.settings.alpha):
         yield Reason(
-            "no-margin", "The metric has no range: a certificate needs margin_own_unit in the policy."
+            "not-certified", f"The drop was not shown to be below the margin: p = {p:.3g} > {alpha:g}."
         )
-    elif demand.require == "certified" and p > demand.alpha:
-        said = f"The drop was not shown to be below the margin: p = {p:.3g} > {demand.alpha:g}."
-        yield Reason("not-certified", said)
 
 
 def _release_reasons(policy: Policy, analysis: Analysis) -> Iterator[Reason]:
     """What concerns no single case: parts of the run that could not be judged at all."""
     if analysis.incomplete:
         yield Reason("incomplete-run", "The run is incomplete: submit it again to finish it.")
-    for notice in analysis.warnings:
-        if notice.code in FAILS_CLOSED or (notice.task and _requires_anything(policy, notice.task)):
+    for notice in analysis.warnings:  # the group of a task that could not be tested is unknown
+        rule, _ = (None, None) if notice.task is None else _rule_for(notice.task, None, policy.tasks)
+        is_required = rule is not None and policy.tasks[rule].require != "watched"
+        if notice.code in FAILS_CLOSED or is_required:
             yield Reason(notice.code.value, notice.text)

@@ -1,13 +1,17 @@
-"""A release policy as people write it: every key it may have, what it means, and every mistake at once."""
+"""A release policy as people write it, with every mistake at once; what it demands, and what it decided."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from jobs.formats.samples import Temperature
 from orchestrator.config.yaml_file import mistake_sentence, own_mistakes, read_mapping, unusable_values
 from orchestrator.errors import UserError
+from stats.results import Comparison, Settings
 
 Requirement: TypeAlias = Literal["certified", "not-degraded", "watched"]
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -61,6 +65,38 @@ RuleOrWord = Annotated[Rule, BeforeValidator(_from_word)]
 """A rule, or only its requirement."""
 
 
+@dataclass(frozen=True)
+class Demand:
+    """What must hold on one task, or over all of them, with every default filled in.
+
+    Attributes:
+        task: its name; None for all tasks together that are not only watched.
+        rule: the name of the rule in the policy; None where no rule names the task.
+        require: what must hold.
+        settings: of its tests, with a level and a margin of its own.
+        margin_own_unit: in the metric's own unit, for metrics without a range; None if not given.
+        min_items: fewest items that must pair.
+        max_missing: largest share of missing or failed samples of either model.
+    """
+
+    task: str | None
+    rule: str | None
+    require: Requirement
+    settings: Settings
+    margin_own_unit: float | None
+    min_items: int
+    max_missing: float
+
+    @property
+    def blocks(self) -> bool:
+        """Whether damage here can block the release."""
+        return self.require != "watched"
+
+    def asks_the_same(self, other: "Demand") -> bool:
+        """Whether two demands differ in what they are called only."""
+        return replace(self, task=other.task, rule=other.rule) == other
+
+
 class Policy(BaseModel):
     """What a release must show."""
 
@@ -83,6 +119,13 @@ class Policy(BaseModel):
     def places(self) -> dict[str, Rule]:
         """All rules by where they stand."""
         return {f"tasks.{name}": rule for name, rule in self.tasks.items()} | {"overall": self.overall}
+
+    def demand(self, task: str | None, name: str | None, rule: Rule, settings: Settings) -> Demand:
+        """What a rule of some name demands of a task, or of all; settings have the level and the margin."""
+        own = replace(settings, alpha=rule.alpha or settings.alpha, margin=rule.margin or settings.margin)
+        items = self.min_items if rule.min_items is None else rule.min_items
+        missing = self.max_missing if rule.max_missing is None else rule.max_missing
+        return Demand(task, name, rule.require, own, rule.margin_own_unit, items, missing)
 
 
 class PolicyError(UserError):
@@ -124,17 +167,86 @@ def load_policy(source: str | Path | Mapping[str, Any]) -> Policy:
     except ValidationError as error:
         invalid = (mistake_sentence(problem, Policy) for problem in own_mistakes(error))
         raise PolicyError(where, [("invalid-policy", text) for text in invalid]) from None
-    if contradictions := list(_contradictions(policy)):
-        raise PolicyError(where, contradictions)
-    return policy
-
-
-def _contradictions(policy: Policy) -> Iterator[Mistake]:
     for place, rule in policy.places.items():
         if rule.require == "watched" and rule.limits:
             keys = ", ".join(rule.limits)
             said = f"{place} is only watched, so {keys} would have no effect: remove it, or require something"
-            yield "setting-without-effect", said
+            mistakes.append(("setting-without-effect", said))
     if all(rule.require == "watched" for rule in policy.tasks.values()):
         said = "every task is only watched, so nothing could block a release; require something of one"
-        yield "nothing-required", said
+        mistakes.append(("nothing-required", said))
+    if mistakes:
+        raise PolicyError(where, mistakes)
+    return policy
+
+
+class Ruling(StrEnum):
+    """What a case, or the release, came to."""
+
+    PASS = "pass"  # noqa: S105 - a verdict, no password
+    BLOCKED = "blocked"
+    """Damage was found."""
+
+    INSUFFICIENT = "insufficient"
+    """Not enough was measured or shown: the release does not pass, and no damage is proven."""
+
+    WATCHED = "watched"
+
+
+EXIT_STATUS = {Ruling.PASS: 0, Ruling.BLOCKED: 1, Ruling.INSUFFICIENT: 3}
+
+
+class Reason(NamedTuple):
+    """One sentence with its code, which is part of decision.json and stable (docs/release.md)."""
+
+    code: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Case:
+    """One variant at one temperature on one task, or over all tasks that are not only watched.
+
+    Attributes:
+        variant: its name.
+        temperature: sampling temperature, None if unknown.
+        demand: what must hold.
+        status: what it came to.
+        reasons: why, the deciding one first.
+        comparison: the numbers, adjusted for everything that can block; None where nothing pairs.
+        missing_share: share of missing or failed samples, (baseline, variant).
+    """
+
+    variant: str
+    temperature: Temperature
+    demand: Demand
+    status: Ruling
+    reasons: tuple[Reason, ...]
+    comparison: Comparison | None = field(repr=False)
+    missing_share: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a release passes its policy.
+
+    Attributes:
+        status: pass, blocked or insufficient.
+        alpha: level over everything that can block.
+        family: number of hypotheses that can block.
+        baseline: name of the baseline.
+        cases: everything that was judged.
+        reasons: what concerns no single case.
+    """
+
+    status: Ruling
+    alpha: float
+    family: int
+    baseline: str
+    cases: tuple[Case, ...]
+    reasons: tuple[Reason, ...]
+
+    @property
+    def exit_status(self) -> int:
+        """0 pass, 1 blocked, 3 not enough evidence."""
+        return EXIT_STATUS[self.status]
