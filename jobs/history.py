@@ -389,7 +389,7 @@ def picture(series: Sequence[Series]) -> str:
             scale = 100.0 if is_share else 1.0
             drops = np.array([scale * comparison.drop for comparison in comparisons])
             low, high = scale * np.array([comparison.drop_interval for comparison in comparisons]).T
-            ends = [drops - low, high - drops]
+            ends = [(drops - low).tolist(), (high - drops).tolist()]
             left.errorbar(dates, drops, yerr=ends, fmt="o", color=blue, capsize=3, linewidth=1.2)
             left.axhline(0.0, color="black", linewidth=1.0)
             left.set_ylabel("drop (points)" if is_share else "drop")
