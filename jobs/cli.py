@@ -25,7 +25,6 @@ EMPTY = re.compile(r"(--[\w-]+=)?\s*")
 UsageMistake = cast("type[typer.BadParameter]", typer.BadParameter.__base__)
 """Click's UsageError, whether this version of Typer depends on Click or carries a copy of it."""
 
-
 COMMANDS = {
     "submit": "Run a sweep, or resume one.",
     "status": "Show the progress of a sweep.",
@@ -110,9 +109,8 @@ def main() -> None:
 
 def _run() -> None:
     set_library_environment()
-    arguments = sys.argv[1:]
-    debug = "--debug" in arguments
-    arguments = [argument for argument in arguments if argument != "--debug"]
+    debug = "--debug" in sys.argv[1:]
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if any(EMPTY.fullmatch(argument) for argument in arguments):
         _fail("An argument is empty; the current folder is '.'.", debug=debug)
     try:

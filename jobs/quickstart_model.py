@@ -33,7 +33,7 @@ def main() -> int:
             typer.echo(f"Converting {source.name} into {FOLDER} (first time only) ...")
             prepare(source, FOLDER)
         for suffix, (bits, group_size) in ROUNDINGS.items():
-            folder = rounded_folder(suffix)
+            folder = FOLDER.with_name(f"{FOLDER.name}-{suffix}")
             if not folder.exists():
                 typer.echo(f"Rounding its weights to {bits} bits into {folder} (first time only) ...")
                 round_folder(FOLDER, folder, bits=bits, group_size=group_size)
@@ -44,11 +44,6 @@ def main() -> int:
     return 0
 
 
-def rounded_folder(suffix: str) -> Path:
-    """Where the model with rounded weights is."""
-    return FOLDER.with_name(f"{FOLDER.name}-{suffix}")
-
-
 def packaged_gguf() -> Path:
     """The GGUF file inside the installed package, which is not imported: that would need llama_cpp.
 
@@ -56,8 +51,7 @@ def packaged_gguf() -> Path:
         UserError: the package is not installed, or holds no such file.
     """
     spec = find_spec(PACKAGE)
-    folders = (spec.submodule_search_locations if spec else None) or []
-    for folder in folders:
+    for folder in (spec.submodule_search_locations if spec else None) or []:
         for file in sorted(Path(folder).glob(f"{NAME}*.gguf")):
             return file
     raise UserError(
@@ -87,11 +81,8 @@ def _convert(source: Path, folder: Path) -> None:
         del model.config.quantization_config
     model.hf_quantizer, model.is_quantized = None, False
     model.config.update({"_model_name_or_path": NAME})  # the file names a training run
-    model.generation_config = GenerationConfig(
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-    )
+    tokens = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    model.generation_config = GenerationConfig(**tokens)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 

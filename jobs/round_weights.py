@@ -7,32 +7,27 @@ memory nor time. The linear layers are rounded to nearest; embeddings and the ou
 as is usual in published checkpoints.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
 import typer
 
 from orchestrator.errors import UserError
 from orchestrator.rundir.whole_files import new_folder
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 KEPT = ("embed", "lm_head", "norm")
 
 
-def rounded(weight: Tensor, bits: int, group_size: int | None = None) -> Tensor:
+def rounded(weight: Any, bits: int, group_size: int | None = None) -> Any:
     """Weights after symmetric round-to-nearest quantization.
 
     The scale of a group is its largest magnitude over half the integer range, kept in the weights' own number
     format, which is how compressed-tensors computes and stores it (`calculate_qparams`, symmetric).
 
     Args:
-        weight: (outputs, inputs).
+        weight: torch tensor, (outputs, inputs).
         bits: of the integers, 2 to 8.
         group_size: consecutive inputs of one output that share a scale; None for all of them (per channel).
 

@@ -57,12 +57,11 @@ def copy(
 
         lldeg configs copy quickstart my-sweeps
     """
-    names = {path.stem: path for path in shipped()}
-    wanted = name.removesuffix(".yaml")
-    if wanted not in names:
-        hint = suggestion(wanted, list(names)) or f"; available: {', '.join(names)}"
+    sources, wanted = {path.stem: path for path in shipped()}, name.removesuffix(".yaml")
+    if wanted not in sources:
+        hint = suggestion(wanted, list(sources)) or f"; available: {', '.join(sources)}"
         raise UserError(f"There is no sweep {name!r}{hint}.")
-    source, target = names[wanted], folder / f"{wanted}.yaml"
+    source, target = sources[wanted], folder / f"{wanted}.yaml"
     named = yaml.safe_load(source.read_text(encoding="utf-8")).get("include_path") or []
     try:
         if target.exists():
@@ -83,14 +82,9 @@ def shipped_path(name: str) -> Path:
     return next(path for path in (package / name, package.parent / name) if path.exists())
 
 
-def config_folder() -> Path:
-    """The folder of the sweeps that come with lldeg."""
-    return shipped_path("configs/quickstart.yaml").parent
-
-
 def shipped() -> list[Path]:
     """The sweeps that come with lldeg, by name."""
-    return sorted(config_folder().glob("*.yaml"))
+    return sorted(shipped_path("configs").glob("*.yaml"))
 
 
 def purpose(path: Path) -> str:

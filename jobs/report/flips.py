@@ -8,7 +8,7 @@ and flips refer to it by number.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby, zip_longest
+from itertools import zip_longest
 from math import inf
 from typing import Any
 
@@ -62,10 +62,11 @@ def flips_of(analysis: Analysis) -> list[FlippedItems]:
     """All flips, comparison by comparison with the gravest first, task by task."""
     index = []
     for result in sorted(analysis.results, key=lambda r: GRAVEST_FIRST.index(r.comparison.verdict)):
+        models = analysis.baseline, result.variant
         for info, paired in result.pairs:
             items = np.arange(paired.baseline.size) if paired.items is None else paired.items
-            models, scores = (analysis.baseline, result.variant), (paired.baseline, paired.variant)
             place = (models, result.temperature, info.name, info.metric)
+            scores = paired.baseline, paired.variant
             everything = FlippedItems(*place, items, scores, paired.differences)
             index.append(everything.where(np.flatnonzero(paired.differences)))
     return index
@@ -99,10 +100,9 @@ def search_flips(index: Sequence[FlippedItems], texts: Texts, needle: str) -> li
 
     Each model's answers to a task are read once, however many comparisons ask for them.
     """
-    hits: dict[int, FlippedItems] = {}
-    order = sorted(range(len(index)), key=lambda number: index[number].task)
-    for task, group in groupby(order, key=lambda number: index[number].task):
-        numbers = list(group)
+    hits = list(index)
+    for task in {flips.task for flips in index}:
+        numbers = [number for number, flips in enumerate(index) if flips.task == task]
         items = np.unique(np.concatenate([index[number].items for number in numbers]))
         models = {model for number in numbers for model in index[number].models}
         in_prompts = texts.items_that_mention(task, items, needle)
@@ -111,7 +111,7 @@ def search_flips(index: Sequence[FlippedItems], texts: Texts, needle: str) -> li
             flips = index[number]
             places = [in_answers[model].get(flips.temperature, items[:0]) for model in flips.models]
             hits[number] = flips.where(np.isin(flips.items, np.concatenate([in_prompts, *places])))
-    return [hits[number] for number in sorted(hits) if len(hits[number])]
+    return [flips for flips in hits if len(flips)]
 
 
 def flips_on_page(index: Sequence[FlippedItems], start: int, count: int) -> Iterator[FlippedItems]:

@@ -17,7 +17,6 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from jobs.analysis.compare import Analysis
-from jobs.analysis.policy import Decision
 from jobs.report.flips import GRAVEST_FIRST, embedded, flips_of
 from jobs.report.plots import drop_axis, limits, look_plot, score_curves, success_histograms
 from jobs.report.texts import Texts, visible
@@ -53,40 +52,36 @@ WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "inconclusive", Verdic
 
 def report(analysis: Analysis) -> str:
     """report.html: the whole page in one file, with prompts and answers where the input holds any."""
-    runs = analysis.scores.runs
-    content = content_of(analysis, [run.manifest for run in runs])
     answers = max(sum(result.comparison.reruns) for result in analysis.results)
-    flips = embedded(flips_of(analysis), Texts(runs), answers)
-    return render("report.html.jinja", {"content": content, "flips": flips, "live": False})
+    flips = embedded(flips_of(analysis), Texts(analysis.scores.runs), answers)
+    return render("report.html.jinja", {"content": content_of(analysis), "flips": flips, "live": False})
 
 
-def content_of(analysis: Analysis, manifests: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def content_of(analysis: Analysis) -> dict[str, Any]:
     """What the page says but the flips, in the words of its template.
-
-    Args:
-        analysis: what was found.
-        manifests: of the runs behind it; empty where there are none.
 
     Returns:
         Among others the content of verdicts.json (`verdicts`), and for each variant, the gravest first, a
         card with its cases: one per temperature, with its entry in verdicts.json.
     """
-    content = verdicts(analysis)
-    by_variant: dict[str, list[dict[str, Any]]] = {}
+    content, decision = verdicts(analysis), analysis.decision
+    manifests = [run.manifest for run in analysis.scores.runs]
+    by_variant: dict[str, dict[str, Any]] = {}
     for entry, result in zip(content["comparisons"], analysis.results, strict=True):
-        case = {"entry": entry, "sentence": meaning(result, analysis), "margin": margin_text(result)}
-        by_variant.setdefault(result.variant, []).append(case | {"axis": drop_axis(entry["tasks"])})
-    gravest = {
-        variant: min((Verdict(case["entry"]["verdict"]) for case in own), key=GRAVEST_FIRST.index)
-        for variant, own in by_variant.items()
-    }
-    variants = sorted(by_variant, key=lambda variant: GRAVEST_FIRST.index(gravest[variant]))
-    cases = [case for variant in variants for case in by_variant[variant]]
+        verdict = result.comparison.verdict
+        card = by_variant.setdefault(
+            result.variant, {"variant": result.variant, "verdict": verdict, "cases": []}
+        )
+        card["verdict"] = min(card["verdict"], verdict, key=GRAVEST_FIRST.index)
+        texts = {"sentence": meaning(result, analysis), "margin": margin_text(result)}
+        card["cases"].append({"entry": entry, "axis": drop_axis(entry["tasks"])} | texts)
+    cards = sorted(by_variant.values(), key=lambda card: GRAVEST_FIRST.index(card["verdict"]))
+    cases = [case for card in cards for case in card["cases"]]
     return {
         "title": ", ".join(str(manifest.get("name", "run")) for manifest in manifests) or "Comparison",
-        "headline": _headline(list(gravest.values()), analysis.baseline),
+        "headline": _headline([card["verdict"] for card in cards], analysis.baseline),
         "verdicts": content,
-        "cards": [{"variant": v, "verdict": gravest[v], "cases": by_variant[v]} for v in variants],
+        "cards": cards,
         "cases": cases,
         "tasks": list(dict.fromkeys(task["task"] for case in cases for task in case["entry"]["tasks"])),
         "axis": drop_axis(content["comparisons"]),
@@ -97,7 +92,14 @@ def content_of(analysis: Analysis, manifests: Sequence[Mapping[str, Any]]) -> di
         "curves": score_curves(content),
         "histograms": success_histograms(analysis),
         "runs": [_run(manifest, analysis.baseline) for manifest in manifests],
-        "policy": None if analysis.decision is None else _policy(analysis.decision),
+        "policy": decision
+        and {
+            "decision": decision,
+            "decided": STATUS_WORDS[decision.status],
+            "header": CASE_HEADER,
+            "rows": case_rows(decision),
+            "sentences": decision_lines(decision),
+        },
     }
 
 
@@ -108,17 +110,6 @@ def _headline(cards: Sequence[Verdict], baseline: str) -> str:
     worse = f"{bad or 'None'} {of} {'are' if bad > 1 else 'is'} worse than {baseline}"
     rest = [f"{cards.count(v)} {WORDS[v]}" for v in GRAVEST_FIRST[1:] if v in cards]
     return f"{worse}; {', '.join(rest)}." if rest else f"{worse}."
-
-
-def _policy(decision: Decision) -> dict[str, Any]:
-    """The decision, the cases that the policy names, and why the release does not pass."""
-    return {
-        "decision": decision,
-        "decided": STATUS_WORDS[decision.status],
-        "header": CASE_HEADER,
-        "rows": case_rows(decision),
-        "sentences": decision_lines(decision),
-    }
 
 
 def _run(manifest: Mapping[str, Any], baseline: str) -> dict[str, Any]:

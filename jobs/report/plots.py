@@ -51,16 +51,15 @@ class Axis:
 
 
 def axis_over(values: Iterable[float | None], ticks: int = 5) -> Axis:
-    """The axis that holds all values and a little more.
+    """The axis that holds all values (None is skipped) and a little more.
 
     Args:
-        values: at least one number; None is skipped.
+        values: at least one number.
         ticks: about how many ticks; their distance is 1, 2 or 5 times a power of ten.
     """
     known = [value for value in values if value is not None]
-    low, high = min(known, default=0.0), max(known, default=0.0)
-    room = (high - low or 1.0) * PADDING
-    low, high = low - room, high + room
+    room = (max(known) - min(known) or 1.0) * PADDING
+    low, high = min(known) - room, max(known) + room
     rough = (high - low) / ticks
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1.0, 2.0, 5.0, 10.0) if factor * power >= rough)
@@ -117,19 +116,14 @@ def look_plot(entry: Entry) -> dict[str, Any]:
     def area(points: Sequence[Point], end: float) -> str:
         return line([(points[0][0], end), *points, (points[-1][0], end)]) if points else ""
 
-    lines = {"path": line(path), "degraded": line(degraded), "certified": line(certified)}
+    paths = {"path": path, "degraded": degraded, "certified": certified}
+    lines = {name: line(points) for name, points in paths.items()}
     lines |= {"beyond_degraded": area(degraded, y.high), "beyond_certified": area(certified, y.low)}
-    return {
-        "entry": entry, "path": path, "degraded": degraded, "certified": certified, "x": x, "y": y,
-        "lines": lines,
-    }  # fmt: skip
+    return {"entry": entry, **paths, "x": x, "y": y, "lines": lines}
 
 
 def score_curves(verdicts: Entry) -> dict[str, Any] | None:
-    """All models' scores against temperature, over the tasks that were run at every temperature.
-
-    Args:
-        verdicts: the content of verdicts.json.
+    """All models' scores in verdicts.json by temperature, over the tasks that were run at every temperature.
 
     Returns:
         Those tasks, the temperatures, the axes, and `models`: (name, points, pairs of neighbouring points),
@@ -152,7 +146,7 @@ def score_curves(verdicts: Entry) -> dict[str, Any] | None:
 
     variants = list(dict.fromkeys(entry["variant"] for entry in entries))
     curves = [(verdicts["baseline"], points("baseline_score", variants[0]))]
-    curves += [(name, points("variant_score", name)) for name in variants]
+    curves += [(variant, points("variant_score", variant)) for variant in variants]
     return {
         "tasks": [task["task"] for task in entries[0]["tasks"] if task["task"] in common],
         "temperatures": temperatures,
@@ -173,8 +167,7 @@ def success_histograms(analysis: Analysis) -> list[tuple[str, Temperature, list[
     histograms: dict[tuple[str, Temperature], list[int]] = {}
     for result in analysis.results:
         for which, model in enumerate((analysis.baseline, result.variant)):
-            counts = _success_counts(result, which)
-            if counts is not None:
+            if (counts := _success_counts(result, which)) is not None:
                 histograms.setdefault((model, result.temperature), counts)
     places = sorted(histograms, key=lambda place: -1.0 if place[1] is None else place[1])
     return [(*place, histograms[place]) for place in places]
@@ -194,4 +187,4 @@ def _success_counts(result: VariantResult, which: int) -> list[int] | None:
         if not paired.higher_is_better:
             whole = reruns - whole
         counts += np.bincount(whole.astype(np.int64), minlength=reruns + 1)
-    return [int(count) for count in counts]
+    return list(map(int, counts))

@@ -36,9 +36,9 @@ HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-
 class AnalyzedRun:
     """A run as it stood at one moment: the page but the flips, all its flips, prompts and answers."""
 
-    def __init__(self, run: RunFiles, request: AnalyzeRequest) -> None:
-        analysis = analyze([run.location], request)
-        self.content = content_of(analysis, [run.manifest])
+    def __init__(self, location: str, request: AnalyzeRequest) -> None:
+        analysis = analyze([location], request)
+        self.content = content_of(analysis)
         self.index = flips_of(analysis)
         self.texts = Texts(analysis.scores.runs)
         self.find = lru_cache(REMEMBERED)(self._find)
@@ -72,7 +72,7 @@ class CachedRun:
             files = sum(len(run.samples(model, task)) for model in run.models for task in run.tasks)
             if self._analyzed is None or files != self._files:
                 self._analyzed = None  # two of them at once would need twice the memory
-                self._analyzed = AnalyzedRun(run, self._request)
+                self._analyzed = AnalyzedRun(self.location, self._request)
                 self._files = files
             return self._analyzed
 

@@ -56,7 +56,12 @@ def submit_job(request: SubmitRequest) -> int:
     if "://" not in url:
         url = str(Path(url).expanduser().absolute())
     logging.disable(logging.INFO)  # Ray's client logs every package
-    client = _connect(str(request.address))
+    try:
+        client = JobSubmissionClient(str(request.address))
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"Cannot reach a Ray job server at {request.address}: {reason}.") from None
+    environment = {"py_modules": packages(), "env_vars": library_variables()}
     with temporary_folder() as temporary:
         folder = temporary / "job"
         folder.mkdir()
@@ -64,11 +69,7 @@ def submit_job(request: SubmitRequest) -> int:
         job = client.submit_job(
             submission_id=f"lldeg-{config.name}-{uuid.uuid4().hex[:8]}",
             entrypoint=entrypoint(in_the_job(request, url)),
-            runtime_env={
-                "working_dir": str(folder),
-                "py_modules": packages(),
-                "env_vars": library_variables(),
-            },
+            runtime_env=environment | {"working_dir": str(folder)},
             metadata={"run": url},
         )
     typer.echo(f"Submitted job {job} to {request.address}; run directory: {url}.")
@@ -96,14 +97,6 @@ def entrypoint(request: SubmitRequest) -> str:
             values = value if isinstance(value, list | tuple) else [value]
             words += [word for one in values for word in ([name] if one is True else [name, str(one)])]
     return shlex.join(words)
-
-
-def _connect(address: str) -> Any:
-    try:
-        return JobSubmissionClient(address)
-    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"Cannot reach a Ray job server at {address}: {reason}.") from None
 
 
 def _stage(config: SweepConfig, folder: Path) -> None:

@@ -5,7 +5,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from jobs.commands.configs import config_folder, configs, purpose, shipped
+from jobs.commands.configs import configs, purpose, shipped, shipped_path
 from orchestrator.config.load import load_config
 from orchestrator.config.variants import resolve
 from orchestrator.engines import vllm_kind
@@ -46,7 +46,7 @@ def run():
 
 
 def _load(name):
-    config, problems = load_config(config_folder() / f"{name}.yaml")
+    config, problems = load_config(shipped_path("configs") / f"{name}.yaml")
     assert problems == []
     return config
 
@@ -113,7 +113,7 @@ def test_no_control_is_the_baseline_itself(monkeypatch, name, gpu_bytes):
 @pytest.mark.parametrize("name", NAMES)
 def test_each_says_what_it_is_for(name):
     """The list has a whole sentence for each."""
-    assert purpose(config_folder() / f"{name}.yaml").endswith((".", "?"))
+    assert purpose(shipped_path("configs") / f"{name}.yaml").endswith((".", "?"))
 
 
 def test_true_models_take_fresh_seeds():

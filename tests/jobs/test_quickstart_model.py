@@ -30,8 +30,8 @@ def test_missing_package_is_one_sentence_and_exit_2(folder, monkeypatch, capsys)
 
 def test_model_that_is_there_is_left_alone(folder, monkeypatch):
     """A second call converts nothing."""
-    for path in (folder, *map(quickstart_model.rounded_folder, quickstart_model.ROUNDINGS)):
-        path.mkdir(parents=True)
+    for suffix in ("", *(f"-{suffix}" for suffix in quickstart_model.ROUNDINGS)):
+        folder.with_name(folder.name + suffix).mkdir(parents=True)
     monkeypatch.setattr(quickstart_model, "_convert", lambda *_: pytest.fail("converted again"))
     monkeypatch.setattr(quickstart_model, "round_folder", lambda *_, **__: pytest.fail("rounded again"))
     assert quickstart_model.main() == 0
