@@ -112,7 +112,7 @@ def _run() -> None:
     debug = "--debug" in sys.argv[1:]
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     if any(EMPTY.fullmatch(argument) for argument in arguments):
-        _fail("An argument is empty; the current folder is '.'.", debug=debug)
+        _fail("An argument is empty; for the current folder, write '.'.", debug=debug)
     try:
         status = app(arguments, standalone_mode=False)
         if status == INTERRUPTED:  # what Typer makes of KeyboardInterrupt
@@ -143,7 +143,7 @@ def _sentence(error: Exception) -> str:
         case OSError():
             return f"A file, folder or server cannot be used: {' '.join(str(error).split())}."
         case MemoryError():
-            return "The memory of this machine does not suffice."
+            return "This machine does not have enough memory."
         case _:
             return f"lldeg failed with {type(error).__name__}: {error}. Add --debug to see the traceback."
 

@@ -58,7 +58,7 @@ def end_if_signalled() -> None:
 def end_interrupted() -> NoReturn:
     """End a command that was interrupted, with a sentence and the signal's status."""
     with suppress(OSError):  # whoever would read it may be gone, too
-        print(f"Stopped by {interruption()} before it was done.", file=sys.stderr)  # noqa: T201 - typer may be missing yet
+        print(f"Stopped by {interruption()} before it finished.", file=sys.stderr)  # noqa: T201 - typer may be missing yet
     end(SIGNALLED + _received[-1] if _received else INTERRUPTED)
 
 

@@ -31,7 +31,7 @@ _PAIR_BY = (
     "How to match items between models: by identifier (id), or by prompt text (prompt) where tools number "
     "items differently; default: id."
 )
-_STRICT = "Refuse to compare answers to different prompts, or of different software or hardware."
+_STRICT = "Refuse to compare answers to different prompts, or from different software or hardware."
 _MIN_COMMON = "Refuse to compare models that share fewer than this fraction of items."
 
 NUMBERS = ("alpha", "margin")
@@ -81,8 +81,8 @@ class AnalyzeRequest:
     alpha: Annotated[
         float | None, Option(metavar="A", help="False alarm rate; default: the sweep's, or 0.05.")
     ] = None
-    combine: Annotated[Combine, Option(help="Test that combines the tasks.")] = Settings.combine
-    adjust: Annotated[Adjust, Option(help="Adjustment of p for the number of comparisons.")] = Settings.adjust
+    combine: Annotated[Combine, Option(help="How to combine the tasks in one test.")] = Settings.combine
+    adjust: Annotated[Adjust, Option(help="Adjustment of p for multiple comparisons.")] = Settings.adjust
     cluster: Cluster = None
     pair_by: PairByOption = None
     missing: Annotated[Missing, Option(help=_MISSING)] = Settings.missing

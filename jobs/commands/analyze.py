@@ -61,7 +61,8 @@ def analyze(
         GateName, typer.Option(help="Exit 0 if nothing is degraded, or only if all are certified.")
     ] = "degraded",
     tasks: Annotated[
-        Literal["worst", "all"], typer.Option(help="Tasks to show: the worst of degraded variants, or all.")
+        Literal["worst", "all"],
+        typer.Option(help="Show only the worst tasks of degraded variants, or all tasks."),
     ] = "worst",
     format_: Annotated[Format, typer.Option("--format", help="Output format of the verdicts.")] = "table",
     **options: Any,
@@ -69,7 +70,7 @@ def analyze(
     """Report which variants are worse than the baseline.
 
     Exit status: 0 if nothing is degraded (with --gate certified: if everything is certified), 1 if something
-    is degraded, 2 for wrong usage or input, 3 if the run is incomplete or, with --gate certified, if
+    is degraded, 2 for usage or input errors, 3 if the run is incomplete or, with --gate certified, if
     something is not certified, missing or failed. With --policy: 0 if the release passes, 1 if damage blocks
     it, 3 if not enough was measured or shown; decision.json gives every reason.
 

@@ -17,7 +17,7 @@ def export(
 
     lm-eval: for every variant and temperature a folder as of `lm_eval --log_samples`, with an evaluation for
     each seed. every-eval-ever: data/lldeg/RUN/VARIANT/, an aggregate and a sample file for each temperature
-    and seed, by the metric that `lldeg analyze` tests. Samples that are errors are left out.
+    and seed, by the metric that `lldeg analyze` tests. Samples that failed are left out.
 
     For example:
 

@@ -35,12 +35,12 @@ def history(
     cluster: Cluster = None,
     format_: Annotated[Literal["table", "json"], typer.Option("--format", help="Output format.")] = "table",
 ) -> None:
-    """Track a model over time and alert when it degrades; the alarm holds however often one looks.
+    """Track a model over time and alert when it degrades; the false alarm rate holds however often you look.
 
     The date of a run is the one in the name of its folder, else that of its first event. Writes history.json
     and history.svg.
 
-    Exit status: 0 without an alarm, 1 with one, 2 for wrong usage or input, 3 if the newest run could not be
+    Exit status: 0 without an alarm, 1 with one, 2 for usage or input errors, 3 if the newest run could not be
     compared.
 
     For example:

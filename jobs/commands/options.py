@@ -14,7 +14,7 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 _HIGHER = "Task, group or pattern for which higher scores are better."
 _LOWER = "Task, group or pattern for which lower scores are better."
-_RANGE = "Lowest and highest possible score of a task, group or pattern; none if there is no limit."
+_RANGE = "Lowest and highest possible score of a task, group or pattern; TASK=none if there is no limit."
 _MARGIN = (
     "Largest acceptable drop as a share of the metric's range (0.01 is one point); default: the sweep's, or "
     "0.01. TASK=M sets it for a metric without a range, in the metric's own unit."
@@ -33,7 +33,7 @@ Higher = Annotated[list[str] | None, typer.Option("--higher-is-better", metavar=
 Lower = Annotated[list[str] | None, typer.Option("--lower-is-better", metavar="TASK", help=_LOWER)]
 Range = Annotated[list[str] | None, typer.Option("--range", metavar="TASK=LOW..HIGH", help=_RANGE)]
 Where = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep only these rows of tables.")
+    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep only table rows with this value.")
 ]
 Columns = Annotated[list[str] | None, typer.Option("--columns", metavar="ROLE=COLUMN,...", help=_COLUMNS)]
 

@@ -28,7 +28,7 @@ RERUNS = (1, 2, 3, 5, 10)
 
 def power(
     *,
-    items: Annotated[int, typer.Option(metavar="N", help="Number of items, summed over tasks.")],
+    items: Annotated[int, typer.Option(metavar="N", help="Number of items over all tasks.")],
     flip_rate: Annotated[
         float,
         typer.Option(

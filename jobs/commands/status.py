@@ -29,7 +29,7 @@ def status(
 
     Works from any machine that can read the run directory, during the sweep and afterwards.
 
-    Exit status: 0 if the sweep is complete or running, 2 for wrong usage or input, 3 if samples are missing
+    Exit status: 0 if the sweep is complete or running, 2 for usage or input errors, 3 if samples are missing
     and no submit is running.
 
     For example:

@@ -16,14 +16,14 @@ def stop(
     run: Run,
     *,
     wait: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait for it to stop.")
+        float, typer.Option(metavar="SECONDS", min=0, help="How long to wait until it has stopped.")
     ] = 60.0,
 ) -> None:
     """Stop the submit that is running in a run directory. Answers are kept; submitting again resumes.
 
     The request is a file in the run directory, so it works from any machine that can write there.
 
-    Exit status: 0 if no submit is running any more, 2 for wrong usage or input or if it did not stop.
+    Exit status: 0 if no submit is running any more, 2 for usage or input errors or if it did not stop.
 
     For example:
 

@@ -21,7 +21,7 @@ def submit(**options: Any) -> None:
     With --until-degraded or --until-decided (or `stopping` in the configuration) a variant is no longer
     sampled once its verdict is decided; the false alarm rate stays the same.
 
-    Exit status: 0 if the run is complete, 2 for wrong usage or input, 3 if the run is incomplete.
+    Exit status: 0 if the run is complete, 2 for usage or input errors, 3 if the run is incomplete.
 
     For example:
 

@@ -56,7 +56,7 @@ def subset(
 ) -> None:
     """List the items on which the baseline's answers flip between its runs.
 
-    To run only these, name the file as `items` of a sweep, with seeds other than those that chose them.
+    To run only these, set `items` of a sweep to the file, and use seeds other than those that chose them.
 
     For example:
 

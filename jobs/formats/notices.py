@@ -96,7 +96,7 @@ class NoticeCode(StrEnum):
     LOOKS_DIFFER = "looks-differ"
     """The record of the looks is not what the samples give."""
     LOOKS_REDRAWN = "looks-redrawn"
-    """Answers that a look had used were lost and asked anew, or may have been."""
+    """Answers that a look had used were lost and generated again, or may have been."""
     FEW_ITEMS = "few-items"
     """So few items pair that only a drastic drop could be significant."""
 

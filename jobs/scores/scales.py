@@ -60,7 +60,7 @@ def _settle(table: TaskTable, options: ScaleOptions) -> tuple[TaskInfo, list[Not
     asked = options.direction(info.name, info.group)
     higher = _direction(info, known) if asked is None else asked
     if asked is None and info.stated.higher_is_better is None and not higher:
-        said = f"{name}: lower is taken to be better, because of the metric's name."
+        said = f"{name}: lower is assumed to be better, because of the metric's name."
         notices.append(Notice(NoticeCode.DIRECTION_BY_NAME, said))
     bounds, margin = _range(table, known, options)
     if bounds is None:

@@ -62,7 +62,7 @@ def show_dry_run(request: SubmitRequest, console: Console) -> None:
     shares = expected_shares(plan, designs)
     for line in work_lines(plan, stopping, speed, shares):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    fate = "their samples will be errors" if sweep.config.prompt.must_fit else "they lose their beginning"
+    fate = "their samples will fail" if sweep.config.prompt.must_fit else "their beginning will be cut off"
     for excess in sweep.lengths.too_long():
         console.print(f"Warning: {excess}: {fate}.", style="yellow", markup=False, soft_wrap=True)
     console.print(detection_table(plan, designs, source, shares))
@@ -164,7 +164,7 @@ def work_lines(
         return
     of_answers = f" and at most {_rounded(most)} of answers" if most else ""
     if answers < most:
-        of_answers = f" and {_rounded(answers)} of answers, at the length of those there are"
+        of_answers = f" and {_rounded(answers)} of answers, judging by the answers so far"
     yield (
         f"Still to come: about {_rounded(requests)} requests with {_rounded(prompts)} tokens of "
         f"prompts{of_answers}."

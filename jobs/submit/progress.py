@@ -140,7 +140,7 @@ def outcome_text(url: str, progress: SweepProgress) -> str:
         samples = _tally_of(variants) if stopped else f"{planned:,} samples"
         lines.append(f"{url} is complete: {samples}, {what}. Next: lldeg analyze {url}")
     if again := sum(counts.asked_again for counts in variants):
-        lines.append(f"{again:,} samples were asked for twice: a server refused them, or a replica failed.")
+        lines.append(f"{again:,} samples were requested twice: a server refused them, or a replica failed.")
     if errors := sum(counts.errors + counts.found_errors for counts in variants):
         lines.append(f"{errors:,} samples failed; see the column error of their rows.")
     return "\n".join(lines)

@@ -56,7 +56,7 @@ class SubmitRequest:
         ),
     ] = None
     retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Ask again for samples whose row is an error.")
+        bool, typer.Option("--retry-errors", help="Run the samples again that ended in an error.")
     ] = False
     until_degraded: Annotated[
         bool, typer.Option("--until-degraded", help="Stop a variant as soon as it is known to be degraded.")
@@ -66,7 +66,7 @@ class SubmitRequest:
         typer.Option("--until-decided", help="Stop a variant as soon as it is degraded or certified."),
     ] = False
     finish: Annotated[
-        bool, typer.Option("--finish", help="Run the samples that early stopping skipped; verdicts stay.")
+        bool, typer.Option("--finish", help="Run what early stopping skipped; the verdicts do not change.")
     ] = False
     set_: Annotated[
         list[str] | None,

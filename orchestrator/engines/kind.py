@@ -106,7 +106,7 @@ class EngineKind(ABC):
                 )
         for name in ("revision", COMMITS):  # would not be recorded
             if name in self.options:
-                yield f"{name} is no engine option: set the key revision of the sweep or the variant"
+                yield f"{name} is not an engine option: set the key revision of the sweep or the variant"
 
     def deciding(self) -> dict[str, Any]:
         """The options that decide an answer, which are part of a sample's identity."""

@@ -82,7 +82,7 @@ class LmEvalClass(EngineKind):
     def problems(self) -> Iterator[str]:
         """Also what only other kinds take."""
         if LORA in self.options:
-            yield "lora is supported by the kind vllm only"
+            yield "only the kind vllm supports lora"
         yield from super().problems()
         for option in OF_PROMPTS & self.options.keys():
             yield f"{option} has no effect on prompts here: set prompt.{option} instead"
@@ -127,7 +127,7 @@ class ServedClass(LmEvalClass):
         """A missing or wrong address, what is no header of HTTP, and limits that are no positive numbers."""
         yield from super().problems()
         if (name := self.class_name) in OTHER_FORMS:
-            yield f"replies to {name} have not OpenAI's form: use local-chat-completions with base_url"
+            yield f"replies to {name} are not in OpenAI's format: use local-chat-completions with base_url"
         url = str(self.options.get("base_url") or "")
         if not url and name.startswith("local-"):
             yield "a served model needs base_url, for example http://127.0.0.1:8000/v1/completions"

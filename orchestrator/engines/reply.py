@@ -72,10 +72,10 @@ def only_choice(reply: Any, clean: Callable[[str], str], *, tools: bool = False)
     """
     choices = reply.get("choices") if isinstance(reply, dict) else None
     if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-        raise ValueError("the reply has not exactly one choice")
+        raise ValueError("the reply does not have exactly one choice")
     choice = choices[0]
     if type(choice.get("index")) is not int or choice["index"] != 0:
-        raise ValueError("the choice of the reply has not the index 0")
+        raise ValueError("the choice of the reply does not have index 0")
     kind = str(reply.get("object"))
     if kind == "error" or kind.endswith(".chunk"):
         raise ValueError(f"the reply is an object of the kind {kind}")

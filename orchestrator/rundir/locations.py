@@ -35,7 +35,7 @@ def open_location(location: str, *, must_answer: bool = True) -> tuple[pafs.File
         UserError: the scheme of the URL is not known, it names no bucket or folder, or the store is silent.
     """
     if not location.strip():
-        raise UserError("An empty path names no file or folder; the current folder is '.'.")
+        raise UserError("An empty path names no file or folder; for the current folder, write '.'.")
     store = ("/".join(location.split("/", 3)[:3]), location.partition("?")[2])
     if not must_answer or "://" not in location or store in _answering:
         return _open(location)

@@ -121,7 +121,7 @@ def commit_of(repository: str, revision: str | None) -> str:
             cached = try_to_load_from_cache(repository, file, revision=revision)
         except ValueError as error:
             raise ModelNotFoundError(
-                f"'{repository}' is no folder and cannot be a name on the hub ({error})"
+                f"'{repository}' is not a folder and cannot be a name on the hub ({error})"
             ) from None
         if isinstance(cached, str):
             return Path(cached).parent.name

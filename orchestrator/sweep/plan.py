@@ -168,7 +168,7 @@ def _warnings(
         shown = ", ".join(damaged[:3]) + (f" and {len(damaged) - 3} more" if len(damaged) > 3 else "")
         yield f"incomplete or damaged sample files, whose samples will be run again: {shown}"
     if failed:
-        yield f"{failed:,} samples that failed will be asked for again"
+        yield f"{failed:,} samples that failed will be run again"
 
 
 def stopping_entry(

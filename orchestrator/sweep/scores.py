@@ -242,7 +242,7 @@ class TaskMetrics:
         """Which metrics exist only over a corpus, and what is tested instead; None if there are none."""
         names = [name for name, metric in self.declared.items() if metric.is_of_corpus]
         tested = self.deciding_metric
-        instead = f"{tested}, a number per item, is tested" if tested else "nothing of it can be tested"
+        instead = f"{tested}, a number per item, is tested" if tested else "none of it can be tested"
         return f"lm-eval computes {', '.join(names)} over a whole corpus; {instead}" if names else None
 
     def entry(self, metric: str) -> MetricEntry:

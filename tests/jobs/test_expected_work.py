@@ -95,7 +95,7 @@ def test_a_run_tells_its_rate_and_the_length_of_its_answers(shown, write, tmp_pa
     ]
     store.write_block("base", cell.task, "0000000-0123456789ab", pa.Table.from_pylist(rows, schema=schema))
     said = shown()
-    assert f"and {2 * 6 * 3.5:.0f} of answers, at the length of those there are" in said
+    assert f"and {2 * 6 * 3.5:.0f} of answers, judging by the answers so far" in said
     assert "At 30 tokens a second (as in the last submit of this run) that takes" in said
 
 
@@ -122,7 +122,7 @@ STATUS = {"seconds": 10.0, "variants": {"base": {"prompt_tokens": 200, "output_t
 
 
 @pytest.mark.parametrize(
-    ("overflow", "words"), [("cut", "they lose their beginning"), ("error", "their samples will be errors")]
+    ("overflow", "words"), [("cut", "their beginning will be cut off"), ("error", "their samples will fail")]
 )
 def test_prompts_that_do_not_fit_are_warned_of(shown, overflow, words):
     """By task and variant; the answer needs its room, and another context may suffice."""

@@ -1,4 +1,4 @@
-"""The ledger of looks: answers that a look has used are never asked anew without every reader being told."""
+"""The ledger of looks: answers that a look has used are never redrawn without every reader being told."""
 
 import json
 
@@ -227,7 +227,7 @@ def test_a_run_of_an_earlier_version_is_read_and_continued(run, bad, good):
     assert analyzed(run, strict=True) == (1, "degraded", [])
     delete_every_block(run)
     (said,) = submit(run, good)
-    assert "asked anew" in said
+    assert "generated again" in said
     assert "looks-redrawn" in analyzed(run)[2]
 
 

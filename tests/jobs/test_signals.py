@@ -55,7 +55,7 @@ def test_an_early_signal_ends_with_a_sentence(tmp_path, name, module):
     assert (ran.returncode, ran.stdout, ran.stderr) == (
         STATUS[name],
         "",
-        f"Stopped by {what} before it was done.\n",
+        f"Stopped by {what} before it finished.\n",
     )
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.yaml"]
 

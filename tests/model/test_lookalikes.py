@@ -132,7 +132,7 @@ def test_every_task_has_a_paired_verdict(outcome):
 def test_the_submit_says_what_cannot_be_tested_and_what_failed(outcome):
     """Metrics of a corpus are named before the sweep starts, failed samples at its end."""
     out = outcome.submitted[1]
-    assert "like_spans: lm-eval computes span_f1 over a whole corpus; nothing of it can be tested." in out
+    assert "like_spans: lm-eval computes span_f1 over a whole corpus; none of it can be tested." in out
     assert "sentence_bleu,none, a number per item, is tested" in out
     assert "4 samples failed" in out
 

@@ -203,7 +203,7 @@ def test_a_run_that_names_no_tokenizers_commit_goes_on(moving, tmp_path):
 def test_a_revision_among_the_engines_options_is_refused(moving, tmp_path, option):
     """It would not be the recorded one."""
     path = sweep_of(tmp_path, engine={"kind": "lm-eval:hf", option: "main"})
-    with pytest.raises(UserError, match=f"{option} is no engine option: set the key revision"):
+    with pytest.raises(UserError, match=f"{option} is not an engine option: set the key revision"):
         prepare(path, run_dir=str(tmp_path / "run"))
 
 

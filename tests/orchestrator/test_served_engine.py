@@ -390,8 +390,8 @@ def test_likelihoods_need_a_tokenizer_and_no_chat(serve, open_served, kind, word
         ({"base_url": "http://h", "patience": 1e300}, "patience must be a number above 0 and at most"),
         ({"base_url": "http://h", "max_reply_mib": 0}, "max_reply_mib must be a number above 0"),
         ({"base_url": "http://h", "patience": "long"}, "patience must be a number above 0"),
-        ({"kind": "lm-eval:anthropic-chat-completions"}, "have not OpenAI's form"),
-        ({"kind": "lm-eval:sglang-generate", "base_url": "http://h"}, "have not OpenAI's form"),
+        ({"kind": "lm-eval:anthropic-chat-completions"}, "are not in OpenAI's format"),
+        ({"kind": "lm-eval:sglang-generate", "base_url": "http://h"}, "are not in OpenAI's format"),
     ],
 )
 def test_mistakes_are_named_before_anything_starts(options, words):

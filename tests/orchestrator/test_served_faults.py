@@ -141,7 +141,7 @@ def test_a_prompt_that_alone_meets_busy_costs_no_other(first):
 
 def test_the_next_submit_asks_for_busy_prompts_alone(second, servers):
     """It says so; what was answered is not paid for again."""
-    assert "samples that failed will be asked for again" in " ".join(second[1].split())
+    assert "samples that failed will be run again" in " ".join(second[1].split())
     assert len(servers["busy"].bodies) == 4
     assert all(body["prompt"].endswith(f" {BUSY}") for body in servers["busy"].bodies)
 

@@ -133,16 +133,16 @@ def test_finishing_answers_the_rest_and_keeps_the_verdict(stopped, submit, sweep
 
 
 def test_a_bit_in_every_block_is_no_second_draw_in_silence(stopped, submit, sweep, command, monkeypatch):
-    """A variant that was degraded at a look answers better when its samples are asked anew: said for good."""
+    """A variant that was degraded at a look answers better when its samples are redrawn: said for good."""
     run = sweep.parent / "run"
     for path in (run / "samples" / "variant=bad").rglob("*.parquet"):
         content = path.read_bytes()
         path.write_bytes(content[:-30] + bytes([content[-30] ^ 1]) + content[-29:])
     monkeypatch.setitem(FORGOTTEN, "bad", 0.0)
     status, said = submit()
-    assert (status, "asked anew" in " ".join(said.split())) == (0, True), said
+    assert (status, "generated again" in " ".join(said.split())) == (0, True), said
     assert submit()[0] == 0
     for options, expected in (((), 3), (("--gate", "certified"), 3), (("--strict",), 2)):
         status, out, err = command.run("analyze", run, *options, cwd=sweep.parent)
-        assert (status, "asked anew" in " ".join((out + err).split())) == (expected, True), out + err
+        assert (status, "generated again" in " ".join((out + err).split())) == (expected, True), out + err
     assert "DEGRADED" not in out

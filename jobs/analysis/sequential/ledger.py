@@ -1,7 +1,7 @@
 """The record of the looks that a sweep took, and where it differs from those that its samples give.
 
 looks.jsonl has a first line, then one for every look that was taken; lines are only ever added. Looks can be
-taken again from the samples, but samples that were lost after a look, and asked anew, would give it another
+taken again from the samples, but samples that were lost after a look and redrawn would give it another
 outcome: a second draw, for which no test holds its level. So every line has a digest of the scores that its
 look has used, and a second line for the same look tells that its answers were lost or have changed.
 
@@ -163,12 +163,12 @@ def note_looks(
     ledger, recorded, notices = Ledger(run.store), _recorded(run), []
     if ledger.redrawn:
         said = (
-            f"Answers that looks had used ({labels(ledger.redrawn)}) were lost and asked anew: the looks "
-            "since then are a second draw, for which no level holds."
+            f"Answers that looks had used ({labels(ledger.redrawn)}) were lost and generated again: the "
+            "looks since then rest on a second draw, so their error rate is unknown."
         )
         notices.append(Notice(NoticeCode.LOOKS_REDRAWN, said))
     if ledger.begins_late:
-        said = "was lost during the sweep, so answers that looks had used may have been asked anew."
+        said = "was lost during the sweep, so answers that looks had used may have been generated again."
         notices.append(Notice(NoticeCode.LOOKS_REDRAWN, f"{LEDGER} {said}"))
     has_ledger = bool(run.manifest.get("ledger"))
     is_lost = ledger.is_damaged or (has_ledger and not ledger and any(digests.values()))
