@@ -133,7 +133,7 @@ class Analysis:
             return f"{said} the run is incomplete. Submit it again to finish it."
         then = ". Submit the sweep again, or use only the available answers with --missing drop."
         if self.plan is not None:
-            then = ", and a run that stops early does not ask for them again."
+            then = ", and a run that stops early does not run them again."
         return f"{said} answers are missing or failed (see the warnings){then}"
 
 

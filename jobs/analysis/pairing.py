@@ -286,8 +286,8 @@ def _of_tasks(pairing: Pairing, scores: ScoreSet) -> Iterator[Notice]:
         if others := int((first.prompts != second.prompts)[known].sum()):
             yield Notice(
                 NoticeCode.MIXED_PROMPTS,
-                f"{pairing.label}: {others} of {task.scores.baseline.size} items of {name} had a different "
-                "prompt than in the baseline, so the comparison does not isolate the models.",
+                f"{pairing.label}: {others} of {task.scores.baseline.size} items of {name} had other "
+                "prompts than in the baseline, so the comparison is not of the models alone.",
             )
     asked = {task.info.name for task in pairing.tasks}
     if elsewhere := [table for table in scores.tasks if table.info.name not in asked]:
@@ -318,7 +318,7 @@ def _of_sides(pairing: Pairing) -> Iterator[Notice]:
         if cut := _shares(tasks, NoticeCode.CUT_ANSWERS, side):
             yield Notice(
                 NoticeCode.CUT_ANSWERS,
-                f"{who} reached the token limit in answers ({cut}), which are scored as far as they go: "
+                f"{who} reached the token limit in answers ({cut}), which are scored as they are: "
                 "raise max_gen_toks if they need more room.",
             )
         if silent := [task.info.name for task in tasks if task.is_silent(side)]:
@@ -339,7 +339,7 @@ def _of_sides(pairing: Pairing) -> Iterator[Notice]:
             and not task.is_silent(side)
         ]
         if same:
-            said = f"{who} gave one and the same answer to all items of {some(same, 3)}"
+            said = f"{who} gave the same answer to all items of {some(same, 3)}"
             yield Notice(NoticeCode.EQUAL_ANSWERS, f"{said}; the other model did not.")
         if cut := _listed((task, task.marked(NoticeCode.CUT_PROMPTS, side)) for task in tasks):
             yield Notice(

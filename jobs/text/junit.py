@@ -67,7 +67,7 @@ def _judged(decision: Decision) -> Iterator[tuple[str, ET.Element]]:
 
 def _compared(analysis: Analysis, gate: GateName) -> Iterator[tuple[str, ET.Element]]:
     if analysis.incomplete or (gate == "certified" and analysis.lacks_answers):
-        said = "Samples that were asked for are missing or failed."
+        said = "Planned samples are missing or failed."
         yield RELEASE, _case(RELEASE, "complete", "error", "incomplete-run", said)
     if notice := analysis.unsound:
         yield RELEASE, _case(RELEASE, "looks", "error", notice.code, notice.text)

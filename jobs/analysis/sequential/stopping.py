@@ -123,7 +123,7 @@ class SequentialPolicy(StoppingPolicy):
         self._stopped = self._decided | {(baseline, t) for _, t in self._compared if t not in open_at}
 
     def _note_lost(self) -> None:
-        """Record which looks have used answers that the samples no longer hold and that are asked anew."""
+        """Record which looks have used answers that the samples no longer hold and that are asked again."""
         ledger, digests = self._ledger, self._monitor.digests
         known = records.looks_on_record(self._run)
         lost = ledger.contradicted(digests)
@@ -137,6 +137,6 @@ class SequentialPolicy(StoppingPolicy):
         if lost:
             ledger.add(dict.fromkeys(lost, records.LOST))
             self._warn(
-                f"answers that looks have used ({records.labels(lost)}) are lost and asked anew: `lldeg "
-                "analyze` will say so (looks-redrawn), and no gate will let the run pass"
+                f"answers that looks have used ({records.labels(lost)}) are lost and generated again: "
+                "`lldeg analyze` will say so (looks-redrawn), and no gate will let the run pass"
             )

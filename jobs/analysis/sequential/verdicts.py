@@ -117,7 +117,7 @@ def _count(
 def _unless_silent(pairing: Pairing) -> Pairing:
     """A pairing without pairs if a model answered with nothing: the looks took that for wrong answers."""
     if pairing.is_silent:
-        why = f"{pairing.label}: not compared, because one of the models answered with nothing."
+        why = f"{pairing.label}: not compared, because one of the models gave no answers."
         tasks = tuple(replace(task, scores=None) for task in pairing.tasks)
         warnings = (*pairing.warnings, Notice(NoticeCode.NOT_COMPARED, why))
         return replace(pairing, tasks=tasks, warnings=warnings)
