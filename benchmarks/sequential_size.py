@@ -269,7 +269,7 @@ def certificate_boundaries(runs: int) -> None:
         rng, rates = np.random.default_rng([9, items]), []
         for looks in LOOKS:
             certificate = CertificateLevels(Stopping(looks, "decided"), 0.05)
-            boundaries = np.array([certificate.boundary(look) for look in range(1, looks + 1)])
+            boundaries = np.array(certificate.boundaries)
             seen = np.ceil(np.arange(1, looks + 1) * items / looks)
             chances = [(flip_rate + 0.01) / 2, (flip_rate - 0.01) / 2, 1 - flip_rate]
             parts = [rng.multinomial(int(new), chances, runs)[:, :2] for new in np.diff(seen, prepend=0)]

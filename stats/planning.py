@@ -274,7 +274,7 @@ def expected_course(
     error = float(np.sqrt(max(variance - margin**2, 1e-12)))
     lower = np.empty(times.size)  # largest Σd/√N that certifies at each look, −∞ where none does
     for look, time in enumerate(stopping.fractions):
-        reached = margin * time * root - certificate.boundary(look + 1) * error * np.sqrt(time)
+        reached = margin * time * root - certificate.boundaries[look] * error * np.sqrt(time)
         lower[look] = min(reached, certificate.largest_evidence(look + 1) * np.sqrt(variance * time))
     below, above = exit_probabilities(stopping.fractions, lower / spread, upper, drop * root / spread)
     ends = below + above

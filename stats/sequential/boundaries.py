@@ -45,25 +45,18 @@ UNLIKELY = 0.04
 
 @dataclass(frozen=True)
 class Spending:
-    """A spending function, linear in its shape but for O'Brien–Fleming's.
+    """A spending function of the Hwang–Shih–DeCani family, or like O'Brien–Fleming's where γ is None.
 
-    Attributes:
-        gamma: γ of the Hwang–Shih–DeCani family; the lower, the more is kept for the late looks. None for
-            the O'Brien–Fleming-like function.
+    The lower γ, the more is kept for the late looks.
     """
 
     gamma: float | None
 
     def __call__(self, fraction: float, level: float) -> float:
-        """Level that may have been spent at an information fraction.
+        """Level that may have been spent at an information fraction t in [0, 1]; all of α at t = 1.
 
-        Args:
-            fraction: t in [0, 1].
-            level: α, spent in full at t = 1.
-
-        Returns:
-            α(1 − e^(−γt))/(1 − e^(−γ)), αt for γ = 0 (Hwang, Shih & DeCani 1990); or 2 − 2Φ(z_{1−α/2}/√t)
-            (Lan & DeMets 1983).
+        α(1 − e^(−γt))/(1 − e^(−γ)), αt for γ = 0 (Hwang, Shih & DeCani 1990); or 2 − 2Φ(z_{1−α/2}/√t)
+        (Lan & DeMets 1983).
         """
         if fraction <= 0.0:
             return 0.0
@@ -81,10 +74,7 @@ class Spending:
 
 
 def parse_spending(name: str) -> Spending:
-    """Read the name of a spending function.
-
-    Args:
-        name: "obf", or "hsd" followed by γ, such as "hsd-4".
+    """Read the name of a spending function: "obf", or "hsd" followed by γ, such as "hsd-4".
 
     Raises:
         ValueError: if it is neither.
@@ -133,34 +123,40 @@ class Stopping:
         return tuple(look / self.looks for look in range(1, self.looks + 1))
 
 
-@dataclass(frozen=True)
-class _Alive:
-    """Paths that have not been stopped: quadrature nodes with their masses, at time t."""
+class _Paths:
+    """Paths of a Brownian motion that have not been stopped by a time: quadrature nodes with their masses."""
 
-    time: float
-    nodes: Floats
-    masses: Floats
+    def __init__(self) -> None:
+        self.time, self.nodes, self.masses = 0.0, np.zeros(1), np.ones(1)
 
     def beyond(self, limit: float, time: float, drift: float = 0.0) -> float:
         """P(not stopped before and X(time) ≥ limit)."""
         step = time - self.time
         return float(self.masses @ ndtr((self.nodes + drift * step - limit) / np.sqrt(step)))
 
-    def between(self, low: float, high: float, time: float, drift: float = 0.0) -> "_Alive":
-        """The paths that lie between the limits at a later time."""
+    def limit_of(self, mass: float, time: float) -> float:
+        """The value above which a given mass of the paths lies at a later time."""
+        root = float(np.sqrt(time))
+        if self.time == 0.0:
+            return -float(ndtri(max(mass, 1e-300))) * root
+        highest = HIGHEST * root
+        if self.beyond(highest, time) >= mass:
+            return highest
+        return float(brentq(lambda limit: self.beyond(limit, time) - mass, -highest, highest, xtol=1e-13))
+
+    def keep(self, low: float, high: float, time: float, drift: float = 0.0) -> None:
+        """Go on to a later time with the paths that lie between the limits then."""
         step = time - self.time
         spread = FURTHEST * np.sqrt(time)
         low, high = max(low, drift * time - spread), min(high, drift * time + spread)
-        if low >= high:
-            return _Alive(time, np.zeros(1), np.zeros(1))
-        points, weights = _legendre()
-        nodes = low + (high - low) * points
-        gaps = (nodes[:, None] - self.nodes - drift * step) / np.sqrt(step)
-        density = np.exp(-(gaps**2) / 2.0) @ self.masses / np.sqrt(2.0 * np.pi * step)
-        return _Alive(time, nodes, (high - low) * weights * density)
-
-
-START = _Alive(0.0, np.zeros(1), np.ones(1))
+        nodes, masses = np.zeros(1), np.zeros(1)
+        if low < high:
+            points, weights = _legendre()
+            nodes = low + (high - low) * points
+            gaps = (nodes[:, None] - self.nodes - drift * step) / np.sqrt(step)
+            density = np.exp(-(gaps**2) / 2.0) @ self.masses / np.sqrt(2.0 * np.pi * step)
+            masses = (high - low) * weights * density
+        self.time, self.nodes, self.masses = time, nodes, masses
 
 
 @lru_cache(maxsize=1)
@@ -183,25 +179,14 @@ def lan_demets_boundaries(
     Returns:
         c_k on the scale of Z_k = X(t_k)/√t_k (Lan & DeMets 1983), one per look.
     """
-    boundaries, alive, spent = [], START, 0.0
+    boundaries, paths, spent = [], _Paths(), 0.0
     for time in fractions:
         allowed = spending(time, level)
-        limit = _limit_of(alive, time, allowed - spent)
+        limit = paths.limit_of(allowed - spent, time)
         spent = allowed
         boundaries.append(limit / float(np.sqrt(time)))
-        alive = alive.between(-np.inf, limit, time)
+        paths.keep(-np.inf, limit, time)
     return tuple(boundaries)
-
-
-def _limit_of(alive: _Alive, time: float, mass: float) -> float:
-    """The value above which a given mass of the paths lies."""
-    root = float(np.sqrt(time))
-    if alive is START:
-        return -float(ndtri(max(mass, 1e-300))) * root
-    highest = HIGHEST * root
-    if alive.beyond(highest, time) >= mass:
-        return highest
-    return float(brentq(lambda limit: alive.beyond(limit, time) - mass, -highest, highest, xtol=1e-13))
 
 
 def exit_probabilities(
@@ -218,13 +203,13 @@ def exit_probabilities(
     Returns:
         P(first leaves below at look k), P(first leaves above at look k), shape (K,) each.
     """
-    below, above, alive = np.zeros(len(fractions)), np.zeros(len(fractions)), START
+    below, above, paths = np.zeros(len(fractions)), np.zeros(len(fractions)), _Paths()
     for look, time in enumerate(fractions):
         high = float(upper[look])
         low = min(float(lower[look]), high)
-        above[look] = alive.beyond(high, time, drift)
-        below[look] = alive.masses.sum() - alive.beyond(low, time, drift)
-        alive = alive.between(low, high, time, drift)
+        above[look] = paths.beyond(high, time, drift)
+        below[look] = paths.masses.sum() - paths.beyond(low, time, drift)
+        paths.keep(low, high, time, drift)
     return below, above
 
 
@@ -236,13 +221,13 @@ def stagewise_p_value(fractions: tuple[float, ...], boundaries: tuple[float, ...
         boundaries: c_k of the looks before, at least these, on the scale of Z.
         statistic: Z found at the last.
     """
-    alive, spent = START, 0.0
+    paths, spent = _Paths(), 0.0
     for time, boundary in zip(fractions[:-1], boundaries, strict=False):
         limit = boundary * float(np.sqrt(time))
-        spent += alive.beyond(limit, time)
-        alive = alive.between(-np.inf, limit, time)
+        spent += paths.beyond(limit, time)
+        paths.keep(-np.inf, limit, time)
     last = fractions[-1]
-    return min(1.0, spent + alive.beyond(statistic * float(np.sqrt(last)), last))
+    return min(1.0, spent + paths.beyond(statistic * float(np.sqrt(last)), last))
 
 
 class CertificateLevels:
@@ -251,47 +236,37 @@ class CertificateLevels:
     Args:
         stopping: looks and spending; until "degraded" the certificate is tested once, at the last look.
         alpha: level over all looks.
+
+    Attributes:
+        spent: level that may have been spent after 0, 1, … K looks, shape (K + 1,).
+        boundaries: level of each look with many flips, on the normal scale, K of them.
     """
 
     def __init__(self, stopping: Stopping, alpha: float) -> None:
         self._fractions = stopping.fractions
         self._last = lan_demets_boundaries(stopping.fractions, stopping.degraded, alpha)[-1]
-        self._spent = np.array([stopping.certified(fraction, alpha) for fraction in self._fractions])
+        self.spent = np.array([0.0, *(stopping.certified(fraction, alpha) for fraction in self._fractions)])
         if stopping.until == "decided":
-            self._boundaries = lan_demets_boundaries(self._fractions, stopping.certified, alpha)
+            self.boundaries = lan_demets_boundaries(self._fractions, stopping.certified, alpha)
         else:
-            self._spent[:-1] = 0.0
-            self._boundaries = (np.inf,) * (stopping.looks - 1) + (-float(ndtri(alpha)),)
-
-    def spent(self, look: int) -> float:
-        """Level that may have been spent by a look, counted from 1."""
-        return float(self._spent[look - 1])
+            self.spent[:-1] = 0.0
+            self.boundaries = (np.inf,) * (stopping.looks - 1) + (-float(ndtri(alpha)),)
 
     def level(self, look: int, *, few_flips: bool) -> float:
-        """The largest p-value that certifies at a look."""
+        """The largest p-value that certifies at a look, counted from 1."""
         if few_flips:
-            return self.spent(look) - (self.spent(look - 1) if look > 1 else 0.0)
-        return float(ndtr(-self._boundaries[look - 1]))
-
-    def held_back(self, look: int, statistic: float) -> bool:
-        """Whether the test for damage is still too likely to succeed.
-
-        Args:
-            look: k.
-            statistic: Z_k, the evidence of a drop.
-        """
-        return statistic > self.largest_evidence(look)
+            return float(self.spent[look] - self.spent[look - 1])
+        return float(ndtr(-self.boundaries[look - 1]))
 
     def largest_evidence(self, look: int) -> float:
-        """The Z_k with which P(Z_K ≥ c_K | Z_k, no further drop) is as large as a certificate allows."""
+        """The evidence Z_k of a drop above which no certificate is given at look k.
+
+        With it P(Z_K ≥ c_K | Z_k, no further drop) is as large as a certificate allows.
+        """
         time = self._fractions[look - 1]
         if time >= 1.0:
             return float("inf")
         return float((self._last + ndtri(UNLIKELY) * np.sqrt(1.0 - time)) / np.sqrt(time))
-
-    def boundary(self, look: int) -> float:
-        """The level of a look with many flips, on the normal scale."""
-        return self._boundaries[look - 1]
 
     def stagewise_p(self, look: int, p: float, *, few_flips: bool) -> float:
         """P(certified at an earlier look, or at this one with as small a p-value), if the drop is the margin.
@@ -302,5 +277,5 @@ class CertificateLevels:
             few_flips: whether fewer than 20 blocks differ; the probabilities are then added up.
         """
         if few_flips:
-            return min(1.0, p + (self.spent(look - 1) if look > 1 else 0.0))
-        return stagewise_p_value(self._fractions[:look], self._boundaries[:look], -float(ndtri(p)))
+            return min(1.0, p + float(self.spent[look - 1]))
+        return stagewise_p_value(self._fractions[:look], self.boundaries[:look], -float(ndtri(p)))

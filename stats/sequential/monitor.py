@@ -6,7 +6,7 @@ whether a new monitor receives everything at once. So a sweep that is stopped by
 same way by another, which reads nothing but the samples.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from stats.drop.intervals import Interval
 from stats.scores import SLACK
 from stats.sequential.boundaries import CertificateLevels
 from stats.sequential.holm import Crossings, HolmDecision, holm_rounds
-from stats.sequential.plan import SequentialPlan
+from stats.sequential.plan import SequentialPlan, cell_sums
 from stats.sequential.sign_vectors import SignVectors
 from stats.sequential.walk import LookTest, SignFlipWalk
 from stats.verdict import Verdict
@@ -65,18 +65,7 @@ class Look:
     certified_spent: float
 
 
-@dataclass(frozen=True)
-class _Taken:
-    """A look: its new items, the test at every level, and the certificate."""
-
-    values: Floats
-    test: LookTest
-    acceptable_p: float
-    acceptable_level: float
-    certified: bool
-
-
-class ComparisonPath:
+class _ComparisonPath:
     """The scores of one comparison as far as they have come in, and what its looks found, at every level.
 
     Args:
@@ -89,49 +78,29 @@ class ComparisonPath:
         self._starts = np.cumsum([0] + [task.items for task in plan.tasks]).tolist()
         self._values, self._worst = np.full((2, plan.items), np.nan)
         self._counts = [0] * len(plan.tasks)
-        self._taken: list[_Taken] = []
+        self._tests: list[LookTest] = []
+        self._acceptable: list[tuple[float, float, bool]] = []  # p-value, its level, whether it certifies
         # sums and sizes of the blocks of every look: of items with both scores, and in the worst case
         self._paired: list[tuple[Floats, Floats]] = []
         self._losses: list[tuple[Floats, Floats]] = []
         self._max_abs_difference = 1.0 if all(task.bounded for task in plan.tasks) else np.inf
-        spending = plan.stopping.degraded
-        self._walk: SignFlipWalk | SignVectors
-        if plan.pooled:
-            self._walk = SignFlipWalk(plan.levels, spending)
-        else:
-            self._walk = SignVectors(
-                plan.levels,
-                spending,
-                tasks=len(plan.tasks),
-                combine=plan.combine,
-                vectors=plan.sign_vectors,
-                seed=plan.seed,
-            )
+        self._walk: SignFlipWalk | SignVectors = (
+            SignFlipWalk(plan.levels, plan.stopping.degraded) if plan.pooled else SignVectors(plan)
+        )
 
     @property
     def taken(self) -> int:
         """How many looks were taken."""
-        return len(self._taken)
+        return len(self._tests)
 
-    @property
     def crossings(self) -> Crossings:
         """First crossing of every boundary."""
         places = range(self._plan.levels.size)
-        degraded = (_first(taken.test.crossed[place] for taken in self._taken) for place in places)
-        certified = _first(taken.certified for taken in self._taken)
-        return Crossings(self.taken, tuple(degraded), certified)
+        degraded = tuple(_first(test.crossed[place] for test in self._tests) for place in places)
+        return Crossings(self.taken, degraded, _first(certifies for _, _, certifies in self._acceptable))
 
-    def extend(self, differences: Sequence[Floats], worst: Sequence[Floats] | None = None) -> None:
-        """Take in what has come in so far, and take all looks that it allows.
-
-        Args:
-            differences: the first items of every task, NaN where a score is missing.
-            worst: the same as the certificate takes them; by default missing scores as losses.
-
-        Raises:
-            EvidenceError: if there are too many, or they are out of range, or some that a look has used have
-                changed.
-        """
+    def extend(self, differences: Sequence[Floats], worst: Sequence[Floats] | None) -> None:
+        """Take in what has come in so far, as `SequentialMonitor.observe`, and take all looks it allows."""
         if len(differences) != len(self._plan.tasks):
             raise EvidenceError(f"Got {len(differences)} tasks, but {len(self._plan.tasks)} are planned.")
         for number, values in enumerate(differences):
@@ -159,19 +128,24 @@ class ComparisonPath:
             raise EvidenceError(f"Scores of task {task.task!r} that an earlier look used have changed since.")
 
     def _take(self, look: int) -> None:
-        fraction, new = self._plan.stopping.fractions[look - 1], self._plan.layout[look - 1]
-        values, worst = self._values[new.items], self._worst[new.items]
-        paired, present = new.block_sums(values), new.block_sizes(values)
-        self._paired.append((paired.sum(axis=1), present))
-        self._losses.append((new.block_sums(worst).sum(axis=1), new.block_sizes(worst)))
+        plan, (items, cells) = self._plan, self._plan.layout[look - 1]
+        sums = [cell_sums(values[items], cells, len(plan.tasks)) for values in (self._values, self._worst)]
+        sizes = [
+            cell_sums(np.where(np.isnan(values[items]), 0.0, 1.0), cells, len(plan.tasks)).sum(axis=1)
+            for values in (self._values, self._worst)
+        ]
+        self._paired.append((sums[0].sum(axis=1), sizes[0]))
+        self._losses.append((sums[1].sum(axis=1), sizes[1]))
         one_sum = isinstance(self._walk, SignFlipWalk)
-        test = self._walk.look(fraction, paired.sum(axis=1) if one_sum else paired)
-        sums, sizes = _joined(self._losses)
-        p, level = 1.0, self._certificate.level(look, few_flips=_few_flips(sums))
-        if sums.size and np.isfinite(sums).all():  # a loss without a size bounds nothing
-            p = block_evidence(sums, sizes, self._max_abs_difference).p_noninferior(self._plan.margin)
-        certified = p <= level and not self._certificate.held_back(look, test.statistic)
-        self._taken.append(_Taken(values, test, p, level, certified))
+        new = sums[0].sum(axis=1) if one_sum else sums[0]
+        test = self._walk.look(plan.stopping.fractions[look - 1], new)
+        losses, blocks = _joined(self._losses)
+        p, level = 1.0, self._certificate.level(look, few_flips=_few_flips(losses))
+        if losses.size and np.isfinite(losses).all():  # a loss without a size bounds nothing
+            p = block_evidence(losses, blocks, self._max_abs_difference).p_noninferior(plan.margin)
+        held_back = test.statistic > self._certificate.largest_evidence(look)  # damage may still be found
+        self._tests.append(test)
+        self._acceptable.append((p, level, p <= level and not held_back))
 
     def look(self, number: int, place: int) -> Look:
         """One look taken, at the level in force.
@@ -180,8 +154,8 @@ class ComparisonPath:
             number: of the look, from 1 on.
             place: of the level, 0 for the lowest.
         """
-        taken = self._taken[number - 1]
-        values = np.concatenate([earlier.values for earlier in self._taken[:number]])
+        test, (p, level, _) = self._tests[number - 1], self._acceptable[number - 1]
+        values = np.concatenate([self._values[items] for items, _ in self._plan.layout[:number]])
         present = values[~np.isnan(values)]
         return Look(
             look=number,
@@ -192,30 +166,47 @@ class ComparisonPath:
             better=int((present < -SLACK).sum()),
             drop=float(present.mean()) if present.size else float("nan"),
             level=float(self._plan.levels[place]),
-            statistic=taken.test.statistic,
-            boundary=float(taken.test.boundary[place]),
-            spent=float(taken.test.spent[place]),
-            certified_statistic=-float(ndtri(taken.acceptable_p)),
-            certified_boundary=-float(ndtri(taken.acceptable_level)),
-            certified_spent=self._certificate.spent(number),
+            statistic=test.statistic,
+            boundary=float(test.boundary[place]),
+            spent=float(test.spent[place]),
+            certified_statistic=-float(ndtri(p)),
+            certified_boundary=-float(ndtri(level)),
+            certified_spent=float(self._certificate.spent[number]),
         )
 
-    def p_value(self, number: int, place: int) -> float:
-        """Stagewise p-value of "not worse" under the boundaries of a level, by the look that crosses first.
+    def course(self, decision: HolmDecision | None, places: list[int], *, tested: bool) -> "Course":
+        """From the first look to the end.
 
         Args:
-            number: of the look at which the comparison ended, taken where none crosses.
-            place: of the level.
+            decision: None as long as there is none.
+            places: of the level that is in force after every round.
+            tested: whether to work out p-values and intervals.
         """
-        crossed = _first(taken.test.crossed[place] for taken in self._taken[:number])
-        return float(self._taken[(crossed or number) - 1].test.p_stagewise[place])
+        plan, last = self._plan, min(decision.look, self.taken) if decision else self.taken
+        in_force = places[:last]
+        if decision and last:
+            in_force[-1] = decision.place
+        place = in_force[-1] if last else 0
+        p = p_adjusted = p_noninferior = None
+        if tested and decision:
+            crossed = _first(test.crossed[place] for test in self._tests[:last]) or last
+            p = float(self._tests[crossed - 1].p_stagewise[place])
+            p_adjusted = min(1.0, p * plan.alpha / float(plan.levels[place]))
+            few, at_last = _few_flips(_joined(self._losses[:last])[0]), self._acceptable[last - 1][0]
+            p_noninferior = self._certificate.stagewise_p(last, at_last, few_flips=few)
+        return Course(
+            verdict=decision.verdict if decision else None,
+            settled=decision.settled if decision else False,
+            looks=tuple(self.look(number, at) for number, at in enumerate(in_force, 1)),
+            share_used=plan.share(last),
+            stopped=decision is not None and last < plan.stopping.looks,
+            p=p,
+            p_adjusted=p_adjusted,
+            p_noninferior=p_noninferior,
+            interval=self._interval(last, place) if tested and last else None,
+        )
 
-    def p_noninferior(self, number: int) -> float:
-        """Stagewise p-value of "the drop is at least the margin", stopped at a look."""
-        few = _few_flips(_joined(self._losses[:number])[0])
-        return self._certificate.stagewise_p(number, self._taken[number - 1].acceptable_p, few_flips=few)
-
-    def interval(self, number: int, place: int) -> Interval:
+    def _interval(self, number: int, place: int) -> Interval:
         """Repeated confidence interval of the drop at a look, over the items that have both scores.
 
         The fixed interval with its levels replaced by those of the boundaries at the look (Jennison &
@@ -223,12 +214,11 @@ class ComparisonPath:
         lies below the margin where the look certifies, and for right or wrong its lower limit above 0 where
         the pooled test finds damage.
         """
-        taken, most = self._taken[number - 1], self._max_abs_difference
-        sums, sizes = _joined(self._paired[:number])
+        most, (sums, sizes) = self._max_abs_difference, _joined(self._paired[:number])
         if not sums.size:
             return -most, most
         evidence = block_evidence(sums, sizes, most)
-        lower, upper = taken.test.nominal(place), taken.acceptable_level
+        lower, upper = self._tests[number - 1].nominal(place), self._acceptable[number - 1][1]
         low = evidence.limits(lower)[0] if lower > LEAST_TAIL else -most
         return low, evidence.limits(upper)[1] if upper > LEAST_TAIL else most
 
@@ -277,16 +267,12 @@ class Course:
 
 
 class SequentialMonitor:
-    """Takes looks as scores come in.
-
-    Args:
-        plan: what was fixed beforehand.
-    """
+    """Takes looks as scores come in."""
 
     def __init__(self, plan: SequentialPlan) -> None:
         self.plan = plan
         certificate = CertificateLevels(plan.stopping, plan.alpha)
-        self._paths = {name: ComparisonPath(plan.of(name), certificate) for name in plan.comparisons}
+        self._paths = {name: _ComparisonPath(plan.of(name), certificate) for name in plan.comparisons}
 
     def observe(
         self,
@@ -320,11 +306,7 @@ class SequentialMonitor:
         return path.taken
 
     def decisions(self, *, closed: bool = False) -> dict[str, HolmDecision]:
-        """The comparisons that are decided, and how.
-
-        Args:
-            closed: whether nothing more will come in.
-        """
+        """The comparisons that are decided, and how; `closed` where nothing more will come in."""
         return self._rounds(closed=closed)[0]
 
     def courses(self, *, closed: bool = False, tested: bool = True) -> dict[str, Course]:
@@ -335,49 +317,11 @@ class SequentialMonitor:
             tested: whether to work out p-values and intervals, which take far longer than everything else.
         """
         decisions, places = self._rounds(closed=closed)
-        return {name: self._course(name, decisions.get(name), places, tested=tested) for name in self._paths}
+        return {
+            name: path.course(decisions.get(name), places, tested=tested)
+            for name, path in self._paths.items()
+        }
 
     def _rounds(self, *, closed: bool) -> tuple[dict[str, HolmDecision], list[int]]:
-        tests = {name: path.crossings for name, path in self._paths.items()}
+        tests = {name: path.crossings() for name, path in self._paths.items()}
         return holm_rounds(tests, self.plan.stopping.looks, closed=closed)
-
-    def _course(
-        self, comparison: str, decision: HolmDecision | None, places: list[int], *, tested: bool
-    ) -> Course:
-        path, plan = self._paths[comparison], self.plan.of(comparison)
-        last = min(decision.look, path.taken) if decision else path.taken
-        in_force = places[:last]
-        if decision and last:
-            in_force[-1] = decision.place
-        place = in_force[-1] if last else 0
-        p = path.p_value(last, place) if tested and decision else None
-        return Course(
-            verdict=decision.verdict if decision else None,
-            settled=decision.settled if decision else False,
-            looks=tuple(path.look(number, in_force[number - 1]) for number in range(1, last + 1)),
-            share_used=plan.share(last),
-            stopped=decision is not None and last < plan.stopping.looks,
-            p=p,
-            p_adjusted=None if p is None else min(1.0, p * plan.alpha / float(plan.levels[place])),
-            p_noninferior=path.p_noninferior(last) if tested and decision else None,
-            interval=path.interval(last, place) if tested and last else None,
-        )
-
-
-def replay(
-    plan: SequentialPlan,
-    differences: Mapping[str, Sequence[ArrayLike]],
-    worst: Mapping[str, Sequence[ArrayLike]] | None = None,
-) -> dict[str, Course]:
-    """Decide a sweep from all that came in.
-
-    Args:
-        plan: what was fixed beforehand.
-        differences: by comparison and task, as `SequentialMonitor.observe` takes them; comparisons of which
-            nothing came in may be left out.
-        worst: the same in the worst case.
-    """
-    monitor = SequentialMonitor(plan)
-    for comparison, values in differences.items():
-        monitor.observe(comparison, values, worst[comparison] if worst else None)
-    return monitor.courses(closed=True)

@@ -91,7 +91,6 @@ class SequentialPlan:
         for name, value in (("alpha", self.alpha), ("margin", self.margin)):
             if not 0.0 < value < 1.0:
                 raise ValueError(f"{name} must be between 0 and 1, but is {value}.")
-
         if unknown := set(self.tasks_of) - set(self.comparisons):
             raise ValueError(f"Tasks are given for comparisons that are not planned: {sorted(unknown)}.")
 
@@ -145,8 +144,11 @@ class SequentialPlan:
         return known
 
     @cached_property
-    def layout(self) -> "tuple[LookItems, ...]":
-        """The items that each look adds."""
+    def layout(self) -> tuple[tuple[Ints, Ints], ...]:
+        """What each look adds: places of items in the row of all tasks' items, and cells, shape (n,) each.
+
+        A cell is block × T + task, where blocks are numbered within the look.
+        """
         looks = self.stopping.looks
         counts = np.array([task.items for task in self.tasks])
         places = np.concatenate([np.arange(count) for count in counts])
@@ -157,50 +159,27 @@ class SequentialPlan:
         layout = []
         for look in range(looks):
             items = np.flatnonzero(look_of[block_of] == look)
-            blocks, place = np.unique(block_of[items], return_inverse=True)
-            cells = place * counts.size + task_of[items]
-            layout.append(LookItems(items, cells, blocks.size, counts.size, blocks.size < items.size))
+            blocks = np.unique(block_of[items], return_inverse=True)[1]
+            layout.append((items, blocks * counts.size + task_of[items]))
         return tuple(layout)
 
 
-@dataclass(frozen=True, eq=False)
-class LookItems:
-    """The items that count from one look on, and the blocks that they make up.
+def cell_sums(values: Floats, cells: Ints, tasks: int) -> Floats:
+    """Add up the values of a look over its cells.
 
-    Attributes:
-        items: places in the row of all tasks' items, shape (n,).
-        cells: block × T + task of each, blocks numbered within the look, shape (n,).
-        blocks: how many blocks.
+    Args:
+        values: one per item of the look, shape (n,); NaN counts as 0.
+        cells: block × T + task of each, shape (n,).
         tasks: T.
-        clustered: whether a block holds several items.
+
+    Returns:
+        Shape (blocks, T); values that cancel but for rounding give 0.
     """
-
-    items: Ints
-    cells: Ints
-    blocks: int
-    tasks: int
-    clustered: bool
-
-    def block_sums(self, values: Floats) -> Floats:
-        """Add up values over blocks.
-
-        Args:
-            values: one per item of the look, shape (n,); NaN counts as 0.
-
-        Returns:
-            Shape (blocks, T); values that cancel but for rounding give 0.
-        """
-        cells = self.blocks * self.tasks
-        known = np.where(np.isnan(values), 0.0, values)
-        sums: Floats = np.bincount(self.cells, weights=known, minlength=cells).astype(np.float64)
-        if self.clustered:
-            sizes = np.bincount(self.cells, weights=np.abs(known), minlength=cells)
-            sums = np.where(np.abs(sums) < ROUNDING * sizes, 0.0, sums)
-        return sums.reshape(self.blocks, self.tasks)
-
-    def block_sizes(self, values: Floats) -> Floats:
-        """Items of each block that have a value, shape (blocks,)."""
-        return self.block_sums(np.where(np.isnan(values), 0.0, 1.0)).sum(axis=1)
+    width = (int(cells.max(initial=-1)) // tasks + 1) * tasks
+    known = np.where(np.isnan(values), 0.0, values)
+    sums: Floats = np.bincount(cells, weights=known, minlength=width).astype(np.float64)
+    sizes = np.bincount(cells, weights=np.abs(known), minlength=width)
+    return np.where(np.abs(sums) < ROUNDING * sizes, 0.0, sums).reshape(-1, tasks)
 
 
 def _block_numbers(tasks: Sequence[PlannedTask]) -> Ints:
@@ -219,18 +198,10 @@ def _block_numbers(tasks: Sequence[PlannedTask]) -> Ints:
 
 
 def asking_order(documents: Iterable[str], clusters: Iterable[str | None], seed: int) -> Ints:
-    """The order in which the items of a task are asked: clusters and repeated documents in one piece.
-
-    Args:
-        documents: hash of each item's document, shape (items,).
-        clusters: the cluster of each item, None for an item on its own, shape (items,).
-        seed: as for `item_order`.
-
-    Returns:
-        A permutation of the items, shape (items,).
-    """
-    labels = [cluster or document for cluster, document in zip(clusters, documents, strict=True)]
-    return item_order(labels, seed)
+    """`item_order` by each item's cluster, or its document's hash where it has none: either in one piece."""
+    return item_order(
+        [cluster or document for cluster, document in zip(clusters, documents, strict=True)], seed
+    )
 
 
 def items_at_look(look: int, looks: int, items: int) -> int:

@@ -18,7 +18,7 @@ from stats.arrays import Floats, Ints
 from stats.distributions.lattice import GrowingLattice
 from stats.distributions.signs import flip_slices
 from stats.distributions.sums import LatticeSum
-from stats.sequential.boundaries import Spending
+from stats.sequential.plan import SequentialPlan
 from stats.sequential.walk import SLACK, LookTest
 from stats.tasks.combinations import STATISTICS, Combine, parts_of
 
@@ -33,12 +33,7 @@ class SignVectors:
     """Sums of every task under common sign vectors, and which of them have crossed.
 
     Args:
-        levels: α of each test, ascending, shape (L,).
-        spending: f, of all of them.
-        tasks: T.
-        combine: the statistic over tasks; "any" is calibrated here like "joint".
-        vectors: how many sign vectors are drawn.
-        seed: of numpy's default generator.
+        plan: with the statistic over tasks, of which "any" is calibrated here like "joint".
 
     Attributes:
         sums: in steps, the observed ones in row 0, shape (vectors + 1, T).
@@ -46,14 +41,12 @@ class SignVectors:
         crossed: rows that crossed before, by level, shape (L, vectors + 1).
     """
 
-    def __init__(
-        self, levels: Floats, spending: Spending, *, tasks: int, combine: Combine, vectors: int, seed: int
-    ) -> None:
-        self._levels, self._spending, self._combine, self._seed = levels, spending, combine, seed
-        self._looks, self._lattice = 0, GrowingLattice()
-        self.sums = np.zeros((vectors + 1, tasks), dtype=np.int64)
+    def __init__(self, plan: SequentialPlan) -> None:
+        self._plan, self._levels, self._looks, self._lattice = plan, plan.levels, 0, GrowingLattice()
+        rows, tasks = plan.sign_vectors + 1, len(plan.tasks)
+        self.sums = np.zeros((rows, tasks), dtype=np.int64)
         self.squares = np.zeros(tasks)
-        self.crossed = np.zeros((levels.size, vectors + 1), dtype=bool)
+        self.crossed = np.zeros((self._levels.size, rows), dtype=bool)
 
     def look(self, fraction: float, values: Floats) -> LookTest:
         """Take a look.
@@ -67,13 +60,17 @@ class SignVectors:
             made once, now.
         """
         self._join(values)
-        ranks = _extreme_ranks(self.sums, self.squares, self._combine)
+        ranks = _extreme_ranks(self.sums, self.squares, self._plan.combine)
         p_values = np.cumsum(np.bincount(ranks)) / ranks.size
         earlier = self.crossed.sum(axis=1)
         as_extreme = (~self.crossed & (ranks <= ranks[0])).sum(axis=1)
         limits, laxest = np.zeros(self._levels.size, dtype=np.int64), ranks.size
         for place in reversed(range(self._levels.size)):
-            allowed = self._spending(fraction, float(self._levels[place])) * (1.0 + SLACK) * ranks.size
+            allowed = (
+                self._plan.stopping.degraded(fraction, float(self._levels[place]))
+                * (1.0 + SLACK)
+                * ranks.size
+            )
             free = np.cumsum(np.bincount(ranks[~self.crossed[place]], minlength=p_values.size))
             laxest = min(laxest, int(np.searchsorted(free, allowed - earlier[place], side="right")))
             limits[place] = laxest
@@ -91,7 +88,7 @@ class SignVectors:
     def _join(self, values: Floats) -> None:
         """Take in the signed sums of the new blocks."""
         factor, steps = self._lattice.extend(values)
-        rows, seed = self.sums.shape[0] - 1, [self._seed, self._looks]
+        rows, seed = self.sums.shape[0] - 1, [self._plan.seed, self._looks]
         signed = np.zeros((rows, steps.shape[1]), dtype=np.int64)
         tasks_of_block = np.count_nonzero(steps, axis=1)
         if len(shared := steps[tasks_of_block > 1]):  # blocks of several tasks need their signs one by one

@@ -69,7 +69,7 @@ def test_verdicts_are_those_of_the_looks(analyzed):
         found = ran.comparison(variant, temperature)
         assert (found["verdict"], found["look"]) == (course.verdict, len(course.looks))
         assert (found["share_used"], found["stopped"]) == (course.share_used, course.stopped)
-        numbers = [course.p_adjusted, course.p_noninferior, course.interval.low, course.interval.high]
+        numbers = [course.p_adjusted, course.p_noninferior, *course.interval]
         reported = [found["p_adjusted"], found["p_noninferior"], *found["drop_interval_decision"]]
         assert reported == pytest.approx(numbers, rel=1e-6, abs=1e-9)
     assert {found["verdict"] for found in ran.verdicts["comparisons"]} >= {"degraded", "certified"}

@@ -9,7 +9,7 @@ import numpy as np
 from standin.runs import OWED, MadeTask, digest, make_run
 
 from stats.sequential.boundaries import Stopping
-from stats.sequential.monitor import replay
+from stats.sequential.monitor import SequentialMonitor
 from stats.sequential.plan import PlannedTask, SequentialPlan, item_order
 
 SEED = 0
@@ -39,6 +39,14 @@ class StoppedRun:
     def write_record(self, content):
         """Replace looks.json."""
         (self.path / "looks.json").write_text(json.dumps(content))
+
+
+def replay(plan, differences, worst=None):
+    """The courses of a sweep from all that came in, by comparison and task."""
+    monitor = SequentialMonitor(plan)
+    for comparison, values in differences.items():
+        monitor.observe(comparison, values, worst[comparison] if worst else None)
+    return monitor.courses(closed=True)
 
 
 def answers(rng, items, reruns, *, like=None, worse=0.0, better=0.0, failing=0.0):

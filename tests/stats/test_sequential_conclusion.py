@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
+from standin.sequential_runs import replay
 
 from stats.comparison import compare
 from stats.conclusion import conclude_course
 from stats.results import Settings
 from stats.scores import paired_scores
 from stats.sequential.boundaries import Stopping
-from stats.sequential.monitor import replay
 from stats.sequential.plan import PlannedTask, SequentialPlan
 from stats.tasks.combinations import COMBINATIONS
 from stats.verdict import Verdict

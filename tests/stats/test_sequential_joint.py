@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from stats.sequential.boundaries import parse_spending
+from stats.sequential.plan import PlannedTask, SequentialPlan
 from stats.sequential.sign_vectors import SignVectors
 from stats.sequential.walk import SignFlipWalk
 from stats.tasks.combine import combine_tasks
@@ -11,8 +12,9 @@ from stats.tasks.combine import combine_tasks
 HSD = parse_spending("hsd-2")
 
 
-def started(tasks, combine="joint", levels=(0.05,), vectors=19_999):
-    return SignVectors(np.array(levels), HSD, tasks=tasks, combine=combine, vectors=vectors, seed=5)
+def started(tasks, combine="joint", comparisons=("a",)):
+    planned = tuple(PlannedTask(str(task), 1_000) for task in range(tasks))
+    return SignVectors(SequentialPlan(planned, comparisons, combine=combine, sign_vectors=19_999, seed=5))
 
 
 def by_task(*columns):
@@ -61,10 +63,10 @@ def test_a_shared_block_has_one_sign_in_both_tasks():
 
 def test_what_is_spent_stays_within_the_function():
     """At every look and level, the observed row counted among the others; higher levels spend more."""
-    rng, vectors = np.random.default_rng(4), started(2, levels=(0.0125, 0.025, 0.05))
+    rng, vectors = np.random.default_rng(4), started(2, comparisons=("a", "b", "c"))
     for look in range(1, 6):
         law = vectors.look(look / 5, by_task(flips(rng, 9, 9), flips(rng, 7, 8)))
-        assert (law.spent <= [HSD(look / 5, level) + 1e-12 for level in (0.0125, 0.025, 0.05)]).all()
+        assert (law.spent <= [HSD(look / 5, level) + 1e-12 for level in (0.05 / 3, 0.025, 0.05)]).all()
         assert (np.diff(law.boundary) <= 0).all()
         assert (~vectors.crossed[0] | vectors.crossed[1]).all()
         assert (~vectors.crossed[1] | vectors.crossed[2]).all()

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from standin.sequential_runs import replay
 
 from stats.arrays import EvidenceError
 from stats.drop.evidence import FlipEvidence, evidence_of
 from stats.drop.intervals import fay_lumbard_interval
 from stats.scores import TaskScores
 from stats.sequential.boundaries import Stopping, parse_spending
-from stats.sequential.monitor import SequentialMonitor, replay
+from stats.sequential.monitor import SequentialMonitor
 from stats.sequential.plan import PlannedTask, SequentialPlan, item_order
 from stats.signflip import sign_flip_test
 from stats.verdict import Verdict

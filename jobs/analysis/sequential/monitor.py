@@ -143,7 +143,7 @@ class RunMonitor:
 
     def items_of(self, place: Place, looks: int) -> dict[str, Ints]:
         """The items that count after some looks of a comparison, by task; sorted numbers."""
-        counted = [part.items for part in self.plan_of(place).layout[:looks]]
+        counted = [items for items, _ in self.plan_of(place).layout[:looks]]
         positions = np.concatenate([np.zeros(0, dtype=np.int64), *counted])
         items, start = {}, 0
         for table in self.tasks_at(place[1]):
