@@ -21,7 +21,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import yaml
 
-from orchestrator.rundir.schema import FORMAT, ITEMS, SampleColumns
+from orchestrator.rundir.schema import FORMAT, ITEMS, sample_schema
 from orchestrator.rundir.store import RunStore
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -79,7 +79,7 @@ def samples(block: np.ndarray, right: np.ndarray, hashes: list[str], random: np.
         np.repeat(np.arange(block.size), SEEDS), [hashes[i] for i in block]
     )
     return table_of(
-        SampleColumns((METRIC,), ("none",)).schema,
+        sample_schema([METRIC], ["none"]),
         item.size,
         item=item,
         doc_hash=hashed.cast(pa.string()),

@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=2048)
     arguments = parser.parse_args()
     set_up_lm_eval()
-    spec = TaskSpec(TASK, include_path=(str(PACK),))
+    spec = TaskSpec(task=TASK, include_path=(str(PACK),))
     task = TaskLibrary(spec.include_path).open(spec)
     requests = list(task.build(PromptConfig(), None, "plain").values())
     batch = [

@@ -1,6 +1,6 @@
 """Which of the tasks that lm-eval ships can be tested, by their configurations alone; nothing is downloaded.
 
-Every task is sorted by the function that a sweep and its dry run use (`orchestrator.sweep.scores.metric_of`).
+Every task is sorted by the function that a sweep and its dry run use (`orchestrator.sweep.scores.Metric`).
 A kind counts as tested only if `LOOK_ALIKES` names a task of that kind which the tests put through a submit.
 
 Run: python benchmarks/task_survey.py [--write docs/tasks.md] [--list KIND]
@@ -24,7 +24,7 @@ from lm_eval.api.registry import get_aggregation, get_metric_aggregation
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import _import_func_in_yml, load_yaml
 
-from orchestrator.sweep.scores import Metric, deciding, metric_of, names_kinds
+from orchestrator.sweep.scores import Metric, deciding, names_kinds
 
 LOOK_ALIKES = {
     "choices": "like_arc",
@@ -97,7 +97,7 @@ def _metrics(config: dict[str, Any]) -> tuple[dict[str, Metric], bool]:
         name, given = str(entry["metric"]).rpartition(".")[2], entry.get("aggregation")
         is_path = isinstance(given, str) and "/" in given
         aggregation = _imported(given) if is_path else _known(name, given)
-        metrics[name] = metric_of(name, aggregation, output_type=output_type, own_code=own_code)
+        metrics[name] = Metric(name, aggregation, output_type=output_type, own_code=own_code)
     return metrics, "/" in str(listed[0]["metric"])
 
 

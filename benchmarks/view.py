@@ -27,7 +27,7 @@ import pyarrow as pa
 from jobs.analysis.analyze import analyze
 from jobs.analysis.request import AnalyzeRequest
 from jobs.report.page import report
-from orchestrator.rundir.schema import FORMAT, ITEMS, SampleColumns
+from orchestrator.rundir.schema import FORMAT, ITEMS, sample_schema
 from orchestrator.rundir.store import RunStore
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
@@ -116,7 +116,7 @@ def samples(
     score = (random.random(n) < np.repeat(right, shape.seeds)).astype(np.float64)
     hashes = pa.array(item.astype(str))
     return table_of(
-        SampleColumns((METRIC,), ("none",)).schema,
+        sample_schema([METRIC], ["none"]),
         n,
         item=item,
         doc_hash=hashes,

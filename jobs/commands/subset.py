@@ -86,7 +86,8 @@ def to_subset(reruns: RerunSet, choices: Sequence[Choice]) -> Subset:
     cells = [cell for cell, _ in choices]
     runs = sorted({(cell.temperature, seed) for cell in cells for seed in cell.seeds}, key=str)
     entry = next(run.models[cells[0].variant] for run in reruns.runs if cells[0].variant in run.models)
-    return Subset(items, ChosenBy(model=entry["model"], revision=entry.get("revision"), runs=tuple(runs)))
+    origin = ChosenBy(model=entry["model"], revision=entry.get("revision"), runs=tuple(runs))
+    return Subset(items=items, chosen_by=origin)
 
 
 def _show(reruns: RerunSet, choices: Sequence[Choice], path: Path, console: Console) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from jobs.formats.metrics import Bounds, as_number
 from jobs.formats.notices import Notice, some
-from orchestrator.rundir.schema import ITEMS, SampleColumns
+from orchestrator.rundir.schema import ITEMS, sample_schema
 from stats.arrays import Floats, Ints
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ SAMPLES_AT_ONCE = 1024
 
 ITEM_COLUMNS = tuple(name for name in ITEMS.names if name not in {"task", "item"})
 """What is known of an item: prompts, targets, hashes, cluster labels, and documents (mappings)."""
-ANSWER_SCHEMA = SampleColumns((), ()).schema
+ANSWER_SCHEMA = sample_schema()
 IDENTITY = {"item", "doc_hash", "prompt_hash", "temperature", "seed", "scores", "sample_key"}
 ANSWER_COLUMNS = tuple(name for name in ANSWER_SCHEMA.names if name not in IDENTITY)
 """What is known of an answer and only a run directory has room for."""

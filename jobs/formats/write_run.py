@@ -21,7 +21,7 @@ from jobs.formats.registry import is_run, open_inputs
 from jobs.formats.samples import InputQuery, as_temperature, as_text
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import digest
-from orchestrator.rundir.schema import FORMAT, ITEMS, MetricEntry, SampleColumns, TaskEntry
+from orchestrator.rundir.schema import FORMAT, ITEMS, MetricEntry, TaskEntry, sample_schema
 from orchestrator.rundir.store import MANIFEST, SWEEP, RunStore
 from orchestrator.rundir.whole_files import FileSet
 from stats.arrays import Ints
@@ -40,7 +40,7 @@ class ImportedTask:
         name: its name.
         entry: what the manifest says of it.
         items: the item table, in the columns of `rundir.schema.ITEMS`.
-        samples: the sample table of each model, in those of `rundir.schema.SampleColumns`.
+        samples: the sample table of each model, in those of `rundir.schema`.
     """
 
     name: str
@@ -237,7 +237,7 @@ def _samples(task: LogTask, model: str, keys: Mapping[str, str], numbers: Ints, 
         digest([model, task.name, *values]) for values in zip(*identity.values(), strict=True)
     ]
     filters = dict.fromkeys(key.partition(",")[2] for key in keys.values())
-    schema = SampleColumns(tuple(keys.values()), tuple(filters)).schema
+    schema = sample_schema(keys.values(), filters)
     typed = [
         values if isinstance(values := columns[field.name], pa.Array) else pa.array(values, type=field.type)
         for field in schema

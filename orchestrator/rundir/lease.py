@@ -50,9 +50,84 @@ def exclusive(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
     Raises:
         UserError: another submit is running, or the run directory cannot be written.
     """
-    path = store.lock_path
-    with _leased(store, on_loss) if path is None else _locked(store, path):
+    with ExitStack() as held:
+        try:
+            if store.lock_path is None:
+                _lease(store, on_loss, held)
+            else:
+                _lock(store, store.lock_path, held)
+        except OSError as error:
+            raise UserError(f"{store.url} cannot hold a run directory: {error}.") from None
         yield
+
+
+def _refusal(url: str, holder: str = "") -> UserError:
+    return UserError(
+        f"Another lldeg submit is running in {url}{holder}; wait for it, or stop it with: lldeg stop {url}"
+    )
+
+
+def _lock(store: RunStore, path: Path, held: ExitStack) -> None:
+    made = list(takewhile(lambda folder: not folder.exists(), path.parents))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = held.enter_context(path.open("ab"))
+    for pause in (0.1, 0.1, None):  # `is_running` holds it for a moment
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if pause is None:
+                raise _refusal(store.url) from None
+            time.sleep(pause)
+    lock.truncate(0)
+    lock.write(uuid.uuid4().hex.encode())
+    lock.flush()
+
+    @held.callback
+    def leave_nothing() -> None:
+        """Of a submit that was refused before it wrote anything."""
+        if not store.has_run():
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                for folder in made:
+                    folder.rmdir()
+
+
+def _lease(store: RunStore, on_loss: Callable[[], None], held: ExitStack) -> None:
+    me, ended = uuid.uuid4().hex, threading.Event()
+
+    def take() -> None:
+        mine = Lease(owner=me, host=socket.gethostname(), pid=os.getpid(), renewed=time.time())
+        store.write_log(LEASE, mine.model_dump_json().encode())
+
+    def last_owner() -> str | None:
+        lease = _parsed(store.read_log(LEASE))
+        return None if lease is None else lease.owner
+
+    def keep() -> None:
+        while not ended.wait(SECONDS_BETWEEN_RENEWALS):
+            with suppress(OSError):  # the storage is unavailable; it may come back
+                if last_owner() not in {me, None}:
+                    on_loss()
+                    return
+                take()
+
+    if (holder := _holder(store)) is not None:
+        raise _refusal(store.url, f" (process {holder.pid} on {holder.host})")
+    take()
+    time.sleep(SECONDS_TO_SETTLE)  # of two that took it at the same moment, the later one has it
+    if last_owner() != me:
+        raise _refusal(store.url)
+    keeper = threading.Thread(target=keep, name="lease", daemon=True)
+    keeper.start()
+
+    @held.callback
+    def give_back() -> None:
+        ended.set()
+        keeper.join(timeout=SECONDS_BETWEEN_RENEWALS)
+        with suppress(OSError):  # the storage is unavailable; the lease will expire
+            if last_owner() == me:
+                store.remove_log(LEASE)
 
 
 def is_running(store: RunStore) -> bool:
@@ -86,49 +161,6 @@ def owner(store: RunStore) -> str:
     return "" if lease is None else lease.owner
 
 
-def _refusal(url: str, holder: str = "") -> UserError:
-    return UserError(
-        f"Another lldeg submit is running in {url}{holder}; wait for it, or stop it with: lldeg stop {url}"
-    )
-
-
-def _unusable(store: RunStore, error: OSError) -> UserError:
-    return UserError(f"{store.url} cannot hold a run directory: {error}.")
-
-
-@contextmanager
-def _locked(store: RunStore, path: Path) -> Iterator[None]:
-    made = list(takewhile(lambda folder: not folder.exists(), path.parents))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = path.open("ab")
-    except OSError as error:
-        raise _unusable(store, error) from None
-
-    def leave_nothing() -> None:
-        """Of a submit that was refused before it wrote anything."""
-        if not store.has_run():
-            path.unlink(missing_ok=True)
-            with suppress(OSError):
-                for folder in made:
-                    folder.rmdir()
-
-    with lock, ExitStack() as at_the_end:
-        for pause in (0.1, 0.1, None):  # `is_running` holds it for a moment
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if pause is None:
-                    raise _refusal(store.url) from None
-                time.sleep(pause)
-        lock.truncate(0)
-        lock.write(uuid.uuid4().hex.encode())
-        lock.flush()
-        at_the_end.callback(leave_nothing)
-        yield
-
-
 def _parsed(content: bytes) -> Lease | None:
     try:
         return Lease.model_validate_json(content)
@@ -148,63 +180,12 @@ def _holder(store: RunStore) -> Lease | None:
             return None
         except PermissionError:
             pass  # it is another user's
-    renewed, now = store.log_time(LEASE), _storage_time(store)
+    renewed, now, probe = store.log_time(LEASE), None, f"{PROBE}{uuid.uuid4().hex}"
+    with suppress(OSError):  # what time it is for the storage, if something may be written there
+        store.write_log(probe, b"?")
+        now = store.log_time(probe)
+    with suppress(OSError):
+        store.remove_log(probe)
     if renewed is None or now is None:  # else by one clock: those of two machines may differ
         renewed, now = lease.renewed, time.time()
     return None if now - renewed > SECONDS_UNTIL_OLD else lease
-
-
-def _storage_time(store: RunStore) -> float | None:
-    """What time it is for the storage; None if it does not say, or nothing may be written there."""
-    name = f"{PROBE}{uuid.uuid4().hex}"
-    try:
-        store.write_log(name, b"?")
-        return store.log_time(name)
-    except OSError:
-        return None
-    finally:
-        with suppress(OSError):
-            store.remove_log(name)
-
-
-@contextmanager
-def _leased(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
-    me = uuid.uuid4().hex
-    ended = threading.Event()
-
-    def take() -> None:
-        mine = Lease(owner=me, host=socket.gethostname(), pid=os.getpid(), renewed=time.time())
-        store.write_log(LEASE, mine.model_dump_json().encode())
-
-    def last_owner() -> str | None:
-        lease = _parsed(store.read_log(LEASE))
-        return None if lease is None else lease.owner
-
-    def keep() -> None:
-        while not ended.wait(SECONDS_BETWEEN_RENEWALS):
-            with suppress(OSError):  # the storage is unavailable; it may come back
-                if last_owner() not in {me, None}:
-                    on_loss()
-                    return
-                take()
-
-    try:
-        if (holder := _holder(store)) is not None:
-            raise _refusal(store.url, f" (process {holder.pid} on {holder.host})")
-        take()
-        time.sleep(SECONDS_TO_SETTLE)  # of two that took it at the same moment, the later one has it
-        settled = last_owner()
-    except OSError as error:
-        raise _unusable(store, error) from None
-    if settled != me:
-        raise _refusal(store.url)
-    keeper = threading.Thread(target=keep, name="lease", daemon=True)
-    keeper.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        keeper.join(timeout=SECONDS_BETWEEN_RENEWALS)
-        with suppress(OSError):  # the storage is unavailable; the lease will expire
-            if last_owner() == me:
-                store.remove_log(LEASE)

@@ -25,10 +25,10 @@ import pyarrow.parquet as pq
 from pyarrow import fs
 
 from orchestrator.input_files import open_input
-from orchestrator.rundir.schema import PLACE_KEY, SampleColumns
+from orchestrator.rundir.schema import PLACE_KEY, sample_schema
 
 _TEXTS = {"response", "filtered", "corpus_values"}
-DECIDING = [name for name in SampleColumns((), ()).schema.names if name not in _TEXTS]
+DECIDING = [name for name in sample_schema().names if name not in _TEXTS]
 """Columns of samples but for the texts, which fill most of a file and which no verdict rests on."""
 DAMAGE = (pa.ArrowException, OSError, ValueError, MemoryError)
 """What pyarrow raises for content that is not what it was; it is in memory, so that no storage fails."""

@@ -7,7 +7,6 @@ somebody else, so that their types say all that a reader relies on, and `misshap
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Any, Literal, NotRequired
 
@@ -32,7 +31,7 @@ SOFTWARE_KEY = b"lldeg.software"
 PLACE_KEY = b"lldeg.place"
 """In that of a file of samples or items: its path in the run directory, after a slash."""
 
-NO_SCORE = ("none",)
+NO_SCORE = "none"
 """The field of scores in a run without any, since Parquet has no structs without fields."""
 
 FORMAT = 1
@@ -53,59 +52,55 @@ ITEMS = pa.schema(
 """Documents and prompts of a task; one row per item. Items with equal `cluster` are dependent."""
 
 
-@dataclass(frozen=True)
-class SampleColumns:
-    """Columns of samples: a score per "metric,filter" and a filtered text per filter, of all tasks of a run.
+def sample_schema(metrics: Iterable[str] = (), filters: Iterable[str] = ()) -> pa.Schema:
+    """The schema of samples, one row each: a score per "metric,filter", a filtered text per filter of a run.
 
-    All files of a run share them, so that a reader takes the whole folder for one table; what a task does not
+    All files of a run share it, so that a reader takes the whole folder for one table; what a task does not
     have is null in its rows. A score whose name only an answer told is a field of the files that hold it; the
     manifest lists it. `corpus_values` has, as JSON by "metric,filter", what is no number and what lm-eval
     aggregates over a corpus.
     """
+    return pa.schema(
+        {
+            "item": pa.int32(),
+            "doc_hash": pa.string(),
+            "prompt_hash": pa.string(),
+            "temperature": pa.float32(),
+            "seed": pa.int32(),
+            "scores": pa.struct(dict.fromkeys(tuple(metrics) or (NO_SCORE,), pa.float64())),
+            "corpus_values": pa.string(),
+            "response": pa.string(),
+            "filtered": pa.struct(dict.fromkeys(filters, pa.string())),
+            "finish_reason": pa.string(),
+            "prompt_tokens": pa.int32(),
+            "output_tokens": pa.int32(),
+            "prompt_cut": pa.int32(),
+            "error": pa.string(),
+            "sample_key": pa.string(),
+        }
+    )
 
-    metrics: tuple[str, ...]
-    filters: tuple[str, ...]
 
-    @classmethod
-    def of(cls, tasks: Iterable[Mapping[str, Any]]) -> SampleColumns:
-        """Columns for tasks, given as entries of a manifest."""
-        entries = list(tasks)
-        return cls(
-            tuple(sorted({metric for entry in entries for metric in entry["metrics"]})),
-            tuple(sorted({name for entry in entries for name in entry["filters"]})),
-        )
+def schema_of_tasks(tasks: Iterable[Mapping[str, Any]]) -> pa.Schema:
+    """The schema of samples of a run with these tasks, given as entries of its manifest."""
+    entries = list(tasks)
+    metrics, filters = ({name for one in entries for name in one[key]} for key in ("metrics", "filters"))
+    return sample_schema(sorted(metrics), sorted(filters))
 
-    def including(self, scores: Iterable[str]) -> pa.Schema:
-        """The schema of a file with these scores, some of which the manifest may not list yet."""
-        return replace(self, metrics=tuple(dict.fromkeys((*self.metrics, *scores)))).schema
 
-    def unlisted(self, schema: pa.Schema) -> tuple[str, ...]:
-        """Scores that a file has beyond those of the manifest."""
-        names = (field.name for field in schema.field("scores").type)
-        return tuple(name for name in names if name not in self.metrics)
+def with_scores(schema: pa.Schema, scores: Iterable[str]) -> pa.Schema:
+    """The schema of a file with these scores, some of which the manifest may not list yet."""
+    filters = [field.name for field in schema.field("filtered").type]
+    return sample_schema(dict.fromkeys((*_scores_in(schema), *scores)), filters)
 
-    @property
-    def schema(self) -> pa.Schema:
-        """The Parquet schema; one row per sample."""
-        return pa.schema(
-            {
-                "item": pa.int32(),
-                "doc_hash": pa.string(),
-                "prompt_hash": pa.string(),
-                "temperature": pa.float32(),
-                "seed": pa.int32(),
-                "scores": pa.struct({metric: pa.float64() for metric in self.metrics or NO_SCORE}),
-                "corpus_values": pa.string(),
-                "response": pa.string(),
-                "filtered": pa.struct({name: pa.string() for name in self.filters}),
-                "finish_reason": pa.string(),
-                "prompt_tokens": pa.int32(),
-                "output_tokens": pa.int32(),
-                "prompt_cut": pa.int32(),
-                "error": pa.string(),
-                "sample_key": pa.string(),
-            }
-        )
+
+def unlisted_scores(listed: pa.Schema, schema: pa.Schema) -> tuple[str, ...]:
+    """Scores that a file has beyond those that the manifest lists."""
+    return tuple(name for name in _scores_in(schema) if name not in _scores_in(listed))
+
+
+def _scores_in(schema: pa.Schema) -> list[str]:
+    return [field.name for field in schema.field("scores").type if field.name != NO_SCORE]
 
 
 def misshapen(document: Any, shape: Any) -> str | None:
@@ -133,87 +128,53 @@ def _adapter(shape: Any) -> TypeAdapter[Any]:
 
 
 class VariantEntry(TypedDict):
-    """A variant in the manifest; imported variants have neither model nor revision.
-
-    Attributes:
-        revision: identity of the weights.
-        engine: the options that decide answers; with a Python of its own also `packages`, the versions of
-            its engine.
-        digest: of all this.
-        commits: of other repositories that engine options name (a tokenizer), by option.
-        versions: of Python and packages, if it has a Python of its own.
-    """
+    """A variant in the manifest; imported variants have neither model nor revision."""
 
     model: str | None
-    revision: NotRequired[str | None]
-    engine: dict[str, Any]
-    digest: NotRequired[str | None]
-    commits: NotRequired[dict[str, str]]
-    versions: NotRequired[dict[str, str]]
+    revision: NotRequired[str | None]  # identity of the weights
+    engine: dict[str, Any]  # options that decide answers, and `packages` of an engine in a Python of its own
+    digest: NotRequired[str | None]  # of all this
+    commits: NotRequired[dict[str, str]]  # of other repositories that options name (a tokenizer), by option
+    versions: NotRequired[dict[str, str]]  # of Python and packages, if it has a Python of its own
 
 
 class MetricEntry(TypedDict):
-    """A "metric,filter" of a task in the manifest.
+    """A "metric,filter" of a task in the manifest."""
 
-    Attributes:
-        higher_is_better: missing where neither the task nor an imported input says.
-        range: how far scores can range ("LOW..HIGH", or "none"), where that is known.
-        unit: of a score without a range.
-    """
-
-    higher_is_better: NotRequired[bool]
-    range: NotRequired[str]
-    unit: NotRequired[str]
+    higher_is_better: NotRequired[bool]  # missing where neither the task nor an imported input says
+    range: NotRequired[str]  # how far scores can range ("LOW..HIGH", or "none"), where that is known
+    unit: NotRequired[str]  # of a score without a range
 
 
 class AggregateRow(TypedDict):
-    """What lm-eval's own aggregation makes of one pass over a task, where that is not the mean.
-
-    Attributes:
-        metric: "metric,filter".
-        items: how many it was computed from.
-    """
+    """What lm-eval's own aggregation makes of one pass over a task, where that is not the mean."""
 
     variant: str
     task: str
     temperature: Number
     seed: int | None
-    metric: str
+    metric: str  # "metric,filter"
     value: Number
-    items: int
+    items: int  # how many it was computed from
 
 
 class TaskEntry(TypedDict):
-    """A task in the manifest.
+    """A task in the manifest."""
 
-    Attributes:
-        digest: of the definition.
-        group: the lm-eval group it was asked for with; None for a task asked for by itself.
-        output_type: lm-eval's word for what is asked of a model.
-        metric: the "metric,filter" that decides.
-        metrics: all of them.
-        filters: names of its filters.
-        cluster: field of the documents whose equal values form a cluster of dependent items.
-        limit: how many of the task's items were asked for, {"random": n} or {"first": n}; None for all. Runs
-            of older versions lack it; where they have a limit, it is of the first items.
-        items: how many there are.
-        reruns: temperature and seed of each pass over the items that was asked for.
-        definition: lm-eval's whole configuration of it; imported tasks have none.
-        sampling: what it sets differently from the run's sampling, if anything.
-    """
-
-    digest: NotRequired[str | None]
-    group: str | None
-    output_type: str | None
-    metric: NotRequired[str | None]
-    metrics: dict[str, MetricEntry]
+    digest: NotRequired[str | None]  # of the definition
+    group: str | None  # the lm-eval group it was asked for with; None for a task asked for by itself
+    output_type: str | None  # lm-eval's word for what is asked of a model
+    metric: NotRequired[str | None]  # the "metric,filter" that decides
+    metrics: dict[str, MetricEntry]  # by "metric,filter"
     filters: list[str]
-    cluster: NotRequired[str | None]
+    cluster: NotRequired[str | None]  # field of the documents whose equal values form a cluster
     limit: NotRequired[dict[str, Whole] | None]
-    items: Whole
-    reruns: list[Pass]
-    definition: NotRequired[dict[str, Any]]
-    sampling: NotRequired[dict[str, Any]]
+    """How many items were asked for, {"random": n} or {"first": n}; None for all. Runs of older versions lack
+    it; where they have a limit, it is of the first items."""
+    items: Whole  # how many there are
+    reruns: list[Pass]  # that were asked for
+    definition: NotRequired[dict[str, Any]]  # lm-eval's whole configuration; imported tasks have none
+    sampling: NotRequired[dict[str, Any]]  # what it sets differently from the run's sampling, if anything
 
 
 class SubsetEntry(TypedDict):
@@ -231,75 +192,39 @@ class SpendingEntry(TypedDict):
 
 
 class StoppingEntry(TypedDict):
-    """The plan of a run whose variants are stopped early; fixed by the first submit.
+    """The plan of a run whose variants are stopped early; fixed by the first submit."""
 
-    Attributes:
-        looks: how many, equally spaced.
-        until: "degraded" or "decided".
-        spending: how the level is spent over the looks.
-        alpha: level of the tests.
-        margin: largest acceptable drop, as a share of the metric's range.
-        comparisons: variant and temperature of each.
-        metrics: the "metric,filter" that decides, by task.
-        seed: of the order in which items are asked (`stats.sequential.plan.asking_order`).
-        finished: whether the samples that a decision left out have been asked for, too.
-    """
-
-    looks: Annotated[int, Field(ge=1, le=MOST_LOOKS)]
+    looks: Annotated[int, Field(ge=1, le=MOST_LOOKS)]  # how many, equally spaced
     until: Literal["degraded", "decided"]
-    spending: SpendingEntry
-    alpha: Number
-    margin: Number
-    comparisons: list[Annotated[tuple[str, Temperature], _PAIR]]
-    metrics: dict[str, str]
-    seed: Whole
-    finished: NotRequired[bool]
+    spending: SpendingEntry  # how the level is spent over the looks
+    alpha: Number  # level of the tests
+    margin: Number  # largest acceptable drop, as a share of the metric's range
+    comparisons: list[Annotated[tuple[str, Temperature], _PAIR]]  # variant and temperature of each
+    metrics: dict[str, str]  # the "metric,filter" that decides, by task
+    seed: Whole  # of the order in which items are asked (`stats.sequential.plan.asking_order`)
+    finished: NotRequired[bool]  # whether what a decision left out has been asked for, too
 
 
 class HardwareEntry(TypedDict, total=False):
-    """Where samples were computed.
+    """Where samples were computed."""
 
-    Attributes:
-        host: a digest of the node's name.
-        device: model of the GPU or the CPU; None if it is not known, as behind a server.
-        cuda: version of CUDA or ROCm that torch was built for, None without a GPU.
-        driver: version of the GPU's driver, None if it is not known.
-        dtype: number format of the engine; None if it is not known.
-    """
-
-    host: str
-    device: str | None
-    cuda: str | None
-    driver: str | None
-    dtype: str | None
+    host: str  # a digest of the node's name
+    device: str | None  # model of the GPU or the CPU; None if it is not known, as behind a server
+    cuda: str | None  # version of CUDA or ROCm that torch was built for; None without a GPU
+    driver: str | None  # version of the GPU's driver; None if it is not known
+    dtype: str | None  # number format of the engine; None if it is not known
 
 
 class SoftwareEntry(TypedDict):
-    """What wrote samples.
+    """What wrote samples."""
 
-    Attributes:
-        versions: of Python and packages.
-        commit: of lldeg.
-        hardware: missing in runs of earlier versions, and for rows that the driver wrote.
-    """
-
-    versions: dict[str, str]
-    commit: NotRequired[str | None]
-    hardware: NotRequired[HardwareEntry]
+    versions: dict[str, str]  # of Python and packages
+    commit: NotRequired[str | None]  # of lldeg
+    hardware: NotRequired[HardwareEntry]  # missing in older runs, and for rows that the driver wrote
 
 
 class Manifest(TypedDict):
-    """manifest.json: what a run is made of.
-
-    Attributes:
-        prompt: how prompts are put together.
-        sampling: settings that all samples share.
-        stopping: how variants are stopped early; missing if every planned sample is asked for.
-        ledger: whether looks.jsonl has had a line for every look from the first submit on.
-        skipped: variants left out because the machine could not run them, with the reason.
-        software: all that wrote samples, by an ID that their files have in their metadata.
-        imported: whether it was made from other people's results.
-    """
+    """manifest.json: what a run is made of."""
 
     format: NotRequired[Whole]
     name: NotRequired[str]
@@ -307,14 +232,14 @@ class Manifest(TypedDict):
     versions: NotRequired[dict[str, str]]
     commit: NotRequired[str | None]
     hardware: NotRequired[dict[str, Any]]
-    prompt: NotRequired[dict[str, Any]]
-    sampling: NotRequired[dict[str, Any]]
+    prompt: NotRequired[dict[str, Any]]  # how prompts are put together
+    sampling: NotRequired[dict[str, Any]]  # settings that all samples share
     subset: NotRequired[SubsetEntry]
-    stopping: NotRequired[StoppingEntry]
-    ledger: NotRequired[bool]
-    software: NotRequired[dict[str, SoftwareEntry]]
-    skipped: NotRequired[dict[str, str]]
-    imported: NotRequired[bool]
+    stopping: NotRequired[StoppingEntry]  # missing if every planned sample is asked for
+    ledger: NotRequired[bool]  # whether looks.jsonl has had a line for every look from the first submit on
+    software: NotRequired[dict[str, SoftwareEntry]]  # all that wrote samples, by the ID in their files
+    skipped: NotRequired[dict[str, str]]  # variants that the machine could not run, and why
+    imported: NotRequired[bool]  # whether it was made from other people's results
     variants: Annotated[dict[str, VariantEntry], Field(max_length=MOST_VARIANTS)]
     tasks: Annotated[dict[str, TaskEntry], Field(max_length=MOST_TASKS)]
 

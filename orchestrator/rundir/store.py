@@ -20,18 +20,10 @@ import pyarrow.compute as pc
 from pyarrow import fs
 
 from orchestrator.errors import UserError
-from orchestrator.input_files import LARGEST_JSON, open_input, parse_json, read_within
-from orchestrator.rundir.locations import open_location
+from orchestrator.input_files import LARGEST_JSON, parse_json, read_within
 from orchestrator.rundir.sample_files import DECIDING, is_block, is_own, parquet_bytes, read_whole, readers
-from orchestrator.rundir.schema import (
-    FORMAT,
-    PLACE_KEY,
-    SOFTWARE_KEY,
-    AggregateRow,
-    Manifest,
-    misshapen,
-)
-from orchestrator.rundir.whole_files import remove_unfinished, write_whole
+from orchestrator.rundir.schema import FORMAT, PLACE_KEY, SOFTWARE_KEY, AggregateRow, Manifest, misshapen
+from orchestrator.rundir.whole_files import Folder, remove_unfinished
 
 MANIFEST = "manifest.json"
 SWEEP = "sweep.yaml"
@@ -40,11 +32,8 @@ AGGREGATES = "aggregates.json"
 REPLICA_LOG = "replica-"
 LARGEST_LOG, LOG_PART = 1 << 30, 1 << 20
 _LOGS = "logs"
-_LOCK = ".lock"
-LONGEST_NAME = 255
-"""Bytes of one part of a path, on all common disks."""
-LONGEST_PATH = 4095  # on Linux
-LONGEST_KEY = 1024  # of an object in S3
+LONGEST_NAME, LONGEST_PATH, LONGEST_KEY = 255, 4095, 1024
+"""Bytes of one part of a path on all common disks, of a path on Linux, and of the key of an object in S3."""
 _BLOCK = ".0000000-0123456789ab.parquet"
 _LAST_REPLICA = 99_999
 
@@ -61,7 +50,7 @@ def replica_log_name(number: int, variant: str) -> str:
     return f"{REPLICA_LOG}{number:03d}-{name}.log"
 
 
-class RunStore:
+class RunStore(Folder):
     """Reads and writes one run directory.
 
     Args:
@@ -69,9 +58,6 @@ class RunStore:
         must_answer: whether an object store must answer now; a replica waits for one that is away.
 
     Attributes:
-        filesystem: on which it is.
-        path: where it is there.
-        local_folder: the same as a local path; None on an object store.
         lock_path: the lock of a submit, beside what a user may remove; None on an object store.
 
     Raises:
@@ -79,11 +65,8 @@ class RunStore:
     """
 
     def __init__(self, url: str | Path, *, must_answer: bool = True) -> None:
-        self.url = str(url)
-        self.filesystem, self.path = open_location(self.url, must_answer=must_answer)
-        is_local = isinstance(self.filesystem, fs.LocalFileSystem)
-        self.local_folder = Path(self.path) if is_local else None
-        self.lock_path = self.local_folder and self.local_folder / _LOCK
+        super().__init__(url, must_answer=must_answer)
+        self.lock_path = self.local_folder and self.local_folder / ".lock"
         self._unsent: dict[str, list[str]] = {}  # lines of logs on an object store
 
     def __repr__(self) -> str:
@@ -127,7 +110,7 @@ class RunStore:
 
     def has_run(self) -> bool:
         """Whether a sweep was ever started here."""
-        return self._exists(MANIFEST)
+        return self.has(MANIFEST)
 
     def read_manifest(self) -> Manifest:
         """The manifest.
@@ -150,7 +133,7 @@ class RunStore:
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest."""
-        self._write(MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False).encode())
+        self.write(MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False).encode())
 
     def read_sweep(self) -> str:
         """The sweep's YAML text; a UserError if there is none."""
@@ -161,30 +144,23 @@ class RunStore:
 
     def write_sweep(self, text: str) -> None:
         """Replace the sweep's YAML text."""
-        self._write(SWEEP, text.encode())
+        self.write(SWEEP, text.encode())
 
     def read_looks(self, name: str = LOOKS) -> bytes:
         """looks.json, or the ledger of looks; empty if there is none."""
-        try:
-            return self._read(name)
-        except FileNotFoundError:
-            return b""
-
-    def write_looks(self, text: str, name: str = LOOKS) -> None:
-        """Replace looks.json, the looks of a run that stops early, or their ledger."""
-        self._write(name, text.encode())
+        return self._read(name) if self.has(name) else b""
 
     def read_aggregates(self) -> list[AggregateRow]:
         """The rows of aggregates.json, none if it is not there; a UserError if it is damaged."""
         damaged = f"{self.url}/{AGGREGATES} is damaged: it"
-        rows = parse_json(self._read(AGGREGATES), damaged) if self._exists(AGGREGATES) else []
+        rows = parse_json(self._read(AGGREGATES), damaged) if self.has(AGGREGATES) else []
         if misshapen(rows, list[AggregateRow]) is not None:
             raise UserError(f"{damaged} does not list scores of corpora.")
         return cast("list[AggregateRow]", rows)
 
     def write_aggregates(self, rows: Sequence[AggregateRow]) -> None:
         """Replace aggregates.json."""
-        self._write(AGGREGATES, json.dumps(rows, indent=1, ensure_ascii=False).encode())
+        self.write(AGGREGATES, json.dumps(rows, indent=1, ensure_ascii=False).encode())
 
     # items ----------------------------------------------------------------------------------------------
 
@@ -200,7 +176,7 @@ class RunStore:
             pyarrow.ArrowInvalid: the file is torn or damaged.
         """
         path = f"items/{segment(task)}.parquet"
-        if (items := read_whole(self.filesystem, self._at(path), columns)) is None:
+        if (items := read_whole(self.filesystem, self.at(path), columns)) is None:
             raise pa.ArrowInvalid(f"{self.url}/{path} is torn or damaged")
         return items
 
@@ -271,13 +247,13 @@ class RunStore:
                 self.filesystem.delete_file(path)
 
     def _block_paths(self, variant: str, task: str) -> list[str]:
-        selector = fs.FileSelector(self._at(self._cell(variant, task)), allow_not_found=True)
+        selector = fs.FileSelector(self.at(self._cell(variant, task)), allow_not_found=True)
         files = self.filesystem.get_file_info(selector)
         return sorted(info.path for info in files if info.is_file and is_block(info.path))
 
     def sample_paths(self) -> dict[tuple[str, str], list[str]]:
         """Paths of all sample files by (variant, task), sorted; on an object store from one listing."""
-        folder = self._at("samples")
+        folder = self.at("samples")
         if isinstance(self.filesystem, fs.LocalFileSystem):  # whose selector would follow links for ever
             paths = [str(path) for path in Path(folder).glob("*/*/*.parquet") if path.is_file()]
         else:
@@ -322,7 +298,7 @@ class RunStore:
         Raises:
             OSError: it cannot be written.
         """
-        path = Path(self._at(f"{_LOGS}/{name}"))
+        path = Path(self.at(f"{_LOGS}/{name}"))
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a+b")
 
@@ -341,7 +317,7 @@ class RunStore:
             start: bytes that were read before.
         """
         try:
-            with self._open(f"{_LOGS}/{name}") as stream:
+            with self.open(f"{_LOGS}/{name}") as stream:
                 stream.seek(start)
                 part = bytes(stream.read(LOG_PART))
         except FileNotFoundError:
@@ -351,48 +327,33 @@ class RunStore:
 
     def write_log(self, name: str, content: bytes) -> None:
         """Replace a log; after a power failure the old one may be back."""
-        self._write(f"{_LOGS}/{name}", content, sync=False)
+        self.write(f"{_LOGS}/{name}", content, sync=False)
 
     def log_time(self, name: str) -> float | None:
         """When a log was written, in seconds by the storage's own clock; None if it does not say."""
-        written = self.filesystem.get_file_info(self._at(f"{_LOGS}/{name}")).mtime
+        written = self.filesystem.get_file_info(self.at(f"{_LOGS}/{name}")).mtime
         return None if written is None else float(written.timestamp())
 
     def replica_logs(self, number: int | None = None) -> list[str]:
         """Names of the logs of all replicas or of those with a number, in order."""
         prefix = REPLICA_LOG if number is None else f"{REPLICA_LOG}{number:03d}-"
-        selector = fs.FileSelector(self._at(_LOGS), allow_not_found=True)
+        selector = fs.FileSelector(self.at(_LOGS), allow_not_found=True)
         files = [info.base_name for info in self.filesystem.get_file_info(selector) if info.is_file]
         return sorted(name for name in files if name.startswith(prefix))
 
     def remove_log(self, name: str) -> None:
         """Remove a log if it is there."""
-        if self._exists(f"{_LOGS}/{name}"):
-            self.filesystem.delete_file(self._at(f"{_LOGS}/{name}"))
+        self.delete(f"{_LOGS}/{name}")
 
     # files ----------------------------------------------------------------------------------------------
 
-    def _at(self, path: str) -> str:
-        return f"{self.path}/{path}"
-
-    def _exists(self, path: str) -> bool:
-        return bool(self.filesystem.get_file_info(self._at(path)).type == fs.FileType.File)
-
     def _read(self, path: str, most: int = LARGEST_JSON) -> bytes:
-        with self._open(path) as stream:
+        with self.open(path) as stream:
             return read_within(stream, most, f"{self.url}/{path}")
-
-    def _open(self, path: str) -> BinaryIO:
-        if self.local_folder is not None:
-            return open_input(self.local_folder / path)
-        return cast("BinaryIO", self.filesystem.open_input_file(self._at(path)))
 
     def _write_table(self, path: str, table: pa.Table) -> None:
         place = {**(table.schema.metadata or {}), PLACE_KEY: f"/{path}".encode()}
-        self._write(path, parquet_bytes(table.replace_schema_metadata(place)))
-
-    def _write(self, path: str, content: bytes | pa.Buffer, *, sync: bool = True) -> None:
-        write_whole(self.filesystem, self._at(path), content, sync=sync)
+        self.write(path, parquet_bytes(table.replace_schema_metadata(place)))
 
 
 def without_errors(samples: pa.Table, beginning: str) -> pa.Table:

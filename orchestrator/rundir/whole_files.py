@@ -18,12 +18,14 @@ from errno import EINVAL, ENOTSUP
 from fnmatch import fnmatchcase
 from hashlib import sha256
 from pathlib import Path
+from typing import BinaryIO, cast
 from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 
 from orchestrator.errors import UserError
+from orchestrator.input_files import open_input
 from orchestrator.rundir.locations import exists, open_location
 
 UNFINISHED = re.compile(r"\.lldeg-[0-9a-f]{32}")
@@ -59,8 +61,14 @@ def write_whole(
     Raises:
         OSError: the storage fails.
     """
+    handler = getattr(filesystem, "handler", None)
+    if isinstance(handler, pafs.FSSpecHandler):  # whose streams may show what they have so far
+        handler.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        handler.fs.pipe_file(path, bytes(content))
+        return
     if not isinstance(filesystem, pafs.LocalFileSystem):
-        _upload(filesystem, path, content)
+        with filesystem.open_output_stream(path) as stream:
+            stream.write(content)
         return
     target = Path(path)
     made = [folder for folder in target.parents if not folder.exists()]
@@ -69,16 +77,6 @@ def write_whole(
         unfinished.replace(target)
     for folder in (target.parent, *(new.parent for new in made)) if sync else ():
         sync_folder(folder)
-
-
-def _upload(filesystem: pafs.FileSystem, path: str, content: bytes | pa.Buffer) -> None:
-    handler = getattr(filesystem, "handler", None)
-    if isinstance(handler, pafs.FSSpecHandler):  # whose streams may show what they have so far
-        handler.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-        handler.fs.pipe_file(path, bytes(content))
-        return
-    with filesystem.open_output_stream(path) as stream:
-        stream.write(content)
 
 
 @contextmanager
@@ -144,6 +142,54 @@ def new_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
+class Folder:
+    """A folder, and the files in it by their paths there.
+
+    Args:
+        location: a path or URL.
+        must_answer: whether an object store must answer now.
+
+    Attributes:
+        filesystem: on which it is.
+        path: where it is there.
+        local_folder: the same as a local path; None on an object store.
+
+    Raises:
+        UserError: the URL names no filesystem that pyarrow knows, or a silent store.
+    """
+
+    def __init__(self, location: str | Path, *, must_answer: bool = True) -> None:
+        self.url = str(location)
+        self.filesystem, self.path = open_location(self.url, must_answer=must_answer)
+        is_local = isinstance(self.filesystem, pafs.LocalFileSystem)
+        self.local_folder = Path(self.path) if is_local else None
+
+    def at(self, name: str) -> str:
+        """The path of a file on the filesystem."""
+        return f"{self.path}/{name}"
+
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return bool(self.filesystem.get_file_info(self.at(name)).type == pafs.FileType.File)
+
+    def open(self, name: str) -> BinaryIO:
+        """Open a file for reading; an OSError if that cannot be."""
+        if self.local_folder is not None:
+            return open_input(self.local_folder / name)
+        return cast("BinaryIO", self.filesystem.open_input_file(self.at(name)))
+
+    def write(self, name: str, content: bytes | pa.Buffer, *, sync: bool = True) -> None:
+        """Write a whole file, as `write_whole`."""
+        write_whole(self.filesystem, self.at(name), content, sync=sync)
+
+    def delete(self, name: str) -> None:
+        """Remove a file if it is there."""
+        if self.has(name) and self.local_folder is not None:
+            (self.local_folder / name).unlink()
+        elif self.has(name):
+            self.filesystem.delete_file(self.at(name))
+
+
 class FileSet:
     """The files of a command in a folder that may hold others: all of them are there, or none that counts.
 
@@ -157,9 +203,7 @@ class FileSet:
     """
 
     def __init__(self, location: str, command: str, names: Sequence[str]) -> None:
-        self._location = location
-        self._filesystem, self._folder = open_location(location)
-        self._is_local = isinstance(self._filesystem, pafs.LocalFileSystem)
+        self._folder = Folder(location)
         self._list = f".lldeg-{command}.list"
         self._names = names
 
@@ -169,8 +213,8 @@ class FileSet:
         Raises:
             UserError: the folder cannot be written to.
         """
-        if exists(self._location):
-            with self._writing(), _undone_by(self._clear):
+        if exists(self._folder.url):
+            with self._writing(self._clear):
                 self._clear()
 
     def replace(self, contents: Mapping[str, bytes]) -> None:
@@ -182,14 +226,14 @@ class FileSet:
         Raises:
             UserError: the folder cannot be written to.
         """
-        with self._writing(), _undone_by(self._clear):
+        with self._writing(self._clear):
             self._clear()
-            self._note({name: sha256(content).hexdigest() for name, content in contents.items()})
-            if not self._is_local:
+            digests = {name: sha256(content).hexdigest() for name, content in contents.items()}
+            self._folder.write(self._list, json.dumps(digests, indent=0).encode())
+            if (folder := self._folder.local_folder) is None:
                 for name, content in contents.items():
-                    _upload(self._filesystem, self._at(name), content)
+                    self._folder.write(name, content)
                 return
-            folder = Path(self._folder)
             with ExitStack() as hidden:  # all are written before the first one appears
                 unfinished = {
                     name: hidden.enter_context(hidden_file(folder, content, sync=True))
@@ -216,22 +260,19 @@ class FileSet:
             self._empty()
             check()
             with _undone_by(self._empty):
-                self._note({})
+                self._folder.write(self._list, b"{}")
                 yield
-                self._delete(self._list)
-
-    def _note(self, digests: Mapping[str, str]) -> None:
-        write_whole(self._filesystem, self._at(self._list), json.dumps(digests, indent=0).encode())
+                self._folder.delete(self._list)
 
     def _empty(self) -> None:
         """Remove what `filling` has left, the file that tells that the set is complete first."""
-        names = []
-        if self._exists(self._list):
-            inside = pafs.FileSelector(self._folder, recursive=True)
-            files = [info.path for info in self._filesystem.get_file_info(inside) if info.is_file]
-            names = sorted(files, key=lambda path: path == self._at(self._names[-1]))
-        self._remove(dict.fromkeys(path.removeprefix(self._at("")) for path in names))
-        for folder in Path(self._folder).iterdir() if names and self._is_local else ():
+        names, local = [], self._folder.local_folder
+        if self._folder.has(self._list):
+            inside = pafs.FileSelector(self._folder.path, recursive=True)
+            files = [info.path for info in self._folder.filesystem.get_file_info(inside) if info.is_file]
+            names = sorted(files, key=lambda path: path == self._folder.at(self._names[-1]))
+        self._remove(dict.fromkeys(path.removeprefix(self._folder.at("")) for path in names))
+        for folder in local.iterdir() if names and local else ():
             _remove_empty(folder)
 
     def _clear(self) -> None:
@@ -240,10 +281,10 @@ class FileSet:
         The list has digests by name. Where an older lldeg left none, all that it could write is removed.
         """
         listed: object = None
-        with suppress(FileNotFoundError, ValueError, RecursionError):
-            listed = json.loads(self._read(self._list))
+        with suppress(FileNotFoundError, ValueError, RecursionError), self._folder.open(self._list) as stream:
+            listed = json.loads(stream.read())
         if not isinstance(listed, dict):
-            listed = dict.fromkeys(self._names) if self._exists(self._names[-1]) else {}
+            listed = dict.fromkeys(self._names) if self._folder.has(self._names[-1]) else {}
         self._remove(listed)
 
     def _remove(self, digests: Mapping[str, str | None]) -> None:
@@ -251,50 +292,31 @@ class FileSet:
         for name, digest in reversed(list(digests.items())):
             *folders, base = name.split("/")
             is_known = any(fnmatchcase(name, pattern) for pattern in self._names)
-            if not (is_known or UNFINISHED.fullmatch(base)) or ".." in folders or not self._exists(name):
+            if not (is_known or UNFINISHED.fullmatch(base)) or ".." in folders or not self._folder.has(name):
                 continue
-            if digest is None or sha256(self._read(name)).hexdigest() == digest:
-                self._delete(name)
-        self._delete(self._list)
-        if self._is_local:
-            remove_unfinished(Path(self._folder))
-
-    def _at(self, name: str) -> str:
-        return f"{self._folder}/{name}"
-
-    def _exists(self, name: str) -> bool:
-        return bool(self._filesystem.get_file_info(self._at(name)).type == pafs.FileType.File)
-
-    def _read(self, name: str) -> bytes:
-        with self._filesystem.open_input_file(self._at(name)) as stream:
-            return bytes(stream.read())
-
-    def _delete(self, name: str) -> None:
-        if self._exists(name):
-            if self._is_local:
-                Path(self._at(name)).unlink()
-            else:
-                self._filesystem.delete_file(self._at(name))
+            if digest is not None:
+                with self._folder.open(name) as stream:
+                    if sha256(stream.read()).hexdigest() != digest:
+                        continue
+            self._folder.delete(name)
+        self._folder.delete(self._list)
+        if self._folder.local_folder is not None:
+            remove_unfinished(self._folder.local_folder)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _writing(self, undo: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Keep other commands from writing to the folder, where it is on a disk that has locks."""
-        with writing_to(self._location):
-            if not self._is_local:
-                yield
-                return
-            folder = Path(self._folder)
-            is_new = not folder.exists()
-            folder.mkdir(parents=True, exist_ok=True)
-            opened = os.open(folder, os.O_RDONLY)
-            try:
+        with writing_to(self._folder.url), ExitStack() as at_the_end:
+            if (folder := self._folder.local_folder) is not None:
+                if not folder.exists():
+                    at_the_end.callback(_remove_empty, folder)
+                folder.mkdir(parents=True, exist_ok=True)
+                opened = os.open(folder, os.O_RDONLY)
+                at_the_end.callback(os.close, opened)
                 with suppress(OSError):
                     fcntl.flock(opened, fcntl.LOCK_EX)
+            with _undone_by(undo):
                 yield
-            finally:
-                os.close(opened)
-                if is_new:
-                    _remove_empty(folder)
 
 
 @contextmanager

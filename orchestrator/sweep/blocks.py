@@ -79,36 +79,12 @@ class Block:
         return replace(self, reruns=self.reruns[:middle]), replace(self, reruns=self.reruns[middle:])
 
 
-@dataclass(frozen=True)
-class Owed:
-    """The samples of a cell that have not been written.
+Missing = tuple[NDArray[np.bool_], NDArray[np.int32]]
+"""The samples of a cell that have not been written: which reruns an item of each kind lacks, shape (kinds,
+reruns), and the kind of each item, shape (items,).
 
-    Most items lack the same reruns as many others, so a row is kept for each kind of item instead of each
-    item: the driver needs four bytes an item, however many reruns there are.
-
-    Attributes:
-        kinds: bool, shape (kinds, reruns): which reruns an item of that kind lacks.
-        kind_of: int32, shape (items,).
-    """
-
-    kinds: NDArray[np.bool_]
-    kind_of: NDArray[np.int32]
-
-    @property
-    def per_rerun(self) -> NDArray[np.int64]:
-        """How many samples of each rerun are owed, shape (reruns,)."""
-        items = np.bincount(self.kind_of, minlength=len(self.kinds))
-        counts: NDArray[np.int64] = items @ self.kinds.astype(np.int64)
-        return counts
-
-    def groups(self, first: int, end: int) -> Iterator[tuple[NDArray[np.bool_], NDArray[np.intp]]]:
-        """Each kind's row with its items among those from `first` to before `end`, in order."""
-        kind_of = self.kind_of[first:end]
-        if not len(kind_of):
-            return
-        by_kind = first + np.argsort(kind_of, kind="stable")
-        ends = np.cumsum(np.bincount(kind_of, minlength=len(self.kinds)))
-        yield from zip(self.kinds, np.split(by_kind, ends[:-1]), strict=True)
+Most items lack the same reruns as many others, so a row is kept for each kind of item instead of each item:
+the driver needs four bytes an item, however many reruns there are."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +107,7 @@ class Cell:
     items: tuple[Item, ...]
     reruns: tuple[Rerun, ...]
     longest_answer: int
-    missing: Owed
+    missing: Missing
     looks: int = 1
     errors: int = 0
 
@@ -143,24 +119,31 @@ class Cell:
     @property
     def owed(self) -> int:
         """Samples that have not been written."""
-        return int(self.missing.per_rerun.sum())
+        return self.owed_by_temperature.total()
 
     @property
     def owed_by_temperature(self) -> Counter[float]:
         """Samples that have not been written, by temperature."""
+        kinds, kind_of = self.missing
+        per_rerun = np.bincount(kind_of, minlength=len(kinds)) @ kinds.astype(np.int64)
         counts: Counter[float] = Counter()
-        for rerun, owed in zip(self.reruns, self.missing.per_rerun, strict=True):
-            counts[rerun.temperature] += int(owed)
+        for rerun, owed in zip(self.reruns, per_rerun.tolist(), strict=True):
+            counts[rerun.temperature] += owed
         return counts
 
     def blocks_of(self, look: int) -> Iterator[Block]:
         """What is owed, as blocks of items that lack the same reruns and count from one look on."""
+        kinds, kind_of = self.missing
         first, end = (items_at_look(number, self.looks, len(self.items)) for number in (look - 1, look))
-        for row, members in self.missing.groups(first, end):
-            passes = tuple(rerun for rerun, lacks in zip(self.reruns, row, strict=True) if lacks)
+        samples = min(max(self.planned // BLOCKS_PER_CELL, SMALLEST_BLOCK), LARGEST_BLOCK)
+        if first == end:
+            return
+        by_kind = first + np.argsort(kind_of[first:end], kind="stable")
+        ends = np.cumsum(np.bincount(kind_of[first:end], minlength=len(kinds)))
+        for lacks, members in zip(kinds, np.split(by_kind, ends[:-1]), strict=True):
+            passes = tuple(rerun for rerun, lacking in zip(self.reruns, lacks, strict=True) if lacking)
             if not passes:
                 continue
-            samples = min(max(self.planned // BLOCKS_PER_CELL, SMALLEST_BLOCK), LARGEST_BLOCK)
             size = max(1, samples // len(passes))
             for start in range(0, len(members), size):
                 items = tuple(self.items[index] for index in members[start : start + size])
@@ -169,7 +152,7 @@ class Cell:
 
 def missing_samples(
     cell: str, items: Sequence[Item], reruns: Sequence[Rerun], written: Sequence[pa.ChunkedArray] = ()
-) -> Owed:
+) -> Missing:
     """Which samples of a cell are owed.
 
     Args:
@@ -192,7 +175,7 @@ def missing_samples(
             places = np.minimum(np.searchsorted(found, keys), len(found) - 1)
             rows = (found[places] != keys).reshape(rows.shape)
         kind_of[start : start + step] = [kinds.setdefault(row.tobytes(), len(kinds)) for row in rows]
-    return Owed(np.frombuffer(b"".join(kinds), dtype=bool).reshape(-1, len(reruns)), kind_of)
+    return np.frombuffer(b"".join(kinds), dtype=bool).reshape(-1, len(reruns)), kind_of
 
 
 def reruns(sampling: SamplingConfig, *, sampled: bool) -> tuple[Rerun, ...]:

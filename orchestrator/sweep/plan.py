@@ -13,12 +13,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from orchestrator.config.schema import SpendingConfig, StoppingConfig
 from orchestrator.errors import ServerBusyError, UserError
 from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.identity import Item, differences, digest
 from orchestrator.rundir.progress import VariantProgress
-from orchestrator.rundir.schema import Manifest, SampleColumns, SoftwareEntry, StoppingEntry
+from orchestrator.rundir.schema import (
+    Manifest,
+    SoftwareEntry,
+    StoppingEntry,
+    schema_of_tasks,
+    unlisted_scores,
+)
 from orchestrator.rundir.store import without_errors
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
 from orchestrator.sweep.fit_to_machine import refuse_other_choices
@@ -51,9 +59,9 @@ class Plan:
     software: SoftwareEntry
 
     @property
-    def columns(self) -> SampleColumns:
+    def columns(self) -> pa.Schema:
         """Columns of the run's samples."""
-        return SampleColumns.of(self.manifest["tasks"].values())
+        return schema_of_tasks(self.manifest["tasks"].values())
 
     def cells_of(self, variant: str) -> list[Cell]:
         """The cells of a variant."""
@@ -108,7 +116,7 @@ def plan_sweep(
         merged["stopping"] = stopping
         merged["ledger"] = old is None or old.get("ledger", False)
     items = {key: _in_order(sweep.tasks[key[1]], built, stopping) for key, built in sweep.built.items()}
-    columns = SampleColumns.of(merged["tasks"].values())
+    columns = schema_of_tasks(merged["tasks"].values())
     beginning = "" if retry_errors else BUSY
     cells: list[Cell] = []
     damaged: list[str] = []
@@ -122,7 +130,9 @@ def plan_sweep(
             retried[variant, name] = again
         if remove_torn:
             store.remove_torn(files)
-        list_metrics(merged, task, {metric for rows in whole for metric in columns.unlisted(rows.schema)})
+        list_metrics(
+            merged, task, {metric for rows in whole for metric in unlisted_scores(columns, rows.schema)}
+        )
         asked, shared = items[sweep.renderings[variant], name], _cell_digest(sweep, new, variant, name)
         passes = reruns(sweep.config.sampling, sampled=task.sampled)
         longest = task.longest_answer(sweep.config.sampling)
@@ -147,7 +157,7 @@ def _cell_digest(sweep: Sweep, manifest: Manifest, variant: str, task: str) -> s
 
 def list_metrics(manifest: Manifest, task: SweepTask, metrics: Iterable[str]) -> None:
     """List scores of a task that only answers have told."""
-    listed = manifest["tasks"][task.spec.name]["metrics"]
+    listed = manifest["tasks"][task.spec.task]["metrics"]
     told = sorted(set(metrics) - listed.keys())[: max(0, MOST_METRICS - len(listed))]
     listed |= {metric: task.scores.entry(metric) for metric in told}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from orchestrator.rundir.schema import FORMAT, Manifest, TaskEntry, VariantEntry
 from orchestrator.rundir.store import RunStore
 from orchestrator.sweep.blocks import reruns
 from orchestrator.sweep.fit_to_machine import Fitted, fit_elsewhere, fit_to_this_machine
-from orchestrator.sweep.item_subset import Subset, read_subset, refuse_reused
+from orchestrator.sweep.item_subset import Subset, read_subset
 from orchestrator.sweep.models import engine_versions, find_models, find_versions, versions_note
 from orchestrator.sweep.prompts import PromptLengths, Template, chat_templates
 from orchestrator.sweep.tasks import Requests, SweepTask, TaskError, TaskLibrary, set_up_lm_eval
@@ -105,7 +105,7 @@ class Sweep:
             "filters": task.scores.filters,
             "cluster": task.spec.cluster,
             "limit": task.spec.limit.model_dump(exclude_none=True) if task.spec.limit else None,
-            "items": len(self.built[self.renderings[self.config.baseline], task.spec.name]),
+            "items": len(self.built[self.renderings[self.config.baseline], task.spec.task]),
             "reruns": [(r.temperature, r.seed) for r in reruns(self.config.sampling, sampled=task.sampled)],
             "definition": task.definition,
         }
@@ -207,9 +207,10 @@ def read_items(config: SweepConfig, baseline: Variant | None) -> tuple[Subset | 
         return None, []
     try:
         subset = read_subset(Path(config.items))
-        if baseline is not None and baseline.identity:
+        if baseline is not None and baseline.identity and subset.chosen_by is not None:
             runs = [(rerun.temperature, rerun.seed) for rerun in reruns(config.sampling, sampled=True)]
-            refuse_reused(subset.chosen_by, baseline.model, baseline.identity, runs, f"items: {config.items}")
+            name = f"items: {config.items}"
+            subset.chosen_by.refuse_reused(baseline.model, baseline.identity, runs, name)
     except UserError as error:
         return None, [str(error).removesuffix(".")]
     return subset, []
@@ -255,20 +256,21 @@ def _load_task(
         return [str(error)]
     problems: list[str] = []
     for leaf in leaves:
-        spec = leaf if subset is None else replace(leaf, items=subset.items.get(leaf.name))
-        old = recorded.get(leaf.name)
+        spec = leaf if subset is None else leaf.model_copy(update={"items": subset.items.get(leaf.task)})
+        old = recorded.get(leaf.task)
         if spec.limit is not None and old is not None and "first" in (old.get("limit", {"first": 0}) or {}):
-            spec = replace(spec, limit=LimitConfig(first=spec.limit.items))  # as all runs of older versions
-        if spec.name in tasks:
-            problems.append(f"task '{spec.name}' is listed twice, the second time through '{entry.task}'")
+            first = LimitConfig(first=spec.limit.items)  # as all runs of older versions
+            spec = spec.model_copy(update={"limit": first})
+        if spec.task in tasks:
+            problems.append(f"task '{spec.task}' is listed twice, the second time through '{entry.task}'")
             continue
         try:
-            task = tasks[spec.name] = library.open(spec)
+            task = tasks[spec.task] = library.open(spec)
         except TaskError as error:
             problems.append(str(error))
             continue
         if spec.metric is not None and (why := task.scores.why_untestable(spec.metric)):
-            problems.append(f"task '{spec.name}' has {why}")
+            problems.append(f"task '{spec.task}' has {why}")
     return problems
 
 

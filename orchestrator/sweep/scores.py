@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache, cached_property, partial
 from math import isfinite, isnan, log, nan
 from typing import Any
@@ -53,7 +52,7 @@ def _sentence(metric: Any, value: Sequence[Any]) -> float:
     return float(metric.sentence_score(text if isinstance(text, str) else text[0], references).score)
 
 
-_RIGHT = ("acc", _is_right, None)
+_RIGHT, _OF_100 = ("acc", _is_right, None), "0.0..100.0"
 PARTS: dict[Any, tuple[str | None, Callable[[Any], float], str | None]] = {
     lm_eval_metrics.weighted_perplexity: (None, _per_unit, "none"),
     lm_eval_metrics.bits_per_byte: (None, partial(_per_unit, unit=log(2)), "none"),
@@ -61,14 +60,10 @@ PARTS: dict[Any, tuple[str | None, Callable[[Any], float], str | None]] = {
     lm_eval_metrics.bleu: (
         "sentence_bleu",
         partial(_sentence, sacrebleu.BLEU(effective_order=True)),
-        "0.0..100.0",
+        _OF_100,
     ),
-    lm_eval_metrics.chrf: ("sentence_chrf", partial(_sentence, sacrebleu.CHRF()), "0.0..100.0"),
-    lm_eval_metrics.chrfpp: (
-        "sentence_chrf++",
-        partial(_sentence, sacrebleu.CHRF(word_order=2)),
-        "0.0..100.0",
-    ),
+    lm_eval_metrics.chrf: ("sentence_chrf", partial(_sentence, sacrebleu.CHRF()), _OF_100),
+    lm_eval_metrics.chrfpp: ("sentence_chrf++", partial(_sentence, sacrebleu.CHRF(word_order=2)), _OF_100),
     lm_eval_metrics.ter: ("sentence_ter", partial(_sentence, sacrebleu.TER()), "none"),
     lm_eval_metrics.f1_score: _RIGHT,
     lm_eval_metrics.matthews_corrcoef: _RIGHT,
@@ -78,53 +73,8 @@ number per item (None for the metric's own), the number from the value, and its 
 (None where the metric's name says so)."""
 
 
-@dataclass(frozen=True)
 class Metric:
     """A metric as a task declares it.
-
-    Attributes:
-        name: lm-eval's.
-        tested: the number per item that stands for it; None if only a corpus has a score.
-        number: how the number follows from a value that is none; None if it does not.
-        range: of the number, "LOW..HIGH" or "none"; None where the metric's name says so.
-        marks: values that say that the metric is not the item's own.
-        aggregation: of the items to a score of the corpus; None where that is the mean of the numbers.
-        higher_is_better: its direction.
-    """
-
-    name: str
-    tested: str | None
-    number: Callable[[Any], float] | None
-    range: str | None
-    marks: tuple[float, ...]
-    aggregation: Aggregation | None
-    higher_is_better: bool = True
-
-    @property
-    def is_of_corpus(self) -> bool:
-        """Whether the score itself exists only over a corpus."""
-        return self.tested is None or self.tested != self.name
-
-    @property
-    def entry(self) -> MetricEntry:
-        """What the manifest says of the number per item."""
-        entry: MetricEntry = {"higher_is_better": self.higher_is_better}
-        if self.range is not None:
-            entry["range"] = self.range
-        if self.name in UNITS:
-            entry["unit"] = UNITS[self.name]
-        return entry
-
-
-def metric_of(
-    name: str,
-    aggregation: Aggregation,
-    *,
-    output_type: str | None,
-    own_code: bool,
-    higher_is_better: bool = True,
-) -> Metric:
-    """What kind of score a metric is.
 
     Args:
         name: lm-eval's name of the metric.
@@ -132,24 +82,53 @@ def metric_of(
         output_type: lm-eval's word for what is asked of a model.
         own_code: whether the task scores with code of its own (`process_results`), not with lm-eval's.
         higher_is_better: its direction.
+
+    Attributes:
+        tested: the number per item that stands for it; None if only a corpus has a score.
+        number: how the number follows from a value that is none; None if it does not.
+        marks: values that say that the metric is not the item's own.
+        aggregation: of the items to a score of the corpus; None where that is the mean of the numbers.
+        entry: what the manifest says of the number per item.
+        is_of_corpus: whether the score itself exists only over a corpus.
     """
-    part = PARTS.get(aggregation)
-    if not own_code and output_type in _CHOICES:  # what lm-eval gives for these does not depend on the task
-        part = _RIGHT if name in _CLASSES else part
-        numeric = name not in (*_CLASSES, "brier_score", "likelihood")
-    else:
-        numeric = part is None and _of_numbers(aggregation, ()) is not None
-    own_name, number, range_ = part or (None, None, None)
-    tested = name if numeric else (own_name or name) if part is not None else None
-    if aggregation is lm_eval_metrics.bypass_agg:
-        tested = None
-    marks = tuple(
-        mark
-        for mark in MARKS
-        if own_code and numeric and _of_numbers(aggregation, (mark,) * 3) == _of_numbers(aggregation, ())
-    )
-    corpus = None if aggregation in (*_MEANS, lm_eval_metrics.bypass_agg) else aggregation
-    return Metric(name, tested, number, range_, marks, corpus, higher_is_better)
+
+    def __init__(
+        self,
+        name: str,
+        aggregation: Aggregation,
+        *,
+        output_type: str | None,
+        own_code: bool,
+        higher_is_better: bool = True,
+    ) -> None:
+        part = PARTS.get(aggregation)
+        if (
+            not own_code and output_type in _CHOICES
+        ):  # what lm-eval gives for these does not depend on the task
+            part = _RIGHT if name in _CLASSES else part
+            numeric = name not in (*_CLASSES, "brier_score", "likelihood")
+        else:
+            numeric = part is None and _of_numbers(aggregation, ()) is not None
+        self.number: Callable[[Any], float] | None
+        own_name, self.number, range_ = part or (None, None, None)
+        is_bypassed = aggregation is lm_eval_metrics.bypass_agg
+        self.tested = None if is_bypassed or not (numeric or part) else name if numeric else own_name or name
+        self.is_of_corpus = self.tested != name
+        self.marks = tuple(
+            mark
+            for mark in MARKS
+            if own_code and numeric and _of_numbers(aggregation, (mark,) * 3) == _of_numbers(aggregation, ())
+        )
+        self.aggregation = None if is_bypassed or aggregation in _MEANS else aggregation
+        self.entry: MetricEntry = {"higher_is_better": higher_is_better}
+        if range_ is not None:
+            self.entry["range"] = range_
+        if name in UNITS:
+            self.entry["unit"] = UNITS[name]
+
+    def is_marked(self, number: float) -> bool:
+        """Whether a value says that the metric is not the item's own."""
+        return any(number == mark or (isnan(number) and isnan(mark)) for mark in self.marks)
 
 
 @cache
@@ -213,7 +192,7 @@ class TaskMetrics:
         """The metrics that the task declares, by lm-eval's name."""
         directions = self._task.higher_is_better()
         return {
-            name: metric_of(
+            name: Metric(
                 name,
                 aggregation,
                 output_type=self._task.OUTPUT_TYPE,
@@ -247,7 +226,7 @@ class TaskMetrics:
 
     def entry(self, metric: str) -> MetricEntry:
         """What the manifest says of a "metric,filter", which may be one that only an answer has told."""
-        directions = {declared.higher_is_better for declared in self.declared.values()}
+        directions = {declared.entry["higher_is_better"] for declared in self.declared.values()}
         undeclared: MetricEntry = {"higher_is_better": directions.pop()} if len(directions) == 1 else {}
         return self.metrics.get(metric, undeclared)
 
@@ -283,42 +262,27 @@ class TaskMetrics:
         not_own: set[str] = set()  # metrics that are marked as not the item's own
         for of, given in responses.items():
             results = dict(self._task.process_results(doc, list(given)))
-            for metric, first in self._several.items():  # of several scores, the first has its name, too
-                if metric not in results and first in results:
-                    results[metric] = results[first]
+            firsts = self._several.items()  # of several scores, the first has the metric's name, too
+            results |= {k: results[v] for k, v in firsts if k not in results and v in results}
             for name, value in results.items():
-                self._sort((name, of), value, numbers, values, not_own)
+                key, metric, number = f"{name},{of}", self.declared.get(name), as_number(value)
+                if number is None:
+                    values[key] = value
+                    if metric is not None and metric.number is not None:
+                        numbers.setdefault(f"{metric.tested},{of}", metric.number(value))
+                elif metric is not None and metric.is_marked(number):
+                    not_own.add(key)
+                elif not isnan(number):
+                    numbers[key] = number
             own = [number for key, number in numbers.items() if key.rpartition(",")[2] == of]
             if own and names_kinds(self.declared):
                 numbers[f"{OWN_SCORE},{of}"] = sum(own) / len(own)
-        wanted = self.deciding_metric
-        if wanted is None or wanted in numbers.keys() | not_own:
+        wanted, is_of_other_kind = self.deciding_metric, bool(numbers) and names_kinds(self.declared)
+        if wanted is None or wanted in numbers.keys() | not_own or is_of_other_kind:
             return numbers, values
-        if numbers and names_kinds(self.declared):
-            return numbers, values  # an item of another kind
         found = ", ".join([*numbers, *values]) or "nothing"
         instead = "; name one of these as the task's `metric`" if numbers else ""
         raise MissingScoreError(f"the task gave no number for {wanted}; it gave {found}{instead}")
-
-    def _sort(
-        self,
-        place: tuple[str, str],
-        value: Any,
-        numbers: dict[str, float],
-        values: dict[str, Any],
-        not_own: set[str],
-    ) -> None:
-        """Put what a task gave under a metric and a filter where it belongs."""
-        name, of = place
-        key, metric, number = f"{name},{of}", self.declared.get(name), as_number(value)
-        if number is None:
-            values[key] = value
-            if metric is not None and metric.number is not None:
-                numbers.setdefault(f"{metric.tested},{of}", metric.number(value))
-        elif metric is not None and any(number == m or (isnan(number) and isnan(m)) for m in metric.marks):
-            not_own.add(key)
-        elif not isnan(number):
-            numbers[key] = number
 
     def aggregates(self, values: Mapping[str, Sequence[Any]]) -> dict[str, float]:
         """What lm-eval makes of the values of all items, by "metric,filter"; not where that is their mean.

@@ -29,7 +29,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._factory import TaskFactory
 from lm_eval.utils import handle_non_serializable, hash_string
 
-from orchestrator.config.schema import LimitConfig, PromptConfig, SamplingConfig, TaskConfig, TokenSampling
+from orchestrator.config.schema import PromptConfig, SamplingConfig, TaskConfig
 from orchestrator.errors import error_text, suggestion
 from orchestrator.rundir.identity import Item
 from orchestrator.sweep.scores import TaskMetrics, values_text
@@ -46,7 +46,6 @@ LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens
 """What tasks call the limit of tokens of an answer, in the order in which lm-eval looks for it."""
 CHOICE_SEED = 1234
 """Of the order by which `limit` chooses items: that of BLAKE2b of "1234 NUMBER" (`item_order`)."""
-
 
 _NAME = re.compile(rb"^(?:task|group|tag): *['\"]?([^\s'\"\[\]]+)", re.MULTILINE)
 _LISTED = re.compile(  # the same, and whatever is in a list: all names, and some words that are none
@@ -69,21 +68,12 @@ def set_up_lm_eval() -> None:
         logging.getLogger(logger).setLevel(logging.ERROR)
 
 
-def may_be_task(name: str) -> bool:
-    """Whether a name is listed in a file of lm-eval; if not, it is no task, group or tag of its collection.
-
-    Parsing the 14,000 files of that collection takes six seconds.
-    """
-    return name.encode(errors="replace") in _listed_names()
-
-
-def likely_names() -> list[str]:
-    """Most names in the collection, to suggest one from: names that tasks inherit are missing."""
-    return sorted({name.decode(errors="replace") for name in _NAME.findall(_task_texts())})
-
-
 @cache
-def _listed_names() -> frozenset[bytes]:
+def listed_names() -> frozenset[bytes]:
+    """Names in the files of lm-eval's collection; any other one is no task, group or tag of it.
+
+    Parsing its 14,000 files takes six seconds.
+    """
     return frozenset(_LISTED.findall(_task_texts()))
 
 
@@ -123,52 +113,40 @@ class GlobalRandom:
         return GlobalRandom(self._state)
 
     def __enter__(self) -> None:
-        self._elses = _current()
-        _set(self._state)
+        self._exchange()
 
     def __exit__(self, *_: object) -> None:
-        self._state = _current()
-        _set(self._elses)
+        self._exchange()
+
+    def _exchange(self) -> None:
+        others = random.getstate(), np.random.get_state()
+        random.setstate(self._state[0])
+        np.random.set_state(self._state[1])
+        self._state = others
 
 
-def _current() -> tuple[Any, Any]:
-    return random.getstate(), np.random.get_state()
-
-
-def _set(state: tuple[Any, Any]) -> None:
-    random.setstate(state[0])
-    np.random.set_state(state[1])
-
-
-@dataclass(frozen=True)
-class TaskSpec:
+class TaskSpec(TaskConfig):
     """A leaf task as a sweep asks for it: what a replica needs to load the same task again."""
 
-    name: str
-    num_fewshot: int | None = None
-    limit: LimitConfig | None = None
-    metric: str | None = None
-    cluster: str | None = None
     group: str | None = None
     include_path: tuple[str, ...] = ()
     unsafe_code: bool = False
     items: tuple[int, ...] | None = None
-    metadata: dict[str, Any] = field(default_factory=dict)
     tokenizer: str | None = None
-    sampling: TokenSampling = field(default_factory=TokenSampling)
 
 
-@dataclass
 class TaskLibrary:
     """Finds tasks by name in the user's folders and in lm-eval's own collection.
 
     Scanning lm-eval's 14,000 task files takes six seconds, so that is put off until a name asks for it.
     """
 
-    include_path: tuple[str, ...] = ()
-    unsafe_code: bool = False
-    tokenizer: str | None = None
-    _loaded: dict[str, tuple[Any, GlobalRandom]] = field(default_factory=dict)
+    def __init__(
+        self, include_path: tuple[str, ...] = (), unsafe_code: bool = False, tokenizer: str | None = None
+    ) -> None:
+        self.include_path = include_path
+        self._shared: dict[str, Any] = {"unsafe_code": unsafe_code, "tokenizer": tokenizer}
+        self._loaded: dict[str, tuple[Any, GlobalRandom]] = {}
 
     @cached_property
     def _own(self) -> TaskManager:
@@ -178,15 +156,13 @@ class TaskLibrary:
     def _all(self) -> TaskManager:
         return TaskManager(include_path=list(self.include_path) or None)
 
-    def _manager(self, name: str) -> TaskManager:
-        return self._own if self.include_path and name in self._own.task_index else self._all
-
     def unknown(self, name: str) -> str | None:
         """Why a name is not a task, with the nearest name; None for a task."""
         own = self._own.all_tasks if self.include_path else []
-        if name in own or (may_be_task(name) and name in self._all.task_index):
+        if name in own or (name.encode(errors="replace") in listed_names() and name in self._all.task_index):
             return None
-        return f"unknown task '{name}'{suggestion(name, [*own, *likely_names()])}"
+        likely = {known.decode(errors="replace") for known in _NAME.findall(_task_texts())}
+        return f"unknown task '{name}'{suggestion(name, [*own, *sorted(likely)])}"
 
     def leaves(self, config: TaskConfig) -> list[TaskSpec]:
         """The leaf tasks of a configured task, group or tag.
@@ -194,28 +170,19 @@ class TaskLibrary:
         Raises:
             TaskError: lm-eval cannot load one of them.
         """
-        draws = GlobalRandom()
-        with draws:
-            loaded = self._load(config.task, {"tokenizer": self.tokenizer, **config.metadata})
+        asked = TaskSpec(**dict(config), include_path=self.include_path, **self._shared)
+        loaded = self._load(asked)
         parents = [group for group in loaded.get("groups", {}) if group != config.task] or [config.task]
         children = loaded.get("group_map", {})
         group_of = {child: parent for parent in parents for child in children.get(parent, ())}
         single = list(loaded["tasks"]) == [config.task]
-        for name, task in loaded["tasks"].items():
-            self._loaded[name] = task, draws
         return [
-            TaskSpec(
-                name=name,
-                num_fewshot=config.num_fewshot,
-                limit=config.limit,
-                metric=config.metric,
-                cluster=config.cluster,
-                group=None if single else group_of.get(name, config.task),
-                include_path=self.include_path,
-                unsafe_code=self.unsafe_code and bool(getattr(task, "UNSAFE_CODE", False)),
-                metadata=config.metadata,
-                tokenizer=self.tokenizer,
-                sampling=config.sampling,
+            asked.model_copy(
+                update={
+                    "task": name,
+                    "group": None if single else group_of.get(name, config.task),
+                    "unsafe_code": asked.unsafe_code and bool(getattr(task, "UNSAFE_CODE", False)),
+                }
             )
             for name, task in loaded["tasks"].items()
         ]
@@ -226,27 +193,31 @@ class TaskLibrary:
         Raises:
             TaskError: lm-eval cannot load it, or it may not run as asked.
         """
-        if spec.name not in self._loaded:
-            draws = GlobalRandom()
-            with draws:
-                loaded = self._load(spec.name, {"tokenizer": spec.tokenizer, **spec.metadata})
-                self._loaded[spec.name] = loaded["tasks"][spec.name], draws
-        return SweepTask(spec, *self._loaded.pop(spec.name))
+        if spec.task not in self._loaded:
+            self._load(spec)
+        return SweepTask(spec, *self._loaded.pop(spec.task))
 
-    def _load(self, name: str, metadata: dict[str, Any]) -> dict[str, Any]:
-        """Load a task or group; `metadata` is what `lm_eval --metadata` gives to its tasks."""
-        if self.unsafe_code:
+    def _load(self, spec: TaskSpec) -> dict[str, Any]:
+        """Load a task or group; its metadata is what `lm_eval --metadata` gives to its tasks."""
+        allowed = self._shared["unsafe_code"]
+        if allowed:
             os.environ[ALLOW_CODE] = "1"
-        manager = self._manager(name)
-        given = {key: value for key, value in metadata.items() if value is not None}
+        manager = self._own if self.include_path and spec.task in self._own.task_index else self._all
+        given = {"tokenizer": spec.tokenizer, **spec.metadata}
+        given = {key: value for key, value in given.items() if value is not None}
         manager._factory = TaskFactory(meta=given)  # a manager of its own would parse all files again
+        draws = GlobalRandom()
         try:
-            return dict(manager.load([name]))
+            with draws:
+                loaded = dict(manager.load([spec.task]))
         except (Exception, SystemExit) as error:  # some task's code ends Python where a program is missing
-            if ALLOW_CODE in str(error) and not self.unsafe_code:
-                raise TaskError(RUNS_CODE.format(name)) from error
+            if ALLOW_CODE in str(error) and not allowed:
+                raise TaskError(RUNS_CODE.format(spec.task)) from error
             reason = str(error).strip().split("\n")[0][:300]
-            raise TaskError(f"task '{name}' cannot be loaded: {type(error).__name__}: {reason}") from error
+            why = f"{type(error).__name__}: {reason}"
+            raise TaskError(f"task '{spec.task}' cannot be loaded: {why}") from error
+        self._loaded |= {name: (task, draws) for name, task in loaded["tasks"].items()}
+        return loaded
 
 
 class TaskError(Exception):
@@ -272,16 +243,16 @@ class SweepTask:
         self._task = task
         self.output_type = str(task.OUTPUT_TYPE)
         own_shots = task.get_config("num_fewshot")
-        if spec.num_fewshot is not None and own_shots == 0 and spec.num_fewshot != 0:
-            raise TaskError(f"task '{spec.name}' is zero-shot by definition; remove num_fewshot")
+        if spec.num_fewshot and own_shots == 0:
+            raise TaskError(f"task '{spec.task}' is zero-shot by definition; remove num_fewshot")
         if spec.num_fewshot is not None or own_shots is None:
             task.set_config(key="num_fewshot", value=spec.num_fewshot or 0)
         task.set_fewshot_seed(seed=FEWSHOT_SEED)
         if getattr(task, "MULTIMODAL", False):
-            raise TaskError(f"task '{spec.name}' needs images or audio; only text models can be compared")
+            raise TaskError(f"task '{spec.task}' needs images or audio; only text models can be compared")
         self.scores = TaskMetrics(task, spec.metric)
         if getattr(task, "UNSAFE_CODE", False) and not spec.unsafe_code:
-            raise TaskError(RUNS_CODE.format(spec.name))
+            raise TaskError(RUNS_CODE.format(spec.task))
 
     @property
     def sampled(self) -> bool:
@@ -312,7 +283,10 @@ class SweepTask:
     # requests -------------------------------------------------------------------------------------------
 
     def build(self, prompt: PromptConfig, chat_template: Callable[..., str] | None, name: str) -> Requests:
-        """Build the requests of all items, few-shot examples and chat template included.
+        """Build the requests of the items asked for, few-shot examples and chat template included.
+
+        They are chosen after building, so that numbers and few-shot examples are those of the whole task:
+        lm-eval's own `samples` would renumber them. A higher limit adds to the items of a lower one.
 
         Args:
             prompt: how to put prompts together.
@@ -329,24 +303,13 @@ class SweepTask:
             tokenizer_name=name,
         )
         requests: dict[int, list[Instance]] = defaultdict(list)
-        for instance in self._task.instances:
+        for instance in sorted(self._task.instances, key=lambda instance: instance.idx):
             requests[instance.doc_id].append(instance)
         self._task._instances = None
-        for instances in requests.values():
-            instances.sort(key=lambda instance: instance.idx)
-        return self._chosen(requests)
-
-    def _chosen(self, requests: dict[int, list[Instance]]) -> dict[int, list[Instance]]:
-        """The items that the sweep asks for.
-
-        They are chosen after building, so that numbers and few-shot examples are those of the whole task:
-        lm-eval's own `samples` would renumber them. A higher limit adds to the items of a lower one.
-        """
-        listed, limit = self.spec.items or tuple(sorted(requests)), self.spec.limit
+        listed = self.spec.items or tuple(sorted(requests))
         if unknown := [item for item in listed if item not in requests]:
-            raise ValueError(
-                f"`items` lists item {unknown[0]} of task '{self.spec.name}', which does not exist"
-            )
+            name = self.spec.task
+            raise ValueError(f"`items` lists item {unknown[0]} of task '{name}', which does not exist")
         if limit is not None and limit.random is not None:
             listed = tuple(sorted(listed[place] for place in item_order(listed, CHOICE_SEED)[: limit.items]))
         return {item: requests[item] for item in listed[: limit.items if limit else None]}
@@ -365,7 +328,7 @@ class SweepTask:
             return None
         if self.spec.cluster not in doc:
             raise TaskError(
-                f"task '{self.spec.name}' has no field '{self.spec.cluster}' to cluster by: {', '.join(doc)}"
+                f"task '{self.spec.task}' has no field '{self.spec.cluster}' to cluster by: {', '.join(doc)}"
             )
         return str(doc[self.spec.cluster])
 
@@ -396,8 +359,9 @@ class SweepTask:
             ensemble.apply(answered)
         kept = {name: [request.filtered_resps[name] for request in answered] for name in self.scores.filters}
         scores, values = self.scores.of_item(answered[0].doc, kept)
-        filtered = {name: _text(said[0]) for name, said in kept.items()} if self.sampled else {}
-        return Scored(scores, filtered, values_text(values))
+        said = {name: given[0] for name, given in kept.items()} if self.sampled else {}
+        texts = {k: v if isinstance(v, str) else json.dumps(v, default=str) for k, v in said.items()}
+        return Scored(scores, {**texts}, values_text(values))
 
 
 def _definition_of(value: Any) -> Any:
@@ -406,10 +370,6 @@ def _definition_of(value: Any) -> Any:
         return getsource(value) if callable(value) else handle_non_serializable(value)
     except (TypeError, OSError):
         return getattr(value, "__qualname__", type(value).__qualname__)
-
-
-def _text(said: object) -> str | None:
-    return said if isinstance(said, str) else json.dumps(said, default=str)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pyarrow.compute as pc
 import ray
-from pyarrow import Table
+from pyarrow import Schema, Table
 
 from orchestrator.cluster.processes import end_children_with_this_process
 from orchestrator.config.environment import set_library_environment
@@ -33,7 +33,7 @@ from orchestrator.engines.kind import EngineKind
 from orchestrator.retry import retry_storage
 from orchestrator.rundir.lease import owner
 from orchestrator.rundir.manifest import software_id
-from orchestrator.rundir.schema import SampleColumns, SoftwareEntry
+from orchestrator.rundir.schema import SoftwareEntry, unlisted_scores
 from orchestrator.rundir.store import RunStore, replica_log_name
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import Requests, TaskSpec, set_up_lm_eval
@@ -66,7 +66,7 @@ class Job:
     store_url: str
     tasks: dict[str, TaskSpec]
     items: dict[str, tuple[Any]]
-    columns: SampleColumns
+    columns: Schema
     gpus: float
     owner: str
     software: SoftwareEntry | None = None
@@ -209,7 +209,7 @@ class Replica:
             errors=len(rows) - rows["error"].null_count,
             prompt_tokens=pc.sum(rows["prompt_tokens"]).as_py() or 0,
             output_tokens=pc.sum(rows["output_tokens"]).as_py() or 0,
-            metrics=job.columns.unlisted(rows.schema),
+            metrics=unlisted_scores(job.columns, rows.schema),
             scores=ReportedScores.of(samples, job.deciding_metrics.get(task)),
             put_off=put_off,
             ended=next((type(end)(str(end)) for end in ends), None),

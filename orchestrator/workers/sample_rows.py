@@ -10,7 +10,7 @@ import pyarrow as pa
 from orchestrator.engines.base import CUT, Answer, token_count
 from orchestrator.errors import error_text
 from orchestrator.rundir.identity import Item, Rerun, sample_key
-from orchestrator.rundir.schema import ITEMS, SampleColumns
+from orchestrator.rundir.schema import ITEMS, with_scores
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import Requests, Scored, SweepTask, doc_hash, doc_text, prompt_hash
 
@@ -37,9 +37,9 @@ class Sample:
     error: str | None = None
 
 
-def samples_table(block: Block, samples: Sequence[Sample], columns: SampleColumns) -> pa.Table:
+def samples_table(block: Block, samples: Sequence[Sample], columns: pa.Schema) -> pa.Table:
     """The samples of a block as a table; one that no row can hold is a row with an error."""
-    schema = columns.including(name for sample in samples if sample.scored for name in sample.scored.scores)
+    schema = with_scores(columns, (name for one in samples if one.scored for name in one.scored.scores))
 
     def table(some: Sequence[Sample]) -> pa.Table:
         return pa.Table.from_pylist([_row(block.cell, sample) for sample in some], schema=schema)
@@ -104,7 +104,7 @@ def items_table(task: SweepTask, built: Requests) -> pa.Table:
         doc = requests[0].doc
         rows.append(
             {
-                "task": task.spec.name,
+                "task": task.spec.task,
                 "item": item,
                 "doc_hash": doc_hash(doc),
                 "prompt_hash": prompt_hash(requests[0]),

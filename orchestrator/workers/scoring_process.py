@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from functools import cache
 from multiprocessing.connection import Connection
 from typing import Any
@@ -51,9 +51,8 @@ class _Tasks:
 
     def __init__(self, specs: Mapping[str, TaskSpec]) -> None:
         shipped = shipped_tasks()
-        self._specs = {
-            name: replace(spec, include_path=shipped or spec.include_path) for name, spec in specs.items()
-        }
+        moved = {"include_path": shipped} if shipped else {}
+        self._specs = {name: spec.model_copy(update=moved) for name, spec in specs.items()}
         self.folders = {folder for spec in self._specs.values() for folder in spec.include_path}
         self._open: dict[str, SweepTask] = {}
         self._library = cache(TaskLibrary)

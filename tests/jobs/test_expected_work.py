@@ -7,7 +7,7 @@ import pytest
 from standin.files import GENERATE, questions, write_small_sweep, write_task
 from standin.words import WORDS, word_tokenizer
 
-from orchestrator.rundir.schema import SampleColumns
+from orchestrator.rundir.schema import schema_of_tasks
 from orchestrator.sweep.plan import plan_sweep
 from orchestrator.sweep.prepare import prepare
 
@@ -88,7 +88,7 @@ def test_a_run_tells_its_rate_and_the_length_of_its_answers(shown, write, tmp_pa
     store, cell = plan.sweep.store, plan.cells_of("base")[0]
     store.write_manifest(plan.manifest)
     store.write_log("status.json", json.dumps(STATUS).encode())
-    schema = SampleColumns.of(plan.manifest["tasks"].values()).schema
+    schema = schema_of_tasks(plan.manifest["tasks"].values())
     rows = [
         {"item": 0, "output_tokens": 2, "sample_key": "k"},
         {"item": 1, "output_tokens": 5, "sample_key": "l"},

@@ -12,7 +12,7 @@ from jobs.submit.progress import outcome_text
 from orchestrator.errors import UserError
 from orchestrator.rundir.lease import owner
 from orchestrator.rundir.progress import SweepProgress
-from orchestrator.rundir.schema import SampleColumns
+from orchestrator.rundir.schema import sample_schema, with_scores
 from orchestrator.rundir.store import RunStore
 from orchestrator.sweep.plan import plan_sweep
 from orchestrator.sweep.prepare import prepare
@@ -28,7 +28,7 @@ def rewrite(run, variant, task, change):
     for file in sorted(cell_folder(run, variant, task).glob("*.parquet")):
         rows = [change(row) for row in pq.read_table(file, partitioning=None).to_pylist()]
         names = {name for row in rows for name in row["scores"] or {}}
-        schema = SampleColumns(tuple(sorted(names)), ("none",)).schema
+        schema = sample_schema(sorted(names), ["none"])
         store.write_block(variant, task, file.stem, pa.Table.from_pylist(rows, schema=schema))
 
 
@@ -112,7 +112,7 @@ def begun(tmp_path):
         {"sample_key": f"{number:032x}", "scores": {"pass@1,number": 1.0}, "error": error}
         for number, error in enumerate([None, "scoring: MissingScoreError: none", None])
     ]
-    schema = plan.columns.including(["pass@1,number"])
+    schema = with_scores(plan.columns, ["pass@1,number"])
     table = pa.Table.from_pylist(rows, schema=schema)
     plan.sweep.store.write_block(cell.variant, cell.task, "0000000-0123456789ab", table)
     return path, run
@@ -161,7 +161,7 @@ def concluded(tmp_path):
     pair = '{"bleu,number": ["one two three four", "one two three four"]}'
     texts = {0: pair, 1: "[forged", 2: "7"}
     rows = [{"item": i, "temperature": 0.0, "corpus_values": text} for i, text in texts.items()]
-    table = pa.Table.from_pylist(rows, schema=plan.columns.schema)
+    table = pa.Table.from_pylist(rows, schema=plan.columns)
     store.write_block("base", "asked", "0000000-0123456789ab", table)
 
     def conclude_as(holder):

@@ -20,7 +20,7 @@ from orchestrator.engines.base import GENERATE as GENERATE_UNTIL
 from orchestrator.engines.base import LOGLIKELIHOOD, Query
 from orchestrator.engines.lm_eval_engine import LmEvalEngine
 from orchestrator.rundir.identity import Rerun
-from orchestrator.rundir.schema import ITEMS, SampleColumns
+from orchestrator.rundir.schema import ITEMS, schema_of_tasks
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.prepare import prepare
 from orchestrator.sweep.tasks import items_of, prompt_hash
@@ -342,7 +342,7 @@ def test_answers_and_scores_of_such_prompts_are_lm_evals(outcome, hf, pack, task
 def test_columns_and_types(outcome):
     """Every file has the promised columns; structs have a field per metric or filter of the run."""
     tasks = json.loads((outcome.run / "manifest.json").read_text())["tasks"].values()
-    expected = SampleColumns.of(tasks).schema
+    expected = schema_of_tasks(tasks)
     assert {"acc,none", "exact_match,number"} <= {field.name for field in expected.field("scores").type}
     for file in block_files(outcome.run):
         assert pq.read_schema(file).equals(expected)

@@ -9,7 +9,7 @@ from standin.files import CHOOSE, GENERATE, choices, questions, write_task
 from orchestrator.config.schema import PromptConfig, SamplingConfig
 from orchestrator.engines.base import Answer, EngineAwayError
 from orchestrator.rundir.identity import Rerun
-from orchestrator.rundir.schema import SampleColumns
+from orchestrator.rundir.schema import sample_schema
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import TaskLibrary, TaskSpec, items_of
 from orchestrator.workers.answer_block import answer_block, generation_settings, put_off_refused
@@ -49,7 +49,7 @@ def open_task(tmp_path):
     def open_task(docs, reruns, **settings):
         name = write_task(tmp_path / "pack", "t", docs, **settings)
         library = TaskLibrary((str(tmp_path / "pack"),))
-        task = library.open(TaskSpec(name, include_path=library.include_path))
+        task = library.open(TaskSpec(task=name, include_path=library.include_path))
         built = task.build(PromptConfig(), None, "plain")
         return task, built, Block("v", name, "c", tuple(items_of(built)), tuple(reruns))
 
@@ -209,7 +209,7 @@ def test_text_that_is_no_unicode_can_be_written(open_task):
     """A lone surrogate in a model's text does not sink the block."""
     task, built, block = open_task(questions(1), [Rerun(0.0)], **GENERATE)
     samples = answer_block(block, task.score_each, built, said("0 \ud800"), SamplingConfig())
-    columns = SampleColumns(("exact_match,number", "exact_match,whole"), ("number", "whole"))
+    columns = sample_schema(("exact_match,number", "exact_match,whole"), ("number", "whole"))
     assert samples_table(block, samples, columns)["response"].to_pylist() == ["0 ?"]
 
 

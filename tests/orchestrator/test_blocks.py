@@ -107,8 +107,8 @@ def test_what_is_owed_takes_no_more_memory_with_more_seeds(done, fresh, more):
     """Items that lack the same reruns share one row: done, new and extended ones make two kinds at most."""
     finished = cell(done, 2)
     extended = cell(done + fresh, 2 + more, in_blocks(in_order_of_work([finished])))
-    assert len(finished.missing.kinds) == 1
-    assert len(extended.missing.kinds) == 2
+    assert len(finished.missing[0]) == 1
+    assert len(extended.missing[0]) == 2
 
 
 def test_a_big_cell_is_cut_into_blocks_no_larger_than_allowed():

@@ -8,7 +8,7 @@ from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, EngineSpe
 from orchestrator.engines.tokenization import Encoding
 from orchestrator.errors import PromptTooLongError
 from orchestrator.rundir.identity import Item, Rerun
-from orchestrator.rundir.schema import SampleColumns
+from orchestrator.rundir.schema import sample_schema
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import Scored
 from orchestrator.workers.sample_rows import Sample, samples_table
@@ -56,7 +56,7 @@ def test_a_sample_counts_the_tokens_cut_of_all_its_requests(cuts, stored):
     answers = [Answer("a", prompt_cut=cut) for cut in cuts]
     item, rerun = Item(0, "d", "p"), Rerun(0.0)
     sample = Sample(item, rerun, answers, "a", Scored({}, {}))
-    table = samples_table(Block("v", "t", "c", (item,), (rerun,)), [sample], SampleColumns((), ()))
+    table = samples_table(Block("v", "t", "c", (item,), (rerun,)), [sample], sample_schema())
     assert table["prompt_cut"].to_pylist() == [stored]
 
 

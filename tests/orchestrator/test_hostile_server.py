@@ -19,7 +19,7 @@ from orchestrator.engines.base import GENERATE as TEXT
 from orchestrator.engines.base import LOGLIKELIHOOD, Answer, EngineOptionError, EngineSpec, Query
 from orchestrator.engines.reply import strike, striker
 from orchestrator.rundir.identity import Rerun
-from orchestrator.rundir.schema import SampleColumns
+from orchestrator.rundir.schema import sample_schema
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import TaskLibrary, TaskSpec, items_of
 from orchestrator.workers.answer_block import answer_block
@@ -27,7 +27,7 @@ from orchestrator.workers.sample_rows import samples_table
 
 pytestmark = pytest.mark.ray
 
-COLUMNS = SampleColumns(("exact_match,number", "exact_match,whole"), ("number", "whole"))
+COLUMNS = sample_schema(("exact_match,number", "exact_match,whole"), ("number", "whole"))
 ITEMS = len(hostile.MISBEHAVIOURS)
 WITHHELD = "AnswerWithheldError: "
 COMPLETIONS, CHAT = "lm-eval:local-completions", "lm-eval:local-chat-completions"
@@ -64,7 +64,7 @@ def rows(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
     write_task(folder / "pack", "t", questions(ITEMS), **GENERATE)
     library = TaskLibrary((str(folder / "pack"),))
-    task = library.open(TaskSpec("t", include_path=library.include_path))
+    task = library.open(TaskSpec(task="t", include_path=library.include_path))
     built = task.build(PromptConfig(), None, "plain")
     block = Block("v", "t", "c", tuple(items_of(built)), (Rerun(0.0),))
     server = StandInServer(misbehave)
@@ -261,7 +261,7 @@ def test_scores_beyond_measure_are_errors(tmp_path):
     """A task's own code may return anything; what no sum can hold is an error of that sample alone."""
     name = write_task(tmp_path / "pack", "t", questions(2), **GENERATE)
     library = TaskLibrary((str(tmp_path / "pack"),))
-    task = library.open(TaskSpec(name, include_path=library.include_path))
+    task = library.open(TaskSpec(task=name, include_path=library.include_path))
     built = task.build(PromptConfig(), None, "plain")
     block = Block("v", name, "c", tuple(items_of(built)), (Rerun(0.0),))
     engine = SimpleNamespace(answer=lambda queries: [Answer("0") for _ in queries])

@@ -55,7 +55,7 @@ def test_nan_everywhere_is_no_score(tmp_path):
     """lm-eval takes the first of several NaN for the greatest: items whose target is 0 would be right."""
     name = write_task(tmp_path / "pack", "t", choices(2), **CHOOSE)
     library = TaskLibrary((str(tmp_path / "pack"),))
-    task = library.open(TaskSpec(name, include_path=library.include_path))
+    task = library.open(TaskSpec(task=name, include_path=library.include_path))
     built = task.build(PromptConfig(), None, "plain")
     block = Block("v", name, "c", tuple(items_of(built)), (Rerun(0.0),))
     engine = SimpleNamespace(answer=lambda queries: [Answer((math.nan, False)) for _ in queries])

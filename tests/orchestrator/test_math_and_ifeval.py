@@ -50,7 +50,7 @@ def score(tmp_path):
         }
         code = f"from lm_eval.tasks.{folder.replace('/', '.')}.utils import process_results"
         name = write_task(tmp_path, "copy", docs, {"process_results": code}, **task)
-        spec = TaskSpec(name, include_path=(str(tmp_path),))
+        spec = TaskSpec(task=name, include_path=(str(tmp_path),))
         built = TaskLibrary(spec.include_path).open(spec).build(PromptConfig(), None, "plain")
         pools.append(ScoringPool({name: spec}, 1))
         batch = [Answered(one, [[text]]) for one, text in zip(built.values(), said, strict=True)]

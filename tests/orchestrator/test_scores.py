@@ -34,7 +34,7 @@ def test_code_is_allowed_before_the_task_is_loaded(tmp_path, monkeypatch, allowe
     code = {"process_results": NEEDS_PERMISSION}
     name = write_task(tmp_path, "coded", questions(2), code, **GENERATE, unsafe_code=True)
     library = TaskLibrary((str(tmp_path),), allowed)
-    spec = TaskSpec(name, include_path=library.include_path, unsafe_code=allowed)
+    spec = TaskSpec(task=name, include_path=library.include_path, unsafe_code=allowed)
     if allowed:
         assert library.open(spec).sampled
     else:
@@ -60,7 +60,7 @@ def pack(tmp_path_factory, model_folder):
 
     def open_task(name):
         metadata = {"max_seq_lengths": LENGTHS} if name == "like_ruler" else {}
-        spec = TaskSpec(name, include_path=(str(folder),), unsafe_code=True, metadata=metadata)
+        spec = TaskSpec(task=name, include_path=(str(folder),), unsafe_code=True, metadata=metadata)
         return library.open(replace(spec, tokenizer=library.tokenizer))
 
     return names.values(), open_task, folder
@@ -200,7 +200,7 @@ def test_an_answer_without_the_score_that_decides_is_an_error(tmp_path, value):
     """Whatever the task's code gives instead of a number, the row says what is missing."""
     code = f"def process_results(doc, results):\n    return {{'exact_match': {value}, 'other': 1}}\n"
     name = write_task(tmp_path, "t", questions(1), {"process_results": code}, **GENERATE)
-    task = TaskLibrary((str(tmp_path),)).open(TaskSpec(name, include_path=(str(tmp_path),)))
+    task = TaskLibrary((str(tmp_path),)).open(TaskSpec(task=name, include_path=(str(tmp_path),)))
     (requests,) = task.build(PromptConfig(), None, "plain").values()
     (scored,) = task.score_each([Answered(requests, [["1"]])])
     assert scored.reason.startswith(

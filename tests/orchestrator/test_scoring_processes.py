@@ -41,7 +41,7 @@ def scoring(tmp_path):
     def start(seconds_per_sample=60.0, broken=False):
         folder = tmp_path / "pack"
         name = write_task(folder, "told", questions(6), {"process_results": TASK_CODE}, **GENERATE)
-        spec = TaskSpec(name, include_path=(str(folder),))
+        spec = TaskSpec(task=name, include_path=(str(folder),))
         built = TaskLibrary(spec.include_path).open(spec).build(PromptConfig(), None, "plain")
         if broken:
             (folder / f"{name}.yaml").unlink()

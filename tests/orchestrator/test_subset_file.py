@@ -3,14 +3,14 @@
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.sweep.item_subset import ChosenBy, Subset, read_subset, refuse_reused, refuse_reused_in
+from orchestrator.sweep.item_subset import ChosenBy, Subset, read_subset, refuse_reused_in
 
 ORIGIN = ChosenBy(model="models/base", revision="abc", runs=((0.3, 0), (0.3, 1)))
 
 
 def test_a_written_file_is_read_back(tmp_path):
     """Items and the runs that chose them survive."""
-    subset = Subset({"sums": (1, 4), "words": (0,)}, ORIGIN)
+    subset = Subset(items={"sums": (1, 4), "words": (0,)}, chosen_by=ORIGIN)
     (tmp_path / "subset.json").write_text(subset.text())
     assert read_subset(tmp_path / "subset.json") == subset
 
@@ -18,7 +18,7 @@ def test_a_written_file_is_read_back(tmp_path):
 def test_a_file_of_lm_evals_own_is_read(tmp_path):
     """What `lm_eval --samples` takes needs no origin."""
     (tmp_path / "samples.json").write_text('{"sums": [3, 1]}')
-    assert read_subset(tmp_path / "samples.json") == Subset({"sums": (1, 3)})
+    assert read_subset(tmp_path / "samples.json") == Subset(items={"sums": (1, 3)})
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_missing_file_is_refused(tmp_path):
 def test_the_runs_that_chose_are_refused():
     """The same weights, temperature and seed, whatever the folder is called."""
     with pytest.raises(UserError, match=r"seed 1 at temperature 0\.3 chose this subset"):
-        refuse_reused(ORIGIN, "elsewhere/base", "abc", [(0.3, 1), (0.3, 2)], "subset.json")
+        ORIGIN.refuse_reused("elsewhere/base", "abc", [(0.3, 1), (0.3, 2)], "subset.json")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_the_runs_that_chose_are_refused():
 )
 def test_other_runs_are_welcome(revision, runs):
     """Fresh seeds, another temperature, another model."""
-    refuse_reused(ORIGIN, "models/base", revision, runs, "subset.json")
+    ORIGIN.refuse_reused("models/base", revision, runs, "subset.json")
 
 
 def _manifest(runs, *, subset=None):

@@ -71,7 +71,8 @@ def tokenizer(tmp_path):
 def answered(tmp_path):
     """Queries and samples of a task whose model thinks."""
     name = write_task(tmp_path / "pack", "t", questions(4), **GENERATE)
-    task = TaskLibrary((str(tmp_path / "pack"),)).open(TaskSpec(name, include_path=(str(tmp_path / "pack"),)))
+    folders = (str(tmp_path / "pack"),)
+    task = TaskLibrary(folders).open(TaskSpec(task=name, include_path=folders))
     built = task.build(PromptConfig(), None, "plain")
     block = Block("v", name, "c", tuple(items_of(built)), (Rerun(0.0),))
     asked = []

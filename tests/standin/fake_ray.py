@@ -12,7 +12,7 @@ from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 from orchestrator.cluster.resources import NODE_ID, Node, has_room
 from orchestrator.config.schema import ReplicaConfig, SamplingConfig
 from orchestrator.config.variants import Variant
-from orchestrator.rundir.schema import SampleColumns
+from orchestrator.rundir.schema import sample_schema
 from orchestrator.workers import dispatcher, replica_slots
 from orchestrator.workers.block_queue import BlockQueue
 from orchestrator.workers.replica import BlockReport, Job, Loaded
@@ -23,7 +23,7 @@ from orchestrator.workers.stopping import NO_SEED, ReportedScores
 def work_of(name, blocks, resources, metrics=None):
     """The work of a variant."""
     variant = Variant("m", name=name, cluster=ReplicaConfig(), skip_if_unsupported=False)
-    columns = SampleColumns((), ())
+    columns = sample_schema()
     job = Job(variant, SamplingConfig(), "store", {}, {}, columns, 0, "", deciding_metrics=metrics or {})
     owed = Counter(rerun.temperature for block in blocks for rerun in block.reruns for _ in block.items)
     return VariantWork(job, resources, BlockQueue(blocks, owed))

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import yaml
 
-from orchestrator.rundir.schema import ITEMS, SampleColumns
+from orchestrator.rundir.schema import ITEMS, sample_schema
 from orchestrator.rundir.store import RunStore
 
 OWED = "owed"
@@ -118,7 +118,7 @@ def cell_folder(folder, variant, task):
 def write_block(folder, name, task, variant, block, samples):
     """Write one file of samples, each given as (item, temperature, seed, entry of `MadeTask.scores`)."""
     rows = [_row(name, task, variant, *sample) for sample in samples]
-    schema = SampleColumns(tuple(task.metrics), tuple(task.filters)).schema
+    schema = sample_schema(task.metrics, task.filters)
     RunStore(folder).write_block(variant, name, block, pa.Table.from_pylist(rows, schema=schema))
 
 

@@ -142,7 +142,7 @@ class Ledger:
             self._is_saved = False
             self._enter(entry)
         if not self._is_saved:
-            self._store.write_looks(self._text, LEDGER)
+            self._store.write(LEDGER, self._text.encode())
             self._is_saved = True
 
     def _enter(self, entry: Mapping[str, Any]) -> None:

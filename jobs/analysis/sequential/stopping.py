@@ -7,6 +7,7 @@ from jobs.analysis.sequential import ledger as records
 from jobs.analysis.sequential.monitor import RunMonitor
 from jobs.formats.run_files import RunFiles
 from orchestrator.rundir.progress import Standing
+from orchestrator.rundir.store import LOOKS
 from orchestrator.workers.stopping import Next, ReportedScores, StoppingPolicy
 from stats.arrays import EvidenceError
 
@@ -111,7 +112,7 @@ class SequentialPolicy(StoppingPolicy):
         if self._record:
             with suppress(OSError):  # the samples decide; all of it is written again at the next look
                 self._ledger.add(records.looks_of(courses, self._monitor.digests))
-                self._run.store.write_looks(records.looks_text(courses))
+                self._run.store.write(LOOKS, records.looks_text(courses).encode())
 
     def _note_stops(self) -> None:
         baseline, looks = self._monitor.baseline, self._monitor.looks_of
