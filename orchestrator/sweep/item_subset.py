@@ -37,7 +37,7 @@ class ChosenBy(BaseModel):
         """Refuse to test a baseline on the items that its own runs chose.
 
         Args:
-            model: the baseline under test; the same by its weights or, where these are not known, by its name.
+            model: the baseline under test; the same by its weights or, where they are not known, by its name.
             revision: identity of its weights.
             runs: under test.
             subset: what to call the subset.

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,7 @@ from orchestrator.engines.base import COMMITS, LORA
 from orchestrator.rundir.identity import folder_digest
 from orchestrator.rundir.manifest import PACKAGES, package_versions
 
+LookUp = Callable[[str, str | None], str]
 SECONDS_TO_ANSWER = 60
 THE_SAME = ("ray", "lm-eval")
 """Packages that must have the driver's versions: the one talks to it, the other scores."""
@@ -43,13 +44,13 @@ class ModelNotFoundError(Exception):
     """No model of this name was found; the message says where it was searched."""
 
 
-def find_models(variants: Mapping[str, Variant]) -> tuple[dict[str, Variant], list[str]]:
-    """The variants with the identities and commits of their models, and what was not found.
+def find_models(variants: Mapping[str, Variant], problems: list[str]) -> dict[str, Variant]:
+    """The variants with the identities and commits of their models; what was not found is a problem.
 
     Models and tokenizers of the hub are then named by their commits: a branch that moves from now on moves
     for no replica and no chat template.
     """
-    found, problems = dict(variants), []
+    found = dict(variants)
     identity_of, commit_at = cache(model_identity), cache(commit_of)  # as most variants have the same model
     for name, variant in variants.items():
         try:
@@ -57,14 +58,10 @@ def find_models(variants: Mapping[str, Variant]) -> tuple[dict[str, Variant], li
                 found[name] = _found(variant, identity_of, commit_at)
         except ModelNotFoundError as error:
             problems.append(f"variants.{name}: {error}")
-    return found, problems
+    return found
 
 
-def _found(
-    variant: Variant,
-    identity_of: Callable[[str, str | None], str],
-    commit_at: Callable[[str, str | None], str],
-) -> Variant:
+def _found(variant: Variant, identity_of: LookUp, commit_at: LookUp) -> Variant:
     model, asked, commits = variant.model, variant.revision, {}
     for option, name, at in variant.kind.repositories():
         own = name == model
@@ -134,20 +131,32 @@ def commit_of(repository: str, revision: str | None) -> str:
         ) from None
 
 
-def find_versions(variants: Mapping[str, Variant]) -> tuple[dict[str, Variant], list[str]]:
-    """The variants, those with a Python of its own with the versions of what is there, and mistakes."""
-    found, problems = dict(variants), []
+def find_versions(variants: Mapping[str, Variant], problems: list[str]) -> dict[str, Variant]:
+    """The variants, those with a Python of its own with the versions of what is there.
+
+    Objects are sent between interpreters of the same minor version only.
+    """
+    found, here = dict(variants), package_versions()
+    ours = {"python": _minor(platform.python_version()), **{name: here.get(name) for name in THE_SAME}}
     for name, variant in variants.items():
         if variant.python is None:
             continue
-        place = f"variants.{name}: python: {variant.python}"
-        versions = versions_of(str(variant.python))
+        place, versions = f"variants.{name}: python: {variant.python}", versions_of(variant.python)
         if isinstance(versions, str):
             problems.append(f"{place} {versions}")
-        else:
-            found[name] = replace(variant, versions=versions)
-            problems += [f"{place} {why}" for why in _differences(versions)]
-    return found, problems
+            continue
+        found[name] = replace(variant, versions=versions)
+        theirs = {**versions, "python": _minor(versions["python"])}
+        for package, our in ours.items():
+            if package not in theirs and our is not None:
+                problems.append(f"{place} has no package {package}: install lldeg's dependencies there")
+            elif theirs.get(package) != our:
+                problems.append(f"{place} has {package} {theirs[package]}, but it must be {our} as here")
+    return found
+
+
+def _minor(python: str) -> str:
+    return ".".join(python.split(".")[:2])
 
 
 def versions_of(python: str) -> dict[str, str] | str:
@@ -169,26 +178,3 @@ def engine_versions(variant: Variant) -> dict[str, str]:
     """The versions that are part of a variant's identity: those of its engine, in a Python of its own."""
     versions = variant.versions or {}
     return {name: versions[name] for name in variant.kind.packages if name in versions}
-
-
-def versions_note(variant: Variant) -> str:
-    """A sentence about the engine of a variant with a Python of its own."""
-    listed = ", ".join(f"{name} {number}" for name, number in engine_versions(variant).items())
-    return f"{variant.name} runs in {variant.python}: {listed or 'its engine is not installed there'}."
-
-
-def _differences(versions: Mapping[str, str]) -> Iterator[str]:
-    """Why an environment cannot be compared with the driver's, each as the end of a sentence."""
-    here = package_versions()
-    ours = {"python": _minor(platform.python_version()), **{name: here.get(name) for name in THE_SAME}}
-    theirs = {**versions, "python": _minor(versions["python"])}
-    for name, our in ours.items():
-        if name not in theirs and our is not None:
-            yield f"has no package {name}: install lldeg's dependencies there"
-        elif theirs.get(name) != our:
-            yield f"has {name} {theirs[name]}, but it must be {our} as here"
-
-
-def _minor(python: str) -> str:
-    """Objects are sent between interpreters of the same minor version only."""
-    return ".".join(python.split(".")[:2])

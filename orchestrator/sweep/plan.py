@@ -29,7 +29,6 @@ from orchestrator.rundir.schema import (
 )
 from orchestrator.rundir.store import without_errors
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
-from orchestrator.sweep.fit_to_machine import refuse_other_choices
 from orchestrator.sweep.prepare import Sweep
 from orchestrator.sweep.tasks import Requests, SweepTask, items_of
 from stats.sequential.plan import asking_order
@@ -104,7 +103,7 @@ def plan_sweep(
     old, new = store.read_manifest() if store.has_run() else None, sweep.manifest()
     command = f"lldeg submit {config_path} --run-dir {store.url}-2"
     if old is not None:
-        refuse_other_choices(sweep.fitted, old["variants"], command)
+        sweep.fitted.refuse_other_choices(old["variants"], command)
     merged = manifests.merge(old, new, command)
     stopping = stopping_entry(old, new, sweep, command, finish=finish)
     if stopping is not None:

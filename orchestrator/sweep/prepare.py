@@ -1,7 +1,7 @@
 """A checked sweep: every mistake is found, and every prompt built, before anything is written or started.
 
-Each check returns what it found together with the mistakes, one sentence each without a full stop, so that
-all mistakes are reported in one round.
+Each check adds the mistakes that it finds to a list, one sentence each without a full stop, so that all of
+them are reported in one round.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from orchestrator.cluster.code_shipping import size_problem, unreadable_tasks
 from orchestrator.config.load import load_config
-from orchestrator.config.schema import LimitConfig, PromptConfig, SweepConfig, TaskConfig
+from orchestrator.config.schema import LimitConfig, PromptConfig, SweepConfig
 from orchestrator.config.variants import Variant, resolve
 from orchestrator.config.yaml_file import mistaken
 from orchestrator.engines.base import COMMITS
@@ -25,35 +25,25 @@ from orchestrator.rundir.manifest import package_versions, source_commit
 from orchestrator.rundir.schema import FORMAT, Manifest, TaskEntry, VariantEntry
 from orchestrator.rundir.store import RunStore
 from orchestrator.sweep.blocks import reruns
-from orchestrator.sweep.fit_to_machine import Fitted, fit_elsewhere, fit_to_this_machine
+from orchestrator.sweep.fit_to_machine import Fitted
 from orchestrator.sweep.item_subset import Subset, read_subset
-from orchestrator.sweep.models import engine_versions, find_models, find_versions, versions_note
+from orchestrator.sweep.models import engine_versions, find_models, find_versions
 from orchestrator.sweep.prompts import PromptLengths, Template, chat_templates
-from orchestrator.sweep.tasks import Requests, SweepTask, TaskError, TaskLibrary, set_up_lm_eval
+from orchestrator.sweep.tasks import Requests, SweepTask, TaskError, TaskLibrary, TaskSpec, set_up_lm_eval
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A checked sweep, ready to be planned.
+    """A checked sweep, ready to be planned."""
 
-    Attributes:
-        config: as the user gave it.
-        variants: those that run, fitted to this machine if they run here.
-        fitted: what was chosen and left out for this machine.
-        tasks: leaf tasks by name.
-        renderings: per variant, the name of its way to render prompts.
-        built: requests by (rendering, task).
-        subset: the items to run, None for all.
-    """
-
-    config: SweepConfig
-    variants: dict[str, Variant]
-    fitted: Fitted
+    config: SweepConfig  # as the user gave it
+    variants: dict[str, Variant]  # those that run, fitted to this machine if they run here
+    fitted: Fitted  # what was chosen and left out for this machine
     store: RunStore
-    tasks: dict[str, SweepTask]
-    renderings: dict[str, str]
-    built: dict[tuple[str, str], Requests]
-    subset: Subset | None = None
+    tasks: dict[str, SweepTask]  # leaf tasks by name
+    renderings: dict[str, str]  # per variant, the name of its way to render prompts
+    built: dict[tuple[str, str], Requests]  # by (rendering, task)
+    subset: Subset | None = None  # the items to run, None for all
 
     @cached_property
     def lengths(self) -> PromptLengths:
@@ -63,9 +53,14 @@ class Sweep:
     @property
     def notes(self) -> list[str]:
         """A sentence for each decision that depends on this machine, and for each variant's own Python."""
-        skipped = [f"{name} is skipped: {why}." for name, why in self.fitted.skipped.items()]
-        pythons = [versions_note(variant) for variant in self.variants.values() if variant.versions]
-        return [*self.fitted.notes, *skipped, *pythons]
+        notes = [*self.fitted.notes]
+        notes += [f"{name} is skipped: {why}." for name, why in self.fitted.skipped.items()]
+        for name, variant in self.variants.items():
+            if variant.versions:
+                listed = ", ".join(f"{package} {one}" for package, one in engine_versions(variant).items())
+                engine = listed or "its engine is not installed there"
+                notes.append(f"{name} runs in {variant.python}: {engine}.")
+        return notes
 
     def manifest(self) -> Manifest:
         """What this sweep is made of."""
@@ -145,22 +140,21 @@ def prepare(
         raise mistaken(config_path, problems)
     set_up_lm_eval()
     asked = resolve(config)
-    fitted = (fit_to_this_machine if here else fit_elsewhere)(asked, config.baseline)
+    fitted = Fitted(asked, config.baseline, here=here)
     problems += fitted.problems
     problems += [problem for variant in asked.values() for problem in engine_problems(variant, config.prompt)]
-    found, missing_models = find_models({**asked, **fitted.variants})
-    variants, mistaken_pythons = find_versions({name: found[name] for name in fitted.variants})
+    found = find_models({**asked, **fitted.variants}, problems)
+    variants = find_versions({name: found[name] for name in fitted.variants}, problems)
     baseline = found.get(config.baseline)
-    subset, mistaken_items = read_items(config, baseline)
+    subset = _read_items(config, baseline, problems)
     tokenizer = None if baseline is None else asked[config.baseline].tokenizer.name or None
     library = TaskLibrary(config.include_path, config.confirm_run_unsafe_code, tokenizer)
     store = RunStore(f"runs/{config.name}" if run_dir is None else run_dir)
     recorded = store.read_manifest()["tasks"] if store.has_run() else {}
-    tasks, mistaken_tasks = load_tasks(config, library, subset, recorded)
-    templates, renderings, missing_templates = chat_templates(variants, config.prompt)
-    built, broken_prompts = build_prompts(config.prompt, tasks, templates)
-    problems += [*missing_models, *mistaken_pythons, *mistaken_items, *mistaken_tasks]
-    problems += [*unanswerable(variants, config.prompt, tasks), *missing_templates, *broken_prompts]
+    tasks = _load_tasks(config, library, subset, recorded, problems)
+    problems += _unanswerable(variants, config.prompt, tasks)
+    templates, renderings = chat_templates(variants, config.prompt, problems)
+    built = _build_prompts(config.prompt, tasks, templates, problems)
     problems += store.name_problems(config.variants, tasks)
     if not here and (too_large := size_problem(config.include_path)):
         problems.append(too_large)
@@ -172,39 +166,32 @@ def prepare(
     return sweep
 
 
-def engine_problems(variant: Variant, prompt: PromptConfig) -> list[str]:
-    """What is wrong with the engine options of a variant."""
-    if variant.kind.takes_messages and prompt.apply_chat_template is not True:
-        why = (
-            "its server chooses the chat template"
-            if prompt.apply_chat_template
-            else ("chat endpoints need conversations")
-        )
-        problems = [f"{why}: set prompt.apply_chat_template: true"]
-    else:
-        problems = [*variant.kind.problems(), *_node_problems(variant)]
-    return [f"variants.{variant.name}: {problem}" for problem in problems]
-
-
-def _node_problems(variant: Variant) -> Iterator[str]:
-    """Why an engine cannot be spread over as many nodes as asked for."""
-    nodes, kind = variant.cluster.nodes_per_replica or 1, variant.kind
-    workers, gpus = kind.gpus, variant.cluster.gpus_per_replica
+def engine_problems(variant: Variant, prompt: PromptConfig) -> Iterator[str]:
+    """What is wrong with the engine options of a variant, and why it cannot be spread over nodes as asked."""
+    kind, place = variant.kind, f"variants.{variant.name}"
+    if kind.takes_messages and prompt.apply_chat_template is not True:
+        named = "its server chooses the chat template"
+        why = named if prompt.apply_chat_template else "chat endpoints need conversations"
+        yield f"{place}: {why}: set prompt.apply_chat_template: true"
+        return
+    yield from (f"{place}: {problem}" for problem in kind.problems())
+    nodes, gpus, workers = variant.cluster.nodes_per_replica or 1, variant.cluster.gpus_per_replica, kind.gpus
     if nodes > 1 and not kind.spans_nodes:
-        yield f"nodes_per_replica: an engine of the installed {kind.name} runs on one node only"
+        yield f"{place}: nodes_per_replica: an engine of the installed {kind.name} runs on one node only"
     elif workers % nodes:
         yield (
-            f"nodes_per_replica: {nodes} nodes cannot share {workers} worker{'s' * (workers > 1)} evenly; "
-            "set tensor_parallel_size or pipeline_parallel_size to a multiple"
+            f"{place}: nodes_per_replica: {nodes} nodes cannot share {workers} worker{'s' * (workers > 1)} "
+            "evenly; set tensor_parallel_size or pipeline_parallel_size to a multiple"
         )
     elif nodes > 1 and gpus not in (None, 0, workers):
-        yield f"gpus_per_replica: an engine over {nodes} nodes takes a GPU for each of its {workers} workers"
+        each = f"takes a GPU for each of its {workers} workers"
+        yield f"{place}: gpus_per_replica: an engine over {nodes} nodes {each}"
 
 
-def read_items(config: SweepConfig, baseline: Variant | None) -> tuple[Subset | None, list[str]]:
+def _read_items(config: SweepConfig, baseline: Variant | None, problems: list[str]) -> Subset | None:
     """The items to run, unless they were chosen by the very runs that are now to be tested on them."""
     if config.items is None:
-        return None, []
+        return None
     try:
         subset = read_subset(Path(config.items))
         if baseline is not None and baseline.identity and subset.chosen_by is not None:
@@ -212,93 +199,78 @@ def read_items(config: SweepConfig, baseline: Variant | None) -> tuple[Subset | 
             name = f"items: {config.items}"
             subset.chosen_by.refuse_reused(baseline.model, baseline.identity, runs, name)
     except UserError as error:
-        return None, [str(error).removesuffix(".")]
-    return subset, []
+        problems.append(str(error).removesuffix("."))
+        return None
+    return subset
 
 
-def load_tasks(
-    config: SweepConfig, library: TaskLibrary, subset: Subset | None, recorded: Mapping[str, TaskEntry]
-) -> tuple[dict[str, SweepTask], list[str]]:
-    """The leaf tasks by name.
-
-    Args:
-        config: the sweep.
-        library: finds tasks.
-        subset: the items to run; None for all.
-        recorded: the tasks of the run that the sweep continues.
-    """
-    tasks: dict[str, SweepTask] = {}
-    if not all(Path(folder).is_dir() for folder in config.include_path):
-        return tasks, []  # reported; which tasks the missing folder has is not known
-    if problems := unreadable_tasks(config.include_path):
-        return tasks, problems
-    once = {entry.task: entry for entry in reversed(config.tasks)}  # a name listed twice has been reported
-    for entry in reversed(once.values()):
-        problems += _load_task(entry, library, subset, recorded, tasks)
-    if subset is not None and tasks and not set(subset.items) & set(tasks):
-        problems.append(f"items: {config.items} names none of the sweep's tasks")
-    return tasks, problems
-
-
-def _load_task(
-    entry: TaskConfig,
+def _load_tasks(
+    config: SweepConfig,
     library: TaskLibrary,
     subset: Subset | None,
     recorded: Mapping[str, TaskEntry],
-    tasks: dict[str, SweepTask],
-) -> list[str]:
-    """Add the leaves of one configured task."""
-    if unknown := library.unknown(entry.task):
-        return [unknown]
-    try:
-        leaves = library.leaves(entry)
-    except TaskError as error:
-        return [str(error)]
-    problems: list[str] = []
-    for leaf in leaves:
-        spec = leaf if subset is None else leaf.model_copy(update={"items": subset.items.get(leaf.task)})
-        old = recorded.get(leaf.task)
-        if spec.limit is not None and old is not None and "first" in (old.get("limit", {"first": 0}) or {}):
-            first = LimitConfig(first=spec.limit.items)  # as all runs of older versions
-            spec = spec.model_copy(update={"limit": first})
-        if spec.task in tasks:
-            problems.append(f"task '{spec.task}' is listed twice, the second time through '{entry.task}'")
-            continue
+    problems: list[str],
+) -> dict[str, SweepTask]:
+    """The leaf tasks by name; `recorded` are the tasks of the run that the sweep continues."""
+    tasks: dict[str, SweepTask] = {}
+    if not all(Path(folder).is_dir() for folder in config.include_path):
+        return tasks  # reported; which tasks the missing folder has is not known
+    if unreadable := unreadable_tasks(config.include_path):
+        problems += unreadable
+        return tasks
+    once = {entry.task: entry for entry in reversed(config.tasks)}  # a name listed twice has been reported
+    for entry in reversed(once.values()):
         try:
-            task = tasks[spec.task] = library.open(spec)
+            leaves = library.leaves(entry)
         except TaskError as error:
             problems.append(str(error))
             continue
-        if spec.metric is not None and (why := task.scores.why_untestable(spec.metric)):
-            problems.append(f"task '{spec.task}' has {why}")
-    return problems
+        for leaf in leaves:
+            spec = leaf if subset is None else leaf.model_copy(update={"items": subset.items.get(leaf.task)})
+            if leaf.task in tasks:
+                problems.append(f"task '{leaf.task}' is listed twice, the second time through '{entry.task}'")
+                continue
+            try:
+                tasks[leaf.task] = library.open(_with_recorded_limit(spec, recorded.get(leaf.task)))
+            except TaskError as error:
+                problems.append(str(error))
+    if subset is not None and tasks and not set(subset.items) & set(tasks):
+        problems.append(f"items: {config.items} names none of the sweep's tasks")
+    return tasks
 
 
-def unanswerable(
+def _with_recorded_limit(spec: TaskSpec, old: TaskEntry | None) -> TaskSpec:
+    """The limit means the first items in a run that was started so, as all of older versions were."""
+    if spec.limit is not None and old is not None and "first" in (old.get("limit", {"first": 0}) or {}):
+        return spec.model_copy(update={"limit": LimitConfig(first=spec.limit.items)})
+    return spec
+
+
+def _unanswerable(
     variants: Mapping[str, Variant], prompt: PromptConfig, tasks: Mapping[str, SweepTask]
-) -> list[str]:
+) -> Iterator[str]:
     """Tasks that an engine cannot answer with any model, and those that leave no room for thinking."""
-    likelihoods = [name for name, task in tasks.items() if not task.sampled]
-    thoughtless = [
-        f"task '{name}' asks for log-likelihoods, which leave no room for thinking: remove it, or "
-        "prompt.enable_thinking"
-        for name in likelihoods
-        if prompt.enable_thinking
-    ]
-    return thoughtless + [
-        f"variants.{variant.name}: chat endpoints return no log-likelihoods, which task '{name}' needs"
-        for variant in variants.values()
-        if variant.kind.takes_messages
-        for name in likelihoods
-    ]
+    for name in (name for name, task in tasks.items() if not task.sampled):
+        if prompt.enable_thinking:
+            yield (
+                f"task '{name}' asks for log-likelihoods, which leave no room for thinking: remove it, or "
+                "prompt.enable_thinking"
+            )
+        for variant in variants.values():
+            if variant.kind.takes_messages:
+                no_likelihoods = "chat endpoints return no log-likelihoods"
+                yield f"variants.{variant.name}: {no_likelihoods}, which task '{name}' needs"
 
 
-def build_prompts(
-    prompt: PromptConfig, tasks: Mapping[str, SweepTask], templates: Mapping[str, Template]
-) -> tuple[dict[tuple[str, str], Requests], list[str]]:
-    """The requests of every task in every rendering."""
+def _build_prompts(
+    prompt: PromptConfig,
+    tasks: Mapping[str, SweepTask],
+    templates: Mapping[str, Template],
+    problems: list[str],
+) -> dict[tuple[str, str], Requests]:
+    """The requests of every task in every rendering; a task that fails does so in the same way in all."""
     built: dict[tuple[str, str], Requests] = {}
-    problems: dict[str, str] = {}  # by task: it fails in the same way in every rendering
+    failed: dict[str, str] = {}
     for rendering, template in templates.items():
         draws = {id(task.draws): task.draws.copy() for task in tasks.values()}  # the same in every rendering
         for name, task in tasks.items():
@@ -308,9 +280,9 @@ def build_prompts(
                 for requests in items.values():
                     task.cluster_of(requests[0].doc)
             except TaskError as error:
-                problems.setdefault(name, str(error))
+                failed.setdefault(name, str(error))
             except (ValueError, KeyError, TypeError) as error:
-                problems.setdefault(
-                    name, f"the prompts of task '{name}' cannot be built: {error_text(error)}"
-                )
-    return built, list(problems.values())
+                why = f"the prompts of task '{name}' cannot be built: {error_text(error)}"
+                failed.setdefault(name, why)
+    problems += failed.values()
+    return built

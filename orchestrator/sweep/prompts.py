@@ -19,6 +19,7 @@ from lm_eval.api.instance import Instance
 from orchestrator.config.schema import PromptConfig
 from orchestrator.config.variants import Variant
 from orchestrator.engines.base import LOGLIKELIHOOD, MOST_TOKENS
+from orchestrator.engines.kind import Tokenizer
 from orchestrator.rundir.identity import digest
 
 if TYPE_CHECKING:
@@ -49,70 +50,58 @@ class ChatTemplate:
     """The chat template of a model's tokenizer, called the way lm-eval's model classes call it.
 
     Args:
-        model: folder or hub name of the model or tokenizer.
-        revision: revision on the hub.
-        trust_remote_code: whether the tokenizer may run its own code.
+        tokenizer: its folder or hub name, and revision.
         arguments: further arguments of the template, by name.
-        chosen: the one of several templates to use; None for the default.
+        chosen: the one of several templates to use.
+
+    Attributes:
+        name: digest of what decides the rendering; equal names render equal text.
 
     Raises:
         ValueError: the tokenizer has no (such) chat template, or it does not use one of the arguments.
     """
 
     def __init__(
-        self,
-        model: str,
-        revision: str | None = None,
-        *,
-        trust_remote_code: bool = False,
-        arguments: Mapping[str, Any] | None = None,
-        chosen: str | None = None,
+        self, tokenizer: Tokenizer, arguments: Mapping[str, Any] | None = None, chosen: str = DEFAULT
     ) -> None:
         from transformers import AutoTokenizer  # noqa: PLC0415 - four seconds, for chat prompts only
 
-        self._tokenizer = AutoTokenizer.from_pretrained(
-            model, revision=revision, trust_remote_code=trust_remote_code
-        )
+        model, revision, trusted = tokenizer
+        self._tokenizer = AutoTokenizer.from_pretrained(model, revision=revision, trust_remote_code=trusted)
         templates = self._tokenizer.chat_template
         if not templates:
             raise ValueError(f"the tokenizer of {model} has no chat template")
         known = {DEFAULT: templates} if isinstance(templates, str) else templates
-        if (chosen or DEFAULT) not in known:
+        if chosen not in known:
             named = ", ".join(sorted(known))
-            raise ValueError(
-                f"the tokenizer of {model} has no chat template '{chosen or DEFAULT}'; it has {named}"
-            )
-        self._template = known[chosen or DEFAULT]
+            raise ValueError(f"the tokenizer of {model} has no chat template '{chosen}'; it has {named}")
+        self._template = known[chosen]
         self._arguments = dict(arguments or {})
         for name in self._arguments:
             if not re.search(rf"\b{re.escape(name)}\b", self._template):
                 raise ValueError(f"the chat template of {model} does not use '{name}'")
-
-    @property
-    def name(self) -> str:
-        """Digest of what decides the rendering; equal names render equal text."""
         own = [self._arguments] if self._arguments else []
-        return digest([self._template, self._tokenizer.special_tokens_map, *own])
+        self.name = digest([self._template, self._tokenizer.special_tokens_map, *own])
 
     def __call__(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
         """Render a conversation; a model without a system role gets it without its system message."""
         from jinja2.exceptions import TemplateError  # noqa: PLC0415
 
-        try:
-            return self._render(chat, add_generation_prompt)
-        except TemplateError:
-            return self._render([turn for turn in chat if turn["role"] != "system"], add_generation_prompt)
+        def rendered(turns: Sequence[dict[str, str]]) -> str:
+            text = self._tokenizer.apply_chat_template(
+                list(turns),
+                chat_template=self._template,
+                tokenize=False,
+                add_generation_prompt=add_generation_prompt,
+                continue_final_message=not add_generation_prompt,
+                **self._arguments,
+            )
+            return str(text)
 
-    def _render(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool) -> str:
-        rendered = self._tokenizer.apply_chat_template(
-            list(chat),
-            chat_template=self._template,
-            tokenize=False,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=not add_generation_prompt,
-            **self._arguments,
-        )
-        return str(rendered)
+        try:
+            return rendered(chat)
+        except TemplateError:
+            return rendered([turn for turn in chat if turn["role"] != "system"])
 
 
 Template = ChatTemplate | ChatMessages | None
@@ -120,29 +109,23 @@ Template = ChatTemplate | ChatMessages | None
 
 
 def chat_templates(
-    variants: Mapping[str, Variant], prompt: PromptConfig
-) -> tuple[dict[str, Template], dict[str, str], list[str]]:
-    """The ways to render prompts by name, the name each variant uses, and mistakes; equal ones are one."""
-    if not prompt.apply_chat_template:
-        return {PLAIN: None}, dict.fromkeys(variants, PLAIN), []
+    variants: Mapping[str, Variant], prompt: PromptConfig, problems: list[str]
+) -> tuple[dict[str, Template], dict[str, str]]:
+    """The ways to render prompts by name, and the name each variant uses; equal ones are one."""
+    asked = prompt.apply_chat_template
+    if not asked:
+        return {PLAIN: None}, dict.fromkeys(variants, PLAIN)
     templates: dict[str, Template] = {}
     renderings: dict[str, str] = {}
-    problems: list[str] = []
+    chosen = asked if isinstance(asked, str) else DEFAULT
     for name, variant in variants.items():
         if not variant.model:
             continue  # already reported
-        tokenizer, asked = variant.tokenizer, prompt.apply_chat_template
         try:
             template = (
                 ChatMessages()
                 if variant.kind.takes_messages
-                else ChatTemplate(
-                    tokenizer.name,
-                    tokenizer.revision,
-                    trust_remote_code=tokenizer.trusted,
-                    arguments=prompt.template_arguments,
-                    chosen=asked if isinstance(asked, str) else None,
-                )
+                else ChatTemplate(variant.tokenizer, prompt.template_arguments, chosen)
             )
         except (ValueError, OSError) as error:
             reason = " ".join(str(error).split())
@@ -150,32 +133,21 @@ def chat_templates(
             continue
         templates[template.name] = template
         renderings[name] = template.name
-    return templates, renderings, problems
+    return templates, renderings
 
 
 @dataclass(frozen=True)
 class Lengths:
-    """The prompts of a task for a variant, every item asked once.
+    """The prompts of a task for a variant, every item asked once."""
 
-    Attributes:
-        items: how many.
-        requests: to ask all of them.
-        repeats: how often each request is made where tokens are drawn.
-        tokens: of all their prompts, estimated.
-        answer: most tokens of an answer; 0 for log-likelihoods.
-        room: tokens that a prompt may have; None if that is unknown.
-        too_long: items with a prompt that does not fit.
-        excess: tokens by which the longest prompt is too long.
-    """
-
-    items: int
-    requests: int
-    repeats: int
-    tokens: float
-    answer: int
-    room: int | None
-    too_long: int = 0
-    excess: int = 0
+    items: int  # how many
+    requests: int  # to ask all of them
+    repeats: int  # how often each request is made where tokens are drawn
+    tokens: float  # of all their prompts, estimated
+    answer: int  # most tokens of an answer; 0 for log-likelihoods
+    room: int | None  # tokens that a prompt may have; None if that is unknown
+    too_long: int = 0  # items with a prompt that does not fit
+    excess: int = 0  # tokens by which the longest prompt is too long
 
 
 class PromptLengths:
@@ -193,7 +165,14 @@ class PromptLengths:
         default = variant.options.get("max_gen_toks")
         default = default if isinstance(default, int) else None
         answer = sweep.tasks[task].longest_answer(sweep.config.sampling, default)
-        encoding, context = _encoding_and_context(variant)
+        tokenizer, context = variant.tokenizer, None
+        is_known = (
+            tokenizer.revision is not None or Path(tokenizer.name).is_dir()
+        )  # and not the server's alone
+        encoding = _encoding(*tokenizer) if is_known or not variant.kind.served else None
+        if encoding is not None and not variant.kind.served:
+            context = _context(variant.model, variant.revision, tokenizer.trusted)
+            context = context and min(context, encoding.tokenizer.model_max_length)
         room = variant.kind.longest_prompt(items[0][0].request_type, answer, context)
         key = (*place, id(encoding), answer, room)
         if key not in self._known:
@@ -220,19 +199,6 @@ class PromptLengths:
                     f"variants.{variant}: nothing says whether its prompts fit (prompt.overflow: refuse): "
                     "set its tokenizer and max_model_len or max_length, or prompt.overflow: error"
                 )
-
-
-def _encoding_and_context(variant: Variant) -> tuple[Encoding | None, int | None]:
-    """The tokenizer of a variant and the context of its model; each None if it is unknown."""
-    tokenizer = variant.tokenizer
-    if variant.kind.served:  # its name may be that of no model on the hub
-        known = tokenizer.revision is not None or Path(tokenizer.name).is_dir()
-        return (_encoding(*tokenizer) if known else None), None
-    encoding = _encoding(*tokenizer)
-    context = encoding and _context(variant.model, variant.revision, tokenizer.trusted)
-    if encoding is None or context is None:
-        return encoding, None
-    return encoding, min(context, encoding.tokenizer.model_max_length)
 
 
 def _measure(

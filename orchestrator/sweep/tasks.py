@@ -156,20 +156,17 @@ class TaskLibrary:
     def _all(self) -> TaskManager:
         return TaskManager(include_path=list(self.include_path) or None)
 
-    def unknown(self, name: str) -> str | None:
-        """Why a name is not a task, with the nearest name; None for a task."""
-        own = self._own.all_tasks if self.include_path else []
-        if name in own or (name.encode(errors="replace") in listed_names() and name in self._all.task_index):
-            return None
-        likely = {known.decode(errors="replace") for known in _NAME.findall(_task_texts())}
-        return f"unknown task '{name}'{suggestion(name, [*own, *sorted(likely)])}"
-
     def leaves(self, config: TaskConfig) -> list[TaskSpec]:
         """The leaf tasks of a configured task, group or tag.
 
         Raises:
-            TaskError: lm-eval cannot load one of them.
+            TaskError: there is no such task, or lm-eval cannot load one of them.
         """
+        name, own = config.task, self._own.all_tasks if self.include_path else []
+        is_listed = name in own or name.encode(errors="replace") in listed_names()
+        if not is_listed or (name not in own and name not in self._all.task_index):
+            likely = {known.decode(errors="replace") for known in _NAME.findall(_task_texts())}
+            raise TaskError(f"unknown task '{name}'{suggestion(name, [*own, *sorted(likely)])}")
         asked = TaskSpec(**dict(config), include_path=self.include_path, **self._shared)
         loaded = self._load(asked)
         parents = [group for group in loaded.get("groups", {}) if group != config.task] or [config.task]
@@ -251,6 +248,8 @@ class SweepTask:
         if getattr(task, "MULTIMODAL", False):
             raise TaskError(f"task '{spec.task}' needs images or audio; only text models can be compared")
         self.scores = TaskMetrics(task, spec.metric)
+        if spec.metric is not None and (why := self.scores.why_untestable(spec.metric)):
+            raise TaskError(f"task '{spec.task}' has {why}")
         if getattr(task, "UNSAFE_CODE", False) and not spec.unsafe_code:
             raise TaskError(RUNS_CODE.format(spec.task))
 

@@ -86,8 +86,8 @@ def moving(hub, monkeypatch):
         (folder / "config.json").write_text('{"model_type": "llama"}')
         write_tokenizer(folder, f"tokenizer {seed}")
 
-    def look_up(variants):
-        found = find_models(variants)
+    def look_up(variants, problems):
+        found = find_models(variants, problems)
         write(SECOND, 2)
         return found
 
@@ -212,7 +212,7 @@ def test_a_served_models_tokenizer_is_pinned_if_it_is_known(moving, tmp_path):
     engine = {"kind": "lm-eval:local-completions", "base_url": "http://127.0.0.1:1/v1/completions"}
     variants = {"base": {}, "other": {"model": "the-servers-own"}}
     config = preparing.load_config(sweep_of(tmp_path, engine=engine, variants=variants), ())[0]
-    found, problems = find_models(resolve(config))
+    found = find_models(resolve(config), problems := [])
     assert problems == []
     assert found["base"].commits == {"tokenizer": FIRST}
     assert (found["other"].identity, found["other"].commits) == ("the-servers-own", {})

@@ -10,7 +10,7 @@ from orchestrator.engines import vllm_kind
 from orchestrator.errors import UserError
 from orchestrator.hardware import Hardware
 from orchestrator.sweep import fit_to_machine
-from orchestrator.sweep.fit_to_machine import fit_to_this_machine
+from orchestrator.sweep.fit_to_machine import Fitted
 from orchestrator.sweep.plan import plan_sweep
 from orchestrator.sweep.prepare import prepare
 
@@ -35,7 +35,7 @@ def fit(variant, **keys):
     """What becomes of a sweep of a baseline and one variant."""
     given = {"name": "s", "baseline": "base", "model": "m", "tasks": ["t"], **keys}
     config = SweepConfig.model_validate({**given, "variants": {"base": {}, "other": variant}})
-    return fit_to_this_machine(resolve(config), "base")
+    return Fitted(resolve(config), "base")
 
 
 def dtypes(variants):

@@ -167,7 +167,7 @@ def problems_of(engine, cluster):
             "variants": {"base": {"engine": engine, "cluster": cluster}},
         }
     )
-    return engine_problems(resolve(config)["base"], config.prompt)
+    return list(engine_problems(resolve(config)["base"], config.prompt))
 
 
 @pytest.mark.parametrize(

@@ -111,11 +111,11 @@ def test_thoughts_are_not_stopped_by_the_tasks_stop_strings(answered):
 @pytest.mark.parametrize("arguments", [{}, {"enable_thinking": False}, {"effort": "high"}])
 def test_the_chat_template_is_called_as_lm_eval_calls_it(tokenizer, arguments):
     """With the same arguments, the same text."""
-    template = ChatTemplate(tokenizer, arguments=arguments)
+    template = ChatTemplate((tokenizer, None, False), arguments)
     chat = [{"role": "user", "content": "hello"}]
     lm = SimpleNamespace(tokenizer=template._tokenizer, chat_template_args=arguments)
     assert template(chat) == HFLM.apply_chat_template(lm, chat)
-    assert template.name == ChatTemplate(tokenizer).name or arguments
+    assert template.name == ChatTemplate((tokenizer, None, False)).name or arguments
 
 
 @pytest.mark.ray
@@ -133,7 +133,7 @@ def test_a_chat_server_gets_the_arguments_of_its_chat_template():
 def test_an_argument_that_the_template_does_not_use_is_refused(tokenizer):
     """It would have no effect."""
     with pytest.raises(ValueError, match="enable_thought"):
-        ChatTemplate(tokenizer, arguments={"enable_thought": True})
+        ChatTemplate((tokenizer, None, False), {"enable_thought": True})
 
 
 def test_what_is_not_set_is_not_part_of_the_identity(tmp_path):
