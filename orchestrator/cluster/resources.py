@@ -35,30 +35,20 @@ Placed = tuple[Collection[str], "ReplicaResources"]
 
 @dataclass(frozen=True)
 class ReplicaResources:
-    """What one replica takes of each of its nodes.
-
-    Attributes:
-        resources: custom Ray resources by name.
-        labels: labels the node must have.
-        nodes: how many nodes it runs on.
-        avoided: IDs of nodes that are not to be among them.
-    """
+    """What one replica takes of each of its nodes."""
 
     cpus: float
     gpus: float
-    resources: Mapping[str, float] = field(default_factory=dict, hash=False)
-    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
-    nodes: int = 1
-    avoided: frozenset[str] = frozenset()
+    resources: Mapping[str, float] = field(default_factory=dict, hash=False)  # custom ones of Ray, by name
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)  # that the node must have
+    nodes: int = 1  # how many it runs on
+    avoided: frozenset[str] = frozenset()  # IDs of nodes that are not to be among them
 
     def actor_options(self) -> dict[str, Any]:
         """As options of a Ray actor."""
-        options: dict[str, Any] = {"num_cpus": self.cpus, "num_gpus": self.gpus}
-        if self.resources:
-            options["resources"] = dict(self.resources)
-        if self.selector:
-            options["label_selector"] = self.selector
-        return options
+        further = {"resources": dict(self.resources), "label_selector": self.selector}
+        further = {name: value for name, value in further.items() if value}
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus, **further}
 
     @cached_property
     def selector(self) -> dict[str, str]:
@@ -96,21 +86,8 @@ class Node:
         return ", ".join(f"{self.amounts[name]:g} {name}" for name in names) or "nothing"
 
 
-def living_nodes() -> list[Node]:
-    """The living nodes of the Ray cluster."""
-    return [
-        Node(node["NodeID"], node["Resources"], node.get("Labels") or {})
-        for node in ray.nodes()
-        if node["Alive"]
-    ]
-
-
 class Placement:
-    """The place of one replica: on several nodes a placement group, which Ray grants whole or not at all.
-
-    Args:
-        resources: what the replica takes of each of its nodes.
-    """
+    """The place of one replica: on several nodes a placement group, which Ray grants whole or not at all."""
 
     def __init__(self, resources: ReplicaResources) -> None:
         self.resources = resources
@@ -149,9 +126,7 @@ class Placement:
 def autoscaling_request(replicas: Sequence[ReplicaResources], count: int | None) -> Iterator[None]:
     """Ask Ray's autoscaler, if there is one, to make room for replicas; withdraw the request at the end.
 
-    Args:
-        replicas: what the replicas of each variant take; the largest is asked for.
-        count: how many of it; None asks for nothing.
+    Of what the replicas of each variant take the largest is asked for, `count` times; None asks for nothing.
     """
     if count is None:
         yield
@@ -173,8 +148,8 @@ class Nodes:
 
     def __init__(self) -> None:
         self._lost: dict[str, float] = {}  # when it was noticed
-        self._nodes = living_nodes()
-        self._looked = time.monotonic()
+        self._nodes: list[Node] = []
+        self._look()
 
     def now(self) -> list[Node]:
         """The nodes as of at most `SECONDS_BETWEEN_LOOKS` ago."""
@@ -188,7 +163,9 @@ class Nodes:
         return {name for name, noticed in self._lost.items() if noticed > moment}
 
     def _look(self) -> None:
-        nodes, self._looked = living_nodes(), time.monotonic()
+        living = [node for node in ray.nodes() if node["Alive"]]
+        nodes = [Node(node["NodeID"], node["Resources"], node.get("Labels") or {}) for node in living]
+        self._looked = time.monotonic()
         for name in {node.name for node in self._nodes} - {node.name for node in nodes}:
             self._lost[name] = self._looked
         self._nodes = nodes

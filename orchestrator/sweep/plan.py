@@ -7,26 +7,20 @@ may grow in other runs (items, seeds, temperatures, variants) may not grow in su
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 
-from orchestrator.config.schema import SpendingConfig, StoppingConfig
+from orchestrator.config.schema import StoppingConfig
 from orchestrator.errors import ServerBusyError, UserError
 from orchestrator.rundir import manifest as manifests
+from orchestrator.rundir import schema
 from orchestrator.rundir.identity import Item, differences, digest
 from orchestrator.rundir.progress import VariantProgress
-from orchestrator.rundir.schema import (
-    Manifest,
-    SoftwareEntry,
-    StoppingEntry,
-    schema_of_tasks,
-    unlisted_scores,
-)
+from orchestrator.rundir.schema import Manifest, SoftwareEntry, StoppingEntry
 from orchestrator.rundir.store import without_errors
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
 from orchestrator.sweep.prepare import Sweep
@@ -42,25 +36,22 @@ ORDER_SEED = 0
 
 @dataclass(frozen=True)
 class Plan:
-    """A sweep compared with its run directory.
-
-    Attributes:
-        manifest: of the run after this submit.
-        cells: every variant x task, with what is owed.
-        warnings: what the user should know before the run continues.
-        software: what this process runs.
-    """
+    """A sweep compared with its run directory."""
 
     sweep: Sweep
-    manifest: Manifest
-    cells: tuple[Cell, ...]
-    warnings: tuple[str, ...]
-    software: SoftwareEntry
+    manifest: Manifest  # of the run after this submit
+    cells: tuple[Cell, ...]  # every variant x task, with what is owed
+    warnings: tuple[str, ...]  # what the user should know before the run continues
+
+    @property
+    def software(self) -> SoftwareEntry:
+        """What this process runs."""
+        return {"versions": self.manifest["versions"], "commit": self.manifest.get("commit")}
 
     @property
     def columns(self) -> pa.Schema:
         """Columns of the run's samples."""
-        return schema_of_tasks(self.manifest["tasks"].values())
+        return schema.schema_of_tasks(self.manifest["tasks"].values())
 
     def cells_of(self, variant: str) -> list[Cell]:
         """The cells of a variant."""
@@ -71,9 +62,8 @@ class Plan:
         counts = {}
         for variant in self.sweep.variants:
             cells = self.cells_of(variant)
-            planned, owed = sum(cell.planned for cell in cells), sum(cell.owed for cell in cells)
-            errors = sum(cell.errors for cell in cells)
-            done = planned - owed
+            planned, errors = sum(cell.planned for cell in cells), sum(cell.errors for cell in cells)
+            done = planned - sum(cell.owed for cell in cells)
             counts[variant] = VariantProgress(planned=planned, done=done, found=done, found_errors=errors)
         return counts
 
@@ -115,7 +105,7 @@ def plan_sweep(
         merged["stopping"] = stopping
         merged["ledger"] = old is None or old.get("ledger", False)
     items = {key: _in_order(sweep.tasks[key[1]], built, stopping) for key, built in sweep.built.items()}
-    columns = schema_of_tasks(merged["tasks"].values())
+    columns = schema.schema_of_tasks(merged["tasks"].values())
     beginning = "" if retry_errors else BUSY
     cells: list[Cell] = []
     damaged: list[str] = []
@@ -129,9 +119,8 @@ def plan_sweep(
             retried[variant, name] = again
         if remove_torn:
             store.remove_torn(files)
-        list_metrics(
-            merged, task, {metric for rows in whole for metric in unlisted_scores(columns, rows.schema)}
-        )
+        told = {metric for rows in whole for metric in schema.unlisted_scores(columns, rows.schema)}
+        list_metrics(merged, task, told)
         asked, shared = items[sweep.renderings[variant], name], _cell_digest(sweep, new, variant, name)
         passes = reruns(sweep.config.sampling, sampled=task.sampled)
         longest = task.longest_answer(sweep.config.sampling)
@@ -141,9 +130,8 @@ def plan_sweep(
         cells.append(Cell(variant, name, shared, asked, passes, longest, missing, looks, errors))
     for cell in retried if remove_torn else ():
         store.remove_errors(*cell, beginning)
-    warnings = (*_warnings(sweep, old, new, damaged, sum(retried.values())), *sweep.fitted.warnings)
-    here: SoftwareEntry = {"versions": new["versions"], "commit": new.get("commit")}
-    return Plan(sweep, merged, tuple(cells), warnings, here)
+    warnings = _warnings(sweep, old, new, damaged, sum(retried.values()))
+    return Plan(sweep, merged, tuple(cells), (*warnings, *sweep.fitted.warnings))
 
 
 def _cell_digest(sweep: Sweep, manifest: Manifest, variant: str, task: str) -> str:
@@ -183,17 +171,16 @@ def _warnings(
 def stopping_entry(
     old: Manifest | None, new: Manifest, sweep: Sweep, command: str, *, finish: bool
 ) -> StoppingEntry | None:
-    """How a run stops its variants early.
+    """How a run stops its variants early; None if every planned sample is needed.
+
+    A run that stops early goes on doing so if that is no longer asked for.
 
     Args:
         old: the manifest found in the run directory; None for a new run.
         new: the manifest of this submit.
-        sweep: what is asked for. A run that stops early goes on doing so if that is no longer asked for.
+        sweep: what is asked for.
         command: a command that would run the changed sweep in a new directory.
         finish: whether to answer the samples that decisions have left out.
-
-    Returns:
-        None if every planned sample is needed.
 
     Raises:
         UserError: the plan differs from that of an earlier submit, or there is nothing to finish.
@@ -208,11 +195,14 @@ def stopping_entry(
                 f"may have been seen. Start a new run: {command}"
             )
         return _new_entry(new, sweep, asked) if asked else None
-    spending = SpendingConfig(**known["spending"])
-    before = StoppingConfig(looks=known["looks"], until=known["until"], spending=spending)
-    entry = _new_entry(new, sweep, asked or before)
+    before = {key: known[key] for key in ("looks", "until", "spending")}
+    entry = _new_entry(new, sweep, asked or StoppingConfig.model_validate(before))
+    sizes, new_sizes = (
+        {name: {"items": task["items"], "reruns": task["reruns"]} for name, task in one["tasks"].items()}
+        for one in (old, new)
+    )
     changes = [*differences({**known, "finished": None}, {**entry, "finished": None}, ["stopping"])]
-    changes += differences(_sizes(old), _sizes(new), ["tasks"])
+    changes += differences(sizes, new_sizes, ["tasks"])
     if changes:
         raise UserError(
             "The run stops its variants early by a plan that must not change; changed: "
@@ -229,23 +219,16 @@ def _new_entry(manifest: Manifest, sweep: Sweep, stopping: StoppingConfig) -> St
     variants = [name for name in sweep.variants if name != sweep.config.baseline]
     if not variants:
         raise UserError("stopping: there is no variant to compare with the baseline, so nothing to decide.")
-    spending = stopping.spending
     return {
         "looks": stopping.looks,
         "until": stopping.until,
-        "spending": {"degraded": spending.degraded, "certified": spending.certified},
+        "spending": {"degraded": stopping.spending.degraded, "certified": stopping.spending.certified},
         "alpha": sweep.config.analysis.alpha,
         "margin": sweep.config.analysis.margin,
         "comparisons": [(variant, float(t or 0.0)) for variant in variants for t in temperatures],
         "metrics": metrics,
         "seed": ORDER_SEED,
     }
-
-
-def _sizes(manifest: Manifest) -> Mapping[str, Any]:
-    """Items and reruns of every task."""
-    tasks = manifest["tasks"].items()
-    return {name: {"items": entry["items"], "reruns": entry["reruns"]} for name, entry in tasks}
 
 
 def _in_order(task: SweepTask, built: Requests, entry: StoppingEntry | None) -> tuple[Item, ...]:

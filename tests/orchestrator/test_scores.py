@@ -3,7 +3,6 @@
 import json
 import re
 import runpy
-from dataclasses import replace
 from math import log
 
 import pytest
@@ -56,12 +55,13 @@ def pack(tmp_path_factory, model_folder):
     """Opens the look-alikes of lm-eval's tasks, by name, as a sweep does."""
     folder = tmp_path_factory.mktemp("pack")
     names = write_lookalikes(folder)
-    library = TaskLibrary((str(folder),), unsafe_code=True, tokenizer=str(model_folder))
+    tokenizer = str(model_folder)
+    library = TaskLibrary((str(folder),), unsafe_code=True, tokenizer=tokenizer)
 
     def open_task(name):
         metadata = {"max_seq_lengths": LENGTHS} if name == "like_ruler" else {}
-        spec = TaskSpec(task=name, include_path=(str(folder),), unsafe_code=True, metadata=metadata)
-        return library.open(replace(spec, tokenizer=library.tokenizer))
+        facts = {"include_path": (str(folder),), "unsafe_code": True, "tokenizer": tokenizer}
+        return library.open(TaskSpec(task=name, metadata=metadata, **facts))
 
     return names.values(), open_task, folder
 
