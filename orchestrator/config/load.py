@@ -16,15 +16,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from orchestrator.config import yaml_file
 from orchestrator.config.schema import PromptConfig, SweepConfig
 from orchestrator.config.variants import Variant, resolve
-from orchestrator.config.yaml_file import (
-    mistake_sentence,
-    mistaken,
-    own_mistakes,
-    read_mapping,
-    unusable_values,
-)
 from orchestrator.engines.base import ENV
 from orchestrator.engines.reply import SECRET_NAME
 from orchestrator.errors import suggestion
@@ -64,15 +58,15 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig 
     Raises:
         UserError: no such file, or not a YAML mapping.
     """
-    raw, problems = read_mapping(path, "a sweep", "name, baseline, variants and tasks")
+    raw, problems = yaml_file.read_mapping(path, "a sweep", "name, baseline, variants and tasks")
     problems += [problem for override in overrides if (problem := _override(raw, override))]
-    if unusable := unusable_values(raw):
-        raise mistaken(path, [*problems, *unusable])
+    if unusable := yaml_file.unusable_values(raw):
+        raise yaml_file.mistaken(path, [*problems, *unusable])
     try:
         config = SweepConfig.model_validate(raw)
     except ValidationError as error:
-        mistakes = list(own_mistakes(error))
-        problems += [mistake_sentence(mistake, SweepConfig) for mistake in mistakes]
+        mistakes = list(yaml_file.own_mistakes(error))
+        problems += [yaml_file.mistake_sentence(mistake, SweepConfig) for mistake in mistakes]
         try:
             config = SweepConfig.model_validate(_without(raw, [mistake["loc"] for mistake in mistakes]))
         except ValidationError:
@@ -136,8 +130,7 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
     elif config.variants[config.baseline].skip_if_unsupported:
         yield f"variants.{config.baseline} is the baseline and cannot be skipped: remove skip_if_unsupported"
     counts = Counter(task.task for task in config.tasks)
-    for name in sorted(name for name, count in counts.items() if count > 1):
-        yield f"task '{name}' is listed twice"
+    yield from (f"task '{name}' is listed twice" for name in sorted(counts) if counts[name] > 1)
     variants = resolve(config)
     for name, variant in variants.items():
         if not variant.model:

@@ -94,7 +94,12 @@ def unusable_values(raw: Any) -> list[str]:
         where = place or "the file"
         inside: Iterable[tuple[object, Any]] = ()
         if isinstance(value, dict):
-            problems += [f"{where}: {problem}" for problem in map(_unusable_key, value) if problem]
+            for key in value:
+                if not isinstance(key, str):
+                    instead = f"{type(key).__name__} instead of text; put it in quotes"
+                    problems.append(f"{where}: the key {key!r} is {instead}")
+                elif _BROKEN.search(key):
+                    problems.append(f"{where}: the key {key!r} is not text that a file can hold")
             inside = value.items()
         elif isinstance(value, list):
             inside = enumerate(value)
@@ -104,21 +109,15 @@ def unusable_values(raw: Any) -> list[str]:
     return sorted(problems)
 
 
-def _unusable_key(key: object) -> str | None:
-    if not isinstance(key, str):
-        return f"the key {key!r} is {type(key).__name__} instead of text; put it in quotes"
-    return f"the key {key!r} is not text that a file can hold" if _BROKEN.search(key) else None
-
-
 def _unusable_scalar(value: object) -> str | None:
-    if value is None or isinstance(value, bool):
-        return None
     if isinstance(value, str):
         return f"{value[:50]!r} is not text that a file can hold" if _BROKEN.search(value) else None
     if isinstance(value, int):
         return None if abs(value) <= LARGEST_WHOLE else "the number is too large (it has more than 63 bits)"
     if isinstance(value, float):
         return None if isfinite(value) else f"{value} is not a finite number"
+    if value is None:
+        return None
     return f"{type(value).__name__} values cannot be used; put it in quotes to make it text"
 
 
