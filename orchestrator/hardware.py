@@ -16,21 +16,13 @@ X86 = ("x86_64", "amd64", "i386", "i686")
 
 @dataclass(frozen=True)
 class Hardware:
-    """A machine.
-
-    Attributes:
-        fp8_kv_cache: whether vLLM's CPU build can keep a quantized KV cache here.
-        native_bfloat16: whether the CPU computes in bfloat16; elsewhere it is emulated, several times slower
-            than float32.
-        gpu_bytes: memory of the first GPU; 0 without one.
-        gpu_name: its name.
-    """
+    """A machine."""
 
     cpus: int
     gpus: int
-    fp8_kv_cache: bool
-    native_bfloat16: bool
-    gpu_bytes: int = 0
+    fp8_kv_cache: bool  # whether vLLM's CPU build can keep a quantized KV cache here
+    native_bfloat16: bool  # else the CPU emulates bfloat16, several times slower than float32
+    gpu_bytes: int = 0  # memory of the first GPU; 0 without one
     gpu_name: str = ""
 
 

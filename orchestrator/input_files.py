@@ -76,11 +76,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: bytes, where: str) -> Any:
-    """Parse JSON of unknown origin.
-
-    Args:
-        text: what was read.
-        where: what to call it in the error.
+    """Parse JSON of unknown origin; `where` is what to call it in the error.
 
     Raises:
         UserError: it is not valid JSON, or beyond the limits.

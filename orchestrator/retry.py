@@ -16,11 +16,7 @@ Result = TypeVar("Result")
 
 
 def retry_storage(action: Callable[[], Result], report: Callable[[str], None]) -> Result:
-    """Do something that needs the storage, again and again until it works or `RETRY_SECONDS` have passed.
-
-    Args:
-        action: what to do; repeated after an `OSError`.
-        report: called with each error, as "class: message".
+    """Do something again after each `OSError`, reported as "class: message", for up to `RETRY_SECONDS`.
 
     Raises:
         OSError: the last error, once the time is up.

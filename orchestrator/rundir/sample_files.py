@@ -35,12 +35,9 @@ DAMAGE = (pa.ArrowException, OSError, ValueError, MemoryError)
 LARGEST_COLUMN, MOST_ROWS, LARGEST_RATIO = 256 << 20, 4_000_000, 100
 """Bytes of a column as a file holds it, half of what its texts may take in memory, unless the file itself is
 larger than a hundredth; and rows."""
-_MARK = b"lldeg.checksum="
-_LENGTH = len(_MARK) + 32
-_MAGIC = b"PAR1"
-_END = 8  # bytes after Parquet's footer: its length, and "PAR1"
+_MARK, _MAGIC = b"lldeg.checksum=", b"PAR1"
+_LENGTH, _END = len(_MARK) + 32, 8  # bytes of a checksum, and after Parquet's footer: its length, and "PAR1"
 _OWN_NAME = re.compile(r"(\d{7}-[0-9a-f]{12}|\d{12})\.parquet")
-_TEMPORARY = "."
 
 
 def readers(filesystem: fs.FileSystem) -> int:
@@ -50,7 +47,7 @@ def readers(filesystem: fs.FileSystem) -> int:
 
 def is_block(path: str) -> bool:
     """Whether a path is that of a finished file of samples."""
-    return path.endswith(".parquet") and not path.rpartition("/")[2].startswith(_TEMPORARY)
+    return path.endswith(".parquet") and not path.rpartition("/")[2].startswith(".")
 
 
 def is_own(path: str) -> bool:
@@ -79,20 +76,15 @@ def _checksum(data: bytes | memoryview, footer: bytes | memoryview) -> bytes:
     return whole.hexdigest().encode()
 
 
-def open_whole(filesystem: fs.FileSystem, path: str, texts: Sequence[str] = ()) -> pq.ParquetFile | None:
+def open_whole(filesystem: fs.FileSystem, path: str) -> pq.ParquetFile | None:
     """A file of samples or items in memory, its checksum verified; None if it is torn or damaged.
-
-    Args:
-        filesystem: where it lies.
-        path: of the file.
-        texts: columns that come dictionary-encoded.
 
     Raises:
         OSError: the storage cannot be read.
     """
     content = _verified(filesystem, path)
     try:
-        return None if content is None else _parquet(content, path, texts)
+        return None if content is None else _parquet(content, path, ())
     except DAMAGE:
         return None
 

@@ -51,26 +51,18 @@ def replica_log_name(number: int, variant: str) -> str:
 
 
 class RunStore(Folder):
-    """Reads and writes one run directory.
+    """Reads and writes one run directory: a folder, or a URL such as s3://bucket/runs/llama3.
 
-    Args:
-        url: a folder, or a URL such as s3://bucket/runs/llama3.
-        must_answer: whether an object store must answer now; a replica waits for one that is away.
+    A replica opens one with `must_answer=False`: it waits for a store that is away.
 
     Attributes:
         lock_path: the lock of a submit, beside what a user may remove; None on an object store.
-
-    Raises:
-        UserError: the URL names no filesystem that pyarrow knows, or a silent store.
     """
 
     def __init__(self, url: str | Path, *, must_answer: bool = True) -> None:
         super().__init__(url, must_answer=must_answer)
         self.lock_path = self.local_folder and self.local_folder / ".lock"
         self._unsent: dict[str, list[str]] = {}  # lines of logs on an object store
-
-    def __repr__(self) -> str:
-        return f"RunStore({self.url!r})"
 
     def remove_unfinished(self) -> None:
         """Remove the half-written files that killed processes have left."""
@@ -187,12 +179,7 @@ class RunStore(Folder):
     ) -> None:
         """Write the samples of one block as one file; the same block again replaces it.
 
-        Args:
-            variant: name of the variant.
-            task: name of the task.
-            block: name of the block.
-            samples: the rows.
-            software: the ID of what wrote them, as in the manifest.
+        The file names the software that wrote them by its ID, as the manifest does.
         """
         if software is not None:
             samples = samples.replace_schema_metadata({SOFTWARE_KEY: software.encode()})
@@ -212,9 +199,8 @@ class RunStore(Folder):
             files = dict(zip(paths, tables, strict=True))
         for path, rows in files.items():
             if rows is None and not is_own(path):
-                raise UserError(
-                    f"{path} is not a readable Parquet file, and lldeg did not write it: move it away."
-                )
+                unknown = f"{path} is not a readable Parquet file, and lldeg did not write it"
+                raise UserError(f"{unknown}: move it away.")
             if rows is not None and "sample_key" not in rows.column_names:
                 raise UserError(f"{path} holds no samples of a sweep (it has no sample_key): move it away.")
         return files
@@ -293,11 +279,7 @@ class RunStore(Folder):
                 del lines[:count]
 
     def open_log(self, name: str) -> BinaryIO:
-        """A log on a disk of this machine, opened for appending; its folder is made if need be.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """A log on a disk of this machine, opened for appending; an OSError if it cannot be written."""
         path = Path(self.at(f"{_LOGS}/{name}"))
         path.parent.mkdir(parents=True, exist_ok=True)
         return path.open("a+b")
@@ -310,12 +292,7 @@ class RunStore(Folder):
             return b""
 
     def read_log_lines(self, name: str, start: int) -> bytes:
-        """The next whole lines of a log, about a megabyte; empty at its end, or if there is none.
-
-        Args:
-            name: of the log.
-            start: bytes that were read before.
-        """
+        """The whole lines of a log from a byte on, about a megabyte; empty at its end or without a log."""
         try:
             with self.open(f"{_LOGS}/{name}") as stream:
                 stream.seek(start)

@@ -48,15 +48,10 @@ def writing_to(out: object) -> Iterator[None]:
 def write_whole(
     filesystem: pafs.FileSystem, path: str, content: bytes | pa.Buffer, *, sync: bool = True
 ) -> None:
-    """Make a file appear that has all of the content; if that fails, nothing has changed.
+    """Make a file appear that has all of the content, in a new folder if need be; or change nothing.
 
     On a disk it is written under a hidden name and moved; an object store shows an upload when it is closed.
-
-    Args:
-        filesystem: where.
-        path: on it; missing folders are made.
-        content: of the file.
-        sync: whether the file must be on the disk when this returns, so that it survives a power failure.
+    With `sync` it is on the disk when this returns, so that it survives a power failure.
 
     Raises:
         OSError: the storage fails.
@@ -145,17 +140,13 @@ def new_folder(folder: Path) -> Iterator[Path]:
 class Folder:
     """A folder, and the files in it by their paths there.
 
-    Args:
-        location: a path or URL.
-        must_answer: whether an object store must answer now.
-
     Attributes:
         filesystem: on which it is.
         path: where it is there.
         local_folder: the same as a local path; None on an object store.
 
     Raises:
-        UserError: the URL names no filesystem that pyarrow knows, or a silent store.
+        UserError: its URL names no filesystem that pyarrow knows, or (if it must answer now) a silent store.
     """
 
     def __init__(self, location: str | Path, *, must_answer: bool = True) -> None:
@@ -179,7 +170,7 @@ class Folder:
         return cast("BinaryIO", self.filesystem.open_input_file(self.at(name)))
 
     def write(self, name: str, content: bytes | pa.Buffer, *, sync: bool = True) -> None:
-        """Write a whole file, as `write_whole`."""
+        """Write a whole file (`write_whole`)."""
         write_whole(self.filesystem, self.at(name), content, sync=sync)
 
     def delete(self, name: str) -> None:

@@ -27,35 +27,23 @@ _KEY = "S32"
 
 @dataclass(frozen=True)
 class Block:
-    """The unit of work: a replica takes it whole and writes it as one Parquet file.
-
-    Attributes:
-        cell: digest of everything the block's samples share; see `sample_key`.
-        items: documents, in order.
-        reruns: the passes every one of the items is owed.
-        look: of a sweep that stops early, the first look that counts these items; else 1.
-        deaths: how often a replica died while it held this block.
-        failures: how often a replica that lived could not finish it.
-        was_refused: whether a server has refused its samples before.
-    """
+    """The unit of work: a replica takes it whole and writes it as one Parquet file."""
 
     variant: str
     task: str
-    cell: str
-    items: tuple[Item, ...]
-    reruns: tuple[Rerun, ...]
-    look: int = 1
-    deaths: int = 0
-    failures: int = 0
-    was_refused: bool = False
+    cell: str  # digest of everything that its samples share; see `sample_key`
+    items: tuple[Item, ...]  # in order
+    reruns: tuple[Rerun, ...]  # the passes that every one of the items is owed
+    look: int = 1  # of a sweep that stops early, the first look that counts these items; else 1
+    deaths: int = 0  # how often a replica died while it held this block
+    failures: int = 0  # how often a replica that lived could not finish it
+    was_refused: bool = False  # whether a server has refused its samples before
 
     @property
     def name(self) -> str:
         """File name: the first item for people, a digest of items and reruns for uniqueness."""
-        content = [
-            [item.item for item in self.items],
-            [[rerun.temperature, rerun.seed] for rerun in self.reruns],
-        ]
+        passes = [[rerun.temperature, rerun.seed] for rerun in self.reruns]
+        content = [[item.item for item in self.items], passes]
         return f"{self.items[0].item:07d}-{digest(content)[:12]}"
 
     @property
@@ -72,11 +60,10 @@ class Block:
 
     def halves(self) -> tuple[Block, Block]:
         """The block in two, by items or, for a single item, by reruns."""
-        if len(self.items) > 1:
-            middle = len(self.items) // 2
-            return replace(self, items=self.items[:middle]), replace(self, items=self.items[middle:])
-        middle = len(self.reruns) // 2
-        return replace(self, reruns=self.reruns[:middle]), replace(self, reruns=self.reruns[middle:])
+        items, reruns = len(self.items) // 2, len(self.reruns) // 2
+        if items:
+            return replace(self, items=self.items[:items]), replace(self, items=self.items[items:])
+        return replace(self, reruns=self.reruns[:reruns]), replace(self, reruns=self.reruns[reruns:])
 
 
 Missing = tuple[NDArray[np.bool_], NDArray[np.int32]]
@@ -89,27 +76,17 @@ the driver needs four bytes an item, however many reruns there are."""
 
 @dataclass(frozen=True)
 class Cell:
-    """All samples of one variant on one task.
-
-    Attributes:
-        digest: what the samples share: variant, task definition, prompt and sampling settings.
-        items: the task's items with this variant's prompts, in the order in which they are asked.
-        reruns: the passes planned for each item.
-        longest_answer: upper bound on generated tokens per request; 0 for log-likelihood.
-        missing: which samples are owed.
-        looks: at how many looks a sweep that stops early evaluates the answers; else 1.
-        errors: rows of earlier submits with an error.
-    """
+    """All samples of one variant on one task."""
 
     variant: str
     task: str
-    digest: str
-    items: tuple[Item, ...]
-    reruns: tuple[Rerun, ...]
-    longest_answer: int
-    missing: Missing
-    looks: int = 1
-    errors: int = 0
+    digest: str  # of what the samples share: variant, task definition, prompt and sampling settings
+    items: tuple[Item, ...]  # with this variant's prompts, in the order in which they are asked
+    reruns: tuple[Rerun, ...]  # the passes planned for each item
+    longest_answer: int  # upper bound on generated tokens per request; 0 for log-likelihood
+    missing: Missing  # which samples are owed
+    looks: int = 1  # at how many looks a sweep that stops early evaluates the answers; else 1
+    errors: int = 0  # rows of earlier submits with an error
 
     @property
     def planned(self) -> int:
@@ -153,14 +130,7 @@ class Cell:
 def missing_samples(
     cell: str, items: Sequence[Item], reruns: Sequence[Rerun], written: Sequence[pa.ChunkedArray] = ()
 ) -> Missing:
-    """Which samples of a cell are owed.
-
-    Args:
-        cell: the cell's digest.
-        items: the documents.
-        reruns: the passes.
-        written: keys of the samples that have been written, of each file.
-    """
+    """Which samples of the cell with a digest are owed; `written` are the keys in each of its files."""
     found = np.unique(
         np.concatenate([np.empty(0, _KEY), *(keys.to_numpy().astype(_KEY) for keys in written)])
     )
@@ -179,21 +149,16 @@ def missing_samples(
 
 
 def reruns(sampling: SamplingConfig, *, sampled: bool) -> tuple[Rerun, ...]:
-    """The passes over the items of a task.
+    """The passes over the items of a task; one that is not sampled has log-likelihoods and no temperature.
 
     A request without sampling (log-likelihood, or temperature 0) has one answer and is asked once, unless
     `repeat_greedy` asks for the noise of the engine itself.
-
-    Args:
-        sampling: temperatures and seeds.
-        sampled: whether the task generates text; log-likelihoods have no temperature.
     """
-    temperatures = sampling.temperatures if sampled else (0.0,)
-    passes: list[Rerun] = []
-    for temperature in temperatures:
-        seeded = temperature > 0 or sampling.repeat_greedy
-        passes += [Rerun(temperature, seed) for seed in (sampling.seeds if seeded else (None,))]
-    return tuple(passes)
+    return tuple(
+        Rerun(temperature, seed)
+        for temperature in (sampling.temperatures if sampled else (0.0,))
+        for seed in (sampling.seeds if temperature > 0 or sampling.repeat_greedy else (None,))
+    )
 
 
 def longest_first(cells: Collection[Cell]) -> list[Cell]:
