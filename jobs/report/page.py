@@ -20,17 +20,8 @@ from jobs.analysis.compare import Analysis
 from jobs.report.flips import GRAVEST_FIRST, embedded, flips_of
 from jobs.report.plots import drop_axis, limits, look_plot, score_curves, success_histograms
 from jobs.report.texts import Texts, visible
-from jobs.text.format import amount, clean, p_text, percent, score_text, temperature_text
-from jobs.text.meaning import (
-    CASE_HEADER,
-    STATUS_WORDS,
-    case_rows,
-    decision_lines,
-    gap_lines,
-    margin_text,
-    meaning,
-    notes,
-)
+from jobs.text import format as words
+from jobs.text import meaning
 from jobs.text.outputs import verdicts
 from stats.results import Settings, Unit
 from stats.tasks.combinations import default_first
@@ -73,7 +64,7 @@ def content_of(analysis: Analysis) -> dict[str, Any]:
             result.variant, {"variant": result.variant, "verdict": verdict, "cases": []}
         )
         card["verdict"] = min(card["verdict"], verdict, key=GRAVEST_FIRST.index)
-        texts = {"sentence": meaning(result, analysis), "margin": margin_text(result)}
+        texts = {"sentence": meaning.meaning(result, analysis), "margin": meaning.margin_text(result)}
         card["cases"].append({"entry": entry, "axis": drop_axis(entry["tasks"])} | texts)
     cards = sorted(by_variant.values(), key=lambda card: GRAVEST_FIRST.index(card["verdict"]))
     cases = [case for card in cards for case in card["cases"]]
@@ -86,8 +77,8 @@ def content_of(analysis: Analysis) -> dict[str, Any]:
         "tasks": list(dict.fromkeys(task["task"] for case in cases for task in case["entry"]["tasks"])),
         "axis": drop_axis(content["comparisons"]),
         "p_values": P_VALUES if content["stopping"] is None else (P_VALUES[0], P_VALUES[-1]),
-        "gaps": gap_lines(analysis.results, MOST_GAPS),
-        "notes": notes(analysis),
+        "gaps": meaning.gap_lines(analysis.results, MOST_GAPS),
+        "notes": meaning.notes(analysis),
         "looks": [look_plot(entry) for entry in content["comparisons"] if entry["looks"]],
         "curves": score_curves(content),
         "histograms": success_histograms(analysis),
@@ -95,10 +86,10 @@ def content_of(analysis: Analysis) -> dict[str, Any]:
         "policy": decision
         and {
             "decision": decision,
-            "decided": STATUS_WORDS[decision.status],
-            "header": CASE_HEADER,
-            "rows": case_rows(decision),
-            "sentences": decision_lines(decision),
+            "decided": meaning.STATUS_WORDS[decision.status],
+            "header": meaning.CASE_HEADER,
+            "rows": meaning.case_rows(decision),
+            "sentences": meaning.decision_lines(decision),
         },
     }
 
@@ -172,27 +163,27 @@ def script_json(value: Any) -> Markup:
 
 def _amount(drop: float | None, unit: Unit, *, sign: bool = True) -> str:
     """A drop in its unit; a dash where it is not finite."""
-    return NO_VALUE if drop is None else amount(drop, unit, sign=sign).replace("-", "−")
+    return NO_VALUE if drop is None else words.amount(drop, unit, sign=sign).replace("-", "−")
 
 
 def _p(p: float | None) -> str | Markup:
     """A p-value, powers of ten in full print: 4.8 × 10⁻¹⁵."""
     if p is None:
         return NO_VALUE
-    digits, _, power = p_text(p).partition("e")
+    digits, _, power = words.p_text(p).partition("e")
     return Markup("{} × 10<sup>−{}</sup>").format(digits, abs(int(power))) if power else digits
 
 
 FILTERS: dict[str, Callable[..., object]] = {
-    "clean": clean,
+    "clean": words.clean,
     "visible": visible,
     "full": json.dumps,  # a value of verdicts.json exactly as it is there, without rounding
     "script_json": script_json,
     "p": _p,
     "limits": limits,
-    "percent": lambda share: NO_VALUE if share is None else percent(share),
+    "percent": lambda share: NO_VALUE if share is None else words.percent(share),
     "amount": _amount,
-    "score": lambda score, unit: NO_VALUE if score is None else score_text(score, unit),
+    "score": lambda score, unit: NO_VALUE if score is None else words.score_text(score, unit),
     "number": lambda value: NO_VALUE if value is None else f"{value:,}",
-    "temperature": temperature_text,
+    "temperature": words.temperature_text,
 }

@@ -6,7 +6,7 @@ that name this machine, so that no other site can reach it through a browser.
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import lru_cache, wraps
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
@@ -53,8 +53,7 @@ class CachedRun:
 
     def __init__(self, location: str, request: AnalyzeRequest) -> None:
         self.location, self._request = location, request
-        self._footers, self._lock = Footers(), Lock()
-        self._files = -1
+        self._footers, self._lock, self._files = Footers(), Lock(), -1
         self._analyzed: AnalyzedRun | None = None
 
     def counts(self) -> dict[str, Count]:
@@ -85,15 +84,16 @@ class Catalog:
         request: what the user says about the scores.
 
     Raises:
-        UserError: if none of them is a run.
+        UserError: none of them is a run.
     """
 
     def __init__(self, paths: Sequence[str], request: AnalyzeRequest = AS_IN_THE_SWEEP) -> None:
         self._paths, self._request = paths, request
         self._runs: dict[str, CachedRun] = {}
         if not self.runs():
+            where = ", ".join(paths)
             raise UserError(
-                f"There is no run directory in {', '.join(paths)}, and lldeg view shows only run directories."
+                f"There is no run directory in {where}, and lldeg view shows only run directories."
             )
 
     def runs(self) -> dict[str, CachedRun]:
@@ -125,7 +125,6 @@ def application(catalog: Catalog) -> Starlette:
     def of_run(show: Callable[[CachedRun, Request], Response]) -> Callable[[Request], Response]:
         """An endpoint that finds its run first."""
 
-        @wraps(show)
         def endpoint(request: Request) -> Response:
             run = catalog.runs().get(request.path_params["key"])
             if run is None:
@@ -151,16 +150,13 @@ def _show_run(run: CachedRun, request: Request) -> Response:
     try:
         text = render("report.html.jinja", {"content": run.analyze().content, "flips": None, "live": True})
     except UserError as error:
-        values = {"title": request.path_params["key"], "reason": str(error)}
-        text = render("waiting.html.jinja", values)
+        text = render("waiting.html.jinja", {"title": request.path_params["key"], "reason": str(error)})
     return HTMLResponse(text, headers=HEADERS)
 
 
 def _show_flips(run: CachedRun, request: Request) -> Response:
-    query = request.query_params
-    wanted: dict[str, Any] = {
-        name: query.get(name) or None for name in ("variant", "temperature", "task", "direction", "item")
-    }
+    query, names = request.query_params, ("variant", "temperature", "task", "direction", "item")
+    wanted: dict[str, Any] = {name: query.get(name) or None for name in names}
     if wanted["direction"] not in {None, "worse", "better"}:
         raise UserError("The direction must be worse or better.")
     try:

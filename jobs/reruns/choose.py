@@ -27,12 +27,11 @@ Choice = tuple[RepeatedAnswers, Bools]
 
 @dataclass(frozen=True)
 class Kept:
-    """A variant against the baseline, on all items and on the chosen ones; counts over all pairs of runs.
+    """A variant against the baseline, over all pairs of runs.
 
     Attributes:
-        pairs: pairs of runs.
         worse, better: b and c, on all items and on the chosen ones.
-        share: chosen items as a share of all, mean over the pairs.
+        share: chosen items as a share of all.
     """
 
     variant: str
@@ -72,20 +71,18 @@ def choose_items(cells: Sequence[RepeatedAnswers], baseline: str, asked: Tempera
         asked: the temperature of the runs that choose; None for the lowest at which there are several.
 
     Raises:
-        UserError: if the baseline has fewer than two runs there, or none of them differ.
+        UserError: the baseline has fewer than two runs there, or none of them differ.
     """
-    own = [c for c in cells if c.variant == baseline and len(c.runs) > 1]
-    repeated = [c for c in own if c.binary and c.complete.any()]
+    own = [c for c in cells if c.variant == baseline]
+    repeated = [c for c in own if len(c.runs) > 1 and c.binary and c.complete.any()]
     temperatures = sorted({c.temperature for c in repeated if c.temperature is not None})
     temperature = asked if asked is not None else (temperatures[0] if temperatures else None)
     choices = [(c, flipping_items(c.right)) for c in repeated if c.temperature == temperature]
     if not choices:
-        there = (
-            f"has several only at {some(temperatures)}" if temperatures else "has several at no temperature"
-        )
+        where = f"only at {some(temperatures)}" if temperatures else "at no temperature"
         at = "" if asked is None else f" at temperature {asked:g}"
         raise UserError(
-            f"Choosing items needs several runs of the baseline {baseline}{at}, which {there}: "
+            f"Choosing items needs several runs of the baseline {baseline}{at}, which has several {where}: "
             "run it with more seeds."
         )
     if not any(flips.any() for _, flips in choices):
@@ -104,17 +101,17 @@ def flips_kept(cells: Sequence[RepeatedAnswers], choices: Sequence[Choice]) -> l
     by_name = {(c.variant, c.info.name, c.temperature): c for c in cells if c.binary}
     entries = []
     for variant, temperature in dict.fromkeys((c.variant, c.temperature) for c in cells):
-        by_task = []
+        outcomes, most = [], 0
         for chooser, _ in choices if variant != baseline else ():
-            task = chooser.info.name
-            own, other = (by_name.get((name, task, temperature)) for name in (baseline, variant))
+            own, other = (by_name.get((n, chooser.info.name, temperature)) for n in (baseline, variant))
             if own is not None and other is not None and (own is not chooser or len(own.runs) > 2):
-                by_task.append([_outcomes(own, i, other, j, chooser) for i, j in run_pairs(own, other)])
-        if outcomes := [outcome for of_task in by_task for outcome in of_task]:
+                pairs = run_pairs(own, other)
+                outcomes += [_outcomes(own, i, other, j, chooser) for i, j in pairs]
+                most = max(most, len(pairs))
+        if outcomes:
             worse, better, items = np.sum(outcomes, axis=0).tolist()
-            pairs = max(map(len, by_task))
             share = items[1] / items[0]
-            entries.append(Kept(variant, temperature, pairs, tuple(worse), tuple(better), share))
+            entries.append(Kept(variant, temperature, most, tuple(worse), tuple(better), share))
     return entries
 
 

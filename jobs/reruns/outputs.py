@@ -26,13 +26,7 @@ PANELS_A_ROW = 3
 
 
 def print_flips(report: Mapping[str, Any], console: Console, *, by_task: bool) -> None:
-    """Show the summary.
-
-    Args:
-        report: the content of flips.json.
-        console: where to show it.
-        by_task: whether to show each task too, not only all together.
-    """
+    """Show the content of flips.json; by task too, or only all tasks together."""
     for warning in report["warnings"]:
         console.print(Text(f"Warning: {clean(warning)}", style="yellow"))
     tables = {
@@ -113,7 +107,7 @@ def write_flips(reruns: RerunSet, report: Mapping[str, Any], folder: Path) -> li
     Args:
         reruns: the answers.
         report: their summary, the content of flips.json.
-        folder: where; made if it is not there.
+        folder: made if it is not there.
 
     Returns:
         The names of the files.

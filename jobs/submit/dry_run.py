@@ -7,6 +7,7 @@ Of an earlier run the variant that flips most counts, so that a plan is never to
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
 import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
@@ -24,6 +25,7 @@ from orchestrator.rundir.progress import read_status
 from orchestrator.rundir.sample_files import read_whole
 from orchestrator.sweep.plan import Plan
 from orchestrator.workers.stopping import StoppingPolicy, still_needed
+from stats.arrays import Floats
 from stats.planning import Design, expected_course
 
 ASSUMED_FLIP_RATE = 0.1
@@ -50,22 +52,20 @@ def show_dry_run(request: SubmitRequest, console: Console) -> None:
     """
     sweep = run_sweep.prepare_sweep(request, console)
     plan = run_sweep.announce_plan(sweep, request, console)
-    rate_of, source = (
-        measured_flip_rates(request.flips_of) if request.flips_of else given_flip_rate(request.flip_rate)
-    )
-    begun = sweep.store.has_run()
-    earlier = run_sweep.early_stopping(plan, lambda _: None, record=False) if begun else None
-    stopping = earlier or StoppingPolicy()
+    known = measured_flip_rates(request.flips_of) if request.flips_of else given_flip_rate(request.flip_rate)
+    stopping = StoppingPolicy()
+    if sweep.store.has_run():
+        stopping = run_sweep.early_stopping(plan, lambda _: None, record=False)
     speed = tokens_per_second(plan, request.rate)
     console.print(plan_table(plan, stopping))
-    designs = detectable_designs(plan, rate_of)
+    designs = detectable_designs(plan, known[0])
     shares = expected_shares(plan, designs)
     for line in work_lines(plan, stopping, speed, shares):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     fate = "their samples will fail" if sweep.config.prompt.must_fit else "their beginning will be cut off"
     for excess in sweep.lengths.too_long():
         console.print(f"Warning: {excess}: {fate}.", style="yellow", markup=False, soft_wrap=True)
-    console.print(detection_table(plan, designs, source, shares))
+    console.print(detection_table(plan, designs, known[1], shares))
 
 
 def plan_table(plan: Plan, stopping: StoppingPolicy) -> Table:
@@ -117,21 +117,19 @@ def tokens_per_second(plan: Plan, given: float | None) -> tuple[float, str] | No
     return (tokens / seconds, "as in the last submit of this run") if known else None
 
 
-def expected_work(plan: Plan, stopping: StoppingPolicy) -> tuple[float, float, float, float]:
+def expected_work(plan: Plan, stopping: StoppingPolicy) -> Floats:
     """What is missing and needed: requests, tokens of prompts, tokens of answers as expected and at most."""
-    answer_lengths = _answer_lengths(plan)
-    work = [(0.0, 0.0, 0.0, 0.0)]
+    answer_lengths, work = _answer_lengths(plan), np.zeros(4)
     for cell in plan.cells:
         if missing := still_needed([cell], stopping):
             lengths = plan.sweep.lengths.of(cell.variant, cell.task)
             repeats = [lengths.repeats if rerun.temperature > 0 else 1 for rerun in cell.reruns]
-            times = missing / lengths.items * sum(repeats) / len(repeats)
             most = lengths.requests * lengths.answer
             known = answer_lengths.get(cell.task)
             answers = most if known is None else lengths.items * known
-            work.append((times * lengths.requests, times * lengths.tokens, times * answers, times * most))
-    requests, prompts, answers, most = map(sum, zip(*work, strict=True))
-    return requests, prompts, answers, most
+            times = missing / lengths.items * sum(repeats) / len(repeats)
+            work += times * np.array([lengths.requests, lengths.tokens, answers, most])
+    return work
 
 
 def _answer_lengths(plan: Plan) -> dict[str, float]:
@@ -159,7 +157,7 @@ def work_lines(
 
     Args: as `tokens_per_second` and `expected_shares` return them.
     """
-    requests, prompts, answers, most = expected_work(plan, stopping)
+    requests, prompts, answers, most = expected_work(plan, stopping).tolist()
     if not requests:
         return
     of_answers = f" and at most {_rounded(most)} of answers" if most else ""

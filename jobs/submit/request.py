@@ -4,9 +4,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from orchestrator.errors import UserError
+
+_RUN_DIR = "Run directory (path or URL); default: runs/NAME, with the sweep's name."
+_ADDRESS = (
+    "Ray cluster: auto, ray://… (driven from here) or http://… (runs as a Ray job); default: only this "
+    "machine."
+)
+_DETACH = "With --address http://…: return once the job is running."
+_FLIP_RATE = "For --dry-run: expected fraction of answers that flip; default: 0.1."
+_FLIPS_OF = "For --dry-run: take the flip rates from this run."
+_RATE = (
+    "For --dry-run: tokens (prompts and answers) that all engines together process in a second; default: as "
+    "in the last submit of the run."
+)
+_RETRY = "Run the samples again that ended in an error."
+_DEGRADED = "Stop a variant as soon as it is known to be degraded."
+_DECIDED = "Stop a variant as soon as it is degraded or certified."
+_FINISH = "Run what early stopping skipped; the verdicts do not change."
+_SET = "Override a key of the configuration; repeatable."
 
 
 @dataclass(frozen=True)
@@ -17,61 +35,19 @@ class SubmitRequest:
         UserError: options contradict each other.
     """
 
-    config: Annotated[
-        Path, typer.Argument(metavar="CONFIG", help="YAML file of the sweep.", show_default=False)
-    ]
-    run_dir: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DIR", help="Run directory (path or URL); default: runs/NAME, with the sweep's name."
-        ),
-    ] = None
-    address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="ADDR",
-            help="Ray cluster: auto, ray://… (driven from here) or http://… (runs as a Ray job); "
-            "default: only this machine.",
-        ),
-    ] = None
-    detach: Annotated[
-        bool, typer.Option("--detach", help="With --address http://…: return once the job is running.")
-    ] = False
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would run, and exit.")] = False
-    flip_rate: Annotated[
-        float | None,
-        typer.Option(
-            metavar="P", help="For --dry-run: expected fraction of answers that flip; default: 0.1."
-        ),
-    ] = None
-    flips_of: Annotated[
-        str | None, typer.Option(metavar="RUN", help="For --dry-run: take the flip rates from this run.")
-    ] = None
-    rate: Annotated[
-        float | None,
-        typer.Option(
-            metavar="TOKENS_PER_SECOND",
-            help="For --dry-run: tokens (prompts and answers) that all engines together process in a second; "
-            "default: as in the last submit of the run.",
-        ),
-    ] = None
-    retry_errors: Annotated[
-        bool, typer.Option("--retry-errors", help="Run the samples again that ended in an error.")
-    ] = False
-    until_degraded: Annotated[
-        bool, typer.Option("--until-degraded", help="Stop a variant as soon as it is known to be degraded.")
-    ] = False
-    until_decided: Annotated[
-        bool,
-        typer.Option("--until-decided", help="Stop a variant as soon as it is degraded or certified."),
-    ] = False
-    finish: Annotated[
-        bool, typer.Option("--finish", help="Run what early stopping skipped; the verdicts do not change.")
-    ] = False
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the configuration; repeatable."),
-    ] = None
+    config: Annotated[Path, Argument(metavar="CONFIG", help="YAML file of the sweep.", show_default=False)]
+    run_dir: Annotated[str | None, Option(metavar="DIR", help=_RUN_DIR)] = None
+    address: Annotated[str | None, Option(metavar="ADDR", help=_ADDRESS)] = None
+    detach: Annotated[bool, Option("--detach", help=_DETACH)] = False
+    dry_run: Annotated[bool, Option("--dry-run", help="Show what would run, and exit.")] = False
+    flip_rate: Annotated[float | None, Option(metavar="P", help=_FLIP_RATE)] = None
+    flips_of: Annotated[str | None, Option(metavar="RUN", help=_FLIPS_OF)] = None
+    rate: Annotated[float | None, Option(metavar="TOKENS_PER_SECOND", help=_RATE)] = None
+    retry_errors: Annotated[bool, Option("--retry-errors", help=_RETRY)] = False
+    until_degraded: Annotated[bool, Option("--until-degraded", help=_DEGRADED)] = False
+    until_decided: Annotated[bool, Option("--until-decided", help=_DECIDED)] = False
+    finish: Annotated[bool, Option("--finish", help=_FINISH)] = False
+    set_: Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help=_SET)] = None
 
     def __post_init__(self) -> None:
         if self.detach and not self.as_job:

@@ -114,17 +114,16 @@ def _count_withdrawn(url: str, progress: SweepProgress) -> None:
             counts.done, counts.not_needed = counts.done + more, counts.not_needed - more
 
 
-def early_stopping(plan: Plan, warn: Callable[[str], None], *, record: bool = True) -> StoppingPolicy | None:
-    """What takes the looks and stops variants early; None in a run that does not stop early.
+def early_stopping(plan: Plan, warn: Callable[[str], None], *, record: bool = True) -> StoppingPolicy:
+    """What stops variants early, if the run has a plan for that.
 
     Args:
         plan: of a run whose manifest and items have been written.
         warn: gets a sentence if looks can no longer be taken.
         record: whether to write looks.json.
     """
-    entry = plan.manifest.get("stopping")
-    if entry is None:
-        return None
+    if (entry := plan.manifest.get("stopping")) is None:
+        return StoppingPolicy()
     finish = bool(entry.get("finished"))
     return SequentialPolicy(plan.sweep.store.url, warn, finish=finish, record=record)
 
