@@ -29,17 +29,10 @@ class EvidenceError(ValueError):
 
 
 def as_scores(values: ArrayLike, name: str = "scores") -> Floats:
-    """Check a vector of numbers, one per item.
-
-    Args:
-        values: one number per item.
-        name: what to call the vector in an error.
-
-    Returns:
-        A float64 array of shape (n,).
+    """Check numbers, one per item, shape (n,); an error calls them by their name.
 
     Raises:
-        EvidenceError: if it is empty, not one-dimensional, or holds a NaN, an infinity or a number beyond
+        EvidenceError: if there are none, they are not one-dimensional, or some are NaN, infinite or beyond
             `LARGEST_SCORE`.
     """
     array = np.asarray(values, dtype=np.float64)
@@ -56,11 +49,7 @@ def as_scores(values: ArrayLike, name: str = "scores") -> Floats:
 
 
 def block_sums(values: Floats, clusters: NDArray[np.generic] | None) -> Floats:
-    """Add up the values of each cluster: the blocks whose signs are flipped together.
-
-    Args:
-        values: shape (n,).
-        clusters: one label per value, shape (n,), or None if every item is a separate block.
+    """Add up the values of each cluster, shape (n,) each: the blocks whose signs are flipped together.
 
     Returns:
         One sum per cluster, in the order of the sorted labels; the values themselves without clusters. Values

@@ -18,14 +18,7 @@ Adjust: TypeAlias = Literal["maxt", "holm", "bh", "none"]
 
 
 def holm(p_values: Sequence[float] | NDArray[np.float64]) -> Floats:
-    """Holm's (1979) step-down adjustment: family-wise error under any dependence.
-
-    Args:
-        p_values: shape (m,).
-
-    Returns:
-        Adjusted p-values in the same order; reject those ≤ α.
-    """
+    """Holm's (1979) step-down adjustment of p-values, shape (m,): family-wise error under any dependence."""
     raw = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(raw, kind="stable")
     adjusted = np.empty_like(raw)
@@ -34,14 +27,7 @@ def holm(p_values: Sequence[float] | NDArray[np.float64]) -> Floats:
 
 
 def benjamini_hochberg(p_values: Sequence[float] | NDArray[np.float64]) -> Floats:
-    """Benjamini & Hochberg's (1995) step-up adjustment: false discovery rate.
-
-    Args:
-        p_values: shape (m,).
-
-    Returns:
-        Adjusted p-values in the same order.
-    """
+    """Benjamini & Hochberg's (1995) step-up adjustment of p-values, shape (m,): false discovery rate."""
     raw = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(raw, kind="stable")[::-1]
     adjusted = np.empty_like(raw)
@@ -50,14 +36,10 @@ def benjamini_hochberg(p_values: Sequence[float] | NDArray[np.float64]) -> Float
 
 
 def adjust_p_values(p_values: Floats, adjust: Adjust) -> Floats:
-    """Adjust by name.
-
-    Args:
-        p_values: shape (m,).
-        adjust: "holm", "bh" or "none"; "maxt" needs the scores (`stats.tasks.maxt`).
+    """Adjust p-values, shape (m,), by "holm", "bh" or "none".
 
     Raises:
-        ValueError: if it is none of these.
+        ValueError: for "maxt", which needs the scores (`stats.tasks.maxt`).
     """
     match adjust:
         case "holm":

@@ -86,9 +86,6 @@ def sign_flip_test(
         draws: sign vectors to draw where there is neither a small lattice nor few blocks.
         seed: of those draws.
 
-    Returns:
-        The p-value with the method it was found by.
-
     Raises:
         EvidenceError: if there are no differences, or some are not finite.
     """
@@ -96,11 +93,7 @@ def sign_flip_test(
 
 
 def mcnemar_p(worse: int, better: int) -> float:
-    """One-sided exact p-value of "as many flips to wrong as to right", P[Bin(b + c, ½) ≥ b].
-
-    Args:
-        worse: b, items with baseline right and variant wrong.
-        better: c, items with baseline wrong and variant right.
+    """One-sided exact p-value of "as many flips to wrong (b) as to right (c)", P[Bin(b + c, ½) ≥ b].
 
     Raises:
         ValueError: if a count is negative.

@@ -25,15 +25,11 @@ ROUNDED_SPREAD = 32
 
 
 def to_lattice(values: Floats, max_denominator: int = MAX_DENOMINATOR) -> tuple[float, Ints] | None:
-    """Find a step of which all values are whole multiples.
-
-    Args:
-        values: any shape.
-        max_denominator: largest integer that the largest value may become.
+    """Find a step of which all values, in any shape, are whole multiples.
 
     Returns:
-        The step, positive, and the whole numbers, value = step × integer; None where no step is that coarse.
-        All zeros lie on every lattice; the step is then 1.
+        The step, positive, and the whole numbers, value = step × integer; None where the largest would have
+        to be beyond `max_denominator`. All zeros lie on every lattice; the step is then 1.
     """
     sizes = np.abs(values)
     top = float(sizes.max(initial=0.0))
@@ -46,15 +42,13 @@ def to_lattice(values: Floats, max_denominator: int = MAX_DENOMINATOR) -> tuple[
     denominators = _denominators(ratios, max_denominator)
     if denominators is None:
         return None
-    levels = lcm(
-        *(int(q) for q in np.unique(denominators))
-    )  # such that every ratio is a multiple of 1/levels
+    levels = lcm(*map(int, np.unique(denominators)))  # every ratio is a multiple of 1/levels
     if levels > max_denominator:
         return None
     whole = np.rint(ratios * levels)
     if np.abs(ratios - whole / levels).max() > TOLERANCE:
         return None
-    step = top / (levels // gcd(*(int(k) for k in whole)))
+    step = top / (levels // gcd(*map(int, whole)))
     return step, np.rint(values / step).astype(np.int64)
 
 
@@ -92,14 +86,7 @@ class GrowingLattice:
         self._seen = np.zeros(0)
 
     def extend(self, values: Floats) -> tuple[int, Ints]:
-        """Take in new differences.
-
-        Args:
-            values: any shape.
-
-        Returns:
-            How many new steps make one old step, and the values in new steps.
-        """
+        """Take in new differences, in any shape: how many new steps make an old one, and they in new steps."""
         moving, before = values[values != 0.0], self.step
         sizes = np.unique(np.append(self._seen, np.abs(moving)))
         if sizes.size == 0:

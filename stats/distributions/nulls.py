@@ -5,9 +5,6 @@ simulated sums with the observed one among them, so that every p-value read from
 (r + 1)/(B + 1).
 """
 
-from dataclasses import dataclass
-from functools import cached_property
-
 import numpy as np
 
 from stats.arrays import SMALLEST_P, Floats, Ints
@@ -19,33 +16,55 @@ SPLIT_STREAM = 1 << 20
 """Added to a seed for the draws of splits, so that they are none of the signs'."""
 
 
-@dataclass(frozen=True)
 class NullTable:
-    """Distribution of a sum S under the null, with the value found.
+    """Distribution of a sum S of one task's differences under the null, with the value found.
+
+    Args:
+        sums: difference per item or cluster, shape (G,), whose signs are flipped.
+        draws: sign vectors where the distribution has to be simulated.
+        seed: of those.
+        floor: smallest probability of a value that is kept.
+        splits: further items, whose runs are split.
 
     Attributes:
         support: values of S, ascending, shape (k,).
         chances: their probabilities, shape (k,).
+        tails: P(S ≥ support), shape (k,).
         observed: the value found.
         scale: standard deviation of S under the null, 0 where nothing differs.
         exact: False where the distribution was simulated.
+        tolerance: distance below which two sums are a tie.
     """
 
-    support: Floats
-    chances: Floats
-    observed: float
-    scale: float
-    exact: bool
-
-    @cached_property
-    def tails(self) -> Floats:
-        """P(S ≥ support), shape (k,)."""
-        return np.minimum(np.cumsum(self.chances[::-1])[::-1], 1.0)
-
-    @cached_property
-    def tolerance(self) -> float:
-        """Distance below which two sums are a tie."""
-        return TIE_TOLERANCE * max(float(np.abs(self.support).max()), abs(self.observed))
+    def __init__(
+        self,
+        sums: Floats,
+        draws: int,
+        seed: list[int],
+        floor: float = TABLE_FLOOR,
+        splits: RunSplits | None = None,
+    ) -> None:
+        extra, squares = (splits.observed, splits.variance) if splits is not None else (0.0, 0.0)
+        self.observed, self.scale = float(sums.sum()) + extra, float(np.sqrt(sums @ sums + squares))
+        self.exact = True
+        if (exact := lattice_sum(sums, splits)) is not None and exact[0].table_work <= MAX_TABLE_WORK:
+            distribution, step, self.observed = exact
+            values, self.chances = distribution.table(floor)
+            self.support = np.asarray(values * step, dtype=np.float64)
+        else:
+            moving = sums[sums != 0.0]
+            self.exact = splits is None and moving.size <= MAX_ENUMERATED
+            if self.exact:
+                reached = all_signed_sums(moving)
+            else:
+                reached = np.append(drawn_sums(sums, splits, draws, seed), self.observed)
+            ordered = np.sort(reached)
+            apart = np.append(True, np.diff(ordered) > TIE_TOLERANCE * float(np.abs(ordered).max()))
+            firsts = np.flatnonzero(apart)  # values that only rounding separates are merged
+            self.support = ordered[firsts]
+            self.chances = np.asarray(np.diff(np.append(firsts, ordered.size)) / ordered.size, np.float64)
+        self.tails = np.minimum(np.cumsum(self.chances[::-1])[::-1], 1.0)
+        self.tolerance = TIE_TOLERANCE * max(float(np.abs(self.support).max()), abs(self.observed))
 
     def tail(self, value: float) -> float:
         """P(S ≥ value), ties within the tolerance counted."""
@@ -67,34 +86,6 @@ class NullTable:
         places: Ints = np.repeat(np.arange(self.support.size), times)
         rng.shuffle(places)
         return places
-
-
-def null_table(
-    sums: Floats, draws: int, seed: list[int], floor: float = TABLE_FLOOR, splits: RunSplits | None = None
-) -> NullTable:
-    """Tabulate the null distribution of the sum of one task's differences.
-
-    Args:
-        sums: difference per item or cluster, shape (G,), whose signs are flipped.
-        draws: sign vectors where the distribution has to be simulated.
-        seed: of those.
-        floor: smallest probability of a value that is kept.
-        splits: further items, whose runs are split.
-    """
-    extra, squares = (splits.observed, splits.variance) if splits is not None else (0.0, 0.0)
-    observed, scale = float(sums.sum()) + extra, float(np.sqrt(sums @ sums + squares))
-    if (exact := lattice_sum(sums, splits)) is not None and exact[0].table_work <= MAX_TABLE_WORK:
-        distribution, step, observed = exact
-        values, chances = distribution.table(floor)
-        return NullTable(np.asarray(values * step, dtype=np.float64), chances, observed, scale, exact=True)
-    moving = sums[sums != 0.0]
-    few = splits is None and moving.size <= MAX_ENUMERATED
-    reached = all_signed_sums(moving) if few else np.append(drawn_sums(sums, splits, draws, seed), observed)
-    ordered = np.sort(reached)
-    apart = np.append(True, np.diff(ordered) > TIE_TOLERANCE * float(np.abs(ordered).max()))
-    firsts = np.flatnonzero(apart)  # values that only rounding separates are merged
-    shares = np.asarray(np.diff(np.append(firsts, ordered.size)) / ordered.size, dtype=np.float64)
-    return NullTable(ordered[firsts], shares, observed, scale, exact=few)
 
 
 def drawn_sums(sums: Floats, splits: RunSplits | None, draws: int, seed: list[int]) -> Floats:

@@ -27,30 +27,13 @@ MAX_ENUMERATED = 16
 
 
 def monte_carlo_p(sums: Floats, observed: float) -> float:
-    """The share of simulated sums at or above the observed one, the observed one counted among them.
-
-    Args:
-        sums: simulated values of the statistic under the null, shape (B,).
-        observed: the value found.
-
-    Returns:
-        p = (r + 1)/(B + 1); its standard error is √(p(1 − p)/(B + 1)).
-    """
+    """The share (r + 1)/(B + 1) of simulated sums, shape (B,), at or above the observed one, it included."""
     tolerance = TIE_TOLERANCE * max(float(np.abs(sums).max(initial=0.0)), abs(observed))
     return (int(np.count_nonzero(sums >= observed - tolerance)) + 1) / (sums.size + 1)
 
 
 def monte_carlo_sums(values: Floats, draws: int, seed: int | list[int]) -> Floats:
-    """Draw S = Σ εᵢvᵢ with fair signs.
-
-    Args:
-        values: shape (n,).
-        draws: how many sums.
-        seed: of numpy's default generator.
-
-    Returns:
-        Shape (draws,).
-    """
+    """Draw S = Σ εᵢvᵢ with fair signs, shape (draws,); the seed is that of numpy's default generator."""
     moving = values[values != 0.0]
     total = float(moving.sum())
     parts = [total - 2.0 * (flips @ moving) for flips in flip_slices(moving.size, draws, seed)]
@@ -60,13 +43,7 @@ def monte_carlo_sums(values: Floats, draws: int, seed: int | list[int]) -> Float
 def flip_slices(
     items: int, draws: int, seed: int | list[int], dtype: DTypeLike = np.float64
 ) -> Iterator[NDArray[np.floating]]:
-    """Yield random flips in slices of bounded memory.
-
-    Args:
-        items: flips per draw.
-        draws: rows in all.
-        seed: of numpy's default generator.
-        dtype: of the result.
+    """Draw rows of random flips in slices of bounded memory.
 
     Yields:
         Arrays of 0 and 1 (the sign is changed), shape (rows of this slice, items).
@@ -82,11 +59,7 @@ def flip_slices(
 def all_signed_sums(values: Floats) -> Floats:
     """Σ ε × values for every sign vector, the one without a flip first.
 
-    Args:
-        values: one number per block, shape (n,), or one per block and column, shape (n, k).
-
-    Returns:
-        Shape (2ⁿ,), or (2ⁿ, k): the same signs in every column.
+    Shape (2ⁿ,) of one number per block, shape (n,); (2ⁿ, k), with the same signs in every column, of (n, k).
     """
     sums = np.zeros((1, *values.shape[1:]))
     for value in values:
@@ -95,11 +68,7 @@ def all_signed_sums(values: Floats) -> Floats:
 
 
 def few_signs_log_tail(values: Floats) -> Callable[[float], float] | None:
-    """Ln P(Σ εᵢvᵢ ≥ ·), ties counted, −∞ beyond the largest sum; None for too many values.
-
-    Args:
-        values: the differences, shape (n,); zeros carry no sign.
-    """
+    """Ln P(Σ εᵢvᵢ ≥ ·), ties counted, −∞ beyond the largest sum; None for too many values but 0."""
     moving = values[values != 0.0]
     if moving.size > 2 * MAX_ENUMERATED:
         return None

@@ -28,13 +28,7 @@ SLICE_ITEMS = 1 << 21
 
 @dataclass(frozen=True)
 class Component:
-    """Independent summands with one distribution.
-
-    Attributes:
-        values: possible values, ascending, shape (k,).
-        chances: their probabilities, positive, shape (k,).
-        count: how many summands.
-    """
+    """Independent summands alike: values, ascending, and positive chances, shape (k,) each."""
 
     values: Floats | Ints
     chances: Floats
@@ -98,17 +92,11 @@ class RunSplits:
         return float(sum(part.count * np.log(part.chances[-1]) for part in self.components))
 
     def draw(self, draws: int, seed: int | list[int]) -> Floats:
-        """Sums of the differences of random splits, shape (draws,).
-
-        Args:
-            draws: how many.
-            seed: of numpy's default generator.
-        """
+        """Sums of the differences of random splits, shape (draws,)."""
         rng = np.random.default_rng(seed)
-        sums = np.zeros(draws)
-        for part in self.components or ():
-            sums += part.draw(draws, rng)
-        return sums if self.components is not None else self._drawn_runs(draws, rng)
+        if self.components is None:
+            return self._drawn_runs(draws, rng)
+        return sum((part.draw(draws, rng) for part in self.components), np.zeros(draws))
 
     def _drawn_runs(self, draws: int, rng: np.random.Generator) -> Floats:
         """The same run by run: each goes to the baseline in proportion to the places left."""

@@ -15,6 +15,7 @@ is left out; the rest, some hundreds, is summed in closed form.
 
 from collections.abc import Sequence
 from functools import cached_property
+from operator import mul
 
 import numpy as np
 from scipy.fft import irfft, next_fast_len, rfft
@@ -55,8 +56,7 @@ class TiltedAtoms:
 
     Attributes:
         starts: where the atoms of each summand begin, shape (P,).
-        values: of all atoms, shape (A,).
-        logs: logarithms of their probabilities, shape (A,).
+        values: of all atoms, shape (A,); `logs` are the logarithms of their probabilities.
     """
 
     def __init__(self, parts: Sequence[tuple[Floats | Ints, Floats]]) -> None:
@@ -113,9 +113,7 @@ class LatticeSum:
         ]
         self._part_counts = np.array([part.count for part in moving], dtype=np.float64)
         ends = [int(part.values[-1]) for part in self._parts]
-        self.span = int(self._steps @ counts) + sum(
-            p.count * end for p, end in zip(moving, ends, strict=True)
-        )
+        self.span = int(self._steps @ counts) + sum(map(mul, (part.count for part in moving), ends))
         self._largest = max([int(self._steps.max(initial=0)), *ends])
 
     @classmethod
@@ -151,18 +149,18 @@ class LatticeSum:
     def log_tail(self, value: int) -> float:
         """Natural logarithm of P(S ≥ value), relative error of P below 1e-9 on the smaller side."""
         ups = -((self.least - value) // self.unit)
-        if ups <= self._mean(0.0):
-            return float(np.log1p(-np.exp(self._mirrored._log_upper(self.span - ups + 1))))
-        return self._log_upper(ups)
+        if ups > self._mean(0.0):
+            return self._log_upper(ups)
+        mirrored = self  # the distribution of −S
+        if self._parts:
+            turned = [Component(-p.values[::-1] * self.unit, p.chances[::-1], p.count) for p in self._parts]
+            mirrored = LatticeSum(self.sizes, self.counts, turned)
+        return float(np.log1p(-np.exp(mirrored._log_upper(self.span - ups + 1))))
 
     def table(self, floor: float = TABLE_FLOOR) -> tuple[Ints, Floats]:
-        """The whole distribution by direct convolution.
+        """Values of S in ascending order, and their probabilities, by direct convolution.
 
-        Args:
-            floor: probabilities below it are left out at either end; a higher one is faster.
-
-        Returns:
-            Values of S in ascending order, and their probabilities.
+        Probabilities below the floor are left out at either end; a higher one is faster.
         """
         chances, first = np.ones(1), 0
         powers = [
@@ -204,14 +202,6 @@ class LatticeSum:
     def _period(self) -> int:
         """Frequencies of a transform that holds the distribution, untilted."""
         return int(min(2 * spread(self._variance(0.0), self._largest), self.span))
-
-    @cached_property
-    def _mirrored(self) -> "LatticeSum":
-        """The distribution of −S."""
-        if not self._parts:
-            return self
-        turned = [Component(-p.values[::-1] * self.unit, p.chances[::-1], p.count) for p in self._parts]
-        return LatticeSum(self.sizes, self.counts, turned)
 
     @cached_property
     def _tabulated(self) -> tuple[int, Floats] | None:
@@ -278,11 +268,7 @@ class LatticeSum:
 
 
 def lattice_sum(sums: Floats, splits: RunSplits | None = None) -> tuple[LatticeSum, float, float] | None:
-    """The distribution of sign-flipped sums and split items.
-
-    Args:
-        sums: differences per block whose signs are flipped, shape (G,).
-        splits: further items, whose runs are split.
+    """The distribution of differences per block whose signs are flipped, shape (G,), and of split items.
 
     Returns:
         The distribution of the sum in steps, the step, and the sum observed; None where the summands have no
@@ -307,9 +293,8 @@ def lattice_sum(sums: Floats, splits: RunSplits | None = None) -> tuple[LatticeS
 def spread(variance: float, largest: int) -> int:
     """Distance beyond which a sum of bounded terms has mass below 1e-18 on either side (Bernstein)."""
     log_mass = 42.0
-    return int(
-        np.ceil(log_mass * largest / 3 + np.sqrt((log_mass * largest / 3) ** 2 + 2 * log_mass * variance))
-    )
+    third = log_mass * largest / 3
+    return int(np.ceil(third + np.sqrt(third**2 + 2 * log_mass * variance)))
 
 
 def _complex_power(values: Complexes, exponent: int) -> Complexes:
@@ -373,12 +358,8 @@ def _trim(chances: Floats, floor: float) -> tuple[Floats, int]:
 def sparse_total(sizes: Ints, counts: Ints, tilt: float, ups: int, window: tuple[int, int]) -> float:
     """Σ P(U = x)·exp(−tilt·(x − ups)) over x from ups to the window's end, under the tilted distribution.
 
-    Args:
-        sizes: distinct sizes, shape (k,).
-        counts: how many signs have each, shape (k,).
-        tilt: of the distribution of U = Σ size × Bin(count, u), u = expit(tilt × size); not negative.
-        ups: where the sum starts.
-        window: least and greatest value of U with any noticeable probability.
+    U = Σ size × Bin(count, u) with u = expit(tilt × size), tilt ≥ 0; sizes are distinct, shape (k,), and the
+    window holds the least and greatest value of U with any noticeable probability.
     """
     period = next_fast_len(window[1] - window[0] + 1, real=True)
     chance = expit(tilt * sizes)
@@ -403,11 +384,7 @@ def sparse_total(sizes: Ints, counts: Ints, tilt: float, ups: int, window: tuple
 def kept_frequencies(sizes: Ints, counts: Ints, chance: Floats, period: int) -> Ints:
     """Frequencies of a transform of this period at which that of the distribution may differ from 0.
 
-    Args:
-        sizes: distinct sizes, shape (k,).
-        counts: how many signs have each, shape (k,).
-        chance: of their being up, shape (k,).
-        period: length of the transform.
+    The distribution is that of `sparse_total`, where a sign of each size is up with the given chance.
     """
     first, second = counts * chance * (1.0 - chance), counts * (chance * (1.0 - chance)) ** 2
     histogram = np.bincount(sizes % period, first + 2.0 * second, period)

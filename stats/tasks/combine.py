@@ -19,7 +19,7 @@ from functools import partial
 import numpy as np
 
 from stats.arrays import SMALLEST_P, Floats
-from stats.distributions.nulls import NullTable, null_table
+from stats.distributions.nulls import NullTable
 from stats.distributions.signs import DRAWS
 from stats.distributions.splits import RunSplits, join_splits
 from stats.scores import TaskScores
@@ -117,7 +117,7 @@ def combine_tasks(
     if len(moving) <= 1:
         alike = {combination.name: pooled.p for combination in COMBINATIONS}
         return Combined(pooled, alike, chi_square_p(-pooled.log_p, len(sums)), pooled.method)
-    tables = [null_table(sums[task], draws, [seed, task], splits=split[task]) for task in moving]
+    tables = [NullTable(sums[task], draws, [seed, task], splits=split[task]) for task in moving]
     nulls = TaskNulls(pooled, tables)
     p = {name: statistic.p_value(nulls) for name, statistic in STATISTICS.items()}
     p |= {"joint": _joint_p_value(nulls, p, draws, seed), "any": smallest(p)}

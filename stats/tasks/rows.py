@@ -13,7 +13,7 @@ import numpy as np
 
 from stats.arrays import Floats
 from stats.distributions.lattice import to_lattice
-from stats.distributions.nulls import SPLIT_STREAM, null_table
+from stats.distributions.nulls import SPLIT_STREAM, NullTable
 from stats.distributions.signs import MAX_ENUMERATED, all_signed_sums, flip_slices
 from stats.distributions.splits import RunSplits
 from stats.sharing import Columns, Sharing
@@ -83,7 +83,7 @@ class StatisticRows:
         """Count in what one variant has on one task, whose sums are without the splits so far."""
         if splits is None and not blocks.any():
             return
-        table = null_table(blocks, self.rows, seed, ROW_FLOOR, splits)
+        table = NullTable(blocks, self.rows, seed, ROW_FLOOR, splits)
         if table.scale == 0.0:
             return
         if splits is not None:
@@ -142,7 +142,7 @@ def _drawn_sums(blocks: Floats, rows: int, seed: list[int], *, may_round: bool =
 def _split_rows(splits: RunSplits, rows: int, seed: list[int]) -> Floats:
     """Sums of the splits: as observed in row 0, then drawn; from their table where there is one."""
     stream = [*seed, SPLIT_STREAM]
-    table = null_table(np.zeros(0), 0, stream, ROW_FLOOR, splits) if splits.components is not None else None
+    table = NullTable(np.zeros(0), 0, stream, ROW_FLOOR, splits) if splits.components is not None else None
     if table is not None and table.exact:
         drawn = table.support[table.draw(np.random.default_rng(stream), rows - 1)]
     else:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as sp
 
-from stats.distributions.nulls import null_table
+from stats.distributions.nulls import NullTable
 from stats.tasks.combine import combine_tasks
 from stats.tasks.fisher import FisherSum, chi_square_p, term_of
 
@@ -137,7 +137,7 @@ def test_the_exact_fisher_law_is_below_the_chi_square():
 @pytest.mark.parametrize("total", [4.0, 9.0, 25.0, 80.0, 300.0])
 def test_the_grid_agrees_with_enumeration(total):
     """Where both work the tilted grid is within a thousandth, far into the tail."""
-    tables = [null_table(flips(b, m), 10, [0]) for b, m in ((60, 120), (50, 99), (100, 180), (70, 141))]
+    tables = [NullTable(flips(b, m), 10, [0]) for b, m in ((60, 120), (50, 99), (100, 180), (70, 141))]
     law = FisherSum([term_of(table.tails, table.chances) for table in tables])
     gridded = FisherSum(law.terms)
     gridded._halves = None

@@ -95,9 +95,9 @@ def test_the_table_of_a_task_is_the_law_of_its_tail():
     null = SignFlipTest(task.even_sums, splits=task.splits)
     one = combine_tasks([task.even_sums, np.ones(3)], splits=[task.splits, None])
     assert null.method == one.method == "exact"
-    from stats.distributions.nulls import null_table
+    from stats.distributions.nulls import NullTable
 
-    table = null_table(task.even_sums, 10, [0], splits=task.splits)
+    table = NullTable(task.even_sums, 10, [0], splits=task.splits)
     for value in np.linspace(-2, 9, 23) * table.scale:
         place = np.searchsorted(table.support, value)
         exact = np.log(table.tails[place])
