@@ -86,7 +86,7 @@ class GrowingLattice:
         self._seen = np.zeros(0)
 
     def extend(self, values: Floats) -> tuple[int, Ints]:
-        """Take in new differences, in any shape: how many new steps make an old one, and they in new steps."""
+        """Take in differences, in any shape: how many new steps make an old one, and they in new steps."""
         moving, before = values[values != 0.0], self.step
         sizes = np.unique(np.append(self._seen, np.abs(moving)))
         if sizes.size == 0:
