@@ -1,12 +1,12 @@
 """The answers that changed: an index that a browser of flips pages through, and its texts as JSON.
 
 The index is taken from the scores that were tested, so it counts exactly the flips of the verdicts, and it is
-small (a few arrays per task), so texts are read for the few flips that somebody looks at. Prompts recur in
+small (a few arrays), so texts are read for the few flips that somebody looks at. Prompts recur in
 every variant and a baseline's answer in every comparison, so each text is stored once, in a table of strings,
 and flips refer to it by number.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from math import inf
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from jobs.analysis.compare import Analysis
 from jobs.formats.samples import Temperature
 from jobs.report.texts import Answer, Texts, shown
-from stats.arrays import Floats
+from stats.arrays import Floats, Ints
 from stats.verdict import Verdict
 
 GRAVEST_FIRST = (Verdict.DEGRADED, Verdict.INCONCLUSIVE, Verdict.CERTIFIED)
@@ -30,110 +30,100 @@ CLIP_EMBEDDED, CLIP_SERVED = 3_000, 50_000
 
 
 @dataclass(frozen=True)
-class FlippedItems:
-    """The items of one task of one comparison whose score changed, in item order; arrays have shape (flips,).
+class Flips:
+    """Items whose score changed, comparison by comparison, task by task; arrays have shape (flips,).
 
     Attributes:
-        models: baseline and variant.
-        metric: key of the metric that was tested.
+        places: variant, temperature, task, and the metric that was tested, of each task of each comparison.
+        part: number of the place, ascending.
+        items: identifiers, in the order of the task's items.
         scores: mean scores over reruns, of the baseline and of the variant.
         drop: how much worse the variant is, in shares of the metric's range; never 0.
     """
 
-    models: tuple[str, str]
-    temperature: Temperature
-    task: str
-    metric: str
-    items: NDArray[np.generic]
+    baseline: str
+    places: tuple[tuple[str, Temperature, str, str], ...]
+    part: Ints
+    items: NDArray[Any]
     scores: tuple[Floats, Floats]
     drop: Floats
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def where(self, keep: NDArray[np.generic]) -> "FlippedItems":
-        """Some of them, by mask or indices."""
-        baseline, variant = self.scores
-        scores = baseline[keep], variant[keep]
-        return replace(self, items=self.items[keep], scores=scores, drop=self.drop[keep])
+    def where(self, keep: NDArray[np.bool_] | slice) -> "Flips":
+        """Some of them."""
+        scores = self.scores[0][keep], self.scores[1][keep]
+        part, items, drop = self.part[keep], self.items[keep], self.drop[keep]
+        return replace(self, part=part, items=items, scores=scores, drop=drop)
 
 
-def flips_of(analysis: Analysis) -> list[FlippedItems]:
-    """All flips, comparison by comparison with the gravest first, task by task."""
-    index = []
+def flips_of(analysis: Analysis) -> Flips:
+    """All flips, those of the gravest comparison first."""
+    places: list[tuple[str, Temperature, str, str]] = []
+    columns: list[tuple[NDArray[Any], ...]] = []
     for result in sorted(analysis.results, key=lambda r: GRAVEST_FIRST.index(r.comparison.verdict)):
-        models = analysis.baseline, result.variant
         for info, paired in result.pairs:
-            items = np.arange(paired.baseline.size) if paired.items is None else paired.items
-            place = (models, result.temperature, info.name, info.metric)
-            scores = paired.baseline, paired.variant
-            everything = FlippedItems(*place, items, scores, paired.differences)
-            index.append(everything.where(np.flatnonzero(paired.differences)))
-    return index
+            rows = np.flatnonzero(paired.differences)
+            items = rows if paired.items is None else paired.items[rows]
+            scores = paired.baseline[rows], paired.variant[rows]
+            columns.append((np.full(rows.size, len(places)), items, *scores, paired.differences[rows]))
+            places.append((result.variant, result.temperature, info.name, info.metric))
+    part, items, before, after, drop = map(np.concatenate, zip(*columns, strict=True))
+    return Flips(analysis.baseline, tuple(places), part, items, (before, after), drop)
 
 
 def select_flips(
-    index: Sequence[FlippedItems],
+    flips: Flips,
     *,
     variant: str | None = None,
     temperature: Temperature = None,
     task: str | None = None,
     direction: str | None = None,
     item: str | None = None,
-) -> list[FlippedItems]:
+) -> Flips:
     """The flips a reader asked for; None means all. A direction is "worse" or "better"."""
-    selected = []
-    for flips in index:
-        named = ((variant, flips.models[1]), (temperature, flips.temperature), (task, flips.task))
-        if all(wanted in {None, own} for wanted, own in named):
-            keep = np.ones(len(flips), dtype=np.bool_)
-            if direction is not None:
-                keep &= (flips.drop > 0) == (direction == "worse")
-            if item is not None:
-                keep &= flips.items.astype(str) == item
-            selected.append(flips.where(keep))
-    return [flips for flips in selected if len(flips)]
+    asked = variant, temperature, task
+    named = [all(a in {None, own} for a, own in zip(asked, place, strict=False)) for place in flips.places]
+    keep = np.array(named)[flips.part]
+    if direction is not None:
+        keep &= (flips.drop > 0) == (direction == "worse")
+    if item is not None:
+        keep &= flips.items.astype(str) == item
+    return flips.where(keep)
 
 
-def search_flips(index: Sequence[FlippedItems], texts: Texts, needle: str) -> list[FlippedItems]:
+def search_flips(flips: Flips, texts: Texts, needle: str) -> Flips:
     """The flips whose prompt, target or answers contain a text, ignoring case.
 
     Each model's answers to a task are read once, however many comparisons ask for them.
     """
-    hits = list(index)
-    for task in {flips.task for flips in index}:
-        numbers = [number for number, flips in enumerate(index) if flips.task == task]
-        items = np.unique(np.concatenate([index[number].items for number in numbers]))
-        models = {model for number in numbers for model in index[number].models}
+    keep = np.zeros(len(flips), dtype=np.bool_)
+    parts = {number: flips.places[number] for number in np.unique(flips.part).tolist()}
+    for task in {place[2] for place in parts.values()}:
+        variants = {number: place for number, place in parts.items() if place[2] == task}
+        items = np.unique(flips.items[np.isin(flips.part, list(variants))])
         in_prompts = texts.items_that_mention(task, items, needle)
+        models = {flips.baseline, *(variant for variant, *_ in variants.values())}
         in_answers = {model: texts.answers_that_mention(model, task, items, needle) for model in models}
-        for number in numbers:
-            flips = index[number]
-            places = [in_answers[model].get(flips.temperature, items[:0]) for model in flips.models]
-            hits[number] = flips.where(np.isin(flips.items, np.concatenate([in_prompts, *places])))
-    return [flips for flips in hits if len(flips)]
+        for number, (variant, temperature, *_) in variants.items():
+            rows = flips.part == number
+            said = [in_answers[model].get(temperature, items[:0]) for model in (flips.baseline, variant)]
+            keep[rows] = np.isin(flips.items[rows], np.concatenate([in_prompts, *said]))
+    return flips.where(keep)
 
 
-def flips_on_page(index: Sequence[FlippedItems], start: int, count: int) -> Iterator[FlippedItems]:
-    """The index, cut down to `count` flips from `start` on."""
-    stop = start + count
-    for flips in index:
-        if start < len(flips) and stop > 0:
-            yield flips.where(np.arange(max(start, 0), min(stop, len(flips))))
-        start, stop = start - len(flips), stop - len(flips)
-
-
-def spread_flips(index: Sequence[FlippedItems], limit: int) -> list[FlippedItems]:
+def spread_flips(flips: Flips, limit: int) -> Flips:
     """At most `limit` flips, as many from every task as it has, so none crowds out another."""
-    share, left = dict.fromkeys(range(len(index)), 0), limit
-    hungry = [i for i in share if len(index[i])]
-    while hungry and left > 0:
-        each = max(1, left // len(hungry))
-        for i in hungry:
-            more = min(each, len(index[i]) - share[i], left)
-            share[i], left = share[i] + more, left - more
-        hungry = [i for i in hungry if share[i] < len(index[i])]
-    return [index[i].where(np.arange(count)) for i, count in share.items() if count]
+    counts = np.bincount(flips.part, minlength=len(flips.places))
+    share, left = np.zeros_like(counts), limit
+    while left > 0 and (hungry := np.flatnonzero(share < counts)).size:
+        each = max(1, left // hungry.size)
+        for part in hungry[:left]:
+            more = min(each, counts[part] - share[part])
+            share[part], left = share[part] + more, left - more
+    rank = np.arange(len(flips)) - (np.cumsum(counts) - counts)[flips.part]
+    return flips.where(rank < share[flips.part])
 
 
 class Strings:
@@ -153,72 +143,73 @@ class Strings:
         return self.numbers.setdefault(safe, len(self.numbers))
 
 
-def embedded(index: Sequence[FlippedItems], texts: Texts, answers: int) -> dict[str, Any]:
+def embedded(flips: Flips, texts: Texts, answers: int) -> dict[str, Any]:
     """What goes into a file: as many flips as the limits allow, and how many there are.
 
     Args:
-        index: all flips.
+        flips: all of them.
         texts: prompts and answers.
         answers: to each item, of both models together.
     """
-    chosen = spread_flips(index, min(MOST_FLIPS, max(1, MOST_ANSWERS // answers)))
-    return flips_json(chosen, texts, sum(map(len, index)), clip=CLIP_EMBEDDED, most=MOST_CHARACTERS)
+    chosen = spread_flips(flips, min(MOST_FLIPS, max(1, MOST_ANSWERS // answers)))
+    return flips_json(chosen, texts, len(flips), clip=CLIP_EMBEDDED, most=MOST_CHARACTERS)
 
 
 def flips_json(
-    index: Sequence[FlippedItems], texts: Texts, total: int, *, clip: int = CLIP_SERVED, most: float = inf
+    flips: Flips, texts: Texts, total: int, *, clip: int = CLIP_SERVED, most: float = inf
 ) -> dict[str, Any]:
-    """Flips with their texts; what parts of the index have in common is read once.
+    """Flips with their texts; what several comparisons share is read once.
 
     Args:
-        index: which flips.
+        flips: which.
         texts: prompts and answers.
         total: how many flips there are.
         clip: longest text kept whole.
-        most: characters of all texts; each part of the index gets an equal share of what is left.
+        most: characters of all texts; each task of each comparison gets an equal share of what is left.
     """
-    strings = Strings(clip)
+    strings, parts = Strings(clip), np.unique(flips.part).tolist()
     entries: dict[int, list[dict[str, Any]]] = {}
-    alike: dict[object, list[int]] = {}
-    for number, flips in enumerate(index):
-        alike.setdefault((flips.task, flips.temperature), []).append(number)
-    for numbers in alike.values():
-        first = index[numbers[0]]
-        items = np.unique(np.concatenate([index[number].items for number in numbers]))
-        questions = texts.questions(first.task, items)
-        of_baseline = texts.answers(first.models[0], first.task, first.temperature, first.metric, items)
+    alike: dict[tuple[str, Temperature], list[int]] = {}
+    for number in parts:
+        _, temperature, task, _ = flips.places[number]
+        alike.setdefault((task, temperature), []).append(number)
+    for (task, temperature), numbers in alike.items():
+        items = np.unique(flips.items[np.isin(flips.part, numbers)])
+        questions, metric = texts.questions(task, items), flips.places[numbers[0]][3]
+        of_baseline = texts.answers(flips.baseline, task, temperature, metric, items)
         for number in numbers:
-            flips = index[number]
-            own = texts.answers(flips.models[1], flips.task, flips.temperature, flips.metric, flips.items)
-            room = strings.size + (most - strings.size) / (len(index) - len(entries))
-            entries[number] = list(_entries(flips, strings, room, questions, (of_baseline, own)))
-    flat = [entry for number in sorted(entries) for entry in entries[number]]
+            part, variant = flips.where(flips.part == number), flips.places[number][0]
+            own = texts.answers(variant, task, temperature, metric, part.items)
+            room = strings.size + (most - strings.size) / (len(parts) - len(entries))
+            entries[number] = list(_entries(part, strings, room, questions, (of_baseline, own)))
+    flat = [entry for number in parts for entry in entries[number]]
     return {"strings": list(strings.numbers), "flips": flat, "total": total}
 
 
 def _entries(
-    flips: FlippedItems,
+    flips: Flips,
     strings: Strings,
     room: float,
     questions: Mapping[int, tuple[str | None, str | None]],
     answers: tuple[Mapping[int, list[Answer]], ...],
 ) -> Iterator[dict[str, Any]]:
-    """Flips, until their texts fill the room; for each rerun [seed, score, text, extracted] of each model."""
+    """Flips of one task until texts fill the room; per rerun [seed, score, text, extracted] of each model."""
 
     def numbered(answer: Answer | None) -> list[Any] | None:
         return answer and [*answer[:2], *map(strings.number, answer[2:])]
 
+    variant, temperature, task, metric = flips.places[flips.part[0]]
     arrays = (flips.items.tolist(), *(scores.tolist() for scores in flips.scores), flips.drop.tolist())
     for item, *scores, drop in zip(*arrays, strict=True):
         prompt, target = questions.get(item, (None, None))
         side_by_side = zip_longest(*(by_item.get(item, []) for by_item in answers))
         yield {
-            "baseline": flips.models[0],
-            "variant": flips.models[1],
-            "temperature": flips.temperature,
-            "task": flips.task,
+            "baseline": flips.baseline,
+            "variant": variant,
+            "temperature": temperature,
+            "task": task,
             "item": str(item),
-            "metric": flips.metric,
+            "metric": metric,
             "scores": scores,
             "drop": drop,
             "prompt": strings.number(prompt),

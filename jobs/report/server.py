@@ -21,7 +21,7 @@ from jobs.analysis.analyze import analyze
 from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.run_counts import Count, Footers, total
 from jobs.formats.run_files import RunFiles, runs_in
-from jobs.report.flips import FlippedItems, flips_json, flips_of, flips_on_page, search_flips, select_flips
+from jobs.report.flips import Flips, flips_json, flips_of, search_flips, select_flips
 from jobs.report.page import content_of, render
 from jobs.report.texts import Texts
 from orchestrator.errors import UserError
@@ -43,7 +43,7 @@ class AnalyzedRun:
         self.texts = Texts(analysis.scores.runs)
         self.find = lru_cache(REMEMBERED)(self._find)
 
-    def _find(self, text: str = "", **wanted: Any) -> list[FlippedItems]:
+    def _find(self, text: str = "", **wanted: Any) -> Flips:
         selected = select_flips(self.index, **wanted)
         return search_flips(selected, self.texts, text) if text and selected else selected
 
@@ -166,8 +166,8 @@ def _show_flips(run: CachedRun, request: Request) -> Response:
     start, count = _whole(query, "start", 0), min(_whole(query, "count", 20), MOST_PER_PAGE)
     analyzed = run.analyze()
     selected = analyzed.find(query.get("text", ""), **wanted)
-    page = list(flips_on_page(selected, start, count))
-    return JSONResponse(flips_json(page, analyzed.texts, sum(map(len, selected))), headers=HEADERS)
+    page = selected.where(slice(start, start + count))
+    return JSONResponse(flips_json(page, analyzed.texts, len(selected)), headers=HEADERS)
 
 
 def _whole(query: Any, name: str, default: int) -> int:

@@ -64,7 +64,10 @@ def viewed(run):
     return (
         looked.content["verdicts"],
         found,
-        [looked.texts.answers("v", f.task, f.temperature, f.metric, f.items) for f in found],
+        [
+            looked.texts.answers("v", task, t, metric, found.items[found.part == number])
+            for number, (_, t, task, metric) in enumerate(found.places)
+        ],
     )
 
 

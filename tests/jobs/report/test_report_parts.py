@@ -3,27 +3,20 @@
 import numpy as np
 import pytest
 
-from jobs.report.flips import FlippedItems, flips_on_page, select_flips, spread_flips
+from jobs.report.flips import Flips, select_flips, spread_flips
 from jobs.report.plots import axis_over, score_curves, success_histograms
 
 
-def flips(count, variant="v", task="t", temperature=0.0):
-    """That many flips, alternately worse and better."""
-    drop = np.where(np.arange(count) % 2, -1.0, 1.0)
-    scores = (drop * 0, drop * 0)
-    return FlippedItems(("b", variant), temperature, task, "m", np.arange(count), scores, drop)
+def flips(*parts):
+    """So many flips of each place (variant, temperature, task), alternately worse and better."""
+    counts, places = zip(*parts, strict=True)
+    items = np.concatenate([np.arange(count) for count in counts])
+    drop = np.where(items % 2, -1.0, 1.0)
+    part = np.repeat(np.arange(len(counts)), counts)
+    return Flips("b", tuple((*place, "m") for place in places), part, items, (drop * 0, drop * 0), drop)
 
 
-def test_pages_hold_every_flip_once():
-    """Turning pages over several cells shows each flip once and in order."""
-    index = [flips(5), flips(0, task="u"), flips(7, task="w")]
-    seen = [
-        (part.task, item)
-        for start in range(0, 15, 5)
-        for part in flips_on_page(index, start, 5)
-        for item in part.items
-    ]
-    assert seen == [("t", i) for i in range(5)] + [("w", i) for i in range(7)]
+T, U, W = (("v", 0.0, task) for task in "tuw")
 
 
 @pytest.mark.parametrize(
@@ -40,19 +33,22 @@ def test_pages_hold_every_flip_once():
 )
 def test_filters_narrow(wanted, count):
     """Each filter keeps what it names and nothing else."""
-    index = [flips(6), flips(5, variant="w", task="u", temperature=0.5)]
-    assert sum(len(part) for part in select_flips(index, **wanted)) == count
+    assert len(select_flips(flips((6, T), (5, ("w", 0.5, "u"))), **wanted)) == count
 
 
-def test_room_is_shared_among_cells():
-    """A cell with few flips gives its room to the others, and the limit is used up."""
-    counts = [len(cell) for cell in spread_flips([flips(100), flips(2, task="u"), flips(100, task="w")], 50)]
-    assert counts == [24, 2, 24]
+def test_room_is_shared_among_tasks():
+    """A task with few flips gives its room to the others, and the limit is used up."""
+    assert np.bincount(spread_flips(flips((100, T), (2, U), (100, W)), 50).part).tolist() == [24, 2, 24]
 
 
 def test_all_flips_are_taken_where_they_fit():
     """A limit beyond the number of flips cuts nothing."""
-    assert [len(cell) for cell in spread_flips([flips(3), flips(4, task="u")], 100)] == [3, 4]
+    assert len(spread_flips(flips((3, T), (4, U)), 100)) == 7
+
+
+def test_few_flips_come_from_the_first_tasks():
+    """With less room than tasks, each has one flip at most."""
+    assert spread_flips(flips((3, T), (4, U), (5, W)), 2).part.tolist() == [0, 1]
 
 
 @pytest.mark.parametrize("values", [[0.0, 0.01, -0.2, 0.3], [0.0], [1e-9, 2e-9], [0.0, None, -5.0]])
