@@ -183,8 +183,10 @@ def analyze_scores(scores: ScoreSet, request: AnalyzeRequest) -> Analysis:
 
 def has_gaps(scores: ScoreSet, pairings: Sequence[Pairing], missing: Sequence[Notice]) -> bool:
     """Whether anything is missing or failed, or cannot be compared, that was evaluated."""
-    is_cut_short = any(notice.code in INCOMPLETE for notice in scores.warnings)
-    return bool(missing) or is_cut_short or any(pairing.has_gaps for pairing in pairings)
+    if missing or any(notice.code in INCOMPLETE for notice in scores.warnings):
+        return True
+    uneven = any(task.is_uneven for pairing in pairings for task in pairing.tasks)
+    return uneven or any(pairing.gaps or not pairing.pairs for pairing in pairings)
 
 
 def usable_pairings(

@@ -124,11 +124,6 @@ class Pairing:
         return sum(side.owed for task in self.tasks for side in task.sides)
 
     @property
-    def withheld(self) -> list[int]:
-        """Answers that a provider withheld, of the baseline and the variant."""
-        return [sum(task.sides[side].withheld for task in self.tasks) for side in SIDES]
-
-    @property
     def common(self) -> int:
         """Items that pair, over all tasks."""
         return sum(scores.baseline.size for scores in self.scores)
@@ -137,16 +132,6 @@ class Pairing:
     def common_share(self) -> float:
         """Common items as a share of all that should have paired."""
         return self.common / (self.common + self.missing)
-
-    @property
-    def has_gaps(self) -> bool:
-        """Whether anything that one of the models should have answered is missing or failed."""
-        return bool(self.gaps or not self.pairs or any(task.is_uneven for task in self.tasks))
-
-    @property
-    def is_silent(self) -> bool:
-        """Whether all answers of one of the models to some task are empty."""
-        return any(task.is_silent(side) for task in self.tasks for side in SIDES)
 
 
 def pair_up(

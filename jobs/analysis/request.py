@@ -13,7 +13,7 @@ from jobs.scores.scale_options import AS_READ, ScaleOptions
 from jobs.scores.score_set import Reading, ScoreSet
 from orchestrator.errors import UserError
 from stats.multiplicity import Adjust
-from stats.results import Certify, Missing, Settings
+from stats.results import CHOICES, Certify, Missing, Settings
 from stats.tasks.combinations import Combine
 
 _MISSING = (
@@ -44,7 +44,11 @@ AtTemperature = Annotated[float | None, Option(metavar="T", help="Compare only a
 
 @dataclass(frozen=True)
 class AnalyzeRequest:
-    """What to read, what to compare, and how. Fields with an `Option` are options of `lldeg analyze`.
+    """What to read, what to compare, and how.
+
+    Fields with an `Option` are options of `lldeg analyze`, whose help says what they are; None is the choice of
+    the input. `stats.results.Settings` explains those that it has, too. With a policy, its `max_missing` takes
+    the place of `min_common`.
 
     Attributes:
         metrics: metric by task, group or pattern ("*"); empty for the defaults.
@@ -52,17 +56,7 @@ class AnalyzeRequest:
         scales: direction and range of tasks, and margins in a metric's own unit.
         columns: which columns of JSON Lines and CSV files mean what, if the user says so.
         policy: of a release. It decides, and brings its level and its margin.
-        margin: largest acceptable drop as a share of the range, None for the input's.
-        baseline: name of the baseline; None for the one the input names, else the first model.
-        temperature: compare at this one only; None for all.
-        alpha: level of the tests, None for the input's.
-        combine: as in `stats.results.Settings`, like the next ones.
-        cluster: a column to cluster items by, "task" for whole tasks, "none" for independent items, None for
-            the input's clusters.
-        pair_by: what pairs the items of models; None for their identifiers.
-        min_common: smallest share of common items that is still compared; with a policy, its `max_missing`
-            takes this place.
-        strict: refuse what would otherwise be a warning about the pairing.
+        margin: largest acceptable drop as a share of the range.
 
     Raises:
         PolicyError: level or margin are those of the policy, and others are given, too.
@@ -104,11 +98,6 @@ class AnalyzeRequest:
             dict(self.metrics), self.cluster, dict(self.where), self.columns, self.pair_by, scales=self.scales
         )
 
-    @property
-    def choices(self) -> dict[str, Any]:
-        """The fields of `Settings` that have defaults of their own."""
-        return {name: getattr(self, name) for name in ("combine", "adjust", "missing", "certify")}
-
     def stated(self, name: str) -> float | None:
         """The level or the margin of the policy, else the one asked for."""
         given: float | None = getattr(self, name)
@@ -132,6 +121,6 @@ class AnalyzeRequest:
                 raise UserError(f"{source} must be between 0 and 1, but is {number:g}. Set it with --{name}.")
             numbers[name] = number
         try:
-            return Settings(**numbers, **self.choices)
+            return Settings(**numbers, **{name: getattr(self, name) for name in CHOICES})
         except ValueError as error:
             raise UserError(str(error)) from None

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jobs.analysis.compare import Analysis, VariantResult
+from jobs.analysis.pairing import SIDES
 from jobs.analysis.policy import Decision
 from jobs.formats.samples import Temperature
 from jobs.scores.score_set import ScoreSet, TaskTable
@@ -64,21 +65,16 @@ def json_text(content: Row) -> str:
 
 def verdicts(analysis: Analysis) -> Row:
     """The content of verdicts.json."""
-    plan = analysis.plan
-    stopping = (
-        None
-        if plan is None
-        else {
-            "looks": plan.stopping.looks,
-            "until": plan.stopping.until,
-            "spending": {
-                "degraded": str(plan.stopping.degraded),
-                "certified": str(plan.stopping.certified),
-            },
+    plan, stopping = analysis.plan, None
+    if plan is not None:
+        how = plan.stopping
+        stopping = {
+            "looks": how.looks,
+            "until": how.until,
+            "spending": {"degraded": str(how.degraded), "certified": str(how.certified)},
             "comparisons": len(plan.comparisons),
             "finished": analysis.finished,
         }
-    )
     return {
         "alpha": analysis.settings.alpha,
         "margin": analysis.settings.margin,
@@ -127,16 +123,15 @@ def output_files(analysis: Analysis) -> dict[str, str]:
     """The texts of the files by name."""
     plain_means, with_error = group_rows(analysis.scores, analysis.baseline)
     aggregates = [dict(row) for run in analysis.scores.runs for row in run.store.read_aggregates()]
-    results = worded(analysis).results
+    rows, differences = list[Row](), list[Row]()
+    for result in worded(analysis).results:
+        rows += [_flat(result, result.comparison) | {"metric": "", "group": ""}, *_task_rows(result)]
+        differences += _difference_rows(result)
     return {
         "verdicts.json": json_text(verdicts(analysis)),
         "summary.csv": csv_text(summary_rows(analysis)),
-        "model_comparison.csv": csv_text(
-            row
-            for result in results
-            for row in (_flat(result, result.comparison) | {"metric": "", "group": ""}, *_task_rows(result))
-        ),
-        "model_differences.csv": csv_text(row for result in results for row in _difference_rows(result)),
+        "model_comparison.csv": csv_text(rows),
+        "model_differences.csv": csv_text(differences),
         "summary_without_stderr.csv": csv_text(plain_means),
         "summary_with_stderr.csv": csv_text(with_error),
         **({"aggregates.csv": csv_text(aggregates)} if aggregates else {}),
@@ -154,7 +149,7 @@ def task_rows(analysis: Analysis) -> list[Row]:
 
 
 def _verdict_entry(result: VariantResult) -> Row:
-    comparison, infos = result.comparison, {info.name: info for info, _ in result.pairs}
+    comparison = result.comparison
     asked = comparison.items + comparison.missing
     return {
         "variant": result.variant,
@@ -162,7 +157,7 @@ def _verdict_entry(result: VariantResult) -> Row:
         **_entry(comparison),
         **_look_fields(result),
         "looks": None if result.course is None else [plain(asdict(look)) for look in result.course.looks],
-        "withheld_answers": list(result.withheld),
+        "withheld_answers": [sum(task.sides[side].withheld for task in result.tasks) for side in SIDES],
         "paired_share": comparison.items / asked if asked else None,
         "gaps": [
             {
@@ -176,12 +171,12 @@ def _verdict_entry(result: VariantResult) -> Row:
         "tasks": [
             {
                 "task": task.task,
-                "metric": infos[task.task or ""].metric,
-                "higher_is_better": infos[task.task or ""].higher_is_better,
-                "range": plain(infos[task.task or ""].bounds),
+                "metric": info.metric,
+                "higher_is_better": info.higher_is_better,
+                "range": plain(info.bounds),
                 **_entry(task),
             }
-            for task in comparison.tasks
+            for task, (info, _) in zip(comparison.tasks, result.pairs, strict=True)
         ],
     }
 
@@ -243,24 +238,16 @@ def _difference_rows(result: VariantResult) -> Iterator[Row]:
         total[key] = None if None in known else sum(known)
     for row in (total, *rows):
         n, b, c = row["items"], row["b"], row["c"]
-        yield {
-            "variant": result.variant,
-            "temperature": result.temperature,
-            **row,
-            "disagreement": (b + c) / n,
-            "net_disagreement": (b - c) / n,
-            "worse_share_of_flips": b / (b + c) if b + c else None,
-        }
+        shares = {"disagreement": (b + c) / n, "net_disagreement": (b - c) / n}
+        shares["worse_share_of_flips"] = b / (b + c) if b + c else None
+        yield {"variant": result.variant, "temperature": result.temperature, **row, **shares}
 
 
 def group_rows(scores: ScoreSet, baseline: str) -> tuple[list[Row], list[Row]]:
     """Rows of summary_without_stderr.csv and summary_with_stderr.csv: one per temperature and group.
 
-    Means are over the items that each model answered, per task group, or task where it has none.
-
-    Args:
-        scores: all scores.
-        baseline: the model whose column comes first.
+    Means are over the items that each model answered, per task group, or task where it has none. The column
+    of the baseline comes first.
     """
     models = [baseline, *(model for model in scores.models if model != baseline)]
     temperatures = {t for table in scores.tasks for _, t in table.columns}
@@ -283,15 +270,13 @@ def group_rows(scores: ScoreSet, baseline: str) -> tuple[list[Row], list[Row]]:
 def _mean_and_error(
     tables: Sequence[TaskTable], model: str, temperature: Temperature
 ) -> tuple[float | None, float | None]:
-    columns = [(table, table.columns.get((model, temperature))) for table in tables]
-    answered = [
-        (t, column.scores[column.answered]) for t, column in columns if column and column.answered.any()
-    ]
-    if not answered:
-        return None, None
-    scores = [values for _, values in answered]
-    error = standard_error(scores, [table.info.bounds for table, _ in answered])
-    return float(np.concatenate(scores).mean()), error
+    scores, bounds = [], []
+    for table in tables:
+        column = table.columns.get((model, temperature))
+        if column is not None and column.answered.any():
+            scores.append(column.scores[column.answered])
+            bounds.append(table.info.bounds)
+    return (float(np.concatenate(scores).mean()), standard_error(scores, bounds)) if scores else (None, None)
 
 
 def standard_error(scores: Sequence[Floats], bounds: Sequence[tuple[float, float] | None]) -> float | None:
@@ -323,9 +308,8 @@ FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r]")
 """What a spreadsheet takes for the beginning of a formula, some after space or in full width."""
 
 
-def csv_text(rows: Iterator[Row] | Sequence[Row]) -> str:
+def csv_text(rows: Sequence[Row]) -> str:
     """A table with the columns of its first row; a text that would be a formula is marked as text."""
-    rows = list(rows)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     for values in (rows[0], *([row.get(name) for name in rows[0]] for row in rows)):

@@ -8,37 +8,39 @@ from stats.results import Comparison, Settings, Unit
 from stats.sequential.monitor import Course
 from stats.verdict import Code, Verdict
 
-_P = "p = {p:.3g} {than} {alpha:g}"
+_P = "p = {c.p_adjusted:.3g} {than} {alpha:g}"
 _NOT_SHOWN = (
-    "The drop was not shown to be within the margin of {margin}: non-inferiority p = {q:.3g} > {alpha:g}."
+    "The drop was not shown to be within the margin of {margin}: non-inferiority p = "
+    "{c.p_noninferior_adjusted:.3g} > {alpha:g}."
 )
-_GAPS = "{gaps:,} planned answers are missing or failed"
+_GAPS = "{c.gaps:,} planned answers are missing or failed"
 _BOUNDS = "the drop over {counted} is between {best} and {worst}."
 _STOPPED = "Stopped at look {taken} of {looks}, with {share} % of the planned samples, because "
+_AT_BEST = "significantly worse: pooled p = {c.p_pooled_bounds[0]:.3g}."
 
 SENTENCES = {
     Code.SIGNIFICANT: f"Significantly worse: {_P}, drop {{drop}}.",
-    Code.ONE_TASK_DECIDES: f"Significantly worse on task {{task}}: {_P}; the drop over all items "
+    Code.ONE_TASK_DECIDES: f"Significantly worse on task {{c.deciding_task}}: {_P}; the drop over all items "
     "is {drop}.",
     Code.NOT_SIGNIFICANT: f"Not significantly worse: {_P}, drop {{drop}}.",
     Code.NOT_SIGNIFICANT_ADJUSTED: f"Not significantly worse: {_P}, drop {{drop}}. Before adjustment for the "
-    "number of comparisons p is {p_unadjusted:.3g}.",
+    "number of comparisons p is {unadjusted:.3g}.",
     Code.UNBOUNDED_WITHOUT_MARGIN: "The scores have no known range, so a margin as a share of it is "
     "undefined: a certificate needs a margin in the metric's own unit.",
     Code.WITHIN_MARGIN: "The drop is within the margin of {margin}: {within}.",
     Code.NOT_WITHIN_MARGIN: _NOT_SHOWN,
-    Code.WITHIN_MARGIN_UNADJUSTED: f"{_NOT_SHOWN} Unadjusted for the other variants, p is {{q_alone:.3g}}.",
-    Code.WITHIN_MARGIN_PAIRS_ONLY: f"{_NOT_SHOWN} On the paired items alone p is {{q_paired:.3g}}, but "
-    "answers are missing.",
+    Code.WITHIN_MARGIN_UNADJUSTED: f"{_NOT_SHOWN} Unadjusted for the other variants, p is "
+    "{c.p_noninferior:.3g}.",
+    Code.WITHIN_MARGIN_PAIRS_ONLY: f"{_NOT_SHOWN} On the paired items alone p is "
+    "{c.p_noninferior_paired:.3g}, but answers are missing.",
     Code.UNBOUNDED_MISSING: f"{_GAPS}, and for scores without a range their effect has no bound.",
     Code.MISSING_WORST_CASE: f"{_GAPS}; whatever their scores, {_BOUNDS}",
     Code.MISSING_DROPPED: f"{_GAPS} and are ignored; whatever their scores, {_BOUNDS}",
-    Code.DEGRADED_BEST_CASE: "Even with every missing answer in the variant's favour it would be "
-    "significantly worse: pooled p = {p_best:.3g}.",
+    Code.DEGRADED_BEST_CASE: f"Even with every missing answer in the variant's favour it would be {_AT_BEST}",
     Code.NOT_DEGRADED_BEST_CASE: "With every missing answer in the variant's favour it would not be "
-    "significantly worse: pooled p = {p_best:.3g}.",
-    Code.SMALLEST_P: "Even if every difference found among these {blocks} {kind} were in the baseline's "
-    "favour, p would be {smallest_p:.3g}.",
+    f"{_AT_BEST}",
+    Code.SMALLEST_P: "Even if every difference found among these {c.blocks} {kind} were in the baseline's "
+    "favour, p would be {c.smallest_p:.3g}.",
     Code.OUTLOOK: "{able}; with differences as observed, {needed} items would be enough to decide.",
     Code.UNSHARED_ITEMS: "Adjusted by Holm, because it is unknown which items the variants have in common.",
     Code.STOPPED_DEGRADED: f"{_STOPPED}damage was found.",
@@ -52,6 +54,7 @@ SENTENCES = {
     Code.TASK_NOT_TESTED: "The looks decide about all tasks together; single tasks are described, not "
     "tested.",
 }
+"""Of a comparison `c`, and what `_values` has."""
 
 
 def worded(analysis: Analysis) -> Analysis:
@@ -74,7 +77,7 @@ def with_reasons(
         course: the looks, in a run that stops early.
         looks: how many were planned.
     """
-    values = _values(comparison, settings, course) | {"looks": looks}
+    values = _values(comparison, settings, course) | {"c": comparison, "looks": looks}
     return replace(
         comparison,
         reasons=tuple(SENTENCES[code].format(**values) for code in comparison.reason_codes),
@@ -83,13 +86,7 @@ def with_reasons(
 
 
 def several_certificates(certified: int, alpha: float, *, adjusted: bool) -> str | None:
-    """What several certificates at once promise; None for fewer than two.
-
-    Args:
-        certified: variants certified in one call.
-        alpha: level of each.
-        adjusted: whether they were adjusted for their number.
-    """
+    """What several certificates of one level promise, adjusted for their number or not; None for fewer."""
     if certified < 2:
         return None
     if adjusted:
@@ -101,7 +98,7 @@ def several_certificates(certified: int, alpha: float, *, adjusted: bool) -> str
 
 
 def _values(comparison: Comparison, settings: Settings, course: Course | None) -> dict[str, Any]:
-    """What the sentences name."""
+    """What the sentences name besides the fields of a comparison."""
     alpha, unit, q = settings.alpha, comparison.margin_unit, comparison.p_noninferior_adjusted
     within = (
         f"non-inferiority p = {q:.3g} ≤ {alpha:g}" if q <= alpha else "the repeated interval ends below it"
@@ -111,27 +108,18 @@ def _values(comparison: Comparison, settings: Settings, course: Course | None) -
     able = f"At the planned power these {comparison.items:,} items detect {detectable}"
     if comparison.mde == float("inf"):
         able = f"These {comparison.blocks:,} {kind} are too few to detect any drop"
+    is_part = Code.ESTIMATE_AFTER_STOP in comparison.reason_codes
+    best, worst = (_size(bound, unit) for bound in comparison.drop_bounds)
     return {
-        "p": comparison.p_adjusted,
         "than": "≤" if comparison.p_adjusted <= alpha else ">",
         "alpha": alpha,
-        "p_unadjusted": comparison.p_value(settings.combine),
+        "unadjusted": comparison.p_value(settings.combine),
         "drop": _size(comparison.drop, unit),
-        "task": comparison.deciding_task,
         "margin": "" if comparison.margin is None else _size(comparison.margin, unit),
         "within": within,
-        "q": q,
-        "q_alone": comparison.p_noninferior,
-        "q_paired": comparison.p_noninferior_paired,
-        "gaps": comparison.gaps,
-        "counted": "the items that count"
-        if Code.ESTIMATE_AFTER_STOP in comparison.reason_codes
-        else "all planned items",
-        "best": _size(comparison.drop_bounds[0], unit),
-        "worst": _size(comparison.drop_bounds[1], unit),
-        "p_best": comparison.p_pooled_bounds[0],
-        "smallest_p": comparison.smallest_p,
-        "blocks": comparison.blocks,
+        "counted": "the items that count" if is_part else "all planned items",
+        "best": best,
+        "worst": worst,
         "kind": kind,
         "able": able,
         "needed": "no number of" if comparison.items_needed is None else f"about {comparison.items_needed:,}",

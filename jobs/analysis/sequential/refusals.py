@@ -66,7 +66,7 @@ def _other_choices(scores: ScoreSet, run: RunFiles, request: AnalyzeRequest) -> 
         "certify": ("certificates for", Settings.certify),
     }
     for name, (what, planned) in tests.items():
-        chosen = request.choices[name]
+        chosen = getattr(request, name)
         if chosen not in {planned, getattr(Settings, name)}:  # `maxt` is what Holm replaces here
             yield f"{what} {planned} (not --{name} {chosen})"
     for table in scores.tasks:

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from jobs.analysis import compare
-from jobs.analysis.pairing import Pairing, pair_up
+from jobs.analysis.pairing import SIDES, Pairing, pair_up
 from jobs.analysis.request import AnalyzeRequest
 from jobs.analysis.sequential.ledger import note_looks
 from jobs.analysis.sequential.monitor import Place, RunMonitor, follow
@@ -116,7 +116,7 @@ def _count(
 
 def _unless_silent(pairing: Pairing) -> Pairing:
     """A pairing without pairs if a model answered with nothing: the looks took that for wrong answers."""
-    if pairing.is_silent:
+    if any(task.is_silent(side) for task in pairing.tasks for side in SIDES):
         why = f"{pairing.label}: not compared, because one of the models gave no answers."
         tasks = tuple(replace(task, scores=None) for task in pairing.tasks)
         warnings = (*pairing.warnings, Notice(NoticeCode.NOT_COMPARED, why))
