@@ -189,12 +189,7 @@ def history_files(folder: str) -> FileSet:
 
 
 def follow(
-    folder: str,
-    reading: Reading,
-    *,
-    reference: str | None,
-    alpha: float,
-    temperature: Temperature,
+    folder: str, reading: Reading, *, reference: str | None, alpha: float, temperature: Temperature
 ) -> History:
     """Follow the models of a folder of runs.
 

@@ -80,9 +80,9 @@ class AnalysisResult:
         except ImportError:
             raise UserError("`to_frame` needs pandas: pip install 'lldeg[frames]'.") from None
 
-        from jobs.text.outputs import summary_rows, task_rows  # noqa: PLC0415
+        from jobs.text.outputs import summary_rows  # noqa: PLC0415
 
-        return pd.DataFrame(task_rows(self.analysis) if by_task else summary_rows(self.analysis))
+        return pd.DataFrame(summary_rows(self.analysis, by_task=by_task))
 
     def exit_status(self, gate: Literal["degraded", "certified"] = "degraded") -> int:
         """The exit status of `lldeg analyze --gate GATE`: 0, 1 or 3; with a policy, that of its decision."""

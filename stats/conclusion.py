@@ -52,9 +52,8 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
     """
     combined = combine_scores(tasks, settings.draws, settings.seed)
     paired, p_paired, p_pooled = evidence_of(tasks), _p_noninferior(tasks, settings), combined.pooled.p
-    best, worst = (completed(tasks, absent, case) for case in ("best", "worst"))
-    described = describe(tasks, absent, (best, worst), settings)
-    lacks = bool(missing_of(tasks, absent))
+    described, best, worst = _describe(tasks, absent, settings)
+    lacks = bool(_missing_of(tasks, absent))
     deciding: DropEvidence | None = paired
     p = p_paired
     if lacks and settings.missing == "worst":
@@ -86,31 +85,25 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
     return comparison, None if described.margin is None else deciding, float(sums @ sums)
 
 
-def describe(
-    tasks: Tasks,
-    absent: Absent,
-    filled: tuple[list[TaskScores] | None, list[TaskScores] | None],
-    settings: Settings,
-) -> Comparison:
-    """The numbers that count and measure, without any test; the intervals are unknown.
+def _describe(
+    tasks: Tasks, absent: Absent, settings: Settings
+) -> tuple[Comparison, list[TaskScores] | None, list[TaskScores] | None]:
+    """The numbers that count and measure, without any test; then all planned items at best and at worst.
 
-    Args:
-        tasks: the pairs.
-        absent: what is missing of planned tasks on which nothing pairs.
-        filled: all planned items at best and at worst, as `completed` gives them.
-        settings: for the margin.
+    Intervals are unknown. There is no best and no worst where something without bounds is missing.
     """
-    lacking = missing_of(tasks, absent)
+    lacking = _missing_of(tasks, absent)
     items = sum(task.differences.size for task in tasks)
     worse, better = sum(task.worse for task in tasks), sum(task.better for task in tasks)
     unit: Unit = "metric" if len(tasks) == 1 else "mixed"
     margin = tasks[0].margin if len(tasks) == 1 else None
     if all(task.bounds is not None for task in tasks):
         unit, margin = "share", settings.margin
-    bounds, (best, worst) = (-np.inf, np.inf), filled
+    best, worst = _completed(tasks, absent, "best"), _completed(tasks, absent, "worst")
+    bounds = -np.inf, np.inf
     if best is not None and worst is not None:
         bounds = _mean(best), _mean(worst)
-    return Comparison(
+    comparison = Comparison(
         items=items,
         missing=sum(task.missing for task in tasks) + sum(gap.items for gap in absent),
         missing_answers=(sum(gap.missing[0] for gap in lacking), sum(gap.missing[1] for gap in lacking)),
@@ -130,6 +123,7 @@ def describe(
         better=better,
         flip_rate=(worse + better) / items,
     )
+    return comparison, best, worst
 
 
 def conclude(
@@ -201,8 +195,7 @@ def conclude_course(
     settings = Settings(alpha=plan.alpha, margin=plan.margin)
 
     def untested(tasks: Tasks, absent: Absent) -> Comparison:
-        filled = completed(tasks, absent, "best"), completed(tasks, absent, "worst")
-        described = describe(tasks, absent, filled, settings)
+        described, *_ = _describe(tasks, absent, settings)
         return replace(described, method="exact" if plan.pooled else "monte-carlo")
 
     limits = course.interval or (NAN, NAN)
@@ -225,12 +218,12 @@ def conclude_course(
     return replace(decided, reason_codes=tuple(_explain_course(course, decided, finished=finished)))
 
 
-def missing_of(tasks: Tasks, absent: Absent) -> list[MissingAnswers]:
+def _missing_of(tasks: Tasks, absent: Absent) -> list[MissingAnswers]:
     """What is missing, by task."""
     return [gap for gap in (*map(lacking_of, tasks), *absent) if gap is not None]
 
 
-def completed(tasks: Tasks, absent: Absent, case: Case) -> list[TaskScores] | None:
+def _completed(tasks: Tasks, absent: Absent, case: Case) -> list[TaskScores] | None:
     """All planned items, missing scores filled in; None where something without bounds is missing."""
     filled: list[TaskScores | None] = []
     for task in tasks:

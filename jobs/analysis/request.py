@@ -46,9 +46,9 @@ AtTemperature = Annotated[float | None, Option(metavar="T", help="Compare only a
 class AnalyzeRequest:
     """What to read, what to compare, and how.
 
-    Fields with an `Option` are options of `lldeg analyze`, whose help says what they are; None is the choice of
-    the input. `stats.results.Settings` explains those that it has, too. With a policy, its `max_missing` takes
-    the place of `min_common`.
+    Fields with an `Option` are options of `lldeg analyze`, whose help says what they are; None stands for the
+    input's choice. `stats.results.Settings` explains those that it has, too. With a policy, its `max_missing`
+    takes the place of `min_common`.
 
     Attributes:
         metrics: metric by task, group or pattern ("*"); empty for the defaults.

@@ -104,7 +104,8 @@ def analyze(
         **options,
     )
     require_existing(paths)
-    folder = out or _default_folder(paths)
+    is_own = len(paths) == 1 and is_run(paths[0])  # never next to inputs of other tools
+    folder = out or (f"{paths[0].rstrip('/')}/analysis" if is_own else "analysis")
     analysis_files(folder).remove()  # what fails from here on must not leave the verdicts of another day
     analysis = analyze_paths(paths, request)
     write_analysis(analysis, folder, gate)
@@ -124,10 +125,3 @@ def analyze(
     if said := analysis.explain_status(gate):
         typer.echo(said, err=True)
     raise typer.Exit(analysis.exit_status(gate))
-
-
-def _default_folder(paths: list[str]) -> str:
-    """Where the files go: into the run or folder of runs, but never next to inputs of other tools."""
-    if len(paths) == 1 and is_run(paths[0]):
-        return f"{paths[0].rstrip('/')}/analysis"
-    return "analysis"

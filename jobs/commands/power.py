@@ -5,7 +5,7 @@ similar change), and how much of the flip rate is noise that reruns average out.
 samples and, where a throughput is known, GPU-hours, for several numbers of reruns side by side.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from math import inf
 from typing import Annotated
@@ -21,7 +21,6 @@ from orchestrator.rundir.schema import MOST_LOOKS
 from stats.planning import Design, expected_course, task_power
 from stats.sequential.boundaries import Stopping, Until
 from stats.sequential.plan import SequentialPlan
-from stats.tasks.combinations import Combine
 
 RERUNS = (1, 2, 3, 5, 10)
 
@@ -37,8 +36,7 @@ def power(
         ),
     ],
     drop: Annotated[
-        float | None,
-        typer.Option(metavar="D", help="True drop to plan for, as a share: 0.01 is one point."),
+        float | None, typer.Option(metavar="D", help="True drop to plan for, as a share: 0.01 is one point.")
     ] = None,
     reruns: Annotated[int, typer.Option(metavar="K", help="Reruns per item, for each model.")] = 1,
     tasks: Annotated[int, typer.Option(metavar="T", help="Number of tasks, of equal size.")] = 1,
@@ -88,17 +86,18 @@ def power(
     console = terminal()
     try:
         design = Design(items, flip_rate, reruns, noise_rate, alpha, chance)
-        for line in (*_summary(design, drop), *_over_tasks(design, drop, tasks)):
+        stopping = None if looks is None else Stopping(looks, until)
+        for line in _lines(design, drop, tasks, stopping, margin):
             console.print(line, highlight=False, soft_wrap=True)
-        if looks is not None:
-            for line in _stopping_early(design, drop, Stopping(looks, until), margin):
-                console.print(line, highlight=False, soft_wrap=True)
         console.print(_rerun_table(design, drop, throughput))
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
-def _summary(design: Design, drop: float | None) -> Iterator[str]:
+def _lines(
+    design: Design, drop: float | None, tasks: int, stopping: Stopping | None, margin: float
+) -> Iterator[str]:
+    """What the design detects, over all items, in single tasks, and with looks."""
     runs = f"{design.reruns} runs" if design.reruns > 1 else "one run"
     yield (
         f"{design.items:,} items, {runs} of each model, flip rate {design.flip_rate:.2%}, one-sided level "
@@ -112,25 +111,23 @@ def _summary(design: Design, drop: float | None) -> Iterator[str]:
             f"Items needed to detect it with power {design.power:g}: {design.items_for(drop):,} "
             f"({formula:,} by the large-sample formula)."
         )
-
-
-def _stopping_early(design: Design, drop: float | None, stopping: Stopping, margin: float) -> Iterator[str]:
-    """Power, and the share of the samples that is used, with and without a drop."""
+    if tasks > 1:
+        yield from _over_tasks(design, drop, tasks)
+    if stopping is None:
+        return
     if not 0.0 < margin < 1.0:
         raise UserError(f"--margin must be between 0 and 1, but is {margin:g}.")
     yield f"Stopping early at one of {stopping.looks} looks, until {stopping.until}:"
     for assumed in (0.0, *([] if drop is None else [drop])):
-        degraded, certified, used = expected_course(design, assumed, stopping, margin)
+        power, certificate, used = expected_course(design, assumed, stopping, margin)
         what = f"a drop of {points_text(assumed)}" if assumed else "no drop"
-        passed = f", certified {certified:.3f}" if stopping.until == "decided" else ""
+        certified = f", certified {certificate:.3f}" if stopping.until == "decided" else ""
         share = f"{100 * used:.0f} % of the variant's samples expected"
-        yield f"  {what}: degraded {degraded:.3f}{passed}; {share}."
+        yield f"  {what}: degraded {power:.3f}{certified}; {share}."
 
 
 def _over_tasks(design: Design, drop: float | None, tasks: int) -> Iterator[str]:
     """How the tests over tasks share the power, for damage on all tasks and on one."""
-    if tasks == 1:
-        return
     alone = replace(design, items=design.items // tasks, alpha=1 - (1 - design.alpha) ** (1 / tasks))
     yield (
         f"In a single one of {tasks} tasks of {alone.items:,} items, at a level corrected for the number of "
@@ -143,42 +140,36 @@ def _over_tasks(design: Design, drop: float | None, tasks: int) -> Iterator[str]
         return
     flips = round(design.items * design.flip_rate / tasks)
     yield f"Power over {tasks} tasks, each with the expected {flips:,} flips:"
-    share = (1 + drop / design.flip_rate) / 2
-    yield _task_line("drop spread over all tasks", task_power(flips, np.full(tasks, share), design.alpha))
+    cases = {"drop spread over all tasks": np.full(tasks, (1 + drop / design.flip_rate) / 2)}
     if drop * tasks <= design.flip_rate:
-        shares = np.full(tasks, 0.5)
+        cases["entire drop in one task"] = shares = np.full(tasks, 0.5)
         shares[0] = (1 + tasks * drop / design.flip_rate) / 2
-        yield _task_line("entire drop in one task", task_power(flips, shares, design.alpha))
-
-
-def _task_line(where: str, found: Mapping[Combine, float]) -> str:
-    return (
-        f"  {where}: joint {found['joint']:.3f}, pooled {found['pooled']:.3f}, max-drop "
-        f"{found['max-drop']:.3f}, Fisher {found['fisher']:.3f}."
-    )
+    for where, shares in cases.items():
+        power = task_power(flips, shares, design.alpha)
+        yield (
+            f"  {where}: joint {power['joint']:.3f}, pooled {power['pooled']:.3f}, max-drop "
+            f"{power['max-drop']:.3f}, Fisher {power['fisher']:.3f}."
+        )
 
 
 def _rerun_table(design: Design, drop: float | None, throughput: float | None) -> Table:
-    headings = ["reruns", "smallest drop", "samples"]
-    headings += [] if throughput is None else ["GPU-hours"]
-    headings += [] if drop is None else [f"items for {100 * drop:g} points", "samples"]
-    headings += [] if drop is None or throughput is None else ["GPU-hours"]
-    counts = sorted({*RERUNS, design.reruns})
-    return plain_table(headings, [_rerun_row(replace(design, reruns=n), drop, throughput) for n in counts])
+    """Drops and costs for several numbers of reruns; costs are of baseline and variant together."""
+    hours = [] if throughput is None else ["GPU-hours"]
+    headings = ["reruns", "smallest drop", "samples", *hours]
+    headings += [] if drop is None else [f"items for {100 * drop:g} points", "samples", *hours]
+    rows = []
 
+    def cost(items: int, reruns: int) -> list[str]:
+        samples = 2 * items * reruns
+        return [f"{samples:,}", *([] if throughput is None else [f"{samples / throughput / 3600:.2g}"])]
 
-def _rerun_row(design: Design, drop: float | None, throughput: float | None) -> list[str]:
-    smallest, cost = design.detectable_drop(), _cost(design.items, design.reruns, throughput)
-    row = [str(design.reruns), detectable_text(smallest), *cost]
-    if drop is None:
-        return row
-    if drop > design.largest_drop:  # so many reruns leave less variance than such a drop has by itself
-        return [*row, "", "", *([] if throughput is None else [""])]
-    needed = design.items_for(drop)
-    return [*row, f"{needed:,}", *_cost(needed, design.reruns, throughput)]
-
-
-def _cost(items: int, reruns: int, throughput: float | None) -> list[str]:
-    """Samples of baseline and variant together, and the hours they take."""
-    samples = 2 * items * reruns
-    return [f"{samples:,}", *([] if throughput is None else [f"{samples / throughput / 3600:.2g}"])]
+    for reruns in sorted({*RERUNS, design.reruns}):
+        own = replace(design, reruns=reruns)
+        row = [str(reruns), detectable_text(own.detectable_drop()), *cost(own.items, reruns)]
+        if drop is not None and drop > own.largest_drop:
+            row += ["", "", *([] if throughput is None else [""])]  # so many reruns leave too little variance
+        elif drop is not None:
+            needed = own.items_for(drop)
+            row += [f"{needed:,}", *cost(needed, reruns)]
+        rows.append(row)
+    return plain_table(headings, rows)

@@ -6,7 +6,7 @@ with one that goes by the exit status. The elements are those of the schema of A
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Literal, get_args
 from xml.etree import ElementTree as ET
@@ -28,6 +28,9 @@ KINDS: dict[Ruling, Kind] = {
 }
 RELEASE = "release"
 
+Case = tuple[str, str, Kind | None, str, str, str]
+"""Suite, name, what is wrong if anything is, its code, the message and details."""
+
 
 def junit(analysis: Analysis, gate: GateName) -> str:
     """The cases of a policy, or without one the comparisons, as a JUnit document.
@@ -37,13 +40,27 @@ def junit(analysis: Analysis, gate: GateName) -> str:
         gate: what passes without a policy.
     """
     decision = analysis.decision
+    told = _compared(analysis, gate) if decision is None else _judged(decision)
     suites: dict[str, list[ET.Element]] = defaultdict(list)
-    for suite, case in _compared(analysis, gate) if decision is None else _judged(decision):
-        suites[suite].append(case)
-    root = ET.Element("testsuites")
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    for suite, name, kind, code, message, details in told:
+        attributes = {"classname": f"lldeg.{valid(suite)}", "name": valid(name), "time": "0"}
+        element = ET.Element("testcase", attributes)
+        if kind is not None:
+            wrong = {"message": valid(message)} | ({} if kind == "skipped" else {"type": code})
+            ET.SubElement(element, kind, wrong).text = valid(details)
+        suites[suite].append(element)
+    root, now = ET.Element("testsuites"), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S")
     for number, (name, cases) in enumerate(suites.items()):
-        root.append(_suite(number, name, cases, now, headline(analysis)))
+        counts = {kind: str(sum(case.find(kind) is not None for case in cases)) for kind in get_args(Kind)}
+        tests = ET.SubElement(root, "testsuite", {
+            "id": str(number), "package": "lldeg", "name": valid(name) or RELEASE, "timestamp": now,
+            "hostname": "localhost", "tests": str(len(cases)), "failures": counts["failure"],
+            "errors": counts["error"], "skipped": counts["skipped"], "time": "0",
+        })  # fmt: skip
+        ET.SubElement(tests, "properties")
+        tests.extend(cases)
+        ET.SubElement(tests, "system-out").text = valid(headline(analysis))
+        ET.SubElement(tests, "system-err")
     ET.indent(root)
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{ET.tostring(root, encoding="unicode")}\n'
 
@@ -53,53 +70,27 @@ def valid(text: str) -> str:
     return INVALID.sub("\ufffd", clean(text))
 
 
-def _judged(decision: Decision) -> Iterator[tuple[str, ET.Element]]:
-    """Suites and their cases."""
+def _judged(decision: Decision) -> Iterator[Case]:
     for reason in decision.reasons:
-        yield RELEASE, _case(RELEASE, reason.code, "error", reason.code, reason.text)
+        yield RELEASE, RELEASE, "error", reason.code, reason.text, ""
     for case in judged_first(decision):
         message = " ".join(reason.text for reason in case.reasons)
         codes = " ".join(reason.code for reason in case.reasons)
         details = f"required: {case.demand.require}; reasons: {codes}"
         suite, kind = place(case.variant, case.temperature), KINDS.get(case.status)
-        yield suite, _case(suite, task_name(case), kind, case.reasons[0].code, message, details)
+        yield suite, task_name(case), kind, case.reasons[0].code, message, details
 
 
-def _compared(analysis: Analysis, gate: GateName) -> Iterator[tuple[str, ET.Element]]:
+def _compared(analysis: Analysis, gate: GateName) -> Iterator[Case]:
     if analysis.incomplete or (gate == "certified" and analysis.lacks_answers):
         said = "Planned samples are missing or failed."
-        yield RELEASE, _case(RELEASE, "complete", "error", "incomplete-run", said)
+        yield RELEASE, "complete", "error", "incomplete-run", said, ""
     if notice := analysis.unsound:
-        yield RELEASE, _case(RELEASE, "looks", "error", notice.code, notice.text)
+        yield RELEASE, "looks", "error", notice.code, notice.text, ""
     for result in analysis.results:
         verdict, reasons = result.comparison.verdict, result.comparison.reasons
         kind: Kind | None = "failure" if verdict is Verdict.DEGRADED else None
         if gate == "certified" and verdict is Verdict.INCONCLUSIVE:
             kind = "error"
         suite = place(result.variant, result.temperature)
-        yield suite, _case(suite, "all tasks", kind, verdict.value, reasons[0], " ".join(reasons))
-
-
-def _case(  # noqa: PLR0917 - as JUnit orders them
-    suite: str, name: str, kind: Kind | None, code: str, message: str, details: str = ""
-) -> ET.Element:
-    """One test, and what is wrong with it, if anything is."""
-    element = ET.Element("testcase", {"classname": f"lldeg.{valid(suite)}", "name": valid(name), "time": "0"})
-    if kind is not None:
-        told = {"message": valid(message)} | ({} if kind == "skipped" else {"type": code})
-        ET.SubElement(element, kind, told).text = valid(details)
-    return element
-
-
-def _suite(number: int, name: str, cases: Sequence[ET.Element], now: str, output: str) -> ET.Element:
-    counts = {kind: str(sum(case.find(kind) is not None for case in cases)) for kind in get_args(Kind)}
-    suite = ET.Element("testsuite", {
-        "id": str(number), "package": "lldeg", "name": valid(name) or RELEASE, "timestamp": now,
-        "hostname": "localhost", "tests": str(len(cases)), "failures": counts["failure"],
-        "errors": counts["error"], "skipped": counts["skipped"], "time": "0",
-    })  # fmt: skip
-    ET.SubElement(suite, "properties")
-    suite.extend(cases)
-    ET.SubElement(suite, "system-out").text = valid(output)
-    ET.SubElement(suite, "system-err")
-    return suite
+        yield suite, "all tasks", kind, verdict.value, reasons[0], " ".join(reasons)

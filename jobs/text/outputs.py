@@ -138,14 +138,12 @@ def output_files(analysis: Analysis) -> dict[str, str]:
     }
 
 
-def summary_rows(analysis: Analysis) -> list[Row]:
-    """One row per variant and temperature."""
-    return [_flat(result, result.comparison) for result in worded(analysis).results]
-
-
-def task_rows(analysis: Analysis) -> list[Row]:
-    """One row per variant, temperature and task."""
-    return [row for result in worded(analysis).results for row in _task_rows(result)]
+def summary_rows(analysis: Analysis, *, by_task: bool = False) -> list[Row]:
+    """One row per variant and temperature, or per variant, temperature and task."""
+    results = worded(analysis).results
+    if by_task:
+        return [row for result in results for row in _task_rows(result)]
+    return [_flat(result, result.comparison) for result in results]
 
 
 def _verdict_entry(result: VariantResult) -> Row:

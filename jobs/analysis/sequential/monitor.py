@@ -6,7 +6,7 @@ that both models have, so that both means are over equally many; in the worst ca
 tested in, every missing rerun is a loss.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -255,6 +255,39 @@ def follow(run: RunFiles) -> RunMonitor:
     except EvidenceError as error:
         raise UserError(f"The looks of {run.location} cannot be taken: {error}") from None
     return monitor
+
+
+def stops_early(scores: ScoreSet) -> bool:
+    """Whether scores come from a run whose variants are stopped when they are decided."""
+    return any("stopping" in run.manifest for run in scores.runs)
+
+
+def stopped_notes(runs: Sequence[RunFiles]) -> list[str]:
+    """What to know about answers of runs that stop early when they are used for something else.
+
+    Returns:
+        One sentence per run whose decisions left samples out: which comparisons were stopped, and where.
+
+    Raises:
+        UserError: if a run contradicts its plan.
+    """
+    notes = []
+    for run in runs:
+        if "stopping" not in run.manifest:
+            continue
+        monitor = follow(run)
+        stopped = [
+            f"{variant} at temperature {temperature:g} ({100 * course.share_used:.0f} %)"
+            for (variant, temperature), course in monitor.courses(tested=False).items()
+            if course.stopped
+        ]
+        if stopped and not monitor.finished:
+            notes.append(
+                f"{run.location} stopped variants early, with a share of their samples: {some(stopped)}. "
+                "Rates are over the items that were answered; damage that stopped a variant is, on average, "
+                "smaller than it looks."
+            )
+    return notes
 
 
 def _empty_tables(run: RunFiles, entry: StoppingEntry) -> list[TaskTable]:

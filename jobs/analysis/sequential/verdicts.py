@@ -6,7 +6,7 @@ describes a comparison counts the items of its deciding look alone, as a pure fu
 scores; if the rest was asked for later, all items.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -16,14 +16,17 @@ from jobs.analysis.pairing import SIDES, Pairing, pair_up
 from jobs.analysis.request import AnalyzeRequest
 from jobs.analysis.sequential.ledger import note_looks
 from jobs.analysis.sequential.monitor import Place, RunMonitor, follow
-from jobs.analysis.sequential.refusals import plan_settings
-from jobs.formats.notices import Notice, NoticeCode, once
+from jobs.formats.notices import Notice, NoticeCode, once, some
+from jobs.formats.run_files import RunFiles
 from jobs.formats.samples import Temperature
+from jobs.scores.scale_options import AS_READ
 from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.arrays import Ints
 from stats.conclusion import conclude_course
+from stats.results import Settings
 from stats.sequential.monitor import Course
+from stats.sequential.plan import SequentialPlan
 
 
 def analyze_by_looks(scores: ScoreSet, request: AnalyzeRequest) -> compare.Analysis:
@@ -37,7 +40,7 @@ def analyze_by_looks(scores: ScoreSet, request: AnalyzeRequest) -> compare.Analy
         UserError: if something else is asked for, the run contradicts its plan, nothing pairs, too little
             pairs, or a strict request finds a record of looks that the samples do not give.
     """
-    settings = plan_settings(scores, request)
+    settings = _plan_settings(scores, request)
     baseline, monitor = compare.choose_baseline(scores, request.baseline), follow(scores.runs[0])
     courses, looks = monitor.courses(), monitor.plan.stopping.looks
     noted = note_looks(scores.runs[0], monitor.digests, courses)
@@ -146,3 +149,67 @@ def _counting(
             )
         tables.append(replace(table, columns=columns))
     return replace(scores, tasks=tuple(tables))
+
+
+def _plan_settings(scores: ScoreSet, request: AnalyzeRequest) -> Settings:
+    """The settings that the plan of a run has.
+
+    Another choice would be made on scores that have been seen, so it is refused; None, or the default of a
+    test, stands for the plan's own.
+
+    Raises:
+        UserError: if something else is asked for; it names all of it and what the plan has. Or if other runs
+            are to be pooled with it.
+    """
+    if len(scores.runs) > 1:
+        name = next(run.location for run in scores.runs if "stopping" in run.manifest)
+        raise UserError(
+            f"{name} stops variants early by a plan of its own, so it cannot be pooled with other runs: "
+            "analyze it alone."
+        )
+    run = scores.runs[0]
+    if planned := list(_other_choices(scores, run, request)):
+        raise UserError(
+            f"{run.location} stops variants early by a plan that was fixed before its first answer, with "
+            f"{', '.join(planned)}: leave these options out."
+        )
+    entry = run.manifest["stopping"]
+    several = len(entry["comparisons"]) > 1
+    return Settings(alpha=entry["alpha"], margin=entry["margin"], adjust="holm" if several else "none")
+
+
+def _other_choices(scores: ScoreSet, run: RunFiles, request: AnalyzeRequest) -> Iterator[str]:
+    """What the plan has where something else is asked for."""
+    entry = run.manifest["stopping"]
+    numbers = {"alpha": ("level", entry["alpha"]), "margin": ("margin", entry["margin"])}
+    for name, (what, number) in numbers.items():
+        asked = request.stated(name)
+        if asked is not None and asked != number:
+            yield f"the {what} {number:g} (not --{name} {asked:g})"
+    tests = {
+        "combine": ("the statistic", SequentialPlan.combine),
+        "adjust": ("adjustment by", SequentialPlan.adjust),
+        "missing": ("missing answers at their", Settings.missing),
+        "certify": ("certificates for", Settings.certify),
+    }
+    for name, (what, planned) in tests.items():
+        chosen = getattr(request, name)
+        if chosen not in {planned, getattr(Settings, name)}:  # `maxt` is what Holm replaces here
+            yield f"{what} {planned} (not --{name} {chosen})"
+    for table in scores.tasks:
+        metric = entry["metrics"].get(table.info.name, table.info.metric)
+        if metric != table.info.metric:
+            yield f"the metric {metric} of {table.info.name} (not {table.info.metric})"
+    columns = {task.get("cluster") for task in run.tasks.values()} - {None}
+    has_none = not columns and not any(table.links is not None for table in scores.tasks)
+    if (
+        request.cluster is not None
+        and columns != {request.cluster}
+        and not (request.cluster == "none" and has_none)
+    ):
+        own = f"clusters by {some(sorted(map(str, columns)))}" if columns else "the clusters of the run"
+        yield f"{own} (not --cluster {request.cluster})"
+    if request.scales != AS_READ:
+        yield "the scales of the run (not --range, --margin TASK=M or another direction)"
+    if request.baseline not in {None, run.baseline}:
+        yield f"the baseline {run.baseline} (not --baseline {request.baseline})"
