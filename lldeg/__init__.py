@@ -87,9 +87,9 @@ def compare(
     from stats.results import Settings  # noqa: PLC0415
     from stats.scores import paired_scores  # noqa: PLC0415
 
-    own_unit = bounds is None
+    share = Settings.margin if bounds is None else margin
     try:
-        settings = Settings(alpha=alpha, missing=missing, **({} if own_unit else {"margin": margin}))  # type: ignore[arg-type]
+        settings = Settings(alpha=alpha, margin=share, missing=missing)
         scores = paired_scores(
             "scores",
             baseline_scores,
@@ -97,7 +97,7 @@ def compare(
             clusters=clusters,
             bounds=bounds,
             higher_is_better=higher_is_better,
-            margin=margin if own_unit else None,
+            margin=margin if bounds is None else None,
         )
         return with_reasons(compare_tasks([scores], settings), settings)
     except (EvidenceError, ValueError) as error:
@@ -131,8 +131,7 @@ def analyze(
     """Report which variants are worse than the baseline, as `lldeg analyze` does.
 
     Args:
-        paths: one or several of: a run directory, a folder of runs, results of other tools, score tables;
-            as paths or URLs.
+        paths: run directories, folders of runs, results of other tools, score tables; as paths or URLs.
         baseline: name of the baseline; None for the input's.
         temperature: compare at this one only.
         metrics: metric by task, group or pattern such as "*".
@@ -148,7 +147,7 @@ def analyze(
         missing: "worst" or "drop", as in `compare`.
         certify: "each" variant at level alpha, or "all" together.
         min_common: least share of common items to compare.
-        strict: refuse to compare answers to different prompts, or of different software or hardware.
+        strict: refuse to compare answers to different prompts, or from different software or hardware.
         columns: columns of JSON Lines and CSV files by role ("item", "score", …; docs/inputs.md).
         pair_by: "id" or "prompt": what tells that the items of two models are the same; None for "id".
         policy: what each task must show, as a YAML file or as its content; `decision` says whether it holds.
@@ -170,14 +169,12 @@ def analyze(
     from jobs.text.reasons import worded  # noqa: PLC0415
 
     share, own = (None, margin) if isinstance(margin, Mapping) else (margin, {})
-    scales = ScaleOptions(tuple(higher_is_better), tuple(lower_is_better), ranges or {}, own)
-    source = policy if policy is None or isinstance(policy, Mapping) else str(policy)
     request = AnalyzeRequest(
         metrics=metrics or {},
         where=where or {},
-        scales=scales,
+        scales=ScaleOptions(tuple(higher_is_better), tuple(lower_is_better), ranges or {}, own),
         columns=None if columns is None else Columns.of(columns, "columns"),
-        policy=None if source is None else load_policy(source),
+        policy=None if policy is None else load_policy(policy),
         margin=share,
         baseline=baseline,
         temperature=temperature,
@@ -191,8 +188,8 @@ def analyze(
         min_common=min_common,
         strict=strict,
     )
-    several = [paths] if isinstance(paths, str) or hasattr(paths, "__fspath__") else list(paths)
-    located = [str(path) for path in several]
+    is_one = isinstance(paths, str) or hasattr(paths, "__fspath__")
+    located = [str(path) for path in ([paths] if is_one else paths)]
     require_existing(located)
     if out is not None:
         analysis_files(out).remove()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
@@ -143,7 +144,7 @@ class PolicyError(UserError):
         super().__init__(f"{source}{said}")
 
 
-def load_policy(source: str | Path | Mapping[str, Any]) -> Policy:
+def load_policy(source: str | PathLike[str] | Mapping[str, Any]) -> Policy:
     """Read and check a policy as far as that is possible without knowing the tasks.
 
     Args:

@@ -83,8 +83,8 @@ def test_stopping_early_has_its_power_and_its_share_of_the_samples(run):
     )
     lines = [line for line in shown.splitlines() if "expected" in line]
     for line, drop in zip(lines, (0.0, 0.01), strict=True):
-        course = expected_course(Design(5_000, 0.09), drop, Stopping(5, "decided"), 0.01)
-        numbers = [f"{course.power:.3f}", f"{course.certificate:.3f}", f"{100 * course.share:.0f} %"]
+        power, certificate, share = expected_course(Design(5_000, 0.09), drop, Stopping(5, "decided"), 0.01)
+        numbers = [f"{power:.3f}", f"{certificate:.3f}", f"{100 * share:.0f} %"]
         assert all(number in line for number in numbers)
 
 
