@@ -188,8 +188,8 @@ def analyze(
         min_common=min_common,
         strict=strict,
     )
-    is_one = isinstance(paths, str) or hasattr(paths, "__fspath__")
-    located = [str(path) for path in ([paths] if is_one else paths)]
+    several = [paths] if isinstance(paths, str) or hasattr(paths, "__fspath__") else paths
+    located = [str(path) for path in several]
     require_existing(located)
     if out is not None:
         analysis_files(out).remove()

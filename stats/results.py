@@ -28,30 +28,16 @@ CHOICES: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What is asked of the tests.
+    """What is asked of the tests."""
 
-    Attributes:
-        alpha: level of the tests; intervals have confidence 1 − α, two-sided.
-        margin: largest acceptable drop, in shares of the metric's range.
-        combine: which combination over tasks decides.
-        adjust: how p-values are adjusted for the number of variants.
-        power: chance of detection behind the minimal detectable effect and the items needed.
-        draws: simulated draws where a distribution is not exact.
-        sign_vectors: most draws of the step-down max-T, common to all variants; none where it is exact.
-        seed: of all draws.
-        missing: "worst" certifies only what holds with every missing or failed answer as a loss of the
-            variant; "drop" looks at the pairs alone.
-        certify: "each" certifies every variant at level α by itself; "all" adjusts for their number by Holm.
-    """
-
-    alpha: float = 0.05
-    margin: float = 0.01
-    combine: Combine = "joint"
-    adjust: Adjust = "maxt"
-    power: float = 0.8
-    draws: int = DRAWS
-    sign_vectors: int = SIGN_VECTORS
-    seed: int = 0
+    alpha: float = 0.05  # level of the tests; intervals have confidence 1 − α, two-sided
+    margin: float = 0.01  # largest acceptable drop, in shares of the metric's range
+    combine: Combine = "joint"  # which combination over tasks decides
+    adjust: Adjust = "maxt"  # how p-values are adjusted for the number of variants
+    power: float = 0.8  # behind the minimal detectable effect and the items needed
+    draws: int = DRAWS  # where a distribution is not exact
+    sign_vectors: int = SIGN_VECTORS  # most draws of the step-down max-T; none where it is exact
+    seed: int = 0  # of all draws
     missing: Missing = "worst"
     certify: Certify = "each"
 

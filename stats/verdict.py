@@ -16,14 +16,9 @@ Decider: TypeAlias = Combine | Literal["noninferiority"]
 class Verdict(StrEnum):
     """What is known about a variant at the chosen level."""
 
-    DEGRADED = "degraded"
-    """Significantly worse than the baseline (adjusted p-value at most α)."""
-
-    CERTIFIED = "certified"
-    """Not worse by as much as the margin (non-inferiority p-value at most α)."""
-
-    INCONCLUSIVE = "inconclusive"
-    """Neither: more items are needed."""
+    DEGRADED = "degraded"  # significantly worse than the baseline: adjusted p-value at most α
+    CERTIFIED = "certified"  # not worse by as much as the margin: non-inferiority p-value at most α
+    INCONCLUSIVE = "inconclusive"  # neither: more items are needed
 
 
 class Code(StrEnum):

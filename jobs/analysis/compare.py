@@ -46,48 +46,32 @@ UNSOUND = {NoticeCode.LOOKS_REDRAWN, NoticeCode.LOOKS_DIFFER, NoticeCode.LOOKS_M
 
 @dataclass(frozen=True, kw_only=True)
 class VariantResult(Pairing):
-    """A pairing with the verdict on its variant.
+    """A pairing with the verdict on its variant."""
 
-    Attributes:
-        comparison: all numbers, per task and in total.
-        course: the looks that decided, in a run that stops early.
-        looks_planned: how many looks such a run has.
-    """
-
-    comparison: Comparison
-    course: Course | None = field(default=None, repr=False)
-    looks_planned: int | None = None
+    comparison: Comparison  # all numbers, per task and in total
+    course: Course | None = field(
+        default=None, repr=False
+    )  # the looks that decided, in a run that stops early
+    looks_planned: int | None = None  # how many looks such a run has
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What an invocation found.
-
-    Attributes:
-        baseline: name of the baseline.
-        settings: level, margin, tests, and the adjustment that was made.
-        warnings: what a reader of the verdicts must know.
-        results: one per variant and temperature.
-        scores: what it was found from; of a run that stops early, those that count.
-        incomplete: whether samples that were asked for are not there, or a variant could not be compared.
-        gaps: whether anything is missing or failed that one of two models should have answered.
-        plan: of the looks, in a run that stops early.
-        finished: whether such a run asked for the samples that its decisions had left out, too.
-        samples_digest: of the scores.
-        decision: of the policy, if there is one.
-    """
+    """What an invocation found."""
 
     baseline: str
-    settings: Settings
-    warnings: tuple[Notice, ...]
-    results: tuple[VariantResult, ...]
-    scores: ScoreSet = field(repr=False)
-    incomplete: bool
-    gaps: bool = False
-    plan: SequentialPlan | None = field(default=None, repr=False)
-    finished: bool = False
+    settings: Settings  # level, margin, tests, and the adjustment that was made
+    warnings: tuple[Notice, ...]  # what a reader of the verdicts must know
+    results: tuple[VariantResult, ...]  # one per variant and temperature
+    scores: ScoreSet = field(
+        repr=False
+    )  # what it was found from; of a run that stops early, those that count
+    incomplete: bool  # samples that were asked for are not there, or a variant could not be compared
+    gaps: bool = False  # anything is missing or failed that one of two models should have answered
+    plan: SequentialPlan | None = field(default=None, repr=False)  # of the looks, in a run that stops early
+    finished: bool = False  # such a run asked for the samples that its decisions had left out, too
     samples_digest: str | None = None
-    decision: Decision | None = None
+    decision: Decision | None = None  # of the policy, if there is one
 
     @property
     def paired_by(self) -> PairBy:

@@ -35,19 +35,12 @@ SIDES = (0, 1)
 
 @dataclass(frozen=True)
 class PairedTask:
-    """One task of a pairing.
-
-    Attributes:
-        info: name, metric, direction and group of the task.
-        sides: what both models answered, as it was read.
-        scores: the common items; None where there is none.
-        lacking: which answers are missing; None where all are there.
-    """
+    """One task of a pairing."""
 
     info: TaskInfo
-    sides: tuple[Column, Column]
-    scores: TaskScores | None
-    lacking: MissingAnswers | None
+    sides: tuple[Column, Column]  # what both models answered, as it was read
+    scores: TaskScores | None  # the common items; None where there is none
+    lacking: MissingAnswers | None  # which answers are missing; None where all are there
 
     def marked(self, code: NoticeCode, side: int) -> int:
         """Of how many scored answers of the baseline (0) or the variant (1) a notice holds."""
@@ -71,21 +64,13 @@ class PairedTask:
 
 @dataclass(frozen=True)
 class Pairing:
-    """A variant beside its baseline at one temperature.
-
-    Attributes:
-        baseline: name of the baseline.
-        variant: its name.
-        temperature: the common temperature, None if unknown.
-        tasks: those that one of the models was asked at this temperature.
-        warnings: what does not pair.
-    """
+    """A variant beside its baseline at one temperature."""
 
     baseline: str
     variant: str
     temperature: Temperature
-    tasks: tuple[PairedTask, ...] = field(repr=False)
-    warnings: tuple[Notice, ...] = field(default=(), repr=False)
+    tasks: tuple[PairedTask, ...] = field(repr=False)  # those that one of them was asked at this temperature
+    warnings: tuple[Notice, ...] = field(default=(), repr=False)  # what does not pair
 
     @property
     def label(self) -> str:

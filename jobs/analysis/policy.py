@@ -15,6 +15,8 @@ from orchestrator.errors import UserError
 from stats.results import Comparison, Settings
 
 Requirement: TypeAlias = Literal["certified", "not-degraded", "watched"]
+"""A drop below the margin is shown; there is no significant drop; nothing."""
+
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 MistakeCode = Literal[
@@ -36,17 +38,11 @@ class Rule(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     require: Requirement
-    """certified: a drop below the margin is shown; not-degraded: no significant drop; watched: nothing."""
-    alpha: Share | None = None
-    """Level at which this task blocks or is certified; at most the policy's."""
-    margin: Share | None = None
-    """Largest acceptable drop as a share of the metric's range."""
-    margin_own_unit: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """The same in the metric's own unit, for metrics without a range."""
-    min_items: int | None = Field(default=None, ge=1)
-    """Fewest items that must pair."""
-    max_missing: float | None = Field(default=None, ge=0, lt=1)
-    """Largest share of missing or failed samples of either model."""
+    alpha: Share | None = None  # at which this task blocks or is certified; at most the policy's
+    margin: Share | None = None  # largest acceptable drop as a share of the metric's range
+    margin_own_unit: float | None = Field(default=None, gt=0, allow_inf_nan=False)  # where there is no range
+    min_items: int | None = Field(default=None, ge=1)  # fewest items that must pair
+    max_missing: float | None = Field(default=None, ge=0, lt=1)  # largest share of missing or failed samples
 
     @property
     def limits(self) -> dict[str, Any]:
@@ -68,22 +64,12 @@ RuleOrWord = Annotated[Rule, BeforeValidator(_from_word)]
 
 @dataclass(frozen=True)
 class Demand:
-    """What must hold on one task, or over all of them, with every default filled in.
+    """What must hold on one task, or over all of them, with every default filled in."""
 
-    Attributes:
-        task: its name; None for all tasks together that are not only watched.
-        rule: the name of the rule in the policy; None where no rule names the task.
-        require: what must hold.
-        settings: of its tests, with a level and a margin of its own.
-        margin_own_unit: in the metric's own unit, for metrics without a range; None if not given.
-        min_items: fewest items that must pair.
-        max_missing: largest share of missing or failed samples of either model.
-    """
-
-    task: str | None
-    rule: str | None
+    task: str | None  # None for all tasks together that are not only watched
+    rule: str | None  # its name in the policy; None where no rule names the task
     require: Requirement
-    settings: Settings
+    settings: Settings  # of its tests, with a level and a margin of its own
     margin_own_unit: float | None
     min_items: int
     max_missing: float
@@ -103,18 +89,15 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    # the chance that a release without damage is blocked for damage, and the default of all rules; both
+    # default to those of the analysis
     alpha: Share | None = None
-    """Probability that a release without damage is blocked for damage; default: that of the analysis."""
     margin: Share | None = None
-    """Default of all rules; default: that of the analysis."""
     min_items: int = Field(default=MIN_ITEMS, ge=1)
     max_missing: float = Field(default=MAX_MISSING, ge=0, lt=1)
-    variants: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """The variants to release; the others are not judged. Default: all."""
-    tasks: dict[str, RuleOrWord] = Field(min_length=1)
-    """Rules by task, group or pattern; a task that no rule names is watched."""
-    overall: RuleOrWord = Rule(require="not-degraded")
-    """The rule for all tasks together that are not only watched."""
+    variants: tuple[str, ...] | None = Field(default=None, min_length=1)  # to release; others are not judged
+    tasks: dict[str, RuleOrWord] = Field(min_length=1)  # by name, group or pattern; watched without a rule
+    overall: RuleOrWord = Rule(require="not-degraded")  # for all tasks together that are not only watched
 
     @property
     def places(self) -> dict[str, Rule]:
@@ -185,12 +168,8 @@ class Ruling(StrEnum):
     """What a case, or the release, came to."""
 
     PASS = "pass"  # noqa: S105 - a verdict, no password
-    BLOCKED = "blocked"
-    """Damage was found."""
-
-    INSUFFICIENT = "insufficient"
-    """Not enough was measured or shown: the release does not pass, and no damage is proven."""
-
+    BLOCKED = "blocked"  # damage was found
+    INSUFFICIENT = "insufficient"  # it does not pass, and no damage is proven
     WATCHED = "watched"
 
 
