@@ -191,15 +191,7 @@ def history_files(folder: str) -> FileSet:
 def follow(
     folder: str, reading: Reading, *, reference: str | None, alpha: float, temperature: Temperature
 ) -> History:
-    """Follow the models of a folder of runs.
-
-    Args:
-        folder: path or URL with a run directory for each date.
-        reading: metrics and clusters.
-        reference: run whose baseline is the reference on every date; None for the baseline of each run, or
-            the first date where runs hold a single model.
-        alpha: probability of any false alarm, ever.
-        temperature: only this one; None for all.
+    """Follow the models of a folder of runs, with arguments as `lldeg.history` has them.
 
     Raises:
         UserError: there are fewer than two runs, one cannot be read or has no date, or nothing can be

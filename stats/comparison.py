@@ -98,12 +98,7 @@ def compare_variants(
 
 
 def adjustment_for(variants: Mapping[str, Sequence[TaskScores]], adjust: Adjust) -> Adjust:
-    """The adjustment that can be made: none of a single p-value, Holm's where max-T finds no common blocks.
-
-    Args:
-        variants: paired scores of every task, by variant.
-        adjust: what is asked for.
-    """
+    """What can be made: no adjustment of a single p-value, Holm's where max-T finds no common blocks."""
     if len(variants) == 1:
         return "none"
     if adjust == "maxt" and not shares_blocks(list(variants.values())):

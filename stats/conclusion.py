@@ -43,13 +43,7 @@ None where there is no single unit, or nothing is the worst; the sum of the squa
 
 
 def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
-    """All numbers of one variant over the given tasks together.
-
-    Args:
-        tasks: the pairs.
-        absent: what is missing of planned tasks on which nothing pairs.
-        settings: level, margin and what to do with missing answers.
-    """
+    """All numbers of one variant over the given tasks together, and what is missing of absent ones."""
     combined = combine_scores(tasks, settings.draws, settings.seed)
     paired, p_paired, p_pooled = evidence_of(tasks), _p_noninferior(tasks, settings), combined.pooled.p
     described, best, worst = _describe(tasks, absent, settings)

@@ -14,10 +14,6 @@ from jobs.scores.read import read_scores
 def analyze(paths: Sequence[str], request: AnalyzeRequest) -> Analysis:
     """Read scores, compare every variant with the baseline, and let the policy decide if there is one.
 
-    Args:
-        paths: what to read.
-        request: what to compare, and how.
-
     Raises:
         UserError: if the input cannot be read, nothing can be compared, or the policy does not fit.
     """

@@ -30,11 +30,7 @@ Question = tuple[VariantResult, Demand, list[TaskTable]]
 
 
 def decide_release(policy: Policy, analysis: Analysis) -> Decision:
-    """Judge every variant of an analysis.
-
-    Args:
-        policy: what must hold.
-        analysis: at the policy's level and margin where it has them.
+    """Judge every variant of an analysis, which has the policy's level and margin where that has them.
 
     Raises:
         PolicyError: the policy does not fit the scores; it names all mistakes.
@@ -202,11 +198,7 @@ def _doubts(
 ) -> Iterator[Reason]:
     """What keeps a case from passing although no damage is proven.
 
-    Args:
-        demand: what must hold.
-        comparison: the numbers; None where nothing pairs.
-        shares: of missing or failed samples, (baseline, variant).
-        answered: samples that have a score, (baseline, variant).
+    Shares of missing or failed samples and counts of answers are those of baseline and variant.
     """
     sides = ("baseline", "variant")
     if comparison is None:

@@ -122,14 +122,9 @@ class Pairing:
 def pair_up(
     scores: ScoreSet, baseline: str, variant: str, temperature: Temperature, cluster: str | None
 ) -> Pairing:
-    """Lay the columns of a variant and the baseline side by side, and say what does not pair.
+    """Lay the columns of two models side by side, and say what does not pair.
 
-    Args:
-        scores: all scores.
-        baseline: name of the baseline.
-        variant: name of the variant.
-        temperature: at which both are compared.
-        cluster: "none", "task", or anything else for the clusters of the input.
+    Clusters are "none", whole tasks ("task"), or, for anything else, those of the input.
     """
     tasks = []
     for table in scores.tasks:

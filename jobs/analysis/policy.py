@@ -128,10 +128,7 @@ class PolicyError(UserError):
 
 
 def load_policy(source: str | PathLike[str] | Mapping[str, Any]) -> Policy:
-    """Read and check a policy as far as that is possible without knowing the tasks.
-
-    Args:
-        source: path of a YAML file, or its content.
+    """Read a YAML file or take its content, and check it as far as that is possible without the tasks.
 
     Raises:
         UserError: no such file, or not a YAML mapping.

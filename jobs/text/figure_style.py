@@ -59,12 +59,7 @@ def new_figure(width: float = WIDTH, height: float = HEIGHT) -> Figure:
 
 
 def figure_files(figure: Figure, name: str) -> dict[str, bytes]:
-    """A figure as a vector and as a bitmap, by the names of their files.
-
-    Args:
-        figure: what to draw.
-        name: file name without suffix.
-    """
+    """A figure as a vector and as a bitmap, by the names of their files: a name with a suffix each."""
     metadata: Any = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
     files = {}
     with plot_style():

@@ -33,12 +33,7 @@ Case = tuple[str, str, Kind | None, str, str, str]
 
 
 def junit(analysis: Analysis, gate: GateName) -> str:
-    """The cases of a policy, or without one the comparisons, as a JUnit document.
-
-    Args:
-        analysis: what was found, in words.
-        gate: what passes without a policy.
-    """
+    """The cases of a policy, or without one the comparisons, as a JUnit document; reasons are in words."""
     decision = analysis.decision
     told = _compared(analysis, gate) if decision is None else _judged(decision)
     suites: dict[str, list[ET.Element]] = defaultdict(list)

@@ -157,12 +157,7 @@ def _doubt(result: VariantResult) -> str:
 
 
 def gap_lines(results: Sequence[VariantResult], limit: int) -> list[str]:
-    """Missing and failed answers per side and task, the most first.
-
-    Args:
-        results: the comparisons.
-        limit: most tasks to list; a separate line counts the others.
-    """
+    """Missing and failed answers per side and task, the most first; the last line counts those left out."""
     gaps = [(result, gap) for result in results for gap in result.gaps]
     gaps.sort(key=lambda pair: -sum((*pair[1].missing, *pair[1].failed)))
     lines = []
@@ -181,11 +176,9 @@ def shown_warnings(warnings: Sequence[Notice]) -> list[str]:
         kinds.setdefault(warning.code, []).append(warning.text)
     shown = []
     for texts in kinds.values():
-        listed, rest = texts[:MANY_ALIKE], len(texts) - MANY_ALIKE
-        if rest == 1:
-            listed, rest = texts, 0
-        shown += listed
-        if rest > 0:
+        rest = len(texts) - MANY_ALIKE
+        shown += texts[:MANY_ALIKE] if rest > 1 else texts
+        if rest > 1:
             shown.append(f"{rest} more warnings of this kind are in verdicts.json.")
     return shown
 

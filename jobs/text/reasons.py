@@ -71,11 +71,7 @@ def with_reasons(
 ) -> Comparison:
     """A comparison, and those of its tasks, with their reasons as sentences.
 
-    Args:
-        comparison: the numbers and the codes.
-        settings: level, and what was asked for.
-        course: the looks, in a run that stops early.
-        looks: how many were planned.
+    In a run that stops early they speak of its course, and of the number of looks that were planned.
     """
     values = _values(comparison, settings, course) | {"c": comparison, "looks": looks}
     return replace(

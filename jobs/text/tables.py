@@ -1,6 +1,4 @@
-"""The verdicts as tables for a terminal of 80 columns or fewer, warnings first.
-
-Names are shown as text, never as markup. `jobs.text.markdown` says the same in a document.
+"""The verdicts as tables for a terminal of 80 columns or fewer, warnings first; names are never markup.
 
 A sweep of five variants at two temperatures on forty tasks has four hundred task rows, nearly all of which
 say that nothing was found. The files hold them all; a terminal shows where the damage sits.
@@ -14,8 +12,8 @@ from rich.text import Text
 
 from jobs.analysis.compare import Analysis
 from jobs.analysis.policy import Ruling
+from jobs.text import meaning as words
 from jobs.text.format import amount, broken, clean, drop_text, p_text, scores_text, temperature_text
-from jobs.text.meaning import STATUS_WORDS, decision_lines, gap_lines, meanings, place, shown_warnings, terms
 from stats.results import Comparison
 from stats.verdict import Code, Verdict
 
@@ -44,13 +42,13 @@ Cells = tuple[str, ...]
 
 def print_analysis(analysis: Analysis, console: Console, *, all_tasks: bool = False) -> None:
     """Show warnings, verdicts, their meaning, the tasks behind them, and the decision of a policy."""
-    for warning in shown_warnings(analysis.warnings):
+    for warning in words.shown_warnings(analysis.warnings):
         console.print(Text(f"Warning: {clean(warning)}", style="yellow"))
-    console.print(Text(terms(analysis)))
+    console.print(Text(words.terms(analysis)))
     _print_rows(console, *verdict_table(analysis, wide=console.width >= WIDE))
-    for sentence in meanings(analysis):
+    for sentence in words.meanings(analysis):
         console.print(Text(sentence))
-    if gaps := gap_lines(analysis.results, MOST_GAPS):
+    if gaps := words.gap_lines(analysis.results, MOST_GAPS):
         console.print()
         console.print(Text(GAPS, style="bold"))
         for line in gaps:
@@ -66,20 +64,17 @@ def print_analysis(analysis: Analysis, console: Console, *, all_tasks: bool = Fa
     if (decision := analysis.decision) is not None:
         console.print()
         cases = f"{len(decision.cases)} case{'s' * (len(decision.cases) != 1)}"
-        said = f"{STATUS_WORDS[decision.status].upper()} ({cases}, {decision.family} can block)."
+        said = f"{words.STATUS_WORDS[decision.status].upper()} ({cases}, {decision.family} can block)."
         console.print(Text.assemble("Release policy: ", (said, STYLES[decision.status])))
-        for line in decision_lines(decision):
+        for line in words.decision_lines(decision):
             console.print(Text(f"  {clean(line)}"))
 
 
 def task_tables(analysis: Analysis, *, all_tasks: bool) -> list[tuple[str, list[Cells]]]:
-    """The tasks to show of each comparison, the most damaged first: a heading, and rows under `TASK_HEADER`.
+    """The tables to show of each comparison, the worst task first: a heading, and rows under `TASK_HEADER`.
 
-    Args:
-        analysis: what was found.
-        all_tasks: all, or of each degraded comparison those that lost points, ten at most. A task's p-value
-            is not adjusted for the number of variants, so where the whole is not degraded a single task's is
-            not a finding.
+    All tasks, or of each degraded comparison those that lost points, ten at most: a task's p-value is not
+    adjusted for the number of variants, so it is no finding where the whole is not degraded.
     """
     tables = []
     for result in analysis.results:
@@ -89,7 +84,7 @@ def task_tables(analysis: Analysis, *, all_tasks: bool) -> list[tuple[str, list[
             is_shown = comparison.verdict is Verdict.DEGRADED
             tasks = [task for task in tasks[:MOST_TASKS] if is_shown and task.drop > 0.0]
         if tasks:
-            title = f"{place(result.variant, result.temperature)}, worst task first"
+            title = f"{words.place(result.variant, result.temperature)}, worst task first"
             tables.append((title, [(clean(task.task or ""), *_cells(task)) for task in tasks]))
     return tables
 

@@ -37,8 +37,6 @@ FORMAT = 1
 CLOSE = 1e-6
 """Relative difference up to which numbers are the same: machines add up in different orders."""
 
-Entry = Mapping[str, Any]
-
 
 def looks_of(courses: Mapping[Place, Course], digests: Mapping[Place, Sequence[str]]) -> dict[Key, Facts]:
     """The looks of comparisons until their decisions, with digests of the scores that each has used."""
@@ -78,9 +76,6 @@ def labels(keys: Iterable[Key]) -> str:
 
 class Ledger:
     """The looks on record.
-
-    Args:
-        store: the run.
 
     Attributes:
         looks: each as it was recorded last.
@@ -205,25 +200,25 @@ def looks_on_record(run: RunFiles) -> list[Key] | None:
     return None if recorded is None else _keys(recorded)
 
 
-def _keys(recorded: Mapping[Place, Entry]) -> list[Key]:
+def _keys(recorded: Mapping[Place, Any]) -> list[Key]:
     looks = {place: entry.get("looks") for place, entry in recorded.items()}
     counts = {place: len(listed) for place, listed in looks.items() if isinstance(listed, list)}
     return [(*place, look) for place, count in counts.items() for look in range(1, count + 1)]
 
 
-def _recorded(run: RunFiles) -> dict[Place, Entry] | None:
+def _recorded(run: RunFiles) -> dict[Place, Any] | None:
     try:
         return _by_place(run.store.read_looks())
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 
-def _by_place(text: str | bytes) -> dict[Place, Entry]:
+def _by_place(text: str | bytes) -> dict[Place, Any]:
     entries = json.loads(text)["comparisons"]
     return {(str(entry["variant"]), float(entry["temperature"])): entry for entry in entries}
 
 
-def _is_behind(recorded: Entry | None, computed: Entry | None) -> bool:
+def _is_behind(recorded: Any, computed: Any) -> bool:
     """Whether a record is that of an earlier moment, when the comparison had not been decided."""
     if recorded is None or computed is None or recorded.get("verdict") is not None:
         return False

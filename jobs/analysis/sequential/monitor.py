@@ -70,15 +70,10 @@ class AnswerGrid:
 class RunMonitor:
     """Takes the looks of a run as its answers become known.
 
-    Args:
-        run: its manifest and its items say what was planned.
-
     Attributes:
-        baseline: name of the baseline.
         tasks: in the order of the plan, without answers, items in the order in which they are asked.
         seeds: those of the reruns, by task and temperature, ascending, `NO_SEED` for answers without one.
         places: variant and temperature of every comparison.
-        plan: looks, spending and levels.
         finished: whether the run asked for the samples that its decisions had left out, too.
         digests: of the scores that the looks of each comparison have used, one per look.
 
@@ -185,10 +180,7 @@ class RunMonitor:
         return self._looks.get((model, temperature), 0)
 
     def advance(self) -> bool:
-        """Take all looks that have become possible.
-
-        Returns:
-            whether there were any.
+        """Take all looks that have become possible; whether there were any.
 
         Raises:
             EvidenceError: scores are outside of their metric's range.

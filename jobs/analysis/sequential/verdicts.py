@@ -32,10 +32,6 @@ from stats.sequential.plan import SequentialPlan
 def analyze_by_looks(scores: ScoreSet, request: AnalyzeRequest) -> compare.Analysis:
     """Compare every variant of a run that stops early.
 
-    Args:
-        scores: those of that run alone.
-        request: what to compare; it may ask for nothing that is not in the plan.
-
     Raises:
         UserError: if something else is asked for, the run contradicts its plan, nothing pairs, too little
             pairs, or a strict request finds a record of looks that the samples do not give.
