@@ -12,7 +12,7 @@ from jobs.analysis.analyze import analyze as analyze_paths
 from jobs.analysis.compare import GateName
 from jobs.analysis.policy import load_policy
 from jobs.analysis.request import AnalyzeRequest
-from jobs.commands.options import Columns, Higher, Lower, Margin, Metric, Range, Where, options_of
+from jobs.commands.options import Columns, Higher, Lower, Margin, Metric, Out, Range, Where, options_of
 from jobs.formats.columns import parse_columns
 from jobs.formats.key_values import parse_assignments, read_metrics
 from jobs.formats.registry import is_run, require_existing
@@ -38,9 +38,7 @@ _PATHS = (
 def analyze(
     paths: Annotated[list[str], typer.Argument(metavar="PATH...", help=_PATHS)],
     *,
-    out: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Output folder; default: RUN/analysis.")
-    ] = None,
+    out: Out = None,
     metric: Metric = None,
     metrics: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Like --metric, in a JSON file {task: metric}.")

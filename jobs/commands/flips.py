@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from jobs.analysis.sequential.monitor import stopped_notes
-from jobs.commands.options import Columns
+from jobs.commands.options import Columns, Metric, Out
 from jobs.formats.columns import parse_columns
 from jobs.formats.key_values import parse_assignments, read_metrics
 from jobs.formats.registry import is_run
@@ -25,16 +25,11 @@ def flips(
         ),
     ],
     *,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Output folder; default: RUN/analysis.")
-    ] = None,
+    out: Out = None,
     variant: Annotated[str | None, typer.Option(metavar="NAME", help="Only this variant.")] = None,
     task: Annotated[str | None, typer.Option(metavar="NAME", help="Only this task.")] = None,
     temperature: Annotated[float | None, typer.Option(metavar="T", help="Only this temperature.")] = None,
-    metric: Annotated[
-        list[str] | None,
-        typer.Option(metavar="TASK=METRIC", help="Metric of a task, group or pattern such as '*'."),
-    ] = None,
+    metric: Metric = None,
     columns: Columns = None,
     by_task: Annotated[bool, typer.Option("--by-task", help="Show each task, not only the total.")] = False,
 ) -> None:
@@ -65,7 +60,7 @@ def flips(
     report["warnings"][:0] = stopped_notes(reruns.runs)
     if not report["cells"]:
         raise UserError(" ".join(report["warnings"]))
-    folder = out or default_folder(folders)
+    folder = Path(out) if out else default_folder(folders)
     written = write_flips(reruns, report, folder)
     console = terminal()
     print_flips(report, console, by_task=by_task)

@@ -1,11 +1,11 @@
 """`lldeg history`: has a model or an endpoint become worse over the dates of a folder of runs?"""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from jobs.analysis.request import AtTemperature, Cluster
-from jobs.commands.options import Metric
+from jobs.commands.options import Metric, TableOrJson
 from jobs.formats.key_values import parse_assignments
 from jobs.scores.score_set import Reading
 from jobs.text.terminal import terminal
@@ -33,7 +33,7 @@ def history(
     temperature: AtTemperature = None,
     metric: Metric = None,
     cluster: Cluster = None,
-    format_: Annotated[Literal["table", "json"], typer.Option("--format", help="Output format.")] = "table",
+    format_: TableOrJson = "table",
 ) -> None:
     """Track a model over time and alert when it degrades; the false alarm rate holds however often you look.
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from dataclasses import MISSING, fields
 from inspect import Parameter, signature
-from typing import Annotated, TypeVar, get_type_hints
+from typing import Annotated, Literal, TypeVar, get_type_hints
 
-import typer
+from typer import Argument, Option
 
 from jobs.formats.columns import FILE as COLUMNS_FILE
 from jobs.formats.columns import ROLES
@@ -23,19 +23,18 @@ _COLUMNS = (
     f"Columns of JSON Lines and CSV files: {', '.join(ROLES)}. A dotted path leads into nested objects; "
     f"default: {COLUMNS_FILE} next to the file."
 )
-Run = Annotated[str, typer.Argument(metavar="RUN", help="Run directory (path or URL).", show_default=False)]
-Metric = Annotated[
-    list[str] | None,
-    typer.Option(metavar="TASK=METRIC", help="Metric of a task, group or pattern such as '*'."),
-]
-Margin = Annotated[list[str] | None, typer.Option(metavar="[TASK=]M", help=_MARGIN)]
-Higher = Annotated[list[str] | None, typer.Option("--higher-is-better", metavar="TASK", help=_HIGHER)]
-Lower = Annotated[list[str] | None, typer.Option("--lower-is-better", metavar="TASK", help=_LOWER)]
-Range = Annotated[list[str] | None, typer.Option("--range", metavar="TASK=LOW..HIGH", help=_RANGE)]
-Where = Annotated[
-    list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="Keep only table rows with this value.")
-]
-Columns = Annotated[list[str] | None, typer.Option("--columns", metavar="ROLE=COLUMN,...", help=_COLUMNS)]
+_METRIC = "Metric of a task, group or pattern such as '*'."
+_WHERE = "Keep only table rows with this value."
+Run = Annotated[str, Argument(metavar="RUN", help="Run directory (path or URL).", show_default=False)]
+Out = Annotated[str | None, Option(metavar="DIR", help="Output folder; default: RUN/analysis.")]
+TableOrJson = Annotated[Literal["table", "json"], Option("--format", help="Output format.")]
+Metric = Annotated[list[str] | None, Option(metavar="TASK=METRIC", help=_METRIC)]
+Margin = Annotated[list[str] | None, Option(metavar="[TASK=]M", help=_MARGIN)]
+Higher = Annotated[list[str] | None, Option("--higher-is-better", metavar="TASK", help=_HIGHER)]
+Lower = Annotated[list[str] | None, Option("--lower-is-better", metavar="TASK", help=_LOWER)]
+Range = Annotated[list[str] | None, Option("--range", metavar="TASK=LOW..HIGH", help=_RANGE)]
+Where = Annotated[list[str] | None, Option(metavar="COLUMN=VALUE", help=_WHERE)]
+Columns = Annotated[list[str] | None, Option("--columns", metavar="ROLE=COLUMN,...", help=_COLUMNS)]
 
 
 def options_of(record: type) -> Callable[[Command], Command]:
@@ -48,16 +47,10 @@ def options_of(record: type) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         hints = get_type_hints(record, include_extras=True)
         own = [p for p in signature(command).parameters.values() if p.kind is not Parameter.VAR_KEYWORD]
-        own += [
-            Parameter(
-                field.name,
-                Parameter.KEYWORD_ONLY,
-                default=Parameter.empty if field.default is MISSING else field.default,
-                annotation=hints[field.name],
-            )
-            for field in fields(record)
-            if hasattr(hints[field.name], "__metadata__")
-        ]
+        for field in fields(record):
+            if hasattr(hint := hints[field.name], "__metadata__"):
+                default = Parameter.empty if field.default is MISSING else field.default
+                own.append(Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=hint))
         annotations = {parameter.name: parameter.annotation for parameter in own}
         command.__signature__ = signature(command).replace(parameters=own)  # type: ignore[attr-defined]
         command.__annotations__ = annotations | {"return": None}

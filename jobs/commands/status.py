@@ -3,13 +3,13 @@
 import json
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from jobs.commands.options import Run
+from jobs.commands.options import Run, TableOrJson
 from jobs.exit_status import INCOMPLETE
 from jobs.formats.notices import some
 from jobs.submit.progress import run_status, standing_text, tally, time_left
@@ -20,11 +20,7 @@ from orchestrator.rundir.progress import Standing
 SECONDS_UNTIL_MISSED = 15  # a submit writes a heartbeat every three
 
 
-def status(
-    run: Run,
-    *,
-    format_: Annotated[Literal["table", "json"], typer.Option("--format", help="Output format.")] = "table",
-) -> None:
+def status(run: Run, *, format_: TableOrJson = "table") -> None:
     """Show the progress of a sweep: samples done, missing and failed, rates, time left, replicas.
 
     Works from any machine that can read the run directory, during the sweep and afterwards.
