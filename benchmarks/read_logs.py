@@ -20,8 +20,8 @@ from pathlib import Path
 
 from jobs.formats.columns import parse_columns
 from jobs.formats.registry import formats
+from jobs.formats.samples import InputQuery
 from jobs.scores.read import read_scores
-from jobs.scores.score_set import Reading
 
 ROUNDS = 3
 COLUMNS = ["item=sample_id,score=evaluation.score,variant=model_id,prompt=input.raw,response=output.raw"]
@@ -57,13 +57,13 @@ def parse(folder: str) -> None:
 
 def read(folder: str) -> None:
     """Read the scores as `lldeg analyze` does."""
-    read_scores(sorted(str(path) for path in Path(folder).glob("*.jsonl")), Reading({}))
+    read_scores(sorted(str(path) for path in Path(folder).glob("*.jsonl")))
 
 
 def read_columns(folder: str) -> None:
     """Read them as `lldeg analyze --columns` does."""
     paths = sorted(str(path) for path in Path(folder).glob("*.jsonl"))
-    read_scores(paths, Reading({}, columns=parse_columns(COLUMNS)))
+    read_scores(paths, InputQuery(columns=parse_columns(COLUMNS)))
 
 
 PARTS = {"parse": parse, "Every Eval Ever": read, "named columns": read_columns}

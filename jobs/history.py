@@ -20,9 +20,9 @@ from rich.text import Text
 from jobs.analysis.pairing import Pairing, pair_up
 from jobs.formats.notices import NoticeCode
 from jobs.formats.run_files import runs_in
-from jobs.formats.samples import Temperature
+from jobs.formats.samples import InputQuery, Temperature
 from jobs.scores.read import read_unlinked
-from jobs.scores.score_set import Column, Reading, ScoreSet
+from jobs.scores.score_set import Column, ScoreSet
 from jobs.text import figure_style
 from jobs.text.format import clean, drop_text, p_text, scores_text
 from jobs.text.meaning import place
@@ -189,7 +189,7 @@ def history_files(folder: str) -> FileSet:
 
 
 def follow(
-    folder: str, reading: Reading, *, reference: str | None, alpha: float, temperature: Temperature
+    folder: str, reading: InputQuery, *, reference: str | None, alpha: float, temperature: Temperature
 ) -> History:
     """Follow the models of a folder of runs, with arguments as `lldeg.history` has them.
 

@@ -162,10 +162,10 @@ def analyze(
     from jobs.analysis.analyze import analyze as analyze_paths  # noqa: PLC0415
     from jobs.analysis.policy import load_policy  # noqa: PLC0415
     from jobs.analysis.request import AnalyzeRequest  # noqa: PLC0415
-    from jobs.formats.columns import Columns  # noqa: PLC0415
+    from jobs.formats.columns import checked_columns  # noqa: PLC0415
     from jobs.formats.registry import require_existing  # noqa: PLC0415
     from jobs.report.write import analysis_files  # noqa: PLC0415
-    from jobs.scores.scale_options import ScaleOptions  # noqa: PLC0415
+    from jobs.scores.scales import ScaleOptions  # noqa: PLC0415
     from jobs.text.reasons import worded  # noqa: PLC0415
 
     share, own = (None, margin) if isinstance(margin, Mapping) else (margin, {})
@@ -173,7 +173,7 @@ def analyze(
         metrics=metrics or {},
         where=where or {},
         scales=ScaleOptions(tuple(higher_is_better), tuple(lower_is_better), ranges or {}, own),
-        columns=None if columns is None else Columns.of(columns, "columns"),
+        columns=None if columns is None else checked_columns(columns, "columns"),
         policy=None if policy is None else load_policy(policy),
         margin=share,
         baseline=baseline,
@@ -284,8 +284,8 @@ def history(
         UserError: a run cannot be read or has no date, nothing can be compared, or `alpha` is not above 0 and
             at most 0.5.
     """
+    from jobs.formats.samples import InputQuery  # noqa: PLC0415
     from jobs.history import follow, history_files  # noqa: PLC0415
-    from jobs.scores.score_set import Reading  # noqa: PLC0415
 
     if not 0.0 < alpha <= 0.5:
         raise UserError(f"alpha must be above 0 and at most 0.5; it is {alpha:g}.")
@@ -293,7 +293,7 @@ def history(
         history_files(out).remove()
     found = follow(
         str(folder),
-        Reading(dict(metrics or {}), cluster),
+        InputQuery(dict(metrics or {}), cluster),
         reference=None if reference is None else str(reference),
         alpha=alpha,
         temperature=temperature,

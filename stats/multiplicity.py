@@ -41,8 +41,11 @@ def adjust_p_values(p_values: Floats, adjust: Adjust) -> Floats:
     Raises:
         ValueError: for "maxt", which needs the scores (`stats.tasks.maxt`).
     """
-    if adjust == "maxt":
-        raise ValueError("P-values alone cannot be adjusted by 'maxt': use holm, bh or none.")
-    if adjust == "none":
-        return p_values
-    return holm(p_values) if adjust == "holm" else benjamini_hochberg(p_values)
+    match adjust:
+        case "holm":
+            return holm(p_values)
+        case "bh":
+            return benjamini_hochberg(p_values)
+        case "none":
+            return p_values
+    raise ValueError(f"P-values alone cannot be adjusted by {adjust!r}: use holm, bh or none.")

@@ -49,7 +49,7 @@ class SignFlipTest:
         self.blocks, smallest = sums.size, float(np.exp2(-float(np.count_nonzero(sums))))
         if splits is not None:
             self.statistic += splits.observed
-            self.blocks += splits.successes.size
+            self.blocks += splits.items
             smallest *= float(np.exp(splits.log_largest))
         self.log_tail: Callable[[float], float]
         self.method: Method = "exact"

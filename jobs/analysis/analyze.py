@@ -17,7 +17,7 @@ def analyze(paths: Sequence[str], request: AnalyzeRequest) -> Analysis:
     Raises:
         UserError: if the input cannot be read, nothing can be compared, or the policy does not fit.
     """
-    scores = read_scores(paths, request.reading)
+    scores = read_scores(paths, request.query, request.scales)
     analysis = (analyze_by_looks if stops_early(scores) else analyze_scores)(scores, request)
     analysis = replace(analysis, samples_digest=analysis.scores.digest())
     if request.policy is None:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from jobs.formats.across_tools import repeats_a_prompt
 from jobs.formats.notices import Notice, NoticeCode, some
+from jobs.formats.run_files import mixed_writers
 from jobs.formats.samples import PairBy, Temperature, temperatures_text
-from jobs.formats.writers import mixed_writers
 from jobs.scores.score_set import Column, ScoreSet, TaskInfo, TaskTable
 from stats.arrays import Floats, Ints
 from stats.scores import MissingAnswers, SideAnswers, TaskScores

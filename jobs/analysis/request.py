@@ -8,9 +8,9 @@ from typer import Option
 
 from jobs.analysis.policy import Policy, PolicyError
 from jobs.formats.columns import Columns
-from jobs.formats.samples import PairBy
-from jobs.scores.scale_options import AS_READ, ScaleOptions
-from jobs.scores.score_set import Reading, ScoreSet
+from jobs.formats.samples import InputQuery, PairBy
+from jobs.scores.scales import AS_READ, ScaleOptions
+from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.multiplicity import Adjust
 from stats.results import CHOICES, Certify, Missing, Settings
@@ -92,11 +92,9 @@ class AnalyzeRequest:
                 raise PolicyError("The policy", [("invalid-policy", said)])
 
     @property
-    def reading(self) -> Reading:
+    def query(self) -> InputQuery:
         """What the readers need to know."""
-        return Reading(
-            dict(self.metrics), self.cluster, dict(self.where), self.columns, self.pair_by, scales=self.scales
-        )
+        return InputQuery(dict(self.metrics), self.cluster, dict(self.where), self.columns, self.pair_by)
 
     def stated(self, name: str) -> float | None:
         """The level or the margin of the policy, else the one asked for."""

@@ -17,7 +17,7 @@ from jobs.formats.columns import parse_columns
 from jobs.formats.key_values import parse_assignments, read_metrics
 from jobs.formats.registry import is_run, require_existing
 from jobs.report.write import analysis_files, write_analysis
-from jobs.scores.scale_options import scale_options
+from jobs.scores.scales import scale_options
 from jobs.text.junit import junit
 from jobs.text.markdown import markdown
 from jobs.text.meaning import headline

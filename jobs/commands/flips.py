@@ -10,8 +10,8 @@ from jobs.commands.options import Columns, Metric, Out
 from jobs.formats.columns import parse_columns
 from jobs.formats.key_values import parse_assignments, read_metrics
 from jobs.formats.registry import is_run
+from jobs.formats.samples import InputQuery
 from jobs.scores.read import read_reruns
-from jobs.scores.rerun_set import RerunQuery
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
 
@@ -52,9 +52,10 @@ def flips(
     metrics = read_metrics(listed) | parse_assignments("--metric", metric or [])
     reruns = read_reruns(
         folders,
-        RerunQuery(
-            metrics, columns=parse_columns(columns), variant=variant, task=task, temperature=temperature
-        ),
+        InputQuery(metrics, columns=parse_columns(columns)),
+        variant=variant,
+        task=task,
+        temperature=temperature,
     )
     report = summarize(reruns)
     report["warnings"][:0] = stopped_notes(reruns.runs)

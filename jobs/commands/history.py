@@ -7,7 +7,7 @@ import typer
 from jobs.analysis.request import AtTemperature, Cluster
 from jobs.commands.options import Metric, TableOrJson
 from jobs.formats.key_values import parse_assignments
-from jobs.scores.score_set import Reading
+from jobs.formats.samples import InputQuery
 from jobs.text.terminal import terminal
 
 
@@ -52,7 +52,7 @@ def history(
     from jobs.history import follow, history_files, print_history  # noqa: PLC0415 - --help need not wait
     from jobs.text.outputs import json_text  # noqa: PLC0415
 
-    reading = Reading(parse_assignments("--metric", metric or []), cluster)
+    reading = InputQuery(parse_assignments("--metric", metric or []), cluster)
     target = out or f"{folder.rstrip('/')}/analysis"
     history_files(target).remove()  # what fails from here on must not leave the alarm of another day
     found = follow(folder, reading, reference=reference, alpha=alpha, temperature=temperature)

@@ -8,8 +8,8 @@ from jobs.analysis.request import PairByOption
 from jobs.commands.options import Columns, Where
 from jobs.formats.columns import parse_columns
 from jobs.formats.key_values import parse_assignments
-from jobs.formats.write_run import to_run, write_run
-from jobs.scores.score_set import Reading
+from jobs.formats.samples import InputQuery
+from jobs.formats.write_run import read_logs, write_run
 
 
 def import_(
@@ -34,8 +34,7 @@ def import_(
         lldeg import results/bf16 results/int4 --out runs/imported
     """
     rows = parse_assignments("--where", where or [])
-    run = to_run(paths, Reading({}, where=rows, columns=parse_columns(columns), pair_by=pair_by))
-    write_run(out, run)
-    typer.echo(
-        f"{run.samples:,} samples of {len(run.models)} models on {len(run.tasks)} tasks written to {out}"
-    )
+    query = InputQuery(where=rows, columns=parse_columns(columns), pair_by=pair_by)
+    models, tasks = read_logs(paths, query)
+    samples = write_run(out, models, tasks)
+    typer.echo(f"{samples:,} samples of {len(models)} models on {len(tasks)} tasks written to {out}")

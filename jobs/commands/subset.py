@@ -19,11 +19,11 @@ from jobs.commands.flips import default_folder
 from jobs.commands.options import Columns
 from jobs.formats.columns import parse_columns
 from jobs.formats.notices import some
+from jobs.formats.samples import InputQuery
 from jobs.formats.write_run import as_runs
 from jobs.reruns.choose import Choice, Kept, choose_items, flips_kept
 from jobs.scores.read import read_reruns
-from jobs.scores.rerun_set import RerunQuery, RerunSet
-from jobs.scores.score_set import Reading
+from jobs.scores.rerun_set import RerunSet
 from jobs.text.format import clean, temperature_text
 from jobs.text.terminal import plain_table, terminal
 from orchestrator.errors import UserError
@@ -64,8 +64,8 @@ def subset(
 
         lldeg subset runs/mmlu-temperature --temperature 0.3 --out subsets
     """
-    with as_runs(paths, Reading({}, columns=parse_columns(columns))) as runs:
-        reruns = read_reruns(runs, RerunQuery({}))
+    with as_runs(paths, InputQuery(columns=parse_columns(columns))) as runs:
+        reruns = read_reruns(runs)
     name = baseline or reruns.baseline
     if name is None or name not in {cell.variant for cell in reruns.cells}:
         known = some(list(dict.fromkeys(cell.variant for cell in reruns.cells)), 20)

@@ -8,9 +8,9 @@ import typer
 from jobs.analysis.request import AnalyzeRequest, PairByOption
 from jobs.commands.options import Columns, Higher, Lower, Margin, Range
 from jobs.formats.columns import parse_columns
+from jobs.formats.samples import InputQuery
 from jobs.formats.write_run import as_runs
-from jobs.scores.scale_options import scale_options
-from jobs.scores.score_set import Reading
+from jobs.scores.scales import scale_options
 from orchestrator.errors import UserError
 
 HOST = "127.0.0.1"
@@ -49,8 +49,8 @@ def view(
     from jobs.report.server import Catalog, application  # noqa: PLC0415 - the same
 
     share, scales = scale_options(higher, lower, range_, margin)
-    reading = Reading({}, columns=parse_columns(columns), pair_by=pair_by)
-    with as_runs(paths, reading) as runs, _listen(port) as listener:
+    query = InputQuery(columns=parse_columns(columns), pair_by=pair_by)
+    with as_runs(paths, query) as runs, _listen(port) as listener:
         catalog = Catalog(runs, AnalyzeRequest(scales=scales, margin=share))
         typer.echo(f"http://{HOST}:{listener.getsockname()[1]}/ (Ctrl-C stops)")
         config = uvicorn.Config(application(catalog), log_level="warning")

@@ -7,7 +7,6 @@ errors are left out and counted.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
@@ -15,7 +14,7 @@ from uuid import UUID
 
 import numpy as np
 
-from jobs.export.passes import Pass, Row, evaluations_of, items_of, responses
+from jobs.export.passes import Pass, Row, evaluations_of, is_scored, items_of, responses
 from jobs.formats.run_files import RunFiles
 from jobs.scores.score_set import ScoreSet, TaskInfo
 from orchestrator.rundir.store import segment
@@ -40,51 +39,44 @@ def every_eval_ever_files(run: RunFiles, scores: ScoreSet, now: datetime) -> Ite
     infos = {table.info.name: table.info for table in scores.tasks}
     items = {task: items_of(run, task) for task in infos}
     for variant in run.models:
-        for passes in evaluations_of(run, variant, infos):
-            scored = [
-                replace(one, samples=samples)
-                for one in passes
-                if (
-                    samples := [s for s in one.samples if s["scores"].get(infos[one.task].metric) is not None]
-                )
-            ]
-            if scored:
-                yield from _evaluation(run, variant, scored, infos, items, now)
-
-
-def _scored(one: Pass, metric: str) -> list[Row]:
-    return [sample for sample in one.samples if sample["scores"].get(metric) is not None]
+        for at, by_task in evaluations_of(run, variant, infos).items():
+            has = {
+                task: [s for s in samples if is_scored(s) and s["scores"].get(infos[task].metric) is not None]
+                for task, samples in by_task.items()
+            }
+            if scored := {task: samples for task, samples in has.items() if samples}:
+                failed = sum(not is_scored(sample) for task in scored for sample in by_task[task])
+                yield from _evaluation(run, variant, at, scored, infos, items, failed=failed, now=now)
 
 
 def _evaluation(  # noqa: PLR0917 - what is exported
     run: RunFiles,
     variant: str,
-    passes: Sequence[Pass],
+    at: Pass,
+    scored: Mapping[str, Sequence[Row]],
     infos: Mapping[str, TaskInfo],
     items: Mapping[str, Mapping[int, Row]],
+    *,
+    failed: int,
     now: datetime,
 ) -> Iterator[tuple[str, Any]]:
-    """The two files of one evaluation: a variant at one temperature and seed, over all tasks."""
-    first, name, entry = passes[0], run.manifest["name"], run.models[variant]
-    key = [name, variant, first.temperature, first.seed]
+    """The two files of one evaluation, by the samples of each task that have a score."""
+    name, entry = run.manifest["name"], run.models[variant]
+    key = [name, variant, *at]
     stem = UUID(bytes=hashlib.sha256(json.dumps(key).encode()).digest()[:16], version=4)
     folder = f"data/lldeg/{segment(name)}/{segment(variant)}"
-    shared = {
-        "schema_version": VERSION,
-        "evaluation_id": "/".join(map(str, key)),
-        "model_id": f"{name}/{variant}",
-    }
-    rows = [
-        shared | _sample(sample, one, infos[one.task], item=items[one.task][sample["item"]], said=said)
-        for one in passes
-        for sample in one.samples
-        for said in [responses(sample, run.tasks[one.task]["output_type"])]
-    ]
+    evaluation = {"schema_version": VERSION, "evaluation_id": "/".join(map(str, key))}
     path = f"{folder}/{stem}_samples.jsonl"
+    rows = []
+    for task, samples in scored.items():
+        of_task = {"model_id": f"{name}/{variant}", "evaluation_name": task, "evaluation_result_id": task}
+        for sample in samples:
+            said = responses(sample, run.tasks[task]["output_type"])
+            row = _sample(sample, infos[task], items[task][sample["item"]], said, at)
+            rows.append(evaluation | of_task | row)
     yield path, rows
     aggregate = {
-        "schema_version": VERSION,
-        "evaluation_id": shared["evaluation_id"],
+        **evaluation,
         "retrieved_timestamp": str(int(now.timestamp())),
         "source_metadata": SOURCE,
         "eval_library": {"name": "lldeg", "version": version("lldeg")},
@@ -99,19 +91,19 @@ def _evaluation(  # noqa: PLR0917 - what is exported
                 "engine": json.dumps(entry["engine"], sort_keys=True),
             },
         },
-        "evaluation_results": [_result(one, infos[one.task]) for one in passes],
+        "evaluation_results": [_result(task, samples, infos[task], at) for task, samples in scored.items()],
         "detailed_evaluation_results": {
             "format": "jsonl",
             "file_path": path,
             "total_rows": len(rows),
-            "additional_details": {"failed_samples": str(sum(one.failed for one in passes))},
+            "additional_details": {"failed_samples": str(failed)},
         },
     }
     yield f"{folder}/{stem}.json", aggregate
 
 
-def _result(one: Pass, info: TaskInfo) -> Row:
-    values = [sample["scores"][info.metric] for sample in one.samples]
+def _result(task: str, samples: Sequence[Row], info: TaskInfo, at: Pass) -> Row:
+    values = [sample["scores"][info.metric] for sample in samples]
     uncertainty: Row = {"num_samples": len(values)}
     if len(values) > 1:
         error = float(np.std(values, ddof=1) / np.sqrt(len(values)))
@@ -124,26 +116,24 @@ def _result(one: Pass, info: TaskInfo) -> Row:
     if info.bounds is not None:
         metric |= {"score_type": "continuous", "min_score": info.bounds[0], "max_score": info.bounds[1]}
     return {
-        "evaluation_result_id": one.task,
-        "evaluation_name": one.task,
-        "source_data": {"dataset_name": one.task, "source_type": "other"},
+        "evaluation_result_id": task,
+        "evaluation_name": task,
+        "source_data": {"dataset_name": task, "source_type": "other"},
         "metric_config": metric,
         "score_details": {"score": float(np.mean(values)), "uncertainty": uncertainty},
         "generation_config": {
-            "generation_args": {"temperature": one.temperature},
-            "additional_details": {"seed": str(one.seed)},
+            "generation_args": {"temperature": at[0]},
+            "additional_details": {"seed": str(at[1])},
         },
     }
 
 
-def _sample(sample: Row, one: Pass, info: TaskInfo, *, item: Row, said: Sequence[Any]) -> Row:
+def _sample(sample: Row, info: TaskInfo, item: Row, said: Sequence[Any], at: Pass) -> Row:
     score, filter_name = sample["scores"][info.metric], info.metric.partition(",")[2]
     best = None if info.bounds is None else info.bounds[info.higher_is_better]
     taken = (sample["filtered"] or {}).get(filter_name)
     where = {"turn_idx": 0, "source": "output.raw", "is_terminal": True}
     row: Row = {
-        "evaluation_name": one.task,
-        "evaluation_result_id": one.task,
         "sample_id": str(sample["item"]),
         "sample_hash": sample["doc_hash"],
         "interaction_type": "single_turn",
@@ -153,7 +143,7 @@ def _sample(sample: Row, one: Pass, info: TaskInfo, *, item: Row, said: Sequence
             [] if taken is None else [where | {"extracted_value": taken, "extraction_method": filter_name}]
         ),
         "evaluation": {"score": score, "is_correct": score == best},
-        "metadata": {"seed": str(one.seed), "finish_reason": str(sample["finish_reason"])},
+        "metadata": {"seed": str(at[1]), "finish_reason": str(sample["finish_reason"])},
     }
     counts = (sample["prompt_tokens"], sample["output_tokens"])
     if None not in counts:

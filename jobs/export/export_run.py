@@ -12,7 +12,6 @@ from jobs.export.every_eval_ever import every_eval_ever_files
 from jobs.export.lm_eval import lm_eval_files
 from jobs.formats.run_files import RunFiles
 from jobs.scores.read import read_scores
-from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 from orchestrator.rundir.locations import open_location
 from orchestrator.rundir.whole_files import FileSet, write_whole
@@ -50,7 +49,7 @@ def export_run(run: str, target: Target, out: str) -> Exported:
     if target is Target.LM_EVAL:
         contents = lm_eval_files(opened, now)
     else:
-        contents = every_eval_ever_files(opened, read_scores([run], Reading({})), now)
+        contents = every_eval_ever_files(opened, read_scores([run]), now)
     filesystem, folder = open_location(out)
 
     def refuse_full() -> None:

@@ -5,13 +5,13 @@ temperature, in which evaluations differ by seed only.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
 
-from jobs.export.passes import Pass, Row, evaluations_of, items_of, responses
+from jobs.export.passes import Pass, Row, evaluations_of, is_scored, items_of, responses
 from jobs.formats.run_files import RunFiles
 from orchestrator.rundir.identity import digest
 from orchestrator.rundir.schema import TaskEntry
@@ -27,25 +27,21 @@ def lm_eval_files(run: RunFiles, now: datetime) -> Iterator[tuple[str, Any]]:
     """
     items = {task: items_of(run, task) for task in run.tasks}
     for variant in run.models:
-        for number, passes in enumerate(evaluations_of(run, variant, run.tasks)):
+        for number, (at, by_task) in enumerate(evaluations_of(run, variant, run.tasks).items()):
             stamp = f"{now + timedelta(seconds=number):%Y-%m-%dT%H-%M-%S.%f}"
-            temperature = passes[0].temperature
-            at = "unknown" if temperature is None else f"{temperature:g}"
-            folder = f"{segment(variant)}/temperature={at}"
-            for one in passes:
-                entry = run.tasks[one.task]
-                rows = [row for sample in one.samples for row in _rows(sample, entry, items[one.task])]
-                yield f"{folder}/samples_{segment(one.task)}_{stamp}.jsonl", rows
-            yield f"{folder}/results_{stamp}.json", _results(run, variant, passes, now)
+            temperature = "unknown" if at[0] is None else f"{at[0]:g}"
+            folder = f"{segment(variant)}/temperature={temperature}"
+            scored = {task: list(filter(is_scored, samples)) for task, samples in by_task.items()}
+            for task, samples in scored.items():
+                rows = [row for sample in samples for row in _rows(sample, run.tasks[task], items[task])]
+                yield f"{folder}/samples_{segment(task)}_{stamp}.jsonl", rows
+            yield f"{folder}/results_{stamp}.json", _results(run, variant, at, scored, now)
 
 
 def _rows(sample: Row, entry: TaskEntry, items: dict[int, Row]) -> Iterator[Row]:
     """A row for each filter."""
-    item, said, texts = (
-        items[sample["item"]],
-        responses(sample, entry["output_type"]),
-        sample["filtered"] or {},
-    )
+    item, said = items[sample["item"]], responses(sample, entry["output_type"])
+    texts = sample["filtered"] or {}
     by_filter: dict[str, dict[str, float]] = defaultdict(dict)
     for name, value in sample["scores"].items():
         if value is not None:
@@ -68,8 +64,10 @@ def _rows(sample: Row, entry: TaskEntry, items: dict[int, Row]) -> Iterator[Row]
         }
 
 
-def _results(run: RunFiles, variant: str, passes: Sequence[Pass], now: datetime) -> Row:
-    entries, engine = {one.task: run.tasks[one.task] for one in passes}, run.models[variant]
+def _results(
+    run: RunFiles, variant: str, at: Pass, scored: Mapping[str, Sequence[Row]], now: datetime
+) -> Row:
+    entries, engine = {task: run.tasks[task] for task in scored}, run.models[variant]
     configs: dict[str, Row] = {
         task: {"task": task, "output_type": entry["output_type"], **(entry.get("definition") or {})}
         for task, entry in entries.items()
@@ -78,9 +76,8 @@ def _results(run: RunFiles, variant: str, passes: Sequence[Pass], now: datetime)
     for task, entry in entries.items():
         if entry["group"] is not None:
             groups[entry["group"]].append(task)
-    sampling = {"temperature": passes[0].temperature, "do_sample": bool(passes[0].temperature)}
     return {
-        "results": {one.task: _means(one) for one in passes},
+        "results": {task: _means(task, samples) for task, samples in scored.items()},
         "group_subtasks": dict(groups),
         "configs": configs,
         "versions": {task: config.get("version", 0) for task, config in configs.items()},
@@ -98,7 +95,7 @@ def _results(run: RunFiles, variant: str, passes: Sequence[Pass], now: datetime)
         "config": {
             "model": "lldeg",
             "model_args": {"pretrained": engine["model"], **engine["engine"]},
-            "gen_kwargs": sampling | {"seed": passes[0].seed},
+            "gen_kwargs": {"temperature": at[0], "do_sample": bool(at[0]), "seed": at[1]},
         },
         "date": now.timestamp(),
         "model_source": "lldeg",
@@ -107,14 +104,14 @@ def _results(run: RunFiles, variant: str, passes: Sequence[Pass], now: datetime)
     }
 
 
-def _means(one: Pass) -> Row:
+def _means(task: str, samples: Sequence[Row]) -> Row:
     """Mean and standard error of every metric over the samples that have it, as lm-eval names them."""
     values: dict[str, list[float]] = defaultdict(list)
-    for sample in one.samples:
+    for sample in samples:
         for name, value in sample["scores"].items():
             if value is not None:
                 values[name].append(value)
-    found: Row = {"alias": one.task}
+    found: Row = {"alias": task}
     for name, scores in values.items():
         metric, _, filter_name = name.partition(",")
         error = float(np.std(scores, ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else None

@@ -8,43 +8,32 @@ own.
 
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
-from jobs.formats.gather import GatheredTask, gather
+from jobs.formats.json_files import text_hash
+from jobs.formats.log_tables import LogTask, gather
 from jobs.formats.metrics import requested
 from jobs.formats.names import all_origins
 from jobs.formats.notices import Notice, NoticeCode
-from jobs.formats.samples import Evaluation, InputQuery, ItemId, PairBy, SampleBatch, text_hash
+from jobs.formats.samples import Evaluation, InputQuery, ItemId, PairBy, SampleBatch
 from orchestrator.errors import UserError
 
 Places = Sequence[Sequence[Evaluation]]
+Names = Mapping[str, str]
+"""What the tasks of one input are called in the comparison, by own name."""
+Metrics = Mapping[str, tuple[str, str]]
+"""Own metric of one input and that of the comparison, where they differ, by task of the comparison."""
 SYSTEM = "system"
 
 
-@dataclass(frozen=True)
-class Renaming:
-    """What the tasks and metrics of one input are called in the comparison, where their own names differ.
-
-    Attributes:
-        tasks: name in the comparison by own name.
-        metrics: (own metric, metric in the comparison) by name of the task in the comparison.
-    """
-
-    tasks: Mapping[str, str] = field(default_factory=dict)
-    metrics: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-
-
-AS_NAMED = Renaming()
-
-
 def gather_aligned(
-    names: Sequence[str | None], labels: Sequence[str], places: Places, query: InputQuery, by: PairBy
-) -> tuple[dict[str, GatheredTask], dict[str, str], list[Notice]]:
+    given: Sequence[str | None], labels: Sequence[str], places: Places, query: InputQuery, by: PairBy
+) -> tuple[dict[str, LogTask], dict[str, str], list[Notice]]:
     """Read all evaluations; a second time where tasks or metrics must be renamed.
 
     Args:
-        names: what the user calls the task of each path, or None.
+        given: what the user calls the task of each path, or None.
         labels: the paths.
         places: the evaluations of each.
         query: what to read of them.
@@ -54,19 +43,20 @@ def gather_aligned(
         The samples by task, the metric of the tasks that each input is tested on with its own, and what was
         taken to be the same under different names.
     """
-    tasks = gather(_keyed(places, by, [AS_NAMED] * len(places)), query)
-    renamings = _renamings(names, tasks, query.metrics)
-    if all(renaming == AS_NAMED for renaming in renamings):
-        return tasks, {}, []
-    chosen = {task: common for renaming in renamings for task, (_, common) in renaming.metrics.items()}
+    tasks = gather(_keyed(places, by, [({}, {})] * len(places)), query)
+    names = _task_names(given, tasks)
+    metrics = _metrics(names, tasks, query.metrics)
     notices = []
-    for label, renaming in zip(labels, renamings, strict=True):
-        said = [f"task {own} as {name}" for own, name in renaming.tasks.items()]
-        said += [f"{task} by {own}" for task, (own, _) in renaming.metrics.items()]
+    for label, of_place, of_metrics in zip(labels, names, metrics, strict=True):
+        said = [f"task {own} as {name}" for own, name in of_place.items() if own != name]
+        said += [f"{task} by {own}" for task, (own, _) in of_metrics.items()]
         if said:
             text = f"{label} is compared under other names: {', '.join(said)}."
             notices.append(Notice(NoticeCode.OTHER_NAMES, text))
-    return gather(_keyed(places, by, renamings), query), chosen, notices
+    if notices:
+        tasks = gather(_keyed(places, by, list(zip(names, metrics, strict=True))), query)
+    chosen = {task: common for of_metrics in metrics for task, (_, common) in of_metrics.items()}
+    return tasks, chosen, notices
 
 
 def repeats_a_prompt(item: ItemId) -> bool:
@@ -74,11 +64,24 @@ def repeats_a_prompt(item: ItemId) -> bool:
     return " " in str(item)
 
 
-def _renamings(
-    given: Sequence[str | None], tasks: Mapping[str, GatheredTask], asked: Mapping[str, str]
-) -> list[Renaming]:
-    names = _task_names(given, tasks)
-    metrics: list[dict[str, tuple[str, str]]] = [{} for _ in given]
+def _task_names(given: Sequence[str | None], tasks: Mapping[str, LogTask]) -> list[Names]:
+    """By place, what each of its tasks is called in the comparison."""
+    own = [
+        [name for name, task in tasks.items() if any(origin[0] == place for origin in task.origins)]
+        for place in range(len(given))
+    ]
+    stated = {(place, model) for place, _, model in all_origins(tasks) if model is not None}
+    if all(len(names) == 1 for names in own):
+        if any(given):
+            return [{names[0]: name or names[0]} for name, names in zip(given, own, strict=True)]
+        if len({model for _, model in stated}) == len(stated):
+            return [{names[0]: own[0][0]} for names in own]
+    return [{name: name for name in names} for names in own]
+
+
+def _metrics(names: Sequence[Names], tasks: Mapping[str, LogTask], asked: Names) -> list[Metrics]:
+    """By place, the metrics of the tasks of which the places have none in common."""
+    metrics: list[dict[str, tuple[str, str]]] = [{} for _ in names]
     for common in dict.fromkeys(name for of_place in names for name in of_place.values()):
         own = {
             place: _numeric_metrics(tasks[task], place)
@@ -89,56 +92,42 @@ def _renamings(
         if set.intersection(*map(set, own.values())) or not all(own.values()):
             continue
         wanted = requested(common, None, asked)
-        chosen = {place: wanted if wanted in found else found[0] for place, found in sorted(own.items())}
+        chosen = {place: wanted if wanted in numeric else numeric[0] for place, numeric in own.items()}
         for place, metric in chosen.items():
             metrics[place][common] = (metric, next(iter(chosen.values())))
-    return [
-        Renaming({own: name for own, name in of_place.items() if own != name}, of_metrics)
-        for of_place, of_metrics in zip(names, metrics, strict=True)
-    ]
+    return list(metrics)
 
 
-def _task_names(given: Sequence[str | None], tasks: Mapping[str, GatheredTask]) -> list[dict[str, str]]:
-    """By place, what each of its tasks is called in the comparison."""
-    own = [
-        [name for name, task in tasks.items() if any(origin.place == place for origin in task.origins)]
-        for place in range(len(given))
-    ]
-    stated = {(origin.place, origin.model) for origin in all_origins(tasks) if origin.model is not None}
-    is_one_each = all(len(names) == 1 for names in own)
-    if is_one_each and any(given):
-        return [{names[0]: name or names[0]} for name, names in zip(given, own, strict=True)]
-    if is_one_each and len({model for _, model in stated}) == len(stated):
-        return [{names[0]: own[0][0]} for names in own]
-    return [{name: name for name in names} for names in own]
-
-
-def _numeric_metrics(task: GatheredTask, place: int) -> list[str]:
+def _numeric_metrics(task: LogTask, place: int) -> list[str]:
     """Metrics of one input, in order of preference."""
-    held = {number for origin, number in task.origins.items() if origin.place == place}
+    held = {number for origin, number in task.origins.items() if origin[0] == place}
     return [metric for metric in task.numeric_metrics if task.metrics[metric] & held]
 
 
-def _keyed(places: Places, by: PairBy, renamings: Sequence[Renaming]) -> Places:
+def _keyed(places: Places, by: PairBy, renamings: Sequence[tuple[Names, Metrics]]) -> Places:
     """Evaluations whose items, prompts, tasks and metrics are named as in the other inputs."""
     return [
-        [replace(evaluation, read=partial(_read, evaluation, by, renaming)) for evaluation in place]
+        [replace(evaluation, read=partial(_read, evaluation, by, *renaming)) for evaluation in place]
         for place, renaming in zip(places, renamings, strict=True)
     ]
 
 
-def _read(evaluation: Evaluation, by: PairBy, renaming: Renaming, query: InputQuery) -> Iterator[SampleBatch]:
+def _read(
+    evaluation: Evaluation, by: PairBy, names: Names, metrics: Metrics, query: InputQuery
+) -> Iterator[SampleBatch]:
     twins: dict[Hashable, dict[ItemId, int]] = {}
-    for batch in evaluation.read(replace(query, prompts=True)):
+    for batch in evaluation.batches(replace(query, prompts=True)):
         columns = {name: column for name, column in batch.columns.items() if name != "doc_hash"}
         keys = [_prompt_key(prompt) for prompt in columns.get("prompt", [None] * len(batch.items))]
         columns["prompt_hash"] = keys
-        if not query.needs_prompts:
+        if "prompt" not in query.wanted:
             columns.pop("prompt", None)
         items = [_plain_id(item) for item in batch.items]
         if by == "prompt":
             items = _by_prompt(batch, keys, evaluation.label, twins)
-        yield _renamed(replace(batch, items=items, columns=columns), renaming)
+        name = names.get(batch.task.name, batch.task.name)
+        renamed = replace(batch, items=items, columns=columns, task=replace(batch.task, name=name))
+        yield _with_metric(renamed, *metrics[name]) if name in metrics else renamed
 
 
 def _plain_id(item: ItemId) -> ItemId:
@@ -155,7 +144,7 @@ def _by_prompt(
     for item, prompt in zip(batch.items, keys, strict=True):
         if prompt is None:
             raise UserError(f"{label} has no prompt of item {item}, so its items cannot pair by prompt.")
-        of_prompt = twins.setdefault((batch.model, batch.task.name, prompt), {})
+        of_prompt = twins.setdefault((batch.task.model, batch.task.name, prompt), {})
         number = of_prompt.setdefault(item, len(of_prompt))
         found.append(f"{prompt} {number + 1}" if number else prompt)
     return found
@@ -189,15 +178,12 @@ def _messages(prompt: str) -> list[str] | None:
     ]
 
 
-def _renamed(batch: SampleBatch, renaming: Renaming) -> SampleBatch:
-    name = renaming.tasks.get(batch.task.name, batch.task.name)
-    if name not in renaming.metrics:
-        return replace(batch, task=replace(batch.task, name=name))
-    own, common = renaming.metrics[name]
+def _with_metric(batch: SampleBatch, own: str, common: str) -> SampleBatch:
+    """The batch with a single metric, which is called as in the comparison."""
     stated = {common: batch.task.stated[own]} if own in batch.task.stated else {}
     return replace(
         batch,
-        task=replace(batch.task, name=name, preferred=(common,), stated=stated),
+        task=replace(batch.task, preferred=(common,), stated=stated),
         scores={common: batch.scores[own]} if own in batch.scores else {},
         not_numbers=frozenset({common}) if own in batch.not_numbers else frozenset(),
     )

@@ -1,18 +1,19 @@
 """Which column of a file means what, as the user says: on the command line, or in a file next to the data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from jobs.formats.json_files import read_yaml
+from jobs.formats.key_values import parse_assignments
 from orchestrator.errors import UserError, suggestion
 
 FILE = "lldeg-columns.yaml"
 """In the folder of the data."""
-
+SCORE = "score"
+"""The role whose column, by the last part of its path, names the metric."""
 ROLES = {
     "item": "identifies the question; pairs the models",
-    "score": "a number, or true and false; null is a missing answer",
+    SCORE: "a number, or true and false; null is a missing answer",
     "rerun": "distinguishes the answers to one item; default: their order",
     "variant": "name of the model; default: the file's name",
     "task": "default: all rows are one task",
@@ -22,45 +23,27 @@ ROLES = {
     "target": "the expected answer",
     "error": "what went wrong; a row with one is a failed answer, whatever its score",
 }
-NEEDED = ("item", "score")
+
+Columns = Mapping[str, str]
+"""Column by role; a dotted path leads into nested objects."""
 
 
-@dataclass(frozen=True)
-class Columns:
-    """The columns that the user named.
+def checked_columns(paths: Mapping[str, object], where: str) -> Columns:
+    """The columns that somebody named by role; `where` says in an error who did.
 
-    Attributes:
-        paths: column by role; a dotted path leads into nested objects.
+    Raises:
+        UserError: if a role is unknown or missing, or a column is not a name.
     """
-
-    paths: Mapping[str, str]
-
-    @staticmethod
-    def of(paths: Mapping[str, object], where: str) -> "Columns":
-        """Check what was named.
-
-        Args:
-            paths: column by role.
-            where: what to call it in an error.
-
-        Raises:
-            UserError: if a role is unknown or missing, or a column is not a name.
-        """
-        for role, path in paths.items():
-            if role not in ROLES:
-                hint = suggestion(str(role), list(ROLES)) or "."
-                raise UserError(f"{where}: unknown role {role!r}{hint} The roles are {', '.join(ROLES)}.")
-            if not isinstance(path, str) or not path:
-                raise UserError(f"{where}: {role} must be the name of a column, but is {path!r}.")
-        for role in NEEDED:
-            if role not in paths:
-                raise UserError(f"{where} does not name the column of {role}: add {role}=COLUMN.")
-        return Columns({role: str(path) for role, path in paths.items()})
-
-    @property
-    def metric(self) -> str:
-        """Name of the score: the last part of its path, which may say its direction and range."""
-        return self.paths["score"].rpartition(".")[2]
+    for role, path in paths.items():
+        if role not in ROLES:
+            hint = suggestion(str(role), list(ROLES)) or "."
+            raise UserError(f"{where}: unknown role {role!r}{hint} The roles are {', '.join(ROLES)}.")
+        if not isinstance(path, str) or not path:
+            raise UserError(f"{where}: {role} must be the name of a column, but is {path!r}.")
+    for role in ("item", SCORE):
+        if role not in paths:
+            raise UserError(f"{where} does not name the column of {role}: add {role}=COLUMN.")
+    return {role: str(path) for role, path in paths.items()}
 
 
 def parse_columns(given: Sequence[str] | None) -> Columns | None:
@@ -71,22 +54,12 @@ def parse_columns(given: Sequence[str] | None) -> Columns | None:
     """
     if not given:
         return None
-    paths: dict[str, object] = {}
-    for part in ",".join(given).split(","):
-        role, _, path = (text.strip() for text in part.partition("="))
-        if not role or not path:
-            raise UserError(f"--columns {part or given[0]}: write ROLE=COLUMN, such as item=id,score=acc.")
-        if role in paths:
-            raise UserError(f"--columns names {role} twice.")
-        paths[role] = path
-    return Columns.of(paths, "--columns")
+    form = "ROLE=COLUMN, such as item=id,score=acc"
+    return checked_columns(parse_assignments("--columns", ",".join(given).split(","), form), "--columns")
 
 
 def columns_beside(path: Path) -> Columns | None:
-    """The columns that a file in the folder of the data names; None where there is no such file.
-
-    Args:
-        path: a file of data, or the folder itself.
+    """The columns that a file in the folder of the data, or beside a file of them, names; None without one.
 
     Raises:
         UserError: if it is not a mapping from role to column.
@@ -97,4 +70,4 @@ def columns_beside(path: Path) -> Columns | None:
     content = read_yaml(file)
     if not isinstance(content, dict):
         raise UserError(f"{file} must map roles to columns, such as item: id.")
-    return Columns.of(content, str(file))
+    return checked_columns(content, str(file))

@@ -9,18 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.formats.input_format import InputFormat, NamedPath
-from jobs.formats.json_files import files_at, head_of, read_lines, read_object
+from jobs.formats.json_files import files_at, head_of, read_lines, read_object, single
 from jobs.formats.samples import (
-    SAMPLES_AT_ONCE,
     Evaluation,
+    InputFormat,
     InputQuery,
-    SampleBatch,
+    NamedPath,
+    Row,
+    Samples,
     Stated,
     TaskFacts,
-    as_text,
-    in_batches,
-    prompt_hash,
 )
 from orchestrator.errors import UserError
 
@@ -33,9 +31,9 @@ def _files(path: str) -> Iterator[Path]:
             yield file
 
 
-def _evaluations(path: NamedPath) -> list[Evaluation]:
+def _evaluations(path: NamedPath) -> Iterator[Evaluation]:
     """One per sample file."""
-    return [Evaluation(str(file), partial(_read, file)) for file in sorted(_files(path.path))]
+    return (Evaluation(str(file), partial(_read, file)) for file in sorted(_files(path.path)))
 
 
 FORMAT = InputFormat(
@@ -43,11 +41,9 @@ FORMAT = InputFormat(
 )
 
 
-def _read(file: Path, query: InputQuery) -> Iterator[SampleBatch]:
-    aggregates = _aggregates(file)
-    known: dict[str, tuple[TaskFacts, float | None]] = {}
-    held: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    version = None
+def _read(file: Path, query: InputQuery) -> Samples:
+    aggregates, version = _aggregates(file), None
+    known: dict[tuple[str, str], TaskFacts] = {}
     for number, row in read_lines(file):
         version = version or row.get("schema_version")
         if row.get("schema_version") != version:
@@ -58,14 +54,10 @@ def _read(file: Path, query: InputQuery) -> Iterator[SampleBatch]:
                 f"Line {number} of {file} is not a sample of Every Eval Ever: it lacks model_id, "
                 "evaluation_name or sample_id."
             )
-        if task not in known:
-            known[task] = _facts(task, aggregates.get(task, {}))
-        samples = held.setdefault((model, task), [])
-        samples.append(_sample(row, *known[task], query))
-        if len(samples) == SAMPLES_AT_ONCE:
-            yield from in_batches(known[task][0], model, held.pop((model, task)))
-    for (model, task), samples in held.items():
-        yield from in_batches(known[task][0], model, samples)
+        facts = known.get((model, task))
+        if facts is None:
+            facts = known[model, task] = _facts(task, model, aggregates.get(task, {}))
+        yield facts, _sample(row, facts, query)
 
 
 def _aggregates(file: Path) -> dict[str, dict[str, Any]]:
@@ -79,7 +71,7 @@ def _aggregates(file: Path) -> dict[str, dict[str, Any]]:
     }
 
 
-def _facts(task: str, result: Mapping[str, Any]) -> tuple[TaskFacts, float | None]:
+def _facts(task: str, model: str, result: Mapping[str, Any]) -> TaskFacts:
     """What the aggregates say about the scores of an evaluation, by the one metric, and its temperature."""
     config = result.get("metric_config") or {}
     low, high, lower = config.get("min_score"), config.get("max_score"), config.get("lower_is_better")
@@ -89,38 +81,25 @@ def _facts(task: str, result: Mapping[str, Any]) -> tuple[TaskFacts, float | Non
     stated = Stated(None if lower is None else not lower, bounds)
     metric = str(config.get("metric_id") or config.get("metric_name") or "score")
     generation = (result.get("generation_config") or {}).get("generation_args") or {}
-    temperature = generation.get("temperature")
-    known = float(temperature) if isinstance(temperature, (int, float)) else None
-    return TaskFacts(task, stated={metric: stated}), known
+    return TaskFacts(task, model, generation.get("temperature"), stated={metric: stated})
 
 
-def _sample(
-    row: Mapping[str, Any], facts: TaskFacts, temperature: float | None, query: InputQuery
-) -> dict[str, Any]:
+def _sample(row: Row, facts: TaskFacts, query: InputQuery) -> Row:
     asked, evaluation = row.get("input") or {}, row.get("evaluation") or {}
-    prompt = asked.get("formatted") or asked.get("raw")
-    score, failure = evaluation.get("score"), row.get("error")
-    sample: dict[str, Any] = {
-        "item": row["sample_id"],
-        "scores": dict.fromkeys(facts.stated, evaluation.get("is_correct") if score is None else score),
-        "temperature": temperature,
-        "prompt_hash": prompt_hash(prompt if isinstance(prompt, str) else as_text(prompt), query),
-        "doc_hash": row.get("sample_hash"),
-        "cluster": query.label(row.get("metadata")),
-        "error": None if failure is None else as_text(failure),
-    }
-    if query.needs_prompts:
-        sample["prompt"] = as_text(prompt)
-    if query.needs_responses:
-        sample["response"] = as_text(_single((row.get("output") or {}).get("raw")))
+    score, told = evaluation.get("score"), dict[str, Any]()
+    if query.responses or query.documents:
+        told["response"] = single((row.get("output") or {}).get("raw"))
     if query.documents:
         usage = row.get("token_usage") or {}
-        sample["target"] = as_text(_single(asked.get("reference")))
-        sample["doc"] = {"id": row["sample_id"], "metadata": row.get("metadata")}
-        sample |= {"prompt_tokens": usage.get("input_tokens"), "output_tokens": usage.get("output_tokens")}
-    return sample
-
-
-def _single(values: object) -> object:
-    """What is in a list of one; several values stay a list."""
-    return values[0] if isinstance(values, list) and len(values) == 1 else values
+        told["target"] = single(asked.get("reference"))
+        told["doc"] = {"id": row["sample_id"], "metadata": row.get("metadata")}
+        told |= {"prompt_tokens": usage.get("input_tokens"), "output_tokens": usage.get("output_tokens")}
+    return query.sample(
+        row["sample_id"],
+        dict.fromkeys(facts.stated, evaluation.get("is_correct") if score is None else score),
+        labels=row.get("metadata"),
+        prompt=asked.get("formatted") or asked.get("raw"),
+        doc_hash=row.get("sample_hash"),
+        error=row.get("error"),
+        **told,
+    )

@@ -6,21 +6,13 @@ instances are tasks of their own, since they repeat the ids of the instances the
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jobs.formats.input_format import InputFormat, NamedPath
-from jobs.formats.json_files import JsonObject, files_below, read_object
-from jobs.formats.samples import (
-    Evaluation,
-    InputQuery,
-    SampleBatch,
-    TaskFacts,
-    as_text,
-    in_batches,
-    text_hash,
-)
+from jobs.formats.json_files import JsonObject, as_text, files_below, read_object, single, text_hash
+from jobs.formats.samples import Evaluation, InputFormat, InputQuery, NamedPath, Samples, TaskFacts
 from orchestrator.errors import UserError
 
 STATS, SPEC, STATE = "per_instance_stats.json", "run_spec.json", "scenario_state.json"
@@ -28,6 +20,7 @@ PREFERRED = ("exact_match", "quasi_exact_match", "prefix_exact_match", "quasi_pr
 BOOKKEEPING = re.compile(
     r"num_|training_|inference_|batch_size|finish_reason|prompt_truncated|max_prob|logprob|bits_per|estimated_"
 )
+NOT_A_SETTING = "model_deployment"
 InstanceKey = tuple[str, int, str]
 """Instance, train trial, name of the perturbation or ""."""
 
@@ -37,48 +30,37 @@ def _folders(path: str) -> Iterator[Path]:
         yield from (f.parent for f in files_below(Path(path), STATS) if (f.parent / SPEC).is_file())
 
 
-def _evaluations(path: NamedPath) -> list[Evaluation]:
+def _evaluations(path: NamedPath) -> Iterator[Evaluation]:
     """One per run folder."""
-    return [_evaluation(folder) for folder in sorted(_folders(path.path))]
+    for folder in sorted(_folders(path.path)):
+        spec = read_object(folder / SPEC)
+        adapter = spec.get("adapter_spec")
+        if not isinstance(spec.get("name"), str) or not isinstance(adapter, dict):
+            raise UserError(
+                f"{folder / SPEC} is not a run specification of HELM: it names no run and adapter_spec."
+            )
+        task = re.sub(r"(,|(?<=:))model=[^,]*,?", "", spec["name"]).rstrip(":")
+        model = adapter.get("model") if isinstance(adapter.get("model"), str) else None
+        facts = TaskFacts(task, model, adapter.get("temperature"), PREFERRED)
+        settings = {f"{name} of {task}": value for name, value in adapter.items() if name != NOT_A_SETTING}
+        trials = int(adapter.get("num_train_trials") or 1)
+        yield Evaluation(str(folder), partial(_read, folder, facts, trials), settings)
 
 
 FORMAT = InputFormat("output of HELM", "run folders of HELM", _folders, _evaluations)
 
 
-def _evaluation(folder: Path) -> Evaluation:
-    spec = read_object(folder / SPEC)
-    adapter = spec.get("adapter_spec")
-    if not isinstance(spec.get("name"), str) or not isinstance(adapter, dict):
-        raise UserError(
-            f"{folder / SPEC} is not a run specification of HELM: it names no run and adapter_spec."
-        )
-    task = re.sub(r"(,|(?<=:))model=[^,]*,?", "", spec["name"]).rstrip(":")
-    settings = {f"{name} of {task}": value for name, value in adapter.items() if name != "model_deployment"}
-    return Evaluation(str(folder), partial(_read, folder, task, adapter), settings)
-
-
-def _read(folder: Path, task: str, adapter: Mapping[str, Any], query: InputQuery) -> Iterator[SampleBatch]:
+def _read(folder: Path, facts: TaskFacts, trials: int, query: InputQuery) -> Samples:
     states = _states(folder / STATE)
-    has_trials = int(adapter.get("num_train_trials") or 1) > 1
-    by_task: dict[str, list[dict[str, Any]]] = {}
     with JsonObject(folder / STATS) as content:
         for entry in content.items():
             if not isinstance(entry, dict) or not isinstance(entry.get("instance_id"), str):
                 raise UserError(f"{folder / STATS} is not a list of statistics by instance_id.")
-            key = _key(entry["instance_id"], entry.get("perturbation"), entry)
-            sample = {
-                "item": key[0],
-                "scores": _scores(entry),
-                "temperature": adapter.get("temperature"),
-                "rerun": key[1] if has_trials else None,
-            }
-            if key in states:
-                sample |= _texts(states[key], key[0], query)
-            by_task.setdefault(f"{task} [{key[2]}]" if key[2] else task, []).append(sample)
-    model = adapter.get("model")
-    for name, samples in by_task.items():
-        facts = TaskFacts(name, preferred=PREFERRED)
-        yield from in_batches(facts, model if isinstance(model, str) else None, samples)
+            key = item, trial, perturbation = _key(entry["instance_id"], entry.get("perturbation"), entry)
+            told = _texts(states[key], item) if key in states else {}
+            task = replace(facts, name=f"{facts.name} [{perturbation}]") if perturbation else facts
+            scores = {} if told.get("error") is not None else _scores(entry)
+            yield task, query.sample(item, scores, rerun=trial if trials > 1 else None, **told)
 
 
 def _key(instance: object, perturbation: object, entry: Mapping[str, Any]) -> InstanceKey:
@@ -112,25 +94,20 @@ def _states(path: Path) -> dict[InstanceKey, dict[str, Any]]:
     return states
 
 
-def _texts(state: Mapping[str, Any], item: str, query: InputQuery) -> dict[str, Any]:
-    prompt = as_text((state.get("request") or {}).get("prompt"))
+def _texts(state: Mapping[str, Any], item: str) -> dict[str, Any]:
+    """What is known of an answer by the state of its request."""
     result, instance = state.get("result") or {}, state.get("instance") or {}
-    found: dict[str, Any] = {
-        "prompt_hash": text_hash(prompt),
-        "prompt": prompt,
+    completion = next(iter(result.get("completions") or []), None) or {}
+    targets = [
+        (reference.get("output") or {}).get("text")
+        for reference in instance.get("references") or []
+        if "correct" in (reference.get("tags") or [])
+    ]
+    return {
+        "prompt": (state.get("request") or {}).get("prompt"),
         "doc_hash": text_hash(as_text(instance.get("input"))),
+        "error": (result.get("error") or "request failed") if result.get("success") is False else None,
+        "response": completion.get("text"),
+        "target": single(targets) if targets else None,
+        "doc": {"id": item, "input": (instance.get("input") or {}).get("text")},
     }
-    if result.get("success") is False:
-        found |= {"error": as_text(result.get("error") or "request failed"), "scores": {}}
-    if query.needs_responses:
-        completion = next(iter(result.get("completions") or []), None) or {}
-        found["response"] = as_text(completion.get("text"))
-    if query.documents:
-        texts = [
-            (reference.get("output") or {}).get("text")
-            for reference in instance.get("references") or []
-            if "correct" in (reference.get("tags") or [])
-        ]
-        found["target"] = as_text(texts[0] if len(texts) == 1 else texts or None)
-        found["doc"] = {"id": item, "input": (instance.get("input") or {}).get("text")}
-    return found

@@ -7,7 +7,6 @@ default of newer versions, is decompressed by pyarrow where this Python's zipfil
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,8 @@ LARGEST_RATIO, ALWAYS_READ = 100, 512 << 20
 LARGEST_DIRECTORY = 50 << 20  # bytes; zipfile reads all of it, whatever it lists
 LONGEST_END = 1 << 17  # bytes that hold the record at the end, with its longest comment
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, ZSTANDARD)
+
+Header = dict[str, Any]
 
 UNREADABLE = (
     zipfile.BadZipFile,
@@ -48,55 +49,51 @@ def is_log(path: Path) -> bool:
     return head.startswith(b"{") and b'"version"' in head and b'"eval"' in head and b'"task"' in head
 
 
-@dataclass(frozen=True)
-class LogFile:
-    """A log.
+def header_of(path: Path) -> Header:
+    """Everything of a log but its samples: status, eval, plan, results.
 
-    Attributes:
-        path: where it is.
-        header: everything but the samples: status, eval, plan, results.
+    Raises:
+        UserError: if the file is damaged, or is not a log.
     """
+    header = _archive_header(path) if path.suffix == ".eval" else _json_header(path)
+    if not isinstance(header.get("eval"), dict) or not {"task", "model"} <= header["eval"].keys():
+        raise UserError(f"{path} is not a log of inspect_ai: it names no task and model.")
+    if header.get("version", 1) not in VERSIONS:
+        raise UserError(f"{path} is a log of version {header['version']}, which this lldeg does not know.")
+    return header
 
-    path: Path
-    header: dict[str, Any]
 
-    @staticmethod
-    def open(path: Path) -> "LogFile":
-        """Read the header.
+def samples_of(path: Path) -> Iterator[dict[str, Any]]:
+    """The samples of a log, one at a time.
 
-        Raises:
-            UserError: if the file is damaged, or is not a log.
-        """
-        header = _archive_header(path) if path.suffix == ".eval" else _json_header(path)
-        if not isinstance(header.get("eval"), dict) or not {"task", "model"} <= header["eval"].keys():
-            raise UserError(f"{path} is not a log of inspect_ai: it names no task and model.")
-        if header.get("version", 1) not in VERSIONS:
-            raise UserError(
-                f"{path} is a log of version {header['version']}, which this lldeg does not know."
-            )
-        return LogFile(path, header)
-
-    def samples(self) -> Iterator[dict[str, Any]]:
-        """The samples, one at a time.
-
-        Raises:
-            UserError: if one is damaged.
-        """
-        if self.path.suffix == ".eval":
-            yield from _archive_samples(self.path)
-            return
-        with JsonObject(self.path) as log:
+    Raises:
+        UserError: if one is damaged.
+    """
+    if path.suffix != ".eval":
+        with JsonObject(path) as log:
             for key in log:
                 if key != "samples":
                     log.value()
                     continue
                 for sample in log.items():
-                    yield _checked(sample, str(self.path))
+                    yield _checked(sample, str(path))
+        return
+    with _opened(path) as archive:
+        for entry in archive.infolist():
+            if entry.filename.startswith("samples/") and entry.filename.endswith(".json"):
+                where = f"{entry.filename} in {path}"
+                yield _checked(parse_json(_content(archive, entry, where), where), where)
 
 
-def _json_header(path: Path) -> dict[str, Any]:
+def _checked(sample: object, where: str) -> dict[str, Any]:
+    if not isinstance(sample, dict) or not isinstance(sample.get("id"), (int, str)):
+        raise UserError(f"{where} is not a sample of inspect_ai: it has no id.")
+    return sample
+
+
+def _json_header(path: Path) -> Header:
     """Everything before the samples, which inspect_ai writes last; what follows only if something lacks."""
-    header: dict[str, Any] = {}
+    header: Header = {}
     with JsonObject(path) as log:
         for key in log:
             if key != "samples":
@@ -109,31 +106,18 @@ def _json_header(path: Path) -> dict[str, Any]:
     return header
 
 
-def _archive_header(path: Path) -> dict[str, Any]:
+def _archive_header(path: Path) -> Header:
     with _opened(path) as archive:
         names = archive.namelist()
         # A log whose evaluation did not end has only the beginning of its journal.
         name = next((name for name in ("header.json", "_journal/start.json") if name in names), None)
         if name is None:
             raise UserError(f"{path} is not a log of inspect_ai: it has no header.json.")
-        header = parse_json(_content(archive, archive.getinfo(name), path), f"{name} in {path}")
+        where = f"{name} in {path}"
+        header = parse_json(_content(archive, archive.getinfo(name), where), where)
     if not isinstance(header, dict):
-        raise UserError(f"{name} in {path} is not a JSON object.")
+        raise UserError(f"{where} is not a JSON object.")
     return {"status": "started", **header}
-
-
-def _archive_samples(path: Path) -> Iterator[dict[str, Any]]:
-    with _opened(path) as archive:
-        for entry in archive.infolist():
-            if entry.filename.startswith("samples/") and entry.filename.endswith(".json"):
-                where = f"{entry.filename} in {path}"
-                yield _checked(parse_json(_content(archive, entry, path), where), where)
-
-
-def _checked(sample: object, where: str) -> dict[str, Any]:
-    if not isinstance(sample, dict) or not isinstance(sample.get("id"), (int, str)):
-        raise UserError(f"{where} is not a sample of inspect_ai: it has no id.")
-    return sample
 
 
 def _opened(path: Path) -> zipfile.ZipFile:
@@ -176,8 +160,8 @@ def _archive_problem(entries: list[zipfile.ZipInfo], size: int) -> str | None:
     return None if outside is None else f"it has an entry outside of itself, {outside!r}"
 
 
-def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> bytes:
-    where = f"{entry.filename} in {path}"
+def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str) -> bytes:
+    """An entry; one compressed with Zstandard, which zipfile refuses, from its raw bytes."""
     if entry.file_size > LARGEST_JSON:
         raise UserError(f"{where} is larger than {LARGEST_JSON >> 20} MiB.")
     if entry.compress_type not in METHODS:  # zipfile expands others without a limit
@@ -186,23 +170,19 @@ def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> by
         if entry.compress_type != ZSTANDARD:
             with archive.open(entry) as content:
                 return content.read(LARGEST_JSON)  # a wrong size shows in the checksum
-        content = pa.Codec("zstd").decompress(_raw(archive, entry), entry.file_size, asbytes=True)
+        file = archive.fp
+        if file is None:
+            raise zipfile.BadZipFile("the archive is closed")
+        file.seek(entry.header_offset)
+        head = file.read(30)
+        if len(head) < 30 or head[:4] != b"PK\x03\x04":
+            raise zipfile.BadZipFile("its local header is missing")
+        name, extra = (int.from_bytes(head[start : start + 2], "little") for start in (26, 28))
+        file.seek(entry.header_offset + 30 + name + extra)
+        raw = file.read(entry.compress_size)
+        content = pa.Codec("zstd").decompress(raw, entry.file_size, asbytes=True)
     except UNREADABLE as error:
         raise UserError(f"{where} is damaged: {error}.") from error
     if len(content) != entry.file_size or zlib.crc32(content) != entry.CRC:
         raise UserError(f"{where} is damaged: its checksum does not match.")
     return bytes(content)
-
-
-def _raw(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
-    """The compressed bytes of an entry: zipfile itself refuses methods that it cannot decompress."""
-    file = archive.fp
-    if file is None:
-        raise zipfile.BadZipFile("the archive is closed")
-    file.seek(entry.header_offset)
-    head = file.read(30)
-    if len(head) < 30 or head[:4] != b"PK\x03\x04":
-        raise zipfile.BadZipFile("its local header is missing")
-    name, extra = (int.from_bytes(head[start : start + 2], "little") for start in (26, 28))
-    file.seek(entry.header_offset + 30 + name + extra)
-    return file.read(entry.compress_size)

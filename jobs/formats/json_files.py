@@ -4,9 +4,9 @@ import fnmatch
 import json
 import os
 from collections.abc import Iterable, Iterator
+from hashlib import blake2b
 from io import TextIOWrapper
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import yaml
@@ -57,7 +57,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Read JSON Lines: the number of each line and the object in it; empty lines are passed over.
+    """The number of each line of JSON Lines and the object in it; empty lines are passed over.
 
     Raises:
         UserError: if a line is not a JSON object, or is longer than any sample could be.
@@ -157,15 +157,29 @@ def files_at(path: str, pattern: str) -> Iterable[Path]:
 
 
 def files_with(path: str, name: str, key: bytes) -> Iterator[Path]:
-    """JSON Lines files with a key near their beginning: the file itself, or those of a name below a folder.
-
-    Args:
-        path: a file or a folder.
-        name: what they are called below a folder.
-        key: with its quotation marks.
-    """
+    """JSON Lines files that begin with a quoted key: the file itself, or those of a name below a folder."""
     files = sorted(files_at(path, name))
     return (file for file in files if file.suffix == ".jsonl" and key in head_of(file, HEAD))
+
+
+def as_text(value: object) -> str | None:
+    """A value as a text column holds it: text as it is, anything else as JSON; lone surrogates replaced."""
+    if value is None:
+        return None
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return text.encode("utf-8", "replace").decode()
+
+
+def text_hash(text: str | None) -> str | None:
+    """Hash of a prompt or a document (128 bits, hexadecimal), for formats that have none of their own."""
+    return None if text is None else blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
+
+
+def single(values: object) -> object:
+    """What is nested in lists of one; several values stay a list."""
+    while isinstance(values, list) and len(values) == 1:
+        values = values[0]
+    return values
 
 
 class JsonObject:
@@ -187,24 +201,18 @@ class JsonObject:
     def __enter__(self) -> "JsonObject":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def __iter__(self) -> Iterator[str]:
         """The keys; after each one `value` or `items` must be read before the next one is asked for."""
         self._expect("{")
-        is_first = True
-        while (mark := self._peek()) != "}":
-            if not is_first:
-                self._expect(",")
+        for mark in self._parts("}"):
             key = self.value()
             if not isinstance(key, str):
                 raise self._broken(f"{mark!r} where a key was expected")
             self._expect(":")
             yield key
-            is_first = False
 
     def value(self) -> Any:
         """The next value."""
@@ -215,7 +223,10 @@ class JsonObject:
             try:
                 found, end = self._decode(self._text, self._at)
             except (ValueError, RecursionError) as error:
-                if not self._may_be_cut(error) or not self._read_more():
+                may_be_cut = isinstance(error, json.JSONDecodeError) and (
+                    error.msg.startswith("Unterminated") or error.pos + LONGEST_TOKEN > len(self._text)
+                )
+                if not may_be_cut or not self._read_more():
                     raise self._broken(error) from error
                 continue
             if end < len(self._text) or not self._read_more():  # else it could be the beginning of a number
@@ -229,13 +240,18 @@ class JsonObject:
                 raise self._broken("something else where a list was expected")
             return
         self._expect("[")
+        for _ in self._parts("]"):
+            yield self.value()
+        self._expect("]")
+
+    def _parts(self, end: str) -> Iterator[str]:
+        """The first character of each of the parts that commas separate; it is to be read then."""
         is_first = True
-        while self._peek() != "]":
+        while (mark := self._peek()) != end:
             if not is_first:
                 self._expect(",")
-            yield self.value()
+            yield mark
             is_first = False
-        self._expect("]")
 
     def _peek(self) -> str:
         """The next character that is not space; empty at the end."""
@@ -248,16 +264,9 @@ class JsonObject:
                 return ""
 
     def _expect(self, mark: str) -> None:
-        found = self._peek()
-        if found != mark:
-            raise self._broken(f"{found or 'the end'!r} where {mark!r} was expected")
+        if (there := self._peek()) != mark:
+            raise self._broken(f"{there or 'the end'!r} where {mark!r} was expected")
         self._at += 1
-
-    def _may_be_cut(self, error: Exception) -> bool:
-        """Whether a value could be valid if more of it were read."""
-        if not isinstance(error, json.JSONDecodeError):
-            return False
-        return error.msg.startswith("Unterminated") or error.pos + LONGEST_TOKEN > len(self._text)
 
     def _read_more(self) -> bool:
         """Read as much again as is not yet decoded, so that a value is not decoded in many vain attempts."""

@@ -7,20 +7,16 @@ from orchestrator.errors import UserError
 from orchestrator.input_files import read_json
 
 
-def parse_assignments(option: str, given: Sequence[str]) -> dict[str, str]:
+def parse_assignments(option: str, given: Sequence[str], form: str = "KEY=VALUE") -> dict[str, str]:
     """Turn ["a=b", …] into {a: b}.
 
-    Args:
-        option: the option's name, for the error.
-        given: what the user typed.
-
     Raises:
-        UserError: if one has no "=", an empty side, or a key twice.
+        UserError: if one has no "=", an empty side, or a key twice; it names the option.
     """
-    pairs = [text.partition("=") for text in given]
+    pairs = [[side.strip() for side in text.partition("=")] for text in given]
     for text, (key, _, value) in zip(given, pairs, strict=True):
         if not key or not value:
-            raise UserError(f"{option} {text}: write KEY=VALUE.")
+            raise UserError(f"{option} {text}: write {form}.")
     keys = [key for key, _, _ in pairs]
     if len(set(keys)) < len(keys):
         raise UserError(f"{option} names {next(k for k in keys if keys.count(k) > 1)} twice.")

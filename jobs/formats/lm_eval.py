@@ -8,17 +8,24 @@ reruns of its model, provided that their arguments agree.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from jobs.formats.gather import GatheredTask
-from jobs.formats.input_format import InputFormat, NamedPath
-from jobs.formats.json_files import JsonObject, files_below, head_of, parsed_lines
-from jobs.formats.names import UNNAMED, Key, all_origins, path_ends
+from jobs.formats.json_files import JsonObject, as_text, files_below, head_of, parsed_lines, single
+from jobs.formats.names import by_path, one_model
 from jobs.formats.notices import Notice, NoticeCode
-from jobs.formats.samples import Evaluation, InputQuery, SampleBatch, Stated, TaskFacts, as_text, in_batches
+from jobs.formats.samples import (
+    Evaluation,
+    InputFormat,
+    InputQuery,
+    NamedPath,
+    Row,
+    Samples,
+    Stated,
+    TaskFacts,
+)
 from orchestrator.errors import UserError
 from orchestrator.input_files import read_json
 from orchestrator.rundir.identity import digest
@@ -60,54 +67,50 @@ class ResultSet:
         content = read_json(path) if path.is_file() else {}
         return content if isinstance(content, dict) else {}
 
-    def config(self, task: str) -> dict[str, Any]:
-        """The task's configuration; empty where unknown."""
-        return dict(self.results.get("configs", {}).get(task, {}))
-
-    def temperature(self, task: str) -> float | None:
-        """Sampling temperature of a task: 0 where nothing is sampled, None where no results file says."""
-        config = self.config(task)
-        if not config:
-            return None
-        if config.get("output_type") != "generate_until":
-            return 0.0
-        given = self.results.get("config", {}).get("gen_kwargs")
-        settings = {**(config.get("generation_kwargs") or {}), **_pairs(given)}
-        if str(settings.get("do_sample", True)).lower() == "false":
-            return 0.0
-        return float(settings.get("temperature", 0.0))
-
     def facts(self, task: str, metrics: Sequence[str], *, likelihoods: bool) -> TaskFacts:
         """What the results say about a task with such metrics; the configured ones are preferred."""
-        config = self.config(task)
+        config: dict[str, Any] = dict(self.results.get("configs", {}).get(task, {}))
         listed = [entry["metric"] for entry in config.get("metric_list") or [] if "metric" in entry]
         plain = {metric: metric.split(",", maxsplit=1)[0] for metric in metrics}
+        order = {metric: listed.index(plain[metric]) for metric in metrics if plain[metric] in listed}
         higher = self.results.get("higher_is_better", {}).get(task, {})
         stated = {metric: higher.get(name) for metric, name in plain.items()}
+        evaluated = self.results.get("n-samples", {}).get(task, {}).get("effective")
         groups = self.results.get("group_subtasks", {})
         return TaskFacts(
-            name=task,
-            preferred=tuple(
-                sorted(metrics, key=lambda m: listed.index(plain[m]) if plain[m] in listed else len(listed))
-            ),
+            task,
+            as_text(self.results.get("model_name")),
+            self._temperature(config),
+            preferred=tuple(sorted(metrics, key=lambda metric: order.get(metric, len(listed)))),
             stated={metric: Stated(None if is_ is None else bool(is_)) for metric, is_ in stated.items()},
-            evaluated=self.evaluated(task),
+            evaluated=evaluated if isinstance(evaluated, int) else 0,
             group=next((name for name, members in groups.items() if task in members), None),
             output_type=config.get("output_type"),
             likelihoods=likelihoods,
         )
 
-    def evaluated(self, task: str) -> int:
-        """Documents that were evaluated; 0 where the results do not say."""
-        effective = self.results.get("n-samples", {}).get(task, {}).get("effective")
-        return effective if isinstance(effective, int) else 0
+    def _temperature(self, config: Mapping[str, Any]) -> float | None:
+        """Of a task by its configuration: 0 where nothing is sampled, None where no results file says."""
+        if not config:
+            return None
+        if config.get("output_type") != "generate_until":
+            return 0.0
+        given = self.results.get("config", {}).get("gen_kwargs")
+        if isinstance(given, str):
+            given = dict(part.split("=", 1) for part in given.split(",") if "=" in part)
+        given = given if isinstance(given, Mapping) else {}
+        settings = {**(config.get("generation_kwargs") or {}), **given}
+        is_greedy = str(settings.get("do_sample", True)).lower() == "false"
+        return 0.0 if is_greedy else float(settings.get("temperature", 0.0))
 
     def arguments(self) -> dict[str, object]:
-        """What must agree between reruns: all that decides an answer, but the seed."""
-        config = self.results.get("config", {})
+        """What must agree between reruns: all that decides an answer, but the seed; empty where unknown."""
+        if not self.results:
+            return {}
+        config, shots = self.results.get("config", {}), self.results.get("n-shot", {})
         found: dict[str, object] = {name: _without_seed(config.get(name)) for name in COMMON_ARGUMENTS}
         found |= {name: self.results.get(name) for name in COMMON_SETTINGS}
-        return found | {f"n-shot of {task}": shots for task, shots in self.results.get("n-shot", {}).items()}
+        return found | {f"n-shot of {task}": number for task, number in shots.items()}
 
 
 def _sample_files(path: str) -> list[Path]:
@@ -128,27 +131,7 @@ def _evaluations(path: NamedPath) -> list[Evaluation]:
         if match := SAMPLES.fullmatch(file.name):
             grouped.setdefault((match["date"], file.parent), {})[match["task"]] = file
     sets = [ResultSet(folder, date, samples) for (date, folder), samples in sorted(grouped.items())]
-    return [
-        Evaluation(held.label, partial(_read, held), held.arguments() if held.results else {})
-        for held in sets
-    ]
-
-
-def _names(tasks: Mapping[str, GatheredTask], paths: Sequence[str]) -> dict[Key, str]:
-    """Every path is one model: as the results state it if all are files and it tells them apart."""
-    stated = {origin.place: origin.model for origin in all_origins(tasks)}
-    names = list(stated.values())
-    are_files = all(Path(path).is_file() for path in paths)
-    if are_files and None not in names and len(set(names)) == len(names):
-        return {(origin.place, origin.model): str(origin.model) for origin in all_origins(tasks)}
-    ends = path_ends(paths)
-    return {(origin.place, origin.model): ends[origin.place] for origin in all_origins(tasks)}
-
-
-def _names_of_reruns(tasks: Mapping[str, GatheredTask]) -> dict[Key, str]:
-    """All paths hold reruns of one model."""
-    keys = sorted({(origin.place, origin.model) for origin in all_origins(tasks)}, key=str)
-    return dict.fromkeys(keys, next((model for _, model in keys if model), UNNAMED))
+    return [Evaluation(held.label, partial(_read, held), held.arguments()) for held in sets]
 
 
 FORMAT = InputFormat(
@@ -156,33 +139,20 @@ FORMAT = InputFormat(
     "lm-eval output folders or results files",
     _sample_files,
     _evaluations,
-    names=_names,
-    names_of_reruns=_names_of_reruns,
+    names=by_path,
+    names_of_reruns=one_model,
 )
 
 
-def _read(held: ResultSet, query: InputQuery) -> Iterator[SampleBatch]:
-    model = as_text(held.results.get("model_name"))
+def _read(held: ResultSet, query: InputQuery) -> Samples:
     for task, path in held.samples.items():
-        samples = _samples(held, task, path, query)
-        metrics = list(dict.fromkeys(metric for sample in samples for metric in sample["scores"]))
-        likelihoods = query.responses and _are_likelihoods(path)
-        facts, warnings = held.facts(task, metrics, likelihoods=likelihoods), []
-        if len(samples) < max(facts.evaluated, 1):
-            found = f"{len(samples)} of the {facts.evaluated} documents that were evaluated"
-            said = (
-                f"{path.name} contains only {found}." if facts.evaluated else f"{path} contains no samples."
-            )
-            warnings.append(Notice(NoticeCode.CUT_SHORT, said))
-        yield from in_batches(facts, model, samples, warnings)
+        facts, samples = _samples(held, task, path, query)
+        yield facts, None
+        yield from ((facts, sample) for sample in samples)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a sample file: JSON Lines with any suffix, or one JSON list.
-
-    Raises:
-        UserError: if a line is not a JSON object, or is beyond the limits.
-    """
+    """Rows of a sample file: JSON Lines with any suffix, or one JSON list."""
     if head_of(path).lstrip().startswith(b"["):
         with JsonObject(path) as content:
             for row in content.items():
@@ -202,7 +172,7 @@ def _checked(row: Any, where: str) -> dict[str, Any]:
     return row
 
 
-def _samples(held: ResultSet, task: str, path: Path, query: InputQuery) -> list[dict[str, Any]]:
+def _samples(held: ResultSet, task: str, path: Path, query: InputQuery) -> tuple[TaskFacts, list[Row]]:
     """One sample per document: its rows, one per filter, laid together.
 
     Raises:
@@ -210,46 +180,48 @@ def _samples(held: ResultSet, task: str, path: Path, query: InputQuery) -> list[
     """
     samples: dict[int | str, dict[str, Any]] = {}
     seen: set[tuple[int | str, str]] = set()
-    temperature = held.temperature(task)
+    likelihoods = None
     for row in _rows(path):
         doc_id, filter_name = row["doc_id"], row.get("filter") or "none"
         if (doc_id, filter_name) in seen:
             raise UserError(f"{path} contains document {doc_id} twice: remove one of the two.")
         seen.add((doc_id, filter_name))
+        if likelihoods is None:
+            responses = row.get("resps")
+            likelihoods = isinstance(responses, list) and bool(responses) and not _is_text(responses)
         if doc_id not in samples:
-            samples[doc_id] = {**_sample(row, query), "temperature": temperature}
+            samples[doc_id] = _sample(row, query)
         sample, listed = samples[doc_id], row.get("metrics")
         names = listed if isinstance(listed, list) else [key for key in row if key not in NOT_METRICS]
         sample["scores"] |= {f"{name},{filter_name}": row[name] for name in names if name in row}
         if query.documents:
-            filtered = as_text(_single(row.get("filtered_resps")))
+            filtered = as_text(single(row.get("filtered_resps")))
             sample["filtered"] = {**sample.get("filtered", {}), filter_name: filtered}
-    return list(samples.values())
+    metrics = list(dict.fromkeys(metric for sample in samples.values() for metric in sample["scores"]))
+    facts = held.facts(task, metrics, likelihoods=bool(likelihoods))
+    if len(samples) < max(facts.evaluated, 1):
+        said = f"{path} contains no samples."
+        if facts.evaluated:
+            found = f"{len(samples)} of the {facts.evaluated} documents that were evaluated"
+            said = f"{path.name} contains only {found}."
+        facts = replace(facts, warnings=(Notice(NoticeCode.CUT_SHORT, said),))
+    return facts, list(samples.values())
 
 
-def _sample(row: Mapping[str, Any], query: InputQuery) -> dict[str, Any]:
+def _sample(row: Row, query: InputQuery) -> dict[str, Any]:
     document = row.get("doc")
-    sample: dict[str, Any] = {
-        "item": row["doc_id"],
-        "scores": {},
-        "prompt_hash": row.get("prompt_hash"),
-        "doc_hash": row.get("doc_hash"),
-        "cluster": query.label(document),
-    }
-    if query.responses:
-        sample["response"] = _response(row.get("resps"))
-    if query.needs_prompts:
-        sample["prompt"] = as_text(_prompt(row.get("arguments")))
-    if query.documents:
-        sample["doc_hash"] = sample["doc_hash"] or digest(document)
-        sample |= {"target": as_text(row.get("target")), "doc": document}
-    return sample
-
-
-def _are_likelihoods(path: Path) -> bool:
-    """Whether the responses of a task are log-likelihoods rather than texts; false where there are none."""
-    responses = next((row.get("resps") for row in _rows(path)), None)
-    return isinstance(responses, list) and bool(responses) and not _is_text(responses)
+    doc_hash = row.get("doc_hash") or (digest(document) if query.documents else None)
+    return query.sample(
+        row["doc_id"],
+        {},
+        labels=document,
+        prompt_hash=row.get("prompt_hash"),
+        doc_hash=doc_hash,
+        response=_response(row.get("resps")),
+        prompt=_prompt(row.get("arguments")),
+        target=row.get("target"),
+        doc=document,
+    )
 
 
 def _is_text(responses: Sequence[Any]) -> bool:
@@ -257,11 +229,11 @@ def _is_text(responses: Sequence[Any]) -> bool:
     return len(responses) == 1 and isinstance(first, list) and bool(first) and isinstance(first[0], str)
 
 
-def _response(responses: object) -> str | None:
-    """A generated text as it is; log-likelihoods as a JSON list of [log-likelihood, is greedy]."""
+def _response(responses: object) -> object:
+    """A generated text as it is; log-likelihoods as a list of [log-likelihood, is greedy]."""
     if not isinstance(responses, list) or not responses or _is_text(responses):
-        return as_text(_single(responses))
-    return as_text([one[0] if isinstance(one, list) and len(one) == 1 else one for one in responses])
+        return single(responses)
+    return [one[0] if isinstance(one, list) and len(one) == 1 else one for one in responses]
 
 
 def _prompt(arguments: object) -> object:
@@ -269,22 +241,6 @@ def _prompt(arguments: object) -> object:
     while isinstance(arguments, (list, dict)) and arguments:
         arguments = next(iter(arguments.values())) if isinstance(arguments, dict) else arguments[0]
     return arguments
-
-
-def _single(responses: object) -> object:
-    """What is nested in lists of one; several responses stay a list."""
-    while isinstance(responses, list) and len(responses) == 1:
-        responses = responses[0]
-    return responses
-
-
-def _pairs(settings: object) -> Mapping[str, Any]:
-    """Generation settings given as a mapping or as "key=value,key=value"."""
-    if isinstance(settings, Mapping):
-        return settings
-    if not isinstance(settings, str):
-        return {}
-    return dict(part.split("=", 1) for part in settings.split(",") if "=" in part)
 
 
 def _without_seed(settings: object) -> object:

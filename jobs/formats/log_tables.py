@@ -1,66 +1,187 @@
-"""The results of other tools as tables: every task with the samples of each model, over all evaluations."""
+"""The results of other tools as tables: every task with the samples of each model, over all evaluations.
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache, cached_property
+Samples are small numbers, and texts only on request: items, prompts and answers are numbered as they come, so
+that a sample without texts costs some fifty bytes however long its prompt and its response are.
+"""
+
+import gc
+import json
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.formats.gather import GatheredTask, Origin
+from jobs.formats import samples
+from jobs.formats.json_files import text_hash
 from jobs.formats.metrics import requested, resolve_metric
-from jobs.formats.names import Key
 from jobs.formats.notices import Notice, NoticeCode, some
-from jobs.formats.samples import Stated
-from jobs.formats.tables import NO_SEED, Answers, Items, TaskTables
+from jobs.formats.tables import ABSENT, NO_SEED, Answers, Items, TaskTables
 from orchestrator.errors import UserError
-from stats.arrays import Ints
+from stats.arrays import Floats, Ints
+
+LONGEST_KEY = 32
+
+Origin = tuple[int, int, str | None]
+"""Where samples come from: numbers of the path and of the evaluation among all, and the model as stated."""
 
 
 class LogTask(TaskTables):
-    """One task.
+    """One task: `add` takes its samples in, `settle` names its models. Columns have shape (samples,).
 
-    Args:
-        gathered: its samples.
-        names: name of each model, by (path, name that the data state).
-
-    Raises:
-        UserError: if an evaluation holds an item twice.
+    Attributes:
+        facts: what the first batch knows about it.
+        item_numbers: number of every item, in order of appearance.
+        origins: number of every evaluation and model, likewise.
+        told: by these numbers, what to call the evaluation, and what is known of its samples.
+        not_numbers: metrics that are not a number in every sample.
+        metrics: those that appear, each with the numbers of the origins that have it.
+        of_answers: further columns, by the names of `ANSWER_COLUMNS`, where documents were asked for.
+        rows: which samples are those of each model, ascending.
     """
 
     is_planned = False
 
-    def __init__(self, gathered: GatheredTask, names: Mapping[Key, str]) -> None:
-        self.gathered, self.name, self.group = gathered, gathered.facts.name, gathered.facts.group
-        self._model_of = [names[origin.place, origin.model] for origin in gathered.origins]
+    def __init__(self, facts: samples.TaskFacts) -> None:
+        self.facts, self.name, self.group = facts, facts.name, facts.group
+        self.item_numbers: dict[samples.ItemId, int] = {}
+        self.origins: dict[Origin, int] = {}
+        self.told: list[tuple[str, samples.TaskFacts]] = []
+        self.not_numbers: set[str] = set()
+        self.metrics: dict[str, set[int]] = {}
+        self.of_answers: dict[str, list[Any]] = {}
+        self.rows: dict[str, Ints] = {}
+        self._stated: dict[str, set[samples.Stated]] = {}
+        self._of_items: dict[str, list[Any]] = {}
+        self._conflicts: dict[str, tuple[int, object, object]] = {}  # by column: item, and what is told of it
+        self._prompts: dict[Hashable, int] = {}
+        self._answers: dict[Hashable, int] = {}
+        self._numbers: dict[str, list[NDArray[Any]]] = {}
+        self._scores: list[tuple[int, Mapping[str, Floats]]] = []
+
+    def add(self, batch: samples.SampleBatch, origin: Origin, label: str, query: samples.InputQuery) -> None:
+        """Take in a batch."""
+        number, size, facts = self.origins.setdefault(origin, len(self.told)), len(batch.items), batch.task
+        if number == len(self.told):
+            self.told.append((label, facts))
+        self.not_numbers |= batch.not_numbers
+        for metric in batch.scores:
+            self.metrics.setdefault(metric, set()).add(number)
+        for metric, stated in facts.stated.items():
+            self._stated.setdefault(metric, set()).add(stated)
+        known = self.item_numbers
+        items = np.array([known.setdefault(item, len(known)) for item in batch.items], dtype=np.int64)
+        temperature = batch.temperature
+        if temperature is None:
+            of_all = facts.temperature if isinstance(facts.temperature, (int, float)) else np.nan
+            temperature = np.full(size, of_all, dtype=np.float32)
+        texts = batch.columns.get("response") if query.responses else None
+        if texts is not None:
+            texts = [_short(chosen_answer(text) if facts.likelihoods else text) for text in texts]
+        prompts = batch.columns.get("prompt_hash")
+        if prompts is None or query.documents:
+            prompt_codes = _codes(prompts, self._prompts, size)
+        else:  # numbers that hold in this process only
+            prompt_codes = np.array([ABSENT if text is None else hash(text) for text in prompts], np.int64)
+        columns = {
+            "origin": np.full(size, number),
+            "item": items,
+            "temperature": temperature,
+            "rerun": np.full(size, NO_SEED) if batch.reruns is None else batch.reruns,
+            "prompt": prompt_codes,
+            "answer": _codes(texts, self._answers, size),
+        }
+        for name, column in columns.items():
+            self._numbers.setdefault(name, []).append(column)
+        self._scores.append((size, batch.scores))
+        for name in samples.ITEM_COLUMNS if query.documents else ("doc_hash", "cluster"):
+            self._note(name, items.tolist(), batch.columns.get(name, ()))
+        for name in samples.ANSWER_COLUMNS if query.documents else ():
+            self.of_answers.setdefault(name, []).extend(batch.columns.get(name) or [None] * size)
+
+    def _note(self, name: str, items: Sequence[int], values: Iterable[Any]) -> None:
+        """Keep what is first told of an item; of documents without a hash what all samples agree on."""
+        known = self._of_items.setdefault(name, [])
+        known.extend([None] * (len(self.item_numbers) - len(known)))
+        hashes = self._of_items.get("doc_hash", known)
+        for item, value in zip(items, values, strict=False):
+            if known[item] is None:
+                known[item] = dict(value) if isinstance(value, Mapping) else value
+            elif name == "doc":
+                held = known[item]
+                if hashes[item] is None and isinstance(held, dict) and isinstance(value, Mapping):
+                    held |= {key: v if held.get(key, v) == v else None for key, v in value.items()}
+            elif value is not None and value != known[item]:
+                self._conflicts.setdefault(name, (item, known[item], value))
+
+    def settle(self, names: Mapping[samples.Key, str]) -> None:
+        """Name the models, by path and stated name.
+
+        Raises:
+            UserError: if an evaluation holds an item twice.
+        """
+        self._model_of = [names[place, model] for place, _, model in self.origins]
         self.models = list(dict.fromkeys(self._model_of))
-        self.rows = cache(self._rows)
-        self.runs = cache(self._runs)
-        self._refuse_duplicates()
+        for model in self.models:
+            origins = [number for number, name in enumerate(self._model_of) if name == model]
+            self.rows[model] = np.flatnonzero(np.isin(self.column("origin"), origins))
+        for model, rows in self.rows.items():
+            passes, pass_of = self.passes(model)
+            temperatures = np.unique(self.temperature[rows], return_inverse=True)[1]
+            items = self.column("item")[rows]
+            keys = (temperatures * len(passes) + pass_of) * len(self.item_numbers) + items
+            first = np.unique(keys, return_index=True)[1]
+            if len(first) < len(keys):
+                sample = int(np.setdiff1d(np.arange(len(keys)), first)[0])
+                label, item = self.told[passes[pass_of[sample]][0]][0], list(self.item_numbers)[items[sample]]
+                raise UserError(
+                    f"{label} contains item {item} of task {self.name} twice: remove one of them."
+                )
 
-    def _rows(self, model: str) -> Ints:
-        """Which samples are those of a model."""
-        if len(self.models) == 1:
-            return np.arange(len(self.gathered.column("origin")))
-        origins = [number for number, name in enumerate(self._model_of) if name == model]
-        return np.flatnonzero(np.isin(self.gathered.column("origin"), origins))
+    @property
+    def numeric_metrics(self) -> list[str]:
+        """Metrics that are a number in every sample that has them, the preferred ones first."""
+        order = self.facts.preferred
+        metrics = [metric for metric in self.metrics if metric not in self.not_numbers]
+        return sorted(metrics, key=lambda m: order.index(m) if m in order else len(order))
 
-    def _runs(self, model: str) -> tuple[list[tuple[Origin, int]], Ints]:
+    @property
+    def prompt_hashes(self) -> list[Hashable]:
+        """The hash behind every number of a prompt; the last one, None, is that of ABSENT."""
+        return [*self._prompts, None]
+
+    def column(self, name: str) -> NDArray[Any]:
+        """Numbers of all samples: origin, item, temperature (NaN where unknown), rerun, prompt and answer."""
+        chunks = self._numbers[name]
+        if len(chunks) > 1:
+            chunks[:] = [np.concatenate(chunks)]
+        return chunks[0]
+
+    def score(self, metric: str) -> Floats:
+        """Scores of all samples by one metric, NaN where there is none."""
+        return np.concatenate([held.get(metric, np.full(size, np.nan)) for size, held in self._scores])
+
+    def told_of_items(self, name: str) -> list[Any]:
+        """What is known of every item by one of the names of `ITEM_COLUMNS`, None where nothing is."""
+        known = self._of_items.get(name, [])
+        return known + [None] * (len(self.item_numbers) - len(known))
+
+    def passes(self, model: str) -> tuple[list[tuple[int, int]], Ints]:
         """Every pass of a model over the items, by origin and rerun within it; and that of each sample."""
-        rows, origins = self.rows(model), list(self.gathered.origins)
-        reruns, codes = np.unique(self.gathered.column("rerun")[rows], return_inverse=True)
-        keys, run_of = np.unique(
-            self.gathered.column("origin")[rows] * max(len(reruns), 1) + codes, return_inverse=True
-        )
-        runs = [(origins[key // len(reruns)], int(reruns[key % len(reruns)])) for key in keys.tolist()]
-        return runs, run_of
+        rows = self.rows[model]
+        reruns, codes = np.unique(self.column("rerun")[rows], return_inverse=True)
+        keys = self.column("origin")[rows] * max(len(reruns), 1) + codes
+        keys, pass_of = np.unique(keys, return_inverse=True)
+        return [(key // len(reruns), int(reruns[key % len(reruns)])) for key in keys.tolist()], pass_of
 
     def seeds(self, model: str) -> list[int | None]:
         """Seeds of the passes: reruns as a single evaluation states them, else 0, 1, …; None for one pass."""
-        runs = self.runs(model)[0]
+        passes = self.passes(model)[0]
         if self._model_of.count(model) == 1:
-            return [None if rerun == NO_SEED else rerun for _, rerun in runs]
-        return list(range(len(runs)))
+            return [None if rerun == NO_SEED else rerun for _, rerun in passes]
+        return list(range(len(passes)))
 
     @cached_property
     def temperature(self) -> NDArray[np.float32]:
@@ -69,32 +190,18 @@ class LogTask(TaskTables):
         All are, if some samples do not state theirs and no model has several: a model whose log does not
         state the temperature could otherwise not be paired with one whose log does.
         """
-        stated: NDArray[np.float32] = self.gathered.column("temperature")
-        found = [np.unique(stated[self.rows(model)]) for model in self.models]
+        stated: NDArray[np.float32] = self.column("temperature")
+        found = [np.unique(stated[rows]) for rows in self.rows.values()]
         unstated = any(np.isnan(temperatures).any() for temperatures in found)
         if unstated and all((~np.isnan(temperatures)).sum() <= 1 for temperatures in found):
             return np.full_like(stated, np.nan)
         return stated
 
-    def _refuse_duplicates(self) -> None:
-        for model in self.models:
-            rows, (runs, run_of) = self.rows(model), self.runs(model)
-            temperatures = np.unique(self.temperature[rows], return_inverse=True)[1]
-            items = self.gathered.column("item")[rows]
-            keys = (temperatures * len(runs) + run_of) * len(self.gathered.items) + items
-            first = np.unique(keys, return_index=True)[1]
-            if len(first) < len(keys):
-                sample = int(np.setdiff1d(np.arange(len(keys)), first)[0])
-                label, item = runs[int(run_of[sample])][0].label, list(self.gathered.items)[items[sample]]
-                raise UserError(
-                    f"{label} contains item {item} of task {self.name} twice: remove one of them."
-                )
-
     def metric(self, metrics: Mapping[str, str], notices: list[Notice]) -> str | None:
         """The metric asked for, else the first that is a number in every sample of every model."""
-        numeric = self.gathered.numeric_metrics
+        numeric = self.numeric_metrics
         if not numeric:
-            names = sorted({metric.split(",")[0] for metric in self.gathered.metrics})
+            names = sorted({metric.split(",")[0] for metric in self.metrics})
             why = f"no metric with a number per sample ({some(names)}: computed over the whole corpus)"
             said = f"Task {self.name} has {why if names else 'no score at all'}, so it cannot be tested."
             notices.append(Notice(NoticeCode.NO_TESTABLE_METRIC, said, self.name))
@@ -102,31 +209,27 @@ class LogTask(TaskTables):
         asked = requested(self.name, self.group, metrics)
         if asked is not None:
             return resolve_metric(self.name, asked, numeric)
-        origins = set(np.unique(self.gathered.column("origin")).tolist())
-        answered = {self._model_of[number] for number in origins}
-        common = [m for m in numeric if answered <= {self._model_of[n] for n in self.gathered.metrics[m]}]
+        answered = {model for model, rows in self.rows.items() if len(rows)}
+        common = [m for m in numeric if answered <= {self._model_of[n] for n in self.metrics[m]}]
         if not common:
             raise UserError(
                 f"The models have no metric of task {self.name} in common ({some(numeric)}): they were "
                 "scored in different ways and cannot be paired."
             )
-        self._note_others(common[0], numeric, notices)
-        return common[0]
-
-    def _note_others(self, metric: str, numeric: Sequence[str], notices: list[Notice]) -> None:
-        """Say what else could be tested: other filters of the metric, or any metric if none is preferred."""
-        name, code = metric.split(",", maxsplit=1)[0], NoticeCode.OTHER_FILTERS
-        others = [key for key in numeric if key != metric and key.split(",")[0] == name]
-        if metric not in self.gathered.facts.preferred:
-            others, code = [key for key in numeric if key != metric], NoticeCode.OTHER_METRICS
+        metric, code = common[0], NoticeCode.OTHER_METRICS
+        others = [key for key in numeric if key != metric]
+        if metric in self.facts.preferred:
+            code = NoticeCode.OTHER_FILTERS
+            others = [key for key in others if key.split(",")[0] == metric.split(",")[0]]
         if others:
             choose = f"choose with --metric {self.name}=METRIC"
             said = f"{self.name} is tested on {metric}; it also has {some(others)} ({choose})."
             notices.append(Notice(code, said))
+        return metric
 
-    def stated(self, metric: str) -> Stated:
+    def stated(self, metric: str) -> samples.Stated:
         """What the data state of direction and range."""
-        found = self.gathered.stated.get(metric, set())
+        found = self._stated.get(metric, set())
         directions = {stated.higher_is_better for stated in found} - {None}
         ranges = {stated.bounds for stated in found} - {None}
         order = "whether higher or lower is better for"
@@ -136,7 +239,7 @@ class LogTask(TaskTables):
                     f"The results of task {self.name} disagree on {what} {metric}: the models were scored in "
                     "different ways and cannot be paired."
                 )
-        return Stated(next(iter(directions), None), next(iter(ranges), None))
+        return samples.Stated(next(iter(directions), None), next(iter(ranges), None))
 
     @cached_property
     def order(self) -> Ints:
@@ -145,14 +248,15 @@ class LogTask(TaskTables):
         Raises:
             UserError: if an identifier does not mean the same document, or the same cluster, everywhere.
         """
-        names, conflicts = list(self.gathered.items), self.gathered.conflicts
-        if "doc_hash" in conflicts:
+        names = list(self.item_numbers)
+        if "doc_hash" in self._conflicts:
+            name = names[self._conflicts["doc_hash"][0]]
             raise UserError(
-                f"Document {names[conflicts['doc_hash'][0]]} of task {self.name} is not the same for all "
-                "models: they were evaluated on different data and cannot be paired."
+                f"Document {name} of task {self.name} is not the same for all models: they were evaluated on "
+                "different data and cannot be paired."
             )
-        if "cluster" in conflicts:
-            item, first, second = conflicts["cluster"]
+        if "cluster" in self._conflicts:
+            item, first, second = self._conflicts["cluster"]
             raise UserError(
                 f"Item {names[item]!r} of task {self.name} is in two clusters, {first!r} and {second!r}."
             )
@@ -170,18 +274,17 @@ class LogTask(TaskTables):
 
     def items(self, cluster: str | None) -> Items:
         """The items in their order, with the clusters of a column."""
-        told = {
-            name: np.array([*self.gathered.told_of_items(name), None], dtype=object)[:-1][self.order]
+        documents, clusters = (
+            np.array([*self.told_of_items(name), None], dtype=object)[:-1][self.order]
             for name in ("doc_hash", "cluster")
-        }
-        if cluster and all(label is None for label in told["cluster"]):
+        )
+        if cluster and all(label is None for label in clusters):
             raise UserError(f"--cluster {cluster}: the documents of task {self.name} have no such column.")
-        documents, clusters = told["doc_hash"], told["cluster"] if cluster else None
-        return Items(self._names, documents, clusters, np.arange(len(self.order)))
+        return Items(self._names, documents, clusters if cluster else None, np.arange(len(self.order)))
 
     @cached_property
     def _names(self) -> NDArray[np.generic]:
-        names = list(self.gathered.items)
+        names = list(self.item_numbers)
         return np.array([names[number] for number in self.order])
 
     def named(self, items: Ints) -> NDArray[np.generic]:
@@ -190,31 +293,100 @@ class LogTask(TaskTables):
 
     def answers(self, model: str, metric: str, text: Literal["prompt_hash", "response"]) -> Iterator[Answers]:
         """The answers of a model, evaluation by evaluation."""
-        scores = self.gathered.score(metric)
-        texts = self.gathered.column("prompt" if text == "prompt_hash" else "answer")
-        for (origin, number), name in zip(self.gathered.origins.items(), self._model_of, strict=True):
-            rows = np.flatnonzero(self.gathered.column("origin") == number) if name == model else ()
-            if len(rows):
-                yield Answers(
-                    origin.label,
-                    number,
-                    self.place[self.gathered.column("item")[rows]],
-                    self.temperature[rows],
-                    self.gathered.column("rerun")[rows],
-                    scores[rows],
-                    texts[rows],
-                )
+        scores, own = self.score(metric), self.rows[model]
+        texts = self.column("prompt" if text == "prompt_hash" else "answer")
+        origins = self.column("origin")[own]
+        for number in np.unique(origins).tolist():
+            rows = own[origins == number]
+            yield Answers(
+                self.told[number][0],
+                number,
+                self.place[self.column("item")[rows]],
+                self.temperature[rows],
+                self.column("rerun")[rows],
+                scores[rows],
+                texts[rows],
+            )
+
+    def _facts_of(self, model: str) -> list[samples.TaskFacts]:
+        named = zip(self._model_of, self.told, strict=True)
+        return [facts for name, (_, facts) in named if name == model]
 
     def unlisted(self, model: str) -> int:
         """Items that a model was evaluated on, by its results, beyond those in the files."""
-        evaluated = (
-            self.gathered.evaluated[origin]
-            for origin, name in zip(self.gathered.origins, self._model_of, strict=True)
-            if name == model
-        )
-        return max(0, max(evaluated) - len(self.gathered.items))
+        return max(0, max(facts.evaluated for facts in self._facts_of(model)) - len(self.item_numbers))
 
     def warnings(self, model: str) -> Sequence[Notice]:
         """What came with the samples of a model."""
-        origins = zip(self.gathered.origins, self._model_of, strict=True)
-        return [note for origin, name in origins if name == model for note in self.gathered.warnings[origin]]
+        return [notice for facts in self._facts_of(model) for notice in facts.warnings]
+
+
+def _codes(texts: Iterable[Hashable] | None, known: dict[Hashable, int], size: int) -> Ints:
+    """A number per distinct text, ABSENT for None."""
+    if texts is None:
+        return np.full(size, ABSENT, dtype=np.int64)
+    numbers = [ABSENT if text is None else known.setdefault(text, len(known)) for text in texts]
+    return np.array(numbers, dtype=np.int64)
+
+
+def _short(answer: Hashable) -> Hashable:
+    """Long texts by their hash, so that a million answers need not be kept to be compared."""
+    return text_hash(answer) if isinstance(answer, str) and len(answer) > LONGEST_KEY else answer
+
+
+def gather(places: Sequence[Sequence[samples.Evaluation]], query: samples.InputQuery) -> dict[str, LogTask]:
+    """Read all evaluations of each path: the tasks by name, in order of appearance.
+
+    Raises:
+        UserError: if the reader refuses.
+    """
+    tasks: dict[str, LogTask] = {}
+    numbered = ((place, one) for place, evaluations in enumerate(places) for one in evaluations)
+    for number, (place, evaluation) in enumerate(numbered):
+        with sound_form(evaluation.label), _without_cycle_search():
+            for batch in evaluation.batches(query):
+                task = tasks.setdefault(batch.task.name, LogTask(batch.task))
+                task.add(batch, (place, number, batch.task.model), evaluation.label, query)
+    return tasks
+
+
+@contextmanager
+def _without_cycle_search() -> Iterator[None]:
+    """Pause Python's search for reference cycles: parsed data have none, and it would walk all over them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+@contextmanager
+def sound_form(label: str) -> Iterator[None]:
+    """Turn what goes wrong inside of data that are not in the form their format promises into one sentence.
+
+    Raises:
+        UserError: naming the data and the mistake.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise UserError(f"{label} does not conform to its format ({said}).") from error
+
+
+def chosen_answer(response: str | None) -> Hashable:
+    """Which choice a response to a log-likelihood task favours; of a single one, whether it is greedy.
+
+    A response is a JSON list of [log-likelihood, is greedy], one per choice; anything else stays text.
+    """
+    try:
+        choices = json.loads(response or "")
+    except (ValueError, RecursionError):
+        return response
+    try:
+        likelihoods = [float(choice[0]) for choice in choices]
+        return str(choices[0][1]) if len(choices) == 1 else int(np.argmax(likelihoods))
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError):
+        return json.dumps(choices)

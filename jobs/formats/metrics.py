@@ -10,7 +10,6 @@ reference.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from math import inf
 from typing import TypeVar
@@ -28,24 +27,15 @@ def as_number(value: object) -> float | None:
 
     NaN and infinities come back as they are, for the caller to refuse by name.
     """
-    if isinstance(value, (bool, int, float)):
-        return _float(value)
-    if not isinstance(value, str):
+    text = value.strip().lower() if isinstance(value, str) else value
+    if not isinstance(text, (bool, int, float, str)):
         return None
-    text = value.strip().lower()
-    if text in TRUTH:
-        return TRUTH[text]
     try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _float(number: float) -> float:
-    try:
-        return float(number)
+        return TRUTH[text] if text in TRUTH else float(text)
     except OverflowError:  # JSON has integers of any size
         return inf
+    except ValueError:
+        return None
 
 
 def requested(task: str, group: str | None, given: Mapping[str, T]) -> T | None:
@@ -57,12 +47,7 @@ def requested(task: str, group: str | None, given: Mapping[str, T]) -> T | None:
 
 
 def resolve_metric(task: str, wanted: str, available: Sequence[str]) -> str:
-    """Turn what the user wrote into a metric key of the task.
-
-    Args:
-        task: name of the task, for the error.
-        wanted: "metric,filter", or only "metric" where one filter has it.
-        available: the keys that exist.
+    """Turn "metric,filter", or only "metric" where one filter has it, into a key of those that a task has.
 
     Raises:
         UserError: if there is no such metric, or several filters have it.
@@ -72,23 +57,14 @@ def resolve_metric(task: str, wanted: str, available: Sequence[str]) -> str:
     matches = [key for key in available if key.split(",")[0] == wanted]
     if len(matches) == 1:
         return matches[0]
+    quoted = ", ".join(map(repr, matches or available)) or "none"
     if matches:
-        raise UserError(f"Task {task} has {wanted} with several filters: choose one of {_quoted(matches)}.")
-    raise UserError(
-        f"Task {task} has no metric {wanted!r} with a number per sample; it has {_quoted(available)}."
-    )
-
-
-def _quoted(keys: Sequence[str]) -> str:
-    return ", ".join(repr(key) for key in keys) if keys else "none"
+        raise UserError(f"Task {task} has {wanted} with several filters: choose one of {quoted}.")
+    raise UserError(f"Task {task} has no metric {wanted!r} with a number per sample; it has {quoted}.")
 
 
 def refuse_unused(metrics: Mapping[str, str], tasks: Mapping[str, str | None]) -> None:
-    """Refuse a metric for a task that is not there.
-
-    Args:
-        metrics: metric by task, group or pattern.
-        tasks: group by task.
+    """Refuse a metric for a name or pattern that no task, given with its group, answers to.
 
     Raises:
         UserError: naming it, and the tasks there are.
@@ -98,17 +74,10 @@ def refuse_unused(metrics: Mapping[str, str], tasks: Mapping[str, str | None]) -
 
 
 def unused_requests(metrics: Mapping[str, str], tasks: Mapping[str, str | None]) -> list[str]:
-    """Names in --metric that no task answers to.
-
-    Args:
-        metrics: metric by task, group or pattern.
-        tasks: group by task.
-    """
-    groups = set(tasks.values())
+    """Names and patterns that no task, given with its group, answers to."""
+    known = {*tasks, *tasks.values()}
     return [
-        name
-        for name in metrics
-        if name not in tasks and name not in groups and not any(fnmatchcase(task, name) for task in tasks)
+        name for name in metrics if name not in known and not any(fnmatchcase(task, name) for task in tasks)
     ]
 
 
@@ -122,12 +91,8 @@ PERCENT: Bounds = (0.0, 100.0)
 def parse_range(text: str, where: str) -> Bounds:
     """Read a range: "0..10", or "none" for scores without one.
 
-    Args:
-        text: what was written.
-        where: what to call it in the error.
-
     Raises:
-        UserError: if it is neither.
+        UserError: if it is neither, in a sentence that begins with `where`.
     """
     if text.strip().lower() == "none":
         return UNBOUNDED
@@ -148,41 +113,31 @@ def range_text(bounds: Bounds) -> str:
     return "none" if bounds == UNBOUNDED else f"{bounds[0]!r}..{bounds[1]!r}"
 
 
-@dataclass(frozen=True)
-class KnownMetric:
-    """Direction and possible ranges of a metric.
+Known = tuple[bool, tuple[Bounds, ...]]
+"""Whether higher is better, and the scales in use, the narrowest first; none where the name does not say."""
 
-    Attributes:
-        higher_is_better: its direction.
-        ranges: scales in use, the narrowest first; empty where the name does not say.
-    """
-
-    higher_is_better: bool
-    ranges: tuple[Bounds, ...] = ()
-
-
-_BY_ENDING = {
+_BY_ENDING: dict[str, Known] = {
     **dict.fromkeys(
         ("perplexity", "ppl", "bits_per_byte", "bits_per_char", "bpb", "loss", "nll", "cross_entropy",
          "kl_divergence", "wer", "cer", "ter", "edit_distance", "levenshtein", "levenshtein_distance", "mae",
          "mse", "rmse"),
-        KnownMetric(False, (UNBOUNDED,)),
+        (False, (UNBOUNDED,)),
     ),
-    **dict.fromkeys(("normalized_edit_distance", "ece", "toxicity"), KnownMetric(False, (UNIT,))),
-    **dict.fromkeys(("error_rate", "hallucination_rate"), KnownMetric(False, (UNIT, PERCENT))),
-    **dict.fromkeys(("brier", "brier_score"), KnownMetric(False, (UNIT, (0.0, 2.0)))),
-    **dict.fromkeys(("error", "err"), KnownMetric(False)),
+    **dict.fromkeys(("normalized_edit_distance", "ece", "toxicity"), (False, (UNIT,))),
+    **dict.fromkeys(("error_rate", "hallucination_rate"), (False, (UNIT, PERCENT))),
+    **dict.fromkeys(("brier", "brier_score"), (False, (UNIT, (0.0, 2.0)))),
+    **dict.fromkeys(("error", "err"), (False, ())),
 }  # fmt: skip
 """Names that say the direction wherever they end a longer one: valid_loss, word_perplexity."""
 
-_BY_NAME = {
+_BY_NAME: dict[str, Known] = {
     **dict.fromkeys(
         ("acc", "acc_norm", "accuracy", "exact_match", "em", "f1", "bleu", "sacrebleu", "chrf", "rouge1",
          "rouge2", "rougel", "rougelsum", "meteor", "bleu_max", "rouge1_max", "rouge2_max", "rougel_max"),
-        KnownMetric(True, (UNIT, PERCENT)),
+        (True, (UNIT, PERCENT)),
     ),
-    **dict.fromkeys(("loglikelihood", "log_likelihood", "logprob"), KnownMetric(True, (UNBOUNDED,))),
-    "mcc": KnownMetric(True, ((-1.0, 1.0),)),
+    **dict.fromkeys(("loglikelihood", "log_likelihood", "logprob"), (True, (UNBOUNDED,))),
+    "mcc": (True, ((-1.0, 1.0),)),
 }  # fmt: skip
 
 _SHARE_OF_RIGHT = re.compile(r"(?:^|_)(?:acc|accuracy|exact_match|pass(?:@\d+)?)(?:_|$)")
@@ -191,37 +146,30 @@ _SHARE_OF_RIGHT = re.compile(r"(?:^|_)(?:acc|accuracy|exact_match|pass(?:@\d+)?)
 _ENDING = re.compile(rf"(?:^|[\W_])({'|'.join(sorted(_BY_ENDING, key=len, reverse=True))})$")
 
 
-def known_metric(name: str) -> KnownMetric | None:
-    """What is known of a metric by its name.
-
-    Args:
-        name: "metric" or "metric,filter", in any case.
+def known_metric(name: str) -> Known | tuple[None, tuple[()]]:
+    """Direction and possible ranges of a metric by its name, "metric" or "metric,filter" in any case.
 
     Returns:
-        None where the name says nothing.
+        None and no ranges where the name says nothing.
     """
     plain = _plain(name)
     if plain in _BY_NAME:
         return _BY_NAME[plain]
-    if found := _ENDING.search(plain):
-        return _BY_ENDING[found[1]]
-    return KnownMetric(True, (UNIT, PERCENT)) if _SHARE_OF_RIGHT.search(plain) else None
+    if ending := _ENDING.search(plain):
+        return _BY_ENDING[ending[1]]
+    return (True, (UNIT, PERCENT)) if _SHARE_OF_RIGHT.search(plain) else (None, ())
 
 
 def certain_range(name: str) -> Bounds | None:
     """The range of a metric's values as far as it is certain before any has been seen.
 
-    Args:
-        name: as for `known_metric`.
-
     Returns:
         None where the values have no range, or the name leaves several possible.
     """
-    known = known_metric(name)
-    if known is None or not known.ranges:
+    _, ranges = known_metric(name)
+    if not ranges or ranges[0] == UNBOUNDED:
         return None
-    is_certain = len(known.ranges) == 1 or _SHARE_OF_RIGHT.search(_plain(name))
-    return known.ranges[0] if is_certain and known.ranges[0] != UNBOUNDED else None
+    return ranges[0] if len(ranges) == 1 or _SHARE_OF_RIGHT.search(_plain(name)) else None
 
 
 def _plain(name: str) -> str:
@@ -231,5 +179,4 @@ def _plain(name: str) -> str:
 
 def known_direction(name: str) -> bool:
     """Whether higher is better as far as the name says; True where it says nothing."""
-    known = known_metric(name)
-    return known is None or known.higher_is_better
+    return known_metric(name)[0] is not False

@@ -4,7 +4,6 @@ A value that is null, or a row with an error, is an answer that is missing or fa
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -14,21 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 
-from jobs.formats.columns import FILE, Columns, columns_beside
-from jobs.formats.input_format import InputFormat, NamedPath
-from jobs.formats.json_files import read_lines
+from jobs.formats import samples
+from jobs.formats.columns import FILE, SCORE, Columns, columns_beside
+from jobs.formats.json_files import as_text, read_lines
 from jobs.formats.metrics import as_number
-from jobs.formats.names import DEFAULT_TASK, by_data, path_stems
-from jobs.formats.samples import (
-    Evaluation,
-    InputQuery,
-    Row,
-    SampleBatch,
-    TaskFacts,
-    as_text,
-    prompt_hash,
-    score_column,
-)
+from jobs.formats.names import by_data, path_stems
+from jobs.formats.samples import Evaluation, InputFormat, InputQuery, NamedPath, Row, SampleBatch, TaskFacts
 from orchestrator.errors import UserError, suggestion
 from stats.arrays import Ints
 
@@ -39,7 +29,11 @@ ENDINGS = (".jsonl", ".ndjson", ".csv")
 LARGEST_SEED = 2**31 - 1
 ABSENT = object()
 """In place of a value that a row does not have; a null is a value."""
+NAMES, NUMBERS = {str, int}, {float, int, bool, type(None)}
+"""Types of which all values will do in a column of names, or of numbers; texts of numbers will do, too."""
 
+Rows = tuple[Sequence[int], Sequence[Row]]
+"""Consecutive rows of a file: the line of each (in a CSV file its row, after the header), and the rows."""
 Values = list[Any]
 Group = tuple[str | None, str]
 """Model and task."""
@@ -79,79 +73,17 @@ FORMAT = InputFormat(
 
 
 def _read(file: Path, columns: Columns, model: str | None, query: InputQuery) -> Iterator[SampleBatch]:
-    reader = ColumnReader(columns, query, model)
+    reader = ColumnReader(file, columns, query, model)
     for rows in _csv_rows(file) if file.suffix == ".csv" else _json_rows(file):
         yield from reader.batches(rows)
-    reader.finish(file)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Consecutive rows of a file.
-
-    Attributes:
-        path: the file.
-        numbers: line of each row; in a CSV file its row, the header being row 1.
-        content: the rows.
-    """
-
-    path: Path
-    numbers: Sequence[int]
-    content: Sequence[Row]
-
-    def name(self, row: int) -> str:
-        """What to call a row in a sentence."""
-        kind = "Row" if self.path.suffix == ".csv" else "Line"
-        return f"{kind} {self.numbers[row]} of {self.path}"
-
-    def values(self, path: str) -> list[Any]:
-        """What each row has at a path; ABSENT where it has nothing.
-
-        Args:
-            path: the name of a column, or names separated by dots that lead into nested objects.
-        """
-        values: Sequence[Any] = self.content
-        try:
-            for name in [path] if path in self.content[0] else path.split("."):
-                values = [value[name] for value in values]
-        except (LookupError, TypeError):
-            return [value_at(row, path) for row in self.content]
-        return list(values)
-
-    def take(self, chosen: Sequence[int]) -> "Rows":
-        """Some of the rows."""
-        return Rows(self.path, [self.numbers[i] for i in chosen], [self.content[i] for i in chosen])
-
-    def hint(self, path: str, row: int = 0) -> str:
-        """End of a sentence about a path that a row does not have: the closest one that it has, or all."""
-        known = list(paths_in(self.content[row]))
-        return suggestion(path, known) or f"; it has {', '.join(known[:20]) or 'none'}."
-
-
-def value_at(row: object, path: str) -> Any:
-    """The value at a dotted path; a key that itself has dots goes before a nested object."""
-    if not isinstance(row, Mapping):
-        return ABSENT
-    if path in row:
-        return row[path]
-    first, _, rest = path.partition(".")
-    return value_at(row.get(first), rest) if rest else ABSENT
-
-
-def paths_in(row: Row, before: str = "") -> Iterator[str]:
-    """All dotted paths to values that are not objects."""
-    for name, value in row.items():
-        if isinstance(value, Mapping) and value:
-            yield from paths_in(value, f"{before}{name}.")
-        else:
-            yield f"{before}{name}"
+    reader.finish()
 
 
 def _json_rows(path: Path) -> Iterator[Rows]:
     lines = read_lines(path)
     while held := list(islice(lines, ROWS_AT_ONCE)):
         numbers, content = zip(*held, strict=True)
-        yield Rows(path, numbers, content)
+        yield numbers, content
 
 
 def _csv_rows(path: Path) -> Iterator[Rows]:
@@ -164,35 +96,65 @@ def _csv_rows(path: Path) -> Iterator[Rows]:
             column_types={name: pa.string() for name in header}, strings_can_be_null=True, null_values=[""]
         )
         for batch in pacsv.open_csv(path, parse_options=parse, convert_options=convert):
-            content = batch.to_pylist()
-            yield Rows(path, range(start, start + len(content)), content)
-            start += len(content)
+            yield range(start, start + batch.num_rows), batch.to_pylist()
+            start += batch.num_rows
     except pa.ArrowInvalid as error:
         raise UserError(f"{path} cannot be read as CSV: {error}.") from error
 
 
-NAMES, NUMBERS = {str, int}, {float, int, bool, type(None)}
-"""Types of which all values will do in a column of names, or of numbers; texts of numbers will do, too."""
+def values_at(rows: Rows, path: str) -> Values:
+    """What each of some rows, at least one, has in a column or at a dotted path; ABSENT for nothing."""
+    values: Sequence[Any] = rows[1]
+    try:
+        for name in [path] if path in values[0] else path.split("."):
+            values = [value[name] for value in values]
+    except (LookupError, TypeError):
+        return [_value_at(row, path) for row in rows[1]]
+    return list(values)
+
+
+def _value_at(row: object, path: str) -> Any:
+    """The value at a dotted path; a key that itself has dots goes before a nested object."""
+    if not isinstance(row, Mapping):
+        return ABSENT
+    if path in row:
+        return row[path]
+    first, _, rest = path.partition(".")
+    return _value_at(row.get(first), rest) if rest else ABSENT
+
+
+def paths_in(row: Row, before: str = "") -> Iterator[str]:
+    """All dotted paths to values that are not objects."""
+    for name, value in row.items():
+        if isinstance(value, Mapping) and value:
+            yield from paths_in(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}"
+
+
+def _hint(row: Row, path: str) -> str:
+    """End of a sentence about a path that a row does not have: the closest one that it has, or all."""
+    known = list(paths_in(row))
+    return suggestion(path, known) or f"; it has {', '.join(known[:20]) or 'none'}."
+
+
+def _taken(rows: Rows, chosen: Sequence[int]) -> Rows:
+    numbers, content = rows
+    return [numbers[i] for i in chosen], [content[i] for i in chosen]
 
 
 class ColumnReader:
     """Turns the rows of one file into batches, and remembers what only the whole file tells.
 
-    Args:
-        columns: what the user named.
-        query: what is wanted.
-        model: the model's name where no column has it.
+    The model has the name given here where no column has one.
     """
 
-    def __init__(self, columns: Columns, query: InputQuery, model: str | None) -> None:
-        self._paths, self._metric = columns.paths, columns.metric
-        self._query, self._model = query, model
-        self._where, self._cluster = query.where or {}, query.cluster_column
-        unwanted = set() if query.documents else {"target"}
-        self._unwanted = unwanted if query.needs_responses else {*unwanted, "response"}
-        self._found: set[str] = set()
+    def __init__(self, file: Path, columns: Columns, query: InputQuery, model: str | None) -> None:
+        self._file, self._columns, self._query, self._model = file, columns, query, model
+        self._unwanted = {"target", "response"} - query.wanted
+        self._found: set[str] = set()  # roles of which a row had a value
         self._filtered: set[str] = set()
-        self._first: Rows | None = None
+        self._first: Row | None = None
         self._labels: dict[str, int] = {}
         self._answered: dict[Group, set[Hashable]] = {}
         self._counts: dict[tuple[Group, Hashable], int] = {}
@@ -204,39 +166,36 @@ class ColumnReader:
         Raises:
             UserError: if a row lacks a value that it needs, or has one that cannot be used.
         """
-        self._first = self._first or rows.take([0])
-        for path, wanted in self._where.items():
-            values = rows.values(path)
+        self._first = self._first or rows[1][0]
+        for path, wanted in (self._query.where or {}).items():
+            values = values_at(rows, path) if rows[1] else []
             if any(value is not ABSENT for value in values):
                 self._filtered.add(path)
-            rows = rows.take([i for i, value in enumerate(values) if as_text(value) == wanted])
-        if not rows.content:
+            rows = _taken(rows, [i for i, value in enumerate(values) if as_text(value) == wanted])
+        if not rows[1]:
             return
         models, tasks = self._names(rows, "variant"), self._names(rows, "task")
         groups: dict[Group, list[int]] = {}
-        for i in range(len(rows.content)):
+        for i in range(len(rows[1])):
             model = str(models[i]) if models else self._model
-            groups.setdefault((model, str(tasks[i]) if tasks else DEFAULT_TASK), []).append(i)
+            groups.setdefault((model, str(tasks[i]) if tasks else samples.DEFAULT_TASK), []).append(i)
         for group, chosen in groups.items():
-            yield self._batch(rows if len(groups) == 1 else rows.take(chosen), *group)
+            yield self._batch(rows if len(groups) == 1 else _taken(rows, chosen), *group)
 
-    def finish(self, file: Path) -> None:
+    def finish(self) -> None:
         """Check what only the whole file tells.
-
-        Args:
-            file: the file, for the error.
 
         Raises:
             UserError: if no row has a column that was named, or few items occur more than once.
         """
         if self._first is None:
-            raise UserError(f"{file} contains no rows.")
-        for path in self._where:
+            raise UserError(f"{self._file} contains no rows.")
+        for path in self._query.where or {}:
             if path not in self._filtered:
-                raise UserError(f"--where {path}: {file} has no such column{self._first.hint(path)}")
-        for role, path in self._paths.items() if self._found else ():
+                raise UserError(f"--where {path}: {self._file} has no such column{_hint(self._first, path)}")
+        for role, path in self._columns.items() if self._found else ():
             if role not in {*self._found, *self._unwanted, "error"}:
-                raise UserError(f"No row of {file} has {path} ({role}){self._first.hint(path)}")
+                raise UserError(f"No row of {self._file} has {path} ({role}){_hint(self._first, path)}")
         if 0 < len(self._counts) * 2 < sum(map(len, self._answered.values())):
             raise UserError(
                 f"{self._repeated} has an item that occurred before, while most occur once: remove it, or "
@@ -244,26 +203,30 @@ class ColumnReader:
             )
 
     def _batch(self, rows: Rows, model: str | None, task: str) -> SampleBatch:
-        failed, prompts = self._values(rows, "error"), self._texts(rows, "prompt")
-        errors = None if failed is None else [_text(value) if value else None for value in failed]
-        scores = self._values(rows, "score") or []
+        query, prompts, errors = self._query, self._texts(rows, "prompt"), self._values(rows, "error")
+        scores = self._values(rows, SCORE) or []
         if errors is not None:
+            errors = [_text(error) if error else None for error in errors]
             scores = [None if error else value for value, error in zip(scores, errors, strict=True)]
-        self._refuse_others(rows, "score", scores, NUMBERS)
-        items, temperatures = self._names(rows, "item") or [], self._temperatures(rows)
+        self._refuse_others(rows, SCORE, scores, NUMBERS)
+        items, temperatures = self._names(rows, "item") or [], self._values(rows, "temperature")
+        if temperatures is not None:
+            temperatures = [None if value is ABSENT else value for value in temperatures]
+            self._refuse_others(rows, "temperature", temperatures, NUMBERS)
+            temperatures = list(map(as_number, temperatures))
+        label = query.cluster_column
         columns = {
-            "prompt_hash": None if prompts is None else [prompt_hash(text, self._query) for text in prompts],
-            "cluster": list(map(_text, rows.values(self._cluster))) if self._cluster else None,
-            "prompt": prompts if self._query.needs_prompts else None,
+            "prompt_hash": None if prompts is None else list(map(query.prompt_hash, prompts)),
+            "cluster": list(map(_text, values_at(rows, label))) if label else None,
+            "prompt": prompts if "prompt" in query.wanted else None,
             "response": self._texts(rows, "response"),
             "target": self._texts(rows, "target"),
             "error": errors,
         }
         return SampleBatch(
-            TaskFacts(task),
-            model,
+            TaskFacts(task, model),
             items,
-            scores={self._metric: score_column(scores)[0]},
+            scores={self._columns[SCORE].rpartition(".")[2]: samples.score_column(scores)[0]},
             columns={name: column for name, column in columns.items() if column is not None},
             temperature=None if temperatures is None else np.array(temperatures, dtype=np.float32),
             reruns=self._reruns(rows, (model, task), items, temperatures),
@@ -271,33 +234,35 @@ class ColumnReader:
 
     def _values(self, rows: Rows, role: str) -> Values | None:
         """What the rows have in the column of a role; None where it is not named or not wanted."""
-        if role not in self._paths or role in self._unwanted:
+        if role not in self._columns or role in self._unwanted:
             return None
-        values = rows.values(self._paths[role])
+        values = values_at(rows, self._columns[role])
         if role not in self._found and any(value is not ABSENT for value in values):
             self._found.add(role)
         return values
 
     def _names(self, rows: Rows, role: str) -> Values | None:
-        """The same, of rows that must have a name.
-
-        Raises:
-            UserError: naming the first row without one.
-        """
+        """The same, of rows that must have a name."""
         values = self._values(rows, role)
         if values is not None:
             self._refuse_others(rows, role, values, NAMES)
         return values
 
     def _refuse_others(self, rows: Rows, role: str, values: Values, types: set[type]) -> None:
+        """Refuse values of other types, naming the first row with one."""
         if set(map(type, values)) <= types:
             return
-        path, described = self._paths[role], "a number or a text" if types is NAMES else "a number"
+        path, described = self._columns[role], "a number or a text" if types is NAMES else "a number"
         for i, value in enumerate(values):
             if value is ABSENT:
-                raise UserError(f"{rows.name(i)} has no {path} ({role}){rows.hint(path, i)}")
+                raise UserError(f"{self._row(rows, i)} has no {path} ({role}){_hint(rows[1][i], path)}")
             if type(value) not in types and (types is NAMES or as_number(value) is None):
-                raise UserError(f"{rows.name(i)}: {path} ({role}) is {str(value)[:80]!r}, not {described}.")
+                said = f"{path} ({role}) is {str(value)[:80]!r}, not {described}."
+                raise UserError(f"{self._row(rows, i)}: {said}")
+
+    def _row(self, rows: Rows, i: int) -> str:
+        """What to call a row in a sentence."""
+        return f"{'Row' if self._file.suffix == '.csv' else 'Line'} {rows[0][i]} of {self._file}"
 
     def _texts(self, rows: Rows, role: str) -> list[str | None] | None:
         """Texts as they are, other values as JSON; None where a row has none."""
@@ -306,17 +271,7 @@ class ColumnReader:
             return None
         return [value if type(value) is str else _text(value) for value in values]
 
-    def _temperatures(self, rows: Rows) -> list[float | None] | None:
-        values = self._values(rows, "temperature")
-        if values is None:
-            return None
-        known = [None if value is ABSENT else value for value in values]
-        self._refuse_others(rows, "temperature", known, NUMBERS)
-        return list(map(as_number, known))
-
-    def _reruns(
-        self, rows: Rows, group: Group, items: Sequence[Hashable], temperatures: Sequence[object] | None
-    ) -> Ints:
+    def _reruns(self, rows: Rows, group: Group, items: Values, temperatures: Values | None) -> Ints:
         """A number per row that distinguishes the answers to an item: the column, else their order."""
         values = self._names(rows, "rerun")
         if values is not None:
@@ -334,7 +289,7 @@ class ColumnReader:
             count = self._counts.get((group, key), 0) + 1 if key in answered else 0
             if count:
                 self._counts[group, key] = count
-                self._repeated = self._repeated or rows.name(i)
+                self._repeated = self._repeated or self._row(rows, i)
             answered.add(key)
             numbers.append(count)
         return np.array(numbers, dtype=np.int64)

@@ -1,20 +1,16 @@
 """What to call the models of several inputs, and which evaluations may count as one."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from jobs.formats.gather import GatheredTask, Origin
+from jobs.formats.log_tables import LogTask, Origin
 from jobs.formats.notices import Notice, NoticeCode, some
-from jobs.formats.samples import Evaluation
+from jobs.formats.samples import Evaluation, Key
 from orchestrator.errors import UserError
 
 UNNAMED = "model"
-DEFAULT_TASK = "scores"
-"""The task of a table that names none."""
-
-Key = tuple[int, str | None]
-"""Number of a path, and a model's name as the data in it state it."""
+Tasks = Mapping[str, LogTask]
 
 
 def refuse_repeated(paths: Sequence[str]) -> None:
@@ -33,7 +29,7 @@ def path_ends(paths: Sequence[str]) -> list[str]:
     resolved = [Path(path).resolve() for path in paths]
     deepest = max(len(path.parts) for path in resolved)
     ends = (["/".join(path.parts[-depth:]) for path in resolved] for depth in range(1, deepest + 1))
-    return next(found for found in ends if len(set(found)) == len(found))
+    return next(names for names in ends if len(set(names)) == len(names))
 
 
 def path_stems(paths: Sequence[str]) -> Sequence[str]:
@@ -42,60 +38,65 @@ def path_stems(paths: Sequence[str]) -> Sequence[str]:
     return stems if len(set(stems)) == len(stems) else paths
 
 
-def all_origins(tasks: Mapping[str, GatheredTask]) -> Iterable[Origin]:
+def all_origins(tasks: Tasks) -> list[Origin]:
     """Where the samples of all tasks come from, each once, in the order of the paths."""
-    found = dict.fromkeys(origin for task in tasks.values() for origin in task.origins)
-    return sorted(found, key=lambda origin: origin.place)
+    origins = dict.fromkeys(origin for task in tasks.values() for origin in task.origins)
+    return sorted(origins, key=lambda origin: origin[0])
 
 
 def by_data(
-    tasks: Mapping[str, GatheredTask],
-    paths: Sequence[str],
-    shorten: Callable[[Sequence[str]], Sequence[str]] = path_ends,
+    tasks: Tasks, paths: Sequence[str], shorten: Callable[[Sequence[str]], Sequence[str]] = path_ends
 ) -> dict[Key, str]:
     """Names for a comparison: as the data state them, but by path where two paths hold rival results.
 
-    Args:
-        tasks: what was read.
-        paths: where it was read.
-        shorten: what to call each path.
-
-    Returns:
-        The name of every model of every path. Paths that hold the same model on different tasks hold one
-        model; on the same task they hold two versions of it, told apart by their paths.
+    Paths that hold the same model on different tasks hold one model; on the same task they hold two versions
+    of it, told apart by their shortened paths.
     """
     held: dict[Key, set[str]] = {}
     ends = shorten(paths)
     for name, task in tasks.items():
-        for origin in task.origins:
-            held.setdefault((origin.place, origin.model), set()).add(name)
-    keys = sorted(held, key=lambda key: key[0])
+        for place, _, model in task.origins:
+            held.setdefault((place, model), set()).add(name)
     names: dict[Key, str] = {}
-    for place, model in keys:
-        alone = sum(other[0] == place for other in keys) == 1
+    for place, model in sorted(held, key=lambda key: key[0]):
+        is_alone = sum(other == place for other, _ in held) == 1
         is_rival = any(
-            other[1] == model and other[0] != place and held[other] & held[place, model] for other in keys
+            other[1] == model and other[0] != place and of_other & held[place, model]
+            for other, of_other in held.items()
         )
-        if model is None or (is_rival and alone):
+        if model is None or (is_rival and is_alone):
             names[place, model] = ends[place]
         else:
             names[place, model] = f"{ends[place]}: {model}" if is_rival else model
     return names
 
 
-def one_per_model(tasks: Mapping[str, GatheredTask]) -> dict[Key, str]:
+def by_path(tasks: Tasks, paths: Sequence[str]) -> dict[Key, str]:
+    """Every path is one model: as its results state it if all are files and it tells them apart."""
+    stated = {place: model for place, _, model in all_origins(tasks)}
+    names, ends = list(stated.values()), path_ends(paths)
+    is_stated = None not in names and len(set(names)) == len(names) and all(Path(p).is_file() for p in paths)
+    return {
+        (place, model): str(model) if is_stated else ends[place] for place, _, model in all_origins(tasks)
+    }
+
+
+def one_per_model(tasks: Tasks) -> dict[Key, str]:
     """Names for counting reruns: the same model is the same model, whichever path holds it."""
-    return {(origin.place, origin.model): origin.model or UNNAMED for origin in all_origins(tasks)}
+    return {(place, model): model or UNNAMED for place, _, model in all_origins(tasks)}
+
+
+def one_model(tasks: Tasks) -> dict[Key, str]:
+    """The same where all paths hold reruns of one model."""
+    keys = sorted({(place, model) for place, _, model in all_origins(tasks)}, key=str)
+    return dict.fromkeys(keys, next((model for _, model in keys if model), UNNAMED))
 
 
 def newest(places: Sequence[Sequence[Evaluation]]) -> tuple[list[list[Evaluation]], list[Notice]]:
-    """Of several evaluations of one thing in a folder, the last one.
-
-    Args:
-        places: the evaluations of each path, the oldest first.
+    """Of several evaluations of one thing in a folder, the oldest first, the last one counts.
 
     Returns:
-        Those that count, and a notice for each thing that was evaluated more than once.
+        Those that count by path, and a notice for each thing that was evaluated more than once.
     """
     kept, notices = [], []
     for place in places:
@@ -104,18 +105,16 @@ def newest(places: Sequence[Sequence[Evaluation]]) -> tuple[list[list[Evaluation
             settings = json.dumps(one.settings, sort_keys=True, default=str)
             by_subject.setdefault((one.subject, settings) if one.subject else id(one), []).append(one)
         kept.append([same[-1] for same in by_subject.values()])
-        for same in by_subject.values():
-            if len(same) > 1:
-                older = some([evaluation.label for evaluation in same[:-1]], 3)
-                said = f"Of {len(same)} results of {' on '.join(same[0].subject or ())} only the newest"
-                text = f"{said} counts, {same[-1].label}; pass others by their paths (not used: {older})."
+        for *others, last in by_subject.values():
+            if others:
+                older = some([evaluation.label for evaluation in others], 3)
+                said = f"Of {len(others) + 1} results of {' on '.join(last.subject or ())} only the newest"
+                text = f"{said} counts, {last.label}; pass others by their paths (not used: {older})."
                 notices.append(Notice(NoticeCode.OLDER_RESULTS, text))
     return kept, notices
 
 
-def refuse_mixtures(
-    places: Sequence[Sequence[Evaluation]], tasks: Mapping[str, GatheredTask], names: Mapping[Key, str]
-) -> None:
+def refuse_mixtures(places: Sequence[Sequence[Evaluation]], tasks: Tasks, names: Mapping[Key, str]) -> None:
     """Refuse evaluations that are named the same model and are not reruns of each other.
 
     Raises:
@@ -123,15 +122,16 @@ def refuse_mixtures(
     """
     evaluations = [evaluation for place in places for evaluation in place]
     by_model: dict[str, set[int]] = {}
-    for origin in all_origins(tasks):
-        by_model.setdefault(names[origin.place, origin.model], set()).add(origin.evaluation)
+    for place, number, model in all_origins(tasks):
+        by_model.setdefault(names[place, model], set()).add(number)
     for numbers in by_model.values():
         stated = [evaluations[number] for number in sorted(numbers) if evaluations[number].settings]
-        for current in stated[1:]:
-            first, known, found = stated[0], stated[0].settings, current.settings
-            if differing := [name for name in known if name in found and known[name] != found[name]]:
-                what = "; ".join(f"{name}: {known[name]} and {found[name]}" for name in differing)
+        for other in stated[1:]:
+            first, settings = stated[0], other.settings
+            differing = [k for k, value in first.settings.items() if k in settings and value != settings[k]]
+            if differing:
+                what = "; ".join(f"{k}: {first.settings[k]} and {settings[k]}" for k in differing)
                 raise UserError(
-                    f"{first.label} and {current.label} are not reruns of each other: their settings differ "
+                    f"{first.label} and {other.label} are not reruns of each other: their settings differ "
                     f"({what}). To compare the two, pass both files instead of the folder."
                 )

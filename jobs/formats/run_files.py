@@ -1,20 +1,25 @@
-"""A run directory as the analysis sees it: its manifest, its configuration and where its samples are.
+"""A run directory as the analysis sees it: manifest, configuration, where samples are, and who wrote them.
 
 Files whose name begins with a dot are half-written and invisible. The manifest says what was to be done, so
 it alone decides what is missing.
 """
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs as pafs
 import yaml
 
+from jobs.formats.notices import Notice, NoticeCode, some
 from orchestrator.errors import UserError
+from orchestrator.rundir.identity import differences
 from orchestrator.rundir.locations import subfolders
-from orchestrator.rundir.schema import Manifest, SweepFile, TaskEntry, VariantEntry, misshapen
+from orchestrator.rundir.manifest import software_of
+from orchestrator.rundir.schema import Manifest, SoftwareEntry, SweepFile, TaskEntry, VariantEntry, misshapen
 from orchestrator.rundir.store import RunStore
 
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -72,14 +77,14 @@ class RunFiles:
         return self.store.filesystem
 
     @property
-    def models(self) -> dict[str, VariantEntry]:
+    def models(self) -> Mapping[str, VariantEntry]:
         """Variants by name, as the manifest describes them."""
-        return dict(self.manifest["variants"])
+        return self.manifest["variants"]
 
     @property
-    def tasks(self) -> dict[str, TaskEntry]:
+    def tasks(self) -> Mapping[str, TaskEntry]:
         """Tasks by name, as the manifest describes them."""
-        return dict(self.manifest["tasks"])
+        return self.manifest["tasks"]
 
     @property
     def baseline(self) -> str | None:
@@ -87,9 +92,9 @@ class RunFiles:
         return self.sweep.get("baseline")
 
     @property
-    def analysis(self) -> dict[str, float]:
+    def analysis(self) -> Mapping[str, float]:
         """The sweep's level and margin."""
-        return dict(self.sweep.get("analysis") or {})
+        return self.sweep.get("analysis") or {}
 
     def items(self, task: str, columns: list[str]) -> pa.Table:
         """Columns of the item table of a task.
@@ -109,14 +114,23 @@ class RunFiles:
         """Paths of the sample files of one model and task, sorted."""
         return self._samples.get((model, task), [])
 
+    @cached_property
+    def _samples(self) -> dict[tuple[str, str], list[str]]:
+        return self.store.sample_paths()
+
     def is_monotonous(self, model: str, task: str) -> bool:
         """Whether all answers of a model to a task are one and the same text, as far as they were read."""
         found = {self.texts[path] for path in self.samples(model, task) if path in self.texts}
         return len(found) == 1 and (texts := found.pop()) is not None and texts[0] == texts[1]
 
-    @cached_property
-    def _samples(self) -> dict[tuple[str, str], list[str]]:
-        return self.store.sample_paths()
+    def software(self, model: str) -> list[SoftwareEntry]:
+        """What wrote the scored samples of a model; a file that names nothing known may be of any of it."""
+        if self.manifest.get("imported") or model not in self.models:
+            return []
+        known = software_of(self.manifest)
+        paths = chain.from_iterable(self.samples(model, task) for task in self.tasks)
+        named = {self.writers[path] for path in paths if path in self.writers}
+        return [entry for name, entry in known.items() if name in named or not named <= known.keys()]
 
 
 def runs_in(path: str) -> list[str]:
@@ -124,3 +138,32 @@ def runs_in(path: str) -> list[str]:
     if RunStore(path).has_run():
         return [path]
     return [folder for folder in subfolders(path) if RunStore(folder).has_run()]
+
+
+def mixed_writers(runs: Sequence[RunFiles], baseline: str, variant: str) -> Iterator[Notice]:
+    """Say what differs in software, and in hardware, between and within the sides of a comparison.
+
+    What is not known (of imported samples, and the hardware of earlier versions) differs from nothing. What a
+    variant declares, an environment of its own or a number format, is what is compared, and may differ.
+    """
+    writers = {name: [entry for run in runs for entry in run.software(name)] for name in (baseline, variant)}
+    sides = [{name: entries} for name, entries in writers.items()]
+    declares = any("versions" in run.models[name] for run in runs for name in writers if name in run.models)
+    software, hardware = NoticeCode.MIXED_SOFTWARE, NoticeCode.MIXED_HARDWARE
+    for code, what, groups, keys in (
+        (software, "software", sides if declares else [writers], ("versions", "commit")),
+        (hardware, "hardware or drivers", [writers], ("device", "cuda", "driver")),
+        (hardware, "number formats", sides, ("dtype",)),
+    ):
+        for group in groups:
+            changes: dict[str, None] = {}
+            for key in keys:
+                stated = [{**one, **one.get("hardware", {})}.get(key) for one in chain(*group.values())]
+                first, *others = [value for value in stated if value] or [None]
+                changes |= dict.fromkeys(one for other in others for one in differences(first, other, [key]))
+            if changes:
+                said = (
+                    f"The answers of {' and '.join(group)} come from different {what}, so the comparison is "
+                    f"not of the models alone ({some(list(changes))})."
+                )
+                yield Notice(code, said)

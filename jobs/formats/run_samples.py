@@ -1,8 +1,12 @@
-"""Reads sample files: the columns that are needed, in large pieces; files that are damaged are named."""
+"""Reads sample files: the columns that are needed, in large pieces, or only what their footers say.
+
+Files that are damaged are named. Counting by footers shows the progress of a sweep on another machine, too.
+"""
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from posixpath import dirname
 from typing import Any
@@ -14,7 +18,8 @@ from jobs.formats.notices import NoticeCode, some
 from jobs.formats.run_files import RunFiles
 from orchestrator.engines.base import CUT
 from orchestrator.errors import AnswerWithheldError, UserError
-from orchestrator.rundir.sample_files import read_whole, readers
+from orchestrator.rundir.progress import read_status
+from orchestrator.rundir.sample_files import open_whole, read_whole, readers
 from orchestrator.rundir.schema import ITEMS, SOFTWARE_KEY
 
 ROWS_PER_PIECE = 1 << 17
@@ -141,8 +146,7 @@ def _projected(table: pa.Table, metric: str, text: str) -> pa.Table:
 
 
 def _joined(tables: list[pa.Table]) -> pa.Table:
-    joined = pa.concat_tables(tables, promote_options="permissive")
-    return joined.unify_dictionaries().combine_chunks()
+    return pa.concat_tables(tables, promote_options="permissive").unify_dictionaries().combine_chunks()
 
 
 def text_range(metadata: Any, column: str) -> tuple[str, str] | None:
@@ -162,31 +166,23 @@ def statistics(metadata: Any, column: str) -> list[Any]:
 
 
 def samples_table(run: RunFiles, cells: Iterable[tuple[str, str]] | None = None) -> pa.Table:
-    """Samples, each with its variant and its task.
-
-    Args:
-        run: the run directory.
-        cells: variants and tasks; None for all.
+    """Samples, each with its variant and its task, of some pairs of both or of all.
 
     Raises:
         UserError: a file cannot be read.
     """
-    chosen = itertools.product(run.models, run.tasks) if cells is None else cells
     tables, damaged = [], []
-    for variant, task in chosen:
+    for variant, task in itertools.product(run.models, run.tasks) if cells is None else cells:
         for path, table in read_files(run, run.samples(variant, task)):
             if table is None:
                 damaged.append(path)
                 continue
-            labels = {"variant": variant, "task": task}
-            labelled = table.replace_schema_metadata()
-            for position, (name, label) in enumerate(labels.items()):
-                column = pa.array([label] * table.num_rows, pa.string())
-                labelled = labelled.add_column(position, name, column)
-            tables.append(labelled)
+            labels = [pa.array([label] * table.num_rows, pa.string()) for label in (variant, task)]
+            names = ["variant", "task", *table.column_names]
+            tables.append(pa.Table.from_arrays([*labels, *table.columns], names=names))
         refuse_damaged(damaged)
     if not tables:
-        return pa.table({"variant": pa.array([], pa.string()), "task": pa.array([], pa.string())})
+        return pa.schema({"variant": pa.string(), "task": pa.string()}).empty_table()
     return pa.concat_tables(tables, promote_options="permissive")
 
 
@@ -198,3 +194,69 @@ def items_table(run: RunFiles) -> pa.Table:
     """
     tables = [run.items(task, ITEMS.names) for task in run.tasks]
     return pa.concat_tables(tables, promote_options="permissive") if tables else ITEMS.empty_table()
+
+
+@dataclass(frozen=True)
+class Count:
+    """Samples of a variant, or of a run.
+
+    Attributes:
+        planned: what the sweep asked for.
+        done: rows that are there.
+        errors: of these, rows with an error instead of an answer.
+        not_needed: samples that are not there because their comparison was decided, by the last heartbeat.
+        damaged: sample files that are torn or damaged; nothing in them is there.
+    """
+
+    planned: int
+    done: int
+    errors: int
+    not_needed: int = 0
+    damaged: tuple[str, ...] = ()
+
+    @property
+    def needed(self) -> int:
+        """Samples that are there or still to come."""
+        return self.planned - self.not_needed
+
+    @staticmethod
+    def total(counts: Iterable["Count"]) -> "Count":
+        """All of them together."""
+        listed = list(counts)
+        names = ("planned", "done", "errors", "not_needed")
+        sums = {name: sum(getattr(count, name) for count in listed) for name in names}
+        return Count(**sums, damaged=tuple(path for count in listed for path in count.damaged))
+
+
+class Footers:
+    """What the footers of sample files say, each read once: a finished block is never changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, int] | None] = {}
+
+    def count(self, run: RunFiles) -> dict[str, Count]:
+        """Samples by variant."""
+        asked = sum(int(entry["items"]) * len(entry["reruns"]) for entry in run.tasks.values())
+        told = read_status(run.store).variants
+        counts = {}
+        for variant in run.models:
+            paths = [path for task in run.tasks for path in run.samples(variant, task)]
+            unknown = [path for path in paths if path not in self._known]
+            with ThreadPoolExecutor(readers(run.filesystem)) as pool:
+                self._known.update(zip(unknown, pool.map(partial(_rows, run), unknown), strict=True))
+            known = [rows for path in paths if (rows := self._known[path]) is not None]
+            done, errors = sum(rows for rows, _ in known), sum(failed for _, failed in known)
+            planned = max(asked, done)  # an imported run asks for nothing
+            not_needed = min(told[variant].not_needed if variant in told else 0, planned - done)
+            damaged = tuple(path for path in paths if self._known[path] is None)
+            counts[variant] = Count(planned, done, errors, not_needed, damaged)
+        return counts
+
+
+def _rows(run: RunFiles, path: str) -> tuple[int, int] | None:
+    """Rows of a file, and those that are errors, by its footer alone; None if it is torn or damaged."""
+    file = open_whole(run.filesystem, path)
+    if file is None:
+        return None
+    errors = sum(group.num_values for group in statistics(file.metadata, "error") if group is not None)
+    return file.metadata.num_rows, errors

@@ -9,23 +9,20 @@ answers, say what a task consists of: an item without an answer is missing, not 
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from threading import Lock
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
-from jobs.formats.gather import chosen_answer
-from jobs.formats.input_format import InputFormat
+from jobs.formats.log_tables import chosen_answer
 from jobs.formats.metrics import parse_range, refuse_unused, requested, resolve_metric
 from jobs.formats.notices import Notice, NoticeCode, some
 from jobs.formats.run_files import RunFiles, runs_in
 from jobs.formats.run_samples import MARKS, refuse_damaged, scan
-from jobs.formats.samples import Stated, Temperature
+from jobs.formats.samples import InputFormat, Stated, Temperature
 from jobs.formats.tables import ABSENT, NO_SEED, Answers, Items, Tables, TaskTables
 from orchestrator.errors import UserError
-from orchestrator.sweep.item_subset import refuse_reused_in
 from stats.arrays import Ints
 
 FORMAT = InputFormat(
@@ -46,15 +43,14 @@ class RunTask(TaskTables):
     is_planned = True
 
     def __init__(self, name: str, runs: Sequence[RunFiles], torn: list[str]) -> None:
-        self.name = name
+        self.name, self._torn = name, torn
         self._runs = [run for run in runs if name in run.tasks]
         self._entry = self._runs[0].tasks[name]
         self.group = self._entry.get("group") or None
         self.models = list(dict.fromkeys(model for run in self._runs for model in run.models))
-        self._torn = torn
+        self.is_testable = all(run.tasks[name].get("metrics") for run in self._runs)
         self._prompts, self._lock = pa.array([], pa.string()), Lock()
         self._answers: dict[Hashable, int] = {}
-        self.is_testable = all(run.tasks[name].get("metrics") for run in self._runs)
 
     def metric(self, metrics: Mapping[str, str], notices: list[Notice]) -> str | None:
         """The metric asked for, else the one that the manifest names."""
@@ -75,7 +71,9 @@ class RunTask(TaskTables):
 
     def items(self, cluster: str | None) -> Items:
         """The item tables of the runs, laid over each other."""
-        table = pa.concat_tables(self._item_table(run, with_docs=cluster is not None) for run in self._runs)
+        texts = ("doc_hash", "cluster" if cluster is None else "doc")
+        schema = pa.schema({"item": pa.int64(), **dict.fromkeys(texts, pa.string())})
+        table = pa.concat_tables(run.items(self.name, schema.names).cast(schema) for run in self._runs)
         ids = table.column("item").to_numpy()
         unique, first = np.unique(ids, return_index=True)
         hashes = np.array(table.column("doc_hash").to_pylist(), dtype=object)
@@ -88,27 +86,18 @@ class RunTask(TaskTables):
             )
         if not len(unique):
             raise UserError(f"The item table of task {self.name} in {self._runs[0].location} is empty.")
+        labels = table.take(first).column(texts[1]).to_pylist()
+        if cluster is not None:
+            documents = [json.loads(text or "{}") for text in labels]
+            columns = sorted({str(key) for document in documents for key in document})
+            if cluster not in columns:
+                raise UserError(
+                    f"--cluster {cluster}: the documents of task {self.name} have no such column; they have "
+                    f"{some(columns, 20)}."
+                )
+            labels = [json.dumps(document.get(cluster), sort_keys=True) for document in documents]
         ids = unique.astype(np.int64)
-        return Items(ids, hashes[first], self._cluster_names(table.take(first), cluster), ids)
-
-    def _item_table(self, run: RunFiles, *, with_docs: bool) -> pa.Table:
-        texts = ["doc_hash", "cluster", *(["doc"] if with_docs else [])]
-        schema = pa.schema({"item": pa.int64(), **dict.fromkeys(texts, pa.string())})
-        return run.items(self.name, schema.names).cast(schema)
-
-    def _cluster_names(self, table: pa.Table, column: str | None) -> NDArray[np.object_] | None:
-        if column is None:
-            known = table.column("cluster").to_pylist()
-            return np.array(known, dtype=object) if any(known) else None
-        documents = [json.loads(text or "{}") for text in table.column("doc").to_pylist()]
-        columns = sorted({str(key) for document in documents for key in document})
-        if column not in columns:
-            raise UserError(
-                f"--cluster {column}: the documents of task {self.name} have no such column; they have "
-                f"{some(columns, 20)}."
-            )
-        labels = [json.dumps(document.get(column), sort_keys=True) for document in documents]
-        return np.array(labels, dtype=object)
+        return Items(ids, hashes[first], np.array(labels, dtype=object) if any(labels) else None, ids)
 
     def answers(self, model: str, metric: str, text: Literal["prompt_hash", "response"]) -> Iterator[Answers]:
         """The answers of a model; files that are damaged are left out where prompts are asked for."""
@@ -192,6 +181,8 @@ def open_runs(locations: Sequence[str], metrics: Mapping[str, str], *, are_rerun
     baselines = tuple(dict.fromkeys(run.baseline for run in runs if run.baseline))
     if not are_reruns:
         _refuse_contradictions(runs)
+        from orchestrator.sweep.item_subset import refuse_reused_in  # noqa: PLC0415 - it needs much of scipy
+
         for baseline in baselines:
             refuse_reused_in([run.manifest for run in runs], baseline)
     torn: list[str] = []
@@ -236,14 +227,13 @@ def _missing_variants(runs: Sequence[RunFiles], models: Sequence[str]) -> Iterat
 
 def _corpus_scores(runs: Sequence[RunFiles]) -> Iterator[Notice]:
     """Say what lm-eval makes of all items of a task, where that is not the mean of their scores."""
-    found: dict[tuple[str, str, float], dict[str, list[float]]] = {}
+    values: dict[str, dict[str, list[float]]] = {}
     for row in (row for run in runs for row in run.store.read_aggregates()):
-        where = (row["task"], row["metric"], row["temperature"])
-        found.setdefault(where, {}).setdefault(row["variant"], []).append(row["value"])
+        where = f"{row['task']} {row['metric']} at temperature {row['temperature']:g}"
+        values.setdefault(where, {}).setdefault(row["variant"], []).append(row["value"])
     said = [
-        f"{task} {metric} at temperature {temperature:g}: "
-        + ", ".join(f"{model} {np.mean(values):.4f}" for model, values in models.items())
-        for (task, metric, temperature), models in found.items()
+        f"{where}: " + ", ".join(f"{model} {np.mean(scores):.4f}" for model, scores in of_models.items())
+        for where, of_models in values.items()
     ]
     if said:
         text = f"lm-eval's own scores over all items (aggregates.csv): {'; '.join(said[:MOST_SHOWN])}"
@@ -252,8 +242,8 @@ def _corpus_scores(runs: Sequence[RunFiles]) -> Iterator[Notice]:
 
 
 def _agreed(runs: Sequence[RunFiles], key: str, notices: list[Notice]) -> float | None:
-    values: set[Any] = {run.analysis[key] for run in runs if key in run.analysis}
+    values = {float(run.analysis[key]) for run in runs if key in run.analysis}
     if len(values) > 1:
         said = f"The runs set different values of {key}: none of them is used."
         notices.append(Notice(NoticeCode.SETTINGS_DISAGREE, said))
-    return float(values.pop()) if len(values) == 1 else None
+    return values.pop() if len(values) == 1 else None

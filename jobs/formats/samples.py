@@ -1,31 +1,30 @@
-"""One form of a sample: what every reader of other tools' results hands over, in batches of columns.
+"""One form of a sample: what every input format hands over, in batches of columns.
 
 Their names are those of a run directory (`orchestrator.rundir.schema`), so that `lldeg import` writes what
 was read; a column that is added there needs no mention here.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from jobs.formats.columns import Columns
+from jobs.formats.json_files import as_text, text_hash
 from jobs.formats.metrics import Bounds, as_number
 from jobs.formats.notices import Notice, some
 from orchestrator.rundir.schema import ITEMS, sample_schema
 from stats.arrays import Floats, Ints
 
-if TYPE_CHECKING:
-    from jobs.formats.columns import Columns
-
 ItemId = int | str
 Row = Mapping[str, Any]
-"""A sample on its way into a batch: item, scores by metric, rerun, temperature, and any of `COLUMNS`."""
+"""A sample on its way into a batch: item, scores by metric, rerun, and any of `COLUMNS`."""
+Key = tuple[int, str | None]
+"""Number of a path, and a model's name as the data in it state it."""
 
 SAMPLES_AT_ONCE = 1024
 
@@ -36,9 +35,12 @@ IDENTITY = {"item", "doc_hash", "prompt_hash", "temperature", "seed", "scores", 
 ANSWER_COLUMNS = tuple(name for name in ANSWER_SCHEMA.names if name not in IDENTITY)
 """What is known of an answer and only a run directory has room for."""
 COLUMNS = (*ITEM_COLUMNS, *ANSWER_COLUMNS)
-TEXTS = {"doc_hash", "prompt_hash", "prompt", "target"} | {
+AS_TEXT = {"prompt", "target", "response", "error"}
+"""Of these a value that is no text is kept as JSON; other columns of texts must hold texts."""
+TEXTS = {"doc_hash", "prompt_hash"} | {
     name for name in ANSWER_COLUMNS if pa.types.is_string(ANSWER_SCHEMA.field(name).type)
 }
+WHOLE = {name for name in ANSWER_COLUMNS if pa.types.is_integer(ANSWER_SCHEMA.field(name).type)}
 
 PairBy = Literal["id", "prompt"]
 """What tells that the items of two models are the same: their identifiers, or the texts of their prompts."""
@@ -48,6 +50,8 @@ Temperature = float | None
 
 GENERIC = "score"
 """The metric of a score table that names none."""
+DEFAULT_TASK = "scores"
+"""The task of a table that names none."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class InputQuery:
     metrics: Mapping[str, str] = field(default_factory=dict)
     cluster: str | None = None
     where: Mapping[str, str] | None = None
-    columns: "Columns | None" = None
+    columns: Columns | None = None
     pair_by: PairBy | None = None
     responses: bool = field(default=False, kw_only=True)
     prompts: bool = field(default=False, kw_only=True)
@@ -97,29 +101,67 @@ class InputQuery:
         """The column to read cluster labels from, if one was named."""
         return None if self.cluster in {None, "task", "none"} else self.cluster
 
-    @property
-    def needs_responses(self) -> bool:
-        """Whether responses are wanted for themselves or as part of everything."""
-        return self.responses or self.documents
+    @cached_property
+    def wanted(self) -> frozenset[str]:
+        """Those of `COLUMNS` that are wanted, for themselves or as part of everything."""
+        asked = {"prompt_hash": True, "doc_hash": True, "prompt": self.prompts, "response": self.responses}
+        return frozenset(name for name in COLUMNS if self.documents or asked.get(name, False))
 
-    @property
-    def needs_prompts(self) -> bool:
-        """Whether prompts are wanted for themselves or as part of everything."""
-        return self.prompts or self.documents
+    def prompt_hash(self, text: str | None) -> str | None:
+        """Hash of a prompt: one to keep where documents are kept, else a cheap one of this process."""
+        return text_hash(text) if text is None or self.documents else str(hash(text))
 
-    def label(self, values: object) -> str | None:
-        """The cluster label among the values of a document; None where there is none, or none is wanted."""
-        column = self.cluster_column
-        label = values.get(column) if column and isinstance(values, Mapping) else None
-        return None if label is None else str(label)
+    def sample(
+        self, item: ItemId, scores: Row, *, rerun: int | None = None, labels: object = None, **told: object
+    ) -> dict[str, Any]:
+        """A sample as it goes into a batch.
+
+        Args:
+            item: its identifier.
+            scores: by metric.
+            rerun: number that tells the samples of an item apart.
+            labels: values of its document, one of which may be the label to cluster by.
+            told: any of `COLUMNS`, as the tool has it. What is not wanted is left out, and a prompt is hashed
+                unless its hash is told as well.
+
+        Raises:
+            TypeError: something else where there must be a text.
+        """
+        row: dict[str, Any] = {"item": item, "scores": scores, "rerun": rerun}
+        if "prompt_hash" not in told:
+            prompt = told.get("prompt")
+            row["prompt_hash"] = self.prompt_hash(prompt if isinstance(prompt, str) else as_text(prompt))
+        if (column := self.cluster_column) and isinstance(labels, Mapping):
+            row["cluster"] = None if (label := labels.get(column)) is None else str(label)
+        for name, value in told.items():
+            if name in self.wanted and value is not None:
+                row[name] = _stored(name, value)
+        return row
+
+
+PLAIN = InputQuery()
+"""Nothing in particular."""
+
+
+def _stored(name: str, value: Any) -> object:
+    """A value as its column holds it; lone surrogates become replacement characters."""
+    if name in AS_TEXT:
+        return as_text(value)
+    if name == "filtered":
+        return {filter_name: as_text(text) for filter_name, text in value.items()}
+    if name in TEXTS and not isinstance(value, str):
+        raise TypeError(f"an entry of {name} is {type(value).__name__}, not text")
+    return as_text(value) if name in TEXTS else int(value) if name in WHOLE else value
 
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What a format knows about a task beyond its samples.
+    """What a format knows about the samples of one model on one task.
 
     Attributes:
-        name: its name.
+        name: of the task.
+        model: the model's name as the data state it, or None.
+        temperature: of all samples, as the data state it; what is no number is unknown.
         preferred: metrics in order of preference; the first that is a number in every sample is tested unless
             the user names one. Others follow in the order in which they appear.
         stated: direction and range, by metric, as far as the data state them.
@@ -127,15 +169,19 @@ class TaskFacts:
         group: the task group it belongs to.
         output_type: lm-eval's word for what is asked of a model.
         likelihoods: whether responses are JSON lists of [log-likelihood, is greedy], one per choice.
+        warnings: what the reader of a verdict must know about these samples.
     """
 
     name: str
+    model: str | None = None
+    temperature: object = None
     preferred: tuple[str, ...] = ()
     stated: Mapping[str, Stated] = field(default_factory=dict)
     evaluated: int = 0
     group: str | None = None
     output_type: str | None = "generate_until"
     likelihoods: bool = False
+    warnings: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,26 +189,41 @@ class SampleBatch:
     """Samples of one model on one task; all arrays have shape (samples,).
 
     Attributes:
-        task: the task.
-        model: the model's name as the data state it, or None.
+        task: what is known about all of them.
         items: identifier of the item.
         scores: by metric; NaN where a sample has no score, infinite where it states one that is not finite.
         columns: what else is known, by the names of `COLUMNS`; None where a sample has nothing.
-        temperature: NaN where unknown; None where no sample states it.
+        temperature: NaN where unknown; None for that of the task.
         reruns: number that tells the samples of an item apart; None where the evaluation has one of each.
         not_numbers: metrics that hold something else than a number.
-        warnings: what the reader of a verdict must know about these samples.
     """
 
     task: TaskFacts
-    model: str | None
     items: Sequence[ItemId]
     scores: Mapping[str, Floats]
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     temperature: NDArray[np.float32] | None = None
     reruns: Ints | None = None
     not_numbers: frozenset[str] = frozenset()
-    warnings: tuple[Notice, ...] = ()
+
+    @staticmethod
+    def of(task: TaskFacts, rows: Sequence[Row]) -> "SampleBatch":
+        """Lay samples out in columns."""
+        metrics = dict.fromkeys(metric for row in rows for metric in row["scores"])
+        scores = {metric: score_column([row["scores"].get(metric) for row in rows]) for metric in metrics}
+        present = set().union(*rows)
+        reruns = [row["rerun"] for row in rows]
+        return SampleBatch(
+            task,
+            [row["item"] for row in rows],
+            scores={metric: column for metric, (column, _) in scores.items()},
+            columns={name: [row.get(name) for row in rows] for name in COLUMNS if name in present},
+            reruns=None if None in reruns else np.array(reruns, dtype=np.int64),
+            not_numbers=frozenset(metric for metric, (_, is_numeric) in scores.items() if not is_numeric),
+        )
+
+
+Samples = Iterator[tuple[TaskFacts, Row | None]]
 
 
 @dataclass(frozen=True)
@@ -171,67 +232,75 @@ class Evaluation:
 
     Attributes:
         label: what to call it in a sentence, as a rule its path.
-        read: hands over its samples; the same model and task may come in several batches.
+        read: hands over its samples in batches, or one by one, each after what is known of all of its model
+            and task; None in place of one tells of a task that may have none.
         settings: everything that decides an answer except the seed; must agree between reruns.
         subject: (model, task), where several evaluations of it in a folder are no reruns: the newest counts.
     """
 
     label: str
-    read: Callable[[InputQuery], Iterable[SampleBatch]]
+    read: Callable[[InputQuery], "Samples | Iterable[SampleBatch]"]
     settings: Mapping[str, object] = field(default_factory=dict)
     subject: tuple[str, str] | None = None
 
+    def batches(self, query: InputQuery) -> Iterator[SampleBatch]:
+        """Its samples in columns; no more than a batch of each model and task is held."""
+        held: dict[tuple[str | None, str], tuple[TaskFacts, list[Row]]] = {}
+        for one in self.read(query):
+            if isinstance(one, SampleBatch):
+                yield one
+                continue
+            task, row = one
+            rows = held.setdefault((task.model, task.name), (task, []))[1]
+            if row is not None:
+                rows.append(row)
+            if len(rows) == SAMPLES_AT_ONCE:
+                yield SampleBatch.of(*held.pop((task.model, task.name)))
+        for task, rows in held.values():
+            yield SampleBatch.of(task, rows)
 
-def in_batches(
-    task: TaskFacts, model: str | None, rows: Iterable[Row], warnings: Iterable[Notice] = ()
-) -> Iterator[SampleBatch]:
-    """Lay samples of one model and task out in columns, without ever holding more than a batch of them.
 
-    Args:
-        task: the task.
-        model: the model's name as the data state it.
-        rows: any number of samples; none gives one empty batch, so that the task is known.
-        warnings: to go with the first batch.
+@dataclass(frozen=True)
+class NamedPath:
+    """A path as the user gave it, or as a listing gives it a name.
+
+    Attributes:
+        path: a local path or a URL.
+        model: name of the model whose results it holds; None if the listing, or its absence, leaves it open.
+        task: name of the task, likewise.
+        columns: which of its columns mean what, where the user says so.
     """
-    stream, notes = iter(rows), tuple(warnings)
-    held = list(islice(stream, SAMPLES_AT_ONCE))
-    yield _batch(task, model, held, notes)
-    while held := list(islice(stream, SAMPLES_AT_ONCE)):
-        yield _batch(task, model, held, ())
+
+    path: str
+    model: str | None = None
+    task: str | None = None
+    columns: Columns | None = None
 
 
-def _batch(
-    task: TaskFacts, model: str | None, held: Sequence[Row], warnings: tuple[Notice, ...]
-) -> SampleBatch:
-    metrics = dict.fromkeys(metric for row in held for metric in row["scores"])
-    scores = {metric: score_column([row["scores"].get(metric) for row in held]) for metric in metrics}
-    present = set().union(*held)
-    columns = {name: [row.get(name) for row in held] for name in COLUMNS if name in present}
-    reruns = [row.get("rerun") for row in held]
-    return SampleBatch(
-        task,
-        model,
-        [row["item"] for row in held],
-        scores={metric: column for metric, (column, _) in scores.items()},
-        columns={
-            name: [_text(name, value) for value in column] if name in TEXTS else column
-            for name, column in columns.items()
-            if column.count(None) < len(column)
-        },
-        temperature=np.array([row.get("temperature") for row in held], dtype=np.float32),
-        reruns=None if None in reruns else np.array(reruns, dtype=np.int64),
-        not_numbers=frozenset(metric for metric, (_, is_numeric) in scores.items() if not is_numeric),
-        warnings=warnings,
-    )
+@dataclass(frozen=True)
+class InputFormat:
+    """An input format: how to recognise it, and what reads it.
 
+    Attributes:
+        described: what an input of this format is, for a sentence ("a score table").
+        accepted: what the user may point at, for the list of everything that is read.
+        found: what of the format there is at an existing path, judged by content rather than name.
+        evaluations: those at a path, in the order in which their reruns count; their samples are read later.
+            None for run directories, which are read by columns, on a fast path of their own.
+        takes_where: whether `--where` selects rows of it.
+        names: what to call the models that are compared, by what was read and the paths; None for
+            `names.by_data`.
+        names_of_reruns: what to call those whose reruns are counted; equal names are the same model. None for
+            `names.one_per_model`.
+    """
 
-def _text(name: str, value: object) -> str | None:
-    """A text that a file can hold: lone surrogates become replacement characters."""
-    if value is None:
-        return None
-    if not isinstance(value, str):
-        raise TypeError(f"an entry of {name} is {type(value).__name__}, not text")
-    return value.encode("utf-8", "replace").decode()
+    described: str
+    accepted: str
+    found: Callable[[str], Iterable[Any]]
+    evaluations: Callable[[NamedPath], Iterable[Evaluation]] | None
+    takes_where: bool = False
+    names: Callable[[Mapping[str, Any], Sequence[str]], dict[Key, str]] | None = None
+    names_of_reruns: Callable[[Mapping[str, Any]], dict[Key, str]] | None = None
 
 
 def score_column(values: Sequence[object]) -> tuple[Floats, bool]:
@@ -252,18 +321,6 @@ def score_column(values: Sequence[object]) -> tuple[Floats, bool]:
     return column, all(values[i] is None for i in unstated)
 
 
-def prompt_hash(text: str | None, query: InputQuery) -> str | None:
-    """Hash of a prompt: one to keep where documents are kept, else a cheap one of this process."""
-    if text is None or query.documents:
-        return text_hash(text)
-    return str(hash(text))
-
-
-def text_hash(text: str | None) -> str | None:
-    """Hash of a prompt or a document (128 bits, hexadecimal), for formats that have none of their own."""
-    return None if text is None else blake2b(text.encode("utf-8", "replace"), digest_size=16).hexdigest()
-
-
 def as_temperature(value: float | np.float32) -> Temperature:
     """The shortest decimal that is this float32 (0.3, not 0.30000001192); None for NaN."""
     single = np.float32(value)
@@ -280,11 +337,3 @@ def temperatures_text(temperatures: Iterable[Temperature]) -> str:
     """Temperatures for a sentence: "temperature 0, 0.3", or "an unknown temperature"."""
     known = sorted({t for t in temperatures if t is not None})
     return f"temperature {some([f'{t:g}' for t in known])}" if known else "an unknown temperature"
-
-
-def as_text(value: object) -> str | None:
-    """A value as a text column holds it: text as it is, anything else as JSON; lone surrogates replaced."""
-    if value is None:
-        return None
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    return text.encode("utf-8", "replace").decode()

@@ -43,14 +43,10 @@ class Items:
         return label_codes((i,) if name is None else name for i, name in enumerate(self.cluster_names))
 
     def positions(self, items: Ints, label: str) -> Ints:
-        """Place in the list of each item.
-
-        Args:
-            items: their numbers, at least one.
-            label: where the answers come from, for the error.
+        """Place in the list of each item, at least one, given by their numbers.
 
         Raises:
-            UserError: if an item is not in the list.
+            UserError: if an item is not in the list; `label` says whose answers they are.
         """
         first, last = int(self.numbers[0]), int(self.numbers[-1])
         if last - first + 1 == len(self.numbers) and first <= items.min() and items.max() <= last:
@@ -107,7 +103,7 @@ class TaskTables(ABC):
 
     @abstractmethod
     def metric(self, metrics: Mapping[str, str], notices: list[Notice]) -> str | None:
-        """The metric under test; None, with a notice of why, if the task has no number per sample.
+        """The metric under test; None if the task has no number per sample.
 
         Args:
             metrics: by task, group or pattern, as the user asks.
@@ -127,10 +123,7 @@ class TaskTables(ABC):
 
     @abstractmethod
     def items(self, cluster: str | None) -> Items:
-        """The items.
-
-        Args:
-            cluster: the column of their documents to cluster by; None for what the input itself says.
+        """The items, clustered by a column of their documents, or by what the input itself says.
 
         Raises:
             UserError: if an item is not the same document or in the same cluster everywhere, or the column
@@ -139,12 +132,7 @@ class TaskTables(ABC):
 
     @abstractmethod
     def answers(self, model: str, metric: str, text: Literal["prompt_hash", "response"]) -> Iterator[Answers]:
-        """Answers of a model in pieces, as they stream.
-
-        Args:
-            model: the model.
-            metric: gives the scores.
-            text: what to number as `texts`.
+        """Answers of a model in pieces, as they stream, with the scores by a metric and a text as `texts`.
 
         Raises:
             UserError: if answers are asked for and a file is damaged, since one that is left out would be

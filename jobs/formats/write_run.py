@@ -6,7 +6,7 @@ samples, not made up.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,102 +15,64 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from jobs.formats import registry
+from jobs.formats.json_files import as_text
 from jobs.formats.log_tables import LogTask
 from jobs.formats.metrics import known_direction, range_text
-from jobs.formats.registry import is_run, open_inputs
-from jobs.formats.samples import InputQuery, as_temperature, as_text
+from jobs.formats.samples import InputQuery, as_temperature
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import digest
 from orchestrator.rundir.schema import FORMAT, ITEMS, MetricEntry, TaskEntry, sample_schema
 from orchestrator.rundir.store import MANIFEST, SWEEP, RunStore
 from orchestrator.rundir.whole_files import FileSet
-from stats.arrays import Ints
 
 ROWS_PER_BLOCK = 100_000
 FILES = ("items/*.parquet", f"samples/variant=*/task=*/{'[0-9]' * 12}.parquet", SWEEP, MANIFEST)
 LARGEST_ITEM = 2**31 - 1
 NO_FILTER = "none"
 
-
-@dataclass(frozen=True)
-class ImportedTask:
-    """A task as it will be in a run directory.
-
-    Attributes:
-        name: its name.
-        entry: what the manifest says of it.
-        items: the item table, in the columns of `rundir.schema.ITEMS`.
-        samples: the sample table of each model, in those of `rundir.schema`.
-    """
-
-    name: str
-    entry: TaskEntry
-    items: pa.Table
-    samples: Mapping[str, pa.Table]
-
-
-@dataclass(frozen=True)
-class ImportedRun:
-    """The content of a run directory.
-
-    Attributes:
-        models: names of the models, the baseline first.
-        tasks: the tasks.
-    """
-
-    models: tuple[str, ...]
-    tasks: tuple[ImportedTask, ...]
-
-    @property
-    def samples(self) -> int:
-        """Number of samples."""
-        return sum(table.num_rows for task in self.tasks for table in task.samples.values())
+Imported = tuple[TaskEntry, pa.Table, dict[str, pa.Table]]
+"""A task of a run directory: its entry in the manifest, its items, and the samples of each model."""
 
 
 @contextmanager
 def as_runs(paths: Sequence[str], query: InputQuery) -> Iterator[list[str]]:
     """Runs as they are; results of other tools as one run directory that is removed in the end.
 
-    Args:
-        paths: what the user typed, at least one.
-        query: filters and columns asked for.
-
     Raises:
         UserError: if a path cannot be read.
     """
-    if any(is_run(path) for path in paths):
+    if any(registry.is_run(path) for path in paths):
         yield list(paths)
         return
     with TemporaryDirectory(prefix="lldeg-") as scratch:
         run = str(Path(scratch) / "imported")
-        write_run(run, to_run(paths, query))
+        write_run(run, *read_logs(paths, query))
         yield [run]
 
 
-def to_run(paths: Sequence[str], query: InputQuery) -> ImportedRun:
-    """Read everything, as the content of a run directory; tasks without a number per sample are left out.
+def read_logs(paths: Sequence[str], query: InputQuery) -> tuple[tuple[str, ...], list[LogTask]]:
+    """Read everything that a run directory keeps; tasks without a number per sample are left out.
 
-    Args:
-        paths: what the user typed, at least one.
-        query: filters and columns asked for.
+    Returns:
+        The names of the models, the baseline first, and the tasks.
 
     Raises:
         UserError: if a path cannot be read, formats are mixed, the reader refuses, or there is nothing to
             import.
     """
-    tables = open_inputs(paths, replace(query, responses=True, documents=True, cluster=None))
-    tasks = [task for task in tables.tasks if isinstance(task, LogTask) and task.gathered.numeric_metrics]
+    tables = registry.open_inputs(paths, replace(query, responses=True, documents=True, cluster=None))
+    tasks = [task for task in tables.tasks if isinstance(task, LogTask) and task.numeric_metrics]
     if not tasks:
         raise UserError("No task has a metric with a number per sample, so there is nothing to import.")
-    return ImportedRun(tables.models, tuple(_imported(task) for task in tasks))
+    return tables.models, tasks
 
 
-def write_run(out: str, run: ImportedRun) -> None:
-    """Write a run directory.
+def write_run(out: str, models: Sequence[str], tasks: Sequence[LogTask]) -> int:
+    """Write a run directory at a path or URL, with the first model as its baseline.
 
-    Args:
-        out: its path or URL.
-        run: its content.
+    Returns:
+        The number of samples.
 
     Raises:
         UserError: if there is a run already, or samples, or the folder cannot be written to.
@@ -124,14 +86,18 @@ def write_run(out: str, run: ImportedRun) -> None:
             )
 
     refuse_run(also_samples=False)  # those that an interrupted import left are no obstacle
+    entries: dict[str, TaskEntry] = {}
     with FileSet(out, "import", FILES).filling(refuse_run):
-        for task in run.tasks:
-            store.write_items(task.name, task.items)
-            for model, table in task.samples.items():
+        count = 0
+        for task in tasks:
+            entries[task.name], items, samples = imported(task)
+            store.write_items(task.name, items)
+            for model, table in samples.items():
+                count += table.num_rows
                 for start in range(0, table.num_rows, ROWS_PER_BLOCK):
                     block = table.slice(start, ROWS_PER_BLOCK)
                     store.write_block(model, task.name, f"{start:012d}", block)
-        sweep = {"name": name, "baseline": run.models[0], "variants": {model: {} for model in run.models}}
+        sweep = {"name": name, "baseline": models[0], "variants": {model: {} for model in models}}
         store.write_sweep(yaml.safe_dump(sweep, sort_keys=False, allow_unicode=True))
         # The manifest is written last because it is what makes a folder a run.
         store.write_manifest(
@@ -141,38 +107,46 @@ def write_run(out: str, run: ImportedRun) -> None:
                 "imported": True,
                 "versions": {},
                 "variants": {
-                    model: {
-                        "model": None,
-                        "revision": None,
-                        "engine": {},
-                        "digest": digest(["imported", model]),
-                    }
-                    for model in run.models
+                    m: {"model": None, "revision": None, "engine": {}, "digest": digest(["imported", m])}
+                    for m in models
                 },
-                "tasks": {task.name: task.entry for task in run.tasks},
+                "tasks": entries,
             }
         )
+    return count
 
 
-def _imported(task: LogTask) -> ImportedTask:
-    metrics = task.gathered.numeric_metrics
-    keys = {metric: metric if "," in metric else f"{metric},{NO_FILTER}" for metric in metrics}
+def imported(task: LogTask) -> Imported:
+    """A task as it will be in a run directory.
+
+    The number of an item is its identifier if all are numbers that fit, else its place in their order.
+    """
+    names = list(task.item_numbers)
+    is_numbered = all(isinstance(name, int) and 0 <= name <= LARGEST_ITEM for name in names)
+    numbers = np.array(names, dtype=np.int64) if is_numbered else task.place
+    told = {name: task.told_of_items(name) for name in ITEMS.names}
+    hashes = [known or digest([task.name, names[i]]) for i, known in enumerate(told["doc_hash"])]
+    rows = [
+        {name: column[i] for name, column in told.items()}
+        | {"task": task.name, "item": int(numbers[i]), "doc_hash": hashes[i], "cluster": None}
+        | {"doc": as_text(_doc(told["doc"][i], names[i]))}
+        for i in np.argsort(numbers).tolist()
+    ]
+    items = pa.Table.from_pylist(rows, schema=ITEMS)
+    keys = {m: m if "," in m else f"{m},{NO_FILTER}" for m in task.numeric_metrics}
     filters = list(dict.fromkeys(key.partition(",")[2] or NO_FILTER for key in keys.values()))
-    numbers = _item_numbers(task)
-    items = _items(task, numbers)
     entry: TaskEntry = {
         "digest": digest(["imported", task.name, items.column("doc_hash").to_pylist()]),
         "group": task.group,
-        "output_type": task.gathered.facts.output_type,
-        "metric": keys[metrics[0]],
+        "output_type": task.facts.output_type,
+        "metric": next(iter(keys.values())),
         "metrics": {key: _metric_entry(task, metric) for metric, key in keys.items()},
         "filters": filters,
         "items": items.num_rows,
         "cluster": None,
         "reruns": [],  # nothing is owed: what was not in the input will not be computed
     }
-    samples = {model: _samples(task, model, keys, numbers, items) for model in task.models}
-    return ImportedTask(task.name, entry, items, samples)
+    return entry, items, {m: _samples(task, m, keys, numbers.tolist(), hashes) for m in task.models}
 
 
 def _metric_entry(task: LogTask, metric: str) -> MetricEntry:
@@ -184,62 +158,37 @@ def _metric_entry(task: LogTask, metric: str) -> MetricEntry:
     return entry
 
 
-def _item_numbers(task: LogTask) -> Ints:
-    """Number in the run of each item: its identifier if all are numbers that fit, else its place in order."""
-    place, names = task.place, list(task.gathered.items)
-    if all(isinstance(name, int) and 0 <= name <= LARGEST_ITEM for name in names):
-        return np.array(names, dtype=np.int64)
-    return place
-
-
-def _items(task: LogTask, numbers: Ints) -> pa.Table:
-    told = {name: task.gathered.told_of_items(name) for name in ITEMS.names}
-    names = list(task.gathered.items)
-    rows = [
-        {name: column[i] for name, column in told.items()}
-        | {
-            "task": task.name,
-            "item": int(numbers[i]),
-            "doc_hash": told["doc_hash"][i] or digest([task.name, names[i]]),
-            "cluster": None,
-            "doc": as_text(_doc(told["doc"][i], names[i])),
-        }
-        for i in np.argsort(numbers).tolist()
-    ]
-    return pa.Table.from_pylist(rows, schema=ITEMS)
-
-
 def _doc(doc: object, name: int | str) -> object:
     if doc is None:
         return {"id": name}
     return {key: value for key, value in doc.items() if value is not None} if isinstance(doc, dict) else doc
 
 
-def _samples(task: LogTask, model: str, keys: Mapping[str, str], numbers: Ints, items: pa.Table) -> pa.Table:
-    gathered, rows, seeds = task.gathered, task.rows(model), task.seeds(model)
-    hashes = dict(zip(items.column("item").to_pylist(), items.column("doc_hash").to_pylist(), strict=True))
-    prompts = gathered.prompt_hashes
+def _samples(
+    task: LogTask, model: str, keys: Mapping[str, str], numbers: Sequence[int], hashes: Sequence[str]
+) -> pa.Table:
+    """The samples of a model, by the number and the hash of each item, and the key of each metric."""
+    rows, seeds, prompts = task.rows[model], task.seeds(model), task.prompt_hashes
+    items = task.column("item")[rows].tolist()
     identity = {
-        "item": numbers[gathered.column("item")[rows]].tolist(),
+        "item": [numbers[item] for item in items],
         "temperature": [as_temperature(value) for value in task.temperature[rows]],
-        "seed": [seeds[run] for run in task.runs(model)[1].tolist()],
-        "prompt_hash": [prompts[number] for number in gathered.column("prompt")[rows].tolist()],
+        "seed": [seeds[one] for one in task.passes(model)[1].tolist()],
+        "prompt_hash": [prompts[number] for number in task.column("prompt")[rows].tolist()],
     }
     columns: dict[str, Any] = {
-        name: [held[row] for row in rows.tolist()] for name, held in gathered.of_answers.items()
+        name: [column[row] for row in rows.tolist()] for name, column in task.of_answers.items()
     }
-    columns |= identity
-    columns["doc_hash"] = [hashes[item] for item in identity["item"]]
-    scores = [gathered.score(metric)[rows] for metric in keys]
+    columns |= identity | {"doc_hash": [hashes[item] for item in items]}
+    scores = [task.score(metric)[rows] for metric in keys]
     arrays = [pa.array(values, mask=~np.isfinite(values)) for values in scores]
     columns["scores"] = pa.StructArray.from_arrays(arrays, names=list(keys.values()))
     columns["sample_key"] = [
-        digest([model, task.name, *values]) for values in zip(*identity.values(), strict=True)
+        digest([model, task.name, *place]) for place in zip(*identity.values(), strict=True)
     ]
     filters = dict.fromkeys(key.partition(",")[2] for key in keys.values())
     schema = sample_schema(keys.values(), filters)
     typed = [
-        values if isinstance(values := columns[field.name], pa.Array) else pa.array(values, type=field.type)
-        for field in schema
+        pa.array(columns[f.name], type=f.type) if f.name != "scores" else columns["scores"] for f in schema
     ]
     return pa.Table.from_arrays(typed, schema=schema)

@@ -19,8 +19,8 @@ from starlette.routing import Route
 
 from jobs.analysis.analyze import analyze
 from jobs.analysis.request import AnalyzeRequest
-from jobs.formats.run_counts import Count, Footers, total
 from jobs.formats.run_files import RunFiles, runs_in
+from jobs.formats.run_samples import Count, Footers
 from jobs.report.flips import Flips, flips_json, flips_of, search_flips, select_flips
 from jobs.report.page import content_of, render
 from jobs.report.texts import Texts
@@ -117,7 +117,7 @@ def application(catalog: Catalog) -> Starlette:
         rows: list[tuple[str, Count | None, str | None]] = []
         for key, run in runs.items():
             try:
-                rows.append((key, total(run.counts().values()), None))
+                rows.append((key, Count.total(run.counts().values()), None))
             except UserError as error:
                 rows.append((key, None, str(error)))
         return HTMLResponse(render("runs.html.jinja", {"title": "Runs", "runs": rows}), headers=HEADERS)
@@ -180,5 +180,5 @@ def _whole(query: Any, name: str, default: int) -> int:
 def _show_progress(run: CachedRun, _: Request) -> Response:
     counts = run.counts()
     each = [{"variant": name, **asdict(c), "needed": c.needed} for name, c in counts.items()]
-    whole = total(counts.values())
+    whole = Count.total(counts.values())
     return JSONResponse({"variants": each, **asdict(whole), "needed": whole.needed}, headers=HEADERS)

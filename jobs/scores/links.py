@@ -21,14 +21,11 @@ from stats.arrays import Ints
 def linked(book: ScoreSet) -> ScoreSet:
     """Number the items so that those that belong together over tasks have one number.
 
-    Args:
-        book: scores of several tasks.
-
     Returns:
         The same with `TaskTable.links` where tasks share a document or a cluster, without the names, of which
         there may be millions.
     """
-    links = _numbers(book.tasks, are_clusters_kept=False)
+    links = [None] * len(book.tasks) if len(book.tasks) < 2 else _numbers(book.tasks, are_clusters_kept=False)
     tables = (
         replace(table, links=part, documents=None, cluster_names=None)
         for table, part in zip(book.tasks, links, strict=True)
@@ -49,16 +46,17 @@ def sign_blocks(tables: Sequence[TaskTable]) -> Sequence[Ints | None]:
 
 def _numbers(tables: Sequence[TaskTable], *, are_clusters_kept: bool) -> Sequence[Ints | None]:
     """The same; clusters within tasks count only if they are kept."""
-    if len(tables) < 2 and not are_clusters_kept:
+    task = np.repeat(np.arange(len(tables)), [len(table.items) for table in tables])
+    partitions = []
+    for name in ("documents", "cluster_names"):
+        codes = _codes([getattr(table, name) for table in tables], tables)
+        if codes is not None:
+            spans_tasks = np.unique(codes * len(tables) + task).size > np.unique(codes).size
+            if spans_tasks or (are_clusters_kept and name == "cluster_names"):
+                partitions.append(codes)
+    if not partitions:
         return [None] * len(tables)
-    documents = _codes([table.documents for table in tables], tables)
-    clusters = _codes([table.cluster_names for table in tables], tables)
-    shared = [codes for codes in (documents, clusters) if codes is not None and _spans_tasks(codes, tables)]
-    if are_clusters_kept and clusters is not None and not any(codes is clusters for codes in shared):
-        shared.append(clusters)
-    if not shared:
-        return [None] * len(tables)
-    return np.split(_connected(shared), np.cumsum([len(table.items) for table in tables])[:-1])
+    return np.split(_connected(partitions), np.cumsum([len(table.items) for table in tables])[:-1])
 
 
 def _codes(columns: Sequence[NDArray[np.object_] | None], tables: Sequence[TaskTable]) -> Ints | None:
@@ -73,14 +71,7 @@ def _codes(columns: Sequence[NDArray[np.object_] | None], tables: Sequence[TaskT
     known = codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
     unnamed = known < 0
     known[unnamed] = np.arange(int(unnamed.sum())) + known.max() + 1
-    numbers: Ints = known
-    return numbers
-
-
-def _spans_tasks(codes: Ints, tables: Sequence[TaskTable]) -> bool:
-    """Whether one number occurs in two tasks."""
-    task = np.repeat(np.arange(len(tables)), [len(table.items) for table in tables])
-    return bool(np.unique(codes * len(tables) + task).size > np.unique(codes).size)
+    return known
 
 
 def _connected(partitions: Sequence[Ints]) -> Ints:

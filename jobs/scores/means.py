@@ -5,7 +5,7 @@ time with the rows read. A cell is filled once: a score replaces an earlier fail
 of two scores the first stays and the second is only counted: a duplicate is not a second rerun.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -122,26 +122,18 @@ class RerunMeans:
             codes = coded.dictionary.to_pylist()
             keys = [(code >> 32 & LAST, batch.part, code & LAST) for code in codes]
         slots = [self._slots.setdefault(key, len(self._slots)) for key in keys]
-        self._grow(len(self._slots))
-        found: Ints = np.array(slots, dtype=np.int64)[coded.indices.to_numpy()]
-        return found
-
-    def _grow(self, slots: int) -> None:
-        more = slots - len(self._scores)
+        more = len(self._slots) - len(self._scores)
         if more > 0:
             self._scores = np.vstack([self._scores, np.full((more, self._items), np.nan)])
             unmarked = np.zeros((more, self._items), dtype=np.bool_)
             self._failed = np.vstack([self._failed, unmarked])
             self._marked = {code: np.vstack([known, unmarked]) for code, known in self._marked.items()}
             self._rows = np.append(self._rows, np.zeros(more, dtype=np.int64))
+        return np.array(slots, dtype=np.int64)[coded.indices.to_numpy()]
 
 
 def score_set(tables: Tables, query: InputQuery) -> ScoreSet:
-    """Average the reruns and lay the models of each task side by side.
-
-    Args:
-        tables: what was read.
-        query: metrics and clusters asked for.
+    """Average the reruns and lay the models of each task side by side, by the metrics and clusters asked for.
 
     Raises:
         UserError: if an answer cannot be tested, items contradict each other, or nothing can be tested.
@@ -163,27 +155,20 @@ def score_set(tables: Tables, query: InputQuery) -> ScoreSet:
         )
     if not scored:
         raise UserError(joined(refused))
-    uneven = [] if tables.runs else _uneven(scored)
-    warnings = (*notices, *tables.last_notices, *uneven, *refused, *_torn(tables.torn))
-    return ScoreSet(
-        tables.models,
-        tuple(scored),
-        tables.baselines,
-        warnings,
-        tables.alpha,
-        tables.margin,
-        tables.runs,
-        tables.paired_by,
-    )
+    notices += tables.last_notices
+    if not tables.runs and (uneven := _uneven(scored)):
+        text = f"Prompts have unequal numbers of reruns in {some(uneven)}"
+        notices.append(Notice(NoticeCode.UNEQUAL_RERUNS, f"{text}; each prompt counts once, by its mean."))
+    notices += refused
+    if torn := sorted(tables.torn):
+        text = f"{len(torn)} unreadable sample files were ignored, as if not yet written: {some(torn)}."
+        notices.append(Notice(NoticeCode.UNREADABLE_FILES, text))
+    inputs = {name: getattr(tables, name) for name in ("baselines", "alpha", "margin", "runs", "paired_by")}
+    return ScoreSet(tables.models, tuple(scored), warnings=tuple(notices), **inputs)
 
 
-def task_info(task: TaskTables, metrics: dict[str, str], notices: list[Notice]) -> TaskInfo | None:
-    """The task with the metric under test; None, with a notice of why, if none has a number per sample.
-
-    Args:
-        task: the task.
-        metrics: by task, group or pattern, as the user asks.
-        notices: gets what is to be said about the choice.
+def task_info(task: TaskTables, metrics: Mapping[str, str], notices: list[Notice]) -> TaskInfo | None:
+    """The task with the metric under test; None, with a notice of why, if none is a number per sample.
 
     Raises:
         UserError: if the metric asked for is not there, or the data contradict each other.
@@ -213,8 +198,11 @@ def _scored(task: TaskTables, info: TaskInfo, cluster: str | None, notices: list
             means.add(items.positions(answers.items, answers.label), answers)
         return means
 
-    with ThreadPoolExecutor(MODELS_AT_ONCE if task.is_planned else 1) as pool:
-        found = dict(zip(task.models, pool.map(read, task.models), strict=True))
+    if task.is_planned:
+        with ThreadPoolExecutor(MODELS_AT_ONCE) as pool:
+            found = dict(zip(task.models, pool.map(read, task.models), strict=True))
+    else:  # nothing to wait for, and a thread has memory of its own
+        found = {model: read(model) for model in task.models}
     columns: dict[tuple[str, Temperature], Column] = {}
     for model, means in found.items():
         averaged = means.columns(task.planned(model, len(items.ids)), are_equal=task.answers_equally(model))
@@ -233,38 +221,22 @@ def _scored(task: TaskTables, info: TaskInfo, cluster: str | None, notices: list
         documents=items.documents,
         cluster_names=items.cluster_names,
     )
-    return _own_items(table, np.logical_or.reduce([means.unscored for means in found.values()]), notices)
-
-
-def _own_items(table: TaskTable, unscored: Bools, notices: list[Notice]) -> TaskTable:
-    """The items that have the metric; others are of another kind, such as another length of RULER's texts."""
-    scored = np.zeros_like(unscored)
-    for column in table.columns.values():
-        scored |= column.answered
-    others = unscored & ~scored
+    scored = np.logical_or.reduce([column.answered for column in columns.values()])
+    # Items without the metric are of another kind, such as another length of RULER's texts.
+    others = np.logical_or.reduce([means.unscored for means in found.values()]) & ~scored
     if not others.any() or not scored.any():
         return table
-    said = (
-        f"{table.info.name}: {table.info.metric} is no score of {others.sum()} of its {len(others)} items, "
-        "which are left out."
-    )
-    notices.append(Notice(NoticeCode.OTHER_ITEMS, said, table.info.name))
+    said = f"{info.name}: {info.metric} is no score of {others.sum()} of its {len(others)} items"
+    notices.append(Notice(NoticeCode.OTHER_ITEMS, f"{said}, which are left out.", info.name))
     return table.at(np.flatnonzero(~others))
 
 
-def _uneven(tables: Sequence[TaskTable]) -> list[Notice]:
-    """Say where items have unequal numbers of reruns: the mean of each still counts once."""
+def _uneven(tables: Sequence[TaskTable]) -> list[str]:
+    """Models whose items have unequal numbers of reruns: the mean of each still counts once."""
     found = dict.fromkeys(
         model
         for table in tables
         for (model, _), column in table.columns.items()
         if np.unique(column.answers[column.answered]).size > 1
     )
-    who = some(list(found))
-    said = f"Prompts have unequal numbers of reruns in {who}; each prompt counts once, by its mean."
-    return [Notice(NoticeCode.UNEQUAL_RERUNS, said)] if found else []
-
-
-def _torn(files: Sequence[str]) -> list[Notice]:
-    said = f"{len(files)} unreadable sample files were ignored, as if not yet written: {some(sorted(files))}."
-    return [Notice(NoticeCode.UNREADABLE_FILES, said)] if files else []
+    return list(found)

@@ -1,46 +1,55 @@
 """From what the user typed to what verdicts are computed from, whatever format it is in."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from jobs.formats.notices import some
 from jobs.formats.registry import open_inputs
+from jobs.formats.samples import PLAIN, InputQuery, Temperature
 from jobs.scores.links import linked
 from jobs.scores.means import score_set
-from jobs.scores.rerun_set import RerunQuery, RerunSet, rerun_set
-from jobs.scores.scales import scaled
-from jobs.scores.score_set import Reading, ScoreSet
+from jobs.scores.rerun_set import RerunSet, rerun_set
+from jobs.scores.scales import AS_READ, ScaleOptions, scaled
+from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 
 
-def read_scores(paths: Sequence[str], reading: Reading) -> ScoreSet:
+def read_scores(paths: Sequence[str], query: InputQuery = PLAIN, scales: ScaleOptions = AS_READ) -> ScoreSet:
     """Read scores averaged over reruns, settle direction and range of every task, and link what tasks share.
 
     Args:
         paths: what the user typed, at least one.
-        reading: metrics, clusters, filters and scales asked for.
+        query: metrics, clusters and filters asked for.
+        scales: direction, range and margin of tasks, as far as the user says.
 
     Raises:
         UserError: if a path cannot be read, formats are mixed, the reader refuses, or a scale is unknown.
     """
-    return linked(read_unlinked(paths, reading))
+    return linked(read_unlinked(paths, query, scales))
 
 
-def read_unlinked(paths: Sequence[str], reading: Reading) -> ScoreSet:
+def read_unlinked(
+    paths: Sequence[str], query: InputQuery = PLAIN, scales: ScaleOptions = AS_READ
+) -> ScoreSet:
     """The same without links, which are numbers of one reading: documents and clusters keep their names."""
-    return scaled(score_set(open_inputs(paths, reading), reading), reading.scales)
+    return scaled(score_set(open_inputs(paths, query), query), scales)
 
 
-def read_reruns(paths: Sequence[str], query: RerunQuery) -> RerunSet:
-    """Read the answers to every item, rerun by rerun.
-
-    Args:
-        paths: what the user typed, at least one.
-        query: what of it to read.
+def read_reruns(
+    paths: Sequence[str],
+    query: InputQuery = PLAIN,
+    *,
+    variant: str | None = None,
+    task: str | None = None,
+    temperature: Temperature = None,
+) -> RerunSet:
+    """Read the answers to every item, rerun by rerun; of one variant, task or temperature if it is named.
 
     Raises:
         UserError: if a path cannot be read, formats are mixed, the reader refuses, or nothing is left.
     """
-    reruns = rerun_set(open_inputs(paths, query, are_reruns=True), query)
+    tables = open_inputs(paths, replace(query, responses=True), are_reruns=True)
+    reruns = rerun_set(tables, query.metrics, variant, task, temperature)
     if not reruns.cells:
         raise UserError(f"{some(paths)} has no matching answers; remove a filter, or finish the run.")
     return reruns

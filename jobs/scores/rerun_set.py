@@ -4,8 +4,8 @@ A pass is a seed in a run directory, an evaluation or one of its epochs in the l
 seed in two directories is two passes here, since how often a repeated answer changes is the very question.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,28 +13,12 @@ from numpy.typing import NDArray
 
 from jobs.formats.notices import some
 from jobs.formats.run_files import RunFiles
-from jobs.formats.samples import InputQuery, Temperature, as_temperature
+from jobs.formats.samples import Temperature, as_temperature
 from jobs.formats.tables import ABSENT, NO_SEED, Answers, Tables, TaskTables
 from jobs.scores.means import task_info
 from jobs.scores.score_set import TaskInfo
 from orchestrator.errors import UserError
 from stats.arrays import Bools, Floats, Ints
-
-
-@dataclass(frozen=True)
-class RerunQuery(InputQuery):
-    """Which reruns to read; None means all.
-
-    Attributes:
-        variant: one variant only.
-        task: one task only.
-        temperature: one temperature only.
-    """
-
-    variant: str | None = None
-    task: str | None = None
-    temperature: Temperature = None
-    responses: bool = field(default=True, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -99,73 +83,76 @@ class RerunSet:
     runs: tuple[RunFiles, ...] = ()
 
 
-def rerun_set(tables: Tables, query: RerunQuery) -> RerunSet:
-    """Lay out what is wanted.
-
-    Args:
-        tables: what was read.
-        query: what of it to lay out.
+def rerun_set(
+    tables: Tables,
+    metrics: Mapping[str, str],
+    variant: str | None,
+    task: str | None,
+    temperature: Temperature,
+) -> RerunSet:
+    """Lay out what was read by the metrics asked for; of one variant, task or temperature if it is named.
 
     Raises:
         UserError: if something wanted is not there, or a task has no metric that is a number per sample.
     """
-    tasks = [task.name for task in tables.tasks]
-    if query.task is not None and query.task not in tasks:
-        raise UserError(f"There is no task {query.task!r}; the tasks are {some(tasks, 20)}.")
-    if query.variant is not None and query.variant not in tables.models:
-        known = some(tables.models, 20)
-        raise UserError(f"There is no variant {query.variant!r}; the variants are {known}.")
-    baseline = tables.baselines[0] if len(tables.baselines) == 1 else None
-    return RerunSet(tuple(_cells(tables, query)), baseline, tables.runs)
-
-
-def _cells(tables: Tables, query: RerunQuery) -> Iterator[RepeatedAnswers]:
-    for task in tables.tasks:
-        if query.task not in {None, task.name}:
+    tasks = [one.name for one in tables.tasks]
+    if task is not None and task not in tasks:
+        raise UserError(f"There is no task {task!r}; the tasks are {some(tasks, 20)}.")
+    if variant is not None and variant not in tables.models:
+        raise UserError(f"There is no variant {variant!r}; the variants are {some(tables.models, 20)}.")
+    cells: list[RepeatedAnswers] = []
+    for one in tables.tasks:
+        if task not in {None, one.name}:
             continue
-        info = task_info(task, dict(query.metrics), [])
+        info = task_info(one, dict(metrics), [])
         if info is None:
-            raise UserError(f"Task {task.name} has no metric with a number per sample, so nothing can flip.")
-        for model in task.models:
-            if query.variant in {None, model}:
-                pieces = list(task.answers(model, info.metric, "response"))
-                yield from _by_temperature(task, model, info, pieces, query)
+            raise UserError(f"Task {one.name} has no metric with a number per sample, so nothing can flip.")
+        for model in one.models:
+            if variant in {None, model}:
+                pieces = list(one.answers(model, info.metric, "response"))
+                cells += _by_temperature(one, model, info, pieces, temperature)
+    baseline = tables.baselines[0] if len(tables.baselines) == 1 else None
+    return RerunSet(tuple(cells), baseline, tables.runs)
 
 
 def _by_temperature(
-    task: TaskTables, model: str, info: TaskInfo, pieces: Sequence[Answers], query: RerunQuery
+    task: TaskTables, model: str, info: TaskInfo, pieces: Sequence[Answers], temperature: Temperature
 ) -> Iterator[RepeatedAnswers]:
     """Answers in any order as tables by item and pass; of two answers in one place the first counts."""
     if not pieces:
         return
-    found = [np.unique(piece.rerun, return_inverse=True) for piece in pieces]
-    keys = [
-        [(piece.label, piece.part, rerun) for rerun in reruns.tolist()]
-        for piece, (reruns, _) in zip(pieces, found, strict=True)
-    ]
-    labels = sorted({key for of_piece in keys for key in of_piece})
-    number = {label: i for i, label in enumerate(labels)}
-    passes = np.concatenate(
-        [np.array([number[key] for key in own])[codes] for own, (_, codes) in zip(keys, found, strict=True)]
-    )
+    passes: dict[tuple[str, int, int], int] = {}
+    numbers = []
+    for piece in pieces:
+        reruns, codes = np.unique(piece.rerun, return_inverse=True)
+        keys = [(piece.label, piece.part, rerun) for rerun in reruns.tolist()]
+        numbers.append(np.array([passes.setdefault(key, len(passes)) for key in keys])[codes])
+    order = sorted(passes)
+    place = np.empty(len(passes), dtype=np.int64)
+    place[[passes[key] for key in order]] = np.arange(len(passes))
+    columns = [np.concatenate([getattr(p, name) for p in pieces]) for name in ("items", "score", "texts")]
+    columns.append(place[np.concatenate(numbers)])
     temperatures = np.concatenate([piece.temperature for piece in pieces])
-    everything = [
-        np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("items", "score", "texts")
-    ]
     for value in sorted(np.unique(temperatures), key=lambda value: (not np.isnan(value), value)):
-        if query.temperature not in {None, as_temperature(value)}:
+        if temperature not in {None, as_temperature(value)}:
             continue
         here = np.isnan(temperatures) if np.isnan(value) else temperatures == value
-        of_items, of_scores, of_texts = (column[here][::-1] for column in everything)
+        of_items, of_scores, of_texts, of_passes = (column[here][::-1] for column in columns)
         items, rows = np.unique(of_items, return_inverse=True)
-        used, columns = np.unique(passes[here][::-1], return_inverse=True)
+        used, cells = np.unique(of_passes, return_inverse=True)
         scores = np.full((items.size, used.size), np.nan)
         answers = np.full(scores.shape, ABSENT, dtype=np.int64)
         # Written backwards, so that the first of two stays.
-        scores[rows, columns] = np.where(np.isinf(of_scores), np.nan, of_scores)
-        answers[rows, columns] = of_texts
-        named = [labels[place] for place in used.tolist()]
-        names = tuple(label if rerun == NO_SEED else f"{label} seed {rerun}" for label, _, rerun in named)
-        seeds = tuple(None if rerun == NO_SEED else rerun for _, _, rerun in named)
-        found_items = task.named(items)
-        yield RepeatedAnswers(model, info, as_temperature(value), names, seeds, found_items, scores, answers)
+        scores[rows, cells] = np.where(np.isinf(of_scores), np.nan, of_scores)
+        answers[rows, cells] = of_texts
+        named = [order[number] for number in used.tolist()]
+        yield RepeatedAnswers(
+            model,
+            info,
+            as_temperature(value),
+            tuple(label if rerun == NO_SEED else f"{label} seed {rerun}" for label, _, rerun in named),
+            tuple(None if rerun == NO_SEED else rerun for _, _, rerun in named),
+            task.named(items),
+            scores,
+            answers,
+        )

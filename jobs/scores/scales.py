@@ -6,28 +6,110 @@ Where nothing says more, scores that all lie between 0 and 1 are taken for share
 that reach 100 for percent; anything else is refused with the option that settles it.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from jobs.formats.metrics import PERCENT, UNBOUNDED, UNIT, Bounds, KnownMetric, known_metric, requested
-from jobs.formats.notices import Notice, NoticeCode
+from jobs.formats import metrics
+from jobs.formats.key_values import parse_assignments
+from jobs.formats.metrics import PERCENT, UNBOUNDED, UNIT, Bounds, requested
+from jobs.formats.notices import Notice, NoticeCode, some
 from jobs.formats.samples import GENERIC
-from jobs.scores.scale_options import ScaleOptions
 from jobs.scores.score_set import ScoreSet, TaskInfo, TaskTable
 from orchestrator.errors import UserError
 
 SLACK = 1e-9
 
 
-def scaled(book: ScoreSet, options: ScaleOptions) -> ScoreSet:
-    """Settle direction, range and own-unit margin of every task.
+@dataclass(frozen=True)
+class ScaleOptions:
+    """What the user says about tasks, by name, group or pattern ("*").
 
-    Args:
-        book: scores as they were read.
-        options: what the user says.
+    Attributes:
+        higher: tasks whose scores are better when higher.
+        lower: tasks whose scores are better when lower.
+        ranges: least and greatest possible score; infinite ends for none.
+        margins: largest acceptable drop in the metric's own unit, for scores without a range.
+    """
+
+    higher: tuple[str, ...] = ()
+    lower: tuple[str, ...] = ()
+    ranges: Mapping[str, Bounds] = field(default_factory=dict)
+    margins: Mapping[str, float] = field(default_factory=dict)
+
+    def direction(self, task: str, group: str | None) -> bool | None:
+        """Whether higher is better, as far as the user says.
+
+        Raises:
+            UserError: if both options name the task.
+        """
+        named = {True: dict.fromkeys(self.higher, ""), False: dict.fromkeys(self.lower, "")}
+        said = [up for up, names in named.items() if requested(task, group, names) is not None]
+        if len(said) > 1:
+            raise UserError(f"--higher-is-better and --lower-is-better both name task {task}: remove one.")
+        return said[0] if said else None
+
+    def refuse_unused(self, tasks: Mapping[str, str | None]) -> None:
+        """Refuse names that no task, given with its group, answers to.
+
+        Raises:
+            UserError: it names the option and the tasks.
+        """
+        options = ("--higher-is-better", "--lower-is-better", "--range", "--margin")
+        for option, given in zip(options, (self.higher, self.lower, self.ranges, self.margins), strict=True):
+            if unknown := metrics.unused_requests(dict.fromkeys(given, ""), tasks):
+                known = some(list(tasks), 20)
+                raise UserError(f"{option} matches no task: {', '.join(unknown)}; the tasks are {known}.")
+
+
+AS_READ = ScaleOptions()
+
+
+def scale_options(
+    higher: Sequence[str] | None,
+    lower: Sequence[str] | None,
+    ranges: Sequence[str] | None,
+    margins: Sequence[str] | None,
+) -> tuple[float | None, ScaleOptions]:
+    """What --higher-is-better, --lower-is-better, --range and --margin say about scores.
 
     Returns:
-        The book with `TaskInfo.higher_is_better`, `bounds` and `margin` filled in, and what was assumed among
-        its warnings.
+        The margin as a share of the range, None if none is given, and everything else.
+
+    Raises:
+        UserError: if an option cannot be read, or two margins are for the same.
+    """
+    shares = [_positive(text, text) for text in margins or () if "=" not in text]
+    pairs = [text.rpartition("=") for text in margins or () if "=" in text]
+    if len(shares) > 1 or len({task for task, _, _ in pairs}) < len(pairs):
+        raise UserError("--margin is given twice for the same task, or twice for all: remove one.")
+    own = {task: _positive(number, f"{task}={number}") for task, _, number in pairs}
+    limits = {
+        task: metrics.parse_range(text, f"--range {task}={text}")
+        for task, text in parse_assignments("--range", ranges or []).items()
+    }
+    options = ScaleOptions(tuple(higher or ()), tuple(lower or ()), limits, own)
+    return (shares[0] if shares else None), options
+
+
+def _positive(text: str, shown: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0.0 < number < float("inf"):
+        raise UserError(
+            f"--margin {shown}: write a positive number, as a share of the metric's range (0.01 is one "
+            "point), or TASK=M, in the unit of a metric without a range."
+        )
+    return number
+
+
+def scaled(book: ScoreSet, options: ScaleOptions = AS_READ) -> ScoreSet:
+    """Settle direction, range and own-unit margin of every task.
+
+    Returns:
+        The scores with `TaskInfo.higher_is_better`, `bounds` and `margin` filled in, and what was assumed
+        among the warnings.
 
     Raises:
         UserError: where a direction or a range is unknown or contradicted; all such tasks at once.
@@ -48,113 +130,85 @@ def scaled(book: ScoreSet, options: ScaleOptions) -> ScoreSet:
 
 
 def _settle(table: TaskTable, options: ScaleOptions) -> tuple[TaskInfo, list[Notice]]:
-    info, known, notices = table.info, known_metric(table.info.metric), list[Notice]()
+    info, (usual, ranges), notices = table.info, metrics.known_metric(table.info.metric), list[Notice]()
     name = f"Scores of {info.name} ({info.metric})"
-    is_perplexity = known is not None and "perplexity" in info.metric.lower()
+    is_perplexity = usual is not None and "perplexity" in info.metric.lower()
     if is_perplexity and table.observed is not None and table.observed[1] <= 0.0:
         # A perplexity is never below 1: lm-eval logs a sample's log-likelihood under the name of what it
         # computes over the corpus.
-        known = KnownMetric(True, (UNBOUNDED,))
+        usual, ranges = True, (UNBOUNDED,)
         info = replace(info, stated=replace(info.stated, higher_is_better=True))
         notices.append(Notice(NoticeCode.LOG_LIKELIHOODS, f"{name} are log-likelihoods: higher is better."))
     asked = options.direction(info.name, info.group)
-    higher = _direction(info, known) if asked is None else asked
+    higher = _direction(info, usual) if asked is None else asked
     if asked is None and info.stated.higher_is_better is None and not higher:
         said = f"{name}: lower is assumed to be better, because of the metric's name."
         notices.append(Notice(NoticeCode.DIRECTION_BY_NAME, said))
-    bounds, margin = _range(table, known, options)
-    if bounds is None:
+    margin = requested(info.name, info.group, options.margins)
+    low, high = bounds = _range(table, ranges, options, is_unbounded=margin is not None)
+    if bounds == UNBOUNDED:
         limit = "it has no margin" if margin is None else f"its margin is {margin:g}"
         unit = info.stated.unit or "the metric's own unit"
         said = f"{name} have no range: a drop is in {unit}, and {limit}."
         notices.append(Notice(NoticeCode.NO_RANGE, said))
-    elif bounds != UNIT:
-        said = f"{name} range from {bounds[0]:g} to {bounds[1]:g}."
-        notices.append(Notice(NoticeCode.OTHER_RANGE, said))
-    return replace(info, higher_is_better=higher, bounds=bounds, margin=margin), notices
-
-
-def _direction(info: TaskInfo, known: KnownMetric | None) -> bool:
-    """Whether higher is better, where the user does not say."""
-    choose = f"Choose with --lower-is-better {info.name} or --higher-is-better {info.name}."
-    stated = info.stated.higher_is_better
-    if known is not None:
-        if stated is not None and stated != known.higher_is_better:
-            said, usual = ("higher", "lower") if stated else ("lower", "higher")
-            raise UserError(
-                f"Task {info.name}: the input states that {said} is better, but for {info.metric} {usual} is "
-                f"normally better. {choose}"
-            )
-        return known.higher_is_better
-    if stated is not None:
-        return stated
-    hint = known_metric(info.name) if info.metric == GENERIC else None
-    if hint is not None and not hint.higher_is_better:
-        raise UserError(
-            f"Task {info.name}: the name suggests that lower scores are better, but the input does not say. "
-            f"{choose}"
-        )
-    return True
-
-
-def _range(
-    table: TaskTable, known: KnownMetric | None, options: ScaleOptions
-) -> tuple[Bounds | None, float | None]:
-    """Range of the scores, None where they have none, and the margin in the metric's own unit."""
-    info = table.info
-    margin = requested(info.name, info.group, options.margins)
-    bounds = _stated_range(table, options) or _usual_range(table, known, is_unbounded=margin is not None)
-    if bounds == UNBOUNDED:
-        return None, margin
+        return replace(info, higher_is_better=higher, bounds=None, margin=margin), notices
     if margin is not None:
-        low, high = bounds
         raise UserError(
             f"--margin {info.name}={margin:g}: {info.metric} of {info.name} ranges from {low:g} to {high:g}, "
             f"so its margin is a share of that: write --margin {margin / (high - low):g}, for all tasks."
         )
-    return bounds, None
+    if bounds != UNIT:
+        notices.append(Notice(NoticeCode.OTHER_RANGE, f"{name} range from {low:g} to {high:g}."))
+    return replace(info, higher_is_better=higher, bounds=bounds, margin=None), notices
 
 
-def _stated_range(table: TaskTable, options: ScaleOptions) -> Bounds | None:
-    info = table.info
-    asked = requested(info.name, info.group, options.ranges)
-    bounds = asked or info.stated.bounds
-    if bounds is not None and not _holds(bounds, table):
-        who = f"--range {info.name}" if asked else f"the range that the input states for {info.name}"
+def _direction(info: TaskInfo, usual: bool | None) -> bool:
+    """Whether higher is better, where the user does not say, by the input and the metric's name."""
+    choose = f"Choose with --lower-is-better {info.name} or --higher-is-better {info.name}."
+    stated = info.stated.higher_is_better
+    if usual is not None and stated is not None and stated != usual:
+        said, normal = ("higher", "lower") if stated else ("lower", "higher")
         raise UserError(
-            f"{_found(table)}, outside {who} ({bounds[0]:g} to {bounds[1]:g}): correct one of them."
+            f"Task {info.name}: the input states that {said} is better, but for {info.metric} {normal} is "
+            f"normally better. {choose}"
         )
-    return bounds
+    if usual is None and stated is None and info.metric == GENERIC and not metrics.known_direction(info.name):
+        raise UserError(
+            f"Task {info.name}: the name suggests that lower scores are better, but the input does not say. "
+            f"{choose}"
+        )
+    return next((known for known in (usual, stated) if known is not None), True)
 
 
-def _usual_range(table: TaskTable, known: KnownMetric | None, *, is_unbounded: bool) -> Bounds:
-    """The range by the metric's name, else none if there is a margin, else that of shares or of percent."""
-    ranges = known.ranges if known is not None else ()
-    if fitting := [bounds for bounds in ranges if _holds(bounds, table)]:
+def _range(
+    table: TaskTable, ranges: Sequence[Bounds], options: ScaleOptions, *, is_unbounded: bool
+) -> Bounds:
+    """The range as stated, else by the metric's name, else none beside a margin, else shares or percent."""
+    name, seen = table.info.name, table.observed
+    low, high = seen or UNIT
+    found = f"Scores of task {name} ({table.info.metric}) are between {low:g} and {high:g}"
+    asked = requested(name, table.info.group, options.ranges)
+    if (stated := asked or table.info.stated.bounds) is not None:
+        if not _holds(stated, seen):
+            who = f"--range {name}" if asked else f"the range that the input states for {name}"
+            raise UserError(f"{found}, outside {who} ({stated[0]:g} to {stated[1]:g}): correct one of them.")
+        return stated
+    if fitting := [bounds for bounds in ranges if _holds(bounds, seen)]:
         return fitting[0]
     if is_unbounded and not ranges:
         return UNBOUNDED
-    if not ranges and _holds(UNIT, table):
+    if not ranges and _holds(UNIT, seen):
         return UNIT
-    if not ranges and _holds(PERCENT, table) and table.observed and table.observed[1] == PERCENT[1]:
+    if not ranges and _holds(PERCENT, seen) and high == PERCENT[1]:
         return PERCENT  # with a warning
     usual = " or ".join(f"{low:g} to {high:g}" for low, high in ranges)
     why = f"but this metric usually ranges from {usual}" if ranges else "and their possible range is unknown"
     raise UserError(
-        f"{_found(table)}, {why}. Set the range with --range {table.info.name}=LOW..HIGH (0..100 for "
-        "percent, 1..10 for grades) or, if there is none, a margin in the metric's own unit with --margin "
-        f"{table.info.name}=M."
+        f"{found}, {why}. Set the range with --range {name}=LOW..HIGH (0..100 for percent, 1..10 for grades) "
+        f"or, if there is none, a margin in the metric's own unit with --margin {name}=M."
     )
 
 
-def _holds(bounds: Bounds, table: TaskTable) -> bool:
-    if table.observed is None:
-        return True
+def _holds(bounds: Bounds, seen: Bounds | None) -> bool:
     slack = 0.0 if bounds == UNBOUNDED else SLACK * (bounds[1] - bounds[0])
-    low, high = table.observed
-    return bounds[0] - slack <= low and high <= bounds[1] + slack
-
-
-def _found(table: TaskTable) -> str:
-    low, high = table.observed or UNIT
-    return f"Scores of task {table.info.name} ({table.info.metric}) are between {low:g} and {high:g}"
+    return seen is None or (bounds[0] - slack <= seen[0] and seen[1] <= bounds[1] + slack)

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from jobs.formats.metrics import Bounds
 from jobs.formats.notices import Notice, NoticeCode
 from jobs.formats.run_files import RunFiles
-from jobs.formats.samples import UNSTATED, InputQuery, PairBy, Stated, Temperature
-from jobs.scores.scale_options import AS_READ, ScaleOptions
+from jobs.formats.samples import UNSTATED, PairBy, Stated, Temperature
 from stats.arrays import Floats, Ints
 
 
@@ -189,14 +188,3 @@ class ScoreSet:
         """Temperatures at which a model has answers, lowest first."""
         found = {t for task in self.tasks for (name, t) in task.columns if name == model}
         return sorted(found, key=lambda t: -1.0 if t is None else t)
-
-
-@dataclass(frozen=True)
-class Reading(InputQuery):
-    """What the user asked the readers to do, and what is said about the scores.
-
-    Attributes:
-        scales: direction, range and margin of tasks.
-    """
-
-    scales: ScaleOptions = AS_READ

@@ -16,7 +16,6 @@ from rich.text import Text
 from jobs.analysis.sequential import monitor
 from jobs.reruns.summary import Entry, summarize
 from jobs.scores.read import read_reruns
-from jobs.scores.rerun_set import RerunQuery
 from jobs.submit import run_sweep
 from jobs.submit.request import SubmitRequest
 from jobs.text.format import clean, detectable_text, points_text, temperature_text
@@ -220,7 +219,7 @@ def measured_flip_rates(location: str) -> tuple[RateOf, str]:
     Raises:
         UserError: if it is not a run, or nothing flips in it.
     """
-    report = summarize(read_reruns([location], RerunQuery({})))
+    report = summarize(read_reruns([location]))
     own = [cell for cell in report["cells"] if cell["variant"] == report["cells"][0]["variant"]]
     noise, largest = _largest_rates(own), _largest_rates([*report["against"], *own])
     known = {key: (rate, noise.get(key)) for key, rate in largest.items() if 0.0 < rate < 1.0}

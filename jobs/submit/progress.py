@@ -11,8 +11,8 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from jobs.formats.run_counts import Footers, total
 from jobs.formats.run_files import RunFiles
+from jobs.formats.run_samples import Count, Footers
 from jobs.text.format import problem_text
 from jobs.text.terminal import fitting
 from orchestrator.rundir.lease import is_running
@@ -158,7 +158,7 @@ def run_status(url: str) -> dict[str, Any]:
     run = RunFiles.open(url)
     counts = Footers().count(run)
     told, running = read_status(run.store), is_running(run.store)
-    whole = total(counts.values())
+    whole = Count.total(counts.values())
     variants = {}
     for name, count in counts.items():
         last = told.variants.get(name, VariantProgress())

@@ -49,9 +49,15 @@ class SignVectors:
         self.crossed = np.zeros((self._levels.size, rows), dtype=bool)
 
     def look(self, fraction: float, values: Floats) -> LookTest:
-        """As `SignFlipWalk.look`, with the differences of the new blocks in every task, shape (g, T).
+        """Take a look.
 
-        Statistic and boundary are on the normal scale of the p-value in a test that is made once, now.
+        Args:
+            fraction: planned share t of the information, in (0, 1], larger than at the look before.
+            values: differences of the blocks that are new since then, in every task, shape (g, T).
+
+        Returns:
+            What the look says, on the normal scale of the p-value that the statistic has in a test that is
+            made once, now.
         """
         self._join(values)
         ranks = _extreme_ranks(self.sums, self.squares, self._plan.combine)
@@ -110,14 +116,8 @@ def _extreme_ranks(sums: Ints, squares: Floats, combine: Combine) -> Ints:
     moving = squares > 0.0
     if not moving.any():
         return np.zeros(sums.shape[0], dtype=np.int64)
-    sums, scales, shares = sums[:, moving], np.sqrt(squares[moving]), []
-    for statistic in (STATISTICS[name] for name in parts_of(combine)):
-        terms = [
-            statistic.term(task, float(scale), partial(_log_shares, task))
-            for task, scale in zip(sums.T, scales, strict=True)
-        ]
-        shares.append(_shares(statistic.join.reduce(terms).round(9)))
-    p_values = np.minimum.reduce(shares)
+    sums, scales = sums[:, moving], np.sqrt(squares[moving])
+    p_values = _smallest_p_values(sums, scales, combine)
     drop = np.maximum(sums.sum(axis=1) / np.sqrt(squares.sum()), (sums / scales).max(axis=1)).round(9)
     if combine in STATISTICS:
         drop = np.zeros_like(p_values)
@@ -126,6 +126,18 @@ def _extreme_ranks(sums: Ints, squares: Floats, combine: Combine) -> Ints:
     ranks = np.empty(order.size, dtype=np.int64)
     ranks[order] = np.append(0, np.cumsum(apart))
     return ranks
+
+
+def _smallest_p_values(sums: Ints, scales: Floats, combine: Combine) -> Floats:
+    """The p-value among the rows of a statistic, or the smallest of those that count, shape (rows,)."""
+    p_values = []
+    for statistic in (STATISTICS[name] for name in parts_of(combine)):
+        terms = [
+            statistic.term(task, float(scale), partial(_log_shares, task))
+            for task, scale in zip(sums.T, scales, strict=True)
+        ]
+        p_values.append(_shares(statistic.join.reduce(terms).round(9)))
+    return np.minimum.reduce(p_values)
 
 
 def _log_shares(values: Ints) -> Floats:

@@ -19,11 +19,14 @@ from stats.multiplicity import holm
 from stats.scores import TaskScores
 from stats.sharing import Columns
 from stats.tasks.combinations import Combine
-from stats.tasks.rows import RESOLUTION, StatisticRows
+from stats.tasks.rows import StatisticRows
 
 FEWEST_SIGN_VECTORS = 5_000
 MAX_PRODUCTS = 2_000_000_000
 """Signs × scores (a second) beyond which fewer vectors are drawn; the fewest give .05 an error of .003."""
+
+RESOLUTION = 20
+"""Adjusted p-values worth fewer sign vectors than this are Holm's."""
 
 
 def step_down_max_t(
@@ -33,16 +36,18 @@ def step_down_max_t(
     sign_vectors: int = SIGN_VECTORS,
     seed: int = 0,
 ) -> Floats:
-    """Adjust the p-values of V variants that share their items, shape (V,).
-
-    Tasks are matched by name and blocks by cluster or item, by position where items are not named.
+    """Adjust the p-values of variants that share their items.
 
     Args:
-        variants: paired scores of every task, by variant.
-        p_values: unadjusted, shape (V,).
+        variants: paired scores of every task, by variant; tasks are matched by name and blocks by cluster or
+            item (by position where items are not named).
+        p_values: the variants' unadjusted p-values, shape (V,).
         combine: the statistic; "any" is calibrated here like "joint".
         sign_vectors: most that are drawn, once for all variants; 5,000 where there are very many items.
         seed: of numpy's default generator.
+
+    Returns:
+        Adjusted p-values, shape (V,), between the unadjusted ones and 1.
 
     Raises:
         EvidenceError: if the variants do not share their blocks (see `shares_blocks`).
@@ -84,6 +89,7 @@ def shares_blocks(variants: Sequence[Sequence[TaskScores]]) -> bool:
 
 
 def _columns(variants: Sequence[Sequence[TaskScores]]) -> list[Columns]:
+    """Per task the scores of every variant, None where it lacks the task."""
     by_name = [{task.task: task for task in tasks} for tasks in variants]
     names = dict.fromkeys(name for tasks in by_name for name in tasks)
     return [[tasks.get(name) for tasks in by_name] for name in names]

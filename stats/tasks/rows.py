@@ -14,7 +14,7 @@ import numpy as np
 from stats.arrays import Floats
 from stats.distributions.lattice import to_lattice
 from stats.distributions.nulls import SPLIT_STREAM, NullTable
-from stats.distributions.signs import MAX_ENUMERATED, TIE_TOLERANCE, all_signed_sums, flip_slices
+from stats.distributions.signs import MAX_ENUMERATED, all_signed_sums, flip_slices
 from stats.distributions.splits import RunSplits
 from stats.sharing import Columns, Sharing
 from stats.tasks.combinations import STATISTICS, Combine, parts_of
@@ -31,15 +31,14 @@ ROW_FLOOR = 1e-30
 SHARED_STREAM = 1 << 20
 """In place of a task's number in the seed of signs that tasks share."""
 
-RESOLUTION = 20
-"""P-values worth fewer rows or draws than this are bounded instead of counted."""
+TIE = 1e-9
 
 
 class StatisticRows:
     """All statistics of every variant, in row 0 as observed and in the others under common signs.
 
     Args:
-        tasks: those of `stats.sharing`.
+        tasks: per task the scores of every variant, None where it lacks the task.
         sign_vectors: how many are drawn where there are too many to enumerate them.
         seed: of numpy's default generator.
         split: whether items with unequal numbers of runs are split rather than flipped.
@@ -87,15 +86,8 @@ class StatisticRows:
         table = NullTable(blocks, self.rows, seed, ROW_FLOOR, splits)
         if table.scale == 0.0:
             return
-        if splits is not None:  # as observed in row 0, then drawn; from their table where there is one
-            stream, known = [*seed, SPLIT_STREAM], splits.components is not None
-            of_splits = NullTable(np.zeros(0), 0, stream, ROW_FLOOR, splits) if known else None
-            if of_splits is not None and of_splits.exact:
-                places = of_splits.draw(np.random.default_rng(stream), self.rows - 1)
-                drawn = of_splits.support[places]
-            else:
-                drawn = splits.draw(self.rows - 1, stream)
-            sums = sums + np.append(splits.observed, drawn)
+        if splits is not None:
+            sums = sums + _split_rows(splits, self.rows, seed)
         log_tails = partial(table.log_tails, np.searchsorted(table.support, sums - table.tolerance))
         for name, values in self._values.items():
             STATISTICS[name].add(values[variant], sums, table.scale, log_tails)
@@ -147,11 +139,22 @@ def _drawn_sums(blocks: Floats, rows: int, seed: list[int], *, may_round: bool =
     return sums * step
 
 
+def _split_rows(splits: RunSplits, rows: int, seed: list[int]) -> Floats:
+    """Sums of the splits: as observed in row 0, then drawn; from their table where there is one."""
+    stream = [*seed, SPLIT_STREAM]
+    table = NullTable(np.zeros(0), 0, stream, ROW_FLOOR, splits) if splits.components is not None else None
+    if table is not None and table.exact:
+        drawn = table.support[table.draw(np.random.default_rng(stream), rows - 1)]
+    else:
+        drawn = splits.draw(rows - 1, stream)
+    return np.append(splits.observed, drawn)
+
+
 def _row_p_values(statistic: Floats) -> Floats:
     """Share of the rows that are at least as large, ties counted, shape (V, rows)."""
     shares = np.empty_like(statistic)
     for variant, values in enumerate(statistic):
-        tolerance = TIE_TOLERANCE * float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+        tolerance = TIE * float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
         below = np.searchsorted(np.sort(values), values - tolerance)
         shares[variant] = (values.size - below) / values.size
     return shares

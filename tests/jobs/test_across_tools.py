@@ -8,10 +8,9 @@ from analyze_runner import run_analyze
 from inspect_maker import log, sample, write_eval, write_json
 
 from jobs.formats.columns import parse_columns
-from jobs.formats.write_run import to_run
+from jobs.formats.samples import InputQuery
+from jobs.formats.write_run import imported, read_logs
 from jobs.scores.read import read_reruns, read_scores
-from jobs.scores.rerun_set import RerunQuery
-from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
 ITEMS = 60
@@ -116,7 +115,7 @@ def test_two_items_of_one_prompt_stay_two(tmp_path):
     """The second one is numbered, and pairs with the second one of the other model."""
     samples = [{**sample(i, "C"), "input": "same"} for i in (1, 2)]
     paths = [str(write_json(tmp_path / f"{m}.json", log(samples, model=m))) for m in "ab"]
-    (table,) = read_scores(paths, Reading({}, pair_by="prompt")).tasks
+    (table,) = read_scores(paths, InputQuery(pair_by="prompt")).tasks
     assert [column.answers.tolist() for column in table.columns.values()] == [[1, 1], [1, 1]]
 
 
@@ -146,15 +145,15 @@ def test_the_metric_of_each_tool_may_be_chosen(tmp_path, scores):
 def test_results_of_different_tools_are_imported_together(tmp_path, scores):
     """Items of one identifier are one item of the run."""
     paths = inspect_log(tmp_path / "base.eval", scores[0]), lines(tmp_path / "int4.jsonl", scores[1])
-    run = to_run([str(path) for path in paths], Reading({}, columns=parse_columns([COLUMNS[1]])))
-    assert (len(run.models), [task.items.num_rows for task in run.tasks]) == (2, [ITEMS])
+    models, tasks = read_logs([str(path) for path in paths], InputQuery(columns=parse_columns([COLUMNS[1]])))
+    assert (len(models), [imported(task)[1].num_rows for task in tasks]) == (2, [ITEMS])
 
 
 def test_reruns_of_different_tools_are_refused(tmp_path, scores):
     """A model's reruns come from one tool."""
     paths = inspect_log(tmp_path / "base.eval", scores[0]), lines(tmp_path / "int4.jsonl", scores[1])
     with pytest.raises(UserError, match="output of one tool"):
-        read_reruns([str(path) for path in paths], RerunQuery({}, columns=parse_columns([COLUMNS[1]])))
+        read_reruns([str(path) for path in paths], InputQuery(columns=parse_columns([COLUMNS[1]])))
 
 
 def test_prompts_that_are_not_there_cannot_pair(tmp_path, scores):
@@ -162,7 +161,7 @@ def test_prompts_that_are_not_there_cannot_pair(tmp_path, scores):
     paths = [str(lines(tmp_path / f"{m}.jsonl", scores[0])) for m in "ab"]
     named = parse_columns(["item=id,score=acc"])
     with pytest.raises(UserError, match=r"a\.jsonl has no prompt of item 1"):
-        read_scores(paths, Reading({}, columns=named, pair_by="prompt"))
+        read_scores(paths, InputQuery(columns=named, pair_by="prompt"))
 
 
 def test_items_that_share_a_prompt_are_counted(tmp_path, scores):
@@ -191,4 +190,4 @@ def test_a_prompt_without_text_pairs_nothing(tmp_path, scores, blank):
     asked = blank.replace("{", "{{").replace("}", "}}")
     paths = [str(lines(tmp_path / f"{m}.jsonl", scores[0], ask=asked)) for m in "ab"]
     with pytest.raises(UserError, match="has no prompt of item 1"):
-        read_scores(paths, Reading({}, columns=parse_columns([COLUMNS[1]]), pair_by="prompt"))
+        read_scores(paths, InputQuery(columns=parse_columns([COLUMNS[1]]), pair_by="prompt"))

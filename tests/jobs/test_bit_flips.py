@@ -22,7 +22,6 @@ from jobs.report.page import report
 from jobs.report.server import Catalog
 from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns
-from jobs.scores.rerun_set import RerunQuery
 from jobs.submit.progress import run_status
 from jobs.text.outputs import verdicts
 from orchestrator.errors import UserError
@@ -94,8 +93,8 @@ READERS = {
     "view": viewed,
     "history": followed,
     "status": lambda run: run_status(str(run)),
-    "flips": lambda run: summarize(read_reruns([str(run)], RerunQuery({}))),
-    "subset": lambda run: [cell.scores for cell in read_reruns([str(run)], RerunQuery({})).cells],
+    "flips": lambda run: summarize(read_reruns([str(run)])),
+    "subset": lambda run: [cell.scores for cell in read_reruns([str(run)]).cells],
     "export": exported,
     "load_samples": lambda run: api.load_samples(run).to_pylist(),
     "load_items": lambda run: api.load_items(run).to_pylist(),

@@ -16,7 +16,6 @@ from jobs.commands.flips import flips
 from jobs.reruns.outputs import success_histogram, temperature_curves
 from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns
-from jobs.scores.rerun_set import RerunQuery
 from orchestrator.errors import UserError
 
 SEEDS = 4
@@ -71,7 +70,7 @@ def raw(run_folder):
 @pytest.fixture(scope="module")
 def report(run_folder):
     """The summary under test."""
-    return summarize(read_reruns([str(run_folder)], RerunQuery({})))
+    return summarize(read_reruns([str(run_folder)]))
 
 
 @pytest.fixture
@@ -167,7 +166,7 @@ def test_two_directories_are_twice_the_runs(tmp_path):
     """The same seed in two directories counts as two runs, for the question is whether answers repeat."""
     for name, scores in (("one", [1, 1, 0]), ("two", [1, 0, 0])):
         make_run(tmp_path / name, {"sums": MadeTask({("base", 0.0): [scores]})})
-    reruns = read_reruns([str(tmp_path / "one"), str(tmp_path / "two")], RerunQuery({}))
+    reruns = read_reruns([str(tmp_path / "one"), str(tmp_path / "two")])
     cell = _cell(summarize(reruns), "base", 0.0)
     assert cell["stability"]["histogram"] == [1, 1, 1]
 
@@ -175,9 +174,7 @@ def test_two_directories_are_twice_the_runs(tmp_path):
 def test_unanswered_items_are_left_out_and_counted(tmp_path):
     """An item that one seed failed on is missing, not wrong."""
     task = MadeTask({("base", 0.5): [[1, 1, None], [1, 0, 1]]})
-    cell = _cell(
-        summarize(read_reruns([str(make_run(tmp_path / "run", {"sums": task}))], RerunQuery({}))), "base", 0.5
-    )
+    cell = _cell(summarize(read_reruns([str(make_run(tmp_path / "run", {"sums": task}))])), "base", 0.5)
     assert (cell["items"], cell["missing"], cell["stability"]["flipping"]) == (2, 1, 1)
 
 
@@ -191,9 +188,7 @@ def test_graded_scores_do_not_flip(run, tmp_path):
 def test_lower_is_better_turns_right_and_wrong(tmp_path):
     """Where 0 is the good score, 0 counts as right."""
     task = MadeTask({("base", 0.5): [[0, 0, 1], [0, 1, 1]]}, metrics={"bad,none": False})
-    cell = _cell(
-        summarize(read_reruns([str(make_run(tmp_path / "run", {"sums": task}))], RerunQuery({}))), "base", 0.5
-    )
+    cell = _cell(summarize(read_reruns([str(make_run(tmp_path / "run", {"sums": task}))])), "base", 0.5)
     assert (cell["stability"]["always_right"], cell["stability"]["always_wrong"]) == (1, 1)
 
 
@@ -321,7 +316,7 @@ def _give_seeds(folder):
 
 def test_single_runs_have_one_panel(run_folder):
     """Where nothing was repeated there is no empty picture of flips."""
-    reruns = read_reruns([str(run_folder)], RerunQuery({}))
+    reruns = read_reruns([str(run_folder)])
     cells = tuple(
         replace(c, runs=c.runs[:1], seeds=c.seeds[:1], scores=c.scores[:, :1], answers=c.answers[:, :1])
         for c in reruns.cells
@@ -332,7 +327,7 @@ def test_single_runs_have_one_panel(run_folder):
 
 def test_many_variants_stay_apart(run_folder):
     """Twelve lines: no two with the same colour, marker and dashes."""
-    report = summarize(read_reruns([str(run_folder)], RerunQuery({}, variant="base")))
+    report = summarize(read_reruns([str(run_folder)], variant="base"))
     many = [{**c, "variant": f"v{k}"} for k in range(12) for c in report["curves"]]
     axes = temperature_curves({**report, "curves": many}).axes[0]
     looks = {

@@ -12,7 +12,6 @@ from standin.strange import JSON, PLAIN, often, or_a_sentence, planted, trees
 import lldeg
 from jobs.analysis.policy import load_policy
 from jobs.scores.read import read_scores
-from jobs.scores.score_set import Reading
 from orchestrator.config.load import load_config
 from orchestrator.errors import UserError
 
@@ -146,7 +145,7 @@ def test_a_damaged_manifest_is_read_or_named(run, where, value):
     """Any part of it replaced by anything that JSON can say."""
     folder, manifest = run
     (folder / "manifest.json").write_text(json.dumps(planted(manifest, where, value)))
-    or_a_sentence(lambda: read_scores([str(folder)], Reading({})))
+    or_a_sentence(lambda: read_scores([str(folder)]))
 
 
 TABLES = st.text(alphabet='prompt_id,score\n"0123456789.eE-=\x00', max_size=200).map(
@@ -161,4 +160,4 @@ def test_any_score_table_is_read_or_named(tmp_path, content):
     base, variant = tmp_path / "base.csv", tmp_path / "v.csv"
     base.write_text("prompt_id,score\n1,1\n2,0\n")
     variant.write_bytes(content)
-    or_a_sentence(lambda: read_scores([str(base), str(variant)], Reading({})))
+    or_a_sentence(lambda: read_scores([str(base), str(variant)]))

@@ -14,11 +14,10 @@ from standin.strange import JSON, often, or_a_sentence, planted
 from jobs.analysis.analyze import analyze
 from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.key_values import read_metrics
-from jobs.formats.write_run import to_run
+from jobs.formats.samples import PLAIN
+from jobs.formats.write_run import imported, read_logs
 from jobs.report.server import Catalog
 from jobs.scores.read import read_reruns
-from jobs.scores.rerun_set import RerunQuery
-from jobs.scores.score_set import Reading
 from orchestrator.sweep.item_subset import read_subset
 
 pytestmark = pytest.mark.slow
@@ -41,8 +40,8 @@ def logged(tmp_path_factory):
 def read_in_every_way(paths):
     """Scores, reruns and texts, each in its own way."""
     or_a_sentence(lambda: analyze(paths, AnalyzeRequest()))
-    or_a_sentence(lambda: read_reruns(paths, RerunQuery({})))
-    or_a_sentence(lambda: to_run(paths, Reading({})))
+    or_a_sentence(lambda: read_reruns(paths))
+    or_a_sentence(lambda: list(map(imported, read_logs(paths, PLAIN)[1])))
 
 
 @often

@@ -13,10 +13,9 @@ from test_broken_logs import _every, _helm, _review, _stat
 
 from jobs.analysis.analyze import analyze
 from jobs.analysis.request import AnalyzeRequest
-from jobs.formats.write_run import to_run
+from jobs.formats.samples import PLAIN
+from jobs.formats.write_run import imported, read_logs
 from jobs.scores.read import read_reruns
-from jobs.scores.rerun_set import RerunQuery
-from jobs.scores.score_set import Reading
 from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir.store import RunStore
 from orchestrator.sweep.item_subset import refuse_reused_in
@@ -118,8 +117,8 @@ def test_damaged_results_of_any_tool_are_read_or_named(tmp_path, name, where, va
     write(folder, [value if whole else planted(rows[0], where, value), *rows[1:]])
     paths = [str(folder)]
     or_a_sentence(lambda: analyze(paths, AnalyzeRequest()))
-    or_a_sentence(lambda: read_reruns(paths, RerunQuery({})))
-    or_a_sentence(lambda: to_run(paths, Reading({})))
+    or_a_sentence(lambda: read_reruns(paths))
+    or_a_sentence(lambda: list(map(imported, read_logs(paths, PLAIN)[1])))
 
 
 PARTS = [

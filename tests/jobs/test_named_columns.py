@@ -14,10 +14,9 @@ from jobs.commands.import_ import import_
 from jobs.commands.subset import subset
 from jobs.formats.columns import FILE, parse_columns
 from jobs.formats.run_files import RunFiles
+from jobs.formats.samples import InputQuery
 from jobs.formats.write_run import as_runs
 from jobs.scores.read import read_reruns, read_scores
-from jobs.scores.rerun_set import RerunQuery
-from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
 ITEMS = 60
@@ -99,7 +98,7 @@ def test_models_tasks_and_temperatures_may_be_columns(tmp_path):
     ]
     path = write_lines(tmp_path / "all.jsonl", content)
     named = parse_columns(["item=i,score=s", "variant=m,task=t", "temperature=T"])
-    book = read_scores([str(path)], Reading({}, columns=named))
+    book = read_scores([str(path)], InputQuery(columns=named))
     assert (book.models, [table.info.name for table in book.tasks]) == (("a", "b"), ["x", "y"])
     assert book.temperatures("b") == [0.0, 0.5]
 
@@ -109,7 +108,7 @@ def test_null_scores_and_errors_are_missing(tmp_path):
     content = [{"i": 1, "s": 1, "e": ""}, {"i": 2, "s": None, "e": None}, {"i": 3, "s": 0, "e": "timeout"}]
     named = parse_columns(["item=i,score=s,error=e"])
     path = write_lines(tmp_path / "a.jsonl", content)
-    (table,) = read_scores([str(path)], Reading({}, columns=named)).tasks
+    (table,) = read_scores([str(path)], InputQuery(columns=named)).tasks
     (column,) = table.columns.values()
     assert (column.answers.tolist(), column.errors) == ([1, 0, 0], 2)
 
@@ -128,7 +127,7 @@ def test_rows_and_clusters_are_chosen_by_dotted_paths(tmp_path):
 def test_a_filter_by_a_column_that_is_not_there_is_refused(tmp_path):
     """It names the closest one."""
     path = write_lines(tmp_path / "a.jsonl", [{"i": 1, "s": 1, "split": "dev"}])
-    reading = Reading({}, where={"splt": "dev"}, columns=parse_columns(["item=i,score=s"]))
+    reading = InputQuery(where={"splt": "dev"}, columns=parse_columns(["item=i,score=s"]))
     with pytest.raises(UserError, match=r"--where splt: .* did you mean 'split'"):
         read_scores([str(path)], reading)
 
@@ -137,7 +136,7 @@ def test_repeated_items_are_reruns_in_order(tmp_path):
     """Without a column for it, the second row of an item is its second rerun."""
     content = [{"i": i, "s": s} for s in (1, 0) for i in range(5)]
     path = write_lines(tmp_path / "a.jsonl", content)
-    (cell,) = read_reruns([str(path)], RerunQuery({}, columns=parse_columns(["item=i,score=s"]))).cells
+    (cell,) = read_reruns([str(path)], InputQuery(columns=parse_columns(["item=i,score=s"]))).cells
     assert cell.scores.tolist() == [[1.0, 0.0]] * 5
 
 
@@ -162,7 +161,7 @@ def test_other_results_can_be_viewed_as_a_run(tmp_path, contents):
     paths = [
         str(write_lines(tmp_path / f"{n}.jsonl", c)) for n, c in zip(("base", "int4"), contents, strict=True)
     ]
-    with as_runs(paths, Reading({}, columns=parse_columns([NAMED]))) as (run,):
+    with as_runs(paths, InputQuery(columns=parse_columns([NAMED]))) as (run,):
         files = RunFiles.open(run)
         assert list(files.models) == ["base", "int4"]
     with pytest.raises(UserError):
@@ -188,7 +187,7 @@ def test_a_mistake_in_the_columns_is_one_sentence(tmp_path, contents, columns, s
     content = [*contents[0], *contents[0][:2]]
     path = str(write_lines(tmp_path / "a.jsonl", content))
     with pytest.raises(UserError, match=said):
-        read_scores([path], Reading({}, columns=parse_columns([columns])))
+        read_scores([path], InputQuery(columns=parse_columns([columns])))
 
 
 def test_a_path_that_is_absent_in_one_row_is_named_with_the_row(tmp_path, contents):
@@ -196,14 +195,14 @@ def test_a_path_that_is_absent_in_one_row_is_named_with_the_row(tmp_path, conten
     contents[0][69]["metrics"] = {}
     path = str(write_lines(tmp_path / "a.jsonl", contents[0]))
     with pytest.raises(UserError, match=r"Line 70 of .*a\.jsonl has no metrics\.acc"):
-        read_scores([path], Reading({}, columns=parse_columns([NAMED])))
+        read_scores([path], InputQuery(columns=parse_columns([NAMED])))
 
 
 def test_a_few_repeated_items_are_refused(tmp_path):
     """Most occur once, so the second row is rather a mistake than a rerun."""
     path = str(write_lines(tmp_path / "a.jsonl", [{"i": i % 9, "s": 1} for i in range(10)]))
     with pytest.raises(UserError, match=r"Line 10 of .* rerun=COLUMN"):
-        read_scores([path], Reading({}, columns=parse_columns(["item=i,score=s"])))
+        read_scores([path], InputQuery(columns=parse_columns(["item=i,score=s"])))
 
 
 @pytest.mark.parametrize("text", ["[1]", "item: 3\nscore: acc", "item: id", "item: [", "itm: id\nscore: acc"])
@@ -212,11 +211,11 @@ def test_a_broken_file_of_columns_is_named(tmp_path, text):
     (tmp_path / FILE).write_text(text)
     write_lines(tmp_path / "a.jsonl", [{"id": 1, "acc": 1}])
     with pytest.raises(UserError, match=FILE):
-        read_scores([str(tmp_path)], Reading({}))
+        read_scores([str(tmp_path)])
 
 
 def test_columns_of_something_else_are_refused(tmp_path):
     """Where no path has rows, the option cannot be meant."""
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(UserError, match=r"applies to \.jsonl, \.ndjson and \.csv files"):
-        read_scores([str(tmp_path / "a.txt")], Reading({}, columns=parse_columns(["item=i,score=s"])))
+        read_scores([str(tmp_path / "a.txt")], InputQuery(columns=parse_columns(["item=i,score=s"])))

@@ -8,10 +8,9 @@ import pytest
 from analyze_runner import run_analyze
 from inspect_maker import ZSTANDARD, log, sample, write_eval, write_json
 
-from jobs.formats.write_run import to_run
+from jobs.formats.samples import PLAIN, InputQuery
+from jobs.formats.write_run import imported, read_logs
 from jobs.scores.read import read_reruns, read_scores
-from jobs.scores.rerun_set import RerunQuery
-from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
 POINTS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
@@ -59,14 +58,14 @@ def test_a_folder_of_logs_is_compared_by_model(tmp_path):
     for model in ("a", "b"):
         for task in ("s", "t"):
             write_eval(tmp_path / f"{model}{task}.eval", log([sample(1, "C")], task=task, model=model))
-    read = read_scores([str(tmp_path)], Reading({}))
+    read = read_scores([str(tmp_path)])
     assert (read.models, [table.info.name for table in read.tasks]) == (("a", "b"), ["s", "t"])
 
 
 def test_the_same_model_in_two_logs_is_named_by_file(tmp_path):
     """Two versions behind one model name are told apart by their paths."""
     paths = [write_json(tmp_path / f"{name}.json", log([sample(1, "C")])) for name in ("before", "after")]
-    assert read_scores([str(path) for path in paths], Reading({})).models == ("before.json", "after.json")
+    assert read_scores([str(path) for path in paths]).models == ("before.json", "after.json")
 
 
 def test_a_failed_sample_is_missing(tmp_path):
@@ -77,7 +76,7 @@ def test_a_failed_sample_is_missing(tmp_path):
         sample(3, float("nan")),
         {**sample(4, "I"), "scores": {}},
     ]
-    (table,) = read_scores([str(write_json(tmp_path / "a.json", log(samples)))], Reading({})).tasks
+    (table,) = read_scores([str(write_json(tmp_path / "a.json", log(samples)))]).tasks
     (column,) = table.columns.values()
     assert (column.answers.tolist(), column.errors) == ([1, 0, 0, 0], 3)
 
@@ -88,10 +87,10 @@ def test_several_scorers_and_mappings_are_metrics(tmp_path):
     one["scores"]["match"] = {"value": "C"}
     path = str(write_json(tmp_path / "a.json", log([one])))
     for metric, score in (("squad.f1", 0.25), ("squad.em", 0.0), ("match", 1.0)):
-        (table,) = read_scores([path], Reading({"arc": metric})).tasks
+        (table,) = read_scores([path], InputQuery({"arc": metric})).tasks
         (column,) = table.columns.values()
         assert column.scores.tolist() == [score]
-    (notice,) = read_scores([path], Reading({})).warnings
+    (notice,) = read_scores([path]).warnings
     assert notice.code == "other-metrics"
     assert "squad.f1" in notice.text
     assert "match" in notice.text
@@ -101,7 +100,7 @@ def test_an_unfinished_log_is_noticed(tmp_path):
     """A cancelled evaluation is said, and the items it did not reach are counted."""
     content = log([sample(1, "C")], status="cancelled")
     content["eval"]["dataset"]["sample_ids"] = [1, 2, 3]
-    read = read_scores([str(write_json(tmp_path / "a.json", content))], Reading({}))
+    read = read_scores([str(write_json(tmp_path / "a.json", content))])
     assert [notice.code for notice in read.warnings] == ["cut-short"]
     assert read.tasks[0].unlisted == {"openai/m": 2}
 
@@ -111,7 +110,7 @@ def test_of_a_retried_log_the_last_counts(tmp_path):
     for name, value in (("1", "I"), ("2", "C")):
         content = log([sample(1, value)], task_id="same", created=f"2025-01-0{name}")
         write_eval(tmp_path / f"{name}.eval", content)
-    (table,) = read_scores([str(tmp_path)], Reading({})).tasks
+    (table,) = read_scores([str(tmp_path)]).tasks
     (column,) = table.columns.values()
     assert (column.scores.tolist(), column.reruns) == ([1.0], 1)
 
@@ -121,7 +120,7 @@ def test_of_several_logs_in_a_folder_the_newest_counts(tmp_path):
     for name, value in (("1", "I"), ("2", "C")):
         content = log([sample(1, value)], task_id=name, created=f"2025-01-0{name}")
         write_eval(tmp_path / f"{name}.eval", content)
-    read = read_scores([str(tmp_path)], Reading({}))
+    read = read_scores([str(tmp_path)])
     (column,) = read.tasks[0].columns.values()
     assert (column.scores.tolist(), column.reruns) == ([1.0], 1)
     assert [notice.code for notice in read.warnings] == ["older-results"]
@@ -131,7 +130,7 @@ def test_flips_count_all_logs_of_a_folder(tmp_path):
     """There they are the reruns that are asked for."""
     for name, value in (("1", "I"), ("2", "C")):
         write_eval(tmp_path / f"{name}.eval", log([sample(1, value)], task_id=name))
-    (cell,) = read_reruns([str(tmp_path)], RerunQuery({})).cells
+    (cell,) = read_reruns([str(tmp_path)]).cells
     assert sorted(cell.scores.tolist()[0]) == [0.0, 1.0]
 
 
@@ -141,7 +140,7 @@ def test_logs_with_other_settings_in_a_folder_are_refused(tmp_path):
         content = log([sample(1, "C")], task_id=name, temperature=temperature)
         write_eval(tmp_path / f"{name}.eval", content)
     with pytest.raises(UserError, match="settings differ"):
-        read_scores([str(tmp_path)], Reading({}))
+        read_scores([str(tmp_path)])
 
 
 def test_a_large_json_log_is_read_in_pieces(tmp_path):
@@ -150,8 +149,8 @@ def test_a_large_json_log_is_read_in_pieces(tmp_path):
     content = log([sample(i, "C", answer=text + str(i)) for i in range(3)])
     order = ("version", "eval", "samples", "plan", "status")
     reordered = {name: content[name] for name in order}
-    run = to_run([str(write_json(tmp_path / "a.json", reordered))], Reading({}))
-    assert [row["response"] for row in run.tasks[0].samples["openai/m"].to_pylist()] == [
+    _, (task,) = read_logs([str(write_json(tmp_path / "a.json", reordered))], PLAIN)
+    assert [row["response"] for row in imported(task)[2]["openai/m"].to_pylist()] == [
         text + str(i) for i in range(3)
     ]
 
@@ -159,7 +158,7 @@ def test_a_large_json_log_is_read_in_pieces(tmp_path):
 def test_flips_between_epochs_are_counted(tmp_path):
     """Rerun by rerun: scores and whether the answer changed."""
     content = a_log(3, "m")
-    (cell,) = read_reruns([str(write_eval(tmp_path / "a.eval", content))], RerunQuery({})).cells
+    (cell,) = read_reruns([str(write_eval(tmp_path / "a.eval", content))]).cells
     assert (cell.seeds, cell.scores.shape) == ((1, 2, 3), (60, 3))
     by_id = {(one["id"], one["epoch"]): one for one in content["samples"]}
     for row, identifier in enumerate(cell.items.tolist()):
@@ -171,11 +170,11 @@ def test_flips_between_epochs_are_counted(tmp_path):
 def test_an_imported_log_keeps_texts(tmp_path):
     """Prompt, target, response, epoch and finish reason; attachments are put in."""
     one = sample("x", "C", answer="attachment://h", attachments={"h": "forty-two"})
-    run = to_run([str(write_json(tmp_path / "a.json", log([one], temperature=0.5)))], Reading({}))
-    (task,) = run.tasks
-    (row,) = task.samples["openai/m"].to_pylist()
+    _, (task,) = read_logs([str(write_json(tmp_path / "a.json", log([one], temperature=0.5)))], PLAIN)
+    _, items, samples = imported(task)
+    (row,) = samples["openai/m"].to_pylist()
     assert (row["response"], row["temperature"], row["finish_reason"]) == ("forty-two", 0.5, "stop")
-    (item,) = task.items.to_pylist()
+    (item,) = items.to_pylist()
     assert (item["prompt"], item["target"], json.loads(item["doc"])["id"]) == ("question x", "4", "x")
 
 
@@ -213,7 +212,7 @@ def _broken(path, how):
 def test_a_broken_log_is_one_sentence(tmp_path, how):
     """Whatever is wrong is said with the file's name."""
     with pytest.raises(UserError) as refused:
-        read_scores([_broken(tmp_path / "a.eval", how)], Reading({}))
+        read_scores([_broken(tmp_path / "a.eval", how)])
     assert "a.eval" in str(refused.value) or "arc" in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -225,4 +224,4 @@ def test_a_damaged_zstandard_entry_is_refused(tmp_path):
     content[80] ^= 255
     path.write_bytes(bytes(content))
     with pytest.raises(UserError, match="damaged"):
-        read_scores([str(path)], Reading({}))
+        read_scores([str(path)])

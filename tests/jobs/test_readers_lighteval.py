@@ -12,10 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from analyze_runner import run_analyze
 
-from jobs.formats.write_run import to_run
+from jobs.formats.samples import PLAIN
+from jobs.formats.write_run import imported, read_logs
 from jobs.scores.read import read_reruns, read_scores
-from jobs.scores.rerun_set import RerunQuery
-from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
 ITEMS = 40
@@ -86,15 +85,16 @@ def test_log_likelihoods_are_read_as_choices(tmp_path):
     one = [row(0, {"acc": 1}, logprobs=(-1.0, -2.0)), row(1, {"acc": 0}, logprobs=(-3.0, -1.0))]
     two = [row(0, {"acc": 1}, logprobs=(-1.5, -2.5)), row(1, {"acc": 1}, logprobs=(-1.0, -3.0))]
     paths = [str(write(tmp_path / str(n), "m", rows)) for n, rows in enumerate((one, two))]
-    (cell,) = read_reruns(paths, RerunQuery({})).cells
+    (cell,) = read_reruns(paths).cells
     assert cell.temperature == 0.0
     assert [len(set(answers)) for answers in cell.answers.tolist()] == [1, 2]
 
 
 def test_texts_are_imported(tmp_path):
     """Prompt, target, response, and the numbers of tokens."""
-    (task,) = to_run([str(write(tmp_path, "m", [row(7, {"em": 1.0}, text="B")]))], Reading({})).tasks
-    (item,), (sample,) = task.items.to_pylist(), task.samples["m"].to_pylist()
+    _, (task,) = read_logs([str(write(tmp_path, "m", [row(7, {"em": 1.0}, text="B")]))], PLAIN)
+    _, items, samples = imported(task)
+    (item,), (sample,) = items.to_pylist(), samples["m"].to_pylist()
     assert (item["prompt"], item["target"], sample["response"]) == ("few shots, ask 7", "B", "B")
     assert (sample["prompt_tokens"], sample["output_tokens"]) == (3, 2)
 
@@ -103,7 +103,7 @@ def test_documents_of_several_splits_are_told_apart(tmp_path):
     """Each split is numbered from 0; documents of one number are different items."""
     first, second = row(0, {"em": 1.0}, text="x"), row(0, {"em": 0.0}, text="x")
     second["doc"]["query"] = "another question"
-    (table,) = read_scores([str(write(tmp_path, "m", [first, second]))], Reading({})).tasks
+    (table,) = read_scores([str(write(tmp_path, "m", [first, second]))]).tasks
     assert len(table.items) == 2
 
 
@@ -111,7 +111,7 @@ def test_of_several_dates_the_newest_counts(tmp_path):
     """Details of one model and task in a folder are not pooled, and that is said."""
     for date, score in (("2026-01-01T00-00-00.1", 0.0), ("2026-02-01T00-00-00.1", 1.0)):
         write(tmp_path, "m", [row(0, {"em": score}, text="x")], date=date)
-    read = read_scores([str(tmp_path)], Reading({}))
+    read = read_scores([str(tmp_path)])
     (column,) = read.tasks[0].columns.values()
     assert (column.scores.tolist(), column.reruns) == ([1.0], 1)
     assert [notice.code for notice in read.warnings] == ["older-results"]
@@ -130,5 +130,5 @@ def test_a_broken_file_is_one_sentence(tmp_path, how):
     else:
         path.write_text("{}")
     with pytest.raises(UserError, match=path.name.replace("|", r"\|")) as refused:
-        read_scores([str(path)], Reading({}))
+        read_scores([str(path)])
     assert "\n" not in str(refused.value)

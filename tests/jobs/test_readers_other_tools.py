@@ -7,10 +7,9 @@ import pytest
 import yaml
 from analyze_runner import run_analyze
 
-from jobs.formats.write_run import to_run
+from jobs.formats.samples import PLAIN
+from jobs.formats.write_run import imported, read_logs
 from jobs.scores.read import read_reruns, read_scores
-from jobs.scores.rerun_set import RerunQuery
-from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
 ITEMS = 40
@@ -75,7 +74,7 @@ def test_evalscope_is_compared(tmp_path):
 def test_repeats_of_evalscope_are_reruns(tmp_path):
     """Rows of one group are ordered by index, whatever their order in the file."""
     scores = [[float((item + repeat) % 2) for repeat in range(3)] for item in range(5)]
-    (cell,) = read_reruns([str(evalscope(tmp_path, "m", scores, repeats=3))], RerunQuery({})).cells
+    (cell,) = read_reruns([str(evalscope(tmp_path, "m", scores, repeats=3))]).cells
     assert cell.scores.tolist() == scores
 
 
@@ -127,19 +126,18 @@ def test_helm_is_compared(tmp_path):
 
 def test_texts_of_helm_are_imported(tmp_path):
     """Prompt, correct reference and completion come from the scenario's state; only scores are metrics."""
-    (task,) = to_run([str(helm(tmp_path / "run", "m", [[1.0]]))], Reading({})).tasks
-    (item,), (row,) = task.items.to_pylist(), task.samples["m"].to_pylist()
+    _, (task,) = read_logs([str(helm(tmp_path / "run", "m", [[1.0]]))], PLAIN)
+    entry, items, samples = imported(task)
+    (item,), (row,) = items.to_pylist(), samples["m"].to_pylist()
     assert (item["prompt"], item["target"], row["response"]) == ("few shots, q0", "B", " B")
-    assert list(task.entry["metrics"]) == ["exact_match,none", "quasi_exact_match,none"]
+    assert list(entry["metrics"]) == ["exact_match,none", "quasi_exact_match,none"]
 
 
 def test_train_trials_of_helm_are_reruns_and_perturbations_are_tasks(tmp_path):
     """Trials of an instance are averaged; perturbed instances do not mix with the originals."""
     helm(tmp_path / "plain", "m", [[1.0, 0.0]], trials=2)
     helm(tmp_path / "typos", "m", [[0.0, 0.0]], trials=2, perturbation="typos")
-    tables = {
-        table.info.name: only_column(table) for table in read_scores([str(tmp_path)], Reading({})).tasks
-    }
+    tables = {table.info.name: only_column(table) for table in read_scores([str(tmp_path)]).tasks}
     assert tables["mmlu:subject=law"].scores.tolist() == [0.5]
     assert tables["mmlu:subject=law [typos]"].scores.tolist() == [0.0]
 
@@ -192,7 +190,7 @@ def test_other_documents_under_one_id_are_refused(tmp_path):
     second = every_eval_ever(tmp_path / "b", "b", [1.0] * 3)
     second.write_text(second.read_text().replace('"h1"', '"other"'))
     with pytest.raises(UserError, match="s1 of task bench is not the same for all models"):
-        read_scores([str(first), str(second)], Reading({}))
+        read_scores([str(first), str(second)])
 
 
 @pytest.mark.parametrize("line", ["{", "[1]", '{"model_id": "m", "evaluation_name": "bench"}'])
@@ -201,4 +199,4 @@ def test_a_broken_line_is_named(tmp_path, line):
     path = every_eval_ever(tmp_path / "a", "a", [1.0] * 3)
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(UserError, match=r"Line 4 of .*u_samples\.jsonl"):
-        read_scores([str(path)], Reading({}))
+        read_scores([str(path)])

@@ -10,10 +10,9 @@ import random
 import pytest
 from analyze_runner import run_analyze
 
-from jobs.formats.write_run import to_run
+from jobs.formats.samples import PLAIN
+from jobs.formats.write_run import imported, read_logs
 from jobs.scores.read import read_reruns, read_scores
-from jobs.scores.rerun_set import RerunQuery
-from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
 ITEMS = 40
@@ -105,15 +104,16 @@ def test_rollouts_of_verifiers_are_reruns(tmp_path):
 def test_a_failed_rollout_is_missing(tmp_path):
     """An error is a missing answer, whatever its reward."""
     rows = [rollout(0, 1.0), rollout(1, 0.0, error={"error": "ModelError"})]
-    (table,) = read_scores([str(verifiers(tmp_path, "m", rows))], Reading({})).tasks
+    (table,) = read_scores([str(verifiers(tmp_path, "m", rows))]).tasks
     (column,) = table.columns.values()
     assert (column.answers.tolist(), column.errors) == ([1, 0], 1)
 
 
 def test_texts_of_rollouts_are_imported(tmp_path):
     """The messages of the prompt, what the assistant said, target and tokens."""
-    (task,) = to_run([str(verifiers(tmp_path, "m", [rollout(3, 1.0, completion="four")]))], Reading({})).tasks
-    (item,), (sample,) = task.items.to_pylist(), task.samples["m"].to_pylist()
+    _, (task,) = read_logs([str(verifiers(tmp_path, "m", [rollout(3, 1.0, completion="four")]))], PLAIN)
+    _, items, samples = imported(task)
+    (item,), (sample,) = items.to_pylist(), samples["m"].to_pylist()
     assert json.loads(item["prompt"]) == [["system", "be brief"], ["user", "ask 3"]]
     assert (item["target"], sample["response"], sample["output_tokens"]) == ("4", "four", 2)
 
@@ -122,7 +122,7 @@ def test_without_metadata_the_folder_names_model_and_environment(tmp_path):
     """ENVIRONMENT--MODEL, as verifiers calls it."""
     path = verifiers(tmp_path, "org/base", [rollout(0, 1.0)])
     path.with_name("metadata.json").unlink()
-    read = read_scores([str(path)], Reading({}))
+    read = read_scores([str(path)])
     assert (read.models, read.tasks[0].info.name) == (("org/base",), "math")
 
 
@@ -144,7 +144,7 @@ def test_repeats_of_nemo_are_reruns(tmp_path):
 def test_a_failed_problem_of_nemo_is_missing(tmp_path):
     """It has a reward of 0 there and a category of error; that is no wrong answer."""
     rows = [result(0, 1.0), result(1, 0.0, error="HTTP 500", error_category="infra_error")]
-    (table,) = read_scores([str(nemo(tmp_path, "m", rows))], Reading({})).tasks
+    (table,) = read_scores([str(nemo(tmp_path, "m", rows))]).tasks
     (column,) = table.columns.values()
     assert (column.answers.tolist(), column.errors) == ([1, 0], 1)
 
@@ -152,7 +152,7 @@ def test_a_failed_problem_of_nemo_is_missing(tmp_path):
 def test_flips_between_repeats_are_counted(tmp_path):
     """Rerun by rerun, with the seeds that `repeat` numbers."""
     rows = [result(i, float((i + k) % 2), repeat=k) for i in range(5) for k in range(2)]
-    (cell,) = read_reruns([str(nemo(tmp_path, "m", rows))], RerunQuery({})).cells
+    (cell,) = read_reruns([str(nemo(tmp_path, "m", rows))]).cells
     assert cell.seeds == (0, 1)
     assert cell.scores.tolist() == [[float(i % 2), float((i + 1) % 2)] for i in range(5)]
 
@@ -161,7 +161,7 @@ def test_of_several_results_of_nemo_the_newest_counts(tmp_path):
     """Two runs of one benchmark and model below a folder are not pooled."""
     nemo(tmp_path / "x", "m", [result(0, 0.0)], stamp="20260402T120000Z")
     nemo(tmp_path / "a", "m", [result(0, 1.0)], stamp="20260403T120000Z")
-    read = read_scores([str(tmp_path)], Reading({}))
+    read = read_scores([str(tmp_path)])
     (column,) = read.tasks[0].columns.values()
     assert (column.scores.tolist(), [notice.code for notice in read.warnings]) == ([1.0], ["older-results"])
 
@@ -183,5 +183,5 @@ def test_a_broken_line_is_named(tmp_path, write_rows, line):
     path = write_rows(tmp_path, "m", [good])
     path.write_text(path.read_text() + line + "\n")
     with pytest.raises(UserError, match=r"results\.jsonl") as refused:
-        read_scores([str(path)], Reading({}))
+        read_scores([str(path)])
     assert "\n" not in str(refused.value)

@@ -10,10 +10,9 @@ import zipfile
 import pytest
 from analyze_runner import run_analyze
 
-from jobs.formats.write_run import to_run
+from jobs.formats.samples import PLAIN, InputQuery
+from jobs.formats.write_run import imported, read_logs
 from jobs.scores.read import read_reruns, read_scores
-from jobs.scores.rerun_set import RerunQuery
-from jobs.scores.score_set import Reading
 
 inspect_ai = pytest.importorskip("inspect_ai")
 pytestmark = pytest.mark.ray  # inspect_ai listens on a socket of its own
@@ -121,7 +120,7 @@ def test_a_folder_of_logs_is_compared(written, tmp_path):
 def test_epochs_are_reruns(written):
     """Scores of every epoch, as inspect_ai reads them."""
     folder, logs = written
-    cells = {cell.variant: cell for cell in read_reruns([str(folder)], RerunQuery({})).cells}
+    cells = {cell.variant: cell for cell in read_reruns([str(folder)]).cells}
     for model, log in logs.items():
         scores = {(s.id, s.epoch): float(s.scores["match"].value == "C") for s in log.samples if not s.error}
         cell = cells[model]
@@ -134,10 +133,11 @@ def test_epochs_are_reruns(written):
 def test_texts_are_imported(written):
     """Prompts, answers and errors are those of inspect_ai."""
     folder, logs = written
-    (task,) = to_run([str(folder)], Reading({})).tasks
-    prompts = {row["item"]: row["prompt"] for row in task.items.to_pylist()}
+    _, (task,) = read_logs([str(folder)], PLAIN)
+    _, items, samples = imported(task)
+    prompts = {row["item"]: row["prompt"] for row in items.to_pylist()}
     assert set(prompts.values()) == {sample.input for sample in logs["mockllm/base"].samples}
-    rows = task.samples["mockllm/base"].to_pylist()
+    rows = samples["mockllm/base"].to_pylist()
     answers = sorted(s.output.completion for s in logs["mockllm/base"].samples if not s.error)
     assert sorted(row["response"] for row in rows if not row["error"]) == answers
     assert sum("no answer" in (row["error"] or "") for row in rows) == EPOCHS
@@ -148,10 +148,10 @@ def test_several_scorers_are_named(tmp_path):
     from inspect_ai.scorer import includes, match
 
     logs = evaluate(tmp_path, "eval", [match(), includes(), graded()])
-    read = read_scores([str(tmp_path)], Reading({}))
+    read = read_scores([str(tmp_path)])
     (note,) = [notice.text for notice in read.warnings if notice.code == "other-metrics"]
     assert all(name in note for name in ("match", "includes", "graded.half", "graded.length"))
-    chosen = read_scores([str(tmp_path)], Reading({"sums": "graded.half"}))
+    chosen = read_scores([str(tmp_path)], InputQuery({"sums": "graded.half"}))
     column = chosen.tasks[0].columns["mockllm/base", 0.7]
     expected = means(logs["mockllm/base"])
     items = chosen.tasks[0].items.tolist()

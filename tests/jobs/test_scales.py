@@ -240,9 +240,9 @@ def test_names_that_do_not(name):
 
 def test_a_known_metric_on_an_impossible_scale_is_unknown():
     """What is known of accuracy are shares and percent; word error rates have no upper limit."""
-    assert known_metric("acc").ranges == ((0.0, 1.0), (0.0, 100.0))
-    assert known_metric("wer").ranges == ((float("-inf"), float("inf")),)
-    assert known_metric("judge") is None
+    assert known_metric("acc") == (True, ((0.0, 1.0), (0.0, 100.0)))
+    assert known_metric("wer") == (False, ((float("-inf"), float("inf")),))
+    assert known_metric("judge") == (None, ())
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_the_page_takes_the_same_options(tmp_path):
     """The page reads a range like analyze does, so that a run of grades has one verdict."""
     from jobs.analysis.request import AnalyzeRequest
     from jobs.report.server import Catalog
-    from jobs.scores.scale_options import scale_options
+    from jobs.scores.scales import scale_options
 
     base, lower = grades(40)
     run = make_run(tmp_path / "run", {"t": MadeTask({("base", 0.0): [base], ("v", 0.0): [lower]})})

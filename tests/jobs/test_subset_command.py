@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 from jobs.commands.subset import subset
 from jobs.reruns.choose import choose_items, flips_kept
 from jobs.scores.read import read_reruns
-from jobs.scores.rerun_set import RerunQuery
 from orchestrator.errors import UserError
 from orchestrator.sweep.item_subset import read_subset
 
@@ -92,7 +91,7 @@ def test_the_report_says_what_is_saved_and_left(run, run_folder):
 
 def test_flips_kept_at_another_temperature_are_those_of_pandas(run_folder):
     """Chosen at 0.3, counted at 0.7, seed by seed."""
-    cells = read_reruns([str(run_folder)], RerunQuery({})).cells
+    cells = read_reruns([str(run_folder)]).cells
     (entry,) = [k for k in flips_kept(cells, choose_items(cells, "base", 0.3)) if k.temperature == 0.7]
     base, cheap = _table(run_folder, "base", 0.7), _table(run_folder, "cheap", 0.7)
     chosen = (_table(run_folder, "base", 0.3).nunique(axis=1) > 1).to_numpy()
@@ -104,7 +103,7 @@ def test_flips_kept_at_another_temperature_are_those_of_pandas(run_folder):
 
 def test_at_its_own_temperature_a_run_never_chooses_for_itself(run_folder):
     """Leaving out one run of the baseline in turn, by hand."""
-    cells = read_reruns([str(run_folder)], RerunQuery({})).cells
+    cells = read_reruns([str(run_folder)]).cells
     (entry,) = [k for k in flips_kept(cells, choose_items(cells, "base", 0.3)) if k.temperature == 0.3]
     base, cheap = _table(run_folder, "base", 0.3), _table(run_folder, "cheap", 0.3)
     worse = 0
@@ -117,7 +116,7 @@ def test_at_its_own_temperature_a_run_never_chooses_for_itself(run_folder):
 def test_two_runs_say_nothing_of_their_own_temperature(tmp_path):
     """With two runs none is left to choose when one is left out, so nothing is claimed."""
     task = MadeTask({(v, 0.5): [[1, 0, 1], [1, 1, 0]] for v in ("base", "cheap")})
-    cells = read_reruns([str(make_run(tmp_path / "run", {"sums": task}))], RerunQuery({})).cells
+    cells = read_reruns([str(make_run(tmp_path / "run", {"sums": task}))]).cells
     assert flips_kept(cells, choose_items(cells, "base", None)) == []
 
 

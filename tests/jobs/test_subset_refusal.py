@@ -6,7 +6,6 @@ import pytest
 from standin.runs import MadeTask, make_run
 
 from jobs.scores.read import read_scores
-from jobs.scores.score_set import Reading
 from orchestrator.errors import UserError
 
 
@@ -26,9 +25,9 @@ def _run(folder, seeds):
 def test_a_run_with_a_choosing_seed_is_refused(tmp_path):
     """Seed 1 chose the items and is among the seeds of the run."""
     with pytest.raises(UserError, match=r"seed 1 at temperature 0\.5 chose this subset"):
-        read_scores([_run(tmp_path / "run", seeds=2)], Reading({}))
+        read_scores([_run(tmp_path / "run", seeds=2)])
 
 
 def test_a_run_of_fresh_seeds_is_read(tmp_path):
     """Seed 0 alone did not choose."""
-    assert read_scores([_run(tmp_path / "run", seeds=1)], Reading({})).models == ("base", "cheap")
+    assert read_scores([_run(tmp_path / "run", seeds=1)]).models == ("base", "cheap")

@@ -25,13 +25,12 @@ import lldeg as api
 import orchestrator.sweep.prepare
 from jobs.export import export_run
 from jobs.formats.run_files import RunFiles
-from jobs.formats.write_run import to_run, write_run
+from jobs.formats.samples import PLAIN
+from jobs.formats.write_run import read_logs, write_run
 from jobs.report.write import analysis_files
 from jobs.reruns.outputs import write_flips
 from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns
-from jobs.scores.rerun_set import RerunQuery
-from jobs.scores.score_set import Reading
 from jobs.submit.request import SubmitRequest
 from jobs.submit.run_sweep import run_sweep
 from orchestrator.errors import UserError
@@ -142,7 +141,7 @@ def flips(folder):
     out = folder / "out"
 
     def of(run):
-        reruns = read_reruns([str(run)], RerunQuery({}))
+        reruns = read_reruns([str(run)])
         return lambda: write_flips(reruns, summarize(reruns), out)
 
     of(a_run(folder / "other", right=2))()
@@ -154,8 +153,8 @@ def import_(folder):
     table = folder / "scores.csv"
     rows = [f"{model},q{i},{int(i > 3)}" for model in ("base", "v") for i in range(8)]
     table.write_text("\n".join(["model,prompt_id,score", *rows]) + "\n")
-    run = to_run([str(table)], Reading({}))
-    return Case(folder / "out", lambda: write_run(str(folder / "out"), run), "")
+    run = read_logs([str(table)], PLAIN)
+    return Case(folder / "out", lambda: write_run(str(folder / "out"), *run), "")
 
 
 def export(folder):

@@ -20,8 +20,7 @@ from jobs.formats.run_samples import scan
 from jobs.formats.run_tables import RunTask
 from jobs.scores.links import sign_blocks
 from jobs.scores.means import task_info
-from jobs.scores.scale_options import ScaleOptions
-from jobs.scores.scales import scaled
+from jobs.scores.scales import ScaleOptions, scaled
 from jobs.scores.score_set import ScoreSet, TaskInfo, TaskTable
 from orchestrator.errors import UserError
 from orchestrator.rundir.schema import StoppingEntry

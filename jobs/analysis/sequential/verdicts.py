@@ -19,7 +19,7 @@ from jobs.analysis.sequential.monitor import Place, RunMonitor, follow
 from jobs.formats.notices import Notice, NoticeCode, once, some
 from jobs.formats.run_files import RunFiles
 from jobs.formats.samples import Temperature
-from jobs.scores.scale_options import AS_READ
+from jobs.scores.scales import AS_READ
 from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.arrays import Ints
