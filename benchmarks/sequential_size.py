@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from stats.drop.evidence import MANY_FLIPS
 from stats.sequential.boundaries import CertificateLevels, Stopping, parse_spending
 from stats.sequential.holm import Crossings, holm_rounds
+from stats.sequential.looks import SignFlipWalk
 from stats.sequential.monitor import SequentialMonitor
 from stats.sequential.plan import PlannedTask, SequentialPlan
-from stats.sequential.walk import SignFlipWalk
 from stats.verdict import Verdict
 
 LOOKS = (5, 10, 20)

@@ -8,7 +8,7 @@ import time
 import numpy as np
 from numpy.typing import NDArray
 
-from stats.distributions.signs import DRAWS, monte_carlo_sums
+from stats.distributions.nulls import DRAWS, monte_carlo_sums
 from stats.sequential.monitor import SequentialMonitor
 from stats.sequential.plan import PlannedTask, SequentialPlan
 

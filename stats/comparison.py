@@ -21,10 +21,9 @@ import numpy as np
 
 from stats.arrays import EvidenceError
 from stats.conclusion import Measured, conclude, measure
-from stats.multiplicity import Adjust, adjust_p_values, holm
+from stats.multiplicity import Adjust, adjust_p_values, holm, shares_blocks, step_down_max_t
 from stats.results import Comparison, Settings
 from stats.scores import MissingAnswers, TaskScores
-from stats.tasks.maxt import shares_blocks, step_down_max_t
 from stats.verdict import Code, Verdict
 
 __all__ = ["Comparison", "Settings", "TaskScores", "Verdict", "compare", "compare_family", "compare_variants"]

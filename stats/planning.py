@@ -121,11 +121,7 @@ class Design:
         return low + bisect_left(range(low, enough), True, key=reached)
 
     def items_by_formula(self, drop: float) -> float:
-        """The same by the large-sample formula of `items_needed`, not rounded.
-
-        Raises:
-            ValueError: if the drop is not positive, too large for the flip rate, or needs too many items.
-        """
+        """The same by the large-sample formula of `items_needed`, not rounded; raises the same errors."""
         self._check(drop)
         with np.errstate(over="ignore"):
             needed = items_needed(drop, self.variance, self.alpha, self.power)
@@ -175,19 +171,11 @@ def exact_power(items: int, drop: float, flip_rate: float, alpha: float) -> floa
 
 
 def detectable_drop(items: int, blocks: int, squares: float, level: float, power: float) -> float:
-    """Smallest true drop that the pooled test detects with the planned power.
+    """Smallest true drop that the pooled test detects with the planned power, at the level after adjustment.
 
-    Args:
-        items: N.
-        blocks: G items or clusters whose signs are flipped.
-        squares: E[d²] per item, by clusters Σ(sum²)/N.
-        level: α after adjustment.
-        power: chance of detection.
-
-    Returns:
-        The δ whose `items_needed` is N, √v·[z_α√N + z_β√(N + z_β² − z_α²)]/(N + z_β²) with v = E[d²], at most
-        √v; but no less than the drop at which enough blocks differ for any p-value of 2⁻ᵐ to come down to the
-        level. Infinite where there are too few blocks.
+    The δ whose `items_needed` is N, √v·[z_α√N + z_β√(N + z_β² − z_α²)]/(N + z_β²) with v = E[d²] per item (by
+    clusters Σ(sum²)/N), at most √v; but no less than the drop at which enough blocks (items or clusters whose
+    signs are flipped) differ for any p-value of 2⁻ᵐ to come down to the level. Infinite with too few blocks.
     """
     needed = int(np.ceil(-np.log2(level) - 1e-9))
     if blocks < needed:
@@ -211,7 +199,7 @@ def items_to_decide(
     """Items with which a verdict can be expected if further differences are like those observed.
 
     Args:
-        items: N.
+        items: those there are.
         p: unadjusted p-value of the combination that decides "degraded".
         evidence: what decides the certificate; None where there can be none.
         margin: M, in the evidence's unit.
@@ -289,13 +277,7 @@ def task_power(
 
     With m flips in every task the null distributions are one binomial table, so that thousands of sweeps are
     simulated by looking tails up instead of testing each; `stats.tasks.combine` does that for real scores.
-
-    Args:
-        flips: m, flips in every task.
-        shares: share q_t of flips that go from right to wrong, by task, shape (T,).
-        alpha: level.
-        draws: simulated sweeps, under the null and under the alternative.
-        seed: of both.
+    Of each task's flips a share q_t goes from right to wrong, shape (T,).
 
     Returns:
         Power of the pooled and the max-drop test from their exact distributions; of Fisher's and of the joint

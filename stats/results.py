@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from stats.distributions.signs import DRAWS, SIGN_VECTORS
+from stats.distributions.nulls import DRAWS, SIGN_VECTORS
 from stats.multiplicity import Adjust
 from stats.signflip import Method
 from stats.tasks.combinations import BY_NAME, Combine

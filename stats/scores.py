@@ -37,8 +37,7 @@ class TaskScores:
 
     Attributes:
         task: its name.
-        baseline: mean score per item over the baseline's reruns, shape (n,).
-        variant: the same for the variant, items in the same order.
+        baseline, variant: mean score per item over the model's reruns, shape (n,) each, in the same order.
         items: identity of each item, shape (n,); tells which items several variants share. None where all
             variants have the same items in the same order.
         clusters: one label per item where items are not independent of each other, shape (n,).
@@ -160,11 +159,6 @@ class TaskScores:
             return self.block_sums
         return block_sums(np.where(self.unequal, 0.0, self.differences), self.labels)
 
-    @property
-    def max_abs_difference(self) -> float:
-        """Largest possible |difference| of one item, in shares of the range."""
-        return 1.0 if self.bounds is not None else float("inf")
-
     def share(self, scores: Floats) -> Floats:
         """Scores as shares of the metric's range; as they are where it has no bounds."""
         if self.bounds is None:
@@ -240,7 +234,7 @@ def from_reruns(task: str, baseline: ArrayLike, variant: ArrayLike, **details: A
     Args:
         task: its name.
         baseline: shape (n, K_B); NaN where a rerun is missing.
-        variant: shape (n, K_V); NaN where a rerun is missing.
+        variant: shape (n, K_V), the same.
         **details: further fields of `TaskScores`.
 
     Raises:
@@ -294,12 +288,10 @@ class MissingAnswers:
 
     Attributes:
         task: its name.
-        baseline: its answers to all N planned items; the pairs are those that both answered, in this order.
-        variant: the same of the variant.
-        bounds: least and greatest possible score, None where there are none.
-        higher_is_better: direction of the metric.
-        clusters: one label per planned item, shape (N,).
-        links: one label per planned item, comparable over tasks, shape (N,).
+        baseline, variant: answers to all N planned items; the pairs are those that both answered, in this
+            order.
+        bounds, higher_is_better: as in `TaskScores`.
+        clusters, links: the same, one label per planned item, shape (N,).
         anonymous: whether it is not known whose answers are missing; they count once, as the variant's.
 
     Raises:
@@ -412,7 +404,7 @@ def paired_scores(
     Args:
         task: its name.
         baseline: shape (N,), or (N, K_B) with a column per rerun; NaN where an answer is missing.
-        variant: shape (N,), or (N, K_V); NaN where an answer is missing.
+        variant: shape (N,), or (N, K_V), the same.
         clusters: one label per planned item, shape (N,).
         bounds: least and greatest possible score, None where there are none.
         higher_is_better: direction of the metric.

@@ -3,7 +3,7 @@
 If the variant is not worse, swapping the two models' scores within an item changes nothing, so the sum of
 the differences behaves like S = Σ εᵢdᵢ with independent fair signs. On whole numbers its distribution needs
 no simulation (`stats.distributions.sums`), nor does it for up to 32 blocks of any size
-(`stats.distributions.signs`). Many scores that fit no small lattice are simulated, and the result says so.
+(`stats.distributions.nulls`). Many scores that fit no small lattice are simulated, and the result says so.
 
 For right-or-wrong answers of one run each it is McNemar's test. Only the flips count: b items the baseline
 has right and the variant wrong, c the other way round. We use the exact binomial tail, never the chi-square:
@@ -17,8 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stats.arrays import SMALLEST_P, Floats, as_scores, block_sums
-from stats.distributions.nulls import drawn_sums
-from stats.distributions.signs import DRAWS, few_signs_log_tail, monte_carlo_p
+from stats.distributions.nulls import DRAWS, drawn_sums, few_signs_log_tail, monte_carlo_p
 from stats.distributions.splits import RunSplits
 from stats.distributions.sums import LatticeSum, lattice_sum
 
@@ -49,7 +48,7 @@ class SignFlipTest:
         self.blocks, smallest = sums.size, float(np.exp2(-float(np.count_nonzero(sums))))
         if splits is not None:
             self.statistic += splits.observed
-            self.blocks += splits.items
+            self.blocks += splits.successes.size
             smallest *= float(np.exp(splits.log_largest))
         self.log_tail: Callable[[float], float]
         self.method: Method = "exact"

@@ -50,8 +50,7 @@ class RunSplits:
         scores: all runs of an item, higher is better, in shares of the range, NaN where there are fewer than
             columns, shape (m, K); None where every run is right (1) or wrong (0).
         successes: sum of an item's scores, shape (m,).
-        first: K_B, runs of the baseline, shape (m,).
-        second: K_V, runs of the variant, shape (m,).
+        first, second: K_B and K_V, runs of the baseline and of the variant, shape (m,) each.
         observed: sum of the differences found.
     """
 
@@ -60,11 +59,6 @@ class RunSplits:
     first: Ints
     second: Ints
     observed: float
-
-    @property
-    def items(self) -> int:
-        """How many items are split."""
-        return self.successes.size
 
     @cached_property
     def variance(self) -> float:
@@ -80,15 +74,24 @@ class RunSplits:
     @cached_property
     def components(self) -> tuple[Component, ...] | None:
         """The distinct distributions of an item's difference; None where its splits are too many to count."""
-        if self.scores is None:
-            return _hypergeometric(self)
-        return _counted(self, self.scores)
+        if self.scores is not None:
+            return _counted(self, self.scores)
+        kinds = np.stack([self.first, self.second, np.rint(self.successes).astype(np.int64)])
+        distinct, counts = np.unique(kinds, axis=1, return_counts=True)
+        components = []
+        for (first, second, right), count in zip(distinct.T.tolist(), counts.tolist(), strict=True):
+            mine = np.arange(max(0, right - second), min(first, right) + 1)  # hypergeometric
+            logs = _log_choose(first, mine) + _log_choose(second, right - mine)
+            weights = np.exp(logs - logs.max())
+            values = (mine * (first + second) - first * right) / (first * second)
+            components.append(Component(values, weights / weights.sum(), count))
+        return tuple(components)
 
     @property
     def log_largest(self) -> float:
         """Natural logarithm of the chance that every item's difference is the largest possible one."""
         if self.components is None:
-            return -self.items * float(np.log(2.0))
+            return -self.successes.size * float(np.log(2.0))
         return float(sum(part.count * np.log(part.chances[-1]) for part in self.components))
 
     def draw(self, draws: int, seed: int | list[int]) -> Floats:
@@ -103,10 +106,10 @@ class RunSplits:
         assert self.scores is not None  # noqa: S101 - right-or-wrong runs always have their components
         weights = 1.0 / self.first + 1.0 / self.second
         fixed = float((self.successes / self.second).sum())
-        sums, step = np.zeros(draws), max(1, SLICE_ITEMS // max(self.items, 1))
+        sums, step = np.zeros(draws), max(1, SLICE_ITEMS // max(self.successes.size, 1))
         for start in range(0, draws, step):
             rows = slice(start, min(start + step, draws))
-            places = np.broadcast_to(self.first, (rows.stop - start, self.items)).copy()
+            places = np.broadcast_to(self.first, (rows.stop - start, self.successes.size)).copy()
             left = self.first + self.second
             for column in self.scores.T:
                 present = ~np.isnan(column)
@@ -144,20 +147,6 @@ def _all_runs(part: RunSplits) -> Floats:
     runs = (part.first + part.second)[:, None]
     place = np.arange(runs.max())
     return np.where(place < runs, np.where(place < part.successes[:, None], 1.0, 0.0), np.nan)
-
-
-def _hypergeometric(splits: RunSplits) -> tuple[Component, ...]:
-    """One distribution per (K_B, K_V, successes); K_B·K_V times its values are whole numbers."""
-    kinds = np.stack([splits.first, splits.second, np.rint(splits.successes).astype(np.int64)])
-    distinct, counts = np.unique(kinds, axis=1, return_counts=True)
-    components = []
-    for (first, second, right), count in zip(distinct.T.tolist(), counts.tolist(), strict=True):
-        mine = np.arange(max(0, right - second), min(first, right) + 1)
-        logs = _log_choose(first, mine) + _log_choose(second, right - mine)
-        weights = np.exp(logs - logs.max())
-        values = (mine * (first + second) - first * right) / (first * second)
-        components.append(Component(values, weights / weights.sum(), count))
-    return tuple(components)
 
 
 def _log_choose(n: int, k: Ints) -> Floats:

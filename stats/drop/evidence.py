@@ -184,9 +184,10 @@ def evidence_of(tasks: Sequence[TaskScores]) -> DropEvidence:
     if not together and all(task.binary for task in tasks):
         items = sum(task.differences.size for task in tasks)
         return FlipEvidence(sum(task.worse for task in tasks), sum(task.better for task in tasks), items)
-    if not together and all(task.bounds is not None for task in tasks):
+    bounded = all(task.bounds is not None for task in tasks)
+    if bounded and not together:
         return Differences.of(np.concatenate([task.differences for task in tasks]))
-    return ClusterEvidence(*merged_blocks(tasks), max(task.max_abs_difference for task in tasks))
+    return ClusterEvidence(*merged_blocks(tasks), 1.0 if bounded else float("inf"))
 
 
 def block_evidence(sums: Floats, sizes: Floats, max_abs_difference: float) -> DropEvidence:

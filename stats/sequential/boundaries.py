@@ -171,13 +171,8 @@ def lan_demets_boundaries(
 ) -> tuple[float, ...]:
     """One-sided boundaries c_k with P(Z_j ≥ c_j for some j ≤ k) = f(t_k) for a standard Brownian motion.
 
-    Args:
-        fractions: t_k of the looks taken, increasing, in (0, 1].
-        spending: f.
-        level: α.
-
-    Returns:
-        c_k on the scale of Z_k = X(t_k)/√t_k (Lan & DeMets 1983), one per look.
+    On the scale of Z_k = X(t_k)/√t_k (Lan & DeMets 1983), one for each t_k of the looks taken, increasing, in
+    (0, 1]; f spends the level.
     """
     boundaries, paths, spent = [], _Paths(), 0.0
     for time in fractions:
@@ -214,7 +209,7 @@ def exit_probabilities(
 
 
 def stagewise_p_value(fractions: tuple[float, ...], boundaries: tuple[float, ...], statistic: float) -> float:
-    """P(crossed at an earlier look, or now with at least this statistic) for a standard Brownian motion.
+    """P(crossed at an earlier look, or now with at least this Z) for a standard Brownian motion.
 
     Args:
         fractions: t_k of the looks taken, the present one last.
@@ -271,10 +266,7 @@ class CertificateLevels:
     def stagewise_p(self, look: int, p: float, *, few_flips: bool) -> float:
         """P(certified at an earlier look, or at this one with as small a p-value), if the drop is the margin.
 
-        Args:
-            look: where the comparison ended.
-            p: p-value of the look alone.
-            few_flips: whether fewer than 20 blocks differ; the probabilities are then added up.
+        With few flips, fewer than 20 blocks that differ, the probabilities are added up.
         """
         if few_flips:
             return min(1.0, p + float(self.spent[look - 1]))

@@ -19,9 +19,8 @@ from stats.drop.intervals import Interval
 from stats.scores import SLACK
 from stats.sequential.boundaries import CertificateLevels
 from stats.sequential.holm import Crossings, HolmDecision, holm_rounds
+from stats.sequential.looks import LookTest, SignFlipWalk, SignVectors
 from stats.sequential.plan import SequentialPlan, cell_sums
-from stats.sequential.sign_vectors import SignVectors
-from stats.sequential.walk import LookTest, SignFlipWalk
 from stats.verdict import Verdict
 
 LEAST_TAIL = 1e-9
@@ -66,12 +65,7 @@ class Look:
 
 
 class _ComparisonPath:
-    """The scores of one comparison as far as they have come in, and what its looks found, at every level.
-
-    Args:
-        plan: what was fixed beforehand.
-        certificate: its levels, common to all comparisons.
-    """
+    """The scores of one comparison as far as they have come in, and what its looks found, at every level."""
 
     def __init__(self, plan: SequentialPlan, certificate: CertificateLevels) -> None:
         self._plan, self._certificate = plan, certificate
@@ -147,13 +141,8 @@ class _ComparisonPath:
         self._tests.append(test)
         self._acceptable.append((p, level, p <= level and not held_back))
 
-    def look(self, number: int, place: int) -> Look:
-        """One look taken, at the level in force.
-
-        Args:
-            number: of the look, from 1 on.
-            place: of the level, 0 for the lowest.
-        """
+    def _look(self, number: int, place: int) -> Look:
+        """One look taken, counted from 1, at the level in force, of which 0 is the lowest."""
         test, (p, level, _) = self._tests[number - 1], self._acceptable[number - 1]
         values = np.concatenate([self._values[items] for items, _ in self._plan.layout[:number]])
         present = values[~np.isnan(values)]
@@ -175,13 +164,7 @@ class _ComparisonPath:
         )
 
     def course(self, decision: HolmDecision | None, places: list[int], *, tested: bool) -> "Course":
-        """From the first look to the end.
-
-        Args:
-            decision: None as long as there is none.
-            places: of the level that is in force after every round.
-            tested: whether to work out p-values and intervals.
-        """
+        """From the first look to the end; `places` are those of the levels in force after every round."""
         plan, last = self._plan, min(decision.look, self.taken) if decision else self.taken
         in_force = places[:last]
         if decision and last:
@@ -197,7 +180,7 @@ class _ComparisonPath:
         return Course(
             verdict=decision.verdict if decision else None,
             settled=decision.settled if decision else False,
-            looks=tuple(self.look(number, at) for number, at in enumerate(in_force, 1)),
+            looks=tuple(self._look(number, at) for number, at in enumerate(in_force, 1)),
             share_used=plan.share(last),
             stopped=decision is not None and last < plan.stopping.looks,
             p=p,
@@ -280,7 +263,7 @@ class SequentialMonitor:
         differences: Sequence[ArrayLike],
         worst: Sequence[ArrayLike] | None = None,
     ) -> int:
-        """Take the looks that have become possible.
+        """Take the looks that have become possible of a comparison; returns how many were taken in all.
 
         Args:
             comparison: one of those planned.
@@ -290,9 +273,6 @@ class SequentialMonitor:
             worst: the same as the certificate takes them, with the least favourable score for every missing
                 answer (`stats.scores`), infinite where that has no size, NaN where an item is left out. By
                 default an item without both scores is a loss.
-
-        Returns:
-            How many looks were taken of it in all.
 
         Raises:
             KeyError: if the comparison was not planned.

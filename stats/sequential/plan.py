@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stats.arrays import ROUNDING, Floats, Ints
-from stats.distributions.signs import SIGN_VECTORS
+from stats.distributions.nulls import SIGN_VECTORS
 from stats.sequential.boundaries import Stopping
 from stats.tasks.combinations import Combine
 
@@ -150,9 +150,19 @@ class SequentialPlan:
         A cell is block × T + task, where blocks are numbered within the look.
         """
         looks = self.stopping.looks
+        labels = [task.blocks for task in self.tasks if task.blocks is not None]
+        named = np.unique(np.concatenate(labels), return_inverse=True)[1] if labels else np.arange(0)
+        numbers, used, free = [], 0, int(named.max(initial=-1)) + 1  # of blocks, equal where labels are
+        for task in self.tasks:
+            if task.blocks is None:
+                numbers.append(np.arange(free, free + task.items))
+                free += task.items
+            else:
+                numbers.append(named[used : used + task.items])
+                used += task.items
+        block_of = np.concatenate(numbers)
         counts = np.array([task.items for task in self.tasks])
         places = np.concatenate([np.arange(count) for count in counts])
-        block_of = _block_numbers(self.tasks)
         look_of = np.zeros(int(block_of.max()) + 1, dtype=np.int64)
         np.maximum.at(look_of, block_of, places * looks // np.repeat(counts, counts))
         task_of = np.repeat(np.arange(counts.size), counts)
@@ -165,36 +175,15 @@ class SequentialPlan:
 
 
 def cell_sums(values: Floats, cells: Ints, tasks: int) -> Floats:
-    """Add up the values of a look over its cells.
+    """Add up the values of a look's items, NaN as 0, over its cells (block × T + task), shape (n,) each.
 
-    Args:
-        values: one per item of the look, shape (n,); NaN counts as 0.
-        cells: block × T + task of each, shape (n,).
-        tasks: T.
-
-    Returns:
-        Shape (blocks, T); values that cancel but for rounding give 0.
+    Shape (blocks, T); values that cancel but for rounding give 0.
     """
     width = (int(cells.max(initial=-1)) // tasks + 1) * tasks
     known = np.where(np.isnan(values), 0.0, values)
     sums: Floats = np.bincount(cells, weights=known, minlength=width).astype(np.float64)
     sizes = np.bincount(cells, weights=np.abs(known), minlength=width)
     return np.where(np.abs(sums) < ROUNDING * sizes, 0.0, sums).reshape(-1, tasks)
-
-
-def _block_numbers(tasks: Sequence[PlannedTask]) -> Ints:
-    """A number for every item, equal where the labels are, shape (N,)."""
-    labels = [task.blocks for task in tasks if task.blocks is not None]
-    named = np.unique(np.concatenate(labels), return_inverse=True)[1] if labels else np.arange(0)
-    numbers, used, free = [], 0, int(named.max(initial=-1)) + 1
-    for task in tasks:
-        if task.blocks is None:
-            numbers.append(np.arange(free, free + task.items))
-            free += task.items
-        else:
-            numbers.append(named[used : used + task.items])
-            used += task.items
-    return np.asarray(np.concatenate(numbers), dtype=np.int64)
 
 
 def asking_order(documents: Iterable[str], clusters: Iterable[str | None], seed: int) -> Ints:

@@ -2,7 +2,7 @@
 
 A test is either a statistic, put together from what each task contributes, or made of the p-values of the
 first three statistics. `stats.tasks.combine` computes the p-values of a variant, `stats.tasks.rows`
-those under signs that variants or tasks share, `stats.sequential.sign_vectors` those at looks; none of them
+those under signs that variants or tasks share, `stats.sequential.looks` those at looks; none of them
 knows a statistic by name unless it needs its exact distribution.
 """
 

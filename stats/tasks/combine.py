@@ -19,18 +19,14 @@ from functools import partial
 import numpy as np
 
 from stats.arrays import SMALLEST_P, Floats
-from stats.distributions.nulls import NullTable
-from stats.distributions.signs import DRAWS
+from stats.distributions.nulls import DRAWS, NullTable
 from stats.distributions.splits import RunSplits, join_splits
 from stats.scores import TaskScores
 from stats.sharing import links_tasks, merged_blocks
 from stats.signflip import Method, SignFlipTest
 from stats.tasks.combinations import COMBINATIONS, SMALLEST_OF, STATISTICS, Combine, smallest
 from stats.tasks.fisher import FisherSum, chi_square_p, term_of
-from stats.tasks.rows import StatisticRows
-
-RESOLUTION = 20
-"""Joint p-values worth fewer draws than this are bounded instead of counted."""
+from stats.tasks.rows import RESOLUTION, StatisticRows
 
 
 @dataclass(frozen=True)
@@ -56,12 +52,7 @@ def combine_scores(tasks: Sequence[TaskScores], draws: int = DRAWS, seed: int = 
     Items with unequal numbers of runs can be random in two ways: the two models are exchangeable (signs
     flip), or the runs are (they are split at random). The first is off where a mean over few runs meets one
     over many, the second where a variant differs on single items in both directions without being worse. Of
-    each p-value the larger of the two counts.
-
-    Args:
-        tasks: the paired scores of every task.
-        draws: draws of the joint null, and of distributions that have to be simulated.
-        seed: of those draws; the same input gives the same p-values.
+    each p-value the larger of the two counts. The same seed gives the same p-values.
     """
     flipped = _combined(tasks, draws, seed, split=False)
     if all(task.splits is None for task in tasks):
@@ -100,14 +91,13 @@ def combine_tasks(
 ) -> Combined:
     """Test all tasks of one variant together, tasks that share nothing, under one null.
 
+    Where at most one task differs, all p-values are the pooled one.
+
     Args:
         sums: per task the differences (baseline − variant) of its items or clusters, shape (G_t,) each.
-        draws: draws of the joint null, and of distributions that have to be simulated.
+        draws: of the joint null, and of distributions that have to be simulated.
         seed: of those draws; the same input gives the same p-values.
         splits: per task its items whose runs are split; None where signs are all that is random.
-
-    Returns:
-        Every combination, each with its own p-value; where at most one task differs, all are the pooled one.
     """
     split = list(splits or [None] * len(sums))
     pooled = SignFlipTest(np.concatenate(list(sums)), draws, seed, join_splits(split))
@@ -129,12 +119,8 @@ def combine_tasks(
 class TaskNulls:
     """The null distributions of the sums of tasks that share nothing, with the statistics found.
 
-    Attributes:
-        pooled: of the sum over all tasks.
-        tables: of the tasks in which anything differs, at least two.
-        fisher: of Fisher's sum.
-        fisher_sum: Σ −ln p_t found.
-        largest_drop: the largest standardised drop max_t S_t/√Σd² found.
+    Of the sum over all tasks, of each task in which anything differs, at least two, and of Fisher's sum, with
+    Σ −ln p_t found; the largest standardised drop found is max_t S_t/√Σd².
     """
 
     def __init__(self, pooled: SignFlipTest, tables: Sequence[NullTable]) -> None:

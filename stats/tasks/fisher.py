@@ -17,11 +17,11 @@ from scipy.optimize import brentq
 from scipy.special import gammaincc, gammainccinv
 
 from stats.arrays import SMALLEST_P, Floats
+from stats.distributions.nulls import TIE_TOLERANCE
 from stats.distributions.sums import TiltedAtoms
 
 MAX_HALF = 1 << 16
 GRID = 1 << 14
-TIE = 1e-9
 
 Term: TypeAlias = tuple[Floats, Floats]
 """One summand −ln p: its values and their log-probabilities, shape (k,) each."""
@@ -34,12 +34,7 @@ def term_of(tails: Floats, chances: Floats) -> Term:
 
 
 def chi_square_p(total: float, tasks: int) -> float:
-    """P(χ²_{2T} ≥ 2·total): Fisher's own p-value, conservative for discrete tests.
-
-    Args:
-        total: Σ −ln p_t.
-        tasks: T.
-    """
+    """P(χ²_{2T} ≥ 2·total) of T tasks with total Σ −ln p_t: conservative for discrete tests."""
     return max(float(gammaincc(tasks, total)), SMALLEST_P) if tasks else 1.0
 
 
@@ -57,7 +52,7 @@ class FisherSum:
         """
         if not self.terms:
             return 1.0
-        total -= TIE * max(total, 1.0)
+        total -= TIE_TOLERANCE * max(total, 1.0)
         if self._halves is None:
             return max(self._tilted_tail(total), SMALLEST_P)
         (left, left_logs), (right, right_logs) = self._halves

@@ -12,9 +12,9 @@ from functools import partial
 import numpy as np
 
 from stats.arrays import Floats
+from stats.distributions import nulls
 from stats.distributions.lattice import to_lattice
-from stats.distributions.nulls import SPLIT_STREAM, NullTable
-from stats.distributions.signs import MAX_ENUMERATED, all_signed_sums, flip_slices
+from stats.distributions.nulls import NullTable
 from stats.distributions.splits import RunSplits
 from stats.sharing import Columns, Sharing
 from stats.tasks.combinations import STATISTICS, Combine, parts_of
@@ -31,14 +31,15 @@ ROW_FLOOR = 1e-30
 SHARED_STREAM = 1 << 20
 """In place of a task's number in the seed of signs that tasks share."""
 
-TIE = 1e-9
+RESOLUTION = 20
+"""P-values worth fewer rows or draws than this are bounded instead of counted."""
 
 
 class StatisticRows:
     """All statistics of every variant, in row 0 as observed and in the others under common signs.
 
     Args:
-        tasks: per task the scores of every variant, None where it lacks the task.
+        tasks: those of `stats.sharing`.
         sign_vectors: how many are drawn where there are too many to enumerate them.
         seed: of numpy's default generator.
         split: whether items with unequal numbers of runs are split rather than flipped.
@@ -86,8 +87,15 @@ class StatisticRows:
         table = NullTable(blocks, self.rows, seed, ROW_FLOOR, splits)
         if table.scale == 0.0:
             return
-        if splits is not None:
-            sums = sums + _split_rows(splits, self.rows, seed)
+        if splits is not None:  # as observed in row 0, then drawn; from their table where there is one
+            stream, known = [*seed, nulls.SPLIT_STREAM], splits.components is not None
+            of_splits = NullTable(np.zeros(0), 0, stream, ROW_FLOOR, splits) if known else None
+            if of_splits is not None and of_splits.exact:
+                places = of_splits.draw(np.random.default_rng(stream), self.rows - 1)
+                drawn = of_splits.support[places]
+            else:
+                drawn = splits.draw(self.rows - 1, stream)
+            sums = sums + np.append(splits.observed, drawn)
         log_tails = partial(table.log_tails, np.searchsorted(table.support, sums - table.tolerance))
         for name, values in self._values.items():
             STATISTICS[name].add(values[variant], sums, table.scale, log_tails)
@@ -105,7 +113,7 @@ def _few_blocks(sharing: Sharing, tasks: int) -> list[Floats] | None:
     for number in range(tasks):
         blocks.append(_moving(sharing.blocks(number)[0]))
         total += len(blocks[-1])
-        if total > MAX_ENUMERATED or sharing.variants << total > MAX_CELLS:
+        if total > nulls.MAX_ENUMERATED or sharing.variants << total > MAX_CELLS:
             return None
     return blocks
 
@@ -118,7 +126,7 @@ def _moving(blocks: Floats) -> Floats:
 def _enumerated_sums(blocks: Floats, rows: int, used: int) -> Floats:
     """Σ signs × blocks, shape (rows, V), where `used` blocks of other tasks take the faster-turning signs."""
     own = 1 << len(blocks)
-    return np.tile(np.repeat(all_signed_sums(blocks), 1 << used, axis=0), (rows // own >> used, 1))
+    return np.tile(np.repeat(nulls.all_signed_sums(blocks), 1 << used, axis=0), (rows // own >> used, 1))
 
 
 def _drawn_sums(blocks: Floats, rows: int, seed: list[int], *, may_round: bool = True) -> Floats:
@@ -134,27 +142,16 @@ def _drawn_sums(blocks: Floats, rows: int, seed: list[int], *, may_round: bool =
         if np.abs(whole).sum(axis=0).max(initial=0) < EXACT_IN_SINGLE:
             step, matrix = lattice[0], whole.astype(np.float32)
     total = matrix.sum(axis=0, keepdims=True)
-    flipped = [flips @ matrix for flips in flip_slices(matrix.shape[0], rows - 1, seed, matrix.dtype)]
+    flipped = [flips @ matrix for flips in nulls.flip_slices(matrix.shape[0], rows - 1, seed, matrix.dtype)]
     sums: Floats = np.concatenate([total, *(total - 2.0 * part for part in flipped)]).astype(np.float64)
     return sums * step
-
-
-def _split_rows(splits: RunSplits, rows: int, seed: list[int]) -> Floats:
-    """Sums of the splits: as observed in row 0, then drawn; from their table where there is one."""
-    stream = [*seed, SPLIT_STREAM]
-    table = NullTable(np.zeros(0), 0, stream, ROW_FLOOR, splits) if splits.components is not None else None
-    if table is not None and table.exact:
-        drawn = table.support[table.draw(np.random.default_rng(stream), rows - 1)]
-    else:
-        drawn = splits.draw(rows - 1, stream)
-    return np.append(splits.observed, drawn)
 
 
 def _row_p_values(statistic: Floats) -> Floats:
     """Share of the rows that are at least as large, ties counted, shape (V, rows)."""
     shares = np.empty_like(statistic)
     for variant, values in enumerate(statistic):
-        tolerance = TIE * float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
+        tolerance = nulls.TIE_TOLERANCE * float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
         below = np.searchsorted(np.sort(values), values - tolerance)
         shares[variant] = (values.size - below) / values.size
     return shares

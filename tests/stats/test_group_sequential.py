@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stats.sequential.boundaries import parse_spending
-from stats.sequential.walk import SignFlipWalk
+from stats.sequential.looks import SignFlipWalk
 from stats.signflip import sign_flip_test
 
 SPENDING = st.sampled_from(["hsd-2", "hsd-4", "hsd1", "obf"])

@@ -11,9 +11,8 @@ from statsmodels.stats.multitest import multipletests
 
 from stats.arrays import EvidenceError
 from stats.comparison import TaskScores, compare_variants
-from stats.multiplicity import adjust_p_values, benjamini_hochberg, holm
+from stats.multiplicity import adjust_p_values, benjamini_hochberg, holm, step_down_max_t
 from stats.results import Settings
-from stats.tasks.maxt import step_down_max_t
 
 P_VALUES = st.lists(st.floats(1e-12, 1.0), min_size=1, max_size=20)
 

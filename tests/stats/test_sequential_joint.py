@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 
 from stats.sequential.boundaries import parse_spending
+from stats.sequential.looks import SignFlipWalk, SignVectors
 from stats.sequential.plan import PlannedTask, SequentialPlan
-from stats.sequential.sign_vectors import SignVectors
-from stats.sequential.walk import SignFlipWalk
 from stats.tasks.combine import combine_tasks
 
 HSD = parse_spending("hsd-2")

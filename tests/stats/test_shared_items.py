@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stats.comparison import Settings, TaskScores, compare, compare_variants
+from stats.multiplicity import step_down_max_t
 from stats.sharing import merged_blocks, merged_labels
 from stats.tasks.combine import combine_scores
-from stats.tasks.maxt import step_down_max_t
 
 
 def task(name, differences, **details):

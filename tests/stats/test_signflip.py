@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats as sp
 
 from stats.arrays import EvidenceError
-from stats.distributions.signs import monte_carlo_p, monte_carlo_sums
+from stats.distributions.nulls import monte_carlo_p, monte_carlo_sums
 from stats.signflip import sign_flip_test
 
 
