@@ -47,7 +47,7 @@ def show_dry_run(request: SubmitRequest, console: Console) -> None:
     """Print the forecast of a sweep; nothing is written, and no engine started.
 
     Raises:
-        UserError: every mistake in the configuration; a rate is none, or the run that is named has none.
+        UserError: every mistake in the configuration; no flip rate, or none in the run that is named.
     """
     sweep = run_sweep.prepare_sweep(request, console)
     plan = run_sweep.announce_plan(sweep, request, console)
@@ -76,23 +76,18 @@ def plan_table(plan: Plan, stopping: StoppingPolicy) -> Table:
     not_needed = f", {owed - sum(missing):,} not needed" if owed > sum(missing) else ""
     engines = "no engine to load" if not loads else f"engines to load: {', '.join(loads)}"
     counts = f"{total:,} samples, {total - owed:,} done, {sum(missing):,} missing{not_needed}"
-    table = _ruled_table(
-        f"{plan.sweep.store.url}: {counts}; {engines}",
-        names=("variant", "task"),
-        numbers=("items", "reruns", "planned", "done", "missing"),
-    )
+    headings = ("variant", "task", "items", "reruns", "planned", "done", "missing")
+    table = _ruled_table(f"{plan.sweep.store.url}: {counts}; {engines}", headings, names=2)
     for cell, count in zip(plan.cells, missing, strict=True):
         numbers = (len(cell.items), len(cell.reruns), cell.planned, cell.planned - cell.owed, count)
         table.add_row(Text(cell.variant), Text(cell.task), *(f"{number:,}" for number in numbers))
     return table
 
 
-def _ruled_table(title: str, names: Sequence[str], numbers: Sequence[str]) -> Table:
+def _ruled_table(title: str, headings: Sequence[str], names: int) -> Table:
     table = Table(title=title, title_justify="left", caption_justify="left")
-    for heading in names:
-        table.add_column(heading, overflow="fold")
-    for heading in numbers:
-        table.add_column(heading, justify="right", overflow="fold")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if number < names else "right", overflow="fold")
     return table
 
 
@@ -104,15 +99,15 @@ def tokens_per_second(plan: Plan, given: float | None) -> tuple[float, str] | No
     Raises:
         UserError: the given rate is no rate.
     """
+    most = MOST_TOKENS_PER_SECOND
     if given is not None:
-        if not 0 < given <= MOST_TOKENS_PER_SECOND:
-            most = f"{MOST_TOKENS_PER_SECOND:,.0f}"
-            raise UserError(f"--rate must be above 0 and at most {most}, but is {given:g}.")
+        if not 0 < given <= most:
+            raise UserError(f"--rate must be above 0 and at most {most:,.0f}, but is {given:g}.")
         return given, "--rate"
     status = read_status(plan.sweep.store)
     tokens = sum(count.prompt_tokens + count.output_tokens for count in status.variants.values())
     seconds = status.seconds or 0.0
-    known = 0 < tokens <= MOST_TOKENS_PER_SECOND * seconds
+    known = 0 < tokens <= most * seconds
     return (tokens / seconds, "as in the last submit of this run") if known else None
 
 
@@ -133,11 +128,9 @@ def expected_work(plan: Plan, stopping: StoppingPolicy) -> Floats:
 
 def _answer_lengths(plan: Plan) -> dict[str, float]:
     """Mean tokens of a sample's answers, by task, of the answers that the run has."""
-    files: dict[str, list[str]] = {}
-    for (_, task), paths in plan.sweep.store.sample_paths().items():
-        files.setdefault(task, []).extend(paths)
-    lengths = {}
-    for task, paths in files.items():
+    files, lengths = plan.sweep.store.sample_paths(), {}
+    for task in {task for _, task in files}:
+        paths = [path for (_, own), of_cell in files.items() if own == task for path in of_cell]
         some = paths[:: -(-len(paths) // FILES)]
         tables = [read_whole(plan.sweep.store.filesystem, path, [OUTPUT]) for path in some]
         means = [pc.mean(table[OUTPUT]).as_py() for table in tables if table and OUTPUT in table.column_names]
@@ -278,11 +271,9 @@ def detection_table(
     """
     alpha = plan.sweep.config.analysis.alpha
     comparisons = max(1, len(plan.sweep.variants) - 1) * len(designs)
-    table = _ruled_table(
-        f"Smallest detectable drops with power {POWER:g} at level {alpha:g}, {source}",
-        names=("task",),
-        numbers=("T", "items", "reruns", "flips %", "smallest drop"),
-    )
+    title = f"Smallest detectable drops with power {POWER:g} at level {alpha:g}, {source}"
+    headings = ("task", "T", "items", "reruns", "flips %", "smallest drop")
+    table = _ruled_table(title, headings, names=1)
     for temperature, (tasks, whole) in designs.items():
         several = {"all tasks": replace(whole, alpha=alpha / comparisons)} if len(tasks) > 1 else {}
         for name, design in (*tasks.items(), *several.items()):

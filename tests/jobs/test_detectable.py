@@ -122,7 +122,7 @@ def test_what_stopping_early_saves_is_said():
     """The share of the samples if the drop is 2 points, and without one, as the statistics expect them."""
     table = detection_table(_plan(STOPPING, sums=(2_000, GREEDY)), given_flip_rate(0.1))
     shares = [
-        round(100 * expected_course(Design(2_000, 0.1), drop, Stopping(), 0.01).share) for drop in (0.02, 0.0)
+        round(100 * expected_course(Design(2_000, 0.1), drop, Stopping(), 0.01)[2]) for drop in (0.02, 0.0)
     ]
     assert [int(share) for share in re.findall(r"(\d+) %", table.caption)] == shares
     assert shares[0] < 80 < shares[1]
