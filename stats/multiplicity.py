@@ -1,12 +1,10 @@
 """Many variants, one rate of false alarms.
 
 Every variant is compared with the same baseline on the same items, so the tests are dependent; Holm holds
-under any dependence. Benjamini–Hochberg bounds the share of false discoveries instead and is for tables one
-explores. Step-down max-T flips an item's sign for every variant at once, which keeps their correlation.
-Variants are put on one scale by their p-values rather than by S/√Σd², since their distributions differ in
-shape: the min-P form of Westfall & Young (1993, Algorithm 2.8). With few blocks all sign vectors are
-enumerated and the adjusted p-values are exact. Otherwise signs are drawn, the observed scores being one more
-row; where Holm's bound is below what the rows can resolve, it is taken instead.
+under any dependence. Benjamini–Hochberg bounds the share of false discoveries instead. Step-down max-T
+flips an item's sign for every variant at once, which keeps their correlation; variants are put on one scale
+by their p-values (the min-P form of Westfall & Young 1993, Algorithm 2.8). With few blocks it is exact;
+otherwise signs are drawn, and where Holm's bound is below what the rows can resolve, it is taken instead.
 """
 
 from collections.abc import Sequence

@@ -1,14 +1,10 @@
-"""What a comparison can show, and what it would take to show more.
+"""What a comparison can show, and what it would take to show more, in accuracy points over *all* pairs.
 
-Everything is on the scale of accuracy points over *all* pairs. The variance of one paired difference is v −
-δ², with v = E[d²]: the flip rate where answers are right or wrong. Power depends only on √(N/v)·δ, so
-dropping items that never flip loses nothing. Right-or-wrong answers of one run each are planned with the
-exact test, which asks for 1 to 8 % more items than the large-sample formula.
-
-What would decide an open comparison follows the rules that decide it. A certificate can be expected where the
-present distribution, with more items, would give a p-value as small as planned power asks for; a degradation
-where its p-value would. Nothing is promised that the deciding test, its adjustment for the number of
-comparisons included, could not keep.
+The variance of one paired difference is v − δ², with v = E[d²]: the flip rate where answers are right or
+wrong. Power depends only on √(N/v)·δ, so dropping items that never flip loses nothing. Right-or-wrong
+answers of one run each are planned with the exact test, which asks for 1 to 8 % more items than the
+large-sample formula. What would decide an open comparison follows the rules that decide it, adjustment
+included.
 """
 
 from bisect import bisect_left

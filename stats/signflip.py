@@ -1,13 +1,9 @@
 """The exact sign-flip test: is the variant worse than its baseline on paired items?
 
 If the variant is not worse, swapping the two models' scores within an item changes nothing, so the sum of
-the differences behaves like S = Σ εᵢdᵢ with independent fair signs. On whole numbers its distribution needs
-no simulation (`stats.distributions.sums`), nor does it for up to 32 blocks of any size
-(`stats.distributions.nulls`). Many scores that fit no small lattice are simulated, and the result says so.
-
-For right-or-wrong answers of one run each it is McNemar's test. Only the flips count: b items the baseline
-has right and the variant wrong, c the other way round. We use the exact binomial tail, never the chi-square:
-on HellaSwag a chi-square p of .049 was an exact one of .054.
+the differences behaves like S = Σ εᵢdᵢ with independent fair signs. For right-or-wrong answers of one run
+each it is McNemar's test, with the exact binomial tail: on HellaSwag a chi-square p of .049 was an exact
+one of .054.
 """
 
 from collections.abc import Callable

@@ -1,19 +1,12 @@
 """Watching a model over dates: an alarm that stays valid however long one watches.
 
-Every date brings paired differences from a reference. A process that starts at date j follows the flips from
-then on, an e-process: under the null hypothesis it ever reaches 1/a with a probability of at most a (Ville's
-inequality). In each process an item counts once, when it is first asked: asked again, it says more about
-itself and nothing about other items, and an endpoint that differs on it today will do so tomorrow. So its
-sign is a fair coin under the null whether answers are noise, the same every day, or compared with one old
-answer of the reference.
-
-A change long after the start would take long to outweigh all that came before, and items would be used up.
-So a process starts at every date, at level a·w_j with w_j = 1/(j(j + 1)). Levels add up to a, so that some
-alarm is ever raised with a probability of at most a, whatever the processes have in common (the union bound).
-
-Several series share the level of every date equally: a process of a date on which m of them have begun has
-w_j/m. A series that comes later takes nothing from processes that run, whose levels have been used, and the
-levels of all still add up to a.
+A process that starts at date j follows the flips from then on, an e-process: under the null hypothesis it
+ever reaches 1/a with a probability of at most a (Ville's inequality). In each process an item counts once,
+when it is first asked, so that its sign is a fair coin under the null whether answers are noise, the same
+every day, or compared with one old answer of the reference. A process starts at every date, at level a·w_j
+with w_j = 1/(j(j + 1)); levels add up to a, so that some alarm is ever raised with a probability of at most
+a. Series share the level of every date: one of a date on which m of them have begun has w_j/m. A series
+that comes later takes nothing from processes that run.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,10 +1,10 @@
 """From floating-point scores to whole numbers, so that ties are ties.
 
-0.1 + 0.2 is not 0.3, and a permutation test that compares float sums counts such ties by luck: the same data
-rescaled by ten gave p = .469 and .537. Scores are nearly always fractions with a small denominator (right or
-wrong, a mean over reruns, a mean over references), so we recover the fractions once and compute with integers
-ever after. Recovery is relative to the largest value, hence independent of the unit of the scores. Where no
-small common denominator exists (BLEU, log-probabilities) the answer is None and the caller simulates.
+0.1 + 0.2 is not 0.3, and a permutation test that compares float sums counts such ties by luck. Scores are
+nearly always fractions with a small denominator (right or wrong, a mean over reruns, a mean over
+references), so the fractions are recovered once, relative to the largest value, and integers serve ever
+after. Where no small common denominator exists (BLEU, log-probabilities) the answer is None and the caller
+simulates.
 """
 
 from math import gcd, lcm

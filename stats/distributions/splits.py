@@ -1,11 +1,10 @@
 """Items with unequal numbers of runs: what a random split of all their runs into two groups would give.
 
 A mean over one run is more dispersed than a mean over ten, so the difference of the two is not symmetric
-under the null and its sign must not be flipped: 30 items with 10 runs against 1 rejected in 21 % of the cases
-at .05. If the two models do not differ on an item, its K_B + K_V runs are exchangeable instead, and the
-observed split is one of C(K_B + K_V, K_B) equally likely ones (Fisher 1935). Where runs are right or wrong
-the distribution is hypergeometric; where scores are multiples of one step it is counted out; otherwise splits
-are drawn.
+under the null and its sign must not be flipped. If the two models do not differ on an item, its K_B + K_V
+runs are exchangeable instead, and the observed split is one of C(K_B + K_V, K_B) equally likely ones
+(Fisher 1935). Where runs are right or wrong the distribution is hypergeometric; where scores are multiples
+of one step it is counted out; otherwise splits are drawn.
 """
 
 from collections.abc import Sequence

@@ -1,16 +1,14 @@
 """The exact null distribution of a sum of independent whole numbers: sign flips, and splits of runs.
 
 n items of size v contribute v·(2·Bin(n, ½) − n), so the distribution of S = Σ εᵢwᵢ is one convolution per
-distinct size (Pagano & Tritchler 1983; Streitberg & Röhmel 1986); other summands are raised to a power. A
-single tail is convolved by FFT *after* an exponential tilt that moves the mass to the observed value: an
-untilted FFT has an absolute error of 1e-16 and ruins small tails, a tilted one keeps nine digits however
-small the tail. A whole table is convolved directly from non-negative numbers, which never cancel.
+distinct size (Pagano & Tritchler 1983; Streitberg & Röhmel 1986). A single tail is convolved by FFT *after*
+an exponential tilt that moves the mass to the observed value: an untilted FFT has an absolute error of
+1e-16 and ruins small tails, a tilted one keeps nine digits. A whole table is convolved directly: nothing
+cancels.
 
-F1 scores have common denominators of up to 1e5, and multiplying a transform of millions of frequencies size
-by size takes minutes. But nearly all of these frequencies are empty: with u the tilted chance of a sign,
-a = u(1 − u) and c = cos ωw, ln |φ(ω)| = ½ Σ ln(1 − 2a(1 − c)) ≤ −Σ [a(1 − c) + a²(1 − c)²], and that bound is
-computed for all frequencies at once by one transform of the weights. Where it lies below e^−30 the transform
-is left out; the rest, some hundreds, is summed in closed form.
+F1 scores have common denominators of up to 1e5, but nearly all of the millions of frequencies are empty:
+with u the tilted chance of a sign, a = u(1 − u) and c = cos ωw, ln |φ(ω)| ≤ −Σ [a(1 − c) + a²(1 − c)²], and
+that bound is computed for all frequencies at once. Where it is below −30 the transform is left out.
 """
 
 from collections.abc import Sequence

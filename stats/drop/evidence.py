@@ -1,14 +1,10 @@
 """How large the drop is and whether it is acceptable, from whichever evidence the scores give.
 
-"Not significantly worse" is not a certificate: a test on too few items finds nothing. A variant is certified
-only when the opposite hypothesis, "the drop is at least the margin", is itself rejected. A few lucky items
-must not do that: the normal and Student's law both take a small spread in a small sample at its word. So
-few flips are judged by the melded confidence distribution, and averages must also leave no room for losses
-that happened not to be drawn.
-
-Right or wrong is counted, graded scores of independent items are a sample of bounded differences, and
-everything else is a mean over clusters. Each of the three has one p-value and the limits that belong to it:
-the upper limit lies below the margin exactly where the p-value is at most α, because it inverts that test.
+"Not significantly worse" is not a certificate: the opposite hypothesis, "the drop is at least the margin",
+has to be rejected. Right or wrong is counted, graded scores of independent items are a sample of bounded
+differences, everything else is a mean over clusters. Each of the three has one p-value and the limits that
+belong to it: the upper limit lies below the margin exactly where the p-value is at most α, because it
+inverts that test.
 """
 
 from collections.abc import Sequence

@@ -1,20 +1,16 @@
 """Boundaries of looks: how much of the level may be spent by when, and where a path is expected to end.
 
-A spending function f rises from f(0) = 0 to f(1) = α; a test that has spent at most f(t) after every look at
-information fraction t keeps the level α, wherever the looks are (Lan & DeMets 1983).
-
-Large-sample statistics at looks with information fractions t₁ < … < t_K behave like a Brownian motion seen
-at these times (Jennison & Turnbull 2000, ch. 11). The density of the paths that have not been stopped is
+A test that has spent at most f(t) after every look at information fraction t, with f(0) = 0 and f(1) = α,
+keeps the level α, wherever the looks are (Lan & DeMets 1983). Large-sample statistics at looks behave like
+a Brownian motion (Jennison & Turnbull 2000, ch. 11); the density of the paths that have not been stopped is
 carried from look to look by Gauss–Legendre quadrature (Armitage, McPherson & Rowe 1969).
 
-The p-value of a certificate at a look is that of the fixed analysis, with every missing item as a loss of the
-variant. It is compared with the nominal level of a Lan–DeMets boundary: Tango's z has, to first order,
-independent increments in proportion to the items. Below 20 flips this limit is not trusted: the level of a
-look is then what the spending function releases between the look before and this one, which holds under any
-dependence. A variant may be worse by less than the margin: it could be certified at an early look and found
-degraded at a late one, and the order of the items would decide. A certificate is therefore held back as long
-as the test for damage has more than a small chance to succeed even without any further drop. Both levels hold
-as before.
+The p-value of a certificate is compared with the nominal level of a Lan–DeMets boundary: Tango's z has, to
+first order, independent increments in proportion to the items. Below 20 flips this limit is not trusted:
+the level of a look is then what the spending function releases since the one before, which holds under any
+dependence. A variant may be worse by less than the margin, and the order of the items would decide between
+certified and degraded. A certificate is therefore held back as long as the test for damage has more than a
+small chance to succeed even without any further drop. Both levels hold as before.
 """
 
 import re

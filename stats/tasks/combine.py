@@ -1,14 +1,11 @@
 """Many tasks, one decision.
 
 Damage is sometimes spread over all tasks and sometimes sits in one. The pooled test sees the first, the
-largest standardised drop the second, Fisher's combination what lies between. Taking any of the three that
-rejects (the rule of Kübler et al. 2026) has up to three times the level; we take the smallest of the three
-and calibrate it under the null of all three at once, which keeps the level and loses little of the power.
-
-To calibrate, one sum per task is drawn from its exact distribution and the three tests are recomputed for
-every draw (Westfall & Young 1993). Counting draws cannot resolve a p-value of 1e-15, so where the union bound
-(at most three times the smallest) is already below what the draws resolve, that bound is reported: valid, at
-most a factor of three too large, and free of simulation.
+largest standardised drop the second, Fisher's combination what lies between. The smallest of the three is
+calibrated under the null of all three at once: one sum per task is drawn from its exact distribution and
+the three tests are recomputed for every draw (Westfall & Young 1993). Where the union bound (at most three
+times the smallest) is already below what the draws resolve, that bound is reported: valid, at most a factor
+of three too large, and free of simulation.
 """
 
 from bisect import bisect_left

@@ -1,10 +1,9 @@
 """Fisher's combination of per-task p-values, with its exact null distribution.
 
-X = −2Σ ln p_t is χ² with 2T degrees of freedom only for continuous p-values. Those of a discrete test are
-larger than that, and the χ² is conservative: a nominal .05 was .032 with hundreds of flips per task and .006
-with a dozen. Each term is discrete with known atoms, so the distribution of the sum can be computed: by
-enumeration of two halves where they are small, else on a grid, tilted to the observed value so that small
-tails keep their digits.
+X = −2Σ ln p_t is χ² with 2T degrees of freedom only for continuous p-values, and conservative for discrete
+ones. Each term is discrete with known atoms, so the distribution of the sum can be computed: by enumeration
+of two halves where they are small, else on a grid, tilted to the observed value so that small tails keep
+their digits.
 """
 
 from collections.abc import Sequence
