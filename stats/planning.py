@@ -32,24 +32,17 @@ SIMULATED_SWEEPS = 20_000
 class Design:
     """A planned comparison of a baseline and a variant.
 
-    Attributes:
-        items: pairs.
-        flip_rate: chance that one run of each model disagree on an item.
-        reruns: K, runs of each model per item.
-        noise_rate: chance that two runs of the *baseline* disagree; None if all flips are such noise.
-        alpha: one-sided level.
-        power: wanted chance of detection.
-
     Raises:
         ValueError: if a number is out of range.
     """
 
-    items: int
-    flip_rate: float
-    reruns: int = 1
+    items: int  # pairs
+    flip_rate: float  # chance that one run of each model disagree on an item
+    reruns: int = 1  # K, runs of each model per item
+    # chance that two runs of the *baseline* disagree; None if all flips are such noise
     noise_rate: float | None = None
-    alpha: float = 0.05
-    power: float = 0.8
+    alpha: float = 0.05  # one-sided level
+    power: float = 0.8  # wanted chance of detection
 
     def __post_init__(self) -> None:
         for name, value in (("flip rate", self.flip_rate), ("level", self.alpha), ("power", self.power)):

@@ -35,45 +35,39 @@ Case: TypeAlias = Literal["best", "worst"]
 class TaskScores:
     """What two models scored on the common items of one task.
 
-    Attributes:
-        task: its name.
-        baseline, variant: mean score per item over the model's reruns, shape (n,) each, in the same order.
-        items: identity of each item, shape (n,); tells which items several variants share. None where all
-            variants have the same items in the same order.
-        clusters: one label per item where items are not independent of each other, shape (n,).
-        higher_is_better: direction of the metric.
-        bounds: least and greatest possible score; None for scores without bounds, which are left unscaled.
-        reruns: how many reruns the means are over, (baseline, variant).
-        missing: items that do not pair.
-        answers: how many runs each item's two means are over, (baseline, variant), shape (n,) each. None
-            where every item has as many of the one as of the other. Items with unequal numbers are split at
-            random (`stats.distributions.splits`).
-        runs: the single scores behind the means, shapes (n, K_B) and (n, K_V), NaN where a run is missing;
-            read where numbers are unequal. None where every run is right or wrong: mean × number says it all.
-        links: one label per item, comparable over tasks, shape (n,): items with the same label (one document
-            in two tasks, a cluster that spans tasks) flip together. None where the task shares nothing.
-        lacking: which answers are missing of those and of the pairs (`stats.scores`); without it, nothing is
-            known of the missing items.
-        margin: largest acceptable drop in the metric's own unit, for scores without bounds only.
-
     Raises:
         EvidenceError: if there are no items, the shapes differ, or scores are not finite or out of bounds; or
             if means over unequal numbers of runs are no whole numbers of successes and `runs` is missing.
     """
 
     task: str
+    # mean score per item over the model's reruns, shape (n,) each, in the same order
     baseline: Floats
     variant: Floats
+    # identity of each item, shape (n,); tells which items several variants share. None where all variants
+    # have the same items in the same order.
     items: Labels | None = None
+    # one label per item where items are not independent of each other, shape (n,)
     clusters: Labels | None = None
-    higher_is_better: bool = True
+    higher_is_better: bool = True  # direction of the metric
+    # least and greatest possible score; None for scores without bounds, which are left unscaled
     bounds: Bounds = (0.0, 1.0)
-    reruns: tuple[int, int] = (1, 1)
-    missing: int = 0
+    reruns: tuple[int, int] = (1, 1)  # how many reruns the means are over, (baseline, variant)
+    missing: int = 0  # items that do not pair
+    # how many runs each item's two means are over, (baseline, variant), shape (n,) each. None where every
+    # item has as many of the one as of the other. Items with unequal numbers are split at random
+    # (`stats.distributions.splits`).
     answers: tuple[Ints, Ints] | None = None
+    # the single scores behind the means, shapes (n, K_B) and (n, K_V), NaN where a run is missing; read
+    # where numbers are unequal. None where every run is right or wrong: mean × number says it all.
     runs: tuple[Floats, Floats] | None = None
+    # one label per item, comparable over tasks, shape (n,): items with the same label (one document in two
+    # tasks, a cluster that spans tasks) flip together. None where the task shares nothing.
     links: Labels | None = None
+    # which answers are missing of those and of the pairs (`stats.scores`); without it, nothing is known of
+    # the missing items
     lacking: "MissingAnswers | None" = None
+    # largest acceptable drop in the metric's own unit, for scores without bounds only
     margin: float | None = None
 
     def __post_init__(self) -> None:
@@ -256,19 +250,12 @@ def from_reruns(task: str, baseline: ArrayLike, variant: ArrayLike, **details: A
 
 @dataclass(frozen=True)
 class SideAnswers:
-    """What one model answered of all planned items of a task.
+    """What one model answered of all planned items of a task."""
 
-    Attributes:
-        means: mean over the reruns that have a score, shape (N,); NaN where none has.
-        answered: reruns that have a score, shape (N,).
-        planned: reruns planned for each item, at least 1.
-        failed: answers that are errors, of all items together.
-    """
-
-    means: Floats
-    answered: Ints
-    planned: int
-    failed: int = 0
+    means: Floats  # mean over the reruns that have a score, shape (N,); NaN where none has
+    answered: Ints  # reruns that have a score, shape (N,)
+    planned: int  # reruns planned for each item, at least 1
+    failed: int = 0  # answers that are errors, of all items together
 
     def filled(self, score: float) -> Floats:
         """Means over the planned reruns with every missing one at this score, shape (N,)."""
@@ -286,25 +273,21 @@ class SideAnswers:
 class MissingAnswers:
     """What is missing of one task, for one variant and its baseline.
 
-    Attributes:
-        task: its name.
-        baseline, variant: answers to all N planned items; the pairs are those that both answered, in this
-            order.
-        bounds, higher_is_better: as in `TaskScores`.
-        clusters, links: the same, one label per planned item, shape (N,).
-        anonymous: whether it is not known whose answers are missing; they count once, as the variant's.
-
     Raises:
         EvidenceError: if the two models' items differ in number.
     """
 
     task: str
+    # answers to all N planned items; the pairs are those that both answered, in this order
     baseline: SideAnswers
     variant: SideAnswers
+    # as in `TaskScores`
     bounds: Bounds = (0.0, 1.0)
     higher_is_better: bool = True
+    # the same, one label per planned item, shape (N,)
     clusters: Labels | None = None
     links: Labels | None = None
+    # whether it is not known whose answers are missing; they count once, as the variant's
     anonymous: bool = False
 
     def __post_init__(self) -> None:

@@ -31,22 +31,15 @@ SERIES_TERMS = 400
 
 @dataclass(frozen=True)
 class Watched:
-    """The evidence that the model does worse than the reference, after each of T dates.
+    """The evidence that the model does worse than the reference, after each of T dates."""
 
-    Attributes:
-        log_evidence: over the processes so far, the largest ln E + ln w_j, shape (T,).
-        starts: the date at which that process started, shape (T,).
-        worse, better: flips that count in it, shape (T,) each.
-        threshold: ln(1/α); an alarm is raised once the evidence reaches it.
-        alarm: the date of the alarm, None if there is none.
-    """
-
-    log_evidence: Floats
-    starts: Ints
+    log_evidence: Floats  # over the processes so far, the largest ln E + ln w_j, shape (T,)
+    starts: Ints  # the date at which that process started, shape (T,)
+    # flips that count in it, shape (T,) each
     worse: Ints
     better: Ints
-    threshold: float
-    alarm: int | None
+    threshold: float  # ln(1/α); an alarm is raised once the evidence reaches it
+    alarm: int | None  # the date of the alarm, None if there is none
 
 
 def process_weights(series: Sequence[Iterable[int]], dates: int) -> list[Floats]:

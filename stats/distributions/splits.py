@@ -43,21 +43,16 @@ class Component:
 
 @dataclass(frozen=True)
 class RunSplits:
-    """The items of one task, or of several, whose runs are split at random.
+    """The items of one task, or of several, whose runs are split at random."""
 
-    Attributes:
-        scores: all runs of an item, higher is better, in shares of the range, NaN where there are fewer than
-            columns, shape (m, K); None where every run is right (1) or wrong (0).
-        successes: sum of an item's scores, shape (m,).
-        first, second: K_B and K_V, runs of the baseline and of the variant, shape (m,) each.
-        observed: sum of the differences found.
-    """
-
+    # all runs of an item, higher is better, in shares of the range, NaN where there are fewer than columns,
+    # shape (m, K); None where every run is right (1) or wrong (0)
     scores: Floats | None
-    successes: Floats
+    successes: Floats  # sum of an item's scores, shape (m,)
+    # K_B and K_V, runs of the baseline and of the variant, shape (m,) each
     first: Ints
     second: Ints
-    observed: float
+    observed: float  # sum of the differences found
 
     @cached_property
     def variance(self) -> float:

@@ -34,14 +34,10 @@ INSIDE = 1.0 - 1e-12
 
 @dataclass(frozen=True)
 class Differences:
-    """Graded or averaged scores between bounds, independent items: their differences in shares of the range.
+    """Differences of graded or averaged scores of independent items, in shares of their range."""
 
-    Attributes:
-        values: distinct differences in [−1, 1], ascending, shape (k,).
-        counts: how often each occurs, shape (k,); fractions are allowed, to ask what more items would show.
-    """
-
-    values: Floats
+    values: Floats  # distinct differences in [−1, 1], ascending, shape (k,)
+    # how often each occurs, shape (k,); fractions are allowed, to ask what more items would show
     counts: Floats
 
     @classmethod

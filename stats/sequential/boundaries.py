@@ -93,20 +93,15 @@ DEGRADED, CERTIFIED = Spending(-2.0), Spending(-4.0)
 class Stopping:
     """When a variant is stopped early.
 
-    Attributes:
-        looks: K, equally spaced.
-        until: "degraded" stops for damage only; "decided" also for a certificate.
-        degraded: spending function of the looks for damage.
-        certified: spending function of the looks for a certificate; without effect until "degraded", where a
-            certificate is tested once, at the end.
-
     Raises:
         ValueError: if there are no looks.
     """
 
-    looks: int = 10
-    until: Until = "degraded"
-    degraded: Spending = DEGRADED
+    looks: int = 10  # K, equally spaced
+    until: Until = "degraded"  # "degraded" stops for damage only; "decided" also for a certificate
+    degraded: Spending = DEGRADED  # spending function of the looks for damage
+    # spending function of the looks for a certificate; without effect until "degraded", where a certificate
+    # is tested once, at the end
     certified: Spending = CERTIFIED
 
     def __post_init__(self) -> None:

@@ -19,34 +19,22 @@ from stats.verdict import Verdict
 
 @dataclass(frozen=True)
 class Crossings:
-    """What the looks of one comparison say.
+    """What the looks of one comparison say."""
 
-    Attributes:
-        taken: how many looks were taken.
-        degraded: look at which each level, from the lowest on, is first crossed; 0 where not yet.
-        certified: look at which the boundary of the certificate is first crossed; 0 where not yet.
-    """
-
-    taken: int
+    taken: int  # how many looks were taken
+    # look at which each level, from the lowest on, is first crossed; 0 where not yet
     degraded: tuple[int, ...]
-    certified: int
+    certified: int  # look at which the boundary of the certificate is first crossed; 0 where not yet
 
 
 @dataclass(frozen=True)
 class HolmDecision:
-    """The end of one comparison.
+    """The end of one comparison."""
 
-    Attributes:
-        verdict: degraded, certified, or inconclusive after the last look.
-        look: round in which it was decided.
-        place: number of the level that was then in force, 0 for the lowest.
-        settled: False while the looks of comparisons that lag behind could still move the look forward.
-    """
-
-    verdict: Verdict
-    look: int
-    place: int
-    settled: bool
+    verdict: Verdict  # degraded, certified, or inconclusive after the last look
+    look: int  # round in which it was decided
+    place: int  # number of the level that was then in force, 0 for the lowest
+    settled: bool  # False while the looks of comparisons that lag behind could still move the look forward
 
 
 @dataclass

@@ -53,22 +53,14 @@ COUNTED_WIDTH = 1 << 20
 
 @dataclass(frozen=True)
 class LookTest:
-    """What one look says, for every level.
+    """What one look says, for every level."""
 
-    Attributes:
-        statistic: standardised evidence of a drop; crosses where it is at least the boundary.
-        boundary: on the same scale, infinite where nothing could cross, shape (L,).
-        spent: probability under the null to have crossed by now, shape (L,).
-        p_stagewise: P(crossed earlier, or now with at least this statistic), shape (L,).
-        crossed: at this look, shape (L,).
-        nominal: by the place of a level, the p-value of its boundary in a test that is made once, now.
-    """
-
-    statistic: float
-    boundary: Floats
-    spent: Floats
-    p_stagewise: Floats
-    crossed: Bools
+    statistic: float  # standardised evidence of a drop; crosses where it is at least the boundary
+    boundary: Floats  # on the same scale, infinite where nothing could cross, shape (L,)
+    spent: Floats  # probability under the null to have crossed by now, shape (L,)
+    p_stagewise: Floats  # P(crossed earlier, or now with at least this statistic), shape (L,)
+    crossed: Bools  # at this look, shape (L,)
+    # by the place of a level, the p-value of its boundary in a test that is made once, now
     nominal: Callable[[int], float]
 
 

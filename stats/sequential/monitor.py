@@ -29,39 +29,22 @@ LEAST_TAIL = 1e-9
 
 @dataclass(frozen=True)
 class Look:
-    """One look of one comparison. Statistics are on the normal scale; those at a boundary or beyond decide.
+    """One look of a comparison. Statistics are on the normal scale; those at a boundary or beyond decide."""
 
-    Attributes:
-        look: its number, from 1 on.
-        share: of the planned items that have come in.
-        items: items with both scores whose block is complete; they are what the look counts.
-        missing: items of complete blocks without both scores.
-        worse: items on which the variant scores lower.
-        better: items on which it scores higher.
-        drop: mean difference over `items`; NaN without any.
-        level: in force in this round, α/(comparisons left).
-        statistic: evidence of a drop.
-        boundary: of the statistic, infinite where nothing could cross.
-        spent: probability, were the variant not worse, to have crossed by now.
-        certified_statistic: evidence that the drop is below the margin.
-        certified_boundary: of that; infinite where no certificate is tested at this look.
-        certified_spent: level spent on the certificate by now.
-    """
-
-    look: int
-    share: float
-    items: int
-    missing: int
-    worse: int
-    better: int
-    drop: float
-    level: float
-    statistic: float
-    boundary: float
-    spent: float
-    certified_statistic: float
-    certified_boundary: float
-    certified_spent: float
+    look: int  # its number, from 1 on
+    share: float  # of the planned items that have come in
+    items: int  # items with both scores whose block is complete; they are what the look counts
+    missing: int  # items of complete blocks without both scores
+    worse: int  # items on which the variant scores lower
+    better: int  # items on which it scores higher
+    drop: float  # mean difference over `items`; NaN without any
+    level: float  # in force in this round, α/(comparisons left)
+    statistic: float  # evidence of a drop
+    boundary: float  # of the statistic, infinite where nothing could cross
+    spent: float  # probability, were the variant not worse, to have crossed by now
+    certified_statistic: float  # evidence that the drop is below the margin
+    certified_boundary: float  # of that; infinite where no certificate is tested at this look
+    certified_spent: float  # level spent on the certificate by now
 
 
 class _ComparisonPath:
@@ -223,30 +206,22 @@ def _first(crossed: Iterable[bool]) -> int:
 
 @dataclass(frozen=True)
 class Course:
-    """One comparison from its first look to its end, or as far as it has come.
+    """One comparison from its first look to its end, or as far as it has come."""
 
-    Attributes:
-        verdict: degraded, certified or, after the last look, inconclusive; None as long as it continues.
-        settled: whether the look is final, too; False while comparisons that lag behind could still move it
-            forward. The verdict is final in any case.
-        looks: those taken until the decision.
-        share_used: of the planned items, at the decision or so far.
-        stopped: whether it was decided before the last look.
-        p: stagewise p-value of "not worse" (Jennison & Turnbull 2000, ch. 8.4), None while it continues.
-        p_adjusted: the same for the number of comparisons left, at most α where degraded.
-        p_noninferior: stagewise p-value of "the drop is at least the margin"; None while it continues.
-        interval: repeated confidence interval of the drop; None before the first look.
-    """
-
+    # degraded, certified or, after the last look, inconclusive; None as long as it continues
     verdict: Verdict | None
+    # whether the look is final, too; False while comparisons that lag behind could still move it forward.
+    # The verdict is final in any case.
     settled: bool
-    looks: tuple[Look, ...]
-    share_used: float
-    stopped: bool
+    looks: tuple[Look, ...]  # those taken until the decision
+    share_used: float  # of the planned items, at the decision or so far
+    stopped: bool  # whether it was decided before the last look
+    # stagewise p-value of "not worse" (Jennison & Turnbull 2000, ch. 8.4), None while it continues.
     p: float | None = None
-    p_adjusted: float | None = None
+    p_adjusted: float | None = None  # the same for the number of comparisons left, at most α where degraded
+    # stagewise p-value of "the drop is at least the margin"; None while it continues
     p_noninferior: float | None = None
-    interval: Interval | None = None
+    interval: Interval | None = None  # repeated confidence interval of the drop; None before the first look
 
 
 class SequentialMonitor:

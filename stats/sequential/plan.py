@@ -24,21 +24,16 @@ from stats.tasks.combinations import Combine
 class PlannedTask:
     """One task, its items in the order in which they are asked.
 
-    Attributes:
-        task: its name.
-        items: how many.
-        blocks: one label per item, shape (items,): items with equal labels flip together, whichever task they
-            are in. None if every item has a separate sign.
-        bounded: whether scores have a range; differences are then shares of it.
-
     Raises:
         ValueError: if there are no items, or not as many labels as items.
     """
 
     task: str
-    items: int
+    items: int  # how many
+    # one label per item, shape (items,): items with equal labels flip together, whichever task they are in.
+    # None if every item has a separate sign.
     blocks: NDArray[np.generic] | None = None
-    bounded: bool = True
+    bounded: bool = True  # whether scores have a range; differences are then shares of it
 
     def __post_init__(self) -> None:
         if self.items < 1:
@@ -57,31 +52,20 @@ class PlannedTask:
 class SequentialPlan:
     """What decides a sweep with early stopping, apart from the scores.
 
-    Attributes:
-        tasks: the tasks of all comparisons.
-        comparisons: names of all comparisons planned: variants, at each temperature.
-        stopping: looks and spending.
-        alpha: level, of damage over all comparisons and of each certificate.
-        margin: largest acceptable drop, in shares of the metric's range.
-        combine: statistic over the tasks.
-        adjust: "holm" over the comparisons, or "none".
-        sign_vectors: how many are drawn where several tasks are combined.
-        seed: of those.
-        tasks_of: names of the tasks of those comparisons that do not have all of them.
-
     Raises:
         ValueError: if tasks or comparisons are missing or named twice, or a number is out of range.
     """
 
-    tasks: tuple[PlannedTask, ...]
-    comparisons: tuple[str, ...]
-    stopping: Stopping = field(default_factory=Stopping)
-    alpha: float = 0.05
-    margin: float = 0.01
-    combine: Combine = "joint"
-    adjust: Literal["holm", "none"] = "holm"
-    sign_vectors: int = SIGN_VECTORS
-    seed: int = 0
+    tasks: tuple[PlannedTask, ...]  # the tasks of all comparisons
+    comparisons: tuple[str, ...]  # names of all comparisons planned: variants, at each temperature
+    stopping: Stopping = field(default_factory=Stopping)  # looks and spending
+    alpha: float = 0.05  # level, of damage over all comparisons and of each certificate
+    margin: float = 0.01  # largest acceptable drop, in shares of the metric's range
+    combine: Combine = "joint"  # statistic over the tasks
+    adjust: Literal["holm", "none"] = "holm"  # "holm" over the comparisons, or "none"
+    sign_vectors: int = SIGN_VECTORS  # how many are drawn where several tasks are combined
+    seed: int = 0  # of those
+    # names of the tasks of those comparisons that do not have all of them
     tasks_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -27,19 +27,14 @@ Rows: TypeAlias = Floats | Ints
 
 @dataclass(frozen=True)
 class Statistic:
-    """A number over all tasks that is large where the variant is worse.
+    """A number over all tasks that is large where the variant is worse."""
 
-    Attributes:
-        term: what a task contributes in each of some rows, shape (rows,), from its sums S in them, their
-            standard deviation, and a function that gives ln P(S ≥ ·) of every row.
-        join: how contributions come together: np.add or np.maximum.
-        start: what is joined to the first one.
-        p_value: from the exact distributions of tasks that share nothing, at least two of which differ.
-    """
-
+    # what a task contributes in each of some rows, shape (rows,), from its sums S in them, their standard
+    # deviation, and a function that gives ln P(S ≥ ·) of every row
     term: Callable[[Rows, float, Callable[[], Floats]], Rows]
-    join: np.ufunc
-    start: float
+    join: np.ufunc  # how contributions come together: np.add or np.maximum
+    start: float  # what is joined to the first one
+    # from the exact distributions of tasks that share nothing, at least two of which differ
     p_value: "Callable[[TaskNulls], float]"
 
     def add(self, values: Floats, sums: Floats, scale: float, log_tails: Callable[[], Floats]) -> None:
@@ -49,18 +44,12 @@ class Statistic:
 
 @dataclass(frozen=True)
 class Combination:
-    """A test over tasks.
+    """A test over tasks."""
 
-    Attributes:
-        name: what `--combine` calls it.
-        title: what people call it in the head of a table.
-        statistic: None where it is made of the p-values of other tests.
-        keeps_level: whether it rejects no more often than α says; verdicts.json has only those that do.
-    """
-
-    name: Combine
-    title: str
-    statistic: Statistic | None = None
+    name: Combine  # what `--combine` calls it
+    title: str  # what people call it in the head of a table
+    statistic: Statistic | None = None  # None where it is made of the p-values of other tests
+    # whether it rejects no more often than α says; verdicts.json has only those that do
     keeps_level: bool = True
 
     @property

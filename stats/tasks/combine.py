@@ -28,19 +28,12 @@ from stats.tasks.rows import RESOLUTION, StatisticRows
 
 @dataclass(frozen=True)
 class Combined:
-    """The p-values of one variant over all its tasks.
+    """The p-values of one variant over all its tasks."""
 
-    Attributes:
-        pooled: sign-flip test on all items together.
-        p: of every combination, by name.
-        p_fisher_chi2: of Fisher's sum under χ² with 2T degrees of freedom, conservative.
-        method: "monte-carlo" where a distribution had to be simulated.
-    """
-
-    pooled: SignFlipTest
-    p: Mapping[Combine, float]
-    p_fisher_chi2: float
-    method: Method
+    pooled: SignFlipTest  # sign-flip test on all items together
+    p: Mapping[Combine, float]  # of every combination, by name
+    p_fisher_chi2: float  # of Fisher's sum under χ² with 2T degrees of freedom, conservative
+    method: Method  # "monte-carlo" where a distribution had to be simulated
 
 
 def combine_scores(tasks: Sequence[TaskScores], draws: int = DRAWS, seed: int = 0) -> Combined:
