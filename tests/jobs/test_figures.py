@@ -26,6 +26,7 @@ def drawn():
     return {draw.__name__: draw() for draw in FIGURES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [draw.__name__ for draw in FIGURES])
 def test_no_text_is_clipped(drawn, name):
     """Every label, tick and legend lies inside of the page."""
@@ -96,6 +97,7 @@ def test_map_of_p_values_is_mcnemars():
     assert cell == pytest.approx(mcnemar_p(275, 225))
 
 
+@pytest.mark.slow
 def test_power_over_tasks_is_drawn_as_computed(drawn):
     """Four lines in each panel, one for each test."""
     both = (STUDY.even_damage(), STUDY.single_damage())
@@ -106,6 +108,7 @@ def test_power_over_tasks_is_drawn_as_computed(drawn):
             assert list(line.get_ydata()) == [found[field] for found in powers]
 
 
+@pytest.mark.slow
 def test_the_joint_test_is_never_far_from_the_best():
     """What the figure is drawn to show: pooled and max-drop each fail somewhere, joint nowhere."""
     even, single = STUDY.even_damage()[-1], STUDY.single_damage()[-1]

@@ -235,6 +235,7 @@ class Ways:
 WAYS = [name for name in vars(Ways) if not name.startswith("_")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lacking", WAYS)
 def test_a_gate_never_passes_what_is_incomplete(tmp_path, lacking):
     """Baseline and variant agree on every answer, but something is missing: not 0, and it is said."""

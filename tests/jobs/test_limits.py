@@ -20,7 +20,7 @@ from standin.runs import MadeTask, make_run
 
 import orchestrator.rundir.sample_files as files
 from jobs.formats import json_files
-from jobs.formats.inspect_log import MOST_ENTRIES, header_of, samples_of
+from jobs.formats.inspect_log import MOST_ENTRIES, LogFile
 from jobs.formats.json_files import JsonObject, files_below, read_lines
 from orchestrator.config.load import load_config
 from orchestrator.errors import UserError
@@ -64,7 +64,7 @@ def read_entry(path, content):
     write_eval(path, log([]))
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("samples/1.json", b'{"id": 1, "a": ' + content + b"}")
-    list(samples_of(path))
+    list(LogFile.open(path).samples())
 
 
 def long_text(size):
@@ -96,36 +96,35 @@ def read_entries(path, count):
         archive.writestr("header.json", json.dumps({"version": 2, "eval": {"task": "t", "model": "m"}}))
         for number in range(count - 1):
             archive.writestr(f"{number}", b"")
-    header_of(path)
+    LogFile.open(path)
 
 
 OVERHEAD = 64
+TEXT, LISTS = (text, LARGEST_JSON), (lists, MOST_PARTS)
 LIMITS = {
-    "bytes of a JSON file": (read_value, text(LARGEST_JSON), text(LARGEST_JSON + 1)),
-    "values of a JSON file": (read_value, lists(MOST_PARTS), lists(MOST_PARTS + 2)),
-    "bytes of a line": (read_line, text(LARGEST_JSON - OVERHEAD), text(LARGEST_JSON + 1)),
-    "values of a line": (read_line, lists(MOST_PARTS - OVERHEAD), lists(MOST_PARTS + 2)),
-    "bytes of an item": (read_item, text(LARGEST_JSON - OVERHEAD), text(LARGEST_JSON + 1)),
-    "values of an item": (read_item, lists(MOST_PARTS - OVERHEAD), lists(MOST_PARTS + 2)),
-    "bytes of an entry": (read_entry, text(LARGEST_JSON - OVERHEAD), text(LARGEST_JSON + 1)),
-    "values of an entry": (read_entry, lists(MOST_PARTS - OVERHEAD), lists(MOST_PARTS + 2)),
-    "entries of an archive": (read_entries, MOST_ENTRIES, MOST_ENTRIES + 1),
-    "bytes of a column": (
-        read_table,
-        (long_text, LARGEST_COLUMN - (1 << 10)),
-        (long_text, LARGEST_COLUMN + 1),
-    ),
-    "rows of a file": (read_table, (empty_rows, MOST_ROWS), (empty_rows, MOST_ROWS + 1)),
-    "bytes of a configuration": (read_yaml, LARGEST_YAML, LARGEST_YAML + 1),
+    "bytes of a JSON file": (read_value, *TEXT, 0, 1),
+    "values of a JSON file": (read_value, *LISTS, 0, 2),
+    "bytes of a line": (read_line, *TEXT, -OVERHEAD, 1),
+    "values of a line": (read_line, *LISTS, -OVERHEAD, 2),
+    "bytes of an item": (read_item, *TEXT, -OVERHEAD, 1),
+    "values of an item": (read_item, *LISTS, -OVERHEAD, 2),
+    "bytes of an entry": (read_entry, *TEXT, -OVERHEAD, 1),
+    "values of an entry": (read_entry, *LISTS, -OVERHEAD, 2),
+    "entries of an archive": (read_entries, int, MOST_ENTRIES, 0, 1),
+    "bytes of a column": (read_table, long_text, LARGEST_COLUMN, -(1 << 10), 1),
+    "rows of a file": (read_table, empty_rows, MOST_ROWS, 0, 1),
+    "bytes of a configuration": (read_yaml, int, LARGEST_YAML, 0, 1),
 }
+"""What reads, what makes the content of a size, the limit, and two sizes relative to it: read and refused."""
 
 
 def try_one(limit, folder):
     """Read at the limit and beyond it; the memory of this process is bounded from here on."""
-    action, at, beyond = LIMITS[limit]
+    action, make, most, *sizes = LIMITS[limit]
+    at, beyond = (make(most + size) for size in sizes)
     for name, content in (("at.eval", at), ("beyond.eval", beyond)):
-        if isinstance(content, tuple):
-            pq.write_table(content[0](content[1]), folder / name, compression="zstd")
+        if action is read_table:
+            pq.write_table(content, folder / name, compression="zstd")
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (size + MORE, size + MORE))
     action(folder / "at.eval", at)

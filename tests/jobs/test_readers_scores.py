@@ -45,6 +45,7 @@ def published(tmp_path_factory):
     return run_analyze(folder / "models.json", out=folder / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", K26)
 def test_published_comparisons_come_out_to_all_printed_digits(published, name):
     """Kübler et al. 2026, table of Llama-3.1-8B: counts, drop, p and flips, CSV in and verdicts.json out."""

@@ -45,6 +45,7 @@ def run(*words, program=PROGRAM, **options):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["typer", "pyarrow"])
 @pytest.mark.parametrize("name", STATUS)
 def test_an_early_signal_ends_with_a_sentence(tmp_path, name, module):
@@ -60,6 +61,7 @@ def test_an_early_signal_ends_with_a_sentence(tmp_path, name, module):
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.yaml"]
 
 
+@pytest.mark.slow
 def test_a_signal_has_its_status_even_if_nobody_reads(tmp_path):
     """As after the end of a session, whose pipes are gone with it."""
     reader, writer = os.pipe()
@@ -77,6 +79,7 @@ def test_a_swallowed_interruption_is_made_up_for(monkeypatch):
         exit_status.end_if_signalled()
 
 
+@pytest.mark.slow
 def test_an_ignored_hangup_stays_ignored(tmp_path):
     """A command started by nohup goes on when its terminal closes; here to its end, a mistake."""
     ran = run(
@@ -91,6 +94,7 @@ def test_an_ignored_hangup_stays_ignored(tmp_path):
     assert "absent.yaml" in ran.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [["--help"], ["configs", "list"], ["power", "--items", "100", "--flip-rate", "0.1"]]
 )

@@ -14,6 +14,8 @@ from standin.sequential_runs import a_sweep, look_values, make_stopped_run
 
 import lldeg
 
+pytestmark = pytest.mark.slow  # made sweeps with all their looks
+
 BAD, SAME = {"worse": 0.25, "better": 0.05}, {"worse": 0.02, "better": 0.03}
 FLAKY = {"worse": 0.03, "better": 0.045, "failing": 0.01}
 TASKS, TWO_TASKS = {"sums": 400}, {"sums": 240, "words": 160}

@@ -70,6 +70,7 @@ def test_a_terminal_without_unicode_gets_replacements(lldeg, monkeypatch, tmp_pa
     assert b"?" in plain.buffer.getvalue()
 
 
+@pytest.mark.slow
 def test_there_is_no_other_way_to_the_terminal():
     """No console but the one that cleans, in what a user starts."""
     makers = {

@@ -41,6 +41,8 @@ from orchestrator.rundir.whole_files import UNFINISHED
 from orchestrator.sweep.blocks import in_order_of_work
 from orchestrator.workers.sample_rows import failed_block, samples_table
 
+pytestmark = pytest.mark.slow  # every step of every command
+
 DENSE = int(os.environ.get("LLDEG_FUZZ", "6"))  # so many lines one by one, then ever fewer
 FAILURES = (UserError, OSError, MemoryError)
 

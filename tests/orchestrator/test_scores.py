@@ -115,6 +115,7 @@ def numbers_of(told, name):
     }
 
 
+@pytest.mark.slow
 def test_every_number_of_lm_eval_arrives(scored):
     """Whatever a task's scores are called, each number of each item is lm-eval's own."""
     for name, (_, samples, told) in scored.items():

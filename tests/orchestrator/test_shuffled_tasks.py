@@ -49,6 +49,7 @@ class Silent(Replay):
         return [""] * len(requests)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["first", "second", "pair"])
 def test_prompts_are_those_of_lm_eval(pack, task):
     """Of a task, or of the tasks of a group in one call."""

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from lm_eval.api.model import LM
-from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import postprocess_generated_text
 from standin.files import GENERATE, questions, write_model, write_small_sweep, write_task
 from standin.reference import evaluate
@@ -108,9 +107,12 @@ def test_thoughts_are_not_stopped_by_the_tasks_stop_strings(answered):
     assert all("until" not in query.arguments[1] for query in answered[0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [{}, {"enable_thinking": False}, {"effort": "high"}])
 def test_the_chat_template_is_called_as_lm_eval_calls_it(tokenizer, arguments):
     """With the same arguments, the same text."""
+    from lm_eval.models.huggingface import HFLM  # takes seconds
+
     template = ChatTemplate((tokenizer, None, False), arguments)
     chat = [{"role": "user", "content": "hello"}]
     lm = SimpleNamespace(tokenizer=template._tokenizer, chat_template_args=arguments)

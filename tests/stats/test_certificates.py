@@ -227,6 +227,7 @@ def scores_of(kind, items, seed):
     return TaskScores("t", baseline, (rng.random(items) < 0.7 - shift).astype(float), clusters=labels)
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(
     st.sampled_from(["binary", "graded", "reruns", "clusters"]),

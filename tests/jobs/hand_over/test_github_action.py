@@ -10,6 +10,8 @@ import pytest
 import yaml
 from standin.runs import MadeTask, make_run
 
+pytestmark = pytest.mark.slow  # each test starts commands
+
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / ".github" / "actions" / "lldeg"
 ACTION = yaml.safe_load((FOLDER / "action.yml").read_text(encoding="utf-8"))

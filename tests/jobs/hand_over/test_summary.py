@@ -71,6 +71,7 @@ def test_the_summary_is_a_file_too(lldeg, run):
     assert (run / "analysis" / "summary.md").read_text() == text
 
 
+@pytest.mark.slow
 def test_many_comparisons_stay_short(lldeg, tmp_path):
     """A comment on GitHub has at most 65,536 characters: 80 variants fit."""
     models = {(f"v{number}", 0.0): [WORSE] for number in range(80)}

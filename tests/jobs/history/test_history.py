@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from standin.runs import MadeTask, make_run
 
+pytestmark = pytest.mark.slow  # many runs each
+
 N = 1000
 
 

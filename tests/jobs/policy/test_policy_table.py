@@ -202,6 +202,7 @@ def codes_of(decision):
     return {reason["code"] for reason in reasons}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", DECIDED)
 def test_what_a_policy_decides(decide, case):
     """Exit status and reason code of every kind of release."""

@@ -67,6 +67,7 @@ READERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", READERS)
 def test_no_command_executes_what_is_in_a_run(lldeg, planted, tmp_path, command):
     """Modules, tasks with !function, templates, pickles, shell commands in texts."""
