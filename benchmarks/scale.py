@@ -182,7 +182,7 @@ def dispatch_to_a_crowd() -> float:
     from orchestrator.rundir.progress import SweepProgress, VariantProgress
     from orchestrator.sweep.blocks import Block
     from orchestrator.workers.dispatcher import Dispatcher
-    from orchestrator.workers.replica_slots import VariantWork
+    from orchestrator.workers.replica_slots import ReplicaSlots, VariantWork
 
     nodes = [Node(f"node-{i}", {"CPU": 64, "GPU": 8}, {}) for i in range(CROWD // 8)]
     crowd = Crowd([node.name for node in nodes])
@@ -196,15 +196,14 @@ def dispatch_to_a_crowd() -> float:
     crowd.install()
     progress = SweepProgress({variant: VariantProgress(planned=each) for variant in variants})
     started = time.perf_counter()
-    Dispatcher(
+    slots = ReplicaSlots(
         [work(variant) for variant in variants],
         max_replicas=None,
         nodes=SimpleNamespace(have_room=partial(has_room, nodes), lost_since=lambda _: set()),
         progress=progress,
-        give_up=lambda *_: None,
-        watch=lambda _: None,
         log=lambda _: None,
-    ).run()
+    )
+    Dispatcher(slots, give_up=lambda *_: None, watch=lambda _: None).run()
     if progress.owed or crowd.most_alive != CROWD:
         raise SystemExit(f"{progress.owed} blocks are owed, {crowd.most_alive} replicas were at work")
     return 1e3 * (time.perf_counter() - started) / CROWD_BLOCKS

@@ -68,7 +68,8 @@ def bare(
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM  # the order of imports is that of a program which does nothing else
 
-    from orchestrator.engines.vllm_engine import encoding_of, engine_arguments
+    from orchestrator.engines.tokenization import Encoding
+    from orchestrator.engines.vllm_engine import engine_arguments
     from orchestrator.engines.vllm_engine import prepare as prepare_query
     from orchestrator.sweep.blocks import longest_first
     from orchestrator.sweep.plan import plan_sweep
@@ -79,7 +80,8 @@ def bare(
         sweep = prepare(CONFIG, overrides=overrides(limit, model), run_dir=folder)
         plan = plan_sweep(sweep, config_path=CONFIG)
     llm = LLM(**engine_arguments(sweep.variants[BASELINE], gpus=int(not on_cpu), on_cpu=on_cpu))
-    encoding = encoding_of(llm.llm_engine)
+    engine = llm.llm_engine
+    encoding = Encoding(engine.get_tokenizer(), int(engine.vllm_config.model_config.max_model_len))
     samples, requests, parts = 0, [], len(list(meeting.iterdir()))
     passes = sorted({rerun for task in plan.cells for rerun in task.reruns})
     for task in longest_first(plan.cells):
@@ -90,7 +92,7 @@ def bare(
                 samples += 1
                 for request in built[item.item]:
                     for query in queries_of(request, rerun, sweep.config.sampling):
-                        requests += prepare_query(query, encoding).requests
+                        requests += prepare_query(query, encoding)[0]
     (meeting / str(part)).unlink()
     while any(meeting.iterdir()):
         time.sleep(0.01)

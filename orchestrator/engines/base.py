@@ -1,7 +1,7 @@
 """What every engine can do: answer lm-eval's request types with given sampling parameters."""
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
 from numbers import Real
@@ -22,9 +22,9 @@ ROUNDING = 1e-3  # by which the logarithm of a probability of 1 may come out abo
 CUT = "length"
 """The finish_reason of an answer that the limit of tokens has ended."""
 CUT_REASONS = frozenset({CUT, "max_tokens", "max_output_tokens", "model_length"})
-END_REASONS = CUT_REASONS | {
-    *("stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "completed", "repetition")
-}
+END_REASONS = CUT_REASONS.union(
+    ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "completed", "repetition")
+)
 """The finish_reasons of an answer, by the names of several providers; after any other one nobody knows what
 the model would have answered."""
 TOOL_REASONS = frozenset({"tool_calls", "function_call", "tool_use"})
@@ -34,90 +34,50 @@ LONGEST_REASON = 64  # characters
 
 @dataclass(frozen=True)
 class Query:
-    """One request to a model.
+    """One request to a model."""
 
-    Attributes:
-        kind: lm-eval's request type: generate_until, loglikelihood or loglikelihood_rolling.
-        arguments: lm-eval's arguments: (context, generation settings), (context, continuation) or (text,).
-            Generation settings are lm-eval's: until, max_gen_toks, temperature, do_sample, top_p, …
-        seed: seed of the sampler.
-        whole: whether a prompt that does not fit is an error; else its beginning is cut, as lm-eval does.
-    """
-
-    kind: str
-    arguments: tuple[Any, ...]
+    kind: str  # lm-eval's request type: generate_until, loglikelihood or loglikelihood_rolling
+    arguments: tuple[Any, ...]  # (context, lm-eval's generation settings), (context, continuation) or (text,)
     seed: int = 0
-    whole: bool = False
+    whole: bool = False  # whether a prompt that does not fit is an error; else, as in lm-eval, it is cut
 
     def check_cut(self, cut: int) -> None:
-        """Allow tokens of the prompt to be cut.
-
-        Raises:
-            PromptTooLongError: the prompt must stay whole.
-        """
+        """Raise a `PromptTooLongError` if tokens of a prompt that must stay whole would be cut."""
         if self.whole and cut:
             raise PromptTooLongError(f"{cut:,} tokens of the prompt do not fit beside the answer")
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back.
+    """What came back."""
 
-    Attributes:
-        response: text, (log-likelihood, is-greedy), or a log-likelihood, after the kind of the query; None
-            with an error.
-        finish_reason: one of `END_REASONS` where the engine tells; None otherwise.
-        prompt_tokens: tokens read.
-        output_tokens: tokens written.
-        prompt_cut: tokens cut from the beginning of the prompt because they did not fit; None if unknown.
-        error: None, or "class: message"; such a sample becomes a row without scores, and the others continue.
-    """
-
-    response: Any
-    finish_reason: str | None = None
+    response: Any  # text, (log-likelihood, is-greedy) or log-likelihood, by the query; None with an error
+    finish_reason: str | None = None  # one of `END_REASONS` where the engine tells
     prompt_tokens: int | None = None
     output_tokens: int | None = None
-    error: str | None = None
-    prompt_cut: int | None = None
+    error: str | None = None  # "class: message": a row without scores, while other samples continue
+    prompt_cut: int | None = None  # tokens cut from its beginning because they did not fit; None if unknown
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """A query made ready for an engine that sends requests one by one.
+Asked = tuple[Sequence[Any], Callable[[list[Any]], Answer]]
+"""A query made ready for an engine that sends requests one by one: the requests, several for a text longer
+than the context and none for what cannot be asked, and what makes the answer of the replies to them."""
 
-    Attributes:
-        query: what was asked.
-        requests: what is sent; several for a text longer than the context, none for a query that cannot be
-            asked.
-        read: makes the answer from what came back for each of the requests.
-        cut: tokens cut from the beginning of the prompt, so that it fits; None if that is not known.
-    """
 
-    query: Query
-    requests: Sequence[Any]
-    read: Callable[[list[Any]], Answer]
-    cut: int | None = None
-
-    @classmethod
-    def failed(cls, query: Query, error: Exception) -> "Prepared":
-        """A query that cannot be asked."""
-        answer = Answer(None, error=error_text(error))
-        return cls(query, (), lambda _: answer)
+def unaskable(error: Exception) -> Asked:
+    """A query that cannot be asked."""
+    answer = Answer(None, error=error_text(error))
+    return (), lambda _: answer
 
 
 @dataclass(frozen=True)
 class EngineSpec:
-    """A model and how to run it: what a replica loads.
-
-    Attributes:
-        revision: commit of the model on the hub; None for a folder.
-        template_arguments: arguments of the chat template, for an engine that applies it itself.
-    """
+    """A model and how to run it: what a replica loads."""
 
     model: str
-    revision: str | None = None
+    revision: str | None = None  # commit on the hub; None for a folder
     options: dict[str, Any] = field(default_factory=dict)
-    template_arguments: dict[str, Any] = field(default_factory=dict)
+    template_arguments: dict[str, Any] = field(default_factory=dict)  # if the engine applies the template
 
     @property
     def env(self) -> dict[str, str]:
@@ -150,13 +110,9 @@ NodeGroup = tuple[int, str, int]
 
 
 class EngineEndedError(Exception):
-    """The engine answers no more.
+    """The engine answers no more."""
 
-    Attributes:
-        answers: those it had given to the queries of the same call, None where there is none; may be empty.
-    """
-
-    answers: Sequence[Answer | None] = ()
+    answers: Sequence[Answer | None] = ()  # to the queries of the same call, as far as there are any
 
 
 class EngineOptionError(EngineEndedError):
@@ -185,52 +141,38 @@ REFUSED = re.compile(
 """The same in the words of transformers, whose class for it, OSError, is also that of a lost connection."""
 PASSING = frozenset({"HTTPError", "MemoryError", "OSError"})
 FOR_NOW = re.compile(
-    "out of ?memory|free memory on device|address already in use|"
-    "couldn't connect|too many requests|connection reset",
-    re.IGNORECASE,
+    "(?i)out of ?memory|free memory on device|address already in use|"
+    "couldn't connect|too many requests|connection reset"
 )
 """Words of errors that another attempt may not meet: others use the memory or the port, the hub is busy."""
 
 
-def load_failure(
-    error: BaseException, refusals: Collection[str] = REFUSALS
-) -> EngineOptionError | EngineDiedError:
+def load_failure(error: BaseException, refusals: Collection[str] = REFUSALS) -> Exception:
     """What an error met in loading a model means: a refusal, or something that another attempt may not meet.
 
-    Args:
-        error: what the engine raised.
-        refusals: classes of its refusals.
+    What it was raised from and what pydantic has caught in it count, too. `refusals` are classes of refusals.
     """
-    classes = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
+    causes, classes = [error], set()
+    for cause in causes:
+        classes |= {kind.__name__ for kind in type(cause).__mro__}
+        details = cause.errors() if isinstance(cause, ValidationError) else ()
+        inner = (cause.__cause__, *(detail.get("ctx", {}).get("error") for detail in details))
+        causes += [one for one in inner if one is not None]
     return failure_of(error_text(error), classes, refusals)
 
 
-def failure_of(
-    words: str, classes: Collection[str], refusals: Collection[str] = REFUSALS
-) -> EngineOptionError | EngineDiedError:
+def failure_of(words: str, classes: Collection[str], refusals: Collection[str] = REFUSALS) -> Exception:
     """The same, of an error of which only the words and the names of its classes are known."""
-    if HUB_REFUSALS.intersection(classes) or REFUSED.search(words):
-        return EngineOptionError(words)
     passing = PASSING.intersection(classes) or FOR_NOW.search(words)
-    refused = not passing and set(refusals).intersection(classes)
+    absent = HUB_REFUSALS.intersection(classes) or REFUSED.search(words)
+    refused = absent or (not passing and set(refusals).intersection(classes))
     return EngineOptionError(words) if refused else EngineDiedError(words)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error, what it was raised from, and what pydantic has caught in a validator."""
-    while error is not None:
-        yield error
-        for detail in error.errors() if isinstance(error, ValidationError) else ():
-            yield from _causes(detail.get("ctx", {}).get("error"))
-        error = error.__cause__
 
 
 def end_reason(reason: object, *, tools: bool = False) -> str | None:
     """A finish_reason of an answer: lower case, and "length" by whichever name the limit of tokens ended it.
 
-    Args:
-        reason: None where the engine tells none.
-        tools: whether the request offered tools.
+    `tools`: whether the request offered tools.
 
     Raises:
         AnswerWithheldError: it is not the reason of an answer (`END_REASONS`).
@@ -266,15 +208,10 @@ def token_count(value: Any) -> int | None:
 
 
 class Engine(Protocol):
-    """A loaded model.
+    """A loaded model."""
 
-    Attributes:
-        target_in_flight: requests to keep in flight so that the engine never waits for work.
-        dtype: the number format that it computes in; None if that is not known.
-    """
-
-    target_in_flight: int
-    dtype: str | None = None
+    target_in_flight: int  # requests to keep in flight so that the engine never waits for work
+    dtype: str | None = None  # the number format that it computes in, if that is known
 
     @property
     def problem(self) -> str | None:
@@ -286,8 +223,7 @@ class Engine(Protocol):
 
         Raises:
             EngineDiedError: the engine is gone; none of the queries counts as answered.
-            EngineAwayError: the engine is away; the exception has the answers it gave before.
-            EngineOptionError: the engine turns out to refuse its options or its model; likewise.
+            EngineEndedError: it is away, or turns out to refuse its options; has the answers given before.
         """
 
     def close(self) -> None:

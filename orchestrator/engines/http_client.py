@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 
 from orchestrator.engines.base import EngineAwayError, EngineOptionError
-from orchestrator.engines.reply import SECRET_NAME, long_words, strike, striker, without_repeats
+from orchestrator.engines.reply import SECRET_NAME, striker, without_repeats
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, ServerBusyError, error_text
 from orchestrator.input_files import has_more_parts
 from orchestrator.retry import LONGEST_PAUSE, RETRY_SECONDS
@@ -46,12 +46,7 @@ HOPELESS = (aiohttp.InvalidURL, aiohttp.ClientSSLError, aiohttp.ClientConnectorC
 
 
 class TryAgainError(Exception):
-    """Why a request is to be asked again.
-
-    Attributes:
-        busy: whether the server lives and has too much to do.
-        pause: seconds the server asks for.
-    """
+    """Why a request is to be asked again: the server is away or busy, and may ask for a pause, in seconds."""
 
     busy: bool = False
     pause: float | None = None
@@ -59,19 +54,6 @@ class TryAgainError(Exception):
 
 class Server:
     """A server, and the thread that talks to it.
-
-    Args:
-        url: where requests are posted.
-        headers: go with every request, and into no message.
-        concurrency: requests at a time.
-        timeout: seconds an answer may take.
-        patience: seconds the server may be away.
-        verify: whether the server's certificate must be valid.
-        largest_reply: bytes that a reply may have once it is decompressed.
-        secrets: values that no text of the server may hold, in addition to those of telling headers.
-
-    Attributes:
-        trouble: what came instead of the last answer; None if it came.
 
     Raises:
         EngineOptionError: not a URL, or a header of several lines.
@@ -81,36 +63,45 @@ class Server:
         self,
         url: str,
         *,
-        headers: Mapping[str, str],
-        concurrency: int,
-        timeout: float,
-        patience: float,
-        verify: bool,
-        largest_reply: int = LARGEST_REPLY,
-        secrets: Sequence[str] = (),
+        headers: Mapping[str, str],  # go with every request, and into no message
+        concurrency: int,  # requests at a time
+        timeout: float,  # seconds that an answer may take
+        patience: float,  # seconds that the server may be away
+        verify: bool,  # whether the server's certificate must be valid
+        largest_reply: int = LARGEST_REPLY,  # bytes, once it is decompressed
+        secrets: Sequence[str] = (),  # that no text of the server may hold, beside those of telling headers
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise EngineOptionError(
                 f"base_url must be the http:// or https:// address for requests, not {url!r}"
             )
         self.url = url
-        self.trouble: str | None = None
+        self.trouble: str | None = None  # what came instead of the last answer
         self._headers = {name: value.strip() for name, value in headers.items()}
         if several := [name for name, value in self._headers.items() if len(value.splitlines()) > 1]:
             raise EngineOptionError(f"the header {several[0]} has line breaks")
         told = [value for name, value in self._headers.items() if SECRET_NAME.search(name)]
-        self._secrets = striker(long_words([*told, *secrets]))
-        self._told = striker(long_words([*self._headers.values(), *secrets]))
+        self.without_secrets = striker([*told, *secrets])
+        self._without_headers = striker([*self._headers.values(), *secrets])
         self._largest_reply = largest_reply
         self._patience = patience
-        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=SECONDS_TO_CONNECT)
         self._answered: Any = None  # a request, the last that was answered
         self._answered_at = self._spoke_at = float("-inf")
         self._not_before = 0.0
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, name="requests", daemon=True)
         self._thread.start()
-        self._session, self._slots = self.run(self._open(concurrency, verify))
+        self._slots = asyncio.Semaphore(concurrency)
+
+        async def session() -> aiohttp.ClientSession:  # which belongs to the loop that runs this
+            return aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=concurrency, ssl=verify),
+                timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=SECONDS_TO_CONNECT),
+                headers=self._headers,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+
+        self._session: aiohttp.ClientSession = self.run(session())
 
     def run(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         """The result of a coroutine, which runs in the server's own thread."""
@@ -121,10 +112,6 @@ class Server:
         self.run(self._session.close())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=5)
-
-    def without_secrets(self, text: str) -> str:
-        """A text of the server without the secrets it was sent."""
-        return strike(text, self._secrets)
 
     async def ask(self, body: Any) -> Any:
         """Send a request until it is answered.
@@ -167,22 +154,8 @@ class Server:
         kind = AnswerWithheldError if WITHHOLDING.search(text) else RequestRefusedError
         return kind(self._words(why, text))
 
-    async def _open(self, concurrency: int, verify: bool) -> tuple[aiohttp.ClientSession, asyncio.Semaphore]:
-        session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=concurrency, ssl=verify),
-            timeout=self._timeout,
-            headers=self._headers,
-            cookie_jar=aiohttp.DummyCookieJar(),
-        )
-        return session, asyncio.Semaphore(concurrency)
-
     async def _send(self, body: Any) -> Any:
-        """Send a request once.
-
-        Raises:
-            TryAgainError: it is to be asked again.
-            AnswerWithheldError, RequestRefusedError, EngineOptionError: see `ask`.
-        """
+        """Send a request once; a `TryAgainError` asks for more, the other errors are those of `ask`."""
         try:
             async with self._slots:
                 await asyncio.sleep(self._not_before - time.monotonic())
@@ -191,7 +164,7 @@ class Server:
         except HOPELESS as error:
             raise EngineOptionError(f"cannot connect to {self.url}: {error_text(error)}") from None
         except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
-            raise TryAgainError(strike(error_text(error), self._told)) from None
+            raise TryAgainError(self._without_headers(error_text(error))) from None
         text = content.decode(errors="replace")
         if not 200 <= response.status < 300:
             raise self._failure(response, text)
@@ -215,11 +188,7 @@ class Server:
         return output
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """The content of a reply, of which never more than the limit is kept in memory.
-
-        Raises:
-            RequestRefusedError: it is larger.
-        """
+        """The content of a reply; one above the limit is refused before it is in memory."""
         try:
             await response.content.readexactly(self._largest_reply + 1)
         except asyncio.IncompleteReadError as whole:
@@ -248,11 +217,8 @@ class Server:
     async def _ask_in_turn(self, body: Any, reason: str) -> Any:
         """Send a request that met "busy" in turn with one that was answered before.
 
-        Returns:
-            the answer; None if the other request is not answered now, either.
-
-        Raises:
-            ServerBusyError: the other one is answered every time, and this one never.
+        Returns None if the other one is not answered now, either; if it always is, and this one never, a
+        `ServerBusyError` is raised.
         """
         for _ in range(TURNS):
             if not await self._answers_what_it_answered():
@@ -269,7 +235,8 @@ class Server:
 
     def _words(self, what: str, text: str) -> str:
         """A server's message on one line, without the secrets of the request."""
-        return strike(f"{what}: {' '.join(text.split(maxsplit=LONGEST_REASON))}", self._told)[:LONGEST_REASON]
+        words = f"{what}: {' '.join(text.split(maxsplit=LONGEST_REASON))}"
+        return self._without_headers(words)[:LONGEST_REASON]
 
 
 def _seconds(header: str | None) -> float | None:

@@ -40,16 +40,11 @@ class EngineKind(ABC):
 
     Args:
         spec: the model and its engine options, `kind` included.
-
-    Attributes:
-        name: how a configuration names it, for messages.
-        packages: distributions whose versions the manifest of a run records.
-        served: whether the model is behind a server, which has its own hardware.
     """
 
-    name: ClassVar[str]
-    packages: ClassVar[tuple[str, ...]] = ()
-    served: ClassVar[bool] = False
+    name: ClassVar[str]  # how a configuration names it, for messages
+    packages: ClassVar[tuple[str, ...]] = ()  # distributions whose versions the manifest of a run records
+    served: ClassVar[bool] = False  # whether the model is behind a server, which has its own hardware
 
     def __init__(self, spec: EngineSpec) -> None:
         self.spec = spec
@@ -62,10 +57,7 @@ class EngineKind(ABC):
 
     @abstractmethod
     def load(self, gpus: float) -> Engine:
-        """Load the model; called in the replica.
-
-        Args:
-            gpus: GPUs this process may use, or the share of one; 0 runs on the CPU.
+        """Load the model, in the replica, which may use so many GPUs, or that part of one; 0 is the CPU.
 
         Raises:
             EngineOptionError: the engine refuses its options or its model.
@@ -85,11 +77,7 @@ class EngineKind(ABC):
         raise EngineOptionError(f"an engine of kind {self.name} runs on one node")
 
     def follow(self, gpus: float) -> None:
-        """Run the part of an engine that is on another node than the first, for as long as the engine lives.
-
-        Raises:
-            EngineOptionError: the engine refuses its options or its model.
-        """
+        """Run the part of an engine on another node than the first while it lives; raises as `load`."""
         raise EngineOptionError(f"an engine of kind {self.name} runs on one node")
 
     @property
@@ -156,9 +144,7 @@ class EngineKind(ABC):
     def effective(self, machine: Hardware | None, *, on_cpu: bool) -> dict[str, Any]:
         """The options that decide answers as the engine will read them, with defaults that are known.
 
-        Args:
-            machine: where it runs; None if that is not known.
-            on_cpu: whether it computes on the CPU.
+        Some depend on the machine where it runs, None if that is not known, and on computing on its CPU.
         """
         return self.deciding()
 

@@ -33,43 +33,38 @@ OF_CLASSES = {"AssertionError", "AttributeError", "ImportError", "KeyError"}
 
 
 def load_lm(spec: EngineSpec, name: str, *, on_cpu: bool) -> Any:
-    """An instance of one of lm-eval's model classes.
+    """An instance of one of lm-eval's model classes, by lm-eval's name or as "package.module:Class".
 
-    Args:
-        spec: the model; options go to the class as they are (`model` becomes its `pretrained` or `model`).
-        name: lm-eval's name of the class, or "package.module:Class" for one that lm-eval does not have.
-        on_cpu: whether the hf classes run on the CPU.
+    Options go to the class as they are; on a CPU, those that load a model are told so.
 
     Raises:
         EngineOptionError: no such class, or it refuses its options or the model.
         EngineDiedError: it could not be loaded now.
     """
     local = name.startswith(LOCAL)
-    arguments: dict[str, Any] = {"device": "cpu"} if local and on_cpu else {}
+    options: dict[str, Any] = {"device": "cpu"} if local and on_cpu else {}
     if name == "local-completions":  # its own default asks the server, which may be away
-        arguments["tokenizer_backend"] = "huggingface"
-    options = {option: value for option, value in spec.arguments.items() if option not in OF_SERVER}
+        options["tokenizer_backend"] = "huggingface"
     try:
         module, colon, attribute = name.partition(":")
         model_class = getattr(import_module(module), attribute) if colon else get_model(name)
+        key = "pretrained" if local else "model"
+        knows_commits = any("revision" in signature(one.__init__).parameters for one in model_class.__mro__)
+        if spec.revision is None:
+            options[key] = spec.model
+        elif local or knows_commits:
+            options |= {key: spec.model, "revision": spec.revision}
+            if name.startswith("vllm"):
+                options["tokenizer_revision"] = spec.revision
+        else:
+            options[key] = _local_copy(spec.model, spec.revision)
+        options |= {option: value for option, value in spec.arguments.items() if option not in OF_SERVER}
         for option, commit in spec.commits.items():  # the classes have one revision for all repositories
             repository = spec.arguments.get(option, spec.model)
             options[option] = _local_copy(repository, commit, weights=option != TOKENIZER)
-        return model_class.create_from_arg_obj({**arguments, **_model(spec, name, model_class), **options})
+        return model_class.create_from_arg_obj(options)
     except Exception as error:  # a model class of someone else's may raise anything
         raise base.load_failure(error, base.REFUSALS | OF_CLASSES) from error
-
-
-def _model(spec: EngineSpec, name: str, model_class: Any) -> dict[str, Any]:
-    """The arguments that name a model and its commit; a class that knows no commits gets a folder."""
-    local = name.startswith(LOCAL)
-    key = "pretrained" if local else "model"
-    if spec.revision is None:
-        return {key: spec.model}
-    if not local and not any("revision" in signature(one.__init__).parameters for one in model_class.__mro__):
-        return {key: _local_copy(spec.model, spec.revision)}
-    tokenizer = {"tokenizer_revision": spec.revision} if name.startswith("vllm") else {}
-    return {key: spec.model, "revision": spec.revision, **tokenizer}
 
 
 def _local_copy(repository: str, commit: str, *, weights: bool = True) -> str:
@@ -80,11 +75,7 @@ def _local_copy(repository: str, commit: str, *, weights: bool = True) -> str:
 
 
 class LmEvalEngine(Engine):
-    """A model in this process, behind one of lm-eval's model classes.
-
-    Args:
-        lm: the instance; its model may state the number format that it computes in.
-    """
+    """A model in this process, behind an instance of one of lm-eval's model classes."""
 
     target_in_flight = BATCH
 
@@ -135,14 +126,15 @@ class LmEvalEngine(Engine):
             if len(queries) == 1:
                 return [Answer(None, error=error_text(error))]
             return [answer for query in queries for answer in self._answer_alike([query])]
-        return [self._read(query, response) for query, response in zip(queries, responses, strict=True)]
-
-    def _read(self, query: Query, response: Any) -> Answer:
-        if response is None:
-            return Answer(None, error="NoAnswer: the model class returned nothing")
-        written = self._count(response) if query.kind == GENERATE else 0
-        tokens, cut = self._prompt(query)
-        return Answer(response, None, tokens, written, prompt_cut=cut)
+        answers = []
+        for query, response in zip(queries, responses, strict=True):
+            if response is None:
+                answers.append(Answer(None, error="NoAnswer: the model class returned nothing"))
+                continue
+            written = self._count(response) if kind == GENERATE else 0
+            tokens, cut = self._prompt(query)
+            answers.append(Answer(response, None, tokens, written, prompt_cut=cut))
+        return answers
 
     def _prompt(self, query: Query) -> tuple[int | None, int | None]:
         """How many tokens of the prompt the hf classes read, and how many they cut; None where unknown."""

@@ -47,8 +47,7 @@ _ONCE = frozenset(
 def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of a JSON text, for `json.loads`, which would keep the last value of a repeated key.
 
-    Raises:
-        ValueError: a key that decides what was answered is there twice.
+    A `ValueError` is raised if a key that decides what was answered is there twice.
     """
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -61,10 +60,7 @@ def without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def only_choice(reply: Any, clean: Callable[[str], str], *, tools: bool = False) -> dict[str, Any]:
     """The choice of a reply, with its finish_reason as rows have it.
 
-    Args:
-        reply: JSON values.
-        clean: takes secrets out of a text.
-        tools: whether the request offered tools.
+    `clean` takes secrets out of a text; `tools`: whether the request offered tools.
 
     Raises:
         AnswerWithheldError: a filter or a failure of the provider ended the answer.
@@ -126,14 +122,9 @@ def said(choice: dict[str, Any], *, chat: bool, tools: bool = False) -> str:
 def check_logprobs(choice: dict[str, Any], tokens: int, start: int) -> None:
     """Check what lm-eval would add up and compare without a look at it.
 
-    Args:
-        choice: of a reply that echoes the prompt.
-        tokens: of the prompt.
-        start: the first of them that counts.
-
     Raises:
-        ValueError: the log-likelihoods are not of these tokens, or are none, or the likeliest token is less
-            likely than the prompt's own, or than any likeliest token can be.
+        ValueError: the log-likelihoods are not of so many tokens, or from the start on are none, or the
+            likeliest token is less likely than the prompt's own, or than any likeliest token can be.
     """
     logprobs = choice.get("logprobs")
     if not isinstance(logprobs, dict):
@@ -161,27 +152,18 @@ def check_logprobs(choice: dict[str, Any], tokens: int, start: int) -> None:
 # secrets --------------------------------------------------------------------------------------------------
 
 
-def long_words(values: Iterable[str]) -> list[str]:
-    """Some values and their words, as far as they are long enough to be secrets."""
-    words = (word for value in values for word in (value.strip(), *value.split()))
-    return [word for word in words if len(word) >= SHORTEST_SECRET]
-
-
-def striker(secrets: Iterable[str]) -> re.Pattern[str] | None:
-    """A pattern of all forms of some secrets; None without any.
+def striker(values: Iterable[str]) -> Callable[[str], str]:
+    """What replaces all forms of values, and of their words that are long enough to be secrets, in a text.
 
     Any of their characters may be escaped as in URLs, JSON (at any depth) or HTML. Of a run of backslashes
     only the first may begin a character, so that a long one takes no quadratic time.
     """
-    known = sorted(set(secrets), key=len, reverse=True)
+    words = {word for value in values for word in (value.strip(), *value.split())}
+    known = sorted((word for word in words if len(word) >= SHORTEST_SECRET), key=len, reverse=True)
     forms = [r"\\*".join(f"(?:{'|'.join(_forms_of(character))})" for character in secret) for secret in known]
     forms += sorted({re.escape(form) for secret in known for form in _encoded(secret)}, key=len, reverse=True)
-    return re.compile("|".join(forms), re.IGNORECASE) if forms else None
-
-
-def strike(text: str, pattern: re.Pattern[str] | None) -> str:
-    """A text without secrets."""
-    return text if pattern is None else pattern.sub(MARK, text)
+    pattern = re.compile("|".join(forms) or "(?!)", re.IGNORECASE)
+    return lambda text: pattern.sub(MARK, text)
 
 
 def _forms_of(character: str) -> Iterator[str]:

@@ -14,25 +14,13 @@ import threading
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from lm_eval.models.api_models import JsonChatStr
 
-from orchestrator.engines.base import (
-    GENERATE,
-    LOGLIKELIHOOD,
-    Answer,
-    Engine,
-    EngineEndedError,
-    EngineOptionError,
-    EngineSpec,
-    Prepared,
-    Query,
-    token_count,
-)
+from orchestrator.engines import base, reply
+from orchestrator.engines.base import Answer, Asked, EngineEndedError, EngineOptionError, EngineSpec, Query
 from orchestrator.engines.http_client import LARGEST_REPLY, MIB, Server
-from orchestrator.engines.reply import check_logprobs, only_choice, said
 from orchestrator.engines.tokenization import rolling_windows, split_pair
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, ServerBusyError, error_text
 from orchestrator.retry import RETRY_SECONDS
@@ -46,13 +34,13 @@ UNREADABLE = (
 """What lm-eval's classes raise when they cannot encode a prompt or parse an answer, and `reply` likewise."""
 
 
-class ServedEngine(Engine):
+class ServedEngine(base.Engine):
     """A served model.
 
     Args:
         lm: an instance of lm-eval's `TemplateAPI`.
-        spec: the model. Of its options, num_concurrent, patience (seconds that the server may be away; for as
-            long as a storage may be, unless set) and max_reply_mib are read here.
+        spec: of its options, num_concurrent, patience (seconds that the server may be away; for as long as a
+            storage may be, unless set) and max_reply_mib are read here.
         secrets: values that no text of the server may hold, in addition to those of telling headers.
         chat: whether the server takes conversations; prompts are then messages as JSON.
 
@@ -93,17 +81,15 @@ class ServedEngine(Engine):
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Answer queries in order; see `Engine.answer`."""
-        prepared = [self._prepare(query) for query in queries]
-        return list(self._server.run(self._answer_all(prepared)))
+        asked = [(query, self._asked(query)) for query in queries]
+        return list(self._server.run(self._answer_all(asked)))
 
     def close(self) -> None:
         """Close the connections."""
         self._server.close()
 
-    # queries --------------------------------------------------------------------------------------------
-
-    def _prepare(self, query: Query) -> Prepared:
-        if query.kind != GENERATE and (self._chat or self._lm.tokenizer is None):
+    def _asked(self, query: Query) -> Asked:
+        if query.kind != base.GENERATE and (self._chat or self._lm.tokenizer is None):
             raise EngineOptionError(
                 "chat endpoints return no log-likelihoods; remove tasks that need them"
                 if self._chat
@@ -111,17 +97,17 @@ class ServedEngine(Engine):
             )
         try:
             with self._encoding_lock:
-                if query.kind == GENERATE:
+                if query.kind == base.GENERATE:
                     return self._generation(query)
-                if query.kind == LOGLIKELIHOOD:
+                if query.kind == base.LOGLIKELIHOOD:
                     return self._loglikelihoods(query, [split_pair(self._lm, *query.arguments)])
                 (text,) = query.arguments
-                windows = rolling_windows(self._lm, text, self._lm.max_length - 1)
-                return self._loglikelihoods(query, windows)
+                return self._loglikelihoods(query, rolling_windows(self._lm, text, self._lm.max_length - 1))
         except UNREADABLE as error:
-            return Prepared.failed(query, error)
+            return base.unaskable(error)
 
-    def _generation(self, query: Query) -> Prepared:
+    def _generation(self, query: Query) -> Asked:
+        """A request for text, whose prompt is cut as far as its tokens are known."""
         context, settings = query.arguments
         message: Any = JsonChatStr(context) if self._chat else context
         cut = None
@@ -151,24 +137,23 @@ class ServedEngine(Engine):
             )
         if self._chat and self._template_arguments:
             body["chat_template_kwargs"] = self._template_arguments
-        return Prepared(query, (body,), partial(self._read_text, tools="tools" in body), cut)
+        clean, tools = self._server.without_secrets, "tools" in body
 
-    def _read_text(self, outputs: list[Any], *, tools: bool) -> Answer:
-        (output,) = outputs
-        choice = only_choice(output, self._server.without_secrets, tools=tools)
-        text = said(choice, chat=self._chat, tools=tools)
-        if text:
-            (text,) = self._lm.parse_generations(outputs=output)  # as lm-eval reads it
-        usage = output.get("usage")
-        counts = usage if isinstance(usage, dict) else {}
-        return Answer(
-            self._server.without_secrets(text),
-            choice["finish_reason"],
-            token_count(counts.get("prompt_tokens")),
-            token_count(counts.get("completion_tokens")),
-        )
+        def read_text(outputs: list[Any]) -> Answer:
+            (output,) = outputs
+            choice = reply.only_choice(output, clean, tools=tools)
+            text = reply.said(choice, chat=self._chat, tools=tools)
+            if text:
+                (text,) = self._lm.parse_generations(outputs=output)  # as lm-eval reads it
+            usage = output["usage"] if isinstance(output.get("usage"), dict) else {}
+            read, written = (
+                base.token_count(usage.get(f"{what}_tokens")) for what in ("prompt", "completion")
+            )
+            return Answer(clean(text), choice["finish_reason"], read, written, prompt_cut=cut)
 
-    def _loglikelihoods(self, query: Query, pairs: Sequence[tuple[list[int], list[int]]]) -> Prepared:
+        return (body,), read_text
+
+    def _loglikelihoods(self, query: Query, pairs: Sequence[tuple[list[int], list[int]]]) -> Asked:
         """Requests for the log-likelihoods of the second of each pair of tokens after the first."""
         chunks = [[(None, context, continuation)] for context, continuation in pairs]
         inputs, starts, _ = self._lm.batch_loglikelihood_requests(chunks)
@@ -179,25 +164,22 @@ class ServedEngine(Engine):
         def read(outputs: list[Any]) -> Answer:
             scored: list[tuple[float, bool]] = []
             for output, tokens, start in zip(outputs, inputs, starts, strict=True):
-                check_logprobs(only_choice(output, self._server.without_secrets), len(tokens), start)
+                choice = reply.only_choice(output, self._server.without_secrets)
+                reply.check_logprobs(choice, len(tokens), start)
                 scored += self._lm.parse_logprobs(outputs=output, tokens=[tokens], ctxlens=[start])
-            response = scored[0] if query.kind == LOGLIKELIHOOD else sum(value for value, _ in scored)
-            return Answer(response, None, size, 0)
+            one = query.kind == base.LOGLIKELIHOOD
+            response = scored[0] if one else sum(value for value, _ in scored)
+            return Answer(response, None, size, 0, prompt_cut=cut)
 
         create, message = self._lm._create_payload, self._lm.create_message
-        bodies = [create(message([tokens]), generate=False, seed=query.seed) for tokens in inputs]
-        return Prepared(query, bodies, read, cut)
+        return [create(message([tokens]), generate=False, seed=query.seed) for tokens in inputs], read
 
-    # answers, in the server's thread --------------------------------------------------------------------
-
-    async def _answer_all(self, queries: Sequence[Prepared]) -> list[Answer]:
+    async def _answer_all(self, queries: Sequence[tuple[Query, Asked]]) -> list[Answer]:
         """Answer queries; once one of any call ends the engine, all calls end with what they have by then."""
-        tasks = [asyncio.create_task(self._answer(prepared)) for prepared in queries]
+        tasks = [asyncio.create_task(self._answer(*query)) for query in queries]
         if not tasks:
             return []
-        finished: asyncio.Future[Any] = asyncio.ensure_future(
-            asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-        )
+        finished = asyncio.ensure_future(asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION))
         await asyncio.wait((finished, self._ended), return_when=asyncio.FIRST_COMPLETED)
         for future in (*tasks, finished):
             future.cancel()
@@ -216,58 +198,50 @@ class ServedEngine(Engine):
         left.answers = answers
         raise left
 
-    async def _answer(self, prepared: Prepared) -> Answer:
+    async def _answer(self, query: Query, asked: Asked) -> Answer:
         """What the server answers, or its error; raises what ends the engine."""
-        kind = prepared.query.kind
+        kind = query.kind
         try:
-            answer = await self._ask(prepared)
+            answer = await self._ask(asked)
         except (AnswerWithheldError, ServerBusyError) as error:
             answer = Answer(None, error=error_text(error))
         except RequestRefusedError as error:
             answer = Answer(None, error=error_text(error))
             self._refused[kind] += 1
             if not self._answered[kind] and self._refused[kind] >= MOST_REFUSALS:
-                await self._try_harmless(prepared.query, error_text(error))
+                await self._try_harmless(query, error_text(error))
         self._answered[kind] += answer.error is None
         return answer
 
-    async def _ask(self, prepared: Prepared) -> Answer:
-        """Send the requests of a query and read the replies.
-
-        Raises:
-            AnswerWithheldError, RequestRefusedError, EngineAwayError, EngineOptionError: see `Server.ask`; a
-                reply that is no answer is refused, or withheld if it speaks of a filter.
-        """
-        outputs = [await self._server.ask(body) for body in prepared.requests]
+    async def _ask(self, asked: Asked) -> Answer:
+        """Send the requests of a query and read the replies; one that is no answer counts as refused."""
+        requests, read = asked
+        outputs = [await self._server.ask(body) for body in requests]
         try:
-            return replace(prepared.read(outputs), prompt_cut=prepared.cut)
+            return read(outputs)
         except UNREADABLE as error:
             raise self._server.no_answer(str(error) or error_text(error), outputs[-1]) from None
 
     async def _try_harmless(self, query: Query, reason: str) -> None:
         """Tell refused prompts, which may be all that is left for a replica, from a refused way to ask.
 
-        Raises:
-            EngineOptionError: the same request with a prompt of one word is refused, too.
+        Then a request with a prompt of one word is refused, too, and an `EngineOptionError` raised.
         """
         prompt = json.dumps([{"role": "user", "content": "1"}]) if self._chat else "1"
-        prepared = self._prepare(replace(query, arguments=(prompt, *query.arguments[1:])))
+        asked = self._asked(replace(query, arguments=(prompt, *query.arguments[1:])))
         try:
-            answer = await self._ask(prepared)
+            refused = (await self._ask(asked)).error is not None
         except (AnswerWithheldError, ServerBusyError):
             return
         except RequestRefusedError:
-            answer = Answer(None, error=reason)
-        if answer.error is not None:
+            refused = True
+        if refused:
             raise EngineOptionError(f"{self._server.url} cannot answer {query.kind} requests: {reason}")
         self._answered[query.kind] += 1
 
 
 def with_environment(spec: EngineSpec) -> tuple[EngineSpec, list[str]]:
-    """A spec with $NAME and ${NAME} in its headers replaced by variables of the environment.
-
-    Returns:
-        the spec, and the values of these variables.
+    """A spec whose headers have variables of the environment for $NAME and ${NAME}, and their values.
 
     Raises:
         EngineOptionError: there is no such variable.
@@ -281,10 +255,8 @@ def with_environment(spec: EngineSpec) -> tuple[EngineSpec, list[str]]:
         values.append(os.environ[name])
         return values[-1]
 
-    if "header" not in spec.options:
-        return spec, values
     header = {
         str(name): re.sub(r"\$(?:(\w+)|\{(\w+)\})", variable, str(value))
-        for name, value in spec.options["header"].items()
+        for name, value in spec.options.get("header", {}).items()
     }
-    return replace(spec, options={**spec.options, "header": header}), values
+    return replace(spec, options=spec.options | ({"header": header} if header else {})), values

@@ -11,12 +11,9 @@ DEFAULT_MAX_GEN_TOKS = 256  # lm-eval's own default
 
 
 def split_pair(lm: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Tokens of a context and of its continuation.
+    """Tokens of a context and of its continuation, for a `TemplateLM`.
 
-    Args:
-        lm: a `TemplateLM`.
-        context: if it is empty, the token takes its place that precedes a text without context.
-        continuation: the text to score.
+    An empty context is replaced by the token that precedes a text without context.
     """
     if context:
         pair: tuple[list[int], list[int]] = lm._encode_pair(context, continuation)
@@ -29,21 +26,13 @@ def split_pair(lm: Any, context: str, continuation: str) -> tuple[list[int], lis
 def rolling_windows(lm: Any, text: str, longest: int) -> list[tuple[list[int], list[int]]]:
     """Disjoint windows of at most `longest` tokens and one over a text: of context, and to score."""
     windows = get_rolling_token_windows(
-        token_list=lm.tok_encode(text),
-        prefix_token=lm.prefix_token_id,
-        max_seq_len=longest,
-        context_len=1,
+        token_list=lm.tok_encode(text), prefix_token=lm.prefix_token_id, max_seq_len=longest, context_len=1
     )
     return [make_disjoint_window(window) for window in windows]
 
 
 class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
-    """lm-eval's tokenization for a causal model, without a model.
-
-    Args:
-        tokenizer: a Hugging Face tokenizer.
-        max_length: longest sequence of the engine, in tokens.
-    """
+    """lm-eval's tokenization for a causal model, without a model, of at most `max_length` tokens."""
 
     def __init__(self, tokenizer: Any, max_length: int) -> None:
         super().__init__()

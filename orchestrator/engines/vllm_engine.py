@@ -15,15 +15,13 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import replace
 from functools import partial
-from itertools import count, islice
+from itertools import chain, count
 from pathlib import Path
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from orchestrator.engines import base
-from orchestrator.engines.base import Answer, Engine, EngineDiedError, EngineOptionError, EngineSpec
+from orchestrator.engines.base import Answer, EngineDiedError, EngineOptionError, EngineSpec
 from orchestrator.engines.kind import TOKENIZER
 from orchestrator.engines.tokenization import Encoding
 from orchestrator.errors import PromptTooLongError, error_text
@@ -39,14 +37,9 @@ LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM reserves memory fo
 ELSEWHERE = ("Engine core initialization failed", "WorkerProc initialization failed")
 """What a process says of one that it started: the reason is in what that one printed."""
 MOST_LOG = 1 << 20  # bytes of a log to look through
-_Finished = SimpleQueue[tuple[int, Any]]
-"""Takes the outputs of the requests that a caller waits for together, each with its number."""
 _PREFIX = re.compile(r"^(\([^()]*pid=\d+\) ?)?((ERROR|CRITICAL) \S+ \S+ \[[^]]*\] ?)?")
 _ERROR = re.compile(r"^([A-Za-z_][\w.]*\.)?([A-Z]\w*(Error|Exception|Warning|Interrupt)): .")
 _SECOND_HAND = (*ELSEWHERE, "See root cause above", "Connection closed by peer", "Broken pipe")
-
-
-# loading --------------------------------------------------------------------------------------------------
 
 
 def engine_arguments(spec: EngineSpec, *, gpus: float, on_cpu: bool) -> dict[str, Any]:
@@ -70,9 +63,8 @@ def engine_arguments(spec: EngineSpec, *, gpus: float, on_cpu: bool) -> dict[str
         reserved = next((size for size in LORA_RANKS if size >= rank), rank)
         arguments |= {"enable_lora": True, "max_lora_rank": reserved}
     arguments |= spec.arguments
-    tokenizer = spec.commits.get(TOKENIZER, spec.revision)
-    revisions = {"revision": spec.revision, "tokenizer_revision": tokenizer}
-    arguments |= {name: commit for name, commit in revisions.items() if commit is not None}
+    commits = {"revision": spec.revision, "tokenizer_revision": spec.commits.get(TOKENIZER, spec.revision)}
+    arguments |= {name: commit for name, commit in commits.items() if commit is not None}
     for option in spec.commits.keys() - {TOKENIZER}:  # the draft model of speculative decoding
         arguments[option] = {**spec.arguments[option], "revision": spec.commits[option]}
     return arguments
@@ -98,11 +90,8 @@ def engine_config(arguments: dict[str, Any], **headless: bool) -> Any:
     """VLLM's configuration, with the batch defaults of `vllm.LLM` and long prompts prefilled in parts.
 
     Without that usage context an engine would get the small batches of an unknown use. Prompts are cut as far
-    as chunked prefill is on and the user has not said otherwise.
-
-    Args:
-        arguments: for vLLM's EngineArgs.
-        headless: `headless=True` on other nodes than the first; not known to versions without several nodes.
+    as chunked prefill is on and the user has not said otherwise. Other nodes than the first are `headless`,
+    which versions without several nodes do not know.
     """
     from vllm import EngineArgs  # noqa: PLC0415 - ten seconds, in the replica only
     from vllm.usage.usage_lib import UsageContext  # noqa: PLC0415
@@ -117,11 +106,8 @@ def engine_config(arguments: dict[str, Any], **headless: bool) -> Any:
 def run_workers(spec: EngineSpec, *, gpus: float, on_cpu: bool) -> None:
     """Run the workers of an engine whose first node is another one, until one of them ends.
 
-    This is what `vllm serve --headless` does there (run_headless in vllm/entrypoints/cli/serve.py).
-
-    Raises:
-        EngineOptionError: vLLM refuses its options or the model.
-        EngineDiedError: the workers could not be started now.
+    This is what `vllm serve --headless` does there (run_headless in vllm/entrypoints/cli/serve.py). Raises
+    what `VllmEngine` raises.
     """
     from vllm.v1.executor.multiproc_executor import MultiprocExecutor  # noqa: PLC0415
 
@@ -154,12 +140,8 @@ def printed_since(start: int) -> str:
 def why_not_loaded(error: BaseException, printed: str) -> BaseException:
     """What a failed load means: a refusal, which is final, or something that another attempt may not meet.
 
-    vLLM's engine process tells its parent only that it failed; its own words are in what it printed, of which
-    the last error at first hand counts.
-
-    Args:
-        error: what loading raised.
-        printed: what was printed meanwhile.
+    vLLM's engine process tells its parent only that it failed; its own words are in what was printed
+    meanwhile, of which the last error at first hand counts.
     """
     if not any(words in str(error) for words in ELSEWHERE):
         return base.load_failure(error)
@@ -168,9 +150,6 @@ def why_not_loaded(error: BaseException, printed: str) -> BaseException:
         if (match := _ERROR.match(words)) and not any(other in words for other in _SECOND_HAND):
             return base.failure_of(words, {match[2]}, base.REFUSALS | {"DeprecationWarning"})
     return error
-
-
-# requests -------------------------------------------------------------------------------------------------
 
 
 def refusals() -> tuple[type[Exception], ...]:
@@ -182,13 +161,11 @@ def refusals() -> tuple[type[Exception], ...]:
     return ValueError, VLLMClientError
 
 
-def prepare(query: base.Query, encoding: Encoding) -> base.Prepared:
+def prepare(query: base.Query, encoding: Encoding) -> base.Asked:
     """Turn a query into requests for vLLM: tokens and sampling parameters.
 
-    Each has a seed: one without would disturb the others.
-
-    Raises:
-        PromptTooLongError, ValueError, TypeError: it cannot be asked.
+    Each has a seed: one without would disturb the others. What cannot be asked raises PromptTooLongError,
+    ValueError or TypeError.
     """
     from vllm import SamplingParams  # noqa: PLC0415 - ten seconds to import, in the replica only
     from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415
@@ -199,7 +176,7 @@ def prepare(query: base.Query, encoding: Encoding) -> base.Prepared:
         query.check_cut(cut)
         settings = {"skip_special_tokens": False, "spaces_between_special_tokens": False, **settings}
         params = SamplingParams(**settings, **whole_answers, max_tokens=longest, stop=until, seed=query.seed)
-        return base.Prepared(query, [(tokens, params)], partial(_read_text, until), cut)
+        return [(tokens, params)], partial(_read_text, until, cut)
     if query.kind == base.LOGLIKELIHOOD:
         (tokens, cut), start = encoding.pair(*query.arguments)
         query.check_cut(cut)
@@ -210,26 +187,24 @@ def prepare(query: base.Query, encoding: Encoding) -> base.Prepared:
         temperature=0, prompt_logprobs=0, max_tokens=1, detokenize=False, seed=0, **whole_answers
     )
     starts = [start for _, start in windows]
-    read = partial(read_loglikelihood, starts, whole=query.kind != base.LOGLIKELIHOOD)
-    return base.Prepared(query, [(tokens, params) for tokens, _ in windows], read, cut)
+    read = partial(read_loglikelihood, starts, cut=cut, whole=query.kind != base.LOGLIKELIHOOD)
+    return [(tokens, params) for tokens, _ in windows], read
 
 
-def _read_text(until: Sequence[str], outputs: Sequence[Any]) -> Answer:
+def _read_text(until: Sequence[str], cut: int, outputs: Sequence[Any]) -> Answer:
     (output,) = outputs
-    completion = output.outputs[0]
+    (completion,) = output.outputs
     text = completion.text
     for stop in until:
         text = text.split(stop)[0] if stop else text
-    return Answer(text, completion.finish_reason, len(output.prompt_token_ids), len(completion.token_ids))
+    tokens = len(output.prompt_token_ids), len(completion.token_ids)
+    return Answer(text, completion.finish_reason, *tokens, prompt_cut=cut)
 
 
-def read_loglikelihood(starts: Sequence[int], outputs: Sequence[Any], *, whole: bool) -> Answer:
+def read_loglikelihood(starts: Sequence[int], outputs: Sequence[Any], *, whole: bool, cut: int = 0) -> Answer:
     """Log-likelihood of the tokens from the starts on, and whether each is the likeliest at its place.
 
-    Args:
-        starts: of each output, the first token that counts.
-        outputs: vLLM's.
-        whole: whether the answer is the number alone.
+    `starts` has the first token that counts of each output; with `whole` the answer is the number alone.
     """
     total, greedy = 0.0, True
     for output, start in zip(outputs, starts, strict=True):
@@ -241,24 +216,13 @@ def read_loglikelihood(starts: Sequence[int], outputs: Sequence[Any], *, whole: 
                 return Answer(None, error=error_text(error))
             greedy &= candidates[token].rank == 1
     tokens = sum(len(output.prompt_token_ids) for output in outputs)
-    return Answer(total if whole else (total, greedy), None, tokens, 0)
+    return Answer(total if whole else (total, greedy), None, tokens, 0, prompt_cut=cut)
 
 
-# the engine -----------------------------------------------------------------------------------------------
-
-
-def encoding_of(engine: Any) -> Encoding:
-    """The tokenization of a vLLM engine (`LLMEngine`) as lm-eval wants it."""
-    return Encoding(engine.get_tokenizer(), int(engine.vllm_config.model_config.max_model_len))
-
-
-class VllmEngine(Engine):
+class VllmEngine(base.Engine):
     """A model loaded into vLLM.
 
-    Args:
-        spec: the model; options go to vLLM's EngineArgs as they are.
-        gpus: GPUs it may use, or the part of one.
-        on_cpu: whether the installed vLLM runs on the CPU.
+    Options go to vLLM's EngineArgs as they are; it may use so many GPUs, or that part of one.
 
     Raises:
         EngineOptionError: an option vLLM does not know, or a model or option it refuses.
@@ -268,63 +232,63 @@ class VllmEngine(Engine):
     def __init__(self, spec: EngineSpec, *, gpus: float, on_cpu: bool) -> None:
         if on_cpu:
             set_up_cpu(spec)
-        self._lora: Any = None
+        self._lora: Any = spec.lora
         if spec.lora is not None:
             from vllm.lora.request import LoRARequest  # noqa: PLC0415 - ten seconds to import
 
             self._lora = LoRARequest("adapter", 1, spec.lora)
         self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
         self._failures, self._asks = 0, False  # queries that could not be asked, and whether one could
-        self._arrivals: deque[tuple[tuple[list[int], Any], _Finished, int]] = deque()
+        self._arrivals: deque[tuple[tuple[list[int], Any], Future[Any]]] = deque()
         self._wake = threading.Event()
         self._closing = False
         self._death: BaseException | None = None
         loaded: Future[Any] = Future()
         arguments, printed = engine_arguments(spec, gpus=gpus, on_cpu=on_cpu), printed_bytes()
-        self._thread = threading.Thread(
-            target=self._live, args=(arguments, loaded), name="vllm-engine", daemon=True
-        )
+        self._thread = threading.Thread(target=self._live, args=(arguments, loaded), daemon=True)
         self._thread.start()
         try:
             engine = loaded.result()
         except Exception as error:
             raise why_not_loaded(error, printed_since(printed)) from error
-        self._encoding = encoding_of(engine)
-        self.target_in_flight = FEED_FACTOR * int(engine.vllm_config.scheduler_config.max_num_seqs)
-        self.dtype = str(engine.vllm_config.model_config.dtype).removeprefix("torch.")
+        config = engine.vllm_config
+        self._encoding = Encoding(engine.get_tokenizer(), int(config.model_config.max_model_len))
+        self.target_in_flight = FEED_FACTOR * int(config.scheduler_config.max_num_seqs)
+        self.dtype = str(config.model_config.dtype).removeprefix("torch.")
 
     def answer(self, queries: Sequence[base.Query]) -> list[Answer]:
         """Answer queries in order; see `Engine.answer`."""
         with self._encoding_lock:
-            prepared = [self._prepared(query) for query in queries]
-        requests = [request for one in prepared for request in one.requests]
-        done: _Finished = SimpleQueue()
-        self._arrivals.extend((request, done, index) for index, request in enumerate(requests))
+            asked = [self._asked(query) for query in queries]
+        arrivals = [[(request, Future[Any]()) for request in requests] for requests, _ in asked]
+        self._arrivals.extend(chain.from_iterable(arrivals))
         self._wake.set()
-        outputs: dict[int, Any] = {}
-        while len(outputs) < len(requests):
+        answers = []
+        for (_, read), own in zip(asked, arrivals, strict=True):
+            outputs = [self._output(future) for _, future in own]
+            refused = next((one for one in outputs if isinstance(one, Exception)), None)
+            answers.append(read(outputs) if refused is None else Answer(None, error=error_text(refused)))
+        return answers
+
+    def _output(self, future: Future[Any]) -> Any:
+        """What vLLM returns for a request, or the error of one that it refuses."""
+        while True:
             try:
-                index, output = done.get(timeout=1.0)
-                outputs[index] = output
-            except Empty:
+                return future.result(timeout=1.0)
+            except TimeoutError:
                 if self._death is not None:
                     raise EngineDiedError(error_text(self._death)) from None
-        left = (outputs[index] for index in range(len(requests)))
-        return [_read(one, list(islice(left, len(one.requests)))) for one in prepared]
 
-    def _prepared(self, query: base.Query) -> base.Prepared:
+    def _asked(self, query: base.Query) -> base.Asked:
         """A query made ready.
 
         One query that cannot be asked is an error of its own. If none of the first ones can, the fault is not
         theirs: lldeg and the installed tokenizer or vLLM do not fit together, and every later one would fail.
-
-        Raises:
-            EngineOptionError: none of the first `MOST_FAILURES` queries could be asked.
         """
         try:
-            prepared = prepare(query, self._encoding)
+            asked = prepare(query, self._encoding)
         except PromptTooLongError as error:
-            prepared = base.Prepared.failed(query, error)
+            asked = base.unaskable(error)
         except (ValueError, TypeError) as error:
             self._failures += 1
             if not self._asks and self._failures == MOST_FAILURES:
@@ -332,17 +296,15 @@ class VllmEngine(Engine):
                     f"none of the first {MOST_FAILURES} requests could be prepared, the last because of "
                     f"{error_text(error)}"
                 ) from error
-            return base.Prepared.failed(query, error)
+            return base.unaskable(error)
         self._asks = True
-        return prepared
+        return asked
 
     def close(self) -> None:
         """Stop the thread and free the model."""
         self._closing = True
         self._wake.set()
         self._thread.join(timeout=30)
-
-    # the engine's thread --------------------------------------------------------------------------------
 
     def _live(self, arguments: dict[str, Any], loaded: Future[Any]) -> None:
         try:
@@ -364,7 +326,7 @@ class VllmEngine(Engine):
         engine.engine_core.shutdown()
 
     def _drive(self, engine: Any) -> None:
-        waiting: dict[str, tuple[_Finished, int]] = {}
+        waiting: dict[str, Future[Any]] = {}
         numbers, refused = count(), refusals()
         try:
             while not self._closing:
@@ -372,18 +334,17 @@ class VllmEngine(Engine):
                     self._wake.wait()
                     self._wake.clear()
                 while self._arrivals:
-                    (tokens, params), done, index = self._arrivals.popleft()
+                    (tokens, params), future = self._arrivals.popleft()
                     name = str(next(numbers))
                     try:
                         self._add(engine, name, tokens, params)
                     except refused as error:  # by vLLM, this one request
-                        done.put((index, error))
+                        future.set_result(error)
                     else:
-                        waiting[name] = done, index
+                        waiting[name] = future
                 for output in engine.step() if waiting else ():
                     if output.finished:
-                        done, index = waiting.pop(output.request_id)
-                        done.put((index, output))
+                        waiting.pop(output.request_id).set_result(output)
         except BaseException as error:  # noqa: BLE001 - callers must receive any error that kills the engine
             self._death = error
 
@@ -393,10 +354,3 @@ class VllmEngine(Engine):
         if (render := getattr(getattr(engine, "renderer", None), "render_cmpl", None)) is not None:
             (prompt,) = render([prompt])
         engine.add_request(name, prompt, params, lora_request=self._lora)
-
-
-def _read(prepared: base.Prepared, outputs: list[Any]) -> Answer:
-    """The answer from the outputs of requests, or from the exceptions in their place."""
-    refused = next((output for output in outputs if isinstance(output, Exception)), None)
-    answer = prepared.read(outputs) if refused is None else Answer(None, error=error_text(refused))
-    return replace(answer, prompt_cut=prepared.cut)

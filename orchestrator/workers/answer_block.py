@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.config.schema import SamplingConfig
+from orchestrator.config.schema import PromptConfig, SamplingConfig
 from orchestrator.engines import base
 from orchestrator.engines.base import GENERATE, Answer, Engine, EngineEndedError, Query
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
@@ -27,6 +27,7 @@ UNANSWERED = "not answered before the engine ended"
 """The error of a sample that is still missing; it never stands in a row."""
 DRAWING = frozenset({"top_p", "top_k", "min_p"})
 """Settings of the draw, which have no effect on the likeliest token."""
+PLAIN = PromptConfig()
 _REPEAT_STRIDE = 1_000_003  # a prime: repeats of one seed get seeds far from those of the other reruns
 
 
@@ -37,8 +38,7 @@ def answer_block(
     engine: Engine,
     sampling: SamplingConfig,
     *,
-    think_end_token: str | None = None,
-    must_fit: bool = False,
+    prompt: PromptConfig = PLAIN,
     on_end: Callable[[EngineEndedError], None] | None = None,
 ) -> list[Sample]:
     """Ask the engine all queries of a block and score its answers.
@@ -47,32 +47,25 @@ def answer_block(
     An answer that is an error, or that the task's code cannot score, becomes a sample with an error; the
     others are not affected.
 
-    Args:
-        block: what is asked.
-        score: scores the answers.
-        built: the requests of the task.
-        engine: answers them.
-        sampling: how tokens are drawn.
-        think_end_token: text that ends the thinking part of an answer, which is not scored but kept; None
-            without one.
-        must_fit: whether a prompt that does not fit is an error; else it is cut.
-        on_end: called if the engine ends; samples that it has not answered then have the error `UNANSWERED`.
+    `built` has the requests of the task. `prompt` says what ends the thoughts of an answer, which are kept
+    and not scored, and whether a prompt that does not fit is an error or cut. If the engine ends, `on_end`
+    gets the reason, and samples that it has not answered have the error `UNANSWERED`.
 
     Raises:
         EngineDiedError: the engine is gone; nothing of the block counts as answered.
         EngineEndedError: it ends, and there is no `on_end`.
     """
-    queries: list[Query] = []
-    asked: list[tuple[Item, Rerun, int]] = []
-    for item in block.items:
-        for rerun in block.reruns:
-            own = [
-                replace(query, whole=must_fit)
-                for request in built[item.item]
-                for query in queries_of(request, rerun, sampling, thinks=think_end_token is not None)
-            ]
-            asked.append((item, rerun, len(own)))
-            queries += own
+    end = prompt.think_end_token
+    reruns = [(item, rerun) for item in block.items for rerun in block.reruns]
+    asked = [
+        [
+            replace(query, whole=prompt.must_fit)
+            for request in built[item.item]
+            for query in queries_of(request, rerun, sampling, thinks=end is not None)
+        ]
+        for item, rerun in reruns
+    ]
+    queries = [query for own in asked for query in own]
     try:
         replies: Sequence[Answer | None] = engine.answer(queries)
     except EngineEndedError as ended:
@@ -82,11 +75,14 @@ def answer_block(
         replies = ended.answers or [None] * len(queries)
     unanswered = Answer(None, error=UNANSWERED)
     answers = (checked(query, reply or unanswered) for query, reply in zip(queries, replies, strict=True))
-    samples = [_unscored(item, rerun, list(islice(answers, size))) for item, rerun, size in asked]
+    samples: list[Sample] = []
+    for (item, rerun), own in zip(reruns, asked, strict=True):
+        said = list(islice(answers, len(own)))
+        error = next((answer.error for answer in said if answer.error is not None), None)
+        samples.append(Sample(item, rerun, said if error is None else (), error=error))
     whole = [sample for sample in samples if sample.error is None]
     answered = [_answered(built[sample.item.item], sample) for sample in whole]
-    bare = [without_thoughts(one, think_end_token) for one in answered]
-    scored = zip(whole, answered, score(bare), strict=True)
+    scored = zip(whole, answered, score([_without_thoughts(one, end) for one in answered]), strict=True)
     return [sample if sample.error is not None else _scored(*next(scored)) for sample in samples]
 
 
@@ -125,13 +121,8 @@ def _stopped(text: str, settings: dict[str, Any], think_end_token: str | None = 
     return str(postprocess_generated_text(text, settings.get("until"), None))
 
 
-def without_thoughts(sample: Answered, think_end_token: str | None) -> Answered:
-    """What is scored of answers: as in lm-eval, only what follows a reasoning model's thoughts.
-
-    Args:
-        sample: the answers; a text without the end of thoughts is all answer.
-        think_end_token: text that ends thoughts; None without one.
-    """
+def _without_thoughts(sample: Answered, think_end_token: str | None) -> Answered:
+    """What is scored, as in lm-eval: what follows the thoughts, or all of a text without their end."""
     if think_end_token is None or sample.requests[0].request_type != GENERATE:
         return sample
     pairs = zip(sample.requests, sample.responses, strict=True)
@@ -165,15 +156,9 @@ def generation_settings(
     """A task's own generation settings with the sweep's sampling laid over them."""
     replaced = {"top_p", "top_k", "do_sample", "temperature"}
     merged = {name: value for name, value in settings.items() if name not in replaced}
-    without = frozenset() if temperature > 0 else DRAWING
     own = {name: value for name, value in sampling.meaning().items() if value is not None}
-    merged |= {name: value for name, value in own.items() if name not in without}
+    merged |= {name: value for name, value in own.items() if temperature > 0 or name not in DRAWING}
     return merged | {"do_sample": temperature > 0, "temperature": temperature}
-
-
-def _unscored(item: Item, rerun: Rerun, answers: list[Answer]) -> Sample:
-    error = next((answer.error for answer in answers if answer.error is not None), None)
-    return Sample(item, rerun, answers) if error is None else Sample(item, rerun, error=error)
 
 
 def _answered(requests: "Sequence[Instance]", sample: Sample) -> Answered:
@@ -210,16 +195,14 @@ def put_off_refused(block: Block, samples: Sequence[Sample]) -> tuple[list[Sampl
     """
     again = (UNANSWERED,) if block.was_refused else (UNANSWERED, REFUSED)
     kept: list[Sample] = []
-    put_off: dict[Item, list[Rerun]] = {}
+    passes: dict[Item, tuple[Rerun, ...]] = {}
     for sample in samples:
         if (sample.error or "").startswith(again):
-            put_off.setdefault(sample.item, []).append(sample.rerun)
+            passes[sample.item] = (*passes.get(sample.item, ()), sample.rerun)
         else:
             kept.append(sample)
-    alike: dict[tuple[Rerun, ...], list[Item]] = {}
-    for item, passes in put_off.items():
-        alike.setdefault(tuple(passes), []).append(item)
-    later = (
-        replace(block, items=tuple(items), reruns=passes, was_refused=True) for passes, items in alike.items()
-    )
+    later = []
+    for alike in dict.fromkeys(passes.values()):
+        items = tuple(item for item, reruns in passes.items() if reruns == alike)
+        later.append(replace(block, items=items, reruns=alike, was_refused=True))
     return kept, tuple(later)

@@ -11,16 +11,8 @@ from orchestrator.sweep.blocks import Block
 class BlockQueue:
     """Blocks in order: first those never handed out, made only when they are needed, then those put back.
 
-    Of a sweep that stops early, both kinds of one look come before those of the next.
-
-    Args:
-        fresh: blocks never handed out.
-        owed: how many samples they hold at each temperature.
-
-    Attributes:
-        temperatures: those of its samples at the beginning.
-        dropped: samples dropped so far, because their temperature was.
-        ended: whether no block is to be handed out any more.
+    Of a sweep that stops early, both kinds of one look come before those of the next. `owed` is how many
+    samples the fresh blocks hold at each temperature.
     """
 
     def __init__(self, fresh: Iterable[Block], owed: Mapping[float, int]) -> None:
@@ -30,9 +22,9 @@ class BlockQueue:
         self._waiting = Counter({temperature: count for temperature, count in owed.items() if count})
         self._left: Counter[float] = Counter()  # samples that this submit asks no more
         self._not_needed: set[float] = set()
-        self.temperatures = tuple(owed)
-        self.dropped = 0
-        self.ended = False
+        self.temperatures = list(owed)  # that have not been dropped
+        self.dropped = 0  # samples, with their temperature
+        self.ended = False  # whether no block is to be handed out any more
 
     def __bool__(self) -> bool:
         return bool(self._made or self._put_back) or self.holds(1)
@@ -83,11 +75,8 @@ class BlockQueue:
                 self._left[rerun.temperature] += len(kept.items)
 
     def drop(self, temperature: float) -> int:
-        """Drop all samples at a temperature, also from blocks not made yet and from those put back later.
-
-        Returns:
-            how many samples have left the queue.
-        """
+        """Drop all samples at a temperature, also of blocks that come later; returns how many left."""
+        self.temperatures = [one for one in self.temperatures if one != temperature]
         self._not_needed.add(temperature)
         self._made = deque(self._all_needed(self._made))
         self._put_back = deque(self._all_needed(self._put_back))

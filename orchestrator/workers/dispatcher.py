@@ -12,16 +12,14 @@ from typing import Any
 import ray
 from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
 
-from orchestrator.cluster.resources import Nodes
 from orchestrator.engines.base import EngineDiedError, EngineEndedError, EngineOptionError, UnfitNodeError
 from orchestrator.errors import error_text
 from orchestrator.rundir.progress import SweepProgress
 from orchestrator.rundir.schema import SoftwareEntry
 from orchestrator.sweep.blocks import Block
 from orchestrator.workers import failure_policy
-from orchestrator.workers.failure_policy import EndVariant, GiveUp, LeaveOwed, PutBack
 from orchestrator.workers.replica import BlockReport, Loaded
-from orchestrator.workers.replica_slots import Event, ReplicaSlot, ReplicaSlots, VariantWork
+from orchestrator.workers.replica_slots import ReplicaSlot, ReplicaSlots
 from orchestrator.workers.stopping import Next, ReportedScores, StoppingPolicy
 
 Watcher = Callable[[SweepProgress], None]
@@ -36,50 +34,30 @@ SECONDS_TO_FAIL = 5.0  # of all parts of a replica over several nodes, after the
 class Dispatcher:
     """Runs the blocks of a sweep on replicas until none is owed.
 
-    Args:
-        work: of each variant that owes something.
-        max_replicas: replicas that may run at once; None for as many as there is room for.
-        nodes: of the Ray cluster.
-        progress: counts to keep.
-        give_up: writes an error row for each sample of a block that cannot be answered, with the reason;
-            returns the scores if wanted.
-        watch: called whenever something happened.
-        log: gets an event for every replica started, loaded, lost or closed, every block that failed and
-            every temperature of a variant that was decided.
-        stopping: which samples are still needed.
-        record: called with what a replica runs, before it gets a block.
+    The log of the slots also gets an event for every block that failed, and every temperature of a variant
+    that was decided.
     """
 
     def __init__(
         self,
-        work: Iterable[VariantWork],
+        slots: ReplicaSlots,
         *,
-        max_replicas: int | None,
-        nodes: Nodes,
-        progress: SweepProgress,
-        give_up: Callable[[Block, str], ReportedScores | None],
+        give_up: Callable[[Block, str], ReportedScores | None],  # writes error rows, with a reason
         watch: Watcher,
-        log: Callable[[Event], None],
-        stopping: StoppingPolicy | None = None,
-        record: Callable[[SoftwareEntry], object] = lambda _: None,
+        stopping: StoppingPolicy | None = None,  # which samples are still needed
+        record: Callable[[SoftwareEntry], object] = lambda _: None,  # gets what runs, before it gets a block
     ) -> None:
-        self._record = record
-        self._work = {one.job.variant.name: one for one in work}
-        self._progress = progress
-        self._give_up = give_up
-        self._watch = watch
-        self._log = log
-        self._nodes = nodes
+        self._slots, self._work = slots, slots.work
+        self._progress, self._log = slots.progress, slots.log
+        self._give_up, self._watch, self._record = give_up, watch, record
         self._stopping = stopping or StoppingPolicy()
-        self._decided: set[tuple[str, float]] = set()
-        self._slots = ReplicaSlots(max_replicas=max_replicas, nodes=nodes, progress=progress, log=log)
 
     def run(self) -> None:
         """Work until nothing more can be answered or the sweep is to stop; no replica is left then."""
         try:
             self._drop_decided()
             self._fill_slots()
-            while (self._slots or self._slots.may_find_room(self._work.values())) and not self._progress.stop:
+            while (self._slots or self._slots.may_find_room()) and not self._progress.stop:
                 self._wait()
                 self._watch(self._progress)
                 self._slots.settle()
@@ -102,12 +80,9 @@ class Dispatcher:
                 if not loads.refusal and loads.try_again(time.monotonic()):
                     self._log({"event": "tried again", "variant": variant, "nodes": len(loads.failed)})
                 else:
-                    self._end_variant(variant, loads.end)
+                    self._end_variant(variant, loads.reason)
         queues = {name: work.queue for name, work in self._work.items()}
-        held_back = [name for name, queue in queues.items() if queue and self._is_held_back(queue.first())]
-        self._slots.fill(self._work, held_back)
-
-    # what goes out --------------------------------------------------------------------------------------
+        self._slots.fill([name for name, one in queues.items() if one and self._is_held_back(one.first())])
 
     def _feed(self) -> None:
         """Hand out what replicas may take, and close those whose variant has nothing left for them.
@@ -121,7 +96,7 @@ class Dispatcher:
             if slot.in_flight and now - slot.last_heard > SECONDS_UNTIL_STATUS and not slot.status_requested:
                 slot.status_requested = True
                 self._slots.expected[slot.actor.status.remote()] = slot
-            queue = self._work[slot.variant].queue
+            queue = slot.work.queue
             while queue and slot.may_take(block := queue.first()):
                 if self._slots.are_busy and self._is_held_back(block):  # never if nothing else is in flight
                     break
@@ -141,37 +116,33 @@ class Dispatcher:
         temperatures = {rerun.temperature for rerun in block.reruns}
         return any(self._stopping.next_for(block.variant, one) is Next.WAIT for one in temperatures)
 
-    def _put_back(self, block: Block) -> None:
-        """Queue a block again, as far as it is still needed."""
-        queue, counts = self._work[block.variant].queue, self._progress.variants[block.variant]
-        waiting = queue.samples
-        queue.put_back(block)
-        counts.asked_again += queue.samples - waiting
-        counts.not_needed = queue.dropped
+    def _put_back(self, blocks: Iterable[Block]) -> None:
+        """Queue blocks again, as far as they are still needed."""
+        for block in blocks:
+            queue, counts = self._work[block.variant].queue, self._progress.variants[block.variant]
+            waiting = queue.samples
+            queue.put_back(block)
+            counts.asked_again += queue.samples - waiting
+            counts.not_needed = queue.dropped
 
     def _drop_decided(self) -> None:
         """Drop what the stopping policy no longer needs, and the replicas that have nothing else to do."""
         for variant, work in self._work.items():
-            queue = work.queue
-            decided = [one for one in queue.temperatures if (variant, one) not in self._decided]
-            decided = [one for one in decided if self._stopping.next_for(variant, one) is Next.STOP]
+            queue, next_for = work.queue, self._stopping.next_for
+            decided = [one for one in queue.temperatures if next_for(variant, one) is Next.STOP]
             for temperature in decided:
-                self._decided.add((variant, temperature))
-                samples = queue.drop(temperature)
-                facts = {"variant": variant, "temperature": temperature, "not_needed": samples}
-                self._log({"event": "decided", **facts})
+                facts = {"temperature": temperature, "not_needed": queue.drop(temperature)}
+                self._log({"event": "decided", "variant": variant, **facts})
             self._progress.variants[variant].not_needed = queue.dropped
-            if decided and all((variant, one) in self._decided for one in queue.temperatures):
+            if decided and not queue.temperatures:
                 for slot in self._slots.of(variant):  # whatever it works on
                     if slot.in_flight:
-                        self._slots.log("withdrawn", slot, in_flight=slot.progress.in_flight)
-                    for block in slot.in_flight.values():
-                        self._put_back(block)  # drops it
+                        self._slots.tell("withdrawn", slot, in_flight=slot.progress.in_flight)
+                    self._put_back(slot.in_flight.values())  # drops them
                     self._slots.close(slot)
 
-    # what comes back ------------------------------------------------------------------------------------
-
     def _wait(self) -> None:
+        """Take what arrives within `POLL_SECONDS`: first what has been written, so that it counts as such."""
         arrived: list[Any] = []
         if expected := [*self._slots.expected, *self._slots.closing]:
             arrived, others = ray.wait(expected, num_returns=1, timeout=POLL_SECONDS)
@@ -180,7 +151,7 @@ class Dispatcher:
         else:
             time.sleep(POLL_SECONDS)
         self._slots.end_closed(arrived)
-        failed = []  # after what has been written, so that it counts as written
+        failed = []
         for reference in arrived:
             if (slot := self._slots.expected.pop(reference, None)) is None:
                 continue
@@ -188,29 +159,20 @@ class Dispatcher:
                 result = ray.get(reference)
             except RayError as error:
                 failed.append((slot, reference, error))
+                continue
+            slot.last_heard = time.monotonic()
+            if isinstance(result, Loaded):
+                self._loaded(slot, result)
+            elif isinstance(result, BlockReport):
+                self._written(slot, slot.taken_back(reference), result)
             else:
-                self._arrived(slot, reference, result)
+                slot.take_status(*result)
         for slot, reference, failure in failed:
             if slot in self._slots:
                 self._failed(slot, reference, *_most_telling(reference, failure, slot))
 
-    def _arrived(
-        self, slot: ReplicaSlot, reference: Any, result: Loaded | BlockReport | tuple[str, str | None]
-    ) -> None:
-        slot.last_heard = time.monotonic()
-        if isinstance(result, Loaded):
-            self._loaded(slot, result)
-        elif isinstance(result, BlockReport):
-            self._written(slot, _taken_back(slot, reference), result)
-        else:
-            node, slot.progress.problem = result
-            slot.status_requested = False
-            if len(slot.nodes) < 2:  # also where the model was loaded before this came
-                slot.nodes, slot.progress.node = (node,), node
-
     def _loaded(self, slot: ReplicaSlot, loaded: Loaded) -> None:
-        if loaded.software is not None:
-            self._record(loaded.software)
+        self._record(loaded.software)
         counts = self._progress.variants[slot.variant]
         seconds = time.monotonic() - slot.since
         slot.target_in_flight = loaded.target_in_flight
@@ -220,9 +182,9 @@ class Dispatcher:
         counts.loads += 1
         counts.load_seconds += seconds
         further = {"nodes": list(slot.nodes)} if len(slot.nodes) > 1 else {}
-        self._slots.log("loaded", slot, load_seconds=seconds, node=loaded.node, **further)
+        self._slots.tell("loaded", slot, load_seconds=seconds, node=loaded.node, **further)
         for node in slot.nodes:
-            self._work[slot.variant].failed_loads.forget(node)
+            slot.work.failed_loads.forget(node)
 
     def _written(self, slot: ReplicaSlot, block: Block, report: BlockReport) -> None:
         counts = self._progress.variants[slot.variant]
@@ -236,8 +198,7 @@ class Dispatcher:
         self._progress.metrics.setdefault(block.task, set()).update(report.metrics)
         if report.ended is not None:
             self._ended(slot, report.ended)  # which then has no more to do than the blocks in flight on it
-        for later in report.put_off:
-            self._put_back(later)
+        self._put_back(report.put_off)
         self._report(block, report.scores)
 
     def _report(self, block: Block, scores: ReportedScores | None) -> None:
@@ -250,8 +211,6 @@ class Dispatcher:
                 self._log({"event": "look", "variant": variant, **look.model_dump(mode="json")})
             counts.looks = looks
 
-    # what fails -----------------------------------------------------------------------------------------
-
     def _failed(self, slot: ReplicaSlot, reference: Any, cause: Exception, node: str) -> None:
         if isinstance(cause, EngineOptionError):
             self._refused(slot, str(cause), node)
@@ -262,28 +221,28 @@ class Dispatcher:
         elif isinstance(cause, (RayError, EngineDiedError)) or reference not in slot.in_flight:
             self._died(slot, cause, node)
         else:
-            self._block_failed(_taken_back(slot, reference), error_text(cause))
+            self._block_failed(slot.taken_back(reference), error_text(cause))
 
     def _ended(self, slot: ReplicaSlot, cause: EngineEndedError) -> None:
         """End a variant whose engine refuses its options or is away; once for all blocks that it leaves."""
-        if self._work[slot.variant].queue.ended:
+        if slot.work.queue.ended:
             return
         refused = isinstance(cause, EngineOptionError)
         others = [other for other in self._slots.of(slot.variant) if other is not slot]
         if refused and not all(other.is_loading for other in others):
             self._refused(slot, str(cause), slot.nodes[0])
             return
-        self._slots.log("refused" if refused else "away", slot, reason=str(cause))
+        self._slots.tell("refused" if refused else "away", slot, reason=str(cause))
         if not refused:
             self._progress.notes.append(f"{slot.variant}: {cause}")
-        self._end_variant(slot.variant, EndVariant(str(cause) if refused else None))
+        self._end_variant(slot.variant, str(cause) if refused else None)
 
     def _refused(self, slot: ReplicaSlot, reason: str, node: str) -> None:
         """An engine refuses its options: on its node only, if another replica of the variant is loaded."""
-        self._slots.log("refused", slot, node=node, reason=reason)
+        self._slots.tell("refused", slot, node=node, reason=reason)
         self._kill(slot)
         if all(other.is_loading for other in self._slots.of(slot.variant)):
-            self._work[slot.variant].failed_loads.refusal = reason
+            slot.work.failed_loads.refusal = reason
         self._load_failed(slot, node, reason, unfit=True)
 
     def _died(self, slot: ReplicaSlot, cause: Exception, node: str) -> None:
@@ -294,56 +253,51 @@ class Dispatcher:
         """
         own = isinstance(cause, (EngineDiedError, UnfitNodeError))
         reason = str(cause) if own else error_text(cause)
-        lost = self._nodes.lost_since(slot.since)
+        lost = self._slots.nodes.lost_since(slot.since)
         node_lost = isinstance(cause, ActorUnavailableError) or bool(lost & set(slot.nodes or lost))
         facts = {"node": node, "blocks": len(slot.in_flight), "node_lost": node_lost, "reason": reason}
-        self._slots.log("died", slot, **facts)
+        self._slots.tell("died", slot, **facts)
         blocks = list(slot.in_flight.values())
         self._slots.close(slot, dead=True)
         if slot.is_loading and not node_lost:
             self._load_failed(slot, node, reason, unfit=isinstance(cause, UnfitNodeError))
         for block in blocks:
-            self._carry_out(failure_policy.after_death(block, node_lost=node_lost), reason)
+            self._put_back(again := failure_policy.after_death(block, node_lost=node_lost))
+            if not again:
+                self._write_errors(block, reason)
 
     def _load_failed(self, slot: ReplicaSlot, node: str, reason: str, *, unfit: bool) -> None:
-        variant, loads = slot.variant, self._work[slot.variant].failed_loads
+        variant, loads = slot.variant, slot.work.failed_loads
         if loads.add(node, reason, time.monotonic(), since=slot.since, unfit=unfit):
             self._log({"event": "left out", "variant": variant, "node": node, "reason": reason})
             note = f"{variant} leaves out node {node[:8] or 'unknown'}: {reason}"
             if len(loads.left_out) <= MOST_TOLD and note not in self._progress.notes:
                 self._progress.notes.append(note)
 
-    def _end_variant(self, variant: str, end: EndVariant) -> None:
+    def _end_variant(self, variant: str, refusal: str | None) -> None:
+        """Ask nothing more of a variant; `refusal` is why its engine can never run, None if it may later."""
         self._work[variant].queue.end()
         self._stopping.ended(variant)
-        if end.refusal is not None:
-            self._progress.variants[variant].refusal = end.refusal
+        self._progress.variants[variant].refusal = refusal or self._progress.variants[variant].refusal
 
     def _kill(self, slot: ReplicaSlot) -> None:
         """End a replica; no block of it is suspected."""
-        for block in slot.in_flight.values():
-            self._put_back(block)
+        self._put_back(slot.in_flight.values())
         self._slots.close(slot, dead=True)
 
     def _block_failed(self, block: Block, reason: str) -> None:
         facts = {"variant": block.variant, "task": block.task, "block": block.name, "reason": reason}
         self._log({"event": "failed", **facts})
-        self._carry_out(failure_policy.after_failure(block), reason)
-
-    def _carry_out(self, action: PutBack | GiveUp | LeaveOwed, reason: str) -> None:
-        if isinstance(action, PutBack):
-            for block in action.blocks:
-                self._put_back(block)
-        elif isinstance(action, GiveUp):
-            self._write_errors(action.block, reason)
-        else:
-            block = action.block
-            self._work[block.variant].queue.leave(block)
-            self._progress.variants[block.variant].lost += block.samples
-            remain = "1 sample remains" if block.samples == 1 else f"{block.samples} samples remain"
-            self._progress.notes.append(f"{block.variant}/{block.task}: {remain} missing, because {reason}")
+        if (again := failure_policy.after_failure(block)) is not None:
+            self._put_back([again])
+            return
+        self._work[block.variant].queue.leave(block)
+        self._progress.variants[block.variant].lost += block.samples
+        remain = "1 sample remains" if block.samples == 1 else f"{block.samples} samples remain"
+        self._progress.notes.append(f"{block.variant}/{block.task}: {remain} missing, because {reason}")
 
     def _write_errors(self, block: Block, reason: str) -> None:
+        """Give up a block, whose samples become rows with an error."""
         try:
             scores = self._give_up(block, reason)
         except OSError as error:
@@ -353,13 +307,6 @@ class Dispatcher:
         counts.done += block.samples
         counts.errors += block.samples
         self._report(block, scores)
-
-
-def _taken_back(slot: ReplicaSlot, reference: Any) -> Block:
-    """The block of a result, which is in flight no more."""
-    block = slot.in_flight.pop(reference)
-    slot.progress.in_flight -= block.samples
-    return block
 
 
 def _most_telling(reference: Any, error: RayError, slot: ReplicaSlot) -> tuple[Exception, str]:

@@ -23,27 +23,20 @@ from orchestrator.sweep.scores import parsed_values
 from orchestrator.workers.block_queue import BlockQueue
 from orchestrator.workers.dispatcher import Dispatcher, Watcher
 from orchestrator.workers.replica import Job
-from orchestrator.workers.replica_slots import VariantWork
+from orchestrator.workers.replica_slots import ReplicaSlots, VariantWork
 from orchestrator.workers.sample_rows import failed_block, items_table, samples_table
-from orchestrator.workers.stopping import ReportedScores, StoppingPolicy, still_needed
+from orchestrator.workers.stopping import ReportedScores, StoppingPolicy, reported_scores, still_needed
 
 
 def execute(
     plan: Plan,
-    progress: SweepProgress,
+    progress: SweepProgress,  # to keep; see `Plan.initial_counts`
     *,
-    address: str | None,
+    address: str | None,  # of the Ray cluster that was joined; None starts one on this machine
     watch: Watcher,
-    stopping: StoppingPolicy | None = None,
+    stopping: StoppingPolicy | None = None,  # which samples are no longer needed; by default all are needed
 ) -> None:
-    """Run all missing samples of a plan, on the Ray cluster that was joined or on this machine.
-
-    Args:
-        plan: what is owed; its documents have been written.
-        progress: counts to keep; see `Plan.initial_counts`.
-        address: of the Ray cluster that was joined; None starts one here.
-        watch: called whenever something happened.
-        stopping: which samples are no longer needed; by default all are needed.
+    """Run all missing samples of a plan whose documents have been written.
 
     Raises:
         UserError: there is no Ray cluster, or no node of it has the resources of a replica.
@@ -69,33 +62,19 @@ def execute(
             rows = samples_table(block, samples, plan.columns)
             software = record(plan.software)
             sweep.store.write_block(block.variant, block.task, block.name, rows, software)
-            return ReportedScores.of(samples, policy.deciding_metrics.get(block.task))
+            return reported_scores(samples, policy.deciding_metrics.get(block.task))
 
         work = _work(plan, nodes, policy)
         replicas = sweep.config.cluster.replicas
-        max_replicas = None if replicas == "auto" else replicas
-        dispatcher = Dispatcher(
-            work,
-            max_replicas=max_replicas,
-            nodes=nodes,
-            progress=progress,
-            give_up=give_up,
-            watch=watch,
-            log=heartbeat.log,
-            stopping=policy,
-            record=record,
-        )
-        requested = None if address is None else max_replicas
-        with resources.autoscaling_request([one.resources for one in work], requested):
-            dispatcher.run()
+        most = None if replicas == "auto" else replicas
+        slots = ReplicaSlots(work, max_replicas=most, nodes=nodes, progress=progress, log=heartbeat.log)
+        requested = None if address is None else most
+        with resources.autoscaling_request([one.job.resources for one in work], requested):
+            Dispatcher(slots, give_up=give_up, watch=watch, stopping=policy, record=record).run()
 
 
 def _work(plan: Plan, nodes: resources.Nodes, stopping: StoppingPolicy) -> list[VariantWork]:
-    """The work of every variant that owes something.
-
-    Raises:
-        UserError: replicas of some variants fit on no node.
-    """
+    """The work of every variant that owes something; a `UserError` if a replica of one fits on no node."""
     sweep, store = plan.sweep, plan.sweep.store
     taken = {
         name: resources.replica_resources(variant.cluster, variant.kind, nodes.now())
@@ -106,38 +85,35 @@ def _work(plan: Plan, nodes: resources.Nodes, stopping: StoppingPolicy) -> list[
     if unplaced := [f"{name}: {reason}" for name, reason in reasons.items() if reason]:
         raise UserError(f"The Ray cluster cannot fit these replicas: {'; '.join(unplaced)}.")
     references = {key: (ray.put(sweep.built.pop(key)),) for key in list(sweep.built)}  # Ray keeps them now
-    holder = owner(store)
-
-    def work(name: str) -> VariantWork:
-        variant, cells = sweep.variants[name], plan.cells_of(name)
+    work = []
+    for name, own in taken.items():
         job = Job(
-            variant=variant,
+            variant=sweep.variants[name],
+            resources=own,
             sampling=sweep.config.sampling,
+            prompt=sweep.config.prompt,
             store_url=str(store.local_folder or store.url),
+            owner=owner(store),
             tasks={task: one.spec for task, one in sweep.tasks.items()},
             items={task: references[sweep.renderings[name], task] for task in sweep.tasks},
             columns=plan.columns,
-            gpus=taken[name].gpus,
-            owner=holder,
             software=plan.software,
-            scoring_processes=resources.scoring_processes(taken[name]),
-            think_end_token=sweep.config.prompt.think_end_token,
-            must_fit=sweep.config.prompt.must_fit,
             deciding_metrics=dict(stopping.deciding_metrics),
         )
-        owed: Counter[float] = Counter()
-        for cell in cells:
-            owed += cell.owed_by_temperature  # leaves out zeros
-        most = 1 if variant.kind.served else None  # one keeps a server busy
-        return VariantWork(job, taken[name], BlockQueue(in_order_of_work(cells), owed), most)
-
-    return [work(name) for name in taken]
+        cells = plan.cells_of(name)
+        owed = sum((cell.owed_by_temperature for cell in cells), Counter[float]())  # leaves out zeros
+        work.append(VariantWork(job, BlockQueue(in_order_of_work(cells), owed)))
+    return work
 
 
 def _record(plan: Plan, progress: SweepProgress, heartbeat: Heartbeat) -> Callable[[SoftwareEntry], str]:
     """Adds what will write samples to the manifest; returns the ID that the samples are to name."""
     store, known = plan.sweep.store, plan.manifest["software"]
     holder = owner(store)
+
+    def write() -> None:
+        if owner(store) == holder:  # the manifest of another submit is not ours to replace
+            store.write_manifest(plan.manifest)
 
     def record(entry: SoftwareEntry) -> str:
         name = software_id(entry)
@@ -148,10 +124,6 @@ def _record(plan: Plan, progress: SweepProgress, heartbeat: Heartbeat) -> Callab
             except OSError as error:  # samples would name what nobody explains
                 progress.stop = f"the manifest cannot be written ({error_text(error)})"
         return name
-
-    def write() -> None:
-        if owner(store) == holder:  # the manifest of another submit is not ours to replace
-            store.write_manifest(plan.manifest)
 
     return record
 
@@ -171,12 +143,8 @@ def write_documents(plan: Plan) -> None:
 def conclude(plan: Plan, progress: SweepProgress, holder: str) -> None:
     """After a submit, list the scores that only answers told, and aggregate as lm-eval does.
 
-    What the storage does not take is noted; the samples are there, and the next submit does it again.
-
-    Args:
-        plan: of the submit.
-        progress: what it has written.
-        holder: the submit; see `lease.owner`. The run of another one is left as it is.
+    What the storage does not take is noted; the samples are there, and the next submit does it again. If
+    `holder` has the run no longer (`lease.owner`), it is left as it is.
     """
     store, here = plan.sweep.store, {(cell.variant, cell.task) for cell in plan.cells}
     try:

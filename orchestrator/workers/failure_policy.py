@@ -7,7 +7,7 @@ example because storage or the task's files fail) is retried a few times and the
 """
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import inf
 
 from orchestrator.sweep.blocks import Block
@@ -20,93 +20,48 @@ DEATHS_UNTIL_SPLIT = 2
 DEATHS_UNTIL_GIVEN_UP = 3  # of a single sample; bad luck rarely strikes the same one so often
 
 
-@dataclass(frozen=True)
-class PutBack:
-    """Queue these blocks again: the block itself, or its halves."""
+def after_death(block: Block, *, node_lost: bool) -> tuple[Block, ...]:
+    """What to queue again of a block whose replica died; nothing if its one sample is to become an error row.
 
-    blocks: tuple[Block, ...]
-
-
-@dataclass(frozen=True)
-class GiveUp:
-    """Write an error row for the single sample of this block."""
-
-    block: Block
-
-
-@dataclass(frozen=True)
-class LeaveOwed:
-    """Stop trying this block; a later submit will retry it."""
-
-    block: Block
-
-
-@dataclass(frozen=True)
-class EndVariant:
-    """Stop this variant; its blocks stay missing, and the other variants continue.
-
-    Attributes:
-        refusal: why the engine can never run the variant; None if a later submit may succeed.
-    """
-
-    refusal: str | None
-
-
-def after_death(block: Block, *, node_lost: bool) -> PutBack | GiveUp:
-    """What becomes of a block whose replica died.
-
-    Args:
-        block: as it was handed out, with the deaths before this one.
-        node_lost: whether the replica died with its node.
+    The block is as it was handed out, with the deaths before this one; those with a node do not count.
     """
     if node_lost:
-        return PutBack((block,))
+        return (block,)
     suspect = replace(block, deaths=block.deaths + 1)
     if suspect.samples == 1:
-        return GiveUp(suspect) if suspect.deaths >= DEATHS_UNTIL_GIVEN_UP else PutBack((suspect,))
-    if suspect.deaths >= DEATHS_UNTIL_SPLIT:
-        return PutBack(tuple(replace(half, deaths=1) for half in suspect.halves()))
-    return PutBack((suspect,))
+        return (suspect,) if suspect.deaths < DEATHS_UNTIL_GIVEN_UP else ()
+    if suspect.deaths < DEATHS_UNTIL_SPLIT:
+        return (suspect,)
+    return tuple(replace(half, deaths=1) for half in suspect.halves())
 
 
-def after_failure(block: Block) -> PutBack | LeaveOwed:
-    """What becomes of a block that a living replica could not finish.
-
-    Args:
-        block: as it was handed out, with the failures before this one.
-    """
-    failed = replace(block, failures=block.failures + 1)
-    return PutBack((failed,)) if failed.failures < MAX_FAILURES else LeaveOwed(block)
+def after_failure(block: Block) -> Block | None:
+    """What to queue again of a block that a living replica could not finish; None if it stays missing."""
+    failures = block.failures + 1  # `block` is as it was handed out
+    return replace(block, failures=failures) if failures < MAX_FAILURES else None
 
 
-@dataclass
 class FailedLoads:
     """Where loads of one variant have failed, and where the next may be tried.
 
     After a failed load its node rests, the longer the more has failed, and the next is tried elsewhere. Other
     loads that were under way there do not count. After `MAX_FAILED_LOADS` in a row the node is left out. When
     no node is left, each is tried once more. Moments are those of one monotonic clock.
-
-    Attributes:
-        failed: failures in a row by node; "" is a node that is not known.
-        loads: failed loads of the variant since one worked.
-        refusal: what the engine said of its options or its model while no replica was loaded.
-        last_reason: what the last load failed of.
     """
 
-    failed: Counter[str] = field(default_factory=Counter)
-    loads: int = 0
-    refusal: str | None = None
-    last_reason: str = ""
-    _noted: dict[str, float] = field(default_factory=dict)
-    _rests: dict[str, float] = field(default_factory=dict)
-    _tried_again: bool = False
+    def __init__(self) -> None:
+        self.failed: Counter[str] = Counter()  # in a row, by node; "" is a node that is not known
+        self.loads = 0  # that have failed since one worked
+        self.refusal: str | None = None  # what the engine said of its options while no replica was loaded
+        self.last_reason = ""
+        self._noted: dict[str, float] = {}
+        self._rests: dict[str, float] = {}
+        self._tried_again = False
 
     def add(self, node: str, reason: str, now: float, *, since: float = inf, unfit: bool = False) -> bool:
         """A load has failed, which was under way since a moment; `unfit`: none can ever work there.
 
-        Returns:
-            whether that makes its node one to leave out.
+        Returns whether that makes its node one to leave out.
         """
         self.loads += 1
         self.last_reason = reason
@@ -144,11 +99,11 @@ class FailedLoads:
         return bool(again)
 
     @property
-    def end(self) -> EndVariant:
-        """What becomes of the variant when no node is left and no replica lives."""
+    def reason(self) -> str:
+        """Why the variant ends when no node is left and no replica lives."""
         times = f" {self.loads} times" if self.loads > 1 else ""
         nodes = f" on {len(self.failed)} nodes" if len(self.failed) > 1 else ""
-        return EndVariant(self.refusal or f"its model failed to load{times}{nodes}: {self.last_reason}")
+        return self.refusal or f"its model failed to load{times}{nodes}: {self.last_reason}"
 
     @property
     def _rest(self) -> float:

@@ -1,180 +1,152 @@
 """A replica: a Ray actor with one loaded engine, which writes the answers to each block as a Parquet file.
 
-An engine that needs several nodes has the replica on the first of them, and a *follower* on each other.
+An engine that needs several nodes has the replica on the first of them, and a follower on each other.
 """
 
 import os
+import platform
+import re
 import socket
+import subprocess
+import sys
+import tempfile
+import threading
 import time
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 import pyarrow.compute as pc
 import ray
-from pyarrow import Schema, Table
+from pyarrow import Schema
 
 from orchestrator.cluster.processes import end_children_with_this_process
+from orchestrator.cluster.resources import ReplicaResources, scoring_processes
 from orchestrator.config.environment import set_library_environment
-from orchestrator.config.schema import SamplingConfig
+from orchestrator.config.schema import PromptConfig, SamplingConfig
 from orchestrator.config.variants import Variant
-from orchestrator.engines.base import (
-    Engine,
-    EngineDiedError,
-    EngineEndedError,
-    NodeGroup,
-    UnfitNodeError,
-)
+from orchestrator.engines.base import Engine, EngineDiedError, EngineEndedError, NodeGroup, UnfitNodeError
 from orchestrator.engines.kind import EngineKind
 from orchestrator.retry import retry_storage
+from orchestrator.rundir.identity import digest
 from orchestrator.rundir.lease import owner
-from orchestrator.rundir.manifest import software_id
-from orchestrator.rundir.schema import SoftwareEntry, unlisted_scores
+from orchestrator.rundir.manifest import package_versions, software_id
+from orchestrator.rundir.schema import HardwareEntry, SoftwareEntry, unlisted_scores
 from orchestrator.rundir.store import RunStore, replica_log_name
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import Requests, TaskSpec, set_up_lm_eval
 from orchestrator.workers.answer_block import answer_block, put_off_refused
-from orchestrator.workers.replica_log import keep_log, say
 from orchestrator.workers.sample_rows import samples_table
 from orchestrator.workers.scoring_pool import ScoringPool
-from orchestrator.workers.software_here import software_here
-from orchestrator.workers.stopping import ReportedScores
+from orchestrator.workers.stopping import ReportedScores, reported_scores
+
+SECONDS_BETWEEN_SENDS = 10.0
+MAX_LOG_BYTES = 1 << 20  # of a log that has to be sent; its end is what matters
+SECONDS_TO_ANSWER = 30
+ASK = ("nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader")
+"""The driver's own tool: asking torch would take memory of the GPU for a process that does not compute."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a replica needs to know of its variant.
-
-    Attributes:
-        tasks: leaf tasks by name.
-        items: per task, a one-element tuple with the Ray reference to its requests (in a tuple so that Ray
-            hands over the reference, not the items).
-        owner: the submit it works for; see `lease.owner`.
-        software: what the submit runs.
-        scoring_processes: most of them at a time.
-        think_end_token: text that ends the thinking part of an answer; None without one.
-        must_fit: whether a prompt that does not fit is an error; else it is cut.
-        deciding_metrics: the "metric,filter" whose scores its reports carry, by task; see `StoppingPolicy`.
-    """
+    """What a replica needs to know of its variant."""
 
     variant: Variant
+    resources: ReplicaResources
     sampling: SamplingConfig
+    prompt: PromptConfig
     store_url: str
-    tasks: dict[str, TaskSpec]
-    items: dict[str, tuple[Any]]
+    owner: str  # the submit it works for; see `lease.owner`
+    tasks: Mapping[str, TaskSpec]  # leaf tasks
+    items: Mapping[str, tuple[Any]]  # by task: Ray's reference to its requests; bare, Ray would fetch it
     columns: Schema
-    gpus: float
-    owner: str
-    software: SoftwareEntry | None = None
-    scoring_processes: int = 1
-    think_end_token: str | None = None
-    must_fit: bool = False
-    deciding_metrics: Mapping[str, str] = field(default_factory=dict)
+    software: SoftwareEntry  # what the submit runs
+    deciding_metrics: Mapping[str, str]  # by task, whose scores reports carry; see `StoppingPolicy`
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model has been loaded.
-
-    Attributes:
-        target_in_flight: requests to keep in flight.
-        node: Ray's ID of the replica's node, or of its first one.
-        software: what it runs, and on what hardware; files that it writes have the ID of this.
-    """
+    """A model has been loaded: requests to keep in flight, Ray's ID of its node, and what runs there."""
 
     target_in_flight: int
     node: str
-    software: SoftwareEntry | None = None
+    software: SoftwareEntry
 
 
 @dataclass(frozen=True)
 class BlockReport:
-    """A block has been written.
+    """A block has been written."""
 
-    Attributes:
-        samples: rows written.
-        errors: rows among them with an error.
-        prompt_tokens, output_tokens: over all rows.
-        put_off: blocks of samples that were not written, since a server has refused them for the first time,
-            or the engine ended before it had answered them.
-        ended: why the engine answers no more; None if it does.
-        metrics: every "metric,filter" of its rows that the manifest does not list.
-        scores: under the task's deciding metric; None if the stopping policy wants none.
-    """
-
-    samples: int
-    errors: int
+    samples: int  # rows written
+    errors: int  # rows among them with an error
     prompt_tokens: int
     output_tokens: int
-    scores: ReportedScores | None = None
-    put_off: tuple[Block, ...] = ()
-    ended: EngineEndedError | None = None
-    metrics: tuple[str, ...] = ()
+    scores: ReportedScores | None = None  # if the stopping policy wants them
+    put_off: tuple[Block, ...] = ()  # of samples not written: see `put_off_refused`
+    ended: EngineEndedError | None = None  # why the engine answers no more, if it does not
+    metrics: tuple[str, ...] = ()  # every "metric,filter" of its rows that the manifest does not list
 
 
 class Replica:
     """One loaded engine; `run` may be called from several threads, whose requests share its batches.
 
-    Args:
-        job: the variant and its tasks.
-        number: counts the replicas of a submit; part of the log's name.
+    Replicas of a submit are numbered. A *follower*, whose rank is not 0, has the workers of such an engine on
+    one more node; they take their work from the first node, not from here.
     """
 
-    def __init__(self, job: Job, number: int) -> None:
+    def __init__(self, job: Job, number: int, rank: int = 0) -> None:
         end_children_with_this_process()
         set_library_environment()
-        set_up_lm_eval()
-        self._job = job
+        if not rank:
+            set_up_lm_eval()
+        self._job, self._rank = job, rank
         self._node = str(ray.get_runtime_context().get_node_id())
         self._store = RunStore(job.store_url, must_answer=False)
         self._items: dict[str, Requests] = {}
-        self._scoring = ScoringPool(job.tasks, job.scoring_processes)
+        self._scoring = ScoringPool(job.tasks, scoring_processes(job.resources))
         self._engine: Engine | None = None
         self._software: str | None = None
         self._storage_error: str | None = None
-        self._end_log = keep_log(self._store, replica_log_name(number, job.variant.name))
+        name = f"{job.variant.name}-node-{rank}" if rank else job.variant.name
+        self._end_log = keep_log(self._store, replica_log_name(number, name))
 
-    def form_group(self, nodes: int) -> NodeGroup:
+    def form_group(self) -> NodeGroup:
         """The group of nodes that this one leads: its followers get it as their argument."""
         with socket.socket() as probe:
             probe.bind(("", 0))
             port = probe.getsockname()[1]
-        return nodes, ray.util.get_node_ip_address(), port
+        return self._job.resources.nodes, ray.util.get_node_ip_address(), port
 
     def load(self, group: NodeGroup | None = None) -> Loaded:
-        """Load the model.
-
-        Args:
-            group: the nodes of the engine, of which this is the first; None if it is the only one.
+        """Load the model, in a group of nodes of which this is the first; None if it is the only one.
 
         Raises:
             EngineOptionError: the engine refuses its options or its model.
             EngineDiedError: it could not be loaded now.
             UnfitNodeError: this node cannot see the run directory or the folder of the model.
         """
-        started, job, node = time.monotonic(), self._job, self._node
+        started, job, model = time.monotonic(), self._job, self._job.variant.model
         with ExitStack() as unless_loaded:
             unless_loaded.callback(self._end_log)  # the replica is then killed, and its last words tell why
             if not retry_storage(self._store.has_run, self._report_storage_error):
                 raise UnfitNodeError(
-                    f"node {node[:8]} cannot see the run directory {self._store.url}: set --run-dir to a "
-                    "folder that all nodes share, or to a URL such as s3://bucket/run"
+                    f"node {self._node[:8]} cannot see the run directory {self._store.url}: set --run-dir to "
+                    "a folder that all nodes share, or to a URL such as s3://bucket/run"
                 )
-            if Path(job.variant.model).is_absolute() and not Path(job.variant.model).exists():
-                raise UnfitNodeError(f"node {node[:8]} has no model folder {job.variant.model}")
+            if Path(model).is_absolute() and not Path(model).exists():
+                raise UnfitNodeError(f"node {self._node[:8]} has no model folder {model}")
             self._scoring.start()
-            kind = job.variant.kind if group is None else _on_this_node(job.variant.kind, group, 0)
-            self._engine = kind.load(job.gpus)
+            kind = job.variant.kind if group is None else self._on_this_node(group)
+            self._engine = kind.load(job.resources.gpus)
             say(f"lldeg: {job.variant.name} loaded in {time.monotonic() - started:.1f} s")
-            driver = job.software or {"versions": {}, "commit": None}
-            software = software_here(driver, job.variant.kind, gpus=job.gpus, dtype=self._engine.dtype)
+            software = software_here(job, self._engine.dtype)
             self._software = software_id(software)
             unless_loaded.pop_all()
-            return Loaded(self._engine.target_in_flight, node, software)
+            return Loaded(self._engine.target_in_flight, self._node, software)
 
     def run(self, block: Block) -> BlockReport:
         """Answer, score and write a block; if the engine ends, as much of it as was answered by then.
@@ -189,40 +161,31 @@ class Replica:
             (reference,) = job.items[task]
             self._items[task] = ray.get(reference)
         ends: list[EngineEndedError] = []
+        score, sampling = partial(self._scoring.score, task), job.sampling.of_task(job.tasks[task].sampling)
         answered = answer_block(
-            block,
-            partial(self._scoring.score, task),
-            self._items[task],
-            self._engine,
-            job.sampling.of_task(job.tasks[task].sampling),
-            think_end_token=job.think_end_token,
-            must_fit=job.must_fit,
-            on_end=ends.append,
+            block, score, self._items[task], self._engine, sampling, prompt=job.prompt, on_end=ends.append
         )
         samples, put_off = put_off_refused(block, answered)
         rows = samples_table(block, samples, job.columns)
+
+        def write() -> None:
+            if owner(self._store) != job.owner:  # which may write the same samples in another block
+                raise RuntimeError(f"another lldeg submit has taken over {self._store.url}")
+            self._store.write_block(block.variant, task, block.name, rows, self._software)
+
         if samples:
-            retry_storage(lambda: self._write(block, rows), self._report_storage_error)
+            retry_storage(write, self._report_storage_error)
         self._storage_error = None
         return BlockReport(
             samples=len(samples),
             errors=len(rows) - rows["error"].null_count,
             prompt_tokens=pc.sum(rows["prompt_tokens"]).as_py() or 0,
             output_tokens=pc.sum(rows["output_tokens"]).as_py() or 0,
-            metrics=unlisted_scores(job.columns, rows.schema),
-            scores=ReportedScores.of(samples, job.deciding_metrics.get(task)),
+            scores=reported_scores(samples, job.deciding_metrics.get(task)),
             put_off=put_off,
             ended=next((type(end)(str(end)) for end in ends), None),
+            metrics=unlisted_scores(job.columns, rows.schema),
         )
-
-    def _write(self, block: Block, rows: Table) -> None:
-        """Write a block, unless another submit has taken over the run since this replica was started.
-
-        The other submit may have the same samples in another block, and they would be written twice.
-        """
-        if owner(self._store) != self._job.owner:
-            raise RuntimeError(f"another lldeg submit has taken over {self._store.url}")
-        self._store.write_block(block.variant, block.task, block.name, rows, self._software)
 
     def close(self) -> None:
         """Free the model."""
@@ -239,46 +202,112 @@ class Replica:
         self._storage_error = f"storage error, retrying: {reason}"
         say(f"lldeg: {self._storage_error}")
 
-
-class Follower:
-    """The workers of an engine on one more node; they take their work from the first node, not from here.
-
-    Args:
-        job: that of the replica.
-        number: that of the replica.
-        rank: which of the replica's nodes this is; the first has 0.
-    """
-
-    def __init__(self, job: Job, number: int, rank: int) -> None:
-        end_children_with_this_process()
-        set_library_environment()
-        self._job, self._rank = job, rank
-        name = replica_log_name(number, f"{job.variant.name}-node-{rank}")
-        self._end_log = keep_log(RunStore(job.store_url, must_answer=False), name)
-
     def follow(self, group: NodeGroup) -> None:
-        """Run the workers for as long as they live.
+        """Run the workers of this node for as long as they live.
 
         Raises:
             EngineOptionError: the engine refuses its options or its model.
             EngineDiedError: they have ended; without them the engine cannot go on.
         """
         try:
-            _on_this_node(self._job.variant.kind, group, self._rank).follow(self._job.gpus)
+            self._on_this_node(group).follow(self._job.resources.gpus)
         finally:
             self._end_log()
-        raise EngineDiedError(f"its workers on node {ray.get_runtime_context().get_node_id()[:8]} ended")
+        raise EngineDiedError(f"its workers on node {self._node[:8]} ended")
+
+    def _on_this_node(self, group: NodeGroup) -> EngineKind:
+        """What this node of a group loads or follows; engines then listen at the address that Ray uses."""
+        address = ray.util.get_node_ip_address()
+        os.environ["VLLM_HOST_IP"] = address
+        for interface, held in psutil.net_if_addrs().items():
+            if any(one.address == address for one in held):  # gloo's own choice is often a loopback
+                os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        return self._job.variant.kind.on_node(group, self._rank)
 
 
-def _on_this_node(kind: EngineKind, group: NodeGroup, rank: int) -> EngineKind:
-    """What this node of a group loads or follows; engines then listen at the address that Ray uses.
+# its log, without which it continues if that cannot be written ----------------------------------------------
 
-    Raises:
-        EngineOptionError: the engine cannot be spread over nodes with these options.
+
+def keep_log(store: RunStore, name: str) -> Callable[[], None]:
+    """Redirect what this process prints from now on, native libraries included, to a log of the run.
+
+    On a disk it is written at once. For an object store it is kept on this node's disk, and the end of it is
+    sent every few seconds, and once more when what is returned is called.
     """
-    address = ray.util.get_node_ip_address()
-    os.environ["VLLM_HOST_IP"] = address
-    for interface, held in psutil.net_if_addrs().items():
-        if any(one.address == address for one in held):  # gloo's own choice is often a loopback
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
-    return kind.on_node(group, rank)
+
+    def print_to(stream: IO[bytes]) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+
+    if store.local_folder is not None:
+        with suppress(OSError), store.open_log(name) as stream:
+            print_to(stream)
+        return lambda: None
+    spool = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process lives
+    ended = threading.Event()
+
+    def send() -> None:
+        sent, last = 0, False
+        while not last:
+            last = ended.wait(SECONDS_BETWEEN_SENDS)
+            if (size := os.fstat(spool.fileno()).st_size) != sent:
+                with suppress(OSError):
+                    end = os.pread(spool.fileno(), MAX_LOG_BYTES, max(0, size - MAX_LOG_BYTES))
+                    store.write_log(name, end)
+                    sent = size
+
+    def end_log() -> None:
+        ended.set()
+        thread.join(timeout=SECONDS_BETWEEN_SENDS)
+
+    thread = threading.Thread(target=send, name="send-log", daemon=True)
+    print_to(spool)
+    thread.start()
+    return end_log
+
+
+def say(text: str) -> None:
+    """Print a line; if the disk under the log is full, the line is lost."""
+    with suppress(OSError):
+        print(text, flush=True)  # noqa: T201 - the replica's own log
+
+
+# what it runs, and on what ----------------------------------------------------------------------------------
+
+
+def software_here(job: Job, dtype: str | None) -> SoftwareEntry:
+    """What this process runs for a job, and where; `dtype` is the number format of its engine, if known."""
+    versions, kind = package_versions(), job.variant.kind
+    if "lldeg" in job.software["versions"]:  # which is sent to all nodes
+        versions["lldeg"] = job.software["versions"]["lldeg"]
+    host = digest(socket.gethostname())[:12]
+    hardware: HardwareEntry = {"host": host, "device": None, "cuda": None, "driver": None, "dtype": dtype}
+    if kind.runs_on_cpu(job.resources.gpus) and not kind.served:  # the server's hardware is its own
+        named = None
+        with suppress(OSError):
+            named = re.search(r"(?m)^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text("utf-8"))
+        hardware["device"] = named[1] if named else platform.machine()
+    elif not kind.served:
+        hardware["device"], hardware["driver"] = _gpus()
+        built_for = getattr(sys.modules.get("torch"), "version", None)  # CUDA or ROCm, if it uses torch
+        hardware["cuda"] = getattr(built_for, "cuda", None) or getattr(built_for, "hip", None)
+    return {"versions": versions, "commit": job.software.get("commit"), "hardware": hardware}
+
+
+def _gpus() -> tuple[str | None, str | None]:
+    """The models of the GPUs that this process sees, and the version of their driver."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    command = [*ASK, *([f"--id={visible}"] if visible and "MIG" not in visible else [])]
+    models: set[str] = set()
+    drivers: set[str] = set()
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS_TO_ANSWER, check=True)  # noqa: S603 - fixed words, and Ray's numbers
+        pairs = [[part.strip() for part in line.rsplit(", ", 1)] for line in ran.stdout.splitlines()]
+        models, drivers = map(set, zip(*pairs, strict=True))
+    except (OSError, subprocess.SubprocessError, ValueError):  # not of NVIDIA
+        torch = sys.modules.get("torch")  # whose names serve where it computes in this process already
+        if torch is not None and torch.cuda.is_initialized():
+            models = {torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())}
+    return ", ".join(sorted(models)) or None, ", ".join(sorted(drivers)) or None

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from orchestrator.rundir.progress import ReplicaProgress, SweepProgress
 from orchestrator.sweep.blocks import Block
 from orchestrator.workers.block_queue import BlockQueue
 from orchestrator.workers.failure_policy import FailedLoads
-from orchestrator.workers.replica import Follower, Job, Replica
+from orchestrator.workers.replica import Job, Replica
 
 Event = dict[str, Any]
 """An event as JSON values; "event" names its kind."""
@@ -27,25 +27,15 @@ SECONDS_TO_RESERVE = 60.0  # several nodes; longer than Ray takes to notice that
 
 @dataclass
 class VariantWork:
-    """A variant's blocks that no replica works on, and what its replicas need.
-
-    Attributes:
-        job: what they need to know.
-        resources: what one of them takes of the Ray cluster.
-        queue: the blocks.
-        max_replicas: replicas of it that may run at once; None for as many as there is room for.
-        failed_loads: where loads of its model have failed.
-    """
+    """What replicas of a variant must know, the blocks that none works on, and where loads have failed."""
 
     job: Job
-    resources: ReplicaResources
     queue: BlockQueue
-    max_replicas: int | None = None
     failed_loads: FailedLoads = field(default_factory=FailedLoads)
 
     def wants_replica(self, replicas: int, loading: int) -> bool:
         """Whether another load pays: more blocks wait than the replicas still loading will take at once."""
-        if self.max_replicas is not None and replicas >= self.max_replicas:
+        if self.job.variant.kind.served and replicas:  # one keeps a server busy
             return False
         return self.failed_loads.allow_another(time.monotonic()) and self.queue.holds(loading + 1)
 
@@ -53,34 +43,53 @@ class VariantWork:
     def next_place(self) -> ReplicaResources:
         """What its next replica takes, and where that is not to be."""
         avoided = self.failed_loads.avoided(time.monotonic()) - {""}
-        return replace(self.resources, avoided=avoided) if avoided else self.resources
+        return replace(self.job.resources, avoided=avoided) if avoided else self.job.resources
 
 
-@dataclass
 class ReplicaSlot:
-    """A replica and what the dispatcher knows of it."""
+    """A replica, which it starts, and what the dispatcher knows of it."""
 
-    actor: Any
-    place: Placement
-    progress: ReplicaProgress
-    since: float  # loading or, once loaded, working
-    followers: Sequence[Any] = ()  # its actors on other nodes
-    parts: Sequence[Any] = ()  # with followers, what fails when the engine does on one of its nodes
-    nodes: Sequence[str] = ()  # by rank; empty until Ray has chosen them
-    target_in_flight: int | None = None  # None while the model loads
-    in_flight: dict[Any, Block] = field(default_factory=dict)  # by the reference that will return the report
-    last_heard: float = field(default_factory=time.monotonic)
-    status_requested: bool = False
-
-    @property
-    def variant(self) -> str:
-        """The variant whose engine it holds."""
-        return self.progress.variant
+    def __init__(self, work: VariantWork, number: int) -> None:
+        self.work, self.variant = work, work.job.variant.name
+        self.progress = ReplicaProgress(number=number, variant=self.variant)
+        self.place = place = Placement(work.next_place)
+        environment = replica_environment(work.job.variant)
+        shared = {"runtime_env": environment} if environment else {}
+        threads = MAX_BLOCKS_IN_FLIGHT + 1  # one to answer `status`
+        options = {**place.actor_options(0), **shared, "max_concurrency": threads}
+        self.actor = ray.remote(Replica).options(**options).remote(work.job, number)
+        self.followers = [
+            ray.remote(Replica).options(**place.actor_options(rank), **shared).remote(work.job, number, rank)
+            for rank in range(1, place.resources.nodes)
+        ]
+        self.parts: Sequence[Any] = ()  # if there are several, what fails when the engine does on one of them
+        if self.followers:
+            group = self.actor.form_group.remote()
+            loads = (self.actor.load, *(one.follow for one in self.followers))
+            self.parts = [load.remote(group) for load in loads]
+        self.results = self.parts or (self.actor.status.remote(), self.actor.load.remote())
+        self.nodes: Sequence[str] = ()  # Ray's IDs by rank, once it has chosen them
+        self.since = self.last_heard = time.monotonic()  # it began to load or, once loaded, to work
+        self.target_in_flight: int | None = None  # requests that the engine wants; None while its model loads
+        self.in_flight: dict[Any, Block] = {}  # by the references that will return their reports
+        self.status_requested = False
 
     @property
     def is_loading(self) -> bool:
         """Whether its model is not loaded yet."""
         return self.target_in_flight is None
+
+    def taken_back(self, reference: Any) -> Block:
+        """The block of a result, which is in flight no more."""
+        block = self.in_flight.pop(reference)
+        self.progress.in_flight -= block.samples
+        return block
+
+    def take_status(self, node: str, problem: str | None) -> None:
+        """Note where its engine is and what keeps it from its blocks; see `Replica.status`."""
+        self.status_requested, self.progress.problem = False, problem
+        if len(self.nodes) < 2:  # also where the model was loaded before this came
+            self.nodes, self.progress.node = (node,), node
 
     def kill(self) -> None:
         """End its processes and give its place back."""
@@ -107,34 +116,23 @@ class ReplicaSlot:
 
 
 class ReplicaSlots:
-    """The replicas of a sweep, from their start to the end of their processes.
-
-    Args:
-        max_replicas: how many may run at once; None for as many as there is room for.
-        nodes: of the Ray cluster, which may have room for one more.
-        progress: counts to keep.
-        log: gets an event for every replica started or closed.
-
-    Attributes:
-        expected: replicas by the references of results to come.
-        closing: those whose end is to come, each with when to wait no longer.
-    """
+    """The replicas of a sweep, from their start to the end of their processes."""
 
     def __init__(
         self,
+        work: Iterable[VariantWork],  # of each variant that owes something
         *,
-        max_replicas: int | None,
-        nodes: Nodes,
-        progress: SweepProgress,
-        log: Callable[[Event], None],
+        max_replicas: int | None,  # that may run at once; None for as many as there is room for
+        nodes: Nodes,  # which may have room for one more
+        progress: SweepProgress,  # to keep
+        log: Callable[[Event], None],  # gets an event for every replica started, loaded, lost or closed
     ) -> None:
+        self.work = {one.job.variant.name: one for one in work}
+        self.nodes, self.progress, self.log = nodes, progress, log
+        self.expected: dict[Any, ReplicaSlot] = {}  # by the references of results to come
+        self.closing: dict[Any, tuple[ReplicaSlot, float]] = {}  # likewise, with when to wait no longer
         self._max_replicas = max_replicas
-        self._nodes = nodes
-        self._progress = progress
-        self._log = log
         self._slots: list[ReplicaSlot] = []
-        self.expected: dict[Any, ReplicaSlot] = {}
-        self.closing: dict[Any, tuple[ReplicaSlot, float]] = {}
         self._last_occupied = time.monotonic()
         self._number = 0
 
@@ -153,67 +151,42 @@ class ReplicaSlots:
         """Whether a model is loading or a block is in flight."""
         return any(slot.is_loading or slot.in_flight for slot in self._slots)
 
-    # starting -------------------------------------------------------------------------------------------
-
-    def fill(self, work: Mapping[str, VariantWork], held_back: Collection[str]) -> None:
+    def fill(self, held_back: Collection[str]) -> None:
         """Start replicas where there is room, for the variants with the most work left per replica.
 
-        Args:
-            work: all variants.
-            held_back: variants whose blocks wait for those of others, which get a first replica before them.
+        Variants whose blocks are held back wait for the others, which get a first replica before them.
         """
-        while self._max_replicas is None or len(self._occupied()) < self._max_replicas:
+        while True:
+            occupied = [*self._slots, *(slot for slot, _ in self.closing.values())]  # what takes up resources
+            if self._max_replicas is not None and len(occupied) >= self._max_replicas:
+                break
             count = Counter(slot.variant for slot in self._slots)
             loading = Counter(slot.variant for slot in self._slots if slot.is_loading)
             places = {
                 name: one.next_place
-                for name, one in work.items()
+                for name, one in self.work.items()
                 if one.wants_replica(count[name], loading[name])
             }
-            placed = [(slot.nodes, slot.place.resources) for slot in self._occupied()]
-            room = {place for place in set(places.values()) if self._nodes.have_room(place, placed)}
-            shares = {
-                name: work[name].queue.samples / (1 + count[name])
-                for name, place in places.items()
-                if place in room
-            }
-            if not shares:
+            placed = [(slot.nodes, slot.place.resources) for slot in occupied]
+            room = {place for place in set(places.values()) if self.nodes.have_room(place, placed)}
+            left = {name: self.work[name].queue.samples / (1 + count[name]) for name in places}
+            roomy = [name for name, place in places.items() if place in room]
+            if not roomy:
                 break
-            leading = [name for name in shares if held_back and name not in held_back and not count[name]]
-            self._start(work[max(leading or shares, key=lambda name: shares[name])])
-
-    def _occupied(self) -> list[ReplicaSlot]:
-        """Replicas that take up resources, those that are closing included."""
-        return [*self._slots, *(slot for slot, _ in self.closing.values())]
+            leading = [name for name in roomy if held_back and name not in held_back and not count[name]]
+            chosen = max(leading or roomy, key=lambda name: left[name])
+            self._number += 1
+            slot = ReplicaSlot(self.work[chosen], self._number)
+            self._slots.append(slot)
+            self.expected |= dict.fromkeys(slot.results, slot)
+            self.progress.replicas[self._number], self.progress.waiting = slot.progress, None
+            self.progress.variants[chosen].replicas += 1
+            self.tell("started", slot)
 
     def has_place(self, work: VariantWork) -> bool:
         """Whether a variant may be tried somewhere, now or when it is free."""
         left_out = work.failed_loads.left_out
-        return "" not in left_out and self._nodes.have_room(replace(work.resources, avoided=left_out), ())
-
-    def _start(self, work: VariantWork) -> None:
-        self._number += 1
-        variant, number, place = work.job.variant, self._number, Placement(work.next_place)
-        environment = replica_environment(variant)
-        shared = {"runtime_env": environment} if environment else {}
-        threads = MAX_BLOCKS_IN_FLIGHT + 1  # one to answer `status`
-        options = {**place.actor_options(0), **shared, "max_concurrency": threads}
-        actor = ray.remote(Replica).options(**options).remote(work.job, number)
-        followers = [
-            ray.remote(Follower).options(**place.actor_options(rank), **shared).remote(work.job, number, rank)
-            for rank in range(1, place.resources.nodes)
-        ]
-        state = ReplicaProgress(number=number, variant=variant.name)
-        slot = ReplicaSlot(actor, place, state, time.monotonic(), followers)
-        self._slots.append(slot)
-        self._progress.replicas[number] = state
-        self._progress.waiting = None
-        if followers:
-            group = actor.form_group.remote(place.resources.nodes)
-            slot.parts = [one.remote(group) for one in (actor.load, *(other.follow for other in followers))]
-        self.expected |= dict.fromkeys(slot.parts or (actor.status.remote(), actor.load.remote()), slot)
-        self._progress.variants[variant.name].replicas += 1
-        self.log("started", slot)
+        return "" not in left_out and self.nodes.have_room(replace(work.job.resources, avoided=left_out), ())
 
     def settle(self) -> None:
         """Note which nodes Ray has reserved, and withdraw the replicas for which it has found too few.
@@ -226,41 +199,39 @@ class ReplicaSlots:
             may_wait_for_ever = slot.followers or slot.place.resources.avoided
             if slot.nodes or not may_wait_for_ever:
                 continue
-            has_node = self._nodes.have_room(slot.place.resources, ())
+            has_node = self.nodes.have_room(slot.place.resources, ())
             patience = SECONDS_WITHOUT_ROOM if has_node and not slot.followers else SECONDS_TO_RESERVE
             if time.monotonic() - slot.since > patience:
-                self.log("not placed", slot)
+                self.tell("not placed", slot)
                 self.close(slot, dead=True)
 
-    def may_find_room(self, work: Iterable[VariantWork]) -> bool:
+    def may_find_room(self) -> bool:
         """Whether blocks wait for room, which a replica that is closing or a node that joins may give."""
-        wanted = {str(one.next_place) for one in work if one.queue}
-        self._progress.waiting = None
+        wanted = {str(one.next_place) for one in self.work.values() if one.queue}
+        self.progress.waiting = None
         if not wanted:
             return False
         if time.monotonic() - self._last_occupied < SECONDS_WITHOUT_ROOM:
             if not self.closing:
                 needs = " or ".join(sorted(wanted))
-                self._progress.waiting = f"the Ray cluster has no room for a replica, which needs {needs}"
+                self.progress.waiting = f"the Ray cluster has no room for a replica, which needs {needs}"
             return True
-        self._progress.notes.append(
+        self.progress.notes.append(
             f"the Ray cluster had no room for a replica for {SECONDS_WITHOUT_ROOM / 60:.0f} minutes"
         )
         return False
 
-    # closing --------------------------------------------------------------------------------------------
-
     def close(self, slot: ReplicaSlot, *, dead: bool = False) -> None:
         """End a replica: one with nothing in flight may free its model first, the others are killed."""
-        counts = self._progress.variants[slot.variant]
+        counts = self.progress.variants[slot.variant]
         self._slots.remove(slot)
         self.expected = {reference: one for reference, one in self.expected.items() if one is not slot}
         counts.replicas -= 1
-        del self._progress.replicas[slot.progress.number]
+        del self.progress.replicas[slot.progress.number]
         if not slot.is_loading:
             seconds = time.monotonic() - slot.since
             counts.busy_seconds += seconds
-            self.log("closed", slot, samples=slot.progress.samples, busy_seconds=seconds)
+            self.tell("closed", slot, samples=slot.progress.samples, busy_seconds=seconds)
         if dead or slot.is_loading or slot.in_flight:
             slot.kill()
         else:
@@ -274,6 +245,6 @@ class ReplicaSlots:
                 del self.closing[reference]
                 slot.kill()
 
-    def log(self, event: str, slot: ReplicaSlot, **facts: object) -> None:
+    def tell(self, event: str, slot: ReplicaSlot, **facts: object) -> None:
         """Log an event of a replica."""
-        self._log({"event": event, "replica": slot.progress.number, "variant": slot.variant, **facts})
+        self.log({"event": event, "replica": slot.progress.number, "variant": slot.variant, **facts})

@@ -20,21 +20,14 @@ UNSTORABLE = (pa.ArrowException, OverflowError, TypeError, ValueError)
 
 @dataclass(frozen=True)
 class Sample:
-    """One row.
-
-    Attributes:
-        answers: to all its requests; none where there is an error.
-        response: what the model said.
-        scored: None without scores.
-        error: why there is no answer, or none that can be scored or stored.
-    """
+    """One row."""
 
     item: Item
     rerun: Rerun
-    answers: Sequence[Answer] = ()
-    response: str | None = None
+    answers: Sequence[Answer] = ()  # to all its requests; none where there is an error
+    response: str | None = None  # what the model said
     scored: Scored | None = None
-    error: str | None = None
+    error: str | None = None  # why there is no answer, or none that can be scored or stored
 
 
 def samples_table(block: Block, samples: Sequence[Sample], columns: pa.Schema) -> pa.Table:
@@ -99,19 +92,17 @@ def _utf8(text: str | None) -> str | None:
 
 def items_table(task: SweepTask, built: Requests) -> pa.Table:
     """Documents and prompts of a task, once for all variants."""
-    rows = []
-    for item, requests in built.items():
-        doc = requests[0].doc
-        rows.append(
-            {
-                "task": task.spec.task,
-                "item": item,
-                "doc_hash": doc_hash(doc),
-                "prompt_hash": prompt_hash(requests[0]),
-                "cluster": task.cluster_of(doc),
-                "prompt": _utf8(str(requests[0].arguments[0])),
-                "target": _utf8(task.target(doc)),
-                "doc": _utf8(json.dumps(json.loads(doc_text(doc)), ensure_ascii=False)),
-            }
-        )
+    rows = [
+        {
+            "task": task.spec.task,
+            "item": item,
+            "doc_hash": doc_hash(first.doc),
+            "prompt_hash": prompt_hash(first),
+            "cluster": task.cluster_of(first.doc),
+            "prompt": _utf8(str(first.arguments[0])),
+            "target": _utf8(task.target(first.doc)),
+            "doc": _utf8(json.dumps(json.loads(doc_text(first.doc)), ensure_ascii=False)),
+        }
+        for item, (first, *_) in built.items()
+    ]
     return pa.Table.from_pylist(rows, schema=ITEMS)

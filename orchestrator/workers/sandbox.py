@@ -22,7 +22,6 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 MEMORY = 4 << 30  # bytes that a process may take in addition to what it has when it enters
@@ -64,8 +63,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def environment(folder: str) -> dict[str, str]:
     """The environment of a sandboxed process, made of this one's: no tokens, no keys.
 
-    Args:
-        folder: where it may write; temporary files and the caches of metrics are put there.
+    Temporary files and the caches of metrics are put in the folder where it may write.
     """
     kept = {
         name: value
@@ -78,58 +76,64 @@ def environment(folder: str) -> dict[str, str]:
 def begin(folder: str) -> Sandbox:
     """Take namespaces of one's own, if the system allows that; the process must have one thread.
 
-    The caller goes on as a child of the process that called, which ends with it.
-
-    Args:
-        folder: an empty one, where the process may write.
+    The caller goes on as a child of the process that called, which ends with it; it may write in a folder,
+    which is empty.
     """
-    sandbox = Sandbox(
-        Path(folder), _FIRST_USER + os.getpid() % _USERS, _in_a_child(lambda: _separate(folder))
-    )
+    if not (trial := os.fork()):
+        with suppress(BaseException):  # whatever it is, the parent goes on without
+            _separate(folder)
+            os._exit(_libc.unshare(_NEW_NETWORK) & 1)
+        os._exit(1)
+    sandbox = Sandbox(Path(folder), apart=os.waitpid(trial, 0)[1] == 0)
     if not sandbox.apart:
         return sandbox
     _separate(folder)
-    child = os.fork()
-    if child:
+    if child := os.fork():
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) & 0xFF)
-    _die_with_parent()
+    _libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
     return sandbox
 
 
-@dataclass
+def _separate(folder: str) -> None:
+    """Leave the namespaces of mounts, processes and IPC; the next child is process 1."""
+    user, group = os.geteuid(), os.getegid()
+    _check(_libc.unshare(_NEW_MOUNTS | _NEW_PIDS | _NEW_IPC | (_NEW_USER if user else 0)))
+    if user:
+        Path("/proc/self/setgroups").write_text("deny", "ascii")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1", "ascii")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1", "ascii")
+    _check(_libc.mount(None, b"/", None, _RECURSIVELY_PRIVATE, None))
+    for path in (folder, SHARED_MEMORY):
+        options = f"size={FOLDER_SIZE},mode=1777".encode()
+        _check(_libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", _NO_SETUID | _NO_DEVICES, options))
+
+
 class Sandbox:
-    """A process that gives up its rights.
+    """A process that gives up its rights, and may write in one folder."""
 
-    Attributes:
-        folder: the one folder where it may write.
-        user: the number of a user who owns nothing, for root to become.
-        apart: whether it has namespaces of its own.
-        entered: whether it has given them up.
-    """
-
-    folder: Path
-    user: int
-    apart: bool
-    entered: bool = False
+    def __init__(self, folder: Path, *, apart: bool) -> None:
+        self._folder = folder
+        self._user = _FIRST_USER + os.getpid() % _USERS  # who owns nothing, for root to become
+        self.apart = apart  # whether it has namespaces of its own
+        self.entered = False
 
     def enter(self, readable: Iterable[str]) -> list[str]:
         """Give up what code of a model must not have; must be called by the thread that runs such code.
 
-        Args:
-            readable: files and folders that may be read in addition to the system's and Python's own.
+        Files and folders that are `readable` may be read in addition to the system's and Python's own.
 
         Returns:
             what the system does not let it give up, in words.
         """
         self.entered = True
-        os.chdir(self.folder)
+        os.chdir(self._folder)
         tempfile.tempdir = None  # computed again, from TMPDIR
         steps: dict[str, Callable[[], object]] = {
             "its own network": lambda: _check(_libc.unshare(_NEW_NETWORK) if self.apart else -1),
             "its own user": self._leave_user,
             "limits of memory and processes": self._limit,
-            "read-only files": lambda: _restrict_files(self._rules(readable)),
+            "read-only files": lambda: self._restrict_files(readable),
         }
         refused = []
         for what, step in steps.items():
@@ -141,7 +145,7 @@ class Sandbox:
 
     def end_others(self) -> None:
         """Kill all that code of a model has started and not ended."""
-        if self.apart or os.geteuid() == self.user:
+        if self.apart or os.geteuid() == self._user:
             with suppress(ProcessLookupError):
                 os.kill(-1, signal.SIGKILL)  # all that this process may kill, but itself
         else:
@@ -162,24 +166,30 @@ class Sandbox:
         if os.geteuid() != 0:
             _keep_capabilities(0)
             return
-        for path in (self.folder, *self.folder.rglob("*")):
-            os.chown(path, self.user, self.user, follow_symlinks=False)
+        for path in (self._folder, *self._folder.rglob("*")):
+            os.chown(path, self._user, self._user, follow_symlinks=False)
         Path("/proc/self/oom_score_adj").write_text("1000", "ascii")  # the first to go when memory runs out
         _check(_libc.prctl(_KEEP_CAPABILITIES, 1, 0, 0, 0))
         os.setgroups([])
-        os.setresgid(self.user, self.user, self.user)
-        os.setresuid(self.user, self.user, self.user)
+        os.setresgid(self._user, self._user, self._user)
+        os.setresuid(self._user, self._user, self._user)
         _keep_capabilities(1 << _READ_ANY_FILE)  # Python may be in a folder of root
         _libc.prctl(_AMBIENT, _RAISE, _READ_ANY_FILE, 0, 0)
         _libc.prctl(_DUMPABLE, 1, 0, 0, 0)
         if self.apart:
-            _die_with_parent()
+            _libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
     def _limit(self) -> None:
+        """Limit memory and tasks, of which those of the user count or, in a namespace, of this process."""
+        tasks = 0
+        for folder in [Path("/proc/self")] if self.apart else Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if folder.stat().st_uid == os.geteuid():
+                    tasks += len(list((folder / "task").iterdir()))
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
         limits = {
             resource.RLIMIT_AS: pages * resource.getpagesize() + MEMORY,
-            resource.RLIMIT_NPROC: self._tasks() + TASKS,
+            resource.RLIMIT_NPROC: tasks + TASKS,
             resource.RLIMIT_FSIZE: FILE_SIZE,
             resource.RLIMIT_CORE: 0,
         }
@@ -188,87 +198,36 @@ class Sandbox:
             lowered = value if highest == resource.RLIM_INFINITY else min(value, highest)
             resource.setrlimit(limit, (lowered, lowered))
 
-    def _tasks(self) -> int:
-        """How many count towards the limit: those of the user or, in a namespace, of this process."""
-        folders = [Path("/proc/self")] if self.apart else Path("/proc").glob("[0-9]*")
-        count = 0
-        for folder in folders:
-            with suppress(OSError):
-                if folder.stat().st_uid == os.geteuid():
-                    count += len(list((folder / "task").iterdir()))
-        return count
-
-    def _rules(self, readable: Iterable[str]) -> Iterable[tuple[str, bool]]:
-        """Paths that may be reached, and whether they may be changed."""
+    def _restrict_files(self, readable: Iterable[str]) -> None:
+        """Restrict this thread and its children to some files, by Landlock, if the kernel has it."""
         home = Path("~").expanduser() if "HOME" in os.environ else Path("/")
-        own = {*sys.path, sys.prefix, sys.base_prefix, *readable}
-        for path in {Path(name).resolve() for name in own if name} - {home, *home.parents}:
-            yield str(path), False
-        yield from ((path, False) for path in (*SYSTEM, *(f"/etc/{name}" for name in SETTINGS)))
-        yield from ((path, True) for path in (str(self.folder), SHARED_MEMORY, *DEVICES))
-
-
-def _separate(folder: str) -> None:
-    """Leave the namespaces of mounts, processes and IPC; the next child is process 1.
-
-    Raises:
-        OSError: the system does not allow it.
-    """
-    user, group = os.geteuid(), os.getegid()
-    _check(_libc.unshare(_NEW_MOUNTS | _NEW_PIDS | _NEW_IPC | (_NEW_USER if user else 0)))
-    if user:
-        Path("/proc/self/setgroups").write_text("deny", "ascii")
-        Path("/proc/self/uid_map").write_text(f"{user} {user} 1", "ascii")
-        Path("/proc/self/gid_map").write_text(f"{group} {group} 1", "ascii")
-    _check(_libc.mount(None, b"/", None, _RECURSIVELY_PRIVATE, None))
-    for path in (folder, SHARED_MEMORY):
-        options = f"size={FOLDER_SIZE},mode=1777".encode()
-        _check(_libc.mount(b"tmpfs", os.fsencode(path), b"tmpfs", _NO_SETUID | _NO_DEVICES, options))
-
-
-def _in_a_child(action: Callable[[], None]) -> bool:
-    """Whether an action, and a network of one's own after it, succeeds in a child process."""
-    child = os.fork()
-    if not child:
-        with suppress(BaseException):  # whatever it is, the parent goes on without
-            action()
-            os._exit(_libc.unshare(_NEW_NETWORK) & 1)
-        os._exit(1)
-    return os.waitpid(child, 0)[1] == 0
-
-
-def _restrict_files(rules: Iterable[tuple[str, bool]]) -> None:
-    """Restrict this thread and its children to the files of rules, by Landlock.
-
-    Raises:
-        OSError: the kernel does not have it.
-    """
-    version = _check(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1))
-    everything = (1 << _FILE_RIGHTS[min(version, len(_FILE_RIGHTS)) - 1]) - 1
-    fields = [everything, _ALL_TCP if version >= 4 else 0, _ALL_SCOPES if version >= 6 else 0]
-    asked = struct.pack("=QQQ", *fields)[: 8 if version < 4 else 16 if version < 6 else 24]
-    ruleset = _check(_libc.syscall(_CREATE_RULESET, asked, ctypes.c_size_t(len(asked)), 0))
-    reading = _EXECUTE | _READ_FILE | _READ_DIR
-    of_files = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
-    for path, writable in rules:
-        with suppress(FileNotFoundError, NotADirectoryError):
-            target = os.open(path, os.O_PATH | os.O_CLOEXEC)
-            allowed = everything & (-1 if writable else reading) & (-1 if Path(path).is_dir() else of_files)
-            rule = struct.pack("=Qi", allowed, target)
-            _check(_libc.syscall(_ADD_RULE, ruleset, 1, rule, 0))
-            os.close(target)
-    _check(_libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
-    _check(_libc.syscall(_RESTRICT_SELF, ruleset, 0))
-    os.close(ruleset)
+        own = {Path(name).resolve() for name in {*sys.path, sys.prefix, sys.base_prefix, *readable} if name}
+        settings = (f"/etc/{name}" for name in SETTINGS)
+        rules = dict.fromkeys((*map(str, own - {home, *home.parents}), *SYSTEM, *settings), False)
+        rules |= dict.fromkeys((str(self._folder), SHARED_MEMORY, *DEVICES), True)  # may be changed, too
+        version = _check(_libc.syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1))
+        everything = (1 << _FILE_RIGHTS[min(version, len(_FILE_RIGHTS)) - 1]) - 1
+        fields = [everything, _ALL_TCP if version >= 4 else 0, _ALL_SCOPES if version >= 6 else 0]
+        asked = struct.pack("=QQQ", *fields)[: 8 if version < 4 else 16 if version < 6 else 24]
+        ruleset = _check(_libc.syscall(_CREATE_RULESET, asked, ctypes.c_size_t(len(asked)), 0))
+        reading = _EXECUTE | _READ_FILE | _READ_DIR
+        of_files = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
+        for path, writable in rules.items():
+            with suppress(FileNotFoundError, NotADirectoryError):
+                target = os.open(path, os.O_PATH | os.O_CLOEXEC)
+                allowed = everything & (-1 if writable else reading)
+                allowed &= -1 if Path(path).is_dir() else of_files
+                rule = struct.pack("=Qi", allowed, target)
+                _check(_libc.syscall(_ADD_RULE, ruleset, 1, rule, 0))
+                os.close(target)
+        _check(_libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0))
+        _check(_libc.syscall(_RESTRICT_SELF, ruleset, 0))
+        os.close(ruleset)
 
 
 def _keep_capabilities(kept: int) -> None:
     header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
     _check(_libc.capset(header, struct.pack("=6I", kept, kept, kept, 0, 0, 0)))
-
-
-def _die_with_parent() -> None:
-    _libc.prctl(_DEATH_SIGNAL, signal.SIGKILL, 0, 0, 0)
 
 
 def _check(result: int) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 from orchestrator.cluster.processes import temporary_folder
 from orchestrator.sweep.tasks import Answered, Scored, TaskSpec
 from orchestrator.workers.sandbox import environment
-from orchestrator.workers.scoring_process import COUNTER_BYTES, Counter
+from orchestrator.workers.scoring_process import COUNTER_BYTES, shared_counter
 
 SECONDS_PER_SAMPLE = 60.0
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -29,11 +29,10 @@ MOST_STARTS = 3  # without a result and without a sample to blame
 MOST_BYTES = 1 << 28  # of one message of results
 FORGED = (EOFError, OSError, ValueError, TypeError, AttributeError, LookupError)
 """What receiving raises when the process has ended, or sent what the protocol does not know."""
-CODE = "from orchestrator.workers.scoring_process import main; main()"
-SANDBOXED_CODE = """
+CODE = """
 import sys
 from orchestrator.workers.sandbox import begin
-sandbox = begin(sys.argv[3])  # before anything starts a thread
+sandbox = begin(sys.argv[3]) if len(sys.argv) > 3 else None  # before anything starts a thread
 from orchestrator.workers.scoring_process import main
 main(sandbox)
 """
@@ -50,7 +49,6 @@ class _Process:
         self._tasks = dict(tasks)
         self._seconds = seconds_per_sample
         self._sandboxed = sandboxed
-        self._folder: str | None = None
         self._until_the_end = ExitStack()
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -59,23 +57,22 @@ class _Process:
         if self._process is not None and self._process.poll() is None:
             return
         self.end()
+        further, variables = [], dict(os.environ)
         if self._sandboxed:
             own = self._until_the_end.enter_context(temporary_folder())
             own.chmod(0o711)  # the sandbox is another user's
             (own / "code").mkdir(mode=0o700)
-            self._folder = str(own / "code")
+            further, variables = [str(own / "code")], environment(str(own / "code"))
         ours, theirs = Pipe()
         memory = os.memfd_create("lldeg-scoring")
         os.ftruncate(memory, COUNTER_BYTES)
-        code, folder = (CODE, []) if self._folder is None else (SANDBOXED_CODE, [self._folder])
-        variables = os.environ if self._folder is None else environment(self._folder)
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter and fixed words
-            [sys.executable, "-c", code, str(theirs.fileno()), str(memory), *folder],
+            [sys.executable, "-c", CODE, str(theirs.fileno()), str(memory), *further],
             pass_fds=(theirs.fileno(), memory),
             env={**variables, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             stdin=subprocess.DEVNULL,
         )
-        self._connection, self._counter = ours, Counter(memory)
+        self._connection, self._counter = ours, shared_counter(memory)
         theirs.close()
         os.close(memory)
         with suppress(OSError):  # it is dead already, as the first batch will find out
@@ -84,12 +81,8 @@ class _Process:
     def score(self, task: str, batch: Sequence[Answered]) -> tuple[list[Scored], str | None, int | None]:
         """Have a batch scored, until it is done or the process ends.
 
-        Returns:
-            results of its first samples and, if the process ended early, why and which sample ended it; None
-            if none had begun.
-
-        Raises:
-            ScoringError: the task cannot be opened.
+        Returns results of its first samples and, if the process ended early, why and which sample ended it
+        (None if none had begun). A task that cannot be opened is a `ScoringError`.
         """
         self.start()
         results: list[Scored] = []
@@ -98,7 +91,13 @@ class _Process:
             error = self._receive()  # opening a task may take as long as it needs
             if error is not None:
                 raise ScoringError(str(error))
-            if self._collect(results, len(batch)):
+            reached, since = 0, time.monotonic()
+            while len(results) < len(batch) and time.monotonic() - since <= self._seconds:
+                if self._connection.poll(SECONDS_BETWEEN_LOOKS):
+                    results += [_result(one) for one in self._receive()]
+                if self._counter.value != reached:
+                    reached, since = self._counter.value, time.monotonic()
+            if len(results) >= len(batch):
                 return results, None, None
             reason = f"scoring took longer than {self._seconds:g} s"
         except FORGED:
@@ -111,18 +110,6 @@ class _Process:
     def _receive(self) -> Any:
         return json.loads(self._connection.recv_bytes(MOST_BYTES))
 
-    def _collect(self, results: list[Scored], size: int) -> bool:
-        """Add results as they come; returns whether all have come, False if one takes too long."""
-        reached, since = 0, time.monotonic()
-        while len(results) < size:
-            if self._connection.poll(SECONDS_BETWEEN_LOOKS):
-                results += [_result(one) for one in self._receive()]
-            if self._counter.value != reached:
-                reached, since = self._counter.value, time.monotonic()
-            elif time.monotonic() - since > self._seconds:
-                return False
-        return True
-
     def end(self) -> None:
         """Kill the process, if there is one."""
         if self._process is not None:
@@ -132,25 +119,20 @@ class _Process:
             self._process = None
             self._connection.close()
         self._until_the_end.close()
-        self._folder = None
 
 
 def _result(fields: dict[str, Any]) -> Scored:
     """A result from its message; a forged one must not be more than wrong."""
     if fields.get("reason") is not None:
         return Scored(reason=str(fields["reason"]))
-    return Scored(
-        **{**fields, "scores": {str(name): float(score) for name, score in fields["scores"].items()}}
-    )
+    scores = {str(name): float(score) for name, score in fields["scores"].items()}
+    return Scored(**{**fields, "scores": scores})
 
 
 class ScoringPool:
     """The scoring processes of a replica; its methods may be called from several threads.
 
-    Args:
-        tasks: all tasks of the variant.
-        size: most processes at a time.
-        seconds_per_sample: how long a sample may take.
+    There are at most `size` for the tasks of the variant, and as many for those that run code of a model.
     """
 
     def __init__(
@@ -163,9 +145,8 @@ class ScoringPool:
             own = {name: spec for name, spec in tasks.items() if spec.unsafe_code == sandboxed}
             self._free[sandboxed] = LifoQueue()
             for _ in range(size):
-                process = _Process(own, seconds_per_sample, sandboxed=sandboxed)
-                self._free[sandboxed].put(process)
-                self._all.append(process)
+                self._all.append(_Process(own, seconds_per_sample, sandboxed=sandboxed))
+                self._free[sandboxed].put(self._all[-1])
 
     def start(self) -> None:
         """Start a process of each kind ahead of the first batch; it opens the tasks meanwhile."""

@@ -8,7 +8,6 @@ answer is `STOP` is dropped. What is in flight is kept as long as its replica ha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,10 @@ if TYPE_CHECKING:  # slow to import, for commands that only look
     from orchestrator.workers.sample_rows import Sample
 
 NO_SEED = -1
+SCORES = np.dtype([("item", np.int32), ("temperature", float), ("seed", np.int32), ("score", float)])
+ReportedScores = NDArray[np.void]
+"""Scores of one variant's samples of one task under its deciding metric: `SCORES`, shape (samples,). The seed
+is `NO_SEED` where nothing is sampled, the score NaN for a sample with an error or without this metric."""
 
 
 class Next(Enum):
@@ -32,40 +35,20 @@ class Next(Enum):
     STOP = "decided: drop its queued samples"
 
 
-@dataclass(frozen=True)
-class ReportedScores:
-    """Scores of one variant's samples of one task under its deciding metric; arrays of shape (samples,).
-
-    Attributes:
-        item: int32, number of the item.
-        temperature: float64.
-        seed: int32, `NO_SEED` where nothing is sampled.
-        score: float64, NaN for a sample with an error or without this metric.
-    """
-
-    item: NDArray[np.int32]
-    temperature: NDArray[np.float64]
-    seed: NDArray[np.int32]
-    score: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, samples: Sequence[Sample], metric: str | None) -> ReportedScores | None:
-        """The scores of samples.
-
-        Args:
-            samples: in any order.
-            metric: "metric,filter"; None if no scores are wanted.
-        """
-        if metric is None:
-            return None
-        seeds = [NO_SEED if sample.rerun.seed is None else sample.rerun.seed for sample in samples]
-        scores = [sample.scored.scores.get(metric, np.nan) if sample.scored else np.nan for sample in samples]
-        return cls(
-            np.array([sample.item.item for sample in samples], np.int32),
-            np.array([sample.rerun.temperature for sample in samples], np.float64),
-            np.array(seeds, np.int32),
-            np.array(scores, np.float64),
+def reported_scores(samples: Sequence[Sample], metric: str | None) -> ReportedScores | None:
+    """The scores of samples of one variant and task under "metric,filter"; None if none are wanted."""
+    if metric is None:
+        return None
+    rows = [
+        (
+            sample.item.item,
+            sample.rerun.temperature,
+            NO_SEED if sample.rerun.seed is None else sample.rerun.seed,
+            sample.scored.scores.get(metric, np.nan) if sample.scored else np.nan,
         )
+        for sample in samples
+    ]
+    return np.array(rows, SCORES)
 
 
 class StoppingPolicy:
@@ -82,8 +65,7 @@ class StoppingPolicy:
     def report(self, variant: str, task: str, scores: ReportedScores) -> None:
         """Take note of samples that have been written, in any order of blocks.
 
-        Samples that an earlier submit wrote are not reported; a policy that needs them reads the run
-        directory.
+        Those of an earlier submit are not reported; a policy that needs them reads the run directory.
         """
 
     def ended(self, variant: str) -> None:

@@ -14,7 +14,7 @@ from jobs.analysis.request import AnalyzeRequest
 from jobs.analysis.sequential.stopping import SequentialPolicy
 from orchestrator.errors import UserError
 from orchestrator.rundir.sample_files import read_whole
-from orchestrator.workers.stopping import NO_SEED, ReportedScores
+from orchestrator.workers.stopping import NO_SEED, SCORES
 from stats.sequential.plan import item_order
 
 ITEMS = 300
@@ -56,7 +56,8 @@ def submit(run, scores):
         values = scores[model, t]["sums"][0]
         items = np.arange(ITEMS, dtype=np.int32)
         seeds = np.full(ITEMS, NO_SEED, np.int32)
-        policy.report(model, "sums", ReportedScores(items, np.full(ITEMS, t), seeds, values))
+        columns = items, np.full(ITEMS, t), seeds, values
+        policy.report(model, "sums", np.rec.fromarrays(columns, dtype=SCORES))
     kept = {name: (run / name).read_bytes() for name in ("manifest.json", "sweep.yaml")}
     order = {"sums": item_order([digest(f"sums{i}") for i in range(ITEMS)])}
     write_samples(run, scores, None, order, dict.fromkeys(KEYS, 1.0))

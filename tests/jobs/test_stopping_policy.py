@@ -10,7 +10,7 @@ from standin.runs import digest
 from standin.sequential_runs import BASE, a_sweep, make_stopped_run, write_samples
 
 from jobs.analysis.sequential.stopping import SequentialPolicy
-from orchestrator.workers.stopping import NO_SEED, Next, ReportedScores
+from orchestrator.workers.stopping import NO_SEED, SCORES, Next
 from stats.sequential.plan import item_order
 
 TASKS = {"first": 120, "second": 80}
@@ -36,6 +36,11 @@ def undisturbed(scores, tmp_path_factory):
     return make_stopped_run(tmp_path_factory.mktemp("whole"), scores, looks=5)
 
 
+def reported(*columns):
+    """Scores of samples: items, temperatures, seeds, scores."""
+    return np.rec.fromarrays(columns, dtype=SCORES)
+
+
 def reports(scores, rng):
     """All answers in blocks of some items, in random order."""
     blocks = []
@@ -48,10 +53,10 @@ def reports(scores, rng):
                     (
                         model,
                         task,
-                        ReportedScores(
-                            np.tile(items, len(seeds)).astype(np.int32),
+                        reported(
+                            np.tile(items, len(seeds)),
                             np.full(count * len(seeds), t),
-                            np.repeat(seeds, count).astype(np.int32),
+                            np.repeat(seeds, count),
                             np.concatenate([values[number][items] for number in range(len(seeds))]),
                         ),
                     )
@@ -129,9 +134,8 @@ def test_scores_out_of_range_end_all_looks_and_nothing_else(scores, tmp_path):
     said = []
     policy = SequentialPolicy(str(run.path), said.append)
     for model, task, part in reports(scores, np.random.default_rng(2)):
-        policy.report(
-            model, task, ReportedScores(part.item, part.temperature, part.seed, 7.0 * part.score + 1)
-        )
+        part["score"] = 7.0 * part["score"] + 1
+        policy.report(model, task, part)
     assert len(said) == 1
     assert {policy.next_for(*key) for key in scores} == {Next.CONTINUE}
 
@@ -141,10 +145,7 @@ def test_answers_outside_of_the_plan_are_ignored(scores, tmp_path):
     run = make_stopped_run(tmp_path / "run", scores, looks=5, owed=owed(NOTHING))
     policy = SequentialPolicy(str(run.path), pytest.fail)
     for task, item, t, seed in (("x", 0, 0.0, -1), ("first", 999, 0.0, -1), ("first", 0, 0.3, 0)):
-        one = ReportedScores(
-            np.array([item], np.int32), np.array([t]), np.array([seed], np.int32), np.ones(1)
-        )
-        policy.report(BASE, task, one)
+        policy.report(BASE, task, reported([item], [t], [seed], [1.0]))
     assert policy.standing() == {}
 
 

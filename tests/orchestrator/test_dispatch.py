@@ -17,6 +17,7 @@ from orchestrator.rundir.progress import SweepProgress, VariantProgress
 from orchestrator.sweep.blocks import Block
 from orchestrator.workers import dispatcher, failure_policy
 from orchestrator.workers.dispatcher import MOST_TOLD, Dispatcher
+from orchestrator.workers.replica_slots import ReplicaSlots
 
 RERUNS = (Rerun(0.0), Rerun(0.7, 0))
 
@@ -57,14 +58,12 @@ class Outcome:
         patch = pytest.MonkeyPatch()
         with patch.context() as context:
             ray.install(context.setattr)
+            nodes = SimpleNamespace(have_room=room, lost_since=lambda _: set(dead_nodes))
+            facts = {"nodes": nodes, "progress": self.progress, "log": self.events.append}
             Dispatcher(
-                jobs,
-                max_replicas=places,
-                nodes=SimpleNamespace(have_room=room, lost_since=lambda _: set(dead_nodes)),
-                progress=self.progress,
+                ReplicaSlots(jobs, max_replicas=places, **facts),
                 give_up=self._give_up,
                 watch=self._watch,
-                log=self.events.append,
                 stopping=stopping,
                 record=lambda software: self.recorded.append((software, sum(ray.answered.values()))),
             ).run()

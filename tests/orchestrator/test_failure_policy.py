@@ -4,17 +4,7 @@ import pytest
 
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.sweep.blocks import Block
-from orchestrator.workers.failure_policy import (
-    LONGEST_REST,
-    REST,
-    EndVariant,
-    FailedLoads,
-    GiveUp,
-    LeaveOwed,
-    PutBack,
-    after_death,
-    after_failure,
-)
+from orchestrator.workers.failure_policy import LONGEST_REST, REST, FailedLoads, after_death, after_failure
 
 
 def block(items, reruns=1, *, deaths=0, failures=0):
@@ -31,40 +21,33 @@ def block(items, reruns=1, *, deaths=0, failures=0):
 
 
 @pytest.mark.parametrize(
-    ("held", "action", "parts"),
+    ("held", "again"),
     [
-        (block(4), PutBack, [(4, 1)]),  # suspected, and run alone from now on
-        (block(4, deaths=1), PutBack, [(2, 1), (2, 1)]),
-        (block(5, deaths=1), PutBack, [(2, 1), (3, 1)]),
-        (block(1, reruns=3, deaths=1), PutBack, [(1, 1), (2, 1)]),  # a single item is split by reruns
-        (block(1), PutBack, [(1, 1)]),
-        (block(1, deaths=1), PutBack, [(1, 2)]),
-        (block(1, deaths=2), GiveUp, [(1, 3)]),
+        (block(4), [(4, 1)]),  # suspected, and run alone from now on
+        (block(4, deaths=1), [(2, 1), (2, 1)]),
+        (block(5, deaths=1), [(2, 1), (3, 1)]),
+        (block(1, reruns=3, deaths=1), [(1, 1), (2, 1)]),  # a single item is split by reruns
+        (block(1), [(1, 1)]),
+        (block(1, deaths=1), [(1, 2)]),
+        (block(1, deaths=2), []),
     ],
 )
-def test_after_a_death(held, action, parts):
+def test_after_a_death(held, again):
     """Blocks come back as suspects, then halved; a single sample is tried three times; (samples, deaths)."""
-    found = after_death(held, node_lost=False)
-    blocks = found.blocks if isinstance(found, PutBack) else [found.block]
-    assert isinstance(found, action)
-    assert [(part.samples, part.deaths) for part in blocks] == parts
+    assert [(part.samples, part.deaths) for part in after_death(held, node_lost=False)] == again
 
 
 @pytest.mark.parametrize("held", [block(4), block(4, deaths=1), block(1, deaths=2)])
 def test_after_a_death_with_the_node(held):
     """Nothing counts against the block, whatever its past."""
-    assert after_death(held, node_lost=True) == PutBack((held,))
+    assert after_death(held, node_lost=True) == (held,)
 
 
-@pytest.mark.parametrize(("failures", "action"), [(0, PutBack), (1, PutBack), (2, LeaveOwed)])
-def test_after_a_failure_of_a_living_replica(failures, action):
+@pytest.mark.parametrize("failures", [0, 1, 2])
+def test_after_a_failure_of_a_living_replica(failures):
     """Tried three times in all, whole; then it stays owed, and no row says that it failed."""
-    held = block(4, failures=failures, deaths=1)
-    found = after_failure(held)
-    assert isinstance(found, action)
-    if isinstance(found, PutBack):
-        ((again),) = found.blocks
-        assert (again.failures, again.deaths, again.samples) == (failures + 1, 1, 4)
+    again = after_failure(block(4, failures=failures, deaths=1))
+    assert again == (None if failures == 2 else block(4, failures=failures + 1, deaths=1))
 
 
 def test_a_node_rests_after_a_failed_load_and_is_left_out_after_two():
@@ -103,7 +86,7 @@ def test_when_no_node_is_left_each_is_tried_once_more_after_a_rest():
     assert loads.avoided(LONGEST_REST) == set()
     assert loads.add("x", "disk full", now=0.0)
     assert not loads.try_again(now=0.0)
-    assert loads.end == EndVariant("its model failed to load 5 times on 2 nodes: disk full")
+    assert loads.reason == "its model failed to load 5 times on 2 nodes: disk full"
 
 
 def test_an_unfit_node_is_left_out_at_once_and_for_good():
@@ -111,7 +94,7 @@ def test_an_unfit_node_is_left_out_at_once_and_for_good():
     loads = FailedLoads()
     assert loads.add("x", "no such folder", now=0.0, unfit=True)
     assert not loads.try_again(now=0.0)
-    assert loads.end == EndVariant("its model failed to load: no such folder")
+    assert loads.reason == "its model failed to load: no such folder"
     loads = FailedLoads()
     loads.add("x", "no such folder", now=0.0, unfit=True)
     assert [loads.add("y", "full", now=0.0) for _ in "ab"] == [False, True]
@@ -131,8 +114,9 @@ def test_where_the_node_is_not_known_the_variant_waits():
 
 def test_after_a_refusal_nothing_is_loaded_until_a_load_works():
     """A refusal is final, unless a replica that was loading at the time shows that it was the node's."""
-    loads = FailedLoads(refusal="no such dtype")
+    loads = FailedLoads()
+    loads.refusal = "no such dtype"
     assert not loads.allow_another(now=0.0)
-    assert loads.end == EndVariant("no such dtype")
+    assert loads.reason == "no such dtype"
     loads.forget("x")
     assert loads.allow_another(now=0.0)

@@ -17,7 +17,7 @@ from standin.words import word_tokenizer
 from orchestrator.config.schema import PromptConfig, SamplingConfig
 from orchestrator.engines.base import GENERATE as TEXT
 from orchestrator.engines.base import LOGLIKELIHOOD, Answer, EngineOptionError, EngineSpec, Query
-from orchestrator.engines.reply import strike, striker
+from orchestrator.engines.reply import striker
 from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import sample_schema
 from orchestrator.sweep.blocks import Block
@@ -134,7 +134,7 @@ WRITTEN = {
 @pytest.mark.parametrize("write", WRITTEN.values(), ids=WRITTEN)
 def test_a_key_is_struck_out_however_it_is_written(write):
     """Each of its characters may be escaped in any way."""
-    said = strike(f"the key is {write(SECRET)}!", striker([SECRET]))
+    said = striker([SECRET])(f"the key is {write(SECRET)}!")
     assert said.startswith("the key is …")
     assert len(said) <= len("the key is …") + 2  # base64 shares its last character with what follows
 
@@ -142,7 +142,7 @@ def test_a_key_is_struck_out_however_it_is_written(write):
 def test_striking_out_takes_linear_time():
     """Also of a text that seems to begin a key again and again."""
     for text in ("\\" * 10**6, "Z" + "\\" * 10**6, "Z\\" * 10**6):
-        assert strike(text, striker([SECRET])) == text
+        assert striker([SECRET])(text) == text
 
 
 @pytest.fixture

@@ -248,10 +248,10 @@ def test_a_replica_whose_nodes_are_not_found_is_withdrawn(monkeypatch):
     monkeypatch.setattr(replica_slots, "Placement", Place)
     progress, events = SweepProgress({"a": VariantProgress(planned=1)}), []
     cluster = SimpleNamespace(have_room=lambda *_: True)
-    slots = ReplicaSlots(max_replicas=1, nodes=cluster, progress=progress, log=events.append)
     block = Block("a", "t", "c", (Item(0, "d", "p"),), (Rerun(0.0),))
     work = work_of("a", [block], ReplicaResources(1, 8, nodes=2))
-    slots.fill({"a": work}, ())
+    slots = ReplicaSlots([work], max_replicas=1, nodes=cluster, progress=progress, log=events.append)
+    slots.fill(())
     (slot,) = slots
     slots.settle()
     assert list(slots) == [slot]
@@ -261,7 +261,7 @@ def test_a_replica_whose_nodes_are_not_found_is_withdrawn(monkeypatch):
     assert slot.place.is_free
     assert [event["event"] for event in events] == ["started", "not placed"]
     assert not work.failed_loads.failed
-    assert slots.may_find_room([work])
+    assert slots.may_find_room()
     assert progress.waiting.endswith("needs 1 CPU, 8 GPU on each of 2 nodes")
 
 
@@ -274,8 +274,9 @@ def test_a_replica_that_no_living_node_can_take_does_not_wait_long(monkeypatch, 
     progress, logged = SweepProgress({"a": VariantProgress(planned=1)}), []
     rooms = iter([True, has_node])  # when it is started, and when it is looked after
     cluster = SimpleNamespace(have_room=lambda *_: next(rooms))
-    slots = ReplicaSlots(max_replicas=1, nodes=cluster, progress=progress, log=logged.append)
     block = Block("a", "t", "c", (Item(0, "d", "p"),), (Rerun(0.0),))
-    slots.fill({"a": work_of("a", [block], ReplicaResources(1, 0, avoided=frozenset({"x"})))}, ())
+    work = work_of("a", [block], ReplicaResources(1, 0, avoided=frozenset({"x"})))
+    slots = ReplicaSlots([work], max_replicas=1, nodes=cluster, progress=progress, log=logged.append)
+    slots.fill(())
     slots.settle()
     assert [event["event"] for event in logged] == events

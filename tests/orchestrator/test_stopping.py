@@ -9,7 +9,7 @@ from test_dispatch import Outcome, cut
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.sweep.tasks import Scored
 from orchestrator.workers.sample_rows import Sample
-from orchestrator.workers.stopping import NO_SEED, Next, ReportedScores, StoppingPolicy
+from orchestrator.workers.stopping import NO_SEED, Next, StoppingPolicy, reported_scores
 
 METRICS = {"t": "acc,none"}
 
@@ -24,10 +24,8 @@ class StopAfter(StoppingPolicy):
         self.seen = defaultdict(list)
 
     def report(self, variant, task, scores):
-        for item, temperature, seed, score in zip(
-            scores.item, scores.temperature, scores.seed, scores.score, strict=True
-        ):
-            self.seen[variant, float(temperature)].append((int(item), int(seed), float(score)))
+        for item, temperature, seed, score in scores.tolist():
+            self.seen[variant, temperature].append((item, seed, score))
 
     def next_for(self, variant, temperature):
         enough = len(self.seen[self._stops]) >= self._count
@@ -172,11 +170,11 @@ def test_scores_of_samples():
         Sample(item, Rerun(0.0), scored=Scored({"f1,none": 1.0}, {})),
         Sample(item, Rerun(0.0), error="no"),
     ]
-    scores = ReportedScores.of(samples, "acc,none")
-    assert scores.item.tolist() == [3, 3, 3]
-    assert scores.temperature.tolist() == [0.7, 0.0, 0.0]
-    assert scores.seed.tolist() == [5, NO_SEED, NO_SEED]
-    np.testing.assert_array_equal(scores.score, [1.0, np.nan, np.nan])
+    scores = reported_scores(samples, "acc,none")
+    assert scores["item"].tolist() == [3, 3, 3]
+    assert scores["temperature"].tolist() == [0.7, 0.0, 0.0]
+    assert scores["seed"].tolist() == [5, NO_SEED, NO_SEED]
+    np.testing.assert_array_equal(scores["score"], [1.0, np.nan, np.nan])
 
 
 def unwritable(variant):

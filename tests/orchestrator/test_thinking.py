@@ -81,7 +81,9 @@ def answered(tmp_path):
         return [Answer(say(query.arguments[0]), "stop", 5, 1) for query in queries]
 
     engine = SimpleNamespace(answer=answer)
-    samples = answer_block(block, task.score_each, built, engine, SamplingConfig(), think_end_token=END)
+    samples = answer_block(
+        block, task.score_each, built, engine, SamplingConfig(), prompt=PromptConfig(think_end_token=END)
+    )
     return asked, samples
 
 

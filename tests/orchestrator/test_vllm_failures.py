@@ -3,7 +3,7 @@
 import os
 import threading
 from collections import deque
-from queue import SimpleQueue
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Annotated
 
@@ -156,7 +156,7 @@ def ask(monkeypatch):
     monkeypatch.setattr(vllm_engine, "prepare", prepare)
     engine = VllmEngine.__new__(VllmEngine)
     engine._encoding, engine._failures, engine._asks = None, 0, False
-    return lambda queries: [engine._prepared(query) for query in queries]
+    return lambda queries: [engine._asked(query) for query in queries]
 
 
 def test_a_variant_of_which_nothing_can_be_asked_stops(ask):
@@ -170,7 +170,7 @@ def test_single_failures_stop_nothing(ask):
     """Once a query could be asked, the others are on their own."""
     ask([*[None] * (MOST_FAILURES - 1), QUERY])
     failed = ask([None] * 2 * MOST_FAILURES)
-    assert {one.read([]).error for one in failed} == {"TypeError: unexpected keyword"}
+    assert {read([]).error for _, read in failed} == {"TypeError: unexpected keyword"}
 
 
 def test_prompts_go_to_the_engine_as_its_renderer_makes_them():
@@ -201,11 +201,11 @@ def test_a_request_that_vllm_refuses_does_not_end_the_engine(which):
     engine = VllmEngine.__new__(VllmEngine)
     engine._arrivals, engine._wake, engine._closing = deque(), threading.Event(), False
     engine._death = engine._lora = None
-    done = SimpleQueue()
-    engine._arrivals.append((([1], None), done, 0))
+    future = Future()
+    engine._arrivals.append((([1], None), future))
     thread = threading.Thread(target=engine._drive, args=(Refusing(),), daemon=True)
     thread.start()
-    assert isinstance(done.get(timeout=20)[1], error)
+    assert isinstance(future.result(timeout=20), error)
     engine._closing = True
     engine._wake.set()
     thread.join(20)

@@ -10,23 +10,23 @@ import numpy as np
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from orchestrator.cluster.resources import NODE_ID, Node, has_room
-from orchestrator.config.schema import ReplicaConfig, SamplingConfig
+from orchestrator.config.schema import PromptConfig, ReplicaConfig, SamplingConfig
 from orchestrator.config.variants import Variant
 from orchestrator.rundir.schema import sample_schema
 from orchestrator.workers import dispatcher, replica_slots
 from orchestrator.workers.block_queue import BlockQueue
 from orchestrator.workers.replica import BlockReport, Job, Loaded
 from orchestrator.workers.replica_slots import VariantWork
-from orchestrator.workers.stopping import NO_SEED, ReportedScores
+from orchestrator.workers.stopping import NO_SEED, SCORES
 
 
 def work_of(name, blocks, resources, metrics=None):
     """The work of a variant."""
     variant = Variant("m", name=name, cluster=ReplicaConfig(), skip_if_unsupported=False)
-    columns = sample_schema()
-    job = Job(variant, SamplingConfig(), "store", {}, {}, columns, 0, "", deciding_metrics=metrics or {})
+    settings = SamplingConfig(), PromptConfig(), "store", "submit", {}, {}, sample_schema()
+    job = Job(variant, resources, *settings, {"versions": {}}, metrics or {})
     owed = Counter(rerun.temperature for block in blocks for rerun in block.reruns for _ in block.items)
-    return VariantWork(job, resources, BlockQueue(blocks, owed))
+    return VariantWork(job, BlockQueue(blocks, owed))
 
 
 @dataclass
@@ -149,12 +149,16 @@ class FakeReplica:
         if block.task not in self.job.deciding_metrics:
             return None
         cells = [(item.item, rerun) for item in block.items for rerun in block.reruns]
-        return ReportedScores(
-            np.array([item for item, _ in cells], np.int32),
-            np.array([rerun.temperature for _, rerun in cells]),
-            np.array([NO_SEED if rerun.seed is None else rerun.seed for _, rerun in cells], np.int32),
-            np.array([self.ray.score(self, item, rerun) for item, rerun in cells]),
-        )
+        rows = [
+            (
+                item,
+                rerun.temperature,
+                NO_SEED if rerun.seed is None else rerun.seed,
+                self.ray.score(self, item, rerun),
+            )
+            for item, rerun in cells
+        ]
+        return np.array(rows, SCORES)
 
     def _close(self):
         return None

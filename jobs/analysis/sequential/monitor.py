@@ -24,7 +24,7 @@ from jobs.scores.scales import ScaleOptions, scaled
 from jobs.scores.score_set import ScoreSet, TaskInfo, TaskTable
 from orchestrator.errors import UserError
 from orchestrator.rundir.schema import StoppingEntry
-from orchestrator.workers.stopping import NO_SEED, ReportedScores
+from orchestrator.workers.stopping import NO_SEED, SCORES, ReportedScores
 from stats.arrays import EvidenceError, Floats, Ints
 from stats.sequential.boundaries import Stopping, parse_spending
 from stats.sequential.monitor import Course, SequentialMonitor
@@ -154,21 +154,19 @@ class RunMonitor:
             for model in self._run.models:
                 files = self._run.samples(model, task)
                 for rows in scan(self._run, files, table.info.metric, "prompt_hash", damaged):
-                    scores = ReportedScores(
-                        rows.column("item").to_numpy(),
-                        rows.column("temperature").cast(pa.float64()).to_numpy(),
-                        rows.column("seed").fill_null(NO_SEED).to_numpy(),
-                        rows.column("score").cast(pa.float64()).to_numpy().astype(np.float64),
-                    )
+                    seed = rows.column("seed").fill_null(NO_SEED)
+                    score = rows.column("score").cast(pa.float64())
+                    columns = (rows.column("item"), rows.column("temperature"), seed, score)
+                    scores = np.rec.fromarrays([column.to_numpy() for column in columns], dtype=SCORES)
                     self.add(model, task, scores)
 
     def add(self, model: str, task: str, scores: ReportedScores) -> None:
         """Take note of answers; those that are not part of the plan are ignored."""
         for temperature in self.seeds.get(task, ()):
             answers = self._answers.get((model, task, temperature))
-            here = scores.temperature.astype(np.float32) == np.float32(temperature)
+            here = scores["temperature"].astype(np.float32) == np.float32(temperature)
             if answers is not None and here.any():
-                answers.enter(scores.item[here], scores.seed[here], scores.score[here])
+                answers.enter(*(scores[here][name] for name in ("item", "seed", "score")))
                 tasks = self.tasks_at(temperature)
                 complete = [self._answers[model, one.info.name, temperature].complete for one in tasks]
                 place = next(place for place in self.places if place[1] == temperature)
