@@ -91,7 +91,7 @@ class Fitted:
         Raises:
             UserError: says what to set to resume.
         """
-        for name in self.chosen.keys() & recorded.keys():
+        for name in (name for name in self.chosen if name in recorded):
             for option, ours in self.chosen[name].items():
                 theirs = recorded[name]["engine"].get(option)
                 if theirs == ours:
