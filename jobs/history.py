@@ -45,8 +45,7 @@ ROW_HEIGHT = 3.6
 ALARM, UNMEASURED = 1, 3
 """Exit statuses."""
 
-DatedScores = tuple[datetime, str, ScoreSet]
-"""When a run was made, where it is, and what it holds."""
+DatedScores = tuple[datetime, str, ScoreSet]  # when a run was made, where it is, and what it holds
 
 
 @dataclass(frozen=True)

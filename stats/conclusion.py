@@ -28,12 +28,8 @@ from stats.tasks.combinations import COMBINATIONS, parts_of
 from stats.tasks.combine import combine_scores
 from stats.verdict import Code, Decider, Verdict, decide
 
-BARELY = 1e-9
-"""Distance from a value at which a limit is put that must be on one side of it but is not."""
-
-MOST_TAIL = 0.49
-"""One-sided limits exist for levels below ½ only."""
-
+BARELY = 1e-9  # distance from a value at which a limit is put that must be on one side of it but is not
+MOST_TAIL = 0.49  # one-sided limits exist for levels below ½ only
 Tasks: TypeAlias = Sequence[TaskScores]
 Absent: TypeAlias = Sequence[MissingAnswers]
 

@@ -25,9 +25,7 @@ MistakeCode = Literal[
 ]  # fmt: skip
 """What is wrong with a policy, for programs (docs/release.md)."""
 
-Mistake: TypeAlias = tuple[MistakeCode, str]
-"""A code, and a sentence."""
-
+Mistake: TypeAlias = tuple[MistakeCode, str]  # a code, and a sentence
 MIN_ITEMS = 30
 MAX_MISSING = 0.05
 
@@ -58,8 +56,7 @@ def _from_word(value: object) -> object:
     return value
 
 
-RuleOrWord = Annotated[Rule, BeforeValidator(_from_word)]
-"""A rule, or only its requirement."""
+RuleOrWord = Annotated[Rule, BeforeValidator(_from_word)]  # a rule, or only its requirement
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,7 @@ _PAIR_BY = (
 _STRICT = "Refuse to compare answers to different prompts, or from different software or hardware."
 _MIN_COMMON = "Refuse to compare models that share fewer than this fraction of items."
 
-NUMBERS = ("alpha", "margin")
-"""Settings that a policy or an input may bring; each is between 0 and 1."""
-
+NUMBERS = ("alpha", "margin")  # settings that a policy or an input may bring; each is between 0 and 1
 Cluster = Annotated[str | None, Option(metavar="COLUMN|task|none", help=_CLUSTER)]
 PairByOption = Annotated[PairBy | None, Option("--pair-by", help=_PAIR_BY)]
 AtTemperature = Annotated[float | None, Option(metavar="T", help="Compare only at this temperature.")]

@@ -18,9 +18,7 @@ from jobs.text.meaning import headline, judged_first, place, task_name
 from stats.verdict import Verdict
 
 Kind = Literal["failure", "error", "skipped"]
-INVALID = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-"""What XML 1.0 cannot hold."""
-
+INVALID = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0 cannot hold
 KINDS: dict[Ruling, Kind] = {
     Ruling.BLOCKED: "failure",
     Ruling.INSUFFICIENT: "error",

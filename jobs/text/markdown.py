@@ -12,12 +12,8 @@ from jobs.text import tables
 from jobs.text.format import clean
 from jobs.text.meaning import CASE_HEADER, case_rows, gap_lines, headline, meanings, shown_warnings, terms
 
-MOST_ROWS = 50
-"""Rows of a table; GitHub takes comments of up to 65,536 characters."""
-
-MOST_TABLES = 5
-"""Folded tables of tasks."""
-
+MOST_ROWS = 50  # rows of a table; GitHub takes comments of up to 65,536 characters
+MOST_TABLES = 5  # folded tables of tasks
 ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;", "@": "@<!-- -->"}
 """Characters that would begin a tag, a quotation, a formula or a mention, which GitHub finds in entities."""
 

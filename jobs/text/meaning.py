@@ -17,12 +17,8 @@ from jobs.text.reasons import several_certificates
 from stats.results import Comparison, Settings
 from stats.verdict import Code, Verdict
 
-MANY_ALIKE = 3
-"""Warnings of one kind that are shown one by one."""
-
-MOST_NAMED = 2
-"""Culprits that the line names."""
-
+MANY_ALIKE = 3  # warnings of one kind that are shown one by one
+MOST_NAMED = 2  # culprits that the line names
 STATUS_WORDS = {
     Ruling.BLOCKED: "blocked",
     Ruling.INSUFFICIENT: "not enough evidence",

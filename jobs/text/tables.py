@@ -22,21 +22,13 @@ STYLES = {
     "DEGRADED": "bold red", "CERTIFIED": "bold green", "INCONCLUSIVE": "bold yellow",
     Ruling.BLOCKED: "bold red", Ruling.PASS: "bold green", Ruling.INSUFFICIENT: "bold yellow",
 }  # fmt: skip
-NARROW = 76
-"""Columns below which a table would wrap inside its cells."""
-
-WIDE = 92
-"""From so many columns on there is room for the share of the samples beside the number of the look."""
-
+NARROW = 76  # columns below which a table would wrap inside its cells
+WIDE = 92  # from so many columns on there is room for the share of the samples beside the number of the look
 HEADER = ("variant", "T", "verdict", "score %", "drop, points", "worse/better", "p")
 LOOK_HEADER = ("look", "samples %")
 TASK_HEADER = ("task", "verdict", "score %", "drop, points", "worse/better", "p")
-MOST_GAPS = 10
-"""Tasks with missing answers that are listed; verdicts.json has all."""
-
-MOST_TASKS = 10
-"""Tasks shown of one comparison unless all are asked for."""
-
+MOST_GAPS = 10  # tasks with missing answers that are listed; verdicts.json has all
+MOST_TASKS = 10  # tasks shown of one comparison unless all are asked for
 Cells = tuple[str, ...]
 
 

@@ -23,19 +23,14 @@ from orchestrator.rundir.schema import LARGEST_NUMBER
 from orchestrator.rundir.store import LEDGER, LOOKS, RunStore
 from stats.sequential.monitor import Course
 
-Key = tuple[str, float, int]
-"""Variant, temperature and number of a look."""
-
+Key = tuple[str, float, int]  # variant, temperature and number of a look
 Facts = Mapping[str, str | None]
 """Of a look: `scores`, a digest of those it has used (None if they are lost), and the `verdict` reached."""
 
 LOST: Facts = {"scores": None, "verdict": None}
 
-FORMAT = 1
-"""Of looks.json."""
-
-CLOSE = 1e-6
-"""Relative difference up to which numbers are the same: machines add up in different orders."""
+FORMAT = 1  # of looks.json
+CLOSE = 1e-6  # relative difference up to which numbers are the same: machines add up in different orders
 
 
 def looks_of(courses: Mapping[Place, Course], digests: Mapping[Place, Sequence[str]]) -> dict[Key, Facts]:

@@ -30,8 +30,7 @@ from stats.sequential.boundaries import Stopping, parse_spending
 from stats.sequential.monitor import Course, SequentialMonitor
 from stats.sequential.plan import PlannedTask, SequentialPlan, asking_order
 
-Place = tuple[str, float]
-"""Variant and temperature of a comparison."""
+Place = tuple[str, float]  # variant and temperature of a comparison
 
 
 class AnswerGrid:
