@@ -12,26 +12,55 @@ levels of their own below α: an adjusted p-value is compared with the smaller o
 adjustment. A release passes only if *every* required certificate is there, so a release with a task that is
 worse by the margin passes only if that task's own test errs: with a probability of at most its level (an
 intersection–union test; Berger 1982).
+
+`conclude_course` takes the verdict of looks. Nothing is tested then: the p-values of tests that are made
+once, at the end, are NaN, since they do not hold at a stop that the scores have chosen.
+
+A certificate asks whether the drop is below the margin for any value of the missing answers. Shares of a
+range and units of a metric cannot be averaged: scores without bounds have a margin in their own unit or no
+certificate, and a variant measured on several kinds of scores is certified where every one of them is
+(intersection–union: the largest p-value holds the level).
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from dataclasses import replace
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from stats.arrays import EvidenceError
-from stats.conclusion import Measured, conclude, measure
+from stats.drop.evidence import DropEvidence, clustered, evidence_of
+from stats.drop.intervals import Interval
 from stats.multiplicity import Adjust, adjust_p_values, holm, shares_blocks, step_down_max_t
-from stats.results import Comparison, Settings
-from stats.scores import MissingAnswers, TaskScores
-from stats.verdict import Code, Verdict
+from stats.planning import detectable_drop, items_to_decide
+from stats.results import NAN, Comparison, Settings, Unit
+from stats.scores import Case, MissingAnswers, TaskScores, lacking_of
+from stats.sequential.monitor import Course
+from stats.sequential.plan import SequentialPlan
+from stats.sharing import merged_blocks
+from stats.signflip import SignFlipTest
+from stats.tasks.combinations import COMBINATIONS, parts_of
+from stats.tasks.combine import combine_scores
+from stats.verdict import Code, Decider, Verdict, decide
 
 __all__ = ["Comparison", "Settings", "TaskScores", "Verdict", "compare", "compare_family", "compare_variants"]
 
 DEFAULTS = Settings()
+BARELY = 1e-9  # distance from a value at which a limit is put that must be on one side of it but is not
+MOST_TAIL = 0.49  # one-sided limits exist for levels below ½ only
+Tasks: TypeAlias = Sequence[TaskScores]
+Absent: TypeAlias = Sequence[MissingAnswers]
+
+Measured: TypeAlias = tuple[Comparison, DropEvidence | None, float]
+"""All that does not depend on other comparisons: numbers without a verdict; what decides the certificate,
+None where there is no single unit, or nothing is the worst; the sum of the squares of all blocks."""
+
+Hypothesis: TypeAlias = tuple[Tasks, Absent, Settings]
+"""One question of a family, whether a variant is worse on some tasks: their paired scores (none where nothing
+pairs), what is missing of planned tasks on which nothing pairs, and its own level and margin."""
 
 
-def compare(tasks: Sequence[TaskScores], settings: Settings = DEFAULTS) -> Comparison:
+def compare(tasks: Tasks, settings: Settings = DEFAULTS) -> Comparison:
     """Compare one variant with its baseline.
 
     Args:
@@ -49,9 +78,9 @@ def compare(tasks: Sequence[TaskScores], settings: Settings = DEFAULTS) -> Compa
 
 
 def compare_variants(
-    variants: Mapping[str, Sequence[TaskScores]],
+    variants: Mapping[str, Tasks],
     settings: Settings = DEFAULTS,
-    absent: Mapping[str, Sequence[MissingAnswers]] | None = None,
+    absent: Mapping[str, Absent] | None = None,
 ) -> dict[str, Comparison]:
     """Compare many variants with the same baseline and adjust for their number.
 
@@ -96,7 +125,7 @@ def compare_variants(
     }
 
 
-def adjustment_for(variants: Mapping[str, Sequence[TaskScores]], adjust: Adjust) -> Adjust:
+def adjustment_for(variants: Mapping[str, Tasks], adjust: Adjust) -> Adjust:
     """What can be made: no adjustment of a single p-value, Holm's where max-T finds no common blocks."""
     if len(variants) == 1:
         return "none"
@@ -110,9 +139,7 @@ def _share(comparisons: int, made: Adjust) -> float:
     return 1.0 / comparisons if made in {"holm", "maxt"} else 1.0
 
 
-def _conclude_tasks(
-    tasks: Sequence[TaskScores], parts: Sequence[Measured], settings: Settings
-) -> tuple[Comparison, ...]:
+def _conclude_tasks(tasks: Tasks, parts: Sequence[Measured], settings: Settings) -> tuple[Comparison, ...]:
     """The tasks of a variant, concluded at levels adjusted for their own number."""
     by_task: Adjust = settings.adjust if settings.adjust != "maxt" else "holm"
     adjusted = adjust_p_values(np.array([comparison.p_pooled for comparison, *_ in parts]), by_task)
@@ -121,11 +148,6 @@ def _conclude_tasks(
         q = part[0].p_noninferior
         concluded.append(conclude(part, settings, p=float(p), p_noninferior=q, share=share, task=task.task))
     return tuple(concluded)
-
-
-Hypothesis: TypeAlias = tuple[Sequence[TaskScores], Sequence[MissingAnswers], Settings]
-"""One question of a family, whether a variant is worse on some tasks: their paired scores (none where nothing
-pairs), what is missing of planned tasks on which nothing pairs, and its own level and margin."""
 
 
 def compare_family(hypotheses: Sequence[Hypothesis], blocking: Sequence[bool]) -> list[Comparison | None]:
@@ -154,3 +176,285 @@ def compare_family(hypotheses: Sequence[Hypothesis], blocking: Sequence[bool]) -
             q = whole[0].p_noninferior
             concluded.append(conclude(whole, settings, p=float(p), p_noninferior=q, share=share, task=task))
     return concluded
+
+
+def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
+    """All numbers of one variant over the given tasks together, and what is missing of absent ones."""
+    combined = combine_scores(tasks, settings.draws, settings.seed)
+    paired, p_paired, p_pooled = evidence_of(tasks), _p_noninferior(tasks, settings), combined.pooled.p
+    described, best, worst = _describe(tasks, absent, settings)
+    lacks = bool(_missing_of(tasks, absent))
+    deciding: DropEvidence | None = paired
+    p = p_paired
+    if lacks and settings.missing == "worst":
+        deciding = None if worst is None else evidence_of(worst)
+        p = 1.0 if worst is None else max(p_paired, _p_noninferior(worst, settings))
+    decision = _decision(paired, deciding or paired, described.margin, settings.alpha, p_pooled=p_pooled, p=p)
+    p_bounds = p_pooled, p_pooled
+    if lacks and (best is None or worst is None):
+        p_bounds = 1.0, p_pooled
+    elif lacks and best is not None and worst is not None:  # sign-flip tests of the filled-in differences
+        at_best, at_worst = (SignFlipTest(merged_blocks(filled)[0]).p for filled in (best, worst))
+        p_bounds = at_best, at_worst
+    p_values: dict[str, Any] = {each.field: combined.p[each.name] for each in COMBINATIONS}
+    comparison = replace(
+        described,
+        drop_interval=paired.interval(settings.alpha),
+        drop_interval_decision=decision,
+        **p_values,
+        p_pooled_bounds=p_bounds,
+        p_fisher_chi2=combined.p_fisher_chi2,
+        method=combined.method,
+        p_noninferior=p,
+        p_noninferior_paired=p_paired,
+        log_p_pooled=combined.pooled.log_p,
+        standard_error=combined.pooled.standard_error,
+        smallest_p=combined.pooled.smallest_p,
+    )
+    sums = merged_blocks(tasks)[0]
+    return comparison, None if described.margin is None else deciding, float(sums @ sums)
+
+
+def _describe(
+    tasks: Tasks, absent: Absent, settings: Settings
+) -> tuple[Comparison, list[TaskScores] | None, list[TaskScores] | None]:
+    """The numbers that count and measure, without any test; then all planned items at best and at worst.
+
+    Intervals are unknown. There is no best and no worst where something without bounds is missing.
+    """
+    lacking = _missing_of(tasks, absent)
+    items = sum(task.differences.size for task in tasks)
+    worse, better = sum(task.worse for task in tasks), sum(task.better for task in tasks)
+    unit: Unit = "metric" if len(tasks) == 1 else "mixed"
+    margin = tasks[0].margin if len(tasks) == 1 else None
+    if all(task.bounds is not None for task in tasks):
+        unit, margin = "share", settings.margin
+    best, worst = _completed(tasks, absent, "best"), _completed(tasks, absent, "worst")
+    bounds = -np.inf, np.inf
+    if best is not None and worst is not None:
+        bounds = _mean(best), _mean(worst)
+    comparison = Comparison(
+        items=items,
+        missing=sum(task.missing for task in tasks) + sum(gap.items for gap in absent),
+        missing_answers=(sum(gap.missing[0] for gap in lacking), sum(gap.missing[1] for gap in lacking)),
+        failed_answers=(sum(gap.failed[0] for gap in lacking), sum(gap.failed[1] for gap in lacking)),
+        clusters=merged_blocks(tasks)[0].size if clustered(tasks) else None,
+        reruns=(min(task.reruns[0] for task in tasks), min(task.reruns[1] for task in tasks)),
+        baseline_score=sum(float(task.share(task.baseline).sum()) for task in tasks) / items,
+        variant_score=sum(float(task.share(task.variant).sum()) for task in tasks) / items,
+        drop=sum(float(task.differences.sum()) for task in tasks) / items,
+        drop_macro=float(np.mean([task.differences.mean() for task in tasks])),
+        drop_interval=(NAN, NAN),
+        drop_interval_decision=(NAN, NAN),
+        drop_bounds=bounds,
+        margin=margin,
+        margin_unit=unit,
+        worse=worse,
+        better=better,
+        flip_rate=(worse + better) / items,
+    )
+    return comparison, best, worst
+
+
+def conclude(
+    measured: Measured,
+    settings: Settings,
+    *,
+    p: float,
+    p_noninferior: float,
+    share: float,
+    parts: tuple[Comparison, ...] = (),
+    notes: Sequence[Code] = (),
+    task: str | None = None,
+) -> Comparison:
+    """Add verdict and reasons.
+
+    Args:
+        measured: the numbers.
+        settings: level, margin and choice of tests.
+        p: adjusted p-value of "not worse".
+        p_noninferior: adjusted p-value of "worse by the margin".
+        share: part of α that the pooled test has in any case, independent of the other tests.
+        parts: the concluded comparisons of the tasks.
+        notes: further reasons, last.
+        task: name, if this is the comparison on one task.
+    """
+    (comparison, evidence, squares), alpha, power = measured, settings.alpha, settings.power
+    items, needed, deciding_p = comparison.items, None, comparison.p_value(settings.combine)
+    verdict, deciding_task = decide(p, p_noninferior, alpha), None
+    decided_by: Decider | None = "noninferiority" if verdict is Verdict.CERTIFIED else None
+    if verdict is Verdict.DEGRADED:
+        by = min(parts_of(settings.combine), key=comparison.p_value)
+        decided_by = "pooled" if comparison.p_pooled <= alpha else by
+        if decided_by == "max-drop" and parts:
+            deciding_task = min(parts, key=lambda part: part.log_p_pooled).task
+    elif verdict is Verdict.INCONCLUSIVE:  # by the rules that decide, each at the level adjustment leaves it
+        levels = alpha * min(1.0, deciding_p / p), alpha * min(1.0, comparison.p_noninferior / p_noninferior)
+        needed = items_to_decide(items, deciding_p, evidence, comparison.margin, levels=levels, power=power)
+    concluded = replace(
+        comparison,
+        verdict=verdict,
+        p_adjusted=p,
+        p_noninferior_adjusted=p_noninferior,
+        decided_by=decided_by,
+        deciding_task=deciding_task,
+        mde=detectable_drop(items, comparison.blocks, squares / items, alpha * share, power),
+        items_needed=needed,
+        task=task,
+        tasks=parts,
+    )
+    return replace(concluded, reason_codes=(*_explain(concluded, settings), *notes))
+
+
+def conclude_course(
+    tasks: Tasks, absent: Absent, course: Course, plan: SequentialPlan, *, finished: bool = False
+) -> Comparison:
+    """Describe the items that count, and add verdict and reasons from the looks.
+
+    Args:
+        tasks: the pairs of every task that count at the last look taken; at least one task.
+        absent: what is missing of tasks on which nothing pairs.
+        course: the looks.
+        plan: what was fixed beforehand.
+        finished: whether `tasks` holds all planned items, answered after the decision, too.
+
+    Returns:
+        The comparison; its verdict is inconclusive as long as there is none. Both intervals are the repeated
+        one. The p-values of the fixed tests are NaN, and those of an undecided comparison, too.
+    """
+    settings = Settings(alpha=plan.alpha, margin=plan.margin)
+
+    def untested(tasks: Tasks, absent: Absent) -> Comparison:
+        described, *_ = _describe(tasks, absent, settings)
+        return replace(described, method="exact" if plan.pooled else "monte-carlo")
+
+    limits = course.interval or (NAN, NAN)
+    p_noninferior = NAN if course.p_noninferior is None else course.p_noninferior
+    decided_by: Decider | None = "noninferiority" if course.verdict is Verdict.CERTIFIED else None
+    if course.verdict is Verdict.DEGRADED:
+        decided_by = "pooled" if plan.pooled else plan.combine
+    not_tested = (Code.TASK_NOT_TESTED,)
+    decided = replace(
+        untested(tasks, absent),
+        verdict=course.verdict or Verdict.INCONCLUSIVE,
+        drop_interval=limits,
+        drop_interval_decision=limits,
+        p_adjusted=NAN if course.p_adjusted is None else course.p_adjusted,
+        p_noninferior=p_noninferior,
+        p_noninferior_adjusted=p_noninferior,
+        decided_by=decided_by,
+        tasks=tuple(replace(untested([t], ()), reason_codes=not_tested, task=t.task) for t in tasks),
+    )
+    return replace(decided, reason_codes=tuple(_explain_course(course, decided, finished=finished)))
+
+
+def _missing_of(tasks: Tasks, absent: Absent) -> list[MissingAnswers]:
+    """What is missing, by task."""
+    return [gap for gap in (*map(lacking_of, tasks), *absent) if gap is not None]
+
+
+def _completed(tasks: Tasks, absent: Absent, case: Case) -> list[TaskScores] | None:
+    """All planned items, missing scores filled in; None where something without bounds is missing."""
+    filled: list[TaskScores | None] = []
+    for task in tasks:
+        lacking = lacking_of(task)
+        filled.append(task if lacking is None else lacking.completed(task, case))
+    filled += [lacking.completed(None, case) for lacking in absent]
+    known = [task for task in filled if task is not None]
+    return known if len(known) == len(filled) else None
+
+
+def _explain(comparison: Comparison, settings: Settings) -> list[Code]:
+    """What the verdict rests on, the deciding reason first."""
+    alpha = settings.alpha
+    if comparison.p_adjusted <= alpha:
+        codes = [Code.SIGNIFICANT if comparison.deciding_task is None else Code.ONE_TASK_DECIDES]
+    elif comparison.p_value(settings.combine) > alpha:
+        codes = [Code.NOT_SIGNIFICANT]
+    else:
+        codes = [Code.NOT_SIGNIFICANT_ADJUSTED]
+    if comparison.margin is None:
+        codes.append(Code.UNBOUNDED_WITHOUT_MARGIN)
+    elif comparison.p_noninferior_adjusted <= alpha:
+        codes.append(Code.WITHIN_MARGIN)
+    elif comparison.p_noninferior <= alpha:
+        codes.append(Code.WITHIN_MARGIN_UNADJUSTED)
+    else:
+        only_pairs = comparison.gaps and comparison.p_noninferior_paired <= alpha
+        codes.append(Code.WITHIN_MARGIN_PAIRS_ONLY if only_pairs else Code.NOT_WITHIN_MARGIN)
+    if comparison.gaps:
+        codes.append(_missing_code(comparison, dropped=settings.missing == "drop"))
+        if comparison.verdict is Verdict.DEGRADED:
+            at_best = comparison.p_pooled_bounds[0] <= alpha
+            codes.append(Code.DEGRADED_BEST_CASE if at_best else Code.NOT_DEGRADED_BEST_CASE)
+    if comparison.smallest_p > alpha:
+        codes.append(Code.SMALLEST_P)
+    if comparison.verdict is Verdict.INCONCLUSIVE:
+        codes.append(Code.OUTLOOK)
+    return codes
+
+
+def _explain_course(course: Course, comparison: Comparison, *, finished: bool) -> list[Code]:
+    """What the verdict rests on, the deciding reason first."""
+    is_degraded = course.verdict is Verdict.DEGRADED
+    if course.verdict is None:
+        codes = [Code.LOOKS_PENDING]
+    else:
+        stopped = Code.STOPPED_DEGRADED if is_degraded else Code.STOPPED_CERTIFIED
+        codes = [stopped if course.stopped else Code.LAST_LOOK]
+        codes.append(Code.SIGNIFICANT if is_degraded else Code.NOT_SIGNIFICANT)
+        if comparison.margin is None:
+            codes.append(Code.UNBOUNDED_WITHOUT_MARGIN)
+        elif course.verdict is Verdict.INCONCLUSIVE:
+            codes.append(Code.NOT_WITHIN_MARGIN)
+        elif not is_degraded or (not comparison.gaps and comparison.drop_interval[1] < comparison.margin):
+            codes.append(Code.WITHIN_MARGIN)  # the interval of all looks ends below it, for example
+    if comparison.gaps:
+        codes.append(_missing_code(comparison))
+    if course.stopped:
+        codes.append(Code.FINISHED_LATER if finished else Code.ESTIMATE_AFTER_STOP)
+    return codes
+
+
+def _missing_code(comparison: Comparison, *, dropped: bool = False) -> Code:
+    """The reason that speaks of missing answers."""
+    if not comparison.drop_bounds[0] > -np.inf:
+        return Code.UNBOUNDED_MISSING
+    return Code.MISSING_DROPPED if dropped else Code.MISSING_WORST_CASE
+
+
+def _p_noninferior(tasks: Tasks, settings: Settings) -> float:
+    """The largest p-value of all units: bounded scores together, every task without bounds alone."""
+    bounded = [task for task in tasks if task.bounds is not None]
+    p_values = [evidence_of(bounded).p_noninferior(settings.margin)] if bounded else []
+    alone = [task for task in tasks if task.bounds is None]
+    p_values += [evidence_of([t]).p_noninferior(t.margin) if t.margin is not None else 1.0 for t in alone]
+    return max(p_values)
+
+
+def _decision(
+    paired: DropEvidence,
+    deciding: DropEvidence,
+    margin: float | None,
+    alpha: float,
+    *,
+    p_pooled: float,
+    p: float,
+) -> Interval:
+    """Limits at 1 − 2α: right of 0 where the pooled test rejects, left of the margin with the certificate.
+
+    The sign-flip test judges 0 alone, and the bounds every other drop. Where they disagree about 0, the limit
+    is 0: the set of all drops that their own test does not reject.
+    """
+    if margin is None:
+        return paired.interval(min(2.0 * alpha, MOST_TAIL))
+    tail = min(alpha, MOST_TAIL)
+    low, high = paired.limits(tail)
+    if deciding is not paired:
+        high = max(high, deciding.limits(tail)[1])
+    low = max(low, BARELY) if p_pooled <= alpha else min(low, 0.0)
+    return low, min(high, margin * (1.0 - BARELY)) if p <= alpha else max(high, margin)
+
+
+def _mean(tasks: Tasks) -> float:
+    return float(np.concatenate([task.differences for task in tasks]).mean())

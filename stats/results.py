@@ -61,7 +61,7 @@ class Comparison:
     """A variant against its baseline, over all tasks or on one of them.
 
     Scores and drops are shares of the metric's range, averaged over all pairs (micro average). Where
-    looks decided (`stats.conclusion`), the p-values of tests that are made once are NaN, and both
+    looks decided (`stats.comparison`), the p-values of tests that are made once are NaN, and both
     intervals are the repeated one. verdicts.json has the fields in this order, but for `TABLES_ONLY`.
 
     Attributes:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from standin.sequential_runs import replay
 
-from stats.comparison import compare
-from stats.conclusion import conclude_course
+from stats.comparison import compare, conclude_course
 from stats.results import Settings
 from stats.scores import paired_scores
 from stats.sequential.boundaries import Stopping

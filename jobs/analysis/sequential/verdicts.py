@@ -23,7 +23,7 @@ from jobs.scores.scales import AS_READ
 from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.arrays import Ints
-from stats.conclusion import conclude_course
+from stats.comparison import conclude_course
 from stats.results import Settings
 from stats.sequential.monitor import Course
 from stats.sequential.plan import SequentialPlan
