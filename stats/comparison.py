@@ -183,7 +183,7 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
     combined = combine_scores(tasks, settings.draws, settings.seed)
     paired, p_paired, p_pooled = evidence_of(tasks), _p_noninferior(tasks, settings), combined.pooled.p
     described, best, worst = _describe(tasks, absent, settings)
-    lacks = bool(_missing_of(tasks, absent))
+    lacks = described.gaps > 0
     deciding: DropEvidence | None = paired
     p = p_paired
     if lacks and settings.missing == "worst":
@@ -222,7 +222,7 @@ def _describe(
 
     Intervals are unknown. There is no best and no worst where something without bounds is missing.
     """
-    lacking = _missing_of(tasks, absent)
+    lacking = [gap for gap in (*map(lacking_of, tasks), *absent) if gap is not None]
     items = sum(task.differences.size for task in tasks)
     worse, better = sum(task.worse for task in tasks), sum(task.better for task in tasks)
     unit: Unit = "metric" if len(tasks) == 1 else "mixed"
@@ -232,7 +232,8 @@ def _describe(
     best, worst = _completed(tasks, absent, "best"), _completed(tasks, absent, "worst")
     bounds = -np.inf, np.inf
     if best is not None and worst is not None:
-        bounds = _mean(best), _mean(worst)
+        drops = [np.concatenate([task.differences for task in filled]) for filled in (best, worst)]
+        bounds = float(drops[0].mean()), float(drops[1].mean())
     comparison = Comparison(
         items=items,
         missing=sum(task.missing for task in tasks) + sum(gap.items for gap in absent),
@@ -348,11 +349,6 @@ def conclude_course(
     return replace(decided, reason_codes=tuple(_explain_course(course, decided, finished=finished)))
 
 
-def _missing_of(tasks: Tasks, absent: Absent) -> list[MissingAnswers]:
-    """What is missing, by task."""
-    return [gap for gap in (*map(lacking_of, tasks), *absent) if gap is not None]
-
-
 def _completed(tasks: Tasks, absent: Absent, case: Case) -> list[TaskScores] | None:
     """All planned items, missing scores filled in; None where something without bounds is missing."""
     filled: list[TaskScores | None] = []
@@ -454,7 +450,3 @@ def _decision(
         high = max(high, deciding.limits(tail)[1])
     low = max(low, BARELY) if p_pooled <= alpha else min(low, 0.0)
     return low, min(high, margin * (1.0 - BARELY)) if p <= alpha else max(high, margin)
-
-
-def _mean(tasks: Tasks) -> float:
-    return float(np.concatenate([task.differences for task in tasks]).mean())

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer import Argument, Option
 
 from jobs.analysis.analyze import analyze as analyze_paths
 from jobs.analysis.compare import GateName
@@ -36,12 +37,12 @@ _PATHS = (
 
 @options_of(AnalyzeRequest)
 def analyze(
-    paths: Annotated[list[str], typer.Argument(metavar="PATH...", help=_PATHS)],
+    paths: Annotated[list[str], Argument(metavar="PATH...", help=_PATHS)],
     *,
     out: Out = None,
     metric: Metric = None,
     metrics: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Like --metric, in a JSON file {task: metric}.")
+        Path | None, Option(metavar="FILE", help="Like --metric, in a JSON file {task: metric}.")
     ] = None,
     margin: Margin = None,
     where: Where = None,
@@ -51,18 +52,17 @@ def analyze(
     range_: Range = None,
     policy: Annotated[
         Path | None,
-        typer.Option(
+        Option(
             metavar="FILE", help="YAML file that says what each task must show; it decides the exit status."
         ),
     ] = None,
     gate: Annotated[
-        GateName, typer.Option(help="Exit 0 if nothing is degraded, or only if all are certified.")
+        GateName, Option(help="Exit 0 if nothing is degraded, or only if all are certified.")
     ] = "degraded",
     tasks: Annotated[
-        Literal["worst", "all"],
-        typer.Option(help="Show only the worst tasks of degraded variants, or all tasks."),
+        Literal["worst", "all"], Option(help="Show only the worst tasks of degraded variants, or all tasks.")
     ] = "worst",
-    format_: Annotated[Format, typer.Option("--format", help="Output format of the verdicts.")] = "table",
+    format_: Annotated[Format, Option("--format", help="Output format of the verdicts.")] = "table",
     **options: Any,
 ) -> None:
     """Report which variants are worse than the baseline.

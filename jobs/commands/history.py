@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from typer import Argument, Option
 
 from jobs.analysis.request import AtTemperature, Cluster
 from jobs.commands.options import Metric, TableOrJson
@@ -12,23 +13,19 @@ from jobs.text.terminal import terminal
 
 
 def history(
-    folder: Annotated[
-        str, typer.Argument(metavar="FOLDER", help="Folder with a run directory for each date.")
-    ],
+    folder: Annotated[str, Argument(metavar="FOLDER", help="Folder with a run directory for each date.")],
     *,
     reference: Annotated[
         str | None,
-        typer.Option(
+        Option(
             metavar="RUN",
             help="Run whose baseline is the reference on every date; default: the baseline of each run, or "
             "the first date where runs hold a single model.",
         ),
     ] = None,
-    out: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Output folder; default: FOLDER/analysis.")
-    ] = None,
+    out: Annotated[str | None, Option(metavar="DIR", help="Output folder; default: FOLDER/analysis.")] = None,
     alpha: Annotated[
-        float, typer.Option(metavar="A", min=1e-12, max=0.5, help="Probability of any false alarm, ever.")
+        float, Option(metavar="A", min=1e-12, max=0.5, help="Probability of any false alarm, ever.")
     ] = 0.05,
     temperature: AtTemperature = None,
     metric: Metric = None,

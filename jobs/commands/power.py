@@ -11,8 +11,8 @@ from math import inf
 from typing import Annotated
 
 import numpy as np
-import typer
 from rich.table import Table
+from typer import Option
 
 from jobs.text.format import detectable_text, points_text
 from jobs.text.terminal import plain_table, terminal
@@ -27,35 +27,33 @@ RERUNS = (1, 2, 3, 5, 10)
 
 def power(
     *,
-    items: Annotated[int, typer.Option(metavar="N", help="Number of items over all tasks.")],
+    items: Annotated[int, Option(metavar="N", help="Number of items over all tasks.")],
     flip_rate: Annotated[
         float,
-        typer.Option(
+        Option(
             metavar="P",
             help="Share of items on which one run of the baseline and one of the variant disagree.",
         ),
     ],
     drop: Annotated[
-        float | None, typer.Option(metavar="D", help="True drop to plan for, as a share: 0.01 is one point.")
+        float | None, Option(metavar="D", help="True drop to plan for, as a share: 0.01 is one point.")
     ] = None,
-    reruns: Annotated[int, typer.Option(metavar="K", help="Reruns per item, for each model.")] = 1,
-    tasks: Annotated[int, typer.Option(metavar="T", help="Number of tasks, of equal size.")] = 1,
+    reruns: Annotated[int, Option(metavar="K", help="Reruns per item, for each model.")] = 1,
+    tasks: Annotated[int, Option(metavar="T", help="Number of tasks, of equal size.")] = 1,
     noise_rate: Annotated[
         float | None,
-        typer.Option(
-            metavar="P0", help="Share of items on which two runs of the baseline disagree; default: P."
-        ),
+        Option(metavar="P0", help="Share of items on which two runs of the baseline disagree; default: P."),
     ] = None,
-    alpha: Annotated[float, typer.Option(metavar="A", help="False alarm rate.")] = 0.05,
+    alpha: Annotated[float, Option(metavar="A", help="False alarm rate.")] = 0.05,
     chance: Annotated[
-        float, typer.Option("--power", metavar="B", help="Probability of detection to plan for.")
+        float, Option("--power", metavar="B", help="Probability of detection to plan for.")
     ] = 0.8,
     throughput: Annotated[
-        float | None, typer.Option(metavar="R", help="Samples per second on one GPU; adds GPU-hours.")
+        float | None, Option(metavar="R", help="Samples per second on one GPU; adds GPU-hours.")
     ] = None,
     looks: Annotated[
         int | None,
-        typer.Option(
+        Option(
             metavar="K",
             min=2,
             max=MOST_LOOKS,
@@ -63,10 +61,10 @@ def power(
         ),
     ] = None,
     until: Annotated[
-        Until, typer.Option(help="With --looks: stop for damage only, or also for a certificate.")
+        Until, Option(help="With --looks: stop for damage only, or also for a certificate.")
     ] = Stopping.until,
     margin: Annotated[
-        float, typer.Option(metavar="M", help="With --until decided: largest acceptable drop, as a share.")
+        float, Option(metavar="M", help="With --until decided: largest acceptable drop, as a share.")
     ] = SequentialPlan.margin,
 ) -> None:
     """Plan a comparison: the drops it can detect, and the items and samples that a drop needs.
