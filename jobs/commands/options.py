@@ -38,11 +38,7 @@ Columns = Annotated[list[str] | None, Option("--columns", metavar="ROLE=COLUMN,.
 
 
 def options_of(record: type) -> Callable[[Command], Command]:
-    """Have Typer give a command, as its last keywords, the fields of a record that are arguments or options.
-
-    Args:
-        record: a dataclass; its fields with a `typer.Option` or an `Argument` in their annotation are those.
-    """
+    """Give a command, as its last keywords, the fields of a dataclass that are an Option or an Argument."""
 
     def decorate(command: Command) -> Command:
         hints = get_type_hints(record, include_extras=True)

@@ -144,13 +144,7 @@ class Strings:
 
 
 def embedded(flips: Flips, texts: Texts, answers: int) -> dict[str, Any]:
-    """What goes into a file: as many flips as the limits allow, and how many there are.
-
-    Args:
-        flips: all of them.
-        texts: prompts and answers.
-        answers: to each item, of both models together.
-    """
+    """What goes into a file: as many flips as the limits allow, by the answers to an item of both models."""
     chosen = spread_flips(flips, min(MOST_FLIPS, max(1, MOST_ANSWERS // answers)))
     return flips_json(chosen, texts, len(flips), clip=CLIP_EMBEDDED, most=MOST_CHARACTERS)
 
@@ -161,8 +155,8 @@ def flips_json(
     """Flips with their texts; what several comparisons share is read once.
 
     Args:
-        flips: which.
-        texts: prompts and answers.
+        flips: those to show.
+        texts: where their prompts and answers are.
         total: how many flips there are.
         clip: longest text kept whole.
         most: characters of all texts; each task of each comparison gets an equal share of what is left.

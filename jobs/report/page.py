@@ -128,12 +128,7 @@ def _run(manifest: Mapping[str, Any], baseline: str) -> dict[str, Any]:
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """Fill in a template of this package.
-
-    Args:
-        template: its file name.
-        values: what it needs besides style, script and policy.
-    """
+    """Fill in a template of this package with what it needs besides style, script and policy."""
     style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     digests = (hashlib.sha256(text.encode()).digest() for text in (style, script))
     of_style, of_script = (f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)

@@ -51,12 +51,7 @@ class Axis:
 
 
 def axis_over(values: Iterable[float | None], ticks: int = 5) -> Axis:
-    """The axis that holds all values (None is skipped) and a little more.
-
-    Args:
-        values: at least one number.
-        ticks: about how many ticks; their distance is 1, 2 or 5 times a power of ten.
-    """
+    """The axis over all values but None, with about so many ticks, 1, 2 or 5 times a power of ten apart."""
     known = [value for value in values if value is not None]
     room = (max(known) - min(known) or 1.0) * PADDING
     low, high = min(known) - room, max(known) + room

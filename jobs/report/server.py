@@ -79,12 +79,8 @@ class CachedRun:
 class Catalog:
     """The runs that a server shows, by a name that is safe in a URL because it is only ever looked up.
 
-    Args:
-        paths: runs, or folders of runs.
-        request: what the user says about the scores.
-
     Raises:
-        UserError: none of them is a run.
+        UserError: none of the paths is a run or a folder of runs.
     """
 
     def __init__(self, paths: Sequence[str], request: AnalyzeRequest = AS_IN_THE_SWEEP) -> None:

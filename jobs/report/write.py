@@ -17,11 +17,7 @@ FILES = (
 
 
 def analysis_files(out: str) -> FileSet:
-    """The files of an analysis in a folder.
-
-    Args:
-        out: path or URL of the folder.
-    """
+    """The files of an analysis in a folder, a path or a URL."""
     return FileSet(out, "analyze", FILES)
 
 
@@ -30,7 +26,7 @@ def write_analysis(analysis: Analysis, out: str, gate: GateName) -> None:
 
     Args:
         analysis: what was found.
-        out: path or URL of the folder, which is made if need be.
+        out: path or URL of the folder, which is made if it is not there.
         gate: what passes without a policy.
 
     Raises:

@@ -104,11 +104,6 @@ def _changed(churn: Entry | None) -> str:
 def write_flips(reruns: RerunSet, report: Mapping[str, Any], folder: Path) -> list[str]:
     """Put success_counts.json, flips.json and the plots in the place of earlier ones; or neither are there.
 
-    Args:
-        reruns: the answers.
-        report: their summary, the content of flips.json.
-        folder: made if it is not there.
-
     Returns:
         The names of the files.
 

@@ -145,10 +145,7 @@ def work_lines(
     speed: tuple[float, str] | None,
     shares: Mapping[float, Sequence[float]],
 ) -> Iterator[str]:
-    """Requests, tokens and hours to expect, and how much of a sweep decodes, as sentences.
-
-    Args: as `tokens_per_second` and `expected_shares` return them.
-    """
+    """Requests, tokens and hours to expect, at that speed and with those shares, and what part decodes."""
     requests, prompts, answers, most = expected_work(plan, stopping).tolist()
     if not requests:
         return

@@ -158,28 +158,20 @@ def run_status(url: str) -> dict[str, Any]:
     run = RunFiles.open(url)
     counts = Footers().count(run)
     told, running = read_status(run.store), is_running(run.store)
-    whole = Count.total(counts.values())
-    variants = {}
+    whole, variants = _counted(Count.total(counts.values())), {}
     for name, count in counts.items():
         last = told.variants.get(name, VariantProgress())
-        variants[name] = last.model_dump(exclude={"looks", "prompt_tokens", "output_tokens"}) | {
-            "planned": count.planned,
-            "done": count.done,
-            "missing": count.needed - count.done,
+        variants[name] = last.model_dump(exclude={"looks", "prompt_tokens", "output_tokens"})
+        variants[name] |= _counted(count) | {
             "not_needed": count.not_needed,
-            "errors": count.errors,
             "replicas": last.replicas if running else 0,
             "looks": [look.model_dump(mode="json") for look in last.looks],
         }
-    missing = whole.needed - whole.done
     return {
         "run": url,
-        "state": "running" if running else "incomplete" if missing else "complete",
-        "planned": whole.planned,
-        "done": whole.done,
-        "missing": missing,
-        "errors": whole.errors,
-        "damaged": list(whole.damaged),
+        "state": "running" if running else "incomplete" if whole["missing"] else "complete",
+        **whole,
+        "damaged": [path for count in counts.values() for path in count.damaged],
         "seconds_left": told.seconds_left if running else None,
         **told.model_dump(include={"last_heartbeat", "host", "pid"}),
         "variants": variants,
@@ -187,3 +179,8 @@ def run_status(url: str) -> dict[str, Any]:
         "problem": told.problem if running else None,
         "notes": told.notes,
     }
+
+
+def _counted(count: Count) -> dict[str, int]:
+    missing = count.needed - count.done
+    return {"planned": count.planned, "done": count.done, "missing": missing, "errors": count.errors}

@@ -38,13 +38,7 @@ EXITS = {JobStatus.SUCCEEDED: 0, JobStatus.STOPPED: INCOMPLETE}
 
 
 def submit_job(request: SubmitRequest) -> int:
-    """Submit a sweep as a Ray job.
-
-    Args:
-        request: its address is that of the Ray cluster's job server, http://head:8265.
-
-    Returns:
-        exit status.
+    """Submit a sweep as a Ray job to the job server at the request's address; returns the exit status.
 
     Raises:
         UserError: the configuration is invalid, or no job server answers at the address.

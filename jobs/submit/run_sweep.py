@@ -64,12 +64,7 @@ def announce_plan(sweep: Sweep, request: SubmitRequest, console: Console) -> Pla
 
 
 def run_sweep(request: SubmitRequest, console: Console | None = None) -> tuple[Plan, SweepProgress]:
-    """Run the samples of a sweep that are still missing.
-
-    Args:
-        request: the sweep, the run directory and the Ray cluster; without an address, Ray is started on this
-            machine.
-        console: where the progress is shown; None for nowhere.
+    """Run the samples of a sweep that are still missing, and show the progress if there is a console.
 
     Returns:
         The plan and the progress; after Ctrl-C or a signal the progress says "interrupted by …".
