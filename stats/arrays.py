@@ -20,8 +20,7 @@ SMALLEST_P = 1e-300
 LARGEST_SCORE = 1e100
 """Largest absolute value of a score: sums of squares beyond it overflow, and a test of them means nothing."""
 
-ROUNDING = 1e-12
-"""A sum this small relative to the sizes of its terms is rounding error."""
+ROUNDING = 1e-12  # a sum this small relative to the sizes of its terms is rounding error
 
 
 class EvidenceError(ValueError):

@@ -19,16 +19,11 @@ from scipy.special import stdtrit
 from stats.arrays import Bools, EvidenceError, Floats, Ints
 from stats.drop.evidence import ClusterEvidence
 
-Estimate: TypeAlias = dict[str, float]
-"""A number with the limits of its two-sided interval: value, low, high."""
+Estimate: TypeAlias = dict[str, float]  # a number with the limits of its two-sided interval: value, low, high
 
 
 def flip_table(baseline: ArrayLike, variant: ArrayLike) -> dict[str, float]:
-    """Count the four outcomes of two models on the same items.
-
-    Args:
-        baseline: whether the baseline is right, shape (n,).
-        variant: whether the variant is right, shape (n,).
+    """Count the four outcomes of whether two models are right on the same items, shape (n,) each.
 
     Returns:
         both_right, worse (b), better (c), both_wrong; the drop net (b − c)/n and flip rate gross (b + c)/n.
@@ -49,10 +44,7 @@ def flip_table(baseline: ArrayLike, variant: ArrayLike) -> dict[str, float]:
 
 
 def success_histogram(right: ArrayLike) -> Ints:
-    """Items with 0, 1, … R successes over the runs of one model, shape (R + 1,); all but the ends flip.
-
-    Args:
-        right: whether the answer is right, shape (n, R).
+    """Items with 0, 1, … R right answers, shape (R + 1,), of R runs, shape (n, R); all but the ends flip.
 
     Raises:
         EvidenceError: if there are no items or no runs.
@@ -62,11 +54,7 @@ def success_histogram(right: ArrayLike) -> Ints:
 
 
 def flipping_items(right: ArrayLike) -> Bools:
-    """The items of a subset, shape (n,): those that are neither always right nor always wrong.
-
-    Args:
-        right: whether the *baseline* is right, shape (n, R).
-    """
+    """The items, shape (n,), that the *baseline* has neither always right nor always wrong, shape (n, R)."""
     answers = _runs(right)
     return np.asarray(answers.any(axis=1) & ~answers.all(axis=1))
 
@@ -88,13 +76,7 @@ def refuse_reused_runs(chosen_by: Collection[str], tested: Collection[str]) -> N
 def churn(
     baseline_answers: ArrayLike, variant_answers: ArrayLike, baseline_scores: Floats, variant_scores: Floats
 ) -> dict[str, int]:
-    """Count changed answers, regardless of their scores.
-
-    Args:
-        baseline_answers: the answers themselves (text or choice), shape (n,).
-        variant_answers: the same for the variant.
-        baseline_scores: 1 where right, shape (n,).
-        variant_scores: the same for the variant.
+    """Count changed answers (text or choice), regardless of their scores (1 where right), shape (n,) each.
 
     Returns:
         changed, items whose answer differs; changed_same_score, those among them whose score does not;
@@ -118,14 +100,11 @@ def churn(
 
 
 def rerun_churn(answers: NDArray[np.generic], right: Bools) -> dict[str, int]:
-    """Changed answers over all pairs of runs of one model.
+    """`churn` over all pairs of runs of one model; its items are items × pairs.
 
     Args:
         answers: the answers, or a number for each distinct one, shape (n, R) with R ≥ 2.
         right: whether they are right, shape (n, R).
-
-    Returns:
-        Counts over all pairs of runs; its `items` are items × pairs.
     """
     scores = right.astype(np.float64)
     pairs = combinations(range(scores.shape[1]), 2)
@@ -153,13 +132,9 @@ def _runs(right: ArrayLike, least: int = 1) -> Bools:
 
 
 def item_flip_rates(right: ArrayLike) -> Floats:
-    """Chance, per item, that two of its runs disagree: 2k(R − k)/(R(R − 1)) for k successes in R runs.
+    """Chance, per item, that two of its runs disagree: 2k(R − k)/(R(R − 1)) for k successes in R ≥ 2 runs.
 
-    Args:
-        right: whether the answer is right, shape (n, R) with R ≥ 2.
-
-    Returns:
-        Unbiased for 2π(1 − π) whatever R, so that numbers from few and from many runs compare; shape (n,).
+    Unbiased for 2π(1 − π) whatever R, so that numbers from few and from many runs compare; (n,) of (n, R).
 
     Raises:
         EvidenceError: if there are no items or fewer than two runs.
@@ -176,18 +151,14 @@ def mean_share(values: Floats, alpha: float = 0.05) -> Estimate:
 
 
 def variance_split(scores: Floats, alpha: float = 0.05) -> dict[str, Estimate]:
-    """`variance_components` with jackknife intervals over items, which are what was drawn at random.
-
-    Args:
-        scores: shape (n items, temperatures, seeds), at least three items and two seeds.
-        alpha: 1 − confidence.
+    """`variance_components` with jackknife intervals at 1 − α over items, which were drawn at random.
 
     Returns:
         Variance by source, "item", "temperature" and "seed", with Student's intervals of the jackknife's
         pseudo-values (Tukey 1958), cut at 0.
 
     Raises:
-        EvidenceError: if there are too few items or seeds.
+        EvidenceError: if there are fewer than three items or two seeds.
     """
     count, temperatures, seeds = scores.shape
     if count < 3:
@@ -219,17 +190,14 @@ def variance_split(scores: Floats, alpha: float = 0.05) -> dict[str, Estimate]:
 
 
 def variance_components(scores: Floats) -> tuple[float, float, float]:
-    """Split the variance of one model's scores over items, temperatures and seeds (nested, by moments).
-
-    Args:
-        scores: shape (n items, temperatures, seeds), at least two items and two seeds.
+    """Split the variance of one model's scores, shape (items, temperatures, seeds) (nested, by moments).
 
     Returns:
         Variance between items, between temperatures of one item, and between seeds of one item at one
         temperature: unbiased estimates, cut at 0; with one temperature its share is 0.
 
     Raises:
-        EvidenceError: if there are too few items or seeds.
+        EvidenceError: if there are fewer than two items or two seeds.
     """
     items, temperatures, seeds = scores.shape
     if items < 2 or seeds < 2:

@@ -68,14 +68,9 @@ def step_down_max_t(
 ) -> Floats:
     """Adjust the p-values of V variants that share their items, shape (V,).
 
-    Tasks are matched by name and blocks by cluster or item, by position where items are not named.
-
-    Args:
-        variants: paired scores of every task, by variant.
-        p_values: unadjusted, shape (V,).
-        combine: the statistic; "any" is calibrated here like "joint".
-        sign_vectors: most that are drawn, once for all variants; 5,000 where there are very many items.
-        seed: of numpy's default generator.
+    Tasks are matched by name and blocks by cluster or item, by position where items are not named. At most so
+    many sign vectors are drawn, once for all variants; 5,000 where there are very many items. The statistic
+    "any" is calibrated here like "joint".
 
     Raises:
         EvidenceError: if the variants do not share their blocks (see `shares_blocks`).

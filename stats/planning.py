@@ -19,11 +19,8 @@ from stats.drop.evidence import DropEvidence
 from stats.sequential.boundaries import CertificateLevels, Stopping, exit_probabilities, lan_demets_boundaries
 from stats.tasks.combinations import SMALLEST_OF, Combine
 
-MOST = 10**7
-"""Most items and reruns of a design: the exact power of more takes minutes."""
-
-MOST_ITEMS = 1e6
-"""Times the present items beyond which no number is named."""
+MOST = 10**7  # most items and reruns of a design: the exact power of more takes minutes
+MOST_ITEMS = 1e6  # times the present items beyond which no number is named
 
 SIMULATED_SWEEPS = 20_000
 

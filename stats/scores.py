@@ -22,8 +22,7 @@ from stats.sharing import merged_labels
 
 SLACK = 1e-9
 
-Labels: TypeAlias = NDArray[np.generic]
-"""One label per item, of any type."""
+Labels: TypeAlias = NDArray[np.generic]  # one label per item, of any type
 
 Bounds: TypeAlias = tuple[float, float] | None
 """Least and greatest possible score; None for scores without bounds."""
@@ -119,10 +118,8 @@ class TaskScores:
             if any((a != b[self.unequal]).any() for a, b in zip(counts, answers, strict=True)):
                 self._refuse("has runs that do not match its numbers of runs.")
         elif self.splits is not None and np.abs(self.splits.successes % 1.0 - 0.5).min() < 0.5 - SLACK:
-            self._refuse(
-                "has items with unequal numbers of runs whose scores are not binary; pass the score of every "
-                "run."
-            )
+            said = "has items with unequal numbers of runs whose scores are not binary;"
+            self._refuse(f"{said} pass the score of every run.")
 
     @cached_property
     def unequal(self) -> Bools:

@@ -22,8 +22,7 @@ if TYPE_CHECKING:  # `scores` asks which items of a task belong together
 Columns: TypeAlias = "list[TaskScores | None]"
 """The scores of every variant on one task, None where it lacks the task."""
 
-PRIVATE = -1
-"""In place of a number: the block is in one task only."""
+PRIVATE = -1  # in place of a number: the block is in one task only
 
 
 def merged_labels(
@@ -66,9 +65,7 @@ class Sharing:
     def blocks(self, task: int) -> tuple[Floats, Floats]:
         """Sums of a task's blocks for every variant, 0 where it lacks the block.
 
-        Returns:
-            Of the blocks of this task alone, shape (blocks, V), and of what the shared blocks have in it,
-            shape (count, V).
+        Of the blocks of this task alone, shape (blocks, V), and of what shared ones have in it, (count, V).
         """
         keys = _keys(self._columns[task])
         sums, shared = np.zeros((keys.size, self.variants)), np.zeros((self.count, self.variants))
@@ -86,13 +83,8 @@ class Sharing:
 def merged_blocks(tasks: "Sequence[TaskScores]", *, split: bool = False) -> tuple[Floats, Floats]:
     """Sums and sizes of the blocks of one variant on all tasks, those that are shared over tasks merged.
 
-    Args:
-        tasks: its scores.
-        split: whether the sums leave out items with unequal numbers of runs.
-
-    Returns:
-        Differences added up over each block, and its number of items, shape (G,) each. Where tasks share
-        nothing, the blocks of one task after the other.
+    Differences added up over each block, if `split` without items with unequal numbers of runs, and how many
+    items it has, shape (G,) each. Where tasks share nothing, the blocks of one task after the other.
     """
     sums = np.concatenate([task.even_sums if split else task.block_sums for task in tasks])
     sizes = np.concatenate([task.block_sizes for task in tasks])

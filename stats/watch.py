@@ -23,8 +23,7 @@ DateFlips: TypeAlias = tuple[NDArray[np.generic], Ints]
 """What was asked on one date, shape (n,) each: items, or clusters of dependent items, each once and with the
 same label on any date; and their signs, 1 where the model did worse than its reference, −1 better, else 0."""
 
-CONCENTRATION = 50.0
-"""Parameter a of the Beta(a, a) mixture; 50 suits shares of flips to wrong near .5 to .6."""
+CONCENTRATION = 50.0  # parameter a of the Beta(a, a) mixture; 50 suits shares of flips to wrong near .5 to .6
 
 SERIES_TERMS = 400
 

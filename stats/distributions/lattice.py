@@ -20,8 +20,7 @@ TOLERANCE = 1e-10
 FINEST = 2_000
 """Largest whole number that the largest difference may become in a growing lattice without being rounded."""
 
-ROUNDED_SPREAD = 32
-"""Steps that make up the root mean square of differences that have to be rounded."""
+ROUNDED_SPREAD = 32  # steps that make up the root mean square of differences that have to be rounded
 
 
 def to_lattice(values: Floats, max_denominator: int = MAX_DENOMINATOR) -> tuple[float, Ints] | None:

@@ -25,8 +25,7 @@ TIE_TOLERANCE = 1e-9
 MAX_ENUMERATED = 16
 """Blocks whose 65,536 sign vectors are enumerated one by one: no more work than simulating."""
 
-SPLIT_STREAM = 1 << 20
-"""Added to a seed for the draws of splits, so that they are none of the signs'."""
+SPLIT_STREAM = 1 << 20  # added to a seed for the draws of splits, so that they are none of the signs'
 
 
 def monte_carlo_p(sums: Floats, observed: float) -> float:

@@ -21,8 +21,7 @@ from stats.distributions.lattice import to_lattice
 MAX_COUNTED = 1e8
 """Additions beyond which the splits of graded scores are drawn instead of counted (about a second)."""
 
-SLICE_ITEMS = 1 << 21
-"""Items × draws that are split at once."""
+SLICE_ITEMS = 1 << 21  # items × draws that are split at once
 
 
 @dataclass(frozen=True)

@@ -27,23 +27,12 @@ from stats.distributions.splits import Component, RunSplits
 MAX_WORK = 1 << 24
 """Frequencies × distinct sizes beyond which the frequencies that matter are looked for first."""
 
-MAX_FREQUENCIES = 1 << 22
-"""Frequencies beyond which simulating is cheaper than the exact distribution."""
-
-MAX_TABLE_WORK = 1e9
-"""Multiplications beyond which a distribution is not tabulated (about a second)."""
-
-FEW_SIGNS_WORK = 2e8
-"""The same for a table that serves a single tail."""
-
-TABLE_FLOOR = 1e-290
-"""Probabilities below this are left out of a table at either end."""
-
-EMPTY = 30.0
-"""Minus the logarithm of what a frequency contributes at most, to be left out."""
-
-CHUNK = 1 << 20
-"""Frequencies × sizes that are multiplied at once."""
+MAX_FREQUENCIES = 1 << 22  # frequencies beyond which simulating is cheaper than the exact distribution
+MAX_TABLE_WORK = 1e9  # multiplications beyond which a distribution is not tabulated (about a second)
+FEW_SIGNS_WORK = 2e8  # the same for a table that serves a single tail
+TABLE_FLOOR = 1e-290  # probabilities below this are left out of a table at either end
+EMPTY = 30.0  # minus the logarithm of what a frequency contributes at most, to be left out
+CHUNK = 1 << 20  # frequencies × sizes that are multiplied at once
 
 
 class TiltedAtoms:

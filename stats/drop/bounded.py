@@ -23,8 +23,7 @@ from scipy.special import log_ndtr, ndtr
 from stats.arrays import SMALLEST_P, Floats
 from stats.drop.intervals import Interval
 
-LARGE_LOSS = 0.25
-"""A loss this far above the mean, in shares of the range, is a jump of the sum."""
+LARGE_LOSS = 0.25  # a loss this far above the mean, in shares of the range, is a jump of the sum
 
 SMOOTH = 0.5
 """Sum of squares of all but the large losses, in squares of the largest, above which the sum has no jumps."""

@@ -21,11 +21,8 @@ from stats.drop.intervals import Interval, fay_lumbard_upper
 from stats.scores import TaskScores
 from stats.sharing import links_tasks, merged_blocks
 
-MANY_FLIPS = 20
-"""From so many flips on Tango's normal limit holds its level to .3 %."""
-
-MANY_CLUSTERS = 10
-"""From so many clusters that differ on Student's t is trusted with their spread."""
+MANY_FLIPS = 20  # from so many flips on Tango's normal limit holds its level to .3 %
+MANY_CLUSTERS = 10  # from so many clusters that differ on Student's t is trusted with their spread
 
 FEW_DIFFERENCES = 50
 """Below so many items or clusters that differ Student's interval needs help against skewed differences."""
@@ -170,8 +167,7 @@ class ClusterEvidence:
         return low, min(self.mean + above, self.max_abs_difference)
 
 
-DropEvidence: TypeAlias = FlipEvidence | Differences | ClusterEvidence
-"""What is known of the mean difference."""
+DropEvidence: TypeAlias = FlipEvidence | Differences | ClusterEvidence  # what is known of the mean difference
 
 
 def evidence_of(tasks: Sequence[TaskScores]) -> DropEvidence:

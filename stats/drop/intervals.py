@@ -15,11 +15,9 @@ from scipy.special import betaincc, betaincinv, ndtr, ndtri
 
 from stats.arrays import Floats
 
-FEW_FLIPS = 5
-"""Below this many flips in one direction the melded integrand has a kink and needs more nodes."""
+FEW_FLIPS = 5  # below this many flips in one direction the melded integrand has a kink and needs more nodes
 
-Interval: TypeAlias = tuple[float, float]
-"""Lower and upper limit, in the unit of the scores."""
+Interval: TypeAlias = tuple[float, float]  # lower and upper limit, in the unit of the scores
 
 
 def fay_lumbard_interval(worse: int, better: int, items: int, alpha: float = 0.05) -> Interval:

@@ -29,11 +29,8 @@ Until: TypeAlias = Literal["degraded", "decided"]
 OBRIEN_FLEMING = "obf"
 
 NODES = 240
-FURTHEST = 9.0
-"""Standard deviations beyond which a path is never met."""
-
-HIGHEST = 37.0
-"""A boundary in standard deviations whose tail still is a positive number."""
+FURTHEST = 9.0  # standard deviations beyond which a path is never met
+HIGHEST = 37.0  # a boundary in standard deviations whose tail still is a positive number
 
 UNLIKELY = 0.04
 """Conditional power of the test for damage, under no further drop, above which no certificate is given."""
@@ -178,7 +175,7 @@ def lan_demets_boundaries(
 def exit_probabilities(
     fractions: tuple[float, ...], lower: Floats, upper: Floats, drift: float
 ) -> tuple[Floats, Floats]:
-    """Where X(t), Brownian motion with a drift, first leaves the strip between two boundaries.
+    """Where X(t), Brownian motion with drift E X(1), first leaves the strip between two boundaries.
 
     Args:
         fractions: t_k, increasing, in (0, 1].
@@ -202,10 +199,7 @@ def exit_probabilities(
 def stagewise_p_value(fractions: tuple[float, ...], boundaries: tuple[float, ...], statistic: float) -> float:
     """P(crossed at an earlier look, or now with at least this Z) for a standard Brownian motion.
 
-    Args:
-        fractions: t_k of the looks taken, the present one last.
-        boundaries: c_k of the looks before, at least these, on the scale of Z.
-        statistic: Z found at the last.
+    Looks were taken at fractions t_k, the present one last; boundaries are c_k of at least those before.
     """
     paths, spent = _Paths(), 0.0
     for time, boundary in zip(fractions[:-1], boundaries, strict=False):

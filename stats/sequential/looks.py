@@ -35,20 +35,14 @@ from stats.sequential.boundaries import Spending
 from stats.sequential.plan import SequentialPlan
 from stats.tasks.combinations import STATISTICS, Combine, parts_of
 
-FLOOR = 1e-40
-"""Probabilities below this are left out at either end of a distribution."""
+FLOOR = 1e-40  # probabilities below this are left out at either end of a distribution
 
 DIRECT_WORK = 1 << 20
 """Multiplications up to which a convolution is made directly; a longer one by Fourier transform (1e-16)."""
 
-SLACK = 1e-12
-"""A tail that exceeds what may be spent by this share of it is rounding."""
-
-DRAWN_FLOOR = 1e-20
-"""Probabilities below this are left out of a distribution that is drawn from."""
-
-COUNTED_WIDTH = 1 << 20
-"""Whole numbers within such a range are ranked by counting instead of sorting."""
+SLACK = 1e-12  # a tail that exceeds what may be spent by this share of it is rounding
+DRAWN_FLOOR = 1e-20  # probabilities below this are left out of a distribution that is drawn from
+COUNTED_WIDTH = 1 << 20  # whole numbers within such a range are ranked by counting instead of sorting
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,7 @@ from stats.sequential.looks import LookTest, SignFlipWalk, SignVectors
 from stats.sequential.plan import SequentialPlan, cell_sums
 from stats.verdict import Verdict
 
-LEAST_TAIL = 1e-9
-"""A level below this leaves the limit where scores end."""
+LEAST_TAIL = 1e-9  # a level below this leaves the limit where scores end
 
 
 @dataclass(frozen=True)

@@ -188,12 +188,8 @@ def item_order(labels: Iterable[object], seed: int = 0) -> Ints:
     Items are sorted by a digest (BLAKE2b, 128 bits) of the seed and their label, so items with equal labels
     stay together, and tasks that share labels get them in the same order.
 
-    Args:
-        labels: one per item, shape (items,); their text counts.
-        seed: another one gives another order.
-
     Returns:
-        A permutation of the items, shape (items,).
+        A permutation of the items, shape (items,), by the text of their labels.
     """
     keys = [blake2b(f"{seed}\0{label}".encode(), digest_size=16).digest() for label in labels]
     return np.argsort(np.array(keys, dtype="S16"), kind="stable")

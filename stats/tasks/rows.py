@@ -19,8 +19,7 @@ from stats.distributions.splits import RunSplits
 from stats.sharing import Columns, Sharing
 from stats.tasks.combinations import STATISTICS, Combine, parts_of
 
-EXACT_IN_SINGLE = 1 << 24
-"""Whole numbers up to this are exact in single precision."""
+EXACT_IN_SINGLE = 1 << 24  # whole numbers up to this are exact in single precision
 
 MAX_CELLS = 1 << 23
 """Sign vectors × variants beyond which signs are drawn: three arrays of this size are kept."""
@@ -28,11 +27,8 @@ MAX_CELLS = 1 << 23
 ROW_FLOOR = 1e-30
 """Sums less likely than this count as no less likely: only the observed one can be, for Holm to judge."""
 
-SHARED_STREAM = 1 << 20
-"""In place of a task's number in the seed of signs that tasks share."""
-
-RESOLUTION = 20
-"""P-values worth fewer rows or draws than this are bounded instead of counted."""
+SHARED_STREAM = 1 << 20  # in place of a task's number in the seed of signs that tasks share
+RESOLUTION = 20  # p-values worth fewer rows or draws than this are bounded instead of counted
 
 
 class StatisticRows:
