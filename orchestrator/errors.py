@@ -1,7 +1,5 @@
 """The error that is shown to the user as one sentence instead of a traceback, and how errors are worded."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Sequence
 

@@ -3,8 +3,6 @@
 vLLM decides by what torch says of the CPU, so torch is asked here too.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ A pipe is refused instead of waited for. JSON is limited by its values, too, sin
 take 64 bytes of memory.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import stat

@@ -1,7 +1,5 @@
 """Retrying storage operations: an object store or a network disk may be unavailable for a while."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import TypeVar
 

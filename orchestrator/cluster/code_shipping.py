@@ -5,8 +5,6 @@ also contain keys, downloads and links to the rest of the disk. Its files are th
 are (what lm-eval tasks are made of), not left out by what they are not.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -8,8 +8,6 @@ group watches the replica and kills the group when it is gone: vLLM's engine wou
 of its GPU. Newer versions of Ray do the same.
 """
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil

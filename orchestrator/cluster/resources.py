@@ -4,8 +4,6 @@ A replica takes the same of each of its nodes. Nearly all have one; an engine wh
 spread over as few as can hold them.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

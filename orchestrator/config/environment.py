@@ -3,8 +3,6 @@
 Libraries are told, in the driver and in replicas, to send no usage reports and to draw no progress bars.
 """
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -4,8 +4,6 @@ Three steps: YAML without duplicate keys, `--set` overrides, pydantic. Mistakes 
 raised one by one, so that a file with five of them can be corrected in one go.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections import Counter

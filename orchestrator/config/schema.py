@@ -1,7 +1,5 @@
 """The sweep a user asks for: every key a configuration may have, and what it means."""
 
-from __future__ import annotations
-
 from math import isfinite
 from struct import pack
 from typing import Annotated, Any, Literal
@@ -119,7 +117,7 @@ class LimitConfig(Section):
     """So many from the first on, as lm-eval's own limit."""
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> LimitConfig:
+    def _one_of_two(self) -> "LimitConfig":
         if (self.random is None) == (self.first is None):
             raise ValueError("must be a number, or one of {random: N} and {first: N}")
         return self
@@ -226,7 +224,7 @@ class SamplingConfig(TokenSampling):
         """What decides answers; the first three keys even if they are not set, as in every run so far."""
         return {"top_p": self.top_p, "top_k": None, "max_gen_toks": None, **super().meaning()}
 
-    def of_task(self, own: TokenSampling) -> SamplingConfig:
+    def of_task(self, own: TokenSampling) -> "SamplingConfig":
         """With what a task sets differently."""
         return self.model_copy(update=own.meaning())
 

@@ -1,7 +1,5 @@
 """The variants of a sweep, each resolved once: nobody asks the configuration for a default again."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """YAML files that people write: read without code, and every mistake in them as a sentence."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from math import isfinite

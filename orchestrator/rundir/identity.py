@@ -4,8 +4,6 @@ Resume, extension and refusal all rest on these digests: the plan is a set of ke
 set of keys, and what is owed (still missing) is the difference.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence

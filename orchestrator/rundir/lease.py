@@ -1,7 +1,5 @@
 """One submit at a time per run directory: a lock on a disk, a lease on an object store."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import socket

@@ -3,8 +3,6 @@
 Everything goes through pyarrow's filesystems, so that a run in a bucket is analyzed without copying it first.
 """
 
-from __future__ import annotations
-
 from concurrent.futures import Future
 from contextlib import suppress
 from errno import ENAMETOOLONG

@@ -5,8 +5,6 @@ content, so that replicas know it by themselves; the driver adds what they repor
 write.
 """
 
-from __future__ import annotations
-
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping

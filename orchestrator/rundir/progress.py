@@ -4,8 +4,6 @@
 machine that can reach the run directory.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import socket

@@ -8,8 +8,6 @@ checksums of pages leave out; those alone find the damage in files of earlier ve
 in the run it belongs: in the place of another one it is as good as damaged.
 """
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Sequence

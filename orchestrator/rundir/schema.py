@@ -4,8 +4,6 @@ Whoever writes or reads a run takes names and types from here. Documents may hav
 somebody else, so that their types say all that a reader relies on, and `misshapen` checks it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, NotRequired

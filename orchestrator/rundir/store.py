@@ -4,8 +4,6 @@ Files appear whole or not at all (`whole_files`). A block keeps its name, so wri
 replaces it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ Every file that lldeg leaves somewhere, but for logs that grow, is written by `w
 `FileSet`: whatever fails, and whenever, nobody finds half a file or files that do not belong together.
 """
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os

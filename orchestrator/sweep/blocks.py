@@ -4,8 +4,6 @@ A cell is all samples of one variant on one task. A block is a sequence of its i
 are still owed, so that an item's reruns share one prefill.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -51,14 +49,14 @@ class Block:
         """Samples in the block."""
         return len(self.items) * len(self.reruns)
 
-    def without(self, temperatures: Collection[float]) -> Block | None:
+    def without(self, temperatures: Collection[float]) -> "Block | None":
         """The block without its reruns at some temperatures; None if nothing is left of it."""
         kept = tuple(rerun for rerun in self.reruns if rerun.temperature not in temperatures)
         if len(kept) == len(self.reruns):
             return self
         return replace(self, reruns=kept) if kept else None
 
-    def halves(self) -> tuple[Block, Block]:
+    def halves(self) -> "tuple[Block, Block]":
         """The block in two, by items or, for a single item, by reruns."""
         items, reruns = len(self.items) // 2, len(self.reruns) // 2
         if items:

@@ -4,8 +4,6 @@ What it leaves open is chosen; what cannot run is left out or refused. Only a sw
 can be fitted: of a Ray cluster elsewhere, this machine's hardware says nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any

@@ -5,8 +5,6 @@ runs chose the items. Those runs must not be tested on them: an item is in the f
 and regresses to its mean in every other run, which looks like a difference between models.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path

@@ -8,8 +8,6 @@ environment has lldeg's dependencies, too; lldeg's own code is sent there. What 
 must have the driver's versions, so that the engine, with what it needs, is all that differs.
 """
 
-from __future__ import annotations
-
 import json
 import platform
 import subprocess

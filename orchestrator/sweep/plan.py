@@ -5,8 +5,6 @@ only if everything that decides it was fixed before the first answer. So the fir
 may grow in other runs (items, seeds, temperatures, variants) may not grow in such a run.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product

@@ -4,8 +4,6 @@ Each check adds the mistakes that it finds to a list, one sentence each without 
 them are reported in one round.
 """
 
-from __future__ import annotations
-
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@ Where prompts are asked they are counted exactly. Here one is tokenized only if 
 bytes, of which every token has at least one, and the tokens of a task are estimated from some of its prompts.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -153,7 +151,7 @@ class Lengths:
 class PromptLengths:
     """The lengths of the prompts of a sweep; equal ones are measured once."""
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: "Sweep") -> None:
         self._sweep = sweep
         self._known: dict[tuple[object, ...], Lengths] = {}
 
@@ -202,7 +200,7 @@ class PromptLengths:
 
 
 def _measure(
-    items: Sequence[Sequence[Instance]], encoding: Encoding | None, answer: int, room: int | None
+    items: Sequence[Sequence[Instance]], encoding: "Encoding | None", answer: int, room: int | None
 ) -> Lengths:
     requests = [request for item in items for request in item]
     sample = requests[:: -(-len(requests) // MEASURED)]
@@ -230,7 +228,7 @@ def _size(request: Instance) -> int:
     return len(text.encode("utf-8", "replace"))
 
 
-def _tokens(request: Instance, encoding: Encoding | None) -> int:
+def _tokens(request: Instance, encoding: "Encoding | None") -> int:
     """Tokens of the same."""
     if encoding is None:
         return _size(request) // BYTES_PER_TOKEN
@@ -241,7 +239,7 @@ def _tokens(request: Instance, encoding: Encoding | None) -> int:
 
 
 @cache
-def _encoding(name: str, revision: str | None, trusted: bool) -> Encoding | None:
+def _encoding(name: str, revision: str | None, trusted: bool) -> "Encoding | None":
     """The tokenization of a model; None if its tokenizer cannot be loaded."""
     from transformers import AutoTokenizer  # noqa: PLC0415 - seconds to import
 

@@ -5,8 +5,6 @@ F1) has one in the item's own part: its negative log-likelihood per word, the sc
 its class is right. `lldeg submit`, its dry run and the survey in docs/tasks.md ask this module alone.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, cached_property, partial

@@ -5,8 +5,6 @@ Everything that decides a prompt or a score is lm-eval's own code (`build_all_re
 `lm_eval --log_samples` sample by sample.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os
@@ -108,7 +106,7 @@ class GlobalRandom:
             np.random.RandomState(NUMPY_SEED).get_state(),
         )
 
-    def copy(self) -> GlobalRandom:
+    def copy(self) -> "GlobalRandom":
         """The same state, to continue from independently."""
         return GlobalRandom(self._state)
 
@@ -184,7 +182,7 @@ class TaskLibrary:
             for name, task in loaded["tasks"].items()
         ]
 
-    def open(self, spec: TaskSpec) -> SweepTask:
+    def open(self, spec: TaskSpec) -> "SweepTask":
         """Load a leaf task, ready to build requests and to score.
 
         Raises:
@@ -215,6 +213,24 @@ class TaskLibrary:
             raise TaskError(f"task '{spec.task}' cannot be loaded: {why}") from error
         self._loaded |= {name: (task, draws) for name, task in loaded["tasks"].items()}
         return loaded
+
+
+@dataclass(frozen=True)
+class Answered:
+    """An item's requests and, for each of them, one response per repeat."""
+
+    requests: Sequence[Instance]
+    responses: Sequence[list[Any]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What a sample is worth, or why it could not be scored."""
+
+    scores: dict[str, float] = field(default_factory=dict)  # by "metric,filter"
+    filtered: dict[str, str | None] = field(default_factory=dict)  # texts by filter
+    corpus_values: str | None = None  # as JSON by "metric,filter": what lm-eval aggregates over a corpus
+    reason: str | None = None  # as "class: message"
 
 
 class TaskError(Exception):
@@ -369,27 +385,6 @@ def _definition_of(value: Any) -> Any:
         return getsource(value) if callable(value) else handle_non_serializable(value)
     except (TypeError, OSError):
         return getattr(value, "__qualname__", type(value).__qualname__)
-
-
-@dataclass(frozen=True)
-class Answered:
-    """An item's requests and, for each of them, one response per repeat."""
-
-    requests: Sequence[Instance]
-    responses: Sequence[list[Any]]
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Scores by "metric,filter", text by filter, and as JSON what lm-eval aggregates by "metric,filter".
-
-    Or the reason why the sample could not be scored, as "class: message".
-    """
-
-    scores: dict[str, float] = field(default_factory=dict)
-    filtered: dict[str, str | None] = field(default_factory=dict)
-    corpus_values: str | None = None
-    reason: str | None = None
 
 
 def items_of(requests: Requests) -> Iterator[Item]:
