@@ -36,11 +36,14 @@ except ProcessLookupError:
 def temporary_folder(around: str | None = None) -> Iterator[Path]:
     """A folder of this process alone, which is removed at the end; first those of dead processes are removed.
 
-    Args:
-        around: the folder to make it in; None for the system's.
+    It is made in the folder `around`, or where the system has temporary files.
     """
     around = around or tempfile.gettempdir()
-    _remove_abandoned(Path(around))
+    for abandoned in Path(around).glob(f"{PREFIX}*"):
+        with suppress(OSError):  # it is in use, or gone
+            if abandoned.lstat().st_uid == os.getuid() and not abandoned.is_symlink():
+                with _locked(abandoned):
+                    shutil.rmtree(abandoned, ignore_errors=True)
     hidden = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=around))
     with _locked(hidden):
         folder = hidden.rename(hidden.with_name(hidden.name.removeprefix(".")))
@@ -48,15 +51,6 @@ def temporary_folder(around: str | None = None) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_abandoned(around: Path) -> None:
-    """Remove the folders of this user's processes that are gone."""
-    for folder in around.glob(f"{PREFIX}*"):
-        with suppress(OSError):  # it is in use, or gone
-            if folder.lstat().st_uid == os.getuid() and not folder.is_symlink():
-                with _locked(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager

@@ -51,7 +51,10 @@ def ray_cluster(
                         _join(address, task_folders)
                     else:  # in a folder of ours: everybody may write to Ray's own
                         folder = until_the_end.enter_context(temporary_folder(folder_for_ray()))
-                        _start(f"{folder}/ray", packages() if ship_code else [])
+                        own: dict[str, Any] = {"num_cpus": os.cpu_count(), "include_dashboard": False}
+                        if ship_code:
+                            own["runtime_env"] = {"py_modules": packages()}
+                        ray.init("local", _temp_dir=f"{folder}/ray", **own, **_SILENT)
             except (OSError, ValueError, RuntimeError, RayError) as error:
                 what = f"join the Ray cluster at {address}" if address else "start Ray on this machine"
                 raise UserError(f"Cannot {what}: {' '.join(str(error).split())}") from None
@@ -88,12 +91,6 @@ def folder_for_ray() -> str:
     """Where Ray would put its session, or /tmp if the names of its sockets would get too long there."""
     folder = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
     return folder if len(folder) <= LONGEST else "/tmp"  # noqa: S108 - nobody else can read what is made there
-
-
-def _start(folder: str, code: Sequence[str]) -> None:
-    shipped = {"runtime_env": {"py_modules": code}} if code else {}
-    cpus = os.cpu_count()
-    ray.init("local", include_dashboard=False, num_cpus=cpus, _temp_dir=folder, **shipped, **_SILENT)
 
 
 def _join(address: str, task_folders: Sequence[str]) -> None:

@@ -43,11 +43,7 @@ _QUERY = re.compile(r"[?&;]([^=&;\s]+)=([^&;\s]+)")
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig | None, list[str]]:
-    """Read a sweep configuration and name every mistake in it.
-
-    Args:
-        path: the YAML file.
-        overrides: `--set` arguments, each "dotted.key=value" with the value in YAML.
+    """Read a sweep's YAML file, changed by `--set` arguments ("dotted.key=value", the value in YAML).
 
     Returns:
         the configuration and the mistakes, one sentence each. With mistakes the configuration is only for

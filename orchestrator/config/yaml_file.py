@@ -20,15 +20,9 @@ _YAML_WORDS = ((r"valid dictionary( or instance of \w+)?", "mapping"), (r"(valid
 
 
 def read_mapping(path: Path, what: str, keys: str) -> tuple[dict[str, Any], list[str]]:
-    """Read a YAML file whose top level is a mapping.
+    """The content of a YAML file whose top level is a mapping, and its duplicate keys, a sentence each.
 
-    Args:
-        path: the file.
-        what: what it should be, for errors: "a sweep".
-        keys: the keys that it has, for errors.
-
-    Returns:
-        Its content, and duplicate keys, a sentence each.
+    For errors, `what` says what it should be ("a sweep"), and `keys` which keys that has.
 
     Raises:
         UserError: no such file, or not a YAML mapping.
@@ -138,12 +132,7 @@ def own_mistakes(error: ValidationError) -> Iterator[Any]:
 
 
 def mistake_sentence(problem: Any, root: type[BaseModel]) -> str:
-    """One of pydantic's problems as a sentence without its full stop.
-
-    Args:
-        problem: an entry of `ValidationError.errors()`.
-        root: the model of the whole file.
-    """
+    """An entry of `ValidationError.errors()` as a sentence without full stop; `root` is the file's model."""
     where = ".".join(map(str, problem["loc"]))
     if problem["type"] == "extra_forbidden":
         *above, key = problem["loc"]

@@ -40,17 +40,7 @@ def digest(meaning: object) -> str:
 
 
 def sample_key(cell: str, item: Item, rerun: Rerun) -> str:
-    """Key of one sample.
-
-    Args:
-        cell: digest of the variant, the task and the sampling parameters that all samples of one variant and
-            task share.
-        item: the document.
-        rerun: temperature and seed.
-
-    Returns:
-        32 hex digits.
-    """
+    """Key of one sample, 32 hex digits; `cell` is the digest of what all of its variant and task share."""
     return next(sample_keys(cell, (item,), (rerun,)))
 
 

@@ -28,13 +28,9 @@ def merge(old: Manifest | None, new: Manifest, command: str) -> Manifest:
 
     Variants and tasks of earlier submits stay; new ones join. One that is there already must mean the same.
 
-    Args:
-        old: the manifest found in the run directory; None for a new run.
-        new: the manifest of this submit.
-        command: a command that would run the changed sweep in a new directory.
-
     Raises:
-        UserError: something kept its name but changed its definition; the message names the keys that differ.
+        UserError: something kept its name but changed its definition; the message names the keys that differ,
+            and a command that would run the changed sweep in a new directory.
     """
     if old is None:
         return new

@@ -208,12 +208,7 @@ def read_status(store: RunStore) -> SweepStatus:
 
 
 def write_status(store: RunStore, progress: SweepProgress, state: str | None = None) -> None:
-    """Write the status.
-
-    Args:
-        store: the run.
-        progress: what to write.
-        state: None for how a submit ends; whether samples are missing decides that.
+    """Write the status; at the end of a submit, whether samples are missing decides its state.
 
     Raises:
         OSError: the storage does not take it.
@@ -234,12 +229,7 @@ def write_status(store: RunStore, progress: SweepProgress, state: str | None = N
 
 
 class Heartbeat:
-    """Writes the status for as long as the context lasts.
-
-    Args:
-        store: the run.
-        progress: what to write; its `stop` is set when the run directory contains a request to stop.
-    """
+    """Writes the status for as long as the context lasts, and hears requests to stop."""
 
     def __init__(self, store: RunStore, progress: SweepProgress) -> None:
         self._store = store

@@ -189,3 +189,11 @@ def _size(column: pa.Array | pa.ChunkedArray) -> int:
         return pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0
     nested = column.flatten() if hasattr(column, "flatten") else []
     return sum(map(_size, nested if isinstance(nested, list) else [nested]))
+
+
+def without_errors(samples: pa.Table, beginning: str) -> pa.Table:
+    """The samples without those whose error begins so."""
+    if "error" not in samples.column_names or samples["error"].null_count == len(samples):
+        return samples
+    matches = pc.fill_null(pc.starts_with(samples["error"], beginning), fill_value=False)
+    return samples.filter(pc.invert(matches))

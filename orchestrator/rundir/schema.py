@@ -102,12 +102,7 @@ def _scores_in(schema: pa.Schema) -> list[str]:
 
 
 def misshapen(document: Any, shape: Any) -> str | None:
-    """What is wrong with a document, the end of a sentence; None if it is of a shape.
-
-    Args:
-        document: parsed JSON or YAML.
-        shape: one of the types below, or a list of one.
-    """
+    """What is wrong with parsed JSON or YAML, the end of a sentence; None if it is of a shape below."""
     try:
         _adapter(shape).validate_python(document, strict=True)
     except ValidationError as error:

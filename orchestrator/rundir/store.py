@@ -14,12 +14,12 @@ from typing import BinaryIO, cast
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import fs
 
 from orchestrator.errors import UserError
 from orchestrator.input_files import LARGEST_JSON, parse_json, read_within
-from orchestrator.rundir.sample_files import DECIDING, is_block, is_own, parquet_bytes, read_whole, readers
+from orchestrator.rundir import sample_files
+from orchestrator.rundir.sample_files import is_block, read_whole
 from orchestrator.rundir.schema import FORMAT, PLACE_KEY, SOFTWARE_KEY, AggregateRow, Manifest, misshapen
 from orchestrator.rundir.whole_files import Folder, remove_unfinished
 
@@ -192,11 +192,11 @@ class RunStore(Folder):
             UserError: there is a file that lldeg did not write.
         """
         paths = self._block_paths(variant, task)
-        with ThreadPoolExecutor(readers(self.filesystem)) as pool:
-            tables = pool.map(lambda path: read_whole(self.filesystem, path, DECIDING), paths)
+        with ThreadPoolExecutor(sample_files.readers(self.filesystem)) as pool:
+            tables = pool.map(lambda path: read_whole(self.filesystem, path, sample_files.DECIDING), paths)
             files = dict(zip(paths, tables, strict=True))
         for path, rows in files.items():
-            if rows is None and not is_own(path):
+            if rows is None and not sample_files.is_own(path):
                 unknown = f"{path} is not a readable Parquet file, and lldeg did not write it"
                 raise UserError(f"{unknown}: move it away.")
             if rows is not None and "sample_key" not in rows.column_names:
@@ -221,11 +221,11 @@ class RunStore(Folder):
         """Remove the samples whose error begins so: they are missing then. Files are replaced in one step."""
         for path in self._block_paths(variant, task):
             errors = read_whole(self.filesystem, path, ["error"])
-            if errors is None or len(without_errors(errors, beginning)) == len(errors):
+            if errors is None or len(sample_files.without_errors(errors, beginning)) == len(errors):
                 continue
             if (rows := read_whole(self.filesystem, path)) is None:  # `read_cell` will tell
                 continue
-            if len(kept := without_errors(rows, beginning)):
+            if len(kept := sample_files.without_errors(rows, beginning)):
                 self._write_table(path.removeprefix(f"{self.path}/"), kept)
             else:
                 self.filesystem.delete_file(path)
@@ -328,12 +328,4 @@ class RunStore(Folder):
 
     def _write_table(self, path: str, table: pa.Table) -> None:
         place = {**(table.schema.metadata or {}), PLACE_KEY: f"/{path}".encode()}
-        self.write(path, parquet_bytes(table.replace_schema_metadata(place)))
-
-
-def without_errors(samples: pa.Table, beginning: str) -> pa.Table:
-    """The samples without those whose error begins so."""
-    if "error" not in samples.column_names or samples["error"].null_count == len(samples):
-        return samples
-    matches = pc.fill_null(pc.starts_with(samples["error"], beginning), fill_value=False)
-    return samples.filter(pc.invert(matches))
+        self.write(path, sample_files.parquet_bytes(table.replace_schema_metadata(place)))

@@ -207,10 +207,7 @@ class FileSet:
                 self._clear()
 
     def replace(self, contents: Mapping[str, bytes]) -> None:
-        """Put new files in the place of the old ones; if that fails, neither are there.
-
-        Args:
-            contents: by name; the last one tells that the set is complete.
+        """Put new files, by name, in the place of the old ones; if that fails, neither are there.
 
         Raises:
             UserError: the folder cannot be written to.
@@ -238,9 +235,7 @@ class FileSet:
     def filling(self, check: Callable[[], None]) -> Iterator[None]:
         """Write the files one by one within the context; if that fails, they go, at the latest next time.
 
-        Args:
-            check: raises an error if the folder holds anything else; called when what an interrupted command
-                has left is gone.
+        When what an interrupted command has left is gone, `check` may refuse what else the folder holds.
 
         Raises:
             UserError: the folder cannot be written to.

@@ -15,12 +15,7 @@ from orchestrator.hardware import Hardware, Obstacle, this_machine
 
 
 class Fitted:
-    """What becomes of a sweep.
-
-    Args:
-        variants: those asked for, by name.
-        baseline: name of one of them.
-        here: whether they run on this machine, if any of their engines computes in a replica at all.
+    """What becomes of a sweep on this machine, or elsewhere.
 
     Attributes:
         variants: those that run, with what was chosen.
@@ -82,12 +77,8 @@ class Fitted:
     def refuse_other_choices(self, recorded: Mapping[str, Any], again: str) -> None:
         """Refuse to resume a run for which another machine chose otherwise.
 
-        Args:
-            recorded: the variants of the run's manifest.
-            again: a command that would run the sweep in a new directory.
-
         Raises:
-            UserError: says what to set to resume.
+            UserError: says what to set to resume, or which command (`again`) runs the sweep anew.
         """
         for name in (name for name in self.chosen if name in recorded):
             for option, ours in self.chosen[name].items():

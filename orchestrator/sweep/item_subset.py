@@ -34,14 +34,10 @@ class ChosenBy(BaseModel):
     ) -> None:
         """Refuse to test a baseline on the items that its own runs chose.
 
-        Args:
-            model: the baseline under test; the same by its weights or, where they are not known, by its name.
-            revision: identity of its weights.
-            runs: under test.
-            subset: what to call the subset.
+        It is the same model by its weights (the revision) or, where they are not known, by its name.
 
         Raises:
-            UserError: one of the runs chose the items.
+            UserError: one of the runs chose the items of what is called `subset`.
         """
         known = self.revision is not None and revision is not None
         if self.revision == revision if known else self.model == model:
@@ -87,12 +83,7 @@ def read_subset(path: Path) -> Subset:
 def refuse_reused_in(
     manifests: Sequence[Manifest], baseline: str, temperatures: Collection[float] | None = None
 ) -> None:
-    """Refuse to analyze runs together if one of them chose the items that another is to be tested on.
-
-    Args:
-        manifests: of all runs that are analyzed.
-        baseline: name of the baseline.
-        temperatures: those that are tested; None for all.
+    """Refuse to analyze runs together, at some temperatures or all, if one chose the items of another.
 
     Raises:
         UserError: a run chose the items that it, or another of the runs, is to be tested on.

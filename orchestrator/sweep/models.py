@@ -81,14 +81,9 @@ def _found(variant: Variant, identity_of: LookUp, commit_at: LookUp) -> Variant:
 
 
 def model_identity(model: str, revision: str | None = None) -> str:
-    """What identifies a model's weights and tokenizer.
+    """What identifies a model's weights and tokenizer: a digest of the folder's files, or the hub's commit.
 
-    Args:
-        model: a folder or a Hugging Face hub name ("organization/model").
-        revision: branch, tag or commit on the hub; ignored for a folder.
-
-    Returns:
-        a digest of the folder's files, or the hub's commit hash.
+    The revision is a branch, tag or commit on the hub, and ignored for a folder.
 
     Raises:
         ModelNotFoundError: the folder does not exist, or the model cannot be reached.

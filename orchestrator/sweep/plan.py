@@ -18,8 +18,8 @@ from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir import schema
 from orchestrator.rundir.identity import Item, differences, digest
 from orchestrator.rundir.progress import VariantProgress
+from orchestrator.rundir.sample_files import without_errors
 from orchestrator.rundir.schema import Manifest, SoftwareEntry, StoppingEntry
-from orchestrator.rundir.store import without_errors
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
 from orchestrator.sweep.prepare import Sweep
 from orchestrator.sweep.tasks import Requests, SweepTask, items_of
@@ -171,14 +171,8 @@ def stopping_entry(
 ) -> StoppingEntry | None:
     """How a run stops its variants early; None if every planned sample is needed.
 
-    A run that stops early goes on doing so if that is no longer asked for.
-
-    Args:
-        old: the manifest found in the run directory; None for a new run.
-        new: the manifest of this submit.
-        sweep: what is asked for.
-        command: a command that would run the changed sweep in a new directory.
-        finish: whether to answer the samples that decisions have left out.
+    A run that stops early goes on doing so if that is no longer asked for; `finish` asks for the samples that
+    its decisions have left out.
 
     Raises:
         UserError: the plan differs from that of an earlier submit, or there is nothing to finish.

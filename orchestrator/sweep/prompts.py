@@ -47,11 +47,6 @@ class ChatMessages:
 class ChatTemplate:
     """The chat template of a model's tokenizer, called the way lm-eval's model classes call it.
 
-    Args:
-        tokenizer: its folder or hub name, and revision.
-        arguments: further arguments of the template, by name.
-        chosen: the one of several templates to use.
-
     Attributes:
         name: digest of what decides the rendering; equal names render equal text.
 

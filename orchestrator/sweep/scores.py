@@ -168,12 +168,7 @@ def parsed_values(text: str | None) -> dict[str, Any]:
 
 
 class TaskMetrics:
-    """What a task measures, and its scores.
-
-    Args:
-        task: lm-eval's task object.
-        metric: the "metric,filter" that is to decide, if the sweep names one.
-    """
+    """What a task (lm-eval's object) measures, and its scores; a sweep may name the metric that decides."""
 
     def __init__(self, task: Any, metric: str | None) -> None:
         self._task = task
@@ -241,11 +236,7 @@ class TaskMetrics:
     def of_item(
         self, doc: Any, responses: Mapping[str, Sequence[Any]]
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Score one item, as lm-eval's evaluator does.
-
-        Args:
-            doc: the document.
-            responses: filtered, by filter: one for each request.
+        """Score one item by its filtered responses to each request, by filter, as lm-eval's evaluator does.
 
         Returns:
             by "metric,filter": numbers, which can be tested, and values that are none, from which lm-eval
@@ -283,11 +274,7 @@ class TaskMetrics:
         raise MissingScoreError(f"the task gave no number for {wanted}; it gave {found}{instead}")
 
     def aggregates(self, values: Mapping[str, Sequence[Any]]) -> dict[str, float]:
-        """What lm-eval makes of the values of all items, by "metric,filter"; not where that is their mean.
-
-        Args:
-            values: by "metric,filter": of each item what the task gave.
-        """
+        """What lm-eval makes of what the task gave for all items, by "metric,filter"; no means."""
         found = {
             f"{name},{of}": aggregated(metric.aggregation, given)
             for name, metric in self.declared.items()

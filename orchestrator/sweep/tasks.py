@@ -238,11 +238,9 @@ class TaskError(Exception):
 
 
 class SweepTask:
-    """One leaf task, set up as `lm_eval.simple_evaluate` sets it up.
+    """One leaf task (lm-eval's object), set up as `lm_eval.simple_evaluate` sets it up.
 
-    Args:
-        spec: what the sweep asks of the task.
-        task: lm-eval's task object.
+    Attributes:
         draws: the random state after it was loaded, which the tasks of a group share.
 
     Raises:
@@ -277,9 +275,7 @@ class SweepTask:
     def longest_answer(self, sampling: SamplingConfig, default: int | None = None) -> int:
         """Upper bound on the generated tokens of a request; 0 for log-likelihoods.
 
-        Args:
-            sampling: of the sweep.
-            default: of the engine, for a task that does not say; None for lm-eval's.
+        For a task that does not say, it is the default of the engine, or lm-eval's.
         """
         if not self.sampled:
             return 0
@@ -306,7 +302,7 @@ class SweepTask:
         Args:
             prompt: how to put prompts together.
             chat_template: renders a chat history as text; None without a chat template.
-            name: identifies the chat template (lm-eval's `tokenizer_name`).
+            name: of the chat template (lm-eval's `tokenizer_name`).
         """
         limit = self.spec.limit
         self._task.build_all_requests(
