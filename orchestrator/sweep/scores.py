@@ -51,15 +51,12 @@ def _sentence(metric: Any, value: Sequence[Any]) -> float:
 
 
 _RIGHT, _OF_100 = ("acc", _is_right, None), "0.0..100.0"
+_BLEU = sacrebleu.BLEU(effective_order=True)
 PARTS: dict[Any, tuple[str | None, Callable[[Any], float], str | None]] = {
     lm_eval_metrics.weighted_perplexity: (None, _per_unit, "none"),
     lm_eval_metrics.bits_per_byte: (None, partial(_per_unit, unit=log(2)), "none"),
     lm_eval_metrics.brier_score: (None, lambda value: float(lm_eval_metrics.brier_score([value])), None),
-    lm_eval_metrics.bleu: (
-        "sentence_bleu",
-        partial(_sentence, sacrebleu.BLEU(effective_order=True)),
-        _OF_100,
-    ),
+    lm_eval_metrics.bleu: ("sentence_bleu", partial(_sentence, _BLEU), _OF_100),
     lm_eval_metrics.chrf: ("sentence_chrf", partial(_sentence, sacrebleu.CHRF()), _OF_100),
     lm_eval_metrics.chrfpp: ("sentence_chrf++", partial(_sentence, sacrebleu.CHRF(word_order=2)), _OF_100),
     lm_eval_metrics.ter: ("sentence_ter", partial(_sentence, sacrebleu.TER()), "none"),
@@ -74,12 +71,8 @@ number per item (None for the metric's own), the number from the value, and its 
 class Metric:
     """A metric as a task declares it.
 
-    Args:
-        name: lm-eval's name of the metric.
-        aggregation: the function that aggregates its values over items.
-        output_type: lm-eval's word for what is asked of a model.
-        own_code: whether the task scores with code of its own (`process_results`), not with lm-eval's.
-        higher_is_better: its direction.
+    What lm-eval gives for some output types does not depend on the task, unless that scores with code of its
+    own (`process_results`).
 
     Attributes:
         tested: the number per item that stands for it; None if only a corpus has a score.
@@ -100,9 +93,7 @@ class Metric:
         higher_is_better: bool = True,
     ) -> None:
         part = PARTS.get(aggregation)
-        if (
-            not own_code and output_type in _CHOICES
-        ):  # what lm-eval gives for these does not depend on the task
+        if not own_code and output_type in _CHOICES:
             part = _RIGHT if name in _CLASSES else part
             numeric = name not in (*_CLASSES, "brier_score", "likelihood")
         else:

@@ -42,8 +42,7 @@ RUNS_CODE = "task '{}' executes code that the model writes; to allow that, set c
 FEWSHOT_SEED = 1234  # lm-eval's own default, so that few-shot prompts agree with the lm_eval command
 LIMITS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
 """What tasks call the limit of tokens of an answer, in the order in which lm-eval looks for it."""
-CHOICE_SEED = 1234
-"""Of the order by which `limit` chooses items: that of BLAKE2b of "1234 NUMBER" (`item_order`)."""
+CHOICE_SEED = 1234  # of the order by which `limit` chooses items: that of BLAKE2b of "1234 NUMBER"
 
 _NAME = re.compile(rb"^(?:task|group|tag): *['\"]?([^\s'\"\[\]]+)", re.MULTILINE)
 _LISTED = re.compile(  # the same, and whatever is in a list: all names, and some words that are none
@@ -273,10 +272,7 @@ class SweepTask:
         return self.output_type == "generate_until"
 
     def longest_answer(self, sampling: SamplingConfig, default: int | None = None) -> int:
-        """Upper bound on the generated tokens of a request; 0 for log-likelihoods.
-
-        For a task that does not say, it is the default of the engine, or lm-eval's.
-        """
+        """Most tokens of an answer, if the task does not say the engine's default; 0 for log-likelihoods."""
         if not self.sampled:
             return 0
         kwargs = self._task.get_config("generation_kwargs") or {}
@@ -291,18 +287,13 @@ class SweepTask:
             config["metadata"] = self.spec.metadata
         return dict(json.loads(json.dumps(config, default=_definition_of, sort_keys=True)))
 
-    # requests -------------------------------------------------------------------------------------------
-
     def build(self, prompt: PromptConfig, chat_template: Callable[..., str] | None, name: str) -> Requests:
         """Build the requests of the items asked for, few-shot examples and chat template included.
 
         They are chosen after building, so that numbers and few-shot examples are those of the whole task:
         lm-eval's own `samples` would renumber them. A higher limit adds to the items of a lower one.
 
-        Args:
-            prompt: how to put prompts together.
-            chat_template: renders a chat history as text; None without a chat template.
-            name: of the chat template (lm-eval's `tokenizer_name`).
+        Without a chat template, prompts are no conversations; its name is lm-eval's `tokenizer_name`.
         """
         limit = self.spec.limit
         self._task.build_all_requests(
@@ -335,15 +326,10 @@ class SweepTask:
         Raises:
             TaskError: the documents have no such field.
         """
-        if self.spec.cluster is None:
-            return None
-        if self.spec.cluster not in doc:
-            raise TaskError(
-                f"task '{self.spec.task}' has no field '{self.spec.cluster}' to cluster by: {', '.join(doc)}"
-            )
-        return str(doc[self.spec.cluster])
-
-    # scores ---------------------------------------------------------------------------------------------
+        field = self.spec.cluster
+        if field is not None and field not in doc:
+            raise TaskError(f"task '{self.spec.task}' has no field '{field}' to cluster by: {', '.join(doc)}")
+        return None if field is None else str(doc[field])
 
     def score_each(self, samples: Iterable[Answered]) -> Iterator[Scored]:
         """Score samples in order; one that the task's code cannot score does not stop the others."""
@@ -370,9 +356,10 @@ class SweepTask:
             ensemble.apply(answered)
         kept = {name: [request.filtered_resps[name] for request in answered] for name in self.scores.filters}
         scores, values = self.scores.of_item(answered[0].doc, kept)
-        said = {name: given[0] for name, given in kept.items()} if self.sampled else {}
-        texts = {k: v if isinstance(v, str) else json.dumps(v, default=str) for k, v in said.items()}
-        return Scored(scores, {**texts}, values_text(values))
+        texts: dict[str, str | None] = {}
+        for name, given in kept.items() if self.sampled else ():
+            texts[name] = given[0] if isinstance(given[0], str) else json.dumps(given[0], default=str)
+        return Scored(scores, texts, values_text(values))
 
 
 def _definition_of(value: Any) -> Any:
@@ -384,21 +371,11 @@ def _definition_of(value: Any) -> Any:
 
 
 def items_of(requests: Requests) -> Iterator[Item]:
-    """Identity of each item, hashed the way lm-eval's sample logs hash documents and prompts."""
+    """Identity of each item, with lm-eval's own hashes of document and prompt, as in its sample logs."""
     for item, (first, *_) in requests.items():
-        yield Item(item, doc_hash(first.doc), prompt_hash(first))
-
-
-def prompt_hash(request: Instance) -> str:
-    """lm-eval's own hash of a prompt."""
-    return str(hash_string(request.arguments[0]))
+        yield Item(item, str(hash_string(doc_text(first.doc))), str(hash_string(first.arguments[0])))
 
 
 def doc_text(doc: Any) -> str:
     """A document as JSON, the way lm-eval writes it in its sample logs."""
     return json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
-
-
-def doc_hash(doc: Any) -> str:
-    """lm-eval's own hash of a document."""
-    return str(hash_string(doc_text(doc)))

@@ -12,7 +12,7 @@ from orchestrator.errors import error_text
 from orchestrator.rundir.identity import Item, Rerun, sample_key
 from orchestrator.rundir.schema import ITEMS, with_scores
 from orchestrator.sweep.blocks import Block
-from orchestrator.sweep.tasks import Requests, Scored, SweepTask, doc_hash, doc_text, prompt_hash
+from orchestrator.sweep.tasks import Requests, Scored, SweepTask, doc_text, items_of
 
 UNSTORABLE = (pa.ArrowException, OverflowError, TypeError, ValueError)
 """What pyarrow raises for a value that its column cannot hold."""
@@ -95,14 +95,14 @@ def items_table(task: SweepTask, built: Requests) -> pa.Table:
     rows = [
         {
             "task": task.spec.task,
-            "item": item,
-            "doc_hash": doc_hash(first.doc),
-            "prompt_hash": prompt_hash(first),
+            "item": item.item,
+            "doc_hash": item.doc_hash,
+            "prompt_hash": item.prompt_hash,
             "cluster": task.cluster_of(first.doc),
             "prompt": _utf8(str(first.arguments[0])),
             "target": _utf8(task.target(first.doc)),
             "doc": _utf8(json.dumps(json.loads(doc_text(first.doc)), ensure_ascii=False)),
         }
-        for item, (first, *_) in built.items()
+        for item, (first, *_) in zip(items_of(built), built.values(), strict=True)
     ]
     return pa.Table.from_pylist(rows, schema=ITEMS)

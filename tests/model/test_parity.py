@@ -23,7 +23,7 @@ from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import ITEMS, schema_of_tasks
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.prepare import prepare
-from orchestrator.sweep.tasks import items_of, prompt_hash
+from orchestrator.sweep.tasks import items_of
 from orchestrator.workers.answer_block import answer_block
 
 pytestmark = pytest.mark.model
@@ -313,7 +313,8 @@ def test_chat_and_few_shot_prompts_are_lm_evals(outcome, hf, pack, prompt, monke
         for (task, item), logged in expected.items():
             built = sweep.built[sweep.renderings[variant], task]
             assert built[item][0].args[0] == logged[0]["arguments"][0][0]
-            assert prompt_hash(built[item][0]) == logged[0]["prompt_hash"]
+            (identity,) = items_of({item: built[item]})
+            assert identity.prompt_hash == logged[0]["prompt_hash"]
 
 
 @pytest.mark.parametrize(("task", "prompt"), [(SHUFFLED, {}), (SHOTS, CHAT)])
