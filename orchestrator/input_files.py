@@ -15,8 +15,7 @@ from orchestrator.errors import UserError
 
 LARGEST_JSON = 64 << 20
 """Bytes of one JSON value: a file, a line of JSON Lines, an item of a long list, an entry of an archive."""
-LARGEST_YAML = 1 << 20
-"""Bytes of a file that a person writes: some 30,000 lines, which take seconds to parse."""
+LARGEST_YAML = 1 << 20  # bytes of a file that a person writes: some 30,000 lines, which take seconds to parse
 MOST_VARIANTS, MOST_TASKS = 1_000, 10_000
 """Models and tasks of a sweep, a run or a table: each pair of them is a comparison."""
 MOST_PARTS = 4_000_000

@@ -27,8 +27,7 @@ RENDERING = frozenset(
 """Arguments of a chat template that lldeg sets, as lm-eval does, or that have a key of their own."""
 SECRETS = "set it in the environment, and write $NAME here if a header needs it"
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_VARIABLE = re.compile(r"([A-Za-z]+ )?\$(\w+|\{\w+\})")
-"""$NAME or ${NAME}, after a word such as Bearer."""
+_VARIABLE = re.compile(r"([A-Za-z]+ )?\$(\w+|\{\w+\})")  # $NAME or ${NAME}, after a word such as Bearer
 _SPECIAL_TOKEN = re.compile(
     r"(eos|bos|pad|unk|sep|cls|mask|prefix|image|audio|video|think_end)_token(_\w+)?$", re.IGNORECASE
 )

@@ -12,8 +12,7 @@ from orchestrator.rundir.schema import MOST_LOOKS
 from stats.sequential.boundaries import Stopping, Until, parse_spending
 
 MOST_SEEDS = 100_000
-MOST_UNITS = 100_000
-"""Of replicas, nodes, and GPUs or CPUs of one replica."""
+MOST_UNITS = 100_000  # of replicas, nodes, and GPUs or CPUs of one replica
 RAYS_OWN = {"CPU", "GPU", "memory", "object_store_memory"}
 
 
@@ -34,8 +33,7 @@ class ReplicaConfig(Section):
     """On each of its nodes; default: 4 with a GPU, all of a node's CPUs without one."""
     resources: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     """Custom Ray resources on each of its nodes, by name."""
-    labels: dict[str, str] = Field(default_factory=dict)
-    """Ray node labels that are required, by name."""
+    labels: dict[str, str] = Field(default_factory=dict)  # Ray node labels that are required, by name
 
     @field_validator("resources")
     @classmethod
@@ -71,14 +69,10 @@ class ClusterConfig(ReplicaConfig):
 class VariantConfig(Section):
     """One way to run the model; what it leaves out comes from the top of the file."""
 
-    model: str | None = None
-    """Folder or Hugging Face name; default: the sweep's `model`."""
-    revision: str | None = None
-    """Branch, tag or commit on the Hugging Face hub."""
-    engine: dict[str, Any] = Field(default_factory=dict)
-    """Engine options that override the sweep's `engine`."""
-    lora: str | None = None
-    """Folder of a LoRA adapter that every request uses (kind vllm only)."""
+    model: str | None = None  # folder or Hugging Face name; default: the sweep's `model`
+    revision: str | None = None  # branch, tag or commit on the Hugging Face hub
+    engine: dict[str, Any] = Field(default_factory=dict)  # engine options that override the sweep's `engine`
+    lora: str | None = None  # folder of a LoRA adapter that every request uses (kind vllm only)
     python: str | None = None
     """Python interpreter of an environment in which the replicas run, for another version of the engine."""
     env: dict[str, Any] = Field(default_factory=dict)
@@ -93,8 +87,7 @@ class TokenSampling(Section):
     """How tokens are drawn, and how many at most; what is not set is left to the engine or server."""
 
     top_p: float | None = Field(default=None, gt=0, le=1)
-    top_k: int | None = Field(default=None, ge=0)
-    """0 considers all tokens."""
+    top_k: int | None = Field(default=None, ge=0)  # 0 considers all tokens
     min_p: float | None = Field(default=None, ge=0, le=1)
     repetition_penalty: float | None = Field(default=None, gt=0)
     """1 is none. This and the next two also act at temperature 0."""
@@ -113,8 +106,7 @@ class LimitConfig(Section):
 
     random: int | None = Field(default=None, ge=1)
     """So many, chosen at random: the same ones for every variant and on every machine."""
-    first: int | None = Field(default=None, ge=1)
-    """So many from the first on, as lm-eval's own limit."""
+    first: int | None = Field(default=None, ge=1)  # so many from the first on, as lm-eval's own limit
 
     @model_validator(mode="after")
     def _one_of_two(self) -> "LimitConfig":
@@ -131,21 +123,16 @@ class LimitConfig(Section):
 class TaskConfig(Section):
     """One lm-eval task or group."""
 
-    task: str
-    """Name of an lm-eval task, group or tag."""
-    metric: str | None = None
-    """The "metric,filter" to test; default: the task's first numeric one."""
+    task: str  # name of an lm-eval task, group or tag
+    metric: str | None = None  # the "metric,filter" to test; default: the task's first numeric one
     num_fewshot: int | None = Field(default=None, ge=0)
     """Number of examples in the prompt; default: as the task defines it."""
-    limit: LimitConfig | None = None
-    """Use only so many items; a number n means {random: n}."""
-    cluster: str | None = None
-    """Field of the document whose equal values form a cluster of dependent items."""
+    limit: LimitConfig | None = None  # use only so many items; a number n means {random: n}
+    cluster: str | None = None  # field of the document whose equal values form a cluster of dependent items
     metadata: dict[str, Any] = Field(default_factory=dict)
     """What the task's own code takes to make its documents, as `lm_eval --metadata`: RULER's lengths, its
     tokenizer (default: the baseline's)."""
-    sampling: TokenSampling = TokenSampling()
-    """What this task sets differently from the sweep's `sampling`."""
+    sampling: TokenSampling = TokenSampling()  # what this task sets differently from the sweep's `sampling`
 
     @field_validator("limit", mode="before")
     @classmethod
@@ -214,8 +201,7 @@ class SamplingConfig(TokenSampling):
     """Reruns: every sampled request is answered once per temperature and seed."""
 
     temperatures: tuple[float, ...] = (0.0,)
-    seeds: tuple[int, ...] = (0,)
-    """A count n (meaning 0 … n-1) or a list."""
+    seeds: tuple[int, ...] = (0,)  # a count n (meaning 0 … n-1) or a list
     top_p: float = Field(default=1.0, gt=0, le=1)
     repeat_greedy: bool = False
     """Repeat unsampled requests for each seed too, to measure the noise of the engine itself."""
@@ -258,8 +244,7 @@ class SamplingConfig(TokenSampling):
 class AnalysisConfig(Section):
     """Defaults for `lldeg analyze`."""
 
-    alpha: float = Field(default=0.05, gt=0, lt=1)
-    """False alarm rate (level of the tests)."""
+    alpha: float = Field(default=0.05, gt=0, lt=1)  # false alarm rate (level of the tests)
     margin: float = Field(default=0.01, gt=0, lt=1)
     """Largest acceptable drop over all items, as a share of the metric's range (0.01 = one point)."""
 
@@ -280,8 +265,7 @@ class StoppingConfig(Section):
     """When a variant is stopped early, at one of several equally spaced looks at its answers."""
 
     looks: int = Field(default=Stopping.looks, ge=2, le=MOST_LOOKS)
-    until: Until = Stopping.until
-    """degraded: stop for damage only; decided: also for a certificate."""
+    until: Until = Stopping.until  # degraded: stop for damage only; decided: also for a certificate
     spending: SpendingConfig = SpendingConfig()
 
 
@@ -305,8 +289,7 @@ class SweepConfig(Section):
     analysis: AnalysisConfig = AnalysisConfig()
     stopping: StoppingConfig | None = None
     """Stop a variant as soon as its verdict is certain; default: answer every planned sample."""
-    confirm_run_unsafe_code: bool = False
-    """Allow tasks that execute the code a model wrote, in a sandbox."""
+    confirm_run_unsafe_code: bool = False  # allow tasks that execute the code a model wrote, in a sandbox
 
     @model_validator(mode="before")
     @classmethod

@@ -21,19 +21,16 @@ Number = Annotated[float, Field(ge=-LARGEST_NUMBER, le=LARGEST_NUMBER)]
 Whole = Annotated[int, Field(ge=0, lt=2**31)]
 Temperature = Annotated[float, Field(ge=0, le=1e6)]
 _PAIR = BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)  # JSON has lists
-Pass = Annotated[tuple[Temperature | None, Whole | None], _PAIR]
-"""Temperature and seed."""
+Pass = Annotated[tuple[Temperature | None, Whole | None], _PAIR]  # temperature and seed
 
 SOFTWARE_KEY = b"lldeg.software"
 """In the metadata of a file of samples: the ID of what wrote it, as in the manifest."""
 PLACE_KEY = b"lldeg.place"
 """In that of a file of samples or items: its path in the run directory, after a slash."""
 
-NO_SCORE = "none"
-"""The field of scores in a run without any, since Parquet has no structs without fields."""
+NO_SCORE = "none"  # the field of scores in a run without any, since Parquet has no structs without fields
 
-FORMAT = 1
-"""Version of the format, recorded in every manifest."""
+FORMAT = 1  # version of the format, recorded in every manifest
 
 ITEMS = pa.schema(
     {

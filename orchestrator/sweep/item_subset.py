@@ -18,8 +18,7 @@ from stats.arrays import EvidenceError
 from stats.flips import refuse_reused_runs
 
 CHOSEN_BY = "chosen_by"
-Run = tuple[float | None, int | None]
-"""Temperature and seed."""
+Run = tuple[float | None, int | None]  # temperature and seed
 
 
 class ChosenBy(BaseModel):

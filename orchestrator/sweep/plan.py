@@ -27,8 +27,7 @@ from stats.sequential.plan import asking_order
 
 BUSY = f"{ServerBusyError.__name__}:"
 """How the error begins of a sample for which a server was too busy; every submit asks for it again."""
-MOST_METRICS = 1000
-"""Of a task in the manifest; names that depend on answers would fill it."""
+MOST_METRICS = 1000  # of a task in the manifest; names that depend on answers would fill it
 ORDER_SEED = 0
 
 

@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "default"  # the name of the template that is used unless another is asked for
 PLAIN = "plain"  # the rendering of prompts without a chat template
-MEASURED = 32
-"""Requests of a task from which its tokens are estimated, by the bytes of all of them."""
+MEASURED = 32  # requests of a task from which its tokens are estimated, by the bytes of all of them
 SPECIAL = 16  # bytes, more than the special tokens that a tokenizer adds
 BYTES_PER_TOKEN = 4  # of English, where there is no tokenizer
 AS_STATED = (None, "default", "llama3")

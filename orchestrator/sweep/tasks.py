@@ -33,8 +33,7 @@ from orchestrator.rundir.identity import Item
 from orchestrator.sweep.scores import TaskMetrics, values_text
 from stats.sequential.plan import item_order
 
-Requests = dict[int, list[Instance]]
-"""The requests of a task, by item."""
+Requests = dict[int, list[Instance]]  # the requests of a task, by item
 PYTHON_SEED, NUMPY_SEED = 0, 1234  # the defaults of lm_eval.simple_evaluate
 ALLOW_CODE = "HF_ALLOW_CODE_EVAL"
 """What Hugging Face's code_eval asks for, which HumanEval and MBPP try out while they are loaded."""
