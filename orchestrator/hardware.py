@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 
+Obstacle = tuple[str, str]  # why a machine cannot run something, and the way out
 X86 = ("x86_64", "amd64", "i386", "i686")
 
 
@@ -22,14 +23,6 @@ class Hardware:
     native_bfloat16: bool  # else the CPU emulates bfloat16, several times slower than float32
     gpu_bytes: int = 0  # memory of the first GPU; 0 without one
     gpu_name: str = ""
-
-
-@dataclass(frozen=True)
-class Obstacle:
-    """Why a machine cannot run something, and the way out."""
-
-    reason: str
-    way_out: str
 
 
 @cache

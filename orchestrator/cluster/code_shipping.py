@@ -54,10 +54,8 @@ def modules(task_folders: Sequence[str]) -> Iterator[list[str]]:
 
 def replica_environment(engine: EngineSpec) -> dict[str, Any]:
     """Ray's runtime environment of a replica: its Python, and variables that libraries read at import."""
-    environment: dict[str, Any] = {"env_vars": engine.env} if engine.env else {}
-    if engine.python is not None:
-        environment["py_executable"] = quote(engine.python)
-    return environment
+    python = {} if engine.python is None else {"py_executable": quote(engine.python)}
+    return {"env_vars": engine.env, **python} if engine.env else {**python}
 
 
 def copy_tasks(task_folders: Sequence[str], into: Path) -> list[Path]:

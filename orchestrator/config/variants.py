@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from functools import cached_property
 
-from orchestrator.config.schema import ReplicaConfig, SweepConfig
+from orchestrator.config.schema import ReplicaConfig, SweepConfig, VariantConfig
 from orchestrator.engines import kind_of
 from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA, PYTHON, EngineSpec
 from orchestrator.engines.kind import EngineKind, Tokenizer
@@ -12,21 +12,13 @@ from orchestrator.engines.kind import EngineKind, Tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Variant(EngineSpec):
-    """One way to run a model: what a replica loads, and all else that is known of it.
+    """One way to run a model: what a replica loads, and all else that is known of it."""
 
-    Attributes:
-        name: in the configuration.
-        cluster: what one of its replicas takes of a node.
-        skip_if_unsupported: whether hardware that cannot run it skips it, instead of refusing the sweep.
-        identity: of weights and tokenizer, a LoRA adapter included; empty until the model was looked up.
-        versions: of Python and packages, if it has a Python of its own; empty until that was asked.
-    """
-
-    name: str
-    cluster: ReplicaConfig
-    skip_if_unsupported: bool
-    identity: str = ""
-    versions: dict[str, str] | None = None
+    name: str  # in the configuration
+    cluster: ReplicaConfig  # what one of its replicas takes of a node
+    skip_if_unsupported: bool  # whether hardware that cannot run it skips it, instead of refusing the sweep
+    identity: str = ""  # of weights and tokenizer, a LoRA adapter included; empty until it is looked up
+    versions: dict[str, str] | None = None  # of a Python of its own and its packages, once that was asked
 
     @cached_property
     def kind(self) -> EngineKind:
@@ -41,11 +33,10 @@ class Variant(EngineSpec):
 
 def resolve(config: SweepConfig) -> dict[str, Variant]:
     """The variants of a sweep by name, each with what it takes from the top of the file."""
-    return {name: _resolved(config, name) for name in config.variants}
+    return {name: _resolved(config, name, own) for name, own in config.variants.items()}
 
 
-def _resolved(config: SweepConfig, name: str) -> Variant:
-    own = config.variants[name]
+def _resolved(config: SweepConfig, name: str, own: VariantConfig) -> Variant:
     options = {"kind": DEFAULT_KIND, **config.engine, **own.engine}
     options |= {key: value for key, value in ((LORA, own.lora), (PYTHON, own.python)) if value is not None}
     for key in (LORA, PYTHON):
@@ -60,8 +51,6 @@ def _resolved(config: SweepConfig, name: str) -> Variant:
         {**options, ENV: env} if env else options,
         config.prompt.template_arguments,
         name=name,
-        cluster=config.cluster.model_copy(
-            update={field: getattr(own.cluster, field) for field in own.cluster.model_fields_set}
-        ),
+        cluster=config.cluster.model_copy(update=own.cluster.model_dump(exclude_unset=True)),
         skip_if_unsupported=own.skip_if_unsupported,
     )

