@@ -11,13 +11,12 @@ from typing import Annotated
 
 import typer
 import yaml
-from pyarrow.fs import LocalFileSystem
 from rich.table import Table
 from rich.text import Text
 
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError, suggestion
-from orchestrator.rundir.whole_files import new_folder, write_whole
+from orchestrator.rundir.whole_files import Folder, new_folder
 
 configs = typer.Typer(
     help="List the sweeps that come with lldeg, or copy one. "
@@ -70,7 +69,7 @@ def copy(
             if not (folder / extra).exists():
                 with new_folder(folder / extra) as unfinished:
                     shutil.copytree(source.parent / extra, unfinished, dirs_exist_ok=True)
-        write_whole(LocalFileSystem(), str(target), source.read_bytes())
+        Folder(folder).write(target.name, source.read_bytes())
     except OSError as error:
         raise UserError(f"Cannot copy to {folder}: {error}.") from error
     typer.echo(f"{target} is ready to edit. Next: lldeg submit {target}")

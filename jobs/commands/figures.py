@@ -6,8 +6,7 @@ from typing import Annotated
 import typer
 
 from jobs.commands.configs import shipped_path
-from orchestrator.rundir.locations import open_location
-from orchestrator.rundir.whole_files import write_whole, writing_to
+from orchestrator.rundir.whole_files import Folder, writing_to
 
 
 def figures(
@@ -24,11 +23,11 @@ def figures(
     """
     from jobs.text.figure_style import figure_files  # noqa: PLC0415 - matplotlib is slow to import
 
-    filesystem, folder = open_location(out)
+    folder = Folder(out)
     with writing_to(out):
-        filesystem.create_dir(folder)  # before a minute of drawing
+        folder.filesystem.create_dir(folder.path)  # before a minute of drawing
     for draw in run_path(str(shipped_path("benchmarks/figures.py")))["FIGURES"]:
         for name, content in figure_files(draw(), draw.__name__).items():
             with writing_to(out):
-                write_whole(filesystem, f"{folder}/{name}", content)
+                folder.write(name, content)
             typer.echo(f"{out.rstrip('/')}/{name}")

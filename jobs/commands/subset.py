@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pyarrow.fs import LocalFileSystem
 from rich.console import Console
 from rich.text import Text
 
@@ -27,7 +26,7 @@ from jobs.scores.rerun_set import RerunSet
 from jobs.text.format import clean, temperature_text
 from jobs.text.terminal import plain_table, terminal
 from orchestrator.errors import UserError
-from orchestrator.rundir.whole_files import write_whole, writing_to
+from orchestrator.rundir.whole_files import Folder, writing_to
 from orchestrator.sweep.item_subset import ChosenBy, Subset
 
 FILE = "subset.json"
@@ -73,7 +72,7 @@ def subset(
     choices = choose_items(reruns.cells, name, temperature)
     path = (out or default_folder(paths)) / FILE
     with writing_to(path.parent):
-        write_whole(LocalFileSystem(), str(path), to_subset(reruns, choices).text().encode())
+        Folder(path.parent).write(FILE, to_subset(reruns, choices).text().encode())
     for note in stopped_notes(reruns.runs):
         typer.echo(f"Warning: {clean(note)}")
     _show(reruns, choices, path, terminal())

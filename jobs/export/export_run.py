@@ -3,7 +3,6 @@
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from posixpath import join
 
 from pyarrow.fs import FileSelector
 
@@ -13,8 +12,7 @@ from jobs.export.lm_eval import lm_eval_files
 from jobs.formats.run_files import RunFiles
 from jobs.scores.read import read_scores
 from orchestrator.errors import UserError
-from orchestrator.rundir.locations import open_location
-from orchestrator.rundir.whole_files import FileSet, write_whole
+from orchestrator.rundir.whole_files import FileSet, Folder
 
 FILES = ("data/lldeg/*.jsonl", "data/lldeg/*.json", "*/samples_*.jsonl", "*/results_*.json")
 
@@ -50,11 +48,11 @@ def export_run(run: str, target: Target, out: str) -> Exported:
         contents = lm_eval_files(opened, now)
     else:
         contents = every_eval_ever_files(opened, read_scores([run]), now)
-    filesystem, folder = open_location(out)
+    folder = Folder(out)
 
     def refuse_full() -> None:
         """Readers would take what is there for part of the run."""
-        if filesystem.get_file_info(FileSelector(folder, allow_not_found=True)):
+        if folder.filesystem.get_file_info(FileSelector(folder.path, allow_not_found=True)):
             raise UserError(f"{out} is not empty: choose a new folder with --out.")
 
     files = rows = 0
@@ -62,7 +60,7 @@ def export_run(run: str, target: Target, out: str) -> Exported:
         for path, value in contents:
             lines, indent = (value, None) if path.endswith(".jsonl") else ([value], 2)
             text = "".join(f"{json.dumps(line, ensure_ascii=False, indent=indent)}\n" for line in lines)
-            write_whole(filesystem, join(folder, path), text.encode())
+            folder.write(path, text.encode())
             files += 1
             rows += len(value) if path.endswith(".jsonl") else 0
         if not files:

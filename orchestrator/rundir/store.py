@@ -1,7 +1,6 @@
 """The run directory: the one class that owns every path in it, on any filesystem pyarrow knows.
 
-Files appear whole or not at all (`whole_files`). A block keeps its name, so writing it again
-replaces it.
+Files appear whole or not at all (`whole_files`). A block keeps its name, so writing it again replaces it.
 """
 
 import json
@@ -23,12 +22,9 @@ from orchestrator.rundir.sample_files import is_block, read_whole
 from orchestrator.rundir.schema import FORMAT, PLACE_KEY, SOFTWARE_KEY, AggregateRow, Manifest, misshapen
 from orchestrator.rundir.whole_files import Folder, remove_unfinished
 
-MANIFEST = "manifest.json"
-SWEEP = "sweep.yaml"
+MANIFEST, SWEEP, AGGREGATES = "manifest.json", "sweep.yaml", "aggregates.json"
 LOOKS, LEDGER = "looks.json", "looks.jsonl"
-AGGREGATES = "aggregates.json"
-REPLICA_LOG = "replica-"
-LARGEST_LOG, LOG_PART = 1 << 30, 1 << 20
+REPLICA_LOG, LARGEST_LOG, LOG_PART = "replica-", 1 << 30, 1 << 20
 _LOGS = "logs"
 LONGEST_NAME, LONGEST_PATH, LONGEST_KEY = 255, 4095, 1024
 """Bytes of one part of a path on all common disks, of a path on Linux, and of the key of an object in S3."""
@@ -96,8 +92,6 @@ class RunStore(Folder):
                         yield f"{self.url} cannot hold a run directory: {path} is not a folder"
                     return
 
-    # documents ------------------------------------------------------------------------------------------
-
     def has_run(self) -> bool:
         """Whether a sweep was ever started here."""
         return self.has(MANIFEST)
@@ -108,11 +102,7 @@ class RunStore(Folder):
         Raises:
             UserError: this is not a run directory, or its manifest is damaged or of a later version.
         """
-        try:
-            content = self._read(MANIFEST)
-        except FileNotFoundError:
-            raise UserError(f"{self.url} is not a run directory: it has no {MANIFEST}.") from None
-        manifest = parse_json(content, f"{self.url}/{MANIFEST} is damaged: it")
+        manifest = parse_json(self._read_own(MANIFEST), f"{self.url}/{MANIFEST} is damaged: it")
         if not isinstance(manifest, dict) or not {"variants", "tasks"} <= manifest.keys():
             raise UserError(f"{self.url} is not a run directory: {MANIFEST} lists no variants and tasks.")
         if (problem := misshapen(manifest, Manifest)) is not None:
@@ -127,10 +117,7 @@ class RunStore(Folder):
 
     def read_sweep(self) -> str:
         """The sweep's YAML text; a UserError if there is none."""
-        try:
-            return self._read(SWEEP).decode()
-        except FileNotFoundError:
-            raise UserError(f"{self.url} is not a run directory: it has no {SWEEP}.") from None
+        return self._read_own(SWEEP).decode()
 
     def write_sweep(self, text: str) -> None:
         """Replace the sweep's YAML text."""
@@ -152,8 +139,6 @@ class RunStore(Folder):
         """Replace aggregates.json."""
         self.write(AGGREGATES, json.dumps(rows, indent=1, ensure_ascii=False).encode())
 
-    # items ----------------------------------------------------------------------------------------------
-
     def write_items(self, task: str, items: pa.Table) -> None:
         """Replace the items (documents and prompts) of a task."""
         self._write_table(f"items/{segment(task)}.parquet", items)
@@ -169,8 +154,6 @@ class RunStore(Folder):
         if (items := read_whole(self.filesystem, self.at(path), columns)) is None:
             raise pa.ArrowInvalid(f"{self.url}/{path} is torn or damaged")
         return items
-
-    # samples --------------------------------------------------------------------------------------------
 
     def write_block(
         self, variant: str, task: str, block: str, samples: pa.Table, software: str | None = None
@@ -255,8 +238,6 @@ class RunStore(Folder):
     def _cell(variant: str, task: str) -> str:
         return f"samples/variant={segment(variant)}/task={segment(task)}"
 
-    # logs: events, status, the lock of the running submit ------------------------------------------------
-
     def append_log(self, name: str, line: str) -> None:
         """Add a line to a log; on an object store, which cannot append, `send_logs` adds it."""
         if self.local_folder is None:
@@ -320,7 +301,12 @@ class RunStore(Folder):
         """Remove a log if it is there."""
         self.delete(f"{_LOGS}/{name}")
 
-    # files ----------------------------------------------------------------------------------------------
+    def _read_own(self, name: str) -> bytes:
+        """A file that every run directory has."""
+        try:
+            return self._read(name)
+        except FileNotFoundError:
+            raise UserError(f"{self.url} is not a run directory: it has no {name}.") from None
 
     def _read(self, path: str, most: int = LARGEST_JSON) -> bytes:
         with self.open(path) as stream:

@@ -1,6 +1,6 @@
 """Files that appear whole or not at all, and sets of files that appear together.
 
-Every file that lldeg leaves somewhere, but for logs that grow, is written by `write_whole` or is one of a
+Every file that lldeg leaves somewhere, but for logs that grow, is written by `Folder.write` or is one of a
 `FileSet`: whatever fails, and whenever, nobody finds half a file or files that do not belong together.
 """
 
@@ -41,35 +41,6 @@ def writing_to(out: object) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"Cannot write to {out}: {error}. Choose another folder with --out.") from error
-
-
-def write_whole(
-    filesystem: pafs.FileSystem, path: str, content: bytes | pa.Buffer, *, sync: bool = True
-) -> None:
-    """Make a file appear that has all of the content, in a new folder if need be; or change nothing.
-
-    On a disk it is written under a hidden name and moved; an object store shows an upload when it is closed.
-    With `sync` it is on the disk when this returns, so that it survives a power failure.
-
-    Raises:
-        OSError: the storage fails.
-    """
-    handler = getattr(filesystem, "handler", None)
-    if isinstance(handler, pafs.FSSpecHandler):  # whose streams may show what they have so far
-        handler.fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-        handler.fs.pipe_file(path, bytes(content))
-        return
-    if not isinstance(filesystem, pafs.LocalFileSystem):
-        with filesystem.open_output_stream(path) as stream:
-            stream.write(content)
-        return
-    target = Path(path)
-    made = [folder for folder in target.parents if not folder.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with hidden_file(target.parent, content, sync=sync) as unfinished:
-        unfinished.replace(target)
-    for folder in (target.parent, *(new.parent for new in made)) if sync else ():
-        sync_folder(folder)
 
 
 @contextmanager
@@ -168,8 +139,29 @@ class Folder:
         return cast("BinaryIO", self.filesystem.open_input_file(self.at(name)))
 
     def write(self, name: str, content: bytes | pa.Buffer, *, sync: bool = True) -> None:
-        """Write a whole file (`write_whole`)."""
-        write_whole(self.filesystem, self.at(name), content, sync=sync)
+        """Make a file appear that has all of the content, in a new folder if need be; or change nothing.
+
+        On a disk it is written under a hidden name and moved; object stores show an upload when it is closed.
+        With `sync` it is on the disk when this returns, so that it survives a power failure.
+
+        Raises:
+            OSError: the storage fails.
+        """
+        handler = getattr(self.filesystem, "handler", None)
+        if self.local_folder is not None:
+            target = self.local_folder / name
+            made = [folder for folder in target.parents if not folder.exists()]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with hidden_file(target.parent, content, sync=sync) as unfinished:
+                unfinished.replace(target)
+            for folder in (target.parent, *(new.parent for new in made)) if sync else ():
+                sync_folder(folder)
+        elif isinstance(handler, pafs.FSSpecHandler):  # whose streams may show what they have so far
+            handler.fs.makedirs(self.at(name).rpartition("/")[0], exist_ok=True)
+            handler.fs.pipe_file(self.at(name), bytes(content))
+        else:
+            with self.filesystem.open_output_stream(self.at(name)) as stream:
+                stream.write(content)
 
     def delete(self, name: str) -> None:
         """Remove a file if it is there."""
