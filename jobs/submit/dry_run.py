@@ -62,7 +62,7 @@ def show_dry_run(request: SubmitRequest, console: Console) -> None:
     for line in work_lines(plan, stopping, speed, shares):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     fate = "their samples will fail" if sweep.config.prompt.must_fit else "their beginning will be cut off"
-    for excess in sweep.lengths.too_long():
+    for excess in sweep.too_long():
         console.print(f"Warning: {excess}: {fate}.", style="yellow", markup=False, soft_wrap=True)
     console.print(detection_table(plan, designs, known[1], shares))
 
@@ -116,7 +116,7 @@ def expected_work(plan: Plan, stopping: StoppingPolicy) -> Floats:
     answer_lengths, work = _answer_lengths(plan), np.zeros(4)
     for cell in plan.cells:
         if missing := still_needed([cell], stopping):
-            lengths = plan.sweep.lengths.of(cell.variant, cell.task)
+            lengths = plan.sweep.lengths(cell.variant, cell.task)
             repeats = [lengths.repeats if rerun.temperature > 0 else 1 for rerun in cell.reruns]
             most = lengths.requests * lengths.answer
             known = answer_lengths.get(cell.task)

@@ -7,8 +7,7 @@ them are reported in one round.
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.cluster.code_shipping import size_problem, unreadable_tasks
@@ -26,7 +25,7 @@ from orchestrator.sweep.blocks import reruns
 from orchestrator.sweep.fit_to_machine import Fitted
 from orchestrator.sweep.item_subset import Subset, read_subset
 from orchestrator.sweep.models import engine_versions, find_models, find_versions
-from orchestrator.sweep.prompts import PromptLengths, Template, chat_templates
+from orchestrator.sweep.prompts import Lengths, Template, chat_templates, encoding_and_room
 from orchestrator.sweep.tasks import Requests, SweepTask, TaskError, TaskLibrary, TaskSpec, set_up_lm_eval
 
 
@@ -42,11 +41,31 @@ class Sweep:
     renderings: dict[str, str]  # per variant, the name of its way to render prompts
     built: dict[tuple[str, str], Requests]  # by (rendering, task)
     subset: Subset | None = None  # the items to run, None for all
+    _measured: dict[tuple[object, ...], Lengths] = field(default_factory=dict)  # equal ones once
 
-    @cached_property
-    def lengths(self) -> PromptLengths:
-        """Of its prompts."""
-        return PromptLengths(self)
+    def lengths(self, name: str, task: str) -> Lengths:
+        """The lengths of the prompts of a task for a variant."""
+        variant, place = self.variants[name], (self.renderings[name], task)
+        items = list(self.built[place].values())
+        default = variant.options.get("max_gen_toks")
+        default = default if isinstance(default, int) else None
+        answer = self.tasks[task].longest_answer(self.config.sampling, default)
+        encoding, room = encoding_and_room(variant, items[0][0].request_type, answer)
+        key = (*place, id(encoding), answer, room)
+        if key not in self._measured:
+            self._measured[key] = Lengths(items, encoding, answer, room)
+        return self._measured[key]
+
+    def too_long(self) -> Iterator[str]:
+        """Prompts that do not fit, a sentence without its full stop for each task."""
+        for task in self.tasks:
+            lengths = {variant: self.lengths(variant, task) for variant in self.variants}
+            if variants := [name for name, one in lengths.items() if one.too_long]:
+                worst = max((lengths[name] for name in variants), key=lambda one: one.excess)
+                yield (
+                    f"task '{task}': {worst.too_long:,} of {worst.items:,} prompts do not fit for "
+                    f"{', '.join(variants)}, the longest by {worst.excess:,} tokens"
+                )
 
     @property
     def notes(self) -> list[str]:
@@ -158,10 +177,21 @@ def prepare(
         problems.append(too_large)
     sweep = Sweep(config, variants, fitted, store, tasks, renderings, built, subset)
     if config.prompt.overflow == "refuse" and not problems:
-        problems += sweep.lengths.refusals()
+        problems += _refused_prompts(sweep)
     if problems:
         raise mistaken(config_path, problems)
     return sweep
+
+
+def _refused_prompts(sweep: Sweep) -> Iterator[str]:
+    """Why a sweep whose prompts must fit cannot start."""
+    yield from (f"{said} (prompt.overflow: refuse)" for said in sweep.too_long())
+    for variant in sweep.variants:
+        if any(sweep.lengths(variant, task).room is None for task in sweep.tasks):
+            yield (
+                f"variants.{variant}: nothing says whether its prompts fit (prompt.overflow: refuse): "
+                "set its tokenizer and max_model_len or max_length, or prompt.overflow: error"
+            )
 
 
 def engine_problems(variant: Variant, prompt: PromptConfig) -> Iterator[str]:

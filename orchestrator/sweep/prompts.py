@@ -6,7 +6,7 @@ bytes, of which every token has at least one, and the tokens of a task are estim
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,6 @@ from orchestrator.rundir.identity import digest
 
 if TYPE_CHECKING:
     from orchestrator.engines.tokenization import Encoding
-    from orchestrator.sweep.prepare import Sweep
 
 DEFAULT = "default"  # the name of the template that is used unless another is asked for
 PLAIN = "plain"  # the rendering of prompts without a chat template
@@ -161,55 +160,18 @@ class Lengths:
         self.too_long, self.excess = sum(excess > 0 for excess in excesses), max(0, *excesses)
 
 
-class PromptLengths:
-    """The lengths of the prompts of a sweep; equal ones are measured once."""
+def encoding_and_room(variant: Variant, request: str, answer: int) -> tuple["Encoding | None", int | None]:
+    """The tokenization of a variant, and the tokens that a prompt may have; each None if it is unknown.
 
-    def __init__(self, sweep: "Sweep") -> None:
-        self._sweep = sweep
-        self._known: dict[tuple[object, ...], Lengths] = {}
-
-    def of(self, name: str, task: str) -> Lengths:
-        """The prompts of a task for a variant."""
-        sweep, variant = self._sweep, self._sweep.variants[name]
-        place = sweep.renderings[name], task
-        items = list(sweep.built[place].values())
-        default = variant.options.get("max_gen_toks")
-        default = default if isinstance(default, int) else None
-        answer = sweep.tasks[task].longest_answer(sweep.config.sampling, default)
-        tokenizer, context = variant.tokenizer, None
-        is_known = (
-            tokenizer.revision is not None or Path(tokenizer.name).is_dir()
-        )  # and not the server's alone
-        encoding = _encoding(*tokenizer) if is_known or not variant.kind.served else None
-        if encoding is not None and not variant.kind.served:
-            context = _context(variant.model, variant.revision, tokenizer.trusted)
-            context = context and min(context, encoding.tokenizer.model_max_length)
-        room = variant.kind.longest_prompt(items[0][0].request_type, answer, context)
-        key = (*place, id(encoding), answer, room)
-        if key not in self._known:
-            self._known[key] = Lengths(items, encoding, answer, room)
-        return self._known[key]
-
-    def too_long(self) -> Iterator[str]:
-        """Prompts that do not fit, a sentence without its full stop for each task."""
-        for task in self._sweep.tasks:
-            found = {variant: self.of(variant, task) for variant in self._sweep.variants}
-            if variants := [name for name, lengths in found.items() if lengths.too_long]:
-                lengths = max((found[name] for name in variants), key=lambda one: one.excess)
-                yield (
-                    f"task '{task}': {lengths.too_long:,} of {lengths.items:,} prompts do not fit for "
-                    f"{', '.join(variants)}, the longest by {lengths.excess:,} tokens"
-                )
-
-    def refusals(self) -> Iterator[str]:
-        """Why a sweep whose prompts must fit cannot start, sentences without their full stop."""
-        yield from (f"{said} (prompt.overflow: refuse)" for said in self.too_long())
-        for variant in self._sweep.variants:
-            if any(self.of(variant, task).room is None for task in self._sweep.tasks):
-                yield (
-                    f"variants.{variant}: nothing says whether its prompts fit (prompt.overflow: refuse): "
-                    "set its tokenizer and max_model_len or max_length, or prompt.overflow: error"
-                )
+    A request of lm-eval's type leaves room for its answer; the name of a served model may be its server's.
+    """
+    tokenizer, context = variant.tokenizer, None
+    is_known = tokenizer.revision is not None or Path(tokenizer.name).is_dir()
+    encoding = _encoding(*tokenizer) if is_known or not variant.kind.served else None
+    if encoding is not None and not variant.kind.served:
+        context = _context(variant.model, variant.revision, tokenizer.trusted)
+        context = context and min(context, encoding.tokenizer.model_max_length)
+    return encoding, variant.kind.longest_prompt(request, answer, context)
 
 
 def _size(request: Instance) -> int:

@@ -142,7 +142,7 @@ def test_what_is_said_to_be_cut_is_what_an_engine_cuts(write, tmp_path, length):
 
     engine = {"kind": "vllm", "max_model_len": length}
     path = write([{"question": LONG, "answer": "one"}], engine=engine)
-    lengths = prepare(path, run_dir=str(tmp_path / "run")).lengths.of("base", "asked")
+    lengths = prepare(path, run_dir=str(tmp_path / "run")).lengths("base", "asked")
     (_, cut), *_ = Encoding(word_tokenizer(), length).generation(LONG, {"max_gen_toks": 8})
     assert lengths.excess == cut
     assert lengths.too_long == (cut > 0)
