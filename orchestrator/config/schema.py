@@ -4,7 +4,15 @@ from math import isfinite
 from struct import pack
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from orchestrator.engines.base import DEFAULT_KIND, MOST_TOKENS
 from orchestrator.input_files import MOST_TASKS, MOST_VARIANTS
@@ -13,6 +21,7 @@ from stats.sequential.boundaries import Stopping, Until, parse_spending
 
 MOST_SEEDS = 100_000
 MOST_UNITS = 100_000  # of replicas, nodes, and GPUs or CPUs of one replica
+Spending = Annotated[str, AfterValidator(lambda name: str(parse_spending(name)))]
 RAYS_OWN = {"CPU", "GPU", "memory", "object_store_memory"}
 
 
@@ -58,10 +67,9 @@ class ClusterConfig(ReplicaConfig):
 
     @field_validator("replicas", mode="before")
     @classmethod
-    def _auto_or_positive(cls, value: object) -> object:
-        if value == "auto":
-            return value
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MOST_UNITS:
+    def _auto_or_positive(cls, value: Any) -> Any:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if value != "auto" and not (is_number and 1 <= value <= MOST_UNITS):
             raise ValueError(f'must be "auto" or from 1 to {MOST_UNITS:,}')
         return value
 
@@ -252,13 +260,8 @@ class AnalysisConfig(Section):
 class SpendingConfig(Section):
     """How the level is spent over the looks: "obf", or "hsd" with its parameter, such as "hsd-4"."""
 
-    degraded: str = str(Stopping.degraded)
-    certified: str = str(Stopping.certified)
-
-    @field_validator("degraded", "certified")
-    @classmethod
-    def _a_known_function(cls, value: str) -> str:
-        return str(parse_spending(value))
+    degraded: Spending = str(Stopping.degraded)
+    certified: Spending = str(Stopping.certified)
 
 
 class StoppingConfig(Section):

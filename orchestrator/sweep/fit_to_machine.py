@@ -80,9 +80,9 @@ class Fitted:
         Raises:
             UserError: says what to set to resume, or which command (`again`) runs the sweep anew.
         """
-        for name in (name for name in self.chosen if name in recorded):
-            for option, ours in self.chosen[name].items():
-                theirs = recorded[name]["engine"].get(option)
+        for name, choices in self.chosen.items():
+            for option, ours in choices.items():
+                theirs = recorded[name]["engine"].get(option) if name in recorded else ours
                 if theirs == ours:
                     continue
                 used = f"{option} {theirs}" if theirs else f"the {option} chosen by its engine"
