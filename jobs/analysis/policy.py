@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from jobs.formats.samples import Temperature
-from orchestrator.config.yaml_file import mistake_sentence, own_mistakes, read_mapping, unusable_values
+from orchestrator.config import yaml_file
 from orchestrator.errors import UserError
 from stats.results import Comparison, Settings
 
@@ -135,16 +135,18 @@ def load_policy(source: str | PathLike[str] | Mapping[str, Any]) -> Policy:
     if isinstance(source, Mapping):
         raw = dict(source)
     else:
-        raw, repeated = read_mapping(Path(source), "a policy", "tasks and what they must show")
+        raw, repeated = yaml_file.read_mapping(Path(source), "a policy", "tasks and what they must show")
         where = str(source)
-    mistakes: list[Mistake] = [("invalid-policy", text) for text in (*repeated, *unusable_values(raw))]
+    mistakes: list[Mistake] = [
+        ("invalid-policy", text) for text in (*repeated, *yaml_file.unusable_values(raw))
+    ]
     if mistakes:
         raise PolicyError(where, mistakes)
     try:
         policy = Policy.model_validate(raw)
     except ValidationError as error:
-        invalid = (mistake_sentence(problem, Policy) for problem in own_mistakes(error))
-        raise PolicyError(where, [("invalid-policy", text) for text in invalid]) from None
+        invalid = yaml_file.mistakes(error, Policy)
+        raise PolicyError(where, [("invalid-policy", text) for _, text in invalid]) from None
     for place, rule in policy.places.items():
         if rule.require == "watched" and rule.limits:
             keys = ", ".join(rule.limits)

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from orchestrator.config import yaml_file
@@ -52,16 +51,16 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig 
         UserError: no such file, or not a YAML mapping.
     """
     raw, problems = yaml_file.read_mapping(path, "a sweep", "name, baseline, variants and tasks")
-    problems += [problem for override in overrides if (problem := _override(raw, override))]
+    problems += [problem for override in overrides if (problem := yaml_file.set_key(raw, override))]
     if unusable := yaml_file.unusable_values(raw):
         raise yaml_file.mistaken(path, [*problems, *unusable])
     try:
         config = SweepConfig.model_validate(raw)
     except ValidationError as error:
-        mistakes = list(yaml_file.own_mistakes(error))
-        problems += [yaml_file.mistake_sentence(mistake, SweepConfig) for mistake in mistakes]
+        mistakes = list(yaml_file.mistakes(error, SweepConfig))
+        problems += [sentence for _, sentence in mistakes]
         try:
-            config = SweepConfig.model_validate(_without(raw, [mistake["loc"] for mistake in mistakes]))
+            config = SweepConfig.model_validate(_without(raw, [place for place, _ in mistakes]))
         except ValidationError:
             return None, problems
     folders = tuple(_beside(path, folder) for folder in config.include_path)
@@ -76,25 +75,6 @@ def _beside(path: Path, name: str) -> str:
         return str((path.parent / name).resolve())
     except (OSError, ValueError, RuntimeError):
         return name
-
-
-def _override(raw: dict[str, Any], override: str) -> str | None:
-    """Set a key; returns what is wrong with the override, None if nothing is."""
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        return f"--set {override}: expected KEY=VALUE, for example --set sampling.seeds=5"
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError, OverflowError):
-        return f"--set {override}: the value is not valid YAML"
-    *parents, last = key.split(".")
-    section = raw
-    for parent in parents:
-        section = section.setdefault(parent, {})
-        if not isinstance(section, dict):
-            return f"--set {override}: '{parent}' is not a section"
-    section[last] = value
-    return None
 
 
 def _without(raw: Any, locations: Sequence[Sequence[int | str]]) -> Any:

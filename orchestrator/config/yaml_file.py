@@ -66,6 +66,25 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def set_key(raw: dict[str, Any], override: str) -> str | None:
+    """Set a key as `--set` asks; returns what is wrong with the override, None if nothing is."""
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        return f"--set {override}: expected KEY=VALUE, for example --set sampling.seeds=5"
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError, ValueError, OverflowError):
+        return f"--set {override}: the value is not valid YAML"
+    *parents, last = key.split(".")
+    section = raw
+    for parent in parents:
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            return f"--set {override}: '{parent}' is not a section"
+    section[last] = value
+    return None
+
+
 def unusable_values(raw: Any) -> list[str]:
     """What cannot be used in a nested value, each as "place: what"; all of it is one if it is too large.
 
@@ -121,33 +140,35 @@ def mistaken(path: Path, problems: Sequence[str]) -> UserError:
     return UserError(f"{path} has {len(problems)} mistakes:\n{listed}")
 
 
-def own_mistakes(error: ValidationError) -> Iterator[Any]:
-    """The first problems without "too short", which pydantic reports for a list with wrong entries, too."""
+def mistakes(error: ValidationError, root: type[BaseModel]) -> Iterator[tuple[tuple[int | str, ...], str]]:
+    """The first problems that pydantic finds in a file, as its places and sentences without full stop.
+
+    A list with wrong entries is not also "too short".
+    """
     found = error.errors(include_url=False)[:MOST_MISTAKES]
     for problem in found:
-        place = problem["loc"]
-        inner = any(other["loc"][: len(place)] == place != other["loc"] for other in found)
-        if problem["type"] != "too_short" or not inner:
-            yield problem
+        place, kind = problem["loc"], problem["type"]
+        if kind == "too_short" and any(one["loc"][: len(place)] == place != one["loc"] for one in found):
+            continue
+        where = ".".join(map(str, place))
+        if kind == "extra_forbidden":
+            yield place, f"unknown key '{where}'{_nearest_key(root, place)}"
+        elif kind == "missing":
+            yield place, f"'{where}' is missing"
+        elif kind == "too_short" and not problem["input"]:
+            yield place, f"'{where}' is empty"
+        else:
+            message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            for pydantics, yamls in _YAML_WORDS:
+                message = re.sub(pydantics, yamls, message)
+            yield place, f"{where}: {message[:1].lower()}{message[1:]} (it is {problem['input']!r})"
 
 
-def mistake_sentence(problem: Any, root: type[BaseModel]) -> str:
-    """An entry of `ValidationError.errors()` as a sentence without full stop; `root` is the file's model."""
-    where = ".".join(map(str, problem["loc"]))
-    if problem["type"] == "extra_forbidden":
-        *above, key = problem["loc"]
-        model = root
-        for part in above:
-            field = model.model_fields.get(str(part))  # none for a variant's name or a position in a list
-            kinds = [field.annotation, *get_args(field.annotation)] if field else []
-            models = (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
-            model = next(models, model)
-        return f"unknown key '{where}'{suggestion(str(key), list(model.model_fields))}"
-    if problem["type"] == "missing":
-        return f"'{where}' is missing"
-    if problem["type"] == "too_short" and not problem["input"]:
-        return f"'{where}' is empty"
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    for pydantics, yamls in _YAML_WORDS:
-        message = re.sub(pydantics, yamls, message)
-    return f"{where}: {message[:1].lower()}{message[1:]} (it is {problem['input']!r})"
+def _nearest_key(model: type[BaseModel], place: Sequence[int | str]) -> str:
+    *above, key = place
+    for part in above:
+        field = model.model_fields.get(str(part))  # none for a variant's name or a position in a list
+        kinds = [field.annotation, *get_args(field.annotation)] if field else []
+        models = (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel))
+        model = next(models, model)
+    return suggestion(str(key), list(model.model_fields))
