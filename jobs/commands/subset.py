@@ -7,7 +7,7 @@ carries their names, and `lldeg submit` and `lldeg analyze` refuse them.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -20,7 +20,7 @@ from jobs.formats.columns import parse_columns
 from jobs.formats.notices import some
 from jobs.formats.samples import InputQuery
 from jobs.formats.write_run import as_runs
-from jobs.reruns.choose import Choice, Kept, choose_items, flips_kept
+from jobs.reruns.choose import Choice, choose_items, flips_kept
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import RerunSet
 from jobs.text.format import clean, temperature_text
@@ -116,14 +116,14 @@ def _show(reruns: RerunSet, choices: Sequence[Choice], path: Path, console: Cons
     )
 
 
-def _kept_row(entry: Kept) -> tuple[str, ...]:
-    before, after = entry.signal_to_noise
+def _kept_row(entry: dict[str, Any]) -> tuple[str, ...]:
+    kept, gain, (before, after) = entry["share_kept"], entry["gain"], entry["signal_to_noise"]
     return (
-        clean(entry.variant),
-        temperature_text(entry.temperature),
-        f"{100 * entry.share:.1f}",
-        f"{(entry.worse[0] + entry.better[0]) / entry.pairs:.0f}",
-        "–" if entry.share_kept is None else f"{100 * entry.share_kept:.1f}",
+        clean(entry["variant"]),
+        temperature_text(entry["temperature"]),
+        f"{100 * entry['share']:.1f}",
+        f"{(entry['worse'][0] + entry['better'][0]) / entry['pairs']:.0f}",
+        "–" if kept is None else f"{100 * kept:.1f}",
         f"{before:.2f} → {after:.2f}",
-        "–" if entry.gain is None else f"×{entry.gain:.2f}",
+        "–" if gain is None else f"×{gain:.2f}",
     )

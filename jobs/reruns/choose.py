@@ -6,7 +6,7 @@ out. Measured on the choosing runs themselves it would look better than it is.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -23,43 +23,6 @@ SIGNAL = 2.0
 
 Choice = tuple[RepeatedAnswers, Bools]
 """The baseline's answers to a task that chose, and which of its complete items flip, shape (complete,)."""
-
-
-@dataclass(frozen=True)
-class Kept:
-    """A variant against the baseline, over all pairs of runs.
-
-    Attributes:
-        worse, better: b and c, on all items and on the chosen ones.
-        share: chosen items as a share of all.
-    """
-
-    variant: str
-    temperature: Temperature
-    pairs: int
-    worse: tuple[int, int]
-    better: tuple[int, int]
-    share: float
-
-    @property
-    def share_kept(self) -> float | None:
-        """Share of the flips that are on chosen items; None where nothing flips."""
-        before, after = (b + c for b, c in zip(self.worse, self.better, strict=True))
-        return after / before if before else None
-
-    @property
-    def signal_to_noise(self) -> tuple[float, float]:
-        """(b − c)/√(b + c) of one pair of runs, before and after: the statistic the paired test rests on."""
-        counts = zip(self.worse, self.better, strict=True)
-        before, after = ((b - c) / np.sqrt(max(b + c, 1) * self.pairs) for b, c in counts)
-        return float(before), float(after)
-
-    @property
-    def gain(self) -> float | None:
-        """Signal to noise for the same number of samples: after/before/√share; None for mere noise."""
-        before, after = self.signal_to_noise
-        is_signal = abs(before) * np.sqrt(self.pairs) > SIGNAL and self.share > 0.0
-        return float(after / before / np.sqrt(self.share)) if is_signal else None
 
 
 def choose_items(cells: Sequence[RepeatedAnswers], baseline: str, asked: Temperature) -> list[Choice]:
@@ -90,12 +53,16 @@ def choose_items(cells: Sequence[RepeatedAnswers], baseline: str, asked: Tempera
     return choices
 
 
-def flips_kept(cells: Sequence[RepeatedAnswers], choices: Sequence[Choice]) -> list[Kept]:
+def flips_kept(cells: Sequence[RepeatedAnswers], choices: Sequence[Choice]) -> list[dict[str, Any]]:
     """What the choice keeps of every variant's flips, at every temperature of the chosen tasks.
 
     Returns:
-        One entry for each variant and temperature that has runs which did not choose; at the choosing
-        temperature itself that takes three runs of the baseline.
+        For each variant and temperature with runs that did not choose (at the choosing temperature itself
+        that takes three runs of the baseline): pairs of runs; `worse` and `better`, b and c over all pairs,
+        on all items and on the chosen ones; `share`, chosen items of all; `share_kept`, flips on chosen items
+        of all flips, None where nothing flips; `signal_to_noise`, (b − c)/√(b + c) of one pair, before and
+        after, on which the paired test rests; `gain`, what becomes of it for the same number of samples:
+        after/before/√share, None for mere noise.
     """
     baseline = choices[0][0].variant
     by_name = {(c.variant, c.info.name, c.temperature): c for c in cells if c.binary}
@@ -109,9 +76,23 @@ def flips_kept(cells: Sequence[RepeatedAnswers], choices: Sequence[Choice]) -> l
                 outcomes += [_outcomes(own, i, other, j, chooser) for i, j in pairs]
                 most = max(most, len(pairs))
         if outcomes:
-            worse, better, items = np.sum(outcomes, axis=0).tolist()
-            share = items[1] / items[0]
-            entries.append(Kept(variant, temperature, most, tuple(worse), tuple(better), share))
+            worse, better, (items, chosen) = np.sum(outcomes, axis=0)
+            flips, share = worse + better, float(chosen / items)
+            before, after = ((worse - better) / np.sqrt(np.maximum(flips, 1) * most)).tolist()
+            is_signal = abs(before) * np.sqrt(most) > SIGNAL and share > 0.0
+            entries.append(
+                {
+                    "variant": variant,
+                    "temperature": temperature,
+                    "pairs": most,
+                    "worse": tuple(worse.tolist()),
+                    "better": tuple(better.tolist()),
+                    "share": share,
+                    "share_kept": flips[1] / flips[0] if flips[0] else None,
+                    "signal_to_noise": (before, after),
+                    "gain": after / before / np.sqrt(share) if is_signal else None,
+                }
+            )
     return entries
 
 

@@ -92,25 +92,25 @@ def test_the_report_says_what_is_saved_and_left(run, run_folder):
 def test_flips_kept_at_another_temperature_are_those_of_pandas(run_folder):
     """Chosen at 0.3, counted at 0.7, seed by seed."""
     cells = read_reruns([str(run_folder)]).cells
-    (entry,) = [k for k in flips_kept(cells, choose_items(cells, "base", 0.3)) if k.temperature == 0.7]
+    (entry,) = [k for k in flips_kept(cells, choose_items(cells, "base", 0.3)) if k["temperature"] == 0.7]
     base, cheap = _table(run_folder, "base", 0.7), _table(run_folder, "cheap", 0.7)
     chosen = (_table(run_folder, "base", 0.3).nunique(axis=1) > 1).to_numpy()
     worse, better = (base > cheap).to_numpy(), (base < cheap).to_numpy()
-    assert entry.worse == (worse.sum(), worse[chosen].sum())
-    assert entry.better == (better.sum(), better[chosen].sum())
-    assert entry.share == pytest.approx(chosen.sum() / 82)  # "steady" counts too: 2 items, none chosen
+    assert entry["worse"] == (worse.sum(), worse[chosen].sum())
+    assert entry["better"] == (better.sum(), better[chosen].sum())
+    assert entry["share"] == pytest.approx(chosen.sum() / 82)  # "steady" counts too: 2 items, none chosen
 
 
 def test_at_its_own_temperature_a_run_never_chooses_for_itself(run_folder):
     """Leaving out one run of the baseline in turn, by hand."""
     cells = read_reruns([str(run_folder)]).cells
-    (entry,) = [k for k in flips_kept(cells, choose_items(cells, "base", 0.3)) if k.temperature == 0.3]
+    (entry,) = [k for k in flips_kept(cells, choose_items(cells, "base", 0.3)) if k["temperature"] == 0.3]
     base, cheap = _table(run_folder, "base", 0.3), _table(run_folder, "cheap", 0.3)
     worse = 0
     for seed in range(4):
         chosen = base.drop(columns=seed).nunique(axis=1) > 1
         worse += ((base[seed] > cheap[seed]) & chosen).sum()
-    assert entry.worse[1] == worse
+    assert entry["worse"][1] == worse
 
 
 def test_two_runs_say_nothing_of_their_own_temperature(tmp_path):
