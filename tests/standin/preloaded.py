@@ -171,10 +171,10 @@ def set_up_worker(words):
     """
 
     def replace(_, args):
-        started = shlex.split(args[-1])
-        if started[:2] != ["exec", sys.executable]:
+        interpreter, *worker = [word for word in shlex.split(args[-1]) if word not in {"exec", "-u"}]
+        if interpreter != sys.executable or not worker[0].endswith("/default_worker.py"):
             os.execv("/bin/bash", args)
-        raise Replaced(*[word for word in started[2:] if word != "-u"])
+        raise Replaced(*worker)
 
     os.execvp, before, own = replace, os.execvp, set(os.environ.get("PYTHONPATH", "").split(os.pathsep))
     try:

@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from itertools import dropwhile
 
 ADDRESS = "LLDEG_PRELOADED"
 LENGTH = 8  # bytes of a number
@@ -23,7 +24,7 @@ CODE = (
 )
 
 
-def takes_libraries(words):
+def is_heavy(words):
     """Whether a program is one of those that import much."""
     return bool(words) and (words[0].endswith(SCRIPTS) or (words[0] == "-c" and words[1].startswith(CODE)))
 
@@ -76,5 +77,6 @@ def hand_over(words):
     os._exit(status)
 
 
-if ADDRESS in os.environ and takes_libraries(rest := [word for word in sys.orig_argv[1:] if word != "-u"]):
-    hand_over(rest)
+program = [*dropwhile(lambda word: word.startswith("-") and word != "-c", sys.orig_argv[1:])]
+if ADDRESS in os.environ and is_heavy(program):
+    hand_over(program)
