@@ -72,7 +72,8 @@ def hand_over(words):
         os.close(number)
     status = int.from_bytes(connection.recv(LENGTH) or b"\1", "big", signed=True)
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
+        with suppress(OSError):  # SIGKILL has no other action
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status)
 
