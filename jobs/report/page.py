@@ -23,7 +23,7 @@ from jobs.report.texts import Texts, visible
 from jobs.text import format as words
 from jobs.text import meaning
 from jobs.text.outputs import verdicts
-from stats.results import Settings, Unit
+from stats.results import Settings
 from stats.tasks.combinations import default_first
 from stats.verdict import Verdict
 
@@ -156,17 +156,15 @@ def script_json(value: Any) -> Markup:
     return Markup(text)  # noqa: S704 - made safe above
 
 
-def _amount(drop: float | None, unit: Unit, *, sign: bool = True) -> str:
-    """A drop in its unit; a dash where it is not finite."""
-    return NO_VALUE if drop is None else words.amount(drop, unit, sign=sign).replace("-", "−")
-
-
-def _p(p: float | None) -> str | Markup:
+def _p(p: float) -> str | Markup:
     """A p-value, powers of ten in full print: 4.8 × 10⁻¹⁵."""
-    if p is None:
-        return NO_VALUE
     digits, _, power = words.p_text(p).partition("e")
     return Markup("{} × 10<sup>−{}</sup>").format(digits, abs(int(power))) if power else digits
+
+
+def _or_dash(text: Callable[..., object]) -> Callable[..., object]:
+    """A filter that shows a dash for a number that is not finite or was not computed."""
+    return lambda value, *given, **options: NO_VALUE if value is None else text(value, *given, **options)
 
 
 FILTERS: dict[str, Callable[..., object]] = {
@@ -174,11 +172,11 @@ FILTERS: dict[str, Callable[..., object]] = {
     "visible": visible,
     "full": json.dumps,  # a value of verdicts.json exactly as it is there, without rounding
     "script_json": script_json,
-    "p": _p,
+    "p": _or_dash(_p),
     "limits": limits,
-    "percent": lambda share: NO_VALUE if share is None else words.percent(share),
-    "amount": _amount,
-    "score": lambda score, unit: NO_VALUE if score is None else words.score_text(score, unit),
-    "number": lambda value: NO_VALUE if value is None else f"{value:,}",
+    "percent": _or_dash(words.percent),
+    "amount": _or_dash(lambda drop, unit, **sign: words.amount(drop, unit, **sign).replace("-", "−")),
+    "score": _or_dash(words.score_text),
+    "number": _or_dash("{:,}".format),
     "temperature": words.temperature_text,
 }
