@@ -20,7 +20,7 @@ import numpy as np
 
 from stats.arrays import Floats
 from stats.comparison import Comparison, Settings, TaskScores, Verdict, compare_variants
-from stats.scores import MissingAnswers, SideAnswers, from_reruns
+from stats.scores import MissingAnswers, from_reruns
 
 ALPHA = 0.05
 Rng = np.random.Generator
@@ -125,12 +125,8 @@ def missing(
     gone = rng.random((2, items)) < share / 2
     if not at_random:
         gone = np.stack([np.zeros(items, dtype=bool), (variant < baseline) & (rng.random(items) < share)])
-    sides = [
-        SideAnswers(np.where(g, np.nan, s), (~g).astype(int), 1)
-        for g, s in zip(gone, (baseline, variant), strict=True)
-    ]
-    both = ~gone.any(axis=0)
-    lacking = MissingAnswers("t", *sides).unless_complete()
+    both, means = ~gone.any(axis=0), np.where(gone, np.nan, [baseline, variant])
+    lacking = MissingAnswers("t", means, (~gone).astype(int), (1, 1)).unless_complete()
     return [TaskScores("t", baseline[both], variant[both], lacking=lacking)]
 
 

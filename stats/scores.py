@@ -246,38 +246,17 @@ def from_reruns(task: str, baseline: ArrayLike, variant: ArrayLike, **details: A
 
 
 @dataclass(frozen=True)
-class SideAnswers:
-    """What one model answered of all planned items of a task."""
-
-    means: Floats  # mean over the reruns that have a score, shape (N,); NaN where none has
-    answered: Ints  # reruns that have a score, shape (N,)
-    planned: int  # reruns planned for each item, at least 1
-    failed: int = 0  # answers that are errors, of all items together
-
-    def filled(self, score: float) -> Floats:
-        """Means over the planned reruns with every missing one at this score, shape (N,)."""
-        planned = np.maximum(self.answered, self.planned)
-        known = np.where(self.answered > 0, self.means, 0.0) * self.answered
-        return (known + score * (planned - self.answered)) / planned
-
-    @property
-    def gaps(self) -> Ints:
-        """Planned answers that have no score, shape (N,)."""
-        return np.maximum(self.planned - self.answered, 0)
-
-
-@dataclass(frozen=True)
 class MissingAnswers:
-    """What is missing of one task, for one variant and its baseline.
+    """What is missing of one task: what the baseline and the variant answered of all N planned items.
 
-    Raises:
-        EvidenceError: if the two models' items differ in number.
+    The pairs are the items that both answered, in this order.
     """
 
     task: str
-    # answers to all N planned items; the pairs are those that both answered, in this order
-    baseline: SideAnswers
-    variant: SideAnswers
+    means: Floats  # mean over the reruns that have a score, shape (2, N); NaN where none has
+    answered: Ints  # reruns that have a score, shape (2, N)
+    planned: tuple[int, int]  # reruns planned for each item, at least 1
+    failed: tuple[int, int] = (0, 0)  # answers that are errors, of all items together
     # as in `TaskScores`
     bounds: Bounds = (0.0, 1.0)
     higher_is_better: bool = True
@@ -287,25 +266,19 @@ class MissingAnswers:
     # whether it is not known whose answers are missing; they count once, as the variant's
     anonymous: bool = False
 
-    def __post_init__(self) -> None:
-        if self.baseline.answered.shape != self.variant.answered.shape:
-            raise EvidenceError(
-                f"Task {self.task!r} has different numbers of planned items for the two models."
-            )
-
     def unless_complete(self) -> "MissingAnswers | None":
         """None where nothing is missing."""
-        return self if self._lacks.any() else None
+        return self if self._gaps.any() else None
 
     @cached_property
-    def _lacks(self) -> Bools:
-        """Items of which an answer is missing, shape (N,)."""
-        return (self.baseline.gaps > 0) | (self.variant.gaps > 0)
+    def _gaps(self) -> Ints:
+        """Planned answers that have no score, shape (2, N)."""
+        return np.maximum(np.array(self.planned)[:, None] - self.answered, 0)
 
     @cached_property
     def paired(self) -> Bools:
         """Planned items that both models answered, shape (N,)."""
-        return (self.baseline.answered > 0) & (self.variant.answered > 0)
+        return np.asarray((self.answered > 0).all(axis=0))
 
     @property
     def items(self) -> int:
@@ -315,13 +288,8 @@ class MissingAnswers:
     @property
     def missing(self) -> tuple[int, int]:
         """Planned answers that are not there and did not fail, (baseline, variant)."""
-        first, second = (max(int(side.gaps.sum()) - side.failed, 0) for side in (self.baseline, self.variant))
+        first, second = np.maximum(self._gaps.sum(axis=1) - np.array(self.failed), 0).tolist()
         return 0 if self.anonymous else first, second
-
-    @property
-    def failed(self) -> tuple[int, int]:
-        """Answers that are errors, (baseline, variant)."""
-        return self.baseline.failed, self.variant.failed
 
     def completed(self, task: TaskScores | None, case: Case) -> TaskScores | None:
         """The task on all planned items, with missing scores filled in; None where scores have no bounds.
@@ -333,19 +301,22 @@ class MissingAnswers:
         if self.bounds is None:
             return None
         low, high = self.bounds if self.higher_is_better else self.bounds[::-1]
-        ends = (high, low) if case == "worst" else (low, high)
-        first, second = self.baseline.filled(ends[0]), self.variant.filled(ends[1])
+        ends = np.array([[high], [low]] if case == "worst" else [[low], [high]], dtype=np.float64)
+        planned = np.maximum(self.answered, np.array(self.planned)[:, None])
+        known = np.where(self.answered > 0, self.means, 0.0) * self.answered
+        scores = (known + ends * (planned - self.answered)) / planned
         details: dict[str, Any] = {"higher_is_better": self.higher_is_better, "bounds": self.bounds}
         labels = [None if known is None else known[~self.paired] for known in (self.clusters, self.links)]
         if task is not None:
-            lacks = self._lacks[self.paired]
-            first, second = (
-                np.concatenate([np.where(lacks, filled[self.paired], known), filled[~self.paired]])
-                for filled, known in ((first, task.baseline), (second, task.variant))
+            pairs = np.where(
+                self._gaps[:, self.paired].any(axis=0),
+                scores[:, self.paired],
+                np.stack([task.baseline, task.variant]),
             )
+            scores = np.concatenate([pairs, scores[:, ~self.paired]], axis=1)
             labels = [self._extended(task.clusters, labels[0]), self._extended(task.links, labels[1])]
             details["reruns"] = task.reruns
-        return TaskScores(self.task, first, second, clusters=labels[0], links=labels[1], **details)
+        return TaskScores(self.task, scores[0], scores[1], clusters=labels[0], links=labels[1], **details)
 
     def _extended(self, labels: Labels | None, more: Labels | None) -> Labels | None:
         """Labels of the pairs and of the items without one, which are blocks of their own if unlabelled."""
@@ -361,12 +332,16 @@ def lacking_of(task: TaskScores) -> MissingAnswers | None:
     """What a task says of its missing answers: those collected, or as many unknown items as it counts."""
     if task.lacking is not None or not task.missing:
         return task.lacking
-    answered = np.repeat([1, 0], [task.baseline.size, task.missing])
-    first, second = (
-        SideAnswers(np.append(scores, np.full(task.missing, np.nan)), answered, planned=1)
-        for scores in (task.baseline, task.variant)
+    means = np.pad([task.baseline, task.variant], ((0, 0), (0, task.missing)), constant_values=np.nan)
+    return MissingAnswers(
+        task.task,
+        means,
+        (~np.isnan(means)).astype(np.int64),
+        planned=(1, 1),
+        bounds=task.bounds,
+        higher_is_better=task.higher_is_better,
+        anonymous=True,
     )
-    return MissingAnswers(task.task, first, second, task.bounds, task.higher_is_better, anonymous=True)
 
 
 def paired_scores(
@@ -408,13 +383,18 @@ def paired_scores(
         raise EvidenceError(
             f"Task {task!r} has {len(first)} items of the baseline and {len(second)} of the variant{wrong}"
         )
-    sides = []
-    for scores in (first, second):
-        answered = np.count_nonzero(~np.isnan(scores), axis=1)
-        means = np.full(len(scores), np.nan)
-        np.divide(np.nansum(scores, axis=1), answered, out=means, where=answered > 0)
-        sides.append(SideAnswers(means, answered, planned=scores.shape[1]))
-    lacking = MissingAnswers(task, sides[0], sides[1], bounds, higher_is_better, labels)
+    answered = np.stack([np.count_nonzero(~np.isnan(scores), axis=1) for scores in (first, second)])
+    sums = np.stack([np.nansum(scores, axis=1) for scores in (first, second)])
+    means = np.divide(sums, answered, out=np.full(sums.shape, np.nan), where=answered > 0)
+    lacking = MissingAnswers(
+        task,
+        means,
+        answered,
+        planned=(first.shape[1], second.shape[1]),
+        bounds=bounds,
+        higher_is_better=higher_is_better,
+        clusters=labels,
+    )
     if not (paired := lacking.paired).any():
         raise EvidenceError(f"Task {task!r} has no item with scores of both models.")
     return from_reruns(

@@ -17,7 +17,7 @@ from jobs.formats.run_files import mixed_writers
 from jobs.formats.samples import PairBy, Temperature, temperatures_text
 from jobs.scores.score_set import Column, ScoreSet, TaskInfo, TaskTable
 from stats.arrays import Floats, Ints
-from stats.scores import MissingAnswers, SideAnswers, TaskScores
+from stats.scores import MissingAnswers, TaskScores
 
 MOST_ITEMS = 30  # bits of the number of an item that no file lists; those before them tell its task
 # Least share of items that pair if two tools have asked the same questions, but for failed answers
@@ -149,8 +149,10 @@ def _paired(table: TaskTable, sides: tuple[Column, Column], cluster: str | None,
         clusters = None
     lacking = MissingAnswers(
         info.name,
-        _side(first, wanted, unlisted),
-        _side(second, wanted, unlisted),
+        np.stack([np.append(side.scores[wanted], np.full(unlisted, np.nan)) for side in heard]),
+        np.stack([np.append(side.answers[wanted], np.zeros(unlisted, dtype=np.int64)) for side in heard]),
+        planned=(max(1, first.planned or first.reruns), max(1, second.planned or second.reruns)),
+        failed=(first.errors, second.errors),
         bounds=info.bounds,
         higher_is_better=info.higher_is_better,
         clusters=_extended(info.name, clusters, wanted, unlisted),
@@ -196,15 +198,6 @@ def _unless_silent(column: Column) -> Column:
         errors=column.errors + int(answers.sum()),
         failed=answers if column.failed is None else column.failed + answers,
         runs=None,
-    )
-
-
-def _side(column: Column, wanted: NDArray[np.bool_], unlisted: int) -> SideAnswers:
-    return SideAnswers(
-        means=np.concatenate([column.scores[wanted], np.full(unlisted, np.nan)]),
-        answered=np.concatenate([column.answers[wanted], np.zeros(unlisted, dtype=np.int64)]),
-        planned=max(1, column.planned or column.reruns),
-        failed=column.errors,
     )
 
 

@@ -10,33 +10,25 @@ from hypothesis import strategies as st
 from stats.arrays import EvidenceError
 from stats.comparison import TaskScores, compare, compare_variants
 from stats.results import Settings
-from stats.scores import MissingAnswers, SideAnswers, from_reruns
+from stats.scores import MissingAnswers, from_reruns
 from stats.signflip import mcnemar_p
 from stats.verdict import Verdict
 
 
-def side(scores, planned=1, failed=0):
-    """One model's answers from a table of runs, shape (items, runs), NaN where one is missing."""
-    table = np.asarray(scores, dtype=float).reshape(len(scores), -1)
-    answered = (~np.isnan(table)).sum(axis=1)
-    sums = np.where(np.isnan(table), 0.0, table).sum(axis=1)
-    means = np.divide(sums, answered, out=np.full(len(table), np.nan), where=answered > 0)
-    return SideAnswers(means, answered, planned, failed)
+def lacking_answers(task, *sides, planned=1, **details):
+    """What is missing, from a table of runs of each model, shape (items, runs), NaN where one is missing."""
+    tables = [np.asarray(scores, dtype=float).reshape(len(scores), -1) for scores in sides]
+    answered = np.array([(~np.isnan(table)).sum(axis=1) for table in tables])
+    sums = np.array([np.nansum(table, axis=1) for table in tables])
+    means = np.divide(sums, answered, out=np.full(sums.shape, np.nan), where=answered > 0)
+    return MissingAnswers(task, means, answered, (planned, planned), **details)
 
 
 def paired(baseline, variant, planned=1, failed=(0, 0), **details):
     """The pairs of two tables of runs, with what is missing."""
-    sides = [side(scores, planned, f) for scores, f in zip((baseline, variant), failed, strict=True)]
-    lacking = MissingAnswers("t", *sides)
-    both = (sides[0].answered > 0) & (sides[1].answered > 0)
-    return TaskScores(
-        "t",
-        sides[0].means[both],
-        sides[1].means[both],
-        lacking=lacking,
-        missing=int((~both).sum()),
-        **details,
-    )
+    lacking = lacking_answers("t", baseline, variant, planned=planned, failed=failed)
+    means = lacking.means[:, lacking.paired]
+    return TaskScores("t", *means, lacking=lacking, missing=lacking.items, **details)
 
 
 def failing_variant():
@@ -108,16 +100,14 @@ def test_missing_reruns_count_within_the_mean_of_their_item():
 
 def test_lower_is_better_turns_the_worst_case_round():
     """A missing error rate of the variant is 1 at worst."""
-    sides = side([0.0, 0.0]), side([0.0, np.nan])
-    lacking = MissingAnswers("t", *sides, higher_is_better=False)
+    lacking = lacking_answers("t", [0.0, 0.0], [0.0, np.nan], higher_is_better=False)
     task = TaskScores("t", np.zeros(1), np.zeros(1), lacking=lacking, higher_is_better=False)
     assert compare([task]).drop_bounds == pytest.approx((0.0, 0.5))
 
 
 def test_a_task_the_variant_never_answered_is_no_certificate():
     """A planned task without a pair counts in full."""
-    nothing = side(np.full(500, np.nan))
-    absent = {"v": [MissingAnswers("other", side(np.ones(500)), nothing)]}
+    absent = {"v": [lacking_answers("other", np.ones(500), np.full(500, np.nan))]}
     tasks = {"v": [TaskScores("t", np.ones(1_000), np.ones(1_000))]}
     assert compare_variants(tasks)["v"].verdict is Verdict.CERTIFIED
     found = compare_variants(tasks, absent=absent)["v"]
@@ -144,7 +134,7 @@ def test_clusters_of_missing_items_are_the_clusters_of_the_pairs():
     labels, baseline = np.repeat(np.arange(40), 10), (rng.random(400) < 0.7).astype(float)
     variant = np.where(rng.random(400) < 0.1, np.nan, baseline)
     both = ~np.isnan(variant)
-    lacking = MissingAnswers("t", side(baseline), side(variant), clusters=labels)
+    lacking = lacking_answers("t", baseline, variant, clusters=labels)
     task = TaskScores("t", baseline[both], variant[both], clusters=labels[both], lacking=lacking)
     assert lacking.completed(task, "worst").block_sizes.tolist() == [10.0] * 40
 
