@@ -23,11 +23,7 @@ MOST_PARTS = 4_000_000
 
 
 def open_input(path: Path) -> BinaryIO:
-    """Open a file for reading, at once.
-
-    Raises:
-        OSError: it cannot be opened, or is a folder, a pipe or a device.
-    """
+    """Open a file for reading, at once; an OSError if that fails, or for a folder, a pipe or a device."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe would wait for a writer
     kind = os.fstat(descriptor).st_mode
     if stat.S_ISREG(kind):
@@ -39,21 +35,13 @@ def open_input(path: Path) -> BinaryIO:
 
 
 def read_input(path: Path, most: int = LARGEST_JSON) -> bytes:
-    """The content of a file.
-
-    Raises:
-        OSError: it cannot be read, or is larger than `most` bytes.
-    """
+    """The content of a file; an OSError if it cannot be read, or is larger than `most` bytes."""
     with open_input(path) as file:
         return read_within(file, most, str(path))
 
 
 def read_within(file: BinaryIO, most: int, name: str) -> bytes:
-    """The rest of an open file.
-
-    Raises:
-        OSError: it cannot be read, or is larger than `most` bytes.
-    """
+    """The rest of an open file; an OSError if it cannot be read, or is larger than `most` bytes."""
     content = bytes(file.read(most + 1))
     if len(content) > most:
         raise OSError(EFBIG, f"It is larger than {most >> 20} MiB", name)
@@ -61,11 +49,7 @@ def read_within(file: BinaryIO, most: int, name: str) -> bytes:
 
 
 def read_json(path: Path) -> Any:
-    """Read a file that holds one JSON value.
-
-    Raises:
-        UserError: it cannot be read, is not valid JSON, or is beyond the limits.
-    """
+    """Read a file that holds one JSON value; a UserError if it does not, or is beyond the limits."""
     try:
         return parse_json(read_input(path), str(path))
     except (OSError, ValueError) as error:  # ValueError: no name that a disk can hold

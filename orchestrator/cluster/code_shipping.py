@@ -59,11 +59,7 @@ def replica_environment(engine: EngineSpec) -> dict[str, Any]:
 
 
 def copy_tasks(task_folders: Sequence[str], into: Path) -> list[Path]:
-    """Copy the task files of folders into a folder, each under its number.
-
-    Raises:
-        UserError: they are too large to be sent.
-    """
+    """Copy the task files of folders into a folder, each under its number; a UserError if too large."""
     if problem := size_problem(task_folders):
         raise UserError(f"{problem}.")
     copies = [into / str(number) for number in range(len(task_folders))]

@@ -55,11 +55,7 @@ def temporary_folder(around: str | None = None) -> Iterator[Path]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder.
-
-    Raises:
-        OSError: another process holds it, or the folder is gone or is none.
-    """
+    """Hold the lock of a folder; an OSError if another process does, or there is no such folder."""
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

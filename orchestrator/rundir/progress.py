@@ -131,26 +131,17 @@ class SweepStatus(StatusPart):
 
 
 class SweepProgress:
-    """Counts of all variants, and messages of the dispatcher.
-
-    Attributes:
-        replicas: engines loaded or loading now, by number.
-        metrics: scores that answers have and the manifest does not list, by task.
-        notes: what was given up, and why.
-        heartbeat_error: why the heartbeat cannot be written; None if it can.
-        waiting: what all blocks wait for; None if a replica is loaded or loading.
-        stop: set to a reason to make the dispatcher stop.
-    """
+    """Counts of all variants, and messages of the dispatcher."""
 
     def __init__(self, variants: dict[str, VariantProgress]) -> None:
         self.variants = variants
         self.started = time.monotonic()
-        self.replicas: dict[int, ReplicaProgress] = {}
-        self.metrics: dict[str, set[str]] = {}
-        self.notes: list[str] = []
-        self.heartbeat_error: str | None = None
-        self.waiting: str | None = None
-        self.stop: str | None = None
+        self.replicas: dict[int, ReplicaProgress] = {}  # engines loaded or loading now, by number
+        self.metrics: dict[str, set[str]] = {}  # scores of answers that the manifest does not list, by task
+        self.notes: list[str] = []  # what was given up, and why
+        self.heartbeat_error: str | None = None  # why the heartbeat cannot be written; None if it can
+        self.waiting: str | None = None  # what all blocks wait for; None if a replica is loaded or loading
+        self.stop: str | None = None  # a reason that makes the dispatcher stop
 
     @property
     def owed(self) -> int:
@@ -208,11 +199,7 @@ def read_status(store: RunStore) -> SweepStatus:
 
 
 def write_status(store: RunStore, progress: SweepProgress, state: str | None = None) -> None:
-    """Write the status; at the end of a submit, whether samples are missing decides its state.
-
-    Raises:
-        OSError: the storage does not take it.
-    """
+    """Write the status, by default how a submit ends; an OSError if the storage does not take it."""
     status = SweepStatus(
         state=state or ("incomplete" if progress.owed else "complete"),
         last_heartbeat=time.time(),

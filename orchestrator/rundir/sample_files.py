@@ -75,11 +75,7 @@ def _checksum(data: bytes | memoryview, footer: bytes | memoryview) -> bytes:
 
 
 def open_whole(filesystem: fs.FileSystem, path: str) -> pq.ParquetFile | None:
-    """A file of samples or items in memory, its checksum verified; None if it is torn or damaged.
-
-    Raises:
-        OSError: the storage cannot be read.
-    """
+    """A file of samples or items in memory, verified; None if it is torn or damaged, an OSError if unread."""
     content = _verified(filesystem, path)
     try:
         return None if content is None else _parquet(content, path, ())

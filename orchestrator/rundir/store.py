@@ -97,11 +97,7 @@ class RunStore(Folder):
         return self.has(MANIFEST)
 
     def read_manifest(self) -> Manifest:
-        """The manifest.
-
-        Raises:
-            UserError: this is not a run directory, or its manifest is damaged or of a later version.
-        """
+        """The manifest; a UserError if there is none, or it is damaged or of a later version."""
         manifest = parse_json(self._read_own(MANIFEST), f"{self.url}/{MANIFEST} is damaged: it")
         if not isinstance(manifest, dict) or not {"variants", "tasks"} <= manifest.keys():
             raise UserError(f"{self.url} is not a run directory: {MANIFEST} lists no variants and tasks.")

@@ -32,11 +32,7 @@ UNFINISHED = re.compile(r"\.lldeg-[0-9a-f]{32}")
 
 @contextmanager
 def writing_to(out: object) -> Iterator[None]:
-    """Say which folder could not be written to.
-
-    Raises:
-        UserError: it cannot.
-    """
+    """Say which folder could not be written to, as a UserError."""
     try:
         yield
     except OSError as error:
@@ -189,11 +185,7 @@ class FileSet:
         self._names = names
 
     def remove(self) -> None:
-        """Remove the files, the last one first.
-
-        Raises:
-            UserError: the folder cannot be written to.
-        """
+        """Remove the files, the last one first; a UserError if the folder cannot be written to."""
         if exists(self._folder.url):
             with self._writing(self._clear):
                 self._clear()

@@ -15,24 +15,15 @@ from orchestrator.hardware import Hardware, Obstacle, this_machine
 
 
 class Fitted:
-    """What becomes of a sweep on this machine, or elsewhere.
-
-    Attributes:
-        variants: those that run, with what was chosen.
-        chosen: options that were left open and chosen here, by variant.
-        skipped: variants left out, and why.
-        notes: what was chosen, as sentences for the user.
-        warnings: what runs, but slowly.
-        problems: what cannot run.
-    """
+    """What becomes of a sweep on this machine, or elsewhere."""
 
     def __init__(self, variants: Mapping[str, Variant], baseline: str, *, here: bool = True) -> None:
-        self.variants = dict(variants)
-        self.chosen: dict[str, dict[str, Any]] = {}
-        self.skipped: dict[str, str] = {}
-        self.notes: list[str] = []
-        self.warnings: list[str] = []
-        self.problems: list[str] = []
+        self.variants = dict(variants)  # those that run, with what was chosen
+        self.chosen: dict[str, dict[str, Any]] = {}  # options that were left open, by variant
+        self.skipped: dict[str, str] = {}  # variants left out, and why
+        self.notes: list[str] = []  # what was chosen, as sentences for the user
+        self.warnings: list[str] = []  # what runs, but slowly
+        self.problems: list[str] = []  # what cannot run
         local = [variant for variant in variants.values() if not variant.kind.served]
         machine = this_machine() if here and local else None
         if machine is not None:
@@ -75,11 +66,7 @@ class Fitted:
         self.warnings += [f"{reason} ({', '.join(names)})" for reason, names in slow.items()]
 
     def refuse_other_choices(self, recorded: Mapping[str, Any], again: str) -> None:
-        """Refuse to resume a run for which another machine chose otherwise.
-
-        Raises:
-            UserError: says what to set to resume, or which command (`again`) runs the sweep anew.
-        """
+        """Refuse to resume a run for which another machine chose otherwise; the UserError says what to set."""
         for name, choices in self.chosen.items():
             for option, ours in choices.items():
                 theirs = recorded[name]["engine"].get(option) if name in recorded else ours

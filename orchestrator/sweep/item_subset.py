@@ -59,11 +59,7 @@ class Subset(BaseModel):
 
 
 def read_subset(path: Path) -> Subset:
-    """Read the file.
-
-    Raises:
-        UserError: there is no such file, or its form is wrong.
-    """
+    """Read the file; a UserError if there is none, or its form is wrong."""
     if not path.exists():
         raise UserError(f"{path} does not exist; `lldeg subset` writes such a file.")
     content = read_json(path)

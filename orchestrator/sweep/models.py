@@ -99,11 +99,7 @@ def model_identity(model: str, revision: str | None = None) -> str:
 
 
 def commit_of(repository: str, revision: str | None) -> str:
-    """The commit of a repository on the hub.
-
-    Raises:
-        ModelNotFoundError: it cannot be reached.
-    """
+    """The commit of a repository on the hub; a ModelNotFoundError if it cannot be reached."""
     from huggingface_hub import HfApi, try_to_load_from_cache  # noqa: PLC0415 - a second to import, for hub names only
 
     for file in ("config.json", "tokenizer_config.json", "adapter_config.json"):

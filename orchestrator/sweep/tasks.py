@@ -320,11 +320,7 @@ class SweepTask:
         return str(self._task.doc_to_target(doc))
 
     def cluster_of(self, doc: Any) -> str | None:
-        """Value of the field that clusters items.
-
-        Raises:
-            TaskError: the documents have no such field.
-        """
+        """Value of the field that clusters items; a TaskError if documents have no such field."""
         field = self.spec.cluster
         if field is not None and field not in doc:
             raise TaskError(f"task '{self.spec.task}' has no field '{field}' to cluster by: {', '.join(doc)}")
