@@ -66,7 +66,7 @@ class Fitted:
         self.warnings += [f"{reason} ({', '.join(names)})" for reason, names in slow.items()]
 
     def refuse_other_choices(self, recorded: Mapping[str, Any], again: str) -> None:
-        """Refuse to resume a run for which another machine chose otherwise; the UserError says what to set."""
+        """Refuse to resume a run for which another machine chose otherwise; a UserError says what to set."""
         for name, choices in self.chosen.items():
             for option, ours in choices.items():
                 theirs = recorded[name]["engine"].get(option) if name in recorded else ours
