@@ -40,8 +40,9 @@ class ChosenBy(BaseModel):
         """
         known = self.revision is not None and revision is not None
         if self.revision == revision if known else self.model == model:
+            chose, tested = ({_name(run) for run in some} for some in (self.runs, runs))
             try:
-                refuse_reused_runs([_name(run) for run in self.runs], {_name(run) for run in runs})
+                refuse_reused_runs(chose, tested)
             except EvidenceError as error:
                 raise UserError(f"{subset}: {error}") from None
 

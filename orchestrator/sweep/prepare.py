@@ -220,10 +220,10 @@ def _read_items(config: SweepConfig, baseline: Variant | None, problems: list[st
     """The items to run, unless they were chosen by the very runs that are now to be tested on them."""
     if config.items is None:
         return None
+    runs = [(rerun.temperature, rerun.seed) for rerun in reruns(config.sampling, sampled=True)]
     try:
         subset = read_subset(Path(config.items))
         if baseline is not None and baseline.identity and subset.chosen_by is not None:
-            runs = [(rerun.temperature, rerun.seed) for rerun in reruns(config.sampling, sampled=True)]
             name = f"items: {config.items}"
             subset.chosen_by.refuse_reused(baseline.model, baseline.identity, runs, name)
     except UserError as error:
