@@ -140,11 +140,7 @@ class Lengths:
     """
 
     def __init__(
-        self,
-        items: Sequence[Sequence[Instance]],
-        encoding: "Encoding | None",
-        answer: int,
-        room: int | None,
+        self, items: Sequence[Sequence[Instance]], encoding: "Encoding | None", answer: int, room: int | None
     ) -> None:
         requests = [request for item in items for request in item]
         sample = requests[:: -(-len(requests) // MEASURED)]
