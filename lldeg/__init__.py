@@ -468,8 +468,7 @@ def load_samples(run: str | PathLike[str]) -> pa.Table:
     Raises:
         UserError: it is not a run directory, or a file cannot be read.
     """
-    from jobs.formats.run_files import RunFiles  # noqa: PLC0415
-    from jobs.formats.run_samples import samples_table  # noqa: PLC0415
+    from jobs.formats.run_files import RunFiles, samples_table  # noqa: PLC0415
 
     return samples_table(RunFiles.open(str(run)))
 
@@ -486,7 +485,6 @@ def load_items(run: str | PathLike[str]) -> pa.Table:
     Raises:
         UserError: it is not a run directory, or a file is missing or cannot be read.
     """
-    from jobs.formats.run_files import RunFiles  # noqa: PLC0415
-    from jobs.formats.run_samples import items_table  # noqa: PLC0415
+    from jobs.formats.run_files import RunFiles, items_table  # noqa: PLC0415
 
     return items_table(RunFiles.open(str(run)))

@@ -16,7 +16,8 @@ from jobs.analysis.request import AnalyzeRequest
 from jobs.commands.options import Columns, Higher, Lower, Margin, Metric, Out, Range, Where, options_of
 from jobs.formats.columns import parse_columns
 from jobs.formats.key_values import parse_assignments, read_metrics
-from jobs.formats.registry import is_run, require_existing
+from jobs.formats.registry import require_existing
+from jobs.formats.run_files import runs_in
 from jobs.report.write import analysis_files, write_analysis
 from jobs.scores.scales import scale_options
 from jobs.text.junit import junit
@@ -102,7 +103,7 @@ def analyze(
         **options,
     )
     require_existing(paths)
-    is_own = len(paths) == 1 and is_run(paths[0])  # never next to inputs of other tools
+    is_own = len(paths) == 1 and runs_in(paths[0])  # never next to inputs of other tools
     folder = out or (f"{paths[0].rstrip('/')}/analysis" if is_own else "analysis")
     analysis_files(folder).remove()  # what fails from here on must not leave the verdicts of another day
     analysis = analyze_paths(paths, request)

@@ -9,7 +9,7 @@ from jobs.analysis.sequential.monitor import stopped_notes
 from jobs.commands.options import Columns, Metric, Out
 from jobs.formats.columns import parse_columns
 from jobs.formats.key_values import parse_assignments, read_metrics
-from jobs.formats.registry import is_run
+from jobs.formats.run_files import runs_in
 from jobs.formats.samples import InputQuery
 from jobs.scores.read import read_reruns
 from jobs.text.terminal import terminal
@@ -83,6 +83,6 @@ def _split(paths: list[str]) -> tuple[Path | None, list[str]]:
 
 def default_folder(paths: list[str]) -> Path:
     """Into the run; into ./analysis if there are several inputs, or one that is not a run on this disk."""
-    if len(paths) == 1 and "://" not in paths[0] and is_run(paths[0]):
+    if len(paths) == 1 and "://" not in paths[0] and runs_in(paths[0]):
         return Path(paths[0]) / "analysis"
     return Path("analysis")

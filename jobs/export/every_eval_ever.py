@@ -12,9 +12,7 @@ from importlib.metadata import version
 from typing import Any
 from uuid import UUID
 
-import numpy as np
-
-from jobs.export.passes import Pass, Row, evaluations_of, is_scored, items_of, responses
+from jobs.export.passes import Pass, Row, evaluations_of, is_scored, items_of, mean_and_error, responses
 from jobs.formats.run_files import RunFiles
 from jobs.scores.score_set import ScoreSet, TaskInfo
 from orchestrator.rundir.store import segment
@@ -104,9 +102,9 @@ def _evaluation(  # noqa: PLR0917 - what is exported
 
 def _result(task: str, samples: Sequence[Row], info: TaskInfo, at: Pass) -> Row:
     values = [sample["scores"][info.metric] for sample in samples]
+    mean, error = mean_and_error(values)
     uncertainty: Row = {"num_samples": len(values)}
-    if len(values) > 1:
-        error = float(np.std(values, ddof=1) / np.sqrt(len(values)))
+    if error is not None:
         uncertainty["standard_error"] = {"value": error, "method": "analytic"}
     metric: Row = {
         "metric_id": info.metric,
@@ -120,7 +118,7 @@ def _result(task: str, samples: Sequence[Row], info: TaskInfo, at: Pass) -> Row:
         "evaluation_name": task,
         "source_data": {"dataset_name": task, "source_type": "other"},
         "metric_config": metric,
-        "score_details": {"score": float(np.mean(values)), "uncertainty": uncertainty},
+        "score_details": {"score": mean, "uncertainty": uncertainty},
         "generation_config": {
             "generation_args": {"temperature": at[0]},
             "additional_details": {"seed": str(at[1])},

@@ -9,9 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-import numpy as np
-
-from jobs.export.passes import Pass, Row, evaluations_of, is_scored, items_of, responses
+from jobs.export.passes import Pass, Row, evaluations_of, is_scored, items_of, mean_and_error, responses
 from jobs.formats.run_files import RunFiles
 from orchestrator.rundir.identity import digest
 from orchestrator.rundir.schema import TaskEntry
@@ -114,7 +112,6 @@ def _means(task: str, samples: Sequence[Row]) -> Row:
     found: Row = {"alias": task}
     for name, scores in values.items():
         metric, _, filter_name = name.partition(",")
-        error = float(np.std(scores, ddof=1) / np.sqrt(len(scores))) if len(scores) > 1 else None
-        found[f"{metric},{filter_name or 'none'}"] = float(np.mean(scores))
+        found[f"{metric},{filter_name or 'none'}"], error = mean_and_error(scores)
         found[f"{metric}_stderr,{filter_name or 'none'}"] = "N/A" if error is None else error
     return found

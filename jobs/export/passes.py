@@ -1,17 +1,17 @@
 """A run as what other tools call evaluations: one variant at one temperature and seed, over all tasks."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-from jobs.formats.run_files import RunFiles
-from jobs.formats.run_samples import samples_table
+import numpy as np
+
+from jobs.formats.run_files import RunFiles, samples_table
 from jobs.formats.samples import Temperature, as_temperature
 from orchestrator.rundir.schema import ITEMS
 
 Row = dict[str, Any]
-Pass = tuple[Temperature, int | None]
-"""Temperature, None if unknown, and seed, None where nothing is sampled."""
+Pass = tuple[Temperature, int | None]  # temperature, None if unknown, and seed, None where nothing is sampled
 
 
 def evaluations_of(run: RunFiles, variant: str, tasks: Iterable[str]) -> dict[Pass, dict[str, list[Row]]]:
@@ -35,6 +35,12 @@ def evaluations_of(run: RunFiles, variant: str, tasks: Iterable[str]) -> dict[Pa
 def is_scored(sample: Row) -> bool:
     """Whether it is an answer that has scores."""
     return sample["error"] is None and sample["scores"] is not None
+
+
+def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
+    """Mean and standard error; None for the error of a single value."""
+    error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+    return float(np.mean(values)), error
 
 
 def items_of(run: RunFiles, task: str) -> dict[int, Row]:

@@ -20,8 +20,7 @@ from jobs.formats.samples import Evaluation, InputQuery, ItemId, PairBy, SampleB
 from orchestrator.errors import UserError
 
 Places = Sequence[Sequence[Evaluation]]
-Names = Mapping[str, str]
-"""What the tasks of one input are called in the comparison, by own name."""
+Names = Mapping[str, str]  # what the tasks of one input are called in the comparison, by own name
 Metrics = Mapping[str, tuple[str, str]]
 """Own metric of one input and that of the comparison, where they differ, by task of the comparison."""
 SYSTEM = "system"
@@ -122,32 +121,33 @@ def _read(
         columns["prompt_hash"] = keys
         if "prompt" not in query.wanted:
             columns.pop("prompt", None)
-        items = [_plain_id(item) for item in batch.items]
+        items = list(map(_plain_id, batch.items))
         if by == "prompt":
-            items = _by_prompt(batch, keys, evaluation.label, twins)
-        name = names.get(batch.task.name, batch.task.name)
-        renamed = replace(batch, items=items, columns=columns, task=replace(batch.task, name=name))
-        yield _with_metric(renamed, *metrics[name]) if name in metrics else renamed
+            items = []
+            for item, prompt in zip(batch.items, keys, strict=True):
+                if prompt is None:
+                    label = evaluation.label
+                    raise UserError(
+                        f"{label} has no prompt of item {item}, so its items cannot pair by prompt."
+                    )
+                of_prompt = twins.setdefault((batch.task.model, batch.task.name, prompt), {})
+                number = of_prompt.setdefault(item, len(of_prompt))
+                items.append(f"{prompt} {number + 1}" if number else prompt)  # later ones are numbered
+        task = replace(batch.task, name=names.get(batch.task.name, batch.task.name))
+        scores, others = batch.scores, batch.not_numbers
+        if task.name in metrics:
+            own, common = metrics[task.name]
+            stated = {common: task.stated[own]} if own in task.stated else {}
+            task = replace(task, preferred=(common,), stated=stated)
+            scores = {common: scores[own]} if own in scores else {}
+            others = frozenset({common}) if own in others else frozenset()
+        yield replace(batch, task=task, items=items, scores=scores, columns=columns, not_numbers=others)
 
 
 def _plain_id(item: ItemId) -> ItemId:
     """A number where a tool writes one as a text."""
     is_number = isinstance(item, str) and item.isdecimal() and str(int(item)) == item
     return int(item) if is_number else item
-
-
-def _by_prompt(
-    batch: SampleBatch, keys: Sequence[str | None], label: str, twins: dict[Hashable, dict[ItemId, int]]
-) -> list[ItemId]:
-    """The hash of its prompt for each item; of several items with one prompt, the later ones are numbered."""
-    found: list[ItemId] = []
-    for item, prompt in zip(batch.items, keys, strict=True):
-        if prompt is None:
-            raise UserError(f"{label} has no prompt of item {item}, so its items cannot pair by prompt.")
-        of_prompt = twins.setdefault((batch.task.model, batch.task.name, prompt), {})
-        number = of_prompt.setdefault(item, len(of_prompt))
-        found.append(f"{prompt} {number + 1}" if number else prompt)
-    return found
 
 
 def _prompt_key(prompt: str | None) -> str | None:
@@ -176,14 +176,3 @@ def _messages(prompt: str) -> list[str] | None:
         " ".join(str(part.get("text", "")) if isinstance(part, dict) else str(part) for part in parts)
         for parts in contents
     ]
-
-
-def _with_metric(batch: SampleBatch, own: str, common: str) -> SampleBatch:
-    """The batch with a single metric, which is called as in the comparison."""
-    stated = {common: batch.task.stated[own]} if own in batch.task.stated else {}
-    return replace(
-        batch,
-        task=replace(batch.task, preferred=(common,), stated=stated),
-        scores={common: batch.scores[own]} if own in batch.scores else {},
-        not_numbers=frozenset({common}) if own in batch.not_numbers else frozenset(),
-    )

@@ -7,10 +7,8 @@ from jobs.formats.json_files import read_yaml
 from jobs.formats.key_values import parse_assignments
 from orchestrator.errors import UserError, suggestion
 
-FILE = "lldeg-columns.yaml"
-"""In the folder of the data."""
-SCORE = "score"
-"""The role whose column, by the last part of its path, names the metric."""
+FILE = "lldeg-columns.yaml"  # in the folder of the data
+SCORE = "score"  # the role whose column, by the last part of its path, names the metric
 ROLES = {
     "item": "identifies the question; pairs the models",
     SCORE: "a number, or true and false; null is a missing answer",
@@ -24,8 +22,7 @@ ROLES = {
     "error": "what went wrong; a row with one is a failed answer, whatever its score",
 }
 
-Columns = Mapping[str, str]
-"""Column by role; a dotted path leads into nested objects."""
+Columns = Mapping[str, str]  # column by role; a dotted path leads into nested objects
 
 
 def checked_columns(paths: Mapping[str, object], where: str) -> Columns:

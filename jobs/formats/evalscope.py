@@ -6,7 +6,6 @@ The temperature is in `configs/task_config.yaml`.
 
 from collections.abc import Iterator, Mapping
 from functools import cache, partial
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +79,8 @@ def _read(file: Path, temperature: object, query: InputQuery) -> Samples:
         samples = [sample | {"rerun": None} for sample in samples]
     main = next((name for sample in samples for name in sample["scores"]), None)
     facts = TaskFacts(file.stem, file.parent.name, temperature, () if main is None else (main,))
-    return zip(repeat(facts), samples)
+    yield facts, None
+    yield from ((facts, sample) for sample in samples)
 
 
 def _prompt(messages: object) -> object:

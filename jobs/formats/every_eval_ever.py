@@ -15,7 +15,6 @@ from jobs.formats.samples import (
     InputFormat,
     InputQuery,
     NamedPath,
-    Row,
     Samples,
     Stated,
     TaskFacts,
@@ -57,7 +56,26 @@ def _read(file: Path, query: InputQuery) -> Samples:
         facts = known.get((model, task))
         if facts is None:
             facts = known[model, task] = _facts(task, model, aggregates.get(task, {}))
-        yield facts, _sample(row, facts, query)
+        asked, evaluation, told = row.get("input") or {}, row.get("evaluation") or {}, dict[str, Any]()
+        score, labels = evaluation.get("score"), row.get("metadata")
+        if query.responses or query.documents:
+            told["response"] = single((row.get("output") or {}).get("raw"))
+        if query.documents:
+            usage = row.get("token_usage") or {}
+            told["target"], told["doc"] = single(asked.get("reference")), {"id": item, "metadata": labels}
+            told |= {"prompt_tokens": usage.get("input_tokens"), "output_tokens": usage.get("output_tokens")}
+        yield (
+            facts,
+            query.sample(
+                item,
+                dict.fromkeys(facts.stated, evaluation.get("is_correct") if score is None else score),
+                labels=labels,
+                prompt=asked.get("formatted") or asked.get("raw"),
+                doc_hash=row.get("sample_hash"),
+                error=row.get("error"),
+                **told,
+            ),
+        )
 
 
 def _aggregates(file: Path) -> dict[str, dict[str, Any]]:
@@ -82,24 +100,3 @@ def _facts(task: str, model: str, result: Mapping[str, Any]) -> TaskFacts:
     metric = str(config.get("metric_id") or config.get("metric_name") or "score")
     generation = (result.get("generation_config") or {}).get("generation_args") or {}
     return TaskFacts(task, model, generation.get("temperature"), stated={metric: stated})
-
-
-def _sample(row: Row, facts: TaskFacts, query: InputQuery) -> Row:
-    asked, evaluation = row.get("input") or {}, row.get("evaluation") or {}
-    score, told = evaluation.get("score"), dict[str, Any]()
-    if query.responses or query.documents:
-        told["response"] = single((row.get("output") or {}).get("raw"))
-    if query.documents:
-        usage = row.get("token_usage") or {}
-        told["target"] = single(asked.get("reference"))
-        told["doc"] = {"id": row["sample_id"], "metadata": row.get("metadata")}
-        told |= {"prompt_tokens": usage.get("input_tokens"), "output_tokens": usage.get("output_tokens")}
-    return query.sample(
-        row["sample_id"],
-        dict.fromkeys(facts.stated, evaluation.get("is_correct") if score is None else score),
-        labels=row.get("metadata"),
-        prompt=asked.get("formatted") or asked.get("raw"),
-        doc_hash=row.get("sample_hash"),
-        error=row.get("error"),
-        **told,
-    )

@@ -21,8 +21,7 @@ BOOKKEEPING = re.compile(
     r"num_|training_|inference_|batch_size|finish_reason|prompt_truncated|max_prob|logprob|bits_per|estimated_"
 )
 NOT_A_SETTING = "model_deployment"
-InstanceKey = tuple[str, int, str]
-"""Instance, train trial, name of the perturbation or ""."""
+InstanceKey = tuple[str, int, str]  # instance, train trial, name of the perturbation or ""
 
 
 def _folders(path: str) -> Iterator[Path]:
@@ -51,16 +50,20 @@ FORMAT = InputFormat("output of HELM", "run folders of HELM", _folders, _evaluat
 
 
 def _read(folder: Path, facts: TaskFacts, trials: int, query: InputQuery) -> Samples:
-    states = _states(folder / STATE)
+    states, tasks = _states(folder / STATE), dict[str, TaskFacts]()
     with JsonObject(folder / STATS) as content:
         for entry in content.items():
             if not isinstance(entry, dict) or not isinstance(entry.get("instance_id"), str):
                 raise UserError(f"{folder / STATS} is not a list of statistics by instance_id.")
             key = item, trial, perturbation = _key(entry["instance_id"], entry.get("perturbation"), entry)
             told = _texts(states[key], item) if key in states else {}
-            task = replace(facts, name=f"{facts.name} [{perturbation}]") if perturbation else facts
+            if perturbation not in tasks:
+                name = f"{facts.name} [{perturbation}]" if perturbation else facts.name
+                tasks[perturbation] = replace(facts, name=name)
+                yield tasks[perturbation], None
             scores = {} if told.get("error") is not None else _scores(entry)
-            yield task, query.sample(item, scores, rerun=trial if trials > 1 else None, **told)
+            rerun = trial if trials > 1 else None
+            yield tasks[perturbation], query.sample(item, scores, rerun=rerun, **told)
 
 
 def _key(instance: object, perturbation: object, entry: Mapping[str, Any]) -> InstanceKey:
@@ -84,13 +87,9 @@ def _states(path: Path) -> dict[InstanceKey, dict[str, Any]]:
     if not path.is_file():
         return states
     with JsonObject(path) as content:
-        for key in content:
-            if key != "request_states":
-                content.value()
-                continue
-            for state in content.items():
-                instance = state.get("instance") or {}
-                states.setdefault(_key(instance.get("id"), instance.get("perturbation"), state), state)
+        for state in content.items_of("request_states"):
+            instance = state.get("instance") or {}
+            states.setdefault(_key(instance.get("id"), instance.get("perturbation"), state), state)
     return states
 
 

@@ -26,10 +26,8 @@ HEAD = 1 << 16
 AT_ONCE = 1 << 20
 BLANK = object()
 SPACE = " \t\n\r"
-LONGEST_TOKEN = 16
-"""Characters of a token that can be cut, but for texts and numbers."""
-MOST_FILES = 200_000
-"""In a folder that is searched for results."""
+LONGEST_TOKEN = 16  # characters of a token that can be cut, but for texts and numbers
+MOST_FILES = 200_000  # in a folder that is searched for results
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -243,6 +241,14 @@ class JsonObject:
         for _ in self._parts("]"):
             yield self.value()
         self._expect("]")
+
+    def items_of(self, key: str) -> Iterator[Any]:
+        """The items of the list under a key; what is under other keys is passed over."""
+        for name in self:
+            if name == key:
+                yield from self.items()
+            else:
+                self.value()
 
     def _parts(self, end: str) -> Iterator[str]:
         """The first character of each of the parts that commas separate; it is to be read then."""

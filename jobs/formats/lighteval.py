@@ -63,24 +63,19 @@ def _read(file: Path, facts: TaskFacts, query: InputQuery) -> Samples:
         if not is_moderate(lambda shared: pq.ParquetFile(file, read_dictionary=list(shared)), COLUMNS):
             raise UserError(f"{file} holds more than a file of its size can.")
         with pq.ParquetFile(file) as parquet:
-            yield from _samples(file, parquet, facts, query)
+            if lacking := [name for name in COLUMNS if name not in parquet.schema_arrow.names]:
+                said = "it is not a file of details, or was written by a version of lighteval before 0.10"
+                raise UserError(f"{file} has no column {', '.join(lacking)}: {said}.")
+            # Where no answer is a text, the list of texts has no type.
+            texts = parquet.schema_arrow.field("model_response").type.field("text").type
+            if pa.types.is_null(texts.value_type):
+                facts = replace(facts, temperature=0.0, output_type="multiple_choice", likelihoods=True)
+            yield facts, None
+            ids = Counter(row["doc"]["id"] for row in _rows(parquet, ["doc.id"]))
+            for row in _rows(parquet, list(COLUMNS)):
+                yield facts, _sample(row, query, is_repeated=ids[row["doc"]["id"]] > 1)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file} cannot be read as Parquet: {error}.") from error
-
-
-def _samples(file: Path, parquet: pq.ParquetFile, facts: TaskFacts, query: InputQuery) -> Samples:
-    if lacking := [name for name in COLUMNS if name not in parquet.schema_arrow.names]:
-        raise UserError(
-            f"{file} has no column {', '.join(lacking)}: it is not a file of details, or was written by "
-            "a version of lighteval before 0.10."
-        )
-    # Where no answer is a text, the list of texts has no type.
-    if pa.types.is_null(parquet.schema_arrow.field("model_response").type.field("text").type.value_type):
-        facts = replace(facts, temperature=0.0, output_type="multiple_choice", likelihoods=True)
-    yield facts, None
-    ids = Counter(row["doc"]["id"] for row in _rows(parquet, ["doc.id"]))
-    for row in _rows(parquet, list(COLUMNS)):
-        yield facts, _sample(row, query, is_repeated=ids[row["doc"]["id"]] > 1)
 
 
 def _rows(parquet: pq.ParquetFile, columns: list[str]) -> Iterator[Row]:

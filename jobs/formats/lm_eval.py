@@ -8,6 +8,7 @@ reruns of its model, provided that their arguments agree.
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -43,17 +44,11 @@ NOT_METRICS = {
 
 @dataclass(frozen=True)
 class ResultSet:
-    """One evaluation of one model.
+    """One evaluation of one model."""
 
-    Attributes:
-        folder: where its files are.
-        date: the stamp in their names.
-        samples: the sample file of each task.
-    """
-
-    folder: Path
-    date: str
-    samples: dict[str, Path]
+    folder: Path  # where its files are
+    date: str  # the stamp in their names
+    samples: dict[str, Path]  # the sample file of each task
 
     @property
     def label(self) -> str:
@@ -153,23 +148,17 @@ def _read(held: ResultSet, query: InputQuery) -> Samples:
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
     """Rows of a sample file: JSON Lines with any suffix, or one JSON list."""
-    if head_of(path).lstrip().startswith(b"["):
-        with JsonObject(path) as content:
-            for row in content.items():
-                yield _checked(row, f"A sample in {path}")
-        return
-    for number, row in parsed_lines(path):
-        yield _checked(row, f"Line {number} of {path}")
-
-
-def _checked(row: Any, where: str) -> dict[str, Any]:
-    if not isinstance(row, dict) or "doc_id" not in row:
-        raise UserError(f"{where} is not an lm-eval sample: it has no doc_id.")
-    if type(row["doc_id"]) not in {int, str}:  # a bool is neither, though Python counts it among the integers
-        raise UserError(
-            f"{where} has an invalid doc_id ({row['doc_id']!r:.50}): it must be an integer or a string."
-        )
-    return row
+    is_list = head_of(path).lstrip().startswith(b"[")
+    with JsonObject(path) if is_list else nullcontext() as content:
+        for number, row in enumerate(content.items()) if content else parsed_lines(path):
+            where = f"A sample in {path}" if is_list else f"Line {number} of {path}"
+            if not isinstance(row, dict) or "doc_id" not in row:
+                raise UserError(f"{where} is not an lm-eval sample: it has no doc_id.")
+            doc_id = row["doc_id"]
+            if isinstance(doc_id, bool) or not isinstance(doc_id, (int, str)):
+                said = f"has an invalid doc_id ({doc_id!r:.50}): it must be an integer or a string."
+                raise UserError(f"{where} {said}")
+            yield row
 
 
 def _samples(held: ResultSet, task: str, path: Path, query: InputQuery) -> tuple[TaskFacts, list[Row]]:

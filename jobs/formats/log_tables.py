@@ -29,30 +29,20 @@ Origin = tuple[int, int, str | None]
 
 
 class LogTask(TaskTables):
-    """One task: `add` takes its samples in, `settle` names its models. Columns have shape (samples,).
-
-    Attributes:
-        facts: what the first batch knows about it.
-        item_numbers: number of every item, in order of appearance.
-        origins: number of every evaluation and model, likewise.
-        told: by these numbers, what to call the evaluation, and what is known of its samples.
-        not_numbers: metrics that are not a number in every sample.
-        metrics: those that appear, each with the numbers of the origins that have it.
-        of_answers: further columns, by the names of `ANSWER_COLUMNS`, where documents were asked for.
-        rows: which samples are those of each model, ascending.
-    """
+    """One task: `add` takes its samples in, `settle` names its models. Columns have shape (samples,)."""
 
     is_planned = False
 
     def __init__(self, facts: samples.TaskFacts) -> None:
-        self.facts, self.name, self.group = facts, facts.name, facts.group
-        self.item_numbers: dict[samples.ItemId, int] = {}
-        self.origins: dict[Origin, int] = {}
+        self.facts, self.name, self.group = facts, facts.name, facts.group  # what the first batch knows
+        self.item_numbers: dict[samples.ItemId, int] = {}  # in order of appearance
+        self.origins: dict[Origin, int] = {}  # number of every evaluation and model, likewise
+        # By these numbers, what to call the evaluation, and what is known of its samples
         self.told: list[tuple[str, samples.TaskFacts]] = []
-        self.not_numbers: set[str] = set()
-        self.metrics: dict[str, set[int]] = {}
-        self.of_answers: dict[str, list[Any]] = {}
-        self.rows: dict[str, Ints] = {}
+        self.not_numbers: set[str] = set()  # metrics that are not a number in every sample
+        self.metrics: dict[str, set[int]] = {}  # those that appear, with the origins that have them
+        self.of_answers: dict[str, list[Any]] = {}  # `ANSWER_COLUMNS`, where documents were asked for
+        self.rows: dict[str, Ints] = {}  # which samples are those of each model, ascending
         self._stated: dict[str, set[samples.Stated]] = {}
         self._of_items: dict[str, list[Any]] = {}
         self._conflicts: dict[str, tuple[int, object, object]] = {}  # by column: item, and what is told of it

@@ -27,16 +27,14 @@ ROWS_AT_ONCE = 64
 
 ENDINGS = (".jsonl", ".ndjson", ".csv")
 LARGEST_SEED = 2**31 - 1
-ABSENT = object()
-"""In place of a value that a row does not have; a null is a value."""
+ABSENT = object()  # in place of a value that a row does not have; a null is a value
 NAMES, NUMBERS = {str, int}, {float, int, bool, type(None)}
 """Types of which all values will do in a column of names, or of numbers; texts of numbers will do, too."""
 
 Rows = tuple[Sequence[int], Sequence[Row]]
 """Consecutive rows of a file: the line of each (in a CSV file its row, after the header), and the rows."""
 Values = list[Any]
-Group = tuple[str | None, str]
-"""Model and task."""
+Group = tuple[str | None, str]  # model and task
 
 
 def data_files(path: str) -> list[Path]:

@@ -61,17 +61,11 @@ class NoticeCode(StrEnum):
 
 @dataclass(frozen=True)
 class Notice:
-    """One warning.
+    """One warning."""
 
-    Attributes:
-        code: what it is about.
-        text: one or two sentences.
-        task: the one that it is about, where programs need to know.
-    """
-
-    code: NoticeCode
-    text: str
-    task: str | None = None
+    code: NoticeCode  # what it is about
+    text: str  # one or two sentences
+    task: str | None = None  # the one that it is about, where programs need to know
 
 
 def once(notices: Iterable[Notice]) -> tuple[Notice, ...]:

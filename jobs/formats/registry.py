@@ -86,11 +86,6 @@ def open_inputs(paths: Sequence[str], query: InputQuery, *, are_reruns: bool = F
     return _open_logs(named, by_path, query, are_reruns=are_reruns)
 
 
-def is_run(path: str) -> bool:
-    """Whether a path is a run directory or a folder of runs, into which outputs may be written."""
-    return bool(runs_in(path))
-
-
 def require_existing(paths: Sequence[str]) -> None:
     """Check that something is there to be read.
 

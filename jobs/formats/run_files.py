@@ -1,50 +1,64 @@
-"""A run directory as the analysis sees it: manifest, configuration, where samples are, and who wrote them.
+"""A run directory as the analysis sees it: manifest, configuration, where samples are, and what they say.
 
-Files whose name begins with a dot are half-written and invisible. The manifest says what was to be done, so
-it alone decides what is missing.
+Files whose name begins with a dot are half-written and invisible, and files that are damaged are named. The
+manifest says what was to be done, so it alone decides what is missing.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
-from itertools import chain
+from functools import cached_property, partial
+from posixpath import dirname
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.fs as pafs
 import yaml
 
 from jobs.formats.notices import Notice, NoticeCode, some
-from orchestrator.errors import UserError
+from orchestrator.engines.base import CUT
+from orchestrator.errors import AnswerWithheldError, UserError
+from orchestrator.rundir import schema
 from orchestrator.rundir.identity import differences
 from orchestrator.rundir.locations import subfolders
 from orchestrator.rundir.manifest import software_of
-from orchestrator.rundir.schema import Manifest, SoftwareEntry, SweepFile, TaskEntry, VariantEntry, misshapen
+from orchestrator.rundir.progress import read_status
+from orchestrator.rundir.sample_files import open_whole, read_whole, readers
 from orchestrator.rundir.store import RunStore
 
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The quick one where PyYAML has it: 100,000 seeds are as many lines."""
 
+ROWS_PER_PIECE = 1 << 17
+PLACE, RESPONSE = ("item", "temperature", "seed"), "response"
+MARKS: dict[NoticeCode, tuple[str, Callable[[pa.ChunkedArray], pa.ChunkedArray]]] = {
+    NoticeCode.CUT_ANSWERS: ("finish_reason", lambda reasons: pc.equal(reasons, CUT)),
+    NoticeCode.CUT_PROMPTS: ("prompt_cut", lambda tokens: pc.greater(tokens, 0)),
+    NoticeCode.EMPTY_ANSWERS: (
+        RESPONSE,
+        lambda texts: pc.equal(pc.utf8_trim_whitespace(texts.cast(pa.string())), ""),
+    ),
+    NoticeCode.WITHHELD_ANSWERS: (
+        "error",
+        lambda errors: pc.starts_with(errors.cast(pa.string()), f"{AnswerWithheldError.__name__}:"),
+    ),
+}
+"""What is noted of an answer: the column that tells, which older files may lack, and when it does."""
+
 
 @dataclass(frozen=True)
 class RunFiles:
-    """An opened run.
+    """An opened run."""
 
-    Attributes:
-        store: the run directory.
-        manifest: what was done, and with what.
-        sweep: what was asked for.
-        spans: first and last item of the sample files that were read.
-        texts: of these files, the least and the greatest answer; None where the footer does not tell.
-        writers: the ID of what wrote them, of those with scores; None for a file that does not say.
-    """
-
-    store: RunStore
-    manifest: Manifest
-    sweep: dict[str, Any]
-    spans: dict[str, tuple[int, int]] = field(default_factory=dict)
+    store: RunStore  # the run directory
+    manifest: schema.Manifest  # what was done, and with what
+    sweep: dict[str, Any]  # what was asked for
+    spans: dict[str, tuple[int, int]] = field(default_factory=dict)  # first and last item of the files read
+    # Of these files, the least and the greatest answer; None where the footer does not tell
     texts: dict[str, tuple[str, str] | None] = field(default_factory=dict)
-    writers: dict[str, str | None] = field(default_factory=dict)
+    writers: dict[str, str | None] = field(default_factory=dict)  # the ID of what wrote those with scores
 
     @staticmethod
     def open(location: str) -> "RunFiles":
@@ -62,7 +76,7 @@ class RunFiles:
                 f"The sweep.yaml of {location} is not valid YAML: {' '.join(str(error).split())}."
             ) from error
         sweep = sweep if isinstance(sweep, dict) else {}
-        if (problem := misshapen(sweep, SweepFile)) is not None:
+        if (problem := schema.misshapen(sweep, schema.SweepFile)) is not None:
             raise UserError(f"The sweep.yaml of {location} is damaged: {problem}.")
         return RunFiles(store, manifest, sweep)
 
@@ -77,12 +91,12 @@ class RunFiles:
         return self.store.filesystem
 
     @property
-    def models(self) -> Mapping[str, VariantEntry]:
+    def models(self) -> Mapping[str, schema.VariantEntry]:
         """Variants by name, as the manifest describes them."""
         return self.manifest["variants"]
 
     @property
-    def tasks(self) -> Mapping[str, TaskEntry]:
+    def tasks(self) -> Mapping[str, schema.TaskEntry]:
         """Tasks by name, as the manifest describes them."""
         return self.manifest["tasks"]
 
@@ -90,11 +104,6 @@ class RunFiles:
     def baseline(self) -> str | None:
         """The baseline of the sweep."""
         return self.sweep.get("baseline")
-
-    @property
-    def analysis(self) -> Mapping[str, float]:
-        """The sweep's level and margin."""
-        return self.sweep.get("analysis") or {}
 
     def items(self, task: str, columns: list[str]) -> pa.Table:
         """Columns of the item table of a task.
@@ -123,12 +132,12 @@ class RunFiles:
         found = {self.texts[path] for path in self.samples(model, task) if path in self.texts}
         return len(found) == 1 and (texts := found.pop()) is not None and texts[0] == texts[1]
 
-    def software(self, model: str) -> list[SoftwareEntry]:
+    def software(self, model: str) -> list[schema.SoftwareEntry]:
         """What wrote the scored samples of a model; a file that names nothing known may be of any of it."""
         if self.manifest.get("imported") or model not in self.models:
             return []
         known = software_of(self.manifest)
-        paths = chain.from_iterable(self.samples(model, task) for task in self.tasks)
+        paths = itertools.chain.from_iterable(self.samples(model, task) for task in self.tasks)
         named = {self.writers[path] for path in paths if path in self.writers}
         return [entry for name, entry in known.items() if name in named or not named <= known.keys()]
 
@@ -158,7 +167,8 @@ def mixed_writers(runs: Sequence[RunFiles], baseline: str, variant: str) -> Iter
         for group in groups:
             changes: dict[str, None] = {}
             for key in keys:
-                stated = [{**one, **one.get("hardware", {})}.get(key) for one in chain(*group.values())]
+                entries = itertools.chain(*group.values())
+                stated = [{**entry, **entry.get("hardware", {})}.get(key) for entry in entries]
                 first, *others = [value for value in stated if value] or [None]
                 changes |= dict.fromkeys(one for other in others for one in differences(first, other, [key]))
             if changes:
@@ -167,3 +177,218 @@ def mixed_writers(runs: Sequence[RunFiles], baseline: str, variant: str) -> Iter
                     f"not of the models alone ({some(list(changes))})."
                 )
                 yield Notice(code, said)
+
+
+def read_files(
+    run: RunFiles,
+    files: Sequence[str],
+    columns: Sequence[str] | Callable[[str, Any], Sequence[str]] | None = None,
+    texts: Sequence[str] = (),
+) -> Iterator[tuple[str, pa.Table | None]]:
+    """Columns of files of samples, as `read_whole` gives them, in their order; None for a damaged file.
+
+    What chooses columns gets path and footer of a file.
+
+    Raises:
+        OSError: if the storage fails.
+    """
+    at_once = readers(run.filesystem)
+    with ThreadPoolExecutor(at_once) as pool:
+        for start in range(0, len(files), at_once):  # so that no more than these are held
+            paths = files[start : start + at_once]
+            wanted = [partial(columns, path) if callable(columns) else columns for path in paths]
+            tables = pool.map(partial(read_whole, run.filesystem, texts=texts), paths, wanted)
+            yield from zip(paths, tables, strict=True)
+
+
+def refuse_damaged(files: Sequence[str]) -> None:
+    """End where an answer that is left out would be taken for one that never was.
+
+    Raises:
+        UserError: if there are damaged files; it names them.
+    """
+    if files:
+        raise UserError(
+            f"These sample files are torn or damaged: {some(files)}. Submit the sweep again to replace their "
+            "samples."
+        )
+
+
+def scan(
+    run: RunFiles, files: Sequence[str], metric: str, text: str, damaged: list[str]
+) -> Iterator[pa.Table]:
+    """Read samples, in pieces of many files.
+
+    Args:
+        run: the run directory.
+        files: paths of its sample files.
+        metric: key of the metric.
+        text: a column of texts, "prompt_hash" or "response"; it comes dictionary-encoded.
+        damaged: gets the paths of the files that are torn or damaged; nothing of them is read.
+
+    Yields:
+        Tables with the columns item, temperature, seed, score, `text`, unscored (whether it is an answer
+        without an error that has no such score), and one for each of `MARKS`: whether it holds of the answer,
+        null where that is unknown.
+
+    Raises:
+        UserError: if no file has the metric.
+        OSError: if the storage fails.
+    """
+    needed, has_metric = {*PLACE, text}, False
+    read = [*needed, "error", f"scores.{metric}", "finish_reason", "prompt_cut"]
+
+    def choose(path: str, footer: Any) -> list[str]:
+        """Without the answers, if what is known of them tells that none is blank.
+
+        Nor with those of other tools, some of which keep no text of an answer that was a call of a tool.
+        """
+        if run.manifest.get("imported"):
+            return read
+        answers = run.texts[path] = text_range(footer, RESPONSE)
+        return read if answers is not None and answers[0].strip() else list({*read, RESPONSE})
+
+    held: list[pa.Table] = []
+    for path, table in read_files(run, files, choose, [text]):
+        if table is None or not needed <= set(table.column_names):
+            damaged.append(path)
+        elif table.num_rows:
+            items = table["item"].to_numpy()
+            run.spans[path] = int(items.min()), int(items.max())
+            held.append(piece := _projected(table, metric, text))
+            if piece["score"].null_count < table.num_rows:
+                writer = (table.schema.metadata or {}).get(schema.SOFTWARE_KEY)
+                run.writers[path] = None if writer is None else writer.decode(errors="replace")
+            has_metric |= "scores" in table.column_names
+        if sum(piece.num_rows for piece in held) >= ROWS_PER_PIECE:
+            yield _joined(held)
+            held = []
+    if run.spans.keys() & set(files) and not has_metric:
+        raise UserError(f"No file in {dirname(files[0])} has the metric {metric!r}.")
+    if held:
+        yield _joined(held)
+
+
+def _projected(table: pa.Table, metric: str, text: str) -> pa.Table:
+    """The columns that `scan` yields; what the file does not have is null."""
+    columns = {name: table[name] for name in (*PLACE, text)}
+    there, rows = table.column_names, table.num_rows
+    has_metric = "scores" in there
+    columns["score"] = (
+        pc.struct_field(table["scores"], [metric]) if has_metric else pa.nulls(rows, pa.float64())
+    )
+    failed = pc.is_valid(table["error"]) if "error" in there else pa.nulls(rows, pa.bool_())
+    unknown = pc.is_null(columns["score"], nan_is_null=True)
+    columns["unscored"] = pc.and_not(unknown, pc.fill_null(failed, False))
+    for code, (column, holds) in MARKS.items():
+        columns[code] = holds(table[column]) if column in there else pa.nulls(rows, pa.bool_())
+    return pa.table(columns)
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    return pa.concat_tables(tables, promote_options="permissive").unify_dictionaries().combine_chunks()
+
+
+def text_range(metadata: Any, column: str) -> tuple[str, str] | None:
+    """The least and the greatest text of a column; None without any, or if the writer kept no statistics."""
+    known = [group for group in statistics(metadata, column) if group is None or group.num_values]
+    if not known or not all(group is not None and group.has_min_max for group in known):
+        return None
+    return min(group.min for group in known), max(group.max for group in known)
+
+
+def statistics(metadata: Any, column: str) -> list[Any]:
+    """Statistics of a top-level column in every row group; None where the writer kept none."""
+    number = next((i for i in range(metadata.num_columns) if metadata.schema.column(i).path == column), None)
+    if number is None:
+        return []
+    return [metadata.row_group(i).column(number).statistics for i in range(metadata.num_row_groups)]
+
+
+def samples_table(run: RunFiles, cells: Iterable[tuple[str, str]] | None = None) -> pa.Table:
+    """Samples, each with its variant and its task, of some pairs of both or of all.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    tables, damaged = [], []
+    for variant, task in itertools.product(run.models, run.tasks) if cells is None else cells:
+        for path, table in read_files(run, run.samples(variant, task)):
+            if table is None:
+                damaged.append(path)
+                continue
+            labels = [pa.array([label] * table.num_rows, pa.string()) for label in (variant, task)]
+            names = ["variant", "task", *table.column_names]
+            tables.append(pa.Table.from_arrays([*labels, *table.columns], names=names))
+        refuse_damaged(damaged)
+    if not tables:
+        return pa.schema({"variant": pa.string(), "task": pa.string()}).empty_table()
+    return pa.concat_tables(tables, promote_options="permissive")
+
+
+def items_table(run: RunFiles) -> pa.Table:
+    """The items of all tasks.
+
+    Raises:
+        UserError: a file is missing or cannot be read.
+    """
+    tables = [run.items(task, schema.ITEMS.names) for task in run.tasks]
+    return pa.concat_tables(tables, promote_options="permissive") if tables else schema.ITEMS.empty_table()
+
+
+@dataclass(frozen=True)
+class Count:
+    """Samples of a variant, or of a run."""
+
+    planned: int  # what the sweep asked for
+    done: int  # rows that are there
+    errors: int  # of these, rows with an error instead of an answer
+    not_needed: int = 0  # not there because a comparison was decided, by the last heartbeat
+    damaged: tuple[str, ...] = ()  # sample files that are torn or damaged; nothing in them is there
+
+    @property
+    def needed(self) -> int:
+        """Samples that are there or still to come."""
+        return self.planned - self.not_needed
+
+    @staticmethod
+    def total(counts: Iterable["Count"]) -> "Count":
+        """All of them together."""
+        listed = list(counts)
+        names = ("planned", "done", "errors", "not_needed")
+        sums = {name: sum(getattr(count, name) for count in listed) for name in names}
+        return Count(**sums, damaged=tuple(path for count in listed for path in count.damaged))
+
+
+class Footers:
+    """What the footers of sample files say, each read once: a finished block is never changed."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, int] | None] = {}
+
+    def count(self, run: RunFiles) -> dict[str, Count]:
+        """Samples by variant."""
+        asked = sum(int(entry["items"]) * len(entry["reruns"]) for entry in run.tasks.values())
+        told = read_status(run.store).variants
+        counts = {}
+        for variant in run.models:
+            paths = [path for task in run.tasks for path in run.samples(variant, task)]
+            unknown = [path for path in paths if path not in self._known]
+            with ThreadPoolExecutor(readers(run.filesystem)) as pool:
+                self._known.update(zip(unknown, pool.map(partial(_rows, run), unknown), strict=True))
+            known = [rows for path in paths if (rows := self._known[path]) is not None]
+            done, errors = sum(rows for rows, _ in known), sum(failed for _, failed in known)
+            planned = max(asked, done)  # an imported run asks for nothing
+            not_needed = min(told[variant].not_needed if variant in told else 0, planned - done)
+            damaged = tuple(path for path in paths if self._known[path] is None)
+            counts[variant] = Count(planned, done, errors, not_needed, damaged)
+        return counts
+
+
+def _rows(run: RunFiles, path: str) -> tuple[int, int] | None:
+    """Rows of a file, and those that are errors, by its footer alone; None if it is torn or damaged."""
+    file = open_whole(run.filesystem, path)
+    if file is None:
+        return None
+    errors = sum(group.num_values for group in statistics(file.metadata, "error") if group is not None)
+    return file.metadata.num_rows, errors

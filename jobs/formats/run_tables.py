@@ -18,8 +18,7 @@ import pyarrow.compute as pc
 from jobs.formats.log_tables import chosen_answer
 from jobs.formats.metrics import parse_range, refuse_unused, requested, resolve_metric
 from jobs.formats.notices import Notice, NoticeCode, some
-from jobs.formats.run_files import RunFiles, runs_in
-from jobs.formats.run_samples import MARKS, refuse_damaged, scan
+from jobs.formats.run_files import MARKS, RunFiles, refuse_damaged, runs_in, scan
 from jobs.formats.samples import InputFormat, Stated, Temperature
 from jobs.formats.tables import ABSENT, NO_SEED, Answers, Items, Tables, TaskTables
 from orchestrator.errors import UserError
@@ -34,10 +33,7 @@ MOST_SHOWN = 12
 class RunTask(TaskTables):
     """One task in the runs that hold it; prompts and answers are numbered across all of its models.
 
-    Args:
-        name: of the task.
-        runs: those that are read.
-        torn: gets the paths of files that are torn or damaged.
+    Paths of files that are torn or damaged are added to `torn`.
     """
 
     is_planned = True
@@ -104,7 +100,6 @@ class RunTask(TaskTables):
         torn = self._torn if text == "prompt_hash" else []
         for run in self._runs:
             for table in scan(run, run.samples(model, self.name), metric, text, torn):
-                column = table.column(text).combine_chunks()
                 yield Answers(
                     label=run.location,
                     part=0,
@@ -112,30 +107,30 @@ class RunTask(TaskTables):
                     temperature=table.column("temperature").cast(pa.float32()).to_numpy(),
                     rerun=table.column("seed").fill_null(NO_SEED).to_numpy().astype(np.int64),
                     score=table.column("score").cast(pa.float64()).to_numpy(),
-                    texts=self._prompt_codes(column) if text == "prompt_hash" else self._answer_codes(column),
+                    texts=self._codes(table.column(text).combine_chunks(), text),
                     marked={code: table.column(code).fill_null(False).to_numpy() for code in MARKS},
                     unscored=table.column("unscored").to_numpy(),
                 )
             if text == "response":
                 refuse_damaged(torn)
 
-    def _prompt_codes(self, hashes: pa.Array) -> Ints:
-        """A number per distinct hash; the dictionary of the column is all that is looked up."""
-        coded = hashes if isinstance(hashes, pa.DictionaryArray) else hashes.dictionary_encode()
-        hashes = coded.dictionary.cast(pa.string())
-        with self._lock:
-            unknown = hashes.filter(pc.is_null(pc.index_in(hashes, self._prompts)))
-            if len(unknown):
-                self._prompts = pa.concat_arrays([self._prompts, unknown.unique()])
-            numbers = pc.index_in(hashes, self._prompts).to_numpy(zero_copy_only=False)
-        return _decoded(coded, numbers)
-
-    def _answer_codes(self, responses: pa.DictionaryArray) -> Ints:
-        """A number per distinct answer."""
-        answers = responses.dictionary.to_pylist()
-        if self._entry.get("output_type") != "generate_until":
-            answers = [chosen_answer(text) for text in answers]
-        return _decoded(responses, [self._answers.setdefault(one, len(self._answers)) for one in answers])
+    def _codes(self, column: pa.Array, text: str) -> Ints:
+        """A number per distinct prompt or answer; the dictionary of the column is all that is looked up."""
+        coded = column if isinstance(column, pa.DictionaryArray) else column.dictionary_encode()
+        if text == "prompt_hash":
+            hashes = coded.dictionary.cast(pa.string())
+            with self._lock:
+                unknown = hashes.filter(pc.is_null(pc.index_in(hashes, self._prompts)))
+                if len(unknown):
+                    self._prompts = pa.concat_arrays([self._prompts, unknown.unique()])
+                numbers = pc.index_in(hashes, self._prompts).to_numpy(zero_copy_only=False)
+        else:
+            answers = coded.dictionary.to_pylist()
+            if self._entry.get("output_type") != "generate_until":
+                answers = map(chosen_answer, answers)
+            numbers = [self._answers.setdefault(answer, len(self._answers)) for answer in answers]
+        indices = coded.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)
+        return np.append(numbers, ABSENT).astype(np.int64)[indices]
 
     def planned(self, model: str, items: int) -> dict[Temperature, tuple[int, int]]:
         """The same over all runs that plan it: a rerun counts once, one of fewer items as answers only."""
@@ -156,13 +151,6 @@ class RunTask(TaskTables):
     def answers_equally(self, model: str) -> bool:
         """Whether the footers of the files tell that there is one text."""
         return all(run.is_monotonous(model, self.name) for run in self._runs if model in run.models)
-
-
-def _decoded(coded: pa.DictionaryArray, numbers: Sequence[int] | Ints) -> Ints:
-    """The number of each value of a column, by those of its dictionary; ABSENT where it has none."""
-    indices = coded.indices.fill_null(len(numbers)).to_numpy(zero_copy_only=False)
-    found: Ints = np.append(numbers, ABSENT).astype(np.int64)[indices]
-    return found
 
 
 def open_runs(locations: Sequence[str], metrics: Mapping[str, str], *, are_reruns: bool = False) -> Tables:
@@ -195,8 +183,16 @@ def open_runs(locations: Sequence[str], metrics: Mapping[str, str], *, are_rerun
     for task in tasks:
         if not task.is_testable:
             task.metric(metrics, notices)
-    alpha, margin = (_agreed(runs, key, last) for key in ("alpha", "margin"))
+    settings: dict[str, float | None] = {}
+    for key in ("alpha", "margin"):
+        asked = [run.sweep.get("analysis") or {} for run in runs]
+        values = {float(analysis[key]) for analysis in asked if key in analysis}
+        settings[key] = values.pop() if len(values) == 1 else None
+        if values:
+            said = f"The runs set different values of {key}: none of them is used."
+            last.append(Notice(NoticeCode.SETTINGS_DISAGREE, said))
     testable = [task for task in tasks if task.is_testable]
+    alpha, margin = settings["alpha"], settings["margin"]
     return Tables(models, testable, notices, last, {}, baselines, alpha, margin, runs, torn)
 
 
@@ -239,11 +235,3 @@ def _corpus_scores(runs: Sequence[RunFiles]) -> Iterator[Notice]:
         text = f"lm-eval's own scores over all items (aggregates.csv): {'; '.join(said[:MOST_SHOWN])}"
         more = f"; and {len(said) - MOST_SHOWN} more" if said[MOST_SHOWN:] else ""
         yield Notice(NoticeCode.CORPUS_SCORES, f"{text}{more}.")
-
-
-def _agreed(runs: Sequence[RunFiles], key: str, notices: list[Notice]) -> float | None:
-    values = {float(run.analysis[key]) for run in runs if key in run.analysis}
-    if len(values) > 1:
-        said = f"The runs set different values of {key}: none of them is used."
-        notices.append(Notice(NoticeCode.SETTINGS_DISAGREE, said))
-    return values.pop() if len(values) == 1 else None

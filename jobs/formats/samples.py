@@ -23,8 +23,7 @@ from stats.arrays import Floats, Ints
 ItemId = int | str
 Row = Mapping[str, Any]
 """A sample on its way into a batch: item, scores by metric, rerun, and any of `COLUMNS`."""
-Key = tuple[int, str | None]
-"""Number of a path, and a model's name as the data in it state it."""
+Key = tuple[int, str | None]  # number of a path, and a model's name as the data in it state it
 
 SAMPLES_AT_ONCE = 1024
 
@@ -45,28 +44,19 @@ WHOLE = {name for name in ANSWER_COLUMNS if pa.types.is_integer(ANSWER_SCHEMA.fi
 PairBy = Literal["id", "prompt"]
 """What tells that the items of two models are the same: their identifiers, or the texts of their prompts."""
 
-Temperature = float | None
-"""Sampling temperature; None where the input does not say."""
+Temperature = float | None  # sampling temperature; None where the input does not say
 
-GENERIC = "score"
-"""The metric of a score table that names none."""
-DEFAULT_TASK = "scores"
-"""The task of a table that names none."""
+GENERIC = "score"  # the metric of a score table that names none
+DEFAULT_TASK = "scores"  # the task of a table that names none
 
 
 @dataclass(frozen=True)
 class Stated:
-    """What an input itself says about the scores of a task; None where it does not.
+    """What an input itself says about the scores of a task; None where it does not."""
 
-    Attributes:
-        higher_is_better: direction of the metric.
-        bounds: least and greatest possible score, infinite where there is no limit.
-        unit: of scores without a range.
-    """
-
-    higher_is_better: bool | None = None
-    bounds: Bounds | None = None
-    unit: str | None = None
+    higher_is_better: bool | None = None  # direction of the metric
+    bounds: Bounds | None = None  # least and greatest possible score, infinite where there is no limit
+    unit: str | None = None  # of scores without a range
 
 
 UNSTATED = Stated()
@@ -74,27 +64,17 @@ UNSTATED = Stated()
 
 @dataclass(frozen=True)
 class InputQuery:
-    """What the inputs are asked for; a reader may leave out every column that is not.
+    """What the inputs are asked for; a reader may leave out every column that is not."""
 
-    Attributes:
-        metrics: metric by task name, group name or pattern ("*"); empty for the defaults.
-        cluster: a column to cluster items by, "task", "none", or None for what the input itself says.
-        where: the value that a column must have for a row to be kept.
-        columns: which columns of JSON Lines and CSV files mean what, if the user says so.
-        pair_by: what pairs the items of models; None for their identifiers.
-        responses: whether what was answered is wanted.
-        prompts: whether prompts are wanted, for pairing by them.
-        documents: whether everything is wanted that a run directory keeps.
-    """
-
+    # Metric by task name, group name or pattern ("*"); empty for the defaults
     metrics: Mapping[str, str] = field(default_factory=dict)
-    cluster: str | None = None
-    where: Mapping[str, str] | None = None
-    columns: Columns | None = None
-    pair_by: PairBy | None = None
-    responses: bool = field(default=False, kw_only=True)
-    prompts: bool = field(default=False, kw_only=True)
-    documents: bool = field(default=False, kw_only=True)
+    cluster: str | None = None  # a column, "task", "none", or None for what the input itself says
+    where: Mapping[str, str] | None = None  # the value that a column must have for a row to be kept
+    columns: Columns | None = None  # which columns of JSON Lines and CSV files mean what, if the user says so
+    pair_by: PairBy | None = None  # what pairs the items of models; None for their identifiers
+    responses: bool = field(default=False, kw_only=True)  # whether what was answered is wanted
+    prompts: bool = field(default=False, kw_only=True)  # whether prompts are wanted, for pairing by them
+    documents: bool = field(default=False, kw_only=True)  # everything that a run directory keeps
 
     @property
     def cluster_column(self) -> str | None:
@@ -139,8 +119,7 @@ class InputQuery:
         return row
 
 
-PLAIN = InputQuery()
-"""Nothing in particular."""
+PLAIN = InputQuery()  # nothing in particular
 
 
 def _stored(name: str, value: Any) -> object:
@@ -156,55 +135,34 @@ def _stored(name: str, value: Any) -> object:
 
 @dataclass(frozen=True)
 class TaskFacts:
-    """What a format knows about the samples of one model on one task.
+    """What a format knows about the samples of one model on one task."""
 
-    Attributes:
-        name: of the task.
-        model: the model's name as the data state it, or None.
-        temperature: of all samples, as the data state it; what is no number is unknown.
-        preferred: metrics in order of preference; the first that is a number in every sample is tested unless
-            the user names one. Others follow in the order in which they appear.
-        stated: direction and range, by metric, as far as the data state them.
-        evaluated: items that were evaluated, as the data state it; 0 where they do not.
-        group: the task group it belongs to.
-        output_type: lm-eval's word for what is asked of a model.
-        likelihoods: whether responses are JSON lists of [log-likelihood, is greedy], one per choice.
-        warnings: what the reader of a verdict must know about these samples.
-    """
-
-    name: str
-    model: str | None = None
-    temperature: object = None
+    name: str  # of the task
+    model: str | None = None  # the model's name as the data state it, or None
+    temperature: object = None  # of all samples, as the data state it; what is no number is unknown
+    # Metrics in order of preference; the first that is a number in every sample is tested unless the user
+    # names one. Others follow in the order in which they appear
     preferred: tuple[str, ...] = ()
-    stated: Mapping[str, Stated] = field(default_factory=dict)
-    evaluated: int = 0
-    group: str | None = None
-    output_type: str | None = "generate_until"
-    likelihoods: bool = False
-    warnings: tuple[Notice, ...] = ()
+    stated: Mapping[str, Stated] = field(default_factory=dict)  # direction and range, by metric
+    evaluated: int = 0  # items that were evaluated, as the data state it; 0 where they do not
+    group: str | None = None  # the task group it belongs to
+    output_type: str | None = "generate_until"  # lm-eval's word for what is asked of a model
+    likelihoods: bool = False  # responses are JSON lists of [log-likelihood, is greedy], one per choice
+    warnings: tuple[Notice, ...] = ()  # what the reader of a verdict must know about these samples
 
 
 @dataclass(frozen=True)
 class SampleBatch:
-    """Samples of one model on one task; all arrays have shape (samples,).
+    """Samples of one model on one task; all arrays have shape (samples,)."""
 
-    Attributes:
-        task: what is known about all of them.
-        items: identifier of the item.
-        scores: by metric; NaN where a sample has no score, infinite where it states one that is not finite.
-        columns: what else is known, by the names of `COLUMNS`; None where a sample has nothing.
-        temperature: NaN where unknown; None for that of the task.
-        reruns: number that tells the samples of an item apart; None where the evaluation has one of each.
-        not_numbers: metrics that hold something else than a number.
-    """
-
-    task: TaskFacts
-    items: Sequence[ItemId]
-    scores: Mapping[str, Floats]
+    task: TaskFacts  # what is known about all of them
+    items: Sequence[ItemId]  # identifier of the item
+    scores: Mapping[str, Floats]  # by metric; NaN where there is none, infinite where one is not finite
+    # What else is known, by the names of `COLUMNS`; None where a sample has nothing
     columns: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    temperature: NDArray[np.float32] | None = None
-    reruns: Ints | None = None
-    not_numbers: frozenset[str] = frozenset()
+    temperature: NDArray[np.float32] | None = None  # NaN where unknown; None for that of the task
+    reruns: Ints | None = None  # tells the samples of an item apart; None where there is one of each
+    not_numbers: frozenset[str] = frozenset()  # metrics that hold something else than a number
 
     @staticmethod
     def of(task: TaskFacts, rows: Sequence[Row]) -> "SampleBatch":
@@ -228,20 +186,14 @@ Samples = Iterator[tuple[TaskFacts, Row | None]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What one evaluation left behind, a log file or a folder: several of a model and task are its reruns.
+    """What one evaluation left behind, a log file or a folder: several of a model and task are its reruns."""
 
-    Attributes:
-        label: what to call it in a sentence, as a rule its path.
-        read: hands over its samples in batches, or one by one, each after what is known of all of its model
-            and task; None in place of one tells of a task that may have none.
-        settings: everything that decides an answer except the seed; must agree between reruns.
-        subject: (model, task), where several evaluations of it in a folder are no reruns: the newest counts.
-    """
-
-    label: str
+    label: str  # what to call it in a sentence, as a rule its path
+    # Hands over its samples in batches, or one by one, each after what is known of all of its model and task;
+    # None in place of one announces a task, which may have none
     read: Callable[[InputQuery], "Samples | Iterable[SampleBatch]"]
-    settings: Mapping[str, object] = field(default_factory=dict)
-    subject: tuple[str, str] | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)  # all that decides an answer but the seed
+    subject: tuple[str, str] | None = None  # (model, task), of several evaluations of which the newest counts
 
     def batches(self, query: InputQuery) -> Iterator[SampleBatch]:
         """Its samples in columns; no more than a batch of each model and task is held."""
@@ -251,9 +203,11 @@ class Evaluation:
                 yield one
                 continue
             task, row = one
+            if row is None:
+                yield SampleBatch.of(task, [])
+                continue
             rows = held.setdefault((task.model, task.name), (task, []))[1]
-            if row is not None:
-                rows.append(row)
+            rows.append(row)
             if len(rows) == SAMPLES_AT_ONCE:
                 yield SampleBatch.of(*held.pop((task.model, task.name)))
         for task, rows in held.values():
@@ -262,44 +216,29 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class NamedPath:
-    """A path as the user gave it, or as a listing gives it a name.
+    """A path as the user gave it, or as a listing gives it a name."""
 
-    Attributes:
-        path: a local path or a URL.
-        model: name of the model whose results it holds; None if the listing, or its absence, leaves it open.
-        task: name of the task, likewise.
-        columns: which of its columns mean what, where the user says so.
-    """
-
-    path: str
-    model: str | None = None
-    task: str | None = None
-    columns: Columns | None = None
+    path: str  # a local path or a URL
+    model: str | None = None  # whose results it holds; None if nothing says so before it is read
+    task: str | None = None  # name of the task, likewise
+    columns: Columns | None = None  # which of its columns mean what, where the user says so
 
 
 @dataclass(frozen=True)
 class InputFormat:
-    """An input format: how to recognise it, and what reads it.
+    """An input format: how to recognise it, and what reads it."""
 
-    Attributes:
-        described: what an input of this format is, for a sentence ("a score table").
-        accepted: what the user may point at, for the list of everything that is read.
-        found: what of the format there is at an existing path, judged by content rather than name.
-        evaluations: those at a path, in the order in which their reruns count; their samples are read later.
-            None for run directories, which are read by columns, on a fast path of their own.
-        takes_where: whether `--where` selects rows of it.
-        names: what to call the models that are compared, by what was read and the paths; None for
-            `names.by_data`.
-        names_of_reruns: what to call those whose reruns are counted; equal names are the same model. None for
-            `names.one_per_model`.
-    """
-
-    described: str
-    accepted: str
-    found: Callable[[str], Iterable[Any]]
+    described: str  # what an input of this format is, for a sentence ("a score table")
+    accepted: str  # what the user may point at, for the list of everything that is read
+    found: Callable[[str], Iterable[Any]]  # what there is of it at an existing path, by content, not name
+    # Those at a path, in the order in which their reruns count; their samples are read later. None for run
+    # directories, which are read by columns, on a fast path of their own
     evaluations: Callable[[NamedPath], Iterable[Evaluation]] | None
-    takes_where: bool = False
+    takes_where: bool = False  # whether `--where` selects rows of it
+    # What to call the models that are compared, by what was read and the paths; None for `names.by_data`
     names: Callable[[Mapping[str, Any], Sequence[str]], dict[Key, str]] | None = None
+    # What to call those whose reruns are counted; equal names are the same model. None for
+    # `names.one_per_model`
     names_of_reruns: Callable[[Mapping[str, Any]], dict[Key, str]] | None = None
 
 

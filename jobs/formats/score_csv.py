@@ -54,7 +54,6 @@ def _tables(path: str) -> list[Path]:
 
 
 def _evaluations(path: NamedPath) -> list[Evaluation]:
-    """The table is always a single evaluation."""
     return [Evaluation(path.path, partial(_read, path))]
 
 
@@ -155,18 +154,9 @@ def _csv_table(path: str) -> pa.Table:
 
 
 class ScoreTable:
-    """The rows of one file.
+    """The rows of one file: finite scores, every other column as texts, and their numbers in the file."""
 
-    Args:
-        path: where they come from.
-        scores: shape (rows,), finite.
-        texts: every other column, each of shape (rows,).
-        rows: their row numbers in the file, the header being row 1.
-    """
-
-    def __init__(
-        self, path: str, scores: Floats, texts: dict[str, NDArray[np.object_]], rows: NDArray[np.int64]
-    ) -> None:
+    def __init__(self, path: str, scores: Floats, texts: dict[str, NDArray[np.object_]], rows: Ints) -> None:
         self._path, self._scores, self._texts, self._rows = path, scores, texts, rows
 
     def column(self, name: str, default: str) -> NDArray[np.object_]:
@@ -195,12 +185,18 @@ class ScoreTable:
             ]
         named = self._stated(METRIC)
         metric = named.pop() if len(named) == 1 else samples.GENERIC
+        try:
+            temperatures = self.column(TEMPERATURE, "nan").astype(np.float32)
+        except ValueError as error:
+            raise UserError(f"{self._path}: the column temperature must hold numbers: {error}.") from error
+        if np.isinf(temperatures).any():
+            raise UserError(f"{self._path}: the column temperature must hold finite numbers.")
         return SampleBatch(
             TaskFacts(task, model, stated={metric: self._scale(task)}, output_type=None),
             items,
             scores={metric: self._scores},
             columns=columns,
-            temperature=self._temperatures(),
+            temperature=temperatures,
             reruns=self._reruns(cluster),
         )
 
@@ -238,15 +234,6 @@ class ScoreTable:
             None if higher is None else WORDS[higher.lower()],
             None if limits is None else parse_range(limits, f"{self._path}, range of task {task}"),
         )
-
-    def _temperatures(self) -> NDArray[np.float32]:
-        try:
-            temperatures: NDArray[np.float32] = self.column(TEMPERATURE, "nan").astype(np.float32)
-        except ValueError as error:
-            raise UserError(f"{self._path}: the column temperature must hold numbers: {error}.") from error
-        if np.isinf(temperatures).any():
-            raise UserError(f"{self._path}: the column temperature must hold finite numbers.")
-        return temperatures
 
     def _reruns(self, cluster: str | None) -> Ints:
         """A number per row that tells a prompt's reruns apart: the column `rerun`, else the order of rows."""

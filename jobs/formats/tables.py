@@ -21,19 +21,12 @@ ABSENT = -1
 
 @dataclass(frozen=True)
 class Items:
-    """Items of one task; all arrays have shape (items,).
+    """Items of one task; all arrays have shape (items,)."""
 
-    Attributes:
-        ids: identifiers, integers or strings, ascending.
-        documents: hash of each item's document, None where unknown.
-        cluster_names: the labels by name, None for an item on its own; None where the items are independent.
-        numbers: what answers call them, ascending.
-    """
-
-    ids: NDArray[np.generic]
-    documents: NDArray[np.object_]
-    cluster_names: NDArray[np.object_] | None
-    numbers: Ints
+    ids: NDArray[np.generic]  # identifiers, integers or strings, ascending
+    documents: NDArray[np.object_]  # hash of each item's document, None where unknown
+    cluster_names: NDArray[np.object_] | None  # None for an item on its own; None if all are independent
+    numbers: Ints  # what answers call them, ascending
 
     @cached_property
     def clusters(self) -> Ints | None:
@@ -61,45 +54,26 @@ class Items:
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers of one model to one task, at least one; all arrays have shape (answers,).
+    """Answers of one model to one task, at least one; all arrays have shape (answers,)."""
 
-    Attributes:
-        label: where they come from.
-        part: number that tells reruns of one number apart, those of several evaluations.
-        items: number of the item, as in `Items.numbers`.
-        temperature: float32 sampling temperature, NaN where unknown.
-        rerun: seed or ordinal that tells the reruns of an item apart; NO_SEED where nothing is sampled.
-        score: NaN where the request failed.
-        texts: a number per distinct prompt or answer of the task, ABSENT where there is none.
-        marked: for a notice, of which answers it holds.
-        unscored: which of them are no failures and have no score all the same; None for none.
-    """
-
-    label: str
-    part: int
-    items: Ints
-    temperature: NDArray[np.float32]
-    rerun: Ints
-    score: Floats
-    texts: Ints
-    marked: Mapping[NoticeCode, Bools] = field(default_factory=dict)
-    unscored: Bools | None = None
+    label: str  # where they come from
+    part: int  # number that tells reruns of one number apart, those of several evaluations
+    items: Ints  # number of the item, as in `Items.numbers`
+    temperature: NDArray[np.float32]  # float32 sampling temperature, NaN where unknown
+    rerun: Ints  # seed or ordinal that tells the reruns of an item apart; NO_SEED where nothing is sampled
+    score: Floats  # NaN where the request failed
+    texts: Ints  # a number per distinct prompt or answer of the task, ABSENT where there is none
+    marked: Mapping[NoticeCode, Bools] = field(default_factory=dict)  # of which answers a notice holds
+    unscored: Bools | None = None  # no failures, and no score all the same; None for none
 
 
 class TaskTables(ABC):
-    """One task of the inputs.
-
-    Attributes:
-        name: its name.
-        group: the task group it belongs to, or None.
-        models: those that have answers to it, or were to have.
-        is_planned: whether its items are what was to be asked, rather than what was found answered.
-    """
+    """One task of the inputs."""
 
     name: str
-    group: str | None
-    models: Sequence[str]
-    is_planned: bool
+    group: str | None  # the task group it belongs to
+    models: Sequence[str]  # those that have answers to it, or were to have
+    is_planned: bool  # whether its items are what was to be asked, rather than what was found answered
 
     @abstractmethod
     def metric(self, metrics: Mapping[str, str], notices: list[Notice]) -> str | None:
@@ -162,30 +136,16 @@ class TaskTables(ABC):
 
 @dataclass(frozen=True)
 class Tables:
-    """Everything that was read.
+    """Everything that was read."""
 
-    Attributes:
-        models: names of the models, the default baseline first.
-        tasks: by task; of logs also those that cannot be tested.
-        notices: what must be known about the inputs.
-        last_notices: the same, of less weight than what is to be said about the tasks.
-        metrics: metric of the tasks that each input is tested on with its own, under different names.
-        baselines: the baselines the input itself names: none, one, or several that disagree.
-        alpha: the level the input asks for, or None.
-        margin: the acceptable drop the input asks for, or None.
-        runs: the run directories it was read from; none where the input was another tool's.
-        torn: files that could not be read, as far as they were met.
-        paired_by: what pairs the items, where the user says so or the inputs are of several tools; else None.
-    """
-
-    models: tuple[str, ...]
-    tasks: Sequence[TaskTables]
-    notices: Sequence[Notice] = ()
-    last_notices: Sequence[Notice] = ()
-    metrics: Mapping[str, str] = field(default_factory=dict)
-    baselines: tuple[str, ...] = ()
-    alpha: float | None = None
-    margin: float | None = None
-    runs: tuple[RunFiles, ...] = ()
-    torn: list[str] = field(default_factory=list)
-    paired_by: PairBy | None = None
+    models: tuple[str, ...]  # names of the models, the default baseline first
+    tasks: Sequence[TaskTables]  # by task; of logs also those that cannot be tested
+    notices: Sequence[Notice] = ()  # what must be known about the inputs
+    last_notices: Sequence[Notice] = ()  # the same, of less weight than what is to be said about the tasks
+    metrics: Mapping[str, str] = field(default_factory=dict)  # by task, where each input's has another name
+    baselines: tuple[str, ...] = ()  # that the input itself names: none, one, or several that disagree
+    alpha: float | None = None  # the level the input asks for, or None
+    margin: float | None = None  # the acceptable drop the input asks for, or None
+    runs: tuple[RunFiles, ...] = ()  # run directories; none where the input was another tool's
+    torn: list[str] = field(default_factory=list)  # files that could not be read, as far as they were met
+    paired_by: PairBy | None = None  # what pairs items that do not pair as a matter of course

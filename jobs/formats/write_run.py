@@ -19,6 +19,7 @@ from jobs.formats import registry
 from jobs.formats.json_files import as_text
 from jobs.formats.log_tables import LogTask
 from jobs.formats.metrics import known_direction, range_text
+from jobs.formats.run_files import runs_in
 from jobs.formats.samples import InputQuery, as_temperature
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import digest
@@ -42,7 +43,7 @@ def as_runs(paths: Sequence[str], query: InputQuery) -> Iterator[list[str]]:
     Raises:
         UserError: if a path cannot be read.
     """
-    if any(registry.is_run(path) for path in paths):
+    if any(map(runs_in, paths)):
         yield list(paths)
         return
     with TemporaryDirectory(prefix="lldeg-") as scratch:
@@ -126,42 +127,35 @@ def imported(task: LogTask) -> Imported:
     numbers = np.array(names, dtype=np.int64) if is_numbered else task.place
     told = {name: task.told_of_items(name) for name in ITEMS.names}
     hashes = [known or digest([task.name, names[i]]) for i, known in enumerate(told["doc_hash"])]
-    rows = [
-        {name: column[i] for name, column in told.items()}
-        | {"task": task.name, "item": int(numbers[i]), "doc_hash": hashes[i], "cluster": None}
-        | {"doc": as_text(_doc(told["doc"][i], names[i]))}
-        for i in np.argsort(numbers).tolist()
-    ]
+    rows = []
+    for i in np.argsort(numbers).tolist():
+        doc = {"id": names[i]} if told["doc"][i] is None else told["doc"][i]
+        if isinstance(doc, dict):
+            doc = {key: value for key, value in doc.items() if value is not None}
+        known = {"task": task.name, "item": int(numbers[i]), "doc_hash": hashes[i], "cluster": None}
+        rows.append({name: column[i] for name, column in told.items()} | known | {"doc": as_text(doc)})
     items = pa.Table.from_pylist(rows, schema=ITEMS)
     keys = {m: m if "," in m else f"{m},{NO_FILTER}" for m in task.numeric_metrics}
     filters = list(dict.fromkeys(key.partition(",")[2] or NO_FILTER for key in keys.values()))
+    metrics: dict[str, MetricEntry] = {}
+    for metric, key in keys.items():
+        stated = task.stated(metric)
+        higher = known_direction(metric) if stated.higher_is_better is None else stated.higher_is_better
+        metrics[key] = {"higher_is_better": higher}
+        if stated.bounds is not None:
+            metrics[key]["range"] = range_text(stated.bounds)
     entry: TaskEntry = {
         "digest": digest(["imported", task.name, items.column("doc_hash").to_pylist()]),
         "group": task.group,
         "output_type": task.facts.output_type,
         "metric": next(iter(keys.values())),
-        "metrics": {key: _metric_entry(task, metric) for metric, key in keys.items()},
+        "metrics": metrics,
         "filters": filters,
         "items": items.num_rows,
         "cluster": None,
         "reruns": [],  # nothing is owed: what was not in the input will not be computed
     }
     return entry, items, {m: _samples(task, m, keys, numbers.tolist(), hashes) for m in task.models}
-
-
-def _metric_entry(task: LogTask, metric: str) -> MetricEntry:
-    stated = task.stated(metric)
-    higher = known_direction(metric) if stated.higher_is_better is None else stated.higher_is_better
-    entry: MetricEntry = {"higher_is_better": higher}
-    if stated.bounds is not None:
-        entry["range"] = range_text(stated.bounds)
-    return entry
-
-
-def _doc(doc: object, name: int | str) -> object:
-    if doc is None:
-        return {"id": name}
-    return {key: value for key, value in doc.items() if value is not None} if isinstance(doc, dict) else doc
 
 
 def _samples(

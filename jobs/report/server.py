@@ -19,8 +19,7 @@ from starlette.routing import Route
 
 from jobs.analysis.analyze import analyze
 from jobs.analysis.request import AnalyzeRequest
-from jobs.formats.run_files import RunFiles, runs_in
-from jobs.formats.run_samples import Count, Footers
+from jobs.formats.run_files import Count, Footers, RunFiles, runs_in
 from jobs.report.flips import Flips, flips_json, flips_of, search_flips, select_flips
 from jobs.report.page import content_of, render
 from jobs.report.texts import Texts

@@ -19,8 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from jobs.formats.run_files import RunFiles
-from jobs.formats.run_samples import read_files
+from jobs.formats.run_files import RunFiles, read_files
 from jobs.formats.samples import Temperature, as_temperature
 
 LIKELIHOODS = {"loglikelihood", "multiple_choice", "loglikelihood_rolling"}

@@ -19,12 +19,7 @@ from stats.arrays import Ints
 
 
 def linked(book: ScoreSet) -> ScoreSet:
-    """Number the items so that those that belong together over tasks have one number.
-
-    Returns:
-        The same with `TaskTable.links` where tasks share a document or a cluster, without the names, of which
-        there may be millions.
-    """
+    """The same with `TaskTable.links` where tasks share a document or a cluster, and without their names."""
     links = [None] * len(book.tasks) if len(book.tasks) < 2 else _numbers(book.tasks, are_clusters_kept=False)
     tables = (
         replace(table, links=part, documents=None, cluster_names=None)

@@ -5,7 +5,7 @@ time with the rows read. A cell is filled once: a score replaces an earlier fail
 of two scores the first stays and the second is only counted: a duplicate is not a second rerun.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -156,8 +156,10 @@ def score_set(tables: Tables, query: InputQuery) -> ScoreSet:
     if not scored:
         raise UserError(joined(refused))
     notices += tables.last_notices
-    if not tables.runs and (uneven := _uneven(scored)):
-        text = f"Prompts have unequal numbers of reruns in {some(uneven)}"
+    columns = [(model, column) for table in scored for (model, _), column in table.columns.items()]
+    uneven = dict.fromkeys(m for m, column in columns if np.unique(column.answers[column.answered]).size > 1)
+    if uneven and not tables.runs:  # the mean of each item still counts once
+        text = f"Prompts have unequal numbers of reruns in {some(list(uneven))}"
         notices.append(Notice(NoticeCode.UNEQUAL_RERUNS, f"{text}; each prompt counts once, by its mean."))
     notices += refused
     if torn := sorted(tables.torn):
@@ -229,14 +231,3 @@ def _scored(task: TaskTables, info: TaskInfo, cluster: str | None, notices: list
     said = f"{info.name}: {info.metric} is no score of {others.sum()} of its {len(others)} items"
     notices.append(Notice(NoticeCode.OTHER_ITEMS, f"{said}, which are left out.", info.name))
     return table.at(np.flatnonzero(~others))
-
-
-def _uneven(tables: Sequence[TaskTable]) -> list[str]:
-    """Models whose items have unequal numbers of reruns: the mean of each still counts once."""
-    found = dict.fromkeys(
-        model
-        for table in tables
-        for (model, _), column in table.columns.items()
-        if np.unique(column.answers[column.answered]).size > 1
-    )
-    return list(found)

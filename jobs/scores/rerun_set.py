@@ -23,27 +23,16 @@ from stats.arrays import Bools, Floats, Ints
 
 @dataclass(frozen=True)
 class RepeatedAnswers:
-    """One model on one task at one temperature.
+    """One model on one task at one temperature."""
 
-    Attributes:
-        variant: the model's name.
-        info: the task, its metric and direction.
-        temperature: sampling temperature, None if unknown.
-        runs: what to call each run; R of them.
-        seeds: the seed of each run, None where nothing was sampled or it is unknown.
-        items: identifiers, ascending, shape (n,).
-        scores: NaN where there is no score, shape (n, R).
-        answers: a number for every distinct answer of the task, ABSENT where there is none, shape (n, R).
-    """
-
-    variant: str
-    info: TaskInfo
-    temperature: Temperature
-    runs: tuple[str, ...]
-    seeds: tuple[int | None, ...]
-    items: NDArray[np.generic]
-    scores: Floats
-    answers: Ints
+    variant: str  # the model's name
+    info: TaskInfo  # the task, its metric and direction
+    temperature: Temperature  # sampling temperature, None if unknown
+    runs: tuple[str, ...]  # what to call each run; R of them
+    seeds: tuple[int | None, ...]  # the seed of each run, None where nothing was sampled or it is unknown
+    items: NDArray[np.generic]  # identifiers, ascending, shape (n,)
+    scores: Floats  # NaN where there is no score, shape (n, R)
+    answers: Ints  # a number for every distinct answer of the task, ABSENT where there is none, shape (n, R)
 
     @property
     def binary(self) -> bool:
@@ -70,17 +59,11 @@ class RepeatedAnswers:
 
 @dataclass(frozen=True)
 class RerunSet:
-    """Everything read.
+    """Everything read."""
 
-    Attributes:
-        cells: one for each variant, task and temperature, in the order of the input.
-        baseline: the baseline that the input names; None where it names none, or several.
-        runs: the run directories; none where the input was another tool's.
-    """
-
-    cells: tuple[RepeatedAnswers, ...]
-    baseline: str | None = None
-    runs: tuple[RunFiles, ...] = ()
+    cells: tuple[RepeatedAnswers, ...]  # by variant, task and temperature, in the order of the input
+    baseline: str | None = None  # the baseline that the input names; None where it names none, or several
+    runs: tuple[RunFiles, ...] = ()  # the run directories; none where the input was another tool's
 
 
 def rerun_set(

@@ -22,19 +22,12 @@ SLACK = 1e-9
 
 @dataclass(frozen=True)
 class ScaleOptions:
-    """What the user says about tasks, by name, group or pattern ("*").
+    """What the user says about tasks, by name, group or pattern ("*")."""
 
-    Attributes:
-        higher: tasks whose scores are better when higher.
-        lower: tasks whose scores are better when lower.
-        ranges: least and greatest possible score; infinite ends for none.
-        margins: largest acceptable drop in the metric's own unit, for scores without a range.
-    """
-
-    higher: tuple[str, ...] = ()
-    lower: tuple[str, ...] = ()
-    ranges: Mapping[str, Bounds] = field(default_factory=dict)
-    margins: Mapping[str, float] = field(default_factory=dict)
+    higher: tuple[str, ...] = ()  # tasks whose scores are better when higher
+    lower: tuple[str, ...] = ()  # tasks whose scores are better when lower
+    ranges: Mapping[str, Bounds] = field(default_factory=dict)  # infinite ends for none
+    margins: Mapping[str, float] = field(default_factory=dict)  # in the unit of metrics without a range
 
     def direction(self, task: str, group: str | None) -> bool | None:
         """Whether higher is better, as far as the user says.

@@ -23,59 +23,36 @@ from stats.arrays import Floats, Ints
 
 @dataclass(frozen=True)
 class TaskInfo:
-    """What a task is called and how its scores read.
+    """What a task is called and how its scores read."""
 
-    Attributes:
-        name: the task's name.
-        metric: key of the metric under test, "metric,filter" where filters exist.
-        higher_is_better: False turns a rise of the score into a loss.
-        group: the task group it belongs to, or None.
-        stated: what the input says; readers fill it in, `jobs.scores.scales` settles the rest.
-        bounds: least and greatest possible score; None for scores without a range.
-        margin: largest acceptable drop in the metric's own unit, for scores without a range.
-    """
-
-    name: str
-    metric: str
-    higher_is_better: bool = True
-    group: str | None = None
-    stated: Stated = UNSTATED
-    bounds: Bounds | None = None
-    margin: float | None = None
+    name: str  # the task's name
+    metric: str  # key of the metric under test, "metric,filter" where filters exist
+    higher_is_better: bool = True  # False turns a rise of the score into a loss
+    group: str | None = None  # the task group it belongs to, or None
+    stated: Stated = UNSTATED  # what the input says; `jobs.scores.scales` settles the rest
+    bounds: Bounds | None = None  # least and greatest possible score; None for scores without a range
+    margin: float | None = None  # largest acceptable drop, in the unit of scores without a range
 
 
 @dataclass(frozen=True)
 class Column:
-    """One model's scores on one task at one temperature; all arrays have shape (items of the task,).
+    """One model's scores on one task at one temperature; all arrays have shape (items of the task,)."""
 
-    Attributes:
-        scores: mean over the reruns that have a score; NaN where none has.
-        answers: how many reruns were averaged, per item.
-        prompts: a number per distinct prompt, equal across models for equal prompts; -1 where unknown.
-        reruns: how many passes over the task there were.
-        owed: samples that the sweep asked for and that are not there.
-        errors: samples that are there but have no score, because the request failed.
-        withheld: of the errors, answers that the provider withheld.
-        marked: for a notice, how many of each item's samples it holds of, as far as that is known: scored
-            ones, but of withheld answers those that failed.
-        failed: the errors of every item; None where their places are unknown.
-        repeated: samples that occurred more than once; only the first was counted.
-        planned: reruns that were to be there of every item; 0 for as many as there were passes.
-        runs: the single scores, shape (items, reruns), NaN where there is none; None where all are 0 or 1.
-    """
-
-    scores: Floats
-    answers: Ints
-    prompts: Ints
-    reruns: int
-    owed: int = 0
-    errors: int = 0
-    repeated: int = 0
-    planned: int = 0
+    scores: Floats  # mean over the reruns that have a score; NaN where none has
+    answers: Ints  # how many reruns were averaged, per item
+    prompts: Ints  # a number per distinct prompt, equal across models for equal prompts; -1 where unknown
+    reruns: int  # how many passes over the task there were
+    owed: int = 0  # samples that the sweep asked for and that are not there
+    errors: int = 0  # samples that are there but have no score, because the request failed
+    repeated: int = 0  # samples that occurred more than once; only the first was counted
+    planned: int = 0  # reruns that were to be there of every item; 0 for as many as there were passes
+    # The single scores, shape (items, reruns), NaN where there is none; None where all are 0 or 1
     runs: Floats | None = None
-    withheld: int = 0
+    withheld: int = 0  # of the errors, answers that the provider withheld
+    # For a notice, how many of each item's samples it holds of, as far as that is known: scored ones, but of
+    # withheld answers those that failed
     marked: Mapping[NoticeCode, Ints] = field(default_factory=dict)
-    failed: Ints | None = None
+    failed: Ints | None = None  # the errors of every item; None where their places are unknown
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -103,30 +80,18 @@ class Column:
 
 @dataclass(frozen=True)
 class TaskTable:
-    """One task with the columns of all models.
+    """One task with the columns of all models."""
 
-    Attributes:
-        info: name, metric, direction, group.
-        items: identifiers of the items, shape (items,), integers or strings.
-        clusters: a label per item, shape (items,), or None where items are independent.
-        columns: by (model, temperature).
-        planned: whether `items` is what was to be asked, rather than what was found answered.
-        unlisted: by model, items that it was evaluated on and that no file lists.
-        documents: hash of each item's document, shape (items,), None where unknown; the same in all tasks.
-        cluster_names: the cluster of each item by name, shape (items,), None for an item on its own; the same
-            in all tasks.
-        links: a number per item, equal for items of any task that belong together, shape (items,); None where
-            no task shares any.
-    """
-
-    info: TaskInfo
-    items: NDArray[np.generic]
-    clusters: Ints | None
-    columns: dict[tuple[str, Temperature], Column]
-    planned: bool = False
-    unlisted: Mapping[str, int] = field(default_factory=dict)
-    documents: NDArray[np.object_] | None = None
-    cluster_names: NDArray[np.object_] | None = None
+    info: TaskInfo  # name, metric, direction, group
+    items: NDArray[np.generic]  # identifiers of the items, shape (items,), integers or strings
+    clusters: Ints | None  # a label per item, shape (items,), or None where items are independent
+    columns: dict[tuple[str, Temperature], Column]  # by (model, temperature)
+    planned: bool = False  # whether `items` is what was to be asked, rather than what was found answered
+    unlisted: Mapping[str, int] = field(default_factory=dict)  # items evaluated that no file lists, by model
+    documents: NDArray[np.object_] | None = None  # hash of each document, None where unknown
+    cluster_names: NDArray[np.object_] | None = None  # by name, None for an item on its own
+    # A number per item, equal for items of any task that belong together, shape (items,); None where no task
+    # shares any
     links: Ints | None = None
 
     def at(self, kept: Ints) -> "TaskTable":
@@ -150,27 +115,17 @@ class TaskTable:
 
 @dataclass(frozen=True)
 class ScoreSet:
-    """Everything a comparison needs, from any input format.
+    """Everything a comparison needs, from any input format."""
 
-    Attributes:
-        models: names of the models, in the order of the input.
-        tasks: one entry per task.
-        baselines: the baselines the input itself names: none, one, or several that disagree.
-        warnings: what the reader of a verdict must know about the input.
-        alpha: the level the input asks for, or None.
-        margin: the acceptable drop the input asks for, or None.
-        runs: the run directories it was read from; none where the input was another tool's.
-        paired_by: what pairs the items, where the user says so or the inputs are of several tools; else None.
-    """
-
-    models: tuple[str, ...]
-    tasks: tuple[TaskTable, ...]
-    baselines: tuple[str, ...] = ()
-    warnings: tuple[Notice, ...] = ()
-    alpha: float | None = None
-    margin: float | None = None
+    models: tuple[str, ...]  # names of the models, in the order of the input
+    tasks: tuple[TaskTable, ...]  # one entry per task
+    baselines: tuple[str, ...] = ()  # that the input itself names: none, one, or several that disagree
+    warnings: tuple[Notice, ...] = ()  # what the reader of a verdict must know about the input
+    alpha: float | None = None  # the level the input asks for, or None
+    margin: float | None = None  # the acceptable drop the input asks for, or None
+    # The run directories it was read from; none where the input was another tool's
     runs: tuple[RunFiles, ...] = ()
-    paired_by: PairBy | None = None
+    paired_by: PairBy | None = None  # what pairs items that do not pair as a matter of course
 
     def digest(self) -> str:
         """Digest of all scores, whatever files they came from: 32 hex digits."""

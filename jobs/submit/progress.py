@@ -11,8 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from jobs.formats.run_files import RunFiles
-from jobs.formats.run_samples import Count, Footers
+from jobs.formats.run_files import Count, Footers, RunFiles
 from jobs.text.format import problem_text
 from jobs.text.terminal import fitting
 from orchestrator.rundir.lease import is_running

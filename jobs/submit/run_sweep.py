@@ -7,8 +7,7 @@ from rich.console import Console
 
 from jobs.analysis.sequential.stopping import SequentialPolicy
 from jobs.exit_status import end_if_signalled, interruption
-from jobs.formats.run_files import RunFiles
-from jobs.formats.run_samples import Footers
+from jobs.formats.run_files import Footers, RunFiles
 from jobs.submit.progress import show_progress
 from jobs.submit.request import SubmitRequest
 from jobs.text.terminal import terminal

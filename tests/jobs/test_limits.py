@@ -20,7 +20,7 @@ from standin.runs import MadeTask, make_run
 
 import orchestrator.rundir.sample_files as files
 from jobs.formats import json_files
-from jobs.formats.inspect_log import MOST_ENTRIES, LogFile
+from jobs.formats.inspect_ai import MOST_ENTRIES, header_of, samples_of
 from jobs.formats.json_files import JsonObject, files_below, read_lines
 from orchestrator.config.load import load_config
 from orchestrator.errors import UserError
@@ -64,7 +64,7 @@ def read_entry(path, content):
     write_eval(path, log([]))
     with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("samples/1.json", b'{"id": 1, "a": ' + content + b"}")
-    list(LogFile.open(path).samples())
+    list(samples_of(path))
 
 
 def long_text(size):
@@ -96,7 +96,7 @@ def read_entries(path, count):
         archive.writestr("header.json", json.dumps({"version": 2, "eval": {"task": "t", "model": "m"}}))
         for number in range(count - 1):
             archive.writestr(f"{number}", b"")
-    LogFile.open(path)
+    header_of(path)
 
 
 OVERHEAD = 64

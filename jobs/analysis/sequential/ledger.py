@@ -2,9 +2,11 @@
 
 looks.jsonl has a first line, then one for every look that was taken; lines are only ever added. Looks can be
 taken again from the samples, but samples that were lost after a look and redrawn would give it another
-outcome, for which no test holds its level. So every line has a digest of the scores that its look has used,
-and a second line for the same look tells that its answers were lost or have changed. looks.json has every
-look with its statistics and boundaries. Neither decides anything: verdicts come from the samples.
+outcome: a second draw, for which no test holds its level. So every line has a digest of the scores that its
+look has used, and a second line for the same look tells that its answers were lost or have changed.
+
+looks.json has every look with its statistics and boundaries, for people and other programs. Neither of them
+decides anything: verdicts come from the samples.
 """
 
 import json
@@ -22,8 +24,10 @@ from orchestrator.rundir.store import LEDGER, LOOKS, RunStore
 from stats.sequential.monitor import Course
 
 Key = tuple[str, float, int]  # variant, temperature and number of a look
-# Of a look: `scores`, a digest of those it has used (None if they are lost), and the `verdict` reached
 Facts = Mapping[str, str | None]
+"""Of a look: `scores`, a digest of those it has used (None if they are lost), and the `verdict` reached."""
+
+LOST: Facts = {"scores": None, "verdict": None}
 
 FORMAT = 1  # of looks.json
 CLOSE = 1e-6  # relative difference up to which numbers are the same: machines add up in different orders
@@ -103,17 +107,25 @@ class Ledger:
             and facts["scores"] not in digests.get(key[:2], ())[key[2] - 1 : key[2]]
         ]
 
+    def begin(self, *, late: bool) -> None:
+        """Write the first line, which tells a ledger without looks yet from one that was lost.
+
+        It says whether there were answers before.
+        """
+        self._append([{"begins_late": late}])
+
     def add(self, looks: Mapping[Key, Facts]) -> None:
         """Record the looks that are not on record as they are.
 
         Raises:
             OSError: the storage fails; the next call tries again.
         """
-        new = [(*key, facts) for key, facts in looks.items() if self.looks.get(key) != facts]
-        self.write({"variant": v, "temperature": t, "look": look, **facts} for v, t, look, facts in new)
+        new = ((key, facts) for key, facts in looks.items() if self.looks.get(key) != facts)
+        self._append(
+            {"variant": key[0], "temperature": key[1], "look": key[2], **facts} for key, facts in new
+        )
 
-    def write(self, entries: Iterable[Mapping[str, Any]]) -> None:
-        """Add lines, the first of which tells a ledger without looks yet from one that was lost."""
+    def _append(self, entries: Iterable[Mapping[str, Any]]) -> None:
         for entry in entries:
             start = "\n" if self._text and not self._text.endswith("\n") else ""  # after a line cut off
             self._text += f"{start}{json.dumps({'time': time.time(), **entry})}\n"

@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from jobs.formats.metrics import certain_range
 from jobs.formats.notices import some
-from jobs.formats.run_files import RunFiles
-from jobs.formats.run_samples import scan
+from jobs.formats.run_files import RunFiles, scan
 from jobs.formats.run_tables import RunTask
 from jobs.scores.links import sign_blocks
 from jobs.scores.means import task_info
