@@ -6,7 +6,6 @@ paired test sees and a comparison of averages cannot. `tasks_and_power`: which c
 the damage, spread over all of them or sitting in one.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,29 +23,9 @@ from stats.planning import exact_power, task_power
 from stats.signflip import mcnemar_p
 from stats.tasks.combinations import Combine
 
-
-@dataclass(frozen=True)
-class Example:
-    """A variant of a baseline.
-
-    Attributes:
-        name: what to call it.
-        worse: b, items the baseline has right and the variant wrong.
-        better: c, the other way round.
-    """
-
-    name: str
-    worse: int
-    better: int
-
-    @property
-    def p(self) -> float:
-        """One-sided exact McNemar test."""
-        return mcnemar_p(self.worse, self.better)
-
-
 EXAMPLE_ITEMS, EXAMPLE_RIGHT = 2_000, 1_200
-EXAMPLES = (Example("variant A", 60, 30), Example("variant B", 225, 195))
+EXAMPLES = (("variant A", 60, 30), ("variant B", 225, 195))
+"""What to call a variant, and how many of the items are right to wrong in it and wrong to right (b, c)."""
 
 
 def introduction() -> Figure:
@@ -60,8 +39,8 @@ def introduction() -> Figure:
 
 
 def _accuracies(axes: Axes) -> None:
-    names = ("baseline", *(example.name for example in EXAMPLES))
-    right = [EXAMPLE_RIGHT, *(EXAMPLE_RIGHT - example.worse + example.better for example in EXAMPLES)]
+    names = ("baseline", *(name for name, _, _ in EXAMPLES))
+    right = [EXAMPLE_RIGHT, *(EXAMPLE_RIGHT - worse + better for _, worse, better in EXAMPLES)]
     shares = [100 * count / EXAMPLE_ITEMS for count in right]
     bars = axes.bar(names, shares, width=0.6, color=(COLOURS[6], COLOURS[0], COLOURS[0]))
     axes.bar_label(bars, fmt="%.1f", padding=2)
@@ -72,23 +51,14 @@ def _accuracies(axes: Axes) -> None:
 
 
 def _flips(axes: Axes) -> None:
-    places = np.arange(len(EXAMPLES))
-    worse = axes.bar(
-        places, [e.worse for e in EXAMPLES], width=0.55, color=COLOURS[1], label="right to wrong"
-    )
-    better = axes.bar(
-        places,
-        [-e.better for e in EXAMPLES],
-        width=0.55,
-        color=COLOURS[2],
-        hatch="//",
-        edgecolor="white",
-        label="wrong to right",
-    )
-    axes.bar_label(worse, labels=[str(e.worse) for e in EXAMPLES], padding=2)
-    axes.bar_label(better, labels=[str(e.better) for e in EXAMPLES], padding=2)
+    places, (_, worse, better) = np.arange(len(EXAMPLES)), zip(*EXAMPLES, strict=True)
+    left = axes.bar(places, worse, width=0.55, color=COLOURS[1], label="right to wrong")
+    hatched: Any = {"color": COLOURS[2], "hatch": "//", "edgecolor": "white", "label": "wrong to right"}
+    right = axes.bar(places, [-count for count in better], width=0.55, **hatched)
+    axes.bar_label(left, labels=[str(count) for count in worse], padding=2)
+    axes.bar_label(right, labels=[str(count) for count in better], padding=2)
     axes.axhline(0, color="black", linewidth=1)
-    axes.set_xticks(places, [f"{e.name}\np = {e.p:.2g}" for e in EXAMPLES])
+    axes.set_xticks(places, [f"{name}\np = {mcnemar_p(b, c):.2g}" for name, b, c in EXAMPLES])
     axes.set_yticks([-200, -100, 0, 100, 200], ["200", "100", "0", "100", "200"])
     axes.set_xlim(-0.6, len(EXAMPLES) - 0.4)
     axes.set_ylim(-270, 360)
@@ -103,28 +73,16 @@ FLIP_RATES = (0.03, 0.09, 0.20)
 DROPS: Floats = np.linspace(0.0, 0.03, 61)
 
 
-@dataclass(frozen=True)
-class PowerCurves:
-    """Power by true drop.
+def power_curves(flip_rate: float) -> tuple[Floats, Floats, Floats]:
+    """Power by true drop, for all drops that a flip rate allows; each of shape (n,).
 
-    Attributes:
-        flip_rate: p_flip.
-        drops: true drops, as shares, shape (n,).
-        paired: power of the exact one-sided McNemar test, shape (n,).
-        unpaired: power of the two-sample z-test on the same answers, shape (n,).
+    Returns:
+        The drops, as shares; the power of the exact one-sided McNemar test, and of the two-sample z-test on
+        the same answers.
     """
-
-    flip_rate: float
-    drops: Floats
-    paired: Floats
-    unpaired: Floats
-
-
-def power_curves(flip_rate: float) -> PowerCurves:
-    """Compute both powers for all drops that a flip rate allows."""
     drops = DROPS[flip_rate >= DROPS]
     paired = np.array([exact_power(ITEMS, float(drop), flip_rate, ALPHA) for drop in drops])
-    return PowerCurves(flip_rate, drops, paired, unpaired_power(drops, flip_rate))
+    return drops, paired, unpaired_power(drops, flip_rate)
 
 
 def unpaired_power(drops: Floats, flip_rate: float) -> Floats:
@@ -144,10 +102,11 @@ def paired_power() -> Figure:
     with plot_style():
         figure = new_figure()
         axes = figure.subplots()
-        for curves, colour, marker in zip(map(power_curves, FLIP_RATES), COLOURS, MARKERS, strict=False):
+        for rate, colour, marker in zip(FLIP_RATES, COLOURS, MARKERS, strict=False):
             style: Any = {"color": colour, "marker": marker, "markevery": (5, 10)}
-            axes.plot(100 * curves.drops, curves.paired, "-", **style)
-            axes.plot(100 * curves.drops, curves.unpaired, "--", **style, markerfacecolor="white")
+            drops, paired, unpaired = power_curves(rate)
+            axes.plot(100 * drops, paired, "-", **style)
+            axes.plot(100 * drops, unpaired, "--", **style, markerfacecolor="white")
         axes.axhline(ALPHA, color="#777777", linewidth=1)
         axes.text(2.98, ALPHA + 0.02, "level", ha="right", color="#555555")
         axes.set_xlim(0, 100 * DROPS[-1])
@@ -174,49 +133,31 @@ GRID_FLIPS: Ints = np.arange(10, 1_211, 10)
 GRID_NETS: Ints = np.arange(0, 161, 2)
 
 
-@dataclass(frozen=True)
-class PValueMap:
-    """One-sided p-values over a grid; NaN where so few flips allow no such drop.
+def p_value_map() -> tuple[Floats, Floats, Floats, Floats]:
+    """One-sided p-values for every number of flips and every net loss; NaN where no such drop is possible.
 
-    Attributes:
-        drops: in points, shape (n,).
-        flips: in percent of the items, shape (m,).
-        paired: exact McNemar test, shape (m, n).
-        unpaired: two-sample z-test, shape (m, n).
+    Returns:
+        Drops in points, shape (n,); flips in percent of the items, shape (m,); p by the exact McNemar test
+        and by the two-sample z-test, each of shape (m, n).
     """
-
-    drops: Floats
-    flips: Floats
-    paired: Floats
-    unpaired: Floats
-
-
-def p_value_map() -> PValueMap:
-    """Compute both tests for every number of flips and every net loss."""
     flips, nets = GRID_FLIPS[:, None], GRID_NETS[None, :]
     possible = nets <= flips
     paired = np.where(possible, binom.sf((flips + nets) // 2 - 1, flips, 0.5), np.nan)
     drop = nets / ITEMS
     mean = ACCURACY - drop / 2
     unpaired = ndtr(-drop / np.sqrt(2 * mean * (1 - mean) / ITEMS))
-    return PValueMap(
-        100.0 * GRID_NETS / ITEMS,
-        100.0 * GRID_FLIPS / ITEMS,
-        np.maximum(paired, SMALLEST),
-        np.where(possible, np.maximum(unpaired, SMALLEST), np.nan),
-    )
+    unpaired = np.where(possible, np.maximum(unpaired, SMALLEST), np.nan)
+    return 100.0 * GRID_NETS / ITEMS, 100.0 * GRID_FLIPS / ITEMS, np.maximum(paired, SMALLEST), unpaired
 
 
 def p_values() -> Figure:
     """Two maps with one colour scale; the line is p = .05."""
-    found = p_value_map()
+    drops, flips, paired, unpaired = p_value_map()
     with plot_style():
         figure = new_figure(WIDE, HEIGHT)
         panels = figure.subplots(1, 2, sharey=True)
-        for axes, values, title in zip(
-            panels, (found.paired, found.unpaired), ("paired: exact McNemar", "unpaired: z-test"), strict=True
-        ):
-            mesh = _map(axes, found, values, title)
+        _map(panels[0], (drops, flips, paired), "paired: exact McNemar")
+        mesh = _map(panels[1], (drops, flips, unpaired), "unpaired: z-test")
         panels[0].set_ylabel("flips (% of items)")
         bar = figure.colorbar(mesh, ax=list(panels), pad=0.02)
         bar.set_label(f"one-sided p, {ITEMS:,} items")
@@ -226,18 +167,11 @@ def p_values() -> Figure:
     return figure
 
 
-def _map(axes: Axes, found: PValueMap, values: Floats, title: str) -> QuadMesh:
+def _map(axes: Axes, grid: tuple[Floats, Floats, Floats], title: str) -> QuadMesh:
     axes.set_facecolor("#bbbbbb")
-    mesh = axes.pcolormesh(
-        found.drops,
-        found.flips,
-        values,
-        norm=LogNorm(SMALLEST, 1.0),
-        cmap="viridis",
-        shading="nearest",
-        rasterized=True,
-    )
-    line = axes.contour(found.drops, found.flips, values, levels=[0.05], colors="black", linewidths=2.2)
+    look: Any = {"cmap": "viridis", "shading": "nearest", "rasterized": True}
+    mesh = axes.pcolormesh(*grid, norm=LogNorm(SMALLEST, 1.0), **look)
+    line = axes.contour(*grid, levels=[0.05], colors="black", linewidths=2.2)
     axes.clabel(line, fmt={0.05: "p = .05"}, fontsize=13, inline_spacing=8)
     axes.text(0.97, 0.02, "fewer flips than that drop", transform=axes.transAxes, ha="right", fontsize=11)
     axes.grid(visible=False)
