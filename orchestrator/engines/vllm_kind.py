@@ -41,11 +41,8 @@ def vllm_options() -> frozenset[str]:
         return frozenset()
     classes = [node for node in ast.parse(source.read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
     fields = next((node.body for node in classes if node.name == "EngineArgs"), [])
-    return frozenset(
-        node.target.id
-        for node in fields
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-    )
+    names = (node.target for node in fields if isinstance(node, ast.AnnAssign))
+    return frozenset(name.id for name in names if isinstance(name, ast.Name))
 
 
 @cache

@@ -16,9 +16,6 @@ from orchestrator.workers.block_queue import BlockQueue
 from orchestrator.workers.failure_policy import FailedLoads
 from orchestrator.workers.replica import Job, Replica
 
-Event = dict[str, Any]
-"""An event as JSON values; "event" names its kind."""
-
 MAX_BLOCKS_IN_FLIGHT = 64  # per replica
 SECONDS_TO_CLOSE = 15.0
 SECONDS_WITHOUT_ROOM = 600.0
@@ -125,7 +122,7 @@ class ReplicaSlots:
         max_replicas: int | None,  # that may run at once; None for as many as there is room for
         nodes: Nodes,  # which may have room for one more
         progress: SweepProgress,  # to keep
-        log: Callable[[Event], None],  # gets an event for every replica started, loaded, lost or closed
+        log: Callable[[dict[str, Any]], None],  # gets events as JSON values; "event" names the kind
     ) -> None:
         self.work = {one.job.variant.name: one for one in work}
         self.nodes, self.progress, self.log = nodes, progress, log
