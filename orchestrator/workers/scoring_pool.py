@@ -29,10 +29,11 @@ MOST_STARTS = 3  # without a result and without a sample to blame
 MOST_BYTES = 1 << 28  # of one message of results
 FORGED = (EOFError, OSError, ValueError, TypeError, AttributeError, LookupError)
 """What receiving raises when the process has ended, or sent what the protocol does not know."""
-CODE = """
+CODE = "from orchestrator.workers.scoring_process import main; main()"
+SANDBOXED_CODE = """
 import sys
 from orchestrator.workers.sandbox import begin
-sandbox = begin(sys.argv[3]) if len(sys.argv) > 3 else None  # before anything starts a thread
+sandbox = begin(sys.argv[3])  # before anything starts a thread
 from orchestrator.workers.scoring_process import main
 main(sandbox)
 """
@@ -57,17 +58,18 @@ class _Process:
         if self._process is not None and self._process.poll() is None:
             return
         self.end()
-        further, variables = [], dict(os.environ)
+        code, further, variables = CODE, [], dict(os.environ)
         if self._sandboxed:
             own = self._until_the_end.enter_context(temporary_folder())
             own.chmod(0o711)  # the sandbox is another user's
             (own / "code").mkdir(mode=0o700)
-            further, variables = [str(own / "code")], environment(str(own / "code"))
+            code, further = SANDBOXED_CODE, [str(own / "code")]
+            variables = environment(further[0])
         ours, theirs = Pipe()
         memory = os.memfd_create("lldeg-scoring")
         os.ftruncate(memory, COUNTER_BYTES)
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter and fixed words
-            [sys.executable, "-c", CODE, str(theirs.fileno()), str(memory), *further],
+            [sys.executable, "-c", code, str(theirs.fileno()), str(memory), *further],
             pass_fds=(theirs.fileno(), memory),
             env={**variables, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             stdin=subprocess.DEVNULL,

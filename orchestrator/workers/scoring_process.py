@@ -106,7 +106,7 @@ def _send(connection: Connection, message: Any) -> None:
     connection.send_bytes(json.dumps(message).encode())
 
 
-def main(sandbox: Sandbox | None) -> None:
+def main(sandbox: Sandbox | None = None) -> None:
     """Serve on the descriptors that the replica has passed on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C ends the driver, which ends the replicas
     connection, counter = Connection(int(sys.argv[1])), shared_counter(int(sys.argv[2]))
