@@ -14,7 +14,7 @@ from jobs.analysis.pairing import Pairing, pair_up
 from jobs.analysis.policy import Decision
 from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.notices import Notice, NoticeCode, joined, once, some
-from jobs.formats.samples import PairBy, Temperature, temperatures_text
+from jobs.formats.samples import Temperature, temperatures_text
 from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError
@@ -31,17 +31,17 @@ DEGRADED, UNDECIDED = 1, 3
 """Exit statuses."""
 
 FEW_ITEMS = 30
+# Warnings about the input that keep a gate from passing: something that was evaluated was not compared
 INCOMPLETE = {
     NoticeCode.CUT_SHORT,
     NoticeCode.UNREADABLE_FILES,
     NoticeCode.MISSING_VARIANT,
     NoticeCode.LEFT_OUT,
 }
-"""Warnings about the input that keep a gate from passing: something that was evaluated was not compared."""
+# Warnings about a pairing for which --strict refuses it: more than the models differs
 STRICTLY_REFUSED = {NoticeCode.MIXED_PROMPTS, NoticeCode.MIXED_SOFTWARE, NoticeCode.MIXED_HARDWARE}
-"""Warnings about a pairing for which --strict refuses it: more than the models differs."""
+# Warnings that the looks of a run may not be those of its plan, so that their levels may not hold
 UNSOUND = {NoticeCode.LOOKS_REDRAWN, NoticeCode.LOOKS_DIFFER, NoticeCode.LOOKS_MISSING}
-"""Warnings that the looks of a run may not be those of its plan, so that their levels may not hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,11 +72,6 @@ class Analysis:
     finished: bool = False  # such a run asked for the samples that its decisions had left out, too
     samples_digest: str | None = None
     decision: Decision | None = None  # of the policy, if there is one
-
-    @property
-    def paired_by(self) -> PairBy:
-        """What tells that the items of two models are the same."""
-        return self.scores.paired_by or "id"
 
     @property
     def unsound(self) -> Notice | None:

@@ -19,14 +19,12 @@ from stats.results import Comparison
 from stats.tasks.combinations import BY_NAME
 from stats.verdict import Verdict
 
+# Warnings that keep a release from passing: something that was to be judged could not be
 FAILS_CLOSED = INCOMPLETE | {NoticeCode.NOT_COMPARED, NoticeCode.MISSING_TEMPERATURE}
-"""Warnings that keep a release from passing: something that was to be judged could not be."""
-
 ALL = "*"
 UNNAMED = Rule(require="watched")
 
-Question = tuple[VariantResult, Demand, list[TaskTable]]
-"""One case before its test, with the tasks that it is about."""
+Question = tuple[VariantResult, Demand, list[TaskTable]]  # a case before its test, and its tasks
 
 
 def decide_release(policy: Policy, analysis: Analysis) -> Decision:

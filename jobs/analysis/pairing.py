@@ -20,13 +20,10 @@ from stats.arrays import Floats, Ints
 from stats.scores import MissingAnswers, TaskScores
 
 MOST_ITEMS = 30  # bits of the number of an item that no file lists; those before them tell its task
+# Least share of items that pair if two tools have asked the same questions, but for failed answers
 FULL_SHARE = 0.95
-"""Least share of items that pair if two tools have asked the same questions, but for failed answers."""
-
+# Share of answers that makes a warning if they are cut or empty: fewer change the score by less than a point
 LEAST_SHARE = 0.01
-"""Share of a model's answers that makes a warning if the limit of tokens ended them, or they are empty: fewer
-change the score by less than one point, the default margin."""
-
 SIDES = (0, 1)  # baseline and variant
 
 

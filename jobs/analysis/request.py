@@ -48,24 +48,16 @@ class AnalyzeRequest:
     input's choice. `stats.results.Settings` explains those that it has, too. With a policy, its `max_missing`
     takes the place of `min_common`.
 
-    Attributes:
-        metrics: metric by task, group or pattern ("*"); empty for the defaults.
-        where: for score tables, the value that a column must have.
-        scales: direction and range of tasks, and margins in a metric's own unit.
-        columns: which columns of JSON Lines and CSV files mean what, if the user says so.
-        policy: of a release. It decides, and brings its level and its margin.
-        margin: largest acceptable drop as a share of the range.
-
     Raises:
         PolicyError: level or margin are those of the policy, and others are given, too.
     """
 
-    metrics: Mapping[str, str] = field(default_factory=dict)
-    where: Mapping[str, str] = field(default_factory=dict)
-    scales: ScaleOptions = AS_READ
-    columns: Columns | None = None
-    policy: Policy | None = None
-    margin: float | None = None
+    metrics: Mapping[str, str] = field(default_factory=dict)  # by task, group or pattern ("*")
+    where: Mapping[str, str] = field(default_factory=dict)  # the value that a column of a table must have
+    scales: ScaleOptions = AS_READ  # direction and range of tasks, and margins in a metric's own unit
+    columns: Columns | None = None  # which columns of JSON Lines and CSV files mean what
+    policy: Policy | None = None  # of a release; it decides, and brings its level and its margin
+    margin: float | None = None  # largest acceptable drop as a share of the range
     baseline: Annotated[
         str | None, Option(metavar="NAME", help="Baseline; default: the sweep's, else the first.")
     ] = None

@@ -24,15 +24,14 @@ from stats.arrays import Floats
 from stats.results import TABLES_ONLY, Comparison
 
 TOTAL = "all"
+# The contract of verdicts.json, in its order
 FIELDS = tuple(f.name for f in fields(Comparison) if f.name not in {*TABLES_ONLY, "task", "tasks"})
-"""The contract of verdicts.json, in its order."""
-
+# Of a comparison, in decision.json
 CASE_FIELDS = (
     "items", "baseline_score", "variant_score", "drop", "drop_interval_decision", "worse", "better",
     "p_pooled", "p_joint", "p_adjusted", "p_noninferior", "margin", "margin_unit",
 )  # fmt: skip
-"""Of a comparison, in decision.json."""
-
+# Pairs that are two columns in a table
 SPREAD = {
     "reruns": ("baseline_reruns", "variant_reruns"),
     "drop_interval": ("drop_low", "drop_high"),
@@ -42,8 +41,6 @@ SPREAD = {
     "missing_answers": ("baseline_missing", "variant_missing"),
     "failed_answers": ("baseline_failed", "variant_failed"),
 }
-"""Pairs that are two columns in a table."""
-
 Row = dict[str, Any]
 
 
@@ -81,7 +78,7 @@ def verdicts(analysis: Analysis) -> Row:
         "baseline": analysis.baseline,
         "missing": analysis.settings.missing,
         "certify": analysis.settings.certify,
-        "pair_by": analysis.paired_by,
+        "pair_by": analysis.scores.paired_by or "id",
         "stopping": stopping,
         "samples_digest": analysis.samples_digest,
         "warnings": [notice.text for notice in analysis.warnings],
@@ -302,8 +299,8 @@ def standard_error(scores: Sequence[Floats], bounds: Sequence[tuple[float, float
     return float(np.sqrt(weighted) / sum(values.size for values in scores))
 
 
+# What a spreadsheet takes for the beginning of a formula, some after space or in full width
 FORMULA = re.compile(r"\s*[=+\-@＝＋－＠]|[\t\r]")
-"""What a spreadsheet takes for the beginning of a formula, some after space or in full width."""
 
 
 def csv_text(rows: Sequence[Row]) -> str:

@@ -2,11 +2,9 @@
 
 looks.jsonl has a first line, then one for every look that was taken; lines are only ever added. Looks can be
 taken again from the samples, but samples that were lost after a look and redrawn would give it another
-outcome: a second draw, for which no test holds its level. So every line has a digest of the scores that its
-look has used, and a second line for the same look tells that its answers were lost or have changed.
-
-looks.json has every look with its statistics and boundaries, for people and other programs. Neither of them
-decides anything: verdicts come from the samples.
+outcome, for which no test holds its level. So every line has a digest of the scores that its look has used,
+and a second line for the same look tells that its answers were lost or have changed. looks.json has every
+look with its statistics and boundaries. Neither decides anything: verdicts come from the samples.
 """
 
 import json
@@ -24,9 +22,8 @@ from orchestrator.rundir.store import LEDGER, LOOKS, RunStore
 from stats.sequential.monitor import Course
 
 Key = tuple[str, float, int]  # variant, temperature and number of a look
+# Of a look: `scores`, a digest of those it has used (None if they are lost), and the `verdict` reached
 Facts = Mapping[str, str | None]
-"""Of a look: `scores`, a digest of those it has used (None if they are lost), and the `verdict` reached."""
-
 LOST: Facts = {"scores": None, "verdict": None}
 
 FORMAT = 1  # of looks.json
