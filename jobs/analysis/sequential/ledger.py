@@ -24,7 +24,6 @@ from stats.sequential.monitor import Course
 Key = tuple[str, float, int]  # variant, temperature and number of a look
 # Of a look: `scores`, a digest of those it has used (None if they are lost), and the `verdict` reached
 Facts = Mapping[str, str | None]
-LOST: Facts = {"scores": None, "verdict": None}
 
 FORMAT = 1  # of looks.json
 CLOSE = 1e-6  # relative difference up to which numbers are the same: machines add up in different orders
@@ -104,25 +103,17 @@ class Ledger:
             and facts["scores"] not in digests.get(key[:2], ())[key[2] - 1 : key[2]]
         ]
 
-    def begin(self, *, late: bool) -> None:
-        """Write the first line, which tells a ledger without looks yet from one that was lost.
-
-        It says whether there were answers before.
-        """
-        self._append([{"begins_late": late}])
-
     def add(self, looks: Mapping[Key, Facts]) -> None:
         """Record the looks that are not on record as they are.
 
         Raises:
             OSError: the storage fails; the next call tries again.
         """
-        new = ((key, facts) for key, facts in looks.items() if self.looks.get(key) != facts)
-        self._append(
-            {"variant": key[0], "temperature": key[1], "look": key[2], **facts} for key, facts in new
-        )
+        new = [(*key, facts) for key, facts in looks.items() if self.looks.get(key) != facts]
+        self.write({"variant": v, "temperature": t, "look": look, **facts} for v, t, look, facts in new)
 
-    def _append(self, entries: Iterable[Mapping[str, Any]]) -> None:
+    def write(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        """Add lines, the first of which tells a ledger without looks yet from one that was lost."""
         for entry in entries:
             start = "\n" if self._text and not self._text.endswith("\n") else ""  # after a line cut off
             self._text += f"{start}{json.dumps({'time': time.time(), **entry})}\n"

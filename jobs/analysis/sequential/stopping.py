@@ -134,9 +134,9 @@ class SequentialPolicy(StoppingPolicy):
         is_lost = known is None or (not ledger and bool(self._run.manifest.get("ledger")))
         is_late = is_lost and self._monitor.has_answers()
         if not ledger or (is_late and not ledger.begins_late):
-            ledger.begin(late=is_late)
+            ledger.write([{"begins_late": is_late}])
         if lost:
-            ledger.add(dict.fromkeys(lost, records.LOST))
+            ledger.add({key: {"scores": None, "verdict": None} for key in lost})
             self._warn(
                 f"answers that looks have used ({records.labels(lost)}) are lost and generated again: "
                 "`lldeg analyze` will say so (looks-redrawn), and no gate will let the run pass"
