@@ -5,7 +5,7 @@ cell, formula or mention of a person begins in it.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from jobs.analysis.compare import Analysis
 from jobs.text import tables
@@ -22,7 +22,21 @@ SPECIAL = "\\|`*_[]#~"
 
 def markdown(analysis: Analysis, *, all_tasks: bool = False) -> str:
     """The verdicts, and the decision of a policy if there is one, as a Markdown document."""
-    return "\n".join(_parts(analysis, all_tasks=all_tasks)) + "\n"
+    parts = [f"**{escaped(headline(analysis))}**\n"]
+    if (decision := analysis.decision) is not None:
+        parts += [f"- {escaped(reason.text)}" for reason in decision.reasons]
+        parts += ["", _table(CASE_HEADER, case_rows(decision))]
+    parts.append(_table(*tables.verdict_table(analysis, wide=True)))
+    parts.append(_folded("What the verdicts mean", [terms(analysis), *meanings(analysis)]))
+    if warnings := shown_warnings(analysis.warnings):
+        parts.append(_folded(f"Warnings ({len(warnings)})", warnings))
+    if gaps := gap_lines(analysis.results, tables.MOST_GAPS):
+        parts.append(_folded(tables.GAPS, gaps))
+    shown = tables.task_tables(analysis, all_tasks=all_tasks)[:MOST_TABLES]
+    parts += [_details(title, _table(tables.TASK_HEADER, rows)) for title, rows in shown]
+    if hidden := tables.hidden_note(analysis, shown):
+        parts.append(escaped(hidden))
+    return "\n".join(parts) + "\n"
 
 
 def escaped(text: str) -> str:
@@ -30,26 +44,6 @@ def escaped(text: str) -> str:
     whole = clean(text)
     safe = "".join(ENTITIES.get(char, f"\\{char}" if char in SPECIAL else char) for char in whole)
     return re.sub(r"(?i)(https?|ftp)(://)|(www)(\.)", r"\1\3<!-- -->\2\4", safe)  # no link of its own
-
-
-def _parts(analysis: Analysis, *, all_tasks: bool) -> Iterator[str]:
-    yield f"**{escaped(headline(analysis))}**\n"
-    if (decision := analysis.decision) is not None:
-        for reason in decision.reasons:
-            yield f"- {escaped(reason.text)}"
-        yield ""
-        yield _table(CASE_HEADER, case_rows(decision))
-    yield _table(*tables.verdict_table(analysis, wide=True))
-    yield _folded("What the verdicts mean", [terms(analysis), *meanings(analysis)])
-    if warnings := shown_warnings(analysis.warnings):
-        yield _folded(f"Warnings ({len(warnings)})", warnings)
-    if gaps := gap_lines(analysis.results, tables.MOST_GAPS):
-        yield _folded(tables.GAPS, gaps)
-    shown = tables.task_tables(analysis, all_tasks=all_tasks)[:MOST_TABLES]
-    for title, rows in shown:
-        yield _details(title, _table(tables.TASK_HEADER, rows))
-    if hidden := tables.hidden_note(analysis, shown):
-        yield escaped(hidden)
 
 
 def _folded(title: str, lines: Sequence[str]) -> str:

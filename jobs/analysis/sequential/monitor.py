@@ -100,7 +100,10 @@ class RunMonitor:
             blocks = None if labels is None else labels[order]
             tasks.append(table.at(order))
             planned.append(PlannedTask(name, items, blocks, bounded=table.info.bounds is not None))
-            self.seeds[name] = _seeds_of(run, name)
+            own: dict[float, list[int]] = {}
+            for temperature, seed in run.tasks[name]["reruns"]:
+                own.setdefault(float(temperature or 0.0), []).append(NO_SEED if seed is None else seed)
+            self.seeds[name] = {t: np.array(sorted(seeds), dtype=np.int64) for t, seeds in own.items()}
         self.tasks = tuple(tasks)
         has = {place: [table.info.name for table in self.tasks_at(place[1])] for place in self.places}
         try:
@@ -295,13 +298,6 @@ def _empty_tables(run: RunFiles, entry: StoppingEntry) -> list[TaskTable]:
         bounds = info.bounds if info.stated.bounds else certain_range(info.metric)
         settled.append(replace(table, info=replace(info, bounds=bounds)))
     return settled
-
-
-def _seeds_of(run: RunFiles, task: str) -> Mapping[float, Ints]:
-    seeds: dict[float, list[int]] = {}
-    for temperature, seed in run.tasks[task]["reruns"]:
-        seeds.setdefault(float(temperature or 0.0), []).append(NO_SEED if seed is None else seed)
-    return {temperature: np.array(sorted(found), dtype=np.int64) for temperature, found in seeds.items()}
 
 
 def _differences(baseline: Floats, variant: Floats, task: TaskInfo) -> tuple[Floats, Floats]:
