@@ -8,14 +8,11 @@ knows a statistic by name unless it needs its exact distribution.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from stats.arrays import Floats, Ints
-
-if TYPE_CHECKING:
-    from stats.tasks.combine import TaskNulls
 
 Combine: TypeAlias = Literal["pooled", "max-drop", "fisher", "joint", "any"]
 """The tests over all tasks: all items together; the largest standardised drop of a task; Fisher's sum; the
@@ -34,8 +31,6 @@ class Statistic:
     term: Callable[[Rows, float, Callable[[], Floats]], Rows]
     join: np.ufunc  # how contributions come together: np.add or np.maximum
     start: float  # what is joined to the first one
-    # from the exact distributions of tasks that share nothing, at least two of which differ
-    p_value: "Callable[[TaskNulls], float]"
 
     def add(self, values: Floats, sums: Floats, scale: float, log_tails: Callable[[], Floats]) -> None:
         """Join what a task contributes to the values of all rows, in place."""
@@ -59,31 +54,11 @@ class Combination:
 
 
 COMBINATIONS = (
+    Combination("pooled", "pooled", Statistic(lambda sums, _scale, _logs: sums, np.add, 0.0)),
     Combination(
-        "pooled",
-        "pooled",
-        Statistic(lambda sums, _scale, _logs: sums, np.add, 0.0, lambda nulls: nulls.pooled.p),
+        "max-drop", "max drop", Statistic(lambda sums, scale, _logs: sums / scale, np.maximum, -np.inf)
     ),
-    Combination(
-        "max-drop",
-        "max drop",
-        Statistic(
-            lambda sums, scale, _logs: sums / scale,
-            np.maximum,
-            -np.inf,
-            lambda nulls: nulls.max_drop_p(nulls.largest_drop),
-        ),
-    ),
-    Combination(
-        "fisher",
-        "Fisher",
-        Statistic(
-            lambda _sums, _scale, log_tails: -log_tails(),
-            np.add,
-            0.0,
-            lambda nulls: nulls.fisher.tail(nulls.fisher_sum),
-        ),
-    ),
+    Combination("fisher", "Fisher", Statistic(lambda _sums, _scale, logs: -logs(), np.add, 0.0)),
     Combination("joint", "joint"),
     Combination("any", "any", keeps_level=False),
 )

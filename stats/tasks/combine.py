@@ -98,39 +98,42 @@ def combine_tasks(
         alike = {combination.name: pooled.p for combination in COMBINATIONS}
         return Combined(pooled, alike, chi_square_p(-pooled.log_p, len(sums)), pooled.method)
     tables = [NullTable(sums[task], draws, [seed, task], splits=split[task]) for task in moving]
-    nulls = TaskNulls(pooled, tables)
-    p = {name: statistic.p_value(nulls) for name, statistic in STATISTICS.items()}
-    p |= {"joint": _joint_p_value(nulls, p, draws, seed), "any": smallest(p)}
+    fisher = FisherSum([term_of(table.tails, table.chances) for table in tables])
+    fisher_sum = -float(np.log([table.p for table in tables]).sum())
+    drop, drop_tail = max(table.observed / table.scale for table in tables), partial(_max_drop_tail, tables)
+    p: dict[Combine, float] = {
+        "pooled": pooled.p,
+        "max-drop": drop_tail(drop),
+        "fisher": fisher.tail(fisher_sum),
+    }
+    found: dict[Combine, tuple[float, Callable[[float], float]]] = {
+        "pooled": (pooled.statistic, lambda value: float(np.exp(pooled.log_tail(value)))),
+        "max-drop": (drop, drop_tail),
+        "fisher": (fisher_sum, fisher.tail_in_body),
+    }
+    p |= {"joint": _joint_p_value(tables, found, p, draws, seed), "any": smallest(p)}
     exact = pooled.method == "exact" and all(table.exact for table in tables)
-    chi_square = chi_square_p(nulls.fisher_sum, len(sums))
-    return Combined(pooled, p, chi_square, "exact" if exact else "monte-carlo")
+    return Combined(pooled, p, chi_square_p(fisher_sum, len(sums)), "exact" if exact else "monte-carlo")
 
 
-class TaskNulls:
-    """The null distributions of the sums of tasks that share nothing, with the statistics found.
-
-    Of the sum over all tasks, of each task in which anything differs, at least two, and of Fisher's sum, with
-    Σ −ln p_t found; the largest standardised drop found is max_t S_t/√Σd².
-    """
-
-    def __init__(self, pooled: SignFlipTest, tables: Sequence[NullTable]) -> None:
-        self.pooled: SignFlipTest = pooled
-        self.tables = tables
-        self.fisher: FisherSum = FisherSum([term_of(table.tails, table.chances) for table in tables])
-        self.fisher_sum: float = -float(np.log([table.p for table in tables]).sum())
-        self.largest_drop: float = max(table.observed / table.scale for table in tables)
-
-    def max_drop_p(self, largest: float) -> float:
-        """P(max_t Z_t ≥ largest) = 1 − Π_t P(Z_t < largest), with Z_t = S_t/√Σd²."""
-        with np.errstate(divide="ignore"):
-            below = [np.log1p(-min(1.0, table.tail(largest * table.scale))) for table in self.tables]
-        return max(float(-np.expm1(sum(map(float, below)))), SMALLEST_P)
+def _max_drop_tail(tables: Sequence[NullTable], largest: float) -> float:
+    """P(max_t Z_t ≥ largest) = 1 − Π_t P(Z_t < largest), with Z_t = S_t/√Σd²."""
+    with np.errstate(divide="ignore"):
+        below = [np.log1p(-min(1.0, table.tail(largest * table.scale))) for table in tables]
+    return max(float(-np.expm1(sum(map(float, below)))), SMALLEST_P)
 
 
-def _joint_p_value(nulls: TaskNulls, p_values: Mapping[Combine, float], draws: int, seed: int) -> float:
+def _joint_p_value(
+    tables: Sequence[NullTable],
+    found: Mapping[Combine, tuple[float, Callable[[float], float]]],
+    p_values: Mapping[Combine, float],
+    draws: int,
+    seed: int,
+) -> float:
     """P(the smallest of the p-values of pooled, max-drop and Fisher is as small as found).
 
-    (r + 1)/(B + 1), at least the smallest of the three; or the union bound where that is tiny.
+    (r + 1)/(B + 1), at least the smallest of the three; or the union bound where that is tiny. Of each test
+    there is the statistic found, and the p-value of any other.
     """
     least = smallest(p_values)
     bound = len(SMALLEST_OF) * least
@@ -138,18 +141,13 @@ def _joint_p_value(nulls: TaskNulls, p_values: Mapping[Combine, float], draws: i
         return bound
     rng = np.random.default_rng(seed)
     drawn = {name: np.full(draws, STATISTICS[name].start) for name in SMALLEST_OF}
-    for table in nulls.tables:
+    for table in tables:
         places = table.draw(rng, draws)
         log_tails = partial(table.log_tails, places)
         for name, values in drawn.items():
             STATISTICS[name].add(values, table.support[places], table.scale, log_tails)
-    tails: dict[Combine, tuple[float, Callable[[float], float]]] = {
-        "pooled": (nulls.pooled.statistic, lambda value: float(np.exp(nulls.pooled.log_tail(value)))),
-        "max-drop": (nulls.largest_drop, nulls.max_drop_p),
-        "fisher": (nulls.fisher_sum, nulls.fisher.tail_in_body),
-    }
     hits = np.zeros(draws, dtype=bool)
-    for name, (observed, tail) in tails.items():
+    for name, (observed, tail) in found.items():
         limit = observed if p_values[name] == least else _critical(drawn[name], tail, least)
         if np.isfinite(limit):
             hits |= drawn[name] >= limit - 1e-9 * max(1.0, abs(limit))
