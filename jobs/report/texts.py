@@ -91,28 +91,17 @@ class Texts:
 
 
 def _answers(rows: pa.Table, metric: str, *, are_likelihoods: bool) -> Iterator[Answer]:
-    seeds, errors, texts = (_values(rows, name) for name in ("seed", "error", "response"))
-    scores = _values(rows, "scores", metric)
-    extracted = _values(rows, "filtered", metric.partition(",")[2])
-    for seed, score, error, text, part in zip(seeds, scores, errors, texts, extracted, strict=True):
+    flat = rows.flatten()
+    names = ("seed", f"scores.{metric}", "error", "response", f"filtered.{metric.partition(',')[2]}")
+    known, absent = set(flat.column_names), [None] * flat.num_rows
+    columns = [flat[name].to_pylist() if name in known else absent for name in names]
+    for seed, score, error, text, part in zip(*columns, strict=True):
         if error is not None:
             yield seed, score, f"[no answer: {error}]", None
         elif are_likelihoods:
             yield seed, score, _likelihoods(text), None
         else:
             yield seed, score, text, None if part == text else part
-
-
-def _values(table: pa.Table, column: str, part: str | None = None) -> list[Any]:
-    """A column, or a part of a column of structs; None in every row where there is none."""
-    if column not in table.column_names:
-        return [None] * table.num_rows
-    if part is None:
-        return list(table[column].to_pylist())
-    kind = table.schema.field(column).type
-    if not pa.types.is_struct(kind) or kind.get_field_index(part) < 0:
-        return [None] * table.num_rows
-    return list(pc.struct_field(table[column], part).to_pylist())
 
 
 def _hits(tables: Sequence[pa.Table], columns: Sequence[str], needle: str) -> Items:
