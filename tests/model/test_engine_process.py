@@ -7,6 +7,7 @@ import psutil
 import pytest
 from standin.command import ROOT, wait_for
 from standin.files import write_sweep
+from standin.preloaded import ADDRESS
 from standin.rows import events
 
 pytestmark = pytest.mark.model
@@ -47,6 +48,7 @@ def living(processes):
 def test_nothing_is_left_of_a_killed_replica(tmp_path, llama, command, monkeypatch):
     """Neither vLLM's engine process nor its workers, also where Ray does not see to that."""
     monkeypatch.setenv("RAY_process_group_cleanup_enabled", "0")
+    monkeypatch.delenv(ADDRESS)  # a forked process leaves the group of the one that it stands for
     env = {**OWN_PROCESS, "VLLM_CPU_OMP_THREADS_BIND": "0|1"}
     parallel = {"tensor_parallel_size": 2, "distributed_executor_backend": "mp"}
     run = tmp_path / "run"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+from standin import preloaded
 from standin.command import ROOT
 from standin.watchdog import MARK
 
@@ -104,7 +105,8 @@ class Cluster:
         environment = {
             "PATH": f"{self._bin}:/usr/bin:/bin",
             "HOME": os.environ.get("HOME", "/"),
-            "PYTHONPATH": str(ROOT / "tests"),
+            "PYTHONPATH": f"{ROOT / 'tests'}:{preloaded.WARM}",
+            preloaded.ADDRESS: os.environ[preloaded.ADDRESS],
             "HF_HUB_OFFLINE": "1",
             MARK: os.environ[MARK],
             "RAY_AUTH_MODE": "token",

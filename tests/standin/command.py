@@ -13,11 +13,11 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN = """import signal
+RUN = "from jobs.__main__ import main; main()"
+HEARING = f"""import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have had it ignored
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # likewise, by nohup
-from jobs.__main__ import main
-main()"""
+{RUN}"""
 
 
 @dataclass
@@ -33,13 +33,13 @@ class Command:
     environment: dict = field(default_factory=dict)
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
-    def start(self, *arguments, cwd):
+    def start(self, *arguments, cwd, program=HEARING):
         """Start lldeg in a process group of its own, as a terminal does."""
         path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
         ray_folder = os.environ.get("RAY_TMPDIR", str(self.ray_folder))  # set where no Ray may be started
         own = {"PYTHONPATH": path, "RAY_TMPDIR": ray_folder, "LLDEG_TEST": self.mark}
         return subprocess.Popen(
-            [sys.executable, "-c", RUN, *map(str, arguments)],
+            [sys.executable, "-c", program, *map(str, arguments)],
             cwd=cwd,
             env=os.environ | own | self.environment,
             stdout=subprocess.PIPE,
@@ -50,7 +50,7 @@ class Command:
 
     def run(self, *arguments, cwd, timeout=600):
         """Run lldeg to its end; returns (exit status, standard output, standard error)."""
-        process = self.start(*arguments, cwd=cwd)
+        process = self.start(*arguments, cwd=cwd, program=RUN)
         try:
             return finish(process, timeout)
         except subprocess.TimeoutExpired:

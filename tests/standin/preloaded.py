@@ -1,0 +1,210 @@
+"""A process that has imported the libraries of a sweep once, and is forked whenever another one needs them.
+
+`standin/warm/sitecustomize.py` is the other side. What is forked is a process like any other: it has its own
+exit status, signals and death, /proc shows its own variables, and it imports lldeg's code itself, from where
+its own path leads. It dies with the process whose part it has taken. Ray it imports itself as well, which
+reads its variables when it is imported.
+"""
+
+import array
+import ctypes
+import fcntl
+import gc
+import importlib
+import json
+import os
+import runpy
+import selectors
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+import time
+import types
+from contextlib import suppress
+from pathlib import Path
+
+WARM = Path(__file__).parent / "warm"
+ADDRESS = "LLDEG_PRELOADED"
+LENGTH, MOST_FILES = 8, 250  # bytes of a number; files the kernel passes on at once
+ROOM = 1 << 15  # bytes more than now that a process's variables may take
+LIBRARIES = ("grpc", "lm_eval.tasks", "requests", "scipy.optimize", "scipy.stats", "transformers", "typer")
+ENGINE = (
+    "vllm.entrypoints.llm",
+    "vllm.lora.request",
+    "vllm.model_executor.models.llama",
+    "vllm.renderers.hf",
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.worker.cpu_worker",
+)
+
+
+def start(folder, kind):
+    """Start the process for a kind of tests, unless a worker of the tests has; returns its address."""
+    address = folder / kind
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not address.exists():
+            room = {"LLDEG_ROOM": "x" * ROOM, "OMP_NUM_THREADS": "1"}
+            with (folder / f"{kind}.log").open("w") as log:
+                process = subprocess.Popen(
+                    [sys.executable, __file__, address, kind],
+                    env=os.environ | room,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                )
+            while not address.exists():
+                assert process.poll() is None, (folder / f"{kind}.log").read_text()
+                time.sleep(0.1)
+    return address
+
+
+def serve(listener):
+    """Fork for whoever asks; returns in the forked process, with what it is to be.
+
+    Returns:
+        the request, and the files that belong to it.
+    """
+    selector = selectors.DefaultSelector()
+    selector.register(listener, selectors.EVENT_READ)
+    while True:
+        for key, _ in selector.select():
+            if key.fileobj is not listener:
+                end(selector, *key.data)
+                continue
+            connection, _ = listener.accept()
+            request, files = receive(connection)
+            if not (child := os.fork()):
+                return request, files
+            for number in files:
+                os.close(number)
+            handle = os.pidfd_open(child)
+            for one in (connection, handle):
+                selector.register(one, selectors.EVENT_READ, (connection, child, handle))
+
+
+def receive(connection):
+    """A request, and the files that came with it."""
+    head, rights, _, _ = connection.recvmsg(LENGTH, socket.CMSG_SPACE(4 * MOST_FILES))
+    files = array.array("i")
+    for _, _, data in rights:
+        files.frombytes(data[: len(data) - len(data) % 4])
+    message = b""
+    while len(message) < int.from_bytes(head, "big"):
+        message += connection.recv(1 << 16)
+    return json.loads(message), list(files)
+
+
+def end(selector, connection, child, handle):
+    """Once a forked process has ended, or whoever it stands for, so has the other."""
+    if connection.fileno() < 0:
+        return  # both ended at once
+    selector.unregister(connection)
+    selector.unregister(handle)
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
+    with suppress(OSError):
+        connection.send(os.waitstatus_to_exitcode(status).to_bytes(LENGTH, "big", signed=True))
+    connection.close()
+    os.close(handle)
+
+
+def become(request, files):
+    """Take over what a process has, but its number: files, variables, folder, signals, path."""
+    os.setsid()
+    above = max((*files, *request["files"])) + 1
+    moved = [fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, above) for number in files]
+    for number in set(map(int, os.listdir("/proc/self/fd"))) - set(moved):  # noqa: PTH208
+        with suppress(OSError):
+            os.close(number)
+    for number, copy in zip(request["files"], moved, strict=True):
+        os.dup2(copy, number)
+        os.close(copy)
+    os.environ.clear()
+    os.environ.update(request["variables"])
+    show_variables()
+    os.chdir(request["folder"])
+    os.setpriority(os.PRIO_PROCESS, 0, request["niceness"])
+    for number in request["ignored"]:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
+    sys.executable, sys.path[:] = request["executable"], request["path"]
+    sys.prefix = sys.exec_prefix = request["prefix"]
+    sys.stdin = sys.__stdin__ = open(0, closefd=False)  # noqa: SIM115
+    sys.stdout = sys.__stdout__ = open(1, "w", 1, closefd=False)  # noqa: SIM115
+    sys.stderr = sys.__stderr__ = open(2, "w", 1, errors="backslashreplace", closefd=False)  # noqa: SIM115
+
+
+def show_variables():
+    """Write the variables to where /proc shows those that a process began with."""
+    begin, end = map(int, Path("/proc/self/stat").read_text().rpartition(") ")[2].split()[47:49])
+    shown = b"\0".join(f"{name}={value}".encode() for name, value in os.environ.items())[: end - begin]
+    ctypes.memset(begin, 0, end - begin)
+    ctypes.memmove(begin, shown, len(shown))
+
+
+def run(words):
+    """Run a program as the interpreter would: `-c`, code, arguments; or a script, arguments."""
+    if words[0] == "-c":
+        sys.argv = ["-c", *words[2:]]
+        main = sys.modules["__main__"] = types.ModuleType("__main__")
+        exec(compile(words[1], "<string>", "exec"), main.__dict__)
+    else:
+        sys.argv = words
+        sys.path.insert(0, str(Path(words[0]).parent))
+        runpy.run_path(words[0], run_name="__main__")
+
+
+class Replaced(BaseException):
+    """A program that is to be replaced by another one, whose words are the arguments."""
+
+
+def set_up_worker(words):
+    """Run the program that prepares a worker's environment; returns the words of the worker.
+
+    It ends with a shell that starts the worker's interpreter, which is not needed if that is this one.
+    """
+
+    def replace(_, args):
+        interpreter, *worker = [word for word in shlex.split(args[-1]) if word not in {"exec", "-u"}]
+        if interpreter != sys.executable or not worker[0].endswith("/default_worker.py"):
+            os.execv("/bin/bash", args)
+        raise Replaced(*worker)
+
+    os.execvp, before, own = replace, os.execvp, set(os.environ.get("PYTHONPATH", "").split(os.pathsep))
+    try:
+        run(words)
+    except Replaced as other:
+        os.execvp = before
+        rest = [entry for entry in sys.path if entry not in own]
+        sys.path[:] = [*filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), *rest]
+        show_variables()
+        return list(other.args)
+    raise AssertionError("no worker was started")
+
+
+def main(address, kind):
+    """Import the libraries, then fork for whoever connects to the address."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{address}.new")
+    listener.listen(100)
+    sys.modules["ray"] = None
+    for name in LIBRARIES + (ENGINE if kind == "model" else ()):
+        importlib.import_module(name)
+    del sys.modules["ray"]
+    gc.collect()
+    gc.freeze()
+    Path(f"{address}.new").rename(address)
+    request, files = serve(listener)
+    become(request, files)
+    words = request["words"]
+    run(set_up_worker(words) if words[0].endswith("/setup_worker.py") else words)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
