@@ -49,13 +49,16 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Let a test start Ray or a server only if its mark says so, so that the fast lane stays what it is."""
+    marks = {mark.name for mark in item.iter_markers()}
     with pytest.MonkeyPatch.context() as patch:
-        if lanes := [lane for lane in SLOW_LANES if item.get_closest_marker(lane)]:
-            patch.setenv(preloaded.ADDRESS, str(preloaded.start(Path(os.environ[FOLDER]), lanes[-1])))
+        if marks & {*SLOW_LANES, "slow"}:
+            address = preloaded.start(Path(os.environ[FOLDER]), with_engine="model" in marks)
+            patch.setenv(preloaded.ADDRESS, str(address))
             patch.setenv("PYTHONPATH", str(preloaded.WARM), prepend=os.pathsep)
-            return (yield)
-        patch.setenv("RAY_TMPDIR", os.devnull)  # no folder: Ray fails at once, in child processes as well
-        patch.setattr(socket.socket, "listen", _refuse_to_listen)
+            patch.syspath_prepend(str(preloaded.WARM))  # what replicas tell those that score for them
+        if not marks & {*SLOW_LANES}:
+            patch.setenv("RAY_TMPDIR", os.devnull)  # no folder: Ray fails at once, in child processes as well
+            patch.setattr(socket.socket, "listen", _refuse_to_listen)
         return (yield)
 
 

@@ -29,7 +29,10 @@ WARM = Path(__file__).parent / "warm"
 ADDRESS = "LLDEG_PRELOADED"
 LENGTH, MOST_FILES = 8, 250  # bytes of a number; files the kernel passes on at once
 ROOM = 1 << 15  # bytes more than now that a process's variables may take
-LIBRARIES = ("grpc", "lm_eval.tasks", "requests", "scipy.optimize", "scipy.stats", "transformers", "typer")
+LIBRARIES = (
+    *("grpc", "jsonschema", "lm_eval.tasks", "prometheus_client", "pydantic", "requests", "rich.live"),
+    *("scipy.optimize", "scipy.stats", "transformers", "typer"),
+)
 ENGINE = (
     "vllm.entrypoints.llm",
     "vllm.lora.request",
@@ -41,16 +44,16 @@ ENGINE = (
 )
 
 
-def start(folder, kind):
-    """Start the process for a kind of tests, unless a worker of the tests has; returns its address."""
-    address = folder / kind
+def start(folder, *, with_engine):
+    """Start the process, with vLLM or without, unless another worker has; returns its address."""
+    address = folder / ("engine" if with_engine else "libraries")
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not address.exists():
             room = {"LLDEG_ROOM": "x" * ROOM, "OMP_NUM_THREADS": "1"}
-            with (folder / f"{kind}.log").open("w") as log:
+            with address.with_suffix(".log").open("w") as log:
                 process = subprocess.Popen(
-                    [sys.executable, __file__, address, kind],
+                    [sys.executable, __file__, address, *LIBRARIES, *(ENGINE if with_engine else ())],
                     env=os.environ | room,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -58,7 +61,7 @@ def start(folder, kind):
                     start_new_session=True,
                 )
             while not address.exists():
-                assert process.poll() is None, (folder / f"{kind}.log").read_text()
+                assert process.poll() is None, address.with_suffix(".log").read_text()
                 time.sleep(0.1)
     return address
 
@@ -188,13 +191,13 @@ def set_up_worker(words):
     raise AssertionError("no worker was started")
 
 
-def main(address, kind):
+def main(address, *libraries):
     """Import the libraries, then fork for whoever connects to the address."""
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"{address}.new")
     listener.listen(100)
     sys.modules["ray"] = None
-    for name in LIBRARIES + (ENGINE if kind == "model" else ()):
+    for name in libraries:
         importlib.import_module(name)
     del sys.modules["ray"]
     gc.collect()

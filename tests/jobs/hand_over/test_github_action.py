@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from standin.command import ROOT, RUN
 from standin.runs import MadeTask, make_run
 
 pytestmark = pytest.mark.slow  # each test starts commands
 
-ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / ".github" / "actions" / "lldeg"
 ACTION = yaml.safe_load((FOLDER / "action.yml").read_text(encoding="utf-8"))
 SAME, WORSE = [1] * 300 + [0] * 100, [1] * 200 + [0] * 200
@@ -27,10 +27,11 @@ class Runner:
         self.outputs = {}
         programs = folder / "bin"
         programs.mkdir()
-        self._program(programs / "lldeg", f'exec "{sys.executable}" -m jobs "$@"')
+        self._program(programs / "lldeg", f'exec "{sys.executable}" -c "{RUN}" "$@"')
         self._program(programs / "python", f'echo "$@" > "{folder}/installed"')
         self.environment = os.environ | {
-            "PATH": f"{programs}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}",
             "GITHUB_ACTION_PATH": str(FOLDER),
             **{name: str(path) for name, path in self.files.items()},
         }  # fmt: skip
