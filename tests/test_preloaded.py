@@ -1,5 +1,6 @@
 """What the preloaded process forks is a process like any other."""
 
+import importlib
 import os
 import signal
 import subprocess
@@ -7,6 +8,9 @@ import sys
 
 import psutil
 import pytest
+from standin.command import RUN
+
+from orchestrator.workers.scoring_pool import CODE
 
 pytestmark = pytest.mark.ray
 
@@ -64,6 +68,13 @@ def test_signals_that_were_ignored_or_blocked_are(tmp_path):
     process = start(tmp_path, code, preexec_fn=prepare)
     process.communicate()
     assert process.returncode == 5
+
+
+@pytest.mark.parametrize("code", [CODE, RUN])
+def test_what_imports_much_is_known_by_its_code(monkeypatch, code):
+    """That of a scoring process, and of commands."""
+    monkeypatch.delenv("LLDEG_PRELOADED")  # nothing is handed over while this is imported
+    assert importlib.import_module("standin.warm.sitecustomize").is_heavy(["-c", code, "3"])
 
 
 def test_without_one_a_program_runs_by_itself(tmp_path, monkeypatch):

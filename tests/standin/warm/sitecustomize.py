@@ -17,15 +17,16 @@ from itertools import dropwhile
 ADDRESS = "LLDEG_PRELOADED"
 LENGTH = 8  # bytes of a number
 SCRIPTS = ("/ray/_private/workers/setup_worker.py", "/ray/_private/workers/default_worker.py")
-SCORING = "import main\nmain(sandbox)"  # without a sandbox, which is begun anew
-CODE = ("from jobs.__main__ import main; main()", "from multiprocessing.spawn import spawn_main;")
+CODE = (
+    "from jobs.__main__ import main; main()",
+    "from multiprocessing.spawn import spawn_main;",
+    "from orchestrator.workers.scoring_process import main; main()",
+)
 
 
 def is_heavy(words):
     """Whether a program is one of those that import much."""
-    if not words or words[0] != "-c":
-        return bool(words) and words[0].endswith(SCRIPTS)
-    return words[1].startswith(CODE) or (SCORING in words[1] and len(words) == 4)
+    return bool(words) and (words[0].endswith(SCRIPTS) or (words[0] == "-c" and words[1].startswith(CODE)))
 
 
 def open_files():
