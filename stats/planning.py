@@ -83,10 +83,8 @@ class Design:
         """Smallest drop that is found with the wanted power; None where even the largest is not."""
         if self.power_at(self.largest_drop) < self.power:
             return None
-        smallest = 1e-9 * self.largest_drop
-        return float(
-            brentq(lambda drop: self.power_at(drop) - self.power, smallest, self.largest_drop, xtol=1e-9)
-        )
+        smallest, largest = 1e-9 * self.largest_drop, self.largest_drop
+        return float(brentq(lambda drop: self.power_at(drop) - self.power, smallest, largest, xtol=1e-9))
 
     def items_for(self, drop: float) -> int:
         """Items with which a true drop is found with the wanted power.
@@ -275,13 +273,14 @@ def task_power(
     if shares.size == 1:
         return dict.fromkeys((*SMALLEST_OF, "joint"), float((damaged[0] <= np.log(alpha)).mean()))
     fisher_null = np.sort(null[2])
-    ranks = [_log_rank(fisher_null, values[2]) for values in (null, damaged)]
-    joint_null, joint = (
-        np.minimum.reduce([v[0], v[1], rank]) for v, rank in zip((null, damaged), ranks, strict=True)
-    )
+    smallest = [
+        np.minimum.reduce([pooled, drop, _log_rank(fisher_null, fisher)])
+        for pooled, drop, fisher in (null, damaged)
+    ]
     level = float(np.log(alpha)) + 1e-9
-    logs: dict[Combine, Floats] = {"pooled": damaged[0], "max-drop": damaged[1], "fisher": ranks[1]}
-    logs["joint"] = _log_rank(np.sort(joint_null), joint)
+    logs: dict[Combine, Floats] = {"pooled": damaged[0], "max-drop": damaged[1]}
+    logs["fisher"] = _log_rank(fisher_null, damaged[2])
+    logs["joint"] = _log_rank(np.sort(smallest[0]), smallest[1])
     return {name: float((values <= level).mean()) for name, values in logs.items()}
 
 

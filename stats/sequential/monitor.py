@@ -104,21 +104,16 @@ class _ComparisonPath:
             raise EvidenceError(f"Scores of task {task.task!r} that an earlier look used have changed since.")
 
     def _take(self, look: int) -> None:
-        plan, (items, cells) = self._plan, self._plan.layout[look - 1]
-        sums = [cell_sums(values[items], cells, len(plan.tasks)) for values in (self._values, self._worst)]
-        sizes = [
-            cell_sums(np.where(np.isnan(values[items]), 0.0, 1.0), cells, len(plan.tasks)).sum(axis=1)
-            for values in (self._values, self._worst)
-        ]
-        self._paired.append((sums[0].sum(axis=1), sizes[0]))
-        self._losses.append((sums[1].sum(axis=1), sizes[1]))
-        one_sum = isinstance(self._walk, SignFlipWalk)
-        new = sums[0].sum(axis=1) if one_sum else sums[0]
+        plan, (items, cells), tasks = self._plan, self._plan.layout[look - 1], len(self._plan.tasks)
+        for row, blocks in ((self._values, self._paired), (self._worst, self._losses)):
+            sizes = cell_sums(np.where(np.isnan(row[items]), 0.0, 1.0), cells, tasks).sum(axis=1)
+            blocks.append((cell_sums(row[items], cells, tasks).sum(axis=1), sizes))
+        new = self._paired[-1][0] if plan.pooled else cell_sums(self._values[items], cells, tasks)
         test = self._walk.look(plan.stopping.fractions[look - 1], new)
-        losses, blocks = _joined(self._losses)
+        losses, sizes = _joined(self._losses)
         p, level = 1.0, self._certificate.level(look, few_flips=_few_flips(losses))
         if losses.size and np.isfinite(losses).all():  # a loss without a size bounds nothing
-            p = block_evidence(losses, blocks, self._max_abs_difference).p_noninferior(plan.margin)
+            p = block_evidence(losses, sizes, self._max_abs_difference).p_noninferior(plan.margin)
         held_back = test.statistic > self._certificate.largest_evidence(look)  # damage may still be found
         self._tests.append(test)
         self._acceptable.append((p, level, p <= level and not held_back))
@@ -232,10 +227,7 @@ class SequentialMonitor:
         self._paths = {name: _ComparisonPath(plan.of(name), certificate) for name in plan.comparisons}
 
     def observe(
-        self,
-        comparison: str,
-        differences: Sequence[ArrayLike],
-        worst: Sequence[ArrayLike] | None = None,
+        self, comparison: str, differences: Sequence[ArrayLike], worst: Sequence[ArrayLike] | None = None
     ) -> int:
         """Take the looks that have become possible of a comparison; returns how many were taken in all.
 
