@@ -78,9 +78,7 @@ def compare(tasks: Tasks, settings: Settings = DEFAULTS) -> Comparison:
 
 
 def compare_variants(
-    variants: Mapping[str, Tasks],
-    settings: Settings = DEFAULTS,
-    absent: Mapping[str, Absent] | None = None,
+    variants: Mapping[str, Tasks], settings: Settings = DEFAULTS, absent: Mapping[str, Absent] | None = None
 ) -> dict[str, Comparison]:
     """Compare many variants with the same baseline and adjust for their number.
 

@@ -66,11 +66,7 @@ class SignFlipTest:
 
 
 def sign_flip_test(
-    differences: Floats,
-    clusters: NDArray[np.generic] | None = None,
-    *,
-    draws: int = DRAWS,
-    seed: int = 0,
+    differences: Floats, clusters: NDArray[np.generic] | None = None, *, draws: int = DRAWS, seed: int = 0
 ) -> SignFlipTest:
     """Test H₀ "swapping the two models changes nothing" against "the variant is worse".
 
