@@ -270,7 +270,7 @@ class MissingAnswers:
         """None where nothing is missing."""
         return self if self._gaps.any() else None
 
-    @cached_property
+    @property
     def _gaps(self) -> Ints:
         """Planned answers that have no score, shape (2, N)."""
         return np.maximum(np.array(self.planned)[:, None] - self.answered, 0)
