@@ -56,8 +56,9 @@ def _read(file: Path, query: InputQuery) -> Samples:
         facts = known.get((model, task))
         if facts is None:
             facts = known[model, task] = _facts(task, model, aggregates.get(task, {}))
-        asked, evaluation, told = row.get("input") or {}, row.get("evaluation") or {}, dict[str, Any]()
-        score, labels = evaluation.get("score"), row.get("metadata")
+        asked, evaluation, labels = row.get("input") or {}, row.get("evaluation") or {}, row.get("metadata")
+        score = evaluation.get("score")
+        told: dict[str, Any] = {}
         if query.responses or query.documents:
             told["response"] = single((row.get("output") or {}).get("raw"))
         if query.documents:

@@ -13,17 +13,6 @@ UNNAMED = "model"
 Tasks = Mapping[str, LogTask]
 
 
-def refuse_repeated(paths: Sequence[str]) -> None:
-    """Refuse to read one input twice.
-
-    Raises:
-        UserError: if two paths are the same file or folder.
-    """
-    resolved = [Path(path).resolve() for path in paths]
-    if len(set(resolved)) < len(resolved):
-        raise UserError("The same input is given twice: comparing a model with itself says nothing.")
-
-
 def path_ends(paths: Sequence[str]) -> list[str]:
     """The shortest ends of the paths, of equal depth, that tell them apart."""
     resolved = [Path(path).resolve() for path in paths]

@@ -100,7 +100,9 @@ def require_existing(paths: Sequence[str]) -> None:
 def _open_logs(
     paths: Sequence[NamedPath], by_path: Mapping[str, InputFormat], query: InputQuery, *, are_reruns: bool
 ) -> Tables:
-    names.refuse_repeated([path.path for path in paths if path.model is None])
+    unlisted = [Path(path.path).resolve() for path in paths if path.model is None]
+    if len(set(unlisted)) < len(unlisted):
+        raise UserError("The same input is given twice: comparing a model with itself says nothing.")
     every: list[Sequence[Evaluation]] = []
     for path in paths:
         with sound_form(path.path):

@@ -76,7 +76,7 @@ class InputQuery:
     prompts: bool = field(default=False, kw_only=True)  # whether prompts are wanted, for pairing by them
     documents: bool = field(default=False, kw_only=True)  # everything that a run directory keeps
 
-    @property
+    @cached_property
     def cluster_column(self) -> str | None:
         """The column to read cluster labels from, if one was named."""
         return None if self.cluster in {None, "task", "none"} else self.cluster
@@ -111,10 +111,11 @@ class InputQuery:
         if "prompt_hash" not in told:
             prompt = told.get("prompt")
             row["prompt_hash"] = self.prompt_hash(prompt if isinstance(prompt, str) else as_text(prompt))
-        if (column := self.cluster_column) and isinstance(labels, Mapping):
-            row["cluster"] = None if (label := labels.get(column)) is None else str(label)
-        for name, value in told.items():
-            if name in self.wanted and value is not None:
+        if self.cluster_column and isinstance(labels, Mapping):
+            label = labels.get(self.cluster_column)
+            row["cluster"] = None if label is None else str(label)
+        for name in self.wanted:
+            if (value := told.get(name)) is not None:
                 row[name] = _stored(name, value)
         return row
 
@@ -124,13 +125,13 @@ PLAIN = InputQuery()  # nothing in particular
 
 def _stored(name: str, value: Any) -> object:
     """A value as its column holds it; lone surrogates become replacement characters."""
-    if name in AS_TEXT:
+    if name in AS_TEXT or (name in TEXTS and isinstance(value, str)):
         return as_text(value)
+    if name in TEXTS:
+        raise TypeError(f"an entry of {name} is {type(value).__name__}, not text")
     if name == "filtered":
         return {filter_name: as_text(text) for filter_name, text in value.items()}
-    if name in TEXTS and not isinstance(value, str):
-        raise TypeError(f"an entry of {name} is {type(value).__name__}, not text")
-    return as_text(value) if name in TEXTS else int(value) if name in WHOLE else value
+    return int(value) if name in WHOLE else value
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ class Evaluation:
 
     def batches(self, query: InputQuery) -> Iterator[SampleBatch]:
         """Its samples in columns; no more than a batch of each model and task is held."""
-        held: dict[tuple[str | None, str], tuple[TaskFacts, list[Row]]] = {}
+        held: dict[int, tuple[TaskFacts, list[Row]]] = {}
         for one in self.read(query):
             if isinstance(one, SampleBatch):
                 yield one
@@ -206,10 +207,10 @@ class Evaluation:
             if row is None:
                 yield SampleBatch.of(task, [])
                 continue
-            rows = held.setdefault((task.model, task.name), (task, []))[1]
+            rows = held.setdefault(id(task), (task, []))[1]
             rows.append(row)
             if len(rows) == SAMPLES_AT_ONCE:
-                yield SampleBatch.of(*held.pop((task.model, task.name)))
+                yield SampleBatch.of(*held.pop(id(task)))
         for task, rows in held.values():
             yield SampleBatch.of(task, rows)
 

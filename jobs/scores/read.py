@@ -7,8 +7,8 @@ from jobs.formats.notices import some
 from jobs.formats.registry import open_inputs
 from jobs.formats.samples import PLAIN, InputQuery, Temperature
 from jobs.scores.links import linked
-from jobs.scores.means import score_set
-from jobs.scores.rerun_set import RerunSet, rerun_set
+from jobs.scores.means import score_set, task_info
+from jobs.scores.rerun_set import RepeatedAnswers, RerunSet, repeated_answers
 from jobs.scores.scales import AS_READ, ScaleOptions, scaled
 from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
@@ -46,10 +46,26 @@ def read_reruns(
     """Read the answers to every item, rerun by rerun; of one variant, task or temperature if it is named.
 
     Raises:
-        UserError: if a path cannot be read, formats are mixed, the reader refuses, or nothing is left.
+        UserError: if a path cannot be read, formats are mixed, the reader refuses, something wanted is not
+            there, or a task has no metric that is a number per sample.
     """
     tables = open_inputs(paths, replace(query, responses=True), are_reruns=True)
-    reruns = rerun_set(tables, query.metrics, variant, task, temperature)
-    if not reruns.cells:
+    tasks = [one.name for one in tables.tasks]
+    if task is not None and task not in tasks:
+        raise UserError(f"There is no task {task!r}; the tasks are {some(tasks, 20)}.")
+    if variant is not None and variant not in tables.models:
+        raise UserError(f"There is no variant {variant!r}; the variants are {some(tables.models, 20)}.")
+    cells: list[RepeatedAnswers] = []
+    for one in tables.tasks:
+        if task not in {None, one.name}:
+            continue
+        info = task_info(one, query.metrics, [])
+        if info is None:
+            raise UserError(f"Task {one.name} has no metric with a number per sample, so nothing can flip.")
+        for model in one.models:
+            if variant in {None, model}:
+                cells += repeated_answers(one, model, info, temperature)
+    if not cells:
         raise UserError(f"{some(paths)} has no matching answers; remove a filter, or finish the run.")
-    return reruns
+    baseline = tables.baselines[0] if len(tables.baselines) == 1 else None
+    return RerunSet(tuple(cells), baseline, tables.runs)

@@ -4,20 +4,17 @@ A pass is a seed in a run directory, an evaluation or one of its epochs in the l
 seed in two directories is two passes here, since how often a repeated answer changes is the very question.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.formats.notices import some
 from jobs.formats.run_files import RunFiles
 from jobs.formats.samples import Temperature, as_temperature
-from jobs.formats.tables import ABSENT, NO_SEED, Answers, Tables, TaskTables
-from jobs.scores.means import task_info
+from jobs.formats.tables import ABSENT, NO_SEED, TaskTables
 from jobs.scores.score_set import TaskInfo
-from orchestrator.errors import UserError
 from stats.arrays import Bools, Floats, Ints
 
 
@@ -66,42 +63,11 @@ class RerunSet:
     runs: tuple[RunFiles, ...] = ()  # the run directories; none where the input was another tool's
 
 
-def rerun_set(
-    tables: Tables,
-    metrics: Mapping[str, str],
-    variant: str | None,
-    task: str | None,
-    temperature: Temperature,
-) -> RerunSet:
-    """Lay out what was read by the metrics asked for; of one variant, task or temperature if it is named.
-
-    Raises:
-        UserError: if something wanted is not there, or a task has no metric that is a number per sample.
-    """
-    tasks = [one.name for one in tables.tasks]
-    if task is not None and task not in tasks:
-        raise UserError(f"There is no task {task!r}; the tasks are {some(tasks, 20)}.")
-    if variant is not None and variant not in tables.models:
-        raise UserError(f"There is no variant {variant!r}; the variants are {some(tables.models, 20)}.")
-    cells: list[RepeatedAnswers] = []
-    for one in tables.tasks:
-        if task not in {None, one.name}:
-            continue
-        info = task_info(one, dict(metrics), [])
-        if info is None:
-            raise UserError(f"Task {one.name} has no metric with a number per sample, so nothing can flip.")
-        for model in one.models:
-            if variant in {None, model}:
-                pieces = list(one.answers(model, info.metric, "response"))
-                cells += _by_temperature(one, model, info, pieces, temperature)
-    baseline = tables.baselines[0] if len(tables.baselines) == 1 else None
-    return RerunSet(tuple(cells), baseline, tables.runs)
-
-
-def _by_temperature(
-    task: TaskTables, model: str, info: TaskInfo, pieces: Sequence[Answers], temperature: Temperature
+def repeated_answers(
+    task: TaskTables, model: str, info: TaskInfo, only: Temperature = None
 ) -> Iterator[RepeatedAnswers]:
-    """Answers in any order as tables by item and pass; of two answers in one place the first counts."""
+    """Answers of a model to a task, by temperature or at one only; of two in one place the first counts."""
+    pieces = list(task.answers(model, info.metric, "response"))
     if not pieces:
         return
     passes: dict[tuple[str, int, int], int] = {}
@@ -117,7 +83,7 @@ def _by_temperature(
     columns.append(place[np.concatenate(numbers)])
     temperatures = np.concatenate([piece.temperature for piece in pieces])
     for value in sorted(np.unique(temperatures), key=lambda value: (not np.isnan(value), value)):
-        if temperature not in {None, as_temperature(value)}:
+        if only not in {None, as_temperature(value)}:
             continue
         here = np.isnan(temperatures) if np.isnan(value) else temperatures == value
         of_items, of_scores, of_texts, of_passes = (column[here][::-1] for column in columns)
