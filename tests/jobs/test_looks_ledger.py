@@ -17,6 +17,8 @@ from orchestrator.rundir.sample_files import read_whole
 from orchestrator.workers.stopping import NO_SEED, SCORES
 from stats.sequential.plan import item_order
 
+pytestmark = pytest.mark.slow  # made sweeps with all their looks
+
 ITEMS = 300
 KEYS = [(BASE, 0.0), ("v", 0.0)]
 

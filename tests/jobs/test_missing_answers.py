@@ -7,6 +7,8 @@ import pytest
 from analyze_runner import run_analyze
 from standin.runs import MadeTask, cell_folder, make_run
 
+pytestmark = pytest.mark.slow  # an analysis each
+
 RIGHT = [1] * 700 + [0] * 300
 """What a baseline with 70 % gets right of 1,000 items."""
 

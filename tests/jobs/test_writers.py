@@ -11,6 +11,8 @@ from standin.runs import MadeTask, cell_folder, make_run
 from orchestrator.rundir.manifest import software_id
 from orchestrator.rundir.store import RunStore
 
+pytestmark = pytest.mark.slow  # every step of a writer
+
 RIGHT = [1, 0] * 30
 HARDWARE = {"host": "a", "device": "H100", "cuda": "12.8", "driver": "550", "dtype": "bfloat16"}
 MIXED = {"mixed-software", "mixed-hardware"}

@@ -9,6 +9,8 @@ from test_policy_table import CERTIFIED, DAMAGED, SAME, UNHARMED, WORSE, A, task
 import lldeg
 from jobs.analysis.policy import PolicyError
 
+pytestmark = pytest.mark.slow  # an analysis each
+
 
 def decision_of(folder, tasks, policy, **options):
     """The decision on made tasks, as a dictionary."""

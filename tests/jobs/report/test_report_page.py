@@ -14,6 +14,8 @@ from jobs.report import flips
 from jobs.report.page import script_json
 from jobs.report.texts import visible
 
+pytestmark = pytest.mark.slow  # a page each
+
 NUMBERS = (
     "items", "missing", "clusters", "baseline_score", "variant_score", "drop", "worse", "better", "flip_rate",
     "p_pooled", "p_max_drop", "p_fisher", "p_joint", "p_adjusted", "p_noninferior", "mde", "items_needed",
