@@ -8,6 +8,7 @@ own.
 
 import json
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
@@ -29,14 +30,9 @@ SYSTEM = "system"
 def gather_aligned(
     given: Sequence[str | None], labels: Sequence[str], places: Places, query: InputQuery, by: PairBy
 ) -> tuple[dict[str, LogTask], dict[str, str], list[Notice]]:
-    """Read all evaluations; a second time where tasks or metrics must be renamed.
+    """Read all evaluations of each path, and a second time where tasks or metrics must be renamed.
 
-    Args:
-        given: what the user calls the task of each path, or None.
-        labels: the paths.
-        places: the evaluations of each.
-        query: what to read of them.
-        by: what pairs their items.
+    What the user calls the task of a path is `given`.
 
     Returns:
         The samples by task, the metric of the tasks that each input is tested on with its own, and what was
@@ -121,7 +117,11 @@ def _read(
         columns["prompt_hash"] = keys
         if "prompt" not in query.wanted:
             columns.pop("prompt", None)
-        items = list(map(_plain_id, batch.items))
+        # A number where a tool writes one as a text
+        items = [
+            int(item) if isinstance(item, str) and item.isdecimal() and str(int(item)) == item else item
+            for item in batch.items
+        ]
         if by == "prompt":
             items = []
             for item, prompt in zip(batch.items, keys, strict=True):
@@ -144,12 +144,6 @@ def _read(
         yield replace(batch, task=task, items=items, scores=scores, columns=columns, not_numbers=others)
 
 
-def _plain_id(item: ItemId) -> ItemId:
-    """A number where a tool writes one as a text."""
-    is_number = isinstance(item, str) and item.isdecimal() and str(int(item)) == item
-    return int(item) if is_number else item
-
-
 def _prompt_key(prompt: str | None) -> str | None:
     """Hash of the texts of a prompt, however it is spaced and whether or not it is in messages.
 
@@ -157,22 +151,17 @@ def _prompt_key(prompt: str | None) -> str | None:
     """
     if prompt is None:
         return None
-    texts = _messages(prompt) if prompt.startswith("[") else None
-    words = " ".join([prompt] if texts is None else texts).split()
+    texts = [prompt]
+    if prompt.startswith("["):  # of messages, [{"role", "content"}] or [[role, content]], but the system's
+        with suppress(ValueError, LookupError, TypeError):
+            messages = json.loads(prompt)
+            pairs = [(m["role"], m["content"]) if isinstance(m, dict) else (m[0], m[1]) for m in messages]
+            contents = [
+                parts if isinstance(parts, list) else [parts] for role, parts in pairs if role != SYSTEM
+            ]
+            texts = [
+                " ".join(str(part.get("text", "")) if isinstance(part, dict) else str(part) for part in parts)
+                for parts in contents
+            ]
+    words = " ".join(texts).split()
     return text_hash(" ".join(words)) if words else None
-
-
-def _messages(prompt: str) -> list[str] | None:
-    """Texts of messages, [{"role", "content"}] or [[role, content]], but the system's; None if not such."""
-    try:
-        messages = json.loads(prompt)
-        pairs = [(m["role"], m["content"]) if isinstance(m, dict) else (m[0], m[1]) for m in messages]
-    except (ValueError, LookupError, TypeError):
-        return None
-    contents = [
-        content if isinstance(content, list) else [content] for role, content in pairs if role != SYSTEM
-    ]
-    return [
-        " ".join(str(part.get("text", "")) if isinstance(part, dict) else str(part) for part in parts)
-        for parts in contents
-    ]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.formats.json_files import files_at, head_of, read_lines, read_yaml
-from jobs.formats.samples import Evaluation, InputFormat, InputQuery, NamedPath, Samples, TaskFacts
+from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Samples, TaskFacts
 from orchestrator.errors import UserError
 
 FOLDER = "reviews"
@@ -22,9 +22,9 @@ def _reviews(path: str) -> Iterator[Path]:
             yield file
 
 
-def _evaluations(path: NamedPath) -> Iterator[Evaluation]:
+def _evaluations(path: str) -> Iterator[Evaluation]:
     """One per review file."""
-    for file in sorted(_reviews(path.path)):
+    for file in sorted(_reviews(path)):
         config = _config(file.parent.parent.parent)
         generation = _part(config, "generation_config")
         settings = {

@@ -10,15 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.formats.json_files import files_at, head_of, read_lines, read_object, single
-from jobs.formats.samples import (
-    Evaluation,
-    InputFormat,
-    InputQuery,
-    NamedPath,
-    Samples,
-    Stated,
-    TaskFacts,
-)
+from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Samples, Stated, TaskFacts
 from orchestrator.errors import UserError
 
 ENDING = "_samples.jsonl"
@@ -30,9 +22,9 @@ def _files(path: str) -> Iterator[Path]:
             yield file
 
 
-def _evaluations(path: NamedPath) -> Iterator[Evaluation]:
+def _evaluations(path: str) -> Iterator[Evaluation]:
     """One per sample file."""
-    return (Evaluation(str(file), partial(_read, file)) for file in sorted(_files(path.path)))
+    return (Evaluation(str(file), partial(_read, file)) for file in sorted(_files(path)))
 
 
 FORMAT = InputFormat(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.formats.json_files import JsonObject, as_text, files_below, read_object, single, text_hash
-from jobs.formats.samples import Evaluation, InputFormat, InputQuery, NamedPath, Samples, TaskFacts
+from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Samples, TaskFacts
 from orchestrator.errors import UserError
 
 STATS, SPEC, STATE = "per_instance_stats.json", "run_spec.json", "scenario_state.json"
@@ -29,9 +29,9 @@ def _folders(path: str) -> Iterator[Path]:
         yield from (f.parent for f in files_below(Path(path), STATS) if (f.parent / SPEC).is_file())
 
 
-def _evaluations(path: NamedPath) -> Iterator[Evaluation]:
+def _evaluations(path: str) -> Iterator[Evaluation]:
     """One per run folder."""
-    for folder in sorted(_folders(path.path)):
+    for folder in sorted(_folders(path)):
         spec = read_object(folder / SPEC)
         adapter = spec.get("adapter_spec")
         if not isinstance(spec.get("name"), str) or not isinstance(adapter, dict):

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from jobs.formats.json_files import JsonObject, as_text, files_at, head_of, text_hash
 from jobs.formats.notices import Notice, NoticeCode
-from jobs.formats.samples import Evaluation, InputFormat, InputQuery, NamedPath, Samples, TaskFacts
+from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Samples, TaskFacts
 from orchestrator.errors import UserError
 from orchestrator.input_files import LARGEST_JSON, open_input, parse_json
 
@@ -53,12 +53,12 @@ def _logs(path: str) -> Iterator[Path]:
     return (file for file in files_at(path, "*.*") if file.is_file() and is_log(file))
 
 
-def _evaluations(path: NamedPath) -> Iterator[Evaluation]:
+def _evaluations(path: str) -> Iterator[Evaluation]:
     """One per log, the oldest first; of several attempts at one task (`inspect eval-retry`) only the last.
 
     It holds what the others did.
     """
-    logs = [(file, header_of(file)) for file in sorted(_logs(path.path))]
+    logs = [(file, header_of(file)) for file in sorted(_logs(path))]
     last = {
         (header["eval"].get("task_id") or str(file), header["eval"]["model"]): (file, header)
         for file, header in sorted(logs, key=lambda log: str(log[1]["eval"].get("created")))
@@ -99,25 +99,28 @@ def _read(file: Path, header: Header, query: InputQuery) -> Samples:
     yield facts, None
     for sample in samples_of(file):
         rerun = int(sample.get("epoch") or 1) if has_epochs else None
-        yield facts, query.sample(sample["id"], _scores(sample), rerun=rerun, **_told(sample))
-
-
-def _told(sample: Mapping[str, Any]) -> dict[str, Any]:
-    failure, output = sample.get("error"), sample.get("output") or {}
-    prompt, usage = _text(sample.get("input"), sample), output.get("usage") or {}
-    choice = next(iter(output.get("choices") or []), None) or {}
-    return {
-        "labels": sample.get("metadata"),
-        "prompt_hash": text_hash(as_text([prompt, sample.get("choices")])),
-        "prompt": prompt,
-        "error": failure.get("message") if isinstance(failure, dict) else failure,
-        "response": _text(output.get("completion") or (choice.get("message") or {}).get("content"), sample),
-        "finish_reason": choice.get("stop_reason"),
-        "prompt_tokens": usage.get("input_tokens"),
-        "output_tokens": usage.get("output_tokens"),
-        "target": sample.get("target"),
-        "doc": {name: sample[name] for name in ("id", "choices", "metadata") if sample.get(name)},
-    }
+        failure, output = sample.get("error"), sample.get("output") or {}
+        prompt, usage = _text(sample.get("input"), sample), output.get("usage") or {}
+        choice = next(iter(output.get("choices") or []), None) or {}
+        answer = output.get("completion") or (choice.get("message") or {}).get("content")
+        yield (
+            facts,
+            query.sample(
+                sample["id"],
+                _scores(sample),
+                rerun=rerun,
+                labels=sample.get("metadata"),
+                prompt_hash=text_hash(as_text([prompt, sample.get("choices")])),
+                prompt=prompt,
+                error=failure.get("message") if isinstance(failure, dict) else failure,
+                response=_text(answer, sample),
+                finish_reason=choice.get("stop_reason"),
+                prompt_tokens=usage.get("input_tokens"),
+                output_tokens=usage.get("output_tokens"),
+                target=sample.get("target"),
+                doc={name: sample[name] for name in ("id", "choices", "metadata") if sample.get(name)},
+            ),
+        )
 
 
 def _scores(sample: Mapping[str, Any]) -> dict[str, object]:
@@ -233,7 +236,15 @@ def _archive_header(path: Path) -> Header:
 
 def _opened(path: Path) -> zipfile.ZipFile:
     try:
-        if _directory_size(path) > LARGEST_DIRECTORY:
+        with open_input(path) as file:
+            file.seek(max(0, path.stat().st_size - LONGEST_END))
+            end = file.read()
+        record, long_record = end.rfind(b"PK\5\6"), end.rfind(b"PK\6\6")
+        # Bytes of the list of entries, by the record at the end
+        size = int.from_bytes(end[record + 12 : record + 16], "little") if record >= 0 else 0
+        if size == 0xFFFFFFFF and long_record >= 0:
+            size = int.from_bytes(end[long_record + 40 : long_record + 48], "little")
+        if size > LARGEST_DIRECTORY:
             raise UserError(f"{path} is not a log of inspect_ai: it has more than {MOST_ENTRIES:,} entries.")
         archive = zipfile.ZipFile(path)
     except UNREADABLE as error:
@@ -244,18 +255,6 @@ def _opened(path: Path) -> zipfile.ZipFile:
         archive.close()
         raise UserError(f"{path} is not a log of inspect_ai: {problem}.")
     return archive
-
-
-def _directory_size(path: Path) -> int:
-    """Bytes of the list of entries, by the record at the end of an archive; 0 if there is none."""
-    with open_input(path) as file:
-        file.seek(max(0, path.stat().st_size - LONGEST_END))
-        end = file.read()
-    record, long_record = end.rfind(b"PK\5\6"), end.rfind(b"PK\6\6")
-    size = int.from_bytes(end[record + 12 : record + 16], "little") if record >= 0 else 0
-    if size == 0xFFFFFFFF and long_record >= 0:
-        return int.from_bytes(end[long_record + 40 : long_record + 48], "little")
-    return size
 
 
 def _archive_problem(entries: list[zipfile.ZipInfo], size: int) -> str | None:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.formats.json_files import as_text, files_at, read_object, single, text_hash
-from jobs.formats.samples import Evaluation, InputFormat, InputQuery, NamedPath, Row, Samples, TaskFacts
+from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Row, Samples, TaskFacts
 from orchestrator.errors import UserError
 from orchestrator.rundir.sample_files import is_moderate
 
@@ -32,12 +32,12 @@ def _files(path: str) -> list[tuple[str, str, str]]:
     return sorted((match["date"], str(file), match["task"]) for match, file in named if match)
 
 
-def _evaluations(path: NamedPath) -> Iterator[Evaluation]:
+def _evaluations(path: str) -> Iterator[Evaluation]:
     """One per file, with model and settings as the results of the same evaluation state them.
 
     Without results, the folders are called as the model.
     """
-    for date, label, task in _files(path.path):
+    for date, label, task in _files(path):
         folder = Path(label).absolute().parent.parent
         root = next((parent for parent in folder.parents if parent.name == "details"), None)
         config: Mapping[str, Any] = {}
@@ -89,23 +89,20 @@ def _sample(row: Row, query: InputQuery, *, is_repeated: bool) -> Row:
     document = text_hash(as_text([doc.get("query"), doc.get("choices")]))
     specific, choices, index = doc.get("specific") or {}, doc.get("choices") or [], doc.get("gold_index")
     golds = [choices[i] for i in (index if isinstance(index, list) else [index]) if i is not None]
+    # The text, or all of several; for log-likelihoods a list of [log-likelihood, is greedy]
+    values, greedy = response.get("logprobs") or [], response.get("argmax_logits_eq_gold") or []
+    answer: object = [[value, greedy[i] if i < len(greedy) else None] for i, value in enumerate(values)]
+    if texts := response.get("text"):
+        answer = single(texts)
     return query.sample(
         f"{doc['id']} {document}" if is_repeated else doc["id"],
         dict(row["metric"]),
         labels=specific,
         prompt=response.get("input") or doc.get("query"),
         doc_hash=document,
-        response=_answer(response),
+        response=answer,
         target=single(golds) if golds else None,
         doc={"id": doc["id"], "choices": doc.get("choices"), "specific": specific},
         prompt_tokens=len(response.get("input_tokens") or ()) or None,
         output_tokens=sum(map(len, response.get("output_tokens") or ())) or None,
     )
-
-
-def _answer(response: Row) -> object:
-    """The text, or all of several; for log-likelihoods a list of [log-likelihood, is greedy]."""
-    if texts := response.get("text"):
-        return single(texts)
-    values, greedy = response.get("logprobs") or [], response.get("argmax_logits_eq_gold") or []
-    return [[value, greedy[i] if i < len(greedy) else None] for i, value in enumerate(values)]

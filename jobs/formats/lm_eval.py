@@ -17,16 +17,7 @@ from typing import Any
 from jobs.formats.json_files import JsonObject, as_text, files_below, head_of, parsed_lines, single
 from jobs.formats.names import by_path, one_model
 from jobs.formats.notices import Notice, NoticeCode
-from jobs.formats.samples import (
-    Evaluation,
-    InputFormat,
-    InputQuery,
-    NamedPath,
-    Row,
-    Samples,
-    Stated,
-    TaskFacts,
-)
+from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Row, Samples, Stated, TaskFacts
 from orchestrator.errors import UserError
 from orchestrator.input_files import read_json
 from orchestrator.rundir.identity import digest
@@ -119,10 +110,10 @@ def _sample_files(path: str) -> list[Path]:
     return sorted(file for file in files if SAMPLES.fullmatch(file.name))
 
 
-def _evaluations(path: NamedPath) -> list[Evaluation]:
+def _evaluations(path: str) -> list[Evaluation]:
     """One per result set, the oldest first."""
     grouped: dict[tuple[str, Path], dict[str, Path]] = {}
-    for file in _sample_files(path.path):
+    for file in _sample_files(path):
         if match := SAMPLES.fullmatch(file.name):
             grouped.setdefault((match["date"], file.parent), {})[match["task"]] = file
     sets = [ResultSet(folder, date, samples) for (date, folder), samples in sorted(grouped.items())]
@@ -198,16 +189,22 @@ def _samples(held: ResultSet, task: str, path: Path, query: InputQuery) -> tuple
 
 
 def _sample(row: Row, query: InputQuery) -> dict[str, Any]:
-    document = row.get("doc")
-    doc_hash = row.get("doc_hash") or (digest(document) if query.documents else None)
+    document, prompt, response = row.get("doc"), row.get("arguments"), row.get("resps")
+    # The first argument of the first request: {"gen_args_0": {"arg_0": …}}, or [[…]] in older files
+    while isinstance(prompt, (list, dict)) and prompt:
+        prompt = next(iter(prompt.values())) if isinstance(prompt, dict) else prompt[0]
+    if not isinstance(response, list) or not response or _is_text(response):
+        response = single(response)
+    else:  # log-likelihoods: a list of [log-likelihood, is greedy]
+        response = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in response]
     return query.sample(
         row["doc_id"],
         {},
         labels=document,
         prompt_hash=row.get("prompt_hash"),
-        doc_hash=doc_hash,
-        response=_response(row.get("resps")),
-        prompt=_prompt(row.get("arguments")),
+        doc_hash=row.get("doc_hash") or (digest(document) if query.documents else None),
+        response=response,
+        prompt=prompt,
         target=row.get("target"),
         doc=document,
     )
@@ -216,20 +213,6 @@ def _sample(row: Row, query: InputQuery) -> dict[str, Any]:
 def _is_text(responses: Sequence[Any]) -> bool:
     first = responses[0]
     return len(responses) == 1 and isinstance(first, list) and bool(first) and isinstance(first[0], str)
-
-
-def _response(responses: object) -> object:
-    """A generated text as it is; log-likelihoods as a list of [log-likelihood, is greedy]."""
-    if not isinstance(responses, list) or not responses or _is_text(responses):
-        return single(responses)
-    return [one[0] if isinstance(one, list) and len(one) == 1 else one for one in responses]
-
-
-def _prompt(arguments: object) -> object:
-    """The first argument of the first request: {"gen_args_0": {"arg_0": …}}, or [[…]] in older files."""
-    while isinstance(arguments, (list, dict)) and arguments:
-        arguments = next(iter(arguments.values())) if isinstance(arguments, dict) else arguments[0]
-    return arguments
 
 
 def _without_seed(settings: object) -> object:

@@ -69,7 +69,9 @@ class LogTask(TaskTables):
             temperature = np.full(size, of_all, dtype=np.float32)
         texts = batch.columns.get("response") if query.responses else None
         if texts is not None:
-            texts = [_short(chosen_answer(text) if facts.likelihoods else text) for text in texts]
+            answers = map(chosen_answer, texts) if facts.likelihoods else texts
+            # Long texts by their hash, so that a million answers need not be kept to be compared
+            texts = [text_hash(a) if isinstance(a, str) and len(a) > LONGEST_KEY else a for a in answers]
         prompts = batch.columns.get("prompt_hash")
         if prompts is None or query.documents:
             prompt_codes = _codes(prompts, self._prompts, size)
@@ -114,6 +116,11 @@ class LogTask(TaskTables):
         """
         self._model_of = [names[place, model] for place, _, model in self.origins]
         self.models = list(dict.fromkeys(self._model_of))
+        self.unlisted, self.warnings = {}, {}
+        for model, (_, facts) in zip(self._model_of, self.told, strict=True):
+            more = facts.evaluated - len(self.item_numbers)
+            self.unlisted[model] = max(more, self.unlisted.get(model, 0))
+            self.warnings[model] = [*self.warnings.get(model, ()), *facts.warnings]
         for model in self.models:
             origins = [number for number, name in enumerate(self._model_of) if name == model]
             self.rows[model] = np.flatnonzero(np.isin(self.column("origin"), origins))
@@ -298,18 +305,6 @@ class LogTask(TaskTables):
                 texts[rows],
             )
 
-    def _facts_of(self, model: str) -> list[samples.TaskFacts]:
-        named = zip(self._model_of, self.told, strict=True)
-        return [facts for name, (_, facts) in named if name == model]
-
-    def unlisted(self, model: str) -> int:
-        """Items that a model was evaluated on, by its results, beyond those in the files."""
-        return max(0, max(facts.evaluated for facts in self._facts_of(model)) - len(self.item_numbers))
-
-    def warnings(self, model: str) -> Sequence[Notice]:
-        """What came with the samples of a model."""
-        return [notice for facts in self._facts_of(model) for notice in facts.warnings]
-
 
 def _codes(texts: Iterable[Hashable] | None, known: dict[Hashable, int], size: int) -> Ints:
     """A number per distinct text, ABSENT for None."""
@@ -317,11 +312,6 @@ def _codes(texts: Iterable[Hashable] | None, known: dict[Hashable, int], size: i
         return np.full(size, ABSENT, dtype=np.int64)
     numbers = [ABSENT if text is None else known.setdefault(text, len(known)) for text in texts]
     return np.array(numbers, dtype=np.int64)
-
-
-def _short(answer: Hashable) -> Hashable:
-    """Long texts by their hash, so that a million answers need not be kept to be compared."""
-    return text_hash(answer) if isinstance(answer, str) and len(answer) > LONGEST_KEY else answer
 
 
 def gather(places: Sequence[Sequence[samples.Evaluation]], query: samples.InputQuery) -> dict[str, LogTask]:

@@ -18,7 +18,7 @@ from jobs.formats.columns import FILE, SCORE, Columns, columns_beside
 from jobs.formats.json_files import as_text, read_lines
 from jobs.formats.metrics import as_number
 from jobs.formats.names import by_data, path_stems
-from jobs.formats.samples import Evaluation, InputFormat, InputQuery, NamedPath, Row, SampleBatch, TaskFacts
+from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Row, SampleBatch, TaskFacts
 from orchestrator.errors import UserError, suggestion
 from stats.arrays import Ints
 
@@ -49,15 +49,10 @@ def _files(path: str) -> list[Path]:
     return data_files(path) if columns_beside(Path(path)) is not None else []
 
 
-def _evaluations(path: NamedPath) -> list[Evaluation]:
+def _evaluations(path: str) -> list[Evaluation]:
     """One per file."""
-    files, columns = data_files(path.path), path.columns or columns_beside(Path(path.path))
-    if columns is None:
-        raise UserError(f"{path.path}: name its columns with --columns, or in {FILE} next to it.")
-    return [
-        Evaluation(str(file), partial(_read, file, columns, file.stem if len(files) > 1 else None))
-        for file in files
-    ]
+    files = data_files(path)
+    return [Evaluation(str(file), partial(_read, file, file.stem if files[1:] else None)) for file in files]
 
 
 FORMAT = InputFormat(
@@ -70,7 +65,10 @@ FORMAT = InputFormat(
 )
 
 
-def _read(file: Path, columns: Columns, model: str | None, query: InputQuery) -> Iterator[SampleBatch]:
+def _read(file: Path, model: str | None, query: InputQuery) -> Iterator[SampleBatch]:
+    columns = query.columns or columns_beside(file)
+    if columns is None:
+        raise UserError(f"{file}: name its columns with --columns, or in {FILE} next to it.")
     reader = ColumnReader(file, columns, query, model)
     for rows in _csv_rows(file) if file.suffix == ".csv" else _json_rows(file):
         yield from reader.batches(rows)

@@ -13,7 +13,7 @@ from operator import itemgetter
 from pathlib import Path
 
 from jobs.formats.json_files import files_with, read_lines, read_object
-from jobs.formats.samples import Evaluation, InputFormat, InputQuery, NamedPath, Samples, TaskFacts
+from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Samples, TaskFacts
 from orchestrator.errors import UserError
 
 FILE, BUNDLES = "results.jsonl", "eval-*.json"
@@ -25,10 +25,10 @@ def _files(path: str) -> Iterator[Path]:
     return files_with(path, FILE, b'"problem_idx"')
 
 
-def _evaluations(path: NamedPath) -> Iterator[Evaluation]:
+def _evaluations(path: str) -> Iterator[Evaluation]:
     """One per file, the oldest first; of several bundles beside it the newest is that of its results."""
     dated = []
-    for file in _files(path.path):
+    for file in _files(path):
         bundles = [read_object(bundle) for bundle in sorted(file.parent.glob(BUNDLES))]
         newest = max(bundles, key=lambda bundle: str(bundle.get("timestamp")), default={})
         dated.append((str(newest.get("timestamp")), str(file), newest))

@@ -5,7 +5,7 @@ mixed with anything else; the results of different tools can be compared with ea
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from jobs.formats.metrics import refuse_unused
 from jobs.formats.notices import some
 from jobs.formats.run_files import runs_in
 from jobs.formats.run_tables import open_runs
-from jobs.formats.samples import Evaluation, InputFormat, InputQuery, NamedPath
+from jobs.formats.samples import Evaluation, InputFormat, InputQuery
 from jobs.formats.tables import Tables
 from orchestrator.errors import UserError
 from orchestrator.input_files import read_json
@@ -39,6 +39,16 @@ FORMATS = (
 """Modules here, each with a `FORMAT`; the first that recognises a path wins."""
 
 
+@dataclass(frozen=True)
+class NamedPath:
+    """A path as the user gave it, or as a listing gives it a name."""
+
+    path: str  # a local path or a URL
+    model: str | None = None  # whose results it holds; None if nothing says so before it is read
+    task: str | None = None  # name of the task, likewise
+    form: InputFormat | None = None  # what reads it, where the user named its columns
+
+
 def formats() -> list[InputFormat]:
     """All formats, in order."""
     return [import_module(f"jobs.formats.{name}").FORMAT for name in FORMATS]
@@ -58,10 +68,7 @@ def open_inputs(paths: Sequence[str], query: InputQuery, *, are_reruns: bool = F
     """
     known = formats()
     named = _named(paths, query.columns, known)
-    by_path = {
-        path.path: named_columns.FORMAT if path.columns is not None else _format_of(path.path, known)
-        for path in named
-    }
+    by_path = {path.path: path.form or _format_of(path.path, known) for path in named}
     used = list({id(form): form for form in by_path.values()}.values())
     kinds = "; ".join(f"{path} is {form.described}" for path, form in by_path.items())
     has_runs = any(form.evaluations is None for form in used)
@@ -106,7 +113,11 @@ def _open_logs(
     every: list[Sequence[Evaluation]] = []
     for path in paths:
         with sound_form(path.path):
-            every.append(list(evaluations(path)) if (evaluations := by_path[path.path].evaluations) else [])
+            form = by_path[path.path]
+            if path.task is not None and form.of_task is not None:
+                every.append(list(form.of_task(path.path, path.task)))
+            else:
+                every.append(list(form.evaluations(path.path)) if form.evaluations else [])
     places, notices = (every, []) if are_reruns else names.newest(every)
     given, used = [path.path for path in paths], {id(known) for known in by_path.values()}
     by = query.pair_by or ("id" if len(used) > 1 else None)
@@ -142,13 +153,13 @@ def _named(paths: Sequence[str], columns: Columns | None, known: Sequence[InputF
     if columns is None:
         return named
     chosen = [
-        replace(name, columns=columns)
+        replace(name, form=named_columns.FORMAT)
         if named_columns.data_files(name.path)
         and (Path(name.path).is_file() or _recognising(name.path, known) in {None, named_columns.FORMAT})
         else name
         for name in named
     ]
-    if all(name.columns is None for name in chosen):
+    if all(name.form is None for name in chosen):
         listed = some([name.path for name in named])
         raise UserError(f"--columns applies to .jsonl, .ndjson and .csv files; there is none in {listed}.")
     return chosen

@@ -92,7 +92,7 @@ class InputQuery:
         return text_hash(text) if text is None or self.documents else str(hash(text))
 
     def sample(
-        self, item: ItemId, scores: Row, *, rerun: int | None = None, labels: object = None, **told: object
+        self, item: ItemId, scores: Row, *, rerun: int | None = None, labels: object = None, **told: Any
     ) -> dict[str, Any]:
         """A sample as it goes into a batch.
 
@@ -115,23 +115,20 @@ class InputQuery:
             label = labels.get(self.cluster_column)
             row["cluster"] = None if label is None else str(label)
         for name in self.wanted:
-            if (value := told.get(name)) is not None:
-                row[name] = _stored(name, value)
+            if (value := told.get(name)) is None:
+                continue
+            if name in AS_TEXT or (name in TEXTS and isinstance(value, str)):
+                row[name] = as_text(value)  # lone surrogates become replacement characters
+            elif name in TEXTS:
+                raise TypeError(f"an entry of {name} is {type(value).__name__}, not text")
+            elif name == "filtered":
+                row[name] = {filter_name: as_text(text) for filter_name, text in value.items()}
+            else:
+                row[name] = int(value) if name in WHOLE else value
         return row
 
 
 PLAIN = InputQuery()  # nothing in particular
-
-
-def _stored(name: str, value: Any) -> object:
-    """A value as its column holds it; lone surrogates become replacement characters."""
-    if name in AS_TEXT or (name in TEXTS and isinstance(value, str)):
-        return as_text(value)
-    if name in TEXTS:
-        raise TypeError(f"an entry of {name} is {type(value).__name__}, not text")
-    if name == "filtered":
-        return {filter_name: as_text(text) for filter_name, text in value.items()}
-    return int(value) if name in WHOLE else value
 
 
 @dataclass(frozen=True)
@@ -216,16 +213,6 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class NamedPath:
-    """A path as the user gave it, or as a listing gives it a name."""
-
-    path: str  # a local path or a URL
-    model: str | None = None  # whose results it holds; None if nothing says so before it is read
-    task: str | None = None  # name of the task, likewise
-    columns: Columns | None = None  # which of its columns mean what, where the user says so
-
-
-@dataclass(frozen=True)
 class InputFormat:
     """An input format: how to recognise it, and what reads it."""
 
@@ -234,7 +221,9 @@ class InputFormat:
     found: Callable[[str], Iterable[Any]]  # what there is of it at an existing path, by content, not name
     # Those at a path, in the order in which their reruns count; their samples are read later. None for run
     # directories, which are read by columns, on a fast path of their own
-    evaluations: Callable[[NamedPath], Iterable[Evaluation]] | None
+    evaluations: Callable[[str], Iterable[Evaluation]] | None
+    # The same where all of a path is one task, whatever is in it; None if what is in it says so
+    of_task: Callable[[str, str], Iterable[Evaluation]] | None = None
     takes_where: bool = False  # whether `--where` selects rows of it
     # What to call the models that are compared, by what was read and the paths; None for `names.by_data`
     names: Callable[[Mapping[str, Any], Sequence[str]], dict[Key, str]] | None = None

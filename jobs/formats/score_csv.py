@@ -22,15 +22,7 @@ from jobs.formats import samples
 from jobs.formats.metrics import as_number, parse_range
 from jobs.formats.names import by_data, path_stems
 from jobs.formats.notices import some
-from jobs.formats.samples import (
-    Evaluation,
-    InputFormat,
-    InputQuery,
-    NamedPath,
-    SampleBatch,
-    Stated,
-    TaskFacts,
-)
+from jobs.formats.samples import Evaluation, InputFormat, InputQuery, SampleBatch, Stated, TaskFacts
 from orchestrator.errors import UserError
 from orchestrator.input_files import MOST_TASKS, MOST_VARIANTS
 from stats.arrays import LARGEST_SCORE, Floats, Ints
@@ -53,8 +45,8 @@ def _tables(path: str) -> list[Path]:
     return [Path(path)] if Path(path).suffix == ".csv" and Path(path).is_file() else []
 
 
-def _evaluations(path: NamedPath) -> list[Evaluation]:
-    return [Evaluation(path.path, partial(_read, path))]
+def _evaluations(path: str, task: str | None = None) -> list[Evaluation]:
+    return [Evaluation(path, partial(_read, path, task))]
 
 
 FORMAT = InputFormat(
@@ -62,15 +54,17 @@ FORMAT = InputFormat(
     "score tables (.csv)",
     _tables,
     _evaluations,
+    of_task=_evaluations,
     takes_where=True,
     names=partial(by_data, shorten=path_stems),
 )
 
 
-def _read(path: NamedPath, query: InputQuery) -> Iterator[SampleBatch]:
-    table = _checked_table(path.path, query.where or {})
-    if path.task is not None:
-        yield table.batch(path.model, path.task, query)
+def _read(path: str, whole: str | None, query: InputQuery) -> Iterator[SampleBatch]:
+    """All of it as the samples of one task where a listing says so, else by its columns."""
+    table = _checked_table(path, query.where or {})
+    if whole is not None:
+        yield table.batch(None, whole, query)
         return
     models, tasks = table.column(MODEL, ""), table.column(TASK, samples.DEFAULT_TASK)
     parts: dict[tuple[str, str], list[int]] = {}

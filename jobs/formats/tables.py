@@ -74,6 +74,8 @@ class TaskTables(ABC):
     group: str | None  # the task group it belongs to
     models: Sequence[str]  # those that have answers to it, or were to have
     is_planned: bool  # whether its items are what was to be asked, rather than what was found answered
+    unlisted: Mapping[str, int] = {}  # items that a model was evaluated on and that no file lists
+    warnings: Mapping[str, Sequence[Notice]] = {}  # what must be known about the answers of a model
 
     @abstractmethod
     def metric(self, metrics: Mapping[str, str], notices: list[Notice]) -> str | None:
@@ -121,17 +123,9 @@ class TaskTables(ABC):
         """What a model was to answer, by temperature: answers in all, and reruns of all of so many items."""
         return {}
 
-    def unlisted(self, model: str) -> int:
-        """Items that a model was evaluated on and that no file lists."""
-        return 0
-
     def answers_equally(self, model: str) -> bool:
         """Whether all answers of a model are known to be one and the same text, after they were read."""
         return False
-
-    def warnings(self, model: str) -> Sequence[Notice]:
-        """What must be known about the answers of a model."""
-        return ()
 
 
 @dataclass(frozen=True)

@@ -11,15 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from jobs.formats.json_files import as_text, files_with, read_lines, read_object
-from jobs.formats.samples import (
-    DEFAULT_TASK,
-    Evaluation,
-    InputFormat,
-    InputQuery,
-    NamedPath,
-    Samples,
-    TaskFacts,
-)
+from jobs.formats.samples import DEFAULT_TASK, Evaluation, InputFormat, InputQuery, Samples, TaskFacts
 from orchestrator.errors import UserError
 
 FILE, METADATA = "results.jsonl", "metadata.json"
@@ -30,12 +22,12 @@ def _files(path: str) -> Iterator[Path]:
     return files_with(path, FILE, b'"example_id"')
 
 
-def _evaluations(path: NamedPath) -> Iterator[Evaluation]:
+def _evaluations(path: str) -> Iterator[Evaluation]:
     """One per file; several of one model and environment are further rollouts, since none has a date.
 
     Without metadata, environment and model are taken from the folder's name, `ENVIRONMENT--MODEL`.
     """
-    for file in _files(path.path):
+    for file in _files(path):
         beside = file.with_name(METADATA)
         metadata = read_object(beside) if beside.is_file() else {}
         environment, _, folder_model = file.absolute().parent.parent.name.partition("--")

@@ -209,7 +209,7 @@ def _scored(task: TaskTables, info: TaskInfo, cluster: str | None, notices: list
     for model, means in found.items():
         averaged = means.columns(task.planned(model, len(items.ids)), are_equal=task.answers_equally(model))
         columns |= {(model, t): column for t, column in averaged.items()}
-        notices += task.warnings(model)
+        notices += task.warnings.get(model, ())
         if means.mixed_prompts:
             said = f"{model}: reruns of the same item of {task.name} had different prompts."
             notices.append(Notice(NoticeCode.MIXED_RERUN_PROMPTS, said))
@@ -219,7 +219,7 @@ def _scored(task: TaskTables, info: TaskInfo, cluster: str | None, notices: list
         items.clusters,
         columns,
         planned=task.is_planned,
-        unlisted={model: unlisted for model in task.models if (unlisted := task.unlisted(model))},
+        unlisted={model: items for model, items in task.unlisted.items() if items},
         documents=items.documents,
         cluster_names=items.cluster_names,
     )
