@@ -47,7 +47,7 @@ def main() -> None:
     task = TaskLibrary(spec.include_path).open(spec)
     requests = list(task.build(PromptConfig(), None, "plain").values())
     batch = [
-        Answered(requests[number % len(requests)], [[f"The answer is {number}"]])
+        (requests[number % len(requests)], [[f"The answer is {number}"]])
         for number in range(arguments.samples)
     ]
     pool = ScoringPool({TASK: spec}, 1)

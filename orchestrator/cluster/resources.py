@@ -249,19 +249,14 @@ def replica_resources(cluster: ReplicaConfig, kind: EngineKind, nodes: Sequence[
     besides = ReplicaResources(float(cpus), 0.0, cluster.resources, cluster.labels)
     count = cluster.nodes_per_replica or 1
     if cluster.nodes_per_replica is None and kind.spans_nodes:
-        fitting = [node for node in nodes if _fits(besides, node)]
-        count = _fewest_nodes(gpus, [node.amounts.get("GPU", 0) for node in fitting or nodes])
+        fitting = [node for node in nodes if _fits(besides, node)] or nodes
+        sizes = [node.amounts.get("GPU", 0) for node in fitting]
+        largest = max(sizes, default=0)
+        if gpus > max(largest, 1):  # over as few nodes as can hold it evenly; on one if none can
+            counts = [many for many in range(2, int(gpus) + 1) if gpus % many == 0 and gpus / many <= largest]
+            enough = (many for many in counts if sum(size >= gpus / many for size in sizes) >= many)
+            count = next(enough, counts[0] if counts else 1)
     return replace(besides, gpus=gpus / count, nodes=count)
-
-
-def _fewest_nodes(gpus: float, sizes: Sequence[float]) -> int:
-    """Over how many nodes with so many GPUs each to spread an engine evenly; 1 if that is impossible."""
-    largest = max(sizes, default=0)
-    if gpus <= max(largest, 1):
-        return 1
-    counts = [count for count in range(2, int(gpus) + 1) if gpus % count == 0 and gpus / count <= largest]
-    enough = (count for count in counts if sum(size >= gpus / count for size in sizes) >= count)
-    return next(enough, counts[0] if counts else 1)
 
 
 def scoring_processes(taken: ReplicaResources) -> int:

@@ -4,15 +4,7 @@ from math import isfinite
 from struct import pack
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from orchestrator.engines.base import DEFAULT_KIND, MOST_TOKENS
 from orchestrator.input_files import MOST_TASKS, MOST_VARIANTS
@@ -201,7 +193,7 @@ class PromptConfig(Section):
 
     @field_validator("fewshot_as_multiturn")
     @classmethod
-    def _with_a_template(cls, value: bool | None, info: ValidationInfo) -> bool:
+    def _with_a_template(cls, value: bool | None, info: Any) -> bool:
         return bool(info.data.get("apply_chat_template")) if value is None else value
 
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from orchestrator.config.schema import ReplicaConfig, SweepConfig, VariantConfig
 from orchestrator.engines import kind_of
 from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA, PYTHON, EngineSpec
-from orchestrator.engines.kind import EngineKind, Tokenizer
+from orchestrator.engines.kind import EngineKind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +24,6 @@ class Variant(EngineSpec):
     def kind(self) -> EngineKind:
         """The kind of its engine."""
         return kind_of(self)
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        """The tokenizer that its options name, or the model's own."""
-        return self.kind.tokenizer
 
 
 def resolve(config: SweepConfig) -> dict[str, Variant]:

@@ -98,6 +98,9 @@ def _scores_in(schema: pa.Schema) -> list[str]:
     return [field.name for field in schema.field("scores").type if field.name != NO_SCORE]
 
 
+_adapter = cache(TypeAdapter[Any])
+
+
 def misshapen(document: Any, shape: Any) -> str | None:
     """What is wrong with parsed JSON or YAML, the end of a sentence; None if it is of a shape below."""
     try:
@@ -110,11 +113,6 @@ def misshapen(document: Any, shape: Any) -> str | None:
             return f"it has too many {where} (more than {problem['ctx']['max_length']:,})"
         return f"{where} has an invalid value"
     return None
-
-
-@cache
-def _adapter(shape: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(shape)
 
 
 class VariantEntry(TypedDict):

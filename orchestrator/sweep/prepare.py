@@ -26,7 +26,7 @@ from orchestrator.sweep.fit_to_machine import Fitted
 from orchestrator.sweep.item_subset import Subset, read_subset
 from orchestrator.sweep.models import engine_versions, find_models, find_versions
 from orchestrator.sweep.prompts import Lengths, Template, chat_templates, encoding_and_room
-from orchestrator.sweep.tasks import Requests, SweepTask, TaskError, TaskLibrary, TaskSpec, set_up_lm_eval
+from orchestrator.sweep.tasks import Requests, SweepTask, TaskError, TaskLibrary, set_up_lm_eval
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def prepare(
     variants = find_versions({name: found[name] for name in fitted.variants}, problems)
     baseline = found.get(config.baseline)
     subset = _read_items(config, baseline, problems)
-    tokenizer = None if baseline is None else asked[config.baseline].tokenizer.name or None
+    tokenizer = None if baseline is None else asked[config.baseline].kind.tokenizer.name or None
     library = TaskLibrary(config.include_path, config.confirm_run_unsafe_code, tokenizer)
     store = RunStore(f"runs/{config.name}" if run_dir is None else run_dir)
     recorded = store.read_manifest()["tasks"] if store.has_run() else {}
@@ -255,23 +255,20 @@ def _load_tasks(
             continue
         for leaf in leaves:
             spec = leaf if subset is None else leaf.model_copy(update={"items": subset.items.get(leaf.task)})
+            old = recorded.get(leaf.task)
+            if spec.limit is not None and old and "first" in (old.get("limit", {"first": 0}) or {}):
+                # it means the first items in a run that was started so, as all of older versions were
+                spec = spec.model_copy(update={"limit": LimitConfig(first=spec.limit.items)})
             if leaf.task in tasks:
                 problems.append(f"task '{leaf.task}' is listed twice, the second time through '{entry.task}'")
                 continue
             try:
-                tasks[leaf.task] = library.open(_with_recorded_limit(spec, recorded.get(leaf.task)))
+                tasks[leaf.task] = library.open(spec)
             except TaskError as error:
                 problems.append(str(error))
     if subset is not None and tasks and not set(subset.items) & set(tasks):
         problems.append(f"items: {config.items} names none of the sweep's tasks")
     return tasks
-
-
-def _with_recorded_limit(spec: TaskSpec, old: TaskEntry | None) -> TaskSpec:
-    """The limit means the first items in a run that was started so, as all of older versions were."""
-    if spec.limit is not None and old is not None and "first" in (old.get("limit", {"first": 0}) or {}):
-        return spec.model_copy(update={"limit": LimitConfig(first=spec.limit.items)})
-    return spec
 
 
 def _unanswerable(

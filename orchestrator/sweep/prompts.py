@@ -115,7 +115,7 @@ def chat_templates(
             template = (
                 ChatMessages()
                 if variant.kind.takes_messages
-                else ChatTemplate(variant.tokenizer, prompt.template_arguments, chosen)
+                else ChatTemplate(variant.kind.tokenizer, prompt.template_arguments, chosen)
             )
         except (ValueError, OSError) as error:
             reason = " ".join(str(error).split())
@@ -161,7 +161,7 @@ def encoding_and_room(variant: Variant, request: str, answer: int) -> tuple["Enc
 
     A request of lm-eval's type leaves room for its answer; the name of a served model may be its server's.
     """
-    tokenizer, context = variant.tokenizer, None
+    tokenizer, context = variant.kind.tokenizer, None
     is_known = tokenizer.revision is not None or Path(tokenizer.name).is_dir()
     encoding = _encoding(*tokenizer) if is_known or not variant.kind.served else None
     if encoding is not None and not variant.kind.served:

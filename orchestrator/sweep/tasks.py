@@ -213,12 +213,8 @@ class TaskLibrary:
         return loaded
 
 
-@dataclass(frozen=True)
-class Answered:
-    """An item's requests and, for each of them, one response per repeat."""
-
-    requests: Sequence[Instance]
-    responses: Sequence[list[Any]]
+Answered = tuple[Sequence[Instance], Sequence[list[Any]]]
+"""An item's requests and, for each of them, one response per repeat."""
 
 
 @dataclass(frozen=True)
@@ -345,7 +341,7 @@ class SweepTask:
         """
         answered = [
             replace(request, resps=list(response), filtered_resps={})
-            for request, response in zip(sample.requests, sample.responses, strict=True)
+            for request, response in zip(*sample, strict=True)
         ]
         for ensemble in getattr(self._task, "_filters", []):
             ensemble.apply(answered)

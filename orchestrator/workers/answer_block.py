@@ -1,19 +1,21 @@
-"""From a block to samples: queries with their sampling parameters, answers, scores."""
+"""From a block to rows of Parquet: queries with their sampling parameters, answers, scores, samples."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
 
 from orchestrator.config.schema import PromptConfig, SamplingConfig
 from orchestrator.engines import base
 from orchestrator.engines.base import GENERATE, Answer, Engine, EngineEndedError, Query
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
-from orchestrator.rundir.identity import Item, Rerun
+from orchestrator.rundir.identity import Item, Rerun, sample_key
+from orchestrator.rundir.schema import ITEMS, with_scores
 from orchestrator.sweep.blocks import Block
-from orchestrator.sweep.tasks import Answered, Requests, Scored
-from orchestrator.workers.sample_rows import Sample
+from orchestrator.sweep.tasks import Answered, Requests, Scored, SweepTask, doc_text, items_of
 from stats.arrays import LARGEST_SCORE
 
 if TYPE_CHECKING:
@@ -28,7 +30,21 @@ UNANSWERED = "not answered before the engine ended"
 DRAWING = frozenset({"top_p", "top_k", "min_p"})
 """Settings of the draw, which have no effect on the likeliest token."""
 PLAIN = PromptConfig()
+UNSTORABLE = (pa.ArrowException, OverflowError, TypeError, ValueError)
+"""What pyarrow raises for a value that its column cannot hold."""
 _REPEAT_STRIDE = 1_000_003  # a prime: repeats of one seed get seeds far from those of the other reruns
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One row."""
+
+    item: Item
+    rerun: Rerun
+    answers: Sequence[Answer] = ()  # to all its requests; none where there is an error
+    response: str | None = None  # what the model said
+    scored: Scored | None = None
+    error: str | None = None  # why there is no answer, or none that can be scored or stored
 
 
 def answer_block(
@@ -123,11 +139,12 @@ def _stopped(text: str, settings: dict[str, Any], think_end_token: str | None = 
 
 def _without_thoughts(sample: Answered, think_end_token: str | None) -> Answered:
     """What is scored, as in lm-eval: what follows the thoughts, or all of a text without their end."""
-    if think_end_token is None or sample.requests[0].request_type != GENERATE:
+    requests, responses = sample
+    if think_end_token is None or requests[0].request_type != GENERATE:
         return sample
-    pairs = zip(sample.requests, sample.responses, strict=True)
-    responses = [[_stopped(text, one.args[1], think_end_token) for text in texts] for one, texts in pairs]
-    return replace(sample, responses=responses)
+    settings = [request.args[1] for request in requests]
+    pairs = zip(responses, settings, strict=True)
+    return requests, [[_stopped(text, own, think_end_token) for text in texts] for texts, own in pairs]
 
 
 def queries_of(
@@ -168,7 +185,7 @@ def _answered(requests: "Sequence[Instance]", sample: Sample) -> Answered:
     groups = [list(responses[start : start + each]) for start in range(0, len(responses), each)]
     if each == 1:
         groups = [group * (one.repeats or 1) for one, group in zip(requests, groups, strict=True)]
-    return Answered(requests, groups)
+    return requests, groups
 
 
 def _scored(sample: Sample, answered: Answered, scored: Scored) -> Sample:
@@ -178,8 +195,8 @@ def _scored(sample: Sample, answered: Answered, scored: Scored) -> Sample:
     for name, value in scored.scores.items():
         if abs(value) > LARGEST_SCORE:
             return Sample(sample.item, sample.rerun, error=f"scoring: {name} is {value:g}")
-    responses, is_text = answered.responses, answered.requests[0].request_type == GENERATE
-    if is_text and len(responses) == 1 and len(set(responses[0])) == 1:
+    requests, responses = answered
+    if requests[0].request_type == GENERATE and len(responses) == 1 and len(set(responses[0])) == 1:
         text = str(responses[0][0])
     else:
         text = json.dumps([one[0] if len(one) == 1 else list(one) for one in responses])
@@ -206,3 +223,81 @@ def put_off_refused(block: Block, samples: Sequence[Sample]) -> tuple[list[Sampl
         items = tuple(item for item, reruns in passes.items() if reruns == alike)
         later.append(replace(block, items=items, reruns=alike, was_refused=True))
     return kept, tuple(later)
+
+
+def samples_table(block: Block, samples: Sequence[Sample], columns: pa.Schema) -> pa.Table:
+    """The samples of a block as a table; one that no row can hold is a row with an error."""
+    schema = with_scores(columns, (name for one in samples if one.scored for name in one.scored.scores))
+
+    def table(some: Sequence[Sample]) -> pa.Table:
+        return pa.Table.from_pylist([_row(block.cell, sample) for sample in some], schema=schema)
+
+    try:
+        return table(samples)
+    except UNSTORABLE:  # of one sample: the others are not lost with it
+        tables = []
+        for sample in samples:
+            try:
+                tables.append(table([sample]))
+            except UNSTORABLE as error:
+                tables.append(
+                    table([Sample(sample.item, sample.rerun, error=f"storing: {error_text(error)}")])
+                )
+        return pa.concat_tables(tables)
+
+
+def failed_block(block: Block, error: str) -> list[Sample]:
+    """The samples of a block that cannot be answered, each with the reason."""
+    return [Sample(item, rerun, error=error) for item in block.items for rerun in block.reruns]
+
+
+def _row(cell: str, sample: Sample) -> dict[str, Any]:
+    scored, answers = sample.scored, sample.answers
+    ends = [answer.finish_reason for answer in answers]
+    return {
+        "item": sample.item.item,
+        "doc_hash": sample.item.doc_hash,
+        "prompt_hash": sample.item.prompt_hash,
+        "temperature": sample.rerun.temperature,
+        "seed": sample.rerun.seed,
+        "scores": scored.scores if scored else None,
+        "corpus_values": _utf8(scored.corpus_values) if scored else None,
+        "response": _utf8(sample.response),
+        "filtered": {name: _utf8(text) for name, text in scored.filtered.items()}
+        if scored and scored.filtered
+        else None,
+        "finish_reason": _utf8(base.CUT if base.CUT in ends else ends[-1] if ends else None),
+        "prompt_tokens": _total(answer.prompt_tokens for answer in answers),
+        "output_tokens": _total(answer.output_tokens for answer in answers),
+        "prompt_cut": _total(answer.prompt_cut for answer in answers),
+        "error": _utf8(sample.error),
+        "sample_key": sample_key(cell, sample.item, sample.rerun),
+    }
+
+
+def _total(counts: Iterable[int | None]) -> int | None:
+    known = [count for count in map(base.token_count, counts) if count is not None]
+    return base.token_count(sum(known)) if known else None
+
+
+def _utf8(text: str | None) -> str | None:
+    """Text that Parquet can hold: lone surrogates become replacement characters."""
+    return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def items_table(task: SweepTask, built: Requests) -> pa.Table:
+    """Documents and prompts of a task, once for all variants."""
+    rows = [
+        {
+            "task": task.spec.task,
+            "item": item.item,
+            "doc_hash": item.doc_hash,
+            "prompt_hash": item.prompt_hash,
+            "cluster": task.cluster_of(first.doc),
+            "prompt": _utf8(str(first.arguments[0])),
+            "target": _utf8(task.target(first.doc)),
+            "doc": _utf8(json.dumps(json.loads(doc_text(first.doc)), ensure_ascii=False)),
+        }
+        for item, (first, *_) in zip(items_of(built), built.values(), strict=True)
+    ]
+    return pa.Table.from_pylist(rows, schema=ITEMS)

@@ -263,8 +263,17 @@ class Dispatcher:
             self._load_failed(slot, node, reason, unfit=isinstance(cause, UnfitNodeError))
         for block in blocks:
             self._put_back(again := failure_policy.after_death(block, node_lost=node_lost))
-            if not again:
-                self._write_errors(block, reason)
+            if again:
+                continue
+            try:  # it is given up: its samples become rows with an error
+                scores = self._give_up(block, reason)
+            except OSError as error:
+                self._block_failed(block, error_text(error))
+                continue
+            counts = self._progress.variants[block.variant]
+            counts.done += block.samples
+            counts.errors += block.samples
+            self._report(block, scores)
 
     def _load_failed(self, slot: ReplicaSlot, node: str, reason: str, *, unfit: bool) -> None:
         variant, loads = slot.variant, slot.work.failed_loads
@@ -295,18 +304,6 @@ class Dispatcher:
         self._progress.variants[block.variant].lost += block.samples
         remain = "1 sample remains" if block.samples == 1 else f"{block.samples} samples remain"
         self._progress.notes.append(f"{block.variant}/{block.task}: {remain} missing, because {reason}")
-
-    def _write_errors(self, block: Block, reason: str) -> None:
-        """Give up a block, whose samples become rows with an error."""
-        try:
-            scores = self._give_up(block, reason)
-        except OSError as error:
-            self._block_failed(block, error_text(error))
-            return
-        counts = self._progress.variants[block.variant]
-        counts.done += block.samples
-        counts.errors += block.samples
-        self._report(block, scores)
 
 
 def _most_telling(reference: Any, error: RayError, slot: ReplicaSlot) -> tuple[Exception, str]:

@@ -20,11 +20,10 @@ from orchestrator.rundir.schema import AggregateRow, SoftwareEntry
 from orchestrator.sweep.blocks import Block, in_order_of_work
 from orchestrator.sweep.plan import Plan, list_metrics
 from orchestrator.sweep.scores import parsed_values
-from orchestrator.workers.block_queue import BlockQueue
+from orchestrator.workers.answer_block import failed_block, items_table, samples_table
 from orchestrator.workers.dispatcher import Dispatcher, Watcher
 from orchestrator.workers.replica import Job
-from orchestrator.workers.replica_slots import ReplicaSlots, VariantWork
-from orchestrator.workers.sample_rows import failed_block, items_table, samples_table
+from orchestrator.workers.replica_slots import BlockQueue, ReplicaSlots, VariantWork
 from orchestrator.workers.stopping import ReportedScores, StoppingPolicy, reported_scores, still_needed
 
 

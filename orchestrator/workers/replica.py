@@ -39,8 +39,7 @@ from orchestrator.rundir.schema import HardwareEntry, SoftwareEntry, unlisted_sc
 from orchestrator.rundir.store import RunStore, replica_log_name
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import Requests, TaskSpec, set_up_lm_eval
-from orchestrator.workers.answer_block import answer_block, put_off_refused
-from orchestrator.workers.sample_rows import samples_table
+from orchestrator.workers.answer_block import answer_block, put_off_refused, samples_table
 from orchestrator.workers.scoring_pool import ScoringPool
 from orchestrator.workers.stopping import ReportedScores, reported_scores
 

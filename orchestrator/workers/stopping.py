@@ -18,7 +18,7 @@ from orchestrator.rundir.progress import Standing
 
 if TYPE_CHECKING:  # slow to import, for commands that only look
     from orchestrator.sweep.blocks import Cell
-    from orchestrator.workers.sample_rows import Sample
+    from orchestrator.workers.answer_block import Sample
 
 NO_SEED = -1
 SCORES = np.dtype([("item", np.int32), ("temperature", float), ("seed", np.int32), ("score", float)])

@@ -39,7 +39,7 @@ from orchestrator.rundir.progress import write_status
 from orchestrator.rundir.store import MANIFEST
 from orchestrator.rundir.whole_files import UNFINISHED
 from orchestrator.sweep.blocks import in_order_of_work
-from orchestrator.workers.sample_rows import failed_block, samples_table
+from orchestrator.workers.answer_block import failed_block, samples_table
 
 pytestmark = pytest.mark.slow  # every step of every command
 

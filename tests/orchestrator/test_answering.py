@@ -12,8 +12,12 @@ from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import sample_schema
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import TaskLibrary, TaskSpec, items_of
-from orchestrator.workers.answer_block import answer_block, generation_settings, put_off_refused
-from orchestrator.workers.sample_rows import samples_table
+from orchestrator.workers.answer_block import (
+    answer_block,
+    generation_settings,
+    put_off_refused,
+    samples_table,
+)
 
 TASKS_OWN = {
     "until": ["\n"],

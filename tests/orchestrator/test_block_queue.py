@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.sweep.blocks import Block
-from orchestrator.workers.block_queue import BlockQueue
+from orchestrator.workers.replica_slots import BlockQueue
 
 GREEDY, SAMPLED = Rerun(0.0), Rerun(0.7, 1)
 

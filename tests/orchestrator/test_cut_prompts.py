@@ -11,7 +11,7 @@ from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.rundir.schema import sample_schema
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import Scored
-from orchestrator.workers.sample_rows import Sample, samples_table
+from orchestrator.workers.answer_block import Sample, samples_table
 
 CONTEXT = 12
 

@@ -22,8 +22,7 @@ from orchestrator.rundir.identity import Rerun
 from orchestrator.rundir.schema import sample_schema
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import TaskLibrary, TaskSpec, items_of
-from orchestrator.workers.answer_block import answer_block
-from orchestrator.workers.sample_rows import samples_table
+from orchestrator.workers.answer_block import answer_block, samples_table
 
 pytestmark = pytest.mark.ray
 

@@ -6,7 +6,7 @@ import pytest
 from standin.files import GENERATE, write_task
 
 from orchestrator.config.schema import PromptConfig
-from orchestrator.sweep.tasks import Answered, TaskLibrary, TaskSpec
+from orchestrator.sweep.tasks import TaskLibrary, TaskSpec
 from orchestrator.workers.scoring_pool import ScoringPool
 
 pytestmark = pytest.mark.slow  # processes that import lm-eval and sympy
@@ -53,7 +53,7 @@ def score(tmp_path):
         spec = TaskSpec(task=name, include_path=(str(tmp_path),))
         built = TaskLibrary(spec.include_path).open(spec).build(PromptConfig(), None, "plain")
         pools.append(ScoringPool({name: spec}, 1))
-        batch = [Answered(one, [[text]]) for one, text in zip(built.values(), said, strict=True)]
+        batch = [(one, [[text]]) for one, text in zip(built.values(), said, strict=True)]
         results = []
         thread = threading.Thread(target=lambda: results.extend(pools[-1].score(name, batch)))
         thread.start()

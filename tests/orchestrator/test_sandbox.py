@@ -7,7 +7,7 @@ import pytest
 from standin.files import GENERATE, questions, write_task
 
 from orchestrator.config.schema import PromptConfig, TaskConfig
-from orchestrator.sweep.tasks import Answered, TaskError, TaskLibrary
+from orchestrator.sweep.tasks import TaskError, TaskLibrary
 from orchestrator.workers.sandbox import environment
 from orchestrator.workers.scoring_pool import ScoringPool
 
@@ -61,7 +61,7 @@ def run(tmp_path, monkeypatch):
         built = library.open(spec).build(PromptConfig(), None, "plain")
         pools.append(ScoringPool({name: spec}, 1, seconds))
         requests = built.values()
-        batch = [Answered(one, [[code]]) for one, code in zip(requests, codes, strict=True)]
+        batch = [(one, [[code]]) for one, code in zip(requests, codes, strict=True)]
         results = pools[-1].score(name, batch)
         return [r.scores["exact_match,whole"] if r.reason is None else r.reason for r in results]
 

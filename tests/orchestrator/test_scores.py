@@ -13,7 +13,7 @@ from standin.files import GENERATE, questions, write_task
 from standin.lookalikes import LENGTHS, TEXTS, write_lookalikes
 
 from orchestrator.config.schema import PromptConfig
-from orchestrator.sweep.tasks import Answered, TaskError, TaskLibrary, TaskSpec
+from orchestrator.sweep.tasks import TaskError, TaskLibrary, TaskSpec
 
 NEEDS_PERMISSION = """
 import os
@@ -99,7 +99,7 @@ def scored(pack):
     for name, task in tasks.items():
         built = task.build(PromptConfig(), None, "plain")
         said = {item: getattr(Fixed(), asked[0].request_type)(asked) for item, asked in built.items()}
-        batch = [Answered(asked, [[one] for one in said[item]]) for item, asked in built.items()]
+        batch = [(asked, [[one] for one in said[item]]) for item, asked in built.items()]
         samples = dict(zip(built, task.score_each(batch), strict=True))
         found[name] = task, samples, None if name == FAILING else told
     return found
@@ -203,7 +203,7 @@ def test_an_answer_without_the_score_that_decides_is_an_error(tmp_path, value):
     name = write_task(tmp_path, "t", questions(1), {"process_results": code}, **GENERATE)
     task = TaskLibrary((str(tmp_path),)).open(TaskSpec(task=name, include_path=(str(tmp_path),)))
     (requests,) = task.build(PromptConfig(), None, "plain").values()
-    (scored,) = task.score_each([Answered(requests, [["1"]])])
+    (scored,) = task.score_each([(requests, [["1"]])])
     assert scored.reason.startswith(
         "MissingScoreError: the task gave no number for exact_match,number; it gave other,number"
     )

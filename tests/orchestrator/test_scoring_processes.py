@@ -7,7 +7,7 @@ import pytest
 from standin.files import GENERATE, questions, write_task
 
 from orchestrator.config.schema import PromptConfig
-from orchestrator.sweep.tasks import Answered, TaskLibrary, TaskSpec
+from orchestrator.sweep.tasks import TaskLibrary, TaskSpec
 from orchestrator.workers import scoring_pool as pools
 from orchestrator.workers.scoring_pool import ScoringError, ScoringPool
 
@@ -50,7 +50,7 @@ def scoring(tmp_path):
         requests = list(built.values())
 
         def score(*said):
-            batch = [Answered(one, [[text]]) for one, text in zip(requests, said, strict=False)]
+            batch = [(one, [[text]]) for one, text in zip(requests, said, strict=False)]
             return [marked(result) for result in pool.score(name, batch)]
 
         return score

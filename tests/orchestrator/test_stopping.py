@@ -8,7 +8,7 @@ from test_dispatch import Outcome, cut
 
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.sweep.tasks import Scored
-from orchestrator.workers.sample_rows import Sample
+from orchestrator.workers.answer_block import Sample
 from orchestrator.workers.stopping import NO_SEED, Next, StoppingPolicy, reported_scores
 
 METRICS = {"t": "acc,none"}

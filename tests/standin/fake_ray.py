@@ -14,9 +14,8 @@ from orchestrator.config.schema import PromptConfig, ReplicaConfig, SamplingConf
 from orchestrator.config.variants import Variant
 from orchestrator.rundir.schema import sample_schema
 from orchestrator.workers import dispatcher, replica_slots
-from orchestrator.workers.block_queue import BlockQueue
 from orchestrator.workers.replica import BlockReport, Job, Loaded
-from orchestrator.workers.replica_slots import VariantWork
+from orchestrator.workers.replica_slots import BlockQueue, VariantWork
 from orchestrator.workers.stopping import NO_SEED, SCORES
 
 

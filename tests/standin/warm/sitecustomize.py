@@ -20,7 +20,7 @@ SCRIPTS = ("/ray/_private/workers/setup_worker.py", "/ray/_private/workers/defau
 CODE = (
     "from jobs.__main__ import main; main()",
     "from multiprocessing.spawn import spawn_main;",
-    "from orchestrator.workers.scoring_process import main; main()",
+    "from orchestrator.workers.scoring_pool import main; main()",
 )
 
 
