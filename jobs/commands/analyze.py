@@ -15,7 +15,7 @@ from jobs.analysis.policy import load_policy
 from jobs.analysis.request import AnalyzeRequest
 from jobs.commands.options import Columns, Higher, Lower, Margin, Metric, Out, Range, Where, options_of
 from jobs.formats.columns import parse_columns
-from jobs.formats.key_values import parse_assignments, read_metrics
+from jobs.formats.metrics import parse_assignments, read_metrics
 from jobs.formats.registry import require_existing
 from jobs.formats.run_files import runs_in
 from jobs.report.write import analysis_files, write_analysis

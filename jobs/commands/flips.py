@@ -8,7 +8,7 @@ import typer
 from jobs.analysis.sequential.monitor import stopped_notes
 from jobs.commands.options import Columns, Metric, Out
 from jobs.formats.columns import parse_columns
-from jobs.formats.key_values import parse_assignments, read_metrics
+from jobs.formats.metrics import parse_assignments, read_metrics
 from jobs.formats.run_files import runs_in
 from jobs.formats.samples import InputQuery
 from jobs.scores.read import read_reruns
@@ -48,10 +48,12 @@ def flips(
     from jobs.reruns.outputs import print_flips, write_flips  # noqa: PLC0415 - matplotlib is slow to import, which --help need not wait for
     from jobs.reruns.summary import summarize  # noqa: PLC0415
 
-    listed, folders = _split(paths)
+    listed, first = None, Path(paths[0])
+    if first.suffix == ".json" and first.is_file() and paths[1:] and not first.name.startswith("results_"):
+        listed, paths = first, paths[1:]
     metrics = read_metrics(listed) | parse_assignments("--metric", metric or [])
     reruns = read_reruns(
-        folders,
+        paths,
         InputQuery(metrics, columns=parse_columns(columns)),
         variant=variant,
         task=task,
@@ -61,24 +63,11 @@ def flips(
     report["warnings"][:0] = stopped_notes(reruns.runs)
     if not report["cells"]:
         raise UserError(" ".join(report["warnings"]))
-    folder = Path(out) if out else default_folder(folders)
+    folder = Path(out) if out else default_folder(paths)
     written = write_flips(reruns, report, folder)
     console = terminal()
     print_flips(report, console, by_task=by_task)
     typer.echo(f"Written to {folder}: {', '.join(written)}")
-
-
-def _split(paths: list[str]) -> tuple[Path | None, list[str]]:
-    """The file of metrics, if the first path is one, and the rest."""
-    first = Path(paths[0])
-    if (
-        first.suffix == ".json"
-        and first.is_file()
-        and len(paths) > 1
-        and not first.name.startswith("results_")
-    ):
-        return first, paths[1:]
-    return None, paths
 
 
 def default_folder(paths: list[str]) -> Path:

@@ -7,7 +7,7 @@ from typer import Argument, Option
 
 from jobs.analysis.request import AtTemperature, Cluster
 from jobs.commands.options import Metric, TableOrJson
-from jobs.formats.key_values import parse_assignments
+from jobs.formats.metrics import parse_assignments
 from jobs.formats.samples import InputQuery
 from jobs.text.terminal import terminal
 

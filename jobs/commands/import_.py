@@ -7,7 +7,7 @@ import typer
 from jobs.analysis.request import PairByOption
 from jobs.commands.options import Columns, Where
 from jobs.formats.columns import parse_columns
-from jobs.formats.key_values import parse_assignments
+from jobs.formats.metrics import parse_assignments
 from jobs.formats.samples import InputQuery
 from jobs.formats.write_run import read_logs, write_run
 

@@ -39,8 +39,7 @@ def subset(
     ],
     *,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Output folder for subset.json; default: RUN/analysis."),
+        Path | None, typer.Option(metavar="DIR", help="Output folder for subset.json; default: RUN/analysis.")
     ] = None,
     baseline: Annotated[
         str | None, typer.Option(metavar="NAME", help="Baseline; default: the sweep's.")

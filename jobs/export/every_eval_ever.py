@@ -29,10 +29,7 @@ SOURCE = {
 def every_eval_ever_files(run: RunFiles, scores: ScoreSet, now: datetime) -> Iterator[tuple[str, Any]]:
     """Every file by its path in the output folder: a value for .json, a list of rows for .jsonl.
 
-    Args:
-        run: what to export.
-        scores: the same run, for metrics, directions and ranges.
-        now: date of the export.
+    The scores of the same run tell metrics, directions and ranges; `now` becomes the date of the export.
     """
     infos = {table.info.name: table.info for table in scores.tasks}
     items = {task: items_of(run, task) for task in infos}

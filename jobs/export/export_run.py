@@ -27,12 +27,9 @@ class Exported:
 
 
 def export_run(run: str, target: Target, out: str) -> Exported:
-    """Write the samples of a run as files that another tool reads.
+    """Write the samples of a run directory as files that another tool reads, into a new or empty folder.
 
-    Args:
-        run: run directory, a path or a URL.
-        target: the format.
-        out: path or URL of a new or empty folder.
+    Both may be paths or URLs.
 
     Raises:
         UserError: it is not a run directory, has no samples, or the folder has files or cannot be written to.

@@ -19,9 +19,7 @@ from orchestrator.rundir.store import segment
 def lm_eval_files(run: RunFiles, now: datetime) -> Iterator[tuple[str, Any]]:
     """Every file by its path in the output folder: a value for .json, a list of rows for .jsonl.
 
-    Args:
-        run: what to export.
-        now: date in the names; evaluations of a folder follow each other by a second.
+    Names have the date `now`; evaluations of a folder follow each other by a second.
     """
     items = {task: items_of(run, task) for task in run.tasks}
     for variant in run.models:

@@ -78,12 +78,11 @@ def _metrics(names: Sequence[Names], tasks: Mapping[str, LogTask], asked: Names)
     """By place, the metrics of the tasks of which the places have none in common."""
     metrics: list[dict[str, tuple[str, str]]] = [{} for _ in names]
     for common in dict.fromkeys(name for of_place in names for name in of_place.values()):
-        own = {
-            place: _numeric_metrics(tasks[task], place)
-            for place, of_place in enumerate(names)
-            for task, name in of_place.items()
-            if name == common
-        }
+        own: dict[int, list[str]] = {}
+        for place, of_place in enumerate(names):
+            for task in (tasks[task] for task, name in of_place.items() if name == common):
+                held = {number for origin, number in task.origins.items() if origin[0] == place}
+                own[place] = [metric for metric in task.numeric_metrics if task.metrics[metric] & held]
         if set.intersection(*map(set, own.values())) or not all(own.values()):
             continue
         wanted = requested(common, None, asked)
@@ -91,12 +90,6 @@ def _metrics(names: Sequence[Names], tasks: Mapping[str, LogTask], asked: Names)
         for place, metric in chosen.items():
             metrics[place][common] = (metric, next(iter(chosen.values())))
     return list(metrics)
-
-
-def _numeric_metrics(task: LogTask, place: int) -> list[str]:
-    """Metrics of one input, in order of preference."""
-    held = {number for origin, number in task.origins.items() if origin[0] == place}
-    return [metric for metric in task.numeric_metrics if task.metrics[metric] & held]
 
 
 def _keyed(places: Places, by: PairBy, renamings: Sequence[tuple[Names, Metrics]]) -> Places:

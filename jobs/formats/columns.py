@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jobs.formats.json_files import read_yaml
-from jobs.formats.key_values import parse_assignments
+from jobs.formats.metrics import parse_assignments
 from orchestrator.errors import UserError, suggestion
 
 FILE = "lldeg-columns.yaml"  # in the folder of the data

@@ -50,7 +50,14 @@ FORMAT = InputFormat("output of HELM", "run folders of HELM", _folders, _evaluat
 
 
 def _read(folder: Path, facts: TaskFacts, trials: int, query: InputQuery) -> Samples:
-    states, tasks = _states(folder / STATE), dict[str, TaskFacts]()
+    states: dict[InstanceKey, dict[str, Any]] = {}  # requests by instance, as far as HELM has kept them
+    if (folder / STATE).is_file():
+        with JsonObject(folder / STATE) as content:
+            for state in content.items_of("request_states"):
+                instance = state.get("instance") or {}
+                key = _key(instance.get("id"), instance.get("perturbation"), state)
+                states.setdefault(key, state)
+    tasks: dict[str, TaskFacts] = {}
     with JsonObject(folder / STATS) as content:
         for entry in content.items():
             if not isinstance(entry, dict) or not isinstance(entry.get("instance_id"), str):
@@ -79,18 +86,6 @@ def _scores(entry: Mapping[str, Any]) -> dict[str, object]:
         if isinstance(name, str) and not BOOKKEEPING.match(name) and stat.get("count"):
             scores[name] = stat.get("mean")
     return scores
-
-
-def _states(path: Path) -> dict[InstanceKey, dict[str, Any]]:
-    """The requests by instance, of several the first; empty where HELM has not kept them."""
-    states: dict[InstanceKey, dict[str, Any]] = {}
-    if not path.is_file():
-        return states
-    with JsonObject(path) as content:
-        for state in content.items_of("request_states"):
-            instance = state.get("instance") or {}
-            states.setdefault(_key(instance.get("id"), instance.get("perturbation"), state), state)
-    return states
 
 
 def _texts(state: Mapping[str, Any], item: str) -> dict[str, Any]:

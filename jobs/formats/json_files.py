@@ -183,9 +183,6 @@ def single(values: object) -> object:
 class JsonObject:
     """A file that holds one JSON object, whose keys it iterates over, or one list, which `items` reads.
 
-    Args:
-        path: the file.
-
     Raises:
         UserError: in all methods, if it is not valid JSON, or one value is beyond the limits.
     """

@@ -55,12 +55,9 @@ def formats() -> list[InputFormat]:
 
 
 def open_inputs(paths: Sequence[str], query: InputQuery, *, are_reruns: bool = False) -> Tables:
-    """Read what the user typed; of runs only what says what is in them.
+    """Read what the user typed, at least one path; of runs only what says what is in them.
 
-    Args:
-        paths: what the user typed, at least one.
-        query: what is asked of them.
-        are_reruns: whether the reruns of models are wanted, not models to be compared.
+    Models are to be compared, or their reruns if `are_reruns`.
 
     Raises:
         UserError: if a path cannot be read, formats are mixed that cannot be, an option applies to none of

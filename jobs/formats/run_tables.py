@@ -154,12 +154,9 @@ class RunTask(TaskTables):
 
 
 def open_runs(locations: Sequence[str], metrics: Mapping[str, str], *, are_reruns: bool = False) -> Tables:
-    """Open one run, or several as one.
+    """Open the run directory at a path or URL, or several as one; `metrics` are as in `InputQuery`.
 
-    Args:
-        locations: paths or URLs of run directories.
-        metrics: by task, group or pattern, as the user asks.
-        are_reruns: whether reruns are laid beside each other, instead of models being compared.
+    With `are_reruns` reruns are laid beside each other, instead of models being compared.
 
     Raises:
         UserError: if a run is not readable, contradicts another, or a metric is of no task.

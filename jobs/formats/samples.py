@@ -233,10 +233,7 @@ class InputFormat:
 
 
 def score_column(values: Sequence[object]) -> tuple[Floats, bool]:
-    """Scores as a column of a batch.
-
-    Args:
-        values: one per sample; None where there is no score.
+    """Scores as a column of a batch, from a value per sample, which is None where there is no score.
 
     Returns:
         Shape (samples,): NaN where there is no score, infinity where one is stated that is not finite; and

@@ -81,9 +81,7 @@ class TaskTables(ABC):
     def metric(self, metrics: Mapping[str, str], notices: list[Notice]) -> str | None:
         """The metric under test; None if the task has no number per sample.
 
-        Args:
-            metrics: by task, group or pattern, as the user asks.
-            notices: gets what is to be said about the choice.
+        The user asks for `metrics` by task, group or pattern; what is to be said about it goes to `notices`.
 
         Raises:
             UserError: if the metric asked for is not there, or the models have none in common.

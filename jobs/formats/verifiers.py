@@ -54,7 +54,9 @@ def _read(file: Path, facts: TaskFacts, query: InputQuery) -> Samples:
             raise UserError(
                 f"Line {number} of {file} is not a rollout of verifiers: it lacks example_id or reward."
             )
-        usage = row.get("token_usage") or {}
+        usage, prompt = row.get("token_usage") or {}, row.get("prompt")
+        if isinstance(prompt, list):
+            prompt = [[m.get("role"), m.get("content")] for m in prompt if isinstance(m, Mapping)]
         yield (
             facts,
             query.sample(
@@ -62,7 +64,7 @@ def _read(file: Path, facts: TaskFacts, query: InputQuery) -> Samples:
                 {} if failure else {REWARD: row[REWARD], **(row.get("metrics") or {})},
                 rerun=rollouts[example],
                 labels=info,
-                prompt=_messages(row.get("prompt")),
+                prompt=prompt,
                 error=failure or None,
                 response=_answer(row.get("completion")) if "response" in query.wanted else None,
                 finish_reason="length" if row.get("is_truncated") else row.get("stop_condition"),
@@ -73,13 +75,6 @@ def _read(file: Path, facts: TaskFacts, query: InputQuery) -> Samples:
             ),
         )
         rollouts[example] += 1
-
-
-def _messages(prompt: object) -> object:
-    """A prompt as it is, or role and content of its messages."""
-    if not isinstance(prompt, list):
-        return prompt
-    return [[m.get("role"), m.get("content")] for m in prompt if isinstance(m, Mapping)]
 
 
 def _answer(completion: object) -> object:

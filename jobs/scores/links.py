@@ -10,7 +10,6 @@ from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -44,29 +43,23 @@ def _numbers(tables: Sequence[TaskTable], *, are_clusters_kept: bool) -> Sequenc
     task = np.repeat(np.arange(len(tables)), [len(table.items) for table in tables])
     partitions = []
     for name in ("documents", "cluster_names"):
-        codes = _codes([getattr(table, name) for table in tables], tables)
-        if codes is not None:
-            spans_tasks = np.unique(codes * len(tables) + task).size > np.unique(codes).size
-            if spans_tasks or (are_clusters_kept and name == "cluster_names"):
-                partitions.append(codes)
+        columns = [getattr(table, name) for table in tables]
+        if all(column is None for column in columns):
+            continue
+        chunks = [
+            pa.nulls(len(table.items), pa.string()) if column is None else pa.array(column, pa.string())
+            for column, table in zip(columns, tables, strict=True)
+        ]
+        coded = pa.chunked_array(chunks).combine_chunks().dictionary_encode()
+        codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        unnamed = codes < 0  # items without a name have a number of their own
+        codes[unnamed] = np.arange(int(unnamed.sum())) + codes.max() + 1
+        spans_tasks = np.unique(codes * len(tables) + task).size > np.unique(codes).size
+        if spans_tasks or (are_clusters_kept and name == "cluster_names"):
+            partitions.append(codes)
     if not partitions:
         return [None] * len(tables)
     return np.split(_connected(partitions), np.cumsum([len(table.items) for table in tables])[:-1])
-
-
-def _codes(columns: Sequence[NDArray[np.object_] | None], tables: Sequence[TaskTable]) -> Ints | None:
-    """A number per item of all tasks, equal for equal names; items without a name have their own."""
-    if all(column is None for column in columns):
-        return None
-    chunks = [
-        pa.nulls(len(table.items), pa.string()) if column is None else pa.array(column, pa.string())
-        for column, table in zip(columns, tables, strict=True)
-    ]
-    codes = pa.chunked_array(chunks).combine_chunks().dictionary_encode().indices
-    known = codes.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-    unnamed = known < 0
-    known[unnamed] = np.arange(int(unnamed.sum())) + known.max() + 1
-    return known
 
 
 def _connected(partitions: Sequence[Ints]) -> Ints:

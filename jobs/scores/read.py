@@ -17,11 +17,6 @@ from orchestrator.errors import UserError
 def read_scores(paths: Sequence[str], query: InputQuery = PLAIN, scales: ScaleOptions = AS_READ) -> ScoreSet:
     """Read scores averaged over reruns, settle direction and range of every task, and link what tasks share.
 
-    Args:
-        paths: what the user typed, at least one.
-        query: metrics, clusters and filters asked for.
-        scales: direction, range and margin of tasks, as far as the user says.
-
     Raises:
         UserError: if a path cannot be read, formats are mixed, the reader refuses, or a scale is unknown.
     """

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from jobs.formats import metrics
-from jobs.formats.key_values import parse_assignments
 from jobs.formats.metrics import PERCENT, UNBOUNDED, UNIT, Bounds, requested
 from jobs.formats.notices import Notice, NoticeCode, some
 from jobs.formats.samples import GENERIC
@@ -78,7 +77,7 @@ def scale_options(
     own = {task: _positive(number, f"{task}={number}") for task, _, number in pairs}
     limits = {
         task: metrics.parse_range(text, f"--range {task}={text}")
-        for task, text in parse_assignments("--range", ranges or []).items()
+        for task, text in metrics.parse_assignments("--range", ranges or []).items()
     }
     options = ScaleOptions(tuple(higher or ()), tuple(lower or ()), limits, own)
     return (shares[0] if shares else None), options

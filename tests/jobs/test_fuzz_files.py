@@ -13,7 +13,7 @@ from standin.strange import JSON, often, or_a_sentence, planted
 
 from jobs.analysis.analyze import analyze
 from jobs.analysis.request import AnalyzeRequest
-from jobs.formats.key_values import read_metrics
+from jobs.formats.metrics import read_metrics
 from jobs.formats.samples import PLAIN
 from jobs.formats.write_run import imported, read_logs
 from jobs.report.server import Catalog
