@@ -132,7 +132,7 @@ class AnalysisResult:
         Raises:
             UserError: the folder cannot be written to.
         """
-        from jobs.report.write import write_analysis  # noqa: PLC0415
+        from jobs.report.page import write_analysis  # noqa: PLC0415
 
         write_analysis(self.analysis, folder, "degraded")
 
@@ -285,7 +285,7 @@ def analyze(
     from jobs.analysis.request import AnalyzeRequest  # noqa: PLC0415
     from jobs.formats.columns import checked_columns  # noqa: PLC0415
     from jobs.formats.registry import require_existing  # noqa: PLC0415
-    from jobs.report.write import analysis_files  # noqa: PLC0415
+    from jobs.report.page import analysis_files  # noqa: PLC0415
     from jobs.scores.scales import ScaleOptions  # noqa: PLC0415
     from jobs.text.reasons import worded  # noqa: PLC0415
 

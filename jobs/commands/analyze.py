@@ -18,14 +18,13 @@ from jobs.formats.columns import parse_columns
 from jobs.formats.metrics import parse_assignments, read_metrics
 from jobs.formats.registry import require_existing
 from jobs.formats.run_files import runs_in
-from jobs.report.write import analysis_files, write_analysis
+from jobs.report.page import analysis_files, write_analysis
 from jobs.scores.scales import scale_options
 from jobs.text.junit import junit
-from jobs.text.markdown import markdown
 from jobs.text.meaning import headline
 from jobs.text.outputs import decision_entry, json_text, verdicts
 from jobs.text.reasons import worded
-from jobs.text.tables import print_analysis
+from jobs.text.tables import markdown, print_analysis
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
 

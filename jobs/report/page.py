@@ -1,4 +1,4 @@
-"""The page: what an analysis found, for people, laid out as HTML inside one file.
+"""The files of an analysis, and above all the page: what was found, for people, as HTML inside one file.
 
 Everything on it is a view of verdicts.json and the manifests, and each number is there twice, rounded to be
 read and in full to be checked (`<data value>`). Markup escapes by default, JSON inside a script element
@@ -16,17 +16,27 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from jobs.analysis.compare import Analysis
+from jobs.analysis.compare import Analysis, GateName
 from jobs.report.flips import GRAVEST_FIRST, embedded, flips_of
 from jobs.report.plots import drop_axis, limits, look_plot, score_curves, success_histograms
 from jobs.report.texts import Texts, visible
 from jobs.text import format as words
 from jobs.text import meaning
-from jobs.text.outputs import verdicts
+from jobs.text.junit import junit
+from jobs.text.outputs import decision_entry, json_text, output_files, verdicts
+from jobs.text.reasons import worded
+from jobs.text.tables import markdown
+from orchestrator.rundir.whole_files import FileSet
 from stats.results import Settings
 from stats.tasks.combinations import default_first
 from stats.verdict import Verdict
 
+FILES = (
+    "report.html", "summary.csv", "model_comparison.csv", "model_differences.csv",
+    "summary_without_stderr.csv", "summary_with_stderr.csv", "aggregates.csv", "summary.md", "junit.xml",
+    "decision.json", "verdicts.json",
+)  # fmt: skip
+"""Of an analysis, in the order in which they appear: where there are verdicts, the others belong to them."""
 FOLDER = Path(__file__).parent
 NO_VALUE = "–"
 MOST_GAPS = 50
@@ -39,6 +49,30 @@ P_VALUES = (
 """Columns of the table of all numbers: heading and field. Where looks decide, no other test is made than the
 first and the last."""
 WORDS = {Verdict.DEGRADED: "worse", Verdict.INCONCLUSIVE: "inconclusive", Verdict.CERTIFIED: "non-inferior"}
+
+
+def analysis_files(out: str) -> FileSet:
+    """The files of an analysis in a folder, a path or a URL; they are there together or not at all."""
+    return FileSet(out, "analyze", FILES)
+
+
+def write_analysis(analysis: Analysis, out: str, gate: GateName) -> None:
+    """Put the files of an analysis in the place of those of an earlier one; if that fails, neither are there.
+
+    Args:
+        analysis: what was found.
+        out: path or URL of the folder, which is made if it is not there.
+        gate: what passes without a policy.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    texts = {"report.html": report(analysis)} | output_files(analysis)
+    texts["summary.md"] = markdown(analysis)
+    texts["junit.xml"] = junit(worded(analysis), gate)
+    if analysis.decision is not None:
+        texts["decision.json"] = json_text(decision_entry(analysis.decision))
+    analysis_files(out).replace({name: texts[name].encode() for name in sorted(texts, key=FILES.index)})
 
 
 def report(analysis: Analysis) -> str:

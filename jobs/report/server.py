@@ -32,35 +32,20 @@ MOST_PER_PAGE = 100
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
 
 
-class AnalyzedRun:
-    """A run as it stood at one moment: the page but the flips, all its flips, prompts and answers."""
-
-    def __init__(self, location: str, request: AnalyzeRequest) -> None:
-        analysis = analyze([location], request)
-        self.content = content_of(analysis)
-        self.index = flips_of(analysis)
-        self.texts = Texts(analysis.scores.runs)
-        self.find = lru_cache(REMEMBERED)(self._find)
-
-    def _find(self, text: str = "", **wanted: Any) -> Flips:
-        selected = select_flips(self.index, **wanted)
-        return search_flips(selected, self.texts, text) if text and selected else selected
-
-
 class CachedRun:
     """One run, and its analysis if somebody has looked at it."""
 
     def __init__(self, location: str, request: AnalyzeRequest) -> None:
         self.location, self._request = location, request
         self._footers, self._lock, self._files = Footers(), Lock(), -1
-        self._analyzed: AnalyzedRun | None = None
+        self._analyzed: tuple[dict[str, Any], Texts, Callable[..., Flips]] | None = None
 
     def counts(self) -> dict[str, Count]:
         """Samples by variant, now."""
         return self._footers.count(RunFiles.open(self.location))
 
-    def analyze(self) -> AnalyzedRun:
-        """The run in its current state.
+    def analyze(self) -> tuple[dict[str, Any], Texts, Callable[..., Flips]]:
+        """The page but the flips, prompts and answers, and a search of all flips, in the run's current state.
 
         Raises:
             UserError: if it cannot be read or compared.
@@ -70,8 +55,15 @@ class CachedRun:
             files = sum(len(run.samples(model, task)) for model in run.models for task in run.tasks)
             if self._analyzed is None or files != self._files:
                 self._analyzed = None  # two of them at once would need twice the memory
-                self._analyzed = AnalyzedRun(self.location, self._request)
-                self._files = files
+                analysis = analyze([self.location], self._request)
+                index, texts = flips_of(analysis), Texts(analysis.scores.runs)
+
+                @lru_cache(REMEMBERED)
+                def find(text: str = "", **wanted: Any) -> Flips:
+                    selected = select_flips(index, **wanted)
+                    return search_flips(selected, texts, text) if text and selected else selected
+
+                self._analyzed, self._files = (content_of(analysis), texts, find), files
             return self._analyzed
 
 
@@ -143,7 +135,7 @@ def application(catalog: Catalog) -> Starlette:
 
 def _show_run(run: CachedRun, request: Request) -> Response:
     try:
-        text = render("report.html.jinja", {"content": run.analyze().content, "flips": None, "live": True})
+        text = render("report.html.jinja", {"content": run.analyze()[0], "flips": None, "live": True})
     except UserError as error:
         text = render("waiting.html.jinja", {"title": request.path_params["key"], "reason": str(error)})
     return HTMLResponse(text, headers=HEADERS)
@@ -159,10 +151,10 @@ def _show_flips(run: CachedRun, request: Request) -> Response:
     except ValueError:
         raise UserError("The temperature must be a number.") from None
     start, count = _whole(query, "start", 0), min(_whole(query, "count", 20), MOST_PER_PAGE)
-    analyzed = run.analyze()
-    selected = analyzed.find(query.get("text", ""), **wanted)
+    _, texts, find = run.analyze()
+    selected = find(query.get("text", ""), **wanted)
     page = selected.where(slice(start, start + count))
-    return JSONResponse(flips_json(page, analyzed.texts, len(selected)), headers=HEADERS)
+    return JSONResponse(flips_json(page, texts, len(selected)), headers=HEADERS)
 
 
 def _whole(query: Any, name: str, default: int) -> int:

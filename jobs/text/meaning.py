@@ -13,7 +13,6 @@ from jobs.analysis.policy import Case, Decision, Ruling
 from jobs.formats.notices import Notice
 from jobs.formats.samples import Temperature
 from jobs.text.format import amount, amount_text, clean, drop_text, p_text, temperature_text
-from jobs.text.reasons import several_certificates
 from stats.results import Comparison, Settings
 from stats.verdict import Code, Verdict
 
@@ -59,12 +58,16 @@ def meanings(analysis: Analysis) -> list[str]:
 
 def notes(analysis: Analysis) -> list[str]:
     """What several certificates promise together, and that estimates at an early stop are biased."""
-    comparisons, certify = [result.comparison for result in analysis.results], analysis.settings.certify
-    certified, adjusted = sum(one.verdict is Verdict.CERTIFIED for one in comparisons), certify == "all"
-    said = []
-    if note := several_certificates(certified, analysis.settings.alpha, adjusted=adjusted):
-        is_offered = not adjusted and analysis.plan is None
-        said.append(f"{note} Use --certify all for that." if is_offered else note)
+    comparisons, alpha = [result.comparison for result in analysis.results], analysis.settings.alpha
+    certified, said = sum(one.verdict is Verdict.CERTIFIED for one in comparisons), []
+    if certified > 1 and analysis.settings.certify == "all":
+        said.append(f"All {certified} certificates hold together at level {alpha:g} (adjusted by Holm).")
+    elif certified > 1:
+        said.append(
+            f"Each of the {certified} certificates holds by itself at level {alpha:g}. The chance that at "
+            "least one of them is wrong can be higher: adjust for their number when choosing among variants."
+            + (" Use --certify all for that." if analysis.plan is None else "")
+        )
     if any(Code.ESTIMATE_AFTER_STOP in one.reason_codes for one in comparisons):
         said.append(
             "Estimates after an early stop are biased: on average, a drop that was found is smaller than its "

@@ -81,18 +81,6 @@ def with_reasons(
     )
 
 
-def several_certificates(certified: int, alpha: float, *, adjusted: bool) -> str | None:
-    """What several certificates of one level promise, adjusted for their number or not; None for fewer."""
-    if certified < 2:
-        return None
-    if adjusted:
-        return f"All {certified} certificates hold together at level {alpha:g} (adjusted by Holm)."
-    return (
-        f"Each of the {certified} certificates holds by itself at level {alpha:g}. The chance that at least "
-        "one of them is wrong can be higher: adjust for their number when choosing among variants."
-    )
-
-
 def _values(comparison: Comparison, settings: Settings, course: Course | None) -> dict[str, Any]:
     """What the sentences name besides the fields of a comparison."""
     alpha, unit, q = settings.alpha, comparison.margin_unit, comparison.p_noninferior_adjusted

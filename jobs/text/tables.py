@@ -1,9 +1,13 @@
-"""The verdicts as tables for a terminal of 80 columns or fewer, warnings first; names are never markup.
+"""The verdicts as tables: for a terminal of 80 columns or fewer, warnings first, and in Markdown.
+
+Names, warnings and tasks come from logs of others. Whatever they hold is shown as it is: names are never
+markup, and no tag, link, table cell, formula or mention of a person begins in them.
 
 A sweep of five variants at two temperatures on forty tasks has four hundred task rows, nearly all of which
 say that nothing was found. The files hold them all; a terminal shows where the damage sits.
 """
 
+import re
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -29,6 +33,12 @@ LOOK_HEADER = ("look", "samples %")
 TASK_HEADER = ("task", "verdict", "score %", "drop, points", "worse/better", "p")
 MOST_GAPS = 10  # tasks with missing answers that are listed; verdicts.json has all
 MOST_TASKS = 10  # tasks shown of one comparison unless all are asked for
+MOST_ROWS = 50  # rows of a Markdown table; GitHub takes comments of up to 65,536 characters
+MOST_TABLES = 5  # folded tables of tasks
+ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;", "@": "@<!-- -->"}
+"""Characters that would begin a tag, a quotation, a formula or a mention, which GitHub finds in entities."""
+
+SPECIAL = "\\|`*_[]#~"
 Cells = tuple[str, ...]
 
 
@@ -136,3 +146,48 @@ def _print_rows(console: Console, header: Cells, rows: Sequence[Cells]) -> None:
         styled = (Text(cell, style=STYLES.get(cell, "")) for cell in cells)
         table.add_row(Text(broken(name, first)), *styled)
     console.print(table)
+
+
+def markdown(analysis: Analysis, *, all_tasks: bool = False) -> str:
+    """The verdicts, and the decision of a policy if there is one, as a Markdown document."""
+    parts = [f"**{escaped(words.headline(analysis))}**\n"]
+    if (decision := analysis.decision) is not None:
+        parts += [f"- {escaped(reason.text)}" for reason in decision.reasons]
+        parts += ["", _markdown_table(words.CASE_HEADER, words.case_rows(decision))]
+    parts.append(_markdown_table(*verdict_table(analysis, wide=True)))
+    parts.append(_folded_list("What the verdicts mean", [words.terms(analysis), *words.meanings(analysis)]))
+    if warnings := words.shown_warnings(analysis.warnings):
+        parts.append(_folded_list(f"Warnings ({len(warnings)})", warnings))
+    if gaps := words.gap_lines(analysis.results, MOST_GAPS):
+        parts.append(_folded_list(GAPS, gaps))
+    shown = task_tables(analysis, all_tasks=all_tasks)[:MOST_TABLES]
+    parts += [_folded(title, _markdown_table(TASK_HEADER, rows)) for title, rows in shown]
+    if hidden := hidden_note(analysis, shown):
+        parts.append(escaped(hidden))
+    return "\n".join(parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is."""
+    whole = clean(text)
+    safe = "".join(ENTITIES.get(char, f"\\{char}" if char in SPECIAL else char) for char in whole)
+    return re.sub(r"(?i)(https?|ftp)(://)|(www)(\.)", r"\1\3<!-- -->\2\4", safe)  # no link of its own
+
+
+def _folded_list(title: str, lines: Sequence[str]) -> str:
+    shown = [f"- {escaped(line)}" for line in lines[:MOST_ROWS]]
+    more = len(lines) - MOST_ROWS
+    return _folded(title, "\n".join([*shown, *([f"- {more} more"] if more > 0 else [])]) + "\n")
+
+
+def _folded(title: str, content: str) -> str:
+    in_html = "".join(ENTITIES.get(char, char) for char in clean(title))  # where Markdown does not apply
+    return f"<details><summary>{in_html}</summary>\n\n{content}\n</details>\n"
+
+
+def _markdown_table(header: Cells, rows: Sequence[Cells]) -> str:
+    lines = [header, ("---",) * len(header)]
+    lines += [tuple(escaped(cell) for cell in row) for row in rows[:MOST_ROWS]]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    more = len(rows) - MOST_ROWS
+    return f"{table}\n" if more <= 0 else f"{table}\n\n{more} more rows are in the files of the analysis.\n"

@@ -10,7 +10,7 @@ from analyze_runner import run_analyze
 from standin.runs import MadeTask, make_run
 
 from jobs.commands.analyze import Format
-from jobs.report.write import FILES
+from jobs.report.page import FILES
 from jobs.text.format import clean, p_text
 from jobs.text.outputs import standard_error
 

@@ -60,13 +60,13 @@ def reported(run):
 def viewed(run):
     """What a search of the answers finds, beside all warnings."""
     (seen,) = Catalog([str(run)]).runs().values()
-    looked = seen.analyze()
-    found = looked.find("answer")
+    content, texts, find = seen.analyze()
+    found = find("answer")
     return (
-        looked.content["verdicts"],
+        content["verdicts"],
         found,
         [
-            looked.texts.answers("v", task, t, metric, found.items[found.part == number])
+            texts.answers("v", task, t, metric, found.items[found.part == number])
             for number, (_, t, task, metric) in enumerate(found.places)
         ],
     )

@@ -1,12 +1,15 @@
 """The words of verdicts: each code has one sentence, which names the numbers behind it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from jobs.text.reasons import SENTENCES, several_certificates, with_reasons
+from jobs.text.meaning import notes
+from jobs.text.reasons import SENTENCES, with_reasons
 from stats.comparison import TaskScores, compare
 from stats.results import Settings
-from stats.verdict import Code
+from stats.verdict import Code, Verdict
 
 SETTINGS = Settings()
 
@@ -51,4 +54,6 @@ def test_what_would_decide_is_named():
 @pytest.mark.parametrize(("certified", "said"), [(0, False), (1, False), (2, True)])
 def test_several_certificates_are_spoken_of(certified, said):
     """One certificate needs no caveat."""
-    assert (several_certificates(certified, 0.05, adjusted=False) is not None) == said
+    one = SimpleNamespace(comparison=SimpleNamespace(verdict=Verdict.CERTIFIED, reason_codes=()))
+    analysis = SimpleNamespace(results=[one] * certified, settings=Settings(), plan=None)
+    assert bool(notes(analysis)) == said

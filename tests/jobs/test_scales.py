@@ -297,4 +297,4 @@ def test_the_page_takes_the_same_options(tmp_path):
     share, scales = scale_options(None, None, ["t=1..10"], ["0.05"])
     request = AnalyzeRequest(margin=share, scales=scales)
     (cached,) = Catalog([str(run)], request).runs().values()
-    assert json.loads(json.dumps(cached.analyze().content["verdicts"])) == analyzed
+    assert json.loads(json.dumps(cached.analyze()[0]["verdicts"])) == analyzed

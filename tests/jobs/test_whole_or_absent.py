@@ -18,7 +18,7 @@ from standin.files import write_small_sweep
 from standin.runs import MadeTask, make_run
 
 import jobs.history
-import jobs.report.write
+import jobs.report.page
 import jobs.text.figure_style
 import jobs.text.junit
 import lldeg as api
@@ -27,7 +27,7 @@ from jobs.export import export_run
 from jobs.formats.run_files import RunFiles
 from jobs.formats.samples import PLAIN
 from jobs.formats.write_run import read_logs, write_run
-from jobs.report.write import analysis_files
+from jobs.report.page import analysis_files
 from jobs.reruns.outputs import write_flips
 from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns
@@ -199,7 +199,7 @@ def case(request, tmp_path, monkeypatch):
     now = SimpleNamespace(now=lambda _: datetime(2026, 11, 29))
     monkeypatch.setattr(export_run, "datetime", now)
     monkeypatch.setattr(jobs.text.junit, "datetime", now)
-    monkeypatch.setattr(jobs.report.write, "report", lambda *_: "<html/>")  # slow to make, as these are
+    monkeypatch.setattr(jobs.report.page, "report", lambda *_: "<html/>")  # slow to make, as these are
     monkeypatch.setattr(jobs.history, "picture", lambda _: "<svg/>")
     monkeypatch.setattr(jobs.text.figure_style, "figure_files", lambda _, name: {f"{name}.pdf": b"drawn"})
     return request.param(tmp_path)

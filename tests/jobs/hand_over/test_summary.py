@@ -6,7 +6,7 @@ import pytest
 from markdown import markdown as to_html
 from standin.runs import MadeTask, make_run
 
-from jobs.text.markdown import escaped
+from jobs.text.tables import escaped
 
 SAME, WORSE = [1] * 300 + [0] * 100, [1] * 200 + [0] * 200
 HOSTILE = [

@@ -91,6 +91,6 @@ def test_view_shows_the_same(stopped):
     """`lldeg view` decides by the looks, too."""
     run, verdicts, _ = stopped
     (cached,) = Catalog([str(run.path)]).runs().values()
-    content = cached.analyze().content
+    content = cached.analyze()[0]
     assert content["verdicts"]["comparisons"] == verdicts["comparisons"]
     assert len(content["looks"]) == 3

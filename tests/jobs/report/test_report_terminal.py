@@ -10,8 +10,7 @@ from rich.console import Console
 from jobs.analysis.analyze import analyze
 from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.notices import Notice, NoticeCode
-from jobs.text.markdown import markdown
-from jobs.text.tables import print_analysis
+from jobs.text.tables import markdown, print_analysis
 
 KINDS = [kind for kind in HOSTILE if kind != "megabyte"]
 
