@@ -12,7 +12,8 @@ either way.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 from stats.verdict import Verdict
 
@@ -37,19 +38,9 @@ class HolmDecision:
     settled: bool  # False while the looks of comparisons that lag behind could still move the look forward
 
 
-@dataclass
-class _Round:
-    """The state of all comparisons: certainly rejected, rejected as far as known, and decided."""
-
-    rejected: set[str] = field(default_factory=set)
-    possible: set[str] = field(default_factory=set)
-    waiting: set[str] = field(default_factory=set)
-    decided: dict[str, HolmDecision] = field(default_factory=dict)
-
-
 def holm_rounds(
-    tests: Mapping[str, Crossings], looks: int, *, closed: bool = False
-) -> tuple[dict[str, HolmDecision], list[int]]:
+    tests: Mapping[Any, Crossings], looks: int, *, closed: bool = False
+) -> tuple[dict[Any, HolmDecision], list[int]]:
     """Decide all comparisons as far as their looks allow.
 
     Args:
@@ -60,35 +51,36 @@ def holm_rounds(
     Returns:
         The decisions made, and the place of the level that is in force after every round, shape (K,).
     """
-    now, places = _Round(), []
+    rejected, possible, waiting = set[Any](), set[Any](), set[Any]()  # certainly, and as far as known
+    decided, places = dict[Any, HolmDecision](), list[int]()
     top = min(len(test.degraded) for test in tests.values()) - 1
     for look in range(1, looks + 1):
-        undecided = [name for name in tests if name not in now.decided and name not in now.waiting]
+        undecided = [name for name in tests if name not in decided and name not in waiting]
         reached = [name for name in undecided if closed or tests[name].taken >= look]
-        found = _reject(tests, reached, now.rejected, look, top)
-        now.possible |= now.rejected | (set(undecided) - set(reached))
-        _reject(tests, reached, now.possible, look, top)
-        settled = now.possible == now.rejected
+        found = _reject(tests, reached, rejected, look, top)
+        possible |= rejected | (set(undecided) - set(reached))
+        _reject(tests, reached, possible, look, top)
+        settled = possible == rejected
         for name, place in found.items():
-            now.decided[name] = HolmDecision(Verdict.DEGRADED, look, place, settled)
-        places.append(min(len(now.rejected), top))
+            decided[name] = HolmDecision(Verdict.DEGRADED, look, place, settled)
+        places.append(min(len(rejected), top))
         for name in reached:
             if name not in found and 0 < tests[name].certified <= look:
-                if name in now.possible:
-                    now.waiting.add(name)
+                if name in possible:
+                    waiting.add(name)
                 else:
-                    now.decided[name] = HolmDecision(Verdict.CERTIFIED, look, places[-1], settled)
+                    decided[name] = HolmDecision(Verdict.CERTIFIED, look, places[-1], settled)
     for name, test in tests.items():
-        if name not in now.decided and name not in now.possible and test.taken >= looks:
-            now.decided[name] = HolmDecision(Verdict.INCONCLUSIVE, looks, places[-1], settled)
-    return now.decided, places
+        if name not in decided and name not in possible and test.taken >= looks:
+            decided[name] = HolmDecision(Verdict.INCONCLUSIVE, looks, places[-1], settled)
+    return decided, places
 
 
 def _reject(
-    tests: Mapping[str, Crossings], names: Collection[str], rejected: set[str], look: int, top: int
-) -> dict[str, int]:
+    tests: Mapping[Any, Crossings], names: Collection[Any], rejected: set[Any], look: int, top: int
+) -> dict[Any, int]:
     """Add to the rejected those that cross at the level in force, until it rises no more; their places."""
-    found: dict[str, int] = {}
+    found: dict[Any, int] = {}
     while True:
         place = min(len(rejected), top)
         crossing = [n for n in names if n not in rejected and 0 < tests[n].degraded[place] <= look]

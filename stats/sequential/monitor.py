@@ -6,8 +6,9 @@ whether a new monitor receives everything at once. So a sweep that is stopped by
 same way by another, which reads nothing but the samples.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -227,7 +228,7 @@ class SequentialMonitor:
         self._paths = {name: _ComparisonPath(plan.of(name), certificate) for name in plan.comparisons}
 
     def observe(
-        self, comparison: str, differences: Sequence[ArrayLike], worst: Sequence[ArrayLike] | None = None
+        self, comparison: Hashable, differences: Sequence[ArrayLike], worst: Sequence[ArrayLike] | None = None
     ) -> int:
         """Take the looks that have become possible of a comparison; returns how many were taken in all.
 
@@ -251,11 +252,11 @@ class SequentialMonitor:
         path.extend(parts, losses)
         return path.taken
 
-    def decisions(self, *, closed: bool = False) -> dict[str, HolmDecision]:
+    def decisions(self, *, closed: bool = False) -> dict[Any, HolmDecision]:
         """The comparisons that are decided, and how; `closed` where nothing more will come in."""
         return self._rounds(closed=closed)[0]
 
-    def courses(self, *, closed: bool = False, tested: bool = True) -> dict[str, Course]:
+    def courses(self, *, closed: bool = False, tested: bool = True) -> dict[Any, Course]:
         """All comparisons from their first look to their end, or as far as they have come.
 
         Args:
@@ -268,6 +269,6 @@ class SequentialMonitor:
             for name, path in self._paths.items()
         }
 
-    def _rounds(self, *, closed: bool) -> tuple[dict[str, HolmDecision], list[int]]:
+    def _rounds(self, *, closed: bool) -> tuple[dict[Any, HolmDecision], list[int]]:
         tests = {name: path.crossings() for name, path in self._paths.items()}
         return holm_rounds(tests, self.plan.stopping.looks, closed=closed)

@@ -5,11 +5,11 @@ takes the first ⌈k·n/K⌉ items of every task, in the order that was drawn fo
 cluster or one document in two tasks, count together: from the look at which all of them are in.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +57,7 @@ class SequentialPlan:
     """
 
     tasks: tuple[PlannedTask, ...]  # the tasks of all comparisons
-    comparisons: tuple[str, ...]  # names of all comparisons planned: variants, at each temperature
+    comparisons: tuple[Hashable, ...]  # names of all comparisons planned, such as (variant, temperature)
     stopping: Stopping = field(default_factory=Stopping)  # looks and spending
     alpha: float = 0.05  # level, of damage over all comparisons and of each certificate
     margin: float = 0.01  # largest acceptable drop, in shares of the metric's range
@@ -66,7 +66,7 @@ class SequentialPlan:
     sign_vectors: int = SIGN_VECTORS  # how many are drawn where several tasks are combined
     seed: int = 0  # of those
     # names of the tasks of those comparisons that do not have all of them
-    tasks_of: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    tasks_of: Mapping[Any, tuple[str, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for kind, names in (("task", [task.task for task in self.tasks]), ("comparison", self.comparisons)):
@@ -78,7 +78,7 @@ class SequentialPlan:
         if unknown := set(self.tasks_of) - set(self.comparisons):
             raise ValueError(f"Tasks are given for comparisons that are not planned: {sorted(unknown)}.")
 
-    def of(self, comparison: str) -> "SequentialPlan":
+    def of(self, comparison: Hashable) -> "SequentialPlan":
         """The plan of one comparison, with its own tasks only.
 
         Raises:

@@ -88,7 +88,7 @@ def test_tasks_without_sampling_count_at_temperature_0_only(plan, tmp_path):
     """A comparison at 0.7 has the generating task alone."""
     plan(write=True, stopping={"looks": 4})
     found = RunMonitor(RunFiles.open(str(tmp_path / "run")))
-    at = {place: [task.task for task in found.plan_of(place).tasks] for place in found.places}
+    at = {place: [task.task for task in found.plan.of(place).tasks] for place in found.places}
     assert at == {("other", 0.0): ["asked", "chosen"], ("other", 0.7): ["asked"]}
 
 

@@ -109,9 +109,9 @@ class RunMonitor:
         try:
             self.plan = SequentialPlan(
                 tuple(planned),
-                tuple(map(name_of, self.places)),
+                self.places,
                 # at some temperatures not all tasks have answers (log-likelihoods have one)
-                tasks_of={name_of(place): tuple(own) for place, own in has.items() if len(own) < len(tasks)},
+                tasks_of={place: tuple(own) for place, own in has.items() if len(own) < len(tasks)},
                 stopping=stopping_of(entry),
                 alpha=entry["alpha"],
                 margin=entry["margin"],
@@ -128,17 +128,13 @@ class RunMonitor:
             for temperature, seeds in self.seeds[table.info.name].items()
         }
 
-    def plan_of(self, place: Place) -> SequentialPlan:
-        """The plan of one comparison."""
-        return self.plan.of(name_of(place))
-
     def tasks_at(self, temperature: float) -> list[TaskTable]:
         """The tasks that have answers at a temperature."""
         return [table for table in self.tasks if temperature in self.seeds[table.info.name]]
 
     def items_of(self, place: Place, looks: int) -> dict[str, Ints]:
         """The items that count after some looks of a comparison, by task; sorted numbers."""
-        counted = [items for items, _ in self.plan_of(place).layout[:looks]]
+        counted = [items for items, _ in self.plan.of(place).layout[:looks]]
         positions = np.concatenate([np.zeros(0, dtype=np.int64), *counted])
         items, start = {}, 0
         for table in self.tasks_at(place[1]):
@@ -171,7 +167,7 @@ class RunMonitor:
                 tasks = self.tasks_at(temperature)
                 complete = [self._answers[model, one.info.name, temperature].complete for one in tasks]
                 place = next(place for place in self.places if place[1] == temperature)
-                self._looks[model, temperature] = self.plan_of(place).looks_in(complete)
+                self._looks[model, temperature] = self.plan.of(place).looks_in(complete)
 
     def looks_of(self, model: str, temperature: float) -> int:
         """How many looks the answers of one model at a temperature would allow."""
@@ -189,21 +185,21 @@ class RunMonitor:
             possible = min(self.looks_of(model, place[1]) for model in models)
             if possible <= len(digests):
                 continue
-            plan, paired, worst = self.plan_of(place), [], []
+            plan, paired, worst = self.plan.of(place), [], []
             for table, planned in zip(self.tasks_at(place[1]), plan.tasks, strict=True):
                 seen = planned.seen_at(possible, plan.stopping.looks)
                 grids = [self._answers[model, table.info.name, place[1]] for model in models]
                 mean, at_worst = _differences(grids[0].scores[:seen], grids[1].scores[:seen], table.info)
                 paired.append(mean)
                 worst.append(at_worst)
-            for look in range(len(digests) + 1, self._monitor.observe(name_of(place), paired, worst) + 1):
+            for look in range(len(digests) + 1, self._monitor.observe(place, paired, worst) + 1):
                 digests.append(self._digest(place, look, after=digests[-1] if digests else ""))
                 advanced = True
         return advanced
 
     def _digest(self, place: Place, look: int, after: str) -> str:
         """Digest of the scores that are new at a look, in the order of asking, and of the digest before."""
-        plan, digest = self.plan_of(place), blake2b(after.encode(), digest_size=16)
+        plan, digest = self.plan.of(place), blake2b(after.encode(), digest_size=16)
         for task in plan.tasks:
             first, end = (task.seen_at(number, plan.stopping.looks) for number in (look - 1, look))
             for model in (self.baseline, place[0]):
@@ -217,13 +213,7 @@ class RunMonitor:
 
     def courses(self, *, tested: bool = True) -> dict[Place, Course]:
         """Looks and verdicts of every comparison, with p-values and intervals if they are asked for."""
-        courses = self._monitor.courses(tested=tested)
-        return {place: courses[name_of(place)] for place in self.places}
-
-
-def name_of(place: Place) -> str:
-    """What the statistics call a comparison."""
-    return f"{place[0]} at {place[1]!r}"
+        return self._monitor.courses(tested=tested)
 
 
 def stopping_of(entry: StoppingEntry) -> Stopping:

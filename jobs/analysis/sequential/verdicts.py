@@ -59,7 +59,7 @@ def analyze_by_looks(scores: ScoreSet, request: AnalyzeRequest) -> compare.Analy
             said.append(Notice(NoticeCode.OWED_ANSWERS, text))
         said += pairing.warnings
         if pairing.pairs:
-            own, is_whole = monitor.plan_of(place), monitor.finished and not owed
+            own, is_whole = monitor.plan.of(place), monitor.finished and not owed
             concluded = conclude_course(pairing.scores, pairing.absent, course, own, finished=is_whole)
             result = compare.VariantResult(
                 **vars(pairing), comparison=concluded, course=course, looks_planned=looks
