@@ -11,9 +11,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from stats.arrays import block_sums
 from stats.drop.evidence import ClusterEvidence
 from stats.drop.intervals import Interval, fay_lumbard_interval, tango_interval
-from stats.signflip import sign_flip_test
+from stats.signflip import SignFlipTest
 from stats.tasks.combine import Combined, combine_tasks
 from stats.watch import log_e_value
 
@@ -83,8 +84,8 @@ def graded_rejections(simulations: int, seed: int) -> dict[str, float]:
     for number in range(simulations):
         ability = rng.beta(0.4, 0.4, 60)
         averaged = rng.binomial(10, ability) / 10 - rng.binomial(7, ability) / 7
-        rejected["10 against 7 reruns, exact"] += sign_flip_test(averaged).p <= ALPHA
-        continuous = sign_flip_test(rng.normal(size=40) * rng.random(40), draws=999, seed=number)
+        rejected["10 against 7 reruns, exact"] += SignFlipTest(averaged).p <= ALPHA
+        continuous = SignFlipTest(rng.normal(size=40) * rng.random(40), draws=999, seed=number)
         rejected["continuous, Monte Carlo"] += continuous.p <= ALPHA
     return {name: count / simulations for name, count in rejected.items()}
 
@@ -98,8 +99,8 @@ def cluster_rejections(simulations: int, seed: int) -> dict[str, float]:
         share = np.clip(rng.normal(0.5, 0.12, 14), 0.0, 1.0)[labels]
         flipped = rng.random(labels.size) < 0.09
         differences = np.where(flipped, np.where(rng.random(labels.size) < share, 1.0, -1.0), 0.0)
-        rejected["items as if independent"] += sign_flip_test(differences).p <= ALPHA
-        rejected["clusters flipped as blocks"] += sign_flip_test(differences, labels).p <= ALPHA
+        rejected["items as if independent"] += SignFlipTest(differences).p <= ALPHA
+        rejected["clusters flipped as blocks"] += SignFlipTest(block_sums(differences, labels)).p <= ALPHA
     return {name: count / simulations for name, count in rejected.items()}
 
 
@@ -121,7 +122,7 @@ def peeking_rejections(simulations: int, seed: int, flips: int = 2_000) -> dict[
 
 @cache
 def _mcnemar_rejects(net: int, flips: int) -> bool:
-    return sign_flip_test(flips_of((flips + net) // 2, flips)).p <= ALPHA
+    return SignFlipTest(flips_of((flips + net) // 2, flips)).p <= ALPHA
 
 
 def binary_coverage(

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats as sp
 
 from stats.comparison import Settings, TaskScores, compare_variants
-from stats.signflip import sign_flip_test
+from stats.signflip import SignFlipTest
 
 RESAMPLES, TIMED_RESAMPLES = 100_000, 200
 
@@ -42,7 +42,7 @@ def exact_against_resampling() -> None:
     """Time (a)."""
     baseline, variant = reruns_of(25_000, 10, seed=1)
     differences = baseline - variant
-    exact = seconds(lambda: sign_flip_test(differences), repeats=5)
+    exact = seconds(lambda: SignFlipTest(differences), repeats=5)
 
     def resample() -> object:
         return sp.permutation_test(

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from stats.arrays import SMALLEST_P, Floats, as_scores, block_sums
+from stats.arrays import SMALLEST_P, Floats
 from stats.distributions.nulls import DRAWS, drawn_sums, few_signs_log_tail, monte_carlo_p
 from stats.distributions.splits import RunSplits
 from stats.distributions.sums import LatticeSum, lattice_sum
@@ -63,24 +62,6 @@ class SignFlipTest:
         self.log_p: float = self.log_tail(self.statistic)
         self.p: float = max(float(np.exp(self.log_p)), SMALLEST_P)
         self.smallest_p = max(smallest, SMALLEST_P)
-
-
-def sign_flip_test(
-    differences: Floats, clusters: NDArray[np.generic] | None = None, *, draws: int = DRAWS, seed: int = 0
-) -> SignFlipTest:
-    """Test H₀ "swapping the two models changes nothing" against "the variant is worse".
-
-    Args:
-        differences: baseline − variant per item (means over reruns), shape (n,); higher is better.
-        clusters: one label per item where items share a passage, subject or template; their differences
-            are added and flipped as one block.
-        draws: sign vectors to draw where there is neither a small lattice nor few blocks.
-        seed: of those draws.
-
-    Raises:
-        EvidenceError: if there are no differences, or some are not finite.
-    """
-    return SignFlipTest(block_sums(as_scores(differences, "differences"), clusters), draws, seed)
 
 
 def mcnemar_p(worse: int, better: int) -> float:

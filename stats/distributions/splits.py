@@ -90,12 +90,9 @@ class RunSplits:
     def draw(self, draws: int, seed: int | list[int]) -> Floats:
         """Sums of the differences of random splits, shape (draws,)."""
         rng = np.random.default_rng(seed)
-        if self.components is None:
-            return self._drawn_runs(draws, rng)
-        return sum((part.draw(draws, rng) for part in self.components), np.zeros(draws))
-
-    def _drawn_runs(self, draws: int, rng: np.random.Generator) -> Floats:
-        """The same run by run: each goes to the baseline in proportion to the places left."""
+        if self.components is not None:
+            return sum((part.draw(draws, rng) for part in self.components), np.zeros(draws))
+        # run by run: each goes to the baseline in proportion to the places left
         assert self.scores is not None  # noqa: S101 - right-or-wrong runs always have their components
         weights = 1.0 / self.first + 1.0 / self.second
         fixed = float((self.successes / self.second).sum())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from stats.sequential.boundaries import parse_spending
 from stats.sequential.looks import SignFlipWalk
-from stats.signflip import sign_flip_test
+from stats.signflip import SignFlipTest
 
 SPENDING = st.sampled_from(["hsd-2", "hsd-4", "hsd1", "obf"])
 BINARY = st.integers(-1, 1).map(float)
@@ -103,7 +103,7 @@ def test_what_crosses_at_a_level_crosses_at_every_higher_one(looks, spending):
 def test_a_single_look_is_the_fixed_test(values, level):
     """With one look p is that of the sign-flip test, and it crosses where that is at most α."""
     law = walked([values], [level])[0]
-    p = sign_flip_test(np.array(values)).p
+    p = SignFlipTest(np.array(values)).p
     assert law.p_stagewise[0] == pytest.approx(p, rel=1e-9)
     assert law.crossed[0] == (p <= level * (1 + 1e-12))
 

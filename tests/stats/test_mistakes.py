@@ -8,7 +8,7 @@ from stats.arrays import EvidenceError
 from stats.comparison import Settings, TaskScores, Verdict, compare
 from stats.drop.evidence import ClusterEvidence
 from stats.scores import from_reruns
-from stats.signflip import sign_flip_test
+from stats.signflip import SignFlipTest
 
 
 def test_repeats_are_not_rounded_to_right_or_wrong():
@@ -39,7 +39,7 @@ def test_ties_do_not_depend_on_the_scale(factor):
     differences = np.array([0.1, 0.2, -0.3, 0.3, -0.3, 0.1, -0.1, 0.2]) * factor
     whole = np.array([1, 2, -3, 3, -3, 1, -1, 2])
     signs = 1 - 2 * ((np.arange(256)[:, None] >> np.arange(8)) & 1)
-    assert sign_flip_test(differences).p == pytest.approx(np.mean(signs @ whole >= whole.sum()), rel=1e-12)
+    assert SignFlipTest(differences).p == pytest.approx(np.mean(signs @ whole >= whole.sum()), rel=1e-12)
 
 
 def test_small_p_values_are_not_rounded_away():
@@ -100,4 +100,4 @@ def test_reruns_are_not_independent_items():
     found = compare([from_reruns("t", baseline, variant)])
     assert found.items == 12
     assert found.p_pooled == pytest.approx(sp.binom.sf(7, 12, 0.5))
-    assert sign_flip_test((baseline - variant).ravel()).p < 0.001 < found.p_pooled
+    assert SignFlipTest((baseline - variant).ravel()).p < 0.001 < found.p_pooled

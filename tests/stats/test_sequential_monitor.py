@@ -13,7 +13,7 @@ from stats.scores import TaskScores
 from stats.sequential.boundaries import Stopping, parse_spending
 from stats.sequential.monitor import SequentialMonitor
 from stats.sequential.plan import PlannedTask, SequentialPlan, item_order
-from stats.signflip import sign_flip_test
+from stats.signflip import SignFlipTest
 from stats.verdict import Verdict
 
 
@@ -100,7 +100,7 @@ def test_the_end_without_stopping_is_the_fixed_analysis_but_for_what_was_spent()
     values = flips(np.random.default_rng(9), 500, 0.04, 0.05)
     once = replay(plan_of(500, stopping=Stopping(1), margin=0.05), {"variant": [values]})["variant"]
     worse, better = int((values > 0).sum()), int((values < 0).sum())
-    assert once.p == pytest.approx(sign_flip_test(values).p)
+    assert once.p == pytest.approx(SignFlipTest(values).p)
     many = replay(plan_of(500, margin=0.05), {"variant": [values]})["variant"]
     assert many.p_noninferior == pytest.approx(FlipEvidence(worse, better, 500).p_noninferior(0.05))
     assert many.verdict is Verdict.CERTIFIED
@@ -204,7 +204,7 @@ def test_items_with_one_label_flip_together_in_two_tasks():
     plan = SequentialPlan(tasks, ("variant",), Stopping(1), combine="pooled")
     values = np.repeat([1.0, 0.0, -1.0], [8, 20, 2])
     found = replay(plan, {"variant": [values, values]})["variant"]
-    assert found.p == pytest.approx(sign_flip_test(values).p)
+    assert found.p == pytest.approx(SignFlipTest(values).p)
 
 
 def test_the_interval_of_a_look_excludes_zero_where_it_crosses():
