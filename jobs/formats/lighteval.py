@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from jobs.formats.json_files import as_text, files_at, read_object, single, text_hash
 from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Row, Samples, TaskFacts
 from orchestrator.errors import UserError
-from orchestrator.rundir.sample_files import is_moderate
+from orchestrator.rundir.store import is_moderate
 
 DETAILS = re.compile(r"details_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(?:\.\d+)?)\.parquet")
 COLUMNS = ("doc", "metric", "model_response")

@@ -25,8 +25,7 @@ from orchestrator.rundir.identity import differences
 from orchestrator.rundir.locations import subfolders
 from orchestrator.rundir.manifest import software_of
 from orchestrator.rundir.progress import read_status
-from orchestrator.rundir.sample_files import open_whole, read_whole, readers
-from orchestrator.rundir.store import RunStore
+from orchestrator.rundir.store import RunStore, open_whole, read_whole, readers
 
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The quick one where PyYAML has it: 100,000 seeds are as many lines."""

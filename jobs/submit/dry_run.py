@@ -21,7 +21,7 @@ from jobs.submit.request import SubmitRequest
 from jobs.text.format import clean, detectable_text, points_text, temperature_text
 from orchestrator.errors import UserError
 from orchestrator.rundir.progress import read_status
-from orchestrator.rundir.sample_files import read_whole
+from orchestrator.rundir.store import read_whole
 from orchestrator.sweep.plan import Plan
 from orchestrator.workers.stopping import StoppingPolicy, still_needed
 from stats.arrays import Floats

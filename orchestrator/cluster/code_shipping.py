@@ -12,11 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from shlex import quote
-from typing import Any
 
 from orchestrator.cluster.processes import temporary_folder
-from orchestrator.engines.base import EngineSpec
 from orchestrator.errors import UserError
 
 PACKAGES = ("jobs", "orchestrator", "stats")
@@ -50,12 +47,6 @@ def modules(task_folders: Sequence[str]) -> Iterator[list[str]]:
         copies = folder / TASKS
         copy_tasks(task_folders, copies)
         yield [*packages(), *([str(copies)] if task_folders else [])]
-
-
-def replica_environment(engine: EngineSpec) -> dict[str, Any]:
-    """Ray's runtime environment of a replica: its Python, and variables that libraries read at import."""
-    python = {} if engine.python is None else {"py_executable": quote(engine.python)}
-    return {"env_vars": engine.env, **python} if engine.env else {**python}
 
 
 def copy_tasks(task_folders: Sequence[str], into: Path) -> list[Path]:

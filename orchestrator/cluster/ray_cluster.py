@@ -28,16 +28,12 @@ _SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERRO
 def ray_cluster(
     address: str | None, task_folders: Sequence[str] = (), *, ship_code: bool = False
 ) -> Iterator[None]:
-    """Join the Ray cluster at an address, or start one on this machine; leave it at the end.
+    """Join the Ray cluster at an address, or (None) start one on this machine; leave it at the end.
 
     A Ray cluster that is joined gets lldeg's code and the task files from here; its nodes need only the
     dependencies. One that is started belongs to this sweep alone, even if others run on this machine, and no
     other user can read its files; they are removed at the end or, if this process is killed, by the next one.
-
-    Args:
-        address: of a Ray cluster; None starts one here.
-        task_folders: the sweep's own task files.
-        ship_code: whether replicas here, too, run in environments without lldeg's code.
+    It gets lldeg's code only with `ship_code`: if replicas run in environments without it.
 
     Raises:
         UserError: there is no Ray cluster at the address.

@@ -257,8 +257,3 @@ def replica_resources(cluster: ReplicaConfig, kind: EngineKind, nodes: Sequence[
             enough = (many for many in counts if sum(size >= gpus / many for size in sizes) >= many)
             count = next(enough, counts[0] if counts else 1)
     return replace(besides, gpus=gpus / count, nodes=count)
-
-
-def scoring_processes(taken: ReplicaResources) -> int:
-    """Most processes that a replica scores with: half its CPUs beside a GPU; one if CPUs run the engine."""
-    return max(1, int(taken.cpus) // 2) if taken.gpus else 1

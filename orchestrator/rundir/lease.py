@@ -38,12 +38,9 @@ def exclusive(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
 
     On a disk that is a lock, which the operating system releases; on an object store a lease, a small file
     that is renewed until its owner ends, and has expired once it is a minute old. Both name their owner, so
-    that replicas left by a dead submit find out that the run belongs to another one (`owner`).
-
-    Args:
-        store: the run.
-        on_loss: called, in another thread, if another submit has taken over the run because this one was
-            suspended for longer than a lease lasts.
+    that replicas left by a dead submit find out that the run belongs to another one (`owner`). `on_loss` is
+    called, in another thread, if another submit has taken over the run because this one was suspended for
+    longer than a lease lasts.
 
     Raises:
         UserError: another submit is running, or the run directory cannot be written.

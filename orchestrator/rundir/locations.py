@@ -23,11 +23,9 @@ _answering: set[tuple[str, str]] = set()
 
 
 def open_location(location: str, *, must_answer: bool = True) -> tuple[pafs.FileSystem, str]:
-    """The filesystem of a location and the path on it; pyarrow's own, or one that fsspec knows.
+    """The filesystem of a path or URL and the path on it; pyarrow's own, or one that fsspec knows.
 
-    Args:
-        location: a path or URL.
-        must_answer: whether to wait, once in a process, for the first answer of an object store.
+    With `must_answer` it waits, once in a process, for the first answer of an object store.
 
     Raises:
         UserError: the scheme of the URL is not known, it names no bucket or folder, or the store is silent.

@@ -105,10 +105,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
 class Folder:
     """A folder, and the files in it by their paths there.
 
-    Attributes:
-        filesystem: on which it is.
-        path: where it is there.
-        local_folder: the same as a local path; None on an object store.
+    `path` is its path on its filesystem; `local_folder` is the same as a local path, None on an object store.
 
     Raises:
         UserError: its URL names no filesystem that pyarrow knows, or (if it must answer now) a silent store.
@@ -171,12 +168,8 @@ class FileSet:
     """The files of a command in a folder that may hold others: all of them are there, or none that counts.
 
     A hidden list is written before the first of them appears. What an earlier or interrupted command has left
-    is removed by its list, unless somebody has changed it since, and nothing else is.
-
-    Args:
-        location: path or URL of the folder.
-        command: whose files they are.
-        names: patterns of their paths in the folder; the last one tells that the set is complete.
+    is removed by its list, unless somebody has changed it since, and nothing else is. Of the patterns of
+    their paths in the folder, the last one is that of the file that tells that the set is complete.
     """
 
     def __init__(self, location: str, command: str, names: Sequence[str]) -> None:

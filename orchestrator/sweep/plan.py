@@ -18,8 +18,8 @@ from orchestrator.rundir import manifest as manifests
 from orchestrator.rundir import schema
 from orchestrator.rundir.identity import Item, differences, digest
 from orchestrator.rundir.progress import VariantProgress
-from orchestrator.rundir.sample_files import without_errors
 from orchestrator.rundir.schema import Manifest, SoftwareEntry, StoppingEntry
+from orchestrator.rundir.store import without_errors
 from orchestrator.sweep.blocks import Cell, missing_samples, reruns
 from orchestrator.sweep.prepare import Sweep
 from orchestrator.sweep.tasks import Requests, SweepTask, items_of

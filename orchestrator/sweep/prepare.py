@@ -143,11 +143,8 @@ def prepare(
 ) -> Sweep:
     """Check a sweep and build its prompts; nothing is written and no engine started.
 
-    Args:
-        config_path: the sweep's YAML file.
-        overrides: `--set` arguments, "dotted.key=value".
-        run_dir: the run directory, existing or new; default runs/<name>.
-        here: whether it is to run on this machine, to whose hardware it is then fitted.
+    `overrides` are `--set` arguments, "dotted.key=value"; the run directory, existing or new, is by default
+    runs/<name>. A sweep that is to run `here` is fitted to this machine's hardware.
 
     Raises:
         UserError: every mistake found, in one text.

@@ -44,8 +44,7 @@ class ChatMessages:
 class ChatTemplate:
     """The chat template of a model's tokenizer, called the way lm-eval's model classes call it.
 
-    Attributes:
-        name: digest of what decides the rendering; equal names render equal text.
+    Its name is a digest of what decides the rendering: equal names render equal text.
 
     Raises:
         ValueError: the tokenizer has no (such) chat template, or it does not use one of the arguments.

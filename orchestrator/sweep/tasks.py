@@ -234,8 +234,7 @@ class TaskError(Exception):
 class SweepTask:
     """One leaf task (lm-eval's object), set up as `lm_eval.simple_evaluate` sets it up.
 
-    Attributes:
-        draws: the random state after it was loaded, which the tasks of a group share.
+    `draws` is the random state after it was loaded, which the tasks of a group share.
 
     Raises:
         TaskError: the task fixes its number of few-shot examples, runs generated code without permission, or

@@ -25,7 +25,7 @@ import ray
 from pyarrow import Schema
 
 from orchestrator.cluster.processes import end_children_with_this_process
-from orchestrator.cluster.resources import ReplicaResources, scoring_processes
+from orchestrator.cluster.resources import ReplicaResources
 from orchestrator.config.environment import set_library_environment
 from orchestrator.config.schema import PromptConfig, SamplingConfig
 from orchestrator.config.variants import Variant
@@ -106,7 +106,8 @@ class Replica:
         self._node = str(ray.get_runtime_context().get_node_id())
         self._store = RunStore(job.store_url, must_answer=False)
         self._items: dict[str, Requests] = {}
-        self._scoring = ScoringPool(job.tasks, scoring_processes(job.resources))
+        taken = job.resources  # of which beside a GPU half of the CPUs score; else they run the engine
+        self._scoring = ScoringPool(job.tasks, max(1, int(taken.cpus) // 2) if taken.gpus else 1)
         self._engine: Engine | None = None
         self._software: str | None = None
         self._storage_error: str | None = None

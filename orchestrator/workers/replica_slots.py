@@ -9,11 +9,11 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
+from shlex import quote
 from typing import Any
 
 import ray
 
-from orchestrator.cluster.code_shipping import replica_environment
 from orchestrator.cluster.resources import Nodes, Placement, ReplicaResources
 from orchestrator.rundir.progress import ReplicaProgress, SweepProgress
 from orchestrator.sweep.blocks import Block
@@ -155,7 +155,9 @@ class ReplicaSlot:
         self.work, self.variant = work, work.job.variant.name
         self.progress = ReplicaProgress(number=number, variant=self.variant)
         self.place = place = Placement(work.next_place)
-        environment = replica_environment(work.job.variant)
+        python, variables = work.job.variant.python, work.job.variant.env  # read when libraries are imported
+        environment: dict[str, Any] = {} if python is None else {"py_executable": quote(python)}
+        environment |= {"env_vars": variables} if variables else {}
         shared = {"runtime_env": environment} if environment else {}
         threads = MAX_BLOCKS_IN_FLIGHT + 1  # one to answer `status`
         options = {**place.actor_options(0), **shared, "max_concurrency": threads}

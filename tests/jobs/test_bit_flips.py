@@ -146,7 +146,7 @@ def test_files_of_a_run_are_opened_in_one_place():
     root = Path(__file__).parents[2]
     modules = [path for folder in ("lldeg", "jobs", "orchestrator") for path in (root / folder).rglob("*.py")]
     opening = {path.name for path in modules if "import pyarrow.parquet" in path.read_text()}
-    assert opening == {"lighteval.py", "sample_files.py"}
+    assert opening == {"lighteval.py", "store.py"}
 
 
 @pytest.mark.parametrize("number", range(BITS))

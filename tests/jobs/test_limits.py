@@ -18,14 +18,14 @@ from inspect_maker import log, write_eval
 from pyarrow import fs
 from standin.runs import MadeTask, make_run
 
-import orchestrator.rundir.sample_files as files
+import orchestrator.rundir.store as files
 from jobs.formats import json_files
 from jobs.formats.inspect_ai import MOST_ENTRIES, header_of, samples_of
 from jobs.formats.json_files import JsonObject, files_below, read_lines
 from orchestrator.config.load import load_config
 from orchestrator.errors import UserError
 from orchestrator.input_files import LARGEST_JSON, LARGEST_YAML, MOST_PARTS, read_json
-from orchestrator.rundir.sample_files import LARGEST_COLUMN, MOST_ROWS, read_whole
+from orchestrator.rundir.store import LARGEST_COLUMN, MOST_ROWS, read_whole
 
 MORE = 1 << 30
 

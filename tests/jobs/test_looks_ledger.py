@@ -13,7 +13,7 @@ from jobs.analysis.analyze import analyze
 from jobs.analysis.request import AnalyzeRequest
 from jobs.analysis.sequential.stopping import SequentialPolicy
 from orchestrator.errors import UserError
-from orchestrator.rundir.sample_files import read_whole
+from orchestrator.rundir.store import read_whole
 from orchestrator.workers.stopping import NO_SEED, SCORES
 from stats.sequential.plan import item_order
 

@@ -12,8 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.rundir.sample_files import read_whole
-from orchestrator.rundir.store import RunStore
+from orchestrator.rundir.store import RunStore, read_whole
 from orchestrator.rundir.whole_files import hidden_file
 
 TORN = "0000000-0123456789ab"  # a name that a block may have
@@ -265,7 +264,7 @@ def test_what_cannot_be_a_table_never_appears_on_an_object_store(monkeypatch):
         stream.write(b"PAR1")
         raise pa.ArrowInvalid("no")
 
-    monkeypatch.setattr("orchestrator.rundir.sample_files.pq.write_table", fail_half_way)
+    monkeypatch.setattr("orchestrator.rundir.store.pq.write_table", fail_half_way)
     with pytest.raises(pa.ArrowInvalid):
         store.write_block("v", "t", "b", rows("k1"))
     assert store.sample_paths() == {}
