@@ -65,8 +65,7 @@ def flips(
         raise UserError(" ".join(report["warnings"]))
     folder = Path(out) if out else default_folder(paths)
     written = write_flips(reruns, report, folder)
-    console = terminal()
-    print_flips(report, console, by_task=by_task)
+    print_flips(report, terminal(), by_task=by_task)
     typer.echo(f"Written to {folder}: {', '.join(written)}")
 
 

@@ -22,13 +22,11 @@ def _files(path: str) -> Iterator[Path]:
             yield file
 
 
-def _evaluations(path: str) -> Iterator[Evaluation]:
-    """One per sample file."""
-    return (Evaluation(str(file), partial(_read, file)) for file in sorted(_files(path)))
-
-
 FORMAT = InputFormat(
-    "a sample file of Every Eval Ever", "sample files of Every Eval Ever", _files, _evaluations
+    "a sample file of Every Eval Ever",
+    "sample files of Every Eval Ever",
+    _files,
+    lambda path: [Evaluation(str(file), partial(_read, file)) for file in sorted(_files(path))],
 )
 
 

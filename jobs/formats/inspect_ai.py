@@ -173,7 +173,19 @@ def header_of(path: Path) -> Header:
     Raises:
         UserError: if the file is damaged, or is not a log.
     """
-    header = _archive_header(path) if path.suffix == ".eval" else _json_header(path)
+    header: Header = {}
+    if path.suffix == ".eval":
+        header = _archive_header(path)
+    else:
+        with JsonObject(path) as log:  # inspect_ai writes the samples last: only if something lacks, go on
+            for key in log:
+                if key != "samples":
+                    header[key] = log.value()
+                elif header.keys() >= NEEDED:
+                    break
+                else:
+                    for _ in log.items():
+                        pass
     if not isinstance(header.get("eval"), dict) or not {"task", "model"} <= header["eval"].keys():
         raise UserError(f"{path} is not a log of inspect_ai: it names no task and model.")
     if header.get("version", 1) not in VERSIONS:
@@ -203,21 +215,6 @@ def _checked(sample: object, where: str) -> dict[str, Any]:
     if not isinstance(sample, dict) or not isinstance(sample.get("id"), (int, str)):
         raise UserError(f"{where} is not a sample of inspect_ai: it has no id.")
     return sample
-
-
-def _json_header(path: Path) -> Header:
-    """Everything before the samples, which inspect_ai writes last; what follows only if something lacks."""
-    header: Header = {}
-    with JsonObject(path) as log:
-        for key in log:
-            if key != "samples":
-                header[key] = log.value()
-            elif header.keys() >= NEEDED:
-                break
-            else:
-                for _ in log.items():
-                    pass
-    return header
 
 
 def _archive_header(path: Path) -> Header:

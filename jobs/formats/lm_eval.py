@@ -153,11 +153,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _samples(held: ResultSet, task: str, path: Path, query: InputQuery) -> tuple[TaskFacts, list[Row]]:
-    """One sample per document: its rows, one per filter, laid together.
-
-    Raises:
-        UserError: if a document has two rows of one filter.
-    """
+    """One sample per document: its rows, one per filter, laid together."""
     samples: dict[int | str, dict[str, Any]] = {}
     seen: set[tuple[int | str, str]] = set()
     likelihoods = None

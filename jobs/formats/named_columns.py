@@ -44,11 +44,6 @@ def data_files(path: str) -> list[Path]:
     return [file for file in files if file.suffix in ENDINGS and file.is_file()]
 
 
-def _files(path: str) -> list[Path]:
-    """Those next to a file that names their columns."""
-    return data_files(path) if columns_beside(Path(path)) is not None else []
-
-
 def _evaluations(path: str) -> list[Evaluation]:
     """One per file."""
     files = data_files(path)
@@ -58,7 +53,7 @@ def _evaluations(path: str) -> list[Evaluation]:
 FORMAT = InputFormat(
     "a file with named columns",
     f"any JSON Lines or CSV file with --columns or {FILE}",
-    _files,
+    lambda path: data_files(path) if columns_beside(Path(path)) is not None else [],
     _evaluations,
     takes_where=True,
     names=partial(by_data, shorten=path_stems),

@@ -18,11 +18,8 @@ from orchestrator.errors import UserError
 
 FILE, BUNDLES = "results.jsonl", "eval-*.json"
 REWARD = "reward"
+_files = partial(files_with, name=FILE, key=b'"problem_idx"')
 NOT_SETTINGS = {"model", "benchmark", "base_url", "model_url", "repeats", "seed", "max_problems"}
-
-
-def _files(path: str) -> Iterator[Path]:
-    return files_with(path, FILE, b'"problem_idx"')
 
 
 def _evaluations(path: str) -> Iterator[Evaluation]:

@@ -188,9 +188,6 @@ def _listing(path: str) -> list[NamedPath] | None:
     """The entries of a file {model: path} or {model: {task: path}}; None if it is not such a file.
 
     A path leads on from the folder of the listing, or from here if nothing is there.
-
-    Raises:
-        UserError: if it is not valid JSON.
     """
     file = Path(path)
     content = read_json(file) if file.suffix == ".json" and file.is_file() else None

@@ -14,7 +14,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
 import yaml
 
 from jobs.formats.notices import Notice, NoticeCode, some
@@ -83,11 +82,6 @@ class RunFiles:
     def location(self) -> str:
         """What the user called it."""
         return self.store.url
-
-    @property
-    def filesystem(self) -> pafs.FileSystem:
-        """The file system that holds it."""
-        return self.store.filesystem
 
     @property
     def models(self) -> Mapping[str, schema.VariantEntry]:
@@ -191,12 +185,12 @@ def read_files(
     Raises:
         OSError: if the storage fails.
     """
-    at_once = readers(run.filesystem)
+    at_once = readers(run.store.filesystem)
     with ThreadPoolExecutor(at_once) as pool:
         for start in range(0, len(files), at_once):  # so that no more than these are held
             paths = files[start : start + at_once]
             wanted = [partial(columns, path) if callable(columns) else columns for path in paths]
-            tables = pool.map(partial(read_whole, run.filesystem, texts=texts), paths, wanted)
+            tables = pool.map(partial(read_whole, run.store.filesystem, texts=texts), paths, wanted)
             yield from zip(paths, tables, strict=True)
 
 
@@ -373,7 +367,7 @@ class Footers:
         for variant in run.models:
             paths = [path for task in run.tasks for path in run.samples(variant, task)]
             unknown = [path for path in paths if path not in self._known]
-            with ThreadPoolExecutor(readers(run.filesystem)) as pool:
+            with ThreadPoolExecutor(readers(run.store.filesystem)) as pool:
                 self._known.update(zip(unknown, pool.map(partial(_rows, run), unknown), strict=True))
             known = [rows for path in paths if (rows := self._known[path]) is not None]
             done, errors = sum(rows for rows, _ in known), sum(failed for _, failed in known)
@@ -386,7 +380,7 @@ class Footers:
 
 def _rows(run: RunFiles, path: str) -> tuple[int, int] | None:
     """Rows of a file, and those that are errors, by its footer alone; None if it is torn or damaged."""
-    file = open_whole(run.filesystem, path)
+    file = open_whole(run.store.filesystem, path)
     if file is None:
         return None
     errors = sum(group.num_values for group in statistics(file.metadata, "error") if group is not None)

@@ -40,11 +40,6 @@ LARGEST_TABLE = 1 << 30  # bytes
 MOST_VALUES = {MODEL: MOST_VARIANTS, TASK: MOST_TASKS, TEMPERATURE: MOST_VARIANTS}
 
 
-def _tables(path: str) -> list[Path]:
-    """A CSV file; what is in it is checked when it is read."""
-    return [Path(path)] if Path(path).suffix == ".csv" and Path(path).is_file() else []
-
-
 def _evaluations(path: str, task: str | None = None) -> list[Evaluation]:
     return [Evaluation(path, partial(_read, path, task))]
 
@@ -52,7 +47,7 @@ def _evaluations(path: str, task: str | None = None) -> list[Evaluation]:
 FORMAT = InputFormat(
     "a score table",
     "score tables (.csv)",
-    _tables,
+    lambda path: [path] if Path(path).suffix == ".csv" and Path(path).is_file() else [],
     _evaluations,
     of_task=_evaluations,
     takes_where=True,
@@ -75,11 +70,7 @@ def _read(path: str, whole: str | None, query: InputQuery) -> Iterator[SampleBat
 
 
 def _checked_table(path: str, where: Mapping[str, str]) -> "ScoreTable":
-    """The rows of a file that `where` keeps.
-
-    Raises:
-        UserError: if it is not a CSV file with prompt_id and score, no row matches, or a score is not finite.
-    """
+    """The rows of a file that `where` keeps."""
     table = _csv_table(path)
     has = f"its columns are {some(table.column_names, 20)}."
     for needed in (ITEM, SCORE):

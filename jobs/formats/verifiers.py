@@ -16,10 +16,7 @@ from orchestrator.errors import UserError
 
 FILE, METADATA = "results.jsonl", "metadata.json"
 REWARD = "reward"
-
-
-def _files(path: str) -> Iterator[Path]:
-    return files_with(path, FILE, b'"example_id"')
+_files = partial(files_with, name=FILE, key=b'"example_id"')
 
 
 def _evaluations(path: str) -> Iterator[Evaluation]:
