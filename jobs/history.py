@@ -172,8 +172,7 @@ class History:
     def write(self, folder: str) -> None:
         """Write history.json and history.svg in the place of earlier ones; if that fails, neither are there.
 
-        Args:
-            folder: path or URL; made if it is not there.
+        The folder is a path or a URL, and made if it is not there.
 
         Raises:
             UserError: the folder cannot be written to.

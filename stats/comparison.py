@@ -116,9 +116,7 @@ def compare_variants(
     notes = (Code.UNSHARED_ITEMS,) if (settings.adjust, made) == ("maxt", "holm") else ()
     share = _share(len(variants), made)
     return {
-        name: conclude(
-            whole, settings, p=float(p), p_noninferior=float(q), share=share, parts=tested, notes=notes
-        )
+        name: conclude(whole, settings, p=p, p_noninferior=q, share=share, parts=tested, notes=notes)
         for (name, (whole, tested)), p, q in zip(measured.items(), adjusted, certificates, strict=True)
     }
 
@@ -141,11 +139,11 @@ def _conclude_tasks(tasks: Tasks, parts: Sequence[Measured], settings: Settings)
     """The tasks of a variant, concluded at levels adjusted for their own number."""
     by_task: Adjust = settings.adjust if settings.adjust != "maxt" else "holm"
     adjusted = adjust_p_values(np.array([comparison.p_pooled for comparison, *_ in parts]), by_task)
-    share, concluded = _share(len(parts), by_task), []
-    for task, part, p in zip(tasks, parts, adjusted, strict=True):
-        q = part[0].p_noninferior
-        concluded.append(conclude(part, settings, p=float(p), p_noninferior=q, share=share, task=task.task))
-    return tuple(concluded)
+    share = _share(len(parts), by_task)
+    return tuple(
+        conclude(part, settings, p=p, share=share, task=task.task)
+        for task, part, p in zip(tasks, parts, adjusted, strict=True)
+    )
 
 
 def compare_family(hypotheses: Sequence[Hypothesis], blocking: Sequence[bool]) -> list[Comparison | None]:
@@ -168,11 +166,7 @@ def compare_family(hypotheses: Sequence[Hypothesis], blocking: Sequence[bool]) -
     concluded: list[Comparison | None] = []
     for whole, (tasks, _, settings), p, blocks in zip(measured, hypotheses, adjusted, blocking, strict=True):
         share, task = 1.0 / family.size if blocks else 1.0, tasks[0].task if len(tasks) == 1 else None
-        if whole is None:
-            concluded.append(None)
-        else:
-            q = whole[0].p_noninferior
-            concluded.append(conclude(whole, settings, p=float(p), p_noninferior=q, share=share, task=task))
+        concluded.append(whole and conclude(whole, settings, p=p, share=share, task=task))
     return concluded
 
 
@@ -260,27 +254,21 @@ def conclude(
     settings: Settings,
     *,
     p: float,
-    p_noninferior: float,
     share: float,
+    p_noninferior: float | None = None,
     parts: tuple[Comparison, ...] = (),
     notes: Sequence[Code] = (),
     task: str | None = None,
 ) -> Comparison:
-    """Add verdict and reasons.
+    """Add verdict and reasons, those noted last.
 
-    Args:
-        measured: the numbers.
-        settings: level, margin and choice of tests.
-        p: adjusted p-value of "not worse".
-        p_noninferior: adjusted p-value of "worse by the margin".
-        share: part of α that the pooled test has in any case, independent of the other tests.
-        parts: the concluded comparisons of the tasks.
-        notes: further reasons, last.
-        task: name, if this is the comparison on one task.
+    The p-values of "not worse" and of "worse by the margin" are adjusted ones, the latter by default not. The
+    share is the part of α that the pooled test has in any case, independent of the other tests.
     """
     (comparison, evidence, squares), alpha, power = measured, settings.alpha, settings.power
+    p, q = float(p), float(comparison.p_noninferior if p_noninferior is None else p_noninferior)
     items, needed, deciding_p = comparison.items, None, comparison.p_value(settings.combine)
-    verdict, deciding_task = decide(p, p_noninferior, alpha), None
+    verdict, deciding_task = decide(p, q, alpha), None
     decided_by: Decider | None = "noninferiority" if verdict is Verdict.CERTIFIED else None
     if verdict is Verdict.DEGRADED:
         by = min(parts_of(settings.combine), key=comparison.p_value)
@@ -288,13 +276,13 @@ def conclude(
         if decided_by == "max-drop" and parts:
             deciding_task = min(parts, key=lambda part: part.log_p_pooled).task
     elif verdict is Verdict.INCONCLUSIVE:  # by the rules that decide, each at the level adjustment leaves it
-        levels = alpha * min(1.0, deciding_p / p), alpha * min(1.0, comparison.p_noninferior / p_noninferior)
+        levels = alpha * min(1.0, deciding_p / p), alpha * min(1.0, comparison.p_noninferior / q)
         needed = items_to_decide(items, deciding_p, evidence, comparison.margin, levels=levels, power=power)
     concluded = replace(
         comparison,
         verdict=verdict,
         p_adjusted=p,
-        p_noninferior_adjusted=p_noninferior,
+        p_noninferior_adjusted=q,
         decided_by=decided_by,
         deciding_task=deciding_task,
         mde=detectable_drop(items, comparison.blocks, squares / items, alpha * share, power),
@@ -310,12 +298,8 @@ def conclude_course(
 ) -> Comparison:
     """Describe the items that count, and add verdict and reasons from the looks.
 
-    Args:
-        tasks: the pairs of every task that count at the last look taken; at least one task.
-        absent: what is missing of tasks on which nothing pairs.
-        course: the looks.
-        plan: what was fixed beforehand.
-        finished: whether `tasks` holds all planned items, answered after the decision, too.
+    The tasks, at least one, have the pairs that count at the last look taken, or if `finished` all planned
+    items, answered after the decision, too; absent ones are those on which nothing pairs.
 
     Returns:
         The comparison; its verdict is inconclusive as long as there is none. Both intervals are the repeated

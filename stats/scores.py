@@ -292,11 +292,9 @@ class MissingAnswers:
         return 0 if self.anonymous else first, second
 
     def completed(self, task: TaskScores | None, case: Case) -> TaskScores | None:
-        """The task on all planned items, with missing scores filled in; None where scores have no bounds.
+        """All planned items of a task: its pairs (None without any), and with scores filled in, the others.
 
-        Args:
-            task: the pairs; None where nothing pairs.
-            case: "worst" or "best" for the variant.
+        The case is the best or the worst for the variant; None where scores have no bounds.
         """
         if self.bounds is None:
             return None

@@ -53,10 +53,7 @@ class Code(StrEnum):
 def decide(p: float, p_noninferior: float, alpha: float) -> Verdict:
     """Degraded if p ≤ α, else certified if p_noninferior ≤ α, else inconclusive.
 
-    Args:
-        p: adjusted p-value of "the variant is not worse".
-        p_noninferior: adjusted p-value of "the variant is worse by at least the margin".
-        alpha: level of both.
+    These are the adjusted p-values of "not worse", and of "worse by at least the margin".
     """
     if p <= alpha:
         return Verdict.DEGRADED

@@ -152,14 +152,10 @@ def embedded(flips: Flips, texts: Texts, answers: int) -> dict[str, Any]:
 def flips_json(
     flips: Flips, texts: Texts, total: int, *, clip: int = CLIP_SERVED, most: float = inf
 ) -> dict[str, Any]:
-    """Flips with their texts; what several comparisons share is read once.
+    """Some of the flips with their texts; what several comparisons share is read once.
 
-    Args:
-        flips: those to show.
-        texts: where their prompts and answers are.
-        total: how many flips there are.
-        clip: longest text kept whole.
-        most: characters of all texts; each task of each comparison gets an equal share of what is left.
+    Of `most` characters in all texts, none of them longer than `clip`, each task of each comparison gets an
+    equal share of what is left.
     """
     strings, parts = Strings(clip), np.unique(flips.part).tolist()
     entries: dict[int, list[dict[str, Any]]] = {}

@@ -59,10 +59,7 @@ def analysis_files(out: str) -> FileSet:
 def write_analysis(analysis: Analysis, out: str, gate: GateName) -> None:
     """Put the files of an analysis in the place of those of an earlier one; if that fails, neither are there.
 
-    Args:
-        analysis: what was found.
-        out: path or URL of the folder, which is made if it is not there.
-        gate: what passes without a policy.
+    The folder is a path or a URL, and made if it is not there; the gate is what passes without a policy.
 
     Raises:
         UserError: the folder cannot be written to.

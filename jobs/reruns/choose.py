@@ -28,10 +28,7 @@ Choice = tuple[RepeatedAnswers, Bools]
 def choose_items(cells: Sequence[RepeatedAnswers], baseline: str, asked: Temperature) -> list[Choice]:
     """Choose the items on which the baseline flips, task by task.
 
-    Args:
-        cells: all answers.
-        baseline: its name.
-        asked: the temperature of the runs that choose; None for the lowest at which there are several.
+    If no temperature is asked for, the runs at the lowest with several of them choose.
 
     Raises:
         UserError: the baseline has fewer than two runs there, or none of them differ.

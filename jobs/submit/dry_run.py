@@ -113,30 +113,24 @@ def tokens_per_second(plan: Plan, given: float | None) -> tuple[float, str] | No
 
 def expected_work(plan: Plan, stopping: StoppingPolicy) -> Floats:
     """What is missing and needed: requests, tokens of prompts, tokens of answers as expected and at most."""
-    answer_lengths, work = _answer_lengths(plan), np.zeros(4)
-    for cell in plan.cells:
-        if missing := still_needed([cell], stopping):
-            lengths = plan.sweep.lengths(cell.variant, cell.task)
-            repeats = [lengths.repeats if rerun.temperature > 0 else 1 for rerun in cell.reruns]
-            most = lengths.requests * lengths.answer
-            known = answer_lengths.get(cell.task)
-            answers = most if known is None else lengths.items * known
-            times = missing / lengths.items * sum(repeats) / len(repeats)
-            work += times * np.array([lengths.requests, lengths.tokens, answers, most])
-    return work
-
-
-def _answer_lengths(plan: Plan) -> dict[str, float]:
-    """Mean tokens of a sample's answers, by task, of the answers that the run has."""
-    files, lengths = plan.sweep.store.sample_paths(), {}
-    for task in {task for _, task in files}:
+    files, answer_lengths, work = plan.sweep.store.sample_paths(), dict[str, float](), np.zeros(4)
+    for task in {task for _, task in files}:  # mean tokens of a sample's answers, of those that the run has
         paths = [path for (_, own), of_cell in files.items() if own == task for path in of_cell]
         some = paths[:: -(-len(paths) // FILES)]
         tables = [read_whole(plan.sweep.store.filesystem, path, [OUTPUT]) for path in some]
         means = [pc.mean(table[OUTPUT]).as_py() for table in tables if table and OUTPUT in table.column_names]
         if known := [mean for mean in means if mean is not None]:
-            lengths[task] = sum(known) / len(known)
-    return lengths
+            answer_lengths[task] = sum(known) / len(known)
+    for cell in plan.cells:
+        if missing := still_needed([cell], stopping):
+            lengths = plan.sweep.lengths(cell.variant, cell.task)
+            repeats = [lengths.repeats if rerun.temperature > 0 else 1 for rerun in cell.reruns]
+            most = lengths.requests * lengths.answer
+            each = answer_lengths.get(cell.task)
+            answers = most if each is None else lengths.items * each
+            times = missing / lengths.items * sum(repeats) / len(repeats)
+            work += times * np.array([lengths.requests, lengths.tokens, answers, most])
+    return work
 
 
 def work_lines(

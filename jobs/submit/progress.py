@@ -43,22 +43,20 @@ def show_progress(progress: SweepProgress, console: Console) -> Iterator[Callabl
         printed, shown = now, state
         left = time_left(progress.seconds_left())
         for name, counts in progress.variants.items():
-            if counts.replicas:
-                line = f"{name}: {_variant_line(counts)}{left and f'{left} in total'}"
-                console.print(line, markup=False, highlight=False, soft_wrap=True)
+            if not counts.replicas:
+                continue
+            line = f"loading, {_tally_of([counts])}"
+            if counts.loads:
+                errors = f", {counts.errors:,} errors" if counts.errors else ""
+                rates = f"{counts.samples_per_second:.1f} samples/s, {counts.tokens_per_second:.0f} tokens/s"
+                looks = "".join(f"; look at {standing_text(standing)}" for standing in counts.looks)
+                line = f"{_tally_of([counts])}, {rates}{errors}{looks}"
+            said = f"{name}: {line}{left and f'{left} in total'}"
+            console.print(said, markup=False, highlight=False, soft_wrap=True)
         if progress.problem:
             console.print(Text(problem_text(progress.problem), style="yellow"), soft_wrap=True)
 
     yield print_lines
-
-
-def _variant_line(counts: VariantProgress) -> str:
-    if not counts.loads:
-        return f"loading, {_tally_of([counts])}"
-    errors = f", {counts.errors:,} errors" if counts.errors else ""
-    rates = f"{counts.samples_per_second:.1f} samples/s, {counts.tokens_per_second:.0f} tokens/s"
-    looks = "".join(f"; look at {standing_text(standing)}" for standing in counts.looks)
-    return f"{_tally_of([counts])}, {rates}{errors}{looks}"
 
 
 def tally(done: int, planned: int, not_needed: int) -> str:

@@ -109,12 +109,9 @@ def _count_withdrawn(url: str, progress: SweepProgress) -> None:
 
 
 def early_stopping(plan: Plan, warn: Callable[[str], None], *, record: bool = True) -> StoppingPolicy:
-    """What stops variants early, if the run has a plan for that.
+    """What stops variants early, if the run, whose manifest and items have been written, has a plan for that.
 
-    Args:
-        plan: of a run whose manifest and items have been written.
-        warn: gets a sentence if looks can no longer be taken.
-        record: whether to write looks.json.
+    It warns if looks can no longer be taken, and if asked to records them in looks.json.
     """
     if (entry := plan.manifest.get("stopping")) is None:
         return StoppingPolicy()

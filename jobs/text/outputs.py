@@ -280,12 +280,9 @@ def standard_error(scores: Sequence[Floats], bounds: Sequence[tuple[float, float
     Where all items agree the sample variance is 0, which claims certainty that n items cannot give: the
     variance of the sample with one more right and one more wrong item (Laplace) takes its place.
 
-    Args:
-        scores: per task, one mean per item.
-        bounds: per task, the range of its metric.
-
     Returns:
-        √(Σ n_t s_t²)/Σ n_t; None where a single item or an unbounded constant leaves it unknown.
+        √(Σ n_t s_t²)/Σ n_t of one mean per item of each task; None where a single item or an unbounded
+        constant leaves it unknown.
     """
     weighted = 0.0
     for values, limits in zip(scores, bounds, strict=True):

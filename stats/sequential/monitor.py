@@ -259,9 +259,8 @@ class SequentialMonitor:
     def courses(self, *, closed: bool = False, tested: bool = True) -> dict[Any, Course]:
         """All comparisons from their first look to their end, or as far as they have come.
 
-        Args:
-            closed: whether nothing more will come in.
-            tested: whether to work out p-values and intervals, which take far longer than everything else.
+        They are `closed` where nothing more will come in, and `tested` if p-values and intervals are worked
+        out, which take far longer than everything else.
         """
         decisions, places = self._rounds(closed=closed)
         return {

@@ -138,7 +138,7 @@ def note_looks(
     run: RunFiles, digests: Mapping[Place, Sequence[str]], courses: Mapping[Place, Course]
 ) -> list[Notice]:
     """What is wrong with the record of a run; nothing where it agrees with the looks of its samples."""
-    ledger, recorded, notices = Ledger(run.store), _recorded(run), []
+    ledger, recorded, notices = Ledger(run.store), read_record(run), []
     if ledger.redrawn:
         said = (
             f"Answers that looks had used ({labels(ledger.redrawn)}) were lost and generated again: the "
@@ -150,7 +150,7 @@ def note_looks(
         notices.append(Notice(NoticeCode.LOOKS_REDRAWN, f"{LEDGER} {said}"))
     has_ledger = bool(run.manifest.get("ledger"))
     is_lost = ledger.is_damaged or (has_ledger and not ledger and any(digests.values()))
-    is_lost |= has_ledger and any(key not in ledger.looks for key in _keys(recorded or {}))
+    is_lost |= has_ledger and any(key not in ledger.looks for key in keys_of(recorded or {}))
     for name, is_missing in ((LOOKS, recorded is None), (LEDGER, is_lost)):
         if is_missing:
             said = "missing or unreadable; the verdicts are computed from the samples alone."
@@ -177,19 +177,15 @@ def note_looks(
     return notices
 
 
-def looks_on_record(run: RunFiles) -> list[Key] | None:
-    """The looks in looks.json; None if it is missing or unreadable."""
-    recorded = _recorded(run)
-    return None if recorded is None else _keys(recorded)
-
-
-def _keys(recorded: Mapping[Place, Any]) -> list[Key]:
+def keys_of(recorded: Mapping[Place, Any]) -> list[Key]:
+    """The looks of those comparisons."""
     looks = {place: entry.get("looks") for place, entry in recorded.items()}
     counts = {place: len(listed) for place, listed in looks.items() if isinstance(listed, list)}
     return [(*place, look) for place, count in counts.items() for look in range(1, count + 1)]
 
 
-def _recorded(run: RunFiles) -> dict[Place, Any] | None:
+def read_record(run: RunFiles) -> dict[Place, Any] | None:
+    """The comparisons in looks.json; None if it is missing or unreadable."""
     try:
         return _by_place(run.store.read_looks())
     except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):

@@ -126,11 +126,9 @@ class SequentialPolicy(StoppingPolicy):
     def _note_lost(self) -> None:
         """Record which looks have used answers that the samples no longer hold and that are asked again."""
         ledger, digests = self._ledger, self._monitor.digests
-        known = records.looks_on_record(self._run)
-        lost = ledger.contradicted(digests)
-        lost += [
-            key for key in known or () if key not in ledger.looks and key[2] > len(digests.get(key[:2], ()))
-        ]
+        known, lost = records.read_record(self._run), ledger.contradicted(digests)
+        unknown = (key for key in records.keys_of(known or {}) if key not in ledger.looks)
+        lost += [key for key in unknown if key[2] > len(digests.get(key[:2], ()))]
         is_lost = known is None or (not ledger and bool(self._run.manifest.get("ledger")))
         is_late = is_lost and self._monitor.has_answers()
         if not ledger or (is_late and not ledger.begins_late):
