@@ -26,8 +26,7 @@ from typing import Any
 import psutil
 from throughput import CONFIG, ROOT, SUBMIT, in_new_processes, overrides, rate, submitted
 
-from orchestrator.config.load import load_config
-from orchestrator.config.variants import resolve
+from orchestrator.config.load import load_config, resolve
 from orchestrator.hardware import this_machine
 
 SECONDS_TO_DIE = 5

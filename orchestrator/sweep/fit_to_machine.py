@@ -4,12 +4,12 @@ What it leaves open is chosen; what cannot run is left out or refused. Only a sw
 can be fitted: of a Ray cluster elsewhere, this machine's hardware says nothing.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from orchestrator.cluster import resources
-from orchestrator.config.variants import Variant
+from orchestrator.config.load import Variant
 from orchestrator.errors import UserError
 from orchestrator.hardware import Hardware, Obstacle, this_machine
 
@@ -32,10 +32,16 @@ class Fitted:
         self.warnings += same_as_baseline(self.variants, baseline, machine)
 
     def _leave_out(self, local: list[Variant], machine: Hardware) -> None:
-        """Leave out what cannot run, or refuse it."""
+        """Leave out or refuse what the machine cannot run: it is too small, or lacks what an option needs."""
         refused: dict[Obstacle, list[str]] = {}
         for variant in local:
-            obstacles = list(_obstacles(variant, machine))
+            asked, node = variant.cluster, _as_node(machine)
+            here = {"resources": {}, "labels": {}, "nodes_per_replica": asked.nodes_per_replica or 1}
+            taken = resources.replica_resources(asked.model_copy(update=here), variant.kind, [node])
+            obstacles = list(variant.kind.obstacles(machine, on_cpu=_runs_on_cpu(variant, machine)))
+            if why := resources.why_unschedulable(taken, [node]):
+                way_out = "request less, or use --address with a cluster that has such a node"
+                obstacles.insert(0, (why, way_out))
             if obstacles and variant.skip_if_unsupported:
                 self.skipped[variant.name] = "; ".join(reason for reason, _ in obstacles)
                 del self.variants[variant.name]
@@ -99,16 +105,6 @@ def same_as_baseline(variants: Mapping[str, Variant], baseline: str, machine: Ha
         for name, variant in variants.items()
         if name != baseline and not variant.kind.served and settings(variant) == settings(variants[baseline])
     ]
-
-
-def _obstacles(variant: Variant, machine: Hardware) -> Iterator[Obstacle]:
-    """Why a machine cannot run a variant: it is too small, or does not support an option."""
-    asked, node = variant.cluster, _as_node(machine)
-    here = {"resources": {}, "labels": {}, "nodes_per_replica": asked.nodes_per_replica or 1}
-    taken = resources.replica_resources(asked.model_copy(update=here), variant.kind, [node])
-    if why := resources.why_unschedulable(taken, [node]):
-        yield why, "request less, or use --address with a cluster that has such a node"
-    yield from variant.kind.obstacles(machine, on_cpu=_runs_on_cpu(variant, machine))
 
 
 def _runs_on_cpu(variant: Variant, machine: Hardware) -> bool:

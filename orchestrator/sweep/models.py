@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from orchestrator.config.variants import Variant
+from orchestrator.config.load import Variant
 from orchestrator.engines.base import COMMITS, LORA
 from orchestrator.rundir.identity import folder_digest
 from orchestrator.rundir.manifest import PACKAGES, package_versions

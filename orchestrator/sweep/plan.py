@@ -75,13 +75,10 @@ def plan_sweep(
 ) -> Plan:
     """Compare a sweep with its run directory.
 
-    Args:
-        sweep: what is asked for.
-        config_path: for the command that a refusal suggests.
-        remove_torn: whether to remove torn and damaged files; their samples are owed in any case.
-        retry_errors: whether samples with an error are owed again, and not only those for which a server was
-            too busy; their rows go if torn files do.
-        finish: whether a run that stops early is to answer what its decisions have left out.
+    The samples of torn and damaged files are owed whether these are removed or not. With `retry_errors`
+    samples with an error are owed again, and not only those for which a server was too busy; their rows go if
+    torn files do. `finish` is for a run that stops early: it answers what its decisions have left out, too.
+    The command that a refusal suggests names `config_path`.
 
     Raises:
         UserError: the directory holds a sweep with other settings.

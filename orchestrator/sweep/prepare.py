@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.cluster.code_shipping import size_problem, unreadable_tasks
-from orchestrator.config.load import load_config
+from orchestrator.config.load import Variant, load_config, resolve
 from orchestrator.config.schema import LimitConfig, PromptConfig, SweepConfig
-from orchestrator.config.variants import Variant, resolve
 from orchestrator.config.yaml_file import mistaken
 from orchestrator.engines.base import COMMITS
 from orchestrator.errors import UserError, error_text

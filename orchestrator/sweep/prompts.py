@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval.api.instance import Instance
 
+from orchestrator.config.load import Variant
 from orchestrator.config.schema import PromptConfig
-from orchestrator.config.variants import Variant
 from orchestrator.engines.base import LOGLIKELIHOOD, MOST_TOKENS
 from orchestrator.engines.kind import Tokenizer
 from orchestrator.rundir.identity import digest

@@ -108,17 +108,13 @@ class GlobalRandom:
         """The same state, to continue from independently."""
         return GlobalRandom(self._state)
 
-    def __enter__(self) -> None:
-        self._exchange()
-
-    def __exit__(self, *_: object) -> None:
-        self._exchange()
-
-    def _exchange(self) -> None:
+    def __enter__(self, *_: object) -> None:
         others = random.getstate(), np.random.get_state()
         random.setstate(self._state[0])
         np.random.set_state(self._state[1])
         self._state = others
+
+    __exit__ = __enter__  # both exchange the two states
 
 
 class TaskSpec(TaskConfig):

@@ -4,9 +4,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
+from lm_eval.api.instance import Instance
 
 from orchestrator.config.schema import PromptConfig, SamplingConfig
 from orchestrator.engines import base
@@ -17,9 +18,6 @@ from orchestrator.rundir.schema import ITEMS, with_scores
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import Answered, Requests, Scored, SweepTask, doc_text, items_of
 from stats.arrays import LARGEST_SCORE
-
-if TYPE_CHECKING:
-    from lm_eval.api.instance import Instance
 
 Scorer = Callable[[Sequence[Answered]], Iterable[Scored]]
 """Scores answers to a task, in order."""
@@ -148,7 +146,7 @@ def _without_thoughts(sample: Answered, think_end_token: str | None) -> Answered
 
 
 def queries_of(
-    request: "Instance", rerun: Rerun, sampling: SamplingConfig, *, thinks: bool = False
+    request: Instance, rerun: Rerun, sampling: SamplingConfig, *, thinks: bool = False
 ) -> Iterator[Query]:
     """One query per repeat; without sampling one, since every repeat would give the same answer.
 
@@ -178,7 +176,7 @@ def generation_settings(
     return merged | {"do_sample": temperature > 0, "temperature": temperature}
 
 
-def _answered(requests: "Sequence[Instance]", sample: Sample) -> Answered:
+def _answered(requests: Sequence[Instance], sample: Sample) -> Answered:
     """The responses of a sample by request; a single greedy one as often as the task expects."""
     responses = [answer.response for answer in sample.answers]
     each = len(responses) // len(requests)

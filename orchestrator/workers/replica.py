@@ -27,8 +27,8 @@ from pyarrow import Schema
 from orchestrator.cluster.processes import end_children_with_this_process
 from orchestrator.cluster.resources import ReplicaResources
 from orchestrator.config.environment import set_library_environment
+from orchestrator.config.load import Variant
 from orchestrator.config.schema import PromptConfig, SamplingConfig
-from orchestrator.config.variants import Variant
 from orchestrator.engines.base import Engine, EngineDiedError, EngineEndedError, NodeGroup, UnfitNodeError
 from orchestrator.engines.kind import EngineKind
 from orchestrator.retry import retry_storage

@@ -6,8 +6,7 @@ import yaml
 from typer.testing import CliRunner
 
 from jobs.commands.configs import configs, purpose, shipped, shipped_path
-from orchestrator.config.load import load_config
-from orchestrator.config.variants import resolve
+from orchestrator.config.load import load_config, resolve
 from orchestrator.engines import vllm_kind
 from orchestrator.errors import UserError
 from orchestrator.hardware import Hardware

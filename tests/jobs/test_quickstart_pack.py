@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 from lm_eval.tasks import TaskManager
 
-from orchestrator.config.load import load_config
-from orchestrator.config.variants import resolve
+from orchestrator.config.load import load_config, resolve
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 PACK = CONFIGS / "tasks" / "quickstart"

@@ -7,7 +7,7 @@ import pytest
 from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.words import word_tokenizer
 
-from orchestrator.config.variants import resolve
+from orchestrator.config.load import resolve
 from orchestrator.engines.base import EngineSpec
 from orchestrator.engines.lm_eval_engine import load_lm
 from orchestrator.engines.vllm_engine import engine_arguments

@@ -4,9 +4,8 @@ import pytest
 import yaml
 from standin.command import ROOT
 
-from orchestrator.config.load import load_config
+from orchestrator.config.load import load_config, resolve
 from orchestrator.config.schema import Section
-from orchestrator.config.variants import resolve
 from orchestrator.errors import UserError
 
 GOOD = {

@@ -4,8 +4,8 @@ import pytest
 import yaml
 from standin.files import write_small_sweep
 
+from orchestrator.config.load import resolve
 from orchestrator.config.schema import SweepConfig
-from orchestrator.config.variants import resolve
 from orchestrator.engines import vllm_kind
 from orchestrator.errors import UserError
 from orchestrator.hardware import Hardware

@@ -16,8 +16,8 @@ from orchestrator.cluster.resources import (
     replica_resources,
     why_unschedulable,
 )
+from orchestrator.config.load import resolve
 from orchestrator.config.schema import ReplicaConfig, SweepConfig
-from orchestrator.config.variants import resolve
 from orchestrator.engines import kind_of, vllm_kind
 from orchestrator.engines.base import EngineOptionError, EngineSpec
 from orchestrator.rundir.identity import Item, Rerun

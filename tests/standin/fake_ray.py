@@ -10,8 +10,8 @@ import numpy as np
 from ray.exceptions import OutOfMemoryError, RayActorError, RayTaskError
 
 from orchestrator.cluster.resources import NODE_ID, Node, has_room
+from orchestrator.config.load import Variant
 from orchestrator.config.schema import PromptConfig, ReplicaConfig, SamplingConfig
-from orchestrator.config.variants import Variant
 from orchestrator.rundir.schema import sample_schema
 from orchestrator.workers import dispatcher, replica_slots
 from orchestrator.workers.replica import BlockReport, Job, Loaded
