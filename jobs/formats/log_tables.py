@@ -46,7 +46,7 @@ class LogTask(TaskTables):
         self._stated: dict[str, set[samples.Stated]] = {}
         self._of_items: dict[str, list[Any]] = {}
         self._conflicts: dict[str, tuple[int, object, object]] = {}  # by column: item, and what is told of it
-        self._prompts: dict[Hashable, int] = {}
+        self.prompts: dict[Hashable, int] = {}  # number of every hash of a prompt, where documents are kept
         self._answers: dict[Hashable, int] = {}
         self._numbers: dict[str, list[NDArray[Any]]] = {}
         self._scores: list[tuple[int, Mapping[str, Floats]]] = []
@@ -74,7 +74,7 @@ class LogTask(TaskTables):
             texts = [text_hash(a) if isinstance(a, str) and len(a) > LONGEST_KEY else a for a in answers]
         prompts = batch.columns.get("prompt_hash")
         if prompts is None or query.documents:
-            prompt_codes = _codes(prompts, self._prompts, size)
+            prompt_codes = _codes(prompts, self.prompts, size)
         else:  # numbers that hold in this process only
             prompt_codes = np.array([ABSENT if text is None else hash(text) for text in prompts], np.int64)
         columns = {
@@ -143,11 +143,6 @@ class LogTask(TaskTables):
         order = self.facts.preferred
         metrics = [metric for metric in self.metrics if metric not in self.not_numbers]
         return sorted(metrics, key=lambda m: order.index(m) if m in order else len(order))
-
-    @property
-    def prompt_hashes(self) -> list[Hashable]:
-        """The hash behind every number of a prompt; the last one, None, is that of ABSENT."""
-        return [*self._prompts, None]
 
     def column(self, name: str) -> NDArray[Any]:
         """Numbers of all samples: origin, item, temperature (NaN where unknown), rerun, prompt and answer."""

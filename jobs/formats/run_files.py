@@ -210,14 +210,10 @@ def refuse_damaged(files: Sequence[str]) -> None:
 def scan(
     run: RunFiles, files: Sequence[str], metric: str, text: str, damaged: list[str]
 ) -> Iterator[pa.Table]:
-    """Read samples, in pieces of many files.
+    """Read sample files of a run by the key of a metric, in pieces of many files.
 
-    Args:
-        run: the run directory.
-        files: paths of its sample files.
-        metric: key of the metric.
-        text: a column of texts, "prompt_hash" or "response"; it comes dictionary-encoded.
-        damaged: gets the paths of the files that are torn or damaged; nothing of them is read.
+    `text` is a column of texts, "prompt_hash" or "response", and comes dictionary-encoded. Paths of files that
+    are torn or damaged go to `damaged`; nothing of them is read.
 
     Yields:
         Tables with the columns item, temperature, seed, score, `text`, unscored (whether it is an answer

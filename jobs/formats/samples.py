@@ -94,15 +94,10 @@ class InputQuery:
     def sample(
         self, item: ItemId, scores: Row, *, rerun: int | None = None, labels: object = None, **told: Any
     ) -> dict[str, Any]:
-        """A sample as it goes into a batch.
+        """A sample as it goes into a batch, with its scores by metric; `rerun` tells those of an item apart.
 
-        Args:
-            item: its identifier.
-            scores: by metric.
-            rerun: number that tells the samples of an item apart.
-            labels: values of its document, one of which may be the label to cluster by.
-            told: any of `COLUMNS`, as the tool has it. What is not wanted is left out, and a prompt is hashed
-                unless its hash is told as well.
+        The label to cluster by is looked up in `labels`, values of the document. Any of `COLUMNS` may be told
+        as the tool has it: what is not wanted is left out, and a prompt is hashed unless its hash is told.
 
         Raises:
             TypeError: something else where there must be a text.

@@ -226,29 +226,25 @@ class ScoreTable:
         if RERUN in self._texts:
             reruns = samples.label_codes(self._texts[RERUN])
             keys = list(zip(keys, reruns.tolist(), strict=True))
-            if len(set(keys)) < len(keys):
-                raise UserError(self._repeated(keys, cluster))
+            is_sound = len(set(keys)) == len(keys)
+        else:
+            counts: dict[object, int] = {}
+            ordinals = []
+            for key in keys:
+                ordinals.append(counts.get(key, 0))
+                counts[key] = ordinals[-1] + 1
+            reruns, repeated = np.array(ordinals, dtype=np.int64), sum(count > 1 for count in counts.values())
+            is_sound = not repeated or (repeated * 2 >= len(counts) and not self._telling(keys, cluster))
+        if is_sound:
             return reruns
-        counts: dict[object, int] = {}
-        ordinals = []
-        for key in keys:
-            ordinals.append(counts.get(key, 0))
-            counts[key] = ordinals[-1] + 1
-        repeated = sum(count > 1 for count in counts.values())
-        if repeated and (repeated * 2 < len(counts) or self._telling(keys, cluster)):
-            raise UserError(self._repeated(keys, cluster))
-        return np.array(ordinals, dtype=np.int64)
-
-    def _repeated(self, keys: Sequence[object], cluster: str | None) -> str:
-        """What is wrong where a key occurs more than once, and what to do about it."""
         first = int(np.flatnonzero(np.diff(np.maximum.accumulate(samples.label_codes(keys))) == 0)[0]) + 1
         name, row = self._texts[ITEM][first], self._rows[first]
         said = f"{self._path}: prompt_id {name!r} occurs more than once (row {row})"
         if (column := self._telling(keys, cluster)) is None:
             hint = "remove the duplicates, or number reruns in a column named rerun"
-            return f"{said}, while most occur once: {hint}."
+            raise UserError(f"{said}, while most occur once: {hint}.")
         values = some(sorted(set(self._texts[column])))
-        return (
+        raise UserError(
             f"{said}, and column {column} distinguishes the rows: keep one of its values ({values}) with "
             f"--where {column}=VALUE, or rename it to rerun if it numbers reruns."
         )

@@ -162,7 +162,8 @@ def _samples(
     task: LogTask, model: str, keys: Mapping[str, str], numbers: Sequence[int], hashes: Sequence[str]
 ) -> pa.Table:
     """The samples of a model, by the number and the hash of each item, and the key of each metric."""
-    rows, seeds, prompts = task.rows[model], task.seeds(model), task.prompt_hashes
+    rows, seeds = task.rows[model], task.seeds(model)
+    prompts = [*task.prompts, None]  # the last one is that of ABSENT
     items = task.column("item")[rows].tolist()
     identity = {
         "item": [numbers[item] for item in items],
