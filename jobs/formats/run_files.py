@@ -212,8 +212,8 @@ def scan(
 ) -> Iterator[pa.Table]:
     """Read sample files of a run by the key of a metric, in pieces of many files.
 
-    `text` is a column of texts, "prompt_hash" or "response", and comes dictionary-encoded. Paths of files that
-    are torn or damaged go to `damaged`; nothing of them is read.
+    `text` is a column of texts, "prompt_hash" or "response", and comes dictionary-encoded. Paths of torn or
+    damaged files, of which nothing is read, go to `damaged`.
 
     Yields:
         Tables with the columns item, temperature, seed, score, `text`, unscored (whether it is an answer

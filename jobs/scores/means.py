@@ -68,9 +68,7 @@ class RerunMeans:
     ) -> dict[Temperature, Column]:
         """The averaged scores, by temperature; an empty column where a plan is known and nothing is there.
 
-        Args:
-            planned: answers in all and reruns of every item that were to be there, by temperature.
-            are_equal: whether all answers are one and the same text.
+        Planned are answers in all and reruns of every item; `are_equal` if all answers are one and the same.
         """
         by_temperature: dict[Temperature, list[int]] = {t: [] for t in planned}
         for (bits, _, _), slot in sorted(self._slots.items()):  # sums that no order of files changes
