@@ -68,7 +68,11 @@ def _read(folder: Path, facts: TaskFacts, trials: int, query: InputQuery) -> Sam
                 name = f"{facts.name} [{perturbation}]" if perturbation else facts.name
                 tasks[perturbation] = replace(facts, name=name)
                 yield tasks[perturbation], None
-            scores = {} if told.get("error") is not None else _scores(entry)
+            scores: dict[str, object] = {}  # but for statistics about tokens, time and cost
+            for stat in (entry.get("stats") or []) if told.get("error") is None else []:
+                metric = (stat.get("name") or {}).get("name")
+                if isinstance(metric, str) and not BOOKKEEPING.match(metric) and stat.get("count"):
+                    scores[metric] = stat.get("mean")
             rerun = trial if trials > 1 else None
             yield tasks[perturbation], query.sample(item, scores, rerun=rerun, **told)
 
@@ -76,16 +80,6 @@ def _read(folder: Path, facts: TaskFacts, trials: int, query: InputQuery) -> Sam
 def _key(instance: object, perturbation: object, entry: Mapping[str, Any]) -> InstanceKey:
     name = perturbation.get("name") if isinstance(perturbation, dict) else None
     return str(instance), int(entry.get("train_trial_index") or 0), str(name or "")
-
-
-def _scores(entry: Mapping[str, Any]) -> dict[str, object]:
-    """Means of what was scored; statistics about tokens, time and cost are left out."""
-    scores: dict[str, object] = {}
-    for stat in entry.get("stats") or []:
-        name = (stat.get("name") or {}).get("name")
-        if isinstance(name, str) and not BOOKKEEPING.match(name) and stat.get("count"):
-            scores[name] = stat.get("mean")
-    return scores
 
 
 def _texts(state: Mapping[str, Any], item: str) -> dict[str, Any]:

@@ -132,9 +132,7 @@ FORMAT = InputFormat(
 
 def _read(held: ResultSet, query: InputQuery) -> Samples:
     for task, path in held.samples.items():
-        facts, samples = _samples(held, task, path, query)
-        yield facts, None
-        yield from ((facts, sample) for sample in samples)
+        yield from _samples(held, task, path, query)
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -152,7 +150,7 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _samples(held: ResultSet, task: str, path: Path, query: InputQuery) -> tuple[TaskFacts, list[Row]]:
+def _samples(held: ResultSet, task: str, path: Path, query: InputQuery) -> Samples:
     """One sample per document: its rows, one per filter, laid together."""
     samples: dict[int | str, dict[str, Any]] = {}
     seen: set[tuple[int | str, str]] = set()
@@ -181,7 +179,8 @@ def _samples(held: ResultSet, task: str, path: Path, query: InputQuery) -> tuple
             found = f"{len(samples)} of the {facts.evaluated} documents that were evaluated"
             said = f"{path.name} contains only {found}."
         facts = replace(facts, warnings=(Notice(NoticeCode.CUT_SHORT, said),))
-    return facts, list(samples.values())
+    yield facts, None
+    yield from ((facts, sample) for sample in samples.values())
 
 
 def _sample(row: Row, query: InputQuery) -> dict[str, Any]:

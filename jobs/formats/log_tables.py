@@ -318,23 +318,17 @@ def gather(places: Sequence[Sequence[samples.Evaluation]], query: samples.InputQ
     tasks: dict[str, LogTask] = {}
     numbered = ((place, one) for place, evaluations in enumerate(places) for one in evaluations)
     for number, (place, evaluation) in enumerate(numbered):
-        with sound_form(evaluation.label), _without_cycle_search():
-            for batch in evaluation.batches(query):
-                task = tasks.setdefault(batch.task.name, LogTask(batch.task))
-                task.add(batch, (place, number, batch.task.model), evaluation.label, query)
+        was_on = gc.isenabled()
+        gc.disable()  # parsed data have no reference cycles, and the search for some would walk all over them
+        try:
+            with sound_form(evaluation.label):
+                for batch in evaluation.batches(query):
+                    task = tasks.setdefault(batch.task.name, LogTask(batch.task))
+                    task.add(batch, (place, number, batch.task.model), evaluation.label, query)
+        finally:
+            if was_on:
+                gc.enable()
     return tasks
-
-
-@contextmanager
-def _without_cycle_search() -> Iterator[None]:
-    """Pause Python's search for reference cycles: parsed data have none, and it would walk all over them."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 @contextmanager

@@ -27,9 +27,7 @@ class NoticeCode(StrEnum):
     OLDER_RESULTS = "older-results"  # of several results of one model and task only the newest counts
     PAIRED = "paired"  # how many items pair where inputs are of several tools, or pair by prompt
     LOW_PAIRED_SHARE = "low-paired-share"  # the same, where it is only a part of them
-    REPEATED_PROMPTS = (
-        "repeated-prompts"  # items pair by prompt, and several with the same one in their order
-    )
+    REPEATED_PROMPTS = "repeated-prompts"  # items pair by prompt, several with the same one in their order
     CUT_SHORT = "cut-short"  # a file holds fewer documents than were evaluated
     UNEQUAL_RERUNS = "unequal-reruns"  # items of a model have unequal numbers of reruns
     FEWER_RERUNS = "fewer-reruns"  # one model has fewer reruns than the other
