@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jobs.scores.links import linked
+from jobs.scores.read import linked
 from jobs.scores.score_set import ScoreSet, TaskInfo, TaskTable
 
 

@@ -17,8 +17,8 @@ from jobs.formats.metrics import certain_range
 from jobs.formats.notices import some
 from jobs.formats.run_files import RunFiles, scan
 from jobs.formats.run_tables import RunTask
-from jobs.scores.links import sign_blocks
 from jobs.scores.means import task_info
+from jobs.scores.read import sign_blocks
 from jobs.scores.scales import ScaleOptions, scaled
 from jobs.scores.score_set import ScoreSet, TaskInfo, TaskTable
 from orchestrator.errors import UserError
