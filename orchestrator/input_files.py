@@ -57,11 +57,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: bytes, where: str) -> Any:
-    """Parse JSON of unknown origin; `where` is what to call it in the error.
-
-    Raises:
-        UserError: it is not valid JSON, or beyond the limits.
-    """
+    """Parse JSON of unknown origin; a UserError, which calls it `where`, if it is not valid, or too large."""
     if problem := json_problem(text):
         raise UserError(f"{where} {problem}.")
     try:

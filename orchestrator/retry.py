@@ -16,8 +16,7 @@ Result = TypeVar("Result")
 def retry_storage(action: Callable[[], Result], report: Callable[[str], None]) -> Result:
     """Do something again after each `OSError`, reported as "class: message", for up to `RETRY_SECONDS`.
 
-    Raises:
-        OSError: the last error, once the time is up.
+    Then the last error is raised.
     """
 
     def attempt() -> Result:

@@ -33,10 +33,8 @@ def ray_cluster(
     A Ray cluster that is joined gets lldeg's code and the task files from here; its nodes need only the
     dependencies. One that is started belongs to this sweep alone, even if others run on this machine, and no
     other user can read its files; they are removed at the end or, if this process is killed, by the next one.
-    It gets lldeg's code only with `ship_code`: if replicas run in environments without it.
-
-    Raises:
-        UserError: there is no Ray cluster at the address.
+    It gets lldeg's code only with `ship_code`: if replicas run in environments without it. A UserError says
+    that there is no Ray cluster at the address.
     """
     set_library_environment()
     with ExitStack() as until_the_end:

@@ -87,12 +87,9 @@ def _resolved(config: SweepConfig, name: str, own: VariantConfig) -> Variant:
 def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig | None, list[str]]:
     """Read a sweep's YAML file, changed by `--set` arguments ("dotted.key=value", the value in YAML).
 
-    Returns:
-        the configuration and the mistakes, one sentence each. With mistakes the configuration is only for
-        further checks: it lacks the mistaken parts, or is None if nothing usable is left.
-
-    Raises:
-        UserError: no such file, or not a YAML mapping.
+    Returns the configuration and the mistakes, one sentence each. With mistakes the configuration is only for
+    further checks: it lacks the mistaken parts, or is None if nothing usable is left. A UserError if there is
+    no such file, or no YAML mapping in it.
     """
     raw, problems = yaml_file.read_mapping(path, "a sweep", "name, baseline, variants and tasks")
     problems += [problem for override in overrides if (problem := yaml_file.set_key(raw, override))]

@@ -22,10 +22,8 @@ _YAML_WORDS = ((r"valid dictionary( or instance of \w+)?", "mapping"), (r"(valid
 def read_mapping(path: Path, what: str, keys: str) -> tuple[dict[str, Any], list[str]]:
     """The content of a YAML file whose top level is a mapping, and its duplicate keys, a sentence each.
 
-    For errors, `what` says what it should be ("a sweep"), and `keys` which keys that has.
-
-    Raises:
-        UserError: no such file, or not a YAML mapping.
+    If there is no such file, or no mapping in it, the UserError says what it should be ("a sweep"), and which
+    keys that has.
     """
     try:
         text = read_input(path, LARGEST_YAML).decode()

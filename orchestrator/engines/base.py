@@ -172,10 +172,8 @@ def failure_of(words: str, classes: Collection[str], refusals: Collection[str] =
 def end_reason(reason: object, *, tools: bool = False) -> str | None:
     """A finish_reason of an answer: lower case, and "length" by whichever name the limit of tokens ended it.
 
-    `tools`: whether the request offered tools.
-
-    Raises:
-        AnswerWithheldError: it is not the reason of an answer (`END_REASONS`).
+    An AnswerWithheldError if it is not the reason of an answer (`END_REASONS`), or of one to a request that
+    offered tools.
     """
     if reason is None:
         return None
@@ -190,8 +188,7 @@ def end_reason(reason: object, *, tools: bool = False) -> str | None:
 def log_likelihood(value: Any) -> float:
     """A value as the logarithm of a probability.
 
-    Raises:
-        ValueError: it is not one: not a number, not finite, or above 0 by more than rounding explains.
+    A ValueError if it is none: not a number, not finite, or above 0 by more than rounding explains.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"a log-likelihood is {type(value).__name__} instead of a number")  # noqa: TRY004

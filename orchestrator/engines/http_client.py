@@ -53,11 +53,7 @@ class TryAgainError(Exception):
 
 
 class Server:
-    """A server, and the thread that talks to it.
-
-    Raises:
-        EngineOptionError: not a URL, or a header of several lines.
-    """
+    """A server and the thread that asks it; an EngineOptionError for no URL or a header of several lines."""
 
     def __init__(
         self,

@@ -122,9 +122,8 @@ def said(choice: dict[str, Any], *, chat: bool, tools: bool = False) -> str:
 def check_logprobs(choice: dict[str, Any], tokens: int, start: int) -> None:
     """Check what lm-eval would add up and compare without a look at it.
 
-    Raises:
-        ValueError: the log-likelihoods are not of so many tokens, or from the start on are none, or the
-            likeliest token is less likely than the prompt's own, or than any likeliest token can be.
+    A ValueError if the log-likelihoods are not of so many tokens, or from the start on are none, or the
+    likeliest token is less likely than the prompt's own, or than any likeliest token can be.
     """
     logprobs = choice.get("logprobs")
     if not isinstance(logprobs, dict):

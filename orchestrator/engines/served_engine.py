@@ -35,17 +35,11 @@ UNREADABLE = (
 
 
 class ServedEngine(base.Engine):
-    """A served model.
+    """A served model, behind an instance of lm-eval's `TemplateAPI`; prompts of a `chat` are JSON messages.
 
-    Args:
-        lm: an instance of lm-eval's `TemplateAPI`.
-        spec: of its options, num_concurrent, patience (seconds that the server may be away; for as long as a
-            storage may be, unless set) and max_reply_mib are read here.
-        secrets: values that no text of the server may hold, in addition to those of telling headers.
-        chat: whether the server takes conversations; prompts are then messages as JSON.
-
-    Raises:
-        EngineOptionError: the class lacks an address or a key.
+    Of the options, num_concurrent, patience (seconds that the server may be away; for as long as a storage
+    may be, unless set) and max_reply_mib are read here. No text of the server may hold one of the secrets, or
+    the value of a telling header. An EngineOptionError if the class lacks an address or a key.
     """
 
     def __init__(self, lm: Any, spec: EngineSpec, secrets: Sequence[str], *, chat: bool) -> None:
@@ -243,8 +237,7 @@ class ServedEngine(base.Engine):
 def with_environment(spec: EngineSpec) -> tuple[EngineSpec, list[str]]:
     """A spec whose headers have variables of the environment for $NAME and ${NAME}, and their values.
 
-    Raises:
-        EngineOptionError: there is no such variable.
+    An EngineOptionError if there is no such variable.
     """
     values: list[str] = []
 

@@ -40,10 +40,7 @@ def exclusive(store: RunStore, on_loss: Callable[[], None]) -> Iterator[None]:
     that is renewed until its owner ends, and has expired once it is a minute old. Both name their owner, so
     that replicas left by a dead submit find out that the run belongs to another one (`owner`). `on_loss` is
     called, in another thread, if another submit has taken over the run because this one was suspended for
-    longer than a lease lasts.
-
-    Raises:
-        UserError: another submit is running, or the run directory cannot be written.
+    longer than a lease lasts. A UserError if one is running, or the run directory cannot be written.
     """
     with ExitStack() as held:
         try:
@@ -143,8 +140,7 @@ def is_running(store: RunStore) -> bool:
 def owner(store: RunStore) -> str:
     """ID of the submit that has the run or had it last; empty if there was none.
 
-    Raises:
-        OSError: the storage cannot be read, or holds a damaged lease, which its owner will soon renew.
+    An OSError if the storage cannot be read, or holds a damaged lease, which its owner will soon renew.
     """
     path = store.lock_path
     if path is not None:

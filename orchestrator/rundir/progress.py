@@ -169,10 +169,8 @@ class SweepProgress:
         """Estimate from the rate of the engines once loaded, and the loads that are still to come.
 
         Blocks come back whole, so half of the samples in flight count as done; without that the first
-        estimates, when hardly any block has come back, would be several times too long.
-
-        Returns:
-            seconds; None before engines have worked for some seconds and written something.
+        estimates, when hardly any block has come back, would be several times too long. In seconds; None
+        before engines have worked for some seconds and written something.
         """
         now, variants = time.monotonic(), self.variants
         engines = [replica for replica in list(self.replicas.values()) if replica.loaded is not None]

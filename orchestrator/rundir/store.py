@@ -161,12 +161,7 @@ class RunStore(Folder):
         self._write_table(f"items/{segment(task)}.parquet", items)
 
     def read_items(self, task: str, columns: list[str] | None = None) -> pa.Table:
-        """The items of a task.
-
-        Raises:
-            FileNotFoundError: they were never written.
-            pyarrow.ArrowInvalid: the file is torn or damaged.
-        """
+        """The items of a task; an ArrowInvalid for a torn or damaged file, a FileNotFoundError for none."""
         path = f"items/{segment(task)}.parquet"
         if (items := read_whole(self.filesystem, self.at(path), columns)) is None:
             raise pa.ArrowInvalid(f"{self.url}/{path} is torn or damaged")
@@ -187,9 +182,7 @@ class RunStore(Folder):
         """The samples of a variant on a task but for their texts, by file; None for one torn or damaged.
 
         What was in such a file (cut off by a failing disk, or with other bytes than were written) is missing.
-
-        Raises:
-            UserError: there is a file that lldeg did not write.
+        A UserError if there is a file that lldeg did not write.
         """
         paths = self._block_paths(variant, task)
         with ThreadPoolExecutor(readers(self.filesystem)) as pool:
@@ -420,10 +413,8 @@ def read_whole(
     """Columns of a file of samples or items, verified; None if it is torn, damaged or beyond the limits.
 
     They are those asked for that the file has, parts of structs as "struct.part" (None for all), or what a
-    function chooses by what the footer says. Those named as `texts` come dictionary-encoded.
-
-    Raises:
-        OSError: the storage cannot be read.
+    function chooses by what the footer says. Those named as `texts` come dictionary-encoded. An OSError if
+    the storage cannot be read.
     """
     if (content := _verified(filesystem, path)) is None:
         return None

@@ -43,10 +43,8 @@ UNFINISHED = re.compile(r"\.lldeg-[0-9a-f]{32}")
 def open_location(location: str, *, must_answer: bool = True) -> tuple[pafs.FileSystem, str]:
     """The filesystem of a path or URL and the path on it; pyarrow's own, or one that fsspec knows.
 
-    With `must_answer` it waits, once in a process, for the first answer of an object store.
-
-    Raises:
-        UserError: the scheme of the URL is not known, it names no bucket or folder, or the store is silent.
+    With `must_answer` it waits, once in a process, for the first answer of an object store. A UserError if
+    the scheme of the URL is not known, it names no bucket or folder, or the store is silent.
     """
     if not location.strip():
         raise UserError("An empty path names no file or folder; for the current folder, write '.'.")
@@ -198,9 +196,7 @@ class Folder:
     """A folder, and the files in it by their paths there.
 
     `path` is its path on its filesystem; `local_folder` is the same as a local path, None on an object store.
-
-    Raises:
-        UserError: its URL names no filesystem that pyarrow knows, or (if it must answer now) a silent store.
+    Errors are those of `open_location`.
     """
 
     def __init__(self, location: str | Path, *, must_answer: bool = True) -> None:
@@ -227,10 +223,8 @@ class Folder:
         """Make a file appear that has all of the content, in a new folder if need be; or change nothing.
 
         On a disk it is written under a hidden name and moved; object stores show an upload when it is closed.
-        With `sync` it is on the disk when this returns, so that it survives a power failure.
-
-        Raises:
-            OSError: the storage fails.
+        With `sync` it is on the disk when this returns, so that it survives a power failure. An OSError if
+        the storage fails.
         """
         handler = getattr(self.filesystem, "handler", None)
         if self.local_folder is not None:
@@ -276,11 +270,7 @@ class FileSet:
                 self._clear()
 
     def replace(self, contents: Mapping[str, bytes]) -> None:
-        """Put new files, by name, in the place of the old ones; if that fails, neither are there.
-
-        Raises:
-            UserError: the folder cannot be written to.
-        """
+        """Put new files, by name, in the place of the old ones; a UserError if that fails: none are there."""
         with self._writing(self._clear):
             self._clear()
             digests = {name: sha256(content).hexdigest() for name, content in contents.items()}
@@ -304,10 +294,8 @@ class FileSet:
     def filling(self, check: Callable[[], None]) -> Iterator[None]:
         """Write the files one by one within the context; if that fails, they go, at the latest next time.
 
-        When what an interrupted command has left is gone, `check` may refuse what else the folder holds.
-
-        Raises:
-            UserError: the folder cannot be written to.
+        When what an interrupted command has left is gone, `check` may refuse what else the folder holds. A
+        UserError if the folder cannot be written to.
         """
         with self._writing():
             self._empty()

@@ -33,10 +33,8 @@ class ChosenBy(BaseModel):
     ) -> None:
         """Refuse to test a baseline on the items that its own runs chose.
 
-        It is the same model by its weights (the revision) or, where they are not known, by its name.
-
-        Raises:
-            UserError: one of the runs chose the items of what is called `subset`.
+        It is the same model by its weights (the revision) or, where they are not known, by its name. The
+        UserError calls the items `subset`.
         """
         known = self.revision is not None and revision is not None
         if self.revision == revision if known else self.model == model:
@@ -81,8 +79,7 @@ def refuse_reused_in(
 ) -> None:
     """Refuse to analyze runs together, at some temperatures or all, if one chose the items of another.
 
-    Raises:
-        UserError: a run chose the items that it, or another of the runs, is to be tested on.
+    The UserError says that a run chose the items that it, or another of the runs, is to be tested on.
     """
     origins = [_origin(one.get("subset", {}).get(CHOSEN_BY), "the run's manifest") for one in manifests]
     for tested in manifests:

@@ -83,10 +83,8 @@ def _found(variant: Variant, identity_of: LookUp, commit_at: LookUp) -> Variant:
 def model_identity(model: str, revision: str | None = None) -> str:
     """What identifies a model's weights and tokenizer: a digest of the folder's files, or the hub's commit.
 
-    The revision is a branch, tag or commit on the hub, and ignored for a folder.
-
-    Raises:
-        ModelNotFoundError: the folder does not exist, or the model cannot be reached.
+    The revision is a branch, tag or commit on the hub, and ignored for a folder. A ModelNotFoundError if the
+    folder does not exist, or the model cannot be reached.
     """
     folder = Path(model)
     if folder.is_dir():

@@ -78,10 +78,7 @@ def plan_sweep(
     The samples of torn and damaged files are owed whether these are removed or not. With `retry_errors`
     samples with an error are owed again, and not only those for which a server was too busy; their rows go if
     torn files do. `finish` is for a run that stops early: it answers what its decisions have left out, too.
-    The command that a refusal suggests names `config_path`.
-
-    Raises:
-        UserError: the directory holds a sweep with other settings.
+    A UserError if the directory holds a sweep with other settings; what it suggests names `config_path`.
     """
     store = sweep.store
     old, new = store.read_manifest() if store.has_run() else None, sweep.manifest()
@@ -168,10 +165,8 @@ def stopping_entry(
     """How a run stops its variants early; None if every planned sample is needed.
 
     A run that stops early goes on doing so if that is no longer asked for; `finish` asks for the samples that
-    its decisions have left out.
-
-    Raises:
-        UserError: the plan differs from that of an earlier submit, or there is nothing to finish.
+    its decisions have left out. A UserError if the plan differs from that of an earlier submit, or there is
+    nothing to finish.
     """
     known, asked = old.get("stopping") if old else None, sweep.config.stopping
     if old is None or known is None:

@@ -143,10 +143,8 @@ def prepare(
     """Check a sweep and build its prompts; nothing is written and no engine started.
 
     `overrides` are `--set` arguments, "dotted.key=value"; the run directory, existing or new, is by default
-    runs/<name>. A sweep that is to run `here` is fitted to this machine's hardware.
-
-    Raises:
-        UserError: every mistake found, in one text.
+    runs/<name>. A sweep that is to run `here` is fitted to this machine's hardware. A UserError names every
+    mistake found, in one text.
     """
     config, problems = load_config(config_path, overrides)
     if config is None:

@@ -44,10 +44,8 @@ class ChatMessages:
 class ChatTemplate:
     """The chat template of a model's tokenizer, called the way lm-eval's model classes call it.
 
-    Its name is a digest of what decides the rendering: equal names render equal text.
-
-    Raises:
-        ValueError: the tokenizer has no (such) chat template, or it does not use one of the arguments.
+    Its name is a digest of what decides the rendering: equal names render equal text. A ValueError if the
+    tokenizer has no (such) chat template, or it does not use one of the arguments.
     """
 
     def __init__(

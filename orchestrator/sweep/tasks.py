@@ -149,11 +149,7 @@ class TaskLibrary:
         return TaskManager(include_path=list(self.include_path) or None)
 
     def leaves(self, config: TaskConfig) -> list[TaskSpec]:
-        """The leaf tasks of a configured task, group or tag.
-
-        Raises:
-            TaskError: there is no such task, or lm-eval cannot load one of them.
-        """
+        """The leaf tasks of a configured task, group or tag; a TaskError if lm-eval cannot load one."""
         name, own = config.task, self._own.all_tasks if self.include_path else []
         is_listed = name in own or name.encode(errors="replace") in listed_names()
         if not is_listed or (name not in own and name not in self._all.task_index):
@@ -177,11 +173,7 @@ class TaskLibrary:
         ]
 
     def open(self, spec: TaskSpec) -> "SweepTask":
-        """Load a leaf task, ready to build requests and to score.
-
-        Raises:
-            TaskError: lm-eval cannot load it, or it may not run as asked.
-        """
+        """Load a leaf task, ready to build requests and to score; a TaskError if it cannot run as asked."""
         if spec.task not in self._loaded:
             self._load(spec)
         return SweepTask(spec, *self._loaded.pop(spec.task))
@@ -230,11 +222,8 @@ class TaskError(Exception):
 class SweepTask:
     """One leaf task (lm-eval's object), set up as `lm_eval.simple_evaluate` sets it up.
 
-    `draws` is the random state after it was loaded, which the tasks of a group share.
-
-    Raises:
-        TaskError: the task fixes its number of few-shot examples, runs generated code without permission, or
-            needs more than text.
+    `draws` is the random state after it was loaded, which the tasks of a group share. A TaskError if the task
+    fixes its number of few-shot examples, runs generated code without permission, or needs more than text.
     """
 
     def __init__(self, spec: TaskSpec, task: Any, draws: GlobalRandom) -> None:

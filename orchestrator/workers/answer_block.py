@@ -204,9 +204,8 @@ def _scored(sample: Sample, answered: Answered, scored: Scored) -> Sample:
 def put_off_refused(block: Block, samples: Sequence[Sample]) -> tuple[list[Sample], tuple[Block, ...]]:
     """Tell samples to be written from those to be asked again.
 
-    Returns:
-        the samples to write, and blocks of the others: those that a server has refused for the first time, to
-        be asked for once more when the rest is done, and those that an engine did not answer before its end.
+    Returns the samples to write, and blocks of the others: those that a server has refused for the first
+    time, to be asked for once more when the rest is done, and those that an engine did not answer at its end.
     """
     again = (UNANSWERED,) if block.was_refused else (UNANSWERED, REFUSED)
     kept: list[Sample] = []

@@ -37,8 +37,7 @@ def execute(
 ) -> None:
     """Run all missing samples of a plan whose documents have been written.
 
-    Raises:
-        UserError: there is no Ray cluster, or no node of it has the resources of a replica.
+    A UserError if there is no Ray cluster, or no node of it has the resources of a replica.
     """
     sweep, policy = plan.sweep, stopping or StoppingPolicy()
     for variant, counts in progress.variants.items():  # what earlier submits have decided

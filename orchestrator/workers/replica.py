@@ -151,8 +151,7 @@ class Replica:
     def run(self, block: Block) -> BlockReport:
         """Answer, score and write a block; if the engine ends, as much of it as was answered by then.
 
-        Raises:
-            EngineDiedError: the engine is gone; nothing of the block is written.
+        An EngineDiedError says that it is gone; nothing of the block is written.
         """
         if self._engine is None:
             raise RuntimeError("run() before load()")

@@ -122,9 +122,7 @@ class Sandbox:
         """Give up what code of a model must not have; must be called by the thread that runs such code.
 
         Files and folders that are `readable` may be read in addition to the system's and Python's own.
-
-        Returns:
-            what the system does not let it give up, in words.
+        Returns what the system does not let it give up, in words.
         """
         self.entered = True
         os.chdir(self._folder)

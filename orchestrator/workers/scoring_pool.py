@@ -174,8 +174,7 @@ class ScoringPool:
     def score(self, task: str, batch: Sequence[Answered]) -> list[Scored]:
         """Score a batch, one result for each sample, in spite of samples that end the process.
 
-        Raises:
-            ScoringError: the task cannot be opened, or no process begins.
+        A ScoringError if the task cannot be opened, or no process begins.
         """
         if not batch:
             return []
