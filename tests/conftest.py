@@ -81,6 +81,7 @@ def lldeg(monkeypatch, capsys, tmp_path):
     from jobs.cli import main
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # beside the code of a task
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["lldeg", *map(str, arguments)])
