@@ -13,10 +13,8 @@ import threading
 from contextlib import suppress
 from typing import NoReturn
 
-INCOMPLETE = 3
-"""Samples of a run are missing."""
-SIGNALLED = 128
-"""Plus the number of the signal that ended a command, as shells have it."""
+INCOMPLETE = 3  # samples of a run are missing
+SIGNALLED = 128  # plus the number of the signal that ended a command, as shells have it
 INTERRUPTED = SIGNALLED + signal.SIGINT
 
 _received: list[signal.Signals] = []

@@ -42,48 +42,31 @@ DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})(?:[T_ -]?(\d{2})[:.-]?(\d{2}))?(?!
 FILES = ("history.svg", "history.json")
 HEADER = ("date", "items", "score %", "drop, points", "worse/better", "missing", "p ever")
 ROW_HEIGHT = 3.6
-ALARM, UNMEASURED = 1, 3
-"""Exit statuses."""
+ALARM, UNMEASURED = 1, 3  # exit statuses
 
 DatedScores = tuple[datetime, str, ScoreSet]  # when a run was made, where it is, and what it holds
 
 
 @dataclass(frozen=True)
 class Point:
-    """One date of a series.
+    """One date of a series."""
 
-    Attributes:
-        date: when the run was made.
-        location: path or URL of the run.
-        comparison: with the reference, of this date alone.
-        missing_share: share of items that do not pair.
-        flips: what counts for the alarm.
-    """
-
-    date: datetime
-    location: str
-    comparison: Comparison
-    missing_share: float
-    flips: DateFlips = field(repr=False)
+    date: datetime  # when the run was made
+    location: str  # path or URL of the run
+    comparison: Comparison  # with the reference, of this date alone
+    missing_share: float  # share of items that do not pair
+    flips: DateFlips = field(repr=False)  # what counts for the alarm
 
 
 @dataclass(frozen=True)
 class Series:
-    """A model at one temperature over dates.
-
-    Attributes:
-        model: its name.
-        temperature: sampling temperature, None if unknown.
-        reference: what it is compared with.
-        points: one per date.
-        watched: the evidence after each.
-    """
+    """A model at one temperature over dates."""
 
     model: str
-    temperature: Temperature
-    reference: str
-    points: tuple[Point, ...]
-    watched: Watched
+    temperature: Temperature  # None if unknown
+    reference: str  # what it is compared with
+    points: tuple[Point, ...]  # one per date
+    watched: Watched  # the evidence after each
 
     @property
     def alarm(self) -> Point | None:

@@ -27,8 +27,7 @@ from stats.verdict import Verdict
 GateName: TypeAlias = Literal["degraded", "certified"]
 """What passes a gate: everything that is not degraded, or only what is certified."""
 
-DEGRADED, UNDECIDED = 1, 3
-"""Exit statuses."""
+DEGRADED, UNDECIDED = 1, 3  # exit statuses
 
 FEW_ITEMS = 30
 # Warnings about the input that keep a gate from passing: something that was evaluated was not compared

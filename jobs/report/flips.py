@@ -23,30 +23,21 @@ from stats.verdict import Verdict
 
 GRAVEST_FIRST = (Verdict.DEGRADED, Verdict.INCONCLUSIVE, Verdict.CERTIFIED)
 MOST_FLIPS, MOST_ANSWERS = 2_000, 20_000
-MOST_CHARACTERS = 5_000_000
-"""Limits of one report.html: what opens at once on a phone."""
-CLIP_EMBEDDED, CLIP_SERVED = 3_000, 50_000
-"""Longest text shown, in characters."""
+MOST_CHARACTERS = 5_000_000  # limits of one report.html: what opens at once on a phone
+CLIP_EMBEDDED, CLIP_SERVED = 3_000, 50_000  # longest text shown, in characters
 
 
 @dataclass(frozen=True)
 class Flips:
-    """Items whose score changed, comparison by comparison, task by task; arrays have shape (flips,).
-
-    Attributes:
-        places: variant, temperature, task, and the metric that was tested, of each task of each comparison.
-        part: number of the place, ascending.
-        items: identifiers, in the order of the task's items.
-        scores: mean scores over reruns, of the baseline and of the variant.
-        drop: how much worse the variant is, in shares of the metric's range; never 0.
-    """
+    """Items whose score changed, comparison by comparison, task by task; arrays have shape (flips,)."""
 
     baseline: str
+    # variant, temperature, task, and the metric that was tested, of each task of each comparison
     places: tuple[tuple[str, Temperature, str, str], ...]
-    part: Ints
-    items: NDArray[Any]
-    scores: tuple[Floats, Floats]
-    drop: Floats
+    part: Ints  # number of the place, ascending
+    items: NDArray[Any]  # identifiers, in the order of the task's items
+    scores: tuple[Floats, Floats]  # mean scores over reruns, of the baseline and of the variant
+    drop: Floats  # how much worse the variant is, in shares of the metric's range; never 0
 
     def __len__(self) -> int:
         return len(self.items)

@@ -39,8 +39,7 @@ FILES = (
 """Of an analysis, in the order in which they appear: where there are verdicts, the others belong to them."""
 FOLDER = Path(__file__).parent
 NO_VALUE = "–"
-MOST_GAPS = 50
-"""Number of tasks with missing answers that the page lists."""
+MOST_GAPS = 50  # number of tasks with missing answers that the page lists
 P_VALUES = (
     ("p adjusted", "p_adjusted"),
     *((f"p {c.title}", c.field) for c in default_first(Settings.combine) if c.keeps_level),

@@ -15,14 +15,11 @@ import numpy as np
 from jobs.analysis.compare import Analysis, VariantResult
 from jobs.formats.samples import Temperature
 
-Entry = Mapping[str, Any]
-"""A comparison of verdicts.json, or a task of one."""
+Entry = Mapping[str, Any]  # a comparison of verdicts.json, or a task of one
 Point = tuple[float, float]
 PADDING = 0.06
-MOST_LABELS = 12
-"""With more looks than that, not every one is labelled."""
-MOST_RERUNS = 30
-"""With more reruns a histogram has more bars than a phone has room for."""
+MOST_LABELS = 12  # with more looks than that, not every one is labelled
+MOST_RERUNS = 30  # with more reruns a histogram has more bars than a phone has room for
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,7 @@ from jobs.report.texts import Texts
 from orchestrator.errors import UserError
 
 AS_IN_THE_SWEEP = AnalyzeRequest()
-REMEMBERED = 16
-"""Searches whose results are kept, so that turning a page does not search again."""
+REMEMBERED = 16  # searches whose results are kept, so that turning a page does not search again
 MOST_PER_PAGE = 100
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY"}
 

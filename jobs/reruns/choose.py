@@ -18,8 +18,7 @@ from orchestrator.errors import UserError
 from stats.arrays import Bools, Ints
 from stats.flips import flipping_items
 
-SIGNAL = 2.0
-"""Standard errors from which on a difference is worth comparing with another."""
+SIGNAL = 2.0  # standard errors from which on a difference is worth comparing with another
 
 Choice = tuple[RepeatedAnswers, Bools]
 """The baseline's answers to a task that chose, and which of its complete items flip, shape (complete,)."""

@@ -27,13 +27,11 @@ from orchestrator.workers.stopping import StoppingPolicy, still_needed
 from stats.arrays import Floats
 from stats.planning import Design, expected_course
 
-ASSUMED_FLIP_RATE = 0.1
-"""4-bit weights flip about 13 % of the answers, 8-bit ones 9 % or less."""
+ASSUMED_FLIP_RATE = 0.1  # 4-bit weights flip about 13 % of the answers, 8-bit ones 9 % or less
 ASSUMED_DROP = 0.02
 """In a sweep that stops early, unless so few answers flip that there can only be a smaller one."""
 MOST_TOKENS_PER_SECOND = 1e9
-FILES = 4
-"""Sample files of a task from which the length of its answers is taken."""
+FILES = 4  # sample files of a task from which the length of its answers is taken
 OUTPUT = "output_tokens"
 POWER = 0.8
 
