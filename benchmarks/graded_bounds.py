@@ -1,7 +1,7 @@
 """Four ways to certify a mean of graded differences: level where the drop is the margin, power where it is 0.
 
 Student's t, Gaffke's bound, a betting bound for a fixed number of items (Waudby-Smith & Ramdas 2024), and the
-test of `stats.drop.bounded`, which lldeg uses.
+test of `stats.drop`, which lldeg uses.
 
     python benchmarks/graded_bounds.py [--simulations 2000]
 """
@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import stdtr
 
 from stats.arrays import Floats
-from stats.drop.bounded import Differences, gaffke_p, mean_noninferiority
+from stats.drop import Differences, gaffke_p, mean_noninferiority
 
 ALPHA = 0.05
 

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stats.drop.evidence import FlipEvidence
+from stats.drop import FlipEvidence
 from stats.sequential.boundaries import Spending, Stopping, parse_spending
 from stats.sequential.monitor import SequentialMonitor
 from stats.sequential.plan import PlannedTask, SequentialPlan

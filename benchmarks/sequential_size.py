@@ -14,11 +14,10 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from stats.drop.evidence import MANY_FLIPS
+from stats.drop import MANY_FLIPS
 from stats.sequential.boundaries import CertificateLevels, Stopping, parse_spending
-from stats.sequential.holm import Crossings, holm_rounds
 from stats.sequential.looks import SignFlipWalk
-from stats.sequential.monitor import SequentialMonitor
+from stats.sequential.monitor import Crossings, SequentialMonitor, holm_rounds
 from stats.sequential.plan import PlannedTask, SequentialPlan
 from stats.verdict import Verdict
 
@@ -282,7 +281,7 @@ def certificate_boundaries(runs: int) -> None:
 def tango_scores(
     worse: NDArray[np.int64], better: NDArray[np.int64], items: NDArray[np.float64], drop: float = 0.01
 ) -> NDArray[np.float64]:
-    """`stats.drop.intervals.tango_score` for arrays."""
+    """`stats.drop.tango_score` for arrays."""
     linear = -worse - better + (2 * items - worse + better) * drop
     root = np.sqrt(linear**2 + 8.0 * items * better * drop * (1.0 - drop))
     variance = items * ((root - linear) / (2.0 * items) + drop * (1.0 - drop))

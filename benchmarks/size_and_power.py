@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stats.arrays import block_sums
-from stats.drop.evidence import ClusterEvidence
-from stats.drop.intervals import Interval, fay_lumbard_interval, tango_interval
+from stats.drop import ClusterEvidence, Interval, fay_lumbard_interval, tango_interval
 from stats.signflip import SignFlipTest
 from stats.tasks.combine import Combined, combine_tasks
 from stats.watch import log_e_value

@@ -29,8 +29,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from stats.arrays import EvidenceError
-from stats.drop.evidence import DropEvidence, clustered, evidence_of
-from stats.drop.intervals import Interval
+from stats.drop import DropEvidence, Interval, clustered, evidence_of
 from stats.multiplicity import Adjust, adjust_p_values, holm, shares_blocks, step_down_max_t
 from stats.planning import detectable_drop, items_to_decide
 from stats.results import NAN, Comparison, Settings, Unit

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit
 
 from stats.arrays import Bools, EvidenceError, Floats, Ints
-from stats.drop.evidence import ClusterEvidence
+from stats.drop import ClusterEvidence
 
 Estimate: TypeAlias = dict[str, float]  # a number with the limits of its two-sided interval: value, low, high
 

@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from scipy.special import gammaincinv, ndtr, ndtri
 
 from stats.arrays import Floats, Ints
-from stats.drop.evidence import DropEvidence
+from stats.drop import DropEvidence
 from stats.sequential.boundaries import CertificateLevels, Stopping, exit_probabilities, lan_demets_boundaries
 from stats.tasks.combinations import SMALLEST_OF, Combine
 

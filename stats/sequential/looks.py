@@ -2,8 +2,8 @@
 
 Under the null the signs of the differences are fair coins given their sizes, for any order of the items. Only
 differences already seen decide, so that a look can be taken at any fraction, or left out. Several levels are
-followed at once, because a comparison may be given a higher one later (`stats.sequential.holm`): what crosses
-at a level also crosses at every higher one.
+followed at once, because a comparison may be given a higher one later (`holm_rounds`): what crosses at a
+level also crosses at every higher one.
 
 The sum over all items at the looks is a random walk whose distribution is computed, not simulated: the
 sub-density of the sum over the paths that have not crossed is convolved with the distribution of the new

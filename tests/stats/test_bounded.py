@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats as sp
 
-from stats.drop.bounded import (
+from stats.drop import (
+    ClusterEvidence,
     Differences,
     gaffke_p,
     mean_noninferiority,
     mean_upper,
     missed_losses,
     score_p,
+    tango_score,
 )
-from stats.drop.evidence import ClusterEvidence
-from stats.drop.intervals import tango_score
 
 SIMULATIONS = 2_000
 

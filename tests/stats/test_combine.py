@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats as sp
 
 from stats.distributions.nulls import NullTable
-from stats.tasks.combine import combine_tasks
-from stats.tasks.fisher import FisherSum, chi_square_p, term_of
+from stats.tasks.combine import FisherSum, chi_square_p, combine_tasks, term_of
 
 TASKS = st.lists(st.lists(st.integers(-3, 3), min_size=1, max_size=4), min_size=2, max_size=3)
 

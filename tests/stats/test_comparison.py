@@ -5,7 +5,7 @@ import pytest
 
 from stats.arrays import EvidenceError
 from stats.comparison import TaskScores, compare, compare_variants
-from stats.drop.evidence import ClusterEvidence
+from stats.drop import ClusterEvidence
 from stats.results import Settings
 from stats.scores import from_reruns
 from stats.signflip import mcnemar_p

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats as sp
 
-from stats.drop.evidence import ClusterEvidence, FlipEvidence
-from stats.drop.intervals import (
+from stats.drop import (
+    ClusterEvidence,
+    FlipEvidence,
     fay_lumbard_interval,
     tango_interval,
     tango_score,

@@ -6,7 +6,7 @@ from scipy import stats as sp
 
 from stats.arrays import EvidenceError
 from stats.comparison import Settings, TaskScores, Verdict, compare
-from stats.drop.evidence import ClusterEvidence
+from stats.drop import ClusterEvidence
 from stats.scores import from_reruns
 from stats.signflip import SignFlipTest
 

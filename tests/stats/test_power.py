@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats as sp
 from scipy.stats import binom
 
-from stats.drop.evidence import FlipEvidence
+from stats.drop import FlipEvidence
 from stats.planning import (
     Design,
     detectable_drop,

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stats.multiplicity import holm
-from stats.sequential.holm import Crossings, holm_rounds
+from stats.sequential.monitor import Crossings, holm_rounds
 from stats.verdict import Verdict
 
 LOOKS = 4

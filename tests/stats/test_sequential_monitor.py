@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from standin.sequential_runs import replay
 
 from stats.arrays import EvidenceError
-from stats.drop.evidence import FlipEvidence, evidence_of
-from stats.drop.intervals import fay_lumbard_interval
+from stats.drop import FlipEvidence, evidence_of, fay_lumbard_interval
 from stats.scores import TaskScores
 from stats.sequential.boundaries import Stopping, parse_spending
 from stats.sequential.monitor import SequentialMonitor
@@ -133,7 +132,7 @@ def test_the_worst_case_can_be_said():
 
 @pytest.mark.parametrize("kind", ["right or wrong", "means", "clusters"])
 def test_the_certificate_is_that_of_the_fixed_analysis(kind):
-    """At the end, without stopping for it: the p-value of `stats.drop.evidence` for the same scores."""
+    """At the end, without stopping for it: the p-value of `stats.drop` for the same scores."""
     rng = np.random.default_rng(17)
     values = flips(rng, 600, 0.05, 0.05) if kind == "right or wrong" else rng.integers(-3, 4, 600) / 10
     blocks = np.repeat(np.arange(60), 10) if kind == "clusters" else None

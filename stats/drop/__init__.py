@@ -1,1 +1,0 @@
-"""How large the drop is: intervals, and whether it is below a margin."""
