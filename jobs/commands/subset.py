@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.text import Text
+from typer import Argument, Option
 
 from jobs.analysis.sequential.monitor import stopped_notes
 from jobs.commands.flips import default_folder
@@ -34,21 +35,16 @@ FILE = "subset.json"
 
 def subset(
     paths: Annotated[
-        list[str],
-        typer.Argument(metavar="PATH...", help="Runs, or results of other tools, with several seeds."),
+        list[str], Argument(metavar="PATH...", help="Runs, or results of other tools, with several seeds.")
     ],
     *,
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Output folder for subset.json; default: RUN/analysis.")
+        Path | None, Option(metavar="DIR", help="Output folder for subset.json; default: RUN/analysis.")
     ] = None,
-    baseline: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Baseline; default: the sweep's.")
-    ] = None,
+    baseline: Annotated[str | None, Option(metavar="NAME", help="Baseline; default: the sweep's.")] = None,
     temperature: Annotated[
         float | None,
-        typer.Option(
-            metavar="T", help="Temperature of the choosing runs; default: the lowest with several seeds."
-        ),
+        Option(metavar="T", help="Temperature of the choosing runs; default: the lowest with several seeds."),
     ] = None,
     columns: Columns = None,
 ) -> None:

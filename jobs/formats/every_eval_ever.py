@@ -31,7 +31,10 @@ FORMAT = InputFormat(
 
 
 def _read(file: Path, query: InputQuery) -> Samples:
-    aggregates, version = _aggregates(file), None
+    beside, version = file.with_name(file.name.removesuffix(ENDING) + ".json"), None
+    results = read_object(beside).get("evaluation_results") if beside.is_file() else None
+    listed = [one for one in (results if isinstance(results, list) else []) if isinstance(one, dict)]
+    aggregates = {str(result.get("evaluation_name")): result for result in listed}
     known: dict[tuple[str, str], TaskFacts] = {}
     for number, row in read_lines(file):
         version = version or row.get("schema_version")
@@ -67,17 +70,6 @@ def _read(file: Path, query: InputQuery) -> Samples:
                 **told,
             ),
         )
-
-
-def _aggregates(file: Path) -> dict[str, dict[str, Any]]:
-    """Content of the aggregate file beside the samples, by evaluation; empty where there is none."""
-    path = file.with_name(file.name.removesuffix(ENDING) + ".json")
-    results = read_object(path).get("evaluation_results") if path.is_file() else None
-    return {
-        str(result.get("evaluation_name")): result
-        for result in (results if isinstance(results, list) else [])
-        if isinstance(result, dict)
-    }
 
 
 def _facts(task: str, model: str, result: Mapping[str, Any]) -> TaskFacts:
