@@ -4,6 +4,7 @@ Libraries are told, in the driver and in replicas, to send no usage reports and 
 """
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 HARMLESS_CALL = "/ray.rpc.NodeInfoGcsService/GetClusterId"
@@ -40,19 +41,11 @@ def prepare_for_ray(address: str | None) -> None:
     if address is None:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # "0": all of it binds to 127.0.0.1
         os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 lets anything else slow the engines down
-    elif (os.environ.get("RAY_AUTH_TOKEN") or path.expanduser().is_file()) and not _answers_anyone(address):
+    elif os.environ.get("RAY_AUTH_TOKEN") or path.expanduser().is_file():
+        if "://" not in address and ":" in address:  # else it cannot be asked
+            import grpc  # noqa: PLC0415 - slow to import, and needed here only
+
+            with suppress(grpc.RpcError), grpc.insecure_channel(address) as channel:
+                channel.unary_unary(HARMLESS_CALL)(b"", timeout=SECONDS_TO_ANSWER)
+                return  # it answers anyone; else it wants a token or is away, and joining it will tell
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-
-
-def _answers_anyone(address: str) -> bool:
-    """Whether the head at an address of the form host:port answers without a token."""
-    if "://" in address or ":" not in address:
-        return False
-    import grpc  # noqa: PLC0415 - slow to import, and needed here only
-
-    with grpc.insecure_channel(address) as channel:
-        try:
-            channel.unary_unary(HARMLESS_CALL)(b"", timeout=SECONDS_TO_ANSWER)
-        except grpc.RpcError:  # it wants a token, or does not answer; joining it will tell
-            return False
-    return True

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.config import yaml_file
-from orchestrator.config.schema import PromptConfig, ReplicaConfig, SweepConfig, VariantConfig
+from orchestrator.config.schema import PromptConfig, ReplicaConfig, SweepConfig
 from orchestrator.engines import kind_of
 from orchestrator.engines.base import DEFAULT_KIND, ENV, LORA, PYTHON, EngineSpec
 from orchestrator.engines.kind import EngineKind
@@ -61,27 +61,26 @@ class Variant(EngineSpec):
 
 def resolve(config: SweepConfig) -> dict[str, Variant]:
     """The variants of a sweep by name, each with what it takes from the top of the file."""
-    return {name: _resolved(config, name, own) for name, own in config.variants.items()}
-
-
-def _resolved(config: SweepConfig, name: str, own: VariantConfig) -> Variant:
-    options = {"kind": DEFAULT_KIND, **config.engine, **own.engine}
-    options |= {key: value for key, value in ((LORA, own.lora), (PYTHON, own.python)) if value is not None}
-    for key in (LORA, PYTHON):
-        if isinstance(options.get(key), str):
-            options[key] = os.path.expanduser(options[key])  # noqa: PTH111 - Path raises for an unknown user
-    options.pop(ENV, None)
-    layers = (config.engine.get(ENV), own.engine.get(ENV), own.env)
-    env = {str(k): str(v) for layer in layers if isinstance(layer, dict) for k, v in layer.items()}
-    return Variant(
-        os.path.expanduser(own.model or config.model or ""),  # noqa: PTH111 - likewise
-        own.revision or (config.revision if own.model is None else None),  # the sweep's is of its own model
-        {**options, ENV: env} if env else options,
-        config.prompt.template_arguments,
-        name=name,
-        cluster=config.cluster.model_copy(update=own.cluster.model_dump(exclude_unset=True)),
-        skip_if_unsupported=own.skip_if_unsupported,
-    )
+    variants = {}
+    for name, own in config.variants.items():
+        options = {"kind": DEFAULT_KIND, **config.engine, **own.engine}
+        for key, given in ((LORA, own.lora), (PYTHON, own.python)):
+            path = options.get(key) if given is None else given
+            if isinstance(path, str):
+                options[key] = os.path.expanduser(path)  # noqa: PTH111 - Path raises for an unknown user
+        options.pop(ENV, None)
+        layers = (config.engine.get(ENV), own.engine.get(ENV), own.env)
+        env = {str(k): str(v) for layer in layers if isinstance(layer, dict) for k, v in layer.items()}
+        variants[name] = Variant(
+            os.path.expanduser(own.model or config.model or ""),  # noqa: PTH111 - likewise
+            own.revision or (config.revision if own.model is None else None),  # the sweep's: of its own model
+            {**options, ENV: env} if env else options,
+            config.prompt.template_arguments,
+            name=name,
+            cluster=config.cluster.model_copy(update=own.cluster.model_dump(exclude_unset=True)),
+            skip_if_unsupported=own.skip_if_unsupported,
+        )
+    return variants
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> tuple[SweepConfig | None, list[str]]:
