@@ -18,7 +18,7 @@ from stats.distributions.nulls import SIGN_VECTORS
 from stats.scores import TaskScores
 from stats.sharing import Columns
 from stats.tasks.combinations import Combine
-from stats.tasks.rows import RESOLUTION, StatisticRows
+from stats.tasks.combine import RESOLUTION, StatisticRows
 
 Adjust: TypeAlias = Literal["maxt", "holm", "bh", "none"]
 """How p-values are adjusted for the number of comparisons: step-down max-T, Holm, Benjamini–Hochberg, not."""

@@ -1,9 +1,9 @@
 """The tests over tasks, in order: names, options, fields and columns all come from this one list.
 
 A test is either a statistic, put together from what each task contributes, or made of the p-values of the
-first three statistics. `stats.tasks.combine` computes the p-values of a variant, `stats.tasks.rows`
-those under signs that variants or tasks share, `stats.sequential.looks` those at looks; none of them
-knows a statistic by name unless it needs its exact distribution.
+first three statistics. `stats.tasks.combine` computes the p-values of a variant, also under signs that
+variants or tasks share, `stats.sequential.looks` those at looks; neither knows a statistic by name unless it
+needs its exact distribution.
 """
 
 from collections.abc import Callable, Mapping
