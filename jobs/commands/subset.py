@@ -21,7 +21,7 @@ from jobs.formats.columns import parse_columns
 from jobs.formats.notices import some
 from jobs.formats.samples import InputQuery
 from jobs.formats.write_run import as_runs
-from jobs.reruns.choose import Choice, choose_items, flips_kept
+from jobs.reruns.summary import Choice, choose_items, flips_kept
 from jobs.scores.read import read_reruns
 from jobs.scores.rerun_set import RerunSet
 from jobs.text.format import clean, temperature_text

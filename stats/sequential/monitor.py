@@ -101,26 +101,24 @@ class _ComparisonPath:
         for number, values in enumerate(differences):
             lost = np.where(np.isnan(values), self._max_abs_difference, values)
             losses = lost if worst is None else worst[number]
-            self._check(number, values, losses)
-            here = slice(self._starts[number], self._starts[number] + values.size)
+            task, start = self._plan.tasks[number], self._starts[number]
+            if values.ndim != 1 or values.size > task.items or losses.shape != values.shape:
+                said = f"has {task.items} items, but got an array of shape {values.shape}"
+                raise EvidenceError(f"Task {task.task!r} {said}.")
+            if np.isinf(values).any() or (task.bounded and (np.abs(values) > 1.0 + SLACK).any()):
+                said = "are not shares of its metric's range"
+                raise EvidenceError(f"Differences of task {task.task!r} {said}.")
+            used = min(task.seen_at(self.taken, self._plan.stopping.looks), values.size)
+            seen = slice(start, start + used)
+            before, now = (self._values[seen], self._worst[seen]), (values[:used], losses[:used])
+            if not np.array_equal(before, now, equal_nan=True):
+                said = "that an earlier look used have changed since"
+                raise EvidenceError(f"Scores of task {task.task!r} {said}.")
+            here = slice(start, start + values.size)
             self._values[here], self._worst[here] = values, losses
             self._counts[number] = max(self._counts[number], values.size)
         for look in range(self.taken + 1, self._plan.looks_in(self._counts) + 1):
             self._take(look)
-
-    def _check(self, number: int, values: Floats, losses: Floats) -> None:
-        task = self._plan.tasks[number]
-        if values.ndim != 1 or values.size > task.items or losses.shape != values.shape:
-            raise EvidenceError(
-                f"Task {task.task!r} has {task.items} items, but got an array of shape {values.shape}."
-            )
-        if np.isinf(values).any() or (task.bounded and (np.abs(values) > 1.0 + SLACK).any()):
-            raise EvidenceError(f"Differences of task {task.task!r} are not shares of its metric's range.")
-        used = min(task.seen_at(self.taken, self._plan.stopping.looks), values.size)
-        here = slice(self._starts[number], self._starts[number] + used)
-        before, now = (self._values[here], self._worst[here]), (values[:used], losses[:used])
-        if not np.array_equal(before, now, equal_nan=True):
-            raise EvidenceError(f"Scores of task {task.task!r} that an earlier look used have changed since.")
 
     def _take(self, look: int) -> None:
         plan, (items, cells), tasks = self._plan, self._plan.layout[look - 1], len(self._plan.tasks)

@@ -10,7 +10,7 @@ from standin.runs import MadeTask, make_run
 from typer.testing import CliRunner
 
 from jobs.commands.subset import subset
-from jobs.reruns.choose import choose_items, flips_kept
+from jobs.reruns.summary import choose_items, flips_kept
 from jobs.scores.read import read_reruns
 from orchestrator.errors import UserError
 from orchestrator.sweep.item_subset import read_subset
