@@ -49,24 +49,40 @@ DatedScores = tuple[datetime, str, ScoreSet]  # when a run was made, where it is
 
 @dataclass(frozen=True)
 class Point:
-    """One date of a series."""
+    """One date of a series.
 
-    date: datetime  # when the run was made
-    location: str  # path or URL of the run
-    comparison: Comparison  # with the reference, of this date alone
-    missing_share: float  # share of items that do not pair
-    flips: DateFlips = field(repr=False)  # what counts for the alarm
+    Attributes:
+        date: when the run was made.
+        location: path or URL of the run.
+        comparison: with the reference, of this date alone.
+        missing_share: share of items that do not pair.
+        flips: what counts for the alarm.
+    """
+
+    date: datetime
+    location: str
+    comparison: Comparison
+    missing_share: float
+    flips: DateFlips = field(repr=False)
 
 
 @dataclass(frozen=True)
 class Series:
-    """A model at one temperature over dates."""
+    """A model at one temperature over dates.
+
+    Attributes:
+        model: its name.
+        temperature: sampling temperature, None if unknown.
+        reference: what it is compared with.
+        points: one per date.
+        watched: the evidence after each.
+    """
 
     model: str
-    temperature: Temperature  # None if unknown
-    reference: str  # what it is compared with
-    points: tuple[Point, ...]  # one per date
-    watched: Watched  # the evidence after each
+    temperature: Temperature
+    reference: str
+    points: tuple[Point, ...]
+    watched: Watched
 
     @property
     def alarm(self) -> Point | None:
@@ -215,8 +231,7 @@ def follow(
 def run_date(location: str) -> datetime:
     """When a run was made: the date in the name of its folder, else the time of its first event, in UTC.
 
-    Raises:
-        UserError: if neither is there.
+    Raises UserError if neither is there.
     """
     for match in DATE.finditer(location.rstrip("/").rpartition("/")[2]):
         try:
@@ -287,8 +302,7 @@ def _flips(pairing: Pairing, scores: ScoreSet) -> DateFlips:
 def _with_reference(scores: ScoreSet, old: ScoreSet, model: str, name: str) -> ScoreSet:
     """The scores of a date with the answers of a model in another run as one more model, under a name.
 
-    Raises:
-        UserError: if the two runs mean different documents by the same items.
+    Raises UserError if the two runs mean different documents by the same items.
     """
     olds = {table.info.name: table for table in old.tasks}
     extended = []

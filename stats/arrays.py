@@ -54,8 +54,7 @@ def block_sums(values: Floats, clusters: NDArray[np.generic] | None) -> Floats:
         One sum per cluster, in the order of the sorted labels; the values themselves without clusters. Values
         that cancel but for rounding give 0: a sum of 1e-17 has a sign, and signs are what is tested.
 
-    Raises:
-        EvidenceError: if there are not as many labels as values.
+    Raises EvidenceError if there are not as many labels as values.
     """
     if clusters is None:
         return values

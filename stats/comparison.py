@@ -70,8 +70,7 @@ def compare(tasks: Tasks, settings: Settings = DEFAULTS) -> Comparison:
         The comparison over all tasks, with one for each task inside; p-values of the tasks are adjusted
         for their number. Planned tasks on which nothing pairs need `compare_variants`.
 
-    Raises:
-        EvidenceError: if there is no task.
+    Raises EvidenceError if there is no task.
     """
     return compare_variants({"variant": tasks}, settings)["variant"]
 
@@ -89,8 +88,7 @@ def compare_variants(
     Returns:
         One comparison per variant, in the same order.
 
-    Raises:
-        EvidenceError: if there is no variant, or one without a task.
+    Raises EvidenceError if there is no variant, or one without a task.
     """
     if not variants:
         raise EvidenceError("There are no variants to compare, so there is no verdict.")

@@ -28,8 +28,7 @@ def flip_table(baseline: ArrayLike, variant: ArrayLike) -> dict[str, float]:
     Returns:
         both_right, worse (b), better (c), both_wrong; the drop net (b − c)/n and flip rate gross (b + c)/n.
 
-    Raises:
-        EvidenceError: if there are no items or the shapes differ.
+    Raises EvidenceError if there are no items or the shapes differ.
     """
     first, second = _paired(np.asarray(baseline, dtype=bool), np.asarray(variant, dtype=bool))
     worse, better = int((first & ~second).sum()), int((~first & second).sum())
@@ -46,8 +45,7 @@ def flip_table(baseline: ArrayLike, variant: ArrayLike) -> dict[str, float]:
 def success_histogram(right: ArrayLike) -> Ints:
     """Items with 0, 1, … R right answers, shape (R + 1,), of R runs, shape (n, R); all but the ends flip.
 
-    Raises:
-        EvidenceError: if there are no items or no runs.
+    Raises EvidenceError if there are no items or no runs.
     """
     answers = _runs(right)
     return np.bincount(answers.sum(axis=1), minlength=answers.shape[1] + 1).astype(np.int64)
@@ -62,8 +60,7 @@ def flipping_items(right: ArrayLike) -> Bools:
 def refuse_reused_runs(chosen_by: Collection[str], tested: Collection[str]) -> None:
     """Refuse to test on the runs that chose the subset.
 
-    Raises:
-        EvidenceError: if a run is in both.
+    Raises EvidenceError if a run is in both.
     """
     both = sorted(set(chosen_by) & set(tested))
     if both:
@@ -82,8 +79,7 @@ def churn(
         changed, items whose answer differs; changed_same_score, those among them whose score does not;
         wrong_to_different_wrong, those of the latter that are wrong both times; and all items.
 
-    Raises:
-        EvidenceError: if there are no items or the shapes differ.
+    Raises EvidenceError if there are no items or the shapes differ.
     """
     first, second = _paired(np.asarray(baseline_answers), np.asarray(variant_answers))
     before, after = _paired(baseline_scores, variant_scores)
@@ -136,8 +132,7 @@ def item_flip_rates(right: ArrayLike) -> Floats:
 
     Unbiased for 2π(1 − π) whatever R, so that numbers from few and from many runs compare; (n,) of (n, R).
 
-    Raises:
-        EvidenceError: if there are no items or fewer than two runs.
+    Raises EvidenceError if there are no items or fewer than two runs.
     """
     answers = _runs(right, least=2)
     runs, successes = answers.shape[1], answers.sum(axis=1)
@@ -157,8 +152,7 @@ def variance_split(scores: Floats, alpha: float = 0.05) -> dict[str, Estimate]:
         Variance by source, "item", "temperature" and "seed", with Student's intervals of the jackknife's
         pseudo-values (Tukey 1958), cut at 0.
 
-    Raises:
-        EvidenceError: if there are fewer than three items or two seeds.
+    Raises EvidenceError if there are fewer than three items or two seeds.
     """
     count, temperatures, seeds = scores.shape
     if count < 3:
@@ -196,8 +190,7 @@ def variance_components(scores: Floats) -> tuple[float, float, float]:
         Variance between items, between temperatures of one item, and between seeds of one item at one
         temperature: unbiased estimates, cut at 0; with one temperature its share is 0.
 
-    Raises:
-        EvidenceError: if there are fewer than two items or two seeds.
+    Raises EvidenceError if there are fewer than two items or two seeds.
     """
     items, temperatures, seeds = scores.shape
     if items < 2 or seeds < 2:

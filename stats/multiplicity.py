@@ -72,8 +72,7 @@ def step_down_max_t(
     many sign vectors are drawn, once for all variants; 5,000 where there are very many items. The statistic
     "any" is calibrated here like "joint".
 
-    Raises:
-        EvidenceError: if the variants do not share their blocks (see `shares_blocks`).
+    Raises EvidenceError if the variants do not share their blocks (see `shares_blocks`).
     """
     if not shares_blocks(variants):
         raise EvidenceError(

@@ -29,8 +29,7 @@ SIMULATED_SWEEPS = 20_000
 class Design:
     """A planned comparison of a baseline and a variant.
 
-    Raises:
-        ValueError: if a number is out of range.
+    Raises ValueError if a number is out of range.
     """
 
     items: int  # pairs
@@ -69,8 +68,7 @@ class Design:
     def power_at(self, drop: float) -> float:
         """Chance of detecting a true drop: exact for one run of each model, normal for averages of several.
 
-        Raises:
-            ValueError: if the drop is not positive, or larger than the flip rate allows.
+        Raises ValueError if the drop is not positive, or larger than the flip rate allows.
         """
         self._check(drop)
         if self.reruns == 1:
@@ -89,8 +87,7 @@ class Design:
     def items_for(self, drop: float) -> int:
         """Items with which a true drop is found with the wanted power.
 
-        Raises:
-            ValueError: if the drop is not positive, too large for the flip rate, or needs too many items.
+        Raises ValueError if the drop is not positive, too large for the flip rate, or needs too many items.
         """
         enough = int(np.ceil(self.items_by_formula(drop)))
         if self.reruns > 1:
@@ -128,8 +125,7 @@ def items_needed(drop: float, flip_rate: float, alpha: float = 0.05, power: floa
         N = [z_α√p + z_β√(p − δ²)]²/δ², not rounded (Miettinen 1968, Connor 1987), with the flip rate p, or
         E[d²] for averaged scores, at least δ².
 
-    Raises:
-        ValueError: if the drop is not positive.
+    Raises ValueError if the drop is not positive.
     """
     if drop <= 0.0:
         raise ValueError(f"A drop of {drop} cannot be detected: it must be positive.")
@@ -228,8 +224,7 @@ def expected_course(
     Returns:
         P(found degraded), P(certified), and the expected share of the planned samples that are used.
 
-    Raises:
-        ValueError: if the flip rate does not allow the drop.
+    Raises ValueError if the flip rate does not allow the drop.
     """
     if abs(drop) > design.largest_drop:
         raise ValueError(

@@ -228,8 +228,7 @@ def from_reruns(task: str, baseline: ArrayLike, variant: ArrayLike, **details: A
         variant: shape (n, K_V), the same.
         **details: further fields of `TaskScores`.
 
-    Raises:
-        EvidenceError: if an item has no score at all in one of the models.
+    Raises EvidenceError if an item has no score at all in one of the models.
     """
     runs = first, second = [np.asarray(scores, dtype=np.float64) for scores in (baseline, variant)]
     answers = tuple(np.count_nonzero(~np.isnan(scores), axis=1) for scores in runs)
@@ -363,8 +362,7 @@ def paired_scores(
         higher_is_better: direction of the metric.
         margin: largest acceptable drop in the metric's own unit, for scores without bounds only.
 
-    Raises:
-        EvidenceError: if the shapes do not fit, or no item has a score of both models.
+    Raises EvidenceError if the shapes do not fit, or no item has a score of both models.
     """
     runs = [np.asarray(scores, dtype=np.float64) for scores in (baseline, variant)]
     for scores in runs:

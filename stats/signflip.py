@@ -67,8 +67,7 @@ class SignFlipTest:
 def mcnemar_p(worse: int, better: int) -> float:
     """One-sided exact p-value of "as many flips to wrong (b) as to right (c)", P[Bin(b + c, ½) ≥ b].
 
-    Raises:
-        ValueError: if a count is negative.
+    Raises ValueError if a count is negative.
     """
     if worse < 0 or better < 0:
         raise ValueError(f"Counts of flips must not be negative, but are {worse} and {better}.")

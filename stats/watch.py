@@ -68,8 +68,7 @@ def watch(dates: Sequence[DateFlips], alpha: float = 0.05, weights: Floats | Non
         weights: share of the level for the process that starts on each date, shape (T,); by default those of
             a single series that has all dates.
 
-    Raises:
-        EvidenceError: if there is no date, or one lists a unit twice or not one sign for each.
+    Raises EvidenceError if there is no date, or one lists a unit twice or not one sign for each.
     """
     if not dates:
         raise EvidenceError("There is no date to look at.")

@@ -14,8 +14,7 @@ from jobs.scores.read import read_scores
 def analyze(paths: Sequence[str], request: AnalyzeRequest) -> Analysis:
     """Read scores, compare every variant with the baseline, and let the policy decide if there is one.
 
-    Raises:
-        UserError: if the input cannot be read, nothing can be compared, or the policy does not fit.
+    Raises UserError if the input cannot be read, nothing can be compared, or the policy does not fit.
     """
     scores = read_scores(paths, request.query, request.scales)
     analysis = (analyze_by_looks if stops_early(scores) else analyze_scores)(scores, request)

@@ -118,8 +118,7 @@ class Analysis:
 def analyze_scores(scores: ScoreSet, request: AnalyzeRequest) -> Analysis:
     """Compare every variant with the baseline.
 
-    Raises:
-        UserError: if the baseline is unknown, nothing pairs, or too little pairs.
+    Raises UserError if the baseline is unknown, nothing pairs, or too little pairs.
     """
     baseline, settings = choose_baseline(scores, request.baseline), request.settings(scores)
     pairings = [
@@ -172,8 +171,7 @@ def usable_pairings(
 ) -> list[Pairing]:
     """The pairings with something to compare.
 
-    Raises:
-        UserError: if nothing pairs, too little does, or a strict request finds what it refuses.
+    Raises UserError if nothing pairs, too little does, or a strict request finds what it refuses.
     """
     if not pairings:
         raise UserError("No variant has answers at that temperature: there is nothing to compare.")
@@ -204,8 +202,7 @@ def usable_pairings(
 def choose_baseline(scores: ScoreSet, asked: str | None) -> str:
     """The baseline: the one asked for, else the one the input names, else the first model.
 
-    Raises:
-        UserError: if there is no such model, the input names several, or there is nothing to compare with.
+    Raises UserError if there is no such model, the input names several, or there is nothing to compare with.
     """
     if asked is None and len(scores.baselines) > 1:
         raise UserError(

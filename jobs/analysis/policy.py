@@ -181,28 +181,51 @@ class Reason(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """One variant at one temperature on one task, or over all tasks that are not only watched."""
+    """One variant at one temperature on one task, or over all tasks that are not only watched.
+
+    Attributes:
+        variant: its name.
+        temperature: sampling temperature, None if unknown.
+        demand: what must hold.
+        status: what it came to.
+        reasons: why, the deciding one first.
+        comparison: the numbers, adjusted for everything that can block; None where nothing pairs.
+        missing_share: share of missing or failed samples, (baseline, variant).
+    """
 
     variant: str
-    temperature: Temperature  # None if unknown
-    demand: Demand  # what must hold
-    status: Ruling  # what it came to
-    reasons: tuple[Reason, ...]  # why, the deciding one first
-    # the numbers, adjusted for everything that can block; None where nothing pairs
+    temperature: Temperature
+    demand: Demand
+    status: Ruling
+    reasons: tuple[Reason, ...]
     comparison: Comparison | None = field(repr=False)
-    missing_share: tuple[float, float]  # share of missing or failed samples, (baseline, variant)
+    missing_share: tuple[float, float]
+
+    @property
+    def task(self) -> str | None:
+        """Name of the task; None for all together."""
+        return self.demand.task
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether a release passes its policy."""
+    """Whether a release passes its policy.
 
-    status: Ruling  # pass, blocked or insufficient
-    alpha: float  # level over everything that can block
-    family: int  # number of hypotheses that can block
+    Attributes:
+        status: pass, blocked or insufficient.
+        alpha: level over everything that can block.
+        family: number of hypotheses that can block.
+        baseline: its name.
+        cases: everything that was judged.
+        reasons: what concerns no single case.
+    """
+
+    status: Ruling
+    alpha: float
+    family: int
     baseline: str
-    cases: tuple[Case, ...]  # everything that was judged
-    reasons: tuple[Reason, ...]  # what concerns no single case
+    cases: tuple[Case, ...]
+    reasons: tuple[Reason, ...]
 
     @property
     def exit_status(self) -> int:

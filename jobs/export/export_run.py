@@ -19,11 +19,17 @@ FILES = ("data/lldeg/*.jsonl", "data/lldeg/*.json", "*/samples_*.jsonl", "*/resu
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export wrote."""
+    """What an export wrote.
 
-    out: str  # the folder
-    files: int  # number of files
-    rows: int  # number of rows of samples in them
+    Attributes:
+        out: the folder.
+        files: number of files.
+        rows: number of rows of samples in them.
+    """
+
+    out: str
+    files: int
+    rows: int
 
 
 def export_run(run: str, target: Target, out: str) -> Exported:

@@ -28,8 +28,7 @@ Columns = Mapping[str, str]  # column by role; a dotted path leads into nested o
 def checked_columns(paths: Mapping[str, object], where: str) -> Columns:
     """The columns that somebody named by role; `where` says in an error who did.
 
-    Raises:
-        UserError: if a role is unknown or missing, or a column is not a name.
+    Raises UserError if a role is unknown or missing, or a column is not a name.
     """
     for role, path in paths.items():
         if role not in ROLES:
@@ -46,8 +45,7 @@ def checked_columns(paths: Mapping[str, object], where: str) -> Columns:
 def parse_columns(given: Sequence[str] | None) -> Columns | None:
     """Read the option --columns, which may be repeated: ROLE=COLUMN, separated by commas.
 
-    Raises:
-        UserError: if it is not of that form, or a role is unknown, missing or named twice.
+    Raises UserError if it is not of that form, or a role is unknown, missing or named twice.
     """
     if not given:
         return None
@@ -58,8 +56,7 @@ def parse_columns(given: Sequence[str] | None) -> Columns | None:
 def columns_beside(path: Path) -> Columns | None:
     """The columns that a file in the folder of the data, or beside a file of them, names; None without one.
 
-    Raises:
-        UserError: if it is not a mapping from role to column.
+    Raises UserError if it is not a mapping from role to column.
     """
     file = (path if path.is_dir() else path.parent) / FILE
     if not file.is_file():

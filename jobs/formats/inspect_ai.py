@@ -170,8 +170,7 @@ def is_log(path: Path) -> bool:
 def header_of(path: Path) -> Header:
     """Everything of a log but its samples: status, eval, plan, results.
 
-    Raises:
-        UserError: if the file is damaged, or is not a log.
+    Raises UserError if the file is damaged, or is not a log.
     """
     header: Header = {}
     if path.suffix == ".eval":
@@ -196,8 +195,7 @@ def header_of(path: Path) -> Header:
 def samples_of(path: Path) -> Iterator[dict[str, Any]]:
     """The samples of a log, one at a time.
 
-    Raises:
-        UserError: if one is damaged.
+    Raises UserError if one is damaged.
     """
     if path.suffix != ".eval":
         with JsonObject(path) as log:

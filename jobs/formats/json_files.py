@@ -33,8 +33,7 @@ MOST_FILES = 200_000  # in a folder that is searched for results
 def read_object(path: Path) -> dict[str, Any]:
     """Read a file that holds one JSON object.
 
-    Raises:
-        UserError: if it cannot be read, or holds something else.
+    Raises UserError if it cannot be read, or holds something else.
     """
     content = read_json(path)
     if not isinstance(content, dict):
@@ -45,8 +44,7 @@ def read_object(path: Path) -> dict[str, Any]:
 def read_yaml(path: Path) -> Any:
     """Read a YAML file that a person wrote.
 
-    Raises:
-        UserError: if it cannot be read, or is no YAML.
+    Raises UserError if it cannot be read, or is no YAML.
     """
     try:
         return yaml.safe_load(read_input(path, LARGEST_YAML))
@@ -57,8 +55,7 @@ def read_yaml(path: Path) -> Any:
 def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The number of each line of JSON Lines and the object in it; empty lines are passed over.
 
-    Raises:
-        UserError: if a line is not a JSON object, or is longer than any sample could be.
+    Raises UserError if a line is not a JSON object, or is longer than any sample could be.
     """
     for number, content in parsed_lines(path):
         if not isinstance(content, dict):
@@ -69,8 +66,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 def parsed_lines(path: Path) -> Iterator[tuple[int, Any]]:
     """The number of each line and the value in it; only a line feed ends a line, empty ones are passed over.
 
-    Raises:
-        UserError: if a line is not valid JSON, or is beyond the limits.
+    Raises UserError if a line is not valid JSON, or is beyond the limits.
     """
     number = 1
     for block in _blocks(path):

@@ -111,8 +111,7 @@ class LogTask(TaskTables):
     def settle(self, names: Mapping[samples.Key, str]) -> None:
         """Name the models, by path and stated name.
 
-        Raises:
-            UserError: if an evaluation holds an item twice.
+        Raises UserError if an evaluation holds an item twice.
         """
         self._model_of = [names[place, model] for place, _, model in self.origins]
         self.models = list(dict.fromkeys(self._model_of))
@@ -237,8 +236,7 @@ class LogTask(TaskTables):
     def order(self) -> Ints:
         """Number of the item at each place when items are sorted: numbers ascending, then texts.
 
-        Raises:
-            UserError: if an identifier does not mean the same document, or the same cluster, everywhere.
+        Raises UserError if an identifier does not mean the same document, or the same cluster, everywhere.
         """
         names = list(self.item_numbers)
         if "doc_hash" in self._conflicts:
@@ -312,8 +310,7 @@ def _codes(texts: Iterable[Hashable] | None, known: dict[Hashable, int], size: i
 def gather(places: Sequence[Sequence[samples.Evaluation]], query: samples.InputQuery) -> dict[str, LogTask]:
     """Read all evaluations of each path: the tasks by name, in order of appearance.
 
-    Raises:
-        UserError: if the reader refuses.
+    Raises UserError if the reader refuses.
     """
     tasks: dict[str, LogTask] = {}
     numbered = ((place, one) for place, evaluations in enumerate(places) for one in evaluations)

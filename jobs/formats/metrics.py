@@ -51,8 +51,7 @@ def requested(task: str, group: str | None, given: Mapping[str, T]) -> T | None:
 def resolve_metric(task: str, wanted: str, available: Sequence[str]) -> str:
     """Turn "metric,filter", or only "metric" where one filter has it, into a key of those that a task has.
 
-    Raises:
-        UserError: if there is no such metric, or several filters have it.
+    Raises UserError if there is no such metric, or several filters have it.
     """
     if wanted in available:
         return wanted
@@ -93,8 +92,7 @@ PERCENT: Bounds = (0.0, 100.0)
 def parse_range(text: str, where: str) -> Bounds:
     """Read a range: "0..10", or "none" for scores without one.
 
-    Raises:
-        UserError: if it is neither, in a sentence that begins with `where`.
+    Raises UserError if it is neither, in a sentence that begins with `where`.
     """
     if text.strip().lower() == "none":
         return UNBOUNDED
@@ -187,8 +185,7 @@ def known_direction(name: str) -> bool:
 def parse_assignments(option: str, given: Sequence[str], form: str = "KEY=VALUE") -> dict[str, str]:
     """Turn ["a=b", …] into {a: b}.
 
-    Raises:
-        UserError: if one has no "=", an empty side, or a key twice; it names the option.
+    Raises UserError if one has no "=", an empty side, or a key twice; it names the option.
     """
     pairs = [[side.strip() for side in text.partition("=")] for text in given]
     for text, (key, _, value) in zip(given, pairs, strict=True):
@@ -203,8 +200,7 @@ def parse_assignments(option: str, given: Sequence[str], form: str = "KEY=VALUE"
 def read_metrics(path: Path | None) -> dict[str, str]:
     """Read {task: metric} from a JSON file.
 
-    Raises:
-        UserError: if it is not such a file.
+    Raises UserError if it is not such a file.
     """
     if path is None:
         return {}

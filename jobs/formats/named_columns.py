@@ -154,8 +154,7 @@ class ColumnReader:
     def batches(self, rows: Rows) -> Iterator[SampleBatch]:
         """The samples in some rows, by model and task.
 
-        Raises:
-            UserError: if a row lacks a value that it needs, or has one that cannot be used.
+        Raises UserError if a row lacks a value that it needs, or has one that cannot be used.
         """
         self._first = self._first or rows[1][0]
         for path, wanted in (self._query.where or {}).items():
@@ -176,8 +175,7 @@ class ColumnReader:
     def finish(self) -> None:
         """Check what only the whole file tells.
 
-        Raises:
-            UserError: if no row has a column that was named, or few items occur more than once.
+        Raises UserError if no row has a column that was named, or few items occur more than once.
         """
         if self._first is None:
             raise UserError(f"{self._file} contains no rows.")

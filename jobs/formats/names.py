@@ -106,8 +106,7 @@ def newest(places: Sequence[Sequence[Evaluation]]) -> tuple[list[list[Evaluation
 def refuse_mixtures(places: Sequence[Sequence[Evaluation]], tasks: Tasks, names: Mapping[Key, str]) -> None:
     """Refuse evaluations that are named the same model and are not reruns of each other.
 
-    Raises:
-        UserError: if the settings of two differ; it names both and what differs.
+    Raises UserError if the settings of two differ; it names both and what differs.
     """
     evaluations = [evaluation for place in places for evaluation in place]
     by_model: dict[str, set[int]] = {}

@@ -62,8 +62,7 @@ class RunFiles:
     def open(location: str) -> "RunFiles":
         """Open a run directory.
 
-        Raises:
-            UserError: if it is not a run directory, or its manifest or sweep cannot be read.
+        Raises UserError if it is not a run directory, or its manifest or sweep cannot be read.
         """
         store = RunStore(location)
         manifest = store.read_manifest()
@@ -101,8 +100,7 @@ class RunFiles:
     def items(self, task: str, columns: list[str]) -> pa.Table:
         """Columns of the item table of a task.
 
-        Raises:
-            UserError: if it is missing or unreadable.
+        Raises UserError if it is missing or unreadable.
         """
         try:
             return self.store.read_items(task, columns)
@@ -182,8 +180,7 @@ def read_files(
 
     What chooses columns gets path and footer of a file.
 
-    Raises:
-        OSError: if the storage fails.
+    Raises OSError if the storage fails.
     """
     at_once = readers(run.store.filesystem)
     with ThreadPoolExecutor(at_once) as pool:
@@ -197,8 +194,7 @@ def read_files(
 def refuse_damaged(files: Sequence[str]) -> None:
     """End where an answer that is left out would be taken for one that never was.
 
-    Raises:
-        UserError: if there are damaged files; it names them.
+    Raises UserError if there are damaged files; it names them.
     """
     if files:
         raise UserError(

@@ -158,8 +158,7 @@ def open_runs(locations: Sequence[str], metrics: Mapping[str, str], *, are_rerun
 
     With `are_reruns` reruns are laid beside each other, instead of models being compared.
 
-    Raises:
-        UserError: if a run is not readable, contradicts another, or a metric is of no task.
+    Raises UserError if a run is not readable, contradicts another, or a metric is of no task.
     """
     runs = tuple(RunFiles.open(location) for location in locations)
     models = tuple(dict.fromkeys(model for run in runs for model in run.models))

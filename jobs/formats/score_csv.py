@@ -157,8 +157,7 @@ class ScoreTable:
     def batch(self, model: str | None, task: str, query: InputQuery) -> SampleBatch:
         """All rows, as samples of one model and task.
 
-        Raises:
-            UserError: if a column contradicts itself or cannot be read, or rows may be other experiments.
+        Raises UserError if a column contradicts itself or cannot be read, or rows may be other experiments.
         """
         items, cluster = self._texts[ITEM].tolist(), query.cluster_column
         columns: dict[str, Sequence[object]] = {"cluster": self._labels(cluster)} if cluster else {}

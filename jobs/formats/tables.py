@@ -38,8 +38,7 @@ class Items:
     def positions(self, items: Ints, label: str) -> Ints:
         """Place in the list of each item, at least one, given by their numbers.
 
-        Raises:
-            UserError: if an item is not in the list; `label` says whose answers they are.
+        Raises UserError if an item is not in the list; `label` says whose answers they are.
         """
         first, last = int(self.numbers[0]), int(self.numbers[-1])
         if last - first + 1 == len(self.numbers) and first <= items.min() and items.max() <= last:
@@ -83,16 +82,14 @@ class TaskTables(ABC):
 
         The user asks for `metrics` by task, group or pattern; what is to be said about it goes to `notices`.
 
-        Raises:
-            UserError: if the metric asked for is not there, or the models have none in common.
+        Raises UserError if the metric asked for is not there, or the models have none in common.
         """
 
     @abstractmethod
     def stated(self, metric: str) -> Stated:
         """What the input says about the scores by a metric.
 
-        Raises:
-            UserError: if the data contradict each other.
+        Raises UserError if the data contradict each other.
         """
 
     @abstractmethod

@@ -40,8 +40,7 @@ Imported = tuple[TaskEntry, pa.Table, dict[str, pa.Table]]
 def as_runs(paths: Sequence[str], query: InputQuery) -> Iterator[list[str]]:
     """Runs as they are; results of other tools as one run directory that is removed in the end.
 
-    Raises:
-        UserError: if a path cannot be read.
+    Raises UserError if a path cannot be read.
     """
     if any(map(runs_in, paths)):
         yield list(paths)
@@ -75,8 +74,7 @@ def write_run(out: str, models: Sequence[str], tasks: Sequence[LogTask]) -> int:
     Returns:
         The number of samples.
 
-    Raises:
-        UserError: if there is a run already, or samples, or the folder cannot be written to.
+    Raises UserError if there is a run already, or samples, or the folder cannot be written to.
     """
     store, name = RunStore(out), out.rstrip("/").rpartition("/")[2]
 

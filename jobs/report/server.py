@@ -46,8 +46,7 @@ class CachedRun:
     def analyze(self) -> tuple[dict[str, Any], Texts, Callable[..., Flips]]:
         """The page but the flips, prompts and answers, and a search of all flips, in the run's current state.
 
-        Raises:
-            UserError: if it cannot be read or compared.
+        Raises UserError if it cannot be read or compared.
         """
         with self._lock:
             run = RunFiles.open(self.location)

@@ -133,8 +133,7 @@ class RerunMeans:
 def score_set(tables: Tables, query: InputQuery) -> ScoreSet:
     """Average the reruns and lay the models of each task side by side, by the metrics and clusters asked for.
 
-    Raises:
-        UserError: if an answer cannot be tested, items contradict each other, or nothing can be tested.
+    Raises UserError if an answer cannot be tested, items contradict each other, or nothing can be tested.
     """
     notices, refused = list(tables.notices), list[Notice]()
     scored: list[TaskTable] = []
@@ -170,8 +169,7 @@ def score_set(tables: Tables, query: InputQuery) -> ScoreSet:
 def task_info(task: TaskTables, metrics: Mapping[str, str], notices: list[Notice]) -> TaskInfo | None:
     """The task with the metric under test; None, with a notice of why, if none is a number per sample.
 
-    Raises:
-        UserError: if the metric asked for is not there, or the data contradict each other.
+    Raises UserError if the metric asked for is not there, or the data contradict each other.
     """
     metric = task.metric(metrics, notices)
     if metric is None:

@@ -27,8 +27,7 @@ from stats.arrays import Ints
 def read_scores(paths: Sequence[str], query: InputQuery = PLAIN, scales: ScaleOptions = AS_READ) -> ScoreSet:
     """Read scores averaged over reruns, settle direction and range of every task, and link what tasks share.
 
-    Raises:
-        UserError: if a path cannot be read, formats are mixed, the reader refuses, or a scale is unknown.
+    Raises UserError if a path cannot be read, formats are mixed, the reader refuses, or a scale is unknown.
     """
     return linked(read_unlinked(paths, query, scales))
 

@@ -31,8 +31,7 @@ class ScaleOptions:
     def direction(self, task: str, group: str | None) -> bool | None:
         """Whether higher is better, as far as the user says.
 
-        Raises:
-            UserError: if both options name the task.
+        Raises UserError if both options name the task.
         """
         named = {True: dict.fromkeys(self.higher, ""), False: dict.fromkeys(self.lower, "")}
         said = [up for up, names in named.items() if requested(task, group, names) is not None]
@@ -67,8 +66,7 @@ def scale_options(
     Returns:
         The margin as a share of the range, None if none is given, and everything else.
 
-    Raises:
-        UserError: if an option cannot be read, or two margins are for the same.
+    Raises UserError if an option cannot be read, or two margins are for the same.
     """
     shares = [_positive(text, text) for text in margins or () if "=" not in text]
     pairs = [text.rpartition("=") for text in margins or () if "=" in text]

@@ -182,8 +182,7 @@ def _rounded(number: float) -> str:
 def given_flip_rate(rate: float | None) -> tuple[RateOf, str]:
     """The same flip rate for all tasks, None for the assumed one, and where it comes from, for a sentence.
 
-    Raises:
-        UserError: if it is not between 0 and 1.
+    Raises UserError if it is not between 0 and 1.
     """
     if rate is None:
         assumed = f"assuming that {ASSUMED_FLIP_RATE:.0%} of the answers flip"
@@ -198,8 +197,7 @@ def measured_flip_rates(location: str) -> tuple[RateOf, str]:
 
     A temperature that was not run has the largest rate at any other, an unknown task the mean of all tasks.
 
-    Raises:
-        UserError: if it is not a run, or nothing flips in it.
+    Raises UserError if it is not a run, or nothing flips in it.
     """
     report = summarize(read_reruns([location]))
     own = [cell for cell in report["cells"] if cell["variant"] == report["cells"][0]["variant"]]

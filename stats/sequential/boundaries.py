@@ -69,8 +69,7 @@ class Spending:
 def parse_spending(name: str) -> Spending:
     """Read the name of a spending function: "obf", or "hsd" followed by γ, such as "hsd-4".
 
-    Raises:
-        ValueError: if it is neither.
+    Raises ValueError if it is neither.
     """
     if name == OBRIEN_FLEMING:
         return Spending(None)
@@ -90,8 +89,7 @@ DEGRADED, CERTIFIED = Spending(-2.0), Spending(-4.0)
 class Stopping:
     """When a variant is stopped early.
 
-    Raises:
-        ValueError: if there are no looks.
+    Raises ValueError if there are no looks.
     """
 
     looks: int = 10  # K, equally spaced

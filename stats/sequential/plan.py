@@ -24,8 +24,7 @@ from stats.tasks.combinations import Combine
 class PlannedTask:
     """One task, its items in the order in which they are asked.
 
-    Raises:
-        ValueError: if there are no items, or not as many labels as items.
+    Raises ValueError if there are no items, or not as many labels as items.
     """
 
     task: str
@@ -52,8 +51,7 @@ class PlannedTask:
 class SequentialPlan:
     """What decides a sweep with early stopping, apart from the scores.
 
-    Raises:
-        ValueError: if tasks or comparisons are missing or named twice, or a number is out of range.
+    Raises ValueError if tasks or comparisons are missing or named twice, or a number is out of range.
     """
 
     tasks: tuple[PlannedTask, ...]  # the tasks of all comparisons
@@ -81,8 +79,7 @@ class SequentialPlan:
     def of(self, comparison: Hashable) -> "SequentialPlan":
         """The plan of one comparison, with its own tasks only.
 
-        Raises:
-            KeyError: if the comparison was not planned.
+        Raises KeyError if the comparison was not planned.
         """
         if comparison not in self.comparisons:
             raise KeyError(comparison)

@@ -248,8 +248,7 @@ def stopped_notes(runs: Sequence[RunFiles]) -> list[str]:
     Returns:
         One sentence per run whose decisions left samples out: which comparisons were stopped, and where.
 
-    Raises:
-        UserError: if a run contradicts its plan.
+    Raises UserError if a run contradicts its plan.
     """
     notes = []
     for run in runs:
