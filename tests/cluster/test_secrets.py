@@ -1,5 +1,7 @@
 """What a sweep keeps to itself: tokens, its ports, its configuration's claim to run code."""
 
+from contextlib import suppress
+
 import psutil
 import pytest
 from standin.command import finish, wait_for
@@ -36,12 +38,11 @@ def sweep(command, folder):
     (folder / "hold").touch()
     process = command.start("submit", path, "--run-dir", folder / "run", cwd=folder)
     wait_for(lambda: read_words(folder / "pids"), process)
-    listening = [
-        connection.laddr.ip
-        for one in command.alive()
-        for connection in one.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN
-    ]
+    connections = []
+    for one in command.alive():
+        with suppress(psutil.NoSuchProcess):  # some of Ray's end at any time
+            connections += one.net_connections("tcp")
+    listening = [one.laddr.ip for one in connections if one.status == psutil.CONN_LISTEN]
     (folder / "hold").unlink()
     return listening, finish(process)
 

@@ -204,6 +204,8 @@ def main(address, *libraries):
     gc.freeze()
     Path(f"{address}.new").rename(address)
     request, files = serve(listener)
+    listener.close()
+    gc.collect()  # a selector is a cycle: collected later, it would close files whose numbers were given anew
     become(request, files)
     words = request["words"]
     run(set_up_worker(words) if words[0].endswith("/setup_worker.py") else words)
