@@ -35,7 +35,7 @@ test: $(VENV)/.dev  ## run all tests, those on the real model included
 	$(PARALLEL) -n 4 -m "ray or model" || status=1; \
 	exit $$status
 
-test-fast: $(VENV)/.dev  ## run the tests that need neither Ray nor servers nor models, in a minute
+test-fast: $(VENV)/.dev  ## run the tests that need neither Ray nor servers nor models, and are not slow
 	@$(PARALLEL) -n logical -m "not ray and not model and not slow" --ignore tests/cluster --ignore tests/model
 
 lint: $(VENV)/.dev docs  ## check style, format, types and the documentation

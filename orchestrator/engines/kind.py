@@ -13,10 +13,8 @@ from orchestrator.engines.base import COMMITS, Engine, EngineOptionError, Engine
 from orchestrator.hardware import Hardware, Obstacle
 
 TOKENIZER = "tokenizer"
-PARALLEL_SIZES = (
-    *("tensor_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size", "tp_size"),
-)
-"""Options whose product is the number of workers of one engine, by the names of vLLM and SGLang."""
+# Options whose product is the number of workers of one engine, by the names of vLLM and SGLang
+PARALLEL_SIZES = "tensor_parallel_size", "pipeline_parallel_size", "prefill_context_parallel_size", "tp_size"
 
 
 class Repository(NamedTuple):
