@@ -6,7 +6,7 @@ from dataclasses import replace
 from jobs.analysis.compare import Analysis, analyze_scores
 from jobs.analysis.judge import decide_release
 from jobs.analysis.request import AnalyzeRequest
-from jobs.analysis.sequential.monitor import stops_early
+from jobs.analysis.sequential.run_monitor import stops_early
 from jobs.analysis.sequential.verdicts import analyze_by_looks
 from jobs.scores.read import read_scores
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from jobs.analysis.compare import INCOMPLETE, Analysis, VariantResult
 from jobs.analysis.policy import Case, Decision, Demand, Mistake, Policy, PolicyError, Reason, Rule, Ruling
-from jobs.analysis.sequential.monitor import stops_early
+from jobs.analysis.sequential.run_monitor import stops_early
 from jobs.formats.metrics import unused_requests
 from jobs.formats.notices import NoticeCode, some
 from jobs.scores.score_set import TaskInfo, TaskTable

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.analysis.sequential.monitor import stopped_notes
+from jobs.analysis.sequential.run_monitor import stopped_notes
 from jobs.commands.options import Columns, Metric, Out
 from jobs.formats.columns import parse_columns
 from jobs.formats.metrics import parse_assignments, read_metrics

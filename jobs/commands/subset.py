@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 from typer import Argument, Option
 
-from jobs.analysis.sequential.monitor import stopped_notes
+from jobs.analysis.sequential.run_monitor import stopped_notes
 from jobs.commands.flips import default_folder
 from jobs.commands.options import Columns
 from jobs.formats.columns import parse_columns

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.analysis.sequential import monitor
+from jobs.analysis.sequential.run_monitor import stopping_of
 from jobs.reruns.summary import Entry, summarize
 from jobs.scores.read import read_reruns
 from jobs.submit import run_sweep
@@ -297,7 +297,7 @@ def expected_shares(plan: Plan, designs: Designs) -> dict[float, list[float]]:
         return {}
     at_level = [replace(whole, alpha=entry["alpha"]) for _, whole in designs.values()]
     assumed = min(ASSUMED_DROP, *(design.largest_drop for design in at_level))
-    stopping, comparisons = monitor.stopping_of(entry), len(entry["comparisons"])
+    stopping, comparisons = stopping_of(entry), len(entry["comparisons"])
     return {
         drop: [expected_course(d, drop, stopping, entry["margin"], comparisons)[2] for d in at_level]
         for drop in (assumed, 0.0)

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 from rich.console import Console
 
-from jobs.analysis.sequential.stopping import SequentialPolicy
+from jobs.analysis.sequential.early_stopping import EarlyStopping
 from jobs.exit_status import end_if_signalled, interruption
 from jobs.formats.run_files import Footers, RunFiles
 from jobs.submit.progress import show_progress
@@ -116,7 +116,7 @@ def early_stopping(plan: Plan, warn: Callable[[str], None], *, record: bool = Tr
     if (entry := plan.manifest.get("stopping")) is None:
         return StoppingPolicy()
     finish = bool(entry.get("finished"))
-    return SequentialPolicy(plan.sweep.store.url, warn, finish=finish, record=record)
+    return EarlyStopping(plan.sweep.store.url, warn, finish=finish, record=record)
 
 
 def refuse_refused(plan: Plan, progress: SweepProgress) -> None:

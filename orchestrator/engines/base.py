@@ -80,7 +80,7 @@ class EngineSpec:
     template_arguments: dict[str, Any] = field(default_factory=dict)  # if the engine applies the template
 
     @property
-    def env(self) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """Environment variables of the replica."""
         return dict(self.options.get(ENV, {}))
 

@@ -204,8 +204,8 @@ class Dispatcher:
     def _report(self, block: Block, scores: ReportedScores | None) -> None:
         if scores is None:
             return
-        self._stopping.report(block.variant, block.task, scores)
-        for variant, looks in self._stopping.standing().items():
+        self._stopping.take_scores(block.variant, block.task, scores)
+        for variant, looks in self._stopping.last_looks().items():
             counts = self._progress.variants[variant]
             for look in set(looks) - set(counts.looks):
                 self._log({"event": "look", "variant": variant, **look.model_dump(mode="json")})

@@ -42,7 +42,7 @@ def execute(
     sweep, policy = plan.sweep, stopping or StoppingPolicy()
     for variant, counts in progress.variants.items():  # what earlier submits have decided
         cells = plan.cells_of(variant)
-        counts.looks = policy.standing().get(variant, ())
+        counts.looks = policy.last_looks().get(variant, ())
         counts.not_needed = sum(cell.owed for cell in cells) - still_needed(cells, policy)
     if not progress.owed:
         with suppress(OSError):

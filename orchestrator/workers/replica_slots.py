@@ -155,7 +155,7 @@ class ReplicaSlot:
         self.work, self.variant = work, work.job.variant.name
         self.progress = ReplicaProgress(number=number, variant=self.variant)
         self.place = place = Placement(work.next_place)
-        python, variables = work.job.variant.python, work.job.variant.env  # read when libraries are imported
+        python, variables = work.job.variant.python, work.job.variant.environment
         environment: dict[str, Any] = {} if python is None else {"py_executable": quote(python)}
         environment |= {"env_vars": variables} if variables else {}
         shared = {"runtime_env": environment} if environment else {}

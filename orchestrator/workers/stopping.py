@@ -62,7 +62,7 @@ class StoppingPolicy:
         """The "metric,filter" whose scores it wants to see, by task; empty if it wants none."""
         return {}
 
-    def report(self, variant: str, task: str, scores: ReportedScores) -> None:
+    def take_scores(self, variant: str, task: str, scores: ReportedScores) -> None:
         """Take note of samples that have been written, in any order of blocks.
 
         Those of an earlier submit are not reported; a policy that needs them reads the run directory.
@@ -75,7 +75,7 @@ class StoppingPolicy:
         """What comes next; asked often, so the answer should be at hand. `STOP` is final."""
         return Next.CONTINUE
 
-    def standing(self) -> Mapping[str, tuple[Standing, ...]]:
+    def last_looks(self) -> Mapping[str, tuple[Standing, ...]]:
         """The last look of every comparison that had one, by variant; asked after each report."""
         return {}
 

@@ -62,7 +62,6 @@ class HolmDecision:
     verdict: Verdict  # degraded, certified, or inconclusive after the last look
     look: int  # round in which it was decided
     place: int  # number of the level that was then in force, 0 for the lowest
-    settled: bool  # False while the looks of comparisons that lag behind could still move the look forward
 
 
 class _ComparisonPath:
@@ -173,7 +172,6 @@ class _ComparisonPath:
             p_noninferior = self._certificate.stagewise_p(last, at_last, few_flips=few)
         return Course(
             verdict=decision.verdict if decision else None,
-            settled=decision.settled if decision else False,
             looks=tuple(self._look(number, at) for number, at in enumerate(in_force, 1)),
             share_used=plan.share(last),
             stopped=decision is not None and last < plan.stopping.looks,
@@ -221,9 +219,6 @@ class Course:
 
     # degraded, certified or, after the last look, inconclusive; None as long as it continues
     verdict: Verdict | None
-    # whether the look is final, too; False while comparisons that lag behind could still move it forward.
-    # The verdict is final in any case.
-    settled: bool
     looks: tuple[Look, ...]  # those taken until the decision
     share_used: float  # of the planned items, at the decision or so far
     stopped: bool  # whether it was decided before the last look
@@ -321,19 +316,18 @@ def holm_rounds(
         found = _reject(tests, reached, rejected, look, top)
         possible |= rejected | (set(undecided) - set(reached))
         _reject(tests, reached, possible, look, top)
-        settled = possible == rejected
         for name, place in found.items():
-            decided[name] = HolmDecision(Verdict.DEGRADED, look, place, settled)
+            decided[name] = HolmDecision(Verdict.DEGRADED, look, place)
         places.append(min(len(rejected), top))
         for name in reached:
             if name not in found and 0 < tests[name].certified <= look:
                 if name in possible:
                     waiting.add(name)
                 else:
-                    decided[name] = HolmDecision(Verdict.CERTIFIED, look, places[-1], settled)
+                    decided[name] = HolmDecision(Verdict.CERTIFIED, look, places[-1])
     for name, test in tests.items():
         if name not in decided and name not in possible and test.taken >= looks:
-            decided[name] = HolmDecision(Verdict.INCONCLUSIVE, looks, places[-1], settled)
+            decided[name] = HolmDecision(Verdict.INCONCLUSIVE, looks, places[-1])
     return decided, places
 
 

@@ -11,7 +11,7 @@ from standin.sequential_runs import BASE, a_sweep, make_stopped_run, write_sampl
 
 from jobs.analysis.analyze import analyze
 from jobs.analysis.request import AnalyzeRequest
-from jobs.analysis.sequential.stopping import SequentialPolicy
+from jobs.analysis.sequential.early_stopping import EarlyStopping
 from orchestrator.errors import UserError
 from orchestrator.rundir.store import read_whole
 from orchestrator.workers.stopping import NO_SEED, SCORES
@@ -53,13 +53,13 @@ def submit(run, scores):
         if read_whole(LocalFileSystem(), str(path)) is None:
             path.unlink()
     said = []
-    policy = SequentialPolicy(str(run), said.append)
+    policy = EarlyStopping(str(run), said.append)
     for model, t in KEYS:
         values = scores[model, t]["sums"][0]
         items = np.arange(ITEMS, dtype=np.int32)
         seeds = np.full(ITEMS, NO_SEED, np.int32)
         columns = items, np.full(ITEMS, t), seeds, values
-        policy.report(model, "sums", np.rec.fromarrays(columns, dtype=SCORES))
+        policy.take_scores(model, "sums", np.rec.fromarrays(columns, dtype=SCORES))
     kept = {name: (run / name).read_bytes() for name in ("manifest.json", "sweep.yaml")}
     order = {"sums": item_order([digest(f"sums{i}") for i in range(ITEMS)])}
     write_samples(run, scores, None, order, dict.fromkeys(KEYS, 1.0))
@@ -239,13 +239,13 @@ def test_a_dry_run_leaves_the_ledger_alone(run, bad):
     submit(run, bad)
     delete_every_block(run)
     before = (run / "looks.jsonl").read_bytes()
-    SequentialPolicy(str(run), pytest.fail, record=False)
+    EarlyStopping(str(run), pytest.fail, record=False)
     assert (run / "looks.jsonl").read_bytes() == before
 
 
 def test_a_sweep_killed_before_its_first_look_has_not_drawn_twice(run, bad):
     """Answers that no look has used may be missing and asked for whenever it suits."""
-    SequentialPolicy(str(run), pytest.fail)
+    EarlyStopping(str(run), pytest.fail)
     begun = {name: (run / name).read_bytes() for name in ("looks.jsonl", "looks.json")}
     submit(run, bad)
     delete_every_block(run)

@@ -23,7 +23,7 @@ class StopAfter(StoppingPolicy):
         self._stops, self._count = (variant, temperature), count
         self.seen = defaultdict(list)
 
-    def report(self, variant, task, scores):
+    def take_scores(self, variant, task, scores):
         for item, temperature, seed, score in scores.tolist():
             self.seen[variant, temperature].append((item, seed, score))
 
@@ -40,7 +40,7 @@ class Lead(StoppingPolicy):
     def __init__(self, baseline, count):
         self.baseline, self.count, self.order = baseline, count, []
 
-    def report(self, variant, task, scores):
+    def take_scores(self, variant, task, scores):
         self.order.append(variant)
 
     def next_for(self, variant, temperature):

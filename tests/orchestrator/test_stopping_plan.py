@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from standin.files import CHOOSE, GENERATE, choices, questions, write_sweep, write_task
 
-from jobs.analysis.sequential.monitor import RunMonitor
+from jobs.analysis.sequential.run_monitor import RunMonitor
 from jobs.formats.run_files import RunFiles
 from orchestrator.errors import UserError
 from orchestrator.sweep.blocks import in_order_of_work

@@ -68,15 +68,13 @@ def test_without_certificates_the_rejections_are_those_of_holm(sweep):
 @settings(max_examples=300)
 @given(SWEEPS, st.data())
 def test_a_verdict_given_early_is_the_one_given_at_the_end(sweep, data):
-    """Whatever is known of the others: verdicts stay, looks move forward at most, settled ones not at all."""
+    """Whatever is known of the others: verdicts stay, and looks move forward at most."""
     taken = [data.draw(st.integers(0, LOOKS)) for _ in sweep]
     early, _ = holm_rounds(seen(sweep, taken), LOOKS)
     late, _ = holm_rounds(seen(sweep, [LOOKS] * len(sweep)), LOOKS)
     for name, end in early.items():
         assert late[name].verdict is end.verdict
         assert late[name].look <= end.look <= taken[int(name)]
-        if end.settled:
-            assert late[name] == end
 
 
 @settings(max_examples=200)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jobs.analysis.sequential.monitor import Place
+from jobs.analysis.sequential.run_monitor import Place
 from jobs.formats.notices import Notice, NoticeCode, some
 from jobs.formats.run_files import RunFiles
 from orchestrator.rundir.schema import LARGEST_NUMBER

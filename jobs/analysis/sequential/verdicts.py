@@ -15,7 +15,7 @@ from jobs.analysis import compare
 from jobs.analysis.pairing import SIDES, Pairing, pair_up
 from jobs.analysis.request import AnalyzeRequest
 from jobs.analysis.sequential.ledger import note_looks
-from jobs.analysis.sequential.monitor import Place, RunMonitor, follow
+from jobs.analysis.sequential.run_monitor import Place, RunMonitor, follow
 from jobs.formats.notices import Notice, NoticeCode, once, some
 from jobs.formats.run_files import RunFiles
 from jobs.formats.samples import Temperature

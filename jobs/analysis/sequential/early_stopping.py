@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from jobs.analysis.sequential import ledger as records
-from jobs.analysis.sequential.monitor import RunMonitor
+from jobs.analysis.sequential.run_monitor import RunMonitor
 from jobs.formats.run_files import RunFiles
 from orchestrator.rundir.progress import Standing
 from orchestrator.rundir.store import LOOKS
@@ -12,7 +12,7 @@ from orchestrator.workers.stopping import Next, ReportedScores, StoppingPolicy
 from stats.arrays import EvidenceError
 
 
-class SequentialPolicy(StoppingPolicy):
+class EarlyStopping(StoppingPolicy):
     """Stops a variant at a temperature once its comparison is decided, and the baseline once all have ended.
 
     Its decisions depend on the plan and the scores alone, never on the order or the portions in which they
@@ -50,7 +50,7 @@ class SequentialPolicy(StoppingPolicy):
         """Those of the plan."""
         return {table.info.name: table.info.metric for table in self._monitor.tasks}
 
-    def report(self, variant: str, task: str, scores: ReportedScores) -> None:
+    def take_scores(self, variant: str, task: str, scores: ReportedScores) -> None:
         """Take note of scores, and take the looks that they make possible."""
         if not self._failed:
             self._monitor.add(variant, task, scores)
@@ -85,16 +85,16 @@ class SequentialPolicy(StoppingPolicy):
         is_ahead = self._monitor.looks_of(variant, temperature) >= lead
         return Next.WAIT if is_ahead and lead < self._monitor.plan.stopping.looks else Next.CONTINUE
 
-    def standing(self) -> Mapping[str, tuple[Standing, ...]]:
+    def last_looks(self) -> Mapping[str, tuple[Standing, ...]]:
         """The last look of every comparison that had one."""
-        return self._standing
+        return self._last_looks
 
     def _note_looks(self) -> None:
         """Which comparisons are decided and where each stands, in memory and on record."""
         courses = self._monitor.courses(tested=False)
         self._decided = {place for place, course in courses.items() if course.verdict is not None}
         self._note_stops()
-        self._standing: dict[str, tuple[Standing, ...]] = {}
+        self._last_looks: dict[str, tuple[Standing, ...]] = {}
         for (variant, temperature), course in courses.items():
             if course.looks:
                 last = course.looks[-1]
@@ -108,7 +108,7 @@ class SequentialPolicy(StoppingPolicy):
                     certified_boundary=last.certified_boundary,
                     verdict=course.verdict.value if course.verdict else None,
                 )
-                self._standing[variant] = (*self._standing.get(variant, ()), standing)
+                self._last_looks[variant] = (*self._last_looks.get(variant, ()), standing)
         if self._record:
             with suppress(OSError):  # the samples decide; all of it is written again at the next look
                 self._ledger.add(records.looks_of(courses, self._monitor.digests))
