@@ -206,7 +206,7 @@ class JsonObject:
             yield key
 
     def value(self) -> Any:
-        """The next value."""
+        """The value that the JSON text goes on with."""
         self._peek()
         while True:
             if problem := json_problem(self._text):

@@ -21,7 +21,7 @@ from jobs.formats.samples import Evaluation, InputFormat, InputQuery
 from jobs.formats.tables import Tables
 from orchestrator.errors import UserError
 from orchestrator.input_files import read_json
-from orchestrator.rundir.whole_files import exists
+from orchestrator.rundir.location import exists
 
 FORMATS = (
     "run_tables",

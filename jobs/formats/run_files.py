@@ -21,10 +21,10 @@ from orchestrator.engines.base import CUT
 from orchestrator.errors import AnswerWithheldError, UserError
 from orchestrator.rundir import schema
 from orchestrator.rundir.identity import differences
+from orchestrator.rundir.location import subfolders
 from orchestrator.rundir.manifest import software_of
 from orchestrator.rundir.progress import read_status
 from orchestrator.rundir.store import RunStore, open_whole, read_whole, readers
-from orchestrator.rundir.whole_files import subfolders
 
 YAML = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """The quick one where PyYAML has it: 100,000 seeds are as many lines."""

@@ -52,7 +52,7 @@ class Subset(BaseModel):
     chosen_by: ChosenBy | None = None  # None for a file that does not say
 
     def text(self) -> str:
-        """The file."""
+        """What the file holds, as JSON."""
         origin = {} if self.chosen_by is None else {CHOSEN_BY: self.chosen_by.model_dump(mode="json")}
         return json.dumps({**self.items, **origin}, ensure_ascii=False) + "\n"
 

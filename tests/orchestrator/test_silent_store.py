@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from orchestrator.errors import UserError
-from orchestrator.rundir import whole_files
+from orchestrator.rundir import location
 
 pytestmark = pytest.mark.ray
 
@@ -26,8 +26,8 @@ def silent():
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch):
     """Half a second in place of half a minute, and credentials that are not asked for."""
-    monkeypatch.setattr(whole_files, "SECONDS_TO_ANSWER", 0.5)
-    monkeypatch.setattr(whole_files, "S3_ATTEMPTS", 1)
+    monkeypatch.setattr(location, "SECONDS_TO_ANSWER", 0.5)
+    monkeypatch.setattr(location, "S3_ATTEMPTS", 1)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
 
@@ -45,13 +45,13 @@ def test_a_silent_store_is_named(lldeg, silent, line):
 def test_any_store_is_waited_for_only_so_long(silent, scheme):
     """Whichever library asks it."""
     with pytest.raises(UserError, match="does not answer"):
-        whole_files.open_location(scheme + silent)
+        location.open_location(scheme + silent)
 
 
 def test_only_the_first_answer_is_waited_for(monkeypatch):
     """Later silence is for whoever reads to bear; replicas try again when they have something to write."""
     url = "memory://once/x"
-    whole_files.open_location(url)
-    monkeypatch.setattr(whole_files, "Thread", lambda **_: pytest.fail("asked again"))
-    whole_files.open_location(url)
-    whole_files.open_location("memory://another/x", must_answer=False)
+    location.open_location(url)
+    monkeypatch.setattr(location, "Thread", lambda **_: pytest.fail("asked again"))
+    location.open_location(url)
+    location.open_location("memory://another/x", must_answer=False)
