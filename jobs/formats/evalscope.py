@@ -79,8 +79,8 @@ def _read(file: Path, temperature: object, query: InputQuery) -> Samples:
         samples = [sample | {"rerun": None} for sample in samples]
     main = next((name for sample in samples for name in sample["scores"]), None)
     facts = TaskFacts(file.stem, file.parent.name, temperature, () if main is None else (main,))
-    yield facts, None
-    yield from ((facts, sample) for sample in samples)
+    yield facts
+    yield from samples
 
 
 def _prompt(messages: object) -> object:

@@ -14,6 +14,7 @@ from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Samples, S
 from orchestrator.errors import UserError
 
 ENDING = "_samples.jsonl"
+NEEDED = {"model_id": str, "evaluation_name": str, "sample_id": int | str}
 
 
 def _files(path: str) -> Iterator[Path]:
@@ -36,39 +37,29 @@ def _read(file: Path, query: InputQuery) -> Samples:
     listed = [one for one in (results if isinstance(results, list) else []) if isinstance(one, dict)]
     aggregates = {str(result.get("evaluation_name")): result for result in listed}
     known: dict[tuple[str, str], TaskFacts] = {}
-    for number, row in read_lines(file):
+    for number, row in read_lines(file, "a sample of Every Eval Ever", NEEDED):
         version = version or row.get("schema_version")
         if row.get("schema_version") != version:
             raise UserError(f"Line {number} of {file} has another schema_version than the lines before it.")
-        model, task, item = row.get("model_id"), row.get("evaluation_name"), row.get("sample_id")
-        if not isinstance(model, str) or not isinstance(task, str) or not isinstance(item, (str, int)):
-            raise UserError(
-                f"Line {number} of {file} is not a sample of Every Eval Ever: it lacks model_id, "
-                "evaluation_name or sample_id."
-            )
+        model, task, item = (row[name] for name in NEEDED)
         facts = known.get((model, task))
         if facts is None:
             facts = known[model, task] = _facts(task, model, aggregates.get(task, {}))
+        yield facts
         asked, evaluation, labels = row.get("input") or {}, row.get("evaluation") or {}, row.get("metadata")
-        score = evaluation.get("score")
-        told: dict[str, Any] = {}
-        if query.responses or query.documents:
-            told["response"] = single((row.get("output") or {}).get("raw"))
-        if query.documents:
-            usage = row.get("token_usage") or {}
-            told["target"], told["doc"] = single(asked.get("reference")), {"id": item, "metadata": labels}
-            told |= {"prompt_tokens": usage.get("input_tokens"), "output_tokens": usage.get("output_tokens")}
-        yield (
-            facts,
-            query.sample(
-                item,
-                dict.fromkeys(facts.stated, evaluation.get("is_correct") if score is None else score),
-                labels=labels,
-                prompt=asked.get("formatted") or asked.get("raw"),
-                doc_hash=row.get("sample_hash"),
-                error=row.get("error"),
-                **told,
-            ),
+        score, usage = evaluation.get("score"), row.get("token_usage") or {}
+        yield query.sample(
+            item,
+            dict.fromkeys(facts.stated, evaluation.get("is_correct") if score is None else score),
+            labels=labels,
+            prompt=asked.get("formatted") or asked.get("raw"),
+            doc_hash=row.get("sample_hash"),
+            error=row.get("error"),
+            response=single((row.get("output") or {}).get("raw")),
+            target=single(asked.get("reference")),
+            doc={"id": item, "metadata": labels},
+            prompt_tokens=usage.get("input_tokens"),
+            output_tokens=usage.get("output_tokens"),
         )
 
 

@@ -67,14 +67,13 @@ def _read(folder: Path, facts: TaskFacts, trials: int, query: InputQuery) -> Sam
             if perturbation not in tasks:
                 name = f"{facts.name} [{perturbation}]" if perturbation else facts.name
                 tasks[perturbation] = replace(facts, name=name)
-                yield tasks[perturbation], None
+            yield tasks[perturbation]
             scores: dict[str, object] = {}  # but for statistics about tokens, time and cost
             for stat in (entry.get("stats") or []) if told.get("error") is None else []:
                 metric = (stat.get("name") or {}).get("name")
                 if isinstance(metric, str) and not BOOKKEEPING.match(metric) and stat.get("count"):
                     scores[metric] = stat.get("mean")
-            rerun = trial if trials > 1 else None
-            yield tasks[perturbation], query.sample(item, scores, rerun=rerun, **told)
+            yield query.sample(item, scores, rerun=trial if trials > 1 else None, **told)
 
 
 def _key(instance: object, perturbation: object, entry: Mapping[str, Any]) -> InstanceKey:

@@ -96,30 +96,27 @@ def _read(file: Path, header: Header, query: InputQuery) -> Samples:
         warnings=() if status == "success" else (Notice(NoticeCode.CUT_SHORT, said),),
     )
     has_epochs = ((of_eval.get("config") or {}).get("epochs") or 1) > 1
-    yield facts, None
+    yield facts
     for sample in samples_of(file):
         rerun = int(sample.get("epoch") or 1) if has_epochs else None
         failure, output = sample.get("error"), sample.get("output") or {}
         prompt, usage = _text(sample.get("input"), sample), output.get("usage") or {}
         choice = next(iter(output.get("choices") or []), None) or {}
         answer = output.get("completion") or (choice.get("message") or {}).get("content")
-        yield (
-            facts,
-            query.sample(
-                sample["id"],
-                _scores(sample),
-                rerun=rerun,
-                labels=sample.get("metadata"),
-                prompt_hash=text_hash(as_text([prompt, sample.get("choices")])),
-                prompt=prompt,
-                error=failure.get("message") if isinstance(failure, dict) else failure,
-                response=_text(answer, sample),
-                finish_reason=choice.get("stop_reason"),
-                prompt_tokens=usage.get("input_tokens"),
-                output_tokens=usage.get("output_tokens"),
-                target=sample.get("target"),
-                doc={name: sample[name] for name in ("id", "choices", "metadata") if sample.get(name)},
-            ),
+        yield query.sample(
+            sample["id"],
+            _scores(sample),
+            rerun=rerun,
+            labels=sample.get("metadata"),
+            prompt_hash=text_hash(as_text([prompt, sample.get("choices")])),
+            prompt=prompt,
+            error=failure.get("message") if isinstance(failure, dict) else failure,
+            response=_text(answer, sample),
+            finish_reason=choice.get("stop_reason"),
+            prompt_tokens=usage.get("input_tokens"),
+            output_tokens=usage.get("output_tokens"),
+            target=sample.get("target"),
+            doc={name: sample[name] for name in ("id", "choices", "metadata") if sample.get(name)},
         )
 
 

@@ -3,10 +3,11 @@
 import fnmatch
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from io import TextIOWrapper
 from pathlib import Path
+from types import MappingProxyType, UnionType
 from typing import Any
 
 import yaml
@@ -25,6 +26,7 @@ DECODER = json.JSONDecoder()
 HEAD = 1 << 16
 AT_ONCE = 1 << 20
 BLANK = object()
+NOTHING: Mapping[str, type] = MappingProxyType({})
 SPACE = " \t\n\r"
 LONGEST_TOKEN = 16  # characters of a token that can be cut, but for texts and numbers
 MOST_FILES = 200_000  # in a folder that is searched for results
@@ -52,15 +54,20 @@ def read_yaml(path: Path) -> Any:
         raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}.") from error
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_lines(
+    path: Path, what: str = "a JSON object", needed: Mapping[str, type | UnionType] = NOTHING
+) -> Iterator[tuple[int, dict[str, Any]]]:
     """The number of each line of JSON Lines and the object in it; empty lines are passed over.
 
-    Raises UserError if a line is not a JSON object, or is longer than any sample could be.
+    Raises UserError if a line is not an object, is longer than any sample could be, or is not `what` is read:
+    it lacks what is `needed`, a value of some type under each of some keys.
     """
-    for number, content in parsed_lines(path):
-        if not isinstance(content, dict):
+    for number, row in parsed_lines(path):
+        if not isinstance(row, dict):
             raise UserError(f"Line {number} of {path} is not a JSON object.")
-        yield number, content
+        if not all(name in row and isinstance(row[name], kind) for name, kind in needed.items()):
+            raise UserError(f"Line {number} of {path} is not {what}: it lacks {' or '.join(needed)}.")
+        yield number, row
 
 
 def parsed_lines(path: Path) -> Iterator[tuple[int, Any]]:

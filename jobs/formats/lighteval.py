@@ -70,10 +70,10 @@ def _read(file: Path, facts: TaskFacts, query: InputQuery) -> Samples:
             texts = parquet.schema_arrow.field("model_response").type.field("text").type
             if pa.types.is_null(texts.value_type):
                 facts = replace(facts, temperature=0.0, output_type="multiple_choice", likelihoods=True)
-            yield facts, None
+            yield facts
             ids = Counter(row["doc"]["id"] for row in _rows(parquet, ["doc.id"]))
             for row in _rows(parquet, list(COLUMNS)):
-                yield facts, _sample(row, query, is_repeated=ids[row["doc"]["id"]] > 1)
+                yield _sample(row, query, is_repeated=ids[row["doc"]["id"]] > 1)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file} cannot be read as Parquet: {error}.") from error
 

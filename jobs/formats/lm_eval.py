@@ -9,8 +9,8 @@ reruns of its model, provided that their arguments agree.
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,72 +33,6 @@ NOT_METRICS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ResultSet:
-    """One evaluation of one model."""
-
-    folder: Path  # where its files are
-    date: str  # the stamp in their names
-    samples: dict[str, Path]  # the sample file of each task
-
-    @property
-    def label(self) -> str:
-        """What to call it in a sentence."""
-        return str(self.folder / f"results_{self.date}.json")
-
-    @cached_property
-    def results(self) -> dict[str, Any]:
-        """Content of the results file; empty where there is none."""
-        path = Path(self.label)
-        content = read_json(path) if path.is_file() else {}
-        return content if isinstance(content, dict) else {}
-
-    def facts(self, task: str, metrics: Sequence[str], *, likelihoods: bool) -> TaskFacts:
-        """What the results say about a task with such metrics; the configured ones are preferred."""
-        config: dict[str, Any] = dict(self.results.get("configs", {}).get(task, {}))
-        listed = [entry["metric"] for entry in config.get("metric_list") or [] if "metric" in entry]
-        plain = {metric: metric.split(",", maxsplit=1)[0] for metric in metrics}
-        order = {metric: listed.index(plain[metric]) for metric in metrics if plain[metric] in listed}
-        higher = self.results.get("higher_is_better", {}).get(task, {})
-        stated = {metric: higher.get(name) for metric, name in plain.items()}
-        evaluated = self.results.get("n-samples", {}).get(task, {}).get("effective")
-        groups = self.results.get("group_subtasks", {})
-        return TaskFacts(
-            task,
-            as_text(self.results.get("model_name")),
-            self._temperature(config),
-            preferred=tuple(sorted(metrics, key=lambda metric: order.get(metric, len(listed)))),
-            stated={metric: Stated(None if is_ is None else bool(is_)) for metric, is_ in stated.items()},
-            evaluated=evaluated if isinstance(evaluated, int) else 0,
-            group=next((name for name, members in groups.items() if task in members), None),
-            output_type=config.get("output_type"),
-            likelihoods=likelihoods,
-        )
-
-    def _temperature(self, config: Mapping[str, Any]) -> float | None:
-        """Of a task by its configuration: 0 where nothing is sampled, None where no results file says."""
-        if not config:
-            return None
-        if config.get("output_type") != "generate_until":
-            return 0.0
-        given = self.results.get("config", {}).get("gen_kwargs")
-        if isinstance(given, str):
-            given = dict(part.split("=", 1) for part in given.split(",") if "=" in part)
-        given = given if isinstance(given, Mapping) else {}
-        settings = {**(config.get("generation_kwargs") or {}), **given}
-        is_greedy = str(settings.get("do_sample", True)).lower() == "false"
-        return 0.0 if is_greedy else float(settings.get("temperature", 0.0))
-
-    def arguments(self) -> dict[str, object]:
-        """What must agree between reruns: all that decides an answer, but the seed; empty where unknown."""
-        if not self.results:
-            return {}
-        config, shots = self.results.get("config", {}), self.results.get("n-shot", {})
-        found: dict[str, object] = {name: _without_seed(config.get(name)) for name in COMMON_ARGUMENTS}
-        found |= {name: self.results.get(name) for name in COMMON_SETTINGS}
-        return found | {f"n-shot of {task}": number for task, number in shots.items()}
-
-
 def _sample_files(path: str) -> list[Path]:
     """Sample files at a path: the file itself, those of a results file, or all below a folder; sorted."""
     given = Path(path)
@@ -110,14 +44,17 @@ def _sample_files(path: str) -> list[Path]:
     return sorted(file for file in files if SAMPLES.fullmatch(file.name))
 
 
-def _evaluations(path: str) -> list[Evaluation]:
+def _evaluations(path: str) -> Iterator[Evaluation]:
     """One per result set, the oldest first."""
     grouped: dict[tuple[str, Path], dict[str, Path]] = {}
     for file in _sample_files(path):
         if match := SAMPLES.fullmatch(file.name):
             grouped.setdefault((match["date"], file.parent), {})[match["task"]] = file
-    sets = [ResultSet(folder, date, samples) for (date, folder), samples in sorted(grouped.items())]
-    return [Evaluation(held.label, partial(_read, held), held.arguments()) for held in sets]
+    for (date, folder), files in sorted(grouped.items()):
+        file = folder / f"results_{date}.json"
+        content = read_json(file) if file.is_file() else {}
+        results = content if isinstance(content, dict) else {}
+        yield Evaluation(str(file), partial(_read, results, files), _settings(results))
 
 
 FORMAT = InputFormat(
@@ -130,9 +67,56 @@ FORMAT = InputFormat(
 )
 
 
-def _read(held: ResultSet, query: InputQuery) -> Samples:
-    for task, path in held.samples.items():
-        yield from _samples(held, task, path, query)
+def _settings(results: Mapping[str, Any]) -> dict[str, object]:
+    """What must agree between reruns: all that decides an answer, but the seed; empty where unknown."""
+    if not results:
+        return {}
+    config, shots = results.get("config", {}), results.get("n-shot", {})
+    found: dict[str, object] = {name: _without_seed(config.get(name)) for name in COMMON_ARGUMENTS}
+    found |= {name: results.get(name) for name in COMMON_SETTINGS}
+    return found | {f"n-shot of {task}": number for task, number in shots.items()}
+
+
+def _without_seed(settings: object) -> object:
+    if isinstance(settings, str):
+        return re.sub(r"(^|,)seed=[^,]*", "", settings).strip(",")
+    if isinstance(settings, Mapping):
+        return {key: value for key, value in settings.items() if key != "seed"}
+    return settings
+
+
+def _read(results: Mapping[str, Any], files: Mapping[str, Path], query: InputQuery) -> Samples:
+    """By task, one sample per document: its rows, one per filter, laid together."""
+    for task, path in files.items():
+        samples: dict[int | str, dict[str, Any]] = {}
+        seen: set[tuple[int | str, str]] = set()
+        likelihoods = None
+        for row in _rows(path):
+            doc_id, filter_name = row["doc_id"], row.get("filter") or "none"
+            if (doc_id, filter_name) in seen:
+                raise UserError(f"{path} contains document {doc_id} twice: remove one of the two.")
+            seen.add((doc_id, filter_name))
+            if likelihoods is None:
+                responses = row.get("resps")
+                likelihoods = isinstance(responses, list) and bool(responses) and not _is_text(responses)
+            if doc_id not in samples:
+                samples[doc_id] = _sample(row, query)
+            sample, listed = samples[doc_id], row.get("metrics")
+            names = listed if isinstance(listed, list) else [key for key in row if key not in NOT_METRICS]
+            sample["scores"] |= {f"{name},{filter_name}": row[name] for name in names if name in row}
+            if query.documents:
+                filtered = as_text(single(row.get("filtered_resps")))
+                sample["filtered"] = {**sample.get("filtered", {}), filter_name: filtered}
+        metrics = list(dict.fromkeys(metric for sample in samples.values() for metric in sample["scores"]))
+        facts = _facts(results, task, metrics, likelihoods=bool(likelihoods))
+        if len(samples) < max(facts.evaluated, 1):
+            said = f"{path} contains no samples."
+            if facts.evaluated:
+                found = f"{len(samples)} of the {facts.evaluated} documents that were evaluated"
+                said = f"{path.name} contains only {found}."
+            facts = replace(facts, warnings=(Notice(NoticeCode.CUT_SHORT, said),))
+        yield facts
+        yield from samples.values()
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
@@ -150,37 +134,40 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
             yield row
 
 
-def _samples(held: ResultSet, task: str, path: Path, query: InputQuery) -> Samples:
-    """One sample per document: its rows, one per filter, laid together."""
-    samples: dict[int | str, dict[str, Any]] = {}
-    seen: set[tuple[int | str, str]] = set()
-    likelihoods = None
-    for row in _rows(path):
-        doc_id, filter_name = row["doc_id"], row.get("filter") or "none"
-        if (doc_id, filter_name) in seen:
-            raise UserError(f"{path} contains document {doc_id} twice: remove one of the two.")
-        seen.add((doc_id, filter_name))
-        if likelihoods is None:
-            responses = row.get("resps")
-            likelihoods = isinstance(responses, list) and bool(responses) and not _is_text(responses)
-        if doc_id not in samples:
-            samples[doc_id] = _sample(row, query)
-        sample, listed = samples[doc_id], row.get("metrics")
-        names = listed if isinstance(listed, list) else [key for key in row if key not in NOT_METRICS]
-        sample["scores"] |= {f"{name},{filter_name}": row[name] for name in names if name in row}
-        if query.documents:
-            filtered = as_text(single(row.get("filtered_resps")))
-            sample["filtered"] = {**sample.get("filtered", {}), filter_name: filtered}
-    metrics = list(dict.fromkeys(metric for sample in samples.values() for metric in sample["scores"]))
-    facts = held.facts(task, metrics, likelihoods=bool(likelihoods))
-    if len(samples) < max(facts.evaluated, 1):
-        said = f"{path} contains no samples."
-        if facts.evaluated:
-            found = f"{len(samples)} of the {facts.evaluated} documents that were evaluated"
-            said = f"{path.name} contains only {found}."
-        facts = replace(facts, warnings=(Notice(NoticeCode.CUT_SHORT, said),))
-    yield facts, None
-    yield from ((facts, sample) for sample in samples.values())
+def _facts(results: Mapping[str, Any], task: str, metrics: Sequence[str], *, likelihoods: bool) -> TaskFacts:
+    """What the results say about a task with such metrics; the configured ones are preferred."""
+    config: dict[str, Any] = dict(results.get("configs", {}).get(task, {}))
+    listed = [entry["metric"] for entry in config.get("metric_list") or [] if "metric" in entry]
+    plain = {metric: metric.split(",", maxsplit=1)[0] for metric in metrics}
+    order = {metric: listed.index(plain[metric]) for metric in metrics if plain[metric] in listed}
+    higher = results.get("higher_is_better", {}).get(task, {})
+    stated = {metric: higher.get(name) for metric, name in plain.items()}
+    evaluated = results.get("n-samples", {}).get(task, {}).get("effective")
+    groups = results.get("group_subtasks", {})
+    return TaskFacts(
+        task,
+        as_text(results.get("model_name")),
+        _temperature(config, results.get("config", {}).get("gen_kwargs")),
+        preferred=tuple(sorted(metrics, key=lambda metric: order.get(metric, len(listed)))),
+        stated={metric: Stated(None if is_ is None else bool(is_)) for metric, is_ in stated.items()},
+        evaluated=evaluated if isinstance(evaluated, int) else 0,
+        group=next((name for name, members in groups.items() if task in members), None),
+        output_type=config.get("output_type"),
+        likelihoods=likelihoods,
+    )
+
+
+def _temperature(config: Mapping[str, Any], given: object) -> float | None:
+    """Of a task by its configuration: 0 where nothing is sampled, None where no results file says."""
+    if not config:
+        return None
+    if config.get("output_type") != "generate_until":
+        return 0.0
+    if isinstance(given, str):
+        given = dict(part.split("=", 1) for part in given.split(",") if "=" in part)
+    settings = {**(config.get("generation_kwargs") or {}), **(given if isinstance(given, Mapping) else {})}
+    is_greedy = str(settings.get("do_sample", True)).lower() == "false"
+    return 0.0 if is_greedy else float(settings.get("temperature", 0.0))
 
 
 def _sample(row: Row, query: InputQuery) -> dict[str, Any]:
@@ -208,11 +195,3 @@ def _sample(row: Row, query: InputQuery) -> dict[str, Any]:
 def _is_text(responses: Sequence[Any]) -> bool:
     first = responses[0]
     return len(responses) == 1 and isinstance(first, list) and bool(first) and isinstance(first[0], str)
-
-
-def _without_seed(settings: object) -> object:
-    if isinstance(settings, str):
-        return re.sub(r"(^|,)seed=[^,]*", "", settings).strip(",")
-    if isinstance(settings, Mapping):
-        return {key: value for key, value in settings.items() if key != "seed"}
-    return settings

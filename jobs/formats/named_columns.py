@@ -4,6 +4,7 @@ A value that is null, or a row with an error, is an answer that is missing or fa
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -65,30 +66,35 @@ def _read(file: Path, model: str | None, query: InputQuery) -> Iterator[SampleBa
     if columns is None:
         raise UserError(f"{file}: name its columns with --columns, or in {FILE} next to it.")
     reader = ColumnReader(file, columns, query, model)
-    for rows in _csv_rows(file) if file.suffix == ".csv" else _json_rows(file):
-        yield from reader.batches(rows)
+    if file.suffix == ".csv":
+        start = 2
+        with csv_texts(file, nulls=[""]) as batches:
+            for batch in batches:
+                yield from reader.batches((range(start, start + batch.num_rows), batch.to_pylist()))
+                start += batch.num_rows
+    else:
+        lines = read_lines(file)
+        while held := list(islice(lines, ROWS_AT_ONCE)):
+            numbers, content = zip(*held, strict=True)
+            yield from reader.batches((numbers, content))
     reader.finish()
 
 
-def _json_rows(path: Path) -> Iterator[Rows]:
-    lines = read_lines(path)
-    while held := list(islice(lines, ROWS_AT_ONCE)):
-        numbers, content = zip(*held, strict=True)
-        yield numbers, content
+@contextmanager
+def csv_texts(path: Path, nulls: Sequence[str] = ()) -> Iterator[pacsv.CSVStreamingReader]:
+    """The rows of a CSV file in batches; every cell is a text, or null if it is one of `nulls`.
 
-
-def _csv_rows(path: Path) -> Iterator[Rows]:
-    """Every cell is a text, and an empty one is null."""
+    Raises UserError if it is not CSV, also while it is read.
+    """
     parse = pacsv.ParseOptions(newlines_in_values=True)
-    start = 2
     try:
         header = pacsv.open_csv(path, parse_options=parse).schema.names
         convert = pacsv.ConvertOptions(
-            column_types={name: pa.string() for name in header}, strings_can_be_null=True, null_values=[""]
+            column_types=dict.fromkeys(header, pa.string()),
+            strings_can_be_null=bool(nulls),
+            null_values=nulls,
         )
-        for batch in pacsv.open_csv(path, parse_options=parse, convert_options=convert):
-            yield range(start, start + batch.num_rows), batch.to_pylist()
-            start += batch.num_rows
+        yield pacsv.open_csv(path, parse_options=parse, convert_options=convert)
     except pa.ArrowInvalid as error:
         raise UserError(f"{path} cannot be read as CSV: {error}.") from error
 
@@ -164,7 +170,7 @@ class ColumnReader:
             rows = _taken(rows, [i for i, value in enumerate(values) if as_text(value) == wanted])
         if not rows[1]:
             return
-        models, tasks = self._names(rows, "variant"), self._names(rows, "task")
+        models, tasks = (self._values(rows, role, NAMES) for role in ("variant", "task"))
         groups: dict[Group, list[int]] = {}
         for i in range(len(rows[1])):
             model = str(models[i]) if models else self._model
@@ -198,7 +204,7 @@ class ColumnReader:
             errors = [_text(error) if error else None for error in errors]
             scores = [None if error else value for value, error in zip(scores, errors, strict=True)]
         self._refuse_others(rows, SCORE, scores, NUMBERS)
-        items, temperatures = self._names(rows, "item") or [], self._values(rows, "temperature")
+        items, temperatures = self._values(rows, "item", NAMES) or [], self._values(rows, "temperature")
         if temperatures is not None:
             temperatures = [None if value is ABSENT else value for value in temperatures]
             self._refuse_others(rows, "temperature", temperatures, NUMBERS)
@@ -221,20 +227,18 @@ class ColumnReader:
             reruns=self._reruns(rows, (model, task), items, temperatures),
         )
 
-    def _values(self, rows: Rows, role: str) -> Values | None:
-        """What the rows have in the column of a role; None where it is not named or not wanted."""
+    def _values(self, rows: Rows, role: str, types: set[type] | None = None) -> Values | None:
+        """What the rows have in the column of a role; None where it is not named or not wanted.
+
+        Values of other types than those given are refused.
+        """
         if role not in self._columns or role in self._unwanted:
             return None
         values = values_at(rows, self._columns[role])
         if role not in self._found and any(value is not ABSENT for value in values):
             self._found.add(role)
-        return values
-
-    def _names(self, rows: Rows, role: str) -> Values | None:
-        """The same, of rows that must have a name."""
-        values = self._values(rows, role)
-        if values is not None:
-            self._refuse_others(rows, role, values, NAMES)
+        if types is not None:
+            self._refuse_others(rows, role, values, types)
         return values
 
     def _refuse_others(self, rows: Rows, role: str, values: Values, types: set[type]) -> None:
@@ -262,7 +266,7 @@ class ColumnReader:
 
     def _reruns(self, rows: Rows, group: Group, items: Values, temperatures: Values | None) -> Ints:
         """A number per row that distinguishes the answers to an item: the column, else their order."""
-        values = self._names(rows, "rerun")
+        values = self._values(rows, "rerun", NAMES)
         if values is not None:
             return np.array(list(map(self._rerun, values)), dtype=np.int64)
         keys = list(zip(items, temperatures, strict=True)) if temperatures else items

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from jobs.formats.json_files import files_with, read_lines, read_object
 from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Samples, TaskFacts
-from orchestrator.errors import UserError
 
 FILE, BUNDLES = "results.jsonl", "eval-*.json"
 REWARD = "reward"
@@ -43,30 +42,20 @@ FORMAT = InputFormat("results of NeMo Evaluator", "results.jsonl of NeMo Evaluat
 
 
 def _read(file: Path, facts: TaskFacts, query: InputQuery) -> Samples:
-    yield facts, None
-    for number, row in read_lines(file):
-        problem, details, metadata = (
-            row.get(name) for name in ("problem_idx", "scoring_details", "metadata")
-        )
-        if not isinstance(problem, (int, str)) or REWARD not in row:
-            raise UserError(
-                f"Line {number} of {file} is not a result of NeMo Evaluator: it lacks problem_idx or reward."
-            )
-        details, metadata = details or {}, metadata or {}
+    yield facts
+    for _, row in read_lines(file, "a result of NeMo Evaluator", {"problem_idx": int | str, REWARD: object}):
+        details, metadata = row.get("scoring_details") or {}, row.get("metadata") or {}
         failure, answered = details.get("error_category"), row.get("model_response")
         extracted = row.get("extracted_answer")
-        yield (
-            facts,
-            query.sample(
-                problem,
-                {} if failure else {REWARD: row[REWARD], **(row.get("scorer_rewards") or {})},
-                rerun=int(row.get("repeat") or 0),
-                labels=ChainMap(metadata, details),
-                prompt=row.get("prompt"),
-                error=f"{failure}: {details.get('error')}" if failure else None,
-                response=extracted if answered is None else answered,
-                target=row.get("expected_answer"),
-                doc={"id": problem, "metadata": metadata},
-                filtered={"none": extracted},
-            ),
+        yield query.sample(
+            row["problem_idx"],
+            {} if failure else {REWARD: row[REWARD], **(row.get("scorer_rewards") or {})},
+            rerun=int(row.get("repeat") or 0),
+            labels=ChainMap(metadata, details),
+            prompt=row.get("prompt"),
+            error=f"{failure}: {details.get('error')}" if failure else None,
+            response=extracted if answered is None else answered,
+            target=row.get("expected_answer"),
+            doc={"id": row["problem_idx"], "metadata": metadata},
+            filtered={"none": extracted},
         )

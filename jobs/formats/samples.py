@@ -174,7 +174,8 @@ class SampleBatch:
         )
 
 
-Samples = Iterator[tuple[TaskFacts, Row | None]]
+Samples = Iterator[TaskFacts | Row]
+"""What is known of all samples of one model and task, then some of them, which may be none; and so on."""
 
 
 @dataclass(frozen=True)
@@ -182,8 +183,7 @@ class Evaluation:
     """What one evaluation left behind, a log file or a folder: several of a model and task are its reruns."""
 
     label: str  # what to call it in a sentence, as a rule its path
-    # Hands over its samples in batches, or one by one, each after what is known of all of its model and task;
-    # None in place of one announces a task, which may have none
+    # Hands over its samples, in batches or one by one
     read: Callable[[InputQuery], "Samples | Iterable[SampleBatch]"]
     settings: Mapping[str, object] = field(default_factory=dict)  # all that decides an answer but the seed
     subject: tuple[str, str] | None = None  # (model, task), of several evaluations of which the newest counts
@@ -194,17 +194,19 @@ class Evaluation:
         for one in self.read(query):
             if isinstance(one, SampleBatch):
                 yield one
-                continue
-            task, row = one
-            if row is None:
-                yield SampleBatch.of(task, [])
-                continue
-            rows = held.setdefault(id(task), (task, []))[1]
-            rows.append(row)
-            if len(rows) == SAMPLES_AT_ONCE:
-                yield SampleBatch.of(*held.pop(id(task)))
+            elif isinstance(one, TaskFacts):
+                if id(one) not in held:
+                    held[id(one)] = one, []
+                    yield SampleBatch.of(one, [])
+                task, rows = held[id(one)]
+            else:
+                rows.append(one)
+                if len(rows) == SAMPLES_AT_ONCE:
+                    yield SampleBatch.of(task, rows)
+                    rows.clear()
         for task, rows in held.values():
-            yield SampleBatch.of(task, rows)
+            if rows:
+                yield SampleBatch.of(task, rows)
 
 
 @dataclass(frozen=True)

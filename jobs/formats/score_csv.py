@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
 from numpy.typing import NDArray
 
 from jobs.formats import samples
 from jobs.formats.metrics import as_number, parse_range
+from jobs.formats.named_columns import csv_texts
 from jobs.formats.names import by_data, path_stems
 from jobs.formats.notices import some
 from jobs.formats.samples import Evaluation, InputFormat, InputQuery, SampleBatch, Stated, TaskFacts
@@ -122,16 +122,9 @@ def _csv_table(path: str) -> pa.Table:
         raise UserError(
             f"{path} has more than {MOST_COLUMNS:,} columns: keep those that the comparison needs."
         )
-    parse = pacsv.ParseOptions(newlines_in_values=True)
-    try:
-        header = pacsv.open_csv(file, parse_options=parse).schema.names
-        convert = pacsv.ConvertOptions(
-            column_types={name: pa.string() for name in header}, strings_can_be_null=False
-        )
-        table = pacsv.read_csv(file, parse_options=parse, convert_options=convert)
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{path} cannot be read as CSV: {error}.") from error
-    names = [name.strip() for name in header]
+    with csv_texts(file) as batches:
+        table = batches.read_all()
+    names = [name.strip() for name in table.column_names]
     renamed = [ALIASES.get(name, name) if ALIASES.get(name) not in names else name for name in names]
     if len(set(renamed)) < len(renamed):
         raise UserError(f"{path} has two columns with the same name; its columns are {some(names, 20)}.")
@@ -162,13 +155,10 @@ class ScoreTable:
         items, cluster = self._texts[ITEM].tolist(), query.cluster_column
         columns: dict[str, Sequence[object]] = {"cluster": self._labels(cluster)} if cluster else {}
         if query.documents:
-            labels = {name: values.tolist() for name, values in self._texts.items() if name not in KNOWN}
-            columns["doc"] = [
-                {ITEM: item, **dict(zip(labels, values, strict=True))}
-                for item, *values in zip(items, *labels.values(), strict=True)
-            ]
-        named = self._stated(METRIC)
-        metric = named.pop() if len(named) == 1 else samples.GENERIC
+            names = [ITEM, *(name for name in self._texts if name not in KNOWN)]
+            rows = zip(*(self._texts[name].tolist() for name in names), strict=True)
+            columns["doc"] = [dict(zip(names, row, strict=True)) for row in rows]
+        metric, stated = self._stated(task)
         try:
             temperatures = self.column(TEMPERATURE, "nan").astype(np.float32)
         except ValueError as error:
@@ -176,7 +166,7 @@ class ScoreTable:
         if np.isinf(temperatures).any():
             raise UserError(f"{self._path}: the column temperature must hold finite numbers.")
         return SampleBatch(
-            TaskFacts(task, model, stated={metric: self._scale(task)}, output_type=None),
+            TaskFacts(task, model, stated={metric: stated}, output_type=None),
             items,
             scores={metric: self._scores},
             columns=columns,
@@ -197,27 +187,21 @@ class ScoreTable:
             )
         return [text.split(separator)[0] for text in self._texts[column]]
 
-    def _stated(self, name: str) -> set[str]:
-        """What a column says; empty where it is absent or empty."""
-        return {text.strip() for text in self._texts.get(name, ())} - {""}
-
-    def _scale(self, task: str) -> Stated:
-        """Direction and range as the columns `higher_is_better` and `range` state them."""
-        said: dict[str, str | None] = {}
-        for column in (HIGHER, RANGE):
-            values = sorted(self._stated(column))
-            if len(values) > 1:
+    def _stated(self, task: str) -> tuple[str, Stated]:
+        """Metric, direction and range as their columns state them."""
+        said = dict.fromkeys((METRIC, HIGHER, RANGE), "")
+        for column in said:
+            values = sorted({text.strip() for text in self._texts.get(column, ())} - {""})
+            if len(values) > 1 and column != METRIC:
                 raise UserError(
                     f"{self._path}: {column} of task {task} has several values ({some(values)}); write one."
                 )
-            said[column] = values[0] if values else None
-        higher, limits = said[HIGHER], said[RANGE]
-        if higher is not None and higher.lower() not in WORDS:
+            said[column] = values[0] if len(values) == 1 else ""
+        metric, higher, limits = said.values()
+        if higher and higher.lower() not in WORDS:
             raise UserError(f"{self._path}: {HIGHER} of task {task} is {higher!r}; write true or false.")
-        return Stated(
-            None if higher is None else WORDS[higher.lower()],
-            None if limits is None else parse_range(limits, f"{self._path}, range of task {task}"),
-        )
+        bounds = parse_range(limits, f"{self._path}, range of task {task}") if limits else None
+        return metric or samples.GENERIC, Stated(WORDS.get(higher.lower()), bounds)
 
     def _reruns(self, cluster: str | None) -> Ints:
         """A number per row that tells a prompt's reruns apart: the column `rerun`, else the order of rows."""
@@ -227,12 +211,11 @@ class ScoreTable:
             keys = list(zip(keys, reruns.tolist(), strict=True))
             is_sound = len(set(keys)) == len(keys)
         else:
-            counts: dict[object, int] = {}
-            ordinals = []
+            counts, ordinals = dict[object, int](), list[int]()
             for key in keys:
-                ordinals.append(counts.get(key, 0))
-                counts[key] = ordinals[-1] + 1
-            reruns, repeated = np.array(ordinals, dtype=np.int64), sum(count > 1 for count in counts.values())
+                counts[key] = counts.get(key, -1) + 1
+                ordinals.append(counts[key])
+            reruns, repeated = np.array(ordinals, dtype=np.int64), sum(map(bool, counts.values()))
             is_sound = not repeated or (repeated * 2 >= len(counts) and not self._telling(keys, cluster))
         if is_sound:
             return reruns

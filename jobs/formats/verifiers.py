@@ -12,7 +12,6 @@ from pathlib import Path
 
 from jobs.formats.json_files import as_text, files_with, read_lines, read_object
 from jobs.formats.samples import DEFAULT_TASK, Evaluation, InputFormat, InputQuery, Samples, TaskFacts
-from orchestrator.errors import UserError
 
 FILE, METADATA = "results.jsonl", "metadata.json"
 REWARD = "reward"
@@ -43,33 +42,26 @@ FORMAT = InputFormat("results of verifiers", "results.jsonl of verifiers", _file
 
 
 def _read(file: Path, facts: TaskFacts, query: InputQuery) -> Samples:
-    yield facts, None
+    yield facts
     rollouts: Counter[int | str] = Counter()
-    for number, row in read_lines(file):
-        example, failure, info = row.get("example_id"), row.get("error"), row.get("info") or {}
-        if not isinstance(example, (int, str)) or REWARD not in row:
-            raise UserError(
-                f"Line {number} of {file} is not a rollout of verifiers: it lacks example_id or reward."
-            )
+    for _, row in read_lines(file, "a rollout of verifiers", {"example_id": int | str, REWARD: object}):
+        example, failure, info = row["example_id"], row.get("error"), row.get("info") or {}
         usage, prompt = row.get("token_usage") or {}, row.get("prompt")
         if isinstance(prompt, list):
             prompt = [[m.get("role"), m.get("content")] for m in prompt if isinstance(m, Mapping)]
-        yield (
-            facts,
-            query.sample(
-                example,
-                {} if failure else {REWARD: row[REWARD], **(row.get("metrics") or {})},
-                rerun=rollouts[example],
-                labels=info,
-                prompt=prompt,
-                error=failure or None,
-                response=_answer(row.get("completion")) if "response" in query.wanted else None,
-                finish_reason="length" if row.get("is_truncated") else row.get("stop_condition"),
-                prompt_tokens=usage.get("input_tokens"),
-                output_tokens=usage.get("output_tokens"),
-                target=row.get("answer"),
-                doc={"id": example, "info": info},
-            ),
+        yield query.sample(
+            example,
+            {} if failure else {REWARD: row[REWARD], **(row.get("metrics") or {})},
+            rerun=rollouts[example],
+            labels=info,
+            prompt=prompt,
+            error=failure or None,
+            response=_answer(row.get("completion")) if "response" in query.wanted else None,
+            finish_reason="length" if row.get("is_truncated") else row.get("stop_condition"),
+            prompt_tokens=usage.get("input_tokens"),
+            output_tokens=usage.get("output_tokens"),
+            target=row.get("answer"),
+            doc={"id": example, "info": info},
         )
         rollouts[example] += 1
 
