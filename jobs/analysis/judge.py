@@ -77,7 +77,7 @@ def _demands(policy: Policy, analysis: Analysis) -> tuple[list[Demand], list[Mis
     groups = {info.name: info.group for info in tasks} | dict.fromkeys(untested)
     known = [*groups, *(group for group in groups.values() if group)]
     mistakes, demands = list[Mistake](), list[Demand]()
-    for name in unused_requests(dict.fromkeys(policy.tasks, ""), groups):
+    for name in unused_requests(policy.tasks, groups):
         hint = suggestion(name, known) or f"; the tasks are {some(list(groups), 20)}"
         mistakes.append(("unknown-task", f"tasks.{name} matches no task{hint}"))
     for info in tasks:

@@ -12,7 +12,7 @@ from importlib.metadata import version
 from typing import Any
 from uuid import UUID
 
-from jobs.export.passes import Pass, Row, evaluations_of, is_scored, items_of, mean_and_error, responses
+from jobs.export.passes import Pass, Row, evaluations_of, is_scored, mean_and_error
 from jobs.formats.run_files import RunFiles
 from jobs.scores.score_set import ScoreSet, TaskInfo
 from orchestrator.rundir.store import segment
@@ -32,25 +32,22 @@ def every_eval_ever_files(run: RunFiles, scores: ScoreSet, now: datetime) -> Ite
     The scores of the same run tell metrics, directions and ranges; `now` becomes the date of the export.
     """
     infos = {table.info.name: table.info for table in scores.tasks}
-    items = {task: items_of(run, task) for task in infos}
-    for variant in run.models:
-        for at, by_task in evaluations_of(run, variant, infos).items():
-            has = {
-                task: [s for s in samples if is_scored(s) and s["scores"].get(infos[task].metric) is not None]
-                for task, samples in by_task.items()
-            }
-            if scored := {task: samples for task, samples in has.items() if samples}:
-                failed = sum(not is_scored(sample) for task in scored for sample in by_task[task])
-                yield from _evaluation(run, variant, at, scored, infos, items, failed=failed, now=now)
+    for variant, _, at, by_task in evaluations_of(run, infos):
+        has = {
+            task: [s for s in samples if is_scored(s) and s["scores"].get(infos[task].metric) is not None]
+            for task, samples in by_task.items()
+        }
+        if scored := {task: samples for task, samples in has.items() if samples}:
+            failed = sum(not is_scored(sample) for task in scored for sample in by_task[task])
+            yield from _evaluation(run, variant, at, scored, infos, failed=failed, now=now)
 
 
-def _evaluation(  # noqa: PLR0917 - what is exported
+def _evaluation(
     run: RunFiles,
     variant: str,
     at: Pass,
     scored: Mapping[str, Sequence[Row]],
     infos: Mapping[str, TaskInfo],
-    items: Mapping[str, Mapping[int, Row]],
     *,
     failed: int,
     now: datetime,
@@ -62,13 +59,10 @@ def _evaluation(  # noqa: PLR0917 - what is exported
     folder = f"data/lldeg/{segment(name)}/{segment(variant)}"
     evaluation = {"schema_version": VERSION, "evaluation_id": "/".join(map(str, key))}
     path = f"{folder}/{stem}_samples.jsonl"
-    rows = []
+    rows: list[Row] = []
     for task, samples in scored.items():
         of_task = {"model_id": f"{name}/{variant}", "evaluation_name": task, "evaluation_result_id": task}
-        for sample in samples:
-            said = responses(sample, run.tasks[task]["output_type"])
-            row = _sample(sample, infos[task], items[task][sample["item"]], said, at)
-            rows.append(evaluation | of_task | row)
+        rows += [evaluation | of_task | _sample(sample, infos[task], at) for sample in samples]
     yield path, rows
     aggregate = {
         **evaluation,
@@ -123,7 +117,7 @@ def _result(task: str, samples: Sequence[Row], info: TaskInfo, at: Pass) -> Row:
     }
 
 
-def _sample(sample: Row, info: TaskInfo, item: Row, said: Sequence[Any], at: Pass) -> Row:
+def _sample(sample: Row, info: TaskInfo, at: Pass) -> Row:
     score, filter_name = sample["scores"][info.metric], info.metric.partition(",")[2]
     best = None if info.bounds is None else info.bounds[info.higher_is_better]
     taken = (sample["filtered"] or {}).get(filter_name)
@@ -132,8 +126,8 @@ def _sample(sample: Row, info: TaskInfo, item: Row, said: Sequence[Any], at: Pas
         "sample_id": str(sample["item"]),
         "sample_hash": sample["doc_hash"],
         "interaction_type": "single_turn",
-        "input": {"raw": item["prompt"] or "", "reference": [_text(item["target"])]},
-        "output": {"raw": list(map(_text, said))},
+        "input": {"raw": sample["prompt"] or "", "reference": [_text(sample["target"])]},
+        "output": {"raw": list(map(_text, sample["said"]))},
         "answer_attribution": (
             [] if taken is None else [where | {"extracted_value": taken, "extraction_method": filter_name}]
         ),

@@ -9,10 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from jobs.export.passes import Pass, Row, evaluations_of, is_scored, items_of, mean_and_error, responses
+from jobs.export.passes import Pass, Row, evaluations_of, is_scored, mean_and_error
 from jobs.formats.run_files import RunFiles
 from orchestrator.rundir.identity import digest
-from orchestrator.rundir.schema import TaskEntry
 from orchestrator.rundir.store import segment
 
 
@@ -21,23 +20,20 @@ def lm_eval_files(run: RunFiles, now: datetime) -> Iterator[tuple[str, Any]]:
 
     Names have the date `now`; evaluations of a folder follow each other by a second.
     """
-    items = {task: items_of(run, task) for task in run.tasks}
-    for variant in run.models:
-        for number, (at, by_task) in enumerate(evaluations_of(run, variant, run.tasks).items()):
-            stamp = f"{now + timedelta(seconds=number):%Y-%m-%dT%H-%M-%S.%f}"
-            temperature = "unknown" if at[0] is None else f"{at[0]:g}"
-            folder = f"{segment(variant)}/temperature={temperature}"
-            scored = {task: list(filter(is_scored, samples)) for task, samples in by_task.items()}
-            for task, samples in scored.items():
-                rows = [row for sample in samples for row in _rows(sample, run.tasks[task], items[task])]
-                yield f"{folder}/samples_{segment(task)}_{stamp}.jsonl", rows
-            yield f"{folder}/results_{stamp}.json", _results(run, variant, at, scored, now)
+    for variant, number, at, by_task in evaluations_of(run, run.tasks):
+        stamp = f"{now + timedelta(seconds=number):%Y-%m-%dT%H-%M-%S.%f}"
+        temperature = "unknown" if at[0] is None else f"{at[0]:g}"
+        folder = f"{segment(variant)}/temperature={temperature}"
+        scored = {task: list(filter(is_scored, samples)) for task, samples in by_task.items()}
+        for task, samples in scored.items():
+            rows = [row for sample in samples for row in _rows(sample)]
+            yield f"{folder}/samples_{segment(task)}_{stamp}.jsonl", rows
+        yield f"{folder}/results_{stamp}.json", _results(run, variant, at, scored, now)
 
 
-def _rows(sample: Row, entry: TaskEntry, items: dict[int, Row]) -> Iterator[Row]:
+def _rows(sample: Row) -> Iterator[Row]:
     """A row for each filter."""
-    item, said = items[sample["item"]], responses(sample, entry["output_type"])
-    texts = sample["filtered"] or {}
+    said, texts = sample["said"], sample["filtered"] or {}
     by_filter: dict[str, dict[str, float]] = defaultdict(dict)
     for name, value in sample["scores"].items():
         if value is not None:
@@ -46,16 +42,16 @@ def _rows(sample: Row, entry: TaskEntry, items: dict[int, Row]) -> Iterator[Row]
     for filter_name, metrics in by_filter.items():
         yield {
             "doc_id": sample["item"],
-            "doc": item["doc"],
-            "target": item["target"],
-            "arguments": {"gen_args_0": {"arg_0": item["prompt"]}},
+            "doc": sample["doc"],
+            "target": sample["target"],
+            "arguments": {"gen_args_0": {"arg_0": sample["prompt"]}},
             "resps": [[one] for one in said],
             "filtered_resps": [texts[filter_name]] if texts.get(filter_name) is not None else said,
             "filter": filter_name,
             "metrics": list(metrics),
             "doc_hash": sample["doc_hash"],
             "prompt_hash": sample["prompt_hash"],
-            "target_hash": digest(item["target"]),
+            "target_hash": digest(sample["target"]),
             **metrics,
         }
 

@@ -1,7 +1,7 @@
 """A run as what other tools call evaluations: one variant at one temperature and seed, over all tasks."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,22 +14,36 @@ Row = dict[str, Any]
 Pass = tuple[Temperature, int | None]  # temperature, None if unknown, and seed, None where nothing is sampled
 
 
-def evaluations_of(run: RunFiles, variant: str, tasks: Iterable[str]) -> dict[Pass, dict[str, list[Row]]]:
-    """Rows of the sample files of a variant by pass and task, in order of the items; errors are among them.
+def evaluations_of(
+    run: RunFiles, tasks: Iterable[str]
+) -> Iterator[tuple[str, int, Pass, dict[str, list[Row]]]]:
+    """Variant, number among its evaluations, pass, and samples by task in order of the items, with errors.
+
+    A sample is a row of a sample file with the columns of its item. The document is a value in it, and `said`
+    what the model said: one text, or a [log-likelihood, is greedy] for each choice.
 
     Raises:
-        UserError: a file cannot be read.
+        UserError: a file is missing or cannot be read.
     """
-    evaluations: dict[Pass, dict[str, list[Row]]] = {}
+    items: dict[str, dict[int, Row]] = {}
     for task in tasks:
-        table = samples_table(run, [(variant, task)])
-        by_pass: dict[Pass, list[Row]] = {}
-        for row in table.sort_by("item").to_pylist() if table.num_rows else ():
-            temperature = None if row["temperature"] is None else as_temperature(row["temperature"])
-            by_pass.setdefault((temperature, row["seed"]), []).append(row)
-        for at in sorted(by_pass, key=lambda at: [-1.0 if value is None else value for value in at]):
-            evaluations.setdefault(at, {})[task] = by_pass[at]
-    return evaluations
+        listed = run.items(task, ITEMS.names).to_pylist()
+        items[task] = {row["item"]: row | {"doc": _value(row["doc"])} for row in listed}
+    for variant in run.models:
+        evaluations: dict[Pass, dict[str, list[Row]]] = {}
+        for task, known in items.items():
+            is_text = run.tasks[task]["output_type"] in {None, "generate_until"}
+            by_pass: dict[Pass, list[Row]] = {}
+            table = samples_table(run, [(variant, task)])
+            for row in table.sort_by("item").to_pylist() if table.num_rows else ():
+                temperature = None if row["temperature"] is None else as_temperature(row["temperature"])
+                said = row["response"] if is_text else _value(row["response"])
+                row |= {"said": said if isinstance(said, list) else [said]}
+                by_pass.setdefault((temperature, row["seed"]), []).append(known[row["item"]] | row)
+            for at in sorted(by_pass, key=lambda at: [-1.0 if value is None else value for value in at]):
+                evaluations.setdefault(at, {})[task] = by_pass[at]
+        for number, (at, samples) in enumerate(evaluations.items()):
+            yield variant, number, at, samples
 
 
 def is_scored(sample: Row) -> bool:
@@ -41,24 +55,6 @@ def mean_and_error(values: Sequence[float]) -> tuple[float, float | None]:
     """Mean and standard error; None for the error of a single value."""
     error = float(np.std(values, ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
     return float(np.mean(values)), error
-
-
-def items_of(run: RunFiles, task: str) -> dict[int, Row]:
-    """The items of a task by number, documents as values.
-
-    Raises:
-        UserError: the file is missing or cannot be read.
-    """
-    rows = run.items(task, ITEMS.names).to_pylist()
-    return {row["item"]: row | {"doc": _value(row["doc"])} for row in rows}
-
-
-def responses(sample: Row, output_type: str | None) -> list[Any]:
-    """What the model said: one text, or a [log-likelihood, is greedy] for each choice."""
-    if output_type in {None, "generate_until"}:
-        return [sample["response"]]
-    value = _value(sample["response"])
-    return value if isinstance(value, list) else [value]
 
 
 def _value(text: str | None) -> Any:

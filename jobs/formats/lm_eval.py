@@ -72,17 +72,14 @@ def _settings(results: Mapping[str, Any]) -> dict[str, object]:
     if not results:
         return {}
     config, shots = results.get("config", {}), results.get("n-shot", {})
-    found: dict[str, object] = {name: _without_seed(config.get(name)) for name in COMMON_ARGUMENTS}
+    found: dict[str, object] = {name: config.get(name) for name in COMMON_ARGUMENTS}
+    for name, given in found.items():
+        if isinstance(given, str):
+            found[name] = re.sub(r"(^|,)seed=[^,]*", "", given).strip(",")
+        elif isinstance(given, Mapping):
+            found[name] = {key: value for key, value in given.items() if key != "seed"}
     found |= {name: results.get(name) for name in COMMON_SETTINGS}
     return found | {f"n-shot of {task}": number for task, number in shots.items()}
-
-
-def _without_seed(settings: object) -> object:
-    if isinstance(settings, str):
-        return re.sub(r"(^|,)seed=[^,]*", "", settings).strip(",")
-    if isinstance(settings, Mapping):
-        return {key: value for key, value in settings.items() if key != "seed"}
-    return settings
 
 
 def _read(results: Mapping[str, Any], files: Mapping[str, Path], query: InputQuery) -> Samples:

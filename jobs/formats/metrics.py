@@ -9,7 +9,7 @@ reference.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from math import inf
 from pathlib import Path
@@ -64,21 +64,20 @@ def resolve_metric(task: str, wanted: str, available: Sequence[str]) -> str:
     raise UserError(f"Task {task} has no metric {wanted!r} with a number per sample; it has {quoted}.")
 
 
-def refuse_unused(metrics: Mapping[str, str], tasks: Mapping[str, str | None]) -> None:
-    """Refuse a metric for a name or pattern that no task, given with its group, answers to.
+def refuse_unused(option: str, given: Iterable[str], tasks: Mapping[str, str | None]) -> None:
+    """Refuse a name or pattern, given with an option, that no task, given with its group, answers to.
 
-    Raises:
-        UserError: naming it, and the tasks there are.
+    Raises UserError, naming the option, what was given, and the tasks there are.
     """
-    if unknown := unused_requests(metrics, tasks):
-        raise UserError(f"--metric matches no task: {some(unknown)}; the tasks are {some(list(tasks), 20)}.")
+    if unknown := unused_requests(given, tasks):
+        raise UserError(f"{option} matches no task: {some(unknown)}; the tasks are {some(list(tasks), 20)}.")
 
 
-def unused_requests(metrics: Mapping[str, str], tasks: Mapping[str, str | None]) -> list[str]:
+def unused_requests(given: Iterable[str], tasks: Mapping[str, str | None]) -> list[str]:
     """Names and patterns that no task, given with its group, answers to."""
     known = {*tasks, *tasks.values()}
     return [
-        name for name in metrics if name not in known and not any(fnmatchcase(task, name) for task in tasks)
+        name for name in given if name not in known and not any(fnmatchcase(task, name) for task in tasks)
     ]
 
 

@@ -89,11 +89,8 @@ def csv_texts(path: Path, nulls: Sequence[str] = ()) -> Iterator[pacsv.CSVStream
     parse = pacsv.ParseOptions(newlines_in_values=True)
     try:
         header = pacsv.open_csv(path, parse_options=parse).schema.names
-        convert = pacsv.ConvertOptions(
-            column_types=dict.fromkeys(header, pa.string()),
-            strings_can_be_null=bool(nulls),
-            null_values=nulls,
-        )
+        types = dict.fromkeys(header, pa.string())
+        convert = pacsv.ConvertOptions(column_types=types, strings_can_be_null=True, null_values=nulls)
         yield pacsv.open_csv(path, parse_options=parse, convert_options=convert)
     except pa.ArrowInvalid as error:
         raise UserError(f"{path} cannot be read as CSV: {error}.") from error

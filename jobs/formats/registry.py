@@ -4,7 +4,7 @@ Formats are recognised by their content, unless the user names columns. Runs are
 mixed with anything else; the results of different tools can be compared with each other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -65,9 +65,9 @@ def open_inputs(paths: Sequence[str], query: InputQuery, *, are_reruns: bool = F
     """
     known = formats()
     named = _named(paths, query.columns, known)
-    by_path = {path.path: path.form or _format_of(path.path, known) for path in named}
-    used = list({id(form): form for form in by_path.values()}.values())
-    kinds = "; ".join(f"{path} is {form.described}" for path, form in by_path.items())
+    forms = {path.path: path.form or _format_of(path.path, known) for path in named}
+    used = list({id(form): form for form in forms.values()}.values())
+    kinds = "; ".join(f"{path} is {form.described}" for path, form in forms.items())
     has_runs = any(form.evaluations is None for form in used)
     if len(used) > 1 and has_runs:
         raise UserError(f"These inputs have different formats and cannot be compared: {kinds}.")
@@ -87,7 +87,7 @@ def open_inputs(paths: Sequence[str], query: InputQuery, *, are_reruns: bool = F
         return open_runs(list(locations), query.metrics, are_reruns=are_reruns)
     if are_reruns and len(used) > 1:
         raise UserError(f"Reruns are counted within the output of one tool, but {kinds}.")
-    return _open_logs(named, by_path, query, are_reruns=are_reruns)
+    return _open_logs(named, [forms[path.path] for path in named], query, are_reruns=are_reruns)
 
 
 def require_existing(paths: Sequence[str]) -> None:
@@ -102,22 +102,21 @@ def require_existing(paths: Sequence[str]) -> None:
 
 
 def _open_logs(
-    paths: Sequence[NamedPath], by_path: Mapping[str, InputFormat], query: InputQuery, *, are_reruns: bool
+    paths: Sequence[NamedPath], forms: Sequence[InputFormat], query: InputQuery, *, are_reruns: bool
 ) -> Tables:
     unlisted = [Path(path.path).resolve() for path in paths if path.model is None]
     if len(set(unlisted)) < len(unlisted):
         raise UserError("The same input is given twice: comparing a model with itself says nothing.")
     every: list[Sequence[Evaluation]] = []
-    for path in paths:
+    for path, form in zip(paths, forms, strict=True):
         with sound_form(path.path):
-            form = by_path[path.path]
             if path.task is not None and form.of_task is not None:
                 every.append(list(form.of_task(path.path, path.task)))
             else:
                 every.append(list(form.evaluations(path.path)) if form.evaluations else [])
     places, notices = (every, []) if are_reruns else names.newest(every)
-    given, used = [path.path for path in paths], {id(known) for known in by_path.values()}
-    by = query.pair_by or ("id" if len(used) > 1 else None)
+    given, is_one_tool = [path.path for path in paths], len(set(map(id, forms))) == 1
+    by = query.pair_by or (None if is_one_tool else "id")
     if by is None:
         tasks, metrics = gather(places, query), dict[str, str]()
     else:
@@ -125,16 +124,15 @@ def _open_logs(
         notices += renamed
     if not any(task.item_numbers for task in tasks.values()):
         raise UserError(f"{', '.join(given)} contains no samples.")
-    first = by_path[given[0]]
     if are_reruns:
-        called = (first.names_of_reruns or names.one_per_model)(tasks)
+        called = (forms[0].names_of_reruns or names.one_per_model)(tasks)
     else:
-        called = ((first.names if len(used) == 1 else None) or names.by_data)(tasks, given)
+        called = ((forms[0].names if is_one_tool else None) or names.by_data)(tasks, given)
     called |= {key: str(listed) for key in called if (listed := paths[key[0]].model) is not None}
     for task in tasks.values():
         task.settle(called)
     names.refuse_mixtures(places, tasks, called)
-    refuse_unused(query.metrics, {name: task.group for name, task in tasks.items()})
+    refuse_unused("--metric", query.metrics, {name: task.group for name, task in tasks.items()})
     models = tuple(dict.fromkeys(called[key] for key in sorted(called, key=lambda key: key[0])))
     return Tables(models, list(tasks.values()), notices, metrics=metrics, paired_by=by)
 

@@ -172,7 +172,7 @@ def open_runs(locations: Sequence[str], metrics: Mapping[str, str], *, are_rerun
     torn: list[str] = []
     names = dict.fromkeys(name for run in runs for name in run.tasks)
     tasks = [RunTask(name, runs, torn) for name in names]
-    refuse_unused(metrics, {task.name: task.group for task in tasks})
+    refuse_unused("--metric", metrics, {task.name: task.group for task in tasks})
     if are_reruns:
         return Tables(models, tasks, baselines=baselines, runs=runs)
     notices, last = list[Notice](), [*_missing_variants(runs, models), *_corpus_scores(runs)]

@@ -49,6 +49,10 @@ def _read(file: Path, facts: TaskFacts, query: InputQuery) -> Samples:
         usage, prompt = row.get("token_usage") or {}, row.get("prompt")
         if isinstance(prompt, list):
             prompt = [[m.get("role"), m.get("content")] for m in prompt if isinstance(m, Mapping)]
+        answer = row.get("completion") if "response" in query.wanted else None
+        if isinstance(answer, list):  # what the model said, over all turns
+            turns = [m for m in answer if isinstance(m, Mapping) and m.get("role") == "assistant"]
+            answer = "\n".join(as_text(turn.get("content")) or "" for turn in turns)
         yield query.sample(
             example,
             {} if failure else {REWARD: row[REWARD], **(row.get("metrics") or {})},
@@ -56,7 +60,7 @@ def _read(file: Path, facts: TaskFacts, query: InputQuery) -> Samples:
             labels=info,
             prompt=prompt,
             error=failure or None,
-            response=_answer(row.get("completion")) if "response" in query.wanted else None,
+            response=answer,
             finish_reason="length" if row.get("is_truncated") else row.get("stop_condition"),
             prompt_tokens=usage.get("input_tokens"),
             output_tokens=usage.get("output_tokens"),
@@ -64,11 +68,3 @@ def _read(file: Path, facts: TaskFacts, query: InputQuery) -> Samples:
             doc={"id": example, "info": info},
         )
         rollouts[example] += 1
-
-
-def _answer(completion: object) -> object:
-    """What the model said, over all turns."""
-    if not isinstance(completion, list):
-        return completion
-    said = [m.get("content") for m in completion if isinstance(m, Mapping) and m.get("role") == "assistant"]
-    return "\n".join(as_text(content) or "" for content in said)

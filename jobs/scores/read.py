@@ -77,7 +77,7 @@ def read_reruns(
 
 def linked(book: ScoreSet) -> ScoreSet:
     """The same with `TaskTable.links` where tasks share a document or a cluster, and without their names."""
-    links = [None] * len(book.tasks) if len(book.tasks) < 2 else _numbers(book.tasks, are_clusters_kept=False)
+    links = sign_blocks(book.tasks, are_clusters_kept=False)
     tables = (
         replace(table, links=part, documents=None, cluster_names=None)
         for table, part in zip(book.tasks, links, strict=True)
@@ -85,19 +85,17 @@ def linked(book: ScoreSet) -> ScoreSet:
     return replace(book, tasks=tuple(tables))
 
 
-def sign_blocks(tables: Sequence[TaskTable]) -> Sequence[Ints | None]:
+def sign_blocks(tables: Sequence[TaskTable], *, are_clusters_kept: bool = True) -> Sequence[Ints | None]:
     """Numbers of the items by task, equal for items of any task whose signs flip together.
 
-    Those are items of one cluster, and the same document in several tasks.
+    Those are items of one cluster, and the same document in several tasks. Clusters that no two tasks share
+    count only if they are kept.
 
     Returns:
         Shape (items,) for each task; None for all where every item has a separate sign.
     """
-    return _numbers(tables, are_clusters_kept=True)
-
-
-def _numbers(tables: Sequence[TaskTable], *, are_clusters_kept: bool) -> Sequence[Ints | None]:
-    """The same; clusters within tasks count only if they are kept."""
+    if len(tables) < 2 and not are_clusters_kept:
+        return [None] * len(tables)
     task = np.repeat(np.arange(len(tables)), [len(table.items) for table in tables])
     partitions = []
     for name in ("documents", "cluster_names"):
@@ -117,19 +115,11 @@ def _numbers(tables: Sequence[TaskTable], *, are_clusters_kept: bool) -> Sequenc
             partitions.append(codes)
     if not partitions:
         return [None] * len(tables)
-    return np.split(_connected(partitions), np.cumsum([len(table.items) for table in tables])[:-1])
-
-
-def _connected(partitions: Sequence[Ints]) -> Ints:
-    """Number of the group of each item, where items that any partition puts together are in one group."""
-    if len(partitions) == 1:
-        return partitions[0]
-    items = partitions[0].size
-    rows, columns, first = [], [], items
-    for codes in partitions:
-        rows.append(np.arange(items))
-        columns.append(codes + first)
-        first += int(codes.max()) + 1
-    edges = (np.ones(items * len(partitions)), (np.concatenate(rows), np.concatenate(columns)))
-    groups: Ints = connected_components(coo_array(edges, shape=(first, first)))[1][:items].astype(np.int64)
-    return groups
+    groups = partitions[0]
+    if len(partitions) > 1:  # items that any partition puts together are in one group
+        documents, clusters = partitions[0] + task.size, partitions[1]
+        clusters = clusters + documents.max() + 1
+        edges = (np.ones(2 * task.size), (np.tile(np.arange(task.size), 2), np.append(documents, clusters)))
+        nodes = int(clusters.max()) + 1
+        groups = connected_components(coo_array(edges, shape=(nodes, nodes)))[1][: task.size].astype(np.int64)
+    return np.split(groups, np.cumsum([len(table.items) for table in tables])[:-1])

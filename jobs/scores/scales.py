@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from jobs.formats import metrics
 from jobs.formats.metrics import PERCENT, UNBOUNDED, UNIT, Bounds, requested
-from jobs.formats.notices import Notice, NoticeCode, some
+from jobs.formats.notices import Notice, NoticeCode
 from jobs.formats.samples import GENERIC
 from jobs.scores.score_set import ScoreSet, TaskInfo, TaskTable
 from orchestrator.errors import UserError
@@ -38,18 +38,6 @@ class ScaleOptions:
         if len(said) > 1:
             raise UserError(f"--higher-is-better and --lower-is-better both name task {task}: remove one.")
         return said[0] if said else None
-
-    def refuse_unused(self, tasks: Mapping[str, str | None]) -> None:
-        """Refuse names that no task, given with its group, answers to.
-
-        Raises:
-            UserError: it names the option and the tasks.
-        """
-        options = ("--higher-is-better", "--lower-is-better", "--range", "--margin")
-        for option, given in zip(options, (self.higher, self.lower, self.ranges, self.margins), strict=True):
-            if unknown := metrics.unused_requests(dict.fromkeys(given, ""), tasks):
-                known = some(list(tasks), 20)
-                raise UserError(f"{option} matches no task: {', '.join(unknown)}; the tasks are {known}.")
 
 
 AS_READ = ScaleOptions()
@@ -104,7 +92,11 @@ def scaled(book: ScoreSet, options: ScaleOptions = AS_READ) -> ScoreSet:
     Raises:
         UserError: where a direction or a range is unknown or contradicted; all such tasks at once.
     """
-    options.refuse_unused({table.info.name: table.info.group for table in book.tasks})
+    groups = {table.info.name: table.info.group for table in book.tasks}
+    metrics.refuse_unused("--higher-is-better", options.higher, groups)
+    metrics.refuse_unused("--lower-is-better", options.lower, groups)
+    metrics.refuse_unused("--range", options.ranges, groups)
+    metrics.refuse_unused("--margin", options.margins, groups)
     tables, notices, refused = [], list(book.warnings), []
     for table in book.tasks:
         try:
