@@ -54,6 +54,7 @@ def pytest_runtest_protocol(item):
         if marks & {*SLOW_LANES, "slow"}:
             address = preloaded.start(Path(os.environ[FOLDER]), with_engine="model" in marks)
             patch.setenv(preloaded.ADDRESS, str(address))
+            patch.setenv(preloaded.PARENT_BY_PIPE, "1")
             patch.setenv("PYTHONPATH", str(preloaded.WARM), prepend=os.pathsep)
             patch.syspath_prepend(str(preloaded.WARM))  # what replicas tell those that score for them
         if not marks & {*SLOW_LANES}:

@@ -107,6 +107,7 @@ class Cluster:
             "HOME": os.environ.get("HOME", "/"),
             "PYTHONPATH": f"{ROOT / 'tests'}:{preloaded.WARM}",
             preloaded.ADDRESS: os.environ[preloaded.ADDRESS],
+            preloaded.PARENT_BY_PIPE: "1",
             "HF_HUB_OFFLINE": "1",
             MARK: os.environ[MARK],
             "RAY_AUTH_MODE": "token",

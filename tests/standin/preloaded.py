@@ -2,8 +2,9 @@
 
 `standin/warm/sitecustomize.py` is the other side. What is forked is a process like any other: it has its own
 exit status, signals and death, /proc shows its own variables, and it imports lldeg's code itself, from where
-its own path leads. It dies with the process whose part it has taken. Ray it imports itself as well, which
-reads its variables when it is imported.
+its own path leads. It dies with the process whose part it has taken. Ray reads its variables when it is
+imported: commands and replicas import it themselves, and its own daemons are forked from a process that has
+imported it with the variables that they have.
 """
 
 import array
@@ -42,6 +43,22 @@ ENGINE = (
     "vllm.v1.executor.multiproc_executor",
     "vllm.v1.worker.cpu_worker",
 )
+RAY = (
+    "ray._private.log_monitor",
+    "ray._private.runtime_env.agent.main",
+    "ray.autoscaler._private.monitor",
+    "ray.dashboard.agent",
+    "ray.dashboard.dashboard",
+    "ray.dashboard.modules.aggregator.aggregator_agent",
+    "ray.dashboard.modules.event.event_agent",
+    "ray.dashboard.modules.job.job_agent",
+    "ray.dashboard.modules.log.log_agent",
+    "ray.dashboard.modules.reporter.healthz_agent",
+    "ray.dashboard.modules.reporter.reporter_agent",
+)
+WITH_RAY = "with Ray"
+PARENT_BY_PIPE = "RAY_enable_pipe_based_agent_to_parent_health_check"
+"""Has agents see by the end of a pipe, not by the number of their parent, that their node is gone."""
 
 
 def start(folder, *, with_engine):
@@ -193,22 +210,43 @@ def set_up_worker(words):
 
 def main(address, *libraries):
     """Import the libraries, then fork for whoever connects to the address."""
-    listener = socket.socket(socket.AF_UNIX)
-    listener.bind(f"{address}.new")
-    listener.listen(100)
     sys.modules["ray"] = None
     for name in libraries:
         importlib.import_module(name)
     del sys.modules["ray"]
+    request, files = forked(address)
+    words = request["words"]
+    if words[0] == WITH_RAY:
+        for name in [name for name in os.environ if name.startswith("RAY_")]:
+            del os.environ[name]
+        os.environ |= {name: text for name, text in request["variables"].items() if name.startswith("RAY_")}
+        for name in RAY:
+            importlib.import_module(name)
+        request, files = forked(words[1], detach=True)
+        words = request["words"]
+    become(request, files)
+    run(set_up_worker(words) if words[0].endswith("/setup_worker.py") else words)
+
+
+def forked(address, *, detach=False):
+    """Fork for whoever connects to an address; returns in the forked process, with what `serve` gives.
+
+    Args:
+        address: of this process, from now on.
+        detach: whether to go on in a process of its own, and to end the one that was asked for it.
+    """
     gc.collect()
     gc.freeze()
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{address}.new")
+    listener.listen(100)
     Path(f"{address}.new").rename(address)
+    if detach and os.fork():
+        os._exit(0)
     request, files = serve(listener)
     listener.close()
     gc.collect()  # a selector is a cycle: collected later, it would close files whose numbers were given anew
-    become(request, files)
-    words = request["words"]
-    run(set_up_worker(words) if words[0].endswith("/setup_worker.py") else words)
+    return request, files
 
 
 if __name__ == "__main__":

@@ -6,17 +6,28 @@ ends as that ends; see `standin.preloaded`. Where nothing is preloaded it runs b
 """
 
 import array
+import fcntl
 import json
 import os
 import signal
 import socket
 import sys
+import zlib
 from contextlib import suppress
 from itertools import dropwhile
 
 ADDRESS = "LLDEG_PRELOADED"
 LENGTH = 8  # bytes of a number
-SCRIPTS = ("/ray/_private/workers/setup_worker.py", "/ray/_private/workers/default_worker.py")
+WORKERS = ("/ray/_private/workers/setup_worker.py", "/ray/_private/workers/default_worker.py")
+DAEMONS = (
+    "/ray/_private/log_monitor.py",
+    "/ray/_private/runtime_env/agent/main.py",
+    "/ray/autoscaler/_private/monitor.py",
+    "/ray/dashboard/agent.py",
+    "/ray/dashboard/dashboard.py",
+)
+WITH_RAY = "with Ray"  # what is asked of a process that another one is to fork daemons
+OWN = {"RAY_JOB_ID", "RAY_RAYLET_PID", "RAY_TMPDIR"}  # which a daemon reads when it needs them
 CODE = (
     "from jobs.__main__ import main; main()",
     "from multiprocessing.spawn import spawn_main;",
@@ -26,7 +37,9 @@ CODE = (
 
 def is_heavy(words):
     """Whether a program is one of those that import much."""
-    return bool(words) and (words[0].endswith(SCRIPTS) or (words[0] == "-c" and words[1].startswith(CODE)))
+    return bool(words) and (
+        words[0].endswith(WORKERS + DAEMONS) or (words[0] == "-c" and words[1].startswith(CODE))
+    )
 
 
 def open_files():
@@ -45,13 +58,40 @@ def hand_over(words):
     Args:
         words: what follows the interpreter: `-c`, code, arguments; or a script, arguments.
     """
+    address, files = os.environ[ADDRESS], open_files()
+    try:
+        if words[0].endswith(DAEMONS):
+            address = with_ray(address)
+        status = ask(address, words, files)
+    except OSError:
+        return
+    if status < 0:
+        with suppress(OSError):  # SIGKILL has no other action
+            signal.signal(-status, signal.SIG_DFL)
+        os.kill(os.getpid(), -status)
+    os._exit(status)
+
+
+def with_ray(address):
+    """Address of a process that has Ray as well, imported with the variables of this one."""
+    variables = {name: text for name, text in os.environ.items() if name.startswith("RAY_")}
+    seen = sorted((name, text) for name, text in variables.items() if name not in OWN)
+    own = f"{address}-{zlib.crc32(repr(seen).encode()):x}"
+    with open(f"{own}.lock", "w") as lock:  # noqa: PTH123 - likewise
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.exists(own):  # noqa: PTH110 - likewise
+            ask(address, [WITH_RAY, own], [])
+    return own
+
+
+def ask(address, words, files):
+    """Have a program run by a process that is forked at an address, which gets files; returns its status."""
     connection = socket.socket(socket.AF_UNIX)
     try:
-        connection.connect(os.environ[ADDRESS])
+        connection.connect(address)
     except OSError:
         connection.close()
-        return
-    files = [number for number in open_files() if number != connection.fileno()]
+        raise
     request = {
         "words": words,
         "files": files,
@@ -70,12 +110,7 @@ def hand_over(words):
     connection.sendall(message)
     for number in files:
         os.close(number)
-    status = int.from_bytes(connection.recv(LENGTH) or b"\1", "big", signed=True)
-    if status < 0:
-        with suppress(OSError):  # SIGKILL has no other action
-            signal.signal(-status, signal.SIG_DFL)
-        os.kill(os.getpid(), -status)
-    os._exit(status)
+    return int.from_bytes(connection.recv(LENGTH) or b"\1", "big", signed=True)
 
 
 program = [*dropwhile(lambda word: word.startswith("-") and word != "-c", sys.orig_argv[1:])]
