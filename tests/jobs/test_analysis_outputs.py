@@ -146,6 +146,7 @@ def test_json_on_standard_output_is_the_verdicts_alone(tmp_path):
     assert json.loads(printed) == ran.verdicts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shown", get_args(Format))
 def test_names_from_outside_do_no_harm(tmp_path, shown):
     """A name with markup, terminal escapes and table characters is shown as text in every format."""

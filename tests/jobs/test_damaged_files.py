@@ -128,6 +128,7 @@ OUT_OF_RANGE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", OUT_OF_RANGE, ids=lambda arguments: " ".join(arguments)[:50])
 @pytest.mark.usefixtures("run")
 def test_an_option_out_of_range_is_refused(lldeg, tmp_path, arguments):

@@ -79,6 +79,7 @@ def test_an_archive_of_too_many_entries_is_refused_by_its_end(tmp_path, size, mo
     assert (ran.code, "more than 250,000 entries" in ran.error) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("part", "most"), [("variants", 1_000), ("tasks", 10_000)])
 def test_a_manifest_of_too_many_parts_is_refused(tmp_path, part, most):
     """As a sweep of so many is."""

@@ -99,6 +99,7 @@ def test_a_run_tells_its_rate_and_the_length_of_its_answers(shown, write, tmp_pa
     assert "At 30 tokens a second (as in the last submit of this run) that takes" in said
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "status",
     [

@@ -294,6 +294,7 @@ def test_no_picture_outlives_its_numbers(run, run_folder):
     assert not (run(run_folder, "--temperature", "0.3") / "temperature_curves.png").exists()
 
 
+@pytest.mark.slow
 def test_an_unknown_temperature_is_no_obstacle(run, tmp_path):
     """Runs imported without a temperature are counted and drawn; a curve they have none."""
     task = MadeTask({("base", None): [[1, 0, 1], [1, 1, 0]]})

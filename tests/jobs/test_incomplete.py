@@ -253,6 +253,7 @@ def complete(at):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "lm_eval", "run"])
 def test_a_gate_passes_what_is_complete(tmp_path, kind):
     """The same inputs with nothing missing are certified, with exit status 0."""

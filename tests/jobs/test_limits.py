@@ -164,6 +164,7 @@ def test_a_text_that_rows_share_counts_once_for_each(tmp_path, monkeypatch, name
         assert read_whole(local, str(path), ["item", name], [name]).num_rows == 40
 
 
+@pytest.mark.slow
 def test_ordinary_files_are_never_doubted(tmp_path):
     """Answers of a model that only repeats itself are as large in memory as they are small in a file."""
     path = tmp_path / "loop.parquet"

@@ -143,6 +143,7 @@ def test_logs_with_other_settings_in_a_folder_are_refused(tmp_path):
         read_scores([str(tmp_path)])
 
 
+@pytest.mark.slow
 def test_a_large_json_log_is_read_in_pieces(tmp_path):
     """Samples that are longer than what is read at once, keys in another order, and escapes at the edges."""
     text = 'é\\\n"' * (1 << 18)

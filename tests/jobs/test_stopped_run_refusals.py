@@ -50,6 +50,7 @@ def test_all_contradictions_are_named_at_once(tmp_path, run):
     assert "--combine" in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -78,6 +79,7 @@ def test_it_is_never_pooled_with_another_run(tmp_path, run):
     assert (ran.code, "alone" in ran.error) == (2, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["flips", "subset"])
 def test_other_commands_say_what_was_stopped(tmp_path, run, command):
     """They work on the answers that are there, and name the variants that were stopped."""

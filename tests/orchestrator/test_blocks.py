@@ -61,6 +61,7 @@ def test_blocks_hold_what_is_planned_and_not_done_exactly_once(drawn):
     assert in_blocks(in_order_of_work([held])) == Counter(planned - done)
 
 
+@pytest.mark.slow
 @given(cells())
 def test_blocks_have_different_names(drawn):
     """Two blocks of a cell never overwrite each other's file."""

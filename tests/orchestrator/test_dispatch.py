@@ -223,6 +223,7 @@ def test_the_sample_that_kills_is_found_by_halving():
     assert len(ray.loads) <= 2 + 8 + 2 * len(RERUNS) + 1
 
 
+@pytest.mark.slow
 @given(
     st.sets(st.integers(0, 23), max_size=3),
     st.integers(1, 3),

@@ -189,6 +189,7 @@ def test_prompts_go_to_the_engine_as_its_renderer_makes_them():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [0, -1])
 def test_a_request_that_vllm_refuses_does_not_end_the_engine(which):
     """It is an error of its own, also by the class that newer versions of vLLM have for it."""

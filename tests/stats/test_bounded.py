@@ -18,6 +18,7 @@ from stats.drop import (
 SIMULATIONS = 2_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("margin", [0.03, 0.04, 0.05])
 def test_gaffkes_bound_is_that_of_the_exponentials(margin):
     """The saddlepoint against 200,000 draws of the weighted exponentials."""
@@ -139,6 +140,7 @@ def test_equal_clusters_have_all_degrees_but_one():
     assert found.standard_error == pytest.approx(sums.std(ddof=1) / np.sqrt(14) / 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clusters", [15, 20, 30])
 @pytest.mark.parametrize("alike", [False, True])
 def test_clusters_of_very_unequal_size_keep_the_level(clusters, alike):

@@ -45,6 +45,7 @@ def enumerated_statistics(looks):
     )
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(LOOKS, SPENDING, st.sampled_from([[0.05], [0.3], [0.05, 0.1, 0.4]]))
 def test_crossing_probabilities_equal_enumeration(looks, spending, levels):

@@ -134,6 +134,7 @@ def test_small_samples_that_differ_throughout_get_students_interval():
     assert found == pytest.approx((reference.low, reference.high))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("items", [5, 10, 20, 40])
 def test_small_samples_of_averages_are_covered(items):
     """Ten reruns of items that are half certain and half not, five points lost: at least 94 % of 2,000."""
@@ -193,6 +194,7 @@ def test_three_lucky_items_of_nine_are_no_certificate():
     assert FlipEvidence(0, 3, 9).p_noninferior(0.01) > 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("items", [5, 9, 20, 40, 80])
 @pytest.mark.parametrize("margin", [0.01, 0.05])
 def test_a_drop_as_large_as_the_margin_is_rarely_certified(items, margin):

@@ -189,6 +189,7 @@ def test_a_single_variant_is_not_adjusted():
         assert found.p_adjusted == found.p_joint
 
 
+@pytest.mark.slow
 def test_a_task_that_one_variant_lacks_is_adjusted_for_where_it_stands():
     """Variants need not have the same tasks: what one lacks adds nothing to it."""
     blocks = np.random.default_rng(5).normal(0.4, 0.6, 8).clip(-1, 1)

@@ -213,6 +213,7 @@ def test_what_a_policy_decides(decide, case):
     assert (status == 0) == (decision["decision"] == "pass")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", REFUSED)
 def test_policies_that_are_refused(decide, case):
     """Exit status 2, one sentence that names the place, and no decision."""

@@ -78,6 +78,7 @@ def test_no_command_executes_what_is_in_a_run(lldeg, planted, tmp_path, command)
     assert (result.status in {0, 1}, made.exists()) == (True, False), result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", READERS)
 @pytest.mark.parametrize("tag", ["!function utils.run", "!!python/object/apply:os.mkdir [{}]"])
 def test_no_command_executes_a_runs_sweep(lldeg, planted, tmp_path, command, tag):

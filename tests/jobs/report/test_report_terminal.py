@@ -32,6 +32,7 @@ def acting(text):
     return {char for char in text if unicodedata.category(char) in {"Cc", "Cf", "Cs"}} - {"\n"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_control_reaches_the_terminal(named, kind):
     """Escape codes, direction and zero-width characters never reach the terminal."""
@@ -40,6 +41,7 @@ def test_no_control_reaches_the_terminal(named, kind):
     assert not acting(console.export_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_markdown_holds_no_markup_of_others(named, kind):
     """Pasted into a pull request, a hostile name is text: no tag but our own begins, nothing hides."""
