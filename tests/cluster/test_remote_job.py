@@ -11,10 +11,12 @@ from dataclasses import dataclass
 
 import pytest
 from standin.cluster import SECONDS_TO_WAIT, free_ports
-from standin.command import ROOT, finish, wait_for
+from standin.command import HEARING, ROOT, finish, wait_for
 from standin.engine import read_words, write_held_sweep
 from standin.files import GENERATE, questions, write_task
 from standin.rows import block_files, identities, planned
+
+from jobs.submit.progress import run_status
 
 pytestmark = pytest.mark.ray
 
@@ -71,9 +73,17 @@ def submitted(cluster):
     return [job for job in cluster.ask("/api/jobs/") if job["type"] == "SUBMISSION"]
 
 
-def has_a_replica(told):
-    """Whether a status tells of a replica that has loaded."""
-    return any(replica["node"] for replica in json.loads(told).get("replicas", ()))
+def has_a_replica(run):
+    """Whether the status tells of a replica that has loaded."""
+    return any(replica["node"] for replica in run_status(str(run))["replicas"])
+
+
+def wait_until(condition):
+    """Look twice a second, as each look costs time that the job needs."""
+    until = time.monotonic() + SECONDS_TO_WAIT
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.5)
 
 
 @pytest.fixture(scope="module")
@@ -82,27 +92,21 @@ def history(cluster, command, folder, run, submit):
     pids, hold = folder / "pids", folder / "hold"
     hold.touch()
     detached = command.run(*submit, "--detach", cwd=folder)
-    until = time.monotonic() + SECONDS_TO_WAIT
-    status = (0, "{}", "")
-    while not (block_files(run) and has_a_replica(status[1])):
-        assert time.monotonic() < until, status
-        status = command.run("status", run, "--format", "json", cwd=folder)
+    wait_until(lambda: block_files(run) and has_a_replica(run))
+    status = command.run("status", run, "--format", "json", cwd=folder)
     logs = command.run("logs", run, cwd=folder)
     first = read_words(pids)
     stopped = command.run("stop", run, cwd=folder)
 
-    watcher = command.start(*submit, cwd=folder)
+    watcher = command.start(*submit, cwd=folder, program=HEARING)
     wait_for(lambda: len(read_words(pids)) > len(first), watcher)
     os.killpg(watcher.pid, signal.SIGINT)
     watched = finish(watcher)
     hold.unlink()
-    until = time.monotonic() + SECONDS_TO_WAIT
-    while (after := command.run("status", run, "--format", "json", cwd=folder))[1].count('"running"'):
-        assert time.monotonic() < until
+    wait_until(lambda: run_status(str(run))["state"] != "running")
+    after = command.run("status", run, "--format", "json", cwd=folder)
+    wait_until(lambda: not {job["status"] for job in submitted(cluster)} & {"PENDING", "RUNNING"})
     jobs = submitted(cluster)
-    while {job["status"] for job in jobs} & {"PENDING", "RUNNING"}:
-        assert time.monotonic() < until
-        jobs = submitted(cluster)
     second = {pid: word for pid, word in read_words(pids).items() if pid not in first}
     return History(detached, status, logs, stopped, watched, (after, identities(run)), jobs, first, second)
 

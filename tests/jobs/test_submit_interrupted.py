@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pyarrow.parquet as pq
 import pytest
-from standin.command import finish, wait_for
+from standin.command import HEARING, finish, wait_for
 from standin.engine import KIND
 from standin.files import CHOOSE, GENERATE, choices, questions, write_sweep, write_task
 from standin.rows import block_files, contents, identities, planned, samples
@@ -73,14 +73,14 @@ def history(folder, run, command):
     """Ctrl-C in mid-sweep, another submit before it; SIGHUP; then the same to its end; then one seed more."""
     path, after = write(folder, 2), {}
     (folder / "hold").touch()
-    process = command.start("submit", path, cwd=folder)
+    process = command.start("submit", path, cwd=folder, program=HEARING)
     wait_for(lambda: block_files(run), process)
     second = command.run("submit", path, cwd=folder)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
     stopped = finish(process)
     left = command.left_after(15)
     after["stopped"] = contents(block_files(run))
-    process = command.start("submit", path, cwd=folder)
+    process = command.start("submit", path, cwd=folder, program=HEARING)
     wait_for(lambda: contents(block_files(run)) != after["stopped"], process)
     os.killpg(process.pid, signal.SIGHUP)
     hung_up = finish(process)

@@ -84,7 +84,7 @@ class Run:
         """A submit that has written some blocks and is held in the middle of others."""
         self.hold.touch()
         process = self.command.start(*self.arguments, cwd=self.folder)
-        wait_for(lambda: self.blocks() and read_status(self.store).state, process)
+        wait_for(lambda: self.blocks() and read_status(self.store).state, process, pause=0.5)
         yield process
         self.hold.unlink(missing_ok=True)
 

@@ -33,8 +33,8 @@ class Command:
     environment: dict = field(default_factory=dict)
     mark: str = field(default_factory=lambda: uuid.uuid4().hex)
 
-    def start(self, *arguments, cwd, program=HEARING):
-        """Start lldeg in a process group of its own, as a terminal does."""
+    def start(self, *arguments, cwd, program=RUN):
+        """Start lldeg in a process group of its own, as a terminal does; its signals reach a HEARING one."""
         path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
         ray_folder = os.environ.get("RAY_TMPDIR", str(self.ray_folder))  # set where no Ray may be started
         own = {"PYTHONPATH": path, "RAY_TMPDIR": ray_folder, "LLDEG_TEST": self.mark}
@@ -50,7 +50,7 @@ class Command:
 
     def run(self, *arguments, cwd, timeout=600):
         """Run lldeg to its end; returns (exit status, standard output, standard error)."""
-        process = self.start(*arguments, cwd=cwd, program=RUN)
+        process = self.start(*arguments, cwd=cwd)
         try:
             return finish(process, timeout)
         except subprocess.TimeoutExpired:
@@ -87,7 +87,7 @@ def finish(process, timeout=600):
     return process.returncode, out, err
 
 
-def wait_for(condition, process, seconds=300):
+def wait_for(condition, process, seconds=300, pause=0.05):
     """Wait until a condition holds while a process runs; returns what the condition gave."""
     until = time.monotonic() + seconds
     while not (found := condition()):
@@ -96,5 +96,5 @@ def wait_for(condition, process, seconds=300):
         if time.monotonic() > until:
             process.send_signal(signal.SIGKILL)
             raise AssertionError(f"lldeg did not get there within {seconds} s")
-        time.sleep(0.05)
+        time.sleep(pause)
     return found
