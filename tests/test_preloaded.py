@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import psutil
 import pytest
+import ray
 from standin.command import RUN
 
 from orchestrator.workers.scoring_pool import CODE
@@ -75,6 +77,14 @@ def test_what_imports_much_is_known_by_its_code(monkeypatch, code):
     """That of a scoring process, and of commands."""
     monkeypatch.delenv("LLDEG_PRELOADED")  # nothing is handed over while this is imported
     assert importlib.import_module("standin.warm.sitecustomize").is_heavy(["-c", code, "3"])
+
+
+def test_what_ray_starts_is_known_by_its_path(monkeypatch):
+    """Scripts of Ray are where this version of it has them."""
+    monkeypatch.delenv("LLDEG_PRELOADED")
+    warm = importlib.import_module("standin.warm.sitecustomize")
+    site = Path(ray.__file__).parents[1]
+    assert [path for path in (*warm.WORKERS, *warm.DAEMONS) if not (site / path[1:]).is_file()] == []
 
 
 def test_without_one_a_program_runs_by_itself(tmp_path, monkeypatch):
