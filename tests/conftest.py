@@ -25,6 +25,7 @@ hypothesis.settings.register_profile("lldeg", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("lldeg")
 
 SLOW_LANES = ("ray", "model")
+LONGEST = {"test_remote_job.py", "test_s3.py", "test_soak.py"}  # but for those of the real model
 FOLDER = "LLDEG_TESTS_FOLDER"  # for all workers of the tests
 
 
@@ -42,8 +43,12 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the tests of the real model, the longest, so that no worker ends long before the others."""
-    items.sort(key=lambda item: item.get_closest_marker("model") is None)
+    """Begin with the tests that take longest, so that no worker ends long before the others."""
+
+    def order(item):
+        return item.get_closest_marker("model") is None, item.path.name not in LONGEST
+
+    items.sort(key=order)
 
 
 @pytest.hookimpl(wrapper=True)
