@@ -160,6 +160,7 @@ def test_names_from_outside_do_no_harm(tmp_path, shown):
         assert "[red]" in ran.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [40, 80, 120])
 def test_the_table_fits_the_terminal(tmp_path, width, monkeypatch):
     """No line is longer than the terminal is wide, and the verdict is legible in one piece."""

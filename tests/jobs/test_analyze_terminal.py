@@ -36,6 +36,7 @@ def test_the_most_damaged_tasks_of_a_degraded_variant_are_shown(table, tmp_path,
     assert "18 more rows of tasks are in model_comparison.csv; --tasks all shows them here." in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shown", ["table", "markdown"])
 def test_all_tasks_are_shown_on_demand(table, tmp_path, monkeypatch, shown):
     """--tasks all leaves nothing out."""
@@ -65,6 +66,7 @@ def test_a_task_of_a_variant_that_passes_is_no_finding(tmp_path):
     assert "2 more rows of tasks" in ran.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [60, 80])
 def test_long_names_break_at_their_separators(table, tmp_path, monkeypatch, width):
     """No word of a task's name is cut, and no line is longer than the terminal is wide."""

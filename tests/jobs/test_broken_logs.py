@@ -213,6 +213,7 @@ def _tree(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in LARGE])
 def test_a_broken_log_is_one_sentence(tmp_path, monkeypatch, kind):
     """Exit status 2, one line that names the file or the task, and no file more or changed."""

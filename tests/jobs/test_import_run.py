@@ -86,6 +86,7 @@ def test_imported_labels_can_be_clusters(tmp_path):
     assert run_analyze(run, "--cluster", "case", out=tmp_path / "out").comparison("int4")["clusters"] == 10
 
 
+@pytest.mark.slow
 def test_imported_lm_eval_output_gives_the_same_verdicts(tmp_path):
     """Sample files, read directly or imported first, end in the same numbers, whichever filter is chosen."""
     folders = [

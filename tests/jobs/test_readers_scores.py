@@ -102,6 +102,7 @@ def test_one_table_can_hold_models_tasks_and_temperatures(tmp_path):
     assert [task["task"] for task in ran.comparison("b", 0.7)["tasks"]] == ["s", "t"]
 
 
+@pytest.mark.slow
 def test_experiments_are_not_merged_as_reruns(tmp_path):
     """Where a further column tells repeated rows apart it is named, and --where keeps one of its values."""
     rows = [(m, e, i, r, 1) for m in "ab" for e in ("hot", "cold") for i in range(9) for r in range(2)]

@@ -43,6 +43,7 @@ def refused(lldeg, tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_dry_run_refuses_what_cannot_run(refused, tmp_path, name):
     """One sentence, exit status 2."""

@@ -75,6 +75,7 @@ def test_a_dry_run_shows_the_plan(lldeg, tmp_path):
     assert shown.count("│ chosen │ 4 │ 1 │ 4 │ 0 │ 4 │") == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "grown",
     [

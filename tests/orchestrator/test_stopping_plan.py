@@ -92,6 +92,7 @@ def test_tasks_without_sampling_count_at_temperature_0_only(plan, tmp_path):
     assert at == {("other", 0.0): ["asked", "chosen"], ("other", 0.7): ["asked"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changed", "key"),
     [

@@ -58,6 +58,7 @@ def test_tangos_nuisance_share_maximises_the_likelihood(counts, drop):
     assert tango_score(worse, better, items, drop) == pytest.approx(expected, rel=0.02, abs=0.02)
 
 
+@pytest.mark.slow
 @settings(max_examples=200)
 @given(COUNTS)
 def test_fay_lumbard_excludes_zero_exactly_when_the_test_rejects(counts):
@@ -68,6 +69,7 @@ def test_fay_lumbard_excludes_zero_exactly_when_the_test_rejects(counts):
     assert (found[1] < 0.0) == (mcnemar_p(better, worse) < 0.025)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("worse", "better", "items"),
     [(9, 2, 161), (40, 20, 160), (1, 7, 21), (7, 3, 12), (3, 0, 30), (300, 260, 9000)],

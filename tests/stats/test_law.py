@@ -125,6 +125,7 @@ def test_leaving_out_empty_frequencies_changes_nothing(signs, largest, monkeypat
     assert [sparse.log_tail(value) for value in values] == pytest.approx(whole, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_few_signs_on_a_wide_lattice_equal_enumeration():
     """Fourteen signs with sizes up to 90,090, from a table."""
     weights = np.random.default_rng(6).integers(1, 90_090, 14)

@@ -60,6 +60,7 @@ def adjusted(variants, combine="joint", adjust="maxt"):
     return [c.p_value(combine) for c in found.values()], [c.p_adjusted for c in found.values()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("combine", ["joint", "pooled", "max-drop", "fisher"])
 def test_identical_variants_cost_nothing_under_max_t(combine):
     """Five copies of one variant are one test: max-T leaves its p-value, Holm multiplies it by five."""

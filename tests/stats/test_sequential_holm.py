@@ -49,6 +49,7 @@ def test_a_rejection_passes_its_level_on():
     assert places == [0, 1, 1, 1]
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(SWEEPS)
 def test_without_certificates_the_rejections_are_those_of_holm(sweep):

@@ -37,6 +37,7 @@ def test_fresh_runs_keep_the_level_on_a_subset(shape):
     assert fresh <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / STUDIES)
 
 
+@pytest.mark.slow
 def test_the_runs_that_chose_are_biased():
     """On hard items the choosing runs look better than any later run: with five times the alarms."""
     fresh, reused = _rejections(lambda rng: rng.beta(0.4, 2.0, ITEMS))

@@ -53,6 +53,7 @@ def few_runs(draw, scores):
     return runs
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(few_runs(st.sampled_from([0.0, 1.0])))
 def test_right_or_wrong_runs_equal_enumeration(runs):

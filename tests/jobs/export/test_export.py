@@ -51,6 +51,7 @@ def numbers_of(result, temperature):
     return {name: getattr(found, name) for name in NUMBERS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 0.5])
 def test_lm_eval_files_give_the_same_numbers(run, exported, temperature):
     """Read back folder by folder, reruns included."""
@@ -86,6 +87,7 @@ def test_every_eval_ever_files_fit_their_schema(exported):
             validator("instance_level_eval").validate(json.loads(row))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("temperature", [0.0, 0.5])
 def test_every_eval_ever_files_give_the_same_numbers(run, exported, temperature):
     """Models are named by run and variant; the two failed samples are left out, and nothing else."""
