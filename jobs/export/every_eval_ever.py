@@ -6,7 +6,7 @@ errors are left out and counted.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from importlib.metadata import version
 from typing import Any
@@ -31,64 +31,50 @@ def every_eval_ever_files(run: RunFiles, scores: ScoreSet, now: datetime) -> Ite
 
     The scores of the same run tell metrics, directions and ranges; `now` becomes the date of the export.
     """
-    infos = {table.info.name: table.info for table in scores.tasks}
+    name, infos = run.manifest["name"], {table.info.name: table.info for table in scores.tasks}
     for variant, _, at, by_task in evaluations_of(run, infos):
         has = {
             task: [s for s in samples if is_scored(s) and s["scores"].get(infos[task].metric) is not None]
             for task, samples in by_task.items()
         }
-        if scored := {task: samples for task, samples in has.items() if samples}:
-            failed = sum(not is_scored(sample) for task in scored for sample in by_task[task])
-            yield from _evaluation(run, variant, at, scored, infos, failed=failed, now=now)
-
-
-def _evaluation(
-    run: RunFiles,
-    variant: str,
-    at: Pass,
-    scored: Mapping[str, Sequence[Row]],
-    infos: Mapping[str, TaskInfo],
-    *,
-    failed: int,
-    now: datetime,
-) -> Iterator[tuple[str, Any]]:
-    """The two files of one evaluation, by the samples of each task that have a score."""
-    name, entry = run.manifest["name"], run.models[variant]
-    key = [name, variant, *at]
-    stem = UUID(bytes=hashlib.sha256(json.dumps(key).encode()).digest()[:16], version=4)
-    folder = f"data/lldeg/{segment(name)}/{segment(variant)}"
-    evaluation = {"schema_version": VERSION, "evaluation_id": "/".join(map(str, key))}
-    path = f"{folder}/{stem}_samples.jsonl"
-    rows: list[Row] = []
-    for task, samples in scored.items():
-        of_task = {"model_id": f"{name}/{variant}", "evaluation_name": task, "evaluation_result_id": task}
-        rows += [evaluation | of_task | _sample(sample, infos[task], at) for sample in samples]
-    yield path, rows
-    aggregate = {
-        **evaluation,
-        "retrieved_timestamp": str(int(now.timestamp())),
-        "source_metadata": SOURCE,
-        "eval_library": {"name": "lldeg", "version": version("lldeg")},
-        "model_info": {
-            "name": variant,
-            "id": f"{name}/{variant}",
-            "additional_details": {
-                "deployment_type": "unknown",
-                "model_availability": "unknown",
-                "model": str(entry["model"]),
-                "revision": str(entry["revision"]),
-                "engine": json.dumps(entry["engine"], sort_keys=True),
+        scored = {task: samples for task, samples in has.items() if samples}
+        if not scored:
+            continue
+        key, model, entry = [name, variant, *at], f"{name}/{variant}", run.models[variant]
+        stem = UUID(bytes=hashlib.sha256(json.dumps(key).encode()).digest()[:16], version=4)
+        path = f"data/lldeg/{segment(name)}/{segment(variant)}/{stem}"
+        evaluation = {"schema_version": VERSION, "evaluation_id": "/".join(map(str, key))}
+        rows: list[Row] = []
+        for task, samples in scored.items():
+            about = {"model_id": model, "evaluation_name": task, "evaluation_result_id": task}
+            rows += [evaluation | about | _sample(sample, infos[task], at) for sample in samples]
+        yield f"{path}_samples.jsonl", rows
+        failed = sum(not is_scored(sample) for task in scored for sample in by_task[task])
+        aggregate = {
+            **evaluation,
+            "retrieved_timestamp": str(int(now.timestamp())),
+            "source_metadata": SOURCE,
+            "eval_library": {"name": "lldeg", "version": version("lldeg")},
+            "model_info": {
+                "name": variant,
+                "id": model,
+                "additional_details": {
+                    "deployment_type": "unknown",
+                    "model_availability": "unknown",
+                    "model": str(entry["model"]),
+                    "revision": str(entry["revision"]),
+                    "engine": json.dumps(entry["engine"], sort_keys=True),
+                },
             },
-        },
-        "evaluation_results": [_result(task, samples, infos[task], at) for task, samples in scored.items()],
-        "detailed_evaluation_results": {
-            "format": "jsonl",
-            "file_path": path,
-            "total_rows": len(rows),
-            "additional_details": {"failed_samples": str(failed)},
-        },
-    }
-    yield f"{folder}/{stem}.json", aggregate
+            "evaluation_results": [_result(task, scored[task], infos[task], at) for task in scored],
+            "detailed_evaluation_results": {
+                "format": "jsonl",
+                "file_path": f"{path}_samples.jsonl",
+                "total_rows": len(rows),
+                "additional_details": {"failed_samples": str(failed)},
+            },
+        }
+        yield f"{path}.json", aggregate
 
 
 def _result(task: str, samples: Sequence[Row], info: TaskInfo, at: Pass) -> Row:

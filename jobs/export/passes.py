@@ -22,8 +22,7 @@ def evaluations_of(
     A sample is a row of a sample file with the columns of its item. The document is a value in it, and `said`
     what the model said: one text, or a [log-likelihood, is greedy] for each choice.
 
-    Raises:
-        UserError: a file is missing or cannot be read.
+    Raises UserError if a file is missing or cannot be read.
     """
     items: dict[str, dict[int, Row]] = {}
     for task in tasks:

@@ -243,23 +243,21 @@ def _opened(path: Path) -> zipfile.ZipFile:
         raise UserError(
             f"{path} cannot be read as a log of inspect_ai: {error}. It may be cut short; copy it again."
         ) from error
-    if problem := _archive_problem(archive.infolist(), path.stat().st_size):
+    # What no log has, and what an archive has that is made to fill the memory or to take hours
+    entries, of_file, problem = archive.infolist(), path.stat().st_size, None
+    names = (entry.filename for entry in entries)
+    if len(entries) > MOST_ENTRIES:
+        problem = f"it has more than {MOST_ENTRIES:,} entries"
+    elif sum(entry.compress_size for entry in entries) > of_file:
+        problem = "its entries overlap"
+    elif sum(entry.file_size for entry in entries) > max(ALWAYS_READ, LARGEST_RATIO * of_file):
+        problem = f"it holds more than {LARGEST_RATIO} times its own size"
+    elif outside := [name for name in names if name.startswith("/") or ".." in name.split("/")]:
+        problem = f"it has an entry outside of itself, {outside[0]!r}"
+    if problem:
         archive.close()
         raise UserError(f"{path} is not a log of inspect_ai: {problem}.")
     return archive
-
-
-def _archive_problem(entries: list[zipfile.ZipInfo], size: int) -> str | None:
-    """What no log has, and what an archive has that is made to fill the memory or to take hours."""
-    if len(entries) > MOST_ENTRIES:
-        return f"it has more than {MOST_ENTRIES:,} entries"
-    if sum(entry.compress_size for entry in entries) > size:
-        return "its entries overlap"
-    if sum(entry.file_size for entry in entries) > max(ALWAYS_READ, LARGEST_RATIO * size):
-        return f"it holds more than {LARGEST_RATIO} times its own size"
-    names = (entry.filename for entry in entries)
-    outside = next((name for name in names if name.startswith("/") or ".." in name.split("/")), None)
-    return None if outside is None else f"it has an entry outside of itself, {outside!r}"
 
 
 def _content(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, where: str) -> bytes:

@@ -332,8 +332,7 @@ def gather(places: Sequence[Sequence[samples.Evaluation]], query: samples.InputQ
 def sound_form(label: str) -> Iterator[None]:
     """Turn what goes wrong inside of data that are not in the form their format promises into one sentence.
 
-    Raises:
-        UserError: naming the data and the mistake.
+    Raises UserError, naming the data and the mistake.
     """
     try:
         yield

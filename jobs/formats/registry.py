@@ -91,11 +91,7 @@ def open_inputs(paths: Sequence[str], query: InputQuery, *, are_reruns: bool = F
 
 
 def require_existing(paths: Sequence[str]) -> None:
-    """Check that something is there to be read.
-
-    Raises:
-        UserError: a path leads nowhere.
-    """
+    """Raise UserError if a path leads nowhere."""
     for path in paths:
         if not exists(path):
             raise UserError(f"{path} does not exist.")

@@ -293,8 +293,7 @@ def statistics(metadata: Any, column: str) -> list[Any]:
 def samples_table(run: RunFiles, cells: Iterable[tuple[str, str]] | None = None) -> pa.Table:
     """Samples, each with its variant and its task, of some pairs of both or of all.
 
-    Raises:
-        UserError: a file cannot be read.
+    Raises UserError if a file cannot be read.
     """
     tables, damaged = [], []
     for variant, task in itertools.product(run.models, run.tasks) if cells is None else cells:
@@ -314,8 +313,7 @@ def samples_table(run: RunFiles, cells: Iterable[tuple[str, str]] | None = None)
 def items_table(run: RunFiles) -> pa.Table:
     """The items of all tasks.
 
-    Raises:
-        UserError: a file is missing or cannot be read.
+    Raises UserError if a file is missing or cannot be read.
     """
     tables = [run.items(task, schema.ITEMS.names) for task in run.tasks]
     return pa.concat_tables(tables, promote_options="permissive") if tables else schema.ITEMS.empty_table()

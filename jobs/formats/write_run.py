@@ -32,9 +32,6 @@ FILES = ("items/*.parquet", f"samples/variant=*/task=*/{'[0-9]' * 12}.parquet", 
 LARGEST_ITEM = 2**31 - 1
 NO_FILTER = "none"
 
-Imported = tuple[TaskEntry, pa.Table, dict[str, pa.Table]]
-"""A task of a run directory: its entry in the manifest, its items, and the samples of each model."""
-
 
 @contextmanager
 def as_runs(paths: Sequence[str], query: InputQuery) -> Iterator[list[str]]:
@@ -115,8 +112,8 @@ def write_run(out: str, models: Sequence[str], tasks: Sequence[LogTask]) -> int:
     return count
 
 
-def imported(task: LogTask) -> Imported:
-    """A task as it will be in a run directory.
+def imported(task: LogTask) -> tuple[TaskEntry, pa.Table, dict[str, pa.Table]]:
+    """A task as it will be in a run directory: its entry in the manifest, items, and samples of each model.
 
     The number of an item is its identifier if all are numbers that fit, else its place in their order.
     """
