@@ -25,7 +25,7 @@ hypothesis.settings.register_profile("lldeg", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("lldeg")
 
 SLOW_LANES = ("ray", "model")
-LONGEST = {"test_remote_job.py", "test_s3.py", "test_soak.py"}  # but for those of the real model
+LONGEST = {"test_remote_job.py", "test_s3.py", "test_several_nodes.py", "test_soak.py"}
 FOLDER = "LLDEG_TESTS_FOLDER"  # for all workers of the tests
 
 
@@ -43,7 +43,7 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the tests that take longest, so that no worker ends long before the others."""
+    """Begin with what takes longest, the real model first, so that no worker ends long before the others."""
 
     def order(item):
         return item.get_closest_marker("model") is None, item.path.name not in LONGEST
