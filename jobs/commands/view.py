@@ -50,22 +50,16 @@ def view(
 
     share, scales = scale_options(higher, lower, range_, margin)
     query = InputQuery(columns=parse_columns(columns), pair_by=pair_by)
-    with as_runs(paths, query) as runs, _listen(port) as listener:
+    with as_runs(paths, query) as runs, socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port))
+            listener.listen()
+        except (OSError, OverflowError) as error:
+            raise UserError(
+                f"Port {port} cannot be used: {error}. Choose another with --port, or 0 for a free one."
+            ) from None
         catalog = Catalog(runs, AnalyzeRequest(scales=scales, margin=share))
         typer.echo(f"http://{HOST}:{listener.getsockname()[1]}/ (Ctrl-C stops)")
         config = uvicorn.Config(application(catalog), log_level="warning")
         uvicorn.Server(config).run(sockets=[listener])
-
-
-def _listen(port: int) -> socket.socket:
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((HOST, port))
-        listener.listen()
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise UserError(
-            f"Port {port} cannot be used: {error}. Choose another with --port, or 0 for a free one."
-        ) from None
-    return listener

@@ -58,13 +58,16 @@ def _read(file: Path, temperature: object, query: InputQuery) -> Samples:
         score, index, metadata = told.get("score"), row.get("index"), told.get("sample_metadata") or {}
         if not isinstance(index, int) or not isinstance(score, dict):
             raise UserError(f"Line {number} of {file} is not a review of evalscope: it lacks index or score.")
-        values, main = _part(score, "value"), score.get("main_score_name")
+        values, main, messages = _part(score, "value"), score.get("main_score_name"), row.get("messages")
+        asked = [one for one in messages if isinstance(one, dict)] if isinstance(messages, list) else None
+        if asked and asked[-1].get("role") == "assistant":
+            asked = asked[:-1]
         item = index if told.get("group_id") is None else told["group_id"]
         sample = query.sample(
             item,
             {**({main: values[main]} if main in values else {}), **values},
             labels=metadata,
-            prompt=_prompt(row.get("messages")),
+            prompt=None if asked is None else [[one.get("role"), one.get("content")] for one in asked],
             response=score.get("prediction"),
             target=row.get("target"),
             doc={"id": item, "metadata": metadata},
@@ -81,13 +84,3 @@ def _read(file: Path, temperature: object, query: InputQuery) -> Samples:
     facts = TaskFacts(file.stem, file.parent.name, temperature, () if main is None else (main,))
     yield facts
     yield from samples
-
-
-def _prompt(messages: object) -> object:
-    """The messages up to the answer: role and content."""
-    if not isinstance(messages, list):
-        return None
-    asked = [message for message in messages if isinstance(message, dict)]
-    if asked and asked[-1].get("role") == "assistant":
-        asked = asked[:-1]
-    return [[message.get("role"), message.get("content")] for message in asked]

@@ -139,8 +139,7 @@ def head_of(path: Path, size: int = 4096) -> bytes:
 def files_below(folder: Path, pattern: str) -> Iterator[Path]:
     """Files in a folder, at any depth, whose path ends in a pattern; what cannot be listed is passed over.
 
-    Raises:
-        UserError: the folder holds so much that it is not one of results: a home or a whole disk.
+    Raises UserError if the folder holds so much that it is not one of results: a home or a whole disk.
     """
     seen, ending = 0, pattern.rpartition("/")[2]
     for place, folders, files in os.walk(folder):
@@ -186,8 +185,7 @@ def single(values: object) -> object:
 class JsonObject:
     """A file that holds one JSON object, whose keys it iterates over, or one list, which `items` reads.
 
-    Raises:
-        UserError: in all methods, if it is not valid JSON, or one value is beyond the limits.
+    All methods raise UserError if it is not valid JSON, or one value is beyond the limits.
     """
 
     def __init__(self, path: Path) -> None:

@@ -99,8 +99,7 @@ class InputQuery:
         The label to cluster by is looked up in `labels`, values of the document. Any of `COLUMNS` may be told
         as the tool has it: what is not wanted is left out, and a prompt is hashed unless its hash is told.
 
-        Raises:
-            TypeError: something else where there must be a text.
+        Raises TypeError if something else is where there must be a text.
         """
         row: dict[str, Any] = {"item": item, "scores": scores, "rerun": rerun}
         if "prompt_hash" not in told:

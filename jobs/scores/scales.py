@@ -89,8 +89,7 @@ def scaled(book: ScoreSet, options: ScaleOptions = AS_READ) -> ScoreSet:
         The scores with `TaskInfo.higher_is_better`, `bounds` and `margin` filled in, and what was assumed
         among the warnings.
 
-    Raises:
-        UserError: where a direction or a range is unknown or contradicted; all such tasks at once.
+    Raises UserError where a direction or a range is unknown or contradicted, for all such tasks at once.
     """
     groups = {table.info.name: table.info.group for table in book.tasks}
     metrics.refuse_unused("--higher-is-better", options.higher, groups)

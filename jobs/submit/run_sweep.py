@@ -95,17 +95,13 @@ def run_sweep(request: SubmitRequest, console: Console | None = None) -> tuple[P
         except KeyboardInterrupt:
             progress.stop = f"interrupted by {interruption()}"
         if any(counts.not_needed for counts in progress.variants.values()):
-            _count_withdrawn(sweep.store.url, progress)
+            # Replicas may have written some of what was withdrawn with their block.
+            for name, count in Footers().count(RunFiles.open(sweep.store.url)).items():
+                if (counts := progress.variants.get(name)) is not None and count.planned == counts.planned:
+                    more = min(max(0, count.done - counts.done), counts.not_needed)
+                    counts.done, counts.not_needed = counts.done + more, counts.not_needed - more
         conclude(plan, progress, holder)
     return plan, progress
-
-
-def _count_withdrawn(url: str, progress: SweepProgress) -> None:
-    """Count what replicas wrote that were withdrawn with their block, as far as that is known."""
-    for name, count in Footers().count(RunFiles.open(url)).items():
-        if (counts := progress.variants.get(name)) is not None and count.planned == counts.planned:
-            more = min(max(0, count.done - counts.done), counts.not_needed)
-            counts.done, counts.not_needed = counts.done + more, counts.not_needed - more
 
 
 def early_stopping(plan: Plan, warn: Callable[[str], None], *, record: bool = True) -> StoppingPolicy:
