@@ -258,9 +258,7 @@ class LogTask(TaskTables):
     @cached_property
     def place(self) -> Ints:
         """Place of each item in that order."""
-        place = np.empty_like(self.order)
-        place[self.order] = np.arange(self.order.size)
-        return place
+        return np.argsort(self.order)
 
     def items(self, cluster: str | None) -> Items:
         """The items in their order, with the clusters of a column."""
