@@ -14,7 +14,11 @@ from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Samples, S
 from orchestrator.errors import UserError
 
 ENDING = "_samples.jsonl"
-NEEDED = {"model_id": str, "evaluation_name": str, "sample_id": int | str}
+NEEDED: dict[str, type | tuple[type, ...]] = {
+    "model_id": str,
+    "evaluation_name": str,
+    "sample_id": (int, str),
+}
 
 
 def _files(path: str) -> Iterator[Path]:
@@ -36,16 +40,16 @@ def _read(file: Path, query: InputQuery) -> Samples:
     results = read_object(beside).get("evaluation_results") if beside.is_file() else None
     listed = [one for one in (results if isinstance(results, list) else []) if isinstance(one, dict)]
     aggregates = {str(result.get("evaluation_name")): result for result in listed}
-    known: dict[tuple[str, str], TaskFacts] = {}
+    known, facts = dict[tuple[str, str], TaskFacts](), TaskFacts("")
     for number, row in read_lines(file, "a sample of Every Eval Ever", NEEDED):
         version = version or row.get("schema_version")
         if row.get("schema_version") != version:
             raise UserError(f"Line {number} of {file} has another schema_version than the lines before it.")
-        model, task, item = (row[name] for name in NEEDED)
-        facts = known.get((model, task))
-        if facts is None:
-            facts = known[model, task] = _facts(task, model, aggregates.get(task, {}))
-        yield facts
+        model, task, item = row["model_id"], row["evaluation_name"], row["sample_id"]
+        if (model, task) not in known:
+            known[model, task] = _facts(task, model, aggregates.get(task, {}))
+        if facts is not known[model, task]:
+            yield (facts := known[model, task])
         asked, evaluation, labels = row.get("input") or {}, row.get("evaluation") or {}, row.get("metadata")
         score, usage = evaluation.get("score"), row.get("token_usage") or {}
         yield query.sample(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from io import TextIOWrapper
 from pathlib import Path
-from types import MappingProxyType, UnionType
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -55,7 +55,7 @@ def read_yaml(path: Path) -> Any:
 
 
 def read_lines(
-    path: Path, what: str = "a JSON object", needed: Mapping[str, type | UnionType] = NOTHING
+    path: Path, what: str = "a JSON object", needed: Mapping[str, type | tuple[type, ...]] = NOTHING
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """The number of each line of JSON Lines and the object in it; empty lines are passed over.
 
@@ -65,8 +65,9 @@ def read_lines(
     for number, row in parsed_lines(path):
         if not isinstance(row, dict):
             raise UserError(f"Line {number} of {path} is not a JSON object.")
-        if not all(name in row and isinstance(row[name], kind) for name, kind in needed.items()):
-            raise UserError(f"Line {number} of {path} is not {what}: it lacks {' or '.join(needed)}.")
+        for name, kind in needed.items():
+            if name not in row or not isinstance(row[name], kind):
+                raise UserError(f"Line {number} of {path} is not {what}: it lacks {' or '.join(needed)}.")
         yield number, row
 
 

@@ -43,7 +43,7 @@ FORMAT = InputFormat("results of NeMo Evaluator", "results.jsonl of NeMo Evaluat
 
 def _read(file: Path, facts: TaskFacts, query: InputQuery) -> Samples:
     yield facts
-    for _, row in read_lines(file, "a result of NeMo Evaluator", {"problem_idx": int | str, REWARD: object}):
+    for _, row in read_lines(file, "a result of NeMo Evaluator", {"problem_idx": (int, str), REWARD: object}):
         details, metadata = row.get("scoring_details") or {}, row.get("metadata") or {}
         failure, answered = details.get("error_category"), row.get("model_response")
         extracted = row.get("extracted_answer")

@@ -44,7 +44,7 @@ FORMAT = InputFormat("results of verifiers", "results.jsonl of verifiers", _file
 def _read(file: Path, facts: TaskFacts, query: InputQuery) -> Samples:
     yield facts
     rollouts: Counter[int | str] = Counter()
-    for _, row in read_lines(file, "a rollout of verifiers", {"example_id": int | str, REWARD: object}):
+    for _, row in read_lines(file, "a rollout of verifiers", {"example_id": (int, str), REWARD: object}):
         example, failure, info = row["example_id"], row.get("error"), row.get("info") or {}
         usage, prompt = row.get("token_usage") or {}, row.get("prompt")
         if isinstance(prompt, list):
