@@ -46,7 +46,8 @@ def pytest_collection_modifyitems(items):
     """Begin with what takes longest, the real model first, so that no worker ends long before the others."""
 
     def order(item):
-        return item.get_closest_marker("model") is None, item.path.name not in LONGEST
+        model, ray = (item.get_closest_marker(lane) for lane in ("model", "ray"))
+        return model is None, item.path.name not in LONGEST, ray is None
 
     items.sort(key=order)
 
