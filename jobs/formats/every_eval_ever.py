@@ -40,28 +40,32 @@ def _read(file: Path, query: InputQuery) -> Samples:
     results = read_object(beside).get("evaluation_results") if beside.is_file() else None
     listed = [one for one in (results if isinstance(results, list) else []) if isinstance(one, dict)]
     aggregates = {str(result.get("evaluation_name")): result for result in listed}
-    known, facts = dict[tuple[str, str], TaskFacts](), TaskFacts("")
+    known, now, has_answers = dict[tuple[str, str], TaskFacts](), None, "response" in query.wanted
     for number, row in read_lines(file, "a sample of Every Eval Ever", NEEDED):
-        version = version or row.get("schema_version")
-        if row.get("schema_version") != version:
+        stated = row.get("schema_version")
+        version = version or stated
+        if stated != version:
             raise UserError(f"Line {number} of {file} has another schema_version than the lines before it.")
-        model, task, item = row["model_id"], row["evaluation_name"], row["sample_id"]
-        if (model, task) not in known:
-            known[model, task] = _facts(task, model, aggregates.get(task, {}))
-        if facts is not known[model, task]:
-            yield (facts := known[model, task])
+        item, subject = row["sample_id"], (row["model_id"], row["evaluation_name"])
+        if subject != now:
+            now, (model, task) = subject, subject
+            if subject not in known:
+                known[subject] = _facts(task, model, aggregates.get(task, {}))
+            yield known[subject]
+            (metric,) = known[subject].stated
         asked, evaluation, labels = row.get("input") or {}, row.get("evaluation") or {}, row.get("metadata")
         score, usage = evaluation.get("score"), row.get("token_usage") or {}
+        answer = single((row.get("output") or {}).get("raw")) if has_answers else None
         yield query.sample(
             item,
-            dict.fromkeys(facts.stated, evaluation.get("is_correct") if score is None else score),
+            {metric: evaluation.get("is_correct") if score is None else score},
             labels=labels,
             prompt=asked.get("formatted") or asked.get("raw"),
             doc_hash=row.get("sample_hash"),
             error=row.get("error"),
-            response=single((row.get("output") or {}).get("raw")),
-            target=single(asked.get("reference")),
-            doc={"id": item, "metadata": labels},
+            response=answer,
+            target=single(asked.get("reference")) if query.documents else None,
+            doc={"id": item, "metadata": labels} if query.documents else None,
             prompt_tokens=usage.get("input_tokens"),
             output_tokens=usage.get("output_tokens"),
         )

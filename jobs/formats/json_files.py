@@ -62,11 +62,12 @@ def read_lines(
     Raises UserError if a line is not an object, is longer than any sample could be, or is not `what` is read:
     it lacks what is `needed`, a value of some type under each of some keys.
     """
+    checks = [*needed.items()]
     for number, row in parsed_lines(path):
         if not isinstance(row, dict):
             raise UserError(f"Line {number} of {path} is not a JSON object.")
-        for name, kind in needed.items():
-            if name not in row or not isinstance(row[name], kind):
+        for name, kind in checks:
+            if not isinstance(row.get(name), kind):
                 raise UserError(f"Line {number} of {path} is not {what}: it lacks {' or '.join(needed)}.")
         yield number, row
 

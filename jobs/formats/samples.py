@@ -7,6 +7,7 @@ was read; a column that is added there needs no mention here.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from typing import Any, Literal
 
 import numpy as np
@@ -159,7 +160,7 @@ class SampleBatch:
     @staticmethod
     def of(task: TaskFacts, rows: Sequence[Row]) -> "SampleBatch":
         """Lay samples out in columns."""
-        metrics = dict.fromkeys(metric for row in rows for metric in row["scores"])
+        metrics = dict.fromkeys(chain.from_iterable(row["scores"] for row in rows))
         scores = {metric: score_column([row["scores"].get(metric) for row in rows]) for metric in metrics}
         present = set().union(*rows)
         reruns = [row["rerun"] for row in rows]
