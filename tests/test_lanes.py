@@ -24,6 +24,7 @@ def test_a_test_without_a_mark_cannot_start_a_server():
         socket.create_server(("127.0.0.1", 0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_outlives_the_tests(way):
     """A process that left its group and session is ended with whoever was watched."""

@@ -44,6 +44,7 @@ def shown(lldeg, write, tmp_path):
     return shown
 
 
+@pytest.mark.slow
 def test_requests_and_tokens_are_counted(shown):
     """A request for each question and each choice of both variants; a prompt's words are its tokens."""
     words = 2 * (6 * 6 + 4 * 2 * 3)  # "What comes after naught? Item 0", "Number 0: a"

@@ -167,6 +167,7 @@ def test_a_refused_sweep_exits_2_and_writes_nothing(on, lldeg, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_what_the_machine_decided_is_on_screen(on, lldeg, tmp_path):
     """The format and the variant that is left out, a sentence each."""
     on(AVX2)
