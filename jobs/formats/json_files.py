@@ -67,7 +67,7 @@ def read_lines(
         if not isinstance(row, dict):
             raise UserError(f"Line {number} of {path} is not a JSON object.")
         for name, kind in checks:
-            if not isinstance(row.get(name), kind):
+            if name not in row or not isinstance(row[name], kind):
                 raise UserError(f"Line {number} of {path} is not {what}: it lacks {' or '.join(needed)}.")
         yield number, row
 

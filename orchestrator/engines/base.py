@@ -81,7 +81,7 @@ class EngineSpec:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment variables of the replica."""
+        """Environment variables of the replica; libraries read them when they are imported."""
         return dict(self.options.get(ENV, {}))
 
     @property

@@ -167,21 +167,21 @@ def test_of_several_results_of_nemo_the_newest_counts(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("write_rows", "line"),
+    ("write_rows", "line", "said"),
     [
-        (verifiers, '{"example_id": 1}'),
-        (verifiers, '{"example_id": [1], "reward": 1}'),
-        (verifiers, '{"example_id": 1, "reward": '),
-        (nemo, '{"problem_idx": 1}'),
-        (nemo, '{"problem_idx": 1, "reward": 1, "repeat": "x"}'),
-        (nemo, "[]"),
+        (verifiers, '{"example_id": 1}', "it lacks example_id or reward"),
+        (verifiers, '{"example_id": [1], "reward": 1}', "it lacks example_id or reward"),
+        (verifiers, '{"example_id": 1, "reward": ', "not valid JSON"),
+        (nemo, '{"problem_idx": 1}', "it lacks problem_idx or reward"),
+        (nemo, '{"problem_idx": 1, "reward": 1, "repeat": "x"}', "does not conform"),
+        (nemo, "[]", "is not a JSON object"),
     ],
 )
-def test_a_broken_line_is_named(tmp_path, write_rows, line):
-    """What is not a result is said with its file."""
+def test_a_broken_line_is_named(tmp_path, write_rows, line, said):
+    """What is not a result is said with its file, and what is wrong with it."""
     good = rollout(0, 1.0) if write_rows is verifiers else result(0, 1.0)
     path = write_rows(tmp_path, "m", [good])
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(UserError, match=r"results\.jsonl") as refused:
+    with pytest.raises(UserError, match=rf"results\.jsonl.*{said}") as refused:
         read_scores([str(path)])
     assert "\n" not in str(refused.value)
