@@ -11,19 +11,21 @@ when the one-sided test rejects at α/2.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import TypeAlias
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import betaincc, betaincinv, log_ndtr, ndtr, ndtri, stdtr, stdtrit
+from scipy.special import betaincc, betaincinv, ndtr, ndtri, stdtr, stdtrit
 
-from stats.arrays import ROUNDING, SMALLEST_P, Floats
+from stats.arrays import ROUNDING, SMALLEST_P, Floats, Ints
+from stats.distributions.lattice import to_lattice
+from stats.distributions.splits import Component
+from stats.distributions.sums import LatticeSum
 from stats.scores import TaskScores
 from stats.sharing import links_tasks, merged_blocks
 
 MANY_FLIPS = 20  # from so many flips on Tango's normal limit holds its level to .3 %
-MANY_CLUSTERS = 10  # from so many clusters that differ on Student's t is trusted with their spread
 
 FEW_DIFFERENCES = 50
 """Below so many items or clusters that differ Student's interval needs help against skewed differences."""
@@ -31,12 +33,13 @@ FEW_DIFFERENCES = 50
 FEW_FLIPS = 5  # below this many flips in one direction the melded integrand has a kink and needs more nodes
 
 Interval: TypeAlias = tuple[float, float]  # lower and upper limit, in the unit of the scores
-LARGE_LOSS = 0.25  # a loss this far above the mean, in shares of the range, is a jump of the sum
 
-SMOOTH = 0.5
-"""Sum of squares of all but the large losses, in squares of the largest, above which the sum has no jumps."""
+SPREAD_IN_STEPS, FINEST = 8, 4_096
+"""Steps of a grid to a standard deviation of differences that have no lattice, and at most to their range."""
+SMOOTH = 1 << 14  # steps to a standard deviation of a sum from which on it is taken as normal
 
 INSIDE = 1.0 - 1e-12
+NONE: Ints = np.zeros(0, dtype=np.int64)
 
 
 def fay_lumbard_interval(worse: int, better: int, items: int, alpha: float = 0.05) -> Interval:
@@ -146,11 +149,17 @@ def tango_interval(worse: int, better: int, items: int, alpha: float = 0.05) -> 
 
 @dataclass(frozen=True)
 class Differences:
-    """Differences of graded or averaged scores of independent items, in shares of their range."""
+    """Differences of independent items, graded or averaged, or means of clusters, in shares of the range.
 
-    values: Floats  # distinct differences in [−1, 1], ascending, shape (k,)
-    # how often each occurs, shape (k,); fractions are allowed, to ask what more items would show
-    counts: Floats
+    Student's t takes the spread of the sample at its word. Where a few items lose everything and the sample
+    holds none or few of them, it certifies a drop of the margin up to .15 of the time at .05. Here the sum is
+    tested under the distribution that is most likely if "the mean is the margin" (Owen 2001), with the mass
+    that this needs on a total loss: unseen losses count, rare changes are the jumps that they are, and where
+    neither is the case the test is as powerful as t.
+    """
+
+    values: Floats  # distinct differences, ascending, shape (k,)
+    counts: Floats  # how often each occurs, shape (k,)
 
     @classmethod
     def of(cls, differences: Floats) -> "Differences":
@@ -169,13 +178,55 @@ class Differences:
         return float(self.values @ self.counts) / self.items
 
     @property
+    def standard_error(self) -> float:
+        """Of the mean, by the spread of the sample."""
+        return float(np.sqrt(self.counts @ (self.values - self.mean) ** 2)) / self.items
+
+    @property
     def varies(self) -> bool:
         """Whether there is more than one difference, so that more items would scatter."""
         return self.values.size > 1
 
+    @cached_property
+    def _on_grid(self) -> tuple[float, Ints, Floats]:
+        """A step, the differences and a total loss in steps, ascending, and how often each occurs.
+
+        Differences that have no lattice go to the two nearest points of a fine grid, which keeps their mean
+        and adds at most 1/256 to their variance.
+        """
+        total = max(1.0, float(self.values[-1]))
+        places, counts = np.append(self.values, total), np.append(self.counts, 0.0)
+        if (lattice := to_lattice(places, FINEST)) is None:
+            spread = self.standard_error * float(np.sqrt(self.items))
+            step = total / min(float(np.ceil(SPREAD_IN_STEPS * total / spread)), float(FINEST))
+            below = np.floor(places / step + ROUNDING)
+            above = np.clip(places / step - below, 0.0, 1.0)
+            counts = np.concatenate([counts * (1.0 - above), counts * above])
+            lattice = step, np.concatenate([below, below + 1.0]).astype(np.int64)
+        steps, inverse = np.unique(lattice[1], return_inverse=True)
+        return lattice[0], steps, np.bincount(inverse, counts).astype(np.float64)
+
     def p_noninferior(self, margin: float, scale: float = 1.0) -> float:
-        """P-value of "the mean is at least the margin", with `scale` times as many items like these."""
-        return mean_noninferiority(Differences(self.values, self.counts * scale), margin)
+        """P-value of "the mean is at least the margin", with `scale` times as many items like these.
+
+        The chance of a sum as low as the observed one, of as many draws from the most likely distribution
+        with this mean; and no less than the chance to miss every total loss, `missed_losses`.
+        """
+        if margin >= 1.0:
+            return SMALLEST_P
+        step, steps, counts = self._on_grid
+        gaps: Floats = np.asarray(steps * step - margin, dtype=np.float64)
+        chances, draws = _most_likely(gaps, counts), round(self.items * scale)
+        if chances is None:
+            return 1.0
+        missed, kept = missed_losses(self.mean, draws, margin), np.flatnonzero(chances)
+        variance = float(chances @ gaps**2)
+        if draws * variance > (SMOOTH * step) ** 2:
+            return max(float(ndtr((self.mean - margin) * np.sqrt(draws / variance))), missed, SMALLEST_P)
+        gains = Component(-steps[kept][::-1], chances[kept][::-1], draws)
+        least = -int(np.ceil(self.mean * draws / step - 1e-6))
+        tail = np.exp(LatticeSum(NONE, NONE, [gains]).log_tail(least))
+        return max(float(tail), missed, SMALLEST_P)
 
     def interval(self, alpha: float) -> Interval:
         """Both one-sided limits at α/2."""
@@ -184,66 +235,43 @@ class Differences:
     def limits(self, tail: float) -> Interval:
         """One-sided limits at 1 − tail each, by inverting the test on either side."""
         mirrored = Differences(-self.values[::-1], self.counts[::-1])
-        return -mean_upper(mirrored, tail), mean_upper(self, tail)
+        return -upper_limit(mirrored, tail), upper_limit(self, tail)
 
 
-def mean_noninferiority(sample: Differences, margin: float) -> float:
-    """One-sided p-value of "the mean is at least the margin", for independent differences in [−1, 1].
+def _most_likely(gaps: Floats, counts: Floats) -> Floats | None:
+    """Chances of the most likely distribution with mean 0 on the gaps; None if all lie above 0.
 
-    Student's t takes the spread of the sample at its word. Where a few items lose everything and the sample
-    holds none or few of them, it certifies a drop of the margin up to .15 of the time at .05. Here the
-    largest of three p-values, at least 1e-300, is taken; the margin is in shares of the range:
-
-    - *the score on the restricted likelihood*: the distribution that is most likely under "the mean is the
-      margin", with the mass that this needs at the largest possible loss, gives the variance (Owen 2001; for
-      right or wrong it is Tango's score). Unseen losses count in it, so it is as powerful as t and keeps the
-      level;
-    - *missed losses*: the chance that the items miss every total loss that would bring the mean up to M;
-    - *Gaffke's bound* on the large losses alone (Gaffke 2005; Learned-Miller & Thomas 2020), where nothing
-      but the jumps from one large loss to the next spreads the sum: a normal law knows no such jumps, and for
-      right or wrong Gaffke's bound is that of Clopper & Pearson.
+    counts/(n(1 − l·gap)) with the l that makes the mean 0; where no l does, the rest is on the largest gap,
+    whose count may be 0 (Owen 2001).
     """
-    if margin >= 1.0:
-        return SMALLEST_P
-    p = max(score_p(sample, margin), missed_losses(sample.mean, sample.items, margin))
-    jumps = _large_losses(sample)
-    if jumps is not None:
-        p = max(p, gaffke_p(jumps, margin))
-    return max(p, SMALLEST_P)
-
-
-def mean_upper(sample: Differences, tail: float) -> float:
-    """One-sided upper limit: below M exactly where `mean_noninferiority` at M is at most `tail` < ½."""
-    mean = sample.mean
-    if mean >= 1.0 or mean_noninferiority(sample, INSIDE) > tail:
-        return 1.0
-
-    def excess(limit: float) -> float:
-        return float(np.log(mean_noninferiority(sample, limit)) - np.log(tail))
-
-    return float(brentq(excess, mean, INSIDE, xtol=1e-10))
-
-
-def score_p(sample: Differences, margin: float) -> float:
-    """Φ of the score on the restricted likelihood: √n(mean − M)/σ₀, for M < 1.
-
-    σ₀² is the variance about M of the most likely distribution with mean M: weights 1/(n(1 − l·x)) on the
-    differences x = d − M, the rest on a total loss; l is 0 where the mean is M or more.
-    """
-    gaps, total = sample.values - margin, 1.0 - margin
-    mean, tilt = float(gaps @ sample.counts), 0.0
+    if gaps[0] >= 0.0:
+        return None
 
     def slope(tilt: float) -> float:
-        return float(sample.counts @ (gaps / (1.0 - tilt * gaps)))
+        return float(counts @ (gaps / (1.0 - tilt * gaps)))
 
-    if mean < 0.0:  # the root, or the most there can be, where mass goes to the total loss
-        most = INSIDE / total
-        tilt = most if slope(most) <= 0.0 else float(brentq(slope, 0.0, most, xtol=1e-12))
-    weights = sample.counts / (1.0 - tilt * gaps) / sample.items
-    variance = float(weights @ gaps**2) + max(1.0 - float(weights.sum()), 0.0) * total**2
-    if variance == 0.0:
-        return 0.5
-    return float(ndtr(mean / np.sqrt(sample.items * variance)))
+    mean = float(gaps @ counts)
+    end = INSIDE / float(gaps[-1] if mean < 0.0 else gaps[0])
+    tilt = end if slope(end) * mean > 0.0 else float(brentq(slope, min(0.0, end), max(0.0, end), xtol=1e-12))
+    chances = counts / (1.0 - tilt * gaps) / counts.sum()
+    chances[-1] += max(1.0 - chances.sum(), 0.0)
+    return np.asarray(chances / chances.sum())
+
+
+def upper_limit(evidence: "Differences | ClusterEvidence", tail: float) -> float:
+    """One-sided upper limit: below M exactly where the p-value at M is at most `tail` < ½."""
+
+    @cache
+    def excess(limit: float) -> float:
+        return float(np.log(evidence.p_noninferior(limit)) - np.log(tail))
+
+    half, mean = -float(ndtri(tail)) * evidence.standard_error, evidence.mean  # if the mean is nearly normal
+    low, high = mean + 0.95 * half, mean + 1.1 * half
+    if not (low < high < 1.0 and excess(low) > 0.0 > excess(high)):
+        low, high = mean, INSIDE
+        if mean >= INSIDE or excess(high) > 0.0:
+            return 1.0
+    return float(brentq(excess, low, high, xtol=max(1e-6 * half, 1e-10)))
 
 
 def missed_losses(mean: float, items: float, margin: float) -> float:
@@ -253,41 +281,6 @@ def missed_losses(mean: float, items: float, margin: float) -> float:
     """
     share = min(max((margin - mean) / (1.0 - mean), 0.0), 1.0) if mean < 1.0 else 0.0
     return float((1.0 - share) ** items)
-
-
-def gaffke_p(sample: Differences, margin: float) -> float:
-    """Gaffke's p-value of "the mean is at least M": P(Σ Eᵢ(dᵢ − M) + E₀(1 − M) ≥ 0), E exponential, M < 1.
-
-    By the saddlepoint approximation of Lugannani & Rice (1980), relative error below 2 % for p ≥ .001.
-    """
-    gaps = np.append(sample.values - margin, 1.0 - margin)
-    counts = np.append(sample.counts, 1.0)
-    if gaps.min() >= 0.0:
-        return 1.0
-
-    def slope(point: float) -> float:
-        return float(counts @ (gaps / (1.0 - point * gaps)))
-
-    point = float(brentq(slope, INSIDE / float(gaps.min()), INSIDE / float(gaps.max()), xtol=1e-14))
-    left = 1.0 - point * gaps
-    root = np.sign(point) * np.sqrt(max(2.0 * float(counts @ np.log(left)), 0.0))
-    if abs(root) < 1e-4:
-        return 0.5
-    spread = point * np.sqrt(float(counts @ (gaps / left) ** 2))
-    density = np.exp(-(root**2) / 2.0) / np.sqrt(2.0 * np.pi)
-    return float(np.clip(np.exp(log_ndtr(-root)) + density * (1.0 / spread - 1.0 / root), 0.0, 1.0))
-
-
-def _large_losses(sample: Differences) -> Differences | None:
-    """The sample with all but its large losses at their mean; None where the sum has no jumps."""
-    large = sample.values > sample.mean + LARGE_LOSS
-    others, rest = sample.values[~large], sample.counts[~large]
-    if not large.any() or not others.size:
-        return None
-    middle = float(others @ rest) / float(rest.sum())
-    if float(rest @ (others - middle) ** 2) >= SMOOTH * (float(sample.values[-1]) - middle) ** 2:
-        return None
-    return Differences(np.append(middle, sample.values[large]), np.append(rest.sum(), sample.counts[large]))
 
 
 @dataclass(frozen=True)
@@ -362,10 +355,8 @@ class ClusterEvidence:
             weights = 1.0 / (1.0 - shares)
             self.standard_error = float(np.sqrt(weights @ (sums - sizes * self.mean) ** 2)) / total
             self.freedom = min(_freedom(shares, shares), _freedom(shares, shares**2))
+        self.is_bounded = bool(np.isfinite(max_abs_difference))
         self._agree = self.standard_error <= ROUNDING * abs(self.mean)  # one mean of all, but for rounding
-        # whether room is left for losses that were not drawn: for single items, or few that differ
-        few = bool((sizes == 1.0).all()) or np.count_nonzero(sums) < MANY_CLUSTERS
-        self._guarded = bool(np.isfinite(max_abs_difference)) and few
 
     @property
     def varies(self) -> bool:
@@ -381,19 +372,23 @@ class ClusterEvidence:
     def p_noninferior(self, margin: float, scale: float = 1.0) -> float:
         """P-value of "the mean is at least the margin", with `scale` times as many clusters like these.
 
-        P(t ≤ (mean − M)/SE); for items, and where fewer than 10 clusters differ, at least the chance that so
-        many blocks miss all of the losses that would make up M.
+        P(t ≤ (mean − M)/SE) where scores have no bounds or clusters are unequal; where there are bounds it is
+        at least that of `Differences`, of the means of the clusters, in which each deviates from M in
+        proportion to its size. So losses that sit in whole clusters count, of which few or none were drawn.
         """
-        missed = 1.0
-        if np.isfinite(self.max_abs_difference):
-            missed = missed_losses(self.mean, scale * self.sums.size, margin)
         if not np.isfinite(self.standard_error):
             return 1.0
+        p = SMALLEST_P
+        if self.is_bounded:
+            size = float(self.sizes.mean())
+            means = (self.sums - margin * (self.sizes - size)) / size
+            p = Differences.of(means).p_noninferior(margin, scale)
+        if self.is_bounded and bool((self.sizes == self.sizes[0]).all()):
+            return p
+        gap = (self.mean - margin) * np.sqrt(scale)
         if self._agree:
-            return max(missed, SMALLEST_P)
-        gap = self.mean - margin
-        tail = float(stdtr(self.freedom * scale, gap * np.sqrt(scale) / self.standard_error))
-        return max(tail, missed if self._guarded else 0.0, SMALLEST_P)
+            return p if gap < 0.0 else 1.0
+        return max(p, float(stdtr(self.freedom * scale, gap / self.standard_error)))
 
     def interval(self, alpha: float) -> Interval:
         """Student's two-sided interval at 1 − α, within ± the largest difference.
@@ -422,11 +417,9 @@ class ClusterEvidence:
     def limits(self, tail: float) -> Interval:
         """One-sided limits at 1 − tail each: below that of `interval`, above by inverting the test."""
         low = self.interval(2.0 * tail)[0]
-        unseen = _unseen_share(self.sums.size, tail) * (self.max_abs_difference - self.mean)
-        if self._agree:
-            return low, self.mean + unseen
-        above = max(self.half_width(tail), unseen if self._guarded else 0.0)
-        return low, min(self.mean + above, self.max_abs_difference)
+        if self.is_bounded:
+            return low, upper_limit(self, tail)
+        return low, self.mean + (0.0 if self._agree else self.half_width(tail))
 
 
 DropEvidence: TypeAlias = FlipEvidence | Differences | ClusterEvidence  # what is known of the mean difference

@@ -9,6 +9,7 @@ missing answer of the variant gets the lowest possible score, one of the baselin
 over an item's reruns too (Manski 2003 on such bounds).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NoReturn, TypeAlias
@@ -21,6 +22,7 @@ from stats.distributions.splits import RunSplits
 from stats.sharing import merged_labels
 
 SLACK = 1e-9
+BALANCED_STEPS = 64  # to a standard deviation of sums over √size
 
 Labels: TypeAlias = NDArray[np.generic]  # one label per item, of any type
 
@@ -242,6 +244,28 @@ def from_reruns(task: str, baseline: ArrayLike, variant: ArrayLike, **details: A
         "runs": None if binary else (first, second),
     }
     return TaskScores(task, np.nanmean(first, axis=1), np.nanmean(second, axis=1), **details)
+
+
+def balanced(tasks: Sequence[TaskScores]) -> list[TaskScores] | None:
+    """The same with sums of clusters divided by √size, in whole steps; None where clusters are equally large.
+
+    A few large clusters decide the mean, and signs that flip say little of them: one cluster in ten that does
+    better makes up for many that do worse, and is easily missed. Here all clusters count alike if their items
+    are independent. The first item of a cluster has its whole sum.
+    """
+    sizes = np.concatenate([task.block_sizes for task in tasks])
+    if sizes.min() == sizes.max():
+        return None
+    sums = [task.block_sums / np.sqrt(task.block_sizes) for task in tasks]
+    step = float(np.sqrt(np.mean(np.concatenate(sums) ** 2))) / BALANCED_STEPS or 1.0
+    even = []
+    for task, own in zip(tasks, sums, strict=True):
+        whole = np.zeros_like(task.differences)
+        firsts = slice(None) if task.labels is None else np.unique(task.labels, return_index=True)[1]
+        whole[firsts] = np.rint(own / step)
+        labels = task.items, task.clusters
+        even.append(TaskScores(task.task, whole, 0.0 * whole, *labels, bounds=None, links=task.links))
+    return even
 
 
 @dataclass(frozen=True)

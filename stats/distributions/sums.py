@@ -32,6 +32,7 @@ MAX_TABLE_WORK = 1e9  # multiplications beyond which a distribution is not tabul
 FEW_SIGNS_WORK = 2e8  # the same for a table that serves a single tail
 TABLE_FLOOR = 1e-290  # probabilities below this are left out of a table at either end
 EMPTY = 30.0  # minus the logarithm of what a frequency contributes at most, to be left out
+FEW_ATOMS = 32  # atoms of a summand up to which they are transformed one by one
 CHUNK = 1 << 20  # frequencies × sizes that are multiplied at once
 
 
@@ -247,9 +248,12 @@ class LatticeSum:
             transform *= _complex_power((1.0 - up) + up * roots[frequencies * step % period], count)
         chances = np.split(self._atoms.at(tilt)[0], self._atoms.starts[1:]) if self._parts else []
         for part, mine in zip(self._parts, chances, strict=True):
-            atoms = zip(part.values.tolist(), mine.tolist(), strict=True)
-            factor = sum(chance * roots[frequencies * place % period] for place, chance in atoms)
-            transform *= _complex_power(np.asarray(factor), part.count)
+            if part.values.size > FEW_ATOMS:
+                factor = rfft(np.bincount(part.values % period, mine, period))
+            else:
+                atoms = zip(part.values.tolist(), mine.tolist(), strict=True)
+                factor = np.asarray(sum(up * roots[frequencies * place % period] for place, up in atoms))
+            transform *= _complex_power(factor, part.count)
         offsets = np.arange(high - ups + 1)
         return float(irfft(transform, period)[: offsets.size] @ np.exp(-tilt * offsets))
 

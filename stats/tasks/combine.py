@@ -25,7 +25,7 @@ from stats.distributions.lattice import to_lattice
 from stats.distributions.nulls import DRAWS, TIE_TOLERANCE, NullTable
 from stats.distributions.splits import RunSplits, join_splits
 from stats.distributions.sums import TiltedAtoms
-from stats.scores import TaskScores
+from stats.scores import TaskScores, balanced
 from stats.sharing import Columns, Sharing, links_tasks, merged_blocks
 from stats.signflip import Method, SignFlipTest
 from stats.tasks.combinations import COMBINATIONS, SMALLEST_OF, STATISTICS, Combine, parts_of, smallest
@@ -63,19 +63,24 @@ def combine_scores(tasks: Sequence[TaskScores], draws: int = DRAWS, seed: int = 
 
     Items with unequal numbers of runs can be random in two ways: the two models are exchangeable (signs
     flip), or the runs are (they are split at random). The first is off where a mean over few runs meets one
-    over many, the second where a variant differs on single items in both directions without being worse. Of
-    each p-value the larger of the two counts. The same seed gives the same p-values.
+    over many, the second where a variant differs on single items in both directions without being worse.
+    Where clusters are of unequal size, signs flip for the sums and for the sums over √size: a few large
+    clusters that did worse say too little if one cluster in ten does much better. Of each p-value the largest
+    counts. The same seed gives the same p-values.
     """
-    flipped = _combined(tasks, draws, seed, split=False)
-    if all(task.splits is None for task in tasks):
-        return flipped
-    split = _combined(tasks, draws, seed, split=True)
-    pooled = max(flipped.pooled, split.pooled, key=lambda test: test.log_p)
-    p = {name: max(flipped.p[name], split.p[name]) for name in flipped.p} | {"pooled": pooled.p}
+    nulls = [_combined(tasks, draws, seed, split=False)]
+    if any(task.splits is not None for task in tasks):
+        nulls.append(_combined(tasks, draws, seed, split=True))
+    if (even := balanced(tasks)) is not None:
+        nulls.append(_combined(even, draws, seed, split=False))
+    if len(nulls) == 1:
+        return nulls[0]
+    pooled = max((null.pooled for null in nulls), key=lambda test: test.log_p)
+    p = {name: max(null.p[name] for null in nulls) for name in nulls[0].p} | {"pooled": pooled.p}
     p["any"] = smallest(p)
     p["joint"] = max(p["joint"], p["any"])
-    exact = (flipped.method, split.method) == ("exact", "exact")
-    chi_square = max(flipped.p_fisher_chi2, split.p_fisher_chi2)
+    exact = all(null.method == "exact" for null in nulls)
+    chi_square = max(null.p_fisher_chi2 for null in nulls)
     return Combined(pooled, p, chi_square, "exact" if exact else "monte-carlo")
 
 
