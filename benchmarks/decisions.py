@@ -117,6 +117,41 @@ def clusters(rng: Rng, drop: float, *, groups: int, size: float, sigma: float) -
     return [TaskScores("t", baseline, variant, clusters=np.repeat(np.arange(groups), sizes))]
 
 
+def whole_losses(
+    rng: Rng, drop: float, *, groups: int, size: int, graded: bool, share: float = 1.0
+) -> list[TaskScores]:
+    """Clusters that lose a share of everything, as many as make up the drop; others flip or change by a tenth."""
+    items, labels = groups * size, np.repeat(np.arange(groups), size)
+    change = rng.choice([-1.0, 0.0, 1.0], items, p=[0.05, 0.9, 0.05]) * (0.1 if graded else 1.0)
+    lost = np.repeat(rng.random(groups) < drop / share, size) & (rng.random(items) < share)
+    change = np.where(lost, 1.0, change)
+    return [TaskScores("t", 0.5 + change / 2, 0.5 - change / 2, clusters=labels)]
+
+
+def one_link(rng: Rng, drop: float, *, items: int, size: float) -> list[TaskScores]:
+    """Graded items of which 30 % change by one size, and two are one document."""
+    change = rng.choice([-size, 0.0, size], items, p=[0.15, 0.7, 0.15]) + drop
+    labels = np.arange(items)
+    labels[1] = 0
+    return [TaskScores("t", 0.5 + change / 2, 0.5 - change / 2, links=labels)]
+
+
+def rare_gains(rng: Rng, drop: float, *, items: int, loss: float) -> list[TaskScores]:
+    """Most items lose a little and few gain everything."""
+    change = np.where(rng.random(items) < (loss - drop) / (1.0 + loss), -1.0, loss)
+    return [TaskScores("t", 0.5 + change / 2, 0.5 - change / 2)]
+
+
+def skewed_clusters(rng: Rng, drop: float, *, groups: int) -> list[TaskScores]:
+    """Right or wrong in clusters of very unequal size, of which one in ten is much better and the others worse."""
+    sizes = np.maximum(1, np.round(10 * rng.lognormal(0.0, 1.5, groups))).astype(int)
+    own = np.repeat(np.where(rng.random(groups) < 0.1, -0.27, 0.03), sizes) + drop
+    draw = rng.random(own.size)
+    baseline = np.where(draw > 1.0 - (0.3 - own) / 2, 0.0, 1.0)
+    variant = np.where(draw < (0.3 + own) / 2, 0.0, 1.0)
+    return [TaskScores("t", baseline, variant, clusters=np.repeat(np.arange(groups), sizes))]
+
+
 def missing(
     rng: Rng, drop: float, *, items: int, rate: float, share: float, at_random: bool
 ) -> list[TaskScores]:
@@ -161,6 +196,28 @@ def all_settings() -> Iterator[Setting]:
         for sigma in (0.0, 1.5):
             name = f"clusters, {groups} of {'equal' if not sigma else 'very unequal'} size"
             yield Setting(name, partial(clusters, groups=groups, size=30, sigma=sigma), 0.03)
+    for groups, size, margin in (
+        (200, 5, 0.01), (400, 5, 0.01), (200, 5, 0.02), (100, 10, 0.05), (20, 20, 0.05), (50, 10, 0.05),
+    ):  # fmt: skip
+        for kind, is_graded, share in (("flips", False, 1.0), ("grades", True, 1.0), ("half", False, 0.5)):
+            draw = partial(whole_losses, groups=groups, size=size, graded=is_graded, share=share)
+            yield Setting(
+                f"whole clusters lose, {groups} × {size}, {margin:.0%}, {kind}", draw, margin, 1_000
+            )
+    for items, margin, size in (
+        (100, 0.01, 0.01), (60, 0.02, 0.01), (100, 0.01, 0.1), (200, 0.01, 0.01), (500, 0.01, 0.1), (300, 0.02, 0.1),
+    ):  # fmt: skip
+        draw = partial(one_link, items=items, size=size)
+        yield Setting(f"one link, {items} items, {margin:.0%}, ±{size:g}", draw, margin)
+    for items, margin, loss in (
+        (30, 0.1, 0.2), (100, 0.01, 0.05), (100, 0.05, 0.1), (300, 0.005, 0.02), (1_000, 0.01, 0.05),
+    ):  # fmt: skip
+        draw = partial(rare_gains, items=items, loss=loss)
+        yield Setting(
+            f"rare gains, {items:,} items, {margin:.1%}, losses of {loss:g}", draw, margin, null=False
+        )
+    for groups in (10, 15, 30, 100):
+        yield Setting(f"skewed clusters, {groups}", partial(skewed_clusters, groups=groups), 0.05)
     for tasks in (2, 10, 50):
         draw = partial(binary, items=100, rate=0.1, tasks=tasks)
         yield Setting(
