@@ -120,7 +120,7 @@ def clusters(rng: Rng, drop: float, *, groups: int, size: float, sigma: float) -
 def whole_losses(
     rng: Rng, drop: float, *, groups: int, size: int, graded: bool, share: float = 1.0
 ) -> list[TaskScores]:
-    """Clusters that lose a share of everything, as many as make up the drop; others flip or change by a tenth."""
+    """As many clusters as make up the drop lose a share of everything; others flip, or change by a tenth."""
     items, labels = groups * size, np.repeat(np.arange(groups), size)
     change = rng.choice([-1.0, 0.0, 1.0], items, p=[0.05, 0.9, 0.05]) * (0.1 if graded else 1.0)
     lost = np.repeat(rng.random(groups) < drop / share, size) & (rng.random(items) < share)
@@ -143,7 +143,7 @@ def rare_gains(rng: Rng, drop: float, *, items: int, loss: float) -> list[TaskSc
 
 
 def skewed_clusters(rng: Rng, drop: float, *, groups: int) -> list[TaskScores]:
-    """Right or wrong in clusters of very unequal size, of which one in ten is much better and the others worse."""
+    """Clusters of very unequal size, of which one in ten is much better and the others worse."""
     sizes = np.maximum(1, np.round(10 * rng.lognormal(0.0, 1.5, groups))).astype(int)
     own = np.repeat(np.where(rng.random(groups) < 0.1, -0.27, 0.03), sizes) + drop
     draw = rng.random(own.size)
@@ -205,7 +205,8 @@ def all_settings() -> Iterator[Setting]:
                 f"whole clusters lose, {groups} × {size}, {margin:.0%}, {kind}", draw, margin, 1_000
             )
     for items, margin, size in (
-        (100, 0.01, 0.01), (60, 0.02, 0.01), (100, 0.01, 0.1), (200, 0.01, 0.01), (500, 0.01, 0.1), (300, 0.02, 0.1),
+        (100, 0.01, 0.01), (60, 0.02, 0.01), (100, 0.01, 0.1),
+        (200, 0.01, 0.01), (500, 0.01, 0.1), (300, 0.02, 0.1),
     ):  # fmt: skip
         draw = partial(one_link, items=items, size=size)
         yield Setting(f"one link, {items} items, {margin:.0%}, ±{size:g}", draw, margin)

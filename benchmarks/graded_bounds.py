@@ -1,4 +1,4 @@
-"""Three ways to certify a mean of graded differences: level where the drop is the margin, power where it is 0.
+"""Three ways to certify a mean of graded differences: level where it is the margin, power where it is 0.
 
 Student's t, a betting bound for a fixed number of items (Waudby-Smith & Ramdas 2024), and the test of
 `stats.drop`, which lldeg uses.
