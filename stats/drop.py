@@ -221,7 +221,7 @@ class Differences:
             return 1.0
         missed, kept = missed_losses(self.mean, draws, margin), np.flatnonzero(chances)
         variance = float(chances @ gaps**2)
-        if draws * variance > (SMOOTH * step) ** 2:
+        if scale != 1.0 or draws * variance > (SMOOTH * step) ** 2:  # planning does without exactness
             return max(float(ndtr((self.mean - margin) * np.sqrt(draws / variance))), missed, SMALLEST_P)
         gains = Component(-steps[kept][::-1], chances[kept][::-1], draws)
         least = -int(np.ceil(self.mean * draws / step - 1e-6))
