@@ -1,7 +1,6 @@
 """Three ways to certify a mean of graded differences: level where it is the margin, power where it is 0.
 
-Student's t, a betting bound for a fixed number of items (Waudby-Smith & Ramdas 2024), and the test of
-`stats.drop`, which lldeg uses.
+Student's t, the bound by betting of `--certificate proven`, and the default.
 
     python benchmarks/graded_bounds.py [--simulations 2000]
 """
@@ -12,7 +11,7 @@ import numpy as np
 from scipy.special import stdtr
 
 from stats.arrays import Floats
-from stats.drop import Differences
+from stats.drop import Differences, ProvenEvidence
 
 ALPHA = 0.05
 
@@ -24,13 +23,8 @@ def student(differences: Floats, margin: float) -> float:
 
 
 def betting(differences: Floats, margin: float) -> float:
-    """One over the largest capital of bets on "less than the margin", sized by what was seen before."""
-    seen = np.arange(differences.size)
-    mean = np.concatenate([[0.0], np.cumsum(differences)[:-1]]) / (seen + 1)
-    squares = np.cumsum((differences - mean) ** 2)
-    variance = (0.25 + np.concatenate([[0.0], squares[:-1]])) / (seen + 1)
-    bets = np.minimum(np.sqrt(2 * np.log(1 / ALPHA) / (differences.size * variance)), 0.9 / (1 - margin))
-    return float(np.exp(-max(np.cumsum(np.log1p(bets * (margin - differences))).max(), 0.0)))
+    """What `--certificate proven` asks for."""
+    return ProvenEvidence(differences, np.ones_like(differences)).p_noninferior(margin)
 
 
 def draw(rng: np.random.Generator, kind: str, items: int, drop: float) -> Floats:
@@ -48,7 +42,7 @@ def main() -> None:
     )
     parser.add_argument("--simulations", type=int, default=2_000)
     count = parser.parse_args().simulations
-    print(f"{'differences':13}{'items':>6}{'margin':>8}   t level/power   betting       lldeg")
+    print(f"{'differences':13}{'items':>6}{'margin':>8}   t level/power   proven        default")
     for kind in ("0.3", "0.1", "rare losses"):
         for items, margin in ((200, 0.05), (500, 0.01), (1_000, 0.03)):
             rng, cells = np.random.default_rng(1), []

@@ -173,10 +173,10 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
     paired, p_paired, p_pooled = evidence_of(tasks), _p_noninferior(tasks, settings), combined.pooled.p
     described, best, worst = _describe(tasks, absent, settings)
     lacks = described.gaps > 0
-    deciding: DropEvidence | None = paired
+    deciding: DropEvidence | None = evidence_of(tasks, settings.certificate)
     p = p_paired
     if lacks and settings.missing == "worst":
-        deciding = None if worst is None else evidence_of(worst)
+        deciding = None if worst is None else evidence_of(worst, settings.certificate)
         p = 1.0 if worst is None else max(p_paired, _p_noninferior(worst, settings))
     decision = _decision(paired, deciding or paired, described.margin, settings.alpha, p_pooled=p_pooled, p=p)
     p_bounds = p_pooled, p_pooled
@@ -401,10 +401,12 @@ def _missing_code(comparison: Comparison, *, dropped: bool = False) -> Code:
 def _p_noninferior(tasks: Tasks, settings: Settings) -> float:
     """The largest p-value of all units: bounded scores together, every task without bounds alone."""
     bounded = [task for task in tasks if task.bounds is not None]
-    p_values = [evidence_of(bounded).p_noninferior(settings.margin)] if bounded else []
-    alone = [task for task in tasks if task.bounds is None]
-    p_values += [evidence_of([t]).p_noninferior(t.margin) if t.margin is not None else 1.0 for t in alone]
-    return max(p_values)
+    units: list[tuple[Tasks, float | None]] = [(bounded, settings.margin)] if bounded else []
+    units += [([task], task.margin) for task in tasks if task.bounds is None]
+    return max(
+        1.0 if margin is None else evidence_of(unit, settings.certificate).p_noninferior(margin)
+        for unit, margin in units
+    )
 
 
 def _decision(

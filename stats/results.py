@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
 from stats.distributions.nulls import DRAWS, SIGN_VECTORS
+from stats.drop import Certificate
 from stats.multiplicity import Adjust
 from stats.signflip import Method
 from stats.tasks.combinations import BY_NAME, Combine
@@ -22,6 +23,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "adjust": get_args(Adjust),
     "missing": get_args(Missing),
     "certify": get_args(Certify),
+    "certificate": get_args(Certificate),
 }
 """The settings that are one of several names."""
 
@@ -40,6 +42,7 @@ class Settings:
     seed: int = 0  # of all draws
     missing: Missing = "worst"
     certify: Certify = "each"
+    certificate: Certificate = "default"
 
     def __post_init__(self) -> None:
         for name, value in (("alpha", self.alpha), ("margin", self.margin), ("power", self.power)):

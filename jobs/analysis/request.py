@@ -12,6 +12,7 @@ from jobs.formats.samples import InputQuery, PairBy
 from jobs.scores.scales import AS_READ, ScaleOptions
 from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
+from stats.drop import Certificate
 from stats.multiplicity import Adjust
 from stats.results import CHOICES, Certify, Missing, Settings
 from stats.tasks.combinations import Combine
@@ -22,6 +23,10 @@ _MISSING = (
 )
 _CERTIFY = (
     "Control the error of each certificate (may this variant ship?), or of all together (which ones may?)."
+)
+_CERTIFICATE = (
+    "Certify by the most likely distribution with such a drop (default), or by a proof that holds for every "
+    "distribution (proven), which takes about twice as many items."
 )
 _CLUSTER = (
     "Groups of dependent items: a column of the documents or the table (prompt_id:| means prompt_id up to "
@@ -71,6 +76,7 @@ class AnalyzeRequest:
     pair_by: PairByOption = None
     missing: Annotated[Missing, Option(help=_MISSING)] = Settings.missing
     certify: Annotated[Certify, Option(help=_CERTIFY)] = Settings.certify
+    certificate: Annotated[Certificate, Option(help=_CERTIFICATE)] = Settings.certificate
     min_common: Annotated[float, Option(metavar="SHARE", min=0, max=1, help=_MIN_COMMON)] = 0.5
     strict: Annotated[bool, Option("--strict", help=_STRICT)] = False
 
