@@ -10,15 +10,39 @@ False alarms, 1,000 dates of 50 items (the same 500 items in turns, or others ev
   neutral change    the same, and at date 500 the model differs on another tenth
 Drift: from date c on the model loses 3 points at 10 % flips; other items every date. Prints the share found,
 and the 50 % and 90 % quantiles of the items asked from date c to the alarm.
+Reruns: 30 dates of other items, of which the model is right as often as its reference, or from the eleventh
+date on 30 % less often. Prints the share of false alarms, then the share found and the median of the dates to
+the alarm; by means over all runs, and over as many as both have, as `lldeg history` compares them.
+  common seeds      under a common seed, three answers in four are decided by the same chance
+  partly answered   half of the model's runs of an item but the first are missing
+  old reference     the reference was asked once, the same items are asked in turns of five dates
+  clusters          five items that are alike count as one
 """
 
 import sys
 
 import numpy as np
 
-from stats.watch import DateFlips, watch
+from stats.arrays import block_sums
+from stats.scores import from_reruns
+from stats.watch import DateFlips, matched_runs, watch
+
+Setting = tuple[str, tuple[int, int], int]  # kind, share of right answers as Beta(a, b), items a date
 
 LOOKS, A_DATE, POOL, FLIPS, DROP = 1000, 50, 500, 0.1, 0.03
+DATES, CHANGE, LOSS = 30, 10, 0.3
+RERUNS = {
+    # by setting, runs of the reference and of the model
+    ("right or wrong", (2, 8), 200): ((1, 1), (10, 10), (10, 1), (3, 1), (2, 1), (3, 2), (5, 4), (1, 3)),
+    ("right or wrong", (2, 5), 50): ((1, 1), (2, 1), (3, 2)),
+    ("right or wrong", (1, 1), 200): ((1, 1), (10, 1)),
+    ("right or wrong", (8, 2), 200): ((1, 1), (3, 1), (1, 3), (1, 10)),
+    ("graded", (2, 8), 200): ((1, 1), (3, 1), (3, 2)),
+    ("common seeds", (2, 8), 200): ((1, 1), (3, 1), (3, 2)),
+    ("partly answered", (2, 8), 200): ((3, 3), (10, 3)),
+    ("old reference", (2, 8), 200): ((1, 1), (10, 1), (10, 3)),
+    ("clusters", (2, 8), 200): ((1, 1), (3, 1), (3, 2)),
+}
 
 
 def drawn(rng: np.random.Generator, size: int, drop: float = 0.0) -> np.ndarray:
@@ -51,6 +75,35 @@ def histories(kind: str, rng: np.random.Generator) -> list[DateFlips]:
     return dates
 
 
+def with_reruns(
+    rng: np.random.Generator, setting: Setting, runs: tuple[int, int], loss: float
+) -> list[list[DateFlips]]:
+    """A history with reruns: signs of means over all runs, and over as many as both have."""
+    kind, beta, items = setting
+
+    def scores(chance: np.ndarray, luck: np.ndarray) -> np.ndarray:
+        return luck ** (1 / chance - 1) if kind == "graded" else (luck < chance).astype(float)
+
+    size, turns = 5 if kind == "clusters" else 1, 5 if kind == "old reference" else DATES
+    seeds = [np.arange(k) if kind == "common seeds" else np.full(k, -1) for k in runs]
+    ability = np.repeat(rng.beta(*beta, items * turns // size), size)[:, None]
+    luck = rng.random((items * turns, runs[0]))
+    reference, dates = scores(ability, luck), [list[DateFlips](), list[DateFlips]()]
+    for date in range(DATES):
+        units, own = np.arange(items) + items * (date % turns), rng.random((items, runs[1]))
+        if kind == "common seeds":
+            same = rng.random((items, min(runs))) < 0.75
+            own[:, : min(runs)] = np.where(same, luck[units, : min(runs)], own[:, : min(runs)])
+        model = scores(ability[units] * (1 - loss * (date >= CHANGE)), own)
+        if kind == "partly answered":
+            model[:, 1:][rng.random((items, runs[1] - 1)) < 0.5] = np.nan
+        every = reference[units], model
+        for flips, sides in zip(dates, (every, matched_runs(every, seeds, date)), strict=True):
+            sums = block_sums(from_reruns("t", *sides).differences, units // size)
+            flips.append((np.unique(units // size), np.sign(sums).astype(int)))
+    return dates
+
+
 def items_to_alarm(rng: np.random.Generator, start: int, a_date: int) -> float:
     """Items from the change to the alarm; infinite if there is none, or one before the change."""
     dates = [
@@ -61,8 +114,15 @@ def items_to_alarm(rng: np.random.Generator, start: int, a_date: int) -> float:
     return float("inf") if alarm is None or alarm < start else float((alarm - start + 1) * a_date)
 
 
+def alarm_dates(setting: Setting, runs: tuple[int, int], loss: float, simulations: int) -> np.ndarray:
+    """Number of the date of the alarm, infinite for none, by both kinds of signs, shape (simulations, 2)."""
+    histories = (with_reruns(np.random.default_rng([3, s]), setting, runs, loss) for s in range(simulations))
+    alarms = [[watch(dates).alarm for dates in both] for both in histories]
+    return np.array([[np.inf if alarm is None else alarm + 1 for alarm in both] for both in alarms])
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     simulations = int(sys.argv[1]) if len(sys.argv) > 1 else 400
     for kind in ("other items", "noise", "old reference", "same answers", "neutral change"):
         raised = [
@@ -76,6 +136,14 @@ def main() -> None:
         half, most = np.quantile(found, [0.5, 0.9], method="higher")
         share = np.isfinite(found).mean()
         print(f"drop from date {start + 1}: found {share:.3f}, items {half:,.0f} (50 %), {most:,.0f} (90 %)")
+    for setting, several in RERUNS.items():
+        for runs in several:
+            quiet, late = (alarm_dates(setting, runs, loss, simulations // 2) for loss in (0.0, LOSS))
+            false, late = np.isfinite(quiet).mean(axis=0), np.where(late > CHANGE, late - CHANGE, np.inf)
+            for which, rate, dates in zip(("all runs", "as many"), false, late.T, strict=True):
+                found, half = np.isfinite(dates).mean(), np.quantile(dates, 0.5, method="higher")
+                said = f"false alarms {rate:.3f}, found {found:.3f}, dates {half:.0f} (50 %)"
+                print(*setting, runs, f"{which}: {said}", flush=True)
 
 
 if __name__ == "__main__":

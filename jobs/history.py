@@ -8,16 +8,18 @@ import io
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from jobs.analysis.pairing import Pairing, pair_up
+from jobs.analysis.pairing import PairedTask, Pairing, pair_up
 from jobs.formats.notices import NoticeCode
 from jobs.formats.run_files import runs_in
 from jobs.formats.samples import InputQuery, Temperature
@@ -35,7 +37,7 @@ from orchestrator.rundir.whole_files import FileSet
 from stats.arrays import block_sums
 from stats.comparison import compare
 from stats.results import Comparison, Settings
-from stats.watch import DateFlips, Watched, process_weights, watch
+from stats.watch import DateFlips, Watched, matched_runs, process_weights, watch
 
 DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})(?:[T_ -]?(\d{2})[:.-]?(\d{2}))?(?!\d)")
 
@@ -143,7 +145,7 @@ class History:
         series: one per model and temperature: `model`, `temperature`, `points`, `alarm`, `since`.
         newest: path or URL of the newest run.
         measured: whether the newest run could be compared.
-        warnings: which files of the runs could not be read.
+        warnings: which files of the runs could not be read, and where runs were left out.
     """
 
     alpha: float
@@ -201,13 +203,19 @@ def follow(
             "folder with at least two run directories."
         )
     dates = sorted((run_date(location), location) for location in locations)
-    runs = [(date, location, read_unlinked([location], reading)) for date, location in dates]
+    reading = replace(reading, runs=True)
     old = None if reference is None else read_unlinked([reference], reading)
+    oldest: DatedScores | None = None
     points: dict[tuple[str, Temperature], dict[int, Point]] = {}
-    references = {}
-    for number, (date, location, _) in enumerate(runs):
-        for pairing, scores in _pairings(runs[number], runs[0], old, reading.cluster):
+    references, uneven, warnings = {}, Counter[str](), list[str]()
+    for number, (date, location) in enumerate(dates):
+        run = date, location, read_unlinked([location], reading)
+        oldest = oldest or run
+        warnings += _unreadable(run[-1])
+        for pairing, scores in _pairings(run, oldest, old, reading.cluster):
             if temperature in {None, pairing.temperature} and pairing.pairs:
+                uneven[pairing.label] += any(task.unequal.any() for task in pairing.scores)
+                pairing = replace(pairing, tasks=tuple(map(_matched, pairing.tasks)))  # noqa: PLW2901
                 key = (pairing.variant, pairing.temperature)
                 comparison = compare(pairing.scores, Settings(alpha=alpha))
                 lacking, flips = 1.0 - pairing.common_share, _flips(pairing, scores)
@@ -216,16 +224,20 @@ def follow(
     if not points:
         raise UserError("No date has answers that can be compared with a reference.")
     first, series = min(min(own) for own in points.values()), []
-    weights = process_weights([[number - first for number in own] for own in points.values()], len(runs))
+    weights = process_weights([[number - first for number in own] for own in points.values()], len(dates))
     for (key, own), own_weights in zip(points.items(), weights, strict=True):
         watched = watch([point.flips for point in own.values()], alpha, own_weights)
         series.append(Series(*key, references[key], tuple(own.values()), watched))
-    newest = runs[-1][1]
+    warnings += [] if old is None else _unreadable(old)
+    warnings += [
+        f"{label}: on {count} dates items have more answers from the model or from the reference, "
+        "of which only as many count as both have."
+        for label, count in uneven.items()
+        if count
+    ]
+    newest = dates[-1][1]
     measured = any(one.points[-1].location == newest for one in series)
-    read = [scores for *_, scores in runs] + ([] if old is None else [old])
-    notices = [notice for scores in read for notice in scores.warnings]
-    damaged = tuple(notice.text for notice in notices if notice.code is NoticeCode.UNREADABLE_FILES)
-    return History(alpha, tuple(series), newest, measured, damaged)
+    return History(alpha, tuple(series), newest, measured, tuple(warnings))
 
 
 def run_date(location: str) -> datetime:
@@ -276,6 +288,24 @@ def _pairings(
 
 def _baseline(scores: ScoreSet) -> str:
     return (*(name for name in scores.baselines if name in scores.models), *scores.models)[0]
+
+
+def _unreadable(scores: ScoreSet) -> list[str]:
+    """What is to be said about damaged files."""
+    return [notice.text for notice in scores.warnings if notice.code is NoticeCode.UNREADABLE_FILES]
+
+
+def _matched(task: PairedTask) -> PairedTask:
+    """The same over as many runs of every item as both models have."""
+    scores = task.scores
+    if scores is None or scores.runs is None:  # numbers are equal
+        return task
+    first, second = (side.seeds for side in task.sides)
+    runs = matched_runs(scores.runs, (first, second), crc32(task.info.name.encode()))
+    baseline, variant = (np.nanmean(one, axis=1) for one in runs)
+    reruns = (min(scores.reruns),) * 2
+    even = replace(scores, baseline=baseline, variant=variant, reruns=reruns, answers=None, runs=None)
+    return replace(task, scores=even)
 
 
 def _flips(pairing: Pairing, scores: ScoreSet) -> DateFlips:
@@ -333,7 +363,7 @@ def _moved(column: Column, items: int, here: np.ndarray, there: np.ndarray) -> C
         runs = np.full((items, column.runs.shape[1]), np.nan)
         runs[here] = column.runs[there]
     unknown = np.full(items, -1, dtype=np.int64)  # prompts are numbered anew in every reading
-    return Column(scores, answers, unknown, column.reruns, runs=runs)
+    return Column(scores, answers, unknown, column.reruns, runs=runs, seeds=column.seeds)
 
 
 def print_history(history: History, console: Console) -> None:

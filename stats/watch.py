@@ -3,7 +3,8 @@
 A process that starts at date j follows the flips from then on, an e-process: under the null hypothesis it
 ever reaches 1/a with a probability of at most a (Ville's inequality). In each process an item counts once,
 when it is first asked, so that its sign is a fair coin under the null whether answers are noise, the same
-every day, or compared with one old answer of the reference. A process starts at every date, at level a·w_j
+every day, or compared with one old answer of the reference. It is one only if the two sides are exchangeable,
+so both need as many runs of the item (`matched_runs`). A process starts at every date, at level a·w_j
 with w_j = 1/(j(j + 1)); levels add up to a, so that some alarm is ever raised with a probability of at most
 a. Series share the level of every date: one of a date on which m of them have begun has w_j/m. A series
 that comes later takes nothing from processes that run.
@@ -39,6 +40,33 @@ class Watched:
     better: Ints
     threshold: float  # ln(1/α); an alarm is raised once the evidence reaches it
     alarm: int | None  # the date of the alarm, None if there is none
+
+
+def matched_runs(
+    runs: tuple[Floats, Floats], seeds: tuple[Sequence[int], Sequence[int]], draw: int
+) -> tuple[Floats, Floats]:
+    """Single scores of two models, of every item as many of the one as of the other.
+
+    A mean over ten runs is 0 or 1 less often than one run is, so the sign of a difference of means over
+    unequal numbers is no fair coin under the null. Of the model with more runs of an item, those under seeds
+    that the other one has, too, are kept first, then others at random; scores play no part.
+
+    Args:
+        runs: shapes (n, K_B) and (n, K_V); NaN where a run is missing.
+        seeds: of the columns; negative where none is known.
+        draw: seed of the random choice.
+
+    Returns:
+        The same, NaN where a run does not count; all runs of an item count where their numbers are equal.
+    """
+    first, second = (~np.isnan(scores) for scores in runs)
+    fewest = np.minimum(first.sum(axis=1), second.sum(axis=1))[:, None]
+    same = np.equal.outer(*seeds) & (np.array(seeds[1]) >= 0)
+    rng, kept = np.random.default_rng(draw), list[Floats]()
+    for scores, present, shared in zip(runs, (first, second), (second @ same.T, first @ same), strict=True):
+        order = rng.random(scores.shape) + ~shared + 2 * ~present
+        kept.append(np.where(order.argsort(axis=1).argsort(axis=1) < fewest, scores, np.nan))
+    return kept[0], kept[1]
 
 
 def process_weights(series: Sequence[Iterable[int]], dates: int) -> list[Floats]:

@@ -45,6 +45,7 @@ class RunTask(TaskTables):
         self.group = self._entry.get("group") or None
         self.models = list(dict.fromkeys(model for run in self._runs for model in run.models))
         self.is_testable = all(run.tasks[name].get("metrics") for run in self._runs)
+        self.has_seeds = not any(run.manifest.get("imported") for run in self._runs)
         self._prompts, self._lock = pa.array([], pa.string()), Lock()
         self._answers: dict[Hashable, int] = {}
 

@@ -76,6 +76,7 @@ class InputQuery:
     responses: bool = field(default=False, kw_only=True)  # whether what was answered is wanted
     prompts: bool = field(default=False, kw_only=True)  # whether prompts are wanted, for pairing by them
     documents: bool = field(default=False, kw_only=True)  # everything that a run directory keeps
+    runs: bool = field(default=False, kw_only=True)  # whether single scores are wanted where means say all
 
     @cached_property
     def cluster_column(self) -> str | None:

@@ -73,6 +73,7 @@ class TaskTables(ABC):
     group: str | None  # the task group it belongs to
     models: Sequence[str]  # those that have answers to it, or were to have
     is_planned: bool  # whether its items are what was to be asked, rather than what was found answered
+    has_seeds: bool = False  # whether what tells reruns apart is a seed, and not just their order
     unlisted: Mapping[str, int] = {}  # items that a model was evaluated on and that no file lists
     warnings: Mapping[str, Sequence[Notice]] = {}  # what must be known about the answers of a model
 

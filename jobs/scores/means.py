@@ -14,7 +14,7 @@ import pyarrow as pa
 from jobs.formats.metrics import known_direction
 from jobs.formats.notices import Notice, NoticeCode, joined, some
 from jobs.formats.samples import InputQuery, Temperature, as_temperature
-from jobs.formats.tables import Answers, Tables, TaskTables
+from jobs.formats.tables import NO_SEED, Answers, Tables, TaskTables
 from jobs.scores.score_set import Column, ScoreSet, TaskInfo, TaskTable
 from orchestrator.errors import UserError
 from stats.arrays import LARGEST_SCORE, Bools, Ints
@@ -26,8 +26,8 @@ MODELS_AT_ONCE = 2  # of a run: one is read while the other is counted
 class RerunMeans:
     """Collects the answers of one model to one task and averages the reruns of each item."""
 
-    def __init__(self, items: int) -> None:
-        self._items = items
+    def __init__(self, items: int, *, keep_runs: bool = False, has_seeds: bool = False) -> None:
+        self._items, self._keep_runs, self._has_seeds = items, keep_runs, has_seeds
         self._slots: dict[tuple[int, int, int], int] = {}  # by bits of the temperature, part and rerun
         self._scores = np.full((0, items), np.nan)
         self._failed = np.zeros((0, items), dtype=np.bool_)  # at least once
@@ -95,6 +95,7 @@ class RerunMeans:
         }
         if are_equal:
             marked[NoticeCode.EQUAL_ANSWERS] = answers
+        seeds = [NO_SEED if rerun == LAST or not self._has_seeds else rerun for *_, rerun in self._slots]
         return Column(
             scores=mean,
             answers=answers,
@@ -106,7 +107,8 @@ class RerunMeans:
             planned=reruns,
             marked=marked,
             withheld=int(np.sum(marked.get(NoticeCode.WITHHELD_ANSWERS, 0))),
-            runs=None if right_or_wrong else scores.T,
+            runs=None if right_or_wrong and not self._keep_runs else scores.T,
+            seeds=tuple(seeds[slot] for slot in slots),
             failed=failed,
         )
 
@@ -143,7 +145,7 @@ def score_set(tables: Tables, query: InputQuery) -> ScoreSet:
         if info is None:
             refused += said
         else:
-            scored.append(_scored(task, info, query.cluster_column, said))
+            scored.append(_scored(task, info, query, said))
             notices += said
     if tables.runs and not any(column.reruns for table in scored for column in table.columns.values()):
         said_of_all = joined(notices) or "run `lldeg submit` on its configuration first."
@@ -179,12 +181,12 @@ def task_info(task: TaskTables, metrics: Mapping[str, str], notices: list[Notice
     return TaskInfo(task.name, metric, higher, task.group, stated)
 
 
-def _scored(task: TaskTables, info: TaskInfo, cluster: str | None, notices: list[Notice]) -> TaskTable:
+def _scored(task: TaskTables, info: TaskInfo, query: InputQuery, notices: list[Notice]) -> TaskTable:
     """The scores of one task; notices get what is to be said about it."""
-    items = task.items(cluster)
+    items = task.items(query.cluster_column)
 
     def read(model: str) -> RerunMeans:
-        means = RerunMeans(len(items.ids))
+        means = RerunMeans(len(items.ids), keep_runs=query.runs, has_seeds=task.has_seeds)
         for answers in task.answers(model, info.metric, "prompt_hash"):
             untestable = np.flatnonzero(np.abs(answers.score) > LARGEST_SCORE)
             if untestable.size:

@@ -46,8 +46,10 @@ class Column:
     errors: int = 0  # samples that are there but have no score, because the request failed
     repeated: int = 0  # samples that occurred more than once; only the first was counted
     planned: int = 0  # reruns that were to be there of every item; 0 for as many as there were passes
-    # The single scores, shape (items, reruns), NaN where there is none; None where all are 0 or 1
+    # The single scores, shape (items, reruns), NaN where there is none; None where all are 0 or 1, unless
+    # they were asked for
     runs: Floats | None = None
+    seeds: tuple[int, ...] = ()  # of the passes, NO_SEED where none is known
     withheld: int = 0  # of the errors, answers that the provider withheld
     # For a notice, how many of each item's samples it holds of, as far as that is known: scored ones, but of
     # withheld answers those that failed
@@ -106,8 +108,9 @@ class TaskTable:
     @cached_property
     def observed(self) -> Bounds | None:
         """Least and greatest score of all models; None where there is none."""
-        known = [column.scores[column.answered] for column in self.columns.values() if column.answered.any()]
-        known += [column.runs for column in self.columns.values() if column.runs is not None]
+        columns = [column for column in self.columns.values() if column.answered.any()]
+        known = [column.scores[column.answered] for column in columns]
+        known += [column.runs for column in columns if column.runs is not None]
         if not known:
             return None
         return float(min(map(np.nanmin, known))), float(max(map(np.nanmax, known)))

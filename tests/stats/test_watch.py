@@ -1,10 +1,12 @@
 """The alarm over dates: what counts where, and that it is rarely raised without a change."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 from stats.arrays import EvidenceError
-from stats.watch import log_e_value, process_weights, watch
+from stats.watch import log_e_value, matched_runs, process_weights, watch
 
 
 def date(**signs):
@@ -126,3 +128,61 @@ def test_false_alarms_without_a_change(fresh):
         ]
         alarms += watch(dates).alarm is not None
     assert alarms / 200 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 200)
+
+
+UNKNOWN = ((-1,) * 3, (-1,))
+
+
+def test_runs_under_common_seeds_count_first():
+    """As many runs as both have; of an item with equal numbers all of them, whatever their seeds."""
+    first = np.array([[10.0, 11.0, 12.0], [20.0, 21.0, np.nan], [np.nan, 31.0, 32.0]])
+    second = np.array([[1.0, 2.0], [3.0, 4.0], [np.nan, 6.0]])
+    kept, others = matched_runs((first, second), ((0, 1, 2), (2, 1)), 0)
+    assert kept[0].tolist() == pytest.approx([np.nan, 11.0, 12.0], nan_ok=True)
+    assert kept[1].tolist() == pytest.approx([20.0, 21.0, np.nan], nan_ok=True)
+    assert kept[2].tolist() == pytest.approx([np.nan, 31.0, np.nan], nan_ok=True)
+    assert np.array_equal(others, second, equal_nan=True)
+
+
+def test_scores_have_no_part_in_which_runs_count():
+    """Other scores, the same choice; every run is chosen as often as another."""
+    rng = np.random.default_rng(0)
+    masks = [
+        ~np.isnan(matched_runs((rng.random((3000, 3)), rng.random((3000, 1))), UNKNOWN, 5)[0])
+        for _ in range(2)
+    ]
+    assert np.array_equal(*masks)
+    assert (masks[0].sum(axis=1) == 1).all()
+    assert masks[0].mean(axis=0) == pytest.approx(1 / 3, abs=0.03)
+
+
+@pytest.mark.parametrize("chance", [0.1, 0.7])
+def test_signs_of_matched_runs_are_fair_coins(chance):
+    """By enumeration of three answers beside one; the means over all of them are no fair coin."""
+    answers = np.array(list(product((0.0, 1.0), repeat=4)))
+    weights = np.prod(np.where(answers == 1.0, chance, 1.0 - chance), axis=1)
+    pairs = [(row[None, :3], row[None, 3:]) for row in answers]
+    for means, is_fair in ((pairs, False), ([matched_runs(pair, UNKNOWN, 0) for pair in pairs], True)):
+        signs = np.array([np.sign(np.nanmean(first) - np.nanmean(second)) for first, second in means])
+        assert (weights @ signs == pytest.approx(0.0)) is is_fair
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("runs", [(1, 1), (10, 1), (3, 1), (2, 1), (3, 2)], ids=str)
+def test_false_alarms_with_unequal_reruns(runs):
+    """Of 100 histories of 30 dates at most a share of .05, plus two standard errors, raises an alarm.
+
+    By the means over all runs it is all of them with 10, 3 or 2 runs beside one, and a fifth with 3 beside 2.
+    """
+    alarms = 0
+    for seed in range(100):
+        rng = np.random.default_rng([8, seed])
+        dates = []
+        for day in range(30):
+            ability = rng.beta(2, 8, 200)[:, None]
+            answers = tuple((rng.random((200, count)) < ability).astype(float) for count in runs)
+            first, second = matched_runs(answers, tuple((-1,) * count for count in runs), day)
+            signs = np.sign(np.nanmean(first, axis=1) - np.nanmean(second, axis=1))
+            dates.append((np.arange(200) + 200 * day, signs.astype(np.int64)))
+        alarms += watch(dates).alarm is not None
+    assert alarms / 100 <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 100)

@@ -5,7 +5,7 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from standin.runs import MadeTask, make_run
+from standin.runs import OWED, MadeTask, make_run
 
 pytestmark = pytest.mark.slow  # many runs each
 
@@ -193,3 +193,50 @@ def test_no_number_is_cut_on_a_terminal(lldeg, daily, monkeypatch, columns):
     assert "…" not in told
     assert max(map(len, told.splitlines())) <= max(columns, len("Written to ") + len(str(daily / "analysis")))
     assert "150/0" in told
+
+
+def asked(chances, reruns, rng):
+    """Answers of a model to items with these chances, rerun by rerun."""
+    return [(rng.random(len(chances)) < chances).astype(int).tolist() for _ in range(reruns)]
+
+
+def test_unequal_reruns_are_no_drop(lldeg, tmp_path):
+    """Ten runs beside one: their mean is less often 0, which is no alarm; it is said that not all count."""
+    rng = np.random.default_rng(1)
+    for date in (1, 2, 3):
+        chances = rng.beta(2, 8, N)
+        models = {"reference": asked(chances, 10, rng), "provider": asked(chances, 1, rng)}
+        task = MadeTask({(name, 0.7): found for name, found in models.items()})
+        make_run(tmp_path / "runs" / f"2026-10-{date:02}", {"t": task})
+    ended = lldeg("history", tmp_path / "runs")
+    assert ended.status == 0
+    assert "Warning: provider at temperature 0.7: on 3 dates" in ended.out
+    assert len(entry_of(tmp_path / "runs")["warnings"]) == 1
+
+
+@pytest.mark.parametrize("imported", [False, True])
+def test_runs_with_the_same_seed_are_compared(lldeg, tmp_path, imported):
+    """What another tool left has no seeds that could be trusted: which of its runs counts is drawn."""
+    right = {"reference": [scores(0)[0], scores(N)[0], scores(N)[0]], "provider": [[OWED] * N, scores(N)[0]]}
+    for date in (1, 2):
+        task = MadeTask({(name, 0.7): found for name, found in right.items()})
+        run = make_run(tmp_path / "runs" / f"2026-10-{date:02}", {"t": task})
+        if imported:
+            manifest = json.loads((run / "manifest.json").read_text())
+            (run / "manifest.json").write_text(json.dumps(manifest | {"imported": True}))
+    lldeg("history", tmp_path / "runs")
+    point, _ = entry_of(tmp_path / "runs")["series"][0]["points"]
+    assert point["reference_score"] == pytest.approx(2 / 3 if imported else 1.0, abs=0.05)
+    assert point["score"] == 1.0
+
+
+def test_items_that_only_some_reruns_answered_are_compared_by_those(lldeg, tmp_path):
+    """Item by item as many as both have: the lost runs of one half leave the other half as it is."""
+    reference = [[1] * N, [0] * N]
+    provider = [[1] * N, [OWED] * (N // 2) + [0] * (N // 2)]
+    for date in (1, 2):
+        task = MadeTask({("reference", 0.7): reference, ("provider", 0.7): provider})
+        make_run(tmp_path / "runs" / f"2026-10-{date:02}", {"t": task})
+    lldeg("history", tmp_path / "runs")
+    point, _ = entry_of(tmp_path / "runs")["series"][0]["points"]
+    assert (point["worse"], point["better"], point["score"]) == (0, 0, 0.75)
