@@ -207,7 +207,7 @@ def follow(
     old = None if reference is None else read_unlinked([reference], reading)
     oldest: DatedScores | None = None
     points: dict[tuple[str, Temperature], dict[int, Point]] = {}
-    references, uneven, warnings = {}, Counter[str](), list[str]()
+    references, uneven, warnings = {}, Counter[str](), [] if old is None else _unreadable(old)
     for number, (date, location) in enumerate(dates):
         run = date, location, read_unlinked([location], reading)
         oldest = oldest or run
@@ -215,10 +215,10 @@ def follow(
         for pairing, scores in _pairings(run, oldest, old, reading.cluster):
             if temperature in {None, pairing.temperature} and pairing.pairs:
                 uneven[pairing.label] += any(task.unequal.any() for task in pairing.scores)
-                pairing = replace(pairing, tasks=tuple(map(_matched, pairing.tasks)))  # noqa: PLW2901
+                compared = replace(pairing, tasks=tuple(map(_matched, pairing.tasks)))
                 key = (pairing.variant, pairing.temperature)
-                comparison = compare(pairing.scores, Settings(alpha=alpha))
-                lacking, flips = 1.0 - pairing.common_share, _flips(pairing, scores)
+                comparison = compare(compared.scores, Settings(alpha=alpha))
+                lacking, flips = 1.0 - pairing.common_share, _flips(compared, scores)
                 points.setdefault(key, {})[number] = Point(date, location, comparison, lacking, flips)
                 references[key] = pairing.baseline
     if not points:
@@ -228,10 +228,9 @@ def follow(
     for (key, own), own_weights in zip(points.items(), weights, strict=True):
         watched = watch([point.flips for point in own.values()], alpha, own_weights)
         series.append(Series(*key, references[key], tuple(own.values()), watched))
-    warnings += [] if old is None else _unreadable(old)
     warnings += [
-        f"{label}: on {count} dates items have more answers from the model or from the reference, "
-        "of which only as many count as both have."
+        f"{label}: on {count} of the dates, items have unequal numbers of answers from model and reference; "
+        "of each, only as many as both have are compared."
         for label, count in uneven.items()
         if count
     ]

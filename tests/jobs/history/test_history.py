@@ -210,7 +210,7 @@ def test_unequal_reruns_are_no_drop(lldeg, tmp_path):
         make_run(tmp_path / "runs" / f"2026-10-{date:02}", {"t": task})
     ended = lldeg("history", tmp_path / "runs")
     assert ended.status == 0
-    assert "Warning: provider at temperature 0.7: on 3 dates" in ended.out
+    assert "Warning: provider at temperature 0.7: on 3 of the dates" in ended.out
     assert len(entry_of(tmp_path / "runs")["warnings"]) == 1
 
 
