@@ -207,11 +207,11 @@ def follow(
     old = None if reference is None else read_unlinked([reference], reading)
     oldest: DatedScores | None = None
     points: dict[tuple[str, Temperature], dict[int, Point]] = {}
-    references, uneven, warnings = {}, Counter[str](), [] if old is None else _unreadable(old)
+    references, uneven, warnings = {}, Counter[str](), [] if old is None else _said(old)
     for number, (date, location) in enumerate(dates):
         run = date, location, read_unlinked([location], reading)
         oldest = oldest or run
-        warnings += _unreadable(run[-1])
+        warnings += _said(run[-1])
         for pairing, scores in _pairings(run, oldest, old, reading.cluster):
             if temperature in {None, pairing.temperature} and pairing.pairs:
                 uneven[pairing.label] += any(task.unequal.any() for task in pairing.scores)
@@ -236,7 +236,7 @@ def follow(
     ]
     newest = dates[-1][1]
     measured = any(one.points[-1].location == newest for one in series)
-    return History(alpha, tuple(series), newest, measured, tuple(warnings))
+    return History(alpha, tuple(series), newest, measured, tuple(dict.fromkeys(warnings)))
 
 
 def run_date(location: str) -> datetime:
@@ -289,9 +289,10 @@ def _baseline(scores: ScoreSet) -> str:
     return (*(name for name in scores.baselines if name in scores.models), *scores.models)[0]
 
 
-def _unreadable(scores: ScoreSet) -> list[str]:
-    """What is to be said about damaged files."""
-    return [notice.text for notice in scores.warnings if notice.code is NoticeCode.UNREADABLE_FILES]
+def _said(scores: ScoreSet) -> list[str]:
+    """What the readers say that the reader of a history must know, a sentence each."""
+    said = (NoticeCode.UNREADABLE_FILES, NoticeCode.DIRECTION_UNKNOWN)
+    return [notice.text for notice in scores.warnings if notice.code in said]
 
 
 def _matched(task: PairedTask) -> PairedTask:

@@ -19,7 +19,7 @@ once, at the end, are NaN, since they do not hold at a stop that the scores have
 A certificate asks whether the drop is below the margin for any value of the missing answers. Shares of a
 range and units of a metric cannot be averaged: scores without bounds have a margin in their own unit or no
 certificate, and a variant measured on several kinds of scores is certified where every one of them is
-(intersection–union: the largest p-value holds the level).
+(intersection–union: the largest p-value holds the level). Where a direction is only assumed, there is none.
 """
 
 from collections.abc import Mapping, Sequence
@@ -201,7 +201,8 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
         smallest_p=combined.pooled.smallest_p,
     )
     sums = merged_blocks(tasks)[0]
-    return comparison, None if described.margin is None else deciding, float(sums @ sums)
+    is_open = described.margin is None or described.reason_codes  # no number of items would certify
+    return comparison, None if is_open else deciding, float(sums @ sums)
 
 
 def _describe(
@@ -209,7 +210,8 @@ def _describe(
 ) -> tuple[Comparison, list[TaskScores] | None, list[TaskScores] | None]:
     """The numbers that count and measure, without any test; then all planned items at best and at worst.
 
-    Intervals are unknown. There is no best and no worst where something without bounds is missing.
+    Intervals are unknown; the only reason is what rules a certificate out. There is no best and no worst
+    where something without bounds is missing.
     """
     lacking = [gap for gap in (*map(lacking_of, tasks), *absent) if gap is not None]
     items = sum(task.differences.size for task in tasks)
@@ -224,6 +226,7 @@ def _describe(
         drops = [np.concatenate([task.differences for task in filled]) for filled in (best, worst)]
         bounds = float(drops[0].mean()), float(drops[1].mean())
     comparison = Comparison(
+        reason_codes=() if all(task.is_direction_known for task in tasks) else (Code.DIRECTION_UNKNOWN,),
         items=items,
         missing=sum(task.missing for task in tasks) + sum(gap.items for gap in absent),
         missing_answers=(sum(gap.missing[0] for gap in lacking), sum(gap.missing[1] for gap in lacking)),
@@ -348,8 +351,8 @@ def _explain(comparison: Comparison, settings: Settings) -> list[Code]:
         codes = [Code.NOT_SIGNIFICANT]
     else:
         codes = [Code.NOT_SIGNIFICANT_ADJUSTED]
-    if comparison.margin is None:
-        codes.append(Code.UNBOUNDED_WITHOUT_MARGIN)
+    if comparison.reason_codes or comparison.margin is None:
+        codes += comparison.reason_codes or [Code.UNBOUNDED_WITHOUT_MARGIN]
     elif comparison.p_noninferior_adjusted <= alpha:
         codes.append(Code.WITHIN_MARGIN)
     elif comparison.p_noninferior <= alpha:
@@ -378,8 +381,8 @@ def _explain_course(course: Course, comparison: Comparison, *, finished: bool) -
         stopped = Code.STOPPED_DEGRADED if is_degraded else Code.STOPPED_CERTIFIED
         codes = [stopped if course.stopped else Code.LAST_LOOK]
         codes.append(Code.SIGNIFICANT if is_degraded else Code.NOT_SIGNIFICANT)
-        if comparison.margin is None:
-            codes.append(Code.UNBOUNDED_WITHOUT_MARGIN)
+        if comparison.reason_codes or comparison.margin is None:
+            codes += comparison.reason_codes or [Code.UNBOUNDED_WITHOUT_MARGIN]
         elif course.verdict is Verdict.INCONCLUSIVE:
             codes.append(Code.NOT_WITHIN_MARGIN)
         elif not is_degraded or (not comparison.gaps and comparison.drop_interval[1] < comparison.margin):
@@ -400,6 +403,8 @@ def _missing_code(comparison: Comparison, *, dropped: bool = False) -> Code:
 
 def _p_noninferior(tasks: Tasks, settings: Settings) -> float:
     """The largest p-value of all units: bounded scores together, every task without bounds alone."""
+    if not all(task.is_direction_known for task in tasks):
+        return 1.0
     bounded = [task for task in tasks if task.bounds is not None]
     units: list[tuple[Tasks, float | None]] = [(bounded, settings.margin)] if bounded else []
     units += [([task], task.margin) for task in tasks if task.bounds is None]

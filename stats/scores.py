@@ -70,6 +70,7 @@ class TaskScores:
     lacking: "MissingAnswers | None" = None
     # largest acceptable drop in the metric's own unit, for scores without bounds only
     margin: float | None = None
+    is_direction_known: bool = True  # False where higher is only assumed to be better: nothing is certified
 
     def __post_init__(self) -> None:
         for name in ("baseline", "variant"):

@@ -32,6 +32,7 @@ class Code(StrEnum):
     NOT_WITHIN_MARGIN = "not-within-margin"
     WITHIN_MARGIN_PAIRS_ONLY = "within-margin-pairs-only"
     WITHIN_MARGIN_UNADJUSTED = "within-margin-unadjusted"
+    DIRECTION_UNKNOWN = "direction-unknown"
     UNBOUNDED_WITHOUT_MARGIN = "unbounded-without-margin"
     UNBOUNDED_MISSING = "unbounded-missing"
     MISSING_WORST_CASE = "missing-worst-case"

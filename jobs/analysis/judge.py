@@ -17,7 +17,7 @@ from orchestrator.errors import suggestion
 from stats.comparison import Hypothesis, compare_family
 from stats.results import Comparison
 from stats.tasks.combinations import BY_NAME
-from stats.verdict import Verdict
+from stats.verdict import Code, Verdict
 
 # Warnings that keep a release from passing: something that was to be judged could not be
 FAILS_CLOSED = INCOMPLETE | {NoticeCode.NOT_COMPARED, NoticeCode.MISSING_TEMPERATURE}
@@ -213,6 +213,10 @@ def _doubts(
         if share > demand.max_missing:
             said = f"{share:.1%} of the {who}'s samples are missing or failed; the policy allows"
             yield Reason("too-many-missing", f"{said} {demand.max_missing:.1%}.")
+    if Code.DIRECTION_UNKNOWN in comparison.reason_codes:
+        said = "Nothing says whether higher or lower scores are better"
+        yield Reason("direction-unknown", f"{said}: add --higher-is-better or --lower-is-better.")
+        return
     if demand.require != "certified":
         return
     if comparison.margin is None and comparison.margin_unit == "metric":

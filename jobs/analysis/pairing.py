@@ -179,6 +179,7 @@ def _paired(table: TaskTable, sides: tuple[Column, Column], cluster: str | None,
         links=None if links is None else links[common],
         lacking=lacking,
         margin=info.margin,
+        is_direction_known=info.is_direction_known,
     )
     return PairedTask(info, sides, scores, lacking)
 

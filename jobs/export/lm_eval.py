@@ -76,8 +76,7 @@ def _results(
         "n-shot": {task: config.get("num_fewshot") or 0 for task, config in configs.items()},
         "higher_is_better": {
             task: {
-                name.partition(",")[0]: how.get("higher_is_better", True)
-                for name, how in entry["metrics"].items()
+                name.partition(",")[0]: how.get("higher_is_better") for name, how in entry["metrics"].items()
             }
             for task, entry in entries.items()
         },

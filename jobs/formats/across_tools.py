@@ -3,7 +3,7 @@
 Tools hash prompts and documents each in their own way, and one writes the identifier 7 where another writes
 "7"; here both are brought to one form. What has one name in all inputs keeps it. Where each input has a
 single task, it is the same one; where the inputs have no metric of a task in common, each is tested on its
-own.
+own, provided that not one of them is better when higher and another when lower.
 """
 
 import json
@@ -14,7 +14,7 @@ from functools import partial
 
 from jobs.formats.json_files import text_hash
 from jobs.formats.log_tables import LogTask, gather
-from jobs.formats.metrics import requested
+from jobs.formats.metrics import known_direction, requested
 from jobs.formats.names import all_origins
 from jobs.formats.notices import Notice, NoticeCode
 from jobs.formats.samples import Evaluation, InputQuery, ItemId, PairBy, SampleBatch
@@ -75,20 +75,36 @@ def _task_names(given: Sequence[str | None], tasks: Mapping[str, LogTask]) -> li
 
 
 def _metrics(names: Sequence[Names], tasks: Mapping[str, LogTask], asked: Names) -> list[Metrics]:
-    """By place, the metrics of the tasks of which the places have none in common."""
+    """By place, the metrics of the tasks of which the places have none in common.
+
+    The name in the comparison is that of a metric without a known direction, if there is one.
+
+    Raises UserError if directions differ.
+    """
     metrics: list[dict[str, tuple[str, str]]] = [{} for _ in names]
     for common in dict.fromkeys(name for of_place in names for name in of_place.values()):
         own: dict[int, list[str]] = {}
+        task_at: dict[int, LogTask] = {}
         for place, of_place in enumerate(names):
             for task in (tasks[task] for task, name in of_place.items() if name == common):
                 held = {number for origin, number in task.origins.items() if origin[0] == place}
                 own[place] = [metric for metric in task.numeric_metrics if task.metrics[metric] & held]
+                task_at[place] = task
         if set.intersection(*map(set, own.values())) or not all(own.values()):
             continue
         wanted = requested(common, None, asked)
         chosen = {place: wanted if wanted in numeric else numeric[0] for place, numeric in own.items()}
+        ups = dict[bool | None, str]()
         for place, metric in chosen.items():
-            metrics[place][common] = (metric, next(iter(chosen.values())))
+            stated = task_at[place].stated(metric).higher_is_better
+            ups.setdefault(known_direction(metric, common, stated), metric)
+        if ups.keys() >= {True, False}:
+            raise UserError(
+                f"The models were scored in different ways on task {common} and cannot be paired: higher is "
+                f"better for {ups[True]}, and lower for {ups[False]}."
+            )
+        for place, metric in chosen.items():
+            metrics[place][common] = (metric, ups.get(None, next(iter(ups.values()))))
     return list(metrics)
 
 
@@ -131,6 +147,8 @@ def _read(
         if task.name in metrics:
             own, common = metrics[task.name]
             stated = {common: task.stated[own]} if own in task.stated else {}
+            if own != common and stated:  # the direction is that of the common one
+                stated[common] = replace(stated[common], higher_is_better=None)
             task = replace(task, preferred=(common,), stated=stated)
             scores = {common: scores[own]} if own in scores else {}
             others = frozenset({common}) if own in others else frozenset()

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from jobs.formats.json_files import JsonObject, as_text, files_at, head_of, text_hash
 from jobs.formats.notices import Notice, NoticeCode
-from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Samples, TaskFacts
+from jobs.formats.samples import Evaluation, InputFormat, InputQuery, Samples, Stated, TaskFacts
 from orchestrator.errors import UserError
 from orchestrator.input_files import LARGEST_JSON, open_input, parse_json
 
@@ -85,13 +85,18 @@ def _generation(header: Header) -> dict[str, Any]:
 
 
 def _read(file: Path, header: Header, query: InputQuery) -> Samples:
-    of_eval, status = header["eval"], header.get("status")
+    of_eval, status, stated = header["eval"], header.get("status"), dict[str, Stated]()
+    for score in (header.get("results") or {}).get("scores") or []:
+        if "accuracy" in (score.get("metrics") or {}):  # its mean is an accuracy: higher is better
+            names = score["name"], f"{score.get('scorer')}.{score['name']}"
+            stated |= dict.fromkeys(names, Stated(higher_is_better=True))
     ids = (of_eval.get("dataset") or {}).get("sample_ids") or []
     said = f"{file} did not end successfully: its status is {status}."
     facts = TaskFacts(
         str(of_eval["task"]),
         str(of_eval["model"]),
         _generation(header).get("temperature"),
+        stated=stated,
         evaluated=len(ids),
         warnings=() if status == "success" else (Notice(NoticeCode.CUT_SHORT, said),),
     )

@@ -3,14 +3,15 @@
 A test needs one number per sample. Metrics that lm-eval computes over a whole corpus (F1, BLEU of a corpus)
 leave a list per sample, from which nothing can be tested; they are named and left out rather than misread.
 
-Ranges are those of a single sample's value. Where two scales are in use (BLEU as a share or in percent),
-the first one that holds all scores is meant. A word error rate has no limit: insertions can exceed the
-reference.
+What names mean is data, known_metrics.csv: one list for the metrics of all tools, with direction and range of
+a single sample's value. A word error rate has no limit: insertions can exceed the reference.
 """
 
+import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import cache
 from math import inf
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,7 @@ from orchestrator.input_files import read_json
 from stats.arrays import LARGEST_SCORE
 
 T = TypeVar("T")
+GENERIC = "score"  # the metric of a score table that names none
 TRUTH = {"true": 1.0, "false": 0.0}
 
 
@@ -112,51 +114,62 @@ def range_text(bounds: Bounds) -> str:
     return "none" if bounds == UNBOUNDED else f"{bounds[0]!r}..{bounds[1]!r}"
 
 
-Known = tuple[bool, tuple[Bounds, ...]]
-"""Whether higher is better, and the scales in use, the narrowest first; none where the name does not say."""
+Known = tuple[bool | None, tuple[Bounds, ...]]
+"""Whether higher is better, None where that is unknown or depends on the task; the scales in use, the
+narrowest first, none where they are unknown."""
 
-_BY_ENDING: dict[str, Known] = {
-    **dict.fromkeys(
-        ("perplexity", "ppl", "bits_per_byte", "bits_per_char", "bpb", "loss", "nll", "cross_entropy",
-         "kl_divergence", "wer", "cer", "ter", "edit_distance", "levenshtein", "levenshtein_distance", "mae",
-         "mse", "rmse"),
-        (False, (UNBOUNDED,)),
-    ),
-    **dict.fromkeys(("normalized_edit_distance", "ece", "toxicity"), (False, (UNIT,))),
-    **dict.fromkeys(("error_rate", "hallucination_rate"), (False, (UNIT, PERCENT))),
-    **dict.fromkeys(("brier", "brier_score"), (False, (UNIT, (0.0, 2.0)))),
-    **dict.fromkeys(("error", "err"), (False, ())),
-}  # fmt: skip
-"""Names that say the direction wherever they end a longer one: valid_loss, word_perplexity."""
+UNLISTED: Known = (None, ())
+_RIGHT_OR_WRONG: Known = (None, (UNIT,))
 
-_BY_NAME: dict[str, Known] = {
-    **dict.fromkeys(
-        ("acc", "acc_norm", "accuracy", "exact_match", "em", "f1", "bleu", "sacrebleu", "chrf", "rouge1",
-         "rouge2", "rougel", "rougelsum", "meteor", "bleu_max", "rouge1_max", "rouge2_max", "rougel_max"),
-        (True, (UNIT, PERCENT)),
-    ),
-    **dict.fromkeys(("loglikelihood", "log_likelihood", "logprob"), (True, (UNBOUNDED,))),
-    "mcc": (True, ((-1.0, 1.0),)),
-}  # fmt: skip
+_SHARE_OF_RIGHT = re.compile(r"(?:^|_)(?:acc|accuracy|exact_match|pass(?:@k)?)(?:_|$)")
+"""Words within a longer name (acc_text, per_option_accuracy_A) that tell its range and not its direction: an
+accuracy_gap is better when lower."""
 
-_SHARE_OF_RIGHT = re.compile(r"(?:^|_)(?:acc|accuracy|exact_match|pass(?:@\d+)?)(?:_|$)")
-"""Right or wrong in longer names, too: prompt_level_strict_acc, exact_match_original, pass@1."""
-
-_ENDING = re.compile(rf"(?:^|[\W_])({'|'.join(sorted(_BY_ENDING, key=len, reverse=True))})$")
+_NEGATION = re.compile(r"(?:^|_)(?:no|non|not|anti|avoid\w*|neg|negative|inverse|inverted|minus|1|without)_")
 
 
-def known_metric(name: str) -> Known | tuple[None, tuple[()]]:
-    """Direction and possible ranges of a metric by its name, "metric" or "metric,filter" in any case.
+@cache
+def _table() -> dict[str, Known]:
+    """The names in known_metrics.csv; those with a star may also be the last words of a longer name."""
+    better = {"higher": True, "lower": False, "depends": None}
+    with Path(__file__).with_name("known_metrics.csv").open(encoding="utf-8", newline="") as file:
+        return {
+            name: (better[row["better"]], tuple(parse_range(text, name) for text in row["range"].split()))
+            for row in csv.DictReader(file)
+            for name in row["names"].split()
+        }
 
-    Returns:
-        None and no ranges where the name says nothing.
+
+def listed_metric(name: str) -> Known | None:
+    """What known_metrics.csv has for a metric, "metric" or "metric,filter" in any spelling; None for nothing.
+
+    A longer name means what its last words mean (valid_loss), unless these are negated (no_hallucination); a
+    number or a unit at its end does not count (exact_match@5, nll_per_token).
     """
     plain = _plain(name)
-    if plain in _BY_NAME:
-        return _BY_NAME[plain]
-    if ending := _ENDING.search(plain):
-        return _BY_ENDING[ending[1]]
-    return (True, (UNIT, PERCENT)) if _SHARE_OF_RIGHT.search(plain) else (None, ())
+    for text in (plain, re.sub(r"@k$|_(?:mean|avg|average|per_\w+)$", "", plain)):
+        if text in _table():
+            return _table()[text]
+        for start in (0, *(separator.end() for separator in re.finditer("_", text))):
+            if known := _table().get(f"*{text[start:]}"):
+                return None if _NEGATION.search(text[:start]) else known
+    return None
+
+
+def known_metric(name: str) -> Known:
+    """Direction and possible ranges of a metric by its name, as far as it tells them."""
+    return listed_metric(name) or (_RIGHT_OR_WRONG if _SHARE_OF_RIGHT.search(_plain(name)) else UNLISTED)
+
+
+def known_direction(metric: str, task: str, stated: bool | None = None) -> bool | None:
+    """Whether higher is better as stated, else by the metric's name; for a mere score also by the task's.
+
+    None where names do not say: a score on a task that is called refusal_rate could mean both.
+    """
+    if stated is not None or _plain(metric) != GENERIC:
+        return known_metric(metric)[0] if stated is None else stated
+    of_task = listed_metric(task)
+    return True if of_task is None or of_task[0] else None
 
 
 def certain_range(name: str) -> Bounds | None:
@@ -166,19 +179,13 @@ def certain_range(name: str) -> Bounds | None:
         None where the values have no range, or the name leaves several possible.
     """
     _, ranges = known_metric(name)
-    if not ranges or ranges[0] == UNBOUNDED:
-        return None
-    return ranges[0] if len(ranges) == 1 or _SHARE_OF_RIGHT.search(_plain(name)) else None
+    return ranges[0] if len(ranges) == 1 and ranges[0] != UNBOUNDED else None
 
 
 def _plain(name: str) -> str:
-    """The metric alone, its words joined by underscores."""
-    return name.partition(",")[0].strip().lower().replace("-", "_").replace(" ", "_")
-
-
-def known_direction(name: str) -> bool:
-    """Whether higher is better as far as the name says; True where it says nothing."""
-    return known_metric(name)[0] is not False
+    """The metric without filter and parameters, its words joined by underscores, any number after @ as k."""
+    metric = re.sub(r"(?<=[a-z])(?=[A-Z])|[-. ]", "_", re.split("[,:]", name)[0].strip())
+    return re.sub(r"[@^]\w+", "@k", metric.lower())
 
 
 def parse_assignments(option: str, given: Sequence[str], form: str = "KEY=VALUE") -> dict[str, str]:

@@ -31,6 +31,7 @@ class NoticeCode(StrEnum):
     CUT_SHORT = "cut-short"  # a file holds fewer documents than were evaluated
     UNEQUAL_RERUNS = "unequal-reruns"  # items of a model have unequal numbers of reruns
     FEWER_RERUNS = "fewer-reruns"  # one model has fewer reruns than the other
+    DIRECTION_UNKNOWN = "direction-unknown"  # higher is only assumed to be better, so nothing is certified
     DIRECTION_BY_NAME = "direction-by-name"  # lower scores count as better because of the metric's name alone
     LOG_LIKELIHOODS = "log-likelihoods"  # samples of a perplexity hold log-likelihoods: higher is better
     OTHER_RANGE = "other-range"  # scores range over something other than 0 to 1

@@ -47,7 +47,6 @@ PairBy = Literal["id", "prompt"]
 
 Temperature = float | None  # sampling temperature; None where the input does not say
 
-GENERIC = "score"  # the metric of a score table that names none
 DEFAULT_TASK = "scores"  # the task of a table that names none
 
 

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from jobs.formats import samples
-from jobs.formats.metrics import as_number, parse_range
+from jobs.formats.metrics import GENERIC, as_number, parse_range
 from jobs.formats.named_columns import csv_texts
 from jobs.formats.names import by_data, path_stems
 from jobs.formats.notices import some
@@ -32,6 +32,7 @@ MODEL, TASK, TEMPERATURE = "model", "task", "temperature"
 HIGHER, RANGE, METRIC = "higher_is_better", "range", "metric"
 ALIASES = {"item": ITEM, "doc_id": ITEM, "variant": MODEL, "seed": RERUN}
 KNOWN = {ITEM, SCORE, RERUN, MODEL, TASK, TEMPERATURE, HIGHER, RANGE}
+MIXED = "several metrics"  # of a task: its scores have no common direction
 WORDS = {"true": True, "false": False, "1": True, "0": False, "yes": True, "no": False}
 
 FEW_LABELS = 50
@@ -196,12 +197,12 @@ class ScoreTable:
                 raise UserError(
                     f"{self._path}: {column} of task {task} has several values ({some(values)}); write one."
                 )
-            said[column] = values[0] if len(values) == 1 else ""
+            said[column] = (values or [""])[0] if len(values) < 2 else MIXED
         metric, higher, limits = said.values()
         if higher and higher.lower() not in WORDS:
             raise UserError(f"{self._path}: {HIGHER} of task {task} is {higher!r}; write true or false.")
         bounds = parse_range(limits, f"{self._path}, range of task {task}") if limits else None
-        return metric or samples.GENERIC, Stated(WORDS.get(higher.lower()), bounds)
+        return metric or GENERIC, Stated(WORDS.get(higher.lower()), bounds)
 
     def _reruns(self, cluster: str | None) -> Ints:
         """A number per row that tells a prompt's reruns apart: the column `rerun`, else the order of rows."""

@@ -135,8 +135,8 @@ def imported(task: LogTask) -> tuple[TaskEntry, pa.Table, dict[str, pa.Table]]:
     metrics: dict[str, MetricEntry] = {}
     for metric, key in keys.items():
         stated = task.stated(metric)
-        higher = known_direction(metric) if stated.higher_is_better is None else stated.higher_is_better
-        metrics[key] = {"higher_is_better": higher}
+        higher = known_direction(metric, task.name, stated.higher_is_better)
+        metrics[key] = {} if higher is None else {"higher_is_better": higher}
         if stated.bounds is not None:
             metrics[key]["range"] = range_text(stated.bounds)
     entry: TaskEntry = {

@@ -177,8 +177,8 @@ def task_info(task: TaskTables, metrics: Mapping[str, str], notices: list[Notice
     if metric is None:
         return None
     stated = task.stated(metric)
-    higher = known_direction(metric) if stated.higher_is_better is None else stated.higher_is_better
-    return TaskInfo(task.name, metric, higher, task.group, stated)
+    higher = known_direction(metric, task.name, stated.higher_is_better)
+    return TaskInfo(task.name, metric, higher is not False, task.group, stated)
 
 
 def _scored(task: TaskTables, info: TaskInfo, query: InputQuery, notices: list[Notice]) -> TaskTable:

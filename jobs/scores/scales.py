@@ -1,9 +1,11 @@
 """Which direction of a task's scores is better, and how far they can range.
 
 Both decide what a drop means, so neither is guessed where a guess could turn a verdict around. The user
-comes first, then what the input states (a column, a manifest, lm-eval's results), then the metric's name.
-Where nothing says more, scores that all lie between 0 and 1 are taken for shares, and those between 0 and 100
-that reach 100 for percent; anything else is refused with the option that settles it.
+comes first, then what the input states (a column, a manifest, lm-eval's results), then the metric's name, as
+far as known_metrics.csv has it. Where none of them says which direction is better, higher is assumed, with a
+notice and without certificates. Where none says how far scores range, those that all lie between 0 and 1 are
+taken for shares, and those in percent beyond doubt for percent; anything else is refused with the option that
+settles it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,11 +14,12 @@ from dataclasses import dataclass, field, replace
 from jobs.formats import metrics
 from jobs.formats.metrics import PERCENT, UNBOUNDED, UNIT, Bounds, requested
 from jobs.formats.notices import Notice, NoticeCode
-from jobs.formats.samples import GENERIC
 from jobs.scores.score_set import ScoreSet, TaskInfo, TaskTable
 from orchestrator.errors import UserError
 
 SLACK = 1e-9
+HALF, FULL = 50.0, 100.0  # no other scale ends beyond the half of percent
+LEAST_FULL = 0.05  # least share of the scores above 0 that reach them
 
 
 @dataclass(frozen=True)
@@ -122,7 +125,13 @@ def _settle(table: TaskTable, options: ScaleOptions) -> tuple[TaskInfo, list[Not
         notices.append(Notice(NoticeCode.LOG_LIKELIHOODS, f"{name} are log-likelihoods: higher is better."))
     asked = options.direction(info.name, info.group)
     higher = _direction(info, usual) if asked is None else asked
-    if asked is None and info.stated.higher_is_better is None and not higher:
+    if higher is None:
+        said = f"{name}: nothing says whether higher or lower is better. Higher is assumed"
+        choose = f"--lower-is-better {info.name} or --higher-is-better {info.name}"
+        text = f"{said}, and nothing is certified: choose with {choose}."
+        notices.append(Notice(NoticeCode.DIRECTION_UNKNOWN, text))
+        info, higher = replace(info, is_direction_known=False), True
+    elif asked is None and info.stated.higher_is_better is None and not higher:
         said = f"{name}: lower is assumed to be better, because of the metric's name."
         notices.append(Notice(NoticeCode.DIRECTION_BY_NAME, said))
     margin = requested(info.name, info.group, options.margins)
@@ -143,8 +152,8 @@ def _settle(table: TaskTable, options: ScaleOptions) -> tuple[TaskInfo, list[Not
     return replace(info, higher_is_better=higher, bounds=bounds, margin=None), notices
 
 
-def _direction(info: TaskInfo, usual: bool | None) -> bool:
-    """Whether higher is better, where the user does not say, by the input and the metric's name."""
+def _direction(info: TaskInfo, usual: bool | None) -> bool | None:
+    """Whether higher is better, where the user does not say, by the input and by names."""
     choose = f"Choose with --lower-is-better {info.name} or --higher-is-better {info.name}."
     stated = info.stated.higher_is_better
     if usual is not None and stated is not None and stated != usual:
@@ -153,18 +162,23 @@ def _direction(info: TaskInfo, usual: bool | None) -> bool:
             f"Task {info.name}: the input states that {said} is better, but for {info.metric} {normal} is "
             f"normally better. {choose}"
         )
-    if usual is None and stated is None and info.metric == GENERIC and not metrics.known_direction(info.name):
+    known = metrics.known_direction(info.metric, info.name, stated)
+    if known is None and metrics.known_metric(info.name)[0] is False:
         raise UserError(
             f"Task {info.name}: the name suggests that lower scores are better, but the input does not say. "
             f"{choose}"
         )
-    return next((known for known in (usual, stated) if known is not None), True)
+    return known
 
 
 def _range(
     table: TaskTable, ranges: Sequence[Bounds], options: ScaleOptions, *, is_unbounded: bool
 ) -> Bounds:
-    """The range as stated, else by the metric's name, else none beside a margin, else shares or percent."""
+    """The range as stated, else by the metric's name, else none beside a margin, else shares or percent.
+
+    A range that is too wide makes every drop too small, so percent need more than scores that fit: some must
+    be full marks or, of metrics that are often given in percent, beyond any other scale.
+    """
     name, seen = table.info.name, table.observed
     low, high = seen or UNIT
     found = f"Scores of task {name} ({table.info.metric}) are between {low:g} and {high:g}"
@@ -174,13 +188,14 @@ def _range(
             who = f"--range {name}" if asked else f"the range that the input states for {name}"
             raise UserError(f"{found}, outside {who} ({stated[0]:g} to {stated[1]:g}): correct one of them.")
         return stated
-    if fitting := [bounds for bounds in ranges if _holds(bounds, seen)]:
+    if fitting := [bounds for bounds in ranges if bounds != PERCENT and _holds(bounds, seen)]:
         return fitting[0]
-    if is_unbounded and not ranges:
+    if is_unbounded:
         return UNBOUNDED
     if not ranges and _holds(UNIT, seen):
         return UNIT
-    if not ranges and _holds(PERCENT, seen) and high == PERCENT[1]:
+    full = HALF if PERCENT in ranges else FULL * (1.0 - SLACK)
+    if ranges[:1] in ((), (UNIT,)) and _holds(PERCENT, seen) and table.share_from(full) >= LEAST_FULL:
         return PERCENT  # with a warning
     usual = " or ".join(f"{low:g} to {high:g}" for low, high in ranges)
     why = f"but this metric usually ranges from {usual}" if ranges else "and their possible range is unknown"

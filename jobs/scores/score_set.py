@@ -32,6 +32,7 @@ class TaskInfo:
     stated: Stated = UNSTATED  # what the input says; `jobs.scores.scales` settles the rest
     bounds: Bounds | None = None  # least and greatest possible score; None for scores without a range
     margin: float | None = None  # largest acceptable drop, in the unit of scores without a range
+    is_direction_known: bool = True  # False where it is only assumed, so that nothing may be certified
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,8 @@ class Column:
     errors: int = 0  # samples that are there but have no score, because the request failed
     repeated: int = 0  # samples that occurred more than once; only the first was counted
     planned: int = 0  # reruns that were to be there of every item; 0 for as many as there were passes
-    # The single scores, shape (items, reruns), NaN where there is none; None where all are 0 or 1, unless
-    # they were asked for
+    # The single scores, shape (items, reruns), NaN where there is none; None where all are 0 or 1
     runs: Floats | None = None
-    seeds: tuple[int, ...] = ()  # of the passes, NO_SEED where none is known
     withheld: int = 0  # of the errors, answers that the provider withheld
     # For a notice, how many of each item's samples it holds of, as far as that is known: scored ones, but of
     # withheld answers those that failed
@@ -108,12 +107,20 @@ class TaskTable:
     @cached_property
     def observed(self) -> Bounds | None:
         """Least and greatest score of all models; None where there is none."""
+        known = self._known
+        return (float(min(map(np.nanmin, known))), float(max(map(np.nanmax, known)))) if known else None
+
+    def share_from(self, least: float) -> float:
+        """Of the scores of all models above 0, the share that is at least so high."""
+        above = sum(int((scores > 0.0).sum()) for scores in self._known)
+        return sum(int((scores >= least).sum()) for scores in self._known) / max(above, 1)
+
+    @property
+    def _known(self) -> list[Floats]:
+        """All means over reruns, and all single scores that are not just right or wrong."""
         columns = [column for column in self.columns.values() if column.answered.any()]
         known = [column.scores[column.answered] for column in columns]
-        known += [column.runs for column in columns if column.runs is not None]
-        if not known:
-            return None
-        return float(min(map(np.nanmin, known))), float(max(map(np.nanmax, known)))
+        return known + [column.runs for column in columns if column.runs is not None]
 
 
 @dataclass(frozen=True)

@@ -141,6 +141,8 @@ def _loss(comparison: Comparison, baseline: str, settings: Settings, when: str) 
 def _doubt(result: VariantResult) -> str:
     """Why a variant without a significant drop is not certified, and what it would take."""
     comparison = result.comparison
+    if Code.DIRECTION_UNKNOWN in comparison.reason_codes:
+        return "and while nothing says whether higher or lower scores are better, it cannot be certified"
     if comparison.margin is None:
         return "and without a margin in the metric's own unit (--margin TASK=M) it cannot be certified"
     limit = amount(comparison.drop_interval_decision[1], comparison.margin_unit, sign=False)

@@ -25,6 +25,7 @@ SENTENCES = {
     Code.NOT_SIGNIFICANT: f"Not significantly worse: {_P}, drop {{drop}}.",
     Code.NOT_SIGNIFICANT_ADJUSTED: f"Not significantly worse: {_P}, drop {{drop}}. Before adjustment for the "
     "number of comparisons p is {unadjusted:.3g}.",
+    Code.DIRECTION_UNKNOWN: "Nothing says whether higher or lower scores are better: nothing is certified.",
     Code.UNBOUNDED_WITHOUT_MARGIN: "The scores have no known range, so a margin as a share of it is "
     "undefined: a certificate needs a margin in the metric's own unit.",
     Code.WITHIN_MARGIN: "The drop is within the margin of {margin}: {within}.",

@@ -90,7 +90,7 @@ class Metric:
         *,
         output_type: str | None,
         own_code: bool,
-        higher_is_better: bool = True,
+        higher_is_better: bool | None = None,
     ) -> None:
         part = PARTS.get(aggregation)
         if not own_code and output_type in _CHOICES:
@@ -109,7 +109,9 @@ class Metric:
             if own_code and numeric and _of_numbers(aggregation, (mark,) * 3) == _of_numbers(aggregation, ())
         )
         self.aggregation = None if is_bypassed or aggregation in _MEANS else aggregation
-        self.entry: MetricEntry = {"higher_is_better": higher_is_better}
+        self.entry: MetricEntry = {}
+        if higher_is_better is not None:
+            self.entry["higher_is_better"] = higher_is_better
         if range_ is not None:
             self.entry["range"] = range_
         if name in UNITS:
@@ -181,7 +183,7 @@ class TaskMetrics:
                 aggregation,
                 output_type=self._task.OUTPUT_TYPE,
                 own_code=not lm_eval_scores(self._task),
-                higher_is_better=bool(directions.get(name, True)),
+                higher_is_better=None if directions.get(name) is None else bool(directions[name]),
             )
             for name, aggregation in self._task.aggregation().items()
         }
@@ -210,8 +212,9 @@ class TaskMetrics:
 
     def entry(self, metric: str) -> MetricEntry:
         """What the manifest says of a "metric,filter", which may be one that only an answer has told."""
-        directions = {declared.entry["higher_is_better"] for declared in self.declared.values()}
-        undeclared: MetricEntry = {"higher_is_better": directions.pop()} if len(directions) == 1 else {}
+        directions = {declared.entry.get("higher_is_better") for declared in self.declared.values()}
+        common = directions.pop() if len(directions) == 1 else None
+        undeclared: MetricEntry = {} if common is None else {"higher_is_better": common}
         return self.metrics.get(metric, undeclared)
 
     def why_untestable(self, metric: str) -> str | None:

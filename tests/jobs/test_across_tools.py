@@ -52,6 +52,21 @@ def test_items_pair_by_id_across_tools(tmp_path, scores):
     assert set(ran.verdicts["warning_codes"]) == {"other-names", "paired"}
 
 
+@pytest.mark.parametrize(
+    ("metric", "code", "said"),
+    [("error_rate", 2, "higher is better for match, and lower for error_rate"), ("graded", 3, "")],
+)
+def test_metrics_of_other_names_must_agree_on_the_direction(tmp_path, scores, metric, code, said):
+    """What one tool calls right is no error rate of another, and a certificate needs all directions."""
+    variant = lines(tmp_path / "int4.jsonl", scores[0])
+    variant.write_text(variant.read_text().replace('"acc"', f'"{metric}"'))
+    paths = inspect_log(tmp_path / "base.eval", scores[0]), variant
+    named = ("--columns", f"item=id,score={metric}", "--margin", "0.1", "--gate", "certified")
+    ran = run_analyze(*paths, *named, out=tmp_path / "out")
+    assert (ran.code, said in ran.error) == (code, True)
+    assert code == 2 or "direction-unknown" in ran.verdicts["warning_codes"]
+
+
 def test_items_pair_by_prompt_where_ids_differ(tmp_path, scores):
     """Ids have nothing in common, prompts differ only by space, and the order of the rows does not matter."""
     other = dict(reversed(scores[1].items()))

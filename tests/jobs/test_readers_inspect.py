@@ -96,6 +96,18 @@ def test_several_scorers_and_mappings_are_metrics(tmp_path):
     assert "match" in notice.text
 
 
+@pytest.mark.parametrize(("metric", "is_known"), [("accuracy", True), ("mean", None)])
+def test_a_scorer_whose_mean_is_an_accuracy_is_better_when_higher(tmp_path, metric, is_known):
+    """The log's results say so of a scorer of any name, and of the keys of one that gives several scores."""
+    listed = [{"name": "graded", "scorer": "graded"}, {"name": "tone", "scorer": "graded"}]
+    results = {"scores": [{**one, "metrics": {metric: {"value": 1.0}}} for one in listed]}
+    for value, name in (("C", "graded"), ({"tone": 1}, "graded.tone")):
+        content = log([sample(1, value, scorer="graded")]) | {"results": results}
+        (table,) = read_scores([str(write_json(tmp_path / "a.json", content))]).tasks
+        assert (table.info.metric, table.info.stated.higher_is_better) == (name, is_known)
+        assert table.info.is_direction_known is bool(is_known)
+
+
 def test_an_unfinished_log_is_noticed(tmp_path):
     """A cancelled evaluation is said, and the items it did not reach are counted."""
     content = log([sample(1, "C")], status="cancelled")

@@ -8,7 +8,7 @@ from analyze_runner import run_analyze
 from lm_eval_maker import write_results, write_samples
 from standin.runs import MadeTask, make_run
 
-from jobs.formats.metrics import certain_range, known_direction, known_metric
+from jobs.formats.metrics import certain_range, known_metric
 
 
 def table(path, base, variant, task="t", **columns):
@@ -60,6 +60,126 @@ def test_scores_that_reach_a_hundred_are_percent(tmp_path):
     assert found["tasks"][0]["range"] == [0.0, 100.0]
     assert "other-range" in ran.verdicts["warning_codes"]
     assert run_analyze(table(tmp_path / "u.csv", base[1:3] * 9, worse[1:3] * 9), out=tmp_path / "o").code == 2
+
+
+@pytest.mark.parametrize(
+    ("metric", "base", "worse"),
+    [
+        ("accuracy", [5, 4, 3, 2] * 60, [5, 4, 3, 1] * 60),  # grades from 1 to 5
+        ("accuracy", [0.5, 1.0] * 120, [0.5, 1.0] * 119 + [0.5, 100.0]),  # one entry is wrong
+        ("f1", [5, 4, 3, 2] * 60, [5, 4, 3, 1] * 60),
+        ("error_rate", [0.2] * 240, [0.3] * 239 + [1.5]),
+        ("hallucination", [1, 1, 2, 5] * 60, [1, 2, 2, 5] * 60),
+        ("score", [100.0] + [5, 4, 3] * 80, [100.0] + [5, 4, 2] * 80),
+    ],
+)
+def test_scores_are_percent_only_beyond_doubt(tmp_path, metric, base, worse):
+    """Scores beyond their range that look like something else than percent are refused with the option."""
+    path = table(tmp_path / "t.csv", base, worse, metric=metric)
+    ran = run_analyze(path, "--gate", "certified", out=tmp_path / "out")
+    assert (ran.code, "--range t=LOW..HIGH" in ran.error) == (2, True)
+    stated = run_analyze(path, "--range", "t=0..100", out=tmp_path / "out")
+    assert stated.comparison("v")["tasks"][0]["range"] == [0.0, 100.0]
+
+
+@pytest.mark.parametrize(
+    ("metric", "scores"),
+    [("accuracy", [0, 100] * 60), ("rougeL", [12.5, 61.3, 40.2] * 40), ("f1", [0, 80] * 60)],
+)
+def test_percent_beyond_doubt(tmp_path, metric, scores):
+    """Full marks of 100, or a metric that is often given in percent far beyond any other scale."""
+    ran = run_analyze(table(tmp_path / "t.csv", scores, scores, metric=metric), out=tmp_path / "out")
+    assert ran.comparison("v")["tasks"][0]["range"] == [0.0, 100.0]
+    assert "other-range" in ran.verdicts["warning_codes"]
+
+
+def test_a_word_error_rate_above_one_is_not_percent(tmp_path):
+    """One sample with more insertions than words does not turn .244 → .274 into a certificate."""
+    rng = np.random.default_rng(6)
+    base = rng.uniform(0.1, 0.39, 400).round(3)
+    worse = (base + 0.03 * (rng.random(400) < 0.5) + 0.03 * (rng.random(400) < 0.5)).round(3)
+    worse[7] = 1.2
+    path = table(tmp_path / "t.csv", base.tolist(), worse.tolist(), metric="word_error_rate")
+    ran = run_analyze(path, "--gate", "certified", out=tmp_path / "out")
+    assert (ran.code, ran.comparison("v")["verdict"]) == (1, "degraded")
+    flat = table(tmp_path / "u.csv", [*base.tolist(), 1.2], [*base.tolist(), 1.2], metric="word_error_rate")
+    ran = run_analyze(flat, "--gate", "certified", out=tmp_path / "flat")
+    assert (ran.code, ran.comparison("v")["verdict"]) == (3, "inconclusive")
+
+
+BETTER_OR_WORSE = [1] * 13 + [0] * 87, [1] * 24 + [0] * 76
+"""A rate of 13 % that becomes 24 %, on hundred items; three times as many decide."""
+
+
+def rates(path, metric):
+    """The same as a table with a metric."""
+    return table(path, *(3 * scores for scores in BETTER_OR_WORSE), metric=metric)
+
+
+@pytest.mark.parametrize("metric", ["hallucination", "attack_success_rate", "false_positive_rate"])
+def test_more_of_what_is_bad_is_worse(tmp_path, metric):
+    """13 % → 24 % hallucinations are DEGRADED, never CERTIFIED, and a policy blocks them."""
+    path = rates(tmp_path / "t.csv", metric)
+    ran = run_analyze(path, "--gate", "certified", out=tmp_path / "out")
+    assert (ran.code, ran.comparison("v")["verdict"]) == (1, "degraded")
+    assert "direction-by-name" in ran.verdicts["warning_codes"]
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("tasks: {t: not-degraded}\n")
+    assert run_analyze(path, "--policy", policy, out=tmp_path / "out").code == 1
+
+
+@pytest.mark.parametrize("metric", ["refusal_rate", "quality"])
+def test_nothing_is_certified_in_an_unknown_direction(tmp_path, metric):
+    """A rise by 11 points is no certificate unless somebody says that higher is better; it is said why."""
+    path = rates(tmp_path / "t.csv", metric)
+    ran = run_analyze(path, "--gate", "certified", out=tmp_path / "out")
+    found = ran.comparison("v")
+    assert (ran.code, found["verdict"], found["items_needed"]) == (3, "inconclusive", None)
+    assert found["reason_codes"][:2] == ["not-significant", "direction-unknown"]
+    assert ran.verdicts["warning_codes"] == ["direction-unknown"]
+    assert "--lower-is-better t or --higher-is-better t" in " ".join(ran.text.split())
+    assert run_analyze(path, out=tmp_path / "out").code == 0
+    said = ("--gate", "certified", "--higher-is-better", "t")
+    assert run_analyze(path, *said, out=tmp_path / "out").comparison("v")["verdict"] == "certified"
+    assert run_analyze(path, "--lower-is-better", "t", out=tmp_path / "out").code == 1
+
+
+@pytest.mark.parametrize("require", ["not-degraded", "certified"])
+def test_no_policy_passes_in_an_unknown_direction(tmp_path, require):
+    """A required task without a known direction is not enough evidence; a watched one is no obstacle."""
+    path, policy = rates(tmp_path / "t.csv", "refusal_rate"), tmp_path / "policy.yaml"
+    policy.write_text(f"tasks: {{t: {require}}}\n")
+    assert run_analyze(path, "--policy", policy, out=tmp_path / "out").code == 3
+    decision = json.loads((tmp_path / "out" / "decision.json").read_text())
+    assert [reason["code"] for reason in decision["cases"][0]["reasons"]] == ["direction-unknown"]
+    assert run_analyze(path, "--policy", policy, "--higher-is-better", "t", out=tmp_path / "out").code == 0
+
+
+def test_one_task_in_an_unknown_direction_rules_out_the_whole(tmp_path):
+    """Nine tasks with a known metric do not certify the tenth."""
+    same = [1, 0] * 150
+    path = rates(tmp_path / "t.csv", "quality")
+    rows = [f"{model},u,{i},{score},acc" for model in ("base", "v") for i, score in enumerate(same)]
+    path.write_text(path.read_text() + "\n".join(rows) + "\n")
+    ran = run_analyze(path, "--gate", "certified", out=tmp_path / "out")
+    found = ran.comparison("v")
+    assert (ran.code, found["verdict"]) == (3, "inconclusive")
+    assert [task["verdict"] for task in found["tasks"]] == ["inconclusive", "certified"]
+
+
+def test_the_import_makes_no_direction_known(tmp_path):
+    """A run made of a table says as little of its metric as the table, and so does a task's name."""
+    from typer.testing import CliRunner
+
+    from jobs.cli import app
+
+    path = rates(tmp_path / "t.csv", "quality")
+    CliRunner().invoke(app, ["import", str(path), "--out", str(tmp_path / "run")])
+    ran = run_analyze(tmp_path / "run", "--gate", "certified", out=tmp_path / "out")
+    assert (ran.code, ran.verdicts["warning_codes"]) == (3, ["direction-unknown"])
+    path = table(tmp_path / "u.csv", [0.5] * 40, [0.4] * 40, task="val_loss")
+    CliRunner().invoke(app, ["import", str(path), "--out", str(tmp_path / "other")])
+    assert "--lower-is-better val_loss" in run_analyze(tmp_path / "other", out=tmp_path / "out").error
 
 
 def test_the_direction_can_be_said(tmp_path):
@@ -133,7 +253,7 @@ def test_the_import_keeps_direction_and_range(tmp_path):
         ({}, ("--range", "t=0..5"), "outside --range t"),
         ({"range": "0 to 10"}, (), "LOW..HIGH"),
         ({"higher_is_better": "perhaps", "range": "0..10"}, (), "write true or false"),
-        ({"metric": "acc", "range": ""}, ("--margin", "t=0.5"), "is a share of that"),
+        ({"range": "0..10"}, ("--margin", "t=0.5"), "is a share of that"),
         ({"metric": "wer", "higher_is_better": "true"}, (), "--lower-is-better t"),
         ({"range": "0..10"}, ("--higher-is-better", "t", "--lower-is-better", "*"), "both name task t"),
         ({"range": "0..10"}, ("--lower-is-better", "u"), "matches no task: u"),
@@ -225,23 +345,49 @@ def test_a_run_says_the_direction_of_its_metrics(tmp_path):
 @pytest.mark.parametrize(
     "name",
     ["perplexity", "word_perplexity,none", "valid_loss", "WER", "brier_score", "bits_per_byte",
-     "edit_distance", "error_rate", "character-error-rate"],
+     "error_rate", "character-error-rate", "hallucination", "judge.hallucination", "HalluRate",
+     "attack_success_rate", "safety.attack_success", "false_positive_rate", "nll_per_token",
+     "word_error_rate", "noise_sensitivity", "toxic_frac", "over_refusal_rate", "Levenshtein Distance"],
 )  # fmt: skip
 def test_names_that_go_down(name):
-    """Metrics known to be better when lower, also as the end of a longer name."""
-    assert known_direction(name) is False
+    """Metrics known to be better when lower, also as the end of a longer name and in any spelling."""
+    assert known_metric(name)[0] is False
 
 
-@pytest.mark.parametrize("name", ["acc,none", "exact_match", "glossary", "parameter", "sweater", "score"])
-def test_names_that_do_not(name):
-    """Metrics better when higher, and names that only contain such a word."""
-    assert known_direction(name) is True
+@pytest.mark.parametrize(
+    "name",
+    ["acc,none", "exact_match", "exact_match@5", "pass@1,create_test", "pass^4", "maj@n:n=8", "rougeL",
+     "BERTScore-F", "NDCG@10", "quasi_prefix_exact_match", "model_graded_qa", "faithfulness", "F1 Score",
+     "logprob_per_byte", "true_negative_rate", "reward"],
+)  # fmt: skip
+def test_names_that_go_up(name):
+    """Metrics known to be better when higher, in the spelling of several tools."""
+    assert known_metric(name)[0] is True
 
 
-def test_a_known_metric_on_an_impossible_scale_is_unknown():
-    """What is known of accuracy are shares and percent; word error rates have no upper limit."""
-    assert known_metric("acc") == (True, ((0.0, 1.0), (0.0, 100.0)))
+@pytest.mark.parametrize(
+    "name",
+    ["glossary", "parameter", "sweater", "judge", "refusal_rate", "compliance", "edit_distance", "asr",
+     "no_hallucination", "neg_log_loss", "1-wer", "accuracy_gap", "quality_score", "attacker_success_rate"],
+)  # fmt: skip
+def test_names_that_do_not_tell(name):
+    """Unlisted ones, negations, what only contains a known word, and what depends on the task."""
+    assert known_metric(name)[0] is None
+
+
+def test_the_list_agrees_with_lm_eval():
+    """Every metric that lm-eval has a direction for is listed with the same one, but for its placeholder."""
+    from lm_eval.api.registry import higher_is_better_registry as registry
+
+    known = {name: known_metric(name)[0] for name in registry if name != "bypass"}
+    assert known == {name: registry.get(name) for name in known}
+
+
+def test_what_is_known_of_ranges():
+    """Accuracies are shares; word error rates have no upper limit; BLEU has two scales in use."""
+    assert known_metric("acc") == (True, ((0.0, 1.0),))
     assert known_metric("wer") == (False, ((float("-inf"), float("inf")),))
+    assert known_metric("bleu") == (True, ((0.0, 1.0), (0.0, 100.0)))
     assert known_metric("judge") == (None, ())
 
 

@@ -192,6 +192,16 @@ def test_scores_without_a_range_are_never_certified(tmp_path):
     assert found["reason_codes"][-1] == "unbounded-without-margin"
 
 
+def test_scores_in_an_unknown_direction_are_never_certified(tmp_path, monkeypatch):
+    """Neither the manifest nor the metric's name says whether higher is better; a plan knows no more."""
+    run = make_stopped_run(tmp_path / "run", a_sweep({"same": SAME}, TASKS, {0.0: 1}), extra=1.0)
+    manifest = (run.path / "manifest.json").read_text()
+    (run.path / "manifest.json").write_text(manifest.replace('"higher_is_better": true', ""))
+    monkeypatch.setattr("jobs.formats.metrics.listed_metric", lambda name: None)
+    found = run_analyze(run.path, out=tmp_path / "out").comparison("same")
+    assert (found["verdict"], found["reason_codes"][-1]) == ("inconclusive", "direction-unknown")
+
+
 def changed(record, key, value):
     """A record with one number of the first look of the first comparison changed."""
     record["comparisons"][0]["looks"][0][key] = value

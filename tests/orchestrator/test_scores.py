@@ -209,6 +209,15 @@ def test_an_answer_without_the_score_that_decides_is_an_error(tmp_path, value):
     )
 
 
+def test_a_direction_that_the_task_does_not_state_stays_unknown(tmp_path):
+    """lm-eval knows no direction of a metric of the author's own, and neither does the manifest."""
+    code = "def process_results(doc, results):\n    return {'mine': 1.0}\n"
+    metrics = {"metric_list": [{"metric": "mine", "aggregation": "mean"}]}
+    name = write_task(tmp_path, "t", questions(1), {"process_results": code}, **(GENERATE | metrics))
+    task = TaskLibrary((str(tmp_path),)).open(TaskSpec(task=name, include_path=(str(tmp_path),)))
+    assert task.scores.metrics == {"mine,number": {}, "mine,whole": {}}
+
+
 @pytest.mark.parametrize(
     ("name", "metric", "why"),
     [

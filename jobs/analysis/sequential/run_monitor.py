@@ -272,8 +272,8 @@ def stopped_notes(runs: Sequence[RunFiles]) -> list[str]:
 def _empty_tables(run: RunFiles, entry: StoppingEntry) -> list[TaskTable]:
     """The tasks without any answers: what decides must not depend on answers, their ranges included.
 
-    Where a range is not certain without answers, there is none: damage is found all the same, but nothing is
-    certified.
+    Where a range is not certain without answers, or the direction unknown, there is none: damage is found all
+    the same, but nothing is certified.
     """
     tables = []
     for task in (RunTask(name, [run], []) for name in entry["metrics"]):
@@ -285,6 +285,7 @@ def _empty_tables(run: RunFiles, entry: StoppingEntry) -> list[TaskTable]:
     for table in scaled(ScoreSet((), tuple(tables)), ScaleOptions()).tasks:
         info = table.info
         bounds = info.bounds if info.stated.bounds else certain_range(info.metric)
+        bounds = bounds if info.is_direction_known else None
         settled.append(replace(table, info=replace(info, bounds=bounds)))
     return settled
 

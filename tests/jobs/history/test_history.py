@@ -52,6 +52,18 @@ def test_a_silent_change_is_found(lldeg, daily):
     assert [point["drop"] for point in series["points"]] == pytest.approx([0, 0, 0, 0.15, 0.15])
 
 
+def test_an_unknown_direction_is_said(lldeg, tmp_path):
+    """An alarm about a metric of which nobody says what is worse names the option, once for all dates."""
+    for date in (1, 2):
+        models = {"reference": scores(700), "provider": scores(700)}
+        run = day(tmp_path / "runs", date, models, metrics={"custom,none": True})
+        text = (run / "manifest.json").read_text()
+        (run / "manifest.json").write_text(text.replace('"higher_is_better": true', ""))
+    assert lldeg("history", tmp_path / "runs").status == 0
+    (warning,) = entry_of(tmp_path / "runs")["warnings"]
+    assert "nothing says whether higher or lower is better" in warning
+
+
 def test_no_change_is_no_alarm(lldeg, tmp_path):
     """Exit status 0; a difference that stays the same is no new evidence."""
     rng = np.random.default_rng(0)
