@@ -102,7 +102,7 @@ def test_a_scorer_whose_mean_is_an_accuracy_is_better_when_higher(tmp_path, metr
     listed = [{"name": "graded", "scorer": "graded"}, {"name": "tone", "scorer": "graded"}]
     results = {"scores": [{**one, "metrics": {metric: {"value": 1.0}}} for one in listed]}
     for value, name in (("C", "graded"), ({"tone": 1}, "graded.tone")):
-        content = log([sample(1, value, scorer="graded")]) | {"results": results}
+        content = {"results": results, **log([sample(1, value, scorer="graded")])}
         (table,) = read_scores([str(write_json(tmp_path / "a.json", content))]).tasks
         assert (table.info.metric, table.info.stated.higher_is_better) == (name, is_known)
         assert table.info.is_direction_known is bool(is_known)
