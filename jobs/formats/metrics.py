@@ -23,6 +23,7 @@ from stats.arrays import LARGEST_SCORE
 
 T = TypeVar("T")
 GENERIC = "score"  # the metric of a score table that names none
+MOST_WORDS = 4  # of a listed name
 TRUTH = {"true": 1.0, "false": 0.0}
 
 
@@ -118,14 +119,13 @@ Known = tuple[bool | None, tuple[Bounds, ...]]
 """Whether higher is better, None where that is unknown or depends on the task; the scales in use, the
 narrowest first, none where they are unknown."""
 
-UNLISTED: Known = (None, ())
-_RIGHT_OR_WRONG: Known = (None, (UNIT,))
-
 _SHARE_OF_RIGHT = re.compile(r"(?:^|_)(?:acc|accuracy|exact_match|pass(?:@k)?)(?:_|$)")
 """Words within a longer name (acc_text, per_option_accuracy_A) that tell its range and not its direction: an
 accuracy_gap is better when lower."""
 
-_NEGATION = re.compile(r"(?:^|_)(?:no|non|not|anti|avoid\w*|neg|negative|inverse|inverted|minus|1|without)_")
+_NEGATION = re.compile(
+    r"(?:^|_)(?:no|non|not|anti|avoids?|avoided|neg|negative|inverse|inverted|minus|1|without)_"
+)
 
 
 @cache
@@ -150,7 +150,7 @@ def listed_metric(name: str) -> Known | None:
     for text in (plain, re.sub(r"@k$|_(?:mean|avg|average|per_\w+)$", "", plain)):
         if text in _table():
             return _table()[text]
-        for start in (0, *(separator.end() for separator in re.finditer("_", text))):
+        for start in [0, *(separator.end() for separator in re.finditer("_", text))][-MOST_WORDS:]:
             if known := _table().get(f"*{text[start:]}"):
                 return None if _NEGATION.search(text[:start]) else known
     return None
@@ -158,7 +158,7 @@ def listed_metric(name: str) -> Known | None:
 
 def known_metric(name: str) -> Known:
     """Direction and possible ranges of a metric by its name, as far as it tells them."""
-    return listed_metric(name) or (_RIGHT_OR_WRONG if _SHARE_OF_RIGHT.search(_plain(name)) else UNLISTED)
+    return listed_metric(name) or (None, (UNIT,) if _SHARE_OF_RIGHT.search(_plain(name)) else ())
 
 
 def known_direction(metric: str, task: str, stated: bool | None = None) -> bool | None:

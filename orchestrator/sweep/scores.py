@@ -109,9 +109,7 @@ class Metric:
             if own_code and numeric and _of_numbers(aggregation, (mark,) * 3) == _of_numbers(aggregation, ())
         )
         self.aggregation = None if is_bypassed or aggregation in _MEANS else aggregation
-        self.entry: MetricEntry = {}
-        if higher_is_better is not None:
-            self.entry["higher_is_better"] = higher_is_better
+        self.entry: MetricEntry = {} if higher_is_better is None else {"higher_is_better": higher_is_better}
         if range_ is not None:
             self.entry["range"] = range_
         if name in UNITS:
