@@ -123,9 +123,7 @@ _SHARE_OF_RIGHT = re.compile(r"(?:^|_)(?:acc|accuracy|exact_match|pass(?:@k)?)(?
 """Words within a longer name (acc_text, per_option_accuracy_A) that tell its range and not its direction: an
 accuracy_gap is better when lower."""
 
-_NEGATION = re.compile(
-    r"(?:^|_)(?:no|non|not|anti|avoids?|avoided|neg|negative|inverse|inverted|minus|1|without)_"
-)
+_NEGATION = re.compile(r"(?:^|_)(?:no|non|not|anti|avoid|neg|negative|inverse|inverted|minus|1|without)_")
 
 
 @cache
