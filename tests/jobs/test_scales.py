@@ -167,6 +167,15 @@ def test_one_task_in_an_unknown_direction_rules_out_the_whole(tmp_path):
     assert [task["verdict"] for task in found["tasks"]] == ["inconclusive", "certified"]
 
 
+def test_several_metrics_in_one_task_have_no_direction(tmp_path):
+    """Their rows are one task, but of accuracies and hallucinations neither direction is meant."""
+    lines = rates(tmp_path / "t.csv", "acc").read_text().split("\n")
+    mixed = [line.replace(",acc", ",hallucination") if i % 2 else line for i, line in enumerate(lines)]
+    (tmp_path / "t.csv").write_text("\n".join(mixed))
+    ran = run_analyze(tmp_path / "t.csv", "--gate", "certified", out=tmp_path / "out")
+    assert (ran.code, ran.verdicts["warning_codes"]) == (3, ["direction-unknown"])
+
+
 def test_the_import_makes_no_direction_known(tmp_path):
     """A run made of a table says as little of its metric as the table, and so does a task's name."""
     from typer.testing import CliRunner
