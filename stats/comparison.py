@@ -29,7 +29,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from stats.arrays import EvidenceError
-from stats.drop import DropEvidence, Interval, clustered, evidence_of
+from stats.drop import BARELY, MOST_TAIL, DropEvidence, Interval, clustered, evidence_of
 from stats.multiplicity import Adjust, adjust_p_values, holm, shares_blocks, step_down_max_t
 from stats.planning import detectable_drop, items_to_decide
 from stats.results import NAN, Comparison, Settings, Unit
@@ -45,8 +45,6 @@ from stats.verdict import Code, Decider, Verdict, decide
 __all__ = ["Comparison", "Settings", "TaskScores", "Verdict", "compare", "compare_family", "compare_variants"]
 
 DEFAULTS = Settings()
-BARELY = 1e-9  # distance from a value at which a limit is put that must be on one side of it but is not
-MOST_TAIL = 0.49  # one-sided limits exist for levels below ½ only
 Tasks: TypeAlias = Sequence[TaskScores]
 Absent: TypeAlias = Sequence[MissingAnswers]
 

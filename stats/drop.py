@@ -44,6 +44,9 @@ INSIDE = 1.0 - 1e-12
 Certificate: TypeAlias = Literal["default", "proven"]
 """What a certificate rests on: the most likely distribution at the margin, or a proof for all of them."""
 NONE: Ints = np.zeros(0, dtype=np.int64)
+BARELY = 1e-9  # distance from a value at which a limit is put that must be on one side of it but is not
+MOST_TAIL = 0.49  # one-sided limits exist for levels below ½ only
+TIED = 1e-8  # share of a tail by which another may differ and be the same: nine digits of them are exact
 
 
 def fay_lumbard_interval(worse: int, better: int, items: int, alpha: float = 0.05) -> Interval:
@@ -62,13 +65,17 @@ def fay_lumbard_upper(worse: int, better: int, items: int, tail: float) -> float
     """Upper limit at 1 − tail: that quantile of the larger of T_L·g and T_U·g, with g = 2B_U − 1.
 
     Where P(g > 0), the p-value of the exact test, is at most the tail, it is negative and T_L decides,
-    else T_U. P(T·g > x) is the mean of P(g > x/T) over T, which is smooth in T: a few nodes suffice.
-    Without a flip for the better g is 1 and the quantile is that of T_U.
+    else T_U. P(T·g > x) is the mean of P(g > x/T) over T, which is smooth in T: a few nodes suffice. The
+    boundary of a look is such a p-value: the quantile is then 0, which the test rejects. Without a flip for
+    the better g is 1 and the quantile is that of T_U.
     """
     flips = worse + better
     if better == 0:
         return float(betaincinv(flips + 1, items - flips, 1.0 - tail)) if flips < items else 1.0
-    negative = betaincc(worse + 1, better, 0.5) <= tail
+    p = float(betaincc(worse + 1, better, 0.5))
+    if abs(p - tail) <= TIED * tail:
+        return -BARELY
+    negative = p < tail
     first, second = (flips, items - flips + 1) if negative else (flips + 1, items - flips)
     above = _melded_tail(worse, better, (first, second))
 

@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from stats.arrays import EvidenceError, Floats
-from stats.drop import MANY_FLIPS, Interval, block_evidence
+from stats.drop import MANY_FLIPS, MOST_TAIL, Interval, block_evidence
 from stats.scores import SLACK
 from stats.sequential.boundaries import CertificateLevels
 from stats.sequential.looks import LookTest, SignFlipWalk, SignVectors
@@ -193,7 +193,8 @@ class _ComparisonPath:
         if not sums.size:
             return -most, most
         evidence = block_evidence(sums, sizes, most)
-        lower, upper = self._tests[number - 1].nominal(place), self._acceptable[number - 1][1]
+        tails = self._tests[number - 1].nominal(place), self._acceptable[number - 1][1]
+        lower, upper = (min(tail, MOST_TAIL) for tail in tails)
         low = evidence.limits(lower)[0] if lower > LEAST_TAIL else -most
         return low, evidence.limits(upper)[1] if upper > LEAST_TAIL else most
 

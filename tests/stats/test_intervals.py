@@ -1,5 +1,7 @@
 """Confidence intervals for the drop, and non-inferiority."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from stats.drop import (
     ClusterEvidence,
     FlipEvidence,
     fay_lumbard_interval,
+    fay_lumbard_upper,
     tango_interval,
     tango_score,
 )
@@ -67,6 +70,14 @@ def test_fay_lumbard_excludes_zero_exactly_when_the_test_rejects(counts):
     found = fay_lumbard_interval(worse, better, worse + better + extra)
     assert (found[0] > 0.0) == (mcnemar_p(worse, better) < 0.025)
     assert (found[1] < 0.0) == (mcnemar_p(better, worse) < 0.025)
+
+
+def test_zero_is_excluded_where_the_level_is_the_p_value():
+    """As at a boundary that is met exactly: all counts up to 120 × 120."""
+    tails = sp.binom.sf(np.arange(121) - 1, np.arange(241)[:, None], 0.5)
+    for better, worse in combinations(range(121), 2):
+        flipped = worse + better
+        assert fay_lumbard_upper(better, worse, flipped, tails[flipped, worse]) < 0.0, (worse, better)
 
 
 @pytest.mark.slow

@@ -212,11 +212,32 @@ def test_the_interval_of_a_look_excludes_zero_where_it_crosses():
     for worse in (0.05, 0.07, 0.09, 0.12):
         course = replay(plan_of(800), {"variant": [flips(rng, 800, worse, 0.05)]})["variant"]
         crossed = course.looks[-1].statistic >= course.looks[-1].boundary
-        assert (course.interval[0] >= -1e-9) == crossed
+        assert (course.interval[0] > 0.0) == crossed
         look = course.looks[-1]
         fixed = fay_lumbard_interval(look.worse, look.better, look.items)
         assert course.interval[0] <= fixed[0] or course.share_used == 1.0
         assert course.interval[0] < look.drop < course.interval[1]
+
+
+@pytest.mark.parametrize("looks", [5, 10, 20])
+def test_a_sum_exactly_on_a_boundary_is_degraded_and_has_limits(looks):
+    """At the last look, with the better items first, so that no look before it crosses."""
+    for flipped in (*range(40, 241, 15), 41, 68, 74, 149):
+        plan = plan_of(flipped, stopping=Stopping(looks))
+        last = replay(plan, {"variant": [-np.ones(flipped)]})["variant"].looks[-1]
+        worse = (flipped + round(last.boundary * np.sqrt(flipped))) // 2
+        values = np.repeat([-1.0, 1.0], [flipped - worse, worse])
+        course = replay(plan, {"variant": [values]})["variant"]
+        assert course.looks[-1].statistic == last.boundary
+        assert course.verdict is Verdict.DEGRADED
+        assert 0.0 < course.interval[0] < course.looks[-1].drop < course.interval[1]
+
+
+def test_levels_above_one_half_have_limits():
+    """One-sided limits end there; half of all variants that changed nothing are then found worse."""
+    values = flips(np.random.default_rng(2), 300, 0.1, 0.1)
+    low, high = replay(plan_of(300, alpha=0.9), {"variant": [values]})["variant"].interval
+    assert low < values.mean() < high
 
 
 def test_a_degraded_comparison_passes_its_level_on():
