@@ -279,7 +279,7 @@ class MissingAnswers:
     task: str
     means: Floats  # mean over the reruns that have a score, shape (2, N); NaN where none has
     answered: Ints  # reruns that have a score, shape (2, N)
-    planned: tuple[int, int]  # reruns planned for each item, at least 1
+    planned: Ints | tuple[int, int]  # reruns planned, at least 1: of every item, or of each, shape (2, N)
     failed: tuple[int, int] = (0, 0)  # answers that are errors, of all items together
     # as in `TaskScores`
     bounds: Bounds = (0.0, 1.0)
@@ -297,7 +297,7 @@ class MissingAnswers:
     @property
     def _gaps(self) -> Ints:
         """Planned answers that have no score, shape (2, N)."""
-        return np.maximum(np.array(self.planned)[:, None] - self.answered, 0)
+        return np.maximum(np.reshape(self.planned, (2, -1)) - self.answered, 0)
 
     @cached_property
     def paired(self) -> Bools:
@@ -324,7 +324,7 @@ class MissingAnswers:
             return None
         low, high = self.bounds if self.higher_is_better else self.bounds[::-1]
         ends = np.array([[high], [low]] if case == "worst" else [[low], [high]], dtype=np.float64)
-        planned = np.maximum(self.answered, np.array(self.planned)[:, None])
+        planned = self.answered + self._gaps
         known = np.where(self.answered > 0, self.means, 0.0) * self.answered
         scores = (known + ends * (planned - self.answered)) / planned
         details: dict[str, Any] = {"higher_is_better": self.higher_is_better, "bounds": self.bounds}

@@ -151,7 +151,7 @@ def _paired(table: TaskTable, sides: tuple[Column, Column], cluster: str | None,
         info.name,
         np.stack([np.append(side.scores[wanted], np.full(unlisted, np.nan)) for side in heard]),
         np.stack([np.append(side.answers[wanted], np.zeros(unlisted, dtype=np.int64)) for side in heard]),
-        planned=(max(1, first.planned or first.reruns), max(1, second.planned or second.reruns)),
+        planned=_planned_reruns(heard, wanted, unlisted),
         failed=(first.errors, second.errors),
         bounds=info.bounds,
         higher_is_better=info.higher_is_better,
@@ -182,6 +182,18 @@ def _paired(table: TaskTable, sides: tuple[Column, Column], cluster: str | None,
         is_direction_known=info.is_direction_known,
     )
     return PairedTask(info, sides, scores, lacking)
+
+
+def _planned_reruns(sides: tuple[Column, Column], wanted: NDArray[np.bool_], unlisted: int) -> Ints:
+    """Reruns that were to be there of each wanted or unlisted item and model, shape (2, items).
+
+    Those of its plan; without one as many as there are of the item, in all passes over the task or fewer.
+    """
+    seen = np.max([side.answers if side.failed is None else side.answers + side.failed for side in sides], 0)
+    seen = np.append(seen[wanted], np.zeros(unlisted, dtype=np.int64))
+    seen[seen == 0] = seen[seen > 0].min(initial=max(side.reruns for side in sides))
+    most = (side.planned or np.minimum(seen, max(1, side.reruns)) for side in sides)
+    return np.stack([np.broadcast_to(planned, seen.shape) for planned in most])
 
 
 def _unless_silent(column: Column) -> Column:

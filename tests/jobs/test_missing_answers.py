@@ -162,6 +162,19 @@ def test_graded_runs_of_unequal_number_are_compared(tmp_path):
     )
 
 
+def test_an_item_asked_more_often_makes_no_other_answers_missing(tmp_path):
+    """Ten reruns of two of 60 items by both models; one of them then lacks four of an item."""
+    rows = ["model,rerun,prompt_id,score"]
+    for model in ("base", "v"):
+        rows += [f"{model},0,{i},1" for i in range(60)]
+        rows += [f"{model},{r},{i},1" for i in (7, 8) for r in range(1, 10)]
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(rows) + "\n")
+    assert run_analyze(path, out=tmp_path / "whole").comparison("v")["missing_answers"] == [0, 0]
+    path.write_text("\n".join(rows[:-4]) + "\n")
+    assert run_analyze(path, out=tmp_path / "less").comparison("v")["missing_answers"] == [0, 4]
+
+
 def test_a_document_in_two_tasks_is_one_observation(tmp_path):
     """20 documents asked in two tasks are 20 signs, not 40."""
     lost = [1] * 20
