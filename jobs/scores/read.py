@@ -1,11 +1,11 @@
 """From what the user typed to what verdicts are computed from, whatever format it is in.
 
-Items of different tasks that are the same document, or of one cluster, are one observation in the sense of a
-test, so their signs flip together in all tasks. Items are joined by the hash of their document and by the
-name of their cluster; connected over both, they are one group.
+Items that are the same document, in one task or several, or of one cluster, are one observation in the sense
+of a test, so their signs flip together in all tasks. Items are joined by the hash of their document and by
+the name of their cluster; connected over both, they are one group.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -76,26 +76,23 @@ def read_reruns(
 
 
 def linked(book: ScoreSet) -> ScoreSet:
-    """The same with `TaskTable.links` where tasks share a document or a cluster, and without their names."""
-    links = sign_blocks(book.tasks, are_clusters_kept=False)
+    """The same with `TaskTable.links` in place of the names of documents and clusters."""
     tables = (
         replace(table, links=part, documents=None, cluster_names=None)
-        for table, part in zip(book.tasks, links, strict=True)
+        for table, part in zip(book.tasks, sign_blocks(book.tasks, {"documents"}), strict=True)
     )
     return replace(book, tasks=tuple(tables))
 
 
-def sign_blocks(tables: Sequence[TaskTable], *, are_clusters_kept: bool = True) -> Sequence[Ints | None]:
+def sign_blocks(tables: Sequence[TaskTable], within: Collection[str]) -> Sequence[Ints | None]:
     """Numbers of the items by task, equal for items of any task whose signs flip together.
 
-    Those are items of one cluster, and the same document in several tasks. Clusters that no two tasks share
-    count only if they are kept.
+    Those are items of one cluster and equal documents, in several tasks, or also `within` one if their names,
+    "cluster_names" and "documents", are given.
 
     Returns:
-        Shape (items,) for each task; None for all where every item has a separate sign.
+        Shape (items,) for each task; None where every item of the task has a separate sign.
     """
-    if len(tables) < 2 and not are_clusters_kept:
-        return [None] * len(tables)
     task = np.repeat(np.arange(len(tables)), [len(table.items) for table in tables])
     partitions = []
     for name in ("documents", "cluster_names"):
@@ -110,16 +107,28 @@ def sign_blocks(tables: Sequence[TaskTable], *, are_clusters_kept: bool = True) 
         codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         unnamed = codes < 0  # items without a name have a number of their own
         codes[unnamed] = np.arange(int(unnamed.sum())) + codes.max() + 1
-        spans_tasks = np.unique(codes * len(tables) + task).size > np.unique(codes).size
-        if spans_tasks or (are_clusters_kept and name == "cluster_names"):
+        parts = codes if name in within else np.unique(codes * len(tables) + task)
+        if parts.size > codes.max() + 1:
             partitions.append(codes)
     if not partitions:
         return [None] * len(tables)
-    groups = partitions[0]
-    if len(partitions) > 1:  # items that any partition puts together are in one group
-        documents, clusters = partitions[0] + task.size, partitions[1]
-        clusters = clusters + documents.max() + 1
-        edges = (np.ones(2 * task.size), (np.tile(np.arange(task.size), 2), np.append(documents, clusters)))
-        nodes = int(clusters.max()) + 1
-        groups = connected_components(coo_array(edges, shape=(nodes, nodes)))[1][: task.size].astype(np.int64)
-    return np.split(groups, np.cumsum([len(table.items) for table in tables])[:-1])
+    blocks = _connected(partitions)
+    is_shared = np.bincount(blocks) > 1
+    numbers = np.split(blocks, np.cumsum([len(table.items) for table in tables])[:-1])
+    return [own if is_shared[own].any() else None for own in numbers]
+
+
+def _connected(partitions: Sequence[Ints]) -> Ints:
+    """Number of the group of each item, where items that any partition puts together are in one group."""
+    if len(partitions) == 1:
+        return partitions[0]
+    items = partitions[0].size
+    rows, columns, first = [], [], items
+    for codes in partitions:
+        rows.append(np.arange(items))
+        columns.append(codes + first)
+        first += int(codes.max()) + 1
+    edges = (np.ones(items * len(partitions)), (np.concatenate(rows), np.concatenate(columns)))
+    groups: Ints = connected_components(coo_array(edges, shape=(first, first)))[1][:items].astype(np.int64)
+    return groups
+>>>>>>> 3133438 (Equal documents of one task are one unit; every run that stops early draws its own order of items, and after --finish its interval is over all of them)

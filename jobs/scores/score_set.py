@@ -91,8 +91,8 @@ class TaskTable:
     unlisted: Mapping[str, int] = field(default_factory=dict)  # items evaluated that no file lists, by model
     documents: NDArray[np.object_] | None = None  # hash of each document, None where unknown
     cluster_names: NDArray[np.object_] | None = None  # by name, None for an item on its own
-    # A number per item, equal for items of any task that belong together, shape (items,); None where no task
-    # shares any
+    # A number per item, equal for items of any task that belong together, shape (items,); None where every
+    # item of the task is on its own
     links: Ints | None = None
 
     def at(self, kept: Ints) -> "TaskTable":

@@ -189,7 +189,8 @@ class StoppingEntry(TypedDict):
     margin: Number  # largest acceptable drop, as a share of the metric's range
     comparisons: list[Annotated[tuple[str, Temperature], _PAIR]]  # variant and temperature of each
     metrics: dict[str, str]  # the "metric,filter" that decides, by task
-    seed: Whole  # of the order in which items are asked (`stats.sequential.plan.asking_order`)
+    seed: Whole  # of the order in which items are asked (`stats.sequential.plan.asking_order`); 0 in old runs
+    documents: NotRequired[bool]  # whether equal documents of one task flip together; missing in old runs
     finished: NotRequired[bool]  # whether what a decision left out has been asked for, too
 
 

@@ -5,6 +5,7 @@ only if everything that decides it was fixed before the first answer. So the fir
 may grow in other runs (items, seeds, temperatures, variants) may not grow in such a run.
 """
 
+import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -28,7 +29,7 @@ from stats.sequential.plan import asking_order
 BUSY = f"{ServerBusyError.__name__}:"
 """How the error begins of a sample for which a server was too busy; every submit asks for it again."""
 MOST_METRICS = 1000  # of a task in the manifest; names that depend on answers would fill it
-ORDER_SEED = 0
+OWN = {"seed", "documents", "finished"}  # what no configuration says of the plan of a run that stops early
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,8 @@ def stopping_entry(
         {name: {"items": task["items"], "reruns": task["reruns"]} for name, task in one["tasks"].items()}
         for one in (old, new)
     )
-    changes = [*differences({**known, "finished": None}, {**entry, "finished": None}, ["stopping"])]
-    changes += differences(sizes, new_sizes, ["tasks"])
+    plan, new_plan = ({key: one[key] for key in one.keys() - OWN} for one in (dict(known), dict(entry)))
+    changes = [*differences(plan, new_plan, ["stopping"]), *differences(sizes, new_sizes, ["tasks"])]
     if changes:
         raise UserError(
             "The run stops its variants early by a plan that must not change; changed: "
@@ -210,7 +211,8 @@ def _new_entry(manifest: Manifest, sweep: Sweep, stopping: StoppingConfig) -> St
         "margin": sweep.config.analysis.margin,
         "comparisons": [(variant, float(t or 0.0)) for variant in variants for t in temperatures],
         "metrics": metrics,
-        "seed": ORDER_SEED,
+        "seed": secrets.randbits(31),  # an order that nobody can have chosen
+        "documents": True,
     }
 
 

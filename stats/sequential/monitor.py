@@ -156,13 +156,16 @@ class _ComparisonPath:
             certified_spent=float(self._certificate.spent[number]),
         )
 
-    def course(self, decision: HolmDecision | None, places: list[int], *, tested: bool) -> "Course":
+    def course(
+        self, decision: HolmDecision | None, places: list[int], *, tested: bool, finished: bool
+    ) -> "Course":
         """From the first look to the end; `places` are those of the levels in force after every round."""
         plan, last = self._plan, min(decision.look, self.taken) if decision else self.taken
         in_force = places[:last]
         if decision and last:
             in_force[-1] = decision.place
         place = in_force[-1] if last else 0
+        described = self.taken if finished and self.taken == plan.stopping.looks else last
         p = p_adjusted = p_noninferior = None
         if tested and decision:
             crossed = _first(test.crossed[place] for test in self._tests[:last]) or last
@@ -178,7 +181,7 @@ class _ComparisonPath:
             p=p,
             p_adjusted=p_adjusted,
             p_noninferior=p_noninferior,
-            interval=self._interval(last, place) if tested and last else None,
+            interval=self._interval(described, place) if tested and last else None,
         )
 
     def _interval(self, number: int, place: int) -> Interval:
@@ -268,15 +271,18 @@ class SequentialMonitor:
         """The comparisons that are decided, and how; `closed` where nothing more will come in."""
         return self._rounds(closed=closed)[0]
 
-    def courses(self, *, closed: bool = False, tested: bool = True) -> dict[Any, Course]:
+    def courses(
+        self, *, closed: bool = False, tested: bool = True, finished: bool = False
+    ) -> dict[Any, Course]:
         """All comparisons from their first look to their end, or as far as they have come.
 
         They are `closed` where nothing more will come in, and `tested` if p-values and intervals are worked
-        out, which take far longer than everything else.
+        out, which take far longer than everything else. If `finished`, the interval of a comparison all of
+        whose items have come in is that of the last look: it holds at all looks together.
         """
         decisions, places = self._rounds(closed=closed)
         return {
-            name: path.course(decisions.get(name), places, tested=tested)
+            name: path.course(decisions.get(name), places, tested=tested, finished=finished)
             for name, path in self._paths.items()
         }
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from jobs.scores.read import linked
+from jobs.scores.read import linked, sign_blocks
 from jobs.scores.score_set import ScoreSet, TaskInfo, TaskTable
 
 
@@ -43,6 +43,23 @@ def test_equal_documents_have_one_number():
     """The document that two tasks share is one group, every other item its own."""
     found = linked(tasks(["a", "b"], ["b", None]))
     assert groups(found) == [[(0, 0)], [(0, 1), (1, 0)], [(1, 1)]]
+
+
+def test_equal_documents_of_one_task_are_one_too():
+    """Whether other tasks have them or not; a task without any has no links."""
+    found = linked(tasks(["a", "b", "a", None], ["c", "d"]))
+    links = found.tasks[0].links
+    assert (links[0] == links[2], np.unique(links).size) == (True, 3)
+    assert found.tasks[1].links is None
+    assert np.unique(linked(tasks(["a", "a"])).tasks[0].links).size == 1
+
+
+def test_runs_of_older_versions_keep_the_signs_of_their_looks():
+    """Equal documents of one task had a sign each; those of a cluster, or in two tasks, had one."""
+    tables = tasks(["a", "a"], ["b", "c"]).tasks
+    assert sign_blocks(tables, {"cluster_names"}) == [None, None]
+    first, second = sign_blocks(tables, {"cluster_names", "documents"})
+    assert (first.tolist(), second) == ([0, 0], None)
 
 
 def test_documents_and_clusters_join_through_each_other():

@@ -187,11 +187,19 @@ def test_a_document_in_two_tasks_is_one_observation(tmp_path):
     assert shared["p_pooled"] == pytest.approx(2.0**-20, rel=1e-9)
 
 
-def share_documents(run, first, second):
-    """Let the items of a task be the documents of another."""
-    import pyarrow.parquet as pq
+def test_a_document_twice_in_a_task_is_one_observation(tmp_path):
+    """20 items with ten documents are ten signs."""
+    run = make_run(tmp_path / "run", {"a": MadeTask({("base", 0.0): [[1] * 20], ("v", 0.0): [[0] * 20]})})
+    share_documents(run, "a", "a", [*range(10), *range(10)])
+    found = run_analyze(run, out=tmp_path / "out").comparison("v")
+    assert (found["items"], found["clusters"]) == (20, 10)
+    assert found["p_pooled"] == pytest.approx(2.0**-10, rel=1e-9)
 
+
+def share_documents(run, first, second, places=None):
+    """Let the items of a task be the documents of another, in this order."""
     hashes = pq.read_table(run / "items" / f"{first}.parquet").column("doc_hash")
+    hashes = hashes if places is None else hashes.take(places)
     path = run / "items" / f"{second}.parquet"
     table = pq.read_table(path)
     pq.write_table(table.set_column(table.schema.get_field_index("doc_hash"), "doc_hash", hashes), path)

@@ -56,8 +56,25 @@ def test_the_manifest_holds_the_whole_plan(plan):
         "margin": 0.02,
         "comparisons": [("other", 0.0), ("other", 0.7)],
         "metrics": {"asked": "exact_match,number", "chosen": "acc,none"},
-        "seed": 0,
+        "seed": entry["seed"],
+        "documents": True,
     }
+
+
+def test_every_run_draws_an_order(plan):
+    """Two runs of one sweep have two seeds."""
+    assert len({plan(stopping={"looks": 4}).manifest["stopping"]["seed"] for _ in range(3)}) > 1
+
+
+def test_a_run_of_an_older_version_keeps_its_order_and_its_signs(plan, tmp_path):
+    """All had the seed 0, and equal documents of one task had a sign each."""
+    plan(write=True, stopping={"looks": 4})
+    path = tmp_path / "run" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest["stopping"]["documents"]
+    manifest["stopping"]["seed"] = 0
+    path.write_text(json.dumps(manifest))
+    assert plan(stopping={"looks": 4}).manifest["stopping"] == manifest["stopping"]
 
 
 def test_blocks_come_look_by_look_with_all_reruns(plan):

@@ -1,5 +1,7 @@
 """The front door of sequential comparisons: replay, freezing, missing scores, blocks, reports."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -217,6 +219,21 @@ def test_the_interval_of_a_look_excludes_zero_where_it_crosses():
         fixed = fay_lumbard_interval(look.worse, look.better, look.items)
         assert course.interval[0] <= fixed[0] or course.share_used == 1.0
         assert course.interval[0] < look.drop < course.interval[1]
+
+
+def test_the_interval_of_a_finished_comparison_is_over_all_items():
+    """The certificate's level at the last look is α: its limit is the fixed one, on all items."""
+    values, monitor = flips(np.random.default_rng(8), 2_000, 0.15, 0.07), SequentialMonitor(plan_of(2_000))
+    monitor.observe("variant", [values])
+    (stopped,), (finished,) = (monitor.courses(finished=done).values() for done in (False, True))
+    whole = FlipEvidence(int((values > 0).sum()), int((values < 0).sum()), 2_000)
+    assert stopped.stopped
+    assert stopped.interval[1] == 1.0
+    assert finished.interval[1] == whole.limits(0.05)[1]
+    assert finished == replace(stopped, interval=finished.interval)
+    monitor = SequentialMonitor(plan_of(2_000))
+    monitor.observe("variant", [values[:1_800]])
+    assert list(monitor.courses(finished=True).values()) == [stopped]
 
 
 @pytest.mark.parametrize("looks", [5, 10, 20])

@@ -92,7 +92,8 @@ class RunMonitor:
         self.places = tuple(dict.fromkeys((variant, float(t)) for variant, t in entry["comparisons"]))
         tables = _empty_tables(run, entry)
         tasks, planned, self.seeds = [], [], dict[str, Mapping[float, Ints]]()
-        for table, labels in zip(tables, sign_blocks(tables), strict=True):
+        within = {"cluster_names"} | ({"documents"} if entry.get("documents") else set())
+        for table, labels in zip(tables, sign_blocks(tables, within), strict=True):
             name, items = table.info.name, len(table.items)
             clusters = [None] * items if table.cluster_names is None else table.cluster_names
             documents: Iterable[str] = () if table.documents is None else table.documents
@@ -213,7 +214,7 @@ class RunMonitor:
 
     def courses(self, *, tested: bool = True) -> dict[Place, Course]:
         """Looks and verdicts of every comparison, with p-values and intervals if they are asked for."""
-        return self._monitor.courses(tested=tested)
+        return self._monitor.courses(tested=tested, finished=self.finished)
 
 
 def stopping_of(entry: StoppingEntry) -> Stopping:
