@@ -229,6 +229,7 @@ def analyze(
     paths: str | PathLike[str] | Sequence[str | PathLike[str]],
     *,
     baseline: str | None = None,
+    control: str | None = None,
     temperature: float | None = None,
     metrics: Mapping[str, str] | None = None,
     alpha: float | None = None,
@@ -254,6 +255,7 @@ def analyze(
     Args:
         paths: run directories, folders of runs, results of other tools, score tables; as paths or URLs.
         baseline: name of the baseline; None for the input's.
+        control: name of a variant that should be the same as the baseline; None for the input's.
         temperature: compare at this one only.
         metrics: metric by task, group or pattern such as "*".
         alpha: level; None for the sweep's, else 0.05.
@@ -268,7 +270,8 @@ def analyze(
         missing: "worst" or "drop", as in `compare`.
         certify: "each" variant at level alpha, or "all" together.
         min_common: least share of common items to compare.
-        strict: refuse to compare answers to different prompts, or from different software or hardware.
+        strict: refuse to compare answers to different prompts, or from different software or hardware, or
+            beside a control that differs.
         columns: columns of JSON Lines and CSV files by role ("item", "score", …; docs/inputs.md).
         pair_by: "id" or "prompt": what tells that the items of two models are the same; None for "id".
         policy: what each task must show, as a YAML file or as its content; `decision` says whether it holds.
@@ -298,6 +301,7 @@ def analyze(
         policy=None if policy is None else load_policy(policy),
         margin=share,
         baseline=baseline,
+        control=control,
         temperature=temperature,
         alpha=alpha,
         combine=combine,

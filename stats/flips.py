@@ -139,6 +139,28 @@ def item_flip_rates(right: ArrayLike) -> Floats:
     return 2.0 * successes * (runs - successes) / (runs * (runs - 1))
 
 
+def excess_over_reruns(first: Floats, second: Floats) -> Floats:
+    """How much more two models differ on an item than reruns of either do: d² − s²/K − s'²/K', shape (n,).
+
+    For independent runs it is unbiased for the square of the true difference, and less where the same seeds
+    give the same answers. NaN where an item has fewer than two scores of one model.
+
+    Args:
+        first: scores of every run, NaN where one is missing, shape (n, K).
+        second: those of the other model, shape (n, K').
+    """
+    means, errors = [], []
+    for scores in (first, second):
+        counts = np.count_nonzero(~np.isnan(scores), axis=1)
+        means.append(
+            np.divide(np.nansum(scores, axis=1), counts, where=counts > 1, out=np.full(counts.size, np.nan))
+        )
+        squares = np.nansum((scores - means[-1][:, None]) ** 2, axis=1)
+        errors.append(squares / np.maximum(counts * (counts - 1), 1))
+    excess: Floats = (means[0] - means[1]) ** 2 - errors[0] - errors[1]
+    return excess
+
+
 def mean_share(values: Floats, alpha: float = 0.05) -> Estimate:
     """Mean of one share in [0, 1] per item, shape (n,), with Student's interval at 1 − α, cut to [0, 1]."""
     low, high = ClusterEvidence(values, np.ones_like(values)).interval(alpha)

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from jobs.analysis.compare import Analysis, analyze_scores
-from jobs.analysis.judge import decide_release
+from jobs.analysis.control import check_controls
+from jobs.analysis.judge import decide_release, laxer_rules
 from jobs.analysis.request import AnalyzeRequest
 from jobs.analysis.sequential.run_monitor import stops_early
 from jobs.analysis.sequential.verdicts import analyze_by_looks
@@ -18,7 +19,10 @@ def analyze(paths: Sequence[str], request: AnalyzeRequest) -> Analysis:
     """
     scores = read_scores(paths, request.query, request.scales)
     analysis = (analyze_by_looks if stops_early(scores) else analyze_scores)(scores, request)
+    analysis = check_controls(analysis, request)
     analysis = replace(analysis, samples_digest=analysis.scores.digest())
     if request.policy is None:
         return analysis
-    return replace(analysis, decision=decide_release(request.policy, analysis))
+    decision = decide_release(request.policy, analysis)
+    warnings = (*analysis.warnings, *laxer_rules(request.policy, analysis.settings))
+    return replace(analysis, decision=decision, warnings=warnings)

@@ -11,11 +11,11 @@ from jobs.analysis.compare import INCOMPLETE, Analysis, VariantResult
 from jobs.analysis.policy import Case, Decision, Demand, Mistake, Policy, PolicyError, Reason, Rule, Ruling
 from jobs.analysis.sequential.run_monitor import stops_early
 from jobs.formats.metrics import unused_requests
-from jobs.formats.notices import NoticeCode, some
+from jobs.formats.notices import Notice, NoticeCode, some
 from jobs.scores.score_set import TaskInfo, TaskTable
 from orchestrator.errors import suggestion
 from stats.comparison import Hypothesis, compare_family
-from stats.results import Comparison
+from stats.results import Comparison, Settings
 from stats.tasks.combinations import BY_NAME
 from stats.verdict import Code, Verdict
 
@@ -68,6 +68,17 @@ def decide_release(policy: Policy, analysis: Analysis) -> Decision:
         status = Ruling.INSUFFICIENT
     alpha = analysis.settings.alpha
     return Decision(status, alpha, sum(blocking), analysis.baseline, cases, reasons)
+
+
+def laxer_rules(policy: Policy, settings: Settings) -> Iterator[Notice]:
+    """Say which rules a level of their own makes laxer, which may not be what was meant."""
+    for place, rule in policy.places.items():
+        if rule.require == "not-degraded" and rule.alpha is not None and rule.alpha < settings.alpha:
+            said = (
+                f"The policy's {place}: alpha {rule.alpha:g} is laxer than {settings.alpha:g}: damage blocks "
+                "only where p is still smaller. A rule is stricter with require: certified."
+            )
+            yield Notice(NoticeCode.LAXER_RULE, said)
 
 
 def _demands(policy: Policy, analysis: Analysis) -> tuple[list[Demand], list[Mistake]]:

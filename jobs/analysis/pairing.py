@@ -163,7 +163,7 @@ def _paired(table: TaskTable, sides: tuple[Column, Column], cluster: str | None,
     answers, runs = (first.answers[common], second.answers[common]), None
     are_unequal = not np.array_equal(*answers)
     if are_unequal and any(column.runs is not None for column in heard):  # else means and numbers say all
-        runs = _single_scores(first)[common], _single_scores(second)[common]
+        runs = single_scores(first)[common], single_scores(second)[common]
     scores = TaskScores(
         task=info.name,
         baseline=first.scores[common],
@@ -224,7 +224,7 @@ def _extended(task: str, labels: Ints | None, wanted: NDArray[np.bool_], unliste
     return extended
 
 
-def _single_scores(column: Column) -> Floats:
+def single_scores(column: Column) -> Floats:
     """Scores of the runs, shape (items, reruns), of a right-or-wrong model from how many are right."""
     if column.runs is not None:
         return column.runs

@@ -36,7 +36,11 @@ _PAIR_BY = (
     "How to match items between models: by identifier (id), or by prompt text (prompt) where tools number "
     "items differently; default: id."
 )
-_STRICT = "Refuse to compare answers to different prompts, or from different software or hardware."
+_CONTROL = "Variant that should be the same as the baseline: a check of all verdicts; default: the sweep's."
+_STRICT = (
+    "Refuse to compare answers to different prompts, or from different software or hardware, or beside a "
+    "control that differs."
+)
 _MIN_COMMON = "Refuse to compare models that share fewer than this fraction of items."
 
 NUMBERS = ("alpha", "margin")  # settings that a policy or an input may bring; each is between 0 and 1
@@ -66,6 +70,7 @@ class AnalyzeRequest:
     baseline: Annotated[
         str | None, Option(metavar="NAME", help="Baseline; default: the sweep's, else the first.")
     ] = None
+    control: Annotated[str | None, Option(metavar="NAME", help=_CONTROL)] = None
     temperature: AtTemperature = None
     alpha: Annotated[
         float | None, Option(metavar="A", help="False alarm rate; default: the sweep's, or 0.05.")

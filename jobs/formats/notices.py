@@ -11,6 +11,7 @@ from enum import StrEnum
 class NoticeCode(StrEnum):
     """What a warning is about."""
 
+    CONTROL_DIFFERS = "control-differs"  # the control is not as good as the baseline, or not the same
     NO_TESTABLE_METRIC = "no-testable-metric"  # no metric of a task has a number per sample: it is not tested
     OTHER_ITEMS = "other-items"  # the metric is no score of some items, which are left out
     CORPUS_SCORES = "corpus-scores"  # lm-eval's scores over all items, where they are not means
@@ -55,6 +56,7 @@ class NoticeCode(StrEnum):
     LOOKS_BEHIND = "looks-behind"  # the record of the looks ends before those that the samples give
     LOOKS_DIFFER = "looks-differ"  # the record of the looks is not what the samples give
     LOOKS_REDRAWN = "looks-redrawn"  # answers that a look had used were lost and generated again
+    LAXER_RULE = "laxer-rule"  # a smaller alpha of a rule of the policy lets more damage pass
     FEW_ITEMS = "few-items"  # so few items pair that only a drastic drop could be significant
 
 

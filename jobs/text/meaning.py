@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.policy import Case, Decision, Ruling
-from jobs.formats.notices import Notice
+from jobs.formats.notices import Notice, NoticeCode
 from jobs.formats.samples import Temperature
 from jobs.text.format import amount, amount_text, clean, drop_text, p_text, temperature_text
 from stats.results import Comparison, Settings
@@ -208,7 +208,8 @@ def headline(analysis: Analysis) -> str:
         for r in degraded
     ]
     found = ", ".join(f"{counts[verdict]} {verdict.value}" for verdict in Verdict if counts[verdict])
-    return f"lldeg {worst.value}{_named(named)} ({found})"
+    differs = any(notice.code == NoticeCode.CONTROL_DIFFERS for notice in analysis.warnings)
+    return f"lldeg {'control differs, ' if differs else ''}{worst.value}{_named(named)} ({found})"
 
 
 def _named(culprits: Sequence[str]) -> str:

@@ -269,6 +269,8 @@ class SweepConfig(Section):
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     baseline: str
+    control: str | None = None
+    """Variant that should be the same as the baseline; an analysis that finds it to differ says so first."""
     model: str | None = None
     revision: str | None = None
     engine: dict[str, Any] = Field(default_factory=lambda: {"kind": DEFAULT_KIND})

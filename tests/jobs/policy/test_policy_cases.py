@@ -86,6 +86,9 @@ def test_a_rule_of_a_lower_level_blocks_later(tmp_path):
     strict = {"tasks": {"a": {"require": "not-degraded", "alpha": 0.001}}}
     assert decision_of(tmp_path / "1", {"a": mild}, {"tasks": {"a": "not-degraded"}})["exit_status"] == 1
     assert decision_of(tmp_path / "2", {"a": mild}, strict)["exit_status"] == 0
+    for folder, warned in (("1", False), ("2", True)):
+        verdicts = json.loads((tmp_path / folder / "out" / "verdicts.json").read_text())
+        assert ("laxer-rule" in verdicts["warning_codes"]) == warned
 
 
 def test_a_margin_in_the_metrics_own_unit(tmp_path):
