@@ -12,6 +12,7 @@ from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.pairing import single_scores
 from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.notices import Notice, NoticeCode, joined, some
+from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.arrays import block_sums
 from stats.drop import ClusterEvidence
@@ -26,13 +27,11 @@ def check_controls(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
 
     Raises UserError if there is no such control, or a strict request finds one that differs.
     """
-    asked = [request.control] if request.control else []
-    names = asked or [name for run in analysis.scores.runs if (name := run.sweep.get("control"))]
     others = [model for model in analysis.scores.models if model != analysis.baseline]
-    if unknown := set(asked) - set(others):
-        raise UserError(
-            f"--control {unknown.pop()}: there is no such variant; the variants are {some(others, 20)}."
-        )
+    if request.control not in {None, *others}:
+        said = f"there is no such variant; the variants are {some(others, 20)}."
+        raise UserError(f"--control {request.control}: {said}")
+    names = {request.control} if request.control else _controls(analysis.scores)
     controls = [result for result in analysis.results if result.variant in names]
     notices = []
     for result in controls:
@@ -42,6 +41,12 @@ def check_controls(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
     if notices and request.strict:
         raise UserError(f"{joined(notices)} --strict refuses verdicts beside it.")
     return replace(analysis, warnings=(*notices, *analysis.warnings))
+
+
+def _controls(scores: ScoreSet) -> set[str]:
+    """The controls that the sweeps name."""
+    variants = [item for run in scores.runs for item in (run.sweep.get("variants") or {}).items()]
+    return {name for name, entry in variants if isinstance(entry, dict) and entry.get("control") is True}
 
 
 def _difference(result: VariantResult, settings: Settings, level: float) -> str | None:

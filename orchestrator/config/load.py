@@ -142,10 +142,6 @@ def _contradictions(config: SweepConfig) -> Iterator[str]:
         yield f"baseline '{config.baseline}' is not a variant{hint}"
     elif config.variants[config.baseline].skip_if_unsupported:
         yield f"variants.{config.baseline} is the baseline and cannot be skipped: remove skip_if_unsupported"
-    others = [name for name in config.variants if name != config.baseline]
-    if config.control is not None and config.control not in others:
-        hint = suggestion(config.control, others) or f"; choose from {', '.join(others)}"
-        yield f"control '{config.control}' is not a variant beside the baseline{hint}"
     counts = Counter(task.task for task in config.tasks)
     yield from (f"task '{name}' is listed twice" for name in sorted(counts) if counts[name] > 1)
     variants = resolve(config)

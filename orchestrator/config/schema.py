@@ -79,6 +79,8 @@ class VariantConfig(Section):
     """Environment variables of the replica, in addition to those of the sweep's `engine`."""
     cluster: ReplicaConfig = ReplicaConfig()
     """Where this variant's replicas run; unset fields come from the sweep's `cluster`."""
+    control: bool = False
+    """Whether it should be the same as the baseline; every analysis that finds it to differ says so."""
     skip_if_unsupported: bool = False
     """Skip this variant on hardware that cannot run it, instead of refusing the sweep."""
 
@@ -269,8 +271,6 @@ class SweepConfig(Section):
 
     name: str = Field(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     baseline: str
-    control: str | None = None
-    """Variant that should be the same as the baseline; an analysis that finds it to differ says so first."""
     model: str | None = None
     revision: str | None = None
     engine: dict[str, Any] = Field(default_factory=lambda: {"kind": DEFAULT_KIND})

@@ -9,6 +9,9 @@ OTHER = [0] * 20 + [1] * 100 + [0] * 80
 """As often right, on other items."""
 
 
+NAMED = {"variants": {"base": {}, "control": {"control": True}, "v": {}}}
+
+
 def made(folder, answers, *, reruns=3, **sweep):
     """A run with a control, and a variant that answers as the baseline does."""
     answers = {"base": RIGHT, "control": answers, "v": RIGHT}
@@ -26,7 +29,7 @@ def made(folder, answers, *, reruns=3, **sweep):
 )
 def test_a_control_that_differs_is_said_first_and_refused_by_strict(tmp_path, control, found):
     """Worse, better, or as good with other answers; the line says it, too."""
-    run = made(tmp_path, control, control="control")
+    run = made(tmp_path, control, **NAMED)
     ran = run_analyze(run, "--format", "line", out=tmp_path / "out")
     assert ran.verdicts["warning_codes"][0] == "control-differs"
     assert found in ran.verdicts["warnings"][0]
@@ -41,7 +44,7 @@ def test_what_is_within_its_noise_is_no_finding(tmp_path):
     for number, (answers, reruns, named) in enumerate(
         [(close, 2, True), (OTHER, 1, True), (OTHER, 3, False)]
     ):
-        sweep = {"control": "control"} if named else {}
+        sweep = NAMED if named else {}
         run = made(tmp_path / str(number), answers, reruns=reruns, **sweep)
         ran = run_analyze(run, "--strict", out=tmp_path / f"{number}-out")
         assert "control-differs" not in ran.verdicts["warning_codes"]
