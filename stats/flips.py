@@ -143,21 +143,17 @@ def excess_over_reruns(first: Floats, second: Floats) -> Floats:
     """How much more two models differ on an item than reruns of either do: d² − s²/K − s'²/K', shape (n,).
 
     For independent runs it is unbiased for the square of the true difference, and less where the same seeds
-    give the same answers. NaN where an item has fewer than two scores of one model.
-
-    Args:
-        first: scores of every run, NaN where one is missing, shape (n, K).
-        second: those of the other model, shape (n, K').
+    give the same answers. Of scores of every run, shape (n, K) and (n, K'), NaN where one is missing; NaN for
+    an item with fewer than two of one model.
     """
-    means, errors = [], []
-    for scores in (first, second):
-        counts = np.count_nonzero(~np.isnan(scores), axis=1)
-        means.append(
-            np.divide(np.nansum(scores, axis=1), counts, where=counts > 1, out=np.full(counts.size, np.nan))
-        )
-        squares = np.nansum((scores - means[-1][:, None]) ** 2, axis=1)
-        errors.append(squares / np.maximum(counts * (counts - 1), 1))
-    excess: Floats = (means[0] - means[1]) ** 2 - errors[0] - errors[1]
+    excess, counts = np.full(len(first), np.nan), [(~np.isnan(runs)).sum(axis=1) for runs in (first, second)]
+    known = np.minimum(*counts) > 1
+    gaps = np.nanmean(first[known], axis=1) - np.nanmean(second[known], axis=1)
+    noise = [
+        np.nanvar(runs[known], axis=1, ddof=1) / count[known]
+        for runs, count in zip((first, second), counts, strict=True)
+    ]
+    excess[known] = gaps**2 - sum(noise)
     return excess
 
 

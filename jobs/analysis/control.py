@@ -12,7 +12,6 @@ from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.pairing import single_scores
 from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.notices import Notice, NoticeCode, joined, some
-from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.arrays import block_sums
 from stats.drop import ClusterEvidence
@@ -31,7 +30,9 @@ def check_controls(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
     if request.control not in {None, *others}:
         said = f"there is no such variant; the variants are {some(others, 20)}."
         raise UserError(f"--control {request.control}: {said}")
-    names = {request.control} if request.control else _controls(analysis.scores)
+    sweeps = (run.sweep.get("variants") or {} for run in analysis.scores.runs)
+    stated = {name for sweep in sweeps for name, entry in sweep.items() if entry and entry.get("control")}
+    names = {request.control} if request.control else stated
     controls = [result for result in analysis.results if result.variant in names]
     notices = []
     for result in controls:
@@ -41,12 +42,6 @@ def check_controls(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
     if notices and request.strict:
         raise UserError(f"{joined(notices)} --strict refuses verdicts beside it.")
     return replace(analysis, warnings=(*notices, *analysis.warnings))
-
-
-def _controls(scores: ScoreSet) -> set[str]:
-    """The controls that the sweeps name."""
-    variants = [item for run in scores.runs for item in (run.sweep.get("variants") or {}).items()]
-    return {name for name, entry in variants if isinstance(entry, dict) and entry.get("control") is True}
 
 
 def _difference(result: VariantResult, settings: Settings, level: float) -> str | None:

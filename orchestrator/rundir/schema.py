@@ -237,5 +237,5 @@ class SweepFile(TypedDict, total=False):
     """sweep.yaml of a run, as far as an analysis reads it."""
 
     baseline: str | None
-    variants: dict[str, Any] | None
+    variants: dict[str, dict[str, Any] | None] | None
     analysis: dict[str, Annotated[float, Field(ge=-1e6, le=1e6)]] | None

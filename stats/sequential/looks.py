@@ -5,11 +5,11 @@ differences already seen decide, so that a look can be taken at any fraction, or
 followed at once, because a comparison may be given a higher one later (`holm_rounds`): what crosses at a
 level also crosses at every higher one.
 
-The sum over all items at the looks is a random walk whose distribution is computed, not simulated: the
-sub-density of the sum over the paths that have not crossed is convolved with the distribution of the new
-items' sum; the boundary is the smallest value whose upper tail, together with what was spent before, stays
-within the spending function; the tail beyond it is cut off (Armitage, McPherson & Rowe 1969; Lan & DeMets
-1983; Jennison & Turnbull 2000, ch. 19).
+The sum over all items at the looks is a random walk whose distribution is computed exactly: the sub-density
+of the sum over the paths that have not crossed is convolved with the distribution of the new items' sum; the
+boundary is the smallest value whose upper tail, together with what was spent before, stays within the
+spending function; the tail beyond it is cut off (Armitage, McPherson & Rowe 1969; Lan & DeMets 1983;
+Jennison & Turnbull 2000, ch. 19).
 
 Pooled sum, largest standardised drop and Fisher's sum have no common random walk, so their distribution over
 looks comes from sign vectors that all looks and tasks share. The observed signs are one row more. At every
