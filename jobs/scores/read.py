@@ -107,28 +107,19 @@ def sign_blocks(tables: Sequence[TaskTable], within: Collection[str]) -> Sequenc
         codes = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
         unnamed = codes < 0  # items without a name have a number of their own
         codes[unnamed] = np.arange(int(unnamed.sum())) + codes.max() + 1
-        parts = codes if name in within else np.unique(codes * len(tables) + task)
-        if parts.size > codes.max() + 1:
+        named = codes if name in within else np.unique(codes * len(tables) + task)
+        if named.size > codes.max() + 1:
             partitions.append(codes)
     if not partitions:
         return [None] * len(tables)
-    blocks = _connected(partitions)
-    is_shared = np.bincount(blocks) > 1
-    numbers = np.split(blocks, np.cumsum([len(table.items) for table in tables])[:-1])
-    return [own if is_shared[own].any() else None for own in numbers]
-
-
-def _connected(partitions: Sequence[Ints]) -> Ints:
-    """Number of the group of each item, where items that any partition puts together are in one group."""
-    if len(partitions) == 1:
-        return partitions[0]
-    items = partitions[0].size
-    rows, columns, first = [], [], items
-    for codes in partitions:
-        rows.append(np.arange(items))
-        columns.append(codes + first)
-        first += int(codes.max()) + 1
-    edges = (np.ones(items * len(partitions)), (np.concatenate(rows), np.concatenate(columns)))
-    groups: Ints = connected_components(coo_array(edges, shape=(first, first)))[1][:items].astype(np.int64)
-    return groups
->>>>>>> 3133438 (Equal documents of one task are one unit; every run that stops early draws its own order of items, and after --finish its interval is over all of them)
+    groups = partitions[0]
+    if len(partitions) > 1:  # items that any partition puts together are in one group
+        documents, clusters = partitions[0] + task.size, partitions[1]
+        clusters = clusters + documents.max() + 1
+        edges = (np.ones(2 * task.size), (np.tile(np.arange(task.size), 2), np.append(documents, clusters)))
+        nodes = int(clusters.max()) + 1
+        groups = connected_components(coo_array(edges, shape=(nodes, nodes)))[1][: task.size].astype(np.int64)
+    is_shared = np.bincount(groups)[groups] > 1
+    ends = np.cumsum([len(table.items) for table in tables])[:-1]
+    parts = zip(np.split(groups, ends), np.split(is_shared, ends), strict=True)
+    return [own if shared.any() else None for own, shared in parts]
