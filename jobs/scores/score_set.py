@@ -47,8 +47,10 @@ class Column:
     errors: int = 0  # samples that are there but have no score, because the request failed
     repeated: int = 0  # samples that occurred more than once; only the first was counted
     planned: int = 0  # reruns that were to be there of every item; 0 for as many as there were passes
-    # The single scores, shape (items, reruns), NaN where there is none; None where all are 0 or 1
+    # The single scores, shape (items, reruns), NaN where there is none; None where all are 0 or 1, unless
+    # they were asked for
     runs: Floats | None = None
+    seeds: tuple[int, ...] = ()  # of the passes, NO_SEED where none is known
     withheld: int = 0  # of the errors, answers that the provider withheld
     # For a notice, how many of each item's samples it holds of, as far as that is known: scored ones, but of
     # withheld answers those that failed
