@@ -29,7 +29,7 @@ from stats.sequential.plan import asking_order
 BUSY = f"{ServerBusyError.__name__}:"
 """How the error begins of a sample for which a server was too busy; every submit asks for it again."""
 MOST_METRICS = 1000  # of a task in the manifest; names that depend on answers would fill it
-OWN = {"seed", "documents", "finished"}  # what no configuration says of the plan of a run that stops early
+OWN = {"documents", "finished"}  # what no configuration says of the plan of a run that stops early
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,10 @@ def stopping_entry(
             )
         return _new_entry(new, sweep, asked) if asked else None
     before = {key: known[key] for key in ("looks", "until", "spending")}
-    entry = _new_entry(new, sweep, asked or StoppingConfig.model_validate(before))
+    asked = asked or StoppingConfig.model_validate(before)
+    if asked.seed is None:
+        asked = asked.model_copy(update={"seed": known["seed"]})
+    entry = _new_entry(new, sweep, asked)
     sizes, new_sizes = (
         {name: {"items": task["items"], "reruns": task["reruns"]} for name, task in one["tasks"].items()}
         for one in (old, new)
@@ -211,7 +214,7 @@ def _new_entry(manifest: Manifest, sweep: Sweep, stopping: StoppingConfig) -> St
         "margin": sweep.config.analysis.margin,
         "comparisons": [(variant, float(t or 0.0)) for variant in variants for t in temperatures],
         "metrics": metrics,
-        "seed": secrets.randbits(31),  # an order that nobody can have chosen
+        "seed": secrets.randbits(31) if stopping.seed is None else stopping.seed,
         "documents": True,
     }
 

@@ -62,8 +62,9 @@ def test_the_manifest_holds_the_whole_plan(plan):
 
 
 def test_every_run_draws_an_order(plan):
-    """Two runs of one sweep have two seeds."""
+    """Two runs of one sweep have two seeds, unless the configuration has one."""
     assert len({plan(stopping={"looks": 4}).manifest["stopping"]["seed"] for _ in range(3)}) > 1
+    assert plan(stopping={"looks": 4, "seed": 7}).manifest["stopping"]["seed"] == 7
 
 
 def test_a_run_of_an_older_version_keeps_its_order_and_its_signs(plan, tmp_path):
@@ -115,6 +116,7 @@ def test_tasks_without_sampling_count_at_temperature_0_only(plan, tmp_path):
     [
         ({"stopping": {"looks": 5}}, "stopping.looks"),
         ({"stopping": {"looks": 4, "until": "decided"}}, "stopping.until"),
+        ({"stopping": {"looks": 4, "seed": 7}}, "stopping.seed"),
         ({"stopping": {"looks": 4, "spending": {"degraded": "obf"}}}, "stopping.spending.degraded"),
         ({"analysis": {"alpha": 0.01}}, "stopping.alpha"),
         ({"sampling": {"temperatures": [0.0, 0.7], "seeds": 3}}, "tasks.asked.reruns"),

@@ -33,7 +33,7 @@ class StoppingSoak(Soak):
             sampling={"temperatures": [0.0, 0.7], "seeds": 2},
             cluster={"replicas": 3, "cpus_per_replica": 1},
             analysis={"margin": 0.05},
-            stopping={"looks": LOOKS, "until": "decided"},
+            stopping={"looks": LOOKS, "until": "decided", "seed": 0},
         )
 
     def result(self, run):
