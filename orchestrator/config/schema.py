@@ -264,7 +264,8 @@ class StoppingConfig(Section):
     looks: int = Field(default=Stopping.looks, ge=2, le=MOST_LOOKS)
     until: Until = Stopping.until  # degraded: stop for damage only; decided: also for a certificate
     spending: SpendingConfig = SpendingConfig()
-    seed: int | None = Field(default=None, ge=0, lt=2**31)  # of the order of items; drawn for each run if None
+    seed: int | None = Field(default=None, ge=0, lt=2**31)
+    """Of the order in which items are asked; drawn for each run by default."""
 
 
 class SweepConfig(Section):
