@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from jobs.history import History
     from jobs.scores.score_set import ScoreSet
     from stats.multiplicity import Adjust
+    from stats.drop import Certificate
     from stats.results import Certify, Comparison, Missing
     from stats.tasks.combinations import Combine
 
@@ -243,6 +244,7 @@ def analyze(
     ranges: Mapping[str, tuple[float, float]] | None = None,
     missing: Missing = "worst",
     certify: Certify = "each",
+    certificate: Certificate = "default",
     min_common: float = 0.5,
     strict: bool = False,
     columns: Mapping[str, str] | None = None,
@@ -269,6 +271,7 @@ def analyze(
         ranges: least and greatest possible score, by task.
         missing: "worst" or "drop", as in `compare`.
         certify: "each" variant at level alpha, or "all" together.
+        certificate: "default", or "proven" for every distribution of independent items or clusters.
         min_common: least share of common items to compare.
         strict: refuse to compare answers to different prompts, or from different software or hardware, or
             beside a control that differs.
@@ -310,6 +313,7 @@ def analyze(
         pair_by=pair_by,
         missing=missing,
         certify=certify,
+        certificate=certificate,
         min_common=min_common,
         strict=strict,
     )

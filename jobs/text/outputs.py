@@ -78,6 +78,7 @@ def verdicts(analysis: Analysis) -> Row:
         "baseline": analysis.baseline,
         "missing": analysis.settings.missing,
         "certify": analysis.settings.certify,
+        "certificate": analysis.settings.certificate,
         "pair_by": analysis.scores.paired_by or "id",
         "stopping": stopping,
         "samples_digest": analysis.samples_digest,

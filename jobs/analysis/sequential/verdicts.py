@@ -187,6 +187,7 @@ def _other_choices(scores: ScoreSet, run: RunFiles, request: AnalyzeRequest) -> 
         "adjust": ("adjustment by", SequentialPlan.adjust),
         "missing": ("missing answers at their", Settings.missing),
         "certify": ("certificates for", Settings.certify),
+        "certificate": ("the certificate", Settings.certificate),
     }
     for name, (what, planned) in tests.items():
         chosen = getattr(request, name)
