@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from jobs.formats.samples import PairBy
     from jobs.history import History
     from jobs.scores.score_set import ScoreSet
-    from stats.multiplicity import Adjust
     from stats.drop import Certificate
+    from stats.multiplicity import Adjust
     from stats.results import Certify, Comparison, Missing
     from stats.tasks.combinations import Combine
 

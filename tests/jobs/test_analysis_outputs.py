@@ -54,7 +54,7 @@ def ran(tmp_path):
 def test_verdicts_hold_exactly_the_fields_of_the_contract(ran):
     """Programs rely on verdicts.json: the documented fields, no more and no less, in total and per task."""
     assert set(ran.verdicts) == {
-        "alpha", "margin", "missing", "certify", "pair_by", "stopping", "baseline", "warnings",
+        "alpha", "margin", "missing", "certify", "certificate", "pair_by", "stopping", "baseline", "warnings",
         "warning_codes", "comparisons", "samples_digest",
     }  # fmt: skip
     (comparison,) = ran.verdicts["comparisons"]
