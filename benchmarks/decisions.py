@@ -2,8 +2,9 @@
 
 Two worlds per setting. In the first nothing is worse (the models are exchangeable on every item): how often
 is a variant called degraded? In the second the true drop is exactly the margin: how often is it certified? In
-both, how often does the interval that decides (1 − 2α) hold the true drop? All go through `compare_variants`,
-with fixed seeds. The last column names what is out of bounds by more than two standard errors.
+both, how often does the interval that decides (1 − 2α) hold the true drop? What is wrong in the one world is
+power in the other. All go through `compare_variants`, with fixed seeds. The last column names what is out of
+bounds by more than two standard errors.
 
     python benchmarks/decisions.py                 # the table of docs/statistics.md, 15 minutes on two cores
     python benchmarks/decisions.py --fraction 0.1  # a tenth of the simulations
@@ -13,7 +14,7 @@ with fixed seeds. The last column names what is out of bounds by more than two s
 import argparse
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 
 import numpy as np
@@ -59,6 +60,8 @@ class Rates:
     certified: float
     covered_null: float
     covered_margin: float
+    certified_null: float
+    degraded_margin: float
     simulations: int
 
 
@@ -251,20 +254,19 @@ def simulate(setting: Setting, simulations: int, seed: int) -> Rates:
     rates = []
     for world, drop in enumerate((0.0, setting.margin)):
         rng = np.random.default_rng([seed, world])
-        wrong = covered = 0
+        covered, said = 0, dict.fromkeys((Verdict.DEGRADED, Verdict.CERTIFIED), 0)
         for _ in range(simulations if world or setting.null else 0):
             variants = {str(v): setting.draw(rng, drop) for v in range(setting.variants)}
             found = list(compare_variants(variants, settings).values())
-            bad = Verdict.CERTIFIED if world else Verdict.DEGRADED
             judged = found[:1] if world and setting.certify == "each" else found
-            wrong += any(_says(one, bad) for one in judged)
+            for verdict in said:
+                said[verdict] += any(_says(one, verdict) for one in judged)
             low, high = found[0].drop_interval_decision
             covered += low <= drop <= high
-        rates.append((wrong, covered))
-    count = max(simulations, 1)
-    none = float("nan")
-    first = (rates[0][0] / count, rates[0][1] / count) if setting.null else (none, none)
-    return Rates(first[0], rates[1][0] / count, first[1], rates[1][1] / count, count)
+        shares = np.array([*said.values(), covered]) / simulations
+        rates.append(shares if world or setting.null else np.full(3, np.nan))
+    (degraded, power, covered_null), (found_worse, certified, covered_margin) = np.array(rates).tolist()
+    return Rates(degraded, certified, covered_null, covered_margin, power, found_worse, simulations)
 
 
 def _says(found: Comparison, verdict: Verdict) -> bool:
@@ -309,14 +311,16 @@ def main() -> None:
         "certified, drop = margin",
         "covered, no drop",
         "covered, drop = margin",
+        "power: certified, no drop",
+        "power: degraded, drop = margin",
         "",
     )
     print(f"| setting | {' | '.join(heads)} |")
-    print("|---|---|---|---|---|---|")
+    print("|---" * 8 + "|")
     with ProcessPoolExecutor(chosen.processes) as pool:
         for name, rates in pool.map(_run, jobs):
-            cells = (rates.degraded, rates.certified, rates.covered_null, rates.covered_margin)
-            print(f"| {name} | {' | '.join(map(_cell, cells))} | {flags(rates)} |", flush=True)
+            cells = " | ".join(map(_cell, astuple(rates)[:-1]))
+            print(f"| {name} | {cells} | {flags(rates)} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -209,7 +209,7 @@ class Differences:
         places, counts = np.append(self.values, total), np.append(self.counts, 0.0)
         if (lattice := to_lattice(places, FINEST)) is None:
             spread = self.standard_error * float(np.sqrt(self.items))
-            step = total / min(float(np.ceil(SPREAD_IN_STEPS * total / spread)), float(FINEST))
+            step = total / min(float(np.ceil(SPREAD_IN_STEPS * total / (spread or ROUNDING))), float(FINEST))
             below = np.floor(places / step + ROUNDING)
             above = np.clip(places / step - below, 0.0, 1.0)
             counts = np.concatenate([counts * (1.0 - above), counts * above])
@@ -223,10 +223,10 @@ class Differences:
         The chance of a sum as low as the observed one, of as many draws from the most likely distribution
         with this mean; and no less than the chance to miss every total loss, `missed_losses`.
         """
-        if margin >= 1.0:
-            return SMALLEST_P
         step, steps, counts = self._on_grid
         gaps: Floats = np.asarray(steps * step - margin, dtype=np.float64)
+        if margin >= INSIDE or gaps[-1] <= 0.0:
+            return SMALLEST_P
         chances, draws = _most_likely(gaps, counts), round(self.items * scale)
         if chances is None:
             return 1.0
@@ -443,8 +443,11 @@ class ProvenEvidence(ClusterEvidence):
     """
 
     def p_noninferior(self, margin: float, scale: float = 1.0) -> float:
-        """P-value of "the mean is at least the margin": 1/(largest capital); 1 for scores without bounds."""
-        if not self.is_bounded:
+        """P-value of "the mean is at least the margin": 1/(largest capital).
+
+        1 for scores without bounds, and where the mean found is itself not below the margin.
+        """
+        if not self.is_bounded or self.mean >= margin:
             return 1.0
         if margin >= 1.0:
             return SMALLEST_P

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from stats.arrays import EvidenceError, Floats, Ints
 from stats.distributions.nulls import SIGN_VECTORS
-from stats.scores import TaskScores
+from stats.scores import TaskScores, balanced
 from stats.sharing import Columns
 from stats.tasks.combinations import Combine
 from stats.tasks.combine import RESOLUTION, StatisticRows
@@ -81,9 +81,14 @@ def step_down_max_t(
     scores = [task for tasks in variants for task in tasks]
     affordable = MAX_PRODUCTS // sum(task.baseline.size for task in scores)
     vectors = min(sign_vectors, max(FEWEST_SIGN_VECTORS, affordable))
-    columns, adjusted = _columns(variants), p_values
-    for split in (False, True) if any(task.splits is not None for task in scores) else (False,):
-        rows = StatisticRows(columns, vectors, seed, split=split)
+    nulls, adjusted = [(variants, False)], p_values  # those of `combine_scores`
+    if any(task.splits is not None for task in scores):
+        nulls.append((variants, True))
+    even = [balanced(tasks) for tasks in variants]
+    if any(even):
+        nulls.append(([own or tasks for own, tasks in zip(even, variants, strict=True)], False))
+    for chosen, split in nulls:
+        rows = StatisticRows(_columns(chosen), vectors, seed, split=split)
         stepped = np.maximum(_step_down(rows.p_values(combine), p_values), p_values)
         if not rows.exact:
             bound = holm(p_values)
