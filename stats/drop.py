@@ -459,7 +459,7 @@ class ProvenEvidence(ClusterEvidence):
         variances = np.append(0.25, squares[:-1]) / count
         stakes = np.sqrt(2.0 * np.log(1.0 / BET_FOR) / (scale * gains.size * variances))
         logs = np.cumsum(np.log1p(np.minimum(stakes, LARGEST_STAKE / (1.0 - margin)) * gains))
-        return float(np.clip(np.exp(-scale * logs.max()), SMALLEST_P, 1.0))
+        return max(float(np.exp(-scale * max(logs.max(), 0.0))), SMALLEST_P)
 
 
 DropEvidence: TypeAlias = FlipEvidence | Differences | ClusterEvidence  # what is known of the mean difference
