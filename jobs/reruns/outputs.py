@@ -1,4 +1,4 @@
-"""What `lldeg flips` leaves: tables on a terminal, counts for other programs, and pictures.
+"""What `lldeg flips` leaves: tables on a terminal, and counts for other programs.
 
 In tables ± is half of a 95 % interval; in files rates are shares and never rounded.
 """
@@ -8,21 +8,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.text import Text
 
 from jobs.reruns.summary import Entry
 from jobs.scores.rerun_set import RerunSet
-from jobs.text import figure_style as style
 from jobs.text.format import clean, temperature_text
 from jobs.text.terminal import plain_table
+from orchestrator.extras import lacking
 from orchestrator.rundir.whole_files import FileSet
 
-PLOTS = ("success_histogram", "temperature_curves")
-PANELS_A_ROW = 3
+PLOTS = tuple(
+    f"{plot}.{suffix}" for plot in ("success_histogram", "temperature_curves") for suffix in ("pdf", "png")
+)
 
 
 def print_flips(report: Mapping[str, Any], console: Console, *, by_task: bool) -> None:
@@ -104,19 +102,21 @@ def _changed(churn: Entry | None) -> str:
 def write_flips(reruns: RerunSet, report: Mapping[str, Any], folder: Path) -> list[str]:
     """Put success_counts.json, flips.json and the plots in the place of earlier ones; or neither are there.
 
+    Without matplotlib there are no plots.
+
     Returns:
         The names of the files.
 
     Raises:
         UserError: the folder cannot be written to.
     """
-    figures = (success_histogram(report), temperature_curves(report))
-    contents = {"success_counts.json": _json(success_counts(reruns))}
-    for name, figure in zip(PLOTS, figures, strict=True):
-        contents |= {} if figure is None else style.figure_files(figure, name)
-    contents["flips.json"] = _json(report)
-    pictures = [f"{name}.{suffix}" for name in PLOTS for suffix in style.FORMATS]
-    FileSet(str(folder), "flips", ("success_counts.json", *pictures, "flips.json")).replace(contents)
+    plots = {}
+    if lacking("figures", "Drawing") is None:
+        from jobs.reruns.plots import plot_files  # noqa: PLC0415 - needs matplotlib
+
+        plots = plot_files(report)
+    contents = {"success_counts.json": _json(success_counts(reruns)), **plots, "flips.json": _json(report)}
+    FileSet(str(folder), "flips", ("success_counts.json", *PLOTS, "flips.json")).replace(contents)
     return list(contents)
 
 
@@ -141,94 +141,3 @@ def success_counts(reruns: RerunSet) -> list[dict[str, Any]]:
                 }
             )
     return counts
-
-
-def success_histogram(report: Mapping[str, Any]) -> Figure | None:
-    """Share of items by number of successes, a panel for each variant and temperature with several runs.
-
-    Returns:
-        None where nothing was repeated.
-    """
-    cells = [cell for cell in report["cells"] if cell["task"] is None and cell["runs"] > 1]
-    if not cells:
-        return None
-    columns = min(PANELS_A_ROW, len(cells))
-    rows = -(-len(cells) // columns)
-    with style.plot_style():
-        figure = style.new_figure(max(style.WIDTH, 3.4 * columns), max(style.HEIGHT, 3.2 * rows))
-        panels = np.atleast_1d(figure.subplots(rows, columns, sharey=True, squeeze=False)).ravel()
-        for axes, cell in zip(panels, cells, strict=False):
-            counts, runs = np.array(cell["stability"]["histogram"]), cell["runs"]
-            shares = 100 * counts / counts.sum()
-            axes.bar([0, runs], shares[[0, -1]], color=style.COLOURS[0], label="never flips")
-            flipping: Any = {"color": style.COLOURS[1], "hatch": "//", "edgecolor": "white", "label": "flips"}
-            axes.bar(list(range(1, runs)), shares[1:-1], **flipping)
-            axes.set_xticks(range(0, runs + 1, max(1, runs // 5)))
-            axes.grid(visible=False, axis="x")
-            title = f"{shorten(cell['variant'])}, T = {temperature_text(cell['temperature'])}"
-            axes.set_title(f"{title}\n{shares[1:-1].sum():.0f} % flip")
-        for axes in panels[len(cells) :]:
-            axes.set_visible(False)
-        for axes in panels[::columns]:
-            axes.set_ylabel("share of items (%)")
-        for axes in panels[max(0, len(cells) - columns) : len(cells)]:
-            axes.set_xlabel("runs that are right")
-    return figure
-
-
-def temperature_curves(report: Mapping[str, Any]) -> Figure | None:
-    """Accuracy and, where there are reruns, their flip rate against temperature, with 95 % intervals.
-
-    Returns:
-        None where there are fewer than two temperatures.
-    """
-    accuracy = {name: curve for name, curve in _curves(report, "accuracy").items() if len(curve) > 1}
-    if not accuracy:
-        return None
-    flip_rates = {name: curve for name, curve in _curves(report, "flip_rate").items() if curve}
-    with style.plot_style():
-        columns, width = (3, style.WIDE) if flip_rates else (2, style.WIDTH)
-        figure = style.new_figure(width, style.HEIGHT + 0.25 * (len(accuracy) // columns))
-        panels = figure.subplots(1, 2 if flip_rates else 1, sharex=True, squeeze=False)[0]
-        _draw_curves(panels[0], accuracy, "right answers (%)")
-        if flip_rates:
-            _draw_curves(panels[1], flip_rates, "flips between runs (%)")
-            panels[1].set_ylim(bottom=0)
-        handles = panels[0].get_legend_handles_labels()
-        figure.legend(*handles, loc="outside lower center", ncols=min(columns, len(accuracy)))
-    return figure
-
-
-def _curves(report: Mapping[str, Any], field: str) -> dict[str, dict[float, Entry]]:
-    """An estimate by temperature, for each variant."""
-    curves: dict[str, dict[float, Entry]] = {}
-    for cell in report["curves"]:
-        curve = curves.setdefault(cell["variant"], {})
-        if cell["temperature"] is not None and cell[field] is not None:
-            curve[cell["temperature"]] = cell[field]
-    return curves
-
-
-def _draw_curves(axes: Axes, curves: Mapping[str, Mapping[float, Entry]], label: str) -> None:
-    width, colours, markers, dashes = 0.012 * len(curves), style.COLOURS, style.MARKERS, style.DASHES
-    for number, (name, curve) in enumerate(curves.items()):
-        low, middle, high = np.array([[e["low"], e["value"], e["high"]] for e in curve.values()]).T
-        shift = width * (number / max(1, len(curves) - 1) - 0.5)  # so that intervals do not hide each other
-        axes.errorbar(
-            np.array(list(curve)) + shift,
-            100 * middle,
-            yerr=100 * np.array([middle - low, high - middle]),
-            color=colours[number % len(colours)],
-            marker=markers[(number + number // len(colours)) % len(markers)],
-            linestyle=dashes[number // len(colours) % len(dashes)],
-            capsize=3,
-            label=shorten(name),
-        )
-    axes.set_xlabel("sampling temperature")
-    axes.set_ylabel(label)
-
-
-def shorten(name: str, length: int = 24) -> str:
-    """A name that fits over a panel; matplotlib would read dollar signs as formulas."""
-    text = name if len(name) <= length else f"…{name[-length + 1 :]}"
-    return text.replace("$", r"\$")

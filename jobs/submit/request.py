@@ -7,6 +7,7 @@ from typing import Annotated
 from typer import Argument, Option
 
 from orchestrator.errors import UserError
+from orchestrator.extras import require
 
 _RUN_DIR = "Run directory (path or URL); default: runs/NAME, with the sweep's name."
 _ADDRESS = (
@@ -32,7 +33,7 @@ class SubmitRequest:
     """A sweep to run, and how.
 
     Raises:
-        UserError: options contradict each other.
+        UserError: options contradict each other, or what a sweep needs is not installed.
     """
 
     config: Annotated[Path, Argument(metavar="CONFIG", help="YAML file of the sweep.", show_default=False)]
@@ -50,6 +51,7 @@ class SubmitRequest:
     set_: Annotated[list[str] | None, Option("--set", metavar="KEY=VALUE", help=_SET)] = None
 
     def __post_init__(self) -> None:
+        require("sweeps", "lldeg submit")
         if self.detach and not self.as_job:
             raise UserError("--detach needs a sweep that runs as a Ray job: add --address http://HEAD:8265.")
         if self.until_degraded + self.until_decided + self.finish > 1:

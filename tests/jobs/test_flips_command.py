@@ -13,7 +13,7 @@ from standin.runs import MadeTask, make_run
 from typer.testing import CliRunner
 
 from jobs.commands.flips import flips
-from jobs.reruns.outputs import success_histogram, temperature_curves
+from jobs.reruns.plots import success_histogram, temperature_curves
 from jobs.reruns.summary import summarize
 from jobs.scores.read import read_reruns
 from orchestrator.errors import UserError
