@@ -81,7 +81,7 @@ class AnalysisResult:
 
     @property
     def comparisons(self) -> Sequence[VariantResult]:
-        """One per variant and temperature: `variant`, `temperature`, and `comparison` with all numbers."""
+        """One per variant and temperature: its `comparison` has all numbers, `changes` the measurements."""
         return self.analysis.results
 
     @property
@@ -89,6 +89,13 @@ class AnalysisResult:
         """Variants that are degraded at any temperature, each once."""
         names = (result.variant for result in self.comparisons if result.comparison.verdict == "degraded")
         return tuple(dict.fromkeys(names))
+
+    @property
+    def changed(self) -> tuple[tuple[str, str], ...]:
+        """Variant and measurement of everything that changed at any temperature, each once."""
+        return tuple(
+            dict.fromkeys((one.variant, change.measurement) for one, change in self.analysis.changed)
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -120,7 +127,7 @@ class AnalysisResult:
 
         return pd.DataFrame(summary_rows(self.analysis, by_task=by_task))
 
-    def exit_status(self, gate: Literal["degraded", "certified"] = "degraded") -> int:
+    def exit_status(self, gate: Literal["degraded", "certified", "changed"] = "degraded") -> int:
         """The exit status of `lldeg analyze --gate GATE`: 0, 1 or 3; with a policy, that of its decision."""
         return self.analysis.exit_status(gate)
 

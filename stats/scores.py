@@ -10,7 +10,7 @@ over an item's reruns too (Manski 2003 on such bounds).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal, NoReturn, TypeAlias
 
@@ -123,6 +123,15 @@ class TaskScores:
         elif self.splits is not None and np.abs(self.splits.successes % 1.0 - 0.5).min() < 0.5 - SLACK:
             said = "has items with unequal numbers of runs whose scores are not binary;"
             self._refuse(f"{said} pass the score of every run.")
+
+    def part(self, kept: Bools, **changes: Any) -> "TaskScores":
+        """Some of the items, without what is missing; or other values of them in the place of scores."""
+        names = ("baseline", "variant", "items", "clusters", "links")
+        arrays: dict[str, Any] = {
+            name: None if (own := getattr(self, name)) is None else own[kept] for name in names
+        }
+        nothing = {"answers": None, "runs": None, "lacking": None, "missing": 0, "margin": None}
+        return replace(self, **(arrays | nothing | changes))
 
     @cached_property
     def unequal(self) -> Bools:

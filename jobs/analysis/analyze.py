@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from jobs.analysis.changes import measure_changes
 from jobs.analysis.compare import Analysis, analyze_scores
 from jobs.analysis.control import check_controls
 from jobs.analysis.judge import decide_release, laxer_rules
@@ -19,7 +20,7 @@ def analyze(paths: Sequence[str], request: AnalyzeRequest) -> Analysis:
     """
     scores = read_scores(paths, request.query, request.scales)
     analysis = (analyze_by_looks if stops_early(scores) else analyze_scores)(scores, request)
-    analysis = check_controls(analysis, request)
+    analysis = measure_changes(check_controls(analysis, request), request)
     analysis = replace(analysis, samples_digest=analysis.scores.digest())
     if request.policy is None:
         return analysis

@@ -18,14 +18,15 @@ from jobs.formats.samples import Temperature, temperatures_text
 from jobs.scores.score_set import ScoreSet
 from orchestrator.errors import UserError
 from stats.arrays import EvidenceError
+from stats.change import Change, ChangeVerdict
 from stats.comparison import adjustment_for, compare_variants
 from stats.results import Comparison, Settings
 from stats.sequential.monitor import Course
 from stats.sequential.plan import SequentialPlan
 from stats.verdict import Verdict
 
-GateName: TypeAlias = Literal["degraded", "certified"]
-"""What passes a gate: everything that is not degraded, or only what is certified."""
+GateName: TypeAlias = Literal["degraded", "certified", "changed"]
+"""What passes a gate: what is not degraded, what is certified, or what is neither degraded nor changed."""
 
 DEGRADED, UNDECIDED = 1, 3  # exit statuses
 
@@ -52,6 +53,7 @@ class VariantResult(Pairing):
         default=None, repr=False
     )  # the looks that decided, in a run that stops early
     looks_planned: int | None = None  # how many looks such a run has
+    changes: tuple[Change, ...] = field(default=(), repr=False)  # of measurements; no part of the verdict
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,18 @@ class Analysis:
         """Whether answers are missing or failed, unless the user has said to go by what is there."""
         return self.gaps and self.settings.missing == "worst"
 
+    @property
+    def changed(self) -> list[tuple[VariantResult, Change]]:
+        """The measurements that changed."""
+        pairs = [(result, change) for result in self.results for change in result.changes]
+        return [pair for pair in pairs if pair[1].verdict is ChangeVerdict.CHANGED]
+
     def exit_status(self, gate: GateName) -> int:
-        """The policy's, else that of a proven degradation, else of anything that prevents an all-clear."""
+        """The policy's, else that of proven damage or change, else of anything that prevents an all-clear."""
         if self.decision is not None:
             return self.decision.exit_status
         verdicts = {result.comparison.verdict for result in self.results}
-        if Verdict.DEGRADED in verdicts:
+        if Verdict.DEGRADED in verdicts or (gate == "changed" and self.changed):
             return DEGRADED
         if self.incomplete or self.unsound:
             return UNDECIDED
@@ -100,10 +108,14 @@ class Analysis:
         verdicts = {result.comparison.verdict for result in self.results}
         if self.decision is not None or Verdict.DEGRADED in verdicts or self.exit_status(gate) == 0:
             return None
-        if self.unsound is not None:
-            return f"Exit status 3, whatever the verdicts: {self.unsound.text}"
-        if gate != "certified" or verdicts != {Verdict.CERTIFIED}:
-            return None
+        why = None
+        if gate == "changed" and self.changed:
+            named = some([f"{change.measurement} of {result.label}" for result, change in self.changed])
+            why = f"Exit status 1: nothing is degraded, but something changed ({named})."
+        elif self.unsound is not None:
+            why = f"Exit status 3, whatever the verdicts: {self.unsound.text}"
+        if why is not None or gate != "certified" or verdicts != {Verdict.CERTIFIED}:
+            return why
         if any(notice.code == NoticeCode.NOT_COMPARED for notice in self.warnings):
             return "Exit status 3: not every variant could be compared (see the warnings)."
         said = "Exit status 3 although every variant is certified:"

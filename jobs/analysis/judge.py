@@ -60,6 +60,7 @@ def decide_release(policy: Policy, analysis: Analysis) -> Decision:
         _case(question, comparison, analysis.baseline)
         for question, comparison in zip(questions, comparisons, strict=True)
     )
+    cases += tuple(_measured_cases(policy, analysis))
     reasons = tuple(_release_reasons(policy, analysis))
     statuses, status = {case.status for case in cases}, Ruling.PASS
     if Ruling.BLOCKED in statuses:
@@ -103,7 +104,7 @@ def _demands(policy: Policy, analysis: Analysis) -> tuple[list[Demand], list[Mis
         if rule.alpha is not None and rule.alpha > settings.alpha:
             said = f"{place}: alpha {rule.alpha:g} is above the level of the whole policy, {settings.alpha:g}"
             mistakes.append(("alpha-too-large", said))
-    if not mistakes and not any(demand.blocks for demand in demands[:-1]):
+    if not mistakes and not policy.measurements and not any(demand.blocks for demand in demands[:-1]):
         said = "the rules leave every measured task watched, so nothing could block a release"
         mistakes.append(("nothing-required", said))
     return demands, mistakes
@@ -200,6 +201,47 @@ def _case(question: Question, comparison: Comparison | None, baseline: str) -> C
         status, reasons = Ruling.PASS, [Reason("not-degraded", "No significant drop.")]
     missing_share = (shares[0], shares[1])
     return Case(result.variant, result.temperature, demand, status, tuple(reasons), comparison, missing_share)
+
+
+def _measured_cases(policy: Policy, analysis: Analysis) -> Iterator[Case]:
+    """A case per variant and ruled measurement; these are a family of their own.
+
+    Each blocks where its interval, at the level over their number (Bonferroni), lies beyond the tolerance,
+    and passes where a change as large as that is ruled out.
+    """
+    judged = [one for one in analysis.results if one.variant in (policy.variants or [one.variant])]
+    alpha = analysis.settings.alpha
+    share = alpha / max(len(judged) * len(policy.measurements), 1)
+    for result in judged:
+        changes = {change.measurement: change for change in result.changes}
+        for name, rule in policy.measurements.items():
+            change, within, status = changes.get(name), f"{rule.within:g}", Ruling.INSUFFICIENT
+            place = f"measurements.{name}"
+            demand = replace(
+                policy.demand(None, place, policy.overall, analysis.settings),
+                require="within",
+                measurement=name,
+                within=rule.within,
+            )
+            if change is None:
+                reason = Reason("not-measured", f"No item of both models has {name}.")
+            elif change.items < demand.min_items:
+                said = f"Only {change.items:,} items have it; the policy requires {demand.min_items:,}."
+                reason = Reason("too-few-items", said)
+            else:
+                low, high = change.evidence.interval(share)
+                if low > rule.within or high < -rule.within:
+                    status = Ruling.BLOCKED
+                    reason = Reason("beyond-tolerance", f"It changed by more than {within}.")
+                elif change.p_within <= alpha:
+                    status = Ruling.PASS
+                    reason = Reason("within-tolerance", f"A change of {within} or more is ruled out.")
+                else:
+                    said = f"A change of {within} is not ruled out: p = {change.p_within:.3g} > {alpha:g}."
+                    reason = Reason("not-within-tolerance", said)
+            yield Case(
+                result.variant, result.temperature, demand, status, (reason,), None, (0.0, 0.0), change
+            )
 
 
 def _doubts(

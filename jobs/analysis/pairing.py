@@ -36,6 +36,11 @@ class PairedTask:
     scores: TaskScores | None  # the common items; None where there is none
     lacking: MissingAnswers | None  # which answers are missing; None where all are there
 
+    @property
+    def common(self) -> NDArray[np.bool_]:
+        """Which items both models have answered, shape (items,)."""
+        return self.sides[0].answered & self.sides[1].answered
+
     def marked(self, code: NoticeCode, side: int) -> int:
         """Of how many scored answers of the baseline (0) or the variant (1) a notice holds."""
         return int(np.sum(self.sides[side].marked.get(code, 0)))

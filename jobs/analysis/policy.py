@@ -9,9 +9,12 @@ from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from jobs.formats.notices import some
 from jobs.formats.samples import Temperature
 from orchestrator.config import yaml_file
-from orchestrator.errors import UserError
+from orchestrator.errors import UserError, suggestion
+from orchestrator.rundir.measurements import MEASUREMENTS
+from stats.change import Change
 from stats.results import Comparison, Settings
 
 Requirement: TypeAlias = Literal["certified", "not-degraded", "watched"]
@@ -21,11 +24,12 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 
 MistakeCode = Literal[
     "invalid-policy", "unknown-task", "unknown-variant", "nothing-required", "setting-without-effect",
-    "ambiguous-rules", "alpha-too-large", "wrong-margin", "stops-early",
+    "ambiguous-rules", "alpha-too-large", "wrong-margin", "stops-early", "unknown-measurement",
 ]  # fmt: skip
 """What is wrong with a policy, for programs (docs/release.md)."""
 
 Mistake: TypeAlias = tuple[MistakeCode, str]  # a code, and a sentence
+TESTED = [one.name for one in MEASUREMENTS if one.tested]
 MIN_ITEMS = 30
 MAX_MISSING = 0.05
 
@@ -48,6 +52,14 @@ class Rule(BaseModel):
         return self.model_dump(exclude={"require"}, exclude_none=True)
 
 
+class MeasurementRule(BaseModel):
+    """What must hold of a measurement."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    within: float = Field(gt=0, allow_inf_nan=False)  # the largest change, as for `stats.change.Change`
+
+
 def _from_word(value: object) -> object:
     if isinstance(value, str):
         return {"require": value}
@@ -65,11 +77,13 @@ class Demand:
 
     task: str | None  # None for all tasks together that are not only watched
     rule: str | None  # its name in the policy; None where no rule names the task
-    require: Requirement
+    require: Requirement | Literal["within"]
     settings: Settings  # of its tests, with a level and a margin of its own
     margin_own_unit: float | None
     min_items: int
     max_missing: float
+    measurement: str | None = None  # instead of scores, over all tasks that have it
+    within: float | None = None  # its largest change
 
     @property
     def blocks(self) -> bool:
@@ -95,6 +109,7 @@ class Policy(BaseModel):
     variants: tuple[str, ...] | None = Field(default=None, min_length=1)  # to release; others are not judged
     tasks: dict[str, RuleOrWord] = Field(min_length=1)  # by name, group or pattern; watched without a rule
     overall: RuleOrWord = Rule(require="not-degraded")  # for all tasks together that are not only watched
+    measurements: dict[str, MeasurementRule] = Field(default_factory=dict)  # by name
 
     @property
     def places(self) -> dict[str, Rule]:
@@ -152,7 +167,10 @@ def load_policy(source: str | PathLike[str] | Mapping[str, Any]) -> Policy:
             keys = ", ".join(rule.limits)
             said = f"{place} is only watched, so {keys} would have no effect: remove it, or require something"
             mistakes.append(("setting-without-effect", said))
-    if all(rule.require == "watched" for rule in policy.tasks.values()):
+    for name in policy.measurements.keys() - TESTED:
+        hint = suggestion(name, TESTED) or f"; those that can be tested are {some(TESTED, 20)}"
+        mistakes.append(("unknown-measurement", f"measurements.{name}: there is no such measurement{hint}"))
+    if all(rule.require == "watched" for rule in policy.tasks.values()) and not policy.measurements:
         said = "every task is only watched, so nothing could block a release; require something of one"
         mistakes.append(("nothing-required", said))
     if mistakes:
@@ -189,8 +207,10 @@ class Case:
         demand: what must hold.
         status: what it came to.
         reasons: why, the deciding one first.
-        comparison: the numbers, adjusted for everything that can block; None where nothing pairs.
+        comparison: the numbers, adjusted for everything that can block; None where nothing pairs, and for a
+            measurement.
         missing_share: share of missing or failed samples, (baseline, variant).
+        change: of a measurement, if the demand is about one that both models have.
     """
 
     variant: str
@@ -200,6 +220,7 @@ class Case:
     reasons: tuple[Reason, ...]
     comparison: Comparison | None = field(repr=False)
     missing_share: tuple[float, float]
+    change: Change | None = None
 
     @property
     def task(self) -> str | None:

@@ -57,7 +57,10 @@ def analyze(
         ),
     ] = None,
     gate: Annotated[
-        GateName, Option(help="Exit 0 if nothing is degraded, or only if all are certified.")
+        GateName,
+        Option(
+            help="Exit 0 if nothing is degraded, only if all are certified, or if nothing changed, either."
+        ),
     ] = "degraded",
     tasks: Annotated[
         Literal["worst", "all"], Option(help="Show only the worst tasks of degraded variants, or all tasks.")
@@ -68,8 +71,9 @@ def analyze(
     """Report which variants are worse than the baseline.
 
     Exit status: 0 if nothing is degraded (with --gate certified: if everything is certified), 1 if something
-    is degraded, 2 for usage or input errors, 3 if the run is incomplete or, with --gate certified, if
-    something is not certified, missing or failed. With --policy: 0 if the release passes, 1 if damage blocks
+    is degraded (with --gate changed: or a measurement such as the length of answers changed), 2 for usage or
+    input errors, 3 if the run is incomplete or, with --gate certified, if something is not certified, missing
+    or failed. With --policy: 0 if the release passes, 1 if damage blocks
     it, 3 if not enough was measured or shown; decision.json gives every reason.
 
     Score tables are CSV files with the columns prompt_id and score, and optionally model, task, temperature,
@@ -89,8 +93,8 @@ def analyze(
 
         lldeg analyze runs/quickstart --policy policy.yaml --format markdown
     """
-    if policy is not None and gate == "certified":
-        raise UserError("--policy says what must be certified: leave out --gate.")
+    if policy is not None and gate != "degraded":
+        raise UserError(f"--policy says what must be {gate}: leave out --gate.")
     share, scales = scale_options(higher, lower, range_, margin)
     request = AnalyzeRequest(
         metrics=read_metrics(metrics) | parse_assignments("--metric", metric or []),

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from jobs.formats import samples
@@ -20,6 +21,7 @@ from jobs.formats.metrics import requested, resolve_metric
 from jobs.formats.notices import Notice, NoticeCode, some
 from jobs.formats.tables import ABSENT, NO_SEED, Answers, Items, TaskTables
 from orchestrator.errors import UserError
+from orchestrator.rundir.measurements import of_answers
 from stats.arrays import Floats, Ints
 
 LONGEST_KEY = 32
@@ -50,6 +52,7 @@ class LogTask(TaskTables):
         self._answers: dict[Hashable, int] = {}
         self._numbers: dict[str, list[NDArray[Any]]] = {}
         self._scores: list[tuple[int, Mapping[str, Floats]]] = []
+        self._measured: list[tuple[int, Mapping[str, NDArray[np.float32]]]] = []
 
     def add(self, batch: samples.SampleBatch, origin: Origin, label: str, query: samples.InputQuery) -> None:
         """Take in a batch."""
@@ -88,6 +91,9 @@ class LogTask(TaskTables):
         for name, column in columns.items():
             self._numbers.setdefault(name, []).append(column)
         self._scores.append((size, batch.scores))
+        told = [one for one in of_answers(facts.output_type) if one.column in batch.columns]
+        values = {one.name: one.values(pa.array(batch.columns[one.column], one.type)) for one in told}
+        self._measured.append((size, values))
         for name in samples.ITEM_COLUMNS if query.documents else ("doc_hash", "cluster"):
             self._note(name, items.tolist(), batch.columns.get(name, ()))
         for name in samples.ANSWER_COLUMNS if query.documents else ():
@@ -153,6 +159,16 @@ class LogTask(TaskTables):
     def score(self, metric: str) -> Floats:
         """Scores of all samples by one metric, NaN where there is none."""
         return np.concatenate([held.get(metric, np.full(size, np.nan)) for size, held in self._scores])
+
+    @cached_property
+    def measured(self) -> Mapping[str, NDArray[np.float32]]:
+        """Measurements of all samples, by name, as far as any sample has them."""
+        names = dict.fromkeys(name for _, held in self._measured for name in held)
+        unknown = {size: np.full(size, np.nan, np.float32) for size, _ in self._measured}
+        return {
+            name: np.concatenate([held.get(name, unknown[size]) for size, held in self._measured])
+            for name in names
+        }
 
     def told_of_items(self, name: str) -> list[Any]:
         """What is known of every item by one of the names of `ITEM_COLUMNS`, None where nothing is."""
@@ -294,6 +310,7 @@ class LogTask(TaskTables):
                 self.column("rerun")[rows],
                 scores[rows],
                 texts[rows],
+                measured={name: values[rows] for name, values in self.measured.items()},
             )
 
 

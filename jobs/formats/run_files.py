@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from posixpath import dirname
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
@@ -23,6 +24,7 @@ from orchestrator.rundir import schema
 from orchestrator.rundir.identity import differences
 from orchestrator.rundir.location import subfolders
 from orchestrator.rundir.manifest import software_of
+from orchestrator.rundir.measurements import Measurement
 from orchestrator.rundir.progress import read_status
 from orchestrator.rundir.store import RunStore, open_whole, read_whole, readers
 
@@ -204,7 +206,13 @@ def refuse_damaged(files: Sequence[str]) -> None:
 
 
 def scan(
-    run: RunFiles, files: Sequence[str], metric: str, text: str, damaged: list[str]
+    run: RunFiles,
+    files: Sequence[str],
+    metric: str,
+    text: str,
+    damaged: list[str],
+    *,
+    measured: Sequence[Measurement] = (),
 ) -> Iterator[pa.Table]:
     """Read sample files of a run by the key of a metric, in pieces of many files.
 
@@ -213,15 +221,16 @@ def scan(
 
     Yields:
         Tables with the columns item, temperature, seed, score, `text`, unscored (whether it is an answer
-        without an error that has no such score), and one for each of `MARKS`: whether it holds of the answer,
-        null where that is unknown.
+        without an error that has no such score), one for each of `MARKS`: whether it holds of the answer,
+        null where that is unknown, and one for each of the measurements, by its name, likewise.
 
     Raises:
         UserError: if no file has the metric.
         OSError: if the storage fails.
     """
     needed, has_metric = {*PLACE, text}, False
-    read = [*needed, "error", f"scores.{metric}", "finish_reason", "prompt_cut"]
+    columns = {one.column for one in measured} - {RESPONSE}
+    read = list({*needed, "error", f"scores.{metric}", "finish_reason", "prompt_cut", *columns})
 
     def choose(path: str, footer: Any) -> list[str]:
         """Without the answers, if what is known of them tells that none is blank.
@@ -240,7 +249,8 @@ def scan(
         elif table.num_rows:
             items = table["item"].to_numpy()
             run.spans[path] = int(items.min()), int(items.max())
-            held.append(piece := _projected(table, metric, text))
+            nothing_blank = run.texts.get(path) is not None and RESPONSE not in table.column_names
+            held.append(piece := _projected(table, metric, text, measured, nothing_blank=nothing_blank))
             if piece["score"].null_count < table.num_rows:
                 writer = (table.schema.metadata or {}).get(schema.SOFTWARE_KEY)
                 run.writers[path] = None if writer is None else writer.decode(errors="replace")
@@ -254,7 +264,9 @@ def scan(
         yield _joined(held)
 
 
-def _projected(table: pa.Table, metric: str, text: str) -> pa.Table:
+def _projected(
+    table: pa.Table, metric: str, text: str, measured: Sequence[Measurement], *, nothing_blank: bool
+) -> pa.Table:
     """The columns that `scan` yields; what the file does not have is null."""
     columns = {name: table[name] for name in (*PLACE, text)}
     there, rows = table.column_names, table.num_rows
@@ -267,6 +279,13 @@ def _projected(table: pa.Table, metric: str, text: str) -> pa.Table:
     columns["unscored"] = pc.and_not(unknown, pc.fill_null(failed, False))
     for code, (column, holds) in MARKS.items():
         columns[code] = holds(table[column]) if column in there else pa.nulls(rows, pa.bool_())
+    for one in measured:
+        if one.column in there:
+            columns[one.name] = one.values(table[one.column])
+        elif one.column == RESPONSE and nothing_blank:
+            columns[one.name] = np.zeros(rows, dtype=np.float32)
+        else:
+            columns[one.name] = np.full(rows, np.nan, dtype=np.float32)
     return pa.table(columns)
 
 

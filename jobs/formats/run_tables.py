@@ -22,6 +22,7 @@ from jobs.formats.run_files import MARKS, RunFiles, refuse_damaged, runs_in, sca
 from jobs.formats.samples import InputFormat, Stated, Temperature
 from jobs.formats.tables import ABSENT, NO_SEED, Answers, Items, Tables, TaskTables
 from orchestrator.errors import UserError
+from orchestrator.rundir.measurements import Measurement, of_answers
 from stats.arrays import Ints
 
 FORMAT = InputFormat(
@@ -98,9 +99,11 @@ class RunTask(TaskTables):
 
     def answers(self, model: str, metric: str, text: Literal["prompt_hash", "response"]) -> Iterator[Answers]:
         """The answers of a model; files that are damaged are left out where prompts are asked for."""
-        torn = self._torn if text == "prompt_hash" else []
+        torn, measured = [], list[Measurement]()
+        if text == "prompt_hash":
+            torn, measured = self._torn, of_answers(self._entry.get("output_type"))
         for run in self._runs:
-            for table in scan(run, run.samples(model, self.name), metric, text, torn):
+            for table in scan(run, run.samples(model, self.name), metric, text, torn, measured=measured):
                 yield Answers(
                     label=run.location,
                     part=0,
@@ -111,6 +114,7 @@ class RunTask(TaskTables):
                     texts=self._codes(table.column(text).combine_chunks(), text),
                     marked={code: table.column(code).fill_null(False).to_numpy() for code in MARKS},
                     unscored=table.column("unscored").to_numpy(),
+                    measured={one.name: table.column(one.name).to_numpy() for one in measured},
                 )
             if text == "response":
                 refuse_damaged(torn)

@@ -18,6 +18,8 @@ from jobs.formats.columns import Columns
 from jobs.formats.json_files import as_text, text_hash
 from jobs.formats.metrics import Bounds, as_number
 from jobs.formats.notices import Notice, some
+from orchestrator.rundir.measurements import COLUMNS as MEASURED_COLUMNS
+from orchestrator.rundir.measurements import looping
 from orchestrator.rundir.schema import ITEMS, sample_schema
 from stats.arrays import Floats, Ints
 
@@ -41,6 +43,8 @@ TEXTS = {"doc_hash", "prompt_hash"} | {
     name for name in ANSWER_COLUMNS if pa.types.is_string(ANSWER_SCHEMA.field(name).type)
 }
 WHOLE = {name for name in ANSWER_COLUMNS if pa.types.is_integer(ANSWER_SCHEMA.field(name).type)}
+TOO_MANY = 2**31  # for a count
+MEASURED = MEASURED_COLUMNS.keys() - {"response"}
 
 PairBy = Literal["id", "prompt"]
 """What tells that the items of two models are the same: their identifiers, or the texts of their prompts."""
@@ -86,6 +90,7 @@ class InputQuery:
     def wanted(self) -> frozenset[str]:
         """Those of `COLUMNS` that are wanted, for themselves or as part of everything."""
         asked = {"prompt_hash": True, "doc_hash": True, "prompt": self.prompts, "response": self.responses}
+        asked |= dict.fromkeys(MEASURED, True)
         return frozenset(name for name in COLUMNS if self.documents or asked.get(name, False))
 
     def prompt_hash(self, text: str | None) -> str | None:
@@ -109,10 +114,14 @@ class InputQuery:
         if self.cluster_column and isinstance(labels, Mapping):
             label = labels.get(self.cluster_column)
             row["cluster"] = None if label is None else str(label)
+        text = as_text(told.get("response")) if self.documents else None
+        told["looping"] = None if text is None else looping(text)
         for name in self.wanted:
             if (value := told.get(name)) is None:
                 continue
-            if name in AS_TEXT or (name in TEXTS and isinstance(value, str)):
+            if name in MEASURED and not self.documents:
+                row[name] = measured(name, value)
+            elif name in AS_TEXT or (name in TEXTS and isinstance(value, str)):
                 row[name] = as_text(value)  # lone surrogates become replacement characters
             elif name in TEXTS:
                 raise TypeError(f"an entry of {name} is {type(value).__name__}, not text")
@@ -227,6 +236,13 @@ class InputFormat:
     # What to call those whose reruns are counted; equal names are the same model. None for
     # `names.one_per_model`
     names_of_reruns: Callable[[Mapping[str, Any]], dict[Key, str]] | None = None
+
+
+def measured(name: str, value: object) -> Any:
+    """A value of a measured column; None if it is none, no mistake where only scores are asked for."""
+    if name in TEXTS:
+        return value if isinstance(value, str) else None
+    return value if isinstance(value, int | float) and 0 <= value < TOO_MANY else None
 
 
 def score_column(values: Sequence[object]) -> tuple[Floats, bool]:

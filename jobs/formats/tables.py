@@ -64,6 +64,8 @@ class Answers:
     texts: Ints  # a number per distinct prompt or answer of the task, ABSENT where there is none
     marked: Mapping[NoticeCode, Bools] = field(default_factory=dict)  # of which answers a notice holds
     unscored: Bools | None = None  # no failures, and no score all the same; None for none
+    # Values of `orchestrator.rundir.measurements`, by name; NaN where unknown
+    measured: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 class TaskTables(ABC):

@@ -22,6 +22,7 @@ from jobs.report.plots import drop_axis, limits, look_plot, score_curves, succes
 from jobs.report.texts import Texts, visible
 from jobs.text import format as words
 from jobs.text import meaning
+from jobs.text.changes import change_rows, change_terms
 from jobs.text.junit import junit
 from jobs.text.outputs import decision_entry, json_text, output_files, verdicts
 from jobs.text.reasons import worded
@@ -33,8 +34,8 @@ from stats.verdict import Verdict
 
 FILES = (
     "report.html", "summary.csv", "model_comparison.csv", "model_differences.csv",
-    "summary_without_stderr.csv", "summary_with_stderr.csv", "aggregates.csv", "summary.md", "junit.xml",
-    "decision.json", "verdicts.json",
+    "summary_without_stderr.csv", "summary_with_stderr.csv", "measurements.csv", "aggregates.csv",
+    "summary.md", "junit.xml", "decision.json", "verdicts.json",
 )  # fmt: skip
 """Of an analysis, in the order in which they appear: where there are verdicts, the others belong to them."""
 FOLDER = Path(__file__).parent
@@ -107,6 +108,12 @@ def content_of(analysis: Analysis) -> dict[str, Any]:
         "tasks": list(dict.fromkeys(task["task"] for case in cases for task in case["entry"]["tasks"])),
         "axis": drop_axis(content["comparisons"]),
         "p_values": P_VALUES if content["stopping"] is None else (P_VALUES[0], P_VALUES[-1]),
+        "changes": [
+            (entry, change, cells)
+            for entry, result in zip(content["comparisons"], analysis.results, strict=True)
+            for change, cells in zip(entry["changes"], change_rows(result, same=True), strict=True)
+        ],
+        "change_terms": change_terms(analysis),
         "gaps": meaning.gap_lines(analysis.results, MOST_GAPS),
         "notes": meaning.notes(analysis),
         "looks": [look_plot(entry) for entry in content["comparisons"] if entry["looks"]],

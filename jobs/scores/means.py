@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from jobs.formats.metrics import known_direction
 from jobs.formats.notices import Notice, NoticeCode, joined, some
@@ -32,6 +33,7 @@ class RerunMeans:
         self._scores = np.full((0, items), np.nan)
         self._failed = np.zeros((0, items), dtype=np.bool_)  # at least once
         self._marked: dict[NoticeCode, Bools] = {}
+        self._measured: dict[str, NDArray[np.float32]] = {}
         self._rows = np.zeros(0, dtype=np.int64)
         self._prompts = np.full(items, -1, dtype=np.int64)
         self.mixed_prompts = 0
@@ -47,16 +49,23 @@ class RerunMeans:
                 known.ravel()[cells[marked]] = True
         if batch.unscored is not None:
             self.unscored[positions[batch.unscored]] = True
-        scores, valid = batch.score, ~np.isnan(batch.score)
+        scores, valid, measured = batch.score, ~np.isnan(batch.score), batch.measured
         if not valid.all():
             self._failed.ravel()[cells[~valid]] = True
             slots, cells, scores = slots[valid], cells[valid], scores[valid]
+            measured = {name: values[valid] for name, values in measured.items()}
         self._rows += np.bincount(slots, minlength=len(self._rows))
         fresh = np.isnan(self._scores.ravel()[cells])
         if not fresh.all():
             cells, scores = cells[fresh], scores[fresh]
+            measured = {name: values[fresh] for name, values in measured.items()}
         # Written backwards, so that of two copies in one batch the first stays.
         self._scores.ravel()[cells[::-1]] = scores[::-1]
+        for name, values in measured.items():
+            if name not in self._measured and not np.isnan(values).all():
+                self._measured[name] = np.full(self._scores.shape, np.nan, dtype=np.float32)
+            if name in self._measured:
+                self._measured[name].ravel()[cells[::-1]] = values[::-1]
         known_prompts = self._prompts[positions]
         if not np.array_equal(known_prompts, batch.texts):
             differs = (known_prompts != -1) & (batch.texts != -1) & (known_prompts != batch.texts)
@@ -95,6 +104,7 @@ class RerunMeans:
         }
         if are_equal:
             marked[NoticeCode.EQUAL_ANSWERS] = answers
+        measured = {name: mean_over_reruns(values[slots]) for name, values in self._measured.items()}
         seeds = [NO_SEED if rerun == LAST or not self._has_seeds else rerun for *_, rerun in self._slots]
         return Column(
             scores=mean,
@@ -110,6 +120,7 @@ class RerunMeans:
             runs=None if right_or_wrong and not self._keep_runs else scores.T,
             seeds=tuple(seeds[slot] for slot in slots),
             failed=failed,
+            measured=measured,
         )
 
     def _slots_of(self, batch: Answers) -> Ints:
@@ -128,8 +139,24 @@ class RerunMeans:
             unmarked = np.zeros((more, self._items), dtype=np.bool_)
             self._failed = np.vstack([self._failed, unmarked])
             self._marked = {code: np.vstack([known, unmarked]) for code, known in self._marked.items()}
+            unknown = np.full(unmarked.shape, np.nan, dtype=np.float32)
+            self._measured = {name: np.vstack([known, unknown]) for name, known in self._measured.items()}
             self._rows = np.append(self._rows, np.zeros(more, dtype=np.int64))
         return np.array(slots, dtype=np.int64)[coded.indices.to_numpy()]
+
+
+def mean_over_reruns(values: NDArray[np.float32]) -> NDArray[np.floating]:
+    """Means of the known values, shape (reruns, items), of every item; NaN without any.
+
+    Tokens of one rerun need half of a float's bytes, and a constant none.
+    """
+    known = ~np.isnan(values)
+    total, count = np.where(known, values, 0.0).sum(axis=0, dtype=np.float64), known.sum(axis=0)
+    mean = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+    if mean.size and (mean == mean[0]).all():
+        return np.broadcast_to(mean[0], mean.shape)
+    single = mean.astype(np.float32)
+    return single if np.array_equal(single, mean, equal_nan=True) else mean
 
 
 def score_set(tables: Tables, query: InputQuery) -> ScoreSet:

@@ -56,6 +56,8 @@ class Column:
     # withheld answers those that failed
     marked: Mapping[NoticeCode, Ints] = field(default_factory=dict)
     failed: Ints | None = None  # the errors of every item; None where their places are unknown
+    # Values of `orchestrator.rundir.measurements` by name, means over the reruns with a score; NaN if unknown
+    measured: Mapping[str, NDArray[np.floating]] = field(default_factory=dict)
 
     @property
     def answered(self) -> NDArray[np.bool_]:
@@ -78,6 +80,7 @@ class Column:
             runs=None if self.runs is None else self.runs[kept],
             marked={code: counts[kept] for code, counts in self.marked.items()},
             failed=failed,
+            measured={name: values[kept] for name, values in self.measured.items()},
         )
 
 

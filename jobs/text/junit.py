@@ -13,8 +13,10 @@ from xml.etree import ElementTree as ET
 
 from jobs.analysis.compare import Analysis, GateName
 from jobs.analysis.policy import Decision, Ruling
+from jobs.text.changes import change_text
 from jobs.text.format import clean
-from jobs.text.meaning import headline, judged_first, place, task_name
+from jobs.text.meaning import headline, judged_first, place, required_text, task_name
+from stats.change import ChangeVerdict
 from stats.verdict import Verdict
 
 Kind = Literal["failure", "error", "skipped"]
@@ -69,7 +71,7 @@ def _judged(decision: Decision) -> Iterator[Case]:
     for case in judged_first(decision):
         message = " ".join(reason.text for reason in case.reasons)
         codes = " ".join(reason.code for reason in case.reasons)
-        details = f"required: {case.demand.require}; reasons: {codes}"
+        details = f"required: {required_text(case)}; reasons: {codes}"
         suite, kind = place(case.variant, case.temperature), KINDS.get(case.status)
         yield suite, task_name(case), kind, case.reasons[0].code, message, details
 
@@ -87,3 +89,6 @@ def _compared(analysis: Analysis, gate: GateName) -> Iterator[Case]:
             kind = "error"
         suite = place(result.variant, result.temperature)
         yield suite, "all tasks", kind, verdict.value, reasons[0], " ".join(reasons)
+        for change in result.changes if gate == "changed" else ():
+            kind = "failure" if change.verdict is ChangeVerdict.CHANGED else None
+            yield suite, change.measurement, kind, change.verdict.value, change_text(change), ""

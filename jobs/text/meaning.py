@@ -12,7 +12,9 @@ from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.policy import Case, Decision, Ruling
 from jobs.formats.notices import Notice, NoticeCode
 from jobs.formats.samples import Temperature
+from jobs.text.changes import change_text
 from jobs.text.format import amount, amount_text, clean, drop_text, p_text, temperature_text
+from orchestrator.rundir.measurements import BY_NAME
 from stats.results import Comparison, Settings
 from stats.verdict import Code, Verdict
 
@@ -190,8 +192,10 @@ def headline(analysis: Analysis) -> str:
         culprits = []
         if decision.status is not Ruling.PASS:
             shown = [case for case in decision.cases if case.status is decision.status]
+            what = [c.demand.task or c.demand.measurement for c in shown]
             culprits = [
-                f"{place(c.variant, c.temperature, c.demand.task)} {c.reasons[0].code}" for c in shown
+                f"{place(c.variant, c.temperature, name)} {c.reasons[0].code}"
+                for c, name in zip(shown, what, strict=True)
             ]
             culprits += [reason.code for reason in decision.reasons]
         judged = Counter(case.status for case in decision.cases)
@@ -232,14 +236,24 @@ def case_rows(decision: Decision) -> list[tuple[str, ...]]:
         found, drop = case.comparison, "–"
         if found is not None:
             drop = f"{drop_text(found, found.drop_interval_decision)}, p {p_text(found.p_adjusted)}"
+        if case.change is not None:
+            drop = change_text(case.change)
         why = " ".join(reason.code for reason in case.reasons)
-        words = task_name(case), case.demand.require, STATUS_WORDS[case.status]
+        words = task_name(case), required_text(case), STATUS_WORDS[case.status]
         rows.append((clean(case.variant), temperature_text(case.temperature), *words, drop, why))
     return rows
 
 
+def required_text(case: Case) -> str:
+    """What is required of a case, with the tolerance of a measurement."""
+    within = case.demand.within
+    return case.demand.require if within is None else f"within {within:g}"
+
+
 def task_name(case: Case) -> str:
-    """The task of a case for people."""
+    """The task, or the measurement, of a case for people."""
+    if case.demand.measurement is not None:
+        return BY_NAME[case.demand.measurement].title
     return "(all judged tasks)" if case.demand.task is None else clean(case.demand.task)
 
 

@@ -20,7 +20,9 @@ from jobs.analysis.policy import Decision
 from jobs.formats.samples import Temperature
 from jobs.scores.score_set import ScoreSet, TaskTable
 from jobs.text.reasons import worded
+from orchestrator.rundir.measurements import BY_NAME
 from stats.arrays import Floats
+from stats.change import Change
 from stats.results import TABLES_ONLY, Comparison
 
 TOTAL = "all"
@@ -41,6 +43,7 @@ SPREAD = {
     "missing_answers": ("baseline_missing", "variant_missing"),
     "failed_answers": ("baseline_failed", "variant_failed"),
 }
+CHANGE_FIELDS = tuple(f.name for f in fields(Change) if f.name != "evidence")
 Row = dict[str, Any]
 
 
@@ -110,6 +113,9 @@ def decision_entry(decision: Decision) -> Row:
                 "min_items": case.demand.min_items,
                 "max_missing": case.demand.max_missing,
                 "missing_share": list(case.missing_share),
+                "measurement": case.demand.measurement,
+                "within": case.demand.within,
+                "change": case.change and change_entry(case.change),
                 **{name: plain(getattr(case.comparison, name, None)) for name in CASE_FIELDS},
             }
             for case in decision.cases
@@ -121,7 +127,7 @@ def output_files(analysis: Analysis) -> dict[str, str]:
     """The texts of the files by name."""
     plain_means, with_error = group_rows(analysis.scores, analysis.baseline)
     aggregates = [dict(row) for run in analysis.scores.runs for row in run.store.read_aggregates()]
-    rows, differences = list[Row](), list[Row]()
+    rows, differences, changes = list[Row](), list[Row](), list(_change_rows(analysis))
     for result in worded(analysis).results:
         rows += [_flat(result, result.comparison) | {"metric": "", "group": ""}, *_task_rows(result)]
         differences += _difference_rows(result)
@@ -132,6 +138,7 @@ def output_files(analysis: Analysis) -> dict[str, str]:
         "model_differences.csv": csv_text(differences),
         "summary_without_stderr.csv": csv_text(plain_means),
         "summary_with_stderr.csv": csv_text(with_error),
+        **({"measurements.csv": csv_text(changes)} if changes else {}),
         **({"aggregates.csv": csv_text(aggregates)} if aggregates else {}),
     }
 
@@ -164,6 +171,7 @@ def _verdict_entry(result: VariantResult) -> Row:
             }
             for gap in result.gaps
         ],
+        "changes": [change_entry(change) for change in result.changes],
         "tasks": [
             {
                 "task": task.task,
@@ -175,6 +183,22 @@ def _verdict_entry(result: VariantResult) -> Row:
             for task, (info, _) in zip(comparison.tasks, result.pairs, strict=True)
         ],
     }
+
+
+def change_entry(change: Change) -> Row:
+    """The fields of a measurement."""
+    one = BY_NAME[change.measurement]
+    own = {name: plain(getattr(change, name)) for name in CHANGE_FIELDS}
+    return own | {"unit": one.unit, "better": one.better}
+
+
+def _change_rows(analysis: Analysis) -> Iterator[Row]:
+    for result in analysis.results:
+        for change in result.changes:
+            entry = change_entry(change)
+            low, high = entry.pop("change_interval")
+            head = {"variant": result.variant, "temperature": result.temperature}
+            yield head | entry | {"change_low": low, "change_high": high}
 
 
 def _entry(comparison: Comparison) -> Row:

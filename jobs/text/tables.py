@@ -17,13 +17,16 @@ from rich.text import Text
 from jobs.analysis.compare import Analysis
 from jobs.analysis.policy import Ruling
 from jobs.text import meaning as words
+from jobs.text.changes import CHANGE_HEADER, change_rows, change_terms
 from jobs.text.format import amount, broken, clean, drop_text, p_text, scores_text, temperature_text
 from stats.results import Comparison
 from stats.verdict import Code, Verdict
 
+CHANGES = "What changed beside the scores"
 GAPS = "Missing or failed answers"
 STYLES = {
     "DEGRADED": "bold red", "CERTIFIED": "bold green", "INCONCLUSIVE": "bold yellow",
+    "changed": "bold yellow",
     Ruling.BLOCKED: "bold red", Ruling.PASS: "bold green", Ruling.INSUFFICIENT: "bold yellow",
 }  # fmt: skip
 NARROW = 76  # columns below which a table would wrap inside its cells
@@ -55,14 +58,16 @@ def print_analysis(analysis: Analysis, console: Console, *, all_tasks: bool = Fa
         console.print(Text(GAPS, style="bold"))
         for line in gaps:
             console.print(Text(f"  {line}"))
-    tables = task_tables(analysis, all_tasks=all_tasks)
-    for title, rows in tables:
-        console.print()
-        console.print(Text(title, style="bold"))
-        _print_rows(console, TASK_HEADER, rows)
-    if hidden := hidden_note(analysis, tables):
-        console.print()
-        console.print(Text(hidden))
+    changes, tables = change_tables(analysis), task_tables(analysis, all_tasks=all_tasks)
+    for header, listed in ((CHANGE_HEADER, changes), (TASK_HEADER, tables)):
+        for title, rows in listed:
+            console.print()
+            console.print(Text(title, style="bold"))
+            _print_rows(console, header, rows)
+    for note in (change_terms(analysis) if changes else "", hidden_note(analysis, tables)):
+        if note:
+            console.print()
+            console.print(Text(note))
     if (decision := analysis.decision) is not None:
         console.print()
         cases = f"{len(decision.cases)} case{'s' * (len(decision.cases) != 1)}"
@@ -89,6 +94,15 @@ def task_tables(analysis: Analysis, *, all_tasks: bool) -> list[tuple[str, list[
             title = f"{words.place(result.variant, result.temperature)}, worst task first"
             tables.append((title, [(clean(task.task or ""), *_cells(task)) for task in tasks]))
     return tables
+
+
+def change_tables(analysis: Analysis) -> list[tuple[str, list[Cells]]]:
+    """What was measured of each comparison, a heading and rows; of many, of those where something changed."""
+    changed = [result for result, _ in analysis.changed]
+    told = [(result, rows) for result in analysis.results if (rows := change_rows(result))]
+    if len(told) > MOST_TABLES:
+        told = [(result, rows) for result, rows in told if result in changed][:MOST_TABLES]
+    return [(f"{words.place(one.variant, one.temperature)}, beside the scores", rows) for one, rows in told]
 
 
 def hidden_note(analysis: Analysis, tables: Sequence[tuple[str, list[Cells]]]) -> str:
@@ -156,6 +170,9 @@ def markdown(analysis: Analysis, *, all_tasks: bool = False) -> str:
         parts += ["", _markdown_table(words.CASE_HEADER, words.case_rows(decision))]
     parts.append(_markdown_table(*verdict_table(analysis, wide=True)))
     parts.append(_folded_list("What the verdicts mean", [words.terms(analysis), *words.meanings(analysis)]))
+    if changes := change_tables(analysis):
+        told = [f"{escaped(title)}:\n\n{_markdown_table(CHANGE_HEADER, rows)}" for title, rows in changes]
+        parts.append(_folded(CHANGES, "\n".join([*told, f"{escaped(change_terms(analysis))}\n"])))
     if warnings := words.shown_warnings(analysis.warnings):
         parts.append(_folded_list(f"Warnings ({len(warnings)})", warnings))
     if gaps := words.gap_lines(analysis.results, MOST_GAPS):

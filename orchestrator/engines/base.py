@@ -57,6 +57,8 @@ class Answer:
     output_tokens: int | None = None
     error: str | None = None  # "class: message": a row without scores, while other samples continue
     prompt_cut: int | None = None  # tokens cut from its beginning because they did not fit; None if unknown
+    seconds: float | None = None  # from when the engine got the query until the answer; None if unknown
+    first_token_seconds: float | None = None  # the same until its first token
 
 
 Asked = tuple[Sequence[Any], Callable[[list[Any]], Answer]]

@@ -15,6 +15,7 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -198,7 +199,12 @@ def _read_text(until: Sequence[str], cut: int, outputs: Sequence[Any]) -> Answer
     for stop in until:
         text = text.split(stop)[0] if stop else text
     tokens = len(output.prompt_token_ids), len(completion.token_ids)
-    return Answer(text, completion.finish_reason, *tokens, prompt_cut=cut)
+    answer = Answer(text, completion.finish_reason, *tokens, prompt_cut=cut)
+    times = output.metrics  # that vLLM keeps with disable_log_stats: false
+    if not getattr(times, "scheduled_ts", None):
+        return answer
+    first, last = (end - times.scheduled_ts for end in (times.first_token_ts, times.last_token_ts))
+    return replace(answer, seconds=last, first_token_seconds=first)
 
 
 def read_loglikelihood(starts: Sequence[int], outputs: Sequence[Any], *, whole: bool, cut: int = 0) -> Answer:

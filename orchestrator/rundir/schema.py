@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from orchestrator.input_files import MOST_TASKS, MOST_VARIANTS
+from orchestrator.rundir.measurements import COLUMNS
 
 MOST_LOOKS = 100
 LARGEST_NUMBER = 1e300
@@ -67,9 +68,8 @@ def sample_schema(metrics: Iterable[str] = (), filters: Iterable[str] = ()) -> p
             "response": pa.string(),
             "filtered": pa.struct(dict.fromkeys(filters, pa.string())),
             "finish_reason": pa.string(),
-            "prompt_tokens": pa.int32(),
-            "output_tokens": pa.int32(),
             "prompt_cut": pa.int32(),
+            **COLUMNS,
             "error": pa.string(),
             "sample_key": pa.string(),
         }

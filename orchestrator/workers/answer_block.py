@@ -14,6 +14,7 @@ from orchestrator.engines import base
 from orchestrator.engines.base import GENERATE, Answer, Engine, EngineEndedError, Query
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
 from orchestrator.rundir.identity import Item, Rerun, sample_key
+from orchestrator.rundir.measurements import looping
 from orchestrator.rundir.schema import ITEMS, with_scores
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import Answered, Requests, Scored, SweepTask, doc_text, items_of
@@ -267,6 +268,9 @@ def _row(cell: str, sample: Sample) -> dict[str, Any]:
         "prompt_tokens": _total(answer.prompt_tokens for answer in answers),
         "output_tokens": _total(answer.output_tokens for answer in answers),
         "prompt_cut": _total(answer.prompt_cut for answer in answers),
+        "looping": _mean(looping(one.response) for one in answers if isinstance(one.response, str)),
+        "seconds": sum(filter(None, (one.seconds for one in answers))) or None,
+        "first_token_seconds": _mean(one.first_token_seconds for one in answers),
         "error": _utf8(sample.error),
         "sample_key": sample_key(cell, sample.item, sample.rerun),
     }
@@ -275,6 +279,11 @@ def _row(cell: str, sample: Sample) -> dict[str, Any]:
 def _total(counts: Iterable[int | None]) -> int | None:
     known = [count for count in map(base.token_count, counts) if count is not None]
     return base.token_count(sum(known)) if known else None
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def _utf8(text: str | None) -> str | None:

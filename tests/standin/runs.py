@@ -34,6 +34,7 @@ class MadeTask:
         reworded: variants that were given prompts of their own.
         cut: how many of the first items the limit of tokens has cut, by variant; unknown if left out.
         prompt_cut: the same of items whose prompt was cut.
+        measured: further columns of samples, by name and variant, an entry per item.
         block: items per file; half of the items if left out.
     """
 
@@ -47,6 +48,7 @@ class MadeTask:
     reworded: tuple = ()
     cut: dict | None = None
     prompt_cut: dict | None = None
+    measured: dict = field(default_factory=dict)
     block: int | None = None
 
     def __post_init__(self):
@@ -183,6 +185,7 @@ def _row(name, task, variant, item, temperature, seed, entry):
         "filtered": dict.fromkeys(task.filters, answer),
         "finish_reason": None if task.cut is None else "length" if item < task.cut[variant] else "stop",
         "prompt_cut": None if task.prompt_cut is None else 7 * (item < task.prompt_cut[variant]),
+        **{name: values[variant][item] for name, values in task.measured.items()},
         "error": error if score is None else None,
         "sample_key": digest(f"{name}{variant}{item}{temperature}{seed}"),
     }

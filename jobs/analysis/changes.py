@@ -1,0 +1,88 @@
+"""What changed beside the scores: every measurement of every variant, apart from the verdict on quality."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+
+from jobs.analysis.compare import Analysis, VariantResult
+from jobs.analysis.pairing import PairedTask
+from jobs.analysis.request import AnalyzeRequest
+from jobs.formats.notices import Notice, NoticeCode
+from orchestrator.rundir.measurements import MEASUREMENTS, Measurement
+from stats.change import Change, ChangeVerdict, conclude_changes, measure_change
+from stats.drop import evidence_of
+from stats.scores import TaskScores
+
+CUT = "cut"
+
+
+def measure_changes(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
+    """An analysis with the changes of its variants, and a warning where truncation is one of them.
+
+    The items are those that the verdict counts. A policy's tolerances take the place of the usual ones. The
+    items of a run that stopped early were chosen by their scores, so nothing is tested there.
+    """
+    rules = {} if request.policy is None else request.policy.measurements
+    alpha, found = analysis.settings.alpha, list[tuple[int, Change]]()
+    for number, result in enumerate(analysis.results):
+        for one in MEASUREMENTS:
+            tasks = [task for task in result.tasks if task.scores is not None]
+            values = [pairs for task in tasks if (pairs := paired_values(task, one)) is not None]
+            if values:
+                change = measure_change(
+                    one.name,
+                    values,
+                    relative=one.relative,
+                    tolerance=rules[one.name].within if one.name in rules else one.within,
+                    alpha=alpha,
+                    tested=one.tested and (result.course is None or analysis.finished),
+                    may_swap=all(task.scores.answers is None for task in tasks if task.scores),
+                )
+                found.append((number, change))
+    concluded = conclude_changes([change for _, change in found], alpha)
+    changes: list[list[Change]] = [[] for _ in analysis.results]
+    for (number, _), change in zip(found, concluded, strict=True):
+        changes[number].append(change)
+    both = zip(analysis.results, changes, strict=True)
+    results = tuple(replace(result, changes=tuple(own)) for result, own in both)
+    said = [notice for result in results for notice in _of_truncation(result, alpha)]
+    return replace(analysis, results=results, warnings=(*analysis.warnings, *said))
+
+
+def paired_values(task: PairedTask, measurement: Measurement) -> TaskScores | None:
+    """A measurement in the place of the scores of a task with common items; None where no item has it."""
+    values = [side.measured.get(measurement.name) for side in task.sides]
+    if task.scores is None or values[0] is None or values[1] is None:
+        return None
+    first, second = (np.asarray(one[task.common], dtype=np.float64) for one in values if one is not None)
+    known = ~(np.isnan(first) | np.isnan(second))
+    if not known.any():
+        return None
+    return task.scores.part(
+        known, baseline=first[known], variant=second[known], bounds=measurement.bounds, higher_is_better=True
+    )
+
+
+def _of_truncation(result: VariantResult, alpha: float) -> Iterator[Notice]:
+    """The drop among answers that neither side cut, where one side was cut more often."""
+    cut = next((change for change in result.changes if change.measurement == CUT), None)
+    if cut is None or cut.verdict is not ChangeVerdict.CHANGED:
+        return
+    shares = f"{cut.variant_mean:.1%} of its answers and {cut.baseline_mean:.1%} of the baseline's"
+    said = f"{result.label}: the limit of tokens cut {shares}."
+    whole = []
+    for task in result.tasks:
+        if task.scores is not None and task.scores.bounds is not None:
+            sides = [side.measured.get(CUT, np.ones(task.common.size))[task.common] for side in task.sides]
+            if (kept := (sides[0] == 0.0) & (sides[1] == 0.0)).any():
+                whole.append(task.scores.part(kept))
+    if whole:
+        items, evidence = sum(task.baseline.size for task in whole), evidence_of(whole)
+        low, high = evidence.interval(alpha)
+        said += (
+            f" Among the {items:,} items where none was cut the drop is {100 * evidence.mean:.2f} points "
+            f"[{100 * low:.2f}, {100 * high:.2f}]; over all items it is {100 * result.comparison.drop:.2f}. "
+            "Items without cuts are no random part of all, so this is no verdict."
+        )
+    yield Notice(NoticeCode.TRUNCATION_DIFFERS, said)

@@ -1,0 +1,65 @@
+"""What changed, in words and rows: measurements beside the scores, apart from the verdict on quality."""
+
+from jobs.analysis.compare import Analysis, VariantResult
+from jobs.text.format import amount, p_text, percent
+from orchestrator.rundir.measurements import BY_NAME
+from stats.change import Change, ChangeVerdict
+
+CHANGE_HEADER = ("measurement", "verdict", "mean", "change", "p")
+
+
+def change_amount(change: Change, value: float, *, sign: bool = True) -> str:
+    """A change: in percent of the baseline's mean, or for shares in points."""
+    return (
+        amount(value, "share", sign=sign) if change.relative or is_share(change) else amount(value, "metric")
+    )
+
+
+def is_share(change: Change) -> bool:
+    """Whether values range from 0 to 1."""
+    return BY_NAME[change.measurement].unit == "share"
+
+
+def means_text(change: Change) -> str:
+    """The means of baseline and variant, shares in percent."""
+    means = (change.baseline_mean, change.variant_mean)
+    return " → ".join(f"{percent(mean)} %" if is_share(change) else f"{mean:.4g}" for mean in means)
+
+
+def change_text(change: Change) -> str:
+    """A change with its interval and unit."""
+    unit, (low, high) = "%" if change.relative else "points", change.change_interval
+    said = f"{change_amount(change, change.change)} {unit}"
+    if change.verdict is ChangeVerdict.DESCRIBED:
+        return said
+    return f"{said} [{change_amount(change, low, sign=False)}, {change_amount(change, high, sign=False)}]"
+
+
+def verdict_text(change: Change) -> str:
+    """The verdict for people, with the tolerance that was shown."""
+    if change.verdict is ChangeVerdict.WITHIN:
+        return f"within {100 * change.tolerance:g} {'%' if change.relative else 'points'}"
+    return "–" if change.verdict is ChangeVerdict.DESCRIBED else change.verdict.value
+
+
+def change_rows(result: VariantResult, *, same: bool = False) -> list[tuple[str, ...]]:
+    """A row under `CHANGE_HEADER` for every measurement, with `same` also where all items have the same."""
+    return [
+        (
+            BY_NAME[change.measurement].title,
+            verdict_text(change),
+            means_text(change),
+            change_text(change),
+            p_text(change.p_adjusted),
+        )
+        for change in result.changes
+        if same or change.p < 1.0 or change.verdict is ChangeVerdict.DESCRIBED
+    ]
+
+
+def change_terms(analysis: Analysis) -> str:
+    """What the rows mean."""
+    alpha = analysis.settings.alpha
+    count = sum(change.p < 1.0 for result in analysis.results for change in result.changes)
+    said = f"two-sided tests, p adjusted by holm over {count}, {100 * (1 - alpha):g} % intervals"
+    return f"Measured beside the scores, no part of the verdicts: {said}; measurements.csv has all."
