@@ -93,9 +93,8 @@ class AnalysisResult:
     @property
     def changed(self) -> tuple[tuple[str, str], ...]:
         """Variant and measurement of everything that changed at any temperature, each once."""
-        return tuple(
-            dict.fromkeys((one.variant, change.measurement) for one, change in self.analysis.changed)
-        )
+        found = ((result.variant, change.measurement) for result, change in self.analysis.changed)
+        return tuple(dict.fromkeys(found))
 
     @property
     def warnings(self) -> tuple[str, ...]:

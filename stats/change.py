@@ -29,7 +29,7 @@ from stats.scores import TaskScores
 from stats.sharing import merged_blocks
 from stats.signflip import SignFlipTest
 
-STEPS, MOST_STEPS = 16, 1 << 17  # of rounded differences: to their root mean square, and all together
+STEPS, MOST_STEPS = 64, 1 << 21  # of rounded differences: to their root mean square, and all together
 
 TestName: TypeAlias = Literal["sign-flip", "student"]
 
@@ -61,6 +61,8 @@ class RatioChange:
 
     def interval(self, alpha: float) -> Interval:
         """Fieller's at 1 − α; from −1 to ∞ where even a mean of 0 of the baseline is not rejected."""
+        if self._gap == self._gaps == 0.0:  # nothing differs
+            return 0.0, 0.0
         quantile = float(stdtrit(self._freedom, alpha / 2.0)) ** 2
         square = self._base**2 - quantile * self._bases
         if square <= 0.0:

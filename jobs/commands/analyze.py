@@ -58,9 +58,7 @@ def analyze(
     ] = None,
     gate: Annotated[
         GateName,
-        Option(
-            help="Exit 0 if nothing is degraded, only if all are certified, or if nothing changed, either."
-        ),
+        Option(help="Exit 0 if nothing is degraded, if all are certified, or if nothing changed, either."),
     ] = "degraded",
     tasks: Annotated[
         Literal["worst", "all"], Option(help="Show only the worst tasks of degraded variants, or all tasks.")

@@ -58,8 +58,10 @@ def change_rows(result: VariantResult, *, same: bool = False) -> list[tuple[str,
 
 
 def change_terms(analysis: Analysis) -> str:
-    """What the rows mean."""
+    """What the rows mean; empty if nothing differs on any item."""
     alpha = analysis.settings.alpha
     count = sum(change.p < 1.0 for result in analysis.results for change in result.changes)
+    if count == 0:
+        return ""
     said = f"two-sided tests, p adjusted by holm over {count}, {100 * (1 - alpha):g} % intervals"
     return f"Measured beside the scores, no part of the verdicts: {said}; measurements.csv has all."

@@ -64,10 +64,9 @@ def print_analysis(analysis: Analysis, console: Console, *, all_tasks: bool = Fa
             console.print()
             console.print(Text(title, style="bold"))
             _print_rows(console, header, rows)
-    for note in (change_terms(analysis) if changes else "", hidden_note(analysis, tables)):
-        if note:
-            console.print()
-            console.print(Text(note))
+    for note in filter(None, (change_terms(analysis), hidden_note(analysis, tables))):
+        console.print()
+        console.print(Text(note))
     if (decision := analysis.decision) is not None:
         console.print()
         cases = f"{len(decision.cases)} case{'s' * (len(decision.cases) != 1)}"

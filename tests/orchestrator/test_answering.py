@@ -173,6 +173,22 @@ def test_log_likelihoods_keep_the_list_of_values(open_task):
     assert [sample.scored.scores["acc,none"] for sample in samples] == [1.0, 0.0]
 
 
+def test_a_row_has_what_is_measured_of_an_answer(open_task):
+    """Its repetition, and the times that the engine tells; nothing that it does not."""
+    task, built, block = open_task(questions(1), [Rerun(0.0)], **GENERATE)
+    told = Answer("a b c d a b c d", "stop", 5, 8, seconds=1.5, first_token_seconds=0.25)
+    rows = []
+    for answer in (told, Answer("5", "stop")):
+        samples = answer_block(
+            block, task.score_each, built, Recorder(lambda _, a=answer: a), SamplingConfig()
+        )
+        rows += samples_table(block, samples, sample_schema()).to_pylist()
+    assert [(r["looping"], r["seconds"], r["first_token_seconds"]) for r in rows] == [
+        (pytest.approx(0.2), 1.5, 0.25),
+        (0.0, None, None),
+    ]
+
+
 def test_a_failed_answer_is_an_error_row_and_the_others_are_unharmed(open_task):
     """The row has the reason and no score; it is neither a zero nor a hole."""
     task, built, block = open_task(questions(3), [Rerun(0.0)], **GENERATE)

@@ -1,0 +1,149 @@
+"""Changes of a measurement: the two-sided test, intervals of ratios and differences, and tolerances."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from stats.change import (
+    ChangeVerdict,
+    MeanChange,
+    RatioChange,
+    conclude_changes,
+    flip_p,
+    measure_change,
+    student_p,
+)
+from stats.drop import ClusterEvidence
+from stats.scores import TaskScores
+
+
+def lengths(baseline, variant, clusters=None, bounds=None):
+    """One task's values."""
+    values = [np.asarray(side, dtype=np.float64) for side in (baseline, variant)]
+    return TaskScores("t", *values, clusters=clusters, bounds=bounds)
+
+
+def measured(tasks, **options):
+    """A change of lengths."""
+    settings = {"relative": True, "tolerance": 0.05, "alpha": 0.05} | options
+    return measure_change("output_tokens", tasks, **settings)
+
+
+def two_sided(sums):
+    """The share of all sign vectors that give a sum as far from 0 as the observed one."""
+    reached = np.array([np.dot(signs, sums) for signs in product((1.0, -1.0), repeat=len(sums))])
+    return np.mean(np.abs(reached) >= abs(sum(sums)) * (1 - 1e-12))
+
+
+@pytest.mark.parametrize(
+    "sums", [[3, -1, 4, 1, -5, 9, 2, 6], [-7, -5, -3, 1], [0, 0, 2], [0.1, 0.2, -0.3, 0.7]]
+)
+def test_the_test_is_the_two_sided_sign_flip_test(sums):
+    """On few items it is what enumerating all sign vectors gives."""
+    assert flip_p(np.array(sums, dtype=np.float64)) == pytest.approx(two_sided(sums), rel=1e-9)
+
+
+def test_rounded_differences_give_nearly_the_same_p_value():
+    """Differences without a common step are rounded; beside 200,000 drawn sign vectors that hardly shows."""
+    rng = np.random.default_rng(2)
+    sums = rng.normal(0.12, 1.0, 300) * rng.lognormal(0.0, 1.0, 300)
+    flips = rng.choice([1.0, -1.0], (200_000, 300)) @ sums
+    assert flip_p(sums) == pytest.approx(np.mean(np.abs(flips) >= abs(sums.sum())), abs=0.004)
+
+
+def test_one_item_and_nothing_that_differs():
+    """A single item says nothing of its ratio; equal values have a change of exactly 0."""
+    one = measured([lengths([100], [130])])
+    assert one.change == pytest.approx(0.3)
+    assert one.change_interval == (-1.0, np.inf)
+    assert (one.p, one.p_within) == (1.0, 1.0)
+    (same,) = conclude_changes([measured([lengths(range(30, 60), range(30, 60))])], 0.05)
+    assert (same.change, same.change_interval, same.p) == (0.0, (0.0, 0.0), 1.0)
+    assert same.verdict is ChangeVerdict.WITHIN
+
+
+def test_a_baseline_of_zero_has_no_ratio():
+    """Then there is no interval, and nothing is shown to be within a tolerance."""
+    change = measured([lengths([0, 0, 0], [0, 1, 2])])
+    assert np.isnan(change.change)
+    assert change.change_interval == (-1.0, np.inf)
+    assert change.p_within > 0.05
+
+
+@pytest.mark.parametrize(
+    "clusters", [None, np.arange(90) // 3, np.repeat([0, 1, 2, 3, 4, 5], [40, 20, 10, 10, 5, 5])]
+)
+def test_the_ends_of_an_interval_are_the_ratios_that_the_t_test_just_does_not_reject(clusters):
+    """Fieller's, with the errors and degrees of freedom of the mean over clusters."""
+    rng = np.random.default_rng(1)
+    baseline = rng.lognormal(5.0, 0.7, 90)
+    task = lengths(baseline, baseline * rng.lognormal(0.1, 0.4, 90), clusters)
+    names = np.arange(90) if clusters is None else clusters
+    for end in RatioChange([task]).interval(0.1):
+        gaps = task.variant - (1.0 + end) * task.baseline
+        evidence = ClusterEvidence(np.bincount(names, gaps), np.bincount(names).astype(float), np.inf)
+        assert stats.t.sf(abs(evidence.mean) / evidence.standard_error, evidence.freedom) == pytest.approx(
+            0.05
+        )
+
+
+@pytest.mark.parametrize("make", [RatioChange, MeanChange])
+@pytest.mark.parametrize("seed", range(6))
+def test_within_a_tolerance_is_an_interval_within_it(make, seed):
+    """The two one-sided tests reject exactly where the interval at 1 − 2α lies within the tolerance."""
+    rng = np.random.default_rng(seed)
+    baseline = rng.random(60)
+    variant = np.clip(baseline + rng.normal(0.01, 0.05, 60), 0.0, 1.0)
+    clusters = np.arange(60) // 4 if seed % 2 and make is RatioChange else None
+    evidence = make([lengths(baseline, variant, clusters, None if make is RatioChange else (0.0, 1.0))])
+    low, high = evidence.interval(0.1)
+    edge = max(-low, high)
+    assert evidence.p_within(edge * 1.01) < 0.05 < evidence.p_within(edge * 0.99)
+
+
+def test_shares_are_compared_by_their_difference():
+    """30 more of 400 answers are cut: 7.5 points, with the interval of the drop's own statistics."""
+    cut = np.arange(400) < 10
+    change = measured([lengths(cut, np.arange(400) < 40, bounds=(0, 1))], relative=False, tolerance=0.01)
+    assert change.change == pytest.approx(0.075)
+    assert change.change_interval[0] > 0.04
+    assert change.p == pytest.approx(2 * 0.5**30)
+
+
+def test_unequal_reruns_are_tested_by_student():
+    """Means over unequal numbers of reruns may not be swapped: their difference is tested."""
+    rng = np.random.default_rng(0)
+    sums = rng.normal(0.3, 1.0, 40)
+    assert student_p(sums, np.ones(40)) == pytest.approx(stats.ttest_1samp(sums, 0.0).pvalue)
+    change = measured([lengths(100 - sums, np.full(40, 100.0))], may_swap=False)
+    assert (change.method, change.p) == ("student", pytest.approx(student_p(sums, np.ones(40))))
+
+
+def test_holm_counts_what_can_change():
+    """Two differ, one is the same everywhere and one is not tested: the family is of two."""
+    rng = np.random.default_rng(0)
+    base = rng.lognormal(5.0, 0.5, 80)
+    one = measured([lengths(base, base * 1.04 + rng.normal(0, 15, 80))])
+    two = measured([lengths(base, base + rng.normal(0, 60, 80))])
+    same, untested = measured([lengths(base, base)]), measured([lengths(base, base * 2)], tested=False)
+    found = conclude_changes([one, same, untested, two], 0.05)
+    assert one.p < two.p
+    assert found[0].p_adjusted == pytest.approx(2 * one.p)
+    assert [change.verdict for change in found] == ["changed", "within", "described", "inconclusive"]
+    assert np.isnan(found[2].p_adjusted)
+
+
+def test_tasks_are_taken_together_with_what_they_share():
+    """The ratio is of totals over all tasks, and one document in two tasks flips together."""
+    first = TaskScores(
+        "a", np.array([10.0, 20.0]), np.array([12.0, 20.0]), links=np.array([1, 2]), bounds=None
+    )
+    second = TaskScores(
+        "b", np.array([30.0, 40.0]), np.array([33.0, 44.0]), links=np.array([1, 3]), bounds=None
+    )
+    change = measured([first, second])
+    assert change.change == pytest.approx(9 / 100)
+    assert (change.items, change.clusters) == (4, 3)
+    assert change.p == 0.5  # two blocks differ, both upwards
