@@ -200,7 +200,7 @@ def _read_text(until: Sequence[str], cut: int, outputs: Sequence[Any]) -> Answer
         text = text.split(stop)[0] if stop else text
     tokens = len(output.prompt_token_ids), len(completion.token_ids)
     answer = Answer(text, completion.finish_reason, *tokens, prompt_cut=cut)
-    times = getattr(output, "metrics", None)  # that vLLM keeps with disable_log_stats: false
+    times: Any = getattr(output, "metrics", None)  # that vLLM keeps with disable_log_stats: false
     if not getattr(times, "scheduled_ts", None):
         return answer
     first, last = (end - times.scheduled_ts for end in (times.first_token_ts, times.last_token_ts))
