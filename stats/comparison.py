@@ -171,7 +171,9 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
     paired, p_paired, p_pooled = evidence_of(tasks), _p_noninferior(tasks, settings), combined.pooled.p
     described, best, worst = _describe(tasks, absent, settings)
     lacks = described.gaps > 0
-    deciding: DropEvidence | None = evidence_of(tasks, settings.certificate)
+    deciding: DropEvidence | None = paired
+    if settings.certificate != "default":
+        deciding = evidence_of(tasks, settings.certificate)
     p = p_paired
     if lacks and settings.missing == "worst":
         deciding = None if worst is None else evidence_of(worst, settings.certificate)

@@ -272,17 +272,21 @@ def _most_likely(gaps: Floats, counts: Floats) -> Floats | None:
 def upper_limit(evidence: "Differences | ClusterEvidence", tail: float) -> float:
     """One-sided upper limit: below M exactly where the p-value at M is at most `tail` < ½."""
 
+    z, mean = float(ndtri(tail)), evidence.mean
+    half = max(-z * evidence.standard_error, 1e-6)  # if the mean is nearly normal
+
     @cache
     def excess(limit: float) -> float:
-        return float(np.log(evidence.p_noninferior(limit)) - np.log(tail))
+        return float(ndtri(min(evidence.p_noninferior(limit), INSIDE))) - z
 
-    half, mean = -float(ndtri(tail)) * evidence.standard_error, evidence.mean  # if the mean is nearly normal
     low, high = mean + 0.95 * half, mean + 1.1 * half
-    if not (low < high < 1.0 and excess(low) > 0.0 > excess(high)):
-        low, high = mean, INSIDE
-        if mean >= INSIDE or excess(high) > 0.0:
-            return 1.0
-    return float(brentq(excess, low, high, xtol=max(1e-6 * half, 1e-10)))
+    if low >= INSIDE or excess(low) <= 0.0:
+        low = mean
+    while high < INSIDE and excess(high) > 0.0:
+        low, high = high, 2.0 * high - mean
+    if high >= INSIDE and (mean >= INSIDE or excess(high := INSIDE) > 0.0):
+        return 1.0
+    return float(brentq(excess, low, high, xtol=max(1e-5 * half, 1e-10)))
 
 
 def missed_losses(mean: float, items: float, margin: float) -> float:
