@@ -12,7 +12,7 @@ that bound is computed for all frequencies at once. Where it is below −30 the 
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from operator import mul
 
 import numpy as np
@@ -32,7 +32,7 @@ MAX_TABLE_WORK = 1e9  # multiplications beyond which a distribution is not tabul
 FEW_SIGNS_WORK = 2e8  # the same for a table that serves a single tail
 TABLE_FLOOR = 1e-290  # probabilities below this are left out of a table at either end
 EMPTY = 30.0  # minus the logarithm of what a frequency contributes at most, to be left out
-FEW_ATOMS = 32  # atoms of a summand up to which they are transformed one by one
+FEW_ATOMS = 4  # atoms of a summand up to which they are transformed one by one
 CHUNK = 1 << 20  # frequencies × sizes that are multiplied at once
 
 
@@ -240,7 +240,7 @@ class LatticeSum:
         if not self._parts and (high - low + 1) * self.sizes.size > MAX_WORK:
             return sparse_total(self._steps, self.counts, tilt, ups, (low, high))
         period = next_fast_len(high - low + 1, real=True)
-        roots = np.exp((-2j * np.pi / period) * np.arange(period))
+        roots = _roots_of_unity(period)
         frequencies = np.arange(period // 2 + 1)
         transform = roots[-frequencies * ups % period]
         chance = expit(tilt * self._steps).tolist()
@@ -286,6 +286,12 @@ def spread(variance: float, largest: int) -> int:
     log_mass = 42.0
     third = log_mass * largest / 3
     return int(np.ceil(third + np.sqrt(third**2 + 2 * log_mass * variance)))
+
+
+@lru_cache(maxsize=4)
+def _roots_of_unity(period: int) -> Complexes:
+    """All of them clockwise, shape (period,); limits ask for the same again and again."""
+    return np.exp((-2j * np.pi / period) * np.arange(period))
 
 
 def _complex_power(values: Complexes, exponent: int) -> Complexes:
