@@ -271,7 +271,6 @@ def _most_likely(gaps: Floats, counts: Floats) -> Floats | None:
 
 def upper_limit(evidence: "Differences | ClusterEvidence", tail: float) -> float:
     """One-sided upper limit: below M exactly where the p-value at M is at most `tail` < ½."""
-
     z, mean = float(ndtri(tail)), evidence.mean
     half = max(-z * evidence.standard_error, 1e-6)  # if the mean is nearly normal
 
