@@ -28,7 +28,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from stats.arrays import EvidenceError
+from stats.arrays import EvidenceError, Floats
 from stats.drop import BARELY, MOST_TAIL, DropEvidence, Interval, clustered, evidence_of
 from stats.multiplicity import Adjust, adjust_p_values, holm, shares_blocks, step_down_max_t
 from stats.planning import detectable_drop, items_to_decide
@@ -45,6 +45,7 @@ from stats.verdict import Code, Decider, Verdict, decide
 __all__ = ["Comparison", "Settings", "TaskScores", "Verdict", "compare", "compare_family", "compare_variants"]
 
 DEFAULTS = Settings()
+EFFECTS = 2.0, 4.0, 8.0  # how large the effect of a damaged task may be, in standard errors of its drop
 Tasks: TypeAlias = Sequence[TaskScores]
 Absent: TypeAlias = Sequence[MissingAnswers]
 
@@ -96,7 +97,8 @@ def compare_variants(
             raise EvidenceError("There are no tasks to compare on, so there is no verdict.")
         gaps = missing.get(name, ())
         whole = measure(tasks, gaps, settings)
-        parts = [whole] if len(tasks) == 1 and not gaps else [measure([task], (), settings) for task in tasks]
+        is_one = len(tasks) == 1 and not gaps
+        parts = [whole] if is_one else [measure([task], (), settings, among=len(tasks)) for task in tasks]
         measured[name] = whole, _conclude_tasks(tasks, parts, settings)
     raw = np.array([whole[0].p_value(settings.combine) for whole, _ in measured.values()])
     made = adjustment_for(variants, settings.adjust)
@@ -131,14 +133,43 @@ def _share(comparisons: int, made: Adjust) -> float:
 
 
 def _conclude_tasks(tasks: Tasks, parts: Sequence[Measured], settings: Settings) -> tuple[Comparison, ...]:
-    """The tasks of a variant, concluded at levels adjusted for their own number."""
+    """The tasks of a variant, concluded at levels adjusted for their own number, their drops shrunken."""
     by_task: Adjust = settings.adjust if settings.adjust != "maxt" else "holm"
     adjusted = adjust_p_values(np.array([comparison.p_pooled for comparison, *_ in parts]), by_task)
     share = _share(len(parts), by_task)
-    return tuple(
+    concluded = (
         conclude(part, settings, p=p, share=share, task=task.task)
         for task, part, p in zip(tasks, parts, adjusted, strict=True)
     )
+    sums = np.array([comparison.drop * comparison.items for comparison, *_ in parts])
+    kept = shrinkage(sums / np.sqrt([squares or np.inf for *_, squares in parts]))
+    return tuple(
+        replace(task, drop_shrunken=float(k * task.drop)) for task, k in zip(concluded, kept, strict=True)
+    )
+
+
+def shrinkage(scores: Floats) -> Floats:
+    """The share of each task's drop that remains when it is chosen among all of them.
+
+    Posterior mean of a task's effect over its standardised drop: most tasks have no effect, the others one of
+    N(0, τ²) standard errors; their share is uniform and τ one of `EFFECTS`, both weighted by their likelihood.
+    A posterior mean needs no correction for choice (Dawid 1994; Efron 2011). Unlike a normal prior (James &
+    Stein 1961), it leaves a single large effect among many tasks large.
+
+    Args:
+        scores: standardised drops S/√Σd², 0 without any difference, shape (T,).
+
+    Returns:
+        Shares from 0 to 1, shape (T,); 1 for a single task, which nobody chose.
+    """
+    if scores.size == 1:
+        return np.ones(1)
+    share = (np.arange(20.0).reshape(-1, 1, 1) + 0.5) / 20
+    kept = 1.0 / (1.0 + 1.0 / np.square(EFFECTS).reshape(-1, 1))  # of a task with an effect
+    odds = share / (1.0 - share) * np.sqrt(1.0 - kept) * np.exp(kept * scores**2 / 2.0)
+    likely = np.log((1.0 - share) * (1.0 + odds))[..., scores != 0.0].sum(axis=-1, keepdims=True)
+    weights = np.exp(likely - likely.max())
+    return np.asarray((weights * kept * odds / (1.0 + odds)).sum(axis=(0, 1)) / weights.sum())
 
 
 def compare_family(hypotheses: Sequence[Hypothesis], blocking: Sequence[bool]) -> list[Comparison | None]:
@@ -165,8 +196,11 @@ def compare_family(hypotheses: Sequence[Hypothesis], blocking: Sequence[bool]) -
     return concluded
 
 
-def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
-    """All numbers of one variant over the given tasks together, and what is missing of absent ones."""
+def measure(tasks: Tasks, absent: Absent, settings: Settings, among: int = 1) -> Measured:
+    """All numbers of one variant over the given tasks together, and what is missing of absent ones.
+
+    One interval holds for so many questions like this one together (Bonferroni).
+    """
     combined = combine_scores(tasks, settings.draws, settings.seed)
     paired, p_paired, p_pooled = evidence_of(tasks), _p_noninferior(tasks, settings), combined.pooled.p
     described, best, worst = _describe(tasks, absent, settings)
@@ -178,7 +212,10 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
     if lacks and settings.missing == "worst":
         deciding = None if worst is None else evidence_of(worst, settings.certificate)
         p = 1.0 if worst is None else max(p_paired, _p_noninferior(worst, settings))
-    decision = _decision(paired, deciding or paired, described.margin, settings.alpha, p_pooled=p_pooled, p=p)
+    decided = {
+        alpha: _decision(paired, deciding or paired, described.margin, alpha, p_pooled=p_pooled, p=p)
+        for alpha in {settings.alpha, settings.alpha / among}
+    }
     p_bounds = p_pooled, p_pooled
     if lacks and (best is None or worst is None):
         p_bounds = 1.0, p_pooled
@@ -189,7 +226,8 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings) -> Measured:
     comparison = replace(
         described,
         drop_interval=paired.interval(settings.alpha),
-        drop_interval_decision=decision,
+        drop_interval_decision=decided[settings.alpha],
+        drop_interval_simultaneous=decided[settings.alpha / among],
         **p_values,
         p_pooled_bounds=p_bounds,
         p_fisher_chi2=combined.p_fisher_chi2,
@@ -322,6 +360,7 @@ def conclude_course(
         verdict=course.verdict or Verdict.INCONCLUSIVE,
         drop_interval=limits,
         drop_interval_decision=limits,
+        drop_interval_simultaneous=limits,
         p_adjusted=NAN if course.p_adjusted is None else course.p_adjusted,
         p_noninferior=p_noninferior,
         p_noninferior_adjusted=p_noninferior,

@@ -67,8 +67,8 @@ def drop_axis(entries: Sequence[Entry]) -> Axis:
 
 
 def limits(entry: Entry) -> list[float | None]:
-    """Ends of the interval that decides; None where it has none, or none before scores end."""
-    ends = entry["drop_interval_decision"]
+    """Ends of the interval that is shown; None where it has none, or none before scores end."""
+    ends = entry["drop_interval_simultaneous"]
     if entry.get("looks") is None:
         return list(ends)
     return [None if end is not None and abs(end) >= 1.0 else end for end in ends]

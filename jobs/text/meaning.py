@@ -28,7 +28,7 @@ STATUS_WORDS = {
 }
 """What people read for a status; the gravest first."""
 
-CASE_HEADER = ("variant", "T", "task", "required", "decision", "drop, points", "why")
+CASE_HEADER = ("variant", "T", "task", "required", "decision", "drop, points; interval by itself", "why")
 
 
 def place(variant: str, temperature: Temperature, task: str | None = None) -> str:
@@ -133,7 +133,8 @@ def _loss(comparison: Comparison, baseline: str, settings: Settings, when: str) 
         overall = f"{verb} {amount_text(comparison.drop, comparison.margin_unit)}"
     task = next((task for task in comparison.tasks if task.task == comparison.deciding_task), None)
     if task is not None:
-        loss = f"loses {amount_text(task.drop, task.margin_unit)} there, which is {proof}"
+        loss, left = (amount_text(drop, task.margin_unit) for drop in (task.drop, task.drop_shrunken))
+        loss = f"loses {loss} there (about {left} after allowing for the choice of the task), which is {proof}"
         return f"{baseline} on {clean(task.task or '')}: {when}it {loss}; over all tasks it {overall}"
     if comparison.drop > 0.0:
         return f"{baseline}: {when}it {overall}, which is {proof}"

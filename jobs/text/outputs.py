@@ -38,6 +38,7 @@ SPREAD = {
     "reruns": ("baseline_reruns", "variant_reruns"),
     "drop_interval": ("drop_low", "drop_high"),
     "drop_interval_decision": ("drop_decision_low", "drop_decision_high"),
+    "drop_interval_simultaneous": ("drop_simultaneous_low", "drop_simultaneous_high"),
     "drop_bounds": ("drop_best", "drop_worst"),
     "p_pooled_bounds": ("p_pooled_best", "p_pooled_worst"),
     "missing_answers": ("baseline_missing", "variant_missing"),

@@ -20,8 +20,8 @@ _AT_BEST = "significantly worse: pooled p = {c.p_pooled_bounds[0]:.3g}."
 
 SENTENCES = {
     Code.SIGNIFICANT: f"Significantly worse: {_P}, drop {{drop}}.",
-    Code.ONE_TASK_DECIDES: f"Significantly worse on task {{c.deciding_task}}: {_P}; the drop over all items "
-    "is {drop}.",
+    Code.ONE_TASK_DECIDES: f"Significantly worse on task {{c.deciding_task}}: {_P}; the drop there is "
+    "{there}, and about {left} after allowing for the choice among {count} tasks; over all items it is {drop}.",
     Code.NOT_SIGNIFICANT: f"Not significantly worse: {_P}, drop {{drop}}.",
     Code.NOT_SIGNIFICANT_ADJUSTED: f"Not significantly worse: {_P}, drop {{drop}}. Before adjustment for the "
     "number of comparisons p is {unadjusted:.3g}.",
@@ -95,11 +95,15 @@ def _values(comparison: Comparison, settings: Settings, course: Course | None) -
         able = f"These {comparison.blocks:,} {kind} are too few to detect any drop"
     is_part = Code.ESTIMATE_AFTER_STOP in comparison.reason_codes
     best, worst = (_size(bound, unit) for bound in comparison.drop_bounds)
+    decides = next((task for task in comparison.tasks if task.task == comparison.deciding_task), comparison)
     return {
         "than": "≤" if comparison.p_adjusted <= alpha else ">",
         "alpha": alpha,
         "unadjusted": comparison.p_value(settings.combine),
         "drop": _size(comparison.drop, unit),
+        "there": _size(decides.drop, decides.margin_unit),
+        "left": _size(decides.drop_shrunken, decides.margin_unit),
+        "count": len(comparison.tasks),
         "margin": "" if comparison.margin is None else _size(comparison.margin, unit),
         "within": within,
         "counted": "the items that count" if is_part else "all planned items",

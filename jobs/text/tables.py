@@ -80,7 +80,8 @@ def task_tables(analysis: Analysis, *, all_tasks: bool) -> list[tuple[str, list[
     """The tables to show of each comparison, the worst task first: a heading, and rows under `TASK_HEADER`.
 
     All tasks, or of each degraded comparison those that lost points, ten at most: a task's p-value is not
-    adjusted for the number of variants, so it is no finding where the whole is not degraded.
+    adjusted for the number of variants, so it is no finding where the whole is not degraded. The intervals
+    of a comparison's tasks hold together, so that the worst of them may be looked at.
     """
     tables = []
     for result in analysis.results:
@@ -91,6 +92,8 @@ def task_tables(analysis: Analysis, *, all_tasks: bool) -> list[tuple[str, list[
             tasks = [task for task in tasks[:MOST_TASKS] if is_shown and task.drop > 0.0]
         if tasks:
             title = f"{words.place(result.variant, result.temperature)}, worst task first"
+            count = len(comparison.tasks)
+            title += f"; intervals hold for all {count} tasks together" if count > 1 and not result.course else ""
             tables.append((title, [(clean(task.task or ""), *_cells(task)) for task in tasks]))
     return tables
 
@@ -133,7 +136,7 @@ def _cells(comparison: Comparison) -> Cells:
     flips = f"{comparison.worse}/{comparison.better}"
     if Code.TASK_NOT_TESTED in comparison.reason_codes:
         return ("–", scores, amount(comparison.drop, comparison.margin_unit), flips, p)
-    drop = drop_text(comparison, comparison.drop_interval_decision)
+    drop = drop_text(comparison, comparison.drop_interval_simultaneous)
     return (comparison.verdict.value.upper(), scores, drop, flips, p)
 
 

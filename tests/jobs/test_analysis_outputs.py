@@ -20,7 +20,7 @@ FIELDS = {
     "p_adjusted", "method", "p_noninferior", "mde", "items_needed",
     "reason_codes", "missing_answers", "failed_answers", "drop_interval_decision", "drop_bounds",
     "p_pooled_bounds", "margin", "margin_unit", "p_noninferior_paired", "p_noninferior_adjusted",
-    "decided_by", "deciding_task",
+    "decided_by", "deciding_task", "drop_interval_simultaneous", "drop_shrunken",
 }  # fmt: skip
 FILES_OF_A_RUN = set(FILES) - {"aggregates.csv"}  # which only a run with aggregates has
 LOOKS = {"looks", "look", "looks_planned", "share_used", "stopped"}

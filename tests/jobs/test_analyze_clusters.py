@@ -61,3 +61,19 @@ def test_the_adjustment_is_named(table, tmp_path):
     assert "p adjusted by maxt over 2 comparisons" in both
     none = " ".join(run_analyze(table, "--adjust", "none", out=tmp_path / "b").text.split())
     assert "p unadjusted," in none
+
+
+@pytest.mark.parametrize("options", [(), ("--cluster", "passage"), ("--cluster", "passage", "--policy")])
+def test_a_passage_with_two_prompts_certifies_nothing(tmp_path, options):
+    """A hundred grades of which 30 change by a hundredth prove no drop below a point, 99 passages no more."""
+    changes = np.random.default_rng(1).permutation(np.repeat([0.01, -0.01, 0.0], [15, 15, 70]))
+    scores = {"base": np.full(100, 0.5), "v": 0.5 + changes}
+    rows = [f"{m},{i},{min(i, 98)},{score:.2f}" for m, found in scores.items() for i, score in enumerate(found)]
+    table, policy = tmp_path / "scores.csv", tmp_path / "policy.yaml"
+    table.write_text("\n".join(["model,prompt_id,passage,score", *rows]) + "\n")
+    policy.write_text("tasks: {'*': certified}\n")
+    judged = (policy,) if "--policy" in options else ("--gate", "certified")
+    ran = run_analyze(table, *options, *judged, out=tmp_path / "out")
+    found = ran.comparison("v")
+    assert (ran.code, found["verdict"]) == (3, "inconclusive")
+    assert found["clusters"] == (99 if options else None)

@@ -119,11 +119,20 @@ def test_damage_in_one_task_is_told_where_the_average_could_be_chance(tmp_path, 
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     ran = run_analyze(path, out=tmp_path / "out")
     assert ran.comparison("v")["deciding_task"] == "hit"
+    hit, text = ran.comparison("v")["tasks"][0], " ".join(ran.text.split())
+    left = f"{100 * hit['drop_shrunken']:.2f} points"
+    assert 20.0 < 100 * hit["drop_shrunken"] < 100 * hit["drop"]
     assert (
-        "v is worse than base on hit: it loses 23.33 points there, which is statistically significant"
-        in ran.text
+        f"v is worse than base on hit: it loses 23.33 points there (about {left} after allowing for the choice "
+        "of the task), which is statistically significant" in text
     )
-    assert "over all tasks it loses 3.89 points" in ran.text
+    said = f"the drop there is 23.33 points, and about {left} after allowing for the choice among 6 tasks"
+    assert said in ran.comparison("v")["reasons"][0]
+    assert said in (ran.out / "junit.xml").read_text()
+    low, high = (f"{100 * end:.2f}" for end in hit["drop_interval_simultaneous"])
+    assert "v, worst task first; intervals hold for all 6 tasks together" in ran.text
+    assert f"+23.33 [{low}, {high}]" in ran.text
+    assert "over all tasks it loses 3.89 points" in text
     assert "v (on task hit)" in ran.text
 
 
@@ -136,7 +145,7 @@ def test_a_gain_is_not_called_a_loss(tmp_path, monkeypatch):
         rows += [f"base,won,{i},{i % 2}", f"v,won,{i},{int(i % 2 or i < 60)}"]
     path = tmp_path / "scores.csv"
     path.write_text("\n".join(rows) + "\n", encoding="utf-8")
-    text = run_analyze(path, out=tmp_path / "out").text
+    text = " ".join(run_analyze(path, out=tmp_path / "out").text.split())
     assert "v is worse than base on lost: it loses 20.00 points there" in text
     assert "over all tasks it gains 5.00 points" in text
     assert "loses -" not in text

@@ -196,6 +196,17 @@ def test_a_document_twice_in_a_task_is_one_observation(tmp_path):
     assert found["p_pooled"] == pytest.approx(2.0**-10, rel=1e-9)
 
 
+def test_one_document_twice_certifies_nothing(tmp_path):
+    """A hundred grades without a drop leave a loss of a point possible, and so do 99 documents."""
+    changed = [0.5 + (i % 3 - 1) / 100 for i in range(99)] + [0.5]
+    task = MadeTask({("base", 0.0): [[0.5] * 100], ("v", 0.0): [changed]})
+    run = make_run(tmp_path / "run", {"a": task})
+    share_documents(run, "a", "a", [*range(99), 98])
+    ran = run_analyze(run, "--gate", "certified", out=tmp_path / "out")
+    found = ran.comparison("v")
+    assert (ran.code, found["verdict"], found["clusters"]) == (3, "inconclusive", 99)
+
+
 def share_documents(run, first, second, places=None):
     """Let the items of a task be the documents of another, in this order."""
     hashes = pq.read_table(run / "items" / f"{first}.parquet").column("doc_hash")

@@ -9,10 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from analyze_runner import run_analyze
-from standin.runs import cell_folder
-from standin.sequential_runs import a_sweep, look_values, make_stopped_run
+from standin.runs import cell_folder, digest
+from standin.sequential_runs import SEED, a_sweep, look_values, make_stopped_run
 
 import lldeg
+from stats.sequential.plan import item_order
 
 pytestmark = pytest.mark.slow  # made sweeps with all their looks
 
@@ -267,6 +268,22 @@ def test_a_stopped_sweep_is_complete(tmp_path):
 def test_a_damaged_variant_exits_1(tmp_path, stopped):
     """As in every analysis."""
     assert run_analyze(stopped.path, out=tmp_path / "out").code == 1
+
+
+@pytest.mark.parametrize("items", [41, 68, 74, 149])
+def test_a_sum_exactly_on_the_boundary_is_analyzed(tmp_path, items):
+    """Every item flips, the better ones come first, and the last look ties: DEGRADED, with finite limits."""
+    order, base = item_order(np.array([digest(f"t{item}") for item in range(items)]), SEED), np.zeros(items)
+    for name in ("better", "tied"):
+        scores = {("base", 0.0): {"t": base[None]}, ("v", 0.0): {"t": 1.0 - base[None]}}
+        run = make_stopped_run(tmp_path / name, scores, until="degraded")
+        boundary = run.courses["v", 0.0].looks[-1].boundary
+        base[order[(items - round(boundary * np.sqrt(items))) // 2 :]] = 1.0
+    ran = run_analyze(run.path, out=tmp_path / "out")
+    found = ran.comparison("v")
+    assert (ran.code, found["verdict"], found["look"]) == (1, "degraded", 10)
+    assert found["looks"][-1]["statistic"] == found["looks"][-1]["boundary"]
+    assert 0.0 < found["drop_interval_decision"][0] < found["drop"] < found["drop_interval_decision"][1]
 
 
 def test_failed_answers_keep_the_gate_from_passing(tmp_path):

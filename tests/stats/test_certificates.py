@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stats.arrays import EvidenceError
-from stats.comparison import TaskScores, compare, compare_variants
+from stats.comparison import TaskScores, compare, compare_variants, shrinkage
 from stats.results import Settings
 from stats.scores import MissingAnswers, from_reruns
 from stats.signflip import mcnemar_p
@@ -251,6 +251,43 @@ def test_degraded_beside_an_interval_across_zero_names_the_task():
     assert found.drop_interval_decision[0] <= 0.0
     assert (found.decided_by, found.deciding_task) == ("max-drop", "bad")
     assert found.reason_codes[0] == "one-task-decides"
+
+
+@pytest.mark.parametrize("kind", ["binary", "graded", "clusters"])
+def test_the_interval_of_a_task_allows_for_its_choice(kind):
+    """At α over the number of tasks: right of 0 exactly where a task's p-value times that number is ≤ α."""
+    tasks = [replace(scores_of(kind, 100 + 20 * k, k), task=str(k)) for k in range(5)]
+    tasks[4] = replace(tasks[4], variant=np.where(np.arange(180) % 3, tasks[4].variant, 0.0))
+    found = compare(tasks, Settings(draws=999)).tasks
+    for task, scores in zip(found, tasks, strict=True):
+        alone = compare([scores], Settings(draws=999, alpha=0.05 / 5))
+        assert task.drop_interval_simultaneous == alone.drop_interval_decision
+        assert (task.drop_interval_simultaneous[0] > 0.0) == (5 * task.p_pooled <= 0.05)
+        assert alone.drop_interval_simultaneous == alone.drop_interval_decision
+    assert len({task.drop_interval_simultaneous[0] > 0.0 for task in found}) == 2
+
+
+def test_a_chosen_drop_is_shrunken_by_its_evidence():
+    """Chance among many tasks loses most, damage beyond doubt next to nothing, a single task nothing."""
+    luck, damage = (shrinkage(np.append(np.linspace(-1.0, 1.0, 19), z)) for z in (2.0, 9.0))
+    assert luck[-1] < 0.4 < 0.95 < damage[-1] < 1.0
+    assert np.all(luck[:-1] < luck[-1])
+    assert shrinkage(np.array([2.0])) == 1.0
+    assert np.all(shrinkage(np.zeros(3)) < 1.0)
+
+
+def test_the_drop_of_the_worst_of_many_tasks_is_too_large():
+    """One of twenty tasks loses three standard errors: where one is significant, it overstates that by .9."""
+    rng, truth = np.random.default_rng(0), np.append(3.0, np.zeros(19))
+    draws = truth + rng.normal(size=(1_000, 20))
+    draws = draws[draws.max(axis=1) > 3.0]
+    worst = draws.argmax(axis=1)
+    kept = np.array([shrinkage(row)[task] for row, task in zip(draws, worst, strict=True)])
+    found = draws.max(axis=1)
+    errors = np.array([found - truth[worst], kept * found - truth[worst]])
+    assert errors[0].mean() > 0.75
+    assert abs(errors[1].mean()) < 0.25
+    assert np.sqrt((errors**2).mean(axis=1)).argmin() == 1
 
 
 def _flips(worse, better, items):

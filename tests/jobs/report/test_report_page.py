@@ -37,8 +37,8 @@ def expected(entry, task, names):
     key = (entry["variant"], json.dumps(entry["temperature"]), task and task["task"])
     found = task or entry
     numbers = {(*key, name): found[name] for name in names}
-    interval = enumerate(found["drop_interval_decision"])
-    return numbers | {(*key, f"drop_interval_decision.{i}"): end for i, end in interval}
+    interval = f"drop_interval_{'simultaneous' if task else 'decision'}"
+    return numbers | {(*key, f"{interval}.{i}"): end for i, end in enumerate(found[interval])}
 
 
 def test_every_number_equals_verdicts_json(report, sampled_run):
