@@ -151,10 +151,10 @@ def _conclude_tasks(tasks: Tasks, parts: Sequence[Measured], settings: Settings)
 def shrinkage(scores: Floats) -> Floats:
     """The share of each task's drop that remains when it is chosen among all of them.
 
-    Posterior mean of a task's effect over its standardised drop: most tasks have no effect, the others one of
-    N(0, τ²) standard errors; their share is uniform and τ one of `EFFECTS`, both weighted by their likelihood.
+    Posterior mean of a task's effect over its standardised drop: a task has no effect, or one of N(0, τ²)
+    standard errors; the share of those is uniform and τ one of `EFFECTS`, both weighted by their likelihood.
     A posterior mean needs no correction for choice (Dawid 1994; Efron 2011). Unlike a normal prior (James &
-    Stein 1961), it leaves a single large effect among many tasks large.
+    Stein 1961), this one leaves a single large effect among many tasks large.
 
     Args:
         scores: standardised drops S/√Σd², 0 without any difference, shape (T,).

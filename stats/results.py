@@ -83,8 +83,8 @@ class Comparison:
         drop_interval: confidence interval of the drop at 1 − α, on the pairs, (low, high).
         drop_interval_decision: the limits that decide, at 1 − α each: right of 0 exactly where p_pooled ≤ α,
             left of the margin exactly where p_noninferior ≤ α.
-        drop_interval_simultaneous: of a task, the same at α/T, so that the intervals of all T tasks hold together
-            (Bonferroni), whichever is looked at; else drop_interval_decision.
+        drop_interval_simultaneous: of one of T tasks, the same at α/T, so that the intervals of all hold
+            together (Bonferroni), whichever is looked at; else drop_interval_decision.
         drop_shrunken: of a task, its drop after allowing for its choice among all tasks
             (`stats.comparison.shrinkage`); NaN for all tasks together, and where looks decided.
         drop_bounds: the drop over all planned items with every missing answer as good, and as bad, for the

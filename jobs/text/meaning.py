@@ -134,8 +134,9 @@ def _loss(comparison: Comparison, baseline: str, settings: Settings, when: str) 
     task = next((task for task in comparison.tasks if task.task == comparison.deciding_task), None)
     if task is not None:
         loss, left = (amount_text(drop, task.margin_unit) for drop in (task.drop, task.drop_shrunken))
-        loss = f"loses {loss} there (about {left} after allowing for the choice of the task), which is {proof}"
-        return f"{baseline} on {clean(task.task or '')}: {when}it {loss}; over all tasks it {overall}"
+        there = f"loses {loss} there (about {left} after allowing for the choice of the task)"
+        name = clean(task.task or "")
+        return f"{baseline} on {name}: {when}it {there}, which is {proof}; over all tasks it {overall}"
     if comparison.drop > 0.0:
         return f"{baseline}: {when}it {overall}, which is {proof}"
     return f"{baseline} on some tasks: {when}the drops are {proof}; overall it {overall}"

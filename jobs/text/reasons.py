@@ -21,7 +21,8 @@ _AT_BEST = "significantly worse: pooled p = {c.p_pooled_bounds[0]:.3g}."
 SENTENCES = {
     Code.SIGNIFICANT: f"Significantly worse: {_P}, drop {{drop}}.",
     Code.ONE_TASK_DECIDES: f"Significantly worse on task {{c.deciding_task}}: {_P}; the drop there is "
-    "{there}, and about {left} after allowing for the choice among {count} tasks; over all items it is {drop}.",
+    "{there}, and about {left} after allowing for the choice among {count} tasks; over all items it is "
+    "{drop}.",
     Code.NOT_SIGNIFICANT: f"Not significantly worse: {_P}, drop {{drop}}.",
     Code.NOT_SIGNIFICANT_ADJUSTED: f"Not significantly worse: {_P}, drop {{drop}}. Before adjustment for the "
     "number of comparisons p is {unadjusted:.3g}.",

@@ -92,8 +92,8 @@ def task_tables(analysis: Analysis, *, all_tasks: bool) -> list[tuple[str, list[
             tasks = [task for task in tasks[:MOST_TASKS] if is_shown and task.drop > 0.0]
         if tasks:
             title = f"{words.place(result.variant, result.temperature)}, worst task first"
-            count = len(comparison.tasks)
-            title += f"; intervals hold for all {count} tasks together" if count > 1 and not result.course else ""
+            if (count := len(comparison.tasks)) > 1 and result.course is None:
+                title += f"; intervals hold for all {count} tasks together"
             tables.append((title, [(clean(task.task or ""), *_cells(task)) for task in tasks]))
     return tables
 

@@ -68,7 +68,7 @@ def test_a_passage_with_two_prompts_certifies_nothing(tmp_path, options):
     """A hundred grades of which 30 change by a hundredth prove no drop below a point, 99 passages no more."""
     changes = np.random.default_rng(1).permutation(np.repeat([0.01, -0.01, 0.0], [15, 15, 70]))
     scores = {"base": np.full(100, 0.5), "v": 0.5 + changes}
-    rows = [f"{m},{i},{min(i, 98)},{score:.2f}" for m, found in scores.items() for i, score in enumerate(found)]
+    rows = [f"{m},{i},{min(i, 98)},{values[i]:.2f}" for m, values in scores.items() for i in range(100)]
     table, policy = tmp_path / "scores.csv", tmp_path / "policy.yaml"
     table.write_text("\n".join(["model,prompt_id,passage,score", *rows]) + "\n")
     policy.write_text("tasks: {'*': certified}\n")

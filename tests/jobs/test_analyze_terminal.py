@@ -123,8 +123,8 @@ def test_damage_in_one_task_is_told_where_the_average_could_be_chance(tmp_path, 
     left = f"{100 * hit['drop_shrunken']:.2f} points"
     assert 20.0 < 100 * hit["drop_shrunken"] < 100 * hit["drop"]
     assert (
-        f"v is worse than base on hit: it loses 23.33 points there (about {left} after allowing for the choice "
-        "of the task), which is statistically significant" in text
+        f"v is worse than base on hit: it loses 23.33 points there (about {left} after allowing for the "
+        "choice of the task), which is statistically significant" in text
     )
     said = f"the drop there is 23.33 points, and about {left} after allowing for the choice among 6 tasks"
     assert said in ran.comparison("v")["reasons"][0]

@@ -116,7 +116,9 @@ def rates(path, metric):
     return table(path, *(3 * scores for scores in BETTER_OR_WORSE), metric=metric)
 
 
-@pytest.mark.parametrize("metric", ["hallucination", "attack_success_rate", "false_positive_rate", "nll_per_token"])
+@pytest.mark.parametrize(
+    "metric", ["hallucination", "attack_success_rate", "false_positive_rate", "nll_per_token"]
+)
 def test_more_of_what_is_bad_is_worse(tmp_path, metric):
     """13 % → 24 % hallucinations are DEGRADED, never CERTIFIED, and a policy blocks them."""
     path = rates(tmp_path / "t.csv", metric)
