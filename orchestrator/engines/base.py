@@ -21,7 +21,9 @@ MOST_TOKENS = 2**31 - 1  # that a column holds
 ROUNDING = 1e-3  # by which the logarithm of a probability of 1 may come out above 0
 CUT = "length"
 """The finish_reason of an answer that the limit of tokens has ended."""
-CUT_REASONS = frozenset({CUT, "max_tokens", "max_output_tokens", "model_length"})
+CUT_REASONS = frozenset(
+    {CUT, "max_tokens", "max_output_tokens", "model_length", "model_context_window_exceeded"}
+)
 END_REASONS = CUT_REASONS.union(
     ("stop", "eos", "eos_token", "stop_sequence", "end_turn", "complete", "completed", "repetition")
 )
@@ -59,6 +61,11 @@ class Answer:
     prompt_cut: int | None = None  # tokens cut from its beginning because they did not fit; None if unknown
     seconds: float | None = None  # from when the engine got the query until the answer; None if unknown
     first_token_seconds: float | None = None  # the same until its first token
+    cached_tokens: int | None = None  # of those of the prompt
+    reasoning_tokens: int | None = None  # of those of the output
+    served_model: str | None = None  # what answered, by the words of the server; so are the next two
+    system_fingerprint: str | None = None
+    provider: str | None = None
 
 
 Asked = tuple[Sequence[Any], Callable[[list[Any]], Answer]]

@@ -109,8 +109,8 @@ class Server:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=5)
 
-    async def ask(self, body: Any) -> Any:
-        """Send a request until it is answered.
+    async def ask(self, body: Any) -> tuple[Any, float]:
+        """Send a request until it is answered; the reply, and the seconds that the server took for it.
 
         Raises:
             AnswerWithheldError: a filter of the provider blocks the prompt or the answer.
@@ -150,13 +150,15 @@ class Server:
         kind = AnswerWithheldError if WITHHOLDING.search(text) else RequestRefusedError
         return kind(self._words(why, text))
 
-    async def _send(self, body: Any) -> Any:
-        """Send a request once; a `TryAgainError` asks for more, the other errors are those of `ask`."""
+    async def _send(self, body: Any) -> tuple[Any, float]:
+        """Send a request once, with results and errors of `ask`; a `TryAgainError` asks for more."""
         try:
             async with self._slots:
                 await asyncio.sleep(self._not_before - time.monotonic())
+                sent = time.monotonic()
                 async with self._session.post(self.url, json=body, allow_redirects=False) as response:
                     content = await self._read(response)
+                seconds = time.monotonic() - sent
         except HOPELESS as error:
             raise EngineOptionError(f"cannot connect to {self.url}: {error_text(error)}") from None
         except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
@@ -181,7 +183,7 @@ class Server:
             raise kind(self._words("not an answer", text))
         self._answered, self._answered_at = body, time.monotonic()
         self.trouble = None
-        return output
+        return output, seconds
 
     async def _read(self, response: aiohttp.ClientResponse) -> bytes:
         """The content of a reply; one above the limit is refused before it is in memory."""
@@ -210,7 +212,7 @@ class Server:
             self._not_before = max(self._not_before, time.monotonic() + trouble.pause)
         return trouble
 
-    async def _ask_in_turn(self, body: Any, reason: str) -> Any:
+    async def _ask_in_turn(self, body: Any, reason: str) -> tuple[Any, float] | None:
         """Send a request that met "busy" in turn with one that was answered before.
 
         Returns None if the other one is not answered now, either; if it always is, and this one never, a

@@ -10,8 +10,13 @@ from orchestrator.engines.kind import TOKENIZER, EngineKind, Repository
 from orchestrator.hardware import Hardware
 
 PREFIX = "lm-eval:"
-OTHER_FORMS = ("anthropic-chat", "anthropic-chat-completions", "sglang-generate")
-"""Classes whose servers do not reply in OpenAI's form, by which lldeg tells answers from failures."""
+OTHER_FORM = "sglang-generate"
+"""The class whose servers do not reply in a form by which lldeg tells answers from failures."""
+EXTRA_BODY, OMIT = "extra_body", "omit"
+"""The option with further fields of every request, and the value of those that are left out of it."""
+FIXED_FIELDS = frozenset({"messages", "model", "n", "prompt", "stream"})
+SAMPLING_FIELDS = frozenset({"seed", "temperature"})
+"""Fields of a request that extra_body cannot set; those of the second kind it can leave out."""
 API_LENGTH = 2048
 """The default of lm-eval for the context of a served model."""
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5
@@ -83,6 +88,8 @@ class LmEvalClass(EngineKind):
         """Also what only other kinds take."""
         if LORA in self.options:
             yield "only the kind vllm supports lora"
+        if EXTRA_BODY in self.options and not self.served:
+            yield f"only served models take {EXTRA_BODY}"
         yield from super().problems()
         for option in OF_PROMPTS & self.options.keys():
             yield f"{option} has no effect on prompts here: set prompt.{option} instead"
@@ -126,8 +133,9 @@ class ServedClass(LmEvalClass):
     def problems(self) -> Iterator[str]:
         """A missing or wrong address, what is no header of HTTP, and limits that are no positive numbers."""
         yield from super().problems()
-        if (name := self.class_name) in OTHER_FORMS:
+        if (name := self.class_name) == OTHER_FORM:
             yield f"replies to {name} are not in OpenAI's format: use local-chat-completions with base_url"
+        yield from _problems_of_extra(self.options.get(EXTRA_BODY, {}))
         url = str(self.options.get("base_url") or "")
         if not url and name.startswith("local-"):
             yield "a served model needs base_url, for example http://127.0.0.1:8000/v1/completions"
@@ -150,6 +158,17 @@ class ServedClass(LmEvalClass):
             if not numeric or not least <= value <= most or not value:
                 bounds = f"from 1 to {most:,}" if whole or least else f"above 0 and at most {most:,}"
                 yield f"{name} must be a {'whole number' if whole else 'number'} {bounds}, not {value!r}"
+
+
+def _problems_of_extra(extra: Any) -> Iterator[str]:
+    """What no request can take from extra_body."""
+    if not isinstance(extra, dict) or not all(isinstance(name, str) for name in extra):
+        yield f"{EXTRA_BODY} must be a mapping of fields of a request to their values"
+        return
+    for name, value in extra.items():
+        if name in FIXED_FIELDS or (name in SAMPLING_FIELDS and value != OMIT):
+            place = "the section sampling" if name in SAMPLING_FIELDS else "the sweep"
+            yield f"{EXTRA_BODY}: {name} comes from {place}"
 
 
 def _is_address(url: str) -> bool:

@@ -17,8 +17,9 @@ from html.entities import codepoint2name
 from math import isfinite
 from typing import Any
 
-from orchestrator.engines.base import CUT, ROUNDING, end_reason, log_likelihood
+from orchestrator.engines.base import CUT, ROUNDING, end_reason, log_likelihood, token_count
 from orchestrator.errors import AnswerWithheldError
+from orchestrator.rundir.schema import SERVED_BY
 
 MARK = "…"
 SHORTEST_SECRET = 8  # characters; a shorter word may be any word
@@ -31,7 +32,9 @@ SECRET_NAME = re.compile(
 
 THOUGHTS = ("reasoning_content", "reasoning")
 """Fields of vLLM and similar servers for thoughts that come with a text."""
+ANTHROPIC_THOUGHTS = frozenset({"thinking", "redacted_thinking"})
 SPEAKERS = (None, "assistant", "model")
+LONGEST_NAME = 200  # characters of what a server calls itself
 LEAST_LIKELY = -25.0  # natural logarithm; the likeliest of 70 billion tokens is likelier
 _FILTERED = re.compile(
     r'"[\w-]*(filtered|blocked|flagged|put_sensitive|block_?reason|moderation_?hit_?type|guardrailaction)": '
@@ -87,6 +90,57 @@ def only_choice(reply: Any, clean: Callable[[str], str], *, tools: bool = False)
     for word in (choice.get(name) for name in names):
         reason = end_reason(None if word is None else clean(str(word)), tools=tools)
     return choice | {"finish_reason": reason}
+
+
+def of_anthropic(message: Any) -> Any:
+    """A reply of Anthropic's Messages API in OpenAI's form.
+
+    A ValueError, TypeError or LookupError if it has not the form of one.
+    """
+    blocks = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(blocks, list) or not all(isinstance(block, dict) for block in blocks):
+        raise ValueError("the reply has no list of blocks as content")
+    kinds = {block["type"] for block in blocks}
+    if unknown := kinds - {"text", "tool_use", *ANTHROPIC_THOUGHTS}:
+        raise ValueError(f"the reply has a block of the type {unknown.pop()}")
+    texts = [block["text"] for block in blocks if block["type"] == "text"]
+    said = {"role": message.get("role"), "content": "".join(texts) if texts or not kinds else None}
+    said["tool_calls"] = [block for block in blocks if block["type"] == "tool_use"]
+    if kinds & ANTHROPIC_THOUGHTS:
+        said[THOUGHTS[0]] = ""
+    usage = message["usage"] if isinstance(message.get("usage"), dict) else {}
+    parts = [token_count(usage.get(f"{part}input_tokens")) for part in ("", "cache_creation_", "cache_read_")]
+    around = {name: value for name, value in message.items() if name not in {"content", "role", "usage"}}
+    return around | {
+        "choices": [{"index": 0, "message": said, "finish_reason": message.get("stop_reason")}],
+        "usage": {
+            "prompt_tokens": None if parts[0] is None else sum(part or 0 for part in parts),
+            "completion_tokens": usage.get("output_tokens"),
+            "prompt_tokens_details": {"cached_tokens": parts[-1]},
+        },
+    }
+
+
+OTHER_FORMS = dict.fromkeys(("anthropic-chat", "anthropic-chat-completions"), of_anthropic)
+"""What makes OpenAI's form of a reply, for lm-eval's classes whose servers have another."""
+
+
+def told(reply: Any, clean: Callable[[str], str]) -> dict[str, Any]:
+    """What a reply tells beside the answer, as fields of an `Answer`."""
+
+    def value(*path: str) -> Any:
+        found = reply
+        for key in path:
+            found = found.get(key) if isinstance(found, dict) else None
+        return clean(found)[:LONGEST_NAME] or None if isinstance(found, str) else found
+
+    words = {name: value(name.removeprefix("served_")) for name in SERVED_BY}
+    return {name: word for name, word in words.items() if isinstance(word, str)} | {
+        "prompt_tokens": token_count(value("usage", "prompt_tokens")),
+        "output_tokens": token_count(value("usage", "completion_tokens")),
+        "cached_tokens": token_count(value("usage", "prompt_tokens_details", "cached_tokens")),
+        "reasoning_tokens": token_count(value("usage", "completion_tokens_details", "reasoning_tokens")),
+    }
 
 
 def said(choice: dict[str, Any], *, chat: bool, tools: bool = False) -> str:

@@ -21,12 +21,14 @@ from lm_eval.models.api_models import JsonChatStr
 from orchestrator.engines import base, reply
 from orchestrator.engines.base import Answer, Asked, EngineEndedError, EngineOptionError, EngineSpec, Query
 from orchestrator.engines.http_client import LARGEST_REPLY, MIB, Server
+from orchestrator.engines.lm_eval_kinds import EXTRA_BODY, OMIT
 from orchestrator.engines.tokenization import rolling_windows, split_pair
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, ServerBusyError, error_text
 from orchestrator.retry import RETRY_SECONDS
 
 CONCURRENCY = 16  # requests at a time, unless num_concurrent says otherwise
 FEED_FACTOR = 2
+DEFAULT_TEMPERATURE = 1  # of servers, where a request names none
 MOST_REFUSALS = 16  # of requests of one kind of which none was answered, until a harmless one is tried
 UNREADABLE = (
     *(ValueError, TypeError, AttributeError, LookupError, AssertionError, OverflowError, RecursionError),
@@ -46,11 +48,13 @@ class ServedEngine(base.Engine):
         self._lm = lm
         self._chat = chat
         self._template_arguments = spec.template_arguments
+        self._extra = spec.options.get(EXTRA_BODY, {})
+        self._in_openai_form = reply.OTHER_FORMS.get(str(spec.options["kind"]).partition(":")[2])
         self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
         self._answered: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
         try:
-            headers = dict(lm.header)
+            headers = {**lm.header, **spec.options.get("header", {})}
         except ValueError as error:  # a class that insists on a key
             raise EngineOptionError(str(error)) from None
         concurrency = int(spec.options.get("num_concurrent", CONCURRENCY))
@@ -124,26 +128,28 @@ class ServedEngine(base.Engine):
             seed=query.seed,
             eos=self._lm.eos_string,
         )
-        asked, sent = settings.get("temperature", 0), body.get("temperature")
-        if sent is not None and sent != asked:  # lm-eval does so where a name looks like a reasoning model's
-            raise EngineOptionError(
-                f"lm-eval's class always sends temperature {sent} to this model, not the requested {asked}"
-            )
+        if "stop_sequences" in body:  # with None where all of a task's are white space
+            body["stop_sequences"] = [text for text in body["stop_sequences"] if text]
         if self._chat and self._template_arguments:
             body["chat_template_kwargs"] = self._template_arguments
+        body = self._with_extra(body)
+        asked, sent = settings.get("temperature", 0), body.get("temperature", DEFAULT_TEMPERATURE)
+        if sent != asked:  # lm-eval sends another where a name looks like a reasoning model's
+            raise EngineOptionError(
+                f"this model is always asked at temperature {sent}, not at the requested {asked}: "
+                f"set sampling.temperatures: [{sent}]"
+            )
         clean, tools = self._server.without_secrets, "tools" in body
 
         def read_text(outputs: list[Any]) -> Answer:
             (output,) = outputs
+            if self._in_openai_form:
+                output = self._in_openai_form(output)
             choice = reply.only_choice(output, clean, tools=tools)
             text = reply.said(choice, chat=self._chat, tools=tools)
-            if text:
+            if text and not self._in_openai_form:
                 (text,) = self._lm.parse_generations(outputs=output)  # as lm-eval reads it
-            usage = output["usage"] if isinstance(output.get("usage"), dict) else {}
-            read, written = (
-                base.token_count(usage.get(f"{what}_tokens")) for what in ("prompt", "completion")
-            )
-            return Answer(clean(text), choice["finish_reason"], read, written, prompt_cut=cut)
+            return Answer(clean(text), choice["finish_reason"], prompt_cut=cut, **reply.told(output, clean))
 
         return (body,), read_text
 
@@ -155,18 +161,26 @@ class ServedEngine(base.Engine):
         cut = sum(len(context) + len(continuation) for context, continuation in pairs) - size
         query.check_cut(cut)
 
+        clean = self._server.without_secrets
+
         def read(outputs: list[Any]) -> Answer:
             scored: list[tuple[float, bool]] = []
             for output, tokens, start in zip(outputs, inputs, starts, strict=True):
-                choice = reply.only_choice(output, self._server.without_secrets)
+                choice = reply.only_choice(output, clean)
                 reply.check_logprobs(choice, len(tokens), start)
                 scored += self._lm.parse_logprobs(outputs=output, tokens=[tokens], ctxlens=[start])
             one = query.kind == base.LOGLIKELIHOOD
             response = scored[0] if one else sum(value for value, _ in scored)
-            return Answer(response, None, size, 0, prompt_cut=cut)
+            told = reply.told(outputs[-1], clean) if outputs else {}
+            return Answer(response, prompt_cut=cut, **{**told, "prompt_tokens": size, "output_tokens": 0})
 
         create, message = self._lm._create_payload, self._lm.create_message
-        return [create(message([tokens]), generate=False, seed=query.seed) for tokens in inputs], read
+        bodies = (create(message([tokens]), generate=False, seed=query.seed) for tokens in inputs)
+        return [self._with_extra(body) for body in bodies], read
+
+    def _with_extra(self, body: dict[str, Any]) -> dict[str, Any]:
+        """A request with the fields of the option extra_body, and without those that it leaves out."""
+        return {name: value for name, value in (body | self._extra).items() if self._extra.get(name) != OMIT}
 
     async def _answer_all(self, queries: Sequence[tuple[Query, Asked]]) -> list[Answer]:
         """Answer queries; once one of any call ends the engine, all calls end with what they have by then."""
@@ -210,9 +224,10 @@ class ServedEngine(base.Engine):
     async def _ask(self, asked: Asked) -> Answer:
         """Send the requests of a query and read the replies; one that is no answer counts as refused."""
         requests, read = asked
-        outputs = [await self._server.ask(body) for body in requests]
+        replies = [await self._server.ask(body) for body in requests]
+        outputs = [output for output, _ in replies]
         try:
-            return read(outputs)
+            return replace(read(outputs), seconds=sum(seconds for _, seconds in replies))
         except UNREADABLE as error:
             raise self._server.no_answer(str(error) or error_text(error), outputs[-1]) from None
 

@@ -31,6 +31,11 @@ PLACE_KEY = b"lldeg.place"
 
 NO_SCORE = "none"  # the field of scores in a run without any, since Parquet has no structs without fields
 
+SERVED_BY = ("served_model", "system_fingerprint", "provider")
+"""Columns of samples with what a server says of itself in its replies."""
+SERVED_COUNTS = ("cached_tokens", "reasoning_tokens")
+"""Columns with what it counts beside the tokens of prompt and output, of which these are a part."""
+
 FORMAT = 1  # version of the format, recorded in every manifest
 
 ITEMS = pa.schema(
@@ -71,6 +76,8 @@ def sample_schema(metrics: Iterable[str] = (), filters: Iterable[str] = ()) -> p
             "prompt_cut": pa.int32(),
             **COLUMNS,
             "error": pa.string(),
+            **dict.fromkeys(SERVED_COUNTS, pa.int32()),
+            **dict.fromkeys(SERVED_BY, pa.string()),
             "sample_key": pa.string(),
         }
     )

@@ -71,6 +71,7 @@ def test_what_this_submit_leaves_out_stays():
         (("variants", "a", "revision"), "s"),
         (("variants", "a", "engine", "dtype"), "fp16"),
         (("variants", "a", "engine", "kv_cache_dtype"), "fp8"),
+        (("variants", "a", "engine", "extra_body"), {"seed": "omit"}),
         (("tasks", "t", "definition", "fewshot"), 5),
         (("prompt", "apply_chat_template"), True),
         (("sampling", "top_p"), 0.9),

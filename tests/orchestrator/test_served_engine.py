@@ -390,7 +390,16 @@ def test_likelihoods_need_a_tokenizer_and_no_chat(serve, open_served, kind, word
         ({"base_url": "http://h", "patience": 1e300}, "patience must be a number above 0 and at most"),
         ({"base_url": "http://h", "max_reply_mib": 0}, "max_reply_mib must be a number above 0"),
         ({"base_url": "http://h", "patience": "long"}, "patience must be a number above 0"),
-        ({"kind": "lm-eval:anthropic-chat-completions"}, "are not in OpenAI's format"),
+        ({"kind": CHAT, "base_url": "http://h", "extra_body": ["seed"]}, "extra_body must be a mapping"),
+        (
+            {"kind": CHAT, "base_url": "http://h", "extra_body": {"seed": 1}},
+            "seed comes from the section sampling",
+        ),
+        (
+            {"kind": CHAT, "base_url": "http://h", "extra_body": {"model": "omit"}},
+            "model comes from the sweep",
+        ),
+        ({"kind": "lm-eval:hf", "extra_body": {"x": 1}}, "only served models take extra_body"),
         ({"kind": "lm-eval:sglang-generate", "base_url": "http://h"}, "are not in OpenAI's format"),
     ],
 )

@@ -76,7 +76,12 @@ def sweep(tmp_path_factory, servers):
         folder,
         model="small",
         baseline="away",
-        engine={"kind": "lm-eval:local-completions", "tokenizer_backend": "None", "num_concurrent": 4},
+        engine={
+            "kind": "lm-eval:local-completions",
+            "tokenizer_backend": "None",
+            "num_concurrent": 4,
+            "extra_body": {"route": "fast", "stop": "omit"},
+        },
         variants={name: {"engine": engine} for name, engine in ways.items()},
         tasks=["asked"],
         sampling={"temperatures": [0.0, 0.7], "seeds": 3},
@@ -182,6 +187,16 @@ def test_what_went_wrong_is_in_the_logs(first, run):
     assert "retrying requests to http://127.0.0.1" in log.read_text()
     events = [json.loads(line) for line in (run / "logs" / "events.jsonl").read_text().splitlines()]
     assert [event["variant"] for event in events if event["event"] == "away"] == ["gone"]
+
+
+def test_other_fields_of_requests_are_another_definition(second, sweep, run, servers, command):
+    """Those of the configuration were sent, and the run does not go on with others."""
+    body = servers["away"].bodies[0]
+    assert (body["route"], "stop" in body) == ("fast", False)
+    changed = ("--set", "engine.extra_body.route=cheap")
+    status, _, err = command.run("submit", sweep, "--run-dir", run, *changed, cwd=sweep.parent)
+    assert status == 2
+    assert 'engine.extra_body.route: "fast" → "cheap"' in " ".join(err.split())
 
 
 def test_errors_are_asked_for_again_when_told(second, sweep, run, servers, command):

@@ -89,7 +89,7 @@ def ask(serve):
 
     def start(behave, **options):
         stand_in, server = serve(behave, **options)
-        return stand_in, lambda body: server.run(server.ask(body))
+        return stand_in, lambda body: server.run(server.ask(body))[0]
 
     return start
 
@@ -275,7 +275,7 @@ def test_a_request_waits_its_turn_under_a_rate_limit(serve, clock):
         return reply(b"", 429)
 
     _, server = serve(behave)
-    assert server.run(server.ask({"late": 1})) == {"choices": ["fine"]}
+    assert server.run(server.ask({"late": 1}))[0] == {"choices": ["fine"]}
 
 
 def test_a_request_that_alone_meets_busy_is_refused_as_such(ask, clock):
