@@ -18,8 +18,8 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from jobs.analysis.pairing import PairedTask, Pairing, pair_up
-from jobs.formats.notices import NoticeCode
+from jobs.analysis.pairing import PairedTask, Pairing, pair_up, tokens_text
+from jobs.formats.notices import NoticeCode, some
 from jobs.formats.run_files import runs_in
 from jobs.formats.samples import InputQuery, Temperature
 from jobs.report.page import render
@@ -46,6 +46,10 @@ HEADER = ("date", "items", "score %", "drop, points", "worse/better", "missing",
 DATES_SHOWN = 4  # labels of an axis
 ALARM, UNMEASURED = 1, 3  # exit statuses
 
+PROMPT_TOKENS, AS_MANY = "prompt_tokens", "as many as the reference"
+Words = tuple[str, ...]
+Told = dict[str, Words]
+"""What servers tell, by column of the samples."""
 DatedScores = tuple[datetime, str, ScoreSet]  # when a run was made, where it is, and what it holds
 
 
@@ -59,6 +63,8 @@ class Point:
         comparison: with the reference, of this date alone.
         missing_share: share of items that do not pair.
         flips: what counts for the alarm.
+        changes: what the server says of itself, and how many tokens it reads, where that is new on this date:
+            by column of the samples, the words of the date before and of this one.
     """
 
     date: datetime
@@ -66,6 +72,7 @@ class Point:
     comparison: Comparison
     missing_share: float
     flips: DateFlips = field(repr=False)
+    changes: dict[str, tuple[Words, Words]]
 
 
 @dataclass(frozen=True)
@@ -123,6 +130,10 @@ class Series:
                     "log_evidence": float(watched.log_evidence[number]),
                     "evidence_since": self.points[watched.starts[number]].date.isoformat(),
                     "p_ever": p,
+                    "changes": {
+                        name: dict(zip(("before", "now"), words, strict=True))
+                        for name, words in point.changes.items()
+                    },
                 }
             )
         return {
@@ -207,6 +218,7 @@ def follow(
     old = None if reference is None else read_unlinked([reference], reading)
     oldest: DatedScores | None = None
     points: dict[tuple[str, Temperature], dict[int, Point]] = {}
+    told: dict[tuple[str, Temperature], Told] = {}
     references, uneven, warnings = {}, Counter[str](), [] if old is None else _said(old)
     for number, (date, location) in enumerate(dates):
         run = date, location, read_unlinked([location], reading)
@@ -219,7 +231,15 @@ def follow(
                 key = (pairing.variant, pairing.temperature)
                 comparison = compare(compared.scores, Settings(alpha=alpha))
                 lacking, flips = 1.0 - pairing.common_share, _flips(compared, scores)
-                points.setdefault(key, {})[number] = Point(date, location, comparison, lacking, flips)
+                before = told.get(key) or {**_told(oldest[-1], key[0]), PROMPT_TOKENS: (AS_MANY,)}
+                now = {**before, **_told(run[-1], key[0]), **_prompt_tokens(pairing)}
+                changes = {
+                    name: (before[name], now[name]) for name in before if set(now[name]) - set(before[name])
+                }
+                told[key] = now
+                points.setdefault(key, {})[number] = Point(
+                    date, location, comparison, lacking, flips, changes
+                )
                 references[key] = pairing.baseline
     if not points:
         raise UserError("No date has answers that can be compared with a reference.")
@@ -295,6 +315,20 @@ def _said(scores: ScoreSet) -> list[str]:
     return [notice.text for notice in scores.warnings if notice.code in said]
 
 
+def _told(scores: ScoreSet, model: str) -> Told:
+    """What the server of a model said of itself on a date, as far as it did."""
+    served = (run.served_by(model) for run in scores.runs)
+    return {name: words for one in served for name, words in one.items() if words}
+
+
+def _prompt_tokens(pairing: Pairing) -> Told:
+    """How the lengths of prompts compare with those of the reference, if both are known."""
+    more = np.concatenate([task.more_prompt_tokens for task in pairing.tasks])
+    if not (more := more[~np.isnan(more)]).size:
+        return {}
+    return {PROMPT_TOKENS: (tokens_text(more) if more.any() else AS_MANY,)}
+
+
 def _matched(task: PairedTask) -> PairedTask:
     """The same over as many runs of every item as both models have."""
     scores = task.scores
@@ -363,7 +397,10 @@ def _moved(column: Column, items: int, here: np.ndarray, there: np.ndarray) -> C
         runs = np.full((items, column.runs.shape[1]), np.nan)
         runs[here] = column.runs[there]
     unknown = np.full(items, -1, dtype=np.int64)  # prompts are numbered anew in every reading
-    return Column(scores, answers, unknown, column.reruns, runs=runs, seeds=column.seeds)
+    measured = {name: np.full(items, np.nan) for name in column.measured}
+    for name, values in measured.items():
+        values[here] = column.measured[name][there]
+    return Column(scores, answers, unknown, column.reruns, runs=runs, seeds=column.seeds, measured=measured)
 
 
 def print_history(history: History, console: Console) -> None:
@@ -385,6 +422,10 @@ def print_history(history: History, console: Console) -> None:
             flips, missing = f"{found.worse}/{found.better}", f"{point.missing_share:.1%}"
             rows.append((date, f"{found.items:,}", scores_text(found), drop, flips, missing, p_text(p)))
         console.print(fitting(HEADER, rows, console.width))
+        for date, point in zip(dates, series.points, strict=True):
+            for name, words in point.changes.items():
+                old, new = (clean(some(one)) for one in words)
+                console.print(f"{date}: {name.replace('_', ' ')}: {old} → {new}", markup=False)
         console.print(Text(said, style="bold red" if series.alarm else ""))
         console.print()
 

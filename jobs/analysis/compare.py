@@ -39,7 +39,12 @@ INCOMPLETE = {
     NoticeCode.LEFT_OUT,
 }
 # Warnings about a pairing for which --strict refuses it: more than the models differs
-STRICTLY_REFUSED = {NoticeCode.MIXED_PROMPTS, NoticeCode.MIXED_SOFTWARE, NoticeCode.MIXED_HARDWARE}
+STRICTLY_REFUSED = {
+    NoticeCode.MIXED_PROMPTS,
+    NoticeCode.PROMPT_TOKENS_DIFFER,
+    NoticeCode.MIXED_SOFTWARE,
+    NoticeCode.MIXED_HARDWARE,
+}
 # Warnings that the looks of a run may not be those of its plan, so that their levels may not hold
 UNSOUND = {NoticeCode.LOOKS_REDRAWN, NoticeCode.LOOKS_DIFFER, NoticeCode.LOOKS_MISSING}
 
@@ -74,10 +79,10 @@ class Analysis:
     samples_digest: str | None = None
     decision: Decision | None = None  # of the policy, if there is one
 
-    @property
-    def unsound(self) -> Notice | None:
-        """What forbids to rely on the looks of a run, if anything does."""
-        return next((notice for notice in self.warnings if notice.code in UNSOUND), None)
+    def unsound(self, gate: GateName) -> Notice | None:
+        """What forbids to rely on the looks of a run, or, for more than an alarm, on its prompts."""
+        codes = UNSOUND if gate == "degraded" else UNSOUND | {NoticeCode.PROMPT_TOKENS_DIFFER}
+        return next((notice for notice in self.warnings if notice.code in codes), None)
 
     @property
     def lacks_answers(self) -> bool:
@@ -97,7 +102,7 @@ class Analysis:
         verdicts = {result.comparison.verdict for result in self.results}
         if Verdict.DEGRADED in verdicts or (gate == "changed" and self.changed):
             return DEGRADED
-        if self.incomplete or self.unsound:
+        if self.incomplete or self.unsound(gate):
             return UNDECIDED
         if gate == "certified" and (verdicts != {Verdict.CERTIFIED} or self.lacks_answers):
             return UNDECIDED
@@ -112,8 +117,8 @@ class Analysis:
         if gate == "changed" and self.changed:
             named = some([f"{change.measurement} of {result.label}" for result, change in self.changed])
             why = f"Exit status 1: nothing is degraded, but something changed ({named})."
-        elif self.unsound is not None:
-            why = f"Exit status 3, whatever the verdicts: {self.unsound.text}"
+        elif (notice := self.unsound(gate)) is not None:
+            why = f"Exit status 3, whatever the verdicts: {notice.text}"
         if why is not None or gate != "certified" or verdicts != {Verdict.CERTIFIED}:
             return why
         if any(notice.code == NoticeCode.NOT_COMPARED for notice in self.warnings):

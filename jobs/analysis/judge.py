@@ -20,7 +20,11 @@ from stats.tasks.combinations import BY_NAME
 from stats.verdict import Code, Verdict
 
 # Warnings that keep a release from passing: something that was to be judged could not be
-FAILS_CLOSED = INCOMPLETE | {NoticeCode.NOT_COMPARED, NoticeCode.MISSING_TEMPERATURE}
+FAILS_CLOSED = INCOMPLETE | {
+    NoticeCode.NOT_COMPARED,
+    NoticeCode.MISSING_TEMPERATURE,
+    NoticeCode.PROMPT_TOKENS_DIFFER,
+}
 ALL = "*"
 UNNAMED = Rule(require="watched")
 

@@ -60,6 +60,22 @@ class PairedTask:
         is_planned = first.planned or second.planned
         return self.scores is not None and not is_planned and first.reruns != second.reruns
 
+    @property
+    def more_prompt_tokens(self) -> Floats:
+        """How many tokens more the variant's prompts have, shape (items that pair,); NaN where unknown.
+
+        That is of other prompts, of some that were cut, and of log-likelihoods, asked in tokens of our own.
+        """
+        first, second = self.sides
+        if not all({"prompt_tokens", "output_tokens"} <= side.measured.keys() for side in self.sides):
+            return np.full(int(self.common.sum()), np.nan)
+        known = (first.prompts == second.prompts) | (first.prompts == -1) | (second.prompts == -1)
+        for side in self.sides:
+            known &= np.equal(side.marked.get(NoticeCode.CUT_PROMPTS, 0), 0)
+        more = second.measured["prompt_tokens"] - first.measured["prompt_tokens"]
+        counted: Floats = np.where(known, more, np.nan)[self.common]
+        return counted
+
 
 @dataclass(frozen=True)
 class Pairing:
@@ -259,6 +275,15 @@ def _of_tasks(pairing: Pairing, scores: ScoreSet) -> Iterator[Notice]:
                 f"{pairing.label}: {others} of {task.scores.baseline.size} items of {name} had other "
                 "prompts than in the baseline, so the comparison is not of the models alone.",
             )
+        more = np.nan_to_num(task.more_prompt_tokens)
+        if (others := more != 0.0).any():
+            numbers = np.arange(more.size) if task.scores.items is None else task.scores.items
+            yield Notice(
+                NoticeCode.PROMPT_TOKENS_DIFFER,
+                f"{pairing.label}: {others.sum():,} of {more.size:,} items of {name} have "
+                f"{tokens_text(more[others])} than in the baseline, although their prompts are equal (items "
+                f"{some(numbers[others].tolist())}): chat template, system prompt or tokenizer differ.",
+            )
     asked = {task.info.name for task in pairing.tasks}
     if elsewhere := [table for table in scores.tasks if table.info.name not in asked]:
         where = temperatures_text({t for table in elsewhere for _, t in table.columns})
@@ -271,6 +296,14 @@ def _of_tasks(pairing: Pairing, scores: ScoreSet) -> Iterator[Notice]:
         if repeated := _listed((task, task.sides[side].repeated) for task in pairing.tasks):
             said = f"{who} has duplicate samples ({repeated}); only the first of each counts."
             yield Notice(NoticeCode.REPEATED_ANSWERS, said)
+
+
+def tokens_text(more: Floats) -> str:
+    """By how many tokens prompts are longer, for a sentence."""
+    least, most = int(more.min()), int(more.max())
+    if least != most:
+        return "other numbers of prompt tokens"
+    return f"{abs(least):,} prompt token{'s' * (abs(least) != 1)} {'more' if least > 0 else 'fewer'}"
 
 
 def _of_sides(pairing: Pairing) -> Iterator[Notice]:

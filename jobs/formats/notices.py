@@ -42,6 +42,9 @@ class NoticeCode(StrEnum):
     MISSING_TEMPERATURE = "missing-temperature"  # one model has answers at it, the other has none
     OTHER_TEMPERATURE = "other-temperature"  # tasks have answers only at other temperatures
     MIXED_PROMPTS = "mixed-prompts"  # baseline and variant were asked with different prompts
+    PROMPT_TOKENS_DIFFER = (
+        "prompt-tokens-differ"  # equal prompts have other numbers of tokens in the two models
+    )
     FAILED_ANSWERS = "failed-answers"  # requests failed and were not asked again successfully
     WITHHELD_ANSWERS = "withheld-answers"  # a provider withheld answers (by a content filter): failed ones
     CUT_ANSWERS = "cut-answers"  # the limit of tokens ended answers; they were scored as far as they went

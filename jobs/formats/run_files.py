@@ -59,6 +59,8 @@ class RunFiles:
     # Of these files, the least and the greatest answer; None where the footer does not tell
     texts: dict[str, tuple[str, str] | None] = field(default_factory=dict)
     writers: dict[str, str | None] = field(default_factory=dict)  # the ID of what wrote those with scores
+    # Of these files, what the servers said of themselves, by column
+    served: dict[str, dict[str, set[str]]] = field(default_factory=dict)
 
     @staticmethod
     def open(location: str) -> "RunFiles":
@@ -124,6 +126,12 @@ class RunFiles:
         """Whether all answers of a model to a task are one and the same text, as far as they were read."""
         found = {self.texts[path] for path in self.samples(model, task) if path in self.texts}
         return len(found) == 1 and (texts := found.pop()) is not None and texts[0] == texts[1]
+
+    def served_by(self, model: str) -> dict[str, tuple[str, ...]]:
+        """What the servers of a model said of themselves, by column, as far as its answers were read."""
+        paths = itertools.chain.from_iterable(self.samples(model, task) for task in self.tasks)
+        told = [self.served[path] for path in paths if path in self.served]
+        return {name: tuple(sorted(set().union(*(one[name] for one in told)))) for name in schema.SERVED_BY}
 
     def software(self, model: str) -> list[schema.SoftwareEntry]:
         """What wrote the scored samples of a model; a file that names nothing known may be of any of it."""
@@ -230,15 +238,19 @@ def scan(
     """
     needed, has_metric = {*PLACE, text}, False
     columns = {one.column for one in measured} - {RESPONSE}
-    read = list({*needed, "error", f"scores.{metric}", "finish_reason", "prompt_cut", *columns})
+    always = list({*needed, "error", f"scores.{metric}", "finish_reason", "prompt_cut", *columns})
 
     def choose(path: str, footer: Any) -> list[str]:
         """Without the answers, if what is known of them tells that none is blank.
 
-        Nor with those of other tools, some of which keep no text of an answer that was a call of a tool.
+        Nor with those of other tools, some of which keep no text of an answer that was a call of a tool. What
+        servers say of themselves is read where a file has several words for it.
         """
         if run.manifest.get("imported"):
-            return read
+            return always
+        told = {name: set(text_range(footer, name) or ()) for name in schema.SERVED_BY}
+        run.served[path] = told
+        read = [*always, *(name for name, words in told.items() if len(words) > 1)]
         answers = run.texts[path] = text_range(footer, RESPONSE)
         return read if answers is not None and answers[0].strip() else list({*read, RESPONSE})
 
@@ -250,6 +262,7 @@ def scan(
             items = table["item"].to_numpy()
             run.spans[path] = int(items.min()), int(items.max())
             nothing_blank = run.texts.get(path) is not None and RESPONSE not in table.column_names
+            _note_served(table, run.served.get(path, {}))
             held.append(piece := _projected(table, metric, text, measured, nothing_blank=nothing_blank))
             if piece["score"].null_count < table.num_rows:
                 writer = (table.schema.metadata or {}).get(schema.SOFTWARE_KEY)
@@ -262,6 +275,12 @@ def scan(
         raise UserError(f"No file in {dirname(files[0])} has the metric {metric!r}.")
     if held:
         yield _joined(held)
+
+
+def _note_served(table: pa.Table, served: dict[str, set[str]]) -> None:
+    """Note what servers said of themselves where a table has it."""
+    for name in served.keys() & set(table.column_names):
+        served[name] |= {*table[name].unique().drop_null().to_pylist()}
 
 
 def _projected(

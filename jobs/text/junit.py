@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Literal, get_args
 from xml.etree import ElementTree as ET
 
-from jobs.analysis.compare import Analysis, GateName
+from jobs.analysis.compare import UNSOUND, Analysis, GateName
 from jobs.analysis.policy import Decision, Ruling
 from jobs.text.changes import change_text
 from jobs.text.format import clean
@@ -80,8 +80,8 @@ def _compared(analysis: Analysis, gate: GateName) -> Iterator[Case]:
     if analysis.incomplete or (gate == "certified" and analysis.lacks_answers):
         said = "Planned samples are missing or failed."
         yield RELEASE, "complete", "error", "incomplete-run", said, ""
-    if notice := analysis.unsound:
-        yield RELEASE, "looks", "error", notice.code, notice.text, ""
+    if notice := analysis.unsound(gate):
+        yield RELEASE, "looks" if notice.code in UNSOUND else "prompts", "error", notice.code, notice.text, ""
     for result in analysis.results:
         verdict, reasons = result.comparison.verdict, result.comparison.reasons
         kind: Kind | None = "failure" if verdict is Verdict.DEGRADED else None
