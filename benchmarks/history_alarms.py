@@ -1,6 +1,6 @@
 """The alarm of `lldeg history`: false alarms over 1,000 looks, and how soon a drop is found.
 
-    python benchmarks/history_alarms.py [SIMULATIONS]
+    python benchmarks/history_alarms.py [SIMULATIONS] [--repeated]
 
 False alarms, 1,000 dates of 50 items (the same 500 items in turns, or others every date), 10 % flips:
   other items       every date asks items that were never asked before
@@ -17,6 +17,9 @@ the alarm; by means over all runs, and over as many as both have, as `lldeg hist
   partly answered   half of the model's runs of an item but the first are missing
   old reference     the reference was asked once, the same items are asked in turns of five dates
   clusters          five items that are alike count as one
+Repeated (alone with --repeated): a single model asked the same items on every date, and compared with its own
+oldest run, from which one answer in ten differs by chance; from date 30 on it loses points. Prints the shares
+found on that date, within a week and within a month.
 """
 
 import sys
@@ -30,6 +33,8 @@ from stats.watch import DateFlips, matched_runs, watch
 Setting = tuple[str, tuple[int, int], int]  # kind, share of right answers as Beta(a, b), items a date
 
 LOOKS, A_DATE, POOL, FLIPS, DROP = 1000, 50, 500, 0.1, 0.03
+REPEATED, DROPS, MONTH = (100, 200, 500, 1000, 2000, 5000), (0.0, 0.02, 0.03, 0.05, 0.1), 30
+LIKELY = 0.125  # items are right with a chance from Beta(1/8, 1/8): of two draws one in ten differs
 DATES, CHANGE, LOSS = 30, 10, 0.3
 RERUNS = {
     # by setting, runs of the reference and of the model
@@ -121,9 +126,41 @@ def alarm_dates(setting: Setting, runs: tuple[int, int], loss: float, simulation
     return np.array([[np.inf if alarm is None else alarm + 1 for alarm in both] for both in alarms])
 
 
+def dates_to_alarm(rng: np.random.Generator, items: int, drop: float) -> float:
+    """Dates from the change of a model to the alarm over its own oldest run; infinite without one."""
+    chance = rng.beta(LIKELY, LIKELY, items)
+    first = (rng.random(items) < chance).astype(int)
+    dates = []
+    for date in range(2 * MONTH):
+        now = rng.random(items) < chance * (
+            1 - 2 * drop * (date >= MONTH - 1)
+        )  # half of the answers are right
+        dates.append((np.arange(items), first - now))
+    alarm = watch(dates).alarm
+    return float("inf") if alarm is None else float(alarm - MONTH + 2)
+
+
+def repeated(simulations: int) -> None:
+    """Print how soon the same items of every date find a drop."""
+    for items in REPEATED:
+        for drop in DROPS:
+            rngs = (np.random.default_rng([4, items, int(1000 * drop), s]) for s in range(simulations))
+            found = np.array([dates_to_alarm(rng, items, drop) for rng in rngs])
+            early = (found <= 0).mean()
+            shares = [((found > 0) & (found <= within)).mean() for within in (1, 7, MONTH)]
+            print(
+                f"{items} items, drop {drop:.2f}: before {early:.3f}, found",
+                *map("{:.2f}".format, shares),
+                flush=True,
+            )
+
+
 def main() -> None:
     """Print the tables."""
-    simulations = int(sys.argv[1]) if len(sys.argv) > 1 else 400
+    simulations = next((int(text) for text in sys.argv[1:] if text.isdigit()), 400)
+    if "--repeated" in sys.argv:
+        repeated(simulations)
+        return
     for kind in ("other items", "noise", "old reference", "same answers", "neutral change"):
         raised = [
             watch(histories(kind, np.random.default_rng([1, seed]))).alarm is not None
@@ -144,6 +181,7 @@ def main() -> None:
                 found, half = np.isfinite(dates).mean(), np.quantile(dates, 0.5, method="higher")
                 said = f"false alarms {rate:.3f}, found {found:.3f}, dates {half:.0f} (50 %)"
                 print(*setting, runs, f"{which}: {said}", flush=True)
+    repeated(simulations)
 
 
 if __name__ == "__main__":
