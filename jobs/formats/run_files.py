@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import yaml
 
 from jobs.formats.notices import Notice, NoticeCode, some
-from orchestrator.engines.base import CUT
+from orchestrator.engines.base import CUT, SERVED_BY
 from orchestrator.errors import AnswerWithheldError, UserError
 from orchestrator.rundir import schema
 from orchestrator.rundir.identity import differences
@@ -131,7 +131,7 @@ class RunFiles:
         """What the servers of a model said of themselves, by column, as far as its answers were read."""
         paths = itertools.chain.from_iterable(self.samples(model, task) for task in self.tasks)
         told = [self.served[path] for path in paths if path in self.served]
-        return {name: tuple(sorted(set().union(*(one[name] for one in told)))) for name in schema.SERVED_BY}
+        return {name: tuple(sorted(set().union(*(one[name] for one in told)))) for name in SERVED_BY}
 
     def software(self, model: str) -> list[schema.SoftwareEntry]:
         """What wrote the scored samples of a model; a file that names nothing known may be of any of it."""
@@ -248,7 +248,7 @@ def scan(
         """
         if run.manifest.get("imported"):
             return always
-        told = {name: set(text_range(footer, name) or ()) for name in schema.SERVED_BY}
+        told = {name: set(text_range(footer, name) or ()) for name in SERVED_BY}
         run.served[path] = told
         read = [*always, *(name for name, words in told.items() if len(words) > 1)]
         answers = run.texts[path] = text_range(footer, RESPONSE)

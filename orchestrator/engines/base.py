@@ -32,6 +32,10 @@ the model would have answered."""
 TOOL_REASONS = frozenset({"tool_calls", "function_call", "tool_use"})
 """Further ones, of an answer to a request that offered tools."""
 LONGEST_REASON = 64  # characters
+SERVED_BY = ("served_model", "system_fingerprint", "provider")
+"""Fields of an answer with what a server says of itself in its replies, and columns of samples."""
+SERVED_COUNTS = ("cached_tokens", "reasoning_tokens")
+"""The same with what it counts beside the tokens of prompt and output, of which these are a part."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ from html.entities import codepoint2name
 from math import isfinite
 from typing import Any
 
-from orchestrator.engines.base import CUT, ROUNDING, end_reason, log_likelihood, token_count
+from orchestrator.engines.base import CUT, ROUNDING, SERVED_BY, end_reason, log_likelihood, token_count
 from orchestrator.errors import AnswerWithheldError
-from orchestrator.rundir.schema import SERVED_BY
 
 MARK = "…"
 SHORTEST_SECRET = 8  # characters; a shorter word may be any word

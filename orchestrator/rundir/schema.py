@@ -12,6 +12,7 @@ import pyarrow as pa
 from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
+from orchestrator.engines.base import SERVED_BY, SERVED_COUNTS
 from orchestrator.input_files import MOST_TASKS, MOST_VARIANTS
 from orchestrator.rundir.measurements import COLUMNS
 
@@ -30,11 +31,6 @@ PLACE_KEY = b"lldeg.place"
 """In that of a file of samples or items: its path in the run directory, after a slash."""
 
 NO_SCORE = "none"  # the field of scores in a run without any, since Parquet has no structs without fields
-
-SERVED_BY = ("served_model", "system_fingerprint", "provider")
-"""Columns of samples with what a server says of itself in its replies."""
-SERVED_COUNTS = ("cached_tokens", "reasoning_tokens")
-"""Columns with what it counts beside the tokens of prompt and output, of which these are a part."""
 
 FORMAT = 1  # version of the format, recorded in every manifest
 

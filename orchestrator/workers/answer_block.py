@@ -15,7 +15,7 @@ from orchestrator.engines.base import GENERATE, Answer, Engine, EngineEndedError
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, error_text
 from orchestrator.rundir.identity import Item, Rerun, sample_key
 from orchestrator.rundir.measurements import looping
-from orchestrator.rundir.schema import ITEMS, SERVED_BY, SERVED_COUNTS, with_scores
+from orchestrator.rundir.schema import ITEMS, with_scores
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import Answered, Requests, Scored, SweepTask, doc_text, items_of
 from stats.arrays import LARGEST_SCORE
@@ -272,8 +272,8 @@ def _row(cell: str, sample: Sample) -> dict[str, Any]:
         "seconds": sum(filter(None, (one.seconds for one in answers))) or None,
         "first_token_seconds": _mean(one.first_token_seconds for one in answers),
         "error": _utf8(sample.error),
-        **{name: _total(getattr(answer, name) for answer in answers) for name in SERVED_COUNTS},
-        **{name: _utf8(getattr(answers[-1], name)) for name in SERVED_BY if answers},
+        **{name: _total(getattr(answer, name) for answer in answers) for name in base.SERVED_COUNTS},
+        **{name: _utf8(getattr(answers[-1], name)) for name in base.SERVED_BY if answers},
         "sample_key": sample_key(cell, sample.item, sample.rerun),
     }
 

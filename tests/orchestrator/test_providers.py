@@ -5,9 +5,9 @@ import re
 import pytest
 from standin.server import StandInServer, completion, open_engine, reply
 
-from orchestrator.engines.base import GENERATE, Answer, EngineOptionError, EngineSpec, Query
+from orchestrator.engines.base import GENERATE, SERVED_BY, Answer, EngineOptionError, EngineSpec, Query
 from orchestrator.rundir.identity import Item, Rerun
-from orchestrator.rundir.schema import SERVED_BY, sample_schema
+from orchestrator.rundir.schema import sample_schema
 from orchestrator.sweep.blocks import Block
 from orchestrator.workers.answer_block import Sample, samples_table
 
