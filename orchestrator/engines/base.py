@@ -17,6 +17,8 @@ ENV, LORA, PYTHON, COMMITS = "env", "lora", "python", "commits"
 OWN_OPTIONS = frozenset({"kind", ENV, LORA, PYTHON, COMMITS})
 """Engine options that lldeg itself reads: the kind, the replica's variables and Python, an adapter, and the
 commits (which it adds itself) of repositories that other options name."""
+EXTRA_BODY, OMIT = "extra_body", "omit"
+"""The option with further fields of every request to a server, and the value of those that are left out."""
 MOST_TOKENS = 2**31 - 1  # that a column holds
 ROUNDING = 1e-3  # by which the logarithm of a probability of 1 may come out above 0
 CUT = "length"

@@ -5,15 +5,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.engines.base import LORA, MOST_TOKENS, ROLLING, Engine
+from orchestrator.engines.base import EXTRA_BODY, LORA, MOST_TOKENS, OMIT, ROLLING, Engine
 from orchestrator.engines.kind import TOKENIZER, EngineKind, Repository
 from orchestrator.hardware import Hardware
 
 PREFIX = "lm-eval:"
 OTHER_FORM = "sglang-generate"
 """The class whose servers do not reply in a form by which lldeg tells answers from failures."""
-EXTRA_BODY, OMIT = "extra_body", "omit"
-"""The option with further fields of every request, and the value of those that are left out of it."""
 FIXED_FIELDS = frozenset({"messages", "model", "n", "prompt", "stream"})
 SAMPLING_FIELDS = frozenset({"seed", "temperature"})
 """Fields of a request that extra_body cannot set; those of the second kind it can leave out."""

@@ -21,7 +21,6 @@ from lm_eval.models.api_models import JsonChatStr
 from orchestrator.engines import base, reply
 from orchestrator.engines.base import Answer, Asked, EngineEndedError, EngineOptionError, EngineSpec, Query
 from orchestrator.engines.http_client import LARGEST_REPLY, MIB, Server
-from orchestrator.engines.lm_eval_kinds import EXTRA_BODY, OMIT
 from orchestrator.engines.tokenization import rolling_windows, split_pair
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, ServerBusyError, error_text
 from orchestrator.retry import RETRY_SECONDS
@@ -48,7 +47,7 @@ class ServedEngine(base.Engine):
         self._lm = lm
         self._chat = chat
         self._template_arguments = spec.template_arguments
-        self._extra = spec.options.get(EXTRA_BODY, {})
+        self._extra = spec.options.get(base.EXTRA_BODY, {})
         self._in_openai_form = reply.OTHER_FORMS.get(str(spec.options["kind"]).partition(":")[2])
         self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
         self._answered: Counter[str] = Counter()
@@ -180,7 +179,9 @@ class ServedEngine(base.Engine):
 
     def _with_extra(self, body: dict[str, Any]) -> dict[str, Any]:
         """A request with the fields of the option extra_body, and without those that it leaves out."""
-        return {name: value for name, value in (body | self._extra).items() if self._extra.get(name) != OMIT}
+        return {
+            name: value for name, value in (body | self._extra).items() if self._extra.get(name) != base.OMIT
+        }
 
     async def _answer_all(self, queries: Sequence[tuple[Query, Asked]]) -> list[Answer]:
         """Answer queries; once one of any call ends the engine, all calls end with what they have by then."""
