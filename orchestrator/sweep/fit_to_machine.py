@@ -11,6 +11,7 @@ from typing import Any
 from orchestrator.cluster import resources
 from orchestrator.config.load import Variant
 from orchestrator.errors import UserError
+from orchestrator.extras import lacking
 from orchestrator.hardware import Hardware, Obstacle, this_machine
 
 
@@ -25,6 +26,10 @@ class Fitted:
         self.warnings: list[str] = []  # what runs, but slowly
         self.problems: list[str] = []  # what cannot run
         local = [variant for variant in variants.values() if not variant.kind.served]
+        for variant in local if here else ():
+            needed = variant.kind.extra if variant.python is None else None
+            if needed and (why := lacking(needed, "its engine")):
+                self.problems.append(f"variants.{variant.name}: {why.removesuffix('.')}")
         machine = this_machine() if here and local else None
         if machine is not None:
             self._leave_out(local, machine)

