@@ -18,10 +18,11 @@ the alarm; by means over all runs, and over as many as both have, as `lldeg hist
   old reference     the reference was asked once, the same items are asked in turns of five dates
   clusters          five items that are alike count as one
 Repeated (alone with --repeated): a single model asked the same items on every date, and compared with its own
-oldest run, from which one answer in ten differs by chance; from date 30 on it loses points. Prints the shares
-found on that date, within a week and within a month.
+oldest run, from which some answers differ by chance; from date 30 on it loses points. Prints the shares found
+on that date, within a week and within a month.
 """
 
+import itertools
 import sys
 
 import numpy as np
@@ -34,7 +35,7 @@ Setting = tuple[str, tuple[int, int], int]  # kind, share of right answers as Be
 
 LOOKS, A_DATE, POOL, FLIPS, DROP = 1000, 50, 500, 0.1, 0.03
 REPEATED, DROPS, MONTH = (100, 200, 500, 1000, 2000, 5000), (0.0, 0.02, 0.03, 0.05, 0.1), 30
-LIKELY = 0.125  # items are right with a chance from Beta(1/8, 1/8): of two draws one in ten differs
+NOISE = {0.1: 1 / 8, 0.02: 1 / 48}  # share of answers that differ by chance where these are from Beta(a, a)
 DATES, CHANGE, LOSS = 30, 10, 0.3
 RERUNS = {
     # by setting, runs of the reference and of the model
@@ -126,9 +127,9 @@ def alarm_dates(setting: Setting, runs: tuple[int, int], loss: float, simulation
     return np.array([[np.inf if alarm is None else alarm + 1 for alarm in both] for both in alarms])
 
 
-def dates_to_alarm(rng: np.random.Generator, items: int, drop: float) -> float:
+def dates_to_alarm(rng: np.random.Generator, noise: float, items: int, drop: float) -> float:
     """Dates from the change of a model to the alarm over its own oldest run; infinite without one."""
-    chance = rng.beta(LIKELY, LIKELY, items)
+    chance = rng.beta(NOISE[noise], NOISE[noise], items)
     first = (rng.random(items) < chance).astype(int)
     dates = []
     for date in range(2 * MONTH):
@@ -142,17 +143,12 @@ def dates_to_alarm(rng: np.random.Generator, items: int, drop: float) -> float:
 
 def repeated(simulations: int) -> None:
     """Print how soon the same items of every date find a drop."""
-    for items in REPEATED:
-        for drop in DROPS:
-            rngs = (np.random.default_rng([4, items, int(1000 * drop), s]) for s in range(simulations))
-            found = np.array([dates_to_alarm(rng, items, drop) for rng in rngs])
-            early = (found <= 0).mean()
-            shares = [((found > 0) & (found <= within)).mean() for within in (1, 7, MONTH)]
-            print(
-                f"{items} items, drop {drop:.2f}: before {early:.3f}, found",
-                *map("{:.2f}".format, shares),
-                flush=True,
-            )
+    for noise, items, drop in itertools.product(NOISE, REPEATED, DROPS):
+        rngs = (np.random.default_rng([4, items, int(1000 * drop), s]) for s in range(simulations))
+        found = np.array([dates_to_alarm(rng, noise, items, drop) for rng in rngs])
+        early = (found <= 0).mean()
+        shares = (f"{((found > 0) & (found <= within)).mean():.2f}" for within in (1, 7, MONTH))
+        print(f"{noise} {items} items, drop {drop}: before {early:.3f}, found", *shares, flush=True)
 
 
 def main() -> None:

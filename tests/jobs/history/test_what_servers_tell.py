@@ -3,7 +3,9 @@
 import json
 
 import pytest
+from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.runs import MadeTask, make_run
+from standin.server import StandInServer, completion, reply
 
 N = 40
 RIGHT = [[1] * 30 + [0] * 10]
@@ -132,3 +134,47 @@ def test_cut_and_uncounted_prompts_are_not_compared(lldeg, tmp_path):
     ):
         ended = analyzed(lldeg, tmp_path / name, "--gate", "certified", **told)
         assert ended.status == 0, ended.err
+
+
+# from servers to the page -------------------------------------------------------------------------------
+
+
+@pytest.mark.ray
+def test_a_silent_night_at_a_provider(command, tmp_path):
+    """Two sweeps against servers: overnight the provider changes model, build, route and template."""
+
+    def behave(day):
+        def answer(_, body):
+            said = json.loads(completion(body, "one")[-1])
+            own = {"model": f"m-{day}", "system_fingerprint": f"fp_{day}", "provider": f"P{day}"}
+            said["usage"]["prompt_tokens"] += day - 1
+            return reply(said | own)
+
+        return answer
+
+    reference, *provider = (StandInServer(behave(day)) for day in (1, 1, 2))
+    write_task(tmp_path / "pack", "asked", questions(4), **GENERATE)
+    for day, server in enumerate(provider, 1):
+        urls = {"reference": reference.url, "provider": server.url}
+        sweep = write_sweep(
+            tmp_path,
+            model="small",
+            baseline="reference",
+            engine={"kind": "lm-eval:local-completions", "tokenizer_backend": "None"},
+            variants={name: {"engine": {"base_url": url}} for name, url in urls.items()},
+            tasks=["asked"],
+        )
+        run = tmp_path / "runs" / f"2026-11-0{day}"
+        assert command.run("submit", sweep, "--run-dir", run, cwd=tmp_path)[0] == 0
+    for server in (reference, *provider):
+        server.end()
+    status, _, err = command.run("history", tmp_path / "runs", cwd=tmp_path)
+    assert status == 0, err
+    assert changes_in(tmp_path / "runs") == {
+        "2026-11-02": {
+            "served_model": {"before": ["m-1"], "now": ["m-2"]},
+            "system_fingerprint": {"before": ["fp_1"], "now": ["fp_2"]},
+            "provider": {"before": ["P1"], "now": ["P2"]},
+            "prompt_tokens": {"before": ["as many as the reference"], "now": ["1 prompt token more"]},
+        }
+    }
