@@ -30,8 +30,7 @@ def check_controls(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
     if request.control not in {None, *others}:
         said = f"there is no such variant; the variants are {some(others, 20)}."
         raise UserError(f"--control {request.control}: {said}")
-    sweeps = (run.sweep.get("variants") or {} for run in analysis.scores.runs)
-    stated = {name for sweep in sweeps for name, entry in sweep.items() if entry and entry.get("control")}
+    stated = set().union(*(run.declaring("control") for run in analysis.scores.runs))
     names = {request.control} if request.control else stated
     controls = [result for result in analysis.results if result.variant in names]
     notices = []

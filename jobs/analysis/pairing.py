@@ -262,6 +262,9 @@ def _of_tasks(pairing: Pairing, scores: ScoreSet) -> Iterator[Notice]:
         said = f"{pairing.label}: not compared, because no item was answered by both models."
         yield Notice(NoticeCode.NOT_COMPARED, said)
         return
+    sides = (pairing.baseline, pairing.variant)
+    is_served = any(run.is_served(name) for run in scores.runs for name in sides)
+    may_differ = any(pairing.variant in run.declaring("other_template") for run in scores.runs)
     for task in pairing.tasks:
         name, (first, second) = task.info.name, task.sides
         if task.scores is None:
@@ -276,7 +279,7 @@ def _of_tasks(pairing: Pairing, scores: ScoreSet) -> Iterator[Notice]:
                 "prompts than in the baseline, so the comparison is not of the models alone.",
             )
         more = np.nan_to_num(task.more_prompt_tokens)
-        if (others := more != 0.0).any():
+        if (others := more != 0.0).any() and is_served and not may_differ:
             numbers = np.arange(more.size) if task.scores.items is None else task.scores.items
             yield Notice(
                 NoticeCode.PROMPT_TOKENS_DIFFER,

@@ -18,7 +18,8 @@ import pyarrow.compute as pc
 import yaml
 
 from jobs.formats.notices import Notice, NoticeCode, some
-from orchestrator.engines.base import CUT, SERVED_BY
+from orchestrator.engines import kind_of
+from orchestrator.engines.base import CUT, SERVED_BY, EngineSpec
 from orchestrator.errors import AnswerWithheldError, UserError
 from orchestrator.rundir import schema
 from orchestrator.rundir.identity import differences
@@ -126,6 +127,15 @@ class RunFiles:
         """Whether all answers of a model to a task are one and the same text, as far as they were read."""
         found = {self.texts[path] for path in self.samples(model, task) if path in self.texts}
         return len(found) == 1 and (texts := found.pop()) is not None and texts[0] == texts[1]
+
+    def declaring(self, key: str) -> set[str]:
+        """Variants that the sweep says something of."""
+        return {name for name, own in (self.sweep.get("variants") or {}).items() if own and own.get(key)}
+
+    def is_served(self, model: str) -> bool:
+        """Whether a model is behind a server, which may apply a template of its own."""
+        entry = self.models.get(model)
+        return entry is not None and kind_of(EngineSpec(model, options=entry["engine"])).served
 
     def served_by(self, model: str) -> dict[str, tuple[str, ...]]:
         """What the servers of a model said of themselves, by column, as far as its answers were read."""

@@ -81,6 +81,8 @@ class VariantConfig(Section):
     """Where this variant's replicas run; unset fields come from the sweep's `cluster`."""
     control: bool = False
     """Whether it should be the same as the baseline; every analysis that finds it to differ says so."""
+    other_template: bool = False
+    """Whether its chat template or tokenizer may differ from those of the baseline, as of another model."""
     skip_if_unsupported: bool = False
     """Skip this variant on hardware that cannot run it, instead of refusing the sweep."""
 

@@ -86,10 +86,16 @@ def test_three_hundred_unchanged_days_say_nothing(lldeg, tmp_path):
 # in one run ---------------------------------------------------------------------------------------------
 
 
-def analyzed(lldeg, folder, *options, **told):
+def analyzed(lldeg, folder, *options, kind="lm-eval:local-chat-completions", sweep=None, **told):
     """`lldeg analyze` of a run of which the variant's server tells something."""
     task = asked(("base", "v"), **told)
-    make_run(folder, {"t": MadeTask({key: [[1] * N] for key in task.scores}, measured=task.measured)})
+    make_run(
+        folder,
+        {"t": MadeTask({key: [[1] * N] for key in task.scores}, measured=task.measured)},
+        **sweep or {},
+    )
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"dtype": "v"', f'"kind": "{kind}"'))
     return lldeg("analyze", folder, "--margin", "0.2", *options)
 
 
@@ -124,6 +130,14 @@ def test_a_policy_does_not_pass_another_template(lldeg, tmp_path):
     (policy := tmp_path / "policy.yaml").write_text("tasks: {t: {require: certified, margin: 0.2}}\n")
     assert analyzed(lldeg, tmp_path / "same", "--policy", policy).status == 0
     assert analyzed(lldeg, tmp_path / "other", "--policy", policy, prompt_tokens=21).status == 3
+
+
+def test_models_that_may_differ_are_not_held_to_it(lldeg, tmp_path):
+    """An engine of our own gets the tokens that lldeg makes; and another model has a tokenizer of its own."""
+    other = {"variants": {"base": None, "v": {"other_template": True}}}
+    for name, told in (("own", {"kind": "vllm"}), ("other", {"sweep": other})):
+        ended = analyzed(lldeg, tmp_path / name, "--gate", "certified", prompt_tokens=21, **told)
+        assert ended.status == 0, ended.err
 
 
 def test_cut_and_uncounted_prompts_are_not_compared(lldeg, tmp_path):
