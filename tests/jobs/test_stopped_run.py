@@ -45,6 +45,7 @@ KINDS = {
     "until degraded": (varied, {"until": "degraded"}),
     "two tasks": (lambda: varied(TWO_TASKS), {"looks": 5}),
     "clusters": (lambda: varied(TWO_TASKS), {"looks": 5, "clusters": CLUSTERS}),
+    "proven": (varied, {"looks": 5, "certificate": "proven"}),
     "a task at one temperature": (with_a_task_at_one_temperature, {"looks": 5}),
 }
 
@@ -72,8 +73,10 @@ def test_verdicts_are_those_of_the_looks(analyzed):
         found = ran.comparison(variant, temperature)
         assert (found["verdict"], found["look"]) == (course.verdict, len(course.looks))
         assert (found["share_used"], found["stopped"]) == (course.share_used, course.stopped)
-        numbers = [course.p_adjusted, course.p_noninferior, *course.interval]
+        assert (found["drop_adjusted"] is None) == (not course.stopped)
+        numbers = [course.p_adjusted, course.p_noninferior, *course.interval, course.drop_adjusted or 0.0]
         reported = [found["p_adjusted"], found["p_noninferior"], *found["drop_interval_decision"]]
+        reported.append(found["drop_adjusted"] or 0.0)
         assert reported == pytest.approx(numbers, rel=1e-6, abs=1e-9)
     assert {found["verdict"] for found in ran.verdicts["comparisons"]} >= {"degraded", "certified"}
 

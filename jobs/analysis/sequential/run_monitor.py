@@ -220,7 +220,8 @@ class RunMonitor:
 def stopping_of(entry: StoppingEntry) -> Stopping:
     """Looks and spending of a plan in a manifest."""
     degraded, certified = entry["spending"]["degraded"], entry["spending"]["certified"]
-    return Stopping(entry["looks"], entry["until"], parse_spending(degraded), parse_spending(certified))
+    spending = parse_spending(degraded), parse_spending(certified)
+    return Stopping(entry["looks"], entry["until"], *spending, entry.get("certificate", "default"))
 
 
 def follow(run: RunFiles) -> RunMonitor:
