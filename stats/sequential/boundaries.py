@@ -199,16 +199,16 @@ def exit_probabilities(
     return below, above
 
 
-def bias_adjusted(fractions: tuple[float, ...], lower: Floats, upper: Floats, estimate: float) -> float:
+def bias_adjusted(fractions: tuple[float, ...], bounds: Floats, estimate: float) -> float:
     """The drift at which X(T)/T at the stop T is on average as large as it was found (Whitehead 1986).
 
-    Boundaries are as in `exit_probabilities`; at the last look every path stops. What is found at a stop that
+    The bounds are those of `strip`, in standard deviations, shape (2, K); at the last look every path stops. What is found at a stop that
     the path has chosen is more extreme than the drift on average: here that bias is taken off.
     """
 
     def excess(drift: float) -> float:
         paths, mean = _Paths(), 0.0
-        for time, low, high in zip(fractions, lower.tolist(), upper.tolist(), strict=True):
+        for time, (low, high) in zip(fractions, bounds.T.tolist(), strict=True):
             reached = paths.masses @ (paths.nodes + drift * (time - paths.time))
             paths.keep(low, high if time < fractions[-1] else low, time, drift)
             mean += float(reached - paths.masses @ paths.nodes) / time

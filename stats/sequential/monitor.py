@@ -211,7 +211,7 @@ class _ComparisonPath:
         bounds = strip(plan.stopping, levels, plan.margin, plan.items, mean_square) / spread
         if not np.isfinite(self._max_abs_difference):
             bounds[0] = -np.inf
-        found = bias_adjusted(plan.stopping.fractions, *bounds, drop * root / spread)
+        found = bias_adjusted(plan.stopping.fractions, bounds, drop * root / spread)
         return float(found * spread / root)
 
     def _interval(self, number: int, place: int) -> Interval:

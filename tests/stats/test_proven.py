@@ -24,35 +24,38 @@ def drawn(loss, gain, margin, sizes):
 
 
 @pytest.mark.parametrize("planned", [False, True])
-@pytest.mark.parametrize("sizes", [np.ones(11), np.tile([1.0, 3.0], 5)])
+@pytest.mark.parametrize("sizes", [np.ones(9), np.tile([1.0, 3.0], 4)])
 @pytest.mark.parametrize(
     ("loss", "gain", "margin"), [(1.0, -1.0, 0.5), (1.0, 0.0, 0.4), (0.7, -1.0, 0.45), (1.0, 0.1, 0.4)]
 )
 @pytest.mark.parametrize("alpha", [0.05, 0.3])
 def test_two_point_laws_keep_the_level_exactly(planned, sizes, loss, gain, margin, alpha):
-    """Enumerated, order drawn or given; the p-value is the least of all looks, as the next test says."""
-    plan = (sizes.size, float(sizes.max())) if planned else None
-    rejected = sum(
-        chance
-        for sums, chance in drawn(loss, gain, margin, sizes)
-        if ProvenEvidence(sums, sizes, 1.0, plan).p_noninferior(margin) <= alpha
-    )
+    """Enumerated: of all blocks in an order that is drawn, or the smallest p-value after each of them."""
+    rejected = 0.0
+    for sums, chance in drawn(loss, gain, margin, sizes):
+        looks = [(sizes.size, None)]
+        if planned:
+            looks = [(k, (sizes.size, float(sizes.max()))) for k in range(1, sizes.size + 1)]
+        rejected += chance * any(
+            ProvenEvidence(sums[:k], sizes[:k], 1.0, plan).p_noninferior(margin) <= alpha for k, plan in looks
+        )
     assert rejected <= alpha
     assert alpha < 0.1 or rejected > 0.0
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 200))
-def test_more_blocks_never_take_a_certificate_back(seed, blocks):
-    """Of the first k of n planned blocks the p-value does not rise with k, nor with the margin."""
+def test_more_blocks_or_margin_are_no_less_evidence(seed, blocks):
+    """The p-value falls with the margin, and with the blocks as long as their mean lies below it."""
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, 4, blocks).astype(float)
     sums = sizes * rng.uniform(-0.3, 0.2, blocks)
+    below = np.cumsum(sums) < 0.1 * np.cumsum(sizes)
     firsts = [
         ProvenEvidence(sums[:k], sizes[:k], 1.0, (blocks, 3.0)).p_noninferior(0.1)
         for k in range(1, blocks + 1)
     ]
-    assert (np.diff(firsts) <= 0.0).all()
+    assert (np.diff(np.array(firsts)[below]) <= 0.0).all()
     whole = ProvenEvidence(sums, sizes)
     assert (np.diff([whole.p_noninferior(margin) for margin in np.linspace(-0.5, 1.0, 40)]) <= 0.0).all()
 
@@ -60,7 +63,7 @@ def test_more_blocks_never_take_a_certificate_back(seed, blocks):
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.3, 0.05, 0.005]))
 def test_the_limit_inverts_the_bets(seed, tail):
-    """The p-value is the tail at the limit; also where the largest capital came before the losses."""
+    """The p-value passes the tail there; also at the mean, where lucky bets came before the losses."""
     rng = np.random.default_rng(seed)
     losses = np.sort(np.clip(rng.normal(rng.uniform(-0.2, 0.2), rng.uniform(0.02, 0.6), 150), -1.0, 1.0))
     for evidence in (
@@ -68,7 +71,8 @@ def test_the_limit_inverts_the_bets(seed, tail):
         ProvenEvidence(losses, np.ones(150), 1.0, (150, 1.0)),
     ):
         limit = evidence.limits(tail)[1]
-        assert evidence.p_noninferior(limit) == pytest.approx(tail, rel=1e-3)
+        below, above = (evidence.p_noninferior(limit + step) for step in (-1e-6, 1e-6))
+        assert above <= tail < below
 
 
 def test_without_a_range_nothing_is_proven():
