@@ -202,8 +202,8 @@ def exit_probabilities(
 def bias_adjusted(fractions: tuple[float, ...], bounds: Floats, estimate: float) -> float:
     """The drift at which X(T)/T at the stop T is on average as large as it was found (Whitehead 1986).
 
-    The bounds are those of `strip`, in standard deviations, shape (2, K); at the last look every path stops. What is found at a stop that
-    the path has chosen is more extreme than the drift on average: here that bias is taken off.
+    The bounds are those of `strip` in standard deviations, shape (2, K); at the last look every path stops.
+    What is found at a stop that the path has chosen is more extreme than the drift: that bias is taken off.
     """
 
     def excess(drift: float) -> float:
