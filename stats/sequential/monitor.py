@@ -18,7 +18,7 @@ from stats.arrays import EvidenceError, Floats
 from stats.drop import MANY_FLIPS, MOST_TAIL, Interval, block_evidence
 from stats.scores import SLACK
 from stats.sequential.boundaries import CertificateLevels, bias_adjusted, strip
-from stats.sequential.looks import LookTest, SignFlipWalk, SignVectors
+from stats.sequential.looks import DamageTest, LookTest, SignFlipWalk, SignVectors
 from stats.sequential.plan import SequentialPlan, cell_sums
 from stats.verdict import Verdict
 
@@ -83,8 +83,12 @@ class _ComparisonPath:
         if plan.stopping.certificate == "proven":
             sizes = np.concatenate([np.bincount(cells // len(plan.tasks)) for _, cells in plan.layout])
             self._planned = sizes.size, float(sizes.max())
-        self._walk: SignFlipWalk | SignVectors = (
-            SignFlipWalk(plan.levels, plan.stopping.degraded) if plan.pooled else SignVectors(plan)
+        sizes = np.concatenate([np.bincount(cells) for _, cells in plan.layout])
+        self._damage = DamageTest(
+            [
+                SignFlipWalk(plan.levels, plan.stopping.degraded) if plan.pooled else SignVectors(plan)
+                for _ in range(1 if sizes[sizes > 0].min() == sizes.max() else 2)
+            ]
         )
 
     @property
@@ -133,8 +137,11 @@ class _ComparisonPath:
                 order = np.random.default_rng([plan.seed, look]).permutation(sums.size)
                 sums, sizes = sums[order], sizes[order]
             blocks.append((sums, sizes))
-        new = self._paired[-1][0] if plan.pooled else cell_sums(self._values[items], cells, tasks)
-        test = self._walk.look(plan.stopping.fractions[look - 1], new)
+        new, sizes = (cell_sums(v, cells, tasks) for v in (self._values[items], np.ones(items.size)))
+        values = new, new / np.sqrt(np.maximum(sizes, 1.0))
+        test = self._damage.look(
+            plan.stopping.fractions[look - 1], [v.sum(axis=1) if plan.pooled else v for v in values]
+        )
         losses, sizes = _joined(self._losses)
         p, level = 1.0, self._certificate.level(look, few_flips=_few_flips(losses))
         if losses.size and np.isfinite(losses).all():  # a loss without a size bounds nothing
