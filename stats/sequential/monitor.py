@@ -87,7 +87,7 @@ class _ComparisonPath:
         self._damage = DamageTest(
             [
                 SignFlipWalk(plan.levels, plan.stopping.degraded) if plan.pooled else SignVectors(plan)
-                for _ in range(1 if sizes[sizes > 0].min() == sizes.max() else 2)
+                for _ in range(2 if plan.balanced and sizes[sizes > 0].min() < sizes.max() else 1)
             ]
         )
 

@@ -116,6 +116,7 @@ class RunMonitor:
                 stopping=stopping_of(entry),
                 alpha=entry["alpha"],
                 margin=entry["margin"],
+                balanced="certificate" in entry,  # as runs of older versions were not stopped
             )
         except ValueError as error:
             raise UserError(f"The manifest of {run.location} is damaged: {error}") from None
