@@ -44,7 +44,7 @@ KINDS = {
     "until decided": (varied, {}),
     "until degraded": (varied, {"until": "degraded"}),
     "two tasks": (lambda: varied(TWO_TASKS), {"looks": 5}),
-    "clusters": (lambda: varied(TWO_TASKS), {"looks": 5, "clusters": CLUSTERS}),
+    "clusters": (lambda: varied(TWO_TASKS), {"looks": 5, "clusters": CLUSTERS, "margin": 0.1}),
     "proven": (varied, {"looks": 5, "certificate": "proven"}),
     "a task at one temperature": (with_a_task_at_one_temperature, {"looks": 5}),
 }
