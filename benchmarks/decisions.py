@@ -51,7 +51,7 @@ class Setting:
     name: str
     draw: Draw
     margin: float
-    simulations: int = 2_000
+    simulations: int = 1_000
     variants: int = 1
     certify: str = "each"
     null: bool = True
@@ -197,7 +197,7 @@ def settings_of_all_scores() -> Iterator[Setting]:
     for items in (30, 100, 500, 2_000, 10_000):
         for kind in ("symmetric", "small", "rare losses", "half losses"):
             margin = {30: 0.1, 100: 0.05, 500: 0.03}.get(items, 0.01)
-            simulations = 400 if items > 5_000 else 1_000 if items > 1_000 else 2_000
+            simulations = 200 if items > 5_000 else 500 if items > 1_000 else 1_000
             yield Setting(
                 f"graded, {items:,} items, {kind}",
                 partial(graded, items=items, kind=kind),
@@ -209,7 +209,7 @@ def settings_of_all_scores() -> Iterator[Setting]:
             margin = {30: 0.1, 200: 0.05}.get(items, 0.02)
             name = "3/2 mixed" if mixed else f"{runs[0]}/{runs[1]}"
             draw = partial(reruns, items=items, runs=runs, mixed=mixed)
-            yield Setting(f"reruns {name}, {items:,} items", draw, margin, 1_000 if items > 500 else 2_000)
+            yield Setting(f"reruns {name}, {items:,} items", draw, margin, 500 if items > 500 else 1_000)
     for groups in (15, 20, 30, 100):
         for sigma in (0.0, 1.5):
             name = f"clusters, {groups} of {'equal' if not sigma else 'very unequal'} size"
@@ -219,9 +219,7 @@ def settings_of_all_scores() -> Iterator[Setting]:
     ):  # fmt: skip
         for kind, is_graded, share in (("flips", False, 1.0), ("grades", True, 1.0), ("half", False, 0.5)):
             draw = partial(whole_losses, groups=groups, size=size, graded=is_graded, share=share)
-            yield Setting(
-                f"whole clusters lose, {groups} × {size}, {margin:.0%}, {kind}", draw, margin, 1_000
-            )
+            yield Setting(f"whole clusters lose, {groups} × {size}, {margin:.0%}, {kind}", draw, margin, 500)
     for items, margin, size in (
         (100, 0.01, 0.01), (60, 0.02, 0.01), (100, 0.01, 0.1),
         (200, 0.01, 0.01), (500, 0.01, 0.1), (300, 0.02, 0.1),
@@ -239,15 +237,13 @@ def settings_of_all_scores() -> Iterator[Setting]:
         yield Setting(f"skewed clusters, {groups}", partial(skewed_clusters, groups=groups), 0.05)
     for tasks in (2, 10, 50):
         draw = partial(binary, items=100, rate=0.1, tasks=tasks)
-        yield Setting(
-            f"{tasks} tasks of 100 items, 10% flip", draw, 0.03, {2: 1_000, 10: 600}.get(tasks, 150)
-        )
+        yield Setting(f"{tasks} tasks of 100 items, 10% flip", draw, 0.03, {2: 500, 10: 300}.get(tasks, 75))
     for variants in (2, 5, 20):
         for certify in ("each", "all"):
             draw = partial(binary, items=400, rate=0.1)
             name = f"{variants} variants, certify {certify}, 400 items"
             yield Setting(
-                name, draw, 0.04, {20: 200}.get(variants, 800), variants, certify, certify == "each"
+                name, draw, 0.04, {20: 100}.get(variants, 400), variants, certify, certify == "each"
             )
     for share in (0.005, 0.02, 0.1):
         draw = partial(missing, items=2_000, rate=0.1, share=share, at_random=True)
