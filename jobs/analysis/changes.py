@@ -13,15 +13,17 @@ from orchestrator.rundir.measurements import MEASUREMENTS, Measurement
 from stats.change import Change, ChangeVerdict, conclude_changes, measure_change
 from stats.drop import evidence_of
 from stats.scores import TaskScores
+from stats.verdict import Code
 
 CUT = "cut"
+PARTIAL = {Code.ESTIMATE_AFTER_STOP, Code.LOOKS_PENDING}  # items chosen by scores, or not all in
 
 
 def measure_changes(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
     """An analysis with the changes of its variants, and a warning where truncation is one of them.
 
     The items are those that the verdict counts. A policy's tolerances take the place of the usual ones. The
-    items of a run that stopped early were chosen by their scores, so nothing is tested there.
+    items of a variant that was stopped early were chosen by their scores, so nothing is tested there.
     """
     rules = {} if request.policy is None else request.policy.measurements
     alpha, found = analysis.settings.alpha, list[tuple[int, Change]]()
@@ -36,7 +38,7 @@ def measure_changes(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
                     relative=one.relative,
                     tolerance=rules[one.name].within if one.name in rules else one.within,
                     alpha=alpha,
-                    tested=one.tested and (result.course is None or analysis.finished),
+                    tested=one.tested and not PARTIAL & set(result.comparison.reason_codes),
                     may_swap=all(task.scores.answers is None for task in tasks if task.scores),
                 )
                 found.append((number, change))

@@ -129,7 +129,7 @@ def test_what_came_in_after_the_decision_changes_nothing(tmp_path):
         files = {path.name: path.read_text() for path in ran.out.glob("[!.]*.[cj]s*")}
         digest = ran.verdicts["samples_digest"]
         outputs.append({name: text.replace(digest, "") for name, text in files.items()})
-    assert len(outputs[0]) == 6
+    assert len(outputs[0]) == 7
     assert outputs[0] == outputs[1]
 
 
