@@ -49,7 +49,9 @@ class RatioChange:
     def __init__(self, tasks: Sequence[TaskScores]) -> None:
         losses, sizes = merged_blocks(tasks)  # of the baseline against the variant, and against 0
         bases, _ = merged_blocks([replace(task, variant=np.zeros_like(task.baseline)) for task in tasks])
-        total, self._freedom = float(sizes.sum()), ClusterEvidence(bases, sizes, np.inf).freedom
+        total, self._freedom = float(sizes.sum()), max(sizes.size - 1.0, 1.0)
+        if sizes.min() < sizes.max():
+            self._freedom = ClusterEvidence(bases, sizes, np.inf).freedom
         self._gap, self._base = -float(losses.sum()) / total, float(bases.sum()) / total
         self.estimate = self._gap / self._base if self._base else NAN
         self._gaps = self._both = self._bases = np.inf  # variances and covariance of the two means

@@ -75,7 +75,7 @@ def _of_truncation(result: VariantResult, alpha: float) -> Iterator[Notice]:
     said = f"{result.label}: the limit of tokens cut {shares}."
     whole = []
     for task in result.tasks:
-        if task.scores is not None and task.scores.bounds is not None:
+        if task.scores is not None and result.comparison.margin_unit == "share":
             sides = [side.measured.get(CUT, np.ones(task.common.size))[task.common] for side in task.sides]
             if (kept := (sides[0] == 0.0) & (sides[1] == 0.0)).any():
                 whole.append(task.scores.part(kept))

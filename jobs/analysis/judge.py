@@ -222,7 +222,7 @@ def _measured_cases(policy: Policy, analysis: Analysis) -> Iterator[Case]:
             change, within, status = changes.get(name), f"{rule.within:g}", Ruling.INSUFFICIENT
             place = f"measurements.{name}"
             demand = replace(
-                policy.demand(None, place, policy.overall, analysis.settings),
+                policy.demand(None, place, UNNAMED, analysis.settings),
                 require="within",
                 measurement=name,
                 within=rule.within,

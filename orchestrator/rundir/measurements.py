@@ -60,6 +60,9 @@ SHARE, SECONDS = (0.0, 1.0), pa.float32()
 MEASUREMENTS = (
     Measurement("output_tokens", "output tokens", "output_tokens", pa.int32(), "tokens", 0.05, relative=True),
     Measurement(
+        "reasoning_tokens", "reasoning tokens", "reasoning_tokens", pa.int32(), "tokens", 0.05, relative=True
+    ),
+    Measurement(
         "prompt_tokens", "prompt tokens", "prompt_tokens", pa.int32(), "tokens", 0.05, relative=True,
         of_text=False,
     ),

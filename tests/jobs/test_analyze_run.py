@@ -282,7 +282,7 @@ def test_an_unknown_baseline_lists_the_models(tmp_path):
 
 
 def test_without_out_the_files_go_into_the_run(tmp_path):
-    """A run keeps its own analysis, all nine files of it, beside the hidden list of them."""
+    """A run keeps its own analysis, all ten files of it, beside the hidden list of them."""
     from analyze_runner import app
     from typer.testing import CliRunner
 
@@ -290,6 +290,7 @@ def test_without_out_the_files_go_into_the_run(tmp_path):
     CliRunner().invoke(app, [str(run)])
     assert sorted(file.name for file in (run / "analysis").glob("[!.]*")) == [
         "junit.xml",
+        "measurements.csv",
         "model_comparison.csv",
         "model_differences.csv",
         "report.html",

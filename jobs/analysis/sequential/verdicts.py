@@ -171,10 +171,7 @@ def _plan_settings(scores: ScoreSet, request: AnalyzeRequest) -> Settings:
         )
     entry = run.manifest["stopping"]
     several = len(entry["comparisons"]) > 1
-    certificate = entry.get("certificate", Settings.certificate)
-    return Settings(
-        entry["alpha"], entry["margin"], adjust="holm" if several else "none", certificate=certificate
-    )
+    return Settings(alpha=entry["alpha"], margin=entry["margin"], adjust="holm" if several else "none")
 
 
 def _other_choices(scores: ScoreSet, run: RunFiles, request: AnalyzeRequest) -> Iterator[str]:
@@ -190,7 +187,7 @@ def _other_choices(scores: ScoreSet, run: RunFiles, request: AnalyzeRequest) -> 
         "adjust": ("adjustment by", SequentialPlan.adjust),
         "missing": ("missing answers at their", Settings.missing),
         "certify": ("certificates for", Settings.certify),
-        "certificate": ("the certificate", entry.get("certificate", Settings.certificate)),
+        "certificate": ("the certificate", Settings.certificate),
     }
     for name, (what, planned) in tests.items():
         chosen = getattr(request, name)
