@@ -19,7 +19,7 @@ the alarm; by means over all runs, and over as many as both have, as `lldeg hist
   clusters          five items that are alike count as one
 Repeated (alone with --repeated): a single model asked the same items on every date, and compared with its own
 oldest run, from which some answers differ by chance; from date 30 on it loses points. Prints the shares found
-on that date, within a week and within a month.
+on that date and within a week.
 """
 
 import itertools
@@ -34,7 +34,7 @@ from stats.watch import DateFlips, matched_runs, watch
 Setting = tuple[str, tuple[int, int], int]  # kind, share of right answers as Beta(a, b), items a date
 
 LOOKS, A_DATE, POOL, FLIPS, DROP = 1000, 50, 500, 0.1, 0.03
-REPEATED, DROPS, MONTH = (100, 200, 500, 1000, 2000, 5000), (0.0, 0.02, 0.03, 0.05, 0.1), 30
+REPEATED, DROPS, MONTH, WEEK = (200, 500, 1000, 2000, 5000), (0.0, 0.02, 0.03, 0.05, 0.1), 30, 7
 NOISE = {0.1: 1 / 8, 0.02: 1 / 48}  # share of answers that differ by chance where these are from Beta(a, a)
 DATES, CHANGE, LOSS = 30, 10, 0.3
 RERUNS = {
@@ -132,7 +132,7 @@ def dates_to_alarm(rng: np.random.Generator, noise: float, items: int, drop: flo
     chance = rng.beta(NOISE[noise], NOISE[noise], items)
     first = (rng.random(items) < chance).astype(int)
     dates = []
-    for date in range(2 * MONTH):
+    for date in range(MONTH + WEEK - 1):
         now = rng.random(items) < chance * (
             1 - 2 * drop * (date >= MONTH - 1)
         )  # half of the answers are right
@@ -147,7 +147,7 @@ def repeated(simulations: int) -> None:
         rngs = (np.random.default_rng([4, items, int(1000 * drop), s]) for s in range(simulations))
         found = np.array([dates_to_alarm(rng, noise, items, drop) for rng in rngs])
         early = (found <= 0).mean()
-        shares = (f"{((found > 0) & (found <= within)).mean():.2f}" for within in (1, 7, MONTH))
+        shares = (f"{((found > 0) & (found <= within)).mean():.2f}" for within in (1, WEEK))
         print(f"{noise} {items} items, drop {drop}: before {early:.3f}, found", *shares, flush=True)
 
 
