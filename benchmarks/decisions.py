@@ -2,9 +2,10 @@
 
 Two worlds per setting. In the first nothing is worse (the models are exchangeable on every item): how often
 is a variant called degraded? In the second the true drop is exactly the margin: how often is it certified? In
-both, how often does the interval that decides (1 − 2α) hold the true drop? What is wrong in the one world is
-power in the other. All go through `compare_variants`, with fixed seeds. The last column names what is out of
-bounds by more than two standard errors.
+            if setting.looks:
+                found = [by_looks(tasks, setting) for tasks in variants.values()]
+            else:
+                found = list(compare_variants(variants, settings).values())
 
     python benchmarks/decisions.py                 # the table of docs/statistics.md, 15 minutes on two cores
     python benchmarks/decisions.py --fraction 0.1  # a tenth of the simulations
@@ -14,14 +15,17 @@ bounds by more than two standard errors.
 import argparse
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from functools import partial
 
 import numpy as np
 
 from stats.arrays import Floats
-from stats.comparison import Comparison, Settings, TaskScores, Verdict, compare_variants
+from stats.comparison import Comparison, Settings, TaskScores, Verdict, compare_variants, conclude_course
 from stats.scores import MissingAnswers, from_reruns
+from stats.sequential.boundaries import Stopping
+from stats.sequential.monitor import SequentialMonitor
+from stats.sequential.plan import PlannedTask, SequentialPlan
 
 ALPHA = 0.05
 Rng = np.random.Generator
@@ -41,6 +45,7 @@ class Setting:
         variants: how many share the baseline.
         certify: each certificate by itself, or all together.
         null: whether the first world is simulated; answers missing by their score promise nothing there.
+        looks: how many are taken until it is decided; 0 for one analysis of all scores.
     """
 
     name: str
@@ -50,6 +55,7 @@ class Setting:
     variants: int = 1
     certify: str = "each"
     null: bool = True
+    looks: int = 0
 
 
 @dataclass(frozen=True)
@@ -169,6 +175,15 @@ def missing(
 
 
 def all_settings() -> Iterator[Setting]:
+    """The settings, and the hardest ones of certificates at looks, too."""
+    yield from settings_of_all_scores()
+    for setting in settings_of_all_scores():
+        if setting.name.startswith(("whole", "rare gains")) and "half" not in setting.name:
+            name = f"at 10 looks: {setting.name}"
+            yield replace(setting, name=name, looks=10, simulations=300, null=False)
+
+
+def settings_of_all_scores() -> Iterator[Setting]:
     """The settings, by what varies."""
     for items in (30, 100, 300, 1_000, 5_000, 25_000):
         for rate in (0.03, 0.1, 0.3):
@@ -253,7 +268,10 @@ def simulate(setting: Setting, simulations: int, seed: int) -> Rates:
         covered, said = 0, dict.fromkeys((Verdict.DEGRADED, Verdict.CERTIFIED), 0)
         for _ in range(simulations if world or setting.null else 0):
             variants = {str(v): setting.draw(rng, drop) for v in range(setting.variants)}
-            found = list(compare_variants(variants, settings).values())
+            if setting.looks:
+                found = [by_looks(tasks, setting) for tasks in variants.values()]
+            else:
+                found = list(compare_variants(variants, settings).values())
             judged = found[:1] if world and setting.certify == "each" else found
             for verdict in said:
                 said[verdict] += any(_says(one, verdict) for one in judged)
@@ -263,6 +281,16 @@ def simulate(setting: Setting, simulations: int, seed: int) -> Rates:
         rates.append(shares if world or setting.null else np.full(3, np.nan))
     (degraded, power, covered_null), (found_worse, certified, covered_margin) = np.array(rates).tolist()
     return Rates(degraded, certified, covered_null, covered_margin, power, found_worse, simulations)
+
+
+def by_looks(tasks: list[TaskScores], setting: Setting) -> Comparison:
+    """The end of a sweep that stops as soon as it is decided; items come in as they were drawn."""
+    planned = tuple(PlannedTask(task.task, task.differences.size, task.labels) for task in tasks)
+    stopping = Stopping(setting.looks, "decided")
+    plan = SequentialPlan(planned, ("0",), stopping, ALPHA, setting.margin, sign_vectors=999)
+    monitor = SequentialMonitor(plan)
+    monitor.observe("0", [task.differences for task in tasks])
+    return conclude_course(tasks, (), monitor.courses(closed=True)["0"], plan)
 
 
 def _says(found: Comparison, verdict: Verdict) -> bool:

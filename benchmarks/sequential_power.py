@@ -1,19 +1,22 @@
 """What stopping early saves, and what it costs in power, beside the fixed test and the e-process.
 
-Draws paths of right-or-wrong answers with the flip rates of the quickstart and of Kübler et al. (2026), items
-independent of each other, and decides every path with the code that decides a sweep. Run
-`python benchmarks/sequential_power.py`; `--simulations` trades time for precision. Seeds are fixed.
+Also what a proven certificate costs, and how far estimates at a stop are off. Draws paths of right-or-wrong
+answers with the flip rates of the quickstart and of Kübler et al. (2026), items independent of each other,
+and decides every path with the code that decides a sweep. Run `python benchmarks/sequential_power.py`;
+`--simulations` trades time for precision. Seeds are fixed.
 """
 
 import argparse
 from collections import Counter
 from collections.abc import Callable
 from functools import cache
+from itertools import product
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stats.drop import FlipEvidence
+from stats.drop import Certificate, FlipEvidence
 from stats.sequential.boundaries import Spending, Stopping, parse_spending
 from stats.sequential.monitor import SequentialMonitor
 from stats.sequential.plan import PlannedTask, SequentialPlan
@@ -36,6 +39,14 @@ DAMAGE = {
     "quickstart FP8, T 0": (780, 45, 30),
     **{name: PAPER[name] for name in ("KV-cache FP8", "INT4 weights", "2:4 sparse")},
 }
+EQUAL = (  # items, margin, and a share of items that changes by so much in either direction: no drop
+    (300, 0.03, 0.1, 1.0), (1_000, 0.03, 0.1, 1.0), (3_000, 0.01, 0.09, 1.0), (8_000, 0.01, 0.09, 1.0),
+    (3_000, 0.01, 0.02, 1.0), (300, 0.01, 0.3, 0.1), (1_000, 0.01, 0.3, 0.1),
+)  # fmt: skip
+WORSE = (  # items, share that flips, true drop, until when
+    (1_000, 0.1, 0.03, "degraded"), (1_000, 0.1, 0.05, "degraded"), (400, 0.05, 0.03, "degraded"),
+    (3_000, 0.09, 0.0, "decided"), (3_000, 0.09, 0.02, "decided"),
+)  # fmt: skip
 Row = tuple[int, int, int]
 Path = NDArray[np.float64]
 
@@ -148,6 +159,48 @@ def paper_table(simulations: int, stopping: Stopping) -> None:
     print(f"mean share {np.mean(shares):.3f}")
 
 
+def certificate_table(simulations: int) -> None:
+    """Power of both kinds of certificates where nothing is worse, with all items and at 10 looks."""
+    kinds = list(product((1, 10), get_args(Certificate)))
+    print(f"{'certified, mean share of the items; no drop':<46}" + "  ".join(f"{k} {c}" for k, c in kinds))
+    for items, margin, rate, size in EQUAL:
+        cells, chances = [], [rate / 2, 1 - rate, rate / 2]
+        for looks, kind in kinds:
+            task, stopping = PlannedTask("task", items), Stopping(looks, "decided", certificate=kind)
+            plan, rng = SequentialPlan((task,), ("v",), stopping, ALPHA, margin), np.random.default_rng(3)
+            ends = []
+            for _ in range(simulations):
+                monitor = SequentialMonitor(plan)
+                monitor.observe("v", [rng.choice([-size, 0.0, size], items, p=chances)])
+                ends.append(monitor.decisions()["v"])
+            power = np.mean([end.verdict is Verdict.CERTIFIED for end in ends])
+            cells.append(f"{power:.3f}, {np.mean([end.look for end in ends]) / looks:.2f}")
+        title = f"{items:,} items, {rate:.0%} change by {size:g}, margin {margin:g}"
+        print(f"{title:<46}" + "  ".join(cells), flush=True)
+
+
+def estimate_table(simulations: int) -> None:
+    """Mean of the drop at the end of 10 looks, and without the bias of stopping, in points."""
+    print(f"{'estimates of a drop in points':<46}stopped   raw     adjusted (standard error)")
+    for items, rate, drop, until in WORSE:
+        plan, rng = (
+            SequentialPlan((PlannedTask("task", items),), ("v",), Stopping(10, until)),
+            np.random.default_rng(4),
+        )
+        found = []
+        for _ in range(simulations):
+            monitor = SequentialMonitor(plan)
+            monitor.observe(
+                "v", [path_of((items, items * (rate + drop) / 2, items * (rate - drop) / 2), rng)]
+            )
+            end = monitor.courses()["v"]
+            raw = end.looks[-1].drop
+            found.append((end.stopped, 100 * raw, 100 * (end.drop_adjusted if end.stopped else raw)))
+        means, error = np.mean(found, axis=0), np.std(found, axis=0)[2] / np.sqrt(simulations)
+        title = f"{items:,} items, {rate:.0%} flips, {100 * drop:g}, {until}"
+        print(f"{title:<46}{means[0]:.2f}      {means[1]:+.2f}   {means[2]:+.2f} ({error:.2f})", flush=True)
+
+
 def main() -> None:
     """Run everything and print it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -158,6 +211,8 @@ def main() -> None:
         paper_table(count, Stopping(looks, "decided"))
     paper_table(count, Stopping(20, "decided", certified=parse_spending("hsd-6")))
     paper_table(count, Stopping(10))
+    certificate_table(count)
+    estimate_table(count // 2)
 
 
 if __name__ == "__main__":

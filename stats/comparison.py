@@ -358,6 +358,7 @@ def conclude_course(
     decided = replace(
         untested(tasks, absent),
         verdict=course.verdict or Verdict.INCONCLUSIVE,
+        drop_adjusted=NAN if finished or course.drop_adjusted is None else course.drop_adjusted,
         drop_interval=limits,
         drop_interval_decision=limits,
         drop_interval_simultaneous=limits,

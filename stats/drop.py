@@ -38,7 +38,9 @@ SPREAD_IN_STEPS, FINEST = 8, 4_096
 """Steps of a grid to a standard deviation of differences that have no lattice, and at most to their range."""
 SMOOTH = 1 << 14  # steps to a standard deviation of a sum from which on it is taken as normal
 
-BET_FOR, LARGEST_STAKE = 0.05, 0.9  # level for which stakes are best; of what a total loss leaves
+STAKE, LARGEST_STAKE = float(np.sqrt(2.0 * np.log(1.0 / 0.05))), 0.9
+"""Stake on all planned blocks, over the root of their number and variance, best for a level of .05; largest
+stake as a share of what a total loss leaves."""
 
 INSIDE = 1.0 - 1e-12
 Certificate: TypeAlias = Literal["default", "proven"]
@@ -442,8 +444,29 @@ class ProvenEvidence(ClusterEvidence):
     Who stakes a share λ of the capital on every block in turn multiplies it by 1 + λ(M·size − sum)/(largest
     size), on average by at most 1 if the drop is M or more. So the capital ever exceeds 1/α with probability
     at most α (Ville 1939), whatever the stakes, if each is set before its block is seen: by the spread of
-    those before it (Waudby-Smith & Ramdas 2024, §4). The order of the blocks is drawn.
+    those before it (Waudby-Smith & Ramdas 2024, §4). So it holds at all looks together, too.
+
+    Args:
+        sums, sizes, max_abs_difference: as above.
+        planned: blocks in all and their largest size, if these are the first ones in an order that was drawn;
+            by default they are all, and their order is drawn here.
     """
+
+    def __init__(
+        self,
+        sums: Floats,
+        sizes: Floats,
+        max_abs_difference: float = 1.0,
+        planned: tuple[int, float] | None = None,
+    ) -> None:
+        order = np.random.default_rng(0).permutation(sums.size) if planned is None else slice(None)
+        super().__init__(sums[order], sizes[order], max_abs_difference)
+        blocks, largest = planned or (sums.size, float(sizes.max()))
+        self._losses, self._shares = self.sums / largest, self.sizes / largest
+        count = np.arange(1.0, sums.size + 1.0)
+        before = np.append(0.0, np.cumsum(self._losses)[:-1]) / np.maximum(count - 1.0, 1.0)
+        squares = np.cumsum(np.append(0.25, (self._losses - before)[:-1] ** 2))
+        self._stakes = STAKE / np.sqrt(blocks * squares / count)
 
     def p_noninferior(self, margin: float, scale: float = 1.0) -> float:
         """P-value of "the mean is at least the margin": 1/(largest capital).
@@ -454,14 +477,8 @@ class ProvenEvidence(ClusterEvidence):
             return 1.0
         if margin >= 1.0:
             return SMALLEST_P
-        gains = (margin * self.sizes - self.sums) / self.sizes.max()
-        gains = gains[np.random.default_rng(0).permutation(gains.size)]
-        count = np.arange(1.0, gains.size + 1.0)
-        means = np.cumsum(gains) / count
-        squares = 0.25 + np.cumsum((gains - np.append(0.0, means[:-1])) ** 2)
-        variances = np.append(0.25, squares[:-1]) / count
-        stakes = np.sqrt(2.0 * np.log(1.0 / BET_FOR) / (scale * gains.size * variances))
-        logs = np.cumsum(np.log1p(np.minimum(stakes, LARGEST_STAKE / (1.0 - margin)) * gains))
+        stakes = np.minimum(self._stakes / np.sqrt(scale), LARGEST_STAKE / (1.0 - margin))
+        logs = np.cumsum(np.log1p(stakes * (margin * self._shares - self._losses)))
         return max(float(np.exp(-scale * max(logs.max(), 0.0))), SMALLEST_P)
 
 
@@ -483,8 +500,15 @@ def evidence_of(tasks: Sequence[TaskScores], certificate: Certificate = "default
     return ClusterEvidence(*merged_blocks(tasks), 1.0 if bounded else float("inf"))
 
 
-def block_evidence(sums: Floats, sizes: Floats, max_abs_difference: float) -> DropEvidence:
-    """The evidence of differences summed over each block, and its items, shape (G,) each."""
+def block_evidence(
+    sums: Floats, sizes: Floats, max_abs_difference: float, planned: tuple[int, float] | None = None
+) -> DropEvidence:
+    """The evidence of differences summed over each block, and its items, shape (G,) each.
+
+    With the blocks and the largest size that are `planned` it is proven.
+    """
+    if planned is not None:
+        return ProvenEvidence(sums, sizes, max_abs_difference, planned)
     items = bool((sizes == 1.0).all())
     if items and bool(((sums == 0.0) | (np.abs(sums) == 1.0)).all()):
         worse, better = (int(np.count_nonzero(sums == sign)) for sign in (1.0, -1.0))

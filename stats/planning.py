@@ -16,7 +16,7 @@ from scipy.special import gammaincinv, ndtr, ndtri
 
 from stats.arrays import Floats, Ints
 from stats.drop import DropEvidence
-from stats.sequential.boundaries import CertificateLevels, Stopping, exit_probabilities, lan_demets_boundaries
+from stats.sequential.boundaries import Stopping, exit_probabilities, strip
 from stats.tasks.combinations import SMALLEST_OF, Combine
 
 MOST = 10**7  # most items and reruns of a design: the exact power of more takes minutes
@@ -234,16 +234,9 @@ def expected_course(
     variance = design.variance
     spread = float(np.sqrt(max(variance - drop**2, 1e-12)))
     root, times = float(np.sqrt(design.items)), np.array(stopping.fractions)
-    level = design.alpha / comparisons
-    bounds = np.array(lan_demets_boundaries(stopping.fractions, stopping.degraded, level))
-    upper = bounds * np.sqrt(variance * times) / spread
-    certificate = CertificateLevels(stopping, design.alpha)
-    error = float(np.sqrt(max(variance - margin**2, 1e-12)))
-    lower = np.empty(times.size)  # largest Σd/√N that certifies at each look, −∞ where none does
-    for look, time in enumerate(stopping.fractions):
-        reached = margin * time * root - certificate.boundaries[look] * error * np.sqrt(time)
-        lower[look] = min(reached, certificate.largest_evidence(look + 1) * np.sqrt(variance * time))
-    below, above = exit_probabilities(stopping.fractions, lower / spread, upper, drop * root / spread)
+    levels = design.alpha, design.alpha / comparisons
+    lower, upper = strip(stopping, levels, margin, design.items, variance) / spread
+    below, above = exit_probabilities(stopping.fractions, lower, upper, drop * root / spread)
     ends = below + above
     share = float(ends @ times) + max(0.0, 1.0 - float(ends.sum()))
     return float(above.sum()), float(below.sum()), share

@@ -80,6 +80,7 @@ class Comparison:
         baseline_score: mean score of the baseline on the pairs.
         variant_score: mean score of the variant on the pairs.
         drop: how much worse the variant is on average; negative if it is better.
+        drop_adjusted: of a comparison that was stopped early the drop without the bias of that; else NaN.
         drop_interval: confidence interval of the drop at 1 − α, on the pairs, (low, high).
         drop_interval_decision: the limits that decide, at 1 − α each: right of 0 exactly where p_pooled ≤ α,
             left of the margin exactly where p_noninferior ≤ α.
@@ -131,6 +132,7 @@ class Comparison:
     baseline_score: float
     variant_score: float
     drop: float
+    drop_adjusted: float = NAN
     drop_interval: tuple[float, float]
     drop_interval_decision: tuple[float, float]
     drop_interval_simultaneous: tuple[float, float] = (NAN, NAN)

@@ -15,7 +15,7 @@ from jobs.formats.samples import Temperature
 from jobs.text.changes import change_text
 from jobs.text.format import amount, amount_text, clean, drop_text, p_text, temperature_text
 from orchestrator.rundir.measurements import BY_NAME
-from stats.results import Comparison, Settings
+from stats.results import Comparison, Settings, Unit
 from stats.verdict import Code, Verdict
 
 MANY_ALIKE = 3  # warnings of one kind that are shown one by one
@@ -87,16 +87,20 @@ def meaning(result: VariantResult, analysis: Analysis) -> str:
             return f"{subject} has no verdict yet: {len(course.looks)} of {looks} looks were taken."
         share = f"{100 * course.share_used:.0f} % of its samples"
         when = f"at look {len(course.looks)} of {looks}, after {share}, "
+    unbiased = ""
+    if Code.ESTIMATE_AFTER_STOP in comparison.reason_codes:
+        change = _change(comparison.drop_adjusted, comparison.margin_unit)
+        unbiased = f" Without the bias of stopping early it {change}."
     if comparison.verdict is Verdict.DEGRADED:
         loss = _loss(comparison, clean(analysis.baseline), analysis.settings, when)
         within = Code.WITHIN_MARGIN in comparison.reason_codes
         where = "over all tasks" if len(comparison.tasks) > 1 else "nevertheless"
         ruled_out = f" A drop of {margin_text(result)} or more is ruled out {where}." if within else ""
-        return f"{subject} is worse than {loss}.{ruled_out}"
+        return f"{subject} is worse than {loss}.{ruled_out}{unbiased}"
     if comparison.verdict is Verdict.CERTIFIED:
         p, margin = p_text(comparison.p_noninferior_adjusted), margin_text(result)
         text = f"{subject} is non-inferior: {when}a drop of {margin} or more is ruled out (p = {p})"
-        return f"{text}, whatever the missing answers would have been." if result.gaps else f"{text}."
+        return f"{text}{', whatever the missing answers would have been' * bool(result.gaps)}.{unbiased}"
     after = "" if course is None else f" after the last of {looks} looks"
     return f"{subject} is inconclusive{after}: no significant drop was found, {_doubt(result)}."
 
@@ -127,10 +131,7 @@ def _loss(comparison: Comparison, baseline: str, settings: Settings, when: str) 
     """Than what a variant is worse, and how much it loses where."""
     p = "p" if settings.adjust == "none" else "adjusted p"
     proof = f"statistically significant ({p} = {p_text(comparison.p_adjusted)})"
-    overall = "loses nothing"
-    if comparison.drop:
-        verb = "loses" if comparison.drop > 0.0 else "gains"
-        overall = f"{verb} {amount_text(comparison.drop, comparison.margin_unit)}"
+    overall = _change(comparison.drop, comparison.margin_unit)
     task = next((task for task in comparison.tasks if task.task == comparison.deciding_task), None)
     if task is not None:
         loss, left = (amount_text(drop, task.margin_unit) for drop in (task.drop, task.drop_shrunken))
@@ -140,6 +141,13 @@ def _loss(comparison: Comparison, baseline: str, settings: Settings, when: str) 
     if comparison.drop > 0.0:
         return f"{baseline}: {when}it {overall}, which is {proof}"
     return f"{baseline} on some tasks: {when}the drops are {proof}; overall it {overall}"
+
+
+def _change(drop: float, unit: Unit) -> str:
+    """What a variant with such a drop does."""
+    if not drop:
+        return "loses nothing"
+    return f"{'loses' if drop > 0.0 else 'gains'} {amount_text(drop, unit)}"
 
 
 def _doubt(result: VariantResult) -> str:

@@ -50,7 +50,8 @@ SENTENCES = {
     Code.LAST_LOOK: "Decided at the last of {looks} looks, with all planned samples.",
     Code.LOOKS_PENDING: "No verdict yet: {taken} of {looks} looks were taken, with {share} % of the planned "
     "samples. Submit the sweep again to go on.",
-    Code.ESTIMATE_AFTER_STOP: "Estimates after such an early stop are {bias} than the true drop on average.",
+    Code.ESTIMATE_AFTER_STOP: "Estimates after such an early stop are {bias} than the true drop on average; "
+    "without that bias the drop is {adjusted}.",
     Code.FINISHED_LATER: "The numbers count all planned samples, answered after the decision; the verdict "
     "is still that of look {taken}.",
     Code.TASK_NOT_TESTED: "The looks decide about all tasks together; single tasks are described, not "
@@ -105,6 +106,7 @@ def _values(comparison: Comparison, settings: Settings, course: Course | None) -
         "there": _size(decides.drop, decides.margin_unit),
         "left": _size(decides.drop_shrunken, decides.margin_unit),
         "count": len(comparison.tasks),
+        "adjusted": _size(comparison.drop_adjusted, unit),
         "margin": "" if comparison.margin is None else _size(comparison.margin, unit),
         "within": within,
         "counted": "the items that count" if is_part else "all planned items",

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from orchestrator.engines.base import DEFAULT_KIND, MOST_TOKENS
 from orchestrator.input_files import MOST_TASKS, MOST_VARIANTS
 from orchestrator.rundir.schema import MOST_LOOKS
+from stats.drop import Certificate
 from stats.sequential.boundaries import Stopping, Until, parse_spending
 
 MOST_SEEDS = 100_000
@@ -266,6 +267,8 @@ class StoppingConfig(Section):
     looks: int = Field(default=Stopping.looks, ge=2, le=MOST_LOOKS)
     until: Until = Stopping.until  # degraded: stop for damage only; decided: also for a certificate
     spending: SpendingConfig = SpendingConfig()
+    certificate: Certificate = Stopping.certificate
+    """What a certificate rests on; "proven" holds for every distribution and spends nothing over looks."""
     seed: int | None = Field(default=None, ge=0, lt=2**31)
     """Of the order in which items are asked; drawn for each run by default."""
 

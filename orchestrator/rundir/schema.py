@@ -188,6 +188,7 @@ class StoppingEntry(TypedDict):
     looks: Annotated[int, Field(ge=1, le=MOST_LOOKS)]  # how many, equally spaced
     until: Literal["degraded", "decided"]
     spending: SpendingEntry  # how the level is spent over the looks
+    certificate: NotRequired[Literal["default", "proven"]]  # what it rests on; missing in old runs
     alpha: Number  # level of the tests
     margin: Number  # largest acceptable drop, as a share of the metric's range
     comparisons: list[Annotated[tuple[str, Temperature], _PAIR]]  # variant and temperature of each

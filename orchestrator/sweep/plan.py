@@ -179,7 +179,7 @@ def stopping_entry(
                 f"may have been seen. Start a new run: {command}"
             )
         return _new_entry(new, sweep, asked) if asked else None
-    before = {key: known[key] for key in ("looks", "until", "spending")}
+    before = {key: known[key] for key in ("looks", "until", "spending", "certificate") if key in known}
     asked = asked or StoppingConfig.model_validate(before)
     if asked.seed is None:
         asked = asked.model_copy(update={"seed": known["seed"]})
@@ -188,7 +188,10 @@ def stopping_entry(
         {name: {"items": task["items"], "reruns": task["reruns"]} for name, task in one["tasks"].items()}
         for one in (old, new)
     )
-    plan, new_plan = ({key: one[key] for key in one.keys() - OWN} for one in (dict(known), dict(entry)))
+    plan, new_plan = (
+        {key: one[key] for key in one.keys() - OWN}
+        for one in ({"certificate": "default", **known}, dict(entry))
+    )
     changes = [*differences(plan, new_plan, ["stopping"]), *differences(sizes, new_sizes, ["tasks"])]
     if changes:
         raise UserError(
@@ -210,6 +213,7 @@ def _new_entry(manifest: Manifest, sweep: Sweep, stopping: StoppingConfig) -> St
         "looks": stopping.looks,
         "until": stopping.until,
         "spending": {"degraded": stopping.spending.degraded, "certified": stopping.spending.certified},
+        "certificate": stopping.certificate,
         "alpha": sweep.config.analysis.alpha,
         "margin": sweep.config.analysis.margin,
         "comparisons": [(variant, float(t or 0.0)) for variant in variants for t in temperatures],

@@ -8,9 +8,12 @@ carried from look to look by Gauss–Legendre quadrature (Armitage, McPherson & 
 The p-value of a certificate is compared with the nominal level of a Lan–DeMets boundary: Tango's z has, to
 first order, independent increments in proportion to the items. Below 20 flips this limit is not trusted:
 the level of a look is then what the spending function releases since the one before, which holds under any
-dependence. A variant may be worse by less than the margin, and the order of the items would decide between
-certified and degraded. A certificate is therefore held back as long as the test for damage has more than a
-small chance to succeed even without any further drop. Both levels hold as before.
+dependence. A proven certificate spends nothing: the capital of its bets may be looked at after any block, so
+its level is α at every look.
+
+A variant may be worse by less than the margin, and the order of the items would decide between certified and
+degraded. A certificate is therefore held back as long as the test for damage has more than a small chance to
+succeed even without any further drop. Both levels hold as before.
 """
 
 import re
@@ -23,6 +26,7 @@ from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
 from stats.arrays import Floats
+from stats.drop import STAKE, Certificate
 
 Until: TypeAlias = Literal["degraded", "decided"]
 
@@ -98,6 +102,7 @@ class Stopping:
     # spending function of the looks for a certificate; without effect until "degraded", where a certificate
     # is tested once, at the end
     certified: Spending = CERTIFIED
+    certificate: Certificate = "default"  # what it rests on; a proven one spends nothing
 
     def __post_init__(self) -> None:
         if self.looks < 1:
@@ -194,6 +199,25 @@ def exit_probabilities(
     return below, above
 
 
+def bias_adjusted(fractions: tuple[float, ...], bounds: Floats, estimate: float) -> float:
+    """The drift at which X(T)/T at the stop T is on average as large as it was found (Whitehead 1986).
+
+    The bounds are those of `strip` in standard deviations, shape (2, K); at the last look every path stops.
+    What is found at a stop that the path has chosen is more extreme than the drift: that bias is taken off.
+    """
+
+    def excess(drift: float) -> float:
+        paths, mean = _Paths(), 0.0
+        for time, (low, high) in zip(fractions, bounds.T.tolist(), strict=True):
+            reached = paths.masses @ (paths.nodes + drift * (time - paths.time))
+            paths.keep(low, high if time < fractions[-1] else low, time, drift)
+            mean += float(reached - paths.masses @ paths.nodes) / time
+        return mean - estimate
+
+    furthest = FURTHEST / float(np.sqrt(fractions[0]))
+    return float(brentq(excess, estimate - furthest, estimate + furthest, xtol=1e-6))
+
+
 def stagewise_p_value(fractions: tuple[float, ...], boundaries: tuple[float, ...], statistic: float) -> float:
     """P(crossed at an earlier look, or now with at least this Z) for a standard Brownian motion.
 
@@ -217,21 +241,30 @@ class CertificateLevels:
 
     Attributes:
         spent: level that may have been spent after 0, 1, … K looks, shape (K + 1,).
-        boundaries: level of each look with many flips, on the normal scale, K of them.
+        boundaries: level of each look with many flips, on the normal scale, K of them; of a proven
+            certificate the evidence that is needed there, in the limit of many small bets.
     """
 
     def __init__(self, stopping: Stopping, alpha: float) -> None:
-        self._fractions = stopping.fractions
+        self._fractions, self._is_proven = stopping.fractions, stopping.certificate == "proven"
         self._last = lan_demets_boundaries(stopping.fractions, stopping.degraded, alpha)[-1]
         self.spent = np.array([0.0, *(stopping.certified(fraction, alpha) for fraction in self._fractions)])
-        if stopping.until == "decided":
+        if self._is_proven:
+            times = np.array(self._fractions)
+            self.spent[1:] = alpha
+            self.boundaries = tuple((STAKE * times / 2.0 - np.log(alpha) / STAKE) / np.sqrt(times))
+        elif stopping.until == "decided":
             self.boundaries = lan_demets_boundaries(self._fractions, stopping.certified, alpha)
         else:
+            self.boundaries = (-float(ndtri(alpha)),) * stopping.looks
+        if stopping.until == "degraded":
             self.spent[:-1] = 0.0
-            self.boundaries = (np.inf,) * (stopping.looks - 1) + (-float(ndtri(alpha)),)
+            self.boundaries = (np.inf,) * (stopping.looks - 1) + self.boundaries[-1:]
 
     def level(self, look: int, *, few_flips: bool) -> float:
         """The largest p-value that certifies at a look, counted from 1."""
+        if self._is_proven:
+            return float(self.spent[look])
         if few_flips:
             return float(self.spent[look] - self.spent[look - 1])
         return float(ndtr(-self.boundaries[look - 1]))
@@ -249,8 +282,27 @@ class CertificateLevels:
     def stagewise_p(self, look: int, p: float, *, few_flips: bool) -> float:
         """P(certified at an earlier look, or at this one with as small a p-value), if the drop is the margin.
 
-        With few flips, fewer than 20 blocks that differ, the probabilities are added up.
+        With few flips, fewer than 20 blocks that differ, the probabilities are added up. A proven p-value is
+        one over all looks already.
         """
+        if self._is_proven:
+            return p
         if few_flips:
             return min(1.0, p + float(self.spent[look - 1]))
         return stagewise_p_value(self._fractions[:look], self.boundaries[:look], -float(ndtri(p)))
+
+
+def strip(
+    stopping: Stopping, levels: tuple[float, float], margin: float, items: int, mean_square: float
+) -> Floats:
+    """Boundaries at the looks of Σd/√N, by the normal limit: of the certificate below, of damage above.
+
+    The levels are those of the certificate and of the test for damage, d the differences of N items with a
+    given mean square. Shape (2, K); the lower one is −∞ where nothing is certified.
+    """
+    times, certificate = np.array(stopping.fractions), CertificateLevels(stopping, levels[0])
+    roots, error = np.sqrt(mean_square * times), np.sqrt(max(mean_square - margin**2, 1e-12) * times)
+    held_back = np.array([certificate.largest_evidence(look) for look in range(1, times.size + 1)])
+    reached = margin * times * np.sqrt(items) - np.array(certificate.boundaries) * error
+    upper = np.array(lan_demets_boundaries(stopping.fractions, stopping.degraded, levels[1]))
+    return np.stack([np.minimum(reached, held_back * roots), upper * roots])

@@ -19,8 +19,8 @@ under the null, so the probability that it is among them is at most what was spe
 (Westfall & Young 1993; Phipson & Smyth 2010).
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -198,6 +198,29 @@ class SignVectors:
         self._looks += 1
         self.sums = factor * self.sums + np.concatenate([steps.sum(axis=0, keepdims=True), signed])
         self.squares = factor**2 * self.squares + (steps.astype(np.float64) ** 2).sum(axis=0)
+
+
+class DamageTest:
+    """The tests of one comparison: of the sums of blocks, and of those over √size where blocks are unequal.
+
+    A few large clusters decide a sum, and signs that flip say little of them; so damage is found when both
+    tests have crossed. The p-value is the larger one; the rest is that of the test which crosses last.
+    """
+
+    def __init__(self, tests: Sequence[SignFlipWalk | SignVectors]) -> None:
+        self._tests, self._p = tests, np.full((len(tests), 1), np.nan)  # p-values of those that have crossed
+
+    def look(self, fraction: float, values: Sequence[Floats]) -> LookTest:
+        """As `SignFlipWalk.look`, with the differences that each of the tests takes, crossed by now."""
+        found = [test.look(fraction, own) for test, own in zip(self._tests, values, strict=False)]
+        p, crossed = (
+            np.stack([getattr(test, name) for test in found]) for name in ("p_stagewise", "crossed")
+        )
+        before = ~np.isnan(self._p)
+        last = int(np.where(before, -1.0, p)[:, 0].argmax())
+        p, crossed = np.where(before, self._p, p), before | crossed
+        self._p = np.where(crossed, p, np.nan)
+        return replace(found[last], p_stagewise=p.max(axis=0), crossed=crossed.all(axis=0))
 
 
 def _extreme_ranks(sums: Ints, squares: Floats, combine: Combine) -> Ints:

@@ -17,8 +17,8 @@ from scipy.special import ndtri
 from stats.arrays import EvidenceError, Floats
 from stats.drop import MANY_FLIPS, MOST_TAIL, Interval, block_evidence
 from stats.scores import SLACK
-from stats.sequential.boundaries import CertificateLevels
-from stats.sequential.looks import LookTest, SignFlipWalk, SignVectors
+from stats.sequential.boundaries import CertificateLevels, bias_adjusted, strip
+from stats.sequential.looks import DamageTest, LookTest, SignFlipWalk, SignVectors
 from stats.sequential.plan import SequentialPlan, cell_sums
 from stats.verdict import Verdict
 
@@ -78,8 +78,17 @@ class _ComparisonPath:
         self._paired: list[tuple[Floats, Floats]] = []
         self._losses: list[tuple[Floats, Floats]] = []
         self._max_abs_difference = 1.0 if all(task.bounded for task in plan.tasks) else np.inf
-        self._walk: SignFlipWalk | SignVectors = (
-            SignFlipWalk(plan.levels, plan.stopping.degraded) if plan.pooled else SignVectors(plan)
+        # of a certificate by bets: the planned blocks and the largest of them
+        self._planned: tuple[int, float] | None = None
+        if plan.stopping.certificate == "proven":
+            sizes = np.concatenate([np.bincount(cells // len(plan.tasks)) for _, cells in plan.layout])
+            self._planned = sizes.size, float(sizes.max())
+        sizes = np.concatenate([np.bincount(cells) for _, cells in plan.layout])
+        self._damage = DamageTest(
+            [
+                SignFlipWalk(plan.levels, plan.stopping.degraded) if plan.pooled else SignVectors(plan)
+                for _ in range(2 if plan.balanced and sizes[sizes > 0].min() < sizes.max() else 1)
+            ]
         )
 
     @property
@@ -123,13 +132,21 @@ class _ComparisonPath:
         plan, (items, cells), tasks = self._plan, self._plan.layout[look - 1], len(self._plan.tasks)
         for row, blocks in ((self._values, self._paired), (self._worst, self._losses)):
             sizes = cell_sums(np.where(np.isnan(row[items]), 0.0, 1.0), cells, tasks).sum(axis=1)
-            blocks.append((cell_sums(row[items], cells, tasks).sum(axis=1), sizes))
-        new = self._paired[-1][0] if plan.pooled else cell_sums(self._values[items], cells, tasks)
-        test = self._walk.look(plan.stopping.fractions[look - 1], new)
+            sums = cell_sums(row[items], cells, tasks).sum(axis=1)
+            if self._planned:  # bets are made on all tasks in turn
+                order = np.random.default_rng([plan.seed, look]).permutation(sums.size)
+                sums, sizes = sums[order], sizes[order]
+            blocks.append((sums, sizes))
+        new, sizes = (cell_sums(v, cells, tasks) for v in (self._values[items], np.ones(items.size)))
+        values = new, new / np.sqrt(np.maximum(sizes, 1.0))
+        test = self._damage.look(
+            plan.stopping.fractions[look - 1], [v.sum(axis=1) if plan.pooled else v for v in values]
+        )
         losses, sizes = _joined(self._losses)
         p, level = 1.0, self._certificate.level(look, few_flips=_few_flips(losses))
         if losses.size and np.isfinite(losses).all():  # a loss without a size bounds nothing
-            p = block_evidence(losses, sizes, self._max_abs_difference).p_noninferior(plan.margin)
+            evidence = block_evidence(losses, sizes, self._max_abs_difference, self._planned)
+            p = evidence.p_noninferior(plan.margin)
         held_back = test.statistic > self._certificate.largest_evidence(look)  # damage may still be found
         self._tests.append(test)
         self._acceptable.append((p, level, p <= level and not held_back))
@@ -165,6 +182,7 @@ class _ComparisonPath:
         if decision and last:
             in_force[-1] = decision.place
         place = in_force[-1] if last else 0
+        is_stopped = decision is not None and last < plan.stopping.looks
         described = self.taken if finished and self.taken == plan.stopping.looks else last
         p = p_adjusted = p_noninferior = None
         if tested and decision:
@@ -177,12 +195,31 @@ class _ComparisonPath:
             verdict=decision.verdict if decision else None,
             looks=tuple(self._look(number, at) for number, at in enumerate(in_force, 1)),
             share_used=plan.share(last),
-            stopped=decision is not None and last < plan.stopping.looks,
+            stopped=is_stopped,
             p=p,
             p_adjusted=p_adjusted,
             p_noninferior=p_noninferior,
             interval=self._interval(described, place) if tested and last else None,
+            drop_adjusted=self._adjusted(last, place) if tested and is_stopped else None,
         )
+
+    def _adjusted(self, number: int, place: int) -> float:
+        """The drop found at a stop, without the bias that stopping gives it.
+
+        The sum of the differences is taken for a Brownian motion between the boundaries of both tests.
+        """
+        plan, (sums, sizes) = self._plan, _joined(self._paired[:number])
+        items = float(sizes.sum())
+        drop = float(sums.sum()) / items
+        spread, root = np.sqrt(((sums - drop * sizes) ** 2).sum() / items), np.sqrt(plan.items)
+        if spread == 0.0:
+            return drop
+        levels, mean_square = (plan.alpha, float(plan.levels[place])), float(sums @ sums) / items
+        bounds = strip(plan.stopping, levels, plan.margin, plan.items, mean_square) / spread
+        if not np.isfinite(self._max_abs_difference):
+            bounds[0] = -np.inf
+        found = bias_adjusted(plan.stopping.fractions, bounds, drop * root / spread)
+        return float(found * spread / root)
 
     def _interval(self, number: int, place: int) -> Interval:
         """Repeated confidence interval of the drop at a look, over the items that have both scores.
@@ -195,11 +232,11 @@ class _ComparisonPath:
         most, (sums, sizes) = self._max_abs_difference, _joined(self._paired[:number])
         if not sums.size:
             return -most, most
-        evidence = block_evidence(sums, sizes, most)
+        evidence, proven = (block_evidence(sums, sizes, most, by) for by in (None, self._planned))
         tails = self._tests[number - 1].nominal(place), self._acceptable[number - 1][1]
         lower, upper = (min(tail, MOST_TAIL) for tail in tails)
         low = evidence.limits(lower)[0] if lower > LEAST_TAIL else -most
-        return low, evidence.limits(upper)[1] if upper > LEAST_TAIL else most
+        return low, proven.limits(upper)[1] if upper > LEAST_TAIL else most
 
 
 def _joined(looks: Sequence[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
@@ -232,6 +269,7 @@ class Course:
     # stagewise p-value of "the drop is at least the margin"; None while it continues
     p_noninferior: float | None = None
     interval: Interval | None = None  # repeated confidence interval of the drop; None before the first look
+    drop_adjusted: float | None = None  # without the bias of an early stop (Whitehead 1986); None without one
 
 
 class SequentialMonitor:

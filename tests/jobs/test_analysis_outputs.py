@@ -17,7 +17,7 @@ from jobs.text.outputs import standard_error
 FIELDS = {
     "verdict", "reasons", "items", "missing", "clusters", "reruns", "baseline_score", "variant_score", "drop",
     "drop_interval", "worse", "better", "flip_rate", "p_pooled", "p_max_drop", "p_fisher", "p_joint",
-    "p_adjusted", "method", "p_noninferior", "mde", "items_needed",
+    "p_adjusted", "method", "drop_adjusted", "p_noninferior", "mde", "items_needed",
     "reason_codes", "missing_answers", "failed_answers", "drop_interval_decision", "drop_bounds",
     "p_pooled_bounds", "margin", "margin_unit", "p_noninferior_paired", "p_noninferior_adjusted",
     "decided_by", "deciding_task", "drop_interval_simultaneous", "drop_shrunken",

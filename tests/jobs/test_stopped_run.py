@@ -44,7 +44,8 @@ KINDS = {
     "until decided": (varied, {}),
     "until degraded": (varied, {"until": "degraded"}),
     "two tasks": (lambda: varied(TWO_TASKS), {"looks": 5}),
-    "clusters": (lambda: varied(TWO_TASKS), {"looks": 5, "clusters": CLUSTERS}),
+    "clusters": (lambda: varied(TWO_TASKS), {"looks": 5, "clusters": CLUSTERS, "margin": 0.1}),
+    "proven": (varied, {"looks": 5, "certificate": "proven"}),
     "a task at one temperature": (with_a_task_at_one_temperature, {"looks": 5}),
 }
 
@@ -79,8 +80,10 @@ def test_verdicts_are_those_of_the_looks(analyzed):
         found = ran.comparison(variant, temperature)
         assert (found["verdict"], found["look"]) == (course.verdict, len(course.looks))
         assert (found["share_used"], found["stopped"]) == (course.share_used, course.stopped)
-        numbers = [course.p_adjusted, course.p_noninferior, *course.interval]
+        assert (found["drop_adjusted"] is None) == (not course.stopped)
+        numbers = [course.p_adjusted, course.p_noninferior, *course.interval, course.drop_adjusted or 0.0]
         reported = [found["p_adjusted"], found["p_noninferior"], *found["drop_interval_decision"]]
+        reported.append(found["drop_adjusted"] or 0.0)
         assert reported == pytest.approx(numbers, rel=1e-6, abs=1e-9)
     assert {found["verdict"] for found in ran.verdicts["comparisons"]} >= {"degraded", "certified"}
 
@@ -147,6 +150,7 @@ def test_finishing_changes_numbers_but_no_verdict(tmp_path):
         assert (found["verdict"], found["look"]) == (course.verdict, len(course.looks))
         assert found["items"] + found["missing"] == sum(TASKS.values())
         assert ("finished-later" in found["reason_codes"]) == course.stopped
+        assert found["drop_adjusted"] is None
 
 
 def test_what_is_not_finished_yet_counts_as_before(tmp_path):
@@ -172,11 +176,16 @@ def test_the_verdicts_travel_with_the_samples(tmp_path, stopped):
 
 
 def test_early_stops_say_so(tmp_path, stopped):
-    """A code for why it ended, and one for estimates that are biased by stopping."""
+    """A code for why it ended, one for estimates that are biased by stopping, and the drop without that."""
     ran = run_analyze(stopped.path, out=tmp_path / "out")
     assert ran.comparison("bad")["reason_codes"] == ["stopped-degraded", "significant", "estimate-after-stop"]
     expected = ["stopped-certified", "not-significant", "within-margin", "estimate-after-stop"]
     assert ran.comparison("same")["reason_codes"] == expected
+    corrected = ran.comparison("bad")["drop_adjusted"]
+    assert 0.0 < corrected < ran.comparison("bad")["drop"]
+    assert f"Without the bias of stopping early it loses {100 * corrected:.2f} points." in " ".join(
+        ran.text.split()
+    )
 
 
 def test_the_last_look_says_so(tmp_path):

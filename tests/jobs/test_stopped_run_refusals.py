@@ -31,6 +31,7 @@ def run(tmp_path_factory):
         (["--adjust", "bh"], "holm"),
         (["--missing", "drop"], "worst"),
         (["--certify", "all"], "each"),
+        (["--certificate", "proven"], "certificate default"),
         (["--cluster", "task"], "clusters"),
         (["--baseline", "same"], "base"),
         (["--metric", "sums=f1,none"], "acc,none"),

@@ -52,6 +52,7 @@ def test_the_manifest_holds_the_whole_plan(plan):
         "looks": 4,
         "until": "degraded",
         "spending": {"degraded": "hsd-2", "certified": "hsd-4"},
+        "certificate": "default",
         "alpha": 0.05,
         "margin": 0.02,
         "comparisons": [("other", 0.0), ("other", 0.7)],
@@ -68,11 +69,11 @@ def test_every_run_draws_an_order(plan):
 
 
 def test_a_run_of_an_older_version_keeps_its_order_and_its_signs(plan, tmp_path):
-    """All had the seed 0, and equal documents of one task had a sign each."""
+    """All had the seed 0, one kind of certificate, and equal documents of one task had a sign each."""
     plan(write=True, stopping={"looks": 4})
     path = tmp_path / "run" / "manifest.json"
     manifest = json.loads(path.read_text())
-    del manifest["stopping"]["documents"]
+    del manifest["stopping"]["documents"], manifest["stopping"]["certificate"]
     manifest["stopping"]["seed"] = 0
     path.write_text(json.dumps(manifest))
     assert plan(stopping={"looks": 4}).manifest["stopping"] == manifest["stopping"]
@@ -117,6 +118,7 @@ def test_tasks_without_sampling_count_at_temperature_0_only(plan, tmp_path):
         ({"stopping": {"looks": 5}}, "stopping.looks"),
         ({"stopping": {"looks": 4, "until": "decided"}}, "stopping.until"),
         ({"stopping": {"looks": 4, "seed": 7}}, "stopping.seed"),
+        ({"stopping": {"looks": 4, "certificate": "proven"}}, "stopping.certificate"),
         ({"stopping": {"looks": 4, "spending": {"degraded": "obf"}}}, "stopping.spending.degraded"),
         ({"analysis": {"alpha": 0.01}}, "stopping.alpha"),
         ({"sampling": {"temperatures": [0.0, 0.7], "seeds": 3}}, "tasks.asked.reruns"),

@@ -91,7 +91,7 @@ def make_stopped_run(folder, scores, *, clusters=None, extra=0.0, owed=None, fin
         extra: share of the items that came in after the decision.
         owed: by comparison, the share of its items that have come in, where it is not to be decided.
         finished: whether all samples are there.
-        **plan: looks, until and margin.
+        **plan: looks, until, margin and certificate.
     """
     tasks = {task: values.shape[1] for found in scores.values() for task, values in found.items()}
     labels = {task: _labels(task, items, clusters) for task, items in tasks.items()}
@@ -123,6 +123,7 @@ def _labels(task, items, clusters):
 def _entry(scores, tasks, plan, *, finished):
     stopping = Stopping(plan.get("looks", 10), plan.get("until", "decided"))
     return {
+        "certificate": plan.get("certificate", "default"),
         "looks": stopping.looks,
         "until": stopping.until,
         "spending": {"degraded": str(stopping.degraded), "certified": str(stopping.certified)},
@@ -153,7 +154,7 @@ def _decide(entry, tasks, blocks, pairs, owed):
     plan = SequentialPlan(
         tuple(PlannedTask(task, items, blocks[task]) for task, items in tasks.items()),
         tuple(names.values()),
-        Stopping(entry["looks"], entry["until"]),
+        Stopping(entry["looks"], entry["until"], certificate=entry["certificate"]),
         entry["alpha"],
         entry["margin"],
         tasks_of={

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import multivariate_normal, norm
 
 from stats.sequential.boundaries import (
+    bias_adjusted,
     exit_probabilities,
     lan_demets_boundaries,
     parse_spending,
@@ -71,3 +72,18 @@ def test_paths_leave_above_below_or_end_within():
         for share, found in ((tops.mean(), above[look]), (bottoms.mean(), below[look])):
             assert share == pytest.approx(found, abs=3 * np.sqrt(max(found, 1e-5) / 200_000))
         alive &= ~(tops | bottoms)
+
+
+@pytest.mark.parametrize("drift", [-2.0, 0.0, 1.5, 6.0])
+def test_the_drift_is_found_from_what_paths_show_on_average(drift):
+    """X(T)/T of 200,000 simulated paths is off by up to .9, and back at the drift without its bias."""
+    fractions, ends = (0.25, 0.5, 0.75, 1.0), np.array([0.25, 0.5, 0.75, 1.0])
+    bounds = np.array([[-np.inf, -0.4, -0.2, 0.3], [1.4, 1.5, 1.6, 1.7]])
+    steps = np.random.default_rng(4).normal(0.25 * drift, 0.5, (200_000, 4))
+    paths = np.cumsum(steps, axis=1)
+    left = (paths < bounds[0]) | (paths >= bounds[1])
+    left[:, -1] = True
+    look = left.argmax(axis=1)
+    found = paths[np.arange(200_000), look] / ends[look]
+    assert abs(found.mean() - drift) > 0.05
+    assert bias_adjusted(fractions, bounds, found.mean()) == pytest.approx(drift, abs=0.02)

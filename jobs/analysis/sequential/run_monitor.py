@@ -116,6 +116,7 @@ class RunMonitor:
                 stopping=stopping_of(entry),
                 alpha=entry["alpha"],
                 margin=entry["margin"],
+                balanced="certificate" in entry,  # as runs of older versions were not stopped
             )
         except ValueError as error:
             raise UserError(f"The manifest of {run.location} is damaged: {error}") from None
@@ -220,7 +221,8 @@ class RunMonitor:
 def stopping_of(entry: StoppingEntry) -> Stopping:
     """Looks and spending of a plan in a manifest."""
     degraded, certified = entry["spending"]["degraded"], entry["spending"]["certified"]
-    return Stopping(entry["looks"], entry["until"], parse_spending(degraded), parse_spending(certified))
+    spending = parse_spending(degraded), parse_spending(certified)
+    return Stopping(entry["looks"], entry["until"], *spending, entry.get("certificate", "default"))
 
 
 def follow(run: RunFiles) -> RunMonitor:

@@ -171,7 +171,10 @@ def _plan_settings(scores: ScoreSet, request: AnalyzeRequest) -> Settings:
         )
     entry = run.manifest["stopping"]
     several = len(entry["comparisons"]) > 1
-    return Settings(alpha=entry["alpha"], margin=entry["margin"], adjust="holm" if several else "none")
+    certificate = entry.get("certificate", Settings.certificate)
+    return Settings(
+        entry["alpha"], entry["margin"], adjust="holm" if several else "none", certificate=certificate
+    )
 
 
 def _other_choices(scores: ScoreSet, run: RunFiles, request: AnalyzeRequest) -> Iterator[str]:
@@ -187,7 +190,7 @@ def _other_choices(scores: ScoreSet, run: RunFiles, request: AnalyzeRequest) -> 
         "adjust": ("adjustment by", SequentialPlan.adjust),
         "missing": ("missing answers at their", Settings.missing),
         "certify": ("certificates for", Settings.certify),
-        "certificate": ("the certificate", Settings.certificate),
+        "certificate": ("the certificate", entry.get("certificate", Settings.certificate)),
     }
     for name, (what, planned) in tests.items():
         chosen = getattr(request, name)
