@@ -285,7 +285,8 @@ def _of_tasks(pairing: Pairing, scores: ScoreSet) -> Iterator[Notice]:
                 NoticeCode.PROMPT_TOKENS_DIFFER,
                 f"{pairing.label}: {others.sum():,} of {more.size:,} items of {name} have "
                 f"{tokens_text(more[others])} than in the baseline, although their prompts are equal (items "
-                f"{some(numbers[others].tolist())}): chat template, system prompt or tokenizer differ.",
+                f"{some(numbers[others].tolist())}): chat template, system prompt or tokenizer differ. "
+                "If they may, set other_template: true for the variant.",
             )
     asked = {task.info.name for task in pairing.tasks}
     if elsewhere := [table for table in scores.tasks if table.info.name not in asked]:
