@@ -1,11 +1,12 @@
-"""vLLM's arguments that depend on where a replica runs: its share of a GPU, its cores."""
+"""vLLM's arguments that depend on where a replica runs, and what is read of its answers beside the text."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 
 from orchestrator.engines.base import EngineSpec
-from orchestrator.engines.vllm_engine import engine_arguments, set_up_cpu
+from orchestrator.engines.vllm_engine import _read_text, engine_arguments, set_up_cpu
 
 
 def arguments(gpus, **options):
@@ -64,3 +65,23 @@ def test_an_engine_with_all_cores_is_left_to_vllm(cores):
 def test_the_users_own_binding_wins(cores):
     """As every setting does."""
     assert cores(2, VLLM_CPU_OMP_THREADS_BIND="2-3") == ("2-3", "2")
+
+
+@pytest.mark.parametrize("times", [None, SimpleNamespace(scheduled_ts=0.0)])
+def test_times_that_vllm_does_not_keep_are_unknown(times):
+    """It keeps none by default."""
+    answer = _read_text((), 0, [_output(times)])
+    assert (answer.response, answer.seconds, answer.first_token_seconds) == ("so", None, None)
+
+
+def test_times_that_vllm_keeps_are_those_in_the_engine():
+    """With disable_log_stats: false, from when a request left the queue to its first and its last token."""
+    times = SimpleNamespace(queued_ts=1.0, scheduled_ts=10.0, first_token_ts=10.25, last_token_ts=12.0)
+    answer = _read_text((), 0, [_output(times)])
+    assert (answer.seconds, answer.first_token_seconds) == (2.0, 0.25)
+
+
+def _output(times):
+    """What vLLM returns for a request."""
+    completion = SimpleNamespace(text="so", finish_reason="stop", token_ids=[5])
+    return SimpleNamespace(outputs=[completion], prompt_token_ids=[1, 2], metrics=times)
