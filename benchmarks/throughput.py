@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -68,9 +69,9 @@ def bare(
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     from vllm import LLM  # the order of imports is that of a program which does nothing else
 
+    from orchestrator.engines import vllm_requests
     from orchestrator.engines.tokenization import Encoding
     from orchestrator.engines.vllm_engine import engine_arguments
-    from orchestrator.engines.vllm_engine import prepare as prepare_query
     from orchestrator.sweep.blocks import longest_first
     from orchestrator.sweep.plan import plan_sweep
     from orchestrator.sweep.prepare import prepare
@@ -90,16 +91,16 @@ def bare(
         for item in task.items[part::parts]:
             for rerun in wanted:
                 samples += 1
-                for request in built[item.item]:
-                    for query in queries_of(request, rerun, sweep.config.sampling):
-                        requests += prepare_query(query, encoding)[0]
+                asked = (queries_of(request, rerun, sweep.config.sampling) for request in built[item.item])
+                for question in vllm_requests.questions(chain(*asked), shared=True):
+                    requests += vllm_requests.prepare(question, encoding, shared=True)[1]
     (meeting / str(part)).unlink()
     while any(meeting.iterdir()):
         time.sleep(0.01)
     started = time.monotonic()
     llm.generate(
-        [{"prompt_token_ids": tokens} for tokens, _ in requests],
-        [params for _, params in requests],
+        [{"prompt_token_ids": tokens} for tokens, *_ in requests],
+        [params for _, params, _ in requests],
         use_tqdm=False,
     )
     return {"samples": samples, "seconds": time.monotonic() - started, "cells": len(passes)}

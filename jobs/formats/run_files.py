@@ -19,7 +19,7 @@ import yaml
 
 from jobs.formats.notices import Notice, NoticeCode, some
 from orchestrator.engines import kind_of
-from orchestrator.engines.base import CUT, SERVED_BY, EngineSpec
+from orchestrator.engines.base import CUT, GENERATE, SERVED_BY, EngineSpec
 from orchestrator.errors import AnswerWithheldError, UserError
 from orchestrator.rundir import schema
 from orchestrator.rundir.identity import differences
@@ -164,14 +164,17 @@ def mixed_writers(runs: Sequence[RunFiles], baseline: str, variant: str) -> Iter
     """Say what differs in software, and in hardware, between and within the sides of a comparison.
 
     What is not known (of imported samples, and the hardware of earlier versions) differs from nothing. What a
-    variant declares, an environment of its own or a number format, is what is compared, and may differ.
+    variant declares, an environment of its own or a number format, is what is compared, and may differ. The
+    way to log-likelihoods counts where a task asks for some.
     """
     writers = {name: [entry for run in runs for entry in run.software(name)] for name in (baseline, variant)}
     sides = [{name: entries} for name, entries in writers.items()]
     declares = any("versions" in run.models[name] for run in runs for name in writers if name in run.models)
+    asks = {entry["output_type"] for run in runs for entry in run.tasks.values()} - {None, GENERATE}
     software, hardware = NoticeCode.MIXED_SOFTWARE, NoticeCode.MIXED_HARDWARE
     for code, what, groups, keys in (
         (software, "software", sides if declares else [writers], ("versions", "commit")),
+        (software, "ways to log-likelihoods", [writers] if asks else [], ("log_likelihoods",)),
         (hardware, "hardware or drivers", [writers], ("device", "cuda", "driver")),
         (hardware, "number formats", sides, ("dtype",)),
     ):

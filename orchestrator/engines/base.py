@@ -13,10 +13,11 @@ from orchestrator.errors import AnswerWithheldError, PromptTooLongError, error_t
 
 GENERATE, LOGLIKELIHOOD, ROLLING = "generate_until", "loglikelihood", "loglikelihood_rolling"
 DEFAULT_KIND = "vllm"
-ENV, LORA, PYTHON, COMMITS = "env", "lora", "python", "commits"
-OWN_OPTIONS = frozenset({"kind", ENV, LORA, PYTHON, COMMITS})
-"""Engine options that lldeg itself reads: the kind, the replica's variables and Python, an adapter, and the
-commits (which it adds itself) of repositories that other options name."""
+ENV, LORA, PYTHON, COMMITS, SHARE = "env", "lora", "python", "commits", "share_contexts"
+OWN_OPTIONS = frozenset({"kind", ENV, LORA, PYTHON, COMMITS, SHARE})
+"""Engine options that lldeg itself reads: the kind, the replica's variables and Python, an adapter, the
+commits (which it adds itself) of repositories that other options name, and whether vLLM may compute the
+context of several continuations only once."""
 EXTRA_BODY, OMIT = "extra_body", "omit"
 """The option with further fields of every request to a server, and the value of those that are left out."""
 MOST_TOKENS = 2**31 - 1  # that a column holds
@@ -224,6 +225,7 @@ class Engine(Protocol):
 
     target_in_flight: int  # requests to keep in flight so that the engine never waits for work
     dtype: str | None = None  # the number format that it computes in, if that is known
+    log_likelihoods: str | None = None  # which way it comes to them, if it has several
 
     @property
     def problem(self) -> str | None:

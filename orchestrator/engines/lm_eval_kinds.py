@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.engines.base import EXTRA_BODY, LORA, MOST_TOKENS, OMIT, ROLLING, Engine
+from orchestrator.engines.base import EXTRA_BODY, LORA, MOST_TOKENS, OMIT, ROLLING, SHARE, Engine
 from orchestrator.engines.kind import TOKENIZER, EngineKind, Repository
 from orchestrator.hardware import Hardware
 
@@ -84,8 +84,8 @@ class LmEvalClass(EngineKind):
 
     def problems(self) -> Iterator[str]:
         """Also what only other kinds take."""
-        if LORA in self.options:
-            yield "only the kind vllm supports lora"
+        for option in {LORA, SHARE} & self.options.keys():
+            yield f"only the kind vllm supports {option}"
         if EXTRA_BODY in self.options and not self.served:
             yield f"only served models take {EXTRA_BODY}"
         yield from super().problems()

@@ -1,11 +1,15 @@
 """Text to tokens exactly as lm-eval does it: special tokens, stop strings, truncation, the split of pairs."""
 
+from collections.abc import Iterable
+from contextlib import suppress
 from functools import cached_property, lru_cache
 from typing import Any, cast
 
 from lm_eval.api.model import TemplateLM
 from lm_eval.models import utils
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+from orchestrator.engines.base import LOGLIKELIHOOD, Query
 
 DEFAULT_MAX_GEN_TOKS = 256  # lm-eval's own default
 
@@ -39,6 +43,7 @@ class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
         self.tokenizer = tokenizer
         self.max_length = max_length
         self._encode = lru_cache(maxsize=1024)(self._encode_once)
+        self._ahead: dict[str, list[int]] = {}
 
     @property
     def eot_token_id(self) -> int:
@@ -53,7 +58,21 @@ class Encoding(TemplateLM):  # type: ignore[misc]  # lm-eval is untyped
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
         """Tokens of a text; a beginning-of-sequence token that is already there is not added again."""
+        if add_special_tokens is None and (known := self._ahead.get(string)) is not None:
+            return known.copy()
         return list(self._encode(string, add_special_tokens)) if string else []
+
+    def encode_ahead(self, queries: Iterable[Query]) -> None:
+        """Encode what the next queries will need as one batch, and forget the last one."""
+        texts: dict[str, None] = {}
+        with suppress(TypeError, ValueError):  # of a query that is none, which will tell so itself
+            for query in queries:
+                text, *rest = query.arguments
+                pair = query.kind == LOGLIKELIHOOD
+                texts |= dict.fromkeys((text.rstrip(), text + rest[0]) if pair and text else (text,))
+            asked = [text for text in texts if text and not utils.has_bos_prefix(text, self._prefix)]
+            encoded = self.tokenizer(asked, return_attention_mask=False).input_ids if asked else []
+            self._ahead = dict(zip(asked, encoded, strict=True))
 
     def _encode_once(self, string: str, add_special_tokens: bool | None) -> tuple[int, ...]:
         """The reruns of an item, and the choices of a question, ask for the same text again and again."""

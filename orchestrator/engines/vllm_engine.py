@@ -13,11 +13,9 @@ import re
 import stat
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
-from functools import partial
-from itertools import chain, count
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +23,11 @@ from orchestrator.engines import base
 from orchestrator.engines.base import Answer, EngineDiedError, EngineOptionError, EngineSpec
 from orchestrator.engines.kind import TOKENIZER
 from orchestrator.engines.tokenization import Encoding
+from orchestrator.engines.vllm_requests import ALONE, SHARED, Asked, Request, can_share, prepare, questions
 from orchestrator.errors import PromptTooLongError, error_text
 
 FEED_FACTOR = 2  # requests in flight per batch slot: while one batch runs, the next one waits at the door
+QUESTIONS_AT_A_TIME = 32  # that are encoded together
 MOST_FAILURES = 16  # of the first queries, of which none could be asked
 CPU_KV_CACHE_BYTES = 4 << 30
 MEMORY_SHARE = 0.9  # of a GPU, which is vLLM's own default
@@ -162,69 +162,6 @@ def refusals() -> tuple[type[Exception], ...]:
     return ValueError, VLLMClientError
 
 
-def prepare(query: base.Query, encoding: Encoding) -> base.Asked:
-    """Turn a query into requests for vLLM: tokens and sampling parameters.
-
-    Each has a seed: one without would disturb the others. What cannot be asked raises PromptTooLongError,
-    ValueError or TypeError.
-    """
-    from vllm import SamplingParams  # noqa: PLC0415 - ten seconds to import, in the replica only
-    from vllm.sampling_params import RequestOutputKind  # noqa: PLC0415
-
-    whole_answers = {"output_kind": RequestOutputKind.FINAL_ONLY}  # not the text so far after every step
-    if query.kind == base.GENERATE:
-        (tokens, cut), longest, until, settings = encoding.generation(*query.arguments)
-        query.check_cut(cut)
-        settings = {"skip_special_tokens": False, "spaces_between_special_tokens": False, **settings}
-        params = SamplingParams(**settings, **whole_answers, max_tokens=longest, stop=until, seed=query.seed)
-        return [(tokens, params)], partial(_read_text, until, cut)
-    if query.kind == base.LOGLIKELIHOOD:
-        (tokens, cut), start = encoding.pair(*query.arguments)
-        query.check_cut(cut)
-        windows = [(tokens, start)]
-    else:
-        windows, cut = encoding.windows(*query.arguments), 0
-    params = SamplingParams(
-        temperature=0, prompt_logprobs=0, max_tokens=1, detokenize=False, seed=0, **whole_answers
-    )
-    starts = [start for _, start in windows]
-    read = partial(read_loglikelihood, starts, cut=cut, whole=query.kind != base.LOGLIKELIHOOD)
-    return [(tokens, params) for tokens, _ in windows], read
-
-
-def _read_text(until: Sequence[str], cut: int, outputs: Sequence[Any]) -> Answer:
-    (output,) = outputs
-    (completion,) = output.outputs
-    text = completion.text
-    for stop in until:
-        text = text.split(stop)[0] if stop else text
-    tokens = len(output.prompt_token_ids), len(completion.token_ids)
-    answer = Answer(text, completion.finish_reason, *tokens, prompt_cut=cut)
-    times: Any = getattr(output, "metrics", None)  # that vLLM keeps with disable_log_stats: false
-    if not getattr(times, "scheduled_ts", None):
-        return answer
-    first, last = (end - times.scheduled_ts for end in (times.first_token_ts, times.last_token_ts))
-    return replace(answer, seconds=last, first_token_seconds=first)
-
-
-def read_loglikelihood(starts: Sequence[int], outputs: Sequence[Any], *, whole: bool, cut: int = 0) -> Answer:
-    """Log-likelihood of the tokens from the starts on, and whether each is the likeliest at its place.
-
-    `starts` has the first token that counts of each output; with `whole` the answer is the number alone.
-    """
-    total, greedy = 0.0, True
-    for output, start in zip(outputs, starts, strict=True):
-        scored = zip(output.prompt_token_ids[start:], output.prompt_logprobs[start:], strict=True)
-        for token, candidates in scored:
-            try:
-                total += base.log_likelihood(candidates[token].logprob)
-            except ValueError as error:  # it is none: NaN from an overflow, for example
-                return Answer(None, error=error_text(error))
-            greedy &= candidates[token].rank == 1
-    tokens = sum(len(output.prompt_token_ids) for output in outputs)
-    return Answer(total if whole else (total, greedy), None, tokens, 0, prompt_cut=cut)
-
-
 class VllmEngine(base.Engine):
     """A model loaded into vLLM.
 
@@ -238,14 +175,17 @@ class VllmEngine(base.Engine):
     def __init__(self, spec: EngineSpec, *, gpus: float, on_cpu: bool) -> None:
         if on_cpu:
             set_up_cpu(spec)
+        else:  # there are cores beside the GPU to encode the texts of a batch
+            os.environ.update({"TOKENIZERS_PARALLELISM": "true", **spec.environment})
+            os.environ.setdefault("RAYON_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "0"))
         self._lora: Any = spec.lora
         if spec.lora is not None:
             from vllm.lora.request import LoRARequest  # noqa: PLC0415 - ten seconds to import
 
             self._lora = LoRARequest("adapter", 1, spec.lora)
-        self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
+        self._feeding = threading.Lock()  # a block at a time; and a tokenizer may serve one thread at once
         self._failures, self._asks = 0, False  # queries that could not be asked, and whether one could
-        self._arrivals: deque[tuple[tuple[list[int], Any], Future[Any]]] = deque()
+        self._arrivals: deque[tuple[Request, Future[Any]]] = deque()
         self._wake = threading.Event()
         self._closing = False
         self._death: BaseException | None = None
@@ -259,52 +199,84 @@ class VllmEngine(base.Engine):
             raise why_not_loaded(error, printed_since(printed)) from error
         config = engine.vllm_config
         self._encoding = Encoding(engine.get_tokenizer(), int(config.model_config.max_model_len))
+        drafts = config.speculative_config is not None  # whose sampler knows no tokens to score
+        self._shared = can_share() and not drafts and spec.options.get(base.SHARE, True)
+        self.log_likelihoods = SHARED if self._shared else ALONE
         self.target_in_flight = FEED_FACTOR * int(config.scheduler_config.max_num_seqs)
+        self._room = threading.Semaphore(self.target_in_flight)  # for requests
         self.dtype = str(config.model_config.dtype).removeprefix("torch.")
 
     def answer(self, queries: Sequence[base.Query]) -> list[Answer]:
         """Answer queries in order; see `Engine.answer`."""
-        with self._encoding_lock:
-            asked = [self._asked(query) for query in queries]
-        arrivals = [[(request, Future[Any]()) for request in requests] for requests, _ in asked]
-        self._arrivals.extend(chain.from_iterable(arrivals))
-        self._wake.set()
-        answers = []
-        for (_, read), own in zip(asked, arrivals, strict=True):
-            outputs = [self._output(future) for _, future in own]
-            refused = next((one for one in outputs if isinstance(one, Exception)), None)
-            answers.append(read(outputs) if refused is None else Answer(None, error=error_text(refused)))
+        answers = self._answers(queries, shared=self._shared)
+        missing = [place for place, answer in enumerate(answers) if answer is None]
+        alone = self._answers([queries[place] for place in missing], shared=False) if missing else ()
+        for place, answer in zip(missing, alone, strict=True):
+            answers[place] = answer
         return answers
 
-    def _output(self, future: Future[Any]) -> Any:
-        """What vLLM returns for a request, or the error of one that it refuses."""
+    def _answers(self, queries: Sequence[base.Query], *, shared: bool) -> list[Any]:
+        """Answers in order; None where a query is to be asked alone."""
+        waiting = []
+        with self._feeding:
+            remaining = questions(queries, shared=shared)
+            while some := list(islice(remaining, QUESTIONS_AT_A_TIME)):
+                self._encoding.encode_ahead(chain(*some))
+                for question in some:
+                    for own, requests, read in self._asked(question, shared=shared):
+                        waiting.append((own, [self._enqueued(request) for request in requests], read))
+        answers: list[Answer | None] = []
+        for own, futures, read in waiting:
+            kept = [self._kept(future) for future in futures]
+            refused = next((one for one in kept if isinstance(one, Exception)), None)
+            failed = [] if refused is None else [Answer(None, error=error_text(refused))] * len(own)
+            answers += failed or read(kept)
+        return answers
+
+    def _enqueued(self, request: Request) -> Future[Any]:
+        """What will be kept of the output of a request, which waits here until few others are in flight."""
+        while not self._room.acquire(timeout=1.0):
+            self._check_alive()
+        future = Future[Any]()
+        self._arrivals.append((request, future))
+        self._wake.set()
+        return future
+
+    def _kept(self, future: Future[Any]) -> Any:
+        """What is kept of an output, or the error of a request that vLLM refuses."""
         while True:
             try:
                 return future.result(timeout=1.0)
             except TimeoutError:
-                if self._death is not None:
-                    raise EngineDiedError(error_text(self._death)) from None
+                self._check_alive()
 
-    def _asked(self, query: base.Query) -> base.Asked:
-        """A query made ready.
+    def _check_alive(self) -> None:
+        if self._death is not None:
+            raise EngineDiedError(error_text(self._death)) from None
+
+    def _asked(self, question: Sequence[base.Query], *, shared: bool) -> Iterator[Asked]:
+        """A question made ready.
 
         One query that cannot be asked is an error of its own. If none of the first ones can, the fault is not
         theirs: lldeg and the installed tokenizer or vLLM do not fit together, and every later one would fail.
         """
         try:
-            asked = prepare(query, self._encoding)
-        except PromptTooLongError as error:
-            asked = base.unaskable(error)
-        except (ValueError, TypeError) as error:
+            yield prepare(question, self._encoding, shared=shared)
+            self._asks = True
+        except (PromptTooLongError, ValueError, TypeError) as error:
+            if len(question) > 1:
+                for query in question:
+                    yield from self._asked([query], shared=shared)
+                return
+            self._asks |= isinstance(error, PromptTooLongError)
             self._failures += 1
             if not self._asks and self._failures == MOST_FAILURES:
                 raise EngineOptionError(
                     f"none of the first {MOST_FAILURES} requests could be prepared, the last because of "
                     f"{error_text(error)}"
                 ) from error
-            return base.unaskable(error)
-        self._asks = True
-        return asked
+            failed = [Answer(None, error=error_text(error))]
+            yield question, (), lambda _: failed
 
     def close(self) -> None:
         """Stop the thread and free the model."""
@@ -332,7 +304,7 @@ class VllmEngine(base.Engine):
         engine.engine_core.shutdown()
 
     def _drive(self, engine: Any) -> None:
-        waiting: dict[str, Future[Any]] = {}
+        waiting: dict[str, tuple[Future[Any], Callable[[Any], Any]]] = {}
         numbers, refused = count(), refusals()
         try:
             while not self._closing:
@@ -340,17 +312,20 @@ class VllmEngine(base.Engine):
                     self._wake.wait()
                     self._wake.clear()
                 while self._arrivals:
-                    (tokens, params), future = self._arrivals.popleft()
+                    (tokens, params, reduce), future = self._arrivals.popleft()
                     name = str(next(numbers))
                     try:
                         self._add(engine, name, tokens, params)
                     except refused as error:  # by vLLM, this one request
+                        self._room.release()
                         future.set_result(error)
                     else:
-                        waiting[name] = future
+                        waiting[name] = future, reduce
                 for output in engine.step() if waiting else ():
                     if output.finished:
-                        waiting.pop(output.request_id).set_result(output)
+                        future, reduce = waiting.pop(output.request_id)
+                        self._room.release()
+                        future.set_result(reduce(output))
         except BaseException as error:  # noqa: BLE001 - callers must receive any error that kills the engine
             self._death = error
 

@@ -106,6 +106,8 @@ class Vllm(EngineKind):
         for option in PLACES:
             if self.options.get(option) is not None:
                 yield f"{option} is set by lldeg: remove it, and set cluster.nodes_per_replica instead"
+        if not isinstance(self.options.get(base.SHARE, True), bool):
+            yield f"{base.SHARE} must be true or false, not '{self.options[base.SHARE]}'"
         adapter = self.spec.lora
         if adapter is not None and not (Path(str(adapter)) / "adapter_config.json").is_file():
             yield f"lora must be the folder of an adapter, with its adapter_config.json, not '{adapter}'"

@@ -214,6 +214,7 @@ class SoftwareEntry(TypedDict):
     versions: dict[str, str]  # of Python and packages
     commit: NotRequired[str | None]  # of lldeg
     hardware: NotRequired[HardwareEntry]  # missing in older runs, and for rows that the driver wrote
+    log_likelihoods: NotRequired[str | None]  # which way the engine comes to them, if it has several
 
 
 class Manifest(TypedDict):

@@ -143,7 +143,7 @@ class Replica:
             kind = job.variant.kind if group is None else self._on_this_node(group)
             self._engine = kind.load(job.resources.gpus)
             say(f"lldeg: {job.variant.name} loaded in {time.monotonic() - started:.1f} s")
-            software = software_here(job, self._engine.dtype)
+            software = software_here(job, self._engine)
             self._software = software_id(software)
             unless_loaded.pop_all()
             return Loaded(self._engine.target_in_flight, self._node, software)
@@ -276,13 +276,14 @@ def say(text: str) -> None:
 # what it runs, and on what ----------------------------------------------------------------------------------
 
 
-def software_here(job: Job, dtype: str | None) -> SoftwareEntry:
-    """What this process runs for a job, and where; `dtype` is the number format of its engine, if known."""
+def software_here(job: Job, engine: Engine) -> SoftwareEntry:
+    """What this process runs for a job, and where."""
     versions, kind = package_versions(), job.variant.kind
     if "lldeg" in job.software["versions"]:  # which is sent to all nodes
         versions["lldeg"] = job.software["versions"]["lldeg"]
     host = digest(socket.gethostname())[:12]
-    hardware: HardwareEntry = {"host": host, "device": None, "cuda": None, "driver": None, "dtype": dtype}
+    hardware: HardwareEntry = {"host": host, "device": None, "cuda": None, "driver": None}
+    hardware["dtype"] = engine.dtype
     if kind.runs_on_cpu(job.resources.gpus) and not kind.served:  # the server's hardware is its own
         named = None
         with suppress(OSError):
@@ -292,7 +293,8 @@ def software_here(job: Job, dtype: str | None) -> SoftwareEntry:
         hardware["device"], hardware["driver"] = _gpus()
         built_for = getattr(sys.modules.get("torch"), "version", None)  # CUDA or ROCm, if it uses torch
         hardware["cuda"] = getattr(built_for, "cuda", None) or getattr(built_for, "hip", None)
-    return {"versions": versions, "commit": job.software.get("commit"), "hardware": hardware}
+    commit, way = job.software.get("commit"), engine.log_likelihoods
+    return {"versions": versions, "commit": commit, "hardware": hardware, "log_likelihoods": way}
 
 
 def _gpus() -> tuple[str | None, str | None]:

@@ -18,9 +18,9 @@ HARDWARE = {"host": "a", "device": "H100", "cuda": "12.8", "driver": "550", "dty
 MIXED = {"mixed-software", "mixed-hardware"}
 
 
-def writer(vllm="0.27", commit="c", **hardware):
+def writer(vllm="0.27", commit="c", way=None, **hardware):
     """What wrote a file."""
-    entry = {"versions": {"vllm": vllm}, "commit": commit}
+    entry = {"versions": {"vllm": vllm}, "commit": commit, "log_likelihoods": way}
     return {**entry, "hardware": {**HARDWARE, **hardware}}
 
 
@@ -100,6 +100,21 @@ def test_what_is_equal_unknown_or_meant_is_no_warning(analyze, base, variant):
     """Hosts are not hardware, a variant may have a format of its own, and unknown is not different."""
     ran = analyze(base, variant, "--strict")
     assert (ran.code, codes(ran)) == (0, set())
+
+
+@pytest.mark.parametrize(
+    ("asks", "expected"), [("multiple_choice", {"mixed-software"}), ("generate_until", set())]
+)
+def test_two_ways_to_log_likelihoods_are_said_where_there_are_some(analyze, asks, expected):
+    """Not where all answers are texts; a way that is not known is none."""
+
+    def ask(manifest):
+        manifest["tasks"]["t"]["output_type"] = asks
+        return manifest
+
+    alone, shared = writer(way="alone"), writer(way="shared")
+    assert codes(analyze([alone, H], [H, shared], change=ask)) == expected
+    assert codes(analyze([alone, H], [H, alone], change=ask)) == set()
 
 
 def test_a_variant_with_its_own_environment_may_have_other_versions(analyze):

@@ -4,7 +4,7 @@ import pytest
 from standin.server import StandInServer, open_engine
 from standin.words import word_tokenizer
 
-from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, Answer, EngineSpec, Query
+from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, ROLLING, Answer, EngineSpec, Query
 from orchestrator.engines.tokenization import Encoding
 from orchestrator.errors import PromptTooLongError
 from orchestrator.rundir.identity import Item, Rerun
@@ -39,6 +39,21 @@ def test_what_is_cut_of_a_log_likelihood_is_counted(encoding, words):
     assert len(tokens) + cut == words + 1
     assert cut == max(0, words + 1 - (CONTEXT - 1))
     assert tokens[start:] == encoding.tok_encode("two")
+
+
+def test_texts_that_are_encoded_together_have_the_same_tokens(encoding):
+    """As each by itself, also after spaces or without a context; the batch before is forgotten."""
+    pairs = [("one two", " three"), ("one two  ", "three"), ("", "one"), ("two " * 20, "one")]
+    queries = [Query(LOGLIKELIHOOD, pair) for pair in pairs]
+    queries += [Query(GENERATE, ("one two three", {})), Query(ROLLING, ("two " * 30,))]
+    ahead = Encoding(word_tokenizer(), CONTEXT)
+    ahead.encode_ahead([Query(GENERATE, ("four", {})), Query(GENERATE, (None, {}))])
+    ahead.encode_ahead(queries)
+    assert [ahead.pair(*pair) for pair in pairs] == [encoding.pair(*pair) for pair in pairs]
+    assert ahead.generation("one two three", {}) == encoding.generation("one two three", {})
+    assert ahead.windows("two " * 30) == encoding.windows("two " * 30)
+    assert ahead._encode.cache_info().misses == 1  # the text without a context
+    assert "four" not in ahead._ahead
 
 
 @pytest.mark.parametrize("kind", [GENERATE, LOGLIKELIHOOD])

@@ -84,6 +84,13 @@ def test_an_adapter_must_be_named_and_exist(adapter, tmp_path):
     assert problems(kind="lm-eval:hf", lora=adapter(8)) != []
 
 
+def test_whether_contexts_are_shared_is_yes_or_no_and_for_vllm():
+    """A word would be taken for yes, and other engines for one that shares."""
+    assert problems(share_contexts=False) == []
+    assert "true or false" in problems(share_contexts="no")[0]
+    assert "only the kind vllm" in problems(kind="lm-eval:hf", share_contexts=False)[0]
+
+
 @pytest.mark.parametrize(("rank", "room"), [(4, 8), (16, 16), (20, 32), (300, 320)])
 def test_vllm_reserves_enough_for_an_adapter(adapter, rank, room):
     """Its own default of 16 would refuse larger ones."""

@@ -8,7 +8,7 @@ from standin.files import CHOOSE, choices, write_task
 
 from orchestrator.config.schema import PromptConfig, SamplingConfig
 from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, ROLLING, Answer, Query
-from orchestrator.engines.vllm_engine import read_loglikelihood
+from orchestrator.engines.vllm_requests import prompt_scores, summed
 from orchestrator.rundir.identity import Rerun
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.tasks import TaskLibrary, TaskSpec, items_of
@@ -39,16 +39,17 @@ def test_a_text_is_text(value):
 
 def vllm_output(*logprobs):
     """What vLLM returns for a prompt whose tokens have these log-likelihoods."""
-    candidates = [{token: SimpleNamespace(logprob=value, rank=1)} for token, value in enumerate(logprobs)]
-    return SimpleNamespace(prompt_token_ids=range(len(logprobs)), prompt_logprobs=candidates)
+    tokens = range(len(logprobs))
+    scored = SimpleNamespace(token_ids=tokens, logprobs=logprobs, ranks=[1 for _ in tokens])
+    return SimpleNamespace(prompt_token_ids=tokens, prompt_logprobs=scored, num_cached_tokens=None)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 5.0])
 def test_one_wrong_token_of_vllm_is_an_error(value):
     """Also where the sum of all tokens would look sound."""
-    answer = read_loglikelihood([1], [vllm_output(0.0, -20.0, value, -1.0)], whole=False)
+    answer = summed(prompt_scores(1, vllm_output(0.0, -20.0, value, -1.0)), 4, 0, whole=False)
     assert (answer.response, answer.error.split(":")[0]) == (None, "ValueError")
-    assert read_loglikelihood([1], [vllm_output(value, -1.0)], whole=True).response == -1.0
+    assert summed(prompt_scores(1, vllm_output(value, -1.0)), 2, 0, whole=True).response == -1.0
 
 
 def test_nan_everywhere_is_no_score(tmp_path):

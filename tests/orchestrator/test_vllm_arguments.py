@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from orchestrator.engines.base import EngineSpec
-from orchestrator.engines.vllm_engine import _read_text, engine_arguments, set_up_cpu
+from orchestrator.engines.vllm_engine import engine_arguments, set_up_cpu
+from orchestrator.engines.vllm_requests import read_text
 
 
 def arguments(gpus, **options):
@@ -70,14 +71,14 @@ def test_the_users_own_binding_wins(cores):
 @pytest.mark.parametrize("times", [None, SimpleNamespace(scheduled_ts=0.0)])
 def test_times_that_vllm_does_not_keep_are_unknown(times):
     """It keeps none by default."""
-    answer = _read_text((), 0, [_output(times)])
+    answer = read_text((), 0, _output(times))
     assert (answer.response, answer.seconds, answer.first_token_seconds) == ("so", None, None)
 
 
 def test_times_that_vllm_keeps_are_those_in_the_engine():
     """With disable_log_stats: false, from when a request left the queue to its first and its last token."""
     times = SimpleNamespace(queued_ts=1.0, scheduled_ts=10.0, first_token_ts=10.25, last_token_ts=12.0)
-    answer = _read_text((), 0, [_output(times)])
+    answer = read_text((), 0, _output(times))
     assert (answer.seconds, answer.first_token_seconds) == (2.0, 0.25)
 
 

@@ -149,14 +149,15 @@ QUERY = Query(GENERATE, ("x", {}))
 def ask(monkeypatch):
     """Prepares queries for an engine that was asked nothing before; what cannot be prepared is no text."""
 
-    def prepare(query, _):
-        if not isinstance(query, Query):
+    def prepare(question, _, *, shared):
+        if not isinstance(question[0], Query):
             raise TypeError("unexpected keyword")
+        return question, (), list
 
     monkeypatch.setattr(vllm_engine, "prepare", prepare)
     engine = VllmEngine.__new__(VllmEngine)
     engine._encoding, engine._failures, engine._asks = None, 0, False
-    return lambda queries: [engine._asked(query) for query in queries]
+    return lambda queries: [one for query in queries for one in engine._asked([query], shared=True)]
 
 
 def test_a_variant_of_which_nothing_can_be_asked_stops(ask):
@@ -170,7 +171,7 @@ def test_single_failures_stop_nothing(ask):
     """Once a query could be asked, the others are on their own."""
     ask([*[None] * (MOST_FAILURES - 1), QUERY])
     failed = ask([None] * 2 * MOST_FAILURES)
-    assert {read([]).error for _, read in failed} == {"TypeError: unexpected keyword"}
+    assert {read([])[0].error for *_, read in failed} == {"TypeError: unexpected keyword"}
 
 
 def test_prompts_go_to_the_engine_as_its_renderer_makes_them():
@@ -202,8 +203,9 @@ def test_a_request_that_vllm_refuses_does_not_end_the_engine(which):
     engine = VllmEngine.__new__(VllmEngine)
     engine._arrivals, engine._wake, engine._closing = deque(), threading.Event(), False
     engine._death = engine._lora = None
+    engine._room = threading.Semaphore(0)
     future = Future()
-    engine._arrivals.append((([1], None), future))
+    engine._arrivals.append((([1], None, list), future))
     thread = threading.Thread(target=engine._drive, args=(Refusing(),), daemon=True)
     thread.start()
     assert isinstance(future.result(timeout=20), error)
@@ -211,3 +213,4 @@ def test_a_request_that_vllm_refuses_does_not_end_the_engine(which):
     engine._wake.set()
     thread.join(20)
     assert engine._death is None
+    assert engine._room.acquire(blocking=False)  # another may come
