@@ -19,9 +19,10 @@ from scipy.stats import binom
 
 from jobs.text.figure_style import COLOURS, DASHES, HEIGHT, MARKERS, WIDE, new_figure, plot_style
 from stats.arrays import Floats, Ints
-from stats.planning import exact_power, task_power
+from stats.planning import exact_power
 from stats.signflip import mcnemar_p
 from stats.tasks.combinations import Combine
+from stats.tasks.power import TaskShape, power_over_tasks
 
 EXAMPLE_ITEMS, EXAMPLE_RIGHT = 2_000, 1_200
 EXAMPLES = (("variant A", 60, 30), ("variant B", 225, 195))
@@ -184,23 +185,23 @@ TASKS = (1, 2, 4, 8, 16, 32)
 TASK_FLIPS = 100
 EVEN, SINGLE = 0.53, 0.65
 """Share of flips to wrong in every task, and in the damaged one of otherwise sound tasks."""
-TESTS = {"joint": "joint", "pooled": "pooled", "max-drop": "max-drop", "fisher": "Fisher"}
+TESTS: dict[Combine, str] = {"joint": "joint", "pooled": "pooled", "max-drop": "max-drop", "fisher": "Fisher"}
 
 
 def even_damage() -> list[dict[Combine, float]]:
     """Power for each number of tasks, all of them slightly damaged."""
-    return [task_power(TASK_FLIPS, np.full(tasks, EVEN), seed=tasks) for tasks in TASKS]
+    return [_powers(np.full(tasks, EVEN)) for tasks in TASKS]
 
 
 def single_damage() -> list[dict[Combine, float]]:
     """Power for each number of tasks, one of them damaged."""
-    return [task_power(TASK_FLIPS, _single(tasks), seed=100 + tasks) for tasks in TASKS]
+    return [_powers(np.where(np.arange(tasks) == 0, SINGLE, 0.5)) for tasks in TASKS]
 
 
-def _single(tasks: int) -> Floats:
-    shares = np.full(tasks, 0.5)
-    shares[0] = SINGLE
-    return shares
+def _powers(shares: Floats) -> dict[Combine, float]:
+    """Of each test, with shares of flips to wrong in the tasks."""
+    tasks = [TaskShape(TASK_FLIPS, 1.0, TASK_FLIPS)] * shares.size
+    return {test: power_over_tasks(tasks, 2.0 * shares - 1.0, ALPHA, test) for test in TESTS}
 
 
 def tasks_and_power() -> Figure:

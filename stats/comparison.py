@@ -40,6 +40,7 @@ from stats.sharing import merged_blocks
 from stats.signflip import SignFlipTest
 from stats.tasks.combinations import COMBINATIONS, parts_of
 from stats.tasks.combine import combine_scores
+from stats.tasks.power import TaskShape
 from stats.verdict import Code, Decider, Verdict, decide
 
 __all__ = ["Comparison", "Settings", "TaskScores", "Verdict", "compare", "compare_family", "compare_variants"]
@@ -49,9 +50,10 @@ EFFECTS = 2.0, 4.0, 8.0  # how large the effect of a damaged task may be, in sta
 Tasks: TypeAlias = Sequence[TaskScores]
 Absent: TypeAlias = Sequence[MissingAnswers]
 
-Measured: TypeAlias = tuple[Comparison, DropEvidence | None, float]
+Measured: TypeAlias = tuple[Comparison, DropEvidence | None, list[list[TaskShape]]]
 """All that does not depend on other comparisons: numbers without a verdict; what decides the certificate,
-None where there is no single unit, or nothing is the worst; the sum of the squares of all blocks."""
+None where there is no single unit, or nothing is the worst; what differs in each task, then in all together,
+by the sums of clusters and, where these are unequal, by the sums over √size."""
 
 Hypothesis: TypeAlias = tuple[Tasks, Absent, Settings]
 """One question of a family, whether a variant is worse on some tasks: their paired scores (none where nothing
@@ -238,9 +240,14 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings, among: int = 1) ->
         standard_error=combined.pooled.standard_error,
         smallest_p=combined.pooled.smallest_p,
     )
-    sums = merged_blocks(tasks)[0]
+    blocks = [*((task.block_sums, task.block_sizes) for task in tasks), merged_blocks(tasks)]
+    roots = (0.0,) if np.ptp(blocks[-1][1]) == 0.0 else (0.0, 0.5)
+    shapes = [
+        [TaskShape.of(sums / n**root, float(np.sum(n ** (1.0 - root)))) for sums, n in blocks]
+        for root in roots
+    ]
     is_open = described.margin is None or described.reason_codes  # no number of items would certify
-    return comparison, None if is_open else deciding, float(sums @ sums)
+    return comparison, None if is_open else deciding, shapes
 
 
 def _describe(
@@ -303,7 +310,7 @@ def conclude(
     The p-values of "not worse" and of "worse by the margin" are adjusted ones, the latter by default not. The
     share is the part of α that the pooled test has in any case, independent of the other tests.
     """
-    (comparison, evidence, squares), alpha, power = measured, settings.alpha, settings.power
+    (comparison, evidence, shapes), alpha, power = measured, settings.alpha, settings.power
     p, q = float(p), float(comparison.p_noninferior if p_noninferior is None else p_noninferior)
     items, needed, deciding_p = comparison.items, None, comparison.p_value(settings.combine)
     verdict, deciding_task = decide(p, q, alpha), None
@@ -316,6 +323,12 @@ def conclude(
     elif verdict is Verdict.INCONCLUSIVE:  # by the rules that decide, each at the level adjustment leaves it
         levels = alpha * min(1.0, deciding_p / p), alpha * min(1.0, comparison.p_noninferior / q)
         needed = items_to_decide(items, deciding_p, evidence, comparison.margin, levels=levels, power=power)
+    mde = max(
+        detectable_drop(
+            tuple(each), whole, comparison.blocks, settings.combine, level=alpha * share, power=power
+        )
+        for *each, whole in shapes
+    )
     concluded = replace(
         comparison,
         verdict=verdict,
@@ -323,7 +336,7 @@ def conclude(
         p_noninferior_adjusted=q,
         decided_by=decided_by,
         deciding_task=deciding_task,
-        mde=detectable_drop(items, comparison.blocks, squares / items, alpha * share, power),
+        mde=mde,
         items_needed=needed,
         task=task,
         tasks=parts,

@@ -3,26 +3,28 @@
 The variance of one paired difference is v − δ², with v = E[d²]: the flip rate where answers are right or
 wrong. Power depends only on √(N/v)·δ, so dropping items that never flip loses nothing. Right-or-wrong
 answers of one run each are planned with the exact test, which asks for 1 to 8 % more items than the
-large-sample formula. What would decide an open comparison follows the rules that decide it, adjustment
-included.
+large-sample formula. Everything follows the rule that decides: the test over tasks, for which the drop is
+spread over them in proportion to their items, the level that adjustment leaves, few flips and few clusters.
 """
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import gammaincinv, ndtr, ndtri
+from scipy.special import gammaincinv, nctdtrinc, ndtr, ndtri, stdtrit
 
-from stats.arrays import Floats, Ints
-from stats.drop import DropEvidence
+from stats.drop import MANY_FLIPS, DropEvidence
 from stats.sequential.boundaries import Stopping, exit_probabilities, strip
-from stats.tasks.combinations import SMALLEST_OF, Combine
+from stats.sequential.paths import simulated_course
+from stats.tasks.combinations import Combine
+from stats.tasks.power import TaskShape, power_over_tasks
 
 MOST = 10**7  # most items and reruns of a design: the exact power of more takes minutes
 MOST_ITEMS = 1e6  # times the present items beyond which no number is named
-
-SIMULATED_SWEEPS = 20_000
+NORMAL_BLOCKS = 1_000  # blocks from which on Student's t is normal
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class Design:
     noise_rate: float | None = None
     alpha: float = 0.05  # one-sided level
     power: float = 0.8  # wanted chance of detection
+    tasks: tuple[float, ...] = (1.0,)  # share of the items that each task has
+    combine: Combine = "joint"  # the test over the tasks
 
     def __post_init__(self) -> None:
         for name, value in (("flip rate", self.flip_rate), ("level", self.alpha), ("power", self.power)):
@@ -68,21 +72,45 @@ class Design:
     def power_at(self, drop: float) -> float:
         """Chance of detecting a true drop: exact for one run of each model, normal for averages of several.
 
+        The test over several tasks is simulated, with the same drop in each.
+
         Raises ValueError if the drop is not positive, or larger than the flip rate allows.
         """
         self._check(drop)
+        if not self.is_pooled:
+            return power_over_tasks(self.shapes(drop), drop, self.alpha, self.combine)
         if self.reruns == 1:
             return exact_power(self.items, drop, self.flip_rate, self.alpha)
         spread = np.sqrt(max(self.variance - drop**2, 1e-300))
         critical = -ndtri(self.alpha) * np.sqrt(self.variance)
         return float(ndtr((drop * np.sqrt(self.items) - critical) / spread))
 
+    @property
+    def is_pooled(self) -> bool:
+        """Whether the sum over all items decides."""
+        return self.combine == "pooled" or len(self.tasks) == 1
+
+    def shapes(self, drop: float) -> tuple[TaskShape, ...]:
+        """What differs in each task, with a drop."""
+        spread, items = (
+            float(np.sqrt(max(self.variance - drop**2, 1e-6 * self.variance))),
+            [self.items * n for n in self.tasks],
+        )
+        if self.reruns == 1:
+            return tuple(TaskShape(n, 1.0, n * self.flip_rate) for n in items)
+        return tuple(TaskShape(n, spread, n, is_flips=False, step=0.0) for n in items)
+
     def detectable_drop(self) -> float | None:
         """Smallest drop that is found with the wanted power; None where even the largest is not."""
-        if self.power_at(self.largest_drop) < self.power:
+        largest = self.largest_drop
+        if self.power_at(largest) < self.power:
             return None
-        smallest, largest = 1e-9 * self.largest_drop, self.largest_drop
-        return float(brentq(lambda drop: self.power_at(drop) - self.power, smallest, largest, xtol=1e-9))
+        if not self.is_pooled:
+            start = replace(self, tasks=(1.0,)).detectable_drop() or largest
+            return _reached(lambda drop: self.power_at(min(drop, largest)), start, self.alpha, self.power)
+        return float(
+            brentq(lambda drop: self.power_at(drop) - self.power, 1e-9 * largest, largest, xtol=1e-9)
+        )
 
     def items_for(self, drop: float) -> int:
         """Items with which a true drop is found with the wanted power.
@@ -90,16 +118,19 @@ class Design:
         Raises ValueError if the drop is not positive, too large for the flip rate, or needs too many items.
         """
         enough = int(np.ceil(self.items_by_formula(drop)))
+
+        def power_of(items: int) -> float:
+            return replace(self, items=items).power_at(drop)
+
+        if not self.is_pooled:
+            root = _reached(lambda root: power_of(round(root**2)), enough**0.5, self.alpha, self.power)
+            return int(np.ceil(root**2))
         if self.reruns > 1:
             return enough
-
-        def reached(items: int) -> bool:
-            return replace(self, items=items).power_at(drop) >= self.power
-
         low = 1
-        while not reached(enough):
+        while not power_of(enough) >= self.power:
             low, enough = enough, enough + max(1, enough // 8)
-        return low + bisect_left(range(low, enough), True, key=reached)
+        return low + bisect_left(range(low, enough), True, key=lambda items: power_of(items) >= self.power)
 
     def items_by_formula(self, drop: float) -> float:
         """The same by the large-sample formula of `items_needed`, not rounded; raises the same errors."""
@@ -150,21 +181,65 @@ def exact_power(items: int, drop: float, flip_rate: float, alpha: float) -> floa
     return float(binom.pmf(flips, items, flip_rate) @ rejects)
 
 
-def detectable_drop(items: int, blocks: int, squares: float, level: float, power: float) -> float:
-    """Smallest true drop that the pooled test detects with the planned power, at the level after adjustment.
+def _reached(power_at: Callable[[float], float], start: float, level: float, target: float) -> float:
+    """Where a power reaches the target, if its probit is nearly a line through that of the level at 0."""
+    origin, place = float(ndtri(level)), start
+    wanted = float(ndtri(target)) - origin
+    for _ in range(12):
+        height = float(ndtri(np.clip(power_at(place), 1e-4, 1.0 - 1e-4))) - origin
+        place *= wanted / max(height, wanted / 2.0)
+        if abs(height - wanted) < 0.02:
+            break
+    return place
 
-    The δ whose `items_needed` is N, √v·[z_α√N + z_β√(N + z_β² − z_α²)]/(N + z_β²) with v = E[d²] per item (by
-    clusters Σ(sum²)/N), at most √v; but no less than the drop at which enough blocks (items or clusters whose
-    signs are flipped) differ for any p-value of 2⁻ᵐ to come down to the level. Infinite with too few blocks.
+
+@lru_cache(maxsize=4096)
+def detectable_drop(
+    tasks: tuple[TaskShape, ...],
+    together: TaskShape,
+    blocks: int,
+    combine: Combine,
+    *,
+    level: float,
+    power: float,
+) -> float:
+    """Smallest true drop, spread evenly, that the test over tasks detects with the planned power.
+
+    Args:
+        tasks: what differs in each task.
+        together: the same of all of them.
+        blocks: items or clusters whose signs are flipped; infinite is the drop where their number m is so
+            small that no p-value, at least 2⁻ᵐ, comes down to the level.
+        combine: the test that decides.
+        level: after adjustment.
+        power: chance of detection.
     """
     needed = int(np.ceil(-np.log2(level) - 1e-9))
     if blocks < needed:
         return float("inf")
-    z_alpha, z_beta, share = -float(ndtri(level)), -float(ndtri(1 - power)), 1.0
-    if (inner := items + z_beta**2 - z_alpha**2) > 0.0:
-        share = float((z_alpha * np.sqrt(items) + z_beta * np.sqrt(inner)) / (items + z_beta**2))
-    least = float(gammaincinv(needed, power)) / blocks
-    return max(float(np.sqrt(squares)) * min(1.0, share), min(least, 1.0))
+    effect = -float(ndtri(level)) - float(ndtri(1.0 - power))  # in standard errors
+    if together.is_flips:  # as flips of so many blocks
+        rate = min(together.count / blocks, 1.0)
+        least = float(gammaincinv(needed, power)) / blocks
+
+        def power_at(drop: float) -> float:
+            return exact_power(blocks, min(drop, 1.0), max(rate, min(drop, 1.0)), level)
+
+        start = min(max(effect * float(np.sqrt(rate / blocks)), least), 1.0)
+        pooled = min(_reached(power_at, start, level, power), 1.0) * blocks
+    else:
+        freedom = together.count - 1.0
+        if together.count < NORMAL_BLOCKS:  # the power of Student's t
+            effect = float(nctdtrinc(freedom, 1.0 - power, -float(stdtrit(freedom, level))))
+        pooled = effect * float(np.sqrt(together.count)) + together.step
+    pooled *= together.unit / together.items
+    if len(tasks) == 1 or combine == "pooled":
+        return pooled
+
+    def over_tasks(drop: float) -> float:
+        return power_over_tasks(tasks, drop, level, combine)
+
+    return _reached(over_tasks, pooled, level, power)
 
 
 def items_to_decide(
@@ -215,11 +290,12 @@ def _to_certify(evidence: DropEvidence, margin: float, level: float, power: floa
 def expected_course(
     design: Design, drop: float, stopping: Stopping, margin: float, comparisons: int = 1
 ) -> tuple[float, float, float]:
-    """What is to be expected of looks if the true drop is as given, by the normal limit.
+    """What is to be expected of looks if the true drop is as given, in every task.
 
     The sum of the differences is a Brownian motion whose drift is the true drop δ, negative if the variant is
-    better, between the boundary of damage and that of the certificate. Of m comparisons damage is tested at
-    α/m, the level of each before any is passed on.
+    better, between the boundary of damage and that of the certificate. With few flips, and by a test over
+    several tasks, paths are simulated instead. Of m comparisons damage is tested at α/m, the level of each
+    before any is passed on.
 
     Returns:
         P(found degraded), P(certified), and the expected share of the planned samples that are used.
@@ -231,60 +307,18 @@ def expected_course(
             f"A flip rate of {design.flip_rate:g} over {design.reruns} reruns allows a drop of at most "
             f"{design.largest_drop:.3g}, not {abs(drop):g}."
         )
+    level, pooled = design.alpha / comparisons, design.is_pooled
+    few = design.reruns == 1 and design.items * design.flip_rate < MANY_FLIPS * stopping.looks
+    if few or not pooled:
+        tasks = (replace(design, tasks=(1.0,)) if pooled else design).shapes(drop)
+        return simulated_course(
+            tasks, drop, stopping, margin, alpha=design.alpha, level=level, combine=design.combine
+        )
     variance = design.variance
     spread = float(np.sqrt(max(variance - drop**2, 1e-12)))
     root, times = float(np.sqrt(design.items)), np.array(stopping.fractions)
-    levels = design.alpha, design.alpha / comparisons
-    lower, upper = strip(stopping, levels, margin, design.items, variance) / spread
+    lower, upper = strip(stopping, (design.alpha, level), margin, design.items, variance) / spread
     below, above = exit_probabilities(stopping.fractions, lower, upper, drop * root / spread)
     ends = below + above
     share = float(ends @ times) + max(0.0, 1.0 - float(ends.sum()))
     return float(above.sum()), float(below.sum()), share
-
-
-def task_power(
-    flips: int, shares: Floats, alpha: float = 0.05, draws: int = SIMULATED_SWEEPS, seed: int = 0
-) -> dict[Combine, float]:
-    """Simulate sweeps over tasks with equally many flips and count rejections.
-
-    With m flips in every task the null distributions are one binomial table, so that thousands of sweeps are
-    simulated by looking tails up instead of testing each; `stats.tasks.combine` does that for real scores.
-    Of each task's flips a share q_t goes from right to wrong, shape (T,).
-
-    Returns:
-        Power of the pooled and the max-drop test from their exact distributions; of Fisher's and of the joint
-        test with critical values from the simulated null. With one task all four are the same test.
-    """
-    rng = np.random.default_rng(seed)
-    null = _log_p_values(rng.binomial(flips, 0.5, (draws, shares.size)), flips)
-    damaged = _log_p_values(rng.binomial(flips, shares, (draws, shares.size)), flips)
-    if shares.size == 1:
-        return dict.fromkeys((*SMALLEST_OF, "joint"), float((damaged[0] <= np.log(alpha)).mean()))
-    fisher_null = np.sort(null[2])
-    smallest = [
-        np.minimum.reduce([pooled, drop, _log_rank(fisher_null, fisher)])
-        for pooled, drop, fisher in (null, damaged)
-    ]
-    level = float(np.log(alpha)) + 1e-9
-    logs: dict[Combine, Floats] = {"pooled": damaged[0], "max-drop": damaged[1]}
-    logs["fisher"] = _log_rank(fisher_null, damaged[2])
-    logs["joint"] = _log_rank(np.sort(smallest[0]), smallest[1])
-    return {name: float((values <= level).mean()) for name, values in logs.items()}
-
-
-def _log_p_values(worse: Ints, flips: int) -> tuple[Floats, Floats, Floats]:
-    """Logarithms: p pooled, ln p max-drop, and Fisher's Σ ln p_t; shape (draws,) each."""
-    from scipy.stats import binom  # noqa: PLC0415 - slow to import
-
-    tasks = worse.shape[1]
-    tail = binom.logsf(np.arange(flips + 1) - 1, flips, 0.5)
-    pooled: Floats = binom.logsf(worse.sum(axis=1) - 1, flips * tasks, 0.5)
-    with np.errstate(divide="ignore"):
-        largest = np.log(-np.expm1(tasks * np.log1p(-np.exp(tail[worse.max(axis=1)]))))
-    return pooled, largest, tail[worse].sum(axis=1)
-
-
-def _log_rank(null: Floats, values: Floats) -> Floats:
-    """Logarithm of (r + 1)/(B + 1), r the sorted null draws that are as small, rounding apart."""
-    rank = np.searchsorted(null, values + 1e-9 * (1.0 + np.abs(values)), side="right")
-    return np.log((rank + 1.0) / (null.size + 1.0))

@@ -18,9 +18,11 @@ from jobs.text.format import detectable_text, points_text
 from jobs.text.terminal import plain_table, terminal
 from orchestrator.errors import UserError
 from orchestrator.rundir.schema import MOST_LOOKS
-from stats.planning import Design, expected_course, task_power
+from stats.planning import Design, expected_course
 from stats.sequential.boundaries import Stopping, Until
 from stats.sequential.plan import SequentialPlan
+from stats.tasks.combinations import Combine, default_first
+from stats.tasks.power import power_over_tasks
 
 RERUNS = (1, 2, 3, 5, 10)
 
@@ -40,6 +42,7 @@ def power(
     ] = None,
     reruns: Annotated[int, Option(metavar="K", help="Reruns per item, for each model.")] = 1,
     tasks: Annotated[int, Option(metavar="T", help="Number of tasks, of equal size.")] = 1,
+    combine: Annotated[Combine, Option(help="Test over the tasks, as in `lldeg analyze`.")] = Design.combine,
     noise_rate: Annotated[
         float | None,
         Option(metavar="P0", help="Share of items on which two runs of the baseline disagree; default: P."),
@@ -83,25 +86,26 @@ def power(
         raise UserError(f"--tasks must be between 1 and the number of items, but is {tasks}.")
     console = terminal()
     try:
-        design = Design(items, flip_rate, reruns, noise_rate, alpha, chance)
+        equal = (1.0 / tasks,) * tasks
+        design = Design(items, flip_rate, reruns, noise_rate, alpha, chance, equal, combine)
         stopping = None if looks is None else Stopping(looks, until)
-        for line in _lines(design, drop, tasks, stopping, margin):
+        for line in _lines(design, drop, stopping, margin):
             console.print(line, highlight=False, soft_wrap=True)
         console.print(_rerun_table(design, drop, throughput))
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
-def _lines(
-    design: Design, drop: float | None, tasks: int, stopping: Stopping | None, margin: float
-) -> Iterator[str]:
+def _lines(design: Design, drop: float | None, stopping: Stopping | None, margin: float) -> Iterator[str]:
     """What the design detects, over all items, in single tasks, and with looks."""
     runs = f"{design.reruns} runs" if design.reruns > 1 else "one run"
     yield (
         f"{design.items:,} items, {runs} of each model, flip rate {design.flip_rate:.2%}, one-sided level "
         f"{design.alpha:g}."
     )
-    yield f"Smallest drop detected with power {design.power:g}: {detectable_text(design.detectable_drop())}."
+    test = f" by the {design.combine} test over {len(design.tasks)} tasks" if len(design.tasks) > 1 else ""
+    smallest = detectable_text(design.detectable_drop())
+    yield f"Smallest drop detected with power {design.power:g}{test}: {smallest}."
     if drop is not None:
         yield f"Power to detect a drop of {100 * drop:g} points: {design.power_at(drop):.3f}."
         formula = int(np.ceil(design.items_by_formula(drop)))
@@ -109,8 +113,8 @@ def _lines(
             f"Items needed to detect it with power {design.power:g}: {design.items_for(drop):,} "
             f"({formula:,} by the large-sample formula)."
         )
-    if tasks > 1:
-        yield from _over_tasks(design, drop, tasks)
+    if len(design.tasks) > 1:
+        yield from _over_tasks(design, drop)
     if stopping is None:
         return
     if not 0.0 < margin < 1.0:
@@ -124,30 +128,28 @@ def _lines(
         yield f"  {what}: degraded {power:.3f}{certified}; {share}."
 
 
-def _over_tasks(design: Design, drop: float | None, tasks: int) -> Iterator[str]:
+def _over_tasks(design: Design, drop: float | None) -> Iterator[str]:
     """How the tests over tasks share the power, for damage on all tasks and on one."""
-    alone = replace(design, items=design.items // tasks, alpha=1 - (1 - design.alpha) ** (1 / tasks))
+    tasks = len(design.tasks)
+    level = 1 - (1 - design.alpha) ** (1 / tasks)
+    alone = replace(design, items=design.items // tasks, alpha=level, tasks=(1.0,))
     yield (
         f"In a single one of {tasks} tasks of {alone.items:,} items, at a level corrected for the number of "
         f"tasks: {detectable_text(alone.detectable_drop())}."
     )
     if drop is None:
         return
-    if design.reruns > 1:
-        yield "Power over tasks is simulated only for one run of each model: omit --reruns to see it."
-        return
-    flips = round(design.items * design.flip_rate / tasks)
-    yield f"Power over {tasks} tasks, each with the expected {flips:,} flips:"
-    cases = {"drop spread over all tasks": np.full(tasks, (1 + drop / design.flip_rate) / 2)}
-    if drop * tasks <= design.flip_rate:
-        cases["entire drop in one task"] = shares = np.full(tasks, 0.5)
-        shares[0] = (1 + tasks * drop / design.flip_rate) / 2
-    for where, shares in cases.items():
-        power = task_power(flips, shares, design.alpha)
-        yield (
-            f"  {where}: joint {power['joint']:.3f}, pooled {power['pooled']:.3f}, max-drop "
-            f"{power['max-drop']:.3f}, Fisher {power['fisher']:.3f}."
-        )
+    yield f"Power over {tasks} tasks:"
+    cases = {"drop spread over all tasks": np.full(tasks, drop)}
+    if drop * tasks <= design.largest_drop:
+        cases["entire drop in one task"] = np.where(np.arange(tasks) == 0, drop * tasks, 0.0)
+    for where, drops in cases.items():
+        powers = [
+            f"{test.title} {power_over_tasks(design.shapes(drop), drops, design.alpha, test.name):.3f}"
+            for test in default_first("joint")
+            if test.keeps_level or test.name == design.combine
+        ]
+        yield f"  {where}: {', '.join(powers)}."
 
 
 def _rerun_table(design: Design, drop: float | None, throughput: float | None) -> Table:

@@ -227,7 +227,8 @@ def _largest_rates(entries: Iterable[Entry]) -> dict[tuple[str, float | None], f
 def detectable_designs(plan: Plan, rate_of: RateOf) -> Designs:
     """What is planned, by temperature, with the flip rates to expect.
 
-    Tasks share the level; together they have the flip rates weighted by items, and the fewest reruns of any.
+    Tasks share the level; together they are tested jointly, with flip rates weighted by items, and the fewest
+    reruns of any.
     """
     alpha, designs = plan.sweep.config.analysis.alpha, {}
     cells = plan.cells_of(plan.sweep.config.baseline)
@@ -244,7 +245,8 @@ def detectable_designs(plan: Plan, rate_of: RateOf) -> Designs:
         rate = sum(weight * flips for weight, flips, _ in weighted)
         noise = sum(weight * (flips if noisy is None else noisy) for weight, flips, noisy in weighted)
         fewest = min(reruns[task] for task in tasks)
-        designs[temperature] = tasks, Design(total, rate, fewest, min(noise, rate), alpha, POWER)
+        shares = tuple(weight for weight, *_ in weighted)
+        designs[temperature] = tasks, Design(total, rate, fewest, min(noise, rate), alpha, POWER, shares)
     return designs
 
 

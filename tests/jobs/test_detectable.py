@@ -46,11 +46,11 @@ GREEDY = (Rerun(0.0),)
 
 
 def test_each_task_gets_its_share_of_the_level():
-    """Two tasks at one temperature: half of the level each, and all of it for both together."""
+    """Two tasks at one temperature: half of the level each, and all of it for the joint test of both."""
     table = detection_table(_plan(sums=(1_000, GREEDY), words=(3_000, GREEDY)), given_flip_rate(0.1))
     drops = [
-        100 * Design(n, 0.1, alpha=a).detectable_drop()
-        for n, a in ((1_000, 0.025), (3_000, 0.025), (4_000, 0.05))
+        100 * Design(n, 0.1, alpha=a, tasks=shares).detectable_drop()
+        for n, a, shares in ((1_000, 0.025, (1,)), (3_000, 0.025, (1,)), (4_000, 0.05, (0.25, 0.75)))
     ]
     assert [row[5] for row in _cells(table)] == [f"{drop:.2f} points" for drop in drops]
     assert [row[0] for row in _cells(table)] == ["sums", "words", "all tasks"]
@@ -62,7 +62,7 @@ def test_temperatures_are_planned_apart():
     table = detection_table(_plan(sums=(500, sampled), choice=(500, GREEDY)), given_flip_rate(0.1))
     rows = [(row[0], row[1], row[3]) for row in _cells(table)]
     assert rows == [("sums", "0", "1"), ("choice", "0", "1"), ("all tasks", "0", "1"), ("sums", "0.7", "3")]
-    together = 100 * Design(1_000, 0.1, alpha=0.025).detectable_drop()
+    together = 100 * Design(1_000, 0.1, alpha=0.025, tasks=(0.5, 0.5)).detectable_drop()
     assert _cells(table)[2][5] == f"{together:.2f} points"
 
 

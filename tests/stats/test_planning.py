@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from stats.planning import Design, exact_power, task_power
+from stats.comparison import Settings, TaskScores, compare_variants
+from stats.planning import Design, detectable_drop, exact_power
+from stats.signflip import SignFlipTest
 from stats.tasks.combine import combine_tasks
+from stats.tasks.power import TaskShape, power_over_tasks
 
 SIMULATIONS = 40_000
 
@@ -112,22 +115,102 @@ def test_impossible_drops_are_refused(drop):
         Design(100, 0.1).items_for(drop)
 
 
+TESTS = ("pooled", "max-drop", "fisher", "joint", "any")
+
+
 @pytest.mark.slow
-def test_task_power_agrees_with_the_tests_themselves():
-    """The table look-up against `combine_tasks`, six tasks of 100 flips, damage on one of them."""
-    shares = np.array([0.65, 0.5, 0.5, 0.5, 0.5, 0.5])
-    rng = np.random.default_rng(4)
-    rejected = np.zeros(4)
-    for number in range(600):
-        worse = rng.binomial(100, shares)
-        found = combine_tasks([np.where(np.arange(100) < b, 1.0, -1.0) for b in worse], 2_000, number)
-        rejected += np.array([found.p[name] for name in ("pooled", "max-drop", "fisher", "joint")]) <= 0.05
-    looked_up = task_power(100, shares)
-    powers = [looked_up[name] for name in ("pooled", "max-drop", "fisher", "joint")]
-    assert rejected / 600 == pytest.approx(powers, abs=0.06)
+@pytest.mark.parametrize(
+    ("items", "flip_rate", "drops", "level"),
+    [
+        ((1_000,) * 6, 0.1, (0.03, 0.0, 0.0, 0.0, 0.0, 0.0), 0.05),
+        ((700, 150, 150), 0.03, (0.011,) * 3, 0.05),
+        ((50,) * 6, 0.1, (0.05,) * 6, 0.0125),
+    ],
+)
+def test_power_over_tasks_is_that_of_the_tests_themselves(items, flip_rate, drops, level):
+    """Every combination of 800 drawn sets of scores, to three standard errors: many flips, few, and fewer."""
+    rng, rejected, runs = np.random.default_rng(4), np.zeros(5), 800
+    for number in range(runs):
+        counts = [
+            rng.multinomial(n, [(flip_rate + d) / 2, (flip_rate - d) / 2, 1 - flip_rate])
+            for n, d in zip(items, drops, strict=True)
+        ]
+        found = combine_tasks([np.repeat([1.0, -1.0], count[:2]) for count in counts], 2_000, number)
+        rejected += np.array([found.p[name] for name in TESTS]) <= level
+    shapes = [TaskShape(n, 1.0, n * flip_rate) for n in items]
+    for share, name in zip(rejected / runs, TESTS, strict=True):
+        error = 3 * np.sqrt(max(share * (1 - share), 0.01) / runs)
+        assert power_over_tasks(shapes, np.array(drops), level, name) == pytest.approx(share, abs=error), name
 
 
-def test_task_power_keeps_the_level():
-    """Without damage every test rejects at most .05, simulation error apart."""
-    found = task_power(150, np.full(8, 0.5), seed=5)
-    assert max(found.values()) < 0.055
+@pytest.mark.parametrize("combine", TESTS[:4])
+def test_without_a_drop_the_power_is_the_level(combine):
+    """No more than .05 but for the error of the simulation, with many flips, few, and normal sums."""
+    for shape in (TaskShape(2_000, 1.0, 200.0), TaskShape(50, 1.0, 5.0), TaskShape(400, 0.3, 400.0, False)):
+        assert power_over_tasks([shape] * 8, 0.0, 0.05, combine) < 0.056
+
+
+@pytest.mark.parametrize("combine", TESTS)
+def test_a_detectable_drop_over_tasks_has_the_power_asked_for(combine):
+    """Forth and back, and as many items as it needs."""
+    design = Design(3_000, 0.06, tasks=(0.6, 0.2, 0.2), combine=combine)
+    drop = design.detectable_drop()
+    assert design.power_at(drop) == pytest.approx(0.8, abs=0.01)
+    assert design.items_for(drop) == pytest.approx(3_000, rel=0.03)
+
+
+def test_the_joint_test_over_tasks_detects_less_than_the_pooled_one():
+    """Where the drop is spread evenly, and more than the largest drop of a task."""
+    drops = [
+        Design(2_000, 0.1, tasks=(0.25,) * 4, combine=each).detectable_drop()
+        for each in ("any", "pooled", "joint", "max-drop")
+    ]
+    assert drops == sorted(drops)
+
+
+def _flips(count, items):
+    """Scores of a task with as many flips either way, anywhere."""
+    differences = np.random.default_rng(5).permutation(
+        np.append(np.tile([1.0, -1.0], count // 2), np.zeros(items - count))
+    )
+    return TaskScores(f"task of {items}", (differences > 0) * 1.0, (differences < 0) * 1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("combine", ["joint", "max-drop", "fisher", "any"])
+def test_a_true_drop_of_mde_over_tasks_is_found(combine):
+    """With the planned power, to three standard errors of 600 simulations, by the test that decides."""
+    items, flip_rate, runs = 200, 0.05, 600
+    tasks = [_flips(10, items)] * 4
+    drop = compare_variants({"variant": tasks}, Settings(combine=combine))["variant"].mde
+    rng, found = np.random.default_rng(6), 0
+    for number in range(runs):
+        counts = rng.multinomial(items, [(flip_rate + drop) / 2, (flip_rate - drop) / 2, 1 - flip_rate], 4)
+        sums = [np.repeat([1.0, -1.0], count[:2]) for count in counts]
+        found += combine_tasks(sums, 2_000, number).p[combine] <= 0.05
+    assert found / runs == pytest.approx(0.8, abs=3 * np.sqrt(0.16 / runs))
+
+
+@pytest.mark.parametrize(("clusters", "size", "flip_rate"), [(12, 40, 0.1), (300, 3, 0.03)])
+def test_a_drop_over_clusters_is_found_with_the_power_asked_for(clusters, size, flip_rate):
+    """Few clusters of many items are Student's sums on a lattice, many of few items are flips."""
+    unit = (size * flip_rate) ** 0.5
+    task = TaskShape(clusters * size, unit, clusters, is_flips=False, step=1 / unit)
+    if unit < 1:
+        task = TaskShape(clusters * size, 1.0, clusters * size * flip_rate)
+    drop = detectable_drop((task,), task, clusters, "joint", level=0.05, power=0.8)
+    uniform = np.random.default_rng(7).random((3_000, clusters, size))
+    sums = ((uniform < (flip_rate + drop) / 2) * 1.0 - (uniform > 1 - (flip_rate - drop) / 2)).sum(axis=2)
+    assert np.mean([SignFlipTest(own).p <= 0.05 for own in sums]) == pytest.approx(0.8, abs=0.022)
+
+
+def test_the_shape_of_differences_keeps_their_squares():
+    """Few that differ are flips, many of several sizes are sums."""
+    sparse, dense = np.zeros(100), np.random.default_rng(8).integers(1, 9, 100) * 0.5
+    sparse[:10] = [2.0, -1.0] * 5
+    flips, sums = TaskShape.of(sparse, 300), TaskShape.of(dense - dense.mean().round(), 300)
+    assert flips.is_flips
+    assert flips.count * flips.unit**2 == pytest.approx(sparse @ sparse)
+    assert not sums.is_flips
+    assert sums.count * sums.unit**2 == pytest.approx(100 * dense.var(ddof=1))
+    assert sums.step * sums.unit == pytest.approx(0.5)

@@ -16,6 +16,7 @@ from stats.planning import (
     items_to_decide,
 )
 from stats.signflip import mcnemar_p
+from stats.tasks.power import TaskShape
 
 
 @pytest.mark.parametrize(
@@ -27,17 +28,22 @@ def test_items_needed_as_published(flip_rate, drop, items):
     assert np.ceil(items_needed(drop, flip_rate)) == items
 
 
-@given(st.floats(0.02, 0.5), st.integers(300, 10**6), st.floats(0.55, 0.99))
-def test_the_smallest_detectable_effect_inverts_the_items_needed(flip_rate, items, power):
-    """N items detect δ if and only if δ needs N items."""
-    effect = detectable_drop(items, 10**9, flip_rate, 0.05, power)
-    if effect < 0.99 * flip_rate:
-        assert items_needed(effect, flip_rate, power=power) == pytest.approx(items, rel=1e-9)
+@given(st.floats(0.02, 0.5), st.integers(300, 10**5), st.floats(0.55, 0.99))
+def test_the_smallest_detectable_effect_inverts_the_power(flip_rate, items, power):
+    """A drop of δ is found with the planned power by the exact test of N items, few flips or many."""
+    task = TaskShape(items, 1.0, items * flip_rate)
+    effect = detectable_drop((task,), task, items, "joint", level=0.05, power=power)
+    if effect < flip_rate:
+        assert exact_power(items, effect, flip_rate, 0.05) == pytest.approx(power, abs=0.01)
 
 
-def test_nothing_flips_nothing_is_detectable_as_flips():
-    """A flip rate of 0 leaves no effect to detect."""
-    assert detectable_drop(100, 10**9, 0.0, 0.05, 0.8) == pytest.approx(0.0, abs=1e-7)
+@given(st.integers(20, 10**6), st.floats(0.55, 0.99))
+def test_the_effect_on_many_sums_is_that_of_the_large_sample_formula(blocks, power):
+    """Few need more: Student's t."""
+    task = TaskShape(blocks, 0.3, blocks, is_flips=False, step=0.0)
+    effect = detectable_drop((task,), task, blocks, "joint", level=0.05, power=power)
+    normal = 0.3 * (sp.norm.isf(0.05) + sp.norm.ppf(power)) / blocks**0.5
+    assert normal * 0.999 <= effect <= normal * (1.0 + 2.0 / blocks)
 
 
 @pytest.mark.parametrize(("items", "drop", "flip_rate"), [(40, 0.15, 0.3), (25, 0.0, 0.5)])
