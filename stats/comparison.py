@@ -50,10 +50,10 @@ EFFECTS = 2.0, 4.0, 8.0  # how large the effect of a damaged task may be, in sta
 Tasks: TypeAlias = Sequence[TaskScores]
 Absent: TypeAlias = Sequence[MissingAnswers]
 
-Measured: TypeAlias = tuple[Comparison, DropEvidence | None, list[list[TaskShape]]]
+Measured: TypeAlias = tuple[Comparison, DropEvidence | None, list[list[TaskShape]], float]
 """All that does not depend on other comparisons: numbers without a verdict; what decides the certificate,
 None where there is no single unit, or nothing is the worst; what differs in each task, then in all together,
-by the sums of clusters and, where these are unequal, by the sums over √size."""
+by the sums of clusters and, where these are unequal, over √size; the sum of the squares of all blocks."""
 
 Hypothesis: TypeAlias = tuple[Tasks, Absent, Settings]
 """One question of a family, whether a variant is worse on some tasks: their paired scores (none where nothing
@@ -247,7 +247,7 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings, among: int = 1) ->
         for root in roots
     ]
     is_open = described.margin is None or described.reason_codes  # no number of items would certify
-    return comparison, None if is_open else deciding, shapes
+    return comparison, None if is_open else deciding, shapes, float(blocks[-1][0] @ blocks[-1][0])
 
 
 def _describe(
@@ -310,7 +310,7 @@ def conclude(
     The p-values of "not worse" and of "worse by the margin" are adjusted ones, the latter by default not. The
     share is the part of α that the pooled test has in any case, independent of the other tests.
     """
-    (comparison, evidence, shapes), alpha, power = measured, settings.alpha, settings.power
+    (comparison, evidence, shapes, _), alpha, power = measured, settings.alpha, settings.power
     p, q = float(p), float(comparison.p_noninferior if p_noninferior is None else p_noninferior)
     items, needed, deciding_p = comparison.items, None, comparison.p_value(settings.combine)
     verdict, deciding_task = decide(p, q, alpha), None
