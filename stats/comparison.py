@@ -31,7 +31,7 @@ import numpy as np
 from stats.arrays import EvidenceError, Floats
 from stats.drop import BARELY, MOST_TAIL, DropEvidence, Interval, clustered, evidence_of
 from stats.multiplicity import Adjust, adjust_p_values, holm, shares_blocks, step_down_max_t
-from stats.planning import detectable_drop, items_to_decide
+from stats.planning import DecidingTest, items_to_decide
 from stats.results import NAN, Comparison, Settings, Unit
 from stats.scores import Case, MissingAnswers, TaskScores, lacking_of
 from stats.sequential.monitor import Course
@@ -50,10 +50,10 @@ EFFECTS = 2.0, 4.0, 8.0  # how large the effect of a damaged task may be, in sta
 Tasks: TypeAlias = Sequence[TaskScores]
 Absent: TypeAlias = Sequence[MissingAnswers]
 
-Measured: TypeAlias = tuple[Comparison, DropEvidence | None, list[list[TaskShape]], float]
+Measured: TypeAlias = tuple[Comparison, DropEvidence | None, list[DecidingTest], float]
 """All that does not depend on other comparisons: numbers without a verdict; what decides the certificate,
-None where there is no single unit, or nothing is the worst; what differs in each task, then in all together,
-by the sums of clusters and, where these are unequal, over √size; the sum of the squares of all blocks."""
+None where there is no single unit, or nothing is the worst; the test that decides "degraded", of the sums of
+clusters and, where these are unequal, of the sums over √size; the sum of the squares of all blocks."""
 
 Hypothesis: TypeAlias = tuple[Tasks, Absent, Settings]
 """One question of a family, whether a variant is worse on some tasks: their paired scores (none where nothing
@@ -240,14 +240,12 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings, among: int = 1) ->
         standard_error=combined.pooled.standard_error,
         smallest_p=combined.pooled.smallest_p,
     )
-    blocks = [*((task.block_sums, task.block_sizes) for task in tasks), merged_blocks(tasks)]
-    roots = (0.0,) if np.ptp(blocks[-1][1]) == 0.0 else (0.0, 0.5)
-    shapes = [
-        [TaskShape.of(sums / n**root, float(np.sum(n ** (1.0 - root)))) for sums, n in blocks]
-        for root in roots
-    ]
+    blocks, tests = [*((task.block_sums, task.block_sizes) for task in tasks), merged_blocks(tasks)], []
+    for root in (0.0,) if np.ptp(blocks[-1][1]) == 0.0 else (0.0, 0.5):
+        *each, whole = (TaskShape.of(sums / n**root, float(np.sum(n ** (1.0 - root)))) for sums, n in blocks)
+        tests.append(DecidingTest(tuple(each), whole, described.blocks, settings.combine))
     is_open = described.margin is None or described.reason_codes  # no number of items would certify
-    return comparison, None if is_open else deciding, shapes, float(blocks[-1][0] @ blocks[-1][0])
+    return comparison, None if is_open else deciding, tests, float(blocks[-1][0] @ blocks[-1][0])
 
 
 def _describe(
@@ -310,7 +308,7 @@ def conclude(
     The p-values of "not worse" and of "worse by the margin" are adjusted ones, the latter by default not. The
     share is the part of α that the pooled test has in any case, independent of the other tests.
     """
-    (comparison, evidence, shapes, _), alpha, power = measured, settings.alpha, settings.power
+    (comparison, evidence, tests, _), alpha, power = measured, settings.alpha, settings.power
     p, q = float(p), float(comparison.p_noninferior if p_noninferior is None else p_noninferior)
     items, needed, deciding_p = comparison.items, None, comparison.p_value(settings.combine)
     verdict, deciding_task = decide(p, q, alpha), None
@@ -322,13 +320,8 @@ def conclude(
             deciding_task = min(parts, key=lambda part: part.log_p_pooled).task
     elif verdict is Verdict.INCONCLUSIVE:  # by the rules that decide, each at the level adjustment leaves it
         levels = alpha * min(1.0, deciding_p / p), alpha * min(1.0, comparison.p_noninferior / q)
-        needed = items_to_decide(items, deciding_p, evidence, comparison.margin, levels=levels, power=power)
-    mde = max(
-        detectable_drop(
-            tuple(each), whole, comparison.blocks, settings.combine, level=alpha * share, power=power
-        )
-        for *each, whole in shapes
-    )
+        bound = evidence, comparison.margin
+        needed = items_to_decide(items, comparison.drop, tests, *bound, levels=levels, power=power)
     concluded = replace(
         comparison,
         verdict=verdict,
@@ -336,7 +329,7 @@ def conclude(
         p_noninferior_adjusted=q,
         decided_by=decided_by,
         deciding_task=deciding_task,
-        mde=mde,
+        mde=max(test.detectable_drop(alpha * share, power) for test in tests),
         items_needed=needed,
         task=task,
         tasks=parts,

@@ -8,13 +8,13 @@ spread over them in proportion to their items, the level that adjustment leaves,
 """
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import gammaincinv, nctdtrinc, ndtr, ndtri, stdtrit
+from scipy.special import gammaincinv, nctdtr, ndtr, ndtri, stdtrit
 
 from stats.drop import MANY_FLIPS, DropEvidence
 from stats.sequential.boundaries import Stopping, exit_probabilities, strip
@@ -193,58 +193,60 @@ def _reached(power_at: Callable[[float], float], start: float, level: float, tar
     return place
 
 
-@lru_cache(maxsize=4096)
-def detectable_drop(
-    tasks: tuple[TaskShape, ...],
-    together: TaskShape,
-    blocks: int,
-    combine: Combine,
-    *,
-    level: float,
-    power: float,
-) -> float:
-    """Smallest true drop, spread evenly, that the test over tasks detects with the planned power.
+@dataclass(frozen=True)
+class DecidingTest:
+    """The test over tasks that decides, and what differs in them."""
 
-    Args:
-        tasks: what differs in each task.
-        together: the same of all of them.
-        blocks: items or clusters whose signs are flipped; infinite is the drop where their number m is so
-            small that no p-value, at least 2⁻ᵐ, comes down to the level.
-        combine: the test that decides.
-        level: after adjustment.
-        power: chance of detection.
-    """
-    needed = int(np.ceil(-np.log2(level) - 1e-9))
-    if blocks < needed:
-        return float("inf")
-    effect = -float(ndtri(level)) - float(ndtri(1.0 - power))  # in standard errors
-    if together.is_flips:  # as flips of so many blocks
-        rate = min(together.count / blocks, 1.0)
-        least = float(gammaincinv(needed, power)) / blocks
+    tasks: tuple[TaskShape, ...]
+    together: TaskShape  # the differences of all of them
+    blocks: int  # items or clusters whose signs are flipped
+    combine: Combine
 
-        def power_at(drop: float) -> float:
-            return exact_power(blocks, min(drop, 1.0), max(rate, min(drop, 1.0)), level)
+    def power_at(self, drop: float, level: float, scale: float = 1.0) -> float:
+        """Power to detect a true drop in every task, with `scale` times the items."""
+        if len(self.tasks) > 1 and self.combine != "pooled":
+            return power_over_tasks([task.scaled(scale) for task in self.tasks], drop, level, self.combine)
+        whole = self.together.scaled(scale)
+        net = whole.items * drop / whole.unit
+        if whole.is_flips:
+            blocks = round(self.blocks * scale)
+            lost = min(net / blocks, 1.0)
+            return exact_power(blocks, lost, min(max(whole.count / blocks, lost), 1.0), level)
+        effect, freedom = (net - whole.step) / float(np.sqrt(whole.count)), whole.count - 1.0
+        if whole.count >= NORMAL_BLOCKS:
+            return float(ndtr(effect + ndtri(level)))
+        return 1.0 - float(nctdtr(freedom, effect, -stdtrit(freedom, level)))
 
-        start = min(max(effect * float(np.sqrt(rate / blocks)), least), 1.0)
-        pooled = min(_reached(power_at, start, level, power), 1.0) * blocks
-    else:
-        freedom = together.count - 1.0
-        if together.count < NORMAL_BLOCKS:  # the power of Student's t
-            effect = float(nctdtrinc(freedom, 1.0 - power, -float(stdtrit(freedom, level))))
-        pooled = effect * float(np.sqrt(together.count)) + together.step
-    pooled *= together.unit / together.items
-    if len(tasks) == 1 or combine == "pooled":
-        return pooled
+    @lru_cache(maxsize=4096)  # noqa: B019 - of values, few and small
+    def detectable_drop(self, level: float, power: float) -> float:
+        """Smallest true drop that is detected with the planned power, at the level after adjustment.
 
-    def over_tasks(drop: float) -> float:
-        return power_over_tasks(tasks, drop, level, combine)
+        Infinite with so few blocks m that no p-value, at least 2⁻ᵐ, comes down to the level.
+        """
+        needed, whole = int(np.ceil(-np.log2(level) - 1e-9)), self.together
+        if self.blocks < needed:
+            return float("inf")
+        start = (ndtri(power) - ndtri(level)) * np.sqrt(whole.count)
+        if whole.is_flips:
+            start = max(start, gammaincinv(needed, power))
+        unit = whole.unit / whole.items
+        drop = _reached(lambda drop: self.power_at(drop, level), float(start) * unit, level, power)
+        return min(drop, self.blocks * unit) if whole.is_flips else drop
 
-    return _reached(over_tasks, pooled, level, power)
+    def growth(self, drop: float, level: float, power: float) -> float:
+        """How many times the items detect this drop with the planned power; infinite beyond a million."""
+        whole = self.together
+        effect = whole.items * drop / (whole.unit * np.sqrt(max(whole.count, 1.0)))
+        if effect * np.sqrt(MOST_ITEMS) < ndtri(power) - ndtri(level):
+            return float("inf")
+        start = float((ndtri(power) - ndtri(level)) / effect)
+        return _reached(lambda root: self.power_at(drop, level, root**2), start, level, power) ** 2
 
 
 def items_to_decide(
     items: int,
-    p: float,
+    drop: float,
+    tests: Sequence[DecidingTest],
     evidence: DropEvidence | None,
     margin: float | None,
     *,
@@ -255,7 +257,8 @@ def items_to_decide(
 
     Args:
         items: those there are.
-        p: unadjusted p-value of the combination that decides "degraded".
+        drop: over all of them, and so in every task.
+        tests: which all have to find it.
         evidence: what decides the certificate; None where there can be none.
         margin: M, in the evidence's unit.
         levels: α of the two tests after adjustment, (degraded, certified).
@@ -264,8 +267,7 @@ def items_to_decide(
     Returns:
         The fewer of the two, more than there are; None where neither comes within a million times as many.
     """
-    z = -float(ndtri(p))  # (z_α + z_β)²/z² times the items; none where the p-value speaks for the variant
-    factor = float(((ndtri(levels[0]) + ndtri(1.0 - power)) / z) ** 2) if z > 0.0 else float("inf")
+    factor = max(test.growth(drop, levels[0], power) for test in tests)
     if evidence is not None and margin is not None:
         factor = min(factor, _to_certify(evidence, margin, levels[1], power))
     return max(items + 1, int(np.ceil(factor * items))) if factor <= MOST_ITEMS else None

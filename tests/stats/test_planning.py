@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binom
 
 from stats.comparison import Settings, TaskScores, compare_variants
-from stats.planning import Design, detectable_drop, exact_power
+from stats.planning import DecidingTest, Design, exact_power
 from stats.signflip import SignFlipTest
 from stats.tasks.combine import combine_tasks
 from stats.tasks.power import TaskShape, power_over_tasks
@@ -198,7 +198,7 @@ def test_a_drop_over_clusters_is_found_with_the_power_asked_for(clusters, size, 
     task = TaskShape(clusters * size, unit, clusters, is_flips=False, step=1 / unit)
     if unit < 1:
         task = TaskShape(clusters * size, 1.0, clusters * size * flip_rate)
-    drop = detectable_drop((task,), task, clusters, "joint", level=0.05, power=0.8)
+    drop = DecidingTest((task,), task, clusters, "joint").detectable_drop(0.05, 0.8)
     uniform = np.random.default_rng(7).random((3_000, clusters, size))
     sums = ((uniform < (flip_rate + drop) / 2) * 1.0 - (uniform > 1 - (flip_rate - drop) / 2)).sum(axis=2)
     assert np.mean([SignFlipTest(own).p <= 0.05 for own in sums]) == pytest.approx(0.8, abs=0.022)

@@ -9,8 +9,8 @@ from scipy.stats import binom
 
 from stats.drop import FlipEvidence
 from stats.planning import (
+    DecidingTest,
     Design,
-    detectable_drop,
     exact_power,
     items_needed,
     items_to_decide,
@@ -32,7 +32,7 @@ def test_items_needed_as_published(flip_rate, drop, items):
 def test_the_smallest_detectable_effect_inverts_the_power(flip_rate, items, power):
     """A drop of δ is found with the planned power by the exact test of N items, few flips or many."""
     task = TaskShape(items, 1.0, items * flip_rate)
-    effect = detectable_drop((task,), task, items, "joint", level=0.05, power=power)
+    effect = DecidingTest((task,), task, items, "joint").detectable_drop(0.05, power)
     if effect < flip_rate:
         assert exact_power(items, effect, flip_rate, 0.05) == pytest.approx(power, abs=0.01)
 
@@ -41,7 +41,7 @@ def test_the_smallest_detectable_effect_inverts_the_power(flip_rate, items, powe
 def test_the_effect_on_many_sums_is_that_of_the_large_sample_formula(blocks, power):
     """Few need more: Student's t."""
     task = TaskShape(blocks, 0.3, blocks, is_flips=False, step=0.0)
-    effect = detectable_drop((task,), task, blocks, "joint", level=0.05, power=power)
+    effect = DecidingTest((task,), task, blocks, "joint").detectable_drop(0.05, power)
     normal = 0.3 * (sp.norm.isf(0.05) + sp.norm.ppf(power)) / blocks**0.5
     assert normal * 0.999 <= effect <= normal * (1.0 + 2.0 / blocks)
 
@@ -79,29 +79,37 @@ def test_power_depends_on_flipping_items_only():
     )
 
 
+def _test(worse, better, items):
+    """The test of one task."""
+    task = TaskShape(items, 1.0, worse + better)
+    return [DecidingTest((task,), task, items, "joint")]
+
+
 def test_items_needed_give_the_certificate():
     """Simulated by the deciding rule: with that many items four in five equivalent variants are certified."""
     margin, found = 0.02, FlipEvidence(20, 20, 400)
-    items = items_to_decide(400, 0.6, found, margin, levels=(0.05, 0.05), power=0.8)
+    items = items_to_decide(400, 0.0, _test(20, 20, 400), found, margin, levels=(0.05, 0.05), power=0.8)
     counts = np.random.default_rng(1).multinomial(items, [0.05, 0.05, 0.9], 2_000)
     certified = [FlipEvidence(int(b), int(c), items).p_noninferior(margin) <= 0.05 for b, c, _ in counts]
     assert np.mean(certified) == pytest.approx(0.8, abs=0.03)
 
 
-def test_items_needed_give_the_degradation():
+@pytest.mark.parametrize("level", [0.05, 0.01])
+@pytest.mark.parametrize(("worse", "better", "items"), [(60, 40, 1_000), (8, 4, 200)])
+def test_items_needed_give_the_degradation(worse, better, items, level):
     """Simulated by the exact test: a drop as observed is found four times in five, at any level."""
-    for level in (0.05, 0.01):
-        found = FlipEvidence(60, 40, 1_000)
-        p = mcnemar_p(60, 40)
-        items = items_to_decide(1_000, p, found, 0.001, levels=(level, 0.05), power=0.8)
-        worse, better, _ = np.random.default_rng(2).multinomial(items, [0.06, 0.04, 0.9], 2_000).T
-        assert np.mean(binom.sf(worse - 1, worse + better, 0.5) <= level) == pytest.approx(0.8, abs=0.03)
+    found, test = FlipEvidence(worse, better, items), _test(worse, better, items)
+    needed = items_to_decide(items, found.mean, test, found, 0.001, levels=(level, 0.05), power=0.8)
+    rates = [worse / items, better / items, 1 - (worse + better) / items]
+    b, c, _ = np.random.default_rng(2).multinomial(needed, rates, 10_000).T
+    assert np.mean(binom.sf(b - 1, b + c, 0.5) <= level) == pytest.approx(0.8, abs=0.013)
 
 
 def test_without_flips_the_number_of_items_certifies():
     """(1 − M)ⁿ ≤ α from 299 items on; no way leads to a certificate from a drop above the margin."""
-    assert items_to_decide(100, 1.0, FlipEvidence(0, 0, 100), 0.01, levels=(0.05, 0.05), power=0.8) == 299
-    assert items_to_decide(100, 0.9, None, None, levels=(0.05, 0.05), power=0.8) is None
+    test, rest = _test(0, 0, 100), {"levels": (0.05, 0.05), "power": 0.8}
+    assert items_to_decide(100, 0.0, test, FlipEvidence(0, 0, 100), 0.01, **rest) == 299
+    assert items_to_decide(100, -0.01, test, None, None, **rest) is None
 
 
 def test_an_impossible_plan_is_refused():
