@@ -25,7 +25,7 @@ from stats.tasks.combine import combine_tasks
 from stats.verdict import Verdict
 
 ALPHA, POWER, MARGIN = 0.05, 0.8, 0.01
-DRAWS = 2_000  # of the joint null of every simulated comparison
+DRAWS = 8_000  # of the joint null of every simulated comparison
 SHARES = {2: 1.0, 3: 1.0, 6: 0.8, 20: 0.25}
 """By the number of tasks the share of the simulations that a row gets: many tasks take long."""
 Array = NDArray[np.float64]
@@ -76,7 +76,7 @@ NEEDED: list[tuple[Combine, tuple[int, ...], int, int, int]] = [
     ("joint", (167,) * 6, 11, 8, 1),
     ("max-drop", (167,) * 6, 11, 8, 1),
     ("joint", (400,), 20, 20, 1),
-    ("joint", (3_000,), 40, 40, 1),
+    ("joint", (1_000,), 15, 15, 1),
 ]
 """Combination, items of each task, flips of each to wrong and to right, variants."""
 
@@ -91,16 +91,21 @@ def drawn_sums(
 
 
 def typical_task(name: str, items: int, flip_rate: float, size: int) -> TaskScores:
-    """A task with as many flips as expected, half of them to wrong; by clusters with as large sums."""
+    """A task with as many flips as expected, half of them to wrong; by clusters with sums as large."""
     worse = np.arange(items) < round(items * flip_rate / 2)
     better = ~worse & (np.arange(items) < round(items * flip_rate))
     differences = worse.astype(np.float64) - better
     clusters = np.arange(items) // size
     if size > 1:
-        expected = items * flip_rate
-        drawn = [np.random.default_rng(seed).permutation(differences) for seed in range(400)]
-        squares = [np.sum(np.bincount(clusters, each) ** 2) for each in drawn]
-        differences = drawn[int(np.argmin(np.abs(np.array(squares) - expected)))]
+        sums = [
+            np.bincount(clusters, np.random.default_rng(seed).permutation(differences)) for seed in range(400)
+        ]
+        square = size * flip_rate * (1 - size / items)  # about their mean
+        moments = np.array(
+            [[np.mean(each**2) / square, np.mean(each**4) / (square + 3 * square**2)] for each in sums]
+        )
+        chosen = int(np.abs(moments - 1.0).sum(axis=1).argmin())
+        differences = np.random.default_rng(chosen).permutation(differences)
     return TaskScores(
         name, (differences > 0) * 1.0, (differences < 0) * 1.0, clusters=clusters if size > 1 else None
     )
@@ -120,15 +125,16 @@ def drop_table(simulations: int) -> None:
     for number, (combine, items, flip_rate, variants, size) in enumerate(DROPS):
         tasks = [typical_task(f"task {t}", n, flip_rate, size) for t, n in enumerate(items)]
         drop = compared(tasks, combine, variants).mde
+        rate = max(round(items[0] * flip_rate) / items[0], drop)  # where even all flips are too few
         rng, level = np.random.default_rng([1, number]), ALPHA / variants
         runs = int(simulations * SHARES.get(len(items), 3.0))
         if size == 1 and (len(items) == 1 or combine == "pooled"):
             runs = 20 * simulations
-            chances = [(flip_rate + drop) / 2, (flip_rate - drop) / 2, 1 - flip_rate]
+            chances = [(rate + drop) / 2, (rate - drop) / 2, 1 - rate]
             worse, better, _ = rng.multinomial(sum(items), chances, runs).T
             found = np.mean(binom.sf(worse - 1, worse + better, 0.5) <= level)
         else:
-            p_values = [_p_value(items, flip_rate, drop, size, rng, combine) for _ in range(runs)]
+            p_values = [_p_value(items, rate, drop, size, rng, combine) for _ in range(runs)]
             found = np.mean(np.array(p_values) <= level)
         label = f"{len(items)} × {items[0]:,}" if len(set(items)) == 1 else " + ".join(map(str, items))
         print(

@@ -188,7 +188,7 @@ def _reached(power_at: Callable[[float], float], start: float, level: float, tar
     for _ in range(12):
         height = float(ndtri(np.clip(power_at(place), 1e-4, 1.0 - 1e-4))) - origin
         place *= wanted / max(height, wanted / 2.0)
-        if abs(height - wanted) < 0.02:
+        if abs(height - wanted) < 0.008:
             break
     return place
 

@@ -20,7 +20,7 @@ from stats.tasks.combinations import Combine, parts_of
 
 FEW_FLIPS = 60  # expected flips of a task up to which they are counted
 MOST_TABLED = 160  # as many never come where so few are expected
-DRAWN, NULL_DRAWN = 40_000, 600_000  # task sums that are drawn for a power, and most for a critical value
+DRAWN, NULL_DRAWN = 40_000, 400_000  # task sums that are drawn for a power, and most for a critical value
 LEAST_ROWS = 2_048
 REJECTED = 500  # draws that a critical value rejects, if they are not too many
 
@@ -112,7 +112,8 @@ def critical_p(shapes: tuple[TaskShape, ...], level: float, combine: Combine) ->
 
 
 def _near(number: float) -> float:
-    return float(2.0 ** (np.rint(2.0 * np.log2(number)) / 2.0)) if number > 0.0 else 0.0
+    steps = 4.0 if number < FEW_FLIPS else 1.0  # to a doubling
+    return float(2.0 ** (np.rint(steps * np.log2(number)) / steps)) if number > 0.0 else 0.0
 
 
 @lru_cache(maxsize=1024)

@@ -1,6 +1,7 @@
 """What the dry run says of requests, tokens, hours, decoding, and prompts that do not fit."""
 
 import json
+import re
 
 import pyarrow as pa
 import pytest
@@ -70,9 +71,17 @@ def test_hours_follow_from_a_rate(shown):
     """Tokens over tokens per second; with early stopping a range below that."""
     assert "--rate TOKENS_PER_SECOND" in shown()
     assert "At 0.01 tokens a second (--rate) that takes 6.0 hours." in shown("--rate", "0.01")
-    assert "that takes 6.0 hours, with early stopping 5.8 hours." in shown(
+    assert "that takes 6.0 hours, with early stopping 6.0 hours." in shown(
         "--rate", "0.01", "--until-decided"
-    )
+    )  # of one flip nothing is decided
+
+
+def test_early_stopping_takes_fewer_hours(shown):
+    """Where answers flip often enough that something is decided before the end."""
+    said = shown("--rate", "0.1", "--flip-rate", "0.3", "--until-decided", docs=questions(300))
+    numbers = re.search(r"takes ([\d.]+) hours, with early stopping ([\d.]+)", said)
+    assert numbers, said[said.index("takes") :][:80]
+    assert float(numbers[2]) < float(numbers[1])
 
 
 @pytest.mark.parametrize("rate", ["0", "-1", "nan", "inf", "1e30"])
