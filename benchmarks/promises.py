@@ -15,9 +15,10 @@ from scipy.stats import binom
 
 from stats.comparison import Comparison, Settings, TaskScores, compare_variants
 from stats.drop import FlipEvidence
-from stats.planning import Design, expected_course
+from stats.planning import Design
 from stats.sequential.boundaries import Stopping, Until
 from stats.sequential.monitor import SequentialMonitor
+from stats.sequential.paths import expected_course
 from stats.sequential.plan import PlannedTask, SequentialPlan
 from stats.signflip import SignFlipTest, mcnemar_p
 from stats.tasks.combinations import Combine

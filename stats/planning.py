@@ -16,9 +16,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import gammaincinv, nctdtr, ndtr, ndtri, stdtrit
 
-from stats.drop import MANY_FLIPS, DropEvidence
-from stats.sequential.boundaries import Stopping, exit_probabilities, strip
-from stats.sequential.paths import simulated_course
+from stats.drop import DropEvidence
 from stats.tasks.combinations import Combine
 from stats.tasks.power import TaskShape, power_over_tasks
 
@@ -287,40 +285,3 @@ def _to_certify(evidence: DropEvidence, margin: float, level: float, power: floa
         middle = (low + high) / 2.0
         low, high = (low, middle) if evidence.p_noninferior(margin, middle) <= target else (middle, high)
     return high
-
-
-def expected_course(
-    design: Design, drop: float, stopping: Stopping, margin: float, comparisons: int = 1
-) -> tuple[float, float, float]:
-    """What is to be expected of looks if the true drop is as given, in every task.
-
-    The sum of the differences is a Brownian motion whose drift is the true drop δ, negative if the variant is
-    better, between the boundary of damage and that of the certificate. With few flips, and by a test over
-    several tasks, paths are simulated instead. Of m comparisons damage is tested at α/m, the level of each
-    before any is passed on.
-
-    Returns:
-        P(found degraded), P(certified), and the expected share of the planned samples that are used.
-
-    Raises ValueError if the flip rate does not allow the drop.
-    """
-    if abs(drop) > design.largest_drop:
-        raise ValueError(
-            f"A flip rate of {design.flip_rate:g} over {design.reruns} reruns allows a drop of at most "
-            f"{design.largest_drop:.3g}, not {abs(drop):g}."
-        )
-    level, pooled = design.alpha / comparisons, design.is_pooled
-    few = design.reruns == 1 and design.items * design.flip_rate < MANY_FLIPS * stopping.looks
-    if few or not pooled:
-        tasks = (replace(design, tasks=(1.0,)) if pooled else design).shapes(drop)
-        return simulated_course(
-            tasks, drop, stopping, margin, alpha=design.alpha, level=level, combine=design.combine
-        )
-    variance = design.variance
-    spread = float(np.sqrt(max(variance - drop**2, 1e-12)))
-    root, times = float(np.sqrt(design.items)), np.array(stopping.fractions)
-    lower, upper = strip(stopping, (design.alpha, level), margin, design.items, variance) / spread
-    below, above = exit_probabilities(stopping.fractions, lower, upper, drop * root / spread)
-    ends = below + above
-    share = float(ends @ times) + max(0.0, 1.0 - float(ends.sum()))
-    return float(above.sum()), float(below.sum()), share

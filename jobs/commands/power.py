@@ -18,8 +18,9 @@ from jobs.text.format import detectable_text, points_text
 from jobs.text.terminal import plain_table, terminal
 from orchestrator.errors import UserError
 from orchestrator.rundir.schema import MOST_LOOKS
-from stats.planning import Design, expected_course
+from stats.planning import Design
 from stats.sequential.boundaries import Stopping, Until
+from stats.sequential.paths import expected_course
 from stats.sequential.plan import SequentialPlan
 from stats.tasks.combinations import Combine, default_first
 from stats.tasks.power import power_over_tasks

@@ -25,7 +25,8 @@ from orchestrator.rundir.store import read_whole
 from orchestrator.sweep.plan import Plan
 from orchestrator.workers.stopping import StoppingPolicy, still_needed
 from stats.arrays import Floats
-from stats.planning import Design, expected_course
+from stats.planning import Design
+from stats.sequential.paths import expected_course
 
 ASSUMED_FLIP_RATE = 0.1  # 4-bit weights flip about 13 % of the answers, 8-bit ones 9 % or less
 ASSUMED_DROP = 0.02

@@ -1,12 +1,14 @@
-"""What is to be expected of looks that a Brownian motion does not describe: few flips, or several tasks.
+"""What is to be expected of looks.
 
-Paths are drawn, with a fixed seed, and looked at by the rules that decide (`stats.sequential.looks` and
+With many flips the sum of the differences is a Brownian motion. With few, or with a test over several tasks,
+paths are drawn, with a fixed seed, and looked at by the rules that decide (`stats.sequential.looks` and
 `.monitor`): the exact boundary given the flips at every look, or that of the most extreme draws of a test
 over tasks, and the p-values of the certificate at their levels.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TypeAlias
 
 import numpy as np
@@ -14,7 +16,8 @@ from scipy.special import bdtr, ndtri
 
 from stats.arrays import Bools, Floats
 from stats.drop import MANY_FLIPS, FlipEvidence
-from stats.sequential.boundaries import CertificateLevels, Stopping
+from stats.planning import Design
+from stats.sequential.boundaries import CertificateLevels, Stopping, exit_probabilities, strip
 from stats.sequential.looks import SLACK
 from stats.tasks.combinations import Combine
 from stats.tasks.power import FEW_FLIPS, DrawnTask, TaskShape, of_flips, statistics
@@ -24,6 +27,43 @@ REJECTED, NULL_DRAWN = 400, 200_000  # paths of the null that cross; most task s
 GRID = 40  # numbers of flips for which the certificate is worked out; others lie between
 
 Tasks: TypeAlias = Sequence[TaskShape]
+
+
+def expected_course(
+    design: Design, drop: float, stopping: Stopping, margin: float, comparisons: int = 1
+) -> tuple[float, float, float]:
+    """What is to be expected of looks if the true drop is as given, in every task.
+
+    The sum of the differences is a Brownian motion whose drift is the true drop δ, negative if the variant is
+    better, between the boundary of damage and that of the certificate. With few flips, and by a test over
+    several tasks, paths are simulated instead. Of m comparisons damage is tested at α/m, the level of each
+    before any is passed on.
+
+    Returns:
+        P(found degraded), P(certified), and the expected share of the planned samples that are used.
+
+    Raises ValueError if the flip rate does not allow the drop.
+    """
+    if abs(drop) > design.largest_drop:
+        raise ValueError(
+            f"A flip rate of {design.flip_rate:g} over {design.reruns} reruns allows a drop of at most "
+            f"{design.largest_drop:.3g}, not {abs(drop):g}."
+        )
+    level, pooled = design.alpha / comparisons, design.is_pooled
+    few = design.reruns == 1 and design.items * design.flip_rate < MANY_FLIPS * stopping.looks
+    if few or not pooled:
+        tasks = (replace(design, tasks=(1.0,)) if pooled else design).shapes(drop)
+        return simulated_course(
+            tasks, drop, stopping, margin, alpha=design.alpha, level=level, combine=design.combine
+        )
+    variance = design.variance
+    spread = float(np.sqrt(max(variance - drop**2, 1e-12)))
+    root, times = float(np.sqrt(design.items)), np.array(stopping.fractions)
+    lower, upper = strip(stopping, (design.alpha, level), margin, design.items, variance) / spread
+    below, above = exit_probabilities(stopping.fractions, lower, upper, drop * root / spread)
+    ends = below + above
+    share = float(ends @ times) + max(0.0, 1.0 - float(ends.sum()))
+    return float(above.sum()), float(below.sum()), share
 
 
 def simulated_course(
@@ -48,7 +88,8 @@ def simulated_course(
         _looks(tasks, each, stopping.looks, rng, count) for each, count in ((0.0, rows), (drop, ROWS))
     )
     going, items = np.ones(ROWS, dtype=np.bool_), sum(task.items for task in tasks)
-    found = np.array([0.0, 0.0, 1.0])
+    found, mean_square = np.array([0.0, 0.0, 1.0]), sum(task.unit**2 * task.count for task in tasks) / items
+    lower = strip(stopping, (alpha, level), margin, round(items), mean_square)[0] * np.sqrt(items)
     for look, (fraction, drawn) in enumerate(zip(stopping.fractions, paths, strict=True), 1):
         net, squares = np.sum([(task.net, task.squares) for task in drawn], axis=0)
         allowed = stopping.degraded(fraction, level) * (1.0 + SLACK)
@@ -58,13 +99,11 @@ def simulated_course(
         else:
             p_values = (statistics(each, combine) for each in (next(null), drawn))
             crossed, evidence = extremes.look(allowed, *p_values)
-        levels = [certificate.level(look, few_flips=few) for few in (True, False)]
-        if all(task.is_flips for task in tasks):
+        if all(task.is_flips for task in tasks) and stopping.certificate == "default":
+            levels = [certificate.level(look, few_flips=few) for few in (True, False)]
             certified = (net + squares) / 2.0 <= _most_worse(squares, items * fraction, margin, levels)
         else:
-            error = np.sqrt(sum(task.unit**2 * task.count for task in tasks) * fraction)
-            net = np.sum([task.unit * task.net for task in drawn], axis=0)
-            certified = net <= items * fraction * margin + ndtri(levels[1]) * error
+            certified = np.sum([task.unit * task.net for task in drawn], axis=0) <= lower[look - 1]
         certified &= ~crossed & (evidence <= certificate.largest_evidence(look))
         ends = [(going & which).mean() for which in (crossed, certified)]
         found += [*ends, (fraction - 1.0) * sum(ends)]

@@ -14,8 +14,9 @@ from jobs.submit.dry_run import given_flip_rate, measured_flip_rates
 from orchestrator.errors import UserError
 from orchestrator.rundir.identity import Item, Rerun
 from orchestrator.sweep.blocks import Cell
-from stats.planning import Design, expected_course
+from stats.planning import Design
 from stats.sequential.boundaries import Stopping
+from stats.sequential.paths import expected_course
 
 
 def _plan(stopping=None, **tasks):

@@ -6,8 +6,9 @@ from typer.testing import CliRunner
 
 import jobs.commands.power
 from orchestrator.errors import UserError
-from stats.planning import Design, expected_course
+from stats.planning import Design
 from stats.sequential.boundaries import Stopping
+from stats.sequential.paths import expected_course
 
 
 @pytest.fixture

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from standin.sequential_runs import replay
 
 from stats.drop import ProvenEvidence
-from stats.planning import Design, expected_course
+from stats.planning import Design
 from stats.sequential.boundaries import Stopping
 from stats.sequential.monitor import SequentialMonitor
+from stats.sequential.paths import expected_course
 from stats.sequential.plan import PlannedTask, SequentialPlan
 from stats.verdict import Verdict
 

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from stats.planning import Design, expected_course
+from stats.planning import Design
 from stats.sequential.boundaries import Stopping
 from stats.sequential.monitor import SequentialMonitor
+from stats.sequential.paths import expected_course
 from stats.sequential.plan import PlannedTask, SequentialPlan
 from stats.verdict import Verdict
 
