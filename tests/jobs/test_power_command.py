@@ -53,6 +53,16 @@ def test_tasks_are_judged_together_and_alone(run):
     assert "entire drop in one task: joint" in shown
 
 
+def test_the_smallest_drop_is_that_of_the_test_that_decides(run):
+    """Over tasks by the chosen combination, of one task by all of them alike."""
+    sizes = "--items", "6000", "--flip-rate", "0.1"
+    for combine in ("joint", "max-drop"):
+        drop = Design(6_000, 0.1, tasks=(1 / 6,) * 6, combine=combine).detectable_drop()
+        shown = run(*sizes, "--tasks", "6", "--combine", combine)
+        assert f"by the {combine} test over 6 tasks: {100 * drop:.2f} points." in shown
+    assert run(*sizes) == run(*sizes, "--combine", "max-drop")
+
+
 def test_a_drop_too_large_for_one_task_is_not_shown_there(run):
     """Ten tasks cannot hide 2 points of damage in one where only 10 % of answers flip."""
     shown = run("--items", "6000", "--flip-rate", "0.1", "--drop", "0.02", "--tasks", "10")

@@ -12,19 +12,30 @@ from stats.verdict import Verdict
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("until", "drop"), [("degraded", 0.02), ("decided", 0.02), ("decided", 0.0)])
-def test_expectations_are_those_of_simulated_sweeps(until, drop):
-    """Power, certificates and share of 300 sweeps of 3,000 items with 9 % flips, to three standard errors."""
-    stopping, margin, runs = Stopping(8, until), 0.02, 300
-    expected = expected_course(Design(3_000, 0.09), drop, stopping, margin)
-    plan = SequentialPlan((PlannedTask("task", 3_000),), ("variant",), stopping, margin=margin)
-    rng, shares, verdicts = np.random.default_rng(15), [], []
+@pytest.mark.parametrize(
+    ("tasks", "items", "flip_rate", "combine", "until", "drop"),
+    [
+        (1, 3_000, 0.09, "joint", "degraded", 0.02),
+        (1, 3_000, 0.09, "joint", "decided", 0.02),
+        (1, 3_000, 0.09, "joint", "decided", 0.0),
+        (1, 400, 0.02, "joint", "decided", 0.0),
+        (1, 400, 0.02, "joint", "degraded", 0.015),
+        (4, 100, 0.1, "joint", "decided", 0.04),
+        (4, 500, 0.05, "max-drop", "decided", 0.0),
+    ],
+)
+def test_expectations_are_those_of_simulated_sweeps(tasks, items, flip_rate, combine, until, drop):
+    """Power, certificates and share of 300 sweeps, many flips, few, and tasks, to three standard errors."""
+    stopping, margin, runs, shares = Stopping(8, until), 0.02, 300, []
+    design = Design(tasks * items, flip_rate, tasks=(1 / tasks,) * tasks, combine=combine)
+    expected = expected_course(design, drop, stopping, margin)
+    planned = tuple(PlannedTask(f"task {number}", items) for number in range(tasks))
+    plan = SequentialPlan(planned, ("variant",), stopping, 0.05, margin, combine, sign_vectors=999)
+    rng, verdicts = np.random.default_rng(15), []
     for _ in range(runs):
-        uniform, monitor = rng.random(3_000), SequentialMonitor(plan)
-        worse, better = (0.09 + drop) / 2, (0.09 - drop) / 2
-        monitor.observe(
-            "variant", [np.where(uniform < worse, 1.0, np.where(uniform > 1 - better, -1.0, 0.0))]
-        )
+        uniform, monitor = rng.random((tasks, items)), SequentialMonitor(plan)
+        worse, better = (flip_rate + drop) / 2, (flip_rate - drop) / 2
+        monitor.observe("variant", list(np.where(uniform < worse, 1.0, -1.0 * (uniform > 1 - better))))
         end = monitor.decisions()["variant"]
         verdicts.append(end.verdict)
         shares.append(plan.share(end.look))
@@ -32,6 +43,13 @@ def test_expectations_are_those_of_simulated_sweeps(until, drop):
         error = np.sqrt(max(chance * (1 - chance), 0.01) / runs)
         assert verdicts.count(verdict) / runs == pytest.approx(chance, abs=3 * error + 0.01)
     assert np.mean(shares) == pytest.approx(expected[2], abs=3 * np.std(shares) / np.sqrt(runs) + 0.01)
+
+
+def test_few_flips_are_not_certified_as_a_normal_limit_has_it():
+    """Of 800 items with 2 % flips, four in ten without a drop; by a Brownian motion six."""
+    assert expected_course(Design(800, 0.02), 0.0, Stopping(10, "decided"), 0.01)[1] == pytest.approx(
+        0.4, abs=0.03
+    )
 
 
 def test_one_look_has_the_power_of_the_fixed_test():
