@@ -138,8 +138,9 @@ def whole_losses(
 
 
 def one_link(rng: Rng, drop: float, *, items: int, size: float) -> list[TaskScores]:
-    """Graded items of which 30 % change by one size, and two are one document."""
-    change = rng.choice([-size, 0.0, size], items, p=[0.15, 0.7, 0.15]) + drop
+    """Graded items of which 30 % change by one size and few lose everything; two are one document."""
+    change = rng.choice([-size, 0.0, size], items, p=[0.15, 0.7, 0.15])
+    change = np.where(rng.random(items) < drop, 1.0, change)
     labels = np.arange(items)
     labels[1] = 0
     return [TaskScores("t", 0.5 + change / 2, 0.5 - change / 2, links=labels)]
