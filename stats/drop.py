@@ -180,17 +180,17 @@ class Differences:
         values, counts = np.unique(differences, return_counts=True)
         return cls(values, counts.astype(np.float64))
 
-    @property
+    @cached_property
     def items(self) -> float:
         """How many differences there are."""
         return float(self.counts.sum())
 
-    @property
+    @cached_property
     def mean(self) -> float:
         """Their mean."""
         return float(self.values @ self.counts) / self.items
 
-    @property
+    @cached_property
     def standard_error(self) -> float:
         """Of the mean, by the spread of the sample."""
         return float(np.sqrt(self.counts @ (self.values - self.mean) ** 2)) / self.items
