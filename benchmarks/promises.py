@@ -77,7 +77,7 @@ NEEDED: list[tuple[Combine, tuple[int, ...], int, int, int]] = [
     ("joint", (167,) * 6, 11, 8, 1),
     ("max-drop", (167,) * 6, 11, 8, 1),
     ("joint", (400,), 20, 20, 1),
-    ("joint", (1_000,), 15, 15, 1),
+    ("joint", (500,), 15, 15, 1),
 ]
 """Combination, items of each task, flips of each to wrong and to right, variants."""
 
