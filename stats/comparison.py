@@ -53,7 +53,7 @@ Absent: TypeAlias = Sequence[MissingAnswers]
 Measured: TypeAlias = tuple[Comparison, DropEvidence | None, list[DecidingTest], float]
 """All that does not depend on other comparisons: numbers without a verdict; what decides the certificate,
 None where there is no single unit, or nothing is the worst; the test that decides "degraded", of the sums of
-clusters and, where these are unequal, of the sums over √size; the sum of the squares of all blocks."""
+clusters and, where these are unequal, of the sums over size^0.6; the sum of the squares of all blocks."""
 
 Hypothesis: TypeAlias = tuple[Tasks, Absent, Settings]
 """One question of a family, whether a variant is worse on some tasks: their paired scores (none where nothing

@@ -22,7 +22,10 @@ from stats.distributions.splits import RunSplits
 from stats.sharing import merged_labels
 
 SLACK = 1e-9
-BALANCED_STEPS = 64  # to a standard deviation of sums over √size
+BALANCED_STEPS = 64  # to a standard deviation of balanced sums
+BALANCING = 0.6
+"""Power of its size by which a cluster's sum is divided. With ½ clusters of independent items would count
+alike, but the level is .06 where one of ten clusters does better; with this it holds (docs/statistics.md)."""
 
 Labels: TypeAlias = NDArray[np.generic]  # one label per item, of any type
 
@@ -257,16 +260,16 @@ def from_reruns(task: str, baseline: ArrayLike, variant: ArrayLike, **details: A
 
 
 def balanced(tasks: Sequence[TaskScores]) -> list[TaskScores] | None:
-    """The same with sums of clusters divided by √size, in whole steps; None where clusters are equally large.
+    """The same with sums of clusters over size^0.6, in whole steps; None where clusters are equally large.
 
     A few large clusters decide the mean, and signs that flip say little of them: one cluster in ten that does
-    better makes up for many that do worse, and is easily missed. Here all clusters count alike if their items
-    are independent. The first item of a cluster has its whole sum.
+    better makes up for many that do worse, and is easily missed. Here clusters count nearly alike. The first
+    item of a cluster has its whole sum.
     """
     sizes = np.concatenate([task.block_sizes for task in tasks])
     if sizes.min() == sizes.max():
         return None
-    sums = [task.block_sums / np.sqrt(task.block_sizes) for task in tasks]
+    sums = [task.block_sums / task.block_sizes**BALANCING for task in tasks]
     step = float(np.sqrt(np.mean(np.concatenate(sums) ** 2))) / BALANCED_STEPS or 1.0
     even = []
     for task, own in zip(tasks, sums, strict=True):

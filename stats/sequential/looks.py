@@ -201,7 +201,7 @@ class SignVectors:
 
 
 class DamageTest:
-    """The tests of one comparison: of the sums of blocks, and of those over √size where blocks are unequal.
+    """The tests of one comparison: of sums of blocks, and of sums over size^0.6 where blocks are unequal.
 
     A few large clusters decide a sum, and signs that flip say little of them; so damage is found when both
     tests have crossed. The p-value is the larger one; the rest is that of the test which crosses last.

@@ -16,7 +16,7 @@ from scipy.special import ndtri
 
 from stats.arrays import EvidenceError, Floats
 from stats.drop import MANY_FLIPS, MOST_TAIL, Interval, block_evidence
-from stats.scores import SLACK
+from stats.scores import BALANCING, SLACK
 from stats.sequential.boundaries import CertificateLevels, bias_adjusted, strip
 from stats.sequential.looks import DamageTest, LookTest, SignFlipWalk, SignVectors
 from stats.sequential.plan import SequentialPlan, cell_sums
@@ -138,7 +138,7 @@ class _ComparisonPath:
                 sums, sizes = sums[order], sizes[order]
             blocks.append((sums, sizes))
         new, sizes = (cell_sums(v, cells, tasks) for v in (self._values[items], np.ones(items.size)))
-        values = new, new / np.sqrt(np.maximum(sizes, 1.0))
+        values = new, new / np.maximum(sizes, 1.0) ** BALANCING
         test = self._damage.look(
             plan.stopping.fractions[look - 1], [v.sum(axis=1) if plan.pooled else v for v in values]
         )

@@ -63,7 +63,7 @@ class SequentialPlan:
     adjust: Literal["holm", "none"] = "holm"  # "holm" over the comparisons, or "none"
     sign_vectors: int = SIGN_VECTORS  # how many are drawn where several tasks are combined
     seed: int = 0  # of those
-    balanced: bool = True  # whether damage of clusters of unequal size needs the sums over √size, too
+    balanced: bool = True  # whether damage of clusters of unequal size needs the sums over size^0.6, too
     # names of the tasks of those comparisons that do not have all of them
     tasks_of: Mapping[Any, tuple[str, ...]] = field(default_factory=dict)
 

@@ -64,7 +64,7 @@ def combine_scores(tasks: Sequence[TaskScores], draws: int = DRAWS, seed: int = 
     Items with unequal numbers of runs can be random in two ways: the two models are exchangeable (signs
     flip), or the runs are (they are split at random). The first is off where a mean over few runs meets one
     over many, the second where a variant differs on single items in both directions without being worse.
-    Where clusters are of unequal size, signs flip for the sums and for the sums over √size: a few large
+    Where clusters are of unequal size, signs flip for the sums and for the sums over size^0.6: a few large
     clusters that did worse say too little if one cluster in ten does much better. Of each p-value the largest
     counts. The same seed gives the same p-values.
     """
