@@ -45,9 +45,10 @@ class TaskShape:
         sizes = np.abs(sums[sums != 0.0])
         if not sizes.size:
             return cls(items, items / sums.size, 0.0)
-        squares, fourth = float(sizes @ sizes), float(np.sum(sizes**4))
+        largest = float(sizes.max())  # whatever the unit, no power overflows
+        squares, fourth = float(np.sum((sizes / largest) ** 2)), float(np.sum((sizes / largest) ** 4))
         if 2 * sizes.size < sums.size or np.ptp(sizes) <= 1e-9 * sizes[0]:
-            return cls(items, float(np.sqrt(fourth / squares)), squares**2 / fourth)
+            return cls(items, largest * float(np.sqrt(fourth / squares)), squares**2 / fourth)
         blocks = min(float(sums.size), 3.0 * squares**2 / fourth)
         unit, lattice = float(sums.std(ddof=1) * np.sqrt(sums.size / blocks)), to_lattice(sizes)
         return cls(items, unit, blocks, is_flips=False, step=0.0 if lattice is None else lattice[0] / unit)
@@ -182,8 +183,8 @@ def _draw(shapes: tuple[TaskShape, ...], drops: Floats, rows: int) -> list[Drawn
         else:
             net = rates[0] - rates[1] + np.sqrt(shape.count) * grid[places[0]]
             others = 2.0 / (9.0 * max(shape.count - 1.0, 1.0))  # χ² by Wilson & Hilferty
-            spread = (shape.count - 1.0) * (1.0 - others + np.sqrt(others) * grid[places[1]]) ** 3
-            squares, kurtosis = net**2 / shape.count + spread, 3.0 / shape.count
+            root = (1.0 - others + np.sqrt(others) * grid[places[1]]).clip(0.0)
+            squares, kurtosis = net**2 / shape.count + (shape.count - 1.0) * root**3, 3.0 / shape.count
             drawn.append(DrawnTask(shape.unit, net, squares, kurtosis, shape.step))
     return drawn
 

@@ -69,10 +69,11 @@ def environment(request, shipped, tmp_path_factory):
     return folder / "bin"
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory):
+@pytest.fixture
+def results(tmp_path):
     """A folder with a small run in it, a policy, dated runs, a score table and logs of every other tool."""
-    folder = tmp_path_factory.mktemp("results")
+    folder = tmp_path / "results"
+    folder.mkdir()
     scores = {("base", 0.5): [[1, 1, 0, 1] * 20, [1, 0, 0, 1] * 20], ("v", 0.5): [[1, 0, 0, 0] * 20] * 2}
     for name in ("run", "dated/2026-10-01", "dated/2026-10-02"):
         make_run(folder / name, {"t": MadeTask(scores)})
