@@ -38,7 +38,8 @@ def change_text(change: Change) -> str:
 def verdict_text(change: Change) -> str:
     """The verdict for people, with the tolerance that was shown."""
     if change.verdict is ChangeVerdict.WITHIN:
-        return f"within {100 * change.tolerance:g} {'%' if change.relative else 'points'}"
+        size = f"{100 * change.tolerance:g}"
+        return f"within {size} {'%' if change.relative else 'point' if size == '1' else 'points'}"
     return "–" if change.verdict is ChangeVerdict.DESCRIBED else change.verdict.value
 
 
