@@ -7,7 +7,7 @@ is a variant called degraded? In the second the true drop is exactly the margin:
             else:
                 found = list(compare_variants(variants, settings).values())
 
-    python benchmarks/decisions.py                 # the table of docs/statistics.md, 15 minutes on two cores
+    python benchmarks/decisions.py                 # the table of docs/statistics.md, 27 processor minutes
     python benchmarks/decisions.py --fraction 0.1  # a tenth of the simulations
     python benchmarks/decisions.py --only clusters # settings whose name contains this
 """

@@ -33,7 +33,7 @@ from stats.drop import BARELY, MOST_TAIL, DropEvidence, Interval, clustered, evi
 from stats.multiplicity import Adjust, adjust_p_values, holm, shares_blocks, step_down_max_t
 from stats.planning import DecidingTest, items_to_decide
 from stats.results import NAN, Comparison, Settings, Unit
-from stats.scores import Case, MissingAnswers, TaskScores, lacking_of
+from stats.scores import BALANCING, Case, MissingAnswers, TaskScores, lacking_of
 from stats.sequential.monitor import Course
 from stats.sequential.plan import SequentialPlan
 from stats.sharing import merged_blocks
@@ -50,10 +50,10 @@ EFFECTS = 2.0, 4.0, 8.0  # how large the effect of a damaged task may be, in sta
 Tasks: TypeAlias = Sequence[TaskScores]
 Absent: TypeAlias = Sequence[MissingAnswers]
 
-Measured: TypeAlias = tuple[Comparison, DropEvidence | None, list[DecidingTest], float]
+Measured: TypeAlias = tuple[Comparison, DropEvidence | None, list[DecidingTest]]
 """All that does not depend on other comparisons: numbers without a verdict; what decides the certificate,
 None where there is no single unit, or nothing is the worst; the test that decides "degraded", of the sums of
-clusters and, where these are unequal, of the sums over size^0.6; the sum of the squares of all blocks."""
+clusters and, where these are unequal, of the sums over size^0.6."""
 
 Hypothesis: TypeAlias = tuple[Tasks, Absent, Settings]
 """One question of a family, whether a variant is worse on some tasks: their paired scores (none where nothing
@@ -144,7 +144,8 @@ def _conclude_tasks(tasks: Tasks, parts: Sequence[Measured], settings: Settings)
         for task, part, p in zip(tasks, parts, adjusted, strict=True)
     )
     sums = np.array([comparison.drop * comparison.items for comparison, *_ in parts])
-    kept = shrinkage(sums / np.sqrt([squares or np.inf for *_, squares in parts]))
+    squares = [float(task.block_sums @ task.block_sums) or np.inf for task in tasks]
+    kept = shrinkage(sums / np.sqrt(squares))
     return tuple(
         replace(task, drop_shrunken=float(k * task.drop)) for task, k in zip(concluded, kept, strict=True)
     )
@@ -241,11 +242,13 @@ def measure(tasks: Tasks, absent: Absent, settings: Settings, among: int = 1) ->
         smallest_p=combined.pooled.smallest_p,
     )
     blocks, tests = [*((task.block_sums, task.block_sizes) for task in tasks), merged_blocks(tasks)], []
-    for root in (0.0,) if np.ptp(blocks[-1][1]) == 0.0 else (0.0, 0.5):
-        *each, whole = (TaskShape.of(sums / n**root, float(np.sum(n ** (1.0 - root)))) for sums, n in blocks)
+    for power in (0.0,) if np.ptp(blocks[-1][1]) == 0.0 else (0.0, BALANCING):
+        *each, whole = (
+            TaskShape.of(sums / n**power, float(np.sum(n ** (1.0 - power)))) for sums, n in blocks
+        )
         tests.append(DecidingTest(tuple(each), whole, described.blocks, settings.combine))
     is_open = described.margin is None or described.reason_codes  # no number of items would certify
-    return comparison, None if is_open else deciding, tests, float(blocks[-1][0] @ blocks[-1][0])
+    return comparison, None if is_open else deciding, tests
 
 
 def _describe(
@@ -308,7 +311,7 @@ def conclude(
     The p-values of "not worse" and of "worse by the margin" are adjusted ones, the latter by default not. The
     share is the part of α that the pooled test has in any case, independent of the other tests.
     """
-    (comparison, evidence, tests, _), alpha, power = measured, settings.alpha, settings.power
+    (comparison, evidence, tests), alpha, power = measured, settings.alpha, settings.power
     p, q = float(p), float(comparison.p_noninferior if p_noninferior is None else p_noninferior)
     items, needed, deciding_p = comparison.items, None, comparison.p_value(settings.combine)
     verdict, deciding_task = decide(p, q, alpha), None

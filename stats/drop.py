@@ -444,7 +444,8 @@ class ProvenEvidence(ClusterEvidence):
     Who stakes a share λ of the capital on every block in turn multiplies it by 1 + λ(M·size − sum)/(largest
     size), on average by at most 1 if the drop is M or more. So the capital ever exceeds 1/α with probability
     at most α (Ville 1939), whatever the stakes, if each is set before its block is seen: by the spread of
-    those before it (Waudby-Smith & Ramdas 2024, §4). So it holds at all looks together, too.
+    those before it (Waudby-Smith & Ramdas 2024, §4). So it holds at all looks together, too. The largest
+    cluster that is planned is taken for the largest there is.
 
     Args:
         sums, sizes, max_abs_difference: as above.

@@ -60,8 +60,7 @@ def _difference(result: VariantResult, settings: Settings, level: float) -> str 
     sums, sizes = [np.zeros(0)], [np.zeros(0)]
     for task in result.tasks:
         if task.scores is not None:
-            common = task.sides[0].answered & task.sides[1].answered
-            runs = (task.scores.share(single_scores(side)[common]) for side in task.sides)
+            runs = (task.scores.share(single_scores(side)[task.common]) for side in task.sides)
             excess = excess_over_reruns(*runs)
             known = ~np.isnan(excess)
             labels = None if task.scores.labels is None else task.scores.labels[known]

@@ -325,7 +325,10 @@ class VllmEngine(base.Engine):
                     if output.finished:
                         future, reduce = waiting.pop(output.request_id)
                         self._room.release()
-                        future.set_result(reduce(output))
+                        try:
+                            future.set_result(reduce(output))
+                        except Exception as error:  # noqa: BLE001 - of our own reading: fails its block alone
+                            future.set_exception(error)
         except BaseException as error:  # noqa: BLE001 - callers must receive any error that kills the engine
             self._death = error
 

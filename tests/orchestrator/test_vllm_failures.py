@@ -190,6 +190,25 @@ def test_prompts_go_to_the_engine_as_its_renderer_makes_them():
     ]
 
 
+def driven(engine, reduce=list):
+    """What becomes of one request to an engine, whose driver lives on and takes others."""
+    driver = VllmEngine.__new__(VllmEngine)
+    driver._arrivals, driver._wake, driver._closing = deque(), threading.Event(), False
+    driver._death = driver._lora = None
+    driver._room = threading.Semaphore(0)
+    future = Future()
+    driver._arrivals.append((([1], None, reduce), future))
+    thread = threading.Thread(target=driver._drive, args=(engine,), daemon=True)
+    thread.start()
+    future.exception(timeout=20)
+    driver._closing = True
+    driver._wake.set()
+    thread.join(20)
+    assert driver._death is None
+    assert driver._room.acquire(blocking=False)  # another may come
+    return future
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("which", [0, -1])
 def test_a_request_that_vllm_refuses_does_not_end_the_engine(which):
@@ -200,17 +219,16 @@ def test_a_request_that_vllm_refuses_does_not_end_the_engine(which):
         def add_request(self, *_, **__):
             raise error("the prompt is longer than the context")
 
-    engine = VllmEngine.__new__(VllmEngine)
-    engine._arrivals, engine._wake, engine._closing = deque(), threading.Event(), False
-    engine._death = engine._lora = None
-    engine._room = threading.Semaphore(0)
-    future = Future()
-    engine._arrivals.append((([1], None, list), future))
-    thread = threading.Thread(target=engine._drive, args=(Refusing(),), daemon=True)
-    thread.start()
-    assert isinstance(future.result(timeout=20), error)
-    engine._closing = True
-    engine._wake.set()
-    thread.join(20)
-    assert engine._death is None
-    assert engine._room.acquire(blocking=False)  # another may come
+    assert isinstance(driven(Refusing()).result(), error)
+
+
+def test_an_output_that_cannot_be_read_fails_its_block_alone():
+    """The engine answered; what waits for this output gets the error."""
+    output = SimpleNamespace(finished=True, request_id="0")
+    engine = SimpleNamespace(add_request=lambda *_, **__: None, step=lambda: [output])
+
+    def reduce(_):
+        raise KeyError("no such token")
+
+    with pytest.raises(KeyError, match="no such token"):
+        driven(engine, reduce).result()
