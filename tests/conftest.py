@@ -42,6 +42,17 @@ def pytest_unconfigure(config):
         shutil.rmtree(os.environ[FOLDER], ignore_errors=True)
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Say how many tests of the report ran in a browser; of those that did not, `-ra` gives the reason."""
+    outcomes = {
+        outcome: sum("_browser.py" in test.nodeid for test in terminalreporter.getreports(outcome))
+        for outcome in ("passed", "failed", "skipped")
+    }
+    if any(outcomes.values()):
+        counts = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.items())
+        terminalreporter.write_line(f"in a browser: {counts}")
+
+
 def pytest_collection_modifyitems(items):
     """Begin with what takes longest, the real model first, so that no worker ends long before the others."""
 
