@@ -8,6 +8,7 @@ EXTRAS = {
     "sweeps": (("ray", "lm_eval"), "'lldeg[gpu]', 'lldeg[cpu]' or, for served models alone, 'lldeg[run]'"),
     "vllm": (("vllm",), "'lldeg[gpu]' or 'lldeg[cpu]'"),
     "models": (("torch", "transformers"), "'lldeg[cpu]'"),
+    "calls": (("jsonschema",), "'lldeg[calls]'"),
     "figures": (("matplotlib",), "'lldeg[figures]'"),
     "frames": (("pandas",), "'lldeg[pandas]'"),
 }

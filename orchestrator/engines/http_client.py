@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 
 from orchestrator.engines.base import EngineAwayError, EngineOptionError
-from orchestrator.engines.reply import SECRET_NAME, striker, without_repeats
+from orchestrator.engines.reply import SECRET_NAME, of_stream, striker, without_repeats
 from orchestrator.errors import AnswerWithheldError, RequestRefusedError, ServerBusyError, error_text
 from orchestrator.input_files import has_more_parts
 from orchestrator.retry import LONGEST_PAUSE, RETRY_SECONDS
@@ -166,15 +166,18 @@ class Server:
         text = content.decode(errors="replace")
         if not 200 <= response.status < 300:
             raise self._failure(response, text)
-        if has_more_parts(text, MOST_REPLY_PARTS):
+        streamed = isinstance(body, dict) and body.get("stream") and not text.lstrip().startswith("{")
+        if not streamed and has_more_parts(text, MOST_REPLY_PARTS):
             raise RequestRefusedError(f"the reply has more than {MOST_REPLY_PARTS:,} values")
         try:
-            output = json.loads(text, object_pairs_hook=without_repeats)
+            output = of_stream(text) if streamed else json.loads(text, object_pairs_hook=without_repeats)
             content.decode()
         except RecursionError:
             raise RequestRefusedError("the reply is JSON that is nested too deeply") from None
         except UnicodeDecodeError:
             raise RequestRefusedError(self._words("the reply is not UTF-8", text)) from None
+        except (TypeError, AttributeError):
+            raise RequestRefusedError(self._words("the stream is not in OpenAI's form", text)) from None
         except ValueError:
             raise TryAgainError(self._words("invalid JSON", text)) from None
         if not isinstance(output, (dict, list)) or (isinstance(output, dict) and output.get("error")):

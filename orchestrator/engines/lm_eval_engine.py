@@ -26,7 +26,7 @@ BATCH = 64
 WEIGHTS = ["*.safetensors", "*.bin", "*.pt", "*.pth", "*.gguf", "*.h5", "*.msgpack", "*.onnx"]
 LOCAL = ("hf", "huggingface", "vllm", "sglang")
 """Beginnings of the names of classes that load a model by its repository and revision themselves."""
-OF_SERVER = {"patience", "max_reply_mib", base.EXTRA_BODY}
+OF_SERVER = {"patience", "max_reply_mib", base.EXTRA_BODY, base.STREAM}
 """Options that lldeg itself reads, if the class talks to a server."""
 OF_CLASSES = {"AssertionError", "AttributeError", "ImportError", "KeyError"}
 """What model classes raise, beside the usual, for inputs that they cannot run."""

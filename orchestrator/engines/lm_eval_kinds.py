@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.engines.base import EXTRA_BODY, LORA, MOST_TOKENS, OMIT, ROLLING, SHARE, Engine
+from orchestrator.engines.base import EXTRA_BODY, LORA, MOST_TOKENS, OMIT, ROLLING, SHARE, STREAM, Engine
 from orchestrator.engines.kind import TOKENIZER, EngineKind, Repository
 from orchestrator.hardware import Hardware
 
@@ -86,8 +86,9 @@ class LmEvalClass(EngineKind):
         """Also what only other kinds take."""
         for option in {LORA, SHARE} & self.options.keys():
             yield f"only the kind vllm supports {option}"
-        if EXTRA_BODY in self.options and not self.served:
-            yield f"only served models take {EXTRA_BODY}"
+        for option in {EXTRA_BODY, STREAM} & self.options.keys():
+            if not self.served:
+                yield f"only served models take {option}"
         yield from super().problems()
         for option in OF_PROMPTS & self.options.keys():
             yield f"{option} has no effect on prompts here: set prompt.{option} instead"
@@ -134,6 +135,7 @@ class ServedClass(LmEvalClass):
         if (name := self.class_name) == OTHER_FORM:
             yield f"replies to {name} are not in OpenAI's format: use local-chat-completions with base_url"
         yield from _problems_of_extra(self.options.get(EXTRA_BODY, {}))
+        yield from _problems_of_stream(self.options.get(STREAM, False), name)
         url = str(self.options.get("base_url") or "")
         if not url and name.startswith("local-"):
             yield "a served model needs base_url, for example http://127.0.0.1:8000/v1/completions"
@@ -167,6 +169,14 @@ def _problems_of_extra(extra: Any) -> Iterator[str]:
         if name in FIXED_FIELDS or (name in SAMPLING_FIELDS and value != OMIT):
             place = "the section sampling" if name in SAMPLING_FIELDS else "the sweep"
             yield f"{EXTRA_BODY}: {name} comes from {place}"
+
+
+def _problems_of_stream(streams: Any, class_name: str) -> Iterator[str]:
+    """What is wrong with an answer in parts."""
+    if not isinstance(streams, bool):
+        yield f"{STREAM} must be true or false, not {streams!r}"
+    elif streams and class_name.startswith("anthropic"):
+        yield f"{STREAM} is only for servers that reply in OpenAI's form"
 
 
 def _is_address(url: str) -> bool:

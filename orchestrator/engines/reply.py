@@ -120,6 +120,61 @@ def of_anthropic(message: Any) -> Any:
     }
 
 
+IN_PARTS = {"arguments", "content", "refusal", "text", *THOUGHTS}
+"""Texts that a stream goes on with; other values replace those of before."""
+
+
+def of_stream(text: str) -> Any:
+    """The reply that the events of a stream add up to.
+
+    A ValueError if it ends early, a TypeError or AttributeError if it has not the form of a stream.
+    """
+    whole: dict[str, Any] = {}
+    choices: dict[Any, dict[str, Any]] = {}
+    ended = False
+    for line in re.split(r"\r?\n", text):
+        data = line.removeprefix("data:").strip()
+        if not line.startswith("data:") or not data:
+            continue
+        if ended := data == "[DONE]":
+            break
+        event = json.loads(data, object_pairs_hook=without_repeats)
+        whole |= {name: value for name, value in event.items() if value is not None and name != "choices"}
+        for part in event.get("choices") or ():
+            said = {"message": part.get("delta") or {}, **part, "delta": None, "logprobs": None}
+            _add(choices.setdefault(part.get("index"), {}), said)
+    if not ended and not any("finish_reason" in choice for choice in choices.values()):
+        raise ValueError("the stream ends early")
+    return whole | {"object": "chat.completion", "choices": [_put_together(c) for c in choices.values()]}
+
+
+def _add(said: dict[str, Any], part: dict[str, Any]) -> None:
+    """Add a part to what was said before; calls go on by their index."""
+    for name, value in part.items():
+        if name == "tool_calls":
+            calls = said.setdefault(name, {})
+            for call in value or ():
+                _add(calls.setdefault(call.get("index"), {}), call)
+        elif isinstance(value, dict):
+            _add(said.setdefault(name, {}), value)
+        elif isinstance(value, str) and name in IN_PARTS:
+            said.setdefault(name, []).append(value)
+        elif value or (value is not None and name not in said):
+            said[name] = value
+
+
+def _put_together(said: dict[str, Any]) -> dict[str, Any]:
+    whole = dict(said)
+    for name, value in said.items():
+        if name == "tool_calls":
+            whole[name] = [_put_together(call) for call in value.values()]
+        elif name in IN_PARTS and isinstance(value, list):
+            whole[name] = "".join(value)
+        elif isinstance(value, dict):
+            whole[name] = _put_together(value)
+    return whole
+
+
 OTHER_FORMS = dict.fromkeys(("anthropic-chat", "anthropic-chat-completions"), of_anthropic)
 """What makes OpenAI's form of a reply, for lm-eval's classes whose servers have another."""
 
@@ -165,7 +220,7 @@ def said(choice: dict[str, Any], *, chat: bool, tools: bool = False) -> str:
     nothing = thought or choice["finish_reason"] == CUT or choice.get("matched_stop") is not None
     if text is None and (called or (chat and nothing)):
         return ""
-    if text is None or (not text and choice["finish_reason"] is None):
+    if text is None or (not text and not called and choice["finish_reason"] is None):
         raise AnswerWithheldError(f"the answer has no text (finish_reason: {choice['finish_reason']})")
     if not isinstance(text, str):
         raise TypeError(f"the answer is not text but {type(text).__name__}")

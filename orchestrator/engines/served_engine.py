@@ -18,6 +18,7 @@ from typing import Any
 
 from lm_eval.models.api_models import JsonChatStr
 
+from orchestrator import tool_calls
 from orchestrator.engines import base, reply
 from orchestrator.engines.base import Answer, Asked, EngineEndedError, EngineOptionError, EngineSpec, Query
 from orchestrator.engines.http_client import LARGEST_REPLY, MIB, Server
@@ -28,6 +29,8 @@ from orchestrator.retry import RETRY_SECONDS
 CONCURRENCY = 16  # requests at a time, unless num_concurrent says otherwise
 FEED_FACTOR = 2
 DEFAULT_TEMPERATURE = 1  # of servers, where a request names none
+STREAMING = {"stream": True, "stream_options": {"include_usage": True}}
+"""Fields of a request whose answer comes in parts."""
 MOST_REFUSALS = 16  # of requests of one kind of which none was answered, until a harmless one is tried
 UNREADABLE = (
     *(ValueError, TypeError, AttributeError, LookupError, AssertionError, OverflowError, RecursionError),
@@ -39,8 +42,8 @@ class ServedEngine(base.Engine):
     """A served model, behind an instance of lm-eval's `TemplateAPI`; prompts of a `chat` are JSON messages.
 
     Of the options, num_concurrent, patience (seconds that the server may be away; for as long as a storage
-    may be, unless set) and max_reply_mib are read here. No text of the server may hold one of the secrets, or
-    the value of a telling header. An EngineOptionError if the class lacks an address or a key.
+    may be, unless set), max_reply_mib and stream are read here. No text of the server may hold one of the
+    secrets, or the value of a telling header. An EngineOptionError if the class lacks an address or a key.
     """
 
     def __init__(self, lm: Any, spec: EngineSpec, secrets: Sequence[str], *, chat: bool) -> None:
@@ -48,6 +51,7 @@ class ServedEngine(base.Engine):
         self._chat = chat
         self._template_arguments = spec.template_arguments
         self._extra = spec.options.get(base.EXTRA_BODY, {})
+        self._streaming = dict(STREAMING) if spec.options.get(base.STREAM) else {}
         self._in_openai_form = reply.OTHER_FORMS.get(str(spec.options["kind"]).partition(":")[2])
         self._encoding_lock = threading.Lock()  # fast tokenizers may not be used by two threads at once
         self._answered: Counter[str] = Counter()
@@ -92,6 +96,8 @@ class ServedEngine(base.Engine):
                 if self._chat
                 else "log-likelihoods need the model's tokenizer: set engine.tokenizer"
             )
+        if self._in_openai_form and query.kind == base.GENERATE and "tools" in query.arguments[1]:
+            raise EngineOptionError("tools can only be offered in OpenAI's form of a request")
         try:
             with self._encoding_lock:
                 if query.kind == base.GENERATE:
@@ -131,7 +137,7 @@ class ServedEngine(base.Engine):
             body["stop_sequences"] = [text for text in body["stop_sequences"] if text]
         if self._chat and self._template_arguments:
             body["chat_template_kwargs"] = self._template_arguments
-        body = self._with_extra(body)
+        body = self._with_extra(body | self._streaming)
         asked, sent = settings.get("temperature", 0), body.get("temperature", DEFAULT_TEMPERATURE)
         if sent != asked:  # lm-eval sends another where a name looks like a reasoning model's
             raise EngineOptionError(
@@ -148,6 +154,8 @@ class ServedEngine(base.Engine):
             text = reply.said(choice, chat=self._chat, tools=tools)
             if text and not self._in_openai_form:
                 (text,) = self._lm.parse_generations(outputs=output)  # as lm-eval reads it
+            if "tools" in settings:
+                text = tool_calls.reply_text(text, tool_calls.calls_of(choice["message"]))
             return Answer(clean(text), choice["finish_reason"], prompt_cut=cut, **reply.told(output, clean))
 
         return (body,), read_text

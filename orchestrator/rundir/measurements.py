@@ -75,6 +75,7 @@ MEASUREMENTS = (
         "empty", "empty", "response", pa.string(), "share", 0.01, better="lower", bounds=SHARE,
         value=lambda texts: pc.equal(pc.utf8_trim_whitespace(texts.cast(pa.string())), ""),
     ),
+    Measurement("called", "tool called", "called", pa.float32(), "share", 0.01, bounds=SHARE),
     Measurement(
         "seconds", "seconds", "seconds", SECONDS, "s", 0.05, relative=True, better="lower", of_text=False,
         tested=False,

@@ -15,7 +15,7 @@ from lm_eval.api.instance import Instance
 
 from orchestrator.config.load import Variant
 from orchestrator.config.schema import PromptConfig
-from orchestrator.engines.base import LOGLIKELIHOOD, MOST_TOKENS
+from orchestrator.engines.base import GENERATE, LOGLIKELIHOOD, MOST_TOKENS
 from orchestrator.engines.kind import Tokenizer
 from orchestrator.rundir.identity import digest
 
@@ -36,7 +36,12 @@ class ChatMessages:
 
     name = "messages"
 
-    def __call__(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
+    def __call__(
+        self,
+        chat: Sequence[dict[str, str]],
+        add_generation_prompt: bool = True,
+        tools: Sequence[Any] = (),  # go beside the messages
+    ) -> str:
         """The conversation as JSON."""
         return json.dumps(list(chat), ensure_ascii=False)
 
@@ -70,8 +75,15 @@ class ChatTemplate:
         own = [self._arguments] if self._arguments else []
         self.name = digest([self._template, self._tokenizer.special_tokens_map, *own])
 
-    def __call__(self, chat: Sequence[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        """Render a conversation; a model without a system role gets it without its system message."""
+    def __call__(
+        self, chat: Sequence[dict[str, str]], add_generation_prompt: bool = True, tools: Sequence[Any] = ()
+    ) -> str:
+        """Render a conversation; a model without a system role gets it without its system message.
+
+        A ValueError if the template does not write the tools that may be called.
+        """
+        if tools and not re.search(r"\btools\b", self._template):
+            raise ValueError("the chat template has no place for tools")
         from jinja2.exceptions import TemplateError  # noqa: PLC0415
 
         def rendered(turns: Sequence[dict[str, str]]) -> str:
@@ -81,6 +93,7 @@ class ChatTemplate:
                 tokenize=False,
                 add_generation_prompt=add_generation_prompt,
                 continue_final_message=not add_generation_prompt,
+                **({"tools": list(tools)} if tools else {}),
                 **self._arguments,
             )
             return str(text)
@@ -167,9 +180,15 @@ def encoding_and_room(variant: Variant, request: str, answer: int) -> tuple["Enc
     return encoding, variant.kind.longest_prompt(request, answer, context)
 
 
+def _text(request: Instance) -> str:
+    """A prompt, with the tools that go beside it."""
+    settings = request.args[1] if request.request_type == GENERATE else {}
+    return str(request.args[0]) + (json.dumps(settings["tools"]) if "tools" in settings else "")
+
+
 def _size(request: Instance) -> int:
     """Bytes of a prompt, with the continuation of a log-likelihood."""
-    text = "".join(request.args) if request.request_type == LOGLIKELIHOOD else request.args[0]
+    text = "".join(request.args) if request.request_type == LOGLIKELIHOOD else _text(request)
     return len(text.encode("utf-8", "replace"))
 
 
@@ -180,7 +199,7 @@ def _tokens(request: Instance, encoding: "Encoding | None") -> int:
     if request.request_type == LOGLIKELIHOOD:
         (tokens, _), _ = encoding.pair(*request.args)
         return len(tokens)
-    return len(encoding.tok_encode(request.args[0]))
+    return len(encoding.tok_encode(_text(request)))
 
 
 @cache

@@ -30,6 +30,7 @@ from lm_eval.utils import handle_non_serializable, hash_string
 from orchestrator.config.schema import PromptConfig, SamplingConfig, TaskConfig
 from orchestrator.errors import error_text, suggestion
 from orchestrator.rundir.identity import Item
+from orchestrator.sweep.conversations import ConversationTask
 from orchestrator.sweep.scores import TaskMetrics, values_text
 from stats.sequential.plan import item_order
 
@@ -151,8 +152,8 @@ class TaskLibrary:
     def leaves(self, config: TaskConfig) -> list[TaskSpec]:
         """The leaf tasks of a configured task, group or tag; a TaskError if lm-eval cannot load one."""
         name, own = config.task, self._own.all_tasks if self.include_path else []
-        is_listed = name in own or name.encode(errors="replace") in listed_names()
-        if not is_listed or (name not in own and name not in self._all.task_index):
+        is_listed = name in own or self._recorded(name) or name.encode(errors="replace") in listed_names()
+        if not is_listed or not (name in own or self._recorded(name) or name in self._all.task_index):
             likely = {known.decode(errors="replace") for known in _NAME.findall(_task_texts())}
             raise TaskError(f"unknown task '{name}'{suggestion(name, [*own, *sorted(likely)])}")
         asked = TaskSpec(**dict(config), include_path=self.include_path, **self._shared)
@@ -178,8 +179,18 @@ class TaskLibrary:
             self._load(spec)
         return SweepTask(spec, *self._loaded.pop(spec.task))
 
+    def _recorded(self, name: str) -> Path | None:
+        """The file of conversations with this name in one of the user's folders, if no task has it there."""
+        files = (Path(folder) / f"{name}.jsonl" for folder in self.include_path)
+        found = next((file for file in files if os.path.isfile(file)), None)  # noqa: PTH113 - Path raises for a name that no disk can hold
+        return None if found is None or name in self._own.all_tasks else found
+
     def _load(self, spec: TaskSpec) -> dict[str, Any]:
         """Load a task or group; its metadata is what `lm_eval --metadata` gives to its tasks."""
+        if (recorded := self._recorded(spec.task)) is not None:
+            conversations = ConversationTask(recorded, spec.cluster)
+            self._loaded[spec.task] = (conversations, GlobalRandom())
+            return {"tasks": {spec.task: conversations}}
         allowed = self._shared["unsafe_code"]
         if allowed:
             os.environ[ALLOW_CODE] = "1"

@@ -142,6 +142,8 @@ def _without_thoughts(sample: Answered, think_end_token: str | None) -> Answered
     if think_end_token is None or requests[0].request_type != GENERATE:
         return sample
     settings = [request.args[1] for request in requests]
+    if "tools" in settings[0]:  # of the reply of a server only the calls are scored
+        return sample
     pairs = zip(responses, settings, strict=True)
     return requests, [[_stopped(text, own, think_end_token) for text in texts] for texts, own in pairs]
 
@@ -269,6 +271,7 @@ def _row(cell: str, sample: Sample) -> dict[str, Any]:
         "output_tokens": _total(answer.output_tokens for answer in answers),
         "prompt_cut": _total(answer.prompt_cut for answer in answers),
         "looping": _mean(looping(one.response) for one in answers if isinstance(one.response, str)),
+        "called": scored.scores.get("call_made,none") if scored else None,
         "seconds": sum(filter(None, (one.seconds for one in answers))) or None,
         "first_token_seconds": _mean(one.first_token_seconds for one in answers),
         "error": _utf8(sample.error),

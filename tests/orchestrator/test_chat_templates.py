@@ -1,5 +1,7 @@
 """Chat templates: the default of a tokenizer, or one of several by its name, as in lm-eval."""
 
+import json
+
 import pytest
 from standin.files import GENERATE, questions, write_sweep, write_task
 from standin.words import word_tokenizer
@@ -11,14 +13,21 @@ ONE = "{% for m in messages %}one {{ m.content }}{% endfor %}"
 TWO = "{% for m in messages %}two {{ m.content }} {{ effort }}{% endfor %}"
 
 
+TOOLS = "{% for t in tools %}{{ t.function.name }} {% endfor %}" + ONE
+
+
 @pytest.fixture
 def prompt(tmp_path):
     """The first prompt of a task, for a tokenizer with such templates and such a section `prompt`."""
 
-    def prompt(templates, kind="vllm", **section):
+    def prompt(templates, kind="vllm", conversation=None, **section):
         made = word_tokenizer()
         made.chat_template = templates
-        write_task(tmp_path / "pack", "asked", questions(1), **GENERATE)
+        if conversation is None:
+            write_task(tmp_path / "pack", "asked", questions(1), **GENERATE)
+        else:
+            (tmp_path / "pack").mkdir(exist_ok=True)
+            (tmp_path / "pack" / "asked.jsonl").write_text(json.dumps(conversation))
         engine = {"kind": kind, "base_url": "http://127.0.0.1:1"} if "chat" in kind else {"kind": kind}
         path = write_sweep(tmp_path, tasks=["asked"], variants={"base": {}}, engine=engine, prompt=section)
         made.save_pretrained(tmp_path / "model")
@@ -54,6 +63,16 @@ def test_an_unknown_name_is_refused_with_those_there_are(prompt, templates):
     """And never taken for a template itself, as the tokenizer would."""
     with pytest.raises(UserError, match="no chat template 'short'; it has default"):
         prompt(templates, apply_chat_template="short")
+
+
+def test_a_template_writes_the_tools_of_a_conversation(prompt):
+    """One that has no place for them would hide what may be called."""
+    tools = [{"type": "function", "function": {"name": name}} for name in ("act", "stop")]
+    recorded = {"messages": [{"role": "user", "content": "go"}], "tools": tools}
+    assert prompt(TOOLS, conversation=recorded, apply_chat_template=True) == "act stop one go"
+    with pytest.raises(UserError, match="no place for tools"):
+        prompt(ONE, conversation=recorded, apply_chat_template=True)
+    assert prompt(ONE, conversation={**recorded, "tools": []}, apply_chat_template=True) == "one go"
 
 
 def test_several_templates_without_a_default_need_a_name(prompt):
