@@ -1,8 +1,10 @@
 """On a real vLLM server: lldeg against lm-eval itself, sample by sample; chat; a kill of the server."""
 
 import json
+import urllib.request
 from dataclasses import dataclass
 
+import jsonschema
 import pytest
 from standin.command import ROOT, finish, wait_for
 from standin.files import write_sweep
@@ -212,3 +214,62 @@ def test_chat_is_the_text_with_the_template(killed):
     }
     assert said["text"] == said["chat"]
     assert len(set(said["chat"].values())) > 10
+
+
+CITY = {"type": "object", "properties": {"city": {"enum": ["Oslo", "Rome"]}}, "required": ["city"]}
+CLOCK = {"type": "object", "properties": {"hour": {"enum": [7, 8]}}, "required": ["hour"]}
+TOOLS = [
+    {"type": "function", "function": {"name": name, "description": "A tool", "parameters": schema}}
+    for name, schema in (("weather", CITY), ("alarm", CLOCK))
+]
+REQUESTS = [
+    {"messages": [{"role": "user", "content": text}], "tools": TOOLS, "tool_choice": choice}
+    for choice in ("required", "auto", {"type": "function", "function": {"name": "alarm"}})
+    for text in ("What is the weather in Oslo?", "Wake me at seven.", "Say hello.")
+]
+
+
+def asked_directly(address, request):
+    """What a server replies to a request of ours, and whether its calls are valid."""
+    body = {**request, "model": NAME, "temperature": 0, "seed": 0, "max_tokens": 64}
+    post = urllib.request.Request(address, json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(post, timeout=300) as response:
+        message = json.load(response)["choices"][0]["message"]
+    schemas, valid = {"weather": CITY, "alarm": CLOCK}, True
+    for call in message.get("tool_calls") or []:
+        try:
+            arguments = json.loads(call["function"]["arguments"])
+            jsonschema.Draft202012Validator(schemas[call["function"]["name"]]).validate(arguments)
+        except (ValueError, KeyError, jsonschema.ValidationError):
+            valid = False
+    return bool(message.get("tool_calls")), valid
+
+
+def test_tool_calls_of_a_real_parser_are_counted(server, completions, command, tmp_path):
+    """Forced, free and named calls, whole and in parts: as they are counted from the server's own replies."""
+    address = f"{server.url}/v1/chat/completions"
+    (tmp_path / "pack").mkdir()
+    (tmp_path / "pack" / "calls.jsonl").write_text("".join(json.dumps(one) + "\n" for one in REQUESTS))
+    chat = {
+        "kind": "lm-eval:local-chat-completions",
+        "base_url": address,
+        "patience": completions["patience"],
+    }
+    path = write_sweep(
+        tmp_path, model=NAME, baseline="whole", engine=chat, tasks=["calls"],
+        variants={"whole": {}, "parts": {"engine": {"stream": True}}},
+        prompt={"apply_chat_template": True}, sampling={"max_gen_toks": 64},
+    )  # fmt: skip
+    server.wait()
+    counted = [asked_directly(address, request) for request in REQUESTS]
+    status, _, err = command.run("submit", path, "--run-dir", tmp_path / "run", cwd=tmp_path)
+    assert status == 0, err
+    rows = samples(tmp_path / "run")
+    assert [row["error"] for row in rows if row["error"]] == []
+    for variant in ("whole", "parts"):
+        found = {row["item"]: row["scores"] for row in rows if row["variant"] == variant}
+        values = [
+            (bool(one["call_made,none"]), bool(one["call_valid,none"])) for _, one in sorted(found.items())
+        ]
+        assert values == counted, variant
+    assert sum(made for made, _ in counted) >= 6

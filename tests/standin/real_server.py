@@ -19,6 +19,7 @@ ARGUMENTS = [
     "--max-num-batched-tokens=4096",
     "--no-enable-chunked-prefill",  # with it, a seeded request can end the server
     "--no-enable-prefix-caching",
+    *("--enable-auto-tool-choice", "--tool-call-parser=hermes"),
     "--max-num-seqs=1",  # so that what else is asked cannot change an answer
 ]
 OWN = {"VLLM_CPU_KVCACHE_SPACE": "1", "TORCH_COMPILE_DISABLE": "1", "VLLM_NO_USAGE_STATS": "1"}
