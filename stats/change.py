@@ -18,7 +18,7 @@ from enum import StrEnum
 from typing import Literal, TypeAlias
 
 import numpy as np
-from scipy.special import stdtr, stdtrit
+from scipy.special import betaincinv, stdtr, stdtrit
 
 from stats.arrays import SMALLEST_P, Floats
 from stats.distributions.lattice import FINEST, to_lattice
@@ -227,3 +227,40 @@ def conclude_changes(changes: Sequence[Change], alpha: float) -> list[Change]:
             verdict = ChangeVerdict.INCONCLUSIVE
         concluded.append(replace(change, p_adjusted=adjusted, verdict=verdict))
     return concluded
+
+
+def trigger_f1(tasks: Sequence[TaskScores], alpha: float) -> tuple[float, Interval]:
+    """How far two models do something on the same items: F1 of the variant, with its interval at 1 − α.
+
+    It is 2J/(1 + J), where J is the share of both among the items where either does it: of independent items
+    with pairs of 0 and 1 a binomial one, so that its exact interval (Clopper and Pearson 1934) is that of F1.
+    With clusters, or means b and v over reruns (taken to be independent), F1 is the ratio of the means of 2bv
+    and b + v, with the interval of a ratio, which leaves room for what n blocks that agree cannot show.
+
+    Args:
+        tasks: how often the models do it, from 0 to 1, on some items at least.
+        alpha: one minus the level of the interval.
+    """
+    parts = [(task, (task.baseline + task.variant) > 0.0) for task in tasks]
+    ratios = [
+        task.part(
+            either,
+            baseline=(task.baseline + task.variant)[either],
+            variant=2.0 * (task.baseline * task.variant)[either],
+            bounds=(0.0, 2.0),
+        )
+        for task, either in parts
+        if either.any()
+    ]
+    ratio, size = RatioChange(ratios), merged_blocks(ratios)[0].size
+    whole = all(np.isin([task.baseline, task.variant], (0.0, 1.0)).all() for task in tasks)
+    if whole and not clustered(ratios):
+        both = sum(float(task.variant.sum()) for task in ratios) / 2.0
+        low = betaincinv(both, size - both + 1.0, alpha / 2.0) if both else 0.0
+        high = betaincinv(both + 1.0, size - both, 1.0 - alpha / 2.0) if both < size else 1.0
+        lower, upper = (float(2.0 * share / (1.0 + share)) for share in (low, high))
+    else:
+        unseen = (alpha / 2.0) ** (1.0 / size)
+        low, high = ratio.interval(alpha)
+        lower, upper = min(1.0 + low, 2.0 * unseen / (1.0 + unseen)), min(1.0 + high, 1.0)
+    return 1.0 + ratio.estimate, (lower, upper)

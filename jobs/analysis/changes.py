@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -9,13 +10,13 @@ from jobs.analysis.compare import Analysis, VariantResult
 from jobs.analysis.pairing import PairedTask
 from jobs.analysis.request import AnalyzeRequest
 from jobs.formats.notices import Notice, NoticeCode
-from orchestrator.rundir.measurements import MEASUREMENTS, Measurement
-from stats.change import Change, ChangeVerdict, conclude_changes, measure_change
+from orchestrator.rundir.measurements import BY_NAME, MEASUREMENTS, Measurement
+from stats.change import Change, ChangeVerdict, conclude_changes, measure_change, trigger_f1
 from stats.drop import evidence_of
 from stats.scores import TaskScores
 from stats.verdict import Code
 
-CUT = "cut"
+CUT, CALLED = "cut", "called"
 PARTIAL = {Code.ESTIMATE_AFTER_STOP, Code.LOOKS_PENDING}  # items chosen by scores, or not all in
 
 
@@ -47,8 +48,10 @@ def measure_changes(analysis: Analysis, request: AnalyzeRequest) -> Analysis:
     for (number, _), change in zip(found, concluded, strict=True):
         changes[number].append(change)
     both = zip(analysis.results, changes, strict=True)
-    results = tuple(replace(result, changes=tuple(own)) for result, own in both)
-    said = [notice for result in results for notice in _of_truncation(result, alpha)]
+    results = tuple(
+        replace(result, changes=tuple(own), calls=compare_calls(result, alpha)) for result, own in both
+    )
+    said = [notice for of in (_of_truncation, _of_calls) for one in results for notice in of(one, alpha)]
     return replace(analysis, results=results, warnings=(*analysis.warnings, *said))
 
 
@@ -88,3 +91,33 @@ def _of_truncation(result: VariantResult, alpha: float) -> Iterator[Notice]:
             "Items without cuts are no random part of all, so this is no verdict."
         )
     yield Notice(NoticeCode.TRUNCATION_DIFFERS, said)
+
+
+def compare_calls(result: VariantResult, alpha: float) -> dict[str, Any] | None:
+    """Whether tools are called in the same conversations, with the F1 score of the vendors' verifiers.
+
+    Sums of shares where items have several reruns; None where no tool is called.
+    """
+    found = [paired_values(task, BY_NAME[CALLED]) for task in result.tasks]
+    pairs = [one for one in found if one is not None]
+    both = sum(float(one.baseline @ one.variant) for one in pairs)
+    base, variant = (
+        sum(float(getattr(one, side).sum()) for one in pairs) for side in ("baseline", "variant")
+    )
+    if not base + variant:
+        return None
+    f1, interval = trigger_f1(pairs, alpha)
+    alone = {"baseline_only": base - both, "variant_only": variant - both}
+    return {"both": both, **alone, "f1": f1, "f1_interval": list(interval)}
+
+
+def _of_calls(result: VariantResult, _: float) -> Iterator[Notice]:
+    """The same as a sentence."""
+    if calls := result.calls:
+        low, high = calls["f1_interval"]
+        both, base, variant = (f"{calls[name]:g}" for name in ("both", "baseline_only", "variant_only"))
+        yield Notice(
+            NoticeCode.TRIGGERS,
+            f"{result.label}: both models call a tool in {both} conversations, only the baseline in {base}, "
+            f"only the variant in {variant}: F1 {calls['f1']:.3f} [{low:.3f}, {high:.3f}].",
+        )

@@ -8,7 +8,7 @@ error, not a verdict.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from jobs.analysis.pairing import Pairing, pair_up
 from jobs.analysis.policy import Decision
@@ -59,6 +59,7 @@ class VariantResult(Pairing):
     )  # the looks that decided, in a run that stops early
     looks_planned: int | None = None  # how many looks such a run has
     changes: tuple[Change, ...] = field(default=(), repr=False)  # of measurements; no part of the verdict
+    calls: dict[str, Any] | None = field(default=None, repr=False)  # of tools: see `compare_calls`
 
 
 @dataclass(frozen=True)

@@ -61,6 +61,7 @@ class NoticeCode(StrEnum):
     LOOKS_REDRAWN = "looks-redrawn"  # answers that a look had used were lost and generated again
     LAXER_RULE = "laxer-rule"  # a smaller alpha of a rule of the policy lets more damage pass
     TRUNCATION_DIFFERS = "truncation-differs"  # the limit of tokens ended more answers of one of the models
+    TRIGGERS = "triggers"  # how far tools are called in the same conversations as by the baseline
     FEW_ITEMS = "few-items"  # so few items pair that only a drastic drop could be significant
 
 

@@ -173,6 +173,7 @@ def _verdict_entry(result: VariantResult) -> Row:
             for gap in result.gaps
         ],
         "changes": [change_entry(change) for change in result.changes],
+        "calls": result.calls,
         "tasks": [
             {
                 "task": task.task,

@@ -58,7 +58,7 @@ def test_verdicts_hold_exactly_the_fields_of_the_contract(ran):
         "warning_codes", "comparisons", "samples_digest",
     }  # fmt: skip
     (comparison,) = ran.verdicts["comparisons"]
-    more = {"variant", "temperature", "gaps", "withheld_answers", "paired_share", "changes", "tasks"}
+    more = {"variant", "temperature", "gaps", "withheld_answers", "paired_share", "changes", "calls", "tasks"}
     assert set(comparison) == FIELDS | LOOKS | more
     assert all(set(task) == FIELDS | SCALE for task in comparison["tasks"])
 

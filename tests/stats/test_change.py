@@ -14,6 +14,7 @@ from stats.change import (
     flip_p,
     measure_change,
     student_p,
+    trigger_f1,
 )
 from stats.drop import ClusterEvidence
 from stats.scores import TaskScores
@@ -147,3 +148,39 @@ def test_tasks_are_taken_together_with_what_they_share():
     assert change.change == pytest.approx(9 / 100)
     assert (change.items, change.clusters) == (4, 3)
     assert change.p == 0.5  # two blocks differ, both upwards
+
+
+def test_f1_of_triggers_is_that_of_precision_and_recall():
+    """By hand: 6 in both, 2 too many, 1 missing and 5 in neither; over two tasks as over one."""
+    baseline, variant = [1] * 6 + [0] * 2 + [1] + [0] * 5, [1] * 6 + [1] * 2 + [0] + [0] * 5
+    precision, recall = 6 / 8, 6 / 7
+    f1, (low, high) = trigger_f1([lengths(baseline, variant, bounds=(0, 1))], 0.1)
+    assert f1 == pytest.approx(2 * precision * recall / (precision + recall))
+    assert 0.0 <= low < f1 < high < 1.0
+    parts = [lengths(baseline[k::2], variant[k::2], bounds=(0, 1)) for k in (0, 1)]
+    assert trigger_f1(parts, 0.1)[0] == pytest.approx(f1)
+    halves = [lengths(np.array(baseline) / 2, np.array(variant) / 2, bounds=(0, 1))]
+    assert trigger_f1(halves, 0.1)[0] == pytest.approx(f1 / 2)  # each calls in one of two reruns, by chance
+
+
+def test_calls_that_agree_everywhere_leave_room_for_what_was_not_seen():
+    """An F1 of 1 over few items is no proof."""
+    f1, (low, high) = trigger_f1([lengths([1] * 20, [1] * 20, bounds=(0, 1))], 0.1)
+    assert (f1, high) == (1.0, 1.0)
+    assert 0.85 < low < 0.95
+
+
+@pytest.mark.parametrize(("reruns", "size"), [(1, 1), (3, 1), (1, 4)])
+def test_intervals_of_f1_cover_it(reruns, size):
+    """Both call with probability .6, one alone with .2, alike in a cluster; at a nominal level of 90 %."""
+    rng, covered, repeats = np.random.default_rng(5), 0, 400
+    truth = 2 * 0.6 / (2 * 0.6 + 0.2)
+    if reruns > 1:  # they pair at random
+        truth = 2 * (0.6 / reruns + 0.49 * (1 - 1 / reruns)) / 1.4
+    clusters = np.repeat(np.arange(120), size) if size > 1 else None
+    for _ in range(repeats):
+        kind = np.repeat(rng.choice(4, p=[0.6, 0.1, 0.1, 0.2], size=(120, reruns)), size, axis=0)
+        sides = [np.isin(kind, both).mean(axis=1) for both in ((0, 1), (0, 2))]
+        low, high = trigger_f1([lengths(*sides, clusters, (0, 1))], 0.1)[1]
+        covered += low <= truth <= high
+    assert covered / repeats > 0.9 - 2 * np.sqrt(0.09 / repeats)
