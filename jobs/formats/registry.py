@@ -33,6 +33,7 @@ FORMATS = (
     "helm",
     "every_eval_ever",
     "lighteval",
+    "vendor_verifiers",
     "verifiers",
     "nemo_evaluator",
 )

@@ -195,6 +195,8 @@ KINDS = {
     "NeMo Evaluator: the same repeat twice": lambda d: _lines(
         d / "results.jsonl", [{"problem_idx": 1, "reward": 1.0}] * 2
     ),
+    "verifier of tool calls: no request": lambda d: _lines(d / "results.jsonl", [{"data_index": 1}]),
+    "verifier of tool calls: truncated": lambda d: _lines(d / "a_results.jsonl", ['{"data_index": 1, "requ']),
     "columns: line of 200 MB": lambda d: _columns(d, [GOOD, _long_line(200 << 20)]),
     "columns: row of 200 MB": lambda d: _columns(d, ["id,acc,text\n", f'1,1,"{"x" * (200 << 20)}"\n'], "csv"),
     "columns: NaN": lambda d: _columns(d, [GOOD, {"id": 1, "acc": NAN}]),

@@ -48,6 +48,17 @@ ROLLOUTS = [
     {"example_id": i, "reward": 1.0, "prompt": "q", "completion": "a", "metrics": {}} for i in range(2)
 ]
 PROBLEMS = [{"problem_idx": i, "repeat": 0, "reward": 1.0, "prompt": "q", "response": "a"} for i in range(2)]
+CALLS = [
+    {
+        "data_index": i,
+        "request": {"messages": [{"role": "user", "content": "q"}], "tools": [{"function": {"name": "f"}}]},
+        "response": {
+            "choices": [{"message": {"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}}]
+        },
+        "status": "success",
+    }
+    for i in range(2)
+]
 FORMATS = {
     "inspect, JSON": ([log([sample(1, "C")])], lambda d, rows: write_json(d / "a.json", rows[0])),
     "inspect, archive": ([sample(1, "C"), sample(2, "I")], archive),
@@ -59,6 +70,7 @@ FORMATS = {
     ),
     "verifiers": (ROLLOUTS, lambda d, rows: lines(d / "results.jsonl", rows)),
     "NeMo Evaluator": (PROBLEMS, lambda d, rows: lines(d / "results.jsonl", rows)),
+    "verifier of tool calls": (CALLS, lambda d, rows: lines(d / "m_results.jsonl", rows)),
     "columns": ([{"id": i, "acc": 1, "ask": "q", "say": "a", "run": 0} for i in range(2)], columns),
 }
 KEYS = [
@@ -98,6 +110,13 @@ KEYS = [
     "completion",
     "problem_idx",
     "repeat",
+    "data_index",
+    "request",
+    "tools",
+    "tool_calls",
+    "message",
+    "function",
+    "arguments",
     "response",
     "acc",
     "ask",
