@@ -27,6 +27,8 @@ METRICS: dict[str, bool | None] = {
 }
 """Scores of a reply, each 0 or 1, and whether higher is better; the first one decides, and the last three
 need a reference."""
+ANY_OBJECT = {"type": "object"}
+"""The parameters of a tool that has none of its own."""
 BEGINNING = '{"tool_calls": '
 """Of the text that stands for a reply with calls."""
 _BLOCK = re.compile(r"<tool_call>(.*?)(?:</tool_call>|\Z)", re.DOTALL)
@@ -112,6 +114,42 @@ def for_template(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             said["tool_calls"] = [{**c, "function": r._asdict()} if r else c for c, r in read]
         shown.append(said)
     return shown
+
+
+def for_anthropic(messages: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a request with tools in the form of Anthropic's Messages API; none without tools.
+
+    Raises:
+        ValueError, LookupError, AttributeError: an earlier call, or its result, has no such form.
+    """
+    if "tools" not in settings:
+        return {}
+    turns = []
+    for message in messages[messages[0]["role"] == "system" :]:  # whose words lm-eval sends apart
+        role, said = message["role"], message.get("content") or []
+        if role == "tool":
+            role, said = (
+                "user",
+                [{"type": "tool_result", "tool_use_id": message["tool_call_id"], "content": said}],
+            )
+        blocks = [{"type": "text", "text": said}] if isinstance(said, str) else list(said)
+        for call in calls_of(message):
+            if (read := read_call(call)) is None:
+                raise ValueError("an earlier call of the conversation cannot be read")
+            blocks.append({"type": "tool_use", "id": call["id"], "name": read.name, "input": read.arguments})
+        turns.append({"role": role, "content": blocks})
+    fields: dict[str, Any] = {"messages": turns, "tools": []}
+    for tool in settings["tools"]:
+        own = dict(tool["function"])
+        schema = own.pop("parameters", None) or ANY_OBJECT
+        fields["tools"].append(
+            {k: own[k] for k in ("name", "description") if k in own} | {"input_schema": schema}
+        )
+    if isinstance(choice := settings.get("tool_choice"), str):
+        fields["tool_choice"] = {"type": {"required": "any"}.get(choice, choice)}
+    elif choice:
+        fields["tool_choice"] = {"type": "tool", "name": choice["function"]["name"]}
+    return fields
 
 
 # replies ----------------------------------------------------------------------------------------------------
@@ -232,7 +270,7 @@ def _validator(schema: str, check: bool = False) -> Any:
     Nothing is fetched: a reference that leads out of the schema raises an error.
     """
     parsed = json.loads(schema)
-    parsed = {"type": "object"} if parsed is None else parsed
+    parsed = ANY_OBJECT if parsed is None else parsed
     kind = jsonschema.validators.validator_for(parsed, default=jsonschema.Draft202012Validator)
     if check:
         kind.check_schema(parsed)

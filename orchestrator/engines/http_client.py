@@ -32,6 +32,13 @@ TURNS = 3  # in which one request is answered and another is told "busy", until 
 MIB = 1 << 20
 LARGEST_REPLY = 32 * MIB  # bytes, decompressed
 MOST_REPLY_PARTS = 2_000_000
+FIRST_TOKEN = re.compile(
+    rb'"(?:content|reasoning|reasoning_content|thinking|text|arguments|name)": ?"[^"]'
+)  # in a stream, whose first events may be empty
+LONGEST_KEY = 64  # bytes of what that matches, and more
+
+Seconds = tuple[float, float | None]
+"""How long a server took for a reply, and for its first token, if the reply came in parts."""
 """Values and keys of a reply: log-likelihoods of 200,000 tokens have some 9 for each."""
 BUSY = 429
 FOR_NOW = {408, 409, 425, BUSY}  # and everything from 500 on
@@ -109,7 +116,7 @@ class Server:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(timeout=5)
 
-    async def ask(self, body: Any) -> tuple[Any, float]:
+    async def ask(self, body: Any) -> tuple[Any, Seconds]:
         """Send a request until it is answered; the reply, and the seconds that the server took for it.
 
         Raises:
@@ -150,15 +157,15 @@ class Server:
         kind = AnswerWithheldError if WITHHOLDING.search(text) else RequestRefusedError
         return kind(self._words(why, text))
 
-    async def _send(self, body: Any) -> tuple[Any, float]:
+    async def _send(self, body: Any) -> tuple[Any, Seconds]:
         """Send a request once, with results and errors of `ask`; a `TryAgainError` asks for more."""
         try:
             async with self._slots:
                 await asyncio.sleep(self._not_before - time.monotonic())
                 sent = time.monotonic()
                 async with self._session.post(self.url, json=body, allow_redirects=False) as response:
-                    content = await self._read(response)
-                seconds = time.monotonic() - sent
+                    content, first = await self._read(response)
+                seconds = time.monotonic() - sent, first and first - sent
         except HOPELESS as error:
             raise EngineOptionError(f"cannot connect to {self.url}: {error_text(error)}") from None
         except (aiohttp.ClientError, OSError) as error:  # a timeout is an OSError
@@ -188,16 +195,21 @@ class Server:
         self.trouble = None
         return output, seconds
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        """The content of a reply; one above the limit is refused before it is in memory."""
-        try:
-            await response.content.readexactly(self._largest_reply + 1)
-        except asyncio.IncompleteReadError as whole:
-            return whole.partial
-        response.close()
-        raise RequestRefusedError(
-            f"the reply is larger than {self._largest_reply / MIB:g} MiB (engine.max_reply_mib)"
-        )
+    async def _read(self, response: aiohttp.ClientResponse) -> tuple[bytes, float | None]:
+        """The content of a reply, and when its first token came; one above the limit is refused early."""
+        content, first = bytearray(), None
+        async for piece in response.content.iter_any():
+            content += piece
+            start = max(0, len(content) - len(piece) - LONGEST_KEY)
+            in_parts = not content[:LONGEST_KEY].lstrip().startswith(b"{")
+            if first is None and in_parts and FIRST_TOKEN.search(content, start):
+                first = time.monotonic()
+            if len(content) > self._largest_reply:
+                response.close()
+                raise RequestRefusedError(
+                    f"the reply is larger than {self._largest_reply / MIB:g} MiB (engine.max_reply_mib)"
+                )
+        return bytes(content), first
 
     def _failure(self, response: aiohttp.ClientResponse, text: str) -> Exception:
         """What a status that is no success means: see `_send`."""
@@ -215,7 +227,7 @@ class Server:
             self._not_before = max(self._not_before, time.monotonic() + trouble.pause)
         return trouble
 
-    async def _ask_in_turn(self, body: Any, reason: str) -> tuple[Any, float] | None:
+    async def _ask_in_turn(self, body: Any, reason: str) -> tuple[Any, Seconds] | None:
         """Send a request that met "busy" in turn with one that was answered before.
 
         Returns None if the other one is not answered now, either; if it always is, and this one never, a

@@ -104,7 +104,11 @@ def of_anthropic(message: Any) -> Any:
         raise ValueError(f"the reply has a block of the type {unknown.pop()}")
     texts = [block["text"] for block in blocks if block["type"] == "text"]
     said = {"role": message.get("role"), "content": "".join(texts) if texts or not kinds else None}
-    said["tool_calls"] = [block for block in blocks if block["type"] == "tool_use"]
+    said["tool_calls"] = [
+        {"function": {"name": block.get("name"), "arguments": json.dumps(block.get("input"))}}
+        for block in blocks
+        if block["type"] == "tool_use"
+    ]
     if kinds & ANTHROPIC_THOUGHTS:
         said[THOUGHTS[0]] = ""
     usage = message["usage"] if isinstance(message.get("usage"), dict) else {}

@@ -96,8 +96,6 @@ class ServedEngine(base.Engine):
                 if self._chat
                 else "log-likelihoods need the model's tokenizer: set engine.tokenizer"
             )
-        if self._in_openai_form and query.kind == base.GENERATE and "tools" in query.arguments[1]:
-            raise EngineOptionError("tools can only be offered in OpenAI's form of a request")
         try:
             with self._encoding_lock:
                 if query.kind == base.GENERATE:
@@ -133,8 +131,9 @@ class ServedEngine(base.Engine):
             seed=query.seed,
             eos=self._lm.eos_string,
         )
-        if "stop_sequences" in body:  # with None where all of a task's are white space
+        if self._in_openai_form:  # a stop is None where all of a task's are white space
             body["stop_sequences"] = [text for text in body["stop_sequences"] if text]
+            body |= tool_calls.for_anthropic(json.loads(context), settings)
         if self._chat and self._template_arguments:
             body["chat_template_kwargs"] = self._template_arguments
         body = self._with_extra(body | self._streaming)
@@ -235,8 +234,10 @@ class ServedEngine(base.Engine):
         requests, read = asked
         replies = [await self._server.ask(body) for body in requests]
         outputs = [output for output, _ in replies]
+        times = [seconds for _, seconds in replies]
         try:
-            return replace(read(outputs), seconds=sum(seconds for _, seconds in replies))
+            first = times[0][1] if times else None
+            return replace(read(outputs), seconds=sum(whole for whole, _ in times), first_token_seconds=first)
         except UNREADABLE as error:
             raise self._server.no_answer(str(error) or error_text(error), outputs[-1]) from None
 

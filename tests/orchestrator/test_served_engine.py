@@ -1,12 +1,13 @@
 """A served model as an engine: what it is asked, how answers are read, what becomes of those that fail."""
 
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
 from lm_eval.api.instance import Instance
-from standin.server import StandInServer, completion, likelihoods, open_engine, reply
+from standin.server import PAUSE, StandInServer, completion, likelihoods, open_engine, reply
 from standin.words import word_tokenizer
 
 from orchestrator.config.load import load_config
@@ -286,6 +287,31 @@ def test_strange_counts_are_left_out(serve, open_served):
     odd = {"choices": [{"index": 0, "text": "x"}], "usage": {"prompt_tokens": "many"}}
     (answer,) = open_served(serve(lambda *_: reply(odd))).answer([asked("one")])
     assert (answer.response, answer.finish_reason, answer.prompt_tokens) == ("x", None, None)
+
+
+@pytest.mark.parametrize("name", ["content", "reasoning_content", "arguments"])
+def test_the_first_token_of_a_streamed_answer_is_timed(serve, open_served, name):
+    """The first with a text, a thought or a call, after an event that has only the role."""
+    call = {"tool_calls": [{"index": 0, "function": {"name": "", name: "{"}}]}
+    first = call if name == "arguments" else {name: "a"}
+    deltas = [{"role": "assistant", "content": ""}, first, {"content": "b"}]
+    events = [{"choices": [{"index": 0, "delta": delta}]} for delta in deltas]
+    lines = [f"data: {json.dumps(event)}\n\n".encode() for event in events]
+
+    def behave(_, body):
+        return reply((*lines, b"data: [DONE]\n\n")) if body.get("stream") else completion(body)
+
+    tools = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+    query = asked('[{"role": "user", "content": "say one"}]')
+    server = serve(behave)
+    streamed, whole = (
+        open_served(server, CHAT, stream=stream, extra_body=tools).answer([query])[0]
+        for stream in (True, False)
+    )
+    assert streamed.error is None
+    assert 0.9 * PAUSE <= streamed.first_token_seconds <= streamed.seconds - 0.5 * PAUSE
+    assert whole.seconds > 0
+    assert whole.first_token_seconds is None
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,19 @@ def test_whether_tools_are_called_is_measured_and_paired(run):
     assert f"F1 {2 * 120 / (2 * 120 + 40):.3f} [" in said["eager"]
 
 
+def test_a_policy_holds_how_often_tools_are_called_to_a_tolerance(run, command):
+    """As for any measurement: eager and silent servers are blocked, arguments are another matter."""
+    (policy := run / "policy.yaml").write_text(
+        "tasks: {'*': watched}\nmeasurements: {called: {within: 0.05}}\n"
+    )
+    status, _, err = command.run("analyze", run, "--out", run / "p", "--policy", policy, cwd=run)
+    assert status == 1, err
+    cases = json.loads((run / "p" / "decision.json").read_text("utf-8"))["cases"]
+    found = {case["variant"]: case["status"] for case in cases if case["measurement"] == "called"}
+    expected = {"parser": "blocked", "eager": "blocked", "numbers": "pass", "streamed": "pass"}
+    assert found == expected
+
+
 def test_the_conversations_are_what_their_script_writes():
     """Nobody edited them by hand; another seed gives others; of each kind there are 40."""
     spec = importlib.util.spec_from_file_location("tool_calls_generate", PACK / "generate.py")

@@ -15,7 +15,7 @@ from orchestrator.rundir.schema import sample_schema
 from orchestrator.sweep.blocks import Block
 from orchestrator.sweep.prompts import ChatMessages
 from orchestrator.sweep.tasks import TaskError, TaskLibrary, TaskSpec, items_of
-from orchestrator.tool_calls import METRICS, calls_in_text, calls_of, conversation, scores
+from orchestrator.tool_calls import METRICS, calls_in_text, calls_of, conversation, for_anthropic, scores
 from orchestrator.workers.answer_block import answer_block, items_table, samples_table
 
 CHAT, CONVERSATIONS = ChatMessages(), PromptConfig(apply_chat_template=True)
@@ -82,15 +82,44 @@ def in_parts(message, reason="tool_calls"):
     return reply(f": comment\n\n{text}".encode(), Content_Type="text/event-stream")
 
 
+def in_blocks(message, reason="tool_calls"):
+    """The same in Anthropic's form, in which arguments are a value; an error for what cannot be said."""
+    blocks = [
+        {"type": kind, kind: message[name]}
+        for name, kind in (("reasoning_content", "thinking"), ("content", "text"))
+        if message.get(name)
+    ]
+    for one in calls_of(message):
+        value = one["function"]["arguments"]
+        value = json.loads(value) if isinstance(value, str) else value
+        json.dumps(value, allow_nan=False)
+        if value is None or "function_call" in message:
+            raise KeyError("a text of calls that is none")
+        name = one["function"].get("name")
+        blocks.append({"type": "tool_use", "id": "toolu_1", "name": name, "input": value})
+    said = {"type": "message", "role": "assistant", "model": "m", "content": blocks}
+    reason = "tool_use" if calls_of(message) else "end_turn"
+    return reply({**said, "stop_reason": reason, "usage": {"input_tokens": 7, "output_tokens": 3}})
+
+
+def sayable(message):
+    """Whether Anthropic's form has room for it."""
+    try:
+        return in_blocks(message) is not None
+    except (LookupError, TypeError, ValueError, RecursionError):
+        return False
+
+
 def replies(cases, **options):
     """The rows of conversations whose replies are given as messages, by name; of a loopback server."""
-    names = list(cases)
-    said = in_parts if options.get("stream") else whole
+    names, anthropic = list(cases), "anthropic" in options.get("kind", "")
+    said = in_blocks if anthropic else in_parts if options.get("stream") else whole
 
     def behave(_, body):
         assert bool(body.get("stream")) == bool(options.get("stream"))
-        assert [one["function"]["name"] for one in body["tools"]] == ["act"]
-        message = cases[names[int(body["messages"][-1]["content"])]][1]
+        assert [one.get("function", one)["name"] for one in body["tools"]] == ["act"]
+        asked = body["messages"][-1]["content"]
+        message = cases[names[int(asked[0]["text"] if anthropic else asked)]][1]
         return said(message, "tool_calls" if calls_of(message) else "stop")
 
     server = StandInServer(behave)
@@ -99,16 +128,24 @@ def replies(cases, **options):
     return server, open_engine(EngineSpec("small", options=options), gpus=0)
 
 
-@pytest.fixture(scope="module", params=["whole", "in parts"])
+@pytest.fixture(scope="module", params=["whole", "in parts", "in blocks"])
 def rows(request, tmp_path_factory):
     """The rows of all hostile replies, by name, with the names of those that were sent."""
-    streams = request.param == "in parts"
-    cases = {name: case for name, case in CASES.items() if not (streams and name in NOT_IN_PARTS)}
+    options, cases = {}, CASES
+    if request.param == "in parts":
+        options = {"stream": True}
+        cases = {name: case for name, case in CASES.items() if name not in NOT_IN_PARTS}
+    elif request.param == "in blocks":
+        options = {"kind": "lm-eval:anthropic-chat", "header": {"x-api-key": "none-of-ours"}}
+        cases = {name: case for name, case in CASES.items() if sayable(case[1])}
+        assert len(cases) > 120
     asked = [
         {"messages": [{"role": "user", "content": str(number)}], "tools": [tool(schema)]}
         for number, (schema, _, _) in enumerate(cases.values())
     ]
-    server, engine = replies(cases, **({"stream": True} if streams else {}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANTHROPIC_API_KEY", "none-of-ours")
+        server, engine = replies(cases, **options)
     try:
         found = answered(open_task(tmp_path_factory.mktemp("calls") / "pack", asked), engine)
     finally:
@@ -137,7 +174,7 @@ def test_every_reply_is_worth_what_was_counted_by_hand(rows):
 
 @pytest.mark.ray
 def test_sums_are_those_counted_by_hand(rows):
-    """Of all 144 replies; a stream cannot say all of them."""
+    """Of all 144 replies; a stream and Anthropic's form cannot say all of them."""
     left_out = [CASES[name][2] for name in CASES.keys() - rows.keys()]
     for place, (metric, counted) in enumerate(COUNTED.items()):
         total = sum(row["scores"][f"{metric},none"] for row in rows.values())
@@ -259,6 +296,32 @@ def test_an_engine_without_a_server_is_scored_by_its_text(tmp_path):
     samples = answer_block(block, task.score_each, built, engine, SamplingConfig())
     metrics = ("call_made,none", "call_parsed,none", "call_valid,none")
     assert [tuple(map(one.scored.scores.get, metrics)) for one in samples] == list(texts.values())
+
+
+def test_anthropic_is_asked_in_its_own_form():
+    """Tools with their schemas, calls and results as blocks, the system's words apart."""
+    messages = [
+        {"role": "system", "content": "Be."}, {"role": "user", "content": "Act."},
+        calling(GOOD, content="I call."), {"role": "tool", "tool_call_id": "call_1", "content": "done"},
+    ]  # fmt: skip
+    choices = {"auto": {"type": "auto"}, "required": {"type": "any"}, "none": {"type": "none"}}
+    asked = [for_anthropic(messages, {"tools": [TOOL, tool(None)], "tool_choice": one}) for one in choices]
+    assert [one["tool_choice"] for one in asked] == list(choices.values())
+    assert asked[0]["tools"] == [{"name": "act", "input_schema": s} for s in (X, {"type": "object"})]
+    assert asked[0]["messages"] == [
+        {"role": "user", "content": [{"type": "text", "text": "Act."}]},
+        {"role": "assistant", "content": [
+            {"type": "text", "text": "I call."},
+            {"type": "tool_use", "id": "call_1", "name": "act", "input": {"x": 1}},
+        ]},
+        {"role": "user", "content": [
+            {"type": "tool_result", "tool_use_id": "call_1", "content": "done"},
+        ]},
+    ]  # fmt: skip
+    named = for_anthropic(messages[1:2], {"tools": [TOOL], "tool_choice": {"function": {"name": "act"}}})
+    assert named["tool_choice"] == {"type": "tool", "name": "act"}
+    with pytest.raises(ValueError, match="earlier call"):
+        for_anthropic([messages[1], calling(call("{"))], {"tools": [TOOL]})
 
 
 @pytest.mark.ray

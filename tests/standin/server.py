@@ -4,12 +4,14 @@ import json
 import socket
 import struct
 import threading
+import time
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from orchestrator.engines import kind_of
 
 RESET = "reset"  # in place of a reply: the connection breaks
+PAUSE = 0.2  # seconds between the pieces of a reply, where it is a tuple
 HANG = "hang"  # in place of a reply: nothing comes until the server ends
 
 
@@ -20,7 +22,7 @@ def open_engine(spec, *, gpus):
 
 def reply(content, status=200, **headers):
     """A reply: status, headers, and content as JSON or as it is."""
-    data = content if isinstance(content, bytes) else json.dumps(content).encode()
+    data = content if isinstance(content, bytes | tuple) else json.dumps(content).encode()
     return status, headers, data
 
 
@@ -134,12 +136,17 @@ class StandInServer:
     @staticmethod
     def _send(handler, status, headers, data):
         handler.send_response(status)
-        sent = {"Content_Type": "application/json", "Content_Length": len(data), **headers}
+        length = len(b"".join(data)) if isinstance(data, tuple) else len(data)
+        sent = {"Content_Type": "application/json", "Content_Length": length, **headers}
         for name, value in sent.items():
             handler.send_header(name.replace("_", "-"), str(value))
         handler.end_headers()
-        handler.wfile.write(data)
-        if sent["Content_Length"] > len(data):
+        for number, piece in enumerate(data if isinstance(data, tuple) else [data]):
+            if number:
+                handler.wfile.flush()
+                time.sleep(PAUSE)
+            handler.wfile.write(piece)
+        if sent["Content_Length"] > length:
             handler.wfile.flush()
             break_off(handler.connection)
 
